@@ -1,0 +1,31 @@
+"""The election districts (*seçim çevresi*): 87 in 81 provinces, and two beside them.
+
+A district is named `<plate>-<province>`, and `<plate>-<province>-<n>` where a province has
+several: `01-adana`, `34-istanbul-3`. Voters abroad and at the customs gates are `yurt-disi`
+and `gumruk`. Source: `iller.csv` beside this module (plate, province, number of districts).
+"""
+
+import csv
+from functools import cache
+from importlib.resources import files
+
+ABROAD = "yurt-disi"
+CUSTOMS = "gumruk"
+_ASCII = str.maketrans("çğıöşüÇĞİIÖŞÜ", "cgiosucgiiosu")
+
+
+def ascii_name(turkish: str) -> str:
+    """Spell a Turkish name as a folder: `Şırnak` -> `sirnak`, `Iğdır` -> `igdir`."""
+    return "-".join(turkish.translate(_ASCII).lower().split())
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the 87 districts by plate, then `yurt-disi` and `gumruk`."""
+    found: list[str] = []
+    table = files("config").joinpath("iller.csv").read_text(encoding="utf-8")
+    for plate, province, count in list(csv.reader(table.splitlines()))[1:]:
+        stem = f"{plate}-{ascii_name(province)}"
+        many = int(count) > 1
+        found += [f"{stem}-{n}" for n in range(1, int(count) + 1)] if many else [stem]
+    return (*found, ABROAD, CUSTOMS)

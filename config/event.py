@@ -1,0 +1,73 @@
+"""What the three ledgers record: the names of events, and the questions each answers.
+
+Every record answers the same five: what happened (`event`), who did it (`who`), from where
+(`from`), to what (`what`), and how it ended (`outcome`). What else there is to say stands in
+`detail`, by the names listed below.
+
+transfer ledger: `who` is the party, or the user name as it was offered; `from` the address
+    connection-refused   what: -       reason, count
+    login                what: -       session, method, credential, client, cipher, kex
+    login-refused        what: -       session, method, credential, client, reason
+    open, list           what: path    session, handle, size, reason
+    close                what: path    session, handle, bytes, complete, ms
+    denied               what: path    session, verb
+    session-end          what: -       session, files, bytes, ms, reason
+filing ledger: `who` is the publisher; `from` the file's name in the intake
+    filed                what: path    page, sha256, karekod, version, parties, engine, ms
+    duplicate            what: path    page, sha256, karekod
+    quarantined          what: folder  page, sha256, reason
+operations ledger: `who` is the operator; `from` the host
+    the command's name   what: object  whatever the command changed
+any ledger
+    recovered            what: segment bytes
+
+`session` and `handle` number things within one run of the server; a credential is named by
+its fingerprint, never by its secret.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Value = str | int | bool | None | list[str]
+
+
+class Outcome(StrEnum):
+    """How it ended."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class Transfer(StrEnum):
+    """Events of the transfer ledger, written by sftpd."""
+
+    CONNECTION_REFUSED = "connection-refused"
+    LOGIN = "login"
+    LOGIN_REFUSED = "login-refused"
+    OPEN = "open"
+    CLOSE = "close"
+    LIST = "list"
+    DENIED = "denied"
+    SESSION_END = "session-end"
+
+
+class Filing(StrEnum):
+    """Events of the filing ledger, written by the publisher: what became of a page."""
+
+    FILED = "filed"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, before a ledger gives it a number and a time."""
+
+    event: str
+    who: str
+    origin: str  # "from" in the record
+    what: str
+    outcome: Outcome = Outcome.OK
+    detail: Mapping[str, Value] = field(default_factory=dict)

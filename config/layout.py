@@ -1,0 +1,70 @@
+"""Where a sheet stands in a party's tree: the only place where such a path is made or parsed.
+
+    /<election>/<cevre>/<kurul>/sandik-<no>/<secim>-<belge>-s<page>.<ext>
+    /<election>/<cevre>/<kurul>/birlestirme/<secim>-<belge>-s<page>.<ext>
+    /<election>/<cevre>/birlestirme/...   and   /<election>/birlestirme/...
+
+A later version of the same page (a re-scan, a correction) has `.v2`, `.v3`, ... before its
+extension and stands beside the first. Paths here are relative to the tree, without the
+leading slash. For example
+
+    2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg
+
+is the second version of page 1 of the presidential result sheet of box 1234.
+"""
+
+import re
+from typing import NamedTuple
+
+from config import name
+from config.sheet import Belge, Level, Secim, Sheet
+
+EXTENSIONS = ("jpg", "png", "tif")
+_AGGREGATE = "birlestirme"
+_BOX = "sandik-"
+_FILE = re.compile(
+    rf"({'|'.join(Secim)})-({'|'.join(Belge)})-s([1-9][0-9]{{0,2}})"
+    rf"(?:\.v([1-9][0-9]{{0,5}}))?\.({'|'.join(EXTENSIONS)})",
+    re.ASCII,
+)
+
+
+class Placed(NamedTuple):
+    """What a path in a tree says of the file that stands there."""
+
+    election: str
+    sheet: Sheet
+    version: int
+    extension: str
+
+
+def folder(election: str, sheet: Sheet) -> str:
+    """Return the folder, relative to a tree, in which every version of `sheet` stands."""
+    parts = [election, *(p for p in (sheet.cevre, sheet.kurul) if p is not None)]
+    parts.append(_AGGREGATE if sheet.sandik is None else _BOX + sheet.sandik)
+    return "/".join(parts)
+
+
+def path(election: str, sheet: Sheet, version: int, extension: str) -> str:
+    """Return the path, relative to a tree, of one version (from 1) of `sheet`."""
+    if version < 1 or extension not in EXTENSIONS:
+        raise ValueError(f"no version {version} with extension {extension!r}")
+    tail = f"v{version}.{extension}" if version > 1 else extension
+    return f"{folder(election, sheet)}/{sheet.secim}-{sheet.belge}-s{sheet.page}.{tail}"
+
+
+def parse(text: str) -> Placed:
+    """Return what `path` was given, or raise ValueError for anything it could not have made."""
+    *folders, file = text.split("/")
+    match = _FILE.fullmatch(file)
+    if match is None or not 2 <= len(folders) <= 4:
+        raise ValueError(f"not the path of a sheet: {text!r}")
+    secim, belge, page, version, extension = match.groups()
+    *places, last = folders
+    election, cevre, kurul = (*places, None, None)[:3]
+    sandik = last.removeprefix(_BOX) if Belge(belge).level is Level.BOX else None
+    sheet = Sheet(Secim(secim), Belge(belge), cevre, kurul, sandik, int(page))
+    placed = Placed(election or "", sheet, int(version or 1), extension)
+    if name.fault(placed.election) or path(*placed) != text:
+        raise ValueError(f"not the path of a sheet: {text!r}")
+    return placed

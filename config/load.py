@@ -1,0 +1,310 @@
+"""A site's files -> frozen Settings, every fault named at once.
+
+Reads `site.toml` and `parties.toml`. A fault is one line, `file: key: what is wrong, what to
+do`; nothing here stops at the first. Times carry a zone, keys that nobody knows are faults,
+and paths are taken from the site's folder.
+"""
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from config import cevre, name, registry, scope
+from config.election import Election
+from config.fault import Fault, Faults
+from config.party import MOST_ADDRESSES, Address, Contact, Kind, Party
+from config.party import address as parse_address
+from config.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Sftp:
+    """How the server listens, and how many sessions it bears."""
+
+    host: str
+    port: int
+    max_sessions: int
+    max_sessions_per_party: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Where scans arrive, and how patient the publisher is, in seconds."""
+
+    folders: tuple[Path, ...]
+    settle_seconds: float
+    rescan_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that is agreed on one site."""
+
+    site: Path
+    election: Election
+    sftp: Sftp
+    intake: Intake
+    parties: tuple[Party, ...]
+
+    def party(self, party_id: str) -> Party | None:
+        """Return the party of that id, if there is one."""
+        return next((p for p in self.parties if p.id == party_id), None)
+
+
+SITE, PARTIES = "site.toml", "parties.toml"
+M = TypeVar("M", bound=BaseModel)
+
+
+def load(site: Path) -> Settings:
+    """Read the site's settings; raise Faults with every fault found in both files."""
+    settings, faults = read(site)
+    if settings is None:
+        raise Faults(faults)
+    return settings
+
+
+def read(site: Path) -> tuple[Settings | None, list[Fault]]:
+    """Read the site's settings and all their faults; no settings if there is any fault."""
+    faults: list[Fault] = []
+    agreed = _validated(site / SITE, _Site, faults)
+    listed = _validated(site / PARTIES, _Parties, faults)
+    boards = registry.boards(site / registry.INDEX)
+    parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
+    if faults or agreed is None:
+        return None, faults
+    host, port = agreed.sftp.listen
+    return Settings(
+        site=site,
+        election=Election(**agreed.election.model_dump()),
+        sftp=Sftp(host, port, agreed.sftp.max_sessions, agreed.sftp.max_sessions_per_party),
+        intake=Intake(
+            tuple(site / folder for folder in agreed.intake.folders),
+            agreed.intake.settle_seconds,
+            agreed.intake.rescan_seconds,
+        ),
+        parties=parties,
+    ), []
+
+
+def _listen(value: object) -> tuple[str, int]:
+    host, colon, port = str(value).rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (isinstance(value, str) and colon and host and port.isascii() and port.isdecimal()):
+        raise ValueError('write "address:port", such as "0.0.0.0:22" or "[::]:22"')
+    if int(port) > 65535:
+        raise ValueError(f"{port} is no port, they end at 65535")
+    try:
+        return str(ip_address(host)), int(port)
+    except ValueError:
+        raise ValueError(f"{host!r} is no address to listen on, write an IP address") from None
+
+
+def _zoned(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise ValueError("write a time without quotes, such as 2023-05-14T17:00:00+03:00")
+    if value.tzinfo is None:
+        raise ValueError("has no time zone, write it with one: 2023-05-14T17:00:00+03:00")
+    return value
+
+
+def _safe(value: object) -> object:
+    if isinstance(value, str) and (wrong := name.fault(value)):
+        raise ValueError(wrong)
+    return value
+
+
+def _scope(value: object) -> Scope:
+    if isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(place, str) for place in value)
+    ):
+        return scope.parse(value)
+    raise ValueError('write "all" or a list such as ["34-istanbul-1"]')
+
+
+def _addresses(value: object) -> tuple[Address, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError('write a list of one or two addresses, such as ["192.0.2.7"]')
+    if not value:
+        raise ValueError("no address, write the one or two that the party registered")
+    if len(value) > MOST_ADDRESSES:
+        raise ValueError(
+            f"{len(value)} addresses, at most {MOST_ADDRESSES} are allowed (Genelge md. 4/b-2)"
+        )
+    found = tuple(_one_address(text) for text in value)
+    if len(set(found)) < len(found):
+        raise ValueError("the same address twice, write it once")
+    return found
+
+
+def _one_address(text: str) -> Address:
+    try:
+        found = parse_address(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no IPv4 or IPv6 address, write a single one without a /length"
+        ) from None
+    if "%" in text or found.is_unspecified or found.is_multicast:
+        raise ValueError(f"{text!r} is no static address of one host")
+    return found
+
+
+_Safe = Annotated[str, BeforeValidator(_safe)]
+_Time = Annotated[datetime, BeforeValidator(_zoned)]
+_Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class _Election(_Strict):
+    id: _Safe
+    title: Annotated[str, Field(min_length=1)]
+    opens: _Time
+    closes: _Time | None = None
+    ban_lifts: _Time | None = None
+
+
+class _Sftp(_Strict):
+    listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
+    max_sessions: _Count = 512
+    max_sessions_per_party: _Count = 32
+
+
+class _Intake(_Strict):
+    folders: Annotated[list[str], Field(min_length=1)] = ["intake"]
+    settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    rescan_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+
+
+class _Site(_Strict):
+    election: _Election
+    sftp: _Sftp
+    intake: _Intake = _Intake()
+
+
+class _Contact(_Strict):
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+
+
+class _Party(_Strict):
+    id: _Safe
+    name: Annotated[str, Field(min_length=1)]
+    kind: Kind
+    scope: Annotated[Scope, BeforeValidator(_scope)]
+    static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+    contact: _Contact = _Contact()
+
+
+class _Parties(_Strict):
+    # Each is validated by itself, so that a fault is named by the party's id.
+    party: list[dict[str, Any]] = []
+
+
+def _validated(path: Path, model: type[M], faults: list[Fault]) -> M | None:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        faults.append(Fault(path.name, "", "is missing, `ssps init` shows what belongs in it"))
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(Fault(path.name, "", f"cannot be read ({error}), mend that first"))
+    except tomllib.TOMLDecodeError as error:
+        faults.append(Fault(path.name, "", f"is not TOML ({error}), mend that line first"))
+    else:
+        return _checked(path.name, "", data, model, faults)
+    return None
+
+
+def _checked(file: str, prefix: str, data: object, model: type[M], faults: list[Fault]) -> M | None:
+    before = len(faults)
+    found: M | None = None
+    try:
+        found = model.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors():
+            key = ".".join([*filter(None, [prefix]), *map(str, detail["loc"])])
+            faults.append(Fault(file, key, _advice(detail, model)))
+    if isinstance(found, _Site):
+        faults += _disorder(file, found.election)
+    return found if len(faults) == before else None
+
+
+def _advice(detail: Any, model: type[BaseModel]) -> str:
+    match detail["type"]:
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "extra_forbidden":
+            known = _keys_at(model, detail["loc"][:-1])
+            return f"nobody knows this key, remove it or write one of: {', '.join(known)}"
+        case "missing":
+            return "is missing, add it"
+        case _:
+            return f"{detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[object]) -> list[str]:
+    for part in loc:
+        inner = model.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _disorder(file: str, election: _Election) -> list[Fault]:
+    if election.closes is None or election.closes > election.opens:
+        return []
+    wrong = f"{election.closes} is not after opens ({election.opens}), correct one of them"
+    return [Fault(file, "election.closes", wrong)]
+
+
+def _parties(
+    listed: list[dict[str, Any]], boards: frozenset[tuple[str, str]], faults: list[Fault]
+) -> Iterable[Party]:
+    seen: dict[str, str] = {}
+    for number, data in enumerate(listed, start=1):
+        stated = data.get("id")
+        label = stated if isinstance(stated, str) and stated else f"party[{number}]"
+        if label.casefold() in seen:
+            first = seen[label.casefold()]
+            how = "stands twice" if first == label else f"differs from {first!r} by case alone"
+            faults.append(Fault(PARTIES, f"{label}.id", f"{how}, give each party its own id"))
+        seen.setdefault(label.casefold(), label)
+        found = _checked(PARTIES, label, data, _Party, faults)
+        if found is None:
+            continue
+        faults += _scope_faults(label, found, boards)
+        yield Party(
+            found.id,
+            found.name,
+            found.kind,
+            found.scope,
+            found.static_ips,
+            Contact(**found.contact.model_dump()),
+        )
+
+
+def _scope_faults(label: str, party: _Party, boards: frozenset[tuple[str, str]]) -> Iterable[Fault]:
+    key = f"{label}.scope"
+    places = party.scope.places
+    if party.kind is Kind.INDEPENDENT and (places is None or len({c for c, _ in places}) != 1):
+        wrong = "an independent receives its own district alone (Genelge md. 3/c), name that one"
+        yield Fault(PARTIES, key, wrong)
+    registered = {district for district, _ in boards}
+    known = registered | set(cevre.names())
+    for district, board in sorted(places or (), key=str):
+        if district not in known:
+            near = ", ".join(sorted(n for n in known if n.split("-")[0] == district.split("-")[0]))
+            hint = f"did you mean {near}?" if near else "the 87 are named as in 34-istanbul-1"
+            yield Fault(PARTIES, key, f"{district!r} is no election district, {hint}")
+        elif board and district in registered and (district, board) not in boards:
+            wrong = f"{district}/{board} is no board in the registry, correct it or import anew"
+            yield Fault(PARTIES, key, wrong)

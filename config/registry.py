@@ -1,0 +1,343 @@
+"""The registry: which sheet a karekod stands for, and so which sheets are expected.
+
+The authority hands it over as CSV, UTF-8, with this header:
+
+    karekod,secim,belge,cevre,kurul,sandik_turu,sandik,mahalle,sayfa
+    1093717526,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1234,Caferağa,1
+
+A karekod is ten digits. `cevre`, `kurul` and `sandik` are filled in as far down as the form's
+level goes and empty below; `sandik_turu` belongs to a box; `mahalle` may always be empty.
+No two rows may have one karekod, nor one sheet.
+
+Importing makes an SQLite index, `state/registry.sqlite`, that look-ups read row by row. It is
+replaced as a whole: a row at fault changes nothing.
+"""
+
+import csv
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from config.fault import Fault, Faults
+from config.sheet import Belge, Level, SandikTuru, Secim, Sheet
+
+COLUMNS = (
+    "karekod",
+    "secim",
+    "belge",
+    "cevre",
+    "kurul",
+    "sandik_turu",
+    "sandik",
+    "mahalle",
+    "sayfa",
+)
+INDEX = Path("state", "registry.sqlite")
+MOST_FAULTS = 100
+_DIGITS = 10
+_BATCH = 20_000
+
+_SCHEMA = """
+CREATE TABLE sheet (
+    karekod INTEGER NOT NULL, secim TEXT NOT NULL, belge TEXT NOT NULL, cevre TEXT NOT NULL,
+    kurul TEXT NOT NULL, sandik_turu TEXT NOT NULL, sandik TEXT NOT NULL, mahalle TEXT NOT NULL,
+    page INTEGER NOT NULL, line INTEGER NOT NULL
+);
+CREATE TABLE source (sha256 TEXT NOT NULL, rows INTEGER NOT NULL);
+"""
+_KEYS = {
+    "karekod": "karekod",
+    "sheet": "cevre COLLATE NOCASE, kurul COLLATE NOCASE, sandik COLLATE NOCASE, "
+    "secim, belge, page",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: a sheet, its karekod, and what else the registry knows of its box."""
+
+    karekod: str
+    sheet: Sheet
+    sandik_turu: SandikTuru | None
+    mahalle: str
+
+
+class Source(NamedTuple):
+    """What the index was made from."""
+
+    sha256: str
+    rows: int
+
+
+Progress = Callable[[int], None]
+
+
+def parse(row: dict[str, str]) -> Entry:
+    """Read one row of the CSV; raise ValueError with every fault of the row, `; ` between."""
+    wrong: list[str] = []
+
+    def read(column: str, kind: Callable[[str], object], allowed: str) -> object:
+        try:
+            return kind(row[column])
+        except ValueError:
+            wrong.append(f"{column}: {row[column]!r}, write {allowed}")
+            return None
+
+    karekod = row["karekod"]
+    if not is_karekod(karekod):
+        wrong.append(f"karekod: {karekod!r}, write its {_DIGITS} digits")
+    secim = read("secim", Secim, "one of " + ", ".join(Secim))
+    belge = read("belge", Belge, "one of " + ", ".join(Belge))
+    turu = row["sandik_turu"]
+    if isinstance(belge, Belge):
+        at_box = belge.level is Level.BOX
+        if turu or at_box:
+            read("sandik_turu", SandikTuru, "one of " + ", ".join(SandikTuru))
+    if not row["mahalle"].isprintable() or "\ufffd" in row["mahalle"]:
+        wrong.append(f"mahalle: {row['mahalle']!r}, write it in UTF-8")
+    page = read("sayfa", _page, "the page's number, from 1")
+    if isinstance(secim, Secim) and isinstance(belge, Belge) and isinstance(page, int):
+        try:
+            sheet = Sheet(
+                secim,
+                belge,
+                row["cevre"] or None,
+                row["kurul"] or None,
+                row["sandik"] or None,
+                page,
+            )
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return Entry(karekod, sheet, SandikTuru(turu) if turu else None, row["mahalle"])
+
+
+def is_karekod(text: str) -> bool:
+    """Say whether `text` has a karekod's form: ten ASCII digits."""
+    return len(text) == _DIGITS and text.isascii() and text.isdecimal()
+
+
+def _page(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or text.startswith("0"):
+        raise ValueError(text)
+    return int(text)
+
+
+def import_csv(source: Path, index: Path, progress: Progress = lambda read: None) -> Source:
+    """Make `index` from the CSV `source`, atomically; `progress` is told the bytes read so far.
+
+    Raises Faults, naming at most MOST_FAULTS rows by their line, and changes nothing then.
+    """
+    fresh = index.with_name(f".{index.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    try:
+        database = sqlite3.connect(fresh, isolation_level=None)
+        try:
+            made = _fill(database, source, progress)
+        finally:
+            database.close()
+        _sync(fresh)
+        fresh.replace(index)
+        _sync(index.parent)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return made
+
+
+def faults(source: Path, progress: Progress = lambda read: None) -> tuple[Fault, ...]:
+    """Return what `import_csv` would refuse `source` for, and make nothing."""
+    database = sqlite3.connect("", isolation_level=None)  # a temporary file of SQLite's own
+    try:
+        _fill(database, source, progress)
+    except Faults as found:
+        return found.faults
+    finally:
+        database.close()
+    return ()
+
+
+def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Source:
+    database.executescript(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;" + _SCHEMA
+    )
+    wrong: list[Fault] = []
+    digest = hashlib.sha256()
+    rows = 0
+    try:
+        with source.open("rb") as file:
+            batch: list[tuple[object, ...]] = []
+            for line, entry in _entries(source.name, _counted(file, digest, progress), wrong):
+                batch.append(_row(line, entry))
+                if len(batch) == _BATCH:
+                    rows += _insert(database, batch)
+            rows += _insert(database, batch)
+    except OSError as error:
+        raise Faults([Fault(source.name, "", f"cannot be read ({error})")]) from error
+    for what, columns in _KEYS.items():
+        database.execute(f"CREATE INDEX by_{what} ON sheet ({columns})")
+        wrong += _twice(database, source.name, what, columns)
+    if wrong:
+        raise Faults(sorted(wrong, key=lambda f: int(f.key.partition(" ")[2] or 0))[:MOST_FAULTS])
+    made = Source(digest.hexdigest(), rows)
+    database.execute("INSERT INTO source VALUES (?, ?)", made)
+    return made
+
+
+def _counted(file: Iterable[bytes], digest: "hashlib._Hash", progress: Progress) -> Iterator[bytes]:
+    read = 0
+    for number, line in enumerate(file):
+        digest.update(line)
+        read += len(line)
+        if number % _BATCH == 0:
+            progress(read)
+        yield line
+    progress(read)
+
+
+def _entries(file: str, lines: Iterable[bytes], wrong: list[Fault]) -> Iterator[tuple[int, Entry]]:
+    reader = csv.reader(_text(line) for line in lines)
+    header = next(reader, [])
+    if tuple(header) != COLUMNS:
+        stated = ",".join(header) or "nothing"
+        wrong.append(Fault(file, "line 1", f"{stated!r}, write the header {','.join(COLUMNS)}"))
+        return
+    while len(wrong) < MOST_FAULTS:
+        try:
+            fields = next(reader)
+            line = reader.line_num
+            if not fields:
+                continue
+            if len(fields) != len(COLUMNS):
+                raise ValueError(f"{len(fields)} columns, write {len(COLUMNS)}")
+            yield line, parse(dict(zip(COLUMNS, fields, strict=True)))
+        except StopIteration:
+            return
+        except (ValueError, csv.Error) as error:
+            wrong.append(Fault(file, f"line {reader.line_num}", str(error)))
+
+
+def _text(line: bytes) -> str:
+    # An undecodable byte becomes U+FFFD, which is not printable text of any column.
+    return line.decode("utf-8-sig" if line.startswith(b"\xef\xbb\xbf") else "utf-8", "replace")
+
+
+def _row(line: int, entry: Entry) -> tuple[object, ...]:
+    sheet = entry.sheet
+    return (
+        int(entry.karekod),
+        sheet.secim.value,
+        sheet.belge.value,
+        sheet.cevre or "",
+        sheet.kurul or "",
+        entry.sandik_turu.value if entry.sandik_turu else "",
+        sheet.sandik or "",
+        entry.mahalle,
+        sheet.page,
+        line,
+    )
+
+
+def _insert(database: sqlite3.Connection, batch: list[tuple[object, ...]]) -> int:
+    database.execute("BEGIN")
+    database.executemany("INSERT INTO sheet VALUES (?,?,?,?,?,?,?,?,?,?)", batch)
+    database.execute("COMMIT")
+    added = len(batch)
+    batch.clear()
+    return added
+
+
+def _twice(database: sqlite3.Connection, file: str, what: str, columns: str) -> Iterator[Fault]:
+    bare = columns.replace(" COLLATE NOCASE", "")
+    query = (
+        f"SELECT min(line), max(line), karekod, count(*) FROM sheet GROUP BY {columns} "
+        f"HAVING count(*) > 1 LIMIT {MOST_FAULTS}"
+    )
+    for first, last, karekod, count in database.execute(query):
+        name = f"karekod {karekod:0{_DIGITS}}" if what == "karekod" else f"sheet ({bare})"
+        more = f", {count} rows in all" if count > 2 else ""
+        yield Fault(file, f"line {last}", f"the same {name} as line {first}{more}, keep one")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Registry:
+    """Look-ups in the index; follows it when an import replaces it. One thread's own."""
+
+    def __init__(self, index: Path) -> None:
+        """Raise Faults if there is no index yet."""
+        self._index = index
+        self._inode: tuple[int, int] | None = None
+        self._database = self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        try:
+            seen = self._index.stat()
+        except FileNotFoundError:
+            message = "is missing, run `ssps registry import FILE.csv`"
+            raise Faults([Fault(str(INDEX), "", message)]) from None
+        inode = seen.st_dev, seen.st_ino
+        if inode != self._inode:
+            if self._inode is not None:
+                self._database.close()
+            self._database = sqlite3.connect(
+                f"{self._index.absolute().as_uri()}?mode=ro&immutable=1",
+                uri=True,
+                check_same_thread=False,
+            )
+            self._inode = inode
+        return self._database
+
+    def lookup(self, karekod: str) -> Entry | None:
+        """Return what `karekod` stands for, or None for a code that the registry lacks."""
+        if not is_karekod(karekod):
+            return None
+        query = "SELECT * FROM sheet WHERE karekod = ?"
+        row = self._connected().execute(query, (int(karekod),)).fetchone()
+        return _entry(row) if row else None
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every expected sheet, by district, board and box."""
+        order = _KEYS["sheet"]
+        for row in self._connected().execute(f"SELECT * FROM sheet ORDER BY {order}"):
+            yield _entry(row)
+
+    def source(self) -> Source:
+        """Return the digest and row count of the CSV that the index was made from."""
+        return Source(*self._connected().execute("SELECT * FROM source").fetchone())
+
+    def boards(self) -> frozenset[tuple[str, str]]:
+        """Return every (district, board) that has a sheet."""
+        query = "SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"
+        return frozenset(self._connected().execute(query))
+
+    def close(self) -> None:
+        """Let go of the index."""
+        self._database.close()
+
+
+def _entry(row: tuple[int, str, str, str, str, str, str, str, int, int]) -> Entry:
+    karekod, secim, belge, cevre, kurul, turu, sandik, mahalle, page, _ = row
+    sheet = Sheet(Secim(secim), Belge(belge), cevre or None, kurul or None, sandik or None, page)
+    return Entry(f"{karekod:0{_DIGITS}}", sheet, SandikTuru(turu) if turu else None, mahalle)
+
+
+def boards(index: Path) -> frozenset[tuple[str, str]]:
+    """Return the boards of the index at `index`; none if nothing was imported yet."""
+    if not index.exists():
+        return frozenset()
+    registry = Registry(index)
+    try:
+        return registry.boards()
+    finally:
+        registry.close()

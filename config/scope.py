@@ -1,0 +1,54 @@
+"""A party's scope: which sheets it may see.
+
+`"all"`, or a list of places, each a district (`34-istanbul-1`) or a board of one
+(`35-izmir-2/konak-1`). A sheet is in scope when its own place lies within one of them, so a
+district's aggregate is seen by who has the district, never by who has but one of its boards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from config import name
+from config.sheet import Sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """All, or some places: (district, board) with board None for the whole district."""
+
+    places: frozenset[tuple[str, str | None]] | None
+
+    def covers(self, sheet: Sheet) -> bool:
+        """Say whether a party with this scope may see `sheet`."""
+        if self.places is None:
+            return True
+        if sheet.cevre is None:
+            return False
+        district, board = (sheet.cevre, None), (sheet.cevre, sheet.kurul)
+        return district in self.places or (sheet.kurul is not None and board in self.places)
+
+    def __str__(self) -> str:
+        if self.places is None:
+            return "all"
+        return " ".join(sorted("/".join(filter(None, place)) for place in self.places))
+
+
+ALL = Scope(None)
+
+
+def parse(text: str | Sequence[str]) -> Scope:
+    """Return the scope that parties.toml states; raise ValueError with what to write instead."""
+    if isinstance(text, str):
+        if text != "all":
+            raise ValueError(f'{text!r}, write "all" or a list such as ["34-istanbul-1"]')
+        return ALL
+    if not text:
+        raise ValueError('names no place, write "all" or a list such as ["34-istanbul-1"]')
+    places: set[tuple[str, str | None]] = set()
+    for place in text:
+        cevre, slash, kurul = place.partition("/")
+        for part in (cevre, kurul) if slash else (cevre,):
+            if wrong := name.fault(part):
+                raise ValueError(f"{place!r}: {wrong}")
+        places.add((cevre, kurul or None))
+    return Scope(frozenset(places))

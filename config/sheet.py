@@ -1,0 +1,151 @@
+"""Sheets (*tutanak*): the eleven signed forms of a count, and which page of which one a scan is.
+
+A sheet's identity is contest, form, place and page. Its level says how much of the place it
+has: a box-level form names district, board and box; an election-level one names none of them.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from config import name
+
+
+class Level(Enum):
+    """Where a form is filed, and so how many parts of a place it names."""
+
+    ELECTION = 0
+    DISTRICT = 1
+    BOARD = 2
+    BOX = 3
+
+
+class Secim(StrEnum):
+    """A contest (*seçim*); those held on one day share one tree."""
+
+    CB = "cb"
+    MV = "mv"
+    BB = "bb"
+    B = "b"
+    BM = "bm"
+    IG = "ig"
+    MH = "mh"
+
+    @property
+    def turkish(self) -> str:
+        """The contest's name as its sheets print it."""
+        return _CONTESTS[self]
+
+
+_CONTESTS = {
+    Secim.CB: "Cumhurbaşkanı Seçimi",
+    Secim.MV: "Milletvekili Genel Seçimi",
+    Secim.BB: "Büyükşehir Belediye Başkanlığı Seçimi",
+    Secim.B: "Belediye Başkanlığı Seçimi",
+    Secim.BM: "Belediye Meclisi Üyeliği Seçimi",
+    Secim.IG: "İl Genel Meclisi Üyeliği Seçimi",
+    Secim.MH: "Mahalle Muhtarlığı Seçimi",
+}
+
+
+class SandikTuru(StrEnum):
+    """What kind of ballot box it is."""
+
+    NORMAL = "normal"
+    CEZAEVI = "cezaevi"
+    SEYYAR = "seyyar"
+    GUMRUK = "gumruk"
+    YURT_DISI = "yurt-disi"
+
+
+class Belge(StrEnum):
+    """A form; its code is part of the file name, its level decides the folder."""
+
+    SAYIM_DOKUM_CETVELI = "sayim-dokum-cetveli"
+    SANDIK_SONUC = "sandik-sonuc"
+    ILCE_BIRLESTIRME = "ilce-birlestirme"
+    ILCE_BIRLESTIRME_KURULLAR = "ilce-birlestirme-kurullar"
+    IL_BIRLESTIRME = "il-birlestirme"
+    GUMRUK_ILCE_BIRLESTIRME_RUMUZ = "gumruk-ilce-birlestirme-rumuz"
+    GUMRUK_ILCE_BIRLESTIRME_KURUL = "gumruk-ilce-birlestirme-kurul"
+    GUMRUK_KAPILARI_BIRLESTIRME = "gumruk-kapilari-birlestirme"
+    YURT_DISI_ULKE_BIRLESTIRME = "yurt-disi-ulke-birlestirme"
+    YURT_DISI_ULKELER_BIRLESTIRME = "yurt-disi-ulkeler-birlestirme"
+    ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME = "ulkeler-ve-gumruk-kapilari-birlestirme"
+
+    @property
+    def turkish(self) -> str:
+        """The form's title as it prints it."""
+        return _FORMS[self][0]
+
+    @property
+    def level(self) -> Level:
+        """Where it is filed."""
+        return _FORMS[self][1]
+
+
+_FORMS = {
+    Belge.SAYIM_DOKUM_CETVELI: ("Karekodlu Sayım Döküm Cetveli", Level.BOX),
+    Belge.SANDIK_SONUC: ("Sandık Sonuç Tutanağı", Level.BOX),
+    Belge.ILCE_BIRLESTIRME: ("İlçe Birleştirme Tutanağı", Level.BOARD),
+    Belge.ILCE_BIRLESTIRME_KURULLAR: ("İlçe Birleştirme Tutanağı (Kurullar)", Level.BOARD),
+    Belge.IL_BIRLESTIRME: ("İl Birleştirme Tutanağı", Level.DISTRICT),
+    Belge.GUMRUK_ILCE_BIRLESTIRME_RUMUZ: (
+        "Gümrük İlçe Birleştirme Tutanağı (Rumuz)",
+        Level.BOARD,
+    ),
+    Belge.GUMRUK_ILCE_BIRLESTIRME_KURUL: (
+        "Gümrük İlçe Birleştirme Tutanağı (Kurul)",
+        Level.BOARD,
+    ),
+    Belge.GUMRUK_KAPILARI_BIRLESTIRME: ("Gümrük Kapıları Birleştirme Tutanağı", Level.DISTRICT),
+    Belge.YURT_DISI_ULKE_BIRLESTIRME: ("Yurt Dışı Ülke Birleştirme Tutanağı", Level.BOARD),
+    Belge.YURT_DISI_ULKELER_BIRLESTIRME: (
+        "Yurt Dışı Ülkeler Birleştirme Tutanağı",
+        Level.DISTRICT,
+    ),
+    Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME: (
+        "Ülkeler ve Gümrük Kapıları Birleştirme Tutanağı",
+        Level.ELECTION,
+    ),
+}
+
+
+HIGHEST_PAGE = 999
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One page of one signed form: what a karekod stands for.
+
+    Place parts below the form's level are None. Raises ValueError where a part is missing,
+    too many, or no safe name: a Sheet that exists can be filed.
+    """
+
+    secim: Secim
+    belge: Belge
+    cevre: str | None
+    kurul: str | None
+    sandik: str | None
+    page: int
+
+    def __post_init__(self) -> None:
+        level = self.belge.level
+        for key, value, lowest in (
+            ("cevre", self.cevre, Level.DISTRICT),
+            ("kurul", self.kurul, Level.BOARD),
+            ("sandik", self.sandik, Level.BOX),
+        ):
+            wanted = level.value >= lowest.value
+            if wanted and value is None:
+                raise ValueError(f"{key}: empty, but {self.belge} is filed by {key}: fill it in")
+            if not wanted and value is not None:
+                raise ValueError(
+                    f"{key}: {value!r}, but {self.belge} is filed at {level.name.lower()} level: "
+                    "leave it empty"
+                )
+            if value is not None:
+                wrong = name.box_fault(value) if key == "sandik" else name.fault(value)
+                if wrong:
+                    raise ValueError(f"{key}: {wrong}")
+        if not 1 <= self.page <= HIGHEST_PAGE:
+            raise ValueError(f"sayfa: {self.page}, pages are numbered 1 to {HIGHEST_PAGE}")

@@ -1,0 +1,1 @@
+"""What proves the agreement: credentials, signatures and the record."""

@@ -1,0 +1,49 @@
+"""Files that are replaced whole or not at all, and secrets that only their owner may read."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.fault import Fault
+
+PRIVATE = 0o600
+
+
+def sync(path: Path) -> None:
+    """Make what stands in the file or folder `path` survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Put `content` at `path` atomically and durably: a reader sees the old file or the new."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def loose(site: Path, folder: Path) -> Iterator[Fault]:
+    """Yield a fault for each file below `folder` that others than its owner may touch.
+
+    The folders themselves count too; faults name paths from `site`.
+    """
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        wanted = 0o700 if path.is_dir() else PRIVATE
+        if mode & ~wanted and not path.name.endswith(".pub"):
+            name = str(path.relative_to(site))
+            yield Fault(name, "", f"mode {mode:04o} lets others in, run `chmod {wanted:o} {path}`")

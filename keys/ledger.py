@@ -1,0 +1,248 @@
+"""The record: one line an event, appended by one writer, never changed.
+
+A ledger is a folder of segments, `ledgers/<name>/<first seq, 12 digits>.jsonl`. A line is
+canonical JSON (RFC 8785: keys sorted, no white space, UTF-8; integers only, below 2**53) with
+a line feed. For example
+
+    {"detail":{"bytes":6,"complete":true,"handle":4,"ms":3,"session":9},"event":"close",
+     "from":"192.0.2.7","mono":81000123,"outcome":"ok","seq":17,
+     "time":"2023-05-14T14:00:03.000041Z","what":"/BENIOKU.txt","who":"parti-a"}
+
+(on one line). `seq` counts from 0 without a gap; `time` is UTC to the microsecond; `mono` is
+the writer's monotonic clock in microseconds, so that a step of the wall clock shows. What the
+names mean stands in config/event.
+
+The writer holds a lock on the folder, so a second one is refused. `append` returns when the
+line is with the kernel; `sync` makes it survive a loss of power.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from config.event import Event, Outcome
+
+FOLDER = Path("ledgers")
+TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
+_FIELDS = {"seq", "time", "mono", "event", "who", "from", "what", "outcome", "detail"}
+_TAIL = 1 << 16
+
+Clock = Callable[[], datetime]
+
+
+class Busy(Exception):
+    """Another process writes this ledger."""
+
+
+class Unwritable(Exception):
+    """The ledger takes no more; whatever needed the record must not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event with its number and times."""
+
+    seq: int
+    time: datetime
+    mono: int
+    event: Event
+
+
+def utc_now() -> datetime:
+    """Return the wall clock's time, aware."""
+    return datetime.now(UTC)
+
+
+def format_record(record: Record) -> bytes:
+    """Write one line, with its line feed."""
+    event = record.event
+    data = {
+        "seq": record.seq,
+        "time": record.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "mono": record.mono,
+        "event": event.event,
+        "who": _text(event.who),
+        "from": _text(event.origin),
+        "what": _text(event.what),
+        "outcome": event.outcome,
+        "detail": {
+            key: _text(value) if isinstance(value, str) else value
+            for key, value in event.detail.items()
+        },
+    }
+    return (
+        json.dumps(
+            data, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        ).encode()
+        + b"\n"
+    )
+
+
+def _text(value: str) -> str:
+    # Bytes that were no UTF-8 arrive as lone surrogates, which canonical JSON cannot hold.
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def parse_record(line: bytes) -> Record:
+    """Read one line back; ValueError for anything that `format_record` would not have written."""
+    data = json.loads(line)
+    if not isinstance(data, dict) or set(data) != _FIELDS:
+        raise ValueError("not a record of a ledger")
+    record = Record(
+        data["seq"],
+        datetime.strptime(data["time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC),
+        data["mono"],
+        Event(
+            data["event"],
+            data["who"],
+            data["from"],
+            data["what"],
+            Outcome(data["outcome"]),
+            data["detail"],
+        ),
+    )
+    if format_record(record) != line:
+        raise ValueError("not in canonical form")
+    return record
+
+
+class Ledger:
+    """A ledger that is open for writing; close it, or use it in a `with`."""
+
+    def __init__(self, folder: Path, clock: Clock = utc_now, patience: float = 0) -> None:
+        """Open `folder`, waiting up to `patience` seconds for another writer to finish.
+
+        Raises Busy if it does not, and OSError where the disk will not have it. A last line
+        that a crash left torn is set aside in a file of its own, and that is recorded.
+        """
+        self._clock = clock
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._lock = _locked(folder, patience)
+        try:
+            segment = max(folder.glob("*.jsonl"), default=folder / f"{0:012}.jsonl")
+            self._file = os.open(
+                segment, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            torn = self._set_torn_aside(segment)
+            last = _last_line(self._file)
+            first = int(segment.stem)
+            self._next = parse_record(last).seq + 1 if last else first
+            if torn:
+                detail = {"bytes": torn}
+                self.append(Event("recovered", folder.name, "", segment.name, detail=detail))
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, event: Event) -> int:
+        """Write one event and return its number; raise Unwritable, leaving no part of a line."""
+        mono = time.monotonic_ns() // 1000
+        line = format_record(Record(self._next, self._clock(), mono, event))
+        try:
+            size = os.fstat(self._file).st_size
+            written = os.write(self._file, line)
+            if written != len(line):
+                os.ftruncate(self._file, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise Unwritable(f"{self._folder}: {error.strerror}: make room, then retry") from error
+        self._next += 1
+        return self._next - 1
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event will have."""
+        return self._next
+
+    def sync(self) -> None:
+        """Make all that was appended survive a loss of power."""
+        os.fdatasync(self._file)
+
+    def close(self) -> None:
+        """Sync, and let another writer in."""
+        for name in ("_file", "_lock"):
+            descriptor = self.__dict__.pop(name, None)
+            if descriptor is not None:
+                with suppress(OSError):
+                    os.fsync(descriptor)
+                os.close(descriptor)
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _set_torn_aside(self, segment: Path) -> int:
+        size = os.fstat(self._file).st_size
+        keep = _end_of_last_whole_line(self._file, size)
+        if keep == size:
+            return 0
+        aside = segment.with_name(f"{segment.stem}-{keep}.torn")
+        with aside.open("wb") as file:
+            file.write(os.pread(self._file, size - keep, keep))
+            file.flush()
+            os.fsync(file.fileno())
+        os.ftruncate(self._file, keep)
+        return size - keep
+
+
+def _locked(folder: Path, patience: float) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise Busy(f"{folder}: another process writes it, stop that one first") from None
+            time.sleep(0.02)
+
+
+def _end_of_last_whole_line(file: int, size: int) -> int:
+    start = size
+    while start > 0:
+        begin = max(0, start - _TAIL)
+        at = os.pread(file, start - begin, begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        start = begin
+    return 0
+
+
+def _last_line(file: int) -> bytes:
+    size = os.fstat(file).st_size
+    begin = _end_of_last_whole_line(file, max(0, size - 1))
+    return os.pread(file, size - begin, begin)
+
+
+def read(folder: Path, first: int = 0) -> Iterator[Record]:
+    """Yield the records of a ledger from number `first` on; a torn last line is no record yet.
+
+    Raises ValueError, naming segment and line, for a line that is none.
+    """
+    segments = sorted(folder.glob("*.jsonl"))
+    starts = [int(segment.stem) for segment in segments]
+    for index, segment in enumerate(segments):
+        if index + 1 < len(starts) and starts[index + 1] <= first:
+            continue
+        with segment.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    record = parse_record(line)
+                except ValueError as error:
+                    raise ValueError(f"{segment}: line {number}: {error}") from error
+                if record.seq >= first:
+                    yield record

@@ -1,0 +1,1 @@
+"""Starts things: the `ssps` command, a module a group, and nothing that the other packages need."""

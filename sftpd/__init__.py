@@ -1,0 +1,1 @@
+"""Reads the trees: the SFTP server that the parties mirror from."""
