@@ -18,6 +18,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -128,11 +129,16 @@ def _page(text: str) -> int:
     return int(text)
 
 
-def import_csv(source: Path, index: Path, progress: Progress = lambda read: None) -> Source:
-    """Make `index` from the CSV `source`, atomically; `progress` is told the bytes read so far.
+@contextmanager
+def importing(
+    source: Path, index: Path, progress: Progress = lambda read: None
+) -> Iterator[Source]:
+    """Make an index of the CSV `source`; at the end of the `with` it replaces `index`, atomically.
 
-    Raises Faults, naming at most MOST_FAULTS rows by their line, and changes nothing then.
+    `progress` is told the bytes read so far. Raises Faults, naming at most MOST_FAULTS rows by
+    their line; then, or if the body of the `with` raises, nothing has changed.
     """
+    index.parent.mkdir(parents=True, exist_ok=True)
     fresh = index.with_name(f".{index.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     try:
@@ -142,11 +148,17 @@ def import_csv(source: Path, index: Path, progress: Progress = lambda read: None
         finally:
             database.close()
         _sync(fresh)
+        yield made
         fresh.replace(index)
         _sync(index.parent)
     finally:
         fresh.unlink(missing_ok=True)
-    return made
+
+
+def import_csv(source: Path, index: Path) -> Source:
+    """Make `index` of the CSV `source` at once, with the faults of `importing`."""
+    with importing(source, index) as made:
+        return made
 
 
 def faults(source: Path, progress: Progress = lambda read: None) -> tuple[Fault, ...]:

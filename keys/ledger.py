@@ -33,6 +33,7 @@ FOLDER = Path("ledgers")
 TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
 _FIELDS = {"seq", "time", "mono", "event", "who", "from", "what", "outcome", "detail"}
 _TAIL = 1 << 16
+_LARGEST = 1 << 53  # beyond it JSON's readers disagree (RFC 8785 3.2.2.3)
 
 Clock = Callable[[], datetime]
 
@@ -95,6 +96,13 @@ def parse_record(line: bytes) -> Record:
     data = json.loads(line)
     if not isinstance(data, dict) or set(data) != _FIELDS:
         raise ValueError("not a record of a ledger")
+    counts = (data["seq"], data["mono"])
+    if not all(type(value) is int and 0 <= value < _LARGEST for value in counts):
+        raise ValueError("its numbers are no counts")
+    if not all(isinstance(data[key], str) for key in _FIELDS - {"seq", "mono", "detail"}):
+        raise ValueError("its five answers are no text")
+    if not isinstance(data["detail"], dict) or not all(map(_is_value, data["detail"].values())):
+        raise ValueError("its detail is none")
     record = Record(
         data["seq"],
         datetime.strptime(data["time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC),
@@ -111,6 +119,14 @@ def parse_record(line: bytes) -> Record:
     if format_record(record) != line:
         raise ValueError("not in canonical form")
     return record
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    if isinstance(value, int):
+        return abs(value) < _LARGEST
+    return value is None or isinstance(value, str)
 
 
 class Ledger:

@@ -1,0 +1,63 @@
+"""`ssps audit`: reading the record, with neither daemon installed."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from keys import ledger
+from keys.ledger import Record
+from scripts import console
+
+_LEDGERS = (ledger.TRANSFER, ledger.FILING, ledger.OPERATIONS)
+
+
+@click.group()
+def audit() -> None:
+    """The record: what was served, filed and changed."""
+
+
+@audit.command()
+@click.option(
+    "--ledger", "name", type=click.Choice(_LEDGERS), default=ledger.TRANSFER, show_default=True
+)
+@click.option("-n", "--lines", default=20, show_default=True, help="How many of the last records.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as records come in, until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="The ledger's own lines, as they stand.")
+@console.with_site
+def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None:
+    """Show the last records of a ledger."""
+    folder = site / ledger.FOLDER / name
+    for record in _records(folder, lines, follow):
+        click.echo(ledger.format_record(record).decode().rstrip() if as_json else line(record))
+
+
+def _records(folder: Path, lines: int, follow: bool) -> Iterator[Record]:
+    try:
+        last = deque(ledger.read(folder), maxlen=lines)
+        yield from last
+        following = last[-1].seq + 1 if last else 0
+        while follow:
+            time.sleep(0.5)
+            for record in ledger.read(folder, following):
+                yield record
+                following = record.seq + 1
+    except ValueError as error:
+        raise console.fault(
+            str(error), "", "is no record: keep a copy of the file as it is, it is evidence"
+        ) from None
+
+
+def line(record: Record) -> str:
+    """Write a record for the eye: time, number, outcome, event, who, from, what, detail."""
+    event = record.event
+    detail = " ".join(f"{k}={v}" for k, v in sorted(event.detail.items()))
+    stamp = record.time.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")
+    text = (
+        f"{stamp} #{record.seq} {event.outcome:7} {event.event:18} "
+        f"{event.who or '-'} {event.origin or '-'} {event.what or '-'} {detail}"
+    )
+    # A name that a client made up must not move the operator's cursor.
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

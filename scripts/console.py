@@ -1,0 +1,146 @@
+"""What every command shares: `--site`, faults on the screen, and the operator's record."""
+
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from config.event import Event, Value
+from config.fault import Fault, Faults
+from keys import ledger
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+out = Console(highlight=False)
+say = Console(stderr=True, highlight=False)
+_SITE = "ssps.site"
+
+
+def set_site(site: Path | None) -> None:
+    """Remember the `--site` given before the command's name."""
+    click.get_current_context().meta[_SITE] = site
+
+
+def _named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    if value is None:
+        value = ctx.meta.get(_SITE)
+    if value is None and os.environ.get("SSPS_SITE"):
+        value = Path(os.environ["SSPS_SITE"])
+    return value.absolute() if value else None
+
+
+_OPTION = click.option(
+    "--site",
+    type=click.Path(path_type=Path),
+    callback=_named,
+    help="The site's folder, or SSPS_SITE.",
+)
+
+
+def _existing(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
+    site = _named(ctx, param, value)
+    if site is None:
+        raise click.UsageError("which site? Name its folder with --site DIR or in SSPS_SITE.")
+    if not (site / "site.toml").exists():
+        raise click.UsageError(f"{site} is no site (no site.toml in it): `ssps init` makes one.")
+    return site
+
+
+def with_site(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--site` and hand it `site`, the absolute path of a folder that is one."""
+    option = click.option(
+        "--site",
+        type=click.Path(path_type=Path),
+        callback=_existing,
+        help="The site's folder, or SSPS_SITE.",
+    )
+    return faults_shown(option(command))
+
+
+def with_new_site(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command DIR or `--site`, and hand it `site`, where a new one is to be made."""
+
+    @wraps(command)
+    def checked(*args: Any, **kwargs: Any) -> R:
+        folder: Path | None = kwargs.pop("folder")
+        site = folder.absolute() if folder else kwargs["site"]
+        if site is None:
+            raise click.UsageError("where? Name a folder that is empty or does not exist yet.")
+        return command(*args, **{**kwargs, "site": site})
+
+    argument = click.argument(
+        "folder", metavar="DIR", required=False, type=click.Path(path_type=Path)
+    )
+    return faults_shown(argument(_OPTION(checked)))
+
+
+def faults_shown(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what is the operator's to mend into lines on stderr and exit code 1."""
+
+    @wraps(command)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except Faults as error:
+            for fault in error.faults:
+                click.echo(str(fault), err=True)
+        except (ledger.Busy, ledger.Unwritable) as error:
+            click.echo(str(error), err=True)
+        sys.exit(1)
+
+    return shown
+
+
+def fault(file: str, key: str, message: str) -> Faults:
+    """Make the one fault that stops a command."""
+    return Faults([Fault(file, key, message)])
+
+
+def operator() -> str:
+    """Return who is at the keyboard: under sudo the person, not root."""
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+Recorder = Callable[[str, str, Mapping[str, Value]], int]
+
+
+@contextmanager
+def operating(site: Path) -> Iterator[Recorder]:
+    """Let one operator at a time change the site; yields what writes the operations ledger.
+
+    Call it as (command, what, detail) just before the change is put in force: what cannot be
+    recorded does not happen. Raises ledger.Busy if another operator takes longer than 10 s.
+    """
+    with ledger.Ledger(site / ledger.FOLDER / ledger.OPERATIONS, patience=10) as operations:
+
+        def record(command: str, what: str, detail: Mapping[str, Value]) -> int:
+            event = Event(command, operator(), socket.gethostname(), what, detail=detail)
+            number = operations.append(event)
+            operations.sync()
+            return number
+
+        yield record
+
+
+def reading(description: str, total: int) -> tuple[Progress, Callable[[int], None]]:
+    """Return a progress bar over `total` bytes, for a `with`, and what to call with bytes read."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=say,
+        transient=True,
+    )
+    task = bar.add_task(description, total=total)
+    return bar, lambda read: bar.update(task, completed=read)

@@ -1,0 +1,160 @@
+"""`ssps rehearse`: a synthetic election on a site of its own, from printed page to mirrored file.
+
+`rehearsal.toml` on the site keeps what the election was made from; `scanned.csv` what was
+dropped into the intake, so that a mirror can be checked against what left the scanner and not
+against our own store.
+"""
+
+import csv
+import time
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+import click
+import tomli_w
+from rich.progress import track
+
+from config import load
+from config.registry import INDEX, Registry
+from keys import host
+from scripts import console, registry
+from scripts.key import credential_of, put
+from scripts.rehearsal import election as synthetic
+from scripts.rehearsal import scanner
+from scripts.site import SITE_TOML, lay_out
+
+ADDRESS = "127.0.0.1"
+_SETTINGS, _SCANNED = "rehearsal.toml", "scanned.csv"
+_SCANNED_COLUMNS = ("name", "sha256", "karekod", "kind")
+_TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
+
+
+@click.group()
+def rehearse() -> None:
+    """A synthetic election: no real sheet, no real person, everything else as on the night."""
+
+
+@rehearse.command("init")
+@click.option("--boxes", type=click.IntRange(1, 250_000), default=12, show_default=True)
+@click.option("--parties", type=click.IntRange(1, 200), default=3, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same pages.")
+@click.option("--port", type=click.IntRange(1, 65535), default=2222, show_default=True)
+@console.with_new_site
+def init(boxes: int, parties: int, seed: int, port: int, site: Path) -> None:
+    """Lay out DIR as the site of a rehearsal election that is open now.
+
+    Registry imported, parties written (the first sees all, the last one district), a key for
+    each, and in DIR/clients what a party's client needs.
+    """
+    opened = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
+    site_toml = SITE_TOML.format(
+        id="prova-cb-mv", title=_TITLE, opens=opened.isoformat(), listen=f"{ADDRESS}:{port}"
+    )
+    entries = list(synthetic.entries(boxes, seed))
+    lay_out(site, site_toml, _parties_toml(parties, synthetic.districts(entries)))
+    made = {"boxes": boxes, "parties": parties, "seed": seed}
+    (site / _SETTINGS).write_text(tomli_w.dumps(made), encoding="utf-8")
+    handed_over = site / "registry.csv"
+    synthetic.write_csv(entries, handed_over)
+    registry.bring_in(site, handed_over)
+    clients = site / "clients"
+    clients.mkdir()
+    known_hosts = clients / "known_hosts"
+    known_hosts.write_text(host.known_hosts(site, ADDRESS, port), encoding="utf-8")
+    for party in load.load(site).parties:
+        kit = clients / party.id / "id_ed25519"
+        host.make(kit, f"{party.id}@rehearsal")
+        if party.mirrors:
+            put(site, party.id, credential_of(kit.with_name("id_ed25519.pub"), ""), "rehearsal")
+    click.echo(f"{site}: {len(entries)} sheets of {boxes} boxes, {parties} parties. Next:")
+    click.echo(f"  ssps run --site {site} &")
+    click.echo(f"  ssps rehearse scan --site {site}")
+    click.echo(f"  {client_command(site, 'parti-a', port)}")
+
+
+def client_command(site: Path, party: str, port: int) -> str:
+    """Return the OpenSSH command that opens the tree of `party`."""
+    clients = site / "clients"
+    return (
+        f"sftp -i {clients / party / 'id_ed25519'} "
+        f"-o UserKnownHostsFile={clients / 'known_hosts'} -P {port} {party}@{ADDRESS}"
+    )
+
+
+def _parties_toml(count: int, districts: list[str]) -> str:
+    """Write the parties: the first sees all, the last the one district with the most boxes."""
+    listed = []
+    for number in range(count):
+        last = number == count - 1 and count > 1
+        half = [d for i, d in enumerate(districts) if i % 2] or districts[:1]
+        middle = half if number % 3 == 1 and not last else "all"
+        listed.append(
+            {
+                "id": party_id(number),
+                "name": f"{party_id(number).removeprefix('parti-').upper()} Partisi",
+                "kind": "candidate" if number % 5 == 4 else "party",
+                "scope": districts[:1] if last else middle,
+                "static_ips": [ADDRESS],
+                "contact": {"name": "", "email": "", "phone": ""},
+            }
+        )
+    return tomli_w.dumps({"party": listed})
+
+
+def party_id(number: int) -> str:
+    """Name the party of that number, from 0: parti-a, parti-b, ... parti-z, parti-aa."""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return f"parti-{letters}"
+
+
+@rehearse.command()
+@click.option("--count", type=click.IntRange(1), help="How many pages; all that are left if not.")
+@click.option(
+    "--rate", type=click.FloatRange(0.01), help="Pages a second; as fast as drawn if not."
+)
+@click.option("--rude", is_flag=True, help="Write slowly in place, as a bad scanner does.")
+@click.option("--again", is_flag=True, help="From the first page, not where the last scan ended.")
+@console.with_site
+def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: Path) -> None:
+    """Print the next pages of the rehearsal, scan them, and drop them into the intake."""
+    settings = load.load(site)
+    if not (site / _SETTINGS).exists():
+        message = "is missing: this is no rehearsal's site, `ssps rehearse init` makes one"
+        raise console.fault(_SETTINGS, "", message)
+    seed = tomllib.loads((site / _SETTINGS).read_text(encoding="utf-8"))["seed"]
+    index = Registry(site / INDEX)
+    entries = list(index.entries())
+    index.close()
+    done = 0 if again else len(list(scanned(site)))
+    planned = list(islice(scanner.plan(entries, seed), done, done + count if count else None))
+    folder = settings.intake.folders[0]
+    started = time.monotonic()
+    with (site / _SCANNED).open("a", encoding="utf-8", newline="") as file:
+        log = csv.writer(file)
+        for number, page in enumerate(track(planned, "scanning", console=console.say)):
+            if rate:
+                time.sleep(max(0.0, started + number / rate - time.monotonic()))
+            name, content = scanner.render(page, settings.election, seed)
+            if rude:
+                scanner.drop_rudely(folder, name, content, lambda: time.sleep(0.05))
+            else:
+                scanner.drop(folder, name, content)
+            log.writerow((name, scanner.digest(content), page.karekod or "", page.kind))
+            file.flush()
+    click.echo(f"{len(planned)} pages into {folder}")
+    if not planned:
+        click.echo("every page was scanned already, --again begins anew")
+
+
+def scanned(site: Path) -> Iterator[dict[str, str]]:
+    """Yield what was scanned so far: name, sha256, karekod and kind of each page."""
+    if (site / _SCANNED).exists():
+        with (site / _SCANNED).open(encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file, _SCANNED_COLUMNS)

@@ -1,0 +1,53 @@
+# Sourced by scripts/demo and scripts/test, from the repository's root: brings what they need,
+# asks for nothing, says what it installs, and is quick when it is all there.
+#
+#   set_up [--dev] PACKAGE...     Debian packages, then .venv with this project installed
+
+_as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+_python() {
+    local candidate
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+_debian_packages() {
+    local package missing=()
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    echo "set-up: installing Debian packages: ${missing[*]}" >&2
+    if ! { _as_root apt-get update -qq &&
+        _as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >&2; then
+        echo "set-up: apt-get failed, run as root: apt-get install ${missing[*]}" >&2
+        return 1
+    fi
+}
+
+set_up() {
+    local extra="" python made wanted
+    if [ "$1" = --dev ]; then extra="[dev]"; shift; fi
+    _python >/dev/null || set -- python3 python3-venv "$@"
+    _debian_packages "$@" || return 1
+    python=$(_python) || { echo "set-up: no Python 3.11 or newer with venv was found" >&2; return 1; }
+    wanted="$(sha256sum setup.cfg pyproject.toml; "$python" --version; pwd)"
+    for made in .venv/made .venv/made-dev; do
+        # What was made with the extras serves without them too.
+        if { [ -z "$extra" ] || [ "$made" = .venv/made-dev ]; } && [ "$(cat "$made" 2>/dev/null)" = "$wanted" ]; then
+            return
+        fi
+    done
+    echo "set-up: making .venv and installing this project${extra:+ with its checks}" >&2
+    "$python" -m venv --clear .venv &&
+        .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$extra" >&2 ||
+        { echo "set-up: pip failed, see above" >&2; return 1; }
+    echo "$wanted" >".venv/made${extra:+-dev}"
+}

@@ -1,0 +1,156 @@
+"""`ssps init` and `ssps check`: a site's folder, laid out and looked over."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from config import load, registry
+from config.fault import Fault, Faults
+from keys import files, host, ring
+from scripts import console
+
+SITE_TOML = """\
+# What this site serves, and when. `ssps check` names everything that is wrong here.
+
+[election]
+id = "{id}"       # the folder's name in the parties' trees
+title = "{title}"
+opens = {opens}        # from this instant the parties may look; always with a zone
+# closes = 2023-05-28T17:00:00+03:00     # and, if set, until this one
+# ban_lifts = 2023-05-14T21:00:00+03:00  # set it when YSK lifts the publication ban
+
+[sftp]
+listen = "{listen}"        # "0.0.0.0:22" or "[::]:22" to let the parties in
+max_sessions = 512               # connections in all
+max_sessions_per_party = 32      # rclone alone opens twelve
+
+[intake]
+folders = ["intake"]             # where scanners drop pages; from the site's folder, or absolute
+settle_seconds = 2.0             # a page written in place is left until it has stood still so long
+rescan_seconds = 30.0            # network shares send no events: a full look this often
+"""
+
+PARTIES_TOML = """\
+# Who receives, one [[party]] each. `ssps key add PARTY --public-key FILE` lets it in.
+#
+# [[party]]
+# id = "parti-a"                 # its user name and its folder; never changed afterwards
+# name = "A Partisi"
+# kind = "party"                 # party | candidate | independent
+# scope = "all"                  # or ["34-istanbul-1", "35-izmir-2/konak-1"]
+# static_ips = ["192.0.2.7"]     # one or two; IPv4 or IPv6
+# contact = { name = "", email = "", phone = "" }
+"""
+
+_FOLDERS = ("intake", "store", "trees", "quarantine", "state")
+
+
+def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
+    """Make a working site at `site`; raise Faults if anything stands there already."""
+    if site.exists() and (not site.is_dir() or any(site.iterdir())):
+        message = "is not an empty folder, name one that is empty or does not exist yet"
+        raise console.fault(str(site), "", message)
+    try:
+        for folder in _FOLDERS:
+            (site / folder).mkdir(parents=True, exist_ok=True)
+        (site / ring.FOLDER).mkdir(mode=0o700, parents=True)
+        (site / "keys").chmod(0o700)
+        host.make_all(site)
+        files.replace(site / load.PARTIES, parties_toml.encode(), 0o644)
+        files.replace(site / load.SITE, site_toml.encode(), 0o644)
+    except OSError as error:
+        raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
+    with console.operating(site) as record:
+        record("init", str(site), {})
+
+
+@click.command()
+@console.with_new_site
+def init(site: Path) -> None:
+    """Lay out a new site in DIR: host keys, signing key, commented settings.
+
+    DIR must be empty or not exist. Edit site.toml and parties.toml, then run `ssps check`.
+    """
+    today = datetime.now(UTC).date()
+    text = SITE_TOML.format(
+        id=f"{today}-cb-mv",
+        title="Cumhurbaşkanı ve Milletvekili Seçimi",
+        opens=f"{today}T17:00:00+03:00",
+        listen="127.0.0.1:2222",
+    )
+    lay_out(site, text, PARTIES_TOML)
+    click.echo(f"{site}: a site, with keys of its own. Next:")
+    click.echo("  edit site.toml and parties.toml")
+    click.echo(f"  ssps --site {site} registry import FILE.csv")
+    click.echo(f"  ssps --site {site} key add PARTY --public-key FILE")
+    click.echo(f"  ssps --site {site} check && ssps --site {site} run")
+
+
+@click.command()
+@console.with_site
+def check(site: Path) -> None:
+    """Read everything and name every fault, one a line: file, key, what is wrong, what to do.
+
+    Exit code 1 if there is any.
+    """
+    found = list(faults(site))
+    for fault in found:
+        click.echo(str(fault))
+    if found:
+        console.say.print(f"{len(found)} fault{'s' * (len(found) > 1)} in {site}")
+        sys.exit(1)
+    settings = load.load(site)
+    for party in settings.parties:
+        if party.mirrors and not ring.load(site, party.id).credentials:
+            console.say.print(f"note: {party.id} has no credential yet, so it cannot log in")
+    if not (site / registry.INDEX).exists():
+        console.say.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
+    console.say.print(f"{site}: no fault ({len(settings.parties)} parties)")
+
+
+def faults(site: Path) -> Iterator[Fault]:
+    """Yield every fault of the site's files: settings, keys, key files and registry."""
+    settings, found = load.read(site)
+    yield from found
+    yield from host.faults(site)
+    yield from _ring_faults(site, {p.id for p in settings.parties} if settings else None)
+    yield from _registry_faults(site)
+
+
+def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
+    for path in sorted((site / ring.FOLDER).glob("*.toml")):
+        if parties is not None and path.stem not in parties:
+            message = (
+                f"{path.stem} is no party in {load.PARTIES}, remove the file or name the party"
+            )
+            yield Fault(str(ring.FOLDER / path.name), "", message)
+            continue
+        try:
+            ring.load(site, path.stem)
+        except Faults as error:
+            yield from error.faults
+
+
+def _registry_faults(site: Path) -> Iterator[Fault]:
+    source, index = site / "registry.csv", site / registry.INDEX
+    if not source.exists():
+        return
+    if index.exists():
+        opened = registry.Registry(index)
+        imported = opened.source().sha256
+        opened.close()
+        with source.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == imported:
+                return
+    bar, progress = console.reading("registry.csv", source.stat().st_size)
+    with bar:
+        found = registry.faults(source, progress)
+    yield from found
+    if not found:
+        stale = "changed since it was imported" if index.exists() else "was not imported"
+        message = f"{stale}, run `ssps registry import {source}`"
+        yield Fault("registry.csv", "", message)

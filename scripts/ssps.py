@@ -1,0 +1,54 @@
+"""`ssps`, the one command: each group is a module beside this one, loaded when it is called.
+
+So `ssps audit` runs where neither daemon nor paramiko is installed. Exit codes: 0 done, 1 the
+operator's files or the site are at fault (each fault on a line), 2 the command was called wrongly.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from scripts import console
+
+_COMMANDS = {
+    "init": "scripts.site:init",
+    "check": "scripts.site:check",
+    "status": "scripts.status:status",
+    "registry": "scripts.registry:registry",
+    "party": "scripts.party:party",
+    "key": "scripts.key:key",
+    "run": "scripts.run:run",
+    "publish": "scripts.run:publish",
+    "serve": "scripts.run:serve",
+    "audit": "scripts.audit:audit",
+    "rehearse": "scripts.rehearse:rehearse",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--site", type=click.Path(path_type=Path), help="The site's folder, or SSPS_SITE.")
+@click.version_option(package_name="ssps")
+def main(site: Path | None) -> None:
+    """Tally sheets of polling night: filed by QR code, mirrored by the parties over SFTP.
+
+    A site is a folder. Start one with `ssps init DIR`, look at it with `ssps check`, run it
+    with `ssps run`; `ssps rehearse` makes a synthetic election to try all of it on.
+    """
+    console.set_site(site)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import layout, name
+from config.sheet import Belge, Level, Secim, Sheet
+
+GOLDEN = {
+    "e-1/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg": (
+        Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1),
+        1,
+    ),
+    "e-1/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg": (
+        Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1),
+        2,
+    ),
+    "e-1/gumruk/kapikule/sandik-A12/mv-sayim-dokum-cetveli-s2.tif": (
+        Sheet(Secim.MV, Belge.SAYIM_DOKUM_CETVELI, "gumruk", "kapikule", "A12", 2),
+        1,
+    ),
+    "e-1/06-ankara-1/cankaya-1/birlestirme/b-ilce-birlestirme-kurullar-s1.png": (
+        Sheet(Secim.B, Belge.ILCE_BIRLESTIRME_KURULLAR, "06-ankara-1", "cankaya-1", None, 1),
+        1,
+    ),
+    "e-1/06-ankara-1/birlestirme/cb-il-birlestirme-s3.jpg": (
+        Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "06-ankara-1", None, None, 3),
+        1,
+    ),
+    "e-1/birlestirme/cb-ulkeler-ve-gumruk-kapilari-birlestirme-s1.jpg": (
+        Sheet(Secim.CB, Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME, None, None, None, 1),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("path", GOLDEN)
+def test_a_sheet_of_each_level_has_the_agreed_path_and_is_read_back_from_it(path: str) -> None:
+    sheet, version = GOLDEN[path]
+
+    made = layout.path("e-1", sheet, version, path.rsplit(".", 1)[1])
+
+    assert made == path
+    assert layout.parse(path) == ("e-1", sheet, version, path.rsplit(".", 1)[1])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "e-1",
+        "e-1/../birlestirme/cb-il-birlestirme-s1.jpg",
+        "/e-1/06-ankara-1/birlestirme/cb-il-birlestirme-s1.jpg",
+        "e-1/06-ankara-1/birlestirme/cb-il-birlestirme-s1.jpg\n",
+        "e-1/06-ankara-1/birlestirme/cb-il-birlestirme-s0.jpg",
+        "e-1/06-ankara-1/birlestirme/cb-il-birlestirme-s01.jpg",
+        "e-1/06-ankara-1/birlestirme/cb-il-birlestirme-s1.v1.jpg",
+        "e-1/06-ankara-1/birlestirme/cb-il-birlestirme-s1.gif",
+        "e-1/06-ankara-1/birlestirme/cb-sandik-sonuc-s1.jpg",
+        "e-1/06-ankara-1/cankaya-1/birlestirme/cb-il-birlestirme-s1.jpg",
+        "e-1/06-ankara-1/cankaya-1/sandik-1/cb-ilce-birlestirme-s1.jpg",
+        "e-1/06-ankara-1/cankaya-1/1/cb-sandik-sonuc-s1.jpg",
+        "E-1/06-ankara-1/birlestirme/cb-il-birlestirme-s1.jpg",
+        "e-1/06-ankara-1/cankaya-1/sandik-١/cb-sandik-sonuc-s1.jpg",
+    ],
+)
+def test_what_no_sheet_was_given_is_no_path(path: str) -> None:
+    with pytest.raises(ValueError):
+        layout.parse(path)
+
+
+names = st.from_regex(r"[a-z0-9]{1,9}(-[a-z0-9]{1,9}){0,2}", fullmatch=True).filter(
+    lambda text: name.fault(text) is None
+)
+
+
+@st.composite
+def sheets(draw: st.DrawFn) -> Sheet:
+    belge = draw(st.sampled_from(Belge))
+    depth = belge.level.value
+    return Sheet(
+        draw(st.sampled_from(Secim)),
+        belge,
+        draw(names) if depth >= Level.DISTRICT.value else None,
+        draw(names) if depth >= Level.BOARD.value else None,
+        draw(names) if depth >= Level.BOX.value else None,
+        draw(st.integers(1, 999)),
+    )
+
+
+@given(names, sheets(), st.integers(1, 999_999), st.sampled_from(layout.EXTENSIONS))
+def test_every_path_says_what_it_was_made_from(
+    election: str, sheet: Sheet, version: int, extension: str
+) -> None:
+    path = layout.path(election, sheet, version, extension)
+
+    assert layout.parse(path) == (election, sheet, version, extension)
+    assert path.isascii()
+    assert len(path) < 400
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_path_that_reads_back_or_a_plain_error(text: str) -> None:
+    try:
+        placed = layout.parse(text)
+    except ValueError:
+        return
+    assert layout.path(*placed) == text
+
+
+def test_version_0_and_an_unknown_extension_have_no_path() -> None:
+    sheet = Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "06-ankara-1", None, None, 1)
+
+    with pytest.raises(ValueError):
+        layout.path("e-1", sheet, 0, "jpg")
+    with pytest.raises(ValueError):
+        layout.path("e-1", sheet, 1, "exe")

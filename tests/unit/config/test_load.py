@@ -1,0 +1,218 @@
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+from pathlib import Path
+
+import office
+import pytest
+
+from config import load, registry, scope
+from config.fault import Fault, Faults
+
+
+def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
+    site = office.site(tmp_path)
+
+    settings = load.load(site)
+
+    turkey = timezone(timedelta(hours=3))
+    assert settings.election.id == "2023-05-14-cb-mv"
+    assert settings.election.opens == datetime(2023, 5, 14, 17, tzinfo=turkey)
+    assert settings.election.closes is None
+    assert settings.sftp == load.Sftp("127.0.0.1", 2222, 512, 32)
+    assert settings.intake == load.Intake((site / "intake",), 2.0, 30.0)
+    assert [p.id for p in settings.parties] == ["parti-a", "parti-b", "bagimsiz-c"]
+    assert settings.parties[0].scope == scope.ALL
+    assert settings.parties[1].static_ips == (ip_address("127.0.0.1"), ip_address("2001:db8::7"))
+    assert settings.parties[0].contact.email == "bilgi@parti-a.example"
+    assert settings.party("parti-b") is settings.parties[1]
+    assert settings.party("parti-z") is None
+
+
+EVERYTHING_WRONG = """\
+[election]
+id = "Seçim"
+title = ""
+opens = 2023-05-14T17:00:00
+[sftp]
+listen = "localhost"
+max_sessions = 0
+spelling = true
+[intake]
+folders = []
+settle_seconds = -1
+"""
+
+PARTIES_WRONG = """\
+[[party]]
+id = "parti-a"
+name = "A"
+kind = "party"
+scope = ["34-istanbul-9"]
+static_ips = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+[[party]]
+id = "Parti-A"
+name = "A"
+kind = "club"
+scope = "everything"
+static_ips = ["192.0.2.0/24"]
+[[party]]
+id = "parti-a"
+name = "A"
+kind = "independent"
+scope = "all"
+static_ips = []
+tckn = "1"
+[[party]]
+id = "../etc"
+"""
+
+
+def test_every_fault_of_both_files_is_named_at_once_with_file_and_key(tmp_path: Path) -> None:
+    site = office.site(tmp_path, EVERYTHING_WRONG, PARTIES_WRONG)
+
+    settings, faults = load.read(site)
+
+    assert settings is None
+    assert [(f.file, f.key) for f in faults] == [
+        ("site.toml", "election.id"),
+        ("site.toml", "election.title"),
+        ("site.toml", "election.opens"),
+        ("site.toml", "sftp.listen"),
+        ("site.toml", "sftp.max_sessions"),
+        ("site.toml", "sftp.spelling"),
+        ("site.toml", "intake.folders"),
+        ("site.toml", "intake.settle_seconds"),
+        ("parties.toml", "parti-a.static_ips"),
+        ("parties.toml", "Parti-A.id"),
+        ("parties.toml", "Parti-A.id"),
+        ("parties.toml", "Parti-A.kind"),
+        ("parties.toml", "Parti-A.scope"),
+        ("parties.toml", "Parti-A.static_ips"),
+        ("parties.toml", "parti-a.id"),
+        ("parties.toml", "parti-a.static_ips"),
+        ("parties.toml", "parti-a.tckn"),
+        ("parties.toml", "../etc.id"),
+        ("parties.toml", "../etc.name"),
+        ("parties.toml", "../etc.kind"),
+        ("parties.toml", "../etc.scope"),
+        ("parties.toml", "../etc.static_ips"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            "17:00:00+03:00",
+            "17:00:00",
+            "site.toml: election.opens: has no time zone, "
+            "write it with one: 2023-05-14T17:00:00+03:00",
+        ),
+        (
+            "opens = 2023-05-14T17:00:00+03:00",
+            'opens = "2023"',
+            "site.toml: election.opens: write a time without quotes, "
+            "such as 2023-05-14T17:00:00+03:00",
+        ),
+        (
+            "opens = ",
+            "closes = 2023-05-14T17:00:00+03:00\nopens = ",
+            "site.toml: election.closes: 2023-05-14 17:00:00+03:00 is not after opens "
+            "(2023-05-14 17:00:00+03:00), correct one of them",
+        ),
+        (
+            "[sftp]",
+            "[sftp]\nport = 22",
+            "site.toml: sftp.port: nobody knows this key, remove it or write one of: "
+            "listen, max_sessions, max_sessions_per_party",
+        ),
+        (
+            'listen = "127.0.0.1:2222"',
+            "",
+            "site.toml: sftp.listen: is missing, add it",
+        ),
+        (
+            "127.0.0.1:2222",
+            "127.0.0.1:99999",
+            "site.toml: sftp.listen: 99999 is no port, they end at 65535",
+        ),
+    ],
+)
+def test_a_fault_of_the_site_says_what_to_do(tmp_path: Path, old: str, new: str, line: str) -> None:
+    site = office.site(tmp_path, office.SITE_TOML.replace(old, new))
+
+    with pytest.raises(Faults) as error:
+        load.load(site)
+
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            '["127.0.0.1"]',
+            '["192.0.2.1", "192.0.2.2", "192.0.2.3"]',
+            "parties.toml: parti-a.static_ips: 3 addresses, at most 2 are allowed "
+            "(Genelge md. 4/b-2)",
+        ),
+        (
+            '["127.0.0.1"]',
+            '["192.0.2.1", "192.0.2.1"]',
+            "parties.toml: parti-a.static_ips: the same address twice, write it once",
+        ),
+        (
+            "06-ankara-1",
+            "06-ankara-4",
+            "parties.toml: parti-b.scope: '06-ankara-4' is no election district, "
+            "did you mean 06-ankara-1, 06-ankara-2, 06-ankara-3?",
+        ),
+        (
+            'id = "parti-b"',
+            'id = "parti-a"',
+            "parties.toml: parti-a.id: stands twice, give each party its own id",
+        ),
+        (
+            '["34-istanbul-1"]',
+            '["34-istanbul-1", "34-istanbul-2"]',
+            "parties.toml: bagimsiz-c.scope: an independent receives its own district alone "
+            "(Genelge md. 3/c), name that one",
+        ),
+    ],
+)
+def test_a_fault_of_a_party_says_what_to_do(tmp_path: Path, old: str, new: str, line: str) -> None:
+    site = office.site(tmp_path, parties_toml=office.PARTIES_TOML.replace(old, new))
+
+    with pytest.raises(Faults) as error:
+        load.load(site)
+
+    assert str(error.value) == line
+
+
+def test_missing_files_and_broken_toml_are_faults_too(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text("[election\n")
+
+    _, faults = load.read(tmp_path)
+
+    assert [f.file for f in faults] == ["site.toml", "parties.toml"]
+    assert "is not TOML (" in faults[0].message
+    assert faults[1] == Fault(
+        "parties.toml", "", "is missing, `ssps init` shows what belongs in it"
+    )
+
+
+def test_a_board_that_the_registry_lacks_is_a_fault_once_there_is_a_registry(
+    tmp_path: Path,
+) -> None:
+    wrong = office.PARTIES_TOML.replace("konak-1", "konak-9")
+    site = office.site(tmp_path, parties_toml=wrong)
+    assert load.load(site)
+    (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
+
+    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+
+    _, faults = load.read(site)
+    assert [str(f) for f in faults] == [
+        "parties.toml: parti-b.scope: 35-izmir-2/konak-9 is no board in the registry, "
+        "correct it or import anew"
+    ]

@@ -1,0 +1,195 @@
+from pathlib import Path
+
+import office
+import pytest
+
+from config import registry
+from config.fault import Fault, Faults
+from config.registry import Entry, Registry
+from config.sheet import Belge, SandikTuru, Secim, Sheet
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "kayit.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def imported(folder: Path, text: str) -> Registry:
+    index = folder / "state" / "registry.sqlite"
+    registry.import_csv(written(folder, text), index)
+    return Registry(index)
+
+
+def refused(folder: Path, text: str | bytes) -> list[str]:
+    index = folder / "state" / "registry.sqlite"
+    with pytest.raises(Faults) as error:
+        registry.import_csv(written(folder, text), index)
+    assert office.listing(folder).keys() == {"kayit.csv"}, "a refused import leaves nothing"
+    return [str(fault) for fault in error.value.faults]
+
+
+def test_a_karekod_leads_to_its_sheet(tmp_path: Path) -> None:
+    found = imported(tmp_path, office.registry_csv())
+
+    assert found.lookup("1093717526") == Entry(
+        "1093717526",
+        Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1),
+        SandikTuru.NORMAL,
+        "Caferağa",
+    )
+    assert found.lookup("4000000001") == Entry(
+        "4000000001",
+        Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "06-ankara-1", None, None, 1),
+        None,
+        "",
+    )
+    found.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["1093717599", "", "109371752", "10937175266", "١٠٩٣٧١٧٥٢٦", "1093717526\n", "../x"]
+)
+def test_a_code_that_the_registry_lacks_leads_nowhere(tmp_path: Path, text: str) -> None:
+    found = imported(tmp_path, office.registry_csv())
+
+    assert found.lookup(text) is None
+    found.close()
+
+
+def test_leading_zeros_are_digits_of_a_karekod(tmp_path: Path) -> None:
+    found = imported(tmp_path, office.registry_csv("0000000042,cb,il-birlestirme,gumruk,,,,,1"))
+
+    entry = found.lookup("0000000042")
+
+    assert entry is not None
+    assert entry.karekod == "0000000042"
+    found.close()
+
+
+def test_the_expected_set_is_known_by_name(tmp_path: Path) -> None:
+    found = imported(tmp_path, office.registry_csv())
+
+    assert found.source().rows == 6
+    assert {e.karekod for e in found.entries()} == {row[:10] for row in office.ROWS}
+    assert ("34-istanbul-1", "kadikoy-2") in found.boards()
+    found.close()
+
+
+def test_every_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
+    lines = refused(
+        tmp_path,
+        office.registry_csv(
+            "123,cb,il-birlestirme,06-ankara-1,,,,,1",
+            "1000000001,xx,nothing,06-ankara-1,,,,,0",
+            office.ROWS[0],
+            "1000000002,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,,,1",
+            "1000000003,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,big,9,,1",
+            "1000000004,cb,il-birlestirme,06-ankara-1",
+            "1000000005,cb,il-birlestirme,06-ankara-1,,,5,,1",
+        ),
+    )
+
+    assert [line.split(": ")[1:3] for line in lines] == [
+        ["line 2", "karekod"],
+        ["line 3", "secim"],
+        ["line 5", "sandik"],
+        ["line 6", "sandik_turu"],
+        ["line 7", "4 columns, write 9"],
+        ["line 8", "sandik"],
+    ]
+    assert "sayfa: '0', write the page's number, from 1" in lines[1]
+
+
+def test_two_rows_for_one_karekod_or_one_sheet_are_refused(tmp_path: Path) -> None:
+    lines = refused(
+        tmp_path,
+        office.registry_csv(
+            "1000000001,cb,il-birlestirme,06-ankara-1,,,,,1",
+            "1000000001,cb,il-birlestirme,06-ankara-2,,,,,1",
+            "1000000002,cb,sandik-sonuc,gumruk,kapikule,gumruk,A1,,1",
+            "1000000003,cb,sandik-sonuc,gumruk,kapikule,gumruk,a1,,1",
+        ),
+    )
+
+    assert lines == [
+        "kayit.csv: line 3: the same karekod 1000000001 as line 2, keep one",
+        "kayit.csv: line 5: the same sheet (cevre, kurul, sandik, secim, belge, page) "
+        "as line 4, keep one",
+    ]
+
+
+def test_at_most_a_hundred_faults_are_listed(tmp_path: Path) -> None:
+    assert len(refused(tmp_path, office.registry_csv(*["x"] * 250))) == 100
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "line 1: 'nothing', write the header karekod,secim,"),
+        (b"karekod;secim\n", "line 1: 'karekod;secim', write the header"),
+        (
+            office.registry_csv("1000000001,cb,il-birlestirme,06-ankara-1,,,,M\xe7,1").encode(
+                "latin-1"
+            ),
+            "line 2: mahalle: 'M�', write it in UTF-8",
+        ),
+        (
+            office.registry_csv("1000000001,cb,il-birlestirme,06-ankara-1,,,,\x1b[2J,1").encode(),
+            "line 2: mahalle: '\\x1b[2J', write it in UTF-8",
+        ),
+    ],
+)
+def test_what_is_no_such_table_is_refused_in_plain_words(
+    tmp_path: Path, content: bytes, fault: str
+) -> None:
+    (line,) = refused(tmp_path, content)
+
+    assert line.startswith(f"kayit.csv: {fault}")
+
+
+def test_a_refused_import_leaves_the_old_registry_in_force(tmp_path: Path) -> None:
+    found = imported(tmp_path, office.registry_csv())
+
+    with pytest.raises(Faults):
+        imported(tmp_path, office.registry_csv("rubbish"))
+
+    assert found.lookup("1093717526") is not None
+    found.close()
+
+
+def test_a_reader_follows_when_the_registry_is_replaced(tmp_path: Path) -> None:
+    found = imported(tmp_path, office.registry_csv())
+
+    imported(tmp_path, office.registry_csv("7000000001,cb,il-birlestirme,gumruk,,,,,1")).close()
+
+    assert found.lookup("1093717526") is None
+    assert found.lookup("7000000001") is not None
+    found.close()
+
+
+def test_a_byte_order_mark_and_crlf_of_a_spreadsheet_are_no_fault(tmp_path: Path) -> None:
+    text = "\ufeff" + office.registry_csv().replace("\n", "\r\n")
+
+    found = imported(tmp_path, text)
+
+    assert found.source().rows == 6
+    found.close()
+
+
+def test_a_missing_registry_says_which_command_brings_it(tmp_path: Path) -> None:
+    with pytest.raises(Faults) as error:
+        Registry(tmp_path / "registry.sqlite")
+
+    assert error.value.faults == (
+        Fault("state/registry.sqlite", "", "is missing, run `ssps registry import FILE.csv`"),
+    )
+
+
+def test_looking_over_a_table_makes_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, office.registry_csv(office.ROWS[0], office.ROWS[0]))
+
+    faults = registry.faults(path)
+
+    assert [f.key for f in faults] == ["line 3", "line 3"]
+    assert office.listing(tmp_path).keys() == {"kayit.csv"}

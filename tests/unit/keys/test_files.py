@@ -1,0 +1,34 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from keys import files
+
+
+def test_a_file_is_replaced_whole_with_the_mode_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    files.replace(path, b"old", 0o644)
+
+    files.replace(path, b"new")
+
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    files.replace(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.replace(path, b"new")
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

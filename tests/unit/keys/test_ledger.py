@@ -1,0 +1,201 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.event import Event, Outcome
+from keys import ledger
+from keys.ledger import Busy, Ledger, Record, Unwritable
+
+NOON = datetime(2023, 5, 14, 14, 0, 3, 41, tzinfo=UTC)
+OPENED = Event("open", "parti-a", "192.0.2.7", "/a.jpg", detail={"handle": 4, "size": 10})
+GOLDEN = (
+    b'{"detail":{"handle":4,"size":10},"event":"open","from":"192.0.2.7","mono":81000123,'
+    b'"outcome":"ok","seq":17,"time":"2023-05-14T14:00:03.000041Z","what":"/a.jpg",'
+    b'"who":"parti-a"}\n'
+)
+
+
+def segment(folder: Path) -> Path:
+    return folder / "000000000000.jsonl"
+
+
+def test_a_record_is_one_canonical_line_and_reads_back() -> None:
+    record = Record(17, NOON, 81000123, OPENED)
+
+    assert ledger.format_record(record) == GOLDEN
+    assert ledger.parse_record(GOLDEN) == record
+
+
+def test_the_time_is_utc_wherever_the_clock_stands() -> None:
+    turkey = Record(17, NOON.astimezone(timezone(timedelta(hours=3))), 81000123, OPENED)
+
+    assert ledger.format_record(turkey) == GOLDEN
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_of_a_line_changes_it_or_is_refused(bit: int) -> None:
+    for place in range(len(GOLDEN)):
+        flipped = bytearray(GOLDEN)
+        flipped[place] ^= 1 << bit
+        try:
+            assert ledger.parse_record(bytes(flipped)) != ledger.parse_record(GOLDEN)
+        except ValueError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"null\n",
+        b"[]\n",
+        b"{}\n",
+        GOLDEN[:-1],
+        GOLDEN.replace(b",", b", ", 1),
+        GOLDEN.replace(b'"who"', b'"whom"'),
+        GOLDEN.replace(b'"ok"', b'"fine"'),
+        GOLDEN.replace(b'"seq":17', b'"seq":"17"'),
+        GOLDEN.replace(b'"seq":17', b'"seq":17.0'),
+        GOLDEN.replace(b'"seq":17', b'"seq":-1'),
+        GOLDEN.replace(b'"seq":17', b'"seq":true'),
+        GOLDEN.replace(b'"mono":81000123', b'"mono":null'),
+        GOLDEN.replace(b'"what":"/a.jpg"', b'"what":7'),
+        GOLDEN.replace(b'{"handle":4,"size":10}', b'"handle"'),
+        GOLDEN.replace(b'"time":"2023', b'"time":2023,"t":"2023'),
+    ],
+)
+def test_a_line_that_was_never_written_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        ledger.parse_record(line)
+
+
+@given(
+    st.text(),
+    st.text(),
+    st.dictionaries(
+        st.text(max_size=9), st.integers(0, 2**53 - 1) | st.text() | st.booleans() | st.none()
+    ),
+)
+def test_whatever_a_client_sends_is_one_line_that_reads_back(
+    who: str, what: str, detail: dict[str, int | str | bool | None]
+) -> None:
+    line = ledger.format_record(Record(0, NOON, 0, Event("open", who, "", what, detail=detail)))
+
+    assert line.count(b"\n") == 1
+    assert ledger.parse_record(line).event.what == what
+
+
+def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
+    what = b"/\xff\xfe".decode(errors="surrogateescape")
+
+    line = ledger.format_record(Record(0, NOON, 0, Event("open", "", "", what)))
+
+    assert json.loads(line)["what"] == "/\\udcff\\udcfe"
+
+
+def test_numbers_start_at_0_and_go_on_after_a_restart(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as first:
+        assert [first.append(OPENED), first.append(OPENED)] == [0, 1]
+
+    with Ledger(tmp_path, lambda: NOON) as second:
+        assert second.append(OPENED) == 2
+
+    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1, 2]
+    assert [r.seq for r in ledger.read(tmp_path, 2)] == [2]
+    assert {r.time for r in ledger.read(tmp_path)} == {NOON}
+
+
+def test_a_line_that_a_crash_tore_is_set_aside_and_that_is_recorded(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as before:
+        before.append(OPENED)
+    with segment(tmp_path).open("ab") as file:
+        file.write(GOLDEN[:40])
+
+    with Ledger(tmp_path, lambda: NOON) as after:
+        after.append(OPENED)
+
+    records = list(ledger.read(tmp_path))
+    assert [(r.seq, r.event.event) for r in records] == [(0, "open"), (1, "recovered"), (2, "open")]
+    assert records[1].event.detail == {"bytes": 40}
+    (torn,) = tmp_path.glob("*.torn")
+    assert torn.read_bytes() == GOLDEN[:40]
+
+
+def test_a_torn_line_alone_in_a_ledger_leaves_it_empty(tmp_path: Path) -> None:
+    segment(tmp_path).write_bytes(b"{")
+
+    with Ledger(tmp_path, lambda: NOON) as after:
+        assert after.append(OPENED) == 1
+
+    assert [r.event.event for r in ledger.read(tmp_path)] == ["recovered", "open"]
+
+
+def test_a_reader_passes_over_a_line_that_is_still_being_written(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+        with segment(tmp_path).open("ab") as file:
+            file.write(GOLDEN[:40])
+
+        assert [r.seq for r in ledger.read(tmp_path)] == [0]
+
+
+def test_a_reader_names_the_line_that_is_none(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+    with segment(tmp_path).open("ab") as file:
+        file.write(b"rubbish\n")
+
+    with pytest.raises(ValueError, match=r"000000000000\.jsonl: line 2"):
+        list(ledger.read(tmp_path))
+
+
+def test_a_second_writer_is_refused_and_told_why(tmp_path: Path) -> None:
+    with Ledger(tmp_path), pytest.raises(Busy, match="another process writes it"):
+        Ledger(tmp_path)
+
+
+def test_a_writer_killed_with_the_lock_leaves_it_to_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys; from keys.ledger import Ledger;"
+        "Ledger(pathlib.Path(sys.argv[1])); print('locked', flush=True); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
+
+    assert killed.stdout == b"locked\n"
+    Ledger(tmp_path).close()
+
+
+def test_a_full_disk_leaves_no_part_of_a_line_and_stops_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[[int, bytes], int] = os.write
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:30]))
+
+        with pytest.raises(Unwritable, match="make room"):
+            writer.append(OPENED)
+
+        monkeypatch.setattr(os, "write", real)
+        assert writer.append(OPENED) == 1
+    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1]
+
+
+def test_an_outcome_and_a_reason_stand_in_the_record(tmp_path: Path) -> None:
+    refused = Event("login-refused", "parti-z", "192.0.2.1", "", Outcome.REFUSED, {"reason": "x"})
+
+    with Ledger(tmp_path) as writer:
+        writer.append(refused)
+
+    (record,) = ledger.read(tmp_path)
+    assert record.event == refused
+    assert datetime.now(UTC) - record.time < timedelta(minutes=1)

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import office
+import pytest
+from click.testing import CliRunner
+from office import Ssps
+
+from keys import host
+from scripts.ssps import main
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site with the office's settings, and keys of its own."""
+    site = office.site(tmp_path / "site")
+    host.make(site / host.HOST / "ssh_host_ed25519_key", "ssps")
+    host.make(site / host.SIGNING / host.SIGNING_KEY, "ssps")
+    (site / "keys").chmod(0o700)
+    (site / "state").mkdir()
+    return site
+
+
+@pytest.fixture
+def ssps() -> Ssps:
+    """Calls `ssps` with the words given, in this process."""
+    return lambda *words, **kwargs: CliRunner().invoke(main, [str(w) for w in words], **kwargs)

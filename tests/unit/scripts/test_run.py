@@ -1,0 +1,129 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from office import Ssps
+
+from scripts.run import Supervisor
+
+FOREVER = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+
+
+def ended(supervisor: Supervisor, name: str) -> None:
+    """Wait for the part's process to have died, without reaping it."""
+    process = supervisor._parts[name].process
+    assert process is not None
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_a_part_that_dies_is_started_again_after_pauses_that_double() -> None:
+    now = 1000.0
+    supervisor = Supervisor({"publish": ["false"]}, clock=lambda: now)
+    pauses = []
+
+    for _ in range(9):
+        assert supervisor.tend() is None
+        ended(supervisor, "publish")
+        pause = supervisor.tend()
+        assert pause is not None
+        assert supervisor._parts["publish"].process is None
+        pauses.append(pause)
+        now += pause
+
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_a_part_that_ran_for_long_is_started_again_at_once() -> None:
+    now = 1000.0
+    supervisor = Supervisor({"publish": ["false"]}, clock=lambda: now)
+    for _ in range(4):
+        supervisor.tend()
+        ended(supervisor, "publish")
+        now += supervisor.tend() or 0
+    supervisor.tend()
+    ended(supervisor, "publish")
+
+    now += 61
+
+    assert supervisor.tend() == 0.5
+
+
+SUPERVISE = """
+import sys
+from scripts.run import Supervisor
+sys.exit(Supervisor({"a": %r, "b": %r}).run())
+"""
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for_children(pid: int, count: int, without: int = 0) -> list[int]:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = children(pid)
+        if len(found) == count and without not in found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{children(pid)}, wanted {count}")
+
+
+def wait_until_caught(number: signal.Signals, pids: list[int]) -> None:
+    """Wait until each process, which has just been started, handles the signal."""
+    for pid in pids:
+        caught = 0
+        while not caught & 1 << (number - 1):
+            status = Path(f"/proc/{pid}/status").read_text()
+            caught = int(status.split("SigCgt:")[1].split()[0], 16)
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def supervised(*parts: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SUPERVISE % parts], stderr=subprocess.DEVNULL)
+
+
+def test_a_killed_part_comes_back_and_sigterm_stops_both_cleanly() -> None:
+    supervisor = supervised(FOREVER, FOREVER)
+    first, _ = wait_for_children(supervisor.pid, 2)
+
+    os.kill(first, signal.SIGKILL)
+    pids = wait_for_children(supervisor.pid, 2, without=first)
+    wait_until_caught(signal.SIGTERM, pids)
+    supervisor.terminate()
+
+    assert supervisor.wait(timeout=15) == 0
+    assert gone(pids)
+
+
+def test_a_killed_supervisor_leaves_no_part_behind() -> None:
+    supervisor = supervised(FOREVER, FOREVER)
+    pids = wait_for_children(supervisor.pid, 2)
+
+    supervisor.kill()
+    supervisor.wait()
+
+    assert gone(pids)
+
+
+def test_a_site_at_fault_is_not_started(site: Path, ssps: Ssps) -> None:
+    (site / "site.toml").write_text("[election]\n")
+    (site / "keys/signing/signing_key").chmod(0o644)
+
+    for command in ("run", "publish", "serve"):
+        done = ssps(command, "--site", site)
+
+        assert done.exit_code == 1
+        assert "site.toml: election.id: is missing, add it" in done.stderr
+        assert "keys/signing/signing_key: mode 0644" in done.stderr
