@@ -20,12 +20,19 @@ def ascii_name(turkish: str) -> str:
 
 
 @cache
-def names() -> tuple[str, ...]:
-    """Return the 87 districts by plate, then `yurt-disi` and `gumruk`."""
-    found: list[str] = []
+def titles() -> dict[str, str]:
+    """Return the 87 districts by plate, `yurt-disi` and `gumruk`, each with its Turkish name."""
+    found: dict[str, str] = {}
     table = files("config").joinpath("iller.csv").read_text(encoding="utf-8")
     for plate, province, count in list(csv.reader(table.splitlines()))[1:]:
         stem = f"{plate}-{ascii_name(province)}"
-        many = int(count) > 1
-        found += [f"{stem}-{n}" for n in range(1, int(count) + 1)] if many else [stem]
-    return (*found, ABROAD, CUSTOMS)
+        if count == "1":
+            found[stem] = province
+        else:
+            found |= {f"{stem}-{n}": f"{province} {n}" for n in range(1, int(count) + 1)}
+    return {**found, ABROAD: "Yurt Dışı", CUSTOMS: "Gümrük Kapıları"}
+
+
+def names() -> tuple[str, ...]:
+    """Return the districts' names in the order of `titles`."""
+    return tuple(titles())

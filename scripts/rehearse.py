@@ -53,12 +53,12 @@ def init(boxes: int, parties: int, seed: int, port: int, site: Path) -> None:
     site_toml = SITE_TOML.format(
         id="prova-cb-mv", title=_TITLE, opens=opened.isoformat(), listen=f"{ADDRESS}:{port}"
     )
-    entries = list(synthetic.entries(boxes, seed))
-    lay_out(site, site_toml, _parties_toml(parties, synthetic.districts(entries)))
+    districts = synthetic.districts(synthetic.entries(boxes, seed))
+    lay_out(site, site_toml, _parties_toml(parties, districts))
     made = {"boxes": boxes, "parties": parties, "seed": seed}
     (site / _SETTINGS).write_text(tomli_w.dumps(made), encoding="utf-8")
     handed_over = site / "registry.csv"
-    synthetic.write_csv(entries, handed_over)
+    sheets = synthetic.write_csv(synthetic.entries(boxes, seed), handed_over)
     registry.bring_in(site, handed_over)
     clients = site / "clients"
     clients.mkdir()
@@ -69,7 +69,7 @@ def init(boxes: int, parties: int, seed: int, port: int, site: Path) -> None:
         host.make(kit, f"{party.id}@rehearsal")
         if party.mirrors:
             put(site, party.id, credential_of(kit.with_name("id_ed25519.pub"), ""), "rehearsal")
-    click.echo(f"{site}: {len(entries)} sheets of {boxes} boxes, {parties} parties. Next:")
+    click.echo(f"{site}: {sheets} sheets of {boxes} boxes, {parties} parties. Next:")
     click.echo(f"  ssps run --site {site} &")
     click.echo(f"  ssps rehearse scan --site {site}")
     click.echo(f"  {client_command(site, 'parti-a', port)}")
@@ -130,10 +130,10 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
         raise console.fault(_SETTINGS, "", message)
     seed = tomllib.loads((site / _SETTINGS).read_text(encoding="utf-8"))["seed"]
     index = Registry(site / INDEX)
-    entries = list(index.entries())
-    index.close()
     done = 0 if again else len(list(scanned(site)))
-    planned = list(islice(scanner.plan(entries, seed), done, done + count if count else None))
+    last = done + count if count else None
+    planned = list(islice(scanner.plan(index.entries(), seed, last), done, None))
+    index.close()
     folder = settings.intake.folders[0]
     started = time.monotonic()
     with (site / _SCANNED).open("a", encoding="utf-8", newline="") as file:

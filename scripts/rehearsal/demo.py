@@ -1,0 +1,227 @@
+"""`scripts/demo`: a small rehearsal night from printed page to mirrored file, before your eyes.
+
+With `--once` it mirrors as a party with OpenSSH's `sftp`, holds every file against what left the
+scanner, and ends with one JSON object; exit code 1 if anything is missing or differs.
+"""
+
+import hashlib
+import json
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from config import layout
+from config.registry import INDEX, Registry
+from config.sheet import Sheet
+from keys import ledger
+from scripts import console
+from scripts.rehearse import ADDRESS, client_command, scanned
+from scripts.status import count
+
+_SSPS = [sys.executable, "-m", "scripts.ssps"]
+_PARTY = "parti-a"
+_PATIENCE = 180.0  # seconds for the publisher to file what was scanned
+_PORT = 2222
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Mirror, check, print a summary, and end.")
+@click.option("--boxes", default=12, show_default=True)
+@click.option("--parties", default=3, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def main(once: bool, boxes: int, parties: int, seed: int) -> None:
+    """Print, scan, file and serve a small rehearsal election."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = Path(tempfile.mkdtemp(prefix="ssps-demo-"))
+    site, port = folder / "site", free_port()
+    made = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
+    try:
+        ssps("rehearse", "init", site, *made)
+        with running(site, folder / "log.jsonl"):
+            ssps("rehearse", "scan", "--site", site)
+            wait_until_filed(site)
+            wait_until_served(port)
+            if once:
+                summary = mirror_and_check(site, port, folder / "mirror")
+            else:
+                invite(site, port, folder / "log.jsonl")
+        if once:
+            click.echo(json.dumps({**summary, **served(site)}))
+            sys.exit(int(bool(summary["hash_mismatches"] or summary["not_mirrored"])))
+    except (subprocess.CalledProcessError, TimeoutError) as error:
+        console.say.print(f"the demo failed: {error}\n{_end_of(folder / 'log.jsonl')}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    """Return port 2222, or if that is taken one that the kernel has free."""
+    for port in (_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((ADDRESS, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise OSError("no free port")
+
+
+def ssps(*arguments: object) -> None:
+    """Run one `ssps` command, shown as an operator would type it."""
+    words = list(map(str, arguments))
+    console.say.print(f"$ ssps {shlex.join(words)}", style="bold", soft_wrap=True)
+    subprocess.run([*_SSPS, *words], check=True)
+
+
+@contextmanager
+def running(site: Path, log: Path) -> Iterator[None]:
+    """Run publisher and server for as long as the `with` lasts."""
+    console.say.print(f"$ ssps run --site {site} &", style="bold", soft_wrap=True)
+    with log.open("wb") as out:
+        process = subprocess.Popen([*_SSPS, "run", "--site", str(site)], stdout=out, stderr=out)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until_filed(site: Path) -> None:
+    """Wait until every page that was scanned has been filed or set aside."""
+    pages = len(list(scanned(site)))
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        counts = count(site)
+        done = sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
+        if done >= pages:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{done} of {pages} pages after {_PATIENCE:.0f} s")
+        time.sleep(0.2)
+
+
+def wait_until_served(port: int) -> None:
+    """Wait until the server answers."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with socket.create_connection((ADDRESS, port), timeout=1) as probe:
+                if probe.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nobody answers on port {port}") from None
+            time.sleep(0.2)
+
+
+def mirror_and_check(site: Path, port: int, mirror: Path) -> dict[str, int]:
+    """Mirror the whole tree of one party, and hold it against what left the scanner."""
+    mirror.mkdir()
+    program, *rest = shlex.split(client_command(site, _PARTY, port))
+    command = [program, "-b", "-", *rest]
+    console.say.print("$ " + shlex.join(command), style="bold", soft_wrap=True)
+    subprocess.run(
+        command, input=f"get -r / {mirror}\n".encode(), stdout=subprocess.DEVNULL, check=True
+    )
+    files = [path for path in mirror.rglob("*") if path.is_file()]
+    expected = sheets_scanned(site)
+    arrived = {path: _sha256(path) for path in files}
+    wrong = [p for p, digest in arrived.items() if expected.get(digest) != _sheet(p, mirror)]
+    counts = count(site)
+    return {
+        "filed": counts["filed"],
+        "duplicates": counts["duplicates"],
+        "quarantined": counts["quarantined"],
+        "missing": counts["missing"],
+        "versions": counts["versions"],
+        "mirrored_files": len(files),
+        "mirrored_bytes": sum(path.stat().st_size for path in files),
+        "hash_mismatches": len(wrong),
+        "not_mirrored": len(expected.keys() - set(arrived.values())),
+    }
+
+
+def sheets_scanned(site: Path) -> dict[str, Sheet]:
+    """Return what should be in the tree of a party that sees all: SHA-256 -> sheet.
+
+    From the scanner's own list and the registry, without asking the publisher.
+    """
+    registry = Registry(site / INDEX)
+    entries = ((page["sha256"], registry.lookup(page["karekod"])) for page in scanned(site))
+    found = {digest: entry.sheet for digest, entry in entries if entry}
+    registry.close()
+    return found
+
+
+def _sheet(path: Path, mirror: Path) -> Sheet | None:
+    try:
+        return layout.parse(path.relative_to(mirror).as_posix()).sheet
+    except ValueError:
+        return None
+
+
+def served(site: Path) -> dict[str, int]:
+    """Count the transfers of files that the record calls complete."""
+    records = ledger.read(site / ledger.FOLDER / ledger.TRANSFER)
+    done = [r for r in records if r.event.event == "close" and r.event.detail["complete"]]
+    return {"transfers_recorded": len(done)}
+
+
+def invite(site: Path, port: int, log: Path) -> None:
+    """Say what to try, and stay up until interrupted."""
+    counts = count(site)
+    key = site / "clients" / _PARTY / "id_ed25519"
+    hosts = site / "clients" / "known_hosts"
+    ssh = f"ssh -a -x -i {key} -o UserKnownHostsFile={hosts}"
+    click.echo(
+        f"""
+{counts["filed"]} of {counts["expected"]} sheets filed, {counts["versions"]} later versions, \
+{counts["duplicates"]} duplicates, {counts["quarantined"]} in quarantine.
+Try, from another terminal:
+
+  {client_command(site, _PARTY, port)}
+  lftp -e 'set sftp:connect-program "{ssh}"; mirror --parallel=4 / mirror; quit' \\
+      sftp://{_PARTY}:@{ADDRESS}:{port}
+  rclone copy --sftp-host {ADDRESS} --sftp-port {port} --sftp-user {_PARTY} \\
+      --sftp-key-file {key} --sftp-known-hosts-file {hosts} :sftp:/ mirror
+  sshfs -o ro,IdentityFile={key},UserKnownHostsFile={hosts},port={port} {_PARTY}@{ADDRESS}:/ mnt
+
+  {_ssps()} status --site {site}
+  {_ssps()} audit tail --follow --site {site}
+  {_ssps()} rehearse scan --again --rate 2 --site {site}
+
+Log: {log}. Ctrl-C ends it and removes {site}."""
+    )
+    signal.pause()
+
+
+def _ssps() -> str:
+    return str(Path(sys.executable).with_name("ssps"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _end_of(log: Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-5:]) if log.exists() else ""
+
+
+if __name__ == "__main__":
+    main()

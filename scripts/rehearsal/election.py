@@ -1,0 +1,213 @@
+"""A synthetic double election: president and parliament on one day, as on 14 May 2023.
+
+Nothing in it is true but the provinces, countries and gates. At full size it has Turkey's
+measure (201,000 boxes, 1,094 boards, over a million sheets); from four boxes on it has voters
+at home, abroad and at the customs gates, and so all eleven forms. Entries come one by one, so
+that a whole country needs no more memory than a town.
+"""
+
+import csv
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import cevre
+from config.cevre import ascii_name
+from config.registry import COLUMNS, Entry
+from config.sheet import Belge, SandikTuru, Secim, Sheet
+from scripts.rehearsal import places
+from scripts.rehearsal.dice import dice
+
+_BESIDE = (cevre.ABROAD, cevre.CUSTOMS)
+CONTESTS = (Secim.CB, Secim.MV)
+_BOARDS = 1094
+_ABROAD, _CUSTOMS = 0.025, 0.005  # of all boxes
+_FEWEST_A_DISTRICT = 4
+_FEWEST_A_BOARD = 3
+_ROWS_A_PAGE = 40  # boxes or places that one page of an aggregate lists
+_FIRST_NUMBER = 1001  # with which a board's boxes begin
+_HALF = 10**5
+
+
+@dataclass(frozen=True, slots=True)
+class _District:
+    """One district and how many boxes each of its boards has."""
+
+    cevre: str
+    boards: tuple[tuple[str, int], ...]
+
+
+def entries(boxes: int, seed: int) -> Iterator[Entry]:
+    """Yield the registry of an election with `boxes` ballot boxes, district by district."""
+    if boxes < 1:
+        raise ValueError(f"{boxes} boxes, an election needs at least one")
+    for number, (sheet, turu, mahalle) in enumerate(_sheets(_districts(boxes, seed), seed)):
+        yield Entry(serial(seed, number), sheet, turu, mahalle)
+
+
+def write_csv(made: Iterable[Entry], path: Path) -> int:
+    """Write `made` as the registry's CSV and return how many rows it has."""
+    rows = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for rows, entry in enumerate(made, start=1):  # noqa: B007 - it is the count
+            sheet = entry.sheet
+            writer.writerow(
+                (
+                    entry.karekod,
+                    sheet.secim.value,
+                    sheet.belge.value,
+                    sheet.cevre,
+                    sheet.kurul,
+                    entry.sandik_turu.value if entry.sandik_turu else None,
+                    sheet.sandik,
+                    entry.mahalle,
+                    sheet.page,
+                )
+            )
+    return rows
+
+
+def districts(made: Iterable[Entry]) -> list[str]:
+    """Return the districts that have boxes, most boxes first, those at home before the others."""
+    boxes: dict[str, set[tuple[str | None, str]]] = {}
+    for entry in made:
+        sheet = entry.sheet
+        if sheet.cevre and sheet.sandik:
+            boxes.setdefault(sheet.cevre, set()).add((sheet.kurul, sheet.sandik))
+    return sorted(boxes, key=lambda name: (name in _BESIDE, -len(boxes[name]), name))
+
+
+def serial(seed: int, number: int) -> str:
+    """Return the karekod of that number, 0 to 10¹⁰ - 1; no two numbers share one.
+
+    A Feistel network over the two halves of the ten digits: looks like chance, is a
+    permutation, and remembers nothing.
+    """
+    left, right = divmod(number, _HALF)
+    for turn in range(4):
+        mixed = (right + 1) * 2_654_435_761 + (seed + turn * 97) * 40_503
+        mixed ^= mixed >> 15
+        left, right = right, (left + (mixed * 2_246_822_519 >> 13)) % _HALF
+    return f"{left:05d}{right:05d}"
+
+
+def stranger(seed: int, number: int) -> str:
+    """Return a karekod that no registry of this seed has."""
+    return serial(seed, _HALF * _HALF - 1 - number)
+
+
+def _districts(boxes: int, seed: int) -> list[_District]:
+    abroad = max(1, round(boxes * _ABROAD)) if boxes >= 3 else 0
+    customs = max(1, round(boxes * _CUSTOMS)) if boxes >= 4 else 0
+    made = list(_home(boxes - abroad - customs, seed))
+    for name, there, count in (
+        (cevre.ABROAD, places.COUNTRIES, abroad),
+        (cevre.CUSTOMS, places.GATES, customs),
+    ):
+        shares = _shares(count, [1 / (rank + 1) for rank in range(len(there))], 0)
+        boards = ((ascii_name(n), share) for n, share in zip(there, shares, strict=True) if share)
+        if count:
+            made.append(_District(name, tuple(boards)))
+    return made
+
+
+def _home(boxes: int, seed: int) -> Iterator[_District]:
+    """Few boxes keep to few districts: several at each board say more than one in each."""
+    every = [n for n in cevre.names() if n not in _BESIDE]
+    weights = {name: _weight(name, seed) for name in every}
+    natural = dict(zip(every, _shares(_BOARDS, [weights[n] ** 0.5 for n in every], 1), strict=True))
+    count = min(len(every), max(1, boxes // _FEWEST_A_DISTRICT))
+    chosen = sorted(dice(seed, "districts").sample(every, count), key=every.index)
+    floor = min(2, boxes // count)
+    shares = _shares(boxes, [weights[name] for name in chosen], floor)
+    for name, share in zip(chosen, shares, strict=True):
+        chance = dice(seed, "boards", name)
+        boards = places.boards(chance, min(natural[name], max(1, share // _FEWEST_A_BOARD)))
+        parts = _shares(share, [chance.uniform(0.4, 1.6) for _ in boards], 1)
+        yield _District(name, tuple(zip(boards, parts, strict=True)))
+
+
+def _weight(name: str, seed: int) -> float:
+    """Provinces with several districts are the populous ones; the others differ widely."""
+    several = name.count("-") > 1
+    return 3.0 if several else dice(seed, "weight", name).uniform(0.2, 2.0)
+
+
+def _shares(total: int, weights: Sequence[float], floor: int) -> list[int]:
+    """Divide `total` by weight, by largest remainder, with at least `floor` for each."""
+    spare = total - floor * len(weights)
+    exact = [spare * weight / sum(weights) for weight in weights]
+    shares = [int(share) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda n: shares[n] - exact[n])
+    for n in by_remainder[: spare - sum(shares)]:
+        shares[n] += 1
+    return [floor + share for share in shares]
+
+
+_Row = tuple[Sheet, SandikTuru | None, str]
+
+
+def _sheets(country: Sequence[_District], seed: int) -> Iterator[_Row]:
+    for district in country:
+        home = district.cevre not in _BESIDE
+        for board, boxes in district.boards:
+            chance = dice(seed, "boxes", district.cevre, board)
+            yield from _boxes(district.cevre, board, boxes, chance)
+            forms = _BOARD_FORMS.get(district.cevre, (Belge.ILCE_BIRLESTIRME,))
+            if home and board.endswith("-1"):
+                forms = (*forms, Belge.ILCE_BIRLESTIRME_KURULLAR)
+            for belge in forms:
+                yield from _aggregate(belge, district.cevre, board, boxes)
+        belge = _DISTRICT_FORMS.get(district.cevre, Belge.IL_BIRLESTIRME)
+        yield from _aggregate(belge, district.cevre, None, len(district.boards))
+    beside = [d for d in country if d.cevre in _BESIDE]
+    if beside:
+        belge = Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME
+        yield from _aggregate(belge, None, None, sum(len(d.boards) for d in beside))
+
+
+_BOARD_FORMS: dict[str, tuple[Belge, ...]] = {
+    cevre.ABROAD: (Belge.YURT_DISI_ULKE_BIRLESTIRME,),
+    cevre.CUSTOMS: (Belge.GUMRUK_ILCE_BIRLESTIRME_RUMUZ, Belge.GUMRUK_ILCE_BIRLESTIRME_KURUL),
+}
+_DISTRICT_FORMS = {
+    cevre.ABROAD: Belge.YURT_DISI_ULKELER_BIRLESTIRME,
+    cevre.CUSTOMS: Belge.GUMRUK_KAPILARI_BIRLESTIRME,
+}
+
+
+def _aggregate(belge: Belge, district: str | None, board: str | None, rows: int) -> Iterator[_Row]:
+    for secim in CONTESTS:
+        for page in range(1, 2 + (rows - 1) // _ROWS_A_PAGE):
+            yield Sheet(secim, belge, district, board, None, page), None, ""
+
+
+def _boxes(district: str, board: str, count: int, chance: random.Random) -> Iterator[_Row]:
+    mahalles = places.mahalles(chance, 1 + count // 6)
+    for number in range(count):
+        sandik, turu = _box(district, number, count)
+        mahalle = mahalles[number // 6] if district not in _DISTRICT_FORMS else ""
+        for secim in CONTESTS:
+            # A counting sheet runs to a second page at all but the smallest boxes.
+            small = turu in (SandikTuru.CEZAEVI, SandikTuru.SEYYAR) or chance.random() < 0.05
+            for belge, pages in (
+                (Belge.SAYIM_DOKUM_CETVELI, 1 if small else 2),
+                (Belge.SANDIK_SONUC, 1),
+            ):
+                for page in range(1, pages + 1):
+                    yield Sheet(secim, belge, district, board, sandik, page), turu, mahalle
+
+
+def _box(district: str, number: int, count: int) -> tuple[str, SandikTuru]:
+    if district == cevre.CUSTOMS:
+        letter, place = divmod(number, 99)
+        return f"{chr(ord('A') + letter)}{place + 1}", SandikTuru.GUMRUK
+    if district == cevre.ABROAD:
+        return str(number + 1), SandikTuru.YURT_DISI
+    # A board's last box is the mobile one, the one before it the prison's.
+    kinds = {count - 1: SandikTuru.SEYYAR, count - 2: SandikTuru.CEZAEVI}
+    kind = kinds.get(number, SandikTuru.NORMAL) if count > 3 else SandikTuru.NORMAL
+    return str(_FIRST_NUMBER + number), kind

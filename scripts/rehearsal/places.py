@@ -1,0 +1,95 @@
+"""Where the rehearsal votes: boards and neighbourhoods made up, countries and gates as they are.
+
+A place has a Turkish name for the sheets and the folder name that `ascii_name` makes of it.
+"""
+
+import random
+from functools import cache
+
+from config import cevre
+from config.cevre import ascii_name
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+_FIRST = _listed(
+    "Ak, Alaca, Altın, Ayva, Badem, Boz, Çam, Çınar, Demir, Elma, Gök, Gül, Güneş, Ihlamur, Kara, "
+    "Kavak, Kızıl, Kiraz, Koca, Meşe, Mor, Nar, Pınar, Sarı, Söğüt, Taş, Üzüm, Yeşil, Yıldız, "
+    "Zeytin"
+)
+_SECOND = _listed(
+    "bahçe, burun, dağ, dere, hisar, kaya, kent, köprü, köy, ova, pazar, tepe, yaka, yazı, yurt"
+)
+_MAHALLE = _listed(
+    "Bahçelievler, Barbaros, Cumhuriyet, Çarşı, Esentepe, Fatih, Gazi, Hürriyet, İnönü, İstiklal, "
+    "Kurtuluş, Mimarsinan, Sakarya, Şirinevler, Yenimahalle, Yıldırım"
+)
+
+# Most voters first.
+COUNTRIES = _listed(
+    "Almanya, Fransa, Hollanda, Belçika, Avusturya, İsviçre, ABD, Birleşik Krallık, İsveç, "
+    "Danimarka, Avustralya, Kanada, İtalya, Norveç, KKTC, Bulgaristan, Suudi Arabistan, "
+    "Azerbaycan, Katar, Birleşik Arap Emirlikleri, Rusya, Ukrayna, İspanya, Finlandiya, İrlanda, "
+    "Polonya, Romanya, Yunanistan, Kuveyt, Irak, İsrail, Japonya, Çin, Kazakistan, Gürcistan, "
+    "Macaristan, Çekya, Lüksemburg, Portekiz, Bosna Hersek, Kosova, Karadağ, Kuzey Makedonya, "
+    "Arnavutluk, Sırbistan, Hırvatistan, Slovakya, Slovenya, Estonya, Letonya, Litvanya, Malta, "
+    "Moldova, Mısır, Cezayir, Fas, Tunus, Libya, Ürdün, Lübnan, İran, Umman, Bahreyn, Güney Kore, "
+    "Tayland, Malezya, Singapur, Endonezya, Yeni Zelanda, Güney Afrika, Nijerya, Kenya, Brezilya"
+)
+GATES = _listed(
+    "Kapıkule, İstanbul Havalimanı, Sabiha Gökçen, Esenboğa, Antalya Havalimanı, Adnan Menderes, "
+    "Sarp, Habur, Gürbulak, Hamzabeyli, İpsala, Dereköy, Pazarkule, Cilvegözü, Öncüpınar, "
+    "Karkamış, Kapıköy, Esendere, Dilucu, Türkgözü, Dalaman, Milas Bodrum, Adana Havalimanı, "
+    "Gaziantep Havalimanı, Kayseri Havalimanı, Çeşme, Kuşadası, Alanya, Taşucu, Zonguldak Limanı"
+)
+
+
+@cache
+def _places() -> dict[str, str]:
+    """Turkish names by folder name."""
+    compounds = (first + second for first in _FIRST for second in _SECOND)
+    return {
+        **cevre.titles(),
+        **{ascii_name(name): name for name in (*compounds, "Merkez", *COUNTRIES, *GATES)},
+    }
+
+
+def turkish(place: str) -> str:
+    """Return a place's name as a sheet prints it: `34-istanbul-1` -> `İstanbul 1`."""
+    known = _places()
+    stem, _, number = place.rpartition("-")
+    if place in known:
+        return known[place]
+    if stem in known and number.isdecimal():
+        return f"{known[stem]} {number}"
+    return place.replace("-", " ").title()
+
+
+def upper(text: str) -> str:
+    """Return `text` in Turkish capitals, in which i has its dot."""
+    return text.replace("i", "İ").replace("ı", "I").upper()
+
+
+def boards(chance: random.Random, count: int) -> list[str]:
+    """Return the folder names of `count` boards; large towns have several: `cinarova-2`.
+
+    The first town always has, so that even the smallest district can show the form on which
+    the boards of one town are brought together.
+    """
+    towns = [ascii_name(first + second) for first in _FIRST for second in _SECOND]
+    made: list[str] = []
+    for number, town in enumerate(["merkez", *chance.sample(towns, min(count, len(towns)))]):
+        if number == 0 or chance.random() < 0.15:
+            made += [f"{town}-{n}" for n in range(1, chance.randint(3, 4))]
+        else:
+            made.append(town)
+    return made[:count]
+
+
+def mahalles(chance: random.Random, count: int) -> list[str]:
+    """Return `count` neighbourhoods of one board, in Turkish letters."""
+    every = [*_MAHALLE, *(first + second for first in _FIRST[:16] for second in _SECOND)]
+    picked = chance.sample(every, min(count, len(every)))
+    return [f"{picked[n % len(picked)]} Mahallesi" for n in range(count)]

@@ -1,0 +1,165 @@
+"""A night at the scanners: which pages come in which order, and how they reach the folder.
+
+A plan has every sheet once, mixed, and what a real night adds: in a hundred pages two that
+come twice, one scanned anew, and one that no machine can file. A plan for fewer pages has the
+same sheets in the same order as one for more.
+"""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from heapq import nsmallest
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw
+
+from config.election import Election
+from config.registry import Entry
+from scripts.rehearsal.dice import dice
+from scripts.rehearsal.election import stranger
+from scripts.rehearsal.optics import DPI, scan
+from scripts.rehearsal.pen import A4
+from scripts.rehearsal.sheets import print_sheet
+
+_BLOCK = 50  # pages in which the extras below come
+_CHUNK = 32 * 1024
+_SCANNERS = 6
+
+
+class Kind(StrEnum):
+    """What a page that goes through a scanner is, and so what must become of it."""
+
+    PAGE = "page"
+    RESCAN = "rescan"  # the same sheet scanned anew: other bytes
+    REPEAT = "repeat"  # a file sent again: the bytes of an earlier one
+    BLANK = "blank"  # fed in back to front
+    TORN = "torn"  # both corners with the karekod are gone
+    STRANGER = "stranger"  # its karekod stands in no registry
+
+
+_FLAWS = (Kind.BLANK, Kind.TORN, Kind.STRANGER)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One page that goes through a scanner.
+
+    `karekod` is what stands on it, None if it cannot be read; `take` is 0 the first time that
+    a sheet is scanned and 1, 2, ... when it is scanned anew.
+    """
+
+    number: int
+    entry: Entry
+    karekod: str | None
+    kind: Kind = Kind.PAGE
+    take: int = 0
+
+
+class File(NamedTuple):
+    """What a scanner delivers."""
+
+    name: str
+    content: bytes
+
+
+def plan(entries: Iterable[Entry], seed: int, count: int | None = None) -> Iterator[Scan]:
+    """Yield every sheet's page and the extras, at most `count` scans in all.
+
+    An election of six sheets or more has at least one of each extra, among its first fifty
+    scans. Holds `count` entries in memory, or all of them.
+    """
+
+    def order(entry: Entry) -> bytes:
+        return hashlib.blake2b(f"{seed}/{entry.karekod}".encode(), digest_size=8).digest()
+
+    waiting = (
+        sorted(entries, key=order)
+        if count is None
+        else nsmallest(max(count, _BLOCK), entries, key=order)
+    )
+    size = min(_BLOCK, len(waiting))
+    takes: Counter[str] = Counter()
+    fresh = number = 0
+    while fresh < len(waiting) and (count is None or number < count):
+        block, place = divmod(number, size)
+        kind = _extras(seed, block, size).get(place, Kind.PAGE)
+        if kind is Kind.PAGE:
+            entry = waiting[fresh]
+            fresh += 1
+        else:
+            entry = dice(seed, "plan", number).choice(waiting[max(0, fresh - _BLOCK) : fresh])
+        if kind is Kind.RESCAN:
+            takes[entry.karekod] += 1
+        karekod = None if kind in _FLAWS else entry.karekod
+        if kind is Kind.STRANGER:
+            karekod = stranger(seed, number)
+        take = takes[entry.karekod] if kind in (Kind.RESCAN, Kind.REPEAT) else 0
+        yield Scan(number, entry, karekod, kind, take)
+        number += 1
+
+
+def _extras(seed: int, block: int, size: int) -> dict[int, Kind]:
+    """Return the places of a block's extras: a repeat in each, the others in every second."""
+    kinds = [Kind.REPEAT]
+    if block % 2 == 0:
+        kinds += [Kind.RESCAN, _FLAWS[(seed + block // 2) % len(_FLAWS)]]
+    if size < 2 * len(kinds):
+        return {}
+    # Not among the first, since an extra needs a page that has come before.
+    places = dice(seed, "extras", block).sample(range(size // 4, size - 1), len(kinds))
+    return dict(zip(places, kinds, strict=True))
+
+
+def render(planned: Scan, election: Election, seed: int) -> File:
+    """Print the sheet and scan it; the number makes the name, all else makes the bytes."""
+    sheet = planned.entry.karekod
+    printed = replace(planned.entry, karekod=planned.karekod or sheet)
+    page = print_sheet(printed, election, seed, DPI)
+    if planned.kind is Kind.BLANK:
+        page = Image.new(page.mode, page.size, (255, 255, 255))
+    elif planned.kind is Kind.TORN:
+        _tear(page, dice(seed, "tear", sheet))
+    flaw = planned.kind if planned.kind in _FLAWS else ""
+    content, extension = scan(page, dice(seed, "scan", sheet, planned.take, flaw))
+    scanner = dice(seed, "scanner", planned.number).randint(1, _SCANNERS)
+    return File(f"tarayici-{scanner:02d}_{planned.number:08d}.{extension}", content)
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 by which a file is known from here to a party's mirror."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _tear(page: Image.Image, chance: random.Random) -> None:
+    """Tear off both corners on the right, karekod and all."""
+    draw = ImageDraw.Draw(page)
+    for edge, inward in ((0.0, 1), (A4[1], -1)):
+        # From the top or bottom edge to the right one, beyond the codes and their digits.
+        rim = [(A4[0] - 70 * (1 - n / 20), edge + inward * 66 * n / 20) for n in range(21)]
+        torn = [(x - chance.uniform(0, 2), y + inward * chance.uniform(0, 2)) for x, y in rim]
+        corner = [(A4[0] - 70, edge), *torn, (A4[0], edge + inward * 66), (A4[0], edge)]
+        draw.polygon([(x * DPI / 25.4, y * DPI / 25.4) for x, y in corner], (120, 120, 120))
+
+
+def drop(folder: Path, name: str, content: bytes) -> Path:
+    """Deliver a file as a good scanner does: it appears whole, by a rename."""
+    path, fresh = folder / name, folder / f".{name}.part"
+    fresh.write_bytes(content)
+    fresh.replace(path)
+    return path
+
+
+def drop_rudely(folder: Path, name: str, content: bytes, chunk_pause: Callable[[], None]) -> Path:
+    """Deliver a file as a bad scanner does: in place, bit by bit, pausing between."""
+    path = folder / name
+    with path.open("wb") as file:
+        for start in range(0, len(content), _CHUNK):
+            if start:
+                chunk_pause()
+            file.write(content[start : start + _CHUNK])
+            file.flush()
+    return path

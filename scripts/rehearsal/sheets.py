@@ -1,0 +1,217 @@
+"""Prints a sheet as the real form looks, filled in and signed, with PROVA all over it.
+
+A4 upright. The karekod stands twice on it, top right and bottom right, each 13 mm wide with its
+quiet zone and its digits underneath: version 1, level L, the bare ten digits, as in 2023.
+The counts add up on a sheet, but sheets do not add up to one another.
+"""
+
+import random
+from functools import lru_cache
+
+import qrcode
+from PIL import Image
+
+from config.cevre import ABROAD, CUSTOMS
+from config.election import Election
+from config.registry import Entry
+from config.sheet import Belge, Level, SandikTuru, Secim
+from scripts.rehearsal import figures
+from scripts.rehearsal.dice import dice
+from scripts.rehearsal.pen import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, Page
+from scripts.rehearsal.places import turkish, upper
+
+KAREKOD_MM = 13.0
+KAREKOD_AT = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of either copy, in mm
+_MODULES = 21  # of a version 1 code
+_LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 198.0, 66.0, 228.0  # the form's body
+_KINDS = {
+    SandikTuru.NORMAL: "Normal",
+    SandikTuru.CEZAEVI: "Cezaevi",
+    SandikTuru.SEYYAR: "Seyyar",
+    SandikTuru.GUMRUK: "Gümrük",
+    SandikTuru.YURT_DISI: "Yurt dışı",
+}
+_MEMBERS = ("Başkan", "Üye", "Üye", "Üye", "Üye", "Üye", "Üye")
+
+
+def print_sheet(entry: Entry, election: Election, seed: int, dpi: int = 200) -> Image.Image:
+    """Print and fill in one sheet; the same entry and seed give the same page, in RGB."""
+    chance = dice(seed, "sheet", entry.karekod)
+    ink = chance.choice(INKS)
+    page = Page(dpi, "PROVA")
+    _heading(page, entry, election)
+    _place(page, entry)
+    if entry.sheet.belge is Belge.SANDIK_SONUC:
+        _result(page, entry.sheet.secim, ink, chance)
+    elif entry.sheet.belge is Belge.SAYIM_DOKUM_CETVELI:
+        _tally(page, entry.sheet.secim, ink, chance)
+    else:
+        _aggregate(page, entry, chance)
+    _signatures(page, entry, ink, chance)
+    _karekod(page, entry.karekod)
+    return page.image
+
+
+def _heading(page: Page, entry: Entry, election: Election) -> None:
+    sheet = entry.sheet
+    page.text(105, 11, "T.C.", 9, name=BOLD, anchor="mm")
+    page.text(105, 15.5, "YÜKSEK SEÇİM KURULU", 11, name=BOLD, anchor="mm")
+    page.text(105, 20.5, election.title, 8, anchor="mm")
+    page.text(105, 25, upper(sheet.secim.turkish), 9, name=BOLD, anchor="mm")
+    page.text(105, 31.5, upper(sheet.belge.turkish), 13, name=BOLD, anchor="mm")
+    page.text(105, 37.5, "PROVADIR, GERÇEK BİR SEÇİMİN BELGESİ DEĞİLDİR", 8, anchor="mm")
+    page.text(_LEFT, 11, "PROVA", 16, name=BOLD)
+    page.text(_LEFT, 292, "Prova tutanağıdır; hiçbir sayı, imza ve mühür gerçek değildir.", 6.5)
+    page.text(105, 287, f"Sayfa {sheet.page}", 8, anchor="mm")
+
+
+def _place(page: Page, entry: Entry) -> None:
+    sheet = entry.sheet
+    board = {ABROAD: "ÜLKE", CUSTOMS: "GÜMRÜK KAPISI"}.get(sheet.cevre or "", "İLÇE SEÇİM KURULU")
+    fields = [
+        ("SEÇİM ÇEVRESİ", turkish(sheet.cevre) if sheet.cevre else "Yurt Dışı ve Gümrükler"),
+        (board, turkish(sheet.kurul) if sheet.kurul else "-"),
+        ("MAHALLE / KÖY", entry.mahalle or "-"),
+        ("SANDIK TÜRÜ", _KINDS[entry.sandik_turu] if entry.sandik_turu else "-"),
+    ]
+    rows = [42.0, 47.5, 53.0, 58.5, 64.0]
+    page.shade(_LEFT, rows[0], 50, rows[-1])
+    page.grid([_LEFT, 50, 145], rows)
+    for (label, value), top in zip(fields, rows, strict=False):
+        page.text(_LEFT + 1.5, top + 2.9, label, 7, name=BOLD)
+        page.text(52, top + 2.9, value, 8.5)
+    page.shade(149, rows[0], _RIGHT, rows[1])
+    page.grid([149, _RIGHT], [rows[0], rows[1], rows[-1]])
+    label = "RUMUZ" if sheet.cevre == CUSTOMS else "SANDIK NO"
+    page.text(173.5, rows[0] + 2.9, label, 7, name=BOLD, anchor="mm")
+    page.text(173.5, 56, sheet.sandik or "-", 24, name=BOLD, anchor="mm")
+
+
+def _result(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
+    count = figures.count(hand, secim, 400)
+    lines = [
+        ("Sandık seçmen listesinde yazılı seçmen sayısı", count.registered),
+        ("Oy kullanan seçmen sayısı", count.voted),
+        ("Sandıktan çıkan zarf sayısı", count.voted),
+        ("Geçersiz oy pusulası sayısı", count.invalid),
+        ("Geçerli oy pusulası sayısı", count.valid),
+        *zip(figures.contenders(secim), count.votes, strict=True),
+        ("TOPLAM GEÇERLİ OY", sum(count.votes)),
+    ]
+    high = min(11.0, (_BOTTOM - _TOP - 6) / len(lines))
+    columns = [_LEFT, 20, 92, 118, _RIGHT]
+    rows = [_TOP, _TOP + 6, *(_TOP + 6 + high * n for n in range(1, len(lines) + 1))]
+    page.shade(_LEFT, rows[0], _RIGHT, rows[1])
+    page.grid(columns, rows)
+    for x, title in zip(columns, ("SIRA", "", "RAKAMLA", "YAZIYLA"), strict=False):
+        page.text(x + 1, _TOP + 3, title, 6, name=BOLD)
+    for number, (label, value) in enumerate(lines):
+        middle = rows[number + 1] + high / 2
+        page.text(16, middle, str(number + 1), 7, anchor="mm")
+        page.text(22, middle, label, 7.5, name=BOLD if number > 4 else SANS)
+        page.digits(97, middle, value, min(4.6, high * 0.68), ink, hand)
+        page.words(120, middle, figures.words(value), min(10, high * 1.7), ink, hand)
+
+
+def _tally(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
+    """A stroke a vote, the fifth across; a cell holds five."""
+    contenders = figures.contenders(secim)
+    strips = 26 // len(contenders) or 1
+    count = figures.count(hand, secim, 400)
+    high = (_BOTTOM - _TOP - 6) / (len(contenders) * strips)
+    cells, wide = 19, 7.0
+    first = _LEFT + 34
+    rows = [_TOP + 6 + high * n for n in range(len(contenders) * strips + 1)]
+    page.shade(_LEFT, _TOP, first + cells * wide, _TOP + 6)
+    page.grid([first + wide * n for n in range(cells + 1)], rows)
+    page.grid([_LEFT, first, first + cells * wide, _RIGHT], [_TOP, *rows[::strips]])
+    page.text(_LEFT + 1, _TOP + 3, "ADAY / PARTİ", 6, name=BOLD)
+    page.text(first + 1, _TOP + 3, "OY İŞARETLERİ (beşer beşer)", 6, name=BOLD)
+    page.text(first + cells * wide + 1, _TOP + 3, "TOPLAM", 6, name=BOLD)
+    for number, (name, votes) in enumerate(zip(contenders, count.votes, strict=True)):
+        top = rows[number * strips]
+        shown = min(votes, cells * 5 * strips)
+        page.text(_LEFT + 2, top + high * strips / 2, name, 8, name=BOLD)
+        page.digits(_RIGHT - 15, top + high * strips / 2, shown, 4, ink, hand)
+        for cell in range(-(-shown // 5)):
+            strip, column = divmod(cell, cells)
+            x, y = first + column * wide + 1.2, top + strip * high + 1
+            low = y + high - 2
+            for stroke in range(min(4, shown - cell * 5)):
+                at = x + stroke * 1.3 + hand.uniform(-0.2, 0.2)
+                page.stroke([(at + 0.3, y), (at, low)], ink, 0.3)
+            if shown - cell * 5 >= 5:
+                page.stroke([(x - 0.5, low - 0.6), (x + 4.9, y + 0.6)], ink, 0.3)
+
+
+def _aggregate(page: Page, entry: Entry, chance: random.Random) -> None:
+    """A line a box or place, typed as a computer prints it."""
+    sheet = entry.sheet
+    votes = figures.contenders(sheet.secim)[:8]
+    titles = ["SIRA", "SEÇMEN", "OY KUL.", "GEÇERLİ", "GEÇSZ.", *(n.split()[0] for n in votes)]
+    lines = chance.randint(12, 34)
+    high, wide = 4.3, (_RIGHT - _LEFT) / len(titles)
+    columns = [_LEFT + wide * n for n in range(len(titles) + 1)]
+    rows = [_TOP, *(_TOP + 5 + high * n for n in range(lines + 2))]
+    page.shade(_LEFT, _TOP, _RIGHT, rows[1])
+    page.shade(_LEFT, rows[-2], _RIGHT, rows[-1])
+    page.grid(columns, rows)
+    for x, title in zip(columns, titles, strict=False):
+        page.text(x + wide / 2, _TOP + 2.5, title, 6, name=BOLD, anchor="mm")
+    most = 400 if sheet.belge.level is Level.BOARD else 90_000
+    totals = [0] * (len(titles) - 1)
+    for line in range(lines):
+        count = figures.count(chance, sheet.secim, most)
+        values = (count.registered, count.voted, count.valid, count.invalid, *count.votes)
+        shown = values[: len(totals)]
+        totals = [total + value for total, value in zip(totals, shown, strict=True)]
+        _typed(page, columns, rows[line + 1] + high / 2, [str(line + 1), *map(str, shown)])
+    _typed(page, columns, rows[-2] + high / 2, ["", *map(str, totals)])
+    page.text(_LEFT + 1, rows[-2] + high / 2, "TOPLAM", 6, name=BOLD)
+
+
+def _typed(page: Page, columns: list[float], y: float, values: list[str]) -> None:
+    for right, value in zip(columns[1:], values, strict=True):
+        page.text(right - 1, y, value, 7, name=MONO, anchor="rm")
+
+
+def _signatures(page: Page, entry: Entry, ink: Colour, hand: random.Random) -> None:
+    at_box = entry.sheet.belge.level is Level.BOX
+    board = "SANDIK KURULU" if at_box else "SEÇİM KURULU"
+    page.text(_LEFT, 233, f"{board}: yukarıdaki sonuçlar birlikte tespit edilmiştir.", 7)
+    wide, top = 23.5, 237.0
+    page.grid([_LEFT + wide * n for n in range(8)], [top, top + 6, top + 26])
+    for number, title in enumerate(_MEMBERS):
+        middle = _LEFT + wide * (number + 0.5)
+        page.text(middle, top + 3, title, 7, name=BOLD, anchor="mm")
+        page.text(middle, top + 24, "imza", 5.5, anchor="mm", colour=GREY)
+        own = hand.choice(INKS) if number else ink
+        page.signature(middle, top + 14 + hand.uniform(-2, 2), hand.uniform(12, 18), own, hand)
+    page.seal(_LEFT + 26 + hand.uniform(-6, 6), 273 + hand.uniform(-2, 2), "PROVA", hand)
+
+
+def _karekod(page: Page, digits: str) -> None:
+    side = page.px(KAREKOD_MM)
+    code = _code(digits, side)
+    quiet = page.px(KAREKOD_MM * 4 / _MODULES)
+    for left, top in KAREKOD_AT:
+        x, y = page.px(left), page.px(top)
+        page.draw.rectangle(
+            (x - quiet, y - quiet, x + side + quiet, y + side + quiet), (255, 255, 255)
+        )
+        page.image.paste(code, (x, y))
+        below = top + KAREKOD_MM + KAREKOD_MM * 4 / _MODULES + 0.8
+        page.text(left + KAREKOD_MM / 2, below, digits, 7.5, name=MONO, anchor="mm")
+
+
+@lru_cache(maxsize=64)
+def _code(digits: str, side: int) -> Image.Image:
+    code = qrcode.QRCode(version=1, error_correction=qrcode.ERROR_CORRECT_L, border=0)
+    code.add_data(digits)
+    code.make(fit=False)
+    bits = Image.new("L", (_MODULES, _MODULES))
+    dark, light = BLACK[0], 255
+    bits.putdata([dark if module else light for row in code.get_matrix() for module in row])
+    # A module is no whole number of pixels: enlarged exactly, then averaged down.
+    fine = bits.resize((_MODULES * 16, _MODULES * 16), Image.Resampling.NEAREST)
+    return fine.resize((side, side), Image.Resampling.BOX)

@@ -1,0 +1,19 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from config.election import Election
+from config.registry import Entry
+from config.sheet import Belge, SandikTuru, Secim, Sheet
+
+
+@pytest.fixture(scope="session")
+def election() -> Election:
+    return Election("prova-cb-mv", "14 Mayıs 2023 Seçimi", datetime(2023, 5, 14, 14, tzinfo=UTC))
+
+
+@pytest.fixture(scope="session")
+def entry() -> Entry:
+    """A presidential result sheet, with a karekod that begins with a nought."""
+    sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "merkez-2", "1001", 1)
+    return Entry("0093717526", sheet, SandikTuru.NORMAL, "Çınarova Mahallesi")

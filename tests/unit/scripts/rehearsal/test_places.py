@@ -1,0 +1,40 @@
+import pytest
+
+from config import cevre, name
+from scripts.rehearsal import places
+from scripts.rehearsal.dice import dice
+
+
+@pytest.mark.parametrize(
+    ("folder", "printed"),
+    [
+        ("34-istanbul-1", "İstanbul 1"),
+        ("73-sirnak", "Şırnak"),
+        ("merkez-2", "Merkez 2"),
+        ("sogutova", "Söğütova"),
+        ("birlesik-krallik", "Birleşik Krallık"),
+        ("yurt-disi", "Yurt Dışı"),
+        ("kadikoy-2", "Kadikoy 2"),
+    ],
+)
+def test_a_sheet_prints_a_place_in_turkish(folder: str, printed: str) -> None:
+    assert places.turkish(folder) == printed
+
+
+def test_capitals_are_turkish() -> None:
+    assert places.upper("İlçe Birleştirme ılık") == "İLÇE BİRLEŞTİRME ILIK"
+
+
+def test_every_district_country_and_gate_has_a_name_of_its_own() -> None:
+    assert len({places.turkish(c) for c in cevre.names()}) == 89
+    for listed in (places.COUNTRIES, places.GATES):
+        folders = [cevre.ascii_name(place) for place in listed]
+        assert len(set(folders)) == len(folders)
+        assert [name.fault(folder) for folder in folders] == [None] * len(folders)
+
+
+def test_boards_are_as_many_as_asked_all_different_and_the_first_town_has_several() -> None:
+    for count in (1, 2, 13, 60):
+        boards = places.boards(dice(count), count)
+        assert len(set(boards)) == count
+        assert boards[:2] == ["merkez-1", "merkez-2"][:count]

@@ -1,0 +1,157 @@
+import io
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zxingcpp
+from PIL import Image
+
+from config.election import Election
+from config.registry import Entry
+from scripts.rehearsal import election as synthetic
+from scripts.rehearsal import scanner
+from scripts.rehearsal.scanner import Kind, Scan
+
+FLAWS = {Kind.BLANK, Kind.TORN, Kind.STRANGER}
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[Entry]:
+    return list(synthetic.entries(60, 7))
+
+
+def read(content: bytes) -> set[str]:
+    image = Image.open(io.BytesIO(content)).convert("L")
+    found = zxingcpp.read_barcodes(image, formats=zxingcpp.BarcodeFormat.QRCodeModel2)
+    return {code.text for code in found}
+
+
+def test_a_plan_has_every_sheet_once_and_the_extras_beside_them(entries: list[Entry]) -> None:
+    planned = list(scanner.plan(entries, 7))
+    pages = [scan.entry for scan in planned if scan.kind is Kind.PAGE]
+    assert len(pages) == len(entries)
+    assert set(pages) == set(entries)
+    assert [scan.number for scan in planned] == list(range(len(planned)))
+
+
+@pytest.mark.parametrize("sheets", [6, 10, 49, 60])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_night_has_a_repeat_a_rescan_and_a_page_for_quarantine(
+    entries: list[Entry], sheets: int, seed: int
+) -> None:
+    planned = list(scanner.plan(entries[:sheets], seed))
+    kinds = {scan.kind for scan in planned}
+    assert {Kind.PAGE, Kind.REPEAT, Kind.RESCAN} < kinds
+    assert kinds & FLAWS
+
+
+def test_the_smallest_election_has_the_extras_too() -> None:
+    kinds = {scan.kind for scan in scanner.plan(synthetic.entries(1, 7), 7)}
+    assert {Kind.PAGE, Kind.REPEAT, Kind.RESCAN} < kinds
+
+
+def test_in_a_hundred_pages_two_come_twice_one_anew_and_one_for_quarantine(
+    entries: list[Entry],
+) -> None:
+    kinds = Counter(scan.kind for scan in scanner.plan(entries, 7, 300))
+    assert kinds == {
+        Kind.PAGE: 288,
+        Kind.REPEAT: 6,
+        Kind.RESCAN: 3,
+        Kind.BLANK: 1,
+        Kind.TORN: 1,
+        Kind.STRANGER: 1,
+    }
+
+
+@pytest.mark.parametrize("count", [1, 7, 49, 51, 120])
+def test_a_plan_for_fewer_pages_is_the_beginning_of_one_for_more(
+    entries: list[Entry], count: int
+) -> None:
+    assert list(scanner.plan(entries, 7, count)) == list(scanner.plan(entries, 7))[:count]
+
+
+def test_the_plan_depends_on_the_seed_and_not_on_the_order_of_the_registry(
+    entries: list[Entry],
+) -> None:
+    planned = list(scanner.plan(entries, 7))
+    assert list(scanner.plan(reversed(entries), 7)) == planned
+    assert list(scanner.plan(entries, 8)) != planned
+
+
+def test_an_extra_is_of_a_sheet_that_came_before(entries: list[Entry]) -> None:
+    seen = set()
+    for scan in scanner.plan(entries, 7):
+        if scan.kind is Kind.PAGE:
+            seen.add(scan.entry.karekod)
+        assert scan.entry.karekod in seen
+
+
+def test_a_repeat_has_the_bytes_of_the_page_and_another_name(
+    entry: Entry, election: Election
+) -> None:
+    first = Scan(4, entry, entry.karekod)
+    page = scanner.render(first, election, 1)
+    again = scanner.render(Scan(9, entry, entry.karekod, Kind.REPEAT), election, 1)
+    assert again.content == page.content
+    assert again.name != page.name
+    assert scanner.render(first, election, 1) == page
+    assert scanner.render(first, election, 2).content != page.content
+
+
+def test_a_rescan_has_other_bytes_and_the_same_karekod(entry: Entry, election: Election) -> None:
+    page = scanner.render(Scan(4, entry, entry.karekod), election, 1)
+    rescan = scanner.render(Scan(9, entry, entry.karekod, Kind.RESCAN, 1), election, 1)
+    assert rescan.content != page.content
+    assert read(rescan.content) == read(page.content) == {entry.karekod}
+
+
+def test_a_flawed_page_shows_no_karekod_of_the_registry(entry: Entry, election: Election) -> None:
+    blank, torn = (Scan(1, entry, None, kind) for kind in (Kind.BLANK, Kind.TORN))
+    stranger = Scan(1, entry, "9876543210", Kind.STRANGER)
+    assert read(scanner.render(blank, election, 1).content) == set()
+    assert read(scanner.render(torn, election, 1).content) == set()
+    assert read(scanner.render(stranger, election, 1).content) == {"9876543210"}
+
+
+def test_a_planned_stranger_stands_in_no_registry(entries: list[Entry]) -> None:
+    known = {entry.karekod for entry in entries}
+    strangers = [s for s in scanner.plan(entries, 7) if s.kind is Kind.STRANGER]
+    assert strangers
+    assert not known & {scan.karekod for scan in strangers}
+
+
+def test_a_file_is_named_as_a_scanner_names_it(entry: Entry, election: Election) -> None:
+    scan = Scan(42, entry, entry.karekod)
+    assert scanner.render(scan, election, 1).name == "tarayici-02_00000042.jpg"
+    later = scanner.render(replace(scan, number=43), election, 1)
+    assert later.name.partition("_")[2] == "00000043.jpg"
+
+
+def test_a_drop_never_shows_part_of_a_file_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[bool] = []
+    write = Path.write_bytes
+
+    def watched(path: Path, content: bytes) -> int:
+        written = write(path, content[:3])
+        shown.append((tmp_path / "a.jpg").exists())
+        assert path.name.startswith(".")
+        return written + write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", watched)
+    assert scanner.drop(tmp_path, "a.jpg", b"whole") == tmp_path / "a.jpg"
+    assert shown == [False]
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.jpg": b"whole"}
+
+
+def test_a_rude_drop_grows_in_place_and_ends_whole(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 300
+    sizes: list[int] = []
+    scanner.drop_rudely(
+        tmp_path, "a.jpg", content, lambda: sizes.append((tmp_path / "a.jpg").stat().st_size)
+    )
+    assert sizes == [32768, 65536]
+    assert (tmp_path / "a.jpg").read_bytes() == content
