@@ -1,0 +1,160 @@
+"""What a client may ask for on a connection: SFTP, on several channels at once, and nothing else.
+
+Shells, commands, terminals, environment, and the forwarding of ports, agents or displays are
+refused and put on record. Each SFTP channel is answered by a thread of its own, which carries
+bytes between paramiko's channel and a Session.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+from paramiko.channel import Channel
+from paramiko.common import (
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
+    OPEN_SUCCEEDED,
+)
+from paramiko.server import ServerInterface
+from paramiko.ssh_exception import SSHException
+
+from sftpd.session import Broken, Session
+
+MOST_CHANNELS = 8
+_CHUNK = 1 << 18
+_PATIENCE = 1.0  # seconds between looks at whether a client that reads nothing is still there
+_OVERHEAD = 64  # of a channel's data packet, as paramiko counts it
+
+_log = structlog.get_logger()
+
+
+class Channels(ServerInterface):
+    """The channels of one connection.
+
+    `denied` is told the verb of each refusal, `opened` says how many channels there are.
+    """
+
+    def __init__(
+        self,
+        denied: Callable[[str], None],
+        session: Callable[[], Session],
+        opened: Callable[[], int],
+        most: int = MOST_CHANNELS,
+    ) -> None:
+        self._denied = denied
+        self._session = session
+        self._opened = opened
+        self._most = most
+        self._threads: dict[int, threading.Thread] = {}
+        self._environment_denied = False
+
+    def join(self, patience: float) -> None:
+        """Wait up to `patience` seconds for each thread, once the connection is over."""
+        for thread in list(self._threads.values()):
+            thread.join(patience)
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        """Grant session channels, up to a number at once."""
+        if kind != "session":
+            self._denied(kind[:64])
+            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        if self._opened() >= self._most:
+            return OPEN_FAILED_RESOURCE_SHORTAGE
+        return OPEN_SUCCEEDED
+
+    def check_channel_subsystem_request(self, channel: Channel, name: str) -> bool:
+        """Serve `sftp`, once a channel."""
+        if name != "sftp" or channel.chanid in self._threads:
+            self._denied(f"subsystem {name[:64]}")
+            return False
+        thread = threading.Thread(
+            target=self._serve, args=(channel, self._session()), name=f"sftp-{channel.chanid}"
+        )
+        thread.daemon = True
+        self._threads[channel.chanid] = thread
+        thread.start()
+        return True
+
+    def _serve(self, channel: Channel, session: Session) -> None:
+        try:
+            carry(channel, session)
+        finally:
+            self._threads.pop(channel.chanid, None)
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        """Refuse."""
+        self._denied("direct-tcpip")
+        return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+
+    def check_channel_exec_request(self, channel: Channel, command: bytes) -> bool:
+        """Refuse."""
+        return self._refuse("exec")
+
+    def check_channel_shell_request(self, channel: Channel) -> bool:
+        """Refuse."""
+        return self._refuse("shell")
+
+    def check_channel_pty_request(self, channel: Channel, *_: object) -> bool:
+        """Refuse."""
+        return self._refuse("pty")
+
+    def check_channel_x11_request(self, channel: Channel, *_: object) -> bool:
+        """Refuse."""
+        return self._refuse("x11")
+
+    def check_channel_forward_agent_request(self, channel: Channel) -> bool:
+        """Refuse."""
+        return self._refuse("agent")
+
+    def check_channel_env_request(self, channel: Channel, name: bytes, value: bytes) -> bool:
+        """Refuse; recorded once, since many clients send their LANG and LC_* unasked."""
+        if not self._environment_denied:
+            self._environment_denied = True
+            self._denied("env")
+        return False
+
+    def _refuse(self, verb: str) -> bool:
+        self._denied(verb)
+        return False
+
+
+def carry(channel: Channel, session: Session) -> None:
+    """Carry bytes between a channel and its session until either ends; then end both."""
+    try:
+        channel.settimeout(None)
+        while data := channel.recv(_CHUNK):
+            for replies in session.feed(data):
+                _send(channel, replies)
+            channel.settimeout(None)
+        channel.send_exit_status(0)
+    except Broken as error:
+        _log.warning("client dropped", cause=str(error))
+    except (OSError, EOFError, SSHException) as error:
+        _log.debug("channel lost", cause=str(error))
+    except Exception:
+        _log.exception("session failed")
+    finally:
+        session.end()
+        with suppress(OSError, EOFError, SSHException):
+            channel.close()
+
+
+def _send(channel: Channel, replies: bytes) -> None:
+    most = max(channel.out_max_packet_size - _OVERHEAD, 1)
+    channel.settimeout(_PATIENCE)
+    at = 0
+    while at < len(replies):
+        try:
+            sent = channel.send(replies[at : at + most])
+        except TimeoutError:
+            # A client that was killed leaves its ssh behind, which says that it is at the end
+            # and never opens the window again.
+            if channel.eof_received:
+                raise EOFError("the client is gone") from None
+            continue
+        if not sent:
+            raise EOFError("the channel is closed")
+        at += sent

@@ -1,0 +1,364 @@
+"""The SFTP verbs, read only: a table of them, and one gate that every request passes.
+
+Version 3 of the protocol (sftpd/sftp), and of OpenSSH's extensions `limits@openssh.com`
+(PROTOCOL, section 4.8). Nothing here does any input or output of the connection's: `feed` takes
+what came and yields what is to be sent, so that the replies to pipelined requests leave
+together. What a verb needs of the disk comes from a View; what has to stand on record goes to a
+Recorder, and an open that cannot be recorded is not answered with a handle.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from struct import Struct
+from typing import Protocol
+
+import structlog
+
+from sftpd import sftp
+from sftpd.progress import Progress
+from sftpd.sftp import Arguments, Reply, Request, Status, Truncated
+from sftpd.view import LONGEST_PATH, Attributes, Folder, NotFound, OpenFile, View, canonical
+
+LONGEST_PACKET = 256 * 1024
+LONGEST_READ = 255 * 1024  # what OpenSSH itself advertises; some clients choke on more
+MOST_HANDLES = 128
+_SLACK = 1024
+_REPLIES = 256 * 1024  # bytes that leave together
+_NAMES = 64 * 1024  # bytes of directory entries in one reply
+_HEAD = 9  # bytes of length, type and id
+_u32 = Struct(">I")
+
+_log = structlog.get_logger()
+
+
+class Broken(Exception):
+    """The client does not speak the protocol; the session cannot go on."""
+
+
+class Recorder(Protocol):
+    """Who is told what the session serves and refuses; paths are canonical."""
+
+    def opened(self, handle: int, path: bytes, size: int) -> bool:
+        """Say whether the open stands on record; if not, the file is not served."""
+
+    def listed(self, handle: int, path: bytes) -> bool:
+        """The same for a listing."""
+
+    def missed(self, verb: str, path: bytes) -> None:
+        """Note an open or a listing of what is not there."""
+
+    def closed(self, handle: int, sent: int, complete: bool, reason: str) -> None:
+        """Note the end of a file's handle; `reason` is empty if the client closed it."""
+
+    def denied(self, verb: str, path: bytes) -> None:
+        """Note a verb that this server does not grant."""
+
+
+@dataclass(slots=True)
+class _File:
+    number: int
+    path: bytes
+    descriptor: int
+    attributes: Attributes
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(slots=True)
+class _Listing:
+    number: int
+    path: bytes
+    folder: Folder
+    entries: Iterator[tuple[bytes, Attributes]]
+
+    @property
+    def attributes(self) -> Attributes:
+        return self.folder.attributes
+
+
+class Session:
+    """One SFTP channel.
+
+    `now` is when it began, in the zone in which listings show their times; `numbers` gives the
+    handles their numbers, which the record names too, and may be shared by several channels.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        recorder: Recorder,
+        now: datetime,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        self._view = view
+        self._recorder = recorder
+        self._now = now
+        self._numbers = numbers if numbers is not None else count(1)
+        self._handles: dict[bytes, _File | _Listing] = {}
+        self._received = bytearray()
+        self._greeted = False
+        self._due: list[tuple[Progress, int, int]] = []
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take what the client sent and yield replies, each to be sent before the next is asked.
+
+        A file's bytes count as sent only once the next reply is asked for. Raises Broken when
+        the client has to be dropped.
+        """
+        self._received += data
+        replies: list[bytes] = []
+        waiting = 0
+        try:
+            for packet in self._packets():
+                # A CLOSE puts on record how much was sent, so that has to be certain by then.
+                if waiting >= _REPLIES or (self._due and packet[4] == Request.CLOSE):
+                    yield b"".join(replies)
+                    self._settle()
+                    replies, waiting = [], 0
+                replies.append(self._answer(packet))
+                waiting += len(replies[-1])
+            if replies:
+                yield b"".join(replies)
+                self._settle()
+        finally:
+            self._due.clear()
+
+    def end(self) -> None:
+        """Close whatever the client left open, and put that on record."""
+        for held in self._handles.values():
+            self._let_go(held, "session ended")
+        self._handles.clear()
+
+    def _settle(self) -> None:
+        for progress, start, end in self._due:
+            progress.add(start, end)
+        self._due.clear()
+
+    def _packets(self) -> Iterator[bytes]:
+        received, at = self._received, 0
+        try:
+            while len(received) - at >= _u32.size:
+                (length,) = _u32.unpack_from(received, at)
+                if not 1 <= length <= LONGEST_PACKET + _SLACK:
+                    raise Broken(f"a packet of {length} bytes")
+                end = at + _u32.size + length
+                if len(received) < end:
+                    return
+                packet = bytes(received[at:end])
+                at = end
+                yield packet
+        finally:
+            del received[:at]
+
+    def _answer(self, packet: bytes) -> bytes:
+        kind = packet[4]
+        if len(packet) < _HEAD or (kind == Request.INIT) is self._greeted:
+            raise Broken(f"a packet of type {kind} out of place")
+        if not self._greeted:
+            self._greeted = True
+            return sftp.version((b"limits@openssh.com", b"1"))
+        request = packet[5:_HEAD]
+        try:
+            return self._through_gate(kind, request, Arguments(packet, _HEAD))
+        except Truncated:
+            return sftp.status(request, Status.BAD_MESSAGE)
+        except Exception:
+            _log.exception("request failed", kind=kind)
+            return sftp.status(request, Status.FAILURE)
+
+    def _through_gate(self, kind: int, request: bytes, given: Arguments) -> bytes:
+        extended = kind == Request.EXTENDED
+        verb = _EXTENSIONS.get(given.string()) if extended else _VERBS.get(kind)
+        if verb is None:
+            return sftp.status(request, Status.OP_UNSUPPORTED)
+        arguments = given.parsed(verb.takes)
+        if verb.writes(arguments):
+            self._recorder.denied(verb.name, self._meant(verb, arguments))
+            return sftp.status(request, Status.PERMISSION_DENIED)
+        return verb.answer(self, request, *arguments)
+
+    def _meant(self, verb: "_Verb", arguments: list[bytes | int]) -> bytes:
+        first = arguments[0]
+        if not isinstance(first, bytes):
+            return b""
+        if verb.takes[0] == "h":
+            held = self._handles.get(first)
+            return held.path if held else b""
+        return canonical(first[:LONGEST_PATH])
+
+    # The verbs. Each takes the request's id and its arguments, and returns its reply.
+
+    def _open(self, request: bytes, path: bytes, _flags: int, _attributes: bytes) -> bytes:
+        path = canonical(path)
+        if len(self._handles) >= MOST_HANDLES:
+            return sftp.status(request, Status.FAILURE)
+        found = self._view.open_file(path)
+        if isinstance(found, NotFound):
+            self._recorder.missed("open", path[:LONGEST_PATH])
+            return sftp.status(request, Status.NO_SUCH_FILE)
+        return self._recorded_open(request, path, found)
+
+    def _recorded_open(self, request: bytes, path: bytes, found: OpenFile) -> bytes:
+        recorded = False
+        number = next(self._numbers)
+        try:
+            recorded = self._recorder.opened(number, path, found.attributes.size)
+        finally:
+            if not recorded:
+                os.close(found.descriptor)
+        if not recorded:
+            return sftp.status(request, Status.FAILURE)
+        return self._handle(request, _File(number, path, found.descriptor, found.attributes))
+
+    def _opendir(self, request: bytes, path: bytes) -> bytes:
+        path = canonical(path)
+        if len(self._handles) >= MOST_HANDLES:
+            return sftp.status(request, Status.FAILURE)
+        found = self._view.open_folder(path)
+        if isinstance(found, NotFound):
+            self._recorder.missed("list", path[:LONGEST_PATH])
+            return sftp.status(request, Status.NO_SUCH_FILE)
+        recorded = False
+        number = next(self._numbers)
+        try:
+            recorded = self._recorder.listed(number, path)
+        finally:
+            if not recorded:
+                found.close()
+        if not recorded:
+            return sftp.status(request, Status.FAILURE)
+        return self._handle(request, _Listing(number, path, found, found.entries()))
+
+    def _handle(self, request: bytes, held: _File | _Listing) -> bytes:
+        name = _u32.pack(held.number)
+        self._handles[name] = held
+        return sftp.packet(Reply.HANDLE, request, sftp.string(name))
+
+    def _close(self, request: bytes, handle: bytes) -> bytes:
+        held = self._handles.pop(handle, None)
+        if held is None:
+            return sftp.status(request, Status.FAILURE)
+        self._let_go(held, "")
+        return sftp.status(request, Status.OK)
+
+    def _let_go(self, held: _File | _Listing, reason: str) -> None:
+        if isinstance(held, _Listing):
+            held.folder.close()
+            return
+        with suppress(OSError):
+            os.close(held.descriptor)
+        complete = held.progress.complete(held.attributes.size)
+        self._recorder.closed(held.number, held.progress.sent, complete, reason)
+
+    def _read(self, request: bytes, handle: bytes, offset: int, length: int) -> bytes:
+        held = self._handles.get(handle)
+        if not isinstance(held, _File):
+            return sftp.status(request, Status.FAILURE)
+        if offset >= held.attributes.size:
+            return sftp.status(request, Status.EOF)
+        content = os.pread(held.descriptor, min(length, LONGEST_READ), offset)
+        if not content:
+            return sftp.status(request, Status.EOF)
+        self._due.append((held.progress, offset, offset + len(content)))
+        return sftp.data(request, content)
+
+    def _stat(self, request: bytes, path: bytes) -> bytes:
+        found = self._view.look(path)
+        if isinstance(found, NotFound):
+            return sftp.status(request, Status.NO_SUCH_FILE)
+        return sftp.packet(Reply.ATTRS, request, sftp.attributes(found))
+
+    def _fstat(self, request: bytes, handle: bytes) -> bytes:
+        held = self._handles.get(handle)
+        if held is None:
+            return sftp.status(request, Status.FAILURE)
+        return sftp.packet(Reply.ATTRS, request, sftp.attributes(held.attributes))
+
+    def _readdir(self, request: bytes, handle: bytes) -> bytes:
+        held = self._handles.get(handle)
+        if not isinstance(held, _Listing):
+            return sftp.status(request, Status.FAILURE)
+        entries: list[bytes] = []
+        size = 0
+        for name, shown in held.entries:
+            entries.append(sftp.entry(name, shown, self._now))
+            size += len(entries[-1])
+            if size >= _NAMES:
+                break
+        return sftp.names(request, entries) if entries else sftp.status(request, Status.EOF)
+
+    def _realpath(self, request: bytes, path: bytes) -> bytes:
+        meant = canonical(path)
+        # As OpenSSH has it, the last part need not be there, but what leads to it must.
+        if isinstance(self._view.look(meant), NotFound):
+            parent = self._view.look(meant.rpartition(b"/")[0])
+            missing = isinstance(parent, NotFound) or not parent.folder
+            if missing or len(path) > LONGEST_PATH or b"\0" in meant:
+                return sftp.status(request, Status.NO_SUCH_FILE)
+        return sftp.names(request, [sftp.bare_entry(meant)])
+
+    def _readlink(self, request: bytes, _path: bytes) -> bytes:
+        return sftp.status(request, Status.NO_SUCH_FILE)
+
+    def _limits(self, request: bytes) -> bytes:
+        limits = sftp.numbers(LONGEST_PACKET, LONGEST_READ, 0, MOST_HANDLES)
+        return sftp.packet(Reply.EXTENDED, request, limits)
+
+    def _never(self, _request: bytes, *_: object) -> bytes:
+        raise AssertionError("the gate let a verb through that writes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    name: str
+    takes: str  # as sftp.Arguments spells it
+    writes: Callable[[list[bytes | int]], bool]
+    answer: Callable[..., bytes]
+
+
+def _reads(_: list[bytes | int]) -> bool:
+    return False
+
+
+def _writes(_: list[bytes | int]) -> bool:
+    return True
+
+
+def _opens_for_writing(arguments: list[bytes | int]) -> bool:
+    flags = arguments[1]
+    return not isinstance(flags, int) or flags & sftp.WRITING_FLAGS != 0
+
+
+_VERBS: dict[int, _Verb] = {
+    Request.OPEN: _Verb("open", "sua", _opens_for_writing, Session._open),
+    Request.CLOSE: _Verb("close", "h", _reads, Session._close),
+    Request.READ: _Verb("read", "hUu", _reads, Session._read),
+    Request.WRITE: _Verb("write", "hUs", _writes, Session._never),
+    Request.LSTAT: _Verb("lstat", "s", _reads, Session._stat),
+    Request.FSTAT: _Verb("fstat", "h", _reads, Session._fstat),
+    Request.SETSTAT: _Verb("setstat", "sa", _writes, Session._never),
+    Request.FSETSTAT: _Verb("fsetstat", "ha", _writes, Session._never),
+    Request.OPENDIR: _Verb("opendir", "s", _reads, Session._opendir),
+    Request.READDIR: _Verb("readdir", "h", _reads, Session._readdir),
+    Request.REMOVE: _Verb("remove", "s", _writes, Session._never),
+    Request.MKDIR: _Verb("mkdir", "sa", _writes, Session._never),
+    Request.RMDIR: _Verb("rmdir", "s", _writes, Session._never),
+    Request.REALPATH: _Verb("realpath", "s", _reads, Session._realpath),
+    Request.STAT: _Verb("stat", "s", _reads, Session._stat),
+    Request.RENAME: _Verb("rename", "ss", _writes, Session._never),
+    Request.READLINK: _Verb("readlink", "s", _reads, Session._readlink),
+    Request.SYMLINK: _Verb("symlink", "ss", _writes, Session._never),
+    Request.LINK: _Verb("link", "ssa", _writes, Session._never),
+}
+_EXTENSIONS = {
+    b"limits@openssh.com": _Verb("limits", "", _reads, Session._limits),
+    b"posix-rename@openssh.com": _Verb("posix-rename", "ss", _writes, Session._never),
+    b"hardlink@openssh.com": _Verb("hardlink", "ss", _writes, Session._never),
+    b"fsync@openssh.com": _Verb("fsync", "h", _writes, Session._never),
+    b"lsetstat@openssh.com": _Verb("lsetstat", "sa", _writes, Session._never),
+    b"copy-data": _Verb("copy-data", "hUUhU", _writes, Session._never),
+    b"copy-file": _Verb("copy-file", "ss", _writes, Session._never),
+}

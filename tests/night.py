@@ -1,0 +1,133 @@
+"""A rehearsal night with real processes: `ssps run` on a site of its own, and real clients."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from keys import ledger
+from keys.ledger import Record
+
+SSPS = [sys.executable, "-m", "scripts.ssps"]
+ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Night:
+    """A site whose two daemons run."""
+
+    site: Path
+    port: int
+    log: Path
+
+    def ssps(self, *words: object) -> str:
+        """Run one command on the site and return what it printed."""
+        command = [*SSPS, *map(str, words), "--site", str(self.site)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def status(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads(self.ssps("status", "--json"))
+        return found
+
+    def scan(self, *words: object) -> None:
+        """Scan pages, and wait until each has been filed or set aside."""
+        self.ssps("rehearse", "scan", *words)
+        pages = len((self.site / "scanned.csv").read_text().splitlines())
+        until(lambda: self.done() >= pages, f"{pages} pages filed, {self.status()}")
+
+    def done(self) -> int:
+        counts = self.status()
+        return sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
+
+    def records(self, name: str = ledger.TRANSFER) -> list[Record]:
+        return list(ledger.read(self.site / ledger.FOLDER / name))
+
+    def tree(self, party: str) -> dict[str, str]:
+        return digests(self.site / "trees" / party)
+
+    def key(self, party: str) -> Path:
+        return self.site / "clients" / party / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.site / "clients" / "known_hosts"
+
+    def ssh_options(self, party: str) -> list[str]:
+        """Return the options of OpenSSH's clients that leave nothing to the user's own files."""
+        stated = {
+            "IdentityFile": self.key(party),
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.known_hosts,
+            "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "yes",
+            "BatchMode": "yes",
+            "Port": self.port,
+        }
+        return ["-F", "none", *(f"-o{key}={value}" for key, value in stated.items())]
+
+    def sftp(self, party: str, *lines: str) -> subprocess.CompletedProcess[str]:
+        """Run OpenSSH's sftp over the batch `lines`; a line starting with `-` may fail."""
+        command = ["sftp", *self.ssh_options(party), "-b", "-", f"{party}@{ADDRESS}"]
+        batch = "\n".join(lines) + "\n"
+        return subprocess.run(command, input=batch, capture_output=True, text=True, timeout=120)
+
+
+def until(met: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    """Wait for something that real processes bring about."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.1)
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection((ADDRESS, port), timeout=1) as probe:
+            return probe.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below `folder`, by its path there."""
+    return {
+        os.path.relpath(path, folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@contextmanager
+def night(folder: Path, *, boxes: int = 12, parties: int = 3, seed: int = 1) -> Iterator[Night]:
+    """Lay out a rehearsal and run it; at the end both daemons must stop cleanly."""
+    site, port = folder / "site", free_port()
+    words = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
+    subprocess.run(
+        [*SSPS, "rehearse", "init", str(site), *map(str, words)], check=True, capture_output=True
+    )
+    found = Night(site, port, folder / "log.jsonl")
+    with found.log.open("wb") as log:
+        process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)
+    try:
+        until(lambda: answers(port), "the server answers")
+        yield found
+        process.terminate()
+        assert process.wait(timeout=40) == 0, found.log.read_text()
+    finally:
+        process.kill()
+        process.wait()

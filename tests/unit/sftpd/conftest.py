@@ -1,0 +1,55 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from struct import pack
+
+import pytest
+from unit.sftpd.dialogue import NOW, Client, Kept
+
+from sftpd.session import Session
+from sftpd.view import View
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Two parties' trees beside a store."""
+    for name in ("trees/parti-a/akis", "trees/parti-b", "store"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "trees/parti-a/BENIOKU.txt").write_bytes(b"oku beni\n")
+    (tmp_path / "trees/parti-a/akis/son.txt").write_bytes(b"42\n")
+    (tmp_path / "trees/parti-b/gizli.txt").write_bytes(b"of parti-b\n")
+    (tmp_path / "store/gizli.txt").write_bytes(b"in the store\n")
+    os.utime(tmp_path / "trees/parti-a/BENIOKU.txt", (1684072800.9, 1684072800.9))
+    return tmp_path
+
+
+@pytest.fixture
+def tree(site: Path) -> Path:
+    return site / "trees/parti-a"
+
+
+@pytest.fixture
+def view(tree: Path) -> Iterator[View]:
+    view = View(tree)
+    yield view
+    view.close()
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def stranger(view: View, kept: Kept) -> Iterator[Client]:
+    """A client that has not yet greeted."""
+    session = Session(view, kept, NOW)
+    yield Client(session)
+    session.end()
+
+
+@pytest.fixture
+def client(stranger: Client) -> Client:
+    """A client that has."""
+    stranger.send(stranger.packet(1, pack(">I", 3)))
+    return stranger

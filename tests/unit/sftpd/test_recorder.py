@@ -1,0 +1,63 @@
+import socket
+
+import pytest
+
+from sftpd.recorder import Kind, Message, Reporter, pack, unpack
+
+
+def test_the_example_byte_by_byte() -> None:
+    message = Message(Kind.OPEN, (b"/BENIOKU.txt",), 4, 200_000)
+    packed = b"O" + bytes.fromhex("00000004 0000000000030d40 00") + b"/BENIOKU.txt"
+    assert pack(message) == packed
+    assert unpack(packed) == message
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_reads_back_as_written(kind: Kind) -> None:
+    message = Message(kind, tuple(f"ç{n}".encode() for n in range(len(kind.texts))), 7, 1, True)
+    assert unpack(pack(message)) == message
+
+
+def test_a_path_may_be_any_bytes_but_nul() -> None:
+    message = Message(Kind.LIST, (b"/\xff\n" + b"x" * 5000,), 1)
+    assert unpack(pack(message)).texts == ((b"/\xff\n" + b"x" * 5000)[:4096],)
+    assert unpack(pack(Message(Kind.LIST, (b"/a\0b",), 1))).texts == (b"/ab",)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"O",
+        b"?" + bytes(13) + b"/",
+        b"A" + bytes(13) + b"one\0two",
+        b"O" + bytes(13) + b"one\0two",
+        b"C" + bytes(4) + b"\xff" * 8 + b"\0",
+        b"O" + bytes(13) + b"x" * 4097,
+    ],
+)
+def test_what_no_child_would_write_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="message"):
+        unpack(data)
+
+
+def test_without_a_parent_the_answer_is_no() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.close()
+        reporter = Reporter(theirs)
+        assert reporter.opened(1, b"/x", 1) is False
+        assert reporter.admit("a", "password", "", "", "", "") is False
+        reporter.denied("write", b"/x")
+
+
+def test_the_answer_is_the_parents() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        reporter = Reporter(theirs)
+        ours.send(b"+")
+        assert reporter.opened(1, b"/x", 1) is True
+        ours.send(b"-")
+        assert reporter.listed(2, b"/x") is False
+        assert unpack(ours.recv(100)) == Message(Kind.OPEN, (b"/x",), 1, 1)
+        assert unpack(ours.recv(100)) == Message(Kind.LIST, (b"/x",), 2)

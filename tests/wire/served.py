@@ -1,0 +1,140 @@
+"""A small site on disk, and the real server over it in a process of its own."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from keys import host, ledger, ring, rotation
+from keys.ledger import Record
+from keys.ring import Ring
+
+OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
+SECRET = "Yedi-Kule-Kapisi-17"
+
+_SITE = """\
+[election]
+id = "2023-05-14-cb-mv"
+title = "Prova"
+opens = 2023-05-14T17:00:00+03:00
+[sftp]
+listen = "127.0.0.1:0"
+max_sessions = {sessions}
+max_sessions_per_party = {per_party}
+"""
+_PARTY = """
+[[party]]
+id = "{id}"
+name = "{id}"
+kind = "party"
+scope = "all"
+static_ips = ["{address}"]
+"""
+# The server's clock is a file that the tests write, so that they can step it.
+SERVE = """\
+import sys
+from datetime import datetime
+from pathlib import Path
+import structlog
+from config import load
+from sftpd import server
+structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
+site, grace = Path(sys.argv[1]), float(sys.argv[2])
+{patch}
+server.serve(
+    load.load(site),
+    clock=lambda: datetime.fromisoformat((site / "now").read_text()),
+    ready=lambda port: print(port, flush=True),
+    drain=0.3,
+    grace=grace,
+)
+"""
+
+
+@dataclass
+class Served:
+    """A running server and what is needed to reach it."""
+
+    site: Path
+    port: int
+    process: subprocess.Popen[str]
+    log: Path
+    gone: bool = False
+
+    def forget(self) -> None:
+        """The test has ended it in its own way."""
+        self.gone = True
+
+    def at(self, now: datetime) -> None:
+        fresh = self.site / "now.new"
+        fresh.write_text(now.isoformat())
+        fresh.replace(self.site / "now")
+
+    def ssh(self, user: str, *more: str, key: str | None = None) -> list[str]:
+        """Options for OpenSSH's clients."""
+        options = {
+            "BatchMode": "yes",
+            "IdentitiesOnly": "yes",
+            "IdentityAgent": "none",
+            "UserKnownHostsFile": str(self.site / "known_hosts"),
+            "StrictHostKeyChecking": "yes",
+            "User": user,
+        }
+        chosen = [f"-o{name}={value}" for name, value in options.items()]
+        chosen += ["-F", "none", "-i", str(self.site / "clients" / (key or user))]
+        return [*chosen, f"-oPort={self.port}", *more]
+
+    def sftp(
+        self, user: str, batch: str, *more: str, **how: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sftp", *self.ssh(user, *more, **how), "-b", "-", "127.0.0.1"],
+            input=batch,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def records(self, event: str | None = None) -> list[Record]:
+        found = ledger.read(self.site / "ledgers" / "transfer")
+        return [r for r in found if event in (None, r.event.event)]
+
+    def children(self) -> list[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+
+def until(condition: Callable[[], object], patience: float = 10.0) -> None:
+    """Wait for what other processes have yet to do."""
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.02)
+
+
+Serve = Callable[..., Served]
+
+
+def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) -> None:
+    site.mkdir()
+    (site / "site.toml").write_text(_SITE.format(sessions=sessions, per_party=per_party))
+    listed = "".join(_PARTY.format(id=id_, address=a) for id_, a in parties.items())
+    (site / "parties.toml").write_text(listed)
+    host.make(site / host.HOST / "ssh_host_ed25519_key", "ssps")
+    times = {"not_before": OPENS - timedelta(days=1), "not_after": None, "added_by": "test"}
+    for id_ in parties:
+        line = host.make(site / "clients" / id_, id_)
+        credentials = ring.public_key(line, label="", **times)
+        rotation.apply(site, Ring(id_, (credentials, ring.password(SECRET, label="", **times))))
+        tree = site / "trees" / id_ / "2023-05-14-cb-mv"
+        tree.mkdir(parents=True)
+        (site / "trees" / id_ / "BENIOKU.txt").write_text(f"{id_}\n")
+    host.make(site / "clients" / "stranger", "stranger")

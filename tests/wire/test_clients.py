@@ -1,0 +1,209 @@
+"""The four clients that parties use, each against the real server: complete, byte for byte."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from night import ADDRESS, Night, digests, until
+
+
+def run(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, **(env or {})}
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def lftp(night: Night, party: str, *commands: str) -> str:
+    ssh = shlex.join(["ssh", "-a", "-x", *night.ssh_options(party)])
+    script = "; ".join(
+        [
+            "set net:max-retries 1",
+            "set sftp:auto-confirm no",
+            f'set sftp:connect-program "{ssh}"',
+            f"open -u {party}, sftp://{ADDRESS}:{night.port}",
+            *commands,
+        ]
+    )
+    return run("lftp", "--norc", "-c", script).stdout
+
+
+def rclone(night: Night, party: str, home: Path, *words: str) -> str:
+    config = home / "rclone.conf"
+    if not config.exists():
+        config.write_text(
+            f"[ysk]\ntype = sftp\nhost = {ADDRESS}\nport = {night.port}\nuser = {party}\n"
+            f"key_file = {night.key(party)}\nknown_hosts_file = {night.known_hosts}\n"
+        )
+    return run("rclone", "--config", str(config), *words).stderr
+
+
+@pytest.mark.parametrize("party", ["parti-a", "parti-c"])
+def test_openssh_sftp_mirrors_the_tree(rehearsal: Night, tmp_path: Path, party: str) -> None:
+    done = rehearsal.sftp(party, f"get -rp / {tmp_path}")
+
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path) == rehearsal.tree(party)
+    mirrored = next(p for p in tmp_path.rglob("*") if p.is_file())
+    original = rehearsal.site / "trees" / party / mirrored.relative_to(tmp_path)
+    assert mirrored.stat().st_mtime == original.stat().st_mtime
+
+
+def test_lftp_mirrors_the_tree_and_its_second_pass_moves_nothing(
+    rehearsal: Night, tmp_path: Path
+) -> None:
+    lftp(rehearsal, "parti-a", f"mirror --parallel=4 / {tmp_path}")
+    before = len(rehearsal.records())
+
+    lftp(rehearsal, "parti-a", f"mirror --parallel=4 / {tmp_path}")
+
+    assert digests(tmp_path) == rehearsal.tree("parti-a")
+    again = [r.event for r in rehearsal.records()[before:] if r.event.event == "open"]
+    assert again == []
+
+
+def test_rclone_copies_the_tree_and_its_second_pass_moves_nothing(
+    rehearsal: Night, tmp_path: Path
+) -> None:
+    mirror = tmp_path / "mirror"
+    rclone(rehearsal, "parti-a", tmp_path, "copy", "--transfers", "4", "ysk:/", str(mirror))
+    before = len(rehearsal.records())
+
+    rclone(rehearsal, "parti-a", tmp_path, "copy", "--transfers", "4", "ysk:/", str(mirror))
+
+    assert digests(mirror) == rehearsal.tree("parti-a")
+    again = [r.event for r in rehearsal.records()[before:] if r.event.event == "open"]
+    assert again == []
+
+
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE")
+def test_sshfs_browses_the_tree(rehearsal: Night, tmp_path: Path) -> None:
+    options = [*rehearsal.ssh_options("parti-a")[2:], "-oro", "-F/dev/null"]
+    run("sshfs", *options, f"parti-a@{ADDRESS}:/", str(tmp_path))
+    try:
+        assert digests(tmp_path) == rehearsal.tree("parti-a")
+    finally:
+        run("fusermount3", "-u", str(tmp_path))
+
+
+def test_psftp_fetches_a_board(rehearsal: Night, tmp_path: Path) -> None:
+    if shutil.which("puttygen") is None:
+        pytest.skip("puttygen is not installed")
+    home = {"HOME": str(tmp_path)}
+    key = tmp_path / "key.ppk"
+    run("puttygen", str(rehearsal.key("parti-a")), "-O", "private", "-o", str(key), env=home)
+    shown = run("ssh-keygen", "-lf", str(rehearsal.site / "keys/host/ssh_host_ed25519_key.pub"))
+    batch = tmp_path / "batch"
+    batch.write_text(f"lcd {tmp_path}\nget -r prova-cb-mv\n")
+
+    run(
+        "psftp", "-batch", "-P", str(rehearsal.port), "-i", str(key), "-b", str(batch),
+        "-hostkey", shown.stdout.split()[1], f"parti-a@{ADDRESS}", env=home,
+    )  # fmt: skip
+
+    got = digests(tmp_path / "prova-cb-mv")
+    assert {f"prova-cb-mv/{path}": digest for path, digest in got.items()} == rehearsal.tree(
+        "parti-a"
+    )
+
+
+def test_several_sessions_on_one_multiplexed_connection_all_work(
+    rehearsal: Night, tmp_path: Path
+) -> None:
+    control = [*rehearsal.ssh_options("parti-a"), f"-oControlPath={tmp_path}/c"]
+    master = subprocess.Popen(["ssh", *control, "-M", "-N", f"parti-a@{ADDRESS}"])
+    try:
+        until(lambda: (tmp_path / "c").exists(), "the control socket")
+        folders = [tmp_path / name for name in ("one", "two", "three")]
+        clients = []
+        for folder in folders:
+            folder.mkdir()
+            command = ["sftp", *control, "-b", "-", f"parti-a@{ADDRESS}"]
+            client = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            )
+            clients.append(client)
+        for folder, client in zip(folders, clients, strict=True):
+            client.communicate(f"get -r / {folder}\n", timeout=60)
+        for folder in folders:
+            assert digests(folder) == rehearsal.tree("parti-a")
+    finally:
+        master.terminate()
+        master.wait()
+
+
+def test_every_write_is_denied_recorded_and_leaves_the_disk_as_it_was(
+    rehearsal: Night, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    sheet = "/" + next(iter(rehearsal.tree("parti-a")))
+    store = digests(rehearsal.site / "store")
+    before = len(rehearsal.records())
+
+    done = rehearsal.sftp(
+        "parti-a",
+        f"-put {mine} /mine",
+        f"-put {mine} {sheet}",
+        "-mkdir /mine",
+        f"-rmdir {Path(sheet).parent}",
+        f"-rm {sheet}",
+        f"-rename {sheet} /mine",
+        f"-rename -l {sheet} /mine",
+        f"-chmod 777 {sheet}",
+        f"-ln -s {sheet} /mine",
+        "ls /",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.lower().count("permission denied") == 9, done.stderr
+    denied = [r.event for r in rehearsal.records()[before:] if r.event.event == "denied"]
+    assert {e.who for e in denied} == {"parti-a"}
+    assert len(denied) == 9
+    assert digests(rehearsal.site / "store") == store
+    assert {p.name for p in (rehearsal.site / "trees/parti-a").iterdir()} == {"prova-cb-mv"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../store",
+        "../parti-b/prova-cb-mv",
+        "/../parti-b",
+        "/proc/self/environ",
+        "/etc/passwd",
+        "/" + "a" * 4096,
+        "/" + "a/" * 2000,
+        "/birlestirme\n/x",
+    ],
+    ids=["store", "relative", "other party", "proc", "etc", "long name", "deep", "newline"],
+)
+def test_no_path_leaves_the_tree(rehearsal: Night, tmp_path: Path, path: str) -> None:
+    quoted = path.replace("\n", "\\n")
+
+    done = rehearsal.sftp("parti-a", f'get "{quoted}" {tmp_path}/got')
+
+    assert done.returncode != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_is_refused_shell_command_and_tunnel(rehearsal: Night) -> None:
+    options = rehearsal.ssh_options("parti-a")
+    command = subprocess.run(
+        ["ssh", *options, f"parti-a@{ADDRESS}", "id"], capture_output=True, text=True, timeout=30
+    )
+    tunnel = subprocess.run(
+        ["ssh", *options, "-W", f"{ADDRESS}:{rehearsal.port}", f"parti-a@{ADDRESS}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert command.returncode != 0
+    assert "uid=" not in command.stdout
+    assert tunnel.returncode != 0
+    assert "SSH-2.0" not in tunnel.stdout
