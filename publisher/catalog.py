@@ -1,0 +1,420 @@
+"""What came in, and what became of it: `state/catalog.sqlite`, or another database by URL.
+
+An arrival goes through these states, and the step to each is made durable before the next:
+
+    received     its row is written; the file is still in the intake
+    claimed      the file is in the spool
+    stored       decided, to be filed: the original is in the store, the version is its own
+    read         decided, a duplicate or to be quarantined
+    filed, duplicate, quarantined       done, and recorded in the filing ledger as number `seq`
+
+A crash leaves nothing to guess: before `stored` or `read` a page is decided anew, after it the
+rest is done again from the row. A filing is visible to nobody until it is `stored`, and counts
+once it is `filed`. Every statement on the tables stands in this one module, long as it is.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from config.sheet import Sheet
+from publisher import quarantine
+from publisher import tables as t
+from publisher.desk import Duplicate, Filed, Quarantined
+from publisher.page import Arrival, Page, Reason, Stamp
+
+FILE = Path("state", "catalog.sqlite")
+RECEIVED, CLAIMED, STORED, READ = "received", "claimed", "stored", "read"
+FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
+_OPEN = (RECEIVED, CLAIMED, STORED, READ)
+_VERSIONS = "versions"
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sheets filed at least once; further versions; arrivals by outcome, and still under way.
+
+    `gaps` counts links that a party's tree would not take.
+    """
+
+    filed: int = 0
+    versions: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    waiting: int = 0
+    gaps: int = 0
+
+
+class Original(NamedTuple):
+    """A filing as the trees need it."""
+
+    id: int
+    sha256: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """An arrival whose outcome is settled, with all that carrying it out takes.
+
+    `what` is the path in the trees; in case of quarantine the file's name there; and in case of
+    a duplicate the path, in the trees or below the site, of what was here before.
+    """
+
+    arrival: Arrival
+    outcome: str
+    what: str
+    sha256: str | None
+    stamp: Stamp
+    reason: Reason | None
+    decided_at: datetime
+    evidence: dict[str, Any]
+    original: Original | None
+
+
+class Catalog:
+    """An open catalog, of one thread; nothing lasts until `commit`. Close it, or use `with`."""
+
+    def __init__(self, url: str) -> None:
+        """Open the catalog at a database URL and make what is missing."""
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _careful)
+        t.METADATA.create_all(self._engine)
+        self._connection = self._engine.connect()
+        names = (FILED, _VERSIONS, DUPLICATE, QUARANTINED)
+        known = set(self._connection.scalars(sa.select(t.total.c.name)))
+        if missing := [{"name": name, "number": 0} for name in names if name not in known]:
+            self._connection.execute(sa.insert(t.total), missing)
+        self.commit()
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        self._connection.close()
+        self._engine.dispose()
+
+    def __enter__(self) -> "Catalog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def commit(self) -> None:
+        """Make everything since the last commit last."""
+        self._connection.commit()
+
+    # Arrivals.
+
+    def receive(self, arrivals: Sequence[Arrival]) -> None:
+        """Note files that are about to be claimed."""
+        rows = [
+            {
+                "id": arrival.id,
+                "name": arrival.name,
+                "source": arrival.source,
+                "source_stamp": str(arrival.stamp),
+                "received_at": _when(arrival.received_at),
+                "state": RECEIVED,
+            }
+            for arrival in arrivals
+        ]
+        if rows:
+            self._connection.execute(sa.insert(t.arrival), rows)
+
+    def claimed(self, ids: Sequence[str]) -> None:
+        """Note that these are in the spool now."""
+        chosen = t.arrival.c.id.in_(ids) & (t.arrival.c.state == RECEIVED)
+        self._connection.execute(sa.update(t.arrival).where(chosen).values(state=CLAIMED))
+
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Forget files that were received and then not claimed: they are still in the intake."""
+        chosen = t.arrival.c.id.in_(ids) & t.arrival.c.state.in_((RECEIVED, CLAIMED))
+        self._connection.execute(sa.delete(t.arrival).where(chosen))
+
+    def undecided(self) -> list[tuple[Arrival, str]]:
+        """Return the arrivals that were received or claimed, and which, the oldest first."""
+        query = (
+            sa.select(t.arrival)
+            .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((RECEIVED, CLAIMED)))
+            .order_by(t.arrival.c.id)
+        )
+        return [(_an_arrival(row), row.state) for row in self._connection.execute(query)]
+
+    def settled(self, arrival: str) -> tuple[Arrival, Stamp | None, bool] | None:
+        """Return an arrival, its spool file's stamp when it was read, and whether it is done."""
+        row = self._connection.execute(
+            sa.select(t.arrival).where(t.arrival.c.id == arrival)
+        ).one_or_none()
+        if row is None:
+            return None
+        stamp = Stamp.parse(row.stamp) if row.stamp else None
+        return _an_arrival(row), stamp, row.seq is not None
+
+    # Facts for the desk.
+
+    def filed_as(self, sha256: str) -> str | None:
+        """Return the path at which these bytes are filed."""
+        query = sa.select(t.filing.c.path).where(t.filing.c.sha256 == sha256)
+        return self._connection.scalar(query)
+
+    def quarantined_as(self, sha256: str, reason: Reason) -> str | None:
+        """Return the file in quarantine that holds these bytes for that reason."""
+        query = sa.select(t.arrival.c.what).where(
+            t.arrival.c.sha256 == sha256,
+            t.arrival.c.outcome == QUARANTINED,
+            t.arrival.c.reason == reason.value,
+        )
+        found = self._connection.scalar(query.limit(1))
+        return f"{quarantine.FOLDER}/{found}" if found else None
+
+    def latest_version(self, sheet: Sheet) -> int:
+        """Return the number of the latest version filed, 0 if there is none."""
+        chosen = [t.filing.c[name] == value for name, value in _sheet(sheet).items()]
+        query = sa.select(sa.func.max(t.filing.c.version)).where(*chosen)
+        return self._connection.scalar(query) or 0
+
+    # Decisions.
+
+    def file(self, page: Page, filed: Filed, filed_at: int, now: datetime) -> None:
+        """Note that a page is to be filed; its original stands in the store."""
+        made = self._connection.execute(
+            sa.insert(t.filing).values(
+                **_sheet(filed.entry.sheet),
+                version=filed.version,
+                karekod=filed.entry.karekod,
+                sha256=page.sha256,
+                path=filed.path,
+                filed_at=filed_at,
+                complete=False,
+            )
+        )
+        assert made.inserted_primary_key is not None  # noqa: S101 - for mypy, an INSERT has one
+        evidence = {"karekod": filed.entry.karekod, "version": filed.version}
+        self._decide(
+            page,
+            now,
+            state=STORED,
+            outcome=FILED,
+            what=filed.path,
+            filing=made.inserted_primary_key[0],
+            evidence=evidence,
+        )
+
+    def set_aside(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
+        """Note that a page is to be quarantined, or that it was here before."""
+        match decision:
+            case Duplicate(of):
+                self._decide(page, now, state=READ, outcome=DUPLICATE, what=of, evidence={})
+            case Quarantined(reason):
+                self._decide(
+                    page,
+                    now,
+                    state=READ,
+                    outcome=QUARANTINED,
+                    what=page.arrival.file,
+                    reason=reason.value,
+                    evidence={},
+                )
+
+    def _decide(self, page: Page, now: datetime, evidence: dict[str, Any], **values: Any) -> None:
+        look = page.look
+        evidence |= {
+            "texts": look.texts,
+            "ms": look.ms,
+            "format": look.format,
+            "readings": [[r.text, r.engine, r.scan, r.ms, r.corners] for r in look.readings],
+        }
+        chosen = t.arrival.c.id == page.arrival.id
+        self._connection.execute(
+            sa.update(t.arrival)
+            .where(chosen)
+            .values(
+                sha256=page.sha256,
+                stamp=str(page.stamp),
+                decided_at=_when(now),
+                evidence=json.dumps(evidence),
+                **values,
+            )
+        )
+
+    def decided(self) -> list[Decided]:
+        """Return the arrivals whose decision is still to be carried out, the oldest first."""
+        query = (
+            sa.select(t.arrival, t.filing.c.path, t.filing.c.sha256.label("original"))
+            .outerjoin(t.filing, t.arrival.c.filing == t.filing.c.id)
+            .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((STORED, READ)))
+            .order_by(t.arrival.c.decided_at, t.arrival.c.id)
+        )
+        return [
+            Decided(
+                _an_arrival(row),
+                row.outcome,
+                row.what,
+                row.sha256,
+                Stamp.parse(row.stamp),
+                Reason(row.reason) if row.reason else None,
+                datetime.fromisoformat(row.decided_at),
+                json.loads(row.evidence),
+                Original(row.filing, row.original, row.path) if row.filing else None,
+            )
+            for row in self._connection.execute(query)
+        ]
+
+    def finish(self, arrival: str, seq: int) -> bool:
+        """Note that all is done and recorded under `seq`; False if it was noted before."""
+        chosen = (t.arrival.c.id == arrival) & t.arrival.c.seq.is_(None)
+        query = sa.select(t.arrival.c.outcome, t.arrival.c.filing).where(chosen)
+        row = self._connection.execute(query).one_or_none()
+        if row is None or row.outcome is None:
+            return False
+        done = sa.update(t.arrival).where(chosen).values(state=row.outcome, seq=seq)
+        self._connection.execute(done)
+        counted = row.outcome
+        if row.filing is not None:
+            filing = t.filing.c.id == row.filing
+            self._connection.execute(sa.update(t.filing).where(filing).values(complete=True))
+            version = self._connection.scalar(sa.select(t.filing.c.version).where(filing))
+            counted = FILED if version == 1 else _VERSIONS
+        more = sa.update(t.total).where(t.total.c.name == counted)
+        self._connection.execute(more.values(number=t.total.c.number + 1))
+        return True
+
+    def next_seq(self) -> int:
+        """Return the number after the highest that the filing ledger is known to have."""
+        highest = self._connection.scalar(sa.select(sa.func.max(t.arrival.c.seq)))
+        return 0 if highest is None else highest + 1
+
+    # Parties.
+
+    def parties(self) -> dict[str, str]:
+        """Return the scope, as text, for which each party's tree was completed."""
+        rows = self._connection.execute(sa.select(t.party.c.id, t.party.c.scope))
+        return {row.id: row.scope for row in rows}
+
+    def party_begins(self, party: str) -> None:
+        """Note that a party's tree is being made anew, and complete for no scope."""
+        self._connection.execute(sa.delete(t.gap).where(t.gap.c.party == party))
+        self._connection.execute(sa.delete(t.party).where(t.party.c.id == party))
+
+    def party_complete(self, party: str, scope: str) -> None:
+        """Note that a party's tree shows every filing in its scope."""
+        self._connection.execute(sa.insert(t.party).values(id=party, scope=scope))
+
+    def originals(self) -> Iterator[Original]:
+        """Yield every filing, the oldest first."""
+        last = 0
+        while True:
+            query = (
+                sa.select(t.filing.c.id, t.filing.c.sha256, t.filing.c.path)
+                .where(t.filing.c.id > last)
+                .order_by(t.filing.c.id)
+                .limit(_CHUNK)
+            )
+            rows = self._connection.execute(query).all()
+            for row in rows:
+                yield Original(*row)
+            if len(rows) < _CHUNK:
+                return
+            last = rows[-1].id
+
+    def add_gap(self, party: str, filing: int) -> None:
+        """Note a link that a party's tree would not take."""
+        self.close_gap(party, filing)
+        self._connection.execute(sa.insert(t.gap).values(party=party, filing=filing))
+
+    def close_gap(self, party: str, filing: int) -> None:
+        """Note that a link is there now."""
+        chosen = (t.gap.c.party == party) & (t.gap.c.filing == filing)
+        self._connection.execute(sa.delete(t.gap).where(chosen))
+
+    def gaps(self) -> list[tuple[str, Original]]:
+        """Return the links that are owed."""
+        query = sa.select(t.gap.c.party, t.filing.c.id, t.filing.c.sha256, t.filing.c.path).join(
+            t.filing, t.gap.c.filing == t.filing.c.id
+        )
+        rows = self._connection.execute(query)
+        return [(row.party, Original(row.id, row.sha256, row.path)) for row in rows]
+
+    def counts(self) -> Counts:
+        """Count; what this costs does not grow with what was filed."""
+        return _counts(self._connection)
+
+
+def url(site: Path) -> str:
+    """Return the URL of a site's own catalog."""
+    return f"sqlite:///{site / FILE}"
+
+
+def counts(site: Path) -> Counts:
+    """Count in a site's catalog, whoever else has it open; nothing came where there is none."""
+    file = site / FILE
+    if not file.exists():
+        return Counts()
+    name = f"{file.absolute().as_uri()}?mode=ro"
+    engine = sa.create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=sa.NullPool
+    )
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table(t.total.name):
+                return Counts()  # it is being made just now
+            return _counts(connection)
+    finally:
+        engine.dispose()
+
+
+def _counts(connection: sa.Connection) -> Counts:
+    totals = {row.name: row.number for row in connection.execute(sa.select(t.total))}
+    waiting = sa.select(sa.func.count()).select_from(t.arrival).where(t.arrival.c.seq.is_(None))
+    gaps = sa.select(sa.func.count()).select_from(t.gap)
+    return Counts(
+        totals.get(FILED, 0),
+        totals.get(_VERSIONS, 0),
+        totals.get(DUPLICATE, 0),
+        totals.get(QUARANTINED, 0),
+        connection.scalar(waiting) or 0,
+        connection.scalar(gaps) or 0,
+    )
+
+
+def _careful(connection: sqlite3.Connection, _: object) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sheet(sheet: Sheet) -> dict[str, str | int]:
+    return {
+        "secim": sheet.secim.value,
+        "belge": sheet.belge.value,
+        "cevre": sheet.cevre or "",
+        "kurul": sheet.kurul or "",
+        "sandik": sheet.sandik or "",
+        "page": sheet.page,
+    }
+
+
+def _an_arrival(row: Any) -> Arrival:
+    return Arrival(
+        row.id,
+        row.name,
+        row.source,
+        Stamp.parse(row.source_stamp),
+        datetime.fromisoformat(row.received_at),
+    )
+
+
+def _when(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

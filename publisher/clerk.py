@@ -1,0 +1,271 @@
+"""Carries out what the desk decides: the one writer of catalog, trees, quarantine and ledger.
+
+Each page goes the same way, and each step is durable before the next:
+
+    claim      a catalog row, then the rename into the spool
+    decide     the original into the store (or quarantine), then the decision into the catalog
+    carry out  links into the trees, the filing ledger's record, then `done` into the catalog
+    clean      the spool's file goes, if it still is what was read; else it arrives once more
+
+Killed in between, publisher/recovery does the rest. Pages are handled in batches, so that one
+fsync serves many. Whatever the disk refuses is raised and no page is blamed for it; a fresh clerk
+goes on from there after a recovery, just as after a crash.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from config import layout
+from config.event import Event, Filing, Outcome
+from config.load import Settings
+from config.party import Party
+from config.registry import Entry
+from keys.files import sync
+from keys.ledger import Clock, Ledger
+from publisher import catalog as states
+from publisher import desk, quarantine, spool
+from publisher.catalog import Catalog, Decided, Original
+from publisher.intake import Candidate
+from publisher.page import Arrival, Page, Stamp, arrival_id, escaped
+from publisher.quarantine import Note, Quarantine
+from publisher.shelf import Obstructed, Shelf
+
+WHO = "publisher"
+# One party's tree is in the way of these; anything else is the whole disk's trouble.
+_ONE_TREE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a clerk works with and on; `checkpoint` is told the name of each step that is done."""
+
+    settings: Settings
+    catalog: Catalog
+    ledger: Ledger
+    shelf: Shelf
+    quarantine: Quarantine
+    lookup: Callable[[str], Entry | None]
+    clock: Clock
+    token: Callable[[], str]  # eight hexadecimal digits, never twice the same in a microsecond
+    checkpoint: Callable[[str], None] = lambda step: None
+    stopped: Callable[[], bool] = lambda: False
+
+    @property
+    def trees(self) -> tuple[Party, ...]:
+        """The parties that have one."""
+        return tuple(party for party in self.settings.parties if party.mirrors)
+
+
+class Clerk:
+    """See the module; one thread's own."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._catalog = world.catalog
+        self._shelf = world.shelf
+        self._step = world.checkpoint
+        self._spool = world.settings.site / spool.FOLDER
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._trees = world.trees
+
+    def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
+        """Move files from the intake into the spool; those gone meanwhile are left out."""
+        if not candidates:
+            return []
+        arrivals = [self._arrival(found) for found in candidates]
+        self._catalog.receive(arrivals)
+        self._catalog.commit()
+        self._step("received")
+        claimed, missed = [], []
+        for arrival in arrivals:
+            try:
+                spool.claim(arrival, self._spool)
+                claimed.append(arrival)
+                self._step("claimed")
+            except spool.Moved:
+                missed.append(arrival)
+            except PermissionError as error:
+                log.error("not-claimed", name=arrival.name, error=str(error))
+                missed.append(arrival)
+        sync(self._spool)
+        self._catalog.withdraw([arrival.id for arrival in missed])
+        self._catalog.claimed([arrival.id for arrival in claimed])
+        self._catalog.commit()
+        self._step("claims noted")
+        return claimed
+
+    def file(self, pages: Sequence[Page]) -> list[Arrival]:
+        """See pages through to their end.
+
+        Returns those that were written to after they were read, as arrivals of their own.
+        """
+        for page in pages:
+            self._decide(page)
+        self._shelf.sync()
+        self._step("stored")
+        self._catalog.commit()
+        self._step("decided")
+        return self.carry_out()
+
+    def mend(self) -> None:
+        """Try again the links that a tree would not take."""
+        parties = {party.id: party for party in self._trees}
+        owed = [(party, original) for party, original in self._catalog.gaps() if party in parties]
+        for party, original in owed:
+            sheet = layout.parse(original.path).sheet
+            if not parties[party].scope.covers(sheet) or self.show(parties[party], original):
+                self._catalog.close_gap(party, original.id)
+                log.info("gap-closed", party=party, path=original.path)
+        if owed:
+            self._shelf.sync()
+            self._catalog.commit()
+
+    def _arrival(self, found: Candidate) -> Arrival:
+        now = self._world.clock()
+        name = escaped(os.path.relpath(found.path, found.folder))
+        identity = arrival_id(now, self._world.token())
+        return Arrival(identity, name, os.fsencode(found.path), found.stamp, now)
+
+    def _decide(self, page: Page) -> None:
+        election = self._world.settings.election.id
+        decision = desk.decide(page, election, self._world.lookup, self._catalog)
+        now = self._world.clock()
+        match decision:
+            case desk.Filed():
+                assert page.sha256 is not None  # noqa: S101 - what could be decoded has bytes
+                mtime = self._shelf.keep(page.arrival.id, page.sha256, int(now.timestamp()))
+                self._step("kept")
+                self._catalog.file(page, decision, mtime, now)
+            case desk.Quarantined():
+                if page.sha256 is not None:
+                    staged = self._shelf.staged(page.arrival.id)
+                    self._world.quarantine.take(staged, page.arrival.file)
+                    self._step("set aside")
+                self._catalog.set_aside(page, decision, now)
+            case desk.Duplicate():
+                self._shelf.discard(page.arrival.id)
+                self._catalog.set_aside(page, decision, now)
+
+    def carry_out(self) -> list[Arrival]:
+        """Do what was decided and not done yet; returns what `file` does."""
+        rows = self._catalog.decided()
+        if not rows:
+            return []
+        events = [self._effect(row) for row in rows]
+        self._shelf.sync()
+        self._catalog.commit()  # gaps, which the ledger does not hold
+        self._step("linked")
+        numbers = []
+        for event in events:
+            numbers.append(self._world.ledger.append(event))
+            self._step("recorded")
+        self._world.ledger.sync()
+        for row, seq in zip(rows, numbers, strict=True):
+            self._catalog.finish(row.arrival.id, seq)
+        self._step("all recorded")
+        self._catalog.commit()
+        self._step("done")
+        return [again for row in rows if (again := self.clean(row.arrival, row.stamp))]
+
+    def _effect(self, row: Decided) -> Event:
+        detail: dict[str, str | int] = {"page": row.arrival.id}
+        if row.sha256 is not None:
+            detail["sha256"] = row.sha256
+        match row.outcome:
+            case states.FILED:
+                assert row.original is not None  # noqa: S101 - the row of a filing has one
+                return self._filed(row, row.original, detail)
+            case states.QUARANTINED:
+                return self._quarantined(row, detail)
+        texts = row.evidence["texts"]
+        if texts:
+            detail["karekod"] = " ".join(texts)
+        return Event(Filing.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
+
+    def _filed(self, row: Decided, original: Original, detail: dict[str, str | int]) -> Event:
+        sheet = layout.parse(original.path).sheet
+        shown = 0
+        for party in self._trees:
+            if party.scope.covers(sheet):
+                if self.show(party, original):
+                    shown += 1
+                else:
+                    self._catalog.add_gap(party.id, original.id)
+                self._step("link")
+        karekod = row.evidence["karekod"]
+        engines = {reading[1] for reading in row.evidence["readings"] if reading[0] == karekod}
+        detail |= {
+            "karekod": karekod,
+            "version": row.evidence["version"],
+            "parties": shown,
+            "engine": " ".join(sorted(engines)),
+            "ms": row.evidence["ms"],
+        }
+        return Event(Filing.FILED, WHO, row.arrival.name, row.what, detail=detail)
+
+    def _quarantined(self, row: Decided, detail: dict[str, str | int]) -> Event:
+        assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
+        if not self._world.quarantine.holds(row.what):
+            self._world.quarantine.take(self._spool / row.arrival.file, row.what)
+            self._step("moved")
+        note = Note(
+            row.arrival.id,
+            row.arrival.name,
+            row.reason,
+            row.sha256,
+            tuple(row.evidence["texts"]),
+            f"{row.decided_at:%Y-%m-%dT%H:%M:%SZ}",
+        )
+        self._world.quarantine.note(row.what, note)
+        self._step("noted")
+        detail["reason"] = row.reason
+        what = f"{quarantine.FOLDER}/{row.what}"
+        return Event(Filing.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
+
+    def show(self, party: Party, original: Original) -> bool:
+        """Link an original into a party's tree; False, and an ERROR log, if that tree refuses."""
+        try:
+            self._shelf.link(original.sha256, party.id, original.path)
+        except Obstructed as error:
+            log.error("link-obstructed", party=party.id, path=original.path, error=str(error))
+        except OSError as error:
+            if error.errno not in _ONE_TREE:
+                raise
+            log.error("tree-not-writable", party=party.id, path=original.path, error=str(error))
+        else:
+            return True
+        return False
+
+    def clean(self, arrival: Arrival, read_as: Stamp | None) -> Arrival | None:
+        """Empty the spool of an arrival that is done; what was written since arrives anew."""
+        path = self._spool / arrival.file
+        try:
+            stamp = Stamp.of(path.lstat())
+        except FileNotFoundError:
+            return None
+        if stamp == read_as:
+            path.unlink()
+            self._step("cleaned")
+            return None
+        log.warning("written-after-claim", name=arrival.name, arrival=arrival.id)
+        return self.take_again(path, arrival.name, stamp)
+
+    def take_again(self, path: Path, name: str, stamp: Stamp) -> Arrival:
+        """Make a file that stands in the spool an arrival of its own."""
+        now = self._world.clock()
+        identity = arrival_id(now, self._world.token())
+        again = Arrival(identity, name, os.fsencode(path), stamp, now)
+        self._catalog.receive([again])
+        self._catalog.commit()
+        path.rename(self._spool / again.file)
+        self._step("claimed again")
+        self._catalog.claimed([again.id])
+        self._catalog.commit()
+        return again

@@ -1,0 +1,240 @@
+"""A file in a watched folder -> a settled candidate, to be claimed.
+
+The periodic full scan is the truth; inotify is a hint that makes it quick, for a network share
+sends none. A rename into place counts at once. Whatever else is found has to stand still, size
+and mtime, for `settle_seconds` of our own monotonic clock: its writer may close and reopen it.
+
+A scanner's temporary names (`.x`, `x.tmp`, `x.part`, `x.partial`, `x.filepart`) wait to be
+renamed; one that stood still for ten minutes is taken like any other, since nothing may be lost
+in silence. Sub-folders are scanned too, links are never followed.
+"""
+
+import heapq
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers.inotify import InotifyObserver
+
+from publisher.page import Stamp
+
+PATIENCE = 600.0  # seconds, for a temporary name
+_TEMPORARY = (".tmp", ".part", ".partial", ".filepart")
+_SLICE = 2000  # entries of a scan at one go, so that filing goes on during a long one
+
+# It logs an error of its own at every orderly stop.
+logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
+log = structlog.get_logger()
+
+
+class Candidate(NamedTuple):
+    """A file that may be claimed, if it still looks like `stamp`."""
+
+    folder: Path
+    path: str
+    stamp: Stamp
+
+
+@dataclass(slots=True)
+class _Waiting:
+    stamp: Stamp
+    due: float
+
+
+class Settling:
+    """Which files have stood still long enough: sightings in, decisions out, no I/O.
+
+    Times are seconds of one monotonic clock. A file is looked at when it is first sighted and
+    again when it is due, so that many waiting files cost little.
+    """
+
+    def __init__(self, settle: float, patience: float = PATIENCE) -> None:
+        self._settle = settle
+        self._patience = patience
+        self._waiting: dict[str, _Waiting] = {}
+        self._queue: list[tuple[float, str]] = []
+
+    def sighted(self, path: str, stamp: Stamp, now: float) -> bool:
+        """Say whether the file, seen like this at `now`, is to be taken."""
+        known = self._waiting.get(path)
+        if known is not None and known.stamp == stamp:
+            if now < known.due:
+                return False
+            del self._waiting[path]
+            return True
+        due = now + (self._patience if is_temporary(path) else self._settle)
+        self._waiting[path] = _Waiting(stamp, due)
+        heapq.heappush(self._queue, (due, path))
+        return False
+
+    def renamed(self, path: str, stamp: Stamp, now: float) -> bool:
+        """The same for a file that was just renamed into place, which needs no waiting."""
+        if is_temporary(path):
+            return self.sighted(path, stamp, now)
+        self._waiting.pop(path, None)
+        return True
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._waiting
+
+    def gone(self, path: str) -> None:
+        """Forget a file that is there no more."""
+        self._waiting.pop(path, None)
+
+    def due(self, now: float, most: int) -> list[str]:
+        """Return at most `most` files that want another look now, and `sighted` or `gone`."""
+        found: list[str] = []
+        while self._queue and self._queue[0][0] <= now and len(found) < most:
+            due, path = heapq.heappop(self._queue)
+            known = self._waiting.get(path)
+            if known is not None and known.due == due:
+                found.append(path)
+        return found
+
+    def next_due(self) -> float | None:
+        """Return when the next look is due."""
+        return self._queue[0][0] if self._queue else None
+
+
+def is_temporary(path: str) -> bool:
+    """Say whether a scanner would give this name to a file that it has not finished."""
+    name = path.rpartition("/")[2]
+    return name.startswith(".") or name.lower().endswith(_TEMPORARY)
+
+
+class Intake:
+    """The watched folders; close it. `wake` is called, from another thread, at each hint."""
+
+    def __init__(
+        self,
+        folders: tuple[Path, ...],
+        settle: float,
+        rescan: float,
+        now: float,
+        wake: Callable[[], None],
+    ) -> None:
+        """Make the folders that are missing, and begin to watch them."""
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folders = tuple(folder.resolve() for folder in folders)
+        self._settling = Settling(settle)
+        self._rescan = rescan
+        self._next_scan = now
+        self._scan: Iterator[os.DirEntry[str]] = iter(())
+        self._scanning = False
+        self._hints: deque[tuple[str, bool]] = deque()
+        self._observer = self._watching(wake)
+
+    def ready(self, now: float, most: int) -> list[Candidate]:
+        """Return at most about `most` files to claim; the oldest wait is served first."""
+        self._scan_on(now)
+        found: list[Candidate] = []
+        for path in self._settling.due(now, most):
+            self._look(path, now, self._settling.sighted, found)
+        while self._hints and len(found) < most:
+            path, renamed = self._hints.popleft()
+            judge = self._settling.renamed if renamed else self._settling.sighted
+            self._look(path, now, judge, found)
+        return found
+
+    def next_look(self, now: float) -> float:
+        """Return when there is something to do again, unless a hint comes first."""
+        if self._hints or self._scanning:
+            return now
+        due = self._settling.next_due()
+        return self._next_scan if due is None else min(due, self._next_scan)
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+
+    def _look(
+        self,
+        path: str,
+        now: float,
+        judge: Callable[[str, Stamp, float], bool],
+        found: list[Candidate],
+    ) -> None:
+        try:
+            stamp = Stamp.of(os.lstat(path))
+        except OSError:
+            self._settling.gone(path)
+            return
+        folder = self._folder_of(path)
+        if folder is not None and judge(path, stamp, now):
+            found.append(Candidate(folder, path, stamp))
+
+    def _folder_of(self, path: str) -> Path | None:
+        return next((f for f in self._folders if path.startswith(f"{f}{os.sep}")), None)
+
+    def _scan_on(self, now: float) -> None:
+        if now >= self._next_scan:
+            self._scan = _files(self._folders)
+            self._next_scan = now + self._rescan
+        part = list(islice(self._scan, _SLICE))
+        for entry in part:
+            if entry.path not in self._settling:
+                with suppress(FileNotFoundError):
+                    stamp = Stamp.of(entry.stat(follow_symlinks=False))
+                    self._settling.sighted(entry.path, stamp, now)
+        self._scanning = len(part) == _SLICE
+
+    def _watching(self, wake: Callable[[], None]) -> InotifyObserver | None:
+        # "Full events" tell of a move from outside, too, which is how good scanners deliver.
+        observer = InotifyObserver(generate_full_events=True)
+        kinds: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileClosedEvent]
+        try:
+            for folder in self._folders:
+                handler = _Hints(self._hints, wake)
+                observer.schedule(handler, str(folder), recursive=True, event_filter=kinds)
+            observer.start()
+        except OSError as error:
+            log.warning("intake-not-watched", error=str(error), rescan_seconds=self._rescan)
+            observer.stop()
+            return None
+        return observer
+
+
+class _Hints(FileSystemEventHandler):
+    def __init__(self, hints: deque[tuple[str, bool]], wake: Callable[[], None]) -> None:
+        self._hints = hints
+        self._wake = wake
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Note where something happened; a move that watchdog inferred is no rename of a file."""
+        renamed = isinstance(event, FileMovedEvent)
+        path = os.fsdecode(event.dest_path if renamed else event.src_path)
+        if path and not event.is_directory:
+            self._hints.append((path, renamed and not event.is_synthetic))
+            self._wake()
+
+
+def _files(folders: tuple[Path, ...]) -> Iterator[os.DirEntry[str]]:
+    waiting = deque(str(folder) for folder in folders)
+    while waiting:
+        folder = waiting.popleft()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        yield entry
+        except OSError as error:
+            log.warning("intake-folder-unreadable", folder=folder, error=str(error))

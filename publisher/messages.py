@@ -1,0 +1,85 @@
+"""What the publisher and its reading workers say to each other, over a socket.
+
+A message is its length, four bytes big-endian, and that many bytes. The worker first says
+`ready`; then each request is a page's bytes and each answer a Look as JSON, for example
+
+    ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null]
+
+format, width, height, readings (text, engine, scan, ms, corners), ms, fault.
+"""
+
+import json
+import socket
+import time
+
+from publisher.page import Look, Reading, Reason
+
+MOST_BYTES = 64 << 20
+READY = b"ready"
+
+
+def format_look(seen: Look) -> bytes:
+    """Write an answer."""
+    readings = [[r.text, r.engine, r.scan, r.ms, r.corners] for r in seen.readings]
+    answer = [seen.format, seen.width, seen.height, readings, seen.ms, seen.fault]
+    return json.dumps(answer).encode()
+
+
+def parse_look(answer: bytes) -> Look:
+    """Read an answer; ValueError for anything that `format_look` would not have written."""
+    try:
+        kind, width, height, readings, ms, fault = json.loads(answer)
+        return Look(
+            None if kind is None else str(kind),
+            int(width),
+            int(height),
+            tuple(
+                Reading(str(text), str(engine), str(scan), int(took), _corners(corners))
+                for text, engine, scan, took, corners in readings
+            ),
+            int(ms),
+            None if fault is None else Reason(fault),
+        )
+    except (TypeError, RecursionError) as error:
+        raise ValueError("not a worker's answer") from error
+
+
+def _corners(found: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(x), int(y)) for x, y in found)
+
+
+def send(channel: socket.socket, message: bytes) -> None:
+    """Send one message."""
+    channel.sendall(len(message).to_bytes(4, "big"))
+    channel.sendall(message)
+
+
+def receive(channel: socket.socket, most: int, until: float | None = None) -> bytes | None:
+    """Return one message, or None where the peer is gone.
+
+    Raises ValueError if it is longer than `most` bytes, and TimeoutError if it is not complete
+    when the monotonic clock says `until`, however steadily it trickles.
+    """
+    head = _exactly(channel, 4, until)
+    if head is None:
+        return None
+    size = int.from_bytes(head, "big")
+    if size > most:
+        raise ValueError(f"a message of {size} bytes, at most {most} are allowed")
+    return _exactly(channel, size, until)
+
+
+def _exactly(channel: socket.socket, size: int, until: float | None) -> bytes | None:
+    buffer = bytearray(size)
+    view, got = memoryview(buffer), 0
+    while got < size:
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            channel.settimeout(left)
+        more = channel.recv_into(view[got:])
+        if more == 0:
+            return None
+        got += more
+    return bytes(buffer)

@@ -1,0 +1,123 @@
+"""The publisher's nouns: an arrival, what was seen on its page, and why a page may be set aside."""
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+_LONGEST_NAME = 80
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
+
+
+class Reason(StrEnum):
+    """Why a page went to quarantine."""
+
+    NO_KAREKOD = "no-karekod"
+    UNKNOWN_KAREKOD = "unknown-karekod"
+    CONFLICTING_KAREKODS = "conflicting-karekods"
+    SEVERAL_SHEETS = "several-sheets"
+    EMPTY = "empty"
+    TOO_LARGE = "too-large"
+    NOT_A_FILE = "not-a-file"
+    NOT_PERMITTED = "not-permitted"
+    NOT_AN_IMAGE = "not-an-image"
+    UNREADABLE_IMAGE = "unreadable-image"
+    MULTI_PAGE = "multi-page"
+    READER_DIED = "reader-died"
+    READER_TIMEOUT = "reader-timeout"
+
+
+class Stamp(NamedTuple):
+    """What changes when a file is replaced or written to; times are the file system's own."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Stamp":
+        """Take it from what the kernel says."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def __str__(self) -> str:
+        return f"{self.inode}:{self.size}:{self.mtime_ns}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Stamp":
+        """Read back what `str` wrote."""
+        inode, size, mtime_ns = text.split(":")
+        return cls(int(inode), int(size), int(mtime_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One file taken in. `file` is its name in the spool, and in quarantine if it ends there."""
+
+    id: str
+    name: str  # in the intake folder, escaped
+    source: bytes  # the whole path it was taken from
+    stamp: Stamp  # as it stood there
+    received_at: datetime
+
+    @property
+    def file(self) -> str:
+        """A name that any file system, terminal and shell can bear; it starts with the id."""
+        return f"{self.id}-{safe_name(self.name)}"
+
+
+def arrival_id(now: datetime, token: str) -> str:
+    """Return `20230514T140003000041-9f3c21ab`: sorts by time, and `token` makes it unique."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{token}"
+
+
+def safe_name(name: str) -> str:
+    """Return the last part of `name`, in at most 80 harmless characters; its end is kept."""
+    return _UNSAFE.sub("_", name.rpartition("/")[2])[-_LONGEST_NAME:].lstrip(".") or "_"
+
+
+def escaped(name: str) -> str:
+    r"""Return a name as text that any record can hold: a byte that is no UTF-8 as `\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One code that one pass of one engine read, and where: corners as x, y in page pixels."""
+
+    text: str
+    engine: str
+    scan: str
+    ms: int
+    corners: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a reader saw in a page's bytes; `fault` says why it saw nothing."""
+
+    format: str | None = None
+    width: int = 0
+    height: int = 0
+    readings: tuple[Reading, ...] = ()
+    ms: int = 0
+    fault: Reason | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text on the page, once, in the order found."""
+        return tuple(dict.fromkeys(reading.text for reading in self.readings))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An arrival that was read once; no digest if its bytes were not to be had.
+
+    `stamp` is the spool file's before it was read.
+    """
+
+    arrival: Arrival
+    stamp: Stamp
+    sha256: str | None
+    look: Look

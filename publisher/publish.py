@@ -1,0 +1,176 @@
+"""The publisher, put together: runs until told to stop.
+
+The disk's troubles (full, read-only, a ledger that takes no more) are no page's fault: the
+publisher then takes nothing more, says so, and starts over after a while, just as it would
+after a crash.
+"""
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Protocol
+
+import sqlalchemy as sa
+import structlog
+
+from config.fault import Faults
+from config.load import Settings
+from config.registry import INDEX, Registry
+from keys.ledger import FILING, FOLDER, Clock, Ledger, Unwritable, utc_now
+from publisher import catalog, spool
+from publisher.catalog import Catalog
+from publisher.clerk import Clerk, World
+from publisher.intake import Intake, Settling
+from publisher.page import Arrival, Stamp
+from publisher.pool import Pool
+from publisher.quarantine import Quarantine
+from publisher.recovery import Recovery, Stopped
+from publisher.shelf import Shelf
+
+MACHINE_AT_FAULT = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
+_BATCH = 32
+_DEPTH = 16  # pages under way for each worker, so that none waits for the disk
+_TICK = 0.5
+_LONGEST_PAUSE = 30.0
+
+log = structlog.get_logger()
+
+
+class Stop(Protocol):
+    """A threading.Event, or what behaves like one."""
+
+    def is_set(self) -> bool:
+        """Say whether to stop."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait that many seconds, or until told to stop; say whether that is so."""
+
+
+def publish(
+    settings: Settings,
+    *,
+    stop: Stop,
+    clock: Clock = utc_now,
+    ready: Callable[[], None] = lambda: None,
+    workers: int | None = None,
+) -> None:
+    """File what arrives until `stop` is set; `ready` is called whenever the intake is watched.
+
+    Raises Faults for what the operator has to mend before a start, and keys.ledger.Busy if
+    another publisher works on this site.
+    """
+    pause, started = 1.0, False
+    while not stop.is_set():
+        begun = time.monotonic()
+        try:
+            with _Run(settings, stop, clock, workers or os.cpu_count() or 1) as run:
+                started = True
+                run.recover()
+                ready()
+                run.work()
+        except Stopped:
+            return
+        except (*MACHINE_AT_FAULT, Faults) as error:
+            if isinstance(error, Faults) and not started:
+                raise
+            if time.monotonic() - begun > _LONGEST_PAUSE:
+                pause = 1.0
+            log.error("publisher-halted", error=str(error), retry_seconds=pause)
+            if stop.wait(pause):
+                return
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+class _Run:
+    """One run, from a recovery to a stop or to the disk's next trouble."""
+
+    def __init__(self, settings: Settings, stop: Stop, clock: Clock, workers: int) -> None:
+        site = settings.site
+        self._stop = stop
+        self._depth = workers * _DEPTH
+        self._spool = site / spool.FOLDER
+        self._rescan = settings.intake.rescan_seconds
+        self._bell = threading.Event()
+        self._again = Settling(settings.intake.settle_seconds)
+        self._restless: dict[str, Arrival] = {}
+        with ExitStack() as stack:
+            # The ledger's lock comes first: it keeps a second publisher out.
+            ledger = stack.enter_context(Ledger(site / FOLDER / FILING, clock))
+            registry = Registry(site / INDEX)
+            stack.callback(registry.close)
+            shelf = Shelf(site)
+            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._world = World(
+                settings,
+                stack.enter_context(Catalog(catalog.url(site))),
+                ledger,
+                shelf,
+                Quarantine(site),
+                registry.lookup,
+                clock,
+                lambda: secrets.token_hex(4),
+                stopped=stop.is_set,
+            )
+            self._clerk = Clerk(self._world)
+            self._pool = Pool(workers, self._spool, shelf.stage, self._bell)
+            stack.callback(self._pool.close)
+            watched, wait = settings.intake.folders, settings.intake.settle_seconds
+            now = time.monotonic()
+            self._intake = Intake(watched, wait, self._rescan, now, self._bell.set)
+            stack.callback(self._intake.close)
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> "_Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def recover(self) -> None:
+        """Finish what an earlier run began; what it had claimed is read first."""
+        for arrival in Recovery(self._world, self._clerk).recover():
+            self._pool.submit(arrival)
+
+    def work(self) -> None:
+        """File until told to stop."""
+        next_mend = time.monotonic() + self._rescan
+        while not self._stop.is_set():
+            now = time.monotonic()
+            self._take_in(now)
+            self._wait(now)
+            pages, unsettled = self._pool.results(_BATCH)
+            for arrival in (*unsettled, *(self._clerk.file(pages) if pages else ())):
+                self._watch_again(arrival, now)
+            if now >= next_mend:
+                self._clerk.mend()
+                next_mend = now + self._rescan
+
+    def _take_in(self, now: float) -> None:
+        room = self._depth - self._pool.under_way
+        for path in self._again.due(now, max(room, 0)):
+            self._watch_again(self._restless[path], now)
+        room = self._depth - self._pool.under_way
+        if room > 0:
+            for arrival in self._clerk.claim(self._intake.ready(now, room)):
+                self._pool.submit(arrival)
+
+    def _watch_again(self, arrival: Arrival, now: float) -> None:
+        # It is in the spool, yet its writer goes on: wait for that as in the intake.
+        path = self._spool / arrival.file
+        if self._again.sighted(str(path), Stamp.of(path.lstat()), now):
+            del self._restless[str(path)]
+            self._pool.submit(arrival)
+        else:
+            self._restless[str(path)] = arrival
+
+    def _wait(self, now: float) -> None:
+        until = now + _TICK
+        if self._pool.under_way < self._depth:
+            until = min(until, self._intake.next_look(now), self._again.next_due() or until)
+        if until > now:
+            self._bell.wait(until - now)
+        self._bell.clear()

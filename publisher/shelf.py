@@ -1,0 +1,162 @@
+"""Originals by content, and hard links to them in the parties' trees.
+
+An original stands once, at `store/ab/cd/<sha256>`, mode 0444, its mtime the filing time in
+whole seconds. It is a fresh file, never the scanner's own, which may still be open for writing
+elsewhere: `stage` writes it beside the store's folders as `.staged-<arrival>`, `keep` renames
+it into place. A tree's file is a hard link to it, so it appears whole. Everything here may be
+done twice with the same result; nothing that a client can see is ever changed.
+"""
+
+import hashlib
+import os
+from itertools import takewhile
+from pathlib import Path
+
+from config.fault import Fault, Faults
+from keys.files import sync
+
+STORE, TREES = Path("store"), Path("trees")
+_STAGED = ".staged-"
+_FOLDER_MODE, _FILE_MODE = 0o755, 0o444
+
+
+class Obstructed(Exception):
+    """A tree holds something else where a link belongs; somebody wrote in it by hand."""
+
+
+class Shelf:
+    """The store and the trees of one site; links last once `sync` has returned."""
+
+    def __init__(self, site: Path) -> None:
+        """Make both folders; raise Faults if they cannot be linked to one another."""
+        self._store = site / STORE
+        self._trees = site / TREES
+        self._touched: set[Path] = set()
+        for folder in (self._store, self._trees):
+            _made(folder)
+        if self._store.stat().st_dev != self._trees.stat().st_dev:
+            wrong = "is on another file system than store/, hard links need both on one"
+            raise Faults([Fault(str(TREES), "", wrong)])
+
+    def root(self, party: str) -> None:
+        """Make the root of a party's tree."""
+        if _made(self._trees / party):
+            self._touched.add(self._trees)
+
+    def stage(self, arrival: str, content: bytes) -> Path:
+        """Write a page's bytes durably into a fresh file of the store; any thread may."""
+        path = self._store / f"{_STAGED}{arrival}"
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, _FILE_MODE)
+            os.fsync(descriptor)
+        return path
+
+    def staged(self, arrival: str) -> Path:
+        """Return where `stage` wrote an arrival's bytes."""
+        return self._store / f"{_STAGED}{arrival}"
+
+    def discard(self, arrival: str) -> None:
+        """Remove a staged page whose bytes stand somewhere else already."""
+        self.staged(arrival).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what was staged and not kept when a run ended; the spool still has it."""
+        for path in self._store.glob(f"{_STAGED}*"):
+            path.unlink()
+
+    def keep(self, arrival: str, sha256: str, filed_at: int) -> int:
+        """Put a staged page in its place as filed at `filed_at`, and return its mtime.
+
+        An original that is there already (a crash came before its catalog row) stays, mtime and
+        all, if it is sound.
+        """
+        staged, original = self.staged(arrival), self.original(sha256)
+        if _sound(original, sha256):
+            staged.unlink(missing_ok=True)
+            return int(original.stat().st_mtime)
+        os.utime(staged, (filed_at, filed_at))
+        sync(staged)
+        self._folder(original.parent)
+        staged.rename(original)
+        self._touched.add(original.parent)
+        return filed_at
+
+    def original(self, sha256: str) -> Path:
+        """Return where the bytes of that digest belong."""
+        return self._store / sha256[:2] / sha256[2:4] / sha256
+
+    def link(self, sha256: str, party: str, path: str) -> None:
+        """Show an original in a party's tree; raise Obstructed if something else is there."""
+        original, target = self.original(sha256), self._trees / party / path
+        try:
+            self._linked(original, target)
+        except FileExistsError:
+            if not target.parent.is_dir() or not _same(original, target):
+                raise Obstructed(f"{target} is not the original {sha256}") from None
+        except NotADirectoryError:
+            raise Obstructed(f"{target.parent} is no folder") from None
+        self._touched.add(target.parent)
+
+    def unlink(self, sha256: str, party: str, path: str) -> bool:
+        """Take an original out of a party's tree, with folders that it leaves empty."""
+        root, target = self._trees / party, self._trees / party / path
+        try:
+            if not _same(self.original(sha256), target):
+                return False
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        target.unlink()
+        folder = target.parent
+        while folder != root and not any(folder.iterdir()):
+            folder.rmdir()
+            self._touched.discard(folder)
+            folder = folder.parent
+        self._touched.add(folder)
+        return True
+
+    def sync(self) -> None:
+        """Make what was kept, linked and unlinked survive a loss of power."""
+        for folder in self._touched:
+            sync(folder)
+        self._touched.clear()
+
+    def _linked(self, original: Path, target: Path) -> None:
+        try:
+            target.hardlink_to(original)
+        except FileNotFoundError:
+            self._folder(target.parent)
+            target.hardlink_to(original)
+
+    def _folder(self, folder: Path) -> None:
+        missing = takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
+        for path in reversed(list(missing)):
+            if _made(path):
+                self._touched.add(path.parent)
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is no folder") from None
+        return False
+    folder.chmod(_FOLDER_MODE)  # whatever the umask says
+    return True
+
+
+def _same(original: Path, target: Path) -> bool:
+    one, other = original.lstat(), target.lstat()
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _sound(original: Path, sha256: str) -> bool:
+    try:
+        with original.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False

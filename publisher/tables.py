@@ -1,0 +1,68 @@
+"""The catalog's tables, for SQLite and PostgreSQL alike; publisher/catalog says what they mean."""
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+filing = sa.Table(
+    "filing",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("secim", sa.String(8), nullable=False),
+    sa.Column("belge", sa.String(64), nullable=False),
+    sa.Column("cevre", sa.String(64), nullable=False),  # empty above the sheet's level
+    sa.Column("kurul", sa.String(64), nullable=False),
+    sa.Column("sandik", sa.String(64), nullable=False),
+    sa.Column("page", sa.Integer, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("karekod", sa.String(10), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("path", sa.String(400), nullable=False, unique=True),
+    sa.Column("filed_at", sa.BigInteger, nullable=False),  # the mtime that clients see
+    sa.Column("complete", sa.Boolean, nullable=False),
+    sa.UniqueConstraint(
+        "cevre", "kurul", "sandik", "secim", "belge", "page", "version", name="one_version"
+    ),
+)
+arrival = sa.Table(
+    "arrival",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("source", sa.LargeBinary, nullable=False),
+    sa.Column("source_stamp", sa.String(80), nullable=False),
+    sa.Column("received_at", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("stamp", sa.String(80)),  # of the spool file before it was read
+    sa.Column("sha256", sa.String(64), index=True),
+    sa.Column("reason", sa.String(32)),
+    sa.Column("what", sa.Text),
+    sa.Column("evidence", sa.Text),
+    sa.Column("filing", sa.ForeignKey("filing.id")),
+    sa.Column("decided_at", sa.String(32)),
+    sa.Column("seq", sa.BigInteger, unique=True),
+)
+sa.Index(
+    "open_arrival",
+    arrival.c.id,
+    sqlite_where=arrival.c.seq.is_(None),
+    postgresql_where=arrival.c.seq.is_(None),
+)
+party = sa.Table(
+    "party",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("scope", sa.Text, nullable=False),
+)
+gap = sa.Table(
+    "gap",
+    METADATA,
+    sa.Column("party", sa.String(64), primary_key=True),
+    sa.Column("filing", sa.ForeignKey("filing.id"), primary_key=True),
+)
+total = sa.Table(
+    "total",
+    METADATA,
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)

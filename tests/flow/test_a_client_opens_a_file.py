@@ -1,0 +1,145 @@
+"""DESIGN's second story, with real processes: nothing is served but on the record."""
+
+import os
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from night import ADDRESS, Night, digests, until
+
+from config import load
+
+
+def sizes(night: Night, party: str) -> dict[str, int]:
+    tree = night.site / "trees" / party
+    return {"/" + path: (tree / path).stat().st_size for path in night.tree(party)}
+
+
+def test_a_mirror_is_told_by_the_ledger_file_by_file(rehearsal: Night, tmp_path: Path) -> None:
+    before = len(rehearsal.records())
+
+    rehearsal.sftp("parti-a", f"get -r / {tmp_path}")
+
+    until(
+        lambda: rehearsal.records()[-1].event.event == "session-end",
+        "the session's end",
+        seconds=10,
+    )
+    events = [r.event for r in rehearsal.records()[before:]]
+    login = next(e for e in events if e.event == "login")
+    session = login.detail["session"]
+    mine = [e for e in events if e.detail.get("session") == session]
+    assert {e.who for e in mine} == {"parti-a"}
+    assert {e.origin for e in mine} == {"127.0.0.1"}
+    opened = {e.what: e.detail["size"] for e in mine if e.event == "open"}
+    closed = {e.what: (e.detail["bytes"], e.detail["complete"]) for e in mine if e.event == "close"}
+    wanted = sizes(rehearsal, "parti-a")
+    assert opened == wanted
+    assert closed == {path: (size, True) for path, size in wanted.items()}
+    assert mine[-1].event == "session-end"
+    assert mine[-1].detail["bytes"] == sum(wanted.values())
+
+
+def test_the_open_stands_in_the_ledger_before_the_close(rehearsal: Night) -> None:
+    held: Counter[tuple[object, object]] = Counter()
+
+    for record in rehearsal.records():
+        detail = record.event.detail
+        handle = (detail.get("session"), detail.get("handle"))
+        if record.event.event == "open" and record.event.outcome == "ok":
+            held[handle] += 1
+        if record.event.event == "close":
+            held[handle] -= 1
+            assert held[handle] == 0, "closed once, after it was opened"
+    assert [r.seq for r in rehearsal.records()] == list(range(len(rehearsal.records())))
+
+
+def test_a_part_of_a_file_is_recorded_as_a_part(rehearsal: Night, tmp_path: Path) -> None:
+    path, size = max(sizes(rehearsal, "parti-a").items(), key=lambda item: item[1])
+    half = tmp_path / "half"
+    half.write_bytes((rehearsal.site / "trees/parti-a" / path[1:]).read_bytes()[: size // 2])
+    before = len(rehearsal.records())
+
+    rehearsal.sftp("parti-a", f"reget {path} {half}")
+
+    closed = next(r.event for r in rehearsal.records()[before:] if r.event.event == "close")
+    assert closed.what == path
+    assert closed.detail["bytes"] == size - size // 2
+    assert closed.detail["complete"] is False
+    assert half.stat().st_size == size
+
+
+def test_a_party_of_one_district_sees_that_one_and_nothing_of_the_others(
+    rehearsal: Night, tmp_path: Path
+) -> None:
+    party = load.load(rehearsal.site).party("parti-c")
+    assert party is not None
+    (district,) = (d for d, _ in party.scope.places or ())
+
+    rehearsal.sftp("parti-c", f"get -r / {tmp_path}")
+
+    assert [p.name for p in (tmp_path / "prova-cb-mv").iterdir()] == [district]
+    assert digests(tmp_path) == rehearsal.tree("parti-c")
+
+
+def test_a_strangers_key_opens_nothing_and_that_is_recorded(rehearsal: Night) -> None:
+    before = len(rehearsal.records())
+    stranger = [*rehearsal.ssh_options("parti-b"), f"parti-a@{ADDRESS}"]
+
+    done = subprocess.run(
+        ["sftp", "-b", "/dev/null", *stranger], capture_output=True, text=True, timeout=30
+    )
+
+    assert done.returncode != 0
+    assert "Permission denied (publickey" in done.stderr
+    until(lambda: len(rehearsal.records()) > before + 1, "the record", seconds=10)
+    events = [r.event for r in rehearsal.records()[before:]]
+    assert "login" not in {e.event for e in events}
+    refused = next(e for e in events if e.event == "login-refused")
+    assert (refused.who, refused.origin, refused.outcome) == ("parti-a", "127.0.0.1", "refused")
+
+
+def test_a_key_added_while_the_server_runs_opens_at_once(rehearsal: Night, tmp_path: Path) -> None:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(tmp_path / "id")], check=True
+    )
+    rehearsal.ssps("key", "add", "parti-b", "--public-key", tmp_path / "id.pub")
+    options = [
+        f"-oIdentityFile={tmp_path / 'id'}" if "IdentityFile" in option else option
+        for option in rehearsal.ssh_options("parti-b")
+    ]
+
+    done = subprocess.run(
+        ["sftp", "-b", "-", *options, f"parti-b@{ADDRESS}"],
+        input="ls /\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "prova-cb-mv" in done.stdout
+
+
+def test_a_password_opens_as_a_key_does(rehearsal: Night, tmp_path: Path) -> None:
+    password = rehearsal.ssps("key", "add", "parti-b", "--password").strip()
+    ask = tmp_path / "ask"
+    ask.write_text(f"#!/bin/sh\necho {password}\n")
+    ask.chmod(0o700)
+    options = [o for o in rehearsal.ssh_options("parti-b") if "Batch" not in o]
+    options.append("-oPreferredAuthentications=password")
+
+    done = subprocess.run(
+        ["sftp", *options, f"parti-b@{ADDRESS}"],
+        input="ls /\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"},
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "prova-cb-mv" in done.stdout
+    login = [r.event for r in rehearsal.records() if r.event.event == "login"][-1]
+    assert login.detail["method"] == "password"
+    assert password not in rehearsal.log.read_text()

@@ -1,0 +1,143 @@
+"""DESIGN's first story, with real processes: from a scanner's file to every entitled tree."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import night
+import pytest
+from night import Night, digests, until
+
+from config import layout, load
+from config.registry import INDEX, Registry
+
+
+@pytest.fixture(scope="module")
+def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    """A night of four parties, scanned in part politely and in part rudely."""
+    with night.night(tmp_path_factory.mktemp("night"), parties=4, seed=7) as found:
+        found.scan("--count", 40)
+        found.scan("--count", 6, "--rude")
+        found.scan()
+        yield found
+
+
+def scanned(filed: Night) -> list[list[str]]:
+    """Name, SHA-256, karekod and kind of each page, as the scanner noted them."""
+    return [line.split(",") for line in (filed.site / "scanned.csv").read_text().splitlines()]
+
+
+def test_every_page_stands_under_its_sheet_in_every_tree_whose_scope_covers_it(
+    filed: Night,
+) -> None:
+    registry = Registry(filed.site / INDEX)
+    wanted: dict[str, set[tuple[object, str]]] = {}
+    for party in load.load(filed.site).parties:
+        wanted[party.id] = set()
+        for _, digest, karekod, _ in scanned(filed):
+            entry = registry.lookup(karekod)
+            if entry and party.scope.covers(entry.sheet):
+                wanted[party.id].add((entry.sheet, digest))
+    registry.close()
+
+    for party_id, sheets in wanted.items():
+        found = filed.tree(party_id)
+        assert {(layout.parse(path).sheet, digest) for path, digest in found.items()} == sheets
+        assert len(found) == len(sheets)
+    assert len(wanted["parti-a"]) > len(wanted["parti-d"]) > 0
+
+
+def test_forty_trees_would_cost_forty_names_and_one_copy(filed: Night) -> None:
+    entitled = [filed.site / "trees" / p for p in ("parti-a", "parti-d")]
+    path = next(iter(filed.tree("parti-d")))
+
+    inodes = {(tree / path).stat().st_ino for tree in entitled}
+
+    digest = filed.tree("parti-d")[path]
+    original = filed.site / "store" / digest[:2] / digest[2:4] / digest
+    assert inodes == {original.stat().st_ino}
+    assert original.stat().st_mode & 0o222 == 0
+    assert original.stat().st_mtime_ns % 10**9 == 0
+
+
+def test_the_store_holds_each_original_once_under_its_own_digest(filed: Night) -> None:
+    store = digests(filed.site / "store")
+
+    assert all(Path(path).name == digest for path, digest in store.items())
+    assert set(store.values()) == set(filed.tree("parti-a").values())
+
+
+def test_a_rescan_is_a_later_version_beside_the_first(filed: Night) -> None:
+    versions = [path for path in filed.tree("parti-a") if layout.parse(path).version > 1]
+
+    assert versions
+    for path in versions:
+        placed = layout.parse(path)
+        first = layout.folder(placed.election, placed.sheet)
+        assert any(
+            layout.parse(other).version == 1
+            for other in filed.tree("parti-a")
+            if other.startswith(first) and layout.parse(other).sheet == placed.sheet
+        )
+
+
+def test_what_could_not_be_filed_is_in_quarantine_with_its_reason(filed: Night) -> None:
+    kinds = Counter(kind for _, _, _, kind in scanned(filed))
+    unreadable = {d for _, d, karekod, kind in scanned(filed) if not karekod or kind == "unknown"}
+
+    kept = set(digests(filed.site / "quarantine").values())
+
+    assert unreadable <= kept, kinds
+    reasons = [
+        r.event.detail["reason"] for r in filed.records("filing") if "reason" in r.event.detail
+    ]
+    assert len(reasons) == filed.status()["quarantined"]
+
+
+def test_the_filing_ledger_tells_of_each_page_once(filed: Night) -> None:
+    records = filed.records("filing")
+
+    told = Counter(r.event.event for r in records)
+    status = filed.status()
+    assert told == {
+        "filed": status["filed"] + status["versions"],
+        "duplicate": status["duplicates"],
+        "quarantined": status["quarantined"],
+    }
+    assert told.total() == len(scanned(filed))
+    assert [r.seq for r in records] == list(range(len(records)))
+    assert Counter(r.event.origin for r in records) == Counter(s[0] for s in scanned(filed))
+
+
+def test_the_count_of_what_is_missing_is_what_was_expected_less_what_was_filed(
+    filed: Night,
+) -> None:
+    status = filed.status()
+
+    assert status["missing"] == status["expected"] - status["filed"]
+    assert status["missing"] >= 0
+    assert status["waiting"] == 0
+
+
+def test_nothing_temporary_is_left(filed: Night) -> None:
+    assert digests(filed.site / "intake") == {}
+    left = [p for p in filed.site.rglob("*") if p.name.startswith(".") and p.is_file()]
+    assert left == []
+    assert digests(filed.site / "state/spool") == {}
+
+
+def test_a_page_dropped_now_is_visible_within_seconds(filed: Night, tmp_path: Path) -> None:
+    """A correction after an objection: other bytes of a sheet that is filed."""
+    path = next(p for p in filed.tree("parti-d") if p.endswith("-s1.jpg"))
+    content = (filed.site / "trees/parti-d" / path).read_bytes()
+    (tmp_path / "correction.jpg").write_bytes(content + b"\0")
+    later = path.replace(".jpg", ".v2.jpg")
+    if later in filed.tree("parti-d"):
+        later = path.replace(".jpg", ".v3.jpg")
+
+    (tmp_path / "correction.jpg").rename(filed.site / "intake/correction.jpg")
+
+    for party in ("parti-a", "parti-d"):
+        until(lambda p=party: later in filed.tree(p), f"{later} in {party}", seconds=20)
+        assert (filed.site / "trees" / party / later).read_bytes() == content + b"\0"
+    assert (filed.site / "trees/parti-d" / path).read_bytes() == content

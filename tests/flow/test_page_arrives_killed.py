@@ -1,0 +1,215 @@
+"""The publisher is killed ten times while 300 pages arrive: nothing is lost, nothing twice."""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import office
+import qrcode
+from PIL import Image, ImageDraw
+from unit.publisher.agreement import agreed
+
+from config import load, registry
+from config.load import Settings
+from keys.ledger import FILING, FOLDER
+from publisher import catalog
+
+PAGES, KILLS, BOXES, SEED = 300, 10, 200, 20230514
+PUBLISHER = """
+import signal, sys, threading
+from pathlib import Path
+import structlog
+from config import load
+from publisher.publish import publish
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+publish(load.load(Path(sys.argv[1])), stop=stop, ready=lambda: print("ready", flush=True))
+"""
+FAST_INTAKE = "[intake]\nsettle_seconds = 0.4\nrescan_seconds = 0.5\n"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A page as it is delivered."""
+
+    name: str
+    content: bytes
+    slowly: bool
+
+
+def drawn(karekod: str | None, note: str) -> bytes:
+    page = Image.new("L", (600, 420), 240)
+    ImageDraw.Draw(page).text((20, 20), f"Sandik Sonuc Tutanagi {note}", fill=20)
+    if karekod is not None:
+        code = qrcode.QRCode(1, qrcode.constants.ERROR_CORRECT_L, box_size=5, border=4)
+        code.add_data(karekod)
+        printed = code.make_image().get_image().convert("L")
+        for place in ((440, 20), (440, 240)):
+            page.paste(printed, place)
+    file = io.BytesIO()
+    page.save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def scans(rng: random.Random) -> list[Scan]:
+    """Good pages, the same again, re-scans, unknown codes, no codes and rubbish."""
+    contents: list[bytes] = []
+    for number in range(PAGES):
+        kind = rng.choices(
+            ("good", "again", "rescan", "unknown", "none", "rubbish", "empty"),
+            (60, 8, 8, 8, 6, 8, 2),
+        )[0]
+        box = rng.randrange(BOXES)
+        match kind:
+            case "good":
+                contents.append(drawn(f"{1000000000 + number % BOXES}", f"good {number}"))
+            case "again" if contents:
+                contents.append(rng.choice(contents))
+            case "rescan":
+                contents.append(drawn(f"{1000000000 + box}", f"rescan {number}"))
+            case "unknown":
+                contents.append(drawn(f"{9000000000 + number}", "unknown"))
+            case "empty":
+                contents.append(b"")
+            case "rubbish":
+                contents.append(rng.randbytes(3000))
+            case _:
+                contents.append(drawn(None, f"none {number}"))
+    return [
+        Scan(f"{number:03}.jpg", content, slowly=rng.random() < 0.2)
+        for number, content in enumerate(contents)
+    ]
+
+
+def site(folder: Path) -> Settings:
+    made = office.site(folder, office.SITE_TOML + FAST_INTAKE)
+    rows = [
+        f"{1000000000 + box},cb,sandik-sonuc,"
+        f"{('35-izmir-2,konak-1', '34-istanbul-1,kadikoy-2')[box % 2]},normal,{box + 1},,1"
+        for box in range(BOXES)
+    ]
+    (made / "registry.csv").write_text(office.registry_csv(*rows), encoding="utf-8")
+    for name in ("state", "intake", "outside"):
+        (made / name).mkdir()
+    registry.import_csv(made / "registry.csv", made / registry.INDEX)
+    return load.load(made)
+
+
+def deliver(settings: Settings, pages: list[Scan], pause: float, rng: random.Random) -> None:
+    """Rename pages into the intake, or write them there bit by bit, as a rude scanner does."""
+    intake, outside = settings.site / "intake", settings.site / "outside"
+    for page in pages:
+        if page.slowly:
+            with (intake / page.name).open("wb", buffering=0) as file:
+                for start in range(0, len(page.content), 2000):
+                    file.write(page.content[start : start + 2000])
+                    time.sleep(rng.uniform(0, 0.02))
+        else:
+            (outside / page.name).write_bytes(page.content)
+            (outside / page.name).rename(intake / page.name)
+        time.sleep(pause)
+
+
+@contextmanager
+def publisher(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    with (settings.site / "publisher.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PUBLISHER, str(settings.site)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=Path(__file__).parents[2],
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def orphans() -> list[int]:
+    """Processes whose parent is gone or ours: readers that outlived their publisher."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if b"publisher.qr" in command and parent in (1, os.getpid()):
+            found.append(int(process.name))
+    return found
+
+
+def test_a_publisher_killed_ten_times_over_files_each_page_exactly_once(tmp_path: Path) -> None:
+    rng = random.Random(SEED)  # noqa: S311 - the same night every time
+    settings = site(tmp_path / "site")
+    pages = scans(rng)
+    before = set(orphans())
+    delivery = threading.Thread(
+        target=deliver,
+        args=(settings, pages, 0.04, random.Random(SEED)),  # noqa: S311
+    )
+    delivery.start()
+    filing = settings.site / FOLDER / FILING
+
+    done_at_kill = []
+    for kill in range(KILLS):
+        with publisher(settings) as process:
+            # Some are killed while they recover, the others once they have begun to file.
+            if kill % 3 and process.stdout is not None:
+                assert process.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0.1, 1.5))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        done_at_kill.append(sum(path.stat().st_size for path in filing.glob("*.jsonl")))
+    delivery.join()
+
+    with publisher(settings) as process:
+        until = time.monotonic() + 30
+        while not _drained(settings) and time.monotonic() < until:
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(5) == 0
+
+    story = agreed(settings)
+    assert len(set(done_at_kill)) > 4, "kills came while pages were filed"
+    delivered = {page.name: sha256(page.content).hexdigest() for page in pages}
+    slow = {page.name for page in pages if page.slowly}
+    # A writer that this machine held up for long may be overtaken: then its half page is set
+    # aside, and the whole one arrives again.
+    halves = [
+        event
+        for event in story.events
+        if event.detail["sha256"] != delivered[event.origin]
+        and event.origin in slow
+        and event.event == "quarantined"
+    ]
+    whole = [event for event in story.events if event not in halves]
+    assert sorted(event.origin for event in whole) == sorted(delivered), "each page once"
+    settled = [event.detail["sha256"] for event in whole if event.event != "duplicate"]
+    assert sorted(map(str, settled)) == sorted(set(delivered.values())), "and none twice"
+    assert list((settings.site / "intake").iterdir()) == []
+    assert set(orphans()) <= before
+    log = (settings.site / "publisher.log").read_text()
+    assert "tree-complete" in log
+    assert "[error" not in log
+    assert "Traceback" not in log
+
+
+def _drained(settings: Settings) -> bool:
+    left = [*(settings.site / "intake").iterdir(), *(settings.site / "state/spool").iterdir()]
+    return not left and catalog.counts(settings.site).waiting == 0

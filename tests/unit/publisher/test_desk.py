@@ -1,0 +1,110 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from config.registry import Entry
+from config.sheet import Belge, SandikTuru, Secim, Sheet
+from publisher.desk import Decision, Duplicate, Filed, Quarantined, decide
+from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+
+ELECTION = "2023-05-14-cb-mv"
+CB = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
+MV = Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
+KNOWN = {
+    "1093717526": Entry("1093717526", CB, SandikTuru.NORMAL, ""),
+    "1093717527": Entry("1093717527", MV, SandikTuru.NORMAL, ""),
+}
+BOX = f"{ELECTION}/34-istanbul-1/kadikoy-2/sandik-1234"
+A, B = "a" * 64, "b" * 64
+
+
+class Shelved:
+    """Facts in memory: digests filed, digests quarantined, the latest version."""
+
+    def __init__(
+        self,
+        filed: dict[str, str] | None = None,
+        quarantined: dict[tuple[str, Reason], str] | None = None,
+        versions: int = 0,
+    ) -> None:
+        self._filed = filed or {}
+        self._quarantined = quarantined or {}
+        self._versions = versions
+
+    def filed_as(self, sha256: str) -> str | None:
+        return self._filed.get(sha256)
+
+    def quarantined_as(self, sha256: str, reason: Reason) -> str | None:
+        return self._quarantined.get((sha256, reason))
+
+    def latest_version(self, sheet: Sheet) -> int:
+        return self._versions if sheet == CB else 0
+
+
+def page(*texts: str, kind: str = "JPEG", fault: Reason | None = None, sha256: str = A) -> Page:
+    arrival = Arrival("x", "x.jpg", b"x.jpg", Stamp(1, 1, 1), datetime(2023, 5, 14, tzinfo=UTC))
+    readings = tuple(Reading(text, "zxing-cpp", "whole", 2) for text in texts)
+    return Page(arrival, Stamp(1, 1, 1), sha256, Look(kind, 10, 10, readings, 2, fault))
+
+
+@pytest.mark.parametrize(
+    ("texts", "decision"),
+    [
+        (["1093717526"], "cb"),
+        (["1093717526", "1093717526"], "cb"),  # both printed copies
+        (["1093717526", "https://example.org"], "cb"),
+        (["1093717527"], "mv"),
+        ([], Reason.NO_KAREKOD),
+        (["https://example.org"], Reason.NO_KAREKOD),
+        (["109371752"], Reason.NO_KAREKOD),
+        (["../../../etc/passwd"], Reason.NO_KAREKOD),
+        (["1093717526\n"], Reason.NO_KAREKOD),
+        (["9999999999"], Reason.UNKNOWN_KAREKOD),
+        (["1093717526", "1093717527"], Reason.SEVERAL_SHEETS),
+        (["1093717526", "9999999999"], Reason.CONFLICTING_KAREKODS),
+        (["1093717526", "1093717527", "9999999999"], Reason.SEVERAL_SHEETS),
+    ],
+)
+def test_the_codes_on_a_page_decide(texts: list[str], decision: str | Reason) -> None:
+    found = decide(page(*texts), ELECTION, KNOWN.get, Shelved())
+
+    if isinstance(decision, Reason):
+        assert found == Quarantined(decision)
+    else:
+        assert isinstance(found, Filed)
+        assert found.path == f"{BOX}/{decision}-sandik-sonuc-s1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("facts", "decision"),
+    [
+        (Shelved(versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
+        (Shelved(versions=2), f"{BOX}/cb-sandik-sonuc-s1.v3.tif"),
+        (Shelved({A: "where it is"}, versions=1), Duplicate("where it is")),
+        (Shelved({B: "other bytes"}, versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
+        # Quarantined while the registry lacked its code, which it has now.
+        (
+            Shelved(quarantined={(A, Reason.UNKNOWN_KAREKOD): "q"}),
+            f"{BOX}/cb-sandik-sonuc-s1.tif",
+        ),
+    ],
+)
+def test_what_was_here_before_decides(facts: Shelved, decision: str | Decision) -> None:
+    found = decide(page("1093717526", kind="TIFF"), ELECTION, KNOWN.get, facts)
+
+    assert (found.path if isinstance(found, Filed) else found) == decision
+
+
+def test_the_same_bytes_are_quarantined_once_for_one_reason() -> None:
+    facts = Shelved(quarantined={(A, Reason.NO_KAREKOD): "q"})
+
+    assert decide(page(), ELECTION, KNOWN.get, facts) == Duplicate("q")
+    assert decide(page("9999999999"), ELECTION, KNOWN.get, facts) == Quarantined(
+        Reason.UNKNOWN_KAREKOD
+    )
+
+
+def test_a_page_that_no_reader_could_look_at_keeps_the_readers_reason() -> None:
+    found = decide(page(fault=Reason.READER_TIMEOUT), ELECTION, KNOWN.get, Shelved())
+
+    assert found == Quarantined(Reason.READER_TIMEOUT)

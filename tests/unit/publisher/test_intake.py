@@ -1,0 +1,147 @@
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from publisher.intake import Intake, Settling, is_temporary
+from publisher.page import Stamp
+
+SMALL, GROWN = Stamp(1, 100, 1), Stamp(1, 200, 2)
+NEVER = 1e9
+
+
+@pytest.mark.parametrize(
+    ("sightings", "taken"),
+    [
+        ([("a.jpg", SMALL, 0.0)], []),
+        ([("a.jpg", SMALL, 0.0), ("a.jpg", SMALL, 1.9)], []),
+        ([("a.jpg", SMALL, 0.0), ("a.jpg", SMALL, 2.0)], [2.0]),
+        ([("a.jpg", SMALL, 0.0), ("a.jpg", GROWN, 2.0)], []),
+        ([("a.jpg", SMALL, 0.0), ("a.jpg", GROWN, 2.0), ("a.jpg", GROWN, 3.9)], []),
+        ([("a.jpg", SMALL, 0.0), ("a.jpg", GROWN, 2.0), ("a.jpg", GROWN, 4.0)], [4.0]),
+        ([("a.jpg", SMALL, 0.0), ("a.jpg", Stamp(2, 100, 1), 2.0)], []),  # replaced
+        ([("a.jpg.tmp", SMALL, 0.0), ("a.jpg.tmp", SMALL, 599.0)], []),
+        ([("a.jpg.tmp", SMALL, 0.0), ("a.jpg.tmp", SMALL, 600.0)], [600.0]),
+        ([(".a.jpg", SMALL, 0.0), (".a.jpg", SMALL, 2.0)], []),
+        ([(".a.jpg", SMALL, 0.0), (".a.jpg", GROWN, 500.0), (".a.jpg", GROWN, 600.0)], []),
+    ],
+)
+def test_a_file_is_taken_once_it_stood_still_for_two_seconds_and_a_temporary_one_for_600(
+    sightings: list[tuple[str, Stamp, float]], taken: list[float]
+) -> None:
+    settling = Settling(2.0, patience=600.0)
+
+    found = [now for path, stamp, now in sightings if settling.sighted(path, stamp, now)]
+
+    assert found == taken
+
+
+def test_a_rename_into_place_counts_at_once_unless_the_name_is_a_temporary_one() -> None:
+    settling = Settling(2.0)
+
+    assert settling.renamed("in/a.jpg", SMALL, 0.0)
+    assert not settling.renamed("in/.a.jpg", SMALL, 0.0)
+    assert not settling.renamed("in/a.jpg.part", SMALL, 0.0)
+
+
+def test_only_files_that_are_due_are_looked_at_and_those_that_are_gone_are_forgotten() -> None:
+    settling = Settling(2.0)
+    settling.sighted("a", SMALL, 0.0)
+    settling.sighted("b", SMALL, 1.0)
+    settling.sighted("c", SMALL, 1.5)
+    settling.gone("b")
+
+    assert settling.next_due() == 2.0
+    assert settling.due(1.9, 10) == []
+    assert settling.due(3.5, 1) == ["a"]
+    assert settling.due(3.5, 10) == ["c"]
+
+
+@pytest.mark.parametrize("name", [".x.jpg", "x.tmp", "x.PART", "x.jpg.partial", "d/x.filepart"])
+def test_a_scanners_temporary_names_are_known(name: str) -> None:
+    assert is_temporary(name)
+    assert not is_temporary("d.tmp/x.jpg")
+
+
+@pytest.fixture
+def bell() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def intake(tmp_path: Path, bell: threading.Event) -> Iterator[Intake]:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "early.jpg").write_bytes(b"was here before")
+    opened = Intake((tmp_path / "in",), 2.0, 30.0, 0.0, bell.set)
+    yield opened
+    opened.close()
+
+
+def names(intake: Intake, now: float, most: int = 10) -> list[str]:
+    return [os.path.relpath(c.path, c.folder) for c in intake.ready(now, most)]
+
+
+def test_what_waited_at_the_start_is_found_by_the_scan_and_taken_when_it_settled(
+    intake: Intake,
+) -> None:
+    assert names(intake, 0.0) == []
+    assert names(intake, 1.9) == []
+    assert names(intake, 2.0) == ["early.jpg"]
+
+
+def test_sub_folders_are_scanned_and_links_to_folders_are_not_followed(
+    intake: Intake, tmp_path: Path
+) -> None:
+    (tmp_path / "in" / "2023-05-14" / "1").mkdir(parents=True)
+    (tmp_path / "in" / "2023-05-14" / "1" / "a.jpg").write_bytes(b"a")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.jpg").write_bytes(b"s")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "in" / "pipe")
+
+    intake.ready(30.0, 10)
+
+    assert sorted(names(intake, 62.0)) == ["2023-05-14/1/a.jpg", "early.jpg", "link", "pipe"]
+
+
+def test_at_most_as_many_as_there_is_room_for_are_returned(intake: Intake, tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / "in" / f"{number}.jpg").write_bytes(b"x")
+    intake.ready(30.0, 10)
+
+    first, second = names(intake, 62.0, 4), names(intake, 62.0, 4)
+
+    assert (len(first), len(second)) == (4, 2)
+    assert len(set(first + second)) == 6
+
+
+def test_a_move_from_outside_rings_the_bell_and_is_ready_without_waiting(
+    intake: Intake, bell: threading.Event, tmp_path: Path
+) -> None:
+    intake.ready(0.0, 10)
+    (tmp_path / "outside.jpg").write_bytes(b"whole")
+
+    (tmp_path / "outside.jpg").rename(tmp_path / "in" / "b.jpg")
+
+    assert bell.wait(5)
+    until = time.monotonic() + 5
+    while not (found := names(intake, 0.1)) and time.monotonic() < until:
+        bell.wait(0.05)
+    assert found == ["b.jpg"]
+
+
+def test_a_temporary_name_that_is_renamed_in_the_intake_is_ready_without_waiting(
+    intake: Intake, bell: threading.Event, tmp_path: Path
+) -> None:
+    (tmp_path / "in" / ".c.tmp").write_bytes(b"whole")
+    intake.ready(0.0, 10)
+
+    (tmp_path / "in" / ".c.tmp").rename(tmp_path / "in" / "c.jpg")
+
+    until = time.monotonic() + 5
+    while not (found := names(intake, 0.1)) and time.monotonic() < until:
+        bell.wait(0.05)
+    assert found == ["c.jpg"]

@@ -1,0 +1,51 @@
+import socket
+import time
+
+import pytest
+
+from publisher.messages import format_look, parse_look, receive, send
+from publisher.page import Look, Reading, Reason
+
+READING = Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2), (3, 2), (3, 4), (1, 4)))
+
+
+def test_an_answer_is_read_back_as_it_was_written() -> None:
+    seen = Look("JPEG", 1654, 2339, (READING,), 9)
+
+    assert format_look(seen) == (
+        b'["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, '
+        b"[[1, 2], [3, 2], [3, 4], [1, 4]]]], 9, null]"
+    )
+    assert parse_look(format_look(seen)) == seen
+    assert parse_look(format_look(Look(fault=Reason.EMPTY))) == Look(fault=Reason.EMPTY)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"{}", b"[]", b"null", b"\xff", b'["JPEG",1,1,[[1]],0,null]', b"[" * 100_000,
+     b'["JPEG",1,1,[],0,"no such reason"]', b'["JPEG","x",1,[],0,null]'],
+)  # fmt: skip
+def test_anything_else_is_no_answer(answer: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_look(answer)
+
+
+def test_a_message_arrives_whole_and_the_end_is_seen() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        send(ours, b"x" * 1000)
+        assert receive(theirs, 1000) == b"x" * 1000
+        ours.sendall(b"\0\0\0\x05abc")
+        ours.close()
+        assert receive(theirs, 1000) is None
+
+
+def test_a_message_that_is_too_long_or_too_slow_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"\xff\xff\xff\xff")
+        with pytest.raises(ValueError, match="at most 1000"):
+            receive(theirs, 1000)
+        ours.sendall(b"\0\0\0\x05abc")
+        with pytest.raises(TimeoutError):
+            receive(theirs, 1000, time.monotonic() + 0.02)

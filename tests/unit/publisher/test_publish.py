@@ -1,0 +1,126 @@
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from structlog.testing import capture_logs
+from unit.publisher.agreement import agreed
+
+from config.fault import Faults
+from config.load import Settings
+from config.registry import INDEX
+from keys.ledger import FILING, FOLDER, Busy, Ledger
+from publisher import catalog
+from publisher.catalog import Counts
+from publisher.publish import publish
+from publisher.shelf import Shelf
+
+CB, MV = "1093717526", "1093717527"
+Draw = Callable[..., Image.Image]
+Encode = Callable[..., bytes]
+
+
+@contextmanager
+def publishing(settings: Settings) -> Iterator[threading.Event]:
+    stop, ready = threading.Event(), threading.Event()
+    thread = threading.Thread(
+        target=publish,
+        args=(settings,),
+        kwargs={"stop": stop, "ready": ready.set, "workers": 1},
+    )
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield stop
+    finally:
+        stop.set()
+        begun = time.monotonic()
+        thread.join(10)
+        assert time.monotonic() - begun < 2, "stops within two seconds"
+        assert [t.name for t in threading.enumerate() if t.name.startswith("reader")] == []
+
+
+def wait_for(settings: Settings, done: Callable[[Counts], bool]) -> None:
+    until = time.monotonic() + 20
+    while not done(catalog.counts(settings.site)):
+        assert time.monotonic() < until, catalog.counts(settings.site)
+        threading.Event().wait(0.02)
+
+
+def test_a_page_goes_from_the_intake_into_the_trees_however_it_arrives(
+    settings: Settings, draw: Draw, encode: Encode
+) -> None:
+    intake = settings.site / "intake"
+    (intake / "early.jpg").write_bytes(encode(draw(CB, CB)))
+
+    with publishing(settings):
+        wait_for(settings, lambda counts: counts.filed == 1)
+        (settings.site / "outside").write_bytes(encode(draw(MV, MV), "PNG"))
+        (settings.site / "outside").rename(intake / "renamed.png")
+        wait_for(settings, lambda counts: counts.filed == 2)
+        os.mkfifo(intake / "pipe")
+        whole = encode(draw(CB, CB, note="again"))
+        with (intake / "slow.jpg").open("wb", buffering=0) as file:
+            file.write(whole[:1000])
+            file.write(whole[1000:])
+        wait_for(settings, lambda c: (c.versions, c.quarantined) == (1, 1) and not c.waiting)
+
+    assert agreed(settings).outcomes() == {
+        "early.jpg": ["filed"],
+        "renamed.png": ["filed"],
+        "pipe": ["quarantined"],
+        "slow.jpg": ["filed"],
+    }
+
+
+def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
+    settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
+    stage, full = Shelf.stage, [True, True]
+    pauses: list[float] = []
+
+    def staged(shelf: Shelf, arrival: str, content: bytes) -> Path:
+        if full:
+            full.pop()
+            raise OSError(28, "No space left on device")
+        return stage(shelf, arrival, content)
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0)
+            return False
+
+    monkeypatch.setattr(Shelf, "stage", staged)
+    stop = Stop()
+
+    with capture_logs() as logs:
+        thread = threading.Thread(
+            target=publish, args=(settings,), kwargs={"stop": stop, "workers": 1}
+        )
+        thread.start()
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+        stop.set()
+        thread.join(10)
+
+    halts = [entry for entry in logs if entry["event"] == "publisher-halted"]
+    assert [entry["log_level"] for entry in halts] == ["error", "error"]
+    assert "No space left" in halts[0]["error"]
+    assert pauses == [1.0, 2.0]
+    assert agreed(settings).outcomes() == {"a.jpg": ["filed"]}
+
+
+def test_a_site_without_a_registry_is_the_operators_fault(settings: Settings) -> None:
+    (settings.site / INDEX).unlink()
+
+    with pytest.raises(Faults, match="ssps registry import"):
+        publish(settings, stop=threading.Event())
+
+
+def test_a_second_publisher_is_refused(settings: Settings) -> None:
+    with Ledger(settings.site / FOLDER / FILING), pytest.raises(Busy, match="stop that one first"):
+        publish(settings, stop=threading.Event())

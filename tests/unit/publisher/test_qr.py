@@ -1,0 +1,131 @@
+import struct
+import zlib
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from publisher.page import Reason
+from publisher.qr import look
+
+Draw = Callable[..., Image.Image]
+Encode = Callable[..., bytes]
+CODE, OTHER = "1093717526", "1093717527"
+
+
+def g4(page: Image.Image, encode: Encode) -> bytes:
+    return encode(page.convert("1"), "TIFF", compression="group4")
+
+
+def test_both_printed_copies_are_read_whatever_the_scanner_writes(
+    draw: Draw, encode: Encode
+) -> None:
+    page = draw(CODE, CODE)
+    colour = page.convert("RGB")
+
+    for data, kind in (
+        (encode(page), "JPEG"),
+        (encode(page, quality=30), "JPEG"),
+        (encode(colour), "JPEG"),
+        (encode(page.convert("CMYK")), "JPEG"),
+        (encode(page, "PNG"), "PNG"),
+        (encode(colour, "PNG"), "PNG"),
+        (encode(page, "TIFF"), "TIFF"),
+        (g4(page, encode), "TIFF"),
+    ):
+        seen = look(data)
+        assert (seen.format, seen.texts, seen.fault) == (kind, (CODE,), None)
+        assert len({reading.corners for reading in seen.readings}) == 2
+        assert (seen.width, seen.height) == (900, 700)
+
+
+@pytest.mark.parametrize("tilt", [-5, 3, 90, 180])
+def test_a_tilted_page_is_read(draw: Draw, encode: Encode, tilt: float) -> None:
+    assert look(encode(draw(CODE, CODE, tilt=tilt))).texts == (CODE,)
+
+
+def test_a_transparent_page_lies_on_white_paper(draw: Draw, encode: Encode) -> None:
+    page = draw(CODE).convert("L")
+    black = Image.new("RGBA", page.size, (0, 0, 0, 0))
+    black.putalpha(page.point(lambda value: 255 - value))
+
+    assert look(encode(black, "PNG")).texts == (CODE,)
+
+
+def test_sixteen_bits_a_pixel_are_read(draw: Draw, encode: Encode) -> None:
+    deep = Image.new("I;16", (900, 700))
+    deep.putdata([value * 256 for value in draw(CODE).get_flattened_data()])
+
+    assert look(encode(deep, "TIFF")).texts == (CODE,)
+
+
+def test_every_code_on_the_page_is_reported(draw: Draw, encode: Encode) -> None:
+    seen = look(encode(draw(CODE, OTHER, "https://example.org"), "PNG"))
+
+    assert set(seen.texts) == {CODE, OTHER, "https://example.org"}
+    assert {reading.engine for reading in seen.readings} == {"zxing-cpp"}
+
+
+def test_a_page_without_a_code_has_none(draw: Draw, encode: Encode) -> None:
+    seen = look(encode(draw()))
+
+    assert (seen.readings, seen.fault) == ((), None)
+
+
+def test_control_characters_and_paths_come_out_as_they_stand(draw: Draw, encode: Encode) -> None:
+    hostile = "../../x\x00\x1b[31m"
+
+    assert look(encode(draw(hostile), "PNG")).texts == (hostile,)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + b"\0\0\0\0IDAT"
+        + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"rubbish", Reason.NOT_AN_IMAGE),
+        (b"", Reason.NOT_AN_IMAGE),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", Reason.NOT_AN_IMAGE),
+        (b"GIF89a" + bytes(100), Reason.NOT_AN_IMAGE),
+        (b"BM" + bytes(100), Reason.NOT_AN_IMAGE),
+        (b"\xff\xd8\xff\xe0" + bytes(100), Reason.UNREADABLE_IMAGE),
+        (b"II*\0" + bytes(100), Reason.UNREADABLE_IMAGE),
+        (png_that_claims(50_000, 50_000), Reason.TOO_LARGE),
+        (png_that_claims(11_000, 11_000), Reason.TOO_LARGE),
+        (png_that_claims(100, 100), Reason.UNREADABLE_IMAGE),
+    ],
+)
+def test_bytes_that_are_no_page_say_why(
+    data: bytes, reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in a worker
+
+    assert look(data).fault is reason
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as in a worker
+def test_a_truncated_page_is_unreadable(draw: Draw, encode: Encode) -> None:
+    page = draw(CODE, CODE)
+
+    for data in (encode(page), encode(page, "PNG"), g4(page, encode)):
+        assert look(data[: len(data) * 2 // 3]).fault is Reason.UNREADABLE_IMAGE
+
+
+def test_several_pages_in_one_file_are_set_aside(draw: Draw, encode: Encode) -> None:
+    first, second = draw(CODE), draw(OTHER)
+
+    data = encode(first, "TIFF", save_all=True, append_images=[second])
+
+    assert look(data).fault is Reason.MULTI_PAGE

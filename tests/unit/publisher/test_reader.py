@@ -1,0 +1,181 @@
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from publisher.page import Look, Reason
+from publisher.reader import Closed, Reader, Unavailable
+
+# A worker that does to itself what a page might.
+ODD_WORKER = """
+import os, resource, sys, time
+from publisher.page import Look
+from publisher.qr import main
+
+def read(data):
+    marks = os.environ["PYTHONPATH"] and sys.argv[1]
+    if data == b"die":
+        os.abort()
+    if data == b"hang":
+        time.sleep(60)
+    if data == b"die once":
+        try:
+            os.rmdir(marks)
+        except FileNotFoundError:
+            return Look("PNG")
+        os.abort()
+    if data == b"limits":
+        names = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
+        with open("/proc/self/status") as status:
+            private = next(line for line in status if line.startswith("NoNewPrivs"))
+        return Look(" ".join(
+            [str(resource.getrlimit(getattr(resource, name))[1]) for name in names]
+            + private.split()
+        ))
+    return Look("PNG", os.getpid())
+
+main(int(sys.argv[2]), read)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
+    (tmp_path / "worker.py").write_text(ODD_WORKER)
+    (tmp_path / "mark").mkdir()
+    command = (sys.executable, str(tmp_path / "worker.py"), str(tmp_path / "mark"))
+    made: list[Reader] = []
+
+    def make(**options: float) -> Reader:
+        made.append(Reader(command, **{"deadline": 0.3, **options}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for reader in made:
+        reader.close()
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_page_is_read_in_another_process(
+    draw: Callable[..., Image.Image], encode: Callable[..., bytes]
+) -> None:
+    reader = Reader()
+    try:
+        seen = reader.look(encode(draw("1093717526", "1093717526")))
+        process = reader.process_id
+    finally:
+        reader.close()
+
+    assert seen.texts == ("1093717526",)
+    assert process is not None
+    assert not alive(process)
+
+
+def test_a_page_that_kills_its_worker_costs_that_page_only(odd: Callable[..., Reader]) -> None:
+    reader = odd()
+
+    assert reader.look(b"good").fault is None
+    assert reader.look(b"die").fault is Reason.READER_DIED
+    assert reader.look(b"good").fault is None
+
+
+def test_a_page_that_hangs_its_worker_costs_that_page_only(odd: Callable[..., Reader]) -> None:
+    reader = odd()
+    reader.look(b"good")
+    hung = reader.process_id
+
+    assert reader.look(b"hang").fault is Reason.READER_TIMEOUT
+    assert hung is not None
+    assert not alive(hung)
+    assert reader.look(b"good").fault is None
+
+
+def test_one_retry_on_a_fresh_worker_saves_a_page_whose_worker_died(
+    odd: Callable[..., Reader],
+) -> None:
+    assert odd().look(b"die once") == Look("PNG")
+
+
+def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., Reader]) -> None:
+    reader = odd(most_pages=2)
+
+    processes = [reader.look(b"good").width for _ in range(5)]
+
+    assert [processes.count(process) for process in dict.fromkeys(processes)] == [2, 2, 1]
+
+
+def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., Reader]) -> None:
+    assert odd().look(b"limits").format == f"{1536 << 20} 0 0 16 NoNewPrivs: 1"
+
+
+def test_a_worker_that_does_not_start_is_the_machines_fault() -> None:
+    for command in (("/nonexistent",), (sys.executable, "-c", "pass")):
+        reader = Reader(command)
+        with pytest.raises(Unavailable, match="does not start"):
+            reader.look(b"good")
+        reader.close()
+
+
+def test_closing_ends_a_look_at_once(odd: Callable[..., Reader]) -> None:
+    reader = odd(deadline=60.0)
+    reader.look(b"good")
+    process, raised = reader.process_id, []
+
+    def read() -> None:
+        try:
+            reader.look(b"hang")
+        except Closed as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    reader.close()
+    thread.join(5)
+
+    assert len(raised) == 1
+    assert process is not None
+    assert not alive(process)
+
+
+def test_a_worker_dies_with_its_publisher(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(ODD_WORKER)
+    reading, writing = os.pipe()
+    command = (sys.executable, str(tmp_path / "worker.py"), str(tmp_path))
+    publisher = os.posix_spawn(
+        sys.executable,
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, signal, threading\n"
+            "from publisher.reader import Reader\n"
+            f"reader = Reader({command!r}, 60.0)\n"
+            "reader.look(b'good')\n"
+            f"os.write({writing}, str(reader.process_id).encode())\n"
+            "threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+            "reader.look(b'hang')\n",
+        ],
+        {"PYTHONPATH": str(Path(__file__).parents[3])},
+        file_actions=[(os.POSIX_SPAWN_DUP2, writing, writing)],
+    )
+    os.close(writing)
+    worker = int(os.read(reading, 20))
+    os.waitpid(publisher, 0)
+    os.close(reading)
+
+    until = time.monotonic() + 5
+    while alive(worker) and time.monotonic() < until:
+        os.sched_yield()
+    # A zombie that nobody reaped is dead, too.
+    state = Path(f"/proc/{worker}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"

@@ -1,0 +1,141 @@
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from config.fault import Faults
+from publisher.shelf import Obstructed, Shelf
+
+CONTENT = b"a page"
+SHA = hashlib.sha256(CONTENT).hexdigest()
+PATH = "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    made = Shelf(tmp_path)
+    made.root("parti-a")
+    return made
+
+
+def kept(shelf: Shelf, filed_at: int = 1684080000) -> Path:
+    shelf.stage("arrival-1", CONTENT)
+    shelf.keep("arrival-1", SHA, filed_at)
+    return shelf.original(SHA)
+
+
+def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(shelf: Shelf) -> None:
+    original = kept(shelf)
+
+    assert original.parts[-3:] == (SHA[:2], SHA[2:4], SHA)
+    assert original.read_bytes() == CONTENT
+    assert stat.S_IMODE(original.stat().st_mode) == 0o444
+    assert original.stat().st_mtime_ns == 1684080000_000_000_000
+
+
+def test_keeping_the_same_page_again_changes_nothing(shelf: Shelf) -> None:
+    before = kept(shelf).stat()
+
+    shelf.stage("arrival-2", CONTENT)
+    mtime = shelf.keep("arrival-2", SHA, 1684089999)
+
+    after = shelf.original(SHA).stat()
+    assert (after.st_ino, after.st_mtime) == (before.st_ino, before.st_mtime)
+    assert mtime == 1684080000
+    assert not shelf.staged("arrival-2").exists()
+
+
+def test_an_original_that_a_crash_left_torn_is_replaced(shelf: Shelf) -> None:
+    original = shelf.original(SHA)
+    original.parent.mkdir(parents=True)
+    original.write_bytes(CONTENT[:3])
+
+    kept(shelf)
+
+    assert original.read_bytes() == CONTENT
+
+
+def test_a_link_is_the_original_itself_and_may_be_made_twice(shelf: Shelf, tmp_path: Path) -> None:
+    original = kept(shelf)
+    before = os.umask(0o077)
+    try:
+        shelf.link(SHA, "parti-a", PATH)
+        shelf.link(SHA, "parti-a", PATH)
+    finally:
+        os.umask(before)
+    shelf.sync()
+
+    shown = tmp_path / "trees" / "parti-a" / PATH
+    assert shown.samefile(original)
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in list(shown.parents)[:5]} == {0o755}
+
+
+def test_something_else_in_a_links_place_is_an_error_and_stays(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    kept(shelf)
+    shown = tmp_path / "trees" / "parti-a" / PATH
+    shown.parent.mkdir(parents=True)
+    shown.write_bytes(b"planted")
+
+    with pytest.raises(Obstructed):
+        shelf.link(SHA, "parti-a", PATH)
+
+    assert shown.read_bytes() == b"planted"
+
+
+def test_a_file_in_a_folders_place_is_an_error(shelf: Shelf, tmp_path: Path) -> None:
+    kept(shelf)
+    (tmp_path / "trees" / "parti-a" / "2023-05-14-cb-mv").write_bytes(b"planted")
+
+    with pytest.raises(Obstructed):
+        shelf.link(SHA, "parti-a", PATH)
+
+
+def test_unlinking_takes_the_empty_folders_along_and_leaves_the_original(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    original = kept(shelf)
+    shelf.link(SHA, "parti-a", PATH)
+
+    assert shelf.unlink(SHA, "parti-a", PATH)
+    assert not shelf.unlink(SHA, "parti-a", PATH)
+
+    shelf.sync()
+    assert list((tmp_path / "trees" / "parti-a").iterdir()) == []
+    assert original.read_bytes() == CONTENT
+
+
+def test_unlinking_leaves_what_is_not_the_original(shelf: Shelf, tmp_path: Path) -> None:
+    kept(shelf)
+    shown = tmp_path / "trees" / "parti-a" / PATH
+    shown.parent.mkdir(parents=True)
+    shown.write_bytes(b"another")
+
+    assert not shelf.unlink(SHA, "parti-a", PATH)
+    assert shown.read_bytes() == b"another"
+
+
+def test_what_was_staged_and_not_kept_is_swept(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.stage("arrival-1", CONTENT)
+
+    shelf.sweep()
+
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+@pytest.mark.skipif(
+    not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == Path("/tmp").stat().st_dev,
+    reason="needs two file systems",
+)
+def test_trees_on_another_file_system_are_a_fault_that_names_them(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm") / f"trees-{os.getpid()}"
+    elsewhere.mkdir()
+    (tmp_path / "trees").symlink_to(elsewhere)
+    try:
+        with pytest.raises(Faults, match="trees: is on another file system than store/"):
+            Shelf(tmp_path)
+    finally:
+        elsewhere.rmdir()
