@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -23,14 +24,48 @@ from config.party import address as parse_address
 from config.scope import Scope
 
 
+class CagePolicy(StrEnum):
+    """Whether the server may run where the kernel cannot shut a session in."""
+
+    REQUIRED = "required"
+    BEST_EFFORT = "best-effort"
+
+
+class Algorithms(StrEnum):
+    """Which key exchanges are offered."""
+
+    DEFAULT = "default"
+    PQ_ONLY = "pq-only"
+
+
+class PacketLayer(StrEnum):
+    """Which packet layer carries the sessions: our own, or paramiko's, which checks it."""
+
+    FAST = "fast"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True, slots=True)
 class Sftp:
-    """How the server listens, and how many sessions it bears."""
+    """How the server listens, what it bears, and how it is shut in.
+
+    Rates are megabits a second for one party, all its sessions together, None for no cap; the
+    user is whom the server becomes if it is started as root.
+    """
 
     host: str
     port: int
     max_sessions: int
     max_sessions_per_party: int
+    login_grace_seconds: float = 30.0
+    drain_seconds: float = 30.0
+    rate_mbit: float | None = None
+    proxies: tuple[Address, ...] = ()
+    metrics: tuple[str, int] | None = None
+    algorithms: Algorithms = Algorithms.DEFAULT
+    packet_layer: PacketLayer = PacketLayer.FAST
+    cage: CagePolicy = CagePolicy.REQUIRED
+    user: str = "nobody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +113,12 @@ def read(site: Path) -> tuple[Settings | None, list[Fault]]:
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
     if faults or agreed is None:
         return None, faults
-    host, port = agreed.sftp.listen
+    stated = agreed.sftp.model_dump()
+    host, port = stated.pop("listen")
     return Settings(
         site=site,
         election=Election(**agreed.election.model_dump()),
-        sftp=Sftp(host, port, agreed.sftp.max_sessions, agreed.sftp.max_sessions_per_party),
+        sftp=Sftp(host, port, **stated),
         intake=Intake(
             tuple(site / folder for folder in agreed.intake.folders),
             agreed.intake.settle_seconds,
@@ -142,6 +178,12 @@ def _addresses(value: object) -> tuple[Address, ...]:
     return found
 
 
+def _balancers(value: object) -> tuple[Address, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError('write a list of addresses, such as ["192.0.2.1"]')
+    return tuple(_one_address(text) for text in value)
+
+
 def _one_address(text: str) -> Address:
     try:
         found = parse_address(text)
@@ -157,6 +199,7 @@ def _one_address(text: str) -> Address:
 _Safe = Annotated[str, BeforeValidator(_safe)]
 _Time = Annotated[datetime, BeforeValidator(_zoned)]
 _Count = Annotated[int, Field(strict=True, ge=1)]
+_Rate = Annotated[float, Field(gt=0, le=100_000)]
 
 
 class _Strict(BaseModel):
@@ -175,6 +218,15 @@ class _Sftp(_Strict):
     listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
     max_sessions: _Count = 512
     max_sessions_per_party: _Count = 32
+    login_grace_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    rate_mbit: _Rate | None = None
+    proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
+    metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
+    algorithms: Algorithms = Algorithms.DEFAULT
+    packet_layer: PacketLayer = PacketLayer.FAST
+    cage: CagePolicy = CagePolicy.REQUIRED
+    user: Annotated[str, Field(min_length=1)] = "nobody"
 
 
 class _Intake(_Strict):
@@ -202,6 +254,8 @@ class _Party(_Strict):
     scope: Annotated[Scope, BeforeValidator(_scope)]
     static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
     contact: _Contact = _Contact()
+    suspended: bool = False
+    rate_mbit: _Rate | None = None
 
 
 class _Parties(_Strict):
@@ -289,6 +343,8 @@ def _parties(
             found.scope,
             found.static_ips,
             Contact(**found.contact.model_dump()),
+            found.suspended,
+            found.rate_mbit,
         )
 
 

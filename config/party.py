@@ -29,7 +29,11 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One recipient; `id` is its user name, its folder in the trees and its key file's name."""
+    """One recipient; `id` is its user name, its folder in the trees and its key file's name.
+
+    A suspended party keeps its tree and has no access; its rate, in megabits a second, caps all
+    its sessions together and goes before the site's.
+    """
 
     id: str
     name: str
@@ -37,6 +41,8 @@ class Party:
     scope: Scope
     static_ips: tuple[Address, ...]
     contact: Contact
+    suspended: bool = False
+    rate_mbit: float | None = None
 
     @property
     def mirrors(self) -> bool:

@@ -1,7 +1,9 @@
 """`ssps run`, `publish`, `serve`: the two daemons, and the supervisor that keeps both up.
 
 The supervisor starts each daemon as a process of its own, starts one that died again after a
-pause that doubles up to half a minute, and on SIGTERM or SIGINT asks both to finish.
+pause that doubles up to half a minute, and on SIGTERM or SIGINT asks both to finish. On SIGHUP
+the settings are read anew: if they are without fault the server takes them as it runs, and the
+publisher, which nobody is connected to, is started afresh; if not, both go on with the old ones.
 """
 
 import ctypes
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 import structlog
@@ -27,9 +30,9 @@ from scripts import console
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _HEALTHY = 60.0  # a part that ran this long starts its pauses anew
-_PATIENCE = 30.0  # from SIGTERM to SIGKILL
+_MARGIN = 10.0  # from the end of the server's draining to SIGKILL
 _PR_SET_PDEATHSIG = 1
-_PARTS = ("publish", "serve")
+_ON_RELOAD = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -37,12 +40,14 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 @console.with_site
 def run(site: Path) -> None:
     """Run publisher and server, restart the one that dies, stop both cleanly on SIGTERM."""
-    ready(site)
+    settings = ready(site)
     _log_as("run")
     commands = {
-        part: [sys.executable, "-m", "scripts.ssps", part, "--site", str(site)] for part in _PARTS
+        part: [sys.executable, "-m", "scripts.ssps", part, "--site", str(site)]
+        for part in _ON_RELOAD
     }
-    sys.exit(Supervisor(commands).run())
+    patience = settings.sftp.drain_seconds + _MARGIN
+    sys.exit(Supervisor(commands, _ON_RELOAD, lambda: _without_fault(site), patience).run())
 
 
 @click.command()
@@ -77,6 +82,16 @@ def ready(site: Path) -> load.Settings:
     return settings
 
 
+def _without_fault(site: Path) -> bool:
+    try:
+        ready(site)
+    except Faults as error:
+        for fault in error.faults:
+            structlog.get_logger().error("settings at fault, the old ones stay", fault=str(fault))
+        return False
+    return True
+
+
 def _log_as(part: str) -> None:
     structlog.configure(
         processors=[
@@ -109,15 +124,29 @@ class _Part:
     started: float = 0.0
     pause: float = _FIRST_PAUSE
     due: float = 0.0
+    renewed: bool = False  # it was asked to end, so as to be started afresh
 
 
 class Supervisor:
-    """Keeps one process a command running until it is told to stop."""
+    """Keeps one process a command running until it is told to stop.
+
+    On SIGHUP, if `reloadable` says that there is something to take up, each part is sent its
+    signal of `on_reload`; one that is sent SIGTERM is started again at once. Told to stop, the
+    parts have `patience` seconds before they are killed.
+    """
 
     def __init__(
-        self, commands: Mapping[str, list[str]], clock: Callable[[], float] = time.monotonic
+        self,
+        commands: Mapping[str, list[str]],
+        on_reload: Mapping[str, signal.Signals] = MappingProxyType({}),
+        reloadable: Callable[[], bool] = lambda: True,
+        patience: float = _MARGIN,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts = {name: _Part(command) for name, command in commands.items()}
+        self._on_reload = on_reload
+        self._reloadable = reloadable
+        self._patience = patience
         self._clock = clock
         self._log = structlog.get_logger()
 
@@ -125,16 +154,13 @@ class Supervisor:
         """Run until SIGTERM or SIGINT; return 0 if every part then ended of itself, else 1."""
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        stopping = False
-
-        def stop(*_: object) -> None:
-            nonlocal stopping
-            stopping = True
-
-        for number in _STOPS:
-            signal.signal(number, stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        while not stopping:
+        heard: set[int] = set()
+        for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda got, _: heard.add(got))
+        while not heard.intersection(_STOPS):
+            if signal.SIGHUP in heard:
+                heard.discard(signal.SIGHUP)
+                self._reload()
             pause = self.tend()
             select.select([wake], [], [], pause)
             _drain(wake)
@@ -163,24 +189,38 @@ class Supervisor:
         self._log.info("started", of=name, pid=part.process.pid)
 
     def _died(self, name: str, part: _Part, status: int, now: float) -> None:
+        part.process = None
+        if part.renewed:
+            part.renewed = False
+            part.due = now
+            return
         if now - part.started >= _HEALTHY:
             part.pause = _FIRST_PAUSE
         part.due = now + part.pause
         self._log.error("died", of=name, status=status, again_in=part.pause)
         part.pause = min(part.pause * 2, _LONGEST_PAUSE)
-        part.process = None
+
+    def _reload(self) -> None:
+        if not self._reloadable():
+            return
+        for name, number in self._on_reload.items():
+            part = self._parts[name]
+            if part.process is not None:
+                part.renewed = number == signal.SIGTERM
+                part.process.send_signal(number)
+                self._log.info("settings read anew", by=name)
 
     def _stop(self, wake: int) -> int:
         running = {n: p.process for n, p in self._parts.items() if p.process is not None}
         for process in running.values():
             process.terminate()
-        deadline = self._clock() + _PATIENCE
+        deadline = self._clock() + self._patience
         while any(p.poll() is None for p in running.values()) and self._clock() < deadline:
-            select.select([wake], [], [], deadline - self._clock())
+            select.select([wake], [], [], max(0.0, deadline - self._clock()))
             _drain(wake)
         for name, process in running.items():
             if process.poll() is None:
-                self._log.error("killed", of=name, after=_PATIENCE)
+                self._log.error("killed", of=name, after=self._patience)
                 process.kill()
                 process.wait()
             self._log.info("stopped", of=name, status=process.returncode)

@@ -28,6 +28,39 @@ def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
     assert settings.party("parti-z") is None
 
 
+def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> None:
+    more = """
+        drain_seconds = 5
+        rate_mbit = 200
+        proxies = ["192.0.2.1", "2001:db8::1"]
+        metrics = "127.0.0.1:9422"
+        algorithms = "pq-only"
+        packet_layer = "plain"
+        cage = "best-effort"
+        user = "ssps"
+        """
+    parties = office.PARTIES_TOML.replace('id = "parti-b"', 'id = "parti-b"\nsuspended = true')
+    site = office.site(tmp_path, office.SITE_TOML + more, parties)
+
+    settings = load.load(site)
+
+    assert settings.sftp == load.Sftp(
+        "127.0.0.1",
+        2222,
+        512,
+        32,
+        drain_seconds=5.0,
+        rate_mbit=200.0,
+        proxies=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
+        metrics=("127.0.0.1", 9422),
+        algorithms=load.Algorithms.PQ_ONLY,
+        packet_layer=load.PacketLayer.PLAIN,
+        cage=load.CagePolicy.BEST_EFFORT,
+        user="ssps",
+    )
+    assert [p.suspended for p in settings.parties] == [False, True, False]
+
+
 EVERYTHING_WRONG = """\
 [election]
 id = "Seçim"
@@ -124,7 +157,8 @@ def test_every_fault_of_both_files_is_named_at_once_with_file_and_key(tmp_path: 
             "[sftp]",
             "[sftp]\nport = 22",
             "site.toml: sftp.port: nobody knows this key, remove it or write one of: "
-            "listen, max_sessions, max_sessions_per_party",
+            "listen, max_sessions, max_sessions_per_party, login_grace_seconds, drain_seconds, "
+            "rate_mbit, proxies, metrics, algorithms, packet_layer, cage, user",
         ),
         (
             'listen = "127.0.0.1:2222"',

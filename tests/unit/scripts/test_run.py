@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from office import Ssps
@@ -52,9 +53,10 @@ def test_a_part_that_ran_for_long_is_started_again_at_once() -> None:
 
 
 SUPERVISE = """
-import sys
+import signal, sys
 from scripts.run import Supervisor
-sys.exit(Supervisor({"a": %r, "b": %r}).run())
+reload = {"a": signal.SIGTERM, "b": signal.SIGHUP}
+sys.exit(Supervisor({"a": %r, "b": %r}, reload, lambda: %r).run())
 """
 
 
@@ -62,14 +64,16 @@ def children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def wait_for_children(pid: int, count: int, without: int = 0) -> list[int]:
+def until(met: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        found = children(pid)
-        if len(found) == count and without not in found:
-            return found
+    while not met():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    raise AssertionError(f"{children(pid)}, wanted {count}")
+
+
+def wait_for_children(pid: int, count: int, without: int = 0) -> list[int]:
+    until(lambda: len(children(pid)) == count and without not in children(pid))
+    return children(pid)
 
 
 def wait_until_caught(number: signal.Signals, pids: list[int]) -> None:
@@ -82,16 +86,15 @@ def wait_until_caught(number: signal.Signals, pids: list[int]) -> None:
 
 
 def gone(pids: list[int]) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
-            return True
-        time.sleep(0.02)
-    return False
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    return True
 
 
-def supervised(*parts: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", SUPERVISE % parts], stderr=subprocess.DEVNULL)
+def supervised(
+    one: list[str], other: list[str], reloadable: bool = True
+) -> subprocess.Popen[bytes]:
+    code = SUPERVISE % (one, other, reloadable)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
 
 def test_a_killed_part_comes_back_and_sigterm_stops_both_cleanly() -> None:
@@ -105,6 +108,40 @@ def test_a_killed_part_comes_back_and_sigterm_stops_both_cleanly() -> None:
 
     assert supervisor.wait(timeout=15) == 0
     assert gone(pids)
+
+
+NOTES_HANGUP = ["sh", "-c", "trap 'exit 0' TERM; trap ': > $0' HUP; while :; do sleep 0.1; done"]
+
+
+def test_a_hangup_renews_the_publisher_at_once_and_is_passed_on_to_the_server(
+    tmp_path: Path,
+) -> None:
+    supervisor = supervised(FOREVER, [*NOTES_HANGUP, str(tmp_path / "heard")])
+    publisher, server = wait_for_children(supervisor.pid, 2)
+    wait_until_caught(signal.SIGTERM, [publisher, server])
+    wait_until_caught(signal.SIGHUP, [server, supervisor.pid])
+
+    supervisor.send_signal(signal.SIGHUP)
+
+    pids = wait_for_children(supervisor.pid, 2, without=publisher)
+    assert server in pids
+    until((tmp_path / "heard").exists)
+    wait_until_caught(signal.SIGTERM, pids)
+    supervisor.terminate()
+    assert supervisor.wait(timeout=15) == 0
+
+
+def test_a_hangup_with_settings_at_fault_changes_nothing(tmp_path: Path) -> None:
+    supervisor = supervised(FOREVER, [*NOTES_HANGUP, str(tmp_path / "heard")], reloadable=False)
+    pids = wait_for_children(supervisor.pid, 2)
+    wait_until_caught(signal.SIGTERM, pids)
+    wait_until_caught(signal.SIGHUP, [pids[1], supervisor.pid])
+
+    supervisor.send_signal(signal.SIGHUP)
+    supervisor.terminate()
+
+    assert supervisor.wait(timeout=15) == 0
+    assert not (tmp_path / "heard").exists()
 
 
 def test_a_killed_supervisor_leaves_no_part_behind() -> None:
