@@ -3,6 +3,10 @@
 `keys/host/ssh_host_ed25519_key` and `ssh_host_rsa_key` (4096 bits) prove the server to the
 parties; `keys/signing/signing_key` (ed25519) will sign what the parties take home. Beside
 each stands its `.pub`.
+
+Keys of the same names in `keys/host/next/` are told to clients that log in, and not used yet.
+To change a host key, put the new one there, serve until the parties' clients have been in, move
+it over the old one, and start the server anew.
 """
 
 from pathlib import Path
@@ -19,6 +23,7 @@ from config.fault import Fault
 from keys import files
 
 HOST, SIGNING = Path("keys", "host"), Path("keys", "signing")
+NEXT = HOST / "next"
 HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
 SIGNING_KEY = "signing_key"
 _RSA_BITS = 4096
@@ -55,6 +60,12 @@ def known_hosts(site: Path, host: str, port: int) -> str:
 def present(site: Path) -> list[Path]:
     """Return the private host keys that the site has, in the order they are offered."""
     return [site / HOST / name for name in HOST_KEYS if (site / HOST / name).exists()]
+
+
+def announced(site: Path) -> list[Path]:
+    """Return the private host keys that clients are to know: those present, and the next."""
+    following = [site / NEXT / name for name in HOST_KEYS]
+    return [*present(site), *(path for path in following if path.exists())]
 
 
 def faults(site: Path) -> list[Fault]:

@@ -93,7 +93,10 @@ def _text(value: str) -> str:
 
 def parse_record(line: bytes) -> Record:
     """Read one line back; ValueError for anything that `format_record` would not have written."""
-    data = json.loads(line)
+    try:
+        data = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(data, dict) or set(data) != _FIELDS:
         raise ValueError("not a record of a ledger")
     counts = (data["seq"], data["mono"])
@@ -245,7 +248,8 @@ def _last_line(file: int) -> bytes:
 def read(folder: Path, first: int = 0) -> Iterator[Record]:
     """Yield the records of a ledger from number `first` on; a torn last line is no record yet.
 
-    Raises ValueError, naming segment and line, for a line that is none.
+    Finding the first costs little however long the ledger is. Raises ValueError, naming segment
+    and place, for a line that is none.
     """
     segments = sorted(folder.glob("*.jsonl"))
     starts = [int(segment.stem) for segment in segments]
@@ -253,12 +257,53 @@ def read(folder: Path, first: int = 0) -> Iterator[Record]:
         if index + 1 < len(starts) and starts[index + 1] <= first:
             continue
         with segment.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            at = _place_of(file.fileno(), first)
+            file.seek(at)
+            for line in file:
                 if not line.endswith(b"\n"):
                     break
                 try:
                     record = parse_record(line)
                 except ValueError as error:
-                    raise ValueError(f"{segment}: line {number}: {error}") from error
+                    raise ValueError(f"{segment}: at byte {at}: {error}") from error
+                at += len(line)
                 if record.seq >= first:
                     yield record
+
+
+def next_seq(folder: Path) -> int:
+    """Return the number that the ledger's next record will have; 0 if there is none yet."""
+    segment = max(folder.glob("*.jsonl"), default=None)
+    if segment is None:
+        return 0
+    with segment.open("rb") as file:
+        whole = _end_of_last_whole_line(file.fileno(), os.fstat(file.fileno()).st_size)
+        if whole == 0:
+            return int(segment.stem)
+        begin = _end_of_last_whole_line(file.fileno(), whole - 1)
+        return _seq_of(os.pread(file.fileno(), whole - begin, begin)) + 1
+
+
+def _place_of(file: int, seq: int) -> int:
+    """Return where in a segment the record of that number begins, or a place before it."""
+    low, high = 0, os.fstat(file).st_size  # what begins at `low` comes before `seq`, or is first
+    while high - low > _TAIL:
+        middle = (low + high) // 2
+        head = os.pread(file, _TAIL, middle)
+        begin = head.find(b"\n") + 1
+        end = head.find(b"\n", begin) + 1
+        if not 0 < begin < end or _seq_of(head[begin:end]) >= seq:
+            high = middle
+        else:
+            low = middle + begin
+    return low
+
+
+def _seq_of(line: bytes) -> int:
+    """Return a line's number without reading the rest; -1 for a line that has none.
+
+    In canonical form it comes after `detail`, and no text after it can hold a bare quote.
+    """
+    _, found, rest = line.rpartition(b'"seq":')
+    digits = rest.partition(b",")[0]
+    return int(digits) if found and digits.isdigit() else -1

@@ -1,7 +1,6 @@
 """`ssps audit`: reading the record, with neither daemon installed."""
 
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,14 @@ def audit() -> None:
 @click.option(
     "--ledger", "name", type=click.Choice(_LEDGERS), default=ledger.TRANSFER, show_default=True
 )
-@click.option("-n", "--lines", default=20, show_default=True, help="How many of the last records.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="How many of the last records.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on as records come in, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="The ledger's own lines, as they stand.")
 @console.with_site
@@ -35,19 +41,18 @@ def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None
 
 
 def _records(folder: Path, lines: int, follow: bool) -> Iterator[Record]:
+    following = max(0, ledger.next_seq(folder) - lines)
     try:
-        last = deque(ledger.read(folder), maxlen=lines)
-        yield from last
-        following = last[-1].seq + 1 if last else 0
-        while follow:
-            time.sleep(0.5)
+        while True:
             for record in ledger.read(folder, following):
                 yield record
                 following = record.seq + 1
+            if not follow:
+                return
+            time.sleep(0.5)
     except ValueError as error:
-        raise console.fault(
-            str(error), "", "is no record: keep a copy of the file as it is, it is evidence"
-        ) from None
+        advice = "keep a copy of the file as it is, it is evidence"
+        raise console.fault(str(error), "", f"is no record, {advice}") from None
 
 
 def line(record: Record) -> str:

@@ -60,6 +60,7 @@ def test_every_flipped_bit_of_a_line_changes_it_or_is_refused(bit: int) -> None:
         b"[]\n",
         b"{}\n",
         GOLDEN[:-1],
+        b"[" * 100_000 + b"\n",
         GOLDEN.replace(b",", b", ", 1),
         GOLDEN.replace(b'"who"', b'"whom"'),
         GOLDEN.replace(b'"ok"', b'"fine"'),
@@ -154,7 +155,7 @@ def test_a_reader_names_the_line_that_is_none(tmp_path: Path) -> None:
     with segment(tmp_path).open("ab") as file:
         file.write(b"rubbish\n")
 
-    with pytest.raises(ValueError, match=r"000000000000\.jsonl: line 2"):
+    with pytest.raises(ValueError, match=r"000000000000\.jsonl: at byte \d+"):
         list(ledger.read(tmp_path))
 
 
@@ -199,3 +200,26 @@ def test_an_outcome_and_a_reason_stand_in_the_record(tmp_path: Path) -> None:
     (record,) = ledger.read(tmp_path)
     assert record.event == refused
     assert datetime.now(UTC) - record.time < timedelta(minutes=1)
+
+
+def test_any_record_of_a_long_ledger_is_found_without_reading_it_all(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        for number in range(3000):
+            writer.append(Event("open", "parti-a", '"seq":7,', "/" + "x" * (number % 300)))
+    size = segment(tmp_path).stat().st_size
+    assert size > 4 * ledger._TAIL
+
+    for first in (0, 1, 7, 1499, 2998, 2999):
+        assert next(ledger.read(tmp_path, first)).seq == first
+    assert list(ledger.read(tmp_path, 3000)) == []
+    assert ledger.next_seq(tmp_path) == 3000
+    with segment(tmp_path).open("rb") as file:
+        assert ledger._place_of(file.fileno(), 2999) > size - 2 * ledger._TAIL
+
+
+def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
+    assert ledger.next_seq(tmp_path) == 0
+    segment(tmp_path).write_bytes(b"{")
+    assert ledger.next_seq(tmp_path) == 0
+    segment(tmp_path).write_bytes(GOLDEN + b"{")
+    assert ledger.next_seq(tmp_path) == 18

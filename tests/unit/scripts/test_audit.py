@@ -59,7 +59,7 @@ def test_a_damaged_ledger_is_named_and_not_passed_over(site: Path, ssps: Ssps) -
     done = ssps("audit", "tail", "--site", site)
 
     assert done.exit_code == 1
-    assert "000000000000.jsonl: line 1" in done.stderr
+    assert "000000000000.jsonl: at byte 0: " in done.stderr
 
 
 def test_the_auditor_needs_neither_daemon_nor_paramiko() -> None:
