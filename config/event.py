@@ -5,13 +5,13 @@ Every record answers the same five: what happened (`event`), who did it (`who`),
 `detail`, by the names listed below.
 
 transfer ledger: `who` is the party, or the user name as it was offered; `from` the address
-    connection-refused   what: -       reason, count
-    login                what: -       session, method, credential, client, cipher, kex
-    login-refused        what: -       session, method, credential, client, reason
+    connection-refused   what: -       reason, count, via
+    login                what: -       session, method, credential, client, cipher, kex, via
+    login-refused        what: -       session, method, credential, client, reason, via
     open, list           what: path    session, handle, size, reason
     close                what: path    session, handle, bytes, complete, ms
     denied               what: path    session, verb
-    session-end          what: -       session, files, bytes, ms, reason
+    session-end          what: -       session, files, bytes, ms, reason, via
 filing ledger: `who` is the publisher; `from` the file's name in the intake
     filed                what: path    page, sha256, karekod, version, parties, engine, ms
     duplicate            what: path    page, sha256, karekod
@@ -20,6 +20,15 @@ operations ledger: `who` is the operator; `from` the host
     the command's name   what: object  whatever the command changed
 any ledger
     recovered            what: segment bytes
+
+`via` is the balancer that passed a connection on, if one did; `from` is then the address that it
+stated. connection-refused has as its reason `address` (nobody registered it), `rate`, `penalty`,
+`sessions` (the cap on all), `resources` (of this machine) or `proxy header` (a balancer that did
+not send a good one); where more addresses knock than can be told apart, `from` is `many`.
+
+session-end has as its reason, where the server ended it: `party suspended`, `party removed`,
+`address withdrawn`, `key revoked`, `key expired`, `not yet open`, `access closed`, `server
+stopped`; otherwise `closed`, `no login in time`, `protocol error`, `server error` or `killed`.
 
 `session` and `handle` number things within one run of the server; a credential is named by
 its fingerprint, never by its secret.

@@ -93,6 +93,7 @@ class Settings:
 
 
 SITE, PARTIES = "site.toml", "parties.toml"
+_OWN = ("keys", "store", "trees", "quarantine", "ledgers", "state")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -109,7 +110,12 @@ def read(site: Path) -> tuple[Settings | None, list[Fault]]:
     faults: list[Fault] = []
     agreed = _validated(site / SITE, _Site, faults)
     listed = _validated(site / PARTIES, _Parties, faults)
-    boards = registry.boards(site / registry.INDEX)
+    boards: frozenset[tuple[str, str]] = frozenset()
+    try:
+        boards = registry.boards(site / registry.INDEX)
+    except Faults as error:
+        faults += error.faults
+    faults += _misplaced(site, agreed.intake.folders if agreed else [])
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
     if faults or agreed is None:
         return None, faults
@@ -126,6 +132,25 @@ def read(site: Path) -> tuple[Settings | None, list[Fault]]:
         ),
         parties=parties,
     ), []
+
+
+def _misplaced(site: Path, folders: list[str]) -> Iterable[Fault]:
+    """Yield a fault for an intake folder that is not the scanners' alone."""
+    key = "intake.folders"
+    own = [(site / name).resolve() for name in _OWN]
+    seen: list[Path] = []
+    for stated in folders:
+        if not stated or not stated.isprintable():
+            yield Fault(SITE, key, f"{stated!r} is no folder, name the one that scanners drop into")
+            continue
+        folder = (site / stated).resolve()
+        if site.resolve().is_relative_to(folder) or any(map(folder.is_relative_to, own)):
+            wrong = f"{stated!r} holds the site's own files, name a folder for scans alone"
+            yield Fault(SITE, key, wrong)
+        if any(a.is_relative_to(b) for s in seen for a, b in ((folder, s), (s, folder))):
+            wrong = f"{stated!r} lies in another of these folders or is one, name each once"
+            yield Fault(SITE, key, wrong)
+        seen.append(folder)
 
 
 def _listen(value: object) -> tuple[str, int]:
@@ -199,7 +224,7 @@ def _one_address(text: str) -> Address:
 _Safe = Annotated[str, BeforeValidator(_safe)]
 _Time = Annotated[datetime, BeforeValidator(_zoned)]
 _Count = Annotated[int, Field(strict=True, ge=1)]
-_Rate = Annotated[float, Field(gt=0, le=100_000)]
+_Rate = Annotated[float, Field(strict=True, gt=0, le=100_000)]
 
 
 class _Strict(BaseModel):
@@ -218,8 +243,8 @@ class _Sftp(_Strict):
     listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
     max_sessions: _Count = 512
     max_sessions_per_party: _Count = 32
-    login_grace_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
-    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    login_grace_seconds: Annotated[float, Field(strict=True, gt=0, le=600)] = 30.0
+    drain_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 30.0
     rate_mbit: _Rate | None = None
     proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
     metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
@@ -231,8 +256,8 @@ class _Sftp(_Strict):
 
 class _Intake(_Strict):
     folders: Annotated[list[str], Field(min_length=1)] = ["intake"]
-    settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
-    rescan_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    settle_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 2.0
+    rescan_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 30.0
 
 
 class _Site(_Strict):
@@ -254,7 +279,7 @@ class _Party(_Strict):
     scope: Annotated[Scope, BeforeValidator(_scope)]
     static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
     contact: _Contact = _Contact()
-    suspended: bool = False
+    suspended: Annotated[bool, Field(strict=True)] = False
     rate_mbit: _Rate | None = None
 
 
@@ -270,7 +295,7 @@ def _validated(path: Path, model: type[M], faults: list[Fault]) -> M | None:
         faults.append(Fault(path.name, "", "is missing, `ssps init` shows what belongs in it"))
     except (OSError, UnicodeDecodeError) as error:
         faults.append(Fault(path.name, "", f"cannot be read ({error}), mend that first"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number without end
         faults.append(Fault(path.name, "", f"is not TOML ({error}), mend that line first"))
     else:
         return _checked(path.name, "", data, model, faults)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from config.fault import Fault, Faults
 from config.sheet import Belge, Level, SandikTuru, Secim, Sheet
@@ -190,6 +190,8 @@ def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Sou
             rows += _insert(database, batch)
     except OSError as error:
         raise Faults([Fault(source.name, "", f"cannot be read ({error})")]) from error
+    if not rows and not wrong:
+        wrong.append(Fault(source.name, "", "names no sheet, so nothing could be filed"))
     for what, columns in _KEYS.items():
         database.execute(f"CREATE INDEX by_{what} ON sheet ({columns})")
         wrong += _twice(database, source.name, what, columns)
@@ -213,7 +215,11 @@ def _counted(file: Iterable[bytes], digest: "hashlib._Hash", progress: Progress)
 
 def _entries(file: str, lines: Iterable[bytes], wrong: list[Fault]) -> Iterator[tuple[int, Entry]]:
     reader = csv.reader(_text(line) for line in lines)
-    header = next(reader, [])
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        wrong.append(Fault(file, "line 1", f"{error}, save it with line ends of LF or CRLF"))
+        return
     if tuple(header) != COLUMNS:
         stated = ",".join(header) or "nothing"
         wrong.append(Fault(file, "line 1", f"{stated!r}, write the header {','.join(COLUMNS)}"))
@@ -314,24 +320,27 @@ class Registry:
         """Return what `karekod` stands for, or None for a code that the registry lacks."""
         if not is_karekod(karekod):
             return None
-        query = "SELECT * FROM sheet WHERE karekod = ?"
-        row = self._connected().execute(query, (int(karekod),)).fetchone()
-        return _entry(row) if row else None
+        rows = self._rows("SELECT * FROM sheet WHERE karekod = ?", int(karekod))
+        return next(map(_entry, rows), None)
 
     def entries(self) -> Iterator[Entry]:
         """Yield every expected sheet, by district, board and box."""
-        order = _KEYS["sheet"]
-        for row in self._connected().execute(f"SELECT * FROM sheet ORDER BY {order}"):
-            yield _entry(row)
+        return map(_entry, self._rows(f"SELECT * FROM sheet ORDER BY {_KEYS['sheet']}"))
 
     def source(self) -> Source:
         """Return the digest and row count of the CSV that the index was made from."""
-        return Source(*self._connected().execute("SELECT * FROM source").fetchone())
+        return next(Source(*row) for row in self._rows("SELECT * FROM source"))
 
     def boards(self) -> frozenset[tuple[str, str]]:
         """Return every (district, board) that has a sheet."""
-        query = "SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"
-        return frozenset(self._connected().execute(query))
+        return frozenset(self._rows("SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"))
+
+    def _rows(self, query: str, *values: int) -> Iterator[Any]:
+        try:
+            yield from self._connected().execute(query, values)
+        except sqlite3.DatabaseError as error:
+            message = f"is damaged ({error}), run `ssps registry import registry.csv`"
+            raise Faults([Fault(str(INDEX), "", message)]) from error
 
     def close(self) -> None:
         """Let go of the index."""

@@ -27,12 +27,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from config.event import Event, Outcome
+from config.event import Event, Outcome, Value
 
 FOLDER = Path("ledgers")
 TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
 _FIELDS = {"seq", "time", "mono", "event", "who", "from", "what", "outcome", "detail"}
 _TAIL = 1 << 16
+_canonical = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+).encode
 _LARGEST = 1 << 53  # beyond it JSON's readers disagree (RFC 8785 3.2.2.3)
 
 Clock = Callable[[], datetime]
@@ -66,29 +69,31 @@ def format_record(record: Record) -> bytes:
     event = record.event
     data = {
         "seq": record.seq,
-        "time": record.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "time": record.time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
         "mono": record.mono,
         "event": event.event,
         "who": _text(event.who),
         "from": _text(event.origin),
         "what": _text(event.what),
         "outcome": event.outcome,
-        "detail": {
-            key: _text(value) if isinstance(value, str) else value
-            for key, value in event.detail.items()
-        },
+        "detail": {_text(key): _written(value) for key, value in event.detail.items()},
     }
-    return (
-        json.dumps(
-            data, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-        ).encode()
-        + b"\n"
-    )
+    return _canonical(data).encode() + b"\n"
+
+
+def _written(value: Value) -> Value:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    if not _is_value(value):
+        raise ValueError(f"{value!r} does not belong in a record")
+    return value
 
 
 def _text(value: str) -> str:
     # Bytes that were no UTF-8 arrive as lone surrogates, which canonical JSON cannot hold.
-    return value.encode("utf-8", "backslashreplace").decode()
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
 
 
 def parse_record(line: bytes) -> Record:
@@ -150,6 +155,7 @@ class Ledger:
             self._file = os.open(
                 segment, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
+            os.fsync(self._lock)
             torn = self._set_torn_aside(segment)
             last = _last_line(self._file)
             first = int(segment.stem)
@@ -162,7 +168,11 @@ class Ledger:
             raise
 
     def append(self, event: Event) -> int:
-        """Write one event and return its number; raise Unwritable, leaving no part of a line."""
+        """Write one event and return its number.
+
+        Raises Unwritable, leaving no part of a line, where the disk will not have it, and
+        ValueError for a detail that no reader would take.
+        """
         mono = time.monotonic_ns() // 1000
         line = format_record(Record(self._next, self._clock(), mono, event))
         try:
@@ -210,6 +220,7 @@ class Ledger:
             file.write(os.pread(self._file, size - keep, keep))
             file.flush()
             os.fsync(file.fileno())
+        os.fsync(self._lock)
         os.ftruncate(self._file, keep)
         return size - keep
 

@@ -30,13 +30,20 @@ import tomli_w
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from config.fault import Fault, Faults
 
 FOLDER = Path("keys", "parties")
 WEAKEST_RSA = 3072
+_KINDS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+)
 
 
 class Kind(StrEnum):
@@ -123,22 +130,24 @@ def public_key(
     parts = text.split(None, 2)
     if len(parts) < 2 or len(text.strip().splitlines()) != 1:
         raise ValueError("not one OpenSSH public key line, such as 'ssh-ed25519 AAAA… comment'")
+    if parts[0] not in _KINDS:
+        raise ValueError(f"{parts[0]!r} is no kind that is served, use one of {', '.join(_KINDS)}")
     try:
         key = load_ssh_public_key(" ".join(parts[:2]).encode())
         blob = base64.b64decode(parts[1], validate=True)
     except (ValueError, UnsupportedAlgorithm, binascii.Error) as error:
         raise ValueError(f"not an OpenSSH public key ({error})") from None
-    if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < WEAKEST_RSA:
-            raise ValueError(
-                f"an RSA key of {key.key_size} bits, at least {WEAKEST_RSA} are needed, "
-                "or better an ed25519 key"
-            )
-    elif not isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey):
-        raise ValueError(f"{parts[0]} is no kind that is served, use ed25519, ecdsa or rsa")
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < WEAKEST_RSA:
+        raise ValueError(
+            f"an RSA key of {key.key_size} bits, at least {WEAKEST_RSA} are needed, "
+            "or better an ed25519 key"
+        )
+    named = label or (parts[2].strip() if len(parts) > 2 else "")
+    if not named.isprintable():
+        raise ValueError(f"the label {named!r} cannot be printed, give one with --label")
     return Credential(
         Kind.PUBLIC_KEY,
-        label or (parts[2].strip() if len(parts) > 2 else ""),
+        named,
         fingerprint(blob),
         " ".join(parts[:2]),
         not_before,
@@ -174,7 +183,10 @@ def loads(text: str) -> Ring:
     if set(data) - {"party", "credential"} or not isinstance(data.get("party"), str):
         raise ValueError("not a key file: only `party` and `credential` belong in it")
     credentials = []
-    for number, stated in enumerate(data.get("credential", []), start=1):
+    listed = data.get("credential", [])
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise ValueError("each credential is a table of its own, under [[credential]]")
+    for number, stated in enumerate(listed, start=1):
         fields = {"not_after": None, **stated}
         if set(fields) != set(_TYPES):
             odd = ", ".join(sorted(set(fields) ^ set(_TYPES)))
@@ -184,8 +196,17 @@ def loads(text: str) -> Ring:
                 raise ValueError(f"credential {number}: {key}: {value!r} is of the wrong type")
             if isinstance(value, datetime) and value.tzinfo is None:
                 raise ValueError(f"credential {number}: {key}: has no time zone")
-        credentials.append(Credential(**{**fields, "kind": Kind(fields["kind"])}))
+        credential = Credential(**{**fields, "kind": Kind(fields["kind"])})
+        if credential.fingerprint != _named(credential):
+            raise ValueError(f"credential {number}: its fingerprint is not that of its secret")
+        credentials.append(credential)
     return Ring(data["party"], tuple(credentials))
+
+
+def _named(credential: Credential) -> str:
+    if credential.kind is Kind.PASSWORD:
+        return fingerprint(credential.secret.encode())
+    return fingerprint(base64.b64decode(credential.secret.partition(" ")[2], validate=True))
 
 
 def path(site: Path, party: str) -> Path:

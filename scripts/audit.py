@@ -41,6 +41,8 @@ def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None
 
 
 def _records(folder: Path, lines: int, follow: bool) -> Iterator[Record]:
+    if folder.exists():
+        next(folder.iterdir(), None)  # raises for who may not look, where a glob finds nothing
     following = max(0, ledger.next_seq(folder) - lines)
     try:
         while True:

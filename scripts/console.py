@@ -96,6 +96,8 @@ def faults_shown(command: Callable[P, R]) -> Callable[P, R]:
                 click.echo(str(fault), err=True)
         except (ledger.Busy, ledger.Unwritable) as error:
             click.echo(str(error), err=True)
+        except OSError as error:
+            click.echo(f"{error.filename or 'this machine'}: {error.strerror or error}", err=True)
         sys.exit(1)
 
     return shown
@@ -108,7 +110,8 @@ def fault(file: str, key: str, message: str) -> Faults:
 
 def operator() -> str:
     """Return who is at the keyboard: under sudo the person, not root."""
-    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    person = os.environ.get("SUDO_USER") if os.getuid() == 0 else None
+    return person or pwd.getpwuid(os.getuid()).pw_name
 
 
 Recorder = Callable[[str, str, Mapping[str, Value]], int]

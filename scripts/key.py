@@ -56,7 +56,7 @@ def add(
     if public_key is not None:
         credential = credential_of(public_key, label)
     else:
-        made = password_file.readline().rstrip("\n") if password_file else new_password()
+        made = _first_line(password_file) if password_file else new_password()
         if len(made) < _GROUP * 2:
             raise click.UsageError(f"a password of at least {_GROUP * 2} characters")
         credential = ring.password(
@@ -100,6 +100,13 @@ def new_password() -> str:
     return "-".join(
         "".join(secrets.choice(_LETTERS) for _ in range(_GROUP)) for _ in range(_GROUPS)
     )
+
+
+def _first_line(file: TextIO) -> str:
+    try:
+        return file.readline().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise click.UsageError("the password file is not UTF-8 text") from None
 
 
 def _now() -> datetime:

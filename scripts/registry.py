@@ -1,10 +1,12 @@
 """`ssps registry`: the table of karekods and the sheets they stand for."""
 
+import hashlib
 from pathlib import Path
 
 import click
 
 from config import registry as index
+from config.fault import Faults
 from keys import files
 from scripts import console
 
@@ -29,14 +31,19 @@ def import_(file: Path, site: Path) -> None:
 
 def bring_in(site: Path, file: Path) -> index.Source:
     """Make the site's registry of `file`, and keep a copy of it as registry.csv."""
+    if not file.is_file():
+        raise console.fault(str(file), "", "is no plain file, save the registry to one first")
     kept = site / "registry.csv"
     with console.operating(site) as record:
         bar, progress = console.reading(file.name, file.stat().st_size)
         with bar, index.importing(file, site / index.INDEX, progress) as made:
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != made.sha256:
+                raise console.fault(str(file), "", "changed while it was read, import it again")
             detail = {"before": _imported(site), "after": made.sha256, "rows": made.rows}
             record("registry import", file.name, detail)
         if not (kept.exists() and kept.samefile(file)):
-            files.replace(kept, file.read_bytes(), 0o644)
+            files.replace(kept, content, 0o644)
     return made
 
 
@@ -46,5 +53,7 @@ def _imported(site: Path) -> str | None:
     opened = index.Registry(site / index.INDEX)
     try:
         return opened.source().sha256
+    except Faults:
+        return None  # it is damaged, which is why it is brought in anew
     finally:
         opened.close()

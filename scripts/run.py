@@ -27,6 +27,7 @@ from config import load
 from config.fault import Faults
 from keys import host
 from scripts import console
+from sftpd import cage
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _HEALTHY = 60.0  # a part that ran this long starts its pauses anew
@@ -34,6 +35,7 @@ _MARGIN = 10.0  # from the end of the server's draining to SIGKILL
 _PR_SET_PDEATHSIG = 1
 _ON_RELOAD = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_FORWARDED = (*_STOPS, signal.SIGHUP)
 
 
 @click.command()
@@ -41,6 +43,8 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 def run(site: Path) -> None:
     """Run publisher and server, restart the one that dies, stop both cleanly on SIGTERM."""
     settings = ready(site)
+    if found := cage.faults(settings.sftp, cage.kernel(), os.geteuid()):
+        raise Faults(found)  # a server that is started again and again would not mend them
     _log_as("run")
     commands = {
         part: [sys.executable, "-m", "scripts.ssps", part, "--site", str(site)]
@@ -88,6 +92,9 @@ def _without_fault(site: Path) -> bool:
     except Faults as error:
         for fault in error.faults:
             structlog.get_logger().error("settings at fault, the old ones stay", fault=str(fault))
+        return False
+    except Exception:  # whatever it is, it must not take the service down
+        structlog.get_logger().exception("settings cannot be read, the old ones stay")
         return False
     return True
 
@@ -177,15 +184,24 @@ class Supervisor:
             if part.process is None:
                 if part.due <= now:
                     self._start(name, part, now)
-                else:
+                if part.process is None:
                     waits.append(part.due - now)
         return min(waits, default=None)
 
     def _start(self, name: str, part: _Part, now: float) -> None:
-        part.process = subprocess.Popen(
-            part.command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent
-        )
         part.started = now
+        try:
+            # Between fork and exec our own handlers stand: a signal would be lost on them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+            part.process = subprocess.Popen(
+                part.command, stdin=subprocess.DEVNULL, preexec_fn=_become_part
+            )
+        except OSError as error:
+            self._log.error("cannot be started", of=name, cause=str(error))
+            self._died(name, part, -1, now)
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         self._log.info("started", of=name, pid=part.process.pid)
 
     def _died(self, name: str, part: _Part, status: int, now: float) -> None:
@@ -224,12 +240,16 @@ class Supervisor:
                 process.kill()
                 process.wait()
             self._log.info("stopped", of=name, status=process.returncode)
-        return int(any(process.returncode != 0 for process in running.values()))
+        # One that had only just been started knows SIGTERM by no other name than death.
+        return int(any(p.returncode not in (0, -signal.SIGTERM) for p in running.values()))
 
 
-def _die_with_parent() -> None:
+def _become_part() -> None:
     # A supervisor that was killed must not leave a daemon that the next one collides with.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    for number in _FORWARDED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 
 def _drain(descriptor: int) -> None:

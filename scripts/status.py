@@ -40,4 +40,5 @@ def count(site: Path) -> dict[str, int]:
         "duplicates": counts.duplicates,
         "quarantined": counts.quarantined,
         "waiting": counts.waiting,
+        "gaps": counts.gaps,
     }

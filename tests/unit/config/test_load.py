@@ -250,3 +250,54 @@ def test_a_board_that_the_registry_lacks_is_a_fault_once_there_is_a_registry(
         "parties.toml: parti-b.scope: 35-izmir-2/konak-9 is no board in the registry, "
         "correct it or import anew"
     ]
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        '[""]',
+        '["."]',
+        '["/"]',
+        '["keys"]',
+        '["trees/parti-a"]',
+        '["state/spool"]',
+        '["intake/../store"]',
+        '["..", "intake"]',
+        '["intake", "intake"]',
+        '["intake", "intake/scanner-1"]',
+        '["a\\u0000b"]',
+    ],
+)
+def test_an_intake_folder_is_the_scanners_alone(tmp_path: Path, folders: str) -> None:
+    site = office.site(tmp_path / "site", office.SITE_TOML + f"[intake]\nfolders = {folders}\n")
+
+    _, faults = load.read(site)
+
+    assert {(f.file, f.key) for f in faults} == {("site.toml", "intake.folders")}
+
+
+def test_several_intake_folders_may_stand_anywhere_else(tmp_path: Path) -> None:
+    stated = f'["intake", "{tmp_path}/share/scans"]'
+    site = office.site(tmp_path / "site", office.SITE_TOML + f"[intake]\nfolders = {stated}\n")
+
+    assert load.load(site).intake.folders == (site / "intake", tmp_path / "share/scans")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "true", "nan", '"2"'])
+def test_a_number_that_is_none_is_a_fault_and_no_crash(tmp_path: Path, number: str) -> None:
+    text = office.SITE_TOML + f"[intake]\nsettle_seconds = {number}\n"
+
+    _, faults = load.read(office.site(tmp_path, text))
+
+    assert [f.file for f in faults] == ["site.toml"]
+
+
+def test_a_damaged_index_is_a_fault_that_says_how_to_make_it_anew(tmp_path: Path) -> None:
+    site = office.site(tmp_path)
+    (site / "state").mkdir()
+    (site / registry.INDEX).write_bytes(b"rubbish" * 1000)
+
+    _, faults = load.read(site)
+
+    assert [f.file for f in faults] == ["state/registry.sqlite"]
+    assert faults[0].message.endswith("run `ssps registry import registry.csv`")

@@ -127,6 +127,8 @@ def test_at_most_a_hundred_faults_are_listed(tmp_path: Path) -> None:
     ("content", "fault"),
     [
         (b"", "line 1: 'nothing', write the header karekod,secim,"),
+        (office.registry_csv().splitlines()[0].encode(), "names no sheet, so nothing could be"),
+        (office.registry_csv().replace("\n", "\r").encode(), "line 1: new-line character seen"),
         (b"karekod;secim\n", "line 1: 'karekod;secim', write the header"),
         (
             office.registry_csv("1000000001,cb,il-birlestirme,06-ankara-1,,,,M\xe7,1").encode(

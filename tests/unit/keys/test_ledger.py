@@ -223,3 +223,22 @@ def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
     assert ledger.next_seq(tmp_path) == 0
     segment(tmp_path).write_bytes(GOLDEN + b"{")
     assert ledger.next_seq(tmp_path) == 18
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), 1.5, b"x", {"a": 1}])
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path, value: object) -> None:
+    event = Event("open", "", "", "", detail={"ms": value})  # type: ignore[dict-item]
+
+    with Ledger(tmp_path) as writer:
+        with pytest.raises(ValueError, match="does not belong in a record"):
+            writer.append(event)
+        assert writer.append(OPENED) == 0
+
+
+def test_a_clock_far_off_is_written_so_that_it_reads_back(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: datetime(1, 2, 3, tzinfo=UTC)) as writer:
+        writer.append(Event("open", "", "", "", detail={"texts": ["\udcff"]}))
+
+    (record,) = ledger.read(tmp_path)
+    assert record.time == datetime(1, 2, 3, tzinfo=UTC)
+    assert record.event.detail == {"texts": ["\\udcff"]}

@@ -91,6 +91,9 @@ def test_a_key_is_named_as_openssh_names_it(tmp_path: Path) -> None:
         ("ssh-ed25519 AAAA", "not an OpenSSH public key"),
         ("ssh-ed25519 !!!!", "not an OpenSSH public key"),
         (f"{A}\n{A}", "not one OpenSSH public key line"),
+        (f"{A} \x1b[2J", "the label '\\x1b[2J' cannot be printed"),
+        (f"sk-{A}", "'sk-ssh-ed25519' is no kind that is served"),
+        (f"ssh-ed25519-cert-v01@openssh.com {A.split()[1]}", "'ssh-ed25519-cert-v01@openssh.com'"),
         (line(rsa.generate_private_key(65537, 2048)), "an RSA key of 2048 bits, at least 3072"),
         (
             ed25519.Ed25519PrivateKey.generate()
@@ -99,7 +102,18 @@ def test_a_key_is_named_as_openssh_names_it(tmp_path: Path) -> None:
             "a private key, which stays with the party",
         ),
     ],
-    ids=["empty", "word", "short", "no base64", "two lines", "weak", "private"],
+    ids=[
+        "empty",
+        "word",
+        "short",
+        "no base64",
+        "two lines",
+        "escape",
+        "sk",
+        "cert",
+        "weak",
+        "private",
+    ],
 )
 def test_what_is_no_good_public_key_is_refused_in_plain_words(text: str, fault: str) -> None:
     with pytest.raises(ValueError) as error:
@@ -115,7 +129,7 @@ def test_strong_keys_of_three_kinds_are_taken() -> None:
 
 def test_a_ring_reads_back_as_it_was_written(tmp_path: Path) -> None:
     held = Ring("parti-a", (key_credential(A, "ayna-1"), password_credential("dogru-sifre")))
-    endless = dataclasses.replace(held.credentials[0], not_after=None, fingerprint="SHA256:x")
+    endless = dataclasses.replace(key_credential(B), not_after=None)
     held = rotation.add(held, endless)
 
     rotation.apply(tmp_path, held)
@@ -147,6 +161,8 @@ def test_the_same_key_twice_is_refused() -> None:
             "credential 1: missing or unknown",
         ),
         ("\x00", ""),
+        ('party = "parti-a"\ncredential = ["x"]', "each credential is a table of its own"),
+        ('party = "parti-a"\ncredential = 7', "each credential is a table of its own"),
     ],
 )
 def test_a_damaged_key_file_is_a_fault_that_names_it(tmp_path: Path, text: str, fault: str) -> None:
@@ -161,6 +177,14 @@ def test_a_damaged_key_file_is_a_fault_that_names_it(tmp_path: Path, text: str, 
     assert found.file == "keys/parties/parti-a.toml"
     assert found.message.startswith(fault)
     assert "restore it from a copy" in found.message
+
+
+def test_a_fingerprint_that_is_not_its_secrets_is_a_fault() -> None:
+    one, other = key_credential(A), key_credential(B)
+    text = ring.dumps(Ring("parti-a", (one,))).decode()
+
+    with pytest.raises(ValueError, match="its fingerprint is not that of its secret"):
+        ring.loads(text.replace(one.fingerprint, other.fingerprint))
 
 
 @pytest.mark.parametrize(
