@@ -1,11 +1,14 @@
 """What a client may ask for on a connection: SFTP, on several channels at once, and nothing else.
 
 Shells, commands, terminals, environment, and the forwarding of ports, agents or displays are
-refused and put on record. Each SFTP channel is answered by a thread of its own, which carries
-bytes between paramiko's channel and a Session.
+refused and put on record. Over the plain transport each SFTP channel is answered by a thread of
+its own, which carries bytes between paramiko's channel and a Session; the fast one carries them
+itself (sftpd/direct).
 """
 
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -19,6 +22,7 @@ from paramiko.common import (
 from paramiko.server import ServerInterface
 from paramiko.ssh_exception import SSHException
 
+from sftpd import transport
 from sftpd.session import Broken, Session
 
 MOST_CHANNELS = 8
@@ -33,6 +37,8 @@ class Channels(ServerInterface):
     """The channels of one connection.
 
     `denied` is told the verb of each refusal, `opened` says how many channels there are.
+    `carries` takes a channel and its session, if the transport carries them; if not, `pace` is
+    told how many bytes were sent, and returns the seconds to wait before more are.
     """
 
     def __init__(
@@ -41,11 +47,16 @@ class Channels(ServerInterface):
         session: Callable[[], Session],
         opened: Callable[[], int],
         most: int = MOST_CHANNELS,
+        carries: Callable[[Channel, Session], None] | None = None,
+        pace: Callable[[int], float] | None = None,
     ) -> None:
         self._denied = denied
         self._session = session
         self._opened = opened
         self._most = most
+        self._carries = carries
+        self._pace = pace
+        self._served: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._threads: dict[int, threading.Thread] = {}
         self._environment_denied = False
 
@@ -65,9 +76,13 @@ class Channels(ServerInterface):
 
     def check_channel_subsystem_request(self, channel: Channel, name: str) -> bool:
         """Serve `sftp`, once a channel."""
-        if name != "sftp" or channel.chanid in self._threads:
+        if name != "sftp" or channel in self._served:
             self._denied(f"subsystem {name[:64]}")
             return False
+        self._served.add(channel)
+        if self._carries is not None:
+            self._carries(channel, self._session())
+            return True
         thread = threading.Thread(
             target=self._serve, args=(channel, self._session()), name=f"sftp-{channel.chanid}"
         )
@@ -78,7 +93,7 @@ class Channels(ServerInterface):
 
     def _serve(self, channel: Channel, session: Session) -> None:
         try:
-            carry(channel, session)
+            carry(channel, session, self._pace)
         finally:
             self._threads.pop(channel.chanid, None)
 
@@ -121,13 +136,13 @@ class Channels(ServerInterface):
         return False
 
 
-def carry(channel: Channel, session: Session) -> None:
+def carry(channel: Channel, session: Session, pace: Callable[[int], float] | None = None) -> None:
     """Carry bytes between a channel and its session until either ends; then end both."""
     try:
         channel.settimeout(None)
         while data := channel.recv(_CHUNK):
             for replies in session.feed(data):
-                _send(channel, replies)
+                _send(channel, bytes(replies), pace)
             channel.settimeout(None)
         channel.send_exit_status(0)
     except Broken as error:
@@ -142,10 +157,10 @@ def carry(channel: Channel, session: Session) -> None:
             channel.close()
 
 
-def _send(channel: Channel, replies: bytes) -> None:
+def _send(channel: Channel, replies: bytes, pace: Callable[[int], float] | None) -> None:
     most = max(channel.out_max_packet_size - _OVERHEAD, 1)
     channel.settimeout(_PATIENCE)
-    at = 0
+    at, moved = 0, time.monotonic()
     while at < len(replies):
         try:
             sent = channel.send(replies[at : at + most])
@@ -154,7 +169,11 @@ def _send(channel: Channel, replies: bytes) -> None:
             # and never opens the window again.
             if channel.eof_received:
                 raise EOFError("the client is gone") from None
+            if time.monotonic() - moved > transport.STALL:
+                channel.get_transport().close()
             continue
         if not sent:
             raise EOFError("the channel is closed")
-        at += sent
+        at, moved = at + sent, time.monotonic()
+        if pace is not None and (wait := pace(sent)) > 0:
+            time.sleep(wait)

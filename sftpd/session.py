@@ -3,8 +3,9 @@
 Version 3 of the protocol (sftpd/sftp), and of OpenSSH's extensions `limits@openssh.com`
 (PROTOCOL, section 4.8). Nothing here does any input or output of the connection's: `feed` takes
 what came and yields what is to be sent, so that the replies to pipelined requests leave
-together. What a verb needs of the disk comes from a View; what has to stand on record goes to a
-Recorder, and an open that cannot be recorded is not answered with a handle.
+together; a file's bytes are read to where they are sent from. What a verb needs of the disk
+comes from a View; what has to stand on record goes to a Recorder, and an open that cannot be
+recorded is not answered with a handle.
 """
 
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from struct import Struct
+from time import perf_counter
 from typing import Protocol
 
 import structlog
@@ -26,11 +28,15 @@ from sftpd.view import LONGEST_PATH, Attributes, Folder, NotFound, OpenFile, Vie
 LONGEST_PACKET = 256 * 1024
 LONGEST_READ = 255 * 1024  # what OpenSSH itself advertises; some clients choke on more
 MOST_HANDLES = 128
+LEAD, TRAIL = 16, 32  # bytes before and after the replies that are free for the sender's use
 _SLACK = 1024
-_REPLIES = 256 * 1024  # bytes that leave together
+_REPLIES = 264 * 1024  # bytes that leave together, unless a single reply is longer
 _NAMES = 64 * 1024  # bytes of directory entries in one reply
+_OTHERS = 80 * 1024  # bytes that any reply but to a READ stays under
 _HEAD = 9  # bytes of length, type and id
 _u32 = Struct(">I")
+_read_request = Struct(">IB4sI4sQI")  # as all clients send it, with a handle of ours
+_data_reply = Struct(">IB4sI")
 
 _log = structlog.get_logger()
 
@@ -56,6 +62,13 @@ class Recorder(Protocol):
 
     def denied(self, verb: str, path: bytes) -> None:
         """Note a verb that this server does not grant."""
+
+
+class Meter(Protocol):
+    """Who measures."""
+
+    def read(self, seconds: float) -> None:
+        """Note how long a READ took."""
 
 
 @dataclass(slots=True)
@@ -84,6 +97,7 @@ class Session:
 
     `now` is when it began, in the zone in which listings show their times; `numbers` gives the
     handles their numbers, which the record names too, and may be shared by several channels.
+    The replies stand in `stream`, from LEAD on.
     """
 
     def __init__(
@@ -92,6 +106,7 @@ class Session:
         recorder: Recorder,
         now: datetime,
         numbers: Iterator[int] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._view = view
         self._recorder = recorder
@@ -101,30 +116,53 @@ class Session:
         self._received = bytearray()
         self._greeted = False
         self._due: list[tuple[Progress, int, int]] = []
+        self._meter = meter
+        self.stream = memoryview(bytearray(4096))
+        self._end = LEAD
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterator[memoryview]:
         """Take what the client sent and yield replies, each to be sent before the next is asked.
 
-        A file's bytes count as sent only once the next reply is asked for. Raises Broken when
-        the client has to be dropped.
+        They are a part of `stream` and are overwritten by the next. A file's bytes count as sent
+        only once the next reply is asked for. Raises Broken when the client has to be dropped.
         """
         self._received += data
-        replies: list[bytes] = []
-        waiting = 0
+        self._end = LEAD
         try:
             for packet in self._packets():
                 # A CLOSE puts on record how much was sent, so that has to be certain by then.
-                if waiting >= _REPLIES or (self._due and packet[4] == Request.CLOSE):
-                    yield b"".join(replies)
+                if self._end > LEAD and (
+                    self._end - LEAD + self._longest_reply(packet) > _REPLIES
+                    or (self._due and packet[4] == Request.CLOSE)
+                ):
+                    yield self.stream[LEAD : self._end]
                     self._settle()
-                    replies, waiting = [], 0
-                replies.append(self._answer(packet))
-                waiting += len(replies[-1])
-            if replies:
-                yield b"".join(replies)
+                reply = self._answer(packet)
+                if reply:
+                    self._put(reply)
+            if self._end > LEAD:
+                yield self.stream[LEAD : self._end]
                 self._settle()
         finally:
             self._due.clear()
+
+    def _longest_reply(self, packet: bytes) -> int:
+        if packet[4] != Request.READ or len(packet) != _read_request.size:
+            return _OTHERS
+        length = int.from_bytes(packet[-_u32.size :], "big")
+        return min(length, LONGEST_READ) + _data_reply.size
+
+    def _put(self, reply: bytes) -> None:
+        end = self._end + len(reply)
+        self._room(end)
+        self.stream[self._end : end] = reply
+        self._end = end
+
+    def _room(self, end: int) -> None:
+        if end + TRAIL > len(self.stream):
+            wider = memoryview(bytearray(max(end, LEAD + _REPLIES) + TRAIL))
+            wider[: self._end] = self.stream[: self._end]
+            self.stream = wider
 
     def end(self) -> None:
         """Close whatever the client left open, and put that on record."""
@@ -136,6 +174,7 @@ class Session:
         for progress, start, end in self._due:
             progress.add(start, end)
         self._due.clear()
+        self._end = LEAD
 
     def _packets(self) -> Iterator[bytes]:
         received, at = self._received, 0
@@ -162,6 +201,11 @@ class Session:
             return sftp.version((b"limits@openssh.com", b"1"))
         request = packet[5:_HEAD]
         try:
+            if kind == Request.READ and len(packet) == _read_request.size:
+                # Nothing to ask the gate: the bulk of all there is takes the short way.
+                _, _, _, size, handle, offset, length = _read_request.unpack(packet)
+                if size == len(handle):
+                    return self._read(request, handle, offset, length)
             return self._through_gate(kind, request, Arguments(packet, _HEAD))
         except Truncated:
             return sftp.status(request, Status.BAD_MESSAGE)
@@ -259,11 +303,20 @@ class Session:
             return sftp.status(request, Status.FAILURE)
         if offset >= held.attributes.size:
             return sftp.status(request, Status.EOF)
-        content = os.pread(held.descriptor, min(length, LONGEST_READ), offset)
-        if not content:
+        size = min(length, LONGEST_READ, held.attributes.size - offset)
+        at = self._end + _data_reply.size
+        self._room(at + size)
+        began = perf_counter()
+        # Into the stream; should it fail, nothing of it counts.
+        size = os.preadv(held.descriptor, [self.stream[at : at + size]], offset)
+        if self._meter is not None:
+            self._meter.read(perf_counter() - began)
+        if not size:
             return sftp.status(request, Status.EOF)
-        self._due.append((held.progress, offset, offset + len(content)))
-        return sftp.data(request, content)
+        _data_reply.pack_into(self.stream, self._end, 9 + size, Reply.DATA, request, size)
+        self._end = at + size
+        self._due.append((held.progress, offset, offset + size))
+        return b""
 
     def _stat(self, request: bytes, path: bytes) -> bytes:
         found = self._view.look(path)

@@ -159,12 +159,6 @@ def status(request: bytes, code: Status) -> bytes:
     return packet(Reply.STATUS, request, _u32.pack(code) + string(_SAID[code]) + string(b""))
 
 
-def data(request: bytes, content: bytes) -> bytes:
-    """Return the reply that carries a file's bytes."""
-    size = len(content)
-    return b"".join((_u32.pack(9 + size), b"\x67", request, _u32.pack(size), content))
-
-
 def names(request: bytes, entries: list[bytes]) -> bytes:
     """Return the reply that carries what `entry` made."""
     return packet(Reply.NAME, request, _u32.pack(len(entries)) + b"".join(entries))

@@ -3,22 +3,29 @@
 What differs from `paramiko.Transport`: `run` is called, not started as a thread, so that login
 and cage happen where the packets are read; no timer threads; no packet over 256 KiB; until the
 login a deadline and a budget of bytes; only algorithms that stand up today; channels are held
-until they close; every global request is refused; and nothing blocks the reading thread while
-keys are exchanged. The private names of paramiko that this leans on are those of 5.1 (see
-`_Paramiko`), which is why setup.cfg pins it.
+until they close; global requests are the caller's to answer; and nothing blocks the reading
+thread while keys are exchanged. The private names of paramiko that this leans on are those of
+5.1 (see `_Paramiko`), which is why setup.cfg pins it.
 """
 
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paramiko import packet
 from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
-from paramiko.common import cMSG_REQUEST_FAILURE
+from paramiko.common import (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_NAMES,
+    cMSG_REQUEST_FAILURE,
+    cMSG_REQUEST_SUCCESS,
+    cMSG_UNIMPLEMENTED,
+)
 from paramiko.message import Message
 from paramiko.pkey import PKey
 from paramiko.server import ServerInterface
@@ -29,6 +36,10 @@ LONGEST_PACKET = 256 * 1024 + 4096
 BUDGET = 1 << 20  # bytes before the login; a real one takes some ten thousand
 _CHUNK = 1 << 16
 _WAKE = 1.0  # seconds between looks at the deadline
+STALL = 120.0  # seconds in which a client that is due something takes none of it
+_FIRST_OF_USERS = 50  # message numbers below are the transport's own, RFC 4250 section 4.1
+_MOST_WITHHELD = 1024
+_OURS = ("sftpd", "keys", "config")
 
 KEX = ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
 CIPHERS = (
@@ -39,6 +50,7 @@ CIPHERS = (
     "aes256-ctr",
 )
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+PQ_KEX = KEX[:1]
 HOST_KEYS = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
 PUBLIC_KEYS = (
     "ssh-ed25519",
@@ -59,6 +71,8 @@ class Wire:
         self._at = 0
         self._deadline: float | None = time.monotonic() + grace
         self._budget = budget
+        self._hello = b"SSH-"  # what is still to come of it
+        self._waited = 0.0
         self.late = False
         connection.settimeout(_WAKE)
 
@@ -66,21 +80,78 @@ class Wire:
         """Lift the limits: the client has logged in."""
         self._deadline = None
 
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._socket.fileno()
+
+    def unlimited(self) -> None:
+        """From now on `take` and `give` are used in place of `recv` and `send`."""
+        self._socket.settimeout(None)
+
+    def take(self, room: memoryview, wait: bool) -> int:
+        """Read what is there into `room`, if asked to as soon as something is.
+
+        Raise EOFError at the end, and BlockingIOError if there is nothing and it does not wait.
+        """
+        self._check()
+        size = self._socket.recv_into(room, 0, 0 if wait else socket.MSG_DONTWAIT)
+        if not size:
+            raise EOFError
+        if self._deadline is not None:
+            self._count(size)
+        if self._hello:
+            self._greeted(bytes(room[: min(size, len(self._hello))]))
+        return size
+
+    def give(self, data: memoryview) -> int:
+        """Write what there is room for; raise BlockingIOError if there is none."""
+        self._check()
+        return self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def patience(self) -> float | None:
+        """Return the seconds until the login is overdue, None after it; raise EOFError if it is."""
+        self._check()
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
     def recv(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end; raise TimeoutError now and then."""
         if self._at >= len(self._buffer):
             self._check()
             self._buffer, self._at = self._socket.recv(_CHUNK), 0
             if self._deadline is not None:
-                self._budget -= len(self._buffer)
+                self._count(len(self._buffer))
+            if self._hello:
+                self._greeted(self._buffer[: len(self._hello)])
         found = self._buffer[self._at : self._at + size]
         self._at += len(found)
         return found
 
     def send(self, data: bytes) -> int:
-        """Send some of `data`; raise TimeoutError now and then."""
+        """Send some of `data`; raise TimeoutError now and then, and EOFError after STALL."""
         self._check()
-        return self._socket.send(data)
+        try:
+            sent = self._socket.send(data)
+        except TimeoutError:
+            self._waited += _WAKE
+            if self._waited >= STALL:
+                raise EOFError from None
+            raise
+        self._waited = 0.0
+        return sent
+
+    def _greeted(self, data: bytes) -> None:
+        # RFC 4253 4.2: a client sends nothing before its version. paramiko would skip a hundred
+        # lines, such as the PROXY header of one who is no balancer of ours.
+        if not self._hello.startswith(data):
+            raise SSHException("something else before the SSH version")
+        self._hello = self._hello[len(data) :]
+
+    def _count(self, size: int) -> None:
+        self._budget -= size
+        # Until the login OpenSSH's client leaves Nagle's algorithm on: it holds back its next
+        # packet for as long as our kernel holds back the ACK for this one, which is 40 ms.
+        if self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _check(self) -> None:
         if self._deadline is None:
@@ -111,8 +182,38 @@ class Wire:
         return self._socket.fileno() < 0
 
 
+def clients_fault(failure: BaseException) -> bool:
+    """Say whether a connection broke over what the client sent, and not over a fault of ours.
+
+    Our own code raises SSHException over a malformed message, paramiko and what it calls raise
+    anything at all: what counts is where it was raised.
+    """
+    step = failure.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    raised_in = "" if step is None else str(step.tb_frame.f_globals.get("__name__"))
+    return isinstance(failure, SSHException) or raised_in.split(".")[0] not in _OURS
+
+
 class Packetizer(packet.Packetizer):
     """paramiko's packet layer without its timer thread, and with a bound on what it will read."""
+
+    if TYPE_CHECKING:
+        _initial_kex_done: bool
+
+    def read_message(self) -> tuple[int, Message]:
+        """Return the next packet's type and content."""
+        while True:
+            kind, message = super().read_message()
+            if kind in MSG_NAMES:
+                return kind, message
+            # paramiko would look for the name of a type that has none.
+            if not self._initial_kex_done:
+                raise SSHException(f"a packet of type {kind} in the first key exchange")
+            reply = Message()
+            reply.add_byte(cMSG_UNIMPLEMENTED)
+            reply.add_int(message.seqno)
+            self.send_message(reply)
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         """Read exactly `n` bytes."""
@@ -132,22 +233,28 @@ class _Paramiko(ParamikoTransport):
 
     if TYPE_CHECKING:
         active: bool
+        host_key_type: str | None
         _kex_info: dict[str, type]
 
         def _send_message(self, data: Message) -> None: ...
         def _send_user_message(self, data: Message) -> None: ...
+
+        _channel_handler_table: dict[int, Callable[[Any, Message], None]]
+
         def _parse_newkeys(self, m: Message) -> None: ...
+        def _parse_ext_info(self, msg: Message) -> None: ...
         def _parse_kex_init(self, m: Message) -> None: ...
         def _parse_global_request(self, m: Message) -> None: ...
         def _queue_incoming_channel(self, channel: Channel) -> None: ...
         def _unlink_channel(self, chanid: int) -> None: ...
+        def _send_kex_init(self) -> None: ...
 
 
 class Transport(_Paramiko):
     """One client's SSH connection; `run` serves it until it ends.
 
-    `authenticate` makes the handler of the user authentication, `refused` is told the name of
-    each global request that asks for something.
+    `authenticate` makes the handler of the user authentication. `asked` is told the name of
+    each global request and what it asks, and returns what the success carries, None to refuse.
     """
 
     def __init__(
@@ -156,11 +263,13 @@ class Transport(_Paramiko):
         host_keys: Iterable[PKey],
         server: ServerInterface,
         authenticate: Callable[["Transport"], AuthHandler],
-        refused: Callable[[str], None],
+        asked: Callable[[str, bytes], bytes | None],
+        kex: Sequence[str] = KEX,
+        packetizer: type = Packetizer,
     ) -> None:
-        super().__init__(wire, packetizer_class=Packetizer)  # type: ignore[arg-type]
+        super().__init__(wire, packetizer_class=packetizer)  # type: ignore[arg-type]
         self._authenticate = authenticate
-        self._refused = refused
+        self._asked = asked
         self._reader = threading.get_ident()
         self._withheld: list[Message] = []
         self._open_channels: dict[int, Channel] = {}
@@ -172,10 +281,19 @@ class Transport(_Paramiko):
         self.active = True
         self._preferred_pubkeys = PUBLIC_KEYS
         options = self.get_security_options()
-        options.kex, options.ciphers, options.digests = KEX, CIPHERS, MACS
+        options.kex, options.ciphers, options.digests = kex, CIPHERS, MACS
         options.key_types = HOST_KEYS
         for key in host_keys:
             self.add_server_key(key)
+        self._channel_handler_table = {
+            **self._channel_handler_table,
+            MSG_CHANNEL_DATA: _feed,
+            MSG_CHANNEL_EXTENDED_DATA: _feed_extended,
+        }
+
+    def tell(self, message: Message) -> None:
+        """Send something that the client has not asked for."""
+        self._send_user_message(message)
 
     @property
     def channels(self) -> int:
@@ -187,7 +305,13 @@ class Transport(_Paramiko):
         chosen = type(self.kex_engine)
         self.kex_name = next(name for name in KEX if self._kex_info[name] is chosen)
 
+    def _parse_ext_info(self, msg: Message) -> None:
+        # Nothing that a client extends is used, and paramiko would count to what it says.
+        pass
+
     def _parse_newkeys(self, m: Message) -> None:
+        if self.kex_engine is None:
+            raise SSHException("new keys without a key exchange")
         if self.auth_handler is None:
             self.auth_handler = self._authenticate(self)
         super()._parse_newkeys(m)
@@ -198,18 +322,30 @@ class Transport(_Paramiko):
     def _send_user_message(self, data: Message) -> None:
         # Only this thread can finish the key exchange that it would be waiting for.
         if threading.get_ident() == self._reader and not self.clear_to_send.is_set():
-            self._withheld.append(data)
-            return
-        super()._send_user_message(data)
+            self._withhold(data)
+        else:
+            super()._send_user_message(data)
+
+    def _send_message(self, data: Message) -> None:
+        # paramiko answers the opening of a channel even while keys are exchanged.
+        if data.asbytes()[0] >= _FIRST_OF_USERS and not self.clear_to_send.is_set():
+            self._withhold(data)
+        else:
+            super()._send_message(data)
+
+    def _withhold(self, data: Message) -> None:
+        if len(self._withheld) >= _MOST_WITHHELD:
+            raise SSHException("too many requests in a key exchange")
+        self._withheld.append(data)
 
     def _parse_global_request(self, m: Message) -> None:
         kind = m.get_binary().decode("utf-8", "replace")
         wants_reply = m.get_boolean()
-        if "forward" in kind:
-            self._refused(kind)
+        answer = self._asked(kind, m.get_remainder())
         if wants_reply:
             reply = Message()
-            reply.add_byte(cMSG_REQUEST_FAILURE)
+            reply.add_byte(cMSG_REQUEST_FAILURE if answer is None else cMSG_REQUEST_SUCCESS)
+            reply.add_bytes(answer or b"")
             self._send_user_message(reply)
 
     def _queue_incoming_channel(self, channel: Channel) -> None:
@@ -219,3 +355,20 @@ class Transport(_Paramiko):
     def _unlink_channel(self, chanid: int) -> None:
         super()._unlink_channel(chanid)
         self._open_channels.pop(chanid, None)
+
+
+def _feed(channel: Any, m: Message) -> None:
+    # paramiko takes whatever comes, as long as there is memory.
+    _within_window(channel, channel.in_buffer, m.get_string())
+
+
+def _feed_extended(channel: Any, m: Message) -> None:
+    # Of no use to SFTP: kept unread, until the window is full of it.
+    m.get_int()
+    _within_window(channel, channel.in_stderr_buffer, m.get_string())
+
+
+def _within_window(channel: Any, pipe: Any, data: bytes) -> None:
+    if len(pipe) + len(data) > channel.in_window_size:
+        raise SSHException("more data than a channel's window")
+    pipe.feed(data)

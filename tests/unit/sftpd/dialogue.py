@@ -52,7 +52,7 @@ class Client:
     def send(self, data: bytes) -> list[tuple[int, bytes]]:
         """Feed bytes; return the replies as (type, what follows it)."""
         replies = []
-        answered = b"".join(self.session.feed(data))
+        answered = b"".join(bytes(replies) for replies in self.session.feed(data))
         while answered:
             (length,) = unpack_from(">I", answered)
             replies.append((answered[4], answered[5 : 4 + length]))

@@ -1,0 +1,112 @@
+"""What seals and opens one packet: nothing at first, then AES-GCM or AES-CTR.
+
+A packet is given as RFC 4253 section 6 has it, from its length to its padding. `block` is what
+its length is a multiple of, `counted` how many bytes of the length field count towards that,
+`tag` the bytes behind the ciphertext.
+
+- AES-GCM as OpenSSH has it (RFC 5647): the four bytes of length are authenticated and not
+  encrypted; the last eight of the nonce's twelve bytes count the packets.
+- AES-CTR with encrypt-then-MAC: the MAC is over sequence number, length and ciphertext, and is
+  checked before anything is decrypted.
+"""
+
+import hmac
+from struct import Struct
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from paramiko.ssh_exception import SSHException
+
+_u32 = Struct(">I")
+_nonce = Struct(">4sQ")
+
+
+class Clear:
+    """No cipher yet."""
+
+    block, tag = 8, 0
+    counted = 4  # bytes of the length that count towards whole blocks
+
+    def seal(self, _number: int, plain: memoryview, out: memoryview, at: int) -> None:
+        """Write the packet `plain`, sealed, to `out` from `at` on."""
+        out[at : at + len(plain)] = plain
+
+    def open(self, _number: int, packet: memoryview) -> bytes:
+        """Return what follows the length; raise SSHException if it was not sealed like this."""
+        return bytes(packet[4:])
+
+
+class Gcm:
+    """AES-GCM, aes128-gcm@openssh.com and aes256-gcm@openssh.com."""
+
+    block, tag, counted = 16, 16, 0
+
+    def __init__(self, engine: Any, nonce: bytes) -> None:
+        self._engine = engine
+        self._fixed, self._count = _nonce.unpack(nonce)
+
+    def seal(self, _number: int, plain: memoryview, out: memoryview, at: int) -> None:
+        """Write the packet `plain`, sealed, to `out` from `at` on."""
+        length = plain[:4]
+        out[at : at + 4] = length
+        end = at + len(plain) + 16
+        self._engine.encrypt_into(self._nonce(), plain[4:], length, out[at + 4 : end])
+
+    def open(self, _number: int, packet: memoryview) -> bytes:
+        """Return what follows the length; raise SSHException if it was not sealed like this."""
+        try:
+            return self._engine.decrypt(self._nonce(), packet[4:], packet[:4])  # type: ignore[no-any-return]
+        except InvalidTag as error:
+            raise SSHException("Mismatched MAC") from error
+
+    def _nonce(self) -> bytes:
+        # Each is used once: of a packet that does not open nothing more is read.
+        nonce = _nonce.pack(self._fixed, self._count)
+        self._count = (self._count + 1) & 0xFFFFFFFFFFFFFFFF
+        return nonce
+
+
+class Ctr:
+    """AES-CTR with a MAC of the ciphertext, hmac-sha2-...-etm@openssh.com."""
+
+    block, counted = 16, 0
+
+    def __init__(self, engine: Any, key: bytes, digest: str, tag: int) -> None:
+        self._engine = engine
+        self._key = key
+        self._digest = digest
+        self.tag = tag
+
+    def seal(self, number: int, plain: memoryview, out: memoryview, at: int) -> None:
+        """Write the packet `plain`, sealed as that number, to `out` from `at` on."""
+        end = at + len(plain)
+        out[at : at + 4] = plain[:4]
+        self._engine.update_into(plain[4:], out[at + 4 : end])
+        # The sequence number stands before the packet while the MAC is made, in place of the
+        # end of the packet before.
+        before = bytes(out[at - 4 : at])
+        _u32.pack_into(out, at - 4, number)
+        out[end : end + self.tag] = hmac.digest(self._key, out[at - 4 : end], self._digest)
+        out[at - 4 : at] = before
+
+    def open(self, number: int, packet: memoryview) -> bytes:
+        """Return what follows the length; raise SSHException if it was not sealed like this."""
+        whole = len(packet) - self.tag
+        expected = hmac.digest(self._key, _u32.pack(number) + packet[:whole], self._digest)
+        if not hmac.compare_digest(expected, packet[whole:]):
+            raise SSHException("Mismatched MAC")
+        return self._engine.update(packet[4:whole])  # type: ignore[no-any-return]
+
+
+Cipher = Clear | Gcm | Ctr
+
+
+def cipher(
+    engine: Any, mac: Any, tag: int, key: bytes | None, etm: bool, aead: bool, nonce: bytes | None
+) -> Cipher:
+    """Return the cipher that paramiko agreed on; raise SSHException if it is not served."""
+    if aead and nonce is not None and tag == Gcm.tag:
+        return Gcm(engine, nonce)
+    if etm and key is not None and tag == mac().digest_size:
+        return Ctr(engine, key, mac().name, tag)
+    raise SSHException("a cipher that is not served")

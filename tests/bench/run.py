@@ -1,0 +1,303 @@
+"""How fast we are at a party's mirror, side by side with OpenSSH's sshd: prints a table.
+
+Both servers read one and the same tree; each piece of work is done in turns, ours, theirs, ours,
+theirs, and the medians are compared, so that whatever else the machine does strikes both. The
+ratio is theirs to ours: above 1 we are faster. CPU is that of the server's processes alone, a
+gigabyte; its ratio is ours to theirs, and below 1 we take less. What the clients fetch goes to
+memory (/dev/shm) if there is room.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import servers
+from servers import Cpu, Server
+
+GCM = "-oCiphers=aes128-gcm@openssh.com"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is to fetch."""
+
+    folders: int
+    files: int  # a folder
+    file: int
+    big: int
+    entries: int
+    logins: int
+
+    @property
+    def tree(self) -> int:
+        return self.folders * self.files * self.file
+
+
+FULL = Size(40, 50, 200_000, 500_000_000, 10_000, 20)
+QUICK = Size(40, 10, 200_000, 100_000_000, 2_000, 10)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that a party does, what it moves, and what the ratio is to reach."""
+
+    name: str
+    reach: float
+    do: Callable[[Server, Path], None]
+    moved: int = 0
+
+
+@dataclass
+class Taken:
+    """What one server took for one work, once for each round."""
+
+    seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def fill(tree: Path, size: Size) -> None:
+    """Write what the parties fetch."""
+    block = os.urandom(1 << 20)
+    for number in range(size.folders):
+        folder = tree / "agac" / f"kurul-{number:02}"
+        folder.mkdir(parents=True)
+        for sheet in range(size.files):
+            at = (number * size.files + sheet) % ((1 << 20) - size.file)
+            (folder / f"sandik-{sheet:04}.jpg").write_bytes(block[at : at + size.file])
+    with (tree / "buyuk").open("wb") as big:
+        left = size.big
+        while left:
+            left -= big.write(block[: min(left, len(block))])
+    listed = tree / "liste"
+    listed.mkdir()
+    for number in range(size.entries):
+        (listed / f"sandik-{number:06}-cb-sandik-sonuc-s1.jpg").write_bytes(b"x")
+    for path in [tree, *tree.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o444)
+
+
+def run(command: list[str], given: str = "") -> None:
+    """Run a client, which must succeed."""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(command)}\n{done.stderr}")
+
+
+def sftp(*more: str, get: str = "") -> Callable[[Server, Path], None]:
+    """A batch of OpenSSH's client."""
+
+    def do(server: Server, into: Path) -> None:
+        command = ["sftp", "-q", *server.options, *more, "-b", "-", "127.0.0.1"]
+        run(command, get.format(into=into))
+
+    return do
+
+
+def lftp(server: Server, into: Path) -> None:
+    """Mirror with four transfers at once."""
+    ssh = shlex.join(["ssh", "-a", "-x", *server.options])
+    script = (
+        f'set sftp:auto-confirm yes; set sftp:connect-program "{ssh}"; '
+        f"open -u {server.user}, sftp://127.0.0.1:{server.port}; "
+        f"mirror --parallel=4 agac {into}/agac"
+    )
+    run(["lftp", "--norc", "-c", script])
+
+
+def rclone(server: Server, into: Path) -> None:
+    """Copy with four transfers at once."""
+    remote = (
+        f":sftp,host=127.0.0.1,port={server.port},user={server.user},key_file={server.key},"
+        "md5sum_command=none,sha1sum_command=none:agac"
+    )
+    run(["rclone", "--config", "/dev/null", "copy", "--transfers", "4", remote, f"{into}/agac"])
+
+
+def several(clients: int, size: Size) -> Callable[[Server, Path], None]:
+    """So many clients at once, each with its share of the tree."""
+
+    def do(server: Server, into: Path) -> None:
+        running = []
+        for number in range(clients):
+            share = range(number * size.folders // clients, (number + 1) * size.folders // clients)
+            lines = [f"get -r agac/kurul-{folder:02} {into}/{number}-{folder}" for folder in share]
+            command = ["sftp", "-q", *server.options, "-b", "-", "127.0.0.1"]
+            client = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            )
+            assert client.stdin is not None
+            client.stdin.write("\n".join(lines) + "\n")
+            client.stdin.close()
+            running.append(client)
+        ended = [client.wait() for client in running]
+        if any(ended):
+            raise SystemExit(f"{server.name}: a client of {clients} failed")
+
+    return do
+
+
+def logins(count: int) -> Callable[[Server, Path], None]:
+    """One login after the other."""
+    once = sftp(get="pwd\n")
+
+    def do(server: Server, into: Path) -> None:
+        for _ in range(count):
+            once(server, into)
+
+    return do
+
+
+def works(size: Size) -> list[Work]:
+    """All that is compared."""
+    tree = "get -r agac {into}/agac\n"
+    return [
+        Work("tree", 1.5, sftp(get=tree), size.tree),
+        Work("tree-gcm", 1.2, sftp(GCM, get=tree), size.tree),
+        Work("file", 1.5, sftp(get="get buyuk {into}/buyuk\n"), size.big),
+        Work("ls-l", 1.5, sftp(get="ls -l liste\n")),
+        Work("ls-1", 1.1, sftp(get="ls -1 liste\n")),
+        Work("lftp", 1.3, lftp, size.tree),
+        Work("rclone", 1.1, rclone, size.tree),
+        Work("clients-8", 1.6, several(8, size), size.tree),
+        Work("clients-40", 1.5, several(40, size), size.tree),
+        Work("login", 3.0, logins(size.logins)),
+    ]
+
+
+def measure(work: Work, server: Server, into: Path) -> tuple[float, float]:
+    """Do the work once; return seconds, and the server's seconds of CPU."""
+    into.mkdir()
+    try:
+        server.settled()
+        with Cpu(server) as cpu:
+            began = time.perf_counter()
+            work.do(server, into)
+            seconds = time.perf_counter() - began
+            server.settled()
+        return seconds, cpu.seconds
+    finally:
+        shutil.rmtree(into)
+
+
+def memory(server: Server, count: int = 20) -> tuple[float, float]:
+    """Return MB a session that has logged in and idles, and the share of a CPU that it takes."""
+    command = ["sftp", "-q", *server.options, "127.0.0.1"]
+    idle = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    for client in idle:
+        assert client.stdin is not None and client.stdout is not None
+        client.stdin.write("pwd\n")
+        client.stdin.flush()
+        client.stdout.readline()
+    with Cpu(server) as cpu:
+        time.sleep(3)
+    share = cpu.seconds / 3 / count
+    pss = sum(map(_pss, server.sessions())) / count
+    for client in idle:
+        client.communicate()
+    return pss / 1e6, share
+
+
+def _pss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def report(works: list[Work], taken: dict[str, dict[str, Taken]]) -> list[dict[str, object]]:
+    """Print the table, and return its rows."""
+    rows: list[dict[str, object]] = []
+    times = f"{'ours s':>9}{'sshd s':>9}{'ratio':>7}{'reach':>7}"
+    spreads = f"{'spread ours':>14}{'spread sshd':>14}"
+    print(f"{'work':<11}{times}{spreads}{'CPU s/GB':>11}{'sshd':>7}{'ratio':>7}")
+    for work in works:
+        ours, sshd = taken[work.name]["ours"], taken[work.name]["sshd"]
+        mine, other = statistics.median(ours.seconds), statistics.median(sshd.seconds)
+        row: dict[str, object] = {
+            "work": work.name, "ours": mine, "sshd": other, "ratio": other / mine,
+            "reach": work.reach, "ours_all": ours.seconds, "sshd_all": sshd.seconds,
+        }  # fmt: skip
+        line = (f"{work.name:<11}{mine:9.3f}{other:9.3f}{other / mine:7.2f}{work.reach:7.1f}"
+                f"{_spread(ours.seconds):>14}{_spread(sshd.seconds):>14}")  # fmt: skip
+        if work.moved:
+            cpu = [statistics.median(t.cpu) / work.moved * 1e9 for t in (ours, sshd)]
+            row |= {"cpu_per_gb_ours": cpu[0], "cpu_per_gb_sshd": cpu[1]}
+            line += f"{cpu[0]:11.2f}{cpu[1]:7.2f}{cpu[0] / cpu[1]:7.2f}"
+        print(line)
+        rows.append(row)
+    return rows
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.2f}-{max(values):.2f}"
+
+
+def main() -> None:
+    """Lay out, measure, print."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each work (5)")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this work, may repeat")
+    parser.add_argument("--quick", action="store_true", help="a smaller tree and 3 rounds")
+    parser.add_argument("--layer", choices=("fast", "plain"), default="fast")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    given = parser.parse_args()
+    size = QUICK if given.quick else FULL
+    rounds = min(given.repeats, 3) if given.quick else given.repeats
+    chosen = [w for w in works(size) if not given.only or w.name in given.only]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssps-bench-")))
+        shared = _shared(size)
+        fetched = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="ssps-bench-", dir=shared))
+        )
+        folder.chmod(0o755)
+        tree = servers.lay_out(folder, given.layer)
+        print(f"writing {(size.tree + size.big) / 1e6:.0f} MB", file=sys.stderr)
+        fill(tree, size)
+        both = [
+            stack.enter_context(servers.ours(folder)),
+            stack.enter_context(servers.theirs(folder, tree)),
+        ]
+        taken = {w.name: {s.name: Taken() for s in both} for w in chosen}
+        for work in chosen:
+            for number in range(rounds + 1):
+                for server in both:
+                    seconds, cpu = measure(work, server, fetched / "got")
+                    if number:  # the first round only warms up
+                        taken[work.name][server.name].seconds.append(seconds)
+                        taken[work.name][server.name].cpu.append(cpu)
+                print(f"{work.name}: {number} of {rounds}", file=sys.stderr)
+        rows = report(chosen, taken)
+        if not given.only or "memory" in given.only:
+            for server in both:
+                megabytes, share = memory(server)
+                print(
+                    f"{server.name}: {megabytes:.1f} MB a session (PSS), {share:.3%} of a CPU idle"
+                )
+                found = {"work": "memory", "server": server.name, "mb": megabytes}
+                rows.append({**found, "idle_cpu": share})
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _shared(size: Size) -> str | None:
+    folder = Path("/dev/shm")
+    if folder.is_dir() and shutil.disk_usage(folder).free > 2 * max(size.tree, size.big):
+        return str(folder)
+    return None
+
+
+if __name__ == "__main__":
+    main()

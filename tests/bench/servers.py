@@ -1,0 +1,233 @@
+"""The two servers that are compared, over one and the same tree: ours whole, and OpenSSH's sshd."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from keys import host, ring, rotation
+from keys.ring import Ring
+
+PARTY = "parti-a"
+SSHD = "/usr/sbin/sshd"
+_SITE = """\
+[election]
+id = "2023-05-14-cb-mv"
+title = "Olcum"
+opens = 2023-05-14T17:00:00+03:00
+[sftp]
+listen = "127.0.0.1:0"
+packet_layer = "{layer}"
+max_sessions = 512
+max_sessions_per_party = 128
+"""
+_PARTIES = f"""
+[[party]]
+id = "{PARTY}"
+name = "{PARTY}"
+kind = "party"
+scope = "all"
+static_ips = ["127.0.0.1"]
+"""
+_SERVE = """\
+import sys
+from pathlib import Path
+import structlog
+from config import load
+from sftpd import server
+structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
+server.serve(load.load(Path(sys.argv[1])), ready=lambda port: print(port, flush=True))
+"""
+_SSHD = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile {folder}/sshd.pid
+PermitRootLogin yes
+StrictModes no
+UsePAM no
+MaxStartups 500
+MaxSessions 100
+Subsystem sftp internal-sftp -d {tree}
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that runs, and how a client reaches it."""
+
+    name: str
+    pid: int
+    port: int
+    user: str
+    key: Path
+
+    @property
+    def options(self) -> list[str]:
+        """Options for OpenSSH's clients, without the port."""
+        stated = {
+            "BatchMode": "yes",
+            "IdentitiesOnly": "yes",
+            "IdentityAgent": "none",
+            "IdentityFile": str(self.key),
+            "UserKnownHostsFile": "/dev/null",
+            "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "no",
+            "LogLevel": "ERROR",
+            "Port": str(self.port),
+            "User": self.user,
+        }
+        return ["-F", "none", *(f"-o{name}={value}" for name, value in stated.items())]
+
+    def sessions(self) -> list[int]:
+        """The processes of its connections."""
+        found, new = [], [self.pid]
+        while new:
+            new = [child for pid in new for child in _children(pid)]
+            found += new
+        return found
+
+    def settled(self) -> bool:
+        """Wait for its connections to end."""
+        end = time.monotonic() + 10
+        while self.sessions() and time.monotonic() < end:
+            time.sleep(0.01)
+        return not self.sessions()
+
+
+class Cpu:
+    """Seconds of CPU that a server and its connections take while this is entered.
+
+    They are looked at every 20 ms, since sshd leaves some of its processes to init, and their
+    times are in nobody's account then.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._taken: dict[int, float] = {}
+        self._before: dict[int, float] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    @property
+    def seconds(self) -> float:
+        """What was taken so far."""
+        return sum(self._taken.values()) - sum(self._before.values())
+
+    def _look(self) -> None:
+        for pid in [self._server.pid, *self._server.sessions()]:
+            with suppress(OSError, IndexError):
+                text = Path(f"/proc/{pid}/schedstat").read_text()
+                self._taken[pid] = int(text.split()[0]) / 1e9
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self._look()
+
+    def __enter__(self) -> "Cpu":
+        self._look()
+        self._before = dict(self._taken)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def lay_out(folder: Path, layer: str) -> Path:
+    """Make a site whose one party has an empty tree, and return that tree."""
+    site = folder / "site"
+    tree = site / "trees" / PARTY
+    tree.mkdir(parents=True)
+    (site / "site.toml").write_text(_SITE.format(layer=layer))
+    (site / "parties.toml").write_text(_PARTIES)
+    host.make(site / host.HOST / "ssh_host_ed25519_key", "ssps")
+    line = host.make(folder / "client", "bench")
+    since = datetime.now(UTC) - timedelta(days=1)
+    credential = ring.public_key(line, label="", not_before=since, not_after=None, added_by="bench")
+    rotation.apply(site, Ring(PARTY, (credential,)))
+    (folder / "authorized_keys").write_text(line)
+    return tree
+
+
+@contextmanager
+def ours(folder: Path) -> Iterator[Server]:
+    """Run our server over the site, with fork, cage, ledger and limits as always."""
+    with (
+        (folder / "ours.log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", _SERVE, str(folder / "site")],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit((folder / "ours.log").read_text())
+        try:
+            yield Server("ours", process.pid, int(line), PARTY, folder / "client")
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def theirs(folder: Path, tree: Path) -> Iterator[Server]:
+    """Run OpenSSH's sshd with its defaults, as whoever we are."""
+    if not shutil.which(SSHD):
+        raise SystemExit(f"{SSHD} is not there; install openssh-server")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    host.make(folder / "host_key", "sshd")
+    port = _free_port()
+    (folder / "sshd_config").write_text(_SSHD.format(port=port, folder=folder, tree=tree))
+    with (
+        (folder / "sshd.log").open("w") as log,
+        subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log
+        ) as process,
+    ):
+        try:
+            _listening(port, process, folder / "sshd.log")
+            user = pwd.getpwuid(os.geteuid()).pw_name
+            yield Server("sshd", process.pid, port, user, folder / "client")
+        finally:
+            process.terminate()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.02)
+        else:
+            return
+    raise SystemExit(log.read_text())
