@@ -5,18 +5,20 @@ parties; `keys/signing/signing_key` (ed25519) will sign what the parties take ho
 each stands its `.pub`.
 
 Keys of the same names in `keys/host/next/` are told to clients that log in, and not used yet.
-To change a host key, put the new one there, serve until the parties' clients have been in, move
-it over the old one, and start the server anew.
+To change a host key, put the new one there and send SIGHUP, wait until the parties' clients have
+been in, move it and its `.pub` over the old ones, and send SIGHUP again.
 """
 
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_ssh_private_key,
 )
 
 from config.fault import Fault
@@ -69,12 +71,24 @@ def announced(site: Path) -> list[Path]:
 
 
 def faults(site: Path) -> list[Fault]:
-    """Return what keeps the site's keys from serving: missing ones and loose modes."""
+    """Return what keeps the site's keys from serving: missing or damaged ones, loose modes."""
     found = []
     if not present(site):
         found.append(Fault(str(HOST), "", "no host key, run `ssps init` or restore it from a copy"))
     if not (site / SIGNING / SIGNING_KEY).exists():
         found.append(Fault(str(SIGNING), "", "no signing key, restore it from a copy"))
+    for path in [*announced(site), site / SIGNING / SIGNING_KEY]:
+        if path.exists() and (wrong := _damage(path)):
+            message = f"is no key that serves ({wrong}), restore it from a copy"
+            found.append(Fault(str(path.relative_to(site)), "", message))
     if (site / "keys").exists():
         found += files.loose(site, site / "keys")
     return found
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return str(error)
+    return None

@@ -1,6 +1,7 @@
 """`ssps init` and `ssps check`: a site's folder, laid out and looked over."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from config import load, registry
 from config.fault import Fault, Faults
 from keys import files, host, ring
 from scripts import console
+from sftpd import cage
 
 SITE_TOML = """\
 # What this site serves, and when. `ssps check` names everything that is wrong here.
@@ -27,6 +29,14 @@ opens = {opens}        # from this instant the parties may look; always with a z
 listen = "{listen}"        # "0.0.0.0:22" or "[::]:22" to let the parties in
 max_sessions = 512               # connections in all
 max_sessions_per_party = 32      # rclone alone opens twelve
+# login_grace_seconds = 30       # who has not logged in by then is hung up on
+# drain_seconds = 30             # that running transfers have when the server is told to stop
+# rate_mbit = 100                # for a party, all its sessions together; no cap without it
+# proxies = ["192.0.2.1"]        # balancers, which alone may send the PROXY protocol
+# metrics = "127.0.0.1:9108"     # for Prometheus
+# algorithms = "pq-only"         # turns OpenSSH before 9.9 and PuTTY before 0.83 away
+# cage = "best-effort"           # serve although the kernel has no Landlock or seccomp
+# user = "nobody"                # whom a session becomes where the server is started as root
 
 [intake]
 folders = ["intake"]             # where scanners drop pages; from the site's folder, or absolute
@@ -46,7 +56,15 @@ PARTIES_TOML = """\
 # contact = { name = "", email = "", phone = "" }
 """
 
-_FOLDERS = ("intake", "store", "trees", "quarantine", "state")
+# Nobody else on the machine looks into any but the intake: parties see their trees through us.
+_FOLDERS = {
+    "intake": 0o755,
+    "store": 0o700,
+    "trees": 0o700,
+    "quarantine": 0o700,
+    "state": 0o700,
+    "ledgers": 0o700,
+}
 
 
 def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
@@ -55,8 +73,9 @@ def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
         message = "is not an empty folder, name one that is empty or does not exist yet"
         raise console.fault(str(site), "", message)
     try:
-        for folder in _FOLDERS:
-            (site / folder).mkdir(parents=True, exist_ok=True)
+        for folder, mode in _FOLDERS.items():
+            (site / folder).mkdir(parents=True)
+            (site / folder).chmod(mode)  # whatever the umask says
         (site / ring.FOLDER).mkdir(mode=0o700, parents=True)
         (site / "keys").chmod(0o700)
         host.make_all(site)
@@ -95,8 +114,10 @@ def init(site: Path) -> None:
 def check(site: Path) -> None:
     """Read everything and name every fault, one a line: file, key, what is wrong, what to do.
 
-    Exit code 1 if there is any.
+    Exit code 1 if there is any. What the running kernel can shut a session in with is said on
+    stderr.
     """
+    console.say.print(f"note: this kernel has {cage.kernel()}")
     found = list(faults(site))
     for fault in found:
         click.echo(str(fault))
@@ -113,9 +134,11 @@ def check(site: Path) -> None:
 
 
 def faults(site: Path) -> Iterator[Fault]:
-    """Yield every fault of the site's files: settings, keys, key files and registry."""
+    """Yield every fault of the site: settings, this machine, keys, key files and registry."""
     settings, found = load.read(site)
     yield from found
+    if settings is not None:
+        yield from cage.faults(settings.sftp, cage.kernel(), os.geteuid())
     yield from host.faults(site)
     yield from _ring_faults(site, {p.id for p in settings.parties} if settings else None)
     yield from _registry_faults(site)
@@ -141,8 +164,12 @@ def _registry_faults(site: Path) -> Iterator[Fault]:
         return
     if index.exists():
         opened = registry.Registry(index)
-        imported = opened.source().sha256
-        opened.close()
+        try:
+            imported = opened.source().sha256
+        except Faults:
+            return  # it is damaged, which was said already
+        finally:
+            opened.close()
         with source.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == imported:
                 return

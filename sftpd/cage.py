@@ -1,14 +1,22 @@
 """What the kernel enforces once a child knows its party: that tree, read only, nothing else.
 
-`enter` is called in the child's only thread, after the login and before anything is served;
-threads that start later inherit it. Nothing undoes it.
+`begin` is called in a connection's child as soon as it is forked, `enter` in its only thread
+after the login and before anything is served. Nothing undoes them. From `begin` on:
 
+- rlimits: no core file with keys in it, bounded memory.
 - no_new_privs: nothing that is executed gains rights.
-- rlimits: no core file with keys in it, bounded memory, a bounded number of descriptors. There
-  is no RLIMIT_NPROC, which counts all of the user's threads and not this child's, and no
-  RLIMIT_FSIZE, which would strike the log if it goes to a file.
+- seccomp (sftpd/seccomp): no sockets, no programs, no other processes, nothing written.
+
+From `enter` on:
+
+- a bounded number of descriptors. There is no RLIMIT_NPROC, which counts all of the user's
+  threads and not this child's, and no RLIMIT_FSIZE, which would strike the log if it goes to a
+  file.
 - Landlock (landlock(7), kernel 5.13 or later; ABI 1 to 7, of a later one what is known here):
   the file system but for the tree, TCP from ABI 4, abstract sockets and signals from ABI 6.
+- no capabilities; and where the server was started as root, the tree as the root directory,
+  and the unprivileged user that the site names, for good.
+- not dumpable: no other process of that user looks into this one, which holds the host keys.
 
 What has to be loaded from the disk must be loaded before.
 """
@@ -16,21 +24,35 @@ What has to be loaded from the disk must be loaded before.
 import ctypes
 import errno
 import os
+import pwd
 import resource
+import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
+from config import load
+from config.fault import Fault, Faults
+from config.load import CagePolicy, PacketLayer, Sftp
+from sftpd import seccomp
+from sftpd.seccomp import Stage
+
 MOST_DESCRIPTORS = 1280  # 8 channels with 128 handles each, and some to look things up with
-MEMORY = 512 << 20  # bytes of address space beyond what is mapped on entering
+MEMORY = 512 << 20  # bytes of address space beyond what is mapped at the fork
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULESET_VERSION, _RULE_PATH_BENEATH = 1, 1
-_PR_SET_NO_NEW_PRIVS = 38
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # ABI: how many rights, from bit 0 on
 _TCP = 0b11  # bind, connect
 _SCOPES = 0b11  # abstract UNIX sockets, signals
 _TCP_SINCE, _SCOPES_SINCE = 4, 6
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_PR_CAP_AMBIENT, _CLEAR_ALL = 47, 4
+_CAPABILITIES_3 = 0x20080522
+_OPENAT2 = 437
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,35 +71,169 @@ class _PathBeneath(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Cage:
-    """What holds from now on; `landlock` is the ABI in force, 0 where the kernel has none."""
+class Kernel:
+    """What the running kernel can enforce; `landlock` is its ABI, 0 where it has none."""
 
     landlock: int
+    seccomp: bool
+    openat2: bool
+
+    def __str__(self) -> str:
+        landlock = f"Landlock ABI {self.landlock}" if self.landlock else "no Landlock"
+        had = {"seccomp": self.seccomp, "openat2": self.openat2}
+        return ", ".join([landlock, *(name if has else f"no {name}" for name, has in had.items())])
 
 
-def landlock_abi() -> int:
-    """Return the Landlock ABI of the running kernel, 0 if it has none or has it switched off."""
-    found = _libc.syscall(
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a child becomes where the server was started as root."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the children of this server are shut in by.
+
+    No user if the server is unprivileged itself; threads only where sessions need them.
+    """
+
+    kernel: Kernel
+    user: User | None = None
+    threads: bool = False
+
+
+def kernel() -> Kernel:
+    """Ask the running kernel."""
+    landlock = _libc.syscall(
         _CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
     )
-    return max(int(found), 0)
+    opened = _libc.syscall(_OPENAT2, ctypes.c_int(-1), None, None, ctypes.c_size_t(0))
+    openat2 = not (opened < 0 and ctypes.get_errno() == errno.ENOSYS)
+    return Kernel(max(int(landlock), 0), seccomp.supported(), openat2)
 
 
-def enter(tree: int | None) -> Cage:
-    """Shut this process in with the tree whose descriptor is given; without one, with nothing.
+def faults(sftp: Sftp, found: Kernel, uid: int) -> list[Fault]:
+    """Return what keeps a server from shutting its children in, if it runs as `uid`."""
+    named = []
+    if not found.openat2:
+        named.append(Fault(load.SITE, "", "the kernel has no openat2(2), take 5.6 or later"))
+    if sftp.cage is CagePolicy.REQUIRED and not (found.landlock and found.seccomp):
+        message = (
+            f'"required", but this kernel has {found}: boot one from 5.13 on with landlock in '
+            f'lsm= (see /sys/kernel/security/lsm), or write "{CagePolicy.BEST_EFFORT}"'
+        )
+        named.append(Fault(load.SITE, "sftp.cage", message))
+    user = _user(sftp.user) if uid == 0 else None
+    if uid == 0 and user is None:
+        message = f"{sftp.user!r} is no user of this machine, name one without rights"
+        named.append(Fault(load.SITE, "sftp.user", message))
+    elif user is not None and 0 in (user.uid, user.gid):
+        message = f"{sftp.user!r} is root or in its group, name a user without rights"
+        named.append(Fault(load.SITE, "sftp.user", message))
+    return named
+
+
+def terms(sftp: Sftp, found: Kernel, uid: int) -> Terms:
+    """Return what children will be shut in by; raise Faults where that is not what was asked."""
+    named = faults(sftp, found, uid)
+    if named:
+        raise Faults(named)
+    threads = sftp.packet_layer is PacketLayer.PLAIN
+    for stage in (seccomp.LOGIN, Stage(entered=True, threads=threads)) if found.seccomp else ():
+        seccomp.program(stage, 0)  # so that no child pays for the first
+    return Terms(found, _user(sftp.user) if uid == 0 else None, threads)
+
+
+def _user(name: str) -> User | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return User(name, entry.pw_uid, entry.pw_gid)
+
+
+def begin(agreed: Terms) -> None:
+    """Bound what a child may do before its client has proved anything.
 
     Raises OSError if the kernel has a part of the cage but will not put it up.
     """
-    time.localtime()  # so that the time zone is read while it can be
     _bound(resource.RLIMIT_CORE, 0)
-    _bound(resource.RLIMIT_NOFILE, MOST_DESCRIPTORS)
     _bound(resource.RLIMIT_AS, _mapped() + MEMORY)
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+    _control(_PR_SET_NO_NEW_PRIVS, 1)
+    if agreed.kernel.seccomp:
+        seccomp.install(seccomp.LOGIN)
+
+
+def enter(tree: int | None, agreed: Terms) -> None:
+    """Shut this process in with the tree whose descriptor is given; without one, with nothing.
+
+    `begin` comes before. Raises OSError if the kernel has a part of the cage but will not put
+    it up; the process is then not to serve anything.
+    """
+    time.localtime()  # so that the time zone is read while it can be
+    _bound(resource.RLIMIT_NOFILE, MOST_DESCRIPTORS)
+    if agreed.kernel.landlock:
+        _restrict(tree, agreed.kernel.landlock)
+    if agreed.user is not None:
+        _become(agreed.user, tree)
+    _give_up_capabilities()
+    _control(_PR_SET_DUMPABLE, 0)
+    if agreed.kernel.seccomp:
+        seccomp.install(Stage(entered=True, threads=agreed.threads))
+
+
+def _become(user: User, tree: int | None) -> None:
+    parent = os.getppid()
+    if tree is not None:
+        # Landlock lets a path outside be looked at, if not opened; so there is no outside.
+        os.fchdir(tree)
+        os.chroot(".")
+    _drop_bounding_set()
+    _control(_PR_CAP_AMBIENT, _CLEAR_ALL)
+    _control(_PR_SET_KEEPCAPS, 0)
+    os.setgroups([])
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    # The kernel forgets it when the user changes (prctl(2)).
+    _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise ProcessLookupError(errno.ESRCH, "the server is gone")
+    held = os.getresuid(), os.getresgid(), os.getgroups()
+    if held != ((user.uid,) * 3, (user.gid,) * 3, []) or _regains_root():
+        raise PermissionError(errno.EPERM, f"not {user.name} for good: {held}")
+
+
+def _regains_root() -> bool:
+    with suppress(PermissionError):
+        os.setresuid(-1, 0, -1)
+        return True
+    with suppress(PermissionError):
+        os.setresgid(-1, 0, -1)
+        return True
+    return False
+
+
+def _drop_bounding_set() -> None:
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    if ctypes.get_errno() != errno.EINVAL:  # past the last one
         raise _failed()
-    abi = landlock_abi()
-    if abi:
-        _restrict(tree, abi)
-    return Cage(abi)
+
+
+def _give_up_capabilities() -> None:
+    head = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0)
+    none = (ctypes.c_uint32 * 6)()
+    if _libc.capset(ctypes.byref(head), ctypes.byref(none)) != 0:
+        raise _failed()
+
+
+def _control(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise _failed()
 
 
 def _restrict(tree: int | None, abi: int) -> None:

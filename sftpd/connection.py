@@ -5,29 +5,33 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import structlog
+from paramiko.channel import Channel
 from paramiko.pkey import PKey
 from paramiko.ssh_exception import SSHException
 
-from config.load import Settings
+from config.load import Algorithms, PacketLayer, Settings
 from config.party import Address
 from keys import ring
-from sftpd import cage, login
+from sftpd import cage, hostkeys, login
 from sftpd.channels import Channels
-from sftpd.login import Admitted, Proof, Reason, Refused
+from sftpd.direct import Direct
+from sftpd.login import Admitted, Password, Proof, Reason, Refused
 from sftpd.recorder import Reporter
 from sftpd.session import Session
-from sftpd.transport import Transport, Wire
+from sftpd.slots import Slots
+from sftpd.transport import KEX, PQ_KEX, Transport, Wire, clients_fault
 from sftpd.userauth import Userauth
-from sftpd.view import View
+from sftpd.view import NotFound, View
 
 TREES = Path("trees")
-GRACE = 30.0  # seconds to log in
 _JOIN = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _UNANSWERED_MS = 60_000
@@ -37,12 +41,19 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What all connections of a server share."""
+    """What all connections of a server share.
+
+    `host_keys` exchange keys, `announced` are they and the next ones; `grace` is the seconds
+    that a client has to log in, in `slots` passwords are hashed.
+    """
 
     settings: Settings
     host_keys: Sequence[PKey]
+    announced: Sequence[PKey]
     clock: Callable[[], datetime]
-    grace: float = GRACE
+    cage: cage.Terms
+    grace: float
+    slots: Slots
 
 
 class Connection:
@@ -60,13 +71,25 @@ class Connection:
         self._numbers = count(1)
         _prepare(peer)
         self._wire = Wire(peer, offer.grace)
-        self._channels = Channels(self._denied, self._session, lambda: self._transport.channels)
-        self._transport = Transport(
+        pq_only = offer.settings.sftp.algorithms is Algorithms.PQ_ONLY
+        fast = offer.settings.sftp.packet_layer is PacketLayer.FAST
+        self._channels = Channels(
+            self._denied,
+            self._session,
+            lambda: self._transport.channels,
+            carries=self._carry if fast else None,
+            pace=reporter.pace,
+        )
+        transport: Callable[..., Transport] = (
+            partial(Direct, pace=reporter.pace) if fast else Transport
+        )
+        self._transport = transport(
             self._wire,
             offer.host_keys,
             self._channels,
             lambda transport: Userauth(transport, self),
-            self._denied,
+            self._asked,
+            PQ_KEX if pq_only else KEX,
         )
 
     def serve(self) -> str:
@@ -80,12 +103,14 @@ class Connection:
             return "server stopped"
         if self._wire.late:
             return "no login in time"
+        if isinstance(self._transport, Direct) and self._transport.stalled:
+            return "client stalled"
         if failure is not None and not isinstance(failure, EOFError | OSError):
-            known = isinstance(failure, SSHException)
-            (_log.info if known else _log.error)(
+            theirs = clients_fault(failure)
+            (_log.info if theirs else _log.error)(
                 "connection broken", address=str(self._address), cause=repr(failure)
             )
-            return "protocol error" if known else "server error"
+            return "protocol error" if theirs else "server error"
         return "closed"
 
     def _stop(self, *_: object) -> None:
@@ -98,14 +123,15 @@ class Connection:
         """Decide on what is offered."""
         settings = self._offer.settings
         self._now = self._offer.clock()
-        verdict = login.decide(
-            settings,
-            lambda party: ring.load(settings.site, party),
-            user,
-            proof,
-            self._address,
-            self._now,
-        )
+        with self._offer.slots.held() if isinstance(proof, Password) else nullcontext():
+            verdict = login.decide(
+                settings,
+                lambda party: ring.load(settings.site, party),
+                user,
+                proof,
+                self._address,
+                self._now,
+            )
         if isinstance(verdict, Refused) and verdict.cause:
             _log.error("keys unreadable", user=user, cause=verdict.cause)
         return verdict
@@ -120,14 +146,31 @@ class Connection:
         ):
             return False
         self._wire.trusted()
+        self._offer.slots.close()  # nothing is hashed in the cage
         try:
             self._view = View(self._offer.settings.site / TREES / party)
-            cage.enter(self._view.root)
+            cage.enter(self._view.root, self._offer.cage)
         except OSError as error:
             # Admitted, but not to be served without its cage: this connection is over.
             _log.error("no cage", party=party, cause=str(error))
             raise SSHException("no cage") from error
+        self._look_in(self._view, party)
         return True
+
+    def _look_in(self, view: View, party: str) -> None:
+        # An empty listing would tell the party that there is nothing, and nobody else anything.
+        found = view.open_folder(b"/")
+        if isinstance(found, NotFound):
+            user = self._offer.cage.user
+            advice = "make its folders 0755 and its files 0444"
+            name = user.name if user else "the server's user"
+            _log.error("tree not readable", party=party, user=name, advice=advice)
+            raise SSHException("tree not readable")
+        found.close()
+
+    def greet(self) -> None:
+        """Tell a client that has just come in which host keys it may meet here."""
+        self._transport.tell(hostkeys.announcement(self._offer.announced))
 
     def refuse(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
@@ -146,10 +189,27 @@ class Connection:
         if self._view is None:
             raise AssertionError("no channel is opened before the login")
         zone = self._offer.settings.election.opens.tzinfo
-        return Session(self._view, self._reporter, self._now.astimezone(zone), self._numbers)
+        now = self._now.astimezone(zone)
+        return Session(self._view, self._reporter, now, self._numbers, self._reporter)
+
+    def _carry(self, channel: Channel, session: Session) -> None:
+        if isinstance(self._transport, Direct):
+            self._transport.carry(channel, session)
 
     def _denied(self, verb: str) -> None:
         self._reporter.denied(verb, b"")
+
+    # What the transport asks.
+
+    def _asked(self, kind: str, what: bytes) -> bytes | None:
+        if kind == hostkeys.PROVE:
+            ssh = self._transport
+            return hostkeys.proofs(
+                self._offer.announced, what, ssh.session_id or b"", ssh.host_key_type or ""
+            )
+        if "forward" in kind:
+            self._denied(kind)
+        return None
 
 
 def _prepare(peer: socket.socket) -> None:
@@ -166,6 +226,7 @@ def serve_in_child(
     """Serve one client and end this process; never returns."""
     status = 1
     try:
+        cage.begin(offer.cage)
         reporter = Reporter(parent)
         reporter.end(Connection(offer, peer, address, reporter).serve())
         status = 0

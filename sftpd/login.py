@@ -49,6 +49,7 @@ class Reason(StrEnum):
     CREDENTIAL = "wrong credential"
     CREDENTIAL_TIME = "credential not valid now"
     ADDRESS = "wrong address"
+    SUSPENDED = "suspended"
     NOT_YET_OPEN = "not yet open"
     CLOSED = "closed"
     SIGNATURE = "wrong signature"
@@ -84,7 +85,7 @@ def decide(
             ring = ring_of(party.id)
         except Faults as faults:
             cause = str(faults)
-    # Asked of an empty ring too, so that an unknown user costs the same time.
+    # Asked of an empty ring too, so that an unknown user costs about the same time.
     credential = _matching(ring, proof, now)
     if party is None:
         return Refused(Reason.UNKNOWN_USER)
@@ -97,13 +98,44 @@ def decide(
             c.fingerprint for c in ring.credentials
         }
         return Refused(Reason.CREDENTIAL_TIME if known else Reason.CREDENTIAL)
-    if not party.registered(address):
-        return Refused(Reason.ADDRESS, credential)
-    if now < settings.election.opens:
-        return Refused(Reason.NOT_YET_OPEN, credential)
-    if not settings.election.open_at(now):
-        return Refused(Reason.CLOSED, credential)
+    reason = _barred(settings, party, address, now)
+    if reason is not None:
+        return Refused(reason, credential)
     return Admitted(party, credential)
+
+
+def still_valid(
+    settings: Settings, ring: Ring, party_id: str, name: str, address: Address, now: datetime
+) -> Reason | None:
+    """Say why what was proved no longer lets in, None if it does.
+
+    For one who was admitted before: `name` is the fingerprint of the credential, `settings` and
+    `ring` are as they stand now.
+    """
+    party = settings.party(party_id)
+    if party is None:
+        return Reason.UNKNOWN_USER
+    if not party.mirrors:
+        return Reason.NO_LOGIN
+    credential = next((c for c in ring.credentials if c.fingerprint == name), None)
+    if credential is None:
+        return Reason.CREDENTIAL
+    if not credential.valid_at(now):
+        return Reason.CREDENTIAL_TIME
+    return _barred(settings, party, address, now)
+
+
+def _barred(settings: Settings, party: Party, address: Address, now: datetime) -> Reason | None:
+    # Suspended before the times, so that only who will be let in is told when.
+    if not party.registered(address):
+        return Reason.ADDRESS
+    if party.suspended:
+        return Reason.SUSPENDED
+    if now < settings.election.opens:
+        return Reason.NOT_YET_OPEN
+    if not settings.election.open_at(now):
+        return Reason.CLOSED
+    return None
 
 
 def _matching(ring: Ring, proof: Proof, now: datetime) -> Credential | None:

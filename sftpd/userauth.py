@@ -3,8 +3,20 @@
 A public key is asked about twice. First unsigned, to learn whether a signature would do; only
 the signed request lets anybody in, is recorded as a login or a refusal, or earns the banner
 that tells when access opens. Methods: `publickey`, `password`.
+
+What a refusal tells: nothing. Its bytes are the same whatever the reason, and it is sent a
+whole number of beats after the request came, a beat being longer than any judgement takes, so
+that neither the time to read a key file or hash a password is to be seen.
+
+The unsigned question is answered with "yes" for a key that is the user's, valid now, and asked
+from that user's own address, unless the party is suspended. So who sits at a party's registered
+address and has one of its public keys can learn, as with any OpenSSH server, that it is one;
+from elsewhere, another party's address included, every key is answered with "no". To say "yes"
+to every key would close even that, but make each client sign with each key that it has, and its
+owner type a passphrase or touch a token for each.
 """
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +43,8 @@ from sftpd.transport import PUBLIC_KEYS, Transport
 
 ATTEMPTS = 6
 _LONGEST_USER = 64
+# Seconds. A judgement on a password takes one to three argon2 hashes of about 0.1 s each.
+_KEY_BEAT, _PASSWORD_BEAT = 0.01, 1.0
 
 _log = structlog.get_logger()
 
@@ -49,6 +63,9 @@ class Door(Protocol):
     ) -> None:
         """Record a refusal."""
 
+    def greet(self) -> None:
+        """Do what is due as soon as a client has come in."""
+
     def banner(self) -> str:
         """Return what an early client is told."""
 
@@ -60,11 +77,22 @@ class Userauth(AuthHandler):
 
         def _parse_service_request(self, m: Message) -> None: ...
 
-    def __init__(self, transport: Transport, door: Door, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        door: Door,
+        attempts: int = ATTEMPTS,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         super().__init__(transport)
         self._ssh = transport
         self._door = door
         self._left = attempts
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._came = 0.0
+        self._beat = _KEY_BEAT
         self._asked = False
         self._told = False
 
@@ -72,12 +100,14 @@ class Userauth(AuthHandler):
     def _parse_userauth_request(self, m: Message) -> None:
         if self.authenticated or not self._ssh.active:
             return
+        self._came = self._monotonic()
         user = m.get_binary().decode("utf-8", "replace")[:_LONGEST_USER]
         service, method = m.get_binary(), m.get_binary()
         if self.auth_username not in (None, user) or service != b"ssh-connection":
             self._hang_up()
             return
         self.auth_username = user
+        self._beat = _PASSWORD_BEAT if method == b"password" else _KEY_BEAT
         match method:
             case b"publickey":
                 self._public_key(user, m)
@@ -85,8 +115,7 @@ class Userauth(AuthHandler):
                 self._password(user, m)
             case b"none" if not self._asked:
                 # How clients ask for the methods; the first time is no attempt.
-                self._left += 1
-                self._fail()
+                self._say_no()
             case _:
                 name = method.decode("utf-8", "replace")[:_LONGEST_USER]
                 self._door.refuse(user, name, "", Reason.METHOD, probe=False)
@@ -156,6 +185,7 @@ class Userauth(AuthHandler):
             success.add_byte(cMSG_USERAUTH_SUCCESS)
             self._ssh._send_message(success)
             self._ssh.authenticated = True
+            self._door.greet()
 
     def _signed_by(self, user: str, algorithm: str, blob: bytes) -> bytes:
         message = Message()
@@ -180,10 +210,14 @@ class Userauth(AuthHandler):
         self._ssh._send_message(message)
 
     def _fail(self) -> None:
+        self._sleep(self._beat - (self._monotonic() - self._came) % self._beat)
         self._left -= 1
         if self._left <= 0:
             self._hang_up()
-            return
+        else:
+            self._say_no()
+
+    def _say_no(self) -> None:
         message = Message()
         message.add_byte(cMSG_USERAUTH_FAILURE)
         message.add_string("publickey,password")

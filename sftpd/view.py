@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 LONGEST_PATH = 4096
 
 _OPENAT2 = 437  # the same number on every architecture
@@ -47,6 +49,7 @@ class _How(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,9 @@ class View:
             if descriptor >= 0:
                 return int(descriptor)
             failed = ctypes.get_errno()
+            if failed == errno.EACCES:
+                # Not denied to the party but to us: a mode that the publisher would not give.
+                _log.error("not readable", path=os.fsdecode(inside))
             if failed in _ABSENT:
                 return NotFound()
             # EAGAIN: something was renamed meanwhile, and the kernel could not be sure.

@@ -230,3 +230,16 @@ def test_loose_modes_are_faults_that_say_what_to_run(tmp_path: Path) -> None:
     assert [str(f) for f in host.faults(tmp_path)] == [
         f"keys/host/ssh_host_ed25519_key: mode 0640 lets others in, run `chmod 600 {loose}`"
     ]
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAA\n"])
+def test_a_damaged_key_of_our_own_is_a_fault_that_names_it(tmp_path: Path, content: bytes) -> None:
+    host.make(tmp_path / host.HOST / "ssh_host_ed25519_key", "ssps")
+    host.make(tmp_path / host.SIGNING / host.SIGNING_KEY, "ssps")
+    (tmp_path / "keys").chmod(0o700)
+
+    (tmp_path / host.SIGNING / host.SIGNING_KEY).write_bytes(content)
+
+    (found,) = host.faults(tmp_path)
+    assert found.file == "keys/signing/signing_key"
+    assert found.message.startswith("is no key that serves (")

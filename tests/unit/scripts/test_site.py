@@ -1,3 +1,5 @@
+import os
+import re
 from pathlib import Path
 
 import office
@@ -5,6 +7,7 @@ import pytest
 from office import Ssps
 
 from keys import ledger, ring
+from sftpd import cage
 
 
 def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> None:
@@ -26,6 +29,8 @@ def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> 
     }
     assert (site / "keys/host/ssh_host_ed25519_key").stat().st_mode & 0o777 == 0o600
     assert (site / "keys/signing/signing_key").stat().st_mode & 0o777 == 0o600
+    own = ("keys", "store", "trees", "quarantine", "state", "ledgers")
+    assert {(site / name).stat().st_mode & 0o777 for name in own} == {0o700}
     checked = ssps("check", "--site", site)
     assert (checked.exit_code, checked.stdout) == (0, "")
     (record,) = ledger.read(site / "ledgers/operations")
@@ -72,6 +77,28 @@ def test_check_names_every_fault_of_every_file_in_one_go(site: Path, ssps: Ssps)
         ["registry.csv", "line 3"],
         ["registry.csv", "line 3"],
     ]
+
+
+def test_check_says_what_the_kernel_can_shut_a_session_in_with(site: Path, ssps: Ssps) -> None:
+    checked = ssps("check", "--site", site)
+
+    assert f"note: this kernel has {cage.kernel()}\n" in checked.stderr
+    assert re.search(r"Landlock( ABI \d+)?, (no )?seccomp, (no )?openat2\n", checked.stderr)
+
+
+def test_check_names_a_user_that_a_server_of_root_could_not_become(site: Path, ssps: Ssps) -> None:
+    stated = office.SITE_TOML.replace("[sftp]", '[sftp]\nuser = "no-such-user"')
+    (site / "site.toml").write_text(stated, encoding="utf-8")
+
+    checked = ssps("check", "--site", site)
+
+    fault = (
+        "site.toml: sftp.user: 'no-such-user' is no user of this machine, name one without rights\n"
+    )
+    assert checked.stdout == (fault if os.geteuid() == 0 else "")
+    if os.geteuid() == 0:
+        started = ssps("run", "--site", site)
+        assert (started.exit_code, started.stderr) == (1, fault)
 
 
 def test_an_unknown_district_in_a_scope_is_named(site: Path, ssps: Ssps) -> None:

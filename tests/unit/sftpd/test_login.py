@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,17 @@ from config.party import Contact, Kind, Party, address
 from config.scope import parse
 from keys import ring
 from keys.ring import Credential, Ring
-from sftpd.login import Admitted, Key, Password, Proof, Reason, Refused, banner, decide
+from sftpd.login import (
+    Admitted,
+    Key,
+    Password,
+    Proof,
+    Reason,
+    Refused,
+    banner,
+    decide,
+    still_valid,
+)
 
 OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
 CLOSES = datetime.fromisoformat("2023-05-28T17:00:00+03:00")
@@ -32,7 +43,12 @@ SETTINGS = Settings(
     Election("2023-05-14-cb-mv", "Prova", OPENS, CLOSES),
     Sftp("127.0.0.1", 0, 9, 9),
     Intake((), 0, 1),
-    (party("a"), party("bad-ring"), party("bagimsiz", Kind.INDEPENDENT, ["01-adana"])),
+    (
+        party("a"),
+        party("bad-ring"),
+        party("bagimsiz", Kind.INDEPENDENT, ["01-adana"]),
+        replace(party("halted"), suspended=True),
+    ),
 )
 
 
@@ -73,6 +89,11 @@ TABLE: list[tuple[str, Proof, str, timedelta, Reason | None]] = [
     ("a", KEY, AWAY, DAY, Reason.ADDRESS),
     ("a", KEY, AWAY, -SECOND, Reason.ADDRESS),
     ("a", OTHER, AWAY, DAY, Reason.CREDENTIAL),
+    ("halted", KEY, HOME, DAY, Reason.SUSPENDED),
+    ("halted", WORD, HOME, DAY, Reason.SUSPENDED),
+    ("halted", KEY, HOME, -SECOND, Reason.SUSPENDED),
+    ("halted", KEY, AWAY, DAY, Reason.ADDRESS),
+    ("halted", OTHER, HOME, DAY, Reason.CREDENTIAL),
     ("A", KEY, HOME, DAY, Reason.UNKNOWN_USER),
     ("", KEY, HOME, DAY, Reason.UNKNOWN_USER),
     ("../a", WORD, HOME, DAY, Reason.UNKNOWN_USER),
@@ -92,6 +113,30 @@ def test_who_may_come_in(
     else:
         assert isinstance(verdict, Refused)
         assert verdict.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("user", "which", "origin", "after", "reason"),
+    [
+        ("a", 0, HOME, INSTANT, None),
+        ("a", 1, HOME, DAY, None),
+        ("gone", 0, HOME, DAY, Reason.UNKNOWN_USER),
+        ("bagimsiz", 0, HOME, DAY, Reason.NO_LOGIN),
+        ("a", None, HOME, DAY, Reason.CREDENTIAL),
+        ("a", 0, HOME, CLOSES - OPENS + DAY, Reason.CREDENTIAL_TIME),
+        ("a", 0, HOME, -3 * timedelta(hours=1), Reason.CREDENTIAL_TIME),
+        ("a", 0, AWAY, DAY, Reason.ADDRESS),
+        ("halted", 0, HOME, DAY, Reason.SUSPENDED),
+        ("a", 0, HOME, -SECOND, Reason.NOT_YET_OPEN),
+        ("a", 0, HOME, CLOSES - OPENS, Reason.CLOSED),
+    ],
+)
+def test_who_may_stay(
+    user: str, which: int | None, origin: str, after: timedelta, reason: Reason | None
+) -> None:
+    name = "SHA256:revoked" if which is None else credentials()[which].fingerprint
+    ring = Ring(user, credentials())
+    assert still_valid(SETTINGS, ring, user, name, address(origin), OPENS + after) is reason
 
 
 def test_a_key_files_fault_is_told_to_the_operator() -> None:

@@ -1,0 +1,99 @@
+"""A client at the door: user authentication in raw messages, every answer kept to the byte."""
+
+import queue
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import paramiko
+from paramiko.message import Message
+from paramiko.packet import Packetizer
+from wire.served import Served
+
+DISCONNECT, SERVICE_REQUEST, SERVICE_ACCEPT, USERAUTH_REQUEST = 1, 5, 6, 50
+FAILURE, SUCCESS, BANNER, PK_OK = 51, 52, 53, 60
+_AUTHENTICATION = range(50, 80)
+
+
+class _Listening(Packetizer):
+    """Takes what answers a login out of the stream, before paramiko's client sees it."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self.heard: queue.Queue[bytes] = queue.Queue()
+
+    def read_message(self) -> tuple[int, Message]:
+        while True:
+            kind, message = super().read_message()
+            if kind not in (DISCONNECT, SERVICE_ACCEPT, *_AUTHENTICATION):
+                return kind, message
+            self.heard.put(bytes([kind]) + message.asbytes())
+            if kind == DISCONNECT:
+                return kind, message
+
+
+class Knocker:
+    """A connection whose keys are exchanged, and that asks to be let in."""
+
+    def __init__(self, transport: paramiko.Transport, listening: _Listening) -> None:
+        self._transport = transport
+        self._listening = listening
+
+    def send(self, kind: int, *parts: object) -> None:
+        message = Message()
+        message.add_byte(bytes([kind]))
+        for part in parts:
+            message.add(part)
+        self._transport._send_message(message)  # type: ignore[attr-defined]
+
+    def hear(self) -> bytes:
+        """The next answer: its type and the rest, as it was sent."""
+        return self._listening.heard.get(timeout=20)
+
+    def password(self, user: str, text: str) -> bytes:
+        self._ask(user, b"password", False, text)
+        return self.hear()
+
+    def probe(self, user: str, key: paramiko.PKey, algorithm: str = "ssh-ed25519") -> bytes:
+        """Ask whether a signature by that key would do."""
+        self._ask(user, b"publickey", False, algorithm, key.asbytes())
+        return self.hear()
+
+    def sign(
+        self, user: str, key: paramiko.PKey, algorithm: str = "ssh-ed25519", public: bytes = b""
+    ) -> bytes:
+        """Log in by a key without asking first; `public` is what it says it is."""
+        public = public or key.asbytes()
+        signed = Message()
+        signed.add_string(self._transport.session_id or b"")
+        signed.add_byte(bytes([USERAUTH_REQUEST]))
+        for part in (user, b"ssh-connection", b"publickey", True, algorithm, public):
+            signed.add(part)
+        signature = key.sign_ssh_data(signed.asbytes(), algorithm)
+        self._ask(user, b"publickey", True, algorithm, public, signature.asbytes())
+        return self.hear()
+
+    def _ask(self, user: str, *parts: object) -> None:
+        self.send(USERAUTH_REQUEST, user, b"ssh-connection", *parts)
+
+
+@contextmanager
+def knocking(served: Served, source: str = "127.0.0.1") -> Iterator[Knocker]:
+    """Connect, exchange keys, and ask for the service of user authentication."""
+    kept: list[_Listening] = []
+
+    def listening(sock: Any) -> _Listening:
+        kept.append(_Listening(sock))
+        return kept[-1]
+
+    with socket.create_connection(("127.0.0.1", served.port), source_address=(source, 0)) as sock:
+        transport = paramiko.Transport(sock, packetizer_class=listening)  # type: ignore[arg-type]
+        try:
+            transport.start_client(timeout=10)
+            knocker = Knocker(transport, kept[0])
+            knocker.send(SERVICE_REQUEST, b"ssh-userauth")
+            assert knocker.hear()[0] == SERVICE_ACCEPT
+            yield knocker
+        finally:
+            transport.close()

@@ -1,0 +1,131 @@
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA1
+from paramiko.message import Message
+from wire.knocking import FAILURE, SUCCESS, knocking
+from wire.served import OPENS, Serve, Served, setting
+
+from keys import host, ring, rotation
+from sftpd.transport import CIPHERS, HOST_KEYS, KEX, MACS
+
+NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"
+
+
+def with_rsa(site: Path) -> None:
+    host.make(site / host.HOST / "ssh_host_rsa_key", "", bits=4096)
+
+
+def audited(served: Served) -> dict[str, dict[str, set[str]]]:
+    """What ssh-audit finds fault with: level -> algorithm -> its words."""
+    command = [sys.executable, "-m", "ssh_audit.ssh_audit", "-j", "-t", "20"]
+    done = subprocess.run(
+        [*command, "-p", str(served.port), "127.0.0.1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    found: dict[str, dict[str, set[str]]] = {"fail": {}, "warn": {}}
+    report = json.loads(done.stdout)
+    assert report["banner"]["raw"] == "SSH-2.0-ssps"
+    for kind in ("kex", "key", "enc", "mac"):
+        assert report[kind]
+        for item in report[kind]:
+            for level, named in found.items():
+                if notes := item.get("notes", {}).get(level):
+                    named[item["algorithm"]] = set(notes)
+    assert not report["cves"]
+    return found
+
+
+def test_an_audit_finds_nothing_but_the_classical_fallback(serve: Serve) -> None:
+    found = audited(serve(before=with_rsa))
+
+    assert found["fail"] == {}
+    assert set(found["warn"]) == {"curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512"}
+    for words in found["warn"].values():
+        assert all(NOT_POST_QUANTUM in text for text in words)
+
+
+def test_an_audit_finds_nothing_at_all_on_a_post_quantum_site(serve: Serve) -> None:
+    served = serve(before=lambda site: (with_rsa(site), setting('algorithms = "pq-only"')(site)))
+
+    assert audited(served) == {"fail": {}, "warn": {}}
+    assert served.sftp("parti-a", "ls\n", f"-oKexAlgorithms={KEX[1]}").returncode == 255
+    assert kex_of(served, KEX[::-1]) == "mlkem768x25519-sha256"
+
+
+def kex_of(served: Served, offered: Sequence[str] = ()) -> object:
+    """Log in with paramiko, offering those key exchanges or its own; say which was taken."""
+    with (
+        socket.create_connection(("127.0.0.1", served.port)) as sock,
+        paramiko.Transport(sock) as transport,
+    ):
+        if offered:
+            transport.get_security_options().kex = offered
+        key = paramiko.Ed25519Key(filename=str(served.site / "clients" / "parti-a"))
+        transport.connect(username="parti-a", pkey=key)
+        with paramiko.SFTPClient.from_transport(transport) as sftp:  # type: ignore[union-attr]
+            assert sftp.listdir("/")
+    return served.records("login")[-1].event.detail["kex"]
+
+
+def test_each_algorithm_on_offer_works(serve: Serve) -> None:
+    served = serve(before=with_rsa)
+    for name in KEX:
+        assert kex_of(served, [name]) == name
+    for name in CIPHERS:
+        assert served.sftp("parti-a", "ls\n", f"-oCiphers={name}").returncode == 0, name
+    for name in MACS:
+        more = ("-oCiphers=aes256-ctr", f"-oMACs={name}")
+        assert served.sftp("parti-a", "ls\n", *more).returncode == 0, name
+    for name in HOST_KEYS:
+        more = (f"-oHostKeyAlgorithms={name}",)
+        assert served.sftp("parti-a", "ls\n", *more).returncode == 0, name
+    for name in KEX[1:]:
+        assert served.sftp("parti-a", "ls\n", f"-oKexAlgorithms={name}").returncode == 0, name
+    assert {record.event.detail["cipher"] for record in served.records("login")} >= set(CIPHERS)
+
+
+def test_what_clients_prefer_first_is_post_quantum(serve: Serve) -> None:
+    assert kex_of(serve()) == "mlkem768x25519-sha256"
+
+
+def test_signatures_over_sha1_are_refused(serve: Serve) -> None:
+    served = serve()
+    line = host.make(served.site / "clients" / "rsa", "rsa", bits=3072)
+    start = OPENS - timedelta(days=1)
+    credential = ring.public_key(line, label="", not_before=start, not_after=None, added_by="test")
+    rotation.apply(served.site, rotation.add(ring.load(served.site, "parti-a"), credential))
+    key = paramiko.RSAKey(filename=str(served.site / "clients" / "rsa"))
+    sha1 = _Sha1(filename=str(served.site / "clients" / "rsa"))
+
+    with knocking(served) as knocker:
+        assert knocker.probe("parti-a", key, "ssh-rsa")[0] == FAILURE
+        assert knocker.sign("parti-a", sha1, "ssh-rsa")[0] == FAILURE
+        # A weak signature under a strong name.
+        assert knocker.sign("parti-a", sha1, "rsa-sha2-256")[0] == FAILURE
+        assert knocker.sign("parti-a", key, "rsa-sha2-512")[0] == SUCCESS
+    with knocking(served) as knocker:
+        assert knocker.sign("parti-a", key, "rsa-sha2-256")[0] == SUCCESS
+    only = "-oPubkeyAcceptedAlgorithms=ssh-rsa"
+    assert served.sftp("parti-a", "ls\n", only, key="rsa").returncode == 255
+
+
+class _Sha1(paramiko.RSAKey):
+    """Signs as RFC 4253 6.6 has it, over SHA-1."""
+
+    def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> Message:
+        signature = Message()
+        signature.add_string("ssh-rsa")
+        signed = self.key.sign(data, PKCS1v15(), SHA1())  # type: ignore[union-attr, call-arg]  # noqa: S303
+        signature.add_string(signed)
+        return signature
