@@ -10,7 +10,7 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     login-refused        what: -       session, method, credential, client, reason, via
     open, list           what: path    session, handle, size, reason
     close                what: path    session, handle, bytes, complete, ms
-    denied               what: path    session, verb
+    denied               what: path    session, verb, count
     session-end          what: -       session, files, bytes, ms, reason, via
 filing ledger: `who` is the publisher; `from` the file's name in the intake
     filed                what: path    page, sha256, karekod, version, parties, engine, ms

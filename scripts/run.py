@@ -45,7 +45,7 @@ def run(site: Path) -> None:
     settings = ready(site)
     if found := cage.faults(settings.sftp, cage.kernel(), os.geteuid()):
         raise Faults(found)  # a server that is started again and again would not mend them
-    _log_as("run")
+    log_as("run")
     commands = {
         part: [sys.executable, "-m", "scripts.ssps", part, "--site", str(site)]
         for part in _ON_RELOAD
@@ -61,7 +61,7 @@ def publish(site: Path) -> None:
     from publisher.publish import publish as run_publisher
 
     settings = ready(site)
-    _log_as("publish")
+    log_as("publish")
     with _stopping() as stop:
         run_publisher(settings, stop=stop)
 
@@ -73,7 +73,7 @@ def serve(site: Path) -> None:
     from sftpd.server import serve as run_server
 
     settings = ready(site)
-    _log_as("serve")
+    log_as("serve")
     run_server(settings)
 
 
@@ -99,7 +99,8 @@ def _without_fault(site: Path) -> bool:
     return True
 
 
-def _log_as(part: str) -> None:
+def log_as(part: str) -> None:
+    """Log as JSON lines on stderr, each naming the part."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -247,8 +248,9 @@ class Supervisor:
 def _become_part() -> None:
     # A supervisor that was killed must not leave a daemon that the next one collides with.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    for number in _FORWARDED:
+    for number in _STOPS:
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the part has a handler of its own
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 

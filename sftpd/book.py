@@ -3,7 +3,8 @@
 A Book turns what the children tell into records of the transfer ledger, counts the sessions of
 each party, and remembers which handles are open, so that no open stays without its close even
 if a child is killed. A child is believed as to what it served, not as to who it is: address
-and session are the parent's own knowledge, and the party stays the one that was admitted.
+and session are the parent's own knowledge, the party stays the one that was admitted, and
+whether it may come in is asked once more, of settings and keys as they stand now.
 
 Connections are numbered from the ledger: the sequence number that the next record will have
 when the connection is accepted, times 10,000, plus how many were accepted since that record.
@@ -21,12 +22,19 @@ import structlog
 from config.event import Event, Outcome, Transfer, Value
 from config.party import Address
 from keys.ledger import Ledger, Unwritable
+from sftpd import penalties
+from sftpd.hush import Hush
 from sftpd.login import Reason
+from sftpd.metrics import Tally
+from sftpd.penalties import Cost
 from sftpd.recorder import Kind, Message
+
+# Which of the parent's knowledge says whether a session may begin: party, credential, address.
+Judge = Callable[[str, str, Address], Reason | None]
 
 _STRIDE = 10_000
 _LONGEST_USER = 64
-_QUIET = 1.0  # seconds between two records of refused connections from one address
+_LARGEST_SEND = 4 << 20
 
 _log = structlog.get_logger()
 
@@ -46,15 +54,19 @@ class Entry:
     """One connection, from its accept to its end."""
 
     session: int
-    address: str
+    address: Address
+    via: Address | None
     began: float
+    heard: float  # when it last told something
     party: str | None = None
+    credential: str = ""
     user: str = ""
     files: int = 0
     sent: int = 0
     open: dict[int, _Open] = field(default_factory=dict)
     probes: list[Event] = field(default_factory=list)
-    reason: str | None = None
+    reason: str | None = None  # as the child says
+    ending: str | None = None  # why the parent ends it
 
     @property
     def who(self) -> str:
@@ -70,25 +82,35 @@ class Book:
         ledger: Ledger,
         most_per_party: int,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        judge: Judge = lambda *_: None,
+        charge: Callable[[Address, Cost], object] = lambda *_: None,
+        tally: Tally | None = None,
     ) -> None:
         self._ledger = ledger
-        self._most = most_per_party
+        self.most_per_party = most_per_party
         self._monotonic = monotonic
-        self._sessions: Counter[str] = Counter()
+        self._judge = judge
+        self._charge = charge
+        self.tally = tally if tally is not None else Tally()
+        self.sessions: Counter[str] = Counter()
         self._last_session = -1
-        self._hushed: dict[tuple[str, str], tuple[float, int]] = {}
-        self.dirty = False
+        self._hush = Hush(self._append, monotonic)
+        self.unsynced = 0
+        self._unsynced_since = 0.0
 
-    def begin(self, address: Address) -> Entry:
-        """Give a connection its number."""
+    def begin(self, address: Address, via: Address | None = None) -> Entry:
+        """Give a connection its number; `via` is the balancer that passed it on, if one did."""
         self._last_session = max(self._last_session + 1, self._ledger.next_seq * _STRIDE)
-        return Entry(self._last_session, str(address), self._monotonic())
+        now = self._monotonic()
+        return Entry(self._last_session, address, via, now, now)
 
     def hear(self, entry: Entry, message: Message) -> bool:
         """Write down what a child tells; False if it asked for what cannot be.
 
         Raises Liar for what an honest child would not tell.
         """
+        entry.heard = self._monotonic()
         if entry.reason is not None:
             raise Liar("speaks after its goodbye")
         before_login = message.kind in (Kind.ADMIT, Kind.REFUSE)
@@ -103,6 +125,7 @@ class Book:
         sent by then is not known.
         """
         now = self._monotonic()
+        ended = entry.ending or entry.reason or reason
         honest = entry.reason is not None and not entry.open
         for handle, opened in sorted(entry.open.items()):
             told: dict[str, Value] = {
@@ -115,63 +138,64 @@ class Book:
             self._write(entry, Transfer.CLOSE, opened.path, told, Outcome.FAILED)
         entry.open.clear()
         if entry.party is not None:
-            self._sessions[entry.party] -= 1
+            self.sessions[entry.party] -= 1
+            if not self.sessions[entry.party]:
+                del self.sessions[entry.party]
+        elif entry.ending is None:
+            cost = penalties.after(ended, probed=bool(entry.probes))
+            if cost is not None:
+                self._charge(entry.address, cost)
         for probe in entry.probes:
-            self._append(probe)
+            self._refused(probe)
         told = {
             "files": entry.files,
             "bytes": entry.sent,
             "ms": _ms(entry.began, now),
-            "reason": entry.reason or reason,
+            "reason": ended,
+            **_by_way_of(entry),
         }
         outcome = Outcome.OK if honest else Outcome.FAILED
         self._write(entry, Transfer.SESSION_END, "", told, outcome)
 
-    def turn_away(self, address: Address, reason: str) -> None:
+    def turn_away(self, address: Address, reason: str, via: Address | None = None) -> None:
         """Note a connection that was closed unheard: one record a second an address at most."""
-        now = self._monotonic()
-        key = str(address), reason
-        due, count = self._hushed.get(key, (0.0, 0))
-        if now < due:
-            self._hushed[key] = due, count + 1
-            return
-        self._turned_away(key, count + 1)
-        self._hushed[key] = now + _QUIET, 0
+        self.tally.refused(Transfer.CONNECTION_REFUSED, reason)
+        self._hush.turn_away(address, reason, via)
 
     def next_due(self) -> float | None:
         """Return when `catch_up` has something to do, by the monotonic clock."""
-        return min((due for due, _ in self._hushed.values()), default=None)
+        return self._hush.next_due()
 
     def catch_up(self, everything: bool = False) -> None:
         """Record the refused connections that were counted meanwhile."""
-        now = self._monotonic()
-        for key, (due, count) in list(self._hushed.items()):
-            if now < due and not everything:
-                continue
-            if count:
-                self._turned_away(key, count)
-                self._hushed[key] = now + _QUIET, 0
-            else:
-                del self._hushed[key]
+        self._hush.catch_up(everything)
 
-    def _turned_away(self, key: tuple[str, str], count: int) -> None:
-        address, reason = key
-        detail: dict[str, Value] = {"reason": reason, "count": count}
-        self._append(Event(Transfer.CONNECTION_REFUSED, "", address, "", Outcome.REFUSED, detail))
+    def lag(self) -> float:
+        """Return the seconds since the oldest record that may not survive a loss of power."""
+        return self._monotonic() - self._unsynced_since if self.unsynced else 0.0
+
+    def synced(self) -> None:
+        """Note that all that was written would survive now."""
+        self.unsynced = 0
 
     def _admit(self, entry: Entry, message: Message) -> bool:
         party, method, credential, client, cipher, kex = map(message.text, range(6))
         entry.user = party
         told: dict[str, Value] = {"method": method, "credential": credential, "client": client}
-        if self._sessions[party] >= self._most:
-            told["reason"] = Reason.SESSIONS
-            self._write(entry, Transfer.LOGIN_REFUSED, "", told, Outcome.REFUSED)
+        told |= _by_way_of(entry)
+        reason = self._judge(party, credential, entry.address)
+        if reason is None and self.sessions[party] >= self.most_per_party:
+            reason = Reason.SESSIONS
+        if reason is not None:
+            told["reason"] = reason
+            self._refused(_event(entry, Transfer.LOGIN_REFUSED, "", told, Outcome.REFUSED))
             return False
         if not self._write(entry, Transfer.LOGIN, "", {**told, "cipher": cipher, "kex": kex}):
             return False
-        entry.party = party
+        entry.party, entry.credential = party, credential
         entry.probes.clear()
-        self._sessions[party] += 1
+        self.sessions[party] += 1
+        self.tally.logins[party] += 1
         return True
 
     def _refuse(self, entry: Entry, message: Message) -> bool:
@@ -182,13 +206,16 @@ class Book:
             "credential": credential,
             "client": client,
             "reason": reason,
+            **_by_way_of(entry),
         }
         event = _event(entry, Transfer.LOGIN_REFUSED, "", told, Outcome.REFUSED)
         if message.flag:
             # A client tries its keys one after the other: of interest only if none fits.
             entry.probes.append(event)
             return True
-        return self._append(event)
+        if penalties.deserved(reason):
+            self._charge(entry.address, Cost.LOGIN)
+        return self._refused(event)
 
     def _opened(self, entry: Entry, message: Message) -> bool:
         if message.handle in entry.open:
@@ -199,6 +226,7 @@ class Book:
             return False
         entry.open[message.handle] = _Open(path, self._monotonic())
         entry.files += 1
+        self.tally.files[entry.who] += 1
         return True
 
     def _listed(self, entry: Entry, message: Message) -> bool:
@@ -214,6 +242,7 @@ class Book:
         if opened is None:
             raise Liar(f"closes handle {message.handle}, which is not open")
         entry.sent += message.count
+        self.tally.sent[entry.who] += message.count
         told: dict[str, Value] = {
             "handle": message.handle,
             "bytes": message.count,
@@ -228,7 +257,25 @@ class Book:
 
     def _denied(self, entry: Entry, message: Message) -> bool:
         verb, path = message.text(0), message.text(1)
-        return self._write(entry, Transfer.DENIED, path, {"verb": verb}, Outcome.REFUSED)
+        told: dict[str, Value] = {"verb": verb}
+        if message.count:
+            told["count"] = message.count
+        return self._write(entry, Transfer.DENIED, path, told, Outcome.REFUSED)
+
+    def _timed(self, _: Entry, message: Message) -> bool:
+        try:
+            self.tally.reads.add(
+                [int(count) for count in message.text(0).split(",")], message.count
+            )
+        except ValueError as error:
+            raise Liar(str(error)) from None
+        return True
+
+    def _paced(self, _: Entry, message: Message) -> bool:
+        # How long it has to wait is not the book's affair.
+        if message.count > _LARGEST_SEND:
+            raise Liar(f"sends {message.count} bytes at once")
+        return True
 
     def _said_goodbye(self, entry: Entry, message: Message) -> bool:
         entry.reason = message.text(0)
@@ -244,13 +291,19 @@ class Book:
     ) -> bool:
         return self._append(_event(entry, event, what, told, outcome))
 
+    def _refused(self, event: Event) -> bool:
+        self.tally.refused(event.event, str(event.detail["reason"]))
+        return self._append(event)
+
     def _append(self, event: Event) -> bool:
         try:
             self._ledger.append(event)
         except Unwritable as error:
             _log.error("no record", event_name=event.event, cause=str(error))
             return False
-        self.dirty = True
+        if not self.unsynced:
+            self._unsynced_since = self._monotonic()
+        self.unsynced += 1
         return True
 
 
@@ -262,6 +315,8 @@ _HEARD = {
     Kind.MISS: Book._missed,
     Kind.CLOSE: Book._closed,
     Kind.DENY: Book._denied,
+    Kind.TIMES: Book._timed,
+    Kind.PACE: Book._paced,
     Kind.END: Book._said_goodbye,
 }
 
@@ -270,7 +325,11 @@ def _event(
     entry: Entry, event: Transfer, what: str, told: Mapping[str, Value], outcome: Outcome
 ) -> Event:
     detail = {"session": entry.session, **told}
-    return Event(event, entry.who, entry.address, what, outcome, detail)
+    return Event(event, entry.who, str(entry.address), what, outcome, detail)
+
+
+def _by_way_of(entry: Entry) -> dict[str, Value]:
+    return {} if entry.via is None else {"via": str(entry.via)}
 
 
 def _ms(start: float, end: float) -> int:

@@ -3,54 +3,61 @@
 The parent is one single-threaded loop and runs no SSH code. It alone writes the transfer
 ledger: children ask it over a socket pair each (sftpd/recorder), and what cannot be recorded is
 not served. It forks warm, with everything imported and frozen, so that a child costs little.
+
+SIGHUP has it read the site's files anew (sftpd/reload). Live sessions are judged again and
+again (sftpd/standing), and end when their party, credential or address no longer stands. SIGTERM
+or SIGINT drains: no new connections, sessions that have a file open may finish within
+`drain_seconds`, the others end; a second one ends them all.
 """
 
-import ctypes
 import gc
 import os
 import resource
-import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import structlog
-from paramiko.ed25519key import Ed25519Key
-from paramiko.pkey import PKey
-from paramiko.rsakey import RSAKey
 
+from config.fault import Faults
 from config.load import Settings
 from config.party import Address
 from config.party import address as parse_address
 from keys import host, ledger
 from keys.ledger import Ledger
 from keys.ring import Ring
-from sftpd import cage
-from sftpd.book import Book, Entry, Liar
-from sftpd.connection import GRACE, Offer, serve_in_child
-from sftpd.recorder import LONGEST, NO, YES, unpack
+from sftpd import cage, hostkeys, reload
+from sftpd.book import Book
+from sftpd.children import Children
+from sftpd.connection import Offer, serve_in_child
+from sftpd.lobby import Lobby
+from sftpd.loop import Loop, Recurring, Timed
+from sftpd.metrics import Now, Page
+from sftpd.penalties import Penalties, Rates
+from sftpd.rate import Pacer
+from sftpd.scrape import Scrape
+from sftpd.slots import Slots
+from sftpd.standing import Standing
 
-DRAIN = 5.0  # seconds that running sessions have to finish
 _BACKLOG = 1024
-_BURST = 32  # messages or connections taken before the others get their turn
+_BURST = 32  # connections taken before the others get their turn
 _BREATH = 0.5  # seconds without accepting when the machine has no descriptor or process left
 _SYNC = 1.0
+_JUDGE = 0.3  # seconds between two looks at the live sessions
+_EVICTION = 0.3  # seconds that a session has to end once it has lost its standing
+_OVERDUE = 2.0  # seconds beyond the grace time after which a child must be stuck
+_IDLE = 1.0  # seconds without a file open after which a session ends while the server drains
 _LAST_WORDS = 2.0  # seconds that children have to close their handles when told to end
-_PR_SET_PDEATHSIG = 1
+_ONE_KEYSTROKE = 0.25  # seconds: Ctrl-C reaches the server itself and by way of its supervisor
+_DESCRIPTORS = 512  # beyond two a child: lobby, metrics, ledger
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_STOPPED = "server stopped"
 
 _log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Child:
-    pid: int
-    process: int  # pidfd
-    channel: socket.socket
-    entry: Entry
 
 
 def serve(
@@ -58,118 +65,235 @@ def serve(
     *,
     clock: ledger.Clock = ledger.utc_now,
     ready: Callable[[int], None] = lambda port: None,
-    drain: float = DRAIN,
-    grace: float = GRACE,
+    drain: float | None = None,
+    grace: float | None = None,
+    kernel: cage.Kernel | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once it listens.
 
-    `clock` is what opening time, credentials and the record go by; running sessions have
-    `drain` seconds to finish, a client `grace` seconds to log in.
+    `clock` is what opening time, credentials and the record go by; running transfers have
+    `drain` seconds to finish, a client `grace` seconds to log in (or as the settings say);
+    `kernel` is what this machine's can do. Raises Faults where that is not what the settings ask.
     """
-    offer = Offer(settings, _host_keys(settings), clock, grace)
+    kernel = kernel or cage.kernel()
+    slots = Slots()
+
+    def offer_of(stated: Settings) -> Offer:
+        return Offer(
+            stated,
+            hostkeys.load(host.present(stated.site)),
+            hostkeys.load(host.announced(stated.site)),
+            clock,
+            cage.terms(stated.sftp, kernel, os.geteuid()),
+            stated.sftp.login_grace_seconds if grace is None else grace,
+            slots,
+        )
+
+    offer = offer_of(settings)
     folder = settings.site / ledger.FOLDER / ledger.TRANSFER
-    with Ledger(folder, clock, patience=drain) as written, _listening(settings) as listener:
-        if not cage.landlock_abi():
-            _log.warning("no Landlock in this kernel: children are not caged in the file system")
+    # A server that still drains holds the ledger.
+    patience = _LAST_WORDS + (settings.sftp.drain_seconds if drain is None else drain)
+    with (
+        closing(slots),
+        Ledger(folder, clock, patience) as written,
+        _listening(settings.sftp.host, settings.sftp.port) as listener,
+    ):
+        if not (kernel.landlock and kernel.seccomp):
+            _log.warning("children are not caged in full", kernel=str(kernel))
         Ring("").by_password("", clock())  # so that no child pays for the first
-        server = Server(offer, Book(written, settings.sftp.max_sessions_per_party), written)
-        server.run(listener, ready, drain)
+        Server(offer, offer_of, written, drain).run(listener, ready)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What signals have asked for."""
+
+    stops: int = 0
+    last: float = 0.0
+    reload: bool = False
 
 
 class Server:
     """The parent's loop over its listener, its children and its signals."""
 
-    def __init__(self, offer: Offer, book: Book, written: Ledger) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        offer_of: Callable[[Settings], Offer],
+        written: Ledger,
+        drain: float | None = None,
+    ) -> None:
         self._offer = offer
-        self._book = book
+        self._offer_of = offer_of
         self._ledger = written
-        self._registered = {a for p in offer.settings.parties for a in p.static_ips}
-        self._children: dict[int, _Child] = {}
-        self._selector = selectors.DefaultSelector()
-        self._stopping = False
+        self._stated_drain = drain
+        self._loop = Loop()
+        self._standing = Standing(offer.settings, offer.clock)
+        self._penalties, self._rates = Penalties(), Rates()
+        self._book = Book(
+            written,
+            offer.settings.sftp.max_sessions_per_party,
+            judge=self._standing.admission,
+            charge=self._penalties.charge,
+        )
+        self._children = Children(self._loop, self._book, self._rate_of, Pacer())
+        self._lobby = Lobby(self._loop, self._receive, self._book.turn_away)
+        self._timed: list[Timed] = [
+            self._book,
+            self._children,
+            self._lobby,
+            Recurring(_SYNC, self._sync, lambda: self._book.unsynced),
+            Recurring(_JUDGE, self._judge, lambda: self._book.sessions),
+            Recurring(_SYNC, self._end_overdue, lambda: len(self._children)),
+        ]
+        self._started = offer.clock().timestamp()
+        self._asked = _Asked()
         self._accept_from = 0.0
-        self._synced = 0.0
+        self._registered: set[Address] = set()
+        self._balancers: set[Address] = set()
+        self._put_in_force(offer)
 
-    def run(self, listener: socket.socket, ready: Callable[[int], None], drain: float) -> None:
+    def run(self, listener: socket.socket, ready: Callable[[int], None]) -> None:
         """Serve on `listener` until a signal says to stop, then end in good order."""
-        _raise_descriptors(2 * self._offer.settings.sftp.max_sessions + 64)
         wake, woken = socket.socketpair()
         for end in (wake, woken, listener):
             end.setblocking(False)
-        before = {number: signal.signal(number, self._stop) for number in _STOPS}
+        handlers = {**dict.fromkeys(_STOPS, self._stop), signal.SIGHUP: self._hang_up}
+        before = {number: signal.signal(number, act) for number, act in handlers.items()}
         signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        self._selector.register(wake, selectors.EVENT_READ, lambda: _emptied(wake))
+        self._loop.watch(wake, lambda: _emptied(wake))
+        scrape = self._scrape()
         gc.collect()
         gc.freeze()
         address, port = listener.getsockname()[:2]
         _log.info("listening", address=address, port=port)
         ready(port)
         try:
-            self._loop(listener)
+            self._serve(listener)
             _log.info("stopping", sessions=len(self._children))
             listener.close()
-            self._wait(drain)
-            self._signal_all(signal.SIGTERM)
-            self._wait(_LAST_WORDS)
+            self._lobby.close()
+            self._drain()
         finally:
-            self._signal_all(signal.SIGKILL)
-            for child in list(self._children.values()):
-                self._bury(child, "killed")
+            self._children.kill()
             self._book.catch_up(everything=True)
+            if scrape is not None:
+                scrape.close()
             signal.set_wakeup_fd(-1)
             for number, handler in before.items():
                 signal.signal(number, handler)
             gc.unfreeze()
-            self._selector.close()
+            self._loop.close()
             wake.close()
             woken.close()
 
     def _stop(self, *_: object) -> None:
-        self._stopping = True
+        now = time.monotonic()
+        if not self._asked.stops or now >= self._asked.last + _ONE_KEYSTROKE:
+            self._asked.stops += 1
+            self._asked.last = now
 
-    def _loop(self, listener: socket.socket) -> None:
+    def _hang_up(self, *_: object) -> None:
+        self._asked.reload = True
+
+    def _serve(self, listener: socket.socket) -> None:
         accepting = False
-        while not self._stopping:
-            now = time.monotonic()
-            if not accepting and now >= self._accept_from:
-                self._selector.register(
-                    listener, selectors.EVENT_READ, lambda: self._accept(listener)
-                )
-            elif accepting and now < self._accept_from:
-                self._selector.unregister(listener)
-            accepting = now >= self._accept_from
-            self._turn(now, None if accepting else self._accept_from)
-        if accepting:
-            self._selector.unregister(listener)
+        while not self._asked.stops:
+            wanted = time.monotonic() >= self._accept_from
+            if wanted and not accepting:
+                self._loop.watch(listener, lambda: self._accept(listener))
+            elif accepting and not wanted:
+                self._loop.forget(listener)
+            accepting = wanted
+            self._turn(None if accepting else self._accept_from)
+        self._loop.forget(listener)
 
-    def _wait(self, patience: float) -> None:
-        end = time.monotonic() + patience
-        while self._children and (now := time.monotonic()) < end:
-            self._turn(now, end)
+    def _turn(self, until: float | None) -> None:
+        self._loop.turn(self._timed, until)
+        if self._asked.reload:
+            self._asked.reload = False
+            self._reload()
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for child in self._children.values():
-            signal.pidfd_send_signal(child.process, number)
+    def _drain(self) -> None:
+        """End the sessions: the idle ones at once, the others when their time is up."""
+        stated = self._stated_drain
+        drain = self._offer.settings.sftp.drain_seconds if stated is None else stated
+        end = time.monotonic() + drain
+        while self._children and self._asked.stops < 2 and (now := time.monotonic()) < end:
+            for child in self._children:
+                entry = child.entry
+                if not entry.open and (entry.party is None or now >= entry.heard + _IDLE):
+                    self._children.end(child, _STOPPED, _LAST_WORDS)
+            self._turn(min(end, now + 0.1))
+        for child in self._children:
+            self._children.end(child, _STOPPED, _LAST_WORDS)
+        while self._children:
+            self._turn(None)
 
-    def _turn(self, now: float, until: float | None) -> None:
-        due = [until, self._book.next_due(), self._synced + _SYNC if self._book.dirty else None]
-        times = [t for t in due if t is not None]
-        pause = max(0.0, min(times) - now) if times else None
-        for key, _ in self._selector.select(pause):
-            # One that another's turn has removed must not be taken for one that reuses its number.
-            if self._selector.get_map().get(key.fileobj) is key:
-                key.data()
-        self._book.catch_up()
-        if self._book.dirty and time.monotonic() >= self._synced + _SYNC:
-            self._sync()
+    # Settings, and who they let stay.
+
+    def _reload(self) -> None:
+        try:
+            found = reload.read(self._offer.settings)
+            if found.settings is None:
+                raise Faults(found.faults)
+            offer = self._offer_of(found.settings)
+        except Faults as faults:
+            for fault in faults.faults:
+                _log.error("not reloaded, the old settings stay", fault=str(fault))
+            return
+        except Exception:
+            _log.exception("not reloaded, the old settings stay")
+            return
+        self._put_in_force(offer)
+        for key in found.restart:
+            _log.warning("waits for a restart", key=key)
+        _log.info("reloaded", parties=len(offer.settings.parties))
+        self._judge()
+
+    def _put_in_force(self, offer: Offer) -> None:
+        settings = offer.settings
+        self._offer = offer
+        self._standing.settings = settings
+        self._book.most_per_party = settings.sftp.max_sessions_per_party
+        self._registered = {a for p in settings.parties for a in p.static_ips}
+        self._balancers = set(settings.sftp.proxies)
+        _raise_descriptors(2 * settings.sftp.max_sessions + _DESCRIPTORS)
+
+    def _judge(self) -> None:
+        for child in self._children:
+            entry = child.entry
+            if entry.party is None or entry.ending is not None:
+                continue
+            reason = self._standing.verdict(entry.party, entry.credential, entry.address)
+            if reason is not None:
+                _log.info("session ended", session=entry.session, party=entry.party, reason=reason)
+                self._children.end(child, reason, _EVICTION)
+
+    def _end_overdue(self) -> None:
+        # A child keeps its client's grace time itself, unless something in it never returns.
+        end = time.monotonic() - self._offer.grace - _OVERDUE
+        for child in self._children:
+            entry = child.entry
+            if entry.party is None and entry.ending is None and entry.began < end:
+                _log.error("child stuck before the login", session=entry.session)
+                self._children.end(child, "no login in time", _EVICTION)
+
+    def _rate_of(self, party_id: str) -> float | None:
+        settings = self._offer.settings
+        party = settings.party(party_id)
+        stated = party.rate_mbit if party is not None else None
+        return settings.sftp.rate_mbit if stated is None else stated
 
     def _sync(self) -> None:
         try:
             self._ledger.sync()
         except OSError as error:
             _log.error("record not synced", cause=str(error))
-        self._book.dirty = False
-        self._synced = time.monotonic()
+        else:
+            self._book.synced()
+
+    # Connections.
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BURST):
@@ -182,122 +306,77 @@ class Server:
             except OSError as error:
                 self._hold_back(error)
                 return
+            address = parse_address(name[0])
+            if address in self._balancers:
+                self._lobby.receive(peer, address)
+                continue
             with peer:
-                self._receive(peer, parse_address(name[0]), listener)
+                self._receive(peer, address)
 
-    def _receive(self, peer: socket.socket, address: Address, listener: socket.socket) -> None:
+    def _receive(self, peer: socket.socket, address: Address, via: Address | None = None) -> None:
+        reason = self._refusal(address)
+        if reason == "address" and address in self._balancers:
+            return  # haproxy checks with a header of its own address
+        if reason is not None:
+            self._book.turn_away(address, reason, via)
+            return
+        try:
+            self._children.begin(
+                peer,
+                address,
+                via,
+                lambda channel: serve_in_child(self._offer, peer, address, channel),
+                kept=[self._offer.slots.descriptor],
+            )
+        except OSError as error:
+            self._book.turn_away(address, "resources", via)
+            self._hold_back(error)
+
+    def _refusal(self, address: Address) -> str | None:
         if address not in self._registered:
-            self._book.turn_away(address, "address")
-        elif len(self._children) >= self._offer.settings.sftp.max_sessions:
-            self._book.turn_away(address, "sessions")
-        else:
-            try:
-                self._fork(peer, address)
-            except OSError as error:
-                self._book.turn_away(address, "resources")
-                self._hold_back(error)
+            return "address"
+        if not self._rates.allow(address):
+            return "rate"
+        if self._penalties.refused_for(address) > 0:
+            return "penalty"
+        if len(self._children) >= self._offer.settings.sftp.max_sessions:
+            return "sessions"
+        return None
 
     def _hold_back(self, error: OSError) -> None:
         _log.error("cannot take connections", cause=str(error))
         self._accept_from = time.monotonic() + _BREATH
 
-    def _fork(self, peer: socket.socket, address: Address) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            parent = os.getpid()
-            try:
-                pid = os.fork()
-            except OSError:
-                ours.close()
-                raise
-            if pid == 0:
-                try:
-                    _become_child(parent, peer, theirs)
-                    serve_in_child(self._offer, peer, address, theirs)
-                finally:
-                    os._exit(1)
-        ours.setblocking(False)
-        child = _Child(pid, os.pidfd_open(pid), ours, self._book.begin(address))
-        self._children[pid] = child
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
-        self._selector.register(
-            child.process, selectors.EVENT_READ, lambda: self._bury(child, "killed")
-        )
+    # Metrics.
 
-    def _hear(self, child: _Child, most: int = _BURST) -> None:
-        for _ in range(most):
-            try:
-                data = child.channel.recv(LONGEST)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                # It died with an answer unread; what it said before is still there.
-                continue
-            if not data:
-                # Without its parent a child must not go on.
-                self._drop(child, "hung up" if child.entry.reason is None else "")
-                return
-            try:
-                message = unpack(data)
-                granted = self._book.hear(child.entry, message)
-                if message.kind.asks:
-                    child.channel.send(YES if granted else NO)
-            except (BrokenPipeError, ConnectionResetError):
-                continue
-            except (Liar, ValueError, BlockingIOError) as error:
-                self._drop(child, str(error))
-                return
+    def _scrape(self) -> Scrape | None:
+        wanted = self._offer.settings.sftp.metrics
+        if wanted is None:
+            return None
+        name, port = wanted
+        if not ip_address(name).is_loopback:
+            _log.warning("metrics are not for strangers: listen on loopback", address=name)
+        try:
+            listener = _listening(name, port)
+        except OSError as error:
+            # Nobody's mirror has to wait for that.
+            _log.error("no metrics", address=name, port=port, cause=str(error))
+            return None
+        _log.info("metrics", address=name, port=listener.getsockname()[1])
+        scrape = Scrape(self._loop, listener, Page(self._book.tally, self._now))
+        self._timed.append(scrape)
+        return scrape
 
-    def _drop(self, child: _Child, cause: str) -> None:
-        self._selector.unregister(child.channel)
-        if cause:
-            _log.error("child not believed", session=child.entry.session, cause=cause)
-            signal.pidfd_send_signal(child.process, signal.SIGKILL)
-
-    def _bury(self, child: _Child, reason: str) -> None:
-        os.waitid(os.P_PIDFD, child.process, os.WEXITED)
-        if child.channel in self._selector.get_map():
-            # Whatever it said before it died still counts.
-            self._hear(child, most=sys.maxsize)
-        for end in (child.channel, child.process):
-            if end in self._selector.get_map():
-                self._selector.unregister(end)
-        child.channel.close()
-        os.close(child.process)
-        del self._children[child.pid]
-        self._book.end(child.entry, reason)
+    def _now(self) -> Now:
+        book = self._book
+        return Now(book.sessions, len(self._children), book.lag(), book.unsynced, self._started)
 
 
-def _become_child(parent: int, peer: socket.socket, channel: socket.socket) -> None:
-    """Leave the parent's signals and descriptors, and die when it dies."""
-    for number in _STOPS:
-        signal.signal(number, signal.SIG_IGN)  # the connection has its own for SIGTERM
-    signal.set_wakeup_fd(-1)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    low, high = sorted((peer.fileno(), channel.fileno()))
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, most)
-
-
-def _host_keys(settings: Settings) -> list[PKey]:
-    classes: dict[str, type[PKey]] = {
-        "ssh_host_ed25519_key": Ed25519Key,
-        "ssh_host_rsa_key": RSAKey,
-    }
-    return [
-        classes[path.name].from_private_key_file(str(path)) for path in host.present(settings.site)
-    ]
-
-
-def _listening(settings: Settings) -> socket.socket:
-    name = settings.sftp.host, settings.sftp.port
-    family = socket.AF_INET6 if ":" in settings.sftp.host else socket.AF_INET
-    both = settings.sftp.host == "::"
-    return socket.create_server(name, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+def _listening(name: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    return socket.create_server(
+        (name, port), family=family, backlog=_BACKLOG, dualstack_ipv6=name == "::"
+    )
 
 
 def _raise_descriptors(wanted: int) -> None:

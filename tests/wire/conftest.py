@@ -2,12 +2,12 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from wire.served import OPENS, SERVE, Serve, Served, lay_out
+from wire.served import OPENS, SERVE, UNSLOWED, Serve, Served, lay_out
 
 from keys import host
 
@@ -25,14 +25,29 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         per_party: int = 32,
         grace: float = 10.0,
         patch: str = "",
+        before: Callable[[Path], object] = lambda site: None,
+        again: bool = False,
+        slowed: bool = False,
+        drain: float | None = 0.3,
+        name: str = "site",
     ) -> Served:
-        site = tmp_path / "site"
-        lay_out(site, parties or {"parti-a": "127.0.0.1"}, sessions, per_party)
+        """Start one; `before` changes the site first, `again` takes the one that is there."""
+        site = tmp_path / name
+        if not again:
+            lay_out(site, parties or {"parti-a": "127.0.0.1"}, sessions, per_party)
+        before(site)
         (site / "now").write_text(now.isoformat())
         log = site / "log"
+        patch = patch if slowed else UNSLOWED + patch
         with log.open("w") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-c", SERVE.format(patch=patch), str(site), str(grace)],
+                [
+                    sys.executable,
+                    "-c",
+                    SERVE.format(patch=patch, drain=drain),
+                    str(site),
+                    str(grace),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

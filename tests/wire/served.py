@@ -38,19 +38,25 @@ SERVE = """\
 import sys
 from datetime import datetime
 from pathlib import Path
-import structlog
 from config import load
+from scripts.run import log_as
 from sftpd import server
-structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
+log_as("serve")
 site, grace = Path(sys.argv[1]), float(sys.argv[2])
 {patch}
 server.serve(
     load.load(site),
     clock=lambda: datetime.fromisoformat((site / "now").read_text()),
     ready=lambda port: print(port, flush=True),
-    drain=0.3,
+    drain={drain},
     grace=grace,
 )
+"""
+# Tests fail on purpose, all from one address and faster than any client would.
+UNSLOWED = """\
+from sftpd import penalties
+penalties.Penalties.refused_for = lambda *_: 0.0
+penalties.Rates.allow = lambda *_: True
 """
 
 
@@ -121,6 +127,16 @@ def until(condition: Callable[[], object], patience: float = 10.0) -> None:
 
 
 Serve = Callable[..., Served]
+
+
+def setting(line: str) -> Callable[[Path], object]:
+    """Add a line to [sftp] of site.toml, before the server starts."""
+
+    def change(site: Path) -> None:
+        with (site / "site.toml").open("a") as file:
+            file.write(line + "\n")
+
+    return change
 
 
 def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) -> None:

@@ -110,13 +110,19 @@ def test_a_killed_part_comes_back_and_sigterm_stops_both_cleanly() -> None:
     assert gone(pids)
 
 
-NOTES_HANGUP = ["sh", "-c", "trap 'exit 0' TERM; trap ': > $0' HUP; while :; do sleep 0.1; done"]
+NOTES_HANGUP = """
+import pathlib, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.signal(signal.SIGHUP, lambda *_: pathlib.Path(sys.argv[1]).touch())
+while True:
+    signal.pause()
+"""
 
 
 def test_a_hangup_renews_the_publisher_at_once_and_is_passed_on_to_the_server(
     tmp_path: Path,
 ) -> None:
-    supervisor = supervised(FOREVER, [*NOTES_HANGUP, str(tmp_path / "heard")])
+    supervisor = supervised(FOREVER, [sys.executable, "-c", NOTES_HANGUP, str(tmp_path / "heard")])
     publisher, server = wait_for_children(supervisor.pid, 2)
     wait_until_caught(signal.SIGTERM, [publisher, server])
     wait_until_caught(signal.SIGHUP, [server, supervisor.pid])
@@ -132,7 +138,9 @@ def test_a_hangup_renews_the_publisher_at_once_and_is_passed_on_to_the_server(
 
 
 def test_a_hangup_with_settings_at_fault_changes_nothing(tmp_path: Path) -> None:
-    supervisor = supervised(FOREVER, [*NOTES_HANGUP, str(tmp_path / "heard")], reloadable=False)
+    supervisor = supervised(
+        FOREVER, [sys.executable, "-c", NOTES_HANGUP, str(tmp_path / "heard")], reloadable=False
+    )
     pids = wait_for_children(supervisor.pid, 2)
     wait_until_caught(signal.SIGTERM, pids)
     wait_until_caught(signal.SIGHUP, [pids[1], supervisor.pid])

@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.sftpd.ticking import Time
 
-from config.party import address
+from config.party import Address, address
 from keys.ledger import Ledger, read
 from sftpd.book import Book, Entry, Liar
+from sftpd.login import Reason
+from sftpd.penalties import Cost
 from sftpd.recorder import Kind, Message
 
 HOME = address("192.0.2.7")
 ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem")
-
-
-class Time:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -177,6 +173,7 @@ def test_refused_connections_are_recorded_once_a_second_with_their_count(
         Message(Kind.ADMIT, ADMIT),
         Message(Kind.CLOSE, (b"",), 5),
         Message(Kind.OPEN, (b"/x",), 1),
+        Message(Kind.PACE, (b"",), count=1 << 40),
     ],
 )
 def test_a_child_that_lies_is_found_out(book: Book, message: Message) -> None:
@@ -209,3 +206,112 @@ def test_what_the_ledger_does_not_take_is_not_granted(
     assert not book.hear(early, Message(Kind.ADMIT, ADMIT))
     assert entry.open == {}
     assert early.party is None
+
+
+def test_the_parent_judges_once_more_who_comes_in(ledger: Ledger, folder: Path, time: Time) -> None:
+    asked = []
+
+    def judge(party: str, credential: str, origin: Address) -> Reason | None:
+        asked.append((party, credential, origin))
+        return Reason.SUSPENDED
+
+    book = Book(ledger, 2, time, judge=judge)
+    entry = book.begin(HOME)
+    assert not book.hear(entry, Message(Kind.ADMIT, ADMIT))
+    assert asked == [("a", "SHA256:x", HOME)]
+    [(event, who, _, outcome, detail)] = told(folder)
+    assert (event, who, outcome) == ("login-refused", "a", "refused")
+    assert detail["reason"] == "suspended"
+    assert book.sessions == {}
+
+
+def test_why_the_parent_ended_a_session_is_recorded_whatever_the_child_says(
+    book: Book, folder: Path
+) -> None:
+    entry = admitted(book)
+    entry.ending = "key revoked"
+    book.hear(entry, Message(Kind.END, (b"server stopped",)))
+    book.end(entry, "killed")
+    killed = admitted(book)
+    killed.ending = "party suspended"
+    book.end(killed, "killed")
+
+    ends = [(out, d["reason"]) for event, _, _, out, d in told(folder) if event == "session-end"]
+    assert ends == [("ok", "key revoked"), ("failed", "party suspended")]
+
+
+def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
+    book: Book, folder: Path
+) -> None:
+    balancer = address("203.0.113.1")
+    entry = book.begin(HOME, balancer)
+    refused = (b"a", b"password", b"", b"", b"wrong credential")
+    book.hear(entry, Message(Kind.REFUSE, refused))
+    book.hear(entry, Message(Kind.ADMIT, ADMIT))
+    book.hear(entry, Message(Kind.LIST, (b"/",), 1))
+    book.end(entry, "closed")
+    book.turn_away(HOME, "address", balancer)
+
+    assert [(event, detail.get("via")) for event, _, _, _, detail in told(folder)] == [
+        ("login-refused", "203.0.113.1"),
+        ("login", "203.0.113.1"),
+        ("list", None),
+        ("session-end", "203.0.113.1"),
+        ("connection-refused", "203.0.113.1"),
+    ]
+    assert {record.event.origin for record in read(folder)} == {"192.0.2.7"}
+
+
+def charged(book: Book, *messages: Message, reason: str = "closed") -> list[Cost]:
+    found: list[Cost] = []
+    book._charge = lambda _, cost: found.append(cost)
+    entry = book.begin(HOME)
+    for message in messages:
+        book.hear(entry, message)
+    book.end(entry, reason)
+    return found
+
+
+def refuse(reason: str, *, probe: bool = False) -> Message:
+    texts = (b"a", b"publickey", b"SHA256:y", b"", reason.encode())
+    return Message(Kind.REFUSE, texts, flag=probe)
+
+
+def test_failures_cost_the_address_that_they_came_from(book: Book) -> None:
+    assert charged(book, refuse("wrong credential"), refuse("unknown user")) == [Cost.LOGIN] * 2
+    assert charged(book, refuse("wrong credential", probe=True)) == [Cost.LOGIN]
+    assert charged(book, Message(Kind.END, (b"no login in time",))) == [Cost.GRACE]
+    assert charged(book, Message(Kind.END, (b"protocol error",))) == [Cost.PROTOCOL]
+    assert charged(book, reason="killed") == [Cost.CRASH]
+
+
+def test_a_partys_own_client_is_charged_nothing(book: Book) -> None:
+    assert charged(book, refuse("not yet open"), refuse("closed")) == []
+    probe = refuse("wrong credential", probe=True)
+    assert charged(book, probe, Message(Kind.ADMIT, ADMIT), reason="killed") == []
+    assert charged(book, Message(Kind.END, (b"closed",))) == []
+
+
+def test_the_accounts_of_parties_that_have_left_are_forgotten(book: Book) -> None:
+    for number in range(100):
+        book.end(admitted(book, f"party-{number}".encode()), "closed")
+    assert book.sessions == {}
+
+
+def test_a_histogram_that_is_none_is_a_lie(book: Book) -> None:
+    entry = admitted(book)
+    book.hear(entry, Message(Kind.TIMES, (b"1,0,0,0,0,0,0,0,0,0,2",), count=7))
+    assert (book.tally.reads.counts[0], book.tally.reads.microseconds) == (1, 7)
+    for counts in (b"", b"1", b"x", b"-1,0,0,0,0,0,0,0,0,0,2"):
+        with pytest.raises(Liar):
+            book.hear(entry, Message(Kind.TIMES, (counts,)))
+
+
+def test_the_lag_is_that_of_the_oldest_record_not_on_the_disk(book: Book, time: Time) -> None:
+    assert (book.lag(), book.unsynced) == (0.0, 0)
+    admitted(book)
+    time.now += 2.0
+    admitted(book)
+    assert (book.lag(), book.unsynced) == (2.0, 2)
+    book.synced()
+    assert (book.lag(), book.unsynced) == (0.0, 0)

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from sftpd.recorder import Kind, Message, Reporter, pack, unpack
+from sftpd.recorder import BOUNDS, WAIT, Kind, Message, Reporter, pack, unpack
 
 
 def test_the_example_byte_by_byte() -> None:
@@ -61,3 +61,48 @@ def test_the_answer_is_the_parents() -> None:
         assert reporter.listed(2, b"/x") is False
         assert unpack(ours.recv(100)) == Message(Kind.OPEN, (b"/x",), 1, 1)
         assert unpack(ours.recv(100)) == Message(Kind.LIST, (b"/x",), 2)
+
+
+def test_bytes_are_paced_only_once_the_parent_says_so() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        reporter = Reporter(theirs)
+        assert reporter.pace(1000) == 0.0
+        ours.send(b"~")
+        assert reporter.opened(1, b"/x", 1) is True
+        ours.send(WAIT.pack(250))
+        assert reporter.pace(1000) == 0.25
+        ours.send(b"-")
+        assert reporter.opened(2, b"/x", 1) is False
+        ours.send(WAIT.pack(0))
+        assert reporter.pace(2000) == 0.0
+        ours.send(b"+")
+        assert reporter.opened(3, b"/x", 1) is True
+        assert reporter.pace(3000) == 0.0
+        heard = [unpack(ours.recv(100)) for _ in range(5)]
+    assert [(m.kind, m.count) for m in heard if m.kind is Kind.PACE] == [
+        (Kind.PACE, 1000),
+        (Kind.PACE, 2000),
+    ]
+
+
+def test_nobody_waits_for_a_parent_that_is_gone() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        reporter = Reporter(theirs)
+        reporter.paced = True
+        ours.close()
+        assert reporter.pace(1000) == 0.0
+
+
+def test_the_times_of_reads_are_told_together() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        reporter = Reporter(theirs)
+        for seconds in (0.00005, 0.0001, 0.0002, 5.0):
+            reporter.read(seconds)
+        reporter.end("closed")
+        times, end = unpack(ours.recv(200)), unpack(ours.recv(200))
+    counts = [2, 1, *[0] * (len(BOUNDS) - 2), 1]
+    assert times == Message(Kind.TIMES, (",".join(map(str, counts)).encode(),), 0, 5_000_350)
+    assert end == Message(Kind.END, (b"closed",))

@@ -1,0 +1,215 @@
+"""The children: forked one a connection, heard, ended, buried; none is ever lost sight of.
+
+The parent has a pidfd and a socket for each. What a child tells goes to the book; what the book
+grants goes back. A child that is told to end and does not is killed.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import structlog
+
+from config.party import Address
+from sftpd import shares
+from sftpd.book import Book, Entry, Liar
+from sftpd.loop import Loop
+from sftpd.rate import Pacer
+from sftpd.recorder import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message, unpack
+
+_BURST = 32  # messages taken before the others get their turn
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what the parent acts on
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Child:
+    """A process, what it is heard by, and its account."""
+
+    pid: int
+    process: int  # pidfd
+    channel: socket.socket
+    entry: Entry
+    nice: int = 0
+
+
+class Children:
+    """All of them; `rate_of` says how much a party may send, in megabits a second."""
+
+    def __init__(
+        self, loop: Loop, book: Book, rate_of: Callable[[str], float | None], pacer: Pacer
+    ) -> None:
+        self._loop = loop
+        self._book = book
+        self._rate_of = rate_of
+        self._pacer = pacer
+        self._children: dict[int, Child] = {}
+        self._doomed: dict[int, float] = {}
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._children.values()))
+
+    def begin(
+        self,
+        peer: socket.socket,
+        address: Address,
+        via: Address | None,
+        serve: Callable[[socket.socket], None],
+        kept: Iterable[int] = (),
+    ) -> None:
+        """Fork a child that calls `serve` with its way to us.
+
+        Of our descriptors it has `peer` and those `kept`, and no others.
+
+        Raises OSError, with nothing left behind, if the machine has no room for it.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            parent = os.getpid()
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                raise
+            if pid == 0:
+                try:
+                    _become_child(parent, [peer.fileno(), theirs.fileno(), *kept])
+                    serve(theirs)
+                finally:
+                    os._exit(1)
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            ours.close()
+            raise
+        ours.setblocking(False)
+        self._book.tally.forks += 1
+        child = Child(pid, process, ours, self._book.begin(address, via))
+        self._children[pid] = child
+        self._loop.watch(ours, lambda: self._hear(child))
+        self._loop.watch(process, lambda: self.bury(child))
+
+    def _hear(self, child: Child, most: int = _BURST) -> None:
+        for _ in range(most):
+            try:
+                data = child.channel.recv(LONGEST)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                # It died with an answer unread; what it said before is still there.
+                continue
+            if not data:
+                # Without its parent a child must not go on.
+                self._drop(child, "hung up" if child.entry.reason is None else "")
+                return
+            try:
+                message = unpack(data)
+                answer = self._answer(child.entry, message)
+                if answer:
+                    child.channel.send(answer)
+            except (BrokenPipeError, ConnectionResetError):
+                continue
+            except (Liar, ValueError, BlockingIOError) as error:
+                self._drop(child, str(error))
+                return
+            if message.kind is Kind.ADMIT:
+                self._share()
+
+    def _answer(self, entry: Entry, message: Message) -> bytes:
+        granted = self._book.hear(entry, message)
+        rate = self._rate_of(entry.party) if entry.party is not None else None
+        if message.kind is Kind.PACE:
+            wait = self._pacer.wait(entry.who, rate, message.count)
+            return WAIT.pack(min(round(wait * 1000), (1 << 32) - 1))
+        if not message.kind.asks:
+            return b""
+        return NO if not granted else YES if rate is None else YES_PACED
+
+    def _drop(self, child: Child, cause: str) -> None:
+        self._loop.forget(child.channel)
+        if cause:
+            _log.error("child not believed", session=child.entry.session, cause=cause)
+            signal.pidfd_send_signal(child.process, signal.SIGKILL)
+
+    def end(self, child: Child, reason: str, patience: float) -> None:
+        """Tell a child to end for `reason`; after `patience` seconds it is killed."""
+        if child.entry.ending is None:
+            child.entry.ending = reason
+            signal.pidfd_send_signal(child.process, signal.SIGTERM)
+        due = time.monotonic() + patience
+        self._doomed[child.pid] = min(due, self._doomed.get(child.pid, due))
+
+    def next_due(self) -> float | None:
+        """Return when the next is to be killed."""
+        return min(self._doomed.values(), default=None)
+
+    def catch_up(self) -> None:
+        """Kill those who were told to end and have not."""
+        now = time.monotonic()
+        for pid in [pid for pid, due in self._doomed.items() if due <= now]:
+            del self._doomed[pid]
+            signal.pidfd_send_signal(self._children[pid].process, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """Kill and bury all that are left."""
+        for child in self:
+            signal.pidfd_send_signal(child.process, signal.SIGKILL)
+        for child in self:
+            self.bury(child)
+
+    def bury(self, child: Child) -> None:
+        """Close the account of a child that is dead or dying."""
+        found = os.waitid(os.P_PIDFD, child.process, os.WEXITED)
+        if self._loop.watches(child.channel):
+            # Whatever it said before it died still counts.
+            self._hear(child, most=sys.maxsize)
+        for end in (child.channel, child.process):
+            self._loop.forget(end)
+        child.channel.close()
+        os.close(child.process)
+        del self._children[child.pid]
+        self._doomed.pop(child.pid, None)
+        exited = found is not None and found.si_code == os.CLD_EXITED
+        self._book.end(child.entry, "server error" if exited else "killed")
+        party = child.entry.party
+        if party is not None:
+            if party not in self._book.sessions:
+                self._pacer.forget(party)
+            self._share()
+
+    def _share(self) -> None:
+        wanted = shares.niceness(self._book.sessions)
+        for child in self._children.values():
+            nice = wanted.get(child.entry.party or "", 0)
+            if nice != child.nice:
+                child.nice = nice
+                shares.apply(child.pid, self._nice + nice)
+
+
+def _become_child(parent: int, kept: Iterable[int]) -> None:
+    """Leave the parent's signals and descriptors, and die when it dies."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the connection has its own for SIGTERM
+    signal.set_wakeup_fd(-1)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -1,0 +1,47 @@
+"""What SIGHUP does: the site's files are read anew, and most of what they say is in force at once.
+
+A file with a fault in it changes nothing. What the running server cannot change is kept as it
+is, and named, so that the operator knows to restart.
+"""
+
+from dataclasses import dataclass, replace
+
+from config import load
+from config.fault import Fault
+from config.load import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """New settings, or none and why; `restart` names the keys that wait for a restart."""
+
+    settings: Settings | None
+    faults: tuple[Fault, ...] = ()
+    restart: tuple[str, ...] = ()
+
+
+def read(old: Settings) -> Reloaded:
+    """Read the files of the site that `old` came from."""
+    settings, faults = load.read(old.site)
+    if settings is None:
+        return Reloaded(None, tuple(faults))
+    return merged(old, settings)
+
+
+def merged(old: Settings, new: Settings) -> Reloaded:
+    """Return `new` with what a running server keeps of `old`."""
+    kept = {
+        "election.id": (old.election.id, new.election.id),
+        "sftp.listen": (
+            (old.sftp.host, old.sftp.port),
+            (new.sftp.host, new.sftp.port),
+        ),
+        "sftp.metrics": (old.sftp.metrics, new.sftp.metrics),
+    }
+    settings = replace(
+        new,
+        election=replace(new.election, id=old.election.id),
+        sftp=replace(new.sftp, host=old.sftp.host, port=old.sftp.port, metrics=old.sftp.metrics),
+    )
+    restart = tuple(key for key, (before, after) in kept.items() if before != after)
+    return Reloaded(settings, restart=restart)
