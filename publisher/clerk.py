@@ -24,20 +24,21 @@ from config import layout
 from config.event import Event, Filing, Outcome
 from config.load import Settings
 from config.party import Party
-from config.registry import Entry
+from config.registry import Entry, is_karekod
 from keys.files import sync
 from keys.ledger import Clock, Ledger
 from publisher import catalog as states
 from publisher import desk, quarantine, spool
 from publisher.catalog import Catalog, Decided, Original
 from publisher.intake import Candidate
-from publisher.page import Arrival, Page, Stamp, arrival_id, escaped
+from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
 from publisher.quarantine import Note, Quarantine
 from publisher.shelf import Obstructed, Shelf
+from publisher.source import Source
 
 WHO = "publisher"
 # One party's tree is in the way of these; anything else is the whole disk's trouble.
-_ONE_TREE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
+ONE_TREE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
 
 log = structlog.get_logger()
 
@@ -74,19 +75,27 @@ class Clerk:
         self._spool = world.settings.site / spool.FOLDER
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._trees = world.trees
+        self._left = world.catalog.left()
+        self._held = {Source.parse(source).folder for source in self._left}
+        self._unread: list[tuple[Arrival, Stamp]] = []
 
     def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
         """Move files from the intake into the spool; those gone meanwhile are left out."""
-        if not candidates:
+        arrivals = [
+            arrival
+            for arrival in map(self._arrival, candidates)
+            if self._left.get(bytes(arrival.source)) != str(arrival.stamp)
+        ]
+        if not arrivals:
             return []
-        arrivals = [self._arrival(found) for found in candidates]
         self._catalog.receive(arrivals)
         self._catalog.commit()
         self._step("received")
         claimed, missed = [], []
         for arrival in arrivals:
             try:
-                spool.claim(arrival, self._spool)
+                if not spool.claim(arrival, self._spool):
+                    self.leave(arrival)
                 claimed.append(arrival)
                 self._step("claimed")
             except spool.Moved:
@@ -120,18 +129,27 @@ class Clerk:
         owed = [(party, original) for party, original in self._catalog.gaps() if party in parties]
         for party, original in owed:
             sheet = layout.parse(original.path).sheet
-            if not parties[party].scope.covers(sheet) or self.show(parties[party], original):
+            if not parties[party].scope.covers(sheet) or not self._refusal(party, original):
                 self._catalog.close_gap(party, original.id)
                 log.info("gap-closed", party=party, path=original.path)
         if owed:
             self._shelf.sync()
             self._catalog.commit()
 
+    def leave(self, arrival: Arrival) -> None:
+        """Note that an arrival's source stays where it is, and is not to be taken again."""
+        if arrival.source.folder not in self._held:
+            advice = "let the publisher delete there, or clear that folder by hand"
+            log.error("source-not-removable", folder=arrival.source.folder, advice=advice)
+            self._held.add(arrival.source.folder)
+        self._left[bytes(arrival.source)] = str(arrival.stamp)
+        self._catalog.leave(arrival)
+
     def _arrival(self, found: Candidate) -> Arrival:
         now = self._world.clock()
-        name = escaped(os.path.relpath(found.path, found.folder))
+        source = Source(str(found.folder), os.path.relpath(found.path, found.folder))
         identity = arrival_id(now, self._world.token())
-        return Arrival(identity, name, os.fsencode(found.path), found.stamp, now)
+        return Arrival(identity, escaped(source.path), source, found.stamp, now)
 
     def _decide(self, page: Page) -> None:
         election = self._world.settings.election.id
@@ -172,7 +190,8 @@ class Clerk:
         self._step("all recorded")
         self._catalog.commit()
         self._step("done")
-        return [again for row in rows if (again := self.clean(row.arrival, row.stamp))]
+        again = (self.clean(row.arrival, row.stamp, row.reason) for row in rows)
+        return [arrival for arrival in again if arrival]
 
     def _effect(self, row: Decided) -> Event:
         detail: dict[str, str | int] = {"page": row.arrival.id}
@@ -184,9 +203,8 @@ class Clerk:
                 return self._filed(row, row.original, detail)
             case states.QUARANTINED:
                 return self._quarantined(row, detail)
-        texts = row.evidence["texts"]
-        if texts:
-            detail["karekod"] = " ".join(texts)
+        if karekods := list(filter(is_karekod, row.evidence["texts"])):
+            detail["karekod"] = " ".join(karekods)
         return Event(Filing.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
 
     def _filed(self, row: Decided, original: Original, detail: dict[str, str | int]) -> Event:
@@ -231,20 +249,37 @@ class Clerk:
 
     def show(self, party: Party, original: Original) -> bool:
         """Link an original into a party's tree; False, and an ERROR log, if that tree refuses."""
-        try:
-            self._shelf.link(original.sha256, party.id, original.path)
-        except Obstructed as error:
-            log.error("link-obstructed", party=party.id, path=original.path, error=str(error))
-        except OSError as error:
-            if error.errno not in _ONE_TREE:
-                raise
-            log.error("tree-not-writable", party=party.id, path=original.path, error=str(error))
-        else:
-            return True
-        return False
+        refusal = self._refusal(party.id, original)
+        if refusal:
+            log.error("gap", party=party.id, path=original.path, error=refusal)
+        return not refusal
 
-    def clean(self, arrival: Arrival, read_as: Stamp | None) -> Arrival | None:
-        """Empty the spool of an arrival that is done; what was written since arrives anew."""
+    def _refusal(self, party: str, original: Original) -> str | None:
+        try:
+            self._shelf.link(original.sha256, party, original.path)
+        except Obstructed as error:
+            return str(error)
+        except OSError as error:
+            if error.errno not in ONE_TREE:
+                raise
+            return str(error)
+        return None
+
+    def unread(self) -> list[tuple[Arrival, Stamp]]:
+        """Return, once, what is done but may have been half a page: to be cleaned later."""
+        unread, self._unread = self._unread, []
+        return unread
+
+    def clean(
+        self, arrival: Arrival, read_as: Stamp | None, reason: Reason | None = None
+    ) -> Arrival | None:
+        """Empty the spool of an arrival that is done; what was written since arrives anew.
+
+        What could not be decoded may still be growing, and is left to `unread` for a while.
+        """
+        if reason is Reason.UNREADABLE_IMAGE and read_as is not None:
+            self._unread.append((arrival, read_as))
+            return None
         path = self._spool / arrival.file
         try:
             stamp = Stamp.of(path.lstat())
@@ -261,7 +296,7 @@ class Clerk:
         """Make a file that stands in the spool an arrival of its own."""
         now = self._world.clock()
         identity = arrival_id(now, self._world.token())
-        again = Arrival(identity, name, os.fsencode(path), stamp, now)
+        again = Arrival(identity, name, Source(str(path.parent), path.name), stamp, now)
         self._catalog.receive([again])
         self._catalog.commit()
         path.rename(self._spool / again.file)

@@ -75,16 +75,16 @@ def decide(
 
 def identified(texts: tuple[str, ...], lookup: Callable[[str], Entry | None]) -> Entry | Reason:
     """Return the one entry that the texts of a page stand for, or why there is none."""
-    karekods = [text for text in texts if is_karekod(text)]
-    known = {entry.sheet: entry for text in karekods if (entry := lookup(text))}
-    unknown = [text for text in karekods if lookup(text) is None]
-    if not karekods:
+    # Each is looked up once: the registry may be replaced at any moment.
+    found = [lookup(text) for text in texts if is_karekod(text)]
+    known = {entry.sheet: entry for entry in found if entry}
+    if not found:
         return Reason.NO_KAREKOD
     if not known:
         return Reason.UNKNOWN_KAREKOD
     if len(known) > 1:
         return Reason.SEVERAL_SHEETS
-    if unknown:
+    if None in found:
         return Reason.CONFLICTING_KAREKODS
     (entry,) = known.values()
     return entry

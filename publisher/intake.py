@@ -12,6 +12,7 @@ in silence. Sub-folders are scanned too, links are never followed.
 import heapq
 import logging
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,6 +32,7 @@ from watchdog.events import (
 from watchdog.observers.inotify import InotifyObserver
 
 from publisher.page import Stamp
+from publisher.source import Source, status
 
 PATIENCE = 600.0  # seconds, for a temporary name
 _TEMPORARY = (".tmp", ".part", ".partial", ".filepart")
@@ -171,20 +173,24 @@ class Intake:
         judge: Callable[[str, Stamp, float], bool],
         found: list[Candidate],
     ) -> None:
+        folder = self._folder_of(path)
+        if folder is None:
+            return
         try:
-            stamp = Stamp.of(os.lstat(path))
+            standing = status(Source(str(folder), path.removeprefix(f"{folder}{os.sep}")))
         except OSError:
             self._settling.gone(path)
             return
-        folder = self._folder_of(path)
-        if folder is not None and judge(path, stamp, now):
+        if stat.S_ISDIR(standing.st_mode):
+            self._settling.gone(path)
+        elif judge(path, stamp := Stamp.of(standing), now):
             found.append(Candidate(folder, path, stamp))
 
     def _folder_of(self, path: str) -> Path | None:
         return next((f for f in self._folders if path.startswith(f"{f}{os.sep}")), None)
 
     def _scan_on(self, now: float) -> None:
-        if now >= self._next_scan:
+        if now >= self._next_scan and not self._scanning:
             self._scan = _files(self._folders)
             self._next_scan = now + self._rescan
         part = list(islice(self._scan, _SLICE))

@@ -11,10 +11,14 @@ format, width, height, readings (text, engine, scan, ms, corners), ms, fault.
 import json
 import socket
 import time
+from typing import Any
 
 from publisher.page import Look, Reading, Reason
 
 MOST_BYTES = 64 << 20
+MOST_READINGS, LONGEST_TEXT = 64, 4096
+_FORMATS = ("JPEG", "PNG", "TIFF")
+_LARGEST = 1 << 31
 READY = b"ready"
 
 
@@ -26,26 +30,58 @@ def format_look(seen: Look) -> bytes:
 
 
 def parse_look(answer: bytes) -> Look:
-    """Read an answer; ValueError for anything that `format_look` would not have written."""
+    """Read an answer; ValueError for anything that `format_look` would not have written.
+
+    A worker may have been taken over by the page it read, so what it says is bounded here: at
+    most 64 readings, and corners of each, texts of 4096 characters, numbers below 2**31.
+    """
     try:
         kind, width, height, readings, ms, fault = json.loads(answer)
+        if kind not in (*_FORMATS, None) or (kind is None and fault is None):
+            raise ValueError("a page of no known format")
         return Look(
-            None if kind is None else str(kind),
-            int(width),
-            int(height),
+            kind,
+            _count(width),
+            _count(height),
             tuple(
-                Reading(str(text), str(engine), str(scan), int(took), _corners(corners))
-                for text, engine, scan, took, corners in readings
+                Reading(_text(text), _text(engine), _text(scan), _count(took), _corners(corners))
+                for text, engine, scan, took, corners in _few(readings)
             ),
-            int(ms),
+            _count(ms),
             None if fault is None else Reason(fault),
         )
-    except (TypeError, RecursionError) as error:
+    except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not a worker's answer") from error
 
 
-def _corners(found: list[list[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((int(x), int(y)) for x, y in found)
+def _few(found: list[Any]) -> list[Any]:
+    if type(found) is not list or len(found) > MOST_READINGS:
+        raise ValueError(f"no list of at most {MOST_READINGS}")
+    return found
+
+
+def _corners(found: list[Any]) -> tuple[tuple[int, int], ...]:
+    # A code on the very edge of a page may have a corner beyond it.
+    return tuple((_number(x), _number(y)) for x, y in _few(found))
+
+
+def _count(found: int) -> int:
+    if _number(found) < 0:
+        raise ValueError("no count")
+    return found
+
+
+def _number(found: int) -> int:
+    if type(found) is not int or not -_LARGEST < found < _LARGEST:
+        raise ValueError("no number of a page's")
+    return found
+
+
+def _text(found: str) -> str:
+    if type(found) is not str or len(found) > LONGEST_TEXT:
+        raise ValueError("no text of a page's")
+    found.encode()  # ValueError for what no record could hold
+    return found
 
 
 def send(channel: socket.socket, message: bytes) -> None:

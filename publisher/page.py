@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from publisher.source import Source
+
 _LONGEST_NAME = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
@@ -57,7 +59,7 @@ class Arrival:
 
     id: str
     name: str  # in the intake folder, escaped
-    source: bytes  # the whole path it was taken from
+    source: Source
     stamp: Stamp  # as it stood there
     received_at: datetime
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
+from publisher.lease import Unsettled, unwritten
 from publisher.messages import MOST_BYTES
 from publisher.page import Arrival, Look, Page, Reason, Stamp
 from publisher.reader import Closed, Reader
@@ -20,14 +21,10 @@ from publisher.reader import Closed, Reader
 Stage = Callable[[str, bytes], object]
 
 
-class Unsettled(Exception):
-    """The file was written to while it was read."""
-
-
 def read_page(arrival: Arrival, path: Path, look: Callable[[bytes], Look], stage: Stage) -> Page:
-    """Read one page, and stage its bytes; raise Unsettled, or OSError where the disk fails.
+    """Read one page, and stage its bytes; raise Unsettled while somebody writes to it.
 
-    A link, pipe, socket or device is never opened in earnest.
+    OSError is the disk's failure. A link, pipe, socket or device is never opened in earnest.
     """
     standing = path.lstat()
     stamp = Stamp.of(standing)
@@ -39,10 +36,10 @@ def read_page(arrival: Arrival, path: Path, look: Callable[[bytes], Look], stage
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError:
         return Page(arrival, stamp, None, Look(fault=Reason.NOT_PERMITTED))
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with os.fdopen(descriptor, "rb", buffering=0) as file, unwritten(descriptor):
         content = _all_of(file.read, stamp.size)
         if Stamp.of(os.fstat(descriptor)) != stamp:
-            raise Unsettled(arrival.name)
+            raise Unsettled
     sha256 = hashlib.sha256(content).hexdigest()
     seen = look(content) if content else Look(fault=Reason.EMPTY)
     stage(arrival.id, content)

@@ -10,6 +10,7 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Protocol
@@ -36,6 +37,7 @@ _BATCH = 32
 _DEPTH = 16  # pages under way for each worker, so that none waits for the disk
 _TICK = 0.5
 _LONGEST_PAUSE = 30.0
+_LINGER = 15  # times the settling time, for a page that broke off in the middle
 
 log = structlog.get_logger()
 
@@ -68,8 +70,8 @@ def publish(
         begun = time.monotonic()
         try:
             with _Run(settings, stop, clock, workers or os.cpu_count() or 1) as run:
-                started = True
                 run.recover()
+                started = True
                 ready()
                 run.work()
         except Stopped:
@@ -97,6 +99,8 @@ class _Run:
         self._bell = threading.Event()
         self._again = Settling(settings.intake.settle_seconds)
         self._restless: dict[str, Arrival] = {}
+        self._linger = settings.intake.settle_seconds * _LINGER
+        self._lingering: deque[tuple[float, Arrival, Stamp]] = deque()
         with ExitStack() as stack:
             # The ledger's lock comes first: it keeps a second publisher out.
             ledger = stack.enter_context(Ledger(site / FOLDER / FILING, clock))
@@ -145,6 +149,7 @@ class _Run:
             pages, unsettled = self._pool.results(_BATCH)
             for arrival in (*unsettled, *(self._clerk.file(pages) if pages else ())):
                 self._watch_again(arrival, now)
+            self._clean_late(now)
             if now >= next_mend:
                 self._clerk.mend()
                 next_mend = now + self._rescan
@@ -166,6 +171,15 @@ class _Run:
             self._pool.submit(arrival)
         else:
             self._restless[str(path)] = arrival
+
+    def _clean_late(self, now: float) -> None:
+        # A page that could not be decoded may be one whose writer only paused.
+        for arrival, stamp in self._clerk.unread():
+            self._lingering.append((now + self._linger, arrival, stamp))
+        while self._lingering and self._lingering[0][0] <= now:
+            _, arrival, stamp = self._lingering.popleft()
+            if grown := self._clerk.clean(arrival, stamp):
+                self._watch_again(grown, now)
 
     def _wait(self, now: float) -> None:
         until = now + _TICK

@@ -29,11 +29,10 @@ from pyzbar.pyzbar import ZBarSymbol
 from pyzbar.pyzbar import decode as zbar_decode
 
 from config.registry import is_karekod
-from publisher.messages import MOST_BYTES, READY, format_look, receive, send
+from publisher.messages import LONGEST_TEXT, MOST_BYTES, READY, format_look, receive, send
 from publisher.page import Look, Reading, Reason
 
 MOST_PIXELS = 120_000_000
-_LONGEST_TEXT = 4096
 _MEMORY = 1536 << 20
 _CPU_SECONDS = 8
 _MAGIC = (
@@ -95,13 +94,12 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _readings(grey: Image.Image) -> Iterator[Reading]:
-    copies, found = 0, False
+    copies = 0
     for name, scan in _SCANS:
-        if found and (name != "half" or copies > 1):
+        if copies > 1 or (copies and name != "half"):
             return
         for reading in scan(grey):
-            found = found or is_karekod(reading.text)
-            copies += 1
+            copies += is_karekod(reading.text)
             yield reading
 
 
@@ -150,7 +148,7 @@ _SCANS: tuple[Scan, ...] = (("whole", _whole), ("half", _half), ("zbar", _zbar),
 
 def _text(content: bytes) -> str:
     # Escaping bytes that are no UTF-8 can never turn them into a karekod.
-    return content[:_LONGEST_TEXT].decode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace")[:LONGEST_TEXT]
 
 
 def _ms(begun: float) -> int:

@@ -5,7 +5,8 @@
      "time": "2023-05-14T14:00:03Z"}
 
 `name` is the scanner's, escaped; `texts` are all codes on the page; sha256 is null where the
-bytes were not read (too large, no file). The page is a fresh copy of the bytes that were judged.
+bytes were not read (too large, no file). A page with a sha256 is a fresh copy of the very bytes
+that were judged; one without is what was claimed, be it a link or a pipe.
 """
 
 import json
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keys.files import replace, sync
+from publisher.moving import move
 
 FOLDER = Path("quarantine")
 _MODE = 0o600
@@ -60,14 +62,14 @@ class Quarantine:
         self._folder.mkdir(mode=0o700, exist_ok=True)
 
     def sweep(self) -> None:
-        """Remove notes that a crash left half written."""
+        """Remove what a crash left half written."""
         for path in self._folder.glob(".*.new"):
             path.unlink()
 
     def take(self, source: Path, file: str) -> None:
         """Move a page here, unless that was done already."""
         try:
-            source.rename(self._folder / file)
+            move(source, self._folder / file)
         except FileNotFoundError:
             if not self.holds(file):
                 raise

@@ -2,7 +2,8 @@
 
 What is decided is carried out from its row, what the filing ledger has already is not recorded
 again, and what was not decided is read anew from the spool. Trees of new parties are filled, and
-those of changed scopes brought up to date, before anything else is filed.
+those of changed scopes brought up to date, before anything else is filed. Catalog and ledger
+must agree on what was recorded; where one of them was lost, only its copy can help.
 """
 
 from collections.abc import Iterator
@@ -11,14 +12,18 @@ from pathlib import Path
 import structlog
 
 from config import layout
+from config.fault import Fault, Faults
 from config.party import Party
 from keys.ledger import FILING, FOLDER, read
 from publisher import catalog as states
 from publisher import spool
 from publisher.catalog import Original
-from publisher.clerk import Clerk, World
-from publisher.page import Arrival, Stamp
+from publisher.clerk import ONE_TREE, Clerk, World
+from publisher.page import Arrival, Stamp, arrival_id, escaped, safe_name
+from publisher.quarantine import Note
+from publisher.shelf import TREES
 
+_NOT_OURS = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
 _ID_LENGTH = len("20230514T140003000041-9f3c21ab")
 
 log = structlog.get_logger()
@@ -40,12 +45,15 @@ class Recovery:
         self._spool = world.settings.site / spool.FOLDER
 
     def recover(self) -> list[Arrival]:
-        """Finish what an earlier run began, and return the arrivals that want reading."""
+        """Finish what an earlier run began, and return the arrivals that want reading.
+
+        Raises Faults if the catalog or the filing ledger was lost, or is older than the other.
+        """
+        self._learn_from_ledger()
+        self._step("ledger read")
         for folder in (self._shelf, self._world.quarantine):
             folder.sweep()
         spool.sweep(self._spool)
-        self._learn_from_ledger()
-        self._step("ledger read")
         self._trees_for_parties()
         self._clerk.mend()
         self._clerk.carry_out()
@@ -54,18 +62,30 @@ class Recovery:
         return self._reclaimed()
 
     def _learn_from_ledger(self) -> None:
-        first = self._catalog.next_seq()
-        if self._world.ledger.next_seq == first:
+        first, ledger = self._catalog.next_seq(), self._world.ledger.next_seq
+        folder = FOLDER / FILING
+        if ledger < first:
+            lost = f"ends before number {ledger}, but number {first - 1} was written: "
+            raise Faults([Fault(str(folder), "", lost + "restore the ledger from its copy")])
+        if ledger == first:
             return
-        for record in read(self._world.settings.site / FOLDER / FILING, first):
+        for record in read(self._world.settings.site / folder, first):
             page = record.event.detail.get("page")
-            if isinstance(page, str):
-                self._catalog.finish(page, record.seq)
+            if isinstance(page, str) and not self._catalog.finish(page, record.seq):
+                known = self._catalog.settled(page)
+                if known is None or not known.done:
+                    lost = f"lacks page {page}, number {record.seq} of {folder}: "
+                    advice = f"restore {states.FILE} from its copy"
+                    raise Faults([Fault(str(states.FILE), "", lost + advice)])
         self._catalog.commit()
 
     def _trees_for_parties(self) -> None:
         complete = self._catalog.parties()
-        for gone in sorted(complete.keys() - {party.id for party in self._world.trees}):
+        parties = {party.id for party in self._world.trees}
+        for gone in complete.keys() - parties:
+            self._catalog.party_begins(gone)  # what is filed from now on is missing there
+        self._catalog.commit()
+        for gone in sorted(self._shelf.roots() - parties):
             log.warning("tree-of-no-party", party=gone, advice="move it out of trees/ by hand")
         for party in self._world.trees:
             self._shelf.root(party.id)
@@ -74,21 +94,56 @@ class Recovery:
             self._catalog.party_begins(party.id)
             self._catalog.commit()
             self._step("party begun")
-            hidden = sum(self._hidden(party))
+            hidden = list(self._hidden(party))
             shown = sum(self._back_files(party))
             self._shelf.sync()
             self._step("party linked")
+            if not all(hidden):
+                advice = "let the publisher write in that tree, then restart it"
+                files = hidden.count(False)
+                log.error("tree-shows-too-much", party=party.id, places=files, advice=advice)
+                continue
             self._catalog.party_complete(party.id, str(party.scope))
             self._catalog.commit()
             self._step("party complete")
-            log.info("tree-complete", party=party.id, files=shown, removed=hidden)
+            log.info("tree-complete", party=party.id, files=shown, removed=len(hidden))
         self._shelf.sync()
 
     def _hidden(self, party: Party) -> Iterator[bool]:
-        for original in self._unhurried():
-            if not party.scope.covers(layout.parse(original.path).sheet):
-                yield self._shelf.unlink(original.sha256, party.id, original.path)
+        # By what stands in the tree, whatever the catalog knows of it.
+        unlisted: list[OSError] = []
+        for path in self._shelf.pages(party.id, unlisted.append):
+            if self._world.stopped():
+                raise Stopped
+            if not _is_for(party, path):
+                yield self._hide(party.id, path)
                 self._step("hidden")
+        for error in unlisted:
+            log.error("not-hidden", party=party.id, error=str(error))
+            yield False
+
+    def _hide(self, party: str, path: str) -> bool:
+        try:
+            if self._shelf.is_kept(party, path, self._catalog.filed_at(path)):
+                self._shelf.remove(party, path)
+            else:
+                self._set_aside(party, path)
+        except OSError as error:
+            if error.errno not in ONE_TREE:
+                raise
+            log.error("not-hidden", party=party, path=escaped(path), error=str(error))
+            return False
+        return True
+
+    def _set_aside(self, party: str, path: str) -> None:
+        now = self._world.clock()
+        identity = arrival_id(now, self._world.token())
+        name = f"{TREES}/{party}/{escaped(path)}"
+        file = f"{identity}-{safe_name(name)}"
+        note = Note(identity, name, _NOT_OURS, None, (), f"{now:%Y-%m-%dT%H:%M:%SZ}")
+        self._world.quarantine.note(file, note)
+        self._shelf.remove(party, path, lambda shown: self._world.quarantine.take(shown, file))
+        log.error("not-ours", path=name, quarantined=file)
 
     def _back_files(self, party: Party) -> Iterator[bool]:
         for original in self._unhurried():
@@ -107,11 +162,11 @@ class Recovery:
 
     def _explain(self, path: Path) -> None:
         known = self._catalog.settled(path.name[:_ID_LENGTH])
-        if known is None or known[0].file != path.name:
+        if known is None or known.arrival.file != path.name:
             # A catalog was lost or somebody put a file here; either way it is a page.
             self._clerk.take_again(path, path.name, Stamp.of(path.lstat()))
-        elif known[2]:
-            self._clerk.clean(known[0], known[1])
+        elif known.done:
+            self._clerk.clean(known.arrival, known.stamp, known.reason)
 
     def _reclaimed(self) -> list[Arrival]:
         claimed, missed = [], []
@@ -119,8 +174,8 @@ class Recovery:
             path = self._spool / arrival.file
             if path.exists() or path.is_symlink():
                 self._world.quarantine.forget(arrival.file)
-                if state == states.RECEIVED:
-                    spool.settle_claim(arrival)
+                if state == states.RECEIVED and not spool.settle_claim(arrival):
+                    self._clerk.leave(arrival)
                 claimed.append(arrival)
             elif state == states.RECEIVED or spool.still_there(arrival):
                 missed.append(arrival)
@@ -131,3 +186,10 @@ class Recovery:
         self._catalog.commit()
         self._step("reclaimed")
         return claimed
+
+
+def _is_for(party: Party, path: str) -> bool:
+    try:
+        return party.scope.covers(layout.parse(path).sheet)
+    except ValueError:
+        return False

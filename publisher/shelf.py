@@ -9,19 +9,23 @@ done twice with the same result; nothing that a client can see is ever changed.
 
 import hashlib
 import os
+import stat
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
+from config import layout
 from config.fault import Fault, Faults
 from keys.files import sync
 
 STORE, TREES = Path("store"), Path("trees")
 _STAGED = ".staged-"
+_PAGES = tuple(f".{extension}" for extension in layout.EXTENSIONS)
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o444
 
 
 class Obstructed(Exception):
-    """A tree holds something else where a link belongs; somebody wrote in it by hand."""
+    """A link cannot be: its place or its original is not as we left it."""
 
 
 class Shelf:
@@ -32,6 +36,7 @@ class Shelf:
         self._store = site / STORE
         self._trees = site / TREES
         self._touched: set[Path] = set()
+        self._firm: set[Path] = set()  # folders that were touched before, once is enough
         for folder in (self._store, self._trees):
             _made(folder)
         if self._store.stat().st_dev != self._trees.stat().st_dev:
@@ -40,8 +45,12 @@ class Shelf:
 
     def root(self, party: str) -> None:
         """Make the root of a party's tree."""
-        if _made(self._trees / party):
-            self._touched.add(self._trees)
+        _made(self._trees / party)
+        self._touched.add(self._trees)
+
+    def roots(self) -> set[str]:
+        """Return the parties, of today or of before, that have a tree."""
+        return {path.name for path in self._trees.iterdir()}
 
     def stage(self, arrival: str, content: bytes) -> Path:
         """Write a page's bytes durably into a fresh file of the store; any thread may."""
@@ -77,12 +86,13 @@ class Shelf:
         staged, original = self.staged(arrival), self.original(sha256)
         if _sound(original, sha256):
             staged.unlink(missing_ok=True)
+            self._touch(original.parent, self._store)
             return int(original.stat().st_mtime)
         os.utime(staged, (filed_at, filed_at))
         sync(staged)
         self._folder(original.parent)
         staged.rename(original)
-        self._touched.add(original.parent)
+        self._touch(original.parent, self._store)
         return filed_at
 
     def original(self, sha256: str) -> Path:
@@ -90,7 +100,10 @@ class Shelf:
         return self._store / sha256[:2] / sha256[2:4] / sha256
 
     def link(self, sha256: str, party: str, path: str) -> None:
-        """Show an original in a party's tree; raise Obstructed if something else is there."""
+        """Show an original in a party's tree.
+
+        Raises Obstructed if something else is there, or the original is not.
+        """
         original, target = self.original(sha256), self._trees / party / path
         try:
             self._linked(original, target)
@@ -99,30 +112,61 @@ class Shelf:
                 raise Obstructed(f"{target} is not the original {sha256}") from None
         except NotADirectoryError:
             raise Obstructed(f"{target.parent} is no folder") from None
-        self._touched.add(target.parent)
+        except FileNotFoundError:
+            if original.exists():
+                raise
+            raise Obstructed(f"{original} is missing, restore it from a copy") from None
+        self._touch(target.parent, self._trees)
 
-    def unlink(self, sha256: str, party: str, path: str) -> bool:
-        """Take an original out of a party's tree, with folders that it leaves empty."""
-        root, target = self._trees / party, self._trees / party / path
-        try:
-            if not _same(self.original(sha256), target):
-                return False
-        except (FileNotFoundError, NotADirectoryError):
+    def pages(self, party: str, refused: Callable[[OSError], None]) -> Iterator[str]:
+        """Yield the path of all that is named like a page in a party's tree, whoever put it there.
+
+        `refused` is told of a folder that cannot be listed.
+        """
+        root = self._trees / party
+        for folder, _, names in os.walk(root, onerror=refused):
+            for name in names:
+                if name.lower().endswith(_PAGES):
+                    yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
+
+    def is_kept(self, party: str, path: str, sha256: str | None) -> bool:
+        """Say whether the store has what stands in a tree; `sha256` is what ought to be there."""
+        shown = self._trees / party / path
+        if not stat.S_ISREG(shown.lstat().st_mode):
             return False
-        target.unlink()
-        folder = target.parent
+        original = self.original(sha256) if sha256 is not None else None
+        if original is not None and original.exists() and _same(original, shown):
+            return True
+        with shown.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return _sound(self.original(digest), digest)
+
+    def remove(
+        self, party: str, path: str, away: Callable[[Path], None] = lambda shown: shown.unlink()
+    ) -> None:
+        """Take something out of a party's tree, with folders that it leaves empty."""
+        root, shown = self._trees / party, self._trees / party / path
+        away(shown)
+        folder = shown.parent
         while folder != root and not any(folder.iterdir()):
             folder.rmdir()
             self._touched.discard(folder)
+            self._firm.discard(folder)
             folder = folder.parent
         self._touched.add(folder)
-        return True
 
     def sync(self) -> None:
         """Make what was kept, linked and unlinked survive a loss of power."""
         for folder in self._touched:
             sync(folder)
         self._touched.clear()
+
+    def _touch(self, folder: Path, root: Path) -> None:
+        # What leads there may have been made by a run that ended before it was synced.
+        self._touched.add(folder)
+        while folder != root and (folder := folder.parent) not in self._firm:
+            self._firm.add(folder)
+            self._touched.add(folder)
 
     def _linked(self, original: Path, target: Path) -> None:
         try:

@@ -60,6 +60,12 @@ gap = sa.Table(
     sa.Column("party", sa.String(64), primary_key=True),
     sa.Column("filing", sa.ForeignKey("filing.id"), primary_key=True),
 )
+left = sa.Table(  # sources that were copied and could not be removed, and how they looked then
+    "left_behind",
+    METADATA,
+    sa.Column("source", sa.LargeBinary, primary_key=True),
+    sa.Column("stamp", sa.String(80), nullable=False),
+)
 total = sa.Table(
     "total",
     METADATA,

@@ -31,11 +31,11 @@ def count(site: Path) -> dict[str, int]:
         opened = registry.Registry(site / registry.INDEX)
         expected = opened.source().rows
         opened.close()
-    counts = catalog.counts(site)
+    counts = catalog.counts(site, site / registry.INDEX)
     return {
         "expected": expected,
         "filed": counts.filed,
-        "missing": expected - counts.filed,
+        "missing": expected - (counts.registered or 0),
         "versions": counts.versions,
         "duplicates": counts.duplicates,
         "quarantined": counts.quarantined,

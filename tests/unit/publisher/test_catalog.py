@@ -3,21 +3,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import office
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from config import registry
 from config.registry import Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher import catalog, tables
 from publisher.catalog import Catalog, Counts, Original
 from publisher.desk import Duplicate, Filed, Quarantined
 from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, 0, 41, tzinfo=UTC)
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
 ENTRY = Entry("1093717526", SHEET, SandikTuru.NORMAL, "")
+CB, MV = "1093717526", "1093717527"
 FIRST = Filed(ENTRY, 1, "jpg", "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg")
 SECOND = replace(FIRST, version=2, path=FIRST.path.replace("s1.jpg", "s1.v2.jpg"))
 LOOK = Look("JPEG", 10, 10, (Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2),)),), 7)
@@ -31,7 +35,9 @@ def opened(tmp_path: Path) -> Iterator[Catalog]:
 
 
 def arrival(number: int) -> Arrival:
-    return Arrival(f"a{number}", f"{number}.jpg", b"in/\xff.jpg", Stamp(number, 5, 6), NOON)
+    return Arrival(
+        f"a{number}", f"{number}.jpg", Source("in", "\udcff.jpg"), Stamp(number, 5, 6), NOON
+    )
 
 
 def page(number: int) -> Page:
@@ -41,6 +47,17 @@ def page(number: int) -> Page:
 def test_a_missing_catalog_counts_nothing_and_is_not_made(tmp_path: Path) -> None:
     assert catalog.counts(tmp_path) == Counts()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_catalog_that_is_being_made_counts_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    made: set[str] = set()
+    engine = sa.create_engine(catalog.url(tmp_path))
+    for table in tables.METADATA.sorted_tables:
+        table.create(engine)
+        made.add(table.name)
+        assert catalog.counts(tmp_path) == Counts(), made
+    engine.dispose()
 
 
 def test_an_arrival_is_counted_as_what_became_of_it_by_anyone_who_looks(
@@ -146,7 +163,7 @@ def test_a_withdrawn_arrival_is_forgotten_but_never_a_decided_one(opened: Catalo
     opened.withdraw(["a1", "a2"])
 
     assert opened.settled("a1") is None
-    assert opened.settled("a2") == (arrival(2), Stamp(2, 5, 7), False)
+    assert opened.settled("a2") == (arrival(2), Stamp(2, 5, 7), False, None)
 
 
 def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(opened: Catalog) -> None:
@@ -175,6 +192,56 @@ def test_every_filing_is_yielded_once_however_many_there_are(opened: Catalog) ->
         opened.file(made, filed, 1684080000, NOON)
 
     assert [original.path for original in opened.originals()] == [f.path for f in with_paths]
+
+
+def test_filed_sheets_are_counted_that_todays_registry_has(opened: Catalog, tmp_path: Path) -> None:
+    index = tmp_path / "registry.sqlite"
+    first, second, ankara = (row for row in office.ROWS if row[:10] in {CB, MV, "4000000001"})
+    opened.receive([arrival(n) for n in range(1, 5)])
+    opened.file(page(1), FIRST, 1684080000, NOON)
+    opened.file(page(2), SECOND, 1684080000, NOON)
+    entry = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
+    opened.file(page(3), replace(FIRST, entry=entry, path="mv"), 1684080000, NOON)
+    entry = replace(ENTRY, karekod=MV, sheet=replace(SHEET, page=2))
+    opened.file(page(4), replace(FIRST, entry=entry, path="under way"), 1684080000, NOON)
+    for seq in range(3):
+        opened.finish(f"a{seq + 1}", seq)
+    opened.commit()
+
+    def registered(*rows: str) -> int | None:
+        (tmp_path / "registry.csv").write_text(office.registry_csv(*rows), encoding="utf-8")
+        registry.import_csv(tmp_path / "registry.csv", index)
+        return catalog.counts(tmp_path, index).registered
+
+    assert registered(first, second, ankara) == 2
+    assert registered(first, ankara) == 1, "a sheet that was struck off"
+    assert registered(first.replace(CB, "7000000001"), ankara) == 1, "under another karekod"
+    assert registered(ankara) == 0
+    assert registered(first, first.replace(CB, "7000000001")[:-1] + "2") == 1, (
+        "done, and not under way"
+    )
+    assert catalog.counts(tmp_path).registered is None
+    assert catalog.counts(tmp_path, index).filed == 2
+    assert catalog.counts(tmp_path, tmp_path / "none").registered is None
+
+
+def test_a_site_may_have_any_name(tmp_path: Path) -> None:
+    site = tmp_path / "what? 100%#&x=y"
+    (site / "state").mkdir(parents=True)
+    with Catalog(catalog.url(site)) as opened:
+        opened.receive([arrival(1)])
+        opened.commit()
+
+    assert (site / catalog.FILE).stat().st_size > 0
+    assert catalog.counts(site).waiting == 1
+    assert list(tmp_path.iterdir()) == [site]
+
+
+def test_a_source_that_stays_is_known_as_it_looked_last(opened: Catalog) -> None:
+    opened.leave(arrival(1))
+    opened.leave(arrival(2))
+
+    assert opened.left() == {b"in//\xff.jpg": "2:5:6"}
 
 
 def test_the_tables_are_ones_that_postgresql_takes() -> None:

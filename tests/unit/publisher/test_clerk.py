@@ -1,16 +1,19 @@
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from unit.publisher.agreement import Story, agreed
 
 from config import registry, scope
+from config.fault import Faults
 from config.load import Settings
 from config.registry import INDEX, Registry
 from keys.ledger import FILING, FOLDER, Ledger, Unwritable
@@ -18,9 +21,9 @@ from publisher import catalog, spool
 from publisher.catalog import Catalog
 from publisher.clerk import Clerk, World
 from publisher.intake import Candidate
-from publisher.page import Arrival, Look, Page, Reading, Stamp
+from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
 from publisher.pool import read_page
-from publisher.quarantine import Quarantine
+from publisher.quarantine import Quarantine, parse_note
 from publisher.recovery import Recovery
 from publisher.shelf import Shelf
 
@@ -47,10 +50,19 @@ def ticking() -> Callable[[], datetime]:
 CLOCK, TOKENS = ticking(), count()
 
 
-def run(
-    settings: Settings, step: Step = lambda step: None, batch: int = 3, reader: Step | None = None
-) -> None:
-    """Recover, then file what stands in the intake until nothing is left, as a publisher does."""
+@contextmanager
+def opened_clerk(
+    settings: Settings, step: Step = lambda step: None
+) -> Iterator[tuple[Clerk, Shelf]]:
+    """A clerk whose recovery is done, with nothing left to read."""
+    with opened_world(settings, step) as world:
+        clerk = Clerk(world)
+        assert Recovery(world, clerk).recover() == []
+        yield clerk, world.shelf
+
+
+@contextmanager
+def opened_world(settings: Settings, step: Step) -> Iterator[World]:
     site = settings.site
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(site / FOLDER / FILING, CLOCK))
@@ -58,20 +70,37 @@ def run(
         stack.callback(opened_registry.close)
         shelf = Shelf(site)
         opened = stack.enter_context(Catalog(catalog.url(site)))
-        world = World(
+        yield World(
             settings, opened, ledger, shelf, Quarantine(site), opened_registry.lookup, CLOCK,
             lambda: f"{next(TOKENS):08x}", step,
         )  # fmt: skip
+
+
+def run(
+    settings: Settings, step: Step = lambda step: None, batch: int = 3, reader: Step | None = None
+) -> None:
+    """Recover, then file what stands in the intake until nothing is left, as a publisher does."""
+    with opened_world(settings, step) as world:
         clerk = Clerk(world)
         waiting = Recovery(world, clerk).recover()
         while True:
-            waiting += clerk.claim(candidates(site / "intake")[:batch])
+            waiting += clerk.claim(candidates(settings.site / "intake")[:batch])
             if not waiting:
                 return
-            pages = [read(settings, arrival, shelf, reader) for arrival in waiting[:batch]]
+            pages = [read(settings, arrival, world.shelf, reader) for arrival in waiting[:batch]]
             waiting = waiting[batch:]
             step("read")
             waiting += clerk.file(pages)
+
+
+def run_once(settings: Settings, step: Step = lambda step: None) -> None:
+    """Recover, then file what stands in the intake now, and what it leads to."""
+    with opened_world(settings, step) as world:
+        clerk = Clerk(world)
+        waiting = Recovery(world, clerk).recover()
+        waiting += clerk.claim(candidates(settings.site / "intake"))
+        while waiting:
+            waiting = clerk.file([read(settings, one, world.shelf, None) for one in waiting])
 
 
 def read(settings: Settings, arrival: Arrival, shelf: Shelf, reader: Step | None) -> Page:
@@ -140,6 +169,19 @@ def told(settings: Settings) -> Story:
         "35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png",
     ]
     return story
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intake is on another file system."""
+    rename = os.rename
+
+    def refused(source: str | Path, target: Path, **at: int) -> None:
+        if "src_dir_fd" in at:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refused)
 
 
 def test_each_page_ends_where_it_belongs_and_everything_agrees(settings: Settings) -> None:
@@ -309,7 +351,7 @@ def test_a_change_of_scope_that_was_cut_short_is_finished(settings: Settings) ->
     first, second, third = settings.parties
     changed = replace(settings, parties=(replace(first, scope=second.scope), second, third))
 
-    for boundary in range(8):
+    for boundary in range(6):
         with pytest.raises(Crash):
             run(changed, bomb(boundary))
     run(changed)
@@ -327,6 +369,302 @@ def test_the_tree_of_a_party_that_left_stays_as_it_is(settings: Settings) -> Non
     run(replace(settings, parties=(first,)))
 
     assert sorted((settings.site / "trees" / second.id).rglob("*")) == before
+
+
+def test_a_party_that_comes_back_gets_what_was_filed_meanwhile(settings: Settings) -> None:
+    first, second, third = settings.parties
+    drop(settings, {"1.png": CB})
+    run(settings)
+
+    for number, (gone, content) in enumerate(
+        (((second, third), KONAK), ((replace(first, kind=third.kind), second, third), MV))
+    ):
+        drop(settings, {f"gone-{number}.png": content})
+        with capture_logs() as logs:
+            run(replace(settings, parties=gone))
+        warned = [entry["party"] for entry in logs if entry["event"] == "tree-of-no-party"]
+        assert warned == ["parti-a"]
+        run(settings)
+        assert len(agreed(settings).paths()) == 2 + number
+
+
+def test_what_a_narrowed_scope_hides_is_found_in_the_tree_itself(settings: Settings) -> None:
+    """A tree that was restored from a copy has no hard links, and the store may lack a page."""
+    drop(settings, {"1.png": CB, "2.png": KONAK})
+    run(settings)
+    site = settings.site
+    tree, restored = site / "trees" / "parti-a", site / "restored"
+    shutil.copytree(tree, restored)
+    shutil.rmtree(tree)
+    restored.rename(tree)
+    box = next(tree.rglob("sandik-1234"))
+    (box / "cb-sandik-sonuc-s9.png").write_text("planted")
+    (box / "leak.jpg").write_text("nobody knows")
+    (box / "SHA256SUMS").write_text("not a page")
+    konak = Path(f"{settings.election.id}/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png")
+
+    first, *others = settings.parties
+    narrowed = replace(first, scope=scope.parse(["35-izmir-2"]))
+    with capture_logs() as logs:
+        run(replace(settings, parties=(narrowed, *others)))
+
+    shown = {path.relative_to(tree) for path in tree.rglob("*") if path.is_file()}
+    assert shown == {konak, (box / "SHA256SUMS").relative_to(tree)}
+    kept = {
+        parse_note(note.read_bytes()).name: note.with_suffix("").read_text()
+        for note in (site / "quarantine").glob("*.json")
+    }
+    where = f"trees/parti-a/{box.relative_to(tree)}"
+    assert kept == {
+        f"{where}/cb-sandik-sonuc-s9.png": "planted",
+        f"{where}/leak.jpg": "nobody knows",
+    }
+    assert sorted(entry["path"] for entry in logs if entry["event"] == "not-ours") == sorted(kept)
+
+
+def test_a_tree_that_cannot_be_narrowed_is_not_complete_and_hinders_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(settings)
+    run(settings)
+    first, second, third = settings.parties
+    seen = scope.parse(["06-ankara-1", "34-istanbul-1/kadikoy-2"])
+    parties = (replace(first, scope=second.scope), replace(second, scope=seen), third)
+    changed = replace(settings, parties=parties)
+    remove = Shelf.remove
+
+    def refused(shelf: Shelf, party: str, path: str) -> None:
+        if party == first.id and "sandik-1234/mv" in path:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        remove(shelf, party, path)
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(Shelf, "remove", refused)
+        run(changed)
+
+    told = {(entry["event"], entry["log_level"], entry["party"]) for entry in logs}
+    assert told == {
+        ("not-hidden", "error", first.id),
+        ("tree-shows-too-much", "error", first.id),
+        ("tree-complete", "info", second.id),
+    }
+    with Catalog(catalog.url(settings.site)) as opened:
+        assert opened.parties() == {second.id: str(seen)}
+    run(changed)
+    assert agreed(changed).counts.filed == 4
+
+
+def test_a_missing_original_is_a_gap_until_it_is_restored(settings: Settings) -> None:
+    drop(settings, {"1.png": CB, "2.png": KONAK})
+    run(settings)
+    first, second, third = settings.parties
+    wide = replace(settings, parties=(first, replace(second, scope=first.scope), third))
+    lost = next(
+        p for p in (settings.site / "store").rglob("*") if p.is_file() and CB in p.read_text()
+    )
+    lost.rename(settings.site / "lost")
+
+    with capture_logs() as logs:
+        run(wide)
+
+    (gap,) = [entry for entry in logs if entry["event"] == "gap"]
+    assert (gap["log_level"], gap["party"]) == ("error", second.id)
+    assert "restore it from a copy" in gap["error"]
+    assert catalog.counts(settings.site).gaps == 1
+    (settings.site / "lost").rename(lost)
+    run(wide)
+    assert agreed(wide).counts.filed == 2
+
+
+def test_a_gap_is_told_when_it_begins_and_when_it_closes(settings: Settings) -> None:
+    planted = settings.site / "trees" / "parti-a" / settings.election.id
+    planted.parent.mkdir(parents=True)
+    planted.touch()
+    drop(settings, {"1.png": CB})
+
+    told = []
+    for _ in range(3):
+        with capture_logs() as logs:
+            run(settings)
+        told.append([entry["event"] for entry in logs if entry["event"].startswith("gap")])
+    planted.unlink()
+    with capture_logs() as logs:
+        run(settings)
+
+    assert told == [["gap"], [], []]
+    assert [entry["event"] for entry in logs if entry["event"].startswith("gap")] == ["gap-closed"]
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_ledger_that_is_lost_or_older_than_the_catalog_is_the_operators_to_restore(
+    settings: Settings, older: bool
+) -> None:
+    drop(settings, {"1.png": CB, "2.png": MV})
+    run(settings)
+    (segment,) = (settings.site / FOLDER / FILING).glob("*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[: whole.index(b"\n") + 1] if older else b"")
+    drop(settings, {"3.png": KONAK})
+
+    for _ in range(2):
+        with pytest.raises(Faults, match=r"^ledgers/filing: .*restore the ledger from its copy$"):
+            run(settings)
+
+    segment.write_bytes(whole)
+    run(settings)
+    assert agreed(settings).counts.filed == 3
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_catalog_that_is_lost_or_older_than_the_ledger_is_the_operators_to_restore(
+    settings: Settings, tmp_path: Path, older: bool
+) -> None:
+    state, copy = settings.site / "state", tmp_path / "copy"
+    drop(settings, {"1.png": CB})
+    run(settings)
+    shutil.copytree(state, copy)
+    drop(settings, {"2.png": MV})
+    run(settings)
+    whole = tmp_path / "whole"
+    shutil.copytree(state, whole)
+    if older:
+        shutil.rmtree(state)
+        copy.rename(state)
+    else:
+        for path in state.glob("catalog.sqlite*"):
+            path.unlink()
+
+    for _ in range(2):
+        with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from its copy$"):
+            run(settings)
+
+    shutil.rmtree(state)
+    whole.rename(state)
+    run(settings)
+    assert agreed(settings).counts.filed == 2
+
+
+def test_a_catalog_from_before_a_recorded_page_was_decided_is_the_operators_to_restore(
+    settings: Settings, tmp_path: Path
+) -> None:
+    drop(settings, {"1.png": CB})
+
+    def keep_a_copy(step: str) -> None:
+        if step == "claims noted":
+            shutil.copytree(settings.site / "state", tmp_path / "copy")
+
+    run(settings, keep_a_copy)
+    shutil.rmtree(settings.site / "state")
+    (tmp_path / "copy").rename(settings.site / "state")
+
+    with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from its copy$"):
+        run(settings)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_source_that_must_not_be_removed_is_taken_once_and_again_only_if_it_changes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def refused(path: str | Path, **at: int) -> None:
+        if at:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refused)
+    drop(settings, {"1.png": CB, "2.png": "9999999999"})
+    with capture_logs() as logs:
+        run_once(settings)
+    run_once(settings)
+    drop(settings, {"1.png": f"{CB}; another scan"})
+    run_once(settings)
+
+    story = agreed(settings)
+    assert story.outcomes() == {"1.png": ["filed", "filed"], "2.png": ["quarantined"]}
+    held = [entry for entry in logs if entry["event"] == "source-not-removable"]
+    assert [entry["log_level"] for entry in held] == ["error"], "one for the folder"
+    assert "let the publisher delete there" in held[0]["advice"]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_source_that_must_not_be_removed_is_taken_once_though_a_crash_came_between(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def refused(path: str | Path, **at: int) -> None:
+        if at:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refused)
+    drop(settings, {"1.png": CB})
+    with pytest.raises(Crash):
+        run_once(settings, bomb_at("claimed"))
+
+    run_once(settings)
+    run_once(settings)
+
+    assert agreed(settings).outcomes() == {"1.png": ["filed"]}
+
+
+def test_a_quarantine_on_another_file_system_takes_what_it_has_to(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rename = os.rename
+
+    def refused(source: Path, target: Path, **at: int) -> None:
+        if "quarantine" in target.parts and source.parent != target.parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target, **at)
+
+    monkeypatch.setattr(os, "rename", refused)
+
+    for boundary in (0, *range(20, 90, 7)):
+        place = copied(settings, tmp_path / str(boundary))
+        night(place)
+        with pytest.raises(Crash):
+            run(place, bomb(boundary))
+        run(place)
+        told(place)
+
+
+def test_half_a_page_stays_in_the_spool_for_its_other_half(settings: Settings) -> None:
+    drop(settings, {"1.png": CB})
+    with opened_clerk(settings) as (clerk, shelf):
+        (arrival,) = clerk.claim(candidates(settings.site / "intake"))
+        spooled = settings.site / "state" / "spool" / arrival.file
+        half = read_page(arrival, spooled, unreadable, shelf.stage)
+
+        assert clerk.file([half]) == []
+        assert clerk.unread() == [(arrival, half.stamp)]
+        assert clerk.unread() == []
+
+        spooled.write_text(f"{CB}; and its other half")
+        whole = clerk.clean(arrival, half.stamp)
+        assert whole is not None
+        assert clerk.file([read(settings, whole, shelf, None)]) == []
+
+    assert agreed(settings).outcomes() == {"1.png": ["quarantined", "filed"]}
+
+
+def test_half_a_page_waits_for_its_other_half_after_a_restart_too(settings: Settings) -> None:
+    drop(settings, {"1.png": CB})
+    with opened_clerk(settings) as (clerk, shelf):
+        (arrival,) = clerk.claim(candidates(settings.site / "intake"))
+        spooled = settings.site / "state" / "spool" / arrival.file
+        half = read_page(arrival, spooled, unreadable, shelf.stage)
+        clerk.file([half])
+
+    with opened_clerk(settings) as (clerk, _):
+        assert clerk.unread() == [(arrival, half.stamp)]
+        assert clerk.clean(arrival, half.stamp) is None
+    assert agreed(settings).outcomes() == {"1.png": ["quarantined"]}
+
+
+def unreadable(_: bytes) -> Look:
+    return Look("PNG", 9, 9, fault=Reason.UNREADABLE_IMAGE)
 
 
 def test_a_planted_file_hinders_one_tree_only_and_the_link_is_made_once_it_is_gone(
@@ -454,21 +792,15 @@ def test_a_file_taken_back_after_a_crash_before_its_claim_is_forgotten(settings:
     assert agreed(settings).events == []
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_copy_from_another_file_system_is_filed_once_though_a_crash_kept_its_source(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drop(settings, {"a.png": CB})
-    rename = os.rename
-
-    def refused(source: bytes | Path, target: Path) -> None:
-        if b"/intake/" in os.fsencode(source):
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        rename(source, target)
 
     def crash(_: Arrival) -> None:
         raise Crash
 
-    monkeypatch.setattr(os, "rename", refused)
     with monkeypatch.context() as patch:
         patch.setattr(spool, "settle_claim", crash)
         with pytest.raises(Crash):

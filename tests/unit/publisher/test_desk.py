@@ -4,8 +4,9 @@ import pytest
 
 from config.registry import Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
-from publisher.desk import Decision, Duplicate, Filed, Quarantined, decide
+from publisher.desk import Decision, Duplicate, Filed, Quarantined, decide, identified
 from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.source import Source
 
 ELECTION = "2023-05-14-cb-mv"
 CB = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
@@ -42,7 +43,9 @@ class Shelved:
 
 
 def page(*texts: str, kind: str = "JPEG", fault: Reason | None = None, sha256: str = A) -> Page:
-    arrival = Arrival("x", "x.jpg", b"x.jpg", Stamp(1, 1, 1), datetime(2023, 5, 14, tzinfo=UTC))
+    arrival = Arrival(
+        "x", "x.jpg", Source("in", "x.jpg"), Stamp(1, 1, 1), datetime(2023, 5, 14, tzinfo=UTC)
+    )
     readings = tuple(Reading(text, "zxing-cpp", "whole", 2) for text in texts)
     return Page(arrival, Stamp(1, 1, 1), sha256, Look(kind, 10, 10, readings, 2, fault))
 
@@ -108,3 +111,16 @@ def test_a_page_that_no_reader_could_look_at_keeps_the_readers_reason() -> None:
     found = decide(page(fault=Reason.READER_TIMEOUT), ELECTION, KNOWN.get, Shelved())
 
     assert found == Quarantined(Reason.READER_TIMEOUT)
+
+
+@pytest.mark.parametrize("known_at_first", [True, False])
+def test_a_registry_that_is_replaced_meanwhile_makes_no_conflict(known_at_first: bool) -> None:
+    """A code is looked up once, so it is known or unknown and never both."""
+    answers = iter([known_at_first, not known_at_first])
+
+    def lookup(karekod: str) -> Entry | None:
+        return KNOWN[karekod] if next(answers) else None
+
+    found = identified(("1093717526",), lookup)
+
+    assert found == (KNOWN["1093717526"] if known_at_first else Reason.UNKNOWN_KAREKOD)

@@ -92,6 +92,8 @@ def test_what_waited_at_the_start_is_found_by_the_scan_and_taken_when_it_settled
     assert names(intake, 2.0) == ["early.jpg"]
 
 
+# watchdog says so of a folder that is made while it looks into the one above.
+@pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
 def test_sub_folders_are_scanned_and_links_to_folders_are_not_followed(
     intake: Intake, tmp_path: Path
 ) -> None:
@@ -145,3 +147,43 @@ def test_a_temporary_name_that_is_renamed_in_the_intake_is_ready_without_waiting
     while not (found := names(intake, 0.1)) and time.monotonic() < until:
         bell.wait(0.05)
     assert found == ["c.jpg"]
+
+
+def test_a_file_whose_folder_was_swapped_for_a_link_is_not_taken(
+    intake: Intake, tmp_path: Path
+) -> None:
+    sub = tmp_path / "in" / "sub.part"
+    sub.mkdir()
+    (sub / "key").write_bytes(b"bait")
+    (tmp_path / "elsewhere").mkdir()
+    os.link(sub / "key", tmp_path / "elsewhere" / "key")  # so that it even looks the same
+    intake.ready(30.0, 10)
+
+    sub.rename(tmp_path / "away")
+    sub.symlink_to(tmp_path / "elsewhere")
+
+    assert "sub.part/key" not in names(intake, 62.0)
+
+
+def test_a_file_that_became_a_folder_is_not_taken(intake: Intake, tmp_path: Path) -> None:
+    (tmp_path / "in" / "batch").touch()
+    intake.ready(30.0, 10)
+    (tmp_path / "in" / "batch").unlink()
+    (tmp_path / "in" / "batch").mkdir()
+
+    assert "batch" not in names(intake, 62.0) + names(intake, 65.0)
+
+
+def test_a_scan_that_takes_longer_than_the_rescan_period_comes_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(4500):
+        (tmp_path / "in" / f"{number}.jpg").touch()
+    intake = Intake((tmp_path / "in",), 1e6, 0.5, 0.0, lambda: None)
+    try:
+        for now in (1.0, 2.0, 3.0):
+            intake.ready(now, 10)
+
+        paths = [str(tmp_path / "in" / f"{number}.jpg") for number in range(4500)]
+        assert [path for path in paths if path not in intake._settling] == []
+    finally:
+        intake.close()

@@ -23,7 +23,15 @@ def test_an_answer_is_read_back_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "answer",
     [b"", b"{}", b"[]", b"null", b"\xff", b'["JPEG",1,1,[[1]],0,null]', b"[" * 100_000,
-     b'["JPEG",1,1,[],0,"no such reason"]', b'["JPEG","x",1,[],0,null]'],
+     b'["JPEG",1,1,[],0,"no such reason"]', b'["JPEG","x",1,[],0,null]',
+     b'["GIF",1,1,[],0,null]', b'[null,1,1,[],0,null]', b'[["PNG"],1,1,[],0,null]',
+     b'["PNG",Infinity,1,[],0,null]', b'["PNG",1.0,1,[],0,null]', b'["PNG",true,1,[],0,null]',
+     b'["PNG",1,-1,[],0,null]', b'["PNG",1,1,[],2147483648,null]', b'["PNG",1,1,{},0,null]',
+     b'["PNG",1,1,[[1,"e","s",1,[]]],0,null]', b'["PNG",1,1,[["t","e","s",-1,[]]],0,null]',
+     b'["PNG",1,1,[["t","e","s",1,[[1,1e9]]]],0,null]', b'["PNG",1,1,[["t","e","s",1,5]],0,null]',
+     b'["PNG",1,1,[["\\ud800","e","s",1,[]]],0,null]', b'{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}',
+     b'["PNG",1,1,[["%s","e","s",1,[]]],0,null]' % (b"x" * 4097),
+     b'["PNG",1,1,[%s],0,null]' % b",".join([b'["t","e","s",1,[]]'] * 65)],
 )  # fmt: skip
 def test_anything_else_is_no_answer(answer: bytes) -> None:
     with pytest.raises(ValueError):
@@ -49,3 +57,9 @@ def test_a_message_that_is_too_long_or_too_slow_is_refused() -> None:
         ours.sendall(b"\0\0\0\x05abc")
         with pytest.raises(TimeoutError):
             receive(theirs, 1000, time.monotonic() + 0.02)
+
+
+def test_the_longest_answer_that_is_allowed_is_read() -> None:
+    many = Look("PNG", 1, 1, (Reading("x" * 4096, "pyzbar", "zbar", 1, ((-1, 2**31 - 1),)),) * 64)
+
+    assert parse_look(format_look(many)) == many

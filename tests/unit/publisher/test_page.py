@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from publisher.page import Arrival, Stamp, arrival_id, escaped, safe_name
+from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, 3, 41, tzinfo=UTC)
 
@@ -41,6 +42,12 @@ def test_a_stamp_is_read_back_as_it_was_written() -> None:
 
 
 def test_the_spools_file_names_the_arrival_first() -> None:
-    arrival = Arrival("20230514T140003000041-ffffffff", "a/b c.jpg", b"", Stamp(1, 1, 1), NOON)
+    arrival = Arrival(
+        "20230514T140003000041-ffffffff",
+        "a/b c.jpg",
+        Source("in", "a/b c.jpg"),
+        Stamp(1, 1, 1),
+        NOON,
+    )
 
     assert arrival.file == "20230514T140003000041-ffffffff-b_c.jpg"

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from publisher.lease import Unsettled
 from publisher.messages import MOST_BYTES
 from publisher.page import Arrival, Look, Reason, Stamp
-from publisher.pool import Pool, Unsettled, read_page
+from publisher.pool import Pool, read_page
+from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
-ARRIVAL = Arrival("20230514T140003000041-ffffffff", "a.jpg", b"", Stamp(1, 1, 1), NOON)
+SOURCE = Source("in", "a.jpg")
+ARRIVAL = Arrival("20230514T140003000041-ffffffff", "a.jpg", SOURCE, Stamp(1, 1, 1), NOON)
 SEEN = Look("PNG", 1, 1)
 
 

@@ -3,6 +3,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from config.fault import Faults
 from config.load import Settings
 from config.registry import INDEX
 from keys.ledger import FILING, FOLDER, Busy, Ledger
-from publisher import catalog
+from publisher import catalog, lease
 from publisher.catalog import Counts
 from publisher.publish import publish
 from publisher.shelf import Shelf
@@ -77,6 +78,49 @@ def test_a_page_goes_from_the_intake_into_the_trees_however_it_arrives(
     }
 
 
+def test_a_page_whose_writer_pauses_is_read_when_it_was_closed(
+    settings: Settings, draw: Draw, encode: Encode
+) -> None:
+    whole = encode(draw(CB, CB))
+    with publishing(settings):
+        with (settings.site / "intake" / "slow.jpg").open("wb", buffering=0) as file:
+            file.write(whole[: len(whole) // 2])
+            wait_for(settings, lambda counts: counts.waiting == 1)
+            threading.Event().wait(0.3)  # six times what it takes to settle
+            file.write(whole[len(whole) // 2 :])
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+
+    assert agreed(settings).outcomes() == {"slow.jpg": ["filed"]}
+
+
+def test_a_page_whose_writer_pauses_on_another_machine_is_filed_once_it_is_whole(
+    settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lease tells of that writer; its half page is set aside, and the file kept for a while."""
+    monkeypatch.setattr(lease, "_leased", lambda descriptor: False)
+    slow = replace(settings, intake=replace(settings.intake, settle_seconds=0.2))
+    whole = encode(draw(CB, CB))
+    with publishing(slow):
+        with (settings.site / "intake" / "slow.jpg").open("wb", buffering=0) as file:
+            file.write(whole[: len(whole) // 2])
+            wait_for(settings, lambda counts: counts.quarantined == 1)
+            file.write(whole[len(whole) // 2 :])
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+
+    assert agreed(settings).outcomes() == {"slow.jpg": ["quarantined", "filed"]}
+
+
+def test_a_lost_ledger_refuses_a_start(settings: Settings, draw: Draw, encode: Encode) -> None:
+    (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
+    with publishing(settings):
+        wait_for(settings, lambda counts: counts.filed == 1)
+    for segment in (settings.site / FOLDER / FILING).glob("*.jsonl"):
+        segment.unlink()
+
+    with pytest.raises(Faults, match=r"ledgers/filing: .*restore the ledger from its copy"):
+        publish(settings, stop=threading.Event(), workers=1)
+
+
 def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,9 +147,11 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
             target=publish, args=(settings,), kwargs={"stop": stop, "workers": 1}
         )
         thread.start()
-        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
-        stop.set()
-        thread.join(10)
+        try:
+            wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+        finally:
+            stop.set()
+            thread.join(10)
 
     halts = [entry for entry in logs if entry["event"] == "publisher-halted"]
     assert [entry["log_level"] for entry in halts] == ["error", "error"]

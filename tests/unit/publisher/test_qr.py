@@ -1,3 +1,4 @@
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -5,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
+from publisher import qr
 from publisher.page import Reason
 from publisher.qr import look
 
@@ -64,6 +66,25 @@ def test_every_code_on_the_page_is_reported(draw: Draw, encode: Encode) -> None:
 
     assert set(seen.texts) == {CODE, OTHER, "https://example.org"}
     assert {reading.engine for reading in seen.readings} == {"zxing-cpp"}
+
+
+def test_a_link_beside_a_karekod_does_not_end_the_search_for_the_other_copy(
+    draw: Draw, encode: Encode
+) -> None:
+    page = draw(CODE, OTHER, "https://example.org")
+    rng = random.Random(1)  # noqa: S311 - the same noise every time
+    lower = page.crop((720, 500, 900, 700))
+    noisy = bytes(min(255, max(0, int(value + rng.gauss(0, 50)))) for value in lower.tobytes())
+    page.paste(Image.frombytes("L", lower.size, noisy), (720, 500))  # only half the size shows it
+
+    seen = look(encode(page, "PNG"))
+
+    assert {reading.text: reading.scan for reading in seen.readings}[OTHER] == "half"
+
+
+def test_a_text_of_bytes_that_are_no_utf8_stays_bounded() -> None:
+    """Escaped, the most that a code can hold is longer than a worker may answer."""
+    assert len(qr._text(b"\xff" * 2953)) == 4096
 
 
 def test_a_page_without_a_code_has_none(draw: Draw, encode: Encode) -> None:

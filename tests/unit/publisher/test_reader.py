@@ -14,7 +14,7 @@ from publisher.reader import Closed, Reader, Unavailable
 # A worker that does to itself what a page might.
 ODD_WORKER = """
 import os, resource, sys, time
-from publisher.page import Look
+from publisher.page import Look, Reading
 from publisher.qr import main
 
 def read(data):
@@ -33,10 +33,8 @@ def read(data):
         names = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
         with open("/proc/self/status") as status:
             private = next(line for line in status if line.startswith("NoNewPrivs"))
-        return Look(" ".join(
-            [str(resource.getrlimit(getattr(resource, name))[1]) for name in names]
-            + private.split()
-        ))
+        limits = [str(resource.getrlimit(getattr(resource, name))[1]) for name in names]
+        return Look("PNG", readings=(Reading(" ".join(limits + private.split()), "", "", 0),))
     return Look("PNG", os.getpid())
 
 main(int(sys.argv[2]), read)
@@ -116,7 +114,7 @@ def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., Reader
 
 
 def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., Reader]) -> None:
-    assert odd().look(b"limits").format == f"{1536 << 20} 0 0 16 NoNewPrivs: 1"
+    assert odd().look(b"limits").texts == (f"{1536 << 20} 0 0 16 NoNewPrivs: 1",)
 
 
 def test_a_worker_that_does_not_start_is_the_machines_fault() -> None:

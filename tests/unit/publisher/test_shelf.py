@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.fault import Faults
+from publisher import shelf as shelves
 from publisher.shelf import Obstructed, Shelf
 
 CONTENT = b"a page"
@@ -94,28 +95,74 @@ def test_a_file_in_a_folders_place_is_an_error(shelf: Shelf, tmp_path: Path) -> 
         shelf.link(SHA, "parti-a", PATH)
 
 
-def test_unlinking_takes_the_empty_folders_along_and_leaves_the_original(
+def test_removing_a_page_takes_the_empty_folders_along_and_leaves_the_original(
     shelf: Shelf, tmp_path: Path
 ) -> None:
     original = kept(shelf)
     shelf.link(SHA, "parti-a", PATH)
 
-    assert shelf.unlink(SHA, "parti-a", PATH)
-    assert not shelf.unlink(SHA, "parti-a", PATH)
+    shelf.remove("parti-a", PATH)
 
     shelf.sync()
     assert list((tmp_path / "trees" / "parti-a").iterdir()) == []
     assert original.read_bytes() == CONTENT
 
 
-def test_unlinking_leaves_what_is_not_the_original(shelf: Shelf, tmp_path: Path) -> None:
+def test_all_that_is_named_like_a_page_is_found_in_a_tree(shelf: Shelf, tmp_path: Path) -> None:
     kept(shelf)
-    shown = tmp_path / "trees" / "parti-a" / PATH
-    shown.parent.mkdir(parents=True)
-    shown.write_bytes(b"another")
+    shelf.link(SHA, "parti-a", PATH)
+    root = tmp_path / "trees" / "parti-a"
+    (root / "odd.PNG").symlink_to("/etc/passwd")
+    (root / "BENIOKU.txt").touch()
+    (root / Path(PATH).parent / "SHA256SUMS").touch()
 
-    assert not shelf.unlink(SHA, "parti-a", PATH)
-    assert shown.read_bytes() == b"another"
+    assert sorted(shelf.pages("parti-a", lambda error: None)) == [PATH, "odd.PNG"]
+
+
+def test_a_page_of_a_tree_is_kept_if_the_store_has_its_bytes_whatever_its_inode(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    kept(shelf)
+    shelf.link(SHA, "parti-a", PATH)
+    root = tmp_path / "trees" / "parti-a"
+    (root / "restored.jpg").write_bytes(CONTENT)
+    (root / "planted.jpg").write_bytes(b"planted")
+    (root / "link.jpg").symlink_to(shelf.original(SHA))
+
+    assert shelf.is_kept("parti-a", PATH, SHA)
+    assert shelf.is_kept("parti-a", PATH, None)
+    assert shelf.is_kept("parti-a", "restored.jpg", None)
+    assert not shelf.is_kept("parti-a", "planted.jpg", SHA)
+    assert not shelf.is_kept("parti-a", "link.jpg", None)
+
+
+def test_what_a_run_that_lost_power_had_made_is_synced_before_it_is_relied_on(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(shelf)
+    shelf.link(SHA, "parti-a", PATH)
+    later = Shelf(tmp_path)
+    synced: list[Path] = []
+    monkeypatch.setattr(shelves, "sync", synced.append)
+
+    later.stage("arrival-1", CONTENT)
+    later.keep("arrival-1", SHA, 1684080000)
+    later.link(SHA, "parti-a", PATH)
+    later.sync()
+
+    folder = tmp_path / "trees" / "parti-a" / Path(PATH).parent
+    store = tmp_path / "store"
+    assert set(synced) == {
+        *(folder, *folder.parents[:5]),
+        *(store, store / SHA[:2], store / SHA[:2] / SHA[2:4]),
+    }
+
+
+def test_a_link_to_a_missing_original_is_an_error(shelf: Shelf) -> None:
+    kept(shelf).unlink()
+
+    with pytest.raises(Obstructed, match="is missing, restore it"):
+        shelf.link(SHA, "parti-a", PATH)
 
 
 def test_what_was_staged_and_not_kept_is_swept(shelf: Shelf, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from publisher import spool
 from publisher.page import Arrival, Stamp
+from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 
@@ -26,8 +27,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
     rename = os.rename
 
-    def refused(source: bytes | Path, target: Path) -> None:
-        if b"/in/" in os.fsencode(source):
+    def refused(source: str | Path, target: Path, **at: int) -> None:
+        if "src_dir_fd" in at:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         rename(source, target)
 
@@ -37,7 +38,9 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def arrived(place: Path, name: str = "a.jpg") -> Arrival:
     path = place / "in" / name
     stamp = Stamp.of(path.lstat())
-    return Arrival("20230514T140003000041-ffffffff", name, os.fsencode(path), stamp, NOON)
+    return Arrival(
+        "20230514T140003000041-ffffffff", name, Source(str(place / "in"), name), stamp, NOON
+    )
 
 
 def test_a_claim_moves_the_file_itself(place: Path) -> None:
@@ -107,3 +110,73 @@ def test_an_unfinished_copy_is_swept(place: Path) -> None:
     spool.sweep(place / "spool")
 
     assert [p.name for p in (place / "spool").iterdir()] == ["whole"]
+
+
+def test_a_folder_that_was_swapped_for_a_link_leads_nowhere(place: Path) -> None:
+    """A scanner's account must not have the publisher fetch what only the publisher may read."""
+    (place / "keys").mkdir()
+    (place / "keys" / "secret").write_bytes(b"a key")
+    (place / "in" / "sub").symlink_to(place / "keys")
+    stamp = Stamp.of((place / "keys" / "secret").stat())
+    source = Source(str(place / "in"), "sub/secret")
+    arrival = Arrival("20230514T140003000041-ffffffff", "sub/secret", source, stamp, NOON)
+
+    with pytest.raises(spool.Moved):
+        spool.claim(arrival, place / "spool")
+    spool.settle_claim(arrival)
+
+    assert not spool.still_there(arrival)
+    assert (place / "keys" / "secret").read_bytes() == b"a key"
+    assert list((place / "spool").iterdir()) == []
+
+
+def test_what_became_a_folder_is_not_claimed(place: Path) -> None:
+    (place / "in" / "b").mkdir()
+    (place / "in" / "b" / "1.jpg").touch()
+
+    with pytest.raises(spool.Moved):
+        spool.claim(arrived(place, "b"), place / "spool")
+
+    assert (place / "in" / "b" / "1.jpg").exists()
+
+
+def test_a_claim_says_that_the_source_is_gone_even_if_its_folder_became_a_file(
+    place: Path,
+) -> None:
+    (place / "in" / "sub").mkdir()
+    (place / "in" / "sub" / "1.jpg").write_bytes(b"1")
+    arrival = arrived(place, "sub/1.jpg")
+    assert spool.claim(arrival, place / "spool")
+    (place / "in" / "sub").rmdir()
+    (place / "in" / "sub").touch()
+
+    assert spool.settle_claim(arrival)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_source_that_must_not_be_removed_is_claimed_and_stays(
+    place: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    arrival = arrived(place)
+    unlink = os.unlink
+
+    def refused(path: str | Path, **at: int) -> None:
+        if at:
+            raise OSError(error, os.strerror(error))
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refused)
+
+    assert spool.claim(arrival, place / "spool") is False
+
+    assert (place / "spool" / arrival.file).read_bytes() == b"a page"
+    assert (place / "in" / "a.jpg").exists()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_is_open_for_writing_is_not_copied_from_another_file_system(place: Path) -> None:
+    with (place / "in" / "a.jpg").open("ab"), pytest.raises(spool.Moved):
+        spool.claim(arrived(place), place / "spool")
+
+    assert spool.claim(arrived(place), place / "spool")
