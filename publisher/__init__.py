@@ -1,1 +1,16 @@
-"""Writes the trees: from a scan in the intake to a file in every entitled party's tree."""
+"""Writes the trees: from a scan in the intake to a file in every entitled party's tree.
+
+Its modules, roughly in the order in which a page meets them:
+
+    publish     the loop put together: runs until told to stop, starts over after trouble
+    intake      a file in a watched folder -> a settled candidate (source: where it stands)
+    spool       claimed by a rename (moving: across file systems; lease: is it written still?)
+    pool        threads, each with a reader -> a worker process (messages: what they say)
+    qr          the worker: page bytes -> karekod texts
+    desk        karekods -> Filed | Duplicate | Quarantined: the decisions, no I/O
+    clerk       carries them out, the one writer; recovery: finishes what a crash left
+    shelf       originals by content, hard links into the trees
+    quarantine  what no rule could file, with the reason
+    catalog     what came in, what became of it (tables: its schema)
+    page        the nouns
+"""

@@ -1,1 +1,25 @@
-"""Reads the trees: the SFTP server that the parties mirror from."""
+"""Reads the trees: the SFTP server that the parties mirror from.
+
+One parent, one child a connection, and a socket pair between the two:
+
+    the parent   server      the loop put together: signals, accept, drain
+                 loop        descriptors, and things that fall due
+                 lobby       connections that a balancer passes on (proxy: the header)
+                 children    fork, hear, end, bury (shares: fair parts of the processor)
+                 book        what they tell -> the transfer ledger (hush: refusals, not too many)
+                 standing    may a live session go on? (reload: SIGHUP)
+                 penalties   who fails often is slowed (rate: buckets, and bandwidth)
+                 metrics     for Prometheus (scrape: its port)
+
+    between      recorder    what a child tells and asks; slots: passwords hashed at once
+
+    a child      connection  login, cage, channels, put together
+                 transport   paramiko in one thread; direct: without its channels' threads
+                 packets     our own packet layer (ciphers: AES-GCM, AES-CTR with MAC)
+                 userauth    SSH's authentication; login: the decision; hostkeys: the next ones
+                 cage        what the kernel enforces from the login on (seccomp: system calls)
+                 channels    what may be opened; carriers: the data of SFTP channels
+                 session     the verbs, a table and one gate (sftp: wire forms and codes)
+                 view        (party tree, path) -> open file | NotFound
+                 progress    how much of a file was sent
+"""
