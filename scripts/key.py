@@ -19,7 +19,7 @@ _GROUPS, _GROUP = 5, 5
 
 @click.group()
 def key() -> None:
-    """Credentials: what lets a party in, and for how long."""
+    """Credentials: what lets a party in."""
 
 
 @key.command()

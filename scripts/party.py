@@ -17,7 +17,7 @@ from scripts import console
 
 @click.group()
 def party() -> None:
-    """The parties: who receives, what each may see, from where, and with which credentials."""
+    """The parties: who receives what, and from where."""
 
 
 @party.command("list")

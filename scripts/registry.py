@@ -13,7 +13,7 @@ from scripts import console
 
 @click.group()
 def registry() -> None:
-    """The registry: which sheet each karekod stands for, and so which are expected."""
+    """The registry: what each karekod stands for."""
 
 
 @registry.command("import")

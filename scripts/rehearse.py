@@ -34,7 +34,10 @@ _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
 @click.group()
 def rehearse() -> None:
-    """A synthetic election: no real sheet, no real person, everything else as on the night."""
+    """A synthetic election, printed and scanned.
+
+    No real sheet, no real person; everything else as on the night.
+    """
 
 
 @rehearse.command("init")

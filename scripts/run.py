@@ -41,7 +41,10 @@ _FORWARDED = (*_STOPS, signal.SIGHUP)
 @click.command()
 @console.with_site
 def run(site: Path) -> None:
-    """Run publisher and server, restart the one that dies, stop both cleanly on SIGTERM."""
+    """Run publisher and server, and keep both up.
+
+    The one that dies is started again; SIGHUP has the settings read anew; SIGTERM stops both.
+    """
     settings = ready(site)
     if found := cage.faults(settings.sftp, cage.kernel(), os.geteuid()):
         raise Faults(found)  # a server that is started again and again would not mend them
@@ -57,7 +60,7 @@ def run(site: Path) -> None:
 @click.command()
 @console.with_site
 def publish(site: Path) -> None:
-    """Watch the intake, read each page's karekod, and file it into the parties' trees."""
+    """Read and file what arrives in the intake."""
     from publisher.publish import publish as run_publisher
 
     settings = ready(site)
@@ -69,7 +72,7 @@ def publish(site: Path) -> None:
 @click.command()
 @console.with_site
 def serve(site: Path) -> None:
-    """Serve the trees over SFTP, read only, every transfer on the record."""
+    """Serve the trees over SFTP, all on the record."""
     from sftpd.server import serve as run_server
 
     settings = ready(site)

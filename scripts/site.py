@@ -90,9 +90,10 @@ def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
 @click.command()
 @console.with_new_site
 def init(site: Path) -> None:
-    """Lay out a new site in DIR: host keys, signing key, commented settings.
+    """Lay out a new site in DIR.
 
-    DIR must be empty or not exist. Edit site.toml and parties.toml, then run `ssps check`.
+    Makes host keys, a signing key and commented settings. DIR must be empty or not exist. Edit
+    site.toml and parties.toml, then run `ssps check`.
     """
     today = datetime.now(UTC).date()
     text = SITE_TOML.format(
@@ -112,9 +113,10 @@ def init(site: Path) -> None:
 @click.command()
 @console.with_site
 def check(site: Path) -> None:
-    """Read everything and name every fault, one a line: file, key, what is wrong, what to do.
+    """Name every fault of the site, one a line.
 
-    Exit code 1 if there is any. What the running kernel can shut a session in with is said on
+    Reads everything; a line says file, key, what is wrong and what to do. Exit code 1 if there is
+    any. What the running kernel can shut a session in with is said on
     stderr.
     """
     console.say.print(f"note: this kernel has {cage.kernel()}")

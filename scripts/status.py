@@ -14,7 +14,11 @@ from scripts import console
 @click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
 @console.with_site
 def status(as_json: bool, site: Path) -> None:
-    """Count the sheets: expected, filed, missing; and the pages that were not filed."""
+    """Count the sheets: expected, filed, missing.
+
+    And the pages that were not filed: duplicates, in quarantine, waiting; and the links that some
+    party's tree would not take (gaps).
+    """
     counted = count(site)
     if as_json:
         click.echo(json.dumps(counted))
