@@ -7,9 +7,7 @@ and paths are taken from the site's folder.
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -22,75 +20,7 @@ from config.fault import Fault, Faults
 from config.party import MOST_ADDRESSES, Address, Contact, Kind, Party
 from config.party import address as parse_address
 from config.scope import Scope
-
-
-class CagePolicy(StrEnum):
-    """Whether the server may run where the kernel cannot shut a session in."""
-
-    REQUIRED = "required"
-    BEST_EFFORT = "best-effort"
-
-
-class Algorithms(StrEnum):
-    """Which key exchanges are offered."""
-
-    DEFAULT = "default"
-    PQ_ONLY = "pq-only"
-
-
-class PacketLayer(StrEnum):
-    """Which packet layer carries the sessions: our own, or paramiko's, which checks it."""
-
-    FAST = "fast"
-    PLAIN = "plain"
-
-
-@dataclass(frozen=True, slots=True)
-class Sftp:
-    """How the server listens, what it bears, and how it is shut in.
-
-    Rates are megabits a second for one party, all its sessions together, None for no cap; the
-    user is whom the server becomes if it is started as root.
-    """
-
-    host: str
-    port: int
-    max_sessions: int
-    max_sessions_per_party: int
-    login_grace_seconds: float = 30.0
-    drain_seconds: float = 30.0
-    rate_mbit: float | None = None
-    proxies: tuple[Address, ...] = ()
-    metrics: tuple[str, int] | None = None
-    algorithms: Algorithms = Algorithms.DEFAULT
-    packet_layer: PacketLayer = PacketLayer.FAST
-    cage: CagePolicy = CagePolicy.REQUIRED
-    user: str = "nobody"
-
-
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """Where scans arrive, and how patient the publisher is, in seconds."""
-
-    folders: tuple[Path, ...]
-    settle_seconds: float
-    rescan_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All that is agreed on one site."""
-
-    site: Path
-    election: Election
-    sftp: Sftp
-    intake: Intake
-    parties: tuple[Party, ...]
-
-    def party(self, party_id: str) -> Party | None:
-        """Return the party of that id, if there is one."""
-        return next((p for p in self.parties if p.id == party_id), None)
-
+from config.settings import Algorithms, CagePolicy, Intake, PacketLayer, Settings, Sftp
 
 SITE, PARTIES = "site.toml", "parties.toml"
 _OWN = ("keys", "store", "trees", "quarantine", "ledgers", "state")

@@ -22,9 +22,9 @@ import structlog
 
 from config import layout
 from config.event import Event, Filing, Outcome
-from config.load import Settings
 from config.party import Party
 from config.registry import Entry, is_karekod
+from config.settings import Settings
 from keys.files import sync
 from keys.ledger import Clock, Ledger
 from publisher import catalog as states

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 import structlog
 
 from config.fault import Faults
-from config.load import Settings
 from config.registry import INDEX, Registry
+from config.settings import Settings
 from keys.ledger import FILING, FOLDER, Clock, Ledger, Unwritable, utc_now
 from publisher import catalog, spool
 from publisher.catalog import Catalog

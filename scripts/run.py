@@ -25,6 +25,7 @@ import structlog
 
 from config import load
 from config.fault import Faults
+from config.settings import Settings
 from keys import host
 from scripts import console
 from sftpd import cage
@@ -80,7 +81,7 @@ def serve(site: Path) -> None:
     run_server(settings)
 
 
-def ready(site: Path) -> load.Settings:
+def ready(site: Path) -> Settings:
     """Return the site's settings; raise Faults for anything that keeps it from running."""
     settings, found = load.read(site)
     found += host.faults(site)

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 from config import load
 from config.fault import Fault, Faults
-from config.load import CagePolicy, PacketLayer, Sftp
+from config.settings import CagePolicy, PacketLayer, Sftp
 from sftpd import seccomp
 from sftpd.seccomp import Stage
 

@@ -17,8 +17,8 @@ from paramiko.channel import Channel
 from paramiko.pkey import PKey
 from paramiko.ssh_exception import SSHException
 
-from config.load import Algorithms, PacketLayer, Settings
 from config.party import Address
+from config.settings import Algorithms, PacketLayer, Settings
 from keys import ring
 from sftpd import cage, hostkeys, login
 from sftpd.channels import Channels

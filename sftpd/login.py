@@ -13,8 +13,8 @@ from enum import StrEnum
 
 from config.election import Election
 from config.fault import Faults
-from config.load import Settings
 from config.party import Address, Party
+from config.settings import Settings
 from keys.ring import Credential, Ring, fingerprint
 
 RingOf = Callable[[str], Ring]

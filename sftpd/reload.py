@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from config import load
 from config.fault import Fault
-from config.load import Settings
+from config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

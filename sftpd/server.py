@@ -24,9 +24,9 @@ from ipaddress import ip_address
 import structlog
 
 from config.fault import Faults
-from config.load import Settings
 from config.party import Address
 from config.party import address as parse_address
+from config.settings import Settings
 from keys import host, ledger
 from keys.ledger import Ledger
 from keys.ring import Ring

@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 
 from config.fault import Faults
-from config.load import Settings
 from config.party import Address
+from config.settings import Settings
 from keys import ring
 from keys.ring import Ring
 from sftpd import login

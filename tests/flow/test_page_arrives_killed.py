@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from unit.publisher.agreement import agreed
 
 from config import load, registry
-from config.load import Settings
+from config.settings import Settings
 from keys.ledger import FILING, FOLDER
 from publisher import catalog
 

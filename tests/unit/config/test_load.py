@@ -7,6 +7,7 @@ import pytest
 
 from config import load, registry, scope
 from config.fault import Fault, Faults
+from config.settings import Algorithms, CagePolicy, Intake, PacketLayer, Sftp
 
 
 def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
@@ -18,8 +19,8 @@ def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
     assert settings.election.id == "2023-05-14-cb-mv"
     assert settings.election.opens == datetime(2023, 5, 14, 17, tzinfo=turkey)
     assert settings.election.closes is None
-    assert settings.sftp == load.Sftp("127.0.0.1", 2222, 512, 32)
-    assert settings.intake == load.Intake((site / "intake",), 2.0, 30.0)
+    assert settings.sftp == Sftp("127.0.0.1", 2222, 512, 32)
+    assert settings.intake == Intake((site / "intake",), 2.0, 30.0)
     assert [p.id for p in settings.parties] == ["parti-a", "parti-b", "bagimsiz-c"]
     assert settings.parties[0].scope == scope.ALL
     assert settings.parties[1].static_ips == (ip_address("127.0.0.1"), ip_address("2001:db8::7"))
@@ -44,7 +45,7 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
 
     settings = load.load(site)
 
-    assert settings.sftp == load.Sftp(
+    assert settings.sftp == Sftp(
         "127.0.0.1",
         2222,
         512,
@@ -53,9 +54,9 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
         rate_mbit=200.0,
         proxies=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
         metrics=("127.0.0.1", 9422),
-        algorithms=load.Algorithms.PQ_ONLY,
-        packet_layer=load.PacketLayer.PLAIN,
-        cage=load.CagePolicy.BEST_EFFORT,
+        algorithms=Algorithms.PQ_ONLY,
+        packet_layer=PacketLayer.PLAIN,
+        cage=CagePolicy.BEST_EFFORT,
         user="ssps",
     )
     assert [p.suspended for p in settings.parties] == [False, True, False]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config import layout
 from config.event import Event
-from config.load import Settings
+from config.settings import Settings
 from keys.ledger import FILING, FOLDER, read
 from publisher import catalog
 from publisher.catalog import Counts

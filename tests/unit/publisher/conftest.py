@@ -10,7 +10,7 @@ import qrcode
 from PIL import Image, ImageDraw
 
 from config import load, registry
-from config.load import Settings
+from config.settings import Settings
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]

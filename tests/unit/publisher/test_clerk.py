@@ -14,8 +14,8 @@ from unit.publisher.agreement import Story, agreed
 
 from config import registry, scope
 from config.fault import Faults
-from config.load import Settings
 from config.registry import INDEX, Registry
+from config.settings import Settings
 from keys.ledger import FILING, FOLDER, Ledger, Unwritable
 from publisher import catalog, spool
 from publisher.catalog import Catalog

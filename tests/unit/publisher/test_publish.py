@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from unit.publisher.agreement import agreed
 
 from config.fault import Faults
-from config.load import Settings
 from config.registry import INDEX
+from config.settings import Settings
 from keys.ledger import FILING, FOLDER, Busy, Ledger
 from publisher import catalog, lease
 from publisher.catalog import Counts

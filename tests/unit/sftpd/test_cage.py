@@ -16,7 +16,7 @@ import structlog
 import structlog.testing
 
 from config.fault import Faults
-from config.load import CagePolicy, PacketLayer, Sftp
+from config.settings import CagePolicy, PacketLayer, Sftp
 from sftpd import cage
 from sftpd.cage import Kernel, Terms, User
 from sftpd.view import View

@@ -7,9 +7,9 @@ import pytest
 
 from config.election import Election
 from config.fault import Fault, Faults
-from config.load import Intake, Settings, Sftp
 from config.party import Contact, Kind, Party, address
 from config.scope import parse
+from config.settings import Intake, Settings, Sftp
 from keys import ring
 from keys.ring import Credential, Ring
 from sftpd.login import (

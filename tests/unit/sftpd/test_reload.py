@@ -5,7 +5,7 @@ import office
 import pytest
 
 from config import load
-from config.load import Settings
+from config.settings import Settings
 from sftpd import reload
 
 
