@@ -11,6 +11,16 @@ leading slash. For example
     2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg
 
 is the second version of page 1 of the presidential result sheet of box 1234.
+
+Beside the pages stands what the publisher writes of its own (publisher/feed), each but the
+first with a signature in a file of the same name and `.sig` after it:
+
+    /BENIOKU.txt                                     what this is
+    /akis/00000042.csv   /akis/son.txt               the change feed, and which is its newest
+    /<election>/SHA256SUMS                           of the files of that name further down:
+    /<election>/<cevre>/<kurul>/SHA256SUMS           of all pages under a board
+    /<election>/<cevre>/birlestirme/SHA256SUMS       of a district's own
+    /<election>/birlestirme/SHA256SUMS               of the election's own
 """
 
 import re
@@ -20,8 +30,14 @@ from config import name
 from config.sheet import Belge, Level, Secim, Sheet
 
 EXTENSIONS = ("jpg", "png", "tif")
+README = "BENIOKU.txt"
+SUMS = "SHA256SUMS"
+SIGNED = ".sig"
+NEWEST = "akis/son.txt"
+LAST_SEGMENT = 99_999_999
 _AGGREGATE = "birlestirme"
 _BOX = "sandik-"
+_SEGMENT = re.compile(r"akis/(?!0{8})[0-9]{8}\.csv", re.ASCII)
 _FILE = re.compile(
     rf"({'|'.join(Secim)})-({'|'.join(Belge)})-s([1-9][0-9]{{0,2}})"
     rf"(?:\.v([1-9][0-9]{{0,5}}))?\.({'|'.join(EXTENSIONS)})",
@@ -68,3 +84,36 @@ def parse(text: str) -> Placed:
     if name.fault(placed.election) or path(*placed) != text:
         raise ValueError(f"not the path of a sheet: {text!r}")
     return placed
+
+
+def segment(number: int) -> str:
+    """Return the path, relative to a tree, of a segment of the change feed (from 1)."""
+    if not 1 <= number <= LAST_SEGMENT:
+        raise ValueError(f"no segment {number}")
+    return f"akis/{number:08}.csv"
+
+
+def summed(sheet: Sheet) -> str:
+    """Return the folder, relative to an election's, whose SHA256SUMS names `sheet`."""
+    if sheet.cevre is None:
+        return _AGGREGATE
+    return f"{sheet.cevre}/{sheet.kurul or _AGGREGATE}"
+
+
+def is_own(path: str) -> bool:
+    """Say whether a path in a tree is that of a file which is the publisher's own, and no page."""
+    signed = path.removesuffix(SIGNED)
+    if path == README or signed == NEWEST or _SEGMENT.fullmatch(signed):
+        return True
+    *folders, file = signed.split("/")
+    if file != SUMS or not folders or name.fault(folders[0]):
+        return False
+    return len(folders) == 1 or _is_summed(folders[1:])
+
+
+def _is_summed(folders: list[str]) -> bool:
+    if folders == [_AGGREGATE]:
+        return True
+    if len(folders) != 2 or name.fault(folders[0]):
+        return False
+    return folders[1] == _AGGREGATE or not name.fault(folders[1])

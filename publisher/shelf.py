@@ -1,10 +1,11 @@
 """Originals by content, and hard links to them in the parties' trees.
 
 An original stands once, at `store/ab/cd/<sha256>`, mode 0444, its mtime the filing time in
-whole seconds. It is a fresh file, never the scanner's own, which may still be open for writing
-elsewhere: `stage` writes it beside the store's folders as `.staged-<arrival>`, `keep` renames
-it into place. A tree's file is a hard link to it, so it appears whole. Everything here may be
-done twice with the same result; nothing that a client can see is ever changed.
+whole seconds, its digests kept with it (keys/digest). It is a fresh file, never the scanner's
+own, which may still be open for writing elsewhere: `stage` writes it beside the store's folders
+as `.staged-<arrival>`, `keep` renames it into place. A tree's file is a hard link to it, so it
+appears whole. Everything here may be done twice with the same result; nothing that a client can
+see is ever changed.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from config import layout
 from config.fault import Fault, Faults
+from keys import digest
 from keys.files import sync
 
 STORE, TREES = Path("store"), Path("trees")
@@ -60,6 +62,7 @@ class Shelf:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
+            digest.stamp(descriptor, digest.of(content))
             os.fchmod(descriptor, _FILE_MODE)
             os.fsync(descriptor)
         return path

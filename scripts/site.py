@@ -11,7 +11,7 @@ import click
 
 from config import load, registry
 from config.fault import Fault, Faults
-from keys import files, host, ring
+from keys import digest, files, host, ring
 from scripts import console
 from sftpd import cage
 
@@ -130,6 +130,12 @@ def check(site: Path) -> None:
     for party in settings.parties:
         if party.mirrors and not ring.load(site, party.id).credentials:
             console.say.print(f"note: {party.id} has no credential yet, so it cannot log in")
+    if not digest.supported(site):
+        advice = "ext4, XFS or Btrfs keep them"
+        console.say.print(
+            f"note: no extended attributes in {site}, so each digest that a client asks for is "
+            f"computed anew; {advice}"
+        )
     if not (site / registry.INDEX).exists():
         console.say.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
     console.say.print(f"{site}: no fault ({len(settings.parties)} parties)")

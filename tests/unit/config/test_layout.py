@@ -115,3 +115,65 @@ def test_version_0_and_an_unknown_extension_have_no_path() -> None:
         layout.path("e-1", sheet, 0, "jpg")
     with pytest.raises(ValueError):
         layout.path("e-1", sheet, 1, "exe")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "BENIOKU.txt",
+        "akis/00000042.csv",
+        "akis/00000042.csv.sig",
+        "akis/son.txt",
+        "akis/son.txt.sig",
+        "e-1/SHA256SUMS",
+        "e-1/SHA256SUMS.sig",
+        "e-1/34-istanbul-1/kadikoy-2/SHA256SUMS",
+        "e-1/06-ankara-1/birlestirme/SHA256SUMS.sig",
+        "e-1/birlestirme/SHA256SUMS",
+    ],
+)
+def test_the_publishers_own_files_are_told_from_pages(path: str) -> None:
+    assert layout.is_own(path)
+    with pytest.raises(ValueError):
+        layout.parse(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *GOLDEN,
+        "",
+        "/BENIOKU.txt",
+        "BENIOKU.txt.sig",
+        "SHA256SUMS",
+        "akis/00000000.csv",
+        "akis/42.csv",
+        "akis/00000042.csv.sig.sig",
+        "akis/SHA256SUMS",
+        "e-1/06-ankara-1/SHA256SUMS",
+        "e-1/birlestirme/kadikoy-2/SHA256SUMS",
+        "e-1/34-istanbul-1/kadikoy-2/sandik-1/SHA256SUMS",
+        "e-1/../kadikoy-2/SHA256SUMS",
+        "e-1//SHA256SUMS",
+    ],
+)
+def test_nothing_else_is_the_publishers_own(path: str) -> None:
+    assert not layout.is_own(path)
+
+
+def test_a_sheet_is_summed_up_where_everybody_who_sees_it_sees_all_that_is() -> None:
+    summed = {layout.summed(sheet) for sheet, _ in GOLDEN.values()}
+
+    assert summed == {
+        "34-istanbul-1/kadikoy-2",
+        "gumruk/kapikule",
+        "06-ankara-1/cankaya-1",
+        "06-ankara-1/birlestirme",
+        "birlestirme",
+    }
+
+
+def test_segments_are_numbered_from_one_in_eight_digits() -> None:
+    assert layout.segment(42) == "akis/00000042.csv"
+    with pytest.raises(ValueError):
+        layout.segment(0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.fault import Faults
+from keys import digest
 from publisher import shelf as shelves
 from publisher.shelf import Obstructed, Shelf
 
@@ -34,6 +35,11 @@ def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(shel
     assert original.read_bytes() == CONTENT
     assert stat.S_IMODE(original.stat().st_mode) == 0o444
     assert original.stat().st_mtime_ns == 1684080000_000_000_000
+
+
+def test_an_original_bears_its_digests(shelf: Shelf) -> None:
+    with kept(shelf).open("rb") as file:
+        assert digest.read(file.fileno()) == digest.of(CONTENT)
 
 
 def test_keeping_the_same_page_again_changes_nothing(shelf: Shelf) -> None:
