@@ -19,7 +19,7 @@ from rich.progress import track
 
 from config import load
 from config.registry import INDEX, Registry
-from keys import host
+from keys import host, sshsig
 from scripts import console, registry
 from scripts.key import credential_of, put
 from scripts.rehearsal import election as synthetic
@@ -70,6 +70,7 @@ def init(boxes: int, parties: int, seed: int, port: int, site: Path) -> None:
     for party in load.load(site).parties:
         kit = clients / party.id / "id_ed25519"
         host.make(kit, f"{party.id}@rehearsal")
+        kit.with_name(sshsig.ALLOWED).write_text(sshsig.site_signers(site), encoding="utf-8")
         if party.mirrors:
             put(site, party.id, credential_of(kit.with_name("id_ed25519.pub"), ""), "rehearsal")
     click.echo(f"{site}: {sheets} sheets of {boxes} boxes, {parties} parties. Next:")
