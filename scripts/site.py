@@ -13,6 +13,7 @@ from config import load, registry
 from config.fault import Fault, Faults
 from keys import digest, files, host, ring
 from scripts import console
+from scripts import system as system_
 from sftpd import cage
 
 SITE_TOML = """\
@@ -88,13 +89,35 @@ def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
 
 
 @click.command()
+@click.option("--system", is_flag=True, help="As root: also the user, folder modes, systemd units.")
+@click.option(
+    "--units",
+    type=click.Path(path_type=Path),
+    default=system_.FOLDER,
+    show_default=True,
+    help="With --system: the folder for the units.",
+)
 @console.with_new_site
-def init(site: Path) -> None:
+def init(system: bool, units: Path, site: Path) -> None:
     """Lay out a new site in DIR.
 
     Makes host keys, a signing key and commented settings. DIR must be empty or not exist. Edit
-    site.toml and parties.toml, then run `ssps check`.
+    site.toml and parties.toml, then run `ssps check`. With --system a site that stands already, say
+    one copied from another machine, is taken as it is.
     """
+    executable = Path(sys.argv[0]).absolute()
+    if system:
+        system_.faults_of(site, executable)
+    if not (system and (site / load.SITE).exists()):
+        _new(site)
+    if system:
+        for line in system_.set_up(site, load.load(site), executable, units):
+            click.echo(line)
+        click.echo(f"  sudo -u {system_.USER} ssps --site {site} check")
+        click.echo("  systemctl daemon-reload && systemctl enable --now ssps.target")
+
+
+def _new(site: Path) -> None:
     today = datetime.now(UTC).date()
     text = SITE_TOML.format(
         id=f"{today}-cb-mv",
