@@ -13,7 +13,8 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     denied               what: path    session, verb, count
     session-end          what: -       session, files, bytes, ms, reason, via
 filing ledger: `who` is the publisher; `from` the file's name in the intake
-    filed                what: path    page, sha256, karekod, version, parties, engine, ms
+    filed                what: path    page, frame, frames, sha256, karekod, version, parties,
+                                       copies, witnesses, witnesses_asked, engine, evidence, ms
     duplicate            what: path    page, sha256, karekod
     quarantined          what: folder  page, sha256, reason
 operations ledger: `who` is the operator; `from` the host
@@ -29,6 +30,11 @@ not send a good one); where more addresses knock than can be told apart, `from` 
 session-end has as its reason, where the server ended it: `party suspended`, `party removed`,
 `address withdrawn`, `key revoked`, `key expired`, `not yet open`, `access closed`, `server
 stopped`; otherwise `closed`, `no login in time`, `protocol error`, `server error` or `killed`.
+
+A `page` is one file that was taken in, by its number. Where it holds several sheets there is one
+filed record for each, `frame` of `frames` of the same original. `evidence` lists which printed
+copy was read by which engine at what scale or through which filter; `witnesses` counts those that
+are independent, and `witnesses_asked` is what the site asked for then: 1 is a loosened rule.
 
 `session` and `handle` number things within one run of the server; a credential is named by
 its fingerprint, never by its secret.

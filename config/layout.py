@@ -29,7 +29,7 @@ from typing import NamedTuple
 from config import name
 from config.sheet import Belge, Level, Secim, Sheet
 
-EXTENSIONS = ("jpg", "png", "tif")
+EXTENSIONS = ("jpg", "png", "tif", "pdf")
 README = "BENIOKU.txt"
 SUMS = "SHA256SUMS"
 SIGNED = ".sig"

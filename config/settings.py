@@ -62,6 +62,13 @@ class Intake:
 
 
 @dataclass(frozen=True, slots=True)
+class Qr:
+    """How much it takes to believe a karekod: so many independent witnesses, 2 or 1."""
+
+    witnesses: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that is agreed on one site."""
 
@@ -70,6 +77,7 @@ class Settings:
     sftp: Sftp
     intake: Intake
     parties: tuple[Party, ...]
+    qr: Qr = Qr()
 
     def party(self, party_id: str) -> Party | None:
         """Return the party of that id, if there is one."""

@@ -8,9 +8,12 @@ An arrival goes through these states, and the step to each is made durable befor
     read         decided, a duplicate or to be quarantined
     filed, duplicate, quarantined       done, and recorded in the filing ledger as number `seq`
 
+A file of several pages is one arrival and a filing a sheet, each with a record of its own; its
+state is `filed`, and `seq` the last of their numbers, once all of them are recorded.
+
 A crash leaves nothing to guess: before `stored` or `read` a page is decided anew, after it the
 rest is done again from the row. A filing is visible to nobody until it is `stored`, and counts
-once it is `filed`. Every statement on the tables stands in this one module, long as it is. They
+once it has its `seq`. Every statement on the tables stands in this one module, long as it is. They
 keep to what PostgreSQL takes as well; who counts from outside reads the SQLite file.
 """
 
@@ -29,7 +32,7 @@ from config.sheet import Sheet
 from publisher import quarantine
 from publisher import tables as t
 from publisher.desk import Duplicate, Filed, Quarantined
-from publisher.page import Arrival, Page, Reason, Stamp
+from publisher.page import Arrival, Page, Reading, Reason, Stamp
 from publisher.source import Source
 
 FILE = Path("state", "catalog.sqlite")
@@ -75,9 +78,18 @@ class Original(NamedTuple):
     path: str
 
 
+class Filing(NamedTuple):
+    """A filing as its record needs it: `frame` is the page of the original that shows it."""
+
+    original: Original
+    frame: int
+    karekod: str
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """An arrival whose outcome is settled, with all that carrying it out takes.
+    """One record that is still to be written, with all that carrying out a decision takes.
 
     `what` is the path in the trees; in case of quarantine the file's name there; and in case of
     a duplicate the path, in the trees or below the site, of what was here before.
@@ -91,7 +103,15 @@ class Decided:
     reason: Reason | None
     decided_at: datetime
     evidence: dict[str, Any]
-    original: Original | None
+    filing: Filing | None
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """What was read on the pages of its file."""
+        return tuple(
+            Reading(text, engine, scan, ms, tuple((x, y) for x, y in corners), frame)
+            for text, engine, scan, ms, corners, frame in self.evidence["readings"]
+        )
 
 
 class Catalog:
@@ -193,9 +213,9 @@ class Catalog:
     # Facts for the desk.
 
     def filed_as(self, sha256: str) -> str | None:
-        """Return the path at which these bytes are filed."""
+        """Return the path at which these bytes are filed, that of their first sheet."""
         query = sa.select(t.filing.c.path).where(t.filing.c.sha256 == sha256)
-        return self._connection.scalar(query)
+        return self._connection.scalar(query.order_by(t.filing.c.frame).limit(1))
 
     def filed_at(self, path: str) -> str | None:
         """Return the digest of what is filed at a path."""
@@ -220,28 +240,28 @@ class Catalog:
     # Decisions.
 
     def file(self, page: Page, filed: Filed, filed_at: int, now: datetime) -> None:
-        """Note that a page is to be filed; its original stands in the store."""
-        made = self._connection.execute(
-            sa.insert(t.filing).values(
-                **_sheet(filed.entry.sheet),
-                version=filed.version,
-                karekod=filed.entry.karekod,
-                sha256=page.sha256,
-                path=filed.path,
-                filed_at=filed_at,
-                complete=False,
-            )
-        )
-        assert made.inserted_primary_key is not None  # noqa: S101 - for mypy, an INSERT has one
-        evidence = {"karekod": filed.entry.karekod, "version": filed.version}
+        """Note that a file is to be filed, each sheet of it; its original stands in the store."""
+        rows = [
+            {
+                **_sheet(place.entry.sheet),
+                "arrival": page.arrival.id,
+                "frame": place.frame,
+                "version": place.version,
+                "karekod": place.entry.karekod,
+                "sha256": page.sha256,
+                "path": place.path,
+                "filed_at": filed_at,
+            }
+            for place in filed.places
+        ]
+        self._connection.execute(sa.insert(t.filing), rows)
         self._decide(
             page,
             now,
             state=STORED,
             outcome=FILED,
-            what=filed.path,
-            filing=made.inserted_primary_key[0],
-            evidence=evidence,
+            what=filed.places[0].path,
+            evidence={"witnesses": filed.witnesses},
         )
 
     def set_aside(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
@@ -266,7 +286,10 @@ class Catalog:
             "texts": look.texts,
             "ms": look.ms,
             "format": look.format,
-            "readings": [[r.text, r.engine, r.scan, r.ms, r.corners] for r in look.readings],
+            "frames": look.frames,
+            "readings": [
+                [r.text, r.engine, r.scan, r.ms, r.corners, r.frame] for r in look.readings
+            ],
         }
         chosen = t.arrival.c.id == page.arrival.id
         self._connection.execute(
@@ -282,51 +305,69 @@ class Catalog:
         )
 
     def decided(self) -> list[Decided]:
-        """Return the arrivals whose decision is still to be carried out, the oldest first."""
+        """Return what is still to be carried out, a filing each or an arrival, the oldest first."""
+        same = (t.filing.c.arrival == t.arrival.c.id) & t.filing.c.seq.is_(None)
         query = (
-            sa.select(t.arrival, t.filing.c.path, t.filing.c.sha256.label("original"))
-            .outerjoin(t.filing, t.arrival.c.filing == t.filing.c.id)
+            sa.select(
+                t.arrival,
+                t.filing.c.id.label("filing"),
+                t.filing.c.sha256.label("original"),
+                t.filing.c.path,
+                t.filing.c.frame,
+                t.filing.c.karekod,
+                t.filing.c.version,
+            )
+            .outerjoin(t.filing, same)
             .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((STORED, READ)))
-            .order_by(t.arrival.c.decided_at, t.arrival.c.id)
+            .order_by(t.arrival.c.decided_at, t.arrival.c.id, t.filing.c.frame)
         )
         return [
             Decided(
                 _an_arrival(row),
                 row.outcome,
-                row.what,
+                row.path or row.what,
                 row.sha256,
                 Stamp.parse(row.stamp),
                 Reason(row.reason) if row.reason else None,
                 datetime.fromisoformat(row.decided_at),
                 json.loads(row.evidence),
-                Original(row.filing, row.original, row.path) if row.filing else None,
+                _a_filing(row) if row.filing else None,
             )
             for row in self._connection.execute(query)
         ]
 
-    def finish(self, arrival: str, seq: int) -> bool:
-        """Note that all is done and recorded under `seq`; False if it was noted before."""
+    def finish(self, arrival: str, seq: int, frame: int = 1) -> bool:
+        """Note that all is done and recorded under `seq`; False if it was noted before.
+
+        `frame` is the page that the record is about; of a file that is not filed there is one.
+        """
         chosen = (t.arrival.c.id == arrival) & t.arrival.c.seq.is_(None)
-        query = sa.select(t.arrival.c.outcome, t.arrival.c.filing).where(chosen)
-        row = self._connection.execute(query).one_or_none()
-        if row is None or row.outcome is None:
+        outcome = self._connection.scalar(sa.select(t.arrival.c.outcome).where(chosen))
+        if outcome is None:
             return False
-        done = sa.update(t.arrival).where(chosen).values(state=row.outcome, seq=seq)
-        self._connection.execute(done)
-        counted = row.outcome
-        if row.filing is not None:
-            filing = t.filing.c.id == row.filing
-            self._connection.execute(sa.update(t.filing).where(filing).values(complete=True))
-            version = self._connection.scalar(sa.select(t.filing.c.version).where(filing))
-            counted = FILED if version == 1 else _VERSIONS
+        counted, left = outcome, 0
+        if outcome == FILED:
+            owed = (t.filing.c.arrival == arrival) & t.filing.c.seq.is_(None)
+            query = sa.select(t.filing.c.frame, t.filing.c.version).where(owed)
+            versions = {row.frame: row.version for row in self._connection.execute(query)}
+            if frame not in versions:
+                return False
+            this = owed & (t.filing.c.frame == frame)
+            self._connection.execute(sa.update(t.filing).where(this).values(seq=seq))
+            counted = FILED if versions[frame] == 1 else _VERSIONS
+            left = len(versions) - 1
+        if not left:
+            done = sa.update(t.arrival).where(chosen).values(state=outcome, seq=seq)
+            self._connection.execute(done)
         more = sa.update(t.total).where(t.total.c.name == counted)
         self._connection.execute(more.values(number=t.total.c.number + 1))
         return True
 
     def next_seq(self) -> int:
         """Return the number after the highest that the filing ledger is known to have."""
-        highest = self._connection.scalar(sa.select(sa.func.max(t.arrival.c.seq)))
-        return 0 if highest is None else highest + 1
+        queries = (sa.select(sa.func.max(table.c.seq)) for table in (t.arrival, t.filing))
+        highest = [self._connection.scalar(query) for query in queries]
+        return max((seq + 1 for seq in highest if seq is not None), default=0)
 
     # Parties.
 
@@ -437,8 +478,7 @@ def _registered(connection: sa.Connection, registry_index: Path) -> int:
     same = " AND ".join(f"s.{name} = f.{name}" for name in _SHEET)
     query = (
         f"SELECT count(*) FROM registry.sheet s WHERE EXISTS (SELECT 1 FROM filing f WHERE {same} "
-        "AND f.version = 1 AND f.id NOT IN "
-        "(SELECT filing FROM arrival WHERE seq IS NULL AND filing IS NOT NULL))"
+        "AND f.version = 1 AND f.seq IS NOT NULL)"
     )
     return connection.scalar(sa.text(query)) or 0
 
@@ -457,6 +497,11 @@ def _sheet(sheet: Sheet) -> dict[str, str | int]:
         "sandik": sheet.sandik or "",
         "page": sheet.page,
     }
+
+
+def _a_filing(row: Any) -> Filing:
+    original = Original(row.filing, row.original, row.path)
+    return Filing(original, row.frame, row.karekod, row.version)
 
 
 def _an_arrival(row: Any) -> Arrival:

@@ -21,7 +21,8 @@ from pathlib import Path
 import structlog
 
 from config import layout
-from config.event import Event, Filing, Outcome
+from config.event import Event, Outcome, Value
+from config.event import Filing as Record
 from config.party import Party
 from config.registry import Entry, is_karekod
 from config.settings import Settings
@@ -29,12 +30,13 @@ from keys.files import sync
 from keys.ledger import Clock, Ledger
 from publisher import catalog as states
 from publisher import desk, quarantine, spool
-from publisher.catalog import Catalog, Decided, Original
+from publisher.catalog import Catalog, Decided, Filing, Original
 from publisher.intake import Candidate
 from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
 from publisher.quarantine import Note, Quarantine
 from publisher.shelf import Obstructed, Shelf
 from publisher.source import Source
+from publisher.witness import witnessed
 
 WHO = "publisher"
 # One party's tree is in the way of these; anything else is the whole disk's trouble.
@@ -153,7 +155,8 @@ class Clerk:
 
     def _decide(self, page: Page) -> None:
         election = self._world.settings.election.id
-        decision = desk.decide(page, election, self._world.lookup, self._catalog)
+        witnesses = self._world.settings.qr.witnesses
+        decision = desk.decide(page, election, self._world.lookup, self._catalog, witnesses)
         now = self._world.clock()
         match decision:
             case desk.Filed():
@@ -186,28 +189,30 @@ class Clerk:
             self._step("recorded")
         self._world.ledger.sync()
         for row, seq in zip(rows, numbers, strict=True):
-            self._catalog.finish(row.arrival.id, seq)
+            self._catalog.finish(row.arrival.id, seq, row.filing.frame if row.filing else 1)
         self._step("all recorded")
         self._catalog.commit()
         self._step("done")
-        again = (self.clean(row.arrival, row.stamp, row.reason) for row in rows)
+        files = {row.arrival.id: row for row in rows}.values()
+        again = (self.clean(row.arrival, row.stamp, row.reason) for row in files)
         return [arrival for arrival in again if arrival]
 
     def _effect(self, row: Decided) -> Event:
-        detail: dict[str, str | int] = {"page": row.arrival.id}
+        detail: dict[str, Value] = {"page": row.arrival.id}
         if row.sha256 is not None:
             detail["sha256"] = row.sha256
         match row.outcome:
             case states.FILED:
-                assert row.original is not None  # noqa: S101 - the row of a filing has one
-                return self._filed(row, row.original, detail)
+                assert row.filing is not None  # noqa: S101 - the row of a filing has one
+                return self._filed(row, row.filing, detail)
             case states.QUARANTINED:
                 return self._quarantined(row, detail)
         if karekods := list(filter(is_karekod, row.evidence["texts"])):
             detail["karekod"] = " ".join(karekods)
-        return Event(Filing.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
+        return Event(Record.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
 
-    def _filed(self, row: Decided, original: Original, detail: dict[str, str | int]) -> Event:
+    def _filed(self, row: Decided, filing: Filing, detail: dict[str, Value]) -> Event:
+        original = filing.original
         sheet = layout.parse(original.path).sheet
         shown = 0
         for party in self._trees:
@@ -217,18 +222,24 @@ class Clerk:
                 else:
                     self._catalog.add_gap(party.id, original.id)
                 self._step("link")
-        karekod = row.evidence["karekod"]
-        engines = {reading[1] for reading in row.evidence["readings"] if reading[0] == karekod}
+        readings = [reading for reading in row.readings if reading.frame == filing.frame]
+        heard = witnessed(filing.karekod, readings)
         detail |= {
-            "karekod": karekod,
-            "version": row.evidence["version"],
+            "frame": filing.frame,
+            "frames": row.evidence["frames"],
+            "karekod": filing.karekod,
+            "version": filing.version,
             "parties": shown,
-            "engine": " ".join(sorted(engines)),
+            "copies": heard.copies,
+            "witnesses": heard.witnesses,
+            "witnesses_asked": row.evidence["witnesses"],
+            "engine": heard.engines,
+            "evidence": heard.lines(),
             "ms": row.evidence["ms"],
         }
-        return Event(Filing.FILED, WHO, row.arrival.name, row.what, detail=detail)
+        return Event(Record.FILED, WHO, row.arrival.name, row.what, detail=detail)
 
-    def _quarantined(self, row: Decided, detail: dict[str, str | int]) -> Event:
+    def _quarantined(self, row: Decided, detail: dict[str, Value]) -> Event:
         assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
         if not self._world.quarantine.holds(row.what):
             self._world.quarantine.take(self._spool / row.arrival.file, row.what)
@@ -239,13 +250,15 @@ class Clerk:
             row.reason,
             row.sha256,
             tuple(row.evidence["texts"]),
+            row.evidence["frames"],
+            tuple(str(reading) for reading in row.readings),
             f"{row.decided_at:%Y-%m-%dT%H:%M:%SZ}",
         )
         self._world.quarantine.note(row.what, note)
         self._step("noted")
         detail["reason"] = row.reason
         what = f"{quarantine.FOLDER}/{row.what}"
-        return Event(Filing.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
+        return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
 
     def show(self, party: Party, original: Original) -> bool:
         """Link an original into a party's tree; False, and an ERROR log, if that tree refuses."""

@@ -1,30 +1,46 @@
-"""What becomes of a page: the decisions, and no I/O.
+"""What becomes of a file: the decisions, and no I/O.
 
 A page is filed where every karekod on it that the registry knows stands for one and the same
-sheet, and no other karekod contradicts that. Both printed copies carry one text and count as
-one. Codes of another form (a link, a serial of the printer's) say nothing.
+sheet, no other karekod contradicts that, and it has the witnesses that the site asks for
+(publisher/witness). Codes of another form (a link, a serial of the printer's) say nothing.
+
+A file of several pages is filed as a whole or not at all: its bytes are one original, and who may
+see one of its sheets gets them all. So each page must be a sheet that could be filed by itself,
+and all of them must stand under one board of one district (or all be the district's own), since
+that is what scopes tell apart. Otherwise the file goes to quarantine, where nothing is lost and a
+person decides. In particular a page on which no code was read, were it but the empty back of a
+sheet, could be anybody's: to file the others would show it to whoever sees those. A sheet that
+is on two pages of a file is filed once, as the first of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from config import layout
 from config.registry import Entry, is_karekod
 from config.sheet import Sheet
-from publisher.page import Page, Reason
+from publisher.page import Page, Reading, Reason
+from publisher.witness import witnessed
 
-EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif"}
+EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
+
+
+class Place(NamedTuple):
+    """One sheet of a file: the page that shows it, from 1, and where it stands in each tree."""
+
+    frame: int
+    entry: Entry
+    version: int
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """It is filed, as this version of this entry's sheet, at this path of each tree."""
+    """It is filed, once for each of its sheets, since each had `witnesses` or more."""
 
-    entry: Entry
-    version: int
-    extension: str
-    path: str
+    places: tuple[Place, ...]
+    witnesses: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +58,7 @@ class Quarantined:
 
 
 Decision = Filed | Duplicate | Quarantined
+Lookup = Callable[[str], Entry | None]
 
 
 class Facts(Protocol):
@@ -57,24 +74,41 @@ class Facts(Protocol):
         """Return the number of the latest version filed, 0 if there is none."""
 
 
-def decide(
-    page: Page, election: str, lookup: Callable[[str], Entry | None], facts: Facts
-) -> Decision:
-    """Decide on one page; pages are decided one after the other, each known to the next."""
+def decide(page: Page, election: str, lookup: Lookup, facts: Facts, witnesses: int) -> Decision:
+    """Decide on one file; files are decided one after the other, each known to the next."""
     if page.sha256 is not None and (filed := facts.filed_as(page.sha256)):
         return Duplicate(filed)
-    found = page.look.fault or identified(page.look.texts, lookup)
+    found = page.look.fault or sheets(page, lookup, witnesses)
     if isinstance(found, Reason):
         before = page.sha256 and facts.quarantined_as(page.sha256, found)
         return Duplicate(before) if before else Quarantined(found)
-    version = facts.latest_version(found.sheet) + 1
     extension = EXTENSION[page.look.format or ""]
-    path = layout.path(election, found.sheet, version, extension)
-    return Filed(found, version, extension, path)
+    return Filed(
+        tuple(
+            Place(frame, entry, version, layout.path(election, entry.sheet, version, extension))
+            for frame, entry in found
+            for version in (facts.latest_version(entry.sheet) + 1,)
+        ),
+        witnesses,
+    )
 
 
-def identified(texts: tuple[str, ...], lookup: Callable[[str], Entry | None]) -> Entry | Reason:
-    """Return the one entry that the texts of a page stand for, or why there is none."""
+def sheets(page: Page, lookup: Lookup, witnesses: int) -> list[tuple[int, Entry]] | Reason:
+    """Return the sheets of a file and the page that each is on, or why it cannot be filed."""
+    found: dict[Sheet, tuple[int, Entry]] = {}
+    for frame in range(1, page.look.frames + 1):
+        entry = identified(page.look.on(frame), lookup, witnesses)
+        if isinstance(entry, Reason):
+            return entry
+        found.setdefault(entry.sheet, (frame, entry))
+    if len({(sheet.cevre, sheet.kurul) for sheet in found}) > 1:
+        return Reason.SEVERAL_BOARDS
+    return list(found.values())
+
+
+def identified(readings: Sequence[Reading], lookup: Lookup, witnesses: int) -> Entry | Reason:
+    """Return the one entry that the readings of a page stand for, or why there is none."""
+    texts = dict.fromkeys(reading.text for reading in readings)
     # Each is looked up once: the registry may be replaced at any moment.
     found = [lookup(text) for text in texts if is_karekod(text)]
     known = {entry.sheet: entry for entry in found if entry}
@@ -87,4 +121,6 @@ def identified(texts: tuple[str, ...], lookup: Callable[[str], Entry | None]) ->
     if None in found:
         return Reason.CONFLICTING_KAREKODS
     (entry,) = known.values()
+    if witnessed(entry.karekod, readings).witnesses < witnesses:
+        return Reason.ONE_WITNESS
     return entry

@@ -1,11 +1,13 @@
 """What the publisher and its reading workers say to each other, over a socket.
 
 A message is its length, four bytes big-endian, and that many bytes. The worker first says
-`ready`; then each request is a page's bytes and each answer a Look as JSON, for example
+`ready`; then each request is a file's bytes, and the answer a message for each of its pages: a
+Look at that one page as JSON, for example
 
-    ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null]
+    ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null, 1]
 
-format, width, height, readings (text, engine, scan, ms, corners), ms, fault.
+format, width, height, readings (text, engine, scan, ms, corners), ms, fault, and how many pages
+the file has, which is how many messages there are.
 """
 
 import json
@@ -16,29 +18,32 @@ from typing import Any
 from publisher.page import Look, Reading, Reason
 
 MOST_BYTES = 64 << 20
+MOST_FRAMES = 64
 MOST_READINGS, LONGEST_TEXT = 64, 4096
-_FORMATS = ("JPEG", "PNG", "TIFF")
+_FORMATS = ("JPEG", "PNG", "TIFF", "PDF")
 _LARGEST = 1 << 31
 READY = b"ready"
 
 
 def format_look(seen: Look) -> bytes:
-    """Write an answer."""
+    """Write what was seen on one page."""
     readings = [[r.text, r.engine, r.scan, r.ms, r.corners] for r in seen.readings]
-    answer = [seen.format, seen.width, seen.height, readings, seen.ms, seen.fault]
+    answer = [seen.format, seen.width, seen.height, readings, seen.ms, seen.fault, seen.frames]
     return json.dumps(answer).encode()
 
 
 def parse_look(answer: bytes) -> Look:
-    """Read an answer; ValueError for anything that `format_look` would not have written.
+    """Read what was seen on one page; ValueError for what `format_look` would not have written.
 
     A worker may have been taken over by the page it read, so what it says is bounded here: at
-    most 64 readings, and corners of each, texts of 4096 characters, numbers below 2**31.
+    most 64 pages, 64 readings, and corners of each, texts of 4096 characters, numbers below 2**31.
     """
     try:
-        kind, width, height, readings, ms, fault = json.loads(answer)
+        kind, width, height, readings, ms, fault, frames = json.loads(answer)
         if kind not in (*_FORMATS, None) or (kind is None and fault is None):
             raise ValueError("a page of no known format")
+        if not 1 <= _count(frames) <= MOST_FRAMES:
+            raise ValueError(f"{frames} pages, at most {MOST_FRAMES} are allowed")
         return Look(
             kind,
             _count(width),
@@ -49,6 +54,7 @@ def parse_look(answer: bytes) -> Look:
             ),
             _count(ms),
             None if fault is None else Reason(fault),
+            frames,
         )
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not a worker's answer") from error

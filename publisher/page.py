@@ -1,8 +1,12 @@
-"""The publisher's nouns: an arrival, what was seen on its page, and why a page may be set aside."""
+"""The publisher's nouns: an arrival, what was seen on its pages, and why it may be set aside.
+
+An arrival is one file; where it has several pages (TIFF, PDF) each is a frame, numbered from 1.
+"""
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -20,13 +24,15 @@ class Reason(StrEnum):
     UNKNOWN_KAREKOD = "unknown-karekod"
     CONFLICTING_KAREKODS = "conflicting-karekods"
     SEVERAL_SHEETS = "several-sheets"
+    SEVERAL_BOARDS = "several-boards"
+    ONE_WITNESS = "one-witness"
     EMPTY = "empty"
     TOO_LARGE = "too-large"
     NOT_A_FILE = "not-a-file"
     NOT_PERMITTED = "not-permitted"
     NOT_AN_IMAGE = "not-an-image"
     UNREADABLE_IMAGE = "unreadable-image"
-    MULTI_PAGE = "multi-page"
+    TOO_MANY_PAGES = "too-many-pages"
     READER_DIED = "reader-died"
     READER_TIMEOUT = "reader-timeout"
 
@@ -93,11 +99,18 @@ class Reading:
     scan: str
     ms: int
     corners: tuple[tuple[int, int], ...] = ()
+    frame: int = 1
+
+    def __str__(self) -> str:
+        return f"page {self.frame}: {self.text} by {self.engine}, {self.scan}, {self.ms} ms"
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a reader saw in a page's bytes; `fault` says why it saw nothing."""
+    """What a reader saw in a file's bytes; `fault` says why not all of it could be read.
+
+    Width and height are the first page's, in pixels; `frames` is how many pages there are.
+    """
 
     format: str | None = None
     width: int = 0
@@ -105,11 +118,30 @@ class Look:
     readings: tuple[Reading, ...] = ()
     ms: int = 0
     fault: Reason | None = None
+    frames: int = 1
+
+    @classmethod
+    def of(cls, parts: Sequence["Look"]) -> "Look":
+        """Put together what was seen on each page of a file, one after the other."""
+        return replace(
+            parts[0],
+            readings=tuple(
+                replace(reading, frame=frame)
+                for frame, part in enumerate(parts, start=1)
+                for reading in part.readings
+            ),
+            ms=sum(part.ms for part in parts),
+            fault=next((part.fault for part in parts if part.fault), None),
+        )
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Every text on the page, once, in the order found."""
+        """Every text in the file, once, in the order found."""
         return tuple(dict.fromkeys(reading.text for reading in self.readings))
+
+    def on(self, frame: int) -> tuple[Reading, ...]:
+        """Return what was read on one page."""
+        return tuple(reading for reading in self.readings if reading.frame == frame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@
 publisher/messages says what is spoken. The page may take the worker with it (a crash, a hang,
 all its memory): publisher/reader survives that.
 
-Each scan runs only where those before found no karekod, but for the second, which is cheap and
-looks for the other printed copy, too:
+Each scan runs only where those before found no karekod with two witnesses:
 
     whole   zxing-cpp on the grey page         half    the same at half size
     zbar    pyzbar on the grey page            hard    zxing-cpp with everything on
@@ -21,7 +20,8 @@ import socket
 import struct
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 import zxingcpp
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
@@ -29,7 +29,15 @@ from pyzbar.pyzbar import ZBarSymbol
 from pyzbar.pyzbar import decode as zbar_decode
 
 from config.registry import is_karekod
-from publisher.messages import LONGEST_TEXT, MOST_BYTES, READY, format_look, receive, send
+from publisher.messages import (
+    LONGEST_TEXT,
+    MOST_BYTES,
+    MOST_FRAMES,
+    READY,
+    format_look,
+    receive,
+    send,
+)
 from publisher.page import Look, Reading, Reason
 
 MOST_PIXELS = 120_000_000
@@ -42,41 +50,67 @@ _MAGIC = (
     (b"MM\0*", "TIFF"),
 )
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, TiffImagePlugin)  # loaded before the limits fall
+_NO_IMAGE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, struct.error)
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 Scan = tuple[str, Callable[[Image.Image], Iterator[Reading]]]
 
 
 def look(data: bytes) -> Look:
-    """Return every code on the page, or why the bytes are no page that could be read."""
+    """Return every code in the file, or why the bytes are no pages that could be read."""
+    return Look.of(list(looks(data)))
+
+
+def looks(data: bytes) -> Iterator[Look]:
+    """Yield what is on each page of the file, each with how many there are."""
     begun = time.monotonic()
     kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
     if kind is None:
-        return Look(fault=Reason.NOT_AN_IMAGE)
-    width = height = 0
+        yield Look(fault=Reason.NOT_AN_IMAGE)
+        return
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            width, height = image.size
-            fault = _refused(image)
-            readings = () if fault else tuple(_readings(_grey(image)))
+            frames = _frames(image)
+            if frames > MOST_FRAMES:
+                yield Look(kind, *image.size, fault=Reason.TOO_MANY_PAGES)
+                return
+            for frame in range(frames):
+                yield _page(image, frame, frames, begun)
+                begun = time.monotonic()
     except MemoryError:
-        fault, readings = Reason.TOO_LARGE, ()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, struct.error):
-        fault, readings = Reason.UNREADABLE_IMAGE, ()
-    return Look(kind, width, height, readings, _ms(begun), fault)
+        yield Look(kind, ms=_ms(begun), fault=Reason.TOO_LARGE)
+    except _NO_IMAGE:
+        yield Look(kind, ms=_ms(begun), fault=Reason.UNREADABLE_IMAGE)
 
 
-def _refused(image: Image.Image) -> Reason | None:
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        return Reason.TOO_LARGE
-    if image.format == "TIFF":
+def _frames(image: Image.Image) -> int:
+    """Count the pages, and stop beyond the cap, however many the file claims to have."""
+    if image.format != "TIFF":
+        return getattr(image, "n_frames", 1)
+    for frame in range(1, MOST_FRAMES + 1):
         try:
-            image.seek(1)  # asks for one page more, however many the file claims to have
+            image.seek(frame)
         except EOFError:
-            return None
-        return Reason.MULTI_PAGE
-    return Reason.MULTI_PAGE if getattr(image, "is_animated", False) else None
+            return frame
+    return MOST_FRAMES + 1
+
+
+def _page(image: Image.Image, frame: int, frames: int, begun: float) -> Look:
+    kind, size = image.format, (0, 0)
+    fault: Reason | None = None
+    readings: tuple[Reading, ...] = ()
+    try:
+        image.seek(frame)
+        size = image.size
+        if size[0] * size[1] > MOST_PIXELS:
+            fault = Reason.TOO_LARGE
+        else:
+            readings = tuple(_readings(_grey(image)))
+    except MemoryError:
+        fault = Reason.TOO_LARGE
+    except _NO_IMAGE:
+        fault = Reason.UNREADABLE_IMAGE
+    return Look(kind, *size, readings, _ms(begun), fault, frames)
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -94,13 +128,13 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _readings(grey: Image.Image) -> Iterator[Reading]:
-    copies = 0
-    for name, scan in _SCANS:
-        if copies > 1 or (copies and name != "half"):
-            return
+    heard: Counter[str] = Counter()
+    for _, scan in _SCANS:
         for reading in scan(grey):
-            copies += is_karekod(reading.text)
+            heard[reading.text] += is_karekod(reading.text)
             yield reading
+        if heard and max(heard.values()) > 1:
+            return
 
 
 def _whole(grey: Image.Image) -> Iterator[Reading]:
@@ -155,13 +189,15 @@ def _ms(begun: float) -> int:
     return round((time.monotonic() - begun) * 1000)
 
 
-def serve(channel: socket.socket, read: Callable[[bytes], Look] = look) -> None:
+def serve(channel: socket.socket, read: Callable[[bytes], Iterable[Look]] = looks) -> None:
     """Answer until the publisher hangs up."""
     send(channel, READY)
     _silence()
     while (data := receive(channel, MOST_BYTES)) is not None:
         _allow_cpu()
-        send(channel, format_look(read(data)))
+        for seen in read(data):
+            send(channel, format_look(seen))
+            _allow_cpu()
 
 
 def confine(parent: int) -> None:
@@ -196,7 +232,7 @@ def _silence() -> None:
     os.close(nowhere)
 
 
-def main(parent: int, read: Callable[[bytes], Look] = look) -> None:
+def main(parent: int, read: Callable[[bytes], Iterable[Look]] = looks) -> None:
     """Be a worker of the process `parent`."""
     confine(parent)
     with socket.socket(fileno=0) as channel:

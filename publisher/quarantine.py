@@ -1,10 +1,11 @@
 """What no rule could file: `quarantine/<arrival's file>`, and `<the same>.json` with the reason.
 
     {"arrival": "20230514T140003000041-9f3c21ab", "name": "tarama 7.jpg",
-     "reason": "unknown-karekod", "sha256": "9f86d0…", "texts": ["1093717526"],
-     "time": "2023-05-14T14:00:03Z"}
+     "reason": "unknown-karekod", "sha256": "9f86d0…", "texts": ["1093717526"], "frames": 1,
+     "readings": ["page 1: 1093717526 by zxing-cpp, whole, 2 ms"], "time": "2023-05-14T14:00:03Z"}
 
-`name` is the scanner's, escaped; `texts` are all codes on the page; sha256 is null where the
+`name` is the scanner's, escaped; `texts` are all codes on its pages, and `readings` say on which
+of its `frames` each was read and how; sha256 is null where the
 bytes were not read (too large, no file). A page with a sha256 is a fresh copy of the very bytes
 that were judged; one without is what was claimed, be it a link or a pipe.
 """
@@ -29,6 +30,8 @@ class Note:
     reason: str
     sha256: str | None
     texts: tuple[str, ...]
+    frames: int
+    readings: tuple[str, ...]
     time: str
 
 
@@ -40,6 +43,8 @@ def format_note(note: Note) -> bytes:
         "reason": note.reason,
         "sha256": note.sha256,
         "texts": note.texts,
+        "frames": note.frames,
+        "readings": note.readings,
         "time": note.time,
     }
     return json.dumps(fields, indent=1).encode() + b"\n"
@@ -49,7 +54,8 @@ def parse_note(content: bytes) -> Note:
     """Read it back; ValueError for anything else."""
     fields = json.loads(content)
     try:
-        return Note(**{**fields, "texts": tuple(fields["texts"])})
+        lists = {name: tuple(fields[name]) for name in ("texts", "readings")}
+        return Note(**{**fields, **lists})
     except (TypeError, KeyError) as error:
         raise ValueError("not a note of the quarantine") from error
 

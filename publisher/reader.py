@@ -1,7 +1,8 @@
-"""Reads pages through worker processes that may crash or hang without harming the publisher.
+"""Reads files through worker processes that may crash or hang without harming the publisher.
 
-One Reader drives one worker, and belongs to one thread. A page that kills its worker, or takes
-longer than the deadline, is given one more try on a fresh one; then that page alone is at fault.
+One Reader drives one worker, and belongs to one thread. A file that kills its worker is given one
+more try on a fresh one, for the worker may have died of an earlier page; then that file alone is
+at fault. One with a page that takes longer than the deadline is at fault at once.
 """
 
 import os
@@ -55,23 +56,23 @@ class Reader:
         self._lock = threading.Lock()  # held while the worker is replaced, never while it reads
 
     def look(self, data: bytes) -> Look:
-        """Return what is on the page; raise Unavailable, or Closed if that happened meanwhile."""
-        fault = Reason.READER_DIED
-        for _ in range(2):
+        """Return what is in the file; raise Unavailable, or Closed if that happened meanwhile."""
+        for attempt in (1, 2):
             channel = self._ready_channel()
             begun = time.monotonic()
+            fault = Reason.READER_DIED
             try:
-                answer = self._asked(channel, data)
-                if answer is not None:
-                    return parse_look(answer)
-                fault = Reason.READER_DIED
+                if parts := self._asked(channel, data):
+                    return Look.of(parts)
             except TimeoutError:
                 fault = Reason.READER_TIMEOUT
             except (OSError, ValueError):
-                fault = Reason.READER_DIED
+                pass
             self._stop()
             if self._closed:
                 raise Closed
+            if fault is Reason.READER_TIMEOUT or attempt == 2:
+                break
         return Look(ms=round((time.monotonic() - begun) * 1000), fault=fault)
 
     @property
@@ -84,11 +85,17 @@ class Reader:
         self._closed = True
         self._stop()
 
-    def _asked(self, channel: socket.socket, data: bytes) -> bytes | None:
-        until = time.monotonic() + self._deadline
+    def _asked(self, channel: socket.socket, data: bytes) -> list[Look]:
+        """Return what was seen on each page, nothing if the worker died; each has its deadline."""
         channel.settimeout(self._deadline)
         send(channel, data)
-        return receive(channel, _MOST_ANSWER, until)
+        parts: list[Look] = []
+        while not parts or len(parts) < parts[0].frames:
+            answer = receive(channel, _MOST_ANSWER, time.monotonic() + self._deadline)
+            if answer is None:
+                return []
+            parts.append(parse_look(answer))
+        return parts
 
     def _ready_channel(self) -> socket.socket:
         if self._pages >= self._most_pages:

@@ -70,8 +70,10 @@ class Recovery:
         if ledger == first:
             return
         for record in read(self._world.settings.site / folder, first):
-            page = record.event.detail.get("page")
-            if isinstance(page, str) and not self._catalog.finish(page, record.seq):
+            page, frame = (record.event.detail.get(name) for name in ("page", "frame"))
+            if not isinstance(page, str):
+                continue
+            if not self._catalog.finish(page, record.seq, frame if isinstance(frame, int) else 1):
                 known = self._catalog.settled(page)
                 if known is None or not known.done:
                     lost = f"lacks page {page}, number {record.seq} of {folder}: "
@@ -140,7 +142,7 @@ class Recovery:
         identity = arrival_id(now, self._world.token())
         name = f"{TREES}/{party}/{escaped(path)}"
         file = f"{identity}-{safe_name(name)}"
-        note = Note(identity, name, _NOT_OURS, None, (), f"{now:%Y-%m-%dT%H:%M:%SZ}")
+        note = Note(identity, name, _NOT_OURS, None, (), 1, (), f"{now:%Y-%m-%dT%H:%M:%SZ}")
         self._world.quarantine.note(file, note)
         self._shelf.remove(party, path, lambda shown: self._world.quarantine.take(shown, file))
         log.error("not-ours", path=name, quarantined=file)

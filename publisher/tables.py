@@ -7,6 +7,8 @@ filing = sa.Table(
     "filing",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("arrival", sa.ForeignKey("arrival.id"), nullable=False),
+    sa.Column("frame", sa.Integer, nullable=False),  # the page of the original that shows it
     sa.Column("secim", sa.String(8), nullable=False),
     sa.Column("belge", sa.String(64), nullable=False),
     sa.Column("cevre", sa.String(64), nullable=False),  # empty above the sheet's level
@@ -15,10 +17,12 @@ filing = sa.Table(
     sa.Column("page", sa.Integer, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("karekod", sa.String(10), nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("path", sa.String(400), nullable=False, unique=True),
     sa.Column("filed_at", sa.BigInteger, nullable=False),  # the mtime that clients see
-    sa.Column("complete", sa.Boolean, nullable=False),
+    sa.Column("seq", sa.BigInteger, unique=True),  # its record's, once all is done
+    sa.UniqueConstraint("sha256", "frame", name="one_copy"),
+    sa.UniqueConstraint("arrival", "frame", name="one_page"),
     sa.UniqueConstraint(
         "cevre", "kurul", "sandik", "secim", "belge", "page", "version", name="one_version"
     ),
@@ -38,9 +42,8 @@ arrival = sa.Table(
     sa.Column("reason", sa.String(32)),
     sa.Column("what", sa.Text),
     sa.Column("evidence", sa.Text),
-    sa.Column("filing", sa.ForeignKey("filing.id")),
     sa.Column("decided_at", sa.String(32)),
-    sa.Column("seq", sa.BigInteger, unique=True),
+    sa.Column("seq", sa.BigInteger, unique=True),  # of its last record
 )
 sa.Index(
     "open_arrival",

@@ -43,6 +43,9 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 folders = ["intake"]             # where scanners drop pages; from the site's folder, or absolute
 settle_seconds = 2.0             # a page written in place is left until it has stood still so long
 rescan_seconds = 30.0            # network shares send no events: a full look this often
+
+# [qr]
+# witnesses = 1                  # file by a karekod that was read but once; two is the rule
 """
 
 PARTIES_TOML = """\

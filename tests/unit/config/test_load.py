@@ -293,6 +293,20 @@ def test_a_number_that_is_none_is_a_fault_and_no_crash(tmp_path: Path, number: s
     assert [f.file for f in faults] == ["site.toml"]
 
 
+@pytest.mark.parametrize(("stated", "witnesses"), [("", 2), ("[qr]\nwitnesses = 1\n", 1)])
+def test_a_karekod_takes_two_witnesses_or_one(tmp_path: Path, stated: str, witnesses: int) -> None:
+    assert load.load(office.site(tmp_path, office.SITE_TOML + stated)).qr.witnesses == witnesses
+
+
+@pytest.mark.parametrize("number", ["0", "3", "true"])
+def test_no_other_number_of_witnesses_will_do(tmp_path: Path, number: str) -> None:
+    text = office.SITE_TOML + f"[qr]\nwitnesses = {number}\n"
+
+    _, faults = load.read(office.site(tmp_path, text))
+
+    assert [f.key for f in faults] == ["qr.witnesses"]
+
+
 def test_a_damaged_index_is_a_fault_that_says_how_to_make_it_anew(tmp_path: Path) -> None:
     site = office.site(tmp_path)
     (site / "state").mkdir()

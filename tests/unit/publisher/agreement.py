@@ -38,7 +38,7 @@ def agreed(settings: Settings) -> Story:
     events = [
         record.event for record in read(site / FOLDER / FILING) if record.event.event != "recovered"
     ]
-    pages = Counter(event.detail["page"] for event in events)
+    pages = Counter((event.detail["page"], event.detail.get("frame")) for event in events)
     assert [page for page, count in pages.items() if count > 1] == []
     filed = {event.what: event.detail["sha256"] for event in events if event.event == "filed"}
     assert len(filed) == len([event for event in events if event.event == "filed"])

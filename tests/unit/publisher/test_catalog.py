@@ -13,8 +13,8 @@ from config import registry
 from config.registry import Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher import catalog, tables
-from publisher.catalog import Catalog, Counts, Original
-from publisher.desk import Duplicate, Filed, Quarantined
+from publisher.catalog import Catalog, Counts, Filing, Original
+from publisher.desk import Duplicate, Filed, Place, Quarantined
 from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
 from publisher.source import Source
 
@@ -22,8 +22,10 @@ NOON = datetime(2023, 5, 14, 14, 0, 0, 41, tzinfo=UTC)
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
 ENTRY = Entry("1093717526", SHEET, SandikTuru.NORMAL, "")
 CB, MV = "1093717526", "1093717527"
-FIRST = Filed(ENTRY, 1, "jpg", "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg")
-SECOND = replace(FIRST, version=2, path=FIRST.path.replace("s1.jpg", "s1.v2.jpg"))
+PATH = "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"
+PATH_2 = "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg"
+FIRST = Filed((Place(1, ENTRY, 1, PATH),), 2)
+SECOND = Filed((Place(1, ENTRY, 2, PATH_2),), 2)
 LOOK = Look("JPEG", 10, 10, (Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2),)),), 7)
 
 
@@ -70,7 +72,7 @@ def test_an_arrival_is_counted_as_what_became_of_it_by_anyone_who_looks(
 
     opened.file(page(1), FIRST, 1684080000, NOON)
     opened.file(page(2), SECOND, 1684080000, NOON)
-    opened.set_aside(page(3), Duplicate(FIRST.path), NOON)
+    opened.set_aside(page(3), Duplicate(PATH), NOON)
     opened.set_aside(page(4), Quarantined(Reason.NO_KAREKOD), NOON)
     opened.commit()
     assert catalog.counts(tmp_path) == Counts(waiting=5), "decided is not done"
@@ -96,6 +98,33 @@ def test_what_is_done_is_counted_once(opened: Catalog) -> None:
     assert opened.next_seq() == 1
 
 
+def test_a_file_of_two_sheets_is_done_when_both_are_recorded_and_each_counts_once(
+    opened: Catalog,
+) -> None:
+    other = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
+    opened.receive([arrival(1)])
+    opened.file(page(1), Filed((FIRST.places[0], Place(3, other, 1, "mv")), 2), 1684080000, NOON)
+
+    first, second = opened.decided()
+    assert (first.what, second.what) == (PATH, "mv")
+    assert first.filing == Filing(Original(1, "1" * 64, PATH), 1, CB, 1)
+    assert second.filing == Filing(Original(2, "1" * 64, "mv"), 3, MV, 1)
+
+    assert opened.finish("a1", 7, 3)
+    assert not opened.finish("a1", 8, 3), "it was noted before"
+    assert not opened.finish("a1", 8, 2), "no sheet is on that page"
+    assert opened.decided() == [first]
+    assert opened.counts() == Counts(filed=1, waiting=1)
+    assert opened.next_seq() == 8
+    assert opened.settled("a1") == (arrival(1), Stamp(1, 5, 7), False, None)
+
+    assert opened.finish("a1", 8, 1)
+    assert opened.decided() == []
+    assert opened.counts() == Counts(filed=2)
+    assert opened.settled("a1") == (arrival(1), Stamp(1, 5, 7), True, None)
+    assert opened.filed_as("1" * 64) == PATH
+
+
 def test_what_was_not_committed_never_happened(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     with Catalog(catalog.url(tmp_path)) as first:
@@ -116,17 +145,18 @@ def test_a_decided_arrival_comes_back_with_all_that_carrying_it_out_takes(
     filed, quarantined = opened.decided()
 
     assert filed.arrival == arrival(1)
-    assert filed.original == Original(1, "1" * 64, FIRST.path)
-    assert (filed.outcome, filed.what, filed.stamp) == ("filed", FIRST.path, Stamp(1, 5, 7))
+    assert filed.filing == Filing(Original(1, "1" * 64, PATH), 1, CB, 1)
+    assert (filed.outcome, filed.what, filed.stamp) == ("filed", PATH, Stamp(1, 5, 7))
     assert filed.decided_at == NOON
     assert filed.evidence == {
-        "karekod": "1093717526",
-        "version": 1,
+        "witnesses": 2,
         "texts": ["1093717526"],
         "ms": 7,
         "format": "JPEG",
-        "readings": [["1093717526", "zxing-cpp", "whole", 2, [[1, 2]]]],
+        "frames": 1,
+        "readings": [["1093717526", "zxing-cpp", "whole", 2, [[1, 2]], 1]],
     }
+    assert filed.readings == LOOK.readings
     assert (quarantined.outcome, quarantined.reason) == ("quarantined", Reason.UNKNOWN_KAREKOD)
     assert quarantined.what == "a2-2.jpg"
     assert opened.undecided() == []
@@ -142,7 +172,7 @@ def test_the_desk_is_told_what_stands_already_even_within_a_batch(opened: Catalo
 
     assert opened.latest_version(SHEET) == 2
     assert opened.latest_version(replace(SHEET, page=2)) == 0
-    assert opened.filed_as("2" * 64) == SECOND.path
+    assert opened.filed_as("2" * 64) == PATH_2
     assert opened.filed_as("3" * 64) is None
     assert opened.quarantined_as("3" * 64, Reason.NO_KAREKOD) == "quarantine/a3-3.jpg"
     assert opened.quarantined_as("3" * 64, Reason.EMPTY) is None
@@ -153,7 +183,7 @@ def test_one_version_of_a_sheet_and_one_copy_of_the_bytes_can_be_filed(opened: C
     opened.file(page(1), FIRST, 1684080000, NOON)
 
     with pytest.raises(sa.exc.IntegrityError):
-        opened.file(page(2), replace(FIRST, path="another"), 1684080000, NOON)
+        opened.file(page(2), Filed((Place(1, ENTRY, 1, "another"),), 2), 1684080000, NOON)
 
 
 def test_a_withdrawn_arrival_is_forgotten_but_never_a_decided_one(opened: Catalog) -> None:
@@ -175,7 +205,7 @@ def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(opened: Catalo
     opened.party_complete("parti-a", "all")
 
     assert opened.parties() == {"parti-a": "all"}
-    assert opened.gaps() == [("parti-a", Original(1, "1" * 64, FIRST.path))]
+    assert opened.gaps() == [("parti-a", Original(1, "1" * 64, PATH))]
     assert opened.counts().gaps == 1
 
     opened.party_begins("parti-a")
@@ -185,13 +215,15 @@ def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(opened: Catalo
 
 def test_every_filing_is_yielded_once_however_many_there_are(opened: Catalog) -> None:
     many = 2001
-    with_paths = [replace(FIRST, version=n, path=f"p{n}") for n in range(1, many + 1)]
+    with_paths = [Filed((Place(1, ENTRY, n, f"p{n}"),), 2) for n in range(1, many + 1)]
     opened.receive([arrival(n) for n in range(1, many + 1)])
     for number, filed in enumerate(with_paths, start=1):
         made = replace(page(number), sha256=f"{number:064}")
         opened.file(made, filed, 1684080000, NOON)
 
-    assert [original.path for original in opened.originals()] == [f.path for f in with_paths]
+    assert [original.path for original in opened.originals()] == [
+        f.places[0].path for f in with_paths
+    ]
 
 
 def test_filed_sheets_are_counted_that_todays_registry_has(opened: Catalog, tmp_path: Path) -> None:
@@ -201,9 +233,9 @@ def test_filed_sheets_are_counted_that_todays_registry_has(opened: Catalog, tmp_
     opened.file(page(1), FIRST, 1684080000, NOON)
     opened.file(page(2), SECOND, 1684080000, NOON)
     entry = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
-    opened.file(page(3), replace(FIRST, entry=entry, path="mv"), 1684080000, NOON)
+    opened.file(page(3), Filed((Place(1, entry, 1, "mv"),), 2), 1684080000, NOON)
     entry = replace(ENTRY, karekod=MV, sheet=replace(SHEET, page=2))
-    opened.file(page(4), replace(FIRST, entry=entry, path="under way"), 1684080000, NOON)
+    opened.file(page(4), Filed((Place(1, entry, 1, "under way"),), 2), 1684080000, NOON)
     for seq in range(3):
         opened.finish(f"a{seq + 1}", seq)
     opened.commit()

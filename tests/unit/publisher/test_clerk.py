@@ -15,7 +15,7 @@ from unit.publisher.agreement import Story, agreed
 from config import registry, scope
 from config.fault import Faults
 from config.registry import INDEX, Registry
-from config.settings import Settings
+from config.settings import Qr, Settings
 from keys.ledger import FILING, FOLDER, Ledger, Unwritable
 from publisher import catalog, spool
 from publisher.catalog import Catalog
@@ -36,9 +36,15 @@ class Crash(BaseException):
 
 
 def look(content: bytes) -> Look:
-    """A page here is its karekods, then anything."""
-    codes = content.decode().partition(";")[0].split()
-    return Look("PNG", 9, 9, tuple(Reading(code, "zxing-cpp", "whole", 1) for code in codes), 3)
+    """A file here is its pages, `|` between, each its karekods; then anything."""
+    pages = content.decode().partition(";")[0].split("|")
+    readings = [
+        Reading(code, "zxing-cpp", scan, 1, (), frame)
+        for frame, page in enumerate(pages, start=1)
+        for code in page.split()
+        for scan in ("whole", "half")
+    ]
+    return Look("PNG", 9, 9, tuple(readings), 3, None, len(pages))
 
 
 def ticking() -> Callable[[], datetime]:
@@ -135,6 +141,11 @@ NIGHT = {
     "8-none.png": "; nothing to see",
     "9-none-again.png": "; nothing to see",
     "A-two.png": f"{CB} {MV}",
+    "D-pages.png": f"{MV} | {CB} | {MV}",
+    "E-pages-again.png": f"{MV} | {CB} | {MV}",
+    "F-pages-rescan.png": f"{CB} | {MV}; later",
+    "G-boards.png": f"{CB} | {KONAK}",
+    "H-gap.png": f"{CB} | ; empty back",
 }
 TOLD = {
     "1-cb.png": ["filed"],
@@ -149,6 +160,11 @@ TOLD = {
     "A-two.png": ["quarantined"],
     "B-link": ["quarantined"],
     "C-empty.png": ["quarantined"],
+    "D-pages.png": ["filed", "filed"],
+    "E-pages-again.png": ["duplicate"],
+    "F-pages-rescan.png": ["filed", "filed"],
+    "G-boards.png": ["quarantined"],
+    "H-gap.png": ["quarantined"],
 }
 
 
@@ -165,7 +181,11 @@ def told(settings: Settings) -> Story:
         "06-ankara-1/birlestirme/cb-il-birlestirme-s1.png",
         "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.png",
         "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v3.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v4.png",
         "34-istanbul-1/kadikoy-2/sandik-1234/mv-sandik-sonuc-s1.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/mv-sandik-sonuc-s1.v2.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/mv-sandik-sonuc-s1.v3.png",
         "35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png",
     ]
     return story
@@ -201,6 +221,48 @@ def test_each_page_ends_where_it_belongs_and_everything_agrees(settings: Setting
     assert records["A-two.png"].detail["reason"] == "several-sheets"
     assert records["B-link"].detail["reason"] == "not-a-file"
     assert (settings.site / "trees" / "bagimsiz-c").exists() is False
+
+
+def test_a_record_says_which_page_of_the_original_it_is_and_who_read_it(
+    settings: Settings,
+) -> None:
+    drop(settings, {"a.png": f"{MV} | {CB}"})
+
+    run(replace(settings, qr=Qr(witnesses=1)))
+
+    story = agreed(settings)
+    first, second = story.events
+    assert first.detail | {"page": "", "sha256": ""} == {
+        "page": "",
+        "sha256": "",
+        "frame": 1,
+        "frames": 2,
+        "karekod": MV,
+        "version": 1,
+        "parties": 1,
+        "copies": 1,
+        "witnesses": 2,
+        "witnesses_asked": 1,
+        "engine": "zxing-cpp",
+        "evidence": ["copy 1 by zxing-cpp, whole, 1 ms", "copy 1 by zxing-cpp, half, 1 ms"],
+        "ms": 3,
+    }
+    assert (second.detail["frame"], second.detail["karekod"]) == (2, CB)
+    assert first.detail["page"] == second.detail["page"]
+    tree = settings.site / "trees" / "parti-a"
+    assert (tree / first.what).samefile(tree / second.what)
+
+
+def test_a_file_set_aside_says_which_page_is_to_blame(settings: Settings) -> None:
+    drop(settings, {"a.png": f"{CB} | {KONAK}"})
+
+    run(settings)
+
+    (note,) = (settings.site / "quarantine").glob("*.json")
+    found = parse_note(note.read_bytes())
+    assert (found.reason, found.frames, found.texts) == ("several-boards", 2, (CB, KONAK))
+    assert found.readings[0] == f"page 1: {CB} by zxing-cpp, whole, 1 ms"
+    assert found.readings[-1] == f"page 2: {KONAK} by zxing-cpp, half, 1 ms"
 
 
 def test_a_crash_at_any_step_and_a_restart_leave_everything_done_exactly_once(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,9 +12,13 @@ from publisher.source import Source
 ELECTION = "2023-05-14-cb-mv"
 CB = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
 MV = Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
+KONAK = Sheet(Secim.CB, Belge.SANDIK_SONUC, "35-izmir-2", "konak-1", "7", 1)
+ISTANBUL = Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "34-istanbul-1", None, None, 1)
 KNOWN = {
     "1093717526": Entry("1093717526", CB, SandikTuru.NORMAL, ""),
     "1093717527": Entry("1093717527", MV, SandikTuru.NORMAL, ""),
+    "2000000001": Entry("2000000001", KONAK, SandikTuru.SEYYAR, ""),
+    "4000000001": Entry("4000000001", ISTANBUL, None, ""),
 }
 BOX = f"{ELECTION}/34-istanbul-1/kadikoy-2/sandik-1234"
 A, B = "a" * 64, "b" * 64
@@ -46,8 +51,20 @@ def page(*texts: str, kind: str = "JPEG", fault: Reason | None = None, sha256: s
     arrival = Arrival(
         "x", "x.jpg", Source("in", "x.jpg"), Stamp(1, 1, 1), datetime(2023, 5, 14, tzinfo=UTC)
     )
-    readings = tuple(Reading(text, "zxing-cpp", "whole", 2) for text in texts)
-    return Page(arrival, Stamp(1, 1, 1), sha256, Look(kind, 10, 10, readings, 2, fault))
+    scans = ("whole", "half")
+    readings = tuple(
+        Reading(text, "zxing-cpp", scan, 2, (), frame)
+        for frame, part in enumerate(texts or ("",), start=1)
+        for text in part.split("+")
+        if text
+        for scan in scans
+    )
+    frames = len(texts) or 1
+    return Page(arrival, Stamp(1, 1, 1), sha256, Look(kind, 10, 10, readings, 2, fault, frames))
+
+
+def decided(page: Page, facts: Shelved | None = None, witnesses: int = 2) -> Decision:
+    return decide(page, ELECTION, KNOWN.get, facts or Shelved(), witnesses)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +86,17 @@ def page(*texts: str, kind: str = "JPEG", fault: Reason | None = None, sha256: s
     ],
 )
 def test_the_codes_on_a_page_decide(texts: list[str], decision: str | Reason) -> None:
-    found = decide(page(*texts), ELECTION, KNOWN.get, Shelved())
+    found = decided(page("+".join(texts)))
 
     if isinstance(decision, Reason):
         assert found == Quarantined(decision)
     else:
-        assert isinstance(found, Filed)
-        assert found.path == f"{BOX}/{decision}-sandik-sonuc-s1.jpg"
+        assert paths(found) == [f"{BOX}/{decision}-sandik-sonuc-s1.jpg"]
+
+
+def paths(found: Decision) -> list[str]:
+    assert isinstance(found, Filed)
+    return [place.path for place in found.places]
 
 
 @pytest.mark.parametrize(
@@ -93,24 +114,20 @@ def test_the_codes_on_a_page_decide(texts: list[str], decision: str | Reason) ->
     ],
 )
 def test_what_was_here_before_decides(facts: Shelved, decision: str | Decision) -> None:
-    found = decide(page("1093717526", kind="TIFF"), ELECTION, KNOWN.get, facts)
+    found = decided(page("1093717526", kind="TIFF"), facts)
 
-    assert (found.path if isinstance(found, Filed) else found) == decision
+    assert (paths(found)[0] if isinstance(found, Filed) else found) == decision
 
 
 def test_the_same_bytes_are_quarantined_once_for_one_reason() -> None:
     facts = Shelved(quarantined={(A, Reason.NO_KAREKOD): "q"})
 
-    assert decide(page(), ELECTION, KNOWN.get, facts) == Duplicate("q")
-    assert decide(page("9999999999"), ELECTION, KNOWN.get, facts) == Quarantined(
-        Reason.UNKNOWN_KAREKOD
-    )
+    assert decided(page(), facts) == Duplicate("q")
+    assert decided(page("9999999999"), facts) == Quarantined(Reason.UNKNOWN_KAREKOD)
 
 
 def test_a_page_that_no_reader_could_look_at_keeps_the_readers_reason() -> None:
-    found = decide(page(fault=Reason.READER_TIMEOUT), ELECTION, KNOWN.get, Shelved())
-
-    assert found == Quarantined(Reason.READER_TIMEOUT)
+    assert decided(page(fault=Reason.READER_TIMEOUT)) == Quarantined(Reason.READER_TIMEOUT)
 
 
 @pytest.mark.parametrize("known_at_first", [True, False])
@@ -121,6 +138,43 @@ def test_a_registry_that_is_replaced_meanwhile_makes_no_conflict(known_at_first:
     def lookup(karekod: str) -> Entry | None:
         return KNOWN[karekod] if next(answers) else None
 
-    found = identified(("1093717526",), lookup)
+    found = identified(page("1093717526").look.readings, lookup, 2)
 
     assert found == (KNOWN["1093717526"] if known_at_first else Reason.UNKNOWN_KAREKOD)
+
+
+def test_each_page_of_a_file_is_a_sheet_of_its_own_and_a_sheet_on_two_of_them_is_filed_once() -> (
+    None
+):
+    found = decided(page("1093717527", "1093717526", "1093717527", kind="PDF"), Shelved(versions=1))
+
+    assert isinstance(found, Filed)
+    assert [(place.frame, place.path) for place in found.places] == [
+        (1, f"{BOX}/mv-sandik-sonuc-s1.pdf"),
+        (2, f"{BOX}/cb-sandik-sonuc-s1.v2.pdf"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pages", "reason"),
+    [
+        (["1093717526", "2000000001"], Reason.SEVERAL_BOARDS),
+        (["1093717526", "4000000001"], Reason.SEVERAL_BOARDS),  # the district's, not the board's
+        (["1093717526", ""], Reason.NO_KAREKOD),
+        (["1093717526", "9999999999"], Reason.UNKNOWN_KAREKOD),
+        (["1093717526", "1093717527+1093717526"], Reason.SEVERAL_SHEETS),
+    ],
+)
+def test_a_file_is_filed_as_a_whole_or_not_at_all(pages: list[str], reason: Reason) -> None:
+    """Who may see one of its sheets gets them all."""
+    assert decided(page(*pages, kind="TIFF")) == Quarantined(reason)
+
+
+def test_a_karekod_that_was_read_once_is_not_believed_unless_the_site_says_so() -> None:
+    twice = page("1093717526")
+    once = replace(twice, look=replace(twice.look, readings=twice.look.readings[:1]))
+
+    assert decided(once) == Quarantined(Reason.ONE_WITNESS)
+    loosened = decided(once, witnesses=1)
+    assert isinstance(loosened, Filed)
+    assert loosened.witnesses == 1

@@ -144,9 +144,18 @@ def test_a_truncated_page_is_unreadable(draw: Draw, encode: Encode) -> None:
         assert look(data[: len(data) * 2 // 3]).fault is Reason.UNREADABLE_IMAGE
 
 
-def test_several_pages_in_one_file_are_set_aside(draw: Draw, encode: Encode) -> None:
-    first, second = draw(CODE), draw(OTHER)
+def test_each_page_of_a_file_is_read(draw: Draw, encode: Encode) -> None:
+    first, second = draw(CODE), draw(OTHER, OTHER)
 
-    data = encode(first, "TIFF", save_all=True, append_images=[second])
+    seen = look(encode(first, "TIFF", save_all=True, append_images=[second, draw()]))
 
-    assert look(data).fault is Reason.MULTI_PAGE
+    assert (seen.frames, seen.fault) == (3, None)
+    assert {(reading.frame, reading.text) for reading in seen.readings} == {(1, CODE), (2, OTHER)}
+
+
+def test_a_file_of_more_pages_than_anyone_scans_is_not_read(draw: Draw, encode: Encode) -> None:
+    page = Image.new("1", (8, 8))
+
+    seen = look(encode(page, "TIFF", save_all=True, append_images=[page] * 64))
+
+    assert (seen.fault, seen.readings) == (Reason.TOO_MANY_PAGES, ())

@@ -4,7 +4,9 @@ import pytest
 
 from publisher.quarantine import Note, Quarantine, format_note, parse_note
 
-NOTE = Note("20230514T1400-ff", "a\n.jpg", "no-karekod", None, ("x\x1b",), "2023-05-14T14:00:03Z")
+TEXTS, READINGS = ("x\x1b",), ("page 1: x\x1b by pyzbar, zbar, 9 ms",)
+TIME = "2023-05-14T14:00:03Z"
+NOTE = Note("20230514T1400-ff", "a\n.jpg", "no-karekod", None, TEXTS, 1, READINGS, TIME)
 
 
 def test_a_note_is_plain_ascii_and_read_back_as_it_was_written() -> None:

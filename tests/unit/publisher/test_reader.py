@@ -14,10 +14,21 @@ from publisher.reader import Closed, Reader, Unavailable
 # A worker that does to itself what a page might.
 ODD_WORKER = """
 import os, resource, sys, time
-from publisher.page import Look, Reading
+from publisher.page import Look, Reading, Reason
 from publisher.qr import main
 
 def read(data):
+    if data == b"three pages":
+        time.sleep(0.2)
+        yield Look("TIFF", readings=(Reading("1", "e", "s", 1),), frames=3)
+        time.sleep(0.2)
+        yield Look("TIFF", fault=Reason.TOO_LARGE, frames=3)
+        time.sleep(0.2)
+        yield Look("TIFF", readings=(Reading("3", "e", "s", 1),), frames=3)
+    else:
+        yield one(data)
+
+def one(data):
     marks = os.environ["PYTHONPATH"] and sys.argv[1]
     if data == b"die":
         os.abort()
@@ -97,6 +108,13 @@ def test_a_page_that_hangs_its_worker_costs_that_page_only(odd: Callable[..., Re
     assert hung is not None
     assert not alive(hung)
     assert reader.look(b"good").fault is None
+
+
+def test_each_page_of_a_file_has_a_deadline_of_its_own(odd: Callable[..., Reader]) -> None:
+    seen = odd().look(b"three pages")
+
+    assert [(reading.text, reading.frame) for reading in seen.readings] == [("1", 1), ("3", 3)]
+    assert (seen.frames, seen.fault) == (3, Reason.TOO_LARGE)
 
 
 def test_one_retry_on_a_fresh_worker_saves_a_page_whose_worker_died(
