@@ -1,0 +1,181 @@
+"""Merkle trees over a ledger's lines, after RFC 6962 2.1: roots and proofs, no I/O.
+
+    leaf    SHA-256(0x00 || line), the line with its line feed
+    node    SHA-256(0x01 || left || right)
+
+A tree of n leaves has as its left subtree the largest power of two below n. A full subtree of
+2**level leaves is named by (level, index): (0, 5) is the sixth leaf, (3, 0) the first eight.
+Whoever makes a proof hands in a function that knows the hashes of full subtrees; whoever checks
+one needs nothing but two roots or a root and a leaf.
+
+    inclusion     the leaf of that index is in the tree of that root: the hashes beside its path
+    consistency   a tree is the beginning of a larger one, nothing in between changed
+
+Proofs are checked as RFC 9162 2.1.3.2 and 2.1.4.2 say. The empty tree's root is SHA-256 of
+nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+Node = Callable[[int, int], bytes]  # (level, index) -> the hash of a full subtree
+EMPTY = sha256().digest()
+SIZE = 32
+
+
+def leaf(line: bytes) -> bytes:
+    """Return the hash of one leaf."""
+    return sha256(b"\x00" + line).digest()
+
+
+def parent(left: bytes, right: bytes) -> bytes:
+    """Return the hash of the node over two others."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """A tree that grows: its size, and the roots of its full subtrees from left to right.
+
+    `full` is told of each full subtree of at least two leaves as it comes about: (level, hash).
+    """
+
+    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        self.size = size
+        self._peaks = list(peaks)
+
+    def append(self, leaf_hash: bytes, full: Callable[[int, bytes], object] | None = None) -> None:
+        """Grow by one leaf."""
+        level, rest, peaks = 0, self.size, self._peaks
+        found = leaf_hash
+        while rest & 1:
+            found = sha256(b"\x01" + peaks.pop() + found).digest()
+            level += 1
+            rest >>= 1
+            if full is not None:
+                full(level, found)
+        peaks.append(found)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the root as it is now."""
+        if not self._peaks:
+            return EMPTY
+        found = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            found = parent(peak, found)
+        return found
+
+
+def peaks(size: int, node: Node) -> list[bytes]:
+    """Return what a Tree of that size goes on from."""
+    found, start = [], 0
+    for level in range(size.bit_length() - 1, -1, -1):
+        if size >> level & 1:
+            found.append(node(level, start >> level))
+            start += 1 << level
+    return found
+
+
+def root(size: int, node: Node) -> bytes:
+    """Return the root of the first `size` leaves."""
+    return _span(0, size, node) if size else EMPTY
+
+
+def inclusion(index: int, size: int, node: Node) -> list[bytes]:
+    """Prove that leaf `index` is in the tree of `size` leaves; ValueError if it cannot be."""
+    if not 0 <= index < size:
+        raise ValueError(f"a tree of {size} has no leaf {index}")
+    proof, start, end = [], 0, size
+    while end - start > 1:
+        middle = start + _left(end - start)
+        if index < middle:
+            proof.append(_span(middle, end, node))
+            end = middle
+        else:
+            proof.append(_span(start, middle, node))
+            start = middle
+    return proof[::-1]
+
+
+def consistency(old: int, new: int, node: Node) -> list[bytes]:
+    """Prove that the tree of `old` leaves begins that of `new`; ValueError if it cannot."""
+    if not 0 <= old <= new:
+        raise ValueError(f"a tree of {old} does not begin one of {new}")
+    if old in (0, new):
+        return []
+    proof, start, end, known = [], 0, new, True
+    while end != old:
+        middle = start + _left(end - start)
+        if old <= middle:
+            proof.append(_span(middle, end, node))
+            end = middle
+        else:
+            proof.append(_span(start, middle, node))
+            start, known = middle, False
+    if not known:
+        proof.append(_span(start, end, node))
+    return proof[::-1]
+
+
+def includes(index: int, size: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes) -> bool:
+    """Say whether `proof` shows that leaf `index` of the tree with that size and root is that."""
+    if not 0 <= index < size:
+        return False
+    place, last, found = index, size - 1, leaf_hash
+    for beside in proof:
+        if last == 0:
+            return False
+        if place & 1 or place == last:
+            found = parent(beside, found)
+            while not place & 1 and place:
+                place >>= 1
+                last >>= 1
+        else:
+            found = parent(found, beside)
+        place >>= 1
+        last >>= 1
+    return last == 0 and found == root
+
+
+def extends(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Say whether `proof` shows that the new tree begins with the old one."""
+    if not 0 <= old <= new:
+        return False
+    if old == new:
+        return not proof and old_root == new_root
+    if old == 0:
+        return not proof and old_root == EMPTY
+    path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
+    if not path:
+        return False
+    place, last = old - 1, new - 1
+    while place & 1:
+        place >>= 1
+        last >>= 1
+    before = after = path[0]
+    for beside in path[1:]:
+        if last == 0:
+            return False
+        if place & 1 or place == last:
+            before, after = parent(beside, before), parent(beside, after)
+            while not place & 1 and place:
+                place >>= 1
+                last >>= 1
+        else:
+            after = parent(after, beside)
+        place >>= 1
+        last >>= 1
+    return last == 0 and before == old_root and after == new_root
+
+
+def _left(size: int) -> int:
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def _span(start: int, end: int, node: Node) -> bytes:
+    size = end - start
+    if size & (size - 1) == 0:
+        level = size.bit_length() - 1
+        return node(level, start >> level)
+    middle = start + _left(size)
+    return parent(_span(start, middle, node), _span(middle, end, node))
