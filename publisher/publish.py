@@ -29,6 +29,7 @@ from publisher.intake import Intake, Settling
 from publisher.page import Arrival, Stamp
 from publisher.pool import Pool
 from publisher.quarantine import Quarantine
+from publisher.reader import Reader
 from publisher.recovery import Recovery, Stopped
 from publisher.shelf import Shelf
 
@@ -59,6 +60,7 @@ def publish(
     clock: Clock = utc_now,
     ready: Callable[[], None] = lambda: None,
     workers: int | None = None,
+    reader: Callable[[], Reader] = Reader,
 ) -> None:
     """File what arrives until `stop` is set; `ready` is called whenever the intake is watched.
 
@@ -69,7 +71,7 @@ def publish(
     while not stop.is_set():
         begun = time.monotonic()
         try:
-            with _Run(settings, stop, clock, workers or os.cpu_count() or 1) as run:
+            with _Run(settings, stop, clock, workers or os.cpu_count() or 1, reader) as run:
                 run.recover()
                 started = True
                 ready()
@@ -90,7 +92,14 @@ def publish(
 class _Run:
     """One run, from a recovery to a stop or to the disk's next trouble."""
 
-    def __init__(self, settings: Settings, stop: Stop, clock: Clock, workers: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stop: Stop,
+        clock: Clock,
+        workers: int,
+        reader: Callable[[], Reader],
+    ) -> None:
         site = settings.site
         self._stop = stop
         self._depth = workers * _DEPTH
@@ -120,7 +129,7 @@ class _Run:
                 stopped=stop.is_set,
             )
             self._clerk = Clerk(self._world)
-            self._pool = Pool(workers, self._spool, shelf.stage, self._bell)
+            self._pool = Pool(workers, self._spool, shelf.stage, self._bell, reader)
             stack.callback(self._pool.close)
             watched, wait = settings.intake.folders, settings.intake.settle_seconds
             now = time.monotonic()

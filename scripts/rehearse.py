@@ -6,6 +6,10 @@ against our own store.
 """
 
 import csv
+import json
+import shutil
+import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -32,11 +36,19 @@ _SCANNED_COLUMNS = ("name", "sha256", "karekod", "kind")
 _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
 
-@click.group()
+class _Spelt(click.Group):
+    """Takes `--national` for what it is: a rehearsal of its own kind."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["national" if a == "--national" else a for a in args])
+
+
+@click.group(cls=_Spelt)
 def rehearse() -> None:
     """A synthetic election, printed and scanned.
 
-    No real sheet, no real person; everything else as on the night.
+    No real sheet, no real person; everything else as on the night. `--national` is the same as
+    `national`.
     """
 
 
@@ -155,6 +167,52 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
     click.echo(f"{len(planned)} pages into {folder}")
     if not planned:
         click.echo("every page was scanned already, --again begins anew")
+
+
+@rehearse.command()
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--factor", type=click.IntRange(1), default=4000, show_default=True)
+@click.option("--pages", type=click.Choice(("real", "shared")), default="real", show_default=True)
+@click.option("--parties", type=click.IntRange(1, 200), default=40, show_default=True)
+@click.option("--mirrors", type=click.IntRange(0), help="How many of them mirror; all if not.")
+@click.option("--minutes", type=click.FloatRange(0.1), default=3.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the report there.")
+@console.faults_shown
+def national(
+    folder: Path | None,
+    factor: int,
+    pages: str,
+    parties: int,
+    mirrors: int | None,
+    minutes: float,
+    seed: int,
+    file: Path | None,
+) -> None:
+    """Play a whole polling night of 201,000 boxes divided by --factor.
+
+    Boxes that close at 17.00, a peak, a long tail, days of corrections, in --minutes; rude
+    scanners, pages that no machine can read, boxes that never come; the parties mirror meanwhile,
+    with mixed clients. --pages shared takes pages that share their bytes, so that --factor 1 fits
+    a small disk. Works in DIR, or in a temporary folder that is removed; prints a report. Exit
+    code 1 if anything was lost, or differs on a party's disk.
+    """
+    from scripts.rehearsal.national import Rehearsal, hold, show
+
+    asked = Rehearsal(
+        factor, pages, parties, parties if mirrors is None else mirrors, minutes, seed
+    )
+    place = folder or Path(tempfile.mkdtemp(prefix="ssps-national-"))
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        report = hold(asked, place.absolute())
+    finally:
+        if folder is None:
+            shutil.rmtree(place)
+    click.echo(show(report))
+    if file:
+        file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.exit(int(not report["ok"]))
 
 
 def scanned(site: Path) -> Iterator[dict[str, str]]:

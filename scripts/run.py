@@ -66,7 +66,7 @@ def publish(site: Path) -> None:
 
     settings = ready(site)
     log_as("publish")
-    with _stopping() as stop:
+    with stopping() as stop:
         run_publisher(settings, stop=stop)
 
 
@@ -119,7 +119,8 @@ def log_as(part: str) -> None:
 
 
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
+def stopping() -> Iterator[threading.Event]:
+    """Yield what SIGTERM and SIGINT set for as long as the `with` lasts."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in _STOPS}
     try:

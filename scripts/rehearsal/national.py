@@ -1,0 +1,369 @@
+"""`ssps rehearse --national`: a whole polling night, or a part of one, played in minutes.
+
+A double election of 201,000 boxes divided by a factor; its pages come in as scripts/rehearsal/night
+says, some from scanners that write slowly in place, while up to all parties mirror with mixed
+clients. Pages are of one of two kinds, and the report says which:
+
+    real      each is drawn, scanned, dropped and read, before the night so that drawing costs it
+              nothing
+    shared    all of one form share one small scan and are taken at their word (standin), so that
+              the full count of rows fits a small disk
+
+At the end everything is held against what left the scanners: nothing missing but the boxes that
+never came, each party's disk like its tree to the byte, and the site by its own reckoning.
+"""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from rich.progress import track
+
+from config import load
+from config.election import Election
+from config.event import Filing, Transfer
+from config.registry import INDEX, Registry
+from keys import ledger
+from scripts import console
+from scripts.rehearsal import night, scanner, standin
+from scripts.rehearsal.demo import free_port, ssps, wait_until_served
+from scripts.rehearsal.night import Coming
+from scripts.rehearsal.scanner import Kind
+from scripts.rehearsal.visitors import CLIENTS, Crowd, Visitor
+from scripts.status import count
+
+BOXES = 201_000
+REAL, SHARED = "real", "shared"
+_SSPS = [sys.executable, "-m", "scripts.ssps"]
+_RUDE = 12  # one scan in so many is written slowly in place
+_PATIENCE = 600.0  # seconds without a single page filed
+_UNFILED = (Kind.BLANK, Kind.TORN, Kind.STRANGER)
+_DONE = ("filed", "versions", "duplicates", "quarantined")
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is to be rehearsed; `mirrors` of the parties mirror, a round every `pause` seconds."""
+
+    factor: int
+    pages: str
+    parties: int
+    mirrors: int
+    minutes: float
+    seed: int
+
+    @property
+    def boxes(self) -> int:
+        """How many ballot boxes there are."""
+        return max(4, BOXES // self.factor)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A file that a scanner has delivered, and when it was there whole."""
+
+    name: str
+    sha256: str
+    kind: Kind
+    at: datetime
+
+
+def hold(asked: Rehearsal, folder: Path) -> dict[str, object]:
+    """Hold the rehearsal on a new site in `folder` and return its report; `ok` is its verdict."""
+    site, port = folder / "site", free_port()
+    made = ["--boxes", asked.boxes, "--parties", asked.parties, "--seed", asked.seed]
+    ssps("rehearse", "init", site, *made, "--port", port)
+    settings = load.load(site)
+    index = Registry(site / INDEX)
+    coming = night.plan(index.entries(), asked.seed)
+    index.close()
+    if asked.pages == REAL:
+        make = _drawn(coming, settings.election, asked.seed, folder / "drawn")
+    else:
+        make = _marked(coming, settings.election, asked.seed)
+    names = list(CLIENTS)
+    crowd = Crowd(
+        [
+            Visitor(site, port, party.id, names[n % len(names)], folder / "mirrors" / party.id)
+            for n, party in enumerate(settings.parties[: asked.mirrors])
+        ],
+        asked.minutes * 60 / 4,
+    )
+    began = time.monotonic()
+    with _running(site, asked.pages, folder / "log.jsonl"):
+        wait_until_served(port)
+        crowd.start()
+        try:
+            delivered = _deliver(coming, make, settings.intake.folders[0], asked)
+            _wait_until_filed(site, len(delivered))
+        finally:
+            crowd.finish()
+        seconds = time.monotonic() - began
+    return _report(asked, site, coming, delivered, crowd.visitors, seconds)
+
+
+Make = Callable[[Coming], tuple[str, bytes]]
+
+
+def _drawn(coming: list[Coming], election: Election, seed: int, folder: Path) -> Make:
+    """Draw and scan all pages beforehand, on all cores."""
+    folder.mkdir()
+    draw = partial(_draw, election, seed, folder)
+    names: dict[int, str] = {}
+    with ProcessPoolExecutor(os.cpu_count()) as workers:
+        drawn = workers.map(draw, (c.scan for c in coming), chunksize=8)
+        for number, name in enumerate(track(drawn, "drawing", len(coming), console=console.say)):
+            names[number] = name
+
+    def make(coming: Coming) -> tuple[str, bytes]:
+        path = folder / names[coming.scan.number]
+        content = path.read_bytes()
+        path.unlink()
+        return path.name, content
+
+    return make
+
+
+def _draw(election: Election, seed: int, folder: Path, planned: scanner.Scan) -> str:
+    name, content = scanner.render(planned, election, seed)
+    (folder / name).write_bytes(content)
+    return name
+
+
+def _marked(coming: list[Coming], election: Election, seed: int) -> Make:
+    shared: dict[tuple[str, str], bytes] = {}
+
+    def make(coming: Coming) -> tuple[str, bytes]:
+        sheet = coming.scan.entry.sheet
+        form = (sheet.secim.value, sheet.belge.value)
+        if form not in shared:
+            shared[form] = standin.scan_of(coming.scan.entry, election, seed)
+        name = f"tarayici_{coming.scan.number:08d}.jpg"
+        return name, standin.mark(shared[form], coming.scan)
+
+    for one in coming:  # every form is drawn before the night, not during it
+        make(one)
+    return make
+
+
+def _deliver(coming: list[Coming], make: Make, intake: Path, asked: Rehearsal) -> list[Delivered]:
+    """Drop every page into the intake at its time."""
+    done: list[Delivered] = []
+    slowly: queue.SimpleQueue[tuple[str, bytes, Kind] | None] = queue.SimpleQueue()
+
+    def drop_rudely() -> None:
+        while (found := slowly.get()) is not None:
+            name, content, kind = found
+            scanner.drop_rudely(intake, name, content, lambda: time.sleep(0.05))
+            done.append(Delivered(name, scanner.digest(content), kind, datetime.now(UTC)))
+
+    rude = [threading.Thread(target=drop_rudely) for _ in range(4)]
+    for thread in rude:
+        thread.start()
+    began, told = time.monotonic(), time.monotonic()
+    try:
+        for number, one in enumerate(coming):
+            name, content = make(one)
+            due = began + night.played(one.at, asked.minutes * 60)
+            time.sleep(max(0.0, due - time.monotonic()))
+            if number % _RUDE == _RUDE - 1:
+                slowly.put((name, content, one.scan.kind))
+            else:
+                sha256 = scanner.digest(content)
+                scanner.drop(intake, name, content)
+                done.append(Delivered(name, sha256, one.scan.kind, datetime.now(UTC)))
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                console.say.print(f"{_clock(one.at)}: {number + 1} of {len(coming)} scans")
+    finally:
+        for _ in rude:
+            slowly.put(None)
+        for thread in rude:
+            thread.join()
+    return done
+
+
+def _clock(at: float) -> str:
+    days, seconds = divmod(17 * night.HOUR + at, night.DAY)
+    return f"day {days + 1:.0f}, {seconds // 3600:02.0f}.{seconds % 3600 // 60:02.0f}"
+
+
+@contextmanager
+def _running(site: Path, pages: str, log: Path) -> Iterator[None]:
+    """Run both daemons; with shared pages the publisher is the one with the stand-in."""
+    standing = [[sys.executable, "-m", "scripts.rehearsal.standin", str(site)]]
+    commands = (
+        [[*_SSPS, "run", "--site", str(site)]]
+        if pages == REAL
+        else [*standing, [*_SSPS, "serve", "--site", str(site)]]
+    )
+    with log.open("wb") as out:
+        running = [subprocess.Popen(c, stdout=out, stderr=out) for c in commands]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+def _wait_until_filed(site: Path, pages: int) -> None:
+    """Wait until all is filed or set aside; TimeoutError if nothing moves for too long."""
+    before, since = -1, time.monotonic()
+    while True:
+        counts = count(site)
+        done = sum(counts[key] for key in _DONE)
+        if done >= pages:
+            return
+        if done > before:
+            before, since = done, time.monotonic()
+        if time.monotonic() - since > _PATIENCE:
+            raise TimeoutError(f"{done} of {pages} pages, and none for {_PATIENCE:.0f} s")
+        time.sleep(0.5 if pages < 10_000 else 5)
+
+
+def _report(
+    asked: Rehearsal,
+    site: Path,
+    coming: list[Coming],
+    delivered: list[Delivered],
+    visitors: list[Visitor],
+    seconds: float,
+) -> dict[str, object]:
+    counts = count(site)
+    lags, unaccounted = _lags(site, delivered)
+    expected_missing = counts["expected"] - sum(c.scan.kind is Kind.PAGE for c in coming)
+    disagree = [v.party for v in visitors if not v.agrees()]
+    verified = {name: _says(site, *words) for name, words in _CHECKS.items()}
+    sums = _transfers(site)
+    return {
+        "factor": asked.factor,
+        "pages": asked.pages,
+        "note": _NOTES[asked.pages],
+        "boxes": asked.boxes,
+        "sheets": counts["expected"],
+        "scans": dict(Counter(str(c.scan.kind) for c in coming)),
+        "written_in_place": len(coming) // _RUDE,
+        "minutes_played": asked.minutes,
+        "seconds": round(seconds, 1),
+        **{key: counts[key] for key in ("filed", "versions", "duplicates", "quarantined")},
+        "missing": counts["missing"],
+        "never_came": expected_missing,
+        "unaccounted": unaccounted,
+        "lag_p50": _percentile(lags, 50),
+        "lag_p99": _percentile(lags, 99),
+        "lag_max": _percentile(lags, 100),
+        "parties": asked.parties,
+        "mirrors": dict(Counter(v.client for v in visitors)),
+        "rounds": sum(v.rounds for v in visitors),
+        "rounds_failed": [f"{v.party} ({v.client}): {f}" for v in visitors for f in v.failed],
+        "mirrors_that_differ": disagree,
+        **sums,
+        "ledgers": _ledgers(site),
+        "checks": verified,
+        "ok": (
+            counts["missing"] == expected_missing
+            and not unaccounted
+            and not disagree
+            and "failed" not in verified.values()
+        ),
+    }
+
+
+_NOTES = {
+    REAL: "every page was drawn, scanned, dropped and read",
+    SHARED: "pages share one small scan a form; karekods were handed over, not read",
+}
+_CHECKS = {
+    "verify": ("verify",),
+    "audit verify transfer": ("audit", "verify", "--ledger", "transfer"),
+    "audit verify filing": ("audit", "verify", "--ledger", "filing"),
+    "audit verify operations": ("audit", "verify", "--ledger", "operations"),
+}
+
+
+def _says(site: Path, *words: str) -> str:
+    known = subprocess.run([*_SSPS, *words, "--help"], capture_output=True)
+    if known.returncode:
+        return "not there"
+    done = subprocess.run([*_SSPS, *words, "--site", str(site)], capture_output=True, text=True)
+    if done.returncode:
+        console.say.print(f"ssps {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return "failed" if done.returncode else "passed"
+
+
+def _lags(site: Path, delivered: list[Delivered]) -> tuple[list[float], list[str]]:
+    """Return, in seconds, how long each page took to be in the last tree, and what went wrong."""
+    at = {d.name: d for d in delivered}
+    lags, wrong = [], []
+    for record in ledger.read(site / ledger.FOLDER / ledger.FILING):
+        event = record.event
+        if event.event not in set(Filing):
+            continue
+        page = at.pop(event.origin, None)
+        if page is None:
+            wrong.append(f"{event.origin}: recorded twice, or never delivered")
+        elif event.detail["sha256"] != page.sha256:
+            wrong.append(f"{event.origin}: other bytes than left the scanner")
+        elif (event.event == Filing.QUARANTINED) != (page.kind in _UNFILED):
+            wrong.append(f"{event.origin}: {page.kind} became {event.event}")
+        elif event.event == Filing.FILED:
+            lags.append((record.time - page.at).total_seconds())
+    wrong += [f"{name}: no record" for name in at]
+    return sorted(lags), wrong[:20]
+
+
+def _percentile(values: list[float], share: int) -> float | None:
+    if not values:
+        return None
+    return round(values[min(len(values) - 1, len(values) * share // 100)], 3)
+
+
+def _transfers(site: Path) -> dict[str, int]:
+    sessions = files = sent = 0
+    for record in ledger.read(site / ledger.FOLDER / ledger.TRANSFER):
+        detail = record.event.detail
+        sessions += record.event.event == Transfer.LOGIN
+        if record.event.event == Transfer.CLOSE and isinstance(detail.get("bytes"), int):
+            files += 1
+            sent += int(str(detail["bytes"]))
+    return {"sessions": sessions, "files_sent": files, "bytes_sent": sent}
+
+
+def _ledgers(site: Path) -> dict[str, dict[str, int]]:
+    found = {}
+    for name in (ledger.TRANSFER, ledger.FILING, ledger.OPERATIONS):
+        folder = site / ledger.FOLDER / name
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        found[name] = {"records": ledger.next_seq(folder), "bytes": size}
+    return found
+
+
+def show(report: dict[str, object]) -> str:
+    """Write a report for reading, a line an answer."""
+    return "\n".join(f"{key.replace('_', ' '):<22}{_shown(value)}" for key, value in report.items())
+
+
+def _shown(value: object) -> str:
+    match value:
+        case dict():
+            return ", ".join(f"{k}: {_shown(v)}" for k, v in value.items())
+        case list():
+            return "; ".join(map(str, value)) or "none"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+    return str(value)
