@@ -30,12 +30,7 @@ class Scanned(NamedTuple):
 def scan(page: Image.Image, chance: random.Random) -> Scanned:
     """Scan `page`, which is RGB at 200 dpi; the same dice give the same bytes."""
     mode = chance.choices(list(_SHARES), list(_SHARES.values()))[0]
-    image = page if mode == _COLOUR else page.convert(_GREY)
-    image = _laid(image, chance)
-    image = _soft(image, chance)
-    image = _lit(image, chance)
-    _dust(image, chance)
-    image = _grainy(image, chance)
+    image = expose(page if mode == _COLOUR else page.convert(_GREY), chance)
     out = io.BytesIO()
     if mode == _BILEVEL:
         threshold = chance.randint(135, 165)
@@ -44,6 +39,15 @@ def scan(page: Image.Image, chance: random.Random) -> Scanned:
         return Scanned(out.getvalue(), "tif")
     image.save(out, "JPEG", quality=chance.randint(60, 82), dpi=(DPI, DPI))
     return Scanned(out.getvalue(), "jpg")
+
+
+def expose(image: Image.Image, chance: random.Random) -> Image.Image:
+    """Return what the sensor sees of a page, RGB or grey at 200 dpi, before it is saved."""
+    image = _laid(image, chance)
+    image = _soft(image, chance)
+    image = _lit(image, chance)
+    _dust(image, chance)
+    return _grainy(image, chance)
 
 
 def _laid(image: Image.Image, chance: random.Random) -> Image.Image:

@@ -192,7 +192,7 @@ def _signatures(page: Page, entry: Entry, ink: Colour, hand: random.Random) -> N
 
 def _karekod(page: Page, digits: str) -> None:
     side = page.px(KAREKOD_MM)
-    code = _code(digits, side)
+    code = karekod_image(digits, side)
     quiet = page.px(KAREKOD_MM * 4 / _MODULES)
     for left, top in KAREKOD_AT:
         x, y = page.px(left), page.px(top)
@@ -205,7 +205,8 @@ def _karekod(page: Page, digits: str) -> None:
 
 
 @lru_cache(maxsize=64)
-def _code(digits: str, side: int) -> Image.Image:
+def karekod_image(digits: str, side: int) -> Image.Image:
+    """Return a karekod as it is printed, `side` pixels wide, without its quiet zone."""
     code = qrcode.QRCode(version=1, error_correction=qrcode.ERROR_CORRECT_L, border=0)
     code.add_data(digits)
     code.make(fit=False)
