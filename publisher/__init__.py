@@ -6,8 +6,11 @@ Its modules, roughly in the order in which a page meets them:
     intake      a file in a watched folder -> a settled candidate (source: where it stands)
     spool       claimed by a rename (moving: across file systems; lease: is it written still?)
     pool        threads, each with a reader -> a worker process (messages: what they say)
-    qr          the worker: page bytes -> karekod texts
-    desk        karekods -> Filed | Duplicate | Quarantined: the decisions, no I/O
+    qr          the worker: file bytes -> what is on each page (cage: what it is shut in by)
+    frames      file bytes -> grey pages (tiff: its chain of directories)
+    cascade     a grey page -> karekod texts, cheap passes first
+    desk        karekods -> Filed | Duplicate | Quarantined: the decisions, no I/O (witness:
+                how many independent readings say so)
     clerk       carries them out, the one writer; recovery: finishes what a crash left
     shelf       originals by content, hard links into the trees
     quarantine  what no rule could file, with the reason

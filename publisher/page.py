@@ -32,6 +32,8 @@ class Reason(StrEnum):
     NOT_PERMITTED = "not-permitted"
     NOT_AN_IMAGE = "not-an-image"
     UNREADABLE_IMAGE = "unreadable-image"
+    ODD_PIXELS = "odd-pixels"
+    POLYGLOT = "polyglot"
     TOO_MANY_PAGES = "too-many-pages"
     READER_DIED = "reader-died"
     READER_TIMEOUT = "reader-timeout"

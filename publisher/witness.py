@@ -3,7 +3,8 @@
 A misread karekod would file a sheet under another box, so no single reading is believed. Two
 printed copies that say the same are two witnesses: they were damaged each by itself. So are two
 passes over one copy, be it by two engines or by one at another scale or through another filter,
-for noise that turns into a good code for one of them does not do so for the other.
+for noise that turns into a good code for one of them does not do so for the other. One engine
+that sees the very same pixels once more (a part of the page as it is) is no further witness.
 
 Evidence is written, a line a reading, as `copy 1 by zxing-cpp, whole, 2 ms`: copies are numbered
 in the order in which they were found, and the scan is named by its scale or filter.
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from publisher.page import Reading
+
+_AS_IT_IS = ("whole", "crop", "hard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,10 @@ class Testimony:
     @property
     def witnesses(self) -> int:
         """How many readings count: the same pass over the same copy counts once."""
-        return len({(copy, reading.engine, reading.scan) for copy, reading in self.heard})
+        passes = ((copy, reading.engine, reading.scan) for copy, reading in self.heard)
+        return len(
+            {(copy, by, "as it is" if scan in _AS_IT_IS else scan) for copy, by, scan in passes}
+        )
 
     @property
     def engines(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from publisher import qr
+from publisher import cascade
 from publisher.page import Reason
 from publisher.qr import look
 
@@ -46,12 +46,17 @@ def test_a_tilted_page_is_read(draw: Draw, encode: Encode, tilt: float) -> None:
     assert look(encode(draw(CODE, CODE, tilt=tilt))).texts == (CODE,)
 
 
-def test_a_transparent_page_lies_on_white_paper(draw: Draw, encode: Encode) -> None:
-    page = draw(CODE).convert("L")
+def test_pixels_that_one_viewer_shows_and_another_does_not_are_no_page(
+    draw: Draw, encode: Encode
+) -> None:
+    """Black ink on nothing: what is seen depends on what it lies on."""
+    page = draw(CODE, CODE)
     black = Image.new("RGBA", page.size, (0, 0, 0, 0))
     black.putalpha(page.point(lambda value: 255 - value))
 
-    assert look(encode(black, "PNG")).texts == (CODE,)
+    assert look(encode(black, "PNG")).fault is Reason.ODD_PIXELS
+    assert look(encode(page.convert("F"), "TIFF")).fault is Reason.ODD_PIXELS
+    assert look(encode(page.convert("RGBA"), "PNG")).texts == (CODE,)
 
 
 def test_sixteen_bits_a_pixel_are_read(draw: Draw, encode: Encode) -> None:
@@ -84,7 +89,7 @@ def test_a_link_beside_a_karekod_does_not_end_the_search_for_the_other_copy(
 
 def test_a_text_of_bytes_that_are_no_utf8_stays_bounded() -> None:
     """Escaped, the most that a code can hold is longer than a worker may answer."""
-    assert len(qr._text(b"\xff" * 2953)) == 4096
+    assert len(cascade._text(b"\xff" * 2953)) == 4096
 
 
 def test_a_page_without_a_code_has_none(draw: Draw, encode: Encode) -> None:
@@ -109,6 +114,7 @@ def png_that_claims(width: int, height: int) -> bytes:
         + struct.pack(">I", zlib.crc32(chunk))
         + b"\0\0\0\0IDAT"
         + struct.pack(">I", zlib.crc32(b"IDAT"))
+        + b"\0\0\0\0IEND\xaeB`\x82"
     )
 
 

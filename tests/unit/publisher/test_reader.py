@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from publisher.page import Look, Reason
+from publisher.page import Reason
 from publisher.reader import Closed, Reader, Unavailable
 
 # A worker that does to itself what a page might.
 ODD_WORKER = """
-import os, resource, sys, time
+import os, resource, socket, subprocess, sys, threading, time
+from contextlib import suppress
 from publisher.page import Look, Reading, Reason
 from publisher.qr import main
+
+first = False
+with suppress(OSError):
+    os.rmdir(sys.argv[1])
+    first = True
 
 def read(data):
     if data == b"three pages":
@@ -25,28 +31,42 @@ def read(data):
         yield Look("TIFF", fault=Reason.TOO_LARGE, frames=3)
         time.sleep(0.2)
         yield Look("TIFF", readings=(Reading("3", "e", "s", 1),), frames=3)
+    elif data == b"try everything":
+        yield Look("PNG", readings=tuple(Reading(name, "", "", 0) for name in tried()))
     else:
         yield one(data)
 
 def one(data):
-    marks = os.environ["PYTHONPATH"] and sys.argv[1]
-    if data == b"die":
+    if data == b"die" or (data == b"die once" and first):
         os.abort()
     if data == b"hang":
         time.sleep(60)
-    if data == b"die once":
-        try:
-            os.rmdir(marks)
-        except FileNotFoundError:
-            return Look("PNG")
-        os.abort()
     if data == b"limits":
         names = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
-        with open("/proc/self/status") as status:
-            private = next(line for line in status if line.startswith("NoNewPrivs"))
         limits = [str(resource.getrlimit(getattr(resource, name))[1]) for name in names]
-        return Look("PNG", readings=(Reading(" ".join(limits + private.split()), "", "", 0),))
+        return Look("PNG", readings=(Reading(" ".join(limits), "", "", 0),))
     return Look("PNG", os.getpid())
+
+def tried():
+    for name, call in {
+        "read a file": lambda: open("/etc/hostname"),
+        "write a file": lambda: open("/tmp/x", "w"),
+        "look at a file": lambda: os.stat("/etc/hostname"),
+        "list a folder": lambda: os.listdir("/"),
+        "remove a file": lambda: os.unlink("/tmp/x"),
+        "internet": lambda: socket.socket(socket.AF_INET),
+        "local socket": lambda: socket.socket(socket.AF_UNIX),
+        "process": os.fork,
+        "program": lambda: os.execv("/bin/true", ["true"]),
+        "signal": lambda: os.kill(int(sys.argv[2]), 0),
+        "thread": lambda: threading.Thread(target=int).start(),
+        "memory": lambda: bytearray(2 << 30),
+    }.items():
+        try:
+            call()
+            yield f"{name} was possible"
+        except (OSError, RuntimeError, MemoryError) as error:
+            yield f"{name}: {type(error).__name__}"
 
 main(int(sys.argv[2]), read)
 """
@@ -120,7 +140,7 @@ def test_each_page_of_a_file_has_a_deadline_of_its_own(odd: Callable[..., Reader
 def test_one_retry_on_a_fresh_worker_saves_a_page_whose_worker_died(
     odd: Callable[..., Reader],
 ) -> None:
-    assert odd().look(b"die once") == Look("PNG")
+    assert odd().look(b"die once").fault is None
 
 
 def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., Reader]) -> None:
@@ -132,7 +152,31 @@ def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., Reader
 
 
 def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., Reader]) -> None:
-    assert odd().look(b"limits").texts == (f"{1536 << 20} 0 0 16 NoNewPrivs: 1",)
+    reader = odd()
+
+    assert reader.look(b"limits").texts == (f"{1536 << 20} 0 0 16",)
+    status = Path(f"/proc/{reader.process_id}/status").read_text()
+    assert "NoNewPrivs:\t1\n" in status
+    assert "Seccomp:\t2\n" in status
+
+
+def test_a_worker_that_a_page_took_over_can_compute_and_nothing_else(
+    odd: Callable[..., Reader],
+) -> None:
+    assert odd(deadline=5.0).look(b"try everything").texts == (
+        "read a file: PermissionError",
+        "write a file: PermissionError",
+        "look at a file: PermissionError",
+        "list a folder: PermissionError",
+        "remove a file: PermissionError",
+        "internet: PermissionError",
+        "local socket: PermissionError",
+        "process: PermissionError",
+        "program: PermissionError",
+        "signal: PermissionError",
+        "thread: RuntimeError",
+        "memory: MemoryError",
+    )
 
 
 def test_a_worker_that_does_not_start_is_the_machines_fault() -> None:

@@ -31,6 +31,12 @@ def test_one_pass_that_reads_one_copy_twice_is_one_witness() -> None:
     assert (found.copies, found.witnesses) == (1, 1)
 
 
+def test_the_same_pixels_seen_once_more_are_no_further_witness() -> None:
+    found = witnessed(CODE, [reading("whole", 1500, 80), reading("crop", 1500, 80)])
+
+    assert (found.copies, found.witnesses) == (1, 1)
+
+
 def test_what_other_codes_say_is_no_witness() -> None:
     found = witnessed(CODE, [reading("whole", 1, 1), reading("half", 1, 1, text="1093717527")])
 

@@ -1,0 +1,114 @@
+"""Files that no scanner makes, or that broke on the way: each with the reason it is set aside."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import qrcode
+from PIL import Image, ImageDraw
+
+from publisher.page import Reason
+
+Encode = Callable[..., bytes]
+
+
+def directory(entries: list[tuple[int, int, int, int]], following: int) -> bytes:
+    """One directory of a little-endian TIFF."""
+    packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return struct.pack("<H", len(entries)) + packed + struct.pack("<I", following)
+
+
+def chain(count: int, last: int, side: int = 8) -> bytes:
+    """A TIFF of so many directories without a page, the last of which points to `last`."""
+    size = 2 + 2 * 12 + 4
+    entries = [(256, 4, 1, side), (257, 4, 1, side)]
+    following = [8 + size * number for number in range(1, count)] + [last]
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(directory(entries, n) for n in following)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of no pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def jpeg_that_claims(jpeg: bytes, width: int, height: int) -> bytes:
+    """The same picture, said to be of another size."""
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+
+
+def pdf(pages: list[Image.Image], dpi: float = 200) -> bytes:
+    """A PDF as scanners wrap pages."""
+    file = io.BytesIO()
+    pages[0].save(file, "PDF", resolution=dpi, save_all=True, append_images=pages[1:])
+    return file.getvalue()
+
+
+def finder_patterns() -> Image.Image:
+    """A page full of what a reader takes for the corner of a code."""
+    page = Image.new("L", (1654, 2339), 255)
+    draw = ImageDraw.Draw(page)
+    for x in range(0, 1654, 32):
+        for y in range(0, 2339, 32):
+            for inset, shade in ((0, 0), (4, 255), (8, 0)):
+                draw.rectangle((x + inset, y + inset, x + 27 - inset, y + 27 - inset), shade)
+    return page
+
+
+def code(content: bytes) -> Image.Image:
+    """A page with one code that holds these bytes."""
+    made = qrcode.QRCode(None, qrcode.constants.ERROR_CORRECT_L, box_size=4, border=6)
+    made.add_data(qrcode.util.QRData(content, qrcode.util.MODE_8BIT_BYTE))
+    return made.make_image().get_image().convert("L")
+
+
+def files(page: Image.Image, two: Image.Image, encode: Encode) -> dict[str, tuple[bytes, Reason]]:
+    """Every one of them, made of a good page and of one with two sheets."""
+    jpeg, tiff = encode(page), encode(page.convert("1"), "TIFF", compression="group4")
+    clear = Image.new("RGBA", page.size, (0, 0, 0, 0))
+    clear.putalpha(page.point(lambda value: 255 - value))
+    unreadable, odd, none = Reason.UNREADABLE_IMAGE, Reason.ODD_PIXELS, Reason.NO_KAREKOD
+    no_image, polyglot = Reason.NOT_AN_IMAGE, Reason.POLYGLOT
+    comment = b"\xff\xfe" + struct.pack(">H", 15) + b"%PDF-1.4 hello"[:13]
+    return {
+        "empty.jpg": (b"", Reason.EMPTY),
+        "truncated.jpg": (jpeg[: len(jpeg) // 2], unreadable),
+        "lacks-its-end.jpg": (jpeg[:-2], unreadable),
+        "truncated.png": (encode(page, "PNG")[:-40], unreadable),
+        "truncated.tif": (tiff[: len(tiff) // 2], unreadable),
+        "truncated.pdf": (pdf([page])[:-400], unreadable),
+        "bomb.png": (png_that_claims(50_000, 50_000), Reason.TOO_LARGE),
+        "bomb-under-twice-the-limit.png": (png_that_claims(11_000, 11_000), Reason.TOO_LARGE),
+        "bomb.jpg": (jpeg_that_claims(jpeg, 65_000, 65_000), Reason.TOO_LARGE),
+        "bomb.tif": (chain(1, 0, 65_536), Reason.TOO_LARGE),
+        "bomb.pdf": (pdf([Image.new("1", (9000, 9000))], 20), Reason.TOO_LARGE),
+        "10000-frames.tif": (chain(10_000, 0), Reason.TOO_MANY_PAGES),
+        "65-pages.pdf": (pdf([Image.new("1", (80, 80))] * 65), Reason.TOO_MANY_PAGES),
+        "cut-chain.tif": (chain(3, 1 << 20), unreadable),
+        "looping-chain.tif": (chain(3, 8), unreadable),
+        "eps.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", no_image),
+        "gif.jpg": (encode(page, "GIF"), no_image),
+        "bmp.tif": (encode(page, "BMP"), no_image),
+        "rubbish.png": (b"rubbish" * 1000, no_image),
+        "rubbish.pdf": (b"%PDF-1.4\n" + b"rubbish" * 1000 + b"%%EOF", unreadable),
+        "pdf-in-a-jpeg.jpg": (jpeg[:2] + comment + jpeg[2:], polyglot),
+        "zip-after-a-jpeg.jpg": (jpeg + b"PK\5\6" + bytes(18), polyglot),
+        "page-after-html.png": (encode(page, "PNG") + b"PK\5\6" + bytes(18), polyglot),
+        "float.tif": (encode(page.convert("F"), "TIFF"), odd),
+        "transparent.png": (encode(clear, "PNG"), odd),
+        "finder-patterns.png": (encode(finder_patterns(), "PNG"), none),
+        "path.png": (encode(code(b"../../../etc/passwd"), "PNG"), none),
+        "nul.png": (encode(code(b"1093717526\0"), "PNG"), none),
+        "ansi.png": (encode(code(b"\x1b[2J\x1b[31m1093717526"), "PNG"), none),
+        "long.png": (encode(code(b"1093717526" * 290), "PNG"), none),
+        "no-utf8.png": (encode(code(bytes(range(128, 256))), "PNG"), none),
+        "two-sheets.jpg": (encode(two), Reason.SEVERAL_SHEETS),
+    }

@@ -1,0 +1,40 @@
+import io
+
+import damage
+import pytest
+from PIL import Image
+
+from publisher import cascade
+from publisher.qr import look
+from publisher.witness import witnessed
+
+
+@pytest.mark.parametrize("kind", damage.KINDS, ids=lambda kind: kind.name)
+def test_a_damaged_page_is_read_by_two_witnesses(kind: damage.Kind) -> None:
+    """One page of each kind; tests/bench/reading.py reads thousands."""
+    content, karekod = damage.page(kind, 0, 1)
+
+    seen = look(content)
+
+    assert seen.texts == (karekod,)
+    assert witnessed(karekod, seen.readings).witnesses >= 2
+
+
+def test_a_damaged_page_comes_out_the_same_each_time() -> None:
+    kind = damage.KINDS[0]
+
+    assert damage.page(kind, 3, 1) == damage.page(kind, 3, 1)
+    assert damage.page(kind, 3, 1) != damage.page(kind, 4, 1)
+
+
+def test_a_page_without_a_code_is_given_up_within_its_budget() -> None:
+    content, _ = damage.page(damage.KINDS[0], 0, 1)
+    page = Image.open(io.BytesIO(content)).convert("L")
+    passes: list[None] = []
+    for _ in cascade._passes(page.crop((0, 400, 1200, 1800)), []):
+        passes.append(None)
+        if len(passes) > 5:
+            break
+
+    assert len(passes) == 6, "it goes on as long as there is time"
+    assert cascade.read(page.crop((0, 400, 1200, 1800)), budget=0) == []

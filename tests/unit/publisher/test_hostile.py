@@ -1,0 +1,65 @@
+import os
+import threading
+from collections.abc import Callable
+
+from PIL import Image
+from unit.publisher import hostile
+from unit.publisher.agreement import agreed
+
+from config.settings import Settings
+from publisher import catalog
+from publisher.frames import opened
+from publisher.publish import publish
+
+Draw = Callable[..., Image.Image]
+Encode = Callable[..., bytes]
+CB, MV = "1093717526", "1093717527"
+
+
+def test_every_hostile_page_is_set_aside_with_its_reason_and_the_next_is_read_at_once(
+    settings: Settings, draw: Draw, encode: Encode
+) -> None:
+    """One worker reads them all, a good page after each."""
+    intake = settings.site / "intake"
+    files = hostile.files(draw(CB, CB), draw(CB, MV), encode)
+    os.mkfifo(intake / "pipe.jpg")
+    (intake / "link.jpg").symlink_to("/etc/passwd")
+    for number, (name, (content, _)) in enumerate(files.items()):
+        (intake / name).write_bytes(content)
+        (intake / f"{name}-good").write_bytes(encode(draw(CB, CB, note=str(number)), "PNG"))
+    stop = threading.Event()
+    expected = 2 + 2 * len(files)
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            counts = catalog.counts(settings.site)
+            done = counts.filed + counts.versions + counts.quarantined + counts.duplicates
+            if done >= expected and not list((settings.site / "state" / "spool").iterdir()):
+                stop.set()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    limit = threading.Timer(120, stop.set)
+    limit.start()
+    publish(settings, stop=stop, workers=1)
+    limit.cancel()
+    watching.join()
+
+    events = agreed(settings).events
+    reasons = {e.origin: e.detail.get("reason") for e in events if e.event != "filed"}
+    assert reasons == {name: str(reason) for name, (_, reason) in files.items()} | {
+        "pipe.jpg": "not-a-file",
+        "link.jpg": "not-a-file",
+    }
+    good = {event.origin: event.detail["evidence"] for event in events if event.event == "filed"}
+    assert good.keys() == {f"{name}-good" for name in files}
+    for lines in good.values():
+        assert isinstance(lines, list)
+        assert all("by zxing-cpp, whole" in line for line in lines), "the first pass was enough"
+
+
+def test_a_page_of_a_pdf_is_read_and_its_bytes_are_what_is_kept(draw: Draw) -> None:
+    found = opened(hostile.pdf([draw(CB, CB), draw(MV, MV)]))
+
+    assert (found.format, found.sizes) == ("PDF", ((900, 700), (900, 700)))
+    assert found.grey(1).size == (900, 700)
