@@ -14,9 +14,12 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     session-end          what: -       session, files, bytes, ms, reason, via
 filing ledger: `who` is the publisher; `from` the file's name in the intake
     filed                what: path    page, frame, frames, sha256, karekod, version, parties,
-                                       copies, witnesses, witnesses_asked, engine, evidence, ms
+                                       copies, witnesses, witnesses_asked, engine, evidence, ms,
+                                       identified_by, identifies, confirmations, errand, absent
     duplicate            what: path    page, sha256, karekod
     quarantined          what: folder  page, sha256, reason
+    rejected             what: folder  errand, reason; `who` is the operator, `from` the host
+    absent, expected     what: place   errand, karekod, reason, why; `who` and `from` likewise
 operations ledger: `who` is the operator; `from` the host
     the command's name   what: object  whatever the command changed
 any ledger
@@ -35,6 +38,9 @@ A `page` is one file that was taken in, by its number. Where it holds several sh
 filed record for each, `frame` of `frames` of the same original. `evidence` lists which printed
 copy was read by which engine at what scale or through which filter; `witnesses` counts those that
 are independent, and `witnesses_asked` is what the site asked for then: 1 is a loosened rule.
+`identified_by` names the operators who read the page where no machine could, `identifies` the file
+in quarantine, and `errand` their order. `absent` is the reason for which the sheet was believed
+never to come; expected takes such a record back.
 
 `session` and `handle` number things within one run of the server; a credential is named by
 its fingerprint, never by its secret.
@@ -74,6 +80,9 @@ class Filing(StrEnum):
     FILED = "filed"
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+    ABSENT = "absent"
+    EXPECTED = "expected"
 
 
 @dataclass(frozen=True, slots=True)

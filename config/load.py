@@ -20,7 +20,7 @@ from config.fault import Fault, Faults
 from config.party import MOST_ADDRESSES, Address, Contact, Kind, Party
 from config.party import address as parse_address
 from config.scope import Scope
-from config.settings import Algorithms, CagePolicy, Intake, PacketLayer, Qr, Settings, Sftp
+from config.settings import Algorithms, CagePolicy, Desk, Intake, PacketLayer, Qr, Settings, Sftp
 
 SITE, PARTIES = "site.toml", "parties.toml"
 _OWN = ("keys", "store", "trees", "quarantine", "ledgers", "state")
@@ -62,6 +62,7 @@ def read(site: Path) -> tuple[Settings | None, list[Fault]]:
         ),
         parties=parties,
         qr=Qr(agreed.qr.witnesses),
+        desk=Desk(agreed.desk.confirmations),
     ), []
 
 
@@ -191,6 +192,10 @@ class _Intake(_Strict):
     rescan_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 30.0
 
 
+class _Desk(_Strict):
+    confirmations: Annotated[int, Field(strict=True, ge=1, le=5)] = 2
+
+
 class _Qr(_Strict):
     witnesses: Annotated[int, Field(strict=True, ge=1, le=2)] = 2
 
@@ -200,6 +205,7 @@ class _Site(_Strict):
     sftp: _Sftp
     intake: _Intake = _Intake()
     qr: _Qr = _Qr()
+    desk: _Desk = _Desk()
 
 
 class _Contact(_Strict):

@@ -69,6 +69,13 @@ class Qr:
 
 
 @dataclass(frozen=True, slots=True)
+class Desk:
+    """How many operators must name the same sheet before a page is filed by their word."""
+
+    confirmations: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that is agreed on one site."""
 
@@ -78,6 +85,7 @@ class Settings:
     intake: Intake
     parties: tuple[Party, ...]
     qr: Qr = Qr()
+    desk: Desk = Desk()
 
     def party(self, party_id: str) -> Party | None:
         """Return the party of that id, if there is one."""

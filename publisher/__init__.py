@@ -14,6 +14,8 @@ Its modules, roughly in the order in which a page meets them:
     clerk       carries them out, the one writer; recovery: finishes what a crash left
     shelf       originals by content, hard links into the trees
     quarantine  what no rule could file, with the reason
+    errands     what operators ask for (absence, ruling); attendant: carries it out
+    accounts    expected, filed, absent, missing
     catalog     what came in, what became of it (tables: its schema)
     page        the nouns
 """

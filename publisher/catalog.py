@@ -19,20 +19,22 @@ keep to what PostgreSQL takes as well; who counts from outside reads the SQLite 
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from config.event import Value
 from config.sheet import Sheet
 from publisher import quarantine
 from publisher import tables as t
 from publisher.desk import Duplicate, Filed, Quarantined
-from publisher.page import Arrival, Page, Reading, Reason, Stamp
+from publisher.page import ID_LENGTH, Arrival, Page, Reading, Reason, Stamp
 from publisher.source import Source
 
 FILE = Path("state", "catalog.sqlite")
@@ -41,6 +43,7 @@ FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
 _OPEN = (RECEIVED, CLAIMED, STORED, READ)
 _VERSIONS = "versions"
 _SHEET = ("cevre", "kurul", "sandik", "secim", "belge", "page")
+_KIND = ("cevre", "kurul", "secim", "belge")
 _CHUNK = 1000
 
 
@@ -48,8 +51,9 @@ _CHUNK = 1000
 class Counts:
     """Sheets filed at least once; further versions; arrivals by outcome, and still under way.
 
-    `gaps` counts links that a party's tree would not take, `registered` those of the filed sheets
-    that the registry has today, where that was asked for.
+    `ruled` counts those of the quarantined that a person has decided on since, `gaps` the links
+    that a party's tree would not take, and `registered` those of the filed sheets that the
+    registry has today, where that was asked for.
     """
 
     filed: int = 0
@@ -58,6 +62,7 @@ class Counts:
     quarantined: int = 0
     waiting: int = 0
     gaps: int = 0
+    ruled: int = 0
     registered: int | None = None
 
 
@@ -145,6 +150,11 @@ class Catalog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def connection(self) -> sa.Connection:
+        """What the modules beside this one use that have tables of their own."""
+        return self._connection
 
     def commit(self) -> None:
         """Make everything since the last commit last."""
@@ -239,8 +249,18 @@ class Catalog:
 
     # Decisions.
 
-    def file(self, page: Page, filed: Filed, filed_at: int, now: datetime) -> None:
-        """Note that a file is to be filed, each sheet of it; its original stands in the store."""
+    def file(
+        self,
+        page: Page,
+        filed: Filed,
+        filed_at: int,
+        now: datetime,
+        person: Mapping[str, Value] = MappingProxyType({}),
+    ) -> None:
+        """Note that a file is to be filed, each sheet of it; its original stands in the store.
+
+        `person` is what its records say of those who identified it.
+        """
         rows = [
             {
                 **_sheet(place.entry.sheet),
@@ -261,7 +281,7 @@ class Catalog:
             state=STORED,
             outcome=FILED,
             what=filed.places[0].path,
-            evidence={"witnesses": filed.witnesses},
+            evidence={"witnesses": filed.witnesses, "person": dict(person)},
         )
 
     def set_aside(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
@@ -348,20 +368,30 @@ class Catalog:
         counted, left = outcome, 0
         if outcome == FILED:
             owed = (t.filing.c.arrival == arrival) & t.filing.c.seq.is_(None)
-            query = sa.select(t.filing.c.frame, t.filing.c.version).where(owed)
-            versions = {row.frame: row.version for row in self._connection.execute(query)}
-            if frame not in versions:
+            query = sa.select(t.filing).where(owed)
+            rows = {row.frame: row for row in self._connection.execute(query)}
+            if frame not in rows:
                 return False
             this = owed & (t.filing.c.frame == frame)
             self._connection.execute(sa.update(t.filing).where(this).values(seq=seq))
-            counted = FILED if versions[frame] == 1 else _VERSIONS
-            left = len(versions) - 1
+            if rows[frame].version == 1:
+                self._count(rows[frame])
+            else:
+                counted = _VERSIONS
+            left = len(rows) - 1
         if not left:
             done = sa.update(t.arrival).where(chosen).values(state=outcome, seq=seq)
             self._connection.execute(done)
         more = sa.update(t.total).where(t.total.c.name == counted)
         self._connection.execute(more.values(number=t.total.c.number + 1))
         return True
+
+    def _count(self, filing: Any) -> None:
+        same = [t.tally.c[name] == getattr(filing, name) for name in _KIND]
+        more = sa.update(t.tally).where(*same).values(number=t.tally.c.number + 1)
+        if not self._connection.execute(more).rowcount:
+            first = {name: getattr(filing, name) for name in _KIND}
+            self._connection.execute(sa.insert(t.tally).values(**first, number=1))
 
     def next_seq(self) -> int:
         """Return the number after the highest that the filing ledger is known to have."""
@@ -436,9 +466,22 @@ def counts(site: Path, registry_index: Path | None = None) -> Counts:
     With an index of the registry, count also which sheets are both filed and in there: about
     a second for 1.2 million, where all else costs the same however many there are.
     """
+    with looking(site) as connection:
+        if connection is None:
+            return Counts()
+        counted = _counts(connection)
+        if registry_index is None or not registry_index.exists():
+            return counted
+        return replace(counted, registered=_registered(connection, registry_index))
+
+
+@contextmanager
+def looking(site: Path) -> Iterator[sa.Connection | None]:
+    """Open a site's catalog only to look, whoever else has it open; None where there is none."""
     file = site / FILE
     if not file.exists():
-        return Counts()
+        yield None
+        return
     name = f"{file.absolute().as_uri()}?mode=ro"
     engine = sa.create_engine(
         "sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=sa.NullPool
@@ -446,12 +489,8 @@ def counts(site: Path, registry_index: Path | None = None) -> Counts:
     try:
         with engine.connect() as connection:
             present = set(sa.inspect(connection).get_table_names())
-            if not present >= {t.total.name, t.arrival.name, t.gap.name}:
-                return Counts()  # it is being made just now
-            counted = _counts(connection)
-            if registry_index is None or not registry_index.exists():
-                return counted
-            return replace(counted, registered=_registered(connection, registry_index))
+            # It may be being made just now.
+            yield connection if present >= set(t.METADATA.tables) else None
     finally:
         engine.dispose()
 
@@ -460,6 +499,9 @@ def _counts(connection: sa.Connection) -> Counts:
     totals = {row.name: row.number for row in connection.execute(sa.select(t.total))}
     waiting = sa.select(sa.func.count()).select_from(t.arrival).where(t.arrival.c.seq.is_(None))
     gaps = sa.select(sa.func.count()).select_from(t.gap)
+    # A file that was found in a tree may be ruled on as well, and never was an arrival.
+    arrived = sa.exists().where(t.arrival.c.id == sa.func.substr(t.ruling.c.file, 1, ID_LENGTH))
+    ruled = sa.select(sa.func.count()).select_from(t.ruling).where(arrived)
     return Counts(
         totals.get(FILED, 0),
         totals.get(_VERSIONS, 0),
@@ -467,6 +509,7 @@ def _counts(connection: sa.Connection) -> Counts:
         totals.get(QUARANTINED, 0),
         connection.scalar(waiting) or 0,
         connection.scalar(gaps) or 0,
+        connection.scalar(ruled) or 0,
     )
 
 

@@ -28,8 +28,8 @@ from config.registry import Entry, is_karekod
 from config.settings import Settings
 from keys.files import sync
 from keys.ledger import Clock, Ledger
+from publisher import absence, desk, quarantine, spool
 from publisher import catalog as states
-from publisher import desk, quarantine, spool
 from publisher.catalog import Catalog, Decided, Filing, Original
 from publisher.intake import Candidate
 from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
@@ -59,6 +59,7 @@ class World:
     token: Callable[[], str]  # eight hexadecimal digits, never twice the same in a microsecond
     checkpoint: Callable[[str], None] = lambda step: None
     stopped: Callable[[], bool] = lambda: False
+    has_box: Callable[[str, str, str], bool] = lambda cevre, kurul, sandik: True
 
     @property
     def trees(self) -> tuple[Party, ...]:
@@ -236,7 +237,11 @@ class Clerk:
             "engine": heard.engines,
             "evidence": heard.lines(),
             "ms": row.evidence["ms"],
+            **row.evidence.get("person", {}),
         }
+        if absent := absence.of_sheet(self._catalog.connection, sheet, filing.karekod):
+            log.warning("absent-sheet-came", path=original.path, recorded=absent.reason)
+            detail["absent"] = absent.reason
         return Event(Record.FILED, WHO, row.arrival.name, row.what, detail=detail)
 
     def _quarantined(self, row: Decided, detail: dict[str, Value]) -> Event:

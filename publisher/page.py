@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from publisher.source import Source
 
+ID_LENGTH = len("20230514T140003000041-9f3c21ab")
 _LONGEST_NAME = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 

@@ -11,8 +11,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from config.registry import INDEX, Registry
 from config.settings import Settings
 from keys.ledger import FILING, FOLDER, Clock, Ledger, Unwritable, utc_now
 from publisher import catalog, spool
+from publisher.attendant import Attendant
 from publisher.catalog import Catalog
 from publisher.clerk import Clerk, World
 from publisher.intake import Intake, Settling
@@ -89,6 +90,42 @@ def publish(
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+@contextmanager
+def opened_world(settings: Settings, clock: Clock, stop: Stop) -> Iterator[World]:
+    """Open all that a clerk works with; raise Busy while another process has it."""
+    site = settings.site
+    with ExitStack() as stack:
+        # The ledger's lock comes first: it keeps a second publisher out.
+        ledger = stack.enter_context(Ledger(site / FOLDER / FILING, clock))
+        registry = Registry(site / INDEX)
+        stack.callback(registry.close)
+        shelf = Shelf(site)
+        (site / spool.FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield World(
+            settings,
+            stack.enter_context(Catalog(catalog.url(site))),
+            ledger,
+            shelf,
+            Quarantine(site),
+            registry.lookup,
+            clock,
+            lambda: secrets.token_hex(4),
+            stopped=stop.is_set,
+            has_box=registry.has_box,
+        )
+
+
+def attend(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -> None:
+    """Carry out the errands that wait, in the place of a publisher where none runs.
+
+    First finishes what the last one began. Raises what `publish` does.
+    """
+    with opened_world(settings, clock, stop) as world:
+        clerk = Clerk(world)
+        Recovery(world, clerk).recover()
+        Attendant(world, clerk).attend()
+
+
 class _Run:
     """One run, from a recovery to a stop or to the disk's next trouble."""
 
@@ -111,25 +148,10 @@ class _Run:
         self._linger = settings.intake.settle_seconds * _LINGER
         self._lingering: deque[tuple[float, Arrival, Stamp]] = deque()
         with ExitStack() as stack:
-            # The ledger's lock comes first: it keeps a second publisher out.
-            ledger = stack.enter_context(Ledger(site / FOLDER / FILING, clock))
-            registry = Registry(site / INDEX)
-            stack.callback(registry.close)
-            shelf = Shelf(site)
-            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._world = World(
-                settings,
-                stack.enter_context(Catalog(catalog.url(site))),
-                ledger,
-                shelf,
-                Quarantine(site),
-                registry.lookup,
-                clock,
-                lambda: secrets.token_hex(4),
-                stopped=stop.is_set,
-            )
+            self._world = stack.enter_context(opened_world(settings, clock, stop))
             self._clerk = Clerk(self._world)
-            self._pool = Pool(workers, self._spool, shelf.stage, self._bell, reader)
+            self._attendant = Attendant(self._world, self._clerk)
+            self._pool = Pool(workers, self._spool, self._world.shelf.stage, self._bell, reader)
             stack.callback(self._pool.close)
             watched, wait = settings.intake.folders, settings.intake.settle_seconds
             now = time.monotonic()
@@ -159,6 +181,7 @@ class _Run:
             for arrival in (*unsettled, *(self._clerk.file(pages) if pages else ())):
                 self._watch_again(arrival, now)
             self._clean_late(now)
+            self._attendant.attend()
             if now >= next_mend:
                 self._clerk.mend()
                 next_mend = now + self._rescan

@@ -15,16 +15,15 @@ from config import layout
 from config.fault import Fault, Faults
 from config.party import Party
 from keys.ledger import FILING, FOLDER, read
+from publisher import absence, ruling, spool
 from publisher import catalog as states
-from publisher import spool
 from publisher.catalog import Original
 from publisher.clerk import ONE_TREE, Clerk, World
-from publisher.page import Arrival, Stamp, arrival_id, escaped, safe_name
+from publisher.page import ID_LENGTH, Arrival, Stamp, arrival_id, escaped, safe_name
 from publisher.quarantine import Note
 from publisher.shelf import TREES
 
 _NOT_OURS = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
-_ID_LENGTH = len("20230514T140003000041-9f3c21ab")
 
 log = structlog.get_logger()
 
@@ -72,6 +71,8 @@ class Recovery:
         for record in read(self._world.settings.site / folder, first):
             page, frame = (record.event.detail.get(name) for name in ("page", "frame"))
             if not isinstance(page, str):
+                absence.learn(self._catalog.connection, record)
+                ruling.learn(self._catalog.connection, record)
                 continue
             if not self._catalog.finish(page, record.seq, frame if isinstance(frame, int) else 1):
                 known = self._catalog.settled(page)
@@ -163,7 +164,7 @@ class Recovery:
             yield original
 
     def _explain(self, path: Path) -> None:
-        known = self._catalog.settled(path.name[:_ID_LENGTH])
+        known = self._catalog.settled(path.name[:ID_LENGTH])
         if known is None or known.arrival.file != path.name:
             # A catalog was lost or somebody put a file here; either way it is a page.
             self._clerk.take_again(path, path.name, Stamp.of(path.lstat()))

@@ -75,3 +75,49 @@ total = sa.Table(
     sa.Column("name", sa.String(16), primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
+absence = sa.Table(  # sheets that will not come; empty parts as in `filing`, or any below
+    "absence",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),  # the errand's
+    sa.Column("cevre", sa.String(64), nullable=False),
+    sa.Column("kurul", sa.String(64), nullable=False),
+    sa.Column("sandik", sa.String(64), nullable=False),
+    sa.Column("karekod", sa.String(10), nullable=False),  # empty for every sheet of the box
+    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("recorded_at", sa.String(32), nullable=False),
+    sa.Column("seq", sa.BigInteger, unique=True, nullable=False),
+    sa.Column("withdrawn", sa.String(64)),  # the errand's that took it back
+    sa.Index("absent_box", "cevre", "kurul", "sandik"),
+)
+tally = sa.Table(  # sheets filed at least once, as `filing` has them
+    "tally",
+    METADATA,
+    sa.Column("cevre", sa.String(64), primary_key=True),
+    sa.Column("kurul", sa.String(64), primary_key=True),
+    sa.Column("secim", sa.String(8), primary_key=True),
+    sa.Column("belge", sa.String(64), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+naming = sa.Table(  # what sheets an operator says that a file in quarantine shows
+    "naming",
+    METADATA,
+    sa.Column("file", sa.String(160), primary_key=True),
+    sa.Column("who", sa.String(160), primary_key=True),
+    sa.Column("id", sa.String(64), nullable=False, unique=True),  # the errand's
+    sa.Column("sheets", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("named_at", sa.String(32), nullable=False),
+)
+ruling = sa.Table(  # what became of a file in quarantine by the word of persons
+    "ruling",
+    METADATA,
+    sa.Column("file", sa.String(160), primary_key=True),
+    sa.Column("id", sa.String(64), nullable=False, unique=True),  # the errand's
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("filed", sa.ForeignKey("arrival.id")),  # the arrival as which it is filed
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("ruled_at", sa.String(32), nullable=False),
+)

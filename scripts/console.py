@@ -5,7 +5,7 @@ import pwd
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -24,6 +24,7 @@ R = TypeVar("R")
 out = Console(highlight=False)
 say = Console(stderr=True, highlight=False)
 _SITE = "ssps.site"
+_NOBODY_LOGGED_IN = (1 << 32) - 1
 
 
 def set_site(site: Path | None) -> None:
@@ -96,6 +97,8 @@ def faults_shown(command: Callable[P, R]) -> Callable[P, R]:
                 click.echo(str(fault), err=True)
         except (ledger.Busy, ledger.Unwritable) as error:
             click.echo(str(error), err=True)
+        except BrokenPipeError:  # whoever read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             click.echo(f"{error.filename or 'this machine'}: {error.strerror or error}", err=True)
         sys.exit(1)
@@ -108,10 +111,18 @@ def fault(file: str, key: str, message: str) -> Faults:
     return Faults([Fault(file, key, message)])
 
 
-def operator() -> str:
-    """Return who is at the keyboard: under sudo the person, not root."""
-    person = os.environ.get("SUDO_USER") if os.getuid() == 0 else None
-    return person or pwd.getpwuid(os.getuid()).pw_name
+def operator(login: Path = Path("/proc/self/loginuid")) -> str:
+    """Return who is at the keyboard, and not the account that is worked under.
+
+    The kernel keeps who logged in, through sudo and su, where PAM told it (pam_loginuid). Without
+    that it is whom sudo names where we are root or an account that nobody logs in to.
+    """
+    with suppress(OSError, ValueError, KeyError):
+        if (number := int(login.read_text())) != _NOBODY_LOGGED_IN:
+            return pwd.getpwuid(number).pw_name
+    account = pwd.getpwuid(os.getuid())
+    shared = account.pw_uid == 0 or account.pw_shell.endswith(("nologin", "false"))
+    return (os.environ.get("SUDO_USER") if shared else None) or account.pw_name
 
 
 Recorder = Callable[[str, str, Mapping[str, Value]], int]

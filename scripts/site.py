@@ -44,6 +44,9 @@ folders = ["intake"]             # where scanners drop pages; from the site's fo
 settle_seconds = 2.0             # a page written in place is left until it has stood still so long
 rescan_seconds = 30.0            # network shares send no events: a full look this often
 
+# [desk]
+# confirmations = 2              # operators who must name the same sheet where no machine could
+
 # [qr]
 # witnesses = 1                  # file by a karekod that was read but once; two is the rule
 """

@@ -15,6 +15,8 @@ _COMMANDS = {
     "init": "scripts.site:init",
     "check": "scripts.site:check",
     "status": "scripts.status:status",
+    "absent": "scripts.absent:absent",
+    "desk": "scripts.desk:desk",
     "registry": "scripts.registry:registry",
     "party": "scripts.party:party",
     "key": "scripts.key:key",

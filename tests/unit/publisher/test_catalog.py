@@ -150,6 +150,7 @@ def test_a_decided_arrival_comes_back_with_all_that_carrying_it_out_takes(
     assert filed.decided_at == NOON
     assert filed.evidence == {
         "witnesses": 2,
+        "person": {},
         "texts": ["1093717526"],
         "ms": 7,
         "format": "JPEG",

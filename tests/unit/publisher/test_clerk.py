@@ -78,7 +78,7 @@ def opened_world(settings: Settings, step: Step) -> Iterator[World]:
         opened = stack.enter_context(Catalog(catalog.url(site)))
         yield World(
             settings, opened, ledger, shelf, Quarantine(site), opened_registry.lookup, CLOCK,
-            lambda: f"{next(TOKENS):08x}", step,
+            lambda: f"{next(TOKENS):08x}", step, has_box=opened_registry.has_box,
         )  # fmt: skip
 
 

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import office
+import pytest
+from office import Ssps
+
+from config import registry
+from publisher.quarantine import Note, format_note
+from scripts import console
+
+BOX = "34-istanbul-1/kadikoy-2/1234"
+CB = "1093717526"
+
+
+@pytest.fixture
+def counted(site: Path) -> Path:
+    """A site whose registry is there, and whose publisher does not run."""
+    (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
+    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    return site
+
+
+def test_a_count_is_a_table_for_a_spreadsheet_and_an_object_for_a_script(
+    counted: Path, ssps: Ssps
+) -> None:
+    table = ssps("status", "--by", "secim", "--csv", "--site", counted)
+    assert table.stdout == "secim,expected,filed,absent,missing\ncb,5,0,0,5\nmv,1,0,0,1\n"
+    found = json.loads(ssps("status", "--json", "--by", "cevre", "--site", counted).stdout)
+    assert (found["expected"], found["missing"], found["oldest_seconds"]) == (6, 6, None)
+    assert found["by"]["35-izmir-2"] == {"expected": 1, "filed": 0, "absent": 0, "missing": 1}
+    assert "35-izmir-2" in ssps("status", "--by", "cevre", "--site", counted).stdout
+
+
+def test_what_is_missing_is_named_box_by_box(counted: Path, ssps: Ssps) -> None:
+    here = ssps("status", "--missing", BOX, "--site", counted)
+    assert here.stdout == (
+        f"{BOX}: cb-sandik-sonuc-s1 (1093717526)  mv-sandik-sonuc-s1 (1093717527)\n"
+    )
+    first = ssps("status", "--missing", "--json", "--site", counted).stdout.splitlines()[0]
+    assert json.loads(first)["place"] == "(the election)"
+    table = ssps("status", "--missing", "35-izmir-2", "--csv", "--site", counted).stdout
+    assert table.splitlines()[1] == "2000000001,cb,sandik-sonuc,35-izmir-2,konak-1,7,1"
+    assert ssps("status", BOX, "--site", counted).exit_code == 2
+
+
+def test_an_absence_is_recorded_with_its_operator_though_no_publisher_runs(
+    counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "operator", lambda: "ayse")
+
+    added = ssps("absent", "add", BOX, "--reason", "burnt", "--why", "minutes", "--site", counted)
+
+    assert added.output.splitlines()[-1] == f"{BOX} is absent: burnt"
+    (row,) = json.loads(ssps("absent", "list", "--json", "--site", counted).stdout)
+    assert (row["place"], row["reason"], row["why"], row["who"]) == (
+        BOX,
+        "burnt",
+        "minutes",
+        "ayse",
+    )
+    assert json.loads(ssps("status", "--json", "--site", counted).stdout)["absent"] == 2
+    assert ssps("absent", "remove", BOX, "--why", "it came", "--site", counted).exit_code == 0
+    assert json.loads(ssps("absent", "list", "--json", "--site", counted).stdout) == []
+    assert ssps("absent", "remove", BOX, "--why", "again", "--site", counted).exit_code == 1
+    assert ssps("absent", "remove", "x", "--why", "again", "--site", counted).exit_code == 2
+
+
+def test_a_file_in_quarantine_is_listed_shown_and_rejected(counted: Path, ssps: Ssps) -> None:
+    name = "20230514T140003000041-9f3c21ab-a.jpg"
+    reading = f"page 1: {CB} by zxing-cpp, whole, 2 ms"
+    note = Note(
+        *(name[:30], "a\x1b[2J.jpg", "no-karekod", "0" * 64, (CB, "\x1b"), 1, (reading,)),
+        "2023-05-14T14:00:03Z",
+    )
+    (counted / "quarantine").mkdir()
+    (counted / "quarantine" / name).write_bytes(b"%PDF-")
+    (counted / "quarantine" / f"{name}.json").write_bytes(format_note(note))
+
+    listed = ssps("desk", "list", "--site", counted).stdout
+    assert listed == f"{name}  no-karekod  2023-05-14T14:00:03Z  {CB} ?  open\n"
+    shown = ssps("desk", "show", name, "--site", counted).stdout
+    assert "\x1b" not in shown
+    assert str(counted / "quarantine" / name) in shown
+    assert ssps("desk", "identify", name, "1", "--why", "x", "--site", counted).exit_code == 2
+    rejected = ssps("desk", "reject", name, "--why", "a menu", "--site", counted)
+    assert rejected.output.splitlines()[-1] == f"{name}: rejected, a menu"
+    assert ssps("desk", "list", "--site", counted).stdout == ""
+    (row,) = json.loads(ssps("desk", "list", "--all", "--json", "--site", counted).stdout)
+    assert row["ruling"]["outcome"] == "rejected"
+
+
+def test_an_operator_is_who_logged_in_and_not_the_account_that_is_worked_under(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = tmp_path / "loginuid"
+    login.write_text("1\n")
+    monkeypatch.setenv("SUDO_USER", "somebody-else")
+    assert console.operator(login) == "daemon"
