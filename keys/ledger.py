@@ -167,23 +167,26 @@ class Ledger:
             self.close()
             raise
 
-    def append(self, event: Event) -> int:
-        """Write one event and return its number.
+    def append(self, *events: Event) -> int:
+        """Write events in one piece, each a record, and return the number of the last.
 
-        Raises Unwritable, leaving no part of a line, where the disk will not have it, and
+        Raises Unwritable, leaving no part of a line, where the disk will not have them all, and
         ValueError for a detail that no reader would take.
         """
         mono = time.monotonic_ns() // 1000
-        line = format_record(Record(self._next, self._clock(), mono, event))
+        now, first = self._clock(), self._next
+        lines = b"".join(
+            format_record(Record(first + number, now, mono, event))
+            for number, event in enumerate(events)
+        )
         try:
-            size = os.fstat(self._file).st_size
-            written = os.write(self._file, line)
-            if written != len(line):
-                os.ftruncate(self._file, size)
+            written = os.write(self._file, lines)
+            if written != len(lines):
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise Unwritable(f"{self._folder}: {error.strerror}: make room, then retry") from error
-        self._next += 1
+        self._next += len(events)
         return self._next - 1
 
     @property

@@ -115,6 +115,24 @@ def test_numbers_start_at_0_and_go_on_after_a_restart(tmp_path: Path) -> None:
     assert {r.time for r in ledger.read(tmp_path)} == {NOON}
 
 
+def test_events_that_come_together_are_written_in_one_piece(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as written:
+        assert written.append(OPENED, OPENED, OPENED) == 2
+        assert written.append(OPENED) == 3
+
+    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_of_events_that_come_together_all_are_written_or_none(tmp_path: Path) -> None:
+    unfit = Event("open", "parti-a", "", "/a.jpg", detail={"size": 1 << 53})
+    with Ledger(tmp_path, lambda: NOON) as written:
+        with pytest.raises(ValueError, match="does not belong in a record"):
+            written.append(OPENED, unfit)
+        assert written.append(OPENED) == 0
+
+    assert [r.seq for r in ledger.read(tmp_path)] == [0]
+
+
 def test_a_line_that_a_crash_tore_is_set_aside_and_that_is_recorded(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as before:
         before.append(OPENED)
