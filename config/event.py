@@ -9,7 +9,7 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     login                what: -       session, method, credential, client, cipher, kex, via
     login-refused        what: -       session, method, credential, client, reason, via
     open, list           what: path    session, handle, size, reason
-    close                what: path    session, handle, bytes, complete, ms
+    close                what: path    session, handle, bytes, complete, ranges, sha256, ms
     denied               what: path    session, verb, count
     session-end          what: -       session, files, bytes, ms, reason, via
 filing ledger: `who` is the publisher; `from` the file's name in the intake
@@ -41,6 +41,11 @@ are independent, and `witnesses_asked` is what the site asked for then: 1 is a l
 `identified_by` names the operators who read the page where no machine could, `identifies` the file
 in quarantine, and `errand` their order. `absent` is the reason for which the sheet was believed
 never to come; expected takes such a record back.
+
+close says of a file that was not sent whole which ranges were (first and last byte of each, such
+as `0-32767,65536-99999`), and gives the SHA-256 of the file that was served; null where it bears
+no digest. Where a session was killed, what it had sent of an open file is not known: `bytes` is
+null then.
 
 `session` and `handle` number things within one run of the server; a credential is named by
 its fingerprint, never by its secret.

@@ -68,6 +68,15 @@ def read(descriptor: int) -> Digests | None:
     return Digests(*found) if [len(value) for value in found] == [64, 40, 32] else None
 
 
+def read_sha256(descriptor: int) -> str | None:
+    """Return the one that proves something, None if a file bears no stamp; for who opens many."""
+    try:
+        found = os.getxattr(descriptor, _PREFIX + "sha256").decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found if len(found) == 64 else None
+
+
 def find(descriptor: int) -> Digests:
     """Return the digests of a file that is open for reading: its stamp, or what it hashes to."""
     return read(descriptor) or _hashed(_chunks(descriptor))

@@ -11,7 +11,8 @@ One parent, one child a connection, and a socket pair between the two:
                  penalties   who fails often is slowed (rate: buckets, and bandwidth)
                  metrics     for Prometheus (scrape: its port)
 
-    between      recorder    what a child tells and asks; slots: passwords hashed at once
+    between      recorder    what a child tells and asks (slate: what it has yet to tell)
+                 slots       passwords hashed at once
 
     a child      connection  login, cage, channels, put together
                  transport   paramiko in one thread; direct: without its channels' threads

@@ -47,6 +47,7 @@ class Liar(Exception):
 class _Open:
     path: str
     since: float
+    sha256: str | None  # of the bytes that are served, where that is known
 
 
 @dataclass(slots=True)
@@ -98,6 +99,8 @@ class Book:
         self._hush = Hush(self._append, monotonic)
         self.unsynced = 0
         self._unsynced_since = 0.0
+        self._waiting: list[Event] = []
+        self._more = False
 
     def begin(self, address: Address, via: Address | None = None) -> Entry:
         """Give a connection its number; `via` is the balancer that passed it on, if one did."""
@@ -105,18 +108,34 @@ class Book:
         now = self._monotonic()
         return Entry(self._last_session, address, via, now, now)
 
-    def hear(self, entry: Entry, message: Message) -> bool:
-        """Write down what a child tells; False if it asked for what cannot be.
+    def hear(self, entry: Entry, *messages: Message) -> bool:
+        """Write down what a child tells; False if it asked at last for what cannot be.
 
         Raises Liar for what an honest child would not tell.
         """
         entry.heard = self._monotonic()
+        try:
+            if len(messages) > 1:
+                self._more = True  # so that one write takes the records of all
+                for message in messages[:-1]:
+                    if message.kind.asks:
+                        raise Liar(f"{message.kind.name} without waiting for the answer")
+                    self._heard(entry, message)
+                self._more = False
+            return self._heard(entry, messages[-1])
+        finally:
+            self._more = False
+            if self._waiting:
+                self._append()
+
+    def _heard(self, entry: Entry, message: Message) -> bool:
+        kind = message.kind
         if entry.reason is not None:
             raise Liar("speaks after its goodbye")
-        before_login = message.kind in (Kind.ADMIT, Kind.REFUSE)
-        if before_login is not (entry.party is None) and message.kind is not Kind.END:
-            raise Liar(f"{message.kind.name} at the wrong time")
-        return _HEARD[message.kind](self, entry, message)
+        before_login = kind is Kind.ADMIT or kind is Kind.REFUSE
+        if before_login is not (entry.party is None) and kind is not Kind.END:
+            raise Liar(f"{kind.name} at the wrong time")
+        return _HEARD[kind.letter](self, entry, message)
 
     def end(self, entry: Entry, reason: str) -> None:
         """Close the account of a connection that is over, whatever it left open with it.
@@ -132,6 +151,7 @@ class Book:
                 "handle": handle,
                 "bytes": None,
                 "complete": False,
+                "sha256": opened.sha256,
                 "ms": _ms(opened.since, now),
                 "reason": "session ended",
             }
@@ -220,11 +240,11 @@ class Book:
     def _opened(self, entry: Entry, message: Message) -> bool:
         if message.handle in entry.open:
             raise Liar(f"opens handle {message.handle} twice")
-        path = message.text(0)
+        path, sha256 = message.text(0), message.text(1)
         told: dict[str, Value] = {"handle": message.handle, "size": message.count}
         if not self._write(entry, Transfer.OPEN, path, told):
             return False
-        entry.open[message.handle] = _Open(path, self._monotonic())
+        entry.open[message.handle] = _Open(path, entry.heard, sha256 or None)
         entry.files += 1
         self.tally.files[entry.who] += 1
         return True
@@ -247,8 +267,11 @@ class Book:
             "handle": message.handle,
             "bytes": message.count,
             "complete": message.flag,
-            "ms": _ms(opened.since, self._monotonic()),
+            "sha256": opened.sha256,
+            "ms": _ms(opened.since, entry.heard),
         }
+        if not message.flag:
+            told["ranges"] = message.text(1)
         reason = message.text(0)
         if not reason:
             return self._write(entry, Transfer.CLOSE, opened.path, told)
@@ -295,29 +318,35 @@ class Book:
         self.tally.refused(event.event, str(event.detail["reason"]))
         return self._append(event)
 
-    def _append(self, event: Event) -> bool:
+    def _append(self, *events: Event) -> bool:
+        if self._more:
+            self._waiting += events
+            return True
+        if self._waiting:
+            events, self._waiting = (*self._waiting, *events), []
         try:
-            self._ledger.append(event)
+            self._ledger.append(*events)
         except Unwritable as error:
-            _log.error("no record", event_name=event.event, cause=str(error))
+            named = [event.event for event in events]
+            _log.error("no record", event_names=named, cause=str(error))
             return False
         if not self.unsynced:
             self._unsynced_since = self._monotonic()
-        self.unsynced += 1
+        self.unsynced += len(events)
         return True
 
 
 _HEARD = {
-    Kind.ADMIT: Book._admit,
-    Kind.REFUSE: Book._refuse,
-    Kind.OPEN: Book._opened,
-    Kind.LIST: Book._listed,
-    Kind.MISS: Book._missed,
-    Kind.CLOSE: Book._closed,
-    Kind.DENY: Book._denied,
-    Kind.TIMES: Book._timed,
-    Kind.PACE: Book._paced,
-    Kind.END: Book._said_goodbye,
+    Kind.ADMIT.letter: Book._admit,
+    Kind.REFUSE.letter: Book._refuse,
+    Kind.OPEN.letter: Book._opened,
+    Kind.LIST.letter: Book._listed,
+    Kind.MISS.letter: Book._missed,
+    Kind.CLOSE.letter: Book._closed,
+    Kind.DENY.letter: Book._denied,
+    Kind.TIMES.letter: Book._timed,
+    Kind.PACE.letter: Book._paced,
+    Kind.END.letter: Book._said_goodbye,
 }
 
 

@@ -22,8 +22,8 @@ from sftpd.book import Book, Entry, Liar
 from sftpd.loop import Loop
 from sftpd.rate import Pacer
 from sftpd.recorder import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message, unpack
+from sftpd.slate import Slate
 
-_BURST = 32  # messages taken before the others get their turn
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what the parent acts on
 
@@ -37,6 +37,7 @@ class Child:
     pid: int
     process: int  # pidfd
     channel: socket.socket
+    slate: Slate
     entry: Entry
     nice: int = 0
 
@@ -66,15 +67,16 @@ class Children:
         peer: socket.socket,
         address: Address,
         via: Address | None,
-        serve: Callable[[socket.socket], None],
+        serve: Callable[[socket.socket, Slate], None],
         kept: Iterable[int] = (),
     ) -> None:
-        """Fork a child that calls `serve` with its way to us.
+        """Fork a child that calls `serve` with its ways to us.
 
         Of our descriptors it has `peer` and those `kept`, and no others.
 
         Raises OSError, with nothing left behind, if the machine has no room for it.
         """
+        slate = Slate()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             parent = os.getpid()
@@ -86,7 +88,7 @@ class Children:
             if pid == 0:
                 try:
                     _become_child(parent, [peer.fileno(), theirs.fileno(), *kept])
-                    serve(theirs)
+                    serve(theirs, slate)
                 finally:
                     os._exit(1)
         try:
@@ -98,12 +100,13 @@ class Children:
             raise
         ours.setblocking(False)
         self._book.tally.forks += 1
-        child = Child(pid, process, ours, self._book.begin(address, via))
+        child = Child(pid, process, ours, slate, self._book.begin(address, via))
         self._children[pid] = child
         self._loop.watch(ours, lambda: self._hear(child))
         self._loop.watch(process, lambda: self.bury(child))
 
-    def _hear(self, child: Child, most: int = _BURST) -> None:
+    def _hear(self, child: Child, most: int = 1) -> None:
+        # What is left wakes the loop again, after the others have had their turn.
         for _ in range(most):
             try:
                 data = child.channel.recv(LONGEST)
@@ -117,8 +120,8 @@ class Children:
                 self._drop(child, "hung up" if child.entry.reason is None else "")
                 return
             try:
-                message = unpack(data)
-                answer = self._answer(child.entry, message)
+                messages = unpack(data)
+                answer = self._answer(child.entry, messages)
                 if answer:
                     child.channel.send(answer)
             except (BrokenPipeError, ConnectionResetError):
@@ -126,17 +129,19 @@ class Children:
             except (Liar, ValueError, BlockingIOError) as error:
                 self._drop(child, str(error))
                 return
-            if message.kind is Kind.ADMIT:
+            if messages[-1].kind is Kind.ADMIT:
                 self._share()
 
-    def _answer(self, entry: Entry, message: Message) -> bytes:
-        granted = self._book.hear(entry, message)
+    def _answer(self, entry: Entry, messages: list[Message]) -> bytes:
+        granted = self._book.hear(entry, *messages)
+        message = messages[-1]
+        paced = message.kind is Kind.PACE
+        if not (paced or message.kind.asks):
+            return b""
         rate = self._rate_of(entry.party) if entry.party is not None else None
-        if message.kind is Kind.PACE:
+        if paced:
             wait = self._pacer.wait(entry.who, rate, message.count)
             return WAIT.pack(min(round(wait * 1000), (1 << 32) - 1))
-        if not message.kind.asks:
-            return b""
         return NO if not granted else YES if rate is None else YES_PACED
 
     def _drop(self, child: Child, cause: str) -> None:
@@ -177,9 +182,11 @@ class Children:
         if self._loop.watches(child.channel):
             # Whatever it said before it died still counts.
             self._hear(child, most=sys.maxsize)
+        self._read_slate(child)
         for end in (child.channel, child.process):
             self._loop.forget(end)
         child.channel.close()
+        child.slate.close()
         os.close(child.process)
         del self._children[child.pid]
         self._doomed.pop(child.pid, None)
@@ -190,6 +197,18 @@ class Children:
             if party not in self._book.sessions:
                 self._pacer.forget(party)
             self._share()
+
+    def _read_slate(self, child: Child) -> None:
+        told = child.slate.read()
+        if not told or child.entry.reason is not None:
+            return
+        try:
+            closings = [m for m in unpack(told) if m.kind is Kind.CLOSE]
+            self._book.hear(child.entry, *closings)
+        except (Liar, ValueError):
+            # It was killed between telling these and wiping them away, or it lied: as it was
+            # heard so far, so it stays.
+            return
 
     def _share(self) -> None:
         wanted = shares.niceness(self._book.sessions)

@@ -26,6 +26,7 @@ from sftpd.direct import Direct
 from sftpd.login import Admitted, Password, Proof, Reason, Refused
 from sftpd.recorder import Reporter
 from sftpd.session import Session
+from sftpd.slate import Slate
 from sftpd.slots import Slots
 from sftpd.transport import KEX, PQ_KEX, Transport, Wire, clients_fault
 from sftpd.userauth import Userauth
@@ -81,7 +82,7 @@ class Connection:
             pace=reporter.pace,
         )
         transport: Callable[..., Transport] = (
-            partial(Direct, pace=reporter.pace) if fast else Transport
+            partial(Direct, pace=reporter.pace, linger=reporter.linger) if fast else Transport
         )
         self._transport = transport(
             self._wire,
@@ -221,13 +222,14 @@ def _prepare(peer: socket.socket) -> None:
 
 
 def serve_in_child(
-    offer: Offer, peer: socket.socket, address: Address, parent: socket.socket
+    offer: Offer, peer: socket.socket, address: Address, parent: socket.socket, slate: Slate
 ) -> None:
     """Serve one client and end this process; never returns."""
     status = 1
     try:
         cage.begin(offer.cage)
-        reporter = Reporter(parent)
+        fast = offer.settings.sftp.packet_layer is PacketLayer.FAST
+        reporter = Reporter(parent, slate if fast else None)
         reporter.end(Connection(offer, peer, address, reporter).serve())
         status = 0
     except BaseException:

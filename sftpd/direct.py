@@ -51,7 +51,8 @@ class _Channel(Channel):
 class Direct(Transport):
     """One client's SSH connection, served whole by one thread; it is the packet layer's Work.
 
-    `pace` is told how many bytes were sealed, and returns the seconds to wait before more are.
+    `pace` is told how many bytes were sealed, and returns the seconds to wait before more are;
+    `linger` is asked between two packets, and returns the seconds until it has to be again.
     """
 
     if TYPE_CHECKING:
@@ -68,10 +69,12 @@ class Direct(Transport):
         asked: Callable[[str, bytes], bytes | None],
         kex: Sequence[str] = KEX,
         pace: Pace | None = None,
+        linger: Callable[[], float | None] = lambda: None,
     ) -> None:
         wire.unlimited()
         super().__init__(wire, host_keys, server, authenticate, asked, kex, Packets)
         self._looked = False
+        self._linger = linger
         self._carriers = Carriers(self.packetizer, time.monotonic, pace)
         self.packetizer.work = self
         self._channel_handler_table = {
@@ -108,7 +111,12 @@ class Direct(Transport):
 
     def step(self) -> bool:
         """Seal some replies; none while keys are exchanged."""
+        self._linger()
         return self.clear_to_send.is_set() and self._carriers.step()
+
+    def linger(self) -> float | None:
+        """Return the seconds until this wants to be called again, None if it does not."""
+        return self._linger()
 
     def due(self) -> bool:
         """Say whether the client owes us something: keys, or room for replies."""

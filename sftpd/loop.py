@@ -1,15 +1,17 @@
 """The parent's loop: descriptors with what to do when they are ready, and things that fall due.
 
 One thread, nothing blocks. Whoever has to act at a certain time is `Timed`; times are those of
-the monotonic clock.
+the monotonic clock. While one thing after the other happens, those who are timed are looked at
+only once in `SLACK`, so that a turn costs no more than what it does.
 """
 
-import selectors
+import select
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+SLACK = 0.02  # seconds that what has fallen due may be late
 Ready = Callable[[], object]
 
 
@@ -27,49 +29,69 @@ class Timed(Protocol):
         """Return when it has something to do, None if nothing is to come."""
 
     def catch_up(self) -> object:
-        """Do what has fallen due; called after every turn, so it must cost nothing if it is not."""
+        """Do what has fallen due; called again and again, so it must cost nothing if it is not."""
 
 
 class Loop:
-    """A selector, and what happens when it selects."""
+    """What is watched, and what happens when it is ready."""
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, Ready] = {}
+        self._monotonic = monotonic
+        self._look: float | None = None  # when the timed have their turn, if things happen
 
     def watch(self, file: File | int, ready: Ready, events: int = READ) -> None:
         """Call `ready` whenever `file` is; only one call for each file."""
-        if file in self._selector.get_map():
-            self._selector.modify(file, events, ready)
+        descriptor = _descriptor(file)
+        if descriptor in self._watched:
+            self._epoll.modify(descriptor, events)
         else:
-            self._selector.register(file, events, ready)
+            self._epoll.register(descriptor, events)
+        self._watched[descriptor] = ready
 
     def forget(self, file: File | int) -> None:
         """Let go of `file`, which need not be watched."""
-        if file in self._selector.get_map():
-            self._selector.unregister(file)
+        descriptor = _descriptor(file)
+        if self._watched.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     def watches(self, file: File | int) -> bool:
         """Say whether `file` is watched."""
-        return file in self._selector.get_map()
+        return _descriptor(file) in self._watched
 
     def turn(self, timed: Iterable[Timed], until: float | None = None) -> None:
         """Wait for the next thing to happen, `until` at the latest, and do it."""
-        due = [until, *(each.next_due() for each in timed)]
+        due = [until, self._look]
+        if self._look is None:
+            due += [each.next_due() for each in timed]
         times = [t for t in due if t is not None]
-        pause = max(0.0, min(times) - time.monotonic()) if times else None
-        for key, _ in self._selector.select(pause):
+        pause = max(0.0, min(times) - self._monotonic()) if times else None
+        watched = self._watched
+        ready = [(each, watched.get(each)) for each, _ in self._epoll.poll(pause)]
+        for descriptor, act in ready:
             # One that another's turn has removed must not be taken for one that reuses its number.
-            if self._selector.get_map().get(key.fileobj) is key:
-                key.data()
-        for each in timed:
-            each.catch_up()
+            if act is not None and watched.get(descriptor) is act:
+                act()
+        now = self._monotonic()
+        if ready and self._look is None:
+            self._look = now + SLACK
+        if not ready or (self._look is not None and now >= self._look):
+            self._look = None
+            for each in timed:
+                each.catch_up()
 
     def __len__(self) -> int:
-        return len(self._selector.get_map())
+        return len(self._watched)
 
     def close(self) -> None:
         """Let go of everything."""
-        self._selector.close()
+        self._watched.clear()
+        self._epoll.close()
+
+
+def _descriptor(file: File | int) -> int:
+    return file if isinstance(file, int) else file.fileno()
 
 
 class Recurring:

@@ -76,6 +76,9 @@ class Work(Protocol):
     def step(self) -> bool:
         """Seal a little more; False if there is nothing that can be sealed now."""
 
+    def linger(self) -> float | None:
+        """Do what may wait a little; return the seconds until more of it is due, if it is."""
+
     def due(self) -> bool:
         """Say whether something waits for the client."""
 
@@ -346,14 +349,16 @@ class Packets:
         left = self._wire.patience()
         if left is not None or self.work is None:
             return left
+        left = self.work.linger()
         if self.unsent or self.work.due():
             now = self._clock()
             if self._stuck is None:
                 self._stuck = now
-            left = self._stuck + self.STALL - now
-            if left <= 0:
+            until = self._stuck + self.STALL - now
+            if until <= 0:
                 self.stalled = True
                 raise EOFError
+            left = until if left is None else min(left, until)
         else:
             self._stuck = None
         if not self.unsent and (pause := self.work.pause()) > 0:

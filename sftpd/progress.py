@@ -3,6 +3,7 @@
 from bisect import bisect_left, insort
 
 _MOST_RANGES = 1024
+_MOST_SHOWN = 32
 
 
 class Progress:
@@ -35,6 +36,15 @@ class Progress:
     def complete(self, size: int) -> bool:
         """Say whether every byte of a file of `size` bytes was sent."""
         return size == 0 or (len(self._ranges) == 1 and self._covers(size))
+
+    def ranges(self) -> str:
+        """Return what was sent, first and last byte of each range: `0-32767,65536-99999`.
+
+        Of more than 32 ranges the last is `+` and how many there are beyond.
+        """
+        shown = [f"{start}-{end - 1}" for start, end in self._ranges[:_MOST_SHOWN]]
+        more = len(self._ranges) - len(shown)
+        return ",".join([*shown, f"+{more}"] if more else shown)
 
     def _covers(self, size: int) -> bool:
         start, end = self._ranges[0]

@@ -325,7 +325,7 @@ class Server:
                 peer,
                 address,
                 via,
-                lambda channel: serve_in_child(self._offer, peer, address, channel),
+                lambda *parent: serve_in_child(self._offer, peer, address, *parent),
                 kept=[self._offer.slots.descriptor],
             )
         except OSError as error:

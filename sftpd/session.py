@@ -20,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from keys.digest import read_sha256
 from sftpd import sftp
 from sftpd.progress import Progress
 from sftpd.sftp import Arguments, Reply, Request, Status, Truncated
@@ -48,7 +49,7 @@ class Broken(Exception):
 class Recorder(Protocol):
     """Who is told what the session serves and refuses; paths are canonical."""
 
-    def opened(self, handle: int, path: bytes, size: int) -> bool:
+    def opened(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
         """Say whether the open stands on record; if not, the file is not served."""
 
     def listed(self, handle: int, path: bytes) -> bool:
@@ -57,8 +58,11 @@ class Recorder(Protocol):
     def missed(self, verb: str, path: bytes) -> None:
         """Note an open or a listing of what is not there."""
 
-    def closed(self, handle: int, sent: int, complete: bool, reason: str) -> None:
-        """Note the end of a file's handle; `reason` is empty if the client closed it."""
+    def closed(self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str) -> None:
+        """Note the end of a file's handle; `reason` is empty if the client closed it.
+
+        `ranges` says what was sent of a file that was not sent whole.
+        """
 
     def denied(self, verb: str, path: bytes) -> None:
         """Note a verb that this server does not grant."""
@@ -249,7 +253,8 @@ class Session:
         recorded = False
         number = next(self._numbers)
         try:
-            recorded = self._recorder.opened(number, path, found.attributes.size)
+            digest = (read_sha256(found.descriptor) or "").encode()
+            recorded = self._recorder.opened(number, path, found.attributes.size, digest)
         finally:
             if not recorded:
                 os.close(found.descriptor)
@@ -295,7 +300,8 @@ class Session:
         with suppress(OSError):
             os.close(held.descriptor)
         complete = held.progress.complete(held.attributes.size)
-        self._recorder.closed(held.number, held.progress.sent, complete, reason)
+        ranges = b"" if complete else held.progress.ranges().encode()
+        self._recorder.closed(held.number, held.progress.sent, complete, ranges, reason)
 
     def _read(self, request: bytes, handle: bytes, offset: int, length: int) -> bytes:
         held = self._handles.get(handle)

@@ -16,7 +16,7 @@ class Kept:
         self.told: list[tuple[object, ...]] = []
         self.willing = True
 
-    def opened(self, handle: int, path: bytes, size: int) -> bool:
+    def opened(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
         self.told.append(("open", handle, path, size))
         return self.willing
 
@@ -27,7 +27,7 @@ class Kept:
     def missed(self, verb: str, path: bytes) -> None:
         self.told.append(("missed", verb, path))
 
-    def closed(self, handle: int, sent: int, complete: bool, reason: str) -> None:
+    def closed(self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str) -> None:
         self.told.append(("close", handle, sent, complete, reason))
 
     def denied(self, verb: str, path: bytes) -> None:

@@ -55,9 +55,9 @@ def admitted(book: Book, party: bytes = b"a") -> Entry:
 
 def test_a_session_from_login_to_end(book: Book, folder: Path, time: Time) -> None:
     entry = admitted(book)
-    assert book.hear(entry, Message(Kind.OPEN, (b"/x",), 1, 9))
+    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
     time.now += 0.25
-    book.hear(entry, Message(Kind.CLOSE, (b"",), 1, 9, True))
+    book.hear(entry, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
     book.hear(entry, Message(Kind.LIST, (b"/",), 2))
     book.hear(entry, Message(Kind.MISS, (b"open", b"/none")))
     book.hear(entry, Message(Kind.DENY, (b"mkdir", b"/new")))
@@ -72,7 +72,7 @@ def test_a_session_from_login_to_end(book: Book, folder: Path, time: Time) -> No
         "cipher": "aes",
         "kex": "mlkem",
     }
-    closed = {"session": 0, "handle": 1, "bytes": 9, "complete": True, "ms": 250}
+    closed = {"session": 0, "handle": 1, "bytes": 9, "complete": True, "sha256": None, "ms": 250}
     end = {"session": 0, "files": 1, "bytes": 9, "ms": 250, "reason": "closed"}
     assert told(folder) == [
         ("login", "a", "", "ok", login),
@@ -86,11 +86,57 @@ def test_a_session_from_login_to_end(book: Book, folder: Path, time: Time) -> No
     assert {record.event.origin for record in read(folder)} == {"192.0.2.7"}
 
 
+def test_a_close_says_which_version_was_served_and_which_ranges(book: Book, folder: Path) -> None:
+    entry = admitted(book)
+    sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    book.hear(entry, Message(Kind.OPEN, (b"/x", sha256.encode()), 1, 9))
+    book.hear(entry, Message(Kind.CLOSE, (b"", b"0-3,6-6"), 1, 5))
+
+    detail = told(folder)[-1][4]
+    assert (detail["complete"], detail["ranges"], detail["sha256"]) == (False, "0-3,6-6", sha256)
+
+
+def test_what_comes_together_is_written_down_in_its_order(book: Book, folder: Path) -> None:
+    entry = admitted(book)
+    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    assert book.hear(
+        entry,
+        Message(Kind.CLOSE, (b"", b""), 1, 9, True),
+        Message(Kind.OPEN, (b"/y", b""), 2, 9),
+    )
+
+    assert [t[:3] for t in told(folder)[1:]] == [
+        ("open", "a", "/x"),
+        ("close", "a", "/x"),
+        ("open", "a", "/y"),
+    ]
+    assert list(entry.open) == [2]
+
+
+def test_a_close_stands_even_if_a_lie_follows_it(book: Book, folder: Path) -> None:
+    entry = admitted(book)
+    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    close = Message(Kind.CLOSE, (b"", b""), 1, 9, True)
+    with pytest.raises(Liar, match="closes handle 1"):
+        book.hear(entry, close, close)
+
+    assert [t[0] for t in told(folder)[1:]] == ["open", "close"]
+
+
+def test_only_the_last_of_several_messages_may_ask(book: Book, folder: Path) -> None:
+    entry = admitted(book)
+    asked = Message(Kind.OPEN, (b"/x", b""), 1, 9)
+    with pytest.raises(Liar, match="without waiting"):
+        book.hear(entry, asked, Message(Kind.END, (b"closed",)))
+
+    assert [t[0] for t in told(folder)] == ["login"]
+
+
 def test_a_killed_child_leaves_no_open_without_its_close(book: Book, folder: Path) -> None:
     entry = admitted(book)
-    book.hear(entry, Message(Kind.OPEN, (b"/x",), 1, 9))
-    book.hear(entry, Message(Kind.OPEN, (b"/y",), 2, 9))
-    book.hear(entry, Message(Kind.CLOSE, (b"",), 1, 9, True))
+    book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    book.hear(entry, Message(Kind.OPEN, (b"/y", b""), 2, 9))
+    book.hear(entry, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
     book.end(entry, "killed")
 
     close, end = told(folder)[-2:]
@@ -171,14 +217,14 @@ def test_refused_connections_are_recorded_once_a_second_with_their_count(
     "message",
     [
         Message(Kind.ADMIT, ADMIT),
-        Message(Kind.CLOSE, (b"",), 5),
-        Message(Kind.OPEN, (b"/x",), 1),
+        Message(Kind.CLOSE, (b"", b""), 5),
+        Message(Kind.OPEN, (b"/x", b""), 1),
         Message(Kind.PACE, (b"",), count=1 << 40),
     ],
 )
 def test_a_child_that_lies_is_found_out(book: Book, message: Message) -> None:
     entry = admitted(book)
-    book.hear(entry, Message(Kind.OPEN, (b"/x",), 1))
+    book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1))
     with pytest.raises(Liar):
         book.hear(entry, message)
 
@@ -186,7 +232,7 @@ def test_a_child_that_lies_is_found_out(book: Book, message: Message) -> None:
 def test_nothing_is_opened_before_the_login_or_after_the_goodbye(book: Book) -> None:
     entry = book.begin(HOME)
     with pytest.raises(Liar):
-        book.hear(entry, Message(Kind.OPEN, (b"/x",), 1))
+        book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1))
     book.hear(entry, Message(Kind.END, (b"closed",)))
     with pytest.raises(Liar):
         book.hear(entry, Message(Kind.ADMIT, ADMIT))
@@ -201,7 +247,7 @@ def test_what_the_ledger_does_not_take_is_not_granted(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    assert not book.hear(entry, Message(Kind.OPEN, (b"/x",), 1, 9))
+    assert not book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
     assert not book.hear(entry, Message(Kind.LIST, (b"/",), 2))
     assert not book.hear(early, Message(Kind.ADMIT, ADMIT))
     assert entry.open == {}

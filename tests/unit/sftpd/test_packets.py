@@ -417,6 +417,9 @@ class Idle:
     def step(self) -> bool:
         return False
 
+    def linger(self) -> float | None:
+        return None
+
     def due(self) -> bool:
         return True
 

@@ -1,27 +1,43 @@
 import socket
+from contextlib import closing
 
 import pytest
+from unit.sftpd.ticking import Time
 
-from sftpd.recorder import BOUNDS, WAIT, Kind, Message, Reporter, pack, unpack
+from sftpd.recorder import (
+    BOUNDS,
+    HELD,
+    LONGEST,
+    WAIT,
+    Kind,
+    Message,
+    Reporter,
+    pack,
+    unpack,
+)
+from sftpd.slate import Slate
 
 
 def test_the_example_byte_by_byte() -> None:
-    message = Message(Kind.OPEN, (b"/BENIOKU.txt",), 4, 200_000)
-    packed = b"O" + bytes.fromhex("00000004 0000000000030d40 00") + b"/BENIOKU.txt"
+    message = Message(Kind.OPEN, (b"/BENIOKU.txt", b""), 4, 200_000)
+    packed = b"O" + bytes.fromhex("00000004 0000000000030d40 00 000d") + b"/BENIOKU.txt\0"
     assert pack(message) == packed
-    assert unpack(packed) == message
+    assert unpack(packed) == [message]
+    assert unpack(packed + packed) == [message, message]
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_reads_back_as_written(kind: Kind) -> None:
     message = Message(kind, tuple(f"ç{n}".encode() for n in range(len(kind.texts))), 7, 1, True)
-    assert unpack(pack(message)) == message
+    assert unpack(pack(message)) == [message]
 
 
 def test_a_path_may_be_any_bytes_but_nul() -> None:
     message = Message(Kind.LIST, (b"/\xff\n" + b"x" * 5000,), 1)
-    assert unpack(pack(message)).texts == ((b"/\xff\n" + b"x" * 5000)[:4096],)
-    assert unpack(pack(Message(Kind.LIST, (b"/a\0b",), 1))).texts == (b"/ab",)
+    (found,) = unpack(pack(message))
+    assert found.texts == ((b"/\xff\n" + b"x" * 5000)[:4096],)
+    (found,) = unpack(pack(Message(Kind.LIST, (b"/a\0b",), 1)))
+    assert found.texts == (b"/ab",)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +45,13 @@ def test_a_path_may_be_any_bytes_but_nul() -> None:
     [
         b"",
         b"O",
-        b"?" + bytes(13) + b"/",
-        b"A" + bytes(13) + b"one\0two",
-        b"O" + bytes(13) + b"one\0two",
-        b"C" + bytes(4) + b"\xff" * 8 + b"\0",
-        b"O" + bytes(13) + b"x" * 4097,
+        b"?" + bytes(14) + b"\1/",
+        b"A" + bytes(14) + b"\7one\0two",
+        b"L" + bytes(14) + b"\7one\0two",
+        b"L" + bytes(14) + b"\7one",
+        b"L" + bytes(14) + b"\3one\0two",
+        b"C" + bytes(4) + b"\xff" * 8 + b"\0\0\1\0",
+        b"L" + bytes(13) + b"\x10\x01" + b"x" * 4097,
     ],
 )
 def test_what_no_child_would_write_is_refused(data: bytes) -> None:
@@ -46,7 +64,7 @@ def test_without_a_parent_the_answer_is_no() -> None:
     with theirs:
         ours.close()
         reporter = Reporter(theirs)
-        assert reporter.opened(1, b"/x", 1) is False
+        assert reporter.opened(1, b"/x", 1, b"") is False
         assert reporter.admit("a", "password", "", "", "", "") is False
         reporter.denied("write", b"/x")
 
@@ -56,11 +74,11 @@ def test_the_answer_is_the_parents() -> None:
     with ours, theirs:
         reporter = Reporter(theirs)
         ours.send(b"+")
-        assert reporter.opened(1, b"/x", 1) is True
+        assert reporter.opened(1, b"/x", 1, b"") is True
         ours.send(b"-")
         assert reporter.listed(2, b"/x") is False
-        assert unpack(ours.recv(100)) == Message(Kind.OPEN, (b"/x",), 1, 1)
-        assert unpack(ours.recv(100)) == Message(Kind.LIST, (b"/x",), 2)
+        assert unpack(ours.recv(100)) == [Message(Kind.OPEN, (b"/x", b""), 1, 1)]
+        assert unpack(ours.recv(100)) == [Message(Kind.LIST, (b"/x",), 2)]
 
 
 def test_bytes_are_paced_only_once_the_parent_says_so() -> None:
@@ -69,17 +87,17 @@ def test_bytes_are_paced_only_once_the_parent_says_so() -> None:
         reporter = Reporter(theirs)
         assert reporter.pace(1000) == 0.0
         ours.send(b"~")
-        assert reporter.opened(1, b"/x", 1) is True
+        assert reporter.opened(1, b"/x", 1, b"") is True
         ours.send(WAIT.pack(250))
         assert reporter.pace(1000) == 0.25
         ours.send(b"-")
-        assert reporter.opened(2, b"/x", 1) is False
+        assert reporter.opened(2, b"/x", 1, b"") is False
         ours.send(WAIT.pack(0))
         assert reporter.pace(2000) == 0.0
         ours.send(b"+")
-        assert reporter.opened(3, b"/x", 1) is True
+        assert reporter.opened(3, b"/x", 1, b"") is True
         assert reporter.pace(3000) == 0.0
-        heard = [unpack(ours.recv(100)) for _ in range(5)]
+        heard = [m for _ in range(5) for m in unpack(ours.recv(100))]
     assert [(m.kind, m.count) for m in heard if m.kind is Kind.PACE] == [
         (Kind.PACE, 1000),
         (Kind.PACE, 2000),
@@ -102,7 +120,48 @@ def test_the_times_of_reads_are_told_together() -> None:
         for seconds in (0.00005, 0.0001, 0.0002, 5.0):
             reporter.read(seconds)
         reporter.end("closed")
-        times, end = unpack(ours.recv(200)), unpack(ours.recv(200))
+        (times,), (end,) = unpack(ours.recv(200)), unpack(ours.recv(200))
     counts = [2, 1, *[0] * (len(BOUNDS) - 2), 1]
     assert times == Message(Kind.TIMES, (",".join(map(str, counts)).encode(),), 0, 5_000_350)
     assert end == Message(Kind.END, (b"closed",))
+
+
+def test_a_close_goes_with_what_is_asked_next() -> None:
+    now = Time()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, closing(Slate()) as slate:
+        reporter = Reporter(theirs, slate, now)
+        assert reporter.linger() is None
+        reporter.closed(1, 9, True, b"", "")
+        first = Message(Kind.CLOSE, (b"", b""), 1, 9, True)
+        assert unpack(slate.read()) == [first]
+        assert reporter.linger() == pytest.approx(HELD)
+        ours.send(b"+")
+        assert reporter.opened(2, b"/y", 1, b"")
+        assert unpack(ours.recv(200)) == [first, Message(Kind.OPEN, (b"/y", b""), 2, 1)]
+        assert slate.read() == b""
+        assert reporter.linger() is None
+
+
+def test_a_close_that_nothing_follows_is_told_soon() -> None:
+    now = Time()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, closing(Slate()) as slate:
+        reporter = Reporter(theirs, slate, now)
+        reporter.closed(1, 9, False, b"0-8", "")
+        now.now += HELD
+        assert reporter.linger() is None
+        assert unpack(ours.recv(200)) == [Message(Kind.CLOSE, (b"", b"0-8"), 1, 9)]
+        assert slate.read() == b""
+
+
+def test_more_than_a_slate_holds_is_told_at_once() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, closing(Slate()) as slate:
+        reporter = Reporter(theirs, slate, Time())
+        for handle in range(300):
+            reporter.closed(handle, 9, False, b"0-8", "session ended")
+        reporter.end("closed")
+        told = [m for _ in range(3) for m in unpack(ours.recv(LONGEST))]
+    assert [m.handle for m in told[:-1]] == list(range(300))
+    assert told[-1].kind is Kind.END

@@ -202,7 +202,7 @@ def test_a_right_key_comes_in_without_waiting(key: Ed25519Key) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda login, key: signed(login, key)[:-1] + b"\0",
+        lambda login, key: signed(login, key)[:-1] + bytes([signed(login, key)[-1] ^ 1]),
         lambda login, key: signed(login, key, "parti-b"),
         lambda login, key: b"",
         lambda login, key: signed(login, key).replace(b"ed25519", b"ed25518"),
