@@ -75,7 +75,7 @@ def opened(data: bytes) -> Frames:
     if _is_more(data, kind):
         raise Refused(Reason.POLYGLOT)
     if _ends_early(data, kind):
-        raise Refused(Reason.UNREADABLE_IMAGE)
+        raise Refused(Reason.INCOMPLETE)
     with _blamed():
         if kind == "PDF":
             document = pdfium.PdfDocument(data)

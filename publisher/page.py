@@ -32,6 +32,7 @@ class Reason(StrEnum):
     NOT_A_FILE = "not-a-file"
     NOT_PERMITTED = "not-permitted"
     NOT_AN_IMAGE = "not-an-image"
+    INCOMPLETE = "incomplete"
     UNREADABLE_IMAGE = "unreadable-image"
     ODD_PIXELS = "odd-pixels"
     POLYGLOT = "polyglot"

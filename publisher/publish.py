@@ -27,7 +27,7 @@ from publisher.attendant import Attendant
 from publisher.catalog import Catalog
 from publisher.clerk import Clerk, World
 from publisher.intake import Intake, Settling
-from publisher.page import Arrival, Stamp
+from publisher.page import Arrival, Page, Reason, Stamp
 from publisher.pool import Pool
 from publisher.quarantine import Quarantine
 from publisher.reader import Reader
@@ -147,6 +147,7 @@ class _Run:
         self._restless: dict[str, Arrival] = {}
         self._linger = settings.intake.settle_seconds * _LINGER
         self._lingering: deque[tuple[float, Arrival, Stamp]] = deque()
+        self._given_up: dict[str, float] = {}  # when they will be, of those that lack their end
         with ExitStack() as stack:
             self._world = stack.enter_context(opened_world(settings, clock, stop))
             self._clerk = Clerk(self._world)
@@ -177,8 +178,10 @@ class _Run:
             now = time.monotonic()
             self._take_in(now)
             self._wait(now)
-            pages, unsettled = self._pool.results(_BATCH)
-            for arrival in (*unsettled, *(self._clerk.file(pages) if pages else ())):
+            read, unsettled = self._pool.results(_BATCH)
+            growing = [page.arrival for page in read if self._may_grow(page, now)]
+            pages = [page for page in read if page.arrival.id not in self._given_up]
+            for arrival in (*growing, *unsettled, *(self._clerk.file(pages) if pages else ())):
                 self._watch_again(arrival, now)
             self._clean_late(now)
             self._attendant.attend()
@@ -203,6 +206,15 @@ class _Run:
             self._pool.submit(arrival)
         else:
             self._restless[str(path)] = arrival
+
+    def _may_grow(self, page: Page, now: float) -> bool:
+        # What lacks but its end is an upload under way: it is read again, for a while.
+        until = now
+        if page.look.fault is Reason.INCOMPLETE:
+            until = self._given_up.setdefault(page.arrival.id, now + self._linger)
+        if now >= until:
+            self._given_up.pop(page.arrival.id, None)
+        return now < until
 
     def _clean_late(self, now: float) -> None:
         # A page that could not be decoded may be one whose writer only paused.

@@ -76,15 +76,16 @@ def files(page: Image.Image, two: Image.Image, encode: Encode) -> dict[str, tupl
     clear = Image.new("RGBA", page.size, (0, 0, 0, 0))
     clear.putalpha(page.point(lambda value: 255 - value))
     unreadable, odd, none = Reason.UNREADABLE_IMAGE, Reason.ODD_PIXELS, Reason.NO_KAREKOD
+    incomplete = Reason.INCOMPLETE
     no_image, polyglot = Reason.NOT_AN_IMAGE, Reason.POLYGLOT
     comment = b"\xff\xfe" + struct.pack(">H", 15) + b"%PDF-1.4 hello"[:13]
     return {
         "empty.jpg": (b"", Reason.EMPTY),
-        "truncated.jpg": (jpeg[: len(jpeg) // 2], unreadable),
-        "lacks-its-end.jpg": (jpeg[:-2], unreadable),
-        "truncated.png": (encode(page, "PNG")[:-40], unreadable),
+        "truncated.jpg": (jpeg[: len(jpeg) // 2], incomplete),
+        "lacks-its-end.jpg": (jpeg[:-2], incomplete),
+        "truncated.png": (encode(page, "PNG")[:-40], incomplete),
         "truncated.tif": (tiff[: len(tiff) // 2], unreadable),
-        "truncated.pdf": (pdf([page])[:-400], unreadable),
+        "truncated.pdf": (pdf([page])[:-400], incomplete),
         "bomb.png": (png_that_claims(50_000, 50_000), Reason.TOO_LARGE),
         "bomb-under-twice-the-limit.png": (png_that_claims(11_000, 11_000), Reason.TOO_LARGE),
         "bomb.jpg": (jpeg_that_claims(jpeg, 65_000, 65_000), Reason.TOO_LARGE),

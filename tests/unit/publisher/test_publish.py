@@ -17,7 +17,8 @@ from config.settings import Settings
 from keys.ledger import FILING, FOLDER, Busy, Ledger
 from publisher import catalog, lease
 from publisher.catalog import Counts
-from publisher.publish import publish
+from publisher.page import Page
+from publisher.publish import _Run, publish
 from publisher.shelf import Shelf
 
 CB, MV = "1093717526", "1093717527"
@@ -96,18 +97,54 @@ def test_a_page_whose_writer_pauses_is_read_when_it_was_closed(
 def test_a_page_whose_writer_pauses_on_another_machine_is_filed_once_it_is_whole(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No lease tells of that writer; its half page is set aside, and the file kept for a while."""
+    """No lease tells of that writer; what lacks but its end is read again until it has it."""
+    monkeypatch.setattr(lease, "_leased", lambda descriptor: False)
+    read, may_grow = threading.Event(), _Run._may_grow
+
+    def noted(run: _Run, page: Page, now: float) -> bool:
+        found = may_grow(run, page, now)
+        read.set()
+        return found
+
+    monkeypatch.setattr(_Run, "_may_grow", noted)
+    whole = encode(draw(CB, CB))
+    with publishing(settings):
+        with (settings.site / "intake" / "slow.jpg").open("wb", buffering=0) as file:
+            file.write(whole[:-2])
+            assert read.wait(20)
+            file.write(whole[-2:])
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+
+    assert agreed(settings).outcomes() == {"slow.jpg": ["filed"]}
+
+
+def test_a_page_that_never_gets_its_end_is_set_aside_after_a_while(
+    settings: Settings, draw: Draw, encode: Encode
+) -> None:
+    hasty = replace(settings, intake=replace(settings.intake, settle_seconds=0.01))
+    (settings.site / "intake" / "slow.jpg").write_bytes(encode(draw(CB, CB))[:-2])
+    with publishing(hasty):
+        wait_for(settings, lambda counts: counts.quarantined == 1 and not counts.waiting)
+
+    (event,) = agreed(settings).events
+    assert event.detail["reason"] == "incomplete"
+
+
+def test_a_page_that_broke_off_where_none_can_tell_is_set_aside_and_filed_once_it_is_whole(
+    settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TIFF has no end; half of one is set aside, and the file kept for a while."""
     monkeypatch.setattr(lease, "_leased", lambda descriptor: False)
     slow = replace(settings, intake=replace(settings.intake, settle_seconds=0.2))
-    whole = encode(draw(CB, CB))
+    whole = encode(draw(CB, CB), "TIFF")
     with publishing(slow):
-        with (settings.site / "intake" / "slow.jpg").open("wb", buffering=0) as file:
+        with (settings.site / "intake" / "slow.tif").open("wb", buffering=0) as file:
             file.write(whole[: len(whole) // 2])
             wait_for(settings, lambda counts: counts.quarantined == 1)
             file.write(whole[len(whole) // 2 :])
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
-    assert agreed(settings).outcomes() == {"slow.jpg": ["quarantined", "filed"]}
+    assert agreed(settings).outcomes() == {"slow.tif": ["quarantined", "filed"]}
 
 
 def test_a_lost_ledger_refuses_a_start(settings: Settings, draw: Draw, encode: Encode) -> None:

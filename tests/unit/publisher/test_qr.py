@@ -127,7 +127,7 @@ def png_that_claims(width: int, height: int) -> bytes:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", Reason.NOT_AN_IMAGE),
         (b"GIF89a" + bytes(100), Reason.NOT_AN_IMAGE),
         (b"BM" + bytes(100), Reason.NOT_AN_IMAGE),
-        (b"\xff\xd8\xff\xe0" + bytes(100), Reason.UNREADABLE_IMAGE),
+        (b"\xff\xd8\xff\xe0" + bytes(100), Reason.INCOMPLETE),
         (b"II*\0" + bytes(100), Reason.UNREADABLE_IMAGE),
         (png_that_claims(50_000, 50_000), Reason.TOO_LARGE),
         (png_that_claims(11_000, 11_000), Reason.TOO_LARGE),
@@ -143,11 +143,17 @@ def test_bytes_that_are_no_page_say_why(
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as in a worker
-def test_a_truncated_page_is_unreadable(draw: Draw, encode: Encode) -> None:
+def test_a_page_that_broke_off_lacks_its_end_or_is_unreadable(draw: Draw, encode: Encode) -> None:
     page = draw(CODE, CODE)
+    jpeg, png, tiff = encode(page), encode(page, "PNG"), g4(page, encode)
 
-    for data in (encode(page), encode(page, "PNG"), g4(page, encode)):
-        assert look(data[: len(data) * 2 // 3]).fault is Reason.UNREADABLE_IMAGE
+    for data, reason in (
+        (jpeg, Reason.INCOMPLETE),
+        (png, Reason.INCOMPLETE),
+        (tiff, Reason.UNREADABLE_IMAGE),
+    ):
+        assert look(data[: len(data) * 2 // 3]).fault is reason
+        assert look(data[:-2] if data is jpeg else data[:-5]).fault is reason
 
 
 def test_each_page_of_a_file_is_read(draw: Draw, encode: Encode) -> None:
