@@ -79,6 +79,8 @@ def opened(data: bytes) -> Frames:
     with _blamed():
         if kind == "PDF":
             document = pdfium.PdfDocument(data)
+            if _is_active(document):
+                raise Refused(Reason.POLYGLOT)
             return Frames(kind, _bounded(_pdf_sizes(document)), lambda n: _rendered(document[n]))
         sizes = _bounded(tiff.directories(data, MOST_FRAMES)) if kind == "TIFF" else ()
         image = Image.open(io.BytesIO(data), formats=[kind])
@@ -157,6 +159,12 @@ def _pdf_sizes(document: pdfium.PdfDocument) -> list[tuple[int, int]]:
         width, height = document.get_page_size(number)
         sizes.append((round(width * PDF_DPI / 72), round(height * PDF_DPI / 72)))
     return sizes
+
+
+def _is_active(document: pdfium.PdfDocument) -> bool:
+    """Say whether it runs programs or has files in it, which no scanner's has."""
+    scripts = raw.FPDFDoc_GetJavaScriptActionCount(document)
+    return bool(scripts or raw.FPDFDoc_GetAttachmentCount(document))
 
 
 def _rendered(page: pdfium.PdfPage) -> Image.Image:

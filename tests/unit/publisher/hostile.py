@@ -1,6 +1,7 @@
 """Files that no scanner makes, or that broke on the way: each with the reason it is set aside."""
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -50,6 +51,24 @@ def pdf(pages: list[Image.Image], dpi: float = 200) -> bytes:
     file = io.BytesIO()
     pages[0].save(file, "PDF", resolution=dpi, save_all=True, append_images=pages[1:])
     return file.getvalue()
+
+
+def with_script(plain: bytes) -> bytes:
+    """The same PDF, with a program that runs when it is opened, added as PDF has it: at its end."""
+    before = int(plain[plain.rindex(b"startxref") + 9 :].split()[0])
+    trailer = plain[plain.rindex(b"trailer") :]
+    root = int(re.search(rb"/Root (\d+) 0 R", trailer)[1])
+    size = int(re.search(rb"/Size (\d+)", trailer)[1])
+    pages = re.search(rb"/Pages (\d+ 0 R)", plain)[1]
+    action = b"%d 0 obj\n<< /S /JavaScript /JS (app.alert(1)) >>\nendobj\n" % size
+    tree = b"<< /JavaScript << /Names [(a) %d 0 R] >> >>" % size
+    catalog = b"%d 0 obj\n<< /Type /Catalog /Pages %s /Names %s >>\nendobj\n" % (root, pages, tree)
+    at = len(plain) + len(action)
+    table = b"xref\n%d 1\n%010d 00000 n \n%d 1\n%010d 00000 n \n" % (root, at, size, len(plain))
+    added = b"trailer\n<< /Size %d /Root %d 0 R /Prev %d >>\n" % (size + 1, root, before)
+    start = len(plain) + len(action) + len(catalog)
+    end = b"startxref\n%d\n%%%%EOF\n" % start
+    return plain + action + catalog + table + added + end
 
 
 def finder_patterns() -> Image.Image:
@@ -103,6 +122,7 @@ def files(page: Image.Image, two: Image.Image, encode: Encode) -> dict[str, tupl
         "pdf-in-a-jpeg.jpg": (jpeg[:2] + comment + jpeg[2:], polyglot),
         "zip-after-a-jpeg.jpg": (jpeg + b"PK\5\6" + bytes(18), polyglot),
         "page-after-html.png": (encode(page, "PNG") + b"PK\5\6" + bytes(18), polyglot),
+        "script.pdf": (with_script(pdf([page])), polyglot),
         "float.tif": (encode(page.convert("F"), "TIFF"), odd),
         "transparent.png": (encode(clear, "PNG"), odd),
         "finder-patterns.png": (encode(finder_patterns(), "PNG"), none),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from PIL import Image
+from unit.publisher import hostile
 
 from publisher import cascade
 from publisher.page import Reason
@@ -33,7 +34,12 @@ def test_both_printed_copies_are_read_whatever_the_scanner_writes(
         (encode(page, "PNG"), "PNG"),
         (encode(colour, "PNG"), "PNG"),
         (encode(page, "TIFF"), "TIFF"),
+        (encode(colour, "TIFF"), "TIFF"),
+        (encode(page, "TIFF", compression="jpeg"), "TIFF"),
+        (encode(page, "TIFF", compression="tiff_lzw"), "TIFF"),
         (g4(page, encode), "TIFF"),
+        (hostile.pdf([page]), "PDF"),
+        (hostile.pdf([page.convert("1")]), "PDF"),
     ):
         seen = look(data)
         assert (seen.format, seen.texts, seen.fault) == (kind, (CODE,), None)

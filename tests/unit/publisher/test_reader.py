@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from unit.publisher import hostile
 
 from publisher.page import Reason
 from publisher.reader import Closed, Reader, Unavailable
@@ -109,6 +110,26 @@ def test_a_page_is_read_in_another_process(
     assert seen.texts == ("1093717526",)
     assert process is not None
     assert not alive(process)
+
+
+def test_every_format_is_read_where_no_file_can_be_opened(
+    draw: Callable[..., Image.Image], encode: Callable[..., bytes]
+) -> None:
+    page = draw("1093717526", "1093717526")
+    reader = Reader()
+    try:
+        for content in (
+            encode(page.convert("CMYK")),
+            encode(page.convert("RGB"), "PNG"),
+            encode(page, "TIFF", compression="jpeg"),
+            encode(page.convert("1"), "TIFF", compression="group4"),
+            encode(page, "TIFF", compression="tiff_lzw", save_all=True, append_images=[page]),
+            hostile.pdf([page.convert("RGB"), page]),
+        ):
+            seen = reader.look(content)
+            assert (seen.fault, seen.texts) == (None, ("1093717526",))
+    finally:
+        reader.close()
 
 
 def test_a_page_that_kills_its_worker_costs_that_page_only(odd: Callable[..., Reader]) -> None:
