@@ -12,11 +12,12 @@ leading slash. For example
 
 is the second version of page 1 of the presidential result sheet of box 1234.
 
-Beside the pages stands what the publisher writes of its own (publisher/feed), each but the
-first with a signature in a file of the same name and `.sig` after it:
+Beside the pages stands what the publisher writes of its own (publisher/feed), the segments of
+the feed and the sums each with a signature in a file of the same name and `.sig` after it:
 
     /BENIOKU.txt                                     what this is
-    /akis/00000042.csv   /akis/son.txt               the change feed, and which is its newest
+    /akis/son.txt                                    which segment of the change feed is newest
+    /akis/00000042.csv                               a segment
     /<election>/SHA256SUMS                           of the files of that name further down:
     /<election>/<cevre>/<kurul>/SHA256SUMS           of all pages under a board
     /<election>/<cevre>/birlestirme/SHA256SUMS       of a district's own
@@ -93,17 +94,17 @@ def segment(number: int) -> str:
     return f"akis/{number:08}.csv"
 
 
-def summed(sheet: Sheet) -> str:
-    """Return the folder, relative to an election's, whose SHA256SUMS names `sheet`."""
-    if sheet.cevre is None:
+def summed(cevre: str | None, kurul: str | None) -> str:
+    """Return the folder, relative to an election's, whose SHA256SUMS names a place's sheets."""
+    if cevre is None:
         return _AGGREGATE
-    return f"{sheet.cevre}/{sheet.kurul or _AGGREGATE}"
+    return f"{cevre}/{kurul or _AGGREGATE}"
 
 
 def is_own(path: str) -> bool:
     """Say whether a path in a tree is that of a file which is the publisher's own, and no page."""
     signed = path.removesuffix(SIGNED)
-    if path == README or signed == NEWEST or _SEGMENT.fullmatch(signed):
+    if path in (README, NEWEST) or _SEGMENT.fullmatch(signed):
         return True
     *folders, file = signed.split("/")
     if file != SUMS or not folders or name.fault(folders[0]):

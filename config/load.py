@@ -23,7 +23,7 @@ from config.scope import Scope
 from config.settings import Algorithms, CagePolicy, Desk, Intake, PacketLayer, Qr, Settings, Sftp
 
 SITE, PARTIES = "site.toml", "parties.toml"
-_OWN = ("keys", "store", "trees", "quarantine", "ledgers", "state")
+_OWN = ("keys", "store", "trees", "feed", "quarantine", "ledgers", "state")
 M = TypeVar("M", bound=BaseModel)
 
 

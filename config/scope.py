@@ -20,12 +20,15 @@ class Scope:
 
     def covers(self, sheet: Sheet) -> bool:
         """Say whether a party with this scope may see `sheet`."""
+        return self.covers_place(sheet.cevre, sheet.kurul)
+
+    def covers_place(self, cevre: str | None, kurul: str | None) -> bool:
+        """The same for what is filed under a board, a district (no board) or neither."""
         if self.places is None:
             return True
-        if sheet.cevre is None:
+        if cevre is None:
             return False
-        district, board = (sheet.cevre, None), (sheet.cevre, sheet.kurul)
-        return district in self.places or (sheet.kurul is not None and board in self.places)
+        return (cevre, None) in self.places or (kurul is not None and (cevre, kurul) in self.places)
 
     def __str__(self) -> str:
         if self.places is None:

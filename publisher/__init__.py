@@ -17,5 +17,7 @@ Its modules, roughly in the order in which a page meets them:
     errands     what operators ask for (absence, ruling); attendant: carries it out
     accounts    expected, filed, absent, missing
     catalog     what came in, what became of it (tables: its schema)
+    feed        what parties mirror by, beside the filing (segment, sums: the formats; readme)
+    filings     what the feed asks of the catalog; press: its files, in every tree by a rename
     page        the nouns
 """

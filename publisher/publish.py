@@ -17,6 +17,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.fault import Faults
 from config.registry import INDEX, Registry
@@ -26,6 +27,7 @@ from publisher import catalog, spool
 from publisher.attendant import Attendant
 from publisher.catalog import Catalog
 from publisher.clerk import Clerk, World
+from publisher.feed import Feeding
 from publisher.intake import Intake, Settling
 from publisher.page import Arrival, Page, Reason, Stamp
 from publisher.pool import Pool
@@ -62,9 +64,11 @@ def publish(
     ready: Callable[[], None] = lambda: None,
     workers: int | None = None,
     reader: Callable[[], Reader] = Reader,
+    signer: Ed25519PrivateKey | None = None,
 ) -> None:
     """File what arrives until `stop` is set; `ready` is called whenever the intake is watched.
 
+    With a `signer` the parties' feed is kept as well (publisher/feed).
     Raises Faults for what the operator has to mend before a start, and keys.ledger.Busy if
     another publisher works on this site.
     """
@@ -74,6 +78,8 @@ def publish(
         try:
             with _Run(settings, stop, clock, workers or os.cpu_count() or 1, reader) as run:
                 run.recover()
+                if signer is not None:
+                    run.feed(signer)
                 started = True
                 ready()
                 run.work()
@@ -170,6 +176,12 @@ class _Run:
         """Finish what an earlier run began; what it had claimed is read first."""
         for arrival in Recovery(self._world, self._clerk).recover():
             self._pool.submit(arrival)
+
+    def feed(self, signer: Ed25519PrivateKey) -> None:
+        """Keep the parties' feed going, beside the filing, until this run ends."""
+        world = self._world
+        feeding = Feeding(world.settings, signer, world.clock, world.shelf.original)
+        self._open.callback(feeding.close)
 
     def work(self) -> None:
         """File until told to stop."""

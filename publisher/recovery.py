@@ -97,7 +97,7 @@ class Recovery:
             self._catalog.party_begins(party.id)
             self._catalog.commit()
             self._step("party begun")
-            hidden = list(self._hidden(party))
+            hidden = [*self._withdrawn(party), *self._hidden(party)]
             shown = sum(self._back_files(party))
             self._shelf.sync()
             self._step("party linked")
@@ -111,6 +111,19 @@ class Recovery:
             self._step("party complete")
             log.info("tree-complete", party=party.id, files=shown, removed=len(hidden))
         self._shelf.sync()
+
+    def _withdrawn(self, party: Party) -> Iterator[bool]:
+        # Sums and feed of another scope tell what else there is; the feed puts back its own.
+        for path in self._shelf.own(party.id):
+            try:
+                self._shelf.remove(party.id, path)
+                yield True
+            except OSError as error:
+                if error.errno not in ONE_TREE:
+                    raise
+                log.error("not-hidden", party=party.id, path=path, error=str(error))
+                yield False
+            self._step("withdrawn")
 
     def _hidden(self, party: Party) -> Iterator[bool]:
         # By what stands in the tree, whatever the catalog knows of it.

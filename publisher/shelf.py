@@ -132,6 +132,13 @@ class Shelf:
                 if name.lower().endswith(_PAGES):
                     yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
 
+    def own(self, party: str) -> list[str]:
+        """Return the path of all in a party's tree that is the publisher's own, and no page."""
+        root = self._trees / party
+        files = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+        found = (path.relative_to(root).as_posix() for path in files)
+        return sorted(filter(layout.is_own, found))
+
     def is_kept(self, party: str, path: str, sha256: str | None) -> bool:
         """Say whether the store has what stands in a tree; `sha256` is what ought to be there."""
         shown = self._trees / party / path

@@ -26,7 +26,7 @@ import structlog
 from config import load
 from config.fault import Faults
 from config.settings import Settings
-from keys import host
+from keys import host, sshsig
 from scripts import console
 from sftpd import cage
 
@@ -67,7 +67,7 @@ def publish(site: Path) -> None:
     settings = ready(site)
     log_as("publish")
     with stopping() as stop:
-        run_publisher(settings, stop=stop)
+        run_publisher(settings, stop=stop, signer=sshsig.signing_key(site))
 
 
 @click.command()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from config import layout
 from keys import ledger
 from keys.ledger import Record
 
@@ -50,7 +51,7 @@ class Night:
         return list(ledger.read(self.site / ledger.FOLDER / name))
 
     def tree(self, party: str) -> dict[str, str]:
-        return digests(self.site / "trees" / party)
+        return pages(self.site / "trees" / party)
 
     def key(self, party: str) -> Path:
         return self.site / "clients" / party / "id_ed25519"
@@ -110,6 +111,12 @@ def digests(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def pages(folder: Path) -> dict[str, str]:
+    """Return the same of the pages alone: sums and feed go on while a mirror is looked at."""
+    endings = tuple(f".{extension}" for extension in layout.EXTENSIONS)
+    return {path: digest for path, digest in digests(folder).items() if path.endswith(endings)}
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def mirror_and_check(site: Path, port: int, mirror: Path) -> dict[str, int]:
     subprocess.run(
         command, input=f"get -r / {mirror}\n".encode(), stdout=subprocess.DEVNULL, check=True
     )
-    files = [path for path in mirror.rglob("*") if path.is_file()]
+    files = [path for path in mirror.rglob("*") if path.is_file() and not _is_own(path, mirror)]
     expected = sheets_scanned(site)
     arrived = {path: _sha256(path) for path in files}
     wrong = [p for p, digest in arrived.items() if expected.get(digest) != _sheet(p, mirror)]
@@ -173,6 +173,10 @@ def _sheet(path: Path, mirror: Path) -> Sheet | None:
         return layout.parse(path.relative_to(mirror).as_posix()).sheet
     except ValueError:
         return None
+
+
+def _is_own(path: Path, mirror: Path) -> bool:
+    return layout.is_own(path.relative_to(mirror).as_posix())
 
 
 def served(site: Path) -> dict[str, int]:

@@ -1,0 +1,153 @@
+"""A segment of the change feed: a CSV file with a head of comment lines, and its signature.
+
+    # ssps akis 1
+    # secim: 2023-05-14-cb-mv
+    # akis: 5f0c2b7e90a1c3d4
+    # no: 42
+    # kapanis: 2023-05-14T14:41:00Z
+    # onceki: 9b74c9897bac770ffc029102a200c5de9b74c9897bac770ffc029102a200c5de
+    # defter filing: c3Nwcy9maWxpbmcKMTIzNAo...
+    path,size,sha256,filed_at,sheet,version,supersedes
+    2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg,312004,
+      e3b0...,2023-05-14T14:40:12Z,sandik-sonuc,2,2023-05-14-cb-mv/.../cb-sandik-sonuc-s1.jpg
+
+(an entry on one line). `akis` names the feed, whose segments are numbered from 1; `kapanis` is
+when this one was closed, `onceki` the sha256 of the whole file before it (of the first one, 64
+zeros), so that the newest proves all of them. A `defter` is a ledger's latest checkpoint, in
+base64. An entry is a file that stood in the party's tree before the segment did: `filed_at` is
+its mtime, `sheet` the form's code, `supersedes` the path of the version before, empty for the
+first. Every line ends with a line feed; no value has a comma or a quote.
+
+A segment without entries says that nothing came in up to `kapanis`: silence is signed too.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+FIRST = "0" * 64  # what the first segment names as the one before
+_TITLE = "# ssps akis 1"
+_COLUMNS = "path,size,sha256,filed_at,sheet,version,supersedes"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
+_LEDGER = re.compile("# defter ([a-z]+): ([A-Za-z0-9+/]+=*)", re.ASCII)
+_NUMBER = re.compile("[1-9][0-9]{0,15}|0", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file that was filed; `filed_at` in seconds since 1970."""
+
+    path: str
+    size: int
+    sha256: str
+    filed_at: int
+    sheet: str
+    version: int
+    supersedes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one segment says; a checkpoint is (the ledger's name, its bytes)."""
+
+    election: str
+    feed: str
+    number: int
+    closed_at: int
+    previous: str
+    entries: tuple[Entry, ...]
+    checkpoints: tuple[tuple[str, bytes], ...] = ()
+
+
+def format_segment(segment: Segment) -> bytes:
+    """Write the file."""
+    lines = [
+        _TITLE,
+        f"# secim: {segment.election}",
+        f"# akis: {segment.feed}",
+        f"# no: {segment.number}",
+        f"# kapanis: {_time(segment.closed_at)}",
+        f"# onceki: {segment.previous}",
+        *(
+            f"# defter {ledger}: {base64.b64encode(note).decode()}"
+            for ledger, note in segment.checkpoints
+        ),
+        _COLUMNS,
+        *(
+            f"{e.path},{e.size},{e.sha256},{_time(e.filed_at)},{e.sheet},{e.version},{e.supersedes}"
+            for e in segment.entries
+        ),
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def parse_segment(content: bytes) -> Segment:
+    """Read the file; ValueError for anything that `format_segment` would not have written."""
+    head, body = _halves(content.decode("ascii").split("\n"))
+    lines = iter(head)
+    if next(lines, "") != _TITLE:
+        raise ValueError("not a segment of the change feed")
+    election, feed = _stated(lines, "secim"), _stated(lines, "akis")
+    number = _number(_stated(lines, "no"))
+    closed_at = _seconds(_stated(lines, "kapanis"))
+    previous = _stated(lines, "onceki")
+    checkpoints = tuple(map(_checkpoint, lines))
+    found = Segment(
+        election, feed, number, closed_at, previous, tuple(map(_entry, body)), checkpoints
+    )
+    if not _SHA256.fullmatch(previous) or format_segment(found) != content:
+        raise ValueError("not a segment as the publisher writes it")
+    return found
+
+
+def _halves(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    if _COLUMNS not in lines or lines[-1]:
+        raise ValueError("not a segment, or not the whole of one")
+    at = lines.index(_COLUMNS)
+    return lines[:at], lines[at + 1 : -1]
+
+
+def _stated(lines: Iterator[str], key: str) -> str:
+    line = next(lines, "")
+    if not line.startswith(f"# {key}: "):
+        raise ValueError(f"a segment without its {key}")
+    return line.removeprefix(f"# {key}: ")
+
+
+def _checkpoint(line: str) -> tuple[str, bytes]:
+    match = _LEDGER.fullmatch(line)
+    if match is None:
+        raise ValueError(f"an unknown line in a segment's head: {line[:80]!r}")
+    try:
+        return match[1], base64.b64decode(match[2], validate=True)
+    except binascii.Error:
+        raise ValueError("a checkpoint that is none") from None
+
+
+def _entry(line: str) -> Entry:
+    values = line.split(",")
+    if len(values) != 7 or not _SHA256.fullmatch(values[2]):
+        raise ValueError(f"not an entry of a segment: {line[:80]!r}")
+    path, size, sha256, filed_at, sheet, version, supersedes = values
+    return Entry(
+        path, _number(size), sha256, _seconds(filed_at), sheet, _number(version), supersedes
+    )
+
+
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"no number: {text[:20]!r}")
+    return int(text)
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime(_TIME)
+
+
+def _seconds(text: str) -> int:
+    return int(datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp())

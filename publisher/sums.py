@@ -1,0 +1,177 @@
+"""SHA256SUMS, as `sha256sum -c` and `rclone checksum` take it, and its signature beside it.
+
+    e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  sandik-1/b-sandik-sonuc-s1.jpg
+
+A line a file, by path, relative to the folder. One stands in every board's folder, over all that
+is under it; in `birlestirme` of a district and of the election, over what is filed at that level;
+and in the election's folder, over all the others. That last one is the root: signed, it answers
+for everything that a party ought to have.
+
+They are refreshed in batches, about once a minute, each whole by a rename: pages first, then the
+folders' sums, then the root. So a mirror that was taken across a batch may hold sums that name
+more than it has, or a root that is one batch behind; the next pass brings it into line. The same
+file is linked into every tree whose scope covers the folder. A tree that would not take a page
+gets sums of its own that leave it out, until it does.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from config import layout
+from config.party import Party
+from publisher.filings import Filings, Place
+from publisher.press import Press
+
+_KEPT, _STATE = "sums", "sums.state"
+_MOST = 20_000
+
+Sign = Callable[[bytes], bytes]
+
+
+def format_sums(files: Iterable[tuple[str, str]]) -> bytes:
+    """Write the file, of (path, sha256)."""
+    return "".join(f"{digest}  {path}\n" for path, digest in files).encode()
+
+
+def parse_sums(content: bytes) -> list[tuple[str, str]]:
+    """Read the file; ValueError for anything that `format_sums` would not have written."""
+    found = []
+    for line in content.decode("ascii").splitlines():
+        digest, _, path = line.partition("  ")
+        found.append((path, digest))
+    if format_sums(found) != content or any(len(d) != 64 or not p for p, d in found):
+        raise ValueError("not a list of sums")
+    return found
+
+
+class Sums:
+    """The sums of one election's trees, kept up with what is filed."""
+
+    def __init__(
+        self,
+        election: str,
+        parties: Sequence[Party],
+        press: Press,
+        filings: Filings,
+        sign: Sign,
+        step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._election = election
+        self._parties = parties
+        self._press = press
+        self._filings = filings
+        self._sign = sign
+        self._step = step
+        self._state = press.folder / f"{_STATE}.{election}"
+        self._seq = json.loads(self._state.read_text()) if self._state.exists() else -1
+        self._current: dict[Place, str] = {}  # the digest of each folder's sums
+        self._odd: dict[tuple[str, Place], str] = {}  # of those that are one tree's own
+        self._roots: dict[str, bytes] = {}
+
+    def begin(self, at: int) -> None:
+        """Show what there was when an earlier run ended, in every tree that is to have it."""
+        for kept in sorted((self._press.folder / _KEPT / self._election).rglob(layout.SUMS)):
+            place = _place(kept.parent.relative_to(self._press.folder / _KEPT / self._election))
+            self._current[place] = sha256(kept.read_bytes()).hexdigest()
+            self._show(place)
+        self.refresh(at, everything=True)
+
+    def refresh(self, at: int, everything: bool = False) -> bool:
+        """Bring everything up to date as of `at`, in seconds since 1970; False if it was."""
+        seq, dirty = self._seq, {place for _, place in self._odd}
+        while found := self._filings.after(seq, _MOST):
+            dirty |= {filed.place for filed in found}
+            seq = found[-1].seq
+        gaps = self._filings.gaps()
+        missing: defaultdict[str, set[int]] = defaultdict(set)
+        for short, filing in gaps:
+            missing[short].add(filing)
+        if everything and gaps:
+            dirty |= set(self._current)
+        for place in sorted(dirty, key=str):
+            self._sum_up(place, missing, at)
+        if dirty or everything:
+            self._step("summed")
+            for party in self._parties:
+                self._show_root(party, at)
+            self._step("root shown")
+        if seq != self._seq:
+            self._seq = seq
+            self._press.keep(self._state.name, json.dumps(seq).encode(), at)
+        return bool(dirty)
+
+    def _sum_up(self, place: Place, missing: dict[str, set[int]], at: int) -> None:
+        under = self._filings.under(place)
+        content = self._content(place, under, set())
+        digest = sha256(content).hexdigest()
+        if self._current.get(place) != digest:
+            path = f"{_KEPT}/{self._election}/{_folder(place)}/{layout.SUMS}"
+            self._press.keep(path + layout.SIGNED, self._sign(content), at)
+            self._press.keep(path, content, at)
+            self._current[place] = digest
+            self._step("sums kept")
+        present = {filing for filing, _, _ in under}
+        for party in self._parties:
+            if not place.covered(party.scope):
+                continue
+            left_out = missing.get(party.id, set()) & present
+            if left_out:
+                own = self._content(place, under, left_out)
+                self._odd[party.id, place] = sha256(own).hexdigest()
+                self._replace(party, self._path(place), own, at)
+            else:
+                self._odd.pop((party.id, place), None)
+                self._show_one(place, party)
+            self._step("sums shown")
+
+    def _content(
+        self, place: Place, under: Sequence[tuple[int, str, str]], left_out: set[int]
+    ) -> bytes:
+        start = len(f"{self._election}/{_folder(place)}/")
+        return format_sums((p[start:], d) for filing, p, d in under if filing not in left_out)
+
+    def _show(self, place: Place) -> None:
+        for party in self._parties:
+            if place.covered(party.scope):
+                self._show_one(place, party)
+
+    def _show_one(self, place: Place, party: Party) -> None:
+        kept = self._press.folder / _KEPT / self._election / _folder(place) / layout.SUMS
+        path = self._path(place)
+        signature = kept.with_name(kept.name + layout.SIGNED)
+        if self._press.show(signature, party.id, path + layout.SIGNED):
+            self._press.show(kept, party.id, path)
+
+    def _show_root(self, party: Party, at: int) -> None:
+        lines = sorted(
+            (f"{_folder(place)}/{layout.SUMS}", self._odd.get((party.id, place), digest))
+            for place, digest in self._current.items()
+            if place.covered(party.scope)
+        )
+        content = format_sums(lines)
+        if lines and self._roots.get(party.id) != content:
+            self._replace(party, f"{self._election}/{layout.SUMS}", content, at)
+            self._roots[party.id] = content
+
+    def _replace(self, party: Party, path: str, content: bytes, at: int) -> None:
+        signature = self._sign(content)
+        if self._press.replace(party.id, path + layout.SIGNED, signature, at):
+            self._press.replace(party.id, path, content, at)
+
+    def _path(self, place: Place) -> str:
+        return f"{self._election}/{_folder(place)}/{layout.SUMS}"
+
+
+def _folder(place: Place) -> str:
+    return layout.summed(*place)
+
+
+def _place(folder: Path) -> Place:
+    cevre, kurul = (*folder.parts, None)[:2]
+    aggregate = layout.summed(None, None)
+    if kurul is None:
+        return Place(None, None)
+    return Place(cevre, None if kurul == aggregate else kurul)

@@ -1,0 +1,112 @@
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from unit.publisher.feeding import KEY, Filer, digests, pages, summed
+from unit.publisher.test_feed import ANKARA, CB, ELECTION, KONAK, MV, fed, feed, tree
+
+from config.settings import Settings
+from keys import sshsig
+from publisher import readme
+from publisher.sums import format_sums, parse_sums
+
+
+def test_sums_are_read_back_as_they_were_written() -> None:
+    sums = [("sandik-1/a.jpg", "a" * 64), ("sandik-2/a.jpg", "b" * 64)]
+
+    assert format_sums(sums).decode().splitlines()[0] == f"{'a' * 64}  sandik-1/a.jpg"
+    assert parse_sums(format_sums(sums)) == sums
+    for odd in (b"x", b"a" * 64 + b" a.jpg\n", format_sums(sums)[:-1], b"# a comment\n"):
+        with pytest.raises(ValueError):
+            parse_sums(odd)
+
+
+@pytest.mark.parametrize("party", ["parti-a", "parti-b"])
+def test_every_page_of_a_tree_is_under_a_signed_root(settings: Settings, party: str) -> None:
+    filer = Filer(settings)
+    for number, sheet in enumerate((CB, MV, KONAK, ANKARA)):
+        filer.file(sheet, f"page {number}")
+
+    fed(settings, 0)
+
+    root = tree(settings, party) / ELECTION
+    proved = set()
+    for sums, digest in summed(root).items():
+        assert digests(root, "SHA256SUMS")[sums] == digest
+        folder = (root / sums).parent
+        assert summed(folder) == digests(folder, ".jpg")
+        proved |= {str((folder / page).relative_to(root.parent)) for page in summed(folder)}
+    assert proved == pages(tree(settings, party))
+
+
+def test_sums_follow_what_is_filed_and_a_tree_shares_them(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with feed(settings) as made:
+        made.begin()
+        made.tick(0)
+        konak = [
+            tree(settings, p) / ELECTION / "35-izmir-2/konak-1" for p in ("parti-a", "parti-b")
+        ]
+        before = summed(konak[0])
+        filer.file(KONAK, "konak again", 2)
+        made.tick(30)
+        assert summed(konak[0]) == before
+        made.tick(60)
+
+    assert list(summed(konak[0])) == [
+        "sandik-7/cb-sandik-sonuc-s1.jpg",
+        "sandik-7/cb-sandik-sonuc-s1.v2.jpg",
+    ]
+    assert (konak[0] / "SHA256SUMS").samefile(konak[1] / "SHA256SUMS")
+    assert (konak[0] / "SHA256SUMS").stat().st_mode & 0o777 == 0o444
+    assert list((settings.site / "trees").rglob(".*")) == []
+
+
+def test_the_commands_of_benioku_verify_a_mirror_just_as_they_are_printed(
+    settings: Settings,
+) -> None:
+    filer = Filer(settings)
+    for number, sheet in enumerate((CB, KONAK, ANKARA)):
+        filer.file(sheet, f"page {number}")
+    fed(settings, 0)
+    mirror = tree(settings, "parti-a")
+    (mirror / "allowed_signers").write_text(sshsig.allowed_signers(KEY.public_key()))
+    text = (mirror / "BENIOKU.txt").read_text(encoding="ascii")
+
+    commands = [line.strip() for line in text.splitlines() if line.startswith(" " * 5)]
+    assert commands == readme.commands(ELECTION)
+    assert [verified(mirror, command) for command in commands] == [True, True, True]
+
+    page = next(mirror.rglob("*.jpg"))
+    page.unlink()
+    page.write_text("another page")
+    assert [verified(mirror, command) for command in commands] == [True, True, False]
+    sums = page.parents[1] / "SHA256SUMS"
+    sums.unlink()
+    sums.write_text("")
+    assert not verified(mirror, commands[1])
+    root = mirror / ELECTION / "SHA256SUMS"
+    root.unlink()
+    root.write_text("")
+    assert not verified(mirror, commands[0])
+
+
+def verified(mirror: Path, command: str) -> bool:
+    done = subprocess.run(["bash", "-c", command], cwd=mirror, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_benioku_says_what_a_party_may_see_and_from_when(settings: Settings) -> None:
+    text = readme.text(settings, settings.parties[1])
+
+    assert text.isascii()
+    assert "B Partisi icin" in text
+    assert "Kapsaminiz: 06-ankara-1 35-izmir-2/konak-1" in text
+    assert "Erisim 14.05.2023 17.00 (+0300) itibariyla acilir" in text
+    assert "Cumhurbaskani ve 28. Donem Milletvekili Secimi" in text
+    lifted = replace(
+        settings, election=replace(settings.election, ban_lifts=settings.election.opens)
+    )
+    assert "Yayin yasagi 14.05.2023 17.00" in readme.text(lifted, settings.parties[1])
