@@ -10,6 +10,7 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     login-refused        what: -       session, method, credential, client, reason, via
     open, list           what: path    session, handle, size, reason
     close                what: path    session, handle, bytes, complete, ranges, sha256, ms
+    hash                 what: path    session, algorithm, reason
     denied               what: path    session, verb, count
     session-end          what: -       session, files, bytes, ms, reason, via
 filing ledger: `who` is the publisher; `from` the file's name in the intake
@@ -75,6 +76,7 @@ class Transfer(StrEnum):
     OPEN = "open"
     CLOSE = "close"
     LIST = "list"
+    HASH = "hash"
     DENIED = "denied"
     SESSION_END = "session-end"
 

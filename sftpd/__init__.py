@@ -20,7 +20,9 @@ One parent, one child a connection, and a socket pair between the two:
                  userauth    SSH's authentication; login: the decision; hostkeys: the next ones
                  cage        what the kernel enforces from the login on (seccomp: system calls)
                  channels    what may be opened; carriers: the data of SFTP channels
+                 commands    what is answered over exec: digests, as rclone asks for them
                  session     the verbs, a table and one gate (sftp: wire forms and codes)
+                 checksums   digests, as WinSCP asks for them
                  view        (party tree, path) -> open file | NotFound
                  progress    how much of a file was sent
 """

@@ -33,6 +33,7 @@ from sftpd.recorder import Kind, Message
 Judge = Callable[[str, str, Address], Reason | None]
 
 _STRIDE = 10_000
+_MISSED = {"list": Transfer.LIST, "hash": Transfer.HASH}
 _LONGEST_USER = 64
 _LARGEST_SEND = 4 << 20
 
@@ -252,8 +253,12 @@ class Book:
     def _listed(self, entry: Entry, message: Message) -> bool:
         return self._write(entry, Transfer.LIST, message.text(0), {"handle": message.handle})
 
+    def _hashed(self, entry: Entry, message: Message) -> bool:
+        told: dict[str, Value] = {"algorithm": message.text(0)[:_LONGEST_USER]}
+        return self._write(entry, Transfer.HASH, message.text(1), told)
+
     def _missed(self, entry: Entry, message: Message) -> bool:
-        event = Transfer.LIST if message.text(0) == "list" else Transfer.OPEN
+        event = _MISSED.get(message.text(0), Transfer.OPEN)
         told: dict[str, Value] = {"reason": "no such file"}
         return self._write(entry, event, message.text(1), told, Outcome.REFUSED)
 
@@ -341,6 +346,7 @@ _HEARD = {
     Kind.REFUSE.letter: Book._refuse,
     Kind.OPEN.letter: Book._opened,
     Kind.LIST.letter: Book._listed,
+    Kind.HASH.letter: Book._hashed,
     Kind.MISS.letter: Book._missed,
     Kind.CLOSE.letter: Book._closed,
     Kind.DENY.letter: Book._denied,

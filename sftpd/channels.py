@@ -1,9 +1,9 @@
-"""What a client may ask for on a connection: SFTP, on several channels at once, and nothing else.
+"""What a client may ask for on a connection: SFTP, on several channels at once, and digests.
 
-Shells, commands, terminals, environment, and the forwarding of ports, agents or displays are
-refused and put on record. Over the plain transport each SFTP channel is answered by a thread of
-its own, which carries bytes between paramiko's channel and a Session; the fast one carries them
-itself (sftpd/direct).
+Shells, all commands but those for digests (sftpd/commands), terminals, environment, and the
+forwarding of ports, agents or displays are refused and put on record. Over the plain transport
+each SFTP channel is answered by a thread of its own, which carries bytes between paramiko's
+channel and a Session; the fast one carries them itself (sftpd/direct).
 """
 
 import threading
@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from paramiko.channel import Channel
@@ -23,6 +24,7 @@ from paramiko.server import ServerInterface
 from paramiko.ssh_exception import SSHException
 
 from sftpd import transport
+from sftpd.commands import Answer
 from sftpd.session import Broken, Session
 
 MOST_CHANNELS = 8
@@ -38,7 +40,9 @@ class Channels(ServerInterface):
 
     `denied` is told the verb of each refusal, `opened` says how many channels there are.
     `carries` takes a channel and its session, if the transport carries them; if not, `pace` is
-    told how many bytes were sent, and returns the seconds to wait before more are.
+    told how many bytes were sent, and returns the seconds to wait before more are. `command` says
+    what a command prints, None if it is refused, and `afterwards` has something done once the
+    request is answered.
     """
 
     def __init__(
@@ -49,7 +53,11 @@ class Channels(ServerInterface):
         most: int = MOST_CHANNELS,
         carries: Callable[[Channel, Session], None] | None = None,
         pace: Callable[[int], float] | None = None,
+        command: Callable[[bytes], Answer | None] = lambda command: None,
+        afterwards: Callable[[Callable[[], None]], None] = lambda what: what(),
     ) -> None:
+        self._command = command
+        self._afterwards = afterwards
         self._denied = denied
         self._session = session
         self._opened = opened
@@ -105,8 +113,13 @@ class Channels(ServerInterface):
         return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
     def check_channel_exec_request(self, channel: Channel, command: bytes) -> bool:
-        """Refuse."""
-        return self._refuse("exec")
+        """Answer the commands for digests, once a channel, and refuse all others."""
+        answer = None if channel in self._served else self._command(command)
+        if answer is None:
+            return self._refuse("exec")
+        self._served.add(channel)
+        self._afterwards(partial(say, channel, answer))
+        return True
 
     def check_channel_shell_request(self, channel: Channel) -> bool:
         """Refuse."""
@@ -134,6 +147,20 @@ class Channels(ServerInterface):
     def _refuse(self, verb: str) -> bool:
         self._denied(verb)
         return False
+
+
+def say(channel: Channel, answer: Answer) -> None:
+    """Send what a command prints, its exit status, and the end; the thread that reads may."""
+    out, error, status = answer
+    with suppress(OSError, EOFError, SSHException):
+        if len(out) + len(error) > channel.out_window_size:
+            # Nothing waits here for a window that only this thread can open.
+            out, error, status = b"", b"", 1
+        for text, send in ((out, channel.send), (error, channel.send_stderr)):
+            while text and (sent := send(text)):
+                text = text[sent:]
+        channel.send_exit_status(status)
+        channel.close()
 
 
 def carry(channel: Channel, session: Session, pace: Callable[[int], float] | None = None) -> None:

@@ -20,8 +20,9 @@ from paramiko.ssh_exception import SSHException
 from config.party import Address
 from config.settings import Algorithms, PacketLayer, Settings
 from keys import ring
-from sftpd import cage, hostkeys, login
+from sftpd import cage, commands, hostkeys, login
 from sftpd.channels import Channels
+from sftpd.commands import Answer
 from sftpd.direct import Direct
 from sftpd.login import Admitted, Password, Proof, Reason, Refused
 from sftpd.recorder import Reporter
@@ -80,6 +81,8 @@ class Connection:
             lambda: self._transport.channels,
             carries=self._carry if fast else None,
             pace=reporter.pace,
+            command=self._command,
+            afterwards=lambda what: self._transport.afterwards(what),
         )
         transport: Callable[..., Transport] = (
             partial(Direct, pace=reporter.pace, linger=reporter.linger) if fast else Transport
@@ -196,6 +199,11 @@ class Connection:
     def _carry(self, channel: Channel, session: Session) -> None:
         if isinstance(self._transport, Direct):
             self._transport.carry(channel, session)
+
+    def _command(self, command: bytes) -> Answer | None:
+        if self._view is None:
+            raise AssertionError("no command is heard before the login")
+        return commands.answer(command, self._view, self._reporter)
 
     def _denied(self, verb: str) -> None:
         self._reporter.denied(verb, b"")

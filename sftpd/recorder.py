@@ -9,9 +9,9 @@ One or more messages a datagram, over a SOCK_SEQPACKET pair:
     size       uint16, bytes of what follows
     texts      as many strings as the kind has, UTF-8 or a path's own bytes, NUL between them
 
-in network order. The parent answers ADMIT, REFUSE, OPEN, LIST, MISS and DENY with one byte, `+`
-or `-`, once the record stands in the ledger or cannot stand there, so that what a client is told
-is on record by then; an answer that never comes is a `-`. For example
+in network order. The parent answers ADMIT, REFUSE, OPEN, LIST, HASH, MISS and DENY with one byte,
+`+` or `-`, once the record stands in the ledger or cannot stand there, so that what a client is
+told is on record by then; an answer that never comes is a `-`. For example
 
     O 00000004 0000000000030d40 00 000d "/BENIOKU.txt" 00
 
@@ -68,6 +68,7 @@ class Kind(Enum):
     REFUSE = b"R", ("user", "method", "credential", "client", "reason")  # flag: only a probe
     OPEN = b"O", ("path", "sha256")  # count: size
     LIST = b"L", ("path",)
+    HASH = b"H", ("algorithm", "path")
     MISS = b"M", ("verb", "path")
     CLOSE = b"C", ("reason", "ranges")  # count: bytes sent; flag: every byte of the file
     DENY = b"D", ("verb", "path")  # count: of how many, 0 if it is one
@@ -177,8 +178,12 @@ class Reporter:
         """Say whether the listing of a folder stands on record."""
         return self._ask(Message(Kind.LIST, (path,), handle))
 
+    def hashed(self, algorithm: str, path: bytes) -> bool:
+        """Say whether it stands on record that a file's digest was asked for."""
+        return self._ask(Message(Kind.HASH, (_bytes(algorithm), path)))
+
     def missed(self, verb: str, path: bytes) -> None:
-        """Tell of an open or a listing of what is not there."""
+        """Tell of an open, a listing or a digest of what is not there."""
         if self._worth_its_record():
             self._ask(Message(Kind.MISS, (_bytes(verb), path)))
 

@@ -1,11 +1,12 @@
 """The SFTP verbs, read only: a table of them, and one gate that every request passes.
 
-Version 3 of the protocol (sftpd/sftp), and of OpenSSH's extensions `limits@openssh.com`
-(PROTOCOL, section 4.8). Nothing here does any input or output of the connection's: `feed` takes
-what came and yields what is to be sent, so that the replies to pipelined requests leave
-together; a file's bytes are read to where they are sent from. What a verb needs of the disk
-comes from a View; what has to stand on record goes to a Recorder, and an open that cannot be
-recorded is not answered with a handle.
+Version 3 of the protocol (sftpd/sftp), and the extensions that read: of OpenSSH's (PROTOCOL,
+section 4) `limits`, `statvfs`, `fstatvfs` and `expand-path`; `home-directory`, `check-file-name`
+and `check-file-handle` (draft-ietf-secsh-filexfer-extensions-00; sftpd/checksums). Nothing here
+does any input or output of the connection's: `feed` takes what came and yields what is to be
+sent, so that the replies to pipelined requests leave together; a file's bytes are read to where
+they are sent from. What a verb needs of the disk comes from a View; what has to stand on record
+goes to a Recorder, and an open that cannot be recorded is not answered with a handle.
 """
 
 import os
@@ -21,10 +22,20 @@ from typing import Protocol
 import structlog
 
 from keys.digest import read_sha256
-from sftpd import sftp
+from sftpd import checksums, sftp
+from sftpd.checksums import Asked
 from sftpd.progress import Progress
 from sftpd.sftp import Arguments, Reply, Request, Status, Truncated
-from sftpd.view import LONGEST_PATH, Attributes, Folder, NotFound, OpenFile, View, canonical
+from sftpd.view import (
+    LONGEST_PATH,
+    Attributes,
+    Folder,
+    NotFound,
+    OpenFile,
+    Room,
+    View,
+    canonical,
+)
 
 LONGEST_PACKET = 256 * 1024
 LONGEST_READ = 255 * 1024  # what OpenSSH itself advertises; some clients choke on more
@@ -35,6 +46,16 @@ _REPLIES = 264 * 1024  # bytes that leave together, unless a single reply is lon
 _NAMES = 64 * 1024  # bytes of directory entries in one reply
 _OTHERS = 80 * 1024  # bytes that any reply but to a READ stays under
 _HEAD = 9  # bytes of length, type and id
+_READ_ONLY = 1 | 2  # SSH_FXE_STATVFS_ST_RDONLY, _NOSUID
+_LONGEST_NAME = 255
+_OFFERED = (
+    (b"statvfs@openssh.com", b"2"),
+    (b"fstatvfs@openssh.com", b"2"),
+    (b"limits@openssh.com", b"1"),
+    (b"expand-path@openssh.com", b"1"),
+    (b"home-directory", b"1"),
+    (b"check-file", ",".join(checksums.ALGORITHMS).encode()),
+)
 _u32 = Struct(">I")
 _read_request = Struct(">IB4sI4sQI")  # as all clients send it, with a handle of ours
 _data_reply = Struct(">IB4sI")
@@ -55,8 +76,11 @@ class Recorder(Protocol):
     def listed(self, handle: int, path: bytes) -> bool:
         """The same for a listing."""
 
+    def hashed(self, algorithm: str, path: bytes) -> bool:
+        """The same for a digest that is asked for."""
+
     def missed(self, verb: str, path: bytes) -> None:
-        """Note an open or a listing of what is not there."""
+        """Note an open, a listing or a digest of what is not there."""
 
     def closed(self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str) -> None:
         """Note the end of a file's handle; `reason` is empty if the client closed it.
@@ -202,7 +226,7 @@ class Session:
             raise Broken(f"a packet of type {kind} out of place")
         if not self._greeted:
             self._greeted = True
-            return sftp.version((b"limits@openssh.com", b"1"))
+            return sftp.version(*_OFFERED)
         request = packet[5:_HEAD]
         try:
             if kind == Request.READ and len(packet) == _read_request.size:
@@ -366,6 +390,75 @@ class Session:
         limits = sftp.numbers(LONGEST_PACKET, LONGEST_READ, 0, MOST_HANDLES)
         return sftp.packet(Reply.EXTENDED, request, limits)
 
+    def _statvfs(self, request: bytes, path: bytes) -> bytes:
+        found = self._view.room(path)
+        if isinstance(found, NotFound):
+            return sftp.status(request, Status.NO_SUCH_FILE)
+        return self._room_of(request, found)
+
+    def _fstatvfs(self, request: bytes, handle: bytes) -> bytes:
+        held = self._handles.get(handle)
+        if held is None:
+            return sftp.status(request, Status.FAILURE)
+        found = self._view.room(held.path)
+        if isinstance(found, NotFound):
+            return sftp.status(request, Status.FAILURE)
+        return self._room_of(request, found)
+
+    def _room_of(self, request: bytes, found: Room) -> bytes:
+        # No room for anybody to write in, and no count of what others have there.
+        block, blocks = found
+        room = sftp.numbers(block, block, blocks, 0, 0, 0, 0, 0, 0, _READ_ONLY, _LONGEST_NAME)
+        return sftp.packet(Reply.EXTENDED, request, room)
+
+    def _home(self, request: bytes, _user: bytes) -> bytes:
+        return sftp.names(request, [sftp.bare_entry(b"/")])
+
+    def _expand(self, request: bytes, path: bytes) -> bytes:
+        head, _, rest = path.partition(b"/")
+        if head.startswith(b"~") and head != b"~":
+            return sftp.status(request, Status.NO_SUCH_FILE)
+        return self._realpath(request, rest if head == b"~" else path)
+
+    def _check_name(self, request: bytes, path: bytes, *asked: bytes | int) -> bytes:
+        path = canonical(path)
+        found = self._view.open_file(path)
+        if isinstance(found, NotFound):
+            self._recorder.missed("hash", path[:LONGEST_PATH])
+            return sftp.status(request, Status.NO_SUCH_FILE)
+        try:
+            return self._checked(request, b"", path, found, Asked(*asked))  # type: ignore[arg-type]
+        finally:
+            os.close(found.descriptor)
+
+    def _check_handle(self, request: bytes, handle: bytes, *asked: bytes | int) -> bytes:
+        return self._check(request, b"", handle, asked)
+
+    def _check_paramikos(self, request: bytes, handle: bytes, *asked: bytes | int) -> bytes:
+        # As paramiko's client asks, and wants it answered: with the extension's name before it.
+        return self._check(request, sftp.string(b"check-file"), handle, asked)
+
+    def _check(
+        self, request: bytes, lead: bytes, handle: bytes, asked: tuple[bytes | int, ...]
+    ) -> bytes:
+        held = self._handles.get(handle)
+        if not isinstance(held, _File):
+            return sftp.status(request, Status.FAILURE)
+        return self._checked(request, lead, held.path, held, Asked(*asked))  # type: ignore[arg-type]
+
+    def _checked(
+        self, request: bytes, lead: bytes, path: bytes, opened: OpenFile | _File, asked: Asked
+    ) -> bytes:
+        name = checksums.algorithm(asked.algorithms)
+        if name is None:
+            return sftp.status(request, Status.OP_UNSUPPORTED)
+        if not self._recorder.hashed(name, path):
+            return sftp.status(request, Status.FAILURE)
+        found = checksums.digests(opened.descriptor, opened.attributes.size, asked)
+        if found is None:
+            return sftp.status(request, Status.FAILURE)
+        return sftp.packet(Reply.EXTENDED, request, lead + sftp.string(name.encode()) + found)
+
     def _never(self, _request: bytes, *_: object) -> bytes:
         raise AssertionError("the gate let a verb through that writes")
 
@@ -414,6 +507,13 @@ _VERBS: dict[int, _Verb] = {
 }
 _EXTENSIONS = {
     b"limits@openssh.com": _Verb("limits", "", _reads, Session._limits),
+    b"statvfs@openssh.com": _Verb("statvfs", "s", _reads, Session._statvfs),
+    b"fstatvfs@openssh.com": _Verb("fstatvfs", "h", _reads, Session._fstatvfs),
+    b"expand-path@openssh.com": _Verb("expand-path", "s", _reads, Session._expand),
+    b"home-directory": _Verb("home-directory", "s", _reads, Session._home),
+    b"check-file-name": _Verb("check-file", "ssUUu", _reads, Session._check_name),
+    b"check-file-handle": _Verb("check-file", "hsUUu", _reads, Session._check_handle),
+    b"check-file": _Verb("check-file", "hsUUu", _reads, Session._check_paramikos),
     b"posix-rename@openssh.com": _Verb("posix-rename", "ss", _writes, Session._never),
     b"hardlink@openssh.com": _Verb("hardlink", "ss", _writes, Session._never),
     b"fsync@openssh.com": _Verb("fsync", "h", _writes, Session._never),

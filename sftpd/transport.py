@@ -21,6 +21,7 @@ from paramiko.channel import Channel
 from paramiko.common import (
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_REQUEST,
     MSG_NAMES,
     cMSG_REQUEST_FAILURE,
     cMSG_REQUEST_SUCCESS,
@@ -273,6 +274,7 @@ class Transport(_Paramiko):
         self._reader = threading.get_ident()
         self._withheld: list[Message] = []
         self._open_channels: dict[int, Channel] = {}
+        self._afterwards: list[Callable[[], None]] = []
         self.kex_name = ""
         self.local_version = "SSH-2.0-ssps"
         self.server_mode = True
@@ -289,7 +291,18 @@ class Transport(_Paramiko):
             **self._channel_handler_table,
             MSG_CHANNEL_DATA: _feed,
             MSG_CHANNEL_EXTENDED_DATA: _feed_extended,
+            MSG_CHANNEL_REQUEST: self._requested,
         }
+
+    def afterwards(self, what: Callable[[], None]) -> None:
+        """Have something done once the channel request that is being judged is answered."""
+        self._afterwards.append(what)
+
+    def _requested(self, channel: Any, m: Message) -> None:
+        channel._handle_request(m)
+        due, self._afterwards = self._afterwards, []
+        for what in due:
+            what()
 
     def tell(self, message: Message) -> None:
         """Send something that the client has not asked for."""

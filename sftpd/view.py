@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -74,6 +75,13 @@ class OpenFile:
     attributes: Attributes
 
 
+class Room(NamedTuple):
+    """How large a file system is: the size of its blocks in bytes, and how many there are."""
+
+    block: int
+    blocks: int
+
+
 def canonical(path: bytes) -> bytes:
     """Return the absolute path that a client means: no `.`, no `..`, no doubled slash."""
     parts: list[bytes] = []
@@ -117,6 +125,21 @@ class View:
             return descriptor
         try:
             return _shown(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def room(self, path: bytes) -> Room | NotFound:
+        """Return how large the file system is on which `path` stands."""
+        if self._root < 0 and canonical(path) == b"/":
+            return Room(4096, 0)
+        descriptor = self._open(path, _LOOK)
+        if isinstance(descriptor, NotFound):
+            return descriptor
+        try:
+            if isinstance(_shown(os.fstat(descriptor)), NotFound):
+                return NotFound()
+            found = os.fstatvfs(descriptor)
+            return Room(found.f_frsize, found.f_blocks)
         finally:
             os.close(descriptor)
 

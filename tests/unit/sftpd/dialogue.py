@@ -24,6 +24,10 @@ class Kept:
         self.told.append(("list", handle, path))
         return self.willing
 
+    def hashed(self, algorithm: str, path: bytes) -> bool:
+        self.told.append(("hash", algorithm, path))
+        return self.willing
+
     def missed(self, verb: str, path: bytes) -> None:
         self.told.append(("missed", verb, path))
 

@@ -36,6 +36,7 @@ EXTENSIONS = [
     *(b"limits@openssh.com", b"posix-rename@openssh.com", b"hardlink@openssh.com"),
     *(b"fsync@openssh.com", b"lsetstat@openssh.com", b"copy-data", b"copy-file", b"check-file"),
     *(b"statvfs@openssh.com", b"expand-path@openssh.com", b"home-directory", b"", b"\xff" * 300),
+    *(b"fstatvfs@openssh.com", b"check-file-name", b"check-file-handle"),
 ]
 STATUSES = {0, 1, 2, 3, 4, 5, 8}
 PERMISSION_DENIED, BAD_MESSAGE = 3, 5
@@ -168,7 +169,10 @@ class Attacker:
                 return self._path() + self._path() + b"\1"
             case 200:
                 name = string(self.dice.choice(EXTENSIONS))
-                return name + self.dice.choice((self._path() * 2, self._handle(), self._junk(300)))
+                asked = string(b"md5,sha1") + self._wide() + self._wide()
+                asked += pack(">I", self.dice.choice(EDGES))
+                forms = (self._path() + asked, self._handle() + asked, self._path() * 2)
+                return name + self.dice.choice((*forms, self._handle(), self._junk(300)))
             case 7 | 11 | 13 | 15 | 16 | 17 | 19:
                 return self._path()
             case _:
@@ -221,7 +225,7 @@ class Witness:
         answer, rest = reply[4], reply[9:]
         assert reply[5:9] == asked[5:9]
         assert len(reply) - 4 <= LONGEST_REPLY
-        assert answer in (STATUS, ANSWERS.get(kind))
+        assert answer in (STATUS, ANSWERS.get(kind)) or (kind, answer) == (EXTEND, NAME)
         self.answers.add((kind, answer))
         if answer == STATUS:
             (code,) = unpack_from(">I", rest)

@@ -1,3 +1,4 @@
+import hashlib
 import os
 from pathlib import Path
 from struct import pack, unpack, unpack_from
@@ -5,6 +6,8 @@ from struct import pack, unpack, unpack_from
 import pytest
 from unit.sftpd.dialogue import NOW, Client, Kept, entries, string
 
+from keys import digest
+from keys.digest import Digests
 from sftpd.session import Broken, Session
 from sftpd.view import View
 
@@ -22,11 +25,16 @@ def read_request(handle: bytes, offset: int, length: int) -> bytes:
 
 def test_the_greeting_byte_by_byte(stranger: Client) -> None:
     greeting = b"".join(stranger.session.feed(bytes.fromhex("00000005 01 00000003")))
-    assert greeting == (
-        bytes.fromhex("00000020 02 00000003 00000012")
-        + b"limits@openssh.com"
-        + bytes.fromhex("00000001")
-        + b"1"
+    assert greeting == bytes.fromhex("000000b1 02 00000003") + b"".join(
+        string(name) + string(value)
+        for name, value in (
+            (b"statvfs@openssh.com", b"2"),
+            (b"fstatvfs@openssh.com", b"2"),
+            (b"limits@openssh.com", b"1"),
+            (b"expand-path@openssh.com", b"1"),
+            (b"home-directory", b"1"),
+            (b"check-file", b"sha256,sha1,md5"),
+        )
     )
 
 
@@ -110,6 +118,119 @@ def test_limits_are_openssh_s_own(client: Client) -> None:
     kind, rest = client.ask(EXTENDED, string(b"limits@openssh.com"))
     assert kind == 201
     assert unpack(">QQQQ", rest) == (262144, 261120, 0, 128)
+
+
+@pytest.mark.parametrize(("path", "answer"), [
+    (b"~", b"/"), (b"~/akis", b"/akis"), (b"~/akis/../akis", b"/akis"), (b"akis", b"/akis"),
+    (b"/akis/~", b"/akis/~"),
+])  # fmt: skip
+def test_a_tilde_is_the_root(client: Client, path: bytes, answer: bytes) -> None:
+    kind, rest = client.ask(EXTENDED, string(b"expand-path@openssh.com") + string(path))
+    assert kind == NAME
+    assert rest == pack(">I", 1) + string(answer) * 2 + pack(">I", 0)
+
+
+def test_nobody_elses_tilde_leads_anywhere(client: Client) -> None:
+    asked = string(b"expand-path@openssh.com") + string(b"~parti-b/gizli.txt")
+    assert client.status(EXTENDED, asked) == NO_SUCH_FILE
+
+
+def test_everybodys_home_is_the_root(client: Client) -> None:
+    for user in (b"", b"parti-a", b"root"):
+        kind, rest = client.ask(EXTENDED, string(b"home-directory") + string(user))
+        assert (kind, rest) == (NAME, pack(">I", 1) + string(b"/") * 2 + pack(">I", 0))
+
+
+def test_a_file_system_is_read_only_and_has_no_room(client: Client) -> None:
+    by_name = client.ask(EXTENDED, string(b"statvfs@openssh.com") + string(b"/akis"))
+    handle = client.open(b"/BENIOKU.txt")
+    by_handle = client.ask(EXTENDED, string(b"fstatvfs@openssh.com") + handle)
+
+    assert by_name == by_handle
+    kind, rest = by_name
+    size, _, blocks, *rest_of_it = unpack(">11Q", rest)
+    assert kind == 201
+    assert (size % 512, blocks > 0) == (0, True)
+    assert rest_of_it == [0, 0, 0, 0, 0, 0, 3, 255]
+    missing = string(b"statvfs@openssh.com") + string(b"/../parti-b")
+    assert client.status(EXTENDED, missing) == NO_SUCH_FILE
+
+
+def check(
+    by: bytes, what: bytes, names: bytes, start: int = 0, size: int = 0, block: int = 0
+) -> bytes:
+    return string(by) + string(what) + string(names) + pack(">QQI", start, size, block)
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha1", "md5"])
+def test_a_file_is_hashed_by_name_as_winscp_asks(client: Client, kept: Kept, name: str) -> None:
+    kind, rest = client.ask(EXTENDED, check(b"check-file-name", b"BENIOKU.txt", name.encode()))
+
+    assert kind == 201
+    assert rest == string(name.encode()) + hashlib.new(name, b"oku beni\n").digest()
+    assert kept.told == [("hash", name, b"/BENIOKU.txt")]
+
+
+def test_a_file_is_hashed_by_handle_with_the_first_algorithm_that_is_known(client: Client) -> None:
+    handle = client.open(b"/BENIOKU.txt")[4:]
+
+    _, rest = client.ask(EXTENDED, check(b"check-file-handle", handle, b"blake3,sha1,md5"))
+    _, paramikos = client.ask(EXTENDED, check(b"check-file", handle, b"sha1"))
+
+    assert rest == string(b"sha1") + hashlib.sha1(b"oku beni\n").digest()  # noqa: S324
+    assert paramikos == string(b"check-file") + rest
+
+
+def test_a_stamp_answers_for_the_whole_file_and_nothing_for_a_part(
+    tree: Path, client: Client
+) -> None:
+    with (tree / "BENIOKU.txt").open("rb") as file:
+        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
+    stamped = string(b"md5") + bytes.fromhex("c" * 32)
+
+    for size in (0, 9, 100, 2**64 - 1):
+        asked = check(b"check-file-name", b"/BENIOKU.txt", b"md5", 0, size)
+        assert client.ask(EXTENDED, asked)[1] == stamped
+    _, part = client.ask(EXTENDED, check(b"check-file-name", b"/BENIOKU.txt", b"md5", 4))
+    assert part == string(b"md5") + hashlib.md5(b"beni\n").digest()  # noqa: S324
+
+
+def test_blocks_are_hashed_one_by_one(tree: Path, client: Client) -> None:
+    content = bytes(range(250)) * 4
+    (tree / "blocks").write_bytes(content)
+
+    _, rest = client.ask(EXTENDED, check(b"check-file-name", b"/blocks", b"md5", 100, 800, 300))
+
+    parts = (content[100:400], content[400:700], content[700:900])
+    assert rest == string(b"md5") + b"".join(hashlib.md5(part).digest() for part in parts)  # noqa: S324
+
+
+@pytest.mark.parametrize(("asked", "status"), [
+    ((b"/BENIOKU.txt", b"blake3"), UNSUPPORTED),
+    ((b"/BENIOKU.txt", b""), UNSUPPORTED),
+    ((b"/BENIOKU.txt", b"md5", 10), FAILURE),
+    ((b"/BENIOKU.txt", b"md5", 2**64 - 1, 2**64 - 1), FAILURE),
+    ((b"/BENIOKU.txt", b"md5", 0, 0, 255), FAILURE),
+    ((b"/sparse", b"md5", 0, 0, 256), FAILURE),
+    ((b"/sparse", b"md5", 1, 0, 0), FAILURE),
+    ((b"/akis", b"md5"), NO_SUCH_FILE),
+    ((b"/../parti-b/gizli.txt", b"md5"), NO_SUCH_FILE),
+])  # fmt: skip
+def test_what_no_honest_client_asks_is_refused_and_costs_nothing(
+    tree: Path, client: Client, asked: tuple[bytes, bytes], status: int
+) -> None:
+    with (tree / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+
+    assert client.status(EXTENDED, check(b"check-file-name", *asked)) == status
+
+
+def test_a_digest_that_cannot_be_recorded_is_not_given(client: Client, kept: Kept) -> None:
+    handle = client.open(b"/BENIOKU.txt")[4:]
+    kept.willing = False
+
+    for by, what in ((b"check-file-name", b"/BENIOKU.txt"), (b"check-file-handle", handle)):
+        assert client.status(EXTENDED, check(by, what, b"md5")) == FAILURE
 
 
 PATH, NEW = string(b"/BENIOKU.txt"), string(b"/new")
@@ -202,7 +323,7 @@ def test_an_unknown_verb_is_unsupported(client: Client, kind: int) -> None:
 
 
 def test_an_unknown_extension_is_unsupported(client: Client) -> None:
-    assert client.status(EXTENDED, string(b"check-file") + PATH) == UNSUPPORTED
+    assert client.status(EXTENDED, string(b"md5-hash") + PATH) == UNSUPPORTED
 
 
 def test_an_open_stands_on_record_before_its_handle_and_a_close_says_how_it_went(

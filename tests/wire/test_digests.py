@@ -1,0 +1,155 @@
+"""What clients compare by: digests over exec and over SFTP, over both packet layers."""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import paramiko
+import pytest
+from wire.served import Serve, Served, setting, until
+
+from keys import digest
+
+PAGES = {
+    "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1/cb-sandik-sonuc-s1.jpg": b"one" * 1000,
+    "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1/mv-sandik-sonuc-s1.jpg": b"two" * 40000,
+    '2023-05-14-cb-mv/it\'s a "name" $HOME\\x': b"three",
+}
+
+
+@pytest.fixture(params=["fast", "plain"])
+def served(request: pytest.FixtureRequest, serve: Serve) -> Served:
+    """A server with three files, of which all but the last bear a stamp."""
+
+    def furnish(site: Path) -> None:
+        setting(f'packet_layer = "{request.param}"')(site)
+        for number, (path, content) in enumerate(PAGES.items()):
+            file = site / "trees/parti-a" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            os.utime(file, (1684080000, 1684080000))
+            if number < 2:
+                with file.open("rb") as opened:
+                    digest.stamp(opened.fileno(), digest.of(content))
+
+    return serve(before=furnish)
+
+
+def ssh(served: Served, command: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["ssh", *served.ssh("parti-a"), "127.0.0.1", command],
+        capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def rclone(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
+    config = served.site / "rclone.conf"
+    if not config.exists():
+        config.write_text(
+            f"[ysk]\ntype = sftp\nhost = 127.0.0.1\nport = {served.port}\nuser = parti-a\n"
+            f"key_file = {served.site / 'clients/parti-a'}\n"
+            f"known_hosts_file = {served.site / 'known_hosts'}\n"
+        )
+    return subprocess.run(
+        ["rclone", "--config", str(config), *words],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_rclone_copies_checks_and_keeps_the_commands_it_found(served: Served) -> None:
+    mirror = served.site / "mirror"
+    copied = rclone(served, "copy", "ysk:/", str(mirror))
+    assert copied.returncode == 0, copied.stderr
+
+    checked = rclone(served, "check", "ysk:/", str(mirror))
+    hashed = rclone(served, "hashsum", "md5", "ysk:/")
+    sha1 = rclone(served, "sha1sum", "ysk:/")
+    before = len(served.records("open"))
+    again = rclone(served, "sync", "--checksum", "ysk:/", str(mirror))
+
+    assert checked.returncode == 0, checked.stderr
+    assert "0 differences found" in checked.stderr
+    assert "hashes could not be checked" not in checked.stderr
+    assert again.returncode == 0, again.stderr
+    assert len(served.records("open")) == before
+    for listed, name in ((hashed, "md5"), (sha1, "sha1")):
+        lines = dict(reversed(line.split("  ", 1)) for line in listed.stdout.splitlines())
+        for path, content in PAGES.items():
+            assert lines[path] == hashlib.new(name, content).hexdigest()
+    config = (served.site / "rclone.conf").read_text()
+    assert "md5sum_command = md5sum\n" in config
+    assert "sha1sum_command = sha1sum\n" in config
+    assert "shell_type = unix\n" in config
+    assert "none" not in config
+
+    asked = {(r.event.what, r.event.detail["algorithm"]) for r in served.records("hash")}
+    assert asked >= {(f"/{path}", "md5") for path in PAGES}
+
+
+def test_a_changed_copy_is_found_by_its_digest(served: Served) -> None:
+    mirror = served.site / "mirror"
+    rclone(served, "copy", "ysk:/", str(mirror))
+    changed = mirror / next(iter(PAGES))
+    changed.write_bytes(b"eno" * 1000)
+    os.utime(changed, (1684080000, 1684080000))
+
+    checked = rclone(served, "check", "ysk:/", str(mirror))
+
+    assert checked.returncode == 1
+    assert "1 differences found" in checked.stderr
+
+
+def test_ssh_prints_a_digest_and_nothing_is_executed(served: Served) -> None:
+    page = next(iter(PAGES))
+
+    good = ssh(served, f"sha256sum '{page}'")
+    missing = ssh(served, "sha256sum /none")
+    refused = ssh(served, f"sha256sum '{page}'; id")
+
+    assert good.returncode == 0, good.stderr
+    expected = hashlib.sha256(PAGES[page]).hexdigest()
+    assert good.stdout == f"{expected}  {page}\n".encode()
+    assert (missing.returncode, missing.stdout) == (1, b"")
+    assert missing.stderr.endswith(b"sha256sum: /none: No such file or directory\n")
+    assert (refused.returncode, refused.stdout) == (255, b"")
+    assert b"exec request failed" in refused.stderr
+    until(lambda: served.records("denied"))
+    assert [r.event.detail["verb"] for r in served.records("denied")] == ["exec"]
+    outcomes = [(r.event.what, r.event.outcome) for r in served.records("hash")]
+    assert outcomes == [(f"/{page}", "ok"), ("/none", "refused")]
+
+
+def test_paramikos_client_hashes_and_browses_on_one_connection(served: Served) -> None:
+    page = next(iter(PAGES))
+    client = paramiko.SSHClient()
+    client.load_host_keys(str(served.site / "known_hosts"))
+    client.connect(
+        "127.0.0.1", served.port, "parti-a", key_filename=str(served.site / "clients/parti-a"),
+        allow_agent=False, look_for_keys=False,
+    )  # fmt: skip
+    try:
+        sftp = client.open_sftp()
+        with sftp.open(page) as file:
+            assert file.check("sha256") == hashlib.sha256(PAGES[page]).digest()
+            assert file.read() == PAGES[page]
+        _, out, _ = client.exec_command("md5sum")
+        assert out.read() == b"d41d8cd98f00b204e9800998ecf8427e  -\n"
+        assert out.channel.recv_exit_status() == 0
+        assert sftp.listdir("2023-05-14-cb-mv/34-istanbul-1") == ["kadikoy-2"]
+    finally:
+        client.close()
+
+
+def test_scp_expands_a_tilde_and_sftp_asks_for_the_room(served: Served, tmp_path: Path) -> None:
+    page = next(iter(PAGES))
+    copied = subprocess.run(
+        ["scp", *served.ssh("parti-a"), f"127.0.0.1:~/{page}", str(tmp_path / "got")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    room = served.sftp("parti-a", "df\n")
+
+    assert copied.returncode == 0, copied.stderr
+    assert (tmp_path / "got").read_bytes() == PAGES[page]
+    assert room.returncode == 0, room.stderr
+    assert "100%" in room.stdout
