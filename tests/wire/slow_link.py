@@ -1,0 +1,96 @@
+"""A link that is slow, long and unreliable: a proxy between a client and the server."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+_PIECE = 4096
+
+
+@dataclass
+class SlowLink:
+    """Passes bytes on after half of `round_trip`, at `mbit`, and cuts connections.
+
+    Each connection takes the next of `cuts`, bytes towards the client after which it is cut; once
+    they are used up, none is.
+    """
+
+    port: int
+    mbit: float
+    round_trip: float
+    cuts: list[int] = field(default_factory=list)
+    passed: int = 0  # bytes towards the client
+    connections: int = 0
+    listener: socket.socket = field(default_factory=socket.socket)
+
+    @property
+    def address(self) -> int:
+        """The port that clients connect to."""
+        port: int = self.listener.getsockname()[1]
+        return port
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.port))
+                self.connections += 1
+                left = self.cuts.pop(0) if self.cuts else -1
+                for one, other, most in ((client, server, -1), (server, client, left)):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    pieces: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+                    for work, given in (
+                        (self._take, (one, pieces, most)), (self._give, (other, pieces, one)),
+                    ):  # fmt: skip
+                        threading.Thread(target=work, args=given, daemon=True).start()
+
+    def _take(
+        self, source: socket.socket, pieces: "SimpleQueue[tuple[float, bytes]]", left: int
+    ) -> None:
+        free = 0.0
+        with suppress(OSError):
+            while data := source.recv(_PIECE):
+                if left >= 0 and (left := left - len(data)) <= 0:
+                    break
+                now = time.monotonic()
+                free = max(free, now) + len(data) * 8 / (self.mbit * 1e6)
+                pieces.put((free + self.round_trip / 2, data))
+                # A link holds little more than what is under way on it.
+                time.sleep(max(0.0, free - now - 0.1))
+        pieces.put((0.0, b""))
+
+    def _give(
+        self, sink: socket.socket, pieces: "SimpleQueue[tuple[float, bytes]]", source: socket.socket
+    ) -> None:
+        with suppress(OSError):
+            while (piece := pieces.get())[1]:
+                time.sleep(max(0.0, piece[0] - time.monotonic()))
+                sink.sendall(piece[1])
+                if source.getsockname()[1] != self.address:
+                    self.passed += len(piece[1])
+        for end in (sink, source):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@contextmanager
+def slow_link(
+    port: int, mbit: float = 5.0, round_trip: float = 0.05, *cuts: int
+) -> Iterator[SlowLink]:
+    """Open one to the server on `port`."""
+    link = SlowLink(port, mbit, round_trip, list(cuts))
+    link.listener.bind(("127.0.0.1", 0))
+    link.listener.listen()
+    thread = threading.Thread(target=link.accept)
+    thread.start()
+    try:
+        yield link
+    finally:
+        link.listener.shutdown(socket.SHUT_RDWR)
+        link.listener.close()
+        thread.join()

@@ -1,0 +1,281 @@
+"""scripts/mirror, as a party runs it: a process of its own, against the real server."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from unit.publisher.feeding import KEY, Filer, digests, pages
+from wire.served import Serve, Served, until
+from wire.slow_link import slow_link
+
+from config import load
+from config.settings import Settings
+from config.sheet import Belge, Secim, Sheet
+from keys import sshsig
+from publisher import catalog
+from publisher.feed import Feed
+from publisher.filings import Filings
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "mirror"
+
+
+@dataclass
+class Party:
+    """A party with its kit, and the site that feeds it."""
+
+    served: Served
+    settings: Settings
+    filer: Filer
+    folder: Path
+
+    def file(self, box: int, belge: Belge = Belge.SANDIK_SONUC, content: str = "") -> str:
+        sheet = Sheet(Secim.CB, belge, "34-istanbul-1", "kadikoy-2", str(box), 1)
+        return self.filer.file(sheet, content or f"{belge} {box} " * 500)
+
+    def feed(self) -> None:
+        """Close a segment."""
+        store = self.served.site / "store"
+        with Filings(catalog.url(self.served.site)) as filings:
+            feed = Feed(
+                self.settings, filings, KEY, lambda: datetime.now(UTC),
+                lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
+            )  # fmt: skip
+            feed.begin()
+            feed.tick(0)
+
+    def command(self, *more: str, port: int = 0) -> list[str]:
+        site = self.served.site
+        return [
+            sys.executable, str(SCRIPT), "--host", "127.0.0.1",
+            "--port", str(port or self.served.port), "--user", "parti-a",
+            "--key", str(site / "clients/parti-a"), "--known-hosts", str(site / "known_hosts"),
+            "--signers", str(site / "allowed_signers"), "--to", str(self.folder), "--json", *more,
+        ]  # fmt: skip
+
+    def mirror(self, *more: str, port: int = 0) -> tuple[int, dict[str, object]]:
+        """Run it once; return its exit code and the last thing that it said."""
+        done = subprocess.run(
+            self.command(*more, port=port), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+    def opened(self) -> list[str]:
+        return [r.event.what for r in self.served.records("open") if r.event.what.endswith(".jpg")]
+
+    @property
+    def tree(self) -> Path:
+        return self.served.site / "trees" / "parti-a"
+
+
+@pytest.fixture
+def party(serve: Serve, tmp_path: Path) -> Party:
+    served = serve()
+    settings = load.load(served.site)
+    (served.site / "state").mkdir()
+    signers = sshsig.allowed_signers(KEY.public_key())
+    (served.site / "allowed_signers").write_text(signers)
+    return Party(served, settings, Filer(settings), tmp_path / "mirror")
+
+
+def test_a_mirror_is_complete_and_a_second_run_moves_nothing(party: Party) -> None:
+    for box in range(1, 30):
+        party.file(box)
+    party.feed()
+    party.feed()
+
+    code, said = party.mirror()
+    assert (code, said["complete"], said["waiting"], said["files"]) == (0, 2, 0, 29)
+    assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
+    page = next(iter(pages(party.tree)))
+    assert (party.folder / page).stat().st_mtime == (party.tree / page).stat().st_mtime
+    assert list(party.folder.rglob("*.part")) == []
+
+    before = party.opened()
+    code, said = party.mirror()
+    assert (code, said["complete"], said["files"]) == (0, 2, 0)
+    assert party.opened() == before
+
+
+def test_result_sheets_come_first_and_counting_sheets_last(party: Party) -> None:
+    for belge in (Belge.SAYIM_DOKUM_CETVELI, Belge.SANDIK_SONUC):
+        for box in range(1, 6):
+            party.file(box, belge)
+        party.feed()
+
+    assert party.mirror("--parallel", "1")[0] == 0
+
+    kinds = ["sandik-sonuc" in path for path in party.opened()]
+    assert kinds == [True] * 5 + [False] * 5
+
+
+def test_a_file_that_broke_off_is_taken_up_where_it_did(party: Party) -> None:
+    content = "a large page " * 100_000
+    path = party.file(1, content=content)
+    party.feed()
+    part = party.folder / f"{path}.part"
+    part.parent.mkdir(parents=True)
+    part.write_text(content[:1_000_000])
+
+    code, said = party.mirror()
+
+    assert (code, said["files"]) == (0, 1)
+    assert said["bytes"] == 1_300_000 - 1_000_000 + 65_536
+    assert (party.folder / path).read_text() == content
+
+
+def test_a_broken_tail_that_is_rubbish_costs_the_file_once_more(party: Party) -> None:
+    path = party.file(1, content="a page " * 50_000)
+    party.feed()
+    part = party.folder / f"{path}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(300_000))
+
+    assert party.mirror()[0] == 0
+    assert (party.folder / path).read_text() == "a page " * 50_000
+
+
+def change(party: Party, path: str, old: bytes, new: bytes) -> None:
+    file = party.tree / path
+    content = file.read_bytes()
+    assert old in content
+    file.unlink()
+    file.write_bytes(content.replace(old, new))
+
+
+BREAKS: dict[str, tuple[Callable[[Party], object], str]] = {
+    "a segment was changed": (
+        lambda party: change(party, "akis/00000002.csv", b"sandik-2", b"sandik-9"),
+        "akis/00000002.csv: its signature is not by a key in allowed_signers",
+    ),
+    "a signature is none": (
+        lambda party: change(party, "akis/00000002.csv.sig", b"BEGIN", b"BEGUN"),
+        "akis/00000002.csv: its signature is none: not a signature",
+    ),
+    "a segment is gone": (
+        lambda party: (party.tree / "akis/00000002.csv").unlink(),
+        "akis/00000002.csv is missing, though akis/son.txt names it or a later one",
+    ),
+    "a segment stands in for another": (
+        lambda party: [
+            Path(shutil.copy(party.tree / f"akis/00000001.csv{end}", party.folder / "x")).replace(
+                party.tree / f"akis/00000002.csv{end}"
+            )
+            for end in ("", ".sig")
+        ],
+        "akis/00000002.csv: it says that it is number 1",
+    ),
+    "the feed goes back": (
+        lambda party: change(party, "akis/son.txt", b"00000003", b"00000000"),
+        "akis/son.txt names segment 0, but 1 was seen before",
+    ),
+    "a page was changed": (
+        lambda party: change(party, str(page(party, 2)), b"sandik", b"kanidS"),
+        "its sha256 is not the one that akis/00000002.csv states",
+    ),
+    "a page is gone": (
+        lambda party: (party.tree / page(party, 2)).unlink(),
+        "is missing, though akis/00000002.csv lists it",
+    ),
+}
+
+
+def page(party: Party, box: int) -> str:
+    return next(path for path in pages(party.tree) if f"sandik-{box}/" in path)
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_any_break_is_told_and_ends_it(party: Party, name: str) -> None:
+    party.file(1)
+    party.feed()
+    assert party.mirror()[0] == 0
+    for box in (2, 3):
+        party.file(box)
+        party.feed()
+    damage, message = BREAKS[name]
+    damage(party)
+
+    code, said = party.mirror()
+
+    assert code == 1
+    assert str(said["error"]).startswith("BROKEN: ")
+    assert message in str(said["error"])
+
+
+def test_what_is_here_already_and_differs_is_left_alone_and_told(party: Party) -> None:
+    path = party.file(1)
+    party.feed()
+    mine = party.folder / path
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+
+    code, said = party.mirror()
+
+    assert code == 1
+    assert "what is here is not what akis/00000001.csv lists" in str(said["error"])
+    assert mine.read_text() == "mine"
+
+
+def test_it_follows_what_is_filed_until_it_is_told_to_stop(party: Party) -> None:
+    party.file(1)
+    party.feed()
+    process = subprocess.Popen(
+        party.command("--follow", "--poll", "0.2"), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: len(pages(party.folder)) == 1)
+        party.file(2)
+        party.feed()
+        until(lambda: len(pages(party.folder)) == 2)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    last = json.loads(out.splitlines()[-1])
+    assert (last["complete"], last["waiting"]) == (2, 0)
+    assert last["lag_seconds"] < 30
+
+
+def test_a_stranger_and_a_wrong_call_have_codes_of_their_own(party: Party) -> None:
+    key = party.served.site / "clients/stranger"
+
+    code, said = party.mirror("--key", str(key))
+    wrong = subprocess.run(
+        party.command("--parallel", "9"), capture_output=True, text=True, check=False
+    )
+
+    assert (code, str(said["error"])[:10]) == (3, "not let in")
+    assert wrong.returncode == 2
+
+
+def test_over_a_slow_link_that_breaks_result_sheets_come_first_and_nothing_whole_twice(
+    party: Party,
+) -> None:
+    for belge in (Belge.SAYIM_DOKUM_CETVELI, Belge.SANDIK_SONUC):
+        for box in (1, 2):
+            party.file(box, belge, f"{belge} {box} " * 8_000)
+    party.feed()
+    sizes = sum(path.stat().st_size for path in party.tree.rglob("*.jpg"))
+    # The server knows one address of the party's, and the link has it too.
+    with slow_link(party.served.port, 5.0, 0.05, 150_000, 220_000) as link:
+        name = f"[127.0.0.1]:{party.served.port}"
+        hosts = party.served.site / "known_hosts"
+        hosts.write_text(hosts.read_text().replace(name, f"[127.0.0.1]:{link.address}"))
+
+        code, said = party.mirror("--parallel", "2", port=link.address)
+
+    assert (code, said["waiting"], said["files"]) == (0, 0, 4)
+    assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
+    assert link.connections == 3
+    assert link.passed < sizes + 2 * 2 * 65_536 + 100_000
+    first = [path for path in party.opened() if "sayim" in path]
+    assert party.opened().index(first[0]) >= 2
