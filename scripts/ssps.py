@@ -23,6 +23,7 @@ _COMMANDS = {
     "run": "scripts.run:run",
     "publish": "scripts.run:publish",
     "serve": "scripts.run:serve",
+    "export": "scripts.export:export",
     "audit": "scripts.audit:audit",
     "rehearse": "scripts.rehearse:rehearse",
 }
