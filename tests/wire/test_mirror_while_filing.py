@@ -1,0 +1,111 @@
+"""Mirrors that are taken while pages are filed: nothing partial, nothing that changes later."""
+
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from unit.publisher.feeding import KEY, Filer, digests, summed
+from wire.served import Serve, Served
+
+from config import load
+from config.sheet import Belge, Secim, Sheet
+from publisher import catalog
+from publisher.feed import Feed
+from publisher.filings import Filings
+
+RATE, SECONDS = 50, 5
+ROOT = "2023-05-14-cb-mv"
+
+
+@contextmanager
+def filing(served: Served) -> Iterator[None]:
+    """File fifty pages a second, and close segments twice a second, until it is left."""
+    settings = load.load(served.site)
+    (served.site / "state").mkdir()
+    filer, done = Filer(settings), threading.Event()
+
+    def file() -> None:
+        begun = time.monotonic()
+        for number in range(RATE * SECONDS):
+            box = Sheet(Secim.CB, Belge.SANDIK_SONUC, "c-1", f"k-{number % 7}", f"{number}", 1)
+            filer.file(box, f"page {number} " * 3000)
+            time.sleep(max(0.0, begun + number / RATE - time.monotonic()))
+        done.set()
+
+    def feed() -> None:
+        store = served.site / "store"
+        with Filings(catalog.url(served.site)) as filings:
+            kept = Feed(
+                settings, filings, KEY, lambda: datetime.now(UTC),
+                lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
+            )  # fmt: skip
+            kept.begin()
+            now = 0.0
+            while not done.wait(0.5):
+                kept.tick(now := now + 20)
+            kept.tick(now + 60)
+
+    threads = [threading.Thread(target=work) for work in (file, feed)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def copy_with(client: str, served: Served, mirror: Path) -> list[str]:
+    site = served.site
+    if client == "sftp":
+        return ["sftp", *served.ssh("parti-a"), "-r", "-p", "127.0.0.1:/", str(mirror)]
+    if client == "rclone":
+        return [
+            "rclone", "copy", "--config", "/dev/null", "--sftp-host", "127.0.0.1",
+            "--sftp-port", str(served.port), "--sftp-user", "parti-a", "--sftp-known-hosts-file",
+            str(site / "known_hosts"), "--sftp-key-file", str(site / "clients/parti-a"),
+            ":sftp:/", str(mirror),
+        ]  # fmt: skip
+    ssh = shlex.join(["ssh", "-a", "-x", *served.ssh("parti-a")])
+    return [
+        "lftp", "--norc", "-c",
+        f'set net:max-retries 1; set sftp:auto-confirm no; set sftp:connect-program "{ssh}"; '
+        f"open -u parti-a, sftp://127.0.0.1:{served.port}; mirror --parallel=2 / {mirror}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("client", ["sftp", "lftp", "rclone"])
+def test_a_mirror_taken_while_pages_arrive_is_consistent_and_the_next_converges(
+    serve: Serve, tmp_path: Path, client: str
+) -> None:
+    served = serve()
+    tree, mirror = served.site / "trees" / "parti-a", tmp_path / "mirror"
+    command = copy_with(client, served, mirror)
+
+    passes = []
+    with filing(served):
+        for _ in range(2):
+            time.sleep(SECONDS / 3)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            # rclone compares what it copied once more, and tries sums that were refreshed again.
+            told = [line for line in done.stderr.splitlines() if ": corrupted" in line]
+            again = ("SHA256SUMS", "son.txt", "Attempt")
+            assert all(any(word in line for word in again) for line in told), told
+            passes.append(digests(mirror, ".jpg") | digests(mirror, ".csv"))
+
+    after = digests(tree, ".jpg") | digests(tree, ".csv")
+    assert 0 < len(passes[0]) < len(after)
+    for seen in passes:
+        assert seen.items() <= after.items()
+
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    assert digests(mirror, ".jpg") | digests(mirror, ".csv") == after
+    root = summed(mirror / ROOT)
+    assert sum(len(summed((mirror / ROOT / sums).parent)) for sums in root) == RATE * SECONDS
