@@ -4,7 +4,8 @@ Both servers read one and the same tree; each piece of work is done in turns, ou
 theirs, and the medians are compared, so that whatever else the machine does strikes both. The
 ratio is theirs to ours: above 1 we are faster. CPU is that of the server's processes alone, a
 gigabyte; its ratio is ours to theirs, and below 1 we take less. What the clients fetch goes to
-memory (/dev/shm) if there is room.
+memory (/dev/shm) if there is room. `far-` goes over a link with a round trip of 50 ms, `slow-` over
+one that also passes no more than 5 Mbit/s (tests/bench/link.py).
 """
 
 import argparse
@@ -19,10 +20,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import servers
+from link import delayed
 from servers import Cpu, Server
 
 GCM = "-oCiphers=aes128-gcm@openssh.com"
@@ -56,6 +58,7 @@ class Work:
     reach: float
     do: Callable[[Server, Path], None]
     moved: int = 0
+    link: str = "near"
 
 
 @dataclass
@@ -172,6 +175,9 @@ def works(size: Size) -> list[Work]:
         Work("clients-8", 1.6, several(8, size), size.tree),
         Work("clients-40", 1.5, several(40, size), size.tree),
         Work("login", 3.0, logins(size.logins)),
+        Work("far-tree", 1.0, sftp(get="get -r agac/kurul-00 {into}/agac\n"), 0, "far"),
+        Work("far-ls-l", 1.0, sftp(get="ls -l liste\n"), 0, "far"),
+        Work("slow-tree", 1.0, sftp(get="get agac/kurul-00/sandik-000* {into}\n"), 0, "slow"),
     ]
 
 
@@ -190,8 +196,12 @@ def measure(work: Work, server: Server, into: Path) -> tuple[float, float]:
         shutil.rmtree(into)
 
 
-def memory(server: Server, count: int = 20) -> tuple[float, float]:
-    """Return MB a session that has logged in and idles, and the share of a CPU that it takes."""
+def memory(server: Server, count: int = 20) -> tuple[float, float, float]:
+    """Return what a session that has logged in and idles takes: MB, MB of its own, share of a CPU.
+
+    The first is its proportional share (PSS) of what several processes have, the second what no
+    other process has (Private_Dirty): what one session more costs. All of a session's processes.
+    """
     command = ["sftp", "-q", *server.options, "127.0.0.1"]
     idle = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -205,15 +215,18 @@ def memory(server: Server, count: int = 20) -> tuple[float, float]:
     with Cpu(server) as cpu:
         time.sleep(3)
     share = cpu.seconds / 3 / count
-    pss = sum(map(_pss, server.sessions())) / count
+    pss, own = (
+        sum(_memory(pid, kind) for pid in server.sessions()) / count
+        for kind in ("Pss", "Private_Dirty")
+    )
     for client in idle:
         client.communicate()
-    return pss / 1e6, share
+    return pss / 1e6, own / 1e6, share
 
 
-def _pss(pid: int) -> int:
+def _memory(pid: int, kind: str) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))
 
 
 def report(works: list[Work], taken: dict[str, dict[str, Taken]]) -> list[dict[str, object]]:
@@ -270,10 +283,15 @@ def main() -> None:
             stack.enter_context(servers.ours(folder)),
             stack.enter_context(servers.theirs(folder, tree)),
         ]
+        over = {
+            "near": both,
+            "far": [_away(server, stack, 0) for server in both],
+            "slow": [_away(server, stack, 5) for server in both],
+        }
         taken = {w.name: {s.name: Taken() for s in both} for w in chosen}
         for work in chosen:
             for number in range(rounds + 1):
-                for server in both:
+                for server in over[work.link]:
                     seconds, cpu = measure(work, server, fetched / "got")
                     if number:  # the first round only warms up
                         taken[work.name][server.name].seconds.append(seconds)
@@ -282,14 +300,19 @@ def main() -> None:
         rows = report(chosen, taken)
         if not given.only or "memory" in given.only:
             for server in both:
-                megabytes, share = memory(server)
+                megabytes, own, share = memory(server)
                 print(
-                    f"{server.name}: {megabytes:.1f} MB a session (PSS), {share:.3%} of a CPU idle"
+                    f"{server.name}: {megabytes:.1f} MB a session (PSS), {own:.1f} MB of its own "
+                    f"(private), {share:.3%} of a CPU idle"
                 )
-                found = {"work": "memory", "server": server.name, "mb": megabytes}
+                found = {"work": "memory", "server": server.name, "mb": megabytes, "mb_own": own}
                 rows.append({**found, "idle_cpu": share})
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _away(server: Server, stack: ExitStack, mbit: float) -> Server:
+    return replace(server, port=stack.enter_context(delayed(server.port, 0.05, mbit)))
 
 
 def _shared(size: Size) -> str | None:
