@@ -4,6 +4,9 @@
 after the login and before anything is served. Nothing undoes them. From `begin` on:
 
 - rlimits: no core file with keys in it, bounded memory.
+- where the server was started as root, the unprivileged user that the site names, for good. Of
+  root's capabilities two are left until the login: to read that party's keys and tree, and to
+  make the tree the root directory.
 - no_new_privs: nothing that is executed gains rights.
 - seccomp (sftpd/seccomp): no sockets, no programs, no other processes, nothing written.
 
@@ -14,8 +17,7 @@ From `enter` on:
   file.
 - Landlock (landlock(7), kernel 5.13 or later; ABI 1 to 7, of a later one what is known here):
   the file system but for the tree, TCP from ABI 4, abstract sockets and signals from ABI 6.
-- no capabilities; and where the server was started as root, the tree as the root directory,
-  and the unprivileged user that the site names, for good.
+- no capabilities; and where the server was started as root, the tree as the root directory.
 - not dumpable: no other process of that user looks into this one, which holds the host keys.
 
 What has to be loaded from the disk must be loaded before.
@@ -52,6 +54,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _PR_CAP_AMBIENT, _CLEAR_ALL = 47, 4
 _CAPABILITIES_3 = 0x20080522
+_CAP_DAC_READ_SEARCH, _CAP_SYS_CHROOT = 2, 18
 _OPENAT2 = 437
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -163,6 +166,8 @@ def begin(agreed: Terms) -> None:
     _bound(resource.RLIMIT_CORE, 0)
     _bound(resource.RLIMIT_AS, _mapped() + MEMORY)
     _control(_PR_SET_NO_NEW_PRIVS, 1)
+    if agreed.user is not None:
+        _become(agreed.user)
     if agreed.kernel.seccomp:
         seccomp.install(seccomp.LOGIN)
 
@@ -177,26 +182,28 @@ def enter(tree: int | None, agreed: Terms) -> None:
     _bound(resource.RLIMIT_NOFILE, MOST_DESCRIPTORS)
     if agreed.kernel.landlock:
         _restrict(tree, agreed.kernel.landlock)
-    if agreed.user is not None:
-        _become(agreed.user, tree)
-    _give_up_capabilities()
+    if agreed.user is not None and tree is not None:
+        # Landlock lets a path outside be looked at, if not opened; so there is no outside.
+        os.fchdir(tree)
+        os.chroot(".")
+    _keep_capabilities()
+    if agreed.user is not None and _regains_root():
+        raise PermissionError(errno.EPERM, f"not {agreed.user.name} for good")
     _control(_PR_SET_DUMPABLE, 0)
     if agreed.kernel.seccomp:
         seccomp.install(Stage(entered=True, threads=agreed.threads))
 
 
-def _become(user: User, tree: int | None) -> None:
+def _become(user: User) -> None:
     parent = os.getppid()
-    if tree is not None:
-        # Landlock lets a path outside be looked at, if not opened; so there is no outside.
-        os.fchdir(tree)
-        os.chroot(".")
     _drop_bounding_set()
     _control(_PR_CAP_AMBIENT, _CLEAR_ALL)
-    _control(_PR_SET_KEEPCAPS, 0)
+    _control(_PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
+    _control(_PR_SET_KEEPCAPS, 0)
+    _keep_capabilities(_CAP_DAC_READ_SEARCH, _CAP_SYS_CHROOT)
     # The kernel forgets it when the user changes (prctl(2)).
     _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -224,10 +231,13 @@ def _drop_bounding_set() -> None:
         raise _failed()
 
 
-def _give_up_capabilities() -> None:
+def _keep_capabilities(*kept: int) -> None:
+    """Keep these, of the first 32, and give up all others."""
     head = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0)
-    none = (ctypes.c_uint32 * 6)()
-    if _libc.capset(ctypes.byref(head), ctypes.byref(none)) != 0:
+    bits = sum(1 << number for number in kept)
+    # Effective, permitted, inheritable; then the same of the upper 32.
+    sets = (ctypes.c_uint32 * 6)(bits, bits, 0, 0, 0, 0)
+    if _libc.capset(ctypes.byref(head), ctypes.byref(sets)) != 0:
         raise _failed()
 
 

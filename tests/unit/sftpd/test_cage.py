@@ -421,3 +421,54 @@ def test_what_python_needs_later_is_there(tree: Path) -> None:
 
     said = caged(tree, act, Terms(HERE, threads=True))
     assert said == "[True, True, True, b'\\\\udcff', 8]"
+
+
+@needs_root
+def test_root_is_given_up_before_the_login_but_for_two_capabilities(site: Path, tree: Path) -> None:
+    key, ledger = site / "key", site / "ledger"
+    for private in (key, ledger):
+        private.write_text("x")
+        private.chmod(0o600)
+    tree.chmod(0o700)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        cage.begin(Terms(HERE, NOBODY))
+        said: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
+        for act in (
+            lambda: ledger.write_text("y"),
+            lambda: os.setresuid(0, 0, 0),
+            lambda: os.setgroups([0]),
+            lambda: os.kill(os.getppid(), 0),
+            key.read_text,
+            (tree / "BENIOKU.txt").read_text,
+        ):
+            try:
+                said.append(act())
+            except OSError as error:
+                said.append(errno.errorcode[error.errno or 0])
+        status = Path("/proc/self/status").read_text()
+        said += [line.split()[1] for line in status.splitlines() if line.startswith("Cap")]
+        os.write(writing, str(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert answer.read() == str(
+            [
+                (65534, 65534, 65534),
+                (65534, 65534, 65534),
+                [],
+                "EACCES",
+                "EPERM",
+                "EPERM",
+                "EPERM",
+                "x",
+                "oku beni\n",
+                "0000000000000000",
+                "0000000000040004",  # CAP_DAC_READ_SEARCH, CAP_SYS_CHROOT
+                "0000000000040004",
+                "0000000000000000",
+                "0000000000000000",
+            ]
+        )
+    os.waitpid(pid, 0)
