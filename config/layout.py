@@ -28,6 +28,7 @@ import re
 from typing import NamedTuple
 
 from config import name
+from config.scope import Scope
 from config.sheet import Belge, Level, Secim, Sheet
 
 EXTENSIONS = ("jpg", "png", "tif", "pdf")
@@ -36,6 +37,7 @@ SUMS = "SHA256SUMS"
 SIGNED = ".sig"
 NEWEST = "akis/son.txt"
 LAST_SEGMENT = 99_999_999
+_FEED = "akis/"
 _AGGREGATE = "birlestirme"
 _BOX = "sandik-"
 _SEGMENT = re.compile(r"akis/(?!0{8})[0-9]{8}\.csv", re.ASCII)
@@ -99,6 +101,20 @@ def summed(cevre: str | None, kurul: str | None) -> str:
     if cevre is None:
         return _AGGREGATE
     return f"{cevre}/{kurul or _AGGREGATE}"
+
+
+def within(path: str, scope: Scope) -> bool:
+    """Say whether a party with that scope may see the file or folder at `path` in its tree.
+
+    A folder that leads to something in scope is within, one whose sheets are all outside is not.
+    """
+    election, *places = path.split("/")
+    if scope.places is None or not places or f"{election}/" == _FEED:
+        return True
+    if places[0].removesuffix(SIGNED) == SUMS and len(places) == 1:
+        return True
+    boards = {board for district, board in scope.places if district == places[0]}
+    return None in boards or (bool(boards) and (len(places) == 1 or places[1] in boards))
 
 
 def is_own(path: str) -> bool:

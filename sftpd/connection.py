@@ -17,7 +17,9 @@ from paramiko.channel import Channel
 from paramiko.pkey import PKey
 from paramiko.ssh_exception import SSHException
 
+from config import layout
 from config.party import Address
+from config.scope import ALL
 from config.settings import Algorithms, PacketLayer, Settings
 from keys import ring
 from sftpd import cage, commands, hostkeys, login
@@ -152,7 +154,11 @@ class Connection:
         self._wire.trusted()
         self._offer.slots.close()  # nothing is hashed in the cage
         try:
-            self._view = View(self._offer.settings.site / TREES / party)
+            scope = admitted.party.scope
+            self._view = View(
+                self._offer.settings.site / TREES / party,
+                None if scope == ALL else partial(layout.within, scope=scope),
+            )
             cage.enter(self._view.root, self._offer.cage)
         except OSError as error:
             # Admitted, but not to be served without its cage: this connection is over.

@@ -12,7 +12,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -97,9 +97,12 @@ class View:
     """One party's tree; close it when the session is over.
 
     A tree that does not exist, because nothing was filed for the party yet, is an empty one.
+    `shows` says of a path in the tree, without the leading slash, whether it is to be seen at
+    all: the publisher takes away what a narrower scope no longer covers, but not in an instant.
     """
 
-    def __init__(self, tree: Path) -> None:
+    def __init__(self, tree: Path, shows: Callable[[str], bool] | None = None) -> None:
+        self._shows = shows
         try:
             self._root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -165,13 +168,16 @@ class View:
         if isinstance(found, NotFound):
             os.close(descriptor)
             return found
-        return Folder(descriptor, found)
+        inside = canonical(path)[1:]
+        return Folder(descriptor, found, self._shows, inside + b"/" if inside else b"")
 
     def _open(self, path: bytes, flags: int) -> int | NotFound:
         if self._root < 0 or len(path) > LONGEST_PATH or _hidden(path):
             return NotFound()
         how = _How(flags, 0, _RESOLVE)
         inside = canonical(path)[1:] or b"."
+        if self._shows is not None and not self._shows(os.fsdecode(inside)):
+            return NotFound()
         for _ in range(_AGAIN):
             descriptor = _libc.syscall(
                 _OPENAT2,
@@ -197,7 +203,15 @@ class View:
 class Folder:
     """An open folder: what it holds, by name, as it stood when the listing began."""
 
-    def __init__(self, descriptor: int, attributes: Attributes) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        attributes: Attributes,
+        shows: Callable[[str], bool] | None = None,
+        within: bytes = b"",
+    ) -> None:
+        self._shows = shows
+        self._within = within
         self.attributes = attributes
         self._descriptor = descriptor
 
@@ -210,6 +224,8 @@ class Folder:
             return
         for name in sorted(map(os.fsencode, os.listdir(self._descriptor))):  # noqa: PTH208 - a descriptor
             if _hidden(name):
+                continue
+            if self._shows is not None and not self._shows(os.fsdecode(self._within + name)):
                 continue
             try:
                 status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import layout, name
+from config import layout, name, scope
 from config.sheet import Belge, Level, Secim, Sheet
 
 GOLDEN = {
@@ -177,3 +177,38 @@ def test_segments_are_numbered_from_one_in_eight_digits() -> None:
     assert layout.segment(42) == "akis/00000042.csv"
     with pytest.raises(ValueError):
         layout.segment(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        ("BENIOKU.txt", True),
+        ("akis", True),
+        ("akis/00000042.csv", True),
+        ("e", True),
+        ("e/SHA256SUMS", True),
+        ("e/SHA256SUMS.sig", True),
+        ("e/birlestirme", False),
+        ("e/birlestirme/mv-il-birlestirme-s1.jpg", False),
+        ("e/34-istanbul-1", True),
+        ("e/34-istanbul-1/birlestirme/cb-il-birlestirme-s1.jpg", True),
+        ("e/34-istanbul-1/kadikoy-2/sandik-1/cb-sandik-sonuc-s1.jpg", True),
+        ("e/35-izmir-2", True),
+        ("e/35-izmir-2/birlestirme", False),
+        ("e/35-izmir-2/konak-1", True),
+        ("e/35-izmir-2/konak-1/SHA256SUMS", True),
+        ("e/35-izmir-2/konak-1/sandik-1/cb-sandik-sonuc-s1.jpg", True),
+        ("e/35-izmir-2/konak-10", False),
+        ("e/35-izmir-2/konak-10/SHA256SUMS", False),
+        ("e/06-ankara-1", False),
+        ("e/06-ankara-1/cankaya-1/sandik-1/cb-sandik-sonuc-s1.jpg", False),
+        ("e/34-istanbul-10", False),
+    ],
+)
+def test_what_is_within_a_scope_and_the_folders_that_lead_there_are_seen(
+    path: str, seen: bool
+) -> None:
+    narrow = scope.parse(["34-istanbul-1", "35-izmir-2/konak-1"])
+
+    assert layout.within(path, narrow) is seen
+    assert layout.within(path, scope.ALL)

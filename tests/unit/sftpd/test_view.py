@@ -1,9 +1,11 @@
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from config import layout, scope
 from sftpd.view import Attributes, Folder, NotFound, OpenFile, View, canonical
 
 
@@ -179,3 +181,22 @@ def test_an_open_file_does_not_survive_an_exec(view: View) -> None:
     assert isinstance(found, OpenFile)
     assert not os.get_inheritable(found.descriptor)
     os.close(found.descriptor)
+
+
+def test_what_a_narrower_scope_no_longer_covers_is_neither_found_nor_listed(tmp_path: Path) -> None:
+    for place in ("34-istanbul-1/kadikoy-2", "34-istanbul-1/uskudar-1", "06-ankara-1/cankaya-1"):
+        box = tmp_path / "e" / place / "sandik-1"
+        box.mkdir(parents=True)
+        (box / "cb-sandik-sonuc-s1.jpg").write_bytes(b"x")
+    narrow = scope.parse(["34-istanbul-1/kadikoy-2"])
+    view = View(tmp_path, partial(layout.within, scope=narrow))
+
+    assert names(view) == [b"e"]
+    assert names(view, b"/e") == [b"34-istanbul-1"]
+    assert names(view, b"/e/34-istanbul-1") == [b"kadikoy-2"]
+    assert names(view, b"/e/06-ankara-1") is None
+    sheet = b"sandik-1/cb-sandik-sonuc-s1.jpg"
+    assert read(view, b"/e/34-istanbul-1/kadikoy-2/" + sheet) == b"x"
+    assert read(view, b"/e/34-istanbul-1/uskudar-1/" + sheet) is None
+    assert view.look(b"/e/34-istanbul-1/kadikoy-2/../uskudar-1/" + sheet) == NotFound()
+    view.close()
