@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from struct import pack
 
@@ -31,12 +32,18 @@ from wire.attacker import (
     served_as_ever,
     string,
 )
-from wire.served import Serve, until
+from wire.served import Serve, setting, until
 
 from config.event import Outcome
 
 MIB = 1 << 20
 STAT = 17
+
+
+@pytest.fixture(params=["fast", "plain"])
+def serve(serve: Serve, request: pytest.FixtureRequest) -> Serve:
+    """The server over either packet layer."""
+    return partial(serve, before=setting(f'packet_layer = "{request.param}"'))
 
 
 def test_a_read_of_two_gigabytes_gets_255_kib(serve: Serve) -> None:
