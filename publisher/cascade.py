@@ -18,6 +18,7 @@ that share of the way from the darkest to the paper: toner is darker than a seal
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,23 @@ Crop = tuple[Image.Image, tuple[int, int]]  # and where its left top corner is o
 Pixels = npt.NDArray[Any]
 
 
-def read(grey: Image.Image, budget: float = BUDGET) -> list[Reading]:
-    """Return every code that was read, each as often as it was."""
+def read(grey: Image.Image, scale: float = 1.0, budget: float = BUDGET) -> list[Reading]:
+    """Return every code that was read, each as often as it was.
+
+    `scale` is how many of the page's pixels one of `grey` stands for, for the places of codes.
+    """
     until = time.monotonic() + budget
     found: list[Reading] = []
     for reading in _passes(grey, found):
         found += reading
         if _enough(found) or time.monotonic() > until:
             break
-    return found[:MOST_READINGS]
+    return [_scaled(reading, scale) for reading in found[:MOST_READINGS]]
+
+
+def _scaled(reading: Reading, scale: float) -> Reading:
+    corners = tuple((round(x * scale), round(y * scale)) for x, y in reading.corners)
+    return replace(reading, corners=corners)
 
 
 def _enough(found: list[Reading]) -> bool:

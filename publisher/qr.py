@@ -41,7 +41,8 @@ def looks(data: bytes) -> Iterator[Look]:
         fault: Reason | None = None
         readings: tuple[Reading, ...] = ()
         try:
-            readings = tuple(cascade.read(opened.grey(number)))
+            grey = opened.grey(number)
+            readings = tuple(cascade.read(grey, width / grey.width))
         except frames.Refused as refused:
             fault = refused.reason
         except MemoryError:

@@ -171,6 +171,20 @@ def test_each_page_of_a_file_is_read(draw: Draw, encode: Encode) -> None:
     assert {(reading.frame, reading.text) for reading in seen.readings} == {(1, CODE), (2, OTHER)}
 
 
+def test_a_page_of_600_dpi_is_read_at_half_of_that_and_its_codes_are_where_they_are(
+    draw: Draw, encode: Encode
+) -> None:
+    page = draw(CODE, CODE)
+    large = page.resize((page.width * 6, page.height * 6))
+
+    for data in (encode(large), encode(large, "PNG")):
+        seen = look(data)
+        assert (seen.width, seen.height) == (5400, 4200)
+        assert seen.texts == (CODE,)
+        left = min(x for reading in seen.readings for x, _ in reading.corners)
+        assert 6 * 720 < left < 6 * 760
+
+
 def test_a_file_of_more_pages_than_anyone_scans_is_not_read(draw: Draw, encode: Encode) -> None:
     page = Image.new("1", (8, 8))
 
