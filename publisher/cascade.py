@@ -88,7 +88,7 @@ def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
 
 def _crops(grey: Image.Image, found: list[Reading], known: list[Crop]) -> list[Crop]:
     """Cut out the squares that may hold a code; where one was read comes first."""
-    half = round(max(grey.size) / _A4_MM * _CROP_MM / 2)
+    half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
     if not known:
         points = _apart([*_located(grey), *_busy(grey), *_corners(grey, half)], half)
         known = [_cut(grey, at, half) for at in points]
@@ -110,7 +110,8 @@ def _corners(grey: Image.Image, half: int) -> list[Point]:
 
 
 def _cut(grey: Image.Image, at: Point, half: int) -> Crop:
-    left, top = max(0, round(at[0]) - half), max(0, round(at[1]) - half)
+    left = min(max(0, round(at[0]) - half), grey.width - 1)
+    top = min(max(0, round(at[1]) - half), grey.height - 1)
     right, bottom = min(grey.width, left + 2 * half), min(grey.height, top + 2 * half)
     return grey.crop((left, top, right, bottom)), (left, top)
 
@@ -310,7 +311,10 @@ def _zxing(
 
 def _zbar(grey: Image.Image, scan: str, scale: float, corner: tuple[int, int]) -> list[Reading]:
     begun = time.monotonic()
-    codes = zbar_decode(grey, symbols=[ZBarSymbol.QRCODE])
+    try:
+        codes = zbar_decode(grey, symbols=[ZBarSymbol.QRCODE])
+    except Exception:
+        codes = []
     ms = milliseconds(begun)
     return [
         Reading(

@@ -27,6 +27,20 @@ def test_a_damaged_page_comes_out_the_same_each_time() -> None:
     assert damage.page(kind, 3, 1) != damage.page(kind, 4, 1)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 1), (1, 900), (64, 64)])
+def test_a_page_that_is_hardly_one_has_no_code(size: tuple[int, int]) -> None:
+    assert cascade.read(Image.new("L", size, 255)) == []
+
+
+def test_what_zbar_chokes_on_is_left_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choke(*_: object, **__: object) -> None:
+        raise ValueError("structured append")
+
+    monkeypatch.setattr(cascade, "zbar_decode", choke)
+
+    assert cascade.read(Image.new("L", (300, 200), 255)) == []
+
+
 def test_a_page_without_a_code_is_given_up_within_its_budget() -> None:
     content, _ = damage.page(damage.KINDS[0], 0, 1)
     page = Image.open(io.BytesIO(content)).convert("L")
