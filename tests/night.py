@@ -121,14 +121,21 @@ def pages(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def night(folder: Path, *, boxes: int = 12, parties: int = 3, seed: int = 1) -> Iterator[Night]:
-    """Lay out a rehearsal and run it; at the end both daemons must stop cleanly."""
+    """Lay out a rehearsal and run it."""
     site, port = folder / "site", free_port()
     words = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
     subprocess.run(
         [*SSPS, "rehearse", "init", str(site), *map(str, words)], check=True, capture_output=True
     )
-    found = Night(site, port, folder / "log.jsonl")
-    with found.log.open("wb") as log:
+    with running(site, port, folder / "log.jsonl") as found:
+        yield found
+
+
+@contextmanager
+def running(site: Path, port: int, logged: Path) -> Iterator[Night]:
+    """Run a site that stands; at the end both daemons must stop cleanly."""
+    found = Night(site, port, logged)
+    with found.log.open("ab") as log:
         process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)
     try:
         until(lambda: answers(port), "the server answers")
