@@ -197,7 +197,8 @@ def national(
     a small disk. Works in DIR, or in a temporary folder that is removed; prints a report. Exit
     code 1 if anything was lost, or differs on a party's disk.
     """
-    from scripts.rehearsal.national import Rehearsal, hold, show
+    from scripts.rehearsal.national import Rehearsal, hold
+    from scripts.rehearsal.reckoning import show
 
     asked = Rehearsal(
         factor, pages, parties, parties if mirrors is None else mirrors, minutes, seed

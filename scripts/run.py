@@ -34,7 +34,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _HEALTHY = 60.0  # a part that ran this long starts its pauses anew
 _MARGIN = 10.0  # from the end of the server's draining to SIGKILL
 _PR_SET_PDEATHSIG = 1
-_ON_RELOAD = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
+ON_RELOAD = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _FORWARDED = (*_STOPS, signal.SIGHUP)
 
@@ -52,10 +52,10 @@ def run(site: Path) -> None:
     log_as("run")
     commands = {
         part: [sys.executable, "-m", "scripts.ssps", part, "--site", str(site)]
-        for part in _ON_RELOAD
+        for part in ON_RELOAD
     }
     patience = settings.sftp.drain_seconds + _MARGIN
-    sys.exit(Supervisor(commands, _ON_RELOAD, lambda: _without_fault(site), patience).run())
+    sys.exit(Supervisor(commands, ON_RELOAD, lambda: _without_fault(site), patience).run())
 
 
 @click.command()

@@ -32,24 +32,21 @@ from rich.progress import track
 
 from config import load
 from config.election import Election
-from config.event import Filing, Transfer
 from config.registry import INDEX, Registry
-from keys import ledger
 from scripts import console
-from scripts.rehearsal import night, scanner, standin
+from scripts.rehearsal import night, reckoning, scanner, standin
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.night import Coming
+from scripts.rehearsal.reckoning import Delivered
 from scripts.rehearsal.scanner import Kind
 from scripts.rehearsal.visitors import CLIENTS, Crowd, Visitor
 from scripts.status import count
 
 BOXES = 201_000
 REAL, SHARED = "real", "shared"
-_SSPS = [sys.executable, "-m", "scripts.ssps"]
+_NEVER = ("--reason", "not-opened", "--why", "rehearsal")
 _RUDE = 12  # one scan in so many is written slowly in place
 _PATIENCE = 600.0  # seconds without a single page filed
-_UNFILED = (Kind.BLANK, Kind.TORN, Kind.STRANGER)
-_DONE = ("filed", "versions", "duplicates", "quarantined")
 
 
 @dataclass(frozen=True)
@@ -67,16 +64,6 @@ class Rehearsal:
     def boxes(self) -> int:
         """How many ballot boxes there are."""
         return max(4, BOXES // self.factor)
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """A file that a scanner has delivered, and when it was there whole."""
-
-    name: str
-    sha256: str
-    kind: Kind
-    at: datetime
 
 
 def hold(asked: Rehearsal, folder: Path) -> dict[str, object]:
@@ -106,7 +93,8 @@ def hold(asked: Rehearsal, folder: Path) -> dict[str, object]:
         crowd.start()
         try:
             delivered = _deliver(coming, make, settings.intake.folders[0], asked)
-            _wait_until_filed(site, len(delivered))
+            reckoning.wait_until_filed(site, len(delivered), _PATIENCE)
+            _give_up(site, asked.seed)
         finally:
             crowd.finish()
         seconds = time.monotonic() - began
@@ -204,9 +192,9 @@ def _running(site: Path, pages: str, log: Path) -> Iterator[None]:
     """Run both daemons; with shared pages the publisher is the one with the stand-in."""
     standing = [[sys.executable, "-m", "scripts.rehearsal.standin", str(site)]]
     commands = (
-        [[*_SSPS, "run", "--site", str(site)]]
+        [[*reckoning.SSPS, "run", "--site", str(site)]]
         if pages == REAL
-        else [*standing, [*_SSPS, "serve", "--site", str(site)]]
+        else [*standing, [*reckoning.SSPS, "serve", "--site", str(site)]]
     )
     with log.open("wb") as out:
         running = [subprocess.Popen(c, stdout=out, stderr=out) for c in commands]
@@ -219,19 +207,13 @@ def _running(site: Path, pages: str, log: Path) -> Iterator[None]:
             process.wait()
 
 
-def _wait_until_filed(site: Path, pages: int) -> None:
-    """Wait until all is filed or set aside; TimeoutError if nothing moves for too long."""
-    before, since = -1, time.monotonic()
-    while True:
-        counts = count(site)
-        done = sum(counts[key] for key in _DONE)
-        if done >= pages:
-            return
-        if done > before:
-            before, since = done, time.monotonic()
-        if time.monotonic() - since > _PATIENCE:
-            raise TimeoutError(f"{done} of {pages} pages, and none for {_PATIENCE:.0f} s")
-        time.sleep(0.5 if pages < 10_000 else 5)
+def _give_up(site: Path, seed: int) -> None:
+    """Record the boxes that never came, as an operator does when the night is over."""
+    index = Registry(site / INDEX)
+    missing = night.absent(index.entries(), seed)
+    index.close()
+    for box in sorted(missing, key=str):
+        ssps("absent", "add", "/".join(map(str, box)), *_NEVER, "--site", site)
 
 
 def _report(
@@ -243,11 +225,10 @@ def _report(
     seconds: float,
 ) -> dict[str, object]:
     counts = count(site)
-    lags, unaccounted = _lags(site, delivered)
-    expected_missing = counts["expected"] - sum(c.scan.kind is Kind.PAGE for c in coming)
+    lags, unaccounted = reckoning.lags(site, delivered)
+    never_came = counts["expected"] - sum(c.scan.kind is Kind.PAGE for c in coming)
     disagree = [v.party for v in visitors if not v.agrees()]
-    verified = {name: _says(site, *words) for name, words in _CHECKS.items()}
-    sums = _transfers(site)
+    checks = reckoning.checks(site)
     return {
         "factor": asked.factor,
         "pages": asked.pages,
@@ -259,25 +240,26 @@ def _report(
         "minutes_played": asked.minutes,
         "seconds": round(seconds, 1),
         **{key: counts[key] for key in ("filed", "versions", "duplicates", "quarantined")},
+        "absent": counts["absent"],
         "missing": counts["missing"],
-        "never_came": expected_missing,
+        "never_came": never_came,
         "unaccounted": unaccounted,
-        "lag_p50": _percentile(lags, 50),
-        "lag_p99": _percentile(lags, 99),
-        "lag_max": _percentile(lags, 100),
+        "lag_p50": reckoning.percentile(lags, 50),
+        "lag_p99": reckoning.percentile(lags, 99),
+        "lag_max": reckoning.percentile(lags, 100),
         "parties": asked.parties,
         "mirrors": dict(Counter(v.client for v in visitors)),
         "rounds": sum(v.rounds for v in visitors),
         "rounds_failed": [f"{v.party} ({v.client}): {f}" for v in visitors for f in v.failed],
         "mirrors_that_differ": disagree,
-        **sums,
-        "ledgers": _ledgers(site),
-        "checks": verified,
+        **reckoning.transfers(site),
+        "ledgers": reckoning.ledgers(site),
+        "checks": checks,
         "ok": (
-            counts["missing"] == expected_missing
+            (counts["missing"], counts["absent"]) == (0, never_came)
             and not unaccounted
             and not disagree
-            and "failed" not in verified.values()
+            and "failed" not in checks.values()
         ),
     }
 
@@ -286,84 +268,3 @@ _NOTES = {
     REAL: "every page was drawn, scanned, dropped and read",
     SHARED: "pages share one small scan a form; karekods were handed over, not read",
 }
-_CHECKS = {
-    "verify": ("verify",),
-    "audit verify transfer": ("audit", "verify", "--ledger", "transfer"),
-    "audit verify filing": ("audit", "verify", "--ledger", "filing"),
-    "audit verify operations": ("audit", "verify", "--ledger", "operations"),
-}
-
-
-def _says(site: Path, *words: str) -> str:
-    known = subprocess.run([*_SSPS, *words, "--help"], capture_output=True)
-    if known.returncode:
-        return "not there"
-    done = subprocess.run([*_SSPS, *words, "--site", str(site)], capture_output=True, text=True)
-    if done.returncode:
-        console.say.print(f"ssps {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return "failed" if done.returncode else "passed"
-
-
-def _lags(site: Path, delivered: list[Delivered]) -> tuple[list[float], list[str]]:
-    """Return, in seconds, how long each page took to be in the last tree, and what went wrong."""
-    at = {d.name: d for d in delivered}
-    lags, wrong = [], []
-    for record in ledger.read(site / ledger.FOLDER / ledger.FILING):
-        event = record.event
-        if event.event not in set(Filing):
-            continue
-        page = at.pop(event.origin, None)
-        if page is None:
-            wrong.append(f"{event.origin}: recorded twice, or never delivered")
-        elif event.detail["sha256"] != page.sha256:
-            wrong.append(f"{event.origin}: other bytes than left the scanner")
-        elif (event.event == Filing.QUARANTINED) != (page.kind in _UNFILED):
-            wrong.append(f"{event.origin}: {page.kind} became {event.event}")
-        elif event.event == Filing.FILED:
-            lags.append((record.time - page.at).total_seconds())
-    wrong += [f"{name}: no record" for name in at]
-    return sorted(lags), wrong[:20]
-
-
-def _percentile(values: list[float], share: int) -> float | None:
-    if not values:
-        return None
-    return round(values[min(len(values) - 1, len(values) * share // 100)], 3)
-
-
-def _transfers(site: Path) -> dict[str, int]:
-    sessions = files = sent = 0
-    for record in ledger.read(site / ledger.FOLDER / ledger.TRANSFER):
-        detail = record.event.detail
-        sessions += record.event.event == Transfer.LOGIN
-        if record.event.event == Transfer.CLOSE and isinstance(detail.get("bytes"), int):
-            files += 1
-            sent += int(str(detail["bytes"]))
-    return {"sessions": sessions, "files_sent": files, "bytes_sent": sent}
-
-
-def _ledgers(site: Path) -> dict[str, dict[str, int]]:
-    found = {}
-    for name in (ledger.TRANSFER, ledger.FILING, ledger.OPERATIONS):
-        folder = site / ledger.FOLDER / name
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        found[name] = {"records": ledger.next_seq(folder), "bytes": size}
-    return found
-
-
-def show(report: dict[str, object]) -> str:
-    """Write a report for reading, a line an answer."""
-    return "\n".join(f"{key.replace('_', ' '):<22}{_shown(value)}" for key, value in report.items())
-
-
-def _shown(value: object) -> str:
-    match value:
-        case dict():
-            return ", ".join(f"{k}: {_shown(v)}" for k, v in value.items())
-        case list():
-            return "; ".join(map(str, value)) or "none"
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}"
-    return str(value)

@@ -7,15 +7,20 @@ the end is what lies on their disks: `agrees` holds it against the tree, byte by
 import hashlib
 import shlex
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from config import layout
+from keys import sshsig
 from scripts.rehearse import ADDRESS
 
+_MIRROR = Path(__file__).resolve().parents[1] / "mirror"
+_FEED = 60.0  # seconds within which the feed has named what was filed
 _PATIENCE = 1800.0  # seconds for one round
 
 
@@ -98,10 +103,19 @@ def _rclone(v: Visitor) -> tuple[list[str], str]:
     return ["rclone", "--config", "/dev/null", "copy", *hosts, remote, str(v.folder)], ""
 
 
+def _mirror(v: Visitor) -> tuple[list[str], str]:
+    kit = [v.key, v.known_hosts, v.key.with_name(sshsig.ALLOWED)]
+    named = zip(("--key", "--known-hosts", "--signers"), map(str, kit), strict=True)
+    command = [sys.executable, str(_MIRROR), "--host", ADDRESS, "--port", str(v.port)]
+    command += ["--user", v.party, *chain.from_iterable(named), "--to", str(v.folder)]
+    return command, ""
+
+
 CLIENTS: dict[str, Callable[[Visitor], tuple[list[str], str]]] = {
     "sftp": _sftp,
     "lftp": _lftp,
     "rclone": _rclone,
+    "mirror": _mirror,
 }
 
 
@@ -151,7 +165,8 @@ class Crowd:
         """Let each come once more, and wait for that."""
         self._over.set()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     def _come(self, visitor: Visitor, number: int) -> None:
         wait = self._pause * (number + 1) / len(self._threads)
@@ -160,3 +175,7 @@ class Crowd:
             visitor.visit()
             wait = max(0.0, self._pause - (time.monotonic() - began))
         visitor.visit()
+        until = time.monotonic() + _FEED
+        while visitor.client == "mirror" and time.monotonic() < until and not visitor.agrees():
+            time.sleep(3)
+            visitor.visit()

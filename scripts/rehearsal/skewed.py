@@ -1,0 +1,46 @@
+"""The two daemons under their supervisor, by a clock that somebody may step: for the soak alone.
+
+    python -m scripts.rehearsal.skewed run|publish|serve SITE CLOCK
+
+CLOCK is a file with the seconds by which the wall clock is wrong. All else is what `ssps run`,
+`publish` and `serve` do; no setting of those leads here.
+"""
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from keys.ledger import Clock, utc_now
+from publisher.publish import publish
+from scripts.run import ON_RELOAD, Supervisor, log_as, ready, stopping
+from sftpd.server import serve
+
+
+def stepped(file: Path) -> Clock:
+    """Return a wall clock that is wrong by what `file` says whenever it is asked."""
+
+    def now() -> datetime:
+        return utc_now() + timedelta(seconds=float(file.read_text()))
+
+    return now
+
+
+def main() -> None:
+    """Run one part, or the supervisor with both."""
+    part, site, clock = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    log_as(part)
+    settings = ready(site)
+    if part == "run":
+        own = [sys.executable, "-m", "scripts.rehearsal.skewed"]
+        commands = {name: [*own, name, str(site), str(clock)] for name in ON_RELOAD}
+        patience = settings.sftp.drain_seconds + 10
+        sys.exit(Supervisor(commands, ON_RELOAD, patience=patience).run())
+    if part == "serve":
+        serve(settings, clock=stepped(clock))
+    else:
+        with stopping() as stop:
+            publish(settings, stop=stop, clock=stepped(clock))
+
+
+if __name__ == "__main__":
+    main()
