@@ -15,6 +15,8 @@ Its modules, roughly in the order in which a page meets them:
     shelf       originals by content, hard links into the trees
     quarantine  what no rule could file, with the reason
     errands     what operators ask for (absence, ruling); attendant: carries it out
+    verify      does it all agree? (snapshot, merging, finding); repair: mends what is proven
+    rebuild     a tree from nothing, put in place at once
     accounts    expected, filed, absent, missing
     catalog     what came in, what became of it (tables: its schema)
     feed        what parties mirror by, beside the filing (segment, sums: the formats; readme)

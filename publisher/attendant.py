@@ -15,12 +15,14 @@ from config import layout
 from config.event import Event, Filing, Value
 from config.registry import Entry
 from keys.ledger import Record
-from publisher import absence, errands, quarantine, ruling
+from publisher import absence, errands, quarantine, rebuild, ruling
 from publisher.clerk import Clerk, World
 from publisher.desk import EXTENSION, Filed, Place
 from publisher.errands import Answer, Errand
 from publisher.page import Arrival, Look, Page, Stamp, arrival_id
 from publisher.quarantine import Note, parse_note
+from publisher.recovery import Recovery
+from publisher.repair import Mender, Repair
 from publisher.ruling import Agreed, Naming, Ruling
 from publisher.source import Source
 
@@ -35,11 +37,14 @@ class Attendant:
         self._clerk = clerk
         self._catalog = world.catalog
         self._site = world.settings.site
+        self._mender = Mender(world, clerk, Recovery(world, clerk))
         self._kinds: dict[str, Callable[[Errand], Answer]] = {
             errands.ABSENT: self._absent,
             errands.EXPECTED: self._expected,
             errands.IDENTIFY: self._identify,
             errands.REJECT: self._reject,
+            errands.REBUILD: self._rebuild,
+            errands.REPAIR: self._repair,
         }
 
     def attend(self) -> int:
@@ -184,6 +189,30 @@ class Attendant:
         arrival = Arrival(identity, note.name, Source(str(path.parent), file), stamp, now)
         self._world.shelf.stage(identity, content)
         return Page(arrival, stamp, note.sha256, Look(form, frames=note.frames))
+
+    # Trees.
+
+    def _rebuild(self, errand: Errand) -> Answer:
+        name, last = errand.text("party"), errand.detail.get("upto")
+        folders = errand.detail.get("folders")
+        party = next((party for party in self._world.trees if party.id == name), None)
+        if party is None or not isinstance(last, int) or not isinstance(folders, list):
+            raise ValueError(f"{name}: no party of that id has a tree, `ssps party list` names all")
+        built = rebuild.Built(last, tuple(folders))
+        since = self._catalog.since(last)
+        rebuild.put_in_place(self._site, party, built, since, self._world.shelf)
+        self._world.checkpoint("put in place")
+        self._catalog.party_begins(name)
+        self._catalog.party_complete(name, str(party.scope))
+        self._catalog.commit()
+        return Answer(True, f"the tree of {name} was put in place")
+
+    def _repair(self, errand: Errand) -> Answer:
+        lines = errand.detail.get("repairs")
+        repairs = [Repair.parse(line) for line in lines if lines] if isinstance(lines, list) else []
+        left = self._mender.mend(repairs)
+        said = f"{len(repairs) - len(left)} of {len(repairs)} mended"
+        return Answer(not left, said + "".join(f"\nnot mended: {repair}" for repair in left))
 
     def _held(self, errand: Errand) -> str:
         file = errand.text("file")

@@ -341,20 +341,8 @@ class Catalog:
             .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((STORED, READ)))
             .order_by(t.arrival.c.decided_at, t.arrival.c.id, t.filing.c.frame)
         )
-        return [
-            Decided(
-                _an_arrival(row),
-                row.outcome,
-                row.path or row.what,
-                row.sha256,
-                Stamp.parse(row.stamp),
-                Reason(row.reason) if row.reason else None,
-                datetime.fromisoformat(row.decided_at),
-                json.loads(row.evidence),
-                _a_filing(row) if row.filing else None,
-            )
-            for row in self._connection.execute(query)
-        ]
+        rows = self._connection.execute(query)
+        return [_decided(row, _a_filing(row) if row.filing else None) for row in rows]
 
     def finish(self, arrival: str, seq: int, frame: int = 1) -> bool:
         """Note that all is done and recorded under `seq`; False if it was noted before.
@@ -417,20 +405,37 @@ class Catalog:
 
     def originals(self) -> Iterator[Original]:
         """Yield every filing, the oldest first."""
-        last = 0
-        while True:
-            query = (
-                sa.select(t.filing.c.id, t.filing.c.sha256, t.filing.c.path)
-                .where(t.filing.c.id > last)
-                .order_by(t.filing.c.id)
-                .limit(_CHUNK)
-            )
-            rows = self._connection.execute(query).all()
-            for row in rows:
-                yield Original(*row)
-            if len(rows) < _CHUNK:
-                return
-            last = rows[-1].id
+        return filings(self._connection)
+
+    def since(self, last: int) -> Iterator[Original]:
+        """Yield every filing after that of number `last`."""
+        return filings(self._connection, last)
+
+    def filing_at(self, path: str) -> Original | None:
+        """Return what is filed at a path, and recorded."""
+        return self._filing(t.filing.c.path == path)
+
+    def filing_of(self, sha256: str) -> Original | None:
+        """Return a filing of these bytes that is recorded."""
+        return self._filing(t.filing.c.sha256 == sha256)
+
+    def _filing(self, chosen: sa.ColumnElement[bool]) -> Original | None:
+        query = sa.select(t.filing.c.id, t.filing.c.sha256, t.filing.c.path)
+        done = query.where(chosen, t.filing.c.seq.is_not(None)).limit(1)
+        row = self._connection.execute(done).one_or_none()
+        return Original(*row) if row else None
+
+    def filed_when(self, sha256: str) -> int | None:
+        """Return when these bytes were filed, as clients see it."""
+        query = sa.select(sa.func.min(t.filing.c.filed_at)).where(t.filing.c.sha256 == sha256)
+        found: int | None = self._connection.scalar(query)
+        return found
+
+    def quarantined(self, file: str) -> Decided | None:
+        """Return what was decided on a file in quarantine."""
+        chosen = (t.arrival.c.id == file[:ID_LENGTH]) & (t.arrival.c.what == file)
+        row = self._connection.execute(sa.select(t.arrival).where(chosen)).one_or_none()
+        return _decided(row, None) if row and row.outcome == QUARANTINED else None
 
     def add_gap(self, party: str, filing: int) -> None:
         """Note a link that a party's tree would not take."""
@@ -495,6 +500,35 @@ def looking(site: Path) -> Iterator[sa.Connection | None]:
         engine.dispose()
 
 
+def recorded_until(connection: sa.Connection) -> int:
+    """Return the highest number up to which every filing is recorded."""
+    first = connection.scalar(sa.select(sa.func.min(t.filing.c.id)).where(t.filing.c.seq.is_(None)))
+    if first is not None:
+        return int(first) - 1
+    return connection.scalar(sa.select(sa.func.max(t.filing.c.id))) or 0
+
+
+def filings(
+    connection: sa.Connection, after: int = 0, until: int | None = None
+) -> Iterator[Original]:
+    """Yield every filing after one number and until another, the oldest first."""
+    while True:
+        query = (
+            sa.select(t.filing.c.id, t.filing.c.sha256, t.filing.c.path)
+            .where(t.filing.c.id > after)
+            .order_by(t.filing.c.id)
+            .limit(_CHUNK)
+        )
+        if until is not None:
+            query = query.where(t.filing.c.id <= until)
+        rows = connection.execute(query).all()
+        for row in rows:
+            yield Original(*row)
+        if len(rows) < _CHUNK:
+            return
+        after = rows[-1].id
+
+
 def _counts(connection: sa.Connection) -> Counts:
     totals = {row.name: row.number for row in connection.execute(sa.select(t.total))}
     waiting = sa.select(sa.func.count()).select_from(t.arrival).where(t.arrival.c.seq.is_(None))
@@ -540,6 +574,20 @@ def _sheet(sheet: Sheet) -> dict[str, str | int]:
         "sandik": sheet.sandik or "",
         "page": sheet.page,
     }
+
+
+def _decided(row: Any, filing: Filing | None) -> Decided:
+    return Decided(
+        _an_arrival(row),
+        row.outcome,
+        filing.original.path if filing else row.what,
+        row.sha256,
+        Stamp.parse(row.stamp),
+        Reason(row.reason) if row.reason else None,
+        datetime.fromisoformat(row.decided_at),
+        json.loads(row.evidence),
+        filing,
+    )
 
 
 def _a_filing(row: Any) -> Filing:

@@ -61,6 +61,11 @@ class World:
     stopped: Callable[[], bool] = lambda: False
     has_box: Callable[[str, str, str], bool] = lambda cevre, kurul, sandik: True
 
+    def sync(self) -> None:
+        """Make store, trees and quarantine survive a loss of power."""
+        self.shelf.sync()
+        self.quarantine.sync()
+
     @property
     def trees(self) -> tuple[Party, ...]:
         """The parties that have one."""
@@ -120,7 +125,7 @@ class Clerk:
         """
         for page in pages:
             self._decide(page)
-        self._shelf.sync()
+        self._world.sync()
         self._step("stored")
         self._catalog.commit()
         self._step("decided")
@@ -181,7 +186,7 @@ class Clerk:
         if not rows:
             return []
         events = [self._effect(row) for row in rows]
-        self._shelf.sync()
+        self._world.sync()
         self._catalog.commit()  # gaps, which the ledger does not hold
         self._step("linked")
         numbers = []
@@ -249,6 +254,15 @@ class Clerk:
         if not self._world.quarantine.holds(row.what):
             self._world.quarantine.take(self._spool / row.arrival.file, row.what)
             self._step("moved")
+        self.note(row)
+        self._step("noted")
+        detail["reason"] = row.reason
+        what = f"{quarantine.FOLDER}/{row.what}"
+        return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
+
+    def note(self, row: Decided) -> None:
+        """Put the reason beside a page in quarantine."""
+        assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
         note = Note(
             row.arrival.id,
             row.arrival.name,
@@ -260,10 +274,6 @@ class Clerk:
             f"{row.decided_at:%Y-%m-%dT%H:%M:%SZ}",
         )
         self._world.quarantine.note(row.what, note)
-        self._step("noted")
-        detail["reason"] = row.reason
-        what = f"{quarantine.FOLDER}/{row.what}"
-        return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
 
     def show(self, party: Party, original: Original) -> bool:
         """Link an original into a party's tree; False, and an ERROR log, if that tree refuses."""

@@ -40,6 +40,7 @@ MACHINE_AT_FAULT = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.Operat
 _BATCH = 32
 _DEPTH = 16  # pages under way for each worker, so that none waits for the disk
 _TICK = 0.5
+_BACK_FILES = 0.1  # seconds at a time for trees of new parties, between two batches
 _LONGEST_PAUSE = 30.0
 _LINGER = 15  # times the settling time, for a page that broke off in the middle
 
@@ -174,7 +175,8 @@ class _Run:
 
     def recover(self) -> None:
         """Finish what an earlier run began; what it had claimed is read first."""
-        for arrival in Recovery(self._world, self._clerk).recover():
+        self._recovery = Recovery(self._world, self._clerk)
+        for arrival in self._recovery.recover(trees=False):
             self._pool.submit(arrival)
 
     def feed(self, signer: Ed25519PrivateKey) -> None:
@@ -186,10 +188,15 @@ class _Run:
     def work(self) -> None:
         """File until told to stop."""
         next_mend = time.monotonic() + self._rescan
+        complete = False
         while not self._stop.is_set():
             now = time.monotonic()
             self._take_in(now)
-            self._wait(now)
+            if complete:
+                self._wait(now)
+            else:
+                # Back files fill the time in which no page is done, and some of the rest.
+                complete = self._recovery.tend(self._is_idle(now + _BACK_FILES))
             read, unsettled = self._pool.results(_BATCH)
             growing = [page.arrival for page in read if self._may_grow(page, now)]
             pages = [page for page in read if page.arrival.id not in self._given_up]
@@ -200,6 +207,9 @@ class _Run:
             if now >= next_mend:
                 self._clerk.mend()
                 next_mend = now + self._rescan
+
+    def _is_idle(self, until: float) -> Callable[[], bool]:
+        return lambda: time.monotonic() < until and not self._stop.is_set()
 
     def _take_in(self, now: float) -> None:
         room = self._depth - self._pool.under_way

@@ -14,10 +14,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from keys.files import replace, sync
+from keys.files import put, sync_all
 from publisher.moving import move
 
 FOLDER = Path("quarantine")
+NOT_OURS = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
 _MODE = 0o600
 
 
@@ -61,11 +62,12 @@ def parse_note(content: bytes) -> Note:
 
 
 class Quarantine:
-    """The folder; everything here may be done twice with the same result."""
+    """The folder; everything here may be done twice with the same result, and lasts once synced."""
 
     def __init__(self, site: Path) -> None:
         self._folder = site / FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._dirty = True
 
     def sweep(self) -> None:
         """Remove what a crash left half written."""
@@ -79,11 +81,18 @@ class Quarantine:
         except FileNotFoundError:
             if not self.holds(file):
                 raise
-        sync(self._folder)
+        self._dirty = True
 
     def note(self, file: str, note: Note) -> None:
         """Put the reason beside a page."""
-        replace(self._folder / f"{file}.json", format_note(note), _MODE)
+        put(self._folder / f"{file}.json", format_note(note), _MODE)
+        self._dirty = True
+
+    def sync(self) -> None:
+        """Make what was taken and noted survive a loss of power."""
+        if self._dirty:
+            self._dirty = False
+            sync_all(self._folder)
 
     def holds(self, file: str) -> bool:
         """Say whether a page of that name is here, be it a link or a pipe."""

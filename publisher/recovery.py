@@ -6,7 +6,8 @@ those of changed scopes brought up to date, before anything else is filed. Catal
 must agree on what was recorded; where one of them was lost, only its copy can help.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -20,10 +21,8 @@ from publisher import catalog as states
 from publisher.catalog import Original
 from publisher.clerk import ONE_TREE, Clerk, World
 from publisher.page import ID_LENGTH, Arrival, Stamp, arrival_id, escaped, safe_name
-from publisher.quarantine import Note
+from publisher.quarantine import NOT_OURS, Note
 from publisher.shelf import TREES
-
-_NOT_OURS = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
 
 log = structlog.get_logger()
 
@@ -42,10 +41,12 @@ class Recovery:
         self._shelf = world.shelf
         self._step = world.checkpoint
         self._spool = world.settings.site / spool.FOLDER
+        self._tending: Iterator[None] | None = None
 
-    def recover(self) -> list[Arrival]:
+    def recover(self, trees: bool = True) -> list[Arrival]:
         """Finish what an earlier run began, and return the arrivals that want reading.
 
+        Without `trees` those of new parties and changed scopes are left to `tend`.
         Raises Faults if the catalog or the filing ledger was lost, or is older than the other.
         """
         self._learn_from_ledger()
@@ -53,7 +54,9 @@ class Recovery:
         for folder in (self._shelf, self._world.quarantine):
             folder.sweep()
         spool.sweep(self._spool)
-        self._trees_for_parties()
+        self._parties_that_left()
+        if trees:
+            deque(self._trees_for_parties(), 0)
         self._clerk.mend()
         self._clerk.carry_out()
         for path in sorted(self._spool.iterdir()):
@@ -82,7 +85,16 @@ class Recovery:
                     raise Faults([Fault(str(states.FILE), "", lost + advice)])
         self._catalog.commit()
 
-    def _trees_for_parties(self) -> None:
+    def tend(self, more: Callable[[], bool]) -> bool:
+        """Go on with the trees while there may be `more`, and say whether all are complete.
+
+        Each is a page's work. What is filed meanwhile is linked into those trees as well.
+        """
+        if self._tending is None:
+            self._tending = self._trees_for_parties()
+        return all(more() for _ in self._tending)
+
+    def _parties_that_left(self) -> None:
         complete = self._catalog.parties()
         parties = {party.id for party in self._world.trees}
         for gone in complete.keys() - parties:
@@ -92,14 +104,23 @@ class Recovery:
             log.warning("tree-of-no-party", party=gone, advice="move it out of trees/ by hand")
         for party in self._world.trees:
             self._shelf.root(party.id)
-            if complete.get(party.id) == str(party.scope):
-                continue
+        self._world.sync()
+
+    def _trees_for_parties(self) -> Iterator[None]:
+        complete = self._catalog.parties()
+        changed = [p for p in self._world.trees if complete.get(p.id) != str(p.scope)]
+        for party in changed:
             self._catalog.party_begins(party.id)
             self._catalog.commit()
             self._step("party begun")
-            hidden = [*self._withdrawn(party), *self._hidden(party)]
-            shown = sum(self._back_files(party))
-            self._shelf.sync()
+            hidden, shown = [*self._withdrawn(party)], 0
+            for went in self._hidden(party):
+                hidden += [went] if went is not None else []
+                yield
+            for linked in self._back_files(party):
+                shown += linked
+                yield
+            self._world.sync()
             self._step("party linked")
             if not all(hidden):
                 advice = "let the publisher write in that tree, then restart it"
@@ -110,7 +131,6 @@ class Recovery:
             self._catalog.commit()
             self._step("party complete")
             log.info("tree-complete", party=party.id, files=shown, removed=len(hidden))
-        self._shelf.sync()
 
     def _withdrawn(self, party: Party) -> Iterator[bool]:
         # Sums and feed of another scope tell what else there is; the feed puts back its own.
@@ -125,20 +145,23 @@ class Recovery:
                 yield False
             self._step("withdrawn")
 
-    def _hidden(self, party: Party) -> Iterator[bool]:
-        # By what stands in the tree, whatever the catalog knows of it.
+    def _hidden(self, party: Party) -> Iterator[bool | None]:
+        # By what stands in the tree, whatever the catalog knows of it; None for what may stay.
         unlisted: list[OSError] = []
         for path in self._shelf.pages(party.id, unlisted.append):
             if self._world.stopped():
                 raise Stopped
             if not _is_for(party, path):
-                yield self._hide(party.id, path)
+                yield self.hide(party.id, path)
                 self._step("hidden")
+            else:
+                yield None
         for error in unlisted:
             log.error("not-hidden", party=party.id, error=str(error))
             yield False
 
-    def _hide(self, party: str, path: str) -> bool:
+    def hide(self, party: str, path: str) -> bool:
+        """Take something out of a tree, into quarantine unless the store has it; say if it went."""
         try:
             if self._shelf.is_kept(party, path, self._catalog.filed_at(path)):
                 self._shelf.remove(party, path)
@@ -156,7 +179,7 @@ class Recovery:
         identity = arrival_id(now, self._world.token())
         name = f"{TREES}/{party}/{escaped(path)}"
         file = f"{identity}-{safe_name(name)}"
-        note = Note(identity, name, _NOT_OURS, None, (), 1, (), f"{now:%Y-%m-%dT%H:%M:%SZ}")
+        note = Note(identity, name, NOT_OURS, None, (), 1, (), f"{now:%Y-%m-%dT%H:%M:%SZ}")
         self._world.quarantine.note(file, note)
         self._shelf.remove(party, path, lambda shown: self._world.quarantine.take(shown, file))
         log.error("not-ours", path=name, quarantined=file)

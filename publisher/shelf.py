@@ -18,12 +18,12 @@ from pathlib import Path
 from config import layout
 from config.fault import Fault, Faults
 from keys import digest
-from keys.files import sync
+from keys.files import sync_all
 
 STORE, TREES = Path("store"), Path("trees")
-_STAGED = ".staged-"
+STAGED = ".staged-"
 _PAGES = tuple(f".{extension}" for extension in layout.EXTENSIONS)
-_FOLDER_MODE, _FILE_MODE = 0o755, 0o444
+_FOLDER_MODE, FILE_MODE = 0o755, 0o444
 
 
 class Obstructed(Exception):
@@ -37,8 +37,8 @@ class Shelf:
         """Make both folders; raise Faults if they cannot be linked to one another."""
         self._store = site / STORE
         self._trees = site / TREES
-        self._touched: set[Path] = set()
-        self._firm: set[Path] = set()  # folders that were touched before, once is enough
+        # What an earlier run had made may not last yet, and is about to be relied on.
+        self._dirty = True
         for folder in (self._store, self._trees):
             _made(folder)
         if self._store.stat().st_dev != self._trees.stat().st_dev:
@@ -48,28 +48,28 @@ class Shelf:
     def root(self, party: str) -> None:
         """Make the root of a party's tree."""
         _made(self._trees / party)
-        self._touched.add(self._trees)
+        self._dirty = True
 
     def roots(self) -> set[str]:
         """Return the parties, of today or of before, that have a tree."""
-        return {path.name for path in self._trees.iterdir()}
+        return {path.name for path in self._trees.iterdir() if not path.name.startswith(".")}
 
     def stage(self, arrival: str, content: bytes) -> Path:
-        """Write a page's bytes durably into a fresh file of the store; any thread may."""
-        path = self._store / f"{_STAGED}{arrival}"
+        """Write a page's bytes into a fresh file of the store; any thread may."""
+        path = self._store / f"{STAGED}{arrival}"
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             digest.stamp(descriptor, digest.of(content))
-            os.fchmod(descriptor, _FILE_MODE)
-            os.fsync(descriptor)
+            os.fchmod(descriptor, FILE_MODE)
+        self._dirty = True
         return path
 
     def staged(self, arrival: str) -> Path:
         """Return where `stage` wrote an arrival's bytes."""
-        return self._store / f"{_STAGED}{arrival}"
+        return self._store / f"{STAGED}{arrival}"
 
     def discard(self, arrival: str) -> None:
         """Remove a staged page whose bytes stand somewhere else already."""
@@ -77,7 +77,7 @@ class Shelf:
 
     def sweep(self) -> None:
         """Remove what was staged and not kept when a run ended; the spool still has it."""
-        for path in self._store.glob(f"{_STAGED}*"):
+        for path in self._store.glob(f"{STAGED}*"):
             path.unlink()
 
     def keep(self, arrival: str, sha256: str, filed_at: int) -> int:
@@ -89,14 +89,32 @@ class Shelf:
         staged, original = self.staged(arrival), self.original(sha256)
         if _sound(original, sha256):
             staged.unlink(missing_ok=True)
-            self._touch(original.parent, self._store)
             return int(original.stat().st_mtime)
         os.utime(staged, (filed_at, filed_at))
-        sync(staged)
         self._folder(original.parent)
         staged.rename(original)
-        self._touch(original.parent, self._store)
+        self._dirty = True
         return filed_at
+
+    def adopt(self, sha256: str, party: str, path: str) -> bool:
+        """Bring a lost original back from a tree that shows it; False if that shows other bytes."""
+        shown, original = self._trees / party / path, self.original(sha256)
+        if shown.is_symlink() or not _sound(shown, sha256):
+            return False
+        self._folder(original.parent)
+        original.hardlink_to(shown)
+        self._dirty = True
+        return True
+
+    def restamp(self, sha256: str, filed_at: int) -> bool:
+        """Give an original its mode and its filing time again; False if its bytes are others."""
+        original = self.original(sha256)
+        if original.is_symlink() or not _sound(original, sha256):
+            return False
+        original.chmod(FILE_MODE)
+        os.utime(original, (filed_at, filed_at))
+        self._dirty = True
+        return True
 
     def original(self, sha256: str) -> Path:
         """Return where the bytes of that digest belong."""
@@ -119,7 +137,7 @@ class Shelf:
             if original.exists():
                 raise
             raise Obstructed(f"{original} is missing, restore it from a copy") from None
-        self._touch(target.parent, self._trees)
+        self._dirty = True
 
     def pages(self, party: str, refused: Callable[[OSError], None]) -> Iterator[str]:
         """Yield the path of all that is named like a page in a party's tree, whoever put it there.
@@ -160,23 +178,14 @@ class Shelf:
         folder = shown.parent
         while folder != root and not any(folder.iterdir()):
             folder.rmdir()
-            self._touched.discard(folder)
-            self._firm.discard(folder)
             folder = folder.parent
-        self._touched.add(folder)
+        self._dirty = True
 
     def sync(self) -> None:
-        """Make what was kept, linked and unlinked survive a loss of power."""
-        for folder in self._touched:
-            sync(folder)
-        self._touched.clear()
-
-    def _touch(self, folder: Path, root: Path) -> None:
-        # What leads there may have been made by a run that ended before it was synced.
-        self._touched.add(folder)
-        while folder != root and (folder := folder.parent) not in self._firm:
-            self._firm.add(folder)
-            self._touched.add(folder)
+        """Make what was staged, kept, linked and unlinked survive a loss of power."""
+        if self._dirty:
+            self._dirty = False  # before, since a page may be staged meanwhile
+            sync_all(self._store)
 
     def _linked(self, original: Path, target: Path) -> None:
         try:
@@ -188,8 +197,7 @@ class Shelf:
     def _folder(self, folder: Path) -> None:
         missing = takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
         for path in reversed(list(missing)):
-            if _made(path):
-                self._touched.add(path.parent)
+            _made(path)
 
 
 def _made(folder: Path) -> bool:

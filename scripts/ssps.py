@@ -15,6 +15,8 @@ _COMMANDS = {
     "init": "scripts.site:init",
     "check": "scripts.site:check",
     "status": "scripts.status:status",
+    "verify": "scripts.verify:verify",
+    "rebuild": "scripts.verify:rebuild_",
     "absent": "scripts.absent:absent",
     "desk": "scripts.desk:desk",
     "registry": "scripts.registry:registry",

@@ -1,0 +1,51 @@
+"""Two listings in the same order, laid side by side: what a check of millions of files lives on.
+
+Neither is ever held in memory: a folder at a time of the one, a row at a time of the other.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+E = TypeVar("E")
+F = TypeVar("F")
+
+
+def merged(
+    expected: Iterable[tuple[bytes, E]], found: Iterable[tuple[bytes, F]]
+) -> Iterator[tuple[bytes, E | None, F | None]]:
+    """Yield each key of two listings that are sorted by it, with what either has there."""
+    left, right = iter(expected), iter(found)
+    one, other = next(left, None), next(right, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one[0] < other[0]):
+            assert one is not None  # noqa: S101 - for mypy, the loop ended otherwise
+            yield one[0], one[1], None
+            one = next(left, None)
+        elif one is None or other[0] < one[0]:
+            yield other[0], None, other[1]
+            other = next(right, None)
+        else:
+            yield one[0], one[1], other[1]
+            one, other = next(left, None), next(right, None)
+
+
+def walked(
+    root: str, refused: Callable[[OSError], None], below: str = ""
+) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
+    """Yield all that is no folder below `root`, by the bytes of its path from there.
+
+    `refused` is told of a folder that cannot be listed. Links are not followed.
+    """
+    try:
+        with os.scandir(f"{root}/{below}") as found:
+            entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in found]
+    except OSError as error:
+        refused(error)
+        return
+    # A folder's files come where its name and a slash would.
+    for entry, is_folder in sorted(entries, key=lambda e: os.fsencode(e[0].name) + b"/" * e[1]):
+        if is_folder:
+            yield from walked(root, refused, f"{below}{entry.name}/")
+        else:
+            yield os.fsencode(f"{below}{entry.name}"), entry

@@ -1,0 +1,58 @@
+"""What the catalog says is done, copied at one moment into a database of one's own.
+
+So that a look of an hour holds up no checkpoint of the catalog that is written meanwhile. The
+tables: `original` (a digest and its filing time), `filing` (a path and its digest), `record` (what
+the filing ledger has), `held` (what is in quarantine), and `inode`, which the look fills.
+"""
+
+import sqlite3
+
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE original (sha256 TEXT PRIMARY KEY, filed_at INTEGER) WITHOUT ROWID;
+CREATE TABLE filing (path TEXT PRIMARY KEY, sha256 TEXT, cevre TEXT, kurul TEXT) WITHOUT ROWID;
+CREATE TABLE record (seq INTEGER PRIMARY KEY, event TEXT, page TEXT, what TEXT);
+CREATE TABLE held (file TEXT PRIMARY KEY, sha256 TEXT, reason TEXT) WITHOUT ROWID;
+CREATE TABLE inode (sha256 TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
+"""
+_COPIED = (
+    (
+        "original",
+        "SELECT sha256, min(filed_at) FROM filing WHERE seq IS NOT NULL "
+        "GROUP BY sha256 ORDER BY sha256",
+    ),
+    (
+        "filing",
+        "SELECT path, sha256, cevre, kurul FROM filing WHERE seq IS NOT NULL ORDER BY path",
+    ),
+    (
+        "record",
+        "SELECT seq, 'filed', arrival, path FROM filing WHERE seq IS NOT NULL ORDER BY seq",
+    ),
+    (
+        "record",
+        "SELECT seq, outcome, id, what FROM arrival "
+        "WHERE seq IS NOT NULL AND outcome <> 'filed' ORDER BY seq",
+    ),
+    (
+        "held",
+        "SELECT what, sha256, reason FROM arrival "
+        "WHERE seq IS NOT NULL AND outcome = 'quarantined'",
+    ),
+)
+
+
+def taken(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
+    """Copy what is done; return how many filings, and for which scope each tree is complete."""
+    copy.executescript(_TABLES)
+    live.execute("BEGIN")  # one moment for all of them
+    for table, query in _COPIED:
+        rows = live.execute(query)
+        marks = ", ".join("?" * len(rows.description))
+        copy.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+    copy.commit()
+    (filings,) = copy.execute("SELECT count(*) FROM filing").fetchone()
+    complete = dict(live.execute("SELECT id, scope FROM party").fetchall())
+    live.execute("COMMIT")
+    return filings, complete
