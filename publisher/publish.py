@@ -37,8 +37,8 @@ from publisher.recovery import Recovery, Stopped
 from publisher.shelf import Shelf
 
 MACHINE_AT_FAULT = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
-_BATCH = 32
-_DEPTH = 16  # pages under way for each worker, so that none waits for the disk
+_BATCH = 128  # as many as were read while the last batch was made to last
+_DEPTH = 48  # pages under way for each worker, so that none waits for the disk
 _TICK = 0.5
 _BACK_FILES = 0.1  # seconds at a time for trees of new parties, between two batches
 _LONGEST_PAUSE = 30.0

@@ -12,7 +12,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 from pathlib import Path
 
 from config import layout
@@ -125,15 +124,19 @@ class Shelf:
 
         Raises Obstructed if something else is there, or the original is not.
         """
-        original, target = self.original(sha256), self._trees / party / path
+        # Done for each page and party, so as text: a Path costs more than the link itself.
+        source = f"{self._store}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+        place = f"{self._trees}/{party}/{path}"
         try:
-            self._linked(original, target)
+            self._linked(source, place)
         except FileExistsError:
+            original, target = Path(source), Path(place)
             if not target.parent.is_dir() or not _same(original, target):
-                raise Obstructed(f"{target} is not the original {sha256}") from None
+                raise Obstructed(f"{place} is not the original {sha256}") from None
         except NotADirectoryError:
-            raise Obstructed(f"{target.parent} is no folder") from None
+            raise Obstructed(f"{Path(place).parent} is no folder") from None
         except FileNotFoundError:
+            original = Path(source)
             if original.exists():
                 raise
             raise Obstructed(f"{original} is missing, restore it from a copy") from None
@@ -187,17 +190,19 @@ class Shelf:
             self._dirty = False  # before, since a page may be staged meanwhile
             sync_all(self._store)
 
-    def _linked(self, original: Path, target: Path) -> None:
+    def _linked(self, source: str, place: str) -> None:
         try:
-            target.hardlink_to(original)
+            os.link(source, place)
         except FileNotFoundError:
-            self._folder(target.parent)
-            target.hardlink_to(original)
+            self._folder(Path(place).parent)
+            os.link(source, place)
 
     def _folder(self, folder: Path) -> None:
-        missing = takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
-        for path in reversed(list(missing)):
-            _made(path)
+        try:
+            _made(folder)
+        except FileNotFoundError:
+            self._folder(folder.parent)
+            _made(folder)
 
 
 def _made(folder: Path) -> bool:

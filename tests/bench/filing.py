@@ -1,0 +1,402 @@
+"""How fast pages become files in every tree: scripts/bench filing --help.
+
+Pages are drawn at 200 dpi by tests/damage.py and renamed into the intake of a site of its own,
+whose publisher is `ssps publish` as anybody runs it: workers, cage, fsync and all. A rename counts
+from the moment it was made to the moment the page can be seen in the tree of the last party.
+
+    ordinary      clean scans, all there at once
+    hard mix      every kind of damage in turn, all there at once
+    latency       ordinary pages at half the speed of the first row
+    growth        cost of a page with so many filed before, and with so many parties; its pages
+                  share their bytes and are read by the stand-in of the rehearsal
+    memory        of that publisher, over so many pages
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import damage
+import office
+
+from config import layout, load, registry
+from config.registry import COLUMNS, Entry
+from config.sheet import Belge, SandikTuru, Secim, Sheet
+from keys import host
+from publisher import catalog
+from scripts.rehearsal import standin
+from scripts.rehearsal.scanner import Scan
+
+_BOXES_A_BOARD = 180
+_ORDINARY = ("clean",)
+
+
+class Drawn(NamedTuple):
+    """A page that was drawn: its file, and what is printed on it."""
+
+    path: Path
+    karekod: str
+
+
+class Rate(NamedTuple):
+    """A run: pages, seconds, how many were filed, and the publisher's processor seconds."""
+
+    pages: int
+    seconds: float
+    filed: int
+    cpu: float
+
+    @property
+    def a_second(self) -> float:
+        return self.pages / self.seconds
+
+
+def entry(number: int, karekod: str) -> Entry:
+    """Return the sheet that the karekod of page `number` stands for: a box of its own."""
+    board, box = f"kurul-{number // _BOXES_A_BOARD + 1}", str(number + 1)
+    sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", board, box, 1)
+    return Entry(karekod, sheet, SandikTuru.NORMAL, "")
+
+
+def make_site(folder: Path, parties: int, entries: list[Entry]) -> Path:
+    """Lay out a site whose registry has these sheets."""
+    listed = "".join(
+        f'[[party]]\nid = "parti-{n}"\nname = "{n}"\nkind = "party"\nscope = "all"\n'
+        'static_ips = ["127.0.0.1"]\ncontact = { name = "", email = "", phone = "" }\n'
+        for n in range(1, parties + 1)
+    )
+    site = office.site(folder, parties_toml=listed)
+    for name in ("intake", "state", "ledgers"):
+        (site / name).mkdir()
+    host.make_all(site)
+    (site / "keys").chmod(0o700)
+    rows = [",".join(COLUMNS)]
+    for one in entries:
+        sheet = one.sheet
+        rows.append(
+            f"{one.karekod},{sheet.secim},{sheet.belge},{sheet.cevre},{sheet.kurul},"
+            f"{one.sandik_turu},{sheet.sandik},,{sheet.page}"
+        )
+    (site / "registry.csv").write_text("\n".join([*rows, ""]))
+    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    return site
+
+
+def draw(folder: Path, kinds: tuple[str, ...], count: int, seed: int) -> list[Drawn]:
+    """Draw pages of these kinds in turn, on all cores, unless they are there from before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {kind.name: kind for kind in damage.KINDS}
+    wanted = [
+        (known[name], number, seed, folder) for number, name in zip(range(count), cycle(kinds))
+    ]
+    with ProcessPoolExecutor() as pool:
+        drawn = list(pool.map(_draw, *zip(*wanted, strict=True), chunksize=8))
+    return list({page.karekod: page for page in drawn}.values())
+
+
+def _draw(kind: damage.Kind, number: int, seed: int, folder: Path) -> Drawn:
+    stem = f"{kind.name}-{seed}-{number:06}"
+    for path in folder.glob(f"{stem}-*"):
+        return Drawn(path, path.name.rpartition("-")[2])
+    made = damage.page(kind, number, seed)
+    path = folder / f"{stem}-{made.karekod}"
+    path.write_bytes(made.content)
+    return Drawn(path, made.karekod)
+
+
+@contextmanager
+def publishing(site: Path, stand_in: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a publisher on a site until the end of the `with`."""
+    command = [sys.executable, "-m", "scripts.ssps", "publish", "--site", str(site)]
+    if stand_in:
+        (site / "rehearsal.toml").touch()
+        command = [sys.executable, "-m", "scripts.rehearsal.standin", str(site)]
+    with (site / "publisher.log").open("ab") as log:
+        process = subprocess.Popen(command, stderr=log)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def settled(site: Path) -> int:
+    """Return how many pages came to their end."""
+    counts = catalog.counts(site)
+    return counts.filed + counts.versions + counts.duplicates + counts.quarantined
+
+
+def until(done: Callable[[], bool], process: subprocess.Popen[bytes], pause: float = 0.02) -> None:
+    """Wait for something that the publisher does."""
+    while not done():
+        if process.poll() is not None:
+            raise SystemExit("the publisher ended, see publisher.log")
+        time.sleep(pause)
+
+
+def _is_settled(site: Path, due: int) -> bool:
+    return settled(site) >= due
+
+
+def cpu_of(process: subprocess.Popen[bytes]) -> float:
+    """Return the processor seconds of a process and its workers, alive or gone."""
+    ticks = 0
+    for pid in family(process.pid):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15] if pid == process.pid else fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += family(int(child))
+    return found
+
+
+def memory_of(process: subprocess.Popen[bytes]) -> float:
+    """Return the megabytes that a process and its workers hold, what they share counted once."""
+    kib = 0
+    for pid in family(process.pid):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                kib += int(line.split()[1])
+    return kib / 1024
+
+
+def warm_up(site: Path, process: subprocess.Popen[bytes], pages: list[Drawn]) -> None:
+    """Have some pages filed first, so that workers are up."""
+    for page in pages:
+        drop(site, page)
+    until(lambda: settled(site) >= len(pages), process)
+
+
+def drop(site: Path, page: Drawn) -> float:
+    """Rename a copy of a page into the intake; return when that was done."""
+    fresh = site / f".{page.path.name}"
+    shutil.copyfile(page.path, fresh)
+    fresh.rename(site / "intake" / page.path.name)
+    return time.monotonic()
+
+
+def rate(pages: list[Drawn], parties: int, folder: Path) -> Rate:
+    """Measure how fast pages are filed that are all there at once."""
+    site = make_site(folder, parties, [entry(n, page.karekod) for n, page in enumerate(pages)])
+    first, rest = pages[:16], pages[16:]
+    with publishing(site) as process:
+        until(lambda: (site / catalog.FILE).exists(), process)
+        warm_up(site, process, first)
+        before, cpu = catalog.counts(site), cpu_of(process)
+        begun = time.monotonic()
+        for page in rest:
+            (site / "outside").mkdir(exist_ok=True)
+            os.link(page.path, site / "outside" / page.path.name)
+            (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
+        until(lambda: settled(site) >= len(pages), process)
+        seconds = time.monotonic() - begun
+        counts = catalog.counts(site)
+        return Rate(len(rest), seconds, counts.filed - before.filed, cpu_of(process) - cpu)
+
+
+def latency(pages: list[Drawn], parties: int, speed: float, folder: Path) -> list[float]:
+    """Return how long each page took from its rename to the last party's tree, in seconds."""
+    entries = {page.karekod: entry(n, page.karekod) for n, page in enumerate(pages)}
+    site = make_site(folder, parties, list(entries.values()))
+    tree = site / "trees" / f"parti-{parties}"
+    waiting: dict[Path, float] = {}
+    took: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set() or waiting:
+            for path, since in list(waiting.items()):
+                if path.exists():
+                    took.append(time.monotonic() - since)
+                    del waiting[path]
+            time.sleep(0.005)
+
+    with publishing(site) as process:
+        until(lambda: (site / catalog.FILE).exists(), process)
+        warm_up(site, process, pages[:16])
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        begun = time.monotonic()
+        for number, page in enumerate(pages[16:]):
+            time.sleep(max(0.0, begun + number / speed - time.monotonic()))
+            placed = layout.path("2023-05-14-cb-mv", entries[page.karekod].sheet, 1, "jpg")
+            waiting[tree / placed] = drop(site, page)
+        until(lambda: settled(site) >= len(pages), process)
+        time.sleep(1)
+        over.set()
+        waiting.clear()  # what was not read is in no tree
+        watcher.join()
+    return sorted(took)
+
+
+class Grown(NamedTuple):
+    """What a page costs: with so many filed before, for so many parties."""
+
+    before: int
+    parties: int
+    pages: int
+    ms: float
+    cpu_ms: float
+    memory: list[float]
+
+
+def grown(before: int, parties: int, pages: int, folder: Path, looks: int = 10) -> Grown:
+    """Measure the cost of pages where `before` were filed already, by rows alone."""
+    entries = [entry(n, f"{1_000_000_000 + n}") for n in range(before + pages)]
+    site = make_site(folder, parties, entries)
+    fill(site, entries[:before], parties)
+    settings = load.load(site)
+    shared = standin.scan_of(entries[0], settings.election, 1)
+    memory: list[float] = []
+    with publishing(site, stand_in=True) as process:
+        until(lambda: "tree-complete" in (site / "publisher.log").read_text(), process)
+        cpu, begun = cpu_of(process), time.monotonic()
+        done = settled(site)
+        for start in range(0, pages, step := max(pages // looks, 1)):
+            for number, one in enumerate(islice(entries, before + start, before + start + step)):
+                page = standin.mark(shared, Scan(start + number, one, one.karekod))
+                (site / "fresh").write_bytes(page)
+                (site / "fresh").rename(site / "intake" / f"{one.karekod}.jpg")
+            due = done + min(start + step, pages)
+            until(partial(_is_settled, site, due), process)
+            memory.append(memory_of(process))
+        seconds = time.monotonic() - begun
+        return Grown(
+            before,
+            parties,
+            pages,
+            seconds / pages * 1000,
+            (cpu_of(process) - cpu) / pages * 1000,
+            memory,
+        )
+
+
+def fill(site: Path, entries: list[Entry], parties: int) -> None:
+    """Put rows into the catalog, as if those sheets had been filed; no file is made."""
+    with catalog.Catalog(catalog.url(site)) as opened:
+        for n in range(1, parties + 1):
+            opened.party_complete(f"parti-{n}", "all")
+        opened.commit()
+    database = sqlite3.connect(site / catalog.FILE)
+    database.execute("PRAGMA foreign_keys = OFF")
+    for one in range(0, len(entries), 50_000):
+        part = list(enumerate(entries[one : one + 50_000], start=one))
+        database.executemany(
+            "INSERT INTO arrival (id, name, source, source_stamp, received_at, state, outcome, "
+            "stamp, sha256, what, evidence, decided_at, seq) "
+            "VALUES (?, ?, x'', '0:0:0', ?, 'filed', 'filed', '0:0:0', ?, '', '{}', ?, ?)",
+            (
+                (f"20230514T{n:012}-{n:08x}", f"{n}.jpg", _THEN, f"{n:064x}", _THEN, n)
+                for n, _ in part
+            ),
+        )
+        database.executemany(
+            "INSERT INTO filing (arrival, frame, secim, belge, cevre, kurul, sandik, page, "
+            "version, karekod, sha256, path, filed_at, seq) "
+            "VALUES (?, 1, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, 0, ?)",
+            (
+                (
+                    f"20230514T{n:012}-{n:08x}", e.sheet.secim, e.sheet.belge, e.sheet.cevre,
+                    e.sheet.kurul, e.sheet.sandik, e.karekod, f"{n:064x}",
+                    layout.path("2023-05-14-cb-mv", e.sheet, 1, "jpg"), n,
+                )
+                for n, e in part
+            ),
+        )  # fmt: skip
+    database.execute("UPDATE total SET number = ? WHERE name = 'filed'", (len(entries),))
+    database.commit()
+    database.close()
+    with (site / "publisher.log").open("a") as log:
+        log.write("tree-complete\n" * bool(entries))
+    # The record goes on from there; what came before is taken as read.
+    folder = site / "ledgers" / "filing"
+    folder.mkdir(mode=0o700)
+    (folder / f"{len(entries):012}.jsonl").touch(mode=0o600)
+
+
+_THEN = "2023-05-14T14:00:00.000000+00:00"
+
+
+def main() -> None:
+    """Measure, and print one row after the other; at the end one JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--pages", type=int, default=800, help="ordinary pages, and hard ones")
+    parser.add_argument("--parties", type=int, default=40)
+    parser.add_argument("--filed", type=int, nargs="*", default=[10_000, 1_000_000])
+    parser.add_argument("--flat", type=int, default=2_000, help="pages a growth run files")
+    parser.add_argument("--only", choices=["speed", "growth"])
+    parser.add_argument("--drawn", type=Path, help="keep drawn pages here, and use those there")
+    chosen = parser.parse_args()
+    found: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="ssps-filing-") as name:
+        work = Path(name)
+        if chosen.only != "growth":
+            found |= _speed(chosen, work)
+        if chosen.only != "speed":
+            for before, parties in [(n, 40) for n in chosen.filed] + [(chosen.filed[0], 1)]:
+                one = grown(before, parties, chosen.flat, work / f"grown-{before}-{parties}")
+                print(
+                    f"growth: {before:>9,} filed before, {parties:>2} parties: {one.ms:6.2f} ms "
+                    f"a page, {one.cpu_ms:6.2f} ms of processor, {one.memory[0]:.0f} MB at first, "
+                    f"{one.memory[-1]:.0f} MB after {one.pages:,} pages",
+                    flush=True,
+                )
+                found[f"growth-{before}-{parties}"] = one._asdict()
+    print(json.dumps(found))
+
+
+def _speed(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
+    drawn = chosen.drawn or work / "drawn"
+    hard = tuple(kind.name for kind in damage.KINDS)
+    found: dict[str, object] = {}
+    speed = 0.0
+    for what, kinds in (("ordinary", _ORDINARY), ("hard mix", hard)):
+        pages = draw(drawn, kinds, chosen.pages, 1)
+        one = rate(pages, chosen.parties, work / what.replace(" ", "-"))
+        print(
+            f"{what}: {one.a_second:.1f} pages a second into {chosen.parties} trees "
+            f"({one.pages} pages, {one.filed} filed, {one.cpu / one.pages * 1000:.1f} ms of "
+            "processor a page)",
+            flush=True,
+        )
+        found[what] = {**one._asdict(), "a_second": one.a_second}
+        if what == "ordinary":
+            speed = one.a_second / 2
+            took = latency(pages[: chosen.pages // 2], chosen.parties, speed, work / "latency")
+            half, most = statistics.median(took), took[int(len(took) * 0.99)]
+            print(
+                f"latency at {speed:.1f} pages a second: p50 {half:.3f} s, p99 {most:.3f} s, "
+                f"longest {took[-1]:.3f} s ({len(took)} pages)",
+                flush=True,
+            )
+            found["latency"] = {"p50": half, "p99": most, "longest": took[-1], "rate": speed}
+    return found
+
+
+if __name__ == "__main__":
+    main()
