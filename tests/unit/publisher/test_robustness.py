@@ -1,0 +1,85 @@
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import office
+import pytest
+from structlog.testing import capture_logs
+from unit.publisher.agreement import agreed
+from unit.publisher.test_clerk import CB, MV, candidates, drop, opened_world, read, run
+
+from config import registry
+from config.settings import Settings
+from publisher.clerk import Clerk
+from publisher.intake import Intake
+from publisher.recovery import Recovery
+
+
+def test_the_same_page_from_two_scanners_at_once_is_filed_once(settings: Settings) -> None:
+    drop(settings, {"scanner-1.png": CB, "scanner-2.png": CB})
+    run(settings, batch=2)
+
+    outcomes = agreed(settings).outcomes()
+
+    assert sorted(map(str, outcomes.values())) == ["['duplicate']", "['filed']"]
+
+
+def test_a_clock_that_steps_back_loses_nothing_and_files_nothing_twice(settings: Settings) -> None:
+    ticks = count()
+    noon = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
+
+    def backwards() -> datetime:
+        return noon - timedelta(minutes=next(ticks))
+
+    drop(settings, {"a.png": CB, "b.png": MV, "c.png": f"{CB}; rescan"})
+    with opened_world(settings, lambda step: None) as world:
+        odd = replace(world, clock=backwards)
+        clerk = Clerk(odd)
+        waiting = Recovery(odd, clerk).recover()
+        waiting += clerk.claim(candidates(settings.site / "intake"))
+        clerk.file([read(settings, one, world.shelf, None) for one in waiting])
+
+    assert agreed(settings).outcomes() == {
+        "a.png": ["filed"],
+        "b.png": ["filed"],
+        "c.png": ["filed"],
+    }
+
+
+def test_a_registry_that_is_replaced_counts_from_the_next_page_on(settings: Settings) -> None:
+    new = "9999999999,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1235,,1"
+    with ExitStack() as stack:
+        world = stack.enter_context(opened_world(settings, lambda step: None))
+        clerk = Clerk(world)
+        Recovery(world, clerk).recover()
+        for name, content in (("a.png", "9999999999"), ("b.png", "9999999999; once more")):
+            drop(settings, {name: content})
+            claimed = clerk.claim(candidates(settings.site / "intake"))
+            clerk.file([read(settings, one, world.shelf, None) for one in claimed])
+            source = settings.site / "new.csv"
+            source.write_text(office.registry_csv(*office.ROWS, new), encoding="utf-8")
+            registry.import_csv(source, settings.site / registry.INDEX)
+
+    assert agreed(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
+
+
+def test_a_share_that_sends_no_events_is_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(observer: object) -> None:
+        raise OSError(28, "inotify watch limit reached")
+
+    monkeypatch.setattr("publisher.intake.InotifyObserver.start", refuse)
+    wake: Callable[[], None] = lambda: None  # noqa: E731
+    with capture_logs() as logs:
+        intake = Intake((tmp_path,), 2.0, 30.0, 0.0, wake)
+    assert [entry["event"] for entry in logs] == ["intake-not-watched"]
+    intake.ready(0.0, 10)
+    (tmp_path / "a.jpg").write_bytes(b"a page")
+
+    assert intake.ready(29.0, 10) == []
+    assert intake.ready(30.0, 10) == []
+    assert [Path(found.path).name for found in intake.ready(33.0, 10)] == ["a.jpg"]
