@@ -25,7 +25,7 @@ a module is 4.9 pixels. How strong each damage is, each page drawing its own fro
     crease          two to four creases across the sheet, one of them through a code or both
     ink-bleed       ink runs 0.06 to 0.14 mm outwards, unevenly: up to half of a gap is lost
     low-toner       ink faded to grey 120 to 190 in patches, with white streaks along the feed
-    fold            a fold hides a strip of 0.25 to 0.8 mm of one code; one in five of both
+    fold            a fold hides a strip of 0.25 to 0.8 mm of one code; one in ten of both
     fax             204 x 98 or 204 x 196 dpi black and white, 1 to 3 % of the lines lost
     combined        shadow, scribble, creases or boxes; then two of tilt, noise of 10 to 22,
                     blur of 0.8 to 1.3, contrast of 70 to 110; then JPEG of quality 30
@@ -290,7 +290,7 @@ def _faded(image: Image.Image, chance: random.Random) -> Image.Image:
 
 
 def _fold(image: Image.Image, chance: random.Random) -> Image.Image:
-    upright = chance.random() < 0.2  # and so through both codes, which stand above one another
+    upright = chance.random() < 0.1  # and so through both codes, which stand above one another
     x, y = _codes(chance, 0)[0]
     hidden = max(2, px(chance.uniform(0.2, 0.8)))
     off = round(chance.uniform(-0.42, 0.42) * px(KAREKOD_MM))
