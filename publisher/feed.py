@@ -49,6 +49,7 @@ _CHAINS = "akis"
 _STATE = ".state"
 _MOST = 20_000  # entries in one segment
 _TICK = 1.0
+_TURN = 3.0  # seconds of work on sums between two looks at the segments
 _PAUSE = 5.0
 
 Checkpoints = Callable[[], tuple[tuple[str, bytes], ...]]  # each ledger's name and its latest
@@ -131,7 +132,7 @@ class Feed:
             if chain.position.number:
                 self._show_newest(chain)
         self._step("begun")
-        self._sums.begin(at)
+        self._sums.begin()
 
     def tick(self, now: float) -> None:
         """Close what is due as of `now`, by the monotonic clock."""
@@ -141,8 +142,10 @@ class Feed:
             due = now - chain.closed
             while due >= SOON and self._close(chain, now, silent=due >= SILENCE):
                 due = SOON  # there may be more, but no silence to speak of
-        if now - self._summed >= SUMMED:
-            self._sums.refresh(self._at())
+        # A batch of sums may take longer than a segment can wait.
+        if self._sums.refresh(self._at(), _TURN) and now - self._summed >= SUMMED:
+            self._sums.look()
+            self._sums.refresh(self._at(), _TURN)
             self._summed = now
 
     def _close(self, chain: Chain, now: float, silent: bool) -> bool:
@@ -213,12 +216,12 @@ class Feed:
         )
         content = format_segment(segment)
         name = f"{_CHAINS}/{chain.name}/{_file(number)}"
-        self._press.keep(name + layout.SIGNED, self._sign(content), at)
+        self._press.keep(name + layout.SIGNED, self._sign(content), at, durable=True)
         self._step("signed")
         state = json.dumps({"seq": seq, "owed": owed}).encode()
-        self._press.keep(f"{_CHAINS}/{chain.name}/{number:08}{_STATE}", state, at)
+        self._press.keep(f"{_CHAINS}/{chain.name}/{number:08}{_STATE}", state, at, durable=True)
         self._step("position kept")
-        self._press.keep(name, content, at)
+        self._press.keep(name, content, at, durable=True)
         self._step("closed")
         digest = sha256(content).hexdigest()
         chain.position = Position(position.feed, number, digest, seq, owed)

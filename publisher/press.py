@@ -1,8 +1,8 @@
 """The publisher's own files: written once, whole, and shown in as many trees as they belong to.
 
 `feed/` on a site holds what is kept; a tree has a hard link to it, put there by a rename, so that
-a client sees the old file or the new. What is in a tree lasts no longer than the tree; `feed/`
-survives a loss of power and is shown again at the next start.
+a client sees the old file or the new. What must not be lost is made durable in `feed/`; all else
+can be made again from the catalog, and is at each start.
 """
 
 import errno
@@ -38,13 +38,14 @@ class Press:
             wrong = "is on another file system than trees/, hard links need both on one"
             raise Faults([Fault(str(FOLDER), "", wrong)])
 
-    def keep(self, name: str, content: bytes, at: int) -> Path:
-        """Put a file in its place in `feed/`, whole and durable, with `at` as its mtime."""
+    def keep(self, name: str, content: bytes, at: int, *, durable: bool) -> Path:
+        """Put a file in its place in `feed/`, whole, with `at` as its mtime."""
         path = self.folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self._written(content, at)
+        fresh = self._written(content, at, durable=durable)
         fresh.replace(path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
         return path
 
     def show(self, kept: Path, party: str, path: str) -> bool:
@@ -52,10 +53,16 @@ class Press:
         target = self._trees / party / path
         if _same(kept, target):
             return True
-        fresh = self.folder / f"{_FRESH}.link"
-        fresh.unlink(missing_ok=True)
-        os.link(kept, fresh)
-        return self._renamed(fresh, target)
+        try:
+            os.link(kept, target)
+            return True
+        except FileExistsError:
+            fresh = self.folder / f"{_FRESH}.link"
+            fresh.unlink(missing_ok=True)
+            os.link(kept, fresh)
+            return self._renamed(fresh, target)
+        except OSError as error:
+            return _refused(target, error)
 
     def replace(self, party: str, path: str, content: bytes, at: int) -> bool:
         """Have one tree show some bytes that are kept nowhere else, and nothing if it does."""
@@ -63,7 +70,7 @@ class Press:
         with suppress(OSError):
             if target.read_bytes() == content:
                 return True
-        return self._renamed(self._written(content, at), target)
+        return self._renamed(self._written(content, at, durable=False), target)
 
     def folder_for(self, party: str, name: str) -> None:
         """Make a folder in a tree's root."""
@@ -72,7 +79,7 @@ class Press:
             made.mkdir()
             made.chmod(_FOLDER_MODE)  # whatever the umask says
 
-    def _written(self, content: bytes, at: int) -> Path:
+    def _written(self, content: bytes, at: int, *, durable: bool) -> Path:
         fresh = self.folder / _FRESH
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -82,7 +89,8 @@ class Press:
             digest.stamp(descriptor, digest.of(content))
             os.fchmod(descriptor, _FILE_MODE)
             os.utime(descriptor, (at, at))
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         return fresh
 
     def _renamed(self, fresh: Path, target: Path) -> bool:
@@ -90,12 +98,15 @@ class Press:
             fresh.replace(target)
         except OSError as error:
             fresh.unlink(missing_ok=True)
-            if error.errno in _WHOLE_DISK:
-                raise
-            log.error("not-shown", path=str(target), error=str(error))
-            return False
-        fresh.unlink(missing_ok=True)  # a link is not renamed over another of the same file
+            return _refused(target, error)
         return True
+
+
+def _refused(target: Path, error: OSError) -> bool:
+    if error.errno in _WHOLE_DISK:
+        raise error
+    log.error("not-shown", path=str(target), error=str(error))
+    return False
 
 
 def _same(kept: Path, target: Path) -> bool:

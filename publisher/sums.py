@@ -12,9 +12,12 @@ folders' sums, then the root. So a mirror that was taken across a batch may hold
 more than it has, or a root that is one batch behind; the next pass brings it into line. The same
 file is linked into every tree whose scope covers the folder. A tree that would not take a page
 gets sums of its own that leave it out, until it does.
+
+Nothing here is remembered or synced: a start sums up everything anew, and what then is as it was
+is not written again.
 """
 
-import json
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
@@ -25,7 +28,7 @@ from config.party import Party
 from publisher.filings import Filings, Place
 from publisher.press import Press
 
-_KEPT, _STATE = "sums", "sums.state"
+_KEPT = "sums"
 _MOST = 20_000
 
 Sign = Callable[[bytes], bytes]
@@ -65,43 +68,56 @@ class Sums:
         self._filings = filings
         self._sign = sign
         self._step = step
-        self._state = press.folder / f"{_STATE}.{election}"
-        self._seq = json.loads(self._state.read_text()) if self._state.exists() else -1
+        self._seq = -1
+        self._dirty: set[Place] = set()
+        self._missing: dict[str, set[int]] = {}
+        self._root_due = False
         self._current: dict[Place, str] = {}  # the digest of each folder's sums
         self._odd: dict[tuple[str, Place], str] = {}  # of those that are one tree's own
         self._roots: dict[str, bytes] = {}
 
-    def begin(self, at: int) -> None:
-        """Show what there was when an earlier run ended, in every tree that is to have it."""
-        for kept in sorted((self._press.folder / _KEPT / self._election).rglob(layout.SUMS)):
-            place = _place(kept.parent.relative_to(self._press.folder / _KEPT / self._election))
-            self._current[place] = sha256(kept.read_bytes()).hexdigest()
-            self._show(place)
-        self.refresh(at, everything=True)
-
-    def refresh(self, at: int, everything: bool = False) -> bool:
-        """Bring everything up to date as of `at`, in seconds since 1970; False if it was."""
-        seq, dirty = self._seq, {place for _, place in self._odd}
-        while found := self._filings.after(seq, _MOST):
-            dirty |= {filed.place for filed in found}
-            seq = found[-1].seq
-        gaps = self._filings.gaps()
-        missing: defaultdict[str, set[int]] = defaultdict(set)
-        for short, filing in gaps:
-            missing[short].add(filing)
-        if everything and gaps:
-            dirty |= set(self._current)
-        for place in sorted(dirty, key=str):
-            self._sum_up(place, missing, at)
-        if dirty or everything:
-            self._step("summed")
+    def begin(self) -> None:
+        """Show what there was when an earlier run ended, and begin a batch over everything."""
+        kept = self._press.folder / _KEPT / self._election
+        for file in sorted(kept.rglob(layout.SUMS)):
+            place = _place(file.parent.relative_to(kept))
+            self._current[place] = sha256(file.read_bytes()).hexdigest()
             for party in self._parties:
-                self._show_root(party, at)
+                if place.covered(party.scope):
+                    self._show(place, party)
+        self._root_due = True
+        self.look()
+
+    def look(self) -> None:
+        """Begin a batch: learn what was filed since the last one, and what trees lack."""
+        while found := self._filings.after(self._seq, _MOST):
+            self._dirty |= {filed.place for filed in found}
+            self._seq = found[-1].seq
+        self._dirty |= {place for _, place in self._odd}
+        self._missing = defaultdict(set)
+        for party, filing in self._filings.gaps():
+            self._missing[party].add(filing)
+
+    def refresh(self, at: int, patience: float = float("inf")) -> bool:
+        """Work on the batch for at most so many seconds; True once it is done.
+
+        `at` is the time now, in seconds since 1970.
+        """
+        until = time.monotonic() + patience
+        while self._dirty:
+            place = min(self._dirty, key=str)
+            self._sum_up(place, self._missing, at)
+            self._dirty.remove(place)
+            self._root_due = True
+            if time.monotonic() >= until:
+                return False
+        if self._root_due:
+            self._step("summed")
+            for each in self._parties:
+                self._show_root(each, at)
+            self._root_due = False
             self._step("root shown")
-        if seq != self._seq:
-            self._seq = seq
-            self._press.keep(self._state.name, json.dumps(seq).encode(), at)
-        return bool(dirty)
+        return True
 
     def _sum_up(self, place: Place, missing: dict[str, set[int]], at: int) -> None:
         under = self._filings.under(place)
@@ -109,8 +125,8 @@ class Sums:
         digest = sha256(content).hexdigest()
         if self._current.get(place) != digest:
             path = f"{_KEPT}/{self._election}/{_folder(place)}/{layout.SUMS}"
-            self._press.keep(path + layout.SIGNED, self._sign(content), at)
-            self._press.keep(path, content, at)
+            self._press.keep(path + layout.SIGNED, self._sign(content), at, durable=False)
+            self._press.keep(path, content, at, durable=False)
             self._current[place] = digest
             self._step("sums kept")
         present = {filing for filing, _, _ in under}
@@ -124,7 +140,7 @@ class Sums:
                 self._replace(party, self._path(place), own, at)
             else:
                 self._odd.pop((party.id, place), None)
-                self._show_one(place, party)
+                self._show(place, party)
             self._step("sums shown")
 
     def _content(
@@ -133,12 +149,7 @@ class Sums:
         start = len(f"{self._election}/{_folder(place)}/")
         return format_sums((p[start:], d) for filing, p, d in under if filing not in left_out)
 
-    def _show(self, place: Place) -> None:
-        for party in self._parties:
-            if place.covered(party.scope):
-                self._show_one(place, party)
-
-    def _show_one(self, place: Place, party: Party) -> None:
+    def _show(self, place: Place, party: Party) -> None:
         kept = self._press.folder / _KEPT / self._election / _folder(place) / layout.SUMS
         path = self._path(place)
         signature = kept.with_name(kept.name + layout.SIGNED)

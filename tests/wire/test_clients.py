@@ -97,6 +97,22 @@ def test_sshfs_browses_the_tree(rehearsal: Night, tmp_path: Path) -> None:
         run("fusermount3", "-u", str(tmp_path))
 
 
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE")
+def test_rclone_mounts_the_tree(rehearsal: Night, tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    rclone(rehearsal, "parti-a", tmp_path, "lsf", "ysk:/")  # writes the configuration
+    words = ["mount", "--read-only", "--config", str(tmp_path / "rclone.conf"), "ysk:/", str(mount)]
+    process = subprocess.Popen(["rclone", *words], stderr=subprocess.DEVNULL)
+    try:
+        until(mount.is_mount, "the mount")
+        assert pages(mount) == rehearsal.tree("parti-a")
+    finally:
+        subprocess.run(["fusermount3", "-u", str(mount)], check=False)
+        process.terminate()
+        process.wait()
+
+
 def test_psftp_fetches_a_board(rehearsal: Night, tmp_path: Path) -> None:
     if shutil.which("puttygen") is None:
         pytest.skip("puttygen is not installed")
@@ -215,3 +231,19 @@ def test_a_client_is_refused_shell_command_and_tunnel(rehearsal: Night) -> None:
     assert "uid=" not in command.stdout
     assert tunnel.returncode != 0
     assert "SSH-2.0" not in tunnel.stdout
+
+
+def test_rclone_takes_our_sums_as_they_are(rehearsal: Night, tmp_path: Path) -> None:
+    root = rehearsal.site / "trees/parti-a/prova-cb-mv"
+    until(lambda: (root / "SHA256SUMS").exists(), "the sums", seconds=70)
+    sums = next(path for path in root.glob("*/*/SHA256SUMS"))
+    board = sums.parent.relative_to(root.parent)
+
+    checked = rclone(
+        rehearsal, "parti-a", tmp_path, "checksum", "sha256", str(sums), f"ysk:/{board}",
+        "--download", "--exclude", "SHA256SUMS*",
+    )  # fmt: skip
+
+    files = len(sums.read_text().splitlines())
+    assert f"{files} matching files" in checked
+    assert "0 differences found" in checked

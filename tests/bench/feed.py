@@ -1,0 +1,128 @@
+"""What a segment of the change feed and the sums cost, however much was filed before.
+
+    .venv/bin/python tests/bench/feed.py [--filed 1000000] [--new 3000] [--parties 40]
+
+Fills a catalog with so many filings, closes the segments that list them all, then files some more
+and closes one more: a minute at fifty pages a second is 3,000. Prints the seconds of each.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import sqlalchemy as sa
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+import office  # noqa: E402 - from the folders above
+from unit.publisher.feeding import KEY, NOON  # noqa: E402
+
+from config import load  # noqa: E402
+from config.settings import Settings  # noqa: E402
+from publisher import catalog  # noqa: E402
+from publisher import tables as t  # noqa: E402
+from publisher.catalog import Catalog  # noqa: E402
+from publisher.feed import Feed  # noqa: E402
+from publisher.filings import Filings  # noqa: E402
+
+_BOARDS = 1094
+_CHUNK = 50_000
+
+
+def rows(first: int, last: int, election: str) -> tuple[list[dict[str, object]], ...]:
+    """Return the arrivals and the filings of these numbers, spread over all boards."""
+    arrivals, filings = [], []
+    for seq in range(first, last):
+        cevre, kurul, box = f"c-{seq % _BOARDS // 13}", f"k-{seq % _BOARDS}", seq // _BOARDS // 6
+        page, digest = seq // _BOARDS % 6 + 1, sha256(str(seq).encode()).hexdigest()
+        arrivals.append(
+            {
+                "id": f"a-{seq}", "name": "", "source": b"", "source_stamp": "", "received_at": "",
+                "state": "filed", "outcome": "filed", "sha256": digest, "seq": seq,
+            }
+        )  # fmt: skip
+        path = f"{election}/{cevre}/{kurul}/sandik-{box}/cb-sayim-dokum-cetveli-s{page}.jpg"
+        filings.append(
+            {
+                "arrival": f"a-{seq}", "frame": 1, "secim": "cb", "belge": "sayim-dokum-cetveli",
+                "cevre": cevre, "kurul": kurul, "sandik": str(box), "page": page, "version": 1,
+                "karekod": "", "sha256": digest, "path": path, "filed_at": NOON, "seq": seq,
+            }
+        )  # fmt: skip
+    return arrivals, filings
+
+
+def fill(settings: Settings, first: int, last: int) -> None:
+    """File these numbers."""
+    engine = sa.create_engine(catalog.url(settings.site))
+    for start in range(first, last, _CHUNK):
+        arrivals, filings = rows(start, min(start + _CHUNK, last), settings.election.id)
+        with engine.begin() as connection:
+            connection.execute(sa.insert(t.arrival), arrivals)
+            connection.execute(sa.insert(t.filing), filings)
+    engine.dispose()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--filed", type=int, default=1_000_000)
+    parser.add_argument("--new", type=int, default=3000)
+    parser.add_argument("--parties", type=int, default=40)
+    asked = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="ssps-feed-"))
+    try:
+        measure(folder / "site", asked.filed, asked.new, asked.parties)
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure(site: Path, filed: int, new: int, parties: int) -> None:
+    """Print a line for each step."""
+    office.site(site)
+    for name in ("state", "trees", "store"):
+        (site / name).mkdir()
+    (site / "store" / "page").write_bytes(b"a page")
+    loaded = load.load(site)
+    everybody = tuple(replace(loaded.parties[0], id=f"parti-{n}") for n in range(parties))
+    settings = replace(loaded, parties=everybody)
+    Catalog(catalog.url(site)).close()
+    fill(settings, 0, filed)
+    for party in everybody:
+        for board in range(_BOARDS):
+            place = f"{settings.election.id}/c-{board // 13}/k-{board}"
+            (site / "trees" / party.id / place).mkdir(parents=True)
+    page = site / "store" / "page"
+    with Filings(catalog.url(site)) as filings:
+        feed = Feed(settings, filings, KEY, lambda: datetime.now(UTC), lambda digest: page)
+        print(f"{filed} filed, {parties} parties, {_BOARDS} boards")
+        print(f"  a start                            {timed(feed.begin):8.2f} s")
+        print(
+            f"  every board's sums                 {timed(lambda: feed._sums.refresh(NOON)):8.2f} s"
+        )
+        feed._summed = 0.0
+        print(f"  segments of everything             {timed(lambda: feed.tick(0)):8.2f} s")
+        fill(settings, filed, filed + new)
+        print(f"  one segment of {new:6} new          {timed(lambda: feed.tick(50)):8.2f} s")
+        feed._sums.look()
+        print(
+            f"  the sums after them                {timed(lambda: feed._sums.refresh(NOON)):8.2f} s"
+        )
+        print(f"  a segment of nothing               {timed(lambda: feed.tick(110)):8.2f} s")
+
+
+def timed(work: object) -> float:
+    """Return how many seconds something took."""
+    begun = time.perf_counter()
+    work()  # type: ignore[operator]
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()
