@@ -25,6 +25,7 @@ operations ledger: `who` is the operator; `from` the host
     the command's name   what: object  whatever the command changed
 any ledger
     recovered            what: segment bytes
+    removed              what: segment first, records, bytes, reason
 
 `via` is the balancer that passed a connection on, if one did; `from` is then the address that it
 stated. connection-refused has as its reason `address` (nobody registered it), `rate`, `penalty`,

@@ -20,7 +20,18 @@ from config.fault import Fault, Faults
 from config.party import MOST_ADDRESSES, Address, Contact, Kind, Party
 from config.party import address as parse_address
 from config.scope import Scope
-from config.settings import Algorithms, CagePolicy, Desk, Intake, PacketLayer, Qr, Settings, Sftp
+from config.settings import (
+    Algorithms,
+    CagePolicy,
+    Desk,
+    Intake,
+    Keeping,
+    PacketLayer,
+    Qr,
+    Settings,
+    Sftp,
+    Sync,
+)
 
 SITE, PARTIES = "site.toml", "parties.toml"
 _OWN = ("keys", "store", "trees", "feed", "quarantine", "ledgers", "state")
@@ -61,6 +72,7 @@ def read(site: Path) -> tuple[Settings | None, list[Fault]]:
             agreed.intake.rescan_seconds,
         ),
         parties=parties,
+        ledger=Keeping(**agreed.ledger.model_dump()),
         qr=Qr(agreed.qr.witnesses),
         desk=Desk(agreed.desk.confirmations),
     ), []
@@ -200,10 +212,18 @@ class _Qr(_Strict):
     witnesses: Annotated[int, Field(strict=True, ge=1, le=2)] = 2
 
 
+class _Ledger(_Strict):
+    sync: Sync = Sync.INTERVAL
+    segment_mb: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
+    compress: Annotated[bool, Field(strict=True)] = True
+    keep_days: _Count | None = None
+
+
 class _Site(_Strict):
     election: _Election
     sftp: _Sftp
     intake: _Intake = _Intake()
+    ledger: _Ledger = _Ledger()
     qr: _Qr = _Qr()
     desk: _Desk = _Desk()
 

@@ -52,6 +52,23 @@ class Sftp:
     user: str = "nobody"
 
 
+class Sync(StrEnum):
+    """When a record is made to survive a loss of power: before it is answered, or each second."""
+
+    ALWAYS = "always"
+    INTERVAL = "interval"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How the ledgers are kept: size of a segment in MiB, days that a sealed one stays."""
+
+    sync: Sync = Sync.INTERVAL
+    segment_mb: int = 64
+    compress: bool = True
+    keep_days: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """Where scans arrive, and how patient the publisher is, in seconds."""
@@ -86,6 +103,7 @@ class Settings:
     parties: tuple[Party, ...]
     qr: Qr = Qr()
     desk: Desk = Desk()
+    ledger: Keeping = Keeping()
 
     def party(self, party_id: str) -> Party | None:
         """Return the party of that id, if there is one."""

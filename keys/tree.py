@@ -15,7 +15,7 @@ Proofs are checked as RFC 9162 2.1.3.2 and 2.1.4.2 say. The empty tree's root is
 nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 
 Node = Callable[[int, int], bytes]  # (level, index) -> the hash of a full subtree
@@ -36,25 +36,35 @@ def parent(left: bytes, right: bytes) -> bytes:
 class Tree:
     """A tree that grows: its size, and the roots of its full subtrees from left to right.
 
-    `full` is told of each full subtree of at least two leaves as it comes about: (level, hash).
+    `full` is told of each full subtree of 256, 65,536, ... leaves as it comes about, as
+    (level, hash).
     """
 
     def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
         self.size = size
         self._peaks = list(peaks)
 
-    def append(self, leaf_hash: bytes, full: Callable[[int, bytes], object] | None = None) -> None:
+    def append(self, leaf_hash: bytes) -> None:
         """Grow by one leaf."""
-        level, rest, peaks = 0, self.size, self._peaks
-        found = leaf_hash
-        while rest & 1:
-            found = sha256(b"\x01" + peaks.pop() + found).digest()
-            level += 1
-            rest >>= 1
-            if full is not None:
-                full(level, found)
-        peaks.append(found)
-        self.size += 1
+        self.extend((leaf_hash,))
+
+    def extend(
+        self, hashes: Iterable[bytes], full: Callable[[int, bytes], object] | None = None
+    ) -> None:
+        """Grow by leaves of those hashes."""
+        peaks, size = self._peaks, self.size
+        pop, push = peaks.pop, peaks.append
+        for found in hashes:
+            level, rest = 0, size
+            while rest & 1:
+                found = sha256(b"\x01" + pop() + found).digest()
+                level += 1
+                rest >>= 1
+                if full is not None and not level & 7:
+                    full(level, found)
+            push(found)
+            size += 1
+        self.size = size
 
     def root(self) -> bytes:
         """Return the root as it is now."""

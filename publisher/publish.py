@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from config.fault import Faults
 from config.registry import INDEX, Registry
 from config.settings import Settings
-from keys.ledger import FILING, FOLDER, Clock, Ledger, Unwritable, utc_now
+from keys.ledger import FILING, FOLDER, Clock, Ledger, Unwritable, terms, utc_now
 from publisher import catalog, spool
 from publisher.attendant import Attendant
 from publisher.catalog import Catalog
@@ -103,7 +103,9 @@ def opened_world(settings: Settings, clock: Clock, stop: Stop) -> Iterator[World
     site = settings.site
     with ExitStack() as stack:
         # The ledger's lock comes first: it keeps a second publisher out.
-        ledger = stack.enter_context(Ledger(site / FOLDER / FILING, clock))
+        ledger = stack.enter_context(
+            Ledger(site / FOLDER / FILING, clock, terms=terms(settings.ledger))
+        )
         registry = Registry(site / INDEX)
         stack.callback(registry.close)
         shelf = Shelf(site)

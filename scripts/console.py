@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from config.event import Event, Value
 from config.fault import Fault, Faults
 from keys import ledger
+from scripts import notary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +67,24 @@ def with_site(command: Callable[P, R]) -> Callable[P, R]:
         help="The site's folder, or SSPS_SITE.",
     )
     return faults_shown(option(command))
+
+
+def with_site_if_any(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--site` and hand it `site`, None where none is named."""
+    return faults_shown(_OPTION(command))
+
+
+def group_or(command: str) -> type[click.Group]:
+    """Return a group that hands words of which none of its commands is named to `command`."""
+
+    class Or(click.Group):
+        def resolve_command(
+            self, ctx: click.Context, args: list[str]
+        ) -> tuple[str | None, click.Command | None, list[str]]:
+            known = args and (args[0] in self.commands or args[0].startswith("-"))
+            return super().resolve_command(ctx, args if known else [command, *args])
+
+    return Or
 
 
 def with_new_site(command: Callable[P, R]) -> Callable[P, R]:
@@ -135,7 +154,10 @@ def operating(site: Path) -> Iterator[Recorder]:
     Call it as (command, what, detail) just before the change is put in force: what cannot be
     recorded does not happen. Raises ledger.Busy if another operator takes longer than 10 s.
     """
-    with ledger.Ledger(site / ledger.FOLDER / ledger.OPERATIONS, patience=10) as operations:
+    with (
+        ledger.Ledger(site / ledger.FOLDER / ledger.OPERATIONS, patience=10) as operations,
+        notary.within(site, ledger.OPERATIONS),
+    ):
 
         def record(command: str, what: str, detail: Mapping[str, Value]) -> int:
             event = Event(command, operator(), socket.gethostname(), what, detail=detail)
@@ -155,6 +177,7 @@ def reading(description: str, total: int) -> tuple[Progress, Callable[[int], Non
         TimeRemainingColumn(),
         console=say,
         transient=True,
+        disable=not (say.is_terminal and total),
     )
     task = bar.add_task(description, total=total)
     return bar, lambda read: bar.update(task, completed=read)

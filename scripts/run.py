@@ -26,8 +26,9 @@ import structlog
 from config import load
 from config.fault import Faults
 from config.settings import Settings
-from keys import host, sshsig
-from scripts import console
+from keys import host, ledger, sshsig
+from scripts import console, notary
+from scripts.logs import log_as as log_as
 from sftpd import cage
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -66,7 +67,7 @@ def publish(site: Path) -> None:
 
     settings = ready(site)
     log_as("publish")
-    with stopping() as stop:
+    with notary.beside(site, ledger.FILING, settings.ledger), stopping() as stop:
         run_publisher(settings, stop=stop, signer=sshsig.signing_key(site))
 
 
@@ -78,7 +79,8 @@ def serve(site: Path) -> None:
 
     settings = ready(site)
     log_as("serve")
-    run_server(settings)
+    with notary.beside(site, ledger.TRANSFER, settings.ledger):
+        run_server(settings)
 
 
 def ready(site: Path) -> Settings:
@@ -101,21 +103,6 @@ def _without_fault(site: Path) -> bool:
         structlog.get_logger().exception("settings cannot be read, the old ones stay")
         return False
     return True
-
-
-def log_as(part: str) -> None:
-    """Log as JSON lines on stderr, each naming the part."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-    structlog.contextvars.bind_contextvars(part=part)
 
 
 @contextmanager

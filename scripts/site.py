@@ -47,6 +47,12 @@ rescan_seconds = 30.0            # network shares send no events: a full look th
 # [desk]
 # confirmations = 2              # operators who must name the same sheet where no machine could
 
+# [ledger]
+# sync = "always"                # the disk has a record before the client has its answer
+# segment_mb = 64                # a segment of this size is sealed, and the next one begun
+# compress = true                # sealed segments are packed
+# keep_days = 3650               # older ones are removed, on record; for ever without it
+
 # [qr]
 # witnesses = 1                  # file by a karekod that was read but once; two is the rule
 """

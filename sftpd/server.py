@@ -95,7 +95,7 @@ def serve(
     patience = _LAST_WORDS + (settings.sftp.drain_seconds if drain is None else drain)
     with (
         closing(slots),
-        Ledger(folder, clock, patience) as written,
+        Ledger(folder, clock, patience, ledger.terms(settings.ledger)) as written,
         _listening(settings.sftp.host, settings.sftp.port) as listener,
     ):
         if not (kernel.landlock and kernel.seccomp):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.event import Event, Outcome
-from keys import ledger
+from keys import ledger, segments
 from keys.ledger import Busy, Ledger, Record, Unwritable
 
 NOON = datetime(2023, 5, 14, 14, 0, 3, 41, tzinfo=UTC)
@@ -225,14 +225,14 @@ def test_any_record_of_a_long_ledger_is_found_without_reading_it_all(tmp_path: P
         for number in range(3000):
             writer.append(Event("open", "parti-a", '"seq":7,', "/" + "x" * (number % 300)))
     size = segment(tmp_path).stat().st_size
-    assert size > 4 * ledger._TAIL
+    assert size > 4 * segments._TAIL
 
     for first in (0, 1, 7, 1499, 2998, 2999):
         assert next(ledger.read(tmp_path, first)).seq == first
     assert list(ledger.read(tmp_path, 3000)) == []
     assert ledger.next_seq(tmp_path) == 3000
     with segment(tmp_path).open("rb") as file:
-        assert ledger._place_of(file.fileno(), 2999) > size - 2 * ledger._TAIL
+        assert segments.place_of(file.fileno(), 2999) > size - 2 * segments._TAIL
 
 
 def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
@@ -260,3 +260,54 @@ def test_a_clock_far_off_is_written_so_that_it_reads_back(tmp_path: Path) -> Non
     (record,) = ledger.read(tmp_path)
     assert record.time == datetime(1, 2, 3, tzinfo=UTC)
     assert record.event.detail == {"texts": ["\\udcff"]}
+
+
+def test_a_record_can_be_made_to_survive_a_loss_of_power_before_it_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    with Ledger(tmp_path, terms=ledger.Terms(always=True)) as writer:
+        writer.append(OPENED)
+        assert len(synced) == 1
+
+    with Ledger(tmp_path) as writer:
+        writer.append(OPENED)
+        assert len(synced) == 1
+
+
+def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with Ledger(tmp_path, terms=ledger.Terms(always=True)) as writer:
+        monkeypatch.setattr(os, "fdatasync", refuse)
+        with pytest.raises(Unwritable, match="Input/output error"):
+            writer.append(OPENED)
+        monkeypatch.undo()
+        assert writer.append(OPENED) == 1
+
+
+def test_a_ledger_grows_by_segments_and_reads_as_one(tmp_path: Path) -> None:
+    terms = ledger.Terms(segment_bytes=500)
+    for _ in range(3):
+        with Ledger(tmp_path, lambda: NOON, terms=terms) as writer:
+            for _ in range(5):
+                writer.append(OPENED)
+
+    assert len(segments.listed(tmp_path)) > 4
+    assert [r.seq for r in ledger.read(tmp_path)] == list(range(15))
+    assert [r.seq for r in ledger.read(tmp_path, 11)] == [11, 12, 13, 14]
+    assert ledger.next_seq(tmp_path) == 15
+
+
+def test_a_crash_just_after_a_segment_was_begun_loses_no_number(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+    (tmp_path / "000000000001.jsonl").touch()
+
+    assert ledger.next_seq(tmp_path) == 1
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        assert writer.append(OPENED) == 1

@@ -42,7 +42,7 @@ def test_a_password_is_shown_once_on_stdout_and_stored_as_a_hash(site: Path, ssp
     held = ring.load(site, "parti-a")
     assert held.by_password(shown, datetime.now(UTC)) is held.credentials[0]
     stored = ring.path(site, "parti-a").read_text() + "".join(
-        p.read_text() for p in (site / "ledgers/operations").iterdir()
+        p.read_bytes().decode(errors="replace") for p in (site / "ledgers/operations").iterdir()
     )
     assert shown not in stored
     assert "argon2" not in (site / "ledgers/operations/000000000000.jsonl").read_text()

@@ -1,0 +1,20 @@
+"""How the daemons log: JSON lines on stderr, for whoever keeps the machine; not the record."""
+
+import sys
+
+import structlog
+
+
+def log_as(part: str) -> None:
+    """Log as JSON lines on stderr, each naming the part."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+    structlog.contextvars.bind_contextvars(part=part)
