@@ -9,6 +9,14 @@ import click
 from keys import ledger
 from keys.ledger import Record
 from scripts import console
+from scripts.auditing.exports import export
+from scripts.auditing.gaps import gap
+from scripts.auditing.lines import line
+from scripts.auditing.query import query
+from scripts.auditing.receipts import receipt
+from scripts.auditing.reports import report
+from scripts.auditing.timelines import timeline
+from scripts.auditing.verify import verify
 
 _LEDGERS = (ledger.TRANSFER, ledger.FILING, ledger.OPERATIONS)
 
@@ -16,6 +24,10 @@ _LEDGERS = (ledger.TRANSFER, ledger.FILING, ledger.OPERATIONS)
 @click.group()
 def audit() -> None:
     """The record: what was served, filed and changed."""
+
+
+for command in (verify, query, receipt, report, timeline, gap, export):
+    audit.add_command(command)
 
 
 @audit.command()
@@ -55,16 +67,3 @@ def _records(folder: Path, lines: int, follow: bool) -> Iterator[Record]:
     except ValueError as error:
         advice = "keep a copy of the file as it is, it is evidence"
         raise console.fault(str(error), "", f"is no record, {advice}") from None
-
-
-def line(record: Record) -> str:
-    """Write a record for the eye: time, number, outcome, event, who, from, what, detail."""
-    event = record.event
-    detail = " ".join(f"{k}={v}" for k, v in sorted(event.detail.items()))
-    stamp = record.time.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")
-    text = (
-        f"{stamp} #{record.seq} {event.outcome:7} {event.event:18} "
-        f"{event.who or '-'} {event.origin or '-'} {event.what or '-'} {detail}"
-    )
-    # A name that a client made up must not move the operator's cursor.
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

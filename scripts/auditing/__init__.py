@@ -1,0 +1,8 @@
+"""What an auditor does with copies of the ledgers and the public key, and nothing else.
+
+where      which ledgers and keys a command was given
+verifying  a ledger against what was signed for it: the first record that is not as it was
+receipts   a proof of one record that is checked offline
+index      a database over ledgers, thrown away and rebuilt at will
+query, gaps, timelines, exports, reports    questions to that database
+"""
