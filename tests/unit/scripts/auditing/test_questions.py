@@ -1,0 +1,324 @@
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import office
+import pytest
+from office import Ssps
+from unit.scripts.auditing.conftest import KEY
+
+from config.event import Event, Outcome, Value
+from keys.ledger import Ledger
+from keys.notary import Notary
+
+NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
+ONE = "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"
+TWO = "2023-05-14-cb-mv/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.jpg"
+SHA = "ab" * 32
+
+
+class Night:
+    """Ledgers written by hand, at times that are stated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = NOON
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def record(self, ledger: str, seconds: float, event: Event) -> None:
+        self.now = NOON + timedelta(seconds=seconds)
+        with Ledger(self.folder / ledger, self.clock) as writer:
+            writer.append(event)
+
+    def filed(self, seconds: float, path: str, parties: int = 2) -> None:
+        detail: dict[str, Value] = {"sha256": SHA, "karekod": "1093717526", "parties": parties}
+        detail |= {"page": "20230514T140001000000-9f3c21ab", "engine": "zbar", "ms": 80}
+        self.record(
+            "filing", seconds, Event("filed", "publisher", "tarama.jpg", path, detail=detail)
+        )
+
+    def served(
+        self, seconds: float, party: str, path: str, session: int = 1, whole: bool = True
+    ) -> None:
+        told: dict[str, Value] = {"session": session, "handle": 4, "size": 1000}
+        self.record("transfer", seconds, Event("open", party, "192.0.2.7", f"/{path}", detail=told))
+        told = {"session": session, "handle": 4, "bytes": 1000, "complete": whole, "ms": 2500}
+        told |= {"sha256": SHA}
+        event = Event("close", party, "192.0.2.7", f"/{path}", detail=told)
+        self.record("transfer", seconds + 0.5, event)
+
+    def sign(self) -> None:
+        for each in self.folder.iterdir():
+            with Notary(each, KEY, self.clock) as notary:
+                notary.notarize(last=True)
+
+
+@pytest.fixture
+def night(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
+    """parti-a (all) took both sheets, parti-b (two places) neither; somebody guessed passwords."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told = Night(site / "ledgers")
+    told.filed(10, ONE, parties=1)
+    told.filed(20, TWO)
+    login: dict[str, Value] = {"session": 1, "method": "publickey", "client": "OpenSSH_9.2"}
+    login |= {"credential": "SHA256:abc", "cipher": "aes256-gcm@openssh.com", "kex": "mlkem"}
+    told.record("transfer", 30, Event("login", "parti-a", "192.0.2.7", "", detail=login))
+    told.served(31, "parti-a", ONE, whole=False)
+    told.served(40, "parti-a", ONE)
+    told.served(80, "parti-a", TWO)
+    refused: dict[str, Value] = {"session": 2, "method": "password", "reason": "credential"}
+    event = Event("login-refused", "parti-b", "192.0.2.66", "", Outcome.REFUSED, refused)
+    told.record("transfer", 90, event)
+    told.record("operations", 200, Event("party suspend", "ayse", "ysk-1", "parti-b"))
+    told.served(400, "parti-a", ONE, session=3)
+    told.sign()
+    yield told
+
+
+def asked(ssps: Ssps, *words: object) -> list[str]:
+    done = ssps("audit", *words)
+    assert done.exit_code == 0, done.output
+    return str(done.stdout).splitlines()
+
+
+def test_records_are_picked_out_by_all_that_they_answer(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    def count(*words: object) -> int:
+        return len(asked(ssps, "query", "--site", site, *words))
+
+    assert count() == 13
+    assert count("--party", "parti-a") == 9
+    assert count("--ledger", "filing") == 2
+    assert count("--event", "close", "--path", "*/sandik-7/*") == 1
+    assert count("--outcome", "refused") == 1
+    assert count("--address", "192.0.2.66") == 1
+    assert count("--credential", "SHA256:ab") == 7  # the login and what its session did
+    assert count("--since", "2023-05-14T14:01:20Z", "--until", "2023-05-14T17:01:31+03:00") == 3
+    assert count("-n", 3) == 3
+
+
+def test_an_answer_for_a_script_is_the_ledgers_own_lines(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    lines = asked(ssps, "query", "--site", site, "--ledger", "transfer", "--json")
+
+    assert lines == (site / "ledgers/transfer/000000000000.jsonl").read_text().splitlines()
+
+
+def test_an_answer_for_a_spreadsheet_runs_no_formula(night: Night, site: Path, ssps: Ssps) -> None:
+    evil = Event("login-refused", "=cmd|' /C calc'!A0", "192.0.2.66", "", Outcome.REFUSED)
+    night.record("transfer", 500, evil)
+
+    text = ssps("audit", "query", "--site", site, "--csv", "--since", "2023-05-14T14:08:00Z").stdout
+
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["seq"], row["event"]) == ("10", "login-refused")
+    assert row["who"] == "'=cmd|' /C calc'!A0"
+
+
+def test_what_was_written_since_is_found_without_reading_it_all_again(
+    night: Night, site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(asked(ssps, "query", "--site", site)) == 13
+    night.served(600, "parti-b", TWO)
+    assert len(asked(ssps, "query", "--site", site)) == 15
+    (index,) = (Path(site.parent / "cache/ssps")).glob("*.duckdb")
+    index.write_bytes(b"rubbish" * 1000)
+    assert ssps("audit", "query", "--site", site).exit_code == 1
+    assert len(asked(ssps, "query", "--site", site, "--rebuild")) == 15
+
+
+def test_a_line_that_is_no_record_is_said_and_not_passed_over(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    path = site / "ledgers/transfer/000000000000.jsonl"
+    path.write_bytes(path.read_bytes() + b"rubbish\n" + b'{"torn')
+
+    done = ssps("audit", "query", "--site", site)
+
+    assert done.exit_code == 1
+    assert "1 of its lines are no records, `ssps audit verify` names them" in done.stderr
+
+
+def test_a_receipt_proves_what_was_served_last_with_the_public_key_alone(
+    night: Night, site: Path, ssps: Ssps, public: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "receipt"
+
+    asked(ssps, "receipt", "parti-a", ONE, "--site", site, "-o", file)
+
+    said = asked(ssps, "receipt", "verify", file, "--key", public)
+    assert "#9 ok      close              parti-a 192.0.2.7" in said[0]
+    assert "holds: record 9 of 10 in ssps/transfer/" in said[1]
+    file.write_bytes(file.read_bytes().replace(b"index 9", b"index 7"))
+    done = ssps("audit", "receipt", "verify", file, "--key", public)
+    assert (done.exit_code, "does not stand at this place" in done.stderr) == (1, True)
+
+
+def test_there_is_no_receipt_for_what_was_not_served_in_full(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    done = ssps("audit", "receipt", "parti-b", TWO, "--site", site)
+
+    assert done.exit_code == 1
+    assert "no record that parti-b was served all of it" in done.stderr
+
+
+@pytest.mark.parametrize("named", [ONE, "/" + ONE])
+def test_a_sheet_is_told_from_scan_to_first_fetch(
+    night: Night, site: Path, ssps: Ssps, named: str
+) -> None:
+    lines = asked(ssps, "timeline", named, "--site", site, "--json")
+
+    told = [json.loads(line) for line in lines]
+    assert [(each["step"], each["who"], each["seq"]) for each in told] == [
+        ("scanned", "", 0),
+        ("filed", "publisher", 0),
+        ("opened", "parti-a", 1),
+        ("fetched", "parti-a", 4),
+    ]
+    assert told[1]["hash"] == (site / "ledgers/filing/000000000000.hashes").read_bytes()[:32].hex()
+
+
+def test_a_sheet_is_found_by_its_karekod_and_an_unknown_one_is_said_to_be(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    assert len(asked(ssps, "timeline", "1093717526", "--site", site)) == 8
+    done = ssps("audit", "timeline", "9999999999", "--site", site)
+    assert (done.exit_code, "no record of such a sheet" in done.stderr) == (1, True)
+
+
+def test_a_silence_is_shown_with_what_operators_did_meanwhile(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    lines = asked(ssps, "gap", "--longer-than", 120, "--site", site)
+
+    assert "nothing served for 310 s" in lines[0]
+    assert [line.split()[4] for line in lines[1:]] == ["login-refused", "party", "open"]
+    (told,) = map(json.loads, asked(ssps, "gap", "--longer-than", 120, "--site", site, "--json"))
+    assert told["seconds"] == 310.0
+    assert [each["event"] for each in told["records"]] == ["login-refused", "party suspend", "open"]
+    assert asked(ssps, "gap", "--longer-than", 1000, "--site", site) == []
+
+
+class Balanced(HTMLParser):
+    """Raises for a tag that is closed in the wrong place or never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_report_says_what_a_party_was_entitled_to_and_took(
+    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    said = asked(ssps, "report", "parti-a", "--site", site, "-o", tmp_path / "out")
+
+    assert said[0] == "parti-a: 2 of 2 taken (100.0 %)"
+    page = (tmp_path / "out/parti-a.html").read_text()
+    Balanced().feed(page)
+    assert "OpenSSH_9.2" in page
+    assert page.count("<svg") == 2
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out/parti-a.csv").read_text())))
+    assert [(row["sheet"], row["lag_seconds"]) for row in rows] == [
+        (ONE, "30.500"),
+        (TWO, "60.500"),
+    ]
+    assert (rows[0]["sha256_filed"], rows[0]["sha256_served"]) == (SHA, SHA)
+
+
+def test_a_report_on_all_compares_what_each_could_see_and_took(
+    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    said = asked(ssps, "report", "--all", "--site", site, "-o", tmp_path / "out")
+
+    assert said[:2] == ["parti-a: 2 of 2 taken (100.0 %)", "parti-b: 0 of 1 taken (0.0 %)"]
+    page = (tmp_path / "out/index.html").read_text()
+    Balanced().feed(page)
+    assert "by one and the same filing" in page
+    assert 'href="parti-b.html"' in page
+    assert len((tmp_path / "out/sheets.csv").read_text().splitlines()) == 4
+    assert "credential" in (tmp_path / "out/parti-b.html").read_text()
+
+
+def test_a_sheet_that_a_tree_lacked_is_no_equal_treatment(
+    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    night.filed(700, TWO.replace("s1", "s2"), parties=1)
+
+    asked(ssps, "report", "--all", "--site", site, "-o", tmp_path / "out")
+
+    page = (tmp_path / "out/index.html").read_text()
+    assert "1 sheets were not linked into every entitled party&#x27;s tree at once" in page
+
+
+def test_a_name_that_a_client_made_up_is_no_markup(
+    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    detail: dict[str, Value] = {"reason": "<script>alert(1)</script>", "session": 9}
+    event = Event("login-refused", "parti-a", "192.0.2.7", "", Outcome.REFUSED, detail)
+    night.record("transfer", 700, event)
+
+    asked(ssps, "report", "parti-a", "--site", site, "-o", tmp_path / "out")
+
+    assert "<script" not in (tmp_path / "out/parti-a.html").read_text()
+
+
+def test_copies_of_the_ledgers_and_of_the_scopes_are_enough(
+    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    (site / "ledgers").rename(copy)
+    parties = tmp_path / "parties.toml"
+    parties.write_text(office.PARTIES_TOML)
+
+    said = asked(
+        ssps, "report", "--all", "--ledgers", copy, "--parties", parties, "-o", tmp_path / "out"
+    )
+    assert said[:2] == ["parti-a: 2 of 2 taken (100.0 %)", "parti-b: 0 of 1 taken (0.0 %)"]
+    scoped = asked(
+        ssps, "report", "parti-a", "--ledgers", copy, "--scope", "35-izmir-2", "-o", tmp_path / "o"
+    )
+    assert scoped[0] == "parti-a: 1 of 1 taken (100.0 %)"
+    assert (
+        "no party of these"
+        in ssps("audit", "report", "parti-z", "--ledgers", copy, "--parties", parties).stderr
+    )
+
+
+def test_other_tools_read_the_transfers_in_their_own_forms(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    xferlog = asked(ssps, "export", "--format", "xferlog", "--site", site)
+    ecs = [json.loads(line) for line in asked(ssps, "export", "--format", "ecs", "--site", site)]
+    ocsf = [json.loads(line) for line in asked(ssps, "export", "--format", "ocsf", "--site", site)]
+
+    assert xferlog[0] == (
+        f"Sun May 14 14:00:31 2023 2 192.0.2.7 1000 /{ONE} b _ o r parti-a sftp 0 * i"
+    )
+    assert xferlog[1].endswith(" * c")
+    assert len(xferlog) == 4
+    assert len(ecs) == len(ocsf) == 10
+    assert ecs[0]["event"]["category"] == ["authentication"]
+    assert ecs[0]["user_agent"] == {"original": "OpenSSH_9.2"}
+    closed = ecs[4]
+    assert closed["@timestamp"] == "2023-05-14T14:00:40.500000Z"
+    assert closed["event"]["duration"] == 2_500_000_000
+    assert closed["file"] == {"path": f"/{ONE}", "hash": {"sha256": SHA}}
+    assert (ocsf[0]["class_uid"], ocsf[0]["type_uid"]) == (3002, 300201)
+    assert (ocsf[4]["class_uid"], ocsf[4]["activity_id"]) == (6006, 2)
+    assert ocsf[7]["status"] == "Failure"
