@@ -35,6 +35,8 @@ not send a good one); where more addresses knock than can be told apart, `from` 
 session-end has as its reason, where the server ended it: `party suspended`, `party removed`,
 `address withdrawn`, `key revoked`, `key expired`, `not yet open`, `access closed`, `server
 stopped`; otherwise `closed`, `no login in time`, `protocol error`, `server error` or `killed`.
+After a server that was itself killed, the next one writes the closes and session ends that are
+lacking, with `server was killed`; counts are then null.
 
 A `page` is one file that was taken in, by its number. Where it holds several sheets there is one
 filed record for each, `frame` of `frames` of the same original. `evidence` lists which printed

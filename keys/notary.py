@@ -85,14 +85,14 @@ class Notary:
 
     def notarize(self, last: bool = False) -> Checkpoint | None:
         """Sign for what was added since, if anything was; the `last` one is kept in any case."""
-        added = self._catch_up(self._growing, durable=True)
-        if added:
-            root = self._growing.tree.root()
-            self._signed = Checkpoint(self._origin, self._growing.tree.size, root, self._clock())
-            message = note.sign_checkpoint(self._signed, self._key)
-            files.replace(self._folder / CHECKPOINT, message)
+        self._catch_up(self._growing, durable=True)
+        grown, before = self._growing.tree, self._signed
+        if grown.size > (before.size if before else 0):
+            fresh = Checkpoint(self._origin, grown.size, grown.root(), self._clock())
+            files.replace(self._folder / CHECKPOINT, note.sign_checkpoint(fresh, self._key))
+            self._signed = fresh
         self._keep(last)
-        return self._signed if added else None
+        return self._signed if self._signed is not before else None
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -197,8 +197,7 @@ class Notary:
         for path in self._folder.glob(f"*{_FRESH}"):
             path.unlink()
 
-    def _catch_up(self, growing: Growing, until: int | None = None, durable: bool = False) -> int:
-        before = growing.tree.size
+    def _catch_up(self, growing: Growing, until: int | None = None, durable: bool = False) -> None:
         here = {segment.first: segment for segment in segments.listed(self._folder)}
         ordered = sorted({*here, *(n for n, _ in segments.numbered(self._folder, HASHES))})
         for index, first in enumerate(ordered):
@@ -215,7 +214,6 @@ class Notary:
                 self._read_in(growing, here[first], stop, durable)
             else:
                 self._take_over(growing, first, stop)
-        return growing.tree.size - before
 
     def _read_in(self, growing: Growing, segment: Segment, end: int | None, durable: bool) -> None:
         with segment.open() as file:

@@ -101,15 +101,14 @@ class Growing:
             if level in full:
                 full[level] += hashed
 
-        before = self.tree.size
-        found = list(hashes)
-        self.tree.extend(found, note)
-        leaves = b"".join(found)
+        found, grown, before = list(hashes), self.tree.copy(), self.tree.size
+        grown.extend(found, note)
         place = (before - segment) * HASH_SIZE
-        self._write(segments.name(segment, HASHES), place, leaves)
+        self._write(segments.name(segment, HASHES), place, b"".join(found))
         for level, subtrees in full.items():
             if subtrees:
                 self._write(f"tree-{level}", (before >> level) * HASH_SIZE, subtrees)
+        self.tree = grown  # only now: what a full disk refused is done over
 
     def _write(self, name: str, place: int, content: bytes | bytearray) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC

@@ -44,6 +44,10 @@ class Tree:
         self.size = size
         self._peaks = list(peaks)
 
+    def copy(self) -> "Tree":
+        """Return another that grows by itself."""
+        return Tree(self.size, self._peaks)
+
     def append(self, leaf_hash: bytes) -> None:
         """Grow by one leaf."""
         self.extend((leaf_hash,))

@@ -341,6 +341,11 @@ class Book:
         return True
 
 
+def first_record(session: int) -> int:
+    """Return the number of a record before which a session of that number has left none."""
+    return session // _STRIDE
+
+
 _HEARD = {
     Kind.ADMIT.letter: Book._admit,
     Kind.REFUSE.letter: Book._refuse,

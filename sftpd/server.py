@@ -30,8 +30,9 @@ from config.settings import Settings
 from keys import host, ledger
 from keys.ledger import Ledger
 from keys.ring import Ring
-from sftpd import cage, hostkeys, reload
-from sftpd.book import Book
+from sftpd import aftermath, cage, hostkeys, reload
+from sftpd.aftermath import Live
+from sftpd.book import Book, first_record
 from sftpd.children import Children
 from sftpd.connection import Offer, serve_in_child
 from sftpd.lobby import Lobby
@@ -96,12 +97,14 @@ def serve(
     with (
         closing(slots),
         Ledger(folder, clock, patience, ledger.terms(settings.ledger)) as written,
+        Live(folder) as live,
         _listening(settings.sftp.host, settings.sftp.port) as listener,
     ):
+        aftermath.settle(folder, written, live)
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("children are not caged in full", kernel=str(kernel))
         Ring("").by_password("", clock())  # so that no child pays for the first
-        Server(offer, offer_of, written, drain).run(listener, ready)
+        Server(offer, offer_of, written, live, drain).run(listener, ready)
 
 
 @dataclass(slots=True)
@@ -121,11 +124,13 @@ class Server:
         offer: Offer,
         offer_of: Callable[[Settings], Offer],
         written: Ledger,
+        live: Live,
         drain: float | None = None,
     ) -> None:
         self._offer = offer
         self._offer_of = offer_of
         self._ledger = written
+        self._live = live
         self._stated_drain = drain
         self._loop = Loop()
         self._standing = Standing(offer.settings, offer.clock)
@@ -145,6 +150,7 @@ class Server:
             Recurring(_SYNC, self._sync, lambda: self._book.unsynced),
             Recurring(_JUDGE, self._judge, lambda: self._book.sessions),
             Recurring(_SYNC, self._end_overdue, lambda: len(self._children)),
+            Recurring(_SYNC, self._note_live, lambda: len(self._children)),
         ]
         self._started = offer.clock().timestamp()
         self._asked = _Asked()
@@ -177,6 +183,7 @@ class Server:
         finally:
             self._children.kill()
             self._book.catch_up(everything=True)
+            self._note_live()
             if scrape is not None:
                 scrape.close()
             signal.set_wakeup_fd(-1)
@@ -284,6 +291,11 @@ class Server:
         party = settings.party(party_id)
         stated = party.rate_mbit if party is not None else None
         return settings.sftp.rate_mbit if stated is None else stated
+
+    def _note_live(self) -> None:
+        oldest = min((child.entry.session for child in self._children), default=None)
+        first = self._ledger.next_seq if oldest is None else first_record(oldest)
+        self._live.note(first)
 
     def _sync(self) -> None:
         try:

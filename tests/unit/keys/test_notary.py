@@ -316,3 +316,20 @@ def test_lines_that_a_full_disk_made_the_writer_take_back_are_not_signed_for(
 
     assert signed(tmp_path).size == 4
     assert signed(tmp_path).root == root(lines(tmp_path))
+
+
+def test_what_could_not_be_signed_for_is_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write(tmp_path, 3)
+    with notary(tmp_path) as mine:
+        monkeypatch.setattr("keys.files.replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            mine.notarize()
+        monkeypatch.undo()
+        assert mine.notarize() is not None
+
+    assert signed(tmp_path).size == 3
