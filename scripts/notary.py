@@ -81,7 +81,7 @@ def within(site: Path, name: str) -> Iterator[None]:
 def take_up(site: Path, name: str) -> Notary:
     """Return the notary of one of the site's ledgers; raises what it does."""
     signing = site / host.SIGNING
-    stated = sorted(signing.glob("*.pub"))
+    stated = sorted(signing.rglob("*.pub"))
     former = [note.public_key(path.read_text(encoding="utf-8")) for path in stated]
     return Notary(site / ledger.FOLDER / name, load_key(signing / host.SIGNING_KEY), former=former)
 

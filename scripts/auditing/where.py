@@ -55,7 +55,7 @@ def evidence(
 def public_keys(key_files: Sequence[Path], site: Path | None) -> tuple[Ed25519PublicKey, ...]:
     """Return the keys that were named, or the site's; raise UsageError if there is none."""
     if not key_files and site is not None:
-        key_files = sorted((site / host.SIGNING).glob("*.pub"))
+        key_files = sorted((site / host.SIGNING).rglob("*.pub"))
     if not key_files:
         raise click.UsageError("whose signature? Name YSK's public key with --key FILE.")
     return tuple(map(key, key_files))
