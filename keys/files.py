@@ -59,12 +59,18 @@ def put(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 
 
 def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Put `content` at `path` atomically and durably: a reader sees the old file or the new."""
+    """Put `content` at `path` atomically and durably: a reader sees the old file or the new.
+
+    Written by root, it is the folder's owner's, so that an operator's `sudo` locks no server out.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
+            if os.geteuid() == 0:
+                owner = path.parent.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

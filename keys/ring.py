@@ -12,13 +12,14 @@ The file `keys/parties/<id>.toml`, mode 0600, written only by `ssps key`:
     not_before = 2023-05-14T10:00:00+03:00
     not_after = 2023-05-28T17:00:00+03:00    # optional
     added_by = "operator"
+    chosen = true                        # only of a password: the party set it itself
 
 A password's fingerprint names it in the records without telling anything about it.
 """
 
 import base64
-import binascii
 import hashlib
+import re
 import tomllib
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -29,20 +30,14 @@ from pathlib import Path
 import tomli_w
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from config.fault import Fault, Faults
+from keys import publickey
 
 FOLDER = Path("keys", "parties")
-WEAKEST_RSA = 3072
-_KINDS = (
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "ssh-rsa",
+# What argon2-cffi writes; a hash that asks for more would be an attack on our memory.
+_HASH = re.compile(
+    r"\$argon2id\$v=19\$m=65536,t=3,p=4\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", re.ASCII
 )
 
 
@@ -55,7 +50,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One way in; `secret` is never recorded, printed or logged."""
+    """One way in; `secret` is never recorded, printed or logged.
+
+    `chosen` is a password that the party set itself; another one is an operator's, which may be
+    good only for setting such a one.
+    """
 
     kind: Kind
     label: str
@@ -64,6 +63,7 @@ class Credential:
     not_before: datetime
     not_after: datetime | None
     added_by: str
+    chosen: bool = False
 
     def valid_at(self, now: datetime) -> bool:
         """Say whether it opens the door at `now`."""
@@ -100,9 +100,9 @@ class Ring:
         return found
 
 
-def _matches(hashed: str, password: str) -> bool:
+def _matches(secret: str, password: str) -> bool:
     try:
-        return PasswordHasher().verify(hashed, password)
+        return PasswordHasher().verify(secret, password)
     except (VerificationError, InvalidHashError):
         return False
 
@@ -121,35 +121,19 @@ def fingerprint(blob: bytes) -> str:
 def public_key(
     text: str, *, label: str, not_before: datetime, not_after: datetime | None, added_by: str
 ) -> Credential:
-    """Make a credential of an OpenSSH public key line; ValueError says why it will not do.
+    """Make a credential of a public key file; ValueError says why it will not do.
 
-    The label falls back to the line's comment.
+    The label falls back to the file's comment.
     """
-    if "PRIVATE KEY" in text:
-        raise ValueError("a private key, which stays with the party: ask for the .pub file")
-    parts = text.split(None, 2)
-    if len(parts) < 2 or len(text.strip().splitlines()) != 1:
-        raise ValueError("not one OpenSSH public key line, such as 'ssh-ed25519 AAAA… comment'")
-    if parts[0] not in _KINDS:
-        raise ValueError(f"{parts[0]!r} is no kind that is served, use one of {', '.join(_KINDS)}")
-    try:
-        key = load_ssh_public_key(" ".join(parts[:2]).encode())
-        blob = base64.b64decode(parts[1], validate=True)
-    except (ValueError, UnsupportedAlgorithm, binascii.Error) as error:
-        raise ValueError(f"not an OpenSSH public key ({error})") from None
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < WEAKEST_RSA:
-        raise ValueError(
-            f"an RSA key of {key.key_size} bits, at least {WEAKEST_RSA} are needed, "
-            "or better an ed25519 key"
-        )
-    named = label or (parts[2].strip() if len(parts) > 2 else "")
+    line, comment = publickey.read(text)
+    named = label or comment
     if not named.isprintable():
         raise ValueError(f"the label {named!r} cannot be printed, give one with --label")
     return Credential(
         Kind.PUBLIC_KEY,
         named,
-        fingerprint(blob),
-        " ".join(parts[:2]),
+        fingerprint(base64.b64decode(line.partition(" ")[2])),
+        line,
         not_before,
         not_after,
         added_by,
@@ -160,21 +144,49 @@ def password(
     text: str, *, label: str, not_before: datetime, not_after: datetime | None, added_by: str
 ) -> Credential:
     """Make a credential of a password, hashed with argon2id (RFC 9106)."""
-    hashed = PasswordHasher().hash(text)
-    name = fingerprint(hashed.encode())
-    return Credential(Kind.PASSWORD, label, name, hashed, not_before, not_after, added_by)
+    secret = hashed(text)
+    name = fingerprint(secret.encode())
+    return Credential(Kind.PASSWORD, label, name, secret, not_before, not_after, added_by)
+
+
+def hashed(text: str) -> str:
+    """Hash a password with argon2id (RFC 9106)."""
+    return PasswordHasher().hash(text)
+
+
+def chosen(secret: str, *, label: str, not_before: datetime, added_by: str) -> Credential:
+    """Make a credential of the hash of a password that the party chose; ValueError if it is none.
+
+    It has come from a process that speaks to the network.
+    """
+    if not _HASH.fullmatch(secret):
+        raise ValueError("no hash of a password as this server makes them")
+    name = fingerprint(secret.encode())
+    return Credential(Kind.PASSWORD, label, name, secret, not_before, None, added_by, chosen=True)
+
+
+def digest(ring: Ring) -> str:
+    """Return what tells this ring from any other: the digest of its file."""
+    return hashlib.sha256(dumps(ring)).hexdigest()
 
 
 def dumps(ring: Ring) -> bytes:
     """Write a ring in the file's form; `loads` reads it back the same."""
     listed = [
-        {k: str(v) if k == "kind" else v for k, v in asdict(c).items() if v is not None}
+        {
+            k: str(v) if k == "kind" else v
+            for k, v in asdict(c).items()
+            if v is not None and v is not False
+        }
         for c in ring.credentials
     ]
     return tomli_w.dumps({"party": ring.party, "credential": listed}).encode()
 
 
-_TYPES = {f: datetime if f.startswith("not_") else str for f in Credential.__dataclass_fields__}
+_TYPES = {
+    **{f: datetime if f.startswith("not_") else str for f in Credential.__dataclass_fields__},
+    "chosen": bool,
+}
 
 
 def loads(text: str) -> Ring:
@@ -187,7 +199,7 @@ def loads(text: str) -> Ring:
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise ValueError("each credential is a table of its own, under [[credential]]")
     for number, stated in enumerate(listed, start=1):
-        fields = {"not_after": None, **stated}
+        fields = {"not_after": None, "chosen": False, **stated}
         if set(fields) != set(_TYPES):
             odd = ", ".join(sorted(set(fields) ^ set(_TYPES)))
             raise ValueError(f"credential {number}: missing or unknown: {odd}")

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from config.event import Event, Value
 from config.fault import Fault, Faults
-from keys import ledger
+from keys import ledger, serving
 from scripts import notary
 
 P = ParamSpec("P")
@@ -26,6 +26,7 @@ out = Console(highlight=False)
 say = Console(stderr=True, highlight=False)
 _SITE = "ssps.site"
 _NOBODY_LOGGED_IN = (1 << 32) - 1
+_OTHERS = 60.0  # seconds for other operators' commands, each of which takes well under one
 
 
 def set_site(site: Path | None) -> None:
@@ -114,7 +115,7 @@ def faults_shown(command: Callable[P, R]) -> Callable[P, R]:
         except Faults as error:
             for fault in error.faults:
                 click.echo(str(fault), err=True)
-        except (ledger.Busy, ledger.Unwritable) as error:
+        except (ledger.Busy, ledger.Unwritable, serving.Held) as error:
             click.echo(str(error), err=True)
         except BrokenPipeError:  # whoever read it has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -152,10 +153,10 @@ def operating(site: Path) -> Iterator[Recorder]:
     """Let one operator at a time change the site; yields what writes the operations ledger.
 
     Call it as (command, what, detail) just before the change is put in force: what cannot be
-    recorded does not happen. Raises ledger.Busy if another operator takes longer than 10 s.
+    recorded does not happen. Raises ledger.Busy if others take longer than a minute.
     """
     with (
-        ledger.Ledger(site / ledger.FOLDER / ledger.OPERATIONS, patience=10) as operations,
+        ledger.Ledger(site / ledger.FOLDER / ledger.OPERATIONS, patience=_OTHERS) as operations,
         notary.within(site, ledger.OPERATIONS),
     ):
 

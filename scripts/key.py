@@ -1,25 +1,29 @@
-"""`ssps key`: a party's credentials."""
+"""`ssps key`: a party's credentials, and the server's own keys."""
 
-import secrets
-from datetime import UTC, datetime
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 import click
 
-from keys import ring, rotation
+from config import load
+from config.event import Event, Transfer, Value
+from keys import files, ledger, rotation
 from keys.ring import Credential
-from scripts import console
-from scripts.party import known
+from scripts import console, credentials, plan, when
+from scripts.party import admitted
+from scripts.rotate import rotate
 
-# No letters or digits that look alike on paper or sound alike on the telephone.
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
-_GROUPS, _GROUP = 5, 5
+_ENDED_IN = 1.2  # seconds; the server ends the sessions of a lost credential within one
 
 
 @click.group()
 def key() -> None:
-    """Credentials: what lets a party in."""
+    """Credentials: what lets a party in; and the keys that prove the server."""
+
+
+key.add_command(rotate)
 
 
 @key.command()
@@ -28,7 +32,7 @@ def key() -> None:
     "--public-key",
     "public_key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The party's OpenSSH public key: one line, as in id_ed25519.pub.",
+    help="The party's public key: OpenSSH's line, as in id_ed25519.pub, or an SSH2 file.",
 )
 @click.option("--password", is_flag=True, help="Make a password, and show it this once.")
 @click.option(
@@ -37,6 +41,14 @@ def key() -> None:
     help="Take the password from the first line of this file; - is standard input.",
 )
 @click.option("--label", default="", help="What to call it, such as the machine it is for.")
+@click.option("--not-before", default="now", help="16.30, 'tomorrow 16.30', +45m, or a full time.")
+@click.option("--not-after", help="When it ends of itself; the same forms.")
+@click.option(
+    "--seal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the password to this file, encrypted to the party's own keys, and show nothing.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
 @click.option("--why", default="", help="For the record.")
 @console.with_site
 def add(
@@ -45,69 +57,142 @@ def add(
     password: bool,
     password_file: TextIO | None,
     label: str,
+    not_before: str,
+    not_after: str | None,
+    seal: Path | None,
+    dry_run: bool,
     why: str,
     site: Path,
 ) -> None:
-    """Let PARTY in with one credential more, valid from now on. The server need not restart."""
+    """Let PARTY in with one credential more. The server need not restart."""
     if (public_key is not None) + password + (password_file is not None) != 1:
         raise click.UsageError("one of --public-key FILE, --password or --password-file FILE")
-    known(site, party_id)
-    made: str | None = None
+    if seal is not None and public_key is not None:
+        raise click.UsageError("--seal is for a password")
+    admitted(site, party_id)
+    zone = load.load(site).election.opens.tzinfo
+    now = plan.now()
+    try:
+        begins = when.time(not_before, now, zone)
+        ends = when.time(not_after, now, zone) if not_after else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    made = ""
     if public_key is not None:
-        credential = credential_of(public_key, label)
+        credential = credentials.of_public_key(public_key, label, begins, ends)
     else:
-        made = _first_line(password_file) if password_file else new_password()
-        if len(made) < _GROUP * 2:
-            raise click.UsageError(f"a password of at least {_GROUP * 2} characters")
-        credential = ring.password(
-            made, label=label, not_before=_now(), not_after=None, added_by=console.operator()
-        )
-    put(site, party_id, credential, why)
+        made = credentials.first_line(password_file) if password_file else ""
+        made = made if password_file else credentials.new_password()
+        credential = credentials.of_password(made, label, begins, ends)
+    change = plan.Change(
+        "key add", party_id, _detail(credential, why), lambda old: rotation.add(old, credential)
+    )
+    if dry_run:
+        plan.show(*plan.planned(site, change), zone)
+        return
+    if seal is not None:
+        old, _ = plan.planned(site, change)
+        files.replace(seal, credentials.sealed(made, old, now), 0o644)
+    plan.carry_out(site, change, zone)
     click.echo(f"{party_id}: added {credential.kind} {credential.fingerprint}", err=True)
-    if password and made is not None:
+    begins_at = when.shown(begins, zone)
+    if public_key is not None:
+        plan.tell(
+            party_id,
+            f"{credential.fingerprint} anahtariniz {begins_at} itibariyla gecerlidir.",
+            f"Your key {credential.fingerprint} is valid from {begins_at} on.",
+        )
+    elif seal is not None:
+        plan.tell(
+            party_id,
+            f"Parolaniz ekteki dosyadadir: age -d -i ~/.ssh/id_ed25519 {seal.name}",
+            f"Your password is in the file: age -d -i ~/.ssh/id_ed25519 {seal.name}",
+        )
+    elif password:
         click.echo("Its password, shown this once:", err=True)
         click.echo(made)
 
 
-def credential_of(public_key: Path, label: str) -> Credential:
-    """Make a credential of a public key file, valid from now on; raise Faults if it will not do."""
+@key.command()
+@click.argument("party_id", metavar="PARTY")
+@click.argument("fingerprint", metavar="FINGERPRINT")
+@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+@click.option("--why", required=True, help="For the record.")
+@console.with_site
+def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path) -> None:
+    """Take a credential from PARTY, at once; the sessions that it opened end within a second.
+
+    FINGERPRINT may be the beginning of one, or a label, if that names no other.
+    """
+    admitted(site, party_id)
+    zone = load.load(site).election.opens.tzinfo
+    change = plan.Change("key revoke", party_id, {}, lambda old: old)
+    held, _ = plan.planned(site, change)
     try:
-        return ring.public_key(
-            public_key.read_text(encoding="utf-8"),
-            label=label,
-            not_before=_now(),
-            not_after=None,
-            added_by=console.operator(),
-        )
-    except (OSError, ValueError) as error:
-        raise console.fault(str(public_key), "", str(error)) from None
-
-
-def put(site: Path, party_id: str, credential: Credential, why: str) -> None:
-    """Add the credential to the party's ring, and record who did it and why."""
-    detail = {"kind": credential.kind.value, "credential": credential.fingerprint, "why": why}
-    with console.operating(site) as record:
-        try:
-            new = rotation.add(ring.load(site, party_id), credential)
-        except ValueError as error:
-            raise console.fault(str(ring.FOLDER / f"{party_id}.toml"), "", str(error)) from None
-        record("key add", party_id, detail)
-        rotation.apply(site, new)
-
-
-def new_password() -> str:
-    """Make a password of five groups of five: 123 bits, easy to read out."""
-    return "-".join(
-        "".join(secrets.choice(_LETTERS) for _ in range(_GROUP)) for _ in range(_GROUPS)
+        gone = rotation.named(held, fingerprint)
+    except ValueError as error:
+        raise console.fault(party_id, "", str(error)) from None
+    change = plan.Change(
+        "key revoke",
+        party_id,
+        _detail(gone, why),
+        lambda old: rotation.revoke(old, gone.fingerprint),
+    )
+    _, new = plan.planned(site, change)
+    if dry_run:
+        plan.show(held, new, zone)
+        return
+    transfers = site / ledger.FOLDER / ledger.TRANSFER
+    first = ledger.next_seq(transfers) if transfers.exists() else 0
+    if plan.carry_out(site, change, zone):
+        _say_ended(transfers, first, party_id)
+    if rotation.lapses(new, now := plan.now()) == now:
+        click.echo(f"WARNING: nothing lets {party_id} in now: `ssps key add {party_id}`", err=True)
+    plan.tell(
+        party_id,
+        f"{gone.fingerprint} kimlik bilginiz iptal edilmistir, artik giris saglamaz.",
+        f"Your credential {gone.fingerprint} is revoked and opens nothing any more.",
     )
 
 
-def _first_line(file: TextIO) -> str:
-    try:
-        return file.readline().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise click.UsageError("the password file is not UTF-8 text") from None
+def _say_ended(transfers: Path, first: int, party_id: str) -> None:
+    time.sleep(_ENDED_IN)
+    ended = [r for r in ledger.read(transfers, first) if _was_revoked(r.event, party_id)]
+    for found in ended:
+        click.echo(
+            f"ended: session {found.event.detail['session']} from {found.event.origin}, record "
+            f"{found.seq} of the transfer ledger",
+            err=True,
+        )
+    if not ended:
+        click.echo("no session of it was open", err=True)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
+def _was_revoked(event: Event, party_id: str) -> bool:
+    ended = event.event == Transfer.SESSION_END and event.who == party_id
+    return ended and event.detail.get("reason") == "key revoked"
+
+
+def _detail(credential: Credential, why: str) -> dict[str, Value]:
+    found: dict[str, Value] = {
+        "kind": credential.kind.value,
+        "credential": credential.fingerprint,
+        "why": why,
+    }
+    return found
+
+
+def put(site: Path, party_id: str, credential: Credential, why: str) -> None:
+    """Add a credential without a word, and record who did it and why."""
+    with console.operating(site) as record:
+        change = plan.Change(
+            "key add", party_id, _detail(credential, why), lambda old: rotation.add(old, credential)
+        )
+        _, new = plan.planned(site, change)
+        record(change.command, party_id, change.detail)
+        rotation.apply(site, new)
+
+
+def credential_of(public_key: Path, label: str, begins: datetime | None = None) -> Credential:
+    """Make a credential of a public key file, valid from now on; raise Faults if it will not do."""
+    return credentials.of_public_key(public_key, label, begins or plan.now(), None)

@@ -73,6 +73,15 @@ def known(site: Path, party_id: str) -> Party:
     return found
 
 
+def admitted(site: Path, party_id: str) -> Party:
+    """Return the party of that id if it may log in; raise Faults if not, with the reason."""
+    found = known(site, party_id)
+    if not found.mirrors:
+        message = "is an independent, which receives an export and has no login (Genelge md. 3/c)"
+        raise console.fault(load.PARTIES, party_id, message)
+    return found
+
+
 def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:
     credentials = ring.load(site, p.id).credentials
     return {

@@ -26,7 +26,7 @@ import structlog
 from config import load
 from config.fault import Faults
 from config.settings import Settings
-from keys import host, ledger, sshsig
+from keys import host, ledger, serving, sshsig
 from scripts import console, notary
 from scripts.logs import log_as as log_as
 from sftpd import cage
@@ -56,7 +56,8 @@ def run(site: Path) -> None:
         for part in ON_RELOAD
     }
     patience = settings.sftp.drain_seconds + _MARGIN
-    sys.exit(Supervisor(commands, ON_RELOAD, lambda: _without_fault(site), patience).run())
+    with serving.held(site, serving.RUN):
+        sys.exit(Supervisor(commands, ON_RELOAD, lambda: _without_fault(site), patience).run())
 
 
 @click.command()
@@ -67,7 +68,11 @@ def publish(site: Path) -> None:
 
     settings = ready(site)
     log_as("publish")
-    with notary.beside(site, ledger.FILING, settings.ledger), stopping() as stop:
+    with (
+        serving.held(site, serving.PUBLISH),
+        notary.beside(site, ledger.FILING, settings.ledger),
+        stopping() as stop,
+    ):
         run_publisher(settings, stop=stop, signer=sshsig.signing_key(site))
 
 

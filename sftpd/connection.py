@@ -21,12 +21,11 @@ from config import layout
 from config.party import Address
 from config.scope import ALL
 from config.settings import Algorithms, PacketLayer, Settings
-from keys import ring
 from sftpd import cage, commands, hostkeys, login
 from sftpd.channels import Channels
 from sftpd.commands import Answer
 from sftpd.direct import Direct
-from sftpd.login import Admitted, Password, Proof, Reason, Refused
+from sftpd.login import Admitted, Password, Proof, Reason, Refused, RingOf
 from sftpd.recorder import Reporter
 from sftpd.session import Session
 from sftpd.slate import Slate
@@ -47,13 +46,15 @@ _log = structlog.get_logger()
 class Offer:
     """What all connections of a server share.
 
-    `host_keys` exchange keys, `announced` are they and the next ones; `grace` is the seconds
-    that a client has to log in, in `slots` passwords are hashed.
+    `host_keys` exchange keys, `announced` are they and the next ones; `ring_of` gives a party's
+    ring in force; `grace` is the seconds that a client has to log in, in `slots` passwords are
+    hashed.
     """
 
     settings: Settings
     host_keys: Sequence[PKey]
     announced: Sequence[PKey]
+    ring_of: RingOf
     clock: Callable[[], datetime]
     cage: cage.Terms
     grace: float
@@ -132,7 +133,7 @@ class Connection:
         with self._offer.slots.held() if isinstance(proof, Password) else nullcontext():
             verdict = login.decide(
                 settings,
-                lambda party: ring.load(settings.site, party),
+                self._offer.ring_of,
                 user,
                 proof,
                 self._address,

@@ -27,12 +27,13 @@ from config.fault import Faults
 from config.party import Address
 from config.party import address as parse_address
 from config.settings import Settings
-from keys import host, ledger
+from keys import host, ledger, serving
 from keys.ledger import Ledger
 from keys.ring import Ring
 from sftpd import aftermath, cage, hostkeys, reload
 from sftpd.aftermath import Live
 from sftpd.book import Book, first_record
+from sftpd.bulletin import Bulletin
 from sftpd.children import Children
 from sftpd.connection import Offer, serve_in_child
 from sftpd.lobby import Lobby
@@ -42,7 +43,7 @@ from sftpd.penalties import Penalties, Rates
 from sftpd.rate import Pacer
 from sftpd.scrape import Scrape
 from sftpd.slots import Slots
-from sftpd.standing import Standing
+from sftpd.standing import Rings, Standing
 
 _BACKLOG = 1024
 _BURST = 32  # connections taken before the others get their turn
@@ -78,12 +79,14 @@ def serve(
     """
     kernel = kernel or cage.kernel()
     slots = Slots()
+    rings = Rings(settings.site)
 
     def offer_of(stated: Settings) -> Offer:
         return Offer(
             stated,
             hostkeys.load(host.present(stated.site)),
             hostkeys.load(host.announced(stated.site)),
+            rings.in_force,
             clock,
             cage.terms(stated.sftp, kernel, os.geteuid()),
             stated.sftp.login_grace_seconds if grace is None else grace,
@@ -98,13 +101,14 @@ def serve(
         closing(slots),
         Ledger(folder, clock, patience, ledger.terms(settings.ledger)) as written,
         Live(folder) as live,
+        serving.held(settings.site, serving.SERVE),
         _listening(settings.sftp.host, settings.sftp.port) as listener,
     ):
         aftermath.settle(folder, written, live)
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("children are not caged in full", kernel=str(kernel))
         Ring("").by_password("", clock())  # so that no child pays for the first
-        Server(offer, offer_of, written, live, drain).run(listener, ready)
+        Server(offer, offer_of, written, live, rings, drain).run(listener, ready)
 
 
 @dataclass(slots=True)
@@ -125,6 +129,7 @@ class Server:
         offer_of: Callable[[Settings], Offer],
         written: Ledger,
         live: Live,
+        rings: Rings,
         drain: float | None = None,
     ) -> None:
         self._offer = offer
@@ -133,7 +138,9 @@ class Server:
         self._live = live
         self._stated_drain = drain
         self._loop = Loop()
-        self._standing = Standing(offer.settings, offer.clock)
+        self._standing = Standing(offer.settings, offer.clock, rings)
+        self._bulletin = Bulletin(offer.settings.site, rings)
+        self._faults: tuple[str, ...] = ()
         self._penalties, self._rates = Penalties(), Rates()
         self._book = Book(
             written,
@@ -149,6 +156,7 @@ class Server:
             self._lobby,
             Recurring(_SYNC, self._sync, lambda: self._book.unsynced),
             Recurring(_JUDGE, self._judge, lambda: self._book.sessions),
+            Recurring(_JUDGE, self._tell, lambda: True),
             Recurring(_SYNC, self._end_overdue, lambda: len(self._children)),
             Recurring(_SYNC, self._note_live, lambda: len(self._children)),
         ]
@@ -173,6 +181,7 @@ class Server:
         gc.freeze()
         address, port = listener.getsockname()[:2]
         _log.info("listening", address=address, port=port)
+        self._tell()
         ready(port)
         try:
             self._serve(listener)
@@ -248,6 +257,8 @@ class Server:
         except Faults as faults:
             for fault in faults.faults:
                 _log.error("not reloaded, the old settings stay", fault=str(fault))
+            self._faults = tuple(map(str, faults.faults))
+            self._tell()
             return
         except Exception:
             _log.exception("not reloaded, the old settings stay")
@@ -256,7 +267,9 @@ class Server:
         for key in found.restart:
             _log.warning("waits for a restart", key=key)
         _log.info("reloaded", parties=len(offer.settings.parties))
+        self._faults = ()
         self._judge()
+        self._tell()
 
     def _put_in_force(self, offer: Offer) -> None:
         settings = offer.settings
@@ -266,6 +279,10 @@ class Server:
         self._registered = {a for p in settings.parties for a in p.static_ips}
         self._balancers = set(settings.sftp.proxies)
         _raise_descriptors(2 * settings.sftp.max_sessions + _DESCRIPTORS)
+
+    def _tell(self) -> None:
+        offer = self._offer
+        self._bulletin.tell(offer.settings, offer.host_keys, offer.announced, self._faults)
 
     def _judge(self) -> None:
         for child in self._children:

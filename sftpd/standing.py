@@ -2,8 +2,8 @@
 
 The parent asks this of every live session, and once more of each that its child would let in:
 a child goes by the settings of the moment when it was forked. Rings are read again when their
-file has changed. One that is damaged leaves in force what was known of it, so that a slip of
-the hand does not cut everybody off, but lets nobody in anew.
+file has changed. One that is damaged leaves the last good one in force, and is shouted about,
+so that a slip of the hand locks nobody out.
 """
 
 from collections.abc import Callable
@@ -41,11 +41,11 @@ _log = structlog.get_logger()
 class _Known:
     stamp: _Stamp
     ring: Ring | None
-    damaged: bool
+    faults: Faults | None = None
 
 
 class Rings:
-    """The rings of a site, as they stand on the disk."""
+    """The rings in force: those of a site's disk, or the last good ones."""
 
     def __init__(self, site: Path) -> None:
         self._site = site
@@ -53,31 +53,42 @@ class Rings:
 
     def of(self, party: str) -> tuple[Ring | None, bool]:
         """Return the ring of `party`, the last good one if the file is damaged, and if it is."""
+        known = self._look(party)
+        return known.ring, known.faults is not None
+
+    def in_force(self, party: str) -> Ring:
+        """Return the ring of `party`; raise Faults if the file is damaged and none was known."""
+        known = self._look(party)
+        if known.ring is None:
+            raise known.faults or AssertionError("a ring or its faults")
+        return known.ring
+
+    def _look(self, party: str) -> _Known:
         path = ring.path(self._site, party)
         known = self._known.get(party)
         stamp = _stamp(path)
         if known is None or known.stamp != stamp:
             try:
-                known = _Known(stamp, ring.load(self._site, party), damaged=False)
+                known = _Known(stamp, ring.load(self._site, party))
             except Faults as faults:
                 _log.error("keys unreadable, what was known stays", party=party, cause=str(faults))
-                known = _Known(stamp, known.ring if known else None, damaged=True)
+                known = _Known(stamp, known.ring if known else None, faults)
             self._known[party] = known
-        return known.ring, known.damaged
+        return known
 
 
 class Standing:
     """Judges by `settings`, which a reload replaces, and by the rings."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], rings: Rings) -> None:
         self.settings = settings
         self._clock = clock
-        self._rings = Rings(settings.site)
+        self._rings = rings
 
     def admission(self, party: str, credential: str, address: Address) -> Reason | None:
         """Say why a session may not begin, None if it may; `credential` is a fingerprint."""
         found, damaged = self._rings.of(party) if self._is_party(party) else (None, False)
-        if damaged:
+        if damaged and found is None:
             return Reason.KEYS_UNREADABLE
         now = self._clock()
         return login.still_valid(

@@ -14,7 +14,7 @@ import pytest
 from wire.served import OPENS, Serve, Served, until
 from wire.test_server import connected, plant, sum_of, told
 
-from keys import ring, rotation
+from keys import ring, rotation, serving
 
 HOUR = timedelta(hours=1)
 TWO = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
@@ -188,14 +188,16 @@ def test_a_session_ends_when_its_key_or_the_access_does(serve: Serve) -> None:
     assert [d["reason"] for d in told(served, "session-end")] == ["key expired", "access closed"]
 
 
-def test_a_damaged_key_file_cuts_nobody_off(serve: Serve) -> None:
+def test_a_damaged_key_file_leaves_the_old_ring_in_force(serve: Serve) -> None:
     served = serve()
     with connected(served, "parti-a") as client:
         path = ring.path(served.site, "parti-a")
         content = path.read_bytes()
         path.write_text("[[credential]")
-        until(lambda: "keys unreadable" in served.log.read_text())
-        assert served.sftp("parti-a", "ls\n").returncode == 255
+        until(lambda: (word := serving.read(served.site)) and word.damaged == ("parti-a",))
+        assert "keys unreadable" in served.log.read_text()
+        assert served.sftp("parti-a", "ls\n").returncode == 0
+        assert served.sftp("parti-a", "ls\n", key="stranger").returncode == 255
         assert client.open_sftp().listdir("/")
         path.write_bytes(content)
         assert served.sftp("parti-a", "ls\n").returncode == 0

@@ -10,7 +10,7 @@ from config import load
 from config.party import address
 from keys import ring, rotation
 from keys.ring import Credential, Kind, Ring
-from sftpd.standing import Standing
+from sftpd.standing import Rings, Standing
 
 NOW = datetime(2023, 5, 14, 15, tzinfo=UTC)
 HOME = address("127.0.0.1")
@@ -27,7 +27,7 @@ class Site:
         self.folder = office.site(folder)
         self.now = NOW
         rotation.apply(self.folder, Ring("parti-a", (ONE, TWO)))
-        self.standing = Standing(load.load(self.folder), lambda: self.now)
+        self.standing = Standing(load.load(self.folder), lambda: self.now, Rings(self.folder))
 
     def verdicts(self) -> tuple[str | None, str | None]:
         one, two = (self.standing.verdict("parti-a", name, HOME) for name in NAMES)
@@ -69,17 +69,25 @@ def test_a_key_ends_at_its_hour(site: Site) -> None:
     assert site.verdicts() == (None, "key expired")
 
 
-def test_a_damaged_ring_cuts_nobody_off_and_lets_nobody_in(site: Site) -> None:
+def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_shouted_about(
+    site: Site,
+) -> None:
     site.verdicts()
     ring.path(site.folder, "parti-a").write_text("[[credential]")
     with capture_logs() as logs:
         assert site.verdicts() == (None, None)
-        assert site.standing.admission("parti-a", NAMES[0], HOME) == "key file unreadable"
+        assert site.standing.admission("parti-a", NAMES[0], HOME) is None
+        assert site.standing.admission("parti-a", "SHA256:other", HOME) == "wrong credential"
         assert site.verdicts() == (None, None)
     assert [(log["log_level"], log["party"]) for log in logs] == [("error", "parti-a")]
 
     rotation.apply(site.folder, Ring("parti-a", (ONE,)))
     assert site.verdicts() == (None, "key revoked")
+
+
+def test_a_ring_that_was_never_good_lets_nobody_in(site: Site) -> None:
+    ring.path(site.folder, "parti-a").write_text("[[credential]")
+    assert site.standing.admission("parti-a", NAMES[0], HOME) == "key file unreadable"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""Times and durations as an operator types them, with the telephone in the other hand.
+
+A time is `2023-05-14T16:30:00+03:00`, the same without its zone, `16.30` (or `16:30`, today),
+`tomorrow 16.30`, `now`, or `+45m` from now; without a zone it is in that of the election. A
+duration is `90s`, `45m`, `1h`, `1h30m`, `2d`, or `0`.
+"""
+
+import re
+from datetime import datetime, timedelta, tzinfo
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_DURATION = re.compile(r"(?:\d+[dhms])+", re.ASCII)
+_CLOCK = re.compile(r"(tomorrow |yarin |today |bugun )?(\d\d?)[.:](\d\d)", re.ASCII)
+_LONGEST = timedelta(days=3660)
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration; ValueError says how to write one."""
+    stated = text.strip().lower()
+    if stated == "0":
+        return timedelta()
+    if not _DURATION.fullmatch(stated) or len(stated) > 20:
+        raise ValueError(f"{text!r} is no duration, write 45m, 1h, 1h30m or 2d")
+    found = sum(
+        (timedelta(**{_UNITS[u]: min(int(n), 10**6)}) for n, u in re.findall(r"(\d+)(.)", stated)),
+        timedelta(),
+    )
+    if found > _LONGEST:
+        raise ValueError(f"{text!r} is over ten years")
+    return found
+
+
+def time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
+    """Read a time, to the second; ValueError says how to write one."""
+    stated = text.strip().lower()
+    local = now.astimezone(zone).replace(microsecond=0)
+    if stated in ("now", "simdi"):
+        return local
+    if stated.startswith("+"):
+        return local + duration(stated[1:])
+    if match := _CLOCK.fullmatch(stated):
+        day, hour, minute = match.groups()
+        if int(hour) < 24 and int(minute) < 60:
+            later = timedelta(days=(day or "").strip() in ("tomorrow", "yarin"))
+            at = local + later
+            return at.replace(hour=int(hour), minute=int(minute), second=0)
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time, write 16.30, 'tomorrow 16.30', +45m or {local.isoformat()}"
+        ) from None
+    if "T" not in text.upper() and " " not in text.strip():
+        raise ValueError(f"{text!r} is a day without an hour, write one as in {local.isoformat()}")
+    return found if found.tzinfo is not None else found.replace(tzinfo=zone)
+
+
+def shown(at: datetime | None, zone: tzinfo | None) -> str:
+    """Write a time for the screen, in the election's zone; `-` for none."""
+    if at is None:
+        return "-"
+    text = at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S%z")
+    return f"{text[:-2]}:{text[-2:]}"
+
+
+def span(long: timedelta) -> str:
+    """Write a duration as `duration` reads it."""
+    seconds = int(long.total_seconds())
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0"

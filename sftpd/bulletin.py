@@ -1,0 +1,56 @@
+"""What the server tells of itself in `state/serving.json` (keys/serving), as it takes things up.
+
+Written again only where something has changed: a ring that was read anew, settings that were put
+in force or turned down. If the disk will not have it, the server goes on, and says so.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import structlog
+from paramiko.pkey import PKey
+
+from config.settings import Settings
+from keys import ring, serving
+from keys.ring import fingerprint
+from keys.serving import Serving
+from sftpd.standing import Rings
+
+_log = structlog.get_logger()
+
+
+class Bulletin:
+    """The word of one server."""
+
+    def __init__(self, site: Path, rings: Rings) -> None:
+        self._site = site
+        self._rings = rings
+        self._told: Serving | None = None
+
+    def tell(
+        self,
+        settings: Settings,
+        host_keys: Iterable[PKey],
+        announced: Iterable[PKey],
+        faults: Sequence[str],
+    ) -> None:
+        """Look at the rings, and write down what has changed since the last time."""
+        held = {p.id: self._rings.of(p.id) for p in settings.parties if p.mirrors}
+        word = Serving(
+            os.getpid(),
+            {party: ring.digest(found) for party, (found, _) in held.items() if found},
+            tuple(party for party, (_, damaged) in held.items() if damaged),
+            {party.id: serving.agreed(party) for party in settings.parties},
+            tuple(fingerprint(key.asbytes()) for key in host_keys),
+            tuple(fingerprint(key.asbytes()) for key in announced),
+            tuple(faults),
+        )
+        if word == self._told:
+            return
+        try:
+            serving.write(self._site, word)
+        except OSError as error:
+            _log.error("cannot tell what is in force", cause=str(error))
+        else:
+            self._told = word
