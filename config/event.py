@@ -12,7 +12,7 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     close                what: path    session, handle, bytes, complete, ranges, sha256, ms
     hash                 what: path    session, algorithm, reason
     denied               what: path    session, verb, count
-    session-end          what: -       session, files, bytes, ms, reason, via
+    session-end          what: -       session, files, bytes, ms, reason, via, credential
 filing ledger: `who` is the publisher; `from` the file's name in the intake
     filed                what: path    page, frame, frames, sha256, karekod, version, parties,
                                        copies, witnesses, witnesses_asked, engine, evidence, ms,
@@ -50,6 +50,8 @@ close says of a file that was not sent whole which ranges were (first and last b
 as `0-32767,65536-99999`), and gives the SHA-256 of the file that was served; null where it bears
 no digest. Where a session was killed, what it had sent of an open file is not known: `bytes` is
 null then.
+
+A session that the server ended for its party, credential or address names the credential again.
 
 `session` and `handle` number things within one run of the server; a credential is named by
 its fingerprint, never by its secret.

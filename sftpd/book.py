@@ -175,6 +175,8 @@ class Book:
             "reason": ended,
             **_by_way_of(entry),
         }
+        if entry.ending is not None and entry.credential:
+            told["credential"] = entry.credential
         outcome = Outcome.OK if honest else Outcome.FAILED
         self._write(entry, Transfer.SESSION_END, "", told, outcome)
 

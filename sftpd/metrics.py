@@ -15,10 +15,12 @@ one request a connection.
     ssps_ledger_unsynced_records
     ssps_forks_total
     ssps_start_time_seconds
+    ssps_credential_seconds{party}    until nothing opens for it any more; +Inf if that never comes
+    ssps_key_files_damaged            key files that cannot be read, whose last good ring stays
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -81,6 +83,8 @@ class Now:
     lag: float
     unsynced: int
     started: float
+    credentials: Mapping[str, float] = field(default_factory=dict)
+    damaged: int = 0
 
 
 class Page(Collector):
@@ -119,9 +123,15 @@ class Page(Collector):
         )
         yield CounterMetricFamily("ssps_forks", "Children forked", value=tally.forks)
         yield GaugeMetricFamily("ssps_start_time_seconds", "Start, Unix time", value=now.started)
+        yield _gauges(
+            "ssps_credential_seconds", "Until its last credential ends", "party", now.credentials
+        )
+        yield GaugeMetricFamily(
+            "ssps_key_files_damaged", "Key files that cannot be read", value=now.damaged
+        )
 
 
-def _gauges(name: str, text: str, label: str, counts: Counter[str]) -> Metric:
+def _gauges(name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, count in sorted(counts.items()):
         family.add_metric([key], count)

@@ -398,7 +398,9 @@ class Server:
 
     def _now(self) -> Now:
         book = self._book
-        return Now(book.sessions, len(self._children), book.lag(), book.unsynced, self._started)
+        lag, unsynced = book.lag(), book.unsynced
+        left, damaged = self._standing.credentials()
+        return Now(book.sessions, len(self._children), lag, unsynced, self._started, left, damaged)
 
 
 def _listening(name: str, port: int) -> socket.socket:

@@ -9,6 +9,7 @@ so that a slip of the hand locks nobody out.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from pathlib import Path
 
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from config.fault import Faults
 from config.party import Address
 from config.settings import Settings
-from keys import ring
+from keys import ring, rotation
 from keys.ring import Ring
 from sftpd import login
 from sftpd.login import Reason
@@ -103,6 +104,19 @@ class Standing:
             self.settings, found or Ring(party), party, credential, address, now
         )
         return None if reason is None else _ENDED.get(reason, str(reason))
+
+    def credentials(self) -> tuple[dict[str, float], int]:
+        """Return the seconds until each party stands outside, and how many files are damaged."""
+        now = self._clock()
+        left: dict[str, float] = {}
+        damaged = 0
+        for party in self.settings.parties:
+            if party.mirrors:
+                found, spoilt = self._rings.of(party.id)
+                damaged += spoilt
+                lapses = rotation.lapses(found or Ring(party.id), now)
+                left[party.id] = inf if lapses is None else (lapses - now).total_seconds()
+        return left, damaged
 
     def _is_party(self, party: str) -> bool:
         # What a child says is no file name before it is a party's.

@@ -33,6 +33,8 @@ from paramiko.server import ServerInterface
 from paramiko.ssh_exception import SSHException
 from paramiko.transport import Transport as ParamikoTransport
 
+from keys import token
+
 LONGEST_PACKET = 256 * 1024 + 4096
 BUDGET = 1 << 20  # bytes before the login; a real one takes some ten thousand
 _CHUNK = 1 << 16
@@ -60,6 +62,7 @@ PUBLIC_KEYS = (
     "ecdsa-sha2-nistp521",
     "rsa-sha2-512",
     "rsa-sha2-256",
+    *token.KINDS,
 )
 
 

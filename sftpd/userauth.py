@@ -37,6 +37,7 @@ from paramiko.message import Message
 from paramiko.pkey import PKey
 from paramiko.rsakey import RSAKey
 
+from keys import token
 from keys.ring import fingerprint
 from sftpd.login import Admitted, Key, Password, Proof, Reason, Refused
 from sftpd.transport import PUBLIC_KEYS, Transport
@@ -246,6 +247,8 @@ def _verifies(algorithm: str, blob: bytes, message: bytes, signature: bytes) -> 
     # RFC 8332 3: the signature names its own algorithm, which must be the one agreed on.
     if Message(signature).get_binary() != algorithm.encode():
         return False
+    if algorithm in token.KINDS:
+        return token.verifies(blob, message, signature)
     try:
         key = _key(algorithm, blob)
         return bool(key.verify_ssh_sig(message, Message(signature)))

@@ -1,5 +1,3 @@
-"""A token in software, which signs as PROTOCOL.u2f says an authenticator does."""
-
 import base64
 import hashlib
 import subprocess
@@ -8,51 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tokens import Token, string
 
 from keys import publickey, ring, token
 
 MESSAGE = b"what is to be signed"
-COUNTER = 7
-
-
-def string(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
-
-
-def mpint(number: int) -> bytes:
-    return string(number.to_bytes(number.bit_length() // 8 + 1, "big"))
-
-
-class Token:
-    """One key pair, for the application `ssh:`."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        if kind == token.ED25519:
-            self._ed = ed25519.Ed25519PrivateKey.generate()
-            raw = self._ed.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-            public = string(raw)
-        else:
-            self._ec = ec.generate_private_key(ec.SECP256R1())
-            point = self._ec.public_key().public_bytes(
-                Encoding.X962, PublicFormat.UncompressedPoint
-            )
-            public = string(b"nistp256") + string(point)
-        self.blob = string(kind.encode()) + public + string(b"ssh:")
-
-    def sign(self, message: bytes, flags: int = token.PRESENT, app: bytes = b"ssh:") -> bytes:
-        tail = bytes([flags]) + COUNTER.to_bytes(4, "big")
-        signed = hashlib.sha256(app).digest() + tail + hashlib.sha256(message).digest()
-        if self.kind == token.ED25519:
-            made = self._ed.sign(signed)
-        else:
-            r, s = decode_dss_signature(self._ec.sign(signed, ec.ECDSA(SHA256())))
-            made = mpint(r) + mpint(s)
-        return string(self.kind.encode()) + string(made) + tail
 
 
 @pytest.fixture(params=token.KINDS)
@@ -97,7 +55,7 @@ def test_every_bit_counts(key: Token) -> None:
 
 
 def test_a_tokens_key_becomes_a_credential(key: Token) -> None:
-    line = public_line(key)
+    line = key.public_line
     assert publickey.read(line + " anahtarlik")[1] == "anahtarlik"
     times = {"not_before": datetime(2023, 5, 14, tzinfo=UTC), "not_after": None}
 
@@ -114,7 +72,7 @@ def test_openssh_takes_these_signatures_too(key: Token, tmp_path: Path) -> None:
     (tmp_path / "sig").write_text(
         f"-----BEGIN SSH SIGNATURE-----\n{armored}-----END SSH SIGNATURE-----\n"
     )
-    (tmp_path / "allowed").write_text(f"parti-a {public_line(key)}\n")
+    (tmp_path / "allowed").write_text(f"parti-a {key.public_line}\n")
 
     command = ["ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", "parti-a", "-n", "ssps"]
     done = subprocess.run(
@@ -122,7 +80,3 @@ def test_openssh_takes_these_signatures_too(key: Token, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-
-
-def public_line(key: Token) -> str:
-    return f"{key.kind} {base64.b64encode(key.blob).decode()}"

@@ -34,6 +34,7 @@ def test_the_page_tells_all_that_is_counted() -> None:
         "ssps_ledger_unsynced_records 4.0",
         "ssps_forks_total 9.0",
         "ssps_start_time_seconds 1.6840728e+09",
+        "ssps_key_files_damaged 0.0",
     ]
 
 
@@ -63,6 +64,14 @@ def test_a_child_cannot_make_up_reasons_without_end() -> None:
         tally.refused("login-refused", str(number))
     assert len(tally.refusals) == 101
     assert tally.refusals["login-refused", "other"] == 900
+
+
+def test_when_a_party_will_stand_outside_is_told() -> None:
+    now = Now(Counter(), 0, 0.0, 0, 0.0, {"parti-a": float("inf"), "parti-b": 1800.0}, 1)
+    found = Page(Tally(), lambda: now)().decode()
+    assert 'ssps_credential_seconds{party="parti-a"} +Inf' in found
+    assert 'ssps_credential_seconds{party="parti-b"} 1800.0' in found
+    assert "ssps_key_files_damaged 1.0" in found
 
 
 def test_two_pages_share_nothing() -> None:
