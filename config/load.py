@@ -46,11 +46,14 @@ def load(site: Path) -> Settings:
     return settings
 
 
-def read(site: Path) -> tuple[Settings | None, list[Fault]]:
-    """Read the site's settings and all their faults; no settings if there is any fault."""
+def read(site: Path, stated: str | None = None) -> tuple[Settings | None, list[Fault]]:
+    """Read the site's settings and all their faults; no settings if there is any fault.
+
+    With `stated`, as they would be if that stood in parties.toml.
+    """
     faults: list[Fault] = []
     agreed = _validated(site / SITE, _Site, faults)
-    listed = _validated(site / PARTIES, _Parties, faults)
+    listed = _validated(site / PARTIES, _Parties, faults, stated)
     boards: frozenset[tuple[str, str]] = frozenset()
     try:
         boards = registry.boards(site / registry.INDEX)
@@ -60,12 +63,12 @@ def read(site: Path) -> tuple[Settings | None, list[Fault]]:
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
     if faults or agreed is None:
         return None, faults
-    stated = agreed.sftp.model_dump()
-    host, port = stated.pop("listen")
+    sftp = agreed.sftp.model_dump()
+    host, port = sftp.pop("listen")
     return Settings(
         site=site,
         election=Election(**agreed.election.model_dump()),
-        sftp=Sftp(host, port, **stated),
+        sftp=Sftp(host, port, **sftp),
         intake=Intake(
             tuple(site / folder for folder in agreed.intake.folders),
             agreed.intake.settle_seconds,
@@ -250,9 +253,11 @@ class _Parties(_Strict):
     party: list[dict[str, Any]] = []
 
 
-def _validated(path: Path, model: type[M], faults: list[Fault]) -> M | None:
+def _validated(
+    path: Path, model: type[M], faults: list[Fault], stated: str | None = None
+) -> M | None:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8") if stated is None else stated)
     except FileNotFoundError:
         faults.append(Fault(path.name, "", "is missing, `ssps init` shows what belongs in it"))
     except (OSError, UnicodeDecodeError) as error:

@@ -4,11 +4,19 @@
 parties; `keys/signing/signing_key` (ed25519) will sign what the parties take home. Beside
 each stands its `.pub`.
 
-Keys of the same names in `keys/host/next/` are told to clients that log in, and not used yet.
-To change a host key, put the new one there and send SIGHUP, wait until the parties' clients have
-been in, move it and its `.pub` over the old ones, and send SIGHUP again.
+Keys of the same names in `next/` beside them are announced and not used yet: those of the host
+are told to clients that log in, that of signing stands in the letters. `prepare` makes them,
+`take_over` moves them into their places. It goes one key at a time, each of which is whole or
+not moved at all, and what was moved is not moved again: cut off, it is finished by calling it
+once more. The public half of a key that served before stays in `old/`, named for the day of its
+end, so that old signatures still verify.
 """
 
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,11 +31,14 @@ from cryptography.hazmat.primitives.serialization import (
 
 from config.fault import Fault
 from keys import files
+from keys.ring import fingerprint
 
 HOST, SIGNING = Path("keys", "host"), Path("keys", "signing")
 NEXT = HOST / "next"
 HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
 SIGNING_KEY = "signing_key"
+_COMING, _GONE = "next", "old"
+_SSHFP = {"ssh-rsa": 1, "ssh-ed25519": 4}  # RFC 4255, RFC 7479
 _RSA_BITS = 4096
 
 
@@ -49,14 +60,116 @@ def make_all(site: Path) -> None:
     make(site / SIGNING / SIGNING_KEY, "ssps")
 
 
-def known_hosts(site: Path, host: str, port: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Public:
+    """The public half of a key, as it is printed for the parties."""
+
+    kind: str
+    blob: str
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenSSH's name for it."""
+        return fingerprint(base64.b64decode(self.blob))
+
+    def sshfp(self, host: str) -> str:
+        """Return its DNS record (RFC 4255), by SHA-256 (RFC 6594)."""
+        digest = hashlib.sha256(base64.b64decode(self.blob)).hexdigest()
+        return f"{host.rstrip('.')}. IN SSHFP {_SSHFP[self.kind]} 2 {digest}"
+
+
+def public(path: Path) -> Public:
+    """Return the public half of the private key at `path`, out of that key itself."""
+    key = load_ssh_private_key(path.read_bytes(), None)
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    kind, blob = line.split()
+    return Public(kind, blob, path.name)
+
+
+def public_lines(site: Path, *, coming: bool = False) -> list[Public]:
+    """Return the public host keys that serve, or those that are to serve next."""
+    return [public(path) for path in (_coming(site / HOST) if coming else present(site))]
+
+
+def known_hosts(site: Path, host: str, port: int, *, coming: bool = False) -> str:
     """Return the lines that a client's known_hosts needs for this server."""
     name = host if port == 22 else f"[{host}]:{port}"
+    lines = public_lines(site, coming=coming)
+    return "".join(f"{name} {line.kind} {line.blob}\n" for line in lines)
+
+
+def prepare(folder: Path) -> list[Path]:
+    """Make the next keys of those in `folder`, where there are none yet; return all of them."""
+    for name in _names(folder):
+        if not (folder / _COMING / name).exists():
+            make(folder / _COMING / name, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
+    return _coming(folder)
+
+
+def take_over(folder: Path, now: datetime) -> list[Path]:
+    """Let the next keys serve in place of those in `folder`; return the ones that now do."""
+    moved = []
+    for path in _coming(folder):
+        serving = folder / path.name
+        if serving.exists():
+            gone = folder / _GONE / f"{path.name}-{now:%Y-%m-%dT%H%M%SZ}.pub"
+            gone.parent.mkdir(mode=0o700, exist_ok=True)
+            before = public(serving)
+            files.replace(gone, f"{before.kind} {before.blob} ssps\n".encode(), 0o644)
+        # Its public half first: a mismatch is mended from the private one, at any later call.
+        fresh = public(path)
+        files.replace(
+            serving.with_name(serving.name + ".pub"),
+            f"{fresh.kind} {fresh.blob} ssps\n".encode(),
+            0o644,
+        )
+        path.replace(serving)
+        files.sync(folder)
+        path.with_name(path.name + ".pub").unlink(missing_ok=True)
+        moved.append(serving)
+    return moved
+
+
+def withdraw(folder: Path) -> list[Path]:
+    """Remove the next keys, which have never served; return them."""
+    gone = _coming(folder)
+    for path in gone:
+        path.unlink()
+        path.with_name(path.name + ".pub").unlink(missing_ok=True)
+    return gone
+
+
+def former(folder: Path) -> Iterator[tuple[Public, datetime]]:
+    """Yield the keys that served before, the oldest first, and when each ceased to."""
+    for path in sorted((folder / _GONE).glob("*.pub")):
+        kind, blob, *_ = path.read_text(encoding="utf-8").split()
+        name, _, day = path.stem.partition("-")
+        yield Public(kind, blob, name), datetime.strptime(day + "+0000", "%Y-%m-%dT%H%M%SZ%z")
+
+
+def allowed_signers(site: Path, principal: str) -> str:
+    """Return the lines with which `ssh-keygen -Y verify` takes signatures of now and before.
+
+    A signature does not say when it was made, so keys that served before stay without a window
+    (`valid-before` would turn away all that they ever signed); a comment says until when.
+    """
     lines = []
-    for key in present(site):
-        kind, blob, *_ = key.with_name(key.name + ".pub").read_text(encoding="utf-8").split()
-        lines.append(f"{name} {kind} {blob}\n")
+    for key, until in former(site / SIGNING):
+        lines.append(f"# served until {until:%Y-%m-%d %H:%M:%S}Z\n")
+        lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
+    for path in (site / SIGNING / SIGNING_KEY, *_coming(site / SIGNING)):
+        key = public(path)
+        lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
     return "".join(lines)
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return (SIGNING_KEY,) if folder.name == SIGNING.name else HOST_KEYS
+
+
+def _coming(folder: Path) -> list[Path]:
+    return [p for name in _names(folder) if (p := folder / _COMING / name).exists()]
 
 
 def present(site: Path) -> list[Path]:
@@ -66,8 +179,7 @@ def present(site: Path) -> list[Path]:
 
 def announced(site: Path) -> list[Path]:
     """Return the private host keys that clients are to know: those present, and the next."""
-    following = [site / NEXT / name for name in HOST_KEYS]
-    return [*present(site), *(path for path in following if path.exists())]
+    return [*present(site), *_coming(site / HOST)]
 
 
 def faults(site: Path) -> list[Fault]:
@@ -77,7 +189,7 @@ def faults(site: Path) -> list[Fault]:
         found.append(Fault(str(HOST), "", "no host key, run `ssps init` or restore it from a copy"))
     if not (site / SIGNING / SIGNING_KEY).exists():
         found.append(Fault(str(SIGNING), "", "no signing key, restore it from a copy"))
-    for path in [*announced(site), site / SIGNING / SIGNING_KEY]:
+    for path in [*announced(site), site / SIGNING / SIGNING_KEY, *_coming(site / SIGNING)]:
         if path.exists() and (wrong := _damage(path)):
             message = f"is no key that serves ({wrong}), restore it from a copy"
             found.append(Fault(str(path.relative_to(site)), "", message))

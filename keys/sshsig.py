@@ -105,9 +105,8 @@ def allowed_signers(key: Ed25519PublicKey) -> str:
 
 
 def site_signers(site: Path) -> str:
-    """Return that line for a site: what goes into a party's kit, and on its letter."""
-    public = host.SIGNING / f"{host.SIGNING_KEY}.pub"
-    return allowed_signers(public_key((site / public).read_text(encoding="utf-8")))
+    """Return those lines for a site, of its former keys too: for a party's kit and letter."""
+    return host.allowed_signers(site, PRINCIPAL)
 
 
 def _signed(message: bytes) -> bytes:

@@ -11,8 +11,8 @@ from config import load
 from config.event import Event, Transfer, Value
 from keys import files, ledger, rotation
 from keys.ring import Credential
-from scripts import console, credentials, plan, when
-from scripts.party import admitted
+from scripts import console, credentials, hostkey, plan, when
+from scripts.parties import admitted
 from scripts.rotate import rotate
 
 _ENDED_IN = 1.2  # seconds; the server ends the sessions of a lost credential within one
@@ -23,7 +23,8 @@ def key() -> None:
     """Credentials: what lets a party in; and the keys that prove the server."""
 
 
-key.add_command(rotate)
+for command in (rotate, hostkey.hosts, hostkey.signing):
+    key.add_command(command)
 
 
 @key.command()

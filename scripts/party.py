@@ -12,12 +12,16 @@ from config import load
 from config.party import Party
 from keys import ring
 from keys.ring import Credential
-from scripts import console
+from scripts import agreement, attempts, console, letter, parties
 
 
 @click.group()
 def party() -> None:
     """The parties: who receives what, and from where."""
+
+
+for command in (*agreement.COMMANDS, attempts.test, letter.letter):
+    party.add_command(command)
 
 
 @party.command("list")
@@ -46,7 +50,10 @@ def list_(as_json: bool, site: Path) -> None:
 @console.with_site
 def show(party_id: str, as_json: bool, site: Path) -> None:
     """Show all that is agreed with one party, and its credentials (never a secret)."""
-    row = _row(site, known(site, party_id), datetime.now(UTC))
+    row = _row(site, parties.known(site, party_id), datetime.now(UTC))
+    used = attempts.last_used(site, party_id)
+    for c in row["credentials"]:
+        c["last_used"] = used.get(c["fingerprint"])
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return
@@ -57,29 +64,13 @@ def show(party_id: str, as_json: bool, site: Path) -> None:
     for c in row["credentials"]:
         until = f"until {c['not_after']}" if c["not_after"] else "without end"
         state = "valid" if c["valid"] else "not valid now"
+        last = c["last_used"]
+        use = f"last used {last['time']} from {last['from']}" if last else "not used of late"
         click.echo(
             f"{'credential':12}{c['fingerprint']}  {c['kind']}  {c['label'] or '-'}\n"
-            f"{'':12}{state}, from {c['not_before']} {until}, added by {c['added_by']}"
+            f"{'':12}{state}, from {c['not_before']} {until}, added by {c['added_by']}\n"
+            f"{'':12}{use}"
         )
-
-
-def known(site: Path, party_id: str) -> Party:
-    """Return the party of that id; raise Faults naming those that there are."""
-    settings = load.load(site)
-    found = settings.party(party_id)
-    if found is None:
-        ids = ", ".join(p.id for p in settings.parties) or "nobody yet"
-        raise console.fault(load.PARTIES, party_id, f"no such party, there is {ids}")
-    return found
-
-
-def admitted(site: Path, party_id: str) -> Party:
-    """Return the party of that id if it may log in; raise Faults if not, with the reason."""
-    found = known(site, party_id)
-    if not found.mirrors:
-        message = "is an independent, which receives an export and has no login (Genelge md. 3/c)"
-        raise console.fault(load.PARTIES, party_id, message)
-    return found
 
 
 def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from config.settings import Settings
 from keys import files, ring, rotation
 from keys.ring import Credential
 from scripts import console, credentials, plan, takeup, when
-from scripts.party import admitted
+from scripts.parties import admitted
 
 JOURNAL = Path("state", "rotation.json")
 

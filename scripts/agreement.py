@@ -1,0 +1,224 @@
+"""`ssps party add|suspend|resume|set-ips|set-scope|remove`: what is agreed, changed on the record.
+
+A change is shown, checked by the daemons' own reader, recorded, written whole, and then looked
+for in the running server's word. Comments and order of parties.toml stay as they are.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+from config import amend, load
+from config.event import Value
+from config.fault import Faults
+from config.settings import Settings
+from keys import files, ring, serving
+from scripts import console, form, parties, plan, takeup
+
+_ID = click.argument("party_id", metavar="PARTY")
+_WHY = click.option("--why", required=True, help="For the record.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+
+
+@click.command()
+@click.option(
+    "--form",
+    "file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The request form: party, services, static_ips, [contact].",
+)
+@click.option("--why", default="", help="For the record; the form's name if not given.")
+@_DRY_RUN
+@console.with_site
+def add(file: Path, why: str, dry_run: bool, site: Path) -> None:
+    """Take a party in as its request form says. It logs in once it has a credential."""
+    asked = form.read(file)
+    if ring.path(site, asked.id).exists():
+        message = f"is left of an earlier {asked.id}: see to it that it is gone, or name another id"
+        raise console.fault(str(ring.FOLDER / f"{asked.id}.toml"), "", message)
+    click.echo(f"{asked.id}: services {', '.join(asked.services)}", err=True)
+    detail: dict[str, Value] = {"form": file.name, "services": list(asked.services)}
+    detail["static_ips"] = list(asked.party["static_ips"])
+    detail["why"] = why or f"form {file.name}"
+    if _change(site, "party add", asked.id, detail, _adding(asked), dry_run):
+        plan.tell(
+            asked.id,
+            "Kaydiniz yapildi. SFTP icin acik anahtarinizi (.pub) gonderin; diger SSPS "
+            "hizmetlerinin parolalari burada gecmez.",
+            "You are registered. Send your public key (.pub) for SFTP; passwords of the other "
+            "SSPS services do not work here.",
+        )
+        click.echo(f"next: ssps key add {asked.id} --public-key FILE --why …", err=True)
+
+
+def _adding(asked: form.Form) -> Callable[[str], str]:
+    return lambda text: amend.added(text, asked.party)
+
+
+@click.command()
+@_ID
+@_WHY
+@_DRY_RUN
+@console.with_site
+def suspend(party_id: str, why: str, dry_run: bool, site: Path) -> None:
+    """Shut PARTY out for now; its sessions end within a second, its tree stays."""
+    if _set(site, "party suspend", party_id, "suspended", True, why, dry_run):
+        plan.tell(
+            party_id,
+            "Erisiminiz gecici olarak durdurulmustur.",
+            "Your access is suspended for the time being.",
+        )
+
+
+@click.command()
+@_ID
+@_WHY
+@_DRY_RUN
+@console.with_site
+def resume(party_id: str, why: str, dry_run: bool, site: Path) -> None:
+    """Let PARTY in again."""
+    if _set(site, "party resume", party_id, "suspended", None, why, dry_run):
+        plan.tell(party_id, "Erisiminiz yeniden acilmistir.", "Your access is open again.")
+
+
+@click.command("set-ips")
+@_ID
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
+@_WHY
+@_DRY_RUN
+@console.with_site
+def set_ips(party_id: str, addresses: tuple[str, ...], why: str, dry_run: bool, site: Path) -> None:
+    """Register one or two addresses of PARTY in place of those before.
+
+    Sessions from an address that is withdrawn end within a second.
+    """
+    if _set(site, "party set-ips", party_id, "static_ips", list(addresses), why, dry_run):
+        listed = ", ".join(addresses)
+        plan.tell(
+            party_id,
+            f"Kayitli adresiniz artik: {listed}. Baska adresten baglanti kurulamaz.",
+            f"Your registered addresses are now: {listed}. No others are answered.",
+        )
+
+
+@click.command("set-scope")
+@_ID
+@click.argument("places", metavar="all|PLACE...", nargs=-1, required=True)
+@_WHY
+@_DRY_RUN
+@console.with_site
+def set_scope(party_id: str, places: tuple[str, ...], why: str, dry_run: bool, site: Path) -> None:
+    """Say what PARTY may see: all, or districts and boards, as in 35-izmir-2/konak-1.
+
+    The publisher adds to the party's tree, or takes away, what that makes different.
+    """
+    value: str | list[str] = "all" if places == ("all",) else list(places)
+    if _set(site, "party set-scope", party_id, "scope", value, why, dry_run):
+        listed = " ".join(places)
+        plan.tell(
+            party_id, f"Gorebileceginiz kapsam: {listed}.", f"What you may see is now: {listed}."
+        )
+
+
+@click.command()
+@_ID
+@_WHY
+@_DRY_RUN
+@console.with_site
+def remove(party_id: str, why: str, dry_run: bool, site: Path) -> None:
+    """Take PARTY out, and its credentials with it; its sessions end within a second.
+
+    What was filed for it stays in trees/, and the ledgers keep what it did.
+    """
+    parties.known(site, party_id)
+    held = [c.fingerprint for c in ring.load(site, party_id).credentials]
+    detail: dict[str, Value] = {"credentials": held, "why": why}
+
+    def without(text: str) -> str:
+        return amend.removed(text, party_id)
+
+    if _change(site, "party remove", party_id, detail, without, dry_run):
+        ring.path(site, party_id).unlink(missing_ok=True)
+        plan.tell(party_id, "Kaydiniz silinmistir.", "You are no longer registered.")
+
+
+COMMANDS = (add, suspend, resume, set_ips, set_scope, remove)
+
+
+def _set(
+    site: Path,
+    command: str,
+    party_id: str,
+    key: str,
+    value: bool | list[str] | str | None,
+    why: str,
+    dry_run: bool,
+) -> bool:
+    parties.known(site, party_id)
+    stated = value if not isinstance(value, bool) and value is not None else bool(value)
+    detail: dict[str, Value] = {key: stated, "why": why}
+
+    def edit(text: str) -> str:
+        return amend.changed(text, party_id, key, value)
+
+    return _change(site, command, party_id, detail, edit, dry_run)
+
+
+def _change(
+    site: Path,
+    command: str,
+    party_id: str,
+    detail: Mapping[str, Value],
+    edit: Callable[[str], str],
+    dry_run: bool,
+) -> bool:
+    """Carry out one change of parties.toml; say whether anything was changed."""
+    file = site / load.PARTIES
+    with console.operating(site) as record:
+        before = file.read_text(encoding="utf-8")
+        try:
+            after = edit(before)
+        except ValueError as error:
+            raise console.fault(load.PARTIES, party_id, str(error)) from None
+        if after == before:
+            click.echo(f"{party_id}: that is how it stands already", err=True)
+            return False
+        settings = _checked(site, after)
+        _show(before, after)
+        if dry_run:
+            click.echo("nothing has changed", err=True)
+            return False
+        record(command, party_id, detail)
+        if file.read_text(encoding="utf-8") != before:
+            message = "somebody has edited it meanwhile: give the command again"
+            raise console.fault(load.PARTIES, "", message)
+        files.replace(file, after.encode(), file.stat().st_mode & 0o777)
+    _prove(site, settings, party_id)
+    return True
+
+
+def _checked(site: Path, text: str) -> Settings:
+    settings, faults = load.read(site, text)
+    if settings is None:
+        raise Faults(faults)
+    return settings
+
+
+def _show(before: str, after: str) -> None:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), load.PARTIES, load.PARTIES, lineterm="", n=2
+    )
+    for line in list(lines)[2:]:
+        click.echo(f"  {line}", err=True)
+
+
+def _prove(site: Path, settings: Settings, party_id: str) -> None:
+    party = settings.party(party_id)
+    wanted = serving.agreed(party) if party is not None else None
+    takeup.reload(site)
+    takeup.proved(
+        site, lambda word: word.parties.get(party_id) == wanted, f"the change of {party_id}"
+    )

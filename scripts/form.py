@@ -1,0 +1,142 @@
+"""The SSPS request form, as a file: who asks, for what, from where.
+
+    id = "parti-a"                       # optional: made from the name if not
+    party = "A Partisi"
+    kind = "party"                       # party | candidate | independent; party if not given
+    services = ["sftp"]                  # what is asked for; "sftp" has to be among it
+    static_ips = ["192.0.2.7"]           # one or two
+    scope = "all"                        # or districts and boards; all if not given
+    [contact]
+    name = "Bilgi Islem"
+    email = "bilgi@parti-a.example"
+    phones = ["+90 312 000 00 00", "+90 532 000 00 00"]
+
+A T.C. kimlik no is refused wherever it stands: this system has no need of it. Its digits are
+never repeated, on the screen or on record.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config.fault import Fault, Faults
+
+_KEYS = {"id", "party", "kind", "services", "static_ips", "scope", "contact"}
+_CONTACT = {"name", "email", "phones"}
+_NEEDED = ("party", "services", "static_ips", "contact")
+_KIMLIK = re.compile(r"kimlik|tckn|tc_?no|t\.?c\.?", re.IGNORECASE)
+_ELEVEN = re.compile(r"(?<!\d)[1-9]\d{10}(?!\d)", re.ASCII)
+_PLAIN = str.maketrans("çğıöşüâîûÇĞİIÖŞÜ", "cgiosuaiucgiiosu")
+NO_KIMLIK = "a T.C. kimlik no does not belong here, this system has no need of it: take it out"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What `parties.toml` is to say of the party, and the services that were asked for."""
+
+    party: Mapping[str, Any]
+    services: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """The party's id."""
+        return str(self.party["id"])
+
+
+def read(file: Path) -> Form:
+    """Read a form; raise Faults with everything that is wrong with it as a form.
+
+    Whether what it says makes a party is config/load's to say.
+    """
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Faults([Fault(file.name, "", f"is no form that can be read ({error})")]) from None
+    found = list(_faults(file.name, data))
+    if found:
+        raise Faults(found)
+    contact = data["contact"]
+    party = {
+        "id": data.get("id", safe_id(data["party"])),
+        "name": data["party"],
+        "kind": data.get("kind", "party"),
+        "scope": data.get("scope", "all"),
+        "static_ips": data["static_ips"],
+        "contact": {
+            "name": contact["name"],
+            "email": contact["email"],
+            "phone": ", ".join(contact["phones"]),
+        },
+    }
+    return Form(party, tuple(data["services"]))
+
+
+def safe_id(name: str) -> str:
+    """Make an id of a party's name: `A Partisi` becomes `a-partisi`."""
+    plain = name.translate(_PLAIN).lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
+    yield from _personal(file, "", data)
+    for key in sorted(set(data) - _KEYS):
+        if not _KIMLIK.fullmatch(key) and "kimlik" not in key.lower():
+            known = ", ".join(sorted(_KEYS))
+            yield Fault(file, key, f"nobody knows this key, remove it or write one of: {known}")
+    for key in _NEEDED:
+        if key not in data:
+            yield Fault(file, key, "is missing, add it")
+    if not isinstance(data.get("party", "a"), str) or not safe_id(str(data.get("party", "a"))):
+        yield Fault(file, "party", "is no name, write the party's")
+    services = data.get("services", ["sftp"])
+    if not _texts(services):
+        yield Fault(file, "services", 'write a list, such as ["sftp"]')
+    elif "sftp" not in services:
+        wrong = "does not ask for sftp, so there is nothing to open here (Genelge md. 3/d)"
+        yield Fault(file, "services", wrong)
+    contact = data.get("contact", {})
+    if not isinstance(contact, dict):
+        yield Fault(file, "contact", "write it as a table, [contact]")
+        return
+    if "contact" in data:
+        for key in sorted(_CONTACT - set(contact)):
+            yield Fault(file, f"contact.{key}", "is missing, add it")
+    for key in sorted(set(contact) - _CONTACT):
+        if "kimlik" not in key.lower() and not _KIMLIK.fullmatch(key):
+            yield Fault(file, f"contact.{key}", "nobody knows this key, remove it")
+    for key in ("name", "email"):
+        if not isinstance(contact.get(key, ""), str):
+            yield Fault(file, f"contact.{key}", "write it as text")
+    if "@" not in str(contact.get("email", "@")):
+        yield Fault(file, "contact.email", "is no e-mail address, correct it")
+    if not _texts(contact.get("phones", [""])):
+        yield Fault(file, "contact.phones", 'write a list, such as ["+90 312 000 00 00"]')
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+
+
+def _personal(file: str, key: str, value: object) -> Iterator[Fault]:
+    """Yield a fault wherever a kimlik no stands, by its key's name or by its own check digits."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            path = f"{key}.{name}".removeprefix(".")
+            if _KIMLIK.fullmatch(name) or "kimlik" in name.lower():
+                yield Fault(file, path, NO_KIMLIK)
+            else:
+                yield from _personal(file, path, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _personal(file, key, inner)
+    elif any(map(_is_kimlik, _ELEVEN.findall(re.sub(r"(?<=\d)[ .-](?=\d)", "", str(value))))):
+        yield Fault(file, key, NO_KIMLIK)
+
+
+def _is_kimlik(text: str) -> bool:
+    digits = [int(d) for d in text]
+    tenth = (7 * sum(digits[0:9:2]) - sum(digits[1:8:2])) % 10
+    return digits[9] == tenth and digits[10] == sum(digits[:10]) % 10
