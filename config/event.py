@@ -6,7 +6,8 @@ Every record answers the same five: what happened (`event`), who did it (`who`),
 
 transfer ledger: `who` is the party, or the user name as it was offered; `from` the address
     connection-refused   what: -       reason, count, via
-    login                what: -       session, method, credential, client, cipher, kex, via
+    login                what: -       session, method, credential, client, cipher, kex, via,
+                                      rehearsal
     login-refused        what: -       session, method, credential, client, reason, via
     open, list           what: path    session, handle, size, reason
     close                what: path    session, handle, bytes, complete, ranges, sha256, ms
@@ -23,6 +24,7 @@ filing ledger: `who` is the publisher; `from` the file's name in the intake
     absent, expected     what: place   errand, karekod, reason, why; `who` and `from` likewise
 operations ledger: `who` is the operator; `from` the host
     the command's name   what: object  whatever the command changed
+    password change      what: party   credential, replaces; `who` is the party itself
 any ledger
     recovered            what: segment bytes
     removed              what: segment first, records, bytes, reason
@@ -33,8 +35,9 @@ stated. connection-refused has as its reason `address` (nobody registered it), `
 not send a good one); where more addresses knock than can be told apart, `from` is `many`.
 
 session-end has as its reason, where the server ended it: `party suspended`, `party removed`,
-`address withdrawn`, `key revoked`, `key expired`, `not yet open`, `access closed`, `server
-stopped`; otherwise `closed`, `no login in time`, `protocol error`, `server error` or `killed`.
+`address withdrawn`, `key revoked`, `key expired`, `not yet open`, `access closed`, `rehearsal
+over`, `server stopped`; otherwise `closed`, `no login in time`, `protocol error`, `server error`
+or `killed`.
 After a server that was itself killed, the next one writes the closes and session ends that are
 lacking, with `server was killed`; counts are then null.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from config import cevre, name, registry, scope
-from config.election import Election
+from config.election import Election, Rehearsal
 from config.fault import Fault, Faults
 from config.party import MOST_ADDRESSES, Address, Contact, Kind, Party
 from config.party import address as parse_address
@@ -34,7 +34,7 @@ from config.settings import (
 )
 
 SITE, PARTIES = "site.toml", "parties.toml"
-_OWN = ("keys", "store", "trees", "feed", "quarantine", "ledgers", "state")
+_OWN = ("keys", "store", "trees", "feed", "quarantine", "ledgers", "state", "rehearsals")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -60,6 +60,7 @@ def read(site: Path, stated: str | None = None) -> tuple[Settings | None, list[F
     except Faults as error:
         faults += error.faults
     faults += _misplaced(site, agreed.intake.folders if agreed else [])
+    faults += _rehearsal_faults(site, agreed) if agreed else []
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
     if faults or agreed is None:
         return None, faults
@@ -78,6 +79,9 @@ def read(site: Path, stated: str | None = None) -> tuple[Settings | None, list[F
         ledger=Keeping(**agreed.ledger.model_dump()),
         qr=Qr(agreed.qr.witnesses),
         desk=Desk(agreed.desk.confirmations),
+        rehearsals=tuple(
+            Rehearsal(r.id, r.title, r.opens, r.closes, site / r.place) for r in agreed.rehearsal
+        ),
     ), []
 
 
@@ -98,6 +102,28 @@ def _misplaced(site: Path, folders: list[str]) -> Iterable[Fault]:
             wrong = f"{stated!r} lies in another of these folders or is one, name each once"
             yield Fault(SITE, key, wrong)
         seen.append(folder)
+
+
+def _rehearsal_faults(site: Path, agreed: "_Site") -> Iterable[Fault]:
+    """Yield a fault for a rehearsal that is confused with another, or with the election."""
+    own = [(site / name).resolve() for name in _OWN if name != "rehearsals"]
+    seen: list[_Rehearsal] = []
+    for one in agreed.rehearsal:
+        key = f"rehearsal.{one.id}"
+        if one.id in {agreed.election.id, *(other.id for other in seen)}:
+            yield Fault(SITE, key, "is the id of another, or of the election: name it otherwise")
+        if one.closes <= one.opens:
+            yield Fault(SITE, f"{key}.closes", f"{one.closes} is not after opens, correct one")
+        if one.opens >= agreed.election.opens:
+            yield Fault(SITE, f"{key}.opens", "comes after the election has opened, correct it")
+        for other in seen:
+            if one.opens < other.closes and other.opens < one.closes:
+                yield Fault(SITE, f"{key}.opens", f"overlaps with {other.id}, let one end first")
+        folder = (site / one.place).resolve()
+        if site.resolve().is_relative_to(folder) or any(map(folder.is_relative_to, own)):
+            wrong = f"{one.place!r} holds the real election's files, name a folder of its own"
+            yield Fault(SITE, f"{key}.folder", wrong)
+        seen.append(one)
 
 
 def _listen(value: object) -> tuple[str, int]:
@@ -199,6 +225,7 @@ class _Sftp(_Strict):
     packet_layer: PacketLayer = PacketLayer.FAST
     cage: CagePolicy = CagePolicy.REQUIRED
     user: Annotated[str, Field(min_length=1)] = "nobody"
+    must_change_password: Annotated[bool, Field(strict=True)] = False
 
 
 class _Intake(_Strict):
@@ -222,11 +249,25 @@ class _Ledger(_Strict):
     keep_days: _Count | None = None
 
 
+class _Rehearsal(_Strict):
+    id: _Safe
+    title: Annotated[str, Field(min_length=1)]
+    opens: _Time
+    closes: _Time
+    folder: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where its site is, from the real one's folder."""
+        return self.folder or f"rehearsals/{self.id}"
+
+
 class _Site(_Strict):
     election: _Election
     sftp: _Sftp
     intake: _Intake = _Intake()
     ledger: _Ledger = _Ledger()
+    rehearsal: list[_Rehearsal] = []
     qr: _Qr = _Qr()
     desk: _Desk = _Desk()
 

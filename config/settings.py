@@ -1,10 +1,11 @@
 """What is agreed on one site, frozen: what config/load makes of the operator's files."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from config.election import Election
+from config.election import Election, Rehearsal
 from config.party import Address, Party
 
 
@@ -34,7 +35,8 @@ class Sftp:
     """How the server listens, what it bears, and how it is shut in.
 
     Rates are megabits a second for one party, all its sessions together, None for no cap; the
-    user is whom the server becomes if it is started as root.
+    user is whom the server becomes if it is started as root; with must_change_password, one that an
+    operator made is good only for setting a new one.
     """
 
     host: str
@@ -50,6 +52,7 @@ class Sftp:
     packet_layer: PacketLayer = PacketLayer.FAST
     cage: CagePolicy = CagePolicy.REQUIRED
     user: str = "nobody"
+    must_change_password: bool = False
 
 
 class Sync(StrEnum):
@@ -101,6 +104,7 @@ class Settings:
     sftp: Sftp
     intake: Intake
     parties: tuple[Party, ...]
+    rehearsals: tuple[Rehearsal, ...] = ()
     qr: Qr = Qr()
     desk: Desk = Desk()
     ledger: Keeping = Keeping()
@@ -108,3 +112,9 @@ class Settings:
     def party(self, party_id: str) -> Party | None:
         """Return the party of that id, if there is one."""
         return next((p for p in self.parties if p.id == party_id), None)
+
+    def stage(self, now: datetime) -> Election | Rehearsal | None:
+        """Return what the parties may look at: the election once it opens, whatever else is on."""
+        if now >= self.election.opens:
+            return self.election if self.election.open_at(now) else None
+        return next((r for r in self.rehearsals if r.open_at(now)), None)

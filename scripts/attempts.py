@@ -63,6 +63,10 @@ ADVICE = {
         "all is well: it was only too early",
         "Hersey dogru; erisim henuz acilmadi.",
     ),
+    "rehearsal over": (
+        "all is well: the rehearsal ended just then",
+        "Hersey dogru; prova o anda sona erdi.",
+    ),
     "closed": ("all is well: it was only too late", "Erisim suresi sona erdi."),
     "wrong signature": (
         "the public key is registered, but the client has not its private key",

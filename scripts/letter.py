@@ -134,7 +134,10 @@ def written(settings: Settings, party: Party, address: Address, *, plainly: bool
         closes=closes,
         addresses=", ".join(map(str, party.static_ips)),
         scope="tamamı" if party.scope.places is None else party.scope,
-        rehearsals="",
+        rehearsals="".join(
+            f"Prova               {when.shown(r.opens, zone)} .. {when.shown(r.closes, zone)}\n"
+            for r in settings.rehearsals
+        ),
         fingerprints="\n".join(prints),
         signers=sshsig.site_signers(site),
         known_hosts=known or "  (metin olarak ayrıca gönderilir)\n",

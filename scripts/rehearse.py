@@ -57,8 +57,13 @@ def rehearse() -> None:
 @click.option("--parties", type=click.IntRange(1, 200), default=3, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same pages.")
 @click.option("--port", type=click.IntRange(1, 65535), default=2222, show_default=True)
+@click.option(
+    "--like",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Take the parties of this site, which serves the rehearsal's trees on its test day.",
+)
 @console.with_new_site
-def init(boxes: int, parties: int, seed: int, port: int, site: Path) -> None:
+def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site: Path) -> None:
     """Lay out DIR as the site of a rehearsal election that is open now.
 
     Registry imported, parties written (the first sees all, the last one district), a key for
@@ -69,7 +74,8 @@ def init(boxes: int, parties: int, seed: int, port: int, site: Path) -> None:
         id="prova-cb-mv", title=_TITLE, opens=opened.isoformat(), listen=f"{ADDRESS}:{port}"
     )
     districts = synthetic.districts(synthetic.entries(boxes, seed))
-    lay_out(site, site_toml, _parties_toml(parties, districts))
+    theirs = (like / load.PARTIES).read_text(encoding="utf-8") if like else None
+    lay_out(site, site_toml, theirs or _parties_toml(parties, districts))
     made = {"boxes": boxes, "parties": parties, "seed": seed}
     (site / _SETTINGS).write_text(tomli_w.dumps(made), encoding="utf-8")
     handed_over = site / "registry.csv"
@@ -85,6 +91,12 @@ def init(boxes: int, parties: int, seed: int, port: int, site: Path) -> None:
         kit.with_name(sshsig.ALLOWED).write_text(sshsig.site_signers(site), encoding="utf-8")
         if party.mirrors:
             put(site, party.id, credential_of(kit.with_name("id_ed25519.pub"), ""), "rehearsal")
+    if like is not None:
+        click.echo(f"{site}: {sheets} sheets of {boxes} boxes, for the parties of {like}. Next:")
+        click.echo(f"  ssps publish --site {site} &")
+        click.echo(f"  ssps rehearse scan --site {site}")
+        click.echo(f"  a [[rehearsal]] window in {like / load.SITE}, and SIGHUP to its `ssps run`")
+        return
     click.echo(f"{site}: {sheets} sheets of {boxes} boxes, {parties} parties. Next:")
     click.echo(f"  ssps run --site {site} &")
     click.echo(f"  ssps rehearse scan --site {site}")

@@ -134,21 +134,25 @@ def rotate(
         plan.show(*plan.planned(site, change), zone)
         click.echo("this is the plan, nothing has changed; --apply does it", err=True)
         return
+    before, after = plan.planned(site, change)
     plan.carry_out(site, change, zone)
     if password:
         click.echo("The new password, shown this once:", err=True)
         click.echo(made)
-    _tell(party_id, fresh, turn, zone)
+    retires = before.credentials != after.credentials[: len(before.credentials)]
+    _tell(party_id, fresh, turn, zone, retires)
 
 
-def _tell(party: str, fresh: Credential, turn: _Rotation, zone: tzinfo | None) -> None:
+def _tell(
+    party: str, fresh: Credential, turn: _Rotation, zone: tzinfo | None, retires: bool
+) -> None:
     start, end = (when.shown(at, zone) for at in (turn.start, turn.start + turn.overlap))
+    old = f"; eskisi {end} itibariyla kapanir" if retires else "", f"; the old one ends at {end}"
     plan.tell(
         party,
-        f"Yeni kimlik bilginiz {fresh.fingerprint}, {start} itibariyla gecerlidir; "
-        f"eskisi {end} itibariyla kapanir.",
-        f"Your new credential {fresh.fingerprint} is valid from {start} on; "
-        f"the old one ends at {end}.",
+        f"Yeni kimlik bilginiz {fresh.fingerprint}, {start} itibariyla gecerlidir{old[0]}.",
+        f"Your new credential {fresh.fingerprint} is valid from {start} on"
+        f"{old[1] if retires else ''}.",
     )
 
 

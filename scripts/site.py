@@ -38,6 +38,14 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 # algorithms = "pq-only"         # turns OpenSSH before 9.9 and PuTTY before 0.83 away
 # cage = "best-effort"           # serve although the kernel has no Landlock or seccomp
 # user = "nobody"                # whom a session becomes where the server is started as root
+# must_change_password = true    # an operator's password is good only for setting a new one
+
+# [[rehearsal]]                    # the parties see its trees then, and never the election's
+# id = "prova-1"
+# title = "Prova"
+# opens = 2023-05-07T10:00:00+03:00
+# closes = 2023-05-07T12:00:00+03:00
+# folder = "rehearsals/prova-1"    # a site of its own: `ssps rehearse init rehearsals/prova-1`
 
 [intake]
 folders = ["intake"]             # where scanners drop pages; from the site's folder, or absolute
@@ -171,6 +179,10 @@ def check(site: Path) -> None:
             f"note: no extended attributes in {site}, so each digest that a client asks for is "
             f"computed anew; {advice}"
         )
+    for rehearsal in settings.rehearsals:
+        if not (rehearsal.folder / "trees").is_dir():
+            message = "has no trees, `ssps rehearse init --like SITE` lays them out"
+            console.say.print(f"note: rehearsal {rehearsal.id}: {rehearsal.folder} {message}")
     if not (site / registry.INDEX).exists():
         console.say.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
     console.say.print(f"{site}: no fault ({len(settings.parties)} parties)")

@@ -8,6 +8,7 @@ One parent, one child a connection, and a socket pair between the two:
                  children    fork, hear, end, bury (shares: fair parts of the processor)
                  book        what they tell -> the transfer ledger (hush: refusals, not too many)
                  standing    may a live session go on? (reload: SIGHUP)
+                 passwords   a party's own password in place of an operator's
                  bulletin    what is in force, for who asks whether a change was taken up
                  penalties   who fails often is slowed (rate: buckets, and bandwidth)
                  metrics     for Prometheus (scrape: its port)

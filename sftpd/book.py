@@ -29,8 +29,9 @@ from sftpd.metrics import Tally
 from sftpd.penalties import Cost
 from sftpd.recorder import Kind, Message
 
-# Which of the parent's knowledge says whether a session may begin: party, credential, address.
-Judge = Callable[[str, str, Address], Reason | None]
+# Which of the parent's knowledge says whether a session may begin: party, credential, address,
+# and the rehearsal whose tree it is to be, if it is one's.
+Judge = Callable[[str, str, Address, str], Reason | None]
 
 _STRIDE = 10_000
 _MISSED = {"list": Transfer.LIST, "hash": Transfer.HASH}
@@ -62,6 +63,7 @@ class Entry:
     heard: float  # when it last told something
     party: str | None = None
     credential: str = ""
+    rehearsal: str = ""
     user: str = ""
     files: int = 0
     sent: int = 0
@@ -86,6 +88,7 @@ class Book:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         judge: Judge = lambda *_: None,
+        may_change: Callable[[str, str, Address], bool] = lambda *_: False,
         charge: Callable[[Address, Cost], object] = lambda *_: None,
         tally: Tally | None = None,
     ) -> None:
@@ -93,6 +96,7 @@ class Book:
         self.most_per_party = most_per_party
         self._monotonic = monotonic
         self._judge = judge
+        self._may_change = may_change
         self._charge = charge
         self.tally = tally if tally is not None else Tally()
         self.sessions: Counter[str] = Counter()
@@ -133,7 +137,7 @@ class Book:
         kind = message.kind
         if entry.reason is not None:
             raise Liar("speaks after its goodbye")
-        before_login = kind is Kind.ADMIT or kind is Kind.REFUSE
+        before_login = kind in (Kind.ADMIT, Kind.REFUSE, Kind.CHANGE)
         if before_login is not (entry.party is None) and kind is not Kind.END:
             raise Liar(f"{kind.name} at the wrong time")
         return _HEARD[kind.letter](self, entry, message)
@@ -202,24 +206,31 @@ class Book:
         self.unsynced = 0
 
     def _admit(self, entry: Entry, message: Message) -> bool:
-        party, method, credential, client, cipher, kex = map(message.text, range(6))
+        party, method, credential, client, cipher, kex, rehearsal = map(message.text, range(7))
         entry.user = party
         told: dict[str, Value] = {"method": method, "credential": credential, "client": client}
         told |= _by_way_of(entry)
-        reason = self._judge(party, credential, entry.address)
+        reason = self._judge(party, credential, entry.address, rehearsal)
         if reason is None and self.sessions[party] >= self.most_per_party:
             reason = Reason.SESSIONS
         if reason is not None:
             told["reason"] = reason
             self._refused(_event(entry, Transfer.LOGIN_REFUSED, "", told, Outcome.REFUSED))
             return False
-        if not self._write(entry, Transfer.LOGIN, "", {**told, "cipher": cipher, "kex": kex}):
+        told |= {"cipher": cipher, "kex": kex, **({"rehearsal": rehearsal} if rehearsal else {})}
+        if not self._write(entry, Transfer.LOGIN, "", told):
             return False
-        entry.party, entry.credential = party, credential
+        entry.party, entry.credential, entry.rehearsal = party, credential, rehearsal
         entry.probes.clear()
         self.sessions[party] += 1
         self.tally.logins[party] += 1
         return True
+
+    def _changed(self, entry: Entry, message: Message) -> bool:
+        """Say whether a new password may be set; sftpd/passwords writes it."""
+        party, credential = message.text(0), message.text(1)
+        entry.user = party[:_LONGEST_USER]
+        return self._may_change(party, credential, entry.address)
 
     def _refuse(self, entry: Entry, message: Message) -> bool:
         user, method, credential, client, reason = map(message.text, range(5))
@@ -351,6 +362,7 @@ def first_record(session: int) -> int:
 _HEARD = {
     Kind.ADMIT.letter: Book._admit,
     Kind.REFUSE.letter: Book._refuse,
+    Kind.CHANGE.letter: Book._changed,
     Kind.OPEN.letter: Book._opened,
     Kind.LIST.letter: Book._listed,
     Kind.HASH.letter: Book._hashed,

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -20,6 +21,7 @@ from config.party import Address
 from sftpd import shares
 from sftpd.book import Book, Entry, Liar
 from sftpd.loop import Loop
+from sftpd.passwords import Passwords
 from sftpd.rate import Pacer
 from sftpd.recorder import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message, unpack
 from sftpd.slate import Slate
@@ -46,12 +48,18 @@ class Children:
     """All of them; `rate_of` says how much a party may send, in megabits a second."""
 
     def __init__(
-        self, loop: Loop, book: Book, rate_of: Callable[[str], float | None], pacer: Pacer
+        self,
+        loop: Loop,
+        book: Book,
+        rate_of: Callable[[str], float | None],
+        pacer: Pacer,
+        passwords: Passwords,
     ) -> None:
         self._loop = loop
         self._book = book
         self._rate_of = rate_of
         self._pacer = pacer
+        self._passwords = passwords
         self._children: dict[int, Child] = {}
         self._doomed: dict[int, float] = {}
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -135,6 +143,8 @@ class Children:
     def _answer(self, entry: Entry, messages: list[Message]) -> bytes:
         granted = self._book.hear(entry, *messages)
         message = messages[-1]
+        if message.kind is Kind.CHANGE and granted:
+            return self._change(entry, message)
         paced = message.kind is Kind.PACE
         if not (paced or message.kind.asks):
             return b""
@@ -143,6 +153,19 @@ class Children:
             wait = self._pacer.wait(entry.who, rate, message.count)
             return WAIT.pack(min(round(wait * 1000), (1 << 32) - 1))
         return NO if not granted else YES if rate is None else YES_PACED
+
+    def _change(self, entry: Entry, message: Message) -> bytes:
+        """Have a new password written by another process; the answer follows when it is done."""
+        child = next(c for c in self if c.entry is entry)
+        channel = child.channel
+
+        def answer(done: bool) -> None:
+            with suppress(OSError):
+                channel.send(YES if done else NO)
+
+        party, credential, secret = map(message.text, range(3))
+        began = self._passwords.change(party, credential, secret, str(entry.address), answer)
+        return b"" if began else NO
 
     def _drop(self, child: Child, cause: str) -> None:
         self._loop.forget(child.channel)

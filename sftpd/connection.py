@@ -21,6 +21,8 @@ from config import layout
 from config.party import Address
 from config.scope import ALL
 from config.settings import Algorithms, PacketLayer, Settings
+from keys import ring
+from keys.ring import Credential
 from sftpd import cage, commands, hostkeys, login
 from sftpd.channels import Channels
 from sftpd.commands import Answer
@@ -94,7 +96,9 @@ class Connection:
             self._wire,
             offer.host_keys,
             self._channels,
-            lambda transport: Userauth(transport, self),
+            lambda transport: Userauth(
+                transport, self, interactive=offer.settings.sftp.must_change_password
+            ),
             self._asked,
             PQ_KEX if pq_only else KEX,
         )
@@ -148,17 +152,19 @@ class Connection:
         ssh = self._transport
         party, credential = admitted.party.id, admitted.credential.fingerprint
         client = ssh.remote_version[:255]
+        rehearsal = admitted.rehearsal
+        name = rehearsal.id if rehearsal else ""
         if not self._reporter.admit(
-            party, method, credential, client, ssh.local_cipher, ssh.kex_name
+            party, method, credential, client, ssh.local_cipher, ssh.kex_name, name
         ):
             return False
         self._wire.trusted()
         self._offer.slots.close()  # nothing is hashed in the cage
         try:
             scope = admitted.party.scope
+            site = rehearsal.folder if rehearsal else self._offer.settings.site
             self._view = View(
-                self._offer.settings.site / TREES / party,
-                None if scope == ALL else partial(layout.within, scope=scope),
+                site / TREES / party, None if scope == ALL else partial(layout.within, scope=scope)
             )
             cage.enter(self._view.root, self._offer.cage)
         except OSError as error:
@@ -179,6 +185,12 @@ class Connection:
             raise SSHException("tree not readable")
         found.close()
 
+    def change(self, user: str, credential: Credential, text: str) -> bool:
+        """Have a new password set in place of `credential`; the parent learns its hash alone."""
+        with self._offer.slots.held():
+            secret = ring.hashed(text)
+        return self._reporter.change(user, credential.fingerprint, secret)
+
     def greet(self) -> None:
         """Tell a client that has just come in which host keys it may meet here."""
         self._transport.tell(hostkeys.announcement(self._offer.announced))
@@ -192,7 +204,8 @@ class Connection:
 
     def banner(self) -> str:
         """Return what an early client is told."""
-        return login.banner(self._offer.settings.election)
+        settings = self._offer.settings
+        return login.banner(settings.election, settings.rehearsals, self._now)
 
     # What the channels ask.
 

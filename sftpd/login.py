@@ -6,16 +6,16 @@ client every refusal looks alike, with one exception: who holds the right creden
 from a registered address before the opening is told when access opens (`banner`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from config.election import Election
+from config.election import Election, Rehearsal
 from config.fault import Faults
 from config.party import Address, Party
 from config.settings import Settings
-from keys.ring import Credential, Ring, fingerprint
+from keys.ring import Credential, Kind, Ring, fingerprint
 
 RingOf = Callable[[str], Ring]
 
@@ -55,14 +55,17 @@ class Reason(StrEnum):
     SIGNATURE = "wrong signature"
     METHOD = "method not offered"
     SESSIONS = "too many sessions"
+    REHEARSAL = "rehearsal over"
+    MUST_CHANGE = "password must be changed"
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The party may come in by that credential."""
+    """The party may come in by that credential, to a rehearsal's tree or to the election's."""
 
     party: Party
     credential: Credential
+    rehearsal: Rehearsal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +102,45 @@ def decide(
         }
         return Refused(Reason.CREDENTIAL_TIME if known else Reason.CREDENTIAL)
     reason = _barred(settings, party, address, now)
+    if reason in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential):
+        reason = Reason.MUST_CHANGE  # before the opening too: that is when there is time for it
     if reason is not None:
         return Refused(reason, credential)
-    return Admitted(party, credential)
+    stage = settings.stage(now)
+    return Admitted(party, credential, stage if isinstance(stage, Rehearsal) else None)
+
+
+def must_change(settings: Settings, credential: Credential) -> bool:
+    """Say whether this credential is good only for setting another (Genelge md. 5/c)."""
+    initial = credential.kind is Kind.PASSWORD and not credential.chosen
+    return initial and settings.sftp.must_change_password
+
+
+def may_change(
+    settings: Settings, ring: Ring, party_id: str, name: str, address: Address, now: datetime
+) -> bool:
+    """Say whether the password of that fingerprint may be changed from there, by its party."""
+    party = settings.party(party_id)
+    credential = next((c for c in ring.credentials if c.fingerprint == name), None)
+    if party is None or not party.mirrors or credential is None or not credential.valid_at(now):
+        return False
+    barred = _barred(settings, party, address, now)
+    return barred in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential)
 
 
 def still_valid(
-    settings: Settings, ring: Ring, party_id: str, name: str, address: Address, now: datetime
+    settings: Settings,
+    ring: Ring,
+    party_id: str,
+    name: str,
+    address: Address,
+    now: datetime,
+    rehearsal: str = "",
 ) -> Reason | None:
     """Say why what was proved no longer lets in, None if it does.
 
     For one who was admitted before: `name` is the fingerprint of the credential, `settings` and
-    `ring` are as they stand now.
+    `ring` are as they stand now, `rehearsal` is the id of the one whose tree it was let into.
     """
     party = settings.party(party_id)
     if party is None:
@@ -122,7 +152,15 @@ def still_valid(
         return Reason.CREDENTIAL
     if not credential.valid_at(now):
         return Reason.CREDENTIAL_TIME
-    return _barred(settings, party, address, now)
+    if must_change(settings, credential):
+        return Reason.MUST_CHANGE
+    reason = _barred(settings, party, address, now)
+    stage = settings.stage(now)
+    another = rehearsal != (stage.id if isinstance(stage, Rehearsal) else "")
+    # An address or a suspension goes before; whatever else is on, it is another tree.
+    if another and reason in (None, Reason.NOT_YET_OPEN, Reason.CLOSED):
+        return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
+    return reason
 
 
 def _barred(settings: Settings, party: Party, address: Address, now: datetime) -> Reason | None:
@@ -131,11 +169,9 @@ def _barred(settings: Settings, party: Party, address: Address, now: datetime) -
         return Reason.ADDRESS
     if party.suspended:
         return Reason.SUSPENDED
-    if now < settings.election.opens:
-        return Reason.NOT_YET_OPEN
-    if not settings.election.open_at(now):
-        return Reason.CLOSED
-    return None
+    if settings.stage(now) is not None:
+        return None
+    return Reason.NOT_YET_OPEN if now < settings.election.opens else Reason.CLOSED
 
 
 def _matching(ring: Ring, proof: Proof, now: datetime) -> Credential | None:
@@ -144,12 +180,26 @@ def _matching(ring: Ring, proof: Proof, now: datetime) -> Credential | None:
     return ring.by_password(proof.text, now)
 
 
-def banner(election: Election) -> str:
-    """Return what an early client is told, in the election's own zone, in plain ASCII."""
+def banner(
+    election: Election, rehearsals: Iterable[Rehearsal] = (), now: datetime | None = None
+) -> str:
+    """Return what an early client is told, in the election's own zone, in plain ASCII.
+
+    With `now`, also when the next rehearsal is.
+    """
     opens = election.opens
     zone = opens.strftime("%z")
     zone = f"UTC{zone[:3]}:{zone[3:5]}"
-    return (
+    coming = [r for r in rehearsals if now is not None and now < r.opens < opens]
+    told = ""
+    if coming:
+        first = min(coming, key=lambda r: r.opens)
+        begins, ends = (t.astimezone(opens.tzinfo) for t in (first.opens, first.closes))
+        told = (
+            f"Prova {begins:%d.%m.%Y %H.%M} - {ends:%d.%m.%Y %H.%M} ({zone}).\r\n"
+            f"Rehearsal from {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} ({zone}).\r\n"
+        )
+    return told + (
         f"Erisim {opens:%d.%m.%Y} saat {opens:%H.%M.%S} ({zone}) itibariyla acilacaktir.\r\n"
         f"Access opens on {opens:%Y-%m-%d} at {opens:%H:%M:%S} ({zone}).\r\n"
     )

@@ -64,8 +64,9 @@ _log = structlog.get_logger()
 class Kind(Enum):
     """What is told, and the names of its texts."""
 
-    ADMIT = b"A", ("party", "method", "credential", "client", "cipher", "kex")
+    ADMIT = b"A", ("party", "method", "credential", "client", "cipher", "kex", "rehearsal")
     REFUSE = b"R", ("user", "method", "credential", "client", "reason")  # flag: only a probe
+    CHANGE = b"W", ("party", "credential", "secret")  # secret: the new password's hash
     OPEN = b"O", ("path", "sha256")  # count: size
     LIST = b"L", ("path",)
     HASH = b"H", ("algorithm", "path")
@@ -157,11 +158,22 @@ class Reporter:
         self.paced = False
 
     def admit(
-        self, party: str, method: str, credential: str, client: str, cipher: str, kex: str
+        self,
+        party: str,
+        method: str,
+        credential: str,
+        client: str,
+        cipher: str,
+        kex: str,
+        rehearsal: str = "",
     ) -> bool:
         """Ask whether the party may have one session more, and have the login recorded."""
-        texts = (party, method, credential, client, cipher, kex)
+        texts = (party, method, credential, client, cipher, kex, rehearsal)
         return self._ask(Message(Kind.ADMIT, tuple(map(_bytes, texts))))
+
+    def change(self, party: str, credential: str, secret: str) -> bool:
+        """Ask for a new password, of which only the hash is told, in place of that credential."""
+        return self._ask(Message(Kind.CHANGE, tuple(map(_bytes, (party, credential, secret)))))
 
     def refuse(
         self, user: str, method: str, credential: str, client: str, reason: str, *, probe: bool

@@ -39,6 +39,7 @@ from sftpd.connection import Offer, serve_in_child
 from sftpd.lobby import Lobby
 from sftpd.loop import Loop, Recurring, Timed
 from sftpd.metrics import Now, Page
+from sftpd.passwords import Passwords
 from sftpd.penalties import Penalties, Rates
 from sftpd.rate import Pacer
 from sftpd.scrape import Scrape
@@ -51,6 +52,7 @@ _BREATH = 0.5  # seconds without accepting when the machine has no descriptor or
 _SYNC = 1.0
 _JUDGE = 0.3  # seconds between two looks at the live sessions
 _EVICTION = 0.3  # seconds that a session has to end once it has lost its standing
+_TYPING = 180.0  # seconds for a login in which a new password is set
 _OVERDUE = 2.0  # seconds beyond the grace time after which a child must be stuck
 _IDLE = 1.0  # seconds without a file open after which a session ends while the server drains
 _LAST_WORDS = 2.0  # seconds that children have to close their handles when told to end
@@ -89,7 +91,7 @@ def serve(
             rings.in_force,
             clock,
             cage.terms(stated.sftp, kernel, os.geteuid()),
-            stated.sftp.login_grace_seconds if grace is None else grace,
+            _grace_of(stated) if grace is None else grace,
             slots,
         )
 
@@ -146,9 +148,16 @@ class Server:
             written,
             offer.settings.sftp.max_sessions_per_party,
             judge=self._standing.admission,
+            may_change=self._standing.may_change,
             charge=self._penalties.charge,
         )
-        self._children = Children(self._loop, self._book, self._rate_of, Pacer())
+        self._children = Children(
+            self._loop,
+            self._book,
+            self._rate_of,
+            Pacer(),
+            Passwords(self._loop, offer.settings.site, offer.clock),
+        )
         self._lobby = Lobby(self._loop, self._receive, self._book.turn_away)
         self._timed: list[Timed] = [
             self._book,
@@ -289,7 +298,9 @@ class Server:
             entry = child.entry
             if entry.party is None or entry.ending is not None:
                 continue
-            reason = self._standing.verdict(entry.party, entry.credential, entry.address)
+            reason = self._standing.verdict(
+                entry.party, entry.credential, entry.address, entry.rehearsal
+            )
             if reason is not None:
                 _log.info("session ended", session=entry.session, party=entry.party, reason=reason)
                 self._children.end(child, reason, _EVICTION)
@@ -401,6 +412,12 @@ class Server:
         lag, unsynced = book.lag(), book.unsynced
         left, damaged = self._standing.credentials()
         return Now(book.sessions, len(self._children), lag, unsynced, self._started, left, damaged)
+
+
+def _grace_of(stated: Settings) -> float:
+    # Somebody has to think of a password, and to type it twice.
+    grace = stated.sftp.login_grace_seconds
+    return max(grace, _TYPING) if stated.sftp.must_change_password else grace
 
 
 def _listening(name: str, port: int) -> socket.socket:

@@ -33,6 +33,7 @@ _ENDED = {
     Reason.CREDENTIAL_TIME: "key expired",
     Reason.NOT_YET_OPEN: "not yet open",
     Reason.CLOSED: "access closed",
+    Reason.REHEARSAL: "rehearsal over",
 }
 
 _log = structlog.get_logger()
@@ -86,24 +87,35 @@ class Standing:
         self._clock = clock
         self._rings = rings
 
-    def admission(self, party: str, credential: str, address: Address) -> Reason | None:
+    def admission(
+        self, party: str, credential: str, address: Address, rehearsal: str = ""
+    ) -> Reason | None:
         """Say why a session may not begin, None if it may; `credential` is a fingerprint."""
         found, damaged = self._rings.of(party) if self._is_party(party) else (None, False)
         if damaged and found is None:
             return Reason.KEYS_UNREADABLE
         now = self._clock()
         return login.still_valid(
-            self.settings, found or Ring(party), party, credential, address, now
+            self.settings, found or Ring(party), party, credential, address, now, rehearsal
         )
 
-    def verdict(self, party: str, credential: str, address: Address) -> str | None:
+    def verdict(
+        self, party: str, credential: str, address: Address, rehearsal: str = ""
+    ) -> str | None:
         """Say why a live session has to end, None if it may go on."""
         found, _ = self._rings.of(party) if self._is_party(party) else (None, False)
         now = self._clock()
         reason = login.still_valid(
-            self.settings, found or Ring(party), party, credential, address, now
+            self.settings, found or Ring(party), party, credential, address, now, rehearsal
         )
         return None if reason is None else _ENDED.get(reason, str(reason))
+
+    def may_change(self, party: str, credential: str, address: Address) -> bool:
+        """Say whether `party` may set a new password in place of that one, from there."""
+        found, _ = self._rings.of(party) if self._is_party(party) else (None, False)
+        now = self._clock()
+        held = found or Ring(party)
+        return login.may_change(self.settings, held, party, credential, address, now)
 
     def credentials(self) -> tuple[dict[str, float], int]:
         """Return the seconds until each party stands outside, and how many files are damaged."""

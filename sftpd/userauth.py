@@ -2,7 +2,10 @@
 
 A public key is asked about twice. First unsigned, to learn whether a signature would do; only
 the signed request lets anybody in, is recorded as a login or a refusal, or earns the banner
-that tells when access opens. Methods: `publickey`, `password`.
+that tells when access opens. Methods: `publickey`, `password`; and where initial passwords have
+to be changed, `keyboard-interactive` (RFC 4256), in which the client's user is asked for the
+password and, if it is an initial one, twice for a new one. By the method `password` an initial one
+earns a banner that says so, and nothing else.
 
 What a refusal tells: nothing. Its bytes are the same whatever the reason, and it is sent a
 whole number of beats after the request came, a beat being longer than any judgement takes, so
@@ -27,6 +30,7 @@ from paramiko.common import (
     cMSG_DISCONNECT,
     cMSG_USERAUTH_BANNER,
     cMSG_USERAUTH_FAILURE,
+    cMSG_USERAUTH_INFO_REQUEST,
     cMSG_USERAUTH_PK_OK,
     cMSG_USERAUTH_REQUEST,
     cMSG_USERAUTH_SUCCESS,
@@ -38,7 +42,7 @@ from paramiko.pkey import PKey
 from paramiko.rsakey import RSAKey
 
 from keys import token
-from keys.ring import fingerprint
+from keys.ring import Credential, fingerprint
 from sftpd.login import Admitted, Key, Password, Proof, Reason, Refused
 from sftpd.transport import PUBLIC_KEYS, Transport
 
@@ -46,6 +50,20 @@ ATTEMPTS = 6
 _LONGEST_USER = 64
 # Seconds. A judgement on a password takes one to three argon2 hashes of about 0.1 s each.
 _KEY_BEAT, _PASSWORD_BEAT = 0.01, 1.0
+
+SHORTEST, _LONGEST_PASSWORD, _FEWEST_KINDS = 12, 1024, 6  # characters of a new password
+_TRIES = 3
+_INTERACTIVE = "keyboard-interactive"
+_ASK_NEW = (
+    f"Ilk parolaniz yalniz yeni parola belirlemek icindir; yenisi en az {SHORTEST} karakter.\r\n"
+    f"Your initial password is only good for setting a new one, of {SHORTEST} or more.\r\n"
+)
+_MUST_CHANGE = (
+    "Ilk parolanizi degistirmelisiniz: etkilesimli bir istemciyle (sftp, PuTTY) baglanin.\r\n"
+    "Your initial password has to be changed: connect with an interactive client.\r\n"
+)
+_CHANGED = "Parolaniz degistirildi. (Your password is changed.)\r\n"
+_NOT_CHANGED = "Parola degistirilemedi, yeniden deneyin. (Not changed, try again.)\r\n"
 
 _log = structlog.get_logger()
 
@@ -63,6 +81,9 @@ class Door(Protocol):
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
         """Record a refusal."""
+
+    def change(self, user: str, credential: Credential, text: str) -> bool:
+        """Have a new password set in place of `credential`; False if that cannot be."""
 
     def greet(self) -> None:
         """Do what is due as soon as a client has come in."""
@@ -83,6 +104,8 @@ class Userauth(AuthHandler):
         transport: Transport,
         door: Door,
         attempts: int = ATTEMPTS,
+        *,
+        interactive: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -96,6 +119,11 @@ class Userauth(AuthHandler):
         self._beat = _KEY_BEAT
         self._asked = False
         self._told = False
+        self._methods = "publickey,password" + ",keyboard-interactive" * interactive
+        self._interactive = interactive
+        self._prompts = 0  # how many answers are due
+        self._initial: tuple[Credential, str] | None = None  # what is to be changed
+        self._tries = 0
 
     # Called by the transport for SSH_MSG_USERAUTH_REQUEST.
     def _parse_userauth_request(self, m: Message) -> None:
@@ -108,12 +136,17 @@ class Userauth(AuthHandler):
             self._hang_up()
             return
         self.auth_username = user
-        self._beat = _PASSWORD_BEAT if method == b"password" else _KEY_BEAT
+        self._beat = _KEY_BEAT if method == b"publickey" else _PASSWORD_BEAT
+        if method not in (b"password", b"keyboard-interactive"):
+            self._beat = _KEY_BEAT
+        self._prompts, self._initial = 0, None  # RFC 4256 3.1: a new request ends the old one
         match method:
             case b"publickey":
                 self._public_key(user, m)
             case b"password":
                 self._password(user, m)
+            case b"keyboard-interactive" if self._interactive:
+                self._ask("", "", "Parola (password): ")
             case b"none" if not self._asked:
                 # How clients ask for the methods; the first time is no attempt.
                 self._say_no()
@@ -176,7 +209,9 @@ class Userauth(AuthHandler):
             matched = verdict.credential.fingerprint if verdict.credential else name
             self._door.refuse(user, method, matched, verdict.reason, probe=False)
             if verdict.reason is Reason.NOT_YET_OPEN:
-                self._tell_when()
+                self._tell(self._door.banner())
+            elif verdict.reason is Reason.MUST_CHANGE:
+                self._tell(_MUST_CHANGE)
             self._fail()
         elif not self._door.admit(verdict, method):
             self._fail()
@@ -200,13 +235,13 @@ class Userauth(AuthHandler):
         message.add_string(blob)
         return message.asbytes()
 
-    def _tell_when(self) -> None:
+    def _tell(self, text: str) -> None:
         if self._told:
             return
         self._told = True
         message = Message()
         message.add_byte(cMSG_USERAUTH_BANNER)
-        message.add_string(self._door.banner())
+        message.add_string(text)
         message.add_string("tr")
         self._ssh._send_message(message)
 
@@ -221,7 +256,7 @@ class Userauth(AuthHandler):
     def _say_no(self) -> None:
         message = Message()
         message.add_byte(cMSG_USERAUTH_FAILURE)
-        message.add_string("publickey,password")
+        message.add_string(self._methods)
         message.add_boolean(False)
         self._ssh._send_message(message)
 
@@ -234,9 +269,85 @@ class Userauth(AuthHandler):
         self._ssh._send_message(message)
         self._ssh.close()
 
-    # A client answers a question that was never asked: keyboard-interactive is not offered.
-    def _parse_userauth_info_response(self, _: Message) -> None:
-        self._hang_up()
+    # Keyboard-interactive: one question, and for an initial password a second one.
+
+    def _ask(self, name: str, instruction: str, *prompts: str) -> None:
+        message = Message()
+        message.add_byte(cMSG_USERAUTH_INFO_REQUEST)
+        message.add_string(name)
+        message.add_string(instruction)
+        message.add_string("tr")
+        message.add_int(len(prompts))
+        for prompt in prompts:
+            message.add_string(prompt)
+            message.add_boolean(False)  # not to be seen as it is typed
+        self._prompts = len(prompts)
+        self._ssh._send_message(message)
+
+    # Called by the transport for SSH_MSG_USERAUTH_INFO_RESPONSE.
+    def _parse_userauth_info_response(self, m: Message) -> None:
+        if self.authenticated or not self._ssh.active:
+            return
+        due, self._prompts = self._prompts, 0
+        if not due or m.get_int() != due or self.auth_username is None:
+            self._hang_up()  # an answer to what was never asked
+            return
+        self._came = self._monotonic()
+        answers = [m.get_binary().decode("utf-8", "replace") for _ in range(due)]
+        if self._initial is None:
+            self._judge_answer(self.auth_username, answers[0])
+        else:
+            self._take_new(self.auth_username, *self._initial, *answers)
+
+    def _judge_answer(self, user: str, text: str) -> None:
+        verdict = self._door.judge(user, Password(text))
+        if (
+            isinstance(verdict, Refused)
+            and verdict.reason is Reason.MUST_CHANGE
+            and verdict.credential is not None
+        ):
+            self._initial, self._tries = (verdict.credential, text), _TRIES
+            self._ask_new("")
+            return
+        self._conclude(user, _INTERACTIVE, verdict, "", lambda: True)
+
+    def _ask_new(self, wrong: str) -> None:
+        self._ask(
+            "Parola degisikligi",
+            f"{wrong}{_ASK_NEW}",
+            "Yeni parola (new password): ",
+            "Yeni parola, yeniden (again): ",
+        )
+
+    def _take_new(self, user: str, credential: Credential, old: str, new: str, again: str) -> None:
+        wrong = _unfit(user, old, new, again)
+        if wrong and self._tries > 1:
+            self._tries -= 1
+            self._ask_new(wrong)
+            return
+        self._initial = None
+        if wrong or not self._door.change(user, credential, new):
+            name = credential.fingerprint
+            self._door.refuse(user, _INTERACTIVE, name, Reason.MUST_CHANGE, probe=False)
+            self._tell(_NOT_CHANGED)
+            self._fail()
+            return
+        self._tell(_CHANGED)
+        self._told = False  # it may still be too early, which is then told as well
+        self._conclude(user, _INTERACTIVE, self._door.judge(user, Password(new)), "", lambda: True)
+
+
+def _unfit(user: str, old: str, new: str, again: str) -> str:
+    """Say why that will not do as a new password; empty if it will."""
+    if new != again:
+        return "Iki giris ayni degil. (The two differ.)\r\n"
+    if len(new) < SHORTEST or len(new) > _LONGEST_PASSWORD:
+        return f"En az {SHORTEST} karakter olmali. (At least {SHORTEST} characters.)\r\n"
+    if new == old or user.casefold() in new.casefold():
+        return "Eski parola ya da kullanici adi olamaz. (Not the old one, nor the user name.)\r\n"
+    if len(set(new)) < _FEWEST_KINDS:
+        return "Cok basit. (Too simple.)\r\n"
+    return ""
 
 
 def _worth_a_signature(verdict: Admitted | Refused) -> bool:

@@ -159,7 +159,8 @@ def test_every_fault_of_both_files_is_named_at_once_with_file_and_key(tmp_path: 
             "[sftp]\nport = 22",
             "site.toml: sftp.port: nobody knows this key, remove it or write one of: "
             "listen, max_sessions, max_sessions_per_party, login_grace_seconds, drain_seconds, "
-            "rate_mbit, proxies, metrics, algorithms, packet_layer, cage, user",
+            "rate_mbit, proxies, metrics, algorithms, packet_layer, cage, user, "
+            "must_change_password",
         ),
         (
             'listen = "127.0.0.1:2222"',
@@ -316,3 +317,42 @@ def test_a_damaged_index_is_a_fault_that_says_how_to_make_it_anew(tmp_path: Path
 
     assert [f.file for f in faults] == ["state/registry.sqlite"]
     assert faults[0].message.endswith("run `ssps registry import registry.csv`")
+
+
+REHEARSAL = """
+[[rehearsal]]
+id = "prova-1"
+title = "Prova"
+opens = 2023-05-07T10:00:00+03:00
+closes = 2023-05-07T12:00:00+03:00
+"""
+
+
+def test_a_rehearsal_stands_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    [found] = load.load(office.site(tmp_path / "site", office.SITE_TOML + REHEARSAL)).rehearsals
+    assert (found.id, found.folder) == ("prova-1", tmp_path / "site/rehearsals/prova-1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("prova-1", "2023-05-14-cb-mv", "2023-05-14-cb-mv: is the id of another, or of the"),
+        ("T12:00", "T10:00", "prova-1.closes: 2023-05-07 10:00:00+03:00 is not after opens"),
+        ("2023-05-07T", "2023-05-15T", "prova-1.opens: comes after the election has opened"),
+        ("title", 'folder = "."\ntitle', "prova-1.folder: '.' holds the real election's files"),
+        ("title", 'folder = "trees/x"\ntitle', "prova-1.folder: 'trees/x' holds the real"),
+    ],
+)
+def test_a_rehearsal_cannot_be_taken_for_the_election(
+    tmp_path: Path, old: str, new: str, fault: str
+) -> None:
+    site = office.site(tmp_path / "site", office.SITE_TOML + REHEARSAL.replace(old, new))
+    assert f"site.toml: rehearsal.{fault}" in "\n".join(map(str, load.read(site)[1]))
+
+
+def test_two_rehearsals_do_not_overlap(tmp_path: Path) -> None:
+    twice = REHEARSAL + REHEARSAL.replace("prova-1", "prova-2").replace("T10:00", "T11:59")
+    site = office.site(tmp_path / "site", office.SITE_TOML + twice)
+    assert [str(f) for f in load.read(site)[1]] == [
+        "site.toml: rehearsal.prova-2.opens: overlaps with prova-1, let one end first"
+    ]

@@ -16,7 +16,7 @@ from sftpd.penalties import Cost
 from sftpd.recorder import Kind, Message
 
 HOME = address("192.0.2.7")
-ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem")
+ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem", b"")
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_what_the_ledger_does_not_take_is_not_granted(
 def test_the_parent_judges_once_more_who_comes_in(ledger: Ledger, folder: Path, time: Time) -> None:
     asked = []
 
-    def judge(party: str, credential: str, origin: Address) -> Reason | None:
+    def judge(party: str, credential: str, origin: Address, rehearsal: str) -> Reason | None:
         asked.append((party, credential, origin))
         return Reason.SUSPENDED
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from config.election import Election
+from config.election import Election, Rehearsal
 from config.fault import Fault, Faults
 from config.party import Contact, Kind, Party, address
 from config.scope import parse
@@ -169,3 +169,58 @@ def test_an_early_client_is_told_when_in_the_elections_own_zone() -> None:
 
 def test_a_password_is_not_shown() -> None:
     assert "Yedi" not in repr(WORD)
+
+
+REHEARSAL = Rehearsal(
+    "prova-1", "Prova", OPENS - timedelta(days=7), OPENS - timedelta(days=6), Path("/prova")
+)
+LATE = Rehearsal("prova-2", "Prova", OPENS - SECOND, CLOSES, Path("/prova"))
+STAGED = replace(SETTINGS, rehearsals=(REHEARSAL, LATE))
+
+
+@pytest.mark.parametrize(
+    ("now", "stage"),
+    [
+        (REHEARSAL.opens - SECOND, None),
+        (REHEARSAL.opens, "prova-1"),
+        (REHEARSAL.closes - SECOND, "prova-1"),
+        (REHEARSAL.closes, None),
+        (OPENS - SECOND, "prova-2"),
+        (OPENS, "2023-05-14-cb-mv"),  # the election goes before whatever else is on
+        (CLOSES, None),
+    ],
+)
+def test_what_the_parties_look_at(now: datetime, stage: str | None) -> None:
+    found = STAGED.stage(now)
+    assert (found.id if found else None) == stage
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "now", "ends"),
+    [
+        ("prova-1", REHEARSAL.opens, None),
+        ("prova-1", REHEARSAL.closes, Reason.REHEARSAL),
+        ("prova-1", OPENS, Reason.REHEARSAL),
+        ("prova-2", OPENS - SECOND, None),
+        ("prova-2", OPENS, Reason.REHEARSAL),
+        ("prova-1", LATE.opens, Reason.REHEARSAL),
+        ("", REHEARSAL.opens, Reason.NOT_YET_OPEN),
+        ("", OPENS, None),
+        ("", CLOSES, Reason.CLOSED),
+    ],
+)
+def test_a_session_stays_with_the_tree_it_was_let_into(
+    rehearsal: str, now: datetime, ends: Reason | None
+) -> None:
+    held = ring_of("a")
+    name = held.credentials[0].fingerprint
+    always = replace(held.credentials[0], not_before=OPENS - timedelta(days=30), not_after=None)
+    held = Ring("a", (always,))
+    found = still_valid(STAGED, held, "a", name, address("192.0.2.7"), now, rehearsal)
+    assert found is ends
+
+
+def test_who_is_early_is_told_of_the_next_rehearsal_too() -> None:
+    said = banner(STAGED.election, STAGED.rehearsals, OPENS - timedelta(days=8))
+    assert said.startswith("Prova 07.05.2023 17.00 - 08.05.2023 17.00 (UTC+03:00).\r\n")
+    assert banner(STAGED.election, STAGED.rehearsals, OPENS) == banner(STAGED.election)

@@ -1,0 +1,143 @@
+"""The first login, where an operator's password is good only for setting another (md. 5/c)."""
+
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from wire.knocking import FAILURE, SUCCESS, Knocker, knocking
+from wire.served import OPENS, SECRET, Serve, Served, setting
+from wire.test_server import told
+
+from keys import ledger, ring
+
+OWN = "kendi-parolam-1453"
+METHODS = b"publickey,password,keyboard-interactive"
+INFO_REQUEST, INFO_RESPONSE, BANNER = 60, 61, 53
+must_change = setting("must_change_password = true")
+
+
+def sftp(served: Served, tmp_path: Path, *answers: str) -> subprocess.CompletedProcess[str]:
+    """OpenSSH's sftp, whose user types these answers to whatever it prompts for."""
+    lines = tmp_path / "answers"
+    lines.write_text("".join(f"{answer}\n" for answer in answers))
+    ask = tmp_path / "askpass"
+    ask.write_text(f"#!/bin/sh\nsed -n 1p {lines}; sed -i 1d {lines}\n")
+    ask.chmod(0o755)
+    options = [
+        "-F", "none", "-oBatchMode=no", "-oIdentityAgent=none", "-oIdentitiesOnly=yes",
+        "-oStrictHostKeyChecking=yes", f"-oUserKnownHostsFile={served.site}/known_hosts",
+        f"-oPort={served.port}", "-oPubkeyAuthentication=no", "-oNumberOfPasswordPrompts=1",
+    ]  # fmt: skip
+    return subprocess.run(
+        ["sftp", *options, "-b", "-", "parti-a@127.0.0.1"],
+        input="ls -1\n",
+        env={"PATH": "/usr/bin:/bin", "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+    )
+
+
+def test_openssh_sets_a_new_password_and_comes_in(serve: Serve, tmp_path: Path) -> None:
+    served = serve(before=must_change)
+
+    first = sftp(served, tmp_path, SECRET, OWN, OWN)
+    again = sftp(served, tmp_path, OWN)
+    old = sftp(served, tmp_path, SECRET)
+
+    assert first.returncode == 0, first.stderr
+    assert "BENIOKU.txt" in first.stdout
+    assert "Parolaniz degistirildi." in first.stderr
+    assert (again.returncode, old.returncode) == (0, 255)
+    [own] = [c for c in ring.load(served.site, "parti-a").credentials if c.chosen]
+    [record] = ledger.read(served.site / "ledgers/operations")
+    assert (record.event.event, record.event.who) == ("password change", "parti-a")
+    assert record.event.detail["credential"] == own.fingerprint
+    everything = b"".join(p.read_bytes() for p in (served.site / "ledgers").rglob("*.jsonl"))
+    for secret in (OWN, SECRET, "argon2"):
+        assert secret.encode() not in everything
+        assert secret not in served.log.read_text()
+
+
+def test_it_is_set_before_the_opening_which_is_when_there_is_time(
+    serve: Serve, tmp_path: Path
+) -> None:
+    served = serve(before=must_change, now=OPENS - timedelta(hours=3))
+
+    early = sftp(served, tmp_path, SECRET, OWN, OWN)
+    served.at(OPENS)
+    opened = sftp(served, tmp_path, OWN)
+
+    assert early.returncode == 255
+    assert "Parolaniz degistirildi." in early.stderr
+    assert "Erisim 14.05.2023 saat 17.00.00" in early.stderr
+    assert opened.returncode == 0
+
+
+def answer(knocker: Knocker, *texts: str) -> bytes:
+    knocker.send(INFO_RESPONSE, len(texts), *texts)
+    return knocker.hear()
+
+
+def begin(knocker: Knocker, user: str = "parti-a") -> bytes:
+    knocker._ask(user, b"keyboard-interactive", "", "")
+    return knocker.hear()
+
+
+@pytest.mark.parametrize(
+    ("new", "again", "said"),
+    [
+        ("kisa", "kisa", b"En az 12 karakter"),
+        (OWN, OWN + "x", b"Iki giris ayni degil"),
+        (SECRET, SECRET, b"Eski parola"),
+        ("Parti-A-parolasi", "Parti-A-parolasi", b"Eski parola ya da kullanici adi"),
+        ("aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaa", b"Cok basit"),
+    ],
+)
+def test_what_will_not_do_is_asked_for_again_and_at_last_refused(
+    serve: Serve, new: str, again: str, said: bytes
+) -> None:
+    served = serve(before=must_change)
+    with knocking(served) as knocker:
+        assert begin(knocker)[0] == INFO_REQUEST
+        assert answer(knocker, SECRET)[0] == INFO_REQUEST
+        for _ in range(2):
+            assert said in answer(knocker, new, again)
+        assert answer(knocker, new, again)[0] == BANNER
+        assert knocker.hear()[0] == FAILURE
+        knocker.password("parti-a", SECRET)
+    assert not any(c.chosen for c in ring.load(served.site, "parti-a").credentials)
+    assert told(served, "login") == []
+
+
+def test_by_the_method_password_it_opens_nothing_and_a_key_as_ever(serve: Serve) -> None:
+    served = serve(before=must_change)
+    with knocking(served) as knocker:
+        banner = knocker.password("parti-a", SECRET)
+        assert banner[0] == BANNER
+        assert b"Ilk parolanizi degistirmelisiniz" in banner
+        assert knocker.hear() == b"\x33" + len(METHODS).to_bytes(4, "big") + METHODS + b"\0"
+    assert served.sftp("parti-a", "ls\n").returncode == 0
+    assert [d["reason"] for d in told(served, "login-refused")] == ["password must be changed"]
+
+
+def test_a_wrong_password_or_address_or_an_answer_unasked_learns_nothing(serve: Serve) -> None:
+    served = serve({"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}, before=must_change)
+    for user, text in (("parti-a", "wrong"), ("nobody", SECRET), ("parti-b", SECRET)):
+        with knocking(served) as knocker:
+            assert begin(knocker, user)[0] == INFO_REQUEST
+            assert answer(knocker, text)[0] == FAILURE
+    with knocking(served) as knocker:
+        begin(knocker)
+        knocker.send(INFO_RESPONSE, 2, SECRET, OWN)
+        assert knocker.hear()[0] == 1  # hung up on
+    assert served.sftp("parti-a", "ls\n").returncode == 0
+
+
+def test_where_it_need_not_be_changed_nobody_is_asked(serve: Serve) -> None:
+    served = serve()
+    with knocking(served) as knocker:
+        assert begin(knocker)[0] == FAILURE
+        assert knocker.password("parti-a", SECRET)[0] == SUCCESS
