@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -22,7 +23,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from config.fault import Faults
 from config.registry import INDEX, Registry
 from config.settings import Settings
-from keys.ledger import FILING, FOLDER, Clock, Ledger, Unwritable, terms, utc_now
+from keys.ledger import (
+    FILING,
+    FOLDER,
+    OPERATIONS,
+    TRANSFER,
+    Clock,
+    Ledger,
+    Unwritable,
+    checkpoint,
+    terms,
+    utc_now,
+)
 from publisher import catalog, spool
 from publisher.attendant import Attendant
 from publisher.catalog import Catalog
@@ -184,7 +196,10 @@ class _Run:
     def feed(self, signer: Ed25519PrivateKey) -> None:
         """Keep the parties' feed going, beside the filing, until this run ends."""
         world = self._world
-        feeding = Feeding(world.settings, signer, world.clock, world.shelf.original)
+        held = world.settings.site / FOLDER
+        feeding = Feeding(
+            world.settings, signer, world.clock, world.shelf.original, lambda: _witnessed(held)
+        )
         self._open.callback(feeding.close)
 
     def work(self) -> None:
@@ -256,3 +271,9 @@ class _Run:
         if until > now:
             self._bell.wait(until - now)
         self._bell.clear()
+
+
+def _witnessed(ledgers: Path) -> tuple[tuple[str, bytes], ...]:
+    """Return what the parties are to be witnesses of: each ledger's newest checkpoint."""
+    newest = ((name, checkpoint(ledgers / name)) for name in (TRANSFER, FILING, OPERATIONS))
+    return tuple((name, note) for name, note in newest if note is not None)

@@ -7,19 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from structlog.testing import capture_logs
 from unit.publisher.agreement import agreed
 
+from config import layout
 from config.fault import Faults
 from config.registry import INDEX
 from config.settings import Settings
-from keys.ledger import FILING, FOLDER, Busy, Ledger
+from keys.ledger import FILING, FOLDER, TRANSFER, Busy, Ledger
 from publisher import catalog, lease
 from publisher.catalog import Counts
 from publisher.page import Page
 from publisher.publish import _Run, publish
-from publisher.shelf import Shelf
+from publisher.segment import parse_segment
+from publisher.shelf import TREES, Shelf
 
 CB, MV = "1093717526", "1093717527"
 Draw = Callable[..., Image.Image]
@@ -27,12 +30,12 @@ Encode = Callable[..., bytes]
 
 
 @contextmanager
-def publishing(settings: Settings) -> Iterator[threading.Event]:
+def publishing(settings: Settings, **more: object) -> Iterator[threading.Event]:
     stop, ready = threading.Event(), threading.Event()
     thread = threading.Thread(
         target=publish,
         args=(settings,),
-        kwargs={"stop": stop, "ready": ready.set, "workers": 1},
+        kwargs={"stop": stop, "ready": ready.set, "workers": 1, **more},
     )
     thread.start()
     try:
@@ -195,6 +198,21 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
     assert "No space left" in halts[0]["error"]
     assert pauses == [1.0, 2.0]
     assert agreed(settings).outcomes() == {"a.jpg": ["filed"]}
+
+
+def test_the_parties_are_handed_each_ledgers_newest_checkpoint(settings: Settings) -> None:
+    (settings.site / FOLDER / TRANSFER).mkdir(parents=True)
+    (settings.site / FOLDER / TRANSFER / "checkpoint").write_bytes(b"as it was signed\n")
+    shown = settings.site / TREES / "parti-a" / layout.segment(1)
+
+    with publishing(settings, signer=Ed25519PrivateKey.generate()):
+        until = time.monotonic() + 20
+        while not shown.exists():
+            assert time.monotonic() < until
+            threading.Event().wait(0.02)
+
+    named = dict(parse_segment(shown.read_bytes()).checkpoints)
+    assert named["transfer"] == b"as it was signed\n"
 
 
 def test_a_site_without_a_registry_is_the_operators_fault(settings: Settings) -> None:
