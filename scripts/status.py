@@ -5,24 +5,28 @@ import io
 import json
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from config import load
+from config.fault import Faults
+from keys import ring, rotation
 from publisher import accounts, catalog
 from publisher.accounts import Accounts, Line, Missing
-from scripts import console
+from scripts import console, rotate
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
+_SOON = timedelta(days=1)  # so long before its last credential ends a party is named
 
 
 @click.command()
@@ -47,8 +51,9 @@ def status(
     """Count the sheets: expected, filed, absent for a reason, missing.
 
     And the pages that were not filed: duplicates, in quarantine, waiting; and the links that some
-    party's tree would not take (gaps). With --missing, PLACE narrows it: 34-istanbul-1, or
-    34-istanbul-1/kadikoy-2, or with a box's number after that.
+    party's tree would not take (gaps). Under them whatever an operator has to see to: a party whose
+    last credential ends within a day, a rotation cut off. With --missing, PLACE narrows it:
+    34-istanbul-1, or 34-istanbul-1/kadikoy-2, or with a box's number after that.
     """
     if place and not named:
         raise click.UsageError("a place is for --missing, name both")
@@ -65,6 +70,7 @@ def status(
         if by:
             with accounts.opened(site) as opened:
                 counted["by"] = {line.key: _numbers(line) for line in opened.lines(by)}
+        counted["warnings"] = list(_warnings(site))
         click.echo(json.dumps(counted))
     else:
         console.out.print(_screen(site, by))
@@ -119,10 +125,27 @@ def _screen(site: Path, by: str | None) -> Group:
             share = f"{100 * value / counted['expected']:.1f} %, "
         shown = "-" if value is None else f"{value:,}"
         table.add_row(key.replace("_", " "), shown, f"{share}{_MEANING.get(key, '')}")
-    if by is None:
-        return Group(table)
-    with accounts.opened(site) as opened:
-        return Group(table, Text(), _table(by, opened.lines(by)))
+    parts: list[RenderableType] = [table]
+    if by is not None:
+        with accounts.opened(site) as opened:
+            parts += [Text(), _table(by, opened.lines(by))]
+    if warnings := list(_warnings(site)):
+        parts += [Text(), *(Text(line, style="bold yellow") for line in warnings)]
+    return Group(*parts)
+
+
+def _warnings(site: Path) -> Iterator[str]:
+    """Yield what an operator has to see to before a party stands outside, a line each."""
+    rings = []
+    for party in load.load(site).parties:
+        if not party.mirrors or party.suspended:
+            continue
+        try:
+            rings.append(ring.load(site, party.id))
+        except Faults as found:
+            yield from map(str, found.faults)
+    yield from map(str, rotation.expiring(rings, datetime.now(UTC), _SOON))
+    yield from rotate.unfinished(site)
 
 
 def _table(by: str, lines: list[Line]) -> Table:

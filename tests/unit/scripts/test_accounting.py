@@ -1,11 +1,14 @@
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import office
 import pytest
-from office import Ssps
+from office import OPENS, Ssps
 
 from config import registry
+from keys import ring, rotation
+from keys.ring import Ring
 from publisher.quarantine import Note, format_note
 from scripts import console
 
@@ -30,6 +33,20 @@ def test_a_count_is_a_table_for_a_spreadsheet_and_an_object_for_a_script(
     assert (found["expected"], found["missing"], found["oldest_seconds"]) == (6, 6, None)
     assert found["by"]["35-izmir-2"] == {"expected": 1, "filed": 0, "absent": 0, "missing": 1}
     assert "35-izmir-2" in ssps("status", "--by", "cevre", "--site", counted).stdout
+
+
+def test_who_will_stand_outside_is_named_under_the_count(counted: Path, ssps: Ssps) -> None:
+    hour = datetime.now(UTC) + timedelta(hours=1)
+    ends = ring.password("Yedi-Kule-17", label="", not_before=OPENS, not_after=hour, added_by="")
+    rotation.apply(counted, Ring("parti-a", (ends,)))
+
+    warned = json.loads(ssps("status", "--json", "--site", counted).stdout)["warnings"]
+
+    assert warned == [
+        "parti-b: no credential is valid now: `ssps key add parti-b`",
+        f"parti-a: its last credential ends {hour:%Y-%m-%d %H:%M:%S%z}: `ssps key rotate parti-a`",
+    ]
+    assert "parti-b: no credential is valid now" in ssps("status", "--site", counted).stdout
 
 
 def test_what_is_missing_is_named_box_by_box(counted: Path, ssps: Ssps) -> None:
