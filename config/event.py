@@ -35,9 +35,9 @@ stated. connection-refused has as its reason `address` (nobody registered it), `
 not send a good one); where more addresses knock than can be told apart, `from` is `many`.
 
 session-end has as its reason, where the server ended it: `party suspended`, `party removed`,
-`address withdrawn`, `key revoked`, `key expired`, `not yet open`, `access closed`, `rehearsal
-over`, `server stopped`; otherwise `closed`, `no login in time`, `protocol error`, `server error`
-or `killed`.
+`address withdrawn`, `key revoked`, `key expired`, `scope changed`, `not yet open`, `access closed`,
+`rehearsal over`, `server stopped`; otherwise `closed`, `no login in time`, `protocol error`,
+`server error` or `killed`.
 After a server that was itself killed, the next one writes the closes and session ends that are
 lacking, with `server was killed`; counts are then null.
 

@@ -21,6 +21,7 @@ import structlog
 
 from config.event import Event, Outcome, Transfer, Value
 from config.party import Address
+from config.settings import Settings
 from keys.ledger import Ledger, Unwritable
 from sftpd import penalties
 from sftpd.hush import Hush
@@ -61,6 +62,7 @@ class Entry:
     via: Address | None
     began: float
     heard: float  # when it last told something
+    agreed: Settings | None = None  # by which its child serves
     party: str | None = None
     credential: str = ""
     rehearsal: str = ""
@@ -94,6 +96,7 @@ class Book:
     ) -> None:
         self._ledger = ledger
         self.most_per_party = most_per_party
+        self.agreed: Settings | None = None  # by which connections are served that begin now
         self._monotonic = monotonic
         self._judge = judge
         self._may_change = may_change
@@ -111,7 +114,7 @@ class Book:
         """Give a connection its number; `via` is the balancer that passed it on, if one did."""
         self._last_session = max(self._last_session + 1, self._ledger.next_seq * _STRIDE)
         now = self._monotonic()
-        return Entry(self._last_session, address, via, now, now)
+        return Entry(self._last_session, address, via, now, now, self.agreed)
 
     def hear(self, entry: Entry, *messages: Message) -> bool:
         """Write down what a child tells; False if it asked at last for what cannot be.

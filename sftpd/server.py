@@ -285,6 +285,7 @@ class Server:
         self._offer = offer
         self._standing.settings = settings
         self._book.most_per_party = settings.sftp.max_sessions_per_party
+        self._book.agreed = settings
         self._registered = {a for p in settings.parties for a in p.static_ips}
         self._balancers = set(settings.sftp.proxies)
         _raise_descriptors(2 * settings.sftp.max_sessions + _DESCRIPTORS)
@@ -299,7 +300,7 @@ class Server:
             if entry.party is None or entry.ending is not None:
                 continue
             reason = self._standing.verdict(
-                entry.party, entry.credential, entry.address, entry.rehearsal
+                entry.party, entry.credential, entry.address, entry.rehearsal, entry.agreed
             )
             if reason is not None:
                 _log.info("session ended", session=entry.session, party=entry.party, reason=reason)

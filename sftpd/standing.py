@@ -16,6 +16,7 @@ import structlog
 
 from config.fault import Faults
 from config.party import Address
+from config.scope import Scope
 from config.settings import Settings
 from keys import ring, rotation
 from keys.ring import Ring
@@ -100,15 +101,26 @@ class Standing:
         )
 
     def verdict(
-        self, party: str, credential: str, address: Address, rehearsal: str = ""
+        self,
+        party: str,
+        credential: str,
+        address: Address,
+        rehearsal: str = "",
+        agreed: Settings | None = None,
     ) -> str | None:
-        """Say why a live session has to end, None if it may go on."""
+        """Say why a live session has to end, None if it may go on.
+
+        `agreed` are the settings by which it serves: those of the moment when it was forked.
+        """
         found, _ = self._rings.of(party) if self._is_party(party) else (None, False)
         now = self._clock()
         reason = login.still_valid(
             self.settings, found or Ring(party), party, credential, address, now, rehearsal
         )
-        return None if reason is None else _ENDED.get(reason, str(reason))
+        if reason is not None:
+            return _ENDED.get(reason, str(reason))
+        then = self.settings if agreed is None else agreed
+        return None if _scope(then, party) == _scope(self.settings, party) else "scope changed"
 
     def may_change(self, party: str, credential: str, address: Address) -> bool:
         """Say whether `party` may set a new password in place of that one, from there."""
@@ -133,6 +145,11 @@ class Standing:
     def _is_party(self, party: str) -> bool:
         # What a child says is no file name before it is a party's.
         return self.settings.party(party) is not None
+
+
+def _scope(settings: Settings, party_id: str) -> Scope | None:
+    party = settings.party(party_id)
+    return None if party is None else party.scope
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -120,3 +120,13 @@ def test_a_child_cannot_have_any_file_read(site: Site) -> None:
         found = site.standing.admission("../evil", NAMES[0], HOME)
     assert found == "unknown user"
     assert logs == []
+
+
+def test_a_session_ends_when_its_party_is_to_see_something_else(site: Site) -> None:
+    agreed = site.standing.settings
+    assert site.standing.verdict("parti-a", NAMES[0], HOME, agreed=agreed) is None
+
+    site.change('scope = "all"', 'scope = ["35-izmir-2"]')
+
+    assert site.standing.verdict("parti-a", NAMES[0], HOME, agreed=agreed) == "scope changed"
+    assert site.verdicts() == (None, None)
