@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -28,11 +27,10 @@ from scripts import console, registry
 from scripts.key import credential_of, put
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
+from scripts.rehearsal.kit import ADDRESS, SCANNED, client_command, scanned
 from scripts.site import SITE_TOML, lay_out
 
-ADDRESS = "127.0.0.1"
-_SETTINGS, _SCANNED = "rehearsal.toml", "scanned.csv"
-_SCANNED_COLUMNS = ("name", "sha256", "karekod", "kind")
+_SETTINGS = "rehearsal.toml"
 _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
 
@@ -103,15 +101,6 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     click.echo(f"  {client_command(site, 'parti-a', port)}")
 
 
-def client_command(site: Path, party: str, port: int) -> str:
-    """Return the OpenSSH command that opens the tree of `party`."""
-    clients = site / "clients"
-    return (
-        f"sftp -i {clients / party / 'id_ed25519'} "
-        f"-o UserKnownHostsFile={clients / 'known_hosts'} -P {port} {party}@{ADDRESS}"
-    )
-
-
 def _parties_toml(count: int, districts: list[str]) -> str:
     """Write the parties: the first sees all, the last the one district with the most boxes."""
     listed = []
@@ -164,7 +153,7 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
     index.close()
     folder = settings.intake.folders[0]
     started = time.monotonic()
-    with (site / _SCANNED).open("a", encoding="utf-8", newline="") as file:
+    with (site / SCANNED).open("a", encoding="utf-8", newline="") as file:
         log = csv.writer(file)
         for number, page in enumerate(track(planned, "scanning", console=console.say)):
             if rate:
@@ -226,10 +215,3 @@ def national(
     if file:
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     sys.exit(int(not report["ok"]))
-
-
-def scanned(site: Path) -> Iterator[dict[str, str]]:
-    """Yield what was scanned so far: name, sha256, karekod and kind of each page."""
-    if (site / _SCANNED).exists():
-        with (site / _SCANNED).open(encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file, _SCANNED_COLUMNS)

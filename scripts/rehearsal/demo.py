@@ -25,7 +25,7 @@ from config.registry import INDEX, Registry
 from config.sheet import Sheet
 from keys import ledger
 from scripts import console
-from scripts.rehearse import ADDRESS, client_command, scanned
+from scripts.rehearsal.kit import ADDRESS, client_command, scanned
 from scripts.status import count
 
 _SSPS = [sys.executable, "-m", "scripts.ssps"]

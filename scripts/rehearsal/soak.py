@@ -39,9 +39,9 @@ from config.registry import INDEX, Registry
 from keys import host
 from scripts.rehearsal import night, reckoning, scanner
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
+from scripts.rehearsal.kit import ADDRESS
 from scripts.rehearsal.reckoning import Delivered
 from scripts.rehearsal.visitors import CLIENTS, Crowd, Visitor
-from scripts.rehearse import ADDRESS
 
 _STRANGER = "127.0.0.3"  # a second address of every party, where the storms come from
 _CALM = 0.25  # of the time, at the end of it, in which nothing more goes wrong

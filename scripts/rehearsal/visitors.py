@@ -17,7 +17,7 @@ from pathlib import Path
 
 from config import layout
 from keys import sshsig
-from scripts.rehearse import ADDRESS
+from scripts.rehearsal.kit import ADDRESS
 
 _MIRROR = Path(__file__).resolve().parents[1] / "mirror"
 _FEED = 60.0  # seconds within which the feed has named what was filed
