@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -169,12 +170,15 @@ class _Run:
         self._linger = settings.intake.settle_seconds * _LINGER
         self._lingering: deque[tuple[float, Arrival, Stamp]] = deque()
         self._given_up: dict[str, float] = {}  # when they will be, of those that lack their end
+        self._signer: Ed25519PrivateKey | None = None
+        self._feeding: Feeding | None = None
         with ExitStack() as stack:
             self._world = stack.enter_context(opened_world(settings, clock, stop))
             self._clerk = Clerk(self._world)
             self._attendant = Attendant(self._world, self._clerk)
             self._pool = Pool(workers, self._spool, self._world.shelf.stage, self._bell, reader)
             stack.callback(self._pool.close)
+            stack.callback(self._end_feed)
             watched, wait = settings.intake.folders, settings.intake.settle_seconds
             now = time.monotonic()
             self._intake = Intake(watched, wait, self._rescan, now, self._bell.set)
@@ -194,13 +198,29 @@ class _Run:
             self._pool.submit(arrival)
 
     def feed(self, signer: Ed25519PrivateKey) -> None:
-        """Keep the parties' feed going, beside the filing, until this run ends."""
+        """Keep the parties' feed going, beside the filing, until this run ends.
+
+        Of those whose trees are complete: what a feed lists stands in the tree, and a tree that
+        is made for another scope first loses all that its feed has shown there.
+        """
         world = self._world
-        held = world.settings.site / FOLDER
-        feeding = Feeding(
-            world.settings, signer, world.clock, world.shelf.original, lambda: _witnessed(held)
-        )
-        self._open.callback(feeding.close)
+        self._signer = signer
+        self._end_feed()
+        complete, site = world.catalog.parties(), world.settings.site
+        parties = tuple(p for p in world.trees if complete.get(p.id) == str(p.scope))
+        if parties:
+            self._feeding = Feeding(
+                replace(world.settings, parties=parties),
+                signer,
+                world.clock,
+                world.shelf.original,
+                lambda: _witnessed(site / FOLDER),
+            )
+
+    def _end_feed(self) -> None:
+        if self._feeding is not None:
+            self._feeding.close()
+            self._feeding = None
 
     def work(self) -> None:
         """File until told to stop."""
@@ -214,6 +234,8 @@ class _Run:
             else:
                 # Back files fill the time in which no page is done, and some of the rest.
                 complete = self._recovery.tend(self._is_idle(now + _BACK_FILES))
+                if complete and self._recovery.tended and self._signer is not None:
+                    self.feed(self._signer)
             read, unsettled = self._pool.results(_BATCH)
             growing = [page.arrival for page in read if self._may_grow(page, now)]
             pages = [page for page in read if page.arrival.id not in self._given_up]

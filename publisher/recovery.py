@@ -42,6 +42,7 @@ class Recovery:
         self._step = world.checkpoint
         self._spool = world.settings.site / spool.FOLDER
         self._tending: Iterator[None] | None = None
+        self.tended: list[str] = []  # the parties whose trees were made complete
 
     def recover(self, trees: bool = True) -> list[Arrival]:
         """Finish what an earlier run began, and return the arrivals that want reading.
@@ -130,6 +131,7 @@ class Recovery:
             self._catalog.party_complete(party.id, str(party.scope))
             self._catalog.commit()
             self._step("party complete")
+            self.tended.append(party.id)
             log.info("tree-complete", party=party.id, files=shown, removed=len(hidden))
 
     def _withdrawn(self, party: Party) -> Iterator[bool]:

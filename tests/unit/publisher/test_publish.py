@@ -12,7 +12,7 @@ from PIL import Image
 from structlog.testing import capture_logs
 from unit.publisher.agreement import agreed
 
-from config import layout
+from config import layout, scope
 from config.fault import Faults
 from config.registry import INDEX
 from config.settings import Settings
@@ -53,6 +53,13 @@ def wait_for(settings: Settings, done: Callable[[Counts], bool]) -> None:
     until = time.monotonic() + 20
     while not done(catalog.counts(settings.site)):
         assert time.monotonic() < until, catalog.counts(settings.site)
+        threading.Event().wait(0.02)
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < until
         threading.Event().wait(0.02)
 
 
@@ -206,13 +213,35 @@ def test_the_parties_are_handed_each_ledgers_newest_checkpoint(settings: Setting
     shown = settings.site / TREES / "parti-a" / layout.segment(1)
 
     with publishing(settings, signer=Ed25519PrivateKey.generate()):
-        until = time.monotonic() + 20
-        while not shown.exists():
-            assert time.monotonic() < until
-            threading.Event().wait(0.02)
+        wait_until(shown.exists)
 
     named = dict(parse_segment(shown.read_bytes()).checkpoints)
     assert named["transfer"] == b"as it was signed\n"
+
+
+def test_a_party_whose_scope_changes_begins_a_feed_of_its_own_and_the_others_keep_theirs(
+    settings: Settings,
+) -> None:
+    def head(tree: Path) -> str:
+        path = tree / layout.segment(1)
+        return path.read_text() if path.exists() else ""
+
+    key = Ed25519PrivateKey.generate()
+    a, b = (settings.site / TREES / party for party in ("parti-a", "parti-b"))
+    own = (layout.README, layout.segment(1))
+    with publishing(settings, signer=key):
+        wait_until(lambda: all((tree / file).exists() for tree in (a, b) for file in own))
+    first = [(tree / layout.segment(1)).read_bytes() for tree in (a, b)]
+    narrowed = tuple(
+        replace(party, scope=scope.parse(["06-ankara-1"])) if party.id == "parti-b" else party
+        for party in settings.parties
+    )
+
+    with publishing(replace(settings, parties=narrowed), signer=key):
+        wait_until(lambda: "akis: " in head(b) and head(b) != first[1].decode())
+
+    assert (a / layout.segment(1)).read_bytes() == first[0]
+    assert all((tree / layout.README).exists() for tree in (a, b))
 
 
 def test_a_site_without_a_registry_is_the_operators_fault(settings: Settings) -> None:
