@@ -13,7 +13,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import AoT, Table
 
-_HEADER = re.compile(r"\s*\[")
+_HEADER = re.compile(r"\s*\[(?!\s*party\s*\.)")  # not [party.contact], a part of the one above
 _PARTY = re.compile(r"\s*\[\[\s*party\s*\]\]\s*(#.*)?", re.ASCII)
 
 
@@ -49,7 +49,8 @@ def changed(text: str, party_id: str, key: str, value: bool | Sequence[str] | st
 
 
 def _insert(table: Table, key: str, value: bool | Sequence[str] | str) -> None:
-    last = [k for k in table if k != key][-1]
+    # What comes after [party.contact] would be the contact's.
+    last = [k for k, item in table.items() if k != key and not isinstance(item, Table)][-1]
     body = table.value
     body._insert_after(last, key, tomlkit.item(value))
 

@@ -73,3 +73,27 @@ def test_a_header_inside_a_text_is_no_header() -> None:
     text = FILE.replace('name = "A Partisi"', 'name = """\n[[party]]\n"""')
     with pytest.raises(ValueError, match="take it out by hand"):
         amend.removed(text, "parti-b")
+
+
+SPREAD = """\
+[[party]]
+id = "parti-a"
+name = "A Partisi"
+
+[party.contact]
+name = "Deneme"
+
+[[party]]
+id = "parti-b"
+"""
+
+
+def test_a_contact_under_a_header_of_its_own_is_a_part_of_its_party() -> None:
+    suspended = tomllib.loads(amend.changed(SPREAD, "parti-a", "suspended", True))["party"]
+    assert suspended[0] == {
+        "id": "parti-a",
+        "name": "A Partisi",
+        "suspended": True,
+        "contact": {"name": "Deneme"},
+    }
+    assert amend.removed(SPREAD, "parti-a") == '\n[[party]]\nid = "parti-b"\n'
