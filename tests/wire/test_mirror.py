@@ -79,7 +79,7 @@ class Party:
 def party(serve: Serve, tmp_path: Path) -> Party:
     served = serve()
     settings = load.load(served.site)
-    (served.site / "state").mkdir()
+    (served.site / "state").mkdir(exist_ok=True)
     signers = sshsig.allowed_signers(KEY.public_key())
     (served.site / "allowed_signers").write_text(signers)
     return Party(served, settings, Filer(settings), tmp_path / "mirror")

@@ -27,7 +27,7 @@ ROOT = "2023-05-14-cb-mv"
 def filing(served: Served) -> Iterator[None]:
     """File fifty pages a second, and close segments twice a second, until it is left."""
     settings = load.load(served.site)
-    (served.site / "state").mkdir()
+    (served.site / "state").mkdir(exist_ok=True)
     filer, done = Filer(settings), threading.Event()
 
     def file() -> None:

@@ -10,18 +10,21 @@ from keys.ledger import Ledger, read
 from sftpd.book import Book
 from sftpd.children import Children
 from sftpd.loop import Loop
+from sftpd.passwords import Passwords
 from sftpd.rate import Pacer
 from sftpd.recorder import Reporter
 from sftpd.slate import Slate
 
+NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 Serve = Callable[[socket.socket, Slate], None]
 
 
 def recorded(folder: Path, serve: Serve) -> list[tuple[str, str, str, object]]:
     """Have a child serve, and return what the ledger says of its files."""
     loop = Loop()
-    with Ledger(folder, lambda: datetime(2023, 5, 14, 14, tzinfo=UTC)) as ledger:
-        children = Children(loop, Book(ledger, 2), lambda _: None, Pacer())
+    with Ledger(folder, lambda: NOON) as ledger:
+        passwords = Passwords(loop, folder, lambda: NOON)
+        children = Children(loop, Book(ledger, 2), lambda _: None, Pacer(), passwords)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             children.begin(theirs, address("192.0.2.7"), None, serve)
