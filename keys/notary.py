@@ -219,19 +219,17 @@ class Notary:
         with segment.open() as file:
             if not isinstance(file, gzip.GzipFile):
                 file.seek(segments.place_of(file.fileno(), growing.tree.size))
-            begun = False
-            while (end is None or growing.tree.size < end) and (found := file.readlines(_CHUNK)):
+            begun, rest = False, b""
+            while (end is None or growing.tree.size < end) and (read := file.read(_CHUNK)):
                 if durable and not segment.packed and not _held(file):
                     return
-                whole = found[-1].endswith(b"\n")
-                if not whole:  # the rest of it is on its way: it must not be read as a line
-                    found.pop()
+                # Not by readlines, which takes a line that is being written for two.
+                *bare, rest = (rest + read).split(b"\n")
+                found = [line + b"\n" for line in bare]
                 if not begun:  # the place was that of an earlier line
                     found = list(dropwhile(lambda line: _before(line, growing.tree.size), found))
                     begun = bool(found)
                 growing.add(segment.first, found[: end - growing.tree.size if end else None])
-                if not whole:
-                    return
 
     def _take_over(self, growing: Growing, first: int, end: int | None) -> None:
         raw = (self._folder / segments.name(first, HASHES)).read_bytes()
