@@ -3,8 +3,8 @@
 `beside` starts it before the daemon loads anything else; it reads the private key and the
 ledger, and answers nobody. Once a second it signs for what was added, compresses segments that
 are sealed, and when the daemon is gone it signs for the rest and ends. A daemon does not start on
-a ledger that is not what was signed for; should the notary die it is said in the log, and the
-next start goes on from there.
+a ledger that is not what was signed for. Nothing watches the notary itself: should it be killed,
+records go on unsigned and nothing says so until the daemon's next start, which goes on from there.
 """
 
 import os
