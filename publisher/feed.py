@@ -70,6 +70,7 @@ class Position:
     digest: str = FIRST
     seq: int = -1
     owed: tuple[int, ...] = ()
+    closed_at: int = 0
 
 
 @dataclass
@@ -203,8 +204,9 @@ class Feed:
     def _write(
         self, chain: Chain, entries: tuple[Entry, ...], seq: int, owed: tuple[int, ...]
     ) -> None:
-        position, at = chain.position, self._at()
+        position = chain.position
         number = position.number + 1
+        at = max(self._at(), position.closed_at)  # though somebody has set the clock back
         segment = Segment(
             self._settings.election.id,
             position.feed,
@@ -224,7 +226,7 @@ class Feed:
         self._press.keep(name, content, at, durable=True)
         self._step("closed")
         digest = sha256(content).hexdigest()
-        chain.position = Position(position.feed, number, digest, seq, owed)
+        chain.position = Position(position.feed, number, digest, seq, owed, at)
         for party in chain.parties:
             self._show(chain.name, number, party)
         self._show_newest(chain)
@@ -294,7 +296,8 @@ class Feed:
         segment = parse_segment(content)
         state = json.loads(newest.with_suffix(_STATE).read_bytes())
         digest = sha256(content).hexdigest()
-        return Position(segment.feed, segment.number, digest, state["seq"], tuple(state["owed"]))
+        seq, owed = state["seq"], tuple(state["owed"])
+        return Position(segment.feed, segment.number, digest, seq, owed, segment.closed_at)
 
     def _folder(self, chain: str) -> Path:
         return self._press.folder / _CHAINS / chain

@@ -11,12 +11,12 @@
     2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg,312004,
       e3b0...,2023-05-14T14:40:12Z,sandik-sonuc,2,2023-05-14-cb-mv/.../cb-sandik-sonuc-s1.jpg
 
-(an entry on one line). `akis` names the feed, whose segments are numbered from 1; `kapanis` is
-when this one was closed, `onceki` the sha256 of the whole file before it (of the first one, 64
-zeros), so that the newest proves all of them. A `defter` is a ledger's latest checkpoint, in
-base64. An entry is a file that stood in the party's tree before the segment did: `filed_at` is
-its mtime, `sheet` the form's code, `supersedes` the path of the version before, empty for the
-first. Every line ends with a line feed; no value has a comma or a quote.
+(an entry on one line). `akis` names the feed, whose segments are numbered from 1; `kapanis` is when
+this one was closed, never before the one before it, `onceki` the sha256 of that whole file (of the
+first one, 64 zeros), so that the newest proves all of them. A `defter` is a ledger's latest
+checkpoint, in base64. An entry is a file that stood in the party's tree before the segment did:
+`filed_at` is its mtime, `sheet` the form's code, `supersedes` the path of the version before, empty
+for the first. Every line ends with a line feed; no value has a comma or a quote.
 
 A segment without entries says that nothing came in up to `kapanis`: silence is signed too.
 """

@@ -128,6 +128,21 @@ def test_each_segment_names_its_election_its_close_and_the_ledgers(settings: Set
     assert segment.checkpoints == (("filing", b"ssps/filing\n12\n"),)
 
 
+def test_no_segment_is_closed_before_the_one_before_it_though_the_clock_steps_back(
+    settings: Settings,
+) -> None:
+    Filer(settings)
+    for at in (NOON + 600, NOON, NOON + 601):  # each a run of its own
+        with feed(settings, at=at) as made:
+            made.begin()
+            made.tick(0)
+            made.tick(55)
+
+    akis = tree(settings, "parti-a") / "akis"
+    closed = [parse_segment(file.read_bytes()).closed_at for file in sorted(akis.glob("*.csv"))]
+    assert closed == [NOON + 600] * 4 + [NOON + 601] * 2
+
+
 def test_a_feed_goes_on_where_it_was_and_names_nothing_twice(settings: Settings) -> None:
     filer = Filer(settings)
     paths = [filer.file(CB, "cb")]
