@@ -245,6 +245,15 @@ def test_it_follows_what_is_filed_until_it_is_told_to_stop(party: Party) -> None
     assert last["lag_seconds"] < 30
 
 
+def test_a_tree_without_a_feed_is_not_taken_for_all_that_there_is(party: Party) -> None:
+    party.file(1)
+
+    code, said = party.mirror()
+
+    assert (code, said) == (3, {"error": "no feed there yet: nothing is fetched or proved"})
+    assert pages(party.folder) == set()
+
+
 def test_a_stranger_and_a_wrong_call_have_codes_of_their_own(party: Party) -> None:
     key = party.served.site / "clients/stranger"
 
