@@ -10,6 +10,7 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from keys import sshsig
 from keys.ledger import Clock, utc_now
 from publisher.publish import publish
 from scripts.run import ON_RELOAD, Supervisor, log_as, ready, stopping
@@ -39,7 +40,8 @@ def main() -> None:
         serve(settings, clock=stepped(clock))
     else:
         with stopping() as stop:
-            publish(settings, stop=stop, clock=stepped(clock))
+            signer = sshsig.signing_key(site)
+            publish(settings, stop=stop, clock=stepped(clock), signer=signer)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from config import load
 from config.election import Election
 from config.registry import Entry
+from keys import sshsig
 from publisher.page import Look, Reading, Reason
 from publisher.publish import publish
 from publisher.reader import Reader
@@ -79,7 +80,8 @@ def main() -> None:
         sys.exit(f"{site}: no rehearsal's site, so its pages are read and not taken at their word")
     log_as("publish")
     with stopping() as stop:
-        publish(load.load(site), stop=stop, workers=2, reader=StandIn)
+        signer = sshsig.signing_key(site)
+        publish(load.load(site), stop=stop, workers=2, reader=StandIn, signer=signer)
 
 
 if __name__ == "__main__":
