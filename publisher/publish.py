@@ -79,10 +79,12 @@ def publish(
     workers: int | None = None,
     reader: Callable[[], Reader] = Reader,
     signer: Ed25519PrivateKey | None = None,
+    tend: Callable[[], object] = lambda: None,
 ) -> None:
     """File what arrives until `stop` is set; `ready` is called whenever the intake is watched.
 
-    With a `signer` the parties' feed is kept as well (publisher/feed).
+    With a `signer` the parties' feed is kept as well (publisher/feed). `tend` is called about
+    twice a second while it files.
     Raises Faults for what the operator has to mend before a start, and keys.ledger.Busy if
     another publisher works on this site.
     """
@@ -96,7 +98,7 @@ def publish(
                     run.feed(signer)
                 started = True
                 ready()
-                run.work()
+                run.work(tend)
         except Stopped:
             return
         except (*MACHINE_AT_FAULT, Faults) as error:
@@ -222,7 +224,7 @@ class _Run:
             self._feeding.close()
             self._feeding = None
 
-    def work(self) -> None:
+    def work(self, tend: Callable[[], object]) -> None:
         """File until told to stop."""
         next_mend = time.monotonic() + self._rescan
         complete = False
@@ -243,6 +245,7 @@ class _Run:
                 self._watch_again(arrival, now)
             self._clean_late(now)
             self._attendant.attend()
+            tend()
             if now >= next_mend:
                 self._clerk.mend()
                 next_mend = now + self._rescan

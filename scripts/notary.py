@@ -3,8 +3,8 @@
 `beside` starts it before the daemon loads anything else; it reads the private key and the
 ledger, and answers nobody. Once a second it signs for what was added, compresses segments that
 are sealed, and when the daemon is gone it signs for the rest and ends. A daemon does not start on
-a ledger that is not what was signed for. Nothing watches the notary itself: should it be killed,
-records go on unsigned and nothing says so until the daemon's next start, which goes on from there.
+a ledger that is not what was signed for. A notary that dies meanwhile is missed within a second or
+two (`Beside.tend`), which is said in the log, and another goes on from there.
 """
 
 import os
@@ -12,8 +12,9 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -26,36 +27,100 @@ from scripts.logs import log_as
 
 _OFTEN = 1.0  # seconds between two looks at the ledger
 _PATIENCE = 60.0  # seconds that the last signature may take
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before one that died is started again
 _READY = "ready"
 _log = structlog.get_logger()
 
 
+class Beside:
+    """A notary's process, which is started again should it die; `tend` is to be called often.
+
+    It holds no thread, since a server forks: what it does, it does when it is asked to.
+    """
+
+    def __init__(
+        self,
+        site: Path,
+        name: str,
+        keeping: Keeping,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        pack = ["--compress"] if keeping.compress else []
+        self._command = [sys.executable, "-m", "scripts.notary", str(site), name, *pack]
+        self._name = name
+        self._monotonic = monotonic
+        self._pause = _FIRST_PAUSE
+        self._due = 0.0
+        self._process: subprocess.Popen[str] | None = self._started()
+
+    def _started(self) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
+
+    def begin(self) -> None:
+        """Wait until it signs; raise Faults with what it says if it will not."""
+        assert self._process is not None and self._process.stdout is not None  # noqa: S101
+        said = self._process.stdout.readline().strip()
+        if said != _READY:
+            self._let_go()
+            where = str(ledger.FOLDER / self._name)
+            raise Faults([Fault(where, "", said or "has no notary, see above")])
+
+    def tend(self) -> None:
+        """Miss it if it is gone, and start another after a pause that doubles. Never waits."""
+        now = self._monotonic()
+        process = self._process
+        if process is None:
+            if now >= self._due:
+                self._process = self._started()
+        elif (status := process.poll()) is not None:
+            said = self._let_go()
+            cause = said.removeprefix(_READY).strip() or f"it ended with {status}"
+            _log.error("notary died", ledger=self._name, cause=cause, again_in=self._pause)
+            self._due = now + self._pause
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def end(self) -> None:
+        """Have it sign for the rest and end; one that died is started once more for that."""
+        if self._process is not None and self._process.poll() is not None:
+            self._let_go()
+        process = self._process = self._process or self._started()
+        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        process.stdin.close()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            _log.error("notary killed", ledger=self._name, after=_PATIENCE)
+            process.kill()
+        if status := process.returncode:
+            _log.error("notary died", ledger=self._name, cause=f"it ended with {status}")
+        self._let_go()
+
+    def _let_go(self) -> str:
+        process, self._process = self._process, None
+        assert process is not None and process.stdin is not None  # noqa: S101 - for the type
+        with suppress(OSError):
+            process.stdin.close()
+        said = process.stdout.read() if process.stdout is not None else ""
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        return said
+
+
 @contextmanager
-def beside(site: Path, name: str, keeping: Keeping) -> Iterator[None]:
+def beside(site: Path, name: str, keeping: Keeping) -> Iterator[Beside]:
     """Have a ledger's state signed once a second while the body runs, and once after it.
 
-    Raises Faults if the ledger is not what was signed for, or there is no key to sign with.
+    The body calls `tend` of what this yields. Raises Faults if the ledger is not what was signed
+    for, or there is no key to sign with.
     """
-    pack = ["--compress"] if keeping.compress else []
-    command = [sys.executable, "-m", "scripts.notary", str(site), name, *pack]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None  # noqa: S101
-        said = process.stdout.readline().strip()
-        if said != _READY:
-            process.stdin.close()
-            process.wait()
-            raise Faults([Fault(str(ledger.FOLDER / name), "", said or "has no notary, see above")])
-        try:
-            yield
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                _log.error("notary killed", ledger=name, after=_PATIENCE)
-                process.kill()
+    notary = Beside(site, name, keeping)
+    notary.begin()
+    try:
+        yield notary
+    finally:
+        notary.end()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import click
 import structlog
@@ -64,28 +65,42 @@ def run(site: Path) -> None:
 @console.with_site
 def publish(site: Path) -> None:
     """Read and file what arrives in the intake."""
-    from publisher.publish import publish as run_publisher
-
     settings = ready(site)
     log_as("publish")
+    run_publisher(settings)
+
+
+def run_publisher(settings: Settings, **how: Any) -> None:
+    """Be the publisher until told to stop, with all that it takes; `how` is publish's own.
+
+    So that a rehearsal, which changes a clock or a reader, changes nothing else.
+    """
+    from publisher.publish import publish as run
+
+    site = settings.site
     with (
         serving.held(site, serving.PUBLISH),
-        notary.beside(site, ledger.FILING, settings.ledger),
+        notary.beside(site, ledger.FILING, settings.ledger) as signing,
         stopping() as stop,
     ):
-        run_publisher(settings, stop=stop, signer=sshsig.signing_key(site))
+        run(settings, stop=stop, signer=sshsig.signing_key(site), tend=signing.tend, **how)
 
 
 @click.command()
 @console.with_site
 def serve(site: Path) -> None:
     """Serve the trees over SFTP, all on the record."""
-    from sftpd.server import serve as run_server
-
     settings = ready(site)
     log_as("serve")
-    with notary.beside(site, ledger.TRANSFER, settings.ledger):
-        run_server(settings)
+    run_server(settings)
+
+
+def run_server(settings: Settings, **how: Any) -> None:
+    """Be the server until told to stop, with all that it takes; `how` is sftpd's own."""
+    from sftpd.server import serve as run
+
+    with notary.beside(settings.site, ledger.TRANSFER, settings.ledger) as signing:
+        run(settings, tend=signing.tend, **how)
 
 
 def ready(site: Path) -> Settings:

@@ -72,12 +72,14 @@ def serve(
     drain: float | None = None,
     grace: float | None = None,
     kernel: cage.Kernel | None = None,
+    tend: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once it listens.
 
     `clock` is what opening time, credentials and the record go by; running transfers have
     `drain` seconds to finish, a client `grace` seconds to log in (or as the settings say);
-    `kernel` is what this machine's can do. Raises Faults where that is not what the settings ask.
+    `kernel` is what this machine's can do; `tend` is called once a second. Raises Faults where the
+    kernel is not what the settings ask.
     """
     kernel = kernel or cage.kernel()
     slots = Slots()
@@ -110,7 +112,7 @@ def serve(
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("children are not caged in full", kernel=str(kernel))
         Ring("").by_password("", clock())  # so that no child pays for the first
-        Server(offer, offer_of, written, live, rings, drain).run(listener, ready)
+        Server(offer, offer_of, written, live, rings, drain, tend).run(listener, ready)
 
 
 @dataclass(slots=True)
@@ -133,6 +135,7 @@ class Server:
         live: Live,
         rings: Rings,
         drain: float | None = None,
+        tend: Callable[[], object] = lambda: None,
     ) -> None:
         self._offer = offer
         self._offer_of = offer_of
@@ -168,6 +171,7 @@ class Server:
             Recurring(_JUDGE, self._tell, lambda: True),
             Recurring(_SYNC, self._end_overdue, lambda: len(self._children)),
             Recurring(_SYNC, self._note_live, lambda: len(self._children)),
+            Recurring(_SYNC, tend, lambda: True),
         ]
         self._started = offer.clock().timestamp()
         self._asked = _Asked()

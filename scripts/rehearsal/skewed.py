@@ -10,11 +10,8 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keys import sshsig
 from keys.ledger import Clock, utc_now
-from publisher.publish import publish
-from scripts.run import ON_RELOAD, Supervisor, log_as, ready, stopping
-from sftpd.server import serve
+from scripts.run import ON_RELOAD, Supervisor, log_as, ready, run_publisher, run_server
 
 
 def stepped(file: Path) -> Clock:
@@ -36,12 +33,7 @@ def main() -> None:
         commands = {name: [*own, name, str(site), str(clock)] for name in ON_RELOAD}
         patience = settings.sftp.drain_seconds + 10
         sys.exit(Supervisor(commands, ON_RELOAD, patience=patience).run())
-    if part == "serve":
-        serve(settings, clock=stepped(clock))
-    else:
-        with stopping() as stop:
-            signer = sshsig.signing_key(site)
-            publish(settings, stop=stop, clock=stepped(clock), signer=signer)
+    {"serve": run_server, "publish": run_publisher}[part](settings, clock=stepped(clock))
 
 
 if __name__ == "__main__":

@@ -20,13 +20,11 @@ from pathlib import Path
 from config import load
 from config.election import Election
 from config.registry import Entry
-from keys import sshsig
 from publisher.page import Look, Reading, Reason
-from publisher.publish import publish
 from publisher.reader import Reader
 from scripts.rehearsal.scanner import Scan
 from scripts.rehearsal.sheets import print_sheet
-from scripts.run import log_as, stopping
+from scripts.run import log_as, run_publisher
 
 _WIDTH = 140  # pixels, so that a page takes one block of a disk
 _SOI, _COMMENT = b"\xff\xd8", b"\xff\xfe"
@@ -79,9 +77,7 @@ def main() -> None:
     if not (site / "rehearsal.toml").exists():
         sys.exit(f"{site}: no rehearsal's site, so its pages are read and not taken at their word")
     log_as("publish")
-    with stopping() as stop:
-        signer = sshsig.signing_key(site)
-        publish(load.load(site), stop=stop, workers=2, reader=StandIn, signer=signer)
+    run_publisher(load.load(site), workers=2, reader=StandIn)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.event import Event
 from config.fault import Faults
@@ -12,6 +15,13 @@ from keys.ledger import Ledger
 from scripts import console, notary
 
 OPENED = Event("open", "parti-a", "192.0.2.7", "/a.jpg")
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not met():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
 
 
 def signed(folder: Path, site: Path) -> note.Checkpoint:
@@ -42,6 +52,68 @@ def test_a_daemon_does_not_start_on_a_ledger_that_is_not_what_was_signed_for(sit
         notary.beside(site, "transfer", Keeping()),
     ):
         pass
+
+
+def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
+    folder = site / "ledgers/transfer"
+    now = 0.0
+    beside = notary.Beside(site, "transfer", Keeping(), monotonic=lambda: now)
+    beside.begin()
+    with Ledger(folder) as writer, capture_logs() as logs:
+        first = beside._process
+        assert first is not None
+        first.kill()
+        os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
+        writer.append(OPENED)
+        beside.tend()
+        beside.tend()
+        assert beside._process is None, "it waits a second first"
+        now = 1.0
+        beside.tend()
+        assert beside._process is not None
+        wait_until(lambda: ledger.checkpoint(folder) is not None)
+    beside.end()
+
+    assert [(entry["event"], entry["cause"]) for entry in logs] == [
+        ("notary died", "it ended with -9")
+    ]
+    assert signed(folder, site).size == 1
+
+
+def test_what_was_written_without_a_notary_is_signed_for_at_the_end(site: Path) -> None:
+    folder = site / "ledgers/transfer"
+    with notary.beside(site, "transfer", Keeping()) as beside, Ledger(folder) as writer:
+        assert beside._process is not None
+        beside._process.kill()
+        beside._process.wait()
+        writer.append(OPENED)
+
+    assert signed(folder, site).size == 1
+
+
+def test_one_that_will_not_sign_is_named_again_and_again_with_its_reason(site: Path) -> None:
+    folder = site / "ledgers/transfer"
+    now = 0.0
+    beside = notary.Beside(site, "transfer", Keeping(), monotonic=lambda: now)
+    beside.begin()
+    with Ledger(folder) as writer:
+        writer.append(OPENED)
+    wait_until(lambda: ledger.checkpoint(folder) is not None)
+    assert beside._process is not None
+    beside._process.kill()
+    segments.listed(folder)[0].path.write_bytes(b"")
+
+    with capture_logs() as logs:
+        while len(logs) < 3:
+            now += 0.5
+            beside.tend()
+            if beside._process is not None:
+                os.waitid(os.P_PID, beside._process.pid, os.WEXITED | os.WNOWAIT)
+        beside.end()
+
+    assert [entry["again_in"] for entry in logs[:3]] == [1.0, 2.0, 4.0]
+    assert "holds 0 records, but 1 were signed for" in logs[1]["cause"]
+    assert logs[3]["event"] == "notary died"
 
 
 def test_what_the_disk_refuses_is_tried_again(

@@ -1,29 +1,37 @@
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from keys import sshsig
 from scripts.rehearsal import skewed, standin
 
 
-@pytest.mark.parametrize(("module", "words"), [(skewed, ["publish"]), (standin, [])])
-def test_a_rehearsals_publisher_keeps_the_parties_feed(
-    module: ModuleType, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "words", "kept"),
+    [
+        (skewed, ["publish"], {"clock"}),
+        (skewed, ["serve"], {"clock"}),
+        (standin, [], {"reader", "workers"}),
+    ],
+)
+def test_a_rehearsals_daemon_is_the_real_one_but_for_what_it_changes(
+    module: ModuleType,
+    words: list[str],
+    kept: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "rehearsal.toml").touch()
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(module, "publish", lambda _, **given: asked.append(given))
+    for run in ("run_publisher", "run_server"):
+        monkeypatch.setattr(module, run, lambda _, **how: asked.append(how), raising=False)
     monkeypatch.setattr(module, "log_as", lambda _: None)
-    monkeypatch.setattr(module, "stopping", nullcontext)
     monkeypatch.setattr(skewed, "ready", lambda _: None)
     monkeypatch.setattr(standin.load, "load", lambda _: None)
-    monkeypatch.setattr(sshsig, "signing_key", lambda site: f"the key of {site}")
     monkeypatch.setattr(sys, "argv", ["", *words, str(tmp_path), str(tmp_path / "clock")])
 
     module.main()
 
-    assert [given["signer"] for given in asked] == [f"the key of {tmp_path}"]
+    assert [set(how) for how in asked] == [kept]
