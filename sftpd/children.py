@@ -42,6 +42,7 @@ class Child:
     slate: Slate
     entry: Entry
     nice: int = 0
+    killed: bool = False  # by us
 
 
 class Children:
@@ -124,8 +125,10 @@ class Children:
                 # It died with an answer unread; what it said before is still there.
                 continue
             if not data:
-                # Without its parent a child must not go on.
-                self._drop(child, "hung up" if child.entry.reason is None else "")
+                self._loop.forget(child.channel)
+                if child.entry.reason is None:
+                    # It is dead; and if it is not, it must not go on without its parent.
+                    signal.pidfd_send_signal(child.process, signal.SIGKILL)
                 return
             try:
                 messages = unpack(data)
@@ -135,7 +138,9 @@ class Children:
             except (BrokenPipeError, ConnectionResetError):
                 continue
             except (Liar, ValueError, BlockingIOError) as error:
-                self._drop(child, str(error))
+                self._loop.forget(child.channel)
+                _log.error("child not believed", session=child.entry.session, cause=str(error))
+                self._kill(child)
                 return
             if messages[-1].kind is Kind.ADMIT:
                 self._share()
@@ -167,11 +172,9 @@ class Children:
         began = self._passwords.change(party, credential, secret, str(entry.address), answer)
         return b"" if began else NO
 
-    def _drop(self, child: Child, cause: str) -> None:
-        self._loop.forget(child.channel)
-        if cause:
-            _log.error("child not believed", session=child.entry.session, cause=cause)
-            signal.pidfd_send_signal(child.process, signal.SIGKILL)
+    def _kill(self, child: Child) -> None:
+        child.killed = True
+        signal.pidfd_send_signal(child.process, signal.SIGKILL)
 
     def end(self, child: Child, reason: str, patience: float) -> None:
         """Tell a child to end for `reason`; after `patience` seconds it is killed."""
@@ -190,12 +193,12 @@ class Children:
         now = time.monotonic()
         for pid in [pid for pid, due in self._doomed.items() if due <= now]:
             del self._doomed[pid]
-            signal.pidfd_send_signal(self._children[pid].process, signal.SIGKILL)
+            self._kill(self._children[pid])
 
     def kill(self) -> None:
         """Kill and bury all that are left."""
         for child in self:
-            signal.pidfd_send_signal(child.process, signal.SIGKILL)
+            self._kill(child)
         for child in self:
             self.bury(child)
 
@@ -214,6 +217,8 @@ class Children:
         del self._children[child.pid]
         self._doomed.pop(child.pid, None)
         exited = found is not None and found.si_code == os.CLD_EXITED
+        if found is not None and not exited and not child.killed:
+            _log.error("child died", session=child.entry.session, signal=found.si_status)
         self._book.end(child.entry, "server error" if exited else "killed")
         party = child.entry.party
         if party is not None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -379,6 +380,12 @@ def test_a_child_killed_leaves_its_record_whole(serve: Serve) -> None:
     assert [r.event.event for r in served.records()] == ["login", "open", "close", "session-end"]
     assert told(served, "close")[0]["reason"] == "session ended"
     assert told(served, "session-end")[0]["reason"] == "killed"
+    logged = [
+        line
+        for line in map(json.loads, served.log.read_text().splitlines())
+        if line["level"] == "error"
+    ]
+    assert [(line["event"], line["signal"]) for line in logged] == [("child died", 9)]
 
 
 def test_a_parent_killed_takes_its_children_along(serve: Serve) -> None:
