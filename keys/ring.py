@@ -235,7 +235,7 @@ def load(site: Path, party: str) -> Ring:
             raise ValueError(f"party is {ring.party!r}, but the file is named for {party!r}")
     except FileNotFoundError:
         return Ring(party)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: nested without end
         advice = "restore it from a copy, or remove it and add the keys anew with `ssps key add`"
         raise Faults([Fault(name, "", f"{error}; {advice}")]) from None
     return ring

@@ -6,6 +6,7 @@ duration is `90s`, `45m`, `1h`, `1h30m`, `2d`, or `0`.
 """
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -59,7 +60,9 @@ def shown(at: datetime | None, zone: tzinfo | None) -> str:
     """Write a time for the screen, in the election's zone; `-` for none."""
     if at is None:
         return "-"
-    text = at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S%z")
+    with suppress(OverflowError):  # at either end of the calendar it stays in its own zone
+        at = at.astimezone(zone)
+    text = at.strftime("%Y-%m-%d %H:%M:%S%z")
     return f"{text[:-2]}:{text[-2:]}"
 
 

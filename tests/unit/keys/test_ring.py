@@ -163,6 +163,7 @@ def test_the_same_key_twice_is_refused() -> None:
         ("\x00", ""),
         ('party = "parti-a"\ncredential = ["x"]', "each credential is a table of its own"),
         ('party = "parti-a"\ncredential = 7', "each credential is a table of its own"),
+        pytest.param("party = " + "[" * 100_000, "maximum recursion", id="nested without end"),
     ],
 )
 def test_a_damaged_key_file_is_a_fault_that_names_it(tmp_path: Path, text: str, fault: str) -> None:

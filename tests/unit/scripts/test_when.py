@@ -44,3 +44,16 @@ def test_a_duration_reads_back_as_it_is_written(text: str, found: int) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"write|ten years"):
         when.duration(text)
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [
+        ("2023-05-14T13:30:00+00:00", "2023-05-14 16:30:00+03:00"),
+        ("9999-12-31T23:59:59+00:00", "9999-12-31 23:59:59+00:00"),
+    ],
+)
+def test_a_time_is_shown_in_the_elections_zone_if_the_calendar_has_it(
+    stated: str, found: str
+) -> None:
+    assert when.shown(datetime.fromisoformat(stated), ZONE) == found
