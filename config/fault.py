@@ -13,7 +13,12 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, (self.file, self.key, self.message)))
+        return visible(": ".join(filter(None, (self.file, self.key, self.message))))
+
+
+def visible(text: str) -> str:
+    """Return `text` as it may be shown: what others wrote must not move the reader's cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Faults(Exception):

@@ -16,6 +16,7 @@ import click
 
 from config import load
 from config.event import Transfer
+from config.fault import visible
 from config.party import Party
 from config.settings import Settings
 from keys import ledger, ring
@@ -203,7 +204,7 @@ def _print(stated: dict[str, Any]) -> None:
     told = ("client", "method", "credential", "cipher", "kex", "via", "rehearsal")
     line = "  ".join(f"{key} {stated[key]}" for key in told if stated.get(key))
     if line:
-        click.echo(f"      {line}")
+        click.echo(f"      {visible(line)}")  # the client's name and method are its own words
     for text in filter(None, (stated["advice"], stated["tavsiye"])):
         click.echo(f"      > {text}")
 

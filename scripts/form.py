@@ -17,8 +17,12 @@ never repeated, on the screen or on record.
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,9 @@ _KEYS = {"id", "party", "kind", "services", "static_ips", "scope", "contact"}
 _CONTACT = {"name", "email", "phones"}
 _NEEDED = ("party", "services", "static_ips", "contact")
 _KIMLIK = re.compile(r"kimlik|tckn|tc_?no|t\.?c\.?", re.IGNORECASE)
-_ELEVEN = re.compile(r"(?<!\d)[1-9]\d{10}(?!\d)", re.ASCII)
+_LARGEST = 1 << 16  # characters
+_GROUPED = re.compile(r"\d+(?:(?:[^\w,;]|_){1,3}\d+)*")  # 100 000 001 46, in whatever notation
+_DIGITS = 11
 _PLAIN = str.maketrans("çğıöşüâîûÇĞİIÖŞÜ", "cgiosuaiucgiiosu")
 NO_KIMLIK = "a T.C. kimlik no does not belong here, this system has no need of it: take it out"
 
@@ -52,8 +58,11 @@ def read(file: Path) -> Form:
     Whether what it says makes a party is config/load's to say.
     """
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = file.read_text(encoding="utf-8")
+        if len(text) > _LARGEST:
+            raise ValueError(f"{len(text)} characters, a form has {_LARGEST} at most")
+        data = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:  # the last: nested without end
         raise Faults([Fault(file.name, "", f"is no form that can be read ({error})")]) from None
     found = list(_faults(file.name, data))
     if found:
@@ -82,6 +91,7 @@ def safe_id(name: str) -> str:
 
 def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _personal(file, "", data)
+    yield from _unprintable(file, "", data)
     for key in sorted(set(data) - _KEYS):
         if not _KIMLIK.fullmatch(key) and "kimlik" not in key.lower():
             known = ", ".join(sorted(_KEYS))
@@ -132,11 +142,43 @@ def _personal(file: str, key: str, value: object) -> Iterator[Fault]:
     elif isinstance(value, list):
         for inner in value:
             yield from _personal(file, key, inner)
-    elif any(map(_is_kimlik, _ELEVEN.findall(re.sub(r"(?<=\d)[ .-](?=\d)", "", str(value))))):
+    elif not (key == "static_ips" and _is_address(value)) and _holds_kimlik(str(value)):
         yield Fault(file, key, NO_KIMLIK)
 
 
+def _unprintable(file: str, key: str, value: object) -> Iterator[Fault]:
+    """Yield a fault wherever a text would do something to the operator's terminal."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _unprintable(file, f"{key}.{name}".removeprefix("."), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _unprintable(file, key, inner)
+    elif isinstance(value, str) and not value.isprintable():
+        yield Fault(file, key, "holds what cannot be printed, write it anew on one line")
+
+
+def _is_address(value: object) -> bool:
+    with suppress(ValueError):
+        ip_address(str(value))
+        return True
+    return False
+
+
+def _holds_kimlik(text: str) -> bool:
+    plain = "".join(str(unicodedata.digit(c, c)) for c in text)  # those of any script
+    for run in _GROUPED.findall(plain):
+        groups = re.findall(r"\d+", run)
+        for start in range(len(groups)):
+            for found in accumulate(groups[start : start + _DIGITS]):
+                if len(found) == _DIGITS and _is_kimlik(found):
+                    return True
+    return False
+
+
 def _is_kimlik(text: str) -> bool:
+    if text.startswith("0"):
+        return False
     digits = [int(d) for d in text]
     tenth = (7 * sum(digits[0:9:2]) - sum(digits[1:8:2])) % 10
     return digits[9] == tenth and digits[10] == sum(digits[:10]) % 10

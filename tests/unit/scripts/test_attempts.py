@@ -94,3 +94,14 @@ def test_a_long_ledger_is_read_from_its_end_and_no_further_than_agreed(
 def test_nothing_that_came_is_said_too(site: Path, ssps: Ssps) -> None:
     said = ssps("party", "test", "parti-a", "--site", site).stdout
     assert "nothing has come from it: a firewall, a wrong address or port?" in said
+
+
+def test_what_a_client_calls_itself_does_not_move_the_operators_cursor(
+    site: Path, ssps: Ssps, transfers: ledger.Ledger
+) -> None:
+    told: dict[str, Value] = {"client": "SSH-2.0-\x9b2J", "method": "\x1b]0;x\x07"}
+    transfers.append(refused("parti-a", "127.0.0.1", "method not offered", **told))
+
+    said = ssps("party", "test", "parti-a", "--site", site, color=True).stdout
+
+    assert r"client SSH-2.0-\x9b2J  method \x1b]0;x\x07" in said

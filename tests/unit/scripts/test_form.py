@@ -46,6 +46,13 @@ def test_a_form_becomes_what_parties_toml_says(tmp_path: Path) -> None:
         ('name = "Ali 10000000146"', "contact.name"),
         ('name = "100 000 001 46"', "contact.name"),
         ('phones = ["10000000146"]', "contact.phones"),
+        ('name = "100/000/001_46"', "contact.name"),
+        ('name = "100\u00a0000  001-46"', "contact.name"),
+        (
+            'name = "\u0661\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0661\u0664\u0666"',
+            "contact.name",
+        ),
+        ('phones = ["10000000146 5320000000"]', "contact.phones"),
     ],
 )
 def test_a_kimlik_no_is_refused_wherever_it_stands_and_never_repeated(
@@ -63,6 +70,38 @@ def test_a_kimlik_no_is_refused_wherever_it_stands_and_never_repeated(
 
 def test_eleven_digits_that_are_no_kimlik_no_are_a_telephone(tmp_path: Path) -> None:
     read(tmp_path, FORM.replace("0532 000 00 00", "90312000001"))
+
+
+def test_an_address_is_none_though_its_digits_would_make_one(tmp_path: Path) -> None:
+    asked = read(tmp_path, FORM.replace("192.0.2.7", "95.189.134.134"))
+    assert asked.party["static_ips"] == ["95.189.134.134"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('"web"', r'"\u001b]0;x\u0007"', "services"),
+        ("Bilgi Islem", r"\u009b2JIslem", "contact.name"),
+        ("Bilgi Islem", r"\u202emelsI", "contact.name"),
+        ("bilgi@", r"bilgi\n@", "contact.email"),
+        ("Partisi", r"\u001b[2J", "party"),
+        ("[contact]", '"\\u001b[2J" = 1\n[contact]', r"\x1b[2J"),
+    ],
+)
+def test_nothing_in_a_form_moves_the_operators_cursor(
+    tmp_path: Path, old: str, new: str, key: str
+) -> None:
+    with pytest.raises(Faults) as caught:
+        read(tmp_path, FORM.replace(old, new))
+    (found,) = caught.value.faults
+    assert str(found).startswith(f"form.toml: {key}: ")
+    assert str(found).isprintable()
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 50_000, "# " + "a" * 70_000])
+def test_a_form_that_is_none_is_a_fault(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Faults, match="is no form that can be read"):
+        read(tmp_path, text)
 
 
 @pytest.mark.parametrize(
