@@ -23,8 +23,9 @@ filing ledger: `who` is the publisher; `from` the file's name in the intake
     rejected             what: folder  errand, reason; `who` is the operator, `from` the host
     absent, expected     what: place   errand, karekod, reason, why; `who` and `from` likewise
 operations ledger: `who` is the operator; `from` the host
-    the command's name   what: object  whatever the command changed
-    password change      what: party   credential, replaces; `who` is the party itself
+    the command's name   what: object  why, before, after, reason, of, and what else it says
+    asked                what: object  command, errand, why, before, and what else was asked
+    password change      what: party   the same, credential, replaces; `who` is the party itself
 any ledger
     recovered            what: segment bytes
     removed              what: segment first, records, bytes, reason
@@ -48,6 +49,11 @@ are independent, and `witnesses_asked` is what the site asked for then: 1 is a l
 `identified_by` names the operators who read the page where no machine could, `identifies` the file
 in quarantine, and `errand` their order. `absent` is the reason for which the sheet was believed
 never to come; expected takes such a record back.
+
+An operation is on record just before it is put in force, as ok; `before` and `after` are how that
+which it changes stood and stands, in words, null where there is nothing; `reason` is why it was
+refused or failed, and `of` the record that this one ends (keys/deed). What an operator asks of the
+publisher is `asked` first; under the command's name stands what became of it.
 
 close says of a file that was not sent whole which ranges were (first and last byte of each, such
 as `0-32767,65536-99999`), and gives the SHA-256 of the file that was served; null where it bears

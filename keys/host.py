@@ -14,6 +14,7 @@ end, so that old signatures still verify.
 
 import base64
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +38,8 @@ HOST, SIGNING = Path("keys", "host"), Path("keys", "signing")
 NEXT = HOST / "next"
 HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
 SIGNING_KEY = "signing_key"
-_COMING, _GONE = "next", "old"
+SERVING, NEXT_ONE = "serving", "next"  # in a record
+_COMING, _GONE, _DRAFT = "next", "old", "draft"
 _SSHFP = {"ssh-rsa": 1, "ssh-ed25519": 4}  # RFC 4255, RFC 7479
 _RSA_BITS = 4096
 
@@ -101,10 +103,42 @@ def known_hosts(site: Path, host: str, port: int, *, coming: bool = False) -> st
 
 def prepare(folder: Path) -> list[Path]:
     """Make the next keys of those in `folder`, where there are none yet; return all of them."""
+    draft(folder)
+    return announce(folder)
+
+
+def draft(folder: Path) -> list[Public]:
+    """Make the next keys that are lacking, where nobody looks for them yet; `announce` follows."""
+    made = []
     for name in _names(folder):
         if not (folder / _COMING / name).exists():
-            make(folder / _COMING / name, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
+            path = folder / _DRAFT / name
+            make(path, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
+            made.append(public(path))
+    return made
+
+
+def announce(folder: Path) -> list[Path]:
+    """Put the drafted keys where they are told of; return all the next ones."""
+    (folder / _COMING).mkdir(mode=0o700, exist_ok=True)
+    for name in _names(folder):
+        drafted, coming = folder / _DRAFT / name, folder / _COMING / name
+        if drafted.exists() and not coming.exists():
+            drafted.with_name(f"{name}.pub").replace(coming.with_name(f"{name}.pub"))
+            drafted.replace(coming)
+    files.sync(folder / _COMING)
+    shutil.rmtree(folder / _DRAFT, ignore_errors=True)
     return _coming(folder)
+
+
+def stated(folder: Path) -> list[str]:
+    """Return what a record says of the keys in `folder`: which serve, and which are to."""
+    serving = [folder / name for name in _names(folder) if (folder / name).exists()]
+    return [
+        f"{what} {public(path).fingerprint} {path.name}"
+        for what, paths in ((SERVING, serving), (NEXT_ONE, _coming(folder)))
+        for path in paths
+    ]
 
 
 def take_over(folder: Path, now: datetime) -> list[Path]:

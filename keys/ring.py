@@ -165,6 +165,15 @@ def chosen(secret: str, *, label: str, not_before: datetime, added_by: str) -> C
     return Credential(Kind.PASSWORD, label, name, secret, not_before, None, added_by, chosen=True)
 
 
+def stated(ring: Ring) -> list[str]:
+    """Return what a record says of each credential; never a secret."""
+    return [
+        f"{c.fingerprint} {c.kind} {c.label or '-'} from {c.not_before.isoformat()}"
+        f"{f' until {c.not_after.isoformat()}' if c.not_after else ''} by {c.added_by or '-'}"
+        for c in ring.credentials
+    ]
+
+
 def digest(ring: Ring) -> str:
     """Return what tells this ring from any other: the digest of its file."""
     return hashlib.sha256(dumps(ring)).hexdigest()

@@ -128,6 +128,12 @@ def make(
     return part
 
 
+def stated(part: Path) -> str:
+    """Return what a record says of a bag that is whole: its name, and its manifest's hash."""
+    manifest = sha256((part / _MANIFEST).read_bytes()).hexdigest()
+    return f"{part.name.removesuffix(_PART)}, sha256 {manifest} of {_MANIFEST}"
+
+
 def finish(part: Path) -> Path:
     """Give a bag its name; it is whole."""
     whole = part.with_name(part.name.removesuffix(_PART))

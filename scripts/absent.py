@@ -1,12 +1,14 @@
 """`ssps absent`: sheets that will not come, and why; never counted as missing."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.table import Table
 
 from publisher import absence, catalog, errands
+from publisher.errands import Answer
 from scripts import console, errand
 
 
@@ -26,22 +28,22 @@ def absent() -> None:
     type=click.Choice([cause.value for cause in absence.Cause]),
     help="The box was not opened, joined with another, or burnt; or what --why says.",
 )
-@click.option("--why", required=True, help="What this rests on: minutes, a call, by whom.")
+@console.why("What this rests on: minutes, a call, by whom.")
 @console.with_site
 def add(place: str, reason: str, why: str, site: Path) -> None:
     """Record that no sheet will come from PLACE."""
-    _parsed(place)
-    errand.show(errand.send(site, errands.ABSENT, why, {"place": place, "reason": reason}))
+    change = errand.Change("absent add", place, why, _standing(site, _parsed(place)))
+    errand.show(errand.send(site, errands.ABSENT, change, {"place": place, "reason": reason}))
 
 
 @absent.command()
 @click.argument("place")
-@click.option("--why", required=True, help="Why it is expected after all.")
+@console.why("Why it is expected after all.")
 @console.with_site
 def remove(place: str, why: str, site: Path) -> None:
     """Take back what was recorded for PLACE: it is expected again. The record keeps both."""
-    _parsed(place)
-    errand.show(errand.send(site, errands.EXPECTED, why, {"place": place}))
+    change = errand.Change("absent remove", place, why, _standing(site, _parsed(place)))
+    errand.show(errand.send(site, errands.EXPECTED, change, {"place": place}))
 
 
 @absent.command("list")
@@ -70,8 +72,17 @@ def list_(as_json: bool, site: Path) -> None:
     console.out.print(table)
 
 
-def _parsed(place: str) -> None:
+def _standing(site: Path, place: absence.Place) -> Callable[[Answer | None], str]:
+    def said(_: Answer | None) -> str:
+        with catalog.looking(site) as connection:
+            found = absence.at(connection, place) if connection is not None else None
+        return f"absent: {found.reason}, by {found.who}" if found else "expected"
+
+    return said
+
+
+def _parsed(place: str) -> absence.Place:
     try:
-        absence.parse(place)
+        return absence.parse(place)
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -18,7 +18,7 @@ from keys import files, ring, serving
 from scripts import console, form, parties, plan, takeup
 
 _ID = click.argument("party_id", metavar="PARTY")
-_WHY = click.option("--why", required=True, help="For the record.")
+_WHY = console.why()
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
 
 
@@ -30,10 +30,10 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The request form: party, services, static_ips, [contact].",
 )
-@click.option("--why", default="", help="For the record; the form's name if not given.")
+@click.option("--why", type=console.REASON, help="For the record; the form's name if not given.")
 @_DRY_RUN
 @console.with_site
-def add(file: Path, why: str, dry_run: bool, site: Path) -> None:
+def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
     """Take a party in as its request form says. It logs in once it has a credential."""
     asked = form.read(file)
     if ring.path(site, asked.id).exists():
@@ -42,8 +42,8 @@ def add(file: Path, why: str, dry_run: bool, site: Path) -> None:
     click.echo(f"{asked.id}: services {', '.join(asked.services)}", err=True)
     detail: dict[str, Value] = {"form": file.name, "services": list(asked.services)}
     detail["static_ips"] = list(asked.party["static_ips"])
-    detail["why"] = why or f"form {file.name}"
-    if _change(site, "party add", asked.id, detail, _adding(asked), dry_run):
+    stated = why or f"form {file.name}"
+    if _change(site, "party add", asked.id, stated, detail, _adding(asked), dry_run):
         plan.tell(
             asked.id,
             "Kaydiniz yapildi. SFTP icin acik anahtarinizi (.pub) gonderin; diger SSPS "
@@ -135,13 +135,15 @@ def remove(party_id: str, why: str, dry_run: bool, site: Path) -> None:
     """
     parties.known(site, party_id)
     held = [c.fingerprint for c in ring.load(site, party_id).credentials]
-    detail: dict[str, Value] = {"credentials": held, "why": why}
+    detail: dict[str, Value] = {"credentials": held}
 
     def without(text: str) -> str:
         return amend.removed(text, party_id)
 
-    if _change(site, "party remove", party_id, detail, without, dry_run):
+    def credentials_too() -> None:
         ring.path(site, party_id).unlink(missing_ok=True)
+
+    if _change(site, "party remove", party_id, why, detail, without, dry_run, credentials_too):
         plan.tell(party_id, "Kaydiniz silinmistir.", "You are no longer registered.")
 
 
@@ -159,45 +161,65 @@ def _set(
 ) -> bool:
     parties.known(site, party_id)
     stated = value if not isinstance(value, bool) and value is not None else bool(value)
-    detail: dict[str, Value] = {key: stated, "why": why}
 
     def edit(text: str) -> str:
         return amend.changed(text, party_id, key, value)
 
-    return _change(site, command, party_id, detail, edit, dry_run)
+    return _change(site, command, party_id, why, {key: stated}, edit, dry_run)
 
 
 def _change(
     site: Path,
     command: str,
     party_id: str,
+    why: str,
     detail: Mapping[str, Value],
     edit: Callable[[str], str],
     dry_run: bool,
+    also: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Carry out one change of parties.toml; say whether anything was changed."""
-    file = site / load.PARTIES
-    with console.operating(site) as record:
-        before = file.read_text(encoding="utf-8")
-        try:
-            after = edit(before)
-        except ValueError as error:
-            raise console.fault(load.PARTIES, party_id, str(error)) from None
-        if after == before:
-            click.echo(f"{party_id}: that is how it stands already", err=True)
-            return False
-        settings = _checked(site, after)
-        _show(before, after)
-        if dry_run:
+    """Carry out one change of parties.toml, and `also` what goes with it; say whether it was."""
+    if dry_run:
+        if _edited(site, party_id, edit) is not None:
             click.echo("nothing has changed", err=True)
+        return False
+    file = site / load.PARTIES
+    with console.operating(site, command, party_id, why) as deed:
+        deed.before = _stated(load.load(site), party_id)
+        found = _edited(site, party_id, edit)
+        if found is None:
             return False
-        record(command, party_id, detail)
+        before, after, settings = found
+        deed.done(_stated(settings, party_id), detail)
         if file.read_text(encoding="utf-8") != before:
             message = "somebody has edited it meanwhile: give the command again"
             raise console.fault(load.PARTIES, "", message)
         files.replace(file, after.encode(), file.stat().st_mode & 0o777)
+        also()
     _prove(site, settings, party_id)
     return True
+
+
+def _edited(
+    site: Path, party_id: str, edit: Callable[[str], str]
+) -> tuple[str, str, Settings] | None:
+    """Show a change of the file, and return its text before and after; None if there is none."""
+    before = (site / load.PARTIES).read_text(encoding="utf-8")
+    try:
+        after = edit(before)
+    except ValueError as error:
+        raise console.fault(load.PARTIES, party_id, str(error)) from None
+    if after == before:
+        click.echo(f"{party_id}: that is how it stands already", err=True)
+        return None
+    settings = _checked(site, after)
+    _show(before, after)
+    return before, after, settings
+
+
+def _stated(settings: Settings, party_id: str) -> list[str] | None:
+    party = settings.party(party_id)
+    return None if party is None else parties.stated(party)
 
 
 def _checked(site: Path, text: str) -> Settings:

@@ -4,23 +4,25 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
+from click.types import StringParamType
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from config.event import Event, Value
 from config.fault import Fault, Faults
-from keys import ledger, serving
+from keys import deed, ledger, serving
+from keys.deed import Deed
 from scripts import notary
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 out = Console(highlight=False)
 say = Console(stderr=True, highlight=False)
@@ -145,28 +147,39 @@ def operator(login: Path = Path("/proc/self/loginuid")) -> str:
     return (os.environ.get("SUDO_USER") if shared else None) or account.pw_name
 
 
-Recorder = Callable[[str, str, Mapping[str, Value]], int]
+class _Reason(StringParamType):
+    """A text that says something."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).strip():
+            self.fail("it stands in the record beside your name: say something", param, ctx)
+        return str(value).strip()
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        return "it stands in the record beside your name"
+
+
+REASON = _Reason()
+
+
+def why(help: str = "For the record.") -> Callable[[F], F]:
+    """Give a command that changes something `--why`, which it cannot be called without."""
+    return click.option("--why", required=True, type=REASON, help=help)
 
 
 @contextmanager
-def operating(site: Path) -> Iterator[Recorder]:
-    """Let one operator at a time change the site; yields what writes the operations ledger.
+def operating(site: Path, command: str, what: str, why: str) -> Iterator[Deed]:
+    """Let one operator at a time change the site, on the record (keys/deed).
 
-    Call it as (command, what, detail) just before the change is put in force: what cannot be
-    recorded does not happen. Raises ledger.Busy if others take longer than a minute.
+    The body says what stood before, records what is to stand, and puts that in force. Raises
+    ledger.Busy if others take longer than a minute.
     """
     with (
         ledger.Ledger(site / ledger.FOLDER / ledger.OPERATIONS, patience=_OTHERS) as operations,
         notary.within(site, ledger.OPERATIONS),
+        deed.on_record(operations, command, operator(), socket.gethostname(), what, why) as begun,
     ):
-
-        def record(command: str, what: str, detail: Mapping[str, Value]) -> int:
-            event = Event(command, operator(), socket.gethostname(), what, detail=detail)
-            number = operations.append(event)
-            operations.sync()
-            return number
-
-        yield record
+        yield begun
 
 
 def reading(description: str, total: int) -> tuple[Progress, Callable[[int], None]]:

@@ -1,12 +1,14 @@
 """`ssps desk`: files that no machine could read, and what persons decide on them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 from publisher import catalog, errands, quarantine, ruling
+from publisher.errands import Answer
 from publisher.quarantine import Note, parse_note
 from publisher.ruling import Naming, Ruling
 from scripts import console, errand
@@ -95,7 +97,7 @@ def show(file: str, as_json: bool, site: Path) -> None:
 @desk.command()
 @click.argument("file")
 @click.argument("karekod", nargs=-1, required=True)
-@click.option("--why", required=True, help="How you know: read by eye, compared with the list.")
+@console.why("How you know: read by eye, compared with the list.")
 @console.with_site
 def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
     """Say which sheet FILE shows: its KAREKOD, or PAGE:KAREKOD for each sheet of several pages.
@@ -106,16 +108,25 @@ def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
         sheets = ruling.written(ruling.parse(karekod))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    errand.show(errand.send(site, errands.IDENTIFY, why, {"file": file, "sheets": sheets}))
+    change = errand.Change("desk identify", file, why, _standing(site, file))
+    errand.show(errand.send(site, errands.IDENTIFY, change, {"file": file, "sheets": sheets}))
 
 
 @desk.command()
 @click.argument("file")
-@click.option("--why", required=True, help="Why it is no sheet to be filed.")
+@console.why("Why it is no sheet to be filed.")
 @console.with_site
 def reject(file: str, why: str, site: Path) -> None:
     """Close FILE without filing it; its bytes are kept, and it can still be identified."""
-    errand.show(errand.send(site, errands.REJECT, why, {"file": file}))
+    change = errand.Change("desk reject", file, why, _standing(site, file))
+    errand.show(errand.send(site, errands.REJECT, change, {"file": file}))
+
+
+def _standing(site: Path, file: str) -> Callable[[Answer | None], str | None]:
+    def said(_: Answer | None) -> str | None:
+        return next((held.state for held in _held(site) if held.file == file), None)
+
+    return said
 
 
 def _held(site: Path) -> list[_Held]:

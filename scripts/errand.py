@@ -4,13 +4,15 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from config import load
 from config.event import Value
+from config.settings import Settings
 from keys import ledger
 from publisher import errands
 from publisher.errands import Answer, Errand
@@ -20,20 +22,57 @@ from scripts import console
 
 _PATIENCE = 60.0
 _PAUSE = 0.1
+_UNANSWERED = "the publisher has not answered, and may do it later: the filing ledger tells"
 
 
-def send(site: Path, kind: str, why: str, detail: Mapping[str, Value]) -> Answer:
+@dataclass(frozen=True)
+class Change:
+    """A command that the publisher carries out; `stands` says how it stands with `what`.
+
+    It is asked before, with None, and with the answer that there was.
+    """
+
+    command: str
+    what: str
+    why: str
+    stands: Callable[[Answer | None], Value]
+
+
+def send(site: Path, kind: str, change: Change, detail: Mapping[str, Value]) -> Answer:
     """Have one errand carried out and return the answer.
 
-    It is in the operations ledger first. Raises Faults if the publisher, which runs, does not
-    answer within a minute; it does so later.
+    That it is asked for is in the operations ledger first, and what became of it afterwards.
+    Raises Faults if the publisher, which runs, does not answer within a minute; it does so later.
     """
     identity = arrival_id(ledger.utc_now(), secrets.token_hex(4))
-    errand = Errand(identity, kind, (console.operator(),), socket.gethostname(), why, detail)
+    by = (console.operator(),)
+    errand = Errand(identity, kind, by, socket.gethostname(), change.why, detail)
     settings = load.load(site)
-    with console.operating(site) as record:
-        record(f"errand {kind}", identity, {**detail, "why": why})
-    errands.ask(site, errand)
+    before = change.stands(None)
+    named: dict[str, Value] = {"errand": identity}
+    with console.operating(site, change.command, change.what, change.why) as deed:
+        deed.before = before
+        asked = deed.asked({**detail, **named})
+    answer = None
+    try:
+        errands.ask(site, errand)
+        answer = _answer(site, settings, identity)
+    finally:  # whatever it ends with
+        after = change.stands(answer) if answer else None
+        with console.operating(site, change.command, change.what, change.why) as deed:
+            deed.before, deed.of = before, asked
+            if answer is None:
+                deed.failed(_UNANSWERED, named)
+            elif answer.done:
+                deed.done(after, {**named, "said": answer.said})
+            elif kind == errands.REPAIR:  # some of it
+                deed.failed(answer.said, {**named, "after": after})
+            else:
+                deed.refused(answer.said, named)
+    return answer
+
+
+def _answer(site: Path, settings: Settings, identity: str) -> Answer:
     until = time.monotonic() + _PATIENCE
     while (answer := errands.answered(site, identity)) is None:
         try:

@@ -18,6 +18,8 @@ from publisher.filings import Filings
 from publisher.shelf import STORE
 from scripts import console
 
+COMMAND = "export"
+
 
 def _first(ctx: click.Context, _: click.Parameter, value: str | None) -> int:
     if value is None:
@@ -41,8 +43,9 @@ def _first(ctx: click.Context, _: click.Parameter, value: str | None) -> int:
     help="Only what was filed after an earlier bag, or from a number of the filing ledger on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@console.why("For the record: who takes it along, say.")
 @console.with_site
-def export(party_id: str, folder: Path, first: int, as_json: bool, site: Path) -> None:
+def export(party_id: str, folder: Path, first: int, as_json: bool, why: str, site: Path) -> None:
     """Make a bag (BagIt, RFC 8493) of all that PARTY may see, its manifest signed.
 
     An independent candidate is entitled to it once the publication ban is lifted (Genelge
@@ -50,7 +53,8 @@ def export(party_id: str, folder: Path, first: int, as_json: bool, site: Path) -
     gets its name, and recorded.
     """
     settings = load.load(site)
-    party = _entitled(settings, party_id, datetime.now(UTC))
+    with console.operating(site, COMMAND, party_id, why):  # who was refused stands there too
+        party = _entitled(settings, party_id, datetime.now(UTC))
     election = settings.election.id
     sign = partial(sshsig.sign, sshsig.signing_key(site))
     with Filings(catalog.url(site)) as filings:
@@ -59,7 +63,7 @@ def export(party_id: str, folder: Path, first: int, as_json: bool, site: Path) -
         click.echo(f"nothing was filed for {party.id} from number {first} on", err=True)
         sys.exit(1)
     try:
-        whole = _made(site, settings, party, what, folder, sign)
+        whole = _made(site, settings, party, what, folder, sign, why)
     except Damaged as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -100,6 +104,7 @@ def _made(
     what: Contents,
     folder: Path,
     sign: "partial[bytes]",
+    why: str,
 ) -> Path:
     def original(digest: str) -> Path:
         return site / STORE / digest[:2] / digest[2:4] / digest
@@ -116,7 +121,7 @@ def _made(
     with bar:
         now = datetime.now(UTC)
         part = bag.make(folder, party, settings.election.id, what, original, sign, now, more)
-    with console.operating(site) as record:
+    with console.operating(site, COMMAND, party.id, why) as deed:
         detail = {"files": len(what.filed), "first": what.first, "last": what.last, "bytes": size}
-        record("export", party.id, {**detail, "to": str(folder.absolute())})
+        deed.done(bag.stated(part), {**detail, "to": str(folder.absolute())})
         return bag.finish(part)

@@ -12,12 +12,11 @@ from pathlib import Path
 import click
 
 from config import load
-from config.event import Value
 from keys import host, sshsig
 from keys.host import HOST, SIGNING
 from scripts import console, plan, takeup
 
-_WHY = click.option("--why", required=True, help="For the record.")
+_WHY = console.why()
 _APPLY = click.option("--apply", is_flag=True, help="Do it; without this it is only shown.")
 
 
@@ -156,10 +155,12 @@ def _prepare(site: Path, folder: Path, apply: bool, why: str) -> bool:
     if not apply:
         click.echo(f"would make the next keys in {folder}/next, where there are none", err=True)
         return _nothing()
-    with console.operating(site) as record:
-        detail: dict[str, Value] = {"why": why}
-        record(f"key {folder.name} next", str(folder), detail)
-        made = host.prepare(site / folder)
+    keys = site / folder
+    with console.operating(site, f"key {folder.name} next", str(folder), why) as deed:
+        deed.before = host.stated(keys)
+        fresh = [f"{host.NEXT_ONE} {key.fingerprint} {key.name}" for key in host.draft(keys)]
+        deed.done([*deed.before, *fresh])
+        made = host.announce(keys)
     for path in made:
         click.echo(f"  + {host.public(path).fingerprint}  {path.name}", err=True)
     return True
@@ -177,9 +178,12 @@ def _take_over(site: Path, folder: Path, apply: bool, why: str) -> bool:
         click.echo(f"  + {key.fingerprint}  {key.name}", err=True)
     if not apply:
         return _nothing()
-    with console.operating(site) as record:
-        detail: dict[str, Value] = {"keys": [key.fingerprint for key in coming], "why": why}
-        record(f"key {folder.name} rotate", str(folder), detail)
+    with console.operating(site, f"key {folder.name} rotate", str(folder), why) as deed:
+        deed.before = before = host.stated(site / folder)
+        moved = {key.name for key in coming}
+        kept = [line for line in before if line.split()[-1] not in moved]
+        serve = [f"{host.SERVING} {key.fingerprint} {key.name}" for key in coming]
+        deed.done([*serve, *kept], {"keys": [key.fingerprint for key in coming]})
         host.take_over(site / folder, datetime.now(UTC))
     return True
 
@@ -189,9 +193,9 @@ def _withdraw(site: Path, folder: Path, apply: bool, why: str) -> bool:
         click.echo(f"  - {host.public(path).fingerprint}  {path.name}", err=True)
     if not apply:
         return _nothing()
-    with console.operating(site) as record:
-        detail: dict[str, Value] = {"why": why}
-        record(f"key {folder.name} withdraw", str(folder), detail)
+    with console.operating(site, f"key {folder.name} withdraw", str(folder), why) as deed:
+        deed.before = before = host.stated(site / folder)
+        deed.done([line for line in before if line.split()[0] != host.NEXT_ONE])
         host.withdraw(site / folder)
     return True
 

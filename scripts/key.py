@@ -50,7 +50,7 @@ for command in (rotate, hostkey.hosts, hostkey.signing):
     help="Write the password to this file, encrypted to the party's own keys, and show nothing.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
-@click.option("--why", default="", help="For the record.")
+@console.why()
 @console.with_site
 def add(
     party_id: str,
@@ -85,9 +85,7 @@ def add(
         made = credentials.first_line(password_file) if password_file else ""
         made = made if password_file else credentials.new_password()
         credential = credentials.of_password(made, label, begins, ends)
-    change = plan.Change(
-        "key add", party_id, _detail(credential, why), lambda old: rotation.add(old, credential)
-    )
+    change = _adding(party_id, credential, why)
     if dry_run:
         plan.show(*plan.planned(site, change), zone)
         return
@@ -118,7 +116,7 @@ def add(
 @click.argument("party_id", metavar="PARTY")
 @click.argument("fingerprint", metavar="FINGERPRINT")
 @click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
-@click.option("--why", required=True, help="For the record.")
+@console.why()
 @console.with_site
 def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path) -> None:
     """Take a credential from PARTY, at once; the sessions that it opened end within a second.
@@ -127,7 +125,7 @@ def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path)
     """
     admitted(site, party_id)
     zone = load.load(site).election.opens.tzinfo
-    change = plan.Change("key revoke", party_id, {}, lambda old: old)
+    change = plan.Change("key revoke", party_id, why, {}, lambda old: old)
     held, _ = plan.planned(site, change)
     try:
         gone = rotation.named(held, fingerprint)
@@ -136,7 +134,8 @@ def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path)
     change = plan.Change(
         "key revoke",
         party_id,
-        _detail(gone, why),
+        why,
+        _detail(gone),
         lambda old: rotation.revoke(old, gone.fingerprint),
     )
     _, new = plan.planned(site, change)
@@ -174,24 +173,19 @@ def _was_revoked(event: Event, party_id: str) -> bool:
     return ended and event.detail.get("reason") == "key revoked"
 
 
-def _detail(credential: Credential, why: str) -> dict[str, Value]:
-    found: dict[str, Value] = {
-        "kind": credential.kind.value,
-        "credential": credential.fingerprint,
-        "why": why,
-    }
-    return found
+def _adding(party_id: str, credential: Credential, why: str) -> plan.Change:
+    return plan.Change(
+        "key add", party_id, why, _detail(credential), lambda old: rotation.add(old, credential)
+    )
+
+
+def _detail(credential: Credential) -> dict[str, Value]:
+    return {"kind": credential.kind.value, "credential": credential.fingerprint}
 
 
 def put(site: Path, party_id: str, credential: Credential, why: str) -> None:
     """Add a credential without a word, and record who did it and why."""
-    with console.operating(site) as record:
-        change = plan.Change(
-            "key add", party_id, _detail(credential, why), lambda old: rotation.add(old, credential)
-        )
-        _, new = plan.planned(site, change)
-        record(change.command, party_id, change.detail)
-        rotation.apply(site, new)
+    plan.put_in_force(site, _adding(party_id, credential, why))
 
 
 def credential_of(public_key: Path, label: str, begins: datetime | None = None) -> Credential:

@@ -5,6 +5,9 @@ ledger, and answers nobody. Once a second it signs for what was added, compresse
 are sealed, and when the daemon is gone it signs for the rest and ends. A daemon does not start on
 a ledger that is not what was signed for. A notary that dies meanwhile is missed within a second or
 two (`Beside.tend`), which is said in the log, and another goes on from there.
+
+The operations ledger, which many write for a moment each, has none that stays: a command signs for
+what it records (`within`), and the server has the rest signed for (`Passing`).
 """
 
 import os
@@ -26,6 +29,7 @@ from keys.notary import Notary, Refused, load_key
 from scripts.logs import log_as
 
 _OFTEN = 1.0  # seconds between two looks at the ledger
+_PASSING = 5.0  # seconds between two looks at a ledger that others write
 _PATIENCE = 60.0  # seconds that the last signature may take
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before one that died is started again
 _READY = "ready"
@@ -141,6 +145,78 @@ def within(site: Path, name: str) -> Iterator[None]:
             yield
         finally:
             notary.notarize(last=True)
+
+
+class Passing:
+    """Signs now and then for a ledger that others write, without a notary that stays with it.
+
+    An operator's command signs for what it records itself (`within`); what a party does, and a
+    command that was killed, does not. `tend` is to be called often: every few seconds it compares
+    the ledger with what was signed for, and starts a process that signs for the rest and ends.
+    """
+
+    def __init__(
+        self, site: Path, name: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = site / ledger.FOLDER / name
+        self._command = [sys.executable, "-m", "scripts.notary", str(site), name]
+        self._monotonic = monotonic
+        self._due = 0.0
+        self._pause = _PASSING
+        self._process: subprocess.Popen[str] | None = None
+
+    def tend(self) -> None:
+        """Look, if it is time to; never waits."""
+        if self._process is not None:
+            if (status := self._process.poll()) is None:
+                return
+            said = self._process.stdout.read() if self._process.stdout else ""
+            self._let_go()
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE) if status else _PASSING
+            if status:
+                _log.error("not signed", ledger=self._folder.name, cause=said.strip())
+        now = self._monotonic()
+        if now < self._due:
+            return
+        self._due = now + self._pause
+        with suppress(OSError, ValueError):
+            if self._behind():
+                pipe, none = subprocess.PIPE, subprocess.DEVNULL
+                self._process = subprocess.Popen(self._command, stdin=none, stdout=pipe, text=True)
+
+    def end(self) -> None:
+        """Sign for the rest, and wait for that."""
+        self._due = 0.0
+        for _ in range(2):  # one that is under way may have begun before the last record
+            if self._process is None:
+                self.tend()
+            if self._process is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_PATIENCE)
+                self._due = 0.0
+                self._let_go()
+
+    def _behind(self) -> bool:
+        if not self._folder.exists():
+            return False
+        message = ledger.checkpoint(self._folder)
+        signed = 0 if message is None else note.parse_checkpoint(note.unproved_text(message)).size
+        return ledger.next_seq(self._folder) > signed
+
+    def _let_go(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.stdout is not None:
+            process.stdout.close()
+
+
+@contextmanager
+def passing(site: Path, name: str) -> Iterator[Passing]:
+    """Have a ledger that others write signed for within seconds, while the body runs."""
+    notary = Passing(site, name)
+    try:
+        yield notary
+    finally:
+        notary.end()
 
 
 def take_up(site: Path, name: str) -> Notary:

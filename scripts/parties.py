@@ -17,6 +17,19 @@ def known(site: Path, party_id: str) -> Party:
     return found
 
 
+def stated(party: Party) -> list[str]:
+    """Return what a record says of the agreement with a party, its contact excepted."""
+    rate = f"{party.rate_mbit} Mbit/s" if party.rate_mbit else "as the site's"
+    return [
+        f"name: {party.name}",
+        f"kind: {party.kind}",
+        f"scope: {party.scope}",
+        f"static_ips: {' '.join(map(str, party.static_ips))}",
+        f"suspended: {'yes' if party.suspended else 'no'}",
+        f"rate: {rate}",
+    ]
+
+
 def admitted(site: Path, party_id: str) -> Party:
     """Return the party of that id if it may log in; raise Faults if not, with the reason."""
     found = known(site, party_id)

@@ -19,18 +19,29 @@ class Change:
 
     command: str
     party: str
+    why: str
     detail: Mapping[str, Value]
     plan: Callable[[Ring], Ring]
 
 
 def carry_out(site: Path, change: Change, zone: tzinfo | None) -> bool:
     """Show the change, do it, and prove it; say whether a server runs that took it."""
-    with console.operating(site) as record:
-        old, new = planned(site, change)
-        show(old, new, zone)
-        record(change.command, change.party, change.detail)
-        rotation.apply(site, new)
+    new = put_in_force(site, change, lambda old, new: show(old, new, zone))
     return takeup.rings(site, new)
+
+
+def put_in_force(
+    site: Path, change: Change, shown: Callable[[Ring, Ring], None] = lambda old, new: None
+) -> Ring:
+    """Do the change, on the record, and return the ring as it then is."""
+    with console.operating(site, change.command, change.party, change.why) as deed:
+        held = ring.load(site, change.party)
+        deed.before = ring.stated(held)
+        old, new = planned(site, change)
+        shown(old, new)
+        deed.done(ring.stated(new), change.detail)
+        rotation.apply(site, new)
+    return new
 
 
 def planned(site: Path, change: Change) -> tuple[Ring, Ring]:

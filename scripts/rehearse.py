@@ -31,6 +31,7 @@ from scripts.rehearsal.kit import ADDRESS, SCANNED, client_command, scanned
 from scripts.site import SITE_TOML, lay_out
 
 _SETTINGS = "rehearsal.toml"
+_WHY = "rehearsal"
 _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
 
@@ -73,12 +74,12 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     )
     districts = synthetic.districts(synthetic.entries(boxes, seed))
     theirs = (like / load.PARTIES).read_text(encoding="utf-8") if like else None
-    lay_out(site, site_toml, theirs or _parties_toml(parties, districts))
+    lay_out(site, site_toml, theirs or _parties_toml(parties, districts), _WHY)
     made = {"boxes": boxes, "parties": parties, "seed": seed}
     (site / _SETTINGS).write_text(tomli_w.dumps(made), encoding="utf-8")
     handed_over = site / "registry.csv"
     sheets = synthetic.write_csv(synthetic.entries(boxes, seed), handed_over)
-    registry.bring_in(site, handed_over)
+    registry.bring_in(site, handed_over, _WHY)
     clients = site / "clients"
     clients.mkdir()
     known_hosts = clients / "known_hosts"
@@ -88,7 +89,7 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
         host.make(kit, f"{party.id}@rehearsal")
         kit.with_name(sshsig.ALLOWED).write_text(sshsig.site_signers(site), encoding="utf-8")
         if party.mirrors:
-            put(site, party.id, credential_of(kit.with_name("id_ed25519.pub"), ""), "rehearsal")
+            put(site, party.id, credential_of(kit.with_name("id_ed25519.pub"), ""), _WHY)
     if like is not None:
         click.echo(f"{site}: {sheets} sheets of {boxes} boxes, for the parties of {like}. Next:")
         click.echo(f"  ssps publish --site {site} &")

@@ -44,7 +44,6 @@ class _Rotation:
             "credential": fresh.fingerprint,
             "start": self.start.isoformat(),
             "overlap": when.span(self.overlap),
-            "why": self.why,
         }
         named = self.replaces
 
@@ -54,7 +53,7 @@ class _Rotation:
             these = {rotation.named(old, text).fingerprint for text in named}
             return rotation.rotate(old, fresh, self.overlap, these)
 
-        return plan.Change("key rotate", party, detail, planned)
+        return plan.Change("key rotate", party, self.why, detail, planned)
 
 
 @click.command()
@@ -83,7 +82,7 @@ class _Rotation:
 )
 @click.option("--label", default="", help="What to call the new one.")
 @click.option("--apply", is_flag=True, help="Do it; without this the plan is shown, no more.")
-@click.option("--why", required=True, help="For the record.")
+@console.why()
 @console.with_site
 def rotate(
     party_id: str | None,
@@ -182,10 +181,7 @@ def _all(site: Path, settings: Settings, folder: Path, turn: _Rotation, apply: b
     if left or begun is not None:
         files.replace(site / JOURNAL, _journal(wanted, turn))
     for change in track(changes, "rotating", console=console.say, transient=True):
-        with console.operating(site) as record:
-            _, new = plan.planned(site, change)
-            record(change.command, change.party, change.detail)
-            rotation.apply(site, new)
+        plan.put_in_force(site, change)
     takeup.rings(site, *(ring.load(site, party) for party in fresh))
     (site / JOURNAL).unlink(missing_ok=True)
     _report(settings, fresh, left, turn)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import click
 
 from config import load, registry
 from config.fault import Fault, Faults
-from keys import digest, files, host, ring
+from keys import digest, files, host, ledger, ring
 from scripts import console
 from scripts import system as system_
 from sftpd import cage
@@ -88,7 +89,7 @@ _FOLDERS = {
 }
 
 
-def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
+def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
     """Make a working site at `site`; raise Faults if anything stands there already."""
     if site.exists() and (not site.is_dir() or any(site.iterdir())):
         message = "is not an empty folder, name one that is empty or does not exist yet"
@@ -104,8 +105,8 @@ def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
         files.replace(site / load.SITE, site_toml.encode(), 0o644)
     except OSError as error:
         raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
-    with console.operating(site) as record:
-        record("init", str(site), {})
+    with console.operating(site, "init", str(site), why) as deed:  # there is none to hold it before
+        deed.done([*host.stated(site / host.HOST), *host.stated(site / host.SIGNING)])
 
 
 @click.command()
@@ -117,8 +118,9 @@ def lay_out(site: Path, site_toml: str, parties_toml: str) -> None:
     show_default=True,
     help="With --system: the folder for the units.",
 )
+@console.why()
 @console.with_new_site
-def init(system: bool, units: Path, site: Path) -> None:
+def init(system: bool, units: Path, why: str, site: Path) -> None:
     """Lay out a new site in DIR.
 
     Makes host keys, a signing key and commented settings. DIR must be empty or not exist. Edit
@@ -129,15 +131,27 @@ def init(system: bool, units: Path, site: Path) -> None:
     if system:
         system_.faults_of(site, executable)
     if not (system and (site / load.SITE).exists()):
-        _new(site)
+        _new(site, why)
     if system:
-        for line in system_.set_up(site, load.load(site), executable, units):
-            click.echo(line)
+        _set_up(site, executable, units, why)
         click.echo(f"  sudo -u {system_.USER} ssps --site {site} check")
         click.echo("  systemctl daemon-reload && systemctl enable --now ssps.target")
 
 
-def _new(site: Path) -> None:
+def _set_up(site: Path, executable: Path, units: Path, why: str) -> None:
+    settings = load.load(site)
+    try:
+        with console.operating(site, "init --system", str(site), why) as deed:
+            deed.before = system_.stated(site, settings, units)
+            deed.done(system_.planned(site, settings, executable, units))
+            for line in system_.set_up(site, settings, executable, units):
+                click.echo(line)
+    finally:
+        with suppress(LookupError):  # there is no such user yet
+            system_.hand_over(site / ledger.FOLDER)  # what root has recorded and signed
+
+
+def _new(site: Path, why: str) -> None:
     today = datetime.now(UTC).date()
     text = SITE_TOML.format(
         id=f"{today}-cb-mv",
@@ -145,11 +159,11 @@ def _new(site: Path) -> None:
         opens=f"{today}T17:00:00+03:00",
         listen="127.0.0.1:2222",
     )
-    lay_out(site, text, PARTIES_TOML)
+    lay_out(site, text, PARTIES_TOML, why)
     click.echo(f"{site}: a site, with keys of its own. Next:")
     click.echo("  edit site.toml and parties.toml")
-    click.echo(f"  ssps --site {site} registry import FILE.csv")
-    click.echo(f"  ssps --site {site} key add PARTY --public-key FILE")
+    click.echo(f"  ssps --site {site} registry import FILE.csv --why TEXT")
+    click.echo(f"  ssps --site {site} key add PARTY --public-key FILE --why TEXT")
     click.echo(f"  ssps --site {site} check && ssps --site {site} run")
 
 

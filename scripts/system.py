@@ -7,11 +7,13 @@ sandbox that both share; only the server has a network, and port 22 is all its p
 """
 
 import grp
+import hashlib
 import os
 import pwd
 import shutil
+import stat
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,6 +24,7 @@ USER, SCANNERS = "ssps", "ssps-scan"
 FOLDER = Path("/etc/systemd/system")
 UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service")
 _MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
+_SITE_MODE = 0o751
 _INTAKE_MODE = 0o2770  # what a scanner drops belongs to the scanners' group, whoever it is
 
 
@@ -99,11 +102,60 @@ def _known(look_up: object, name: str) -> bool:
     return True
 
 
-def _hand_over(site: Path, intakes: Iterable[Path]) -> None:
-    for path in (site, *site.rglob("*")):
+def stated(site: Path, settings: Settings, folder: Path) -> list[str]:
+    """Return what a record says of how it stands with a site on this machine."""
+    return _stated(site, _owner(site), settings.intake.folders, _owner, _texts(folder))
+
+
+def planned(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
+    """Return the same for when it is set up."""
+    texts = {folder / name: text for name, text in units(site, settings, executable).items()}
+    intake = f"{USER}:{SCANNERS} {_INTAKE_MODE & 0o7777:04o}"
+    owner = f"{USER}:{USER} {_SITE_MODE:04o}"
+    return _stated(site, owner, settings.intake.folders, lambda _: intake, texts)
+
+
+def _stated(
+    site: Path,
+    owner: str,
+    intakes: Iterable[Path],
+    owner_of: Callable[[Path], str],
+    texts: Mapping[Path, str],
+) -> list[str]:
+    places = {site: owner, **{intake: owner_of(intake) for intake in intakes}}
+    owned = [f"{path} of {who}" for path, who in places.items()]
+    hashed = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+    return [*owned, *(f"{path} sha256 {digest}" for path, digest in hashed.items())]
+
+
+def _owner(path: Path) -> str:
+    if not path.exists():
+        return "nobody, not there"
+    found = path.stat()
+    names = []
+    for look_up, number in ((pwd.getpwuid, found.st_uid), (grp.getgrgid, found.st_gid)):
+        try:
+            names.append(str(look_up(number)[0]))
+        except KeyError:
+            names.append(str(number))
+    return f"{':'.join(names)} {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _texts(folder: Path) -> Mapping[Path, str]:
+    paths = [folder / name for name in UNITS if (folder / name).exists()]
+    return {path: path.read_text(encoding="utf-8") for path in paths}
+
+
+def hand_over(folder: Path) -> None:
+    """Give a folder of the site, and all in it, to the user."""
+    for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             shutil.chown(path, USER, USER)
-    site.chmod(0o751)
+
+
+def _hand_over(site: Path, intakes: Iterable[Path]) -> None:
+    hand_over(site)
+    site.chmod(_SITE_MODE)
     for intake in intakes:
         intake.mkdir(parents=True, exist_ok=True)
         shutil.chown(intake, USER, SCANNERS)

@@ -1,8 +1,11 @@
 """`ssps verify` and `ssps rebuild`: whether a site tells one story, and a tree from nothing."""
 
 import json
+import os
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from config import load
 from config.event import Value
 from publisher import errands, rebuild
+from publisher.errands import Answer
 from publisher.finding import Finding
 from publisher.verify import verify as look
 from scripts import console, errand
@@ -23,24 +27,39 @@ _GRACE = 30.0  # seconds in which who is listing a folder of the old tree may fi
 @click.option("--quick", is_flag=True, help="Believe the originals' bytes without hashing them.")
 @click.option("--repair", is_flag=True, help="Mend what the catalog proves, then look again.")
 @click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object a finding.")
+@click.option("--why", type=console.REASON, help="For the record; --repair needs it.")
 @console.with_site
-def verify(quick: bool, repair: bool, as_json: bool, site: Path) -> None:
+def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path) -> None:
     """Hold catalog, store, trees, quarantine, spool and filing ledger against one another.
 
     Each finding is a line that says what to do; exit code 1 if there is any that is no mere note.
     Safe beside a running publisher. With --repair missing links, wrong times and lost notes are
     mended; what stands in a tree and should not goes to quarantine, and nothing is deleted.
     """
+    if repair and why is None:
+        raise click.UsageError("--repair changes the site: give --why TEXT, for the record")
     found = list(_shown(site, quick, as_json))
-    if repair and (mendable := [f.repair for f in found if f.repair]):
+    if why and repair and (mendable := [f for f in found if f.repair]):
         for start in range(0, len(mendable), _AT_ONCE):
-            lines = [str(one) for one in mendable[start : start + _AT_ONCE]]
-            answer = errand.send(site, errands.REPAIR, "ssps verify --repair", {"repairs": lines})
+            some = mendable[start : start + _AT_ONCE]
+            change = errand.Change("verify --repair", str(site), why, partial(_faulty, some))
+            lines = {"repairs": [str(one.repair) for one in some]}
+            answer = errand.send(site, errands.REPAIR, change, lines)
             console.say.print(answer.said, markup=False)
         found = list(_shown(site, True, as_json))
     wrong = [finding for finding in found if not finding.note]
     console.say.print(f"{site}: {len(wrong) or 'no'} finding{'s' * (len(wrong) != 1)}")
     sys.exit(bool(wrong))
+
+
+def _faulty(found: Sequence[Finding], answer: Answer | None) -> list[str]:
+    """Say what was found at fault; with an answer, what of it the publisher could not mend."""
+    left = set(answer.said.splitlines()) if answer else set()
+    return [
+        f"{each.place}: {each.said}"
+        for each in found
+        if answer is None or f"not mended: {each.repair}" in left
+    ]
 
 
 def _shown(site: Path, quick: bool, as_json: bool) -> list[Finding]:
@@ -71,9 +90,16 @@ def _fields(finding: Finding) -> dict[str, object]:
     }
 
 
+def _counted(tree: Path) -> str | None:
+    """Say of a tree what a record has room for: how much is in it."""
+    if not tree.is_dir():
+        return None
+    return f"{sum(len(files) for _, _, files in os.walk(tree))} files"
+
+
 @click.command("rebuild")
 @click.argument("party_id", metavar="PARTY")
-@click.option("--why", required=True, help="What happened to the tree.")
+@console.why("What happened to the tree.")
 @click.option("--grace", type=click.FloatRange(0), default=_GRACE, hidden=True)
 @console.with_site
 def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
@@ -96,7 +122,9 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
         "upto": built.upto,
         "folders": list(built.folders),
     }
-    answer = errand.send(site, errands.REBUILD, why, detail)
+    tree = site / "trees" / party_id
+    change = errand.Change("rebuild", party_id, why, lambda _: _counted(tree))
+    answer = errand.send(site, errands.REBUILD, change, detail)
     if answer.done:
         with console.say.status("leaving the old tree to who is listing it"):
             time.sleep(grace)

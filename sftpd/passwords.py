@@ -16,13 +16,14 @@ from pathlib import Path
 
 import structlog
 
-from config.event import Event
 from keys import ledger, ring, rotation
+from keys.deed import on_record
 from sftpd.loop import Loop
 
 MOST = 4
 _PATIENCE, _LONGEST = 5.0, 10  # seconds: for an operator's command, and in all
 COMMAND = "password change"
+_WHY = "the party sets its own in place of an operator's"
 
 _log = structlog.get_logger()
 
@@ -88,10 +89,13 @@ def put(
     """
     now = clock().astimezone(UTC).replace(microsecond=0)
     folder = site / ledger.FOLDER / ledger.OPERATIONS
-    with ledger.Ledger(folder, clock, _PATIENCE) as operations:
+    with (
+        ledger.Ledger(folder, clock, _PATIENCE) as operations,
+        on_record(operations, COMMAND, party, origin, party, _WHY) as deed,
+    ):
+        held = ring.load(site, party)
+        deed.before = ring.stated(held)
         fresh = ring.chosen(secret, label="", not_before=now, added_by=party)
-        new = rotation.change_password(ring.load(site, party), credential, fresh)
-        detail = {"credential": fresh.fingerprint, "replaces": credential}
-        operations.append(Event(COMMAND, party, origin, party, detail=detail))
-        operations.sync()
+        new = rotation.change_password(held, credential, fresh)
+        deed.done(ring.stated(new), {"credential": fresh.fingerprint, "replaces": credential})
         rotation.apply(site, new)

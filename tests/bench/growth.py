@@ -71,7 +71,7 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
     site = folder / "site"
     text = SITE_TOML.format(id="prova-cb-mv", title="Olcum", opens="2023-05-14T17:00:00+03:00",
                             listen="127.0.0.1:0")  # fmt: skip
-    lay_out(site, text, PARTIES_TOML + servers._PARTIES)
+    lay_out(site, text, PARTIES_TOML + servers._PARTIES, "a measurement")
     entries = list(islice(election.entries(sizes[-1] // _SHEETS_A_BOX + 4, 1), sizes[-1]))
     election.write_csv(entries, site / "registry.csv")
     registry.import_csv(site / "registry.csv", site / INDEX)

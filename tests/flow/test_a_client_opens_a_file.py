@@ -104,7 +104,7 @@ def test_a_key_added_while_the_server_runs_opens_at_once(rehearsal: Night, tmp_p
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(tmp_path / "id")], check=True
     )
-    rehearsal.ssps("key", "add", "parti-b", "--public-key", tmp_path / "id.pub")
+    rehearsal.ssps("key", "add", "parti-b", "--public-key", tmp_path / "id.pub", "--why", "x")
     options = [
         f"-oIdentityFile={tmp_path / 'id'}" if "IdentityFile" in option else option
         for option in rehearsal.ssh_options("parti-b")
@@ -123,7 +123,7 @@ def test_a_key_added_while_the_server_runs_opens_at_once(rehearsal: Night, tmp_p
 
 
 def test_a_password_opens_as_a_key_does(rehearsal: Night, tmp_path: Path) -> None:
-    password = rehearsal.ssps("key", "add", "parti-b", "--password").strip()
+    password = rehearsal.ssps("key", "add", "parti-b", "--password", "--why", "x").strip()
     ask = tmp_path / "ask"
     ask.write_text(f"#!/bin/sh\necho {password}\n")
     ask.chmod(0o700)

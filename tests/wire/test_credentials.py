@@ -164,7 +164,18 @@ def test_openssh_logs_in_with_a_key_on_a_token(serve: Serve, tmp_path: Path, kin
     served, key, other = serve(), Token(kind), Token(kind)
     public = tmp_path / "token.pub"
     public.write_text(key.public_line + "\n")
-    ssps(served, "key", "add", "parti-a", "--public-key", public, "--not-before", OPENS.isoformat())
+    ssps(
+        served,
+        "key",
+        "add",
+        "parti-a",
+        "--public-key",
+        public,
+        "--why",
+        "token",
+        "--not-before",
+        OPENS.isoformat(),
+    )
 
     codes = []
     with ExitStack() as stack:
@@ -192,7 +203,7 @@ def test_a_command_does_not_claim_what_the_server_cannot_take(serve: Serve, spoi
 
     done = CliRunner().invoke(
         main,
-        ["key", "add", "parti-a", "--password", "--site", str(served.site)],
+        ["key", "add", "parti-a", "--password", "--why", "x", "--site", str(served.site)],
     )
 
     assert done.exit_code == 1

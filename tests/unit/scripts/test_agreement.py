@@ -58,7 +58,13 @@ def test_what_makes_no_party_is_refused_whole(site: Path, ssps: Ssps, form: Path
     assert "parties.toml: parti-d.static_ips: '192.0.2.400' is no IPv4" in wrong.stderr
     assert "parties.toml: parti-a.id: stands twice" in twice.stderr
     assert (site / "parties.toml").read_bytes() == before
-    assert operations(site) == []
+    found = [r.event for r in ledger.read(site / "ledgers/operations")]
+    assert [(e.event, e.what, e.outcome) for e in found] == [
+        ("party add", "parti-d", "refused"),
+        ("party add", "parti-a", "refused"),
+    ]
+    assert found[0].detail["why"] == "form form.toml"
+    assert "'192.0.2.400' is no IPv4" in str(found[0].detail["reason"])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_a_suspended_party_is_resumed(site: Path, ssps: Ssps) -> None:
 
 
 def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: Ssps) -> None:
-    ssps("key", "add", "parti-a", "--password", "--site", site)
+    ssps("key", "add", "parti-a", "--password", "--why", "x", "--site", site)
     [held] = ring.load(site, "parti-a").credentials
 
     done = ssps("party", "remove", "parti-a", "--why", "closed", "--site", site)
@@ -107,7 +113,19 @@ def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: S
     assert load.load(site).party("parti-a") is None
     assert not ring.path(site, "parti-a").exists()
     *_, record = ledger.read(site / "ledgers/operations")
-    assert record.event.detail == {"credentials": [held.fingerprint], "why": "closed"}
+    assert record.event.detail == {
+        "credentials": [held.fingerprint],
+        "why": "closed",
+        "before": [
+            "name: A Partisi",
+            "kind: party",
+            "scope: all",
+            "static_ips: 127.0.0.1",
+            "suspended: no",
+            "rate: as the site's",
+        ],
+        "after": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -124,7 +142,8 @@ def test_what_cannot_be_changes_nothing(site: Path, ssps: Ssps, words: list[str]
     done = ssps("party", *words, "--why", "x", "--site", site)
     assert done.exit_code == 1
     assert (site / "parties.toml").read_bytes() == before
-    assert not (site / "ledgers/operations").exists() or operations(site) == []
+    told = [r.event for r in ledger.read(site / "ledgers/operations")]
+    assert [(e.outcome, e.detail["after"]) for e in told] in ([], [("refused", None)])
 
 
 def test_an_editor_that_saved_meanwhile_is_not_overwritten(
@@ -144,6 +163,9 @@ def test_an_editor_that_saved_meanwhile_is_not_overwritten(
     assert done.exit_code == 1
     assert "somebody has edited it meanwhile" in done.stderr
     assert (site / "parties.toml").read_text() == edited
+    done_, failed = ledger.read(site / "ledgers/operations")
+    assert (done_.event.outcome, failed.event.outcome) == ("ok", "failed")
+    assert failed.event.detail["of"] == done_.seq
 
 
 def test_a_server_that_does_not_take_it_is_said_loudly(

@@ -36,7 +36,17 @@ def lift(site: Path, when: datetime) -> None:
 def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
     site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
 ) -> None:
-    words = ("export", "bagimsiz-c", "--to", tmp_path / "usb", "--site", site, "--json")
+    words = (
+        "export",
+        "bagimsiz-c",
+        "--to",
+        tmp_path / "usb",
+        "--why",
+        "usb",
+        "--site",
+        site,
+        "--json",
+    )
     now = datetime.now(UTC).replace(microsecond=0)
 
     unset = ssps(*words)
@@ -46,7 +56,9 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
     assert "election.ban_lifts: is not set" in unset.stderr
     assert f"is {(now + timedelta(hours=1)).isoformat()}, try again then" in early.stderr
     assert not (tmp_path / "usb").exists()
-    assert list(ledger.read(site / "ledgers/operations")) == []
+    told = [record.event for record in ledger.read(site / "ledgers/operations")]
+    assert [(e.event, e.what, e.outcome) for e in told] == [("export", "bagimsiz-c", "refused")] * 2
+    assert "entitled from then on (md. 3/c)" in str(told[0].detail["reason"])
 
     lift(site, now - timedelta(hours=1))
     done = ssps(*words)
@@ -58,7 +70,8 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
     assert said == {"files": 1, "first": 0, "last": 1}
     assert (made / "data" / f"{CB}.jpg").read_text() == "kadikoy"
     assert len([p for p in (made / "data").rglob("*") if p.is_file()]) == 1
-    (record,) = ledger.read(site / "ledgers/operations")
+    *_, record = ledger.read(site / "ledgers/operations")
+    assert str(record.event.detail["after"]).startswith("2023-05-14-cb-mv-bagimsiz-c-0-1, sha256 ")
     assert (record.event.event, record.event.what) == ("export", "bagimsiz-c")
     assert record.event.detail["bytes"] == len("kadikoy")
 
@@ -66,7 +79,7 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
 def test_a_bag_verifies_with_nothing_but_openssh_and_coreutils(
     site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
 ) -> None:
-    assert ssps("export", "parti-a", "--to", tmp_path, "--site", site).exit_code == 0
+    assert ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site).exit_code == 0
     (made,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
     (made / "allowed_signers").write_text(sshsig.site_signers(site))
 
@@ -84,7 +97,7 @@ def test_other_peoples_tools_take_it_for_a_bag(
     site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
 ) -> None:
     bagit = pytest.importorskip("bagit")
-    ssps("export", "parti-a", "--to", tmp_path, "--site", site)
+    ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
     (made,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
 
     opened = bagit.Bag(str(made))
@@ -96,9 +109,9 @@ def test_other_peoples_tools_take_it_for_a_bag(
 def test_the_next_bag_begins_where_the_last_one_ended(
     site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
 ) -> None:
-    ssps("export", "parti-a", "--to", tmp_path, "--site", site)
+    ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
     (first,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
-    words = ("export", "parti-a", "--to", tmp_path, "--site", site, "--since", first)
+    words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site, "--since", first)
 
     nothing = ssps(*words)
     filer.file(KADIKOY, "kadikoy again", 2)
@@ -110,7 +123,10 @@ def test_the_next_bag_begins_where_the_last_one_ended(
     second = tmp_path / "2023-05-14-cb-mv-parti-a-2-2"
     assert (second / "data" / f"{CB}.v2.jpg").read_text() == "kadikoy again"
     assert (
-        ssps("export", "parti-a", "--to", tmp_path, "--site", site, "--since", "x").exit_code == 2
+        ssps(
+            "export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site, "--since", "x"
+        ).exit_code
+        == 2
     )
 
 
@@ -126,7 +142,7 @@ def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
         copied.append(target)
         copy(source, target, filed)  # type: ignore[arg-type]
 
-    words = ("export", "parti-a", "--to", tmp_path, "--site", site)
+    words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
     with monkeypatch.context() as patch:
         patch.setattr(bag, "_copied", failing)
         full = ssps(*words)
@@ -154,7 +170,7 @@ def test_an_original_that_is_damaged_makes_no_bag(
     original.unlink()
     original.write_text("something else")
 
-    done = ssps("export", "parti-a", "--to", tmp_path, "--site", site)
+    done = ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
 
     assert done.exit_code == 1
     assert "is not what was filed, restore it from a copy" in done.stderr
@@ -162,7 +178,7 @@ def test_an_original_that_is_damaged_makes_no_bag(
 
 
 def test_nobody_gets_one_that_may_not_look(site: Path, ssps: Ssps, tmp_path: Path) -> None:
-    words = ("--to", tmp_path / "usb", "--site", site)
+    words = ("--to", tmp_path / "usb", "--why", "usb", "--site", site)
     assert "no such party" in ssps("export", "parti-x", *words).stderr
     early = SITE_TOML.replace("2023-05-14T17", "2123-05-14T17")
     (site / "site.toml").write_text(early, encoding="utf-8")

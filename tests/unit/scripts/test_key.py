@@ -31,11 +31,13 @@ def test_a_key_added_opens_from_now_on_and_is_recorded(
         "kind": "public-key",
         "credential": credential.fingerprint,
         "why": "form 12",
+        "before": [],
+        "after": ring.stated(ring.load(site, "parti-a")),
     }
 
 
 def test_a_password_is_shown_once_on_stdout_and_stored_as_a_hash(site: Path, ssps: Ssps) -> None:
-    done = ssps("key", "add", "parti-a", "--password", "--site", site)
+    done = ssps("key", "add", "parti-a", "--password", "--why", "x", "--site", site)
 
     assert done.exit_code == 0
     shown = done.stdout.strip()
@@ -51,7 +53,7 @@ def test_a_password_is_shown_once_on_stdout_and_stored_as_a_hash(site: Path, ssp
 def test_a_password_of_ones_own_comes_from_a_file_not_from_the_command_line(
     site: Path, ssps: Ssps
 ) -> None:
-    words = ("key", "add", "parti-a", "--password-file", "-", "--site", site)
+    words = ("key", "add", "parti-a", "--password-file", "-", "--why", "x", "--site", site)
 
     done = ssps(*words, input="on-iki-karakter\n")
     short = ssps(*words, input="kisa\n")
@@ -67,6 +69,7 @@ def test_two_operators_at_once_lose_no_key(site: Path, ssps: Ssps, tmp_path: Pat
         host.make(tmp_path / f"k{number}", "")
         publics.append(tmp_path / f"k{number}.pub")
     command = [sys.executable, "-m", "scripts.ssps", "key", "add", "parti-a", "--site", str(site)]
+    command += ["--why", "x"]
 
     running = [
         subprocess.Popen([*command, "--public-key", str(p)], stderr=subprocess.PIPE, text=True)
@@ -90,7 +93,7 @@ def test_two_operators_at_once_lose_no_key(site: Path, ssps: Ssps, tmp_path: Pat
 def test_a_wrong_call_changes_nothing_and_says_why(
     site: Path, ssps: Ssps, words: list[str], code: int, said: str
 ) -> None:
-    done = ssps("key", "add", *words, "--site", site)
+    done = ssps("key", "add", *words, "--why", "x", "--site", site)
 
     assert done.exit_code == code
     assert said in done.stderr
@@ -101,7 +104,7 @@ def test_a_wrong_call_changes_nothing_and_says_why(
 def test_the_same_key_twice_and_a_private_key_are_refused(
     site: Path, ssps: Ssps, public: Path
 ) -> None:
-    add = ("key", "add", "parti-a", "--site", site, "--public-key")
+    add = ("key", "add", "parti-a", "--why", "x", "--site", site, "--public-key")
     assert ssps(*add, public).exit_code == 0
 
     twice = ssps(*add, public)
@@ -111,14 +114,18 @@ def test_the_same_key_twice_and_a_private_key_are_refused(
     assert "already" in twice.stderr
     assert "a private key, which stays with the party" in private.stderr
     assert len(ring.load(site, "parti-a").credentials) == 1
-    assert len(list(ledger.read(site / "ledgers/operations"))) == 1
+    done, refused = ledger.read(site / "ledgers/operations")
+    assert (done.event.outcome, refused.event.outcome) == ("ok", "refused")
+    assert refused.event.detail["before"] == done.event.detail["after"]
+    assert refused.event.detail["after"] is None
+    assert "has SHA256:" in str(refused.event.detail["reason"])
 
 
 def test_parties_are_listed_and_shown_without_a_secret(
     site: Path, ssps: Ssps, public: Path
 ) -> None:
-    ssps("key", "add", "parti-a", "--public-key", public, "--site", site)
-    ssps("key", "add", "parti-a", "--password", "--site", site)
+    ssps("key", "add", "parti-a", "--public-key", public, "--why", "x", "--site", site)
+    ssps("key", "add", "parti-a", "--password", "--why", "x", "--site", site)
 
     listed = json.loads(ssps("party", "list", "--json", "--site", site).stdout)
     shown = ssps("party", "show", "parti-a", "--site", site).stdout

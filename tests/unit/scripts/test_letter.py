@@ -10,7 +10,7 @@ from scripts import letter
 
 
 def test_a_letter_says_all_that_a_party_has_to_know(site: Path, ssps: Ssps) -> None:
-    ssps("key", "add", "parti-b", "--password", "--label", "ofis", "--site", site)
+    ssps("key", "add", "parti-b", "--password", "--why", "x", "--label", "ofis", "--site", site)
 
     done = ssps("party", "letter", "parti-b", "--host", "sonuc.example", "--site", site)
 

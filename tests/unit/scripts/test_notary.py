@@ -147,25 +147,40 @@ def test_what_the_disk_refuses_is_tried_again(
 
 
 def test_what_an_operator_does_is_signed_for_at_once(site: Path) -> None:
-    with console.operating(site) as record:
-        record("key add", "parti-a", {})
+    with console.operating(site, "key add", "parti-a", "form 12") as deed:
+        deed.done(None)
 
     assert signed(site / "ledgers/operations", site).size == 1
+
+
+def test_what_others_record_is_signed_for_within_seconds(site: Path) -> None:
+    folder, clock = site / "ledgers/operations", iter([0.0, 1.0, 6.0, 12.0])
+    passing = notary.Passing(site, "operations", lambda: next(clock))
+    passing.tend()  # there is no ledger yet
+    with Ledger(folder) as operations:
+        operations.append(Event("password change", "parti-a", "192.0.2.7", "parti-a"))
+
+    passing.tend()  # not due
+    assert not (folder / "checkpoint").exists()
+    passing.tend()
+    passing.end()
+
+    assert signed(folder, site).size == 1
 
 
 def test_nothing_is_changed_while_the_operations_ledger_is_not_what_was_signed_for(
     site: Path,
 ) -> None:
-    with console.operating(site) as record:
-        record("key add", "parti-a", {})
+    with console.operating(site, "key add", "parti-a", "form 12") as deed:
+        deed.done(None)
     segments.listed(site / "ledgers/operations")[0].path.write_bytes(b"")
 
-    with pytest.raises(Faults, match="1 were signed for"), console.operating(site):
+    with pytest.raises(Faults, match="1 were signed for"), console.operating(site, "a", "b", "c"):
         raise AssertionError("not reached")
 
 
 def test_without_a_signing_key_a_credential_can_be_revoked_all_the_same(site: Path) -> None:
     (site / host.SIGNING / host.SIGNING_KEY).unlink()
 
-    with console.operating(site) as record:
-        assert record("key revoke", "parti-a", {}) == 0
+    with console.operating(site, "key revoke", "parti-a", "lost") as deed:
+        assert deed.done(None) == 0

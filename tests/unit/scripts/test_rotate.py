@@ -21,7 +21,7 @@ def two(site: Path, ssps: Ssps, tmp_path: Path) -> Path:
     for party in ("parti-a", "parti-b"):
         host.make(tmp_path / "old" / party, f"{party} 1")
         public = tmp_path / "old" / f"{party}.pub"
-        done = ssps("key", "add", party, "--public-key", public, "--site", site)
+        done = ssps("key", "add", party, "--public-key", public, "--why", "x", "--site", site)
         assert done.exit_code == 0, done.output
     return site
 
@@ -169,7 +169,7 @@ def test_a_password_may_be_sealed_to_the_partys_own_key(
     pyrage = pytest.importorskip("pyrage")
     out = tmp_path / "parola.age"
 
-    done = ssps("key", "add", "parti-a", "--password", "--seal", out, "--site", two)
+    done = ssps("key", "add", "parti-a", "--password", "--seal", out, "--why", "x", "--site", two)
 
     assert done.exit_code == 0, done.output
     identity = pyrage.ssh.Identity.from_buffer((tmp_path / "old" / "parti-a").read_bytes())

@@ -13,7 +13,7 @@ from sftpd import cage
 def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> None:
     site = tmp_path / "site"
 
-    made = ssps("init", site)
+    made = ssps("init", site, "--why", "the May election")
 
     assert made.exit_code == 0
     assert {p.name for p in site.iterdir()} == {
@@ -40,7 +40,7 @@ def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path, ssps: Ssps) -> None:
     (tmp_path / "mine").write_text("mine")
 
-    made = ssps("init", tmp_path)
+    made = ssps("init", tmp_path, "--why", "x")
 
     assert made.exit_code == 1
     assert "is not an empty folder" in made.stderr
@@ -121,7 +121,7 @@ def test_a_registry_that_was_never_imported_or_changed_since_is_a_fault(
     source.write_text(office.registry_csv(), encoding="utf-8")
     before = ssps("check", "--site", site)
 
-    assert ssps("registry", "import", source, "--site", site).exit_code == 0
+    assert ssps("registry", "import", source, "--why", "x", "--site", site).exit_code == 0
 
     assert before.stdout.startswith("registry.csv: was not imported, run ")
     assert ssps("check", "--site", site).exit_code == 0

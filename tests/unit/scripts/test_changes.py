@@ -1,0 +1,251 @@
+"""Every command that changes something leaves a record: by whom, why, before and after."""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+import click
+import office
+import pytest
+from office import Ssps
+from unit.publisher.feeding import Filer
+
+from config import load, registry
+from config.event import Event
+from config.sheet import Belge, Secim, Sheet
+from keys import host, ledger, ring
+from publisher.quarantine import Note, format_note
+from scripts import console, system
+from scripts.key import credential_of, put
+from scripts.ssps import main
+
+BOX = "34-istanbul-1/kadikoy-2/1234"
+HELD = "20230514T140003000041-9f3c21ab-a.jpg"
+SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
+CONTACT = '[contact]\nname = "D"\nemail = "d@d.example"\nphones = ["+90 312 000 00 00"]\n'
+FORM = 'id = "parti-d"\nparty = "D"\nservices = ["sftp"]\nstatic_ips = ["192.0.2.40"]\n'
+
+# In an order in which one makes way for the next.
+CHANGES: dict[str, list[str]] = {
+    "init": ["@new"],
+    "verify": ["--repair"],
+    "registry import": ["@registry"],
+    "party add": ["--form", "@form"],
+    "party suspend": ["parti-a"],
+    "party resume": ["parti-a"],
+    "party set-ips": ["parti-a", "192.0.2.8"],
+    "party set-scope": ["parti-b", "35-izmir-2"],
+    "party remove": ["parti-d"],
+    "key add": ["parti-a", "--password"],
+    "key rotate": ["parti-a", "--public-key", "@other", "--apply"],
+    "key revoke": ["parti-a", "first"],
+    "key host next": ["--apply"],
+    "key host withdraw": ["--apply"],
+    "key host rotate": ["--apply"],
+    "key signing next": ["--apply"],
+    "key signing withdraw": ["--apply"],
+    "key signing rotate": ["--apply"],
+    "absent add": [BOX, "--reason", "burnt"],
+    "absent remove": [BOX],
+    "desk identify": [HELD, "2000000001"],
+    "desk reject": [HELD],
+    "rebuild": ["parti-a", "--grace", "0"],
+    "export": ["parti-a", "--to", "@bags"],
+}
+# They look, or write only what they were told to write elsewhere.
+READS = {
+    "check",
+    "status",
+    "absent list",
+    "desk list",
+    "desk show",
+    "party list",
+    "party show",
+    "party test",
+    "party letter",
+    "key host show",
+    "key signing show",
+    "audit tail",
+    "audit verify",
+    "audit query",
+    "audit receipt make",
+    "audit receipt verify",
+    "audit report",
+    "audit timeline",
+    "audit gap",
+    "audit export",
+}
+DAEMONS = {"run", "publish", "serve"}  # they keep ledgers of their own
+REHEARSALS = {"rehearse init", "rehearse scan", "rehearse national"}  # no site of an election
+
+
+def leaves(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    context = click.Context(command)
+    for each in command.list_commands(context):
+        found = command.get_command(context, each)
+        assert found is not None
+        yield from leaves(found, f"{name} {each}".strip())
+
+
+COMMANDS = dict(leaves(main))
+
+
+def events(site: Path) -> list[Event]:
+    return [record.event for record in ledger.read(site / "ledgers/operations")]
+
+
+@pytest.fixture
+def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site on which each of the changes can be made."""
+    monkeypatch.setattr(console, "operator", lambda: "ayse")
+    monkeypatch.setattr(host, "_RSA_BITS", 2048)
+    (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
+    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    (tmp_path / "form").write_text(FORM + CONTACT)
+    (tmp_path / "registry").write_text(office.registry_csv(*office.ROWS[:3]), encoding="utf-8")
+    host.make(tmp_path / "first", "first")
+    put(site, "parti-a", credential_of(tmp_path / "first.pub", ""), "set up")
+    host.make(tmp_path / "other", "other")
+    (tmp_path / "other.pub").rename(tmp_path / "other")
+    path = Filer(load.load(site)).file(SHEET, "kadikoy")
+    with ledger.Ledger(site / "ledgers/filing") as filing:
+        filing.append(Event("filed", "publisher", "a.jpg", path, detail={"page": "a-0"}))
+    os.utime(site / "trees/parti-a" / path, (1, 1))  # for `verify --repair`
+    note = Note(
+        HELD[:30],
+        "a.jpg",
+        "no-karekod",
+        sha256(b"%PDF-").hexdigest(),
+        (),
+        1,
+        (),
+        "2023-05-14T14:00:03Z",
+    )
+    (site / "quarantine").mkdir()
+    (site / "quarantine" / HELD).write_bytes(b"%PDF-")
+    (site / "quarantine" / f"{HELD}.json").write_bytes(format_note(note))
+    return site
+
+
+def call(name: str, tmp_path: Path) -> list[str]:
+    words = [str(tmp_path / w[1:]) if w.startswith("@") else w for w in CHANGES[name]]
+    return [*name.split(), *words]
+
+
+def test_every_command_is_known_to_change_something_or_not_to() -> None:
+    assert set(COMMANDS) == {*CHANGES, *READS, *DAEMONS, *REHEARSALS}
+
+
+def test_every_change_is_on_record_with_who_why_before_and_after(
+    whole: Path, tmp_path: Path, ssps: Ssps
+) -> None:
+    secrets = {"PRIVATE KEY", "argon2"}
+    for name in CHANGES:
+        site = tmp_path / "new" if name == "init" else whole
+        where = () if name == "init" else ("--site", site)
+        if name in ("key host rotate", "key signing rotate"):
+            host.prepare(site / "keys" / name.split()[1])
+        count = 0 if name == "init" else len(events(site))
+
+        done = ssps(*call(name, tmp_path), "--why", f"form {name}", *where)
+
+        assert done.exit_code == 0 or name == "verify", (name, done.output)
+        assert len(events(site)) > count, (name, done.output)
+        last = events(site)[-1]
+        assert last.event == ("verify --repair" if name == "verify" else name)
+        assert (last.who, last.outcome) == ("ayse", "ok"), name
+        assert last.origin and last.what, name
+        assert last.detail["why"] == f"form {name}"
+        assert last.detail["before"] != last.detail["after"] or name == "rebuild", name
+        rings = [ring.load(site, party.id) for party in load.load(site).parties]
+        secrets |= {c.secret for held in rings for c in held.credentials}
+    told = "".join(map(str, events(whole)))
+    assert [secret for secret in secrets if secret in told] == []
+    proved = ssps("audit", "verify", whole / "ledgers/operations", "--site", whole)
+    assert "all as signed for" in proved.stdout, proved.output
+
+
+def test_without_a_why_nothing_is_changed(site: Path, tmp_path: Path, ssps: Ssps) -> None:
+    for file in ("registry", "other", "form"):
+        (tmp_path / file).touch()
+    before = office.listing(tmp_path)
+
+    for name in CHANGES:
+        silent = ssps(*call(name, tmp_path), "--site", site)
+        blank = ssps(*call(name, tmp_path), "--why", " ", "--site", site)
+
+        assert silent.exit_code == (1 if name == "party add" else 2), name  # its form says why
+        assert "--why" in silent.stderr or name == "party add"
+        assert blank.exit_code == 2
+        assert "it stands in the record beside your name: say something" in blank.stderr
+    assert office.listing(tmp_path) == before
+
+
+def test_no_command_that_looks_asks_why() -> None:
+    asking = {n for n, c in COMMANDS.items() if any("--why" in p.opts for p in c.params)}
+    assert asking == set(CHANGES)
+
+
+def test_an_errand_that_was_refused_is_on_record_as_refused(whole: Path, ssps: Ssps) -> None:
+    done = ssps("absent", "remove", BOX, "--why", "it came", "--site", whole)
+
+    assert done.exit_code == 1
+    asked, refused = events(whole)[-2:]
+    assert (asked.event, asked.detail["command"]) == ("asked", "absent remove")
+    assert (refused.event, refused.what, refused.outcome) == ("absent remove", BOX, "refused")
+    assert refused.detail == {
+        "errand": asked.detail["errand"],
+        "of": 1,
+        "why": "it came",
+        "before": "expected",
+        "after": None,
+        "reason": f"{BOX} was not recorded as absent, or is expected again",
+    }
+
+
+def test_what_a_record_says_of_before_and_after(whole: Path, ssps: Ssps) -> None:
+    ssps("party", "set-ips", "parti-a", "192.0.2.8", "--why", "call 3", "--site", whole)
+    ssps("key", "revoke", "parti-a", "first", "--why", "lost", "--site", whole)
+    ssps("absent", "add", BOX, "--reason", "burnt", "--why", "minutes", "--site", whole)
+
+    added, moved, revoked, _, absent = (event.detail for event in events(whole))
+    [held] = [line for line in added["after"] or [] if isinstance(line, str)]  # type: ignore[union-attr]
+    assert held.split()[1:4] == ["public-key", "first", "from"]
+    assert datetime.fromisoformat(held.split()[4]).tzinfo
+    assert "static_ips: 127.0.0.1" in str(moved["before"])
+    assert "static_ips: 192.0.2.8" in str(moved["after"])
+    assert (revoked["before"], revoked["after"]) == (added["after"], [])
+    assert (absent["before"], absent["after"]) == ("expected", "absent: burnt, by ayse")
+
+
+def test_setting_up_a_site_that_stands_already_is_on_record(
+    whole: Path, ssps: Ssps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `init --system` does; the machine's users are left alone."""
+    monkeypatch.setattr(system, "faults_of", lambda *_: None)
+    monkeypatch.setattr(system, "_people", lambda: ["user made"])
+    monkeypatch.setattr(system.shutil, "chown", lambda *_: None)
+    words = ("init", "--system", "--units", tmp_path / "units", whole)
+
+    done = ssps(*words, "--why", "moved here")
+
+    assert done.exit_code == 0, done.output
+    last = events(whole)[-1]
+    assert (last.event, last.what, last.detail["why"]) == (
+        "init --system",
+        str(whole),
+        "moved here",
+    )
+    before, after = last.detail["before"], last.detail["after"]
+    assert isinstance(before, list) and isinstance(after, list)
+    assert before[1] == f"{whole / 'intake'} of nobody, not there"
+    assert after[:2] == [
+        f"{whole} of ssps:ssps 0751",
+        f"{whole / 'intake'} of ssps:ssps-scan 2770",
+    ]
+    assert after[2].startswith(f"{tmp_path / 'units' / 'ssps.target'} sha256 ")
