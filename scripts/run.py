@@ -99,8 +99,17 @@ def run_server(settings: Settings, **how: Any) -> None:
     """Be the server until told to stop, with all that it takes; `how` is sftpd's own."""
     from sftpd.server import serve as run
 
-    with notary.beside(settings.site, ledger.TRANSFER, settings.ledger) as signing:
-        run(settings, tend=signing.tend, **how)
+    site = settings.site
+    with (
+        notary.beside(site, ledger.TRANSFER, settings.ledger) as signing,
+        notary.passing(site, ledger.OPERATIONS) as passing,  # a party's own password
+    ):
+
+        def tend() -> None:
+            signing.tend()
+            passing.tend()
+
+        run(settings, tend=tend, **how)
 
 
 def ready(site: Path) -> Settings:
