@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
 
+from keys.record import Record
 from scripts.auditing import charts
 from scripts.auditing.reckoning import Account, Filed, Taken
 
@@ -79,8 +80,27 @@ def of_party(account: Account, made: datetime) -> str:
             ),
             numbers={2},
         ),
+        f"<h2>What was changed about it ({len(account.changes):,})</h2>",
+        _table(
+            ("when", "who", "command", "outcome", "why", "before", "after"),
+            (
+                (
+                    stamp(each.time),
+                    each.event.who,
+                    each.event.event,
+                    ": ".join(filter(None, (each.event.outcome, _of(each, "reason")))),
+                    *(_of(each, key) for key in ("why", "before", "after")),
+                )
+                for each in account.changes
+            ),
+        ),
     ]
     return _page(f"{account.party}: what it was served", made, parts)
+
+
+def _of(record: Record, key: str) -> str:
+    value = record.event.detail.get(key)
+    return "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def of_all(

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import click
 
+from config.event import Value
 from keys import ledger
 from scripts import console
 from scripts.auditing import index, where
-from scripts.auditing.lines import line
+from scripts.auditing.lines import CHANGE, line
 
-_COLUMNS = ("ledger", "seq", "time", "event", "who", "from", "what", "outcome", "detail")
+_COLUMNS = ("ledger", "seq", "time", "event", "who", "from", "what", "outcome", "why",
+            "before", "after", "reason", "detail")  # fmt: skip
 
 
 def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
@@ -88,9 +90,10 @@ def query(
             click.echo(ledger.format_record(record), nl=False)
         elif form == "csv":
             detail = json.dumps(dict(told.detail), ensure_ascii=False)
-            answers = (told.event, told.who, told.origin, told.what, told.outcome.value, detail)
+            change = [_written(told.detail.get(key)) for key in CHANGE]
+            answers = (told.event, told.who, told.origin, told.what, told.outcome.value)
             stamp = record.time.isoformat(timespec="microseconds")
-            writer.writerow((log, record.seq, stamp, *map(_harmless, answers)))
+            writer.writerow((log, record.seq, stamp, *map(_harmless, (*answers, *change, detail))))
         else:
             click.echo(line(record))
 
@@ -98,6 +101,12 @@ def query(
 # Its own records name it; what its sessions did after that names the session.
 _OF_CREDENTIAL = """(log, session) in (select (log, session) from record
     where starts_with(credential, ?) and session is not null)"""
+
+
+def _written(value: Value) -> str:
+    if isinstance(value, list):
+        return "; ".join(value)
+    return "" if value is None else str(value)
 
 
 def _harmless(text: str) -> str:

@@ -13,7 +13,8 @@ from statistics import median, quantiles
 from config import layout
 from config.scope import Scope
 from config.sheet import Sheet
-from scripts.auditing.index import Connection, rows
+from keys.record import Record
+from scripts.auditing.index import Connection, records, rows
 
 _FILED = """select ltrim(what, '/'), time, detail->>'sha256',
     try_cast(detail->>'parties' as bigint) from record
@@ -31,6 +32,8 @@ _USED = """select count(*) filter (where event = 'login'),
     list(distinct origin) filter (where event = 'login'),
     min(time) filter (where event = 'login') from record
     where name = 'transfer' and who = ?"""
+
+_CHANGED = "name = 'operations' and what = ? and event <> 'asked' order by time, seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class Account:
     clients: tuple[str, ...]
     addresses: tuple[str, ...]
     first_login: datetime | None
+    changes: tuple[Record, ...] = ()
 
     @property
     def taken(self) -> int:
@@ -146,6 +150,7 @@ def account(database: Connection, party: str, scope: Scope, filed: list[Filed]) 
         tuple(sorted(filter(None, clients or ()))),
         tuple(sorted(addresses or ())),
         _utc(first) if first else None,
+        tuple(record for _, record in records(database, _CHANGED, [party])),
     )
 
 

@@ -2,21 +2,27 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from config import layout
+from config.event import Event
 from keys import ledger, tree
 from keys.record import Record
 from scripts import console
 from scripts.auditing import index, where
+from scripts.auditing.lines import said
 
 _STAMP = "%Y%m%dT%H%M%S%f"
 # By its path, its karekod, the SHA-256 of its bytes, or the arrival that brought it.
 _FILED = """name = 'filing' and (ltrim(what, '/') = ? or (detail->>'karekod') = ?
     or (detail->>'sha256') = ? or (detail->>'page') = ?) order by time"""
+# What operators were about with the sheet, its box, or the file in quarantine that shows it.
+_DECIDED = """name = 'operations' and event <> 'asked' and list_contains(?, what) order by time"""
 _FETCHED = """name = 'transfer' and what = ? and event in ('open', 'close') and outcome = 'ok'
     order by time"""
 
@@ -45,6 +51,8 @@ class Step:
 @console.with_site_if_any
 def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | None) -> None:
     """Tell what became of SHEET: scanned, read, filed, and first fetched by each party.
+
+    What operators did about it, its box or its file in quarantine stands between, with why.
 
     SHEET is its path in a tree, its karekod, the SHA-256 of its bytes or its arrival's id.
     """
@@ -78,10 +86,16 @@ def chain(database: index.Connection, sheet: str) -> Iterator[Step]:
     """Yield the steps of a sheet in order of time."""
     found: list[Step] = []
     paths: list[str] = []
+    about: set[str] = set()
     for log, record in index.records(database, _FILED, [sheet] * 4):
         found += _filed(log, record)
+        about |= _names(record.event)
         if record.event.event == "filed" and record.event.what not in paths:
             paths.append(record.event.what)
+    for log, record in index.records(database, _DECIDED, [sorted(about)]):
+        told = record.event
+        why = f"{told.what} {told.outcome} why={said(told.detail.get('why'))}"
+        found.append(Step(record.time, told.event, told.who, why, record, log))
     for path in paths:
         firsts: set[tuple[str, str]] = set()
         for log, record in index.records(database, _FETCHED, ["/" + path.lstrip("/")]):
@@ -96,6 +110,16 @@ def chain(database: index.Connection, sheet: str) -> Iterator[Step]:
     yield from sorted(found, key=lambda step: step.time)
 
 
+def _names(told: Event) -> set[str]:
+    """Return by what names operators' commands call a sheet that was filed."""
+    names = {str(told.detail[key]) for key in ("identifies", "karekod") if key in told.detail}
+    with suppress(ValueError):
+        sheet = layout.parse(told.what.lstrip("/")).sheet
+        if sheet.sandik:
+            names.add(f"{sheet.cevre}/{sheet.kurul}/{sheet.sandik}")
+    return names
+
+
 def _filed(log: str, record: Record) -> Iterator[Step]:
     told = record.event
     page = str(told.detail.get("page", ""))
@@ -105,9 +129,9 @@ def _filed(log: str, record: Record) -> Iterator[Step]:
         arrived = None
     if arrived is not None:
         yield Step(arrived, "scanned", "", told.origin, record, log)
-    said = " ".join(
+    stated = " ".join(
         f"{key}={told.detail[key]}"
         for key in ("karekod", "version", "parties", "engine", "ms", "reason", "sha256")
         if key in told.detail
     )
-    yield Step(record.time, told.event, told.who, f"{told.what} {said}", record, log)
+    yield Step(record.time, told.event, told.who, f"{told.what} {stated}", record, log)

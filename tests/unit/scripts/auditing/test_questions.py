@@ -187,6 +187,43 @@ def test_a_sheet_is_told_from_scan_to_first_fetch(
     assert told[1]["hash"] == (site / "ledgers/filing/000000000000.hashes").read_bytes()[:32].hex()
 
 
+def test_a_change_is_shown_with_why_before_and_after(night: Night, site: Path, ssps: Ssps) -> None:
+    moved: dict[str, Value] = {"why": "call 3", "before": ["static_ips: 192.0.2.7"]}
+    moved |= {"after": None, "reason": "3 addresses", "of": 0}
+    event = Event("party set-ips", "ayse", "ysk-1", "parti-b", Outcome.REFUSED, moved)
+    night.record("operations", 500, event)
+
+    words = ("query", "--site", site, "--ledger", "operations", "--outcome", "refused")
+    (said,) = asked(ssps, *words)
+    (row,) = csv.DictReader(io.StringIO("\n".join(asked(ssps, *words, "--csv"))))
+
+    assert said.endswith(
+        'party set-ips      ayse ysk-1 parti-b why="call 3" before=[static_ips: 192.0.2.7] '
+        'after=- reason="3 addresses" of=0'
+    )
+    assert [row[key] for key in ("who", "why", "before", "after", "reason")] == [
+        "ayse",
+        "call 3",
+        "static_ips: 192.0.2.7",
+        "",
+        "3 addresses",
+    ]
+
+
+def test_what_operators_did_about_a_sheet_stands_in_its_timeline(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    why: dict[str, Value] = {"why": "minutes", "before": "expected", "after": "absent: burnt"}
+    box = "34-istanbul-1/kadikoy-2/1234"
+    night.record("operations", 5, Event("asked", "ayse", "ysk-1", box, detail=why))
+    night.record("operations", 6, Event("absent add", "ayse", "ysk-1", box, detail=why))
+
+    told = [json.loads(x) for x in asked(ssps, "timeline", ONE, "--site", site, "--json")]
+
+    assert [each["step"] for each in told[:3]] == ["scanned", "absent add", "filed"]
+    assert told[1]["what"] == f"{box} ok why=minutes"
+
+
 def test_a_sheet_is_found_by_its_karekod_and_an_unknown_one_is_said_to_be(
     night: Night, site: Path, ssps: Ssps
 ) -> None:
@@ -226,6 +263,10 @@ class Balanced(HTMLParser):
 def test_a_report_says_what_a_party_was_entitled_to_and_took(
     night: Night, site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
+    why: dict[str, Value] = {"why": "call 3", "before": ["static_ips: 192.0.2.7"], "after": None}
+    event = Event("party set-ips", "ayse", "ysk-1", "parti-a", detail=why)
+    night.record("operations", 210, event)
+
     said = asked(ssps, "report", "parti-a", "--site", site, "-o", tmp_path / "out")
 
     assert said[0] == "parti-a: 2 of 2 taken (100.0 %)"
@@ -233,6 +274,8 @@ def test_a_report_says_what_a_party_was_entitled_to_and_took(
     Balanced().feed(page)
     assert "OpenSSH_9.2" in page
     assert page.count("<svg") == 2
+    assert "What was changed about it (1)" in page
+    assert '<td class="">static_ips: 192.0.2.7</td>' in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out/parti-a.csv").read_text())))
     assert [(row["sheet"], row["lag_seconds"]) for row in rows] == [
         (ONE, "30.500"),
