@@ -166,16 +166,23 @@ def test_a_publisher_killed_ten_times_over_files_each_page_exactly_once(tmp_path
     delivery.start()
     filing = settings.site / FOLDER / FILING
 
+    def filed() -> int:
+        return sum(path.stat().st_size for path in filing.glob("*.jsonl"))
+
     done_at_kill = []
     for kill in range(KILLS):
         with publisher(settings) as process:
             # Some are killed while they recover, the others once they have begun to file.
             if kill % 3 and process.stdout is not None:
+                begun = filed()
                 assert process.stdout.readline() == b"ready\n"
-            time.sleep(rng.uniform(0.1, 1.5))
+                until = time.monotonic() + 5
+                while filed() == begun and time.monotonic() < until:
+                    time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.8))
             process.send_signal(signal.SIGKILL)
             process.wait()
-        done_at_kill.append(sum(path.stat().st_size for path in filing.glob("*.jsonl")))
+        done_at_kill.append(filed())
     delivery.join()
 
     with publisher(settings) as process:

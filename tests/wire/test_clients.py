@@ -238,6 +238,8 @@ def test_rclone_takes_our_sums_as_they_are(rehearsal: Night, tmp_path: Path) -> 
     until(lambda: (root / "SHA256SUMS").exists(), "the sums", seconds=70)
     sums = next(path for path in root.glob("*/*/SHA256SUMS"))
     board = sums.parent.relative_to(root.parent)
+    filed = len(pages(sums.parent))
+    until(lambda: len(sums.read_text().splitlines()) == filed, "all of the sums", seconds=70)
 
     checked = rclone(
         rehearsal, "parti-a", tmp_path, "checksum", "sha256", str(sums), f"ysk:/{board}",
