@@ -170,6 +170,9 @@ def _all(site: Path, settings: Settings, folder: Path, turn: _Rotation, apply: b
             raise console.fault(str(JOURNAL), "", message)
         fresh = {p: replace(c, not_before=turn.start) for p, c in fresh.items()}
         click.echo(f"goes on with the one begun for {when.shown(turn.start, zone)}", err=True)
+    elif held := [p for p, name in wanted.items() if _has(site, p, name)]:
+        message = "is a key that it has already: ask for a new one, or take the file away"
+        raise Faults([Fault(str(folder / f"{p}.pub"), "", message) for p in held])
     left = {p: c for p, c in fresh.items() if not _has(site, p, c.fingerprint)}
     changes = [turn.of(p, c) for p, c in left.items()]
     for change in changes:
@@ -178,7 +181,10 @@ def _all(site: Path, settings: Settings, folder: Path, turn: _Rotation, apply: b
     if not apply:
         click.echo("this is the plan, nothing has changed; --apply does it", err=True)
         return
-    if left or begun is not None:
+    with console.operating(site, "key rotate", "all", turn.why):
+        if _begun(site) != begun:
+            message = "somebody else has begun a rotation just now, give the command again"
+            raise console.fault(str(JOURNAL), "", message)
         files.replace(site / JOURNAL, _journal(wanted, turn))
     for change in track(changes, "rotating", console=console.say, transient=True):
         plan.put_in_force(site, change)

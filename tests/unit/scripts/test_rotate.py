@@ -125,6 +125,37 @@ def test_a_file_that_is_nobodys_key_stops_all_before_anything_is_done(
     assert "parti-b.pub: 'ssh-dss' is no kind that is served" in done.stderr
 
 
+def test_a_key_that_a_party_has_already_is_no_new_one(two: Path, ssps: Ssps, folder: Path) -> None:
+    (folder / "parti-b.pub").write_bytes((two.parent / "old" / "parti-b.pub").read_bytes())
+
+    done = ssps(
+        "key", "rotate", "--all", "--public-keys", folder, "--why", "x", "--apply", "--site", two
+    )
+
+    assert (done.exit_code, rotated(two)) == (1, [])
+    assert f"{folder}/parti-b.pub: is a key that it has already: ask for a new one" in done.stderr
+
+
+def test_of_two_who_begin_at_once_one_is_told_to_look_again(
+    two: Path, ssps: Ssps, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = two / "state/rotation.json"
+    theirs = '{"parties": {}, "overlap": 0, "start": "2033-05-14T16:30:00+03:00", "why": "y"}'
+
+    def others_begin(*_: object) -> None:
+        journal.parent.mkdir(exist_ok=True)
+        journal.write_text(theirs)
+
+    monkeypatch.setattr("scripts.plan.show", others_begin)
+    done = ssps(
+        "key", "rotate", "--all", "--public-keys", folder, "--why", "x", "--apply", "--site", two
+    )
+
+    assert (done.exit_code, labels(two, "parti-a")) == (1, [("parti-a 1", True)])
+    assert "somebody else has begun a rotation just now" in done.stderr
+    assert journal.read_text() == theirs
+
+
 @pytest.mark.parametrize(
     "words",
     [
