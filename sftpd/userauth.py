@@ -341,6 +341,8 @@ def _unfit(user: str, old: str, new: str, again: str) -> str:
     """Say why that will not do as a new password; empty if it will."""
     if new != again:
         return "Iki giris ayni degil. (The two differ.)\r\n"
+    if "\ufffd" in new:  # where bytes that are no UTF-8 stood: any others would do as well
+        return "Yalniz UTF-8 karakterler. (Only characters of UTF-8.)\r\n"
     if len(new) < SHORTEST or len(new) > _LONGEST_PASSWORD:
         return f"En az {SHORTEST} karakter olmali. (At least {SHORTEST} characters.)\r\n"
     if new == old or user.casefold() in new.casefold():

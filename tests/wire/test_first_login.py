@@ -76,7 +76,7 @@ def test_it_is_set_before_the_opening_which_is_when_there_is_time(
     assert opened.returncode == 0
 
 
-def answer(knocker: Knocker, *texts: str) -> bytes:
+def answer(knocker: Knocker, *texts: str | bytes) -> bytes:
     knocker.send(INFO_RESPONSE, len(texts), *texts)
     return knocker.hear()
 
@@ -94,10 +94,11 @@ def begin(knocker: Knocker, user: str = "parti-a") -> bytes:
         (SECRET, SECRET, b"Eski parola"),
         ("Parti-A-parolasi", "Parti-A-parolasi", b"Eski parola ya da kullanici adi"),
         ("aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaa", b"Cok basit"),
+        (b"\xfe\xf0\xfd-parola-1453", b"\xfe\xf0\xfd-parola-1453", b"Yalniz UTF-8"),
     ],
 )
 def test_what_will_not_do_is_asked_for_again_and_at_last_refused(
-    serve: Serve, new: str, again: str, said: bytes
+    serve: Serve, new: str | bytes, again: str | bytes, said: bytes
 ) -> None:
     served = serve(before=must_change)
     with knocking(served) as knocker:
