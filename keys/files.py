@@ -81,6 +81,12 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     sync(path.parent)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left unfinished in `folder`; for its only writer."""
+    for left in folder.glob(".*.new"):
+        left.unlink(missing_ok=True)
+
+
 def loose(site: Path, folder: Path) -> Iterator[Fault]:
     """Yield a fault for each file below `folder` that others than its owner may touch.
 

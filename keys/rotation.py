@@ -145,4 +145,5 @@ def apply(site: Path, new: Ring) -> None:
     content = ring.dumps(new)
     if ring.loads(content.decode()) != new:
         raise AssertionError("a ring must read back as it was written")
+    files.sweep(path.parent)
     files.replace(path, content)

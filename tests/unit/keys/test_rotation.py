@@ -230,6 +230,16 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_ring_whole(
     assert [p.name for p in (tmp_path / ring.FOLDER).iterdir()] == ["parti-a.toml"]
 
 
+def test_what_a_killed_writer_left_is_gone_with_the_next_change(tmp_path: Path) -> None:
+    rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
+    left = tmp_path / ring.FOLDER / ".parti-b.toml.4711.new"
+    left.write_bytes(b'party = "parti-b"\n\n[[cred')
+
+    rotation.apply(tmp_path, Ring("parti-a"))
+
+    assert [p.name for p in (tmp_path / ring.FOLDER).iterdir()] == ["parti-a.toml"]
+
+
 def test_a_ring_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
