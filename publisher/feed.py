@@ -1,6 +1,6 @@
 """What the parties mirror by: the change feed, the sums, and BENIOKU.txt, in every tree.
 
-A feed is a chain of segments (publisher/segment), each closed after ten seconds if something came
+A feed is a chain of segments (keys/akis), each closed after ten seconds if something came
 in and after less than a minute if nothing did. Parties of the same scope share one. It is kept in
 `feed/akis/<feed>/`, and what is kept there is the truth; each step is durable before the next:
 
@@ -37,11 +37,11 @@ from config import layout
 from config.party import Party
 from config.settings import Settings
 from keys import sshsig
+from keys.akis import FIRST, Entry, Segment, format_segment, parse_segment
 from keys.ledger import Clock
 from publisher import catalog, readme
 from publisher.filings import Filed, Filings
 from publisher.press import Press
-from publisher.segment import FIRST, Entry, Segment, format_segment, parse_segment
 from publisher.sums import Sign, Sums
 
 SOON, SILENCE, SUMMED = 10.0, 55.0, 55.0  # seconds

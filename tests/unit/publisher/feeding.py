@@ -14,10 +14,10 @@ from config import layout
 from config.settings import Settings
 from config.sheet import Sheet
 from keys import sshsig
+from keys.akis import FIRST, Entry, parse_segment
 from publisher import catalog
 from publisher import tables as t
 from publisher.catalog import Catalog
-from publisher.segment import FIRST, Entry, parse_segment
 from publisher.shelf import Shelf
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -14,10 +14,10 @@ from unit.publisher.feeding import KEY, NOON, Filer, followed, pages, summed
 from config import scope
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
+from keys.akis import parse_segment
 from publisher import catalog
 from publisher.feed import Feed
 from publisher.filings import Filings
-from publisher.segment import parse_segment
 
 Step = Callable[[str], None]
 CB, MV = (

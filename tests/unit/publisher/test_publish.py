@@ -16,12 +16,12 @@ from config import layout, scope
 from config.fault import Faults
 from config.registry import INDEX
 from config.settings import Settings
+from keys.akis import parse_segment
 from keys.ledger import FILING, FOLDER, TRANSFER, Busy, Ledger
 from publisher import catalog, lease
 from publisher.catalog import Counts
 from publisher.page import Page
 from publisher.publish import _Run, publish
-from publisher.segment import parse_segment
 from publisher.shelf import TREES, Shelf
 
 CB, MV = "1093717526", "1093717527"

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from publisher.segment import FIRST, Entry, Segment, format_segment, parse_segment
+from keys.akis import FIRST, Entry, Segment, format_segment, parse_segment
 
 SHA = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SEGMENT = Segment(
