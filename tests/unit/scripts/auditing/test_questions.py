@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from office import Ssps
 from unit.scripts.auditing.conftest import KEY
 
 from config.event import Event, Outcome, Value
+from keys import sshsig
+from keys.akis import FIRST, Segment, format_segment
 from keys.ledger import Ledger
 from keys.notary import Notary
 
@@ -235,14 +238,80 @@ def test_a_sheet_is_found_by_its_karekod_and_an_unknown_one_is_said_to_be(
 def test_a_silence_is_shown_with_what_operators_did_meanwhile(
     night: Night, site: Path, ssps: Ssps
 ) -> None:
-    lines = asked(ssps, "gap", "--longer-than", 120, "--site", site)
+    words = ("gap", "--site", site, "--until", "2023-05-14T14:06:45Z", "--longer-than")
 
-    assert "nothing served for 310 s" in lines[0]
-    assert [line.split()[4] for line in lines[1:]] == ["login-refused", "party", "open"]
-    (told,) = map(json.loads, asked(ssps, "gap", "--longer-than", 120, "--site", site, "--json"))
-    assert told["seconds"] == 310.0
+    filed, served, *near = asked(ssps, *words, 120)
+
+    assert "nothing filed for 385 s, to the end" in filed
+    assert "nothing served for 310 s" in near[1]
+    assert [line.split()[4] for line in (served, near[0], *near[2:])] == [
+        *("filed", "party"),
+        *("login-refused", "party", "open"),
+    ]
+    first, told = map(json.loads, asked(ssps, *words, 120, "--json"))
+    assert (first["seconds"], first["open"], told["seconds"], told["open"]) == (
+        *(385.0, True),
+        *(310.0, False),
+    )
     assert [each["event"] for each in told["records"]] == ["login-refused", "party suspend", "open"]
-    assert asked(ssps, "gap", "--longer-than", 1000, "--site", site) == []
+    assert asked(ssps, *words, 1000) == []
+
+
+def test_a_ledger_is_silent_from_its_last_record_until_now(
+    night: Night, site: Path, ssps: Ssps
+) -> None:
+    until = ("--until", "2023-05-14T16:30:00+00:00")
+    copy = (site / "ledgers", "--longer-than", 400)
+
+    then = asked(ssps, "gap", *copy, *until)
+    now = [json.loads(each) for each in asked(ssps, "gap", *copy, "--json")]
+
+    assert [line.partition(": ")[2] for line in then if not line.startswith(" ")] == [
+        "nothing filed for 8980 s, to the end",
+        "nothing served for 8600 s, to the end",
+    ]
+    assert then[-1] == "    (no record says why)"
+    assert [(Path(each["ledger"]).name, each["open"]) for each in now] == [
+        ("filing", True),
+        ("transfer", True),
+    ]
+    assert all(each["seconds"] > 100_000_000 for each in now)
+
+
+def test_a_silent_feed_is_set_beside_what_the_ledgers_say(
+    night: Night, site: Path, ssps: Ssps, public: Path, tmp_path: Path
+) -> None:
+    """From 14.00.15, before the second sheet was filed, to 14.05; number 3 is gone."""
+    folder = tmp_path / "mirror/akis"
+    folder.mkdir(parents=True)
+    previous = FIRST
+    for number, seconds in enumerate((5, 15, 300, 350), start=1):
+        at = int(NOON.timestamp()) + seconds
+        content = format_segment(Segment("2023-05-14-cb-mv", "5f0c", number, at, previous, ()))
+        previous = hashlib.sha256(content).hexdigest()
+        if number != 3:
+            (folder / f"{number:08}.csv").write_bytes(content)
+            (folder / f"{number:08}.csv.sig").write_bytes(sshsig.sign(KEY, content))
+    words = ("gap", site / "ledgers", "--feed", tmp_path / "mirror", "--key", public)
+    words = (*words, "--until", "2023-05-14T14:06:45Z", "--longer-than", 320)
+
+    lines = asked(ssps, *words)
+    told = [json.loads(each) for each in asked(ssps, *words, "--json")]
+
+    heads = [line.partition(": ")[2] for line in lines if not line.startswith(" ")]
+    assert heads == [
+        "nothing filed for 385 s, to the end",
+        "akis: segment 3 is missing; 1 filed meanwhile, by the ledger",
+        "akis: no segment between 2 and 4 for 335 s; 1 filed meanwhile, by the ledger",
+    ]
+    assert [line.split()[4] for line in lines[-2:]] == ["filed", "party"]
+    assert [(each.get("kind"), each.get("filed")) for each in told] == [
+        (None, None),
+        ("missing", 1),
+        ("silence", 1),
+    ]
+    nothing = ssps("audit", "gap", site / "ledgers", "--feed", site)
+    assert "holds no segment of a feed, such as 00000001.csv" in nothing.stderr
 
 
 class Balanced(HTMLParser):
