@@ -12,7 +12,7 @@ import click
 from keys import note, segments
 from scripts import console
 from scripts.auditing import where
-from scripts.auditing.verifying import Finding, Kind, Verdict
+from scripts.auditing.verdicts import Finding, Kind, Verdict
 from scripts.auditing.verifying import verify as examine
 
 

@@ -17,7 +17,8 @@ from config.event import Event
 from keys import note, segments
 from keys.ledger import Ledger, Terms
 from keys.notary import Notary
-from scripts.auditing.verifying import Finding, Kind, verify
+from scripts.auditing.verdicts import Finding, Kind
+from scripts.auditing.verifying import verify
 
 Lines = list[bytes]
 PUBLIC = KEY.public_key()
