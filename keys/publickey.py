@@ -55,7 +55,7 @@ def read(text: str) -> tuple[str, str]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of kinds that go, refused just below
             key = load_ssh_public_key(line.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
         raise ValueError(f"not an OpenSSH public key ({error})") from None
     if isinstance(key, dsa.DSAPublicKey):
         raise ValueError("a DSA key, which is too weak: ask for an ed25519 key")

@@ -58,6 +58,10 @@ def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> 
         ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "a private key, which stays with the party"),
         ("PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key, which stays with the party"),
         ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n", "without its last line"),
+        (
+            "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAAABAA==",
+            "Need uncompressed point",
+        ),
         ("ssh-ed25519", "not one OpenSSH public key line"),
         (f"{ED25519}\n{ED25519}", "not one OpenSSH public key line"),
         ("ssh-ed25519 AAAA====", "not an OpenSSH public key"),
