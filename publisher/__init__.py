@@ -18,8 +18,9 @@ Its modules, roughly in the order in which a page meets them:
     verify      does it all agree? (snapshot, merging, finding); repair: mends what is proven
     rebuild     a tree from nothing, put in place at once
     accounts    expected, filed, absent, missing
-    catalog     what came in, what became of it (tables: its schema)
-    feed        what parties mirror by, beside the filing (segment, sums: the formats; readme)
+    catalog     what came in, what became of it (tables: its schema;
+                statements: what each page asks)
+    feed        what parties mirror by, beside the filing (keys/akis, sums: the formats; readme)
     filings     what the feed asks of the catalog; press: its files, in every tree by a rename
     page        the nouns
 """

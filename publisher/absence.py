@@ -18,6 +18,7 @@ from config.event import Event, Filing
 from config.registry import Entry, is_karekod
 from config.sheet import Sheet
 from keys.ledger import Record
+from publisher import statements
 from publisher import tables as t
 
 
@@ -128,10 +129,9 @@ def _when(moment: datetime) -> str:
 
 def of_sheet(connection: sa.Connection, sheet: Sheet, karekod: str) -> Absence | None:
     """Return the absence that covers a sheet, if one stands."""
-    a = t.absence.c
-    box = (a.cevre == (sheet.cevre or "")) & (a.kurul == (sheet.kurul or ""))
-    chosen = box & (a.sandik == (sheet.sandik or "")) & a.karekod.in_(("", karekod))
-    return next(iter(_absences(connection, chosen)), None)
+    place = Place(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", karekod)
+    row = connection.execute(statements.ABSENCE, place._asdict()).one_or_none()
+    return _absence(row) if row else None
 
 
 def at(connection: sa.Connection, place: Place) -> Absence | None:
@@ -162,14 +162,9 @@ def _absences(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list
         .where(a.withdrawn.is_(None), chosen)
         .order_by(a.cevre, a.kurul, a.sandik, a.karekod, a.seq)
     )
-    return [
-        Absence(
-            row.id,
-            Place(row.cevre, row.kurul, row.sandik, row.karekod),
-            row.reason,
-            row.why,
-            row.who,
-            row.recorded_at,
-        )
-        for row in connection.execute(query)
-    ]
+    return list(map(_absence, connection.execute(query)))
+
+
+def _absence(row: Any) -> Absence:
+    place = Place(row.cevre, row.kurul, row.sandik, row.karekod)
+    return Absence(row.id, place, row.reason, row.why, row.who, row.recorded_at)

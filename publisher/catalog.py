@@ -13,8 +13,9 @@ state is `filed`, and `seq` the last of their numbers, once all of them are reco
 
 A crash leaves nothing to guess: before `stored` or `read` a page is decided anew, after it the
 rest is done again from the row. A filing is visible to nobody until it is `stored`, and counts
-once it has its `seq`. Every statement on the tables stands in this one module, long as it is. They
-keep to what PostgreSQL takes as well; who counts from outside reads the SQLite file.
+once it has its `seq`. Every statement on the tables stands in this one module, long as it is, and
+those that each page asks for in publisher/statements. They keep to what PostgreSQL takes as well;
+who counts from outside reads the SQLite file.
 """
 
 import json
@@ -31,7 +32,7 @@ import sqlalchemy as sa
 
 from config.event import Value
 from config.sheet import Sheet
-from publisher import quarantine
+from publisher import quarantine, statements
 from publisher import tables as t
 from publisher.desk import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reading, Reason, Stamp
@@ -42,8 +43,6 @@ RECEIVED, CLAIMED, STORED, READ = "received", "claimed", "stored", "read"
 FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
 _OPEN = (RECEIVED, CLAIMED, STORED, READ)
 _VERSIONS = "versions"
-_SHEET = ("cevre", "kurul", "sandik", "secim", "belge", "page")
-_KIND = ("cevre", "kurul", "secim", "belge")
 _CHUNK = 1000
 
 
@@ -224,8 +223,7 @@ class Catalog:
 
     def filed_as(self, sha256: str) -> str | None:
         """Return the path at which these bytes are filed, that of their first sheet."""
-        query = sa.select(t.filing.c.path).where(t.filing.c.sha256 == sha256)
-        return self._connection.scalar(query.order_by(t.filing.c.frame).limit(1))
+        return self._connection.scalar(statements.FILED_AS, {"sha256": sha256})
 
     def filed_at(self, path: str) -> str | None:
         """Return the digest of what is filed at a path."""
@@ -233,19 +231,13 @@ class Catalog:
 
     def quarantined_as(self, sha256: str, reason: Reason) -> str | None:
         """Return the file in quarantine that holds these bytes for that reason."""
-        query = sa.select(t.arrival.c.what).where(
-            t.arrival.c.sha256 == sha256,
-            t.arrival.c.outcome == QUARANTINED,
-            t.arrival.c.reason == reason.value,
-        )
-        found = self._connection.scalar(query.limit(1))
+        this = {"sha256": sha256, "outcome": QUARANTINED, "reason": reason.value}
+        found = self._connection.scalar(statements.QUARANTINED_AS, this)
         return f"{quarantine.FOLDER}/{found}" if found else None
 
     def latest_version(self, sheet: Sheet) -> int:
         """Return the number of the latest version filed, 0 if there is none."""
-        chosen = [t.filing.c[name] == value for name, value in _sheet(sheet).items()]
-        query = sa.select(sa.func.max(t.filing.c.version)).where(*chosen)
-        return self._connection.scalar(query) or 0
+        return self._connection.scalar(statements.LATEST_VERSION, _sheet(sheet)) or 0
 
     # Decisions.
 
@@ -300,7 +292,17 @@ class Catalog:
                     evidence={},
                 )
 
-    def _decide(self, page: Page, now: datetime, evidence: dict[str, Any], **values: Any) -> None:
+    def _decide(
+        self,
+        page: Page,
+        now: datetime,
+        evidence: dict[str, Any],
+        *,
+        state: str,
+        outcome: str,
+        what: str,
+        reason: str | None = None,
+    ) -> None:
         look = page.look
         evidence |= {
             "texts": look.texts,
@@ -311,37 +313,22 @@ class Catalog:
                 [r.text, r.engine, r.scan, r.ms, r.corners, r.frame] for r in look.readings
             ],
         }
-        chosen = t.arrival.c.id == page.arrival.id
-        self._connection.execute(
-            sa.update(t.arrival)
-            .where(chosen)
-            .values(
-                sha256=page.sha256,
-                stamp=str(page.stamp),
-                decided_at=_when(now),
-                evidence=json.dumps(evidence),
-                **values,
-            )
-        )
+        values = {
+            "this": page.arrival.id,
+            "sha256": page.sha256,
+            "stamp": str(page.stamp),
+            "decided_at": _when(now),
+            "evidence": json.dumps(evidence),
+            "state": state,
+            "outcome": outcome,
+            "what": what,
+            "reason": reason,
+        }
+        self._connection.execute(statements.DECIDE, values)
 
     def decided(self) -> list[Decided]:
         """Return what is still to be carried out, a filing each or an arrival, the oldest first."""
-        same = (t.filing.c.arrival == t.arrival.c.id) & t.filing.c.seq.is_(None)
-        query = (
-            sa.select(
-                t.arrival,
-                t.filing.c.id.label("filing"),
-                t.filing.c.sha256.label("original"),
-                t.filing.c.path,
-                t.filing.c.frame,
-                t.filing.c.karekod,
-                t.filing.c.version,
-            )
-            .outerjoin(t.filing, same)
-            .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((STORED, READ)))
-            .order_by(t.arrival.c.decided_at, t.arrival.c.id, t.filing.c.frame)
-        )
-        rows = self._connection.execute(query)
+        rows = self._connection.execute(statements.DECIDED)
         return [_decided(row, _a_filing(row) if row.filing else None) for row in rows]
 
     def finish(self, arrival: str, seq: int, frame: int = 1) -> bool:
@@ -349,37 +336,31 @@ class Catalog:
 
         `frame` is the page that the record is about; of a file that is not filed there is one.
         """
-        chosen = (t.arrival.c.id == arrival) & t.arrival.c.seq.is_(None)
-        outcome = self._connection.scalar(sa.select(t.arrival.c.outcome).where(chosen))
+        done: dict[str, str | int] = {"this": arrival, "number": seq}
+        outcome = self._connection.scalar(statements.OUTCOME, done)
         if outcome is None:
             return False
         counted, left = outcome, 0
         if outcome == FILED:
-            owed = (t.filing.c.arrival == arrival) & t.filing.c.seq.is_(None)
-            query = sa.select(t.filing).where(owed)
-            rows = {row.frame: row for row in self._connection.execute(query)}
+            rows = {row.frame: row for row in self._connection.execute(statements.OWED, done)}
             if frame not in rows:
                 return False
-            this = owed & (t.filing.c.frame == frame)
-            self._connection.execute(sa.update(t.filing).where(this).values(seq=seq))
+            self._connection.execute(statements.RECORDED, {**done, "of": frame})
             if rows[frame].version == 1:
                 self._count(rows[frame])
             else:
                 counted = _VERSIONS
             left = len(rows) - 1
         if not left:
-            done = sa.update(t.arrival).where(chosen).values(state=outcome, seq=seq)
-            self._connection.execute(done)
-        more = sa.update(t.total).where(t.total.c.name == counted)
-        self._connection.execute(more.values(number=t.total.c.number + 1))
+            self._connection.execute(statements.FINISHED, {**done, "became": outcome})
+        self._connection.execute(statements.COUNTED, {"counted": counted})
         return True
 
     def _count(self, filing: Any) -> None:
-        same = [t.tally.c[name] == getattr(filing, name) for name in _KIND]
-        more = sa.update(t.tally).where(*same).values(number=t.tally.c.number + 1)
-        if not self._connection.execute(more).rowcount:
-            first = {name: getattr(filing, name) for name in _KIND}
-            self._connection.execute(sa.insert(t.tally).values(**first, number=1))
+        kind = {name: getattr(filing, name) for name in statements.KIND}
+        this = {f"of_{name}": value for name, value in kind.items()}
+        if not self._connection.execute(statements.TALLIED, this).rowcount:
+            self._connection.execute(sa.insert(t.tally).values(**kind, number=1))
 
     def next_seq(self) -> int:
         """Return the number after the highest that the filing ledger is known to have."""
@@ -552,7 +533,7 @@ def _registered(connection: sa.Connection, registry_index: Path) -> int:
     # sheets, which is also that of ours, so that both indexes are read from end to end.
     index = f"{registry_index.absolute().as_uri()}?mode=ro&immutable=1"
     connection.execute(sa.text("ATTACH :index AS registry"), {"index": index})
-    same = " AND ".join(f"s.{name} = f.{name}" for name in _SHEET)
+    same = " AND ".join(f"s.{name} = f.{name}" for name in statements.SHEET)
     query = (
         f"SELECT count(*) FROM registry.sheet s WHERE EXISTS (SELECT 1 FROM filing f WHERE {same} "
         "AND f.version = 1 AND f.seq IS NOT NULL)"

@@ -90,7 +90,7 @@ class Shelf:
             staged.unlink(missing_ok=True)
             return int(original.stat().st_mtime)
         os.utime(staged, (filed_at, filed_at))
-        self._folder(original.parent)
+        self._folder(str(original.parent))
         staged.rename(original)
         self._dirty = True
         return filed_at
@@ -100,7 +100,7 @@ class Shelf:
         shown, original = self._trees / party / path, self.original(sha256)
         if shown.is_symlink() or not _sound(shown, sha256):
             return False
-        self._folder(original.parent)
+        self._folder(str(original.parent))
         original.hardlink_to(shown)
         self._dirty = True
         return True
@@ -194,25 +194,25 @@ class Shelf:
         try:
             os.link(source, place)
         except FileNotFoundError:
-            self._folder(Path(place).parent)
+            self._folder(place.rpartition("/")[0])
             os.link(source, place)
 
-    def _folder(self, folder: Path) -> None:
+    def _folder(self, folder: str) -> None:
         try:
             _made(folder)
         except FileNotFoundError:
-            self._folder(folder.parent)
+            self._folder(folder.rpartition("/")[0])
             _made(folder)
 
 
-def _made(folder: Path) -> bool:
+def _made(folder: str | Path) -> bool:
     try:
-        folder.mkdir()
+        os.mkdir(folder)  # noqa: PTH102 - see `link`
     except FileExistsError:
-        if not folder.is_dir():
+        if not Path(folder).is_dir():
             raise NotADirectoryError(f"{folder} is no folder") from None
         return False
-    folder.chmod(_FOLDER_MODE)  # whatever the umask says
+    os.chmod(folder, _FOLDER_MODE)  # noqa: PTH101 - whatever the umask says
     return True
 
 
