@@ -29,7 +29,8 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers.inotify import InotifyObserver
+from watchdog.observers.inotify import InotifyFullEmitter, InotifyObserver
+from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 from publisher.page import Stamp
 from publisher.source import Source, status
@@ -202,8 +203,7 @@ class Intake:
         self._scanning = len(part) == _SLICE
 
     def _watching(self, wake: Callable[[], None]) -> InotifyObserver | None:
-        # "Full events" tell of a move from outside, too, which is how good scanners deliver.
-        observer = InotifyObserver(generate_full_events=True)
+        observer = _Observer()
         kinds: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileClosedEvent]
         try:
             for folder in self._folders:
@@ -215,6 +215,27 @@ class Intake:
             observer.stop()
             return None
         return observer
+
+
+class _Arrivals(InotifyFullEmitter):
+    """Tells of what comes, and not of what goes.
+
+    Each of our own claims is a move out of the folder. Of that watchdog waits for half a second
+    whether it comes in again, and whatever came meanwhile waits behind it.
+    """
+
+    def get_event_mask_from_filter(self) -> Mask:
+        """Return what the kernel is asked for."""
+        moves = InotifyConstants.IN_MOVED_FROM
+        return Mask(super().get_event_mask_from_filter() & ~moves)
+
+
+class _Observer(InotifyObserver):
+    """One whose "full events" tell of a move from outside: how good scanners deliver."""
+
+    def __init__(self) -> None:
+        super().__init__(generate_full_events=True)
+        self._emitter_class = _Arrivals
 
 
 class _Hints(FileSystemEventHandler):

@@ -81,6 +81,11 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def reading(self) -> int:
+        """How many are still to be read."""
+        return self.under_way - len(self._results)
+
     def submit(self, arrival: Arrival) -> None:
         """Have a page read."""
         self.under_way += 1

@@ -53,6 +53,7 @@ MACHINE_AT_FAULT = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.Operat
 _BATCH = 128  # as many as were read while the last batch was made to last
 _DEPTH = 48  # pages under way for each worker, so that none waits for the disk
 _TICK = 0.5
+_MOMENT = 0.04  # seconds in which some pages more are read
 _BACK_FILES = 0.1  # seconds at a time for trees of new parties, between two batches
 _LONGEST_PAUSE = 30.0
 _LINGER = 15  # times the settling time, for a page that broke off in the middle
@@ -293,8 +294,9 @@ class _Run:
         until = now + _TICK
         if self._pool.under_way < self._depth:
             until = min(until, self._intake.next_look(now), self._again.next_due() or until)
-        if until > now:
-            self._bell.wait(until - now)
+        if until > now and self._bell.wait(until - now) and self._pool.reading:
+            # What is read in a moment is made to last in one go with what there is.
+            time.sleep(_MOMENT)
         self._bell.clear()
 
 

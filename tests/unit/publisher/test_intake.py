@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
 from publisher.intake import Intake, Settling, is_temporary
 from publisher.page import Stamp
@@ -72,7 +73,11 @@ def bell() -> threading.Event:
 
 
 @pytest.fixture
-def intake(tmp_path: Path, bell: threading.Event) -> Iterator[Intake]:
+def intake(
+    tmp_path: Path, bell: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Intake]:
+    # For so long watchdog would hold back what comes after a file that went.
+    monkeypatch.setattr(InotifyMoveEventGrouper, "delay", 20.0)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "early.jpg").write_bytes(b"was here before")
     opened = Intake((tmp_path / "in",), 2.0, 30.0, 0.0, bell.set)
@@ -129,6 +134,23 @@ def test_a_move_from_outside_rings_the_bell_and_is_ready_without_waiting(
     (tmp_path / "outside.jpg").rename(tmp_path / "in" / "b.jpg")
 
     assert bell.wait(5)
+    until = time.monotonic() + 5
+    while not (found := names(intake, 0.1)) and time.monotonic() < until:
+        bell.wait(0.05)
+    assert found == ["b.jpg"]
+
+
+def test_what_comes_is_told_at_once_whatever_went_before_it(
+    intake: Intake, bell: threading.Event, tmp_path: Path
+) -> None:
+    """Each claim is a move out, for whose other half watchdog would wait."""
+    (tmp_path / "in" / "claimed.jpg").write_bytes(b"whole")
+    (tmp_path / "outside.jpg").write_bytes(b"whole")
+    intake.ready(0.0, 10)
+
+    (tmp_path / "in" / "claimed.jpg").rename(tmp_path / "claimed.jpg")
+    (tmp_path / "outside.jpg").rename(tmp_path / "in" / "b.jpg")
+
     until = time.monotonic() + 5
     while not (found := names(intake, 0.1)) and time.monotonic() < until:
         bell.wait(0.05)
