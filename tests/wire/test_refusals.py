@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from statistics import median
 from time import monotonic
 
 import paramiko
@@ -153,7 +152,7 @@ def timed(took: list[float]) -> Iterator[None]:
     took.append(monotonic() - began)
 
 
-# Without the beat of userauth the medians are half a millisecond apart for keys, since a known
+# Without the beat of userauth they are half a millisecond apart for keys, since a known
 # user's key file is read.
 @pytest.mark.parametrize(("how", "bound", "rounds"), [("password", 0.08, 3), ("key", 0.0004, 25)])
 def test_the_time_of_a_refusal_tells_nothing(
@@ -168,5 +167,6 @@ def test_the_time_of_a_refusal_tells_nothing(
                     knocker.password(user, "wrong")
                 else:
                     knocker.probe(user, stranger)
-    medians = {user: median(times) for user, times in took.items()}
-    assert max(medians.values()) - min(medians.values()) < bound, medians
+    # The shortest, since whatever else the machine does only makes some of them longer.
+    shortest = {user: min(times) for user, times in took.items()}
+    assert max(shortest.values()) - min(shortest.values()) < bound, shortest
