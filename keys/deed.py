@@ -86,8 +86,9 @@ def on_record(
         yield deed
     except (Faults, ValueError) as error:
         # Refused, if nothing was put on record as done yet.
+        say = deed.failed if deed.ended else deed.refused
         with suppress(Unwritable):
-            deed.failed(str(error)) if deed.ended else deed.refused(str(error))
+            say(str(error))
         raise
     except BaseException as error:
         with suppress(Unwritable):

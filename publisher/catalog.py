@@ -37,11 +37,10 @@ from publisher import tables as t
 from publisher.desk import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reading, Reason, Stamp
 from publisher.source import Source
+from publisher.tables import CLAIMED, READ, RECEIVED, STORED
 
 FILE = Path("state", "catalog.sqlite")
-RECEIVED, CLAIMED, STORED, READ = "received", "claimed", "stored", "read"
 FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
-_OPEN = (RECEIVED, CLAIMED, STORED, READ)
 _VERSIONS = "versions"
 _CHUNK = 1000
 

@@ -23,6 +23,7 @@ from publisher.clerk import ONE_TREE, Clerk, World
 from publisher.page import ID_LENGTH, Arrival, Stamp, arrival_id, escaped, safe_name
 from publisher.quarantine import NOT_OURS, Note
 from publisher.shelf import TREES
+from publisher.tables import RECEIVED
 
 log = structlog.get_logger()
 
@@ -215,10 +216,10 @@ class Recovery:
             path = self._spool / arrival.file
             if path.exists() or path.is_symlink():
                 self._world.quarantine.forget(arrival.file)
-                if state == states.RECEIVED and not spool.settle_claim(arrival):
+                if state == RECEIVED and not spool.settle_claim(arrival):
                     self._clerk.leave(arrival)
                 claimed.append(arrival)
-            elif state == states.RECEIVED or spool.still_there(arrival):
+            elif state == RECEIVED or spool.still_there(arrival):
                 missed.append(arrival)
             else:
                 log.error("spool-file-missing", name=arrival.name, arrival=arrival.id)

@@ -70,7 +70,7 @@ DECIDED = (
         t.filing.c.version,
     )
     .outerjoin(t.filing, (t.filing.c.arrival == t.arrival.c.id) & t.filing.c.seq.is_(None))
-    .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_(("stored", "read")))
+    .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((t.STORED, t.READ)))
     .order_by(t.arrival.c.decided_at, t.arrival.c.id, t.filing.c.frame)
 )
 

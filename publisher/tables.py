@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+RECEIVED, CLAIMED, STORED, READ = "received", "claimed", "stored", "read"  # not done yet
 METADATA = sa.MetaData()
 filing = sa.Table(
     "filing",
