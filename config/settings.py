@@ -17,9 +17,10 @@ class CagePolicy(StrEnum):
 
 
 class Algorithms(StrEnum):
-    """Which key exchanges are offered."""
+    """Which key exchanges and MACs are offered."""
 
     DEFAULT = "default"
+    COMPATIBLE = "compatible"
     PQ_ONLY = "pq-only"
 
 

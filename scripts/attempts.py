@@ -98,7 +98,7 @@ ADVICE = {
         "Baglanip giris yapmadi: istemci parola ya da anahtar bekliyor olabilir.",
     ),
     "protocol error": (
-        "no common algorithm, or no SSH client: see which algorithms it has",
+        "no SSH client, or no common algorithm: see which it has, and `sftp.algorithms`",
         "Istemciniz gerekli algoritmalari desteklemiyor; guncelleyin.",
     ),
 }

@@ -37,6 +37,7 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 # proxies = ["192.0.2.1"]        # balancers, which alone may send the PROXY protocol
 # metrics = "127.0.0.1:9108"     # for Prometheus
 # algorithms = "pq-only"         # turns OpenSSH before 9.9 and PuTTY before 0.83 away
+# algorithms = "compatible"      # lets curl of Debian 12 in too, over MACs that audits warn of
 # cage = "best-effort"           # serve although the kernel has no Landlock or seccomp
 # user = "nobody"                # whom a session becomes where the server is started as root
 # must_change_password = true    # an operator's password is good only for setting a new one

@@ -2,12 +2,14 @@
 
 A packet is given as RFC 4253 section 6 has it, from its length to its padding. `block` is what
 its length is a multiple of, `counted` how many bytes of the length field count towards that,
-`tag` the bytes behind the ciphertext.
+`tag` the bytes behind the ciphertext, `head` those that must be there for the length to be read.
 
 - AES-GCM as OpenSSH has it (RFC 5647): the four bytes of length are authenticated and not
   encrypted; the last eight of the nonce's twelve bytes count the packets.
 - AES-CTR with encrypt-then-MAC: the MAC is over sequence number, length and ciphertext, and is
   checked before anything is decrypted.
+- AES-CTR with encrypt-and-MAC (RFC 4253 section 6.4), for clients that have nothing better: the
+  MAC is over sequence number and plaintext, and the length is encrypted too.
 """
 
 import hmac
@@ -24,8 +26,7 @@ _nonce = Struct(">4sQ")
 class Clear:
     """No cipher yet."""
 
-    block, tag = 8, 0
-    counted = 4  # bytes of the length that count towards whole blocks
+    block, tag, counted, head = 8, 0, 4, 4
 
     def seal(self, _number: int, plain: memoryview, out: memoryview, at: int) -> None:
         """Write the packet `plain`, sealed, to `out` from `at` on."""
@@ -39,7 +40,7 @@ class Clear:
 class Gcm:
     """AES-GCM, aes128-gcm@openssh.com and aes256-gcm@openssh.com."""
 
-    block, tag, counted = 16, 16, 0
+    block, tag, counted, head = 16, 16, 0, 4
 
     def __init__(self, engine: Any, nonce: bytes) -> None:
         self._engine = engine
@@ -69,7 +70,7 @@ class Gcm:
 class Ctr:
     """AES-CTR with a MAC of the ciphertext, hmac-sha2-...-etm@openssh.com."""
 
-    block, counted = 16, 0
+    block, counted, head = 16, 0, 4
 
     def __init__(self, engine: Any, key: bytes, digest: str, tag: int) -> None:
         self._engine = engine
@@ -98,7 +99,44 @@ class Ctr:
         return self._engine.update(packet[4:whole])  # type: ignore[no-any-return]
 
 
-Cipher = Clear | Gcm | Ctr
+class CtrAndMac:
+    """AES-CTR with a MAC of the plaintext, hmac-sha2-256 and hmac-sha2-512."""
+
+    block, counted, head = 16, 4, 16
+
+    def __init__(self, engine: Any, key: bytes, digest: str, tag: int) -> None:
+        self._engine = engine
+        self._key = key
+        self._digest = digest
+        self._first: bytes = b""  # block of the next packet, once its length was asked for
+        self.tag = tag
+
+    def length(self, head: memoryview) -> bytes:
+        """Return the four bytes of the next packet's length, asked as often as may be."""
+        if not self._first:
+            self._first = self._engine.update(head)
+        return self._first[:4]
+
+    def seal(self, number: int, plain: memoryview, out: memoryview, at: int) -> None:
+        """Write the packet `plain`, sealed as that number, to `out` from `at` on."""
+        end = at + len(plain)
+        self._engine.update_into(plain, out[at:end])
+        out[end : end + self.tag] = self._mac(number, plain)
+
+    def open(self, number: int, packet: memoryview) -> bytes:
+        """Return what follows the length; raise SSHException if it was not sealed like this."""
+        whole = len(packet) - self.tag
+        plain: bytes = self._first + self._engine.update(packet[len(self._first) : whole])
+        self._first = b""
+        if not hmac.compare_digest(self._mac(number, plain), packet[whole:]):
+            raise SSHException("Mismatched MAC")
+        return plain[4:]
+
+    def _mac(self, number: int, plain: bytes | memoryview) -> bytes:
+        return hmac.digest(self._key, b"".join((_u32.pack(number), plain)), self._digest)
+
+
+Cipher = Clear | Gcm | Ctr | CtrAndMac
 
 
 def cipher(
@@ -107,6 +145,6 @@ def cipher(
     """Return the cipher that paramiko agreed on; raise SSHException if it is not served."""
     if aead and nonce is not None and tag == Gcm.tag:
         return Gcm(engine, nonce)
-    if etm and key is not None and tag == mac().digest_size:
-        return Ctr(engine, key, mac().name, tag)
+    if key is not None and tag == mac().digest_size:
+        return (Ctr if etm else CtrAndMac)(engine, key, mac().name, tag)
     raise SSHException("a cipher that is not served")

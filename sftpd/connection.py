@@ -32,7 +32,7 @@ from sftpd.recorder import Reporter
 from sftpd.session import Session
 from sftpd.slate import Slate
 from sftpd.slots import Slots
-from sftpd.transport import KEX, PQ_KEX, Transport, Wire, clients_fault
+from sftpd.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, Wire, clients_fault
 from sftpd.userauth import Userauth
 from sftpd.view import NotFound, View
 
@@ -78,7 +78,7 @@ class Connection:
         self._numbers = count(1)
         _prepare(peer)
         self._wire = Wire(peer, offer.grace)
-        pq_only = offer.settings.sftp.algorithms is Algorithms.PQ_ONLY
+        algorithms = offer.settings.sftp.algorithms
         fast = offer.settings.sftp.packet_layer is PacketLayer.FAST
         self._channels = Channels(
             self._denied,
@@ -100,7 +100,8 @@ class Connection:
                 transport, self, interactive=offer.settings.sftp.must_change_password
             ),
             self._asked,
-            PQ_KEX if pq_only else KEX,
+            PQ_KEX if algorithms is Algorithms.PQ_ONLY else KEX,
+            (*MACS, *PLAIN_MACS) if algorithms is Algorithms.COMPATIBLE else MACS,
         )
 
     def serve(self) -> str:

@@ -32,7 +32,7 @@ from paramiko.ssh_exception import SSHException
 from sftpd.carriers import Carriers, Pace
 from sftpd.packets import Packets
 from sftpd.session import Session
-from sftpd.transport import CIPHERS, KEX, Transport, Wire
+from sftpd.transport import CIPHERS, KEX, MACS, Transport, Wire
 
 HOLD = 0.05  # seconds
 _GCM = tuple(name for name in CIPHERS if "-gcm@" in name)
@@ -68,11 +68,12 @@ class Direct(Transport):
         authenticate: Callable[[Transport], AuthHandler],
         asked: Callable[[str, bytes], bytes | None],
         kex: Sequence[str] = KEX,
+        macs: Sequence[str] = MACS,
         pace: Pace | None = None,
         linger: Callable[[], float | None] = lambda: None,
     ) -> None:
         wire.unlimited()
-        super().__init__(wire, host_keys, server, authenticate, asked, kex, Packets)
+        super().__init__(wire, host_keys, server, authenticate, asked, kex, macs, Packets)
         self._looked = False
         self._linger = linger
         self._carriers = Carriers(self.packetizer, time.monotonic, pace)

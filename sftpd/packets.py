@@ -25,7 +25,7 @@ from paramiko.packet import NeedRekeyException
 from paramiko.ssh_exception import SSHException
 
 from sftpd import ciphers
-from sftpd.ciphers import Cipher, Clear
+from sftpd.ciphers import Cipher, Clear, CtrAndMac
 
 LONGEST_PACKET = 256 * 1024 + 4096
 LEAD, TRAIL = 16, 32  # bytes around a stream that are written over while it is sealed
@@ -425,9 +425,12 @@ class Packets:
         """Return the payload of the next packet, if it is all there."""
         start, cipher = self._in_start, self._opening
         have = self._in_end - start
-        if have < 4:
+        if have < cipher.head:
             return None
-        (length,) = _u32.unpack_from(self._in, start)
+        if isinstance(cipher, CtrAndMac):
+            (length,) = _u32.unpack(cipher.length(self._in[start : start + cipher.head]))
+        else:
+            (length,) = _u32.unpack_from(self._in, start)
         if not 6 <= length <= LONGEST_PACKET or (length + cipher.counted) % cipher.block:
             raise SSHException(f"a packet of {length} bytes")
         whole = 4 + length + cipher.tag

@@ -53,6 +53,7 @@ CIPHERS = (
     "aes256-ctr",
 )
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+PLAIN_MACS = ("hmac-sha2-256", "hmac-sha2-512")  # not encrypt-then-MAC
 PQ_KEX = KEX[:1]
 HOST_KEYS = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
 PUBLIC_KEYS = (
@@ -269,6 +270,7 @@ class Transport(_Paramiko):
         authenticate: Callable[["Transport"], AuthHandler],
         asked: Callable[[str, bytes], bytes | None],
         kex: Sequence[str] = KEX,
+        macs: Sequence[str] = MACS,
         packetizer: type = Packetizer,
     ) -> None:
         super().__init__(wire, packetizer_class=packetizer)  # type: ignore[arg-type]
@@ -286,7 +288,7 @@ class Transport(_Paramiko):
         self.active = True
         self._preferred_pubkeys = PUBLIC_KEYS
         options = self.get_security_options()
-        options.kex, options.ciphers, options.digests = kex, CIPHERS, MACS
+        options.kex, options.ciphers, options.digests = kex, CIPHERS, macs
         options.key_types = HOST_KEYS
         for key in host_keys:
             self.add_server_key(key)

@@ -1,4 +1,7 @@
+import base64
+import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -7,15 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import paramiko
+import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1
 from paramiko.message import Message
 from wire.knocking import FAILURE, SUCCESS, knocking
-from wire.served import OPENS, Serve, Served, setting
+from wire.served import OPENS, SECRET, Serve, Served, setting
 
 from keys import host, ring, rotation
-from sftpd.transport import CIPHERS, HOST_KEYS, KEX, MACS
+from sftpd.transport import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
 
+COMPATIBLE = 'algorithms = "compatible"'
 NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"
 
 
@@ -97,6 +102,73 @@ def test_each_algorithm_on_offer_works(serve: Serve) -> None:
 
 def test_what_clients_prefer_first_is_post_quantum(serve: Serve) -> None:
     assert kex_of(serve()) == "mlkem768x25519-sha256"
+
+
+@pytest.mark.parametrize("layer", ["fast", "plain"])
+def test_curl_of_debian_12_is_let_in_on_a_compatible_site_alone(
+    serve: Serve, tmp_path: Path, layer: str
+) -> None:
+    version = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True)
+    if "libssh2/1.10." not in version.stdout:
+        pytest.skip("this curl is built with another SSH than Debian 12's")
+    content = os.urandom(1_000_000)
+
+    def furnish(site: Path) -> None:
+        setting(f'packet_layer = "{layer}"')(site)
+        (site / "trees/parti-a/2023-05-14-cb-mv/sayfa.jpg").write_bytes(content)
+
+    strict = serve(before=furnish, name="strict")
+    served = serve(before=lambda site: (furnish(site), setting(COMPATIBLE)(site)))
+
+    assert curl(strict, "/").returncode != 0
+    listed = curl(served, "/2023-05-14-cb-mv/")
+    by_key = curl(served, "/2023-05-14-cb-mv/sayfa.jpg", "-o", str(tmp_path / "got"))
+    by_password = curl(served, "/2023-05-14-cb-mv/sayfa.jpg", user=f"parti-a:{SECRET}")
+    tail = curl(served, "/2023-05-14-cb-mv/sayfa.jpg", "-r", "900000-")
+
+    assert by_key.returncode == 0, by_key.stderr
+    assert b"sayfa.jpg" in listed.stdout
+    assert (tmp_path / "got").read_bytes() == by_password.stdout == content
+    assert tail.stdout == content[900_000:]
+    assert {record.event.detail["client"] for record in served.records("login")} == {
+        "SSH-2.0-libssh2_1.10.0"
+    }
+
+
+def curl(
+    served: Served, path: str, *more: str, user: str = "parti-a:"
+) -> "subprocess.CompletedProcess[bytes]":
+    key = served.site / "clients" / "parti-a"
+    public = (served.site / "keys/host/ssh_host_ed25519_key.pub").read_text().split()[1]
+    print_of = base64.b64encode(hashlib.sha256(base64.b64decode(public)).digest()).decode()
+    known = ["--hostpubsha256", print_of.rstrip("=")]
+    keys = ["--key", str(key), "--pubkey", f"{key}.pub"] if user.endswith(":") else []
+    return subprocess.run(
+        ["curl", "-sS", "-u", user, *known, *keys, f"sftp://127.0.0.1:{served.port}{path}", *more],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("layer", ["fast", "plain"])
+def test_on_a_compatible_site_others_get_what_they_always_got(serve: Serve, layer: str) -> None:
+    def change(site: Path) -> None:
+        setting(f'packet_layer = "{layer}"')(site)
+        setting(COMPATIBLE)(site)
+
+    served = serve(before=change)
+
+    agreed = served.sftp("parti-a", "ls\n", "-v", "-oCiphers=aes128-ctr").stderr
+    assert agreed.count("cipher: aes128-ctr MAC: hmac-sha2-256-etm@openssh.com") == 2
+    served.sftp("parti-a", "ls\n")
+    assert "-gcm@" in served.records("login")[-1].event.detail["cipher"] or layer == "plain"
+    for name in PLAIN_MACS:
+        more = ("-oCiphers=aes128-ctr", f"-oMACs={name}")
+        assert served.sftp("parti-a", "ls\n", *more).returncode == 0, name
+    found = audited(served)
+    assert found["fail"] == {}
+    assert set(found["warn"]) == {*KEX[1:], *PLAIN_MACS}
 
 
 def test_signatures_over_sha1_are_refused(serve: Serve) -> None:
