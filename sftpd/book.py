@@ -38,6 +38,7 @@ _STRIDE = 10_000
 _MISSED = {"list": Transfer.LIST, "hash": Transfer.HASH}
 _LONGEST_USER = 64
 _LARGEST_SEND = 4 << 20
+_MOST_SENT = 1 << 53  # no record holds more
 
 _log = structlog.get_logger()
 
@@ -279,9 +280,12 @@ class Book:
         return self._write(entry, event, message.text(1), told, Outcome.REFUSED)
 
     def _closed(self, entry: Entry, message: Message) -> bool:
-        opened = entry.open.pop(message.handle, None)
+        opened = entry.open.get(message.handle)
         if opened is None:
             raise Liar(f"closes handle {message.handle}, which is not open")
+        if entry.sent + message.count >= _MOST_SENT:
+            raise Liar(f"sent {message.count} bytes and {entry.sent} before")
+        del entry.open[message.handle]
         entry.sent += message.count
         self.tally.sent[entry.who] += message.count
         told: dict[str, Value] = {

@@ -254,6 +254,22 @@ def test_what_the_ledger_does_not_take_is_not_granted(
     assert early.party is None
 
 
+def test_nobody_can_tell_of_more_bytes_than_a_record_holds(book: Book, folder: Path) -> None:
+    entry = admitted(book)
+    most = (1 << 53) - 1
+    for handle in (1, 2):
+        assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), handle, 9))
+    assert book.hear(entry, Message(Kind.CLOSE, (b"", b""), 1, most))
+    with pytest.raises(Liar, match="bytes"):
+        book.hear(entry, Message(Kind.CLOSE, (b"", b""), 2, most))
+    book.end(entry, "killed")
+
+    assert [(t[0], t[4]["bytes"]) for t in told(folder)[-2:]] == [
+        ("close", None),
+        ("session-end", most),
+    ]
+
+
 def test_the_parent_judges_once_more_who_comes_in(ledger: Ledger, folder: Path, time: Time) -> None:
     asked = []
 
