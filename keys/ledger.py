@@ -139,6 +139,11 @@ class Ledger:
         return self._next - 1
 
     @property
+    def always(self) -> bool:
+        """Whether `append` returns only when a record survives a loss of power."""
+        return self._terms.always
+
+    @property
     def next_seq(self) -> int:
         """The number that the next event will have."""
         return self._next

@@ -10,11 +10,16 @@ Connections are numbered from the ledger: the sequence number that the next reco
 when the connection is accepted, times 10,000, plus how many were accepted since that record.
 Since every connection leaves a record when it ends, such a number never comes back, not even
 after a crash.
+
+A ledger that has the disk hold each record before the next takes as long for many as for one. Of
+such a one the Book `gathers`: what it says then holds only once `settle`, called when everybody
+who has something to tell was heard, has written all of it at once. If that fails nobody has what
+was granted, and all of it is taken back.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -110,6 +115,8 @@ class Book:
         self._unsynced_since = 0.0
         self._waiting: list[Event] = []
         self._more = False
+        self.gathers = ledger.always
+        self._take_back: list[Callable[[], None]] = []
 
     def begin(self, address: Address, via: Address | None = None) -> Entry:
         """Give a connection its number; `via` is the balancer that passed it on, if one did."""
@@ -120,7 +127,8 @@ class Book:
     def hear(self, entry: Entry, *messages: Message) -> bool:
         """Write down what a child tells; False if it asked at last for what cannot be.
 
-        Raises Liar for what an honest child would not tell.
+        Where the Book `gathers`, True holds only if `settle` says so too. Raises Liar for what an
+        honest child would not tell.
         """
         entry.heard = self._monotonic()
         try:
@@ -134,8 +142,20 @@ class Book:
             return self._heard(entry, messages[-1])
         finally:
             self._more = False
-            if self._waiting:
+            if self._waiting and not self.gathers:
                 self._append()
+
+    def settle(self) -> bool:
+        """Write down what was gathered; False if nothing of that can be, nor be granted."""
+        if not self._waiting:
+            return True
+        events, self._waiting = self._waiting, []
+        take_back, self._take_back = self._take_back, []
+        stands = self._written(events)
+        if not stands:
+            for undo in take_back:
+                undo()
+        return stands
 
     def _heard(self, entry: Entry, message: Message) -> bool:
         kind = message.kind
@@ -167,9 +187,7 @@ class Book:
             self._write(entry, Transfer.CLOSE, opened.path, told, Outcome.FAILED)
         entry.open.clear()
         if entry.party is not None:
-            self.sessions[entry.party] -= 1
-            if not self.sessions[entry.party]:
-                del self.sessions[entry.party]
+            self._one_less(entry.party)
         elif entry.ending is None:
             cost = penalties.after(ended, probed=bool(entry.probes))
             if cost is not None:
@@ -228,7 +246,19 @@ class Book:
         entry.probes.clear()
         self.sessions[party] += 1
         self.tally.logins[party] += 1
+        if self.gathers:
+            self._take_back.append(lambda: self._not_admitted(entry, party))
         return True
+
+    def _not_admitted(self, entry: Entry, party: str) -> None:
+        entry.party, entry.credential, entry.rehearsal = None, "", ""
+        self.tally.logins[party] -= 1
+        self._one_less(party)
+
+    def _one_less(self, party: str) -> None:
+        self.sessions[party] -= 1
+        if not self.sessions[party]:
+            del self.sessions[party]
 
     def _changed(self, entry: Entry, message: Message) -> bool:
         """Say whether a new password may be set; sftpd/passwords writes it."""
@@ -265,7 +295,14 @@ class Book:
         entry.open[message.handle] = _Open(path, entry.heard, sha256 or None)
         entry.files += 1
         self.tally.files[entry.who] += 1
+        if self.gathers:
+            self._take_back.append(lambda: self._not_opened(entry, message.handle))
         return True
+
+    def _not_opened(self, entry: Entry, handle: int) -> None:
+        entry.open.pop(handle, None)
+        entry.files -= 1
+        self.tally.files[entry.who] -= 1
 
     def _listed(self, entry: Entry, message: Message) -> bool:
         return self._write(entry, Transfer.LIST, message.text(0), {"handle": message.handle})
@@ -344,20 +381,24 @@ class Book:
         return self._append(event)
 
     def _append(self, *events: Event) -> bool:
-        if self._more:
+        if self._more or self.gathers:
             self._waiting += events
             return True
         if self._waiting:
             events, self._waiting = (*self._waiting, *events), []
+        return self._written(events)
+
+    def _written(self, events: Sequence[Event]) -> bool:
         try:
             self._ledger.append(*events)
         except Unwritable as error:
             named = [event.event for event in events]
             _log.error("no record", event_names=named, cause=str(error))
             return False
-        if not self.unsynced:
-            self._unsynced_since = self._monotonic()
-        self.unsynced += len(events)
+        if not self.gathers:
+            if not self.unsynced:
+                self._unsynced_since = self._monotonic()
+            self.unsynced += len(events)
         return True
 
 

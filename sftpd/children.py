@@ -1,7 +1,8 @@
 """The children: forked one a connection, heard, ended, buried; none is ever lost sight of.
 
 The parent has a pidfd and a socket for each. What a child tells goes to the book; what the book
-grants goes back. A child that is told to end and does not is killed.
+grants goes back, at once or, where the book gathers, at the end of the loop's turn. A child that
+is told to end and does not is killed.
 """
 
 import ctypes
@@ -63,6 +64,9 @@ class Children:
         self._passwords = passwords
         self._children: dict[int, Child] = {}
         self._doomed: dict[int, float] = {}
+        self._unanswered: list[tuple[Child, bytes]] = []
+        if book.gathers:
+            loop.at_end = self.settle
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
 
     def __len__(self) -> int:
@@ -133,7 +137,9 @@ class Children:
             try:
                 messages = unpack(data)
                 answer = self._answer(child.entry, messages)
-                if answer:
+                if answer and self._book.gathers and messages[-1].kind.asks:
+                    self._unanswered.append((child, answer))
+                elif answer:
                     child.channel.send(answer)
             except (BrokenPipeError, ConnectionResetError):
                 continue
@@ -144,6 +150,14 @@ class Children:
                 return
             if messages[-1].kind is Kind.ADMIT:
                 self._share()
+
+    def settle(self) -> None:
+        """Have on record what was told since the last time, and answer those who asked."""
+        stands = self._book.settle()
+        unanswered, self._unanswered = self._unanswered, []
+        for child, answer in unanswered:
+            with suppress(OSError):  # of one that is gone, or that reads no answers
+                child.channel.send(answer if stands else NO)
 
     def _answer(self, entry: Entry, messages: list[Message]) -> bytes:
         granted = self._book.hear(entry, *messages)
@@ -209,6 +223,7 @@ class Children:
             # Whatever it said before it died still counts.
             self._hear(child, most=sys.maxsize)
         self._read_slate(child)
+        self.settle()  # what is taken back must not come after its end
         for end in (child.channel, child.process):
             self._loop.forget(end)
         child.channel.close()

@@ -2,7 +2,8 @@
 
 One thread, nothing blocks. Whoever has to act at a certain time is `Timed`; times are those of
 the monotonic clock. While one thing after the other happens, those who are timed are looked at
-only once in `SLACK`, so that a turn costs no more than what it does.
+only once in `SLACK`, so that a turn costs no more than what it does. What is best done once for
+all that happened in a turn is its end's affair (`at_end`).
 """
 
 import select
@@ -40,6 +41,7 @@ class Loop:
         self._watched: dict[int, Ready] = {}
         self._monotonic = monotonic
         self._look: float | None = None  # when the timed have their turn, if things happen
+        self.at_end: Ready | None = None  # called when all that was ready has had its turn
 
     def watch(self, file: File | int, ready: Ready, events: int = READ) -> None:
         """Call `ready` whenever `file` is; only one call for each file."""
@@ -80,6 +82,8 @@ class Loop:
             self._look = None
             for each in timed:
                 each.catch_up()
+        if self.at_end is not None:
+            self.at_end()
 
     def __len__(self) -> int:
         return len(self._watched)

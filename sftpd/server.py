@@ -205,6 +205,7 @@ class Server:
         finally:
             self._children.kill()
             self._book.catch_up(everything=True)
+            self._book.settle()
             self._note_live()
             if scrape is not None:
                 scrape.close()

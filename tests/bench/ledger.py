@@ -3,6 +3,9 @@
 append    records like those of a transfer, one by one, while a notary signs once a second; writer
           and notary share one core. `always` has the disk hold each record before the next, `of 32`
           as many at once
+asked     what sessions get of it: so many processes that open and close files, each waiting for
+          its answer, and the server's parent (sftpd/children) that writes for all of them; the
+          processor time is the parent's
 verify    `ssps audit verify`'s own work, on one core
 index     DuckDB, which `ssps audit query` uses, beside SQLite with the indexes it would need:
           making it of the same lines, its size, and the same questions to both
@@ -13,6 +16,7 @@ Below 20,000 appended records a second the exit code is 1.
 import argparse
 import json
 import os
+import socket
 import sqlite3
 import statistics
 import sys
@@ -24,10 +28,18 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.event import Event, Value
+from config.party import address
 from keys import note, segments
-from keys.ledger import Ledger, Terms
+from keys.ledger import Ledger, Terms, utc_now
 from keys.notary import Notary
 from scripts.auditing import index, verifying
+from sftpd.book import Book
+from sftpd.children import Children
+from sftpd.loop import Loop
+from sftpd.passwords import Passwords
+from sftpd.rate import Pacer
+from sftpd.recorder import Reporter
+from sftpd.slate import Slate
 
 KEY = Ed25519PrivateKey.generate()
 REACH = 20_000
@@ -84,6 +96,45 @@ def append(folder: Path, seconds: float, terms: Terms, group: int = 1) -> dict[s
         "p99 us": statistics.quantiles(took, n=100)[98] * 1e6,
         "checkpoints": os.waitstatus_to_exitcode(status),
     }
+
+
+def asked(folder: Path, seconds: float, terms: Terms, sessions: int) -> dict[str, float]:
+    """Have so many children ask for so long."""
+    loop = Loop()
+    with Ledger(folder, terms=terms) as writer:
+        book = Book(writer, sessions)
+        passwords = Passwords(loop, folder, utc_now)
+        children = Children(loop, book, lambda _: None, Pacer(), passwords)
+        until = time.monotonic() + seconds + sessions * 0.005
+        for _ in range(sessions):
+            peer, other = socket.socketpair()
+            with peer, other:
+                children.begin(
+                    peer, address("192.0.2.7"), None, lambda *parent: ask(*parent, until)
+                )
+        while book.sessions["a"] < sessions:
+            loop.turn([children])
+        first, begun, before = writer.next_seq, time.monotonic(), time.process_time()
+        while time.monotonic() < until:
+            loop.turn([children], until)
+        count, took = writer.next_seq - first, time.monotonic() - begun
+        spent = time.process_time() - before
+        while children:
+            loop.turn([children])
+    loop.close()
+    return {"records a second": count / took, "parent's us a record": spent / count * 1e6}
+
+
+def ask(parent: socket.socket, slate: Slate, until: float) -> None:
+    """Open and close files, as a session does."""
+    reporter = Reporter(parent, slate)
+    reporter.admit("a", "publickey", "SHA256:x", "SSH-2.0-x", "aes128-gcm", "mlkem768x25519")
+    path, sha256 = b"/2023-05-14-cb-mv/7-il/kurul-7/sandik-7/cb-sandik-sonuc-s1.jpg", b"0" * 64
+    while time.monotonic() < until:
+        assert reporter.opened(1, path, 200_000, sha256)
+        reporter.closed(1, 200_000, True, b"", "")
+    reporter.end("closed")
+    os._exit(0)
 
 
 def sign(folder: Path, asked: int) -> int:
@@ -200,7 +251,7 @@ def main() -> int:
     )
     parser.add_argument("--records", type=int, default=1_000_000, help="to verify and to index")
     parser.add_argument("--seconds", type=float, default=10.0, help="of appending")
-    parser.add_argument("--only", choices=["append", "verify", "index"])
+    parser.add_argument("--only", choices=["append", "asked", "verify", "index"])
     parser.add_argument("--folder", type=Path, help="where to write; else a temporary folder")
     stated = parser.parse_args()
     slow = False
@@ -214,6 +265,11 @@ def main() -> int:
             show("append, always", append(room / "b", stated.seconds / 3, Terms(always=True)))
             of = append(room / "c", stated.seconds / 3, Terms(always=True), 32)
             show("append, always, of 32", of)
+        if stated.only in (None, "asked"):
+            for sessions in (1, 8, 32):
+                for kind, terms in (("", Terms()), (", always", Terms(always=True))):
+                    found = asked(room / f"{sessions}{kind}", stated.seconds / 3, terms, sessions)
+                    show(f"asked by {sessions}{kind}", found)
         if stated.only in (None, "verify", "index"):
             filled(room / "v", stated.records)
         if stated.only in (None, "verify"):

@@ -9,12 +9,13 @@ import pytest
 from unit.sftpd.ticking import Time
 
 from config.party import Address, address
-from keys.ledger import Ledger, read
+from keys.ledger import Ledger, Terms, read
 from sftpd.book import Book, Entry, Liar
 from sftpd.login import Reason
 from sftpd.penalties import Cost
 from sftpd.recorder import Kind, Message
 
+NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 HOME = address("192.0.2.7")
 ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem", b"")
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(folder: Path) -> Iterator[Ledger]:
-    with Ledger(folder, lambda: datetime(2023, 5, 14, 14, tzinfo=UTC)) as ledger:
+    with Ledger(folder, lambda: NOON) as ledger:
         yield ledger
 
 
@@ -252,6 +253,65 @@ def test_what_the_ledger_does_not_take_is_not_granted(
     assert not book.hear(early, Message(Kind.ADMIT, ADMIT))
     assert entry.open == {}
     assert early.party is None
+
+
+@pytest.fixture
+def gathering(folder: Path, time: Time) -> Iterator[Book]:
+    with Ledger(folder, lambda: NOON, terms=Terms(always=True)) as ledger:
+        yield Book(ledger, 2, time)
+
+
+def test_what_many_ask_is_written_in_their_order_and_synced_once(
+    gathering: Book, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = admitted(gathering), admitted(gathering)
+    gathering.turn_away(address("192.0.2.9"), "address")
+    assert gathering.settle()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+
+    assert gathering.hear(two, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    assert gathering.hear(one, Message(Kind.OPEN, (b"/y", b""), 1, 9))
+    close, missed = Message(Kind.CLOSE, (b"", b""), 1, 9, True), (b"open", b"/none")
+    assert gathering.hear(two, close, Message(Kind.MISS, missed))
+    assert len(told(folder)) == 3
+    assert gathering.settle()
+
+    assert len(synced) == 1
+    assert [t[0] for t in told(folder)[:3]] == ["login", "login", "connection-refused"]
+    assert [(t[0], t[2], t[4]["session"]) for t in told(folder)[3:]] == [
+        ("open", "/x", two.session),
+        ("open", "/y", one.session),
+        ("close", "/x", two.session),
+        ("open", "/none", two.session),
+    ]
+    assert gathering.settle()
+    assert (len(synced), gathering.unsynced) == (1, 0)
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync"])
+def test_what_cannot_be_written_together_is_granted_to_nobody(
+    gathering: Book, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    entry, early = admitted(gathering), gathering.begin(HOME)
+    assert gathering.settle()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    opening = Message(Kind.OPEN, (b"/x", b""), 1, 9)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, full)
+        gathering.hear(entry, opening)
+        gathering.hear(early, Message(Kind.ADMIT, ADMIT))
+        assert not gathering.settle()
+    assert (entry.open, entry.files, early.party, early.credential) == ({}, 0, None, "")
+    assert gathering.sessions == {"a": 1}
+
+    assert gathering.hear(entry, opening)
+    assert gathering.hear(early, Message(Kind.ADMIT, ADMIT))
+    assert gathering.settle()
+    assert (list(entry.open), gathering.sessions) == ([1], {"a": 2})
 
 
 def test_nobody_can_tell_of_more_bytes_than_a_record_holds(book: Book, folder: Path) -> None:

@@ -1,12 +1,15 @@
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from config.party import address
-from keys.ledger import Ledger, read
+from keys.ledger import Ledger, Terms, read
 from sftpd.book import Book
 from sftpd.children import Children
 from sftpd.loop import Loop
@@ -73,3 +76,83 @@ def test_what_was_told_and_not_yet_wiped_away_counts_once(tmp_path: Path) -> Non
         ("open", "/y", "ok", None),
         ("close", "/y", "failed", None),
     ]
+
+
+class Together:
+    """Some children that ask for a file each at the same time, of a ledger that syncs always."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.loop = Loop()
+        self.ledger = Ledger(folder, lambda: NOON, terms=Terms(always=True))
+        self.book = Book(self.ledger, 99)
+        passwords = Passwords(self.loop, folder, lambda: NOON)
+        self.children = Children(self.loop, self.book, lambda _: None, Pacer(), passwords)
+        self.go, self.told = os.pipe(), os.pipe()
+        for number in range(count):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                serve = self.serving(number)
+                kept = [self.go[0], self.told[1]]
+                self.children.begin(theirs, address("192.0.2.7"), None, serve, kept)
+        while sum(self.book.sessions.values()) < count:
+            self.loop.turn([self.children])
+        os.write(self.go[1], bytes(count))
+        asking = select.poll()
+        for child in self.children:
+            asking.register(child.channel)
+        while sum(bool(events & select.POLLIN) for _, events in asking.poll()) < count:
+            pass
+
+    def serving(self, number: int) -> Serve:
+        def serve(parent: socket.socket, slate: Slate) -> None:
+            reporter = Reporter(parent, slate)
+            reporter.admit("a", "publickey", "SHA256:x", "", "", "")
+            os.read(self.go[0], 1)
+            os.write(self.told[1], b"+" if reporter.opened(1, b"/%d" % number, 9, b"") else b"-")
+            reporter.end("closed")
+
+        return serve
+
+    def end(self) -> str:
+        """Return what the children were told."""
+        while self.children:
+            self.loop.turn([self.children])
+        self.loop.close()
+        self.ledger.close()
+        os.close(self.told[1])
+        said = os.read(self.told[0], 99).decode()
+        for end in (*self.go, self.told[0]):
+            os.close(end)
+        return said
+
+
+def test_those_who_ask_in_one_turn_share_one_sync_and_are_answered_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Together(tmp_path, 5)
+    opens_at_sync: list[int] = []
+
+    def sync(_: int) -> None:
+        assert not select.select([together.told[0]], [], [], 0)[0]
+        opens_at_sync.append(sum(r.event.event == "open" for r in read(tmp_path)))
+
+    with monkeypatch.context() as counted:
+        counted.setattr(os, "fdatasync", sync)
+        together.loop.turn([together.children])
+    assert opens_at_sync == [5]
+    assert together.end() == "+++++"
+
+
+def test_a_failed_write_refuses_all_who_asked_in_that_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Together(tmp_path, 3)
+
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdatasync", broken)
+        together.loop.turn([together.children])
+    assert together.end() == "---"

@@ -30,6 +30,28 @@ def test_what_is_ready_is_called_and_what_is_forgotten_is_not(pipe: tuple[int, i
     os.close(write)
 
 
+def test_the_end_of_a_turn_comes_after_all_that_was_ready_and_due() -> None:
+    pipes = [os.pipe() for _ in range(3)]
+    loop = Loop()
+    said: list[str] = []
+    for number, (read, write) in enumerate(pipes):
+        loop.watch(read, lambda number=number: said.append(f"ready {number}"))  # type: ignore[misc]
+        os.write(write, b"x")
+    loop.at_end = lambda: said.append("end")
+    loop.turn([])
+    assert sorted(said[:3]) == ["ready 0", "ready 1", "ready 2"]
+    assert said[3:] == ["end"]
+
+    for read, _ in pipes:
+        loop.forget(read)
+    loop.turn([Recurring(1.0, lambda: said.append("due"), lambda: True)], 0.0)
+    assert said[4:] == ["due", "end"]
+    loop.close()
+    for pipe in pipes:
+        for end in pipe:
+            os.close(end)
+
+
 def test_what_another_has_removed_in_the_same_turn_is_not_called() -> None:
     (first, one), (second, two) = os.pipe(), os.pipe()
     loop = Loop()
