@@ -81,13 +81,23 @@ class Filings:
             found += self._found(t.filing.c.seq.in_(numbers[at : at + 500]), 500)
         return found
 
-    def under(self, place: Place) -> list[tuple[int, str, str]]:
-        """Return (id, path, sha256) of all that is filed there, by path."""
+    def newest(self) -> int:
+        """Return the highest number, -1 if nothing was filed."""
+        (found,) = self._rows(sa.select(sa.func.max(t.filing.c.seq).label("seq")))
+        return -1 if found.seq is None else int(found.seq)
+
+    def places(self) -> set[Place]:
+        """Return every place where something is filed, or is just about to be."""
+        rows = self._rows(sa.select(t.filing.c.cevre, t.filing.c.kurul).distinct())
+        return {Place(row.cevre or None, row.kurul or None) for row in rows}
+
+    def under(self, place: Place, until: int) -> list[tuple[int, str, str]]:
+        """Return (id, path, sha256) of all that is filed there up to a number, by path."""
         filing = t.filing.c
         query = sa.select(filing.id, filing.path, filing.sha256).where(
             filing.cevre == (place.cevre or ""),
             filing.kurul == (place.kurul or ""),
-            filing.seq.is_not(None),
+            filing.seq <= until,
         )
         rows = [(row.id, row.path, row.sha256) for row in self._rows(query)]
         return sorted(rows, key=lambda row: row[1])
@@ -96,6 +106,15 @@ class Filings:
         """Return (party, filing's id) of every file that a tree ought to show and does not."""
         rows = self._rows(sa.select(t.gap.c.party, t.gap.c.filing))
         return frozenset((row.party, row.filing) for row in rows)
+
+    def gaps_by_place(self) -> list[tuple[Place, str, int]]:
+        """Return the same with where each was filed: (place, party, filing's id)."""
+        filing = t.filing.c
+        query = sa.select(filing.cevre, filing.kurul, t.gap.c.party, t.gap.c.filing)
+        rows = self._rows(query.join_from(t.gap, t.filing))
+        return [
+            (Place(row.cevre or None, row.kurul or None), row.party, row.filing) for row in rows
+        ]
 
     def _found(self, chosen: sa.ColumnElement[bool], most: int) -> list[Filed]:
         query = _FILED.where(chosen).order_by(t.filing.c.seq).limit(most)

@@ -20,6 +20,7 @@ from publisher.shelf import TREES
 FOLDER = Path("feed")
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o444
 _FRESH = "new"
+_AHEAD = 60  # seconds that an mtime may come before its time, so that no two are the same
 _WHOLE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 log = structlog.get_logger()
@@ -39,38 +40,55 @@ class Press:
             raise Faults([Fault(str(FOLDER), "", wrong)])
 
     def keep(self, name: str, content: bytes, at: int, *, durable: bool) -> Path:
-        """Put a file in its place in `feed/`, whole, with `at` as its mtime."""
+        """Put a file in its place in `feed/`, whole, with `at` as its mtime, see `later`."""
         path = self.folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self._written(content, at, durable=durable)
+        fresh = self._written(content, _later(path, at), durable=durable)
         fresh.replace(path)
         if durable:
             sync(path.parent)
         return path
 
-    def show(self, kept: Path, party: str, path: str) -> bool:
+    def show(self, kept: str | Path, party: str, path: str) -> bool:
         """Have a party's tree show a file of `feed/`; False, and an ERROR log, if it refuses."""
-        target = self._trees / party / path
-        if _same(kept, target):
-            return True
+        # Done for each board and party, so as text: a Path costs more than the link itself.
+        target = f"{self._trees}/{party}/{path}"
         try:
             os.link(kept, target)
             return True
         except FileExistsError:
-            fresh = self.folder / f"{_FRESH}.link"
-            fresh.unlink(missing_ok=True)
-            os.link(kept, fresh)
-            return self._renamed(fresh, target)
+            if _same(kept, target):
+                return True
+            return self._renamed(self._linked(kept), target)
         except OSError as error:
             return _refused(target, error)
 
+    def later(self, party: str, path: str, at: int) -> int:
+        """Return the mtime of what a tree is to show from `at` on in place of what it shows.
+
+        At least a second later than that, unless the clock was set back by more than a minute.
+        """
+        return _later(f"{self._trees}/{party}/{path}", at)
+
+    def looks_older(self, kept: Path, party: str, path: str) -> bool:
+        """Say whether a tree shows another file whose mtime is not before that of `kept`."""
+        try:
+            one, other = kept.lstat(), os.lstat(f"{self._trees}/{party}/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return one.st_ino != other.st_ino and other.st_mtime >= one.st_mtime
+
     def replace(self, party: str, path: str, content: bytes, at: int) -> bool:
-        """Have one tree show some bytes that are kept nowhere else, and nothing if it does."""
+        """Have one tree show some bytes that are kept nowhere else; nothing is done if it does.
+
+        Their mtime is as `later` says.
+        """
         target = self._trees / party / path
         with suppress(OSError):
             if target.read_bytes() == content:
                 return True
-        return self._renamed(self._written(content, at, durable=False), target)
+        fresh = self._written(content, _later(target, at), durable=False)
+        return self._renamed(fresh, target)
 
     def folder_for(self, party: str, name: str) -> None:
         """Make a folder in a tree's root."""
@@ -93,25 +111,42 @@ class Press:
                 os.fsync(descriptor)
         return fresh
 
-    def _renamed(self, fresh: Path, target: Path) -> bool:
+    def _linked(self, kept: str | Path) -> str:
+        fresh = f"{self.folder}/{_FRESH}.link"
         try:
-            fresh.replace(target)
+            os.link(kept, fresh)
+        except FileExistsError:  # of a run that was killed
+            Path(fresh).unlink()
+            os.link(kept, fresh)
+        return fresh
+
+    def _renamed(self, fresh: str | Path, target: str | Path) -> bool:
+        try:
+            os.replace(fresh, target)  # noqa: PTH105 - see `show`
         except OSError as error:
-            fresh.unlink(missing_ok=True)
+            Path(fresh).unlink(missing_ok=True)
             return _refused(target, error)
         return True
 
 
-def _refused(target: Path, error: OSError) -> bool:
+def _later(path: str | Path, at: int) -> int:
+    try:
+        before = int(os.lstat(path).st_mtime)
+    except OSError:
+        return at
+    return before + 1 if at <= before < at + _AHEAD else at
+
+
+def _refused(target: str | Path, error: OSError) -> bool:
     if error.errno in _WHOLE_DISK:
         raise error
     log.error("not-shown", path=str(target), error=str(error))
     return False
 
 
-def _same(kept: Path, target: Path) -> bool:
+def _same(kept: str | Path, target: str | Path) -> bool:
     try:
-        one, other = kept.lstat(), target.lstat()
+        one, other = os.lstat(kept), os.lstat(target)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)

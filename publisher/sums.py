@@ -13,13 +13,18 @@ more than it has, or a root that is one batch behind; the next pass brings it in
 file is linked into every tree whose scope covers the folder. A tree that would not take a page
 gets sums of its own that leave it out, until it does.
 
+Times are whole seconds, and a signature has always the same size: what takes the place of another
+has a later time, so that clients which compare by both see it.
+
 Nothing here is remembered or synced: a start sums up everything anew, and what then is as it was
-is not written again.
+is not written again. After that what came since is merged into what stands there.
 """
 
+import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,6 +35,8 @@ from publisher.press import Press
 
 _KEPT = "sums"
 _MOST = 20_000
+_AT_ONCE = 100  # places that are put in order
+_PATH_AT = 66  # in a line
 
 Sign = Callable[[bytes], bytes]
 
@@ -69,8 +76,9 @@ class Sums:
         self._sign = sign
         self._step = step
         self._seq = -1
-        self._dirty: set[Place] = set()
-        self._missing: dict[str, set[int]] = {}
+        self._fresh: dict[Place, list[tuple[str, str]]] = {}  # (path, sha256) since the last sums
+        self._anew: set[Place] = set()  # what is summed up from nothing
+        self._missing: dict[Place, set[tuple[str, int]]] = {}  # (party, filing's id)
         self._root_due = False
         self._current: dict[Place, str] = {}  # the digest of each folder's sums
         self._odd: dict[tuple[str, Place], str] = {}  # of those that are one tree's own
@@ -80,23 +88,30 @@ class Sums:
         """Show what there was when an earlier run ended, and begin a batch over everything."""
         kept = self._press.folder / _KEPT / self._election
         for file in sorted(kept.rglob(layout.SUMS)):
-            place = _place(file.parent.relative_to(kept))
-            self._current[place] = sha256(file.read_bytes()).hexdigest()
-            for party in self._parties:
-                if place.covered(party.scope):
+            place, content = _place(file.parent.relative_to(kept)), file.read_bytes()
+            with suppress(FileNotFoundError):
+                if Path(f"{file}{layout.SIGNED}").read_bytes() == self._sign(content):
+                    self._current[place] = sha256(content).hexdigest()
+            for party in self._covering(place) if place in self._current else ():
+                if self._press.looks_older(file, party.id, self._path(place)):
+                    self._odd[party.id, place] = ""  # that tree had sums of its own
+                else:
                     self._show(place, party)
+        self._seq = self._filings.newest()
+        self._anew = self._filings.places()
         self._root_due = True
         self.look()
 
     def look(self) -> None:
         """Begin a batch: learn what was filed since the last one, and what trees lack."""
         while found := self._filings.after(self._seq, _MOST):
-            self._dirty |= {filed.place for filed in found}
+            for filed in found:
+                self._fresh.setdefault(filed.place, []).append((filed.path, filed.sha256))
             self._seq = found[-1].seq
-        self._dirty |= {place for _, place in self._odd}
         self._missing = defaultdict(set)
-        for party, filing in self._filings.gaps():
-            self._missing[party].add(filing)
+        for place, party, filing in self._filings.gaps_by_place():
+            self._missing[place].add((party, filing))
+        self._anew |= {place for _, place in self._odd} | self._missing.keys()
 
     def refresh(self, at: int, patience: float = float("inf")) -> bool:
         """Work on the batch for at most so many seconds; True once it is done.
@@ -104,13 +119,14 @@ class Sums:
         `at` is the time now, in seconds since 1970.
         """
         until = time.monotonic() + patience
-        while self._dirty:
-            place = min(self._dirty, key=str)
-            self._sum_up(place, self._missing, at)
-            self._dirty.remove(place)
-            self._root_due = True
-            if time.monotonic() >= until:
-                return False
+        while due := heapq.nsmallest(_AT_ONCE, self._fresh.keys() | self._anew, key=_folder):
+            for place in due:
+                self._sum_up(place, at)
+                self._fresh.pop(place, None)
+                self._anew.discard(place)
+                self._root_due = True
+                if time.monotonic() >= until:
+                    return False
         if self._root_due:
             self._step("summed")
             for each in self._parties:
@@ -119,23 +135,26 @@ class Sums:
             self._step("root shown")
         return True
 
-    def _sum_up(self, place: Place, missing: dict[str, set[int]], at: int) -> None:
-        under = self._filings.under(place)
-        content = self._content(place, under, set())
-        digest = sha256(content).hexdigest()
-        if self._current.get(place) != digest:
-            path = f"{_KEPT}/{self._election}/{_folder(place)}/{layout.SUMS}"
-            self._press.keep(path + layout.SIGNED, self._sign(content), at, durable=False)
-            self._press.keep(path, content, at, durable=False)
-            self._current[place] = digest
-            self._step("sums kept")
+    def _covering(self, place: Place) -> list[Party]:
+        return [party for party in self._parties if place.covered(party.scope)]
+
+    def _sum_up(self, place: Place, at: int) -> None:
+        content = None if place in self._anew else self._merged(place)
+        under: Sequence[tuple[int, str, str]] = ()
+        if content is None:
+            under = self._filings.under(place, self._seq)
+            content = self._content(place, under, set())
         present = {filing for filing, _, _ in under}
-        for party in self._parties:
-            if not place.covered(party.scope):
-                continue
-            left_out = missing.get(party.id, set()) & present
-            if left_out:
-                own = self._content(place, under, left_out)
+        lacking: defaultdict[str, set[int]] = defaultdict(set)
+        for party_id, filing in self._missing.get(place, ()):
+            if filing in present:
+                lacking[party_id].add(filing)
+        parties = self._covering(place)
+        joining = [p.id for p in parties if (p.id, place) in self._odd and not lacking[p.id]]
+        self._keep(place, content, at, joining)
+        for party in parties:
+            if lacking[party.id]:
+                own = self._content(place, under, lacking[party.id])
                 self._odd[party.id, place] = sha256(own).hexdigest()
                 self._replace(party, self._path(place), own, at)
             else:
@@ -143,17 +162,42 @@ class Sums:
                 self._show(place, party)
             self._step("sums shown")
 
+    def _keep(self, place: Place, content: bytes, at: int, joining: Sequence[str]) -> None:
+        digest = sha256(content).hexdigest()
+        if self._current.get(place) == digest and not joining:
+            return
+        path = self._path(place)
+        for end in (layout.SIGNED, ""):
+            # Later than what is shown in its place, in the trees that had sums of their own too.
+            later = max([at, *(self._press.later(party, path + end, at) for party in joining)])
+            new = self._sign(content) if end else content
+            self._press.keep(f"{_KEPT}/{path}{end}", new, later, durable=False)
+        self._current[place] = digest
+        self._step("sums kept")
+
+    def _merged(self, place: Place) -> bytes | None:
+        """Return the kept sums with what came since; None if they are not as they were left."""
+        try:
+            kept = (self._press.folder / _KEPT / self._path(place)).read_bytes()
+        except FileNotFoundError:
+            return None
+        if sha256(kept).hexdigest() != self._current.get(place):
+            return None
+        start = self._start(place)
+        fresh = format_sums((path[start:], digest) for path, digest in self._fresh[place])
+        lines = {*kept.decode().splitlines(True), *fresh.decode().splitlines(True)}
+        return "".join(sorted(lines, key=lambda line: line[_PATH_AT:])).encode()
+
     def _content(
         self, place: Place, under: Sequence[tuple[int, str, str]], left_out: set[int]
     ) -> bytes:
-        start = len(f"{self._election}/{_folder(place)}/")
+        start = self._start(place)
         return format_sums((p[start:], d) for filing, p, d in under if filing not in left_out)
 
     def _show(self, place: Place, party: Party) -> None:
-        kept = self._press.folder / _KEPT / self._election / _folder(place) / layout.SUMS
         path = self._path(place)
-        signature = kept.with_name(kept.name + layout.SIGNED)
-        if self._press.show(signature, party.id, path + layout.SIGNED):
+        kept = f"{self._press.folder}/{_KEPT}/{path}"
+        if self._press.show(kept + layout.SIGNED, party.id, path + layout.SIGNED):
             self._press.show(kept, party.id, path)
 
     def _show_root(self, party: Party, at: int) -> None:
@@ -174,6 +218,10 @@ class Sums:
 
     def _path(self, place: Place) -> str:
         return f"{self._election}/{_folder(place)}/{layout.SUMS}"
+
+    def _start(self, place: Place) -> int:
+        """Return how much of a page's path the lines of these sums leave out."""
+        return len(f"{self._election}/{_folder(place)}/")
 
 
 def _folder(place: Place) -> str:

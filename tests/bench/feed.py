@@ -1,9 +1,10 @@
 """What a segment of the change feed and the sums cost, however much was filed before.
 
-    .venv/bin/python tests/bench/feed.py [--filed 1000000] [--new 3000] [--parties 40]
+    scripts/bench feed [--filed 1000000] [--new 3000] [--parties 40]
 
 Fills a catalog with so many filings, closes the segments that list them all, then files some more
-and closes one more: a minute at fifty pages a second is 3,000. Prints the seconds of each.
+and closes one more: a minute at fifty pages a second is 3,000, which change the sums of every
+board. Prints the seconds of each. What a segment takes may not depend on what was filed before.
 """
 
 import argparse

@@ -26,7 +26,7 @@ ROOT = "2023-05-14-cb-mv"
 
 @contextmanager
 def filing(served: Served) -> Iterator[list[Sheet]]:
-    """File fifty pages a second, and close a segment a second, until it is left."""
+    """File fifty pages a second, with segments and sums thrice a second, until it is left."""
     settings = load.load(served.site)
     (served.site / "state").mkdir(exist_ok=True)
     filer, filed = Filer(settings), list[Sheet]()
@@ -50,11 +50,9 @@ def filing(served: Served) -> Iterator[list[Sheet]]:
             )  # fmt: skip
             kept.begin()
             now = 0.0
-            # Sums that were refreshed twice in a second look the same to clients: times are whole
-            # seconds, and a signature has always the same size.
-            while not done.wait(1.1):
-                kept.tick(now := now + 20)
-            time.sleep(1.1)
+            # Thrice a second, in which times are whole seconds and a signature has one size.
+            while not done.wait(0.3):
+                kept.tick(now := now + 60)
             kept.tick(now + 60)
 
     threads = [threading.Thread(target=work) for work in (file, feed)]
@@ -100,10 +98,11 @@ def test_a_mirror_taken_while_pages_arrive_is_consistent_and_the_next_converges(
         for _ in range(2):
             time.sleep(1.5)
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            assert done.returncode == 0, done.stderr
-            # rclone compares what it copied once more, and tries sums that were refreshed again.
+            # rclone compares what it copied once more, tries sums that were refreshed again, and
+            # exits with 1 if they were a third time.
             told = [line for line in done.stderr.splitlines() if ": corrupted" in line]
-            again = ("SHA256SUMS", "son.txt", "Attempt")
+            assert done.returncode == 0 or told, done.stderr
+            again = ("SHA256SUMS", "son.txt", "Attempt", "Failed to copy")
             assert all(any(word in line for word in again) for line in told), told
             passes.append(digests(mirror, ".jpg") | digests(mirror, ".csv"))
 

@@ -1,9 +1,13 @@
+import shutil
 import subprocess
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from unit.publisher.feeding import KEY, Filer, digests, pages, summed
+from structlog.testing import capture_logs
+from unit.publisher.feeding import KEY, NOON, Filer, digests, pages, summed
 from unit.publisher.test_feed import ANKARA, CB, ELECTION, KONAK, MV, fed, feed, tree
 
 from config.settings import Settings
@@ -62,6 +66,111 @@ def test_sums_follow_what_is_filed_and_a_tree_shares_them(settings: Settings) ->
     assert (konak[0] / "SHA256SUMS").samefile(konak[1] / "SHA256SUMS")
     assert (konak[0] / "SHA256SUMS").stat().st_mode & 0o777 == 0o444
     assert list((settings.site / "trees").rglob(".*")) == []
+
+
+CHANGING = ("SHA256SUMS", "SHA256SUMS.sig", "35-izmir-2/konak-1/SHA256SUMS",
+            "35-izmir-2/konak-1/SHA256SUMS.sig", "../akis/son.txt")  # fmt: skip
+
+
+def looks(settings: Settings, party: str) -> dict[str, tuple[int, float]]:
+    """What a client that compares by size and time sees."""
+    root = tree(settings, party) / ELECTION
+    found = {path: (root / path).stat() for path in CHANGING}
+    return {path: (stat.st_size, stat.st_mtime) for path, stat in found.items()}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["one run", "a run each"])
+def test_what_takes_the_place_of_another_in_the_same_second_has_a_later_time(
+    settings: Settings, again: bool
+) -> None:
+    filer = Filer(settings)
+    seen = []
+    filer.file(KONAK, "konak")
+    with ExitStack() as stack:
+        made = None
+        for number in range(1, 6):
+            if made is None or again:
+                made = stack.enter_context(feed(settings))  # the clock says NOON all the time
+                made.begin()
+            made.tick(number * 60.0)
+            seen.append(looks(settings, "parti-a"))
+            filer.file(replace(KONAK, sandik=str(number)), f"box {number}")
+
+    for before, after in pairwise(seen):
+        for path in CHANGING:
+            assert after[path][1] > before[path][1], path
+    assert max(time for _, time in seen[-1].values()) <= NOON + 10
+
+
+def test_a_tree_that_takes_late_what_others_had_sees_sums_of_a_later_time(
+    settings: Settings,
+) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with feed(settings) as made, capture_logs():
+        made.begin()
+        made.tick(0)
+        filer.file(replace(KONAK, sandik="8"), "konak 8", gap="parti-b")
+        made.tick(60)
+        apart = looks(settings, "parti-b")
+        filer.close_gaps()
+        made.tick(120)
+        together = looks(settings, "parti-b")
+
+    for path in CHANGING[2:4]:
+        assert together[path][1] > apart[path][1], path
+    konak = [tree(settings, p) / ELECTION / CHANGING[2] for p in ("parti-a", "parti-b")]
+    assert konak[0].samefile(konak[1])
+
+
+def test_a_clock_that_was_ahead_does_not_keep_times_in_the_future(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with feed(settings, at=NOON + 86_400) as made:
+        made.begin()
+        made.tick(0)
+    filer.file(replace(KONAK, sandik="8"), "konak 8")
+    with feed(settings) as made:
+        made.begin()
+        made.tick(60)
+
+    sums = looks(settings, "parti-a")
+    assert {time for path, (_, time) in sums.items() if path in CHANGING[:4]} == {NOON}
+
+
+def test_sums_that_a_loss_of_power_left_empty_are_made_again(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    fed(settings, 0)
+    board = tree(settings, "parti-a") / ELECTION / "35-izmir-2/konak-1"
+    good = summed(board)
+    for name in ("SHA256SUMS.sig", "SHA256SUMS"):
+        file = board / name  # the same inode everywhere
+        file.chmod(0o644)
+        file.write_bytes(b"")
+
+        fed(settings, 0)
+
+        assert summed(board) == good
+        assert summed(tree(settings, "parti-b") / ELECTION / "35-izmir-2/konak-1") == good
+
+
+def test_sums_that_grow_page_by_page_are_those_of_a_start(settings: Settings) -> None:
+    filer = Filer(settings)
+    boxes = [replace(KONAK, sandik=box) for box in ("7", "70", "7-a", "12", "100")]
+    with feed(settings) as made:
+        made.begin()
+        for number, box in enumerate(boxes):
+            filer.file(box, f"box {number}")
+            filer.file(box, f"box {number} again", 2)
+            made.tick(number * 60.0)
+    grown = (tree(settings, "parti-a") / ELECTION / CHANGING[2]).read_bytes()
+    shutil.rmtree(settings.site / "feed/sums")
+
+    fed(settings, 0)
+
+    assert (tree(settings, "parti-a") / ELECTION / CHANGING[2]).read_bytes() == grown
+    assert len(grown.splitlines()) == 10
 
 
 def test_the_commands_of_benioku_verify_a_mirror_just_as_they_are_printed(
