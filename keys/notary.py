@@ -16,6 +16,7 @@ import gzip
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
@@ -35,7 +36,7 @@ from keys.tiles import Growing, Tiles
 from keys.tree import Tree
 
 _FRESH = ".new"
-_CHUNK = 4 << 20
+_CHUNK = 16 << 20  # what is signed for is synced so much at a time
 _OFTEN = timedelta(seconds=60)  # between two checkpoints that the history keeps
 
 
@@ -217,10 +218,17 @@ class Notary:
 
     def _read_in(self, growing: Growing, segment: Segment, end: int | None, durable: bool) -> None:
         with segment.open() as file:
+            left = sys.maxsize
             if not isinstance(file, gzip.GzipFile):
                 file.seek(segments.place_of(file.fileno(), growing.tree.size))
+                # What is written meanwhile is for the next time, or this would never end.
+                left = os.fstat(file.fileno()).st_size - file.tell()
             begun, rest = False, b""
-            while (end is None or growing.tree.size < end) and (read := file.read(_CHUNK)):
+            while end is None or growing.tree.size < end:
+                read = file.read(min(_CHUNK, left))
+                if not read:
+                    return
+                left -= len(read)
                 if durable and not segment.packed and not _held(file):
                     return
                 # Not by readlines, which takes a line that is being written for two.

@@ -227,11 +227,19 @@ def take_up(site: Path, name: str) -> Notary:
     return Notary(site / ledger.FOLDER / name, load_key(signing / host.SIGNING_KEY), former=former)
 
 
-def attend(notary: Notary, gone: int, pack: bool = True) -> None:
-    """Sign until there is nothing more to read from the descriptor `gone`."""
-    over = False
+def attend(
+    notary: Notary,
+    gone: int,
+    pack: bool = True,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Sign once a second until there is nothing more to read from the descriptor `gone`."""
+    over, due = False, monotonic() + _OFTEN
     while not over:
-        readable, _, _ = select.select([gone], [], [], _OFTEN)
+        now = monotonic()
+        readable, _, _ = select.select([gone], [], [], max(0.0, due - now))
+        # What signing takes is no part of the pause, and what was missed is not made up for.
+        due = max(due, now) + _OFTEN
         over = bool(readable) and not os.read(gone, 4096)
         try:
             notary.notarize(last=over)

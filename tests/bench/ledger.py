@@ -33,6 +33,7 @@ from keys import note, segments
 from keys.ledger import Ledger, Terms, utc_now
 from keys.notary import Notary
 from scripts.auditing import index, verifying
+from scripts.notary import attend
 from sftpd.book import Book
 from sftpd.children import Children
 from sftpd.loop import Loop
@@ -43,7 +44,6 @@ from sftpd.slate import Slate
 
 KEY = Ed25519PrivateKey.generate()
 REACH = 20_000
-_EVERY = 1.0
 
 
 def transfers(count: int) -> Iterator[Event]:
@@ -139,14 +139,17 @@ def ask(parent: socket.socket, slate: Slate, until: float) -> None:
 
 def sign(folder: Path, asked: int) -> int:
     """Sign once a second until the other end is closed; return how often."""
-    import select
-
     count = 0
-    with Notary(folder, KEY) as notary:
-        over = False
-        while not over:
-            over = bool(select.select([asked], [], [], _EVERY)[0])
-            count += notary.notarize(last=over) is not None
+
+    class Counted(Notary):
+        def notarize(self, last: bool = False) -> note.Checkpoint | None:
+            nonlocal count
+            signed = super().notarize(last)
+            count += signed is not None
+            return signed
+
+    with Counted(folder, KEY) as notary:
+        attend(notary, asked, pack=False)
     return count
 
 

@@ -318,6 +318,30 @@ def test_lines_that_a_full_disk_made_the_writer_take_back_are_not_signed_for(
     assert signed(tmp_path).root == root(lines(tmp_path))
 
 
+def test_a_writer_that_never_pauses_does_not_keep_it_from_signing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 3)
+    real = os.fdatasync
+    syncs = 0
+
+    def meanwhile(descriptor: int) -> None:
+        nonlocal syncs
+        syncs += 1
+        assert syncs < 5, "runs after the writer"
+        real(descriptor)
+        write(tmp_path, 1)
+
+    with notary(tmp_path) as mine:
+        monkeypatch.setattr(os, "fdatasync", meanwhile)
+        made = mine.notarize()
+        assert made is not None
+        assert made.size == 3
+        made = mine.notarize()
+        assert made is not None
+        assert made.size == 4
+
+
 def test_what_could_not_be_signed_for_is_at_the_next_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

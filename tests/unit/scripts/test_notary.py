@@ -146,6 +146,33 @@ def test_what_the_disk_refuses_is_tried_again(
     assert signed(folder, site).size == 1
 
 
+def test_it_is_signed_once_a_second_however_long_signing_takes(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = os.pipe()
+    now, began = 100.0, []
+
+    def waits(read: list[int], *rest: object) -> tuple[list[int], list[int], list[int]]:
+        nonlocal now
+        now += float(str(rest[-1]))
+        return (read if len(began) == 4 else []), [], []
+
+    with notary.take_up(site, "transfer") as taken:
+
+        def slow(last: bool = False) -> None:
+            nonlocal now
+            began.append(now)
+            now += 2.5 if len(began) == 2 else 0.4
+
+        os.close(theirs)
+        monkeypatch.setattr(taken, "notarize", slow)
+        monkeypatch.setattr("select.select", waits)
+        notary.attend(taken, ours, monotonic=lambda: now)
+
+    os.close(ours)
+    assert began == pytest.approx([101.0, 102.0, 104.5, 105.5, 106.5])
+
+
 def test_what_an_operator_does_is_signed_for_at_once(site: Path) -> None:
     with console.operating(site, "key add", "parti-a", "form 12") as deed:
         deed.done(None)
