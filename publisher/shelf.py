@@ -38,15 +38,18 @@ class Shelf:
         self._trees = site / TREES
         # What an earlier run had made may not last yet, and is about to be relied on.
         self._dirty = True
+        self._missing = ""  # the folder that the last tree lacked, which others will lack too
+        # With a umask that lets others in, as the publisher's does, a folder has its mode at once.
+        self._masked = bool(_umask() & _FOLDER_MODE)
         for folder in (self._store, self._trees):
-            _made(folder)
+            self._made(str(folder))
         if self._store.stat().st_dev != self._trees.stat().st_dev:
             wrong = "is on another file system than store/, hard links need both on one"
             raise Faults([Fault(str(TREES), "", wrong)])
 
     def root(self, party: str) -> None:
         """Make the root of a party's tree."""
-        _made(self._trees / party)
+        self._made(str(self._trees / party))
         self._dirty = True
 
     def roots(self) -> set[str]:
@@ -128,7 +131,7 @@ class Shelf:
         source = f"{self._store}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
         place = f"{self._trees}/{party}/{path}"
         try:
-            self._linked(source, place)
+            self._linked(source, place, path.rpartition("/")[0])
         except FileExistsError:
             original, target = Path(source), Path(place)
             if not target.parent.is_dir() or not _same(original, target):
@@ -190,30 +193,39 @@ class Shelf:
             self._dirty = False  # before, since a page may be staged meanwhile
             sync_all(self._store)
 
-    def _linked(self, source: str, place: str) -> None:
+    def _linked(self, source: str, place: str, within: str) -> None:
+        if within == self._missing and not self._folder(place.rpartition("/")[0]):
+            self._missing = ""
         try:
             os.link(source, place)
         except FileNotFoundError:
+            self._missing = within
             self._folder(place.rpartition("/")[0])
             os.link(source, place)
 
-    def _folder(self, folder: str) -> None:
+    def _folder(self, folder: str) -> bool:
         try:
-            _made(folder)
+            return self._made(folder)
         except FileNotFoundError:
             self._folder(folder.rpartition("/")[0])
-            _made(folder)
+            return self._made(folder)
+
+    def _made(self, folder: str) -> bool:
+        try:
+            os.mkdir(folder, _FOLDER_MODE)  # noqa: PTH102 - see `link`
+        except FileExistsError:
+            if not Path(folder).is_dir():
+                raise NotADirectoryError(f"{folder} is no folder") from None
+            return False
+        if self._masked:
+            os.chmod(folder, _FOLDER_MODE)  # noqa: PTH101 - see `link`
+        return True
 
 
-def _made(folder: str | Path) -> bool:
-    try:
-        os.mkdir(folder)  # noqa: PTH102 - see `link`
-    except FileExistsError:
-        if not Path(folder).is_dir():
-            raise NotADirectoryError(f"{folder} is no folder") from None
-        return False
-    os.chmod(folder, _FOLDER_MODE)  # noqa: PTH101 - whatever the umask says
-    return True
+def _umask() -> int:
+    # Without setting it for a moment, as os.umask does, and for every thread.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("\nUmask:")[2].split()[0], 8)
 
 
 def _same(original: Path, target: Path) -> bool:

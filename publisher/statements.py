@@ -39,7 +39,7 @@ ABSENCE = (
     sa.select(t.absence)
     .where(
         *[t.absence.c[name] == given(name) for name in ("cevre", "kurul", "sandik")],
-        t.absence.c.karekod.in_(("", given("karekod"))),
+        (t.absence.c.karekod == "") | (t.absence.c.karekod == given("karekod")),
         t.absence.c.withdrawn.is_(None),
     )
     .order_by(t.absence.c.karekod, t.absence.c.seq)

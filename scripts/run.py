@@ -78,6 +78,9 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     from publisher.publish import publish as run
 
     site = settings.site
+    # A folder of a tree is to be seen by others from the moment it is made; all that is not for
+    # them is made with a mode that says so, or stands in a folder of ours alone.
+    os.umask(0o022)
     with (
         serving.held(site, serving.PUBLISH),
         notary.beside(site, ledger.FILING, settings.ledger) as signing,

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,19 +65,66 @@ def test_an_original_that_a_crash_left_torn_is_replaced(shelf: Shelf) -> None:
     assert original.read_bytes() == CONTENT
 
 
-def test_a_link_is_the_original_itself_and_may_be_made_twice(shelf: Shelf, tmp_path: Path) -> None:
+@pytest.fixture(params=[0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_a_link_is_the_original_itself_and_may_be_made_twice(umask: int, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.root("parti-a")
     original = kept(shelf)
-    before = os.umask(0o077)
-    try:
-        shelf.link(SHA, "parti-a", PATH)
-        shelf.link(SHA, "parti-a", PATH)
-    finally:
-        os.umask(before)
+    shelf.link(SHA, "parti-a", PATH)
+    shelf.link(SHA, "parti-a", PATH)
     shelf.sync()
 
     shown = tmp_path / "trees" / "parti-a" / PATH
     assert shown.samefile(original)
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in list(shown.parents)[:5]} == {0o755}
+
+
+def test_a_folder_has_its_mode_from_the_start_where_the_umask_is_the_publishers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("a crash before it would lock it"))
+    before = os.umask(0o022)
+    try:
+        shelf = Shelf(tmp_path)
+        shelf.root("parti-a")
+        kept(shelf)
+        shelf.link(SHA, "parti-a", PATH)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "trees/parti-a" / PATH).parent.stat().st_mode) == 0o755
+
+
+def test_a_folder_that_one_tree_lacks_is_made_first_in_the_others(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(shelf)
+    parties = [f"parti-{n}" for n in range(40)]
+    for party in parties:
+        shelf.root(party)
+    tried: list[str] = []
+    link = os.link
+
+    def counted(source: str, place: str) -> None:
+        tried.append(place)
+        link(source, place)
+
+    monkeypatch.setattr(os, "link", counted)
+    for party in parties:
+        shelf.link(SHA, party, PATH)
+    assert len(tried) == 1 + 40, "in vain for the first tree alone"
+
+    tried.clear()
+    for party in parties:
+        shelf.link(SHA, party, PATH.replace("cb-sandik", "mv-sandik"))
+    assert len(tried) == 40, "the folder is there"
+    assert all((tmp_path / "trees" / p / PATH).samefile(shelf.original(SHA)) for p in parties)
 
 
 def test_something_else_in_a_links_place_is_an_error_and_stays(
