@@ -62,7 +62,8 @@ class Settling:
     """Which files have stood still long enough: sightings in, decisions out, no I/O.
 
     Times are seconds of one monotonic clock. A file is looked at when it is first sighted and
-    again when it is due, so that many waiting files cost little.
+    again when it is due, so that many waiting files cost little. Of those that are due, the one
+    that was written first comes first, so that after an outage the oldest page is filed first.
     """
 
     def __init__(self, settle: float, patience: float = PATIENCE) -> None:
@@ -70,6 +71,7 @@ class Settling:
         self._patience = patience
         self._waiting: dict[str, _Waiting] = {}
         self._queue: list[tuple[float, str]] = []
+        self._due: list[tuple[int, str, float]] = []  # by mtime
 
     def sighted(self, path: str, stamp: Stamp, now: float) -> bool:
         """Say whether the file, seen like this at `now`, is to be taken."""
@@ -100,17 +102,26 @@ class Settling:
 
     def due(self, now: float, most: int) -> list[str]:
         """Return at most `most` files that want another look now, and `sighted` or `gone`."""
-        found: list[str] = []
-        while self._queue and self._queue[0][0] <= now and len(found) < most:
+        while self._queue and self._queue[0][0] <= now:
             due, path = heapq.heappop(self._queue)
-            known = self._waiting.get(path)
-            if known is not None and known.due == due:
+            if self._is_due(path, due):
+                heapq.heappush(self._due, (self._waiting[path].stamp.mtime_ns, path, due))
+        found: list[str] = []
+        while self._due and len(found) < most:
+            _, path, due = heapq.heappop(self._due)
+            if self._is_due(path, due):
                 found.append(path)
         return found
 
     def next_due(self) -> float | None:
         """Return when the next look is due."""
+        if self._due:
+            return self._due[0][2]
         return self._queue[0][0] if self._queue else None
+
+    def _is_due(self, path: str, due: float) -> bool:
+        known = self._waiting.get(path)
+        return known is not None and known.due == due
 
 
 def is_temporary(path: str) -> bool:

@@ -61,6 +61,21 @@ def test_only_files_that_are_due_are_looked_at_and_those_that_are_gone_are_forgo
     assert settling.due(3.5, 10) == ["c"]
 
 
+def test_of_many_that_are_due_the_one_that_was_written_first_comes_first() -> None:
+    settling = Settling(2.0)
+    for number in range(50_000):
+        settling.sighted(f"{number:05}", Stamp(number, 100, 1_000_000 - number), number / 100_000)
+    settling.gone("49998")
+    settling.sighted("49997", GROWN, 1.0)
+
+    assert settling.due(1.9, 10) == []
+    assert settling.due(2.5, 3) == ["49999", "49996", "49995"]
+    assert settling.next_due() <= 2.5, "the others are due still"
+    assert len(settling.due(2.5, 50_000)) == 50_000 - 5
+    assert settling.due(3.0, 10) == ["49997"]
+    assert settling.next_due() is None
+
+
 @pytest.mark.parametrize("name", [".x.jpg", "x.tmp", "x.PART", "x.jpg.partial", "d/x.filepart"])
 def test_a_scanners_temporary_names_are_known(name: str) -> None:
     assert is_temporary(name)
@@ -95,6 +110,25 @@ def test_what_waited_at_the_start_is_found_by_the_scan_and_taken_when_it_settled
     assert names(intake, 0.0) == []
     assert names(intake, 1.9) == []
     assert names(intake, 2.0) == ["early.jpg"]
+
+
+def test_what_waited_through_an_outage_is_taken_the_oldest_first_however_it_is_named(
+    tmp_path: Path,
+) -> None:
+    for number in range(5000):
+        path = tmp_path / f"{number:04}.jpg"
+        path.touch()
+        os.utime(path, ns=(0, 10_000 - number))
+    opened = Intake((tmp_path,), 2.0, 30.0, 0.0, lambda: None)
+    try:
+        for tenth in range(4):  # a scan goes on from one look to the next
+            assert names(opened, tenth / 10) == []
+
+        taken = [name for _ in range(50) for name in names(opened, 3.0, 100)]
+    finally:
+        opened.close()
+
+    assert taken == [f"{number:04}.jpg" for number in reversed(range(5000))]
 
 
 # watchdog says so of a folder that is made while it looks into the one above.
