@@ -1,3 +1,5 @@
+import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +15,8 @@ from unit.publisher.test_clerk import CB, MV, candidates, drop, opened_world, re
 
 from config import registry
 from config.settings import Settings
+from publisher import shelf
+from publisher.catalog import Catalog
 from publisher.clerk import Clerk
 from publisher.intake import Intake
 from publisher.recovery import Recovery
@@ -83,3 +87,40 @@ def test_a_share_that_sends_no_events_is_looked_through(
     assert intake.ready(29.0, 10) == []
     assert intake.ready(30.0, 10) == []
     assert [Path(found.path).name for found in intake.ready(33.0, 10)] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("pages", [1, 6])
+def test_what_makes_a_batch_last_is_done_as_often_for_many_pages_as_for_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    """Each of these waits for the disk: one more a page, and the night is not kept up with."""
+    for number, row in enumerate(office.ROWS[:pages]):
+        drop(settings, {f"{number}.png": row[:10]})
+    waits: Counter[str] = Counter()
+
+    def counted(module: object, name: str) -> None:
+        real = getattr(module, name)
+
+        def once_more(*given: object) -> object:
+            waits[name] += 1
+            return real(*given)
+
+        monkeypatch.setattr(module, name, once_more)
+
+    with opened_world(settings, lambda step: None) as world:
+        clerk = Clerk(world)
+        Recovery(world, clerk).recover()
+        for module, name in (
+            (os, "fsync"), (os, "fdatasync"), (shelf, "sync_all"), (Catalog, "commit"),
+        ):  # fmt: skip
+            counted(module, name)
+        claimed = clerk.claim(candidates(settings.site / "intake"))
+        claiming = dict(waits)
+        waits.clear()
+        clerk.file([read(settings, one, world.shelf, None) for one in claimed])
+        filing = dict(waits)
+
+    assert len(claimed) == pages
+    assert claiming == {"commit": 2, "fsync": 1}
+    assert filing == {"sync_all": 2, "commit": 3, "fdatasync": 1}
+    assert list(agreed(settings).outcomes().values()) == [["filed"]] * pages
