@@ -10,6 +10,15 @@ from the moment it was made to the moment the page can be seen in the tree of th
     growth        cost of a page with so many filed before, and with so many parties; its pages
                   share their bytes and are read by the stand-in of the rehearsal
     memory        of that publisher, over so many pages
+    waiting       how soon the first is filed where so many were there at the start, and what that
+                  takes; their names are in no order
+
+Growth and waiting are of the filing alone: what feed and notary cost beside it, and how that grows,
+feed.py and ledger.py print.
+
+Let TMPDIR name a file system of its own, or one on which nothing was removed for some minutes: ext4
+passes over the inodes that were given up lately one by one, so that a folder, of which a page makes
+forty, costs twenty times as much after a large tree was removed beside it.
 """
 
 import argparse
@@ -42,9 +51,11 @@ from config import layout, load, registry
 from config.registry import COLUMNS, Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from keys import host
-from publisher import catalog
+from publisher import catalog, publish
 from scripts.rehearsal import standin
 from scripts.rehearsal.scanner import Scan
+from scripts.run import log_as, stopping
+from scripts.status import count
 
 _BOXES_A_BOARD = 180
 _ORDINARY = ("clean",)
@@ -128,8 +139,7 @@ def publishing(site: Path, stand_in: bool = False) -> Iterator[subprocess.Popen[
     """Run a publisher on a site until the end of the `with`."""
     command = [sys.executable, "-m", "scripts.ssps", "publish", "--site", str(site)]
     if stand_in:
-        (site / "rehearsal.toml").touch()
-        command = [sys.executable, "-m", "scripts.rehearsal.standin", str(site)]
+        command = [sys.executable, __file__, "--publish", str(site)]
     with (site / "publisher.log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log)
         try:
@@ -137,6 +147,13 @@ def publishing(site: Path, stand_in: bool = False) -> Iterator[subprocess.Popen[
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
+
+
+def publish_alone(site: Path) -> None:
+    """Be a publisher that reads by the stand-in, without feed and notary, until SIGTERM."""
+    log_as("publish")
+    with stopping() as stop:
+        publish.publish(load.load(site), stop=stop, workers=2, reader=standin.StandIn)
 
 
 def settled(site: Path) -> int:
@@ -207,11 +224,13 @@ def rate(pages: list[Drawn], parties: int, folder: Path) -> Rate:
     with publishing(site) as process:
         until(lambda: (site / catalog.FILE).exists(), process)
         warm_up(site, process, first)
+        (site / "outside").mkdir()
+        for page in rest:
+            shutil.copyfile(page.path, site / "outside" / page.path.name)
+        os.sync()
         before, cpu = catalog.counts(site), cpu_of(process)
         begun = time.monotonic()
         for page in rest:
-            (site / "outside").mkdir(exist_ok=True)
-            os.link(page.path, site / "outside" / page.path.name)
             (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
         until(lambda: settled(site) >= len(pages), process)
         seconds = time.monotonic() - begun
@@ -296,6 +315,44 @@ def grown(before: int, parties: int, pages: int, folder: Path, looks: int = 10) 
         )
 
 
+class Waited(NamedTuple):
+    """What pages that were there at the start did: seconds until the first and until `filed`."""
+
+    waiting: int
+    told: int
+    first: float
+    filed: int
+    seconds: float
+    memory: float
+    oldest: int  # of those claimed first, how many are among as many oldest
+
+
+def waited(waiting: int, filed: int, folder: Path) -> Waited:
+    """Start a publisher where so many pages wait, the oldest with the last of the names."""
+    entries = [entry(n, f"{1_000_000_000 + n}") for n in range(waiting)]
+    site = make_site(folder, 1, entries)
+    settings = load.load(site)
+    shared = standin.scan_of(entries[0], settings.election, 1)
+    for number, one in enumerate(reversed(entries)):
+        path = site / "intake" / f"{one.karekod}.jpg"
+        path.write_bytes(standin.mark(shared, Scan(number, one, one.karekod)))
+        os.utime(path, ns=(0, number * 1_000_000_000))
+    begun = time.monotonic()
+    with publishing(site, stand_in=True) as process:
+        until(lambda: _is_settled(site, 1), process, 0.005)
+        first = time.monotonic() - begun
+        told = count(site)
+        until(partial(_is_settled, site, filed), process)
+        seconds, memory = time.monotonic() - begun, memory_of(process)
+    with sqlite3.connect(site / catalog.FILE) as database:
+        rows = database.execute("SELECT name FROM arrival ORDER BY id LIMIT ?", (filed,))
+        names = {name for (name,) in rows}
+    database.close()
+    oldest = len(names & {f"{one.karekod}.jpg" for one in entries[-filed:]})
+    waits = told["in_intake"] + told["waiting"]
+    return Waited(waiting, waits, first, filed, seconds, memory, oldest)
+
+
 def fill(site: Path, entries: list[Entry], parties: int) -> None:
     """Put rows into the catalog, as if those sheets had been filed; no file is made."""
     with catalog.Catalog(catalog.url(site)) as opened:
@@ -348,25 +405,41 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=800, help="ordinary pages, and hard ones")
     parser.add_argument("--parties", type=int, default=40)
     parser.add_argument("--filed", type=int, nargs="*", default=[10_000, 1_000_000])
+    parser.add_argument("--among", type=int, nargs="*", default=[1, 10, 100], help="parties, too")
+    parser.add_argument("--waiting", type=int, default=50_000, help="pages there at the start")
     parser.add_argument("--flat", type=int, default=2_000, help="pages a growth run files")
+    parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=["speed", "growth"])
     parser.add_argument("--drawn", type=Path, help="keep drawn pages here, and use those there")
     chosen = parser.parse_args()
+    if chosen.publish:
+        publish_alone(chosen.publish)
+        return
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="ssps-filing-") as name:
         work = Path(name)
         if chosen.only != "growth":
             found |= _speed(chosen, work)
         if chosen.only != "speed":
-            for before, parties in [(n, 40) for n in chosen.filed] + [(chosen.filed[0], 1)]:
+            runs = [(n, chosen.parties) for n in chosen.filed]
+            runs += [(chosen.filed[0], n) for n in chosen.among if n != chosen.parties]
+            for before, parties in runs:
                 one = grown(before, parties, chosen.flat, work / f"grown-{before}-{parties}")
                 print(
-                    f"growth: {before:>9,} filed before, {parties:>2} parties: {one.ms:6.2f} ms "
+                    f"growth: {before:>9,} filed before, {parties:>3} parties: {one.ms:6.2f} ms "
                     f"a page, {one.cpu_ms:6.2f} ms of processor, {one.memory[0]:.0f} MB at first, "
                     f"{one.memory[-1]:.0f} MB after {one.pages:,} pages",
                     flush=True,
                 )
                 found[f"growth-{before}-{parties}"] = one._asdict()
+            late = waited(chosen.waiting, min(2000, chosen.waiting), work / "waited")
+            print(
+                f"waiting: {late.waiting:,} there at the start, {late.told:,} told of; the first "
+                f"filed after {late.first:.1f} s, {late.filed:,} after {late.seconds:.1f} s, of "
+                f"which {late.oldest:,} are the oldest, {late.memory:.0f} MB",
+                flush=True,
+            )
+            found["waiting"] = late._asdict()
     print(json.dumps(found))
 
 
