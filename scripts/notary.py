@@ -50,7 +50,7 @@ class Beside:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         pack = ["--compress"] if keeping.compress else []
-        self._command = [sys.executable, "-m", "scripts.notary", str(site), name, *pack]
+        self._command = [sys.executable, "-P", "-m", "scripts.notary", str(site), name, *pack]
         self._name = name
         self._monotonic = monotonic
         self._pause = _FIRST_PAUSE
@@ -159,7 +159,7 @@ class Passing:
         self, site: Path, name: str, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._folder = site / ledger.FOLDER / name
-        self._command = [sys.executable, "-m", "scripts.notary", str(site), name]
+        self._command = [sys.executable, "-P", "-m", "scripts.notary", str(site), name]
         self._monotonic = monotonic
         self._due = 0.0
         self._pause = _PASSING

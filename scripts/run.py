@@ -53,7 +53,7 @@ def run(site: Path) -> None:
         raise Faults(found)  # a server that is started again and again would not mend them
     log_as("run")
     commands = {
-        part: [sys.executable, "-m", "scripts.ssps", part, "--site", str(site)]
+        part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
         for part in ON_RELOAD
     }
     patience = settings.sftp.drain_seconds + _MARGIN

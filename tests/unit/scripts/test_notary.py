@@ -54,6 +54,25 @@ def test_a_daemon_does_not_start_on_a_ledger_that_is_not_what_was_signed_for(sit
         pass
 
 
+@pytest.mark.parametrize("name", ["transfer", "operations"])
+def test_what_lies_in_the_working_directory_never_gets_hold_of_the_key(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/__init__.py").touch()
+    (tmp_path / "scripts/notary.py").write_text("print('ready')")
+    (tmp_path / "keys/host").mkdir(parents=True)  # as in a site's own folder
+    monkeypatch.chdir(tmp_path)
+    folder = site / "ledgers" / name
+    with (
+        notary.beside(site, name, Keeping()) if name == "transfer" else notary.passing(site, name),
+        Ledger(folder) as writer,
+    ):
+        writer.append(OPENED)
+
+    assert signed(folder, site).size == 1
+
+
 def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
     folder = site / "ledgers/transfer"
     now = 0.0
