@@ -8,7 +8,7 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     connection-refused   what: -       reason, count, via
     login                what: -       session, method, credential, client, cipher, kex, via,
                                       rehearsal
-    login-refused        what: -       session, method, credential, client, reason, via
+    login-refused        what: -       session, method, credential, client, cipher, kex, reason, via
     open, list           what: path    session, handle, size, reason
     close                what: path    session, handle, bytes, complete, ranges, sha256, ms
     hash                 what: path    session, algorithm, reason

@@ -231,7 +231,7 @@ class Book:
         party, method, credential, client, cipher, kex, rehearsal = map(message.text, range(7))
         entry.user = party
         told: dict[str, Value] = {"method": method, "credential": credential, "client": client}
-        told |= _by_way_of(entry)
+        told |= {"cipher": cipher, "kex": kex, **_by_way_of(entry)}
         reason = self._judge(party, credential, entry.address, rehearsal)
         if reason is None and self.sessions[party] >= self.most_per_party:
             reason = Reason.SESSIONS
@@ -239,7 +239,8 @@ class Book:
             told["reason"] = reason
             self._refused(_event(entry, Transfer.LOGIN_REFUSED, "", told, Outcome.REFUSED))
             return False
-        told |= {"cipher": cipher, "kex": kex, **({"rehearsal": rehearsal} if rehearsal else {})}
+        if rehearsal:
+            told["rehearsal"] = rehearsal
         if not self._write(entry, Transfer.LOGIN, "", told):
             return False
         entry.party, entry.credential, entry.rehearsal = party, credential, rehearsal
@@ -267,12 +268,14 @@ class Book:
         return self._may_change(party, credential, entry.address)
 
     def _refuse(self, entry: Entry, message: Message) -> bool:
-        user, method, credential, client, reason = map(message.text, range(5))
+        user, method, credential, client, cipher, kex, reason = map(message.text, range(7))
         entry.user = user[:_LONGEST_USER]
         told: dict[str, Value] = {
             "method": method,
             "credential": credential,
             "client": client,
+            "cipher": cipher,
+            "kex": kex,
             "reason": reason,
             **_by_way_of(entry),
         }

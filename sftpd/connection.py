@@ -200,8 +200,10 @@ class Connection:
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
         """Record a refusal."""
-        client = self._transport.remote_version[:255]
-        self._reporter.refuse(user, method, credential, client, reason, probe=probe)
+        ssh = self._transport
+        client = ssh.remote_version[:255]
+        how = (method, credential, client, ssh.local_cipher, ssh.kex_name)
+        self._reporter.refuse(user, *how, reason, probe=probe)
 
     def banner(self) -> str:
         """Return what an early client is told."""

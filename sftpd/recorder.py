@@ -65,7 +65,8 @@ class Kind(Enum):
     """What is told, and the names of its texts."""
 
     ADMIT = b"A", ("party", "method", "credential", "client", "cipher", "kex", "rehearsal")
-    REFUSE = b"R", ("user", "method", "credential", "client", "reason")  # flag: only a probe
+    # flag: only a probe
+    REFUSE = b"R", ("user", "method", "credential", "client", "cipher", "kex", "reason")
     CHANGE = b"W", ("party", "credential", "secret")  # secret: the new password's hash
     OPEN = b"O", ("path", "sha256")  # count: size
     LIST = b"L", ("path",)
@@ -176,10 +177,19 @@ class Reporter:
         return self._ask(Message(Kind.CHANGE, tuple(map(_bytes, (party, credential, secret)))))
 
     def refuse(
-        self, user: str, method: str, credential: str, client: str, reason: str, *, probe: bool
+        self,
+        user: str,
+        method: str,
+        credential: str,
+        client: str,
+        cipher: str,
+        kex: str,
+        reason: str,
+        *,
+        probe: bool,
     ) -> None:
         """Tell of a login that was refused; of a mere probe if nothing was signed yet."""
-        texts = (user, method, credential, client, reason)
+        texts = (user, method, credential, client, cipher, kex, reason)
         self._ask(Message(Kind.REFUSE, tuple(map(_bytes, texts)), flag=probe))
 
     def opened(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:

@@ -139,6 +139,9 @@ def test_an_address_of_another_party_is_refused(serve: Serve) -> None:
     until(lambda: len(told(served, "session-end")) == 2)
     [refused] = told(served, "login-refused")
     assert refused["reason"] == "wrong address"
+    [login] = told(served, "login")
+    told_of_both = ("client", "cipher", "kex", "method")
+    assert [refused[name] for name in told_of_both] == [login[name] for name in told_of_both]
 
 
 def test_an_address_that_nobody_registered_hears_nothing(serve: Serve) -> None:

@@ -163,7 +163,9 @@ def test_the_cap_on_a_partys_sessions_is_exact(book: Book, folder: Path) -> None
 
 def test_probes_are_recorded_only_if_no_login_follows(book: Book, folder: Path) -> None:
     probe = Message(
-        Kind.REFUSE, (b"a", b"publickey", b"SHA256:y", b"", b"wrong credential"), flag=True
+        Kind.REFUSE,
+        (b"a", b"publickey", b"SHA256:y", b"SSH-2.0-x", b"aes", b"mlkem", b"wrong credential"),
+        flag=True,
     )
     entry = book.begin(HOME)
     book.hear(entry, probe)
@@ -176,6 +178,15 @@ def test_probes_are_recorded_only_if_no_login_follows(book: Book, folder: Path) 
     book.end(entry, "closed")
     assert [event for event, *_ in told(folder)][2:] == ["login-refused", "session-end"]
     assert told(folder)[2][1] == "a"
+    assert told(folder)[2][4] == {
+        "session": entry.session,
+        "method": "publickey",
+        "credential": "SHA256:y",
+        "client": "SSH-2.0-x",
+        "cipher": "aes",
+        "kex": "mlkem",
+        "reason": "wrong credential",
+    }
 
 
 def test_a_number_of_a_session_never_comes_back(ledger: Ledger, time: Time) -> None:
@@ -344,6 +355,7 @@ def test_the_parent_judges_once_more_who_comes_in(ledger: Ledger, folder: Path, 
     [(event, who, _, outcome, detail)] = told(folder)
     assert (event, who, outcome) == ("login-refused", "a", "refused")
     assert detail["reason"] == "suspended"
+    assert (detail["cipher"], detail["kex"]) == ("aes", "mlkem")
     assert book.sessions == {}
 
 
@@ -367,7 +379,7 @@ def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
 ) -> None:
     balancer = address("203.0.113.1")
     entry = book.begin(HOME, balancer)
-    refused = (b"a", b"password", b"", b"", b"wrong credential")
+    refused = (b"a", b"password", b"", b"", b"", b"", b"wrong credential")
     book.hear(entry, Message(Kind.REFUSE, refused))
     book.hear(entry, Message(Kind.ADMIT, ADMIT))
     book.hear(entry, Message(Kind.LIST, (b"/",), 1))
@@ -395,7 +407,7 @@ def charged(book: Book, *messages: Message, reason: str = "closed") -> list[Cost
 
 
 def refuse(reason: str, *, probe: bool = False) -> Message:
-    texts = (b"a", b"publickey", b"SHA256:y", b"", reason.encode())
+    texts = (b"a", b"publickey", b"SHA256:y", b"", b"", b"", reason.encode())
     return Message(Kind.REFUSE, texts, flag=probe)
 
 
