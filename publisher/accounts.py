@@ -114,9 +114,7 @@ class Accounts:
         """
         if not self.registered:
             return
-        parts = place.split("/") if place else []
-        names = ("cevre", "kurul", "sandik")[: len(parts)]
-        narrowed = [f"s.{name} = ? COLLATE NOCASE" for name in names]
+        narrowed, parts = _narrowed(place)
         here = [f"NOT {_FILED}", f"NOT {_ABSENT}"] if "absence" in self._has else []
         query = (
             "SELECT karekod, secim, belge, cevre, kurul, sandik, page FROM registry.sheet s WHERE "
@@ -127,6 +125,14 @@ class Accounts:
             cevre, kurul, sandik = (part or None for part in where)
             found = Sheet(Secim(secim), Belge(belge), cevre, kurul, sandik, page)
             yield Missing(f"{karekod:010}", found)
+
+    def expects(self, place: str) -> bool:
+        """Say whether the registry has any sheet of a place, written as for `missing`."""
+        if not self.registered:
+            return False
+        narrowed, parts = _narrowed(place)
+        query = f"SELECT 1 FROM registry.sheet s WHERE {' AND '.join(narrowed)} LIMIT 1"
+        return self._database.execute(query, parts).fetchone() is not None
 
     def flow(self, folders: Iterable[Path], now: datetime) -> Flow:
         """Return how fast it goes; `folders` are the intake's."""
@@ -208,6 +214,12 @@ class Accounts:
 def opened(site: Path) -> "closing[Accounts]":
     """Open a site's accounts for a `with`."""
     return closing(Accounts(site))
+
+
+def _narrowed(place: str | None) -> tuple[list[str], list[str]]:
+    parts = place.split("/", 2) if place else []
+    names = ("cevre", "kurul", "sandik")[: len(parts)]
+    return [f"s.{name} = ? COLLATE NOCASE" for name in names], parts
 
 
 def _summed(kinds: Iterable[tuple[_Kind, int]], columns: tuple[int, ...]) -> Counter[str]:

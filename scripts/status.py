@@ -24,6 +24,7 @@ from keys import ring, rotation
 from publisher import accounts, catalog
 from publisher.accounts import Accounts, Line, Missing
 from scripts import console, rotate
+from scripts.watching import Screen
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
 _SOON = timedelta(days=1)  # so long before its last credential ends a party is named
@@ -176,17 +177,28 @@ def _csv(site: Path, by: str | None) -> str:
 
 
 def _watch(site: Path, by: str, every: float) -> None:
-    with Live(_screen(site, by), console=console.out, screen=console.out.is_terminal) as live:
+    with Live(_looked(site, by), console=console.out, screen=console.out.is_terminal) as live:
         try:
             while True:
                 time.sleep(every)
-                live.update(_screen(site, by))
+                live.update(_looked(site, by))
         except KeyboardInterrupt:
             return
 
 
+def _looked(site: Path, by: str) -> Screen:
+    counted = count(site)
+    with accounts.opened(site) as opened:
+        lines = opened.lines(by)
+    return Screen(
+        f"{datetime.now(UTC).astimezone():%H:%M:%S}", counted, by, lines, list(_warnings(site))
+    )
+
+
 def _name_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) -> None:
     with accounts.opened(site) as opened:
+        if place and not opened.expects(place):
+            raise click.UsageError(f"{place}: the registry has no such place, correct it")
         if as_csv:
             _missing_csv(opened, place)
             return

@@ -59,6 +59,9 @@ def test_what_is_missing_is_named_box_by_box(counted: Path, ssps: Ssps) -> None:
     table = ssps("status", "--missing", "35-izmir-2", "--csv", "--site", counted).stdout
     assert table.splitlines()[1] == "2000000001,cb,sandik-sonuc,35-izmir-2,konak-1,7,1"
     assert ssps("status", BOX, "--site", counted).exit_code == 2
+    nowhere = ssps("status", "--missing", "35-izmir-2/no-such", "--site", counted)
+    assert nowhere.exit_code == 2, "a slip must not look as if nothing were missing"
+    assert "35-izmir-2/no-such: the registry has no such place" in nowhere.stderr
 
 
 def test_an_absence_is_recorded_with_its_operator_though_no_publisher_runs(
