@@ -107,7 +107,8 @@ def publish(
                 raise
             if time.monotonic() - begun > _LONGEST_PAUSE:
                 pause = 1.0
-            log.error("publisher-halted", error=str(error), retry_seconds=pause)
+            said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+            log.error("publisher-halted", error=said, retry_seconds=pause)
             if stop.wait(pause):
                 return
             pause = min(pause * 2, _LONGEST_PAUSE)

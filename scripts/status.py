@@ -3,9 +3,10 @@
 import csv
 import io
 import json
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +28,7 @@ from scripts import console, rotate
 from scripts.watching import Screen
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
+_ROOM = 1 << 30  # bytes, some thousand pages
 _SOON = timedelta(days=1)  # so long before its last credential ends a party is named
 
 
@@ -52,9 +54,10 @@ def status(
     """Count the sheets: expected, filed, absent for a reason, missing.
 
     And the pages that were not filed: duplicates, in quarantine, waiting; and the links that some
-    party's tree would not take (gaps). Under them whatever an operator has to see to: a party whose
-    last credential ends within a day, a rotation cut off. With --missing, PLACE narrows it:
-    34-istanbul-1, or 34-istanbul-1/kadikoy-2, or with a box's number after that.
+    party's tree would not take (gaps). Under them whatever an operator has to see to: a disk that
+    is nearly full, a party whose last credential ends within a day, a rotation cut off. With
+    --missing, PLACE narrows it: 34-istanbul-1, or 34-istanbul-1/kadikoy-2, or with a box's number
+    after that.
     """
     if place and not named:
         raise click.UsageError("a place is for --missing, name both")
@@ -136,9 +139,11 @@ def _screen(site: Path, by: str | None) -> Group:
 
 
 def _warnings(site: Path) -> Iterator[str]:
-    """Yield what an operator has to see to before a party stands outside, a line each."""
+    """Yield what an operator has to see to before the filing stops or a party stands outside."""
+    settings = load.load(site)
+    yield from _short_of_room(site, settings.intake.folders)
     rings = []
-    for party in load.load(site).parties:
+    for party in settings.parties:
         if not party.mirrors or party.suspended:
             continue
         try:
@@ -147,6 +152,18 @@ def _warnings(site: Path) -> Iterator[str]:
             yield from map(str, found.faults)
     yield from map(str, rotation.expiring(rings, datetime.now(UTC), _SOON))
     yield from rotate.unfinished(site)
+
+
+def _short_of_room(site: Path, intake: Iterable[Path]) -> Iterator[str]:
+    seen = set()
+    for folder in (site / "store", site / "state", site / "ledgers", *intake):
+        if not folder.exists() or (disk := folder.stat().st_dev) in seen:
+            continue
+        seen.add(disk)
+        free = shutil.disk_usage(folder).free
+        if free < _ROOM:
+            left = f"{free / 1e6:,.0f} MB are left on its disk"
+            yield f"{folder}: {left}, make room: on a full one the publisher takes nothing in"
 
 
 def _table(by: str, lines: list[Line]) -> Table:

@@ -1,4 +1,5 @@
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from structlog.testing import capture_logs
@@ -172,13 +174,15 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
-    stage, full = Shelf.stage, [True, True]
+    stage, full = Shelf.stage, [False, True]
     pauses: list[float] = []
 
     def staged(shelf: Shelf, arrival: str, content: bytes) -> Path:
         if full:
-            full.pop()
-            raise OSError(28, "No space left on device")
+            if full.pop():
+                raise OSError(28, "No space left on device")
+            disk_full = sqlite3.OperationalError("database or disk is full")
+            raise sa.exc.OperationalError("INSERT", {}, disk_full)
         return stage(shelf, arrival, content)
 
     class Stop(threading.Event):
@@ -203,6 +207,7 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
     halts = [entry for entry in logs if entry["event"] == "publisher-halted"]
     assert [entry["log_level"] for entry in halts] == ["error", "error"]
     assert "No space left" in halts[0]["error"]
+    assert halts[1]["error"] == "database or disk is full", "and nothing of the statement"
     assert pauses == [1.0, 2.0]
     assert agreed(settings).outcomes() == {"a.jpg": ["filed"]}
 

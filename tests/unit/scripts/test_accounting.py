@@ -1,6 +1,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import office
 import pytest
@@ -47,6 +48,23 @@ def test_who_will_stand_outside_is_named_under_the_count(counted: Path, ssps: Ss
         f"parti-a: its last credential ends {hour:%Y-%m-%d %H:%M:%S%z}: `ssps key rotate parti-a`",
     ]
     assert "parti-b: no credential is valid now" in ssps("status", "--site", counted).stdout
+
+
+def test_a_disk_that_is_nearly_full_is_named_once(
+    counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (counted / "store").mkdir(exist_ok=True)
+
+    def usage(free: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+
+    usage(2 << 30)
+    assert "make room" not in ssps("status", "--site", counted).stdout
+    usage(41_000_000)
+    warned = json.loads(ssps("status", "--json", "--site", counted).stdout)["warnings"]
+
+    said = "41 MB are left on its disk, make room: on a full one the publisher takes nothing in"
+    assert [line for line in warned if "room" in line] == [f"{counted / 'store'}: {said}"]
 
 
 def test_what_is_missing_is_named_box_by_box(counted: Path, ssps: Ssps) -> None:
