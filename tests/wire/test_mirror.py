@@ -1,16 +1,18 @@
 """scripts/mirror, as a party runs it: a process of its own, against the real server."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from unit.publisher.feeding import KEY, Filer, digests, pages
 from wire.served import Serve, Served, until
 from wire.slow_link import slow_link
@@ -19,6 +21,7 @@ from config import load
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from keys import sshsig
+from keys.akis import Entry, format_segment, parse_segment
 from publisher import catalog
 from publisher.feed import Feed
 from publisher.filings import Filings
@@ -187,6 +190,57 @@ BREAKS: dict[str, tuple[Callable[[Party], object], str]] = {
 }
 
 
+def resigned(party: Party, number: int, key: Ed25519PrivateKey = KEY, **other: object) -> None:
+    """Put another segment in the place of one, well signed."""
+    file = party.tree / f"akis/{number:08}.csv"
+    content = format_segment(replace(parse_segment(file.read_bytes()), **other))  # type: ignore[arg-type]
+    for path, new in ((file, content), (Path(f"{file}.sig"), sshsig.sign(key, content))):
+        path.unlink()
+        path.write_bytes(new)
+
+
+def climbing(path: str) -> tuple[Entry, ...]:
+    return (Entry(path, 4, "0" * 64, 1684072800, "sandik-sonuc", 1),)
+
+
+BREAKS |= {
+    "a segment is signed by another key": (
+        lambda party: resigned(party, 2, Ed25519PrivateKey.generate()),
+        "akis/00000002.csv: its signature is not by a key in allowed_signers",
+    ),
+    "a segment names another one before it": (
+        lambda party: resigned(party, 2, previous="f" * 64),
+        "akis/00000002.csv: it does not follow from the one before: the chain is broken",
+    ),
+    "a segment changed what it supersedes": (
+        lambda party: change(party, "akis/00000002.csv", b"sonuc,1,", b"sonuc,1,x.jpg"),
+        "akis/00000002.csv: its signature is not by a key in allowed_signers",
+    ),
+    "a page is cut short": (
+        lambda party: resigned(party, 3, entries=longer(party)),
+        "is shorter than akis/00000003.csv states",
+    ),
+    **{
+        f"a segment lists {path}": (
+            lambda party, path=path: resigned(party, 2, entries=climbing(path)),
+            "akis/00000002.csv: it is no segment: not an entry",
+        )
+        for path in ("../x.jpg", "a/../../x.jpg", "/tmp/x.jpg", "a/.mirror.json", "a\\x.jpg")
+    },
+}
+
+
+def longer(party: Party) -> tuple[Entry, ...]:
+    segment = parse_segment((party.tree / "akis/00000003.csv").read_bytes())
+    return tuple(replace(entry, size=entry.size + 100_000) for entry in segment.entries)
+
+
+def cut(file: Path) -> None:
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[:-100])
+
+
 def page(party: Party, box: int) -> str:
     return next(path for path in pages(party.tree) if f"sandik-{box}/" in path)
 
@@ -201,12 +255,15 @@ def test_any_break_is_told_and_ends_it(party: Party, name: str) -> None:
         party.feed()
     damage, message = BREAKS[name]
     damage(party)
+    beside = set(party.folder.parent.rglob("*"))
 
     code, said = party.mirror()
 
     assert code == 1
     assert str(said["error"]).startswith("BROKEN: ")
     assert message in str(said["error"])
+    new = set(party.folder.parent.rglob("*")) - beside
+    assert all(path.is_relative_to(party.folder) or "site" in path.parts for path in new)
 
 
 def test_what_is_here_already_and_differs_is_left_alone_and_told(party: Party) -> None:
@@ -221,6 +278,124 @@ def test_what_is_here_already_and_differs_is_left_alone_and_told(party: Party) -
     assert code == 1
     assert "what is here is not what akis/00000001.csv lists" in str(said["error"])
     assert mine.read_text() == "mine"
+
+
+def test_what_is_gone_from_the_mirror_or_cut_short_there_is_not_taken_for_complete(
+    party: Party,
+) -> None:
+    paths = [party.file(box) for box in (1, 2, 3, 4)]
+    party.feed()
+    assert party.mirror()[0] == 0
+    gone, short, changed = (party.folder / path for path in paths[:3])
+    gone.unlink()
+
+    code, said = party.mirror()
+    assert (code, said["files"], said["complete"]) == (0, 1, 1)
+    assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
+
+    cut(short)
+    code, said = party.mirror()
+    assert code == 1
+    assert "move it out of the way to have it fetched again" in str(said["error"])
+    short.unlink()
+    content = changed.read_bytes()
+    changed.write_bytes(bytes(len(content)))
+    assert party.mirror()[0] == 0
+
+    code, said = party.mirror("--recheck")
+    assert (code, str(said["error"])[: 8 + len(paths[2])]) == (1, f"BROKEN: {paths[2]}")
+    changed.unlink()
+    assert party.mirror("--recheck")[0] == 0
+    assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
+
+
+def test_a_state_that_a_loss_of_power_left_empty_costs_a_look_and_no_transfer(
+    party: Party,
+) -> None:
+    party.file(1)
+    party.feed()
+    assert party.mirror()[0] == 0
+    (party.folder / ".mirror.json").write_text("")
+
+    code, said = party.mirror()
+
+    assert (code, said["complete"], said["bytes"]) == (0, 1, 0)
+
+
+def test_a_mirror_that_is_killed_goes_on_and_fetches_no_file_whole_again(party: Party) -> None:
+    paths = [party.file(box, content=f"a large page {box} " * 100_000) for box in (1, 2)]
+    party.feed()
+    sizes = [(party.tree / path).stat().st_size for path in paths]
+    with slow_link(party.served.port, 50.0, 0.01) as link:
+        known = party.served.site / "known_hosts"
+        text = known.read_text()
+        known.write_text(text.replace(f"]:{party.served.port}", f"]:{link.address}"))
+        process = subprocess.Popen(
+            party.command(port=link.address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        parts = [party.folder / f"{path}.part" for path in paths]
+        until(lambda: all(p.exists() and p.stat().st_size > 500_000 for p in parts), 30)
+        process.kill()
+        process.wait()
+        had = sum(part.stat().st_size for part in parts)
+        known.write_text(text)
+
+    code, said = party.mirror()
+
+    assert (code, said["files"]) == (0, 2)
+    assert said["bytes"] == sum(sizes) - had + 2 * 65_536
+    assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
+
+
+def test_a_full_disk_is_told_as_such_and_the_next_run_goes_on(party: Party) -> None:
+    path = party.file(1, content="a large page " * 100_000)
+    party.feed()
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    done = subprocess.run(
+        party.command(), capture_output=True, text=True, timeout=60, check=False, preexec_fn=full
+    )
+
+    assert done.returncode == 4, done.stdout
+    assert "not written here: " in json.loads(done.stdout.splitlines()[-1])["error"]
+    code, said = party.mirror()
+    assert (code, said["files"]) == (0, 1)
+    assert said["bytes"] < 1_300_000
+    assert (party.folder / path).read_text() == "a large page " * 100_000
+
+
+def test_two_mirrors_do_not_work_on_one_folder(party: Party) -> None:
+    party.file(1)
+    party.feed()
+    first = subprocess.Popen(party.command("--follow"), stdout=subprocess.PIPE, text=True)
+    try:
+        until(lambda: len(pages(party.folder)) == 1)
+
+        code, said = party.mirror()
+
+        assert (code, "another mirror is at work on it" in str(said["error"])) == (2, True)
+    finally:
+        first.kill()
+        first.communicate()
+    assert party.mirror()[0] == 0
+
+
+def test_another_server_in_the_place_of_ours_is_a_break(party: Party, serve: Serve) -> None:
+    party.file(1)
+    party.feed()
+    other = serve(name="other")
+    name, _, rest = (other.site / "known_hosts").read_text().partition(" ")
+    ours = (party.served.site / "known_hosts").read_text().partition(" ")[2]
+    assert rest != ours
+    hosts = party.served.site / "swapped"
+    hosts.write_text(f"{name} {ours}")
+
+    code, said = party.mirror("--known-hosts", str(hosts), port=other.port)
+
+    assert code == 1
+    assert "this is not the server of" in str(said["error"])
 
 
 def test_it_follows_what_is_filed_until_it_is_told_to_stop(party: Party) -> None:
