@@ -26,6 +26,7 @@ operations ledger: `who` is the operator; `from` the host
     the command's name   what: object  why, before, after, reason, of, and what else it says
     asked                what: object  command, errand, why, before, and what else was asked
     password change      what: party   the same, credential, replaces; `who` is the party itself
+    settings             what: files   why, before, after: what a daemon found that no command made
 any ledger
     recovered            what: segment bytes
     removed              what: segment first, records, bytes, reason
@@ -53,7 +54,8 @@ never to come; expected takes such a record back.
 An operation is on record just before it is put in force, as ok; `before` and `after` are how that
 which it changes stood and stands, in words, null where there is nothing; `reason` is why it was
 refused or failed, and `of` the record that this one ends (keys/deed). What an operator asks of the
-publisher is `asked` first; under the command's name stands what became of it.
+publisher is `asked` first; under the command's name stands what became of it. `settings` in the
+detail of what changed `site.toml` or `parties.toml` are their hashes from then on (keys/settled).
 
 close says of a file that was not sent whole which ranges were (first and last byte of each, such
 as `0-32767,65536-99999`), and gives the SHA-256 of the file that was served; null where it bears

@@ -14,7 +14,7 @@ from config import amend, load
 from config.event import Value
 from config.fault import Faults
 from config.settings import Settings
-from keys import files, ring, serving
+from keys import files, ring, serving, settled
 from scripts import console, form, parties, plan, takeup
 
 _ID = click.argument("party_id", metavar="PARTY")
@@ -190,7 +190,9 @@ def _change(
         if found is None:
             return False
         before, after, settings = found
-        deed.done(_stated(settings, party_id), detail)
+        deed.found(site)
+        told = {**detail, settled.SETTINGS: settled.digests(site, after.encode())}
+        deed.done(_stated(settings, party_id), told)
         if file.read_text(encoding="utf-8") != before:
             message = "somebody has edited it meanwhile: give the command again"
             raise console.fault(load.PARTIES, "", message)

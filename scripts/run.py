@@ -28,12 +28,13 @@ from config import load
 from config.fault import Faults
 from config.settings import Settings
 from keys import host, ledger, serving, sshsig
-from scripts import console, notary
+from scripts import console, notary, settled
 from scripts.logs import log_as as log_as
 from sftpd import cage
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _HEALTHY = 60.0  # a part that ran this long starts its pauses anew
+_RELOADING = 10.0  # seconds that the parts may go untended
 _MARGIN = 10.0  # from the end of the server's draining to SIGKILL
 _PR_SET_PDEATHSIG = 1
 ON_RELOAD = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
@@ -51,6 +52,7 @@ def run(site: Path) -> None:
     settings = ready(site)
     if found := cage.faults(settings.sftp, cage.kernel(), os.geteuid()):
         raise Faults(found)  # a server that is started again and again would not mend them
+    settled.on_record(site, "ssps run started")
     log_as("run")
     commands = {
         part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
@@ -78,6 +80,7 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     from publisher.publish import publish as run
 
     site = settings.site
+    settled.on_record(site, "ssps publish started")
     # A folder of a tree is to be seen by others from the moment it is made; all that is not for
     # them is made with a mode that says so, or stands in a folder of ours alone.
     os.umask(0o022)
@@ -103,6 +106,8 @@ def run_server(settings: Settings, **how: Any) -> None:
     from sftpd.server import serve as run
 
     site = settings.site
+    # Signed for by another process: the server does not see the key.
+    settled.on_record(site, "ssps serve started", signed=False)
     with (
         notary.beside(site, ledger.TRANSFER, settings.ledger) as signing,
         notary.passing(site, ledger.OPERATIONS) as passing,  # a party's own password
@@ -112,7 +117,10 @@ def run_server(settings: Settings, **how: Any) -> None:
             signing.tend()
             passing.tend()
 
-        run(settings, tend=tend, **how)
+        def agree() -> None:
+            settled.on_record(site, "taken up by ssps serve", patience=0, signed=False)
+
+        run(settings, tend=tend, agree=agree, **how)
 
 
 def ready(site: Path) -> Settings:
@@ -127,6 +135,7 @@ def ready(site: Path) -> Settings:
 def _without_fault(site: Path) -> bool:
     try:
         ready(site)
+        settled.on_record(site, "taken up by ssps run", patience=_RELOADING)
     except Faults as error:
         for fault in error.faults:
             structlog.get_logger().error("settings at fault, the old ones stay", fault=str(fault))

@@ -12,7 +12,7 @@ import click
 
 from config import load, registry
 from config.fault import Fault, Faults
-from keys import digest, files, host, ledger, ring
+from keys import digest, files, host, ledger, ring, settled
 from scripts import console
 from scripts import system as system_
 from sftpd import cage
@@ -107,7 +107,8 @@ def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
     except OSError as error:
         raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
     with console.operating(site, "init", str(site), why) as deed:  # there is none to hold it before
-        deed.done([*host.stated(site / host.HOST), *host.stated(site / host.SIGNING)])
+        made = [*host.stated(site / host.HOST), *host.stated(site / host.SIGNING)]
+        deed.done(made, {settled.SETTINGS: settled.digests(site)})
 
 
 @click.command()

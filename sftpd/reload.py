@@ -4,7 +4,7 @@ A file with a fault in it changes nothing. What the running server cannot change
 is, and named, so that the operator knows to restart.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from config import load
 from config.fault import Fault
@@ -30,7 +30,7 @@ def read(old: Settings) -> Reloaded:
 
 def merged(old: Settings, new: Settings) -> Reloaded:
     """Return `new` with what a running server keeps of `old`."""
-    kept = {
+    kept: dict[str, tuple[object, object]] = {
         "election.id": (old.election.id, new.election.id),
         "sftp.listen": (
             (old.sftp.host, old.sftp.port),
@@ -38,8 +38,11 @@ def merged(old: Settings, new: Settings) -> Reloaded:
         ),
         "sftp.metrics": (old.sftp.metrics, new.sftp.metrics),
     }
+    for name, stated in asdict(old.ledger).items():
+        kept[f"ledger.{name}"] = (stated, getattr(new.ledger, name))
     settings = replace(
         new,
+        ledger=old.ledger,
         election=replace(new.election, id=old.election.id),
         sftp=replace(new.sftp, host=old.sftp.host, port=old.sftp.port, metrics=old.sftp.metrics),
     )

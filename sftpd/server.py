@@ -73,13 +73,15 @@ def serve(
     grace: float | None = None,
     kernel: cage.Kernel | None = None,
     tend: Callable[[], object] = lambda: None,
+    agree: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once it listens.
 
     `clock` is what opening time, credentials and the record go by; running transfers have
     `drain` seconds to finish, a client `grace` seconds to log in (or as the settings say);
-    `kernel` is what this machine's can do; `tend` is called once a second. Raises Faults where the
-    kernel is not what the settings ask.
+    `kernel` is what this machine's can do; `tend` is called once a second, and `agree` before
+    settings that were read anew are put in force: its Faults turn them down, ledger.Busy has them
+    wait. Raises Faults where the kernel is not what the settings ask.
     """
     kernel = kernel or cage.kernel()
     slots = Slots()
@@ -112,7 +114,7 @@ def serve(
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("children are not caged in full", kernel=str(kernel))
         Ring("").by_password("", clock())  # so that no child pays for the first
-        Server(offer, offer_of, written, live, rings, drain, tend).run(listener, ready)
+        Server(offer, offer_of, written, live, rings, drain, tend, agree).run(listener, ready)
 
 
 @dataclass(slots=True)
@@ -136,12 +138,14 @@ class Server:
         rings: Rings,
         drain: float | None = None,
         tend: Callable[[], object] = lambda: None,
+        agree: Callable[[], object] = lambda: None,
     ) -> None:
         self._offer = offer
         self._offer_of = offer_of
         self._ledger = written
         self._live = live
         self._stated_drain = drain
+        self._agree = agree
         self._loop = Loop()
         self._standing = Standing(offer.settings, offer.clock, rings)
         self._bulletin = Bulletin(offer.settings.site, rings)
@@ -268,6 +272,10 @@ class Server:
             if found.settings is None:
                 raise Faults(found.faults)
             offer = self._offer_of(found.settings)
+            self._agree()
+        except ledger.Busy:
+            self._asked.reload = True  # once more, at the next turn
+            return
         except Faults as faults:
             for fault in faults.faults:
                 _log.error("not reloaded, the old settings stay", fault=str(fault))

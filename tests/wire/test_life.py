@@ -14,7 +14,8 @@ import pytest
 from wire.served import OPENS, Serve, Served, until
 from wire.test_server import connected, plant, sum_of, told
 
-from keys import ring, rotation, serving
+from keys import ring, rotation, serving, settled
+from keys.ledger import Ledger, read
 
 HOUR = timedelta(hours=1)
 TWO = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
@@ -102,6 +103,45 @@ def test_a_bad_file_keeps_the_old_settings_and_says_so_loudly(serve: Serve) -> N
     assert "error" in log
     assert "parti-a.kind" in log
     assert "127.0.0.999" in log
+
+
+AGREED = """
+from scripts import settled
+real = server.serve
+agree = lambda: settled.on_record(site, "taken up", patience=0, signed=False)
+server.serve = lambda settings, **how: real(settings, agree=agree, **how)
+"""
+
+
+def test_edited_settings_wait_for_their_record_while_others_write_that_ledger(
+    serve: Serve,
+) -> None:
+    served = serve(TWO, patch=AGREED)
+    operations = served.site / "ledgers/operations"
+    with Ledger(operations) as busy, connected(served, "parti-a") as client:
+        rewrite(served, "parties.toml", "127.0.0.2", "127.0.0.3")
+        served.process.send_signal(signal.SIGHUP)
+        for _ in range(20):
+            assert client.open_sftp().listdir("/")
+        assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 255
+        assert busy.next_seq == 0
+    until(lambda: "reloaded" in served.log.read_text())
+
+    assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 0
+    [record] = read(operations)
+    assert record.event.detail["after"] == settled.digests(served.site)
+
+
+def test_settings_that_cannot_be_put_on_record_are_not_put_in_force(serve: Serve) -> None:
+    served = serve(TWO, patch=AGREED)
+    (served.site / "ledgers/operations").write_text("not a folder")
+    rewrite(served, "parties.toml", "127.0.0.2", "127.0.0.3")
+    served.process.send_signal(signal.SIGHUP)
+    until(lambda: "not reloaded" in served.log.read_text())
+
+    assert "cannot be put on record" in served.log.read_text()
+    assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.2").returncode == 0
+    assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 255
 
 
 def test_what_waits_for_a_restart_is_named(serve: Serve) -> None:

@@ -4,7 +4,7 @@ import pytest
 from office import Ssps
 
 from config import load
-from keys import ledger, ring
+from keys import ledger, ring, settled
 from scripts import takeup
 
 FORM = """\
@@ -42,7 +42,9 @@ def test_a_party_is_taken_in_as_its_form_says(site: Path, ssps: Ssps, form: Path
     party = load.load(site).party("parti-d")
     assert party is not None
     assert (party.name, str(party.scope), party.mirrors) == ("D Partisi", "all", True)
-    assert operations(site) == [("party add", "parti-d")]
+    found, added = operations(site)
+    assert found == ("settings", "parties.toml site.toml")
+    assert added == ("party add", "parti-d")
     assert "no server is running: it takes effect at its start" in done.stderr
     assert "tell parti-d" in done.stderr
 
@@ -88,8 +90,10 @@ def test_what_is_agreed_is_changed_on_the_record(
 
     assert (done.exit_code, again.exit_code) == (0, 0)
     assert "that is how it stands already" in again.stderr
-    [record] = ledger.read(site / "ledgers/operations")
+    found, record = ledger.read(site / "ledgers/operations")
+    assert found.event.event == "settings"
     assert record.event.what == words[1]
+    assert record.event.detail["settings"] == settled.digests(site)
     assert record.event.detail["why"] == "call 3"
     told = record.event.detail[key]
     assert (len(told) if isinstance(told, list) else told) == value
@@ -125,6 +129,7 @@ def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: S
             "rate: as the site's",
         ],
         "after": None,
+        "settings": settled.digests(site),
     }
 
 
@@ -163,7 +168,7 @@ def test_an_editor_that_saved_meanwhile_is_not_overwritten(
     assert done.exit_code == 1
     assert "somebody has edited it meanwhile" in done.stderr
     assert (site / "parties.toml").read_text() == edited
-    done_, failed = ledger.read(site / "ledgers/operations")
+    _, done_, failed = ledger.read(site / "ledgers/operations")
     assert (done_.event.outcome, failed.event.outcome) == ("ok", "failed")
     assert failed.event.detail["of"] == done_.seq
 

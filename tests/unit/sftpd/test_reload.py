@@ -44,10 +44,13 @@ def test_what_needs_a_restart_is_kept_and_named(settings: Settings) -> None:
     rewrite(settings, "site.toml", "2023-05-14-cb-mv", "2024-03-31-bb")
     rewrite(settings, "site.toml", "14 Mayıs", "15 Mayıs")
     rewrite(settings, "site.toml", ":2222", ':22"\nmetrics = "127.0.0.1:9100')
+    path = settings.site / "site.toml"
+    path.write_text(path.read_text() + '\n[ledger]\nsync = "always"\n', encoding="utf-8")
     found = reload.read(settings)
-    assert found.restart == ("election.id", "sftp.listen", "sftp.metrics")
+    assert found.restart == ("election.id", "sftp.listen", "sftp.metrics", "ledger.sync")
     assert found.settings is not None
     title = found.settings.election.title
     assert title.startswith("15 Mayıs")
     assert replace(found.settings.election, title=settings.election.title) == settings.election
     assert found.settings.sftp == settings.sftp
+    assert found.settings.ledger == settings.ledger

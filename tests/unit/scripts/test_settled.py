@@ -1,0 +1,89 @@
+import os
+from pathlib import Path
+
+import pytest
+from office import Ssps
+
+from config.event import Event
+from config.fault import Faults
+from keys import ledger, note
+from keys import settled as stated
+from keys.ledger import Ledger
+from scripts import run, settled
+
+
+@pytest.fixture
+def folder(site: Path) -> Path:
+    return site / "ledgers/operations"
+
+
+def events(folder: Path) -> list[Event]:
+    return [record.event for record in ledger.read(folder)]
+
+
+def edit(site: Path) -> None:
+    with (site / "parties.toml").open("a", encoding="utf-8") as file:
+        file.write("# by hand\n")
+
+
+def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
+    site: Path, folder: Path
+) -> None:
+    settled.on_record(site, "ssps serve started")
+    before = stated.digests(site)
+    edit(site)
+    settled.on_record(site, "ssps serve started")
+
+    *_, found = events(folder)
+    assert found.detail == {
+        "why": "ssps serve started",
+        "before": before,
+        "after": stated.digests(site),
+    }
+    message = ledger.checkpoint(folder)
+    assert message is not None
+    assert note.parse_checkpoint(note.unproved_text(message)).size == 2
+
+
+def test_settings_on_record_need_no_writer_and_new_ones_wait_for_it(site: Path) -> None:
+    settled.on_record(site, "ssps serve started")
+    with Ledger(site / "ledgers/operations"):
+        settled.on_record(site, "ssps serve started", patience=0)
+        edit(site)
+        with pytest.raises(ledger.Busy):
+            settled.on_record(site, "ssps serve started", patience=0)
+
+
+def test_what_cannot_be_recorded_starts_nothing(
+    site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, ssps: Ssps
+) -> None:
+    settled.on_record(site, "ssps serve started")
+    edit(site)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        for act in (run.run_server, run.run_publisher):
+            with pytest.raises(Faults, match=r"nothing goes by them .*No space left"):
+                act(run.ready(site))
+        assert not run._without_fault(site)
+    assert len(events(folder)) == 1
+    assert run._without_fault(site)
+    assert events(folder)[-1].detail["why"] == "taken up by ssps run"
+
+
+def test_a_command_that_changes_parties_does_not_hide_what_was_edited_before(
+    site: Path, folder: Path, ssps: Ssps
+) -> None:
+    settled.on_record(site, "ssps serve started")
+    edit(site)
+    by_hand = stated.digests(site)
+    assert ssps("party", "suspend", "parti-a", "--why", "call 3", "--site", site).exit_code == 0
+    settled.on_record(site, "ssps serve started")
+
+    _, found, suspended = events(folder)
+    assert (found.event, found.detail["why"]) == ("settings", "found by party suspend")
+    assert found.detail["after"] == by_hand
+    assert suspended.detail["settings"] == stated.digests(site) != by_hand
