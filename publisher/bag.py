@@ -79,12 +79,23 @@ def begun(folder: Path, election: str, party: str, first: int) -> int | None:
     return None
 
 
-def next_number(bag: Path) -> int:
-    """Return the number after the last of a bag; raise ValueError if it is none."""
-    last = bag.resolve().name.rpartition("-")[2]
-    if not (bag / _MANIFEST).exists() or not last.isdecimal():
-        raise ValueError(f"{bag} is no bag of this command's")
-    return int(last) + 1
+def next_number(bag: Path, election: str, party: Party) -> int:
+    """Return the number after the last of a bag.
+
+    Raises ValueError if it is none, or one after which something would be left out: another
+    party's, or one of another scope than the party's is now.
+    """
+    try:
+        lines = (bag / _INFO).read_text("ascii").splitlines()
+        said = dict(line.split(": ", 1) for line in lines)
+        name, scope, last = said["External-Identifier"], said["Ssps-Scope"], int(said["Ssps-Last"])
+    except (OSError, ValueError, KeyError):
+        raise ValueError(f"{bag} is no bag of this command's") from None
+    if bag.suffix == _PART or not name.startswith(f"{election}-{party.id}-"):
+        raise ValueError(f"{bag} is no finished bag of {election} for {party.id}")
+    if scope != str(party.scope):
+        raise ValueError(f"{bag} was made for the scope {scope}, and it is {party.scope} now")
+    return last + 1
 
 
 def make(

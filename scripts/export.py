@@ -21,15 +21,16 @@ from scripts import console
 COMMAND = "export"
 
 
-def _first(ctx: click.Context, _: click.Parameter, value: str | None) -> int:
-    if value is None:
+def _first(since: str | None, election: str, party: Party) -> int:
+    if since is None:
         return 0
-    if value.isascii() and value.isdecimal():
-        return int(value)
+    if since.isascii() and since.isdecimal():
+        return int(since)
     try:
-        return bag.next_number(Path(value))
+        return bag.next_number(Path(since), election, party)
     except ValueError as error:
-        raise click.BadParameter(f"{error}, name one or a number of the filing ledger") from error
+        wrong = f"{error}, name one, or a number of the filing ledger, or make a whole one"
+        raise click.BadParameter(wrong, param_hint="--since") from error
 
 
 @click.command()
@@ -37,15 +38,16 @@ def _first(ctx: click.Context, _: click.Parameter, value: str | None) -> int:
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR")
 @click.option(
     "--since",
-    "first",
-    callback=_first,
+    "since",
     metavar="BAG",
     help="Only what was filed after an earlier bag, or from a number of the filing ledger on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @console.why("For the record: who takes it along, say.")
 @console.with_site
-def export(party_id: str, folder: Path, first: int, as_json: bool, why: str, site: Path) -> None:
+def export(
+    party_id: str, folder: Path, since: str | None, as_json: bool, why: str, site: Path
+) -> None:
     """Make a bag (BagIt, RFC 8493) of all that PARTY may see, its manifest signed.
 
     An independent candidate is entitled to it once the publication ban is lifted (Genelge
@@ -56,11 +58,15 @@ def export(party_id: str, folder: Path, first: int, as_json: bool, why: str, sit
     with console.operating(site, COMMAND, party_id, why):  # who was refused stands there too
         party = _entitled(settings, party_id, datetime.now(UTC))
     election = settings.election.id
+    first = _first(since, election, party)
     sign = partial(sshsig.sign, sshsig.signing_key(site))
     with Filings(catalog.url(site)) as filings:
         what = bag.contents(filings, party, first, bag.begun(folder, election, party.id, first))
     if not what.filed:
         click.echo(f"nothing was filed for {party.id} from number {first} on", err=True)
+        sys.exit(1)
+    if (there := folder / what.name(election, party.id)).exists():
+        click.echo(f"{there} is there already, and nothing was filed since", err=True)
         sys.exit(1)
     try:
         whole = _made(site, settings, party, what, folder, sign, why)

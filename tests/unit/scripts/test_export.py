@@ -1,11 +1,14 @@
 import json
 import subprocess
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from office import SITE_TOML, Ssps
 from unit.publisher.feeding import Filer
+from wire.served import until
 
 from config import load
 from config.sheet import Belge, Secim, Sheet
@@ -128,6 +131,66 @@ def test_the_next_bag_begins_where_the_last_one_ended(
         ).exit_code
         == 2
     )
+
+
+def test_a_bag_after_which_pages_would_be_left_out_is_no_beginning(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    words = ("--to", tmp_path, "--why", "x", "--site", site)
+    ssps("export", "parti-a", *words)
+    ssps("export", "parti-b", *words)
+    mine, other = (tmp_path / f"2023-05-14-cb-mv-{party}-0-1" for party in ("parti-a", "parti-b"))
+    filer.file(KADIKOY, "kadikoy again", 2)
+
+    others = ssps("export", "parti-a", *words, "--since", other)
+    ssps("party", "set-scope", "parti-b", "34-istanbul-1", "--why", "x", "--site", site)
+    widened = ssps("export", "parti-b", *words, "--since", other)
+    mine.rename(tmp_path / "copy")
+    renamed = ssps("export", "parti-a", *words, "--since", tmp_path / "copy")
+
+    assert (others.exit_code, widened.exit_code, renamed.exit_code) == (2, 2, 0)
+    assert "is no finished bag of 2023-05-14-cb-mv for parti-a" in others.stderr
+    assert "was made for the scope 06-ankara-1 35-izmir-2/konak-1" in widened.stderr
+    assert (tmp_path / "2023-05-14-cb-mv-parti-a-2-2").is_dir()
+
+
+def test_a_bag_that_is_there_is_not_made_again_nor_recorded_again(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
+    assert ssps(*words).exit_code == 0
+    recorded = list(ledger.read(site / "ledgers/operations"))
+
+    again = ssps(*words)
+
+    assert again.exit_code == 1
+    assert "is there already, and nothing was filed since" in again.stderr
+    assert [p.name for p in tmp_path.glob("*parti-a*")] == ["2023-05-14-cb-mv-parti-a-0-1"]
+    assert list(ledger.read(site / "ledgers/operations")) == recorded
+
+
+def test_a_bag_whose_making_is_killed_again_and_again_is_whole_in_the_end(
+    site: Path, filer: Filer, tmp_path: Path
+) -> None:
+    for box in range(150):
+        filer.file(replace(KADIKOY, sandik=f"1{box}"), f"box {box} " * 20_000)
+    usb = tmp_path / "usb"
+    words = ["export", "parti-a", "--to", str(usb), "--why", "x", "--site", str(site)]
+    command = [sys.executable, "-m", "scripts.ssps", *words]
+    for copied in (3, 30, 60):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda copied=copied: len(list(usb.rglob("*.jpg"))) >= copied)  # type: ignore[misc]
+        process.kill()
+        process.wait()
+    assert [p.suffix for p in usb.iterdir()] == [".part"]
+
+    subprocess.run(command, check=True, capture_output=True)
+
+    (made,) = usb.iterdir()
+    assert made.name == "2023-05-14-cb-mv-parti-a-0-151"
+    bag.verify(made)
+    assert len(list(made.rglob("*.jpg"))) == 152
+    assert list(made.rglob("*.new")) == []
 
 
 def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
