@@ -18,6 +18,13 @@ PAGES = {
 }
 
 
+# A client that is told of no limits asks for none, like OpenSSH before 8.5.
+UNLIMITED = """
+from sftpd import session
+session._OFFERED = tuple(each for each in session._OFFERED if b"limits" not in each[0])
+"""
+
+
 @pytest.fixture(params=["fast", "plain"])
 def served(request: pytest.FixtureRequest, serve: Serve) -> Served:
     """A server with three files, of which all but the last bear a stamp."""
@@ -87,6 +94,21 @@ def test_rclone_copies_checks_and_keeps_the_commands_it_found(served: Served) ->
     assert asked >= {(f"/{path}", "md5") for path in PAGES}
 
 
+def test_rclone_without_hashes_goes_by_size_and_time(served: Served) -> None:
+    mirror = served.site / "mirror"
+    plain = ("--sftp-disable-hashcheck", "ysk:/", str(mirror))
+    synced = rclone(served, "sync", *plain)
+    before = len(served.records("open"))
+
+    again = rclone(served, "sync", *plain)
+
+    assert (synced.returncode, again.returncode) == (0, 0), synced.stderr
+    assert len(served.records("open")) == before
+    assert served.records("hash") == []
+    checked = rclone(served, "check", "--download", *plain)
+    assert (checked.returncode, "0 differences found" in checked.stderr) == (0, True)
+
+
 def test_a_changed_copy_is_found_by_its_digest(served: Served) -> None:
     mirror = served.site / "mirror"
     rclone(served, "copy", "ysk:/", str(mirror))
@@ -139,6 +161,22 @@ def test_paramikos_client_hashes_and_browses_on_one_connection(served: Served) -
         assert sftp.listdir("2023-05-14-cb-mv/34-istanbul-1") == ["kadikoy-2"]
     finally:
         client.close()
+
+
+@pytest.mark.parametrize("layer", ["fast", "plain"])
+def test_openssh_8_which_asks_for_no_limits_gets_a_large_file(
+    serve: Serve, tmp_path: Path, layer: str
+) -> None:
+    served = serve(patch=UNLIMITED, before=setting(f'packet_layer = "{layer}"'))
+    content = os.urandom(20_000_003)
+    (served.site / "trees/parti-a/buyuk").write_bytes(content)
+
+    got = served.sftp("parti-a", f"get buyuk {tmp_path}/got\n", "-vv", "-B", "32768", "-R", "64")
+
+    assert got.returncode == 0, got.stderr
+    assert "statvfs@openssh.com" in got.stderr
+    assert "limits@openssh.com" not in got.stderr
+    assert (tmp_path / "got").read_bytes() == content
 
 
 def test_scp_expands_a_tilde_and_sftp_asks_for_the_room(served: Served, tmp_path: Path) -> None:
