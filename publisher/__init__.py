@@ -8,7 +8,7 @@ Its modules, roughly in the order in which a page meets them:
     pool        threads, each with a reader -> a worker process (messages: what they say)
     qr          the worker: file bytes -> what is on each page (cage: what it is shut in by)
     frames      file bytes -> grey pages (tiff: its chain of directories)
-    cascade     a grey page -> karekod texts, cheap passes first
+    cascade     a grey page -> karekod texts, cheap passes first (filters: what helps them)
     desk        karekods -> Filed | Duplicate | Quarantined: the decisions, no I/O (witness:
                 how many independent readings say so)
     clerk       carries them out, the one writer; recovery: finishes what a crash left
@@ -19,7 +19,8 @@ Its modules, roughly in the order in which a page meets them:
     rebuild     a tree from nothing, put in place at once
     accounts    expected, filed, absent, missing
     catalog     what came in, what became of it (tables: its schema;
-                statements: what each page asks)
+                statements: what each page asks; rows: its rows as values)
+    census      how many came, counted from outside
     feed        what parties mirror by, beside the filing (keys/akis, sums: the formats; readme)
     filings     what the feed asks of the catalog; press: its files, in every tree by a rename
     page        the nouns

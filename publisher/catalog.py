@@ -13,20 +13,18 @@ state is `filed`, and `seq` the last of their numbers, once all of them are reco
 
 A crash leaves nothing to guess: before `stored` or `read` a page is decided anew, after it the
 rest is done again from the row. A filing is visible to nobody until it is `stored`, and counts
-once it has its `seq`. Every statement on the tables stands in this one module, long as it is, and
-those that each page asks for in publisher/statements. They keep to what PostgreSQL takes as well;
-who counts from outside reads the SQLite file.
+once it has its `seq`. What the publisher writes and asks stands in this one module, long as it is,
+and what each page asks for in publisher/statements. It keeps to what PostgreSQL takes as well; who
+looks from outside reads the SQLite file (publisher/census).
 """
 
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -35,86 +33,14 @@ from config.sheet import Sheet
 from publisher import quarantine, statements
 from publisher import tables as t
 from publisher.desk import Duplicate, Filed, Quarantined
-from publisher.page import ID_LENGTH, Arrival, Page, Reading, Reason, Stamp
-from publisher.source import Source
+from publisher.page import ID_LENGTH, Arrival, Page, Reason
+from publisher.rows import Decided, Original, Settled, as_arrival, as_decided, as_settled
 from publisher.tables import CLAIMED, READ, RECEIVED, STORED
 
 FILE = Path("state", "catalog.sqlite")
 FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
-_VERSIONS = "versions"
+VERSIONS = "versions"
 _CHUNK = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Sheets filed at least once; further versions; arrivals by outcome, and still under way.
-
-    `ruled` counts those of the quarantined that a person has decided on since, `gaps` the links
-    that a party's tree would not take, and `registered` those of the filed sheets that the
-    registry has today, where that was asked for.
-    """
-
-    filed: int = 0
-    versions: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    waiting: int = 0
-    gaps: int = 0
-    ruled: int = 0
-    registered: int | None = None
-
-
-class Settled(NamedTuple):
-    """An arrival and how far it got; `stamp` is its spool file's when it was read."""
-
-    arrival: Arrival
-    stamp: Stamp | None
-    done: bool
-    reason: Reason | None
-
-
-class Original(NamedTuple):
-    """A filing as the trees need it."""
-
-    id: int
-    sha256: str
-    path: str
-
-
-class Filing(NamedTuple):
-    """A filing as its record needs it: `frame` is the page of the original that shows it."""
-
-    original: Original
-    frame: int
-    karekod: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """One record that is still to be written, with all that carrying out a decision takes.
-
-    `what` is the path in the trees; in case of quarantine the file's name there; and in case of
-    a duplicate the path, in the trees or below the site, of what was here before.
-    """
-
-    arrival: Arrival
-    outcome: str
-    what: str
-    sha256: str | None
-    stamp: Stamp
-    reason: Reason | None
-    decided_at: datetime
-    evidence: dict[str, Any]
-    filing: Filing | None
-
-    @property
-    def readings(self) -> tuple[Reading, ...]:
-        """What was read on the pages of its file."""
-        return tuple(
-            Reading(text, engine, scan, ms, tuple((x, y) for x, y in corners), frame)
-            for text, engine, scan, ms, corners, frame in self.evidence["readings"]
-        )
 
 
 class Catalog:
@@ -127,7 +53,7 @@ class Catalog:
             sa.event.listen(self._engine, "connect", _careful)
         t.METADATA.create_all(self._engine)
         self._connection = self._engine.connect()
-        names = (FILED, _VERSIONS, DUPLICATE, QUARANTINED)
+        names = (FILED, VERSIONS, DUPLICATE, QUARANTINED)
         known = set(self._connection.scalars(sa.select(t.total.c.name)))
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:
             self._connection.execute(sa.insert(t.total), missing)
@@ -193,7 +119,7 @@ class Catalog:
             .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((RECEIVED, CLAIMED)))
             .order_by(t.arrival.c.id)
         )
-        return [(_an_arrival(row), row.state) for row in self._connection.execute(query)]
+        return [(as_arrival(row), row.state) for row in self._connection.execute(query)]
 
     def leave(self, arrival: Arrival) -> None:
         """Note that a source was copied and stays where it is."""
@@ -212,11 +138,7 @@ class Catalog:
         row = self._connection.execute(
             sa.select(t.arrival).where(t.arrival.c.id == arrival)
         ).one_or_none()
-        if row is None:
-            return None
-        stamp = Stamp.parse(row.stamp) if row.stamp else None
-        reason = Reason(row.reason) if row.reason else None
-        return Settled(_an_arrival(row), stamp, row.seq is not None, reason)
+        return as_settled(row) if row else None
 
     # Facts for the desk.
 
@@ -327,8 +249,8 @@ class Catalog:
 
     def decided(self) -> list[Decided]:
         """Return what is still to be carried out, a filing each or an arrival, the oldest first."""
-        rows = self._connection.execute(statements.DECIDED)
-        return [_decided(row, _a_filing(row) if row.filing else None) for row in rows]
+        found = self._connection.execute(statements.DECIDED)
+        return [as_decided(row) for row in found]
 
     def finish(self, arrival: str, seq: int, frame: int = 1) -> bool:
         """Note that all is done and recorded under `seq`; False if it was noted before.
@@ -348,7 +270,7 @@ class Catalog:
             if rows[frame].version == 1:
                 self._count(rows[frame])
             else:
-                counted = _VERSIONS
+                counted = VERSIONS
             left = len(rows) - 1
         if not left:
             self._connection.execute(statements.FINISHED, {**done, "became": outcome})
@@ -415,7 +337,7 @@ class Catalog:
         """Return what was decided on a file in quarantine."""
         chosen = (t.arrival.c.id == file[:ID_LENGTH]) & (t.arrival.c.what == file)
         row = self._connection.execute(sa.select(t.arrival).where(chosen)).one_or_none()
-        return _decided(row, None) if row and row.outcome == QUARANTINED else None
+        return as_decided(row) if row and row.outcome == QUARANTINED else None
 
     def add_gap(self, party: str, filing: int) -> None:
         """Note a link that a party's tree would not take."""
@@ -435,49 +357,10 @@ class Catalog:
         rows = self._connection.execute(query)
         return [(row.party, Original(row.id, row.sha256, row.path)) for row in rows]
 
-    def counts(self) -> Counts:
-        """Count; what this costs does not grow with what was filed."""
-        return _counts(self._connection)
-
 
 def url(site: Path) -> sa.URL:
     """Return the URL of a site's own catalog."""
     return sa.URL.create("sqlite", database=str(site / FILE))
-
-
-def counts(site: Path, registry_index: Path | None = None) -> Counts:
-    """Count in a site's catalog, whoever else has it open; nothing came where there is none.
-
-    With an index of the registry, count also which sheets are both filed and in there: about
-    a second for 1.2 million, where all else costs the same however many there are.
-    """
-    with looking(site) as connection:
-        if connection is None:
-            return Counts()
-        counted = _counts(connection)
-        if registry_index is None or not registry_index.exists():
-            return counted
-        return replace(counted, registered=_registered(connection, registry_index))
-
-
-@contextmanager
-def looking(site: Path) -> Iterator[sa.Connection | None]:
-    """Open a site's catalog only to look, whoever else has it open; None where there is none."""
-    file = site / FILE
-    if not file.exists():
-        yield None
-        return
-    name = f"{file.absolute().as_uri()}?mode=ro"
-    engine = sa.create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=sa.NullPool
-    )
-    try:
-        with engine.connect() as connection:
-            present = set(sa.inspect(connection).get_table_names())
-            # It may be being made just now.
-            yield connection if present >= set(t.METADATA.tables) else None
-    finally:
-        engine.dispose()
 
 
 def recorded_until(connection: sa.Connection) -> int:
@@ -509,37 +392,6 @@ def filings(
         after = rows[-1].id
 
 
-def _counts(connection: sa.Connection) -> Counts:
-    totals = {row.name: row.number for row in connection.execute(sa.select(t.total))}
-    waiting = sa.select(sa.func.count()).select_from(t.arrival).where(t.arrival.c.seq.is_(None))
-    gaps = sa.select(sa.func.count()).select_from(t.gap)
-    # A file that was found in a tree may be ruled on as well, and never was an arrival.
-    arrived = sa.exists().where(t.arrival.c.id == sa.func.substr(t.ruling.c.file, 1, ID_LENGTH))
-    ruled = sa.select(sa.func.count()).select_from(t.ruling).where(arrived)
-    return Counts(
-        totals.get(FILED, 0),
-        totals.get(_VERSIONS, 0),
-        totals.get(DUPLICATE, 0),
-        totals.get(QUARANTINED, 0),
-        connection.scalar(waiting) or 0,
-        connection.scalar(gaps) or 0,
-        connection.scalar(ruled) or 0,
-    )
-
-
-def _registered(connection: sa.Connection, registry_index: Path) -> int:
-    # The registry may lack today what it had when a page of that was filed. By its own order of
-    # sheets, which is also that of ours, so that both indexes are read from end to end.
-    index = f"{registry_index.absolute().as_uri()}?mode=ro&immutable=1"
-    connection.execute(sa.text("ATTACH :index AS registry"), {"index": index})
-    same = " AND ".join(f"s.{name} = f.{name}" for name in statements.SHEET)
-    query = (
-        f"SELECT count(*) FROM registry.sheet s WHERE EXISTS (SELECT 1 FROM filing f WHERE {same} "
-        "AND f.version = 1 AND f.seq IS NOT NULL)"
-    )
-    return connection.scalar(sa.text(query)) or 0
-
-
 def _careful(connection: sqlite3.Connection, _: object) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -554,35 +406,6 @@ def _sheet(sheet: Sheet) -> dict[str, str | int]:
         "sandik": sheet.sandik or "",
         "page": sheet.page,
     }
-
-
-def _decided(row: Any, filing: Filing | None) -> Decided:
-    return Decided(
-        _an_arrival(row),
-        row.outcome,
-        filing.original.path if filing else row.what,
-        row.sha256,
-        Stamp.parse(row.stamp),
-        Reason(row.reason) if row.reason else None,
-        datetime.fromisoformat(row.decided_at),
-        json.loads(row.evidence),
-        filing,
-    )
-
-
-def _a_filing(row: Any) -> Filing:
-    original = Original(row.filing, row.original, row.path)
-    return Filing(original, row.frame, row.karekod, row.version)
-
-
-def _an_arrival(row: Any) -> Arrival:
-    return Arrival(
-        row.id,
-        row.name,
-        Source.parse(row.source),
-        Stamp.parse(row.source_stamp),
-        datetime.fromisoformat(row.received_at),
-    )
 
 
 def _when(moment: datetime) -> str:

@@ -30,10 +30,11 @@ from keys.files import sync
 from keys.ledger import Clock, Ledger
 from publisher import absence, desk, quarantine, spool
 from publisher import catalog as states
-from publisher.catalog import Catalog, Decided, Filing, Original
+from publisher.catalog import Catalog
 from publisher.intake import Candidate
 from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
 from publisher.quarantine import Note, Quarantine
+from publisher.rows import Decided, Filing, Original
 from publisher.shelf import Obstructed, Shelf
 from publisher.source import Source
 from publisher.witness import witnessed

@@ -20,11 +20,11 @@ from config.settings import Settings
 from keys import digest
 from keys.files import exchange, sync_all
 from keys.ledger import Clock, utc_now
-from publisher import catalog
-from publisher.catalog import Original
+from publisher import catalog, census
 from publisher.merging import walked
 from publisher.page import arrival_id, escaped, safe_name
 from publisher.quarantine import NOT_OURS, Note, Quarantine
+from publisher.rows import Original
 from publisher.shelf import STORE, TREES, Shelf
 
 
@@ -49,7 +49,7 @@ def build(
     name = aside(party.id)
     shelf.root(name)
     last = 0
-    with catalog.looking(site) as connection:
+    with census.looking(site) as connection:
         if connection is not None:
             last = catalog.recorded_until(connection)
             for original in catalog.filings(connection, 0, last):

@@ -18,10 +18,10 @@ from config.party import Party
 from keys.ledger import FILING, FOLDER, read
 from publisher import absence, ruling, spool
 from publisher import catalog as states
-from publisher.catalog import Original
 from publisher.clerk import ONE_TREE, Clerk, World
 from publisher.page import ID_LENGTH, Arrival, Stamp, arrival_id, escaped, safe_name
 from publisher.quarantine import NOT_OURS, Note
+from publisher.rows import Original
 from publisher.shelf import TREES
 from publisher.tables import RECEIVED
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from config import layout
 from config.party import Party
-from publisher.catalog import Original
 from publisher.clerk import Clerk, World
 from publisher.recovery import Recovery
+from publisher.rows import Original
 
 
 class Repair(NamedTuple):

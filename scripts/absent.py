@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from publisher import absence, catalog, errands
+from publisher import absence, census, errands
 from publisher.errands import Answer
 from scripts import console, errand
 
@@ -51,7 +51,7 @@ def remove(place: str, why: str, site: Path) -> None:
 @console.with_site
 def list_(as_json: bool, site: Path) -> None:
     """List what is absent today."""
-    with catalog.looking(site) as connection:
+    with census.looking(site) as connection:
         found = absence.standing(connection) if connection is not None else []
     if as_json:
         rows = [
@@ -74,7 +74,7 @@ def list_(as_json: bool, site: Path) -> None:
 
 def _standing(site: Path, place: absence.Place) -> Callable[[Answer | None], str]:
     def said(_: Answer | None) -> str:
-        with catalog.looking(site) as connection:
+        with census.looking(site) as connection:
             found = absence.at(connection, place) if connection is not None else None
         return f"absent: {found.reason}, by {found.who}" if found else "expected"
 

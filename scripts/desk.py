@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from publisher import catalog, errands, quarantine, ruling
+from publisher import census, errands, quarantine, ruling
 from publisher.errands import Answer
 from publisher.quarantine import Note, parse_note
 from publisher.ruling import Naming, Ruling
@@ -133,7 +133,7 @@ def _held(site: Path) -> list[_Held]:
     folder = site / quarantine.FOLDER
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     known = set(names)
-    with catalog.looking(site) as connection:
+    with census.looking(site) as connection:
         namings = ruling.namings(connection) if connection is not None else {}
         rulings = ruling.rulings(connection) if connection is not None else {}
     return [

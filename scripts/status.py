@@ -22,7 +22,7 @@ from rich.text import Text
 from config import load
 from config.fault import Faults
 from keys import ring, rotation
-from publisher import accounts, catalog
+from publisher import accounts, census
 from publisher.accounts import Accounts, Line, Missing
 from scripts import console, rotate
 from scripts.watching import Screen
@@ -85,7 +85,7 @@ def count(site: Path) -> dict[str, Any]:
     with accounts.opened(site) as opened:
         (whole,) = opened.lines()
         flow = opened.flow(load.load(site).intake.folders, datetime.now(UTC))
-    counts = catalog.counts(site)
+    counts = census.counts(site)
     return {
         "expected": whole.expected,
         "filed": counts.filed,

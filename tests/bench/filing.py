@@ -51,7 +51,7 @@ from config import layout, load, registry
 from config.registry import COLUMNS, Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from keys import host
-from publisher import catalog, publish
+from publisher import catalog, census, publish
 from scripts.rehearsal import standin
 from scripts.rehearsal.scanner import Scan
 from scripts.run import log_as, stopping
@@ -158,7 +158,7 @@ def publish_alone(site: Path) -> None:
 
 def settled(site: Path) -> int:
     """Return how many pages came to their end."""
-    counts = catalog.counts(site)
+    counts = census.counts(site)
     return counts.filed + counts.versions + counts.duplicates + counts.quarantined
 
 
@@ -228,13 +228,13 @@ def rate(pages: list[Drawn], parties: int, folder: Path) -> Rate:
         for page in rest:
             shutil.copyfile(page.path, site / "outside" / page.path.name)
         os.sync()
-        before, cpu = catalog.counts(site), cpu_of(process)
+        before, cpu = census.counts(site), cpu_of(process)
         begun = time.monotonic()
         for page in rest:
             (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
         until(lambda: settled(site) >= len(pages), process)
         seconds = time.monotonic() - begun
-        counts = catalog.counts(site)
+        counts = census.counts(site)
         return Rate(len(rest), seconds, counts.filed - before.filed, cpu_of(process) - cpu)
 
 

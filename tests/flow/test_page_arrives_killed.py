@@ -22,7 +22,7 @@ from unit.publisher.agreement import agreed
 from config import load, registry
 from config.settings import Settings
 from keys.ledger import FILING, FOLDER
-from publisher import catalog
+from publisher import census
 
 PAGES, KILLS, BOXES, SEED = 300, 10, 200, 20230514
 PUBLISHER = """
@@ -219,4 +219,4 @@ def test_a_publisher_killed_ten_times_over_files_each_page_exactly_once(tmp_path
 
 def _drained(settings: Settings) -> bool:
     left = [*(settings.site / "intake").iterdir(), *(settings.site / "state/spool").iterdir()]
-    return not left and catalog.counts(settings.site).waiting == 0
+    return not left and census.counts(settings.site).waiting == 0

@@ -10,8 +10,8 @@ from config import layout
 from config.event import Event
 from config.settings import Settings
 from keys.ledger import FILING, FOLDER, read
-from publisher import catalog
-from publisher.catalog import Counts
+from publisher import census
+from publisher.census import Counts
 from publisher.quarantine import parse_note
 
 
@@ -62,7 +62,7 @@ def agreed(settings: Settings) -> Story:
     hidden = [p for f in ("store", "trees", "quarantine") for p in (site / f).rglob(".*")]
     assert hidden == []
 
-    counts = catalog.counts(site)
+    counts = census.counts(site)
     versions = sum(layout.parse(path).version > 1 for path in filed)
     tally = Counter(event.event for event in events)
     assert counts == Counts(

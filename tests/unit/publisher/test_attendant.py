@@ -10,7 +10,7 @@ from unit.publisher.test_clerk import CB, MV, Crash, Step, drop, opened_world, r
 
 from config.settings import Desk, Settings
 from keys.ledger import FILING, FOLDER, read
-from publisher import accounts, catalog, errands
+from publisher import accounts, census, errands
 from publisher.accounts import Line
 from publisher.attendant import Attendant
 from publisher.clerk import Clerk
@@ -160,12 +160,12 @@ def test_a_rejected_page_is_closed_keeps_its_bytes_and_can_still_be_identified(
     assert done(alone, "reject", file=file) == Answer(True, f"{file}: rejected, by eye")
     assert not done(alone, "reject", "veli", file=file).done
 
-    counts = catalog.counts(alone.site)
+    counts = census.counts(alone.site)
     assert (counts.quarantined, counts.ruled, counts.filed) == (1, 1, 0)
     assert len(records(alone, "rejected")) == 1
     assert (alone.site / "quarantine" / file).read_text() == "%PDF-1; nothing to see"
     assert done(alone, "identify", file=file, sheets=f"1:{CB}").done
-    assert catalog.counts(alone.site).filed == 1
+    assert census.counts(alone.site).filed == 1
 
 
 def test_what_cannot_be_filed_by_hand_is_said_to_the_operator(settings: Settings) -> None:

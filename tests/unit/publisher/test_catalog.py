@@ -3,19 +3,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import office
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from config import registry
 from config.registry import Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
-from publisher import catalog, tables
-from publisher.catalog import Catalog, Counts, Filing, Original
+from publisher import catalog, census, tables
+from publisher.catalog import Catalog
+from publisher.census import Counts
 from publisher.desk import Duplicate, Filed, Place, Quarantined
 from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.rows import Filing, Original
 from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, 0, 41, tzinfo=UTC)
@@ -46,20 +46,9 @@ def page(number: int) -> Page:
     return Page(arrival(number), Stamp(number, 5, 7), f"{number}" * 64, LOOK)
 
 
-def test_a_missing_catalog_counts_nothing_and_is_not_made(tmp_path: Path) -> None:
-    assert catalog.counts(tmp_path) == Counts()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_catalog_that_is_being_made_counts_nothing_yet(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    made: set[str] = set()
-    engine = sa.create_engine(catalog.url(tmp_path))
-    for table in tables.METADATA.sorted_tables:
-        table.create(engine)
-        made.add(table.name)
-        assert catalog.counts(tmp_path) == Counts(), made
-    engine.dispose()
+def committed(opened: Catalog, site: Path) -> Counts:
+    opened.commit()
+    return census.counts(site)
 
 
 def test_an_arrival_is_counted_as_what_became_of_it_by_anyone_who_looks(
@@ -68,24 +57,24 @@ def test_an_arrival_is_counted_as_what_became_of_it_by_anyone_who_looks(
     opened.receive([arrival(n) for n in range(1, 6)])
     opened.claimed([f"a{n}" for n in range(1, 6)])
     opened.commit()
-    assert catalog.counts(tmp_path) == Counts(waiting=5)
+    assert census.counts(tmp_path) == Counts(waiting=5)
 
     opened.file(page(1), FIRST, 1684080000, NOON)
     opened.file(page(2), SECOND, 1684080000, NOON)
     opened.set_aside(page(3), Duplicate(PATH), NOON)
     opened.set_aside(page(4), Quarantined(Reason.NO_KAREKOD), NOON)
     opened.commit()
-    assert catalog.counts(tmp_path) == Counts(waiting=5), "decided is not done"
+    assert census.counts(tmp_path) == Counts(waiting=5), "decided is not done"
 
     for seq in range(4):
         assert opened.finish(f"a{seq + 1}", seq)
-    assert catalog.counts(tmp_path) == Counts(waiting=5), "not before the commit"
+    assert census.counts(tmp_path) == Counts(waiting=5), "not before the commit"
     opened.commit()
     expected = Counts(filed=1, versions=1, duplicates=1, quarantined=1, waiting=1)
-    assert catalog.counts(tmp_path) == opened.counts() == expected
+    assert census.counts(tmp_path) == expected
 
 
-def test_what_is_done_is_counted_once(opened: Catalog) -> None:
+def test_what_is_done_is_counted_once(opened: Catalog, tmp_path: Path) -> None:
     opened.receive([arrival(1)])
     assert not opened.finish("a1", 0), "nothing was decided"
     opened.file(page(1), FIRST, 1684080000, NOON)
@@ -94,12 +83,12 @@ def test_what_is_done_is_counted_once(opened: Catalog) -> None:
     assert not opened.finish("a1", 1)
     assert not opened.finish("unknown", 2)
 
-    assert opened.counts() == Counts(filed=1)
+    assert committed(opened, tmp_path) == Counts(filed=1)
     assert opened.next_seq() == 1
 
 
 def test_a_file_of_two_sheets_is_done_when_both_are_recorded_and_each_counts_once(
-    opened: Catalog,
+    opened: Catalog, tmp_path: Path
 ) -> None:
     other = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
     opened.receive([arrival(1)])
@@ -114,13 +103,13 @@ def test_a_file_of_two_sheets_is_done_when_both_are_recorded_and_each_counts_onc
     assert not opened.finish("a1", 8, 3), "it was noted before"
     assert not opened.finish("a1", 8, 2), "no sheet is on that page"
     assert opened.decided() == [first]
-    assert opened.counts() == Counts(filed=1, waiting=1)
+    assert committed(opened, tmp_path) == Counts(filed=1, waiting=1)
     assert opened.next_seq() == 8
     assert opened.settled("a1") == (arrival(1), Stamp(1, 5, 7), False, None)
 
     assert opened.finish("a1", 8, 1)
     assert opened.decided() == []
-    assert opened.counts() == Counts(filed=2)
+    assert committed(opened, tmp_path) == Counts(filed=2)
     assert opened.settled("a1") == (arrival(1), Stamp(1, 5, 7), True, None)
     assert opened.filed_as("1" * 64) == PATH
 
@@ -197,7 +186,9 @@ def test_a_withdrawn_arrival_is_forgotten_but_never_a_decided_one(opened: Catalo
     assert opened.settled("a2") == (arrival(2), Stamp(2, 5, 7), False, None)
 
 
-def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(opened: Catalog) -> None:
+def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(
+    opened: Catalog, tmp_path: Path
+) -> None:
     opened.receive([arrival(1)])
     opened.file(page(1), FIRST, 1684080000, NOON)
     opened.party_begins("parti-a")
@@ -207,7 +198,7 @@ def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(opened: Catalo
 
     assert opened.parties() == {"parti-a": "all"}
     assert opened.gaps() == [("parti-a", Original(1, "1" * 64, PATH))]
-    assert opened.counts().gaps == 1
+    assert committed(opened, tmp_path).gaps == 1
 
     opened.party_begins("parti-a")
     assert opened.parties() == {}
@@ -225,49 +216,6 @@ def test_every_filing_is_yielded_once_however_many_there_are(opened: Catalog) ->
     assert [original.path for original in opened.originals()] == [
         f.places[0].path for f in with_paths
     ]
-
-
-def test_filed_sheets_are_counted_that_todays_registry_has(opened: Catalog, tmp_path: Path) -> None:
-    index = tmp_path / "registry.sqlite"
-    first, second, ankara = (row for row in office.ROWS if row[:10] in {CB, MV, "4000000001"})
-    opened.receive([arrival(n) for n in range(1, 5)])
-    opened.file(page(1), FIRST, 1684080000, NOON)
-    opened.file(page(2), SECOND, 1684080000, NOON)
-    entry = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
-    opened.file(page(3), Filed((Place(1, entry, 1, "mv"),), 2), 1684080000, NOON)
-    entry = replace(ENTRY, karekod=MV, sheet=replace(SHEET, page=2))
-    opened.file(page(4), Filed((Place(1, entry, 1, "under way"),), 2), 1684080000, NOON)
-    for seq in range(3):
-        opened.finish(f"a{seq + 1}", seq)
-    opened.commit()
-
-    def registered(*rows: str) -> int | None:
-        (tmp_path / "registry.csv").write_text(office.registry_csv(*rows), encoding="utf-8")
-        registry.import_csv(tmp_path / "registry.csv", index)
-        return catalog.counts(tmp_path, index).registered
-
-    assert registered(first, second, ankara) == 2
-    assert registered(first, ankara) == 1, "a sheet that was struck off"
-    assert registered(first.replace(CB, "7000000001"), ankara) == 1, "under another karekod"
-    assert registered(ankara) == 0
-    assert registered(first, first.replace(CB, "7000000001")[:-1] + "2") == 1, (
-        "done, and not under way"
-    )
-    assert catalog.counts(tmp_path).registered is None
-    assert catalog.counts(tmp_path, index).filed == 2
-    assert catalog.counts(tmp_path, tmp_path / "none").registered is None
-
-
-def test_a_site_may_have_any_name(tmp_path: Path) -> None:
-    site = tmp_path / "what? 100%#&x=y"
-    (site / "state").mkdir(parents=True)
-    with Catalog(catalog.url(site)) as opened:
-        opened.receive([arrival(1)])
-        opened.commit()
-
-    assert (site / catalog.FILE).stat().st_size > 0
-    assert catalog.counts(site).waiting == 1
-    assert list(tmp_path.iterdir()) == [site]
 
 
 def test_a_source_that_stays_is_known_as_it_looked_last(opened: Catalog) -> None:

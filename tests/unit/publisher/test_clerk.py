@@ -17,7 +17,7 @@ from config.fault import Faults
 from config.registry import INDEX, Registry
 from config.settings import Qr, Settings
 from keys.ledger import FILING, FOLDER, Ledger, Unwritable
-from publisher import catalog, spool
+from publisher import catalog, census, spool
 from publisher.catalog import Catalog
 from publisher.clerk import Clerk, World
 from publisher.intake import Candidate
@@ -532,7 +532,7 @@ def test_a_missing_original_is_a_gap_until_it_is_restored(settings: Settings) ->
     (gap,) = [entry for entry in logs if entry["event"] == "gap"]
     assert (gap["log_level"], gap["party"]) == ("error", second.id)
     assert "restore it from a copy" in gap["error"]
-    assert catalog.counts(settings.site).gaps == 1
+    assert census.counts(settings.site).gaps == 1
     (settings.site / "lost").rename(lost)
     run(wide)
     assert agreed(wide).counts.filed == 2
@@ -740,7 +740,7 @@ def test_a_planted_file_hinders_one_tree_only_and_the_link_is_made_once_it_is_go
 
     run(settings)
 
-    assert catalog.counts(settings.site).gaps == 1
+    assert census.counts(settings.site).gaps == 1
     assert planted.read_bytes() == b"planted"
     assert (settings.site / "trees" / "parti-b" / path).read_text() == KONAK
     planted.unlink()
@@ -761,7 +761,7 @@ def test_a_link_owed_to_a_party_is_never_made_outside_of_its_scope(settings: Set
     run(replace(settings, parties=(first, replace(second, scope=third.scope), third)))
 
     assert not planted.exists()
-    assert catalog.counts(settings.site).gaps == 0
+    assert census.counts(settings.site).gaps == 0
 
 
 def test_hostile_names_are_tamed_on_disk_and_kept_escaped_on_record(settings: Settings) -> None:

@@ -20,8 +20,8 @@ from config.registry import INDEX
 from config.settings import Settings
 from keys.akis import parse_segment
 from keys.ledger import FILING, FOLDER, TRANSFER, Busy, Ledger
-from publisher import catalog, lease
-from publisher.catalog import Counts
+from publisher import census, lease
+from publisher.census import Counts
 from publisher.page import Page
 from publisher.publish import _Run, publish
 from publisher.shelf import TREES, Shelf
@@ -53,8 +53,8 @@ def publishing(settings: Settings, **more: object) -> Iterator[threading.Event]:
 
 def wait_for(settings: Settings, done: Callable[[Counts], bool]) -> None:
     until = time.monotonic() + 20
-    while not done(catalog.counts(settings.site)):
-        assert time.monotonic() < until, catalog.counts(settings.site)
+    while not done(census.counts(settings.site)):
+        assert time.monotonic() < until, census.counts(settings.site)
         threading.Event().wait(0.02)
 
 
