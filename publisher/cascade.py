@@ -12,23 +12,23 @@ know sends the page to quarantine whatever else is found on it.
     zbar    pyzbar on these squares; it reads what is stamped, faded or copied, and is less exact
     hard    zxing-cpp on the whole page with everything on, turned and shrunk
 
-A filter is named as the evidence names it. `dark-15` to `dark-80` call ink what is darker than
-that share of the way from the darkest to the paper: toner is darker than a seal's or a pen's ink.
+The filters stand in publisher/filters.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zxingcpp
-from PIL import Image, ImageFilter
+from PIL import Image
 from pyzbar.pyzbar import ZBarSymbol
 from pyzbar.pyzbar import decode as zbar_decode
 
 from config.registry import is_karekod
+from publisher.filters import FILTERS, ZBAR_FILTERS
 from publisher.messages import LONGEST_TEXT, MOST_READINGS
 from publisher.page import Reading
 from publisher.witness import witnessed
@@ -42,7 +42,6 @@ _CELL = 16  # pixels of the page that count as one when edges are looked for
 # QRCodeModel2 alone: QRCode also looks for Micro QR, which noise resembles.
 _FORMATS = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 
-Filter = Callable[[Image.Image], Image.Image]
 Point = tuple[float, float]
 Crop = tuple[Image.Image, tuple[int, int]]  # and where its left top corner is on the page
 Pixels = npt.NDArray[Any]
@@ -76,11 +75,11 @@ def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
     yield _zxing(grey, "whole")
     yield _zxing(grey.reduce(2), "half", 0.5)
     crops: list[Crop] = []
-    for name, changed, scale in _FILTERS:
+    for name, changed, scale in FILTERS:
         crops = _crops(grey, found, crops)
         for crop, corner in crops:
             yield _zxing(changed(crop), name, scale, corner)
-    for name, changed, scale in _ZBAR_FILTERS:
+    for name, changed, scale in ZBAR_FILTERS:
         crops = _crops(grey, found, crops)
         for crop, corner in crops:
             yield _zbar(changed(crop), name, scale, corner)
@@ -173,111 +172,6 @@ def _sums(values: Pixels, side: int) -> Pixels:
     total = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     rows: Pixels = total[side:] - total[:-side]
     return rows[:, side:] - rows[:, :-side]
-
-
-# The filters.
-
-
-def _same(crop: Image.Image) -> Image.Image:
-    return crop
-
-
-def _dark(share: float, blur: float = 0) -> Filter:
-    def filtered(crop: Image.Image) -> Image.Image:
-        soft = crop.filter(ImageFilter.GaussianBlur(blur)) if blur else crop
-        levels = np.cumsum(soft.histogram())
-        darkest, paper = (int(np.searchsorted(levels, levels[-1] * p)) for p in (0.02, 0.8))
-        at = darkest + (paper - darkest) * share
-        return soft.point([255 * (value > at) for value in range(256)])
-
-    return filtered
-
-
-def _blurred(radius: float) -> Filter:
-    return lambda crop: crop.filter(ImageFilter.GaussianBlur(radius))
-
-
-def _larger(scale: float, blur: float = 0) -> Filter:
-    def filtered(crop: Image.Image) -> Image.Image:
-        soft = crop.filter(ImageFilter.GaussianBlur(blur)) if blur else crop
-        size = round(crop.width * scale), round(crop.height * scale)
-        return soft.resize(size, Image.Resampling.BICUBIC)
-
-    return filtered
-
-
-def _sharp(crop: Image.Image) -> Image.Image:
-    return crop.filter(ImageFilter.UnsharpMask(2, 250, 0))
-
-
-def _sharp_larger(crop: Image.Image) -> Image.Image:
-    return _larger(2)(crop).filter(ImageFilter.UnsharpMask(4, 250, 0))
-
-
-def _median(crop: Image.Image) -> Image.Image:
-    return crop.filter(ImageFilter.MedianFilter(3))
-
-
-def _thin(crop: Image.Image) -> Image.Image:
-    return _shrunk(crop, np.maximum)
-
-
-def _thick(crop: Image.Image) -> Image.Image:
-    return _shrunk(crop, np.minimum)
-
-
-def _shrunk(crop: Image.Image, most: np.ufunc) -> Image.Image:
-    pixels = np.pad(np.asarray(crop), 1, mode="edge")
-    middle = most(pixels[1:-1, 1:-1], most(pixels[:-2, 1:-1], pixels[2:, 1:-1]))
-    return Image.fromarray(most(middle, most(pixels[1:-1, :-2], pixels[1:-1, 2:])))
-
-
-_FILTERS: tuple[tuple[str, Filter, float], ...] = (
-    ("crop", _same, 1),
-    ("dark-15", _dark(0.15), 1),
-    ("blur-1", _blurred(1), 1),
-    ("thin", _thin, 1),
-    ("dark-35", _dark(0.35), 1),
-    ("sharp", _sharp, 1),
-    ("dark-80", _dark(0.8), 1),
-    ("blur-1-dark-25", _dark(0.25, 1), 1),
-    ("dark-25", _dark(0.25), 1),
-    ("blur-1.5-double", _larger(2, 1.5), 2),
-    ("thick", _thick, 1),
-    ("double", _larger(2), 2),
-    ("sharp-double", _sharp_larger, 2),
-    ("median", _median, 1),
-    ("dark-8", _dark(0.08), 1),
-    ("0.7", _larger(0.7), 0.7),
-    ("blur-1-dark-70", _dark(0.7, 1), 1),
-    ("dark-20", _dark(0.2), 1),
-    ("dark-11", _dark(0.11), 1),
-    ("dark-30", _dark(0.3), 1),
-    ("dark-5", _dark(0.05), 1),
-    ("blur-1-dark-10", _dark(0.1, 1), 1),
-    ("blur-1-dark-85", _dark(0.85, 1), 1),
-    ("blur-1.5-dark-15", _dark(0.15, 1.5), 1),
-    ("double-thin", lambda crop: _thin(_larger(2)(crop)), 2),
-    ("thin-twice", lambda crop: _thin(_thin(crop)), 1),
-    ("1.4-dark-20", lambda crop: _dark(0.2)(_larger(1.4)(crop)), 1.4),
-)
-_ZBAR_FILTERS: tuple[tuple[str, Filter, float], ...] = (
-    ("dark-15", _dark(0.15), 1),
-    ("thin", _thin, 1),
-    ("dark-25", _dark(0.25), 1),
-    ("crop", _same, 1),
-    ("blur-1", _blurred(1), 1),
-    ("dark-35", _dark(0.35), 1),
-    ("blur-1-dark-25", _dark(0.25, 1), 1),
-    ("0.7", _larger(0.7), 0.7),
-    ("sharp-double", _sharp_larger, 2),
-    ("median", _median, 1),
-    ("dark-8", _dark(0.08), 1),
-    ("dark-20", _dark(0.2), 1),
-    ("thin-twice", lambda crop: _thin(_thin(crop)), 1),
-    ("blur-1-dark-10", _dark(0.1, 1), 1),
-    ("1.4-dark-20", lambda crop: _dark(0.2)(_larger(1.4)(crop)), 1.4),
-)
 
 
 # The engines.
