@@ -317,11 +317,11 @@ class _Look:
             if not self._running:
                 yield Finding(place, "was left half done", _NEXT_START, note=True)
             return
-        try:
-            if parse_note(path.with_name(f"{path.name}.json").read_bytes()).sha256 is None:
-                return  # what was found in a tree, with its note beside it
-        except (OSError, ValueError):
-            pass
+        if _is_found(path.with_name(f"{path.name}.json")):
+            return  # with its note beside it
+        if path.suffix == ".json" and _is_found(path):
+            yield Finding(place.removesuffix(".json"), "is missing", "restore it from a copy")
+            return
         finding = Finding(place, "was quarantined by nobody", "look at it, and drop it into intake")
         yield Perhaps(finding, partial(self._is_unknown, path.name))
 
@@ -344,6 +344,14 @@ class _Look:
     def _is_lost(self, folder: Path, identity: str) -> bool:
         claimed = "SELECT 1 FROM arrival WHERE id = ? AND seq IS NULL AND state = 'claimed'"
         return not any(folder.glob(f"{identity}-*")) and self._knows(claimed, identity)
+
+
+def _is_found(note: Path) -> bool:
+    """Say whether that is the note of what was found in a tree, of which the catalog has no row."""
+    try:
+        return parse_note(note.read_bytes()).reason == quarantine.NOT_OURS
+    except (OSError, ValueError):
+        return False
 
 
 def _number(seq: int) -> bytes:

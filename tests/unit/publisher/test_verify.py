@@ -15,6 +15,7 @@ from publisher import errands, rebuild
 from publisher.clerk import Clerk
 from publisher.finding import running
 from publisher.merging import merged, walked
+from publisher.quarantine import NOT_OURS, Note, Quarantine
 from publisher.recovery import Recovery
 from publisher.repair import Mender, Repair
 from publisher.verify import verify
@@ -198,12 +199,19 @@ def change_a_record(settings: Settings) -> None:
     segment.write_bytes(segment.read_bytes().replace(b"cb-il-birlestirme", b"mv-il-birlestirme"))
 
 
+def lose_what_was_found_in_a_tree(settings: Settings) -> None:
+    identity = "20230514T140003000041-9f3c21ab"
+    note = Note(identity, "trees/a/x", NOT_OURS, None, (), 1, (), "2023-05-14T14:00:03Z")
+    Quarantine(settings.site).note(f"{identity}-x.jpg", note)
+
+
 UNEXPLAINED = {
     spoil_the_original: "holds other bytes than were filed",
     leave_an_original: "is in no filing",
     lose_a_quarantined: "is missing",
     change_a_quarantined: "holds other bytes than were judged",
     put_into_quarantine: "was quarantined by nobody",
+    lose_what_was_found_in_a_tree: "is missing",
     lose_a_record: "is missing",
     change_a_record: "the catalog 2023-05-14-cb-mv",
 }
