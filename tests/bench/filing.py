@@ -16,9 +16,10 @@ from the moment it was made to the moment the page can be seen in the tree of th
 Growth and waiting are of the filing alone: what feed and notary cost beside it, and how that grows,
 feed.py and ledger.py print.
 
-Let TMPDIR name a file system of its own, or one on which nothing was removed for some minutes: ext4
-passes over the inodes that were given up lately one by one, so that a folder, of which a page makes
-forty, costs twenty times as much after a large tree was removed beside it.
+For some minutes after a large tree was removed, ext4 passes over the inodes that this gave up one
+by one, and a folder, of which a page makes forty, costs up to twenty times as much. So each
+measurement first waits until folders are cheap, six minutes at most, and says so; in TMPDIR a file
+system of its own need not be waited for.
 """
 
 import argparse
@@ -58,6 +59,7 @@ from scripts.run import log_as, stopping
 from scripts.status import count
 
 _BOXES_A_BOARD = 180
+_PROBES, _CHEAP = 500, 70.0  # folders, microseconds for each
 _ORDINARY = ("clean",)
 
 
@@ -215,6 +217,22 @@ def drop(site: Path, page: Drawn) -> float:
     shutil.copyfile(page.path, fresh)
     fresh.rename(site / "intake" / page.path.name)
     return time.monotonic()
+
+
+def rest(folder: Path) -> None:
+    """Wait until a folder is cheap to make; those made to see that stay, to be no new cause."""
+    for attempt in range(19):
+        place = folder / f"rested-{time.monotonic_ns()}"
+        place.mkdir(parents=True)
+        begun = time.perf_counter()
+        for number in range(_PROBES):
+            (place / str(number)).mkdir()
+        cost = (time.perf_counter() - begun) / _PROBES * 1e6
+        if cost < _CHEAP:
+            return
+        print(f"a folder costs {cost:.0f} us, much was removed here: waiting", flush=True)
+        if attempt < 18:
+            time.sleep(20)
 
 
 def rate(pages: list[Drawn], parties: int, folder: Path) -> Rate:
@@ -424,6 +442,7 @@ def main() -> None:
             runs = [(n, chosen.parties) for n in chosen.filed]
             runs += [(chosen.filed[0], n) for n in chosen.among if n != chosen.parties]
             for before, parties in runs:
+                rest(work)
                 one = grown(before, parties, chosen.flat, work / f"grown-{before}-{parties}")
                 print(
                     f"growth: {before:>9,} filed before, {parties:>3} parties: {one.ms:6.2f} ms "
@@ -450,6 +469,7 @@ def _speed(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
     speed = 0.0
     for what, kinds in (("ordinary", _ORDINARY), ("hard mix", hard)):
         pages = draw(drawn, kinds, chosen.pages, 1)
+        rest(work)
         one = rate(pages, chosen.parties, work / what.replace(" ", "-"))
         print(
             f"{what}: {one.a_second:.1f} pages a second into {chosen.parties} trees "
