@@ -21,7 +21,7 @@ from rich.text import Text
 
 from config import load
 from config.fault import Faults
-from keys import ring, rotation
+from keys import ring, rotation, serving
 from publisher import accounts, census
 from publisher.accounts import Accounts, Line, Missing
 from scripts import console, rotate
@@ -54,10 +54,10 @@ def status(
     """Count the sheets: expected, filed, absent for a reason, missing.
 
     And the pages that were not filed: duplicates, in quarantine, waiting; and the links that some
-    party's tree would not take (gaps). Under them whatever an operator has to see to: a disk that
-    is nearly full, a party whose last credential ends within a day, a rotation cut off. With
-    --missing, PLACE narrows it: 34-istanbul-1, or 34-istanbul-1/kadikoy-2, or with a box's number
-    after that.
+    party's tree would not take (gaps). Under them whatever an operator has to see to: pages
+    that wait for no publisher, a disk that is nearly full, a party whose last credential ends
+    within a day, a rotation cut off. With --missing, PLACE narrows it: 34-istanbul-1, or
+    34-istanbul-1/kadikoy-2, or with a box's number after that.
     """
     if place and not named:
         raise click.UsageError("a place is for --missing, name both")
@@ -74,7 +74,7 @@ def status(
         if by:
             with accounts.opened(site) as opened:
                 counted["by"] = {line.key: _numbers(line) for line in opened.lines(by)}
-        counted["warnings"] = list(_warnings(site))
+        counted["warnings"] = list(_warnings(site, counted))
         click.echo(json.dumps(counted))
     else:
         console.out.print(_screen(site, by))
@@ -133,14 +133,17 @@ def _screen(site: Path, by: str | None) -> Group:
     if by is not None:
         with accounts.opened(site) as opened:
             parts += [Text(), _table(by, opened.lines(by))]
-    if warnings := list(_warnings(site)):
+    if warnings := list(_warnings(site, counted)):
         parts += [Text(), *(Text(line, style="bold yellow") for line in warnings)]
     return Group(*parts)
 
 
-def _warnings(site: Path) -> Iterator[str]:
+def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
     """Yield what an operator has to see to before the filing stops or a party stands outside."""
     settings = load.load(site)
+    waits = counted["waiting"] + counted["in_intake"]
+    if waits and serving.holder(site, serving.PUBLISH) is None:
+        yield f"no publisher runs, though pages wait ({waits:,}): start it, or ask systemd why"
     yield from _short_of_room(site, settings.intake.folders)
     rings = []
     for party in settings.parties:
@@ -207,9 +210,8 @@ def _looked(site: Path, by: str) -> Screen:
     counted = count(site)
     with accounts.opened(site) as opened:
         lines = opened.lines(by)
-    return Screen(
-        f"{datetime.now(UTC).astimezone():%H:%M:%S}", counted, by, lines, list(_warnings(site))
-    )
+    at = f"{datetime.now(UTC).astimezone():%H:%M:%S}"
+    return Screen(at, counted, by, lines, list(_warnings(site, counted)))
 
 
 def _name_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) -> None:

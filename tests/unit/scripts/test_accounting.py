@@ -8,7 +8,7 @@ import pytest
 from office import OPENS, Ssps
 
 from config import registry
-from keys import ring, rotation
+from keys import ring, rotation, serving
 from keys.ring import Ring
 from publisher.quarantine import Note, format_note
 from scripts import console
@@ -48,6 +48,40 @@ def test_who_will_stand_outside_is_named_under_the_count(counted: Path, ssps: Ss
         f"parti-a: its last credential ends {hour:%Y-%m-%d %H:%M:%S%z}: `ssps key rotate parti-a`",
     ]
     assert "parti-b: no credential is valid now" in ssps("status", "--site", counted).stdout
+
+
+def test_the_live_view_looks_again_until_it_is_interrupted(
+    counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def slept(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("scripts.status.time.sleep", slept)
+
+    shown = ssps("status", "--watch", "--every", "7", "--site", counted)
+
+    assert (shown.exit_code, looks) == (0, [7.0, 7.0, 7.0])
+    assert "expected 6   filed 0 (0.0 %)" in shown.stdout
+    assert "35-izmir-2" in shown.stdout
+
+
+def test_pages_that_wait_for_no_publisher_are_told_of(
+    counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warned() -> list[str]:
+        told = json.loads(ssps("status", "--json", "--site", counted).stdout)["warnings"]
+        return [line for line in told if "publisher" in line]
+
+    (counted / "intake").mkdir(exist_ok=True)
+    assert warned() == [], "nothing waits"
+    (counted / "intake" / "a.jpg").touch()
+    assert warned() == ["no publisher runs, though pages wait (1): start it, or ask systemd why"]
+    monkeypatch.setattr(serving, "holder", lambda site, part: 4711 * (part == serving.PUBLISH))
+    assert warned() == []
 
 
 def test_a_disk_that_is_nearly_full_is_named_once(
