@@ -1,0 +1,94 @@
+"""Clients that parties may have and that scripts/test cannot bring: does each mirror all of a tree?
+
+asyncssh is under EPL or GPL, so it is no dependency of this project: scripts/bench installs it into
+a folder of its own. FileZilla's fzsftp cannot be asked here: it logs in and lists as it is told on
+its stdin (`open`, `ls`), but hands each file to FileZilla itself through memory that they share.
+Its SSH is PuTTY's, as is that of psftp, which the tests drive.
+
+Prints what was agreed on, and a line for each packet layer; exits with 1 if anything differs.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import servers
+from others import ASYNCSSH
+from servers import Server
+
+FILES, SIZE = 60, 700_000
+
+
+def fill(tree: Path) -> None:
+    """Write the pages of three boards."""
+    for number in range(FILES):
+        page = tree / f"2023/c-1/k-{number % 3}/sandik-{number}/cb-sandik-sonuc-s1.jpg"
+        page.parent.mkdir(parents=True)
+        page.write_bytes(os.urandom(SIZE + number))
+        os.utime(page, (1684080000 + number, 1684080000 + number))
+    for path in tree.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o444)
+
+
+def seen(folder: Path) -> dict[str, tuple[str, float]]:
+    """Return each file's SHA-256 and mtime, by its path."""
+    return {
+        path.relative_to(folder).as_posix(): (
+            sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime,
+        )
+        for path in folder.rglob("*.jpg")
+    }
+
+
+async def mirror(asyncssh: Any, server: Server, into: Path) -> str:
+    """Fetch all with asyncssh, try to write, and return the ciphers that were agreed on."""
+    async with asyncssh.connect(
+        "127.0.0.1", server.port, username=server.user, client_keys=[str(server.key)],
+        known_hosts=None,
+    ) as connection:  # fmt: skip
+        async with connection.start_sftp_client() as sftp:
+            await sftp.get("/2023", str(into), recurse=True, preserve=True)
+            for write in (sftp.mkdir("/x"), sftp.remove("/2023"), sftp.put(__file__, "/x")):
+                try:
+                    await write
+                except asyncssh.SFTPError:
+                    continue
+                raise SystemExit("it could write")
+        page = "2023/c-1/k-0/sandik-0/cb-sandik-sonuc-s1.jpg"
+        told = (await connection.run(f"sha256sum {page}")).stdout.split()[0]
+        if told != sha256((into.parent / page).read_bytes()).hexdigest():
+            raise SystemExit("the digest that it was told is another")
+        return str(connection.get_extra_info("recv_cipher"))
+
+
+def main() -> None:
+    """Mirror over both packet layers."""
+    argparse.ArgumentParser(prog="scripts/bench clients", description=__doc__).parse_args()
+    sys.path.append(str(ASYNCSSH))
+    import asyncssh  # type: ignore[import-not-found]
+
+    whole = True
+    for layer in ("fast", "plain"):
+        with tempfile.TemporaryDirectory(prefix="ssps-clients-") as name:
+            folder = Path(name)
+            folder.chmod(0o755)
+            tree = servers.lay_out(folder, layer)
+            fill(tree)
+            with servers.ours(folder) as server:
+                (folder / "got").mkdir()
+                cipher = asyncio.run(mirror(asyncssh, server, folder / "got" / "2023"))
+            same = seen(folder / "got") == seen(tree)
+            whole = whole and same
+            print(f"asyncssh {asyncssh.__version__}, {layer}, {cipher}: {FILES} files,",
+                  "all as they are" if same else "NOT as they are")  # fmt: skip
+    sys.exit(int(not whole))
+
+
+if __name__ == "__main__":
+    main()
