@@ -144,6 +144,8 @@ class Sums:
         if content is None:
             under = self._filings.under(place, self._seq)
             content = self._content(place, under, set())
+        if not content:
+            return  # its first page is still under way
         present = {filing for filing, _, _ in under}
         lacking: defaultdict[str, set[int]] = defaultdict(set)
         for party_id, filing in self._missing.get(place, ()):

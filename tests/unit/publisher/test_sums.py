@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from structlog.testing import capture_logs
 from unit.publisher.feeding import KEY, NOON, Filer, digests, pages, summed
 from unit.publisher.test_feed import ANKARA, CB, ELECTION, KONAK, MV, fed, feed, tree
@@ -13,6 +14,7 @@ from unit.publisher.test_feed import ANKARA, CB, ELECTION, KONAK, MV, fed, feed,
 from config.settings import Settings
 from keys import sshsig
 from publisher import readme
+from publisher import tables as t
 from publisher.sums import format_sums, parse_sums
 
 
@@ -171,6 +173,26 @@ def test_sums_that_grow_page_by_page_are_those_of_a_start(settings: Settings) ->
 
     assert (tree(settings, "parti-a") / ELECTION / CHANGING[2]).read_bytes() == grown
     assert len(grown.splitlines()) == 10
+
+
+def test_a_board_whose_first_page_is_still_under_way_has_no_sums_yet(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with filer.engine.begin() as connection:
+        connection.execute(sa.update(t.filing).values(seq=None))
+    sums = tree(settings, "parti-a") / ELECTION / CHANGING[2]
+    with feed(settings) as made, capture_logs() as logs:
+        made.begin()
+        made.tick(0)
+        assert not sums.exists()
+        assert not (sums.parents[2] / "SHA256SUMS").exists()
+
+        with filer.engine.begin() as connection:
+            connection.execute(sa.update(t.filing).values(seq=0))
+        made.tick(60)
+
+    assert list(summed(sums.parent)) == ["sandik-7/cb-sandik-sonuc-s1.jpg"]
+    assert logs == []
 
 
 def test_the_commands_of_benioku_verify_a_mirror_just_as_they_are_printed(
