@@ -27,6 +27,7 @@ from config.settings import Keeping, Sync
 from keys import segments
 from keys.record import Record as Record
 from keys.record import format_record as format_record
+from keys.record import format_records
 from keys.record import parse_record as parse_record
 from keys.segments import Segment
 from keys.segments import checkpoint as checkpoint
@@ -122,10 +123,7 @@ class Ledger:
                 self._remove_old()
             mono = time.monotonic_ns() // 1000
             now, first = self._clock(), self._next
-            lines = b"".join(
-                format_record(Record(first + number, now, mono, event))
-                for number, event in enumerate(events)
-            )
+            lines = format_records(events, first, now, mono)
             written = os.write(self._file, lines)
             if written != len(lines):
                 os.ftruncate(self._file, self._size)

@@ -13,7 +13,7 @@ names mean stands in config/event.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
@@ -21,9 +21,7 @@ from json.encoder import encode_basestring
 from config.event import Event, Outcome, Value
 
 _FIELDS = {"seq", "time", "mono", "event", "who", "from", "what", "outcome", "detail"}
-_canonical = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-).encode
+_CONSTANTS = {None: "null", False: "false", True: "true"}
 _quoted = encode_basestring  # JSON's own, in C
 _LARGEST = 1 << 53  # beyond it JSON's readers disagree (RFC 8785 3.2.2.3)
 
@@ -40,31 +38,38 @@ class Record:
 
 def format_record(record: Record) -> bytes:
     """Write one line, with its line feed; ValueError for a detail that no reader would take."""
-    event, time = record.event, record.time
+    return format_records([record.event], record.seq, record.time, record.mono)
+
+
+def format_records(events: Iterable[Event], first: int, time: datetime, mono: int) -> bytes:
+    """Write a line for each of some events that were written down at one time."""
     if time.tzinfo is not UTC:
         time = time.astimezone(UTC)
+    when = time.isoformat(timespec="microseconds")[:-6]
     # Put together by hand, in the order of the keys: this is done for every file that is served.
-    return (
+    lines = [
         f'{{"detail":{_detail(event.detail)},"event":{_quoted(event.event)},'
-        f'"from":{_quoted(_text(event.origin))},"mono":{record.mono},'
-        f'"outcome":{_quoted(event.outcome)},"seq":{record.seq},'
-        f'"time":"{time.isoformat(timespec="microseconds")[:-6]}Z",'
+        f'"from":{_quoted(_text(event.origin))},"mono":{mono},'
+        f'"outcome":{_quoted(event.outcome)},"seq":{seq},"time":"{when}Z",'
         f'"what":{_quoted(_text(event.what))},"who":{_quoted(_text(event.who))}}}\n'
-    ).encode()
+        for seq, event in enumerate(events, first)
+    ]
+    return "".join(lines).encode()
 
 
 def _detail(detail: Mapping[str, Value]) -> str:
-    return _canonical({_text(key): _written(value) for key, value in detail.items()})
+    written = [f"{_quoted(_text(key))}:{_written(detail[key])}" for key in sorted(detail)]
+    return f"{{{','.join(written)}}}"
 
 
-def _written(value: Value) -> Value:
+def _written(value: Value) -> str:
     if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list):
-        return [_text(item) for item in value]
+        return _quoted(_text(value))
     if not _is_value(value):
         raise ValueError(f"{value!r} does not belong in a record")
-    return value
+    if isinstance(value, list):
+        return f"[{','.join([_quoted(_text(item)) for item in value])}]"
+    return _CONSTANTS[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _text(value: str) -> str:

@@ -65,6 +65,7 @@ class Entry:
 
     session: int
     address: Address
+    origin: str  # the address as records have it
     via: Address | None
     began: float
     heard: float  # when it last told something
@@ -122,7 +123,7 @@ class Book:
         """Give a connection its number; `via` is the balancer that passed it on, if one did."""
         self._last_session = max(self._last_session + 1, self._ledger.next_seq * _STRIDE)
         now = self._monotonic()
-        return Entry(self._last_session, address, via, now, now, self.agreed)
+        return Entry(self._last_session, address, str(address), via, now, now, self.agreed)
 
     def hear(self, entry: Entry, *messages: Message) -> bool:
         """Write down what a child tells; False if it asked at last for what cannot be.
@@ -430,7 +431,7 @@ def _event(
     entry: Entry, event: Transfer, what: str, told: Mapping[str, Value], outcome: Outcome
 ) -> Event:
     detail = {"session": entry.session, **told}
-    return Event(event, entry.who, str(entry.address), what, outcome, detail)
+    return Event(event, entry.who, entry.origin, what, outcome, detail)
 
 
 def _by_way_of(entry: Entry) -> dict[str, Value]:

@@ -182,6 +182,7 @@ class Server:
         self._accept_from = 0.0
         self._registered: set[Address] = set()
         self._balancers: set[Address] = set()
+        self._capped: dict[str, float] = {}  # the parties with a cap of their own
         self._put_in_force(offer)
 
     def run(self, listener: socket.socket, ready: Callable[[int], None]) -> None:
@@ -301,6 +302,7 @@ class Server:
         self._book.agreed = settings
         self._registered = {a for p in settings.parties for a in p.static_ips}
         self._balancers = set(settings.sftp.proxies)
+        self._capped = {p.id: p.rate_mbit for p in settings.parties if p.rate_mbit is not None}
         _raise_descriptors(2 * settings.sftp.max_sessions + _DESCRIPTORS)
 
     def _tell(self) -> None:
@@ -329,10 +331,7 @@ class Server:
                 self._children.end(child, "no login in time", _EVICTION)
 
     def _rate_of(self, party_id: str) -> float | None:
-        settings = self._offer.settings
-        party = settings.party(party_id)
-        stated = party.rate_mbit if party is not None else None
-        return settings.sftp.rate_mbit if stated is None else stated
+        return self._capped.get(party_id, self._offer.settings.sftp.rate_mbit)
 
     def _note_live(self) -> None:
         oldest = min((child.entry.session for child in self._children), default=None)
