@@ -49,7 +49,10 @@ class _How(ctypes.Structure):
     )
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_openat2 = ctypes.CDLL(None, use_errno=True).syscall
+_openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
+_openat2.restype = ctypes.c_long
+_HOW = {flags: _How(flags, 0, _RESOLVE) for flags in (_READ, _READ | os.O_DIRECTORY, _LOOK)}
 _log = structlog.get_logger()
 
 
@@ -58,8 +61,7 @@ class NotFound:
     """Nothing there, or nothing that this party may see: one answer for both."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What is shown of a file or folder; `mtime` in whole seconds since 1970."""
 
     folder: bool
@@ -67,8 +69,7 @@ class Attributes:
     mtime: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
+class OpenFile(NamedTuple):
     """A regular file that is open for reading; whoever holds it closes the descriptor."""
 
     descriptor: int
@@ -84,6 +85,8 @@ class Room(NamedTuple):
 
 def canonical(path: bytes) -> bytes:
     """Return the absolute path that a client means: no `.`, no `..`, no doubled slash."""
+    if path[:1] == b"/" and path[-1:] != b"/" and b"/." not in path and b"//" not in path:
+        return path
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part == b"..":
@@ -174,18 +177,12 @@ class View:
     def _open(self, path: bytes, flags: int) -> int | NotFound:
         if self._root < 0 or len(path) > LONGEST_PATH or _hidden(path):
             return NotFound()
-        how = _How(flags, 0, _RESOLVE)
+        how = ctypes.addressof(_HOW[flags])
         inside = canonical(path)[1:] or b"."
         if self._shows is not None and not self._shows(os.fsdecode(inside)):
             return NotFound()
         for _ in range(_AGAIN):
-            descriptor = _libc.syscall(
-                _OPENAT2,
-                ctypes.c_int(self._root),
-                ctypes.c_char_p(inside),
-                ctypes.byref(how),
-                ctypes.c_size_t(ctypes.sizeof(how)),
-            )
+            descriptor = _openat2(_OPENAT2, self._root, inside, how, ctypes.sizeof(_How))
             if descriptor >= 0:
                 return int(descriptor)
             failed = ctypes.get_errno()
