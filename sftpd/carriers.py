@@ -230,11 +230,16 @@ class Carriers:
 
     def due(self) -> bool:
         """Say whether replies wait for a client's window."""
-        return any(carrier.shut for carrier in self._carriers.values())
+        for carrier in self._carriers.values():  # noqa: SIM110 - asked for every packet
+            if carrier.shut:
+                return True
+        return False
 
     def pause(self) -> float:
         """Return the seconds until the pace allows more."""
-        left = self._next - self._clock() if self._next else 0.0
+        if not self._next:
+            return 0.0
+        left = self._next - self._clock()
         if left <= 0:
             self._next = left = 0.0
         return left

@@ -32,7 +32,7 @@ LEAD, TRAIL = 16, 32  # bytes around a stream that are written over while it is 
 _LONGEST_LINE = 1024
 _LONGEST_LIST = 35_000  # bytes of a KEXINIT that is looked at ahead of its turn
 _CHUNK = 1 << 16
-_FULL = 288 * 1024  # bytes sealed ahead of the socket: one batch of a session's replies
+_FULL = 128 * 1024  # bytes sealed ahead of the socket: while a client opens these, more are sealed
 _BATCH = _FULL + 40_000  # and one packet more
 _MOST_UNSENT = 1 << 20  # bytes unsent above which no more is read
 _TURNS = 4  # pieces of work before the client is heard again
@@ -333,7 +333,8 @@ class Packets:
                 raise EOFError
             more = False
             for _ in range(_TURNS):
-                self._flush()
+                if self._out_start != self._out_end:
+                    self._flush()
                 more = self._out_start == self._out_end and work is not None and work.step()
                 if not more:
                     break
@@ -346,11 +347,11 @@ class Packets:
 
     def _patience(self) -> float | None:
         """Return how long nothing may happen, in seconds; raise EOFError after too long."""
-        left = self._wire.patience()
-        if left is not None or self.work is None:
+        left, work = self._wire.patience(), self.work
+        if left is not None or work is None:
             return left
-        left = self.work.linger()
-        if self.unsent or self.work.due():
+        left, unsent = work.linger(), self._out_start != self._out_end
+        if unsent or work.due():
             now = self._clock()
             if self._stuck is None:
                 self._stuck = now
@@ -361,7 +362,7 @@ class Packets:
             left = until if left is None else min(left, until)
         else:
             self._stuck = None
-        if not self.unsent and (pause := self.work.pause()) > 0:
+        if not unsent and (pause := work.pause()) > 0:
             left = pause if left is None else min(pause, left)
         return left
 
