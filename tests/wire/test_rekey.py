@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from wire.served import SECRET, Serve, Served, setting
+from wire.served import SECRET, Serve, Served, setting, until
 
 from sftpd.direct import _has_gcm
 
@@ -101,6 +101,7 @@ def test_a_download_outlives_many_key_exchanges(
     got = hashlib.sha256((tmp_path / "got").read_bytes()).digest()
     assert got == hashlib.sha256(content).digest()
     assert served.log.read_text().count("new keys") >= 5
+    until(lambda: served.records("close"))
     [close] = [r.event.detail for r in served.records("close")]
     assert (close["bytes"], close["complete"]) == (SIZE, True)
 
