@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 import click
 
 from keys import note, segments
+from keys.akis import parse_segment
 from scripts import console
-from scripts.auditing import where
+from scripts.auditing import feeds, where
 from scripts.auditing.verdicts import Finding, Kind, Verdict
 from scripts.auditing.verifying import verify as examine
+
+_MANY = 5  # checkpoints that are named each
 
 
 @click.command()
@@ -23,8 +26,9 @@ from scripts.auditing.verifying import verify as examine
     "--checkpoint",
     "kept",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A checkpoint kept from an earlier day: the ledger must extend it. May be repeated.",
+    type=click.Path(path_type=Path, exists=True),
+    help="One kept from an earlier day, which the ledger must extend: a checkpoint, or what "
+    "carries some, a segment of a change feed or a mirror's folder akis. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object a ledger.")
 @console.with_site_if_any
@@ -41,7 +45,9 @@ def verify(
     that was changed, dropped, added or reordered. Exit code 1 if anything was.
     """
     evidence = where.evidence(folders, key_files, site)
-    olds = [(str(path), path.read_bytes()) for path in kept]
+    names = set(map(_name, evidence.ledgers))
+    found = {str(path): list(_kept(path, names)) for path in kept}
+    olds = [old for some in found.values() for old in some]
     own = _assigned(evidence.ledgers, olds)
     verdicts = []
     for folder in evidence.ledgers:
@@ -57,12 +63,38 @@ def verify(
         with bar:
             verdicts.append(examine(folder, evidence.keys, own.get(folder, ()), progress))
     strays = [name for name, _ in olds if not any(name in dict(o) for o in own.values())]
-    for name in strays:
+    for name in [*strays, *(path for path, some in found.items() if not some)]:
         text = f"{name}: is of none of these ledgers"
         verdicts[0].findings.append(Finding(Kind.ANOTHER_LOG, None, text))
     for verdict in verdicts:
         click.echo(json.dumps(_plain(verdict)) if as_json else _told(verdict))
     sys.exit(any(verdict.findings for verdict in verdicts))
+
+
+def _name(folder: Path) -> str:
+    """Return which ledger it is, whatever a copy's folder is called."""
+    _, _, named = _origin(segments.checkpoint(folder) or b"").partition("/")
+    return named.partition("/")[0] or folder.name
+
+
+def _kept(path: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield checkpoints with where each is from; of a feed, those of ledgers of those names."""
+    if path.is_dir():
+        for feed in feeds.folders(path):
+            for segment in sorted(feed.glob("*.csv")):
+                yield from _kept(segment, names)
+        return
+    content = path.read_bytes()
+    if not content.startswith(b"# ssps akis "):
+        yield str(path), content
+        return
+    try:
+        found = parse_segment(content)
+    except ValueError as error:
+        raise console.fault(str(path), "", f"{error}, name one as it was mirrored") from None
+    for name, message in found.checkpoints:
+        if name in names:
+            yield f"{path} ({name})", message
 
 
 def _assigned(
@@ -97,7 +129,12 @@ def _told(verdict: Verdict) -> str:
     if verdict.removed:
         said += f"; {verdict.removed:,} removed, their hashes hold"
     lines = [*wrong, said]
-    lines += [f"{verdict.folder}: extends {name}" for name in verdict.extends]
+    if len(verdict.extends) > _MANY:
+        first, *_, last = verdict.extends
+        more = f"{len(verdict.extends):,} checkpoints, the first in {first}, the last in {last}"
+        lines.append(f"{verdict.folder}: extends {more}")
+    else:
+        lines += [f"{verdict.folder}: extends {name}" for name in verdict.extends]
     return "\n".join(lines)
 
 

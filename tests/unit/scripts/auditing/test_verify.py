@@ -14,7 +14,8 @@ from office import Ssps
 from unit.scripts.auditing.conftest import KEY, Signed, write
 
 from config.event import Event
-from keys import note, segments
+from keys import akis, note, segments
+from keys.akis import FIRST, format_segment
 from keys.ledger import Ledger, Terms
 from keys.notary import Notary
 from scripts.auditing.verdicts import Finding, Kind
@@ -388,6 +389,42 @@ def test_the_command_works_on_copies_with_a_key_and_without_a_site(
     assert told[one]["findings"] == []
     assert told[two]["findings"][0]["kind"] == "dropped"
     assert told[two]["findings"][0]["record"] == 7
+
+
+def test_what_a_party_mirrored_of_the_feed_is_an_older_checkpoint(
+    signed: Signed, public: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    one = signed("gate-1/transfer")
+    two = signed("gate-2/transfer").rename(tmp_path / "copied-under-another-name")
+    older = note.split((one / "checkpoints").read_bytes())[:2]
+    feed = tmp_path / "mirror/akis"
+    feed.mkdir(parents=True)
+    for number, kept in enumerate(older, start=1):
+        others = ("operations", b"of which nothing was copied")
+        content = format_segment(
+            akis.Segment("e", "f" * 16, number, 0, FIRST, (), (("transfer", kept), others))
+        )
+        (feed / f"{number:08}.csv").write_bytes(content)
+
+    for given, count in ((feed.parent, 2), (feed, 2), (feed / "00000002.csv", 1)):
+        done = ssps("audit", "verify", one, "--key", public, "--checkpoint", given)
+        assert (done.exit_code, done.stdout.count(f"{one}: extends {feed}")) == (0, count)
+    other = ssps("audit", "verify", two, "--key", public, "--checkpoint", feed)
+    assert (other.exit_code, other.stdout.count("another log")) == (1, 2)
+    path(one).write_bytes(b"".join(lines(one)[:15]))
+    for beside in ("checkpoint", "checkpoints"):
+        (one / beside).unlink()
+    cut = ssps("audit", "verify", one, "--key", public, "--checkpoint", feed)
+    assert (cut.exit_code, f"{one}: cut short: ends before record 15" in cut.stdout) == (1, True), (
+        cut.stdout
+    )
+
+    (feed / "00000001.csv").write_bytes(b"# ssps akis 1\n")
+    spoilt = ssps("audit", "verify", two, "--key", public, "--checkpoint", feed)
+    assert "name one as it was mirrored" in spoilt.stderr
+    (tmp_path / "empty").mkdir()
+    empty = ssps("audit", "verify", two, "--key", public, "--checkpoint", tmp_path / "empty")
+    assert "empty: is of none of these ledgers" in empty.stdout
 
 
 def test_the_command_says_what_it_lacks(
