@@ -117,7 +117,7 @@ class Book:
         self._waiting: list[Event] = []
         self._more = False
         self.gathers = ledger.always
-        self._take_back: list[Callable[[], None]] = []
+        self._take_back: list[Callable[[bool], None]] = []
 
     def begin(self, address: Address, via: Address | None = None) -> Entry:
         """Give a connection its number; `via` is the balancer that passed it on, if one did."""
@@ -152,11 +152,13 @@ class Book:
             return True
         events, self._waiting = self._waiting, []
         take_back, self._take_back = self._take_back, []
-        stands = self._written(events)
-        if not stands:
-            for undo in take_back:
-                undo()
-        return stands
+        first = self._ledger.next_seq
+        if self._written(events):
+            return True
+        unsure = self._ledger.next_seq > first  # written, and the disk did not confirm it
+        for undo in take_back:
+            undo(unsure)
+        return False
 
     def _heard(self, entry: Entry, message: Message) -> bool:
         kind = message.kind
@@ -249,7 +251,7 @@ class Book:
         self.sessions[party] += 1
         self.tally.logins[party] += 1
         if self.gathers:
-            self._take_back.append(lambda: self._not_admitted(entry, party))
+            self._take_back.append(lambda _: self._not_admitted(entry, party))
         return True
 
     def _not_admitted(self, entry: Entry, party: str) -> None:
@@ -300,13 +302,15 @@ class Book:
         entry.files += 1
         self.tally.files[entry.who] += 1
         if self.gathers:
-            self._take_back.append(lambda: self._not_opened(entry, message.handle))
+            self._take_back.append(lambda unsure: self._not_opened(entry, message.handle, unsure))
         return True
 
-    def _not_opened(self, entry: Entry, handle: int) -> None:
-        entry.open.pop(handle, None)
+    def _not_opened(self, entry: Entry, handle: int, unsure: bool) -> None:
+        opened = entry.open.pop(handle, None)
         entry.files -= 1
         self.tally.files[entry.who] -= 1
+        if opened is not None and unsure:
+            self._write(entry, Transfer.CLOSE, opened.path, _never(handle, opened), Outcome.FAILED)
 
     def _listed(self, entry: Entry, message: Message) -> bool:
         return self._write(entry, Transfer.LIST, message.text(0), {"handle": message.handle})
@@ -432,6 +436,11 @@ def _event(
 ) -> Event:
     detail = {"session": entry.session, **told}
     return Event(event, entry.who, entry.origin, what, outcome, detail)
+
+
+def _never(handle: int, opened: _Open) -> dict[str, Value]:
+    told: dict[str, Value] = {"handle": handle, "bytes": 0, "complete": False}
+    return told | {"sha256": opened.sha256, "ms": 0, "reason": "record not synced"}
 
 
 def _by_way_of(entry: Entry) -> dict[str, Value]:

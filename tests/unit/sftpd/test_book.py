@@ -302,7 +302,7 @@ def test_what_many_ask_is_written_in_their_order_and_synced_once(
 
 @pytest.mark.parametrize("call", ["write", "fdatasync"])
 def test_what_cannot_be_written_together_is_granted_to_nobody(
-    gathering: Book, monkeypatch: pytest.MonkeyPatch, call: str
+    gathering: Book, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     entry, early = admitted(gathering), gathering.begin(HOME)
     assert gathering.settle()
@@ -323,6 +323,10 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
     assert gathering.hear(early, Message(Kind.ADMIT, ADMIT))
     assert gathering.settle()
     assert (list(entry.open), gathering.sessions) == ([1], {"a": 2})
+    # What was written and not granted has its close, so that nobody takes it for served.
+    events = [(t[0], t[3], t[4].get("reason")) for t in told(folder) if t[2] == "/x"]
+    refused = [("open", "ok", None), ("close", "failed", "record not synced")]
+    assert events == [*(refused if call == "fdatasync" else []), ("open", "ok", None)]
 
 
 def test_nobody_can_tell_of_more_bytes_than_a_record_holds(book: Book, folder: Path) -> None:
