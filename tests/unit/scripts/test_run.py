@@ -112,10 +112,12 @@ def test_a_killed_part_comes_back_and_sigterm_stops_both_cleanly() -> None:
 
 NOTES_HANGUP = """
 import pathlib, signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-signal.signal(signal.SIGHUP, lambda *_: pathlib.Path(sys.argv[1]).touch())
-while True:
-    signal.pause()
+heard = {signal.SIGTERM, signal.SIGHUP}
+signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+for each in heard:
+    signal.signal(each, lambda *_: None)  # shows from outside that it is awaited
+while signal.sigwait(heard) == signal.SIGHUP:
+    pathlib.Path(sys.argv[1]).touch()
 """
 
 
