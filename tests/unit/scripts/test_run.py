@@ -1,11 +1,13 @@
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 
+import pytest
 from office import Ssps
 
 from scripts.run import Supervisor
@@ -61,7 +63,13 @@ sys.exit(Supervisor({"a": %r, "b": %r}, reload, lambda: %r).run())
 
 
 def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Those that run their own command: between fork and exec they have its parent's handlers."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(p) for p in found if command(int(p)) != command(pid)]
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text() if Path(f"/proc/{pid}").exists() else ""
 
 
 def until(met: Callable[[], bool]) -> None:
@@ -90,14 +98,24 @@ def gone(pids: list[int]) -> bool:
     return True
 
 
-def supervised(
-    one: list[str], other: list[str], reloadable: bool = True
-) -> subprocess.Popen[bytes]:
-    code = SUPERVISE % (one, other, reloadable)
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+Supervised = Callable[..., Popen[bytes]]
 
 
-def test_a_killed_part_comes_back_and_sigterm_stops_both_cleanly() -> None:
+@pytest.fixture
+def supervised() -> Iterator[Supervised]:
+    with ExitStack() as stack:
+
+        def start(one: list[str], other: list[str], reloadable: bool = True) -> Popen[bytes]:
+            code = SUPERVISE % (one, other, reloadable)
+            started = Popen([sys.executable, "-c", code], stderr=DEVNULL)
+            stack.callback(started.wait)
+            stack.callback(started.kill)  # its parts die with it
+            return started
+
+        yield start
+
+
+def test_a_killed_part_comes_back_and_sigterm_stops_both_cleanly(supervised: Supervised) -> None:
     supervisor = supervised(FOREVER, FOREVER)
     first, _ = wait_for_children(supervisor.pid, 2)
 
@@ -122,7 +140,7 @@ while signal.sigwait(heard) == signal.SIGHUP:
 
 
 def test_a_hangup_renews_the_publisher_at_once_and_is_passed_on_to_the_server(
-    tmp_path: Path,
+    tmp_path: Path, supervised: Supervised
 ) -> None:
     supervisor = supervised(FOREVER, [sys.executable, "-c", NOTES_HANGUP, str(tmp_path / "heard")])
     publisher, server = wait_for_children(supervisor.pid, 2)
@@ -139,7 +157,9 @@ def test_a_hangup_renews_the_publisher_at_once_and_is_passed_on_to_the_server(
     assert supervisor.wait(timeout=15) == 0
 
 
-def test_a_hangup_with_settings_at_fault_changes_nothing(tmp_path: Path) -> None:
+def test_a_hangup_with_settings_at_fault_changes_nothing(
+    tmp_path: Path, supervised: Supervised
+) -> None:
     supervisor = supervised(
         FOREVER, [sys.executable, "-c", NOTES_HANGUP, str(tmp_path / "heard")], reloadable=False
     )
@@ -154,7 +174,7 @@ def test_a_hangup_with_settings_at_fault_changes_nothing(tmp_path: Path) -> None
     assert not (tmp_path / "heard").exists()
 
 
-def test_a_killed_supervisor_leaves_no_part_behind() -> None:
+def test_a_killed_supervisor_leaves_no_part_behind(supervised: Supervised) -> None:
     supervisor = supervised(FOREVER, FOREVER)
     pids = wait_for_children(supervisor.pid, 2)
 
