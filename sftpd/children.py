@@ -270,6 +270,7 @@ def _become_child(parent: int, kept: Iterable[int]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    shares.interrupt_nobody()
     first = 3
     for descriptor in sorted(kept):
         os.closerange(first, descriptor)

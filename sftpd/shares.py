@@ -6,6 +6,9 @@ times as many sessions as the one with the fewest has each of them made log(n)/l
 19 steps at most. While one party is alone, nobody is made nicer.
 
 To make a process less nice again takes privilege (CAP_SYS_NICE); without it, it stays.
+
+And sessions interrupt nobody: a client that sends its requests one by one would wake us for each,
+and have us answer one where a moment later there are ten.
 """
 
 import math
@@ -25,6 +28,12 @@ def niceness(sessions: Mapping[str, int]) -> dict[str, int]:
         party: min(_NICEST, round(math.log(count / fewest) / _STEP))
         for party, count in sessions.items()
     }
+
+
+def interrupt_nobody() -> None:
+    """Have this process wait for its turn when something arrives (SCHED_BATCH of sched(7))."""
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def apply(pid: int, nice: int) -> None:

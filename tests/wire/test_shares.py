@@ -54,6 +54,14 @@ def test_the_sessions_of_a_party_share_its_bandwidth(
     assert took["parti-b"][0] < 1000
 
 
+def test_a_session_takes_its_turn_and_the_parent_is_prompt(serve: Serve) -> None:
+    served = serve(TWO)
+    with connected(served, "parti-a"):
+        [child] = served.children()
+        assert os.sched_getscheduler(child) == os.SCHED_BATCH
+        assert os.sched_getscheduler(served.process.pid) == os.SCHED_OTHER
+
+
 def nice_of(pid: int) -> int:
     return os.getpriority(os.PRIO_PROCESS, pid)
 
