@@ -218,12 +218,14 @@ class Children:
 
     def bury(self, child: Child) -> None:
         """Close the account of a child that is dead or dying."""
-        found = os.waitid(os.P_PIDFD, child.process, os.WEXITED)
+        # Left a zombie until all is heard: to one that is quite gone no signal can be sent.
+        found = os.waitid(os.P_PIDFD, child.process, os.WEXITED | os.WNOWAIT)
         if self._loop.watches(child.channel):
             # Whatever it said before it died still counts.
             self._hear(child, most=sys.maxsize)
         self._read_slate(child)
         self.settle()  # what is taken back must not come after its end
+        os.waitid(os.P_PIDFD, child.process, os.WEXITED)
         for end in (child.channel, child.process):
             self._loop.forget(end)
         child.channel.close()

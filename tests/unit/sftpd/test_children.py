@@ -22,16 +22,20 @@ NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 Serve = Callable[[socket.socket, Slate], None]
 
 
-def recorded(folder: Path, serve: Serve) -> list[tuple[str, str, str, object]]:
-    """Have a child serve, and return what the ledger says of its files."""
+def recorded(
+    folder: Path, serve: Serve, wait: Callable[[Children, Book], object] = lambda *_: None
+) -> list[tuple[str, str, str, object]]:
+    """Have a child serve, and return what the ledger says of its files; `wait` before a turn."""
     loop = Loop()
     with Ledger(folder, lambda: NOON) as ledger:
         passwords = Passwords(loop, folder, lambda: NOON)
-        children = Children(loop, Book(ledger, 2), lambda _: None, Pacer(), passwords)
+        book = Book(ledger, 2)
+        children = Children(loop, book, lambda _: None, Pacer(), passwords)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             children.begin(theirs, address("192.0.2.7"), None, serve)
         while children:
+            wait(children, book)
             loop.turn([children])
     loop.close()
     events = [record.event for record in read(folder)]
@@ -76,6 +80,28 @@ def test_what_was_told_and_not_yet_wiped_away_counts_once(tmp_path: Path) -> Non
         ("open", "/y", "ok", None),
         ("close", "/y", "failed", None),
     ]
+
+
+@pytest.mark.parametrize("last", [2, 9], ids=["honestly", "with a lie"])
+def test_a_child_that_dies_with_much_unheard_takes_nobody_with_it(
+    tmp_path: Path, last: int
+) -> None:
+    def serve(parent: socket.socket, _: Slate) -> None:
+        reporter = Reporter(parent)
+        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
+        reporter.opened(1, b"/x", 9, b"")
+        reporter.opened(2, b"/y", 9, b"")
+        reporter.closed(1, 9, True, b"", "")
+        reporter.closed(last, 9, True, b"", "")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def wait(children: Children, book: Book) -> None:
+        if book.tally.files["a"] == 2:
+            for child in children:
+                select.select([child.process], [], [])
+
+    ended = ("close", "/y", *(("ok", 9) if last == 2 else ("failed", None)))
+    assert recorded(tmp_path, serve, wait)[2:] == [("close", "/x", "ok", 9), ended]
 
 
 class Together:
