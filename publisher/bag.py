@@ -88,14 +88,15 @@ def next_number(bag: Path, election: str, party: Party) -> int:
     try:
         lines = (bag / _INFO).read_text("ascii").splitlines()
         said = dict(line.split(": ", 1) for line in lines)
-        name, scope, last = said["External-Identifier"], said["Ssps-Scope"], int(said["Ssps-Last"])
+        name, scope = said["External-Identifier"], said["Ssps-Scope"]
+        numbers = Contents(int(said["Ssps-First"]), int(said["Ssps-Last"]), ())
     except (OSError, ValueError, KeyError):
         raise ValueError(f"{bag} is no bag of this command's") from None
-    if bag.suffix == _PART or not name.startswith(f"{election}-{party.id}-"):
+    if bag.suffix == _PART or name != numbers.name(election, party.id):
         raise ValueError(f"{bag} is no finished bag of {election} for {party.id}")
     if scope != str(party.scope):
         raise ValueError(f"{bag} was made for the scope {scope}, and it is {party.scope} now")
-    return last + 1
+    return numbers.last + 1
 
 
 def make(

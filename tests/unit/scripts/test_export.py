@@ -145,11 +145,16 @@ def test_a_bag_after_which_pages_would_be_left_out_is_no_beginning(
     others = ssps("export", "parti-a", *words, "--since", other)
     ssps("party", "set-scope", "parti-b", "34-istanbul-1", "--why", "x", "--site", site)
     widened = ssps("export", "parti-b", *words, "--since", other)
+    parties = (site / "parties.toml").read_text(encoding="utf-8")
+    (site / "parties.toml").write_text(parties.replace('"parti-a"', '"parti"'), encoding="utf-8")
+    namesake = ssps("export", "parti", *words, "--since", mine)
+    (site / "parties.toml").write_text(parties, encoding="utf-8")
     mine.rename(tmp_path / "copy")
     renamed = ssps("export", "parti-a", *words, "--since", tmp_path / "copy")
 
     assert (others.exit_code, widened.exit_code, renamed.exit_code) == (2, 2, 0)
     assert "is no finished bag of 2023-05-14-cb-mv for parti-a" in others.stderr
+    assert "is no finished bag of 2023-05-14-cb-mv for parti," in namesake.stderr
     assert "was made for the scope 06-ankara-1 35-izmir-2/konak-1" in widened.stderr
     assert (tmp_path / "2023-05-14-cb-mv-parti-a-2-2").is_dir()
 
