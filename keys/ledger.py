@@ -179,12 +179,16 @@ class Ledger:
         if keep is None or self._removing:
             return
         self._removing = True  # what is recorded of that may itself begin a segment
-        until = (self._clock() - keep).timestamp()
-        for segment, following in pairwise(segments.listed(self._folder)):
-            if segment.path.stat().st_mtime >= until or not self._hashed(segment, following.first):
-                break  # what follows is younger, or needs it
-            self._remove(segment, following.first - segment.first, f"older than {keep.days} days")
-        self._removing = False
+        try:
+            until = (self._clock() - keep).timestamp()
+            for segment, following in pairwise(segments.listed(self._folder)):
+                young = segment.path.stat().st_mtime >= until
+                if young or not self._hashed(segment, following.first):
+                    break  # what follows is younger, or needs it
+                records = following.first - segment.first
+                self._remove(segment, records, f"older than {keep.days} days")
+        finally:
+            self._removing = False
 
     def _hashed(self, segment: Segment, end: int) -> bool:
         hashes = self._folder / segments.name(segment.first, segments.HASHES)

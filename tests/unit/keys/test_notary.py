@@ -1,3 +1,4 @@
+import errno
 import gzip
 import os
 from collections.abc import Callable, Iterable
@@ -9,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.event import Event
 from keys import ledger, note, segments, tree
-from keys.ledger import Ledger, Terms
+from keys.ledger import Ledger, Terms, Unwritable
 from keys.notary import Notary, Refused
 from keys.note import Checkpoint
 from keys.tiles import Growing, Tiles
@@ -262,6 +263,32 @@ def test_old_segments_go_on_record_and_what_remains_is_still_signed_for(tmp_path
         path.unlink()
     with notary(tmp_path):
         pass
+
+
+def test_a_full_disk_puts_off_what_is_to_be_removed_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Hands()
+    clock.now = datetime.now(UTC)
+    write(tmp_path, 40, SMALL)
+    with notary(tmp_path) as mine:
+        mine.notarize()
+    keeping = Terms(segment_bytes=1000, keep=timedelta(days=30))
+
+    def full(_: int, __: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Ledger(tmp_path, clock, terms=keeping) as writer:
+        writer.append(*[OPENED] * 10)
+        clock.move(86400 * 31)
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "write", full)
+            with pytest.raises(Unwritable):
+                writer.append(OPENED)
+        writer.append(*[OPENED] * 10)
+        writer.append(OPENED)
+
+    assert "removed" in [record.event.event for record in ledger.read(tmp_path)]
 
 
 def test_what_was_not_signed_for_is_never_removed(tmp_path: Path) -> None:
