@@ -1,7 +1,7 @@
 """One line of a ledger: an event with its number and its times, in canonical JSON.
 
 A line is canonical JSON (RFC 8785: keys sorted, no white space, UTF-8; integers only, below
-2**53) with a line feed. For example
+2**53; the names in `detail` are ASCII) with a line feed. For example
 
     {"detail":{"bytes":6,"complete":true,"handle":4,"ms":3,"session":9},"event":"close",
      "from":"192.0.2.7","mono":81000123,"outcome":"ok","seq":17,
@@ -58,7 +58,10 @@ def format_records(events: Iterable[Event], first: int, time: datetime, mono: in
 
 
 def _detail(detail: Mapping[str, Value]) -> str:
-    written = [f"{_quoted(_text(key))}:{_written(detail[key])}" for key in sorted(detail)]
+    # Of others the canonical order is not that of their characters (RFC 8785 3.2.3).
+    if not "".join(detail).isascii():
+        raise ValueError(f"{list(detail)!r}: a name that is not ASCII does not belong in a record")
+    written = [f"{_quoted(key)}:{_written(detail[key])}" for key in sorted(detail)]
     return f"{{{','.join(written)}}}"
 
 

@@ -83,7 +83,8 @@ def test_a_line_that_was_never_written_is_refused(line: bytes) -> None:
     st.text(),
     st.text(),
     st.dictionaries(
-        st.text(max_size=9), st.integers(0, 2**53 - 1) | st.text() | st.booleans() | st.none()
+        st.text(st.characters(max_codepoint=127), max_size=9),
+        st.integers(0, 2**53 - 1) | st.text() | st.booleans() | st.none(),
     ),
 )
 def test_whatever_a_client_sends_is_one_line_that_reads_back(
@@ -246,6 +247,18 @@ def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [2**53, -(2**53), 1.5, b"x", {"a": 1}])
 def test_what_no_reader_would_take_is_not_written(tmp_path: Path, value: object) -> None:
     event = Event("open", "", "", "", detail={"ms": value})  # type: ignore[dict-item]
+
+    with Ledger(tmp_path) as writer:
+        with pytest.raises(ValueError, match="does not belong in a record"):
+            writer.append(event)
+        assert writer.append(OPENED) == 0
+
+
+@pytest.mark.parametrize("other", ["\udcff", "\uffff"], ids=["no text", "sorted differently"])
+def test_a_name_that_readers_would_sort_differently_is_not_written(
+    tmp_path: Path, other: str
+) -> None:
+    event = Event("open", "", "", "", detail={other: 1, "\u00fc": 2, "\U00010000": 3})
 
     with Ledger(tmp_path) as writer:
         with pytest.raises(ValueError, match="does not belong in a record"):
