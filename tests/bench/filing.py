@@ -6,15 +6,16 @@ from the moment it was made to the moment the page can be seen in the tree of th
 
     ordinary      clean scans, all there at once
     hard mix      every kind of damage in turn, all there at once
-    latency       ordinary pages at half the speed of the first row
+    latency       ordinary pages at a tenth, a half and nine tenths of the speed of the first row
+    workers       ordinary pages again, by so many workers on so many cores
     growth        cost of a page with so many filed before, and with so many parties; its pages
                   share their bytes and are read by the stand-in of the rehearsal
     memory        of that publisher, over so many pages
     waiting       how soon the first is filed where so many were there at the start, and what that
                   takes; their names are in no order
 
-Growth and waiting are of the filing alone: what feed and notary cost beside it, and how that grows,
-feed.py and ledger.py print.
+Workers, growth and waiting are of the filing alone: what feed and notary cost beside it, and how
+that grows, feed.py and ledger.py print.
 
 For some minutes after a large tree was removed, ext4 passes over the inodes that this gave up one
 by one, and a folder, of which a page makes forty, costs up to twenty times as much. So each
@@ -53,6 +54,7 @@ from config.registry import COLUMNS, Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from keys import host
 from publisher import catalog, census, publish
+from publisher.reader import Reader
 from scripts.rehearsal import standin
 from scripts.rehearsal.scanner import Scan
 from scripts.run import log_as, stopping
@@ -61,6 +63,8 @@ from scripts.status import count
 _BOXES_A_BOARD = 180
 _PROBES, _CHEAP = 500, 70.0  # folders, microseconds for each
 _ORDINARY = ("clean",)
+_SHARES = (0.1, 0.5, 0.9)  # of the speed at which pages are filed that are all there
+_LONGEST = 40.0  # seconds in which pages come, at each of these
 
 
 class Drawn(NamedTuple):
@@ -136,12 +140,23 @@ def _draw(kind: damage.Kind, number: int, seed: int, folder: Path) -> Drawn:
     return Drawn(path, made.karekod)
 
 
+class Alone(NamedTuple):
+    """How a publisher runs without feed and notary."""
+
+    workers: int = 2
+    cores: int = 2
+    stand_in: int = 0  # 1 if the rehearsal's reads in place of the engines
+
+
+_STAND_IN = Alone(stand_in=1)
+
+
 @contextmanager
-def publishing(site: Path, stand_in: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+def publishing(site: Path, alone: Alone | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run a publisher on a site until the end of the `with`."""
     command = [sys.executable, "-m", "scripts.ssps", "publish", "--site", str(site)]
-    if stand_in:
-        command = [sys.executable, __file__, "--publish", str(site)]
+    if alone is not None:
+        command = [sys.executable, __file__, "--publish", str(site), *map(str, alone)]
     with (site / "publisher.log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log)
         try:
@@ -151,11 +166,13 @@ def publishing(site: Path, stand_in: bool = False) -> Iterator[subprocess.Popen[
             process.wait(30)
 
 
-def publish_alone(site: Path) -> None:
-    """Be a publisher that reads by the stand-in, without feed and notary, until SIGTERM."""
+def publish_alone(site: Path, how: Alone) -> None:
+    """Be a publisher without feed and notary, until SIGTERM."""
     log_as("publish")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: how.cores])
+    reader = standin.StandIn if how.stand_in else Reader
     with stopping() as stop:
-        publish.publish(load.load(site), stop=stop, workers=2, reader=standin.StandIn)
+        publish.publish(load.load(site), stop=stop, workers=how.workers, reader=reader)
 
 
 def settled(site: Path) -> int:
@@ -235,11 +252,11 @@ def rest(folder: Path) -> None:
             time.sleep(20)
 
 
-def rate(pages: list[Drawn], parties: int, folder: Path) -> Rate:
+def rate(pages: list[Drawn], parties: int, folder: Path, alone: Alone | None = None) -> Rate:
     """Measure how fast pages are filed that are all there at once."""
     site = make_site(folder, parties, [entry(n, page.karekod) for n, page in enumerate(pages)])
     first, rest = pages[:16], pages[16:]
-    with publishing(site) as process:
+    with publishing(site, alone) as process:
         until(lambda: (site / catalog.FILE).exists(), process)
         warm_up(site, process, first)
         (site / "outside").mkdir()
@@ -310,7 +327,7 @@ def grown(before: int, parties: int, pages: int, folder: Path, looks: int = 10) 
     settings = load.load(site)
     shared = standin.scan_of(entries[0], settings.election, 1)
     memory: list[float] = []
-    with publishing(site, stand_in=True) as process:
+    with publishing(site, _STAND_IN) as process:
         until(lambda: "tree-complete" in (site / "publisher.log").read_text(), process)
         cpu, begun = cpu_of(process), time.monotonic()
         done = settled(site)
@@ -356,7 +373,7 @@ def waited(waiting: int, filed: int, folder: Path) -> Waited:
         path.write_bytes(standin.mark(shared, Scan(number, one, one.karekod)))
         os.utime(path, ns=(0, number * 1_000_000_000))
     begun = time.monotonic()
-    with publishing(site, stand_in=True) as process:
+    with publishing(site, _STAND_IN) as process:
         until(lambda: _is_settled(site, 1), process, 0.005)
         first = time.monotonic() - begun
         told = count(site)
@@ -426,19 +443,22 @@ def main() -> None:
     parser.add_argument("--among", type=int, nargs="*", default=[1, 10, 100], help="parties, too")
     parser.add_argument("--waiting", type=int, default=50_000, help="pages there at the start")
     parser.add_argument("--flat", type=int, default=2_000, help="pages a growth run files")
-    parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--only", choices=["speed", "growth"])
+    parser.add_argument("--publish", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=["speed", "workers", "growth"])
     parser.add_argument("--drawn", type=Path, help="keep drawn pages here, and use those there")
     chosen = parser.parse_args()
     if chosen.publish:
-        publish_alone(chosen.publish)
+        site, *how = chosen.publish
+        publish_alone(Path(site), Alone(*map(int, how)))
         return
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="ssps-filing-") as name:
         work = Path(name)
-        if chosen.only != "growth":
+        if chosen.only in (None, "speed"):
             found |= _speed(chosen, work)
-        if chosen.only != "speed":
+        if chosen.only in (None, "workers"):
+            found |= _workers(chosen, work)
+        if chosen.only in (None, "growth"):
             runs = [(n, chosen.parties) for n in chosen.filed]
             runs += [(chosen.filed[0], n) for n in chosen.among if n != chosen.parties]
             for before, parties in runs:
@@ -466,7 +486,6 @@ def _speed(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
     drawn = chosen.drawn or work / "drawn"
     hard = tuple(kind.name for kind in damage.KINDS)
     found: dict[str, object] = {}
-    speed = 0.0
     for what, kinds in (("ordinary", _ORDINARY), ("hard mix", hard)):
         pages = draw(drawn, kinds, chosen.pages, 1)
         rest(work)
@@ -479,15 +498,40 @@ def _speed(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
         )
         found[what] = {**one._asdict(), "a_second": one.a_second}
         if what == "ordinary":
-            speed = one.a_second / 2
-            took = latency(pages[: chosen.pages // 2], chosen.parties, speed, work / "latency")
-            half, most = statistics.median(took), took[int(len(took) * 0.99)]
-            print(
-                f"latency at {speed:.1f} pages a second: p50 {half:.3f} s, p99 {most:.3f} s, "
-                f"longest {took[-1]:.3f} s ({len(took)} pages)",
-                flush=True,
-            )
-            found["latency"] = {"p50": half, "p99": most, "longest": took[-1], "rate": speed}
+            for share in _SHARES:
+                found[f"latency-{share}"] = _late(chosen, work, pages, one.a_second, share)
+    return found
+
+
+def _late(
+    chosen: argparse.Namespace, work: Path, pages: list[Drawn], most: float, share: float
+) -> dict[str, float]:
+    speed = most * share
+    some = pages[: 16 + min(len(pages), round(speed * _LONGEST))]
+    rest(work)
+    took = latency(some, chosen.parties, speed, work / f"latency-{share}")
+    half, late = statistics.median(took), took[int(len(took) * 0.99)]
+    print(
+        f"latency at {speed:.1f} pages a second, {share:.0%} of that: p50 {half:.3f} s, "
+        f"p99 {late:.3f} s, longest {took[-1]:.3f} s ({len(took)} pages)",
+        flush=True,
+    )
+    return {"p50": half, "p99": late, "longest": took[-1], "rate": speed}
+
+
+def _workers(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
+    pages = draw(chosen.drawn or work / "drawn", _ORDINARY, chosen.pages, 1)
+    found: dict[str, object] = {}
+    for workers, cores in ((1, 1), (1, 2), (2, 2), (4, 2)):
+        rest(work)
+        how = Alone(workers, cores)
+        one = rate(pages, chosen.parties, work / f"workers-{workers}-{cores}", how)
+        print(
+            f"workers: {workers} on {cores} cores, {one.a_second:.1f} pages a second "
+            f"({one.cpu / one.pages * 1000:.1f} ms of processor a page)",
+            flush=True,
+        )
+        found[f"workers-{workers}-cores-{cores}"] = {**one._asdict(), "a_second": one.a_second}
     return found
 
 
