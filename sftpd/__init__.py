@@ -6,7 +6,8 @@ One parent, one child a connection, and a socket pair between the two:
                  loop        descriptors, and things that fall due
                  lobby       connections that a balancer passes on (proxy: the header)
                  children    fork, hear, end, bury (shares: fair parts of the processor)
-                 book        what they tell -> the transfer ledger (hush: refusals, not too many)
+                 book        what they tell -> records (hush: of refusals not too many)
+                 journal     records -> the transfer ledger, one by one or a turn's together
                  standing    may a live session go on? (reload: SIGHUP)
                  passwords   a party's own password in place of an operator's
                  bulletin    what is in force, for who asks whether a change was taken up

@@ -10,16 +10,11 @@ Connections are numbered from the ledger: the sequence number that the next reco
 when the connection is accepted, times 10,000, plus how many were accepted since that record.
 Since every connection leaves a record when it ends, such a number never comes back, not even
 after a crash.
-
-A ledger that has the disk hold each record before the next takes as long for many as for one. Of
-such a one the Book `gathers`: what it says then holds only once `settle`, called when everybody
-who has something to tell was heard, has written all of it at once. If that fails nobody has what
-was granted, and all of it is taken back.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,9 +22,10 @@ import structlog
 from config.event import Event, Outcome, Transfer, Value
 from config.party import Address
 from config.settings import Settings
-from keys.ledger import Ledger, Unwritable
+from keys.ledger import Ledger
 from sftpd import penalties
 from sftpd.hush import Hush
+from sftpd.journal import Journal
 from sftpd.login import Reason
 from sftpd.metrics import Tally
 from sftpd.penalties import Cost
@@ -101,7 +97,7 @@ class Book:
         charge: Callable[[Address, Cost], object] = lambda *_: None,
         tally: Tally | None = None,
     ) -> None:
-        self._ledger = ledger
+        self.journal = Journal(ledger, monotonic)
         self.most_per_party = most_per_party
         self.agreed: Settings | None = None  # by which connections are served that begin now
         self._monotonic = monotonic
@@ -111,54 +107,32 @@ class Book:
         self.tally = tally if tally is not None else Tally()
         self.sessions: Counter[str] = Counter()
         self._last_session = -1
-        self._hush = Hush(self._append, monotonic)
-        self.unsynced = 0
-        self._unsynced_since = 0.0
-        self._waiting: list[Event] = []
-        self._more = False
-        self.gathers = ledger.always
-        self._take_back: list[Callable[[bool], None]] = []
+        self._hush = Hush(self.journal.append, monotonic)
 
     def begin(self, address: Address, via: Address | None = None) -> Entry:
         """Give a connection its number; `via` is the balancer that passed it on, if one did."""
-        self._last_session = max(self._last_session + 1, self._ledger.next_seq * _STRIDE)
+        self._last_session = max(self._last_session + 1, self.journal.next_seq * _STRIDE)
         now = self._monotonic()
         return Entry(self._last_session, address, str(address), via, now, now, self.agreed)
 
     def hear(self, entry: Entry, *messages: Message) -> bool:
         """Write down what a child tells; False if it asked at last for what cannot be.
 
-        Where the Book `gathers`, True holds only if `settle` says so too. Raises Liar for what an
-        honest child would not tell.
+        Where the journal `gathers`, True holds only if its `settle` says so too. Raises Liar for
+        what an honest child would not tell.
         """
         entry.heard = self._monotonic()
         try:
             if len(messages) > 1:
-                self._more = True  # so that one write takes the records of all
+                self.journal.hold()  # so that one write takes the records of all
                 for message in messages[:-1]:
                     if message.kind.asks:
                         raise Liar(f"{message.kind.name} without waiting for the answer")
                     self._heard(entry, message)
-                self._more = False
+                self.journal.release()
             return self._heard(entry, messages[-1])
         finally:
-            self._more = False
-            if self._waiting and not self.gathers:
-                self._append()
-
-    def settle(self) -> bool:
-        """Write down what was gathered; False if nothing of that can be, nor be granted."""
-        if not self._waiting:
-            return True
-        events, self._waiting = self._waiting, []
-        take_back, self._take_back = self._take_back, []
-        first = self._ledger.next_seq
-        if self._written(events):
-            return True
-        unsure = self._ledger.next_seq > first  # written, and the disk did not confirm it
-        for undo in take_back:
-            undo(unsure)
-        return False
+            self.journal.flush()
 
     def _heard(self, entry: Entry, message: Message) -> bool:
         kind = message.kind
@@ -222,14 +196,6 @@ class Book:
         """Record the refused connections that were counted meanwhile."""
         self._hush.catch_up(everything)
 
-    def lag(self) -> float:
-        """Return the seconds since the oldest record that may not survive a loss of power."""
-        return self._monotonic() - self._unsynced_since if self.unsynced else 0.0
-
-    def synced(self) -> None:
-        """Note that all that was written would survive now."""
-        self.unsynced = 0
-
     def _admit(self, entry: Entry, message: Message) -> bool:
         party, method, credential, client, cipher, kex, rehearsal = map(message.text, range(7))
         entry.user = party
@@ -250,8 +216,7 @@ class Book:
         entry.probes.clear()
         self.sessions[party] += 1
         self.tally.logins[party] += 1
-        if self.gathers:
-            self._take_back.append(lambda _: self._not_admitted(entry, party))
+        self.journal.if_lost(lambda _: self._not_admitted(entry, party))
         return True
 
     def _not_admitted(self, entry: Entry, party: str) -> None:
@@ -301,8 +266,7 @@ class Book:
         entry.open[message.handle] = _Open(path, entry.heard, sha256 or None)
         entry.files += 1
         self.tally.files[entry.who] += 1
-        if self.gathers:
-            self._take_back.append(lambda unsure: self._not_opened(entry, message.handle, unsure))
+        self.journal.if_lost(lambda unsure: self._not_opened(entry, message.handle, unsure))
         return True
 
     def _not_opened(self, entry: Entry, handle: int, unsure: bool) -> None:
@@ -382,32 +346,11 @@ class Book:
         told: Mapping[str, Value],
         outcome: Outcome = Outcome.OK,
     ) -> bool:
-        return self._append(_event(entry, event, what, told, outcome))
+        return self.journal.append(_event(entry, event, what, told, outcome))
 
     def _refused(self, event: Event) -> bool:
         self.tally.refused(event.event, str(event.detail["reason"]))
-        return self._append(event)
-
-    def _append(self, *events: Event) -> bool:
-        if self._more or self.gathers:
-            self._waiting += events
-            return True
-        if self._waiting:
-            events, self._waiting = (*self._waiting, *events), []
-        return self._written(events)
-
-    def _written(self, events: Sequence[Event]) -> bool:
-        try:
-            self._ledger.append(*events)
-        except Unwritable as error:
-            named = [event.event for event in events]
-            _log.error("no record", event_names=named, cause=str(error))
-            return False
-        if not self.gathers:
-            if not self.unsynced:
-                self._unsynced_since = self._monotonic()
-            self.unsynced += len(events)
-        return True
+        return self.journal.append(event)
 
 
 def first_record(session: int) -> int:

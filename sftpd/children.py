@@ -1,7 +1,7 @@
 """The children: forked one a connection, heard, ended, buried; none is ever lost sight of.
 
 The parent has a pidfd and a socket for each. What a child tells goes to the book; what the book
-grants goes back, at once or, where the book gathers, at the end of the loop's turn. A child that
+grants goes back, at once or, where the journal gathers, at the end of the loop's turn. A child that
 is told to end and does not is killed.
 """
 
@@ -65,7 +65,7 @@ class Children:
         self._children: dict[int, Child] = {}
         self._doomed: dict[int, float] = {}
         self._unanswered: list[tuple[Child, bytes]] = []
-        if book.gathers:
+        if book.journal.gathers:
             loop.at_end = self.settle
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
 
@@ -137,7 +137,7 @@ class Children:
             try:
                 messages = unpack(data)
                 answer = self._answer(child.entry, messages)
-                if answer and self._book.gathers and messages[-1].kind.asks:
+                if answer and self._book.journal.gathers and messages[-1].kind.asks:
                     self._unanswered.append((child, answer))
                 elif answer:
                     child.channel.send(answer)
@@ -153,7 +153,7 @@ class Children:
 
     def settle(self) -> None:
         """Have on record what was told since the last time, and answer those who asked."""
-        stands = self._book.settle()
+        stands = self._book.journal.settle()
         unanswered, self._unanswered = self._unanswered, []
         for child, answer in unanswered:
             with suppress(OSError):  # of one that is gone, or that reads no answers

@@ -170,7 +170,7 @@ class Server:
             self._book,
             self._children,
             self._lobby,
-            Recurring(_SYNC, self._sync, lambda: self._book.unsynced),
+            Recurring(_SYNC, self._sync, lambda: self._book.journal.unsynced),
             Recurring(_JUDGE, self._judge, lambda: self._book.sessions),
             Recurring(_JUDGE, self._tell, lambda: True),
             Recurring(_SYNC, self._end_overdue, lambda: len(self._children)),
@@ -210,7 +210,7 @@ class Server:
         finally:
             self._children.kill()
             self._book.catch_up(everything=True)
-            self._book.settle()
+            self._book.journal.settle()
             self._note_live()
             if scrape is not None:
                 scrape.close()
@@ -344,7 +344,7 @@ class Server:
         except OSError as error:
             _log.error("record not synced", cause=str(error))
         else:
-            self._book.synced()
+            self._book.journal.synced()
 
     # Connections.
 
@@ -422,7 +422,7 @@ class Server:
 
     def _now(self) -> Now:
         book = self._book
-        lag, unsynced = book.lag(), book.unsynced
+        lag, unsynced = book.journal.lag(), book.journal.unsynced
         left, damaged = self._standing.credentials()
         return Now(book.sessions, len(self._children), lag, unsynced, self._started, left, damaged)
 

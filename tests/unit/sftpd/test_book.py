@@ -277,7 +277,7 @@ def test_what_many_ask_is_written_in_their_order_and_synced_once(
 ) -> None:
     one, two = admitted(gathering), admitted(gathering)
     gathering.turn_away(address("192.0.2.9"), "address")
-    assert gathering.settle()
+    assert gathering.journal.settle()
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
@@ -286,7 +286,7 @@ def test_what_many_ask_is_written_in_their_order_and_synced_once(
     close, missed = Message(Kind.CLOSE, (b"", b""), 1, 9, True), (b"open", b"/none")
     assert gathering.hear(two, close, Message(Kind.MISS, missed))
     assert len(told(folder)) == 3
-    assert gathering.settle()
+    assert gathering.journal.settle()
 
     assert len(synced) == 1
     assert [t[0] for t in told(folder)[:3]] == ["login", "login", "connection-refused"]
@@ -296,8 +296,8 @@ def test_what_many_ask_is_written_in_their_order_and_synced_once(
         ("close", "/x", two.session),
         ("open", "/none", two.session),
     ]
-    assert gathering.settle()
-    assert (len(synced), gathering.unsynced) == (1, 0)
+    assert gathering.journal.settle()
+    assert (len(synced), gathering.journal.unsynced) == (1, 0)
 
 
 @pytest.mark.parametrize("call", ["write", "fdatasync"])
@@ -305,7 +305,7 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
     gathering: Book, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     entry, early = admitted(gathering), gathering.begin(HOME)
-    assert gathering.settle()
+    assert gathering.journal.settle()
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -315,13 +315,13 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
         broken.setattr(os, call, full)
         gathering.hear(entry, opening)
         gathering.hear(early, Message(Kind.ADMIT, ADMIT))
-        assert not gathering.settle()
+        assert not gathering.journal.settle()
     assert (entry.open, entry.files, early.party, early.credential) == ({}, 0, None, "")
     assert gathering.sessions == {"a": 1}
 
     assert gathering.hear(entry, opening)
     assert gathering.hear(early, Message(Kind.ADMIT, ADMIT))
-    assert gathering.settle()
+    assert gathering.journal.settle()
     assert (list(entry.open), gathering.sessions) == ([1], {"a": 2})
     # What was written and not granted has its close, so that nobody takes it for served.
     events = [(t[0], t[3], t[4].get("reason")) for t in told(folder) if t[2] == "/x"]
@@ -443,13 +443,3 @@ def test_a_histogram_that_is_none_is_a_lie(book: Book) -> None:
     for counts in (b"", b"1", b"x", b"-1,0,0,0,0,0,0,0,0,0,2"):
         with pytest.raises(Liar):
             book.hear(entry, Message(Kind.TIMES, (counts,)))
-
-
-def test_the_lag_is_that_of_the_oldest_record_not_on_the_disk(book: Book, time: Time) -> None:
-    assert (book.lag(), book.unsynced) == (0.0, 0)
-    admitted(book)
-    time.now += 2.0
-    admitted(book)
-    assert (book.lag(), book.unsynced) == (2.0, 2)
-    book.synced()
-    assert (book.lag(), book.unsynced) == (0.0, 0)

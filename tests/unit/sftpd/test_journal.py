@@ -1,0 +1,83 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from unit.sftpd.ticking import Time
+
+from config.event import Event
+from keys.ledger import Ledger, Terms, read
+from sftpd.journal import Journal
+
+ONE, TWO, THREE = (Event(name, "parti-a", "192.0.2.7", "") for name in ("one", "two", "three"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "transfer"
+
+
+def names(folder: Path) -> list[str]:
+    return [record.event.event for record in read(folder)]
+
+
+def test_the_lag_is_that_of_the_oldest_record_not_on_the_disk(folder: Path) -> None:
+    time = Time()
+    with Ledger(folder) as ledger:
+        journal = Journal(ledger, time)
+        assert (journal.lag(), journal.unsynced) == (0.0, 0)
+        journal.append(ONE)
+        time.now += 2.0
+        journal.append(TWO)
+        assert (journal.lag(), journal.unsynced) == (2.0, 2)
+        journal.synced()
+        assert (journal.lag(), journal.unsynced) == (0.0, 0)
+
+
+def test_what_is_held_goes_with_what_comes_after_it_or_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    with Ledger(folder) as ledger:
+        journal, append = Journal(ledger), ledger.append
+        monkeypatch.setattr(ledger, "append", lambda *e: (writes.append(len(e)), append(*e)))
+        journal.hold()
+        assert journal.append(ONE)
+        assert names(folder) == []
+        journal.release()
+        assert journal.append(TWO)
+        journal.hold()
+        assert journal.append(THREE)
+        journal.flush()
+        journal.flush()
+    assert (names(folder), writes) == (["one", "two", "three"], [2, 1])
+
+
+def test_what_is_gathered_and_lost_is_taken_back_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undone: list[bool] = []
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with Ledger(folder, terms=Terms(always=True)) as ledger:
+        journal = Journal(ledger)
+        assert journal.append(ONE)
+        journal.if_lost(undone.append)
+        assert names(folder) == []
+        assert journal.settle()
+        assert journal.append(TWO)
+        journal.if_lost(undone.append)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full)
+            assert not journal.settle()
+        assert undone == [False]
+        assert journal.append(THREE)
+        journal.if_lost(undone.append)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", full)
+            assert not journal.settle()
+        assert journal.settle()
+    assert undone == [False, True]  # of the last it is not known
+    assert names(folder) == ["one", "three"]
