@@ -7,9 +7,10 @@ channels and threads; opening, requests and closing stay paramiko's.
 And AES-GCM is preferred. In SSH the client's order of ciphers decides, and OpenSSH's puts
 AES-CTR before AES-GCM, which costs three times the CPU. So our own KEXINIT is held back until
 the client's is here (it needs nothing of ours), and offers GCM alone if the client has it both
-ways, everything if not. A client whose KEXINIT is not here after `HOLD` seconds, because it
-waits for ours or is far away, is offered everything too: on such a link the cipher is not what
-limits. Both KEXINITs are under the signature of the key exchange, as always.
+ways, everything if not; and so with encrypt-then-MAC on a site that has other MACs too. A client
+whose KEXINIT is not here after `HOLD` seconds, because it waits for ours or is far away, is
+offered everything too: on such a link the cipher is not what limits. Both KEXINITs are under the
+signature of the key exchange, as always.
 """
 
 import time
@@ -35,6 +36,7 @@ from sftpd.session import Session
 from sftpd.transport import CIPHERS, KEX, MACS, Transport, Wire
 
 HOLD = 0.05  # seconds
+_CIPHERS_AT, _MACS_AT = 2, 4  # where a KEXINIT lists them, towards us and from us (RFC 4253 7.1)
 _GCM = tuple(name for name in CIPHERS if "-gcm@" in name)
 
 
@@ -133,9 +135,16 @@ class Direct(Transport):
         if not self._looked:
             self._looked = True
             theirs = self.packetizer.peek_kexinit(HOLD)
-            if theirs is not None and _has_gcm(theirs):
-                self.get_security_options().ciphers = _GCM
+            if theirs is not None:
+                self._prefer(theirs)
         super()._send_kex_init()
+
+    def _prefer(self, theirs: bytes) -> None:
+        options = self.get_security_options()
+        if _lists(theirs, _CIPHERS_AT, _GCM):
+            options.ciphers = _GCM
+        if _lists(theirs, _MACS_AT, MACS):
+            options.digests = MACS
 
     def _stray(self, channel: _Channel, message: Message) -> None:
         # For a channel that serves nothing, or no longer. Its window never opens again.
@@ -159,8 +168,9 @@ class Direct(Transport):
         channel._handle_close(message)
 
 
-def _has_gcm(kexinit: bytes) -> bool:
+def _lists(kexinit: bytes, at: int, names: Sequence[str]) -> bool:
+    """Say whether a KEXINIT has one of the names in the list at that place, and in the next."""
     message = Message(kexinit[17:])  # after the type and the cookie
-    _kex, _host_keys, towards_us, from_us = (message.get_binary().split(b",") for _ in range(4))
-    names = {name.encode() for name in _GCM}
-    return not (names.isdisjoint(towards_us) or names.isdisjoint(from_us))
+    both = [message.get_binary().split(b",") for _ in range(at + 2)][at:]
+    wanted = {name.encode() for name in names}
+    return not any(wanted.isdisjoint(each) for each in both)

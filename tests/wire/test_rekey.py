@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from wire.served import SECRET, Serve, Served, setting, until
 
-from sftpd.direct import _has_gcm
+from sftpd.direct import _CIPHERS_AT, _GCM, _MACS_AT, _lists
+from sftpd.transport import MACS
 
 SIZE = 12_000_000
 OFTEN = """
@@ -155,12 +156,16 @@ def test_gcm_is_agreed_on_wherever_the_client_has_it(
 
 
 def test_a_list_that_has_gcm_one_way_only_has_it_not() -> None:
-    def kexinit(towards_us: bytes, from_us: bytes) -> bytes:
-        lists = [b"mlkem768x25519-sha256", b"ssh-ed25519", towards_us, from_us]
-        return bytes(17) + b"".join(len(x).to_bytes(4, "big") + x for x in lists)
+    def kexinit(*lists: bytes) -> bytes:
+        named = [b"mlkem768x25519-sha256", b"ssh-ed25519", *lists]
+        return bytes(17) + b"".join(len(x).to_bytes(4, "big") + x for x in named)
 
-    gcm = b"aes128-ctr,aes128-gcm@openssh.com"
-    assert _has_gcm(kexinit(gcm, gcm))
-    assert not _has_gcm(kexinit(gcm, b"aes128-ctr"))
-    assert not _has_gcm(kexinit(b"aes128-ctr", gcm))
-    assert not _has_gcm(b"")
+    gcm, ctr = b"aes128-ctr,aes128-gcm@openssh.com", b"aes128-ctr"
+    assert _lists(kexinit(gcm, gcm), _CIPHERS_AT, _GCM)
+    assert not _lists(kexinit(gcm, ctr), _CIPHERS_AT, _GCM)
+    assert not _lists(kexinit(ctr, gcm), _CIPHERS_AT, _GCM)
+    assert not _lists(b"", _CIPHERS_AT, _GCM)
+    etm, plain = b"hmac-sha2-256,hmac-sha2-256-etm@openssh.com", b"hmac-sha2-256"
+    assert _lists(kexinit(ctr, ctr, etm, etm), _MACS_AT, MACS)
+    assert not _lists(kexinit(ctr, ctr, etm, plain), _MACS_AT, MACS)
+    assert not _lists(kexinit(ctr, ctr), _MACS_AT, MACS)
