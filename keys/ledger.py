@@ -49,6 +49,10 @@ class Unwritable(Exception):
     """The ledger takes no more; whatever needed the record must not happen."""
 
 
+class Unsynced(Unwritable):
+    """What was to be appended is written, and the disk did not confirm that it holds it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How large a segment grows, and how long a sealed one is kept; None for ever.
@@ -114,26 +118,28 @@ class Ledger:
     def append(self, *events: Event) -> int:
         """Write events in one piece, each a record, and return the number of the last.
 
-        Raises Unwritable, leaving no part of a line, where the disk will not have them all, and
-        ValueError for a detail that no reader would take.
+        Raises Unwritable, leaving no part of a line, where the disk will not have them all;
+        Unsynced where it has them and only did not confirm it; and ValueError for a detail that
+        no reader would take.
         """
+        written = 0
         try:
-            if self._size >= self._terms.segment_bytes:
-                self._begin_segment()
-                self._remove_old()
+            self._make_way()
             mono = time.monotonic_ns() // 1000
             now, first = self._clock(), self._next
             lines = format_records(events, first, now, mono)
-            written = os.write(self._file, lines)
-            if written != len(lines):
+            taken = os.write(self._file, lines)
+            if taken != len(lines):
                 os.ftruncate(self._file, self._size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written = taken
             self._size += written
             self._next += len(events)
             if self._terms.always:
                 os.fdatasync(self._file)
         except OSError as error:
-            raise Unwritable(f"{self._folder}: {error.strerror}: make room, then retry") from error
+            failure = Unsynced if written else Unwritable
+            raise failure(f"{self._folder}: {error.strerror}: make room, then retry") from error
         return self._next - 1
 
     @property
@@ -164,6 +170,15 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _make_way(self) -> None:
+        if self._size < self._terms.segment_bytes:
+            return
+        self._begin_segment()
+        try:
+            self._remove_old()
+        except Unsynced as error:  # that was of a removal, and not of what is to be appended
+            raise Unwritable(str(error)) from error
 
     def _begin_segment(self) -> None:
         os.fdatasync(self._file)

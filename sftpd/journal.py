@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from config.event import Event
-from keys.ledger import Ledger, Unwritable
+from keys.ledger import Ledger, Unsynced, Unwritable
 
 _log = structlog.get_logger()
 
@@ -29,6 +29,7 @@ class Journal:
         self._waiting: list[Event] = []
         self._holds = False
         self._take_back: list[Callable[[bool], None]] = []
+        self._unsure = False  # whether what was lost last is written all the same
 
     @property
     def next_seq(self) -> int:
@@ -72,12 +73,10 @@ class Journal:
             return True
         events, self._waiting = self._waiting, []
         take_back, self._take_back = self._take_back, []
-        first = self._ledger.next_seq
         if self._written(events):
             return True
-        unsure = self._ledger.next_seq > first
         for undo in take_back:
-            undo(unsure)
+            undo(self._unsure)
         return False
 
     def lag(self) -> float:
@@ -94,6 +93,7 @@ class Journal:
         except Unwritable as error:
             named = [event.event for event in events]
             _log.error("no record", event_names=named, cause=str(error))
+            self._unsure = isinstance(error, Unsynced)
             return False
         if not self.gathers:
             if not self.unsynced:

@@ -1,5 +1,6 @@
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,40 @@ def test_what_is_gathered_and_lost_is_taken_back_once(
         assert journal.settle()
     assert undone == [False, True]  # of the last it is not known
     assert names(folder) == ["one", "three"]
+
+
+def test_a_removal_on_record_does_not_make_a_lost_batch_an_unsure_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undone: list[bool] = []
+    writes: list[int] = []
+    write = os.write
+
+    def full_from_the_second_on(file: int, data: bytes) -> int:
+        writes.append(len(data))
+        if len(writes) > 1:
+            raise OSError(errno.ENOSPC, "full")
+        return write(file, data)
+
+    with Ledger(folder, terms=Terms(segment_bytes=1, always=True)) as ledger:
+        journal = Journal(ledger)
+        journal.append(ONE)
+        assert journal.settle()
+        journal.append(TWO)
+        journal.if_lost(undone.append)
+        # As retention does, in the fresh segment before what is to be appended.
+        monkeypatch.setattr(ledger, "_remove_old", _once(lambda: ledger.append(THREE)))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full_from_the_second_on)
+            assert not journal.settle()
+    assert (names(folder), undone) == (["one", "three"], [False])
+
+
+def _once(act: Callable[[], object]) -> Callable[[], None]:
+    left = [act]
+
+    def first() -> None:
+        while left:
+            left.pop()()
+
+    return first
