@@ -1,6 +1,7 @@
 """`ssps absent`: sheets that will not come, and why; never counted as missing."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def absent() -> None:
 
 
 @absent.command()
-@click.argument("place")
+@click.argument("places", metavar="PLACE...", nargs=-1, required=True)
 @click.option(
     "--reason",
     required=True,
@@ -30,10 +31,16 @@ def absent() -> None:
 )
 @console.why("What this rests on: minutes, a call, by whom.")
 @console.with_site
-def add(place: str, reason: str, why: str, site: Path) -> None:
-    """Record that no sheet will come from PLACE."""
-    change = errand.Change("absent add", place, why, _standing(site, _parsed(place)))
-    errand.show(errand.send(site, errands.ABSENT, change, {"place": place, "reason": reason}))
+def add(places: tuple[str, ...], reason: str, why: str, site: Path) -> None:
+    """Record that no sheet will come from each PLACE; exit code 1 if any was refused."""
+    known = [(place, _parsed(place)) for place in places]
+    answers = []
+    for place, parsed in known:
+        change = errand.Change("absent add", place, why, _standing(site, parsed))
+        asked = {"place": place, "reason": reason}
+        answers.append(errand.send(site, errands.ABSENT, change, asked))
+        errand.say(answers[-1])
+    sys.exit(int(not all(answer.done for answer in answers)))
 
 
 @absent.command()

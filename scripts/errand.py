@@ -85,8 +85,13 @@ def _answer(site: Path, settings: Settings, identity: str) -> Answer:
     return answer
 
 
+def say(answer: Answer) -> None:
+    """Print an answer, as an error if it was not done."""
+    click.echo(answer.said, err=not answer.done)
+
+
 def show(answer: Answer) -> None:
     """Print an answer; exit with 1 if it was not done."""
-    click.echo(answer.said, err=not answer.done)
+    say(answer)
     if not answer.done:
         raise SystemExit(1)

@@ -28,6 +28,7 @@ from scripts.key import credential_of, put
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
 from scripts.rehearsal.kit import ADDRESS, SCANNED, client_command, scanned
+from scripts.rehearsal.visitors import CLIENTS
 from scripts.site import SITE_TOML, lay_out
 
 _SETTINGS = "rehearsal.toml"
@@ -177,6 +178,13 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
 @click.option("--pages", type=click.Choice(("real", "shared")), default="real", show_default=True)
 @click.option("--parties", type=click.IntRange(1, 200), default=40, show_default=True)
 @click.option("--mirrors", type=click.IntRange(0), help="How many of them mirror; all if not.")
+@click.option(
+    "--client",
+    "clients",
+    type=click.Choice(tuple(CLIENTS)),
+    multiple=True,
+    help="With which client; may be repeated, and they take turns. All of them if not given.",
+)
 @click.option("--minutes", type=click.FloatRange(0.1), default=3.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the report there.")
@@ -187,6 +195,7 @@ def national(
     pages: str,
     parties: int,
     mirrors: int | None,
+    clients: tuple[str, ...],
     minutes: float,
     seed: int,
     file: Path | None,
@@ -202,9 +211,9 @@ def national(
     from scripts.rehearsal.national import Rehearsal, hold
     from scripts.rehearsal.reckoning import show
 
-    asked = Rehearsal(
-        factor, pages, parties, parties if mirrors is None else mirrors, minutes, seed
-    )
+    mirrors = parties if mirrors is None else mirrors
+    clients = clients or tuple(CLIENTS)
+    asked = Rehearsal(factor, pages, parties, mirrors, clients, minutes, seed)
     place = folder or Path(tempfile.mkdtemp(prefix="ssps-national-"))
     place.mkdir(parents=True, exist_ok=True)
     try:

@@ -7,10 +7,16 @@ _as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
+_recent() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# Debian's own is built with profile-guided optimisation, which what is built from source seldom
+# is: sessions are served up to 7 % faster by it.
 _python() {
     local candidate
-    for candidate in python3 python3.13 python3.12 python3.11; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+        if _recent "$candidate" && "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
             command -v "$candidate"
             return
         fi
@@ -35,10 +41,12 @@ _debian_packages() {
 set_up() {
     local extra="" python made wanted
     if [ "$1" = --dev ]; then extra="[dev]"; shift; fi
-    _python >/dev/null || set -- python3 python3-venv "$@"
+    if ! _python >/dev/null || { _recent /usr/bin/python3 && _as_root true 2>/dev/null; }; then
+        set -- python3 python3-venv "$@"
+    fi
     _debian_packages "$@" || return 1
     python=$(_python) || { echo "set-up: no Python 3.11 or newer with venv was found" >&2; return 1; }
-    wanted="$(sha256sum setup.cfg pyproject.toml; "$python" --version; pwd)"
+    wanted="$(sha256sum setup.cfg pyproject.toml; echo "$python"; "$python" --version; pwd)"
     for made in .venv/made .venv/made-dev; do
         # What was made with the extras serves without them too.
         if { [ -z "$extra" ] || [ "$made" = .venv/made-dev ]; } && [ "$(cat "$made" 2>/dev/null)" = "$wanted" ]; then

@@ -39,7 +39,7 @@ from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.night import Coming
 from scripts.rehearsal.reckoning import Delivered
 from scripts.rehearsal.scanner import Kind
-from scripts.rehearsal.visitors import CLIENTS, Crowd, Visitor
+from scripts.rehearsal.visitors import Crowd, Visitor
 from scripts.status import count
 
 BOXES = 201_000
@@ -51,12 +51,13 @@ _PATIENCE = 600.0  # seconds without a single page filed
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What is to be rehearsed; `mirrors` of the parties mirror, a round every `pause` seconds."""
+    """What is to be rehearsed; `mirrors` of the parties mirror, with `clients` in turn."""
 
     factor: int
     pages: str
     parties: int
     mirrors: int
+    clients: tuple[str, ...]
     minutes: float
     seed: int
 
@@ -79,7 +80,7 @@ def hold(asked: Rehearsal, folder: Path) -> dict[str, object]:
         make = _drawn(coming, settings.election, asked.seed, folder / "drawn")
     else:
         make = _marked(coming, settings.election, asked.seed)
-    names = list(CLIENTS)
+    names = asked.clients
     crowd = Crowd(
         [
             Visitor(site, port, party.id, names[n % len(names)], folder / "mirrors" / party.id)
@@ -212,8 +213,8 @@ def _give_up(site: Path, seed: int) -> None:
     index = Registry(site / INDEX)
     missing = night.absent(index.entries(), seed)
     index.close()
-    for box in sorted(missing, key=str):
-        ssps("absent", "add", "/".join(map(str, box)), *_NEVER, "--site", site)
+    places = ["/".join(map(str, box)) for box in sorted(missing, key=str)]
+    ssps("absent", "add", *places, *_NEVER, "--site", site)
 
 
 def _report(

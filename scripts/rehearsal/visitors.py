@@ -21,7 +21,7 @@ from scripts.rehearsal.kit import ADDRESS
 
 _MIRROR = Path(__file__).resolve().parents[1] / "mirror"
 _FEED = 60.0  # seconds within which the feed has named what was filed
-_PATIENCE = 1800.0  # seconds for one round
+_PATIENCE = 7200.0  # seconds for one round
 
 
 @dataclass
