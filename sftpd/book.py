@@ -213,14 +213,15 @@ class Book:
         if not self._write(entry, Transfer.LOGIN, "", told):
             return False
         entry.party, entry.credential, entry.rehearsal = party, credential, rehearsal
-        entry.probes.clear()
+        probes, entry.probes = entry.probes, []
         self.sessions[party] += 1
         self.tally.logins[party] += 1
-        self.journal.if_lost(lambda _: self._not_admitted(entry, party))
+        self.journal.if_lost(lambda _: self._not_admitted(entry, party, probes))
         return True
 
-    def _not_admitted(self, entry: Entry, party: str) -> None:
+    def _not_admitted(self, entry: Entry, party: str, probes: list[Event]) -> None:
         entry.party, entry.credential, entry.rehearsal = None, "", ""
+        entry.probes = probes
         self.tally.logins[party] -= 1
         self._one_less(party)
 

@@ -329,6 +329,27 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
     assert events == [*(refused if call == "fdatasync" else []), ("open", "ok", None)]
 
 
+def test_probes_are_recorded_if_the_login_that_follows_does_not_come_to_stand(
+    gathering: Book, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    entry = gathering.begin(HOME)
+    gathering.hear(entry, refuse("wrong credential", probe=True))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", full)
+        gathering.hear(entry, Message(Kind.ADMIT, ADMIT))
+        assert not gathering.journal.settle()
+    gathering.end(entry, "closed")
+    assert gathering.journal.settle()
+
+    assert [(t[0], t[4]["reason"]) for t in told(folder)] == [
+        ("login-refused", "wrong credential"),
+        ("session-end", "closed"),
+    ]
+
+
 def test_nobody_can_tell_of_more_bytes_than_a_record_holds(book: Book, folder: Path) -> None:
     entry = admitted(book)
     most = (1 << 53) - 1
