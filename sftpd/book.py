@@ -74,6 +74,7 @@ class Entry:
     sent: int = 0
     open: dict[int, _Open] = field(default_factory=dict)
     probes: list[Event] = field(default_factory=list)
+    proven: bool = False  # whether it had the right credential in the end, let in or not
     reason: str | None = None  # as the child says
     ending: str | None = None  # why the parent ends it
 
@@ -166,7 +167,7 @@ class Book:
         if entry.party is not None:
             self._one_less(entry.party)
         elif entry.ending is None:
-            cost = penalties.after(ended, probed=bool(entry.probes))
+            cost = penalties.after(ended, probed=bool(entry.probes) and not entry.proven)
             if cost is not None:
                 self._charge(entry.address, cost)
         for probe in entry.probes:
@@ -198,7 +199,7 @@ class Book:
 
     def _admit(self, entry: Entry, message: Message) -> bool:
         party, method, credential, client, cipher, kex, rehearsal = map(message.text, range(7))
-        entry.user = party
+        entry.user, entry.proven = party, True
         told: dict[str, Value] = {"method": method, "credential": credential, "client": client}
         told |= {"cipher": cipher, "kex": kex, **_by_way_of(entry)}
         reason = self._judge(party, credential, entry.address, rehearsal)

@@ -448,6 +448,8 @@ def test_a_partys_own_client_is_charged_nothing(book: Book) -> None:
     assert charged(book, refuse("not yet open"), refuse("closed")) == []
     probe = refuse("wrong credential", probe=True)
     assert charged(book, probe, Message(Kind.ADMIT, ADMIT), reason="killed") == []
+    admitted(book), admitted(book)
+    assert charged(book, probe, Message(Kind.ADMIT, ADMIT)) == []  # all sessions are taken
     assert charged(book, Message(Kind.END, (b"closed",))) == []
 
 
