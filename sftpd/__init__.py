@@ -14,7 +14,7 @@ One parent, one child a connection, and a socket pair between the two:
                  penalties   who fails often is slowed (rate: buckets, and bandwidth)
                  metrics     for Prometheus (scrape: its port)
 
-    between      recorder    what a child tells and asks (slate: what it has yet to tell)
+    between      messages    what a child tells and asks (slate: what it has yet to tell)
                  slots       passwords hashed at once
 
     a child      connection  login, cage, channels, put together
@@ -28,4 +28,5 @@ One parent, one child a connection, and a socket pair between the two:
                  checksums   digests, as WinSCP asks for them
                  view        (party tree, path) -> open file | NotFound
                  progress    how much of a file was sent
+                 recorder    tells the parent, and asks it
 """

@@ -27,9 +27,9 @@ from sftpd import penalties
 from sftpd.hush import Hush
 from sftpd.journal import Journal
 from sftpd.login import Reason
+from sftpd.messages import Kind, Message
 from sftpd.metrics import Tally
 from sftpd.penalties import Cost
-from sftpd.recorder import Kind, Message
 
 # Which of the parent's knowledge says whether a session may begin: party, credential, address,
 # and the rehearsal whose tree it is to be, if it is one's.

@@ -22,9 +22,9 @@ from config.party import Address
 from sftpd import shares
 from sftpd.book import Book, Entry, Liar
 from sftpd.loop import Loop
+from sftpd.messages import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message, unpack
 from sftpd.passwords import Passwords
 from sftpd.rate import Pacer
-from sftpd.recorder import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message, unpack
 from sftpd.slate import Slate
 
 _PR_SET_PDEATHSIG = 1

@@ -33,7 +33,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from sftpd.recorder import BOUNDS
+from sftpd.messages import BOUNDS
 
 LONGEST_REQUEST = 4096
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,7 +41,7 @@ _MOST_REASONS = 100  # a child that lies must not make up any number of them
 
 
 class Times:
-    """A histogram: how many READs within each of recorder's BOUNDS, and beyond."""
+    """A histogram: how many READs within each of messages' BOUNDS, and beyond."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)

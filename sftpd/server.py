@@ -1,7 +1,7 @@
 """The server: listens, turns strangers away, forks a child a connection, and keeps the record.
 
 The parent is one single-threaded loop and runs no SSH code. It alone writes the transfer
-ledger: children ask it over a socket pair each (sftpd/recorder), and what cannot be recorded is
+ledger: children ask it over a socket pair each (sftpd/messages), and what cannot be recorded is
 not served. It forks warm, with everything imported and frozen, so that a child costs little.
 
 SIGHUP has it read the site's files anew (sftpd/reload). Live sessions are judged again and

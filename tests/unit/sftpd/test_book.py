@@ -12,8 +12,8 @@ from config.party import Address, address
 from keys.ledger import Ledger, Terms, read
 from sftpd.book import Book, Entry, Liar
 from sftpd.login import Reason
+from sftpd.messages import Kind, Message
 from sftpd.penalties import Cost
-from sftpd.recorder import Kind, Message
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 HOME = address("192.0.2.7")

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
+from sftpd.messages import BOUNDS
 from sftpd.metrics import LONGEST_REQUEST, Now, Page, Tally, Times, answer
-from sftpd.recorder import BOUNDS
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
