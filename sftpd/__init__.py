@@ -19,6 +19,7 @@ One parent, one child a connection, and a socket pair between the two:
 
     a child      connection  login, cage, channels, put together
                  transport   paramiko in one thread; direct: without its channels' threads
+                 wire        the socket, and what a client may take before its login
                  packets     our own packet layer (ciphers: AES-GCM, AES-CTR with MAC)
                  userauth    SSH's authentication; login: the decision; hostkeys: the next ones
                  cage        what the kernel enforces from the login on (seccomp: system calls)

@@ -23,7 +23,7 @@ from paramiko.common import (
 from paramiko.server import ServerInterface
 from paramiko.ssh_exception import SSHException
 
-from sftpd import transport
+from sftpd import wire
 from sftpd.commands import Answer
 from sftpd.session import Broken, Session
 
@@ -196,7 +196,7 @@ def _send(channel: Channel, replies: bytes, pace: Callable[[int], float] | None)
             # and never opens the window again.
             if channel.eof_received:
                 raise EOFError("the client is gone") from None
-            if time.monotonic() - moved > transport.STALL:
+            if time.monotonic() - moved > wire.STALL:
                 channel.get_transport().close()
             continue
         if not sent:

@@ -32,9 +32,10 @@ from sftpd.recorder import Reporter
 from sftpd.session import Session
 from sftpd.slate import Slate
 from sftpd.slots import Slots
-from sftpd.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, Wire, clients_fault
+from sftpd.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, clients_fault
 from sftpd.userauth import Userauth
 from sftpd.view import NotFound, View
+from sftpd.wire import Wire
 
 TREES = Path("trees")
 _JOIN = 5.0

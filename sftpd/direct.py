@@ -33,7 +33,8 @@ from paramiko.ssh_exception import SSHException
 from sftpd.carriers import Carriers, Pace
 from sftpd.packets import Packets
 from sftpd.session import Session
-from sftpd.transport import CIPHERS, KEX, MACS, Transport, Wire
+from sftpd.transport import CIPHERS, KEX, MACS, Transport
+from sftpd.wire import Wire
 
 HOLD = 0.05  # seconds
 _CIPHERS_AT, _MACS_AT = 2, 4  # where a KEXINIT lists them, towards us and from us (RFC 4253 7.1)

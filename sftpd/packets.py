@@ -46,7 +46,7 @@ _u32 = Struct(">I")
 
 
 class Socket(Protocol):
-    """What the packets go through, see transport.Wire."""
+    """What the packets go through, see wire.Wire."""
 
     def fileno(self) -> int:
         """Return the descriptor, for poll."""

@@ -12,8 +12,8 @@ from wire.served import Serve, Served, setting, until
 
 SIZE = 2_000_000_000
 SOON = """
-from sftpd import packets, transport
-packets.Packets.STALL = transport.STALL = 1.5
+from sftpd import packets, wire
+packets.Packets.STALL = wire.STALL = 1.5
 """
 layers = pytest.mark.parametrize("layer", ["fast", "plain"])
 

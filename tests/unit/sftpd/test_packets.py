@@ -17,7 +17,7 @@ from paramiko.ssh_exception import SSHException
 
 from sftpd import session
 from sftpd.packets import LEAD, TRAIL, Packets
-from sftpd.transport import Wire
+from sftpd.wire import Wire
 
 IGNORE, UNIMPLEMENTED, DATA = 2, 3, 94
 SIZES = [0, 1, *range(2, 52), 255, 256, 4095, 4096, 32767, 32768, 32769, 255 * 1024, 262_000]
