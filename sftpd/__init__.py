@@ -2,8 +2,9 @@
 
 One parent, one child a connection, and a socket pair between the two:
 
-    the parent   server      the loop put together: signals, accept, drain
-                 loop        descriptors, and things that fall due
+    the parent   server      the loop put together: start, reload, drain
+                 loop        descriptors, and things that fall due (signals: what they ask)
+                 entrance    accept, and whose connection is closed unheard
                  lobby       connections that a balancer passes on (proxy: the header)
                  children    fork, hear, end, bury (shares: fair parts of the processor)
                  book        what they tell -> records (hush: of refusals not too many)

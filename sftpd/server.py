@@ -7,48 +7,45 @@ not served. It forks warm, with everything imported and frozen, so that a child 
 SIGHUP has it read the site's files anew (sftpd/reload). Live sessions are judged again and
 again (sftpd/standing), and end when their party, credential or address no longer stands. SIGTERM
 or SIGINT drains: no new connections, sessions that have a file open may finish within
-`drain_seconds`, the others end; a second one ends them all.
+`drain_seconds`, the others end; a second one ends them all. Start, reload and drain stand in one
+piece because each has to take every part along, in an order that is to be seen at a glance.
 """
 
 import gc
 import os
 import resource
-import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 import structlog
 
 from config.fault import Faults
 from config.party import Address
-from config.party import address as parse_address
 from config.settings import Settings
 from keys import host, ledger, serving
 from keys.ledger import Ledger
 from keys.ring import Ring
-from sftpd import aftermath, cage, hostkeys, reload
+from sftpd import aftermath, cage, hostkeys, reload, signals
 from sftpd.aftermath import Live
 from sftpd.book import Book, first_record
 from sftpd.bulletin import Bulletin
 from sftpd.children import Children
 from sftpd.connection import Offer, serve_in_child
-from sftpd.lobby import Lobby
+from sftpd.entrance import Entrance
 from sftpd.loop import Loop, Recurring, Timed
 from sftpd.metrics import Now, Page
 from sftpd.passwords import Passwords
 from sftpd.penalties import Penalties, Rates
 from sftpd.rate import Pacer
 from sftpd.scrape import Scrape
+from sftpd.signals import Asked
 from sftpd.slots import Slots
 from sftpd.standing import Rings, Standing
 
 _BACKLOG = 1024
-_BURST = 32  # connections taken before the others get their turn
-_BREATH = 0.5  # seconds without accepting when the machine has no descriptor or process left
 _SYNC = 1.0
 _JUDGE = 0.3  # seconds between two looks at the live sessions
 _EVICTION = 0.3  # seconds that a session has to end once it has lost its standing
@@ -56,9 +53,7 @@ _TYPING = 180.0  # seconds for a login in which a new password is set
 _OVERDUE = 2.0  # seconds beyond the grace time after which a child must be stuck
 _IDLE = 1.0  # seconds without a file open after which a session ends while the server drains
 _LAST_WORDS = 2.0  # seconds that children have to close their handles when told to end
-_ONE_KEYSTROKE = 0.25  # seconds: Ctrl-C reaches the server itself and by way of its supervisor
 _DESCRIPTORS = 512  # beyond two a child: lobby, metrics, ledger
-_STOPS = (signal.SIGTERM, signal.SIGINT)
 _STOPPED = "server stopped"
 
 _log = structlog.get_logger()
@@ -117,15 +112,6 @@ def serve(
         Server(offer, offer_of, written, live, rings, drain, tend, agree).run(listener, ready)
 
 
-@dataclass(slots=True)
-class _Asked:
-    """What signals have asked for."""
-
-    stops: int = 0
-    last: float = 0.0
-    reload: bool = False
-
-
 class Server:
     """The parent's loop over its listener, its children and its signals."""
 
@@ -150,13 +136,13 @@ class Server:
         self._standing = Standing(offer.settings, offer.clock, rings)
         self._bulletin = Bulletin(offer.settings.site, rings)
         self._faults: tuple[str, ...] = ()
-        self._penalties, self._rates = Penalties(), Rates()
+        penalties = Penalties()
         self._book = Book(
             written,
             offer.settings.sftp.max_sessions_per_party,
             judge=self._standing.admission,
             may_change=self._standing.may_change,
-            charge=self._penalties.charge,
+            charge=penalties.charge,
         )
         self._children = Children(
             self._loop,
@@ -165,11 +151,14 @@ class Server:
             Pacer(),
             Passwords(self._loop, offer.settings.site, offer.clock),
         )
-        self._lobby = Lobby(self._loop, self._receive, self._book.turn_away)
+        self._entrance = Entrance(
+            self._loop, self._begin, self._full, self._book.turn_away, penalties, Rates()
+        )
         self._timed: list[Timed] = [
             self._book,
             self._children,
-            self._lobby,
+            self._entrance,
+            self._entrance.lobby,
             Recurring(_SYNC, self._sync, lambda: self._book.journal.unsynced),
             Recurring(_JUDGE, self._judge, lambda: self._book.sessions),
             Recurring(_JUDGE, self._tell, lambda: True),
@@ -178,70 +167,35 @@ class Server:
             Recurring(_SYNC, tend, lambda: True),
         ]
         self._started = offer.clock().timestamp()
-        self._asked = _Asked()
-        self._accept_from = 0.0
-        self._registered: set[Address] = set()
-        self._balancers: set[Address] = set()
+        self._asked = Asked()
         self._capped: dict[str, float] = {}  # the parties with a cap of their own
         self._put_in_force(offer)
 
     def run(self, listener: socket.socket, ready: Callable[[int], None]) -> None:
         """Serve on `listener` until a signal says to stop, then end in good order."""
-        wake, woken = socket.socketpair()
-        for end in (wake, woken, listener):
-            end.setblocking(False)
-        handlers = {**dict.fromkeys(_STOPS, self._stop), signal.SIGHUP: self._hang_up}
-        before = {number: signal.signal(number, act) for number, act in handlers.items()}
-        signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        self._loop.watch(wake, lambda: _emptied(wake))
-        scrape = self._scrape()
-        gc.collect()
-        gc.freeze()
-        address, port = listener.getsockname()[:2]
-        _log.info("listening", address=address, port=port)
-        self._tell()
-        ready(port)
-        try:
-            self._serve(listener)
-            _log.info("stopping", sessions=len(self._children))
-            listener.close()
-            self._lobby.close()
-            self._drain()
-        finally:
-            self._children.kill()
-            self._book.catch_up(everything=True)
-            self._book.journal.settle()
-            self._note_live()
-            if scrape is not None:
-                scrape.close()
-            signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            gc.unfreeze()
-            self._loop.close()
-            wake.close()
-            woken.close()
-
-    def _stop(self, *_: object) -> None:
-        now = time.monotonic()
-        if not self._asked.stops or now >= self._asked.last + _ONE_KEYSTROKE:
-            self._asked.stops += 1
-            self._asked.last = now
-
-    def _hang_up(self, *_: object) -> None:
-        self._asked.reload = True
-
-    def _serve(self, listener: socket.socket) -> None:
-        accepting = False
-        while not self._asked.stops:
-            wanted = time.monotonic() >= self._accept_from
-            if wanted and not accepting:
-                self._loop.watch(listener, lambda: self._accept(listener))
-            elif accepting and not wanted:
-                self._loop.forget(listener)
-            accepting = wanted
-            self._turn(None if accepting else self._accept_from)
-        self._loop.forget(listener)
+        with closing(self._loop), signals.noted(self._asked, self._loop):
+            scrape = self._scrape()
+            gc.collect()
+            gc.freeze()
+            address, port = listener.getsockname()[:2]
+            _log.info("listening", address=address, port=port)
+            self._tell()
+            ready(port)
+            try:
+                self._entrance.open(listener)
+                while not self._asked.stops:
+                    self._turn(None)
+                _log.info("stopping", sessions=len(self._children))
+                self._entrance.close()
+                self._drain()
+            finally:
+                self._children.kill()
+                self._book.catch_up(everything=True)
+                self._book.journal.settle()
+                self._note_live()
+                if scrape is not None:
+                    scrape.close()
+                gc.unfreeze()
 
     def _turn(self, until: float | None) -> None:
         self._loop.turn(self._timed, until)
@@ -300,8 +254,9 @@ class Server:
         self._standing.settings = settings
         self._book.most_per_party = settings.sftp.max_sessions_per_party
         self._book.agreed = settings
-        self._registered = {a for p in settings.parties for a in p.static_ips}
-        self._balancers = set(settings.sftp.proxies)
+        self._entrance.admit_from(
+            (a for p in settings.parties for a in p.static_ips), settings.sftp.proxies
+        )
         self._capped = {p.id: p.rate_mbit for p in settings.parties if p.rate_mbit is not None}
         _raise_descriptors(2 * settings.sftp.max_sessions + _DESCRIPTORS)
 
@@ -348,57 +303,17 @@ class Server:
 
     # Connections.
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_BURST):
-            try:
-                peer, name = listener.accept()
-            except BlockingIOError:
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                self._hold_back(error)
-                return
-            address = parse_address(name[0])
-            if address in self._balancers:
-                self._lobby.receive(peer, address)
-                continue
-            with peer:
-                self._receive(peer, address)
+    def _begin(self, peer: socket.socket, address: Address, via: Address | None) -> None:
+        self._children.begin(
+            peer,
+            address,
+            via,
+            lambda *parent: serve_in_child(self._offer, peer, address, *parent),
+            kept=[self._offer.slots.descriptor],
+        )
 
-    def _receive(self, peer: socket.socket, address: Address, via: Address | None = None) -> None:
-        reason = self._refusal(address)
-        if reason == "address" and address in self._balancers:
-            return  # haproxy checks with a header of its own address
-        if reason is not None:
-            self._book.turn_away(address, reason, via)
-            return
-        try:
-            self._children.begin(
-                peer,
-                address,
-                via,
-                lambda *parent: serve_in_child(self._offer, peer, address, *parent),
-                kept=[self._offer.slots.descriptor],
-            )
-        except OSError as error:
-            self._book.turn_away(address, "resources", via)
-            self._hold_back(error)
-
-    def _refusal(self, address: Address) -> str | None:
-        if address not in self._registered:
-            return "address"
-        if not self._rates.allow(address):
-            return "rate"
-        if self._penalties.refused_for(address) > 0:
-            return "penalty"
-        if len(self._children) >= self._offer.settings.sftp.max_sessions:
-            return "sessions"
-        return None
-
-    def _hold_back(self, error: OSError) -> None:
-        _log.error("cannot take connections", cause=str(error))
-        self._accept_from = time.monotonic() + _BREATH
+    def _full(self) -> bool:
+        return len(self._children) >= self._offer.settings.sftp.max_sessions
 
     # Metrics.
 
@@ -446,11 +361,3 @@ def _raise_descriptors(wanted: int) -> None:
         wanted = min(wanted, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _emptied(wake: socket.socket) -> None:
-    try:
-        while wake.recv(4096):
-            pass
-    except BlockingIOError:
-        return
