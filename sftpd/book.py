@@ -4,7 +4,9 @@ A Book turns what the children tell into records of the transfer ledger, counts 
 each party, and remembers which handles are open, so that no open stays without its close even
 if a child is killed. A child is believed as to what it served, not as to who it is: address
 and session are the parent's own knowledge, the party stays the one that was admitted, and
-whether it may come in is asked once more, of settings and keys as they stand now.
+whether it may come in is asked once more, of settings and keys as they stand now. When a child may
+say a thing, the record that it makes and the account that it changes have to agree, so all three
+stand here, kind by kind.
 
 Connections are numbered from the ledger: the sequence number that the next record will have
 when the connection is accepted, times 10,000, plus how many were accepted since that record.

@@ -4,7 +4,9 @@ What paramiko's Packetizer does, for a connection that has only one thread: the 
 in large pieces and never waited for but in `poll`, packets are sealed one after the other into
 one buffer that leaves in one send, and a channel's data is sealed from where it was read to.
 `read_message` is the connection's loop: between two packets it sends what is sealed and lets
-`Work` seal more, so that nothing that a client does or leaves undone stops the reading.
+`Work` seal more, so that nothing that a client does or leaves undone stops the reading. It is one
+piece because every packet, either way, touches the buffers, the counts that call for new keys and
+the loop alike.
 
 Ciphers stand in sftpd/ciphers. For example, `SSH_MSG_NEWKEYS` before there are keys:
 

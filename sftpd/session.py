@@ -7,6 +7,9 @@ does any input or output of the connection's: `feed` takes what came and yields 
 sent, so that the replies to pipelined requests leave together; a file's bytes are read to where
 they are sent from. What a verb needs of the disk comes from a View; what has to stand on record
 goes to a Recorder, and an open that cannot be recorded is not answered with a handle.
+
+Table, gate and verbs stand in one module, long as it is, so that nobody has to look elsewhere to
+see that nothing writes; and each READ goes straight into the stream that all the replies share.
 """
 
 import os

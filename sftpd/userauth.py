@@ -9,7 +9,8 @@ earns a banner that says so, and nothing else.
 
 What a refusal tells: nothing. Its bytes are the same whatever the reason, and it is sent a
 whole number of beats after the request came, a beat being longer than any judgement takes, so
-that neither the time to read a key file or hash a password is to be seen.
+that neither the time to read a key file or hash a password is to be seen. All methods stand in one
+module because they share what makes it so: one count of attempts, one beat, one way to say no.
 
 The unsigned question is answered with "yes" for a key that is the user's, valid now, and asked
 from that user's own address, unless the party is suspended. So who sits at a party's registered
