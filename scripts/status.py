@@ -197,11 +197,16 @@ def _csv(site: Path, by: str | None) -> str:
 
 
 def _watch(site: Path, by: str, every: float) -> None:
-    with Live(_looked(site, by), console=console.out, screen=console.out.is_terminal) as live:
+    seen = _looked(site, by)
+    with Live(seen, console=console.out, screen=console.out.is_terminal) as live:
         try:
             while True:
                 time.sleep(every)
-                live.update(_looked(site, by))
+                try:
+                    seen = _looked(site, by)
+                except Faults as found:  # somebody is just editing a file
+                    seen = seen.kept([str(fault) for fault in found.faults])
+                live.update(seen)
         except KeyboardInterrupt:
             return
 

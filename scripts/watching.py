@@ -29,7 +29,10 @@ _ALARMING = {"gaps"}
 
 
 class Screen:
-    """What is drawn at one look; `counted` is what `ssps status --json` prints, but for `by`."""
+    """What is drawn at one look; `counted` is what `ssps status --json` prints, but for `by`.
+
+    `faults` are what keeps a later look from any newer figures.
+    """
 
     def __init__(
         self,
@@ -38,16 +41,25 @@ class Screen:
         by: str,
         lines: Sequence[Line],
         warnings: Sequence[str],
+        faults: Sequence[str] = (),
     ) -> None:
         self._at = at
         self._counted = counted
         self._by = by
         self._lines = lines
         self._warnings = warnings
+        self._faults = faults
+
+    def kept(self, faults: Sequence[str]) -> "Screen":
+        """Return the same figures, and why there are no newer ones."""
+        return Screen(self._at, self._counted, self._by, self._lines, self._warnings, faults)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it for a terminal of that size; of no certain height, draw all of it."""
-        head = Group(self._head(), *(Text(line, style="bold yellow") for line in self._warnings))
+        alarms = [*self._faults, *self._warnings]
+        if self._faults:
+            alarms.insert(0, f"the figures of {self._at} stay until this is mended:")
+        head = Group(self._head(), *(Text(line, style="bold yellow") for line in alarms))
         yield head
         yield Text()
         used = len(console.render_lines(head, options)) + 1

@@ -69,6 +69,36 @@ def test_the_live_view_looks_again_until_it_is_interrupted(
     assert "35-izmir-2" in shown.stdout
 
 
+def test_the_live_view_outlasts_a_file_that_is_being_edited_and_names_it(
+    counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (counted / "site.toml").read_text()
+
+    def seen(*edits: str) -> str:
+        """What stands on the screen after those edits of site.toml, a look after each."""
+        left = list(edits)
+
+        def slept(_: float) -> None:
+            if not left:
+                raise KeyboardInterrupt
+            (counted / "site.toml").write_text(left.pop(0))
+
+        monkeypatch.setattr("scripts.status.time.sleep", slept)
+        shown = ssps("status", "--watch", "--site", counted)
+        assert shown.exit_code == 0, shown.output
+        return shown.stdout
+
+    broken = seen(whole, "[election", "[election")
+    assert "expected 6   filed 0 (0.0 %)" in broken
+    assert "stay until this is mended:" in broken
+    assert broken.count("site.toml: is not TOML") == 1
+
+    (counted / "site.toml").write_text(whole)
+    mended = seen("[election", whole)
+    assert "expected 6   filed 0 (0.0 %)" in mended
+    assert "site.toml" not in mended
+
+
 def test_pages_that_wait_for_no_publisher_are_told_of(
     counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
