@@ -5,6 +5,7 @@ do`; nothing here stops at the first. Times carry a zone, keys that nobody knows
 and paths are taken from the site's folder.
 """
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -46,14 +47,15 @@ def load(site: Path) -> Settings:
     return settings
 
 
-def read(site: Path, stated: str | None = None) -> tuple[Settings | None, list[Fault]]:
+def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list[Fault]]:
     """Read the site's settings and all their faults; no settings if there is any fault.
 
     With `stated`, as they would be if that stood in parties.toml.
     """
     faults: list[Fault] = []
-    agreed = _validated(site / SITE, _Site, faults)
-    listed = _validated(site / PARTIES, _Parties, faults, stated)
+    digests: dict[str, str] = {}
+    agreed = _validated(site / SITE, _Site, faults, digests)
+    listed = _validated(site / PARTIES, _Parties, faults, digests, stated)
     boards: frozenset[tuple[str, str]] = frozenset()
     try:
         boards = registry.boards(site / registry.INDEX)
@@ -82,6 +84,7 @@ def read(site: Path, stated: str | None = None) -> tuple[Settings | None, list[F
         rehearsals=tuple(
             Rehearsal(r.id, r.title, r.opens, r.closes, site / r.place) for r in agreed.rehearsal
         ),
+        digests=tuple(sorted(digests.items())),
     ), []
 
 
@@ -295,10 +298,16 @@ class _Parties(_Strict):
 
 
 def _validated(
-    path: Path, model: type[M], faults: list[Fault], stated: str | None = None
+    path: Path,
+    model: type[M],
+    faults: list[Fault],
+    digests: dict[str, str],
+    stated: bytes | None = None,
 ) -> M | None:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8") if stated is None else stated)
+        content = path.read_bytes() if stated is None else stated
+        digests[path.name] = hashlib.sha256(content).hexdigest()
+        data = tomllib.loads(content.decode())
     except FileNotFoundError:
         faults.append(Fault(path.name, "", "is missing, `ssps init` shows what belongs in it"))
     except (OSError, UnicodeDecodeError) as error:

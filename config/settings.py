@@ -98,7 +98,11 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that is agreed on one site."""
+    """All that is agreed on one site.
+
+    `digests` are the files that say so: each one's name and the SHA-256 of its bytes as they were
+    read, by name.
+    """
 
     site: Path
     election: Election
@@ -109,6 +113,7 @@ class Settings:
     qr: Qr = Qr()
     desk: Desk = Desk()
     ledger: Keeping = Keeping()
+    digests: tuple[tuple[str, str], ...] = ()
 
     def party(self, party_id: str) -> Party | None:
         """Return the party of that id, if there is one."""

@@ -20,10 +20,10 @@ Keys and passwords are named by fingerprints; no secret is handed to this module
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from config.event import Event, Outcome, Value
 from config.fault import Faults
+from config.settings import Settings
 from keys import settled
 from keys.ledger import Ledger, Unwritable
 
@@ -47,10 +47,10 @@ class Deed:
         """Record the change as made, just before it is, and return the record's number."""
         return self._write(self._command, Outcome.OK, {**(detail or {}), "after": after})
 
-    def found(self, site: Path) -> None:
+    def found(self, settings: Settings) -> None:
         """Record what was edited by hand before, so that it is not taken for this change."""
         why = f"found by {self._command}"
-        settled.settle(self._operations, site, self._who, self._origin, why)
+        settled.settle(self._operations, settings, self._who, self._origin, why)
 
     def asked(self, detail: Mapping[str, Value]) -> int:
         """Record that another process is asked for the change."""

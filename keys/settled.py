@@ -2,20 +2,24 @@
 
 A daemon that starts by, or takes up, a `site.toml` or `parties.toml` that is not what was recorded
 last, writes to the operations ledger a record named `settings`: in `before` and `after` a line for
-each file, its name and the SHA-256 of its bytes, `none` if it is not there. For example
+each file, its name and the SHA-256 of its bytes. For example
 
     parties.toml 9f64844533fd90928620bad8f9711bbaf0435eccdb5928b442268e48df425d20
-    site.toml none
+    site.toml e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+
+They are the bytes that the settings were made of (config/load), and not those that stand there by
+the time of the record: a file may be edited in between.
 
 What a command changes needs no such record: its own carries those lines in `settings`. Before it
 makes its change it has on record what it finds, so that an edit by hand is not taken for its own.
 """
 
-import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from config import load
 from config.event import Event, Value
+from config.settings import Settings
 from keys import segments
 from keys.ledger import FOLDER, OPERATIONS, Ledger
 from keys.record import parse_record
@@ -25,9 +29,9 @@ FILES = (load.PARTIES, load.SITE)
 _MARK = f'"{SETTINGS}"'.encode()
 
 
-def digests(site: Path, parties: bytes | None = None) -> list[str]:
-    """Return a line for each file as it stands, or as it will with those `parties`."""
-    return [_line(site, name, parties if name == load.PARTIES else None) for name in FILES]
+def lines(digests: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each file, of (its name, the SHA-256 of its bytes)."""
+    return [f"{name} {digest}" for name, digest in digests]
 
 
 def recorded(folder: Path) -> list[str] | None:
@@ -49,20 +53,12 @@ def recorded(folder: Path) -> list[str] | None:
     return found
 
 
-def settle(operations: Ledger, site: Path, who: str, origin: str, why: str) -> bool:
-    """Have the settings that stand on record; say whether they were not. Raises Unwritable."""
-    before, after = recorded(site / FOLDER / OPERATIONS), digests(site)
+def settle(operations: Ledger, settings: Settings, who: str, origin: str, why: str) -> bool:
+    """Have these settings on record; say whether they were not. Raises Unwritable."""
+    before, after = recorded(settings.site / FOLDER / OPERATIONS), lines(settings.digests)
     if before == after:
         return False
     detail: dict[str, Value] = {"why": why, "before": before, "after": after}
     operations.append(Event(SETTINGS, who, origin, " ".join(FILES), detail=detail))
     operations.sync()
     return True
-
-
-def _line(site: Path, name: str, content: bytes | None) -> str:
-    try:
-        content = (site / name).read_bytes() if content is None else content
-    except FileNotFoundError:
-        return f"{name} none"
-    return f"{name} {hashlib.sha256(content).hexdigest()}"

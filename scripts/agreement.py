@@ -19,6 +19,7 @@ from scripts import console, form, parties, plan, takeup
 
 _ID = click.argument("party_id", metavar="PARTY")
 _WHY = console.why()
+_EDITED = "somebody has edited it meanwhile: give the command again"
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
 
 
@@ -179,44 +180,53 @@ def _change(
     also: Callable[[], None] = lambda: None,
 ) -> bool:
     """Carry out one change of parties.toml, and `also` what goes with it; say whether it was."""
+    file = site / load.PARTIES
     if dry_run:
-        if _edited(site, party_id, edit) is not None:
+        if _edited(site, file.read_bytes(), party_id, edit) is not None:
             click.echo("nothing has changed", err=True)
         return False
-    file = site / load.PARTIES
     with console.operating(site, command, party_id, why) as deed:
-        deed.before = _stated(load.load(site), party_id)
-        found = _edited(site, party_id, edit)
-        if found is None:
+        before = file.read_bytes()
+        found = _checked(site, before)
+        deed.before = _stated(found, party_id)
+        edited = _edited(site, before, party_id, edit)
+        if edited is None:
             return False
-        before, after, settings = found
-        deed.found(site)
-        told = {**detail, settled.SETTINGS: settled.digests(site, after.encode())}
+        after, settings = edited
+        _only_parties_differ(found, settings)
+        deed.found(found)
+        told = {**detail, settled.SETTINGS: settled.lines(settings.digests)}
         deed.done(_stated(settings, party_id), told)
-        if file.read_text(encoding="utf-8") != before:
-            message = "somebody has edited it meanwhile: give the command again"
-            raise console.fault(load.PARTIES, "", message)
-        files.replace(file, after.encode(), file.stat().st_mode & 0o777)
+        if file.read_bytes() != before:
+            raise console.fault(load.PARTIES, "", _EDITED)
+        files.replace(file, after, file.stat().st_mode & 0o777)
         also()
     _prove(site, settings, party_id)
     return True
 
 
 def _edited(
-    site: Path, party_id: str, edit: Callable[[str], str]
-) -> tuple[str, str, Settings] | None:
-    """Show a change of the file, and return its text before and after; None if there is none."""
-    before = (site / load.PARTIES).read_text(encoding="utf-8")
+    site: Path, before: bytes, party_id: str, edit: Callable[[str], str]
+) -> tuple[bytes, Settings] | None:
+    """Show a change of parties.toml; return it, and the settings with it. None if there is none."""
     try:
-        after = edit(before)
+        text = before.decode()
+        changed = edit(text)
     except ValueError as error:
         raise console.fault(load.PARTIES, party_id, str(error)) from None
-    if after == before:
+    if changed == text:
         click.echo(f"{party_id}: that is how it stands already", err=True)
         return None
-    settings = _checked(site, after)
-    _show(before, after)
-    return before, after, settings
+    settings = _checked(site, changed.encode())
+    _show(text, changed)
+    return changed.encode(), settings
+
+
+def _only_parties_differ(before: Settings, after: Settings) -> None:
+    """Raise Faults if the other files were edited between two readings: that is no part of this."""
+    for was, now in zip(before.digests, after.digests, strict=True):
+        if was != now and now[0] != load.PARTIES:
+            raise console.fault(now[0], "", _EDITED)
 
 
 def _stated(settings: Settings, party_id: str) -> list[str] | None:
@@ -224,8 +234,8 @@ def _stated(settings: Settings, party_id: str) -> list[str] | None:
     return None if party is None else parties.stated(party)
 
 
-def _checked(site: Path, text: str) -> Settings:
-    settings, faults = load.read(site, text)
+def _checked(site: Path, listed: bytes) -> Settings:
+    settings, faults = load.read(site, listed)
     if settings is None:
         raise Faults(faults)
     return settings

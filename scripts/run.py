@@ -52,7 +52,7 @@ def run(site: Path) -> None:
     settings = ready(site)
     if found := cage.faults(settings.sftp, cage.kernel(), os.geteuid()):
         raise Faults(found)  # a server that is started again and again would not mend them
-    settled.on_record(site, "ssps run started")
+    settled.on_record(settings, "ssps run started")
     log_as("run")
     commands = {
         part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
@@ -80,7 +80,7 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     from publisher.publish import publish as run
 
     site = settings.site
-    settled.on_record(site, "ssps publish started")
+    settled.on_record(settings, "ssps publish started")
     # A folder of a tree is to be seen by others from the moment it is made; all that is not for
     # them is made with a mode that says so, or stands in a folder of ours alone.
     os.umask(0o022)
@@ -107,7 +107,7 @@ def run_server(settings: Settings, **how: Any) -> None:
 
     site = settings.site
     # Signed for by another process: the server does not see the key.
-    settled.on_record(site, "ssps serve started", signed=False)
+    settled.on_record(settings, "ssps serve started", signed=False)
     with (
         notary.beside(site, ledger.TRANSFER, settings.ledger) as signing,
         notary.passing(site, ledger.OPERATIONS) as passing,  # a party's own password
@@ -118,7 +118,8 @@ def run_server(settings: Settings, **how: Any) -> None:
             passing.tend()
 
         def agree() -> None:
-            settled.on_record(site, "taken up by ssps serve", patience=0, signed=False)
+            taken_up = load.load(site)
+            settled.on_record(taken_up, "taken up by ssps serve", patience=0, signed=False)
 
         run(settings, tend=tend, agree=agree, **how)
 
@@ -134,8 +135,7 @@ def ready(site: Path) -> Settings:
 
 def _without_fault(site: Path) -> bool:
     try:
-        ready(site)
-        settled.on_record(site, "taken up by ssps run", patience=_RELOADING)
+        settled.on_record(ready(site), "taken up by ssps run", patience=_RELOADING)
     except Faults as error:
         for fault in error.faults:
             structlog.get_logger().error("settings at fault, the old ones stay", fault=str(fault))

@@ -95,6 +95,7 @@ def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
     if site.exists() and (not site.is_dir() or any(site.iterdir())):
         message = "is not an empty folder, name one that is empty or does not exist yet"
         raise console.fault(str(site), "", message)
+    written = {load.PARTIES: parties_toml.encode(), load.SITE: site_toml.encode()}
     try:
         for folder, mode in _FOLDERS.items():
             (site / folder).mkdir(parents=True)
@@ -102,13 +103,14 @@ def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
         (site / ring.FOLDER).mkdir(mode=0o700, parents=True)
         (site / "keys").chmod(0o700)
         host.make_all(site)
-        files.replace(site / load.PARTIES, parties_toml.encode(), 0o644)
-        files.replace(site / load.SITE, site_toml.encode(), 0o644)
+        for name, content in written.items():
+            files.replace(site / name, content, 0o644)
     except OSError as error:
         raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
     with console.operating(site, "init", str(site), why) as deed:  # there is none to hold it before
         made = [*host.stated(site / host.HOST), *host.stated(site / host.SIGNING)]
-        deed.done(made, {settled.SETTINGS: settled.digests(site)})
+        digests = ((name, hashlib.sha256(text).hexdigest()) for name, text in written.items())
+        deed.done(made, {settled.SETTINGS: settled.lines(digests)})
 
 
 @click.command()

@@ -14,6 +14,7 @@ import pytest
 from wire.served import OPENS, Serve, Served, until
 from wire.test_server import connected, plant, sum_of, told
 
+from config import load
 from keys import ring, rotation, serving, settled
 from keys.ledger import Ledger, read
 
@@ -106,9 +107,10 @@ def test_a_bad_file_keeps_the_old_settings_and_says_so_loudly(serve: Serve) -> N
 
 
 AGREED = """
+from config import load
 from scripts import settled
 real = server.serve
-agree = lambda: settled.on_record(site, "taken up", patience=0, signed=False)
+agree = lambda: settled.on_record(load.load(site), "taken up", patience=0, signed=False)
 server.serve = lambda settings, **how: real(settings, agree=agree, **how)
 """
 
@@ -129,7 +131,7 @@ def test_edited_settings_wait_for_their_record_while_others_write_that_ledger(
 
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 0
     [record] = read(operations)
-    assert record.event.detail["after"] == settled.digests(served.site)
+    assert record.event.detail["after"] == settled.lines(load.load(served.site).digests)
 
 
 def test_settings_that_cannot_be_put_on_record_are_not_put_in_force(serve: Serve) -> None:

@@ -1,10 +1,14 @@
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from office import Ssps
 
-from config import load
+from config import amend, load
+from config.settings import Settings
 from keys import ledger, ring, settled
+from keys.deed import Deed
 from scripts import takeup
 
 FORM = """\
@@ -93,10 +97,57 @@ def test_what_is_agreed_is_changed_on_the_record(
     found, record = ledger.read(site / "ledgers/operations")
     assert found.event.event == "settings"
     assert record.event.what == words[1]
-    assert record.event.detail["settings"] == settled.digests(site)
+    assert record.event.detail["settings"] == settled.lines(load.load(site).digests)
     assert record.event.detail["why"] == "call 3"
     told = record.event.detail[key]
     assert (len(told) if isinstance(told, list) else told) == value
+
+
+def test_settings_that_are_edited_while_a_change_is_made_are_not_taken_for_it(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, before = amend.changed, (site / "parties.toml").read_bytes()
+
+    def meanwhile(*asked: Any) -> str:
+        with (site / "site.toml").open("ab") as file:
+            file.write(b"# by hand\n")
+        return changed(*asked)
+
+    monkeypatch.setattr(amend, "changed", meanwhile)
+    tried = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
+
+    assert (tried.exit_code, (site / "parties.toml").read_bytes()) == (1, before)
+    assert "site.toml: somebody has edited it meanwhile" in tried.stderr
+    [refused] = ledger.read(site / "ledgers/operations")
+    assert refused.event.outcome == "refused"
+
+
+def test_the_record_names_the_bytes_that_the_change_was_made_of(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sha256((site / "parties.toml").read_bytes()).hexdigest()
+    stated = Deed.found
+
+    def edited_then(deed: Deed, settings: Settings) -> None:
+        with (site / "parties.toml").open("ab") as file:
+            file.write(b"# by hand\n")
+        stated(deed, settings)
+
+    monkeypatch.setattr(Deed, "found", edited_then)
+    ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
+
+    found, *_ = ledger.read(site / "ledgers/operations")
+    assert found.event.detail["after"][0] == f"parties.toml {before}"
+
+
+def test_line_ends_of_another_editor_stay_as_they_are(site: Path, ssps: Ssps) -> None:
+    file = site / "parties.toml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    before = file.read_bytes()
+    for verb in ("suspend", "resume"):
+        done = ssps("party", verb, "parti-a", "--why", "x", "--site", site)
+        assert done.exit_code == 0, done.stderr
+    assert file.read_bytes() == before
 
 
 def test_a_suspended_party_is_resumed(site: Path, ssps: Ssps) -> None:
@@ -129,7 +180,7 @@ def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: S
             "rate: as the site's",
         ],
         "after": None,
-        "settings": settled.digests(site),
+        "settings": settled.lines(load.load(site).digests),
     }
 
 
@@ -157,7 +208,7 @@ def test_an_editor_that_saved_meanwhile_is_not_overwritten(
     read = load.read
     edited = "# edited\n" + (site / "parties.toml").read_text()
 
-    def slow(folder: Path, stated: str | None = None) -> object:
+    def slow(folder: Path, stated: bytes | None = None) -> object:
         if stated is not None:
             (site / "parties.toml").write_text(edited)
         return read(folder, stated)

@@ -1,11 +1,14 @@
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from office import Ssps
 
+from config import load
 from config.event import Event
 from config.fault import Faults
+from config.settings import Settings
 from keys import ledger, note
 from keys import settled as stated
 from keys.ledger import Ledger
@@ -29,35 +32,54 @@ def edit(site: Path) -> None:
 def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
     site: Path, folder: Path
 ) -> None:
-    settled.on_record(site, "ssps serve started")
-    before = stated.digests(site)
+    settled.on_record(load.load(site), "ssps serve started")
+    before = stated.lines(load.load(site).digests)
     edit(site)
-    settled.on_record(site, "ssps serve started")
+    settled.on_record(load.load(site), "ssps serve started")
 
     *_, found = events(folder)
     assert found.detail == {
         "why": "ssps serve started",
         "before": before,
-        "after": stated.digests(site),
+        "after": stated.lines(load.load(site).digests),
     }
     message = ledger.checkpoint(folder)
     assert message is not None
     assert note.parse_checkpoint(note.unproved_text(message)).size == 2
 
 
+def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(
+    site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (site / "parties.toml").read_bytes()
+    ready = run.ready
+
+    def edited_then(site: Path) -> Settings:
+        settings = ready(site)
+        edit(site)
+        return settings
+
+    monkeypatch.setattr(run, "ready", edited_then)
+    assert run._without_fault(site)
+
+    after = events(folder)[-1].detail["after"]
+    assert isinstance(after, list)
+    assert after[0] == f"parties.toml {sha256(content).hexdigest()}"
+
+
 def test_settings_on_record_need_no_writer_and_new_ones_wait_for_it(site: Path) -> None:
-    settled.on_record(site, "ssps serve started")
+    settled.on_record(load.load(site), "ssps serve started")
     with Ledger(site / "ledgers/operations"):
-        settled.on_record(site, "ssps serve started", patience=0)
+        settled.on_record(load.load(site), "ssps serve started", patience=0)
         edit(site)
         with pytest.raises(ledger.Busy):
-            settled.on_record(site, "ssps serve started", patience=0)
+            settled.on_record(load.load(site), "ssps serve started", patience=0)
 
 
 def test_what_cannot_be_recorded_starts_nothing(
     site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, ssps: Ssps
 ) -> None:
-    settled.on_record(site, "ssps serve started")
+    settled.on_record(load.load(site), "ssps serve started")
     edit(site)
 
     def full(*_: object) -> int:
@@ -77,13 +99,13 @@ def test_what_cannot_be_recorded_starts_nothing(
 def test_a_command_that_changes_parties_does_not_hide_what_was_edited_before(
     site: Path, folder: Path, ssps: Ssps
 ) -> None:
-    settled.on_record(site, "ssps serve started")
+    settled.on_record(load.load(site), "ssps serve started")
     edit(site)
-    by_hand = stated.digests(site)
+    by_hand = stated.lines(load.load(site).digests)
     assert ssps("party", "suspend", "parti-a", "--why", "call 3", "--site", site).exit_code == 0
-    settled.on_record(site, "ssps serve started")
+    settled.on_record(load.load(site), "ssps serve started")
 
     _, found, suspended = events(folder)
     assert (found.event, found.detail["why"]) == ("settings", "found by party suspend")
     assert found.detail["after"] == by_hand
-    assert suspended.detail["settings"] == stated.digests(site) != by_hand
+    assert suspended.detail["settings"] == stated.lines(load.load(site).digests) != by_hand
