@@ -29,7 +29,10 @@ class Finding:
 
 
 def running(site: Path) -> bool:
-    """Say whether a publisher has the site's filing ledger open."""
+    """Say whether a publisher has the site's filing ledger open.
+
+    Its lock is taken for an instant if nobody has it; a publisher that starts just then waits.
+    """
     try:
         descriptor = os.open(site / FOLDER / FILING, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:

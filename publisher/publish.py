@@ -56,6 +56,7 @@ _TICK = 0.5
 _MOMENT = 0.04  # seconds in which some pages more are read
 _BACK_FILES = 0.1  # seconds at a time for trees of new parties, between two batches
 _LONGEST_PAUSE = 30.0
+_ASKING = 1.0  # seconds, for whoever holds the ledger's lock for an instant (publisher/finding)
 _LINGER = 15  # times the settling time, for a page that broke off in the middle
 
 log = structlog.get_logger()
@@ -115,13 +116,15 @@ def publish(
 
 
 @contextmanager
-def opened_world(settings: Settings, clock: Clock, stop: Stop) -> Iterator[World]:
-    """Open all that a clerk works with; raise Busy while another process has it."""
+def opened_world(
+    settings: Settings, clock: Clock, stop: Stop, patience: float = 0.0
+) -> Iterator[World]:
+    """Open all that a clerk works with; raise Busy if another process has it for `patience` s."""
     site = settings.site
     with ExitStack() as stack:
         # The ledger's lock comes first: it keeps a second publisher out.
         ledger = stack.enter_context(
-            Ledger(site / FOLDER / FILING, clock, terms=terms(settings.ledger))
+            Ledger(site / FOLDER / FILING, clock, patience, terms(settings.ledger))
         )
         registry = Registry(site / INDEX)
         stack.callback(registry.close)
@@ -177,7 +180,7 @@ class _Run:
         self._signer: Ed25519PrivateKey | None = None
         self._feeding: Feeding | None = None
         with ExitStack() as stack:
-            self._world = stack.enter_context(opened_world(settings, clock, stop))
+            self._world = stack.enter_context(opened_world(settings, clock, stop, _ASKING))
             self._clerk = Clerk(self._world)
             self._attendant = Attendant(self._world, self._clerk)
             self._pool = Pool(workers, self._spool, self._world.shelf.stage, self._bell, reader)

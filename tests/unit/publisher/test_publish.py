@@ -1,3 +1,4 @@
+import fcntl
 import os
 import sqlite3
 import threading
@@ -14,13 +15,14 @@ from PIL import Image
 from structlog.testing import capture_logs
 from unit.publisher.agreement import agreed
 
+import publisher.publish
 from config import layout, scope
 from config.fault import Faults
 from config.registry import INDEX
 from config.settings import Settings
 from keys.akis import parse_segment
 from keys.ledger import FILING, FOLDER, TRANSFER, Busy, Ledger
-from publisher import census, lease
+from publisher import census, finding, lease
 from publisher.census import Counts
 from publisher.page import Page
 from publisher.publish import _Run, publish
@@ -256,6 +258,31 @@ def test_a_site_without_a_registry_is_the_operators_fault(settings: Settings) ->
         publish(settings, stop=threading.Event())
 
 
-def test_a_second_publisher_is_refused(settings: Settings) -> None:
+def test_a_publisher_that_starts_while_it_is_asked_for_waits_for_that_instant(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = settings.site / FOLDER / FILING
+    folder.mkdir(parents=True)
+    asking = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    flock = fcntl.flock
+
+    def asked(descriptor: int, how: int) -> None:
+        """Let go of it as soon as the publisher was turned down once."""
+        try:
+            flock(descriptor, how)
+        except BlockingIOError:
+            flock(asking, fcntl.LOCK_UN)
+            raise
+
+    flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(fcntl, "flock", asked)
+    with publishing(settings):
+        assert finding.running(settings.site)
+    assert not finding.running(settings.site)
+    os.close(asking)
+
+
+def test_a_second_publisher_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher.publish, "_ASKING", 0.0)
     with Ledger(settings.site / FOLDER / FILING), pytest.raises(Busy, match="stop that one first"):
         publish(settings, stop=threading.Event())
