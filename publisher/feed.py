@@ -10,7 +10,8 @@ in and after less than a minute if nothing did. Parties of the same scope share 
     (shown)            in every tree of the feed: signature, segment, son.txt
 
 Killed in between, the next start closes the segment anew, which nobody has seen, or shows what
-was closed. No position is kept elsewhere, so none can disagree.
+was closed. No position is kept elsewhere, so none can disagree: a start holds the inodes in every
+tree's folder against those that are kept, and links what is missing there, wherever that is.
 
 What a tree would not take (a gap) is left out of its feed until it does. A feed that is shared
 and of which one tree has a gap parts there: that party's goes on as one of its own, under the
@@ -23,7 +24,7 @@ import shutil
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -41,7 +42,7 @@ from keys.akis import FIRST, Entry, Segment, format_segment, parse_segment
 from keys.ledger import Clock
 from publisher import catalog, readme
 from publisher.filings import Filed, Filings
-from publisher.press import Press
+from publisher.press import Press, inodes
 from publisher.sums import Sign, Sums
 
 SOON, SILENCE, SUMMED = 10.0, 55.0, 55.0  # seconds
@@ -123,13 +124,15 @@ class Feed:
         for party in self._parties:
             self._press.folder_for(party.id, _CHAINS)
             name = self._chain_of(party, any(of == party.id for of, _ in gaps))
-            chain = chains.setdefault(name, Chain(name, [], self._position(name)))
-            chain.parties.append(party)
+            if name not in chains:
+                chains[name] = Chain(name, [], self._position(name))
+            chains[name].parties.append(party)
         self._chains = list(chains.values())
         for chain in self._chains:
-            for number in range(1, chain.position.number + 1):
-                for party in chain.parties:
-                    self._show(chain.name, number, party)
+            kept = self._kept(chain)
+            for party in chain.parties:
+                lacking = self._lacking(kept, party)
+                self._unshown[party.id].extend((chain.name, number) for number in lacking)
             if chain.position.number:
                 self._show_newest(chain)
         self._step("begun")
@@ -233,6 +236,19 @@ class Feed:
         before = self._folder(chain.name) / f"{number - 1:08}{_STATE}"
         before.unlink(missing_ok=True)
 
+    def _kept(self, chain: Chain) -> dict[str, int]:
+        """Return the inode of each file that trees are to show, by name; 0 of one that is lost."""
+        there = inodes(self._folder(chain.name))
+        segments = (f"{number:08}.csv" for number in range(1, chain.position.number + 1))
+        names = (name for segment in segments for name in (segment, segment + layout.SIGNED))
+        return {name: there.get(name, 0) for name in names}
+
+    def _lacking(self, kept: dict[str, int], party: Party) -> Iterable[int]:
+        """Return the segments that a tree does not show as they are kept, in their order."""
+        shown = self._press.shown(party.id, _CHAINS)
+        lacking = (int(name[:8]) for name, inode in kept.items() if shown.get(name) != inode)
+        return dict.fromkeys(lacking)
+
     def _show(self, chain: str, number: int, party: Party) -> None:
         # In their order: what one tree refuses holds back what comes after it there.
         self._unshown[party.id].append((chain, number))
@@ -289,9 +305,11 @@ class Feed:
         return own if has_gaps and not seen else shared
 
     def _position(self, chain: str) -> Position:
-        newest = max(self._folder(chain).glob("*.csv"), default=None)
-        if newest is None:
+        folder = self._folder(chain)
+        last = max((name for name in inodes(folder) if name.endswith(".csv")), default=None)
+        if last is None:
             return Position(chain)
+        newest = folder / last
         content = newest.read_bytes()
         segment = parse_segment(content)
         state = json.loads(newest.with_suffix(_STATE).read_bytes())

@@ -49,6 +49,10 @@ class Press:
             sync(path.parent)
         return path
 
+    def shown(self, party: str, folder: str) -> dict[str, int]:
+        """Return what a folder of a tree shows, as `inodes` says."""
+        return inodes(self._trees / party / folder)
+
     def show(self, kept: str | Path, party: str, path: str) -> bool:
         """Have a party's tree show a file of `feed/`; False, and an ERROR log, if it refuses."""
         # Done for each board and party, so as text: a Path costs more than the link itself.
@@ -127,6 +131,18 @@ class Press:
             Path(fresh).unlink(missing_ok=True)
             return _refused(target, error)
         return True
+
+
+def inodes(folder: Path) -> dict[str, int]:
+    """Return the inode of each file in a folder, by name; of one that cannot be listed, none.
+
+    The folder alone is read: what stands in it costs a fraction of a look at each file.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return {entry.name: entry.inode() for entry in found}
+    except OSError:
+        return {}
 
 
 def _later(path: str | Path, at: int) -> int:

@@ -11,13 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 from unit.publisher.feeding import KEY, NOON, Filer, followed, pages, summed
 
-from config import scope
+from config import layout, scope
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from keys.akis import parse_segment
 from publisher import catalog
 from publisher.feed import Feed
 from publisher.filings import Filings
+from publisher.press import inodes
 
 Step = Callable[[str], None]
 CB, MV = (
@@ -153,6 +154,51 @@ def test_a_feed_goes_on_where_it_was_and_names_nothing_twice(settings: Settings)
     fed(settings, 0)
 
     assert [entry.path for entry in followed(tree(settings, "parti-a"))] == paths
+
+
+def test_a_start_links_what_a_tree_lacks_wherever_that_is_and_nothing_else(
+    settings: Settings,
+) -> None:
+    filer = Filer(settings)
+    with feed(settings) as made:
+        made.begin()
+        for number, sheet in enumerate((CB, MV, KONAK, ANKARA)):
+            filer.file(sheet, str(number))
+            made.tick(60.0 * number)
+    whole = inodes(tree(settings, "parti-a") / "akis")
+    assert len(whole) == 2 * 4 + 1
+    (tree(settings, "parti-a") / layout.segment(2)).unlink()
+    other = tree(settings, "parti-d") / f"{layout.segment(3)}.sig"
+    other.unlink()
+    other.write_text("of a feed that it had once")
+    shown: list[str] = []
+
+    for lacking in (["segment shown"] * 2, []):
+        shown.clear()
+        with feed(settings, shown.append) as made:
+            made.begin()
+        assert [step for step in shown if step == "segment shown"] == lacking
+
+    assert inodes(tree(settings, "parti-a") / "akis") == whole
+    assert len(followed(tree(settings, "parti-a"))) == len(followed(tree(settings, "parti-d"))) == 4
+
+
+def test_a_segment_that_is_lost_is_not_passed_over(settings: Settings) -> None:
+    early = replace(settings, parties=settings.parties[:3])
+    Filer(settings)
+    fed(early, 0, 60, 120)
+    for lost in list(settings.site.rglob("00000002.csv")):
+        lost.unlink()
+
+    with capture_logs() as logs:
+        fed(settings)
+
+    late = tree(settings, "parti-d") / "akis"
+    assert sorted(path.name for path in late.glob("*.csv")) == ["00000001.csv"]
+    assert not (late / "son.txt").exists()
+    assert {Path(entry["path"]).name for entry in logs if entry["event"] == "not-shown"} == {
+        "00000002.csv"
+    }
 
 
 def test_what_a_tree_would_not_take_is_named_once_it_has(settings: Settings) -> None:
