@@ -112,19 +112,26 @@ def _memory(server: Server) -> Memory:
     return Memory(rss / 1e6, pss / 1e6)
 
 
-def table(works: list[Work], taken: dict[str, dict[str, Taken]], names: list[str]) -> list[str]:
-    """Write seconds and ratios, then CPU a gigabyte, a line a work."""
-    lines = [f"{'seconds':<12}" + "".join(f"{n:>11}" for n in names) + "   ratio to ours"]
-    for work in works:
-        medians = {n: statistics.median(taken[work.name][n].seconds) for n in names}
-        ratios = "".join(f"{medians[n] / medians['ours']:>9.2f}" for n in names[1:])
-        lines.append(f"{work.name:<12}" + "".join(f"{medians[n]:11.3f}" for n in names) + ratios)
-    lines += ["", f"{'CPU s/GB':<12}" + "".join(f"{n:>11}" for n in names)]
+def heading(names: list[str]) -> str:
+    """Head the table of seconds."""
+    return f"{'seconds':<12}" + "".join(f"{n:>11}" for n in names) + "   ratio to ours"
+
+
+def row(work: Work, taken: dict[str, Taken]) -> str:
+    """Write one work's seconds, and the ratios of the others to ours."""
+    medians = _medians(taken)
+    ratios = "".join(f"{took / medians['ours']:>9.2f}" for took in list(medians.values())[1:])
+    return f"{work.name:<12}" + "".join(f"{took:11.3f}" for took in medians.values()) + ratios
+
+
+def cpu_table(works: list[Work], taken: dict[str, dict[str, Taken]], names: list[str]) -> list[str]:
+    """Write the CPU a gigabyte, a line a work that moves any."""
+    lines = ["", f"{'CPU s/GB':<12}" + "".join(f"{n:>11}" for n in names)]
     for work in works:
         if work.moved:
             cpu = [statistics.median(taken[work.name][n].cpu) / work.moved * 1e9 for n in names]
             lines.append(f"{work.name:<12}" + "".join(f"{value:11.2f}" for value in cpu))
-    return lines
+    return lines if len(lines) > 2 else []
 
 
 def main() -> None:
@@ -138,7 +145,7 @@ def main() -> None:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the ratios there")
     given = parser.parse_args()
     size = FAR if given.rtt else QUICK if given.quick else FULL
-    folders = 5_000 if size is FULL else 1_000
+    folders = 5_000 if size is FULL else 100 if size is FAR else 1_000
     chosen = [w for w in works(size, folders) if not given.only or w.name in given.only]
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -161,6 +168,10 @@ def main() -> None:
         memories = {} if given.rtt or given.only else {s.name: memory(s) for s in running}
         if given.rtt:
             running = [replace(s, port=enter(delayed(s.port, given.rtt / 1000))) for s in running]
+        where = machine()
+        away = f", clients {given.rtt:.0f} ms away" if given.rtt else ""
+        print(f"{where}; {len(chosen)} works, medians of {given.repeats}{away}\n")
+        print(heading(names), flush=True)
         taken = {w.name: {name: Taken() for name in names} for w in chosen}
         for work in chosen:
             for number in range(given.repeats):
@@ -169,16 +180,15 @@ def main() -> None:
                     taken[work.name][server.name].seconds.append(seconds)
                     taken[work.name][server.name].cpu.append(cpu)
                 print(f"{work.name}: {number + 1} of {given.repeats}", file=sys.stderr)
-    where = machine()
-    away = f", clients {given.rtt:.0f} ms away" if given.rtt else ""
-    print(f"{where}; {len(chosen)} works, medians of {given.repeats}{away}\n")
-    print("\n".join(table(chosen, taken, names)))
+            print(row(work, taken[work.name]), flush=True)
+    print(*cpu_table(chosen, taken, names), sep="\n")
     for name, found in memories.items():
         print(f"{name}: {found.pss:.1f} MB a session (PSS), {found.rss:.1f} MB (RSS)")
     if given.json:
         given.json.write_text(json.dumps(figures(where, given.rtt, taken, memories), indent=1))
     if given.svg:
-        given.svg.write_text(plot.bars(f"Seconds{away}", "s", _medians(taken)))
+        seconds = {work: _medians(by) for work, by in taken.items()}
+        given.svg.write_text(plot.bars(f"Seconds{away}", "s", seconds))
 
 
 def figures(
@@ -199,11 +209,8 @@ def figures(
     }
 
 
-def _medians(taken: dict[str, dict[str, Taken]]) -> dict[str, dict[str, float]]:
-    return {
-        work: {name: statistics.median(t.seconds) for name, t in by.items()}
-        for work, by in taken.items()
-    }
+def _medians(taken: dict[str, Taken]) -> dict[str, float]:
+    return {name: statistics.median(each.seconds) for name, each in taken.items()}
 
 
 def machine() -> str:
