@@ -75,6 +75,15 @@ class Source(NamedTuple):
     rows: int
 
 
+class Place(NamedTuple):
+    """A board, or what is above boards, its `kurul` or `cevre` empty; what of it is in a tree."""
+
+    cevre: str
+    kurul: str
+    folders: int  # its boxes, and one for aggregates where there are any
+    sheets: int
+
+
 Progress = Callable[[int], None]
 
 
@@ -348,6 +357,11 @@ class Registry:
     def boards(self) -> frozenset[tuple[str, str]]:
         """Return every (district, board) that has a sheet."""
         return frozenset(self._rows("SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"))
+
+    def places(self) -> Iterator[Place]:
+        """Yield every board, and every district and the election where they have sheets."""
+        query = "SELECT cevre, kurul, count(DISTINCT sandik), count(*) FROM sheet GROUP BY 1, 2"
+        return (Place(*row) for row in self._rows(query))
 
     def _rows(self, query: str, *values: int | str) -> Iterator[Any]:
         try:

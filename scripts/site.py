@@ -13,7 +13,7 @@ import click
 from config import load, registry
 from config.fault import Fault, Faults
 from keys import digest, files, host, ledger, ring, settled
-from scripts import console
+from scripts import console, room
 from scripts import system as system_
 from sftpd import cage
 
@@ -80,6 +80,7 @@ PARTIES_TOML = """\
 """
 
 # Nobody else on the machine looks into any but the intake: parties see their trees through us.
+_ROOM = "a larger disk, and for more inodes XFS or `mkfs.ext4 -i 4096`"
 _FOLDERS = {
     "intake": 0o755,
     "store": 0o700,
@@ -201,6 +202,9 @@ def check(site: Path) -> None:
         if not (rehearsal.folder / "trees").is_dir():
             message = "has no trees, `ssps rehearse init --like SITE` lays them out"
             console.say.print(f"note: rehearsal {rehearsal.id}: {rehearsal.folder} {message}")
+    mirroring = [party for party in settings.parties if party.mirrors]
+    if lacking := room.lacking(site, mirroring):
+        console.say.print(f"note: {lacking}; {_ROOM}")
     if not (site / registry.INDEX).exists():
         console.say.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
     console.say.print(f"{site}: no fault ({len(settings.parties)} parties)")
