@@ -1,5 +1,6 @@
 """scripts/mirror, as a party runs it: a process of its own, against the real server."""
 
+import hashlib
 import json
 import resource
 import shutil
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import office
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from unit.publisher.feeding import KEY, Filer, digests, pages
@@ -22,10 +24,14 @@ from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from keys import sshsig
 from keys.akis import Entry, format_segment, parse_segment
-from publisher import catalog
+from publisher import catalog, readme
 from publisher.feed import Feed
 from publisher.filings import Filings
 
+ELECTION = "2023-05-14-cb-mv"
+KONAK = Sheet(Secim.CB, Belge.SANDIK_SONUC, "35-izmir-2", "konak-1", "7", 1)
+ANKARA = Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "06-ankara-1", None, None, 1)
+ABROAD = Sheet(Secim.CB, Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME, None, None, None, 1)
 SCRIPT = Path(__file__).parents[2] / "scripts" / "mirror"
 
 
@@ -105,6 +111,149 @@ def test_a_mirror_is_complete_and_a_second_run_moves_nothing(party: Party) -> No
     code, said = party.mirror()
     assert (code, said["complete"], said["files"]) == (0, 2, 0)
     assert party.opened() == before
+
+
+def whole(folder: Path) -> dict[str, bytes]:
+    """Every file of a tree or a mirror, but what each has for its own use."""
+    own = ("akis/son.txt", ".mirror.json", ".mirror.lock")
+    return {path: content for path, content in office.listing(folder).items() if path not in own}
+
+
+def test_a_mirror_has_every_file_of_the_tree_and_the_commands_in_it_prove_it(party: Party) -> None:
+    for sheet in (KONAK, ANKARA, ABROAD):
+        party.filer.file(sheet, str(sheet))
+    party.file(1)
+    party.feed()
+
+    code, said = party.mirror()
+
+    assert (code, said["files"], said["unsummed"]) == (0, 4, 0)
+    assert whole(party.folder) == whole(party.tree)
+    assert {"BENIOKU.txt", f"{ELECTION}/SHA256SUMS.sig"} <= whole(party.folder).keys()
+    shutil.copy(party.served.site / "allowed_signers", party.folder)
+    for command in readme.COMMANDS:
+        line = ["bash", "-c", command.format(election=ELECTION)]
+        done = subprocess.run(line, cwd=party.folder, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b""), line
+
+
+def test_only_what_changed_is_fetched_again_of_sums_and_readme(party: Party) -> None:
+    def fetched() -> list[str]:
+        """What the next mirror opens beside pages and segments; it must be all that changed."""
+        before = len(party.served.records("open"))
+        assert party.mirror()[0] == 0
+        assert whole(party.folder) == whole(party.tree)
+        opened = (record.event.what.lstrip("/") for record in party.served.records("open")[before:])
+        root, board = f"{ELECTION}/SHA256SUMS", f"{ELECTION}/34-istanbul-1/kadikoy-2/SHA256SUMS"
+        short = {root: "root", board: "board", "BENIOKU.txt": "readme"}
+        return sorted(short[path] for path in opened if path in short)
+
+    party.file(1)
+    party.filer.file(KONAK, "konak")
+    party.feed()
+    assert fetched() == ["board", "readme", "root"]
+    assert fetched() == ["root"]
+    party.filer.file(replace(KONAK, page=2), "konak again")
+    party.feed()
+    assert fetched() == ["root"]
+    party.file(2)
+    party.feed()
+    assert fetched() == ["board", "root"]
+    (party.tree / "BENIOKU.txt").unlink()
+    (party.tree / "BENIOKU.txt").write_text("other terms")
+    assert fetched() == ["readme", "root"]
+    (party.folder / ELECTION / "34-istanbul-1/kadikoy-2/SHA256SUMS").unlink()
+    assert fetched() == ["board", "root"]
+
+
+def taken(party: Party) -> dict[Path, bytes]:
+    """The tree's sums, to be put back by `put`."""
+    return {path: path.read_bytes() for path in party.tree.rglob("SHA256SUMS*")}
+
+
+def put(files: dict[Path, bytes]) -> None:
+    for path, content in files.items():
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+
+
+def test_sums_that_lag_behind_the_feed_are_no_break_and_are_fetched_later(party: Party) -> None:
+    party.file(1)
+    party.feed()
+    old = taken(party)
+    party.file(2)
+    party.feed()
+    new = taken(party)
+    put(old)
+
+    code, said = party.mirror()
+    assert (code, said["complete"], said["files"], said["unsummed"]) == (0, 2, 2, 1)
+    put(new)
+    code, said = party.mirror()
+    assert (code, said["files"], said["unsummed"]) == (0, 0, 0)
+    assert whole(party.folder) == whole(party.tree)
+
+
+def test_sums_that_are_ahead_of_the_feed_are_believed_and_held_against_it_later(
+    party: Party,
+) -> None:
+    path = party.file(1)
+    party.feed()
+    content = (party.tree / path).read_bytes()
+    ahead = f"{ELECTION}/34-istanbul-1/kadikoy-2"
+    name = "sandik-2/cb-sandik-sonuc-s1.jpg"
+    true, false = (
+        f"{hashlib.sha256(page).hexdigest()}  {name}\n" for page in (b"page two", b"other")
+    )
+    first = (party.tree / ahead / "SHA256SUMS").read_text()
+    resum(party, ahead, first + true)
+
+    assert party.mirror()[0] == 0
+    assert (party.folder / ahead / "SHA256SUMS").read_text() == first + true
+    party.file(2, content="page two")
+    party.feed()
+    code, said = party.mirror()
+    assert (code, said["files"], said["unsummed"]) == (0, 1, 0)
+    assert (party.folder / path).read_bytes() == content
+
+    resum(party, ahead, first + false)
+    code, said = party.mirror()
+    assert (code, said["error"]) == (
+        1,
+        f"BROKEN: {ahead}/SHA256SUMS: its sha256 of {ahead}/{name} is not the one that the feed "
+        "states",
+    )
+    assert (party.folder / ahead / "SHA256SUMS").read_text() == first + true
+
+
+def resum(party: Party, folder: str, content: str, key: Ed25519PrivateKey = KEY) -> None:
+    """Put other sums in the place of a board's, and a root that names them, both well signed."""
+    root = "".join(
+        line.replace(line[:64], hashlib.sha256(content.encode()).hexdigest())
+        if f"{ELECTION}/{line[66:]}".startswith(f"{folder}/")
+        else line
+        for line in (party.tree / ELECTION / "SHA256SUMS").read_text().splitlines(keepends=True)
+    )
+    for place, text in ((folder, content), (ELECTION, root)):
+        file = party.tree / place / "SHA256SUMS"
+        signature = sshsig.sign(key if place == folder else KEY, text.encode())
+        put({file: text.encode(), Path(f"{file}.sig"): signature})
+
+
+def test_sums_that_another_key_signed_are_a_break_and_are_not_kept(party: Party) -> None:
+    party.file(1)
+    party.feed()
+    board = f"{ELECTION}/34-istanbul-1/kadikoy-2"
+    content = (party.tree / board / "SHA256SUMS").read_text()
+    other = Ed25519PrivateKey.generate()
+    resum(party, board, content, other)
+
+    code, said = party.mirror()
+
+    assert (code, said["error"]) == (
+        1, f"BROKEN: {board}/SHA256SUMS: its signature is not by a key in allowed_signers",
+    )  # fmt: skip
+    assert not (party.folder / board / "SHA256SUMS").exists()
 
 
 def test_result_sheets_come_first_and_counting_sheets_last(party: Party) -> None:
