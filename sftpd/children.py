@@ -248,8 +248,9 @@ class Children:
         if not told or child.entry.reason is not None:
             return
         try:
-            closings = [m for m in unpack(told) if m.kind is Kind.CLOSE]
-            self._book.hear(child.entry, *closings)
+            messages = unpack(told)
+            if all(message.kind is Kind.CLOSE for message in messages):
+                self._book.hear(child.entry, *messages)
         except (Liar, ValueError):
             # It was killed between telling these and wiping them away, or it lied: as it was
             # heard so far, so it stays.

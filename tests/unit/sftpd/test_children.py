@@ -13,6 +13,7 @@ from keys.ledger import Ledger, Terms, read
 from sftpd.book import Book
 from sftpd.children import Children
 from sftpd.loop import Loop
+from sftpd.messages import Kind, Message, pack
 from sftpd.passwords import Passwords
 from sftpd.rate import Pacer
 from sftpd.recorder import Reporter
@@ -79,6 +80,20 @@ def test_what_was_told_and_not_yet_wiped_away_counts_once(tmp_path: Path) -> Non
         ("close", "/x", "ok", 9),
         ("open", "/y", "ok", None),
         ("close", "/y", "failed", None),
+    ]
+
+
+def test_a_slate_with_anything_but_closes_on_it_takes_nobody_with_it(tmp_path: Path) -> None:
+    def serve(parent: socket.socket, slate: Slate) -> None:
+        reporter = Reporter(parent)
+        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
+        reporter.opened(1, b"/x", 9, b"")
+        slate.write(pack(Message(Kind.LIST, (b"/",), 2)))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert recorded(tmp_path, serve) == [
+        ("open", "/x", "ok", None),
+        ("close", "/x", "failed", None),
     ]
 
 
