@@ -38,6 +38,7 @@ from sftpd.messages import BOUNDS
 LONGEST_REQUEST = 4096
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MOST_REASONS = 100  # a child that lies must not make up any number of them
+_MOST_READS = 1 << 53  # nobody counts that far, and what is much larger no float holds
 
 
 class Times:
@@ -49,7 +50,7 @@ class Times:
 
     def add(self, counts: Sequence[int], microseconds: int) -> None:
         """Add what a child has counted; ValueError if that cannot be."""
-        if len(counts) != len(self.counts) or min(counts) < 0:
+        if len(counts) != len(self.counts) or not 0 <= min(counts) <= max(counts) < _MOST_READS:
             raise ValueError("not a histogram of READs")
         self.counts = [old + new for old, new in zip(self.counts, counts, strict=True)]
         self.microseconds += microseconds

@@ -52,7 +52,9 @@ def test_latencies_are_a_cumulative_histogram() -> None:
     ]
 
 
-@pytest.mark.parametrize("counts", [[], [1], [0] * len(BOUNDS), [0] * len(BOUNDS) + [-1]])
+@pytest.mark.parametrize(
+    "counts", [[], [1], [0] * len(BOUNDS), [0] * len(BOUNDS) + [-1], [1 << 53] * (len(BOUNDS) + 1)]
+)
 def test_what_is_no_histogram_is_refused(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="histogram"):
         Times().add(counts, 0)
