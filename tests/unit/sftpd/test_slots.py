@@ -2,6 +2,8 @@ import os
 import signal
 from contextlib import closing
 
+import pytest
+
 from sftpd.slots import Slots
 
 
@@ -36,6 +38,15 @@ def test_one_slot_is_held_by_one_process_and_given_back_when_it_dies() -> None:
         os.waitpid(second, 0)
     os.close(reading)
     os.close(told)
+
+
+def test_the_file_of_the_slots_holds_nothing_and_cannot() -> None:
+    with closing(Slots()) as slots:
+        with pytest.raises(PermissionError):
+            os.pwrite(slots.descriptor, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.ftruncate(slots.descriptor, 1 << 30)
+        assert os.fstat(slots.descriptor).st_size == 0
 
 
 def test_a_slot_is_free_again_after_its_use() -> None:
