@@ -37,7 +37,9 @@ from sftpd.penalties import Cost
 # and the rehearsal whose tree it is to be, if it is one's.
 Judge = Callable[[str, str, Address, str], Reason | None]
 
+MOST_TRIES = 32  # attempts at a login that a child may tell of; an honest one hangs up sooner
 _STRIDE = 10_000
+_REASONS = frozenset(Reason)
 _MISSED = {"list": Transfer.LIST, "hash": Transfer.HASH}
 _LONGEST_USER = 64
 _LARGEST_SEND = 4 << 20
@@ -76,6 +78,7 @@ class Entry:
     sent: int = 0
     open: dict[int, _Open] = field(default_factory=dict)
     probes: list[Event] = field(default_factory=list)
+    tries: int = 0
     proven: bool = False  # whether it had the right credential in the end, let in or not
     reason: str | None = None  # as the child says
     ending: str | None = None  # why the parent ends it
@@ -199,7 +202,13 @@ class Book:
         """Record the refused connections that were counted meanwhile."""
         self._hush.catch_up(everything)
 
+    def _tried(self, entry: Entry) -> None:
+        entry.tries += 1
+        if entry.tries > MOST_TRIES:
+            raise Liar(f"{entry.tries} attempts at a login")
+
     def _admit(self, entry: Entry, message: Message) -> bool:
+        self._tried(entry)
         party, method, credential, client, cipher, kex, rehearsal = map(message.text, range(7))
         entry.user, entry.proven = party, True
         told: dict[str, Value] = {"method": method, "credential": credential, "client": client}
@@ -235,12 +244,16 @@ class Book:
 
     def _changed(self, entry: Entry, message: Message) -> bool:
         """Say whether a new password may be set; sftpd/passwords writes it."""
+        self._tried(entry)
         party, credential = message.text(0), message.text(1)
         entry.user = party[:_LONGEST_USER]
         return self._may_change(party, credential, entry.address)
 
     def _refuse(self, entry: Entry, message: Message) -> bool:
+        self._tried(entry)
         user, method, credential, client, cipher, kex, reason = map(message.text, range(7))
+        if reason not in _REASONS:
+            raise Liar(f"refuses for {reason[:64]!r}, which is no reason")
         entry.user = user[:_LONGEST_USER]
         told: dict[str, Value] = {
             "method": method,

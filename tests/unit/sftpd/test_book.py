@@ -1,6 +1,6 @@
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from unit.sftpd.ticking import Time
 
 from config.party import Address, address
 from keys.ledger import Ledger, Terms, read
-from sftpd.book import Book, Entry, Liar
+from sftpd.book import MOST_TRIES, Book, Entry, Liar
 from sftpd.login import Reason
 from sftpd.messages import Kind, Message
 from sftpd.penalties import Cost
@@ -241,6 +241,28 @@ def test_a_child_that_lies_is_found_out(book: Book, message: Message) -> None:
         book.hear(entry, message)
 
 
+@pytest.mark.parametrize("reason", ["", "made up", "wrong \udcff"])
+def test_a_login_is_refused_for_a_reason_that_there_is(book: Book, reason: str) -> None:
+    with pytest.raises(Liar, match="reason"):
+        book.hear(book.begin(HOME), refuse(reason))
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda: refuse("wrong credential"),
+        lambda: refuse("wrong credential", probe=True),
+        lambda: Message(Kind.CHANGE, (b"a", b"SHA256:x", b"hash")),
+    ],
+)
+def test_nobody_tries_to_log_in_for_ever(book: Book, again: Callable[[], Message]) -> None:
+    entry = book.begin(HOME)
+    for _ in range(MOST_TRIES):
+        book.hear(entry, again())
+    with pytest.raises(Liar, match="attempts"):
+        book.hear(entry, again())
+
+
 def test_nothing_is_opened_before_the_login_or_after_the_goodbye(book: Book) -> None:
     entry = book.begin(HOME)
     with pytest.raises(Liar):
@@ -432,7 +454,7 @@ def charged(book: Book, *messages: Message, reason: str = "closed") -> list[Cost
 
 
 def refuse(reason: str, *, probe: bool = False) -> Message:
-    texts = (b"a", b"publickey", b"SHA256:y", b"", b"", b"", reason.encode())
+    texts = (b"a", b"publickey", b"SHA256:y", b"", b"", b"", os.fsencode(reason))
     return Message(Kind.REFUSE, texts, flag=probe)
 
 
@@ -463,6 +485,6 @@ def test_a_histogram_that_is_none_is_a_lie(book: Book) -> None:
     entry = admitted(book)
     book.hear(entry, Message(Kind.TIMES, (b"1,0,0,0,0,0,0,0,0,0,2",), count=7))
     assert (book.tally.reads.counts[0], book.tally.reads.microseconds) == (1, 7)
-    for counts in (b"", b"1", b"x", b"-1,0,0,0,0,0,0,0,0,0,2"):
+    for counts in (b"", b"1", b"x", b"-1,0,0,0,0,0,0,0,0,0,2", b"9" * 400 + b",0" * 10):
         with pytest.raises(Liar):
             book.hear(entry, Message(Kind.TIMES, (counts,)))
