@@ -27,6 +27,7 @@ from sftpd.passwords import Passwords
 from sftpd.rate import Pacer
 from sftpd.slate import Slate
 
+MOST_OPEN = 2048  # files of one connection: 8 channels with 128 handles each, and to spare
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what the parent acts on
 
@@ -144,9 +145,7 @@ class Children:
             except (BrokenPipeError, ConnectionResetError):
                 continue
             except (Liar, ValueError, BlockingIOError) as error:
-                self._loop.forget(child.channel)
-                _log.error("child not believed", session=child.entry.session, cause=str(error))
-                self._kill(child)
+                self._disbelieve(child, str(error))
                 return
             if messages[-1].kind is Kind.ADMIT:
                 self._share()
@@ -185,6 +184,20 @@ class Children:
         party, credential, secret = map(message.text, range(3))
         began = self._passwords.change(party, credential, secret, str(entry.address), answer)
         return b"" if began else NO
+
+    def look_over(self) -> None:
+        """Kill who has more open than any client may; to be called now and then.
+
+        Asked of each open as it comes, it would be asked a million times for nothing.
+        """
+        for child in self:
+            if len(child.entry.open) > MOST_OPEN and not child.killed:
+                self._disbelieve(child, f"{len(child.entry.open)} files open at once")
+
+    def _disbelieve(self, child: Child, cause: str) -> None:
+        self._loop.forget(child.channel)
+        _log.error("child not believed", session=child.entry.session, cause=cause)
+        self._kill(child)
 
     def _kill(self, child: Child) -> None:
         child.killed = True

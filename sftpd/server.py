@@ -161,6 +161,7 @@ class Server:
             self._entrance.lobby,
             Recurring(_SYNC, self._sync, lambda: self._book.journal.unsynced),
             Recurring(_JUDGE, self._judge, lambda: self._book.sessions),
+            Recurring(_JUDGE, self._children.look_over, lambda: self._book.sessions),
             Recurring(_JUDGE, self._tell, lambda: True),
             Recurring(_SYNC, self._end_overdue, lambda: len(self._children)),
             Recurring(_SYNC, self._note_live, lambda: len(self._children)),

@@ -97,6 +97,21 @@ def test_a_slate_with_anything_but_closes_on_it_takes_nobody_with_it(tmp_path: P
     ]
 
 
+def test_a_child_with_more_files_open_than_a_client_may_have_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftpd.children.MOST_OPEN", 2)
+
+    def serve(parent: socket.socket, _: Slate) -> None:
+        reporter = Reporter(parent)
+        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
+        for handle in range(50):
+            reporter.opened(handle, b"/x", 9, b"")
+
+    found = recorded(tmp_path, serve, lambda children, _: children.look_over())
+    assert [event for event, *_ in found] == ["open"] * 3 + ["close"] * 3
+
+
 @pytest.mark.parametrize("last", [2, 9], ids=["honestly", "with a lie"])
 def test_a_child_that_dies_with_much_unheard_takes_nobody_with_it(
     tmp_path: Path, last: int
