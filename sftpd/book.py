@@ -155,6 +155,7 @@ class Book:
         `reason` is recorded if the child died without saying one. How much of a file it had
         sent by then is not known.
         """
+        self.journal.pay()
         now = self._monotonic()
         ended = entry.ending or entry.reason or reason
         honest = entry.reason is not None and not entry.open

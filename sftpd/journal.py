@@ -4,6 +4,9 @@ Under [ledger] sync = "always" the disk holds each record before its writer goes
 long for many as for one. So the Journal then `gathers`: what it takes stands only once `settle`,
 called when everybody who has something to tell was heard, has written all of it at once. If that
 fails none of it stands, and what was granted on the strength of it is taken back.
+
+What has happened has happened: a close or a session's end that the disk has no room for is owed,
+and written later.
 """
 
 import time
@@ -11,8 +14,11 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from config.event import Event
+from config.event import Event, Transfer
 from keys.ledger import Ledger, Unsynced, Unwritable
+
+_HAPPENED = frozenset({Transfer.CLOSE, Transfer.SESSION_END})
+_MOST_OWED = 10_000
 
 _log = structlog.get_logger()
 
@@ -27,6 +33,7 @@ class Journal:
         self.unsynced = 0  # records that may not survive a loss of power
         self._unsynced_since = 0.0
         self._waiting: list[Event] = []
+        self._owed: list[Event] = []
         self._holds = False
         self._take_back: list[Callable[[bool], None]] = []
         self._unsure = False  # whether what was lost last is written all the same
@@ -79,6 +86,17 @@ class Journal:
             undo(self._unsure)
         return False
 
+    @property
+    def owes(self) -> int:
+        """How many records `pay` would write."""
+        return len(self._owed)
+
+    def pay(self) -> None:
+        """Append what could not be written when it happened; what cannot be now is owed further."""
+        owed, self._owed = self._owed, []
+        if owed:
+            self.append(*owed)
+
     def lag(self) -> float:
         """Return the seconds since the oldest record that may not survive a loss of power."""
         return self._monotonic() - self._unsynced_since if self.unsynced else 0.0
@@ -94,6 +112,9 @@ class Journal:
             named = [event.event for event in events]
             _log.error("no record", event_names=named, cause=str(error))
             self._unsure = isinstance(error, Unsynced)
+            if not self._unsure:
+                happened = [event for event in events if event.event in _HAPPENED]
+                self._owed += happened[: _MOST_OWED - len(self._owed)]
             return False
         if not self.gathers:
             if not self.unsynced:

@@ -160,6 +160,7 @@ class Server:
             self._entrance,
             self._entrance.lobby,
             Recurring(_SYNC, self._sync, lambda: self._book.journal.unsynced),
+            Recurring(_SYNC, self._book.journal.pay, lambda: self._book.journal.owes),
             Recurring(_JUDGE, self._judge, lambda: self._book.sessions),
             Recurring(_JUDGE, self._children.look_over, lambda: self._book.sessions),
             Recurring(_JUDGE, self._tell, lambda: True),
@@ -192,6 +193,7 @@ class Server:
             finally:
                 self._children.kill()
                 self._book.catch_up(everything=True)
+                self._book.journal.pay()
                 self._book.journal.settle()
                 self._note_live()
                 if scrape is not None:
@@ -290,6 +292,8 @@ class Server:
         return self._capped.get(party_id, self._offer.settings.sftp.rate_mbit)
 
     def _note_live(self) -> None:
+        if self._book.journal.owes:
+            return  # whoever comes after us has to look for those too
         oldest = min((child.entry.session for child in self._children), default=None)
         first = self._ledger.next_seq if oldest is None else first_record(oldest)
         self._live.note(first)

@@ -435,7 +435,9 @@ def test_a_full_ledger_serves_nothing(serve: Serve) -> None:
     served = serve(patch=patch)
     with connected(served, "parti-a") as client, client.open_sftp() as sftp:
         assert sftp.listdir("/")
+        early = sftp.open("BENIOKU.txt")
         (served.site / "full").touch()
+        early.close()
         with pytest.raises(OSError, match="Failure"):
             sftp.open("BENIOKU.txt")
         with pytest.raises(OSError, match="Failure"):
@@ -444,6 +446,7 @@ def test_a_full_ledger_serves_nothing(serve: Serve) -> None:
         (served.site / "full").unlink()
         with sftp.open("BENIOKU.txt") as file:
             assert file.read() == b"parti-a\n"
+        until(lambda: len(served.records("close")) == 2)
 
 
 def test_weak_algorithms_are_not_offered(serve: Serve) -> None:

@@ -288,6 +288,27 @@ def test_what_the_ledger_does_not_take_is_not_granted(
     assert early.party is None
 
 
+def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_end(
+    book: Book, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    entry = admitted(book)
+    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    closing = Message(Kind.CLOSE, (b"", b""), 1, 9, True)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", full)
+        assert not book.hear(entry, closing, Message(Kind.OPEN, (b"/y", b""), 2, 9))
+    book.end(entry, "closed")
+
+    assert [(t[0], t[2], t[4].get("bytes")) for t in told(folder)[1:]] == [
+        ("open", "/x", None),
+        ("close", "/x", 9),
+        ("session-end", "", 9),
+    ]
+
+
 @pytest.fixture
 def gathering(folder: Path, time: Time) -> Iterator[Book]:
     with Ledger(folder, lambda: NOON, terms=Terms(always=True)) as ledger:

@@ -111,6 +111,66 @@ def test_a_removal_on_record_does_not_make_a_lost_batch_an_unsure_one(
     assert (names(folder), undone) == (["one", "three"], [False])
 
 
+@pytest.mark.parametrize("always", [False, True])
+def test_what_has_happened_is_on_record_once_there_is_room_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    closed, ended, opened = (Event(e, "parti-a", "", "") for e in ("close", "session-end", "open"))
+    with Ledger(folder, terms=Terms(always=always)) as ledger:
+        journal = Journal(ledger)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full)
+            for event in (closed, opened, ended):
+                journal.append(event)
+                journal.settle()
+            journal.pay()
+            journal.settle()
+            assert journal.owes == 2
+        journal.pay()
+        journal.settle()
+        journal.pay()
+        journal.settle()
+        assert journal.owes == 0
+    assert names(folder) == ["close", "session-end"]
+
+
+def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with Ledger(folder, terms=Terms(always=True)) as ledger:
+        journal = Journal(ledger)
+        journal.append(Event("close", "parti-a", "", ""))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", broken)
+            assert not journal.settle()
+        journal.pay()
+        assert journal.settle()
+    assert names(folder) == ["close"]
+
+
+def test_there_is_an_end_to_what_is_kept_for_a_full_disk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with Ledger(folder) as ledger:
+        journal = Journal(ledger)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full)
+            patched.setattr("sftpd.journal._MOST_OWED", 2)
+            for name in ("1", "2", "3"):
+                journal.append(Event("session-end", name, "", ""))
+        journal.pay()
+    assert [record.event.who for record in read(folder)] == ["1", "2"]
+
+
 def _once(act: Callable[[], object]) -> Callable[[], None]:
     left = [act]
 
