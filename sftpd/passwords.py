@@ -49,7 +49,12 @@ class Passwords:
             return False
         if pid == 0:
             self._write(party, credential, secret, origin)
-        process = os.pidfd_open(pid)
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return False
         self._running += 1
 
         def ended() -> None:
