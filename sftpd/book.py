@@ -40,6 +40,7 @@ Judge = Callable[[str, str, Address, str], Reason | None]
 MOST_TRIES = 32  # attempts at a login that a child may tell of; an honest one hangs up sooner
 _STRIDE = 10_000
 _REASONS = frozenset(Reason)
+_CLOSE = Kind.CLOSE
 _MISSED = {"list": Transfer.LIST, "hash": Transfer.HASH}
 _LONGEST_USER = 64
 _LARGEST_SEND = 4 << 20
@@ -132,8 +133,8 @@ class Book:
             if len(messages) > 1:
                 self.journal.hold()  # so that one write takes the records of all
                 for message in messages[:-1]:
-                    if message.kind.asks:
-                        raise Liar(f"{message.kind.name} without waiting for the answer")
+                    if message.kind is not _CLOSE:
+                        raise Liar(f"{message.kind.name}, held back")
                     self._heard(entry, message)
                 self.journal.release()
             return self._heard(entry, messages[-1])

@@ -11,8 +11,8 @@ One or more messages a datagram, over a SOCK_SEQPACKET pair:
 
 in network order. The parent answers ADMIT, REFUSE, OPEN, LIST, HASH, MISS and DENY with one byte,
 `+` or `-`, once the record stands in the ledger or cannot stand there, so that what a client is
-told is on record by then; an answer that never comes is a `-`. Only the last of a datagram's
-messages may ask. For example
+told is on record by then; an answer that never comes is a `-`. All of a datagram's messages but the
+last are CLOSE. For example
 
     O 00000004 0000000000030d40 00 000d "/BENIOKU.txt" 00
 

@@ -124,11 +124,20 @@ def test_a_close_stands_even_if_a_lie_follows_it(book: Book, folder: Path) -> No
     assert [t[0] for t in told(folder)[1:]] == ["open", "close"]
 
 
-def test_only_the_last_of_several_messages_may_ask(book: Book, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "early",
+    [
+        Message(Kind.OPEN, (b"/x", b""), 1, 9),
+        Message(Kind.TIMES, (b"1" + b",0" * 10,)),
+        Message(Kind.PACE, (b"",), count=1),
+    ],
+)
+def test_nothing_but_closes_goes_with_another_message(
+    book: Book, folder: Path, early: Message
+) -> None:
     entry = admitted(book)
-    asked = Message(Kind.OPEN, (b"/x", b""), 1, 9)
-    with pytest.raises(Liar, match="without waiting"):
-        book.hear(entry, asked, Message(Kind.END, (b"closed",)))
+    with pytest.raises(Liar, match="held back"):
+        book.hear(entry, early, Message(Kind.END, (b"closed",)))
 
     assert [t[0] for t in told(folder)] == ["login"]
 
