@@ -1,10 +1,11 @@
 """System calls that a connection's child may not make, as a filter in classic BPF (seccomp(2)).
 
 Landlock knows files, TCP and abstract sockets. What it does not know is denied here: sockets of
-every kind, other programs and processes, signals to others, a file's mode, owner or times, IPC
-that outlives the process, keyrings, mounts, and the doors through which kernels are broken into
-(bpf, io_uring, userfaultfd, perf). Denied means EPERM, never a kill: a call made by mistake is
-an error with a traceback, not a session that died without a word.
+every kind, other programs and processes, signals to others, their limits and their share of the
+machine, a file's mode, owner or times, IPC that outlives the process, keyrings, mounts, and the
+doors through which kernels are broken into (bpf, io_uring, userfaultfd, perf). Denied means EPERM,
+never a kill: a call made by mistake is an error with a traceback, not a session that died without
+a word.
 
 It is a list of what is denied, not of what is allowed. Python, its allocator and OpenSSL make
 calls that differ between versions of libc; a list of those would break on an upgrade, on
@@ -30,7 +31,10 @@ _ALLOW, _DENY = 0x7FFF0000, 0x00050000
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 _X32 = 0x40000000
 _CLONE_THREAD = 0x00010000
-_TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing into the operator's terminal
+# What may not be asked of a descriptor: typing into the operator's terminal (TIOCSTI, TIOCLINUX),
+# and that somebody be signalled when something arrives (FIOSETOWN, SIOCSPGRP; F_SETOWN, F_SETSIG,
+# F_SETOWN_EX).
+_NOT_ASKED = {"ioctl": (0x5412, 0x541C, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
 
 # Name, number on x86_64, number on aarch64 (asm/unistd.h); "-" where there is none.
 _ALWAYS = """
@@ -42,6 +46,10 @@ ptrace 101 117      kcmp 312 272        process_vm_readv 310 270
 process_vm_writev 311 271               process_madvise 440 440
 pidfd_open 434 434  pidfd_getfd 438 438 pidfd_send_signal 424 424
 tkill 200 130       rt_sigqueueinfo 129 138                 rt_tgsigqueueinfo 297 240
+setpriority 141 140 ioprio_set 251 30   sched_setattr 314 274
+sched_setparam 142 118                  sched_setscheduler 144 119
+sched_setaffinity 203 122               migrate_pages 256 238
+move_pages 279 239  process_mrelease 448 448
 
 chmod 90 -          fchmod 91 52        fchmodat 268 53     fchmodat2 452 452
 chown 92 -          fchown 93 55        lchown 94 -         fchownat 260 54
@@ -87,7 +95,10 @@ _ENTERING = """
 setresuid 117 147   setresgid 119 149   setgroups 116 159   capset 126 91
 chroot 161 51
 """
-_WITH_ARGUMENTS = "clone 56 220  clone3 435 435  kill 62 129  tgkill 234 131  ioctl 16 29"
+_WITH_ARGUMENTS = """
+clone 56 220        clone3 435 435      kill 62 129         tgkill 234 131
+ioctl 16 29         fcntl 72 25         prlimit64 302 261
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +155,11 @@ def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
     code += _with_argument(checked["clone"], 0, [*allowed, _deny()])
     for call in ("kill", "tgkill"):
         code += _with_argument(checked[call], 0, [_step(_EQUAL, pid, 0, 1), _allow(), _deny()])
-    typing = [step for ask in _TERMINAL_INPUT for step in (_step(_EQUAL, ask, 0, 1), _deny())]
-    code += _with_argument(checked["ioctl"], 1, [*typing, _allow()])
+    own = [step for each in (0, pid) for step in (_step(_EQUAL, each, 0, 1), _allow())]
+    code += _with_argument(checked["prlimit64"], 0, [*own, _deny()])
+    for call, asks in _NOT_ASKED.items():
+        denied = [step for ask in asks for step in (_step(_EQUAL, ask, 0, 1), _deny())]
+        code += _with_argument(checked[call], 1, [*denied, _allow()])
     return b"".join([*code, _allow()])
 
 

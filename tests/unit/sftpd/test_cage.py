@@ -185,6 +185,12 @@ def test_other_processes_are_left_alone(tree: Path) -> None:
         lambda _: os.kill(-1, 0),
         lambda _: os.kill(0, 0),
         lambda _: os.pidfd_open(os.getppid()),
+        lambda _: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+        lambda _: fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL),
+        lambda _: resource.prlimit(os.getppid(), resource.RLIMIT_CPU),
+        lambda _: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+        lambda _: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0)),
+        lambda _: os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0)),
     ):
         assert caged(tree, act) == "EPERM"
 
@@ -193,6 +199,8 @@ def test_other_processes_are_left_alone(tree: Path) -> None:
 def test_its_own_end_is_its_own(tree: Path) -> None:
     assert caged(tree, lambda _: os.kill(os.getpid(), 0)) == "None"
     assert caged(tree, lambda _: signal.raise_signal(signal.SIGKILL)) == ""
+    assert caged(tree, lambda _: resource.prlimit(os.getpid(), resource.RLIMIT_CORE)) == "(0, 0)"
+    assert caged(tree, lambda _: resource.getrlimit(resource.RLIMIT_CORE)) == "(0, 0)"
 
 
 @needs_seccomp

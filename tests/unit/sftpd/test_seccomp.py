@@ -52,6 +52,9 @@ def verdict(
         ("aarch64", "execve", 221),
         ("aarch64", "ptrace", 117),
         ("aarch64", "bpf", 280),
+        ("x86_64", "setpriority", 141),
+        ("x86_64", "sched_setaffinity", 203),
+        ("aarch64", "ioprio_set", 30),
     ],
 )
 def test_a_call_is_denied_at_every_stage(machine: str, call: str, number: int) -> None:
@@ -94,6 +97,15 @@ def test_only_itself_is_signalled() -> None:
         assert verdict(SERVING, "x86_64", tgkill, other, PID, 9) == EPERM
 
 
+def test_only_its_own_limits_are_its_to_set() -> None:
+    prlimit64 = 302
+    assert verdict(SERVING, "x86_64", prlimit64, 0, 7) == ALLOW
+    assert verdict(SERVING, "x86_64", prlimit64, PID, 7) == ALLOW
+    for other in (1, PID + 1, (1 << 32) - 1):
+        assert verdict(SERVING, "x86_64", prlimit64, other, 7) == EPERM
+        assert verdict(LOGIN, "x86_64", prlimit64, other, 7) == EPERM
+
+
 def test_terminals_are_asked_but_not_typed_into() -> None:
     ioctl, tcgets, tiocsti, tioclinux = 16, 0x5401, 0x5412, 0x541C
     assert verdict(SERVING, "x86_64", ioctl, 0, tcgets) == ALLOW
@@ -101,6 +113,18 @@ def test_terminals_are_asked_but_not_typed_into() -> None:
     assert verdict(SERVING, "x86_64", ioctl, 0, tioclinux) == EPERM
     # The kernel looks at the low half alone, and so must the filter.
     assert verdict(SERVING, "x86_64", ioctl, 0, tiocsti | 1 << 32) == EPERM
+
+
+def test_nobody_else_is_signalled_when_something_arrives() -> None:
+    fcntl, ioctl, getfl, setfl, setown, setsig, setown_ex = 72, 16, 3, 4, 8, 10, 15
+    fiosetown, siocspgrp = 0x8901, 0x8902
+    assert verdict(SERVING, "x86_64", fcntl, 0, getfl) == ALLOW
+    assert verdict(SERVING, "x86_64", fcntl, 0, setfl) == ALLOW
+    for command in (setown, setsig, setown_ex):
+        assert verdict(LOGIN, "x86_64", fcntl, 0, command) == EPERM
+        assert verdict(SERVING, "aarch64", 25, 0, command) == EPERM
+    for request in (fiosetown, siocspgrp):
+        assert verdict(SERVING, "x86_64", ioctl, 0, request) == EPERM
 
 
 def test_calls_in_another_architectures_clothes_are_denied() -> None:
@@ -131,7 +155,7 @@ def test_the_numbers_are_the_kernels(machine: str, header: Path) -> None:
     column = ["x86_64", "aarch64"].index(machine)
     words = (seccomp._ALWAYS + seccomp._ENTERING + seccomp._WITH_ARGUMENTS).split()
     table = dict(zip(words[::3], words[1 + column :: 3], strict=True))
-    assert len(table) == 141
+    assert len(table) == 152
     for name, number in table.items():
         # Headers older than a call do not name it; those calls have one number everywhere.
         if name in known or int(number if number != "-" else 0) < 424:
