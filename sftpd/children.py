@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -28,6 +27,7 @@ from sftpd.rate import Pacer
 from sftpd.slate import Slate
 
 MOST_OPEN = 2048  # files of one connection: 8 channels with 128 handles each, and to spare
+_UNHEARD = 4096  # messages of a dead child that are still heard; an honest one leaves fewer
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what the parent acts on
 
@@ -235,7 +235,7 @@ class Children:
         found = os.waitid(os.P_PIDFD, child.process, os.WEXITED | os.WNOWAIT)
         if self._loop.watches(child.channel):
             # Whatever it said before it died still counts.
-            self._hear(child, most=sys.maxsize)
+            self._hear(child, most=_UNHEARD)
         self._read_slate(child)
         self.settle()  # what is taken back must not come after its end
         os.waitid(os.P_PIDFD, child.process, os.WEXITED)

@@ -134,6 +134,41 @@ def test_a_child_that_dies_with_much_unheard_takes_nobody_with_it(
     assert recorded(tmp_path, serve, wait)[2:] == [("close", "/x", "ok", 9), ended]
 
 
+class Chatter:
+    """A channel on which somebody else goes on after the child is dead."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.said = 0
+        self.fileno, self.close = channel.fileno, channel.close
+
+    def recv(self, _: int) -> bytes:
+        self.said += 1
+        if self.said > 20_000:
+            raise BlockingIOError
+        return pack(Message(Kind.TIMES, (b"1" + b",0" * 10,)))
+
+
+def test_a_dead_child_in_whose_name_somebody_talks_on_is_buried_all_the_same(
+    tmp_path: Path,
+) -> None:
+    # As its own child could, where the kernel has no seccomp.
+    chatter: list[Chatter] = []
+
+    def serve(parent: socket.socket, _: Slate) -> None:
+        Reporter(parent).admit("a", "publickey", "SHA256:x", "", "", "")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def wait(children: Children, book: Book) -> None:
+        for child in children:
+            if book.sessions and not chatter:
+                select.select([child.process], [], [])
+                chatter.append(Chatter(child.channel))
+                child.channel = chatter[0]  # type: ignore[assignment]
+
+    recorded(tmp_path, serve, wait)
+    assert 1000 < chatter[0].said < 20_000
+
+
 class Together:
     """Some children that ask for a file each at the same time, of a ledger that syncs always."""
 
