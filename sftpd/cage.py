@@ -8,15 +8,17 @@ after the login and before anything is served. Nothing undoes them. From `begin`
   root's capabilities two are left until the login: to read that party's keys and tree, and to
   make the tree the root directory.
 - no_new_privs: nothing that is executed gains rights.
-- seccomp (sftpd/seccomp): no sockets, no programs, no other processes, nothing written.
+- Landlock (landlock(7), kernel 5.13 or later; ABI 1 to 7, of a later one what is known here):
+  no file is written, made, moved or removed, not even what that user may.
+- seccomp (sftpd/seccomp): no sockets, no programs, no other processes.
 
 From `enter` on:
 
 - a bounded number of descriptors. There is no RLIMIT_NPROC, which counts all of the user's
   threads and not this child's, and no RLIMIT_FSIZE, which would strike the log if it goes to a
   file.
-- Landlock (landlock(7), kernel 5.13 or later; ABI 1 to 7, of a later one what is known here):
-  the file system but for the tree, TCP from ABI 4, abstract sockets and signals from ABI 6.
+- Landlock once more: the file system but for the tree, TCP from ABI 4, abstract sockets and
+  signals from ABI 6.
 - no capabilities; and where the server was started as root, the tree as the root directory.
 - not dumpable: no other process of that user looks into this one, which holds the host keys.
 
@@ -168,6 +170,8 @@ def begin(agreed: Terms) -> None:
     _control(_PR_SET_NO_NEW_PRIVS, 1)
     if agreed.user is not None:
         _become(agreed.user)
+    if agreed.kernel.landlock:
+        _write_nothing(agreed.kernel.landlock)
     if agreed.kernel.seccomp:
         seccomp.install(seccomp.LOGIN)
 
@@ -246,13 +250,22 @@ def _control(option: int, value: int) -> None:
         raise _failed()
 
 
+def _all_rights(abi: int) -> int:
+    return (1 << _FILE_RIGHTS[min(abi, max(_FILE_RIGHTS))]) - 1
+
+
+def _write_nothing(abi: int) -> None:
+    _enforce(_Ruleset(_all_rights(abi) & ~(_READ_FILE | _READ_DIR), 0, 0), abi, None)
+
+
 def _restrict(tree: int | None, abi: int) -> None:
-    rights = _FILE_RIGHTS[min(abi, max(_FILE_RIGHTS))]
-    ruleset = _Ruleset(
-        (1 << rights) - 1,
-        _TCP if abi >= _TCP_SINCE else 0,
-        _SCOPES if abi >= _SCOPES_SINCE else 0,
-    )
+    tcp = _TCP if abi >= _TCP_SINCE else 0
+    scopes = _SCOPES if abi >= _SCOPES_SINCE else 0
+    _enforce(_Ruleset(_all_rights(abi), tcp, scopes), abi, tree)
+
+
+def _enforce(ruleset: _Ruleset, abi: int, tree: int | None) -> None:
+    """Deny what the ruleset names, everywhere but for reading in `tree`."""
     size = 24 if abi >= _SCOPES_SINCE else 16 if abi >= _TCP_SINCE else 8
     descriptor = _libc.syscall(
         _CREATE_RULESET, ctypes.byref(ruleset), ctypes.c_size_t(size), ctypes.c_uint32(0)

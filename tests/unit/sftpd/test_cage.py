@@ -237,6 +237,38 @@ def test_before_the_login_there_are_no_sockets_and_programs_either(tree: Path) -
     os.waitpid(pid, 0)
 
 
+@needs_landlock
+def test_before_the_login_nothing_is_written_either(site: Path, tree: Path) -> None:
+    # Not even what the server's own user may write, as a ledger where it is not root's.
+    ledger = site / "ledger"
+    ledger.write_text("record")
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = []
+        cage.begin(Terms(replace(HERE, seccomp=False)))
+        for act in (
+            lambda: ledger.write_text("forged"),
+            lambda: os.open(ledger, os.O_RDONLY | os.O_TRUNC),
+            lambda: os.open(ledger, os.O_WRONLY | os.O_APPEND),
+            lambda: (site / "new").write_text("x"),
+            ledger.unlink,
+            lambda: ledger.rename(site / "new"),
+        ):
+            try:
+                act()
+            except OSError as error:
+                said.append(errno.errorcode[error.errno or 0])
+        said.append(ledger.read_text())
+        os.write(writing, " ".join(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert answer.read() == "EACCES EACCES EACCES EACCES EACCES EACCES record"
+    os.waitpid(pid, 0)
+    assert ledger.read_text() == "record"
+
+
 @needs_root
 def test_root_becomes_somebody_without_rights_for_good(site: Path, tree: Path) -> None:
     def act(view: View) -> object:
