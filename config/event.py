@@ -43,6 +43,8 @@ session-end has as its reason, where the server ended it: `party suspended`, `pa
 After a server that was itself killed, the next one writes the closes and session ends that are
 lacking, with `server was killed`; counts are then null. A close with `record not synced` takes back
 an open whose record the disk did not confirm, under `sync = "always"`: it was not granted.
+A close or a session-end that a full disk had no room for is written once there is room, and bears
+the time of that.
 
 A `page` is one file that was taken in, by its number. Where it holds several sheets there is one
 filed record for each, `frame` of `frames` of the same original. `evidence` lists which printed
