@@ -1,38 +1,23 @@
 """A site's files -> frozen Settings, every fault named at once.
 
-Reads `site.toml` and `parties.toml`. A fault is one line, `file: key: what is wrong, what to
-do`; nothing here stops at the first. Times carry a zone, keys that nobody knows are faults,
-and paths are taken from the site's folder.
+Reads `site.toml` and `parties.toml`; what each key may say stands in config/schema, and here what
+it may not contradict: another key, the registry, the site's folder, from which paths are taken. A
+fault is one line, `file: key: what is wrong, what to do`; nothing here stops at the first.
 """
 
 import hashlib
 import tomllib
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from config import cevre, name, registry, scope
+from config import cevre, registry, schema
 from config.election import Election, Rehearsal
 from config.fault import Fault, Faults
-from config.party import MOST_ADDRESSES, Address, Contact, Kind, Party
-from config.party import address as parse_address
-from config.scope import Scope
-from config.settings import (
-    Algorithms,
-    CagePolicy,
-    Desk,
-    Intake,
-    Keeping,
-    PacketLayer,
-    Qr,
-    Settings,
-    Sftp,
-    Sync,
-)
+from config.party import Contact, Kind, Party
+from config.settings import Desk, Intake, Keeping, Qr, Settings, Sftp
 
 SITE, PARTIES = "site.toml", "parties.toml"
 _OWN = ("keys", "store", "trees", "feed", "quarantine", "ledgers", "state", "rehearsals")
@@ -54,8 +39,8 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
     """
     faults: list[Fault] = []
     digests: dict[str, str] = {}
-    agreed = _validated(site / SITE, _Site, faults, digests)
-    listed = _validated(site / PARTIES, _Parties, faults, digests, stated)
+    agreed = _validated(site / SITE, schema.Site, faults, digests)
+    listed = _validated(site / PARTIES, schema.Parties, faults, digests, stated)
     boards: frozenset[tuple[str, str]] = frozenset()
     try:
         boards = registry.boards(site / registry.INDEX)
@@ -107,10 +92,10 @@ def _misplaced(site: Path, folders: list[str]) -> Iterable[Fault]:
         seen.append(folder)
 
 
-def _rehearsal_faults(site: Path, agreed: "_Site") -> Iterable[Fault]:
+def _rehearsal_faults(site: Path, agreed: schema.Site) -> Iterable[Fault]:
     """Yield a fault for a rehearsal that is confused with another, or with the election."""
     own = [(site / name).resolve() for name in _OWN if name != "rehearsals"]
-    seen: list[_Rehearsal] = []
+    seen: list[schema.Rehearsal] = []
     for one in agreed.rehearsal:
         key = f"rehearsal.{one.id}"
         if one.id in {agreed.election.id, *(other.id for other in seen)}:
@@ -127,174 +112,6 @@ def _rehearsal_faults(site: Path, agreed: "_Site") -> Iterable[Fault]:
             wrong = f"{one.place!r} holds the real election's files, name a folder of its own"
             yield Fault(SITE, f"{key}.folder", wrong)
         seen.append(one)
-
-
-def _listen(value: object) -> tuple[str, int]:
-    host, colon, port = str(value).rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (isinstance(value, str) and colon and host and port.isascii() and port.isdecimal()):
-        raise ValueError('write "address:port", such as "0.0.0.0:22" or "[::]:22"')
-    if int(port) > 65535:
-        raise ValueError(f"{port} is no port, they end at 65535")
-    try:
-        return str(ip_address(host)), int(port)
-    except ValueError:
-        raise ValueError(f"{host!r} is no address to listen on, write an IP address") from None
-
-
-def _zoned(value: object) -> datetime:
-    if not isinstance(value, datetime):
-        raise ValueError("write a time without quotes, such as 2023-05-14T17:00:00+03:00")
-    if value.tzinfo is None:
-        raise ValueError("has no time zone, write it with one: 2023-05-14T17:00:00+03:00")
-    return value
-
-
-def _safe(value: object) -> object:
-    if isinstance(value, str) and (wrong := name.fault(value)):
-        raise ValueError(wrong)
-    return value
-
-
-def _scope(value: object) -> Scope:
-    if isinstance(value, str) or (
-        isinstance(value, list) and all(isinstance(place, str) for place in value)
-    ):
-        return scope.parse(value)
-    raise ValueError('write "all" or a list such as ["34-istanbul-1"]')
-
-
-def _addresses(value: object) -> tuple[Address, ...]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ValueError('write a list of one or two addresses, such as ["192.0.2.7"]')
-    if not value:
-        raise ValueError("no address, write the one or two that the party registered")
-    if len(value) > MOST_ADDRESSES:
-        raise ValueError(
-            f"{len(value)} addresses, at most {MOST_ADDRESSES} are allowed (Genelge md. 4/b-2)"
-        )
-    found = tuple(_one_address(text) for text in value)
-    if len(set(found)) < len(found):
-        raise ValueError("the same address twice, write it once")
-    return found
-
-
-def _balancers(value: object) -> tuple[Address, ...]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ValueError('write a list of addresses, such as ["192.0.2.1"]')
-    return tuple(_one_address(text) for text in value)
-
-
-def _one_address(text: str) -> Address:
-    try:
-        found = parse_address(text)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is no IPv4 or IPv6 address, write a single one without a /length"
-        ) from None
-    if "%" in text or found.is_unspecified or found.is_multicast:
-        raise ValueError(f"{text!r} is no static address of one host")
-    return found
-
-
-_Safe = Annotated[str, BeforeValidator(_safe)]
-_Time = Annotated[datetime, BeforeValidator(_zoned)]
-_Count = Annotated[int, Field(strict=True, ge=1)]
-_Rate = Annotated[float, Field(strict=True, gt=0, le=100_000)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-
-class _Election(_Strict):
-    id: _Safe
-    title: Annotated[str, Field(min_length=1)]
-    opens: _Time
-    closes: _Time | None = None
-    ban_lifts: _Time | None = None
-
-
-class _Sftp(_Strict):
-    listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
-    max_sessions: _Count = 512
-    max_sessions_per_party: _Count = 32
-    login_grace_seconds: Annotated[float, Field(strict=True, gt=0, le=600)] = 30.0
-    drain_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 30.0
-    rate_mbit: _Rate | None = None
-    proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
-    metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
-    algorithms: Algorithms = Algorithms.DEFAULT
-    packet_layer: PacketLayer = PacketLayer.FAST
-    cage: CagePolicy = CagePolicy.REQUIRED
-    user: Annotated[str, Field(min_length=1)] = "nobody"
-    must_change_password: Annotated[bool, Field(strict=True)] = False
-
-
-class _Intake(_Strict):
-    folders: Annotated[list[str], Field(min_length=1)] = ["intake"]
-    settle_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 2.0
-    rescan_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 30.0
-
-
-class _Desk(_Strict):
-    confirmations: Annotated[int, Field(strict=True, ge=1, le=5)] = 2
-
-
-class _Qr(_Strict):
-    witnesses: Annotated[int, Field(strict=True, ge=1, le=2)] = 2
-
-
-class _Ledger(_Strict):
-    sync: Sync = Sync.INTERVAL
-    segment_mb: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
-    compress: Annotated[bool, Field(strict=True)] = True
-    keep_days: _Count | None = None
-
-
-class _Rehearsal(_Strict):
-    id: _Safe
-    title: Annotated[str, Field(min_length=1)]
-    opens: _Time
-    closes: _Time
-    folder: Annotated[str, Field(min_length=1)] | None = None
-
-    @property
-    def place(self) -> str:
-        """Where its site is, from the real one's folder."""
-        return self.folder or f"rehearsals/{self.id}"
-
-
-class _Site(_Strict):
-    election: _Election
-    sftp: _Sftp
-    intake: _Intake = _Intake()
-    ledger: _Ledger = _Ledger()
-    rehearsal: list[_Rehearsal] = []
-    qr: _Qr = _Qr()
-    desk: _Desk = _Desk()
-
-
-class _Contact(_Strict):
-    name: str = ""
-    email: str = ""
-    phone: str = ""
-
-
-class _Party(_Strict):
-    id: _Safe
-    name: Annotated[str, Field(min_length=1)]
-    kind: Kind
-    scope: Annotated[Scope, BeforeValidator(_scope)]
-    static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
-    contact: _Contact = _Contact()
-    suspended: Annotated[bool, Field(strict=True)] = False
-    rate_mbit: _Rate | None = None
-
-
-class _Parties(_Strict):
-    # Each is validated by itself, so that a fault is named by the party's id.
-    party: list[dict[str, Any]] = []
 
 
 def _validated(
@@ -328,7 +145,7 @@ def _checked(file: str, prefix: str, data: object, model: type[M], faults: list[
         for detail in error.errors():
             key = ".".join([*filter(None, [prefix]), *map(str, detail["loc"])])
             faults.append(Fault(file, key, _advice(detail, model)))
-    if isinstance(found, _Site):
+    if isinstance(found, schema.Site):
         faults += _disorder(file, found.election)
     return found if len(faults) == before else None
 
@@ -355,7 +172,7 @@ def _keys_at(model: type[BaseModel], loc: Sequence[object]) -> list[str]:
     return list(model.model_fields)
 
 
-def _disorder(file: str, election: _Election) -> list[Fault]:
+def _disorder(file: str, election: schema.Election) -> list[Fault]:
     if election.closes is None or election.closes > election.opens:
         return []
     wrong = f"{election.closes} is not after opens ({election.opens}), correct one of them"
@@ -374,7 +191,7 @@ def _parties(
             how = "stands twice" if first == label else f"differs from {first!r} by case alone"
             faults.append(Fault(PARTIES, f"{label}.id", f"{how}, give each party its own id"))
         seen.setdefault(label.casefold(), label)
-        found = _checked(PARTIES, label, data, _Party, faults)
+        found = _checked(PARTIES, label, data, schema.Party, faults)
         if found is None:
             continue
         faults += _scope_faults(label, found, boards)
@@ -390,7 +207,9 @@ def _parties(
         )
 
 
-def _scope_faults(label: str, party: _Party, boards: frozenset[tuple[str, str]]) -> Iterable[Fault]:
+def _scope_faults(
+    label: str, party: schema.Party, boards: frozenset[tuple[str, str]]
+) -> Iterable[Fault]:
     key = f"{label}.scope"
     places = party.scope.places
     if party.kind is Kind.INDEPENDENT and (places is None or len({c for c, _ in places}) != 1):

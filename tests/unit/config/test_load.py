@@ -133,70 +133,22 @@ def test_every_fault_of_both_files_is_named_at_once_with_file_and_key(tmp_path: 
     ]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        (
-            "17:00:00+03:00",
-            "17:00:00",
-            "site.toml: election.opens: has no time zone, "
-            "write it with one: 2023-05-14T17:00:00+03:00",
-        ),
-        (
-            "opens = 2023-05-14T17:00:00+03:00",
-            'opens = "2023"',
-            "site.toml: election.opens: write a time without quotes, "
-            "such as 2023-05-14T17:00:00+03:00",
-        ),
-        (
-            "opens = ",
-            "closes = 2023-05-14T17:00:00+03:00\nopens = ",
-            "site.toml: election.closes: 2023-05-14 17:00:00+03:00 is not after opens "
-            "(2023-05-14 17:00:00+03:00), correct one of them",
-        ),
-        (
-            "[sftp]",
-            "[sftp]\nport = 22",
-            "site.toml: sftp.port: nobody knows this key, remove it or write one of: "
-            "listen, max_sessions, max_sessions_per_party, login_grace_seconds, drain_seconds, "
-            "rate_mbit, proxies, metrics, algorithms, packet_layer, cage, user, "
-            "must_change_password",
-        ),
-        (
-            'listen = "127.0.0.1:2222"',
-            "",
-            "site.toml: sftp.listen: is missing, add it",
-        ),
-        (
-            "127.0.0.1:2222",
-            "127.0.0.1:99999",
-            "site.toml: sftp.listen: 99999 is no port, they end at 65535",
-        ),
-    ],
-)
-def test_a_fault_of_the_site_says_what_to_do(tmp_path: Path, old: str, new: str, line: str) -> None:
-    site = office.site(tmp_path, office.SITE_TOML.replace(old, new))
+def test_an_election_that_closes_before_it_opens_is_a_fault(tmp_path: Path) -> None:
+    wrong = "closes = 2023-05-14T17:00:00+03:00\nopens = "
+    site = office.site(tmp_path, office.SITE_TOML.replace("opens = ", wrong))
 
     with pytest.raises(Faults) as error:
         load.load(site)
 
-    assert str(error.value) == line
+    assert str(error.value) == (
+        "site.toml: election.closes: 2023-05-14 17:00:00+03:00 is not after opens "
+        "(2023-05-14 17:00:00+03:00), correct one of them"
+    )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        (
-            '["127.0.0.1"]',
-            '["192.0.2.1", "192.0.2.2", "192.0.2.3"]',
-            "parties.toml: parti-a.static_ips: 3 addresses, at most 2 are allowed "
-            "(Genelge md. 4/b-2)",
-        ),
-        (
-            '["127.0.0.1"]',
-            '["192.0.2.1", "192.0.2.1"]',
-            "parties.toml: parti-a.static_ips: the same address twice, write it once",
-        ),
         (
             "06-ankara-1",
             "06-ankara-4",
@@ -216,7 +168,9 @@ def test_a_fault_of_the_site_says_what_to_do(tmp_path: Path, old: str, new: str,
         ),
     ],
 )
-def test_a_fault_of_a_party_says_what_to_do(tmp_path: Path, old: str, new: str, line: str) -> None:
+def test_what_a_party_contradicts_is_named_with_what_to_do(
+    tmp_path: Path, old: str, new: str, line: str
+) -> None:
     site = office.site(tmp_path, parties_toml=office.PARTIES_TOML.replace(old, new))
 
     with pytest.raises(Faults) as error:
@@ -283,29 +237,6 @@ def test_several_intake_folders_may_stand_anywhere_else(tmp_path: Path) -> None:
     site = office.site(tmp_path / "site", office.SITE_TOML + f"[intake]\nfolders = {stated}\n")
 
     assert load.load(site).intake.folders == (site / "intake", tmp_path / "share/scans")
-
-
-@pytest.mark.parametrize("number", ["9" * 5000, "true", "nan", '"2"'])
-def test_a_number_that_is_none_is_a_fault_and_no_crash(tmp_path: Path, number: str) -> None:
-    text = office.SITE_TOML + f"[intake]\nsettle_seconds = {number}\n"
-
-    _, faults = load.read(office.site(tmp_path, text))
-
-    assert [f.file for f in faults] == ["site.toml"]
-
-
-@pytest.mark.parametrize(("stated", "witnesses"), [("", 2), ("[qr]\nwitnesses = 1\n", 1)])
-def test_a_karekod_takes_two_witnesses_or_one(tmp_path: Path, stated: str, witnesses: int) -> None:
-    assert load.load(office.site(tmp_path, office.SITE_TOML + stated)).qr.witnesses == witnesses
-
-
-@pytest.mark.parametrize("number", ["0", "3", "true"])
-def test_no_other_number_of_witnesses_will_do(tmp_path: Path, number: str) -> None:
-    text = office.SITE_TOML + f"[qr]\nwitnesses = {number}\n"
-
-    _, faults = load.read(office.site(tmp_path, text))
-
-    assert [f.key for f in faults] == ["qr.witnesses"]
 
 
 def test_a_damaged_index_is_a_fault_that_says_how_to_make_it_anew(tmp_path: Path) -> None:

@@ -1,0 +1,208 @@
+"""What may stand in `site.toml` and `parties.toml`: each key, its kind, its bounds, its default.
+
+A key that has no default must be there, and one that does not stand here is a fault. Times carry a
+zone. What is wrong with a value is a ValueError that says what to write; config/load names the file
+and the key.
+"""
+
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from config import name, scope
+from config.party import MOST_ADDRESSES, Address, Kind
+from config.party import address as parse_address
+from config.scope import Scope
+from config.settings import Algorithms, CagePolicy, PacketLayer, Sync
+
+
+def _listen(value: object) -> tuple[str, int]:
+    host, colon, port = str(value).rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (isinstance(value, str) and colon and host and port.isascii() and port.isdecimal()):
+        raise ValueError('write "address:port", such as "0.0.0.0:22" or "[::]:22"')
+    if int(port) > 65535:
+        raise ValueError(f"{port} is no port, they end at 65535")
+    try:
+        return str(ip_address(host)), int(port)
+    except ValueError:
+        raise ValueError(f"{host!r} is no address to listen on, write an IP address") from None
+
+
+def _zoned(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise ValueError("write a time without quotes, such as 2023-05-14T17:00:00+03:00")
+    if value.tzinfo is None:
+        raise ValueError("has no time zone, write it with one: 2023-05-14T17:00:00+03:00")
+    return value
+
+
+def _safe(value: object) -> object:
+    if isinstance(value, str) and (wrong := name.fault(value)):
+        raise ValueError(wrong)
+    return value
+
+
+def _scope(value: object) -> Scope:
+    if isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(place, str) for place in value)
+    ):
+        return scope.parse(value)
+    raise ValueError('write "all" or a list such as ["34-istanbul-1"]')
+
+
+def _addresses(value: object) -> tuple[Address, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError('write a list of one or two addresses, such as ["192.0.2.7"]')
+    if not value:
+        raise ValueError("no address, write the one or two that the party registered")
+    if len(value) > MOST_ADDRESSES:
+        raise ValueError(
+            f"{len(value)} addresses, at most {MOST_ADDRESSES} are allowed (Genelge md. 4/b-2)"
+        )
+    found = tuple(_one_address(text) for text in value)
+    if len(set(found)) < len(found):
+        raise ValueError("the same address twice, write it once")
+    return found
+
+
+def _balancers(value: object) -> tuple[Address, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError('write a list of addresses, such as ["192.0.2.1"]')
+    return tuple(_one_address(text) for text in value)
+
+
+def _one_address(text: str) -> Address:
+    try:
+        found = parse_address(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no IPv4 or IPv6 address, write a single one without a /length"
+        ) from None
+    if "%" in text or found.is_unspecified or found.is_multicast:
+        raise ValueError(f"{text!r} is no static address of one host")
+    return found
+
+
+_Safe = Annotated[str, BeforeValidator(_safe)]
+_Time = Annotated[datetime, BeforeValidator(_zoned)]
+_Count = Annotated[int, Field(strict=True, ge=1)]
+_Rate = Annotated[float, Field(strict=True, gt=0, le=100_000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class Election(_Strict):
+    """`[election]`."""
+
+    id: _Safe
+    title: Annotated[str, Field(min_length=1)]
+    opens: _Time
+    closes: _Time | None = None
+    ban_lifts: _Time | None = None
+
+
+class Sftp(_Strict):
+    """`[sftp]`."""
+
+    listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
+    max_sessions: _Count = 512
+    max_sessions_per_party: _Count = 32
+    login_grace_seconds: Annotated[float, Field(strict=True, gt=0, le=600)] = 30.0
+    drain_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 30.0
+    rate_mbit: _Rate | None = None
+    proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
+    metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
+    algorithms: Algorithms = Algorithms.DEFAULT
+    packet_layer: PacketLayer = PacketLayer.FAST
+    cage: CagePolicy = CagePolicy.REQUIRED
+    user: Annotated[str, Field(min_length=1)] = "nobody"
+    must_change_password: Annotated[bool, Field(strict=True)] = False
+
+
+class Intake(_Strict):
+    """`[intake]`."""
+
+    folders: Annotated[list[str], Field(min_length=1)] = ["intake"]
+    settle_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 2.0
+    rescan_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 30.0
+
+
+class Desk(_Strict):
+    """`[desk]`."""
+
+    confirmations: Annotated[int, Field(strict=True, ge=1, le=5)] = 2
+
+
+class Qr(_Strict):
+    """`[qr]`."""
+
+    witnesses: Annotated[int, Field(strict=True, ge=1, le=2)] = 2
+
+
+class Ledger(_Strict):
+    """`[ledger]`."""
+
+    sync: Sync = Sync.INTERVAL
+    segment_mb: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
+    compress: Annotated[bool, Field(strict=True)] = True
+    keep_days: _Count | None = None
+
+
+class Rehearsal(_Strict):
+    """`[[rehearsal]]`, one of the parties' test days."""
+
+    id: _Safe
+    title: Annotated[str, Field(min_length=1)]
+    opens: _Time
+    closes: _Time
+    folder: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where its site is, from the real one's folder."""
+        return self.folder or f"rehearsals/{self.id}"
+
+
+class Site(_Strict):
+    """`site.toml`."""
+
+    election: Election
+    sftp: Sftp
+    intake: Intake = Intake()
+    ledger: Ledger = Ledger()
+    rehearsal: list[Rehearsal] = []
+    qr: Qr = Qr()
+    desk: Desk = Desk()
+
+
+class Contact(_Strict):
+    """`contact` of a party."""
+
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+
+
+class Party(_Strict):
+    """`[[party]]`."""
+
+    id: _Safe
+    name: Annotated[str, Field(min_length=1)]
+    kind: Kind
+    scope: Annotated[Scope, BeforeValidator(_scope)]
+    static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+    contact: Contact = Contact()
+    suspended: Annotated[bool, Field(strict=True)] = False
+    rate_mbit: _Rate | None = None
+
+
+class Parties(_Strict):
+    """`parties.toml`."""
+
+    # Each is validated by itself, so that a fault is named by the party's id.
+    party: list[dict[str, Any]] = []
