@@ -1,31 +1,20 @@
 """What the parties mirror by: the change feed, the sums, and BENIOKU.txt, in every tree.
 
-A feed is a chain of segments (keys/akis), each closed after ten seconds if something came
-in and after less than a minute if nothing did. Parties of the same scope share one. It is kept in
-`feed/akis/<feed>/`, and what is kept there is the truth; each step is durable before the next:
-
-    00000042.csv.sig   the signature
-    00000042.state     the number of the last filing that it knows, and of those it had to leave out
-    00000042.csv       from here on the segment is closed, and never changes
-    (shown)            in every tree of the feed: signature, segment, son.txt
-
-Killed in between, the next start closes the segment anew, which nobody has seen, or shows what
-was closed. No position is kept elsewhere, so none can disagree: a start holds the inodes in every
-tree's folder against those that are kept, and links what is missing there, wherever that is.
+A feed is a chain of segments, kept as publisher/chain says, each closed after ten seconds if
+something came in and after less than a minute if nothing did. What was closed is shown in every
+tree of the feed: signature, segment, son.txt. Killed in between, the next start shows it: it holds
+the inodes in every tree's folder against those that are kept, and links what is missing, wherever
+that is.
 
 What a tree would not take (a gap) is left out of its feed until it does. A feed that is shared
-and of which one tree has a gap parts there: that party's goes on as one of its own, under the
-same name, `feed/akis/<feed>-<party>/`.
+and of which one tree has a gap parts there: that party's goes on as one of its own.
 """
 
-import json
-import os
-import shutil
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -38,16 +27,15 @@ from config import layout
 from config.party import Party
 from config.settings import Settings
 from keys import sshsig
-from keys.akis import FIRST, Entry, Segment, format_segment, parse_segment
+from keys.akis import Entry, Segment
 from keys.ledger import Clock
 from publisher import catalog, readme
+from publisher.chain import CHAINS, Chain, place
 from publisher.filings import Filed, Filings
-from publisher.press import Press, inodes
+from publisher.press import Press
 from publisher.sums import Sign, Sums
 
 SOON, SILENCE, SUMMED = 10.0, 55.0, 55.0  # seconds
-_CHAINS = "akis"
-_STATE = ".state"
 _MOST = 20_000  # entries in one segment
 _TICK = 1.0
 _TURN = 3.0  # seconds of work on sums between two looks at the segments
@@ -60,28 +48,6 @@ log = structlog.get_logger()
 
 def _none() -> tuple[tuple[str, bytes], ...]:
     return ()
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a feed has come: its last segment, and what that knew."""
-
-    feed: str
-    number: int = 0
-    digest: str = FIRST
-    seq: int = -1
-    owed: tuple[int, ...] = ()
-    closed_at: int = 0
-
-
-@dataclass
-class Chain:
-    """One feed and the parties that read it."""
-
-    name: str
-    parties: list[Party]
-    position: Position
-    closed: float = float("-inf")  # by the monotonic clock
 
 
 class Feed:
@@ -109,7 +75,7 @@ class Feed:
         election = settings.election.id
         self._sums = Sums(election, self._parties, self._press, filings, self._sign, step)
         self._chains: list[Chain] = []
-        self._unshown: defaultdict[str, deque[tuple[str, int]]] = defaultdict(deque)
+        self._unshown: defaultdict[str, deque[tuple[Chain, int]]] = defaultdict(deque)
         self._missing: set[str] = set()
         self._summed = float("-inf")
 
@@ -122,17 +88,17 @@ class Feed:
         gaps = self._filings.gaps()
         chains: dict[str, Chain] = {}
         for party in self._parties:
-            self._press.folder_for(party.id, _CHAINS)
+            self._press.folder_for(party.id, CHAINS)
             name = self._chain_of(party, any(of == party.id for of, _ in gaps))
             if name not in chains:
-                chains[name] = Chain(name, [], self._position(name))
+                chains[name] = Chain(self._press, name, self._step)
             chains[name].parties.append(party)
         self._chains = list(chains.values())
         for chain in self._chains:
-            kept = self._kept(chain)
+            kept = chain.kept()
             for party in chain.parties:
                 lacking = self._lacking(kept, party)
-                self._unshown[party.id].extend((chain.name, number) for number in lacking)
+                self._unshown[party.id].extend((chain, number) for number in lacking)
             if chain.position.number:
                 self._show_newest(chain)
         self._step("begun")
@@ -193,16 +159,8 @@ class Feed:
         return set(stays)
 
     def _part(self, chain: Chain, party: Party) -> None:
-        name = f"{chain.position.feed}-{party.id}"
-        whole, half = self._folder(name), self._folder(f".{name}")
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
-        for kept in self._folder(chain.name).iterdir():
-            os.link(kept, half / kept.name)
-        half.rename(whole)
-        self._step("parted")
+        self._chains.append(chain.part(party))
         log.error("feed-parted", party=party.id, advice="mend what keeps its tree from a page")
-        self._chains.append(Chain(name, [party], chain.position, chain.closed))
 
     def _write(
         self, chain: Chain, entries: tuple[Entry, ...], seq: int, owed: tuple[int, ...]
@@ -219,48 +177,25 @@ class Feed:
             entries,
             self._checkpoints(),
         )
-        content = format_segment(segment)
-        name = f"{_CHAINS}/{chain.name}/{_file(number)}"
-        self._press.keep(name + layout.SIGNED, self._sign(content), at, durable=True)
-        self._step("signed")
-        state = json.dumps({"seq": seq, "owed": owed}).encode()
-        self._press.keep(f"{_CHAINS}/{chain.name}/{number:08}{_STATE}", state, at, durable=True)
-        self._step("position kept")
-        self._press.keep(name, content, at, durable=True)
-        self._step("closed")
-        digest = sha256(content).hexdigest()
-        chain.position = Position(position.feed, number, digest, seq, owed, at)
+        chain.close(segment, seq, owed, self._sign)
         for party in chain.parties:
-            self._show(chain.name, number, party)
+            self._unshown[party.id].append((chain, number))
         self._show_newest(chain)
-        before = self._folder(chain.name) / f"{number - 1:08}{_STATE}"
-        before.unlink(missing_ok=True)
-
-    def _kept(self, chain: Chain) -> dict[str, int]:
-        """Return the inode of each file that trees are to show, by name; 0 of one that is lost."""
-        there = inodes(self._folder(chain.name))
-        segments = (f"{number:08}.csv" for number in range(1, chain.position.number + 1))
-        names = (name for segment in segments for name in (segment, segment + layout.SIGNED))
-        return {name: there.get(name, 0) for name in names}
 
     def _lacking(self, kept: dict[str, int], party: Party) -> Iterable[int]:
         """Return the segments that a tree does not show as they are kept, in their order."""
-        shown = self._press.shown(party.id, _CHAINS)
+        shown = self._press.shown(party.id, CHAINS)
         lacking = (int(name[:8]) for name, inode in kept.items() if shown.get(name) != inode)
         return dict.fromkeys(lacking)
 
-    def _show(self, chain: str, number: int, party: Party) -> None:
-        # In their order: what one tree refuses holds back what comes after it there.
-        self._unshown[party.id].append((chain, number))
-        self._catch_up(party)
-
     def _catch_up(self, party: Party) -> None:
+        # In their order: what one tree refuses holds back what comes after it there.
         waiting = self._unshown[party.id]
         while waiting and self._shown(*waiting[0], party.id):
             waiting.popleft()
 
-    def _shown(self, chain: str, number: int, party: str) -> bool:
-        path, kept = layout.segment(number), self._folder(chain) / _file(number)
+    def _shown(self, chain: Chain, number: int, party: str) -> bool:
+        path, kept = layout.segment(number), chain.file(number)
         signature = kept.with_name(kept.name + layout.SIGNED)
         if not self._press.show(signature, party, path + layout.SIGNED):
             return False
@@ -270,7 +205,7 @@ class Feed:
         return shown
 
     def _show_newest(self, chain: Chain) -> None:
-        newest = f"{_file(chain.position.number)}\n".encode()
+        newest = f"{chain.file(chain.position.number).name}\n".encode()
         for party in chain.parties:
             self._catch_up(party)
             if not self._unshown[party.id]:
@@ -298,34 +233,14 @@ class Feed:
         scope = f"{self._settings.election.id}\n{party.scope}\n"
         shared = sha256(scope.encode()).hexdigest()[:16]
         own = f"{shared}-{party.id}"
-        if self._folder(own).exists():
+        if place(self._press, own).exists():
             return own
         # Who comes anew and lacks a file that the feed has named cannot share its past.
         seen = (self._settings.site / "trees" / party.id / layout.NEWEST).exists()
         return own if has_gaps and not seen else shared
 
-    def _position(self, chain: str) -> Position:
-        folder = self._folder(chain)
-        last = max((name for name in inodes(folder) if name.endswith(".csv")), default=None)
-        if last is None:
-            return Position(chain)
-        newest = folder / last
-        content = newest.read_bytes()
-        segment = parse_segment(content)
-        state = json.loads(newest.with_suffix(_STATE).read_bytes())
-        digest = sha256(content).hexdigest()
-        seq, owed = state["seq"], tuple(state["owed"])
-        return Position(segment.feed, segment.number, digest, seq, owed, segment.closed_at)
-
-    def _folder(self, chain: str) -> Path:
-        return self._press.folder / _CHAINS / chain
-
     def _at(self) -> int:
         return int(self._clock().timestamp())
-
-
-def _file(number: int) -> str:
-    return layout.segment(number).rpartition("/")[2]
 
 
 class Feeding:
