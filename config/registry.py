@@ -11,7 +11,8 @@ No two rows may have one karekod, nor one sheet.
 
 Importing makes an SQLite index, `state/registry.sqlite`, that look-ups read row by row, with the
 number of sheets of each kind that each board owes. It is replaced as a whole: a row at fault
-changes nothing.
+changes nothing. What writes it and what reads it stand in this one module, long as it is: both go
+by the same columns.
 """
 
 import csv

@@ -9,7 +9,8 @@ Each page goes the same way, and each step is durable before the next:
 
 Killed in between, publisher/recovery does the rest. Pages are handled in batches, so that one
 fsync serves many. Whatever the disk refuses is raised and no page is blamed for it; a fresh clerk
-goes on from there after a recovery, just as after a crash.
+goes on from there after a recovery, just as after a crash. The four steps stand in this one module,
+long as it is: that a crash loses nothing rests on their order, which is to be read in one go.
 """
 
 import errno

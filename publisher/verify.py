@@ -6,7 +6,8 @@ by then, since the publisher goes on filing. Findings that a repair can mend, be
 proves what ought to be there, name it (publisher/repair); nothing here changes anything.
 
 What it costs grows as what was filed and no faster. Listings are merged and never held: the copy
-stands in a temporary file, and a folder at a time is read of the rest.
+stands in a temporary file, and a folder at a time is read of the rest. A look stands in this one
+module, long as it is, since each part goes by that copy and by what those before it have seen.
 """
 
 import hashlib
