@@ -220,8 +220,8 @@ def test_sums_that_are_ahead_of_the_feed_are_believed_and_held_against_it_later(
     code, said = party.mirror()
     assert (code, said["error"]) == (
         1,
-        f"BROKEN: {ahead}/SHA256SUMS: its sha256 of {ahead}/{name} is not the one that the feed "
-        "states",
+        f"BROKEN: {ahead}/SHA256SUMS: its sha256 of {ahead}/{name} is not the one that was stated "
+        "before",
     )
     assert (party.folder / ahead / "SHA256SUMS").read_text() == first + true
 
@@ -348,6 +348,13 @@ def resigned(party: Party, number: int, key: Ed25519PrivateKey = KEY, **other: o
         path.write_bytes(new)
 
 
+def rerooted(party: Party, name: str) -> None:
+    """Put a root that names one thing more in the place of the tree's, well signed."""
+    file = party.tree / ELECTION / "SHA256SUMS"
+    content = file.read_bytes() + f"{'0' * 64}  {name}\n".encode()
+    put({file: content, Path(f"{file}.sig"): sshsig.sign(KEY, content)})
+
+
 def climbing(path: str) -> tuple[Entry, ...]:
     return (Entry(path, 4, "0" * 64, 1684072800, "sandik-sonuc", 1),)
 
@@ -364,6 +371,14 @@ BREAKS |= {
     "a segment changed what it supersedes": (
         lambda party: change(party, "akis/00000002.csv", b"sonuc,1,", b"sonuc,1,x.jpg"),
         "akis/00000002.csv: its signature is not by a key in allowed_signers",
+    ),
+    "the root names what is outside": (
+        lambda party: rerooted(party, "../x/SHA256SUMS"),
+        f"{ELECTION}/SHA256SUMS: it names '{ELECTION}/../x/SHA256SUMS'",
+    ),
+    "a segment is of an election outside": (
+        lambda party: resigned(party, 2, election="../x"),
+        "akis/00000002.csv: it is no segment: not an election: '../x'",
     ),
     "a page is cut short": (
         lambda party: resigned(party, 3, entries=longer(party)),
