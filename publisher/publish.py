@@ -2,7 +2,7 @@
 
 The disk's troubles (full, read-only, a ledger that takes no more) are no page's fault: the
 publisher then takes nothing more, says so, and starts over after a while, just as it would
-after a crash.
+after a crash. One run's setting-up, work and stop share what they opened, so they stand together.
 """
 
 import os

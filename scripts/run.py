@@ -117,8 +117,7 @@ def run_server(settings: Settings, **how: Any) -> None:
             signing.tend()
             passing.tend()
 
-        def agree() -> None:
-            taken_up = load.load(site)
+        def agree(taken_up: Settings) -> None:
             settled.on_record(taken_up, "taken up by ssps serve", patience=0, signed=False)
 
         run(settings, tend=tend, agree=agree, **how)

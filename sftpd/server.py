@@ -68,15 +68,15 @@ def serve(
     grace: float | None = None,
     kernel: cage.Kernel | None = None,
     tend: Callable[[], object] = lambda: None,
-    agree: Callable[[], object] = lambda: None,
+    agree: Callable[[Settings], object] = lambda settings: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once it listens.
 
     `clock` is what opening time, credentials and the record go by; running transfers have
     `drain` seconds to finish, a client `grace` seconds to log in (or as the settings say);
-    `kernel` is what this machine's can do; `tend` is called once a second, and `agree` before
-    settings that were read anew are put in force: its Faults turn them down, ledger.Busy has them
-    wait. Raises Faults where the kernel is not what the settings ask.
+    `kernel` is what this machine's can do; `tend` is called once a second, and `agree` with
+    settings that were read anew before they are put in force: its Faults turn them down,
+    ledger.Busy has them wait. Raises Faults where the kernel is not what the settings ask.
     """
     kernel = kernel or cage.kernel()
     slots = Slots()
@@ -124,7 +124,7 @@ class Server:
         rings: Rings,
         drain: float | None = None,
         tend: Callable[[], object] = lambda: None,
-        agree: Callable[[], object] = lambda: None,
+        agree: Callable[[Settings], object] = lambda settings: None,
     ) -> None:
         self._offer = offer
         self._offer_of = offer_of
@@ -230,7 +230,7 @@ class Server:
             if found.settings is None:
                 raise Faults(found.faults)
             offer = self._offer_of(found.settings)
-            self._agree()
+            self._agree(found.settings)
         except ledger.Busy:
             self._asked.reload = True  # once more, at the next turn
             return

@@ -107,10 +107,9 @@ def test_a_bad_file_keeps_the_old_settings_and_says_so_loudly(serve: Serve) -> N
 
 
 AGREED = """
-from config import load
 from scripts import settled
 real = server.serve
-agree = lambda: settled.on_record(load.load(site), "taken up", patience=0, signed=False)
+agree = lambda read: settled.on_record(read, "taken up", patience=0, signed=False)
 server.serve = lambda settings, **how: real(settings, agree=agree, **how)
 """
 
