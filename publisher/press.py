@@ -50,8 +50,11 @@ class Press:
         return path
 
     def shown(self, party: str, folder: str) -> dict[str, int]:
-        """Return what a folder of a tree shows, as `inodes` says."""
-        return inodes(self._trees / party / folder)
+        """Return what a folder of a tree shows, as `inodes` says; nothing if it cannot be listed."""
+        try:
+            return inodes(self._trees / party / folder)
+        except OSError:  # what is put there will say what is wrong
+            return {}
 
     def show(self, kept: str | Path, party: str, path: str) -> bool:
         """Have a party's tree show a file of `feed/`; False, and an ERROR log, if it refuses."""
@@ -134,14 +137,14 @@ class Press:
 
 
 def inodes(folder: Path) -> dict[str, int]:
-    """Return the inode of each file in a folder, by name; of one that cannot be listed, none.
+    """Return the inode of each file in a folder, by name; none if there is no such folder.
 
     The folder alone is read: what stands in it costs a fraction of a look at each file.
     """
     try:
         with os.scandir(folder) as found:
             return {entry.name: entry.inode() for entry in found}
-    except OSError:
+    except FileNotFoundError:
         return {}
 
 

@@ -1,3 +1,5 @@
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +54,21 @@ def test_a_feed_goes_on_from_the_last_segment_that_was_closed(press: Press) -> N
     assert sorted(path.name for path in made.folder.iterdir()) == [
         "00000001.csv", "00000001.csv.sig", "00000002.csv", "00000002.csv.sig", "00000002.state",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_feed_that_cannot_be_listed_is_not_begun_anew(
+    press: Press, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    closed(chain(press), 1, seq=4)
+
+    def refused(folder: Path) -> None:
+        raise OSError(error, os.strerror(error), str(folder))
+
+    monkeypatch.setattr(os, "scandir", refused)
+
+    with pytest.raises(OSError, match="f00d"):
+        chain(press)
 
 
 @pytest.mark.parametrize("last", ["signed", "position kept"])
