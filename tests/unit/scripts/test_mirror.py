@@ -181,3 +181,153 @@ def test_what_could_not_be_fetched_is_wanted_still_and_in_the_same_order(
     pages = [path.split("/")[3] for path in served.opened if path.endswith(".jpg")]
     assert pages == ["sandik-1", "sandik-2", "sandik-2", "sandik-3"]
     assert (mirror.waiting, mirror.files, mirror.complete) == (0, 3, 1)
+
+
+BOARDS = "2023-05-14-cb-mv/34-istanbul-1"
+
+
+def sums(folder: Path) -> dict[str, bytes]:
+    return {path: content for path, content in office.listing(folder).items() if "SHA256" in path}
+
+
+def put(tree: Path, files: dict[str, bytes]) -> None:
+    for path, content in files.items():
+        (tree / path).unlink()
+        (tree / path).write_bytes(content)
+
+
+def again(script: ModuleType, mirror: Any, tree: Path) -> Any:
+    """Another run over the same folder, to its end."""
+    mirror.held.close()
+    made = script.Mirror(mirror.folder, mirror.keys, None, 1, lambda **said: None)
+    made.take_up(recheck=False)
+    made.held.close()
+    made.round(Served(tree), threading.Event(), 0.0)
+    return made
+
+
+def test_older_sums_take_the_place_of_none_and_no_run_takes_them_for_all(
+    script: ModuleType, mirror: Any, night: Night
+) -> None:
+    night.file("1")
+    old = sums(night.tree)
+    night.filer.file(Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "k-1", "1", 1), "more")
+    night.file()
+    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    new = sums(night.tree)
+    assert sums(mirror.folder) == new
+    put(night.tree, old)
+
+    for _ in range(2):
+        run = again(script, mirror, night.tree)
+        assert sums(mirror.folder) == new
+        assert list(run.unsummed) == [f"{BOARDS}/k-1"]
+
+    put(night.tree, new)
+    assert again(script, mirror, night.tree).unsummed == {}
+
+
+def test_a_root_that_no_longer_names_a_folder_takes_the_place_of_none(
+    script: ModuleType, mirror: Any, night: Night
+) -> None:
+    night.file("1")
+    old = {path: content for path, content in sums(night.tree).items() if path.count("/") == 1}
+    night.file("2")
+    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    new = sums(night.tree)
+    put(night.tree, old)
+
+    run = again(script, mirror, night.tree)
+
+    assert sums(mirror.folder) == new
+    assert list(run.unsummed) == [f"{BOARDS}/k-2"]
+
+
+def test_signed_sums_of_another_board_are_not_kept_as_those_of_this_one(
+    mirror: Any, night: Night
+) -> None:
+    night.file("1", "2")
+    true = sums(night.tree)
+    others = {
+        f"{BOARDS}/k-1/{name}": true[f"{BOARDS}/k-2/{name}"]
+        for name in ("SHA256SUMS", "SHA256SUMS.sig")
+    }
+    put(night.tree, others)
+
+    mirror.round(Served(night.tree), threading.Event(), 0.0)
+
+    assert sorted(sums(mirror.folder)) == [f"{BOARDS}/k-2/SHA256SUMS", f"{BOARDS}/k-2/SHA256SUMS.sig"]
+    assert list(mirror.unsummed) == [f"{BOARDS}/k-1"]
+    put(night.tree, {path: true[path] for path in others})
+    mirror.summed_at = float("-inf")
+    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    assert (sums(mirror.folder), mirror.unsummed) == (true, {})
+
+
+def test_sums_of_which_only_the_signature_came_are_taken_for_lost(
+    script: ModuleType, mirror: Any, night: Night
+) -> None:
+    night.file("1")
+    old = sums(night.tree)
+    night.filer.file(Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "k-1", "1", 1), "more")
+    night.file()
+    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    signature = f"{BOARDS}/k-1/SHA256SUMS.sig"
+    put(mirror.folder, {signature: old[signature]})
+    put(night.tree, old)
+
+    run = again(script, mirror, night.tree)
+
+    assert list(run.unsummed) == [f"{BOARDS}/k-1"]
+
+
+def follows(script: ModuleType, mirror: Any, served: Served, stop: threading.Event) -> int:
+    mirror.held.close()
+    served.close = lambda: None  # type: ignore[attr-defined]
+    mirror.connect = lambda: served
+    options = SimpleNamespace(recheck=False, once=True, follow=False, poll=10.0, retries=0)
+    code: int = script.follow(mirror, options, stop)
+    return code
+
+
+def test_a_run_that_is_stopped_before_all_is_here_does_not_say_that_it_is(
+    script: ModuleType, mirror: Any, night: Night
+) -> None:
+    night.file("1", "2", "3")
+    stop = threading.Event()
+    served = Served(night.tree, meanwhile=lambda path: path.endswith(".jpg") and stop.set())
+
+    assert follows(script, mirror, served, stop) == 3
+    assert (mirror.files, mirror.waiting) == (1, 2)
+
+
+def test_a_server_that_speaks_no_sftp_is_not_taken_for_a_break(
+    script: ModuleType, mirror: Any, night: Night
+) -> None:
+    def garbled(path: str) -> None:
+        raise script.paramiko.SFTPError("Expected handle")
+
+    served = Served(night.tree, meanwhile=garbled)
+
+    assert follows(script, mirror, served, threading.Event()) == 3
+
+
+def test_a_look_that_fails_waits_for_the_pages_that_are_under_way(
+    mirror: Any, night: Night
+) -> None:
+    night.file("1", "2", "3")
+    under_way, failed = threading.Event(), threading.Event()
+
+    def both(path: str) -> None:
+        if path.endswith(".jpg"):
+            under_way.set()
+            failed.wait(10)
+        elif under_way.is_set():
+            failed.set()
+            raise EOFError
+
+    with pytest.raises(EOFError):
+        mirror.round(Served(night.tree, meanwhile=both), threading.Event(), 0.0)
+
+    assert threading.active_count() == 1
+    assert (mirror.files, mirror.waiting) == (1, 2)
