@@ -88,8 +88,8 @@ class Journal:
 
     @property
     def owes(self) -> int:
-        """How many records `pay` would write."""
-        return len(self._owed)
+        """How many records of what has happened do not stand yet."""
+        return len(self._owed) + sum(event.event in _HAPPENED for event in self._waiting)
 
     def pay(self) -> None:
         """Append what could not be written when it happened; what cannot be now is owed further."""

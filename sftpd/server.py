@@ -292,6 +292,7 @@ class Server:
         return self._capped.get(party_id, self._offer.settings.sftp.rate_mbit)
 
     def _note_live(self) -> None:
+        self._children.settle()  # what the disk does not take now is owed
         if self._book.journal.owes:
             return  # whoever comes after us has to look for those too
         oldest = min((child.entry.session for child in self._children), default=None)

@@ -137,6 +137,15 @@ def test_what_has_happened_is_on_record_once_there_is_room_again(
     assert names(folder) == ["close", "session-end"]
 
 
+def test_what_is_only_on_its_way_to_the_disk_is_owed_still(folder: Path) -> None:
+    with Ledger(folder, terms=Terms(always=True)) as ledger:
+        journal = Journal(ledger)
+        journal.append(*(Event(event, "parti-a", "", "") for event in ("open", "close")))
+        assert journal.owes == 1
+        assert journal.settle()
+        assert journal.owes == 0
+
+
 def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
