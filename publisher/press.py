@@ -50,7 +50,7 @@ class Press:
         return path
 
     def shown(self, party: str, folder: str) -> dict[str, int]:
-        """Return what a folder of a tree shows, as `inodes` says; nothing if it cannot be listed."""
+        """Return what a folder of a tree shows, as `inodes` says; none if it cannot be listed."""
         try:
             return inodes(self._trees / party / folder)
         except OSError:  # what is put there will say what is wrong

@@ -1,5 +1,6 @@
 """What scripts/mirror does about things that come at the wrong moment; tests/wire has the rest."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -256,7 +257,8 @@ def test_signed_sums_of_another_board_are_not_kept_as_those_of_this_one(
 
     mirror.round(Served(night.tree), threading.Event(), 0.0)
 
-    assert sorted(sums(mirror.folder)) == [f"{BOARDS}/k-2/SHA256SUMS", f"{BOARDS}/k-2/SHA256SUMS.sig"]
+    kept = sums(mirror.folder)
+    assert sorted(kept) == [f"{BOARDS}/k-2/SHA256SUMS", f"{BOARDS}/k-2/SHA256SUMS.sig"]
     assert list(mirror.unsummed) == [f"{BOARDS}/k-1"]
     put(night.tree, {path: true[path] for path in others})
     mirror.summed_at = float("-inf")
@@ -295,7 +297,12 @@ def test_a_run_that_is_stopped_before_all_is_here_does_not_say_that_it_is(
 ) -> None:
     night.file("1", "2", "3")
     stop = threading.Event()
-    served = Served(night.tree, meanwhile=lambda path: path.endswith(".jpg") and stop.set())
+
+    def told(path: str) -> None:
+        if path.endswith(".jpg"):
+            stop.set()
+
+    served = Served(night.tree, meanwhile=told)
 
     assert follows(script, mirror, served, stop) == 3
     assert (mirror.files, mirror.waiting) == (1, 2)
@@ -331,3 +338,16 @@ def test_a_look_that_fails_waits_for_the_pages_that_are_under_way(
 
     assert threading.active_count() == 1
     assert (mirror.files, mirror.waiting) == (1, 2)
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_lost_connection(
+    script: ModuleType, mirror: Any, night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.file("1")
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    served = Served(night.tree, meanwhile=lambda _: monkeypatch.setattr(os, "fsync", broken))
+
+    assert follows(script, mirror, served, threading.Event()) == 4
