@@ -109,8 +109,8 @@ class Journal:
         try:
             self._ledger.append(*events)
         except Unwritable as error:
-            named = [event.event for event in events]
-            _log.error("no record", event_names=named, cause=str(error))
+            named = list(dict.fromkeys(event.event for event in events))
+            _log.error("no record", event_names=named, records=len(events), cause=str(error))
             self._unsure = isinstance(error, Unsynced)
             if not self._unsure:
                 happened = [event for event in events if event.event in _HAPPENED]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from unit.sftpd.ticking import Time
 
 from config.event import Event
@@ -176,6 +177,9 @@ def test_there_is_an_end_to_what_is_kept_for_a_full_disk(
             patched.setattr("sftpd.journal._MOST_OWED", 2)
             for name in ("1", "2", "3"):
                 journal.append(Event("session-end", name, "", ""))
+            with capture_logs() as logs:
+                journal.pay()
+            assert [(log["event_names"], log["records"]) for log in logs] == [(["session-end"], 2)]
         journal.pay()
     assert [record.event.who for record in read(folder)] == ["1", "2"]
 
