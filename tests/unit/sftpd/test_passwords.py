@@ -17,13 +17,22 @@ def test_a_change_that_cannot_be_watched_is_not_begun_and_leaves_nothing(
     def full(_: int) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
+    fork, forked = os.fork, []
+
+    def noted() -> int:
+        forked.append(fork())
+        return forked[-1]
+
     loop = Loop()
     passwords = Passwords(loop, tmp_path, lambda: NOON)
     answers: list[bool] = []
     monkeypatch.setattr(os, "pidfd_open", full)
+    monkeypatch.setattr(os, "fork", noted)
     for _ in range(9):
         assert not passwords.change("a", "SHA256:x", "hash", "192.0.2.7", answers.append)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(forked) == 9
+    for pid in forked:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
     assert (answers, len(loop)) == ([], 0)
     loop.close()
