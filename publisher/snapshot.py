@@ -2,7 +2,8 @@
 
 So that a look of an hour holds up no checkpoint of the catalog that is written meanwhile. The
 tables: `original` (a digest and its filing time), `filing` (a path and its digest), `record` (what
-the filing ledger has), `held` (what is in quarantine), and `inode`, which the look fills.
+the filing ledger has), `held` (what is in quarantine); and `inode` and `shown` (a path and the
+inode that it is to have in a tree, 0 if the store lacks it), which the look fills.
 """
 
 import sqlite3
@@ -15,6 +16,7 @@ CREATE TABLE filing (path TEXT PRIMARY KEY, sha256 TEXT, cevre TEXT, kurul TEXT)
 CREATE TABLE record (seq INTEGER PRIMARY KEY, event TEXT, page TEXT, what TEXT);
 CREATE TABLE held (file TEXT PRIMARY KEY, sha256 TEXT, reason TEXT) WITHOUT ROWID;
 CREATE TABLE inode (sha256 TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
+CREATE TABLE shown (path TEXT PRIMARY KEY, cevre TEXT, kurul TEXT, inode INTEGER) WITHOUT ROWID;
 """
 _COPIED = (
     (

@@ -136,6 +136,11 @@ class _Look:
                     self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
                     inodes.clear()
         self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
+        # Once for all trees: each digest is looked up somewhere else in its table.
+        self._copy.execute(
+            "INSERT INTO shown SELECT path, cevre, kurul, ifnull(number, 0) FROM filing f "
+            "LEFT JOIN inode i ON i.sha256 = f.sha256 ORDER BY path"
+        )
         self._copy.commit()
 
     def _original(
@@ -183,10 +188,7 @@ class _Look:
             yield Finding(f"{TREES}/{party.id}", said, advice)
             return
         root = str(self._site / TREES / party.id)
-        rows = self._copy.execute(
-            "SELECT path, f.sha256, cevre, kurul, number FROM filing f "
-            "LEFT JOIN inode i ON i.sha256 = f.sha256 ORDER BY path"
-        )
+        rows = self._copy.execute("SELECT path, cevre, kurul, inode FROM shown ORDER BY path")
         both = merged(self._covered(party, rows), walked(root, self._refused))
         for number, (key, wanted, entry) in enumerate(both):
             self._progress(f"tree of {party.id}", min(number, self._filings), self._filings)
@@ -202,12 +204,12 @@ class _Look:
 
     def _covered(self, party: Party, rows: sqlite3.Cursor) -> Iterator[tuple[bytes, int]]:
         known: dict[tuple[str, str], bool] = {}
-        for path, _, cevre, kurul, inode in rows:
+        for path, cevre, kurul, inode in rows:
             covers = known.get((cevre, kurul))
             if covers is None:
                 covers = known[cevre, kurul] = party.scope.covers(layout.parse(path).sheet)
             if covers:
-                yield path.encode(), inode or 0
+                yield path.encode(), inode
 
     def _extra(
         self, party: Party, path: str, place: str, entry: os.DirEntry[str]
