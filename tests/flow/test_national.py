@@ -1,0 +1,31 @@
+"""A polling night of a few boxes, from the first page to what lies on the parties' disks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.rehearsal.national import REAL, SHARED
+from scripts.rehearsal.visitors import CLIENTS
+from scripts.ssps import main
+
+
+@pytest.mark.parametrize("pages", [REAL, SHARED])
+def test_a_night_ends_with_nothing_missing_and_every_mirror_like_its_tree(
+    tmp_path: Path, pages: str
+) -> None:
+    file = tmp_path / "report.json"
+    words = ["rehearse", "--national", str(tmp_path / "night"), "--factor", "50000"]
+    words += ["--pages", pages, "--parties", "4", "--minutes", "0.1", "--json", str(file)]
+
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    report = json.loads(file.read_text())
+    assert (ended.value.code, report["ok"], report["pages"]) == (0, True, pages)
+    assert (report["boxes"], report["missing"], report["unaccounted"]) == (4, 0, [])
+    assert report["never_came"] == report["absent"] > 0
+    assert report["filed"] == report["sheets"] - report["never_came"] > 20
+    assert report["mirrors"] == dict.fromkeys(CLIENTS, 1)
+    assert (report["rounds_failed"], report["mirrors_that_differ"]) == ([], [])
+    assert set(report["checks"].values()) == {"passed"}
