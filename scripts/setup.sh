@@ -38,21 +38,32 @@ _debian_packages() {
     fi
 }
 
+_made_of() {
+    sha256sum setup.cfg pyproject.toml
+    echo "$1"
+    "$1" --version
+    pwd
+}
+
 set_up() {
     local extra="" python made wanted
     if [ "$1" = --dev ]; then extra="[dev]"; shift; fi
-    if ! _python >/dev/null || { _recent /usr/bin/python3 && _as_root true 2>/dev/null; }; then
-        set -- python3 python3-venv "$@"
-    fi
+    _python >/dev/null || set -- python3 python3-venv "$@"
     _debian_packages "$@" || return 1
     python=$(_python) || { echo "set-up: no Python 3.11 or newer with venv was found" >&2; return 1; }
-    wanted="$(sha256sum setup.cfg pyproject.toml; echo "$python"; "$python" --version; pwd)"
+    wanted=$(_made_of "$python")
     for made in .venv/made .venv/made-dev; do
         # What was made with the extras serves without them too.
         if { [ -z "$extra" ] || [ "$made" = .venv/made-dev ]; } && [ "$(cat "$made" 2>/dev/null)" = "$wanted" ]; then
             return
         fi
     done
+    # Where Debian's cannot be completed, the one that was found will do.
+    if [ "$python" != /usr/bin/python3 ] && _recent /usr/bin/python3 && _as_root true 2>/dev/null &&
+        _debian_packages python3-venv; then
+        python=$(_python)
+        wanted=$(_made_of "$python")
+    fi
     echo "set-up: making .venv and installing this project${extra:+ with its checks}" >&2
     "$python" -m venv --clear .venv &&
         .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$extra" >&2 ||
