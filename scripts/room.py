@@ -13,12 +13,13 @@ from pathlib import Path
 from config.party import Party
 from config.registry import INDEX, Registry
 from publisher import census
+from publisher.shelf import TREES
 
 PAGE = 250_000  # bytes of a scan at 200 dpi, as a guess
 _AGAIN = 1.03  # so many times each page: corrections, and what goes to quarantine
 _BLOCK = 4096
-_LISTED = 64  # bytes of a name in a folder, and of a page's rows in catalog and ledgers ...
-_RECORDED = 2500  # ... each with its indexes
+_LISTED = 64  # bytes of a page's name in one tree
+_RECORDED = 2500  # bytes of a page in catalog, ledgers and feeds, with their indexes
 _FAN_OUT = 256 + 256 * 256  # folders of the store
 
 
@@ -54,7 +55,8 @@ def lacking(site: Path, parties: Iterable[Party]) -> str | None:
     finally:
         registry.close()
     left = max(0, sheets - census.counts(site).filed) / max(1, sheets)
-    disk = os.statvfs(site)
+    trees = site / TREES  # and on the same disk the store
+    disk = os.statvfs(trees if trees.is_dir() else site)
     free = Room(disk.f_bavail * disk.f_frsize, disk.f_favail)
     more = Room(round(whole.bytes * left), round(whole.inodes * left))
     short = []

@@ -79,8 +79,8 @@ PARTIES_TOML = """\
 # contact = { name = "", email = "", phone = "" }
 """
 
-# Nobody else on the machine looks into any but the intake: parties see their trees through us.
 _ROOM = "a larger disk, and for more inodes XFS or `mkfs.ext4 -i 4096`"
+# Nobody else on the machine looks into any but the intake: parties see their trees through us.
 _FOLDERS = {
     "intake": 0o755,
     "store": 0o700,
