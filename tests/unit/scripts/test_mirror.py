@@ -207,14 +207,20 @@ def again(script: ModuleType, mirror: Any, tree: Path) -> Any:
     return made
 
 
-def test_older_sums_take_the_place_of_none_and_no_run_takes_them_for_all(
-    script: ModuleType, mirror: Any, night: Night
-) -> None:
+def outdated(mirror: Any, night: Night) -> dict[str, bytes]:
+    """Have a board's sums mirrored that name a page more than those returned."""
     night.file("1")
     old = sums(night.tree)
     night.filer.file(Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "k-1", "1", 1), "more")
     night.file()
     mirror.round(Served(night.tree), threading.Event(), 0.0)
+    return old
+
+
+def test_older_sums_take_the_place_of_none_and_no_run_takes_them_for_all(
+    script: ModuleType, mirror: Any, night: Night
+) -> None:
+    old = outdated(mirror, night)
     new = sums(night.tree)
     assert sums(mirror.folder) == new
     put(night.tree, old)
@@ -269,11 +275,7 @@ def test_signed_sums_of_another_board_are_not_kept_as_those_of_this_one(
 def test_sums_of_which_only_the_signature_came_are_taken_for_lost(
     script: ModuleType, mirror: Any, night: Night
 ) -> None:
-    night.file("1")
-    old = sums(night.tree)
-    night.filer.file(Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "k-1", "1", 1), "more")
-    night.file()
-    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    old = outdated(mirror, night)
     signature = f"{BOARDS}/k-1/SHA256SUMS.sig"
     put(mirror.folder, {signature: old[signature]})
     put(night.tree, old)
