@@ -56,9 +56,11 @@ never to come; expected takes such a record back.
 
 An operation is on record just before it is put in force, as ok; `before` and `after` are how that
 which it changes stood and stands, in words, null where there is nothing; `reason` is why it was
-refused or failed, and `of` the record that this one ends (keys/deed). What an operator asks of the
+refused or failed, and `of` the record that this one ends (keys/operations/change_record). What an
+operator asks of the
 publisher is `asked` first; under the command's name stands what became of it. `settings` in the
-detail of what changed `site.toml` or `parties.toml` are their hashes from then on (keys/settled).
+detail of what changed `site.toml` or `parties.toml` are their hashes from then on
+(keys/operations/settings_record).
 
 close says of a file that was not sent whole which ranges were (first and last byte of each, such
 as `0-32767,65536-99999`), and gives the SHA-256 of the file that was served; null where it bears

@@ -12,7 +12,7 @@ leading slash. For example
 
 is the second version of page 1 of the presidential result sheet of box 1234.
 
-Beside the pages stands what the publisher writes of its own (publisher/feed), the segments of
+Beside the pages stands what the publisher writes of its own (publisher/feed/feed), the segments of
 the feed and the sums each with a signature in a file of the same name and `.sig` after it:
 
     /BENIOKU.txt                                     what this is

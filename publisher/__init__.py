@@ -21,8 +21,8 @@ Its modules, roughly in the order in which a page meets them:
     catalog     what came in, what became of it (tables: its schema;
                 statements: what each page asks; rows: its rows as values)
     census      how many came, counted from outside
-    feed        what parties mirror by, beside the filing (keys/akis, sums: the formats; chain: how
-                it is kept; readme)
+    feed        what parties mirror by, beside the filing (keys/feed_segment, sums: the formats;
+    chain: how it is kept; readme)
     filings     what the feed asks of the catalog; press: its files, in every tree by a rename
     page        the nouns
 """

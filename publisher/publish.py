@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from config.fault import Faults
 from config.registry import INDEX, Registry
 from config.settings import Settings
-from keys.ledger import (
+from keys.ledger.writer import (
     FILING,
     FOLDER,
     OPERATIONS,
@@ -36,18 +36,19 @@ from keys.ledger import (
     terms,
     utc_now,
 )
-from publisher import catalog, spool
-from publisher.attendant import Attendant
-from publisher.catalog import Catalog
-from publisher.clerk import Clerk, World
-from publisher.feed import Feeding
-from publisher.intake import Intake, Settling
+from publisher.catalog import catalog
+from publisher.catalog.catalog import Catalog
+from publisher.feed.feed import Feeding
+from publisher.filing.filer import Clerk, World
+from publisher.filing.recovery import Recovery, Stopped
+from publisher.intake import spool
+from publisher.intake.watch import Intake, Settling
 from publisher.page import Arrival, Page, Reason, Stamp
-from publisher.pool import Pool
-from publisher.quarantine import Quarantine
-from publisher.reader import Reader
-from publisher.recovery import Recovery, Stopped
-from publisher.shelf import Shelf
+from publisher.reading.pool import Pool
+from publisher.reading.worker_client import Reader
+from publisher.requests.handler import Attendant
+from publisher.store.quarantine import Quarantine
+from publisher.store.store import Shelf
 
 MACHINE_AT_FAULT = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
 _BATCH = 128  # as many as were read while the last batch was made to last
@@ -56,7 +57,9 @@ _TICK = 0.5
 _MOMENT = 0.04  # seconds in which some pages more are read
 _BACK_FILES = 0.1  # seconds at a time for trees of new parties, between two batches
 _LONGEST_PAUSE = 30.0
-_ASKING = 1.0  # seconds, for whoever holds the ledger's lock for an instant (publisher/finding)
+_ASKING = (
+    1.0  # seconds, for whoever holds the ledger's lock for an instant (publisher/fsck/finding)
+)
 _LINGER = 15  # times the settling time, for a page that broke off in the middle
 
 log = structlog.get_logger()
@@ -85,9 +88,9 @@ def publish(
 ) -> None:
     """File what arrives until `stop` is set; `ready` is called whenever the intake is watched.
 
-    With a `signer` the parties' feed is kept as well (publisher/feed). `tend` is called about
+    With a `signer` the parties' feed is kept as well (publisher/feed/feed). `tend` is called about
     twice a second while it files.
-    Raises Faults for what the operator has to mend before a start, and keys.ledger.Busy if
+    Raises Faults for what the operator has to mend before a start, and keys.ledger.writer.Busy if
     another publisher works on this site.
     """
     pause, started = 1.0, False

@@ -9,25 +9,25 @@ from pathlib import Path
 
 import click
 
-from scripts import console
+from scripts.shared import console
 
 _COMMANDS = {
-    "init": "scripts.site:init",
-    "check": "scripts.site:check",
-    "status": "scripts.status:status",
-    "verify": "scripts.verify:verify",
-    "rebuild": "scripts.verify:rebuild_",
-    "absent": "scripts.absent:absent",
-    "desk": "scripts.desk:desk",
-    "registry": "scripts.registry:registry",
-    "party": "scripts.party:party",
-    "key": "scripts.key:key",
-    "run": "scripts.run:run",
-    "publish": "scripts.run:publish",
-    "serve": "scripts.run:serve",
-    "export": "scripts.export:export",
-    "audit": "scripts.audit:audit",
-    "rehearse": "scripts.rehearse:rehearse",
+    "init": "scripts.site.init:init",
+    "check": "scripts.site.init:check",
+    "status": "scripts.filing.status:status",
+    "verify": "scripts.filing.verify:verify",
+    "rebuild": "scripts.filing.verify:rebuild_",
+    "absent": "scripts.filing.absent:absent",
+    "desk": "scripts.filing.desk:desk",
+    "registry": "scripts.filing.registry:registry",
+    "party": "scripts.access.party:party",
+    "key": "scripts.access.key:key",
+    "run": "scripts.daemons.run:run",
+    "publish": "scripts.daemons.run:publish",
+    "serve": "scripts.daemons.run:serve",
+    "export": "scripts.filing.export:export",
+    "audit": "scripts.audit.audit:audit",
+    "rehearse": "scripts.rehearsal.rehearse:rehearse",
 }
 
 

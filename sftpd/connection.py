@@ -21,21 +21,23 @@ from config import layout
 from config.party import Address
 from config.scope import ALL
 from config.settings import Algorithms, PacketLayer, Settings
-from keys import ring
-from keys.ring import Credential
-from sftpd import cage, commands, hostkeys, login
-from sftpd.channels import Channels
-from sftpd.commands import Answer
-from sftpd.direct import Direct
-from sftpd.login import Admitted, Password, Proof, Reason, Refused, RingOf
-from sftpd.recorder import Reporter
-from sftpd.session import Session
-from sftpd.slate import Slate
-from sftpd.slots import Slots
-from sftpd.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, clients_fault
-from sftpd.userauth import Userauth
-from sftpd.view import NotFound, View
-from sftpd.wire import Wire
+from keys.credentials import ring
+from keys.credentials.ring import Credential
+from sftpd.access import authorize
+from sftpd.access.authorize import Admitted, Password, Proof, Reason, Refused, RingOf
+from sftpd.ipc.hash_slots import Slots
+from sftpd.ipc.monitor_client import Reporter
+from sftpd.ipc.pending_closes import Slate
+from sftpd.sandbox import sandbox as cage
+from sftpd.sftp.session import Session
+from sftpd.sftp.view import NotFound, View
+from sftpd.ssh import exec_digests, hostkeys
+from sftpd.ssh.channel_policy import Channels
+from sftpd.ssh.client_socket import Wire
+from sftpd.ssh.direct import Direct
+from sftpd.ssh.exec_digests import Answer
+from sftpd.ssh.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, clients_fault
+from sftpd.ssh.userauth import Userauth
 
 TREES = Path("trees")
 _JOIN = 5.0
@@ -137,7 +139,7 @@ class Connection:
         settings = self._offer.settings
         self._now = self._offer.clock()
         with self._offer.slots.held() if isinstance(proof, Password) else nullcontext():
-            verdict = login.decide(
+            verdict = authorize.decide(
                 settings,
                 self._offer.ring_of,
                 user,
@@ -209,7 +211,7 @@ class Connection:
     def banner(self) -> str:
         """Return what an early client is told."""
         settings = self._offer.settings
-        return login.banner(settings.election, settings.rehearsals, self._now)
+        return authorize.banner(settings.election, settings.rehearsals, self._now)
 
     # What the channels ask.
 
@@ -227,7 +229,7 @@ class Connection:
     def _command(self, command: bytes) -> Answer | None:
         if self._view is None:
             raise AssertionError("no command is heard before the login")
-        return commands.answer(command, self._view, self._reporter)
+        return exec_digests.answer(command, self._view, self._reporter)
 
     def _denied(self, verb: str) -> None:
         self._reporter.denied(verb, b"")

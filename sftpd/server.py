@@ -1,12 +1,12 @@
 """The server: listens, turns strangers away, forks a child a connection, and keeps the record.
 
 The parent is one single-threaded loop and runs no SSH code. It alone writes the transfer
-ledger: children ask it over a socket pair each (sftpd/messages), and what cannot be recorded is
+ledger: children ask it over a socket pair each (sftpd/ipc/messages), and what cannot be recorded is
 not served. It forks warm, with everything imported and frozen, so that a child costs little.
 
 SIGHUP has it read the site's files anew (sftpd/reload). Live sessions are judged again and
-again (sftpd/standing), and end when their party, credential or address no longer stands. SIGTERM
-or SIGINT drains: no new connections, sessions that have a file open may finish within
+again (sftpd/access/revalidate), and end when their party, credential or address no longer stands.
+SIGTERM or SIGINT drains: no new connections, sessions that have a file open may finish within
 `drain_seconds`, the others end; a second one ends them all. Start, reload and drain stand in one
 piece because each has to take every part along, in an order that is to be seen at a glance.
 """
@@ -25,25 +25,30 @@ import structlog
 from config.fault import Faults
 from config.party import Address
 from config.settings import Settings
-from keys import host, ledger, serving
-from keys.ledger import Ledger
-from keys.ring import Ring
-from sftpd import aftermath, cage, hostkeys, reload, signals
-from sftpd.aftermath import Live
-from sftpd.book import Book, first_record
-from sftpd.bulletin import Bulletin
-from sftpd.children import Children
+from keys.credentials.ring import Ring
+from keys.ledger import writer
+from keys.ledger.writer import Ledger
+from keys.operations import server_state
+from keys.server_keys import host
+from sftpd import reload, signals
+from sftpd.access.penalties import Penalties, Rates
+from sftpd.access.ratelimit import Pacer
+from sftpd.access.revalidate import Rings, Standing
 from sftpd.connection import Offer, serve_in_child
-from sftpd.entrance import Entrance
-from sftpd.loop import Loop, Recurring, Timed
-from sftpd.metrics import Now, Page
-from sftpd.passwords import Passwords
-from sftpd.penalties import Penalties, Rates
-from sftpd.rate import Pacer
-from sftpd.scrape import Scrape
+from sftpd.ipc.hash_slots import Slots
+from sftpd.monitor import recovery
+from sftpd.monitor.children import Children
+from sftpd.monitor.listener import Entrance
+from sftpd.monitor.loop import Loop, Recurring, Timed
+from sftpd.monitor.metrics import Now, Page
+from sftpd.monitor.monitor import Book, first_record
+from sftpd.monitor.password_change import Passwords
+from sftpd.monitor.recovery import Live
+from sftpd.monitor.scrape import Scrape
+from sftpd.monitor.status_file import Bulletin
+from sftpd.sandbox import sandbox
 from sftpd.signals import Asked
-from sftpd.slots import Slots
-from sftpd.standing import Rings, Standing
+from sftpd.ssh import hostkeys
 
 _BACKLOG = 1024
 _SYNC = 1.0
@@ -62,11 +67,11 @@ _log = structlog.get_logger()
 def serve(
     settings: Settings,
     *,
-    clock: ledger.Clock = ledger.utc_now,
+    clock: writer.Clock = writer.utc_now,
     ready: Callable[[int], None] = lambda port: None,
     drain: float | None = None,
     grace: float | None = None,
-    kernel: cage.Kernel | None = None,
+    kernel: sandbox.Kernel | None = None,
     tend: Callable[[], object] = lambda: None,
     agree: Callable[[Settings], object] = lambda settings: None,
 ) -> None:
@@ -78,7 +83,7 @@ def serve(
     settings that were read anew before they are put in force: its Faults turn them down,
     ledger.Busy has them wait. Raises Faults where the kernel is not what the settings ask.
     """
-    kernel = kernel or cage.kernel()
+    kernel = kernel or sandbox.kernel()
     slots = Slots()
     rings = Rings(settings.site)
 
@@ -89,23 +94,23 @@ def serve(
             hostkeys.load(host.announced(stated.site)),
             rings.in_force,
             clock,
-            cage.terms(stated.sftp, kernel, os.geteuid()),
+            sandbox.terms(stated.sftp, kernel, os.geteuid()),
             _grace_of(stated) if grace is None else grace,
             slots,
         )
 
     offer = offer_of(settings)
-    folder = settings.site / ledger.FOLDER / ledger.TRANSFER
+    folder = settings.site / writer.FOLDER / writer.TRANSFER
     # A server that still drains holds the ledger.
     patience = _LAST_WORDS + (settings.sftp.drain_seconds if drain is None else drain)
     with (
         closing(slots),
-        Ledger(folder, clock, patience, ledger.terms(settings.ledger)) as written,
+        Ledger(folder, clock, patience, writer.terms(settings.ledger)) as written,
         Live(folder) as live,
-        serving.held(settings.site, serving.SERVE),
+        server_state.held(settings.site, server_state.SERVE),
         _listening(settings.sftp.host, settings.sftp.port) as listener,
     ):
-        aftermath.settle(folder, written, live)
+        recovery.settle(folder, written, live)
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("children are not caged in full", kernel=str(kernel))
         Ring("").by_password("", clock())  # so that no child pays for the first
@@ -231,7 +236,7 @@ class Server:
                 raise Faults(found.faults)
             offer = self._offer_of(found.settings)
             self._agree(found.settings)
-        except ledger.Busy:
+        except writer.Busy:
             self._asked.reload = True  # once more, at the next turn
             return
         except Faults as faults:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sftpd.loop import Loop
+from sftpd.monitor.loop import Loop
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _ONE_KEYSTROKE = 0.25  # seconds: Ctrl-C reaches the server itself and by way of its supervisor

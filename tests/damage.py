@@ -44,10 +44,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from config.election import Election
-from scripts.rehearsal.dice import dice
 from scripts.rehearsal.election import entries, serial
-from scripts.rehearsal.optics import DPI, expose
-from scripts.rehearsal.pen import BLACK, MONO, font
+from scripts.rehearsal.handwriting import BLACK, MONO, font
+from scripts.rehearsal.scan_damage import DPI, expose
+from scripts.rehearsal.seeded_random import dice
 from scripts.rehearsal.sheets import KAREKOD_AT, KAREKOD_MM, karekod_image, print_sheet
 
 Step = Callable[[Image.Image, random.Random], Image.Image]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import layout
-from keys import ledger
-from keys.ledger import Record
+from keys.ledger import writer
+from keys.ledger.writer import Record
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
 ADDRESS = "127.0.0.1"
@@ -47,8 +47,8 @@ class Night:
         counts = self.status()
         return sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
 
-    def records(self, name: str = ledger.TRANSFER) -> list[Record]:
-        return list(ledger.read(self.site / ledger.FOLDER / name))
+    def records(self, name: str = writer.TRANSFER) -> list[Record]:
+        return list(writer.read(self.site / writer.FOLDER / name))
 
     def tree(self, party: str) -> dict[str, str]:
         return pages(self.site / "trees" / party)

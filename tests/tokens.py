@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from keys import token
+from keys.credentials import fido
 
 COUNTER = 7
 
@@ -26,7 +26,7 @@ class Token:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        if kind == token.ED25519:
+        if kind == fido.ED25519:
             self._ed = ed25519.Ed25519PrivateKey.generate()
             raw = self._ed.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
             public = string(raw)
@@ -43,10 +43,10 @@ class Token:
         """The key in OpenSSH's form."""
         return f"{self.kind} {base64.b64encode(self.blob).decode()}"
 
-    def sign(self, message: bytes, flags: int = token.PRESENT, app: bytes = b"ssh:") -> bytes:
+    def sign(self, message: bytes, flags: int = fido.PRESENT, app: bytes = b"ssh:") -> bytes:
         tail = bytes([flags]) + COUNTER.to_bytes(4, "big")
         signed = hashlib.sha256(app).digest() + tail + hashlib.sha256(message).digest()
-        if self.kind == token.ED25519:
+        if self.kind == fido.ED25519:
             made = self._ed.sign(signed)
         else:
             r, s = decode_dss_signature(self._ec.sign(signed, ec.ECDSA(SHA256())))

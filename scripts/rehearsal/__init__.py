@@ -1,1 +1,1 @@
-"""A rehearsal: an election that nobody held, its sheets, and the scans that a night would bring."""
+"""A synthetic election: sheets, scans, clients, and the demo."""

@@ -23,10 +23,10 @@ import click
 from config import layout
 from config.registry import INDEX, Registry
 from config.sheet import Sheet
-from keys import ledger
-from scripts import console
-from scripts.rehearsal.kit import ADDRESS, client_command, scanned
-from scripts.status import count
+from keys.ledger import writer
+from scripts.filing.status import count
+from scripts.rehearsal.client_kit import ADDRESS, client_command, scanned
+from scripts.shared import console
 
 _SSPS = [sys.executable, "-m", "scripts.ssps"]
 _PARTY = "parti-a"
@@ -181,7 +181,7 @@ def _is_own(path: Path, mirror: Path) -> bool:
 
 def served(site: Path) -> dict[str, int]:
     """Count the transfers of files that the record calls complete."""
-    records = ledger.read(site / ledger.FOLDER / ledger.TRANSFER)
+    records = writer.read(site / writer.FOLDER / writer.TRANSFER)
     done = [r for r in records if r.event.event == "close" and r.event.detail["complete"]]
     return {"transfers_recorded": len(done)}
 

@@ -17,7 +17,7 @@ from config.cevre import ascii_name
 from config.registry import COLUMNS, Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from scripts.rehearsal import places
-from scripts.rehearsal.dice import dice
+from scripts.rehearsal.seeded_random import dice
 
 _BESIDE = (cevre.ABROAD, cevre.CUSTOMS)
 CONTESTS = (Secim.CB, Secim.MV)

@@ -1,6 +1,7 @@
 """`ssps rehearse --national`: a whole polling night, or a part of one, played in minutes.
 
-A double election of 201,000 boxes divided by a factor; its pages come in as scripts/rehearsal/night
+A double election of 201,000 boxes divided by a factor; its pages come in as
+scripts/rehearsal/arrivals
 says, some from scanners that write slowly in place, while up to all parties mirror with mixed
 clients. Pages are of one of two kinds, and the report says which:
 
@@ -33,14 +34,14 @@ from rich.progress import track
 from config import load
 from config.election import Election
 from config.registry import INDEX, Registry
-from scripts import console
-from scripts.rehearsal import night, reckoning, scanner, standin
+from scripts.filing.status import count
+from scripts.rehearsal import arrivals, reconcile, scanner, simulated_reader
+from scripts.rehearsal.arrivals import Coming
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
-from scripts.rehearsal.night import Coming
-from scripts.rehearsal.reckoning import Delivered
+from scripts.rehearsal.mirror_clients import Crowd, Visitor
+from scripts.rehearsal.reconcile import Delivered
 from scripts.rehearsal.scanner import Kind
-from scripts.rehearsal.visitors import Crowd, Visitor
-from scripts.status import count
+from scripts.shared import console
 
 BOXES = 201_000
 REAL, SHARED = "real", "shared"
@@ -74,7 +75,7 @@ def hold(asked: Rehearsal, folder: Path) -> dict[str, object]:
     ssps("rehearse", "init", site, *made, "--port", port)
     settings = load.load(site)
     index = Registry(site / INDEX)
-    coming = night.plan(index.entries(), asked.seed)
+    coming = arrivals.plan(index.entries(), asked.seed)
     index.close()
     if asked.pages == REAL:
         make = _drawn(coming, settings.election, asked.seed, folder / "drawn")
@@ -94,7 +95,7 @@ def hold(asked: Rehearsal, folder: Path) -> dict[str, object]:
         crowd.start()
         try:
             delivered = _deliver(coming, make, settings.intake.folders[0], asked)
-            reckoning.wait_until_filed(site, len(delivered), _PATIENCE)
+            reconcile.wait_until_filed(site, len(delivered), _PATIENCE)
             _give_up(site, asked.seed)
         finally:
             crowd.finish()
@@ -137,9 +138,9 @@ def _marked(coming: list[Coming], election: Election, seed: int) -> Make:
         sheet = coming.scan.entry.sheet
         form = (sheet.secim.value, sheet.belge.value)
         if form not in shared:
-            shared[form] = standin.scan_of(coming.scan.entry, election, seed)
+            shared[form] = simulated_reader.scan_of(coming.scan.entry, election, seed)
         name = f"tarayici_{coming.scan.number:08d}.jpg"
-        return name, standin.mark(shared[form], coming.scan)
+        return name, simulated_reader.mark(shared[form], coming.scan)
 
     for one in coming:  # every form is drawn before the night, not during it
         make(one)
@@ -164,7 +165,7 @@ def _deliver(coming: list[Coming], make: Make, intake: Path, asked: Rehearsal) -
     try:
         for number, one in enumerate(coming):
             name, content = make(one)
-            due = began + night.played(one.at, asked.minutes * 60)
+            due = began + arrivals.played(one.at, asked.minutes * 60)
             time.sleep(max(0.0, due - time.monotonic()))
             if number % _RUDE == _RUDE - 1:
                 slowly.put((name, content, one.scan.kind))
@@ -184,18 +185,18 @@ def _deliver(coming: list[Coming], make: Make, intake: Path, asked: Rehearsal) -
 
 
 def _clock(at: float) -> str:
-    days, seconds = divmod(17 * night.HOUR + at, night.DAY)
+    days, seconds = divmod(17 * arrivals.HOUR + at, arrivals.DAY)
     return f"day {days + 1:.0f}, {seconds // 3600:02.0f}.{seconds % 3600 // 60:02.0f}"
 
 
 @contextmanager
 def _running(site: Path, pages: str, log: Path) -> Iterator[None]:
     """Run both daemons; with shared pages the publisher is the one with the stand-in."""
-    standing = [[sys.executable, "-m", "scripts.rehearsal.standin", str(site)]]
+    standing = [[sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(site)]]
     commands = (
-        [[*reckoning.SSPS, "run", "--site", str(site)]]
+        [[*reconcile.SSPS, "run", "--site", str(site)]]
         if pages == REAL
-        else [*standing, [*reckoning.SSPS, "serve", "--site", str(site)]]
+        else [*standing, [*reconcile.SSPS, "serve", "--site", str(site)]]
     )
     with log.open("wb") as out:
         running = [subprocess.Popen(c, stdout=out, stderr=out) for c in commands]
@@ -211,7 +212,7 @@ def _running(site: Path, pages: str, log: Path) -> Iterator[None]:
 def _give_up(site: Path, seed: int) -> None:
     """Record the boxes that never came, as an operator does when the night is over."""
     index = Registry(site / INDEX)
-    missing = night.absent(index.entries(), seed)
+    missing = arrivals.absent(index.entries(), seed)
     index.close()
     places = ["/".join(map(str, box)) for box in sorted(missing, key=str)]
     ssps("absent", "add", *places, *_NEVER, "--site", site)
@@ -226,10 +227,10 @@ def _report(
     seconds: float,
 ) -> dict[str, object]:
     counts = count(site)
-    lags, unaccounted = reckoning.lags(site, delivered)
+    lags, unaccounted = reconcile.lags(site, delivered)
     never_came = counts["expected"] - sum(c.scan.kind is Kind.PAGE for c in coming)
     disagree = [v.party for v in visitors if not v.agrees()]
-    checks = reckoning.checks(site)
+    checks = reconcile.checks(site)
     return {
         "factor": asked.factor,
         "pages": asked.pages,
@@ -245,16 +246,16 @@ def _report(
         "missing": counts["missing"],
         "never_came": never_came,
         "unaccounted": unaccounted,
-        "lag_p50": reckoning.percentile(lags, 50),
-        "lag_p99": reckoning.percentile(lags, 99),
-        "lag_max": reckoning.percentile(lags, 100),
+        "lag_p50": reconcile.percentile(lags, 50),
+        "lag_p99": reconcile.percentile(lags, 99),
+        "lag_max": reconcile.percentile(lags, 100),
         "parties": asked.parties,
         "mirrors": dict(Counter(v.client for v in visitors)),
         "rounds": sum(v.rounds for v in visitors),
         "rounds_failed": [f"{v.party} ({v.client}): {f}" for v in visitors for f in v.failed],
         "mirrors_that_differ": disagree,
-        **reckoning.transfers(site),
-        "ledgers": reckoning.ledgers(site),
+        **reconcile.transfers(site),
+        "ledgers": reconcile.ledgers(site),
         "checks": checks,
         "ok": (
             (counts["missing"], counts["absent"]) == (0, never_came)

@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 
 from config.election import Election
 from config.registry import Entry
-from scripts.rehearsal.dice import dice
 from scripts.rehearsal.election import stranger
-from scripts.rehearsal.optics import DPI, scan
-from scripts.rehearsal.pen import A4
+from scripts.rehearsal.handwriting import A4
+from scripts.rehearsal.scan_damage import DPI, scan
+from scripts.rehearsal.seeded_random import dice
 from scripts.rehearsal.sheets import print_sheet
 
 _BLOCK = 50  # pages in which the extras below come

@@ -15,10 +15,10 @@ from config.cevre import ABROAD, CUSTOMS
 from config.election import Election
 from config.registry import Entry
 from config.sheet import Belge, Level, SandikTuru, Secim
-from scripts.rehearsal import figures
-from scripts.rehearsal.dice import dice
-from scripts.rehearsal.pen import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, Page
+from scripts.rehearsal import handwritten_digits
+from scripts.rehearsal.handwriting import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, Page
 from scripts.rehearsal.places import turkish, upper
+from scripts.rehearsal.seeded_random import dice
 
 KAREKOD_MM = 13.0
 KAREKOD_AT = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of either copy, in mm
@@ -88,14 +88,14 @@ def _place(page: Page, entry: Entry) -> None:
 
 
 def _result(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
-    count = figures.count(hand, secim, 400)
+    count = handwritten_digits.count(hand, secim, 400)
     lines = [
         ("Sandık seçmen listesinde yazılı seçmen sayısı", count.registered),
         ("Oy kullanan seçmen sayısı", count.voted),
         ("Sandıktan çıkan zarf sayısı", count.voted),
         ("Geçersiz oy pusulası sayısı", count.invalid),
         ("Geçerli oy pusulası sayısı", count.valid),
-        *zip(figures.contenders(secim), count.votes, strict=True),
+        *zip(handwritten_digits.contenders(secim), count.votes, strict=True),
         ("TOPLAM GEÇERLİ OY", sum(count.votes)),
     ]
     high = min(11.0, (_BOTTOM - _TOP - 6) / len(lines))
@@ -110,14 +110,14 @@ def _result(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
         page.text(16, middle, str(number + 1), 7, anchor="mm")
         page.text(22, middle, label, 7.5, name=BOLD if number > 4 else SANS)
         page.digits(97, middle, value, min(4.6, high * 0.68), ink, hand)
-        page.words(120, middle, figures.words(value), min(10, high * 1.7), ink, hand)
+        page.words(120, middle, handwritten_digits.words(value), min(10, high * 1.7), ink, hand)
 
 
 def _tally(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
     """A stroke a vote, the fifth across; a cell holds five."""
-    contenders = figures.contenders(secim)
+    contenders = handwritten_digits.contenders(secim)
     strips = 26 // len(contenders) or 1
-    count = figures.count(hand, secim, 400)
+    count = handwritten_digits.count(hand, secim, 400)
     high = (_BOTTOM - _TOP - 6) / (len(contenders) * strips)
     cells, wide = 19, 7.0
     first = _LEFT + 34
@@ -147,7 +147,7 @@ def _tally(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
 def _aggregate(page: Page, entry: Entry, chance: random.Random) -> None:
     """A line a box or place, typed as a computer prints it."""
     sheet = entry.sheet
-    votes = figures.contenders(sheet.secim)[:8]
+    votes = handwritten_digits.contenders(sheet.secim)[:8]
     titles = ["SIRA", "SEÇMEN", "OY KUL.", "GEÇERLİ", "GEÇSZ.", *(n.split()[0] for n in votes)]
     lines = chance.randint(12, 34)
     high, wide = 4.3, (_RIGHT - _LEFT) / len(titles)
@@ -161,7 +161,7 @@ def _aggregate(page: Page, entry: Entry, chance: random.Random) -> None:
     most = 400 if sheet.belge.level is Level.BOARD else 90_000
     totals = [0] * (len(titles) - 1)
     for line in range(lines):
-        count = figures.count(chance, sheet.secim, most)
+        count = handwritten_digits.count(chance, sheet.secim, most)
         values = (count.registered, count.voted, count.valid, count.invalid, *count.votes)
         shown = values[: len(totals)]
         totals = [total + value for total, value in zip(totals, shown, strict=True)]

@@ -3,8 +3,8 @@
 Both fetch a big file as fast as they can. The server has one processor, the clients the others,
 so that it is the server's that is fought over; the single session's client goes before the
 others', so that only the server holds it back. What is compared is what each party's children
-used of the processor and read from the tree, with the shares that sftpd/shares gives and
-without. An even share is 1.00: half of it all.
+used of the processor and read from the tree, with the shares that sftpd/monitor/cpu_shares gives
+and without. An even share is 1.00: half of it all.
 """
 
 import argparse
@@ -21,10 +21,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from wire.served import OPENS, SERVE, UNSLOWED, Served, lay_out, until  # noqa: E402
 
-from keys import host  # noqa: E402
+from keys.server_keys import host  # noqa: E402
 
 PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
-WITHOUT = "from sftpd import shares\nshares.apply = lambda *_: None\n"
+WITHOUT = "from sftpd.monitor import cpu_shares\ncpu_shares.apply = lambda *_: None\n"
 BIG = 8 << 30
 
 

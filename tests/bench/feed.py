@@ -29,12 +29,12 @@ from unit.publisher.feeding import KEY, NOON  # noqa: E402
 
 from config import layout, load  # noqa: E402
 from config.settings import Settings  # noqa: E402
-from keys.akis import format_segment, parse_segment  # noqa: E402
-from publisher import catalog  # noqa: E402
-from publisher import tables as t  # noqa: E402
-from publisher.catalog import Catalog  # noqa: E402
-from publisher.feed import Feed  # noqa: E402
-from publisher.filings import Filings  # noqa: E402
+from keys.feed_segment import format_segment, parse_segment  # noqa: E402
+from publisher.catalog import catalog  # noqa: E402
+from publisher.catalog import tables as t  # noqa: E402
+from publisher.catalog.catalog import Catalog  # noqa: E402
+from publisher.catalog.feed_queries import Filings  # noqa: E402
+from publisher.feed.feed import Feed  # noqa: E402
 
 _BOARDS = 1094
 _CHUNK = 50_000

@@ -25,19 +25,20 @@ import servers
 from config import load, registry
 from config.event import Event
 from config.registry import INDEX, Registry
-from keys.ledger import FILING, FOLDER, Ledger, read, utc_now
-from publisher import catalog, spool
-from publisher.catalog import Catalog
-from publisher.clerk import Clerk, World
-from publisher.intake import Candidate
+from keys.ledger.writer import FILING, FOLDER, Ledger, read, utc_now
+from publisher.catalog import catalog
+from publisher.catalog.catalog import Catalog
+from publisher.filing.filer import Clerk, World
+from publisher.intake import spool
+from publisher.intake.watch import Candidate
 from publisher.page import Stamp
-from publisher.pool import read_page
-from publisher.quarantine import Quarantine
-from publisher.shelf import Shelf
-from scripts import status
-from scripts.rehearsal import election, standin
+from publisher.reading.pool import read_page
+from publisher.store.quarantine import Quarantine
+from publisher.store.store import Shelf
+from scripts.filing import status
+from scripts.rehearsal import election, simulated_reader
 from scripts.rehearsal.scanner import Scan
-from scripts.site import PARTIES_TOML, SITE_TOML, lay_out
+from scripts.site.init import PARTIES_TOML, SITE_TOML, lay_out
 
 LIMIT = 2.0
 _FACTORS = (1, 10, 100)
@@ -92,7 +93,7 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
 def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
     settings = load.load(site)
     shelf, sheets = Shelf(site), Registry(site / INDEX)
-    shared = standin.scan_of(next(election.entries(4, 1)), settings.election, 1)
+    shared = simulated_reader.scan_of(next(election.entries(4, 1)), settings.election, 1)
     with (
         Ledger(site / FOLDER / FILING) as ledger,
         Catalog(catalog.url(site)) as opened,
@@ -108,11 +109,11 @@ def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
                 found = []
                 for entry in entries[start : start + _BATCH]:
                     path = intake / f"{entry.karekod}.jpg"
-                    path.write_bytes(standin.mark(shared, Scan(0, entry, entry.karekod)))
+                    path.write_bytes(simulated_reader.mark(shared, Scan(0, entry, entry.karekod)))
                     found.append(Candidate(intake, str(path), Stamp.of(path.lstat())))
                 arrivals = clerk.claim(found)
                 pages = [
-                    read_page(a, site / spool.FOLDER / a.file, standin.read, shelf.stage)
+                    read_page(a, site / spool.FOLDER / a.file, simulated_reader.read, shelf.stage)
                     for a in arrivals
                 ]
                 clerk.file(pages)

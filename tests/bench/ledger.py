@@ -4,8 +4,8 @@ append    records like those of a transfer, one by one, while a notary signs onc
           and notary share one core. `always` has the disk hold each record before the next, `of 32`
           as many at once
 asked     what sessions get of it: so many processes that open and close files, each waiting for
-          its answer, and the server's parent (sftpd/children) that writes for all of them; the
-          processor time is the parent's
+          its answer, and the server's parent (sftpd/monitor/children) that writes for all of them;
+          the processor time is the parent's
 verify    `ssps audit verify`'s own work, on one core
 index     DuckDB, which `ssps audit query` uses, beside SQLite with the indexes it would need:
           making it of the same lines, its size, and the same questions to both
@@ -29,18 +29,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.event import Event, Value
 from config.party import address
-from keys import note, segments
-from keys.ledger import Ledger, Terms, utc_now
-from keys.notary import Notary
-from scripts.auditing import index, verifying
-from scripts.notary import attend
-from sftpd.book import Book
-from sftpd.children import Children
-from sftpd.loop import Loop
-from sftpd.passwords import Passwords
-from sftpd.rate import Pacer
-from sftpd.recorder import Reporter
-from sftpd.slate import Slate
+from keys.ledger import note, segments
+from keys.ledger.signer import Notary
+from keys.ledger.verify import verify
+from keys.ledger.writer import Ledger, Terms, utc_now
+from scripts.audit import index
+from scripts.shared.signer_process import attend
+from sftpd.access.ratelimit import Pacer
+from sftpd.ipc.monitor_client import Reporter
+from sftpd.ipc.pending_closes import Slate
+from sftpd.monitor.children import Children
+from sftpd.monitor.loop import Loop
+from sftpd.monitor.monitor import Book
+from sftpd.monitor.password_change import Passwords
 
 KEY = Ed25519PrivateKey.generate()
 REACH = 20_000
@@ -290,7 +291,7 @@ def main() -> int:
 
 def verified(folder: Path) -> None:
     """Verify, and have it hold."""
-    verdict = verifying.verify(folder, [KEY.public_key()])
+    verdict = verify.verify(folder, [KEY.public_key()])
     assert not verdict.findings, verdict.findings
 
 

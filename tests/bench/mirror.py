@@ -25,8 +25,8 @@ from unit.publisher.feeding import KEY, NOON  # noqa: E402 - from the folders ab
 
 from config import layout  # noqa: E402
 from config.sheet import Belge, Secim, Sheet  # noqa: E402
-from keys import sshsig  # noqa: E402
-from keys.akis import FIRST, Entry, Segment, format_segment  # noqa: E402
+from keys.feed_segment import FIRST, Entry, Segment, format_segment  # noqa: E402
+from keys.server_keys import sshsig  # noqa: E402
 
 _BOARDS = 1094
 _ELECTION = "2023-05-14-cb-mv"

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from keys import segments
-from keys.record import parse_record
+from keys.ledger import segments
+from keys.ledger.record import parse_record
 
 PARTIES = 40
 FILES = 1000  # a session
@@ -29,7 +29,7 @@ _SSPS = [sys.executable, "-m", "scripts.ssps", "audit", "query"]
 
 
 def lines(count: int) -> Iterator[str]:
-    """Yield the lines, each as keys/record writes it, in order of their times."""
+    """Yield the lines, each as keys/ledger/record writes it, in order of their times."""
     step = _A_DAY / count
     seq = 0
     for session in range(count):

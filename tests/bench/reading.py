@@ -30,9 +30,9 @@ import damage
 
 from config.registry import Entry, is_karekod
 from config.sheet import Belge, SandikTuru, Secim, Sheet
-from publisher.desk import identified
+from publisher.filing.decide import identified
 from publisher.page import Look
-from publisher.qr import look
+from publisher.reading.worker import look
 
 ORDINARY = 99.5  # the reach of what a good scanner delivers
 MOST_MEDIAN, MOST_P95 = 20.0, 60.0  # ms, of ordinary pages

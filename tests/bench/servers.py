@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from keys import host, ring, rotation
-from keys.ring import Ring
+from keys.credentials import ring, rotation
+from keys.credentials.ring import Ring
+from keys.server_keys import host
 
 PARTY = "parti-a"
 SSHD = "/usr/sbin/sshd"

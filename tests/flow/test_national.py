@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.rehearsal.mirror_clients import CLIENTS
 from scripts.rehearsal.national import REAL, SHARED
-from scripts.rehearsal.visitors import CLIENTS
 from scripts.ssps import main
 
 

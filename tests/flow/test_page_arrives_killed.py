@@ -21,8 +21,8 @@ from unit.publisher.agreement import agreed
 
 from config import load, registry
 from config.settings import Settings
-from keys.ledger import FILING, FOLDER
-from publisher import census
+from keys.ledger.writer import FILING, FOLDER
+from publisher.catalog import counts
 
 PAGES, KILLS, BOXES, SEED = 300, 10, 200, 20230514
 PUBLISHER = """
@@ -149,7 +149,7 @@ def orphans() -> list[int]:
             parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if b"publisher.qr" in command and parent in (1, os.getpid()):
+        if b"publisher.reading.worker" in command and parent in (1, os.getpid()):
             found.append(int(process.name))
     return found
 
@@ -219,4 +219,4 @@ def test_a_publisher_killed_ten_times_over_files_each_page_exactly_once(tmp_path
 
 def _drained(settings: Settings) -> bool:
     left = [*(settings.site / "intake").iterdir(), *(settings.site / "state/spool").iterdir()]
-    return not left and census.counts(settings.site).waiting == 0
+    return not left and counts.counts(settings.site).waiting == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from wire.served import OPENS, SERVE, UNSLOWED, Serve, Served, lay_out
 
-from keys import host
+from keys.server_keys import host
 
 
 @pytest.fixture

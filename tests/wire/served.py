@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keys import host, ledger, ring, rotation
-from keys.ledger import Record
-from keys.ring import Ring
+from keys.credentials import ring, rotation
+from keys.credentials.ring import Ring
+from keys.ledger import writer
+from keys.ledger.writer import Record
+from keys.server_keys import host
 
 OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
 SECRET = "Yedi-Kule-Kapisi-17"
@@ -39,7 +41,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from config import load
-from scripts.run import log_as
+from scripts.daemons.run import log_as
 from sftpd import server
 log_as("serve")
 site, grace = Path(sys.argv[1]), float(sys.argv[2])
@@ -106,7 +108,7 @@ class Served:
         )
 
     def records(self, event: str | None = None) -> list[Record]:
-        found = ledger.read(self.site / "ledgers" / "transfer")
+        found = writer.read(self.site / "ledgers" / "transfer")
         return [r for r in found if event in (None, r.event.event)]
 
     def children(self) -> list[int]:

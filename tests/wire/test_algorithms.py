@@ -17,8 +17,9 @@ from paramiko.message import Message
 from wire.knocking import FAILURE, SUCCESS, knocking
 from wire.served import OPENS, SECRET, Serve, Served, setting
 
-from keys import host, ring, rotation
-from sftpd.transport import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
+from keys.credentials import ring, rotation
+from keys.server_keys import host
+from sftpd.ssh.transport import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
 
 COMPATIBLE = 'algorithms = "compatible"'
 NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"

@@ -9,11 +9,16 @@ from wire.test_server import connected
 
 from config import load
 from config.fault import Faults
-from sftpd import cage, server
+from sftpd import server
+from sftpd.sandbox import sandbox
 
-NONE_OF_IT = "from sftpd import cage\ncage.kernel = lambda: cage.Kernel(0, False, True)\n"
+NONE_OF_IT = (
+    "from sftpd.sandbox import sandbox\nsandbox.kernel = lambda: sandbox.Kernel(0, False, True)\n"
+)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
-needs_landlock = pytest.mark.skipif(not cage.kernel().landlock, reason="the kernel has no Landlock")
+needs_landlock = pytest.mark.skipif(
+    not sandbox.kernel().landlock, reason="the kernel has no Landlock"
+)
 
 
 def status(served: Served) -> dict[str, str]:
@@ -104,7 +109,7 @@ def test_without_a_kernel_that_can_the_server_does_not_start(tmp_path: Path) -> 
     lay_out(site, {"parti-a": "127.0.0.1"}, 9, 9)
     (site / "now").touch()
     with pytest.raises(Faults, match=r'site\.toml: sftp\.cage: "required", but this kernel has no'):
-        server.serve(load.load(site), kernel=cage.Kernel(0, False, True))
+        server.serve(load.load(site), kernel=sandbox.Kernel(0, False, True))
 
 
 def test_unless_the_best_effort_is_asked_for(serve: Serve) -> None:

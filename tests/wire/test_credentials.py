@@ -18,7 +18,8 @@ from tokens import Token, string
 from wire.served import OPENS, SECRET, Serve, Served, until
 from wire.test_server import connected, plant, told
 
-from keys import host, ring, token
+from keys.credentials import fido, ring
+from keys.server_keys import host
 from scripts.ssps import main
 
 PARTIES = {f"parti-{letter}": "127.0.0.1" for letter in "abc"}
@@ -159,7 +160,7 @@ class Agent:
         self._thread.join()
 
 
-@pytest.mark.parametrize("kind", token.KINDS)
+@pytest.mark.parametrize("kind", fido.KINDS)
 def test_openssh_logs_in_with_a_key_on_a_token(serve: Serve, tmp_path: Path, kind: str) -> None:
     served, key, other = serve(), Token(kind), Token(kind)
     public = tmp_path / "token.pub"

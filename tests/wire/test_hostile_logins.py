@@ -224,7 +224,7 @@ def test_a_client_that_asks_for_compression_goes_without(serve: Serve) -> None:
 def test_a_child_that_is_stuck_before_the_login_is_ended_by_its_parent(serve: Serve) -> None:
     # Something that never returns, as a fault in a library might not.
     patch = (
-        "from sftpd.userauth import Userauth\n"
+        "from sftpd.ssh.userauth import Userauth\n"
         "def stuck(*_):\n"
         "    while True: pass\n"
         "Userauth._parse_service_request = stuck\n"

@@ -118,7 +118,7 @@ def test_what_goes_wrong_in_a_verb_is_a_status_and_an_error_in_the_log(serve: Se
     # A disk that fails at one path, as a bad sector does.
     patch = (
         "import errno\n"
-        "from sftpd.view import View\n"
+        "from sftpd.sftp.view import View\n"
         "look = View.look\n"
         "def failing(view, path):\n"
         "    if path.endswith(b'bozuk'): raise OSError(errno.EIO, 'Input/output error')\n"

@@ -7,8 +7,8 @@ import paramiko
 from wire.served import Serve, Served, until
 from wire.test_server import connected
 
-from keys import host
-from sftpd import hostkeys
+from keys.server_keys import host
+from sftpd.ssh import hostkeys
 
 
 def next_key(site: Path, kind: str) -> str:

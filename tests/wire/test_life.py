@@ -15,8 +15,9 @@ from wire.served import OPENS, Serve, Served, until
 from wire.test_server import connected, plant, sum_of, told
 
 from config import load
-from keys import ring, rotation, serving, settled
-from keys.ledger import Ledger, read
+from keys.credentials import ring, rotation
+from keys.ledger.writer import Ledger, read
+from keys.operations import server_state, settings_record
 
 HOUR = timedelta(hours=1)
 TWO = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
@@ -130,7 +131,7 @@ def test_edited_settings_wait_for_their_record_while_others_write_that_ledger(
 
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 0
     [record] = read(operations)
-    assert record.event.detail["after"] == settled.lines(load.load(served.site).digests)
+    assert record.event.detail["after"] == settings_record.lines(load.load(served.site).digests)
 
 
 def test_settings_that_cannot_be_put_on_record_are_not_put_in_force(serve: Serve) -> None:
@@ -235,7 +236,7 @@ def test_a_damaged_key_file_leaves_the_old_ring_in_force(serve: Serve) -> None:
         path = ring.path(served.site, "parti-a")
         content = path.read_bytes()
         path.write_text("[[credential]")
-        until(lambda: (word := serving.read(served.site)) and word.damaged == ("parti-a",))
+        until(lambda: (word := server_state.read(served.site)) and word.damaged == ("parti-a",))
         assert "keys unreadable" in served.log.read_text()
         assert served.sftp("parti-a", "ls\n").returncode == 0
         assert served.sftp("parti-a", "ls\n", key="stranger").returncode == 255

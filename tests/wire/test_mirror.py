@@ -22,11 +22,12 @@ from wire.slow_link import slow_link
 from config import load
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
-from keys import sshsig
-from keys.akis import Entry, format_segment, parse_segment
-from publisher import catalog, readme
-from publisher.feed import Feed
-from publisher.filings import Filings
+from keys.feed_segment import Entry, format_segment, parse_segment
+from keys.server_keys import sshsig
+from publisher.catalog import catalog
+from publisher.catalog.feed_queries import Filings
+from publisher.feed import readme
+from publisher.feed.feed import Feed
 
 ELECTION = "2023-05-14-cb-mv"
 KONAK = Sheet(Secim.CB, Belge.SANDIK_SONUC, "35-izmir-2", "konak-1", "7", 1)

@@ -16,9 +16,9 @@ from wire.served import Serve, Served
 
 from config import load
 from config.sheet import Belge, Secim, Sheet
-from publisher import catalog
-from publisher.feed import Feed
-from publisher.filings import Filings
+from publisher.catalog import catalog
+from publisher.catalog.feed_queries import Filings
+from publisher.feed.feed import Feed
 
 RATE = 50
 ROOT = "2023-05-14-cb-mv"

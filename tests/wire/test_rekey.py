@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from wire.served import SECRET, Serve, Served, setting, until
 
-from sftpd.direct import _CIPHERS_AT, _GCM, _MACS_AT, _lists
-from sftpd.transport import MACS
+from sftpd.ssh.direct import _CIPHERS_AT, _GCM, _MACS_AT, _lists
+from sftpd.ssh.transport import MACS
 
 SIZE = 12_000_000
 OFTEN = """
@@ -19,7 +19,7 @@ from sftpd import packets, transport
 transport.Packetizer.REKEY_BYTES = packets.Packets.REKEY_BYTES = 300_000
 """
 TOLD = """
-from sftpd.transport import Transport
+from sftpd.ssh.transport import Transport
 parse = Transport._parse_newkeys
 def told(self, m):
     print("new keys", file=sys.stderr)

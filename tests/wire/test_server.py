@@ -182,7 +182,7 @@ def test_access_opens_at_the_instant(serve: Serve) -> None:
 def test_a_key_added_while_running_lets_in_and_a_spoilt_file_leaves_in_force_what_was(
     serve: Serve,
 ) -> None:
-    from keys import ring, rotation
+    from keys.credentials import ring, rotation
 
     served = serve()
     line = (served.site / "clients" / "stranger.pub").read_text()
@@ -329,7 +329,7 @@ def test_several_channels_on_one_connection(serve: Serve) -> None:
 
 
 def test_keys_are_exchanged_anew_during_a_download(serve: Serve, tmp_path: Path) -> None:
-    patch = "from sftpd import transport; transport.Packetizer.REKEY_BYTES = 300_000"
+    patch = "from sftpd.ssh import transport; transport.Packetizer.REKEY_BYTES = 300_000"
     served = serve(patch=patch)
     digest = plant(served, "big", 12_000_000)
     for more in ((), ("-oRekeyLimit=1M",), ("-oCiphers=aes128-gcm@openssh.com",)):

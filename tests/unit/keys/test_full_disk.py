@@ -8,10 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.event import Event
-from keys import ledger, note, tree
-from keys.ledger import Ledger, Unwritable
-from keys.notary import Notary
-from keys.tiles import Tiles
+from keys.ledger import merkle, note
+from keys.ledger import writer as ledger
+from keys.ledger.signer import Notary
+from keys.ledger.tiles import Tiles
+from keys.ledger.writer import Ledger, Unwritable
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 OPENED = Event("open", "parti-a", "192.0.2.7", "/a.jpg", detail={"handle": 4, "size": 10})
@@ -54,7 +55,7 @@ def test_a_disk_that_fills_up_stops_the_record_at_a_whole_line_and_goes_on_with_
     message = ledger.checkpoint(folder)
     assert message is not None
     assert note.open_checkpoint(message, KEY.public_key()).size == written + 1
-    assert note.open_checkpoint(message, KEY.public_key()).root == tree.root(
+    assert note.open_checkpoint(message, KEY.public_key()).root == merkle.root(
         written + 1, found.node
     )
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from config import layout
 from config.event import Event
 from config.settings import Settings
-from keys.ledger import FILING, FOLDER, read
-from publisher import census
-from publisher.census import Counts
-from publisher.quarantine import parse_note
+from keys.ledger.writer import FILING, FOLDER, read
+from publisher.catalog import counts as census
+from publisher.catalog.counts import Counts
+from publisher.store.quarantine import parse_note
 
 
 @dataclass(frozen=True)

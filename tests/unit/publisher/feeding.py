@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from config import layout
 from config.settings import Settings
 from config.sheet import Sheet
-from keys import sshsig
-from keys.akis import FIRST, Entry, parse_segment
-from publisher import catalog
-from publisher import tables as t
-from publisher.catalog import Catalog
-from publisher.shelf import Shelf
+from keys.feed_segment import FIRST, Entry, parse_segment
+from keys.server_keys import sshsig
+from publisher.catalog import catalog
+from publisher.catalog import tables as t
+from publisher.catalog.catalog import Catalog
+from publisher.store.store import Shelf
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 NOON = 1684072800

@@ -7,9 +7,9 @@ from unit.publisher import hostile
 from unit.publisher.agreement import agreed
 
 from config.settings import Settings
-from publisher import census
-from publisher.frames import opened
+from publisher.catalog import counts as census
 from publisher.publish import publish
+from publisher.reading.rasterize import opened
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]

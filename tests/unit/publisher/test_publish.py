@@ -20,13 +20,15 @@ from config import layout, scope
 from config.fault import Faults
 from config.registry import INDEX
 from config.settings import Settings
-from keys.akis import parse_segment
-from keys.ledger import FILING, FOLDER, TRANSFER, Busy, Ledger
-from publisher import census, finding, lease
-from publisher.census import Counts
+from keys.feed_segment import parse_segment
+from keys.ledger.writer import FILING, FOLDER, TRANSFER, Busy, Ledger
+from publisher.catalog import counts as census
+from publisher.catalog.counts import Counts
+from publisher.fsck import finding
+from publisher.intake import lease
 from publisher.page import Page
 from publisher.publish import _Run, publish
-from publisher.shelf import TREES, Shelf
+from publisher.store.store import TREES, Shelf
 
 CB, MV = "1093717526", "1093717527"
 Draw = Callable[..., Image.Image]

@@ -11,15 +11,15 @@ import office
 import pytest
 from structlog.testing import capture_logs
 from unit.publisher.agreement import agreed
-from unit.publisher.test_clerk import CB, MV, candidates, drop, opened_world, read, run
+from unit.publisher.filing.test_filer import CB, MV, candidates, drop, opened_world, read, run
 
 from config import registry
 from config.settings import Settings
-from publisher import shelf
-from publisher.catalog import Catalog
-from publisher.clerk import Clerk
-from publisher.intake import Intake
-from publisher.recovery import Recovery
+from publisher.catalog.catalog import Catalog
+from publisher.filing.filer import Clerk
+from publisher.filing.recovery import Recovery
+from publisher.intake.watch import Intake
+from publisher.store import store
 
 
 def test_the_same_page_from_two_scanners_at_once_is_filed_once(settings: Settings) -> None:
@@ -76,7 +76,7 @@ def test_a_share_that_sends_no_events_is_looked_through(
     def refuse(observer: object) -> None:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr("publisher.intake.InotifyObserver.start", refuse)
+    monkeypatch.setattr("publisher.intake.watch.InotifyObserver.start", refuse)
     wake: Callable[[], None] = lambda: None  # noqa: E731
     with capture_logs() as logs:
         intake = Intake((tmp_path,), 2.0, 30.0, 0.0, wake)
@@ -111,7 +111,7 @@ def test_what_makes_a_batch_last_is_done_as_often_for_many_pages_as_for_one(
         clerk = Clerk(world)
         Recovery(world, clerk).recover()
         for module, name in (
-            (os, "fsync"), (os, "fdatasync"), (shelf, "sync_all"), (Catalog, "commit"),
+            (os, "fsync"), (os, "fdatasync"), (store, "sync_all"), (Catalog, "commit"),
         ):  # fmt: skip
             counted(module, name)
         claimed = clerk.claim(candidates(settings.site / "intake"))

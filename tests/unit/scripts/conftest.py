@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 from office import Ssps
 
-from keys import host
+from keys.server_keys import host
 from scripts.ssps import main
 
 

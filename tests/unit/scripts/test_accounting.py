@@ -8,10 +8,11 @@ import pytest
 from office import OPENS, Ssps
 
 from config import registry
-from keys import ring, rotation, serving
-from keys.ring import Ring
-from publisher.quarantine import Note, format_note
-from scripts import console
+from keys.credentials import ring, rotation
+from keys.credentials.ring import Ring
+from keys.operations import server_state
+from publisher.store.quarantine import Note, format_note
+from scripts.shared import console
 
 BOX = "34-istanbul-1/kadikoy-2/1234"
 CB = "1093717526"
@@ -60,7 +61,7 @@ def test_the_live_view_looks_again_until_it_is_interrupted(
         if len(looks) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("scripts.status.time.sleep", slept)
+    monkeypatch.setattr("scripts.filing.status.time.sleep", slept)
 
     shown = ssps("status", "--watch", "--every", "7", "--site", counted)
 
@@ -83,7 +84,7 @@ def test_the_live_view_outlasts_a_file_that_is_being_edited_and_names_it(
                 raise KeyboardInterrupt
             (counted / "site.toml").write_text(left.pop(0))
 
-        monkeypatch.setattr("scripts.status.time.sleep", slept)
+        monkeypatch.setattr("scripts.filing.status.time.sleep", slept)
         shown = ssps("status", "--watch", "--site", counted)
         assert shown.exit_code == 0, shown.output
         return shown.stdout
@@ -110,7 +111,9 @@ def test_pages_that_wait_for_no_publisher_are_told_of(
     assert warned() == [], "nothing waits"
     (counted / "intake" / "a.jpg").touch()
     assert warned() == ["no publisher runs, though pages wait (1): start it, or ask systemd why"]
-    monkeypatch.setattr(serving, "holder", lambda site, part: 4711 * (part == serving.PUBLISH))
+    monkeypatch.setattr(
+        server_state, "holder", lambda site, part: 4711 * (part == server_state.PUBLISH)
+    )
     assert warned() == []
 
 

@@ -15,10 +15,13 @@ from unit.publisher.feeding import Filer
 from config import load, registry
 from config.event import Event
 from config.sheet import Belge, Secim, Sheet
-from keys import host, ledger, ring
-from publisher.quarantine import Note, format_note
-from scripts import console, system
-from scripts.key import credential_of, put
+from keys.credentials import ring
+from keys.ledger import writer
+from keys.server_keys import host
+from publisher.store.quarantine import Note, format_note
+from scripts.access.key import credential_of, put
+from scripts.shared import console
+from scripts.site import system
 from scripts.ssps import main
 
 BOX = "34-istanbul-1/kadikoy-2/1234"
@@ -96,7 +99,7 @@ COMMANDS = dict(leaves(main))
 
 
 def events(site: Path) -> list[Event]:
-    return [record.event for record in ledger.read(site / "ledgers/operations")]
+    return [record.event for record in writer.read(site / "ledgers/operations")]
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     host.make(tmp_path / "other", "other")
     (tmp_path / "other.pub").rename(tmp_path / "other")
     path = Filer(load.load(site)).file(SHEET, "kadikoy")
-    with ledger.Ledger(site / "ledgers/filing") as filing:
+    with writer.Ledger(site / "ledgers/filing") as filing:
         filing.append(Event("filed", "publisher", "a.jpg", path, detail={"page": "a-0"}))
     os.utime(site / "trees/parti-a" / path, (1, 1))  # for `verify --repair`
     note = Note(

@@ -21,9 +21,9 @@ from unit.publisher.feeding import KEY, NOON, Filer
 from config import load
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
-from publisher import catalog
-from publisher.feed import Feed
-from publisher.filings import Filings
+from publisher.catalog import catalog
+from publisher.catalog.feed_queries import Filings
+from publisher.feed.feed import Feed
 
 
 @pytest.fixture(scope="module")

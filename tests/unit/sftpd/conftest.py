@@ -6,8 +6,8 @@ from struct import pack
 import pytest
 from unit.sftpd.dialogue import NOW, Client, Kept
 
-from sftpd.session import Session
-from sftpd.view import View
+from sftpd.sftp.session import Session
+from sftpd.sftp.view import View
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from struct import pack, unpack_from
 
-from sftpd.session import Session
+from sftpd.sftp.session import Session
 
 NOW = datetime.fromisoformat("2023-05-14T18:00:00+03:00")
 

@@ -25,8 +25,8 @@ from unit.sftpd.fuzz import (
     split,
 )
 
-from sftpd.session import Broken, Session
-from sftpd.view import View
+from sftpd.sftp.session import Broken, Session
+from sftpd.sftp.view import View
 
 PACKETS_A_SEED, SEEDS = 20_000, 10
 

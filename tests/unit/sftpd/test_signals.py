@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from unit.sftpd.ticking import Time
 
-from sftpd.loop import Loop
+from sftpd.monitor.loop import Loop
 from sftpd.signals import Asked, noted
 
 

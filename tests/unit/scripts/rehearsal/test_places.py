@@ -2,7 +2,7 @@ import pytest
 
 from config import cevre, name
 from scripts.rehearsal import places
-from scripts.rehearsal.dice import dice
+from scripts.rehearsal.seeded_random import dice
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from soak import clock_skew
 
-from scripts.rehearsal import skewed, standin
+from scripts.rehearsal import simulated_reader
 
 
 @pytest.mark.parametrize(
     ("module", "words", "kept"),
     [
-        (skewed, ["publish"], {"clock"}),
-        (skewed, ["serve"], {"clock"}),
-        (standin, [], {"reader", "workers"}),
+        (clock_skew, ["publish"], {"clock"}),
+        (clock_skew, ["serve"], {"clock"}),
+        (simulated_reader, [], {"reader", "workers"}),
     ],
 )
 def test_a_rehearsals_daemon_is_the_real_one_but_for_what_it_changes(
@@ -28,8 +29,8 @@ def test_a_rehearsals_daemon_is_the_real_one_but_for_what_it_changes(
     for run in ("run_publisher", "run_server"):
         monkeypatch.setattr(module, run, lambda _, **how: asked.append(how), raising=False)
     monkeypatch.setattr(module, "log_as", lambda _: None)
-    monkeypatch.setattr(skewed, "ready", lambda _: None)
-    monkeypatch.setattr(standin.load, "load", lambda _: None)
+    monkeypatch.setattr(clock_skew, "ready", lambda _: None)
+    monkeypatch.setattr(simulated_reader.load, "load", lambda _: None)
     monkeypatch.setattr(sys, "argv", ["", *words, str(tmp_path), str(tmp_path / "clock")])
 
     module.main()

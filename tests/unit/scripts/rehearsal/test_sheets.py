@@ -9,7 +9,7 @@ from config.election import Election
 from config.fault import Faults
 from config.registry import Entry
 from scripts.rehearsal import election as synthetic
-from scripts.rehearsal import pen
+from scripts.rehearsal import handwriting
 from scripts.rehearsal.sheets import print_sheet
 
 
@@ -88,11 +88,11 @@ def test_the_same_entry_and_seed_give_the_same_page_whatever_was_printed_before(
 
 @pytest.mark.parametrize("letter", "ğışİŞĞçöüÇÖÜ")
 def test_the_fonts_have_the_turkish_letters(letter: str) -> None:
-    for name in (pen.SANS, pen.BOLD, pen.MONO):
-        face = pen.font(name, 20)
+    for name in (handwriting.SANS, handwriting.BOLD, handwriting.MONO):
+        face = handwriting.font(name, 20)
         assert bytes(face.getmask(letter)) != bytes(face.getmask("\uffff"))
 
 
 def test_a_font_that_is_missing_names_the_package_to_install() -> None:
     with pytest.raises(Faults, match="apt-get install fonts-dejavu-core"):
-        pen.font("NoSuchFont.ttf", 20)
+        handwriting.font("NoSuchFont.ttf", 20)

@@ -1,0 +1,93 @@
+"""Public keys as the parties send them, read into the one line that key files hold.
+
+Two forms are read: OpenSSH's line, `ssh-ed25519 AAAAC3… comment`, and the SSH2 file of RFC 4716
+that PuTTY writes:
+
+    ---- BEGIN SSH2 PUBLIC KEY ----
+    Comment: "mirror-1"
+    AAAAC3NzaC1lZDI1NTE5AAAAI…
+    ---- END SSH2 PUBLIC KEY ----
+
+Kinds that end in `@openssh.com` are keys on a FIDO token (keys/credentials/fido verifies what they
+sign).
+"""
+
+import base64
+import binascii
+import warnings
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+WEAKEST_RSA = 3072
+KINDS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+_BEGIN, _END = "---- BEGIN SSH2 PUBLIC KEY ----", "---- END SSH2 PUBLIC KEY ----"
+_PRIVATE = ("PRIVATE KEY", "PuTTY-User-Key-File")
+
+
+def read(text: str) -> tuple[str, str]:
+    """Return a key's line, kind and base64 alone, and its comment.
+
+    Raises ValueError, which says what to ask the party for.
+    """
+    if any(mark in text for mark in _PRIVATE):
+        raise ValueError("a private key, which stays with the party: ask for the .pub file")
+    text = text.removeprefix("\ufeff").strip()
+    stated, encoded, comment = _ssh2(text) if text.startswith(_BEGIN) else _line(text)
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+        kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii")
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"not an OpenSSH public key ({error})") from None
+    if (stated or kind) not in KINDS:
+        weak = ", which is too weak" if (stated or kind) == "ssh-dss" else ""
+        served = ", ".join(KINDS)
+        raise ValueError(f"{stated or kind!r} is no kind that is served{weak}, use one of {served}")
+    line = f"{stated or kind} {encoded}"
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of kinds that go, refused just below
+            key = load_ssh_public_key(line.encode())
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
+        raise ValueError(f"not an OpenSSH public key ({error})") from None
+    if isinstance(key, dsa.DSAPublicKey):
+        raise ValueError("a DSA key, which is too weak: ask for an ed25519 key")
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < WEAKEST_RSA:
+        raise ValueError(
+            f"an RSA key of {key.key_size} bits, at least {WEAKEST_RSA} are needed, "
+            "or better an ed25519 key"
+        )
+    return line, comment
+
+
+def _line(text: str) -> tuple[str, str, str]:
+    parts = text.split(None, 2)
+    if len(parts) < 2 or len(text.splitlines()) != 1:
+        raise ValueError(
+            "not one OpenSSH public key line, such as 'ssh-ed25519 AAAA… comment', "
+            "and no SSH2 file (RFC 4716) either"
+        )
+    return parts[0], parts[1], parts[2].strip() if len(parts) > 2 else ""
+
+
+def _ssh2(text: str) -> tuple[str, str, str]:
+    lines = text.replace("\\\r\n", "").replace("\\\n", "").splitlines()
+    if lines[-1].strip() != _END:
+        raise ValueError(f"an SSH2 public key file without its last line, {_END!r}")
+    comment, body = "", []
+    for line in lines[1:-1]:
+        name, colon, value = line.partition(":")
+        if colon:
+            if name.strip().lower() == "comment":
+                comment = value.strip().removeprefix('"').removesuffix('"')
+        else:
+            body.append(line.strip())
+    return "", "".join(body), comment

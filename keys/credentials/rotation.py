@@ -1,0 +1,150 @@
+"""Changing a ring: each change is a plan (ring in, ring out) and is applied whole.
+
+Nothing here asks for the time or touches a disk, but `apply`. A plan that cannot be is a
+ValueError that says why.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from keys import files
+from keys.credentials import ring
+from keys.credentials.ring import Credential, Ring
+
+_SHORTEST_NAME = 6  # characters that stand for a fingerprint on the telephone
+_PREFIX = "SHA256:"
+
+
+def add(old: Ring, credential: Credential) -> Ring:
+    """Return the ring with one credential more; ValueError if it holds that key already."""
+    if any(c.fingerprint == credential.fingerprint for c in old.credentials):
+        raise ValueError(f"{old.party} has {credential.fingerprint} already")
+    if credential.not_after is not None and credential.not_after <= credential.not_before:
+        raise ValueError(f"not after {credential.not_after}, which is before it begins")
+    return replace(old, credentials=(*old.credentials, credential))
+
+
+def rotate(
+    old: Ring, fresh: Credential, overlap: timedelta, replaces: Collection[str] | None = None
+) -> Ring:
+    """Return the ring with `fresh`, whose beginning is when the change begins.
+
+    The credentials that it replaces end `overlap` later, or when they would have anyway. Those
+    are the ones of the given fingerprints, or without any given all of its kind that are valid
+    when it begins.
+    """
+    end = fresh.not_before + overlap
+    ends = set(retired(old, fresh, replaces))
+    kept = (_ending(c, end) if c.fingerprint in ends else c for c in old.credentials)
+    return add(replace(old, credentials=tuple(kept)), fresh)
+
+
+def retired(old: Ring, fresh: Credential, replaces: Collection[str] | None = None) -> Iterator[str]:
+    """Yield the fingerprints of those that `fresh` replaces."""
+    for c in old.credentials:
+        if replaces is None:
+            if c.kind is fresh.kind and c.valid_at(fresh.not_before):
+                yield c.fingerprint
+        elif c.fingerprint in replaces:
+            if c.not_before > fresh.not_before:
+                raise ValueError(f"{c.fingerprint} begins later than what replaces it, revoke it")
+            yield c.fingerprint
+
+
+def _ending(credential: Credential, end: datetime) -> Credential:
+    if credential.not_after is not None and credential.not_after <= end:
+        return credential
+    return replace(credential, not_after=end)
+
+
+def revoke(old: Ring, fingerprint: str) -> Ring:
+    """Return the ring without that credential."""
+    left = tuple(c for c in old.credentials if c.fingerprint != fingerprint)
+    if len(left) == len(old.credentials):
+        raise ValueError(f"{old.party} has no {fingerprint}")
+    return replace(old, credentials=left)
+
+
+def change_password(old: Ring, fingerprint: str, fresh: Credential) -> Ring:
+    """Return the ring in which the party's own password stands for an operator's, from now on."""
+    before = next((c for c in old.credentials if c.fingerprint == fingerprint), None)
+    if before is None or before.kind is not ring.Kind.PASSWORD or before.chosen:
+        raise ValueError(f"{fingerprint} is no password of {old.party} that waits for a change")
+    if not before.valid_at(fresh.not_before):
+        raise ValueError(f"{fingerprint} is not valid now")
+    named = replace(fresh, label=before.label, not_after=before.not_after)
+    return add(revoke(old, fingerprint), named)
+
+
+def named(held: Ring, text: str) -> Credential:
+    """Return the credential of that fingerprint, beginning of one, or label."""
+    found = [c for c in held.credentials if c.fingerprint == text]
+    if not found and len(text.removeprefix(_PREFIX)) >= _SHORTEST_NAME:
+        start = _PREFIX + text.removeprefix(_PREFIX)
+        found = [c for c in held.credentials if c.fingerprint.startswith(start)]
+    if not found:
+        found = [c for c in held.credentials if text and c.label == text]
+    if len(found) != 1:
+        has = ", ".join(c.fingerprint for c in found or held.credentials) or "none"
+        which = "could mean any of" if found else "is none of its credentials:"
+        raise ValueError(f"{text!r} {which} {has}")
+    return found[0]
+
+
+def lapses(held: Ring, now: datetime) -> datetime | None:
+    """Return from when on nothing in the ring opens any more; None if that never comes.
+
+    `now` if nothing opens at present, whatever is to come later.
+    """
+    end = now
+    while True:
+        ends = [
+            c.not_after
+            for c in held.credentials
+            if c.not_before <= end and (c.not_after is None or c.not_after > end)
+        ]
+        if None in ends:
+            return None
+        if not ends:
+            return end
+        end = max(filter(None, ends))
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A party that will stand outside from `when` on, unless it gets another credential."""
+
+    party: str
+    when: datetime
+    at_once: bool
+
+    def __str__(self) -> str:
+        if self.at_once:
+            return f"{self.party}: no credential is valid now: `ssps key add {self.party}`"
+        return (
+            f"{self.party}: its last credential ends {self.when:%Y-%m-%d %H:%M:%S%z}: "
+            f"`ssps key rotate {self.party}`"
+        )
+
+
+def expiring(rings: Collection[Ring], now: datetime, within: timedelta) -> list[Expiry]:
+    """Return the parties that stand outside at `now`, or will within that time; soonest first."""
+    found = []
+    for held in rings:
+        when = lapses(held, now)
+        if when is not None and when < now + within:
+            found.append(Expiry(held.party, when, when <= now))
+    return sorted(found, key=lambda expiry: (expiry.when, expiry.party))
+
+
+def apply(site: Path, new: Ring) -> None:
+    """Put a ring in force, atomically: a reader sees the old one or the new."""
+    path = ring.path(site, new.party)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    content = ring.dumps(new)
+    if ring.loads(content.decode()) != new:
+        raise AssertionError("a ring must read back as it was written")
+    files.sweep(path.parent)
+    files.replace(path, content)

@@ -1,0 +1,1 @@
+"""The record: entries, segments, Merkle tree, signed checkpoints, receipts, verification."""

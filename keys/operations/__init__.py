@@ -1,0 +1,1 @@
+"""Who changed what, and why; which settings and keys are in force."""

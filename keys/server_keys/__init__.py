@@ -1,0 +1,1 @@
+"""Who we are: host keys, signing keys, SSHSIG signatures."""

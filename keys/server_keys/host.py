@@ -1,0 +1,240 @@
+"""The server's own keys: made once at `ssps init`, held in OpenSSH's private key format.
+
+`keys/host/ssh_host_ed25519_key` and `ssh_host_rsa_key` (4096 bits) prove the server to the
+parties; `keys/signing/signing_key` (ed25519) will sign what the parties take home. Beside
+each stands its `.pub`.
+
+Keys of the same names in `next/` beside them are announced and not used yet: those of the host
+are told to clients that log in, that of signing stands in the letters. `prepare` makes them,
+`take_over` moves them into their places. It goes one key at a time, each of which is whole or
+not moved at all, and what was moved is not moved again: cut off, it is finished by calling it
+once more. The public half of a key that served before stays in `old/`, named for the day of its
+end, so that old signatures still verify.
+"""
+
+import base64
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
+
+from config.fault import Fault
+from keys import files
+from keys.credentials.ring import fingerprint
+
+HOST, SIGNING = Path("keys", "host"), Path("keys", "signing")
+NEXT = HOST / "next"
+HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
+SIGNING_KEY = "signing_key"
+SERVING, NEXT_ONE = "serving", "next"  # in a record
+_COMING, _GONE, _DRAFT = "next", "old", "draft"
+_SSHFP = {"ssh-rsa": 1, "ssh-ed25519": 4}  # RFC 4255, RFC 7479
+_RSA_BITS = 4096
+
+
+def make(path: Path, comment: str, *, bits: int = 0) -> str:
+    """Make a key pair, `path` and `path`.pub: ed25519, or RSA of `bits`; return the public line."""
+    key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+    key = rsa.generate_private_key(65537, bits) if bits else ed25519.Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    files.replace(path.with_name(path.name + ".pub"), f"{public} {comment}\n".encode(), 0o644)
+    return public
+
+
+def make_all(site: Path) -> None:
+    """Make the host keys and the signing key of a new site."""
+    for name in HOST_KEYS:
+        make(site / HOST / name, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
+    make(site / SIGNING / SIGNING_KEY, "ssps")
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """The public half of a key, as it is printed for the parties."""
+
+    kind: str
+    blob: str
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenSSH's name for it."""
+        return fingerprint(base64.b64decode(self.blob))
+
+    def sshfp(self, host: str) -> str:
+        """Return its DNS record (RFC 4255), by SHA-256 (RFC 6594)."""
+        digest = hashlib.sha256(base64.b64decode(self.blob)).hexdigest()
+        return f"{host.rstrip('.')}. IN SSHFP {_SSHFP[self.kind]} 2 {digest}"
+
+
+def public(path: Path) -> Public:
+    """Return the public half of the private key at `path`, out of that key itself."""
+    key = load_ssh_private_key(path.read_bytes(), None)
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    kind, blob = line.split()
+    return Public(kind, blob, path.name)
+
+
+def public_lines(site: Path, *, coming: bool = False) -> list[Public]:
+    """Return the public host keys that serve, or those that are to serve next."""
+    return [public(path) for path in (_coming(site / HOST) if coming else present(site))]
+
+
+def known_hosts(site: Path, host: str, port: int, *, coming: bool = False) -> str:
+    """Return the lines that a client's known_hosts needs for this server."""
+    name = host if port == 22 else f"[{host}]:{port}"
+    lines = public_lines(site, coming=coming)
+    return "".join(f"{name} {line.kind} {line.blob}\n" for line in lines)
+
+
+def prepare(folder: Path) -> list[Path]:
+    """Make the next keys of those in `folder`, where there are none yet; return all of them."""
+    draft(folder)
+    return announce(folder)
+
+
+def draft(folder: Path) -> list[Public]:
+    """Make the next keys that are lacking, where nobody looks for them yet; `announce` follows."""
+    made = []
+    for name in _names(folder):
+        if not (folder / _COMING / name).exists():
+            path = folder / _DRAFT / name
+            make(path, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
+            made.append(public(path))
+    return made
+
+
+def announce(folder: Path) -> list[Path]:
+    """Put the drafted keys where they are told of; return all the next ones."""
+    (folder / _COMING).mkdir(mode=0o700, exist_ok=True)
+    for name in _names(folder):
+        drafted, coming = folder / _DRAFT / name, folder / _COMING / name
+        if drafted.exists() and not coming.exists():
+            drafted.with_name(f"{name}.pub").replace(coming.with_name(f"{name}.pub"))
+            drafted.replace(coming)
+    files.sync(folder / _COMING)
+    shutil.rmtree(folder / _DRAFT, ignore_errors=True)
+    return _coming(folder)
+
+
+def stated(folder: Path) -> list[str]:
+    """Return what a record says of the keys in `folder`: which serve, and which are to."""
+    serving = [folder / name for name in _names(folder) if (folder / name).exists()]
+    return [
+        f"{what} {public(path).fingerprint} {path.name}"
+        for what, paths in ((SERVING, serving), (NEXT_ONE, _coming(folder)))
+        for path in paths
+    ]
+
+
+def take_over(folder: Path, now: datetime) -> list[Path]:
+    """Let the next keys serve in place of those in `folder`; return the ones that now do."""
+    moved = []
+    for path in _coming(folder):
+        serving = folder / path.name
+        if serving.exists():
+            gone = folder / _GONE / f"{path.name}-{now:%Y-%m-%dT%H%M%SZ}.pub"
+            gone.parent.mkdir(mode=0o700, exist_ok=True)
+            before = public(serving)
+            files.replace(gone, f"{before.kind} {before.blob} ssps\n".encode(), 0o644)
+        # Its public half first: a mismatch is mended from the private one, at any later call.
+        fresh = public(path)
+        files.replace(
+            serving.with_name(serving.name + ".pub"),
+            f"{fresh.kind} {fresh.blob} ssps\n".encode(),
+            0o644,
+        )
+        path.replace(serving)
+        files.sync(folder)
+        path.with_name(path.name + ".pub").unlink(missing_ok=True)
+        moved.append(serving)
+    return moved
+
+
+def withdraw(folder: Path) -> list[Path]:
+    """Remove the next keys, which have never served; return them."""
+    gone = _coming(folder)
+    for path in gone:
+        path.unlink()
+        path.with_name(path.name + ".pub").unlink(missing_ok=True)
+    return gone
+
+
+def former(folder: Path) -> Iterator[tuple[Public, datetime]]:
+    """Yield the keys that served before, the oldest first, and when each ceased to."""
+    for path in sorted((folder / _GONE).glob("*.pub")):
+        kind, blob, *_ = path.read_text(encoding="utf-8").split()
+        name, _, day = path.stem.partition("-")
+        yield Public(kind, blob, name), datetime.strptime(day + "+0000", "%Y-%m-%dT%H%M%SZ%z")
+
+
+def allowed_signers(site: Path, principal: str) -> str:
+    """Return the lines with which `ssh-keygen -Y verify` takes signatures of now and before.
+
+    A signature does not say when it was made, so keys that served before stay without a window
+    (`valid-before` would turn away all that they ever signed); a comment says until when.
+    """
+    lines = []
+    for key, until in former(site / SIGNING):
+        lines.append(f"# served until {until:%Y-%m-%d %H:%M:%S}Z\n")
+        lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
+    for path in (site / SIGNING / SIGNING_KEY, *_coming(site / SIGNING)):
+        key = public(path)
+        lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
+    return "".join(lines)
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return (SIGNING_KEY,) if folder.name == SIGNING.name else HOST_KEYS
+
+
+def _coming(folder: Path) -> list[Path]:
+    return [p for name in _names(folder) if (p := folder / _COMING / name).exists()]
+
+
+def present(site: Path) -> list[Path]:
+    """Return the private host keys that the site has, in the order they are offered."""
+    return [site / HOST / name for name in HOST_KEYS if (site / HOST / name).exists()]
+
+
+def announced(site: Path) -> list[Path]:
+    """Return the private host keys that clients are to know: those present, and the next."""
+    return [*present(site), *_coming(site / HOST)]
+
+
+def faults(site: Path) -> list[Fault]:
+    """Return what keeps the site's keys from serving: missing or damaged ones, loose modes."""
+    found = []
+    if not present(site):
+        found.append(Fault(str(HOST), "", "no host key, run `ssps init` or restore it from a copy"))
+    if not (site / SIGNING / SIGNING_KEY).exists():
+        found.append(Fault(str(SIGNING), "", "no signing key, restore it from a copy"))
+    for path in [*announced(site), site / SIGNING / SIGNING_KEY, *_coming(site / SIGNING)]:
+        if path.exists() and (wrong := _damage(path)):
+            message = f"is no key that serves ({wrong}), restore it from a copy"
+            found.append(Fault(str(path.relative_to(site)), "", message))
+    if (site / "keys").exists():
+        found += files.loose(site, site / "keys")
+    return found
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return str(error)
+    return None

@@ -1,0 +1,161 @@
+"""Signatures that `ssh-keygen -Y verify` accepts: SSHSIG, of ed25519 keys, namespace `ssps`.
+
+The format is OpenSSH's, PROTOCOL.sshsig. What is signed is
+
+    "SSHSIG", string namespace, string reserved (empty), string "sha512", string sha512(message)
+
+and a signature is, in base64 between two lines that say so,
+
+    "SSHSIG", uint32 1, string public key, string namespace, string reserved, string "sha512",
+    string (string "ssh-ed25519", string of 64 bytes)
+
+where a string is a uint32 length in network order and the bytes. A stock OpenSSH from 8.1 on
+checks one with
+
+    ssh-keygen -Y verify -f allowed_signers -I ysk -n ssps -s FILE.sig < FILE
+
+given this line (in one) in `allowed_signers`, which each party has on paper as well:
+
+    ysk namespaces="ssps" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3
+    chmQSVTG4
+"""
+
+import base64
+import binascii
+import hashlib
+from pathlib import Path
+from struct import Struct
+from textwrap import wrap
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
+
+from config.fault import Fault, Faults
+from keys.server_keys import host
+
+NAMESPACE, PRINCIPAL, ALLOWED = "ssps", "ysk", "allowed_signers"
+_MAGIC, _HASH, _KIND = b"SSHSIG", b"sha512", b"ssh-ed25519"
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+_LINE = 70
+_LONGEST = 4096
+_u32 = Struct(">I")
+
+
+class BadSignature(Exception):
+    """It is none, not over this message, in another namespace, or by another key."""
+
+
+def signing_key(site: Path) -> Ed25519PrivateKey:
+    """Return the key with which a site signs; raise Faults if it has none that serves."""
+    path = host.SIGNING / host.SIGNING_KEY
+    try:
+        key = load_ssh_private_key((site / path).read_bytes(), None)
+    except (OSError, ValueError) as error:
+        wrong = f"cannot be read ({error}), restore it from a copy"
+        raise Faults([Fault(str(path), "", wrong)]) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Faults([Fault(str(path), "", "is no ed25519 key, restore it from a copy")])
+    return key
+
+
+def sign(key: Ed25519PrivateKey, message: bytes) -> bytes:
+    """Return the signature over `message`, as it stands in a `.sig` file."""
+    signature = _string(_KIND) + _string(key.sign(_signed(message)))
+    blob = (
+        _MAGIC
+        + _u32.pack(1)
+        + _string(_blob(key.public_key()))
+        + _string(NAMESPACE.encode())
+        + _string(b"")
+        + _string(_HASH)
+        + _string(signature)
+    )
+    lines = [_BEGIN, *wrap(base64.b64encode(blob).decode(), _LINE), _END, ""]
+    return "\n".join(lines).encode()
+
+
+def verify(key: Ed25519PublicKey, message: bytes, signature: bytes) -> None:
+    """Raise BadSignature unless `signature` is one by `key` over `message`."""
+    try:
+        key.verify(_taken_apart(signature, _blob(key)), _signed(message))
+    except (InvalidSignature, ValueError) as error:
+        raise BadSignature(str(error) or "not over this message") from error
+
+
+def public_key(line: str) -> Ed25519PublicKey:
+    """Read the public key of an `allowed_signers` or `.pub` line; ValueError for another."""
+    words = line.split()
+    at = words.index(_KIND.decode()) if _KIND.decode() in words else len(words)
+    key = load_ssh_public_key(" ".join(words[at : at + 2]).encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("not an ed25519 key")
+    return key
+
+
+def allowed_signers(key: Ed25519PublicKey) -> str:
+    """Return the line by which a party's ssh-keygen knows that key."""
+    public = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return f'{PRINCIPAL} namespaces="{NAMESPACE}" {public}\n'
+
+
+def site_signers(site: Path) -> str:
+    """Return those lines for a site, of its former keys too: for a party's kit and letter."""
+    return host.allowed_signers(site, PRINCIPAL)
+
+
+def _signed(message: bytes) -> bytes:
+    digest = hashlib.sha512(message).digest()
+    parts = (NAMESPACE.encode(), b"", _HASH, digest)
+    return _MAGIC + b"".join(map(_string, parts))
+
+
+def _taken_apart(signature: bytes, public: bytes) -> bytes:
+    lines = signature[:_LONGEST].decode("ascii").split("\n")
+    if lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
+        raise ValueError("not a signature of OpenSSH's")
+    try:
+        blob = base64.b64decode("".join(lines[1:-2]), validate=True)
+    except binascii.Error:
+        raise ValueError("not in base64") from None
+    head = _MAGIC + _u32.pack(1)
+    if not blob.startswith(head):
+        raise ValueError("not a signature of version 1")
+    key, namespace, _reserved, hashed, inner = _strings(blob[len(head) :], 5)
+    if key != public:
+        raise ValueError("by another key")
+    if namespace != NAMESPACE.encode():
+        raise ValueError("in another namespace")
+    if hashed != _HASH:
+        raise ValueError("over another hash")
+    kind, made = _strings(inner, 2)
+    if kind != _KIND:
+        raise ValueError("of another kind")
+    return made
+
+
+def _blob(key: Ed25519PublicKey) -> bytes:
+    return _string(_KIND) + _string(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+
+def _string(data: bytes) -> bytes:
+    return _u32.pack(len(data)) + data
+
+
+def _strings(data: bytes, count: int) -> list[bytes]:
+    found, at = [], 0
+    for _ in range(count):
+        if len(data) < at + _u32.size:
+            raise ValueError("cut short")
+        (size,) = _u32.unpack_from(data, at)
+        at += _u32.size
+        found.append(data[at : at + size])
+        at += size
+    if at != len(data):
+        raise ValueError("not as long as it says")
+    return found

@@ -1,0 +1,170 @@
+"""Sheets that will not come, and why: a box that was not opened, joined with another, or burnt.
+
+An operator names a whole box, `34-istanbul-1/kadikoy-2/1234`, or one sheet by its karekod. What
+is absent is not missing; should it come in all the same, it is filed like any other and its
+record says so. The filing ledger has each absence and each that was taken back; the table only
+repeats what stands there, so a crash between the two is mended by reading the ledger once more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from config.event import Event, Filing
+from config.registry import Entry, is_karekod
+from config.sheet import Sheet
+from keys.ledger.writer import Record
+from publisher.catalog import statements
+from publisher.catalog import tables as t
+
+
+class Cause(StrEnum):
+    """Why a sheet will not come."""
+
+    NOT_OPENED = "not-opened"
+    JOINED = "joined"
+    BURNT = "burnt"
+    OTHER = "other"
+
+
+class Place(NamedTuple):
+    """A box, or one sheet by its karekod; parts that a sheet's level lacks are empty."""
+
+    cevre: str
+    kurul: str
+    sandik: str
+    karekod: str = ""
+
+    def __str__(self) -> str:
+        return self.karekod or "/".join((self.cevre, self.kurul, self.sandik))
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """One that stands, as it was recorded."""
+
+    id: str
+    place: Place
+    reason: str
+    why: str
+    who: str
+    recorded_at: str
+
+
+def parse(text: str) -> Place:
+    """Read a box or a karekod; the place of a karekod is still to be looked up."""
+    if is_karekod(text):
+        return Place("", "", "", text)
+    parts = text.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise ValueError(
+            f"{text!r}: write a box as 34-istanbul-1/kadikoy-2/1234, or a sheet as its karekod"
+        )
+    return Place(*parts)
+
+
+def place_of(entry: Entry) -> Place:
+    """Return the place of one sheet."""
+    sheet = entry.sheet
+    return Place(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", entry.karekod)
+
+
+def record_of(place: Place, reason: str, who: str, origin: str, why: str, errand: str) -> Event:
+    """Return what the filing ledger has of an absence."""
+    return _event(Filing.ABSENT, place, who, origin, {"reason": reason, "why": why}, errand)
+
+
+def withdrawal_of(absence: Absence, who: str, origin: str, why: str, errand: str) -> Event:
+    """Return what the filing ledger has of an absence that is taken back."""
+    detail = {"why": why, "absence": absence.id}
+    return _event(Filing.EXPECTED, absence.place, who, origin, detail, errand)
+
+
+def _event(
+    kind: Filing, place: Place, who: str, origin: str, detail: Mapping[str, str], errand: str
+) -> Event:
+    box = f"{place.cevre}/{place.kurul}/{place.sandik}"
+    return Event(
+        kind, who, origin, box, detail={**detail, "karekod": place.karekod, "errand": errand}
+    )
+
+
+def learn(connection: sa.Connection, record: Record) -> None:
+    """Take up what a record of the filing ledger says, unless that was done before."""
+    event, detail = record.event, record.event.detail
+    if event.event == Filing.ABSENT:
+        known = sa.select(t.absence.c.id).where(t.absence.c.id == detail["errand"])
+        if connection.scalar(known) is None:
+            connection.execute(sa.insert(t.absence).values(_row(record)))
+    elif event.event == Filing.EXPECTED:
+        this = (t.absence.c.id == detail["absence"]) & t.absence.c.withdrawn.is_(None)
+        connection.execute(sa.update(t.absence).where(this).values(withdrawn=detail["errand"]))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    event = record.event
+    # A karekod's sheet may lack the lower parts of a place, never has it more than these three.
+    cevre, kurul, sandik = event.what.split("/")
+    return {
+        "id": event.detail["errand"],
+        "cevre": cevre,
+        "kurul": kurul,
+        "sandik": sandik,
+        "karekod": event.detail["karekod"],
+        "reason": event.detail["reason"],
+        "why": event.detail["why"],
+        "who": event.who,
+        "recorded_at": _when(record.time),
+        "seq": record.seq,
+    }
+
+
+def _when(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def of_sheet(connection: sa.Connection, sheet: Sheet, karekod: str) -> Absence | None:
+    """Return the absence that covers a sheet, if one stands."""
+    place = Place(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", karekod)
+    row = connection.execute(statements.ABSENCE, place._asdict()).one_or_none()
+    return _absence(row) if row else None
+
+
+def at(connection: sa.Connection, place: Place) -> Absence | None:
+    """Return the absence that stands for exactly this box or sheet."""
+    a = t.absence.c
+    if place.karekod:
+        chosen = a.karekod == place.karekod
+    else:
+        box = (a.cevre == place.cevre) & (a.kurul == place.kurul) & (a.sandik == place.sandik)
+        chosen = box & (a.karekod == "")
+    return next(iter(_absences(connection, chosen)), None)
+
+
+def was_withdrawn(connection: sa.Connection, errand: str) -> bool:
+    """Say whether an errand took an absence back."""
+    return connection.scalar(sa.exists().where(t.absence.c.withdrawn == errand).select()) is True
+
+
+def standing(connection: sa.Connection) -> list[Absence]:
+    """Return every absence that stands, by place."""
+    return _absences(connection, sa.true())
+
+
+def _absences(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[Absence]:
+    a = t.absence.c
+    query = (
+        sa.select(t.absence)
+        .where(a.withdrawn.is_(None), chosen)
+        .order_by(a.cevre, a.kurul, a.sandik, a.karekod, a.seq)
+    )
+    return list(map(_absence, connection.execute(query)))
+
+
+def _absence(row: Any) -> Absence:
+    place = Place(row.cevre, row.kurul, row.sandik, row.karekod)
+    return Absence(row.id, place, row.reason, row.why, row.who, row.recorded_at)

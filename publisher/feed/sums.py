@@ -1,0 +1,238 @@
+"""SHA256SUMS, as `sha256sum -c` and `rclone checksum` take it, and its signature beside it.
+
+    e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  sandik-1/b-sandik-sonuc-s1.jpg
+
+A line a file, by path, relative to the folder. One stands in every board's folder, over all that
+is under it; in `birlestirme` of a district and of the election, over what is filed at that level;
+and in the election's folder, over all the others. That last one is the root: signed, it answers
+for everything that a party ought to have.
+
+They are refreshed in batches, about once a minute, each whole by a rename: pages first, then the
+folders' sums, then the root. So a mirror that was taken across a batch may hold sums that name
+more than it has, or a root that is one batch behind; the next pass brings it into line. The same
+file is linked into every tree whose scope covers the folder. A tree that would not take a page
+gets sums of its own that leave it out, until it does.
+
+Times are whole seconds, and a signature has always the same size: what takes the place of another
+has a later time, so that clients which compare by both see it.
+
+Nothing here is remembered or synced: a start sums up everything anew, and what then is as it was
+is not written again. After that what came since is merged into what stands there.
+"""
+
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from config import layout
+from config.party import Party
+from publisher.catalog.feed_queries import Filings, Place
+from publisher.feed.published_files import Press
+
+_KEPT = "sums"
+_MOST = 20_000
+_AT_ONCE = 100  # places that are put in order
+_PATH_AT = 66  # in a line
+
+Sign = Callable[[bytes], bytes]
+
+
+def format_sums(files: Iterable[tuple[str, str]]) -> bytes:
+    """Write the file, of (path, sha256)."""
+    return "".join(f"{digest}  {path}\n" for path, digest in files).encode()
+
+
+def parse_sums(content: bytes) -> list[tuple[str, str]]:
+    """Read the file; ValueError for anything that `format_sums` would not have written."""
+    found = []
+    for line in content.decode("ascii").splitlines():
+        digest, _, path = line.partition("  ")
+        found.append((path, digest))
+    if format_sums(found) != content or any(len(d) != 64 or not p for p, d in found):
+        raise ValueError("not a list of sums")
+    return found
+
+
+class Sums:
+    """The sums of one election's trees, kept up with what is filed."""
+
+    def __init__(
+        self,
+        election: str,
+        parties: Sequence[Party],
+        press: Press,
+        filings: Filings,
+        sign: Sign,
+        step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._election = election
+        self._parties = parties
+        self._press = press
+        self._filings = filings
+        self._sign = sign
+        self._step = step
+        self._seq = -1
+        self._fresh: dict[Place, list[tuple[str, str]]] = {}  # (path, sha256) since the last sums
+        self._anew: set[Place] = set()  # what is summed up from nothing
+        self._missing: dict[Place, set[tuple[str, int]]] = {}  # (party, filing's id)
+        self._root_due = False
+        self._current: dict[Place, str] = {}  # the digest of each folder's sums
+        self._odd: dict[tuple[str, Place], str] = {}  # of those that are one tree's own
+        self._roots: dict[str, bytes] = {}
+
+    def begin(self) -> None:
+        """Show what there was when an earlier run ended, and begin a batch over everything."""
+        kept = self._press.folder / _KEPT / self._election
+        for file in sorted(kept.rglob(layout.SUMS)):
+            place, content = _place(file.parent.relative_to(kept)), file.read_bytes()
+            with suppress(FileNotFoundError):
+                if Path(f"{file}{layout.SIGNED}").read_bytes() == self._sign(content):
+                    self._current[place] = sha256(content).hexdigest()
+            for party in self._covering(place) if place in self._current else ():
+                if self._press.looks_older(file, party.id, self._path(place)):
+                    self._odd[party.id, place] = ""  # that tree had sums of its own
+                else:
+                    self._show(place, party)
+        self._seq = self._filings.newest()
+        self._anew = self._filings.places()
+        self._root_due = True
+        self.look()
+
+    def look(self) -> None:
+        """Begin a batch: learn what was filed since the last one, and what trees lack."""
+        while found := self._filings.after(self._seq, _MOST):
+            for filed in found:
+                self._fresh.setdefault(filed.place, []).append((filed.path, filed.sha256))
+            self._seq = found[-1].seq
+        self._missing = defaultdict(set)
+        for place, party, filing in self._filings.gaps_by_place():
+            self._missing[place].add((party, filing))
+        self._anew |= {place for _, place in self._odd} | self._missing.keys()
+
+    def refresh(self, at: int, patience: float = float("inf")) -> bool:
+        """Work on the batch for at most so many seconds; True once it is done.
+
+        `at` is the time now, in seconds since 1970.
+        """
+        until = time.monotonic() + patience
+        while due := heapq.nsmallest(_AT_ONCE, self._fresh.keys() | self._anew, key=_folder):
+            for place in due:
+                self._sum_up(place, at)
+                self._fresh.pop(place, None)
+                self._anew.discard(place)
+                self._root_due = True
+                if time.monotonic() >= until:
+                    return False
+        if self._root_due:
+            self._step("summed")
+            for each in self._parties:
+                self._show_root(each, at)
+            self._root_due = False
+            self._step("root shown")
+        return True
+
+    def _covering(self, place: Place) -> list[Party]:
+        return [party for party in self._parties if place.covered(party.scope)]
+
+    def _sum_up(self, place: Place, at: int) -> None:
+        content = None if place in self._anew else self._merged(place)
+        under: Sequence[tuple[int, str, str]] = ()
+        if content is None:
+            under = self._filings.under(place, self._seq)
+            content = self._content(place, under, set())
+        if not content:
+            return  # its first page is still under way
+        present = {filing for filing, _, _ in under}
+        lacking: defaultdict[str, set[int]] = defaultdict(set)
+        for party_id, filing in self._missing.get(place, ()):
+            if filing in present:
+                lacking[party_id].add(filing)
+        parties = self._covering(place)
+        joining = [p.id for p in parties if (p.id, place) in self._odd and not lacking[p.id]]
+        self._keep(place, content, at, joining)
+        for party in parties:
+            if lacking[party.id]:
+                own = self._content(place, under, lacking[party.id])
+                self._odd[party.id, place] = sha256(own).hexdigest()
+                self._replace(party, self._path(place), own, at)
+            else:
+                self._odd.pop((party.id, place), None)
+                self._show(place, party)
+            self._step("sums shown")
+
+    def _keep(self, place: Place, content: bytes, at: int, joining: Sequence[str]) -> None:
+        digest = sha256(content).hexdigest()
+        if self._current.get(place) == digest and not joining:
+            return
+        path = self._path(place)
+        for end in (layout.SIGNED, ""):
+            # Later than what is shown in its place, in the trees that had sums of their own too.
+            later = max([at, *(self._press.later(party, path + end, at) for party in joining)])
+            new = self._sign(content) if end else content
+            self._press.keep(f"{_KEPT}/{path}{end}", new, later, durable=False)
+        self._current[place] = digest
+        self._step("sums kept")
+
+    def _merged(self, place: Place) -> bytes | None:
+        """Return the kept sums with what came since; None if they are not as they were left."""
+        try:
+            kept = (self._press.folder / _KEPT / self._path(place)).read_bytes()
+        except FileNotFoundError:
+            return None
+        if sha256(kept).hexdigest() != self._current.get(place):
+            return None
+        start = self._start(place)
+        fresh = format_sums((path[start:], digest) for path, digest in self._fresh[place])
+        lines = {*kept.decode().splitlines(True), *fresh.decode().splitlines(True)}
+        return "".join(sorted(lines, key=lambda line: line[_PATH_AT:])).encode()
+
+    def _content(
+        self, place: Place, under: Sequence[tuple[int, str, str]], left_out: set[int]
+    ) -> bytes:
+        start = self._start(place)
+        return format_sums((p[start:], d) for filing, p, d in under if filing not in left_out)
+
+    def _show(self, place: Place, party: Party) -> None:
+        path = self._path(place)
+        kept = f"{self._press.folder}/{_KEPT}/{path}"
+        if self._press.show(kept + layout.SIGNED, party.id, path + layout.SIGNED):
+            self._press.show(kept, party.id, path)
+
+    def _show_root(self, party: Party, at: int) -> None:
+        lines = sorted(
+            (f"{_folder(place)}/{layout.SUMS}", self._odd.get((party.id, place), digest))
+            for place, digest in self._current.items()
+            if place.covered(party.scope)
+        )
+        content = format_sums(lines)
+        if lines and self._roots.get(party.id) != content:
+            self._replace(party, f"{self._election}/{layout.SUMS}", content, at)
+            self._roots[party.id] = content
+
+    def _replace(self, party: Party, path: str, content: bytes, at: int) -> None:
+        signature = self._sign(content)
+        if self._press.replace(party.id, path + layout.SIGNED, signature, at):
+            self._press.replace(party.id, path, content, at)
+
+    def _path(self, place: Place) -> str:
+        return f"{self._election}/{_folder(place)}/{layout.SUMS}"
+
+    def _start(self, place: Place) -> int:
+        """Return how much of a page's path the lines of these sums leave out."""
+        return len(f"{self._election}/{_folder(place)}/")
+
+
+def _folder(place: Place) -> str:
+    return layout.summed(*place)
+
+
+def _place(folder: Path) -> Place:
+    cevre, kurul = (*folder.parts, None)[:2]
+    aggregate = layout.summed(None, None)
+    if kurul is None:
+        return Place(None, None)
+    return Place(cevre, None if kurul == aggregate else kurul)

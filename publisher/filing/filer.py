@@ -1,0 +1,341 @@
+"""Carries out what the desk decides: the one writer of catalog, trees, quarantine and ledger.
+
+Each page goes the same way, and each step is durable before the next:
+
+    claim      a catalog row, then the rename into the spool
+    decide     the original into the store (or quarantine), then the decision into the catalog
+    carry out  links into the trees, the filing ledger's record, then `done` into the catalog
+    clean      the spool's file goes, if it still is what was read; else it arrives once more
+
+Killed in between, publisher/filing/recovery does the rest. Pages are handled in batches, so that
+one
+fsync serves many. Whatever the disk refuses is raised and no page is blamed for it; a fresh clerk
+goes on from there after a recovery, just as after a crash. The four steps stand in this one module,
+long as it is: that a crash loses nothing rests on their order, which is to be read in one go.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from config import layout
+from config.event import Event, Outcome, Value
+from config.event import Filing as Record
+from config.party import Party
+from config.registry import Entry, is_karekod
+from config.settings import Settings
+from keys.files import sync
+from keys.ledger.writer import Clock, Ledger
+from publisher.catalog import absences
+from publisher.catalog import catalog as states
+from publisher.catalog.catalog import Catalog
+from publisher.catalog.rows import Decided, Filing, Original
+from publisher.filing import decide
+from publisher.intake import spool
+from publisher.intake.watch import Candidate
+from publisher.outcome import Duplicate, Filed, Quarantined
+from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
+from publisher.reading.agreement import witnessed
+from publisher.source import Source
+from publisher.store import quarantine
+from publisher.store.quarantine import Note, Quarantine
+from publisher.store.store import Obstructed, Shelf
+
+WHO = "publisher"
+# One party's tree is in the way of these; anything else is the whole disk's trouble.
+ONE_TREE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a clerk works with and on; `checkpoint` is told the name of each step that is done."""
+
+    settings: Settings
+    catalog: Catalog
+    ledger: Ledger
+    shelf: Shelf
+    quarantine: Quarantine
+    lookup: Callable[[str], Entry | None]
+    clock: Clock
+    token: Callable[[], str]  # eight hexadecimal digits, never twice the same in a microsecond
+    checkpoint: Callable[[str], None] = lambda step: None
+    stopped: Callable[[], bool] = lambda: False
+    has_box: Callable[[str, str, str], bool] = lambda cevre, kurul, sandik: True
+
+    def sync(self) -> None:
+        """Make store, trees and quarantine survive a loss of power."""
+        self.shelf.sync()
+        self.quarantine.sync()
+
+    @property
+    def trees(self) -> tuple[Party, ...]:
+        """The parties that have one."""
+        return tuple(party for party in self.settings.parties if party.mirrors)
+
+
+class Clerk:
+    """See the module; one thread's own."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._catalog = world.catalog
+        self._shelf = world.shelf
+        self._step = world.checkpoint
+        self._spool = world.settings.site / spool.FOLDER
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._trees = world.trees
+        self._left = world.catalog.left()
+        self._held = {Source.parse(source).folder for source in self._left}
+        self._unread: list[tuple[Arrival, Stamp]] = []
+
+    def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
+        """Move files from the intake into the spool; those gone meanwhile are left out."""
+        arrivals = [
+            arrival
+            for arrival in map(self._arrival, candidates)
+            if self._left.get(bytes(arrival.source)) != str(arrival.stamp)
+        ]
+        if not arrivals:
+            return []
+        self._catalog.receive(arrivals)
+        self._catalog.commit()
+        self._step("received")
+        claimed, missed = [], []
+        for arrival in arrivals:
+            try:
+                if not spool.claim(arrival, self._spool):
+                    self.leave(arrival)
+                claimed.append(arrival)
+                self._step("claimed")
+            except spool.Moved:
+                missed.append(arrival)
+            except PermissionError as error:
+                log.error("not-claimed", name=arrival.name, error=str(error))
+                missed.append(arrival)
+        sync(self._spool)
+        self._catalog.withdraw([arrival.id for arrival in missed])
+        self._catalog.claimed([arrival.id for arrival in claimed])
+        self._catalog.commit()
+        self._step("claims noted")
+        return claimed
+
+    def file(self, pages: Sequence[Page]) -> list[Arrival]:
+        """See pages through to their end.
+
+        Returns those that were written to after they were read, as arrivals of their own.
+        """
+        for page in pages:
+            self._decide(page)
+        self._world.sync()
+        self._step("stored")
+        self._catalog.commit()
+        self._step("decided")
+        return self.carry_out()
+
+    def mend(self) -> None:
+        """Try again the links that a tree would not take."""
+        parties = {party.id: party for party in self._trees}
+        owed = [(party, original) for party, original in self._catalog.gaps() if party in parties]
+        for party, original in owed:
+            sheet = layout.parse(original.path).sheet
+            if not parties[party].scope.covers(sheet) or not self._refusal(party, original):
+                self._catalog.close_gap(party, original.id)
+                log.info("gap-closed", party=party, path=original.path)
+        if owed:
+            self._shelf.sync()
+            self._catalog.commit()
+
+    def leave(self, arrival: Arrival) -> None:
+        """Note that an arrival's source stays where it is, and is not to be taken again."""
+        if arrival.source.folder not in self._held:
+            advice = "let the publisher delete there, or clear that folder by hand"
+            log.error("source-not-removable", folder=arrival.source.folder, advice=advice)
+            self._held.add(arrival.source.folder)
+        self._left[bytes(arrival.source)] = str(arrival.stamp)
+        self._catalog.leave(arrival)
+
+    def _arrival(self, found: Candidate) -> Arrival:
+        now = self._world.clock()
+        source = Source(str(found.folder), os.path.relpath(found.path, found.folder))
+        identity = arrival_id(now, self._world.token())
+        return Arrival(identity, escaped(source.path), source, found.stamp, now)
+
+    def _decide(self, page: Page) -> None:
+        election = self._world.settings.election.id
+        witnesses = self._world.settings.qr.witnesses
+        decision = decide.decide(page, election, self._world.lookup, self._catalog, witnesses)
+        now = self._world.clock()
+        match decision:
+            case Filed():
+                assert page.sha256 is not None  # noqa: S101 - what could be decoded has bytes
+                mtime = self._shelf.keep(page.arrival.id, page.sha256, int(now.timestamp()))
+                self._step("kept")
+                self._catalog.file(page, decision, mtime, now)
+            case Quarantined():
+                if page.sha256 is not None:
+                    staged = self._shelf.staged(page.arrival.id)
+                    self._world.quarantine.take(staged, page.arrival.file)
+                    self._step("set aside")
+                self._catalog.set_aside(page, decision, now)
+            case Duplicate():
+                self._shelf.discard(page.arrival.id)
+                self._catalog.set_aside(page, decision, now)
+
+    def carry_out(self) -> list[Arrival]:
+        """Do what was decided and not done yet; returns what `file` does."""
+        rows = self._catalog.decided()
+        if not rows:
+            return []
+        events = [self._effect(row) for row in rows]
+        self._world.sync()
+        self._catalog.commit()  # gaps, which the ledger does not hold
+        self._step("linked")
+        numbers = []
+        for event in events:
+            numbers.append(self._world.ledger.append(event))
+            self._step("recorded")
+        self._world.ledger.sync()
+        for row, seq in zip(rows, numbers, strict=True):
+            self._catalog.finish(row.arrival.id, seq, row.filing.frame if row.filing else 1)
+        self._step("all recorded")
+        self._catalog.commit()
+        self._step("done")
+        files = {row.arrival.id: row for row in rows}.values()
+        again = (self.clean(row.arrival, row.stamp, row.reason) for row in files)
+        return [arrival for arrival in again if arrival]
+
+    def _effect(self, row: Decided) -> Event:
+        detail: dict[str, Value] = {"page": row.arrival.id}
+        if row.sha256 is not None:
+            detail["sha256"] = row.sha256
+        match row.outcome:
+            case states.FILED:
+                assert row.filing is not None  # noqa: S101 - the row of a filing has one
+                return self._filed(row, row.filing, detail)
+            case states.QUARANTINED:
+                return self._quarantined(row, detail)
+        if karekods := list(filter(is_karekod, row.evidence["texts"])):
+            detail["karekod"] = " ".join(karekods)
+        return Event(Record.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
+
+    def _filed(self, row: Decided, filing: Filing, detail: dict[str, Value]) -> Event:
+        original = filing.original
+        sheet = layout.parse(original.path).sheet
+        shown = 0
+        for party in self._trees:
+            if party.scope.covers(sheet):
+                if self.show(party, original):
+                    shown += 1
+                else:
+                    self._catalog.add_gap(party.id, original.id)
+                self._step("link")
+        readings = [reading for reading in row.readings if reading.frame == filing.frame]
+        heard = witnessed(filing.karekod, readings)
+        detail |= {
+            "frame": filing.frame,
+            "frames": row.evidence["frames"],
+            "karekod": filing.karekod,
+            "version": filing.version,
+            "parties": shown,
+            "copies": heard.copies,
+            "witnesses": heard.witnesses,
+            "witnesses_asked": row.evidence["witnesses"],
+            "engine": heard.engines,
+            "evidence": heard.lines(),
+            "ms": row.evidence["ms"],
+            **row.evidence.get("person", {}),
+        }
+        if absent := absences.of_sheet(self._catalog.connection, sheet, filing.karekod):
+            log.warning("absent-sheet-came", path=original.path, recorded=absent.reason)
+            detail["absent"] = absent.reason
+        return Event(Record.FILED, WHO, row.arrival.name, row.what, detail=detail)
+
+    def _quarantined(self, row: Decided, detail: dict[str, Value]) -> Event:
+        assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
+        if not self._world.quarantine.holds(row.what):
+            self._world.quarantine.take(self._spool / row.arrival.file, row.what)
+            self._step("moved")
+        self.note(row)
+        self._step("noted")
+        detail["reason"] = row.reason
+        what = f"{quarantine.FOLDER}/{row.what}"
+        return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
+
+    def note(self, row: Decided) -> None:
+        """Put the reason beside a page in quarantine."""
+        assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
+        note = Note(
+            row.arrival.id,
+            row.arrival.name,
+            row.reason,
+            row.sha256,
+            tuple(row.evidence["texts"]),
+            row.evidence["frames"],
+            tuple(str(reading) for reading in row.readings),
+            f"{row.decided_at:%Y-%m-%dT%H:%M:%SZ}",
+        )
+        self._world.quarantine.note(row.what, note)
+
+    def show(self, party: Party, original: Original) -> bool:
+        """Link an original into a party's tree; False, and an ERROR log, if that tree refuses."""
+        refusal = self._refusal(party.id, original)
+        if refusal:
+            log.error("gap", party=party.id, path=original.path, error=refusal)
+        return not refusal
+
+    def _refusal(self, party: str, original: Original) -> str | None:
+        try:
+            self._shelf.link(original.sha256, party, original.path)
+        except Obstructed as error:
+            return str(error)
+        except OSError as error:
+            if error.errno not in ONE_TREE:
+                raise
+            return str(error)
+        return None
+
+    def unread(self) -> list[tuple[Arrival, Stamp]]:
+        """Return, once, what is done but may have been half a page: to be cleaned later."""
+        unread, self._unread = self._unread, []
+        return unread
+
+    def clean(
+        self, arrival: Arrival, read_as: Stamp | None, reason: Reason | None = None
+    ) -> Arrival | None:
+        """Empty the spool of an arrival that is done; what was written since arrives anew.
+
+        What could not be decoded may still be growing, and is left to `unread` for a while.
+        """
+        if reason is Reason.UNREADABLE_IMAGE and read_as is not None:
+            self._unread.append((arrival, read_as))
+            return None
+        path = self._spool / arrival.file
+        try:
+            stamp = Stamp.of(path.lstat())
+        except FileNotFoundError:
+            return None
+        if stamp == read_as:
+            path.unlink()
+            self._step("cleaned")
+            return None
+        log.warning("written-after-claim", name=arrival.name, arrival=arrival.id)
+        return self.take_again(path, arrival.name, stamp)
+
+    def take_again(self, path: Path, name: str, stamp: Stamp) -> Arrival:
+        """Make a file that stands in the spool an arrival of its own."""
+        now = self._world.clock()
+        identity = arrival_id(now, self._world.token())
+        again = Arrival(identity, name, Source(str(path.parent), path.name), stamp, now)
+        self._catalog.receive([again])
+        self._catalog.commit()
+        path.rename(self._spool / again.file)
+        self._step("claimed again")
+        self._catalog.claimed([again.id])
+        self._catalog.commit()
+        return again

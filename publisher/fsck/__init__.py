@@ -1,0 +1,1 @@
+"""Checks that catalog, store, trees and ledger agree; repairs and rebuilds."""

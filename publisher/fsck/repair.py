@@ -1,0 +1,120 @@
+"""Mends what the catalog proves: a missing link, a wrong time, a lost note. Deletes no evidence.
+
+A repair is a line, `link parti-a 2023-05-14-cb-mv/…/cb-sandik-sonuc-s1.jpg`:
+
+    original <sha256>         bring an original back from a tree that still shows it
+    times <sha256>            its mode and its filing time
+    link <party> <path>       show a filing in a tree
+    replace <party> <path>    the same, after what stands there was set aside in quarantine
+    hide <party> <path>       take what is not for that party out of its tree, the same way
+    note <file>               write the reason beside a file in quarantine once more
+
+Whoever asks for one is not believed: each is held against the catalog first.
+"""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from config import layout
+from config.party import Party
+from publisher.catalog.rows import Original
+from publisher.filing.filer import Clerk, World
+from publisher.filing.recovery import Recovery
+
+
+class Repair(NamedTuple):
+    """What to mend, and where."""
+
+    kind: str
+    where: str
+    path: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, self))
+
+    @classmethod
+    def parse(cls, line: str) -> "Repair":
+        """Read back what `str` wrote; ValueError for anything else."""
+        kind, _, rest = line.partition(" ")
+        where, _, path = rest.partition(" ")
+        wants_path = kind in ("link", "replace", "hide")
+        if kind not in ORDER or not where or bool(path) != wants_path:
+            raise ValueError(f"no repair: {line!r}")
+        return cls(kind, where, path)
+
+
+# Originals come first, since links are made to them.
+ORDER = ("original", "times", "replace", "link", "hide", "note")
+
+
+class Mender:
+    """Carries repairs out; of the clerk's thread."""
+
+    def __init__(self, world: World, clerk: Clerk, recovery: Recovery) -> None:
+        self._world = world
+        self._clerk = clerk
+        self._recovery = recovery
+        self._parties = {party.id: party for party in world.trees}
+        self._kinds: dict[str, Callable[[Repair], bool]] = {
+            "original": self._original,
+            "times": self._times,
+            "link": self._link,
+            "replace": self._replace,
+            "hide": self._hide,
+            "note": self._note,
+        }
+
+    def mend(self, repairs: list[Repair]) -> list[Repair]:
+        """Carry out what the catalog proves, and return what could not be mended."""
+        ordered = sorted(repairs, key=lambda repair: ORDER.index(repair.kind))
+        left = [repair for repair in ordered if not self._kinds[repair.kind](repair)]
+        self._world.shelf.sync()
+        self._world.catalog.commit()
+        return left
+
+    def _original(self, repair: Repair) -> bool:
+        filed = self._world.catalog.filing_of(repair.where)
+        if filed is None:
+            return False
+        for party in self._parties:
+            if self._world.shelf.adopt(repair.where, party, filed.path):
+                return self._times(repair)
+        return False
+
+    def _times(self, repair: Repair) -> bool:
+        filed_at = self._world.catalog.filed_when(repair.where)
+        return filed_at is not None and self._world.shelf.restamp(repair.where, filed_at)
+
+    def _link(self, repair: Repair) -> bool:
+        owed = self._owed(repair)
+        if owed is None or not self._clerk.show(*owed):
+            return False
+        self._world.catalog.close_gap(owed[0].id, owed[1].id)
+        return True
+
+    def _replace(self, repair: Repair) -> bool:
+        owed = self._owed(repair)
+        if owed is None or not os.path.lexists(self._world.shelf.original(owed[1].sha256)):
+            return False
+        return self._recovery.hide(repair.where, repair.path) and self._link(repair)
+
+    def _hide(self, repair: Repair) -> bool:
+        if repair.where not in self._parties or self._owed(repair) is not None:
+            return False
+        return self._recovery.hide(repair.where, repair.path)
+
+    def _owed(self, repair: Repair) -> tuple[Party, Original] | None:
+        party = self._parties.get(repair.where)
+        filed = self._world.catalog.filing_at(repair.path)
+        if party is None or filed is None:
+            return None
+        covers = party.scope.covers(layout.parse(filed.path).sheet)
+        return (party, filed) if covers else None
+
+    def _note(self, repair: Repair) -> bool:
+        row = self._world.catalog.quarantined(repair.where)
+        if row is None or not self._world.quarantine.holds(repair.where):
+            return False
+        self._clerk.note(row)
+        return True

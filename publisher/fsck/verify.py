@@ -1,0 +1,376 @@
+"""Whether intake, spool, catalog, store, trees, quarantine and filing ledger tell one story.
+
+A pure look, safe beside a running publisher: what the catalog says is done is copied at the start
+and must be so on the disk; what is on the disk beyond that is looked up in the catalog as it is
+by then, since the publisher goes on filing. Findings that a repair can mend, because the catalog
+proves what ought to be there, name it (publisher/fsck/repair); nothing here changes anything.
+
+What it costs grows as what was filed and no faster. Listings are merged and never held: the copy
+stands in a temporary file, and a folder at a time is read of the rest. A look stands in this one
+module, long as it is, since each part goes by that copy and by what those before it have seen.
+"""
+
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from config import layout
+from config.event import Filing
+from config.party import Party
+from config.settings import Settings
+from keys.ledger.writer import FILING, FOLDER, read
+from publisher.catalog import catalog
+from publisher.fsck import snapshot
+from publisher.fsck.finding import Finding, Perhaps, running
+from publisher.fsck.merging import merged, walked
+from publisher.fsck.repair import Repair
+from publisher.intake import spool
+from publisher.page import ID_LENGTH, escaped
+from publisher.store import quarantine
+from publisher.store.quarantine import parse_note
+from publisher.store.store import FILE_MODE, STAGED, STORE, TREES
+
+_NEXT_START = "the publisher's next start removes it"
+_PATIENCE = 2.0  # seconds, for what a running publisher is in the middle of
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of how much
+
+
+def verify(
+    settings: Settings,
+    *,
+    quick: bool = False,
+    progress: Progress = lambda what, done, total: None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Iterator[Finding]:
+    """Yield what is wrong with a site; `quick` believes the bytes without hashing them."""
+    if not (settings.site / catalog.FILE).exists():
+        if any((settings.site / STORE).glob("*")):
+            advice = "restore it from its copy"
+            yield Finding(str(catalog.FILE), "is missing though pages are in the store", advice)
+        return
+    with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
+        yield from _Look(settings, copy, quick, progress, pause).all()
+
+
+class _Look:
+    """One look at a site; `copy` is an empty database of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        copy: sqlite3.Connection,
+        quick: bool,
+        progress: Progress,
+        pause: Callable[[float], None],
+    ) -> None:
+        self._settings = settings
+        self._site = settings.site
+        self._copy = copy
+        self._quick = quick
+        self._progress = progress
+        self._pause = pause
+        self._running = running(self._site)
+        self._unlisted: list[Finding] = []
+        name = f"{(self._site / catalog.FILE).absolute().as_uri()}?mode=ro"
+        self._live = sqlite3.connect(name, uri=True)
+
+    def all(self) -> Iterator[Finding]:
+        with closing(self._live):
+            self._filings, self._complete = snapshot.taken(self._live, self._copy)
+            yield from self._waited_for(self._store())
+            for party in self._settings.parties:
+                if party.mirrors:
+                    yield from self._waited_for(self._tree(party))
+            yield from self._strange_trees()
+            yield from self._ledger()
+            yield from self._waited_for(self._quarantine())
+            yield from self._waited_for(self._spool())
+            yield from self._unlisted
+
+    def _waited_for(self, found: Iterator[Finding | Perhaps]) -> Iterator[Finding]:
+        """Yield findings; those that may be a page in flight only if they stay."""
+        doubtful = []
+        for one in found:
+            if isinstance(one, Finding):
+                yield one
+            else:
+                doubtful.append(one)
+        if doubtful and self._running and any(one.stays() for one in doubtful):
+            self._pause(_PATIENCE)
+        yield from (one.finding for one in doubtful if one.stays())
+
+    def _refused(self, error: OSError) -> None:
+        name = escaped(os.path.relpath(error.filename, self._site))
+        said = f"cannot be listed ({error.strerror})"
+        self._unlisted.append(Finding(name, said, "let the publisher's user in"))
+
+    # The store.
+
+    def _store(self) -> Iterator[Finding | Perhaps]:
+        root = str(self._site / STORE)
+        rows = self._copy.execute("SELECT sha256, filed_at FROM original ORDER BY sha256")
+        expected = (
+            (f"{sha256[:2]}/{sha256[2:4]}/{sha256}".encode(), (sha256, filed_at))
+            for sha256, filed_at in rows
+        )
+        inodes: list[tuple[str, int]] = []
+        for number, (key, wanted, entry) in enumerate(
+            merged(expected, walked(root, self._refused))
+        ):
+            self._progress("store", min(number, self._filings), self._filings)
+            place = f"{STORE}/{escaped(os.fsdecode(key))}"
+            if entry is None and wanted is not None:
+                repair = Repair("original", wanted[0])
+                yield Finding(place, "is missing", "restore it from a copy", repair)
+            elif entry is not None and wanted is None:
+                yield from self._extra_original(place, entry)
+            elif entry is not None and wanted is not None:
+                sha256, filed_at = wanted
+                inodes.append((sha256, entry.inode()))
+                yield from self._original(place, entry, sha256, filed_at)
+                if len(inodes) >= 10_000:
+                    self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
+                    inodes.clear()
+        self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
+        # Once for all trees: each digest is looked up somewhere else in its table.
+        self._copy.execute(
+            "INSERT INTO shown SELECT path, cevre, kurul, ifnull(number, 0) FROM filing f "
+            "LEFT JOIN inode i ON i.sha256 = f.sha256 ORDER BY path"
+        )
+        self._copy.commit()
+
+    def _original(
+        self, place: str, entry: os.DirEntry[str], sha256: str, filed_at: int
+    ) -> Iterator[Finding]:
+        standing = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(standing.st_mode):
+            yield Finding(place, "is no file", "keep it as evidence, restore the file from a copy")
+            return
+        if not self._quick and _digest(entry.path) != sha256:
+            advice = "keep it as evidence, restore the file from a copy"
+            yield Finding(place, "holds other bytes than were filed", advice)
+            return
+        if stat.S_IMODE(standing.st_mode) != FILE_MODE:
+            said = f"has mode {stat.S_IMODE(standing.st_mode):04o}, not {FILE_MODE:04o}"
+            yield Finding(place, said, "", Repair("times", sha256))
+        elif standing.st_mtime_ns != filed_at * 1_000_000_000:
+            yield Finding(
+                place, "has another time than it was filed at", "", Repair("times", sha256)
+            )
+
+    def _extra_original(self, place: str, entry: os.DirEntry[str]) -> Iterator[Finding | Perhaps]:
+        if entry.name.startswith(STAGED):
+            if not self._running:
+                yield Finding(place, "was left half done", _NEXT_START, note=True)
+            return
+        advice = "keep it, and look for its digest in the filing ledger"
+        finding = Finding(place, "is in no filing", advice)
+        query = "SELECT 1 FROM filing WHERE sha256 = ?"
+
+        def stays() -> bool:
+            return os.path.lexists(entry.path) and not self._knows(query, entry.name)
+
+        yield Perhaps(finding, stays)
+
+    def _knows(self, query: str, *values: str) -> bool:
+        return self._live.execute(query, values).fetchone() is not None
+
+    # The trees.
+
+    def _tree(self, party: Party) -> Iterator[Finding | Perhaps]:
+        if self._complete.get(party.id) != str(party.scope):
+            advice = "start the publisher, or send SIGHUP to `ssps run`, and verify again"
+            said = "is not complete for the party's scope"
+            yield Finding(f"{TREES}/{party.id}", said, advice)
+            return
+        root = str(self._site / TREES / party.id)
+        rows = self._copy.execute("SELECT path, cevre, kurul, inode FROM shown ORDER BY path")
+        both = merged(self._covered(party, rows), walked(root, self._refused))
+        for number, (key, wanted, entry) in enumerate(both):
+            self._progress(f"tree of {party.id}", min(number, self._filings), self._filings)
+            path = os.fsdecode(key)
+            place = f"{TREES}/{party.id}/{escaped(path)}"
+            if entry is None:
+                yield Finding(place, "is missing", "", Repair("link", party.id, path))
+            elif wanted is None:
+                yield from self._extra(party, path, place, entry)
+            elif wanted != entry.inode() and wanted:
+                said = "is not the original that was filed"
+                yield Finding(place, said, "", Repair("replace", party.id, path))
+
+    def _covered(self, party: Party, rows: sqlite3.Cursor) -> Iterator[tuple[bytes, int]]:
+        known: dict[tuple[str, str], bool] = {}
+        for path, cevre, kurul, inode in rows:
+            covers = known.get((cevre, kurul))
+            if covers is None:
+                covers = known[cevre, kurul] = party.scope.covers(layout.parse(path).sheet)
+            if covers:
+                yield path.encode(), inode
+
+    def _extra(
+        self, party: Party, path: str, place: str, entry: os.DirEntry[str]
+    ) -> Iterator[Finding | Perhaps]:
+        if layout.is_own(path) and entry.is_file(follow_symlinks=False):
+            return
+        if entry.name.startswith("."):
+            if not self._running:
+                advice = "look at it, and remove it"
+                finding = Finding(place, "is hidden, and nothing of ours", advice)
+                yield Perhaps(finding, lambda: os.path.lexists(entry.path))
+            return
+        try:
+            in_scope = party.scope.covers(layout.parse(path).sheet)
+        except ValueError:
+            in_scope = False
+        said = "is no page that was filed" if in_scope else "is not for this party"
+        finding = Finding(place, said, "", Repair("hide", party.id, path))
+        query = "SELECT 1 FROM filing WHERE path = ?"
+
+        def stays() -> bool:
+            return os.path.lexists(entry.path) and not (in_scope and self._knows(query, path))
+
+        yield Perhaps(finding, stays)
+
+    def _strange_trees(self) -> Iterator[Finding]:
+        parties = {party.id for party in self._settings.parties if party.mirrors}
+        for path in sorted((self._site / TREES).iterdir()):
+            if path.name not in parties and not path.name.startswith("."):
+                said = "is the tree of no party"
+                yield Finding(f"{TREES}/{path.name}", said, "move it away by hand", note=True)
+
+    # The record.
+
+    def _ledger(self) -> Iterator[Finding]:
+        folder = self._site / FOLDER / FILING
+        (last,) = self._copy.execute("SELECT max(seq) FROM record").fetchone()
+        rows = self._copy.execute("SELECT seq, event, page, what FROM record ORDER BY seq")
+        expected = ((_number(seq), (event, page, what)) for seq, event, page, what in rows)
+        try:
+            for key, wanted, told in merged(expected, self._told(folder, last)):
+                place = f"{FOLDER}/{FILING}: number {int.from_bytes(key, 'big')}"
+                if told is None and wanted is not None:
+                    yield Finding(place, f"is missing: {wanted[2]}", "restore it from its copy")
+                elif wanted is None and told is not None:
+                    advice = f"restore {catalog.FILE} from its copy"
+                    yield Finding(place, f"is unknown to the catalog: {told[2]}", advice)
+                elif wanted != told:
+                    said = f"says {told and told[2]}, the catalog {wanted and wanted[2]}"
+                    yield Finding(place, said, "hold both against their copies")
+        except ValueError as error:
+            yield Finding(f"{FOLDER}/{FILING}", str(error), "`ssps audit verify` says more")
+
+    def _told(
+        self, folder: Path, last: int | None
+    ) -> Iterator[tuple[bytes, tuple[str, object, str]]]:
+        if last is None:
+            return
+        for record in read(folder):
+            if record.seq > last:
+                return  # it came since, or the next start takes it up
+            self._progress("ledger", record.seq, last)
+            event = record.event
+            if event.event in (Filing.FILED, Filing.DUPLICATE, Filing.QUARANTINED):
+                what = event.what.removeprefix(f"{quarantine.FOLDER}/")
+                if event.event == Filing.DUPLICATE:
+                    what = event.what
+                yield _number(record.seq), (str(event.event), event.detail.get("page"), what)
+
+    # What is not filed.
+
+    def _quarantine(self) -> Iterator[Finding | Perhaps]:
+        folder = self._site / quarantine.FOLDER
+        rows = self._copy.execute("SELECT file, sha256, reason FROM held ORDER BY file")
+        expected = ((os.fsencode(file), (sha256, reason)) for file, sha256, reason in rows)
+        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        known = set(names)
+        notes = {name for name in names if name.endswith(".json")}
+        files = (
+            (os.fsencode(name), name)
+            for name in names
+            if not (name in notes and name.removesuffix(".json") in known)
+        )
+        for number, (key, wanted, name) in enumerate(merged(expected, files)):
+            self._progress("quarantine", number, len(names))
+            file = os.fsdecode(key)
+            place = f"{quarantine.FOLDER}/{escaped(file)}"
+            if name is None:
+                yield Finding(place, "is missing", "restore it from a copy")
+            elif wanted is None:
+                yield from self._extra_held(place, folder / file)
+            else:
+                yield from self._held(place, folder / file, *wanted)
+
+    def _held(self, place: str, path: Path, sha256: str | None, reason: str) -> Iterator[Finding]:
+        if sha256 is not None and not self._quick and _digest(path) != sha256:
+            yield Finding(place, "holds other bytes than were judged", "restore it from a copy")
+        try:
+            note = parse_note(path.with_name(f"{path.name}.json").read_bytes())
+        except (OSError, ValueError):
+            yield Finding(f"{place}.json", "is missing or no note", "", Repair("note", path.name))
+            return
+        if (note.arrival, note.reason) != (path.name[:ID_LENGTH], reason):
+            yield Finding(f"{place}.json", "is another page's", "", Repair("note", path.name))
+
+    def _extra_held(self, place: str, path: Path) -> Iterator[Finding | Perhaps]:
+        if path.name.startswith("."):
+            if not self._running:
+                yield Finding(place, "was left half done", _NEXT_START, note=True)
+            return
+        if _is_found(path.with_name(f"{path.name}.json")):
+            return  # with its note beside it
+        if path.suffix == ".json" and _is_found(path):
+            yield Finding(place.removesuffix(".json"), "is missing", "restore it from a copy")
+            return
+        finding = Finding(place, "was quarantined by nobody", "look at it, and drop it into intake")
+        yield Perhaps(finding, partial(self._is_unknown, path.name))
+
+    def _spool(self) -> Iterator[Perhaps]:
+        folder = self._site / spool.FOLDER
+        here = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        for name in here:
+            said = "is in no row of the catalog"
+            advice = "the publisher's next start takes it as a page"
+            finding = Finding(f"{spool.FOLDER}/{escaped(name)}", said, advice, note=True)
+            yield Perhaps(finding, partial(self._is_unknown, name))
+        claimed = "SELECT id, name FROM arrival WHERE seq IS NULL AND state = 'claimed'"
+        for identity, name in self._live.execute(claimed).fetchall():
+            finding = Finding(escaped(name), "was claimed and is lost", "have it scanned anew")
+            yield Perhaps(finding, partial(self._is_lost, folder, identity))
+
+    def _is_unknown(self, file: str) -> bool:
+        return not self._knows("SELECT 1 FROM arrival WHERE id = ?", file[:ID_LENGTH])
+
+    def _is_lost(self, folder: Path, identity: str) -> bool:
+        claimed = "SELECT 1 FROM arrival WHERE id = ? AND seq IS NULL AND state = 'claimed'"
+        return not any(folder.glob(f"{identity}-*")) and self._knows(claimed, identity)
+
+
+def _is_found(note: Path) -> bool:
+    """Say whether that is the note of what was found in a tree, of which the catalog has no row."""
+    try:
+        return parse_note(note.read_bytes()).reason == quarantine.NOT_OURS
+    except (OSError, ValueError):
+        return False
+
+
+def _number(seq: int) -> bytes:
+    return seq.to_bytes(8, "big")
+
+
+def _digest(path: str | Path) -> str | None:
+    try:
+        with open(path, "rb", opener=_unfollowed) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

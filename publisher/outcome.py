@@ -1,0 +1,43 @@
+"""What can become of a file that arrived: filed, a duplicate, or quarantined."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from config.registry import Entry
+from publisher.page import Reason
+
+
+class Place(NamedTuple):
+    """One sheet of a file: the page that shows it, from 1, and where it stands in each tree."""
+
+    frame: int
+    entry: Entry
+    version: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """It is filed, once for each of its sheets, since each had `witnesses` or more."""
+
+    places: tuple[Place, ...]
+    witnesses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Its very bytes were here before: a path in the trees, or a file in quarantine."""
+
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """No rule files it."""
+
+    reason: Reason
+
+
+Decision = Filed | Duplicate | Quarantined
+Lookup = Callable[[str], Entry | None]

@@ -1,0 +1,1 @@
+"""The bytes of a page become karekod texts, in a sandboxed worker process."""

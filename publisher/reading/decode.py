@@ -1,0 +1,243 @@
+"""A grey page -> the codes on it: the only home of zxing-cpp and pyzbar, cheap passes first.
+
+Each stage runs only where those before found no karekod with two witnesses
+(publisher/reading/agreement).
+What the registry knows does not matter here: a karekod that was read twice and that it does not
+know sends the page to quarantine whatever else is found on it.
+
+    whole   zxing-cpp on the whole page
+    half    the same at half size, which closes gaps in thin or grainy ink
+    crops   zxing-cpp on squares of 46 mm that may hold a code, through one filter after the other:
+            where one was read or located already, where there are most edges both across and
+            down, and in the corners of the page
+    zbar    pyzbar on these squares; it reads what is stamped, faded or copied, and is less exact
+    hard    zxing-cpp on the whole page with everything on, turned and shrunk
+
+The filters stand in publisher/reading/filters.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zxingcpp
+from PIL import Image
+from pyzbar.pyzbar import ZBarSymbol
+from pyzbar.pyzbar import decode as zbar_decode
+
+from config.registry import is_karekod
+from publisher.page import Reading
+from publisher.reading.agreement import witnessed
+from publisher.reading.filters import FILTERS, ZBAR_FILTERS
+from publisher.reading.protocol import LONGEST_TEXT, MOST_READINGS
+
+ENOUGH = 2  # witnesses
+BUDGET = 2.5  # seconds of processor time a page: on a busy machine no fewer passes are made
+_PATIENCE = 4.0  # seconds by the clock, so that the reader need not end the worker
+_CROP_MM, _CODE_MM, _A4_MM = 46.0, 13.0, 297.0
+_CROPS = 4
+_CELL = 16  # pixels of the page that count as one when edges are looked for
+# QRCodeModel2 alone: QRCode also looks for Micro QR, which noise resembles.
+_FORMATS = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
+
+Point = tuple[float, float]
+Crop = tuple[Image.Image, tuple[int, int]]  # and where its left top corner is on the page
+Pixels = npt.NDArray[Any]
+
+
+def read(grey: Image.Image, scale: float = 1.0, budget: float = BUDGET) -> list[Reading]:
+    """Return every code that was read, each as often as it was.
+
+    `scale` is how many of the page's pixels one of `grey` stands for, for the places of codes.
+    """
+    until, last = time.process_time() + budget, time.monotonic() + _PATIENCE
+    found: list[Reading] = []
+    for reading in _passes(grey, found):
+        found += reading
+        if _enough(found) or time.process_time() > until or time.monotonic() > last:
+            break
+    return [_scaled(reading, scale) for reading in found[:MOST_READINGS]]
+
+
+def _scaled(reading: Reading, scale: float) -> Reading:
+    corners = tuple((round(x * scale), round(y * scale)) for x, y in reading.corners)
+    return replace(reading, corners=corners)
+
+
+def _enough(found: list[Reading]) -> bool:
+    texts = {reading.text for reading in found if is_karekod(reading.text)}
+    return any(witnessed(text, found).witnesses >= ENOUGH for text in texts)
+
+
+def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
+    yield _zxing(grey, "whole")
+    yield _zxing(grey.reduce(2), "half", 0.5)
+    crops: list[Crop] = []
+    for name, changed, scale in FILTERS:
+        crops = _crops(grey, found, crops)
+        for crop, corner in crops:
+            yield _zxing(changed(crop), name, scale, corner)
+    for name, changed, scale in ZBAR_FILTERS:
+        crops = _crops(grey, found, crops)
+        for crop, corner in crops:
+            yield _zbar(changed(crop), name, scale, corner)
+    yield _zxing(grey, "hard", thorough=True)
+
+
+def _crops(grey: Image.Image, found: list[Reading], known: list[Crop]) -> list[Crop]:
+    """Cut out the squares that may hold a code; where one was read comes first."""
+    half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
+    if not known:
+        points = _apart([*_located(grey), *_busy(grey), *_corners(grey, half)], half)
+        known = [_cut(grey, at, half) for at in points]
+    read_at = _apart([_middle(r) for r in found if is_karekod(r.text)], half)
+    return [*(_cut(grey, at, half) for at in read_at[:2] if not _inside(at, known)), *known]
+
+
+def _inside(at: Point, crops: list[Crop]) -> bool:
+    return any(
+        left + crop.width / 4 <= at[0] <= left + crop.width * 3 / 4
+        and top + crop.height / 4 <= at[1] <= top + crop.height * 3 / 4
+        for crop, (left, top) in crops
+    )
+
+
+def _corners(grey: Image.Image, half: int) -> list[Point]:
+    """Return the middle of the square in each corner, where forms have their codes."""
+    return [(x, y) for x in (grey.width - half, half) for y in (half, grey.height - half)]
+
+
+def _cut(grey: Image.Image, at: Point, half: int) -> Crop:
+    left = min(max(0, round(at[0]) - half), grey.width - 1)
+    top = min(max(0, round(at[1]) - half), grey.height - 1)
+    right, bottom = min(grey.width, left + 2 * half), min(grey.height, top + 2 * half)
+    return grey.crop((left, top, right, bottom)), (left, top)
+
+
+def _apart(points: list[Point], half: int) -> list[Point]:
+    kept: list[Point] = []
+    for x, y in points:
+        if all(max(abs(x - a), abs(y - b)) > half / 2 for a, b in kept):
+            kept.append((x, y))
+    return kept[: 2 * _CROPS]
+
+
+def _located(grey: Image.Image) -> list[Point]:
+    """Return the middle of each code that zxing-cpp sees but cannot read."""
+    seen = zxingcpp.read_barcodes(
+        grey,
+        formats=_FORMATS,
+        try_rotate=False,
+        try_downscale=False,
+        try_invert=False,
+        return_errors=True,
+    )
+    return [
+        (
+            (code.position.top_left.x + code.position.bottom_right.x) / 2,
+            (code.position.top_left.y + code.position.bottom_right.y) / 2,
+        )
+        for code in seen[:_CROPS]
+    ]
+
+
+def _busy(grey: Image.Image) -> Iterator[Point]:
+    """Yield where a square of a code's size has most edges, the lesser of across and down."""
+    pixels = np.asarray(grey.reduce(2), np.int16)
+    across = np.abs(np.diff(pixels, axis=1))[:-1]
+    down = np.abs(np.diff(pixels, axis=0))[:, :-1]
+    cell = _CELL // 2
+    side = max(2, round(max(grey.size) / _A4_MM * _CODE_MM / _CELL))
+    energy = np.minimum(_sums(_pooled(across, cell), side), _sums(_pooled(down, cell), side))
+    for _ in range(_CROPS if energy.size else 0):
+        y, x = divmod(int(energy.argmax()), energy.shape[1])
+        if energy[y, x] <= 0:
+            return
+        yield (x + side / 2) * _CELL, (y + side / 2) * _CELL
+        energy[max(0, y - side) : y + side + 1, max(0, x - side) : x + side + 1] = 0
+
+
+def _pooled(values: Pixels, cell: int) -> Pixels:
+    high, wide = values.shape[0] // cell, values.shape[1] // cell
+    whole = values[: high * cell, : wide * cell]
+    pooled: Pixels = whole.reshape(high, cell, wide, cell).sum((1, 3), dtype=np.float32)
+    return pooled
+
+
+def _sums(values: Pixels, side: int) -> Pixels:
+    if min(values.shape) < side:
+        return np.zeros((0, 0), np.float32)
+    total = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    rows: Pixels = total[side:] - total[:-side]
+    return rows[:, side:] - rows[:, :-side]
+
+
+# The engines.
+
+
+def _zxing(
+    grey: Image.Image,
+    scan: str,
+    scale: float = 1,
+    corner: tuple[int, int] = (0, 0),
+    *,
+    thorough: bool = False,
+) -> list[Reading]:
+    begun = time.monotonic()
+    codes = zxingcpp.read_barcodes(
+        grey,
+        formats=_FORMATS,
+        try_rotate=thorough,
+        try_downscale=thorough,
+        try_invert=thorough,
+    )
+    ms = milliseconds(begun)
+    found = []
+    for code in codes[:MOST_READINGS]:
+        at = code.position
+        corners = (at.top_left, at.top_right, at.bottom_right, at.bottom_left)
+        places = tuple(_placed(point.x, point.y, scale, corner) for point in corners)
+        # `.text` rewrites control characters, `.bytes` is what the code holds.
+        found.append(Reading(_text(code.bytes), "zxing-cpp", scan, ms, places))
+    return found
+
+
+def _zbar(grey: Image.Image, scan: str, scale: float, corner: tuple[int, int]) -> list[Reading]:
+    begun = time.monotonic()
+    try:
+        codes = zbar_decode(grey, symbols=[ZBarSymbol.QRCODE])
+    except Exception:
+        codes = []
+    ms = milliseconds(begun)
+    return [
+        Reading(
+            _text(code.data),
+            "pyzbar",
+            scan,
+            ms,
+            tuple(_placed(point.x, point.y, scale, corner) for point in code.polygon[:4]),
+        )
+        for code in codes[:MOST_READINGS]
+    ]
+
+
+def _placed(x: float, y: float, scale: float, corner: tuple[int, int]) -> tuple[int, int]:
+    return round(x / scale) + corner[0], round(y / scale) + corner[1]
+
+
+def _middle(reading: Reading) -> Point:
+    xs, ys = [x for x, _ in reading.corners], [y for _, y in reading.corners]
+    return (sum(xs) / len(xs), sum(ys) / len(ys)) if xs else (0.0, 0.0)
+
+
+def _text(content: bytes) -> str:
+    # Escaping bytes that are no UTF-8 can never turn them into a karekod.
+    return content.decode("utf-8", "backslashreplace")[:LONGEST_TEXT]
+
+
+def milliseconds(since: float) -> int:
+    """Return how long ago a time of the monotonic clock was."""
+    return round((time.monotonic() - since) * 1000)

@@ -1,0 +1,185 @@
+"""File bytes -> its pages as grey images: the only home of Pillow's and pdfium's decoders.
+
+What a file is, its first bytes say, never its name. JPEG and PNG have one page, TIFF and PDF up
+to 64. A file is refused before anything is decoded where it is cut off (JPEG's and PNG's end
+markers, TIFF's chain of directories, PDF's trailer), where a page has more pixels than a scanner
+makes, and where it is something else besides: what one program shows of such a file is not what
+another does. PDF pages are rendered at 200 dpi; what is kept is the PDF itself. Of a page longer
+than 5,000 pixels (A3 at 300 dpi has 4,961) every second or third will do.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as raw
+from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from publisher.page import Reason
+from publisher.reading import tiff
+from publisher.reading.protocol import MOST_FRAMES
+
+MOST_PIXELS = 120_000_000
+PDF_DPI = 200
+LONGEST = 5_000
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"%PDF-", "PDF"),
+)
+_PNG_END = b"IEND\xaeB`\x82"
+_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_PDF_TAIL = 2048  # bytes in which %%EOF stands; some writers pad after it
+# The plugins are loaded before a worker may open no more files.
+_PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin)
+_NO_IMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, pdfium.PdfiumError)
+
+Image.MAX_IMAGE_PIXELS = None  # checked here, before decoding; Pillow only warns at first
+
+
+class Refused(Exception):
+    """A file, or a page of it, that is not read."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A file's pages: their sizes in pixels, and how to decode each, from 0 on."""
+
+    format: str
+    sizes: tuple[tuple[int, int], ...]
+    decode: Callable[[int], Image.Image]
+
+    def grey(self, number: int) -> Image.Image:
+        """Decode one page, smaller than its size says if that is large; raises Refused."""
+        with _blamed():
+            grey = self.decode(number)
+            factor = _factor(grey.size)
+            return grey.reduce(factor) if factor > 1 else grey
+
+
+def kind_of(data: bytes) -> str | None:
+    """Return what a file is by its first bytes, None for nothing that a scanner makes."""
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+
+
+def opened(data: bytes) -> Frames:
+    """Open a file; raises Refused."""
+    kind = kind_of(data)
+    if kind is None:
+        raise Refused(Reason.NOT_AN_IMAGE)
+    if _is_more(data, kind):
+        raise Refused(Reason.POLYGLOT)
+    if _ends_early(data, kind):
+        raise Refused(Reason.INCOMPLETE)
+    with _blamed():
+        if kind == "PDF":
+            document = pdfium.PdfDocument(data)
+            if _is_active(document):
+                raise Refused(Reason.POLYGLOT)
+            return Frames(kind, _bounded(_pdf_sizes(document)), lambda n: _rendered(document[n]))
+        sizes = _bounded(tiff.directories(data, MOST_FRAMES)) if kind == "TIFF" else ()
+        image = Image.open(io.BytesIO(data), formats=[kind])
+        if kind != "TIFF" and getattr(image, "is_animated", False):
+            raise Refused(Reason.NOT_AN_IMAGE)  # with pictures in it that nobody would see
+        return Frames(kind, sizes or _bounded([image.size]), lambda n: _grey(image, n))
+
+
+@contextmanager
+def _blamed() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise Refused(Reason.TOO_LARGE) from None
+    except tiff.TooMany:
+        raise Refused(Reason.TOO_MANY_PAGES) from None
+    except _NO_IMAGE:
+        raise Refused(Reason.UNREADABLE_IMAGE) from None
+
+
+def _is_more(data: bytes, kind: str) -> bool:
+    head = data[:1024].lower()
+    if kind != "PDF" and b"%pdf-" in head:
+        return True
+    if any(mark in head for mark in (b"<html", b"<script", b"<?php", b"<!doctype")):
+        return True
+    # An archive is read from its end: a directory whose comment runs to the last byte.
+    tail = data[-65_557:]
+    at = tail.rfind(b"PK\5\6")
+    return at >= 0 and len(tail) == at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little")
+
+
+def _ends_early(data: bytes, kind: str) -> bool:
+    match kind:
+        case "JPEG":
+            return data.rfind(_JPEG_END) < data.rfind(_SCAN) or _SCAN not in data
+        case "PNG":
+            return _PNG_END not in data
+        case "PDF":
+            return b"%%EOF" not in data[-_PDF_TAIL:]
+    return False  # TIFF may have its directories anywhere, and they are checked
+
+
+def _bounded(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    if any(width * height > MOST_PIXELS for width, height in sizes):
+        raise Refused(Reason.TOO_LARGE)
+    return tuple(sizes)
+
+
+def _grey(image: Image.Image, number: int) -> Image.Image:
+    if image.format == "TIFF":
+        image.seek(number)
+    elif image.format in ("JPEG", "MPO"):
+        factor = _factor(image.size)
+        image.draft("L", (image.width // factor, image.height // factor))
+    if image.mode.startswith("I;16"):
+        return image.point(lambda value: value * (1 / 256)).convert("L")
+    if image.mode in ("F", "I"):
+        raise Refused(Reason.ODD_PIXELS)
+    if image.has_transparency_data:
+        image.load()
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise Refused(Reason.ODD_PIXELS)
+    image.load()
+    return image.convert("L")
+
+
+def _factor(size: tuple[int, int]) -> int:
+    return -(-max(size) // LONGEST)
+
+
+def _pdf_sizes(document: pdfium.PdfDocument) -> list[tuple[int, int]]:
+    count = len(document)
+    if count > MOST_FRAMES:
+        raise Refused(Reason.TOO_MANY_PAGES)
+    if not count:
+        raise Refused(Reason.UNREADABLE_IMAGE)
+    sizes = []
+    for number in range(count):
+        width, height = document.get_page_size(number)
+        sizes.append((round(width * PDF_DPI / 72), round(height * PDF_DPI / 72)))
+    return sizes
+
+
+def _is_active(document: pdfium.PdfDocument) -> bool:
+    """Say whether it runs programs or has files in it, which no scanner's has."""
+    scripts = raw.FPDFDoc_GetJavaScriptActionCount(document)
+    return bool(scripts or raw.FPDFDoc_GetAttachmentCount(document))
+
+
+def _rendered(page: pdfium.PdfPage) -> Image.Image:
+    for part in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=8):
+        width, height = part.get_px_size()
+        if width * height > MOST_PIXELS:
+            raise Refused(Reason.TOO_LARGE)
+    grey: Image.Image = page.render(scale=PDF_DPI / 72, grayscale=True).to_pil()
+    return grey.convert("L")

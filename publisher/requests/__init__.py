@@ -1,0 +1,1 @@
+"""What operators ask of a running publisher, and how it answers."""

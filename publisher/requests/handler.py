@@ -1,0 +1,241 @@
+"""Carries out what operators ask for (publisher/requests/queue), between two batches of pages.
+
+Every errand may be carried out twice with the same result, since a crash may come before its
+answer: what the catalog or the filing ledger has of it already is only said again.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from config import layout
+from config.event import Event, Filing, Value
+from config.registry import Entry
+from keys.ledger.writer import Record
+from publisher.catalog import absences, review
+from publisher.catalog.review import Agreed, Naming, Ruling
+from publisher.filing.decide import EXTENSION
+from publisher.filing.filer import Clerk, World
+from publisher.filing.recovery import Recovery
+from publisher.fsck import rebuild
+from publisher.fsck.repair import Mender, Repair
+from publisher.outcome import Filed, Place
+from publisher.page import Arrival, Look, Page, Stamp, arrival_id
+from publisher.requests import queue
+from publisher.requests.queue import Answer, Errand
+from publisher.source import Source
+from publisher.store import quarantine
+from publisher.store.quarantine import Note, parse_note
+
+log = structlog.get_logger()
+
+
+class Attendant:
+    """Of one clerk's world; of the clerk's thread."""
+
+    def __init__(self, world: World, clerk: Clerk) -> None:
+        self._world = world
+        self._clerk = clerk
+        self._catalog = world.catalog
+        self._site = world.settings.site
+        self._mender = Mender(world, clerk, Recovery(world, clerk))
+        self._kinds: dict[str, Callable[[Errand], Answer]] = {
+            queue.ABSENT: self._absent,
+            queue.EXPECTED: self._expected,
+            queue.IDENTIFY: self._identify,
+            queue.REJECT: self._reject,
+            queue.REBUILD: self._rebuild,
+            queue.REPAIR: self._repair,
+        }
+
+    def attend(self) -> int:
+        """Carry out what is asked, answer each, and return how many there were."""
+        count = 0
+        for errand in queue.waiting(self._site):
+            try:
+                given = self._kinds[errand.kind](errand)
+            except ValueError as error:  # what the operator asked for cannot be
+                given = Answer(False, str(error))
+            self._world.checkpoint("attended")
+            queue.answer(self._site, errand.id, given)
+            log.info("errand", kind=errand.kind, by=errand.by, done=given.done, said=given.said)
+            count += 1
+        return count
+
+    # Absent with a reason.
+
+    def _absent(self, errand: Errand) -> Answer:
+        place, reason = self._place(errand), errand.text("reason")
+        if reason not in set(absences.Cause):
+            raise ValueError(f"{reason!r}: write one of {', '.join(absences.Cause)}")
+        if known := absences.at(self._catalog.connection, place):
+            same = known.id == errand.id
+            said = f"{place} is absent: {known.reason}"
+            return Answer(same, said if same else f"{said}, recorded by {known.who} already")
+        said = f"{place} is absent: {reason}"
+        who = " ".join(errand.by)
+        self._record(absences.record_of(place, reason, who, errand.origin, errand.why, errand.id))
+        return Answer(True, said)
+
+    def _expected(self, errand: Errand) -> Answer:
+        place = self._place(errand, must_exist=False)
+        if absences.was_withdrawn(self._catalog.connection, errand.id):
+            return Answer(True, f"{place} is expected again")
+        known = absences.at(self._catalog.connection, place)
+        if known is None:
+            return Answer(False, f"{place} was not recorded as absent, or is expected again")
+        who = " ".join(errand.by)
+        self._record(absences.withdrawal_of(known, who, errand.origin, errand.why, errand.id))
+        return Answer(True, f"{place} is expected again")
+
+    def _place(self, errand: Errand, must_exist: bool = True) -> absences.Place:
+        place = absences.parse(errand.text("place"))
+        if place.karekod:
+            entry = self._world.lookup(place.karekod)
+            if entry is None and must_exist:
+                raise ValueError(f"{place}: is no karekod of the registry, correct it")
+            return absences.place_of(entry) if entry else place
+        if must_exist and not self._world.has_box(place.cevre, place.kurul, place.sandik):
+            raise ValueError(f"{place}: the registry has no such box, correct it")
+        return place
+
+    def _record(self, event: Event) -> None:
+        seq = self._world.ledger.append(event)
+        self._world.ledger.sync()
+        self._world.checkpoint("errand recorded")
+        record = Record(seq, self._world.clock(), 0, event)
+        absences.learn(self._catalog.connection, record)
+        review.learn(self._catalog.connection, record)
+        self._catalog.commit()
+
+    # Quarantine.
+
+    def _reject(self, errand: Errand) -> Answer:
+        file = self._held(errand)
+        if ruled := review.ruling_of(self._catalog.connection, file):
+            return _again(errand, file, ruled)
+        detail = {"errand": errand.id, "reason": errand.why}
+        what, who = f"{quarantine.FOLDER}/{file}", " ".join(errand.by)
+        self._record(Event(Filing.REJECTED, who, errand.origin, what, detail=detail))
+        return Answer(True, f"{file}: rejected, {errand.why}")
+
+    def _identify(self, errand: Errand) -> Answer:
+        file = self._held(errand)
+        connection = self._catalog.connection
+        ruled = review.ruling_of(connection, file)
+        if ruled and (ruled.outcome == review.FILED or ruled.id == errand.id):
+            return _again(errand, file, ruled)
+        note = self._note(file)
+        sheets = review.parse(errand.text("sheets").split())
+        found = review.identified(sheets, note.frames, self._world.lookup)
+        if note.sha256 is None:
+            raise ValueError(f"{file}: its bytes were not read ({note.reason}), it can be rejected")
+        if path := self._catalog.filed_as(note.sha256):
+            raise ValueError(f"{file}: the same bytes are filed already as {path}, reject it")
+        named = Naming(errand.by[0], errand.id, sheets, errand.why, _said(self._world.clock()))
+        review.name(connection, file, named)
+        namings = review.namings(connection, file)[file]
+        match review.decide(namings, named, self._world.settings.desk.confirmations):
+            case review.Agreed() as agreed:
+                return self._file(errand, file, note, found, agreed)
+            case review.Awaited(more, differ):
+                self._catalog.commit()
+                others = "".join(f"; {n.who} names {review.written(n.sheets)}" for n in differ)
+                ask = f"{more} more operator{'s' * (more > 1)} must name the same"
+                return Answer(True, f"{file}: named {review.written(sheets)}, {ask}{others}")
+
+    def _file(
+        self, errand: Errand, file: str, note: Note, found: list[tuple[int, Entry]], agreed: Agreed
+    ) -> Answer:
+        now, asked = self._world.clock(), self._world.settings.desk.confirmations
+        page = self._page(file, note)
+        assert page.sha256 is not None  # noqa: S101 - its bytes were read just now
+        extension = EXTENSION[page.look.format or ""]
+        filed = Filed(tuple(self._place_in_tree(*one, extension) for one in found), 0)
+        mtime = self._world.shelf.keep(page.arrival.id, page.sha256, int(now.timestamp()))
+        self._world.checkpoint("kept")
+        person: dict[str, Value] = {
+            "identified_by": list(agreed.by),
+            "identifies": file,
+            "confirmations": asked,
+            "errand": errand.id,
+        }
+        self._catalog.receive([page.arrival])
+        self._catalog.file(page, filed, mtime, now, person)
+        made = Ruling(errand.id, review.FILED, " ".join(agreed.by), errand.why, _said(now))
+        review.rule(self._catalog.connection, file, made, page.arrival.id)
+        self._world.shelf.sync()
+        self._catalog.commit()
+        self._world.checkpoint("identified")
+        self._clerk.carry_out()
+        paths = ", ".join(place.path for place in filed.places)
+        return Answer(True, f"{file}: filed as {paths}, identified by {' and '.join(agreed.by)}")
+
+    def _place_in_tree(self, frame: int, entry: Entry, extension: str) -> Place:
+        version = self._catalog.latest_version(entry.sheet) + 1
+        election = self._world.settings.election.id
+        path = layout.path(election, entry.sheet, version, extension)
+        return Place(frame, entry, version, path)
+
+    def _page(self, file: str, note: Note) -> Page:
+        path = self._site / quarantine.FOLDER / file
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != note.sha256:
+            raise ValueError(f"{file}: its bytes are not those that were judged, run `ssps verify`")
+        form = review.format_of(content)
+        if form is None:
+            raise ValueError(f"{file}: is neither JPEG, PNG, TIFF nor PDF, it can be rejected")
+        now, stamp = self._world.clock(), Stamp.of(path.lstat())
+        identity = arrival_id(now, self._world.token())
+        arrival = Arrival(identity, note.name, Source(str(path.parent), file), stamp, now)
+        self._world.shelf.stage(identity, content)
+        return Page(arrival, stamp, note.sha256, Look(form, frames=note.frames))
+
+    # Trees.
+
+    def _rebuild(self, errand: Errand) -> Answer:
+        name, last = errand.text("party"), errand.detail.get("upto")
+        folders = errand.detail.get("folders")
+        party = next((party for party in self._world.trees if party.id == name), None)
+        if party is None or not isinstance(last, int) or not isinstance(folders, list):
+            raise ValueError(f"{name}: no party of that id has a tree, `ssps party list` names all")
+        built = rebuild.Built(last, tuple(folders))
+        since = self._catalog.since(last)
+        rebuild.put_in_place(self._site, party, built, since, self._world.shelf)
+        self._world.checkpoint("put in place")
+        self._catalog.party_begins(name)
+        self._catalog.party_complete(name, str(party.scope))
+        self._catalog.commit()
+        return Answer(True, f"the tree of {name} was put in place")
+
+    def _repair(self, errand: Errand) -> Answer:
+        lines = errand.detail.get("repairs")
+        repairs = [Repair.parse(line) for line in lines if lines] if isinstance(lines, list) else []
+        left = self._mender.mend(repairs)
+        said = f"{len(repairs) - len(left)} of {len(repairs)} mended"
+        return Answer(not left, said + "".join(f"\nnot mended: {repair}" for repair in left))
+
+    def _held(self, errand: Errand) -> str:
+        file = errand.text("file")
+        if "/" in file or file.startswith(".") or not self._world.quarantine.holds(file):
+            raise ValueError(f"{file}: is not in quarantine, `ssps desk list` names what is")
+        return file
+
+    def _note(self, file: str) -> Note:
+        path = Path(self._site / quarantine.FOLDER / f"{file}.json")
+        try:
+            return parse_note(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            raise ValueError(f"{path.name}: is missing or no note, run `ssps verify`") from None
+
+
+def _said(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _again(errand: Errand, file: str, ruled: Ruling) -> Answer:
+    said = f"{file}: {ruled.outcome} by {ruled.who}, {ruled.why}"
+    return Answer(ruled.id == errand.id, said)

@@ -1,0 +1,103 @@
+"""`ssps party`: who receives, and what it may see."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from config import load
+from config.party import Party
+from keys.credentials import ring
+from keys.credentials.ring import Credential
+from scripts.access import agreement, attempts, letter, parties
+from scripts.shared import console
+
+
+@click.group()
+def party() -> None:
+    """The parties: who receives what, and from where."""
+
+
+for command in (*agreement.COMMANDS, attempts.test, letter.letter):
+    party.add_command(command)
+
+
+@party.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON array.")
+@console.with_site
+def list_(as_json: bool, site: Path) -> None:
+    """List the parties."""
+    now = datetime.now(UTC)
+    rows = [_row(site, p, now) for p in load.load(site).parties]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    table = Table("id", "name", "kind", "scope", "addresses", "credentials", box=None)
+    for row in rows:
+        valid = sum(c["valid"] for c in row["credentials"])
+        addresses = " ".join(row["static_ips"])
+        table.add_row(
+            row["id"], row["name"], row["kind"], row["scope"], addresses, f"{valid} valid"
+        )
+    console.out.print(table)
+
+
+@party.command()
+@click.argument("party_id", metavar="PARTY")
+@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
+@console.with_site
+def show(party_id: str, as_json: bool, site: Path) -> None:
+    """Show all that is agreed with one party, and its credentials (never a secret)."""
+    row = _row(site, parties.known(site, party_id), datetime.now(UTC))
+    used = attempts.last_used(site, party_id)
+    for c in row["credentials"]:
+        c["last_used"] = used.get(c["fingerprint"])
+    if as_json:
+        click.echo(json.dumps(row, ensure_ascii=False))
+        return
+    for key in ("id", "name", "kind", "scope"):
+        click.echo(f"{key:12}{row[key]}")
+    click.echo(f"{'addresses':12}{' '.join(row['static_ips'])}")
+    click.echo(f"{'contact':12}{', '.join(filter(None, row['contact'].values())) or '-'}")
+    for c in row["credentials"]:
+        until = f"until {c['not_after']}" if c["not_after"] else "without end"
+        state = "valid" if c["valid"] else "not valid now"
+        last = c["last_used"]
+        use = f"last used {last['time']} from {last['from']}" if last else "not used of late"
+        click.echo(
+            f"{'credential':12}{c['fingerprint']}  {c['kind']}  {c['label'] or '-'}\n"
+            f"{'':12}{state}, from {c['not_before']} {until}, added by {c['added_by']}\n"
+            f"{'':12}{use}"
+        )
+
+
+def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:
+    credentials = ring.load(site, p.id).credentials
+    return {
+        "id": p.id,
+        "name": p.name,
+        "kind": p.kind.value,
+        "scope": str(p.scope),
+        "static_ips": [str(a) for a in p.static_ips],
+        "contact": {
+            "name": p.contact.name,
+            "email": p.contact.email,
+            "phone": p.contact.phone,
+        },
+        "credentials": [_shown(c, now) for c in credentials],
+    }
+
+
+def _shown(credential: Credential, now: datetime) -> dict[str, Any]:
+    return {
+        "kind": credential.kind.value,
+        "label": credential.label,
+        "fingerprint": credential.fingerprint,
+        "not_before": credential.not_before.isoformat(),
+        "not_after": credential.not_after.isoformat() if credential.not_after else None,
+        "valid": credential.valid_at(now),
+        "added_by": credential.added_by,
+    }

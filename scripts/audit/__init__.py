@@ -1,0 +1,1 @@
+"""`ssps audit`: reads, proves and reports the record."""

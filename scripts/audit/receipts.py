@@ -1,0 +1,98 @@
+"""`ssps audit receipt`: a signed proof of what a party was served, checked offline."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from keys.ledger import merkle, note, segments, writer
+from keys.ledger.receipt import Receipt, Unproved, format_receipt, parse_receipt, prove
+from keys.ledger.tiles import Missing, Tiles
+from scripts.audit import folders as where
+from scripts.audit import index
+from scripts.audit.lines import line
+from scripts.shared import console
+
+_SERVED = "name = 'transfer' and event = 'close' and who = ? and what = ? and outcome = 'ok'"
+
+
+@click.group(cls=console.group_or("make"))
+def receipt() -> None:
+    """A signed proof of what a party was served: `receipt PARTY PATH`, `receipt verify FILE`."""
+
+
+@receipt.command(hidden=True)
+@click.argument("party")
+@click.argument("path")
+@where.folders
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; else stdout.")
+@console.with_site_if_any
+def make(
+    party: str, path: str, folders: tuple[Path, ...], output: Path | None, site: Path | None
+) -> None:
+    """Prove what PARTY was served of PATH: the last time that it had all of it.
+
+    One text file (C2SP tlog-proof): the record, its place in the Merkle tree, the signed state.
+    """
+    evidence = where.evidence(folders, (), site, keyed=False)
+    database = index.opened(evidence.ledgers)
+    what = "/" + path.lstrip("/")
+    condition = f"{_SERVED} and (detail->>'complete') = 'true' order by time desc limit 1"
+    found = list(index.records(database, condition, [party, what]))
+    if not found:
+        lacking = f"no record that {party} was served all of it"
+        raise console.fault(what, "", f"{lacking}, `ssps audit query --path` shows what there is")
+    log, record = found[0]
+    content = format_receipt(_proof(Path(log), record.seq))
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        output.write_bytes(content)
+        click.echo(f"{output}: {line(record)}", err=True)
+
+
+@receipt.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@where.keys
+@console.with_site_if_any
+def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
+    """Check a receipt with YSK's public key alone."""
+    keys = where.public_keys(key_files, site)
+    try:
+        record, checkpoint = prove(parse_receipt(file.read_bytes()), keys)
+    except (ValueError, Unproved) as error:
+        raise console.fault(str(file), "", str(error)) from None
+    when = f" at {checkpoint.time:%Y-%m-%d %H:%M:%S} UTC" if checkpoint.time else ""
+    click.echo(line(record))
+    click.echo(
+        f"{file}: holds: record {record.seq} of {checkpoint.size} "
+        f"in {checkpoint.origin}, signed for{when}"
+    )
+
+
+def _proof(folder: Path, seq: int) -> Receipt:
+    message = segments.checkpoint(folder)
+    size = _size(message)
+    if message is None or seq >= size:
+        wrong = f"record {seq} is not signed for yet, wait a second"
+        raise console.fault(str(folder), "", wrong)
+    text = next(line for _, _, line in segments.lines(folder, seq) if _is(line, seq))
+    try:
+        hashes = Tiles(folder)
+        proof = merkle.inclusion(seq, size, hashes.node)
+    except Missing as error:
+        raise console.fault(str(folder), "", f"{error}, copy the whole folder") from None
+    return Receipt(text, seq, tuple(proof), message)
+
+
+def _size(message: bytes | None) -> int:
+    if message is None:
+        return 0
+    return note.parse_checkpoint(note.unproved_text(message)).size
+
+
+def _is(text: bytes, seq: int) -> bool:
+    try:
+        return writer.parse_record(text).seq == seq
+    except ValueError:
+        return False

@@ -1,0 +1,166 @@
+"""What each party was entitled to, what it took and when: the figures of a report, no layout.
+
+Entitled is what the filing ledger says was filed, within the party's scope. A sheet counts as
+taken at the first close that had all of it. The lag is from filing, when the sheet became visible
+in every entitled party's tree at once, to that.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median, quantiles
+
+from config import layout
+from config.scope import Scope
+from config.sheet import Sheet
+from keys.ledger.record import Record
+from scripts.audit.index import Connection, records, rows
+
+_FILED = """select ltrim(what, '/'), time, detail->>'sha256',
+    try_cast(detail->>'parties' as bigint) from record
+    where name = 'filing' and event = 'filed' order by time"""
+_TAKEN = """select ltrim(what, '/'), min(time), arg_min(detail->>'sha256', time) from record
+    where name = 'transfer' and event = 'close' and outcome = 'ok' and who = ?
+    and (detail->>'complete') = 'true' group by all"""
+_REFUSED = """select event, coalesce(detail->>'reason', detail->>'verb', ''), count(*),
+    sum(coalesce(try_cast(detail->>'count' as bigint), 1)), min(time), max(time) from record
+    where name = 'transfer' and outcome <> 'ok' and who = ? and event <> 'session-end'
+    group by all order by 3 desc"""
+_USED = """select count(*) filter (where event = 'login'),
+    coalesce(sum(try_cast(detail->>'bytes' as bigint)) filter (where event = 'close'), 0),
+    list(distinct detail->>'client') filter (where event = 'login'),
+    list(distinct origin) filter (where event = 'login'),
+    min(time) filter (where event = 'login') from record
+    where name = 'transfer' and who = ?"""
+
+_CHANGED = "name = 'operations' and what = ? and event <> 'asked' order by time, seq"
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A file that was put into the trees, and in how many it was linked."""
+
+    path: str
+    time: datetime
+    sha256: str | None
+    parties: int | None
+    sheet: Sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one party was entitled to, and when it took that."""
+
+    filed: Filed
+    time: datetime | None
+    sha256: str | None
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds from filing to the first fetch; None as long as there was none."""
+        return None if self.time is None else (self.time - self.filed.time).total_seconds()
+
+    @property
+    def differs(self) -> bool:
+        """Whether what was served is on record as other bytes than what was filed."""
+        return None not in (self.sha256, self.filed.sha256) and self.sha256 != self.filed.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Attempts of one kind that were refused or failed."""
+
+    event: str
+    reason: str
+    count: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All of one party."""
+
+    party: str
+    scope: Scope
+    sheets: tuple[Taken, ...]
+    refusals: tuple[Refusal, ...]
+    logins: int
+    bytes: int
+    clients: tuple[str, ...]
+    addresses: tuple[str, ...]
+    first_login: datetime | None
+    changes: tuple[Record, ...] = ()
+
+    @property
+    def taken(self) -> int:
+        """How many of the sheets it took."""
+        return sum(each.time is not None for each in self.sheets)
+
+    @property
+    def lags(self) -> list[float]:
+        """The lags of those, the shortest first."""
+        return sorted(each.lag for each in self.sheets if each.lag is not None)
+
+    @property
+    def median(self) -> float | None:
+        """Half of what it took, it took within so many seconds."""
+        lags = self.lags
+        return median(lags) if lags else None
+
+    @property
+    def slowest(self) -> float | None:
+        """All but a twentieth of what it took, it took within so many seconds."""
+        lags = self.lags
+        return quantiles(lags, n=20, method="inclusive")[-1] if len(lags) > 1 else self.median
+
+
+def filings(database: Connection) -> list[Filed]:
+    """Return what was filed, in order; files that are no sheets of a tree are left out."""
+    found = []
+    for path, time, sha256, parties in rows(database, _FILED):
+        try:
+            sheet = layout.parse(path).sheet
+        except ValueError:
+            continue
+        found.append(Filed(path, time.replace(tzinfo=UTC), sha256, parties, sheet))
+    return found
+
+
+def account(database: Connection, party: str, scope: Scope, filed: list[Filed]) -> Account:
+    """Reckon one party up."""
+    times = {what: (time, sha256) for what, time, sha256 in rows(database, _TAKEN, [party])}
+    sheets = []
+    for each in filed:
+        if scope.covers(each.sheet):
+            time, sha256 = times.get(each.path, (None, None))
+            sheets.append(Taken(each, time.replace(tzinfo=UTC) if time else None, sha256))
+    refusals = tuple(
+        Refusal(event, reason, int(count), _utc(first), _utc(last))
+        for event, reason, _, count, first, last in rows(database, _REFUSED, [party])
+    )
+    ((logins, sent, clients, addresses, first),) = rows(database, _USED, [party])
+    return Account(
+        party,
+        scope,
+        tuple(sheets),
+        refusals,
+        logins,
+        int(sent),
+        tuple(sorted(filter(None, clients or ()))),
+        tuple(sorted(addresses or ())),
+        _utc(first) if first else None,
+        tuple(record for _, record in records(database, _CHANGED, [party])),
+    )
+
+
+def unequal(filed: list[Filed], scopes: Mapping[str, Scope]) -> Iterator[tuple[Filed, int]]:
+    """Yield each sheet that was not linked for as many parties as are entitled to it."""
+    for each in filed:
+        entitled = sum(scope.covers(each.sheet) for scope in scopes.values())
+        if each.parties is not None and each.parties != entitled:
+            yield each, entitled
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC)

@@ -1,0 +1,271 @@
+"""The pages of a report: HTML that stands alone, one for a party and one that compares all."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+
+from keys.ledger.record import Record
+from scripts.audit import charts
+from scripts.audit.report_figures import Account, Filed, Taken
+
+_MOST = 200  # of a list; the rest stands in the CSV
+_BOUNDS = (
+    (1, "1 s"),
+    (5, "5 s"),
+    (15, "15 s"),
+    (60, "1 min"),
+    (300, "5 min"),
+    (900, "15 min"),
+    (3600, "1 h"),
+    (10800, "3 h"),
+)
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#5b6570;--line:#d5dae0;--a:#1f6feb;--b:#c9510c;
+--paper:#fff}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa5b1;--line:#363e47;--a:#58a6ff;
+--b:#f0883e;--paper:#0d1117}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:60rem;
+margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.1rem;margin-top:2rem}
+.soft{color:var(--soft)}dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));
+gap:.5rem}dl div{border:1px solid var(--line);border-radius:6px;padding:.5rem .75rem}
+dt{color:var(--soft);font-size:.85rem}dd{margin:0;font-size:1.25rem}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .5rem;
+border-bottom:1px solid var(--line);vertical-align:top}td.n,th.n{text-align:right}
+td.path{font-family:ui-monospace,monospace;font-size:.85rem;word-break:break-all}
+svg{width:100%;height:auto}svg text{font-size:12px;fill:var(--soft)}svg .end{text-anchor:end}
+svg .mid{text-anchor:middle}.grid{stroke:var(--line)}.line{fill:none;stroke-width:2}
+.s0{stroke:var(--b)}.s1{stroke:var(--a)}svg .t0{fill:var(--b)}svg .t1{fill:var(--a)}
+.bar{fill:var(--a)}.rest{fill:var(--line)}
+"""
+
+
+def of_party(account: Account, made: datetime) -> str:
+    """Return the page of one party."""
+    entitled, taken = len(account.sheets), account.taken
+    facts = [
+        ("entitled to", f"{entitled:,}"),
+        ("taken in full", f"{taken:,}"),
+        ("complete", share(taken, entitled)),
+        ("lag, half within", seconds(account.median)),
+        ("lag, 95% within", seconds(account.slowest)),
+        ("bytes sent", f"{account.bytes:,}"),
+        ("logins", f"{account.logins:,}"),
+        ("first login", stamp(account.first_login)),
+    ]
+    missing = [each for each in account.sheets if each.time is None]
+    differing = [each for each in account.sheets if each.differs]
+    used = [
+        f"Scope: {account.scope}.",
+        f"Addresses: {', '.join(account.addresses) or 'none'}.",
+        f"Clients: {', '.join(account.clients) or 'none'}.",
+    ]
+    parts = [
+        _facts(facts),
+        f'<p class="soft">{escape(" ".join(used))}</p>',
+        "<h2>Filed and fetched</h2>",
+        _growth(account.sheets),
+        "<h2>From filing to fetch</h2>",
+        charts.columns(_histogram(account.sheets)),
+        f"<h2>Not taken yet ({len(missing):,})</h2>",
+        _sheets(missing),
+        f"<h2>Served other than filed ({len(differing):,})</h2>",
+        _sheets(differing),
+        f"<h2>Refused or failed ({sum(each.count for each in account.refusals):,})</h2>",
+        _table(
+            ("what", "why", "how often", "first", "last"),
+            (
+                (each.event, each.reason, f"{each.count:,}", stamp(each.first), stamp(each.last))
+                for each in account.refusals
+            ),
+            numbers={2},
+        ),
+        f"<h2>What was changed about it ({len(account.changes):,})</h2>",
+        _table(
+            ("when", "who", "command", "outcome", "why", "before", "after"),
+            (
+                (
+                    stamp(each.time),
+                    each.event.who,
+                    each.event.event,
+                    ": ".join(filter(None, (each.event.outcome, _of(each, "reason")))),
+                    *(_of(each, key) for key in ("why", "before", "after")),
+                )
+                for each in account.changes
+            ),
+        ),
+    ]
+    return _page(f"{account.party}: what it was served", made, parts)
+
+
+def _of(record: Record, key: str) -> str:
+    value = record.event.detail.get(key)
+    return "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def of_all(
+    accounts: Sequence[Account], unequal: Sequence[tuple[Filed, int]], made: datetime
+) -> str:
+    """Return the page that sets the parties side by side."""
+    bars = [
+        (
+            each.party,
+            each.taken / len(each.sheets) if each.sheets else 0.0,
+            f"{each.taken:,} of {len(each.sheets):,}",
+        )
+        for each in accounts
+    ]
+    if unequal:
+        said = f"{len(unequal):,} sheets were not linked into every entitled party's tree at once:"
+        listed = _table(
+            ("sheet", "filed", "in trees", "entitled"),
+            (
+                (filed.path, stamp(filed.time), str(filed.parties), str(entitled))
+                for filed, entitled in unequal[:_MOST]
+            ),
+            numbers={2, 3},
+        )
+    else:
+        said = (
+            "Every sheet became visible to all parties entitled to it by one and the same filing."
+        )
+        listed = ""
+    parts = [
+        "<h2>Equal treatment</h2>",
+        f"<p>{escape(said)}</p>{listed}",
+        "<h2>Complete</h2>",
+        charts.rows(bars),
+        "<h2>Side by side</h2>",
+        _table(
+            ("party", "entitled", "taken", "complete", "half within", "95% within", "bytes",
+             "logins", "refused"),
+            (
+                (
+                    f'<a href="{escape(each.party)}.html">{escape(each.party)}</a>',
+                    f"{len(each.sheets):,}",
+                    f"{each.taken:,}",
+                    share(each.taken, len(each.sheets)),
+                    seconds(each.median),
+                    seconds(each.slowest),
+                    f"{each.bytes:,}",
+                    f"{each.logins:,}",
+                    f"{sum(refusal.count for refusal in each.refusals):,}",
+                )
+                for each in accounts
+            ),
+            numbers=set(range(1, 9)),
+            raw={0},
+        ),
+        '<p class="soft">When each sheet became visible and when each took it: sheets.csv.</p>',
+    ]  # fmt: skip
+    return _page("All parties side by side", made, parts)
+
+
+def share(part: int, whole: int) -> str:
+    """Write a share; never 100 % of what is not whole."""
+    if not whole:
+        return "-"
+    percent = 100 * part / whole
+    return f"{min(percent, 99.9) if part < whole else percent:.1f} %"
+
+
+def seconds(lag: float | None) -> str:
+    """Write a duration."""
+    if lag is None:
+        return "-"
+    if lag < 120:
+        return f"{lag:.1f} s"
+    return f"{lag / 60:.1f} min" if lag < 7200 else f"{lag / 3600:.1f} h"
+
+
+def stamp(time: datetime | None) -> str:
+    """Write a time, UTC."""
+    return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def _growth(sheets: Sequence[Taken]) -> str:
+    times = [each.filed.time for each in sheets] + [each.time for each in sheets if each.time]
+    if not times:
+        return "<p>Nothing was filed.</p>"
+    start, end = min(times), max(times)
+    whole = (end - start).total_seconds() or 1
+
+    def counted(found: Iterable[datetime]) -> list[tuple[float, float]]:
+        ordered = sorted(found)
+        every = max(1, len(ordered) // 400)
+        return [
+            ((time - start).total_seconds() / whole, number)
+            for number, time in enumerate(ordered, start=1)
+            if number % every == 0 or number == len(ordered)
+        ]
+
+    lines = [
+        ("filed", counted(each.filed.time for each in sheets)),
+        ("fetched in full", counted(each.time for each in sheets if each.time)),
+    ]
+    return charts.steps(lines, f"{stamp(start)} UTC", f"{stamp(end)} UTC", len(sheets))
+
+
+def _histogram(sheets: Sequence[Taken]) -> list[tuple[str, int]]:
+    names = [name for _, name in _BOUNDS]
+    found = dict.fromkeys([*names, "longer", "never"], 0)
+    for each in sheets:
+        lag = each.lag
+        if lag is None:
+            found["never"] += 1
+        else:
+            found[next((name for bound, name in _BOUNDS if lag <= bound), "longer")] += 1
+    return list(found.items())
+
+
+def _sheets(found: Sequence[Taken]) -> str:
+    if not found:
+        return "<p>None.</p>"
+    more = f"<p>And {len(found) - _MOST:,} more, see the CSV.</p>" if len(found) > _MOST else ""
+    listed = ((each.filed.path, stamp(each.filed.time)) for each in found[:_MOST])
+    return _table(("sheet", "filed"), listed) + more
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> str:
+    listed = (f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    return f"<dl>{''.join(listed)}</dl>"
+
+
+def _table(
+    heads: Sequence[str],
+    found: Iterable[Sequence[str]],
+    numbers: Iterable[int] = (),
+    raw: Iterable[int] = (),
+) -> str:
+    right, as_is = set(numbers), set(raw)
+    body = []
+    for row in found:
+        cells = (
+            f'<td class="{"n" if n in right else "path" if text.count("/") > 1 else ""}">'
+            f"{text if n in as_is else escape(_visible(text))}</td>"
+            for n, text in enumerate(row)
+        )
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    if not body:
+        return "<p>None.</p>"
+    head = (
+        f'<th class="{"n" if n in right else ""}">{escape(text)}</th>'
+        for n, text in enumerate(heads)
+    )
+    return f"<table><tr>{''.join(head)}</tr>{''.join(body)}</table>"
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _page(title: str, made: datetime, parts: Sequence[str]) -> str:
+    return (
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+        f'<h1>{escape(title)}</h1><p class="soft">From the ledgers as they stood on '
+        f"{stamp(made)} UTC; all in UTC. <code>ssps audit verify</code> says what they prove.</p>"
+        + "\n".join(parts)
+        + "\n</html>\n"
+    )

@@ -1,0 +1,36 @@
+"""Records the settings that a daemon starts with, if they changed since the last record."""
+
+import socket
+from contextlib import nullcontext
+
+from config.fault import Fault, Faults
+from config.settings import Settings
+from keys.ledger import writer
+from keys.operations import settings_record
+from scripts.shared import console, signer_process
+
+_OTHERS = 60.0  # seconds that others may write the ledger
+
+
+def on_record(
+    settings: Settings, why: str, *, patience: float = _OTHERS, signed: bool = True
+) -> None:
+    """Record a site's settings unless they stand on record; `signed` here, or by another.
+
+    Raises Faults where they cannot be, so that nothing goes by them, and ledger.Busy where others
+    write that ledger for longer than `patience` seconds.
+    """
+    site = settings.site
+    folder = site / writer.FOLDER / writer.OPERATIONS
+    try:
+        if settings_record.recorded(folder) == settings_record.lines(settings.digests):
+            return
+        with (
+            writer.Ledger(folder, patience=patience) as operations,
+            signer_process.within(site, writer.OPERATIONS) if signed else nullcontext(),
+        ):
+            who, here = console.operator(), socket.gethostname()
+            settings_record.settle(operations, settings, who, here, why)
+    except (writer.Unwritable, OSError, ValueError) as error:
+        cannot = f"new settings cannot be put on record, nothing goes by them ({error})"
+        raise Faults([Fault(str(writer.FOLDER / writer.OPERATIONS), "", cannot)]) from None

@@ -1,0 +1,1 @@
+"""Commands for registry, status, quarantine, verification and export."""

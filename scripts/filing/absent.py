@@ -1,0 +1,96 @@
+"""`ssps absent`: sheets that will not come, and why; never counted as missing."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from publisher.catalog import absences, counts
+from publisher.requests import queue
+from publisher.requests.queue import Answer
+from scripts.shared import console, request
+
+
+@click.group()
+def absent() -> None:
+    """Boxes that will send no sheet, each with a reason; it stands in the filing ledger.
+
+    A PLACE is a box, 34-istanbul-1/kadikoy-2/1234, with all its sheets, or one sheet's karekod.
+    """
+
+
+@absent.command()
+@click.argument("places", metavar="PLACE...", nargs=-1, required=True)
+@click.option(
+    "--reason",
+    required=True,
+    type=click.Choice([cause.value for cause in absences.Cause]),
+    help="The box was not opened, joined with another, or burnt; or what --why says.",
+)
+@console.why("What this rests on: minutes, a call, by whom.")
+@console.with_site
+def add(places: tuple[str, ...], reason: str, why: str, site: Path) -> None:
+    """Record that no sheet will come from each PLACE; exit code 1 if any was refused."""
+    known = [(place, _parsed(place)) for place in places]
+    answers = []
+    for place, parsed in known:
+        change = request.Change("absent add", place, why, _standing(site, parsed))
+        asked = {"place": place, "reason": reason}
+        answers.append(request.send(site, queue.ABSENT, change, asked))
+        request.say(answers[-1])
+    sys.exit(int(not all(answer.done for answer in answers)))
+
+
+@absent.command()
+@click.argument("place")
+@console.why("Why it is expected after all.")
+@console.with_site
+def remove(place: str, why: str, site: Path) -> None:
+    """Take back what was recorded for PLACE: it is expected again. The record keeps both."""
+    change = request.Change("absent remove", place, why, _standing(site, _parsed(place)))
+    request.show(request.send(site, queue.EXPECTED, change, {"place": place}))
+
+
+@absent.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON array.")
+@console.with_site
+def list_(as_json: bool, site: Path) -> None:
+    """List what is absent today."""
+    with counts.looking(site) as connection:
+        found = absences.standing(connection) if connection is not None else []
+    if as_json:
+        rows = [
+            {
+                "place": str(a.place),
+                "reason": a.reason,
+                "why": a.why,
+                "who": a.who,
+                "recorded_at": a.recorded_at,
+            }
+            for a in found
+        ]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    table = Table("place", "reason", "why", "who", "recorded", box=None, pad_edge=False)
+    for a in found:
+        table.add_row(str(a.place), a.reason, a.why, a.who, a.recorded_at)
+    console.out.print(table)
+
+
+def _standing(site: Path, place: absences.Place) -> Callable[[Answer | None], str]:
+    def said(_: Answer | None) -> str:
+        with counts.looking(site) as connection:
+            found = absences.at(connection, place) if connection is not None else None
+        return f"absent: {found.reason}, by {found.who}" if found else "expected"
+
+    return said
+
+
+def _parsed(place: str) -> absences.Place:
+    try:
+        return absences.parse(place)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

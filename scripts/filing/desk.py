@@ -1,0 +1,152 @@
+"""`ssps desk`: files that no machine could read, and what persons decide on them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from publisher.catalog import counts, review
+from publisher.catalog.review import Naming, Ruling
+from publisher.requests import queue
+from publisher.requests.queue import Answer
+from publisher.store import quarantine
+from publisher.store.quarantine import Note, parse_note
+from scripts.shared import console, request
+
+
+class _Held(NamedTuple):
+    file: str
+    note: Note | None
+    namings: list[Naming]
+    ruled: Ruling | None
+
+    def fields(self) -> dict[str, Any]:
+        note = self.note
+        return {
+            "file": self.file,
+            "name": note.name if note else None,
+            "reason": note.reason if note else "its note is missing: run `ssps verify`",
+            "time": note.time if note else None,
+            "sha256": note.sha256 if note else None,
+            "pages": note.frames if note else None,
+            "readings": list(note.readings) if note else [],
+            "named": [
+                {"who": n.who, "sheets": review.written(n.sheets), "why": n.why, "at": n.named_at}
+                for n in self.namings
+            ],
+            "ruling": self.ruled._asdict() if self.ruled else None,
+        }
+
+    @property
+    def state(self) -> str:
+        if self.ruled:
+            return f"{self.ruled.outcome} by {self.ruled.who}"
+        return ", ".join(f"{n.who}: {review.written(n.sheets)}" for n in self.namings) or "open"
+
+
+@click.group()
+def desk() -> None:
+    """Pages in quarantine: look at them, identify them, or reject them.
+
+    Filing one by hand takes two pairs of eyes: two operators, each under a login of their own,
+    name the same karekod ([desk] confirmations). FILE is a file's name in quarantine/.
+    """
+
+
+@desk.command("list")
+@click.option("--all", "everything", is_flag=True, help="Those that were decided on, too.")
+@click.option("--reason", help="Only those that are there for this reason.")
+@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON array.")
+@console.with_site
+def list_(everything: bool, reason: str | None, as_json: bool, site: Path) -> None:
+    """List what waits for a decision, the oldest first."""
+    found = [held for held in _held(site) if everything or not held.ruled]
+    if reason:
+        found = [held for held in found if held.note and held.note.reason == reason]
+    if as_json:
+        click.echo(json.dumps([held.fields() for held in found]))
+        return
+    for held in found:
+        texts = held.note.texts if held.note else ()
+        read = " ".join(text if text.isascii() and text.isalnum() else "?" for text in texts)
+        why, since = (held.note.reason, held.note.time) if held.note else ("no note", "-")
+        click.echo(f"{held.file}  {why}  {since}  {read or '-'}  {held.state}")
+    click.echo(f"{len(found)} file{'s' * (len(found) != 1)}", err=True)
+
+
+@desk.command()
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
+@console.with_site
+def show(file: str, as_json: bool, site: Path) -> None:
+    """Show all that is known of FILE, and where to look at it."""
+    held = next((held for held in _held(site) if held.file == file), None)
+    if held is None:
+        raise console.fault(file, "", "is not in quarantine, `ssps desk list` names what is")
+    if as_json:
+        click.echo(json.dumps(held.fields()))
+        return
+    click.echo(f"{'look at':10}{site / quarantine.FOLDER / file}")
+    for key, value in held.fields().items():
+        for line in value if isinstance(value, list) else [value]:
+            text = " ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else line
+            shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text or "-"))
+            click.echo(f"{key:10}{shown}")
+
+
+@desk.command()
+@click.argument("file")
+@click.argument("karekod", nargs=-1, required=True)
+@console.why("How you know: read by eye, compared with the list.")
+@console.with_site
+def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
+    """Say which sheet FILE shows: its KAREKOD, or PAGE:KAREKOD for each sheet of several pages.
+
+    It is filed once another operator has named the same.
+    """
+    try:
+        sheets = review.written(review.parse(karekod))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    change = request.Change("desk identify", file, why, _standing(site, file))
+    request.show(request.send(site, queue.IDENTIFY, change, {"file": file, "sheets": sheets}))
+
+
+@desk.command()
+@click.argument("file")
+@console.why("Why it is no sheet to be filed.")
+@console.with_site
+def reject(file: str, why: str, site: Path) -> None:
+    """Close FILE without filing it; its bytes are kept, and it can still be identified."""
+    change = request.Change("desk reject", file, why, _standing(site, file))
+    request.show(request.send(site, queue.REJECT, change, {"file": file}))
+
+
+def _standing(site: Path, file: str) -> Callable[[Answer | None], str | None]:
+    def said(_: Answer | None) -> str | None:
+        return next((held.state for held in _held(site) if held.file == file), None)
+
+    return said
+
+
+def _held(site: Path) -> list[_Held]:
+    folder = site / quarantine.FOLDER
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    known = set(names)
+    with counts.looking(site) as connection:
+        namings = review.namings(connection) if connection is not None else {}
+        rulings = review.rulings(connection) if connection is not None else {}
+    return [
+        _Held(name, _note(folder / f"{name}.json"), namings.get(name, []), rulings.get(name))
+        for name in names
+        if not name.startswith(".") and not (name.endswith(".json") and name[:-5] in known)
+    ]
+
+
+def _note(path: Path) -> Note | None:
+    try:
+        return parse_note(path.read_bytes())
+    except (OSError, ValueError):
+        return None

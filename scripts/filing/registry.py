@@ -1,0 +1,64 @@
+"""`ssps registry`: the table of karekods and the sheets they stand for."""
+
+import hashlib
+from pathlib import Path
+
+import click
+
+from config import registry as index
+from config.fault import Faults
+from keys import files
+from scripts.shared import console
+
+
+@click.group()
+def registry() -> None:
+    """The registry: what each karekod stands for."""
+
+
+@registry.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@console.why()
+@console.with_site
+def import_(file: Path, why: str, site: Path) -> None:
+    """Bring in FILE, the registry as CSV, whole or not at all.
+
+    A row at fault changes nothing; up to a hundred are named by their line. A running publisher
+    takes the new registry at the next page.
+    """
+    made = bring_in(site, file, why)
+    click.echo(f"{made.rows} sheets, sha256 {made.sha256}")
+
+
+def bring_in(site: Path, file: Path, why: str) -> index.Source:
+    """Make the site's registry of `file`, and keep a copy of it as registry.csv."""
+    if not file.is_file():
+        raise console.fault(str(file), "", "is no plain file, save the registry to one first")
+    kept = site / "registry.csv"
+    with console.operating(site, "registry import", file.name, why) as deed:
+        deed.before = _imported(site)
+        bar, progress = console.reading(file.name, file.stat().st_size)
+        with bar, index.importing(file, site / index.INDEX, progress) as made:
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != made.sha256:
+                raise console.fault(str(file), "", "changed while it was read, import it again")
+            deed.done(_stated(made), {"rows": made.rows})
+        if not (kept.exists() and kept.samefile(file)):
+            files.replace(kept, content, 0o644)
+    return made
+
+
+def _stated(source: index.Source) -> str:
+    return f"{source.rows} sheets, sha256 {source.sha256}"
+
+
+def _imported(site: Path) -> str | None:
+    if not (site / index.INDEX).exists():
+        return None
+    opened = index.Registry(site / index.INDEX)
+    try:
+        return _stated(opened.source())
+    except Faults:
+        return "damaged"
+    finally:
+        opened.close()

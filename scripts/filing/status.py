@@ -1,0 +1,251 @@
+"""`ssps status`: how much of what is expected has come in, what is missing, how fast it goes."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from config import load
+from config.fault import Faults
+from keys.credentials import ring, rotation
+from keys.operations import server_state
+from publisher.catalog import counts as census
+from publisher.catalog import coverage
+from publisher.catalog.coverage import Accounts, Line, Missing
+from scripts.access import rotate
+from scripts.filing.live_status import Screen
+from scripts.shared import console
+
+_COLUMNS = ("expected", "filed", "absent", "missing")
+_ROOM = 1 << 30  # bytes, some thousand pages
+_SOON = timedelta(days=1)  # so long before its last credential ends a party is named
+
+
+@click.command()
+@click.option("--by", type=click.Choice(list(coverage.BY)), help="A line for each of these.")
+@click.option("--missing", "named", is_flag=True, help="Name the missing sheets, box by box.")
+@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
+@click.option("--csv", "as_csv", is_flag=True, help="For a spreadsheet.")
+@click.option("--watch", is_flag=True, help="Look again and again, until interrupted.")
+@click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, hidden=True)
+@click.argument("place", required=False)
+@console.with_site
+def status(
+    by: str | None,
+    named: bool,
+    as_json: bool,
+    as_csv: bool,
+    watch: bool,
+    every: float,
+    place: str | None,
+    site: Path,
+) -> None:
+    """Count the sheets: expected, filed, absent for a reason, missing.
+
+    And the pages that were not filed: duplicates, in quarantine, waiting; and the links that some
+    party's tree would not take (gaps). Under them whatever an operator has to see to: pages
+    that wait for no publisher, a disk that is nearly full, a party whose last credential ends
+    within a day, a rotation cut off. With --missing, PLACE narrows it: 34-istanbul-1, or
+    34-istanbul-1/kadikoy-2, or with a box's number after that.
+    """
+    if place and not named:
+        raise click.UsageError("a place is for --missing, name both")
+    if sum((as_json, as_csv, watch)) > 1:
+        raise click.UsageError("--json, --csv and --watch are one way each, name one")
+    if watch:
+        _watch(site, by or "cevre", every)
+    elif named:
+        _name_missing(site, place, as_json, as_csv)
+    elif as_csv:
+        click.echo(_csv(site, by), nl=False)
+    elif as_json:
+        counted: dict[str, Any] = count(site)
+        if by:
+            with coverage.opened(site) as opened:
+                counted["by"] = {line.key: _numbers(line) for line in opened.lines(by)}
+        counted["warnings"] = list(_warnings(site, counted))
+        click.echo(json.dumps(counted))
+    else:
+        console.out.print(_screen(site, by))
+
+
+def count(site: Path) -> dict[str, Any]:
+    """Return what `ssps status --json` prints."""
+    with coverage.opened(site) as opened:
+        (whole,) = opened.lines()
+        flow = opened.flow(load.load(site).intake.folders, datetime.now(UTC))
+    counts = census.counts(site)
+    return {
+        "expected": whole.expected,
+        "filed": counts.filed,
+        "absent": whole.absent,
+        "missing": whole.missing,
+        "versions": counts.versions,
+        "duplicates": counts.duplicates,
+        "quarantined": counts.quarantined - counts.ruled,
+        "ruled": counts.ruled,
+        "waiting": counts.waiting,
+        "in_intake": flow.in_intake,
+        "oldest_seconds": None if flow.oldest_seconds is None else round(flow.oldest_seconds, 1),
+        "pages_a_second": round(flow.pages_a_second, 2),
+        "gaps": counts.gaps,
+    }
+
+
+_MEANING = {
+    "filed": "sheets filed at least once",
+    "versions": "later scans of sheets that were filed before",
+    "quarantined": "no rule could file them: `ssps desk list`",
+    "ruled": "of the quarantined, decided by operators",
+    "waiting": "claimed, on their way",
+    "in_intake": "not claimed yet",
+    "oldest_seconds": "how long the oldest of these two has waited",
+    "pages_a_second": "in the last minute",
+    "gaps": "links that a party's tree would not take: `ssps verify`",
+    "missing": "`ssps status --missing` names them",
+}
+
+
+def _screen(site: Path, by: str | None) -> Group:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim")
+    counted = count(site)
+    for key, value in counted.items():
+        share = ""
+        if key == "filed" and counted["expected"]:
+            share = f"{100 * value / counted['expected']:.1f} %, "
+        shown = "-" if value is None else f"{value:,}"
+        table.add_row(key.replace("_", " "), shown, f"{share}{_MEANING.get(key, '')}")
+    parts: list[RenderableType] = [table]
+    if by is not None:
+        with coverage.opened(site) as opened:
+            parts += [Text(), _table(by, opened.lines(by))]
+    if warnings := list(_warnings(site, counted)):
+        parts += [Text(), *(Text(line, style="bold yellow") for line in warnings)]
+    return Group(*parts)
+
+
+def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
+    """Yield what an operator has to see to before the filing stops or a party stands outside."""
+    settings = load.load(site)
+    waits = counted["waiting"] + counted["in_intake"]
+    if waits and server_state.holder(site, server_state.PUBLISH) is None:
+        yield f"no publisher runs, though pages wait ({waits:,}): start it, or ask systemd why"
+    yield from _short_of_room(site, settings.intake.folders)
+    rings = []
+    for party in settings.parties:
+        if not party.mirrors or party.suspended:
+            continue
+        try:
+            rings.append(ring.load(site, party.id))
+        except Faults as found:
+            yield from map(str, found.faults)
+    yield from map(str, rotation.expiring(rings, datetime.now(UTC), _SOON))
+    yield from rotate.unfinished(site)
+
+
+def _short_of_room(site: Path, intake: Iterable[Path]) -> Iterator[str]:
+    seen = set()
+    for folder in (site / "store", site / "state", site / "ledgers", *intake):
+        if not folder.exists() or (disk := folder.stat().st_dev) in seen:
+            continue
+        seen.add(disk)
+        free = shutil.disk_usage(folder).free
+        if free < _ROOM:
+            left = f"{free / 1e6:,.0f} MB are left on its disk"
+            yield f"{folder}: {left}, make room: on a full one the publisher takes nothing in"
+
+
+def _table(by: str, lines: list[Line]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(by, no_wrap=True)
+    for name in _COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", min_width=20)
+    for line in lines:
+        settled = line.filed + line.absent
+        bar = ProgressBar(total=max(line.expected, 1), completed=settled, width=20)
+        table.add_row(line.key, *(f"{n:,}" for n in _numbers(line).values()), bar)
+    return table
+
+
+def _numbers(line: Line) -> dict[str, int]:
+    return {name: getattr(line, name) for name in _COLUMNS}
+
+
+def _csv(site: Path, by: str | None) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((by or "all", *_COLUMNS))
+    with coverage.opened(site) as opened:
+        for line in opened.lines(by):
+            writer.writerow((line.key, *_numbers(line).values()))
+    return text.getvalue()
+
+
+def _watch(site: Path, by: str, every: float) -> None:
+    seen = _looked(site, by)
+    with Live(seen, console=console.out, screen=console.out.is_terminal) as live:
+        try:
+            while True:
+                time.sleep(every)
+                try:
+                    seen = _looked(site, by)
+                except Faults as found:  # somebody is just editing a file
+                    seen = seen.kept([str(fault) for fault in found.faults])
+                live.update(seen)
+        except KeyboardInterrupt:
+            return
+
+
+def _looked(site: Path, by: str) -> Screen:
+    counted = count(site)
+    with coverage.opened(site) as opened:
+        lines = opened.lines(by)
+    at = f"{datetime.now(UTC).astimezone():%H:%M:%S}"
+    return Screen(at, counted, by, lines, list(_warnings(site, counted)))
+
+
+def _name_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) -> None:
+    with coverage.opened(site) as opened:
+        if place and not opened.expects(place):
+            raise click.UsageError(f"{place}: the registry has no such place, correct it")
+        if as_csv:
+            _missing_csv(opened, place)
+            return
+        for box, sheets in groupby(opened.missing(place), _box):
+            owed = [(f"{m.sheet.secim}-{m.sheet.belge}-s{m.sheet.page}", m.karekod) for m in sheets]
+            if as_json:
+                names, karekods = zip(*owed, strict=True)
+                click.echo(json.dumps({"place": box, "sheets": names, "karekods": karekods}))
+            else:
+                click.echo(f"{box}: {'  '.join(f'{name} ({karekod})' for name, karekod in owed)}")
+
+
+def _missing_csv(opened: Accounts, place: str | None) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("karekod", "secim", "belge", "cevre", "kurul", "sandik", "sayfa"))
+    for karekod, sheet in opened.missing(place):
+        where = (sheet.cevre or "", sheet.kurul or "", sheet.sandik or "")
+        writer.writerow((karekod, sheet.secim, sheet.belge, *where, sheet.page))
+
+
+def _box(missing: Missing) -> str:
+    sheet = missing.sheet
+    return "/".join(filter(None, (sheet.cevre, sheet.kurul, sheet.sandik))) or "(the election)"

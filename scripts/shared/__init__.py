@@ -1,0 +1,1 @@
+"""What several commands need: the console, times, requests, the signer process."""

@@ -1,0 +1,97 @@
+"""What the commands share that ask something of the publisher, running or not."""
+
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from config import load
+from config.event import Value
+from config.settings import Settings
+from keys.ledger import writer
+from publisher.page import arrival_id
+from publisher.publish import attend
+from publisher.requests import queue
+from publisher.requests.queue import Answer, Errand
+from scripts.shared import console
+
+_PATIENCE = 60.0
+_PAUSE = 0.1
+_UNANSWERED = "the publisher has not answered, and may do it later: the filing ledger tells"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A command that the publisher carries out; `stands` says how it stands with `what`.
+
+    It is asked before, with None, and with the answer that there was.
+    """
+
+    command: str
+    what: str
+    why: str
+    stands: Callable[[Answer | None], Value]
+
+
+def send(site: Path, kind: str, change: Change, detail: Mapping[str, Value]) -> Answer:
+    """Have one errand carried out and return the answer.
+
+    That it is asked for is in the operations ledger first, and what became of it afterwards.
+    Raises Faults if the publisher, which runs, does not answer within a minute; it does so later.
+    """
+    identity = arrival_id(writer.utc_now(), secrets.token_hex(4))
+    by = (console.operator(),)
+    errand = Errand(identity, kind, by, socket.gethostname(), change.why, detail)
+    settings = load.load(site)
+    before = change.stands(None)
+    named: dict[str, Value] = {"errand": identity}
+    with console.operating(site, change.command, change.what, change.why) as deed:
+        deed.before = before
+        asked = deed.asked({**detail, **named})
+    answer = None
+    try:
+        queue.ask(site, errand)
+        answer = _answer(site, settings, identity)
+    finally:  # whatever it ends with
+        after = change.stands(answer) if answer else None
+        with console.operating(site, change.command, change.what, change.why) as deed:
+            deed.before, deed.of = before, asked
+            if answer is None:
+                deed.failed(_UNANSWERED, named)
+            elif answer.done:
+                deed.done(after, {**named, "said": answer.said})
+            elif kind == queue.REPAIR:  # some of it
+                deed.failed(answer.said, {**named, "after": after})
+            else:
+                deed.refused(answer.said, named)
+    return answer
+
+
+def _answer(site: Path, settings: Settings, identity: str) -> Answer:
+    until = time.monotonic() + _PATIENCE
+    while (answer := queue.answered(site, identity)) is None:
+        try:
+            attend(settings, stop=threading.Event())
+        except writer.Busy:
+            if time.monotonic() > until:
+                message = "the publisher is busy and will answer later, look again before repeating"
+                raise console.fault(str(queue.FOLDER / f"{identity}.json"), "", message) from None
+            time.sleep(_PAUSE)
+    return answer
+
+
+def say(answer: Answer) -> None:
+    """Print an answer, as an error if it was not done."""
+    click.echo(answer.said, err=not answer.done)
+
+
+def show(answer: Answer) -> None:
+    """Print an answer; exit with 1 if it was not done."""
+    say(answer)
+    if not answer.done:
+        raise SystemExit(1)

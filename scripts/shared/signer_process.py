@@ -1,0 +1,285 @@
+"""The notary's process: signs beside a daemon that writes a ledger, and keeps the key from it.
+
+`beside` starts it before the daemon loads anything else; it reads the private key and the
+ledger, and answers nobody. Once a second it signs for what was added, compresses segments that
+are sealed, and when the daemon is gone it signs for the rest and ends. A daemon does not start on
+a ledger that is not what was signed for. A notary that dies meanwhile is missed within a second or
+two (`Beside.tend`), which is said in the log, and another goes on from there.
+
+The operations ledger, which many write for a moment each, has none that stays: a command signs for
+what it records (`within`), and the server has the rest signed for (`Passing`).
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+from config.fault import Fault, Faults
+from config.settings import Keeping
+from keys.ledger import note, writer
+from keys.ledger.signer import Notary, Refused, load_key
+from keys.server_keys import host
+from scripts.shared.logs import log_as
+
+_OFTEN = 1.0  # seconds between two looks at the ledger
+_PASSING = 5.0  # seconds between two looks at a ledger that others write
+_PATIENCE = 60.0  # seconds that the last signature may take
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before one that died is started again
+_READY = "ready"
+_log = structlog.get_logger()
+
+
+class Beside:
+    """A notary's process, which is started again should it die; `tend` is to be called often.
+
+    It holds no thread, since a server forks: what it does, it does when it is asked to.
+    """
+
+    def __init__(
+        self,
+        site: Path,
+        name: str,
+        keeping: Keeping,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        pack = ["--compress"] if keeping.compress else []
+        self._command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "scripts.shared.signer_process",
+            str(site),
+            name,
+            *pack,
+        ]
+        self._name = name
+        self._monotonic = monotonic
+        self._pause = _FIRST_PAUSE
+        self._due = 0.0
+        self._process: subprocess.Popen[str] | None = self._started()
+
+    def _started(self) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
+
+    def begin(self) -> None:
+        """Wait until it signs; raise Faults with what it says if it will not."""
+        assert self._process is not None and self._process.stdout is not None  # noqa: S101
+        said = self._process.stdout.readline().strip()
+        if said != _READY:
+            self._let_go()
+            where = str(writer.FOLDER / self._name)
+            raise Faults([Fault(where, "", said or "has no notary, see above")])
+
+    def tend(self) -> None:
+        """Miss it if it is gone, and start another after a pause that doubles. Never waits."""
+        now = self._monotonic()
+        process = self._process
+        if process is None:
+            if now >= self._due:
+                self._process = self._started()
+        elif (status := process.poll()) is not None:
+            said = self._let_go()
+            cause = said.removeprefix(_READY).strip() or f"it ended with {status}"
+            _log.error("notary died", ledger=self._name, cause=cause, again_in=self._pause)
+            self._due = now + self._pause
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def end(self) -> None:
+        """Have it sign for the rest and end; one that died is started once more for that."""
+        if self._process is not None and self._process.poll() is not None:
+            self._let_go()
+        process = self._process = self._process or self._started()
+        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        process.stdin.close()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            _log.error("notary killed", ledger=self._name, after=_PATIENCE)
+            process.kill()
+        if status := process.returncode:
+            _log.error("notary died", ledger=self._name, cause=f"it ended with {status}")
+        self._let_go()
+
+    def _let_go(self) -> str:
+        process, self._process = self._process, None
+        assert process is not None and process.stdin is not None  # noqa: S101 - for the type
+        with suppress(OSError):
+            process.stdin.close()
+        said = process.stdout.read() if process.stdout is not None else ""
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        return said
+
+
+@contextmanager
+def beside(site: Path, name: str, keeping: Keeping) -> Iterator[Beside]:
+    """Have a ledger's state signed once a second while the body runs, and once after it.
+
+    The body calls `tend` of what this yields. Raises Faults if the ledger is not what was signed
+    for, or there is no key to sign with.
+    """
+    notary = Beside(site, name, keeping)
+    notary.begin()
+    try:
+        yield notary
+    finally:
+        notary.end()
+
+
+@contextmanager
+def within(site: Path, name: str) -> Iterator[None]:
+    """Have a ledger's state signed when the body is done, by this process itself.
+
+    Raises Faults if the ledger is not what was signed for; without a key it is left unsigned.
+    """
+    try:
+        notary = take_up(site, name)
+    except Refused as error:
+        raise Faults([Fault(str(writer.FOLDER / name), "", str(error))]) from None
+    except FileNotFoundError:
+        yield  # which `ssps check` names; a credential can be revoked all the same
+        return
+    with notary:
+        try:
+            yield
+        finally:
+            notary.notarize(last=True)
+
+
+class Passing:
+    """Signs now and then for a ledger that others write, without a notary that stays with it.
+
+    An operator's command signs for what it records itself (`within`); what a party does, and a
+    command that was killed, does not. `tend` is to be called often: every few seconds it compares
+    the ledger with what was signed for, and starts a process that signs for the rest and ends.
+    """
+
+    def __init__(
+        self, site: Path, name: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = site / writer.FOLDER / name
+        self._command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "scripts.shared.signer_process",
+            str(site),
+            name,
+        ]
+        self._monotonic = monotonic
+        self._due = 0.0
+        self._pause = _PASSING
+        self._process: subprocess.Popen[str] | None = None
+
+    def tend(self) -> None:
+        """Look, if it is time to; never waits."""
+        if self._process is not None:
+            if (status := self._process.poll()) is None:
+                return
+            said = self._process.stdout.read() if self._process.stdout else ""
+            self._let_go()
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE) if status else _PASSING
+            if status:
+                _log.error("not signed", ledger=self._folder.name, cause=said.strip())
+        now = self._monotonic()
+        if now < self._due:
+            return
+        self._due = now + self._pause
+        with suppress(OSError, ValueError):
+            if self._behind():
+                pipe, none = subprocess.PIPE, subprocess.DEVNULL
+                self._process = subprocess.Popen(self._command, stdin=none, stdout=pipe, text=True)
+
+    def end(self) -> None:
+        """Sign for the rest, and wait for that."""
+        self._due = 0.0
+        for _ in range(2):  # one that is under way may have begun before the last record
+            if self._process is None:
+                self.tend()
+            if self._process is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_PATIENCE)
+                self._due = 0.0
+                self._let_go()
+
+    def _behind(self) -> bool:
+        if not self._folder.exists():
+            return False
+        message = writer.checkpoint(self._folder)
+        signed = 0 if message is None else note.parse_checkpoint(note.unproved_text(message)).size
+        return writer.next_seq(self._folder) > signed
+
+    def _let_go(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.stdout is not None:
+            process.stdout.close()
+
+
+@contextmanager
+def passing(site: Path, name: str) -> Iterator[Passing]:
+    """Have a ledger that others write signed for within seconds, while the body runs."""
+    notary = Passing(site, name)
+    try:
+        yield notary
+    finally:
+        notary.end()
+
+
+def take_up(site: Path, name: str) -> Notary:
+    """Return the notary of one of the site's ledgers; raises what it does."""
+    signing = site / host.SIGNING
+    stated = sorted(signing.rglob("*.pub"))
+    former = [note.public_key(path.read_text(encoding="utf-8")) for path in stated]
+    return Notary(site / writer.FOLDER / name, load_key(signing / host.SIGNING_KEY), former=former)
+
+
+def attend(
+    notary: Notary,
+    gone: int,
+    pack: bool = True,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Sign once a second until there is nothing more to read from the descriptor `gone`."""
+    over, due = False, monotonic() + _OFTEN
+    while not over:
+        now = monotonic()
+        readable, _, _ = select.select([gone], [], [], max(0.0, due - now))
+        # What signing takes is no part of the pause, and what was missed is not made up for.
+        due = max(due, now) + _OFTEN
+        over = bool(readable) and not os.read(gone, 4096)
+        try:
+            notary.notarize(last=over)
+            if pack and not over and (packed := notary.pack()):
+                _log.info("segment compressed", segment=str(packed.path))
+        except OSError as error:
+            _log.error("not signed", cause=str(error))
+
+
+def main(site: Path, name: str, pack: bool) -> int:
+    """Be the notary of one ledger until stdin ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends when the daemon has
+    log_as(f"notary of {name}")
+    try:
+        with take_up(site, name) as notary:
+            notary.notarize()
+            print(_READY, flush=True)
+            attend(notary, sys.stdin.fileno(), pack)
+    except (Refused, OSError, ValueError) as error:
+        print(error, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], "--compress" in sys.argv))

@@ -1,0 +1,1 @@
+"""Commands that lay out and check a site."""

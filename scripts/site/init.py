@@ -1,0 +1,265 @@
+"""`ssps init` and `ssps check`: a site's folder, laid out and looked over."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from config import load, registry
+from config.fault import Fault, Faults
+from keys import digest, files
+from keys.credentials import ring
+from keys.ledger import writer
+from keys.operations import settings_record
+from keys.server_keys import host
+from scripts.shared import console
+from scripts.site import disk_budget
+from scripts.site import system as system_
+from sftpd.sandbox import sandbox
+
+SITE_TOML = """\
+# What this site serves, and when. `ssps check` names everything that is wrong here.
+
+[election]
+id = "{id}"       # the folder's name in the parties' trees
+title = "{title}"
+opens = {opens}        # from this instant the parties may look; always with a zone
+# closes = 2023-05-28T17:00:00+03:00     # and, if set, until this one
+# ban_lifts = 2023-05-14T21:00:00+03:00  # set it when YSK lifts the publication ban
+
+[sftp]
+listen = "{listen}"        # "0.0.0.0:22" or "[::]:22" to let the parties in
+max_sessions = 512               # connections in all
+max_sessions_per_party = 32      # rclone alone opens twelve
+# login_grace_seconds = 30       # who has not logged in by then is hung up on
+# drain_seconds = 30             # that running transfers have when the server is told to stop
+# rate_mbit = 100                # for a party, all its sessions together; no cap without it
+# proxies = ["192.0.2.1"]        # balancers, which alone may send the PROXY protocol
+# metrics = "127.0.0.1:9108"     # for Prometheus
+# algorithms = "pq-only"         # turns OpenSSH before 9.9 and PuTTY before 0.83 away
+# algorithms = "compatible"      # lets curl of Debian 12 in too, over MACs that audits warn of
+# cage = "best-effort"           # serve although the kernel has no Landlock or seccomp
+# user = "nobody"                # whom a session becomes where the server is started as root
+# must_change_password = true    # an operator's password is good only for setting a new one
+
+# [[rehearsal]]                    # the parties see its trees then, and never the election's
+# id = "prova-1"
+# title = "Prova"
+# opens = 2023-05-07T10:00:00+03:00
+# closes = 2023-05-07T12:00:00+03:00
+# folder = "rehearsals/prova-1"    # a site of its own: `ssps rehearse init rehearsals/prova-1`
+
+[intake]
+folders = ["intake"]             # where scanners drop pages; from the site's folder, or absolute
+settle_seconds = 2.0             # a page written in place is left until it has stood still so long
+rescan_seconds = 30.0            # network shares send no events: a full look this often
+
+# [desk]
+# confirmations = 2              # operators who must name the same sheet where no machine could
+
+# [ledger]
+# sync = "always"                # the disk has a record before the client has its answer
+# segment_mb = 64                # a segment of this size is sealed, and the next one begun
+# compress = true                # sealed segments are packed
+# keep_days = 3650               # older ones are removed, on record; for ever without it
+
+# [qr]
+# witnesses = 1                  # file by a karekod that was read but once; two is the rule
+"""
+
+PARTIES_TOML = """\
+# Who receives, one [[party]] each. `ssps key add PARTY --public-key FILE` lets it in.
+#
+# [[party]]
+# id = "parti-a"                 # its user name and its folder; never changed afterwards
+# name = "A Partisi"
+# kind = "party"                 # party | candidate | independent
+# scope = "all"                  # or ["34-istanbul-1", "35-izmir-2/konak-1"]
+# static_ips = ["192.0.2.7"]     # one or two; IPv4 or IPv6
+# contact = { name = "", email = "", phone = "" }
+"""
+
+_ROOM = "a larger disk, and for more inodes XFS or `mkfs.ext4 -i 4096`"
+# Nobody else on the machine looks into any but the intake: parties see their trees through us.
+_FOLDERS = {
+    "intake": 0o755,
+    "store": 0o700,
+    "trees": 0o700,
+    "quarantine": 0o700,
+    "state": 0o700,
+    "ledgers": 0o700,
+}
+
+
+def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
+    """Make a working site at `site`; raise Faults if anything stands there already."""
+    if site.exists() and (not site.is_dir() or any(site.iterdir())):
+        message = "is not an empty folder, name one that is empty or does not exist yet"
+        raise console.fault(str(site), "", message)
+    written = {load.PARTIES: parties_toml.encode(), load.SITE: site_toml.encode()}
+    try:
+        for folder, mode in _FOLDERS.items():
+            (site / folder).mkdir(parents=True)
+            (site / folder).chmod(mode)  # whatever the umask says
+        (site / ring.FOLDER).mkdir(mode=0o700, parents=True)
+        (site / "keys").chmod(0o700)
+        host.make_all(site)
+        for name, content in written.items():
+            files.replace(site / name, content, 0o644)
+    except OSError as error:
+        raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
+    with console.operating(site, "init", str(site), why) as deed:  # there is none to hold it before
+        made = [*host.stated(site / host.HOST), *host.stated(site / host.SIGNING)]
+        digests = ((name, hashlib.sha256(text).hexdigest()) for name, text in written.items())
+        deed.done(made, {settings_record.SETTINGS: settings_record.lines(digests)})
+
+
+@click.command()
+@click.option("--system", is_flag=True, help="As root: also the user, folder modes, systemd units.")
+@click.option(
+    "--units",
+    type=click.Path(path_type=Path),
+    default=system_.FOLDER,
+    show_default=True,
+    help="With --system: the folder for the units.",
+)
+@console.why()
+@console.with_new_site
+def init(system: bool, units: Path, why: str, site: Path) -> None:
+    """Lay out a new site in DIR.
+
+    Makes host keys, a signing key and commented settings. DIR must be empty or not exist. Edit
+    site.toml and parties.toml, then run `ssps check`. With --system a site that stands already, say
+    one copied from another machine, is taken as it is.
+    """
+    executable = Path(sys.argv[0]).absolute()
+    if system:
+        system_.faults_of(site, executable)
+    if not (system and (site / load.SITE).exists()):
+        _new(site, why)
+    if system:
+        _set_up(site, executable, units, why)
+        click.echo(f"  sudo -u {system_.USER} ssps --site {site} check")
+        click.echo("  systemctl daemon-reload && systemctl enable --now ssps.target")
+
+
+def _set_up(site: Path, executable: Path, units: Path, why: str) -> None:
+    settings = load.load(site)
+    try:
+        with console.operating(site, "init --system", str(site), why) as deed:
+            deed.before = system_.stated(site, settings, units)
+            deed.done(system_.planned(site, settings, executable, units))
+            for line in system_.set_up(site, settings, executable, units):
+                click.echo(line)
+    finally:
+        with suppress(LookupError):  # there is no such user yet
+            system_.hand_over(site / writer.FOLDER)  # what root has recorded and signed
+
+
+def _new(site: Path, why: str) -> None:
+    today = datetime.now(UTC).date()
+    text = SITE_TOML.format(
+        id=f"{today}-cb-mv",
+        title="Cumhurbaşkanı ve Milletvekili Seçimi",
+        opens=f"{today}T17:00:00+03:00",
+        listen="127.0.0.1:2222",
+    )
+    lay_out(site, text, PARTIES_TOML, why)
+    click.echo(f"{site}: a site, with keys of its own. Next:")
+    click.echo("  edit site.toml and parties.toml")
+    click.echo(f"  ssps --site {site} registry import FILE.csv --why TEXT")
+    click.echo(f"  ssps --site {site} key add PARTY --public-key FILE --why TEXT")
+    click.echo(f"  ssps --site {site} check && ssps --site {site} run")
+
+
+@click.command()
+@console.with_site
+def check(site: Path) -> None:
+    """Name every fault of the site, one a line.
+
+    Reads everything; a line says file, key, what is wrong and what to do. Exit code 1 if there is
+    any. What the running kernel can shut a session in with is said on
+    stderr.
+    """
+    console.say.print(f"note: this kernel has {sandbox.kernel()}")
+    found = list(faults(site))
+    for fault in found:
+        click.echo(str(fault))
+    if found:
+        console.say.print(f"{len(found)} fault{'s' * (len(found) > 1)} in {site}")
+        sys.exit(1)
+    settings = load.load(site)
+    for party in settings.parties:
+        if party.mirrors and not ring.load(site, party.id).credentials:
+            console.say.print(f"note: {party.id} has no credential yet, so it cannot log in")
+    if not digest.supported(site):
+        advice = "ext4, XFS or Btrfs keep them"
+        console.say.print(
+            f"note: no extended attributes in {site}, so each digest that a client asks for is "
+            f"computed anew; {advice}"
+        )
+    for rehearsal in settings.rehearsals:
+        if not (rehearsal.folder / "trees").is_dir():
+            message = "has no trees, `ssps rehearse init --like SITE` lays them out"
+            console.say.print(f"note: rehearsal {rehearsal.id}: {rehearsal.folder} {message}")
+    mirroring = [party for party in settings.parties if party.mirrors]
+    if lacking := disk_budget.lacking(site, mirroring):
+        console.say.print(f"note: {lacking}; {_ROOM}")
+    if not (site / registry.INDEX).exists():
+        console.say.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
+    console.say.print(f"{site}: no fault ({len(settings.parties)} parties)")
+
+
+def faults(site: Path) -> Iterator[Fault]:
+    """Yield every fault of the site: settings, this machine, keys, key files and registry."""
+    settings, found = load.read(site)
+    yield from found
+    if settings is not None:
+        yield from sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid())
+    yield from host.faults(site)
+    yield from _ring_faults(site, {p.id for p in settings.parties} if settings else None)
+    yield from _registry_faults(site)
+
+
+def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
+    for path in sorted((site / ring.FOLDER).glob("*.toml")):
+        if parties is not None and path.stem not in parties:
+            message = (
+                f"{path.stem} is no party in {load.PARTIES}, remove the file or name the party"
+            )
+            yield Fault(str(ring.FOLDER / path.name), "", message)
+            continue
+        try:
+            ring.load(site, path.stem)
+        except Faults as error:
+            yield from error.faults
+
+
+def _registry_faults(site: Path) -> Iterator[Fault]:
+    source, index = site / "registry.csv", site / registry.INDEX
+    if not source.exists():
+        return
+    if index.exists():
+        opened = registry.Registry(index)
+        try:
+            imported = opened.source().sha256
+        except Faults:
+            return  # it is damaged, which was said already
+        finally:
+            opened.close()
+        with source.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == imported:
+                return
+    bar, progress = console.reading("registry.csv", source.stat().st_size)
+    with bar:
+        found = registry.faults(source, progress)
+    yield from found
+    if not found:
+        stale = "changed since it was imported" if index.exists() else "was not imported"
+        message = f"{stale}, run `ssps registry import {source}`"
+        yield Fault("registry.csv", "", message)

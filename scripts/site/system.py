@@ -1,0 +1,162 @@
+"""What `ssps init --system` adds to a site: the user it runs as, who may touch what, systemd units.
+
+Nothing runs as root. Both daemons are the system user `ssps`, who owns the site; whoever scans is
+in the group `ssps-scan`, the only others who may write there, and only in the intake. Operators
+work as that user: `sudo -u ssps ssps ...`. The units are made from scripts/units, with the
+sandbox that both share; only the server has a network, and port 22 is all its privilege.
+"""
+
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from config.settings import Settings
+from scripts.shared import console
+
+USER, SCANNERS = "ssps", "ssps-scan"
+FOLDER = Path("/etc/systemd/system")
+UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service")
+_MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
+_SITE_MODE = 0o751
+_INTAKE_MODE = 0o2770  # what a scanner drops belongs to the scanners' group, whoever it is
+
+
+def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]:
+    """Return the text of each unit, by its name."""
+    source = files("scripts") / "units"
+    stands_for = {
+        "@SANDBOX@": (source / "sandbox.conf").read_text(encoding="utf-8").rstrip(),
+        "@USER@": USER,
+        "@SSPS@": str(executable),
+        "@SITE@": str(site),
+        "@WRITABLE@": " ".join(map(str, _spelt(site, [site, *settings.intake.folders]))),
+        "@SERVED@": " ".join(str(site / name) for name in ("ledgers", "state", "keys")),
+        "@DRAIN@": str(round(settings.sftp.drain_seconds) + _MARGIN),
+    }
+    made = {}
+    for name in UNITS:
+        text = (source / name).read_text(encoding="utf-8")
+        for mark, value in stands_for.items():
+            text = text.replace(mark, value)
+        made[name] = text
+    return made
+
+
+def _spelt(site: Path, folders: Iterable[Path]) -> list[Path]:
+    """Leave out what lies in the site anyway."""
+    return [f for f in folders if f == site or not f.is_relative_to(site)]
+
+
+def faults_of(site: Path, executable: Path) -> None:
+    """Raise Faults for what keeps this machine from being set up."""
+    if os.geteuid() != 0:
+        raise console.fault("--system", "", "makes a user and units, run it as root: sudo ssps ...")
+    if any(c.isspace() or c in "%\\\"'" for c in f"{site}{executable}"):
+        wrong = "has a character that systemd reads otherwise, choose a plain path"
+        raise console.fault(str(site), "", wrong)
+    for folder in (*executable.parents, executable):
+        if not folder.stat().st_mode & 0o001:
+            wrong = f"the user {USER} cannot reach it, install ssps where all may read, as in /opt"
+            raise console.fault(str(folder), "", wrong)
+
+
+def set_up(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
+    """Make the user and the units, hand the site over; return what was done, a line each."""
+    done = list(_people())
+    _hand_over(site, settings.intake.folders)
+    done.append(f"{site} belongs to {USER}, its intake is open to the group {SCANNERS}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in units(site, settings, executable).items():
+        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).chmod(0o644)
+        done.append(f"{folder / name} written")
+    return done
+
+
+def _people() -> Iterable[str]:
+    if not _known(grp.getgrnam, SCANNERS):
+        subprocess.run(["groupadd", "--system", SCANNERS], check=True)
+        yield f"group {SCANNERS} made: whoever scans belongs in it (usermod -aG {SCANNERS} NAME)"
+    if not _known(pwd.getpwnam, USER):
+        command = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
+        command += ["--shell", "/usr/sbin/nologin", "--user-group", USER]
+        subprocess.run(command, check=True)
+        yield f"user {USER} made, without a password or a shell"
+    if USER not in grp.getgrnam(SCANNERS).gr_mem:
+        subprocess.run(["usermod", "-aG", SCANNERS, USER], check=True)
+        yield f"user {USER} put into the group {SCANNERS}, so as to read what it is handed"
+
+
+def _known(look_up: object, name: str) -> bool:
+    try:
+        look_up(name)  # type: ignore[operator]
+    except KeyError:
+        return False
+    return True
+
+
+def stated(site: Path, settings: Settings, folder: Path) -> list[str]:
+    """Return what a record says of how it stands with a site on this machine."""
+    return _stated(site, _owner(site), settings.intake.folders, _owner, _texts(folder))
+
+
+def planned(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
+    """Return the same for when it is set up."""
+    texts = {folder / name: text for name, text in units(site, settings, executable).items()}
+    intake = f"{USER}:{SCANNERS} {_INTAKE_MODE & 0o7777:04o}"
+    owner = f"{USER}:{USER} {_SITE_MODE:04o}"
+    return _stated(site, owner, settings.intake.folders, lambda _: intake, texts)
+
+
+def _stated(
+    site: Path,
+    owner: str,
+    intakes: Iterable[Path],
+    owner_of: Callable[[Path], str],
+    texts: Mapping[Path, str],
+) -> list[str]:
+    places = {site: owner, **{intake: owner_of(intake) for intake in intakes}}
+    owned = [f"{path} of {who}" for path, who in places.items()]
+    hashed = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+    return [*owned, *(f"{path} sha256 {digest}" for path, digest in hashed.items())]
+
+
+def _owner(path: Path) -> str:
+    if not path.exists():
+        return "nobody, not there"
+    found = path.stat()
+    names = []
+    for look_up, number in ((pwd.getpwuid, found.st_uid), (grp.getgrgid, found.st_gid)):
+        try:
+            names.append(str(look_up(number)[0]))
+        except KeyError:
+            names.append(str(number))
+    return f"{':'.join(names)} {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _texts(folder: Path) -> Mapping[Path, str]:
+    paths = [folder / name for name in UNITS if (folder / name).exists()]
+    return {path: path.read_text(encoding="utf-8") for path in paths}
+
+
+def hand_over(folder: Path) -> None:
+    """Give a folder of the site, and all in it, to the user."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            shutil.chown(path, USER, USER)
+
+
+def _hand_over(site: Path, intakes: Iterable[Path]) -> None:
+    hand_over(site)
+    site.chmod(_SITE_MODE)
+    for intake in intakes:
+        intake.mkdir(parents=True, exist_ok=True)
+        shutil.chown(intake, USER, SCANNERS)
+        intake.chmod(_INTAKE_MODE)

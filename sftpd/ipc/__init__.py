@@ -1,0 +1,1 @@
+"""What a child and the monitor say to each other."""

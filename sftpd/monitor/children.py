@@ -1,0 +1,294 @@
+"""The children: forked one a connection, heard, ended, buried; none is ever lost sight of.
+
+The parent has a pidfd and a socket for each. What a child tells goes to the book; what the book
+grants goes back, at once or, where the journal gathers, at the end of the loop's turn. A child that
+is told to end and does not is killed.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from config.party import Address
+from sftpd.access.ratelimit import Pacer
+from sftpd.ipc.messages import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message, unpack
+from sftpd.ipc.pending_closes import Slate
+from sftpd.monitor import cpu_shares
+from sftpd.monitor.loop import Loop
+from sftpd.monitor.monitor import Book, Entry, Liar
+from sftpd.monitor.password_change import Passwords
+
+MOST_OPEN = 2048  # files of one connection: 8 channels with 128 handles each, and to spare
+_UNHEARD = 4096  # messages of a dead child that are still heard; an honest one leaves fewer
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what the parent acts on
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Child:
+    """A process, what it is heard by, and its account."""
+
+    pid: int
+    process: int  # pidfd
+    channel: socket.socket
+    slate: Slate
+    entry: Entry
+    nice: int = 0
+    killed: bool = False  # by us
+
+
+class Children:
+    """All of them; `rate_of` says how much a party may send, in megabits a second."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        book: Book,
+        rate_of: Callable[[str], float | None],
+        pacer: Pacer,
+        passwords: Passwords,
+    ) -> None:
+        self._loop = loop
+        self._book = book
+        self._rate_of = rate_of
+        self._pacer = pacer
+        self._passwords = passwords
+        self._children: dict[int, Child] = {}
+        self._doomed: dict[int, float] = {}
+        self._unanswered: list[tuple[Child, bytes]] = []
+        if book.journal.gathers:
+            loop.at_end = self.settle
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._children.values()))
+
+    def begin(
+        self,
+        peer: socket.socket,
+        address: Address,
+        via: Address | None,
+        serve: Callable[[socket.socket, Slate], None],
+        kept: Iterable[int] = (),
+    ) -> None:
+        """Fork a child that calls `serve` with its ways to us.
+
+        Of our descriptors it has `peer` and those `kept`, and no others.
+
+        Raises OSError, with nothing left behind, if the machine has no room for it.
+        """
+        slate = Slate()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            parent = os.getpid()
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                raise
+            if pid == 0:
+                try:
+                    _become_child(parent, [peer.fileno(), theirs.fileno(), *kept])
+                    serve(theirs, slate)
+                finally:
+                    os._exit(1)
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            ours.close()
+            raise
+        ours.setblocking(False)
+        self._book.tally.forks += 1
+        child = Child(pid, process, ours, slate, self._book.begin(address, via))
+        self._children[pid] = child
+        self._loop.watch(ours, lambda: self._hear(child))
+        self._loop.watch(process, lambda: self.bury(child))
+
+    def _hear(self, child: Child, most: int = 1) -> None:
+        # What is left wakes the loop again, after the others have had their turn.
+        for _ in range(most):
+            try:
+                data = child.channel.recv(LONGEST)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                # It died with an answer unread; what it said before is still there.
+                continue
+            if not data:
+                self._loop.forget(child.channel)
+                if child.entry.reason is None:
+                    # It is dead; and if it is not, it must not go on without its parent.
+                    signal.pidfd_send_signal(child.process, signal.SIGKILL)
+                return
+            try:
+                messages = unpack(data)
+                answer = self._answer(child.entry, messages)
+                if answer and self._book.journal.gathers and messages[-1].kind.asks:
+                    self._unanswered.append((child, answer))
+                elif answer:
+                    child.channel.send(answer)
+            except (BrokenPipeError, ConnectionResetError):
+                continue
+            except (Liar, ValueError, BlockingIOError) as error:
+                self._disbelieve(child, str(error))
+                return
+            if messages[-1].kind is Kind.ADMIT:
+                self._share()
+
+    def settle(self) -> None:
+        """Have on record what was told since the last time, and answer those who asked."""
+        stands = self._book.journal.settle()
+        unanswered, self._unanswered = self._unanswered, []
+        for child, answer in unanswered:
+            with suppress(OSError):  # of one that is gone, or that reads no answers
+                child.channel.send(answer if stands else NO)
+
+    def _answer(self, entry: Entry, messages: list[Message]) -> bytes:
+        granted = self._book.hear(entry, *messages)
+        message = messages[-1]
+        if message.kind is Kind.CHANGE and granted:
+            return self._change(entry, message)
+        paced = message.kind is Kind.PACE
+        if not (paced or message.kind.asks):
+            return b""
+        rate = self._rate_of(entry.party) if entry.party is not None else None
+        if paced:
+            wait = self._pacer.wait(entry.who, rate, message.count)
+            return WAIT.pack(min(round(wait * 1000), (1 << 32) - 1))
+        return NO if not granted else YES if rate is None else YES_PACED
+
+    def _change(self, entry: Entry, message: Message) -> bytes:
+        """Have a new password written by another process; the answer follows when it is done."""
+        child = next(c for c in self if c.entry is entry)
+        channel = child.channel
+
+        def answer(done: bool) -> None:
+            with suppress(OSError):
+                channel.send(YES if done else NO)
+
+        party, credential, secret = map(message.text, range(3))
+        began = self._passwords.change(party, credential, secret, str(entry.address), answer)
+        return b"" if began else NO
+
+    def look_over(self) -> None:
+        """Kill who has more open than any client may; to be called now and then.
+
+        Asked of each open as it comes, it would be asked a million times for nothing.
+        """
+        for child in self:
+            if len(child.entry.open) > MOST_OPEN and not child.killed:
+                self._disbelieve(child, f"{len(child.entry.open)} files open at once")
+
+    def _disbelieve(self, child: Child, cause: str) -> None:
+        self._loop.forget(child.channel)
+        _log.error("child not believed", session=child.entry.session, cause=cause)
+        self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        child.killed = True
+        signal.pidfd_send_signal(child.process, signal.SIGKILL)
+
+    def end(self, child: Child, reason: str, patience: float) -> None:
+        """Tell a child to end for `reason`; after `patience` seconds it is killed."""
+        if child.entry.ending is None:
+            child.entry.ending = reason
+            signal.pidfd_send_signal(child.process, signal.SIGTERM)
+        due = time.monotonic() + patience
+        self._doomed[child.pid] = min(due, self._doomed.get(child.pid, due))
+
+    def next_due(self) -> float | None:
+        """Return when the next is to be killed."""
+        return min(self._doomed.values(), default=None)
+
+    def catch_up(self) -> None:
+        """Kill those who were told to end and have not."""
+        now = time.monotonic()
+        for pid in [pid for pid, due in self._doomed.items() if due <= now]:
+            del self._doomed[pid]
+            self._kill(self._children[pid])
+
+    def kill(self) -> None:
+        """Kill and bury all that are left."""
+        for child in self:
+            self._kill(child)
+        for child in self:
+            self.bury(child)
+
+    def bury(self, child: Child) -> None:
+        """Close the account of a child that is dead or dying."""
+        # Left a zombie until all is heard: to one that is quite gone no signal can be sent.
+        found = os.waitid(os.P_PIDFD, child.process, os.WEXITED | os.WNOWAIT)
+        if self._loop.watches(child.channel):
+            # Whatever it said before it died still counts.
+            self._hear(child, most=_UNHEARD)
+        self._read_slate(child)
+        self.settle()  # what is taken back must not come after its end
+        os.waitid(os.P_PIDFD, child.process, os.WEXITED)
+        for end in (child.channel, child.process):
+            self._loop.forget(end)
+        child.channel.close()
+        child.slate.close()
+        os.close(child.process)
+        del self._children[child.pid]
+        self._doomed.pop(child.pid, None)
+        exited = found is not None and found.si_code == os.CLD_EXITED
+        if found is not None and not exited and not child.killed:
+            _log.error("child died", session=child.entry.session, signal=found.si_status)
+        self._book.end(child.entry, "server error" if exited else "killed")
+        party = child.entry.party
+        if party is not None:
+            if party not in self._book.sessions:
+                self._pacer.forget(party)
+            self._share()
+
+    def _read_slate(self, child: Child) -> None:
+        told = child.slate.read()
+        if not told or child.entry.reason is not None:
+            return
+        try:
+            messages = unpack(told)
+            if all(message.kind is Kind.CLOSE for message in messages):
+                self._book.hear(child.entry, *messages)
+        except (Liar, ValueError):
+            # It was killed between telling these and wiping them away, or it lied: as it was
+            # heard so far, so it stays.
+            return
+
+    def _share(self) -> None:
+        wanted = cpu_shares.niceness(self._book.sessions)
+        for child in self._children.values():
+            nice = wanted.get(child.entry.party or "", 0)
+            if nice != child.nice:
+                child.nice = nice
+                cpu_shares.apply(child.pid, self._nice + nice)
+
+
+def _become_child(parent: int, kept: Iterable[int]) -> None:
+    """Leave the parent's signals and descriptors, and die when it dies."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the connection has its own for SIGTERM
+    signal.set_wakeup_fd(-1)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    cpu_shares.interrupt_nobody()
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -1,0 +1,137 @@
+"""Who is heard at all: a connection of anybody else is closed before a byte of SSH.
+
+It has to come from an address that a party registered, which does not connect more often than any
+client would and has not failed too often (sftpd/access/penalties), and there has to be room for
+it. What
+comes by way of a balancer waits in the lobby until it is known from where, and is judged by that.
+A machine that has no descriptor or process left takes no connections for a moment.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from config.party import Address
+from config.party import address as parse_address
+from sftpd.access.penalties import Penalties, Rates
+from sftpd.monitor.loop import Loop
+from sftpd.monitor.proxy_wait import Lobby
+
+BREATH = 0.5  # seconds without accepting
+_BURST = 32  # connections taken before the others get their turn
+
+_log = structlog.get_logger()
+
+
+class Entrance:
+    """Takes a listener's connections, of nobody before `admit_from` says whose.
+
+    `welcome` serves one: the connection, its address, and the balancer if it came by way of one;
+    it raises OSError if the machine has no room for it, `full` says whether the settings leave
+    none. `refuse` is told of those that were closed unheard: address, reason, balancer.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        welcome: Callable[[socket.socket, Address, Address | None], object],
+        full: Callable[[], bool],
+        refuse: Callable[[Address, str, Address | None], object],
+        penalties: Penalties,
+        rates: Rates,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._loop = loop
+        self._welcome = welcome
+        self._full = full
+        self._refuse = refuse
+        self._penalties = penalties
+        self._rates = rates
+        self._monotonic = monotonic
+        self.lobby = Lobby(
+            loop, self.receive, lambda balancer, why: refuse(balancer, why, None), monotonic
+        )
+        self._registered: set[Address] = set()
+        self._balancers: set[Address] = set()
+        self._listener: socket.socket | None = None
+        self._held_back_until: float | None = None
+
+    def admit_from(self, registered: Iterable[Address], balancers: Iterable[Address]) -> None:
+        """From now on hear these addresses, and what these balancers pass on."""
+        self._registered, self._balancers = set(registered), set(balancers)
+
+    def open(self, listener: socket.socket) -> None:
+        """Take the connections of `listener`, which is this one's to close from now on."""
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop.watch(listener, lambda: self._accept(listener))
+
+    def close(self) -> None:
+        """Take no more, and close those that wait in the lobby."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._loop.forget(listener)
+            listener.close()
+        self.lobby.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_BURST):
+            try:
+                peer, name = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._hold_back(error)
+                return
+            address = parse_address(name[0])
+            if address in self._balancers:
+                self.lobby.receive(peer, address)
+                continue
+            with peer:
+                self.receive(peer, address)
+
+    def receive(self, peer: socket.socket, address: Address, via: Address | None = None) -> None:
+        """Have a connection served, or not; the caller closes it."""
+        reason = self._refusal(address)
+        if reason == "address" and address in self._balancers:
+            return  # haproxy checks with a header of its own address
+        if reason is not None:
+            self._refuse(address, reason, via)
+            return
+        try:
+            self._welcome(peer, address, via)
+        except OSError as error:
+            self._refuse(address, "resources", via)
+            self._hold_back(error)
+
+    def _refusal(self, address: Address) -> str | None:
+        if address not in self._registered:
+            return "address"
+        if not self._rates.allow(address):
+            return "rate"
+        if self._penalties.refused_for(address) > 0:
+            return "penalty"
+        if self._full():
+            return "sessions"
+        return None
+
+    def _hold_back(self, error: OSError) -> None:
+        _log.error("cannot take connections", cause=str(error))
+        self._held_back_until = self._monotonic() + BREATH
+        if self._listener is not None:
+            self._loop.forget(self._listener)
+
+    def next_due(self) -> float | None:
+        """Return when connections are taken again, None while they are."""
+        return self._held_back_until
+
+    def catch_up(self) -> None:
+        """Take connections again, if it is time."""
+        if self._held_back_until is not None and self._monotonic() >= self._held_back_until:
+            self._held_back_until = None
+            if self._listener is not None:
+                self.open(self._listener)

@@ -1,0 +1,174 @@
+"""What a Prometheus server is told: the numbers, the page that carries them, and who may ask.
+
+The numbers are the parent's own, counted as it keeps its book; READ latencies come from the
+children, already sorted into buckets. `answer` is all of HTTP that is spoken: `GET /metrics`,
+one request a connection.
+
+    ssps_sessions{party}              sessions now
+    ssps_connections                  connections now, with those that have not logged in
+    ssps_logins_total{party}
+    ssps_refusals_total{event,reason} connections and logins
+    ssps_sent_bytes_total{party}      of files, counted when a handle is closed
+    ssps_files_total{party}           opened
+    ssps_read_seconds                 how long a READ took, a histogram
+    ssps_ledger_lag_seconds           age of the oldest record that is not yet on the disk
+    ssps_ledger_unsynced_records
+    ssps_forks_total
+    ssps_start_time_seconds
+    ssps_credential_seconds{party}    until nothing opens for it any more; +Inf if that never comes
+    ssps_key_files_damaged            key files that cannot be read, whose last good ring stays
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from sftpd.ipc.messages import BOUNDS
+
+LONGEST_REQUEST = 4096
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_MOST_REASONS = 100  # a child that lies must not make up any number of them
+_MOST_READS = 1 << 53  # nobody counts that far, and what is much larger no float holds
+
+
+class Times:
+    """A histogram: how many READs within each of messages' BOUNDS, and beyond."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.microseconds = 0
+
+    def add(self, counts: Sequence[int], microseconds: int) -> None:
+        """Add what a child has counted; ValueError if that cannot be."""
+        if len(counts) != len(self.counts) or not 0 <= min(counts) <= max(counts) < _MOST_READS:
+            raise ValueError("not a histogram of READs")
+        self.counts = [old + new for old, new in zip(self.counts, counts, strict=True)]
+        self.microseconds += microseconds
+
+
+@dataclass(slots=True)
+class Tally:
+    """What only ever grows, since the server started."""
+
+    logins: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
+    files: Counter[str] = field(default_factory=Counter)
+    reads: Times = field(default_factory=Times)
+    forks: int = 0
+
+    def refused(self, event: str, reason: str) -> None:
+        """Count a connection or a login that was refused."""
+        key = event, reason
+        if key not in self.refusals and len(self.refusals) >= _MOST_REASONS:
+            key = event, "other"
+        self.refusals[key] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What goes up and down."""
+
+    sessions: Counter[str]
+    connections: int
+    lag: float
+    unsynced: int
+    started: float
+    credentials: Mapping[str, float] = field(default_factory=dict)
+    damaged: int = 0
+
+
+class Page(Collector):
+    """The page, made anew for each that asks."""
+
+    def __init__(self, tally: Tally, now: Callable[[], Now]) -> None:
+        self._tally = tally
+        self._now = now
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def __call__(self) -> bytes:
+        """Return it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what the module's docstring lists."""
+        tally, now = self._tally, self._now()
+        yield _gauges("ssps_sessions", "Sessions that have logged in", "party", now.sessions)
+        yield GaugeMetricFamily("ssps_connections", "Connections", value=now.connections)
+        yield _by_party("ssps_logins", "Logins", tally.logins)
+        refusals = CounterMetricFamily(
+            "ssps_refusals", "Connections and logins refused", labels=["event", "reason"]
+        )
+        for (event, reason), count in sorted(tally.refusals.items()):
+            refusals.add_metric([event, reason], count)
+        yield refusals
+        yield _by_party("ssps_sent_bytes", "Bytes of files sent", tally.sent)
+        yield _by_party("ssps_files", "Files opened", tally.files)
+        yield _reads(tally.reads)
+        yield GaugeMetricFamily(
+            "ssps_ledger_lag_seconds", "Age of the oldest record not on the disk", value=now.lag
+        )
+        yield GaugeMetricFamily(
+            "ssps_ledger_unsynced_records", "Records not on the disk", value=now.unsynced
+        )
+        yield CounterMetricFamily("ssps_forks", "Children forked", value=tally.forks)
+        yield GaugeMetricFamily("ssps_start_time_seconds", "Start, Unix time", value=now.started)
+        yield _gauges(
+            "ssps_credential_seconds", "Until its last credential ends", "party", now.credentials
+        )
+        yield GaugeMetricFamily(
+            "ssps_key_files_damaged", "Key files that cannot be read", value=now.damaged
+        )
+
+
+def _gauges(name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, count in sorted(counts.items()):
+        family.add_metric([key], count)
+    return family
+
+
+def _by_party(name: str, text: str, counts: Counter[str]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=["party"])
+    for party, count in sorted(counts.items()):
+        family.add_metric([party], count)
+    return family
+
+
+def _reads(times: Times) -> Metric:
+    family = HistogramMetricFamily("ssps_read_seconds", "How long a READ took")
+    names: Iterable[str] = (*map(str, BOUNDS), "+Inf")
+    buckets = list(zip(names, map(float, accumulate(times.counts)), strict=True))
+    family.add_metric([], buckets, sum_value=times.microseconds / 1e6)
+    return family
+
+
+def answer(request: bytes, page: Callable[[], bytes]) -> bytes | None:
+    """Return what to answer to a request, None if it is not all there yet."""
+    head, end, _ = request.partition(b"\r\n\r\n")
+    if not end:
+        return None if len(request) < LONGEST_REQUEST else _reply("431 Request Too Large")
+    parts = head.split(b"\r\n", 1)[0].split(b" ")
+    if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
+        return _reply("400 Bad Request")
+    if parts[0] != b"GET":
+        return _reply("405 Method Not Allowed", more="Allow: GET\r\n")
+    if parts[1].partition(b"?")[0] != b"/metrics":
+        return _reply("404 Not Found")
+    return _reply("200 OK", page(), f"Content-Type: {_CONTENT_TYPE}\r\n")
+
+
+def _reply(status: str, body: bytes = b"", more: str = "") -> bytes:
+    head = f"HTTP/1.1 {status}\r\n{more}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body

@@ -1,0 +1,114 @@
+"""What a server that was killed left open in the record, closed by the next one.
+
+Beside the transfer ledger stands `live`, the number of a record in decimal: whoever is connected
+has left no record before it. It is written about once a second and needs no fsync, since an older
+number only means more to read. The next start reads from there, and for each file still open and
+each party still logged in it appends the record that was never written, with `server was killed`
+as its reason; how much had been sent is not known.
+"""
+
+import os
+from pathlib import Path
+
+import structlog
+
+from config.event import Event, Outcome, Transfer, Value
+from keys.ledger import writer
+from keys.ledger.record import Record
+from keys.ledger.writer import Ledger
+
+_FILE = "live"
+_WIDTH = 16
+_REASON = "server was killed"
+_log = structlog.get_logger()
+
+
+class Live:
+    """The number in the file; close it, or use it in a `with`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _FILE
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @property
+    def first(self) -> int | None:
+        """Return the number, None if there is none that can be read."""
+        digits = os.pread(self._file, _WIDTH, 0).strip()
+        return int(digits) if digits.isdigit() else None
+
+    def note(self, first: int) -> None:
+        """Write that whoever is connected has no record before number `first`."""
+        os.pwrite(self._file, f"{first:{_WIDTH}}".encode(), 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def settle(folder: Path, written: Ledger, live: Live) -> int:
+    """Close in the record what a killed server left open; return how many records that took."""
+    first = live.first
+    end = written.next_seq
+    if first is not None and first < end:
+        left = unclosed(folder, first)
+        if left:
+            written.append(*left)
+            written.sync()
+            _log.warning("closed what a killed server left open", records=len(left))
+    live.note(written.next_seq)
+    return written.next_seq - end
+
+
+def unclosed(folder: Path, first: int) -> list[Event]:
+    """Return the closes and session ends that are lacking from record `first` on."""
+    files: dict[tuple[Value, Value], Record] = {}
+    sessions: dict[Value, Record] = {}
+    for record in writer.read(folder, first):
+        told = record.event
+        session = told.detail.get("session")
+        if not isinstance(session, int):
+            continue
+        match told.event:
+            case Transfer.LOGIN:
+                sessions[session] = record
+            case Transfer.OPEN if told.outcome is Outcome.OK:
+                files[session, _handle(record)] = record
+            case Transfer.CLOSE:
+                files.pop((session, _handle(record)), None)
+            case Transfer.SESSION_END:
+                sessions.pop(session, None)
+                files = {key: value for key, value in files.items() if key[0] != session}
+    closes = [_close(record) for record in files.values()]
+    return closes + [_end(record) for record in sessions.values()]
+
+
+def _handle(record: Record) -> Value:
+    handle = record.event.detail.get("handle")
+    return handle if isinstance(handle, int) else None
+
+
+def _close(record: Record) -> Event:
+    told = record.event
+    detail: dict[str, Value] = {
+        "session": told.detail["session"],
+        "handle": _handle(record),
+        "bytes": None,
+        "complete": False,
+        "ms": None,
+        "reason": _REASON,
+    }
+    return Event(Transfer.CLOSE, told.who, told.origin, told.what, Outcome.FAILED, detail)
+
+
+def _end(record: Record) -> Event:
+    told = record.event
+    session = told.detail["session"]
+    detail: dict[str, Value] = {"session": session, "files": None, "bytes": None, "ms": None}
+    detail["reason"] = _REASON
+    return Event(Transfer.SESSION_END, told.who, told.origin, "", Outcome.FAILED, detail)

@@ -1,0 +1,57 @@
+"""Writes `state/serving.json`: the settings and keys that the server uses now.
+
+Written again only where something has changed: a ring that was read anew, settings that were put
+in force or turned down. If the disk will not have it, the server goes on, and says so.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import structlog
+from paramiko.pkey import PKey
+
+from config.settings import Settings
+from keys.credentials import ring
+from keys.credentials.ring import fingerprint
+from keys.operations import server_state
+from keys.operations.server_state import Serving
+from sftpd.access.revalidate import Rings
+
+_log = structlog.get_logger()
+
+
+class Bulletin:
+    """The word of one server."""
+
+    def __init__(self, site: Path, rings: Rings) -> None:
+        self._site = site
+        self._rings = rings
+        self._told: Serving | None = None
+
+    def tell(
+        self,
+        settings: Settings,
+        host_keys: Iterable[PKey],
+        announced: Iterable[PKey],
+        faults: Sequence[str],
+    ) -> None:
+        """Look at the rings, and write down what has changed since the last time."""
+        held = {p.id: self._rings.of(p.id) for p in settings.parties if p.mirrors}
+        word = Serving(
+            os.getpid(),
+            {party: ring.digest(found) for party, (found, _) in held.items() if found},
+            tuple(party for party, (_, damaged) in held.items() if damaged),
+            {party.id: server_state.agreed(party) for party in settings.parties},
+            tuple(fingerprint(key.asbytes()) for key in host_keys),
+            tuple(fingerprint(key.asbytes()) for key in announced),
+            tuple(faults),
+        )
+        if word == self._told:
+            return
+        try:
+            server_state.write(self._site, word)
+        except OSError as error:
+            _log.error("cannot tell what is in force", cause=str(error))
+        else:
+            self._told = word

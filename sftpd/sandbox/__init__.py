@@ -1,0 +1,1 @@
+"""What the kernel denies a child: Landlock, seccomp, capabilities, limits."""

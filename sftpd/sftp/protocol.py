@@ -1,0 +1,201 @@
+"""SFTP on the wire: how a request is taken apart and a reply put together, and all its codes.
+
+SFTP version 3, draft-ietf-secsh-filexfer-02. A packet is
+
+    uint32 length, byte type, uint32 request-id, arguments
+
+in network order, and a string is a uint32 length and the bytes. For example the READ of 32,768
+bytes from the start of the file whose handle is `00000004`, as request 7:
+
+    00000019 05 00000007 00000004 00000004 0000000000000000 00008000
+
+A request's id is passed on as the four bytes that it came in.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import IntEnum
+from struct import Struct
+
+from sftpd.sftp.view import Attributes
+
+VERSION = 3
+WRITING_FLAGS = 0x02 | 0x04 | 0x08 | 0x10 | 0x20  # WRITE, APPEND, CREAT, TRUNC, EXCL
+_SHOWN = 0x01 | 0x02 | 0x04 | 0x08  # SIZE, UIDGID, PERMISSIONS, ACMODTIME
+_FILE_MODE, _FOLDER_MODE = 0o100444, 0o040555
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_RECENT = timedelta(days=183)
+
+_u32 = Struct(">I")
+_u64 = Struct(">Q")
+_attributes = Struct(">IQIIIII")
+
+
+class Request(IntEnum):
+    """SSH_FXP_* that a client sends, section 3."""
+
+    INIT = 1
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    WRITE = 6
+    LSTAT = 7
+    FSTAT = 8
+    SETSTAT = 9
+    FSETSTAT = 10
+    OPENDIR = 11
+    READDIR = 12
+    REMOVE = 13
+    MKDIR = 14
+    RMDIR = 15
+    REALPATH = 16
+    STAT = 17
+    RENAME = 18
+    READLINK = 19
+    SYMLINK = 20
+    LINK = 21  # of version 6; some clients try
+    EXTENDED = 200
+
+
+class Reply(IntEnum):
+    """SSH_FXP_* that a server sends."""
+
+    VERSION = 2
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED = 201
+
+
+class Status(IntEnum):
+    """SSH_FX_*, section 7."""
+
+    OK = 0
+    EOF = 1
+    NO_SUCH_FILE = 2
+    PERMISSION_DENIED = 3
+    FAILURE = 4
+    BAD_MESSAGE = 5
+    OP_UNSUPPORTED = 8
+
+
+_SAID = {
+    Status.OK: b"Success",
+    Status.EOF: b"End of file",
+    Status.NO_SUCH_FILE: b"No such file",
+    Status.PERMISSION_DENIED: b"Permission denied",
+    Status.FAILURE: b"Failure",
+    Status.BAD_MESSAGE: b"Bad message",
+    Status.OP_UNSUPPORTED: b"Operation unsupported",
+}
+
+
+class Truncated(Exception):
+    """A packet ends before its arguments do."""
+
+
+class Arguments:
+    """What a request brings, after its id.
+
+    `parsed` is told what to expect, a letter each: `s` a path or other string, `h` a handle,
+    `u` and `U` a uint32 and a uint64, `a` attributes, as bytes that nobody looks into.
+    """
+
+    def __init__(self, packet: bytes, at: int) -> None:
+        self._packet = packet
+        self._at = at
+
+    def parsed(self, takes: str) -> list[bytes | int]:
+        """Return the arguments; raise Truncated if there are fewer."""
+        return [_READERS[letter](self) for letter in takes]
+
+    def string(self) -> bytes:
+        """Return the next string."""
+        size = self.number(_u32)
+        found = self._packet[self._at : self._at + size]
+        if len(found) != size:
+            raise Truncated
+        self._at += size
+        return found
+
+    def number(self, form: Struct) -> int:
+        """Return the next number."""
+        if len(self._packet) < self._at + form.size:
+            raise Truncated
+        (found,) = form.unpack_from(self._packet, self._at)
+        self._at += form.size
+        return int(found)
+
+    def rest(self) -> bytes:
+        """Return whatever is left."""
+        at, self._at = self._at, len(self._packet)
+        return self._packet[at:]
+
+
+_READERS: dict[str, Callable[[Arguments], bytes | int]] = {
+    "s": Arguments.string,
+    "h": Arguments.string,
+    "u": lambda given: given.number(_u32),
+    "U": lambda given: given.number(_u64),
+    "a": Arguments.rest,
+}
+
+
+def version(*extensions: tuple[bytes, bytes]) -> bytes:
+    """Return the greeting, with the extensions that are offered."""
+    body = _u32.pack(VERSION) + b"".join(string(n) + string(v) for n, v in extensions)
+    return _u32.pack(1 + len(body)) + bytes([Reply.VERSION]) + body
+
+
+def packet(kind: Reply, request: bytes, body: bytes) -> bytes:
+    """Return a reply."""
+    return _u32.pack(5 + len(body)) + bytes([kind]) + request + body
+
+
+def status(request: bytes, code: Status) -> bytes:
+    """Return the reply that says how it went."""
+    return packet(Reply.STATUS, request, _u32.pack(code) + string(_SAID[code]) + string(b""))
+
+
+def names(request: bytes, entries: list[bytes]) -> bytes:
+    """Return the reply that carries what `entry` made."""
+    return packet(Reply.NAME, request, _u32.pack(len(entries)) + b"".join(entries))
+
+
+def entry(name: bytes, shown: Attributes, now: datetime) -> bytes:
+    """Return one line of a listing, with its long form as `ls -l` prints it."""
+    return string(name) + string(long_name(name, shown, now)) + attributes(shown)
+
+
+def bare_entry(name: bytes) -> bytes:
+    """Return a name alone, as REALPATH answers."""
+    return string(name) + string(name) + _u32.pack(0)
+
+
+def attributes(shown: Attributes) -> bytes:
+    """Return attributes: read-only modes, owner 0, one time for both."""
+    mode = _FOLDER_MODE if shown.folder else _FILE_MODE
+    mtime = min(max(shown.mtime, 0), 0xFFFFFFFF)
+    return _attributes.pack(_SHOWN, shown.size, 0, 0, mode, mtime, mtime)
+
+
+def numbers(*values: int) -> bytes:
+    """Return uint64s, one after the other."""
+    return b"".join(map(_u64.pack, values))
+
+
+def string(text: bytes) -> bytes:
+    """Return a string."""
+    return _u32.pack(len(text)) + text
+
+
+def long_name(name: bytes, shown: Attributes, now: datetime) -> bytes:
+    """Return a line as `ls -l` prints it; the time in the zone of `now`, or the year if old."""
+    mode = "dr-xr-xr-x" if shown.folder else "-r--r--r--"
+    when = datetime.fromtimestamp(shown.mtime, now.tzinfo)
+    recent = timedelta(0) <= now - when < _RECENT
+    time = f"{when.hour:02}:{when.minute:02}" if recent else f" {when.year}"
+    date = f"{_MONTHS[when.month - 1]} {when.day:2} {time}"
+    return f"{mode}    1 0        0        {shown.size:8} {date} ".encode() + name

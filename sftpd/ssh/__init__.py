@@ -1,0 +1,1 @@
+"""The SSH protocol in a child: transport, packets, authentication, channels."""

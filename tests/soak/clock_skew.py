@@ -1,0 +1,40 @@
+"""The two daemons under their supervisor, by a clock that somebody may step: for the soak alone.
+
+    python -m soak.clock_skew run|publish|serve SITE CLOCK
+
+CLOCK is a file with the seconds by which the wall clock is wrong. All else is what `ssps run`,
+`publish` and `serve` do; no setting of those leads here.
+"""
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from keys.ledger.writer import Clock, utc_now
+from scripts.daemons.run import ON_RELOAD, Supervisor, log_as, ready, run_publisher, run_server
+
+
+def stepped(file: Path) -> Clock:
+    """Return a wall clock that is wrong by what `file` says whenever it is asked."""
+
+    def now() -> datetime:
+        return utc_now() + timedelta(seconds=float(file.read_text()))
+
+    return now
+
+
+def main() -> None:
+    """Run one part, or the supervisor with both."""
+    part, site, clock = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    log_as(part)
+    settings = ready(site)
+    if part == "run":
+        own = [sys.executable, "-m", "soak.clock_skew"]
+        commands = {name: [*own, name, str(site), str(clock)] for name in ON_RELOAD}
+        patience = settings.sftp.drain_seconds + 10
+        sys.exit(Supervisor(commands, ON_RELOAD, patience=patience).run())
+    {"serve": run_server, "publish": run_publisher}[part](settings, clock=stepped(clock))
+
+
+if __name__ == "__main__":
+    main()

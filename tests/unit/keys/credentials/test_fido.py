@@ -1,0 +1,82 @@
+import base64
+import hashlib
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tokens import Token, string
+
+from keys.credentials import fido, publickey, ring
+
+MESSAGE = b"what is to be signed"
+
+
+@pytest.fixture(params=fido.KINDS)
+def key(request: pytest.FixtureRequest) -> Token:
+    return Token(request.param)
+
+
+def test_what_a_touched_token_signed_is_its_own(key: Token) -> None:
+    assert fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE))
+    assert fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x05))
+
+
+def test_nobody_touched_it_so_it_does_not_count(key: Token) -> None:
+    assert not fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0))
+    assert not fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x04))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda key: key.sign(b"something else"),
+        lambda key: key.sign(MESSAGE, app=b"ssh:other"),
+        lambda key: Token(key.kind).sign(MESSAGE),
+        lambda key: key.sign(MESSAGE)[:-1] + b"\x08",
+        lambda key: key.sign(MESSAGE) + b"\0",
+        lambda key: key.sign(MESSAGE)[:-1],
+        lambda key: key.sign(MESSAGE).replace(key.kind.encode()[:6], b"sk-ssl"),
+        lambda key: b"",
+        lambda key: b"\xff" * 40,
+    ],
+)
+def test_anything_else_is_no_signature(key: Token, spoil: Callable[[Token], bytes]) -> None:
+    assert not fido.verifies(key.blob, MESSAGE, spoil(key))
+
+
+def test_every_bit_counts(key: Token) -> None:
+    whole = key.sign(MESSAGE)
+    for place in range(len(whole)):
+        spoiled = bytearray(whole)
+        spoiled[place] ^= 0x10
+        assert not fido.verifies(key.blob, MESSAGE, bytes(spoiled)), place
+
+
+def test_a_tokens_key_becomes_a_credential(key: Token) -> None:
+    line = key.public_line
+    assert publickey.read(line + " anahtarlik")[1] == "anahtarlik"
+    times = {"not_before": datetime(2023, 5, 14, tzinfo=UTC), "not_after": None}
+
+    held = ring.Ring("parti-a", (ring.public_key(line, label="", **times, added_by=""),))
+
+    assert ring.loads(ring.dumps(held).decode()) == held
+
+
+def test_openssh_takes_these_signatures_too(key: Token, tmp_path: Path) -> None:
+    head = string(b"ssps") + string(b"") + string(b"sha256")
+    signed = key.sign(b"SSHSIG" + head + string(hashlib.sha256(MESSAGE).digest()))
+    whole = b"SSHSIG" + (1).to_bytes(4, "big") + string(key.blob) + head + string(signed)
+    armored = base64.encodebytes(whole).decode()
+    (tmp_path / "sig").write_text(
+        f"-----BEGIN SSH SIGNATURE-----\n{armored}-----END SSH SIGNATURE-----\n"
+    )
+    (tmp_path / "allowed").write_text(f"parti-a {key.public_line}\n")
+
+    command = ["ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", "parti-a", "-n", "ssps"]
+    done = subprocess.run(
+        [*command, "-s", "sig"], input=MESSAGE, cwd=tmp_path, capture_output=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,81 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from keys.credentials import publickey
+
+# Made with OpenSSH; the second by PROTOCOL.u2f's layout, of the curve's generator.
+ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1V7sCtd9sbSNjUPMtlSSB7hcM7WSG2Cq0KuGwzwyUM"
+
+
+def made(folder: Path, *words: str) -> Path:
+    path = folder / "k"
+    command = ["ssh-keygen", "-q", "-N", "", "-C", "ayna 1", "-f", str(path), *words]
+    subprocess.run(command, check=True)
+    return path.with_name("k.pub")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ["-t", "ed25519"],
+        ["-t", "ecdsa", "-b", "256"],
+        ["-t", "ecdsa", "-b", "384"],
+        ["-t", "ecdsa", "-b", "521"],
+        ["-t", "rsa", "-b", "3072"],
+    ],
+)
+def test_openssh_and_rfc_4716_name_the_same_key(tmp_path: Path, kind: list[str]) -> None:
+    path = made(tmp_path, *kind)
+    ssh2 = subprocess.run(
+        ["ssh-keygen", "-e", "-m", "RFC4716", "-f", str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+    line, comment = publickey.read(path.read_text())
+
+    assert path.read_text() == f"{line} {comment}\n"
+    assert comment == "ayna 1"
+    assert publickey.read(ssh2)[0] == line
+    assert publickey.read(ssh2.replace("\n", "\r\n"))[0] == line
+
+
+def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> None:
+    text = (
+        '---- BEGIN SSH2 PUBLIC KEY ----\nComment: "mirror-1"\nx-note: long \\\nand longer\n'
+        "AAAAC3NzaC1lZDI1NTE5AAAAIB1V7sCtd9sbSNjUPMtlSSB7hcM7WSG2\nCq0KuGwzwyUM\n"
+        "---- END SSH2 PUBLIC KEY ----\n"
+    )
+    assert publickey.read(text) == (ED25519, "mirror-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "a private key, which stays with the party"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key, which stays with the party"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n", "without its last line"),
+        (
+            "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAAABAA==",
+            "Need uncompressed point",
+        ),
+        ("ssh-ed25519", "not one OpenSSH public key line"),
+        (f"{ED25519}\n{ED25519}", "not one OpenSSH public key line"),
+        ("ssh-ed25519 AAAA====", "not an OpenSSH public key"),
+        (ED25519.replace("ssh-ed25519", "ecdsa-sha2-nistp256"), "not an OpenSSH public key"),
+        ("ssh-dss AAAAB3NzaC1kc3M=", "'ssh-dss' is no kind that is served, which is too weak"),
+        ("ssh-ed448 AAAACXNzaC1lZDQ0OA==", "'ssh-ed448' is no kind that is served"),
+        ("", "not one OpenSSH public key line"),
+    ],
+)
+def test_what_will_not_do_is_refused_with_a_clear_word(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        publickey.read(text)
+
+
+def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="an RSA key of 2048 bits, at least 3072 are needed"):
+        publickey.read(made(tmp_path, "-t", "rsa", "-b", "2048").read_text())

@@ -1,0 +1,264 @@
+"""Rotation as a table: the clock, the ring before, the command, the ring after, who gets in."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from keys import files
+from keys.credentials import ring, rotation
+from keys.credentials.ring import Credential, Kind, Ring
+
+DAY = datetime(2023, 5, 14, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def at(clock: str) -> datetime:
+    return DAY + timedelta(hours=int(clock[:2]), minutes=int(clock[3:]))
+
+
+def held(text: str) -> Ring:
+    """`A 10.00-  p 10.00-17.00`: keys in capitals, passwords in small letters."""
+    found = []
+    for name, window in zip(text.split()[::2], text.split()[1::2], strict=True):
+        begins, _, ends = window.partition("-")
+        kind = Kind.PUBLIC_KEY if name.isupper() else Kind.PASSWORD
+        until = at(ends) if ends else None
+        found.append(Credential(kind, name, f"SHA256:{name}", "", at(begins), until, "operator"))
+    return Ring("parti-a", tuple(found))
+
+
+def written(found: Ring) -> str:
+    def clock(when: datetime | None) -> str:
+        return when.strftime("%H.%M") if when else ""
+
+    return "  ".join(
+        f"{c.label} {clock(c.not_before)}-{clock(c.not_after)}" for c in found.credentials
+    )
+
+
+def add(new: str) -> Callable[[Ring], Ring]:
+    return lambda old: rotation.add(old, held(new).credentials[0])
+
+
+def rotate(new: str, overlap: timedelta, *replaces: str) -> Callable[[Ring], Ring]:
+    fresh = held(new).credentials[0]
+    named = {f"SHA256:{name}" for name in replaces} or None
+    return lambda old: rotation.rotate(old, fresh, overlap, named)
+
+
+def revoke(name: str) -> Callable[[Ring], Ring]:
+    return lambda old: rotation.revoke(old, f"SHA256:{name}")
+
+
+def nothing(old: Ring) -> Ring:
+    return old
+
+
+TO_B, AT_ONCE = rotate("B 12.00-", HOUR), rotate("B 12.00-", 0 * HOUR)
+TO_Q = rotate("q 12.00-", HOUR)
+LATER, TO_B_FOR_A = rotate("B 16.30-", HOUR), rotate("B 12.00-", HOUR, "A")
+
+TABLE = [
+    # clock, ring before, command, ring after, who gets in
+    ("12.00", "A 10.00-", nothing, "A 10.00-", "A"),
+    ("12.00", "A 10.00-", add("B 12.00-"), "A 10.00-  B 12.00-", "A B"),
+    ("12.00", "", add("B 16.30-"), "B 16.30-", ""),
+    ("16.30", "", add("B 16.30-"), "B 16.30-", "B"),
+    # the old one retires after the overlap, to the minute
+    ("12.00", "A 10.00-", TO_B, "A 10.00-13.00  B 12.00-", "A B"),
+    ("12.59", "A 10.00-", TO_B, "A 10.00-13.00  B 12.00-", "A B"),
+    ("13.00", "A 10.00-", TO_B, "A 10.00-13.00  B 12.00-", "B"),
+    # no overlap: from one to the other without a moment for neither or both
+    ("11.59", "A 10.00-", AT_ONCE, "A 10.00-12.00  B 12.00-", "A"),
+    ("12.00", "A 10.00-", AT_ONCE, "A 10.00-12.00  B 12.00-", "B"),
+    # planned for later: nothing changes before
+    ("16.29", "A 10.00-", LATER, "A 10.00-17.30  B 16.30-", "A"),
+    ("16.30", "A 10.00-", LATER, "A 10.00-17.30  B 16.30-", "A B"),
+    ("17.30", "A 10.00-", LATER, "A 10.00-17.30  B 16.30-", "B"),
+    # what ends sooner than the overlap still does
+    ("12.00", "A 10.00-12.15", TO_B, "A 10.00-12.15  B 12.00-", "A B"),
+    # each of its kind retires, or those that are named
+    ("13.00", "A 10.00-  C 10.00-", TO_B, "A 10.00-13.00  C 10.00-13.00  B 12.00-", "B"),
+    ("13.00", "A 10.00-  C 10.00-", TO_B_FOR_A, "A 10.00-13.00  C 10.00-  B 12.00-", "C B"),
+    ("13.00", "A 10.00-  p 10.00-", TO_B, "A 10.00-13.00  p 10.00-  B 12.00-", "p B"),
+    ("13.00", "A 10.00-  p 10.00-", TO_Q, "A 10.00-  p 10.00-13.00  q 12.00-", "A q"),
+    ("13.00", "p 10.00-", rotate("B 12.00-", HOUR, "p"), "p 10.00-13.00  B 12.00-", "B"),
+    # what begins only later is another matter
+    ("18.00", "A 10.00-  C 18.00-", TO_B, "A 10.00-13.00  C 18.00-  B 12.00-", "C B"),
+    ("12.00", "A 10.00-  B 10.00-", revoke("A"), "B 10.00-", "B"),
+    ("12.00", "A 10.00-", revoke("A"), "", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("clock", "before", "command", "after", "who"), TABLE)
+def test_rotation(
+    clock: str, before: str, command: Callable[[Ring], Ring], after: str, who: str
+) -> None:
+    new = command(held(before))
+
+    assert written(new) == after
+    assert " ".join(c.label for c in new.credentials if c.valid_at(at(clock))) == who
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "said"),
+    [
+        ("A 10.00-", add("A 12.00-"), "parti-a has SHA256:A already"),
+        ("A 10.00-", rotate("A 12.00-", HOUR), "parti-a has SHA256:A already"),
+        ("A 10.00-", revoke("B"), "parti-a has no SHA256:B"),
+        ("", add("B 12.00-12.00"), "before it begins"),
+        ("A 18.00-", rotate("B 12.00-", HOUR, "A"), "begins later than what replaces it"),
+    ],
+)
+def test_what_cannot_be_is_said(before: str, command: Callable[[Ring], Ring], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        command(held(before))
+
+
+@pytest.mark.parametrize(
+    ("before", "lapses"),
+    [
+        ("A 10.00-", None),
+        ("A 10.00-13.00", "13.00"),
+        ("A 10.00-13.00  B 12.30-14.00", "14.00"),
+        ("A 10.00-13.00  B 13.00-", None),
+        ("A 10.00-13.00  B 13.01-", "13.00"),
+        ("A 10.00-11.00", "12.00"),
+        ("A 13.00-", "12.00"),
+        ("", "12.00"),
+    ],
+)
+def test_a_party_stands_outside_once_its_last_credential_has_ended(
+    before: str, lapses: str | None
+) -> None:
+    assert rotation.lapses(held(before), at("12.00")) == (at(lapses) if lapses else None)
+
+
+def test_who_will_stand_outside_soon_is_named_the_soonest_first() -> None:
+    rings = [
+        Ring("parti-a", held("A 10.00-13.00").credentials),
+        Ring("parti-b", held("B 10.00-").credentials),
+        Ring("parti-c", held("C 10.00-12.30").credentials),
+        Ring("parti-d", held("D 10.00-18.00").credentials),
+        Ring("parti-e"),
+    ]
+
+    found = rotation.expiring(rings, at("12.00"), 2 * HOUR)
+
+    assert list(map(str, found)) == [
+        "parti-e: no credential is valid now: `ssps key add parti-e`",
+        "parti-c: its last credential ends 2023-05-14 12:30:00+0000: `ssps key rotate parti-c`",
+        "parti-a: its last credential ends 2023-05-14 13:00:00+0000: `ssps key rotate parti-a`",
+    ]
+
+
+def test_a_credential_is_named_by_its_beginning_or_its_label_if_that_is_enough() -> None:
+    found = Ring(
+        "parti-a",
+        tuple(
+            Credential(Kind.PASSWORD, label, name, "", DAY, None, "operator")
+            for label, name in [
+                ("ayna", "SHA256:abcdefgh"),
+                ("ofis", "SHA256:abcdexyz"),
+                ("ofis", "SHA256:zzzzzzzz"),
+            ]
+        ),
+    )
+
+    for text in ("SHA256:abcdefgh", "abcdef", "SHA256:abcdef", "ayna"):
+        assert rotation.named(found, text).fingerprint == "SHA256:abcdefgh"
+    for text, said in (("abcde", "is none of"), ("ofis", "could mean"), ("", "is none of")):
+        with pytest.raises(ValueError, match=said):
+            rotation.named(found, text)
+
+
+OLD = ring.password("dogru-sifre-1", label="", not_before=DAY, not_after=None, added_by="operator")
+
+
+def test_a_party_changes_an_operators_password_once() -> None:
+    before = Ring("parti-a", (OLD,))
+    secret = ring.hashed("kendi-sifresi-12")
+    fresh = ring.chosen(secret, label="", not_before=at("12.00"), added_by="parti-a")
+
+    after = rotation.change_password(before, OLD.fingerprint, fresh)
+
+    [own] = after.credentials
+    assert (own.chosen, own.added_by) == (True, "parti-a")
+    assert after.by_password("kendi-sifresi-12", at("12.00")) == own
+    assert after.by_password("dogru-sifre-1", at("12.00")) is None
+    assert ring.loads(ring.dumps(after).decode()) == after
+    with pytest.raises(ValueError, match="no password of parti-a that waits"):
+        rotation.change_password(after, own.fingerprint, fresh)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "dogru-sifre",
+        "$argon2id$v=19$m=4194304,t=3,p=4$" + "A" * 22 + "$" + "A" * 43,
+        "$argon2i$v=19$m=65536,t=3,p=4$" + "A" * 22 + "$" + "A" * 43,
+        "$argon2id$v=19$m=65536,t=3,p=4$" + "A" * 22 + "$" + "A" * 43 + "\n",
+    ],
+)
+def test_what_is_no_hash_of_ours_becomes_no_credential(secret: str) -> None:
+    with pytest.raises(ValueError, match="no hash"):
+        ring.chosen(secret, label="", not_before=DAY, added_by="parti-a")
+
+
+@pytest.mark.parametrize("step", ["open", "write", "fchmod", "fsync", "replace"])
+def test_a_crash_in_the_middle_of_a_write_leaves_the_old_ring_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    before, after = Ring("parti-a", (OLD,)), Ring("parti-a")
+    rotation.apply(tmp_path, before)
+
+    def dies(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if step == "replace":
+            patch.setattr(Path, "replace", dies)
+        else:
+            patch.setattr(files.os, "fdopen" if step == "write" else step, dies)
+        with pytest.raises(OSError, match="No space"):
+            rotation.apply(tmp_path, after)
+
+    assert ring.load(tmp_path, "parti-a") == before
+    assert [p.name for p in (tmp_path / ring.FOLDER).iterdir()] == ["parti-a.toml"]
+
+
+def test_what_a_killed_writer_left_is_gone_with_the_next_change(tmp_path: Path) -> None:
+    rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
+    left = tmp_path / ring.FOLDER / ".parti-b.toml.4711.new"
+    left.write_bytes(b'party = "parti-b"\n\n[[cred')
+
+    rotation.apply(tmp_path, Ring("parti-a"))
+
+    assert [p.name for p in (tmp_path / ring.FOLDER).iterdir()] == ["parti-a.toml"]
+
+
+def test_a_ring_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
+    finally:
+        os.umask(before)
+
+    assert ring.path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ring.FOLDER).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_writes_is_the_folders_owners(tmp_path: Path) -> None:
+    folder = tmp_path / ring.FOLDER
+    folder.mkdir(parents=True)
+    os.chown(folder, 4711, 4712)
+
+    rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
+
+    seen = ring.path(tmp_path, "parti-a").stat()
+    assert (seen.st_uid, seen.st_gid) == (4711, 4712)

@@ -1,0 +1,223 @@
+import base64
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keys.ledger import note
+from keys.ledger.note import Checkpoint, Forged, Unsigned, Verifier
+
+# The vectors of the signed-note's own implementation (golang.org/x/mod/sumdb/note).
+TEXT = (
+    "If you think cryptography is the answer to your problem,\n"
+    "then you don't know what your problem is.\n"
+)
+PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+ENOCH = "EnochRoot+af0cfe78+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"
+PETER_SIG = (
+    "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6"
+    "KE6RyyBwJnAM=\n"
+)
+ENOCH_SIG = (
+    "— EnochRoot rwz+eBzmZa0SO3NbfRGzPCpDckykFXSdeX+MNtCOXm2/5n2tiOHp+vAF1aGrQ5ovTG01oOTGwnWLox33WW"
+    "d1RvMc+QQ=\n"
+)
+SEED = base64.b64decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")[1:]
+# The example of C2SP's tlog-checkpoint, whose key is not published.
+SOFA = (
+    "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n"
+    "— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q"
+    "1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n"
+)
+NOON = datetime(2023, 5, 14, 14, 0, 3, 41, tzinfo=UTC)
+peter, enoch = note.parse_verifier(PETER), note.parse_verifier(ENOCH)
+private = Ed25519PrivateKey.from_private_bytes(SEED)
+GOLDEN = (
+    "ssps/transfer/5f0c9b1e8a63d274\n17\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
+    "2023-05-14T14:00:03.000041Z\n"
+)
+ROOT = base64.b64decode("CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=")
+HEAD = Checkpoint("ssps/transfer/5f0c9b1e8a63d274", 17, ROOT, NOON)
+
+
+def test_a_note_is_signed_as_others_sign_it() -> None:
+    assert note.sign(TEXT, "PeterNeumann", private).decode() == f"{TEXT}\n{PETER_SIG}"
+    assert str(Verifier("PeterNeumann", private.public_key())) == PETER
+
+
+def test_a_note_that_one_known_key_has_signed_is_opened() -> None:
+    message = f"{TEXT}\n{PETER_SIG}{ENOCH_SIG}".encode()
+
+    assert note.open_note(message, [peter]) == note.Note(TEXT, ("PeterNeumann",))
+    assert note.open_note(message, [peter, enoch]).signed_by == ("PeterNeumann", "EnochRoot")
+    with pytest.raises(Unsigned):
+        note.open_note(message, [])
+
+
+def test_a_text_with_empty_lines_ends_at_the_last_of_them() -> None:
+    text = "Ognuno sta solo\ntrafitto da un raggio:\n\ned è subito sera.\n"
+
+    assert note.open_note(note.sign(text, "PeterNeumann", private), [peter]).text == text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TEXT,
+        f"{TEXT}\n",
+        f"{TEXT}\n{PETER_SIG[:-1]}",
+        f"\x01{TEXT}\n{PETER_SIG}",
+        f"{TEXT}\n— Bad Name {PETER_SIG.split()[-1]}\n",
+        f"{TEXT}\n{PETER_SIG}Unexpected line.\n",
+        f"{TEXT}\n" + PETER_SIG * 101,
+        f"{TEXT}\n— PeterNeumann x08g\n",
+        f"{TEXT}\n— PeterNeumann x08go/=\n",
+        "\n\n",
+        "",
+    ],
+)
+def test_what_is_no_note_is_refused(message: str) -> None:
+    with pytest.raises(ValueError, match="is no note"):
+        note.open_note(message.encode(), [peter])
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ValueError, match="no UTF-8"):
+        note.open_note(b"\xff" + f"{TEXT}\n{PETER_SIG}".encode(), [peter])
+    with pytest.raises(ValueError, match="too long"):
+        note.open_note(b"x" * (1 << 21), [peter])
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_of_a_note_is_noticed(bit: int) -> None:
+    message = f"{TEXT}\n{PETER_SIG}".encode()
+    for place in range(len(message)):
+        flipped = bytearray(message)
+        flipped[place] ^= 1 << bit
+        with pytest.raises((ValueError, Unsigned, Forged)):
+            note.open_note(bytes(flipped), [peter])
+
+
+def test_a_changed_text_is_told_from_an_unknown_key() -> None:
+    with pytest.raises(Forged, match="PeterNeumann has not signed this"):
+        note.open_note(f"I{TEXT}\n{PETER_SIG}".encode(), [peter])
+    with pytest.raises(Unsigned):
+        note.open_note(f"{TEXT}\n{PETER_SIG}".encode(), [enoch])
+
+
+def test_a_key_reads_back_and_no_part_of_it_does() -> None:
+    for start in range(len(PETER)):
+        for end in range(start, len(PETER) + 1):
+            if (start, end) != (0, len(PETER)):
+                with pytest.raises(ValueError):
+                    note.parse_verifier(PETER[start:end])
+    for place in range(len(PETER)):
+        changed = PETER[:place] + chr(ord(PETER[place]) + 1) + PETER[place + 1 :]
+        with pytest.raises(ValueError):
+            note.parse_verifier(changed)
+
+
+def test_the_key_of_the_specification_has_its_id() -> None:
+    raw = bytes.fromhex("e932791ae6e7a840a46164c904786426d5e7821dd8b29a00d61cae72afdd4da4")
+
+    verifier = Verifier("example.com/foo", Ed25519PublicKey.from_public_bytes(raw))
+
+    assert verifier.id.hex() == "530d903a"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u00a0b", "a\nb"])
+def test_a_name_that_could_not_be_read_back_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no name for a key"):
+        note.sign(TEXT, name, private)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "a\tb\n", "a\r\n"])
+def test_a_text_that_could_not_be_read_back_is_not_signed(text: str) -> None:
+    with pytest.raises(ValueError, match="ends with a line feed"):
+        note.sign(text, "PeterNeumann", private)
+
+
+def test_a_public_key_is_read_as_openssh_or_as_c2sp_writes_it() -> None:
+    line = peter.key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+    for text in (line, f"{line} ysk 2023\n", PETER, PETER + "\n"):
+        assert Verifier("x", note.public_key(text)).public == peter.public
+    for wrong in ("", "ssh-rsa AAAA", "ssh-ed25519 AAAA", "PeterNeumann", "a+b+c"):
+        with pytest.raises(ValueError):
+            note.public_key(wrong)
+
+
+def test_a_checkpoint_is_written_as_the_docstring_says_and_reads_back() -> None:
+    assert note.format_checkpoint(HEAD) == GOLDEN
+    assert note.parse_checkpoint(GOLDEN) == HEAD
+    assert note.open_checkpoint(note.sign_checkpoint(HEAD, private), private.public_key()) == HEAD
+
+
+def test_the_checkpoint_of_the_specification_is_one() -> None:
+    found = note.parse_checkpoint(note.unproved_text(SOFA.encode()))
+
+    assert found == Checkpoint("example.com/behind-the-sofa", 20852163, ROOT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a\n",
+        "a\n1\n",
+        GOLDEN[:-1],
+        GOLDEN.replace("17", "017"),
+        GOLDEN.replace("17", "-1"),
+        GOLDEN.replace("17", "+1"),
+        GOLDEN.replace("17", "1_7"),
+        GOLDEN.replace("17", "٣"),
+        GOLDEN.replace("17", "9" * 5000),
+        GOLDEN.replace("q2I=", "q2I"),
+        GOLDEN.replace("q2I=", "q2J="),
+        GOLDEN.replace("CsUY", "CsU"),
+        GOLDEN.replace("\n17", "\n\n17"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        note.parse_checkpoint(text)
+
+
+def test_a_checkpoint_under_the_key_of_another_year_is_not_believed() -> None:
+    with pytest.raises(Unsigned):
+        note.open_checkpoint(note.sign_checkpoint(HEAD, private), enoch.key)
+
+
+def test_a_history_is_split_into_its_notes_and_a_torn_last_is_left_out() -> None:
+    first, second = note.sign_checkpoint(HEAD, private), f"{TEXT}\n{PETER_SIG}".encode()
+
+    assert note.split(first + second) == [first, second]
+    for cut in range(1, len(second)):
+        assert note.split(first + second[:-cut]) == [first]
+    assert note.split(b"") == []
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_rubbish_is_refused_as_a_note_a_checkpoint_and_a_key(rubbish: bytes) -> None:
+    with pytest.raises((ValueError, Unsigned)):
+        note.open_note(rubbish, [peter])
+    with pytest.raises((ValueError, Unsigned)):
+        note.open_checkpoint(rubbish, peter.key)
+    with pytest.raises(ValueError):
+        note.parse_checkpoint(rubbish.decode(errors="replace"))
+    with pytest.raises(ValueError):
+        note.public_key(rubbish.decode(errors="replace"))
+    assert note.split(rubbish) == [] or b"\xe2\x80\x94 " in rubbish
+
+
+@given(st.lists(st.sampled_from([GOLDEN, "\n", "— a b\n", PETER_SIG, "é", "\x00", "x\n"])))
+def test_pieces_of_notes_in_any_order_are_opened_or_refused(pieces: list[str]) -> None:
+    message = "".join(pieces).encode()
+    note.split(message)
+    try:
+        note.open_note(message, [peter, enoch])
+    except (ValueError, Unsigned, Forged):
+        return

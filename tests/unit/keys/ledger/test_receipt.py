@@ -1,0 +1,100 @@
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.event import Event
+from keys.ledger import merkle, note
+from keys.ledger.note import Checkpoint
+from keys.ledger.receipt import Receipt, Unproved, format_receipt, parse_receipt, prove
+from keys.ledger.record import Record, format_record
+
+NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+LINES = [
+    format_record(Record(n, NOON, n, Event("close", "parti-a", "", f"/{n}.jpg"))) for n in range(7)
+]
+
+
+def node(level: int, index: int) -> bytes:
+    if level == 0:
+        return merkle.leaf(LINES[index])
+    return merkle.parent(node(level - 1, 2 * index), node(level - 1, 2 * index + 1))
+
+
+HEAD = Checkpoint("ssps/transfer/5f0c9b1e8a63d274", 7, merkle.root(7, node), NOON)
+SIGNED = note.sign_checkpoint(HEAD, KEY)
+
+
+def receipt(index: int) -> Receipt:
+    return Receipt(LINES[index], index, tuple(merkle.inclusion(index, 7, node)), SIGNED)
+
+
+def test_a_receipt_reads_back_and_proves_its_record() -> None:
+    for index in range(7):
+        found = parse_receipt(format_receipt(receipt(index)))
+
+        assert found == receipt(index)
+        record, checkpoint = prove(found, [KEY.public_key()])
+        assert (record.seq, record.event.what, checkpoint) == (index, f"/{index}.jpg", HEAD)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_of_a_receipt_is_noticed(bit: int) -> None:
+    text = format_receipt(receipt(5))
+    for place in range(len(text)):
+        flipped = bytearray(text)
+        flipped[place] ^= 1 << bit
+        with pytest.raises((ValueError, Unproved)):
+            prove(parse_receipt(bytes(flipped)), [KEY.public_key()])
+
+
+def test_a_receipt_under_another_key_or_of_another_place_proves_nothing() -> None:
+    with pytest.raises(Unproved, match="none of the keys"):
+        prove(receipt(3), [Ed25519PrivateKey.generate().public_key()])
+    moved = Receipt(LINES[3], 4, receipt(4).proof, SIGNED)
+    with pytest.raises(Unproved, match="does not stand at this place"):
+        prove(moved, [KEY.public_key()])
+
+
+def test_what_was_signed_for_and_is_no_record_is_said_to_be_none() -> None:
+    for line, said in ((b"rubbish\n", "is no record"), (LINES[3], "record 3 stands at place 0")):
+        head = Checkpoint("ssps/transfer/x", 1, merkle.leaf(line), NOON)
+        with pytest.raises(Unproved, match=said):
+            prove(Receipt(line, 0, (), note.sign_checkpoint(head, KEY)), [KEY.public_key()])
+
+
+@given(st.binary(max_size=400))
+def test_rubbish_is_no_receipt(rubbish: bytes) -> None:
+    with pytest.raises(ValueError, match="is no receipt"):
+        parse_receipt(rubbish)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "c2sp.org/tlog-proof@v1\n",
+                "extra YQ==\n",
+                "index 0\n",
+                "index 00\n",
+                "\n",
+                "x\n",
+                "index " + "9" * 5000 + "\n",
+                "A" * 43 + "=\n",
+                "index ٣\n",
+                "ssps/x\n1\n",
+            ]
+        ),
+        max_size=9,
+    )
+)
+def test_pieces_of_receipts_in_any_order_are_read_or_refused(pieces: list[str]) -> None:
+    try:
+        found = parse_receipt("".join(pieces).encode())
+    except ValueError:
+        return
+    with pytest.raises(Unproved):
+        prove(found, [KEY.public_key()])

@@ -1,0 +1,327 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.event import Event, Outcome
+from keys.ledger import segments
+from keys.ledger import writer as ledger
+from keys.ledger.writer import Busy, Ledger, Record, Unwritable
+
+NOON = datetime(2023, 5, 14, 14, 0, 3, 41, tzinfo=UTC)
+OPENED = Event("open", "parti-a", "192.0.2.7", "/a.jpg", detail={"handle": 4, "size": 10})
+GOLDEN = (
+    b'{"detail":{"handle":4,"size":10},"event":"open","from":"192.0.2.7","mono":81000123,'
+    b'"outcome":"ok","seq":17,"time":"2023-05-14T14:00:03.000041Z","what":"/a.jpg",'
+    b'"who":"parti-a"}\n'
+)
+
+
+def segment(folder: Path) -> Path:
+    return folder / "000000000000.jsonl"
+
+
+def test_a_record_is_one_canonical_line_and_reads_back() -> None:
+    record = Record(17, NOON, 81000123, OPENED)
+
+    assert ledger.format_record(record) == GOLDEN
+    assert ledger.parse_record(GOLDEN) == record
+
+
+def test_the_time_is_utc_wherever_the_clock_stands() -> None:
+    turkey = Record(17, NOON.astimezone(timezone(timedelta(hours=3))), 81000123, OPENED)
+
+    assert ledger.format_record(turkey) == GOLDEN
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_of_a_line_changes_it_or_is_refused(bit: int) -> None:
+    for place in range(len(GOLDEN)):
+        flipped = bytearray(GOLDEN)
+        flipped[place] ^= 1 << bit
+        try:
+            assert ledger.parse_record(bytes(flipped)) != ledger.parse_record(GOLDEN)
+        except ValueError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"null\n",
+        b"[]\n",
+        b"{}\n",
+        GOLDEN[:-1],
+        b"[" * 100_000 + b"\n",
+        GOLDEN.replace(b",", b", ", 1),
+        GOLDEN.replace(b'"who"', b'"whom"'),
+        GOLDEN.replace(b'"ok"', b'"fine"'),
+        GOLDEN.replace(b'"seq":17', b'"seq":"17"'),
+        GOLDEN.replace(b'"seq":17', b'"seq":17.0'),
+        GOLDEN.replace(b'"seq":17', b'"seq":-1'),
+        GOLDEN.replace(b'"seq":17', b'"seq":true'),
+        GOLDEN.replace(b'"mono":81000123', b'"mono":null'),
+        GOLDEN.replace(b'"what":"/a.jpg"', b'"what":7'),
+        GOLDEN.replace(b'{"handle":4,"size":10}', b'"handle"'),
+        GOLDEN.replace(b'"time":"2023', b'"time":2023,"t":"2023'),
+    ],
+)
+def test_a_line_that_was_never_written_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        ledger.parse_record(line)
+
+
+@given(
+    st.text(),
+    st.text(),
+    st.dictionaries(
+        st.text(st.characters(max_codepoint=127), max_size=9),
+        st.integers(0, 2**53 - 1) | st.text() | st.booleans() | st.none(),
+    ),
+)
+def test_whatever_a_client_sends_is_one_line_that_reads_back(
+    who: str, what: str, detail: dict[str, int | str | bool | None]
+) -> None:
+    line = ledger.format_record(Record(0, NOON, 0, Event("open", who, "", what, detail=detail)))
+
+    assert line.count(b"\n") == 1
+    assert ledger.parse_record(line).event.what == what
+
+
+def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
+    what = b"/\xff\xfe".decode(errors="surrogateescape")
+
+    line = ledger.format_record(Record(0, NOON, 0, Event("open", "", "", what)))
+
+    assert json.loads(line)["what"] == "/\\udcff\\udcfe"
+
+
+def test_numbers_start_at_0_and_go_on_after_a_restart(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as first:
+        assert [first.append(OPENED), first.append(OPENED)] == [0, 1]
+
+    with Ledger(tmp_path, lambda: NOON) as second:
+        assert second.append(OPENED) == 2
+
+    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1, 2]
+    assert [r.seq for r in ledger.read(tmp_path, 2)] == [2]
+    assert {r.time for r in ledger.read(tmp_path)} == {NOON}
+
+
+def test_events_that_come_together_are_written_in_one_piece(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as written:
+        assert written.append(OPENED, OPENED, OPENED) == 2
+        assert written.append(OPENED) == 3
+
+    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_of_events_that_come_together_all_are_written_or_none(tmp_path: Path) -> None:
+    unfit = Event("open", "parti-a", "", "/a.jpg", detail={"size": 1 << 53})
+    with Ledger(tmp_path, lambda: NOON) as written:
+        with pytest.raises(ValueError, match="does not belong in a record"):
+            written.append(OPENED, unfit)
+        assert written.append(OPENED) == 0
+
+    assert [r.seq for r in ledger.read(tmp_path)] == [0]
+
+
+def test_a_line_that_a_crash_tore_is_set_aside_and_that_is_recorded(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as before:
+        before.append(OPENED)
+    with segment(tmp_path).open("ab") as file:
+        file.write(GOLDEN[:40])
+
+    with Ledger(tmp_path, lambda: NOON) as after:
+        after.append(OPENED)
+
+    records = list(ledger.read(tmp_path))
+    assert [(r.seq, r.event.event) for r in records] == [(0, "open"), (1, "recovered"), (2, "open")]
+    assert records[1].event.detail == {"bytes": 40}
+    (torn,) = tmp_path.glob("*.torn")
+    assert torn.read_bytes() == GOLDEN[:40]
+
+
+def test_a_torn_line_alone_in_a_ledger_leaves_it_empty(tmp_path: Path) -> None:
+    segment(tmp_path).write_bytes(b"{")
+
+    with Ledger(tmp_path, lambda: NOON) as after:
+        assert after.append(OPENED) == 1
+
+    assert [r.event.event for r in ledger.read(tmp_path)] == ["recovered", "open"]
+
+
+def test_a_reader_passes_over_a_line_that_is_still_being_written(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+        with segment(tmp_path).open("ab") as file:
+            file.write(GOLDEN[:40])
+
+        assert [r.seq for r in ledger.read(tmp_path)] == [0]
+
+
+def test_a_reader_names_the_line_that_is_none(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+    with segment(tmp_path).open("ab") as file:
+        file.write(b"rubbish\n")
+
+    with pytest.raises(ValueError, match=r"000000000000\.jsonl: at byte \d+"):
+        list(ledger.read(tmp_path))
+
+
+def test_a_second_writer_is_refused_and_told_why(tmp_path: Path) -> None:
+    with Ledger(tmp_path), pytest.raises(Busy, match="another process writes it"):
+        Ledger(tmp_path)
+
+
+def test_a_writer_killed_with_the_lock_leaves_it_to_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys; from keys.ledger.writer import Ledger;"
+        "Ledger(pathlib.Path(sys.argv[1])); print('locked', flush=True); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
+
+    assert killed.stdout == b"locked\n"
+    Ledger(tmp_path).close()
+
+
+def test_a_full_disk_leaves_no_part_of_a_line_and_stops_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[[int, bytes], int] = os.write
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:30]))
+
+        with pytest.raises(Unwritable, match="make room"):
+            writer.append(OPENED)
+
+        monkeypatch.setattr(os, "write", real)
+        assert writer.append(OPENED) == 1
+    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1]
+
+
+def test_an_outcome_and_a_reason_stand_in_the_record(tmp_path: Path) -> None:
+    refused = Event("login-refused", "parti-z", "192.0.2.1", "", Outcome.REFUSED, {"reason": "x"})
+
+    with Ledger(tmp_path) as writer:
+        writer.append(refused)
+
+    (record,) = ledger.read(tmp_path)
+    assert record.event == refused
+    assert datetime.now(UTC) - record.time < timedelta(minutes=1)
+
+
+def test_any_record_of_a_long_ledger_is_found_without_reading_it_all(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        for number in range(3000):
+            writer.append(Event("open", "parti-a", '"seq":7,', "/" + "x" * (number % 300)))
+    size = segment(tmp_path).stat().st_size
+    assert size > 4 * segments._TAIL
+
+    for first in (0, 1, 7, 1499, 2998, 2999):
+        assert next(ledger.read(tmp_path, first)).seq == first
+    assert list(ledger.read(tmp_path, 3000)) == []
+    assert ledger.next_seq(tmp_path) == 3000
+    with segment(tmp_path).open("rb") as file:
+        assert segments.place_of(file.fileno(), 2999) > size - 2 * segments._TAIL
+
+
+def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
+    assert ledger.next_seq(tmp_path) == 0
+    segment(tmp_path).write_bytes(b"{")
+    assert ledger.next_seq(tmp_path) == 0
+    segment(tmp_path).write_bytes(GOLDEN + b"{")
+    assert ledger.next_seq(tmp_path) == 18
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), 1.5, b"x", {"a": 1}])
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path, value: object) -> None:
+    event = Event("open", "", "", "", detail={"ms": value})  # type: ignore[dict-item]
+
+    with Ledger(tmp_path) as writer:
+        with pytest.raises(ValueError, match="does not belong in a record"):
+            writer.append(event)
+        assert writer.append(OPENED) == 0
+
+
+@pytest.mark.parametrize("other", ["\udcff", "\uffff"], ids=["no text", "sorted differently"])
+def test_a_name_that_readers_would_sort_differently_is_not_written(
+    tmp_path: Path, other: str
+) -> None:
+    event = Event("open", "", "", "", detail={other: 1, "\u00fc": 2, "\U00010000": 3})
+
+    with Ledger(tmp_path) as writer:
+        with pytest.raises(ValueError, match="does not belong in a record"):
+            writer.append(event)
+        assert writer.append(OPENED) == 0
+
+
+def test_a_clock_far_off_is_written_so_that_it_reads_back(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: datetime(1, 2, 3, tzinfo=UTC)) as writer:
+        writer.append(Event("open", "", "", "", detail={"texts": ["\udcff"]}))
+
+    (record,) = ledger.read(tmp_path)
+    assert record.time == datetime(1, 2, 3, tzinfo=UTC)
+    assert record.event.detail == {"texts": ["\\udcff"]}
+
+
+def test_a_record_can_be_made_to_survive_a_loss_of_power_before_it_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    with Ledger(tmp_path, terms=ledger.Terms(always=True)) as writer:
+        writer.append(OPENED)
+        assert len(synced) == 1
+
+    with Ledger(tmp_path) as writer:
+        writer.append(OPENED)
+        assert len(synced) == 1
+
+
+def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with Ledger(tmp_path, terms=ledger.Terms(always=True)) as writer:
+        monkeypatch.setattr(os, "fdatasync", refuse)
+        with pytest.raises(Unwritable, match="Input/output error"):
+            writer.append(OPENED)
+        monkeypatch.undo()
+        assert writer.append(OPENED) == 1
+
+
+def test_a_ledger_grows_by_segments_and_reads_as_one(tmp_path: Path) -> None:
+    terms = ledger.Terms(segment_bytes=500)
+    for _ in range(3):
+        with Ledger(tmp_path, lambda: NOON, terms=terms) as writer:
+            for _ in range(5):
+                writer.append(OPENED)
+
+    assert len(segments.listed(tmp_path)) > 4
+    assert [r.seq for r in ledger.read(tmp_path)] == list(range(15))
+    assert [r.seq for r in ledger.read(tmp_path, 11)] == [11, 12, 13, 14]
+    assert ledger.next_seq(tmp_path) == 15
+
+
+def test_a_crash_just_after_a_segment_was_begun_loses_no_number(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        writer.append(OPENED)
+    (tmp_path / "000000000001.jsonl").touch()
+
+    assert ledger.next_seq(tmp_path) == 1
+    with Ledger(tmp_path, lambda: NOON) as writer:
+        assert writer.append(OPENED) == 1

@@ -1,0 +1,80 @@
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from config.event import Event
+from config.fault import Fault, Faults
+from keys.ledger.writer import Ledger, read
+from keys.operations.change_record import Deed, on_record
+
+
+def tidying(ledger: Ledger) -> AbstractContextManager[Deed]:
+    return on_record(ledger, "tidy", "ayse", "ysk-1", "desk", "dust")
+
+
+def told(folder: Path) -> list[Event]:
+    return [record.event for record in read(folder)]
+
+
+def test_a_change_is_on_record_before_it_is_made(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger, tidying(ledger) as deed:
+        deed.before = "dusty"
+        deed.done("clean", {"rags": 2})
+        (event,) = told(tmp_path)
+
+    assert (event.event, event.who, event.origin, event.what) == ("tidy", "ayse", "ysk-1", "desk")
+    assert event.outcome == "ok"
+    assert event.detail == {"why": "dust", "before": "dusty", "after": "clean", "rags": 2}
+
+
+def test_what_was_refused_does_not_look_like_what_was_done(tmp_path: Path) -> None:
+    with pytest.raises(Faults), Ledger(tmp_path) as ledger, tidying(ledger) as deed:
+        deed.before = "locked"
+        raise Faults([Fault("desk", "", "is locked, fetch the key")])
+
+    (event,) = told(tmp_path)
+    assert event.outcome == "refused"
+    assert event.detail == {
+        "why": "dust",
+        "before": "locked",
+        "after": None,
+        "reason": "desk: is locked, fetch the key",
+    }
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), Faults([])])
+def test_what_broke_once_it_was_on_record_is_said_and_names_the_record(
+    tmp_path: Path, error: Exception
+) -> None:
+    with pytest.raises(type(error)), Ledger(tmp_path) as ledger, tidying(ledger) as deed:
+        deed.done("clean")
+        raise error
+
+    first, second = told(tmp_path)
+    assert (first.outcome, second.outcome) == ("ok", "failed")
+    assert (second.detail["of"], second.detail["after"]) == (0, None)
+
+
+def test_what_was_cut_off_by_its_operator_is_on_record_as_failed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Ledger(tmp_path) as ledger, tidying(ledger):
+        raise KeyboardInterrupt
+
+    (event,) = told(tmp_path)
+    assert (event.outcome, event.detail["reason"]) == ("failed", "KeyboardInterrupt")
+
+
+def test_what_is_asked_of_another_and_never_answered_is_no_change(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger, tidying(ledger) as deed:
+        deed.asked({"errand": "7"})
+
+    (event,) = told(tmp_path)
+    assert event.event == "asked"
+    assert event.detail == {"why": "dust", "before": None, "command": "tidy", "errand": "7"}
+
+
+def test_nothing_done_is_nothing_recorded(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger, tidying(ledger):
+        pass
+
+    assert told(tmp_path) == []

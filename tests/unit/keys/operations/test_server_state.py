@@ -1,0 +1,93 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import office
+import pytest
+
+from config import load
+from keys.operations import server_state
+from keys.operations.server_state import Serving
+
+HOLD = """\
+import sys
+from pathlib import Path
+from keys.operations import server_state
+with server_state.held(Path(sys.argv[1]), "serve"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that is this site's server."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_word_of_the_server_that_runs_counts(
+    tmp_path: Path, other: subprocess.Popen[str]
+) -> None:
+    word = Serving(other.pid, {"parti-a": "1f"}, ("parti-b",), {"parti-a": "2e"}, ("SHA256:h",))
+    server_state.write(tmp_path, word)
+
+    assert server_state.holder(tmp_path, "serve") == other.pid
+    assert server_state.read(tmp_path) == word
+    assert (tmp_path / server_state.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_server_said_that_is_no_more_counts_for_nothing(
+    tmp_path: Path, other: subprocess.Popen[str]
+) -> None:
+    server_state.write(tmp_path, Serving(other.pid))
+    other.kill()
+    other.wait()
+
+    assert server_state.holder(tmp_path, "serve") is None
+    assert server_state.read(tmp_path) is None
+
+
+def test_neither_does_that_of_another_nor_rubbish(
+    tmp_path: Path, other: subprocess.Popen[str]
+) -> None:
+    server_state.write(tmp_path, Serving(other.pid + 1))
+    assert server_state.read(tmp_path) is None
+    for rubbish in (b"", b"[]", b'{"pid":', b'{"pid": 1}'):
+        (tmp_path / server_state.FILE).write_bytes(rubbish)
+        assert server_state.read(tmp_path) is None
+
+
+def test_a_second_server_is_told_who_is_the_first(
+    tmp_path: Path, other: subprocess.Popen[str]
+) -> None:
+    said = f"process {other.pid} is its `ssps serve`"
+    with pytest.raises(server_state.Held, match=said), server_state.held(tmp_path, "serve"):
+        pass
+
+
+def test_nobody_is_what_nobody_holds(tmp_path: Path) -> None:
+    assert server_state.holder(tmp_path, "serve") is None
+    with server_state.held(tmp_path, "run"):
+        assert server_state.holder(tmp_path, "serve") is None
+
+
+def test_any_change_of_the_agreement_shows(tmp_path: Path) -> None:
+    site = office.site(tmp_path / "site")
+    before = {p.id: server_state.agreed(p) for p in load.load(site).parties}
+    path = site / "parties.toml"
+    path.write_text(path.read_text().replace('scope = "all"', 'scope = ["01-adana"]'))
+
+    after = {p.id: server_state.agreed(p) for p in load.load(site).parties}
+
+    assert [id_ for id_ in before if before[id_] != after[id_]] == ["parti-a"]

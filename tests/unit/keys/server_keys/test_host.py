@@ -1,0 +1,105 @@
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from keys.server_keys import host, sshsig
+from keys.server_keys.host import HOST, SIGNING
+
+NOW = datetime(2023, 5, 14, 12, tzinfo=UTC)
+ED25519 = HOST / "ssh_host_ed25519_key"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(host, "_RSA_BITS", 3072)  # sooner made
+    host.make_all(tmp_path)
+    (tmp_path / "keys").chmod(0o700)
+    return tmp_path
+
+
+def prints(site: Path, *, coming: bool = False) -> list[str]:
+    return [line.fingerprint for line in host.public_lines(site, coming=coming)]
+
+
+def test_the_next_keys_are_announced_and_then_serve(site: Path) -> None:
+    before = prints(site)
+
+    host.prepare(site / HOST)
+    coming = prints(site, coming=True)
+    host.prepare(site / HOST)
+    assert prints(site, coming=True) == coming  # those that were told of, not others
+    assert prints(site) == before
+    assert len(host.announced(site)) == 4
+
+    host.take_over(site / HOST, NOW)
+    assert prints(site) == coming
+    assert prints(site, coming=True) == []
+    assert [key.fingerprint for key, _ in host.former(site / HOST)] == sorted(
+        before, key=before.index
+    )
+    assert {until for _, until in host.former(site / HOST)} == {NOW}
+    assert host.faults(site) == []
+    public = (site / HOST / "ssh_host_ed25519_key.pub").read_text().split()
+    assert host.public(site / ED25519).blob == public[1]
+
+
+@pytest.mark.parametrize("moves", range(2))
+def test_a_change_that_was_cut_off_is_finished_by_calling_it_again(
+    site: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    host.prepare(site / HOST)
+    coming = prints(site, coming=True)
+    replace, left = Path.replace, list(range(moves))
+
+    def dies(self: Path, target: Path) -> Path:
+        if self.parent.name == "next":
+            if not left:
+                raise OSError(5, "Input/output error")
+            left.pop()
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dies)
+        with pytest.raises(OSError, match="Input/output"):
+            host.take_over(site / HOST, NOW)
+    assert len(host.present(site)) == 2
+
+    host.take_over(site / HOST, NOW)
+
+    assert prints(site) == coming
+
+
+def test_keys_that_never_served_are_taken_back(site: Path) -> None:
+    before = prints(site)
+    host.prepare(site / HOST)
+    host.withdraw(site / HOST)
+    assert (prints(site), prints(site, coming=True)) == (before, [])
+    assert list((site / HOST / "next").iterdir()) == []
+
+
+def test_the_records_for_the_dns_are_those_of_ssh_keygen(site: Path) -> None:
+    for path in host.present(site):
+        command = ["ssh-keygen", "-r", "sonuc.example", "-f", f"{path}.pub"]
+        theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        ours = host.public(path).sshfp("sonuc.example.").replace("sonuc.example.", "sonuc.example")
+        assert ours in theirs.splitlines()
+
+
+def test_what_an_old_key_signed_still_verifies_with_openssh_alone(site: Path) -> None:
+    old = sshsig.sign(sshsig.signing_key(site), b"first")
+    host.prepare(site / SIGNING)
+    host.take_over(site / SIGNING, NOW)
+    new = sshsig.sign(sshsig.signing_key(site), b"second")
+    (site / "allowed").write_text(host.allowed_signers(site, "ysk"))
+
+    codes = []
+    for message, signature in ((b"first", old), (b"second", new), (b"second", old)):
+        (site / "sig").write_bytes(signature)
+        command = ["ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", "ysk", "-n", "ssps"]
+        command += ["-s", "sig"]
+        done = subprocess.run(command, input=message, cwd=site, capture_output=True)
+        codes.append(done.returncode)
+
+    assert codes == [0, 0, 255]

@@ -1,0 +1,243 @@
+import shutil
+import subprocess
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+from unit.publisher.feed.test_feed import ANKARA, CB, ELECTION, KONAK, MV, fed, feed, tree
+from unit.publisher.feeding import KEY, NOON, Filer, digests, pages, summed
+
+from config.settings import Settings
+from keys.server_keys import sshsig
+from publisher.catalog import tables as t
+from publisher.feed import readme
+from publisher.feed.sums import format_sums, parse_sums
+
+
+def test_sums_are_read_back_as_they_were_written() -> None:
+    sums = [("sandik-1/a.jpg", "a" * 64), ("sandik-2/a.jpg", "b" * 64)]
+
+    assert format_sums(sums).decode().splitlines()[0] == f"{'a' * 64}  sandik-1/a.jpg"
+    assert parse_sums(format_sums(sums)) == sums
+    for odd in (b"x", b"a" * 64 + b" a.jpg\n", format_sums(sums)[:-1], b"# a comment\n"):
+        with pytest.raises(ValueError):
+            parse_sums(odd)
+
+
+@pytest.mark.parametrize("party", ["parti-a", "parti-b"])
+def test_every_page_of_a_tree_is_under_a_signed_root(settings: Settings, party: str) -> None:
+    filer = Filer(settings)
+    for number, sheet in enumerate((CB, MV, KONAK, ANKARA)):
+        filer.file(sheet, f"page {number}")
+
+    fed(settings, 0)
+
+    root = tree(settings, party) / ELECTION
+    proved = set()
+    for sums, digest in summed(root).items():
+        assert digests(root, "SHA256SUMS")[sums] == digest
+        folder = (root / sums).parent
+        assert summed(folder) == digests(folder, ".jpg")
+        proved |= {str((folder / page).relative_to(root.parent)) for page in summed(folder)}
+    assert proved == pages(tree(settings, party))
+
+
+def test_sums_follow_what_is_filed_and_a_tree_shares_them(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with feed(settings) as made:
+        made.begin()
+        made.tick(0)
+        konak = [
+            tree(settings, p) / ELECTION / "35-izmir-2/konak-1" for p in ("parti-a", "parti-b")
+        ]
+        before = summed(konak[0])
+        filer.file(KONAK, "konak again", 2)
+        made.tick(30)
+        assert summed(konak[0]) == before
+        made.tick(60)
+
+    assert list(summed(konak[0])) == [
+        "sandik-7/cb-sandik-sonuc-s1.jpg",
+        "sandik-7/cb-sandik-sonuc-s1.v2.jpg",
+    ]
+    assert (konak[0] / "SHA256SUMS").samefile(konak[1] / "SHA256SUMS")
+    assert (konak[0] / "SHA256SUMS").stat().st_mode & 0o777 == 0o444
+    assert list((settings.site / "trees").rglob(".*")) == []
+
+
+CHANGING = ("SHA256SUMS", "SHA256SUMS.sig", "35-izmir-2/konak-1/SHA256SUMS",
+            "35-izmir-2/konak-1/SHA256SUMS.sig", "../akis/son.txt")  # fmt: skip
+
+
+def looks(settings: Settings, party: str) -> dict[str, tuple[int, float]]:
+    """What a client that compares by size and time sees."""
+    root = tree(settings, party) / ELECTION
+    found = {path: (root / path).stat() for path in CHANGING}
+    return {path: (stat.st_size, stat.st_mtime) for path, stat in found.items()}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["one run", "a run each"])
+def test_what_takes_the_place_of_another_in_the_same_second_has_a_later_time(
+    settings: Settings, again: bool
+) -> None:
+    filer = Filer(settings)
+    seen = []
+    filer.file(KONAK, "konak")
+    with ExitStack() as stack:
+        made = None
+        for number in range(1, 6):
+            if made is None or again:
+                made = stack.enter_context(feed(settings))  # the clock says NOON all the time
+                made.begin()
+            made.tick(number * 60.0)
+            seen.append(looks(settings, "parti-a"))
+            filer.file(replace(KONAK, sandik=str(number)), f"box {number}")
+
+    for before, after in pairwise(seen):
+        for path in CHANGING:
+            assert after[path][1] > before[path][1], path
+    assert max(time for _, time in seen[-1].values()) <= NOON + 10
+
+
+def test_a_tree_that_takes_late_what_others_had_sees_sums_of_a_later_time(
+    settings: Settings,
+) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with feed(settings) as made, capture_logs():
+        made.begin()
+        made.tick(0)
+        filer.file(replace(KONAK, sandik="8"), "konak 8", gap="parti-b")
+        made.tick(60)
+        apart = looks(settings, "parti-b")
+        filer.close_gaps()
+        made.tick(120)
+        together = looks(settings, "parti-b")
+
+    for path in CHANGING[2:4]:
+        assert together[path][1] > apart[path][1], path
+    konak = [tree(settings, p) / ELECTION / CHANGING[2] for p in ("parti-a", "parti-b")]
+    assert konak[0].samefile(konak[1])
+
+
+def test_a_clock_that_was_ahead_does_not_keep_times_in_the_future(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with feed(settings, at=NOON + 86_400) as made:
+        made.begin()
+        made.tick(0)
+    filer.file(replace(KONAK, sandik="8"), "konak 8")
+    with feed(settings) as made:
+        made.begin()
+        made.tick(60)
+
+    sums = looks(settings, "parti-a")
+    assert {time for path, (_, time) in sums.items() if path in CHANGING[:4]} == {NOON}
+
+
+def test_sums_that_a_loss_of_power_left_empty_are_made_again(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    fed(settings, 0)
+    board = tree(settings, "parti-a") / ELECTION / "35-izmir-2/konak-1"
+    good = summed(board)
+    for name in ("SHA256SUMS.sig", "SHA256SUMS"):
+        file = board / name  # the same inode everywhere
+        file.chmod(0o644)
+        file.write_bytes(b"")
+
+        fed(settings, 0)
+
+        assert summed(board) == good
+        assert summed(tree(settings, "parti-b") / ELECTION / "35-izmir-2/konak-1") == good
+
+
+def test_sums_that_grow_page_by_page_are_those_of_a_start(settings: Settings) -> None:
+    filer = Filer(settings)
+    boxes = [replace(KONAK, sandik=box) for box in ("7", "70", "7-a", "12", "100")]
+    with feed(settings) as made:
+        made.begin()
+        for number, box in enumerate(boxes):
+            filer.file(box, f"box {number}")
+            filer.file(box, f"box {number} again", 2)
+            made.tick(number * 60.0)
+    grown = (tree(settings, "parti-a") / ELECTION / CHANGING[2]).read_bytes()
+    shutil.rmtree(settings.site / "feed/sums")
+
+    fed(settings, 0)
+
+    assert (tree(settings, "parti-a") / ELECTION / CHANGING[2]).read_bytes() == grown
+    assert len(grown.splitlines()) == 10
+
+
+def test_a_board_whose_first_page_is_still_under_way_has_no_sums_yet(settings: Settings) -> None:
+    filer = Filer(settings)
+    filer.file(KONAK, "konak")
+    with filer.engine.begin() as connection:
+        connection.execute(sa.update(t.filing).values(seq=None))
+    sums = tree(settings, "parti-a") / ELECTION / CHANGING[2]
+    with feed(settings) as made, capture_logs() as logs:
+        made.begin()
+        made.tick(0)
+        assert not sums.exists()
+        assert not (sums.parents[2] / "SHA256SUMS").exists()
+
+        with filer.engine.begin() as connection:
+            connection.execute(sa.update(t.filing).values(seq=0))
+        made.tick(60)
+
+    assert list(summed(sums.parent)) == ["sandik-7/cb-sandik-sonuc-s1.jpg"]
+    assert logs == []
+
+
+def test_the_commands_of_benioku_verify_a_mirror_just_as_they_are_printed(
+    settings: Settings,
+) -> None:
+    filer = Filer(settings)
+    for number, sheet in enumerate((CB, KONAK, ANKARA)):
+        filer.file(sheet, f"page {number}")
+    fed(settings, 0)
+    mirror = tree(settings, "parti-a")
+    (mirror / "allowed_signers").write_text(sshsig.allowed_signers(KEY.public_key()))
+    text = (mirror / "BENIOKU.txt").read_text(encoding="ascii")
+
+    commands = [line.strip() for line in text.splitlines() if line.startswith(" " * 5)]
+    assert commands == readme.commands(ELECTION)
+    assert [verified(mirror, command) for command in commands] == [True, True, True]
+
+    page = next(mirror.rglob("*.jpg"))
+    page.unlink()
+    page.write_text("another page")
+    assert [verified(mirror, command) for command in commands] == [True, True, False]
+    sums = page.parents[1] / "SHA256SUMS"
+    sums.unlink()
+    sums.write_text("")
+    assert not verified(mirror, commands[1])
+    root = mirror / ELECTION / "SHA256SUMS"
+    root.unlink()
+    root.write_text("")
+    assert not verified(mirror, commands[0])
+
+
+def verified(mirror: Path, command: str) -> bool:
+    done = subprocess.run(["bash", "-c", command], cwd=mirror, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_benioku_says_what_a_party_may_see_and_from_when(settings: Settings) -> None:
+    text = readme.text(settings, settings.parties[1])
+
+    assert text.isascii()
+    assert "B Partisi icin" in text
+    assert "Kapsaminiz: 06-ankara-1 35-izmir-2/konak-1" in text
+    assert "Erisim 14.05.2023 17.00 (+0300) itibariyla acilir" in text
+    assert "Cumhurbaskani ve 28. Donem Milletvekili Secimi" in text
+    lifted = replace(
+        settings, election=replace(settings.election, ban_lifts=settings.election.opens)
+    )
+    assert "Yayin yasagi 14.05.2023 17.00" in readme.text(lifted, settings.parties[1])

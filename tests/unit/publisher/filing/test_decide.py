@@ -1,0 +1,181 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from config.registry import Entry
+from config.sheet import Belge, SandikTuru, Secim, Sheet
+from publisher.filing.decide import decide, identified
+from publisher.outcome import Decision, Duplicate, Filed, Quarantined
+from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.source import Source
+
+ELECTION = "2023-05-14-cb-mv"
+CB = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
+MV = Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
+KONAK = Sheet(Secim.CB, Belge.SANDIK_SONUC, "35-izmir-2", "konak-1", "7", 1)
+ISTANBUL = Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "34-istanbul-1", None, None, 1)
+KNOWN = {
+    "1093717526": Entry("1093717526", CB, SandikTuru.NORMAL, ""),
+    "1093717527": Entry("1093717527", MV, SandikTuru.NORMAL, ""),
+    "2000000001": Entry("2000000001", KONAK, SandikTuru.SEYYAR, ""),
+    "4000000001": Entry("4000000001", ISTANBUL, None, ""),
+}
+BOX = f"{ELECTION}/34-istanbul-1/kadikoy-2/sandik-1234"
+A, B = "a" * 64, "b" * 64
+
+
+class Shelved:
+    """Facts in memory: digests filed, digests quarantined, the latest version."""
+
+    def __init__(
+        self,
+        filed: dict[str, str] | None = None,
+        quarantined: dict[tuple[str, Reason], str] | None = None,
+        versions: int = 0,
+    ) -> None:
+        self._filed = filed or {}
+        self._quarantined = quarantined or {}
+        self._versions = versions
+
+    def filed_as(self, sha256: str) -> str | None:
+        return self._filed.get(sha256)
+
+    def quarantined_as(self, sha256: str, reason: Reason) -> str | None:
+        return self._quarantined.get((sha256, reason))
+
+    def latest_version(self, sheet: Sheet) -> int:
+        return self._versions if sheet == CB else 0
+
+
+def page(*texts: str, kind: str = "JPEG", fault: Reason | None = None, sha256: str = A) -> Page:
+    arrival = Arrival(
+        "x", "x.jpg", Source("in", "x.jpg"), Stamp(1, 1, 1), datetime(2023, 5, 14, tzinfo=UTC)
+    )
+    scans = ("whole", "half")
+    readings = tuple(
+        Reading(text, "zxing-cpp", scan, 2, (), frame)
+        for frame, part in enumerate(texts or ("",), start=1)
+        for text in part.split("+")
+        if text
+        for scan in scans
+    )
+    frames = len(texts) or 1
+    return Page(arrival, Stamp(1, 1, 1), sha256, Look(kind, 10, 10, readings, 2, fault, frames))
+
+
+def decided(page: Page, facts: Shelved | None = None, witnesses: int = 2) -> Decision:
+    return decide(page, ELECTION, KNOWN.get, facts or Shelved(), witnesses)
+
+
+@pytest.mark.parametrize(
+    ("texts", "decision"),
+    [
+        (["1093717526"], "cb"),
+        (["1093717526", "1093717526"], "cb"),  # both printed copies
+        (["1093717526", "https://example.org"], "cb"),
+        (["1093717527"], "mv"),
+        ([], Reason.NO_KAREKOD),
+        (["https://example.org"], Reason.NO_KAREKOD),
+        (["109371752"], Reason.NO_KAREKOD),
+        (["../../../etc/passwd"], Reason.NO_KAREKOD),
+        (["1093717526\n"], Reason.NO_KAREKOD),
+        (["9999999999"], Reason.UNKNOWN_KAREKOD),
+        (["1093717526", "1093717527"], Reason.SEVERAL_SHEETS),
+        (["1093717526", "9999999999"], Reason.CONFLICTING_KAREKODS),
+        (["1093717526", "1093717527", "9999999999"], Reason.SEVERAL_SHEETS),
+    ],
+)
+def test_the_codes_on_a_page_decide(texts: list[str], decision: str | Reason) -> None:
+    found = decided(page("+".join(texts)))
+
+    if isinstance(decision, Reason):
+        assert found == Quarantined(decision)
+    else:
+        assert paths(found) == [f"{BOX}/{decision}-sandik-sonuc-s1.jpg"]
+
+
+def paths(found: Decision) -> list[str]:
+    assert isinstance(found, Filed)
+    return [place.path for place in found.places]
+
+
+@pytest.mark.parametrize(
+    ("facts", "decision"),
+    [
+        (Shelved(versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
+        (Shelved(versions=2), f"{BOX}/cb-sandik-sonuc-s1.v3.tif"),
+        (Shelved({A: "where it is"}, versions=1), Duplicate("where it is")),
+        (Shelved({B: "other bytes"}, versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
+        # Quarantined while the registry lacked its code, which it has now.
+        (
+            Shelved(quarantined={(A, Reason.UNKNOWN_KAREKOD): "q"}),
+            f"{BOX}/cb-sandik-sonuc-s1.tif",
+        ),
+    ],
+)
+def test_what_was_here_before_decides(facts: Shelved, decision: str | Decision) -> None:
+    found = decided(page("1093717526", kind="TIFF"), facts)
+
+    assert (paths(found)[0] if isinstance(found, Filed) else found) == decision
+
+
+def test_the_same_bytes_are_quarantined_once_for_one_reason() -> None:
+    facts = Shelved(quarantined={(A, Reason.NO_KAREKOD): "q"})
+
+    assert decided(page(), facts) == Duplicate("q")
+    assert decided(page("9999999999"), facts) == Quarantined(Reason.UNKNOWN_KAREKOD)
+
+
+def test_a_page_that_no_reader_could_look_at_keeps_the_readers_reason() -> None:
+    assert decided(page(fault=Reason.READER_TIMEOUT)) == Quarantined(Reason.READER_TIMEOUT)
+
+
+@pytest.mark.parametrize("known_at_first", [True, False])
+def test_a_registry_that_is_replaced_meanwhile_makes_no_conflict(known_at_first: bool) -> None:
+    """A code is looked up once, so it is known or unknown and never both."""
+    answers = iter([known_at_first, not known_at_first])
+
+    def lookup(karekod: str) -> Entry | None:
+        return KNOWN[karekod] if next(answers) else None
+
+    found = identified(page("1093717526").look.readings, lookup, 2)
+
+    assert found == (KNOWN["1093717526"] if known_at_first else Reason.UNKNOWN_KAREKOD)
+
+
+def test_each_page_of_a_file_is_a_sheet_of_its_own_and_a_sheet_on_two_of_them_is_filed_once() -> (
+    None
+):
+    found = decided(page("1093717527", "1093717526", "1093717527", kind="PDF"), Shelved(versions=1))
+
+    assert isinstance(found, Filed)
+    assert [(place.frame, place.path) for place in found.places] == [
+        (1, f"{BOX}/mv-sandik-sonuc-s1.pdf"),
+        (2, f"{BOX}/cb-sandik-sonuc-s1.v2.pdf"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pages", "reason"),
+    [
+        (["1093717526", "2000000001"], Reason.SEVERAL_BOARDS),
+        (["1093717526", "4000000001"], Reason.SEVERAL_BOARDS),  # the district's, not the board's
+        (["1093717526", ""], Reason.NO_KAREKOD),
+        (["1093717526", "9999999999"], Reason.UNKNOWN_KAREKOD),
+        (["1093717526", "1093717527+1093717526"], Reason.SEVERAL_SHEETS),
+    ],
+)
+def test_a_file_is_filed_as_a_whole_or_not_at_all(pages: list[str], reason: Reason) -> None:
+    """Who may see one of its sheets gets them all."""
+    assert decided(page(*pages, kind="TIFF")) == Quarantined(reason)
+
+
+def test_a_karekod_that_was_read_once_is_not_believed_unless_the_site_says_so() -> None:
+    twice = page("1093717526")
+    once = replace(twice, look=replace(twice.look, readings=twice.look.readings[:1]))
+
+    assert decided(once) == Quarantined(Reason.ONE_WITNESS)
+    loosened = decided(once, witnesses=1)
+    assert isinstance(loosened, Filed)
+    assert loosened.witnesses == 1

@@ -1,0 +1,891 @@
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from unit.publisher.agreement import Story, agreed
+
+from config import registry, scope
+from config.fault import Faults
+from config.registry import INDEX, Registry
+from config.settings import Qr, Settings
+from keys.ledger.writer import FILING, FOLDER, Ledger, Unwritable
+from publisher.catalog import catalog, counts
+from publisher.catalog.catalog import Catalog
+from publisher.filing.filer import Clerk, World
+from publisher.filing.recovery import Recovery
+from publisher.intake import spool
+from publisher.intake.watch import Candidate
+from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.reading.pool import read_page
+from publisher.store.quarantine import Quarantine, parse_note
+from publisher.store.store import Shelf
+
+CB, MV, KONAK, ANKARA = "1093717526", "1093717527", "2000000001", "4000000001"
+Step = Callable[[str], None]
+
+
+class Crash(BaseException):
+    """As sudden as kill -9: nothing that catches an Exception sees it."""
+
+
+def look(content: bytes) -> Look:
+    """A file here is its pages, `|` between, each its karekods; then anything."""
+    pages = content.decode().partition(";")[0].split("|")
+    readings = [
+        Reading(code, "zxing-cpp", scan, 1, (), frame)
+        for frame, page in enumerate(pages, start=1)
+        for code in page.split()
+        for scan in ("whole", "half")
+    ]
+    return Look("PNG", 9, 9, tuple(readings), 3, None, len(pages))
+
+
+def ticking() -> Callable[[], datetime]:
+    ticks: Iterator[int] = count()
+    start = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
+    return lambda: start + timedelta(milliseconds=next(ticks))
+
+
+CLOCK, TOKENS = ticking(), count()
+
+
+@contextmanager
+def opened_clerk(
+    settings: Settings, step: Step = lambda step: None
+) -> Iterator[tuple[Clerk, Shelf]]:
+    """A clerk whose recovery is done, with nothing left to read."""
+    with opened_world(settings, step) as world:
+        clerk = Clerk(world)
+        assert Recovery(world, clerk).recover() == []
+        yield clerk, world.shelf
+
+
+@contextmanager
+def opened_world(settings: Settings, step: Step) -> Iterator[World]:
+    site = settings.site
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(site / FOLDER / FILING, CLOCK))
+        opened_registry = Registry(site / INDEX)
+        stack.callback(opened_registry.close)
+        shelf = Shelf(site)
+        opened = stack.enter_context(Catalog(catalog.url(site)))
+        yield World(
+            settings, opened, ledger, shelf, Quarantine(site), opened_registry.lookup, CLOCK,
+            lambda: f"{next(TOKENS):08x}", step, has_box=opened_registry.has_box,
+        )  # fmt: skip
+
+
+def run(
+    settings: Settings, step: Step = lambda step: None, batch: int = 3, reader: Step | None = None
+) -> None:
+    """Recover, then file what stands in the intake until nothing is left, as a publisher does."""
+    with opened_world(settings, step) as world:
+        clerk = Clerk(world)
+        waiting = Recovery(world, clerk).recover()
+        while True:
+            waiting += clerk.claim(candidates(settings.site / "intake")[:batch])
+            if not waiting:
+                return
+            pages = [read(settings, arrival, world.shelf, reader) for arrival in waiting[:batch]]
+            waiting = waiting[batch:]
+            step("read")
+            waiting += clerk.file(pages)
+
+
+def run_once(settings: Settings, step: Step = lambda step: None) -> None:
+    """Recover, then file what stands in the intake now, and what it leads to."""
+    with opened_world(settings, step) as world:
+        clerk = Clerk(world)
+        waiting = Recovery(world, clerk).recover()
+        waiting += clerk.claim(candidates(settings.site / "intake"))
+        while waiting:
+            waiting = clerk.file([read(settings, one, world.shelf, None) for one in waiting])
+
+
+def read(settings: Settings, arrival: Arrival, shelf: Shelf, reader: Step | None) -> Page:
+    path = settings.site / "state" / "spool" / arrival.file
+    found = read_page(arrival, path, look, shelf.stage)
+    if reader is not None:
+        reader(str(path))
+    return found
+
+
+def candidates(folder: Path) -> list[Candidate]:
+    return [
+        Candidate(folder, str(path), Stamp.of(path.lstat()))
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir() or path.is_symlink()
+    ]
+
+
+def drop(settings: Settings, pages: dict[str, str]) -> None:
+    for name, content in pages.items():
+        (settings.site / "intake" / name).write_text(content)
+
+
+NIGHT = {
+    "1-cb.png": CB,
+    "2-mv.png": f"{MV} {MV}; both copies",
+    "3-cb-rescan.png": f"{CB}; another scan",
+    "4-cb-again.png": CB,
+    "5-konak.png": KONAK,
+    "6-ankara.png": ANKARA,
+    "7-unknown.png": "9999999999",
+    "8-none.png": "; nothing to see",
+    "9-none-again.png": "; nothing to see",
+    "A-two.png": f"{CB} {MV}",
+    "D-pages.png": f"{MV} | {CB} | {MV}",
+    "E-pages-again.png": f"{MV} | {CB} | {MV}",
+    "F-pages-rescan.png": f"{CB} | {MV}; later",
+    "G-boards.png": f"{CB} | {KONAK}",
+    "H-gap.png": f"{CB} | ; empty back",
+}
+TOLD = {
+    "1-cb.png": ["filed"],
+    "2-mv.png": ["filed"],
+    "3-cb-rescan.png": ["filed"],
+    "4-cb-again.png": ["duplicate"],
+    "5-konak.png": ["filed"],
+    "6-ankara.png": ["filed"],
+    "7-unknown.png": ["quarantined"],
+    "8-none.png": ["quarantined"],
+    "9-none-again.png": ["duplicate"],
+    "A-two.png": ["quarantined"],
+    "B-link": ["quarantined"],
+    "C-empty.png": ["quarantined"],
+    "D-pages.png": ["filed", "filed"],
+    "E-pages-again.png": ["duplicate"],
+    "F-pages-rescan.png": ["filed", "filed"],
+    "G-boards.png": ["quarantined"],
+    "H-gap.png": ["quarantined"],
+}
+
+
+def night(settings: Settings) -> None:
+    drop(settings, NIGHT)
+    (settings.site / "intake" / "B-link").symlink_to("/etc/passwd")
+    (settings.site / "intake" / "C-empty.png").touch()
+
+
+def told(settings: Settings) -> Story:
+    story = agreed(settings)
+    assert story.outcomes() == TOLD
+    assert sorted(path.partition("/")[2] for path in story.paths()) == [
+        "06-ankara-1/birlestirme/cb-il-birlestirme-s1.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v3.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v4.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/mv-sandik-sonuc-s1.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/mv-sandik-sonuc-s1.v2.png",
+        "34-istanbul-1/kadikoy-2/sandik-1234/mv-sandik-sonuc-s1.v3.png",
+        "35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png",
+    ]
+    return story
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intake is on another file system."""
+    rename = os.rename
+
+    def refused(source: str | Path, target: Path, **at: int) -> None:
+        if "src_dir_fd" in at:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refused)
+
+
+def test_each_page_ends_where_it_belongs_and_everything_agrees(settings: Settings) -> None:
+    night(settings)
+
+    run(settings)
+
+    story = told(settings)
+    records = {event.origin: event for event in story.events}
+    assert records["2-mv.png"].detail["karekod"] == MV
+    assert records["2-mv.png"].detail["version"] == 1
+    assert records["2-mv.png"].detail["parties"] == 1
+    assert records["5-konak.png"].detail["parties"] == 2
+    assert records["5-konak.png"].detail["engine"] == "zxing-cpp"
+    assert records["3-cb-rescan.png"].detail["version"] == 2
+    assert records["4-cb-again.png"].what == records["1-cb.png"].what
+    assert records["A-two.png"].detail["reason"] == "several-sheets"
+    assert records["B-link"].detail["reason"] == "not-a-file"
+    assert (settings.site / "trees" / "bagimsiz-c").exists() is False
+
+
+def test_a_record_says_which_page_of_the_original_it_is_and_who_read_it(
+    settings: Settings,
+) -> None:
+    drop(settings, {"a.png": f"{MV} | {CB}"})
+
+    run(replace(settings, qr=Qr(witnesses=1)))
+
+    story = agreed(settings)
+    first, second = story.events
+    assert first.detail | {"page": "", "sha256": ""} == {
+        "page": "",
+        "sha256": "",
+        "frame": 1,
+        "frames": 2,
+        "karekod": MV,
+        "version": 1,
+        "parties": 1,
+        "copies": 1,
+        "witnesses": 2,
+        "witnesses_asked": 1,
+        "engine": "zxing-cpp",
+        "evidence": ["copy 1 by zxing-cpp, whole, 1 ms", "copy 1 by zxing-cpp, half, 1 ms"],
+        "ms": 3,
+    }
+    assert (second.detail["frame"], second.detail["karekod"]) == (2, CB)
+    assert first.detail["page"] == second.detail["page"]
+    tree = settings.site / "trees" / "parti-a"
+    assert (tree / first.what).samefile(tree / second.what)
+
+
+def test_a_file_set_aside_says_which_page_is_to_blame(settings: Settings) -> None:
+    drop(settings, {"a.png": f"{CB} | {KONAK}"})
+
+    run(settings)
+
+    (note,) = (settings.site / "quarantine").glob("*.json")
+    found = parse_note(note.read_bytes())
+    assert (found.reason, found.frames, found.texts) == ("several-boards", 2, (CB, KONAK))
+    assert found.readings[0] == f"page 1: {CB} by zxing-cpp, whole, 1 ms"
+    assert found.readings[-1] == f"page 2: {KONAK} by zxing-cpp, half, 1 ms"
+
+
+def test_a_crash_at_any_step_and_a_restart_leave_everything_done_exactly_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Every boundary between two steps of a night is crashed at once; then a new start."""
+    steps: list[str] = []
+    probe = copied(settings, tmp_path / "probe")
+    night(probe)
+    run(probe, steps.append)
+    assert len(steps) > 60
+    assert len(set(steps)) > 15
+
+    for boundary in range(len(steps)):
+        place = copied(settings, tmp_path / str(boundary))
+        night(place)
+        with pytest.raises(Crash):
+            run(place, bomb(boundary))
+        run(place)
+        told(place)
+
+
+def test_crashes_during_the_recovery_are_survived_too(settings: Settings, tmp_path: Path) -> None:
+    for first in range(5, 95, 9):
+        place = copied(settings, tmp_path / str(first))
+        night(place)
+        for boundary in (first, 1, 2, 3, 5, 8, 13):
+            try:
+                run(place, bomb(boundary))
+            except Crash:
+                continue
+        run(place)
+        told(place)
+
+
+def bomb(boundary: int) -> Step:
+    left = iter(range(boundary))
+
+    def step(_: str) -> None:
+        if next(left, None) is None:
+            raise Crash
+
+    return step
+
+
+def copied(settings: Settings, site: Path) -> Settings:
+    for name in ("state", "intake"):
+        (site / name).mkdir(parents=True)
+    os.link(settings.site / INDEX, site / INDEX)
+    return replace(settings, site=site)
+
+
+def test_a_file_that_grows_after_its_claim_arrives_once_more(settings: Settings) -> None:
+    drop(settings, {"a.png": CB})
+    grown: list[str] = []
+
+    def grow(path: str) -> None:
+        if not grown:
+            grown.append(path)
+            Path(path).write_text(f"{CB}; and its second half")
+
+    run(settings, reader=grow)
+
+    story = agreed(settings)
+    assert story.outcomes() == {"a.png": ["filed", "filed"]}
+    assert (story.counts.filed, story.counts.versions) == (1, 1)
+
+
+def test_a_full_disk_blames_no_page_and_the_next_run_files_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(settings)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for owner, method in ((Shelf, "stage"), (Shelf, "keep"), (Shelf, "link"), (Quarantine, "note")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, full)
+            with pytest.raises(OSError, match="No space left"):
+                run(settings)
+
+    run(settings)
+    told(settings)
+
+
+def test_a_ledger_that_takes_no_more_halts_and_nothing_is_recorded_twice(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(settings)
+    append, left = Ledger.append, iter(range(4))
+
+    def refusing(ledger: Ledger, event: object) -> int:
+        if next(left, None) is None:
+            raise Unwritable("make room, then retry")
+        return append(ledger, event)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "append", refusing)
+        with pytest.raises(Unwritable):
+            run(settings)
+
+    run(settings)
+    told(settings)
+
+
+def test_what_was_quarantined_is_filed_once_the_registry_knows_it(settings: Settings) -> None:
+    drop(settings, {"a.png": "7000000001"})
+    run(settings)
+    know(settings, "7000000001,mv,il-birlestirme,06-ankara-1,,,,,1")
+    drop(settings, {"b.png": "7000000001"})
+
+    run(settings)
+
+    assert agreed(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
+
+
+def test_a_new_party_gets_the_back_files_of_its_scope(settings: Settings) -> None:
+    first, second, third = settings.parties
+    night(settings)
+    run(replace(settings, parties=(first, third)))
+    assert not (settings.site / "trees" / second.id).exists()
+
+    run(settings)
+
+    told(settings)
+
+
+def test_a_narrowed_scope_loses_its_links_and_a_widened_one_gets_them(settings: Settings) -> None:
+    night(settings)
+    run(settings)
+    first, second, third = settings.parties
+    seen = scope.parse(["06-ankara-1", "34-istanbul-1/kadikoy-2"])
+
+    for parties in (
+        (replace(first, scope=second.scope), replace(second, scope=seen), third),
+        (first, second, third),
+    ):
+        changed = replace(settings, parties=parties)
+        run(changed)
+        story = told(changed)
+        assert story.counts.filed == 4
+
+
+def test_a_change_of_scope_that_was_cut_short_is_finished(settings: Settings) -> None:
+    night(settings)
+    run(settings)
+    first, second, third = settings.parties
+    changed = replace(settings, parties=(replace(first, scope=second.scope), second, third))
+
+    for boundary in range(6):
+        with pytest.raises(Crash):
+            run(changed, bomb(boundary))
+    run(changed)
+
+    told(changed)
+
+
+def test_the_tree_of_a_party_that_left_stays_as_it_is(settings: Settings) -> None:
+    night(settings)
+    run(settings)
+    first, second, _ = settings.parties
+    before = sorted((settings.site / "trees" / second.id).rglob("*"))
+    drop(settings, {"z.png": f"{KONAK}; again"})
+
+    run(replace(settings, parties=(first,)))
+
+    assert sorted((settings.site / "trees" / second.id).rglob("*")) == before
+
+
+def test_a_party_that_comes_back_gets_what_was_filed_meanwhile(settings: Settings) -> None:
+    first, second, third = settings.parties
+    drop(settings, {"1.png": CB})
+    run(settings)
+
+    for number, (gone, content) in enumerate(
+        (((second, third), KONAK), ((replace(first, kind=third.kind), second, third), MV))
+    ):
+        drop(settings, {f"gone-{number}.png": content})
+        with capture_logs() as logs:
+            run(replace(settings, parties=gone))
+        warned = [entry["party"] for entry in logs if entry["event"] == "tree-of-no-party"]
+        assert warned == ["parti-a"]
+        run(settings)
+        assert len(agreed(settings).paths()) == 2 + number
+
+
+def test_what_a_narrowed_scope_hides_is_found_in_the_tree_itself(settings: Settings) -> None:
+    """A tree that was restored from a copy has no hard links, and the store may lack a page."""
+    drop(settings, {"1.png": CB, "2.png": KONAK})
+    run(settings)
+    site = settings.site
+    tree, restored = site / "trees" / "parti-a", site / "restored"
+    shutil.copytree(tree, restored)
+    shutil.rmtree(tree)
+    restored.rename(tree)
+    box = next(tree.rglob("sandik-1234"))
+    (box / "cb-sandik-sonuc-s9.png").write_text("planted")
+    (box / "leak.jpg").write_text("nobody knows")
+    (box / "SHA256SUMS").write_text("not a page")
+    konak = Path(f"{settings.election.id}/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png")
+
+    first, *others = settings.parties
+    narrowed = replace(first, scope=scope.parse(["35-izmir-2"]))
+    with capture_logs() as logs:
+        run(replace(settings, parties=(narrowed, *others)))
+
+    shown = {path.relative_to(tree) for path in tree.rglob("*") if path.is_file()}
+    assert shown == {konak, (box / "SHA256SUMS").relative_to(tree)}
+    kept = {
+        parse_note(note.read_bytes()).name: note.with_suffix("").read_text()
+        for note in (site / "quarantine").glob("*.json")
+    }
+    where = f"trees/parti-a/{box.relative_to(tree)}"
+    assert kept == {
+        f"{where}/cb-sandik-sonuc-s9.png": "planted",
+        f"{where}/leak.jpg": "nobody knows",
+    }
+    assert sorted(entry["path"] for entry in logs if entry["event"] == "not-ours") == sorted(kept)
+
+
+def test_a_tree_that_cannot_be_narrowed_is_not_complete_and_hinders_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(settings)
+    run(settings)
+    first, second, third = settings.parties
+    seen = scope.parse(["06-ankara-1", "34-istanbul-1/kadikoy-2"])
+    parties = (replace(first, scope=second.scope), replace(second, scope=seen), third)
+    changed = replace(settings, parties=parties)
+    remove = Shelf.remove
+
+    def refused(shelf: Shelf, party: str, path: str) -> None:
+        if party == first.id and "sandik-1234/mv" in path:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        remove(shelf, party, path)
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(Shelf, "remove", refused)
+        run(changed)
+
+    told = {(entry["event"], entry["log_level"], entry["party"]) for entry in logs}
+    assert told == {
+        ("not-hidden", "error", first.id),
+        ("tree-shows-too-much", "error", first.id),
+        ("tree-complete", "info", second.id),
+    }
+    with Catalog(catalog.url(settings.site)) as opened:
+        assert opened.parties() == {second.id: str(seen)}
+    run(changed)
+    assert agreed(changed).counts.filed == 4
+
+
+def test_a_missing_original_is_a_gap_until_it_is_restored(settings: Settings) -> None:
+    drop(settings, {"1.png": CB, "2.png": KONAK})
+    run(settings)
+    first, second, third = settings.parties
+    wide = replace(settings, parties=(first, replace(second, scope=first.scope), third))
+    lost = next(
+        p for p in (settings.site / "store").rglob("*") if p.is_file() and CB in p.read_text()
+    )
+    lost.rename(settings.site / "lost")
+
+    with capture_logs() as logs:
+        run(wide)
+
+    (gap,) = [entry for entry in logs if entry["event"] == "gap"]
+    assert (gap["log_level"], gap["party"]) == ("error", second.id)
+    assert "restore it from a copy" in gap["error"]
+    assert counts.counts(settings.site).gaps == 1
+    (settings.site / "lost").rename(lost)
+    run(wide)
+    assert agreed(wide).counts.filed == 2
+
+
+def test_a_gap_is_told_when_it_begins_and_when_it_closes(settings: Settings) -> None:
+    planted = settings.site / "trees" / "parti-a" / settings.election.id
+    planted.parent.mkdir(parents=True)
+    planted.touch()
+    drop(settings, {"1.png": CB})
+
+    told = []
+    for _ in range(3):
+        with capture_logs() as logs:
+            run(settings)
+        told.append([entry["event"] for entry in logs if entry["event"].startswith("gap")])
+    planted.unlink()
+    with capture_logs() as logs:
+        run(settings)
+
+    assert told == [["gap"], [], []]
+    assert [entry["event"] for entry in logs if entry["event"].startswith("gap")] == ["gap-closed"]
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_ledger_that_is_lost_or_older_than_the_catalog_is_the_operators_to_restore(
+    settings: Settings, older: bool
+) -> None:
+    drop(settings, {"1.png": CB, "2.png": MV})
+    run(settings)
+    (segment,) = (settings.site / FOLDER / FILING).glob("*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[: whole.index(b"\n") + 1] if older else b"")
+    drop(settings, {"3.png": KONAK})
+
+    for _ in range(2):
+        with pytest.raises(Faults, match=r"^ledgers/filing: .*restore the ledger from its copy$"):
+            run(settings)
+
+    segment.write_bytes(whole)
+    run(settings)
+    assert agreed(settings).counts.filed == 3
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_catalog_that_is_lost_or_older_than_the_ledger_is_the_operators_to_restore(
+    settings: Settings, tmp_path: Path, older: bool
+) -> None:
+    state, copy = settings.site / "state", tmp_path / "copy"
+    drop(settings, {"1.png": CB})
+    run(settings)
+    shutil.copytree(state, copy)
+    drop(settings, {"2.png": MV})
+    run(settings)
+    whole = tmp_path / "whole"
+    shutil.copytree(state, whole)
+    if older:
+        shutil.rmtree(state)
+        copy.rename(state)
+    else:
+        for path in state.glob("catalog.sqlite*"):
+            path.unlink()
+
+    for _ in range(2):
+        with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from its copy$"):
+            run(settings)
+
+    shutil.rmtree(state)
+    whole.rename(state)
+    run(settings)
+    assert agreed(settings).counts.filed == 2
+
+
+def test_a_catalog_from_before_a_recorded_page_was_decided_is_the_operators_to_restore(
+    settings: Settings, tmp_path: Path
+) -> None:
+    drop(settings, {"1.png": CB})
+
+    def keep_a_copy(step: str) -> None:
+        if step == "claims noted":
+            shutil.copytree(settings.site / "state", tmp_path / "copy")
+
+    run(settings, keep_a_copy)
+    shutil.rmtree(settings.site / "state")
+    (tmp_path / "copy").rename(settings.site / "state")
+
+    with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from its copy$"):
+        run(settings)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_source_that_must_not_be_removed_is_taken_once_and_again_only_if_it_changes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def refused(path: str | Path, **at: int) -> None:
+        if at:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refused)
+    drop(settings, {"1.png": CB, "2.png": "9999999999"})
+    with capture_logs() as logs:
+        run_once(settings)
+    run_once(settings)
+    drop(settings, {"1.png": f"{CB}; another scan"})
+    run_once(settings)
+
+    story = agreed(settings)
+    assert story.outcomes() == {"1.png": ["filed", "filed"], "2.png": ["quarantined"]}
+    held = [entry for entry in logs if entry["event"] == "source-not-removable"]
+    assert [entry["log_level"] for entry in held] == ["error"], "one for the folder"
+    assert "let the publisher delete there" in held[0]["advice"]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_source_that_must_not_be_removed_is_taken_once_though_a_crash_came_between(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def refused(path: str | Path, **at: int) -> None:
+        if at:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refused)
+    drop(settings, {"1.png": CB})
+    with pytest.raises(Crash):
+        run_once(settings, bomb_at("claimed"))
+
+    run_once(settings)
+    run_once(settings)
+
+    assert agreed(settings).outcomes() == {"1.png": ["filed"]}
+
+
+def test_a_quarantine_on_another_file_system_takes_what_it_has_to(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rename = os.rename
+
+    def refused(source: Path, target: Path, **at: int) -> None:
+        if "quarantine" in target.parts and source.parent != target.parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target, **at)
+
+    monkeypatch.setattr(os, "rename", refused)
+
+    for boundary in (0, *range(20, 90, 7)):
+        place = copied(settings, tmp_path / str(boundary))
+        night(place)
+        with pytest.raises(Crash):
+            run(place, bomb(boundary))
+        run(place)
+        told(place)
+
+
+def test_half_a_page_stays_in_the_spool_for_its_other_half(settings: Settings) -> None:
+    drop(settings, {"1.png": CB})
+    with opened_clerk(settings) as (clerk, shelf):
+        (arrival,) = clerk.claim(candidates(settings.site / "intake"))
+        spooled = settings.site / "state" / "spool" / arrival.file
+        half = read_page(arrival, spooled, unreadable, shelf.stage)
+
+        assert clerk.file([half]) == []
+        assert clerk.unread() == [(arrival, half.stamp)]
+        assert clerk.unread() == []
+
+        spooled.write_text(f"{CB}; and its other half")
+        whole = clerk.clean(arrival, half.stamp)
+        assert whole is not None
+        assert clerk.file([read(settings, whole, shelf, None)]) == []
+
+    assert agreed(settings).outcomes() == {"1.png": ["quarantined", "filed"]}
+
+
+def test_half_a_page_waits_for_its_other_half_after_a_restart_too(settings: Settings) -> None:
+    drop(settings, {"1.png": CB})
+    with opened_clerk(settings) as (clerk, shelf):
+        (arrival,) = clerk.claim(candidates(settings.site / "intake"))
+        spooled = settings.site / "state" / "spool" / arrival.file
+        half = read_page(arrival, spooled, unreadable, shelf.stage)
+        clerk.file([half])
+
+    with opened_clerk(settings) as (clerk, _):
+        assert clerk.unread() == [(arrival, half.stamp)]
+        assert clerk.clean(arrival, half.stamp) is None
+    assert agreed(settings).outcomes() == {"1.png": ["quarantined"]}
+
+
+def unreadable(_: bytes) -> Look:
+    return Look("PNG", 9, 9, fault=Reason.UNREADABLE_IMAGE)
+
+
+def test_a_planted_file_hinders_one_tree_only_and_the_link_is_made_once_it_is_gone(
+    settings: Settings,
+) -> None:
+    path = f"{settings.election.id}/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png"
+    planted = settings.site / "trees" / "parti-a" / path
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"planted")
+    drop(settings, {"a.png": KONAK})
+
+    run(settings)
+
+    assert counts.counts(settings.site).gaps == 1
+    assert planted.read_bytes() == b"planted"
+    assert (settings.site / "trees" / "parti-b" / path).read_text() == KONAK
+    planted.unlink()
+    run(settings)
+    assert agreed(settings).outcomes() == {"a.png": ["filed"]}
+
+
+def test_a_link_owed_to_a_party_is_never_made_outside_of_its_scope(settings: Settings) -> None:
+    first, second, third = settings.parties
+    path = f"{settings.election.id}/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png"
+    planted = settings.site / "trees" / second.id / path
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"planted")
+    drop(settings, {"a.png": KONAK})
+    run(settings)
+    planted.unlink()
+
+    run(replace(settings, parties=(first, replace(second, scope=third.scope), third)))
+
+    assert not planted.exists()
+    assert counts.counts(settings.site).gaps == 0
+
+
+def test_hostile_names_are_tamed_on_disk_and_kept_escaped_on_record(settings: Settings) -> None:
+    folder = os.fsencode(settings.site / "intake")
+    names = [b"a\nb\x1b[31m.png", b"\xff\xfe.png", b"x" * 251 + b".png", "ş/ı.png".encode()]
+    (settings.site / "intake" / "ş").mkdir()
+    for number, name in enumerate(names):
+        with open(folder + b"/" + name, "wb") as file:  # noqa: PTH123 - a name of bytes
+            file.write(b"; %d" % number)
+
+    run(settings)
+
+    assert set(agreed(settings).outcomes()) == {
+        "a\nb\x1b[31m.png",
+        r"\udcff\udcfe.png",
+        "x" * 251 + ".png",
+        "ş/ı.png",
+    }
+    tamed = {path.name.partition("-")[2][9:] for path in (settings.site / "quarantine").iterdir()}
+    assert tamed == {
+        name + end
+        for name in ("a_b__31m.png", "_udcff_udcfe.png", "x" * 76 + ".png", "_.png")
+        for end in ("", ".json")
+    }
+
+
+def test_a_file_in_the_spool_that_no_row_explains_is_a_page_like_any_other(
+    settings: Settings,
+) -> None:
+    place = settings.site / "state" / "spool"
+    place.mkdir(parents=True)
+    (place / "found.png").write_text(CB)
+    (place / "20230514T140003000041-ffffffff-lost.png").write_text(MV)
+
+    run(settings)
+
+    assert sorted(agreed(settings).outcomes().values()) == [["filed"], ["filed"]]
+
+
+def test_a_page_set_aside_just_before_a_crash_is_filed_if_the_registry_knows_it_by_then(
+    settings: Settings,
+) -> None:
+    drop(settings, {"a.png": "7000000001"})
+    with pytest.raises(Crash):
+        run(settings, bomb_at("set aside"))
+    assert len(list((settings.site / "quarantine").iterdir())) == 1
+    know(settings, "7000000001,mv,il-birlestirme,06-ankara-1,,,,,1")
+
+    run(settings)
+
+    assert agreed(settings).outcomes() == {"a.png": ["filed"]}
+
+
+def test_what_a_kill_left_half_written_is_swept(settings: Settings) -> None:
+    run(settings)
+    left = [
+        settings.site / "store" / ".staged-20230514T140003000041-ffffffff",
+        settings.site / "quarantine" / ".20230514T140003000041-ffffffff-a.png.json.77.new",
+        settings.site / "state" / "spool" / ".20230514T140003000041-ffffffff-a.png",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+
+    run(settings)
+
+    assert [path for path in left if path.exists()] == []
+    assert agreed(settings).events == []
+
+
+def test_a_file_that_its_scanner_took_back_is_forgotten(settings: Settings) -> None:
+    drop(settings, {"a.png": CB, "b.png": MV})
+
+    def take_back(step: str) -> None:
+        if step == "received":
+            (settings.site / "intake" / "a.png").unlink(missing_ok=True)
+
+    run(settings, take_back)
+
+    assert agreed(settings).outcomes() == {"b.png": ["filed"]}
+
+
+def test_a_file_taken_back_after_a_crash_before_its_claim_is_forgotten(settings: Settings) -> None:
+    drop(settings, {"a.png": CB})
+    with pytest.raises(Crash):
+        run(settings, bomb_at("received"))
+    (settings.site / "intake" / "a.png").unlink()
+
+    run(settings)
+
+    assert agreed(settings).events == []
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_copy_from_another_file_system_is_filed_once_though_a_crash_kept_its_source(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(settings, {"a.png": CB})
+
+    def crash(_: Arrival) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "settle_claim", crash)
+        with pytest.raises(Crash):
+            run(settings)
+    assert (settings.site / "intake" / "a.png").exists()
+
+    run(settings)
+
+    assert agreed(settings).outcomes() == {"a.png": ["filed"]}
+    assert list((settings.site / "intake").iterdir()) == []
+
+
+def bomb_at(name: str) -> Step:
+    def step(reached: str) -> None:
+        if reached == name:
+            raise Crash
+
+    return step
+
+
+def know(settings: Settings, row: str) -> None:
+    """Hand the registry over once more, with one row added."""
+    source = settings.site / "registry.csv"
+    source.write_text(source.read_text() + row + "\n")
+    registry.import_csv(source, settings.site / INDEX)

@@ -1,0 +1,320 @@
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from unit.publisher.agreement import agreed
+from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, opened_world, run
+from unit.publisher.requests.test_handler import attend
+
+from config import scope
+from config.settings import Settings
+from keys.ledger.writer import FILING, FOLDER
+from publisher.filing.filer import Clerk
+from publisher.filing.recovery import Recovery
+from publisher.fsck import rebuild
+from publisher.fsck.finding import running
+from publisher.fsck.merging import merged, walked
+from publisher.fsck.repair import Mender, Repair
+from publisher.fsck.verify import verify
+from publisher.requests import queue
+from publisher.store.quarantine import NOT_OURS, Note, Quarantine
+
+TREE = "trees/parti-a/2023-05-14-cb-mv"
+PAGE = f"{TREE}/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.png"
+PATH = PAGE.removeprefix("trees/parti-a/")
+
+
+def told(settings: Settings, quick: bool = False) -> list[str]:
+    return [str(finding) for finding in verify(settings, quick=quick, pause=lambda seconds: None)]
+
+
+def repaired(settings: Settings) -> None:
+    """Do what `ssps verify --repair` does."""
+    found = list(verify(settings, pause=lambda seconds: None))
+    lines = [str(finding.repair) for finding in found if finding.repair]
+    identity = f"repair-{len(list((settings.site / 'ledgers').iterdir()))}"
+    queue.ask(
+        settings.site, queue.Errand(identity, "repair", ("ayse",), "h", "w", {"repairs": lines})
+    )
+    attend(settings)
+    answer = queue.answered(settings.site, identity)
+    assert answer is not None
+    assert answer.done, answer
+
+
+@pytest.fixture
+def night(settings: Settings) -> Settings:
+    """A site on which six files came to their ends."""
+    pages = {"a.png": CB, "b.png": MV, "c.png": KONAK, "d.png": ANKARA, "e.png": f"{CB}; rescan"}
+    drop(settings, {**pages, "f.png": "9999999999"})
+    run(settings)
+    return settings
+
+
+def original(settings: Settings) -> Path:
+    inode = (settings.site / PAGE).stat().st_ino
+    return next(p for p in (settings.site / "store").rglob("*") if p.stat().st_ino == inode)
+
+
+def test_listings_are_merged_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    left = [(b"a", 1), (b"c", 3)]
+    right = [(b"b", "x"), (b"c", "y"), (b"d", "z")]
+    assert list(merged(left, right)) == [
+        (b"a", 1, None), (b"b", None, "x"), (b"c", 3, "y"), (b"d", None, "z"),
+    ]  # fmt: skip
+    for name in ("a-b/x", "a/x", "a.b", "b/c/d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    refused: list[OSError] = []
+    found = [key for key, _ in walked(str(tmp_path), refused.append)]
+    assert found == sorted(found) == [b"a-b/x", b"a.b", b"a/x", b"b/c/d"]
+    assert list(walked(str(tmp_path / "none"), refused.append)) == []
+    assert len(refused) == 1
+
+
+def test_a_site_on_which_all_went_well_has_no_finding(night: Settings) -> None:
+    agreed(night)
+    assert told(night) == []
+    assert told(night, quick=True) == []
+
+
+def test_a_site_on_which_nothing_happened_has_none_either(settings: Settings) -> None:
+    assert told(settings) == []
+
+
+def unlink(settings: Settings) -> None:
+    (settings.site / PAGE).unlink()
+
+
+def plant_in_place(settings: Settings) -> None:
+    unlink(settings)
+    (settings.site / PAGE).write_text("planted")
+
+
+def plant_beside(settings: Settings) -> None:
+    (settings.site / PAGE).with_name("mv-sandik-sonuc-s9.jpg").write_text("planted")
+
+
+def show_too_much(settings: Settings) -> None:
+    shown = settings.site / PAGE.replace("parti-a", "parti-b")
+    shown.parent.mkdir(parents=True)
+    shown.hardlink_to(settings.site / PAGE)
+
+
+def lose_the_original(settings: Settings) -> None:
+    original(settings).unlink()
+
+
+def shift_time(settings: Settings) -> None:
+    os.utime(settings.site / PAGE, (1, 1))
+
+
+def open_mode(settings: Settings) -> None:
+    (settings.site / PAGE).chmod(0o644)
+
+
+def lose_the_note(settings: Settings) -> None:
+    next((settings.site / "quarantine").glob("*.json")).unlink()
+
+
+def spoil_the_note(settings: Settings) -> None:
+    next((settings.site / "quarantine").glob("*.json")).write_text("{}")
+
+
+MENDABLE = {
+    unlink: "is missing",
+    plant_in_place: "is not the original that was filed",
+    plant_beside: "is no page that was filed",
+    show_too_much: "is not for this party",
+    lose_the_original: "is missing",
+    shift_time: "has another time than it was filed at",
+    open_mode: "has mode 0644, not 0444",
+    lose_the_note: "is missing or no note",
+    spoil_the_note: "is missing or no note",
+}
+
+
+@pytest.mark.parametrize("harm", MENDABLE, ids=lambda harm: harm.__name__)
+def test_what_the_catalog_proves_is_named_and_mended(
+    night: Settings, harm: Callable[[Settings], None]
+) -> None:
+    harm(night)
+
+    first, *_ = told(night)
+    assert MENDABLE[harm] in first
+    assert first.endswith("`ssps verify --repair` mends it")
+    repaired(night)
+
+    assert told(night) == []
+
+
+def test_nothing_that_was_planted_is_deleted(night: Settings) -> None:
+    plant_in_place(night)
+    plant_beside(night)
+
+    repaired(night)
+
+    held = [path.read_bytes() for path in (night.site / "quarantine").iterdir()]
+    assert held.count(b"planted") == 2
+
+
+def spoil_the_original(settings: Settings) -> None:
+    path = original(settings)
+    mtime = path.stat().st_mtime
+    path.chmod(0o644)
+    path.write_text("other bytes")
+    path.chmod(0o444)
+    os.utime(path, (mtime, mtime))
+
+
+def leave_an_original(settings: Settings) -> None:
+    (settings.site / "store" / "ab").mkdir(exist_ok=True)
+    (settings.site / "store" / "ab" / "stray").write_text("?")
+
+
+def lose_a_quarantined(settings: Settings) -> None:
+    note = next((settings.site / "quarantine").glob("*.json"))
+    note.with_name(note.name.removesuffix(".json")).unlink()
+    note.unlink()
+
+
+def change_a_quarantined(settings: Settings) -> None:
+    note = next((settings.site / "quarantine").glob("*.json"))
+    note.with_name(note.name.removesuffix(".json")).write_text("other")
+
+
+def put_into_quarantine(settings: Settings) -> None:
+    (settings.site / "quarantine" / "stray").write_text("?")
+
+
+def lose_a_record(settings: Settings) -> None:
+    segment = next((settings.site / FOLDER / FILING).glob("*.jsonl"))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(lines[:2] + lines[3:]))
+
+
+def change_a_record(settings: Settings) -> None:
+    segment = next((settings.site / FOLDER / FILING).glob("*.jsonl"))
+    segment.write_bytes(segment.read_bytes().replace(b"cb-il-birlestirme", b"mv-il-birlestirme"))
+
+
+def lose_what_was_found_in_a_tree(settings: Settings) -> None:
+    identity = "20230514T140003000041-9f3c21ab"
+    note = Note(identity, "trees/a/x", NOT_OURS, None, (), 1, (), "2023-05-14T14:00:03Z")
+    Quarantine(settings.site).note(f"{identity}-x.jpg", note)
+
+
+UNEXPLAINED = {
+    spoil_the_original: "holds other bytes than were filed",
+    leave_an_original: "is in no filing",
+    lose_a_quarantined: "is missing",
+    change_a_quarantined: "holds other bytes than were judged",
+    put_into_quarantine: "was quarantined by nobody",
+    lose_what_was_found_in_a_tree: "is missing",
+    lose_a_record: "is missing",
+    change_a_record: "the catalog 2023-05-14-cb-mv",
+}
+
+
+@pytest.mark.parametrize("harm", UNEXPLAINED, ids=lambda harm: harm.__name__)
+def test_what_nothing_explains_is_named_with_what_to_do(
+    night: Settings, harm: Callable[[Settings], None]
+) -> None:
+    harm(night)
+
+    found = list(verify(night, pause=lambda seconds: None))
+
+    assert any(UNEXPLAINED[harm] in finding.said for finding in found), found
+    assert not any(finding.repair or finding.note for finding in found)
+
+
+def test_quick_believes_the_bytes(night: Settings) -> None:
+    spoil_the_original(night)
+    assert told(night, quick=True) == []
+
+
+def test_pages_in_flight_are_no_faults_beside_a_running_publisher(night: Settings) -> None:
+    with opened_world(night, lambda step: None) as world:
+        assert running(night.site)
+        (night.site / "store" / ".staged-20230514T140003000041-9f3c21ab").write_text("half")
+        (night.site / "store" / "zz").mkdir()
+        later = night.site / "store" / "zz" / "c"
+        later.write_text("just kept")
+
+        def filed(seconds: float) -> None:
+            later.unlink()
+
+        assert [str(f) for f in verify(night, pause=filed)] == []
+        del world
+    assert not running(night.site)
+
+
+def test_a_tree_that_is_not_complete_is_one_finding(night: Settings) -> None:
+    parties = tuple(replace(p, scope=scope.ALL) if p.id == "parti-b" else p for p in night.parties)
+    (finding,) = verify(replace(night, parties=parties))
+    assert str(finding).startswith("trees/parti-b: is not complete for the party's scope, start")
+
+
+def test_a_repair_is_held_against_the_catalog(night: Settings) -> None:
+    with opened_world(night, lambda step: None) as world:
+        clerk = Clerk(world)
+        mender = Mender(world, clerk, Recovery(world, clerk))
+        wrong = [
+            Repair("link", "parti-b", PATH),
+            Repair("link", "parti-x", PATH),
+            Repair("hide", "parti-a", PATH),
+            Repair("original", "0" * 64),
+            Repair("times", "0" * 64),
+            Repair("note", "../catalog.sqlite"),
+        ]
+        assert len(mender.mend(wrong)) == len(wrong)
+    assert (night.site / PAGE).exists()
+
+
+@pytest.mark.parametrize("line", ["", "link", "link parti-a", "remove x y", "times", "note a b"])
+def test_what_is_no_repair_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="no repair"):
+        Repair.parse(line)
+
+
+def rebuilt(settings: Settings, party: str = "parti-a") -> queue.Answer:
+    found = settings.party(party)
+    assert found is not None
+    built = rebuild.build(settings, found)
+    drop(settings, {"late.png": "3000000001"})
+    run(settings)
+    identity = f"20230514T180000000000-rebuild-{party}"
+    detail = {"party": party, "upto": built.upto, "folders": list(built.folders)}
+    for _ in range(2):  # as after a crash before the answer
+        queue.ask(settings.site, queue.Errand(identity, "rebuild", ("a",), "h", "w", detail))
+        attend(settings)
+    answer = queue.answered(settings.site, identity)
+    assert answer is not None
+    rebuild.clear(settings, party)
+    return answer
+
+
+def test_a_tree_is_made_from_nothing_with_what_was_filed_meanwhile(night: Settings) -> None:
+    plant_beside(night)
+    (night.site / TREE / "SHA256SUMS").write_text("the publisher's own")
+    unlink(night)
+
+    assert rebuilt(night).done
+
+    assert told(night) == []
+    assert (night.site / TREE / "SHA256SUMS").read_text() == "the publisher's own"
+    assert sorted(p.name for p in (night.site / "trees").iterdir()) == ["parti-a", "parti-b"]
+    held = [path.read_bytes() for path in (night.site / "quarantine").iterdir()]
+    assert held.count(b"planted") == 1
+
+
+def test_a_tree_that_is_gone_is_made_again(night: Settings) -> None:
+    for path in sorted((night.site / "trees" / "parti-b").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (night.site / "trees" / "parti-b").rmdir()
+
+    assert rebuilt(night, "parti-b").done
+
+    assert told(night) == []

@@ -1,0 +1,118 @@
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from publisher.intake.lease import Unsettled
+from publisher.page import Arrival, Look, Reason, Stamp
+from publisher.reading.pool import Pool, read_page
+from publisher.reading.protocol import MOST_BYTES
+from publisher.source import Source
+
+NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
+SOURCE = Source("in", "a.jpg")
+ARRIVAL = Arrival("20230514T140003000041-ffffffff", "a.jpg", SOURCE, Stamp(1, 1, 1), NOON)
+SEEN = Look("PNG", 1, 1)
+
+
+def refuse(*_: object) -> Look:
+    raise AssertionError("is not to be read")
+
+
+def test_what_is_hashed_read_and_staged_are_the_same_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    path.write_bytes(b"a page")
+    looked, staged = [], []
+
+    def look(content: bytes) -> Look:
+        looked.append(content)
+        path.write_bytes(b"written to meanwhile")
+        return SEEN
+
+    page = read_page(ARRIVAL, path, look, lambda *given: staged.append(given))
+
+    assert looked == [b"a page"]
+    assert staged == [(ARRIVAL.id, b"a page")]
+    assert page.sha256 == hashlib.sha256(b"a page").hexdigest()
+    assert page.stamp != Stamp.of(path.stat())
+
+
+def test_an_empty_file_is_no_page(tmp_path: Path) -> None:
+    (tmp_path / "page").touch()
+
+    assert read_page(ARRIVAL, tmp_path / "page", refuse, lambda *_: None).look.fault is Reason.EMPTY
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "link":
+            path.symlink_to("/etc/passwd")
+        case "folder":
+            path.mkdir()
+
+    page = read_page(ARRIVAL, path, refuse, refuse)
+
+    assert (page.look.fault, page.sha256) == (Reason.NOT_A_FILE, None)
+
+
+def test_a_file_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+
+    page = read_page(ARRIVAL, tmp_path / "huge", refuse, refuse)
+
+    assert (page.look.fault, page.sha256) == (Reason.TOO_LARGE, None)
+
+
+def test_a_file_that_is_written_to_while_it_is_read_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "page"
+    path.write_bytes(b"a page")
+    opened = os.open
+
+    def open_and_grow(name: Path, flags: int) -> int:
+        descriptor = opened(name, flags)
+        path.write_bytes(b"a page and more")
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_grow)
+
+    with pytest.raises(Unsettled):
+        read_page(ARRIVAL, path, refuse, refuse)
+
+
+def test_pages_are_read_by_workers_and_a_disk_that_fails_is_raised_here(
+    tmp_path: Path, draw: Callable[..., Image.Image], encode: Callable[..., bytes]
+) -> None:
+    (tmp_path / ARRIVAL.file).write_bytes(encode(draw("1093717526")))
+    bell = threading.Event()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for stage, texts in ((lambda *_: None, ("1093717526",)), (full, None)):
+        bell.clear()
+        pool = Pool(1, tmp_path, stage, bell)
+        try:
+            pool.submit(ARRIVAL)
+            assert bell.wait(20)
+            if texts is None:
+                with pytest.raises(OSError, match="No space left"):
+                    pool.results(10)
+            else:
+                pages, unsettled = pool.results(10)
+                assert ([page.look.texts for page in pages], unsettled) == ([texts], [])
+            assert pool.under_way == 0
+        finally:
+            pool.close()
+    assert [t.name for t in threading.enumerate() if t.name.startswith("reader")] == []

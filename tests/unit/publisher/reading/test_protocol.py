@@ -1,0 +1,67 @@
+import socket
+import time
+
+import pytest
+
+from publisher.page import Look, Reading, Reason
+from publisher.reading.protocol import format_look, parse_look, receive, send
+
+READING = Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2), (3, 2), (3, 4), (1, 4)))
+
+
+def test_an_answer_is_read_back_as_it_was_written() -> None:
+    seen = Look("JPEG", 1654, 2339, (READING,), 9)
+
+    assert format_look(seen) == (
+        b'["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, '
+        b"[[1, 2], [3, 2], [3, 4], [1, 4]]]], 9, null, 1]"
+    )
+    assert parse_look(format_look(seen)) == seen
+    assert parse_look(format_look(Look(fault=Reason.EMPTY))) == Look(fault=Reason.EMPTY)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"{}", b"[]", b"null", b"\xff", b'["JPEG",1,1,[[1]],0,null,1]', b"[" * 100_000,
+     b'["JPEG",1,1,[],0,"no such reason",1]', b'["JPEG","x",1,[],0,null,1]',
+     b'["GIF",1,1,[],0,null,1]', b'[null,1,1,[],0,null,1]', b'[["PNG"],1,1,[],0,null,1]',
+     b'["PNG",Infinity,1,[],0,null,1]', b'["PNG",1.0,1,[],0,null,1]', b'["PNG",true,1,[],0,null,1]',
+     b'["PNG",1,-1,[],0,null,1]', b'["PNG",1,1,[],2147483648,null,1]', b'["PNG",1,1,{},0,null,1]',
+     b'["PNG",1,1,[[1,"e","s",1,[]]],0,null,1]', b'["PNG",1,1,[["t","e","s",-1,[]]],0,null,1]',
+     b'["PNG",1,1,[["t","e","s",1,[[1,1e9]]]],0,null,1]',
+     b'["PNG",1,1,[["t","e","s",1,5]],0,null,1]',
+     b'["PNG",1,1,[["\\ud800","e","s",1,[]]],0,null,1]', b'{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}',
+     b'["PNG",1,1,[],0,null]', b'["PNG",1,1,[],0,null,0]', b'["PNG",1,1,[],0,null,65]',
+     b'["PNG",1,1,[["%s","e","s",1,[]]],0,null,1]' % (b"x" * 4097),
+     b'["PNG",1,1,[%s],0,null,1]' % b",".join([b'["t","e","s",1,[]]'] * 65)],
+)  # fmt: skip
+def test_anything_else_is_no_answer(answer: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_look(answer)
+
+
+def test_a_message_arrives_whole_and_the_end_is_seen() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        send(ours, b"x" * 1000)
+        assert receive(theirs, 1000) == b"x" * 1000
+        ours.sendall(b"\0\0\0\x05abc")
+        ours.close()
+        assert receive(theirs, 1000) is None
+
+
+def test_a_message_that_is_too_long_or_too_slow_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"\xff\xff\xff\xff")
+        with pytest.raises(ValueError, match="at most 1000"):
+            receive(theirs, 1000)
+        ours.sendall(b"\0\0\0\x05abc")
+        with pytest.raises(TimeoutError):
+            receive(theirs, 1000, time.monotonic() + 0.02)
+
+
+def test_the_longest_answer_that_is_allowed_is_read() -> None:
+    many = Look("PNG", 1, 1, (Reading("x" * 4096, "pyzbar", "zbar", 1, ((-1, 2**31 - 1),)),) * 64)
+
+    assert parse_look(format_look(many)) == many

@@ -1,0 +1,38 @@
+import pytest
+from unit.publisher.hostile import chain, directory
+
+from publisher.reading.tiff import Broken, TooMany, directories
+
+
+def test_the_size_of_each_page_is_known_before_any_is_decoded() -> None:
+    assert directories(chain(3, 0, 70), 64) == [(70, 70)] * 3
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (chain(3, 8), "comes twice"),
+        (chain(3, 1 << 20), "ends before"),
+        (chain(3, 0)[:-1], "ends before"),
+        (b"II*\0\0\0\0\0", "no directory"),
+        (b"II*\0\x08\0\0\0" + directory([(256, 4, 1, 9)], 0), "without a size"),
+        (b"II*\0\x08\0\0\0" + directory([(273, 4, 100_001, 8)], 0), "100001 values"),
+        (
+            b"MM\0*\0\0\0\x08\0\x01\x01\0\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",
+            "without a size",
+        ),
+        (
+            b"II*\0\x08\0\0\0" + directory([(273, 4, 1, 8), (279, 4, 1, 999)], 0),
+            "999 bytes of a page at 8",
+        ),
+    ],
+)
+def test_a_chain_that_leads_astray_is_broken(data: bytes, fault: str) -> None:
+    with pytest.raises(Broken, match=fault):
+        directories(data, 64)
+
+
+def test_more_pages_than_the_cap_are_too_many_however_many_there_are() -> None:
+    assert len(directories(chain(64, 0), 64)) == 64
+    with pytest.raises(TooMany):
+        directories(chain(65, 0), 64)

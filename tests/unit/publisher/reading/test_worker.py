@@ -1,0 +1,193 @@
+import random
+import struct
+import zlib
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+from unit.publisher import hostile
+
+from publisher.page import Reason
+from publisher.reading import decode
+from publisher.reading.worker import look
+
+Draw = Callable[..., Image.Image]
+Encode = Callable[..., bytes]
+CODE, OTHER = "1093717526", "1093717527"
+
+
+def g4(page: Image.Image, encode: Encode) -> bytes:
+    return encode(page.convert("1"), "TIFF", compression="group4")
+
+
+def test_both_printed_copies_are_read_whatever_the_scanner_writes(
+    draw: Draw, encode: Encode
+) -> None:
+    page = draw(CODE, CODE)
+    colour = page.convert("RGB")
+
+    for data, kind in (
+        (encode(page), "JPEG"),
+        (encode(page, quality=30), "JPEG"),
+        (encode(colour), "JPEG"),
+        (encode(page.convert("CMYK")), "JPEG"),
+        (encode(page, "PNG"), "PNG"),
+        (encode(colour, "PNG"), "PNG"),
+        (encode(page, "TIFF"), "TIFF"),
+        (encode(colour, "TIFF"), "TIFF"),
+        (encode(page, "TIFF", compression="jpeg"), "TIFF"),
+        (encode(page, "TIFF", compression="tiff_lzw"), "TIFF"),
+        (g4(page, encode), "TIFF"),
+        (hostile.pdf([page]), "PDF"),
+        (hostile.pdf([page.convert("1")]), "PDF"),
+    ):
+        seen = look(data)
+        assert (seen.format, seen.texts, seen.fault) == (kind, (CODE,), None)
+        assert len({reading.corners for reading in seen.readings}) == 2
+        assert (seen.width, seen.height) == (900, 700)
+
+
+@pytest.mark.parametrize("tilt", [-5, 3, 90, 180])
+def test_a_tilted_page_is_read(draw: Draw, encode: Encode, tilt: float) -> None:
+    assert look(encode(draw(CODE, CODE, tilt=tilt))).texts == (CODE,)
+
+
+def test_pixels_that_one_viewer_shows_and_another_does_not_are_no_page(
+    draw: Draw, encode: Encode
+) -> None:
+    """Black ink on nothing: what is seen depends on what it lies on."""
+    page = draw(CODE, CODE)
+    black = Image.new("RGBA", page.size, (0, 0, 0, 0))
+    black.putalpha(page.point(lambda value: 255 - value))
+
+    assert look(encode(black, "PNG")).fault is Reason.ODD_PIXELS
+    assert look(encode(page.convert("F"), "TIFF")).fault is Reason.ODD_PIXELS
+    assert look(encode(page.convert("RGBA"), "PNG")).texts == (CODE,)
+
+
+def test_sixteen_bits_a_pixel_are_read(draw: Draw, encode: Encode) -> None:
+    deep = Image.new("I;16", (900, 700))
+    deep.putdata([value * 256 for value in draw(CODE).get_flattened_data()])
+
+    assert look(encode(deep, "TIFF")).texts == (CODE,)
+
+
+def test_every_code_on_the_page_is_reported(draw: Draw, encode: Encode) -> None:
+    seen = look(encode(draw(CODE, OTHER, "https://example.org"), "PNG"))
+
+    assert set(seen.texts) == {CODE, OTHER, "https://example.org"}
+    assert {reading.engine for reading in seen.readings} == {"zxing-cpp"}
+
+
+def test_a_link_beside_a_karekod_does_not_end_the_search_for_the_other_copy(
+    draw: Draw, encode: Encode
+) -> None:
+    page = draw(CODE, OTHER, "https://example.org")
+    rng = random.Random(1)  # noqa: S311 - the same noise every time
+    lower = page.crop((720, 500, 900, 700))
+    noisy = bytes(min(255, max(0, int(value + rng.gauss(0, 50)))) for value in lower.tobytes())
+    page.paste(Image.frombytes("L", lower.size, noisy), (720, 500))  # only half the size shows it
+
+    seen = look(encode(page, "PNG"))
+
+    assert {reading.text: reading.scan for reading in seen.readings}[OTHER] == "half"
+
+
+def test_a_text_of_bytes_that_are_no_utf8_stays_bounded() -> None:
+    """Escaped, the most that a code can hold is longer than a worker may answer."""
+    assert len(decode._text(b"\xff" * 2953)) == 4096
+
+
+def test_a_page_without_a_code_has_none(draw: Draw, encode: Encode) -> None:
+    seen = look(encode(draw()))
+
+    assert (seen.readings, seen.fault) == ((), None)
+
+
+def test_control_characters_and_paths_come_out_as_they_stand(draw: Draw, encode: Encode) -> None:
+    hostile = "../../x\x00\x1b[31m"
+
+    assert look(encode(draw(hostile), "PNG")).texts == (hostile,)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + b"\0\0\0\0IDAT"
+        + struct.pack(">I", zlib.crc32(b"IDAT"))
+        + b"\0\0\0\0IEND\xaeB`\x82"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"rubbish", Reason.NOT_AN_IMAGE),
+        (b"", Reason.NOT_AN_IMAGE),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", Reason.NOT_AN_IMAGE),
+        (b"GIF89a" + bytes(100), Reason.NOT_AN_IMAGE),
+        (b"BM" + bytes(100), Reason.NOT_AN_IMAGE),
+        (b"\xff\xd8\xff\xe0" + bytes(100), Reason.INCOMPLETE),
+        (b"II*\0" + bytes(100), Reason.UNREADABLE_IMAGE),
+        (png_that_claims(50_000, 50_000), Reason.TOO_LARGE),
+        (png_that_claims(11_000, 11_000), Reason.TOO_LARGE),
+        (png_that_claims(100, 100), Reason.UNREADABLE_IMAGE),
+    ],
+)
+def test_bytes_that_are_no_page_say_why(
+    data: bytes, reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in a worker
+
+    assert look(data).fault is reason
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as in a worker
+def test_a_page_that_broke_off_lacks_its_end_or_is_unreadable(draw: Draw, encode: Encode) -> None:
+    page = draw(CODE, CODE)
+    jpeg, png, tiff = encode(page), encode(page, "PNG"), g4(page, encode)
+
+    for data, reason in (
+        (jpeg, Reason.INCOMPLETE),
+        (png, Reason.INCOMPLETE),
+        (tiff, Reason.UNREADABLE_IMAGE),
+    ):
+        assert look(data[: len(data) * 2 // 3]).fault is reason
+        assert look(data[:-2] if data is jpeg else data[:-5]).fault is reason
+
+
+def test_each_page_of_a_file_is_read(draw: Draw, encode: Encode) -> None:
+    first, second = draw(CODE), draw(OTHER, OTHER)
+
+    seen = look(encode(first, "TIFF", save_all=True, append_images=[second, draw()]))
+
+    assert (seen.frames, seen.fault) == (3, None)
+    assert {(reading.frame, reading.text) for reading in seen.readings} == {(1, CODE), (2, OTHER)}
+
+
+def test_a_page_of_600_dpi_is_read_at_half_of_that_and_its_codes_are_where_they_are(
+    draw: Draw, encode: Encode
+) -> None:
+    page = draw(CODE, CODE)
+    large = page.resize((page.width * 6, page.height * 6))
+
+    for data in (encode(large), encode(large, "PNG")):
+        seen = look(data)
+        assert (seen.width, seen.height) == (5400, 4200)
+        assert seen.texts == (CODE,)
+        left = min(x for reading in seen.readings for x, _ in reading.corners)
+        assert 6 * 720 < left < 6 * 760
+
+
+def test_a_file_of_more_pages_than_anyone_scans_is_not_read(draw: Draw, encode: Encode) -> None:
+    page = Image.new("1", (8, 8))
+
+    seen = look(encode(page, "TIFF", save_all=True, append_images=[page] * 64))
+
+    assert (seen.fault, seen.readings) == (Reason.TOO_MANY_PAGES, ())

@@ -1,0 +1,262 @@
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from unit.publisher import hostile
+
+from publisher.page import Reason
+from publisher.reading.worker_client import Closed, Reader, Unavailable
+
+# A worker that does to itself what a page might.
+ODD_WORKER = """
+import os, resource, socket, subprocess, sys, threading, time
+from contextlib import suppress
+from publisher.page import Look, Reading, Reason
+from publisher.reading.worker import main
+
+first = False
+with suppress(OSError):
+    os.rmdir(sys.argv[1])
+    first = True
+
+def read(data):
+    if data == b"three pages":
+        time.sleep(0.2)
+        yield Look("TIFF", readings=(Reading("1", "e", "s", 1),), frames=3)
+        time.sleep(0.2)
+        yield Look("TIFF", fault=Reason.TOO_LARGE, frames=3)
+        time.sleep(0.2)
+        yield Look("TIFF", readings=(Reading("3", "e", "s", 1),), frames=3)
+    elif data == b"try everything":
+        yield Look("PNG", readings=tuple(Reading(name, "", "", 0) for name in tried()))
+    else:
+        yield one(data)
+
+def one(data):
+    if data == b"die" or (data == b"die once" and first):
+        os.abort()
+    if data == b"hang":
+        time.sleep(60)
+    if data == b"limits":
+        names = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
+        limits = [str(resource.getrlimit(getattr(resource, name))[1]) for name in names]
+        return Look("PNG", readings=(Reading(" ".join(limits), "", "", 0),))
+    return Look("PNG", os.getpid())
+
+def tried():
+    for name, call in {
+        "read a file": lambda: open("/etc/hostname"),
+        "write a file": lambda: open("/tmp/x", "w"),
+        "look at a file": lambda: os.stat("/etc/hostname"),
+        "list a folder": lambda: os.listdir("/"),
+        "remove a file": lambda: os.unlink("/tmp/x"),
+        "internet": lambda: socket.socket(socket.AF_INET),
+        "local socket": lambda: socket.socket(socket.AF_UNIX),
+        "process": os.fork,
+        "program": lambda: os.execv("/bin/true", ["true"]),
+        "signal": lambda: os.kill(int(sys.argv[2]), 0),
+        "thread": lambda: threading.Thread(target=int).start(),
+        "memory": lambda: bytearray(2 << 30),
+    }.items():
+        try:
+            call()
+            yield f"{name} was possible"
+        except (OSError, RuntimeError, MemoryError) as error:
+            yield f"{name}: {type(error).__name__}"
+
+main(int(sys.argv[2]), read)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
+    (tmp_path / "worker.py").write_text(ODD_WORKER)
+    (tmp_path / "mark").mkdir()
+    command = (sys.executable, str(tmp_path / "worker.py"), str(tmp_path / "mark"))
+    made: list[Reader] = []
+
+    def make(**options: float) -> Reader:
+        made.append(Reader(command, **{"deadline": 0.3, **options}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for reader in made:
+        reader.close()
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_page_is_read_in_another_process(
+    draw: Callable[..., Image.Image], encode: Callable[..., bytes]
+) -> None:
+    reader = Reader()
+    try:
+        seen = reader.look(encode(draw("1093717526", "1093717526")))
+        process = reader.process_id
+    finally:
+        reader.close()
+
+    assert seen.texts == ("1093717526",)
+    assert process is not None
+    assert not alive(process)
+
+
+def test_every_format_is_read_where_no_file_can_be_opened(
+    draw: Callable[..., Image.Image], encode: Callable[..., bytes]
+) -> None:
+    page = draw("1093717526", "1093717526")
+    reader = Reader()
+    try:
+        for content in (
+            encode(page.convert("CMYK")),
+            encode(page.convert("RGB"), "PNG"),
+            encode(page, "TIFF", compression="jpeg"),
+            encode(page.convert("1"), "TIFF", compression="group4"),
+            encode(page, "TIFF", compression="tiff_lzw", save_all=True, append_images=[page]),
+            hostile.pdf([page.convert("RGB"), page]),
+        ):
+            seen = reader.look(content)
+            assert (seen.fault, seen.texts) == (None, ("1093717526",))
+    finally:
+        reader.close()
+
+
+def test_a_page_that_kills_its_worker_costs_that_page_only(odd: Callable[..., Reader]) -> None:
+    reader = odd()
+
+    assert reader.look(b"good").fault is None
+    assert reader.look(b"die").fault is Reason.READER_DIED
+    assert reader.look(b"good").fault is None
+
+
+def test_a_page_that_hangs_its_worker_costs_that_page_only(odd: Callable[..., Reader]) -> None:
+    reader = odd()
+    reader.look(b"good")
+    hung = reader.process_id
+
+    assert reader.look(b"hang").fault is Reason.READER_TIMEOUT
+    assert hung is not None
+    assert not alive(hung)
+    assert reader.look(b"good").fault is None
+
+
+def test_each_page_of_a_file_has_a_deadline_of_its_own(odd: Callable[..., Reader]) -> None:
+    seen = odd().look(b"three pages")
+
+    assert [(reading.text, reading.frame) for reading in seen.readings] == [("1", 1), ("3", 3)]
+    assert (seen.frames, seen.fault) == (3, Reason.TOO_LARGE)
+
+
+def test_one_retry_on_a_fresh_worker_saves_a_page_whose_worker_died(
+    odd: Callable[..., Reader],
+) -> None:
+    assert odd().look(b"die once").fault is None
+
+
+def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., Reader]) -> None:
+    reader = odd(most_pages=2)
+
+    processes = [reader.look(b"good").width for _ in range(5)]
+
+    assert [processes.count(process) for process in dict.fromkeys(processes)] == [2, 2, 1]
+
+
+def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., Reader]) -> None:
+    reader = odd()
+
+    assert reader.look(b"limits").texts == (f"{1536 << 20} 0 0 16",)
+    status = Path(f"/proc/{reader.process_id}/status").read_text()
+    assert "NoNewPrivs:\t1\n" in status
+    assert "Seccomp:\t2\n" in status
+
+
+def test_a_worker_that_a_page_took_over_can_compute_and_nothing_else(
+    odd: Callable[..., Reader],
+) -> None:
+    assert odd(deadline=5.0).look(b"try everything").texts == (
+        "read a file: PermissionError",
+        "write a file: PermissionError",
+        "look at a file: PermissionError",
+        "list a folder: PermissionError",
+        "remove a file: PermissionError",
+        "internet: PermissionError",
+        "local socket: PermissionError",
+        "process: PermissionError",
+        "program: PermissionError",
+        "signal: PermissionError",
+        "thread: RuntimeError",
+        "memory: MemoryError",
+    )
+
+
+def test_a_worker_that_does_not_start_is_the_machines_fault() -> None:
+    for command in (("/nonexistent",), (sys.executable, "-c", "pass")):
+        reader = Reader(command)
+        with pytest.raises(Unavailable, match="does not start"):
+            reader.look(b"good")
+        reader.close()
+
+
+def test_closing_ends_a_look_at_once(odd: Callable[..., Reader]) -> None:
+    reader = odd(deadline=60.0)
+    reader.look(b"good")
+    process, raised = reader.process_id, []
+
+    def read() -> None:
+        try:
+            reader.look(b"hang")
+        except Closed as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    reader.close()
+    thread.join(5)
+
+    assert len(raised) == 1
+    assert process is not None
+    assert not alive(process)
+
+
+def test_a_worker_dies_with_its_publisher(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(ODD_WORKER)
+    reading, writing = os.pipe()
+    command = (sys.executable, str(tmp_path / "worker.py"), str(tmp_path))
+    publisher = os.posix_spawn(
+        sys.executable,
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, signal, threading\n"
+            "from publisher.reading.worker_client import Reader\n"
+            f"reader = Reader({command!r}, 60.0)\n"
+            "reader.look(b'good')\n"
+            f"os.write({writing}, str(reader.process_id).encode())\n"
+            "threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+            "reader.look(b'hang')\n",
+        ],
+        {"PYTHONPATH": str(Path(__file__).parents[4])},
+        file_actions=[(os.POSIX_SPAWN_DUP2, writing, writing)],
+    )
+    os.close(writing)
+    worker = int(os.read(reading, 20))
+    os.waitpid(publisher, 0)
+    os.close(reading)
+
+    until = time.monotonic() + 5
+    while alive(worker) and time.monotonic() < until:
+        os.sched_yield()
+    # A zombie that nobody reaped is dead, too.
+    state = Path(f"/proc/{worker}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"

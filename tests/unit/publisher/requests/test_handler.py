@@ -1,0 +1,235 @@
+import shutil
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+from office import listing
+from structlog.testing import capture_logs
+from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, opened_world, run
+
+from config.settings import Desk, Settings
+from keys.ledger.writer import FILING, FOLDER, read
+from publisher.catalog import counts as census
+from publisher.catalog import coverage
+from publisher.catalog.coverage import Line
+from publisher.filing.filer import Clerk
+from publisher.filing.recovery import Recovery
+from publisher.requests import queue
+from publisher.requests.handler import Attendant
+from publisher.requests.queue import Answer, Errand
+
+BOX = "34-istanbul-1/kadikoy-2/1234"
+NUMBERS = count()
+
+
+def asked(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> str:
+    identity = f"20230514T180000000000-{next(NUMBERS):08x}"
+    queue.ask(settings.site, Errand(identity, kind, (who,), "ysk-1", "by eye", detail))
+    return identity
+
+
+def attend(settings: Settings, step: Step = lambda step: None) -> None:
+    with opened_world(settings, step) as world:
+        clerk = Clerk(world)
+        Recovery(world, clerk).recover()
+        Attendant(world, clerk).attend()
+
+
+def done(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> Answer:
+    identity = asked(settings, kind, who, **detail)
+    attend(settings)
+    answer = queue.answered(settings.site, identity)
+    assert answer is not None
+    return answer
+
+
+def quarantined(settings: Settings, content: str = "%PDF-1; nothing to see") -> str:
+    drop(settings, {"a.png": content})
+    run(settings)
+    (note,) = (settings.site / "quarantine").glob("*.json")
+    return note.name.removesuffix(".json")
+
+
+def records(settings: Settings, event: str) -> list[dict[str, object]]:
+    found = read(settings.site / FOLDER / FILING)
+    return [dict(r.event.detail) for r in found if r.event.event == event]
+
+
+def all_of(settings: Settings) -> Line:
+    with coverage.opened(settings.site) as opened:
+        (line,) = opened.lines()
+    return line
+
+
+def test_a_box_that_will_send_nothing_is_absent_and_not_missing(settings: Settings) -> None:
+    run(settings)
+    assert all_of(settings) == Line("all", 6, 0, 0)
+
+    answer = done(settings, "absent", place=BOX, reason="burnt")
+
+    assert answer == Answer(True, f"{BOX} is absent: burnt")
+    assert all_of(settings) == Line("all", 6, 0, 2)
+    (record,) = records(settings, "absent")
+    assert (record["reason"], record["why"], record["karekod"]) == ("burnt", "by eye", "")
+    with coverage.opened(settings.site) as opened:
+        assert [m.karekod for m in opened.missing("34-istanbul-1")] == []
+        assert len(list(opened.missing())) == all_of(settings).missing == 4
+
+
+def test_an_absence_is_recorded_once_and_can_be_taken_back(settings: Settings) -> None:
+    done(settings, "absent", place=CB, reason="joined")
+    again = done(settings, "absent", "veli", place=CB, reason="burnt")
+    assert again == Answer(False, f"{CB} is absent: joined, recorded by ayse already")
+    assert all_of(settings) == Line("all", 6, 0, 1)
+
+    assert done(settings, "expected", place=CB) == Answer(True, f"{CB} is expected again")
+    assert not done(settings, "expected", place=CB).done
+
+    assert all_of(settings) == Line("all", 6, 0, 0)
+    assert len(records(settings, "absent")) == len(records(settings, "expected")) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("34-istanbul-1/kadikoy-2/9", "burnt"), ("9999999999", "burnt"), ("34", "burnt"), (BOX, "x")],
+)
+def test_what_the_registry_does_not_know_cannot_be_absent(
+    settings: Settings, place: str, reason: str
+) -> None:
+    assert not done(settings, "absent", place=place, reason=reason).done
+    assert records(settings, "absent") == []
+
+
+def test_an_absent_sheet_that_comes_in_is_filed_and_that_is_said(settings: Settings) -> None:
+    done(settings, "absent", place=BOX, reason="not-opened")
+    drop(settings, {"cb.png": CB})
+
+    with capture_logs() as logs:
+        run(settings)
+
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
+        "absent-sheet-came"
+    ]
+    assert records(settings, "filed")[0]["absent"] == "not-opened"
+    assert all_of(settings) == Line("all", 6, 1, 1)
+
+
+def test_a_page_is_filed_by_the_word_of_two_operators(settings: Settings) -> None:
+    file = quarantined(settings)
+
+    first = done(settings, "identify", file=file, sheets=f"1:{CB}")
+    assert first == Answer(True, f"{file}: named 1:{CB}, 1 more operator must name the same")
+    assert done(settings, "identify", file=file, sheets=f"1:{CB}").said == first.said
+    other = done(settings, "identify", "veli", file=file, sheets=f"1:{MV}")
+    assert other.said.endswith(f"1 more operator must name the same; ayse names 1:{CB}")
+    assert all_of(settings).filed == 0
+    last = done(settings, "identify", "veli", file=file, sheets=f"1:{CB}")
+
+    assert last.done
+    assert last.said.endswith("cb-sandik-sonuc-s1.pdf, identified by ayse and veli")
+    (record,) = records(settings, "filed")
+    assert record["identified_by"] == ["ayse", "veli"]
+    assert (record["identifies"], record["confirmations"]) == (file, 2)
+    assert (record["karekod"], record["version"], record["witnesses"]) == (CB, 1, 0)
+    assert all_of(settings).filed == 1
+    assert not done(settings, "identify", "can", file=file, sheets=f"1:{MV}").done
+    assert (settings.site / "quarantine" / file).exists(), "the evidence stays"
+    assert listing(settings.site / "trees" / "parti-a") == {
+        f"2023-05-14-cb-mv/{BOX.rpartition('/')[0]}/sandik-1234/cb-sandik-sonuc-s1.pdf": (
+            b"%PDF-1; nothing to see"
+        )
+    }
+    assert listing(settings.site / "trees" / "parti-b") == {}
+
+
+def test_one_confirmation_is_enough_where_the_site_says_so(settings: Settings) -> None:
+    alone = replace(settings, desk=Desk(confirmations=1))
+    file = quarantined(alone)
+
+    assert done(alone, "identify", file=file, sheets=f"1:{CB}").done
+
+    (record,) = records(alone, "filed")
+    assert (record["identified_by"], record["confirmations"]) == (["ayse"], 1)
+
+
+def test_a_rejected_page_is_closed_keeps_its_bytes_and_can_still_be_identified(
+    settings: Settings,
+) -> None:
+    alone = replace(settings, desk=Desk(confirmations=1))
+    file = quarantined(alone)
+
+    assert done(alone, "reject", file=file) == Answer(True, f"{file}: rejected, by eye")
+    assert not done(alone, "reject", "veli", file=file).done
+
+    counts = census.counts(alone.site)
+    assert (counts.quarantined, counts.ruled, counts.filed) == (1, 1, 0)
+    assert len(records(alone, "rejected")) == 1
+    assert (alone.site / "quarantine" / file).read_text() == "%PDF-1; nothing to see"
+    assert done(alone, "identify", file=file, sheets=f"1:{CB}").done
+    assert census.counts(alone.site).filed == 1
+
+
+def test_what_cannot_be_filed_by_hand_is_said_to_the_operator(settings: Settings) -> None:
+    alone = replace(settings, desk=Desk(confirmations=1))
+    file = quarantined(alone, "; no image at all")
+
+    for sheets, name, said in (
+        (f"1:{CB}", "../x", "is not in quarantine"),
+        ("1:9999999999", file, "no karekod of the registry"),
+        (f"2:{CB}", file, "page 2 of a file that has 1"),
+        (f"1:{CB}", file, "is neither JPEG, PNG, TIFF nor PDF"),
+    ):
+        answer = done(alone, "identify", file=name, sheets=sheets)
+        assert not answer.done
+        assert said in answer.said
+    (alone.site / "quarantine" / file).write_text("%PDF- other bytes")
+    answer = done(alone, "identify", file=file, sheets=f"1:{CB}")
+    assert "not those that were judged" in answer.said
+    assert records(alone, "filed") == []
+
+
+ERRANDS = (
+    ("absent", {"place": BOX, "reason": "burnt"}),
+    ("expected", {"place": BOX}),
+    ("identify", {"file": "", "sheets": f"1:{CB}"}),
+    ("reject", {"file": ""}),
+)
+
+
+def test_a_crash_at_any_step_of_an_errand_leaves_it_done_exactly_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    alone = replace(settings, desk=Desk(confirmations=1))
+    file = quarantined(alone)
+    for kind, detail in ERRANDS:
+        for point in count():
+            site = tmp_path / f"{kind}-{point}"
+            shutil.copytree(alone.site, site)
+            here = replace(alone, site=site)
+            if kind == "expected":
+                done(here, "absent", place=BOX, reason="burnt")
+            told = asked(here, kind, **{**detail, **({"file": file} if "file" in detail else {})})
+            if not crashed(here, point):
+                break
+            attend(here)
+            answer = queue.answered(site, told)
+            assert answer is not None, (kind, point)
+            assert answer.done, (kind, point, answer)
+            names = {"identify": "filed", "reject": "rejected"}
+            assert len(records(here, names.get(kind, kind))) == 1, (kind, point)
+        assert point > 1, "each errand has steps"
+
+
+def crashed(settings: Settings, point: int) -> bool:
+    steps = count()
+
+    def step(name: str) -> None:
+        if next(steps) == point:
+            raise Crash(name)
+
+    try:
+        attend(settings, step)
+    except Crash:
+        return True
+    return False

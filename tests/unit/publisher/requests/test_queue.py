@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from publisher.requests import queue
+from publisher.requests.queue import Answer, Errand, format_errand, parse_errand
+
+BURNT = Errand(
+    "20230514T180000000000-0000000a",
+    "absent",
+    ("ayse",),
+    "ysk-1",
+    "minutes of 14 May",
+    {"place": "34-istanbul-1/kadikoy-2/1234", "reason": "burnt"},
+)
+LINE = (
+    b'{"by": ["ayse"], "detail": {"place": "34-istanbul-1/kadikoy-2/1234", "reason": "burnt"}, '
+    b'"from": "ysk-1", "kind": "absent", "why": "minutes of 14 May"}\n'
+)
+
+
+def test_an_errand_is_read_back_as_it_was_written() -> None:
+    assert format_errand(BURNT) == LINE
+    assert parse_errand(BURNT.id, LINE) == BURNT
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{}", LINE.replace(b'["ayse"]', b"[]"), LINE.replace(b'"absent"', b'"format"'),
+     LINE.replace(b'["ayse"]', b'"ayse"'), LINE.replace(b'"ysk-1"', b"1")],
+)  # fmt: skip
+def test_what_is_no_errand_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"errand|Expecting"):
+        parse_errand("x", content)
+
+
+def test_an_errand_waits_until_it_is_answered_and_the_answer_is_taken_once(tmp_path: Path) -> None:
+    assert list(queue.waiting(tmp_path)) == []
+    queue.ask(tmp_path, BURNT)
+    assert list(queue.waiting(tmp_path)) == [BURNT]
+    assert queue.answered(tmp_path, BURNT.id) is None
+
+    queue.answer(tmp_path, BURNT.id, Answer(True, "done"))
+
+    assert list(queue.waiting(tmp_path)) == []
+    assert queue.answered(tmp_path, BURNT.id) == Answer(True, "done")
+    assert queue.answered(tmp_path, BURNT.id) is None
+
+
+def test_rubbish_in_the_folder_is_answered_and_hinders_no_errand(tmp_path: Path) -> None:
+    queue.ask(tmp_path, BURNT)
+    (tmp_path / queue.FOLDER / "0.json").write_bytes(b"rubbish")
+
+    assert list(queue.waiting(tmp_path)) == [BURNT]
+
+    answer = queue.answered(tmp_path, "0")
+    assert answer is not None
+    assert not answer.done

@@ -1,0 +1,241 @@
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from office import Ssps
+
+from config import amend, load
+from config.settings import Settings
+from keys.credentials import ring
+from keys.ledger import writer
+from keys.operations import settings_record
+from keys.operations.change_record import Deed
+from scripts.shared import takeup
+
+FORM = """\
+id = "parti-d"
+party = "D Partisi"
+services = ["sftp"]
+static_ips = ["192.0.2.40"]
+[contact]
+name = "Bilgi Islem"
+email = "bilgi@parti-d.example"
+phones = ["+90 312 000 00 00"]
+"""
+
+
+@pytest.fixture
+def form(tmp_path: Path) -> Path:
+    (tmp_path / "form.toml").write_text(FORM, encoding="utf-8")
+    return tmp_path / "form.toml"
+
+
+def operations(site: Path) -> list[tuple[str, str]]:
+    found = writer.read(site / "ledgers/operations")
+    return [(r.event.event, r.event.what) for r in found]
+
+
+def test_a_party_is_taken_in_as_its_form_says(site: Path, ssps: Ssps, form: Path) -> None:
+    before = (site / "parties.toml").read_text()
+
+    tried = ssps("party", "add", "--form", form, "--dry-run", "--site", site)
+    assert (tried.exit_code, (site / "parties.toml").read_text()) == (0, before)
+    done = ssps("party", "add", "--form", form, "--why", "form 12", "--site", site)
+
+    assert done.exit_code == 0, done.output
+    assert (site / "parties.toml").read_text().startswith(before)
+    party = load.load(site).party("parti-d")
+    assert party is not None
+    assert (party.name, str(party.scope), party.mirrors) == ("D Partisi", "all", True)
+    found, added = operations(site)
+    assert found == ("settings", "parties.toml site.toml")
+    assert added == ("party add", "parti-d")
+    assert "no server is running: it takes effect at its start" in done.stderr
+    assert "tell parti-d" in done.stderr
+
+
+def test_what_makes_no_party_is_refused_whole(site: Path, ssps: Ssps, form: Path) -> None:
+    before = (site / "parties.toml").read_bytes()
+    form.write_text(FORM.replace("192.0.2.40", "192.0.2.400"))
+    wrong = ssps("party", "add", "--form", form, "--site", site)
+    form.write_text(FORM.replace("parti-d", "parti-a"))
+    twice = ssps("party", "add", "--form", form, "--site", site)
+
+    assert (wrong.exit_code, twice.exit_code) == (1, 1)
+    assert "parties.toml: parti-d.static_ips: '192.0.2.400' is no IPv4" in wrong.stderr
+    assert "parties.toml: parti-a.id: stands twice" in twice.stderr
+    assert (site / "parties.toml").read_bytes() == before
+    found = [r.event for r in writer.read(site / "ledgers/operations")]
+    assert [(e.event, e.what, e.outcome) for e in found] == [
+        ("party add", "parti-d", "refused"),
+        ("party add", "parti-a", "refused"),
+    ]
+    assert found[0].detail["why"] == "form form.toml"
+    assert "'192.0.2.400' is no IPv4" in str(found[0].detail["reason"])
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["suspend", "parti-a"], "suspended", True),
+        (["set-ips", "parti-a", "192.0.2.8", "2001:db8::8"], "static_ips", 2),
+        (["set-scope", "parti-b", "all"], "scope", "all"),
+        (["set-scope", "parti-a", "34-istanbul-1", "35-izmir-2/konak-1"], "scope", 2),
+    ],
+)
+def test_what_is_agreed_is_changed_on_the_record(
+    site: Path, ssps: Ssps, words: list[str], key: str, value: object
+) -> None:
+    before = (site / "parties.toml").read_bytes()
+    tried = ssps("party", *words, "--why", "call 3", "--dry-run", "--site", site)
+    assert (tried.exit_code, (site / "parties.toml").read_bytes()) == (0, before)
+
+    done = ssps("party", *words, "--why", "call 3", "--site", site)
+    again = ssps("party", *words, "--why", "call 3", "--site", site)
+
+    assert (done.exit_code, again.exit_code) == (0, 0)
+    assert "that is how it stands already" in again.stderr
+    found, record = writer.read(site / "ledgers/operations")
+    assert found.event.event == "settings"
+    assert record.event.what == words[1]
+    assert record.event.detail["settings"] == settings_record.lines(load.load(site).digests)
+    assert record.event.detail["why"] == "call 3"
+    told = record.event.detail[key]
+    assert (len(told) if isinstance(told, list) else told) == value
+
+
+def test_settings_that_are_edited_while_a_change_is_made_are_not_taken_for_it(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, before = amend.changed, (site / "parties.toml").read_bytes()
+
+    def meanwhile(*asked: Any) -> str:
+        with (site / "site.toml").open("ab") as file:
+            file.write(b"# by hand\n")
+        return changed(*asked)
+
+    monkeypatch.setattr(amend, "changed", meanwhile)
+    tried = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
+
+    assert (tried.exit_code, (site / "parties.toml").read_bytes()) == (1, before)
+    assert "site.toml: somebody has edited it meanwhile" in tried.stderr
+    [refused] = writer.read(site / "ledgers/operations")
+    assert refused.event.outcome == "refused"
+
+
+def test_the_record_names_the_bytes_that_the_change_was_made_of(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sha256((site / "parties.toml").read_bytes()).hexdigest()
+    stated = Deed.found
+
+    def edited_then(deed: Deed, settings: Settings) -> None:
+        with (site / "parties.toml").open("ab") as file:
+            file.write(b"# by hand\n")
+        stated(deed, settings)
+
+    monkeypatch.setattr(Deed, "found", edited_then)
+    ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
+
+    found, *_ = writer.read(site / "ledgers/operations")
+    assert found.event.detail["after"][0] == f"parties.toml {before}"
+
+
+def test_line_ends_of_another_editor_stay_as_they_are(site: Path, ssps: Ssps) -> None:
+    file = site / "parties.toml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    before = file.read_bytes()
+    for verb in ("suspend", "resume"):
+        done = ssps("party", verb, "parti-a", "--why", "x", "--site", site)
+        assert done.exit_code == 0, done.stderr
+    assert file.read_bytes() == before
+
+
+def test_a_suspended_party_is_resumed(site: Path, ssps: Ssps) -> None:
+    before = (site / "parties.toml").read_bytes()
+    ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
+    assert load.load(site).parties[0].suspended
+    ssps("party", "resume", "parti-a", "--why", "x", "--site", site)
+    assert (site / "parties.toml").read_bytes() == before
+
+
+def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: Ssps) -> None:
+    ssps("key", "add", "parti-a", "--password", "--why", "x", "--site", site)
+    [held] = ring.load(site, "parti-a").credentials
+
+    done = ssps("party", "remove", "parti-a", "--why", "closed", "--site", site)
+
+    assert done.exit_code == 0
+    assert load.load(site).party("parti-a") is None
+    assert not ring.path(site, "parti-a").exists()
+    *_, record = writer.read(site / "ledgers/operations")
+    assert record.event.detail == {
+        "credentials": [held.fingerprint],
+        "why": "closed",
+        "before": [
+            "name: A Partisi",
+            "kind: party",
+            "scope: all",
+            "static_ips: 127.0.0.1",
+            "suspended: no",
+            "rate: as the site's",
+        ],
+        "after": None,
+        "settings": settings_record.lines(load.load(site).digests),
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["suspend", "parti-z"],
+        ["set-ips", "parti-a", "192.0.2.1", "192.0.2.2", "192.0.2.3"],
+        ["set-scope", "parti-a", "34-istanbul-9"],
+        ["set-scope", "bagimsiz-c", "all"],
+    ],
+)
+def test_what_cannot_be_changes_nothing(site: Path, ssps: Ssps, words: list[str]) -> None:
+    before = (site / "parties.toml").read_bytes()
+    done = ssps("party", *words, "--why", "x", "--site", site)
+    assert done.exit_code == 1
+    assert (site / "parties.toml").read_bytes() == before
+    told = [r.event for r in writer.read(site / "ledgers/operations")]
+    assert [(e.outcome, e.detail["after"]) for e in told] in ([], [("refused", None)])
+
+
+def test_an_editor_that_saved_meanwhile_is_not_overwritten(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = load.read
+    edited = "# edited\n" + (site / "parties.toml").read_text()
+
+    def slow(folder: Path, stated: bytes | None = None) -> object:
+        if stated is not None:
+            (site / "parties.toml").write_text(edited)
+        return read(folder, stated)
+
+    monkeypatch.setattr(load, "read", slow)
+    done = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
+
+    assert done.exit_code == 1
+    assert "somebody has edited it meanwhile" in done.stderr
+    assert (site / "parties.toml").read_text() == edited
+    _, done_, failed = writer.read(site / "ledgers/operations")
+    assert (done_.event.outcome, failed.event.outcome) == ("ok", "failed")
+    assert failed.event.detail["of"] == done_.seq
+
+
+def test_a_server_that_does_not_take_it_is_said_loudly(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keys.operations import server_state
+
+    monkeypatch.setattr(takeup, "PATIENCE", 0.2)
+    monkeypatch.setattr(server_state, "holder", lambda *_: 1 << 22)  # alive, and deaf
+    monkeypatch.setattr(takeup.os, "kill", lambda *_: None)
+
+    done = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
+
+    assert done.exit_code == 1
+    assert "the running server has NOT taken up the change of parti-a" in done.stderr

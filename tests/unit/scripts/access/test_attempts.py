@@ -1,0 +1,108 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import office
+import pytest
+from office import Ssps
+
+from config.event import Event, Outcome, Transfer, Value
+from keys.credentials import ring, rotation
+from keys.credentials.ring import Ring
+from keys.ledger import writer
+from scripts.access import attempts
+from sftpd.access.authorize import Reason
+
+KEY = ring.password(
+    "Yedi-Kule-Kapisi", label="ayna", not_before=office.OPENS, not_after=None, added_by="op"
+)
+
+
+@pytest.fixture
+def transfers(site: Path) -> Iterator[writer.Ledger]:
+    rotation.apply(site, Ring("parti-a", (KEY,)))
+    with writer.Ledger(site / "ledgers/transfer", lambda: office.OPENS) as found:
+        yield found
+
+
+def refused(who: str, origin: str, reason: str, **more: Value) -> Event:
+    detail: dict[str, Value] = {"reason": reason, **more}
+    event = Transfer.LOGIN_REFUSED if who else Transfer.CONNECTION_REFUSED
+    return Event(event, who, origin, "", Outcome.REFUSED, detail)
+
+
+def test_the_operator_reads_out_what_the_party_has_to_change(
+    site: Path, ssps: Ssps, transfers: writer.Ledger
+) -> None:
+    client = "SSH-2.0-WinSCP_release_6.3"
+    name = KEY.fingerprint
+    login: dict[str, Value] = {"credential": name, "client": client, "kex": "mlkem"}
+    transfers.append(Event(Transfer.LOGIN, "parti-a", "127.0.0.1", "", detail=login))
+    transfers.append(refused("parti-b", "127.0.0.1", "suspended"))
+    transfers.append(refused("parti-A", "127.0.0.1", "unknown user", client=client))
+    transfers.append(refused("", "192.0.2.77", "address", count=3))
+    transfers.append(refused("parti-a", "127.0.0.1", "wrong credential", credential="SHA256:x"))
+
+    said = ssps("party", "test", "parti-a", "--site", site).stdout
+    found = json.loads(ssps("party", "test", "parti-a", "--json", "--site", site).stdout)
+
+    assert [(a["reason"], a["from"]) for a in found["attempts"]] == [
+        ("wrong credential", "127.0.0.1"),
+        ("unknown user", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ]
+    assert [s["from"] for s in found["strangers"]] == ["192.0.2.77"]
+    assert found["attempts"][2]["credential"] == f"{name} (ayna)"
+    assert "LOGGED IN" in said
+    assert "2023-05-14 17:00:00+03:00  from 127.0.0.1  refused: wrong credential" in said
+    assert "192.0.2.77  3 times" in said
+    assert "ssh-keygen -lf" in said
+
+
+def test_every_reason_has_its_advice_in_plain_ascii() -> None:
+    assert set(Reason) <= set(attempts.ADVICE)
+    for english, turkish in attempts.ADVICE.values():
+        assert english
+        assert turkish
+        assert (english + turkish).isascii()
+
+
+def test_a_credential_shows_when_and_from_where_it_was_last_used(
+    site: Path, ssps: Ssps, transfers: writer.Ledger
+) -> None:
+    assert "not used of late" in ssps("party", "show", "parti-a", "--site", site).stdout
+    for origin in ("127.0.0.1", "127.0.0.2"):
+        detail: dict[str, Value] = {"credential": KEY.fingerprint}
+        transfers.append(Event(Transfer.LOGIN, "parti-a", origin, "", detail=detail))
+
+    said = ssps("party", "show", "parti-a", "--site", site).stdout
+
+    assert "last used 2023-05-14 17:00:00+03:00 from 127.0.0.2" in said
+
+
+def test_a_long_ledger_is_read_from_its_end_and_no_further_than_agreed(
+    site: Path, transfers: writer.Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_STRIDE", 4)
+    for number in range(11):
+        transfers.append(Event(Transfer.LIST, "parti-a", "", str(number)))
+
+    found = [r.event.what for r in attempts.backwards(site / "ledgers/transfer", 6)]
+
+    assert found == ["10", "9", "8", "7", "6", "5"]
+
+
+def test_nothing_that_came_is_said_too(site: Path, ssps: Ssps) -> None:
+    said = ssps("party", "test", "parti-a", "--site", site).stdout
+    assert "nothing has come from it: a firewall, a wrong address or port?" in said
+
+
+def test_what_a_client_calls_itself_does_not_move_the_operators_cursor(
+    site: Path, ssps: Ssps, transfers: writer.Ledger
+) -> None:
+    told: dict[str, Value] = {"client": "SSH-2.0-\x9b2J", "method": "\x1b]0;x\x07"}
+    transfers.append(refused("parti-a", "127.0.0.1", "method not offered", **told))
+
+    said = ssps("party", "test", "parti-a", "--site", site, color=True).stdout
+
+    assert r"client SSH-2.0-\x9b2J  method \x1b]0;x\x07" in said

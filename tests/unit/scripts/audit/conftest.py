@@ -1,0 +1,46 @@
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from config.event import Event
+from keys.ledger.signer import Notary
+from keys.ledger.writer import Ledger, Terms
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
+
+Signed = Callable[..., Path]
+
+
+def write(folder: Path, count: int, start: int = 0, size: int = 64 << 20) -> None:
+    with Ledger(folder, lambda: NOON, terms=Terms(segment_bytes=size)) as writer:
+        for number in range(start, start + count):
+            detail = {"handle": number, "size": 10}
+            writer.append(Event("open", "parti-a", "192.0.2.7", f"/{number}.jpg", detail=detail))
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    path = tmp_path / "ysk.pub"
+    path.write_bytes(KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+    return path
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Signed:
+    """Makes a ledger of some records, signed for after each `step` of them."""
+
+    def make(name: str = "transfer", count: int = 30, step: int = 10, size: int = 64 << 20) -> Path:
+        folder = tmp_path / name
+        for number in range(0, count, step):
+            write(folder, step, number, size)
+            when = NOON + timedelta(minutes=number)
+            with Notary(folder, KEY, lambda when=when: when) as notary:  # type: ignore[misc]
+                notary.notarize(last=True)
+        return folder
+
+    return make

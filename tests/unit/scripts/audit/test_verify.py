@@ -1,0 +1,504 @@
+import base64
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from office import Ssps
+from unit.scripts.audit.conftest import KEY, Signed, write
+
+from config.event import Event
+from keys import feed_segment
+from keys.feed_segment import FIRST, format_segment
+from keys.ledger import note, segments
+from keys.ledger.signer import Notary
+from keys.ledger.verify.verdicts import Finding, Kind
+from keys.ledger.verify.verify import verify
+from keys.ledger.writer import Ledger, Terms
+
+Lines = list[bytes]
+PUBLIC = KEY.public_key()
+
+
+def path(folder: Path) -> Path:
+    return folder / "000000000000.jsonl"
+
+
+def lines(folder: Path) -> Lines:
+    return path(folder).read_bytes().splitlines(keepends=True)
+
+
+def found(folder: Path, *kept: tuple[str, bytes]) -> list[tuple[Kind, int | None]]:
+    return [(f.kind, f.record) for f in verify(folder, [PUBLIC], kept).findings]
+
+
+def without_hashes(folder: Path) -> None:
+    for each in (*folder.glob("*.hashes"), *folder.glob("tree-*")):
+        each.unlink()
+
+
+def test_a_ledger_that_is_as_it_was_has_no_findings(signed: Signed) -> None:
+    verdict = verify(signed(), [PUBLIC])
+
+    assert verdict.findings == []
+    assert (verdict.records, verdict.signed, verdict.heads) == (30, 30, 4)
+    assert verdict.origin.startswith("ssps/transfer/")
+
+
+def drop(at: int) -> Callable[[Lines], Lines]:
+    return lambda found: found[:at] + found[at + 1 :]
+
+
+def add(at: int, line: bytes) -> Callable[[Lines], Lines]:
+    return lambda found: [*found[:at], line, *found[at:]]
+
+
+def change(at: int, line: Callable[[bytes], bytes]) -> Callable[[Lines], Lines]:
+    return lambda found: [*found[:at], line(found[at]), *found[at + 1 :]]
+
+
+def move(at: int, to: int) -> Callable[[Lines], Lines]:
+    def moved(found: Lines) -> Lines:
+        rest = found[:at] + found[at + 1 :]
+        return [*rest[:to], found[at], *rest[to:]]
+
+    return moved
+
+
+def renumbered(at: int) -> Callable[[Lines], Lines]:
+    """Drop a line, and have all that follow close up."""
+
+    def closed(found: Lines) -> Lines:
+        rest = [
+            line.replace(b'"seq":%d,' % number, b'"seq":%d,' % (number - 1))
+            for number, line in enumerate(found)
+            if number > at
+        ]
+        return found[:at] + rest
+
+    return closed
+
+
+def another_party(line: bytes) -> bytes:
+    return line.replace(b"parti-a", b"parti-b")
+
+
+def another_number(line: bytes) -> bytes:
+    return line.replace(b'"seq":12', b'"seq":99')
+
+
+def once_more(at: int, to: int) -> Callable[[Lines], Lines]:
+    return lambda found: [*found[:to], found[at], *found[to:]]
+
+
+FORGERIES: list[tuple[str, Callable[[Lines], Lines], Kind, int, int | None]] = [
+    # what was done, to which lines, what that is, the record that is named, and without hashes
+    ("another party", change(12, another_party), Kind.CHANGED, 12, None),
+    ("another number", change(12, another_number), Kind.CHANGED, 12, 12),
+    ("rubbish", change(12, lambda b: b"rubbish\n"), Kind.CHANGED, 12, 12),
+    ("the first", change(0, another_party), Kind.CHANGED, 0, None),
+    ("the last", change(29, another_party), Kind.CHANGED, 29, None),
+    ("dropped", drop(12), Kind.DROPPED, 12, 12),
+    ("the first dropped", drop(0), Kind.DROPPED, 0, 0),
+    ("two dropped", lambda found: found[:12] + found[14:], Kind.DROPPED, 12, 12),
+    ("dropped and closed up", renumbered(29 - 1), Kind.CHANGED, 28, None),
+    ("added", add(12, b'{"new":1}\n'), Kind.ADDED, 12, 12),
+    ("one twice", once_more(12, 13), Kind.ADDED, 13, 13),
+    ("an old one once more", once_more(3, 20), Kind.ADDED, 20, 20),
+    ("swapped", lambda f: [*f[:12], f[13], f[12], *f[14:]], Kind.REORDERED, 12, 12),
+    ("moved back", move(25, 12), Kind.REORDERED, 12, 12),
+    ("moved on", move(12, 25), Kind.REORDERED, 12, 12),
+    ("all backwards", lambda f: f[::-1], Kind.REORDERED, 0, 0),
+    ("cut short", lambda found: found[:17], Kind.CUT, 17, 17),
+    ("emptied", lambda found: [], Kind.CUT, 0, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("forge", "kind", "record"), [f[1:4] for f in FORGERIES], ids=[f[0] for f in FORGERIES]
+)
+def test_a_forgery_is_named_and_so_is_the_record(
+    signed: Signed, forge: Callable[[Lines], Lines], kind: Kind, record: int
+) -> None:
+    folder = signed()
+    path(folder).write_bytes(b"".join(forge(lines(folder))))
+
+    assert found(folder) == [(kind, record)]
+
+
+@pytest.mark.parametrize(
+    ("forge", "record"),
+    [(f[1], f[4]) for f in FORGERIES if f[0] != "dropped and closed up"],
+    ids=[f[0] for f in FORGERIES if f[0] != "dropped and closed up"],
+)
+def test_a_forgery_without_the_hashes_is_named_by_its_number_or_its_range(
+    signed: Signed, forge: Callable[[Lines], Lines], record: int | None
+) -> None:
+    folder = signed()
+    path(folder).write_bytes(b"".join(forge(lines(folder))))
+    without_hashes(folder)
+
+    first, second = verify(folder, [PUBLIC]).findings
+
+    assert (first.record, second.kind) == (record, Kind.HASHES)
+    if record is None:
+        assert "one of the records" in first.text
+
+
+def test_the_range_is_that_between_two_checkpoints(signed: Signed) -> None:
+    folder = signed()
+    path(folder).write_bytes(path(folder).read_bytes().replace(b"/12.jpg", b"/21.jpg"))
+    without_hashes(folder)
+
+    first, _ = verify(folder, [PUBLIC]).findings
+
+    assert first.text == (
+        "one of the records 10 to 19 was changed (checkpoints #2, signed for at "
+        "2023-05-14 14:10:00 UTC)"
+    )
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_of_a_line_names_that_line(signed: Signed, bit: int) -> None:
+    folder = signed(count=6, step=3)
+    original = lines(folder)
+    dice = random.Random(bit)  # noqa: S311 - any will do
+    for number, line in enumerate(original):
+        at = dice.randrange(len(line) - 1)
+        flipped = bytearray(line)
+        flipped[at] ^= 1 << bit
+        if b"\n" in flipped[:-1]:
+            continue
+        changed = [*original[:number], bytes(flipped), *original[number + 1 :]]
+        path(folder).write_bytes(b"".join(changed))
+
+        assert found(folder) == [(Kind.CHANGED, number)]
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(signed: Signed, bit: int) -> None:
+    folder = signed(count=3, step=3)
+    original = (folder / segments.CHECKPOINT).read_bytes()
+    for at in range(len(original)):
+        flipped = bytearray(original)
+        flipped[at] ^= 1 << bit
+        (folder / segments.CHECKPOINT).write_bytes(flipped)
+
+        (finding,) = verify(folder, [PUBLIC]).findings
+        assert finding.kind in (Kind.FORGED, Kind.ANOTHER_KEY)
+
+
+def test_a_key_of_another_year_proves_nothing(signed: Signed) -> None:
+    verdict = verify(signed(count=10), [Ed25519PrivateKey.generate().public_key()])
+
+    assert {f.kind for f in verdict.findings} == {Kind.ANOTHER_KEY}
+    assert verdict.findings[0].text == ("checkpoint: is signed by none of the keys that were given")
+
+
+def test_a_checkpoint_of_another_log_is_told_apart(signed: Signed) -> None:
+    other = (signed("other", 10) / segments.CHECKPOINT).read_bytes()
+    folder = signed()
+
+    assert found(folder, ("old", other)) == [(Kind.ANOTHER_LOG, None)]
+    (folder / segments.CHECKPOINT).write_bytes(other)
+    assert (Kind.ANOTHER_LOG, None) in found(folder)
+
+
+def test_a_ledger_extends_a_checkpoint_kept_from_an_earlier_day(signed: Signed) -> None:
+    folder = signed(count=10)
+    old = (folder / segments.CHECKPOINT).read_bytes()
+    write(folder, 10, 10)
+    with Notary(folder, KEY) as notary:
+        notary.notarize(last=True)
+
+    verdict = verify(folder, [PUBLIC], [("old", old)])
+
+    assert (verdict.findings, verdict.extends) == ([], ["old"])
+
+
+def test_a_ledger_that_was_rewritten_and_signed_anew_does_not_extend_the_old_one(
+    signed: Signed, tmp_path: Path
+) -> None:
+    folder = signed(count=10)
+    old = (folder / segments.CHECKPOINT).read_bytes()
+    origin = note.parse_checkpoint(note.unproved_text(old)).origin
+    forged = b"".join(lines(folder)).replace(b"/3.jpg", b"/4.jpg")
+    for each in folder.iterdir():
+        each.unlink()
+    path(folder).write_bytes(forged)
+    write(folder, 10, 10)
+    with Notary(folder, KEY, token=lambda: origin.split("/")[-1]) as notary:
+        notary.notarize(last=True)
+
+    assert found(folder) == []
+    verdict = verify(folder, [PUBLIC], [("old", old)])
+    assert [f.kind for f in verdict.findings] == [Kind.REWRITTEN]
+    assert verdict.findings[0].text.startswith("does not extend old (10 records)")
+    assert verdict.extends == []
+
+
+def test_a_ledger_set_back_to_an_earlier_state_does_not_reach_a_later_checkpoint(
+    signed: Signed,
+) -> None:
+    folder = signed(count=10)
+    kept = {each.name: each.read_bytes() for each in folder.iterdir()}
+    write(folder, 10, 10)
+    with Notary(folder, KEY) as notary:
+        notary.notarize(last=True)
+    later = (folder / segments.CHECKPOINT).read_bytes()
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+
+    assert found(folder) == []
+    (finding,) = verify(folder, [PUBLIC], [("later", later)]).findings
+    assert finding == Finding(
+        Kind.REWRITTEN,
+        10,
+        "does not extend later (20 records): it ends before record 10",
+    )
+
+
+def test_without_checkpoints_nothing_is_proved(signed: Signed) -> None:
+    folder = signed()
+    (folder / segments.CHECKPOINT).unlink()
+    (folder / segments.CHECKPOINTS).unlink()
+
+    assert found(folder) == [(Kind.UNSIGNED, None)]
+
+
+def test_what_was_written_since_the_newest_checkpoint_is_looked_over_by_its_numbers(
+    signed: Signed,
+) -> None:
+    folder = signed()
+    write(folder, 5, 30)
+    original = lines(folder)
+
+    verdict = verify(folder, [PUBLIC])
+    assert (verdict.findings, verdict.records, verdict.signed) == ([], 35, 30)
+    path(folder).write_bytes(b"".join(drop(32)(original)))
+    assert found(folder) == [(Kind.DROPPED, 32)]
+    path(folder).write_bytes(b"".join(original)[:-9])
+    assert found(folder) == []
+
+
+def test_segments_packed_removed_and_missing(signed: Signed) -> None:
+    folder = signed(size=1500)
+    with Notary(folder, KEY) as notary:
+        while notary.pack():
+            pass
+    assert found(folder) == []
+    first, second, *_ = segments.listed(folder)
+
+    first.path.unlink()
+
+    verdict = verify(folder, [PUBLIC])
+    assert [(f.kind, f.record) for f in verdict.findings] == [(Kind.REMOVED, 0)]
+    assert verdict.removed == second.first
+    assert verdict.findings[0].text == (
+        f"records 0 to {second.first - 1} are gone, and no record says so"
+    )
+    (folder / "000000000000.hashes").unlink()
+    assert (Kind.DROPPED, 0) in found(folder)
+
+
+def test_a_removal_on_record_leaves_the_rest_provable(signed: Signed) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    folder = signed(size=1500)
+    later = datetime.now(UTC) + timedelta(days=40)
+    with Ledger(folder, lambda: later, terms=Terms(1500, timedelta(days=30))):
+        pass
+    with Notary(folder, KEY) as notary:
+        notary.notarize(last=True)
+
+    verdict = verify(folder, [PUBLIC])
+
+    assert verdict.findings == []
+    assert verdict.removed > 10
+    last = segments.listed(folder)[0]
+    last.path.write_bytes(last.path.read_bytes().replace(b".jpg", b".png", 1))
+    assert [f.kind for f in verify(folder, [PUBLIC]).findings] == [Kind.CHANGED]
+
+
+def test_a_packed_segment_that_was_damaged_is_named(signed: Signed) -> None:
+    folder = signed(size=1500)
+    with Notary(folder, KEY) as notary:
+        notary.pack()
+    packed = folder / "000000000000.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+
+    (finding,) = verify(folder, [PUBLIC]).findings
+
+    assert finding.kind is Kind.UNREADABLE
+    assert "000000000000.jsonl.gz" in finding.text
+
+
+def test_another_implementation_from_the_specifications_alone_agrees(
+    signed: Signed, public: Path
+) -> None:
+    """RFC 6962 2.1 and C2SP's signed-note and tlog-checkpoint, with none of our own code."""
+
+    def mth(leaves: list[bytes]) -> bytes:
+        if len(leaves) < 2:
+            return sha256(b"\x00" + leaves[0]).digest() if leaves else sha256(b"").digest()
+        k = 1
+        while 2 * k < len(leaves):
+            k = 2 * k
+        return sha256(b"\x01" + mth(leaves[:k]) + mth(leaves[k:])).digest()
+
+    folder = signed(count=1000, step=500, size=50_000)
+    key = load_ssh_public_key(public.read_bytes())
+    text, _, signatures = (folder / "checkpoint").read_text().rpartition("\n\n")
+    text += "\n"
+    origin, size, root, *_ = text.split("\n")
+    dash, name, signature = signatures.rstrip("\n").split(" ")
+    raw = base64.b64decode(signature)
+    wanted = sha256(name.encode() + b"\n\x01" + key.public_bytes_raw()).digest()  # type: ignore[union-attr]
+    leaves = []
+    for each in sorted(folder.glob("*.jsonl")):
+        leaves += [line + b"\n" for line in each.read_bytes().split(b"\n")[:-1]]
+
+    assert (dash, name, raw[:4]) == ("—", origin, wanted[:4])
+    key.verify(raw[4:], text.encode())  # type: ignore[union-attr, call-arg, arg-type]
+    assert int(size) == len(leaves) == 1000
+    assert base64.b64decode(root) == mth(leaves)
+    assert verify(folder, [PUBLIC]).findings == []
+
+
+def test_the_command_works_on_copies_with_a_key_and_without_a_site(
+    signed: Signed, public: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    one, two = signed("gate-1/transfer"), signed("gate-2/transfer")
+    old = tmp_path / "old"
+    old.write_bytes(note.split((two / "checkpoints").read_bytes())[0])
+
+    done = ssps("audit", "verify", one.parent, two, "--key", public, "--checkpoint", old)
+
+    assert done.exit_code == 0, done.output
+    assert f"{one}: 30 records, all as signed for by ssps/transfer/" in done.stdout
+    assert f"{two}: extends {old}" in done.stdout
+    path(two).write_bytes(b"".join(drop(7)(lines(two))))
+    done = ssps("audit", "verify", tmp_path, "--key", public, "--json")
+    assert done.exit_code == 1
+    told = {Path(each["folder"]): each for each in map(json.loads, done.stdout.splitlines())}
+    assert told[one]["findings"] == []
+    assert told[two]["findings"][0]["kind"] == "dropped"
+    assert told[two]["findings"][0]["record"] == 7
+
+
+def test_what_a_party_mirrored_of_the_feed_is_an_older_checkpoint(
+    signed: Signed, public: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    one = signed("gate-1/transfer")
+    two = signed("gate-2/transfer").rename(tmp_path / "copied-under-another-name")
+    older = note.split((one / "checkpoints").read_bytes())[:2]
+    feed = tmp_path / "mirror/akis"
+    feed.mkdir(parents=True)
+    for number, kept in enumerate(older, start=1):
+        others = ("operations", b"of which nothing was copied")
+        content = format_segment(
+            feed_segment.Segment("e", "f" * 16, number, 0, FIRST, (), (("transfer", kept), others))
+        )
+        (feed / f"{number:08}.csv").write_bytes(content)
+
+    for given, count in ((feed.parent, 2), (feed, 2), (feed / "00000002.csv", 1)):
+        done = ssps("audit", "verify", one, "--key", public, "--checkpoint", given)
+        assert (done.exit_code, done.stdout.count(f"{one}: extends {feed}")) == (0, count)
+    other = ssps("audit", "verify", two, "--key", public, "--checkpoint", feed)
+    assert (other.exit_code, other.stdout.count("another log")) == (1, 2)
+    path(one).write_bytes(b"".join(lines(one)[:15]))
+    for beside in ("checkpoint", "checkpoints"):
+        (one / beside).unlink()
+    cut = ssps("audit", "verify", one, "--key", public, "--checkpoint", feed)
+    assert (cut.exit_code, f"{one}: cut short: ends before record 15" in cut.stdout) == (1, True), (
+        cut.stdout
+    )
+
+    (feed / "00000001.csv").write_bytes(b"# ssps akis 1\n")
+    spoilt = ssps("audit", "verify", two, "--key", public, "--checkpoint", feed)
+    assert "name one as it was mirrored" in spoilt.stderr
+    (tmp_path / "empty").mkdir()
+    empty = ssps("audit", "verify", two, "--key", public, "--checkpoint", tmp_path / "empty")
+    assert "empty: is of none of these ledgers" in empty.stdout
+
+
+def test_the_command_says_what_it_lacks(
+    signed: Signed, public: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    folder = signed()
+    (tmp_path / "empty").mkdir()
+
+    assert "which ledgers?" in ssps("audit", "verify").stderr
+    assert "whose signature?" in ssps("audit", "verify", folder).stderr
+    nothing = ssps("audit", "verify", tmp_path / "empty", "--key", public)
+    assert (nothing.exit_code, nothing.stderr.endswith("name a folder that does\n")) == (1, True)
+    (tmp_path / "x").write_text("rubbish")
+    assert (
+        "name YSK's public signing key"
+        in ssps("audit", "verify", folder, "--key", tmp_path / "x").stderr
+    )
+    stray = ssps("audit", "verify", folder, "--key", public, "--checkpoint", tmp_path / "x")
+    assert stray.exit_code == 1
+    assert "forged" in stray.stdout
+
+
+def test_a_site_is_verified_with_its_own_key(site: Path, ssps: Ssps) -> None:
+    from scripts.shared import console
+
+    with console.operating(site, "key add", "parti-a", "form 12") as deed:
+        deed.done(None)
+
+    done = ssps("audit", "verify", "--site", site)
+
+    assert (done.exit_code, "1 records, all as signed for" in done.stdout) == (0, True)
+
+
+CRASHES = """
+import os, sys
+from pathlib import Path
+from config.event import Event
+from keys.ledger.writer import Ledger
+with Ledger(Path(sys.argv[1])) as writer:
+    while True:
+        writer.append(Event("open", "parti-a", "192.0.2.7", "/a.jpg"))
+        if writer.next_seq % 50 == 0:
+            print(writer.next_seq, flush=True)
+"""
+
+
+def test_a_loss_of_power_leaves_a_ledger_that_is_as_signed_for(tmp_path: Path) -> None:
+    """What the disk had when it was signed for stays; anything after it may be gone or torn."""
+    folder = tmp_path / "transfer"
+    dice = random.Random(7)  # noqa: S311 - any will do
+    for _ in range(4):
+        with subprocess.Popen(
+            [sys.executable, "-c", CRASHES, folder], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            with Notary(folder, KEY) as notary:
+                notary.notarize()
+                durable = segments.listed(folder)[-1].path.stat().st_size
+                notary.notarize()
+            process.kill()
+        newest = segments.listed(folder)[-1].path
+        signed_for = notary.checkpoint
+        assert signed_for is not None
+        whole = newest.read_bytes()
+        kept = len(b"".join(whole.splitlines(keepends=True)[: signed_for.size]))
+        assert kept <= len(whole) and durable <= len(whole)
+        newest.write_bytes(whole[: dice.randint(kept, len(whole))])
+        for hashes in folder.glob("*.hashes"):  # and what was never synced may hold zeroes
+            hashes.write_bytes(hashes.read_bytes()[:-320] + b"\0" * 320)
+
+        with Ledger(folder) as after:
+            after.append(Event("open", "parti-a", "", "/b.jpg"))
+        with Notary(folder, KEY) as again:
+            again.notarize(last=True)
+        assert verify(folder, [PUBLIC]).findings == []

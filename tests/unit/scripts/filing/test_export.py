@@ -1,0 +1,255 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from office import SITE_TOML, Ssps
+from unit.publisher.feeding import Filer
+from wire.served import until
+
+from config import load
+from config.sheet import Belge, Secim, Sheet
+from keys.ledger import writer
+from keys.server_keys import sshsig
+from publisher.feed import bagit as bag
+
+KADIKOY, KONAK = (
+    Sheet(Secim.CB, Belge.SANDIK_SONUC, cevre, kurul, "7", 1)
+    for cevre, kurul in (("34-istanbul-1", "kadikoy-2"), ("35-izmir-2", "konak-1"))
+)
+CB = "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-7/cb-sandik-sonuc-s1"
+
+
+@pytest.fixture
+def filer(site: Path) -> Filer:
+    filer = Filer(load.load(site))
+    filer.file(KADIKOY, "kadikoy")
+    filer.file(KONAK, "konak")
+    return filer
+
+
+def lift(site: Path, when: datetime) -> None:
+    opens = "opens = 2023-05-14T17:00:00+03:00\n"
+    text = SITE_TOML.replace(opens, f"{opens}ban_lifts = {when.isoformat()}\n")
+    (site / "site.toml").write_text(text, encoding="utf-8")
+
+
+def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    words = (
+        "export",
+        "bagimsiz-c",
+        "--to",
+        tmp_path / "usb",
+        "--why",
+        "usb",
+        "--site",
+        site,
+        "--json",
+    )
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    unset = ssps(*words)
+    lift(site, now + timedelta(hours=1))
+    early = ssps(*words)
+    assert (unset.exit_code, early.exit_code) == (1, 1)
+    assert "election.ban_lifts: is not set" in unset.stderr
+    assert f"is {(now + timedelta(hours=1)).isoformat()}, try again then" in early.stderr
+    assert not (tmp_path / "usb").exists()
+    told = [record.event for record in writer.read(site / "ledgers/operations")]
+    assert [(e.event, e.what, e.outcome) for e in told] == [("export", "bagimsiz-c", "refused")] * 2
+    assert "entitled from then on (md. 3/c)" in str(told[0].detail["reason"])
+
+    lift(site, now - timedelta(hours=1))
+    done = ssps(*words)
+
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    made = Path(said.pop("bag"))
+    assert made == tmp_path / "usb" / "2023-05-14-cb-mv-bagimsiz-c-0-1"
+    assert said == {"files": 1, "first": 0, "last": 1}
+    assert (made / "data" / f"{CB}.jpg").read_text() == "kadikoy"
+    assert len([p for p in (made / "data").rglob("*") if p.is_file()]) == 1
+    *_, record = writer.read(site / "ledgers/operations")
+    assert str(record.event.detail["after"]).startswith("2023-05-14-cb-mv-bagimsiz-c-0-1, sha256 ")
+    assert (record.event.event, record.event.what) == ("export", "bagimsiz-c")
+    assert record.event.detail["bytes"] == len("kadikoy")
+
+
+def test_a_bag_verifies_with_nothing_but_openssh_and_coreutils(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    assert ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site).exit_code == 0
+    (made,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
+    (made / "allowed_signers").write_text(sshsig.site_signers(site))
+
+    for manifest in ("manifest-sha256.txt", "tagmanifest-sha256.txt"):
+        verify = f"ssh-keygen -Y verify -f allowed_signers -I ysk -n ssps -s {manifest}.sig"
+        for command in (f"{verify} < {manifest}", f"sha256sum -c --strict {manifest}"):
+            subprocess.run(["bash", "-c", command], cwd=made, check=True, capture_output=True)
+    info = (made / "bag-info.txt").read_text(encoding="ascii")
+    assert "Payload-Oxum: 12.2\n" in info
+    assert "Ssps-Scope: all\n" in info
+    assert (made / "bagit.txt").read_text().startswith("BagIt-Version: 1.0\n")
+
+
+def test_other_peoples_tools_take_it_for_a_bag(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    bagit = pytest.importorskip("bagit")
+    ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
+    (made,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
+
+    opened = bagit.Bag(str(made))
+
+    assert opened.validate()
+    assert opened.info["External-Identifier"] == made.name
+
+
+def test_the_next_bag_begins_where_the_last_one_ended(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
+    (first,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
+    words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site, "--since", first)
+
+    nothing = ssps(*words)
+    filer.file(KADIKOY, "kadikoy again", 2)
+    done = ssps(*words, "--json")
+
+    assert nothing.exit_code == 1
+    assert "nothing was filed for parti-a from number 2 on" in nothing.stderr
+    assert json.loads(done.stdout)["first"] == 2
+    second = tmp_path / "2023-05-14-cb-mv-parti-a-2-2"
+    assert (second / "data" / f"{CB}.v2.jpg").read_text() == "kadikoy again"
+    assert (
+        ssps(
+            "export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site, "--since", "x"
+        ).exit_code
+        == 2
+    )
+
+
+def test_a_bag_after_which_pages_would_be_left_out_is_no_beginning(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    words = ("--to", tmp_path, "--why", "x", "--site", site)
+    ssps("export", "parti-a", *words)
+    ssps("export", "parti-b", *words)
+    mine, other = (tmp_path / f"2023-05-14-cb-mv-{party}-0-1" for party in ("parti-a", "parti-b"))
+    filer.file(KADIKOY, "kadikoy again", 2)
+
+    others = ssps("export", "parti-a", *words, "--since", other)
+    ssps("party", "set-scope", "parti-b", "34-istanbul-1", "--why", "x", "--site", site)
+    widened = ssps("export", "parti-b", *words, "--since", other)
+    parties = (site / "parties.toml").read_text(encoding="utf-8")
+    (site / "parties.toml").write_text(parties.replace('"parti-a"', '"parti"'), encoding="utf-8")
+    namesake = ssps("export", "parti", *words, "--since", mine)
+    (site / "parties.toml").write_text(parties, encoding="utf-8")
+    mine.rename(tmp_path / "copy")
+    renamed = ssps("export", "parti-a", *words, "--since", tmp_path / "copy")
+
+    assert (others.exit_code, widened.exit_code, renamed.exit_code) == (2, 2, 0)
+    assert "is no finished bag of 2023-05-14-cb-mv for parti-a" in others.stderr
+    assert "is no finished bag of 2023-05-14-cb-mv for parti," in namesake.stderr
+    assert "was made for the scope 06-ankara-1 35-izmir-2/konak-1" in widened.stderr
+    assert (tmp_path / "2023-05-14-cb-mv-parti-a-2-2").is_dir()
+
+
+def test_a_bag_that_is_there_is_not_made_again_nor_recorded_again(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
+    assert ssps(*words).exit_code == 0
+    recorded = list(writer.read(site / "ledgers/operations"))
+
+    again = ssps(*words)
+
+    assert again.exit_code == 1
+    assert "is there already, and nothing was filed since" in again.stderr
+    assert [p.name for p in tmp_path.glob("*parti-a*")] == ["2023-05-14-cb-mv-parti-a-0-1"]
+    assert list(writer.read(site / "ledgers/operations")) == recorded
+
+
+def test_a_bag_whose_making_is_killed_again_and_again_is_whole_in_the_end(
+    site: Path, filer: Filer, tmp_path: Path
+) -> None:
+    for box in range(150):
+        filer.file(replace(KADIKOY, sandik=f"1{box}"), f"box {box} " * 20_000)
+    usb = tmp_path / "usb"
+    words = ["export", "parti-a", "--to", str(usb), "--why", "x", "--site", str(site)]
+    command = [sys.executable, "-m", "scripts.ssps", *words]
+    for copied in (3, 30, 60):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda copied=copied: len(list(usb.rglob("*.jpg"))) >= copied)  # type: ignore[misc]
+        process.kill()
+        process.wait()
+    assert [p.suffix for p in usb.iterdir()] == [".part"]
+
+    subprocess.run(command, check=True, capture_output=True)
+
+    (made,) = usb.iterdir()
+    assert made.name == "2023-05-14-cb-mv-parti-a-0-151"
+    bag.verify(made)
+    assert len(list(made.rglob("*.jpg"))) == 152
+    assert list(made.rglob("*.new")) == []
+
+
+def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[Path] = []
+    copy = bag._copied
+
+    def failing(source: Path, target: Path, filed: object) -> None:
+        if copied:
+            raise OSError(28, "No space left on device", str(target))
+        copied.append(target)
+        copy(source, target, filed)  # type: ignore[arg-type]
+
+    words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
+    with monkeypatch.context() as patch:
+        patch.setattr(bag, "_copied", failing)
+        full = ssps(*words)
+    assert full.exit_code == 1
+    assert "No space left" in full.stderr
+    assert [p.name for p in tmp_path.glob("*parti-a*")] == ["2023-05-14-cb-mv-parti-a-0-1.part"]
+    assert list(writer.read(site / "ledgers/operations")) == []
+    before = copied[0].stat().st_ino
+    filer.file(KADIKOY, "kadikoy again", 2)
+
+    done = ssps(*words, "--json")
+
+    assert json.loads(done.stdout)["last"] == 1
+    (made,) = tmp_path.glob("*parti-a*")
+    assert made.name == "2023-05-14-cb-mv-parti-a-0-1"
+    assert (
+        made / copied[0].relative_to(made.with_name(f"{made.name}.part"))
+    ).stat().st_ino == before
+
+
+def test_an_original_that_is_damaged_makes_no_bag(
+    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+) -> None:
+    original = next(p for p in (site / "store").rglob("*") if p.is_file())
+    original.unlink()
+    original.write_text("something else")
+
+    done = ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
+
+    assert done.exit_code == 1
+    assert "is not what was filed, restore it from a copy" in done.stderr
+    assert [p.suffix for p in tmp_path.glob("*parti-a*")] == [".part"]
+
+
+def test_nobody_gets_one_that_may_not_look(site: Path, ssps: Ssps, tmp_path: Path) -> None:
+    words = ("--to", tmp_path / "usb", "--why", "usb", "--site", site)
+    assert "no such party" in ssps("export", "parti-x", *words).stderr
+    early = SITE_TOML.replace("2023-05-14T17", "2123-05-14T17")
+    (site / "site.toml").write_text(early, encoding="utf-8")
+    assert "nobody may look before 2123" in ssps("export", "parti-a", *words).stderr
+    assert not (tmp_path / "usb").exists()

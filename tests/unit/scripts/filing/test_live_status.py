@@ -1,0 +1,67 @@
+import io
+import re
+from typing import Any
+
+from rich.console import Console
+
+from publisher.catalog.coverage import Line
+from scripts.filing.live_status import Screen
+
+COUNTED: dict[str, Any] = {
+    "expected": 1_207_000, "filed": 905_250, "absent": 12, "missing": 301_738, "versions": 3,
+    "duplicates": 4, "quarantined": 21, "ruled": 0, "waiting": 96, "in_intake": 41_000,
+    "oldest_seconds": 5430.0, "pages_a_second": 61.25, "gaps": 2,
+}  # fmt: skip
+PLACES = [Line(f"{n:02}-cevre", 100, n, 0) for n in range(1, 82)]
+
+
+def drawn(width: int, height: int, places: list[Line] = PLACES, **more: Any) -> list[str]:
+    """What a terminal of that size shows, without its colours."""
+    file = io.StringIO()
+    terminal = Console(file=file, force_terminal=True, width=width, height=height)
+    warnings = more.pop("warnings", [])
+    terminal.print(Screen("21:04:33", {**COUNTED, **more}, "cevre", places, warnings))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    return [line.rstrip() for line in plain.splitlines()]
+
+
+def test_what_came_how_fast_it_goes_and_for_how_long_the_oldest_waits_stand_above() -> None:
+    assert drawn(80, 24)[:4] == [
+        "expected 1,207,000   filed 905,250 (75.0 %)   absent 12   missing 301,738",
+        "versions 3   duplicates 4   quarantined 21   ruled 0   gaps 2   at 21:04:33",
+        "waiting 96   in the intake 41,000   the oldest for 90 min   pages a second 61.25",
+        "",
+    ]
+    quiet = drawn(80, 24, expected=0, oldest_seconds=None)
+    assert "filed 905,250   absent" in quiet[0]
+    assert "the oldest for -   " in quiet[2]
+
+
+def test_all_places_are_shown_in_their_order_where_there_is_room() -> None:
+    lines = drawn(120, 40)
+
+    assert sum(line.count("-cevre") for line in lines) == 81
+    assert lines[5].startswith("01-cevre ")
+    assert [re.findall(r"\d\d-cevre +\S+ +(\d+)", line) for line in lines[5:6]] == [
+        ["99", "72", "45"]
+    ]
+    assert "more" not in lines[-1]
+
+
+def test_where_there_is_no_room_those_that_lack_most_are_shown_and_the_others_are_counted() -> None:
+    places = [*PLACES, Line("zz-last", 1000, 0, 1)]
+    lines = drawn(80, 24, places, warnings=["parti-a: its last credential ends soon"])
+
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert lines[3] == "parti-a: its last credential ends soon"
+    assert lines[6].startswith("zz-last ")
+    shown = sum(line.count("━━") > 0 for line in lines)
+    assert shown == 17, "two columns of them, below the title"
+    named = re.findall(r"\d\d-cevre", "\n".join(lines))
+    assert sorted(named) == [f"{n:02}-cevre" for n in range(1, 34)], "those with least"
+    assert lines[-1] == f"and 48 more, of which {sum(range(19, 67)):,} are missing"
+
+
+def test_what_stands_above_all_districts_is_not_a_dash() -> None:
+    assert drawn(80, 24, [Line("-", 2, 0, 0)])[-1].startswith("(the election) ")

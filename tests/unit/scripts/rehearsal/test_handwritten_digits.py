@@ -1,0 +1,38 @@
+import pytest
+
+from config.sheet import Secim
+from scripts.rehearsal import handwritten_digits
+from scripts.rehearsal.seeded_random import dice
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (0, "sıfır"),
+        (7, "yedi"),
+        (40, "kırk"),
+        (100, "yüz"),
+        (342, "üç yüz kırk iki"),
+        (1000, "bin"),
+        (1453, "bin dört yüz elli üç"),
+        (2023, "iki bin yirmi üç"),
+        (101_110, "yüz bir bin yüz on"),
+        (999_999, "dokuz yüz doksan dokuz bin dokuz yüz doksan dokuz"),
+    ],
+)
+def test_a_number_is_written_out_in_turkish(number: int, written: str) -> None:
+    assert handwritten_digits.words(number) == written
+
+
+@pytest.mark.parametrize("secim", [Secim.CB, Secim.MV])
+def test_a_count_adds_up(secim: Secim) -> None:
+    for seed in range(200):
+        count = handwritten_digits.count(dice(seed), secim, 400)
+        assert sum(count.votes) == count.valid
+        assert count.valid + count.invalid == count.voted <= count.registered <= 400
+        assert min(count.votes) >= 0
+
+
+def test_a_presidential_sheet_has_four_candidates_and_a_parliamentary_one_many_parties() -> None:
+    assert handwritten_digits.contenders(Secim.CB) == ["A Adayı", "B Adayı", "C Adayı", "Ç Adayı"]
+    assert len(set(handwritten_digits.contenders(Secim.MV))) == 24

@@ -1,0 +1,49 @@
+import io
+
+import pytest
+import zxingcpp
+from PIL import Image
+
+from config.election import Election
+from config.registry import Entry
+from scripts.rehearsal.scan_damage import scan
+from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal.sheets import print_sheet
+
+
+@pytest.fixture(scope="module")
+def page(entry: Entry, election: Election) -> Image.Image:
+    return print_sheet(entry, election, 1)
+
+
+def test_the_same_dice_give_the_same_bytes_and_others_give_others(page: Image.Image) -> None:
+    assert scan(page, dice(1)) == scan(page, dice(1))
+    assert scan(page, dice(1)).content != scan(page, dice(2)).content
+
+
+def test_scans_are_grey_and_colour_jpeg_and_g4_tiff_at_200_dpi_and_can_be_read(
+    page: Image.Image, entry: Entry
+) -> None:
+    kinds = set()
+    for seed in range(12):
+        content, extension = scan(page, dice(seed))
+        image = Image.open(io.BytesIO(content))
+        kinds.add((image.format, image.mode, extension))
+        assert image.size == (1654, 2339)
+        assert [round(float(dpi)) for dpi in image.info["dpi"]] == [200, 200]
+        assert image.format == "JPEG" or image.info["compression"] == "group4"
+        found = zxingcpp.read_barcodes(
+            image.convert("L"),
+            formats=zxingcpp.BarcodeFormat.QRCodeModel2,
+            try_rotate=False,
+            try_downscale=False,
+            try_invert=False,
+        )
+        assert {code.text for code in found} == {entry.karekod}
+    assert kinds == {("JPEG", "L", "jpg"), ("JPEG", "RGB", "jpg"), ("TIFF", "1", "tif")}
+
+
+def test_scanning_leaves_the_page_as_it_was(page: Image.Image) -> None:
+    before = page.tobytes()
+    scan(page, dice(3))
+    assert page.tobytes() == before

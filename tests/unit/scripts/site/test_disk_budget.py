@@ -1,0 +1,108 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import office
+import pytest
+from office import Ssps
+
+from config import load, registry
+from config.registry import INDEX, Registry
+from scripts.site import disk_budget
+
+GB = 1_000_000_000
+Disk = Callable[[int, int], None]
+
+
+@pytest.fixture
+def imported(site: Path, ssps: Ssps) -> Path:
+    (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
+    assert (
+        ssps("registry", "import", site / "registry.csv", "--why", "x", "--site", site).exit_code
+        == 0
+    )
+    return site
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Make every disk have so many bytes and inodes free."""
+
+    class Free:
+        f_frsize = 1
+
+        def __init__(self, free: int, inodes: int) -> None:
+            self.f_bavail, self.f_favail, self.f_files = free, inodes, inodes
+
+    return lambda free, inodes: monkeypatch.setattr(
+        disk_budget.os, "statvfs", lambda _: Free(free, inodes)
+    )
+
+
+def wanted(site: Path, *ids: str) -> disk_budget.Room:
+    opened = Registry(site / INDEX)
+    try:
+        return disk_budget.wanted(opened, [p for p in load.load(site).parties if p.id in ids])
+    finally:
+        opened.close()
+
+
+def test_a_box_takes_a_folder_in_every_tree_that_has_it_and_a_page_one_inode(
+    imported: Path,
+) -> None:
+    nobody, one, two = (
+        wanted(imported, *ids) for ids in ((), ("parti-a",), ("parti-a", "parti-b"))
+    )
+
+    # Five places with one folder inside each; of these parti-b sees three.
+    assert (one.inodes - nobody.inodes, two.inodes - one.inodes) == (10, 6)
+    pages = nobody.inodes - 256 - 256 * 256
+    assert pages == len(office.ROWS)
+    assert two.bytes - one.bytes < one.bytes - nobody.bytes < 100_000
+    assert nobody.bytes > len(office.ROWS) * disk_budget.PAGE
+
+
+def test_check_says_what_a_disk_lacks_for_the_whole_election(
+    imported: Path, ssps: Ssps, disk: Disk
+) -> None:
+    disk(GB, 1_000_000)
+    assert "inodes" not in ssps("check", "--site", imported).stderr
+
+    disk(GB, 60_000)
+    checked = ssps("check", "--site", imported)
+    assert checked.exit_code == 0
+    assert "what is to come takes about 65.8 k inodes, of 60.0 k that are free" in " ".join(
+        checked.stderr.split()
+    )
+    assert "mkfs.ext4 -i" in checked.stderr
+
+    disk(1_000_000, 1_000_000)
+    assert "B (pages of 250 KB), of 1.0 MB that are free" in " ".join(
+        ssps("check", "--site", imported).stderr.split()
+    )
+
+
+def test_a_file_system_that_counts_no_inodes_lacks_none(
+    imported: Path, ssps: Ssps, disk: Disk
+) -> None:
+    disk(GB, 0)
+
+    assert "inodes" not in ssps("check", "--site", imported).stderr
+
+
+def test_what_is_filed_wants_no_more_room(
+    imported: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk(GB, 40_000)
+    assert disk_budget.lacking(imported, []) is not None
+
+    half = disk_budget.counts.Counts(filed=len(office.ROWS) // 2)
+    monkeypatch.setattr(disk_budget.counts, "counts", lambda _: half)
+
+    assert disk_budget.lacking(imported, []) is None
+
+
+def test_without_a_registry_nothing_is_known_to_come(site: Path, disk: Disk) -> None:
+    disk(0, 0)
+
+    assert disk_budget.lacking(site, []) is None
+    assert not (site / registry.INDEX).exists()

@@ -1,0 +1,180 @@
+import os
+import re
+from pathlib import Path
+
+import office
+import pytest
+from office import Ssps
+
+from keys.credentials import ring
+from keys.ledger import writer
+from sftpd.sandbox import sandbox
+
+
+def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> None:
+    site = tmp_path / "site"
+
+    made = ssps("init", site, "--why", "the May election")
+
+    assert made.exit_code == 0
+    assert {p.name for p in site.iterdir()} == {
+        "site.toml",
+        "parties.toml",
+        "keys",
+        "intake",
+        "store",
+        "trees",
+        "quarantine",
+        "ledgers",
+        "state",
+    }
+    assert (site / "keys/host/ssh_host_ed25519_key").stat().st_mode & 0o777 == 0o600
+    assert (site / "keys/signing/signing_key").stat().st_mode & 0o777 == 0o600
+    own = ("keys", "store", "trees", "quarantine", "state", "ledgers")
+    assert {(site / name).stat().st_mode & 0o777 for name in own} == {0o700}
+    checked = ssps("check", "--site", site)
+    assert (checked.exit_code, checked.stdout) == (0, "")
+    (record,) = writer.read(site / "ledgers/operations")
+    assert (record.event.event, record.event.what) == ("init", str(site))
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path, ssps: Ssps) -> None:
+    (tmp_path / "mine").write_text("mine")
+
+    made = ssps("init", tmp_path, "--why", "x")
+
+    assert made.exit_code == 1
+    assert "is not an empty folder" in made.stderr
+    assert office.listing(tmp_path) == {"mine": b"mine"}
+
+
+def test_check_names_every_fault_of_every_file_in_one_go(site: Path, ssps: Ssps) -> None:
+    (site / "site.toml").write_text(office.SITE_TOML.replace("+03:00", ""), encoding="utf-8")
+    parties = office.PARTIES_TOML.replace('["127.0.0.1"]', '["10.0.0.1", "10.0.0.2", "10.0.0.3"]')
+    parties = parties.replace("parti-b", "Parti-A").replace("06-ankara-1", "06-ankara")
+    (site / "parties.toml").write_text(parties, encoding="utf-8")
+    (site / "registry.csv").write_text(
+        office.registry_csv(office.ROWS[0], office.ROWS[0]), encoding="utf-8"
+    )
+    (site / "keys/host/ssh_host_ed25519_key").chmod(0o644)
+    damaged = ring.path(site, "parti-a")
+    damaged.parent.mkdir(mode=0o700)
+    damaged.write_text("rubbish")
+    damaged.chmod(0o600)
+
+    checked = ssps("check", "--site", site)
+
+    assert checked.exit_code == 1
+    assert [line.split(": ")[:2] for line in checked.stdout.splitlines()] == [
+        ["site.toml", "election.opens"],
+        ["parties.toml", "parti-a.static_ips"],
+        ["parties.toml", "Parti-A.id"],
+        ["parties.toml", "Parti-A.id"],
+        [
+            "keys/host/ssh_host_ed25519_key",
+            "mode 0644 lets others in, run `chmod 600 " + f"{site}/keys/host/ssh_host_ed25519_key`",
+        ],
+        ["keys/parties/parti-a.toml", checked.stdout.splitlines()[5].split(": ")[1]],
+        ["registry.csv", "line 3"],
+        ["registry.csv", "line 3"],
+    ]
+
+
+def test_check_says_what_the_kernel_can_shut_a_session_in_with(site: Path, ssps: Ssps) -> None:
+    checked = ssps("check", "--site", site)
+
+    assert f"note: this kernel has {sandbox.kernel()}\n" in checked.stderr
+    assert re.search(r"Landlock( ABI \d+)?, (no )?seccomp, (no )?openat2\n", checked.stderr)
+
+
+def test_check_names_a_user_that_a_server_of_root_could_not_become(site: Path, ssps: Ssps) -> None:
+    stated = office.SITE_TOML.replace("[sftp]", '[sftp]\nuser = "no-such-user"')
+    (site / "site.toml").write_text(stated, encoding="utf-8")
+
+    checked = ssps("check", "--site", site)
+
+    fault = (
+        "site.toml: sftp.user: 'no-such-user' is no user of this machine, name one without rights\n"
+    )
+    assert checked.stdout == (fault if os.geteuid() == 0 else "")
+    if os.geteuid() == 0:
+        started = ssps("run", "--site", site)
+        assert (started.exit_code, started.stderr) == (1, fault)
+
+
+def test_an_unknown_district_in_a_scope_is_named(site: Path, ssps: Ssps) -> None:
+    parties = office.PARTIES_TOML.replace("06-ankara-1", "06-ankara")
+    (site / "parties.toml").write_text(parties, encoding="utf-8")
+
+    checked = ssps("check", "--site", site)
+
+    assert checked.exit_code == 1
+    assert checked.stdout == (
+        "parties.toml: parti-b.scope: '06-ankara' is no election district, "
+        "did you mean 06-ankara-1, 06-ankara-2, 06-ankara-3?\n"
+    )
+
+
+def test_a_registry_that_was_never_imported_or_changed_since_is_a_fault(
+    site: Path, ssps: Ssps
+) -> None:
+    source = site / "registry.csv"
+    source.write_text(office.registry_csv(), encoding="utf-8")
+    before = ssps("check", "--site", site)
+
+    assert ssps("registry", "import", source, "--why", "x", "--site", site).exit_code == 0
+
+    assert before.stdout.startswith("registry.csv: was not imported, run ")
+    assert ssps("check", "--site", site).exit_code == 0
+    source.write_text(office.registry_csv(*office.ROWS[1:]), encoding="utf-8")
+    after = ssps("check", "--site", site)
+    assert after.stdout.startswith("registry.csv: changed since it was imported, run ")
+
+
+@pytest.mark.parametrize("where", ["before", "after", "environment"])
+def test_the_site_may_be_named_in_three_ways(site: Path, ssps: Ssps, where: str) -> None:
+    words = {
+        "before": ("--site", site, "party", "list"),
+        "after": ("party", "list", "--site", site),
+        "environment": ("party", "list"),
+    }[where]
+
+    done = ssps(*words, env={"SSPS_SITE": str(site)} if where == "environment" else {})
+
+    assert done.exit_code == 0
+    assert "parti-a" in done.stdout
+
+
+def test_a_command_without_a_site_says_how_to_name_one(tmp_path: Path, ssps: Ssps) -> None:
+    nowhere = ssps("check")
+    elsewhere = ssps("check", "--site", tmp_path)
+
+    assert nowhere.exit_code == elsewhere.exit_code == 2
+    assert "Name its folder with --site DIR or in SSPS_SITE" in nowhere.stderr
+    assert "is no site" in elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["init"],
+        ["check"],
+        ["registry", "import"],
+        ["party", "list"],
+        ["party", "show"],
+        ["key", "add"],
+        ["run"],
+        ["publish"],
+        ["serve"],
+        ["status"],
+        ["audit", "tail"],
+        ["rehearse", "init"],
+        ["rehearse", "scan"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_explains_itself_and_takes_a_site(ssps: Ssps, command: list[str]) -> None:
+    shown = ssps(*command, "--help")
+
+    assert shown.exit_code == 0
+    assert "--site" in shown.stdout

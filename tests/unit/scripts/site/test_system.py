@@ -1,0 +1,85 @@
+import re
+import subprocess
+from pathlib import Path
+
+import office
+import pytest
+
+from config import load
+from config.fault import Faults
+from scripts.site import system
+
+EXPOSURE = 2.0  # of ten, by systemd's own reckoning; it calls this "OK" and 9.6 "UNSAFE"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    site = office.site(tmp_path / "srv")
+    folder = tmp_path / "units"
+    folder.mkdir()
+    for name, text in system.units(site, load.load(site), Path("/bin/true")).items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_systemd_finds_no_fault_in_the_units(written: Path) -> None:
+    names = [str(written / name) for name in system.UNITS]
+
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("unit", ["ssps-publish.service", "ssps-serve.service"])
+def test_the_sandbox_is_tight_by_systemds_own_reckoning(written: Path, unit: str) -> None:
+    scored = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(written / unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    (score,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", scored.stdout)
+    print(f"{unit}: exposure {score}")
+    assert float(score) <= EXPOSURE
+
+
+def test_no_mark_of_the_templates_is_left(written: Path) -> None:
+    assert [
+        name for name in system.UNITS if re.search("@[A-Z]+@", (written / name).read_text())
+    ] == []
+
+
+def test_the_publisher_has_no_network_and_the_server_writes_neither_trees_nor_store(
+    written: Path, tmp_path: Path
+) -> None:
+    publish = (written / "ssps-publish.service").read_text()
+    serve = (written / "ssps-serve.service").read_text()
+
+    assert "\nPrivateNetwork=yes\n" in publish
+    site = tmp_path / "srv"
+    assert f"\nReadWritePaths={site}/ledgers {site}/state {site}/keys\n" in serve
+
+
+def test_an_intake_outside_of_the_site_may_be_written_too(tmp_path: Path) -> None:
+    text = office.SITE_TOML + '[intake]\nfolders = ["intake", "/mnt/tarayici"]\n'
+    site = office.site(tmp_path / "srv", site_toml=text)
+
+    made = system.units(site, load.load(site), Path("/bin/true"))
+
+    assert f"\nReadWritePaths={site} /mnt/tarayici\n" in made["ssps-publish.service"]
+
+
+def test_a_command_that_the_user_could_not_start_is_a_fault(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    executable = hidden / "ssps"
+    executable.touch(mode=0o755)
+
+    with pytest.raises(Faults, match="cannot reach it, install ssps where all may read"):
+        system.faults_of(tmp_path / "srv", executable)

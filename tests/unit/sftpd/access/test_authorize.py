@@ -1,0 +1,226 @@
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from config.election import Election, Rehearsal
+from config.fault import Fault, Faults
+from config.party import Contact, Kind, Party, address
+from config.scope import parse
+from config.settings import Intake, Settings, Sftp
+from keys.credentials import ring
+from keys.credentials.ring import Credential, Ring
+from sftpd.access.authorize import (
+    Admitted,
+    Key,
+    Password,
+    Proof,
+    Reason,
+    Refused,
+    banner,
+    decide,
+    still_valid,
+)
+
+OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
+CLOSES = datetime.fromisoformat("2023-05-28T17:00:00+03:00")
+INSTANT, SECOND = timedelta(0), timedelta(seconds=1)
+KEY_LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+KEY = Key(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32))
+OTHER = Key(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(31) + b"\1")
+WORD = Password("Yedi-Kule")
+
+
+def party(id_: str, kind: Kind = Kind.PARTY, scope: str | list[str] = "all") -> Party:
+    ips = (address("192.0.2.7"), address("2001:db8::7"))
+    return Party(id_, id_, kind, parse(scope), ips, Contact())
+
+
+SETTINGS = Settings(
+    Path("/nowhere"),
+    Election("2023-05-14-cb-mv", "Prova", OPENS, CLOSES),
+    Sftp("127.0.0.1", 0, 9, 9),
+    Intake((), 0, 1),
+    (
+        party("a"),
+        party("bad-ring"),
+        party("bagimsiz", Kind.INDEPENDENT, ["01-adana"]),
+        replace(party("halted"), suspended=True),
+    ),
+)
+
+
+@cache
+def credentials() -> tuple[Credential, ...]:
+    until = CLOSES + timedelta(days=1)
+    times = {"not_before": OPENS - timedelta(hours=2), "not_after": until, "added_by": "test"}
+    return (
+        ring.public_key(KEY_LINE, label="k", **times),  # type: ignore[arg-type]
+        ring.password("Yedi-Kule", label="p", **times),  # type: ignore[arg-type]
+    )
+
+
+def ring_of(id_: str) -> Ring:
+    if id_ == "bad-ring":
+        raise Faults([Fault("keys/parties/bad-ring.toml", "", "not TOML")])
+    return Ring(id_, credentials())
+
+
+HOME, AWAY = "192.0.2.7", "192.0.2.8"
+DAY = timedelta(days=1)
+TABLE: list[tuple[str, Proof, str, timedelta, Reason | None]] = [
+    # user      proof  from           after opening     outcome
+    ("a", KEY, HOME, INSTANT, None),
+    ("a", WORD, HOME, INSTANT, None),
+    ("a", KEY, "2001:db8::7", DAY, None),
+    ("a", KEY, "::ffff:192.0.2.7", DAY, None),
+    ("a", KEY, HOME, -SECOND, Reason.NOT_YET_OPEN),
+    ("a", WORD, HOME, -SECOND, Reason.NOT_YET_OPEN),
+    ("a", KEY, HOME, CLOSES - OPENS - SECOND, None),
+    ("a", KEY, HOME, CLOSES - OPENS, Reason.CLOSED),
+    ("a", OTHER, HOME, DAY, Reason.CREDENTIAL),
+    ("a", OTHER, HOME, -SECOND, Reason.CREDENTIAL),
+    ("a", Password("Yedi"), HOME, DAY, Reason.CREDENTIAL),
+    ("a", Password(""), HOME, DAY, Reason.CREDENTIAL),
+    ("a", KEY, HOME, -3 * timedelta(hours=1), Reason.CREDENTIAL_TIME),
+    ("a", KEY, HOME, CLOSES - OPENS + DAY, Reason.CREDENTIAL_TIME),
+    ("a", KEY, AWAY, DAY, Reason.ADDRESS),
+    ("a", KEY, AWAY, -SECOND, Reason.ADDRESS),
+    ("a", OTHER, AWAY, DAY, Reason.CREDENTIAL),
+    ("halted", KEY, HOME, DAY, Reason.SUSPENDED),
+    ("halted", WORD, HOME, DAY, Reason.SUSPENDED),
+    ("halted", KEY, HOME, -SECOND, Reason.SUSPENDED),
+    ("halted", KEY, AWAY, DAY, Reason.ADDRESS),
+    ("halted", OTHER, HOME, DAY, Reason.CREDENTIAL),
+    ("A", KEY, HOME, DAY, Reason.UNKNOWN_USER),
+    ("", KEY, HOME, DAY, Reason.UNKNOWN_USER),
+    ("../a", WORD, HOME, DAY, Reason.UNKNOWN_USER),
+    ("bagimsiz", KEY, HOME, DAY, Reason.NO_LOGIN),
+    ("bad-ring", KEY, HOME, DAY, Reason.KEYS_UNREADABLE),
+]
+
+
+@pytest.mark.parametrize(("user", "proof", "origin", "after", "reason"), TABLE)
+def test_who_may_come_in(
+    user: str, proof: Proof, origin: str, after: timedelta, reason: Reason | None
+) -> None:
+    verdict = decide(SETTINGS, ring_of, user, proof, address(origin), OPENS + after)
+    if reason is None:
+        number = 0 if isinstance(proof, Key) else 1
+        assert verdict == Admitted(SETTINGS.parties[0], credentials()[number])
+    else:
+        assert isinstance(verdict, Refused)
+        assert verdict.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("user", "which", "origin", "after", "reason"),
+    [
+        ("a", 0, HOME, INSTANT, None),
+        ("a", 1, HOME, DAY, None),
+        ("gone", 0, HOME, DAY, Reason.UNKNOWN_USER),
+        ("bagimsiz", 0, HOME, DAY, Reason.NO_LOGIN),
+        ("a", None, HOME, DAY, Reason.CREDENTIAL),
+        ("a", 0, HOME, CLOSES - OPENS + DAY, Reason.CREDENTIAL_TIME),
+        ("a", 0, HOME, -3 * timedelta(hours=1), Reason.CREDENTIAL_TIME),
+        ("a", 0, AWAY, DAY, Reason.ADDRESS),
+        ("halted", 0, HOME, DAY, Reason.SUSPENDED),
+        ("a", 0, HOME, -SECOND, Reason.NOT_YET_OPEN),
+        ("a", 0, HOME, CLOSES - OPENS, Reason.CLOSED),
+    ],
+)
+def test_who_may_stay(
+    user: str, which: int | None, origin: str, after: timedelta, reason: Reason | None
+) -> None:
+    name = "SHA256:revoked" if which is None else credentials()[which].fingerprint
+    ring = Ring(user, credentials())
+    assert still_valid(SETTINGS, ring, user, name, address(origin), OPENS + after) is reason
+
+
+def test_a_key_files_fault_is_told_to_the_operator() -> None:
+    verdict = decide(SETTINGS, ring_of, "bad-ring", KEY, address(HOME), OPENS)
+    assert isinstance(verdict, Refused)
+    assert verdict.cause == "keys/parties/bad-ring.toml: not TOML"
+
+
+def test_an_unknown_users_password_is_hashed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    plain = Ring.by_password
+
+    def counted(self: Ring, password: str, now: datetime) -> Credential | None:
+        asked.append(self.party)
+        return plain(self, password, now)
+
+    monkeypatch.setattr(Ring, "by_password", counted)
+    decide(SETTINGS, ring_of, "nobody", WORD, address(HOME), OPENS)
+    decide(SETTINGS, ring_of, "bagimsiz", WORD, address(HOME), OPENS)
+    assert asked == ["nobody", "bagimsiz"]
+
+
+def test_an_early_client_is_told_when_in_the_elections_own_zone() -> None:
+    assert banner(SETTINGS.election) == (
+        "Erisim 14.05.2023 saat 17.00.00 (UTC+03:00) itibariyla acilacaktir.\r\n"
+        "Access opens on 2023-05-14 at 17:00:00 (UTC+03:00).\r\n"
+    )
+    assert banner(SETTINGS.election).isascii()
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "Yedi" not in repr(WORD)
+
+
+REHEARSAL = Rehearsal(
+    "prova-1", "Prova", OPENS - timedelta(days=7), OPENS - timedelta(days=6), Path("/prova")
+)
+LATE = Rehearsal("prova-2", "Prova", OPENS - SECOND, CLOSES, Path("/prova"))
+STAGED = replace(SETTINGS, rehearsals=(REHEARSAL, LATE))
+
+
+@pytest.mark.parametrize(
+    ("now", "stage"),
+    [
+        (REHEARSAL.opens - SECOND, None),
+        (REHEARSAL.opens, "prova-1"),
+        (REHEARSAL.closes - SECOND, "prova-1"),
+        (REHEARSAL.closes, None),
+        (OPENS - SECOND, "prova-2"),
+        (OPENS, "2023-05-14-cb-mv"),  # the election goes before whatever else is on
+        (CLOSES, None),
+    ],
+)
+def test_what_the_parties_look_at(now: datetime, stage: str | None) -> None:
+    found = STAGED.stage(now)
+    assert (found.id if found else None) == stage
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "now", "ends"),
+    [
+        ("prova-1", REHEARSAL.opens, None),
+        ("prova-1", REHEARSAL.closes, Reason.REHEARSAL),
+        ("prova-1", OPENS, Reason.REHEARSAL),
+        ("prova-2", OPENS - SECOND, None),
+        ("prova-2", OPENS, Reason.REHEARSAL),
+        ("prova-1", LATE.opens, Reason.REHEARSAL),
+        ("", REHEARSAL.opens, Reason.NOT_YET_OPEN),
+        ("", OPENS, None),
+        ("", CLOSES, Reason.CLOSED),
+    ],
+)
+def test_a_session_stays_with_the_tree_it_was_let_into(
+    rehearsal: str, now: datetime, ends: Reason | None
+) -> None:
+    held = ring_of("a")
+    name = held.credentials[0].fingerprint
+    always = replace(held.credentials[0], not_before=OPENS - timedelta(days=30), not_after=None)
+    held = Ring("a", (always,))
+    found = still_valid(STAGED, held, "a", name, address("192.0.2.7"), now, rehearsal)
+    assert found is ends
+
+
+def test_who_is_early_is_told_of_the_next_rehearsal_too() -> None:
+    said = banner(STAGED.election, STAGED.rehearsals, OPENS - timedelta(days=8))
+    assert said.startswith("Prova 07.05.2023 17.00 - 08.05.2023 17.00 (UTC+03:00).\r\n")
+    assert banner(STAGED.election, STAGED.rehearsals, OPENS) == banner(STAGED.election)

@@ -1,0 +1,514 @@
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog
+import structlog.testing
+
+from config.fault import Faults
+from config.settings import CagePolicy, PacketLayer, Sftp
+from sftpd.sandbox import sandbox
+from sftpd.sandbox.sandbox import Kernel, Terms, User
+from sftpd.sftp.view import View
+
+HERE = sandbox.kernel()
+WHOLE = Kernel(landlock=7, seccomp=True, openat2=True)
+SFTP = Sftp("127.0.0.1", 0, 9, 9)
+needs_landlock = pytest.mark.skipif(HERE.landlock == 0, reason="the kernel has no Landlock")
+needs_seccomp = pytest.mark.skipif(not HERE.seccomp, reason="the kernel has no seccomp")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+NOBODY = User("nobody", 65534, 65534)
+
+
+def caged(tree: Path, act: Callable[[View], object], terms: Terms = Terms(HERE)) -> str:  # noqa: B008
+    """What `act` came to in a child that is caged with `tree`: its value, or its errno's name."""
+    pid, reading = start(tree, act, terms)
+    with os.fdopen(reading) as answer:
+        found = answer.read()
+    os.waitpid(pid, 0)
+    return found
+
+
+def start(tree: Path, act: Callable[[View], object], terms: Terms) -> tuple[int, int]:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sandbox.begin(terms)
+            view = View(tree)
+            sandbox.enter(view.root, terms)
+            try:
+                said = str(act(view))
+            except OSError as error:
+                said = errno.errorcode[error.errno or 0]
+            os.write(writing, said.encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    return pid, reading
+
+
+def read(view: View) -> bytes:
+    found = view.open_file(b"BENIOKU.txt")
+    return os.pread(found.descriptor, 100, 0)  # type: ignore[union-attr]
+
+
+def test_its_own_tree_is_read(tree: Path) -> None:
+    assert caged(tree, read) == "b'oku beni\\n'"
+    assert caged(tree, lambda _: (tree / "BENIOKU.txt").read_bytes()) == "b'oku beni\\n'"
+    assert caged(tree, lambda _: sorted(p.name for p in tree.iterdir())) == (
+        "['BENIOKU.txt', 'akis']"
+    )
+
+
+@needs_landlock
+def test_nothing_else_is(site: Path, tree: Path) -> None:
+    for path in (Path("/etc/passwd"), site / "trees/parti-b/gizli.txt", site / "store/gizli.txt"):
+        assert caged(tree, lambda _, path=path: path.read_bytes()) == "EACCES"
+    assert caged(tree, lambda _: os.listdir(site)) == "EACCES"  # noqa: PTH208
+    assert caged(tree, lambda _: Path("/proc/self/environ").read_bytes()) == "EACCES"
+
+
+@needs_landlock
+def test_nothing_is_written(site: Path, tree: Path) -> None:
+    for path in (tree / "new", site / "new", Path("/tmp/new-in-cage")):
+        assert caged(tree, lambda _, path=path: path.write_bytes(b"x")) == "EACCES"
+        assert not path.exists()
+    readme = tree / "BENIOKU.txt"
+    before = readme.stat()
+    for act in (
+        lambda _: readme.unlink(),
+        lambda _: readme.rename(tree / "b"),
+        lambda _: readme.hardlink_to(tree / "b"),
+        lambda _: (tree / "b").symlink_to("/etc/passwd"),
+        lambda _: (tree / "new").mkdir(),
+        lambda _: os.mkfifo(tree / "new"),
+        lambda _: os.truncate(readme, 0),
+        lambda _: readme.chmod(0o777),
+        lambda _: os.chown(readme, 1, 1),
+        lambda _: os.utime(readme, (0, 0)),
+        lambda _: os.setxattr(readme, "user.x", b"x"),
+        lambda _: os.memfd_create("new"),
+    ):
+        assert caged(tree, act) in ("EPERM", "EACCES")
+    assert readme.read_bytes() == b"oku beni\n"
+    after = readme.stat()
+    assert (after.st_mode, after.st_mtime) == (before.st_mode, before.st_mtime)
+
+
+@needs_landlock
+@needs_seccomp
+def test_modes_of_files_elsewhere_stay(site: Path, tree: Path) -> None:
+    # Landlock alone lets the owner of a file change its mode.
+    assert caged(tree, lambda _: (site / "store/gizli.txt").chmod(0o777)) == "EPERM"
+    assert (site / "store/gizli.txt").stat().st_mode & 0o777 == 0o644
+
+
+@needs_landlock
+def test_no_connection_is_made_without_seccomp(tree: Path) -> None:
+    if HERE.landlock < 4:
+        pytest.skip("this kernel's Landlock does not know TCP")
+    terms = Terms(replace(HERE, seccomp=False))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        name = listener.getsockname()
+        assert caged(tree, lambda _: socket.create_connection(name), terms) == "EACCES"
+        assert caged(tree, lambda _: socket.create_server(("127.0.0.1", 0)), terms) == "EACCES"
+
+
+@needs_landlock
+def test_nothing_outside_is_signalled_without_seccomp(tree: Path) -> None:
+    if HERE.landlock < 6:
+        pytest.skip("this kernel's Landlock does not know signals")
+    terms = Terms(replace(HERE, seccomp=False))
+    assert caged(tree, lambda _: os.kill(os.getppid(), 0), terms) == "EPERM"
+
+
+@needs_seccomp
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        (socket.AF_INET, socket.SOCK_STREAM),
+        (socket.AF_INET, socket.SOCK_DGRAM),
+        (socket.AF_INET6, socket.SOCK_STREAM),
+        (socket.AF_INET6, socket.SOCK_DGRAM),
+        (socket.AF_UNIX, socket.SOCK_STREAM),
+        (socket.AF_UNIX, socket.SOCK_DGRAM),
+        (socket.AF_INET, socket.SOCK_RAW),
+        (socket.AF_PACKET, socket.SOCK_RAW),
+        (socket.AF_NETLINK, socket.SOCK_RAW),
+        (socket.AF_VSOCK, socket.SOCK_STREAM),
+    ],
+)
+def test_there_is_no_socket_of_any_kind(tree: Path, family: int, kind: int) -> None:
+    assert caged(tree, lambda _: socket.socket(family, kind)) == "EPERM"
+
+
+@needs_seccomp
+def test_a_socket_that_is_there_already_leads_nowhere_else(tree: Path) -> None:
+    with socket.socket() as held, socket.create_server(("127.0.0.1", 0)) as listener:
+        name = listener.getsockname()
+        assert caged(tree, lambda _: held.connect(name)) == "EPERM"
+        assert caged(tree, lambda _: held.bind(("127.0.0.1", 0))) == "EPERM"
+        assert caged(tree, lambda _: held.listen()) == "EPERM"
+        assert caged(tree, lambda _: listener.accept()) == "EPERM"
+    assert caged(tree, lambda _: socket.socketpair()) == "EPERM"
+
+
+@needs_seccomp
+def test_no_program_and_no_process_is_started(tree: Path) -> None:
+    assert caged(tree, lambda _: os.execv("/bin/true", ["true"])) == "EPERM"  # noqa: S606
+    assert caged(tree, lambda _: os.fork()) == "EPERM"
+    assert caged(tree, lambda _: subprocess.run(["/bin/true"], check=False)) == "EPERM"
+    assert caged(tree, lambda _: os.posix_spawn("/bin/true", ["true"], {})) == "EPERM"
+
+
+@needs_seccomp
+def test_other_processes_are_left_alone(tree: Path) -> None:
+    def ptrace(_: View) -> None:
+        attach = 16
+        if ctypes.CDLL(None, use_errno=True).ptrace(attach, os.getppid(), None, None) != 0:
+            raise OSError(ctypes.get_errno(), "")
+
+    for act in (
+        ptrace,
+        lambda _: os.kill(os.getppid(), 0),
+        lambda _: os.kill(-1, 0),
+        lambda _: os.kill(0, 0),
+        lambda _: os.pidfd_open(os.getppid()),
+        lambda _: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+        lambda _: fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL),
+        lambda _: resource.prlimit(os.getppid(), resource.RLIMIT_CPU),
+        lambda _: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+        lambda _: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0)),
+        lambda _: os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0)),
+    ):
+        assert caged(tree, act) == "EPERM"
+
+
+@needs_seccomp
+def test_its_own_end_is_its_own(tree: Path) -> None:
+    assert caged(tree, lambda _: os.kill(os.getpid(), 0)) == "None"
+    assert caged(tree, lambda _: signal.raise_signal(signal.SIGKILL)) == ""
+    assert caged(tree, lambda _: resource.prlimit(os.getpid(), resource.RLIMIT_CORE)) == "(0, 0)"
+    assert caged(tree, lambda _: resource.getrlimit(resource.RLIMIT_CORE)) == "(0, 0)"
+
+
+@needs_seccomp
+def test_nothing_is_typed_into_the_operators_terminal(tree: Path) -> None:
+    leader, follower = os.openpty()
+    try:
+        typing = 0x5412
+        assert caged(tree, lambda _: fcntl.ioctl(follower, typing, b"x")) == "EPERM"
+        assert caged(tree, lambda _: os.isatty(follower)) == "True"
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+@needs_seccomp
+def test_before_the_login_there_are_no_sockets_and_programs_either(tree: Path) -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = []
+        sandbox.begin(Terms(HERE))
+        for act in (socket.socket, lambda: os.execv("/bin/true", ["true"]), os.fork):  # noqa: S606
+            try:
+                act()
+            except OSError as error:
+                said.append(errno.errorcode[error.errno or 0])
+        said.append(str(resource.getrlimit(resource.RLIMIT_AS)[0] < 8 << 30))
+        said.append((tree / "BENIOKU.txt").read_text())
+        os.write(writing, " ".join(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert answer.read() == "EPERM EPERM EPERM True oku beni\n"
+    os.waitpid(pid, 0)
+
+
+@needs_landlock
+def test_before_the_login_nothing_is_written_either(site: Path, tree: Path) -> None:
+    # Not even what the server's own user may write, as a ledger where it is not root's.
+    ledger = site / "ledger"
+    ledger.write_text("record")
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = []
+        sandbox.begin(Terms(replace(HERE, seccomp=False)))
+        for act in (
+            lambda: ledger.write_text("forged"),
+            lambda: os.open(ledger, os.O_RDONLY | os.O_TRUNC),
+            lambda: os.open(ledger, os.O_WRONLY | os.O_APPEND),
+            lambda: (site / "new").write_text("x"),
+            ledger.unlink,
+            lambda: ledger.rename(site / "new"),
+        ):
+            try:
+                act()
+            except OSError as error:
+                said.append(errno.errorcode[error.errno or 0])
+        said.append(ledger.read_text())
+        os.write(writing, " ".join(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert answer.read() == "EACCES EACCES EACCES EACCES EACCES EACCES record"
+    os.waitpid(pid, 0)
+    assert ledger.read_text() == "record"
+
+
+@needs_root
+def test_root_becomes_somebody_without_rights_for_good(site: Path, tree: Path) -> None:
+    def act(view: View) -> object:
+        said: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
+        for regain in (lambda: os.setresuid(0, 0, 0), lambda: os.setgroups([0])):
+            try:
+                regain()
+            except PermissionError:
+                said.append("no")
+        return [*said, read(view)]
+
+    for terms in (Terms(HERE, NOBODY), Terms(Kernel(0, False, True), NOBODY)):
+        assert caged(tree, act, terms) == (
+            "[(65534, 65534, 65534), (65534, 65534, 65534), [], 'no', 'no', b'oku beni\\n']"
+        )
+
+
+@needs_root
+def test_root_leaves_nothing_outside_its_tree_to_look_at(site: Path, tree: Path) -> None:
+    terms = Terms(HERE, NOBODY)
+    assert caged(tree, lambda _: (site / "store/gizli.txt").stat(), terms) == "ENOENT"
+    assert caged(tree, lambda _: Path("/etc/passwd").stat(), terms) == "ENOENT"
+    assert caged(tree, lambda _: sorted(os.listdir("/")), terms) == "['BENIOKU.txt', 'akis']"  # noqa: PTH208
+
+
+@needs_root
+def test_no_group_is_left(tree: Path) -> None:
+    before = os.getgroups()
+    os.setgroups([7, 8])
+    try:
+        assert caged(tree, lambda _: os.getgroups(), Terms(HERE, NOBODY)) == "[]"
+    finally:
+        os.setgroups(before)
+
+
+@needs_root
+@pytest.mark.parametrize("user", [None, NOBODY])
+def test_no_capability_is_left(tree: Path, user: User | None) -> None:
+    release, held = os.pipe()
+
+    def wait(_: View) -> None:
+        os.read(release, 1)
+
+    pid, answer = start(tree, wait, Terms(HERE, user))
+    status = ""
+    while "Seccomp_filters:\t2\n" not in status:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "State:\tZ" not in status
+    os.write(held, b".")
+    os.waitpid(pid, 0)
+    for end in (release, held, answer):
+        os.close(end)
+    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb", *(["CapBnd"] if user else [])):
+        assert f"{name}:\t0000000000000000\n" in status
+    assert "NoNewPrivs:\t1\n" in status
+
+
+@needs_root
+def test_a_tree_that_the_user_may_not_read_is_said_aloud(tree: Path) -> None:
+    tree.chmod(0o700)
+
+    def act(view: View) -> object:
+        with structlog.testing.capture_logs() as logs:
+            view.open_folder(b"/")
+        return logs
+
+    assert caged(tree, act, Terms(HERE, NOBODY)) == (
+        "[{'path': '.', 'event': 'not readable', 'log_level': 'error'}]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "uid", "sftp", "keys"),
+    [
+        (WHOLE, 1000, SFTP, []),
+        (WHOLE, 0, SFTP, []),
+        (replace(WHOLE, landlock=0), 1000, SFTP, ["sftp.cage"]),
+        (replace(WHOLE, seccomp=False), 1000, SFTP, ["sftp.cage"]),
+        (replace(WHOLE, landlock=0), 1000, replace(SFTP, cage=CagePolicy.BEST_EFFORT), []),
+        (replace(WHOLE, openat2=False), 1000, replace(SFTP, cage=CagePolicy.BEST_EFFORT), [""]),
+        (WHOLE, 0, replace(SFTP, user="no-such-user"), ["sftp.user"]),
+        (WHOLE, 1000, replace(SFTP, user="no-such-user"), []),
+        (WHOLE, 0, replace(SFTP, user="root"), ["sftp.user"]),
+        (Kernel(0, False, True), 0, replace(SFTP, user="root"), ["sftp.cage", "sftp.user"]),
+    ],
+)
+def test_a_server_that_cannot_cage_as_asked_does_not_start(
+    kernel: Kernel, uid: int, sftp: Sftp, keys: list[str]
+) -> None:
+    assert [(fault.file, fault.key) for fault in sandbox.faults(sftp, kernel, uid)] == [
+        ("site.toml", key) for key in keys
+    ]
+    if keys:
+        with pytest.raises(Faults):
+            sandbox.terms(sftp, kernel, uid)
+    else:
+        assert sandbox.terms(sftp, kernel, uid) == Terms(kernel, NOBODY if uid == 0 else None)
+
+
+def test_the_operator_is_told_what_to_do_without_landlock() -> None:
+    [fault] = sandbox.faults(SFTP, replace(WHOLE, landlock=0), 1000)
+    assert str(fault) == (
+        'site.toml: sftp.cage: "required", but this kernel has no Landlock, seccomp, openat2: '
+        "boot one from 5.13 on with landlock in lsm= (see /sys/kernel/security/lsm), "
+        'or write "best-effort"'
+    )
+
+
+def test_a_party_without_a_tree_sees_nothing(site: Path) -> None:
+    def act(view: View) -> object:
+        assert view.open_file(b"BENIOKU.txt")
+        return Path("/etc/passwd").read_bytes()
+
+    wanted = "EACCES" if HERE.landlock else None
+    assert wanted is None or caged(site / "none", act) == wanted
+
+
+def test_no_other_process_of_the_same_user_looks_in(tree: Path) -> None:
+    dumpable = 3
+    assert caged(tree, lambda _: ctypes.CDLL(None).prctl(dumpable, 0, 0, 0, 0)) == "0"
+
+
+@needs_root
+def test_who_becomes_somebody_else_still_dies_with_its_parent(tree: Path) -> None:
+    def act(_: View) -> object:
+        found = ctypes.c_int()
+        ctypes.CDLL(None).prctl(2, ctypes.byref(found), 0, 0, 0)
+        return found.value == signal.SIGKILL
+
+    assert caged(tree, act, Terms(HERE, NOBODY)) == "True"
+
+
+def test_limits_are_set(tree: Path) -> None:
+    limits = caged(
+        tree,
+        lambda _: [
+            resource.getrlimit(resource.RLIMIT_CORE),
+            resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= 1280,
+            resource.getrlimit(resource.RLIMIT_AS)[1] < 8 << 30,
+        ],
+    )
+    assert limits == "[(0, 0), True, True]"
+
+
+def test_memory_is_bounded(tree: Path) -> None:
+    def act(_: View) -> object:
+        try:
+            return len(bytearray(1 << 30))
+        except MemoryError:
+            return "none left"
+
+    assert caged(tree, act) == "none left"
+
+
+@needs_seccomp
+def test_threads_are_started_only_where_sessions_need_them(tree: Path) -> None:
+    def act(_: View) -> object:
+        thread = threading.Thread(target=lambda: None)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            return error
+        thread.join()
+        return "started"
+
+    assert caged(tree, act) == "can't start new thread"
+    assert caged(tree, act, Terms(HERE, threads=True)) == "started"
+    assert not sandbox.terms(SFTP, WHOLE, 1000).threads
+    plain = replace(SFTP, packet_layer=PacketLayer.PLAIN)
+    assert sandbox.terms(plain, WHOLE, 1000).threads
+
+
+def test_what_python_needs_later_is_there(tree: Path) -> None:
+    def act(view: View) -> object:
+        import time
+        import traceback
+
+        said = []
+        try:
+            raise ValueError
+        except ValueError:
+            said.append(bool(traceback.format_exc()))
+        thread = threading.Thread(target=lambda: said.append(bool(read(view))))
+        thread.start()
+        thread.join()
+        said.append(bool(time.strftime("%c")))
+        said.append(b"\xff".decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace"))
+        said.append(len(os.urandom(8)))
+        return said
+
+    said = caged(tree, act, Terms(HERE, threads=True))
+    assert said == "[True, True, True, b'\\\\udcff', 8]"
+
+
+@needs_root
+def test_root_is_given_up_before_the_login_but_for_two_capabilities(site: Path, tree: Path) -> None:
+    key, ledger = site / "key", site / "ledger"
+    for private in (key, ledger):
+        private.write_text("x")
+        private.chmod(0o600)
+    tree.chmod(0o700)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        sandbox.begin(Terms(HERE, NOBODY))
+        said: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
+        for act in (
+            lambda: ledger.write_text("y"),
+            lambda: os.setresuid(0, 0, 0),
+            lambda: os.setgroups([0]),
+            lambda: os.kill(os.getppid(), 0),
+            key.read_text,
+            (tree / "BENIOKU.txt").read_text,
+        ):
+            try:
+                said.append(act())
+            except OSError as error:
+                said.append(errno.errorcode[error.errno or 0])
+        status = Path("/proc/self/status").read_text()
+        said += [line.split()[1] for line in status.splitlines() if line.startswith("Cap")]
+        os.write(writing, str(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert answer.read() == str(
+            [
+                (65534, 65534, 65534),
+                (65534, 65534, 65534),
+                [],
+                "EACCES",
+                "EPERM",
+                "EPERM",
+                "EPERM",
+                "x",
+                "oku beni\n",
+                "0000000000000000",
+                "0000000000040004",  # CAP_DAC_READ_SEARCH, CAP_SYS_CHROOT
+                "0000000000040004",
+                "0000000000000000",
+                "0000000000000000",
+            ]
+        )
+    os.waitpid(pid, 0)

@@ -1,0 +1,49 @@
+from sftpd.sftp.byte_ranges import Progress
+
+
+def test_reading_in_order_completes_a_file() -> None:
+    progress = Progress()
+    progress.add(0, 10)
+    assert not progress.complete(20)
+    progress.add(10, 20)
+    assert progress.complete(20)
+    assert progress.sent == 20
+
+
+def test_the_order_does_not_matter() -> None:
+    progress = Progress()
+    for start in (20, 0, 30, 10):
+        progress.add(start, start + 10)
+    assert progress.complete(40)
+
+
+def test_a_hole_is_noticed_though_the_bytes_add_up() -> None:
+    progress = Progress()
+    progress.add(0, 10)
+    progress.add(0, 10)
+    progress.add(20, 30)
+    assert progress.sent == 30
+    assert not progress.complete(30)
+
+
+def test_overlapping_ranges_are_merged() -> None:
+    progress = Progress()
+    progress.add(0, 10)
+    progress.add(20, 30)
+    progress.add(40, 50)
+    progress.add(5, 45)
+    assert progress.complete(50)
+    assert progress.sent == 70
+
+
+def test_a_file_without_bytes_is_complete_from_the_start() -> None:
+    assert Progress().complete(0)
+
+
+def test_scattered_reads_take_bounded_memory_and_never_count_as_complete() -> None:
+    progress = Progress()
+    for start in range(0, 10_000, 2):
+        progress.add(start, start + 1)
+    for start in range(1, 10_000, 2):
+        progress.add(start, start + 1)
+    assert not progress.complete(10_000)

@@ -1,0 +1,508 @@
+import hashlib
+import os
+from pathlib import Path
+from struct import pack, unpack, unpack_from
+
+import pytest
+from unit.sftpd.dialogue import NOW, Client, Kept, entries, string
+
+from keys import digest
+from keys.digest import Digests
+from sftpd.sftp.session import Broken, Session
+from sftpd.sftp.view import View
+
+OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT = 3, 4, 5, 6, 7, 8, 9, 10
+OPENDIR, READDIR, REMOVE, MKDIR, RMDIR, REALPATH, STAT = 11, 12, 13, 14, 15, 16, 17
+RENAME, READLINK, SYMLINK, LINK, EXTENDED = 18, 19, 20, 21, 200
+OK, EOF, NO_SUCH_FILE, DENIED, FAILURE, BAD_MESSAGE, UNSUPPORTED = 0, 1, 2, 3, 4, 5, 8
+STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
+NO_ATTRIBUTES = pack(">I", 0)
+
+
+def read_request(handle: bytes, offset: int, length: int) -> bytes:
+    return handle + pack(">QI", offset, length)
+
+
+def test_the_greeting_byte_by_byte(stranger: Client) -> None:
+    greeting = b"".join(stranger.session.feed(bytes.fromhex("00000005 01 00000003")))
+    assert greeting == bytes.fromhex("000000b1 02 00000003") + b"".join(
+        string(name) + string(value)
+        for name, value in (
+            (b"statvfs@openssh.com", b"2"),
+            (b"fstatvfs@openssh.com", b"2"),
+            (b"limits@openssh.com", b"1"),
+            (b"expand-path@openssh.com", b"1"),
+            (b"home-directory", b"1"),
+            (b"check-file", b"sha256,sha1,md5"),
+        )
+    )
+
+
+def test_a_small_file_byte_by_byte(client: Client) -> None:
+    asked = bytes.fromhex("0000001d 03 00000007 0000000c") + b"/BENIOKU.txt" + pack(">II", 1, 0)
+    opened = b"".join(client.session.feed(asked))
+    assert opened == bytes.fromhex("0000000d 66 00000007 00000004 00000001")
+
+    data = bytes.fromhex("00000019 05 00000008 00000004 00000001 0000000000000005 00008000")
+    assert b"".join(client.session.feed(data)) == (
+        bytes.fromhex("0000000d 67 00000008 00000004") + b"eni\n"
+    )
+
+
+def test_packets_may_arrive_in_any_pieces(client: Client) -> None:
+    packet = client.packet(STAT, pack(">I", 1) + string(b"/BENIOKU.txt"))
+    answers = [b"".join(client.session.feed(packet[i : i + 1])) for i in range(len(packet))]
+    assert answers[:-1] == [b""] * (len(packet) - 1)
+    assert answers[-1][4] == ATTRS
+
+
+def test_attributes_say_read_only_and_owned_by_nobody_in_particular(client: Client) -> None:
+    for kind in (STAT, LSTAT):
+        answer, rest = client.ask(kind, string(b"BENIOKU.txt"))
+        assert answer == ATTRS
+        assert unpack(">IQIIIII", rest) == (15, 9, 0, 0, 0o100444, 1684072800, 1684072800)
+    _, rest = client.ask(STAT, string(b"/akis"))
+    assert unpack_from(">IQIII", rest)[4] == 0o040555
+    _, rest = client.ask(FSTAT, client.open(b"BENIOKU.txt"))
+    assert unpack_from(">IQ", rest) == (15, 9)
+
+
+def test_a_listing_reads_like_ls(client: Client) -> None:
+    handle = client.opendir(b"/")
+    _, rest = client.ask(READDIR, handle)
+    (first, long_form, _), (second, _, _) = entries(rest)
+    assert first == b"BENIOKU.txt"
+    assert long_form == b"-r--r--r--    1 0        0               9 May 14 17:00 BENIOKU.txt"
+    assert second == b"akis"
+    assert client.names(handle) == []
+
+
+def test_a_large_listing_comes_in_replies_of_some_64_kib(tree: Path, client: Client) -> None:
+    for number in range(2000):
+        (tree / "akis" / f"{number:08}.csv").write_bytes(b"")
+    handle = client.opendir(b"/akis")
+
+    sizes, found = [], 0
+    while (reply := client.ask(READDIR, handle))[0] == NAME:
+        sizes.append(len(reply[1]))
+        found += len(list(entries(reply[1])))
+
+    assert found == 2001
+    assert max(sizes) < 66 * 1024
+    assert len(sizes) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (b".", b"/"),
+        (b"", b"/"),
+        (b"akis/..", b"/"),
+        (b"akis/../akis/son.txt", b"/akis/son.txt"),
+        (b"akis/new", b"/akis/new"),
+        (b"../../etc", b"/etc"),
+    ],
+)
+def test_realpath_answers_like_openssh(client: Client, path: bytes, answer: bytes) -> None:
+    kind, rest = client.ask(REALPATH, string(path))
+    assert kind == NAME
+    assert rest == pack(">I", 1) + string(answer) * 2 + pack(">I", 0)
+
+
+@pytest.mark.parametrize("path", [b"/none/new", b"/BENIOKU.txt/new", b"a\0b", b"x/" * 3000])
+def test_realpath_of_what_leads_nowhere(client: Client, path: bytes) -> None:
+    assert client.status(REALPATH, string(path)) == NO_SUCH_FILE
+
+
+def test_limits_are_openssh_s_own(client: Client) -> None:
+    kind, rest = client.ask(EXTENDED, string(b"limits@openssh.com"))
+    assert kind == 201
+    assert unpack(">QQQQ", rest) == (262144, 261120, 0, 128)
+
+
+@pytest.mark.parametrize(("path", "answer"), [
+    (b"~", b"/"), (b"~/akis", b"/akis"), (b"~/akis/../akis", b"/akis"), (b"akis", b"/akis"),
+    (b"/akis/~", b"/akis/~"),
+])  # fmt: skip
+def test_a_tilde_is_the_root(client: Client, path: bytes, answer: bytes) -> None:
+    kind, rest = client.ask(EXTENDED, string(b"expand-path@openssh.com") + string(path))
+    assert kind == NAME
+    assert rest == pack(">I", 1) + string(answer) * 2 + pack(">I", 0)
+
+
+def test_nobody_elses_tilde_leads_anywhere(client: Client) -> None:
+    asked = string(b"expand-path@openssh.com") + string(b"~parti-b/gizli.txt")
+    assert client.status(EXTENDED, asked) == NO_SUCH_FILE
+
+
+def test_everybodys_home_is_the_root(client: Client) -> None:
+    for user in (b"", b"parti-a", b"root"):
+        kind, rest = client.ask(EXTENDED, string(b"home-directory") + string(user))
+        assert (kind, rest) == (NAME, pack(">I", 1) + string(b"/") * 2 + pack(">I", 0))
+
+
+def test_a_file_system_is_read_only_and_has_no_room(client: Client) -> None:
+    by_name = client.ask(EXTENDED, string(b"statvfs@openssh.com") + string(b"/akis"))
+    handle = client.open(b"/BENIOKU.txt")
+    by_handle = client.ask(EXTENDED, string(b"fstatvfs@openssh.com") + handle)
+
+    assert by_name == by_handle
+    kind, rest = by_name
+    size, _, blocks, *rest_of_it = unpack(">11Q", rest)
+    assert kind == 201
+    assert (size % 512, blocks > 0) == (0, True)
+    assert rest_of_it == [0, 0, 0, 0, 0, 0, 3, 255]
+    missing = string(b"statvfs@openssh.com") + string(b"/../parti-b")
+    assert client.status(EXTENDED, missing) == NO_SUCH_FILE
+
+
+def check(
+    by: bytes, what: bytes, names: bytes, start: int = 0, size: int = 0, block: int = 0
+) -> bytes:
+    return string(by) + string(what) + string(names) + pack(">QQI", start, size, block)
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha1", "md5"])
+def test_a_file_is_hashed_by_name_as_winscp_asks(client: Client, kept: Kept, name: str) -> None:
+    kind, rest = client.ask(EXTENDED, check(b"check-file-name", b"BENIOKU.txt", name.encode()))
+
+    assert kind == 201
+    assert rest == string(name.encode()) + hashlib.new(name, b"oku beni\n").digest()
+    assert kept.told == [("hash", name, b"/BENIOKU.txt")]
+
+
+def test_a_file_is_hashed_by_handle_with_the_first_algorithm_that_is_known(client: Client) -> None:
+    handle = client.open(b"/BENIOKU.txt")[4:]
+
+    _, rest = client.ask(EXTENDED, check(b"check-file-handle", handle, b"blake3,sha1,md5"))
+    _, paramikos = client.ask(EXTENDED, check(b"check-file", handle, b"sha1"))
+
+    assert rest == string(b"sha1") + hashlib.sha1(b"oku beni\n").digest()  # noqa: S324
+    assert paramikos == string(b"check-file") + rest
+
+
+def test_a_stamp_answers_for_the_whole_file_and_nothing_for_a_part(
+    tree: Path, client: Client
+) -> None:
+    with (tree / "BENIOKU.txt").open("rb") as file:
+        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
+    stamped = string(b"md5") + bytes.fromhex("c" * 32)
+
+    for size in (0, 9, 100, 2**64 - 1):
+        asked = check(b"check-file-name", b"/BENIOKU.txt", b"md5", 0, size)
+        assert client.ask(EXTENDED, asked)[1] == stamped
+    _, part = client.ask(EXTENDED, check(b"check-file-name", b"/BENIOKU.txt", b"md5", 4))
+    assert part == string(b"md5") + hashlib.md5(b"beni\n").digest()  # noqa: S324
+
+
+def test_blocks_are_hashed_one_by_one(tree: Path, client: Client) -> None:
+    content = bytes(range(250)) * 4
+    (tree / "blocks").write_bytes(content)
+
+    _, rest = client.ask(EXTENDED, check(b"check-file-name", b"/blocks", b"md5", 100, 800, 300))
+
+    parts = (content[100:400], content[400:700], content[700:900])
+    assert rest == string(b"md5") + b"".join(hashlib.md5(part).digest() for part in parts)  # noqa: S324
+
+
+@pytest.mark.parametrize(("asked", "status"), [
+    ((b"/BENIOKU.txt", b"blake3"), UNSUPPORTED),
+    ((b"/BENIOKU.txt", b""), UNSUPPORTED),
+    ((b"/BENIOKU.txt", b"md5", 10), FAILURE),
+    ((b"/BENIOKU.txt", b"md5", 2**64 - 1, 2**64 - 1), FAILURE),
+    ((b"/BENIOKU.txt", b"md5", 0, 0, 255), FAILURE),
+    ((b"/sparse", b"md5", 0, 0, 256), FAILURE),
+    ((b"/sparse", b"md5", 1, 0, 0), FAILURE),
+    ((b"/akis", b"md5"), NO_SUCH_FILE),
+    ((b"/../parti-b/gizli.txt", b"md5"), NO_SUCH_FILE),
+])  # fmt: skip
+def test_what_no_honest_client_asks_is_refused_and_costs_nothing(
+    tree: Path, client: Client, asked: tuple[bytes, bytes], status: int
+) -> None:
+    with (tree / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+
+    assert client.status(EXTENDED, check(b"check-file-name", *asked)) == status
+
+
+def test_a_digest_that_cannot_be_recorded_is_not_given(client: Client, kept: Kept) -> None:
+    handle = client.open(b"/BENIOKU.txt")[4:]
+    kept.willing = False
+
+    for by, what in ((b"check-file-name", b"/BENIOKU.txt"), (b"check-file-handle", handle)):
+        assert client.status(EXTENDED, check(by, what, b"md5")) == FAILURE
+
+
+PATH, NEW = string(b"/BENIOKU.txt"), string(b"/new")
+WRITES = {
+    "open for writing": (OPEN, PATH + pack(">II", 0x02, 0), "open", b"/BENIOKU.txt"),
+    "open for both": (OPEN, PATH + pack(">II", 0x03, 0), "open", b"/BENIOKU.txt"),
+    "open to append": (OPEN, PATH + pack(">II", 0x04, 0), "open", b"/BENIOKU.txt"),
+    "open to create": (OPEN, NEW + pack(">II", 0x09, 0), "open", b"/new"),
+    "open to truncate": (OPEN, PATH + pack(">II", 0x11, 0), "open", b"/BENIOKU.txt"),
+    "open exclusively": (OPEN, NEW + pack(">II", 0x21, 0), "open", b"/new"),
+    "setstat": (SETSTAT, PATH + pack(">IQ", 1, 0), "setstat", b"/BENIOKU.txt"),
+    "remove": (REMOVE, PATH, "remove", b"/BENIOKU.txt"),
+    "mkdir": (MKDIR, NEW + NO_ATTRIBUTES, "mkdir", b"/new"),
+    "rmdir": (RMDIR, string(b"akis/"), "rmdir", b"/akis"),
+    "rename": (RENAME, PATH + NEW, "rename", b"/BENIOKU.txt"),
+    "symlink": (SYMLINK, PATH + NEW, "symlink", b"/BENIOKU.txt"),
+    "link": (LINK, NEW + PATH + b"\1", "link", b"/new"),
+    "posix-rename": (
+        EXTENDED,
+        string(b"posix-rename@openssh.com") + PATH + NEW,
+        "posix-rename",
+        b"/BENIOKU.txt",
+    ),
+    "hardlink": (
+        EXTENDED,
+        string(b"hardlink@openssh.com") + PATH + NEW,
+        "hardlink",
+        b"/BENIOKU.txt",
+    ),
+    "lsetstat": (
+        EXTENDED,
+        string(b"lsetstat@openssh.com") + PATH + pack(">IQ", 1, 0),
+        "lsetstat",
+        b"/BENIOKU.txt",
+    ),
+    "copy-file": (
+        EXTENDED,
+        string(b"copy-file") + PATH + NEW + b"\1",
+        "copy-file",
+        b"/BENIOKU.txt",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_writes_is_denied_recorded_and_without_effect(
+    tree: Path, client: Client, kept: Kept, name: str
+) -> None:
+    kind, body, verb, path = WRITES[name]
+    before = sorted((p, p.lstat()) for p in tree.rglob("*"))
+
+    assert client.status(kind, body) == DENIED
+
+    assert kept.told == [("denied", verb, path)]
+    assert [(p, s.st_mtime_ns) for p, s in before] == [
+        (p, p.lstat().st_mtime_ns) for p in sorted(tree.rglob("*"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "verb"),
+    [
+        (WRITE, b"", pack(">Q", 0) + string(b"bytes"), "write"),
+        (FSETSTAT, b"", pack(">IQ", 1, 0), "fsetstat"),
+        (EXTENDED, string(b"fsync@openssh.com"), b"", "fsync"),
+        (
+            EXTENDED,
+            string(b"copy-data"),
+            pack(">QQ", 0, 9) + string(b"\0\0\0\2") + pack(">Q", 0),
+            "copy-data",
+        ),
+    ],
+)
+def test_what_writes_through_a_handle_is_denied_by_the_files_name(
+    client: Client, kept: Kept, kind: int, before: bytes, after: bytes, verb: str
+) -> None:
+    handle = client.open(b"/BENIOKU.txt")
+    assert client.status(kind, before + handle + after) == DENIED
+    assert client.status(kind, before + string(b"no handle") + after) == DENIED
+    assert kept.told[1:] == [("denied", verb, b"/BENIOKU.txt"), ("denied", verb, b"")]
+
+
+def test_there_are_no_links_to_read(client: Client) -> None:
+    assert client.status(READLINK, PATH) == NO_SUCH_FILE
+
+
+@pytest.mark.parametrize("kind", [0, 2, 22, 101, 199, 201, 255])
+def test_an_unknown_verb_is_unsupported(client: Client, kind: int) -> None:
+    assert client.status(kind, b"") == UNSUPPORTED
+
+
+def test_an_unknown_extension_is_unsupported(client: Client) -> None:
+    assert client.status(EXTENDED, string(b"md5-hash") + PATH) == UNSUPPORTED
+
+
+def test_an_open_stands_on_record_before_its_handle_and_a_close_says_how_it_went(
+    client: Client, kept: Kept
+) -> None:
+    handle = client.open(b"akis/../BENIOKU.txt")
+    client.ask(READ, read_request(handle, 0, 32768))
+    client.ask(READ, read_request(handle, 9, 32768))
+    client.status(CLOSE, handle)
+
+    half = client.open(b"BENIOKU.txt")
+    client.ask(READ, read_request(half, 0, 4))
+    client.status(CLOSE, half)
+
+    assert kept.told == [
+        ("open", 1, b"/BENIOKU.txt", 9),
+        ("close", 1, 9, True, ""),
+        ("open", 2, b"/BENIOKU.txt", 9),
+        ("close", 2, 4, False, ""),
+    ]
+
+
+def test_what_cannot_be_recorded_is_not_served(client: Client, kept: Kept) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    kept.willing = False
+    assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
+    assert client.status(OPENDIR, string(b"/")) == FAILURE
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+    kept.willing = True
+    assert client.open(b"/BENIOKU.txt") == string(b"\0\0\0\3")
+
+
+def test_what_is_missing_is_recorded_and_looks_like_what_is_denied(
+    tree: Path, client: Client, kept: Kept
+) -> None:
+    (tree / "link").symlink_to("BENIOKU.txt")
+    for path in (b"none", b"link", b"../parti-b/gizli.txt", b"x" * 300, b"a\0b"):
+        assert client.status(OPEN, string(path) + pack(">II", 1, 0)) == NO_SUCH_FILE
+        assert client.status(OPENDIR, string(path)) == NO_SUCH_FILE
+        assert client.status(STAT, string(path)) == NO_SUCH_FILE
+    assert kept.told[:2] == [("missed", "open", b"/none"), ("missed", "list", b"/none")]
+    assert len(kept.told) == 10
+
+
+def test_a_read_is_clamped_to_255_kib(tree: Path, client: Client) -> None:
+    (tree / "big").write_bytes(bytes(600_000))
+    handle = client.open(b"big")
+    for length in (261_121, 0x7FFFFFFF, 0xFFFFFFFF):
+        kind, rest = client.ask(READ, read_request(handle, 0, length))
+        assert kind == DATA
+        assert unpack_from(">I", rest)[0] == 261_120 == len(rest) - 4
+
+
+@pytest.mark.parametrize("offset", [9, 10, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_read_past_the_end_is_the_end(client: Client, offset: int) -> None:
+    handle = client.open(b"BENIOKU.txt")
+    assert client.status(READ, read_request(handle, offset, 100)) == EOF
+
+
+def test_at_most_128_handles_are_open(client: Client, kept: Kept) -> None:
+    handles = [client.open(b"BENIOKU.txt") for _ in range(127)]
+    handles.append(client.opendir(b"/"))
+    assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
+    assert client.status(OPENDIR, string(b"/")) == FAILURE
+
+    assert client.status(CLOSE, handles[0]) == OK
+    assert client.open(b"BENIOKU.txt") == string(pack(">I", 129))
+
+
+def test_a_handle_is_never_used_again(client: Client) -> None:
+    first = client.open(b"BENIOKU.txt")
+    client.status(CLOSE, first)
+    assert client.open(b"BENIOKU.txt") != first
+    assert client.status(READ, read_request(first, 0, 1)) == FAILURE
+    assert client.status(CLOSE, first) == FAILURE
+    assert client.status(FSTAT, first) == FAILURE
+
+
+def test_a_handle_of_the_wrong_kind_fails(client: Client) -> None:
+    file, folder = client.open(b"BENIOKU.txt"), client.opendir(b"/")
+    assert client.status(READDIR, file) == FAILURE
+    assert client.status(READ, read_request(folder, 0, 1)) == FAILURE
+
+
+def test_replies_to_pipelined_requests_leave_together(client: Client) -> None:
+    handle = client.open(b"BENIOKU.txt")
+    reads = b"".join(
+        client.packet(READ, pack(">I", n) + read_request(handle, n, 1)) for n in range(9)
+    )
+    assert len(list(client.session.feed(reads))) == 1
+
+
+def test_replies_are_not_piled_up(tree: Path, client: Client) -> None:
+    (tree / "big").write_bytes(bytes(200_000))
+    handle = client.open(b"big")
+    read = client.packet(READ, pack(">I", 1) + read_request(handle, 0, 200_000))
+    sizes = [len(replies) for replies in client.session.feed(read * 20)]
+    assert sum(sizes) == 20 * 200_013
+    assert max(sizes) < 512 * 1024
+
+
+def test_only_what_was_taken_off_counts_as_sent(client: Client, kept: Kept) -> None:
+    handle = client.open(b"BENIOKU.txt")
+    replies = client.session.feed(client.packet(READ, pack(">I", 1) + read_request(handle, 0, 9)))
+    next(replies)
+    replies.close()  # type: ignore[attr-defined]
+    client.session.end()
+    assert kept.told[-1] == ("close", 1, 0, False, "session ended")
+
+
+def test_a_close_sent_along_with_its_reads_still_knows_what_was_sent(
+    client: Client, kept: Kept
+) -> None:
+    handle = client.open(b"BENIOKU.txt")
+    read = client.packet(READ, pack(">I", 1) + read_request(handle, 0, 9))
+    client.send(read + client.packet(CLOSE, pack(">I", 2) + handle))
+    assert kept.told[-1] == ("close", 1, 9, True, "")
+
+
+def test_the_end_closes_what_was_left_open(client: Client, kept: Kept) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    client.open(b"BENIOKU.txt")
+    client.opendir(b"/")
+    client.session.end()
+    assert kept.told[2:] == [("close", 1, 0, False, "session ended")]
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (OPEN, b""),
+        (OPEN, pack(">I", 100) + b"short"),
+        (OPEN, PATH),
+        (OPEN, string(b"x")[:-1]),
+        (READ, string(b"\0\0\0\1") + b"\0\0"),
+        (CLOSE, b"\0\0\0"),
+        (CLOSE, pack(">I", 0xFFFFFFFF)),
+        (EXTENDED, b""),
+        (WRITE, string(b"\0\0\0\1")),
+    ],
+)
+def test_a_truncated_request_is_a_bad_message(client: Client, kind: int, body: bytes) -> None:
+    assert client.status(kind, body) == BAD_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pack(">I", 0),
+        pack(">I", 0xFFFFFFFF),
+        pack(">I", 263_169),
+        bytes.fromhex("00000001 05"),
+        bytes.fromhex("00000004 05 000000"),
+        bytes.fromhex("00000005 01 00000003"),
+    ],
+)
+def test_who_does_not_speak_the_protocol_is_dropped(client: Client, data: bytes) -> None:
+    with pytest.raises(Broken):
+        list(client.session.feed(data))
+
+
+def test_a_greeting_comes_first(stranger: Client) -> None:
+    with pytest.raises(Broken):
+        list(stranger.session.feed(stranger.packet(STAT, pack(">I", 1) + PATH)))
+
+
+def test_a_long_packet_is_waited_for_up_to_its_bound(client: Client) -> None:
+    assert list(client.session.feed(pack(">I", 263_168))) == []
+
+
+class Failing(Kept):
+    def listed(self, handle: int, path: bytes) -> bool:
+        raise MemoryError
+
+
+def test_a_fault_of_ours_is_a_failure_and_not_the_end(view: View) -> None:
+    client = Client(Session(view, Failing(), NOW))
+    client.send(client.packet(1, pack(">I", 3)))
+    assert client.status(OPENDIR, string(b"/")) == FAILURE
+    assert client.ask(STAT, string(b"/"))[0] == ATTRS

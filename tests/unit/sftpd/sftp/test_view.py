@@ -1,0 +1,202 @@
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from config import layout, scope
+from sftpd.sftp.view import Attributes, Folder, NotFound, OpenFile, View, canonical
+
+
+def read(view: View, path: bytes) -> bytes | None:
+    found = view.open_file(path)
+    if isinstance(found, NotFound):
+        return None
+    try:
+        return os.pread(found.descriptor, 100, 0)
+    finally:
+        os.close(found.descriptor)
+
+
+def names(view: View, path: bytes = b"/") -> list[bytes] | None:
+    found = view.open_folder(path)
+    if isinstance(found, NotFound):
+        return None
+    try:
+        return [name for name, _ in found.entries()]
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        (b"", b"/"),
+        (b".", b"/"),
+        (b"/", b"/"),
+        (b"a", b"/a"),
+        (b"//a///b/", b"/a/b"),
+        (b"a/./b", b"/a/b"),
+        (b"a/../b", b"/b"),
+        (b"..", b"/"),
+        (b"/../../a", b"/a"),
+        (b"a/b/../../..", b"/"),
+        (b"...", b"/..."),
+    ],
+)
+def test_a_path_means_what_it_would_in_a_chroot(path: bytes, meant: bytes) -> None:
+    assert canonical(path) == meant
+
+
+@pytest.mark.parametrize("path", [b"BENIOKU.txt", b"/BENIOKU.txt", b"akis/../../BENIOKU.txt"])
+def test_a_file_of_the_tree_is_read(view: View, path: bytes) -> None:
+    assert read(view, path) == b"oku beni\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"../parti-b/gizli.txt",
+        b"/../parti-b/gizli.txt",
+        b"akis/../../parti-b/gizli.txt",
+        b"../../store/gizli.txt",
+        b"/etc/passwd",
+        b"/proc/self/root/etc/passwd",
+        b"BENIOKU.txt\0",
+        b"\0",
+        b"BENIOKU.txt\n",
+        b"x" * 300,
+        b"a/" * 2048,
+        b"a/" * 4096,
+    ],
+)
+def test_nothing_else_is(view: View, path: bytes) -> None:
+    assert read(view, path) is None
+    assert view.look(path) == NotFound()
+    assert names(view, path) is None
+
+
+def test_the_other_trees_absolute_path_is_one_within_the_tree(site: Path, view: View) -> None:
+    assert read(view, os.fsencode(site / "trees/parti-b/gizli.txt")) is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["../parti-b/gizli.txt", "../../store/gizli.txt", "/etc/passwd", "BENIOKU.txt", "/proc/self"],
+)
+def test_a_planted_symlink_is_neither_found_nor_listed(tree: Path, view: View, target: str) -> None:
+    (tree / "link").symlink_to(target)
+
+    assert read(view, b"link") is None
+    assert view.look(b"link") == NotFound()
+    assert names(view, b"link") is None
+    assert names(view) == [b"BENIOKU.txt", b"akis"]
+
+
+@pytest.mark.parametrize(
+    ("target", "inside"),
+    [
+        ("../parti-b", b"gizli.txt"),
+        ("../../store", b"gizli.txt"),
+        ("akis", b"son.txt"),
+        ("/proc/self", b"root/etc/passwd"),
+        ("/proc/self/cwd", b"setup.cfg"),
+    ],
+)
+def test_nothing_is_reached_through_a_planted_symlink_to_a_folder(
+    tree: Path, view: View, target: str, inside: bytes
+) -> None:
+    (tree / "link").symlink_to(target)
+
+    assert read(view, b"link/" + inside) is None
+    assert view.look(b"link/" + inside) == NotFound()
+
+
+def test_what_is_neither_file_nor_folder_is_not_there(tree: Path, view: View) -> None:
+    os.mkfifo(tree / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tree / "socket"))
+        for name in (b"fifo", b"socket"):
+            assert read(view, name) is None
+            assert view.look(name) == NotFound()
+        assert names(view) == [b"BENIOKU.txt", b"akis"]
+
+
+def test_a_name_with_control_characters_is_not_there(tree: Path, view: View) -> None:
+    (tree / "iki\nsatir").write_bytes(b"x")
+    (tree / "kirmizi\x1b[31m").write_bytes(b"x")
+
+    assert read(view, b"iki\nsatir") is None
+    assert names(view) == [b"BENIOKU.txt", b"akis"]
+
+
+def test_a_folder_is_no_file_and_a_file_is_no_folder(view: View) -> None:
+    assert read(view, b"akis") is None
+    assert names(view, b"BENIOKU.txt") is None
+
+
+def test_attributes_are_size_and_whole_seconds(view: View) -> None:
+    assert view.look(b"BENIOKU.txt") == Attributes(folder=False, size=9, mtime=1684072800)
+
+
+def test_a_listing_is_sorted_by_the_names_bytes(tree: Path, view: View) -> None:
+    for name in (b"b", b"B", b"a10", b"a9", b"\xff"):
+        (tree / os.fsdecode(name)).write_bytes(b"")
+
+    assert names(view) == [b"B", b"BENIOKU.txt", b"a10", b"a9", b"akis", b"b", b"\xff"]
+
+
+def test_what_vanishes_during_a_listing_is_left_out(tree: Path, view: View) -> None:
+    (tree / "a1").write_bytes(b"")
+    folder = view.open_folder(b"/")
+    assert isinstance(folder, Folder)
+    listing = folder.entries()
+    assert next(listing)[0] == b"BENIOKU.txt"
+
+    (tree / "a1").unlink()
+
+    assert [name for name, _ in listing] == [b"akis"]
+    folder.close()
+
+
+def test_a_tree_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
+    view = View(tmp_path / "none")
+
+    assert names(view) == []
+    assert view.look(b"/") == Attributes(folder=True, size=0, mtime=0)
+    assert read(view, b"BENIOKU.txt") is None
+    assert view.root is None
+    view.close()
+
+
+def test_a_tree_that_is_a_symlink_is_refused(site: Path) -> None:
+    (site / "trees/parti-c").symlink_to("parti-a")
+    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+        View(site / "trees/parti-c")
+
+
+def test_an_open_file_does_not_survive_an_exec(view: View) -> None:
+    found = view.open_file(b"BENIOKU.txt")
+    assert isinstance(found, OpenFile)
+    assert not os.get_inheritable(found.descriptor)
+    os.close(found.descriptor)
+
+
+def test_what_a_narrower_scope_no_longer_covers_is_neither_found_nor_listed(tmp_path: Path) -> None:
+    for place in ("34-istanbul-1/kadikoy-2", "34-istanbul-1/uskudar-1", "06-ankara-1/cankaya-1"):
+        box = tmp_path / "e" / place / "sandik-1"
+        box.mkdir(parents=True)
+        (box / "cb-sandik-sonuc-s1.jpg").write_bytes(b"x")
+    narrow = scope.parse(["34-istanbul-1/kadikoy-2"])
+    view = View(tmp_path, partial(layout.within, scope=narrow))
+
+    assert names(view) == [b"e"]
+    assert names(view, b"/e") == [b"34-istanbul-1"]
+    assert names(view, b"/e/34-istanbul-1") == [b"kadikoy-2"]
+    assert names(view, b"/e/06-ankara-1") is None
+    sheet = b"sandik-1/cb-sandik-sonuc-s1.jpg"
+    assert read(view, b"/e/34-istanbul-1/kadikoy-2/" + sheet) == b"x"
+    assert read(view, b"/e/34-istanbul-1/uskudar-1/" + sheet) is None
+    assert view.look(b"/e/34-istanbul-1/kadikoy-2/../uskudar-1/" + sheet) == NotFound()
+    view.close()

@@ -1,0 +1,39 @@
+import errno
+import random
+from pathlib import Path
+
+import pytest
+from soak import fault_injection
+from soak.fault_injection import World
+
+
+def test_the_clock_steps_and_steps_back(tmp_path: Path) -> None:
+    rng = random.Random(1)  # noqa: S311 - nothing secret
+    world = World(tmp_path, 2222, rng, own_disk=False, seconds=60)
+    world.clock.write_text("0")
+
+    said = [fault_injection.step_clock(world) for _ in range(2)]
+
+    assert said == ["clock stepped to 600 s ahead", "clock stepped to 0 s ahead"]
+    assert world.clock.read_text() == "0"
+
+
+def test_a_file_is_replaced_as_soon_as_the_disk_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [OSError(errno.ENOSPC, "full"), OSError(errno.ENOSPC, "full")]
+    replace = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if refusals:
+            raise refusals.pop()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(fault_injection.time, "sleep", lambda seconds: None)
+    fault_injection.put(tmp_path / "site.toml", "text")
+    refusals.append(OSError(errno.EACCES, "not yours"))
+    with pytest.raises(OSError, match="not yours"):
+        fault_injection.put(tmp_path / "site.toml", "other")
+
+    assert (tmp_path / "site.toml").read_text() == "text"
