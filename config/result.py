@@ -1,0 +1,105 @@
+"""A result: the numbers that one board states for one box and contest, or for an aggregate sheet.
+
+The numbers are the fields of the form (sandık sonuç tutanağı); an aggregate sheet (`belge` is then
+not `sandik-sonuc`) leaves out what does not apply, which is None here. Nothing here says whether
+the numbers agree with each other: a board's number is the number, and checks only flag it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from config.sheet import Belge, Level, SandikTuru, Secim
+
+BOX_SHEET = Belge.SANDIK_SONUC
+
+
+class ResultKey(NamedTuple):
+    """What a result is of: a contest, a form and a place; parts below the form's level are None."""
+
+    secim: Secim
+    belge: Belge
+    cevre: str | None
+    kurul: str | None
+    sandik: str | None
+
+    @property
+    def level(self) -> Level:
+        """The level of the place."""
+        return self.belge.level
+
+    @property
+    def place(self) -> str:
+        """The place as records name it: `34-istanbul-1/kadikoy-2/sandik-1234`, `-` for all."""
+        parts = [part for part in (self.cevre, self.kurul) if part is not None]
+        if self.sandik is not None:
+            parts.append(f"sandik-{self.sandik}")
+        return "/".join(parts) or "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One version of one result; all counts are whole numbers from 0."""
+
+    key: ResultKey
+    sandik_turu: SandikTuru | None
+    version: int  # surum, from 1
+    reason: str  # neden; empty only in version 1
+    time: datetime  # zaman: when the board keyed it in, aware
+    registered: int | None  # secmen: voters on the list
+    voted: int | None  # oy_kullanan: of the list
+    unlisted_voted: int | None  # liste_disi_oy_kullanan: entitled, but not on the list
+    envelopes: int | None  # zarf
+    valid_undisputed: int | None  # itirazsiz_gecerli
+    valid_disputed: int | None  # itirazli_gecerli: counted as valid upon objection
+    valid: int | None  # gecerli
+    invalid: int | None  # gecersiz
+    votes: Mapping[str, int]  # by the option's id
+
+    def canonical(self) -> bytes:
+        """Return the row as canonical JSON: the bytes that its digest is of.
+
+        Keys are sorted, there is no white space, text is UTF-8, times are UTC with seconds:
+
+            {"belge":"sandik-sonuc","cevre":"34-istanbul-1", ... ,"zarf":null}
+        """
+        key = self.key
+        row = {
+            "secim": key.secim,
+            "belge": key.belge,
+            "cevre": key.cevre,
+            "kurul": key.kurul,
+            "sandik": key.sandik,
+            "sandik_turu": self.sandik_turu,
+            "surum": self.version,
+            "neden": self.reason,
+            "zaman": self.time.astimezone(UTC).isoformat(timespec="seconds"),
+            **self.numbers(),
+            "oylar": dict(self.votes),
+        }
+        text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return text.encode()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of `canonical`, in hexadecimal."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def numbers(self) -> dict[str, int | None]:
+        """Return the numbers by their field names in a batch, votes left out."""
+        return {
+            "secmen": self.registered,
+            "oy_kullanan": self.voted,
+            "liste_disi_oy_kullanan": self.unlisted_voted,
+            "zarf": self.envelopes,
+            "itirazsiz_gecerli": self.valid_undisputed,
+            "itirazli_gecerli": self.valid_disputed,
+            "gecerli": self.valid,
+            "gecersiz": self.invalid,
+        }
+
+    def same_numbers(self, other: "Result") -> bool:
+        """Say whether the two state the same numbers, whatever their version, time and reason."""
+        return self.numbers() == other.numbers() and dict(self.votes) == dict(other.votes)
