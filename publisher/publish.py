@@ -84,12 +84,12 @@ def publish(
     workers: int | None = None,
     reader: Callable[[], Reader] = Reader,
     signer: Ed25519PrivateKey | None = None,
-    tend: Callable[[], object] = lambda: None,
+    poll_signer: Callable[[], object] = lambda: None,
 ) -> None:
     """File what arrives until `stop` is set; `ready` is called whenever the intake is watched.
 
-    With a `signer` the parties' feed is kept as well (publisher/feed/feed). `tend` is called about
-    twice a second while it files.
+    With a `signer` the parties' feed is kept as well (publisher/feed/feed). `poll_signer` is
+    called about twice a second while it files.
     Raises Faults for what the operator has to mend before a start, and keys.ledger.writer.Busy if
     another publisher works on this site.
     """
@@ -103,7 +103,7 @@ def publish(
                     run.feed(signer)
                 started = True
                 ready()
-                run.work(tend)
+                run.work(poll_signer)
         except Stopped:
             return
         except (*MACHINE_AT_FAULT, Faults) as error:
@@ -232,7 +232,7 @@ class _Run:
             self._feeding.close()
             self._feeding = None
 
-    def work(self, tend: Callable[[], object]) -> None:
+    def work(self, poll_signer: Callable[[], object]) -> None:
         """File until told to stop."""
         next_mend = time.monotonic() + self._rescan
         complete = False
@@ -253,7 +253,7 @@ class _Run:
                 self._watch_again(arrival, now)
             self._clean_late(now)
             self._attendant.attend()
-            tend()
+            poll_signer()
             if now >= next_mend:
                 self._clerk.mend()
                 next_mend = now + self._rescan

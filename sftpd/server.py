@@ -72,16 +72,16 @@ def serve(
     drain: float | None = None,
     grace: float | None = None,
     kernel: sandbox.Kernel | None = None,
-    tend: Callable[[], object] = lambda: None,
-    agree: Callable[[Settings], object] = lambda settings: None,
+    poll_signer: Callable[[], object] = lambda: None,
+    record_new_settings: Callable[[Settings], object] = lambda settings: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once it listens.
 
     `clock` is what opening time, credentials and the record go by; running transfers have
     `drain` seconds to finish, a client `grace` seconds to log in (or as the settings say);
-    `kernel` is what this machine's can do; `tend` is called once a second, and `agree` with
-    settings that were read anew before they are put in force: its Faults turn them down,
-    ledger.Busy has them wait. Raises Faults where the kernel is not what the settings ask.
+    `kernel` is what this machine's can do; `poll_signer` is called once a second, and
+    `record_new_settings` with new settings before they are put in force: its Faults reject
+    them, ledger.Busy makes them wait. Raises Faults where the kernel is not what the settings ask.
     """
     kernel = kernel or sandbox.kernel()
     slots = Slots()
@@ -114,7 +114,9 @@ def serve(
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("children are not caged in full", kernel=str(kernel))
         Ring("").by_password("", clock())  # so that no child pays for the first
-        Server(offer, offer_of, written, live, rings, drain, tend, agree).run(listener, ready)
+        Server(offer, offer_of, written, live, rings, drain, poll_signer, record_new_settings).run(
+            listener, ready
+        )
 
 
 class Server:
@@ -128,15 +130,15 @@ class Server:
         live: Live,
         rings: Rings,
         drain: float | None = None,
-        tend: Callable[[], object] = lambda: None,
-        agree: Callable[[Settings], object] = lambda settings: None,
+        poll_signer: Callable[[], object] = lambda: None,
+        record_new_settings: Callable[[Settings], object] = lambda settings: None,
     ) -> None:
         self._offer = offer
         self._offer_of = offer_of
         self._ledger = written
         self._live = live
         self._stated_drain = drain
-        self._agree = agree
+        self._agree = record_new_settings
         self._loop = Loop()
         self._standing = Standing(offer.settings, offer.clock, rings)
         self._bulletin = Bulletin(offer.settings.site, rings)
@@ -171,7 +173,7 @@ class Server:
             Recurring(_JUDGE, self._tell, lambda: True),
             Recurring(_SYNC, self._end_overdue, lambda: len(self._children)),
             Recurring(_SYNC, self._note_live, lambda: len(self._children)),
-            Recurring(_SYNC, tend, lambda: True),
+            Recurring(_SYNC, poll_signer, lambda: True),
         ]
         self._started = offer.clock().timestamp()
         self._asked = Asked()

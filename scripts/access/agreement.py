@@ -17,11 +17,11 @@ from config.settings import Settings
 from keys import files
 from keys.credentials import ring
 from keys.operations import server_state, settings_record
-from scripts.access import form, parties, plan
-from scripts.shared import console, takeup
+from scripts.access import form, parties, ring_change
+from scripts.shared import console, server_reload
 
 _ID = click.argument("party_id", metavar="PARTY")
-_WHY = console.why()
+_WHY = console.why_option()
 _EDITED = "somebody has edited it meanwhile: give the command again"
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
 
@@ -34,7 +34,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The request form: party, services, static_ips, [contact].",
 )
-@click.option("--why", type=console.REASON, help="For the record; the form's name if not given.")
+@click.option("--why", type=console.WHY_TEXT, help="For the record; the form's name if not given.")
 @_DRY_RUN
 @console.with_site
 def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
@@ -47,8 +47,8 @@ def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
     detail: dict[str, Value] = {"form": file.name, "services": list(asked.services)}
     detail["static_ips"] = list(asked.party["static_ips"])
     stated = why or f"form {file.name}"
-    if _change(site, "party add", asked.id, stated, detail, _adding(asked), dry_run):
-        plan.tell(
+    if _change(site, "party add", asked.id, stated, detail, _add_edit(asked), dry_run):
+        ring_change.print_message(
             asked.id,
             "Kaydiniz yapildi. SFTP icin acik anahtarinizi (.pub) gonderin; diger SSPS "
             "hizmetlerinin parolalari burada gecmez.",
@@ -58,7 +58,7 @@ def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
         click.echo(f"next: ssps key add {asked.id} --public-key FILE --why …", err=True)
 
 
-def _adding(asked: form.Form) -> Callable[[str], str]:
+def _add_edit(asked: form.Form) -> Callable[[str], str]:
     return lambda text: amend.added(text, asked.party)
 
 
@@ -69,8 +69,8 @@ def _adding(asked: form.Form) -> Callable[[str], str]:
 @console.with_site
 def suspend(party_id: str, why: str, dry_run: bool, site: Path) -> None:
     """Shut PARTY out for now; its sessions end within a second, its tree stays."""
-    if _set(site, "party suspend", party_id, "suspended", True, why, dry_run):
-        plan.tell(
+    if _set_key(site, "party suspend", party_id, "suspended", True, why, dry_run):
+        ring_change.print_message(
             party_id,
             "Erisiminiz gecici olarak durdurulmustur.",
             "Your access is suspended for the time being.",
@@ -84,8 +84,10 @@ def suspend(party_id: str, why: str, dry_run: bool, site: Path) -> None:
 @console.with_site
 def resume(party_id: str, why: str, dry_run: bool, site: Path) -> None:
     """Let PARTY in again."""
-    if _set(site, "party resume", party_id, "suspended", None, why, dry_run):
-        plan.tell(party_id, "Erisiminiz yeniden acilmistir.", "Your access is open again.")
+    if _set_key(site, "party resume", party_id, "suspended", None, why, dry_run):
+        ring_change.print_message(
+            party_id, "Erisiminiz yeniden acilmistir.", "Your access is open again."
+        )
 
 
 @click.command("set-ips")
@@ -99,9 +101,9 @@ def set_ips(party_id: str, addresses: tuple[str, ...], why: str, dry_run: bool, 
 
     Sessions from an address that is withdrawn end within a second.
     """
-    if _set(site, "party set-ips", party_id, "static_ips", list(addresses), why, dry_run):
+    if _set_key(site, "party set-ips", party_id, "static_ips", list(addresses), why, dry_run):
         listed = ", ".join(addresses)
-        plan.tell(
+        ring_change.print_message(
             party_id,
             f"Kayitli adresiniz artik: {listed}. Baska adresten baglanti kurulamaz.",
             f"Your registered addresses are now: {listed}. No others are answered.",
@@ -120,9 +122,9 @@ def set_scope(party_id: str, places: tuple[str, ...], why: str, dry_run: bool, s
     The publisher adds to the party's tree, or takes away, what that makes different.
     """
     value: str | list[str] = "all" if places == ("all",) else list(places)
-    if _set(site, "party set-scope", party_id, "scope", value, why, dry_run):
+    if _set_key(site, "party set-scope", party_id, "scope", value, why, dry_run):
         listed = " ".join(places)
-        plan.tell(
+        ring_change.print_message(
             party_id, f"Gorebileceginiz kapsam: {listed}.", f"What you may see is now: {listed}."
         )
 
@@ -137,7 +139,7 @@ def remove(party_id: str, why: str, dry_run: bool, site: Path) -> None:
 
     What was filed for it stays in trees/, and the ledgers keep what it did.
     """
-    parties.known(site, party_id)
+    parties.find(site, party_id)
     held = [c.fingerprint for c in ring.load(site, party_id).credentials]
     detail: dict[str, Value] = {"credentials": held}
 
@@ -148,13 +150,15 @@ def remove(party_id: str, why: str, dry_run: bool, site: Path) -> None:
         ring.path(site, party_id).unlink(missing_ok=True)
 
     if _change(site, "party remove", party_id, why, detail, without, dry_run, credentials_too):
-        plan.tell(party_id, "Kaydiniz silinmistir.", "You are no longer registered.")
+        ring_change.print_message(
+            party_id, "Kaydiniz silinmistir.", "You are no longer registered."
+        )
 
 
 COMMANDS = (add, suspend, resume, set_ips, set_scope, remove)
 
 
-def _set(
+def _set_key(
     site: Path,
     command: str,
     party_id: str,
@@ -163,7 +167,7 @@ def _set(
     why: str,
     dry_run: bool,
 ) -> bool:
-    parties.known(site, party_id)
+    parties.find(site, party_id)
     stated = value if not isinstance(value, bool) and value is not None else bool(value)
 
     def edit(text: str) -> str:
@@ -185,30 +189,30 @@ def _change(
     """Carry out one change of parties.toml, and `also` what goes with it; say whether it was."""
     file = site / load.PARTIES
     if dry_run:
-        if _edited(site, file.read_bytes(), party_id, edit) is not None:
+        if _preview(site, file.read_bytes(), party_id, edit) is not None:
             click.echo("nothing has changed", err=True)
         return False
-    with console.operating(site, command, party_id, why) as deed:
+    with console.recorded_change(site, command, party_id, why) as deed:
         before = file.read_bytes()
-        found = _checked(site, before)
-        deed.before = _stated(found, party_id)
-        edited = _edited(site, before, party_id, edit)
+        found = _parse(site, before)
+        deed.before = _describe(found, party_id)
+        edited = _preview(site, before, party_id, edit)
         if edited is None:
             return False
         after, settings = edited
         _only_parties_differ(found, settings)
         deed.found(found)
         told = {**detail, settings_record.SETTINGS: settings_record.lines(settings.digests)}
-        deed.done(_stated(settings, party_id), told)
+        deed.done(_describe(settings, party_id), told)
         if file.read_bytes() != before:
             raise console.fault(load.PARTIES, "", _EDITED)
         files.replace(file, after, file.stat().st_mode & 0o777)
         also()
-    _prove(site, settings, party_id)
+    _wait_for_server(site, settings, party_id)
     return True
 
 
-def _edited(
+def _preview(
     site: Path, before: bytes, party_id: str, edit: Callable[[str], str]
 ) -> tuple[bytes, Settings] | None:
     """Show a change of parties.toml; return it, and the settings with it. None if there is none."""
@@ -220,8 +224,8 @@ def _edited(
     if changed == text:
         click.echo(f"{party_id}: that is how it stands already", err=True)
         return None
-    settings = _checked(site, changed.encode())
-    _show(text, changed)
+    settings = _parse(site, changed.encode())
+    _print_diff(text, changed)
     return changed.encode(), settings
 
 
@@ -232,19 +236,19 @@ def _only_parties_differ(before: Settings, after: Settings) -> None:
             raise console.fault(now[0], "", _EDITED)
 
 
-def _stated(settings: Settings, party_id: str) -> list[str] | None:
+def _describe(settings: Settings, party_id: str) -> list[str] | None:
     party = settings.party(party_id)
-    return None if party is None else parties.stated(party)
+    return None if party is None else parties.describe(party)
 
 
-def _checked(site: Path, listed: bytes) -> Settings:
+def _parse(site: Path, listed: bytes) -> Settings:
     settings, faults = load.read(site, listed)
     if settings is None:
         raise Faults(faults)
     return settings
 
 
-def _show(before: str, after: str) -> None:
+def _print_diff(before: str, after: str) -> None:
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), load.PARTIES, load.PARTIES, lineterm="", n=2
     )
@@ -252,10 +256,10 @@ def _show(before: str, after: str) -> None:
         click.echo(f"  {line}", err=True)
 
 
-def _prove(site: Path, settings: Settings, party_id: str) -> None:
+def _wait_for_server(site: Path, settings: Settings, party_id: str) -> None:
     party = settings.party(party_id)
     wanted = server_state.agreed(party) if party is not None else None
-    takeup.reload(site)
-    takeup.proved(
+    server_reload.reload_daemons(site)
+    server_reload.wait_until_in_force(
         site, lambda word: word.parties.get(party_id) == wanted, f"the change of {party_id}"
     )

@@ -1,7 +1,7 @@
 """`ssps party test`: how a party's last attempts looked from here, and what to say to it.
 
 All of it comes from the transfer ledger, read from its end backwards and never further than
-`FARTHEST` records.
+`MAX_RECORDS` records.
 """
 
 import json
@@ -23,11 +23,11 @@ from keys.credentials import ring
 from keys.ledger import writer
 from keys.ledger.writer import Record
 from scripts.access import parties
-from scripts.shared import console, when
+from scripts.shared import console, times
 
-FARTHEST = 200_000
-_STRIDE = 4096
-_STRANGERS = 5  # addresses that knocked of late and are nobody's
+MAX_RECORDS = 200_000
+_CHUNK_RECORDS = 4096
+_MAX_STRANGERS = 5  # addresses that knocked of late and are nobody's
 
 # By the reason on record: in English for the operator, in Turkish to be read out.
 ADVICE = {
@@ -118,13 +118,13 @@ class Attempt:
         """Why it was refused; empty if it was not."""
         return str(self.record.event.detail.get("reason", ""))
 
-    def stated(self, zone: tzinfo | None) -> dict[str, Any]:
+    def as_dict(self, zone: tzinfo | None) -> dict[str, Any]:
         """Return it as `--json` has it."""
         event = self.record.event
         english, turkish = ADVICE.get(self.reason, ("", ""))
         told = ("client", "method", "cipher", "kex", "count", "via", "rehearsal")
         return {
-            "time": when.shown(self.record.time, zone),
+            "time": times.format_time(self.record.time, zone),
             "event": event.event,
             "from": event.origin,
             **{key: event.detail[key] for key in told if key in event.detail},
@@ -135,14 +135,14 @@ class Attempt:
         }
 
 
-def backwards(folder: Path, farthest: int = FARTHEST) -> Iterator[Record]:
+def read_backwards(folder: Path, limit: int = MAX_RECORDS) -> Iterator[Record]:
     """Yield the records of a ledger, the newest first."""
     if not folder.exists():
         return
     end = writer.next_seq(folder)
-    last = max(0, end - farthest)
+    last = max(0, end - limit)
     while end > last:
-        begin = max(last, end - _STRIDE)
+        begin = max(last, end - _CHUNK_RECORDS)
         found = [r for r in islice(writer.read(folder, begin), end - begin) if r.seq < end]
         yield from reversed(found)
         end = begin
@@ -153,13 +153,13 @@ def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
     zone = load.load(site).election.opens.tzinfo
     wanted = {c.fingerprint for c in ring.load(site, party_id).credentials}
     found: dict[str, dict[str, str]] = {}
-    for record in backwards(site / writer.FOLDER / writer.TRANSFER):
+    for record in read_backwards(site / writer.FOLDER / writer.TRANSFER):
         if not wanted:
             break
         event = record.event
         name = event.detail.get("credential")
         if event.event == Transfer.LOGIN and event.who == party_id and name in wanted:
-            at = when.shown(record.time, zone)
+            at = times.format_time(record.time, zone)
             found[str(name)] = {"time": at, "from": event.origin}
             wanted.discard(str(name))
     return found
@@ -175,27 +175,27 @@ def test(party_id: str, last: int, as_json: bool, site: Path) -> None:
 
     Also which addresses knocked of late that nobody registered: one may be theirs.
     """
-    party = parties.admitted(site, party_id)
+    party = parties.find_with_login(site, party_id)
     settings = load.load(site)
     zone = settings.election.opens.tzinfo
-    mine, strangers = _found(site, settings, party, last)
+    own, strangers = _find_attempts(site, settings, party, last)
     if as_json:
         stated = {
-            "attempts": [a.stated(zone) for a in mine],
-            "strangers": [a.stated(zone) for a in strangers],
+            "attempts": [a.as_dict(zone) for a in own],
+            "strangers": [a.as_dict(zone) for a in strangers],
         }
         click.echo(json.dumps(stated, ensure_ascii=False))
         return
     registered = " ".join(map(str, party.static_ips))
     click.echo(f"{party.id}: registered from {registered}{' SUSPENDED' * party.suspended}")
-    for attempt in mine:
-        _print(attempt.stated(zone))
-    if not mine:
+    for attempt in own:
+        _print(attempt.as_dict(zone))
+    if not own:
         click.echo("  nothing has come from it: a firewall, a wrong address or port?")
     if strangers:
         click.echo("addresses that nobody registered, and that were not answered:")
         for attempt in strangers:
-            stated = attempt.stated(zone)
+            stated = attempt.as_dict(zone)
             click.echo(f"  {stated['time']}  {stated['from']}  {stated.get('count', 1)} times")
         click.echo(f"  if one is theirs: ssps party set-ips {party.id} ADDRESS --why …")
 
@@ -211,42 +211,42 @@ def _print(stated: dict[str, Any]) -> None:
         click.echo(f"      > {text}")
 
 
-def _found(
+def _find_attempts(
     site: Path, settings: Settings, party: Party, last: int
 ) -> tuple[list[Attempt], list[Attempt]]:
     labels = {c.fingerprint: c.label for c in ring.load(site, party.id).credentials}
-    ours = {str(a) for a in party.static_ips}
-    everybodys = {str(a) for p in settings.parties for a in p.static_ips}
-    mine: list[Attempt] = []
+    own_addresses = {str(a) for a in party.static_ips}
+    registered_addresses = {str(a) for p in settings.parties for a in p.static_ips}
+    own: list[Attempt] = []
     strangers: dict[str, Attempt] = {}
-    for record in backwards(site / writer.FOLDER / writer.TRANSFER):
+    for record in read_backwards(site / writer.FOLDER / writer.TRANSFER):
         event = record.event
         name = str(event.detail.get("credential", ""))
         label = labels.get(name)
         known = f" ({label or 'registered'})" if name in labels else ""
         attempt = Attempt(record, f"{name}{known}")
-        if event.event == Transfer.CONNECTION_REFUSED and event.origin not in everybodys:
-            if len(strangers) < _STRANGERS:
+        if event.event == Transfer.CONNECTION_REFUSED and event.origin not in registered_addresses:
+            if len(strangers) < _MAX_STRANGERS:
                 strangers.setdefault(event.origin, attempt)
-        elif _is_attempt(record, settings, party, ours):
-            mine.append(attempt)
-        if len(mine) >= last:
+        elif _is_attempt(record, settings, party, own_addresses):
+            own.append(attempt)
+        if len(own) >= last:
             break
-    return mine, list(strangers.values())
+    return own, list(strangers.values())
 
 
-def _is_attempt(record: Record, settings: Settings, party: Party, ours: set[str]) -> bool:
+def _is_attempt(record: Record, settings: Settings, party: Party, own_addresses: set[str]) -> bool:
     event = record.event
     match event.event:
         case Transfer.LOGIN:
             return event.who == party.id
         case Transfer.LOGIN_REFUSED:
             # A wrong user name from the party's own address is most likely theirs.
-            nobodys = settings.party(event.who) is None
-            return event.who == party.id or (nobodys and event.origin in ours)
+            unknown_user = settings.party(event.who) is None
+            return event.who == party.id or (unknown_user and event.origin in own_addresses)
         case Transfer.CONNECTION_REFUSED:
-            return event.origin in ours
+            return event.origin in own_addresses
         case Transfer.SESSION_END:
             odd = event.detail.get("reason") in ("no login in time", "protocol error")
-            return odd and event.who in ("", party.id) and event.origin in ours
+            return odd and event.who in ("", party.id) and event.origin in own_addresses
     return False

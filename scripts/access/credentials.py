@@ -17,7 +17,7 @@ _GROUPS, _GROUP = 5, 5
 SHORTEST = 10
 
 
-def of_public_key(
+def from_public_key(
     file: Path, label: str, not_before: datetime, not_after: datetime | None
 ) -> Credential:
     """Make a credential of a public key file; raise Faults if it will not do."""
@@ -33,7 +33,7 @@ def of_public_key(
         raise console.fault(str(file), "", str(error)) from None
 
 
-def of_password(
+def from_password(
     text: str, label: str, not_before: datetime, not_after: datetime | None
 ) -> Credential:
     """Make a credential of a password that an operator made or was given."""
@@ -50,7 +50,7 @@ def new_password() -> str:
     )
 
 
-def first_line(file: TextIO) -> str:
+def read_password_file(file: TextIO) -> str:
     """Return a file's first line, which is the password."""
     try:
         return file.readline().rstrip("\r\n")
@@ -58,7 +58,7 @@ def first_line(file: TextIO) -> str:
         raise click.UsageError("the password file is not UTF-8 text") from None
 
 
-def sealed(text: str, held: Ring, now: datetime) -> bytes:
+def seal(text: str, held: Ring, now: datetime) -> bytes:
     """Encrypt a password to the party's own public keys, so that `age -d -i KEY` alone opens it.
 
     age takes ed25519 and RSA keys of OpenSSH. Raises Faults where the party has none, or pyrage

@@ -30,12 +30,12 @@ from config.fault import Fault, Faults
 
 _KEYS = {"id", "party", "kind", "services", "static_ips", "scope", "contact"}
 _CONTACT = {"name", "email", "phones"}
-_NEEDED = ("party", "services", "static_ips", "contact")
+_REQUIRED = ("party", "services", "static_ips", "contact")
 _KIMLIK = re.compile(r"kimlik|tckn|tc_?no|t\.?c\.?", re.IGNORECASE)
-_LARGEST = 1 << 16  # characters
-_GROUPED = re.compile(r"\d+(?:(?:[^\w,;]|_){1,3}\d+)*")  # 100 000 001 46, in whatever notation
+_MAX_CHARACTERS = 1 << 16  # characters
+_DIGIT_GROUPS = re.compile(r"\d+(?:(?:[^\w,;]|_){1,3}\d+)*")  # 100 000 001 46, in whatever notation
 _DIGITS = 11
-_PLAIN = str.maketrans("çğıöşüâîûÇĞİIÖŞÜ", "cgiosuaiucgiiosu")
+_ASCII = str.maketrans("çğıöşüâîûÇĞİIÖŞÜ", "cgiosuaiucgiiosu")
 NO_KIMLIK = "a T.C. kimlik no does not belong here, this system has no need of it: take it out"
 
 
@@ -59,8 +59,8 @@ def read(file: Path) -> Form:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        if len(text) > _LARGEST:
-            raise ValueError(f"{len(text)} characters, a form has {_LARGEST} at most")
+        if len(text) > _MAX_CHARACTERS:
+            raise ValueError(f"{len(text)} characters, a form has {_MAX_CHARACTERS} at most")
         data = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:  # the last: nested without end
         raise Faults([Fault(file.name, "", f"is no form that can be read ({error})")]) from None
@@ -69,7 +69,7 @@ def read(file: Path) -> Form:
         raise Faults(found)
     contact = data["contact"]
     party = {
-        "id": data.get("id", safe_id(data["party"])),
+        "id": data.get("id", id_from_name(data["party"])),
         "name": data["party"],
         "kind": data.get("kind", "party"),
         "scope": data.get("scope", "all"),
@@ -83,26 +83,26 @@ def read(file: Path) -> Form:
     return Form(party, tuple(data["services"]))
 
 
-def safe_id(name: str) -> str:
+def id_from_name(name: str) -> str:
     """Make an id of a party's name: `A Partisi` becomes `a-partisi`."""
-    plain = name.translate(_PLAIN).lower()
+    plain = name.translate(_ASCII).lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from _personal(file, "", data)
-    yield from _unprintable(file, "", data)
+    yield from _kimlik_faults(file, "", data)
+    yield from _unprintable_faults(file, "", data)
     for key in sorted(set(data) - _KEYS):
         if not _KIMLIK.fullmatch(key) and "kimlik" not in key.lower():
             known = ", ".join(sorted(_KEYS))
             yield Fault(file, key, f"nobody knows this key, remove it or write one of: {known}")
-    for key in _NEEDED:
+    for key in _REQUIRED:
         if key not in data:
             yield Fault(file, key, "is missing, add it")
-    if not isinstance(data.get("party", "a"), str) or not safe_id(str(data.get("party", "a"))):
+    if not isinstance(data.get("party", "a"), str) or not id_from_name(str(data.get("party", "a"))):
         yield Fault(file, "party", "is no name, write the party's")
     services = data.get("services", ["sftp"])
-    if not _texts(services):
+    if not _is_text_list(services):
         yield Fault(file, "services", 'write a list, such as ["sftp"]')
     elif "sftp" not in services:
         wrong = "does not ask for sftp, so there is nothing to open here (Genelge md. 3/d)"
@@ -122,15 +122,15 @@ def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(file, f"contact.{key}", "write it as text")
     if "@" not in str(contact.get("email", "@")):
         yield Fault(file, "contact.email", "is no e-mail address, correct it")
-    if not _texts(contact.get("phones", [""])):
+    if not _is_text_list(contact.get("phones", [""])):
         yield Fault(file, "contact.phones", 'write a list, such as ["+90 312 000 00 00"]')
 
 
-def _texts(value: object) -> bool:
+def _is_text_list(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 
-def _personal(file: str, key: str, value: object) -> Iterator[Fault]:
+def _kimlik_faults(file: str, key: str, value: object) -> Iterator[Fault]:
     """Yield a fault wherever a kimlik no stands, by its key's name or by its own check digits."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
@@ -138,22 +138,22 @@ def _personal(file: str, key: str, value: object) -> Iterator[Fault]:
             if _KIMLIK.fullmatch(name) or "kimlik" in name.lower():
                 yield Fault(file, path, NO_KIMLIK)
             else:
-                yield from _personal(file, path, inner)
+                yield from _kimlik_faults(file, path, inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _personal(file, key, inner)
+            yield from _kimlik_faults(file, key, inner)
     elif not (key == "static_ips" and _is_address(value)) and _holds_kimlik(str(value)):
         yield Fault(file, key, NO_KIMLIK)
 
 
-def _unprintable(file: str, key: str, value: object) -> Iterator[Fault]:
+def _unprintable_faults(file: str, key: str, value: object) -> Iterator[Fault]:
     """Yield a fault wherever a text would do something to the operator's terminal."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _unprintable(file, f"{key}.{name}".removeprefix("."), inner)
+            yield from _unprintable_faults(file, f"{key}.{name}".removeprefix("."), inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _unprintable(file, key, inner)
+            yield from _unprintable_faults(file, key, inner)
     elif isinstance(value, str) and not value.isprintable():
         yield Fault(file, key, "holds what cannot be printed, write it anew on one line")
 
@@ -167,7 +167,7 @@ def _is_address(value: object) -> bool:
 
 def _holds_kimlik(text: str) -> bool:
     plain = "".join(str(unicodedata.digit(c, c)) for c in text)  # those of any script
-    for run in _GROUPED.findall(plain):
+    for run in _DIGIT_GROUPS.findall(plain):
         groups = re.findall(r"\d+", run)
         for start in range(len(groups)):
             for found in accumulate(groups[start : start + _DIGITS]):

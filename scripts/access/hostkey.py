@@ -14,10 +14,10 @@ import click
 from config import load
 from keys.server_keys import host, sshsig
 from keys.server_keys.host import HOST, SIGNING
-from scripts.access import plan
-from scripts.shared import console, takeup
+from scripts.access import ring_change
+from scripts.shared import console, server_reload
 
-_WHY = console.why()
+_WHY = console.why_option()
 _APPLY = click.option("--apply", is_flag=True, help="Do it; without this it is only shown.")
 
 
@@ -69,11 +69,11 @@ def next_host(apply: bool, why: str, site: Path) -> None:
     """Make the next host keys and announce them to every client that logs in."""
     if not _prepare(site, HOST, apply, why):
         return
-    _prove_hosts(site)
+    _wait_for_host_keys(site)
     settings = load.load(site)
     _print_hosts(site, settings.sftp.host, settings.sftp.port)
     new = ", ".join(line.fingerprint for line in host.public_lines(site, coming=True))
-    plan.tell(
+    ring_change.print_message(
         "all of them",
         f"Sunucunun sonraki anahtari: {new}. known_hosts dosyaniza ekleyin.",
         f"The server's next key: {new}. Add it to your known_hosts.",
@@ -86,10 +86,10 @@ def next_host(apply: bool, why: str, site: Path) -> None:
 @console.with_site
 def rotate_host(apply: bool, why: str, site: Path) -> None:
     """Let the next host keys serve. Live sessions go on; finish one that was cut off likewise."""
-    if _take_over(site, HOST, apply, why):
-        _prove_hosts(site)
+    if _rotate(site, HOST, apply, why):
+        _wait_for_host_keys(site)
         serving = ", ".join(line.fingerprint for line in host.public_lines(site))
-        plan.tell(
+        ring_change.print_message(
             "all of them",
             f"Sunucunun anahtari degisti: {serving}. Baska bir iz gorurseniz baglanmayin.",
             f"The server's key has changed: {serving}. Do not connect if you see another.",
@@ -103,7 +103,7 @@ def rotate_host(apply: bool, why: str, site: Path) -> None:
 def withdraw_host(apply: bool, why: str, site: Path) -> None:
     """Take back host keys that were announced and have not served."""
     if _withdraw(site, HOST, apply, why):
-        _prove_hosts(site)
+        _wait_for_host_keys(site)
 
 
 @signing.command("show")
@@ -121,7 +121,9 @@ def next_signing(apply: bool, why: str, site: Path) -> None:
     """Make the next signing key, so that it stands in the parties' allowed_signers in time."""
     if _prepare(site, SIGNING, apply, why):
         click.echo(host.allowed_signers(site, sshsig.PRINCIPAL), nl=False)
-        _say_signing("Bu satirlari allowed_signers dosyaniza yazin.", "Put these into yours.")
+        _print_signing_message(
+            "Bu satirlari allowed_signers dosyaniza yazin.", "Put these into yours."
+        )
 
 
 @signing.command("rotate")
@@ -130,8 +132,8 @@ def next_signing(apply: bool, why: str, site: Path) -> None:
 @console.with_site
 def rotate_signing(apply: bool, why: str, site: Path) -> None:
     """Let the next signing key serve; what the old one signed still verifies."""
-    if _take_over(site, SIGNING, apply, why):
-        asked = takeup.reload(site)
+    if _rotate(site, SIGNING, apply, why):
+        asked = server_reload.reload_daemons(site)
         click.echo(
             "publisher and server were told to read it"
             if asked
@@ -139,7 +141,7 @@ def rotate_signing(apply: bool, why: str, site: Path) -> None:
             err=True,
         )
         click.echo(host.allowed_signers(site, sshsig.PRINCIPAL), nl=False)
-        _say_signing("Imza anahtari degisti.", "The signing key has changed.")
+        _print_signing_message("Imza anahtari degisti.", "The signing key has changed.")
 
 
 @signing.command("withdraw")
@@ -155,9 +157,9 @@ def _prepare(site: Path, folder: Path, apply: bool, why: str) -> bool:
     load.load(site)
     if not apply:
         click.echo(f"would make the next keys in {folder}/next, where there are none", err=True)
-        return _nothing()
+        return _print_unchanged()
     keys = site / folder
-    with console.operating(site, f"key {folder.name} next", str(folder), why) as deed:
+    with console.recorded_change(site, f"key {folder.name} next", str(folder), why) as deed:
         deed.before = host.stated(keys)
         fresh = [f"{host.NEXT_ONE} {key.fingerprint} {key.name}" for key in host.draft(keys)]
         deed.done([*deed.before, *fresh])
@@ -167,7 +169,7 @@ def _prepare(site: Path, folder: Path, apply: bool, why: str) -> bool:
     return True
 
 
-def _take_over(site: Path, folder: Path, apply: bool, why: str) -> bool:
+def _rotate(site: Path, folder: Path, apply: bool, why: str) -> bool:
     coming = [host.public(p) for p in sorted((site / folder / "next").glob("*_key"))]
     if not coming:
         message = f"there is no next key: `ssps key {folder.name} next` makes and announces it"
@@ -178,8 +180,8 @@ def _take_over(site: Path, folder: Path, apply: bool, why: str) -> bool:
             click.echo(f"  - {host.public(now).fingerprint}  {key.name}", err=True)
         click.echo(f"  + {key.fingerprint}  {key.name}", err=True)
     if not apply:
-        return _nothing()
-    with console.operating(site, f"key {folder.name} rotate", str(folder), why) as deed:
+        return _print_unchanged()
+    with console.recorded_change(site, f"key {folder.name} rotate", str(folder), why) as deed:
         deed.before = before = host.stated(site / folder)
         moved = {key.name for key in coming}
         kept = [line for line in before if line.split()[-1] not in moved]
@@ -193,29 +195,29 @@ def _withdraw(site: Path, folder: Path, apply: bool, why: str) -> bool:
     for path in sorted((site / folder / "next").glob("*_key")):
         click.echo(f"  - {host.public(path).fingerprint}  {path.name}", err=True)
     if not apply:
-        return _nothing()
-    with console.operating(site, f"key {folder.name} withdraw", str(folder), why) as deed:
+        return _print_unchanged()
+    with console.recorded_change(site, f"key {folder.name} withdraw", str(folder), why) as deed:
         deed.before = before = host.stated(site / folder)
         deed.done([line for line in before if line.split()[0] != host.NEXT_ONE])
         host.withdraw(site / folder)
     return True
 
 
-def _nothing() -> bool:
+def _print_unchanged() -> bool:
     click.echo("nothing has changed; --apply does it", err=True)
     return False
 
 
-def _prove_hosts(site: Path) -> None:
+def _wait_for_host_keys(site: Path) -> None:
     serving = {line.fingerprint for line in host.public_lines(site)}
     announced = serving | {line.fingerprint for line in host.public_lines(site, coming=True)}
-    takeup.reload(site)
-    takeup.proved(
+    server_reload.reload_daemons(site)
+    server_reload.wait_until_in_force(
         site,
         lambda word: set(word.host_keys) == serving and set(word.announced) == announced,
         "the host keys",
     )
 
 
-def _say_signing(turkish: str, english: str) -> None:
-    plan.tell("all of them", turkish, english)
+def _print_signing_message(turkish: str, english: str) -> None:
+    ring_change.print_message("all of them", turkish, english)

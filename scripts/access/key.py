@@ -13,12 +13,12 @@ from keys import files
 from keys.credentials import rotation
 from keys.credentials.ring import Credential
 from keys.ledger import writer
-from scripts.access import credentials, hostkey, plan
-from scripts.access.parties import admitted
+from scripts.access import credentials, hostkey, ring_change
+from scripts.access.parties import find_with_login
 from scripts.access.rotate import rotate
-from scripts.shared import console, when
+from scripts.shared import console, times
 
-_ENDED_IN = 1.2  # seconds; the server ends the sessions of a lost credential within one
+_END_WAIT = 1.2  # seconds; the server ends the sessions of a lost credential within one
 
 
 @click.group()
@@ -53,7 +53,7 @@ for command in (rotate, hostkey.hosts, hostkey.signing):
     help="Write the password to this file, encrypted to the party's own keys, and show nothing.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
-@console.why()
+@console.why_option()
 @console.with_site
 def add(
     party_id: str,
@@ -73,39 +73,39 @@ def add(
         raise click.UsageError("one of --public-key FILE, --password or --password-file FILE")
     if seal is not None and public_key is not None:
         raise click.UsageError("--seal is for a password")
-    admitted(site, party_id)
+    find_with_login(site, party_id)
     zone = load.load(site).election.opens.tzinfo
-    now = plan.now()
+    now = ring_change.utc_now()
     try:
-        begins = when.time(not_before, now, zone)
-        ends = when.time(not_after, now, zone) if not_after else None
+        begins = times.parse_time(not_before, now, zone)
+        ends = times.parse_time(not_after, now, zone) if not_after else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     made = ""
     if public_key is not None:
-        credential = credentials.of_public_key(public_key, label, begins, ends)
+        credential = credentials.from_public_key(public_key, label, begins, ends)
     else:
-        made = credentials.first_line(password_file) if password_file else ""
+        made = credentials.read_password_file(password_file) if password_file else ""
         made = made if password_file else credentials.new_password()
-        credential = credentials.of_password(made, label, begins, ends)
-    change = _adding(party_id, credential, why)
+        credential = credentials.from_password(made, label, begins, ends)
+    change = _add_change(party_id, credential, why)
     if dry_run:
-        plan.show(*plan.planned(site, change), zone)
+        ring_change.print_preview(*ring_change.preview(site, change), zone)
         return
     if seal is not None:
-        old, _ = plan.planned(site, change)
-        files.replace(seal, credentials.sealed(made, old, now), 0o644)
-    plan.carry_out(site, change, zone)
+        old, _ = ring_change.preview(site, change)
+        files.replace(seal, credentials.seal(made, old, now), 0o644)
+    ring_change.apply_and_wait(site, change, zone)
     click.echo(f"{party_id}: added {credential.kind} {credential.fingerprint}", err=True)
-    begins_at = when.shown(begins, zone)
+    begins_at = times.format_time(begins, zone)
     if public_key is not None:
-        plan.tell(
+        ring_change.print_message(
             party_id,
             f"{credential.fingerprint} anahtariniz {begins_at} itibariyla gecerlidir.",
             f"Your key {credential.fingerprint} is valid from {begins_at} on.",
         )
     elif seal is not None:
-        plan.tell(
+        ring_change.print_message(
             party_id,
             f"Parolaniz ekteki dosyadadir: age -d -i ~/.ssh/id_ed25519 {seal.name}",
             f"Your password is in the file: age -d -i ~/.ssh/id_ed25519 {seal.name}",
@@ -119,47 +119,47 @@ def add(
 @click.argument("party_id", metavar="PARTY")
 @click.argument("fingerprint", metavar="FINGERPRINT")
 @click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
-@console.why()
+@console.why_option()
 @console.with_site
 def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path) -> None:
     """Take a credential from PARTY, at once; the sessions that it opened end within a second.
 
     FINGERPRINT may be the beginning of one, or a label, if that names no other.
     """
-    admitted(site, party_id)
+    find_with_login(site, party_id)
     zone = load.load(site).election.opens.tzinfo
-    change = plan.Change("key revoke", party_id, why, {}, lambda old: old)
-    held, _ = plan.planned(site, change)
+    change = ring_change.RingChange("key revoke", party_id, why, {}, lambda old: old)
+    held, _ = ring_change.preview(site, change)
     try:
         gone = rotation.named(held, fingerprint)
     except ValueError as error:
         raise console.fault(party_id, "", str(error)) from None
-    change = plan.Change(
+    change = ring_change.RingChange(
         "key revoke",
         party_id,
         why,
         _detail(gone),
         lambda old: rotation.revoke(old, gone.fingerprint),
     )
-    _, new = plan.planned(site, change)
+    _, new = ring_change.preview(site, change)
     if dry_run:
-        plan.show(held, new, zone)
+        ring_change.print_preview(held, new, zone)
         return
     transfers = site / writer.FOLDER / writer.TRANSFER
     first = writer.next_seq(transfers) if transfers.exists() else 0
-    if plan.carry_out(site, change, zone):
-        _say_ended(transfers, first, party_id)
-    if rotation.lapses(new, now := plan.now()) == now:
+    if ring_change.apply_and_wait(site, change, zone):
+        _print_ended_sessions(transfers, first, party_id)
+    if rotation.lapses(new, now := ring_change.utc_now()) == now:
         click.echo(f"WARNING: nothing lets {party_id} in now: `ssps key add {party_id}`", err=True)
-    plan.tell(
+    ring_change.print_message(
         party_id,
         f"{gone.fingerprint} kimlik bilginiz iptal edilmistir, artik giris saglamaz.",
         f"Your credential {gone.fingerprint} is revoked and opens nothing any more.",
     )
 
 
-def _say_ended(transfers: Path, first: int, party_id: str) -> None:
-    time.sleep(_ENDED_IN)
+def _print_ended_sessions(transfers: Path, first: int, party_id: str) -> None:
+    time.sleep(_END_WAIT)
     ended = [r for r in writer.read(transfers, first) if _was_revoked(r.event, party_id)]
     for found in ended:
         click.echo(
@@ -176,8 +176,8 @@ def _was_revoked(event: Event, party_id: str) -> bool:
     return ended and event.detail.get("reason") == "key revoked"
 
 
-def _adding(party_id: str, credential: Credential, why: str) -> plan.Change:
-    return plan.Change(
+def _add_change(party_id: str, credential: Credential, why: str) -> ring_change.RingChange:
+    return ring_change.RingChange(
         "key add", party_id, why, _detail(credential), lambda old: rotation.add(old, credential)
     )
 
@@ -186,11 +186,11 @@ def _detail(credential: Credential) -> dict[str, Value]:
     return {"kind": credential.kind.value, "credential": credential.fingerprint}
 
 
-def put(site: Path, party_id: str, credential: Credential, why: str) -> None:
+def add_credential(site: Path, party_id: str, credential: Credential, why: str) -> None:
     """Add a credential without a word, and record who did it and why."""
-    plan.put_in_force(site, _adding(party_id, credential, why))
+    ring_change.apply(site, _add_change(party_id, credential, why))
 
 
-def credential_of(public_key: Path, label: str, begins: datetime | None = None) -> Credential:
+def load_public_key(public_key: Path, label: str, begins: datetime | None = None) -> Credential:
     """Make a credential of a public key file, valid from now on; raise Faults if it will not do."""
-    return credentials.of_public_key(public_key, label, begins or plan.now(), None)
+    return credentials.from_public_key(public_key, label, begins or ring_change.utc_now(), None)

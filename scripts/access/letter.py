@@ -18,7 +18,7 @@ from config.settings import Settings
 from keys.credentials import ring
 from keys.server_keys import host, sshsig
 from scripts.access import parties
-from scripts.shared import console, when
+from scripts.shared import console, times
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -96,22 +96,22 @@ class Address:
 @console.with_site
 def letter(party_id: str, name: str | None, port: int | None, pdf: Path | None, site: Path) -> None:
     """Write the letter to PARTY: host, port, user, fingerprints, times, commands, terms."""
-    party = parties.admitted(site, party_id)
+    party = parties.find_with_login(site, party_id)
     settings = load.load(site)
     listens = settings.sftp.host
     if name is None and listens in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         raise click.UsageError(f"the server listens on {listens}: name it with --host")
     address = Address(name or listens, port or settings.sftp.port)
-    text = written(settings, party, address, plainly=pdf is None)
+    text = render_text(settings, party, address, plainly=pdf is None)
     if pdf is None:
         click.echo(text, nl=False)
         return
     prints = [line.fingerprint for line in host.public_lines(site)]
-    pdf.write_bytes(drawn(text, prints[0]))
+    pdf.write_bytes(render_pdf(text, prints[0]))
     click.echo(f"{pdf}: the letter to {party_id}", err=True)
 
 
-def written(settings: Settings, party: Party, address: Address, *, plainly: bool = True) -> str:
+def render_text(settings: Settings, party: Party, address: Address, *, plainly: bool = True) -> str:
     """Return the letter's text."""
     election, site = settings.election, settings.site
     zone = election.opens.tzinfo
@@ -122,22 +122,28 @@ def written(settings: Settings, party: Party, address: Address, *, plainly: bool
     known = host.known_hosts(site, address.host, address.port) if plainly else ""
     held = [
         f"  {c.fingerprint}  {'parola' if c.kind is ring.Kind.PASSWORD else 'anahtar'}"
-        f"  {c.label}  {when.shown(c.not_before, zone)} .. {when.shown(c.not_after, zone)}"
+        f"  {c.label}  {times.format_time(c.not_before, zone)}"
+        f" .. {times.format_time(c.not_after, zone)}"
         for c in ring.load(site, party.id).credentials
     ]
-    closes = f"Kapanış             {when.shown(election.closes, zone)}\n" if election.closes else ""
+    closes = (
+        f"Kapanış             {times.format_time(election.closes, zone)}\n"
+        if election.closes
+        else ""
+    )
     return _TEXT.format(
         name=party.name,
         title=election.title,
         host=address.host,
         port=address.port,
         user=party.id,
-        opens=when.shown(election.opens, zone),
+        opens=times.format_time(election.opens, zone),
         closes=closes,
         addresses=", ".join(map(str, party.static_ips)),
         scope="tamamı" if party.scope.places is None else party.scope,
         rehearsals="".join(
-            f"Prova               {when.shown(r.opens, zone)} .. {when.shown(r.closes, zone)}\n"
+            f"Prova               {times.format_time(r.opens, zone)}"
+            f" .. {times.format_time(r.closes, zone)}\n"
             for r in settings.rehearsals
         ),
         fingerprints="\n".join(prints),
@@ -147,7 +153,7 @@ def written(settings: Settings, party: Party, address: Address, *, plainly: bool
     )
 
 
-def drawn(text: str, fingerprint: str, fonts: Path = _FONTS) -> bytes:
+def render_pdf(text: str, fingerprint: str, fonts: Path = _FONTS) -> bytes:
     """Return the letter as PDF; raise Faults if its font is not installed."""
     import qrcode
     from fpdf import FPDF

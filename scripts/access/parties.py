@@ -7,7 +7,7 @@ from config.party import Party
 from scripts.shared import console
 
 
-def known(site: Path, party_id: str) -> Party:
+def find(site: Path, party_id: str) -> Party:
     """Return the party of that id; raise Faults naming those that there are."""
     settings = load.load(site)
     found = settings.party(party_id)
@@ -17,7 +17,7 @@ def known(site: Path, party_id: str) -> Party:
     return found
 
 
-def stated(party: Party) -> list[str]:
+def describe(party: Party) -> list[str]:
     """Return what a record says of the agreement with a party, its contact excepted."""
     rate = f"{party.rate_mbit} Mbit/s" if party.rate_mbit else "as the site's"
     return [
@@ -30,9 +30,9 @@ def stated(party: Party) -> list[str]:
     ]
 
 
-def admitted(site: Path, party_id: str) -> Party:
+def find_with_login(site: Path, party_id: str) -> Party:
     """Return the party of that id if it may log in; raise Faults if not, with the reason."""
-    found = known(site, party_id)
+    found = find(site, party_id)
     if not found.mirrors:
         message = "is an independent, which receives an export and has no login (Genelge md. 3/c)"
         raise console.fault(load.PARTIES, party_id, message)

@@ -51,7 +51,7 @@ def list_(as_json: bool, site: Path) -> None:
 @console.with_site
 def show(party_id: str, as_json: bool, site: Path) -> None:
     """Show all that is agreed with one party, and its credentials (never a secret)."""
-    row = _row(site, parties.known(site, party_id), datetime.now(UTC))
+    row = _row(site, parties.find(site, party_id), datetime.now(UTC))
     used = attempts.last_used(site, party_id)
     for c in row["credentials"]:
         c["last_used"] = used.get(c["fingerprint"])
@@ -87,11 +87,11 @@ def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:
             "email": p.contact.email,
             "phone": p.contact.phone,
         },
-        "credentials": [_shown(c, now) for c in credentials],
+        "credentials": [_credential_row(c, now) for c in credentials],
     }
 
 
-def _shown(credential: Credential, now: datetime) -> dict[str, Any]:
+def _credential_row(credential: Credential, now: datetime) -> dict[str, Any]:
     return {
         "kind": credential.kind.value,
         "label": credential.label,

@@ -26,26 +26,26 @@ from config.settings import Settings
 from keys import files
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential
-from scripts.access import credentials, plan
-from scripts.access.parties import admitted
-from scripts.shared import console, takeup, when
+from scripts.access import credentials, ring_change
+from scripts.access.parties import find_with_login
+from scripts.shared import console, server_reload, times
 
 JOURNAL = Path("state", "rotation.json")
 
 
 @dataclass(frozen=True)
-class _Rotation:
+class _Schedule:
     start: datetime
     overlap: timedelta
     why: str
     replaces: tuple[str, ...] | None = None
 
-    def of(self, party: str, fresh: Credential) -> plan.Change:
+    def change_for(self, party: str, fresh: Credential) -> ring_change.RingChange:
         detail: dict[str, Value] = {
             "kind": fresh.kind.value,
             "credential": fresh.fingerprint,
             "start": self.start.isoformat(),
-            "overlap": when.span(self.overlap),
+            "overlap": times.format_duration(self.overlap),
         }
         named = self.replaces
 
@@ -55,7 +55,7 @@ class _Rotation:
             these = {rotation.named(old, text).fingerprint for text in named}
             return rotation.rotate(old, fresh, self.overlap, these)
 
-        return plan.Change("key rotate", party, self.why, detail, planned)
+        return ring_change.RingChange("key rotate", party, self.why, detail, planned)
 
 
 @click.command()
@@ -84,7 +84,7 @@ class _Rotation:
 )
 @click.option("--label", default="", help="What to call the new one.")
 @click.option("--apply", is_flag=True, help="Do it; without this the plan is shown, no more.")
-@console.why()
+@console.why_option()
 @console.with_site
 def rotate(
     party_id: str | None,
@@ -116,40 +116,42 @@ def rotate(
     settings = load.load(site)
     zone = settings.election.opens.tzinfo
     try:
-        start = when.time(not_before, plan.now(), zone)
-        turn = _Rotation(start, when.duration(overlap), why, replaces or None)
+        start = times.parse_time(not_before, ring_change.utc_now(), zone)
+        schedule = _Schedule(start, times.parse_duration(overlap), why, replaces or None)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if folder is not None:
-        _all(site, settings, folder, turn, apply)
+        _rotate_all(site, settings, folder, schedule, apply)
         return
     assert party_id is not None  # noqa: S101 - as just checked; tells the type checker
-    admitted(site, party_id)
+    find_with_login(site, party_id)
     made = credentials.new_password()
     if public_key is not None:
-        fresh = credentials.of_public_key(public_key, label, start, None)
+        fresh = credentials.from_public_key(public_key, label, start, None)
     else:
-        fresh = credentials.of_password(made, label, start, None)
-    change = turn.of(party_id, fresh)
+        fresh = credentials.from_password(made, label, start, None)
+    change = schedule.change_for(party_id, fresh)
     if not apply:
-        plan.show(*plan.planned(site, change), zone)
+        ring_change.print_preview(*ring_change.preview(site, change), zone)
         click.echo("this is the plan, nothing has changed; --apply does it", err=True)
         return
-    before, after = plan.planned(site, change)
-    plan.carry_out(site, change, zone)
+    before, after = ring_change.preview(site, change)
+    ring_change.apply_and_wait(site, change, zone)
     if password:
         click.echo("The new password, shown this once:", err=True)
         click.echo(made)
     retires = before.credentials != after.credentials[: len(before.credentials)]
-    _tell(party_id, fresh, turn, zone, retires)
+    _print_message(party_id, fresh, schedule, zone, retires)
 
 
-def _tell(
-    party: str, fresh: Credential, turn: _Rotation, zone: tzinfo | None, retires: bool
+def _print_message(
+    party: str, fresh: Credential, schedule: _Schedule, zone: tzinfo | None, retires: bool
 ) -> None:
-    start, end = (when.shown(at, zone) for at in (turn.start, turn.start + turn.overlap))
+    start, end = (
+        times.format_time(at, zone) for at in (schedule.start, schedule.start + schedule.overlap)
+    )
     old = f"; eskisi {end} itibariyla kapanir" if retires else "", f"; the old one ends at {end}"
-    plan.tell(
+    ring_change.print_message(
         party,
         f"Yeni kimlik bilginiz {fresh.fingerprint}, {start} itibariyla gecerlidir{old[0]}.",
         f"Your new credential {fresh.fingerprint} is valid from {start} on"
@@ -157,45 +159,49 @@ def _tell(
     )
 
 
-def _all(site: Path, settings: Settings, folder: Path, turn: _Rotation, apply: bool) -> None:
+def _rotate_all(
+    site: Path, settings: Settings, folder: Path, schedule: _Schedule, apply: bool
+) -> None:
     zone = settings.election.opens.tzinfo
-    fresh = _new_keys(settings, folder, turn.start)
-    begun = _begun(site)
+    fresh = _read_new_keys(settings, folder, schedule.start)
+    unfinished_rotation = _read_journal(site)
     wanted = {party: c.fingerprint for party, c in fresh.items()}
-    if begun is not None:
-        agreed, turn = begun
+    if unfinished_rotation is not None:
+        agreed, schedule = unfinished_rotation
         if agreed != wanted:
             message = (
                 "a rotation that was cut off is not finished: give the same folder again, or, if "
                 "it is not to be finished, remove this file"
             )
             raise console.fault(str(JOURNAL), "", message)
-        fresh = {p: replace(c, not_before=turn.start) for p, c in fresh.items()}
-        click.echo(f"goes on with the one begun for {when.shown(turn.start, zone)}", err=True)
-    elif held := [p for p, name in wanted.items() if _has(site, p, name)]:
+        fresh = {p: replace(c, not_before=schedule.start) for p, c in fresh.items()}
+        click.echo(
+            f"goes on with the one begun for {times.format_time(schedule.start, zone)}", err=True
+        )
+    elif held := [p for p, name in wanted.items() if _has_credential(site, p, name)]:
         message = "is a key that it has already: ask for a new one, or take the file away"
         raise Faults([Fault(str(folder / f"{p}.pub"), "", message) for p in held])
-    left = {p: c for p, c in fresh.items() if not _has(site, p, c.fingerprint)}
-    changes = [turn.of(p, c) for p, c in left.items()]
+    left = {p: c for p, c in fresh.items() if not _has_credential(site, p, c.fingerprint)}
+    changes = [schedule.change_for(p, c) for p, c in left.items()]
     for change in changes:
-        old, new = plan.planned(site, change)
-        plan.show(old, new, zone)
+        old, new = ring_change.preview(site, change)
+        ring_change.print_preview(old, new, zone)
     if not apply:
         click.echo("this is the plan, nothing has changed; --apply does it", err=True)
         return
-    with console.operating(site, "key rotate", "all", turn.why):
-        if _begun(site) != begun:
+    with console.recorded_change(site, "key rotate", "all", schedule.why):
+        if _read_journal(site) != unfinished_rotation:
             message = "somebody else has begun a rotation just now, give the command again"
             raise console.fault(str(JOURNAL), "", message)
-        files.replace(site / JOURNAL, _journal(wanted, turn))
-    for change in track(changes, "rotating", console=console.say, transient=True):
-        plan.put_in_force(site, change)
-    takeup.rings(site, *(ring.load(site, party) for party in fresh))
+        files.replace(site / JOURNAL, _format_journal(wanted, schedule))
+    for change in track(changes, "rotating", console=console.err, transient=True):
+        ring_change.apply(site, change)
+    server_reload.wait_for_rings(site, *(ring.load(site, party) for party in fresh))
     (site / JOURNAL).unlink(missing_ok=True)
-    _report(settings, fresh, left, turn)
+    _report(settings, fresh, left, schedule)
 
 
-def _new_keys(settings: Settings, folder: Path, start: datetime) -> dict[str, Credential]:
+def _read_new_keys(settings: Settings, folder: Path, start: datetime) -> dict[str, Credential]:
     """Return each party's new key; raise Faults for any file that is none of theirs."""
     found: dict[str, Credential] = {}
     wrong: list[Fault] = []
@@ -206,7 +212,7 @@ def _new_keys(settings: Settings, folder: Path, start: datetime) -> dict[str, Cr
             wrong += console.fault(str(file), "", message).faults
             continue
         try:
-            found[party.id] = credentials.of_public_key(file, "", start, None)
+            found[party.id] = credentials.from_public_key(file, "", start, None)
         except Faults as error:
             wrong += error.faults
     if not found and not wrong:
@@ -220,10 +226,10 @@ def _report(
     settings: Settings,
     fresh: Mapping[str, Credential],
     left: Mapping[str, Credential],
-    turn: _Rotation,
+    schedule: _Schedule,
 ) -> None:
     zone = settings.election.opens.tzinfo
-    end = when.shown(turn.start + turn.overlap, zone)
+    end = times.format_time(schedule.start + schedule.overlap, zone)
     for party in (p for p in settings.parties if p.mirrors):
         if party.id not in fresh:
             click.echo(f"{party.id}: no new key in the folder, as before")
@@ -232,34 +238,34 @@ def _report(
             name = fresh[party.id].fingerprint
             click.echo(f"{party.id}: {how}, {name}, the old one ends at {end}")
     click.echo(f"{len(left)} rotated now, {len(fresh)} of this rotation in all")
-    start = when.shown(turn.start, zone)
-    plan.tell(
+    start = times.format_time(schedule.start, zone)
+    ring_change.print_message(
         "all of them",
         f"Yeni anahtariniz {start} itibariyla gecerlidir; eskisi {end} itibariyla kapanir.",
         f"Your new key is valid from {start} on; the old one ends at {end}.",
     )
 
 
-def _has(site: Path, party: str, fingerprint: str) -> bool:
+def _has_credential(site: Path, party: str, fingerprint: str) -> bool:
     return any(c.fingerprint == fingerprint for c in ring.load(site, party).credentials)
 
 
-def _journal(parties: Mapping[str, str], turn: _Rotation) -> bytes:
+def _format_journal(parties: Mapping[str, str], schedule: _Schedule) -> bytes:
     stated = {
         "parties": dict(parties),
-        "start": turn.start.isoformat(),
-        "overlap": int(turn.overlap.total_seconds()),
-        "why": turn.why,
+        "start": schedule.start.isoformat(),
+        "overlap": int(schedule.overlap.total_seconds()),
+        "why": schedule.why,
     }
     return json.dumps(stated, sort_keys=True).encode() + b"\n"
 
 
-def _begun(site: Path) -> tuple[dict[str, str], _Rotation] | None:
+def _read_journal(site: Path) -> tuple[dict[str, str], _Schedule] | None:
     try:
         found = json.loads((site / JOURNAL).read_bytes())
         start = datetime.fromisoformat(found["start"])
-        turn = _Rotation(start, timedelta(seconds=found["overlap"]), found["why"])
-        return dict(found["parties"]), turn
+        schedule = _Schedule(start, timedelta(seconds=found["overlap"]), found["why"])
+        return dict(found["parties"]), schedule
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -269,5 +275,5 @@ def _begun(site: Path) -> tuple[dict[str, str], _Rotation] | None:
 
 def unfinished(site: Path) -> Iterator[str]:
     """Yield a line for the operator if a rotation of all parties was cut off."""
-    if _begun(site) is not None:
+    if _read_journal(site) is not None:
         yield f"{JOURNAL}: a rotation of all parties was cut off, give its command again"

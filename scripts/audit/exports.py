@@ -29,7 +29,7 @@ _DOWNLOAD, _OPEN, _OTHER = 2, 14, 99  # its File Hosting activities
 @click.command()
 @where.folders
 @click.option("--format", "form", type=click.Choice(["xferlog", "ecs", "ocsf"]), required=True)
-@console.with_site_if_any
+@console.with_optional_site
 def export(folders: tuple[Path, ...], form: str, site: Path | None) -> None:
     """Write the transfer ledgers to stdout in a form that other tools read."""
     evidence = where.evidence(folders, (), site, keyed=False)

@@ -87,7 +87,7 @@ class Silence:
 @click.option("--until", callback=moment, help="As of this time; without it, as of now.")
 @where.keys
 @click.option("--json", "as_json", is_flag=True, help="One object a silence.")
-@console.with_site_if_any
+@console.with_optional_site
 def gap(
     folders: tuple[Path, ...],
     seconds: float,

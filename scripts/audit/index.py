@@ -110,7 +110,7 @@ def _bring_up_to_date(database: Connection, ledgers: Sequence[Path]) -> None:
                 stale.append((folder, segment, *stamp))
     for log, first in known:  # removed meanwhile: it is not forgotten here before a rebuild
         database.execute("delete from source where log = ? and segment = ?", [log, first])
-    bar, show = console.reading("index", sum(size for _, _, size, _ in stale))
+    bar, show = console.progress_bar("index", sum(size for _, _, size, _ in stale))
     read = 0
     with bar:
         for folder, segment, size, changed in stale:

@@ -44,7 +44,7 @@ def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime
 @click.option("--json", "form", flag_value="json", help="The ledgers' own lines.")
 @click.option("--csv", "form", flag_value="csv")
 @click.option("--rebuild", is_flag=True, help="Throw the index away and make it anew.")
-@console.with_site_if_any
+@console.with_optional_site
 def query(
     folders: tuple[Path, ...],
     name: str | None,

@@ -16,7 +16,7 @@ from scripts.shared import console
 _SERVED = "name = 'transfer' and event = 'close' and who = ? and what = ? and outcome = 'ok'"
 
 
-@click.group(cls=console.group_or("make"))
+@click.group(cls=console.default_command("make"))
 def receipt() -> None:
     """A signed proof of what a party was served: `receipt PARTY PATH`, `receipt verify FILE`."""
 
@@ -26,7 +26,7 @@ def receipt() -> None:
 @click.argument("path")
 @where.folders
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; else stdout.")
-@console.with_site_if_any
+@console.with_optional_site
 def make(
     party: str, path: str, folders: tuple[Path, ...], output: Path | None, site: Path | None
 ) -> None:
@@ -54,7 +54,7 @@ def make(
 @receipt.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @where.keys
-@console.with_site_if_any
+@console.with_optional_site
 def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
     """Check a receipt with YSK's public key alone."""
     keys = where.public_keys(key_files, site)

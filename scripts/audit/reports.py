@@ -46,7 +46,7 @@ _PARTIES = "select distinct who from record where name = 'transfer' and event = 
     show_default=True,
     help="The folder to write into.",
 )
-@console.with_site_if_any
+@console.with_optional_site
 def report(
     party: str | None,
     every: bool,

@@ -49,7 +49,7 @@ class Step:
 @click.argument("sheet")
 @where.folders
 @click.option("--json", "as_json", is_flag=True, help="One object a step.")
-@console.with_site_if_any
+@console.with_optional_site
 def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | None) -> None:
     """Tell what became of SHEET: scanned, read, filed, and first fetched by each party.
 

@@ -32,7 +32,7 @@ _MANY = 5  # checkpoints that are named each
     "carries some, a segment of a change feed or a mirror's folder akis. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object a ledger.")
-@console.with_site_if_any
+@console.with_optional_site
 def verify(
     folders: tuple[Path, ...],
     key_files: tuple[Path, ...],
@@ -53,7 +53,7 @@ def verify(
     verdicts = []
     for folder in evidence.ledgers:
         total = sum(segment.path.stat().st_size for segment in segments.listed(folder))
-        bar, show = console.reading(str(folder), total)
+        bar, show = console.progress_bar(str(folder), total)
         read = 0
 
         def progress(count: int) -> None:

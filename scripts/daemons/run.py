@@ -32,15 +32,15 @@ from keys.operations import server_state
 from keys.server_keys import host, sshsig
 from scripts.daemons import settings_record
 from scripts.shared import console, signer_process
-from scripts.shared.logs import log_as as log_as
+from scripts.shared.json_log import configure_logging as configure_logging
 from sftpd.sandbox import sandbox
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_HEALTHY = 60.0  # a part that ran this long starts its pauses anew
-_RELOADING = 10.0  # seconds that the parts may go untended
-_MARGIN = 10.0  # from the end of the server's draining to SIGKILL
+_MIN_BACKOFF, _MAX_BACKOFF = 0.5, 30.0
+_STABLE_AFTER = 60.0  # a part that ran this long starts its pauses anew
+_RECORD_TIMEOUT = 10.0  # seconds that the parts may go untended
+_KILL_MARGIN = 10.0  # from the end of the server's draining to SIGKILL
 _PR_SET_PDEATHSIG = 1
-ON_RELOAD = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
+RELOAD_SIGNALS = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _FORWARDED = (*_STOPS, signal.SIGHUP)
 
@@ -52,26 +52,30 @@ def run(site: Path) -> None:
 
     The one that dies is started again; SIGHUP has the settings read anew; SIGTERM stops both.
     """
-    settings = ready(site)
+    settings = load_ready_settings(site)
     if found := sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()):
         raise Faults(found)  # a server that is started again and again would not mend them
-    settings_record.on_record(settings, "ssps run started")
-    log_as("run")
+    settings_record.record_if_changed(settings, "ssps run started")
+    configure_logging("run")
     commands = {
         part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
-        for part in ON_RELOAD
+        for part in RELOAD_SIGNALS
     }
-    patience = settings.sftp.drain_seconds + _MARGIN
+    stop_timeout = settings.sftp.drain_seconds + _KILL_MARGIN
     with server_state.held(site, server_state.RUN):
-        sys.exit(Supervisor(commands, ON_RELOAD, lambda: _without_fault(site), patience).run())
+        sys.exit(
+            Supervisor(
+                commands, RELOAD_SIGNALS, lambda: _accept_new_settings(site), stop_timeout
+            ).run()
+        )
 
 
 @click.command()
 @console.with_site
 def publish(site: Path) -> None:
     """Read and file what arrives in the intake."""
-    settings = ready(site)
-    log_as("publish")
+    settings = load_ready_settings(site)
+    configure_logging("publish")
     run_publisher(settings)
 
 
@@ -83,24 +87,24 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     from publisher.publish import publish as run
 
     site = settings.site
-    settings_record.on_record(settings, "ssps publish started")
+    settings_record.record_if_changed(settings, "ssps publish started")
     # A folder of a tree is to be seen by others from the moment it is made; all that is not for
     # them is made with a mode that says so, or stands in a folder of ours alone.
     os.umask(0o022)
     with (
         server_state.held(site, server_state.PUBLISH),
-        signer_process.beside(site, writer.FILING, settings.ledger) as signing,
-        stopping() as stop,
+        signer_process.running_signer(site, writer.FILING, settings.ledger) as signing,
+        stop_on_signal() as stop,
     ):
-        run(settings, stop=stop, signer=sshsig.signing_key(site), tend=signing.tend, **how)
+        run(settings, stop=stop, signer=sshsig.signing_key(site), poll_signer=signing.poll, **how)
 
 
 @click.command()
 @console.with_site
 def serve(site: Path) -> None:
     """Serve the trees over SFTP, all on the record."""
-    settings = ready(site)
-    log_as("serve")
+    settings = load_ready_settings(site)
+    configure_logging("serve")
     run_server(settings)
 
 
@@ -110,23 +114,27 @@ def run_server(settings: Settings, **how: Any) -> None:
 
     site = settings.site
     # Signed for by another process: the server does not see the key.
-    settings_record.on_record(settings, "ssps serve started", signed=False)
+    settings_record.record_if_changed(settings, "ssps serve started", signed=False)
     with (
-        signer_process.beside(site, writer.TRANSFER, settings.ledger) as signing,
-        signer_process.passing(site, writer.OPERATIONS) as passing,  # a party's own password
+        signer_process.running_signer(site, writer.TRANSFER, settings.ledger) as signing,
+        signer_process.on_demand_signer(
+            site, writer.OPERATIONS
+        ) as passing,  # a party's own password
     ):
 
-        def tend() -> None:
-            signing.tend()
-            passing.tend()
+        def poll_signer() -> None:
+            signing.poll()
+            passing.poll()
 
-        def agree(taken_up: Settings) -> None:
-            settings_record.on_record(taken_up, "taken up by ssps serve", patience=0, signed=False)
+        def record_new_settings(new_settings: Settings) -> None:
+            settings_record.record_if_changed(
+                new_settings, "taken up by ssps serve", patience=0, signed=False
+            )
 
-        run(settings, tend=tend, agree=agree, **how)
+        run(settings, poll_signer=poll_signer, record_new_settings=record_new_settings, **how)
 
 
-def ready(site: Path) -> Settings:
+def load_ready_settings(site: Path) -> Settings:
     """Return the site's settings; raise Faults for anything that keeps it from running."""
     settings, found = load.read(site)
     found += host.faults(site)
@@ -135,9 +143,11 @@ def ready(site: Path) -> Settings:
     return settings
 
 
-def _without_fault(site: Path) -> bool:
+def _accept_new_settings(site: Path) -> bool:
     try:
-        settings_record.on_record(ready(site), "taken up by ssps run", patience=_RELOADING)
+        settings_record.record_if_changed(
+            load_ready_settings(site), "taken up by ssps run", patience=_RECORD_TIMEOUT
+        )
     except Faults as error:
         for fault in error.faults:
             structlog.get_logger().error("settings at fault, the old ones stay", fault=str(fault))
@@ -149,7 +159,7 @@ def _without_fault(site: Path) -> bool:
 
 
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """Yield what SIGTERM and SIGINT set for as long as the `with` lasts."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in _STOPS}
@@ -165,9 +175,9 @@ class _Part:
     command: list[str]
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    pause: float = _FIRST_PAUSE
-    due: float = 0.0
-    renewed: bool = False  # it was asked to end, so as to be started afresh
+    backoff: float = _MIN_BACKOFF
+    next_start: float = 0.0
+    restarting: bool = False  # it was asked to end, so as to be started afresh
 
 
 class Supervisor:
@@ -175,7 +185,7 @@ class Supervisor:
 
     On SIGHUP, if `reloadable` says that there is something to take up, each part is sent its
     signal of `on_reload`; one that is sent SIGTERM is started again at once. Told to stop, the
-    parts have `patience` seconds before they are killed.
+    parts have `stop_timeout` seconds before they are killed.
     """
 
     def __init__(
@@ -183,45 +193,45 @@ class Supervisor:
         commands: Mapping[str, list[str]],
         on_reload: Mapping[str, signal.Signals] = MappingProxyType({}),
         reloadable: Callable[[], bool] = lambda: True,
-        patience: float = _MARGIN,
+        stop_timeout: float = _KILL_MARGIN,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parts = {name: _Part(command) for name, command in commands.items()}
         self._on_reload = on_reload
         self._reloadable = reloadable
-        self._patience = patience
+        self._stop_timeout = stop_timeout
         self._clock = clock
         self._log = structlog.get_logger()
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return 0 if every part then ended of itself, else 1."""
-        wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        heard: set[int] = set()
+        wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        received: set[int] = set()
         for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, lambda got, _: heard.add(got))
-        while not heard.intersection(_STOPS):
-            if signal.SIGHUP in heard:
-                heard.discard(signal.SIGHUP)
+            signal.signal(number, lambda got, _: received.add(got))
+        while not received.intersection(_STOPS):
+            if signal.SIGHUP in received:
+                received.discard(signal.SIGHUP)
                 self._reload()
-            pause = self.tend()
-            select.select([wake], [], [], pause)
-            _drain(wake)
-        return self._stop(wake)
+            pause = self.poll()
+            select.select([wake_reader], [], [], pause)
+            _empty_pipe(wake_reader)
+        return self._stop(wake_reader)
 
-    def tend(self) -> float | None:
+    def poll(self) -> float | None:
         """Reap who died, start who is due; return the seconds until the next is due, if any."""
         now = self._clock()
         waits: list[float] = []
         for name, part in self._parts.items():
             status = part.process.poll() if part.process is not None else None
             if status is not None:
-                self._died(name, part, status, now)
+                self._schedule_restart(name, part, status, now)
             if part.process is None:
-                if part.due <= now:
+                if part.next_start <= now:
                     self._start(name, part, now)
                 if part.process is None:
-                    waits.append(part.due - now)
+                    waits.append(part.next_start - now)
         return min(waits, default=None)
 
     def _start(self, name: str, part: _Part, now: float) -> None:
@@ -230,27 +240,27 @@ class Supervisor:
             # Between fork and exec our own handlers stand: a signal would be lost on them.
             signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
             part.process = subprocess.Popen(
-                part.command, stdin=subprocess.DEVNULL, preexec_fn=_become_part
+                part.command, stdin=subprocess.DEVNULL, preexec_fn=_set_up_child
             )
         except OSError as error:
             self._log.error("cannot be started", of=name, cause=str(error))
-            self._died(name, part, -1, now)
+            self._schedule_restart(name, part, -1, now)
             return
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         self._log.info("started", of=name, pid=part.process.pid)
 
-    def _died(self, name: str, part: _Part, status: int, now: float) -> None:
+    def _schedule_restart(self, name: str, part: _Part, status: int, now: float) -> None:
         part.process = None
-        if part.renewed:
-            part.renewed = False
-            part.due = now
+        if part.restarting:
+            part.restarting = False
+            part.next_start = now
             return
-        if now - part.started >= _HEALTHY:
-            part.pause = _FIRST_PAUSE
-        part.due = now + part.pause
-        self._log.error("died", of=name, status=status, again_in=part.pause)
-        part.pause = min(part.pause * 2, _LONGEST_PAUSE)
+        if now - part.started >= _STABLE_AFTER:
+            part.backoff = _MIN_BACKOFF
+        part.next_start = now + part.backoff
+        self._log.error("died", of=name, status=status, again_in=part.backoff)
+        part.backoff = min(part.backoff * 2, _MAX_BACKOFF)
 
     def _reload(self) -> None:
         if not self._reloadable():
@@ -258,21 +268,21 @@ class Supervisor:
         for name, number in self._on_reload.items():
             part = self._parts[name]
             if part.process is not None:
-                part.renewed = number == signal.SIGTERM
+                part.restarting = number == signal.SIGTERM
                 part.process.send_signal(number)
                 self._log.info("settings read anew", by=name)
 
-    def _stop(self, wake: int) -> int:
+    def _stop(self, wake_reader: int) -> int:
         running = {n: p.process for n, p in self._parts.items() if p.process is not None}
         for process in running.values():
             process.terminate()
-        deadline = self._clock() + self._patience
+        deadline = self._clock() + self._stop_timeout
         while any(p.poll() is None for p in running.values()) and self._clock() < deadline:
-            select.select([wake], [], [], max(0.0, deadline - self._clock()))
-            _drain(wake)
+            select.select([wake_reader], [], [], max(0.0, deadline - self._clock()))
+            _empty_pipe(wake_reader)
         for name, process in running.items():
             if process.poll() is None:
-                self._log.error("killed", of=name, after=self._patience)
+                self._log.error("killed", of=name, after=self._stop_timeout)
                 process.kill()
                 process.wait()
             self._log.info("stopped", of=name, status=process.returncode)
@@ -280,7 +290,7 @@ class Supervisor:
         return int(any(p.returncode not in (0, -signal.SIGTERM) for p in running.values()))
 
 
-def _become_part() -> None:
+def _set_up_child() -> None:
     # A supervisor that was killed must not leave a daemon that the next one collides with.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     for number in _STOPS:
@@ -289,7 +299,7 @@ def _become_part() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 
-def _drain(descriptor: int) -> None:
+def _empty_pipe(descriptor: int) -> None:
     with suppress(BlockingIOError):
         while os.read(descriptor, 4096):
             pass

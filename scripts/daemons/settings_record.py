@@ -9,11 +9,11 @@ from keys.ledger import writer
 from keys.operations import settings_record
 from scripts.shared import console, signer_process
 
-_OTHERS = 60.0  # seconds that others may write the ledger
+_LOCK_TIMEOUT = 60.0  # seconds that others may write the ledger
 
 
-def on_record(
-    settings: Settings, why: str, *, patience: float = _OTHERS, signed: bool = True
+def record_if_changed(
+    settings: Settings, why: str, *, patience: float = _LOCK_TIMEOUT, signed: bool = True
 ) -> None:
     """Record a site's settings unless they stand on record; `signed` here, or by another.
 
@@ -27,7 +27,7 @@ def on_record(
             return
         with (
             writer.Ledger(folder, patience=patience) as operations,
-            signer_process.within(site, writer.OPERATIONS) if signed else nullcontext(),
+            signer_process.sign_after(site, writer.OPERATIONS) if signed else nullcontext(),
         ):
             who, here = console.operator(), socket.gethostname()
             settings_record.settle(operations, settings, who, here, why)

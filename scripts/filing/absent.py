@@ -30,28 +30,28 @@ def absent() -> None:
     type=click.Choice([cause.value for cause in absences.Cause]),
     help="The box was not opened, joined with another, or burnt; or what --why says.",
 )
-@console.why("What this rests on: minutes, a call, by whom.")
+@console.why_option("What this rests on: minutes, a call, by whom.")
 @console.with_site
 def add(places: tuple[str, ...], reason: str, why: str, site: Path) -> None:
     """Record that no sheet will come from each PLACE; exit code 1 if any was refused."""
     known = [(place, _parsed(place)) for place in places]
     answers = []
     for place, parsed in known:
-        change = request.Change("absent add", place, why, _standing(site, parsed))
+        change = request.RequestedChange("absent add", place, why, _standing(site, parsed))
         asked = {"place": place, "reason": reason}
         answers.append(request.send(site, queue.ABSENT, change, asked))
-        request.say(answers[-1])
+        request.print_answer(answers[-1])
     sys.exit(int(not all(answer.done for answer in answers)))
 
 
 @absent.command()
 @click.argument("place")
-@console.why("Why it is expected after all.")
+@console.why_option("Why it is expected after all.")
 @console.with_site
 def remove(place: str, why: str, site: Path) -> None:
     """Take back what was recorded for PLACE: it is expected again. The record keeps both."""
-    change = request.Change("absent remove", place, why, _standing(site, _parsed(place)))
-    request.show(request.send(site, queue.EXPECTED, change, {"place": place}))
+    change = request.RequestedChange("absent remove", place, why, _standing(site, _parsed(place)))
+    request.print_answer_or_exit(request.send(site, queue.EXPECTED, change, {"place": place}))
 
 
 @absent.command("list")

@@ -99,7 +99,7 @@ def show(file: str, as_json: bool, site: Path) -> None:
 @desk.command()
 @click.argument("file")
 @click.argument("karekod", nargs=-1, required=True)
-@console.why("How you know: read by eye, compared with the list.")
+@console.why_option("How you know: read by eye, compared with the list.")
 @console.with_site
 def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
     """Say which sheet FILE shows: its KAREKOD, or PAGE:KAREKOD for each sheet of several pages.
@@ -110,18 +110,20 @@ def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
         sheets = review.written(review.parse(karekod))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    change = request.Change("desk identify", file, why, _standing(site, file))
-    request.show(request.send(site, queue.IDENTIFY, change, {"file": file, "sheets": sheets}))
+    change = request.RequestedChange("desk identify", file, why, _standing(site, file))
+    request.print_answer_or_exit(
+        request.send(site, queue.IDENTIFY, change, {"file": file, "sheets": sheets})
+    )
 
 
 @desk.command()
 @click.argument("file")
-@console.why("Why it is no sheet to be filed.")
+@console.why_option("Why it is no sheet to be filed.")
 @console.with_site
 def reject(file: str, why: str, site: Path) -> None:
     """Close FILE without filing it; its bytes are kept, and it can still be identified."""
-    change = request.Change("desk reject", file, why, _standing(site, file))
-    request.show(request.send(site, queue.REJECT, change, {"file": file}))
+    change = request.RequestedChange("desk reject", file, why, _standing(site, file))
+    request.print_answer_or_exit(request.send(site, queue.REJECT, change, {"file": file}))
 
 
 def _standing(site: Path, file: str) -> Callable[[Answer | None], str | None]:

@@ -44,7 +44,7 @@ def _first(since: str | None, election: str, party: Party) -> int:
     help="Only what was filed after an earlier bag, or from a number of the filing ledger on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@console.why("For the record: who takes it along, say.")
+@console.why_option("For the record: who takes it along, say.")
 @console.with_site
 def export(
     party_id: str, folder: Path, since: str | None, as_json: bool, why: str, site: Path
@@ -56,7 +56,7 @@ def export(
     gets its name, and recorded.
     """
     settings = load.load(site)
-    with console.operating(site, COMMAND, party_id, why):  # who was refused stands there too
+    with console.recorded_change(site, COMMAND, party_id, why):  # who was refused stands there too
         party = _entitled(settings, party_id, datetime.now(UTC))
     election = settings.election.id
     first = _first(since, election, party)
@@ -117,7 +117,7 @@ def _made(
         return site / STORE / digest[:2] / digest[2:4] / digest
 
     size = sum(original(filed.sha256).stat().st_size for filed in what.filed)
-    bar, progress = console.reading(f"copying for {party.id}", 2 * size)
+    bar, progress = console.progress_bar(f"copying for {party.id}", 2 * size)
     done = 0
 
     def more(bytes_done: int) -> None:
@@ -128,7 +128,7 @@ def _made(
     with bar:
         now = datetime.now(UTC)
         part = bagit.make(folder, party, settings.election.id, what, original, sign, now, more)
-    with console.operating(site, COMMAND, party.id, why) as deed:
+    with console.recorded_change(site, COMMAND, party.id, why) as deed:
         detail = {"files": len(what.filed), "first": what.first, "last": what.last, "bytes": size}
         deed.done(bagit.stated(part), {**detail, "to": str(folder.absolute())})
         return bagit.finish(part)

@@ -18,7 +18,7 @@ def registry() -> None:
 
 @registry.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@console.why()
+@console.why_option()
 @console.with_site
 def import_(file: Path, why: str, site: Path) -> None:
     """Bring in FILE, the registry as CSV, whole or not at all.
@@ -35,9 +35,9 @@ def bring_in(site: Path, file: Path, why: str) -> index.Source:
     if not file.is_file():
         raise console.fault(str(file), "", "is no plain file, save the registry to one first")
     kept = site / "registry.csv"
-    with console.operating(site, "registry import", file.name, why) as deed:
+    with console.recorded_change(site, "registry import", file.name, why) as deed:
         deed.before = _imported(site)
-        bar, progress = console.reading(file.name, file.stat().st_size)
+        bar, progress = console.progress_bar(file.name, file.stat().st_size)
         with bar, index.importing(file, site / index.INDEX, progress) as made:
             content = file.read_bytes()
             if hashlib.sha256(content).hexdigest() != made.sha256:

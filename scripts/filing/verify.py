@@ -28,7 +28,7 @@ _GRACE = 30.0  # seconds in which who is listing a folder of the old tree may fi
 @click.option("--quick", is_flag=True, help="Believe the originals' bytes without hashing them.")
 @click.option("--repair", is_flag=True, help="Mend what the catalog proves, then look again.")
 @click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object a finding.")
-@click.option("--why", type=console.REASON, help="For the record; --repair needs it.")
+@click.option("--why", type=console.WHY_TEXT, help="For the record; --repair needs it.")
 @console.with_site
 def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path) -> None:
     """Hold catalog, store, trees, quarantine, spool and filing ledger against one another.
@@ -43,13 +43,15 @@ def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path
     if why and repair and (mendable := [f for f in found if f.repair]):
         for start in range(0, len(mendable), _AT_ONCE):
             some = mendable[start : start + _AT_ONCE]
-            change = request.Change("verify --repair", str(site), why, partial(_faulty, some))
+            change = request.RequestedChange(
+                "verify --repair", str(site), why, partial(_faulty, some)
+            )
             lines = {"repairs": [str(one.repair) for one in some]}
             answer = request.send(site, queue.REPAIR, change, lines)
-            console.say.print(answer.said, markup=False)
+            console.err.print(answer.said, markup=False)
         found = list(_shown(site, True, as_json))
     wrong = [finding for finding in found if not finding.note]
-    console.say.print(f"{site}: {len(wrong) or 'no'} finding{'s' * (len(wrong) != 1)}")
+    console.err.print(f"{site}: {len(wrong) or 'no'} finding{'s' * (len(wrong) != 1)}")
     sys.exit(bool(wrong))
 
 
@@ -66,7 +68,7 @@ def _faulty(found: Sequence[Finding], answer: Answer | None) -> list[str]:
 def _shown(site: Path, quick: bool, as_json: bool) -> list[Finding]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     found = []
-    with Progress(*columns, console=console.say, transient=True) as bar:
+    with Progress(*columns, console=console.err, transient=True) as bar:
         tasks = {}
 
         def progress(what: str, done: int, total: int) -> None:
@@ -100,7 +102,7 @@ def _counted(tree: Path) -> str | None:
 
 @click.command("rebuild")
 @click.argument("party_id", metavar="PARTY")
-@console.why("What happened to the tree.")
+@console.why_option("What happened to the tree.")
 @click.option("--grace", type=click.FloatRange(0), default=_GRACE, hidden=True)
 @console.with_site
 def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
@@ -116,7 +118,7 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
         raise console.fault(load.PARTIES, party_id, message)
     if (site / "trees" / rebuild.aside(party_id)).exists():
         rebuild.clear(settings, party_id)  # of one that was interrupted
-    with console.say.status(f"linking the tree of {party_id}"):
+    with console.err.status(f"linking the tree of {party_id}"):
         built = rebuild.build(settings, party)
     detail: dict[str, Value] = {
         "party": party_id,
@@ -124,12 +126,12 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
         "folders": list(built.folders),
     }
     tree = site / "trees" / party_id
-    change = request.Change("rebuild", party_id, why, lambda _: _counted(tree))
+    change = request.RequestedChange("rebuild", party_id, why, lambda _: _counted(tree))
     answer = request.send(site, queue.REBUILD, change, detail)
     if answer.done:
-        with console.say.status("leaving the old tree to who is listing it"):
+        with console.err.status("leaving the old tree to who is listing it"):
             time.sleep(grace)
     kept = rebuild.clear(settings, party_id)
-    request.show(answer)
+    request.print_answer_or_exit(answer)
     if kept:
         click.echo(f"{kept} files of the old tree were not ours and are in quarantine")

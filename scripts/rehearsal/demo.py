@@ -59,7 +59,7 @@ def main(once: bool, boxes: int, parties: int, seed: int) -> None:
             click.echo(json.dumps({**summary, **served(site)}))
             sys.exit(int(bool(summary["hash_mismatches"] or summary["not_mirrored"])))
     except (subprocess.CalledProcessError, TimeoutError) as error:
-        console.say.print(f"the demo failed: {error}\n{_end_of(folder / 'log.jsonl')}")
+        console.err.print(f"the demo failed: {error}\n{_end_of(folder / 'log.jsonl')}")
         sys.exit(1)
     except KeyboardInterrupt:
         pass
@@ -84,14 +84,14 @@ def free_port() -> int:
 def ssps(*arguments: object) -> None:
     """Run one `ssps` command, shown as an operator would type it."""
     words = list(map(str, arguments))
-    console.say.print(f"$ ssps {shlex.join(words)}", style="bold", soft_wrap=True)
+    console.err.print(f"$ ssps {shlex.join(words)}", style="bold", soft_wrap=True)
     subprocess.run([*_SSPS, *words], check=True)
 
 
 @contextmanager
 def running(site: Path, log: Path) -> Iterator[None]:
     """Run publisher and server for as long as the `with` lasts."""
-    console.say.print(f"$ ssps run --site {site} &", style="bold", soft_wrap=True)
+    console.err.print(f"$ ssps run --site {site} &", style="bold", soft_wrap=True)
     with log.open("wb") as out:
         process = subprocess.Popen([*_SSPS, "run", "--site", str(site)], stdout=out, stderr=out)
     try:
@@ -134,7 +134,7 @@ def mirror_and_check(site: Path, port: int, mirror: Path) -> dict[str, int]:
     mirror.mkdir()
     program, *rest = shlex.split(client_command(site, _PARTY, port))
     command = [program, "-b", "-", *rest]
-    console.say.print("$ " + shlex.join(command), style="bold", soft_wrap=True)
+    console.err.print("$ " + shlex.join(command), style="bold", soft_wrap=True)
     subprocess.run(
         command, input=f"get -r / {mirror}\n".encode(), stdout=subprocess.DEVNULL, check=True
     )

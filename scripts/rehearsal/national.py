@@ -113,7 +113,7 @@ def _drawn(coming: list[Coming], election: Election, seed: int, folder: Path) ->
     names: dict[int, str] = {}
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         drawn = workers.map(draw, (c.scan for c in coming), chunksize=8)
-        for number, name in enumerate(track(drawn, "drawing", len(coming), console=console.say)):
+        for number, name in enumerate(track(drawn, "drawing", len(coming), console=console.err)):
             names[number] = name
 
     def make(coming: Coming) -> tuple[str, bytes]:
@@ -175,7 +175,7 @@ def _deliver(coming: list[Coming], make: Make, intake: Path, asked: Rehearsal) -
                 done.append(Delivered(name, sha256, one.scan.kind, datetime.now(UTC)))
             if time.monotonic() - told > 10:
                 told = time.monotonic()
-                console.say.print(f"{_clock(one.at)}: {number + 1} of {len(coming)} scans")
+                console.err.print(f"{_clock(one.at)}: {number + 1} of {len(coming)} scans")
     finally:
         for _ in rude:
             slowly.put(None)

@@ -87,7 +87,7 @@ def checks(site: Path) -> dict[str, str]:
 def _says(site: Path, words: tuple[str, ...]) -> str:
     done = subprocess.run([*SSPS, *words, "--site", str(site)], capture_output=True, text=True)
     if done.returncode:
-        console.say.print(f"ssps {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        console.err.print(f"ssps {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return "failed" if done.returncode else "passed"
 
 

@@ -23,14 +23,14 @@ from rich.progress import track
 from config import load
 from config.registry import INDEX, Registry
 from keys.server_keys import host, sshsig
-from scripts.access.key import credential_of, put
+from scripts.access.key import add_credential, load_public_key
 from scripts.filing import registry
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
 from scripts.rehearsal.client_kit import ADDRESS, SCANNED, client_command, scanned
 from scripts.rehearsal.mirror_clients import CLIENTS
 from scripts.shared import console
-from scripts.site.init import SITE_TOML, lay_out
+from scripts.site.init import SITE_TOML, create_site
 
 _SETTINGS = "rehearsal.toml"
 _WHY = "rehearsal"
@@ -76,7 +76,7 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     )
     districts = synthetic.districts(synthetic.entries(boxes, seed))
     theirs = (like / load.PARTIES).read_text(encoding="utf-8") if like else None
-    lay_out(site, site_toml, theirs or _parties_toml(parties, districts), _WHY)
+    create_site(site, site_toml, theirs or _parties_toml(parties, districts), _WHY)
     made = {"boxes": boxes, "parties": parties, "seed": seed}
     (site / _SETTINGS).write_text(tomli_w.dumps(made), encoding="utf-8")
     handed_over = site / "registry.csv"
@@ -91,7 +91,9 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
         host.make(kit, f"{party.id}@rehearsal")
         kit.with_name(sshsig.ALLOWED).write_text(sshsig.site_signers(site), encoding="utf-8")
         if party.mirrors:
-            put(site, party.id, credential_of(kit.with_name("id_ed25519.pub"), ""), _WHY)
+            add_credential(
+                site, party.id, load_public_key(kit.with_name("id_ed25519.pub"), ""), _WHY
+            )
     if like is not None:
         click.echo(f"{site}: {sheets} sheets of {boxes} boxes, for the parties of {like}. Next:")
         click.echo(f"  ssps publish --site {site} &")
@@ -158,7 +160,7 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
     started = time.monotonic()
     with (site / SCANNED).open("a", encoding="utf-8", newline="") as file:
         log = csv.writer(file)
-        for number, page in enumerate(track(planned, "scanning", console=console.say)):
+        for number, page in enumerate(track(planned, "scanning", console=console.err)):
             if rate:
                 time.sleep(max(0.0, started + number / rate - time.monotonic()))
             name, content = scanner.render(page, settings.election, seed)
@@ -189,7 +191,7 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
 @click.option("--minutes", type=click.FloatRange(0.1), default=3.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the report there.")
-@console.faults_shown
+@console.print_faults
 def national(
     folder: Path | None,
     factor: int,

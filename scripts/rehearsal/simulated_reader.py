@@ -22,7 +22,7 @@ from config.election import Election
 from config.registry import Entry
 from publisher.page import Look, Reading, Reason
 from publisher.reading.worker_client import Reader
-from scripts.daemons.run import log_as, run_publisher
+from scripts.daemons.run import configure_logging, run_publisher
 from scripts.rehearsal.scanner import Scan
 from scripts.rehearsal.sheets import print_sheet
 
@@ -76,7 +76,7 @@ def main() -> None:
     site = Path(sys.argv[1])
     if not (site / "rehearsal.toml").exists():
         sys.exit(f"{site}: no rehearsal's site, so its pages are read and not taken at their word")
-    log_as("publish")
+    configure_logging("publish")
     run_publisher(load.load(site), workers=2, reader=StandIn)
 
 

@@ -26,10 +26,10 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 out = Console(highlight=False)
-say = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False)
 _SITE = "ssps.site"
-_NOBODY_LOGGED_IN = (1 << 32) - 1
-_OTHERS = 60.0  # seconds for other operators' commands, each of which takes well under one
+_NO_LOGIN_UID = (1 << 32) - 1
+_LOCK_TIMEOUT = 60.0  # seconds for other operators' commands, each of which takes well under one
 
 
 def set_site(site: Path | None) -> None:
@@ -37,7 +37,7 @@ def set_site(site: Path | None) -> None:
     click.get_current_context().meta[_SITE] = site
 
 
-def _named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+def _optional_site(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
     if value is None:
         value = ctx.meta.get(_SITE)
     if value is None and os.environ.get("SSPS_SITE"):
@@ -45,16 +45,16 @@ def _named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path |
     return value.absolute() if value else None
 
 
-_OPTION = click.option(
+_SITE_OPTION = click.option(
     "--site",
     type=click.Path(path_type=Path),
-    callback=_named,
+    callback=_optional_site,
     help="The site's folder, or SSPS_SITE.",
 )
 
 
-def _existing(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
-    site = _named(ctx, param, value)
+def _required_site(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
+    site = _optional_site(ctx, param, value)
     if site is None:
         raise click.UsageError("which site? Name its folder with --site DIR or in SSPS_SITE.")
     if not (site / "site.toml").exists():
@@ -67,28 +67,28 @@ def with_site(command: Callable[P, R]) -> Callable[P, R]:
     option = click.option(
         "--site",
         type=click.Path(path_type=Path),
-        callback=_existing,
+        callback=_required_site,
         help="The site's folder, or SSPS_SITE.",
     )
-    return faults_shown(option(command))
+    return print_faults(option(command))
 
 
-def with_site_if_any(command: Callable[P, R]) -> Callable[P, R]:
+def with_optional_site(command: Callable[P, R]) -> Callable[P, R]:
     """Give a command `--site` and hand it `site`, None where none is named."""
-    return faults_shown(_OPTION(command))
+    return print_faults(_SITE_OPTION(command))
 
 
-def group_or(command: str) -> type[click.Group]:
+def default_command(command: str) -> type[click.Group]:
     """Return a group that hands words of which none of its commands is named to `command`."""
 
-    class Or(click.Group):
+    class DefaultCommandGroup(click.Group):
         def resolve_command(
             self, ctx: click.Context, args: list[str]
         ) -> tuple[str | None, click.Command | None, list[str]]:
             known = args and (args[0] in self.commands or args[0].startswith("-"))
             return super().resolve_command(ctx, args if known else [command, *args])
 
-    return Or
+    return DefaultCommandGroup
 
 
 def with_new_site(command: Callable[P, R]) -> Callable[P, R]:
@@ -105,14 +105,14 @@ def with_new_site(command: Callable[P, R]) -> Callable[P, R]:
     argument = click.argument(
         "folder", metavar="DIR", required=False, type=click.Path(path_type=Path)
     )
-    return faults_shown(argument(_OPTION(checked)))
+    return print_faults(argument(_SITE_OPTION(checked)))
 
 
-def faults_shown(command: Callable[P, R]) -> Callable[P, R]:
+def print_faults(command: Callable[P, R]) -> Callable[P, R]:
     """Turn what is the operator's to mend into lines on stderr and exit code 1."""
 
     @wraps(command)
-    def shown(*args: P.args, **kwargs: P.kwargs) -> R:
+    def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except Faults as error:
@@ -126,7 +126,7 @@ def faults_shown(command: Callable[P, R]) -> Callable[P, R]:
             click.echo(f"{error.filename or 'this machine'}: {error.strerror or error}", err=True)
         sys.exit(1)
 
-    return shown
+    return reporting
 
 
 def fault(file: str, key: str, message: str) -> Faults:
@@ -141,14 +141,14 @@ def operator(login: Path = Path("/proc/self/loginuid")) -> str:
     that it is whom sudo names where we are root or an account that nobody logs in to.
     """
     with suppress(OSError, ValueError, KeyError):
-        if (number := int(login.read_text())) != _NOBODY_LOGGED_IN:
+        if (number := int(login.read_text())) != _NO_LOGIN_UID:
             return pwd.getpwuid(number).pw_name
     account = pwd.getpwuid(os.getuid())
     shared = account.pw_uid == 0 or account.pw_shell.endswith(("nologin", "false"))
     return (os.environ.get("SUDO_USER") if shared else None) or account.pw_name
 
 
-class _Reason(StringParamType):
+class _NonEmptyText(StringParamType):
     """A text that says something."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -160,24 +160,26 @@ class _Reason(StringParamType):
         return "it stands in the record beside your name"
 
 
-REASON = _Reason()
+WHY_TEXT = _NonEmptyText()
 
 
-def why(help: str = "For the record.") -> Callable[[F], F]:
+def why_option(help: str = "For the record.") -> Callable[[F], F]:
     """Give a command that changes something `--why`, which it cannot be called without."""
-    return click.option("--why", required=True, type=REASON, help=help)
+    return click.option("--why", required=True, type=WHY_TEXT, help=help)
 
 
 @contextmanager
-def operating(site: Path, command: str, what: str, why: str) -> Iterator[Deed]:
+def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[Deed]:
     """Let one operator at a time change the site, on the record (keys/operations/change_record).
 
     The body says what stood before, records what is to stand, and puts that in force. Raises
     ledger.Busy if others take longer than a minute.
     """
     with (
-        writer.Ledger(site / writer.FOLDER / writer.OPERATIONS, patience=_OTHERS) as operations,
-        signer_process.within(site, writer.OPERATIONS),
+        writer.Ledger(
+            site / writer.FOLDER / writer.OPERATIONS, patience=_LOCK_TIMEOUT
+        ) as operations,
+        signer_process.sign_after(site, writer.OPERATIONS),
         change_record.on_record(
             operations, command, operator(), socket.gethostname(), what, why
         ) as begun,
@@ -185,16 +187,16 @@ def operating(site: Path, command: str, what: str, why: str) -> Iterator[Deed]:
         yield begun
 
 
-def reading(description: str, total: int) -> tuple[Progress, Callable[[int], None]]:
+def progress_bar(description: str, total: int) -> tuple[Progress, Callable[[int], None]]:
     """Return a progress bar over `total` bytes, for a `with`, and what to call with bytes read."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
-        console=say,
+        console=err,
         transient=True,
-        disable=not (say.is_terminal and total),
+        disable=not (err.is_terminal and total),
     )
     task = bar.add_task(description, total=total)
     return bar, lambda read: bar.update(task, completed=read)

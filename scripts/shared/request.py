@@ -20,13 +20,13 @@ from publisher.requests import queue
 from publisher.requests.queue import Answer, Errand
 from scripts.shared import console
 
-_PATIENCE = 60.0
-_PAUSE = 0.1
+_ANSWER_TIMEOUT = 60.0
+_POLL_INTERVAL = 0.1
 _UNANSWERED = "the publisher has not answered, and may do it later: the filing ledger tells"
 
 
 @dataclass(frozen=True)
-class Change:
+class RequestedChange:
     """A command that the publisher carries out; `stands` says how it stands with `what`.
 
     It is asked before, with None, and with the answer that there was.
@@ -35,10 +35,10 @@ class Change:
     command: str
     what: str
     why: str
-    stands: Callable[[Answer | None], Value]
+    describe_state: Callable[[Answer | None], Value]
 
 
-def send(site: Path, kind: str, change: Change, detail: Mapping[str, Value]) -> Answer:
+def send(site: Path, kind: str, change: RequestedChange, detail: Mapping[str, Value]) -> Answer:
     """Have one errand carried out and return the answer.
 
     That it is asked for is in the operations ledger first, and what became of it afterwards.
@@ -48,18 +48,18 @@ def send(site: Path, kind: str, change: Change, detail: Mapping[str, Value]) -> 
     by = (console.operator(),)
     errand = Errand(identity, kind, by, socket.gethostname(), change.why, detail)
     settings = load.load(site)
-    before = change.stands(None)
+    before = change.describe_state(None)
     named: dict[str, Value] = {"errand": identity}
-    with console.operating(site, change.command, change.what, change.why) as deed:
+    with console.recorded_change(site, change.command, change.what, change.why) as deed:
         deed.before = before
         asked = deed.asked({**detail, **named})
     answer = None
     try:
         queue.ask(site, errand)
-        answer = _answer(site, settings, identity)
+        answer = _wait_for_answer(site, settings, identity)
     finally:  # whatever it ends with
-        after = change.stands(answer) if answer else None
-        with console.operating(site, change.command, change.what, change.why) as deed:
+        after = change.describe_state(answer) if answer else None
+        with console.recorded_change(site, change.command, change.what, change.why) as deed:
             deed.before, deed.of = before, asked
             if answer is None:
                 deed.failed(_UNANSWERED, named)
@@ -72,26 +72,26 @@ def send(site: Path, kind: str, change: Change, detail: Mapping[str, Value]) -> 
     return answer
 
 
-def _answer(site: Path, settings: Settings, identity: str) -> Answer:
-    until = time.monotonic() + _PATIENCE
+def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
+    deadline = time.monotonic() + _ANSWER_TIMEOUT
     while (answer := queue.answered(site, identity)) is None:
         try:
             attend(settings, stop=threading.Event())
         except writer.Busy:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 message = "the publisher is busy and will answer later, look again before repeating"
                 raise console.fault(str(queue.FOLDER / f"{identity}.json"), "", message) from None
-            time.sleep(_PAUSE)
+            time.sleep(_POLL_INTERVAL)
     return answer
 
 
-def say(answer: Answer) -> None:
+def print_answer(answer: Answer) -> None:
     """Print an answer, as an error if it was not done."""
     click.echo(answer.said, err=not answer.done)
 
 
-def show(answer: Answer) -> None:
+def print_answer_or_exit(answer: Answer) -> None:
     """Print an answer; exit with 1 if it was not done."""
-    say(answer)
+    print_answer(answer)
     if not answer.done:
         raise SystemExit(1)

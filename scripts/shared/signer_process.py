@@ -27,17 +27,17 @@ from config.settings import Keeping
 from keys.ledger import note, writer
 from keys.ledger.signer import Notary, Refused, load_key
 from keys.server_keys import host
-from scripts.shared.logs import log_as
+from scripts.shared.json_log import configure_logging
 
-_OFTEN = 1.0  # seconds between two looks at the ledger
-_PASSING = 5.0  # seconds between two looks at a ledger that others write
-_PATIENCE = 60.0  # seconds that the last signature may take
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before one that died is started again
+_SIGN_INTERVAL = 1.0  # seconds between two looks at the ledger
+_CHECK_INTERVAL = 5.0  # seconds between two looks at a ledger that others write
+_STOP_TIMEOUT = 60.0  # seconds that the last signature may take
+_MIN_BACKOFF, _MAX_BACKOFF = 1.0, 30.0  # seconds before one that died is started again
 _READY = "ready"
 _log = structlog.get_logger()
 
 
-class Beside:
+class SignerProcess:
     """A notary's process, which is started again should it die; `tend` is to be called often.
 
     It holds no thread, since a server forks: what it does, it does when it is asked to.
@@ -62,101 +62,101 @@ class Beside:
         ]
         self._name = name
         self._monotonic = monotonic
-        self._pause = _FIRST_PAUSE
-        self._due = 0.0
-        self._process: subprocess.Popen[str] | None = self._started()
+        self._backoff = _MIN_BACKOFF
+        self._next_due = 0.0
+        self._process: subprocess.Popen[str] | None = self._start()
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         return subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
 
-    def begin(self) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until it signs; raise Faults with what it says if it will not."""
         assert self._process is not None and self._process.stdout is not None  # noqa: S101
-        said = self._process.stdout.readline().strip()
-        if said != _READY:
-            self._let_go()
+        output = self._process.stdout.readline().strip()
+        if output != _READY:
+            self._reap()
             where = str(writer.FOLDER / self._name)
-            raise Faults([Fault(where, "", said or "has no notary, see above")])
+            raise Faults([Fault(where, "", output or "has no notary, see above")])
 
-    def tend(self) -> None:
+    def poll(self) -> None:
         """Miss it if it is gone, and start another after a pause that doubles. Never waits."""
         now = self._monotonic()
         process = self._process
         if process is None:
-            if now >= self._due:
-                self._process = self._started()
+            if now >= self._next_due:
+                self._process = self._start()
         elif (status := process.poll()) is not None:
-            said = self._let_go()
-            cause = said.removeprefix(_READY).strip() or f"it ended with {status}"
-            _log.error("notary died", ledger=self._name, cause=cause, again_in=self._pause)
-            self._due = now + self._pause
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            output = self._reap()
+            cause = output.removeprefix(_READY).strip() or f"it ended with {status}"
+            _log.error("notary died", ledger=self._name, cause=cause, again_in=self._backoff)
+            self._next_due = now + self._backoff
+            self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Have it sign for the rest and end; one that died is started once more for that."""
         if self._process is not None and self._process.poll() is not None:
-            self._let_go()
-        process = self._process = self._process or self._started()
+            self._reap()
+        process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         process.stdin.close()
         try:
-            process.wait(_PATIENCE)
+            process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            _log.error("notary killed", ledger=self._name, after=_PATIENCE)
+            _log.error("notary killed", ledger=self._name, after=_STOP_TIMEOUT)
             process.kill()
         if status := process.returncode:
             _log.error("notary died", ledger=self._name, cause=f"it ended with {status}")
-        self._let_go()
+        self._reap()
 
-    def _let_go(self) -> str:
+    def _reap(self) -> str:
         process, self._process = self._process, None
         assert process is not None and process.stdin is not None  # noqa: S101 - for the type
         with suppress(OSError):
             process.stdin.close()
-        said = process.stdout.read() if process.stdout is not None else ""
+        output = process.stdout.read() if process.stdout is not None else ""
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
-        return said
+        return output
 
 
 @contextmanager
-def beside(site: Path, name: str, keeping: Keeping) -> Iterator[Beside]:
+def running_signer(site: Path, name: str, keeping: Keeping) -> Iterator[SignerProcess]:
     """Have a ledger's state signed once a second while the body runs, and once after it.
 
     The body calls `tend` of what this yields. Raises Faults if the ledger is not what was signed
     for, or there is no key to sign with.
     """
-    notary = Beside(site, name, keeping)
-    notary.begin()
+    signer = SignerProcess(site, name, keeping)
+    signer.wait_until_ready()
     try:
-        yield notary
+        yield signer
     finally:
-        notary.end()
+        signer.stop()
 
 
 @contextmanager
-def within(site: Path, name: str) -> Iterator[None]:
+def sign_after(site: Path, name: str) -> Iterator[None]:
     """Have a ledger's state signed when the body is done, by this process itself.
 
     Raises Faults if the ledger is not what was signed for; without a key it is left unsigned.
     """
     try:
-        notary = take_up(site, name)
+        signer = open_signer(site, name)
     except Refused as error:
         raise Faults([Fault(str(writer.FOLDER / name), "", str(error))]) from None
     except FileNotFoundError:
         yield  # which `ssps check` names; a credential can be revoked all the same
         return
-    with notary:
+    with signer:
         try:
             yield
         finally:
-            notary.notarize(last=True)
+            signer.notarize(last=True)
 
 
-class Passing:
+class OnDemandSigner:
     """Signs now and then for a ledger that others write, without a notary that stays with it.
 
     An operator's command signs for what it records itself (`within`); what a party does, and a
@@ -177,65 +177,65 @@ class Passing:
             name,
         ]
         self._monotonic = monotonic
-        self._due = 0.0
-        self._pause = _PASSING
+        self._next_due = 0.0
+        self._backoff = _CHECK_INTERVAL
         self._process: subprocess.Popen[str] | None = None
 
-    def tend(self) -> None:
+    def poll(self) -> None:
         """Look, if it is time to; never waits."""
         if self._process is not None:
             if (status := self._process.poll()) is None:
                 return
-            said = self._process.stdout.read() if self._process.stdout else ""
-            self._let_go()
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE) if status else _PASSING
+            output = self._process.stdout.read() if self._process.stdout else ""
+            self._reap()
+            self._backoff = min(self._backoff * 2, _MAX_BACKOFF) if status else _CHECK_INTERVAL
             if status:
-                _log.error("not signed", ledger=self._folder.name, cause=said.strip())
+                _log.error("not signed", ledger=self._folder.name, cause=output.strip())
         now = self._monotonic()
-        if now < self._due:
+        if now < self._next_due:
             return
-        self._due = now + self._pause
+        self._next_due = now + self._backoff
         with suppress(OSError, ValueError):
-            if self._behind():
+            if self._has_unsigned_records():
                 pipe, none = subprocess.PIPE, subprocess.DEVNULL
                 self._process = subprocess.Popen(self._command, stdin=none, stdout=pipe, text=True)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Sign for the rest, and wait for that."""
-        self._due = 0.0
+        self._next_due = 0.0
         for _ in range(2):  # one that is under way may have begun before the last record
             if self._process is None:
-                self.tend()
+                self.poll()
             if self._process is not None:
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_PATIENCE)
-                self._due = 0.0
-                self._let_go()
+                    self._process.wait(_STOP_TIMEOUT)
+                self._next_due = 0.0
+                self._reap()
 
-    def _behind(self) -> bool:
+    def _has_unsigned_records(self) -> bool:
         if not self._folder.exists():
             return False
         message = writer.checkpoint(self._folder)
         signed = 0 if message is None else note.parse_checkpoint(note.unproved_text(message)).size
         return writer.next_seq(self._folder) > signed
 
-    def _let_go(self) -> None:
+    def _reap(self) -> None:
         process, self._process = self._process, None
         if process is not None and process.stdout is not None:
             process.stdout.close()
 
 
 @contextmanager
-def passing(site: Path, name: str) -> Iterator[Passing]:
+def on_demand_signer(site: Path, name: str) -> Iterator[OnDemandSigner]:
     """Have a ledger that others write signed for within seconds, while the body runs."""
-    notary = Passing(site, name)
+    signer = OnDemandSigner(site, name)
     try:
-        yield notary
+        yield signer
     finally:
-        notary.end()
+        signer.stop()
 
 
-def take_up(site: Path, name: str) -> Notary:
+def open_signer(site: Path, name: str) -> Notary:
     """Return the notary of one of the site's ledgers; raises what it does."""
     signing = site / host.SIGNING
     stated = sorted(signing.rglob("*.pub"))
@@ -243,23 +243,23 @@ def take_up(site: Path, name: str) -> Notary:
     return Notary(site / writer.FOLDER / name, load_key(signing / host.SIGNING_KEY), former=former)
 
 
-def attend(
-    notary: Notary,
+def sign_until_closed(
+    signer: Notary,
     gone: int,
     pack: bool = True,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Sign once a second until there is nothing more to read from the descriptor `gone`."""
-    over, due = False, monotonic() + _OFTEN
+    over, due = False, monotonic() + _SIGN_INTERVAL
     while not over:
         now = monotonic()
         readable, _, _ = select.select([gone], [], [], max(0.0, due - now))
         # What signing takes is no part of the pause, and what was missed is not made up for.
-        due = max(due, now) + _OFTEN
+        due = max(due, now) + _SIGN_INTERVAL
         over = bool(readable) and not os.read(gone, 4096)
         try:
-            notary.notarize(last=over)
-            if pack and not over and (packed := notary.pack()):
+            signer.notarize(last=over)
+            if pack and not over and (packed := signer.pack()):
                 _log.info("segment compressed", segment=str(packed.path))
         except OSError as error:
             _log.error("not signed", cause=str(error))
@@ -269,12 +269,12 @@ def main(site: Path, name: str, pack: bool) -> int:
     """Be the notary of one ledger until stdin ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when the daemon has
-    log_as(f"notary of {name}")
+    configure_logging(f"notary of {name}")
     try:
-        with take_up(site, name) as notary:
-            notary.notarize()
+        with open_signer(site, name) as signer:
+            signer.notarize()
             print(_READY, flush=True)
-            attend(notary, sys.stdin.fileno(), pack)
+            sign_until_closed(signer, sys.stdin.fileno(), pack)
     except (Refused, OSError, ValueError) as error:
         print(error, flush=True)
         return 1

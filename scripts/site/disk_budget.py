@@ -15,63 +15,64 @@ from config.registry import INDEX, Registry
 from publisher.catalog import counts
 from publisher.store.store import TREES
 
-PAGE = 250_000  # bytes of a scan at 200 dpi, as a guess
-_AGAIN = 1.03  # so many times each page: corrections, and what goes to quarantine
+PAGE_BYTES = 250_000  # bytes of a scan at 200 dpi, as a guess
+_OVERHEAD = 1.03  # so many times each page: corrections, and what goes to quarantine
 _BLOCK = 4096
-_LISTED = 64  # bytes of a page's name in one tree
-_RECORDED = 2500  # bytes of a page in catalog, ledgers and feeds, with their indexes
-_FAN_OUT = 256 + 256 * 256  # folders of the store
+_LINK_BYTES = 64  # bytes of a page's name in one tree
+_RECORD_BYTES = 2500  # bytes of a page in catalog, ledgers and feeds, with their indexes
+_STORE_FOLDERS = 256 + 256 * 256  # folders of the store
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class DiskSpace:
     """On a disk."""
 
     bytes: int
     inodes: int
 
 
-def wanted(registry: Registry, parties: Iterable[Party]) -> Room:
+def space_needed(registry: Registry, parties: Iterable[Party]) -> DiskSpace:
     """Return what all sheets of a registry take, in the trees of those parties."""
     places = list(registry.places())
-    sheets = round(sum(place.sheets for place in places) * _AGAIN)
+    sheets = round(sum(place.sheets for place in places) * _OVERHEAD)
     folders = links = 0
     for party in parties:
         seen = [p for p in places if party.scope.covers_place(p.cevre or None, p.kurul or None)]
         folders += sum(place.folders + 1 for place in seen)
         links += sum(place.sheets for place in seen)
-    folders += _FAN_OUT
-    taken = sheets * (PAGE + _RECORDED) + folders * _BLOCK + links * _LISTED
-    return Room(taken, sheets + folders)
+    folders += _STORE_FOLDERS
+    taken = sheets * (PAGE_BYTES + _RECORD_BYTES) + folders * _BLOCK + links * _LINK_BYTES
+    return DiskSpace(taken, sheets + folders)
 
 
-def lacking(site: Path, parties: Iterable[Party]) -> str | None:
+def shortage(site: Path, parties: Iterable[Party]) -> str | None:
     """Say what the disk lacks for what has not come in yet; None if it lacks nothing."""
     if not (site / INDEX).exists():
         return None
     registry = Registry(site / INDEX)
     try:
-        whole, sheets = wanted(registry, parties), registry.source().rows
+        whole, sheets = space_needed(registry, parties), registry.source().rows
     finally:
         registry.close()
-    left = max(0, sheets - counts.counts(site).filed) / max(1, sheets)
+    remaining = max(0, sheets - counts.counts(site).filed) / max(1, sheets)
     trees = site / TREES  # and on the same disk the store
     disk = os.statvfs(trees if trees.is_dir() else site)
-    free = Room(disk.f_bavail * disk.f_frsize, disk.f_favail)
-    more = Room(round(whole.bytes * left), round(whole.inodes * left))
+    free = DiskSpace(disk.f_bavail * disk.f_frsize, disk.f_favail)
+    needed = DiskSpace(round(whole.bytes * remaining), round(whole.inodes * remaining))
     short = []
-    if more.bytes > free.bytes:
+    if needed.bytes > free.bytes:
         short.append(
-            f"{_round(more.bytes)}B (pages of {PAGE // 1000} KB), of {_round(free.bytes)}B"
+            f"{_format_number(needed.bytes)}B (pages of {PAGE_BYTES // 1000} KB), "
+            f"of {_format_number(free.bytes)}B"
         )
-    if more.inodes > free.inodes and disk.f_files:  # Btrfs counts none
-        short.append(f"{_round(more.inodes)} inodes, of {_round(free.inodes)}")
+    if needed.inodes > free.inodes and disk.f_files:  # Btrfs counts none
+        short.append(f"{_format_number(needed.inodes)} inodes, of {_format_number(free.inodes)}")
     if not short:
         return None
     return f"what is to come takes about {' and '.join(short)} that are free"
 
 
-def _round(number: int) -> str:
+def _format_number(number: int) -> str:
     for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= unit:
             return f"{number / unit:.1f} {letter}"

@@ -84,7 +84,7 @@ PARTIES_TOML = """\
 # contact = { name = "", email = "", phone = "" }
 """
 
-_ROOM = "a larger disk, and for more inodes XFS or `mkfs.ext4 -i 4096`"
+_DISK_ADVICE = "a larger disk, and for more inodes XFS or `mkfs.ext4 -i 4096`"
 # Nobody else on the machine looks into any but the intake: parties see their trees through us.
 _FOLDERS = {
     "intake": 0o755,
@@ -96,7 +96,7 @@ _FOLDERS = {
 }
 
 
-def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
+def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
     """Make a working site at `site`; raise Faults if anything stands there already."""
     if site.exists() and (not site.is_dir() or any(site.iterdir())):
         message = "is not an empty folder, name one that is empty or does not exist yet"
@@ -113,7 +113,9 @@ def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
             files.replace(site / name, content, 0o644)
     except OSError as error:
         raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
-    with console.operating(site, "init", str(site), why) as deed:  # there is none to hold it before
+    with console.recorded_change(
+        site, "init", str(site), why
+    ) as deed:  # there is none to hold it before
         made = [*host.stated(site / host.HOST), *host.stated(site / host.SIGNING)]
         digests = ((name, hashlib.sha256(text).hexdigest()) for name, text in written.items())
         deed.done(made, {settings_record.SETTINGS: settings_record.lines(digests)})
@@ -128,7 +130,7 @@ def lay_out(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
     show_default=True,
     help="With --system: the folder for the units.",
 )
-@console.why()
+@console.why_option()
 @console.with_new_site
 def init(system: bool, units: Path, why: str, site: Path) -> None:
     """Lay out a new site in DIR.
@@ -139,29 +141,29 @@ def init(system: bool, units: Path, why: str, site: Path) -> None:
     """
     executable = Path(sys.argv[0]).absolute()
     if system:
-        system_.faults_of(site, executable)
+        system_.check_machine(site, executable)
     if not (system and (site / load.SITE).exists()):
-        _new(site, why)
+        _create(site, why)
     if system:
-        _set_up(site, executable, units, why)
+        _set_up_system(site, executable, units, why)
         click.echo(f"  sudo -u {system_.USER} ssps --site {site} check")
         click.echo("  systemctl daemon-reload && systemctl enable --now ssps.target")
 
 
-def _set_up(site: Path, executable: Path, units: Path, why: str) -> None:
+def _set_up_system(site: Path, executable: Path, units: Path, why: str) -> None:
     settings = load.load(site)
     try:
-        with console.operating(site, "init --system", str(site), why) as deed:
-            deed.before = system_.stated(site, settings, units)
-            deed.done(system_.planned(site, settings, executable, units))
+        with console.recorded_change(site, "init --system", str(site), why) as deed:
+            deed.before = system_.describe_current(site, settings, units)
+            deed.done(system_.describe_planned(site, settings, executable, units))
             for line in system_.set_up(site, settings, executable, units):
                 click.echo(line)
     finally:
         with suppress(LookupError):  # there is no such user yet
-            system_.hand_over(site / writer.FOLDER)  # what root has recorded and signed
+            system_.chown_to_user(site / writer.FOLDER)  # what root has recorded and signed
 
 
-def _new(site: Path, why: str) -> None:
+def _create(site: Path, why: str) -> None:
     today = datetime.now(UTC).date()
     text = SITE_TOML.format(
         id=f"{today}-cb-mv",
@@ -169,7 +171,7 @@ def _new(site: Path, why: str) -> None:
         opens=f"{today}T17:00:00+03:00",
         listen="127.0.0.1:2222",
     )
-    lay_out(site, text, PARTIES_TOML, why)
+    create_site(site, text, PARTIES_TOML, why)
     click.echo(f"{site}: a site, with keys of its own. Next:")
     click.echo("  edit site.toml and parties.toml")
     click.echo(f"  ssps --site {site} registry import FILE.csv --why TEXT")
@@ -186,36 +188,36 @@ def check(site: Path) -> None:
     any. What the running kernel can shut a session in with is said on
     stderr.
     """
-    console.say.print(f"note: this kernel has {sandbox.kernel()}")
-    found = list(faults(site))
+    console.err.print(f"note: this kernel has {sandbox.kernel()}")
+    found = list(find_faults(site))
     for fault in found:
         click.echo(str(fault))
     if found:
-        console.say.print(f"{len(found)} fault{'s' * (len(found) > 1)} in {site}")
+        console.err.print(f"{len(found)} fault{'s' * (len(found) > 1)} in {site}")
         sys.exit(1)
     settings = load.load(site)
     for party in settings.parties:
         if party.mirrors and not ring.load(site, party.id).credentials:
-            console.say.print(f"note: {party.id} has no credential yet, so it cannot log in")
+            console.err.print(f"note: {party.id} has no credential yet, so it cannot log in")
     if not digest.supported(site):
         advice = "ext4, XFS or Btrfs keep them"
-        console.say.print(
+        console.err.print(
             f"note: no extended attributes in {site}, so each digest that a client asks for is "
             f"computed anew; {advice}"
         )
     for rehearsal in settings.rehearsals:
         if not (rehearsal.folder / "trees").is_dir():
             message = "has no trees, `ssps rehearse init --like SITE` lays them out"
-            console.say.print(f"note: rehearsal {rehearsal.id}: {rehearsal.folder} {message}")
+            console.err.print(f"note: rehearsal {rehearsal.id}: {rehearsal.folder} {message}")
     mirroring = [party for party in settings.parties if party.mirrors]
-    if lacking := disk_budget.lacking(site, mirroring):
-        console.say.print(f"note: {lacking}; {_ROOM}")
+    if shortage := disk_budget.shortage(site, mirroring):
+        console.err.print(f"note: {shortage}; {_DISK_ADVICE}")
     if not (site / registry.INDEX).exists():
-        console.say.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
-    console.say.print(f"{site}: no fault ({len(settings.parties)} parties)")
+        console.err.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
+    console.err.print(f"{site}: no fault ({len(settings.parties)} parties)")
 
 
-def faults(site: Path) -> Iterator[Fault]:
+def find_faults(site: Path) -> Iterator[Fault]:
     """Yield every fault of the site: settings, this machine, keys, key files and registry."""
     settings, found = load.read(site)
     yield from found
@@ -255,7 +257,7 @@ def _registry_faults(site: Path) -> Iterator[Fault]:
         with source.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == imported:
                 return
-    bar, progress = console.reading("registry.csv", source.stat().st_size)
+    bar, progress = console.progress_bar("registry.csv", source.stat().st_size)
     with bar:
         found = registry.faults(source, progress)
     yield from found

@@ -36,7 +36,7 @@ def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]
         "@USER@": USER,
         "@SSPS@": str(executable),
         "@SITE@": str(site),
-        "@WRITABLE@": " ".join(map(str, _spelt(site, [site, *settings.intake.folders]))),
+        "@WRITABLE@": " ".join(map(str, _outside_site(site, [site, *settings.intake.folders]))),
         "@SERVED@": " ".join(str(site / name) for name in ("ledgers", "state", "keys")),
         "@DRAIN@": str(round(settings.sftp.drain_seconds) + _MARGIN),
     }
@@ -49,12 +49,12 @@ def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]
     return made
 
 
-def _spelt(site: Path, folders: Iterable[Path]) -> list[Path]:
+def _outside_site(site: Path, folders: Iterable[Path]) -> list[Path]:
     """Leave out what lies in the site anyway."""
     return [f for f in folders if f == site or not f.is_relative_to(site)]
 
 
-def faults_of(site: Path, executable: Path) -> None:
+def check_machine(site: Path, executable: Path) -> None:
     """Raise Faults for what keeps this machine from being set up."""
     if os.geteuid() != 0:
         raise console.fault("--system", "", "makes a user and units, run it as root: sudo ssps ...")
@@ -69,8 +69,8 @@ def faults_of(site: Path, executable: Path) -> None:
 
 def set_up(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
     """Make the user and the units, hand the site over; return what was done, a line each."""
-    done = list(_people())
-    _hand_over(site, settings.intake.folders)
+    done = list(_create_users())
+    _set_ownership(site, settings.intake.folders)
     done.append(f"{site} belongs to {USER}, its intake is open to the group {SCANNERS}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in units(site, settings, executable).items():
@@ -80,11 +80,11 @@ def set_up(site: Path, settings: Settings, executable: Path, folder: Path) -> li
     return done
 
 
-def _people() -> Iterable[str]:
-    if not _known(grp.getgrnam, SCANNERS):
+def _create_users() -> Iterable[str]:
+    if not _exists(grp.getgrnam, SCANNERS):
         subprocess.run(["groupadd", "--system", SCANNERS], check=True)
         yield f"group {SCANNERS} made: whoever scans belongs in it (usermod -aG {SCANNERS} NAME)"
-    if not _known(pwd.getpwnam, USER):
+    if not _exists(pwd.getpwnam, USER):
         command = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
         command += ["--shell", "/usr/sbin/nologin", "--user-group", USER]
         subprocess.run(command, check=True)
@@ -94,7 +94,7 @@ def _people() -> Iterable[str]:
         yield f"user {USER} put into the group {SCANNERS}, so as to read what it is handed"
 
 
-def _known(look_up: object, name: str) -> bool:
+def _exists(look_up: object, name: str) -> bool:
     try:
         look_up(name)  # type: ignore[operator]
     except KeyError:
@@ -102,20 +102,20 @@ def _known(look_up: object, name: str) -> bool:
     return True
 
 
-def stated(site: Path, settings: Settings, folder: Path) -> list[str]:
+def describe_current(site: Path, settings: Settings, folder: Path) -> list[str]:
     """Return what a record says of how it stands with a site on this machine."""
-    return _stated(site, _owner(site), settings.intake.folders, _owner, _texts(folder))
+    return _describe(site, _owner(site), settings.intake.folders, _owner, _texts(folder))
 
 
-def planned(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
+def describe_planned(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
     """Return the same for when it is set up."""
     texts = {folder / name: text for name, text in units(site, settings, executable).items()}
     intake = f"{USER}:{SCANNERS} {_INTAKE_MODE & 0o7777:04o}"
     owner = f"{USER}:{USER} {_SITE_MODE:04o}"
-    return _stated(site, owner, settings.intake.folders, lambda _: intake, texts)
+    return _describe(site, owner, settings.intake.folders, lambda _: intake, texts)
 
 
-def _stated(
+def _describe(
     site: Path,
     owner: str,
     intakes: Iterable[Path],
@@ -146,15 +146,15 @@ def _texts(folder: Path) -> Mapping[Path, str]:
     return {path: path.read_text(encoding="utf-8") for path in paths}
 
 
-def hand_over(folder: Path) -> None:
+def chown_to_user(folder: Path) -> None:
     """Give a folder of the site, and all in it, to the user."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             shutil.chown(path, USER, USER)
 
 
-def _hand_over(site: Path, intakes: Iterable[Path]) -> None:
-    hand_over(site)
+def _set_ownership(site: Path, intakes: Iterable[Path]) -> None:
+    chown_to_user(site)
     site.chmod(_SITE_MODE)
     for intake in intakes:
         intake.mkdir(parents=True, exist_ok=True)

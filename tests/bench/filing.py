@@ -57,7 +57,7 @@ from publisher import publish
 from publisher.catalog import catalog
 from publisher.catalog import counts as census
 from publisher.reading.worker_client import Reader
-from scripts.daemons.run import log_as, stopping
+from scripts.daemons.run import configure_logging, stop_on_signal
 from scripts.filing.status import count
 from scripts.rehearsal import simulated_reader
 from scripts.rehearsal.scanner import Scan
@@ -170,10 +170,10 @@ def publishing(site: Path, alone: Alone | None = None) -> Iterator[subprocess.Po
 
 def publish_alone(site: Path, how: Alone) -> None:
     """Be a publisher without feed and notary, until SIGTERM."""
-    log_as("publish")
+    configure_logging("publish")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: how.cores])
     reader = simulated_reader.StandIn if how.stand_in else Reader
-    with stopping() as stop:
+    with stop_on_signal() as stop:
         publish.publish(load.load(site), stop=stop, workers=how.workers, reader=reader)
 
 

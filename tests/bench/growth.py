@@ -38,7 +38,7 @@ from publisher.store.store import Shelf
 from scripts.filing import status
 from scripts.rehearsal import election, simulated_reader
 from scripts.rehearsal.scanner import Scan
-from scripts.site.init import PARTIES_TOML, SITE_TOML, lay_out
+from scripts.site.init import PARTIES_TOML, SITE_TOML, create_site
 
 LIMIT = 2.0
 _FACTORS = (1, 10, 100)
@@ -72,7 +72,7 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
     site = folder / "site"
     text = SITE_TOML.format(id="prova-cb-mv", title="Olcum", opens="2023-05-14T17:00:00+03:00",
                             listen="127.0.0.1:0")  # fmt: skip
-    lay_out(site, text, PARTIES_TOML + servers._PARTIES, "a measurement")
+    create_site(site, text, PARTIES_TOML + servers._PARTIES, "a measurement")
     entries = list(islice(election.entries(sizes[-1] // _SHEETS_A_BOX + 4, 1), sizes[-1]))
     election.write_csv(entries, site / "registry.csv")
     registry.import_csv(site / "registry.csv", site / INDEX)
@@ -143,7 +143,7 @@ def listed(folder: Path, sizes: list[int]) -> Costs:
     """List a folder of so many entries with OpenSSH's client."""
     (folder / "served").mkdir()
     (folder / "served").chmod(0o755)
-    tree = servers.lay_out(folder / "served", "fast")
+    tree = servers.create_site(folder / "served", "fast")
     for size in sizes:
         (tree / str(size)).mkdir()
         for number in range(size):

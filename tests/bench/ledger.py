@@ -34,7 +34,7 @@ from keys.ledger.signer import Notary
 from keys.ledger.verify import verify
 from keys.ledger.writer import Ledger, Terms, utc_now
 from scripts.audit import index
-from scripts.shared.signer_process import attend
+from scripts.shared.signer_process import sign_until_closed
 from sftpd.access.ratelimit import Pacer
 from sftpd.ipc.monitor_client import Reporter
 from sftpd.ipc.pending_closes import Slate
@@ -150,7 +150,7 @@ def sign(folder: Path, asked: int) -> int:
             return signed
 
     with Counted(folder, KEY) as notary:
-        attend(notary, asked, pack=False)
+        sign_until_closed(notary, asked, pack=False)
     return count
 
 

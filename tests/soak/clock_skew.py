@@ -11,7 +11,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from keys.ledger.writer import Clock, utc_now
-from scripts.daemons.run import ON_RELOAD, Supervisor, log_as, ready, run_publisher, run_server
+from scripts.daemons.run import (
+    RELOAD_SIGNALS,
+    Supervisor,
+    configure_logging,
+    load_ready_settings,
+    run_publisher,
+    run_server,
+)
 
 
 def stepped(file: Path) -> Clock:
@@ -26,13 +33,13 @@ def stepped(file: Path) -> Clock:
 def main() -> None:
     """Run one part, or the supervisor with both."""
     part, site, clock = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    log_as(part)
-    settings = ready(site)
+    configure_logging(part)
+    settings = load_ready_settings(site)
     if part == "run":
         own = [sys.executable, "-m", "soak.clock_skew"]
-        commands = {name: [*own, name, str(site), str(clock)] for name in ON_RELOAD}
+        commands = {name: [*own, name, str(site), str(clock)] for name in RELOAD_SIGNALS}
         patience = settings.sftp.drain_seconds + 10
-        sys.exit(Supervisor(commands, ON_RELOAD, patience=patience).run())
+        sys.exit(Supervisor(commands, RELOAD_SIGNALS, patience=patience).run())
     {"serve": run_server, "publish": run_publisher}[part](settings, clock=stepped(clock))
 
 

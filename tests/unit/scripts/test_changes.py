@@ -19,7 +19,7 @@ from keys.credentials import ring
 from keys.ledger import writer
 from keys.server_keys import host
 from publisher.store.quarantine import Note, format_note
-from scripts.access.key import credential_of, put
+from scripts.access.key import add_credential, load_public_key
 from scripts.shared import console
 from scripts.site import system
 from scripts.ssps import main
@@ -112,7 +112,7 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "form").write_text(FORM + CONTACT)
     (tmp_path / "registry").write_text(office.registry_csv(*office.ROWS[:3]), encoding="utf-8")
     host.make(tmp_path / "first", "first")
-    put(site, "parti-a", credential_of(tmp_path / "first.pub", ""), "set up")
+    add_credential(site, "parti-a", load_public_key(tmp_path / "first.pub", ""), "set up")
     host.make(tmp_path / "other", "other")
     (tmp_path / "other.pub").rename(tmp_path / "other")
     path = Filer(load.load(site)).file(SHEET, "kadikoy")
@@ -232,8 +232,8 @@ def test_setting_up_a_site_that_stands_already_is_on_record(
     whole: Path, ssps: Ssps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `init --system` does; the machine's users are left alone."""
-    monkeypatch.setattr(system, "faults_of", lambda *_: None)
-    monkeypatch.setattr(system, "_people", lambda: ["user made"])
+    monkeypatch.setattr(system, "check_machine", lambda *_: None)
+    monkeypatch.setattr(system, "_create_users", lambda: ["user made"])
     monkeypatch.setattr(system.shutil, "chown", lambda *_: None)
     words = ("init", "--system", "--units", tmp_path / "units", whole)
 

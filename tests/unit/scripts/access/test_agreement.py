@@ -11,7 +11,7 @@ from keys.credentials import ring
 from keys.ledger import writer
 from keys.operations import settings_record
 from keys.operations.change_record import Deed
-from scripts.shared import takeup
+from scripts.shared import server_reload
 
 FORM = """\
 id = "parti-d"
@@ -231,9 +231,9 @@ def test_a_server_that_does_not_take_it_is_said_loudly(
 ) -> None:
     from keys.operations import server_state
 
-    monkeypatch.setattr(takeup, "PATIENCE", 0.2)
+    monkeypatch.setattr(server_reload, "TIMEOUT", 0.2)
     monkeypatch.setattr(server_state, "holder", lambda *_: 1 << 22)  # alive, and deaf
-    monkeypatch.setattr(takeup.os, "kill", lambda *_: None)
+    monkeypatch.setattr(server_reload.os, "kill", lambda *_: None)
 
     done = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 

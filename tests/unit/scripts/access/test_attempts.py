@@ -83,11 +83,11 @@ def test_a_credential_shows_when_and_from_where_it_was_last_used(
 def test_a_long_ledger_is_read_from_its_end_and_no_further_than_agreed(
     site: Path, transfers: writer.Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "_STRIDE", 4)
+    monkeypatch.setattr(attempts, "_CHUNK_RECORDS", 4)
     for number in range(11):
         transfers.append(Event(Transfer.LIST, "parti-a", "", str(number)))
 
-    found = [r.event.what for r in attempts.backwards(site / "ledgers/transfer", 6)]
+    found = [r.event.what for r in attempts.read_backwards(site / "ledgers/transfer", 6)]
 
     assert found == ["10", "9", "8", "7", "6", "5"]
 

@@ -69,7 +69,7 @@ def test_the_code_is_the_fingerprint(site: Path, tmp_path: Path) -> None:
 
 def test_the_written_known_hosts_line_is_openssh_s_own(site: Path, tmp_path: Path) -> None:
     settings = load.load(site)
-    text = letter.written(settings, settings.parties[0], letter.Address("a.example", 22))
+    text = letter.render_text(settings, settings.parties[0], letter.Address("a.example", 22))
     [line] = [line for line in text.splitlines() if line.startswith("a.example ssh-ed25519")]
     (tmp_path / "known").write_text(line + "\n")
     command = ["ssh-keygen", "-F", "a.example", "-f", str(tmp_path / "known"), "-l"]

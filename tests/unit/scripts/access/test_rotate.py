@@ -148,7 +148,7 @@ def test_of_two_who_begin_at_once_one_is_told_to_look_again(
         journal.parent.mkdir(exist_ok=True)
         journal.write_text(theirs)
 
-    monkeypatch.setattr("scripts.access.plan.show", others_begin)
+    monkeypatch.setattr("scripts.access.ring_change.print_preview", others_begin)
     done = ssps(
         "key", "rotate", "--all", "--public-keys", folder, "--why", "x", "--apply", "--site", two
     )

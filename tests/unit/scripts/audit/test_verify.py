@@ -451,7 +451,7 @@ def test_the_command_says_what_it_lacks(
 def test_a_site_is_verified_with_its_own_key(site: Path, ssps: Ssps) -> None:
     from scripts.shared import console
 
-    with console.operating(site, "key add", "parti-a", "form 12") as deed:
+    with console.recorded_change(site, "key add", "parti-a", "form 12") as deed:
         deed.done(None)
 
     done = ssps("audit", "verify", "--site", site)

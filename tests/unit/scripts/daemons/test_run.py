@@ -28,9 +28,9 @@ def test_a_part_that_dies_is_started_again_after_pauses_that_double() -> None:
     pauses = []
 
     for _ in range(9):
-        assert supervisor.tend() is None
+        assert supervisor.poll() is None
         ended(supervisor, "publish")
-        pause = supervisor.tend()
+        pause = supervisor.poll()
         assert pause is not None
         assert supervisor._parts["publish"].process is None
         pauses.append(pause)
@@ -43,15 +43,15 @@ def test_a_part_that_ran_for_long_is_started_again_at_once() -> None:
     now = 1000.0
     supervisor = Supervisor({"publish": ["false"]}, clock=lambda: now)
     for _ in range(4):
-        supervisor.tend()
+        supervisor.poll()
         ended(supervisor, "publish")
-        now += supervisor.tend() or 0
-    supervisor.tend()
+        now += supervisor.poll() or 0
+    supervisor.poll()
     ended(supervisor, "publish")
 
     now += 61
 
-    assert supervisor.tend() == 0.5
+    assert supervisor.poll() == 0.5
 
 
 SUPERVISE = """

@@ -32,10 +32,10 @@ def edit(site: Path) -> None:
 def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
     site: Path, folder: Path
 ) -> None:
-    settings_record.on_record(load.load(site), "ssps serve started")
+    settings_record.record_if_changed(load.load(site), "ssps serve started")
     before = stated.lines(load.load(site).digests)
     edit(site)
-    settings_record.on_record(load.load(site), "ssps serve started")
+    settings_record.record_if_changed(load.load(site), "ssps serve started")
 
     *_, found = events(folder)
     assert found.detail == {
@@ -52,15 +52,15 @@ def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(
     site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (site / "parties.toml").read_bytes()
-    ready = run.ready
+    ready = run.load_ready_settings
 
     def edited_then(site: Path) -> Settings:
         settings = ready(site)
         edit(site)
         return settings
 
-    monkeypatch.setattr(run, "ready", edited_then)
-    assert run._without_fault(site)
+    monkeypatch.setattr(run, "load_ready_settings", edited_then)
+    assert run._accept_new_settings(site)
 
     after = events(folder)[-1].detail["after"]
     assert isinstance(after, list)
@@ -68,18 +68,18 @@ def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(
 
 
 def test_settings_on_record_need_no_writer_and_new_ones_wait_for_it(site: Path) -> None:
-    settings_record.on_record(load.load(site), "ssps serve started")
+    settings_record.record_if_changed(load.load(site), "ssps serve started")
     with Ledger(site / "ledgers/operations"):
-        settings_record.on_record(load.load(site), "ssps serve started", patience=0)
+        settings_record.record_if_changed(load.load(site), "ssps serve started", patience=0)
         edit(site)
         with pytest.raises(writer.Busy):
-            settings_record.on_record(load.load(site), "ssps serve started", patience=0)
+            settings_record.record_if_changed(load.load(site), "ssps serve started", patience=0)
 
 
 def test_what_cannot_be_recorded_starts_nothing(
     site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, ssps: Ssps
 ) -> None:
-    settings_record.on_record(load.load(site), "ssps serve started")
+    settings_record.record_if_changed(load.load(site), "ssps serve started")
     edit(site)
 
     def full(*_: object) -> int:
@@ -89,21 +89,21 @@ def test_what_cannot_be_recorded_starts_nothing(
         disk.setattr(os, "write", full)
         for act in (run.run_server, run.run_publisher):
             with pytest.raises(Faults, match=r"nothing goes by them .*No space left"):
-                act(run.ready(site))
-        assert not run._without_fault(site)
+                act(run.load_ready_settings(site))
+        assert not run._accept_new_settings(site)
     assert len(events(folder)) == 1
-    assert run._without_fault(site)
+    assert run._accept_new_settings(site)
     assert events(folder)[-1].detail["why"] == "taken up by ssps run"
 
 
 def test_a_command_that_changes_parties_does_not_hide_what_was_edited_before(
     site: Path, folder: Path, ssps: Ssps
 ) -> None:
-    settings_record.on_record(load.load(site), "ssps serve started")
+    settings_record.record_if_changed(load.load(site), "ssps serve started")
     edit(site)
     by_hand = stated.lines(load.load(site).digests)
     assert ssps("party", "suspend", "parti-a", "--why", "call 3", "--site", site).exit_code == 0
-    settings_record.on_record(load.load(site), "ssps serve started")
+    settings_record.record_if_changed(load.load(site), "ssps serve started")
 
     _, found, suspended = events(folder)
     assert (found.event, found.detail["why"]) == ("settings", "found by party suspend")

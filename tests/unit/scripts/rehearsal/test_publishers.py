@@ -28,8 +28,8 @@ def test_a_rehearsals_daemon_is_the_real_one_but_for_what_it_changes(
     asked: list[dict[str, Any]] = []
     for run in ("run_publisher", "run_server"):
         monkeypatch.setattr(module, run, lambda _, **how: asked.append(how), raising=False)
-    monkeypatch.setattr(module, "log_as", lambda _: None)
-    monkeypatch.setattr(clock_skew, "ready", lambda _: None)
+    monkeypatch.setattr(module, "configure_logging", lambda _: None)
+    monkeypatch.setattr(clock_skew, "load_ready_settings", lambda _: None)
     monkeypatch.setattr(simulated_reader.load, "load", lambda _: None)
     monkeypatch.setattr(sys, "argv", ["", *words, str(tmp_path), str(tmp_path / "clock")])
 

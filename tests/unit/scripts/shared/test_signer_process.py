@@ -35,7 +35,7 @@ def signed(folder: Path, site: Path) -> note.Checkpoint:
 
 def test_a_process_of_its_own_signs_for_what_a_daemon_wrote(site: Path) -> None:
     folder = site / "ledgers/transfer"
-    with signer_process.beside(site, "transfer", Keeping()), Ledger(folder) as writer:
+    with signer_process.running_signer(site, "transfer", Keeping()), Ledger(folder) as writer:
         writer.append(OPENED)
         writer.append(OPENED)
 
@@ -45,13 +45,13 @@ def test_a_process_of_its_own_signs_for_what_a_daemon_wrote(site: Path) -> None:
 
 def test_a_daemon_does_not_start_on_a_ledger_that_is_not_what_was_signed_for(site: Path) -> None:
     folder = site / "ledgers/transfer"
-    with signer_process.beside(site, "transfer", Keeping()), Ledger(folder) as writer:
+    with signer_process.running_signer(site, "transfer", Keeping()), Ledger(folder) as writer:
         writer.append(OPENED)
     segments.listed(folder)[0].path.write_bytes(b"")
 
     with (
         pytest.raises(Faults, match="holds 0 records, but 1 were signed for"),
-        signer_process.beside(site, "transfer", Keeping()),
+        signer_process.running_signer(site, "transfer", Keeping()),
     ):
         pass
 
@@ -68,9 +68,9 @@ def test_what_lies_in_the_working_directory_never_gets_hold_of_the_key(
     monkeypatch.chdir(tmp_path)
     folder = site / "ledgers" / name
     with (
-        signer_process.beside(site, name, Keeping())
+        signer_process.running_signer(site, name, Keeping())
         if name == "transfer"
-        else signer_process.passing(site, name),
+        else signer_process.on_demand_signer(site, name),
         Ledger(folder) as writer,
     ):
         writer.append(OPENED)
@@ -81,22 +81,22 @@ def test_what_lies_in_the_working_directory_never_gets_hold_of_the_key(
 def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
     folder = site / "ledgers/transfer"
     now = 0.0
-    beside = signer_process.Beside(site, "transfer", Keeping(), monotonic=lambda: now)
-    beside.begin()
+    process = signer_process.SignerProcess(site, "transfer", Keeping(), monotonic=lambda: now)
+    process.wait_until_ready()
     with Ledger(folder) as writer, capture_logs() as logs:
-        first = beside._process
+        first = process._process
         assert first is not None
         first.kill()
         os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
         writer.append(OPENED)
-        beside.tend()
-        beside.tend()
-        assert beside._process is None, "it waits a second first"
+        process.poll()
+        process.poll()
+        assert process._process is None, "it waits a second first"
         now = 1.0
-        beside.tend()
-        assert beside._process is not None
+        process.poll()
+        assert process._process is not None
         wait_until(lambda: ledger.checkpoint(folder) is not None)
-    beside.end()
+    process.stop()
 
     assert [(entry["event"], entry["cause"]) for entry in logs] == [
         ("notary died", "it ended with -9")
@@ -106,10 +106,13 @@ def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
 
 def test_what_was_written_without_a_notary_is_signed_for_at_the_end(site: Path) -> None:
     folder = site / "ledgers/transfer"
-    with signer_process.beside(site, "transfer", Keeping()) as beside, Ledger(folder) as writer:
-        assert beside._process is not None
-        beside._process.kill()
-        beside._process.wait()
+    with (
+        signer_process.running_signer(site, "transfer", Keeping()) as process,
+        Ledger(folder) as writer,
+    ):
+        assert process._process is not None
+        process._process.kill()
+        process._process.wait()
         writer.append(OPENED)
 
     assert signed(folder, site).size == 1
@@ -118,22 +121,22 @@ def test_what_was_written_without_a_notary_is_signed_for_at_the_end(site: Path) 
 def test_one_that_will_not_sign_is_named_again_and_again_with_its_reason(site: Path) -> None:
     folder = site / "ledgers/transfer"
     now = 0.0
-    beside = signer_process.Beside(site, "transfer", Keeping(), monotonic=lambda: now)
-    beside.begin()
+    process = signer_process.SignerProcess(site, "transfer", Keeping(), monotonic=lambda: now)
+    process.wait_until_ready()
     with Ledger(folder) as writer:
         writer.append(OPENED)
     wait_until(lambda: ledger.checkpoint(folder) is not None)
-    assert beside._process is not None
-    beside._process.kill()
+    assert process._process is not None
+    process._process.kill()
     segments.listed(folder)[0].path.write_bytes(b"")
 
     with capture_logs() as logs:
         while len(logs) < 3:
             now += 0.5
-            beside.tend()
-            if beside._process is not None:
-                os.waitid(os.P_PID, beside._process.pid, os.WEXITED | os.WNOWAIT)
-        beside.end()
+            process.poll()
+            if process._process is not None:
+                os.waitid(os.P_PID, process._process.pid, os.WEXITED | os.WNOWAIT)
+        process.stop()
 
     assert [entry["again_in"] for entry in logs[:3]] == [1.0, 2.0, 4.0]
     assert "holds 0 records, but 1 were signed for" in logs[1]["cause"]
@@ -148,7 +151,7 @@ def test_what_the_disk_refuses_is_tried_again(
         writer.append(OPENED)
     ours, theirs = os.pipe()
     looks: list[bool] = []
-    with signer_process.take_up(site, "transfer") as taken:
+    with signer_process.open_signer(site, "transfer") as taken:
         real = taken.notarize
 
         def full(last: bool = False) -> note.Checkpoint | None:
@@ -159,8 +162,8 @@ def test_what_the_disk_refuses_is_tried_again(
             return real(last)
 
         monkeypatch.setattr(taken, "notarize", full)
-        monkeypatch.setattr(signer_process, "_OFTEN", 0.01)
-        thread = threading.Thread(target=signer_process.attend, args=(taken, ours))
+        monkeypatch.setattr(signer_process, "_SIGN_INTERVAL", 0.01)
+        thread = threading.Thread(target=signer_process.sign_until_closed, args=(taken, ours))
         thread.start()
         thread.join(10)
 
@@ -181,7 +184,7 @@ def test_it_is_signed_once_a_second_however_long_signing_takes(
         now += float(str(rest[-1]))
         return (read if len(began) == 4 else []), [], []
 
-    with signer_process.take_up(site, "transfer") as taken:
+    with signer_process.open_signer(site, "transfer") as taken:
 
         def slow(last: bool = False) -> None:
             nonlocal now
@@ -191,14 +194,14 @@ def test_it_is_signed_once_a_second_however_long_signing_takes(
         os.close(theirs)
         monkeypatch.setattr(taken, "notarize", slow)
         monkeypatch.setattr("select.select", waits)
-        signer_process.attend(taken, ours, monotonic=lambda: now)
+        signer_process.sign_until_closed(taken, ours, monotonic=lambda: now)
 
     os.close(ours)
     assert began == pytest.approx([101.0, 102.0, 104.5, 105.5, 106.5])
 
 
 def test_what_an_operator_does_is_signed_for_at_once(site: Path) -> None:
-    with console.operating(site, "key add", "parti-a", "form 12") as deed:
+    with console.recorded_change(site, "key add", "parti-a", "form 12") as deed:
         deed.done(None)
 
     assert signed(site / "ledgers/operations", site).size == 1
@@ -206,15 +209,15 @@ def test_what_an_operator_does_is_signed_for_at_once(site: Path) -> None:
 
 def test_what_others_record_is_signed_for_within_seconds(site: Path) -> None:
     folder, clock = site / "ledgers/operations", iter([0.0, 1.0, 6.0, 12.0])
-    passing = signer_process.Passing(site, "operations", lambda: next(clock))
-    passing.tend()  # there is no ledger yet
+    on_demand = signer_process.OnDemandSigner(site, "operations", lambda: next(clock))
+    on_demand.poll()  # there is no ledger yet
     with Ledger(folder) as operations:
         operations.append(Event("password change", "parti-a", "192.0.2.7", "parti-a"))
 
-    passing.tend()  # not due
+    on_demand.poll()  # not due
     assert not (folder / "checkpoint").exists()
-    passing.tend()
-    passing.end()
+    on_demand.poll()
+    on_demand.stop()
 
     assert signed(folder, site).size == 1
 
@@ -222,16 +225,19 @@ def test_what_others_record_is_signed_for_within_seconds(site: Path) -> None:
 def test_nothing_is_changed_while_the_operations_ledger_is_not_what_was_signed_for(
     site: Path,
 ) -> None:
-    with console.operating(site, "key add", "parti-a", "form 12") as deed:
+    with console.recorded_change(site, "key add", "parti-a", "form 12") as deed:
         deed.done(None)
     segments.listed(site / "ledgers/operations")[0].path.write_bytes(b"")
 
-    with pytest.raises(Faults, match="1 were signed for"), console.operating(site, "a", "b", "c"):
+    with (
+        pytest.raises(Faults, match="1 were signed for"),
+        console.recorded_change(site, "a", "b", "c"),
+    ):
         raise AssertionError("not reached")
 
 
 def test_without_a_signing_key_a_credential_can_be_revoked_all_the_same(site: Path) -> None:
     (site / host.SIGNING / host.SIGNING_KEY).unlink()
 
-    with console.operating(site, "key revoke", "parti-a", "lost") as deed:
+    with console.recorded_change(site, "key revoke", "parti-a", "lost") as deed:
         assert deed.done(None) == 0

@@ -38,10 +38,10 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     )
 
 
-def wanted(site: Path, *ids: str) -> disk_budget.Room:
+def space_needed(site: Path, *ids: str) -> disk_budget.DiskSpace:
     opened = Registry(site / INDEX)
     try:
-        return disk_budget.wanted(opened, [p for p in load.load(site).parties if p.id in ids])
+        return disk_budget.space_needed(opened, [p for p in load.load(site).parties if p.id in ids])
     finally:
         opened.close()
 
@@ -50,7 +50,7 @@ def test_a_box_takes_a_folder_in_every_tree_that_has_it_and_a_page_one_inode(
     imported: Path,
 ) -> None:
     nobody, one, two = (
-        wanted(imported, *ids) for ids in ((), ("parti-a",), ("parti-a", "parti-b"))
+        space_needed(imported, *ids) for ids in ((), ("parti-a",), ("parti-a", "parti-b"))
     )
 
     # Five places with one folder inside each; of these parti-b sees three.
@@ -58,7 +58,7 @@ def test_a_box_takes_a_folder_in_every_tree_that_has_it_and_a_page_one_inode(
     pages = nobody.inodes - 256 - 256 * 256
     assert pages == len(office.ROWS)
     assert two.bytes - one.bytes < one.bytes - nobody.bytes < 100_000
-    assert nobody.bytes > len(office.ROWS) * disk_budget.PAGE
+    assert nobody.bytes > len(office.ROWS) * disk_budget.PAGE_BYTES
 
 
 def test_check_says_what_a_disk_lacks_for_the_whole_election(
@@ -93,16 +93,16 @@ def test_what_is_filed_wants_no_more_room(
     imported: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk(GB, 40_000)
-    assert disk_budget.lacking(imported, []) is not None
+    assert disk_budget.shortage(imported, []) is not None
 
     half = disk_budget.counts.Counts(filed=len(office.ROWS) // 2)
     monkeypatch.setattr(disk_budget.counts, "counts", lambda _: half)
 
-    assert disk_budget.lacking(imported, []) is None
+    assert disk_budget.shortage(imported, []) is None
 
 
 def test_without_a_registry_nothing_is_known_to_come(site: Path, disk: Disk) -> None:
     disk(0, 0)
 
-    assert disk_budget.lacking(site, []) is None
+    assert disk_budget.shortage(site, []) is None
     assert not (site / registry.INDEX).exists()

@@ -82,4 +82,4 @@ def test_a_command_that_the_user_could_not_start_is_a_fault(tmp_path: Path) -> N
     executable.touch(mode=0o755)
 
     with pytest.raises(Faults, match="cannot reach it, install ssps where all may read"):
-        system.faults_of(tmp_path / "srv", executable)
+        system.check_machine(tmp_path / "srv", executable)

@@ -12,34 +12,34 @@ from datetime import datetime, timedelta, tzinfo
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _DURATION = re.compile(r"(?:\d+[dhms])+", re.ASCII)
 _CLOCK = re.compile(r"(tomorrow |yarin |today |bugun )?(\d\d?)[.:](\d\d)", re.ASCII)
-_LONGEST = timedelta(days=3660)
+_MAX_DURATION = timedelta(days=3660)
 
 
-def duration(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """Read a duration; ValueError says how to write one."""
-    stated = text.strip().lower()
-    if stated == "0":
+    cleaned = text.strip().lower()
+    if cleaned == "0":
         return timedelta()
-    if not _DURATION.fullmatch(stated) or len(stated) > 20:
+    if not _DURATION.fullmatch(cleaned) or len(cleaned) > 20:
         raise ValueError(f"{text!r} is no duration, write 45m, 1h, 1h30m or 2d")
     found = sum(
-        (timedelta(**{_UNITS[u]: min(int(n), 10**6)}) for n, u in re.findall(r"(\d+)(.)", stated)),
+        (timedelta(**{_UNITS[u]: min(int(n), 10**6)}) for n, u in re.findall(r"(\d+)(.)", cleaned)),
         timedelta(),
     )
-    if found > _LONGEST:
+    if found > _MAX_DURATION:
         raise ValueError(f"{text!r} is over ten years")
     return found
 
 
-def time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
+def parse_time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
     """Read a time, to the second; ValueError says how to write one."""
-    stated = text.strip().lower()
+    cleaned = text.strip().lower()
     local = now.astimezone(zone).replace(microsecond=0)
-    if stated in ("now", "simdi"):
+    if cleaned in ("now", "simdi"):
         return local
-    if stated.startswith("+"):
-        return local + duration(stated[1:])
-    if match := _CLOCK.fullmatch(stated):
+    if cleaned.startswith("+"):
+        return local + parse_duration(cleaned[1:])
+    if match := _CLOCK.fullmatch(cleaned):
         day, hour, minute = match.groups()
         if int(hour) < 24 and int(minute) < 60:
             later = timedelta(days=(day or "").strip() in ("tomorrow", "yarin"))
@@ -56,7 +56,7 @@ def time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
     return found if found.tzinfo is not None else found.replace(tzinfo=zone)
 
 
-def shown(at: datetime | None, zone: tzinfo | None) -> str:
+def format_time(at: datetime | None, zone: tzinfo | None) -> str:
     """Write a time for the screen, in the election's zone; `-` for none."""
     if at is None:
         return "-"
@@ -66,7 +66,7 @@ def shown(at: datetime | None, zone: tzinfo | None) -> str:
     return f"{text[:-2]}:{text[-2:]}"
 
 
-def span(long: timedelta) -> str:
+def format_duration(long: timedelta) -> str:
     """Write a duration as `duration` reads it."""
     seconds = int(long.total_seconds())
     parts = []

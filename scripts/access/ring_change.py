@@ -10,11 +10,11 @@ import click
 from config.event import Value
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, Ring
-from scripts.shared import console, takeup, when
+from scripts.shared import console, server_reload, times
 
 
 @dataclass(frozen=True)
-class Change:
+class RingChange:
     """One command on one ring; `plan` may raise ValueError for what cannot be."""
 
     command: str
@@ -24,27 +24,29 @@ class Change:
     plan: Callable[[Ring], Ring]
 
 
-def carry_out(site: Path, change: Change, zone: tzinfo | None) -> bool:
+def apply_and_wait(site: Path, change: RingChange, zone: tzinfo | None) -> bool:
     """Show the change, do it, and prove it; say whether a server runs that took it."""
-    new = put_in_force(site, change, lambda old, new: show(old, new, zone))
-    return takeup.rings(site, new)
+    new = apply(site, change, lambda old, new: print_preview(old, new, zone))
+    return server_reload.wait_for_rings(site, new)
 
 
-def put_in_force(
-    site: Path, change: Change, shown: Callable[[Ring, Ring], None] = lambda old, new: None
+def apply(
+    site: Path,
+    change: RingChange,
+    print_change: Callable[[Ring, Ring], None] = lambda old, new: None,
 ) -> Ring:
     """Do the change, on the record, and return the ring as it then is."""
-    with console.operating(site, change.command, change.party, change.why) as deed:
+    with console.recorded_change(site, change.command, change.party, change.why) as deed:
         held = ring.load(site, change.party)
         deed.before = ring.stated(held)
-        old, new = planned(site, change)
-        shown(old, new)
+        old, new = preview(site, change)
+        print_change(old, new)
         deed.done(ring.stated(new), change.detail)
         rotation.apply(site, new)
     return new
 
 
-def planned(site: Path, change: Change) -> tuple[Ring, Ring]:
+def preview(site: Path, change: RingChange) -> tuple[Ring, Ring]:
     """Return the ring as it stands and as it is to be; raise Faults for what cannot be."""
     old = ring.load(site, change.party)
     try:
@@ -54,14 +56,14 @@ def planned(site: Path, change: Change) -> tuple[Ring, Ring]:
         raise console.fault(file, "", str(error)) from None
 
 
-def show(old: Ring, new: Ring, zone: tzinfo | None) -> None:
+def print_preview(old: Ring, new: Ring, zone: tzinfo | None) -> None:
     """Print on stderr what becomes of each credential: + comes in, ~ changes, - goes."""
     click.echo(f"{new.party}:", err=True)
     for mark, credential, was in _rows(old, new):
-        until = when.shown(credential.not_after, zone)
+        until = times.format_time(credential.not_after, zone)
         if was is not None and was.not_after != credential.not_after:
-            until += f" (was {when.shown(was.not_after, zone)})"
-        begins = when.shown(credential.not_before, zone)
+            until += f" (was {times.format_time(was.not_after, zone)})"
+        begins = times.format_time(credential.not_before, zone)
         name = f"{credential.fingerprint}  {credential.kind:10}  {credential.label or '-':16}"
         click.echo(f"  {mark} {name}  {begins} .. {until}", err=True)
 
@@ -79,11 +81,11 @@ def _rows(old: Ring, new: Ring) -> Iterator[tuple[str, Credential, Credential | 
             yield "+", credential, None
 
 
-def tell(party: str, turkish: str, english: str) -> None:
+def print_message(party: str, turkish: str, english: str) -> None:
     """Print what the operator says to the party, on the telephone or in a letter."""
     click.echo(f"\ntell {party}:\n  {turkish}\n  {english}", err=True)
 
 
-def now() -> datetime:
+def utc_now() -> datetime:
     """Return the time to the second, as key files hold it."""
     return datetime.now(UTC).replace(microsecond=0)

@@ -2,7 +2,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from scripts.shared import when
+from scripts.shared import times
 
 ZONE = timezone(timedelta(hours=3))
 NOW = datetime.fromisoformat("2023-05-13T22:10:30.5+00:00")  # 01.10 of the 14th in Turkey
@@ -23,27 +23,27 @@ NOW = datetime.fromisoformat("2023-05-13T22:10:30.5+00:00")  # 01.10 of the 14th
     ],
 )
 def test_a_time_is_the_elections_unless_it_says_otherwise(text: str, found: str) -> None:
-    assert when.time(text, NOW, ZONE) == datetime.fromisoformat(found)
+    assert times.parse_time(text, NOW, ZONE) == datetime.fromisoformat(found)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "25.00", "16.60", "2023-05-14", "+", "16.30 tomorow"])
 def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"write|hour"):
-        when.time(text, NOW, ZONE)
+        times.parse_time(text, NOW, ZONE)
 
 
 @pytest.mark.parametrize(
     ("text", "found"), [("0", 0), ("45m", 2700), ("1h", 3600), ("1h30m", 5400), ("2d", 172800)]
 )
 def test_a_duration_reads_back_as_it_is_written(text: str, found: int) -> None:
-    assert when.duration(text) == timedelta(seconds=found)
-    assert when.span(when.duration(text)) == text
+    assert times.parse_duration(text) == timedelta(seconds=found)
+    assert times.format_duration(times.parse_duration(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1x", "99999999999999d", "9999d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"write|ten years"):
-        when.duration(text)
+        times.parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_a_time_is_shown_in_the_elections_zone_if_the_calendar_has_it(
     stated: str, found: str
 ) -> None:
-    assert when.shown(datetime.fromisoformat(stated), ZONE) == found
+    assert times.format_time(datetime.fromisoformat(stated), ZONE) == found

@@ -5,7 +5,7 @@ import sys
 import structlog
 
 
-def log_as(part: str) -> None:
+def configure_logging(part: str) -> None:
     """Log as JSON lines on stderr, each naming the part."""
     structlog.configure(
         processors=[
