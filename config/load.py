@@ -18,9 +18,21 @@ from config.election import Election, Rehearsal
 from config.fault import Fault, Faults
 from config.party import Contact, Kind, Party
 from config.settings import Desk, Intake, Keeping, Qr, Settings, Sftp
+from config.site import (
+    FEED,
+    KEYS,
+    LEDGERS,
+    PARTIES_TOML,
+    QUARANTINE,
+    REGISTRY_INDEX,
+    REHEARSALS,
+    SITE_TOML,
+    STATE,
+    STORE,
+    TREES,
+)
 
-SITE, PARTIES = "site.toml", "parties.toml"
-_OWN = ("keys", "store", "trees", "feed", "quarantine", "ledgers", "state", "rehearsals")
+_OWN = (KEYS, STORE, TREES, FEED, QUARANTINE, LEDGERS, STATE, REHEARSALS)
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -39,11 +51,11 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
     """
     faults: list[Fault] = []
     digests: dict[str, str] = {}
-    agreed = _validated(site / SITE, schema.Site, faults, digests)
-    listed = _validated(site / PARTIES, schema.Parties, faults, digests, stated)
+    agreed = _validated(site / SITE_TOML, schema.Site, faults, digests)
+    listed = _validated(site / PARTIES_TOML, schema.Parties, faults, digests, stated)
     boards: frozenset[tuple[str, str]] = frozenset()
     try:
-        boards = registry.boards(site / registry.INDEX)
+        boards = registry.boards(site / REGISTRY_INDEX)
     except Faults as error:
         faults += error.faults
     faults += _misplaced(site, agreed.intake.folders if agreed else [])
@@ -80,37 +92,37 @@ def _misplaced(site: Path, folders: list[str]) -> Iterable[Fault]:
     seen: list[Path] = []
     for stated in folders:
         if not stated or not stated.isprintable():
-            yield Fault(SITE, key, f"{stated!r} is no folder, name the one that scanners drop into")
+            yield Fault(SITE_TOML, key, f"{stated!r} is not a folder name")
             continue
         folder = (site / stated).resolve()
         if site.resolve().is_relative_to(folder) or any(map(folder.is_relative_to, own)):
             wrong = f"{stated!r} holds the site's own files, name a folder for scans alone"
-            yield Fault(SITE, key, wrong)
+            yield Fault(SITE_TOML, key, wrong)
         if any(a.is_relative_to(b) for s in seen for a, b in ((folder, s), (s, folder))):
             wrong = f"{stated!r} lies in another of these folders or is one, name each once"
-            yield Fault(SITE, key, wrong)
+            yield Fault(SITE_TOML, key, wrong)
         seen.append(folder)
 
 
 def _rehearsal_faults(site: Path, agreed: schema.Site) -> Iterable[Fault]:
     """Yield a fault for a rehearsal that is confused with another, or with the election."""
-    own = [(site / name).resolve() for name in _OWN if name != "rehearsals"]
+    own = [(site / name).resolve() for name in _OWN if name != REHEARSALS]
     seen: list[schema.Rehearsal] = []
     for one in agreed.rehearsal:
         key = f"rehearsal.{one.id}"
         if one.id in {agreed.election.id, *(other.id for other in seen)}:
-            yield Fault(SITE, key, "is the id of another, or of the election: name it otherwise")
+            yield Fault(SITE_TOML, key, "another rehearsal or the election has this id")
         if one.closes <= one.opens:
-            yield Fault(SITE, f"{key}.closes", f"{one.closes} is not after opens, correct one")
+            yield Fault(SITE_TOML, f"{key}.closes", f"{one.closes} is not after opens")
         if one.opens >= agreed.election.opens:
-            yield Fault(SITE, f"{key}.opens", "comes after the election has opened, correct it")
+            yield Fault(SITE_TOML, f"{key}.opens", "is after the election opens, correct it")
         for other in seen:
             if one.opens < other.closes and other.opens < one.closes:
-                yield Fault(SITE, f"{key}.opens", f"overlaps with {other.id}, let one end first")
+                yield Fault(SITE_TOML, f"{key}.opens", f"overlaps with rehearsal {other.id}")
         folder = (site / one.place).resolve()
         if site.resolve().is_relative_to(folder) or any(map(folder.is_relative_to, own)):
             wrong = f"{one.place!r} holds the real election's files, name a folder of its own"
-            yield Fault(SITE, f"{key}.folder", wrong)
+            yield Fault(SITE_TOML, f"{key}.folder", wrong)
         seen.append(one)
 
 
@@ -189,9 +201,9 @@ def _parties(
         if label.casefold() in seen:
             first = seen[label.casefold()]
             how = "stands twice" if first == label else f"differs from {first!r} by case alone"
-            faults.append(Fault(PARTIES, f"{label}.id", f"{how}, give each party its own id"))
+            faults.append(Fault(PARTIES_TOML, f"{label}.id", f"{how}, give each party its own id"))
         seen.setdefault(label.casefold(), label)
-        found = _checked(PARTIES, label, data, schema.Party, faults)
+        found = _checked(PARTIES_TOML, label, data, schema.Party, faults)
         if found is None:
             continue
         faults += _scope_faults(label, found, boards)
@@ -214,14 +226,14 @@ def _scope_faults(
     places = party.scope.places
     if party.kind is Kind.INDEPENDENT and (places is None or len({c for c, _ in places}) != 1):
         wrong = "an independent receives its own district alone (Genelge md. 3/c), name that one"
-        yield Fault(PARTIES, key, wrong)
+        yield Fault(PARTIES_TOML, key, wrong)
     registered = {district for district, _ in boards}
     known = registered | set(cevre.names())
     for district, board in sorted(places or (), key=str):
         if district not in known:
             near = ", ".join(sorted(n for n in known if n.split("-")[0] == district.split("-")[0]))
             hint = f"did you mean {near}?" if near else "the 87 are named as in 34-istanbul-1"
-            yield Fault(PARTIES, key, f"{district!r} is no election district, {hint}")
+            yield Fault(PARTIES_TOML, key, f"{district!r} is no election district, {hint}")
         elif board and district in registered and (district, board) not in boards:
             wrong = f"{district}/{board} is no board in the registry, correct it or import anew"
-            yield Fault(PARTIES, key, wrong)
+            yield Fault(PARTIES_TOML, key, wrong)

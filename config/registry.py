@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from config.fault import Fault, Faults
 from config.sheet import Belge, Level, SandikTuru, Secim, Sheet
+from config.site import REGISTRY_CSV, REGISTRY_INDEX
 
 COLUMNS = (
     "karekod",
@@ -39,7 +40,6 @@ COLUMNS = (
     "mahalle",
     "sayfa",
 )
-INDEX = Path("state", "registry.sqlite")
 MOST_FAULTS = 100
 _DIGITS = 10
 _BATCH = 20_000
@@ -319,7 +319,7 @@ class Registry:
             seen = self._index.stat()
         except FileNotFoundError:
             message = "is missing, run `ssps registry import FILE.csv`"
-            raise Faults([Fault(str(INDEX), "", message)]) from None
+            raise Faults([Fault(str(REGISTRY_INDEX), "", message)]) from None
         inode = seen.st_dev, seen.st_ino
         if inode != self._inode:
             if self._inode is not None:
@@ -368,8 +368,8 @@ class Registry:
         try:
             yield from self._connected().execute(query, values)
         except sqlite3.DatabaseError as error:
-            message = f"is damaged ({error}), run `ssps registry import registry.csv`"
-            raise Faults([Fault(str(INDEX), "", message)]) from error
+            message = f"is damaged ({error}), run `ssps registry import {REGISTRY_CSV}`"
+            raise Faults([Fault(str(REGISTRY_INDEX), "", message)]) from error
 
     def close(self) -> None:
         """Let go of the index."""

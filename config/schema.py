@@ -16,6 +16,7 @@ from config.party import MOST_ADDRESSES, Address, Kind
 from config.party import address as parse_address
 from config.scope import Scope
 from config.settings import Algorithms, CagePolicy, PacketLayer, Sync
+from config.site import INTAKE, REHEARSALS
 
 
 def _listen(value: object) -> tuple[str, int]:
@@ -127,7 +128,7 @@ class Sftp(_Strict):
 class Intake(_Strict):
     """`[intake]`."""
 
-    folders: Annotated[list[str], Field(min_length=1)] = ["intake"]
+    folders: Annotated[list[str], Field(min_length=1)] = [str(INTAKE)]
     settle_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 2.0
     rescan_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 30.0
 
@@ -165,7 +166,7 @@ class Rehearsal(_Strict):
     @property
     def place(self) -> str:
         """Where its site is, from the real one's folder."""
-        return self.folder or f"rehearsals/{self.id}"
+        return self.folder or str(REHEARSALS / self.id)
 
 
 class Site(_Strict):

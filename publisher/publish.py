@@ -22,13 +22,10 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.fault import Faults
-from config.registry import INDEX, Registry
+from config.registry import Registry
 from config.settings import Settings
+from config.site import FILING, LEDGERS, OPERATIONS, REGISTRY_INDEX, SPOOL, TRANSFER
 from keys.ledger.writer import (
-    FILING,
-    FOLDER,
-    OPERATIONS,
-    TRANSFER,
     Clock,
     Ledger,
     Unwritable,
@@ -41,7 +38,6 @@ from publisher.catalog.catalog import Catalog
 from publisher.feed.feed import Feeding
 from publisher.filing.filer import Clerk, World
 from publisher.filing.recovery import Recovery, Stopped
-from publisher.intake import spool
 from publisher.intake.watch import Intake, Settling
 from publisher.page import Arrival, Page, Reason, Stamp
 from publisher.reading.pool import Pool
@@ -127,12 +123,12 @@ def opened_world(
     with ExitStack() as stack:
         # The ledger's lock comes first: it keeps a second publisher out.
         ledger = stack.enter_context(
-            Ledger(site / FOLDER / FILING, clock, patience, terms(settings.ledger))
+            Ledger(site / LEDGERS / FILING, clock, patience, terms(settings.ledger))
         )
-        registry = Registry(site / INDEX)
+        registry = Registry(site / REGISTRY_INDEX)
         stack.callback(registry.close)
         shelf = Shelf(site)
-        (site / spool.FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (site / SPOOL).mkdir(mode=0o700, parents=True, exist_ok=True)
         yield World(
             settings,
             stack.enter_context(Catalog(catalog.url(site))),
@@ -172,7 +168,7 @@ class _Run:
         site = settings.site
         self._stop = stop
         self._depth = workers * _DEPTH
-        self._spool = site / spool.FOLDER
+        self._spool = site / SPOOL
         self._rescan = settings.intake.rescan_seconds
         self._bell = threading.Event()
         self._again = Settling(settings.intake.settle_seconds)
@@ -224,7 +220,7 @@ class _Run:
                 signer,
                 world.clock,
                 world.shelf.original,
-                lambda: _witnessed(site / FOLDER),
+                lambda: _witnessed(site / LEDGERS),
             )
 
     def _end_feed(self) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import structlog
 from paramiko.channel import Channel
@@ -21,6 +20,7 @@ from config import layout
 from config.party import Address
 from config.scope import ALL
 from config.settings import Algorithms, PacketLayer, Settings
+from config.site import TREES
 from keys.credentials import ring
 from keys.credentials.ring import Credential
 from sftpd.access import authorize
@@ -39,7 +39,6 @@ from sftpd.ssh.exec_digests import Answer
 from sftpd.ssh.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, clients_fault
 from sftpd.ssh.userauth import Userauth
 
-TREES = Path("trees")
 _JOIN = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _UNANSWERED_MS = 60_000

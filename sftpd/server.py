@@ -25,6 +25,7 @@ import structlog
 from config.fault import Faults
 from config.party import Address
 from config.settings import Settings
+from config.site import LEDGERS, TRANSFER
 from keys.credentials.ring import Ring
 from keys.ledger import writer
 from keys.ledger.writer import Ledger
@@ -100,7 +101,7 @@ def serve(
         )
 
     offer = offer_of(settings)
-    folder = settings.site / writer.FOLDER / writer.TRANSFER
+    folder = settings.site / LEDGERS / TRANSFER
     # A server that still drains holds the ledger.
     patience = _LAST_WORDS + (settings.sftp.drain_seconds if drain is None else drain)
     with (

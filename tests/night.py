@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import layout
+from config.site import LEDGERS, TRANSFER
 from keys.ledger import writer
 from keys.ledger.writer import Record
 
@@ -47,8 +48,8 @@ class Night:
         counts = self.status()
         return sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
 
-    def records(self, name: str = writer.TRANSFER) -> list[Record]:
-        return list(writer.read(self.site / writer.FOLDER / name))
+    def records(self, name: str = TRANSFER) -> list[Record]:
+        return list(writer.read(self.site / LEDGERS / name))
 
     def tree(self, party: str) -> dict[str, str]:
         return pages(self.site / "trees" / party)

@@ -32,9 +32,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from config.fault import Fault, Faults
+from config.site import ring_file
 from keys.credentials import publickey
 
-FOLDER = Path("keys", "parties")
 # What argon2-cffi writes; a hash that asks for more would be an attack on our memory.
 _HASH = re.compile(
     r"\$argon2id\$v=19\$m=65536,t=3,p=4\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", re.ASCII
@@ -232,12 +232,12 @@ def _named(credential: Credential) -> str:
 
 def path(site: Path, party: str) -> Path:
     """Return where the ring of `party` stands."""
-    return site / FOLDER / f"{party}.toml"
+    return site / ring_file(party)
 
 
 def load(site: Path, party: str) -> Ring:
     """Read a party's ring, empty if it has no file yet; raise Faults if the file is bad."""
-    name = str(FOLDER / f"{party}.toml")
+    name = str(ring_file(party))
     try:
         ring = loads(path(site, party).read_text(encoding="utf-8"))
         if ring.party != party:

@@ -35,10 +35,6 @@ from keys.ledger.segments import checkpoint as checkpoint
 from keys.ledger.segments import next_seq as next_seq
 from keys.ledger.segments import read as read
 
-FOLDER = Path("ledgers")
-TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
-NAMES = (TRANSFER, FILING, OPERATIONS)
-
 Clock = Callable[[], datetime]
 
 

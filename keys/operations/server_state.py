@@ -26,10 +26,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from config.party import Party
+from config.site import SERVER_STATE, STATE, lock_file
 from keys import files
 
-STATE = Path("state")
-FILE = STATE / "serving.json"
 RUN, SERVE, PUBLISH = "run", "serve", "publish"
 _flock = struct.Struct("hhqqi4x")
 
@@ -61,14 +60,14 @@ def agreed(party: Party) -> str:
 def write(site: Path, serving: Serving) -> None:
     """Give the server's word."""
     (site / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.replace(site / FILE, json.dumps(asdict(serving), sort_keys=True).encode() + b"\n")
+    files.replace(site / SERVER_STATE, json.dumps(asdict(serving), sort_keys=True).encode() + b"\n")
 
 
 def read(site: Path) -> Serving | None:
     """Return the word of the server that runs now, None if none does or it has not spoken yet."""
     pid = holder(site, SERVE)
     try:
-        data = json.loads((site / FILE).read_bytes())
+        data = json.loads((site / SERVER_STATE).read_bytes())
         lists = ("damaged", "host_keys", "announced", "faults")
         found = Serving(**{**data, **{key: tuple(data[key]) for key in lists}})
     except (OSError, ValueError, TypeError, KeyError):
@@ -82,7 +81,7 @@ def held(site: Path, part: str) -> Iterator[None]:
 
     A fork does not inherit it. Nothing else in this process may open the lock's file.
     """
-    path = _lock(site, part)
+    path = site / lock_file(part)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -99,7 +98,7 @@ def held(site: Path, part: str) -> Iterator[None]:
 def holder(site: Path, part: str) -> int | None:
     """Return the process that is that part of the site now, None if there is none."""
     try:
-        descriptor = os.open(_lock(site, part), os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(site / lock_file(part), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
@@ -108,7 +107,3 @@ def holder(site: Path, part: str) -> int | None:
     finally:
         os.close(descriptor)
     return None if kind == fcntl.F_UNLCK else pid
-
-
-def _lock(site: Path, part: str) -> Path:
-    return site / STATE / f"{part}.lock"

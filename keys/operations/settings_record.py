@@ -17,15 +17,15 @@ makes its change it has on record what it finds, so that an edit by hand is not 
 from collections.abc import Iterable
 from pathlib import Path
 
-from config import load
 from config.event import Event, Value
 from config.settings import Settings
+from config.site import LEDGERS, OPERATIONS, PARTIES_TOML, SITE_TOML
 from keys.ledger import segments
 from keys.ledger.record import parse_record
-from keys.ledger.writer import FOLDER, OPERATIONS, Ledger
+from keys.ledger.writer import Ledger
 
 SETTINGS = "settings"
-FILES = (load.PARTIES, load.SITE)
+FILES = (PARTIES_TOML, SITE_TOML)
 _MARK = f'"{SETTINGS}"'.encode()
 
 
@@ -55,7 +55,7 @@ def recorded(folder: Path) -> list[str] | None:
 
 def settle(operations: Ledger, settings: Settings, who: str, origin: str, why: str) -> bool:
     """Have these settings on record; say whether they were not. Raises Unwritable."""
-    before, after = recorded(settings.site / FOLDER / OPERATIONS), lines(settings.digests)
+    before, after = recorded(settings.site / LEDGERS / OPERATIONS), lines(settings.digests)
     if before == after:
         return False
     detail: dict[str, Value] = {"why": why, "before": before, "after": after}

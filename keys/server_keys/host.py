@@ -31,12 +31,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from config.fault import Fault
+from config.site import HOST_KEYS, KEYS, SIGNING_KEYS
 from keys import files
 from keys.credentials.ring import fingerprint
 
-HOST, SIGNING = Path("keys", "host"), Path("keys", "signing")
-NEXT = HOST / "next"
-HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
+NEXT = HOST_KEYS / "next"
+HOST_KEY_FILES = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
 SIGNING_KEY = "signing_key"
 SERVING, NEXT_ONE = "serving", "next"  # in a record
 _COMING, _GONE, _DRAFT = "next", "old", "draft"
@@ -57,9 +57,9 @@ def make(path: Path, comment: str, *, bits: int = 0) -> str:
 
 def make_all(site: Path) -> None:
     """Make the host keys and the signing key of a new site."""
-    for name in HOST_KEYS:
-        make(site / HOST / name, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
-    make(site / SIGNING / SIGNING_KEY, "ssps")
+    for name in HOST_KEY_FILES:
+        make(site / HOST_KEYS / name, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
+    make(site / SIGNING_KEYS / SIGNING_KEY, "ssps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def public(path: Path) -> Public:
 
 def public_lines(site: Path, *, coming: bool = False) -> list[Public]:
     """Return the public host keys that serve, or those that are to serve next."""
-    return [public(path) for path in (_coming(site / HOST) if coming else present(site))]
+    return [public(path) for path in (_coming(site / HOST_KEYS) if coming else present(site))]
 
 
 def known_hosts(site: Path, host: str, port: int, *, coming: bool = False) -> str:
@@ -189,17 +189,17 @@ def allowed_signers(site: Path, principal: str) -> str:
     (`valid-before` would turn away all that they ever signed); a comment says until when.
     """
     lines = []
-    for key, until in former(site / SIGNING):
+    for key, until in former(site / SIGNING_KEYS):
         lines.append(f"# served until {until:%Y-%m-%d %H:%M:%S}Z\n")
         lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
-    for path in (site / SIGNING / SIGNING_KEY, *_coming(site / SIGNING)):
+    for path in (site / SIGNING_KEYS / SIGNING_KEY, *_coming(site / SIGNING_KEYS)):
         key = public(path)
         lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
     return "".join(lines)
 
 
 def _names(folder: Path) -> tuple[str, ...]:
-    return (SIGNING_KEY,) if folder.name == SIGNING.name else HOST_KEYS
+    return (SIGNING_KEY,) if folder.name == SIGNING_KEYS.name else HOST_KEY_FILES
 
 
 def _coming(folder: Path) -> list[Path]:
@@ -208,27 +208,29 @@ def _coming(folder: Path) -> list[Path]:
 
 def present(site: Path) -> list[Path]:
     """Return the private host keys that the site has, in the order they are offered."""
-    return [site / HOST / name for name in HOST_KEYS if (site / HOST / name).exists()]
+    return [p for name in HOST_KEY_FILES if (p := site / HOST_KEYS / name).exists()]
 
 
 def announced(site: Path) -> list[Path]:
     """Return the private host keys that clients are to know: those present, and the next."""
-    return [*present(site), *_coming(site / HOST)]
+    return [*present(site), *_coming(site / HOST_KEYS)]
 
 
 def faults(site: Path) -> list[Fault]:
     """Return what keeps the site's keys from serving: missing or damaged ones, loose modes."""
     found = []
     if not present(site):
-        found.append(Fault(str(HOST), "", "no host key, run `ssps init` or restore it from a copy"))
-    if not (site / SIGNING / SIGNING_KEY).exists():
-        found.append(Fault(str(SIGNING), "", "no signing key, restore it from a copy"))
-    for path in [*announced(site), site / SIGNING / SIGNING_KEY, *_coming(site / SIGNING)]:
+        advice = "no host key, run `ssps init` or restore it from a copy"
+        found.append(Fault(str(HOST_KEYS), "", advice))
+    if not (site / SIGNING_KEYS / SIGNING_KEY).exists():
+        found.append(Fault(str(SIGNING_KEYS), "", "no signing key, restore it from a copy"))
+    signing = site / SIGNING_KEYS
+    for path in [*announced(site), signing / SIGNING_KEY, *_coming(signing)]:
         if path.exists() and (wrong := _damage(path)):
             message = f"is no key that serves ({wrong}), restore it from a copy"
             found.append(Fault(str(path.relative_to(site)), "", message))
-    if (site / "keys").exists():
-        found += files.loose(site, site / "keys")
+    if (site / KEYS).exists():
+        found += files.loose(site, site / KEYS)
     return found
 
 

@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from config.fault import Fault, Faults
+from config.site import SIGNING_KEYS
 from keys.server_keys import host
 
 NAMESPACE, PRINCIPAL, ALLOWED = "ssps", "ysk", "allowed_signers"
@@ -53,7 +54,7 @@ class BadSignature(Exception):
 
 def signing_key(site: Path) -> Ed25519PrivateKey:
     """Return the key with which a site signs; raise Faults if it has none that serves."""
-    path = host.SIGNING / host.SIGNING_KEY
+    path = SIGNING_KEYS / host.SIGNING_KEY
     try:
         key = load_ssh_private_key((site / path).read_bytes(), None)
     except (OSError, ValueError) as error:

@@ -30,15 +30,14 @@ import sqlalchemy as sa
 
 from config.event import Value
 from config.sheet import Sheet
+from config.site import CATALOG, QUARANTINE
 from publisher.catalog import statements
 from publisher.catalog import tables as t
 from publisher.catalog.rows import Decided, Original, Settled, as_arrival, as_decided, as_settled
 from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
-from publisher.store import quarantine
 
-FILE = Path("state", "catalog.sqlite")
 FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
 VERSIONS = "versions"
 _CHUNK = 1000
@@ -155,7 +154,7 @@ class Catalog:
         """Return the file in quarantine that holds these bytes for that reason."""
         this = {"sha256": sha256, "outcome": QUARANTINED, "reason": reason.value}
         found = self._connection.scalar(statements.QUARANTINED_AS, this)
-        return f"{quarantine.FOLDER}/{found}" if found else None
+        return f"{QUARANTINE}/{found}" if found else None
 
     def latest_version(self, sheet: Sheet) -> int:
         """Return the number of the latest version filed, 0 if there is none."""
@@ -361,7 +360,7 @@ class Catalog:
 
 def url(site: Path) -> sa.URL:
     """Return the URL of a site's own catalog."""
-    return sa.URL.create("sqlite", database=str(site / FILE))
+    return sa.URL.create("sqlite", database=str(site / CATALOG))
 
 
 def recorded_until(connection: sa.Connection) -> int:

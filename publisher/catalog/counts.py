@@ -11,8 +11,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from config.site import CATALOG
 from publisher.catalog import tables as t
-from publisher.catalog.catalog import DUPLICATE, FILE, FILED, QUARANTINED, VERSIONS
+from publisher.catalog.catalog import (
+    DUPLICATE,
+    FILED,
+    QUARANTINED,
+    VERSIONS,
+)
 from publisher.page import ID_LENGTH
 
 
@@ -42,7 +48,7 @@ def counts(site: Path) -> Counts:
 @contextmanager
 def looking(site: Path) -> Iterator[sa.Connection | None]:
     """Open a site's catalog only to look, whoever else has it open; None where there is none."""
-    file = site / FILE
+    file = site / CATALOG
     if not file.exists():
         yield None
         return

@@ -22,12 +22,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from config import registry
 from config.sheet import Belge, Secim, Sheet
+from config.site import CATALOG, COVERAGE_CACHE, REGISTRY_INDEX
 from keys.files import replace
-from publisher.catalog import catalog
 
-CACHE = Path("state", "accounts.json")
 BY = {"secim": (2,), "belge": (3,), "cevre": (0,), "kurul": (0, 1)}
 _KIND = "cevre, kurul, secim, belge"
 _SAME = " AND ".join(
@@ -84,10 +82,10 @@ class Accounts:
 
     def __init__(self, site: Path) -> None:
         self._site = site
-        file = site / catalog.FILE
+        file = site / CATALOG
         name = f"{file.absolute().as_uri()}?mode=ro" if file.exists() else ":memory:"
         self._database = sqlite3.connect(name, uri=True)
-        index = site / registry.INDEX
+        index = site / REGISTRY_INDEX
         source = f"{index.absolute().as_uri()}?mode=ro&immutable=1"
         self.registered = index.exists()
         self._database.execute("ATTACH ? AS registry", (source if self.registered else ":memory:",))
@@ -199,12 +197,12 @@ class Accounts:
         kept = [[*kind, number] for kind, number in sorted(found.items())]
         content = json.dumps({"registry": sha256, "filing": last, "strangers": kept})
         with suppress(OSError):  # who may only look has to count anew each time
-            replace(self._site / CACHE, content.encode() + b"\n")
+            replace(self._site / COVERAGE_CACHE, content.encode() + b"\n")
         return found
 
     def _remembered(self, sha256: str) -> tuple[int, Counter[_Kind]]:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads((self._site / CACHE).read_bytes())
+            kept = json.loads((self._site / COVERAGE_CACHE).read_bytes())
             if kept["registry"] == sha256:
                 found = Counter({_kind(kind): number for *kind, number in kept["strangers"]})
                 return int(kept["filing"]), found

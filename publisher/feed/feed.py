@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from config import layout
 from config.party import Party
 from config.settings import Settings
+from config.site import TREES
 from keys.feed_segment import Entry, Segment
 from keys.ledger.writer import Clock
 from keys.server_keys import sshsig
@@ -237,7 +238,7 @@ class Feed:
         if place(self._press, own).exists():
             return own
         # Who comes anew and lacks a file that the feed has named cannot share its past.
-        seen = (self._settings.site / "trees" / party.id / layout.NEWEST).exists()
+        seen = (self._settings.site / TREES / party.id / layout.NEWEST).exists()
         return own if has_gaps and not seen else shared
 
     def _at(self) -> int:

@@ -13,11 +13,10 @@ from pathlib import Path
 import structlog
 
 from config.fault import Fault, Faults
+from config.site import FEED, TREES
 from keys import digest
 from keys.files import sync
-from publisher.store.store import TREES
 
-FOLDER = Path("feed")
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o444
 _FRESH = "new"
 _AHEAD = 60  # seconds that an mtime may come before its time, so that no two are the same
@@ -31,13 +30,13 @@ class Press:
 
     def __init__(self, site: Path) -> None:
         """Make the folder; raise Faults if it cannot be linked into the trees."""
-        self.folder = site / FOLDER
+        self.folder = site / FEED
         self._trees = site / TREES
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._trees.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         if self.folder.stat().st_dev != self._trees.stat().st_dev:
             wrong = "is on another file system than trees/, hard links need both on one"
-            raise Faults([Fault(str(FOLDER), "", wrong)])
+            raise Faults([Fault(str(FEED), "", wrong)])
 
     def keep(self, name: str, content: bytes, at: int, *, durable: bool) -> Path:
         """Put a file in its place in `feed/`, whole, with `at` as its mtime, see `later`."""

@@ -28,6 +28,7 @@ from config.event import Filing as Record
 from config.party import Party
 from config.registry import Entry, is_karekod
 from config.settings import Settings
+from config.site import QUARANTINE, SPOOL
 from keys.files import sync
 from keys.ledger.writer import Clock, Ledger
 from publisher.catalog import absences
@@ -41,7 +42,6 @@ from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
 from publisher.reading.agreement import witnessed
 from publisher.source import Source
-from publisher.store import quarantine
 from publisher.store.quarantine import Note, Quarantine
 from publisher.store.store import Obstructed, Shelf
 
@@ -87,7 +87,7 @@ class Clerk:
         self._catalog = world.catalog
         self._shelf = world.shelf
         self._step = world.checkpoint
-        self._spool = world.settings.site / spool.FOLDER
+        self._spool = world.settings.site / SPOOL
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._trees = world.trees
         self._left = world.catalog.left()
@@ -264,7 +264,7 @@ class Clerk:
         self.note(row)
         self._step("noted")
         detail["reason"] = row.reason
-        what = f"{quarantine.FOLDER}/{row.what}"
+        what = f"{QUARANTINE}/{row.what}"
         return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
 
     def note(self, row: Decided) -> None:

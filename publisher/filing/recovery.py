@@ -15,16 +15,15 @@ import structlog
 from config import layout
 from config.fault import Fault, Faults
 from config.party import Party
-from keys.ledger.writer import FILING, FOLDER, read
+from config.site import CATALOG, FILING, LEDGERS, SPOOL, TREES
+from keys.ledger.writer import read
 from publisher.catalog import absences, review
-from publisher.catalog import catalog as states
 from publisher.catalog.rows import Original
 from publisher.catalog.tables import RECEIVED
 from publisher.filing.filer import ONE_TREE, Clerk, World
 from publisher.intake import spool
 from publisher.page import ID_LENGTH, Arrival, Stamp, arrival_id, escaped, safe_name
 from publisher.store.quarantine import NOT_OURS, Note
-from publisher.store.store import TREES
 
 log = structlog.get_logger()
 
@@ -42,7 +41,7 @@ class Recovery:
         self._catalog = world.catalog
         self._shelf = world.shelf
         self._step = world.checkpoint
-        self._spool = world.settings.site / spool.FOLDER
+        self._spool = world.settings.site / SPOOL
         self._tending: Iterator[None] | None = None
         self.tended: list[str] = []  # the parties whose trees were made complete
 
@@ -68,7 +67,7 @@ class Recovery:
 
     def _learn_from_ledger(self) -> None:
         first, ledger = self._catalog.next_seq(), self._world.ledger.next_seq
-        folder = FOLDER / FILING
+        folder = LEDGERS / FILING
         if ledger < first:
             lost = f"ends before number {ledger}, but number {first - 1} was written: "
             raise Faults([Fault(str(folder), "", lost + "restore the ledger from its copy")])
@@ -84,8 +83,8 @@ class Recovery:
                 known = self._catalog.settled(page)
                 if known is None or not known.done:
                     lost = f"lacks page {page}, number {record.seq} of {folder}: "
-                    advice = f"restore {states.FILE} from its copy"
-                    raise Faults([Fault(str(states.FILE), "", lost + advice)])
+                    advice = f"restore {CATALOG} from its copy"
+                    raise Faults([Fault(str(CATALOG), "", lost + advice)])
         self._catalog.commit()
 
     def tend(self, more: Callable[[], bool]) -> bool:

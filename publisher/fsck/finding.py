@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from keys.ledger.writer import FILING, FOLDER
+from config.site import FILING, LEDGERS
 from publisher.fsck.repair import Repair
 
 
@@ -34,7 +34,7 @@ def running(site: Path) -> bool:
     Its lock is taken for an instant if nobody has it; a publisher that starts just then waits.
     """
     try:
-        descriptor = os.open(site / FOLDER / FILING, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(site / LEDGERS / FILING, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from config import layout
 from config.party import Party
 from config.settings import Settings
+from config.site import STORE, TREES, original_file
 from keys import digest
 from keys.files import exchange, sync_all
 from keys.ledger.writer import Clock, utc_now
@@ -26,7 +27,7 @@ from publisher.catalog.rows import Original
 from publisher.fsck.merging import walked
 from publisher.page import arrival_id, escaped, safe_name
 from publisher.store.quarantine import NOT_OURS, Note, Quarantine
-from publisher.store.store import STORE, TREES, Shelf
+from publisher.store.store import Shelf
 
 
 def aside(party: str) -> str:
@@ -140,5 +141,5 @@ def _is_in_store(site: Path, path: Path) -> bool:
         sha256 = digest.find(descriptor).sha256
     finally:
         os.close(descriptor)
-    original = site / STORE / sha256[:2] / sha256[2:4] / sha256
+    original = site / original_file(sha256)
     return original.exists() and os.path.samestat(original.lstat(), standing)

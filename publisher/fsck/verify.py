@@ -24,17 +24,16 @@ from config import layout
 from config.event import Filing
 from config.party import Party
 from config.settings import Settings
-from keys.ledger.writer import FILING, FOLDER, read
-from publisher.catalog import catalog
+from config.site import CATALOG, FILING, LEDGERS, QUARANTINE, SPOOL, STORE, TREES
+from keys.ledger.writer import read
 from publisher.fsck import snapshot
 from publisher.fsck.finding import Finding, Perhaps, running
 from publisher.fsck.merging import merged, walked
 from publisher.fsck.repair import Repair
-from publisher.intake import spool
 from publisher.page import ID_LENGTH, escaped
 from publisher.store import quarantine
 from publisher.store.quarantine import parse_note
-from publisher.store.store import FILE_MODE, STAGED, STORE, TREES
+from publisher.store.store import FILE_MODE, STAGED
 
 _NEXT_START = "the publisher's next start removes it"
 _PATIENCE = 2.0  # seconds, for what a running publisher is in the middle of
@@ -50,10 +49,10 @@ def verify(
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Finding]:
     """Yield what is wrong with a site; `quick` believes the bytes without hashing them."""
-    if not (settings.site / catalog.FILE).exists():
+    if not (settings.site / CATALOG).exists():
         if any((settings.site / STORE).glob("*")):
             advice = "restore it from its copy"
-            yield Finding(str(catalog.FILE), "is missing though pages are in the store", advice)
+            yield Finding(str(CATALOG), "is missing though pages are in the store", advice)
         return
     with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
         yield from _Look(settings, copy, quick, progress, pause).all()
@@ -78,7 +77,7 @@ class _Look:
         self._pause = pause
         self._running = running(self._site)
         self._unlisted: list[Finding] = []
-        name = f"{(self._site / catalog.FILE).absolute().as_uri()}?mode=ro"
+        name = f"{(self._site / CATALOG).absolute().as_uri()}?mode=ro"
         self._live = sqlite3.connect(name, uri=True)
 
     def all(self) -> Iterator[Finding]:
@@ -248,23 +247,23 @@ class _Look:
     # The record.
 
     def _ledger(self) -> Iterator[Finding]:
-        folder = self._site / FOLDER / FILING
+        folder = self._site / LEDGERS / FILING
         (last,) = self._copy.execute("SELECT max(seq) FROM record").fetchone()
         rows = self._copy.execute("SELECT seq, event, page, what FROM record ORDER BY seq")
         expected = ((_number(seq), (event, page, what)) for seq, event, page, what in rows)
         try:
             for key, wanted, told in merged(expected, self._told(folder, last)):
-                place = f"{FOLDER}/{FILING}: number {int.from_bytes(key, 'big')}"
+                place = f"{LEDGERS}/{FILING}: number {int.from_bytes(key, 'big')}"
                 if told is None and wanted is not None:
                     yield Finding(place, f"is missing: {wanted[2]}", "restore it from its copy")
                 elif wanted is None and told is not None:
-                    advice = f"restore {catalog.FILE} from its copy"
+                    advice = f"restore {CATALOG} from its copy"
                     yield Finding(place, f"is unknown to the catalog: {told[2]}", advice)
                 elif wanted != told:
                     said = f"says {told and told[2]}, the catalog {wanted and wanted[2]}"
                     yield Finding(place, said, "hold both against their copies")
         except ValueError as error:
-            yield Finding(f"{FOLDER}/{FILING}", str(error), "`ssps audit verify` says more")
+            yield Finding(f"{LEDGERS}/{FILING}", str(error), "`ssps audit verify` says more")
 
     def _told(
         self, folder: Path, last: int | None
@@ -277,7 +276,7 @@ class _Look:
             self._progress("ledger", record.seq, last)
             event = record.event
             if event.event in (Filing.FILED, Filing.DUPLICATE, Filing.QUARANTINED):
-                what = event.what.removeprefix(f"{quarantine.FOLDER}/")
+                what = event.what.removeprefix(f"{QUARANTINE}/")
                 if event.event == Filing.DUPLICATE:
                     what = event.what
                 yield _number(record.seq), (str(event.event), event.detail.get("page"), what)
@@ -285,7 +284,7 @@ class _Look:
     # What is not filed.
 
     def _quarantine(self) -> Iterator[Finding | Perhaps]:
-        folder = self._site / quarantine.FOLDER
+        folder = self._site / QUARANTINE
         rows = self._copy.execute("SELECT file, sha256, reason FROM held ORDER BY file")
         expected = ((os.fsencode(file), (sha256, reason)) for file, sha256, reason in rows)
         names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
@@ -299,7 +298,7 @@ class _Look:
         for number, (key, wanted, name) in enumerate(merged(expected, files)):
             self._progress("quarantine", number, len(names))
             file = os.fsdecode(key)
-            place = f"{quarantine.FOLDER}/{escaped(file)}"
+            place = f"{QUARANTINE}/{escaped(file)}"
             if name is None:
                 yield Finding(place, "is missing", "restore it from a copy")
             elif wanted is None:
@@ -332,12 +331,12 @@ class _Look:
         yield Perhaps(finding, partial(self._is_unknown, path.name))
 
     def _spool(self) -> Iterator[Perhaps]:
-        folder = self._site / spool.FOLDER
+        folder = self._site / SPOOL
         here = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
         for name in here:
             said = "is in no row of the catalog"
             advice = "the publisher's next start takes it as a page"
-            finding = Finding(f"{spool.FOLDER}/{escaped(name)}", said, advice, note=True)
+            finding = Finding(f"{SPOOL}/{escaped(name)}", said, advice, note=True)
             yield Perhaps(finding, partial(self._is_unknown, name))
         claimed = "SELECT id, name FROM arrival WHERE seq IS NULL AND state = 'claimed'"
         for identity, name in self._live.execute(claimed).fetchall():

@@ -16,7 +16,6 @@ from publisher.page import Arrival, Stamp
 from publisher.source import parent, status
 from publisher.store.copy import copy
 
-FOLDER = Path("state", "spool")
 _GONE = (FileNotFoundError, NotADirectoryError)
 _NOT_REMOVABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
 

@@ -14,6 +14,7 @@ import structlog
 from config import layout
 from config.event import Event, Filing, Value
 from config.registry import Entry
+from config.site import QUARANTINE
 from keys.ledger.writer import Record
 from publisher.catalog import absences, review
 from publisher.catalog.review import Agreed, Naming, Ruling
@@ -27,7 +28,6 @@ from publisher.page import Arrival, Look, Page, Stamp, arrival_id
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Errand
 from publisher.source import Source
-from publisher.store import quarantine
 from publisher.store.quarantine import Note, parse_note
 
 log = structlog.get_logger()
@@ -118,7 +118,7 @@ class Attendant:
         if ruled := review.ruling_of(self._catalog.connection, file):
             return _again(errand, file, ruled)
         detail = {"errand": errand.id, "reason": errand.why}
-        what, who = f"{quarantine.FOLDER}/{file}", " ".join(errand.by)
+        what, who = f"{QUARANTINE}/{file}", " ".join(errand.by)
         self._record(Event(Filing.REJECTED, who, errand.origin, what, detail=detail))
         return Answer(True, f"{file}: rejected, {errand.why}")
 
@@ -181,7 +181,7 @@ class Attendant:
         return Place(frame, entry, version, path)
 
     def _page(self, file: str, note: Note) -> Page:
-        path = self._site / quarantine.FOLDER / file
+        path = self._site / QUARANTINE / file
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != note.sha256:
             raise ValueError(f"{file}: its bytes are not those that were judged, run `ssps verify`")
@@ -225,7 +225,7 @@ class Attendant:
         return file
 
     def _note(self, file: str) -> Note:
-        path = Path(self._site / quarantine.FOLDER / f"{file}.json")
+        path = Path(self._site / QUARANTINE / f"{file}.json")
         try:
             return parse_note(path.read_bytes())
         except (FileNotFoundError, ValueError):

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.event import Value
+from config.site import REQUESTS
 from keys.files import replace
 
-FOLDER = Path("state", "errands")
 ABSENT, EXPECTED = "absent", "expected"
 IDENTIFY, REJECT = "identify", "reject"
 REBUILD, REPAIR = "rebuild", "repair"
@@ -83,7 +83,7 @@ def parse_errand(identity: str, content: bytes) -> Errand:
 
 def ask(site: Path, errand: Errand) -> None:
     """Put an errand where the publisher finds it."""
-    folder = site / FOLDER
+    folder = site / REQUESTS
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace(folder / f"{errand.id}{_ASKED}", format_errand(errand))
 
@@ -94,7 +94,7 @@ def waiting(site: Path) -> Iterator[Errand]:
     Costs one look at an empty folder where nothing is asked.
     """
     try:
-        names = sorted(path.name for path in (site / FOLDER).iterdir())
+        names = sorted(path.name for path in (site / REQUESTS).iterdir())
     except FileNotFoundError:
         return
     for name in names:
@@ -102,7 +102,7 @@ def waiting(site: Path) -> Iterator[Errand]:
             continue
         identity = name.removesuffix(_ASKED)
         try:
-            yield parse_errand(identity, (site / FOLDER / name).read_bytes())
+            yield parse_errand(identity, (site / REQUESTS / name).read_bytes())
         except FileNotFoundError:
             continue
         except (ValueError, TypeError) as error:
@@ -112,13 +112,13 @@ def waiting(site: Path) -> Iterator[Errand]:
 def answer(site: Path, identity: str, given: Answer) -> None:
     """Say what became of an errand; it is not carried out again."""
     content = json.dumps({"done": given.done, "said": given.said}).encode() + b"\n"
-    replace(site / FOLDER / f"{identity}{_DONE}", content)
-    (site / FOLDER / f"{identity}{_ASKED}").unlink(missing_ok=True)
+    replace(site / REQUESTS / f"{identity}{_DONE}", content)
+    (site / REQUESTS / f"{identity}{_ASKED}").unlink(missing_ok=True)
 
 
 def answered(site: Path, identity: str) -> Answer | None:
     """Take the answer to an errand away, None if there is none yet."""
-    path = site / FOLDER / f"{identity}{_DONE}"
+    path = site / REQUESTS / f"{identity}{_DONE}"
     try:
         fields = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -14,10 +14,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.site import QUARANTINE
 from keys.files import put, sync_all
 from publisher.store.copy import move
 
-FOLDER = Path("quarantine")
 NOT_OURS = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
 _MODE = 0o600
 
@@ -65,7 +65,7 @@ class Quarantine:
     """The folder; everything here may be done twice with the same result, and lasts once synced."""
 
     def __init__(self, site: Path) -> None:
-        self._folder = site / FOLDER
+        self._folder = site / QUARANTINE
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._dirty = True
 

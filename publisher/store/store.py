@@ -16,10 +16,10 @@ from pathlib import Path
 
 from config import layout
 from config.fault import Fault, Faults
+from config.site import STORE, TREES
 from keys import digest
 from keys.files import sync_all
 
-STORE, TREES = Path("store"), Path("trees")
 STAGED = ".staged-"
 _PAGES = tuple(f".{extension}" for extension in layout.EXTENSIONS)
 _FOLDER_MODE, FILE_MODE = 0o755, 0o444

@@ -14,6 +14,7 @@ from config import amend, load
 from config.event import Value
 from config.fault import Faults
 from config.settings import Settings
+from config.site import PARTIES_TOML, ring_file
 from keys import files
 from keys.credentials import ring
 from keys.operations import server_state, settings_record
@@ -42,7 +43,7 @@ def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
     asked = form.read(file)
     if ring.path(site, asked.id).exists():
         message = f"is left of an earlier {asked.id}: see to it that it is gone, or name another id"
-        raise console.fault(str(ring.FOLDER / f"{asked.id}.toml"), "", message)
+        raise console.fault(str(ring_file(asked.id)), "", message)
     click.echo(f"{asked.id}: services {', '.join(asked.services)}", err=True)
     detail: dict[str, Value] = {"form": file.name, "services": list(asked.services)}
     detail["static_ips"] = list(asked.party["static_ips"])
@@ -187,7 +188,7 @@ def _change(
     also: Callable[[], None] = lambda: None,
 ) -> bool:
     """Carry out one change of parties.toml, and `also` what goes with it; say whether it was."""
-    file = site / load.PARTIES
+    file = site / PARTIES_TOML
     if dry_run:
         if _preview(site, file.read_bytes(), party_id, edit) is not None:
             click.echo("nothing has changed", err=True)
@@ -205,7 +206,7 @@ def _change(
         told = {**detail, settings_record.SETTINGS: settings_record.lines(settings.digests)}
         deed.done(_describe(settings, party_id), told)
         if file.read_bytes() != before:
-            raise console.fault(load.PARTIES, "", _EDITED)
+            raise console.fault(PARTIES_TOML, "", _EDITED)
         files.replace(file, after, file.stat().st_mode & 0o777)
         also()
     _wait_for_server(site, settings, party_id)
@@ -220,7 +221,7 @@ def _preview(
         text = before.decode()
         changed = edit(text)
     except ValueError as error:
-        raise console.fault(load.PARTIES, party_id, str(error)) from None
+        raise console.fault(PARTIES_TOML, party_id, str(error)) from None
     if changed == text:
         click.echo(f"{party_id}: that is how it stands already", err=True)
         return None
@@ -232,7 +233,7 @@ def _preview(
 def _only_parties_differ(before: Settings, after: Settings) -> None:
     """Raise Faults if the other files were edited between two readings: that is no part of this."""
     for was, now in zip(before.digests, after.digests, strict=True):
-        if was != now and now[0] != load.PARTIES:
+        if was != now and now[0] != PARTIES_TOML:
             raise console.fault(now[0], "", _EDITED)
 
 
@@ -250,7 +251,7 @@ def _parse(site: Path, listed: bytes) -> Settings:
 
 def _print_diff(before: str, after: str) -> None:
     lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), load.PARTIES, load.PARTIES, lineterm="", n=2
+        before.splitlines(), after.splitlines(), PARTIES_TOML, PARTIES_TOML, lineterm="", n=2
     )
     for line in list(lines)[2:]:
         click.echo(f"  {line}", err=True)

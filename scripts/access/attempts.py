@@ -19,6 +19,7 @@ from config.event import Transfer
 from config.fault import visible
 from config.party import Party
 from config.settings import Settings
+from config.site import LEDGERS, TRANSFER
 from keys.credentials import ring
 from keys.ledger import writer
 from keys.ledger.writer import Record
@@ -153,7 +154,7 @@ def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
     zone = load.load(site).election.opens.tzinfo
     wanted = {c.fingerprint for c in ring.load(site, party_id).credentials}
     found: dict[str, dict[str, str]] = {}
-    for record in read_backwards(site / writer.FOLDER / writer.TRANSFER):
+    for record in read_backwards(site / LEDGERS / TRANSFER):
         if not wanted:
             break
         event = record.event
@@ -219,7 +220,7 @@ def _find_attempts(
     registered_addresses = {str(a) for p in settings.parties for a in p.static_ips}
     own: list[Attempt] = []
     strangers: dict[str, Attempt] = {}
-    for record in read_backwards(site / writer.FOLDER / writer.TRANSFER):
+    for record in read_backwards(site / LEDGERS / TRANSFER):
         event = record.event
         name = str(event.detail.get("credential", ""))
         label = labels.get(name)

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from config import load
+from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.server_keys import host, sshsig
-from keys.server_keys.host import HOST, SIGNING
 from scripts.access import ring_change
 from scripts.shared import console, server_reload
 
@@ -67,7 +67,7 @@ def _is_address(name: str) -> bool:
 @console.with_site
 def next_host(apply: bool, why: str, site: Path) -> None:
     """Make the next host keys and announce them to every client that logs in."""
-    if not _prepare(site, HOST, apply, why):
+    if not _prepare(site, HOST_KEYS, apply, why):
         return
     _wait_for_host_keys(site)
     settings = load.load(site)
@@ -86,7 +86,7 @@ def next_host(apply: bool, why: str, site: Path) -> None:
 @console.with_site
 def rotate_host(apply: bool, why: str, site: Path) -> None:
     """Let the next host keys serve. Live sessions go on; finish one that was cut off likewise."""
-    if _rotate(site, HOST, apply, why):
+    if _rotate(site, HOST_KEYS, apply, why):
         _wait_for_host_keys(site)
         serving = ", ".join(line.fingerprint for line in host.public_lines(site))
         ring_change.print_message(
@@ -102,7 +102,7 @@ def rotate_host(apply: bool, why: str, site: Path) -> None:
 @console.with_site
 def withdraw_host(apply: bool, why: str, site: Path) -> None:
     """Take back host keys that were announced and have not served."""
-    if _withdraw(site, HOST, apply, why):
+    if _withdraw(site, HOST_KEYS, apply, why):
         _wait_for_host_keys(site)
 
 
@@ -119,7 +119,7 @@ def show_signing(site: Path) -> None:
 @console.with_site
 def next_signing(apply: bool, why: str, site: Path) -> None:
     """Make the next signing key, so that it stands in the parties' allowed_signers in time."""
-    if _prepare(site, SIGNING, apply, why):
+    if _prepare(site, SIGNING_KEYS, apply, why):
         click.echo(host.allowed_signers(site, sshsig.PRINCIPAL), nl=False)
         _print_signing_message(
             "Bu satirlari allowed_signers dosyaniza yazin.", "Put these into yours."
@@ -132,7 +132,7 @@ def next_signing(apply: bool, why: str, site: Path) -> None:
 @console.with_site
 def rotate_signing(apply: bool, why: str, site: Path) -> None:
     """Let the next signing key serve; what the old one signed still verifies."""
-    if _rotate(site, SIGNING, apply, why):
+    if _rotate(site, SIGNING_KEYS, apply, why):
         asked = server_reload.reload_daemons(site)
         click.echo(
             "publisher and server were told to read it"
@@ -150,7 +150,7 @@ def rotate_signing(apply: bool, why: str, site: Path) -> None:
 @console.with_site
 def withdraw_signing(apply: bool, why: str, site: Path) -> None:
     """Take back a signing key that was announced and has not served."""
-    _withdraw(site, SIGNING, apply, why)
+    _withdraw(site, SIGNING_KEYS, apply, why)
 
 
 def _prepare(site: Path, folder: Path, apply: bool, why: str) -> bool:

@@ -9,6 +9,7 @@ import click
 
 from config import load
 from config.event import Event, Transfer, Value
+from config.site import LEDGERS, TRANSFER
 from keys import files
 from keys.credentials import rotation
 from keys.credentials.ring import Credential
@@ -145,7 +146,7 @@ def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path)
     if dry_run:
         ring_change.print_preview(held, new, zone)
         return
-    transfers = site / writer.FOLDER / writer.TRANSFER
+    transfers = site / LEDGERS / TRANSFER
     first = writer.next_seq(transfers) if transfers.exists() else 0
     if ring_change.apply_and_wait(site, change, zone):
         _print_ended_sessions(transfers, first, party_id)

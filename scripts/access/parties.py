@@ -4,6 +4,7 @@ from pathlib import Path
 
 from config import load
 from config.party import Party
+from config.site import PARTIES_TOML
 from scripts.shared import console
 
 
@@ -13,7 +14,7 @@ def find(site: Path, party_id: str) -> Party:
     found = settings.party(party_id)
     if found is None:
         ids = ", ".join(p.id for p in settings.parties) or "nobody yet"
-        raise console.fault(load.PARTIES, party_id, f"no such party, there is {ids}")
+        raise console.fault(PARTIES_TOML, party_id, f"no such party, there is {ids}")
     return found
 
 
@@ -35,5 +36,5 @@ def find_with_login(site: Path, party_id: str) -> Party:
     found = find(site, party_id)
     if not found.mirrors:
         message = "is an independent, which receives an export and has no login (Genelge md. 3/c)"
-        raise console.fault(load.PARTIES, party_id, message)
+        raise console.fault(PARTIES_TOML, party_id, message)
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from config.event import Value
+from config.site import ring_file
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, Ring
 from scripts.shared import console, server_reload, times
@@ -52,7 +53,7 @@ def preview(site: Path, change: RingChange) -> tuple[Ring, Ring]:
     try:
         return old, change.plan(old)
     except ValueError as error:
-        file = str(ring.FOLDER / f"{change.party}.toml")
+        file = str(ring_file(change.party))
         raise console.fault(file, "", str(error)) from None
 
 

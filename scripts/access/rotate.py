@@ -23,14 +23,13 @@ from config import load
 from config.event import Value
 from config.fault import Fault, Faults
 from config.settings import Settings
+from config.site import ROTATION_JOURNAL
 from keys import files
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential
 from scripts.access import credentials, ring_change
 from scripts.access.parties import find_with_login
 from scripts.shared import console, server_reload, times
-
-JOURNAL = Path("state", "rotation.json")
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _rotate_all(
                 "a rotation that was cut off is not finished: give the same folder again, or, if "
                 "it is not to be finished, remove this file"
             )
-            raise console.fault(str(JOURNAL), "", message)
+            raise console.fault(str(ROTATION_JOURNAL), "", message)
         fresh = {p: replace(c, not_before=schedule.start) for p, c in fresh.items()}
         click.echo(
             f"goes on with the one begun for {times.format_time(schedule.start, zone)}", err=True
@@ -192,12 +191,12 @@ def _rotate_all(
     with console.recorded_change(site, "key rotate", "all", schedule.why):
         if _read_journal(site) != unfinished_rotation:
             message = "somebody else has begun a rotation just now, give the command again"
-            raise console.fault(str(JOURNAL), "", message)
-        files.replace(site / JOURNAL, _format_journal(wanted, schedule))
+            raise console.fault(str(ROTATION_JOURNAL), "", message)
+        files.replace(site / ROTATION_JOURNAL, _format_journal(wanted, schedule))
     for change in track(changes, "rotating", console=console.err, transient=True):
         ring_change.apply(site, change)
     server_reload.wait_for_rings(site, *(ring.load(site, party) for party in fresh))
-    (site / JOURNAL).unlink(missing_ok=True)
+    (site / ROTATION_JOURNAL).unlink(missing_ok=True)
     _report(settings, fresh, left, schedule)
 
 
@@ -262,7 +261,7 @@ def _format_journal(parties: Mapping[str, str], schedule: _Schedule) -> bytes:
 
 def _read_journal(site: Path) -> tuple[dict[str, str], _Schedule] | None:
     try:
-        found = json.loads((site / JOURNAL).read_bytes())
+        found = json.loads((site / ROTATION_JOURNAL).read_bytes())
         start = datetime.fromisoformat(found["start"])
         schedule = _Schedule(start, timedelta(seconds=found["overlap"]), found["why"])
         return dict(found["parties"]), schedule
@@ -270,10 +269,10 @@ def _read_journal(site: Path) -> tuple[dict[str, str], _Schedule] | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         message = f"no journal of a rotation ({error}), remove it and look at `ssps party list`"
-        raise console.fault(str(JOURNAL), "", message) from None
+        raise console.fault(str(ROTATION_JOURNAL), "", message) from None
 
 
 def unfinished(site: Path) -> Iterator[str]:
     """Yield a line for the operator if a rotation of all parties was cut off."""
     if _read_journal(site) is not None:
-        yield f"{JOURNAL}: a rotation of all parties was cut off, give its command again"
+        yield f"{ROTATION_JOURNAL}: a rotation of all parties was cut off, give its command again"

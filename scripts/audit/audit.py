@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
 from keys.ledger import writer
 from keys.ledger.writer import Record
 from scripts.audit.exports import export
@@ -18,7 +19,7 @@ from scripts.audit.timelines import timeline
 from scripts.audit.verify import verify
 from scripts.shared import console
 
-_LEDGERS = (writer.TRANSFER, writer.FILING, writer.OPERATIONS)
+_LEDGERS = (TRANSFER, FILING, OPERATIONS)
 
 
 @click.group()
@@ -31,9 +32,7 @@ for command in (verify, query, receipt, report, timeline, gap, export):
 
 
 @audit.command()
-@click.option(
-    "--ledger", "name", type=click.Choice(_LEDGERS), default=writer.TRANSFER, show_default=True
-)
+@click.option("--ledger", "name", type=click.Choice(_LEDGERS), default=TRANSFER, show_default=True)
 @click.option(
     "-n",
     "--lines",
@@ -47,7 +46,7 @@ for command in (verify, query, receipt, report, timeline, gap, export):
 @console.with_site
 def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None:
     """Show the last records of a ledger."""
-    folder = site / writer.FOLDER / name
+    folder = site / LEDGERS / name
     for record in _records(folder, lines, follow):
         click.echo(writer.format_record(record).decode().rstrip() if as_json else line(record))
 

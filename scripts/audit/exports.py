@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from config.event import Outcome, Transfer
+from config.site import TRANSFER
 from keys.ledger import writer
 from keys.ledger.record import Record
 from scripts.audit import folders as where
@@ -34,7 +35,7 @@ def export(folders: tuple[Path, ...], form: str, site: Path | None) -> None:
     """Write the transfer ledgers to stdout in a form that other tools read."""
     evidence = where.evidence(folders, (), site, keyed=False)
     write = _FORMS[form]
-    for folder in evidence.named(writer.TRANSFER):
+    for folder in evidence.named(TRANSFER):
         try:
             for record in writer.read(folder):
                 text = write(folder.name, record)

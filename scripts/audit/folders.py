@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from keys.ledger import note, segments, writer
-from keys.server_keys import host
+from config.site import LEDGERS, SIGNING_KEYS
+from keys.ledger import note, segments
 from scripts.shared import console
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ def evidence(
     """Find the ledgers in `folders`, or the site's; raise UsageError or Faults if there is none."""
     if not folders and site is None:
         raise click.UsageError("which ledgers? Name their folders, or a site with --site DIR.")
-    searched = folders or [site / writer.FOLDER] if site is not None else folders
+    searched = folders or [site / LEDGERS] if site is not None else folders
     found = sorted({each for folder in searched for each in _ledgers(folder)})
     if not found:
         stated = ", ".join(map(str, searched))
@@ -56,7 +56,7 @@ def evidence(
 def public_keys(key_files: Sequence[Path], site: Path | None) -> tuple[Ed25519PublicKey, ...]:
     """Return the keys that were named, or the site's; raise UsageError if there is none."""
     if not key_files and site is not None:
-        key_files = sorted((site / host.SIGNING).rglob("*.pub"))
+        key_files = sorted((site / SIGNING_KEYS).rglob("*.pub"))
     if not key_files:
         raise click.UsageError("whose signature? Name YSK's public key with --key FILE.")
     return tuple(map(key, key_files))

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from config.site import FILING, TRANSFER
 from keys.ledger import writer
 from keys.ledger.record import Record
 from scripts.audit import feeds, index
@@ -25,7 +26,7 @@ from scripts.shared import console
 
 _NEAR = timedelta(seconds=5)
 _MOST = 20
-_SAID = {writer.FILING: "nothing filed", writer.TRANSFER: "nothing served"}
+_SAID = {FILING: "nothing filed", TRANSFER: "nothing served"}
 # Between two records of a ledger, or after its last one: `next` and `after` are null then. The
 # window function has the next one's place beside each.
 _SILENCES = """

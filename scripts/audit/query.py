@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from config.event import Value
+from config.site import LEDGER_NAMES
 from keys.ledger import writer as ledger
 from scripts.audit import folders as where
 from scripts.audit import index
@@ -31,7 +32,7 @@ def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime
 
 @click.command()
 @where.folders
-@click.option("--ledger", "name", type=click.Choice(ledger.NAMES), help="Only this one.")
+@click.option("--ledger", "name", type=click.Choice(LEDGER_NAMES), help="Only this one.")
 @click.option("--party", help="Who did it: the party, or the user name as it was offered.")
 @click.option("--since", callback=moment, help="From this time on.")
 @click.option("--until", callback=moment, help="Before this time.")

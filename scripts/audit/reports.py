@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from config import load, scope
+from config import scope
 from config.scope import Scope
+from config.site import PARTIES_TOML
 from scripts.audit import folders as where
 from scripts.audit import index, report_figures, report_pages
 from scripts.audit.report_figures import Account
@@ -65,7 +66,7 @@ def report(
     evidence = where.evidence(folders, (), site, keyed=False)
     database = index.opened(evidence.ledgers)
     if listed is None and site is not None:
-        listed = site / load.PARTIES
+        listed = site / PARTIES_TOML
     scopes = _scopes(listed) if listed is not None else {}
     seen = [who for (who,) in index.rows(database, _PARTIES)]
     if party is not None:

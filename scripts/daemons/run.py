@@ -27,7 +27,7 @@ import structlog
 from config import load
 from config.fault import Faults
 from config.settings import Settings
-from keys.ledger import writer
+from config.site import FILING, OPERATIONS, TRANSFER
 from keys.operations import server_state
 from keys.server_keys import host, sshsig
 from scripts.daemons import settings_record
@@ -93,7 +93,7 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     os.umask(0o022)
     with (
         server_state.held(site, server_state.PUBLISH),
-        signer_process.running_signer(site, writer.FILING, settings.ledger) as signing,
+        signer_process.running_signer(site, FILING, settings.ledger) as signing,
         stop_on_signal() as stop,
     ):
         run(settings, stop=stop, signer=sshsig.signing_key(site), poll_signer=signing.poll, **how)
@@ -116,10 +116,8 @@ def run_server(settings: Settings, **how: Any) -> None:
     # Signed for by another process: the server does not see the key.
     settings_record.record_if_changed(settings, "ssps serve started", signed=False)
     with (
-        signer_process.running_signer(site, writer.TRANSFER, settings.ledger) as signing,
-        signer_process.on_demand_signer(
-            site, writer.OPERATIONS
-        ) as passing,  # a party's own password
+        signer_process.running_signer(site, TRANSFER, settings.ledger) as signing,
+        signer_process.on_demand_signer(site, OPERATIONS) as passing,  # a party's own password
     ):
 
         def poll_signer() -> None:

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 from config.fault import Fault, Faults
 from config.settings import Settings
+from config.site import LEDGERS, OPERATIONS
 from keys.ledger import writer
 from keys.operations import settings_record
 from scripts.shared import console, signer_process
@@ -21,16 +22,16 @@ def record_if_changed(
     write that ledger for longer than `patience` seconds.
     """
     site = settings.site
-    folder = site / writer.FOLDER / writer.OPERATIONS
+    folder = site / LEDGERS / OPERATIONS
     try:
         if settings_record.recorded(folder) == settings_record.lines(settings.digests):
             return
         with (
             writer.Ledger(folder, patience=patience) as operations,
-            signer_process.sign_after(site, writer.OPERATIONS) if signed else nullcontext(),
+            signer_process.sign_after(site, OPERATIONS) if signed else nullcontext(),
         ):
             who, here = console.operator(), socket.gethostname()
             settings_record.settle(operations, settings, who, here, why)
     except (writer.Unwritable, OSError, ValueError) as error:
         cannot = f"new settings cannot be put on record, nothing goes by them ({error})"
-        raise Faults([Fault(str(writer.FOLDER / writer.OPERATIONS), "", cannot)]) from None
+        raise Faults([Fault(str(LEDGERS / OPERATIONS), "", cannot)]) from None

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import click
 
+from config.site import QUARANTINE
 from publisher.catalog import counts, review
 from publisher.catalog.review import Naming, Ruling
 from publisher.requests import queue
 from publisher.requests.queue import Answer
-from publisher.store import quarantine
 from publisher.store.quarantine import Note, parse_note
 from scripts.shared import console, request
 
@@ -88,7 +88,7 @@ def show(file: str, as_json: bool, site: Path) -> None:
     if as_json:
         click.echo(json.dumps(held.fields()))
         return
-    click.echo(f"{'look at':10}{site / quarantine.FOLDER / file}")
+    click.echo(f"{'look at':10}{site / QUARANTINE / file}")
     for key, value in held.fields().items():
         for line in value if isinstance(value, list) else [value]:
             text = " ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else line
@@ -134,7 +134,7 @@ def _standing(site: Path, file: str) -> Callable[[Answer | None], str | None]:
 
 
 def _held(site: Path) -> list[_Held]:
-    folder = site / quarantine.FOLDER
+    folder = site / QUARANTINE
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     known = set(names)
     with counts.looking(site) as connection:

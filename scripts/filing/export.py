@@ -11,12 +11,12 @@ import click
 from config import load
 from config.party import Kind, Party
 from config.settings import Settings
+from config.site import PARTIES_TOML, SITE_TOML, original_file
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
 from publisher.catalog.feed_queries import Filings
 from publisher.feed import bagit
 from publisher.feed.bagit import Contents, Damaged
-from publisher.store.store import STORE
 from scripts.shared import console
 
 COMMAND = "export"
@@ -85,13 +85,13 @@ def export(
 def _entitled(settings: Settings, party_id: str, now: datetime) -> Party:
     party = settings.party(party_id)
     if party is None:
-        raise console.fault(load.PARTIES, party_id, "no such party, `ssps party list` names them")
+        raise console.fault(PARTIES_TOML, party_id, "no such party, `ssps party list` names them")
     election = settings.election
     if party.suspended:
-        raise console.fault(load.PARTIES, party_id, "is suspended, and gets no export")
+        raise console.fault(PARTIES_TOML, party_id, "is suspended, and gets no export")
     if now < election.opens:
         wrong = f"nobody may look before {election.opens.isoformat()}"
-        raise console.fault(load.SITE, "election.opens", wrong)
+        raise console.fault(SITE_TOML, "election.opens", wrong)
     lifts = election.ban_lifts
     if party.kind is Kind.INDEPENDENT and (lifts is None or now < lifts):
         wrong = (
@@ -100,7 +100,7 @@ def _entitled(settings: Settings, party_id: str, now: datetime) -> Party:
             else f"is {lifts.isoformat()}, try again then"
         )
         advice = f"{wrong}; {party_id} is independent, and entitled from then on (md. 3/c)"
-        raise console.fault(load.SITE, "election.ban_lifts", advice)
+        raise console.fault(SITE_TOML, "election.ban_lifts", advice)
     return party
 
 
@@ -114,7 +114,7 @@ def _made(
     why: str,
 ) -> Path:
     def original(digest: str) -> Path:
-        return site / STORE / digest[:2] / digest[2:4] / digest
+        return site / original_file(digest)
 
     size = sum(original(filed.sha256).stat().st_size for filed in what.filed)
     bar, progress = console.progress_bar(f"copying for {party.id}", 2 * size)

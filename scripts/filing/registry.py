@@ -7,6 +7,7 @@ import click
 
 from config import registry as index
 from config.fault import Faults
+from config.site import REGISTRY_CSV, REGISTRY_INDEX
 from keys import files
 from scripts.shared import console
 
@@ -34,11 +35,11 @@ def bring_in(site: Path, file: Path, why: str) -> index.Source:
     """Make the site's registry of `file`, and keep a copy of it as registry.csv."""
     if not file.is_file():
         raise console.fault(str(file), "", "is no plain file, save the registry to one first")
-    kept = site / "registry.csv"
+    kept = site / REGISTRY_CSV
     with console.recorded_change(site, "registry import", file.name, why) as deed:
         deed.before = _imported(site)
         bar, progress = console.progress_bar(file.name, file.stat().st_size)
-        with bar, index.importing(file, site / index.INDEX, progress) as made:
+        with bar, index.importing(file, site / REGISTRY_INDEX, progress) as made:
             content = file.read_bytes()
             if hashlib.sha256(content).hexdigest() != made.sha256:
                 raise console.fault(str(file), "", "changed while it was read, import it again")
@@ -53,9 +54,9 @@ def _stated(source: index.Source) -> str:
 
 
 def _imported(site: Path) -> str | None:
-    if not (site / index.INDEX).exists():
+    if not (site / REGISTRY_INDEX).exists():
         return None
-    opened = index.Registry(site / index.INDEX)
+    opened = index.Registry(site / REGISTRY_INDEX)
     try:
         return _stated(opened.source())
     except Faults:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from config import load
 from config.fault import Faults
+from config.site import LEDGERS, STATE, STORE
 from keys.credentials import ring, rotation
 from keys.operations import server_state
 from publisher.catalog import counts as census
@@ -162,7 +163,7 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
 
 def _short_of_room(site: Path, intake: Iterable[Path]) -> Iterator[str]:
     seen = set()
-    for folder in (site / "store", site / "state", site / "ledgers", *intake):
+    for folder in (site / STORE, site / STATE, site / LEDGERS, *intake):
         if not folder.exists() or (disk := folder.stat().st_dev) in seen:
             continue
         seen.add(disk)

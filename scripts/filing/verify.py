@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from config import load
 from config.event import Value
+from config.site import PARTIES_TOML, TREES
 from publisher.fsck import rebuild
 from publisher.fsck.finding import Finding
 from publisher.fsck.verify import verify as look
@@ -115,8 +116,8 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
     party = settings.party(party_id)
     if party is None or not party.mirrors:
         message = "no party of that id has a tree, `ssps party list` names all"
-        raise console.fault(load.PARTIES, party_id, message)
-    if (site / "trees" / rebuild.aside(party_id)).exists():
+        raise console.fault(PARTIES_TOML, party_id, message)
+    if (site / TREES / rebuild.aside(party_id)).exists():
         rebuild.clear(settings, party_id)  # of one that was interrupted
     with console.err.status(f"linking the tree of {party_id}"):
         built = rebuild.build(settings, party)
@@ -125,7 +126,7 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
         "upto": built.upto,
         "folders": list(built.folders),
     }
-    tree = site / "trees" / party_id
+    tree = site / TREES / party_id
     change = request.RequestedChange("rebuild", party_id, why, lambda _: _counted(tree))
     answer = request.send(site, queue.REBUILD, change, detail)
     if answer.done:

@@ -8,14 +8,15 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from config.site import CLIENTS, SCANNED_CSV
+
 ADDRESS = "127.0.0.1"
-SCANNED = "scanned.csv"
 _COLUMNS = ("name", "sha256", "karekod", "kind")
 
 
 def client_command(site: Path, party: str, port: int) -> str:
     """Return the OpenSSH command that opens the tree of `party`."""
-    clients = site / "clients"
+    clients = site / CLIENTS
     return (
         f"sftp -i {clients / party / 'id_ed25519'} "
         f"-o UserKnownHostsFile={clients / 'known_hosts'} -P {port} {party}@{ADDRESS}"
@@ -24,6 +25,6 @@ def client_command(site: Path, party: str, port: int) -> str:
 
 def scanned(site: Path) -> Iterator[dict[str, str]]:
     """Yield what was scanned so far: name, sha256, karekod and kind of each page."""
-    if (site / SCANNED).exists():
-        with (site / SCANNED).open(encoding="utf-8", newline="") as file:
+    if (site / SCANNED_CSV).exists():
+        with (site / SCANNED_CSV).open(encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file, _COLUMNS)

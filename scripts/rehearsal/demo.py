@@ -21,8 +21,9 @@ from pathlib import Path
 import click
 
 from config import layout
-from config.registry import INDEX, Registry
+from config.registry import Registry
 from config.sheet import Sheet
+from config.site import CLIENTS, LEDGERS, REGISTRY_INDEX, TRANSFER
 from keys.ledger import writer
 from scripts.filing.status import count
 from scripts.rehearsal.client_kit import ADDRESS, client_command, scanned
@@ -161,7 +162,7 @@ def sheets_scanned(site: Path) -> dict[str, Sheet]:
 
     From the scanner's own list and the registry, without asking the publisher.
     """
-    registry = Registry(site / INDEX)
+    registry = Registry(site / REGISTRY_INDEX)
     entries = ((page["sha256"], registry.lookup(page["karekod"])) for page in scanned(site))
     found = {digest: entry.sheet for digest, entry in entries if entry}
     registry.close()
@@ -181,7 +182,7 @@ def _is_own(path: Path, mirror: Path) -> bool:
 
 def served(site: Path) -> dict[str, int]:
     """Count the transfers of files that the record calls complete."""
-    records = writer.read(site / writer.FOLDER / writer.TRANSFER)
+    records = writer.read(site / LEDGERS / TRANSFER)
     done = [r for r in records if r.event.event == "close" and r.event.detail["complete"]]
     return {"transfers_recorded": len(done)}
 
@@ -189,8 +190,8 @@ def served(site: Path) -> dict[str, int]:
 def invite(site: Path, port: int, log: Path) -> None:
     """Say what to try, and stay up until interrupted."""
     counts = count(site)
-    key = site / "clients" / _PARTY / "id_ed25519"
-    hosts = site / "clients" / "known_hosts"
+    key = site / CLIENTS / _PARTY / "id_ed25519"
+    hosts = site / CLIENTS / "known_hosts"
     ssh = f"ssh -a -x -i {key} -o UserKnownHostsFile={hosts}"
     click.echo(
         f"""

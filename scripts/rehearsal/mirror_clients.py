@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from config import layout
+from config.site import CLIENTS, TREES
 from keys.server_keys import sshsig
 from scripts.rehearsal.client_kit import ADDRESS
 
@@ -39,7 +40,7 @@ class Visitor:
     def visit(self) -> bool:
         """Mirror once; say whether the client was content."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command, given = CLIENTS[self.client](self)
+        command, given = MIRROR_CLIENTS[self.client](self)
         self.rounds += 1
         try:
             done = subprocess.run(
@@ -55,17 +56,17 @@ class Visitor:
 
     def agrees(self) -> bool:
         """Say whether its disk has every page of its tree and no other, to the byte."""
-        return _pages(self.folder) == _pages(self.site / "trees" / self.party)
+        return _pages(self.folder) == _pages(self.site / TREES / self.party)
 
     @property
     def key(self) -> Path:
         """The party's own key."""
-        return self.site / "clients" / self.party / "id_ed25519"
+        return self.site / CLIENTS / self.party / "id_ed25519"
 
     @property
     def known_hosts(self) -> Path:
         """What it was handed of the server's keys."""
-        return self.site / "clients" / "known_hosts"
+        return self.site / CLIENTS / "known_hosts"
 
     @property
     def ssh_options(self) -> list[str]:
@@ -111,7 +112,7 @@ def _mirror(v: Visitor) -> tuple[list[str], str]:
     return command, ""
 
 
-CLIENTS: dict[str, Callable[[Visitor], tuple[list[str], str]]] = {
+MIRROR_CLIENTS: dict[str, Callable[[Visitor], tuple[list[str], str]]] = {
     "sftp": _sftp,
     "lftp": _lftp,
     "rclone": _rclone,

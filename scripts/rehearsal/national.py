@@ -33,7 +33,8 @@ from rich.progress import track
 
 from config import load
 from config.election import Election
-from config.registry import INDEX, Registry
+from config.registry import Registry
+from config.site import REGISTRY_INDEX
 from scripts.filing.status import count
 from scripts.rehearsal import arrivals, reconcile, scanner, simulated_reader
 from scripts.rehearsal.arrivals import Coming
@@ -74,7 +75,7 @@ def hold(asked: Rehearsal, folder: Path) -> dict[str, object]:
     made = ["--boxes", asked.boxes, "--parties", asked.parties, "--seed", asked.seed]
     ssps("rehearse", "init", site, *made, "--port", port)
     settings = load.load(site)
-    index = Registry(site / INDEX)
+    index = Registry(site / REGISTRY_INDEX)
     coming = arrivals.plan(index.entries(), asked.seed)
     index.close()
     if asked.pages == REAL:
@@ -211,7 +212,7 @@ def _running(site: Path, pages: str, log: Path) -> Iterator[None]:
 
 def _give_up(site: Path, seed: int) -> None:
     """Record the boxes that never came, as an operator does when the night is over."""
-    index = Registry(site / INDEX)
+    index = Registry(site / REGISTRY_INDEX)
     missing = arrivals.absent(index.entries(), seed)
     index.close()
     places = ["/".join(map(str, box)) for box in sorted(missing, key=str)]

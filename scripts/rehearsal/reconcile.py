@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from config.event import Filing, Transfer
+from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
 from keys.ledger import writer
 from scripts.filing.status import count
 from scripts.rehearsal.scanner import Kind
@@ -55,7 +56,7 @@ def lags(site: Path, delivered: list[Delivered]) -> tuple[list[float], list[str]
     """Return, in seconds, how long each page took to be in the last tree, and what went wrong."""
     at = {d.name: d for d in delivered}
     taken, wrong = [], []
-    for record in writer.read(site / writer.FOLDER / writer.FILING):
+    for record in writer.read(site / LEDGERS / FILING):
         event = record.event
         if event.event not in _OF_PAGES:
             continue
@@ -94,7 +95,7 @@ def _says(site: Path, words: tuple[str, ...]) -> str:
 def transfers(site: Path) -> dict[str, int]:
     """Count what the transfer ledger says: sessions, files, bytes."""
     sessions = files = sent = 0
-    for record in writer.read(site / writer.FOLDER / writer.TRANSFER):
+    for record in writer.read(site / LEDGERS / TRANSFER):
         detail = record.event.detail
         sessions += record.event.event == Transfer.LOGIN
         if record.event.event == Transfer.CLOSE and isinstance(detail.get("bytes"), int):
@@ -106,8 +107,8 @@ def transfers(site: Path) -> dict[str, int]:
 def ledgers(site: Path) -> dict[str, dict[str, int]]:
     """Return how long each ledger is."""
     found = {}
-    for name in (writer.TRANSFER, writer.FILING, writer.OPERATIONS):
-        folder = site / writer.FOLDER / name
+    for name in (TRANSFER, FILING, OPERATIONS):
+        folder = site / LEDGERS / name
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         found[name] = {"records": writer.next_seq(folder), "bytes": size}
     return found

@@ -21,18 +21,26 @@ import tomli_w
 from rich.progress import track
 
 from config import load
-from config.registry import INDEX, Registry
+from config.registry import Registry
+from config.site import (
+    CLIENTS,
+    PARTIES_TOML,
+    REGISTRY_CSV,
+    REGISTRY_INDEX,
+    REHEARSAL_TOML,
+    SCANNED_CSV,
+    SITE_TOML,
+)
 from keys.server_keys import host, sshsig
 from scripts.access.key import add_credential, load_public_key
 from scripts.filing import registry
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
-from scripts.rehearsal.client_kit import ADDRESS, SCANNED, client_command, scanned
-from scripts.rehearsal.mirror_clients import CLIENTS
+from scripts.rehearsal.client_kit import ADDRESS, client_command, scanned
+from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
 from scripts.shared import console
-from scripts.site.init import SITE_TOML, create_site
+from scripts.site.init import SITE_TEMPLATE, create_site
 
-_SETTINGS = "rehearsal.toml"
 _WHY = "rehearsal"
 _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
@@ -71,18 +79,18 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     each, and in DIR/clients what a party's client needs.
     """
     opened = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
-    site_toml = SITE_TOML.format(
+    site_toml = SITE_TEMPLATE.format(
         id="prova-cb-mv", title=_TITLE, opens=opened.isoformat(), listen=f"{ADDRESS}:{port}"
     )
     districts = synthetic.districts(synthetic.entries(boxes, seed))
-    theirs = (like / load.PARTIES).read_text(encoding="utf-8") if like else None
+    theirs = (like / PARTIES_TOML).read_text(encoding="utf-8") if like else None
     create_site(site, site_toml, theirs or _parties_toml(parties, districts), _WHY)
     made = {"boxes": boxes, "parties": parties, "seed": seed}
-    (site / _SETTINGS).write_text(tomli_w.dumps(made), encoding="utf-8")
-    handed_over = site / "registry.csv"
+    (site / REHEARSAL_TOML).write_text(tomli_w.dumps(made), encoding="utf-8")
+    handed_over = site / REGISTRY_CSV
     sheets = synthetic.write_csv(synthetic.entries(boxes, seed), handed_over)
     registry.bring_in(site, handed_over, _WHY)
-    clients = site / "clients"
+    clients = site / CLIENTS
     clients.mkdir()
     known_hosts = clients / "known_hosts"
     known_hosts.write_text(host.known_hosts(site, ADDRESS, port), encoding="utf-8")
@@ -98,7 +106,7 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
         click.echo(f"{site}: {sheets} sheets of {boxes} boxes, for the parties of {like}. Next:")
         click.echo(f"  ssps publish --site {site} &")
         click.echo(f"  ssps rehearse scan --site {site}")
-        click.echo(f"  a [[rehearsal]] window in {like / load.SITE}, and SIGHUP to its `ssps run`")
+        click.echo(f"  a [[rehearsal]] window in {like / SITE_TOML}, and SIGHUP to its `ssps run`")
         return
     click.echo(f"{site}: {sheets} sheets of {boxes} boxes, {parties} parties. Next:")
     click.echo(f"  ssps run --site {site} &")
@@ -147,18 +155,18 @@ def party_id(number: int) -> str:
 def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: Path) -> None:
     """Print the next pages of the rehearsal, scan them, and drop them into the intake."""
     settings = load.load(site)
-    if not (site / _SETTINGS).exists():
+    if not (site / REHEARSAL_TOML).exists():
         message = "is missing: this is no rehearsal's site, `ssps rehearse init` makes one"
-        raise console.fault(_SETTINGS, "", message)
-    seed = tomllib.loads((site / _SETTINGS).read_text(encoding="utf-8"))["seed"]
-    index = Registry(site / INDEX)
+        raise console.fault(REHEARSAL_TOML, "", message)
+    seed = tomllib.loads((site / REHEARSAL_TOML).read_text(encoding="utf-8"))["seed"]
+    index = Registry(site / REGISTRY_INDEX)
     done = 0 if again else len(list(scanned(site)))
     last = done + count if count else None
     planned = list(islice(scanner.plan(index.entries(), seed, last), done, None))
     index.close()
     folder = settings.intake.folders[0]
     started = time.monotonic()
-    with (site / SCANNED).open("a", encoding="utf-8", newline="") as file:
+    with (site / SCANNED_CSV).open("a", encoding="utf-8", newline="") as file:
         log = csv.writer(file)
         for number, page in enumerate(track(planned, "scanning", console=console.err)):
             if rate:
@@ -184,7 +192,7 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
 @click.option(
     "--client",
     "clients",
-    type=click.Choice(tuple(CLIENTS)),
+    type=click.Choice(tuple(MIRROR_CLIENTS)),
     multiple=True,
     help="With which client; may be repeated, and they take turns. All of them if not given.",
 )
@@ -215,7 +223,7 @@ def national(
     from scripts.rehearsal.reconcile import show
 
     mirrors = parties if mirrors is None else mirrors
-    clients = clients or tuple(CLIENTS)
+    clients = clients or tuple(MIRROR_CLIENTS)
     asked = Rehearsal(factor, pages, parties, mirrors, clients, minutes, seed)
     place = folder or Path(tempfile.mkdtemp(prefix="ssps-national-"))
     place.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from config import load
 from config.election import Election
 from config.registry import Entry
+from config.site import REHEARSAL_TOML
 from publisher.page import Look, Reading, Reason
 from publisher.reading.worker_client import Reader
 from scripts.daemons.run import configure_logging, run_publisher
@@ -74,7 +75,7 @@ class StandIn(Reader):
 def main() -> None:
     """Run a rehearsal's publisher until SIGTERM."""
     site = Path(sys.argv[1])
-    if not (site / "rehearsal.toml").exists():
+    if not (site / REHEARSAL_TOML).exists():
         sys.exit(f"{site}: no rehearsal's site, so its pages are read and not taken at their word")
     configure_logging("publish")
     run_publisher(load.load(site), workers=2, reader=StandIn)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from config.fault import Fault, Faults
+from config.site import LEDGERS, OPERATIONS, SITE_TOML
 from keys.ledger import writer
 from keys.operations import change_record, server_state
 from keys.operations.change_record import Deed
@@ -57,7 +58,7 @@ def _required_site(ctx: click.Context, param: click.Parameter, value: Path | Non
     site = _optional_site(ctx, param, value)
     if site is None:
         raise click.UsageError("which site? Name its folder with --site DIR or in SSPS_SITE.")
-    if not (site / "site.toml").exists():
+    if not (site / SITE_TOML).exists():
         raise click.UsageError(f"{site} is no site (no site.toml in it): `ssps init` makes one.")
     return site
 
@@ -176,10 +177,8 @@ def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[D
     ledger.Busy if others take longer than a minute.
     """
     with (
-        writer.Ledger(
-            site / writer.FOLDER / writer.OPERATIONS, patience=_LOCK_TIMEOUT
-        ) as operations,
-        signer_process.sign_after(site, writer.OPERATIONS),
+        writer.Ledger(site / LEDGERS / OPERATIONS, patience=_LOCK_TIMEOUT) as operations,
+        signer_process.sign_after(site, OPERATIONS),
         change_record.on_record(
             operations, command, operator(), socket.gethostname(), what, why
         ) as begun,

@@ -13,6 +13,7 @@ import click
 from config import load
 from config.event import Value
 from config.settings import Settings
+from config.site import REQUESTS
 from keys.ledger import writer
 from publisher.page import arrival_id
 from publisher.publish import attend
@@ -80,7 +81,7 @@ def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
         except writer.Busy:
             if time.monotonic() > deadline:
                 message = "the publisher is busy and will answer later, look again before repeating"
-                raise console.fault(str(queue.FOLDER / f"{identity}.json"), "", message) from None
+                raise console.fault(str(REQUESTS / f"{identity}.json"), "", message) from None
             time.sleep(_POLL_INTERVAL)
     return answer
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from config.fault import Fault, Faults
+from config.site import SERVER_STATE
 from keys.credentials import ring
 from keys.credentials.ring import Ring
 from keys.operations import server_state
@@ -65,4 +66,4 @@ def wait_until_in_force(site: Path, applied: Callable[[Serving], bool], what: st
         f"written, but the running server has NOT taken up {what} within {TIMEOUT:.0f} s: "
         "look at its log, and start it anew if need be"
     )
-    raise Faults([Fault(str(server_state.FILE), "", message), *why])
+    raise Faults([Fault(str(SERVER_STATE), "", message), *why])

@@ -24,6 +24,7 @@ import structlog
 
 from config.fault import Fault, Faults
 from config.settings import Keeping
+from config.site import LEDGERS, SIGNING_KEYS
 from keys.ledger import note, writer
 from keys.ledger.signer import Notary, Refused, load_key
 from keys.server_keys import host
@@ -76,7 +77,7 @@ class SignerProcess:
         output = self._process.stdout.readline().strip()
         if output != _READY:
             self._reap()
-            where = str(writer.FOLDER / self._name)
+            where = str(LEDGERS / self._name)
             raise Faults([Fault(where, "", output or "has no notary, see above")])
 
     def poll(self) -> None:
@@ -145,7 +146,7 @@ def sign_after(site: Path, name: str) -> Iterator[None]:
     try:
         signer = open_signer(site, name)
     except Refused as error:
-        raise Faults([Fault(str(writer.FOLDER / name), "", str(error))]) from None
+        raise Faults([Fault(str(LEDGERS / name), "", str(error))]) from None
     except FileNotFoundError:
         yield  # which `ssps check` names; a credential can be revoked all the same
         return
@@ -167,7 +168,7 @@ class OnDemandSigner:
     def __init__(
         self, site: Path, name: str, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._folder = site / writer.FOLDER / name
+        self._folder = site / LEDGERS / name
         self._command = [
             sys.executable,
             "-P",
@@ -237,10 +238,10 @@ def on_demand_signer(site: Path, name: str) -> Iterator[OnDemandSigner]:
 
 def open_signer(site: Path, name: str) -> Notary:
     """Return the notary of one of the site's ledgers; raises what it does."""
-    signing = site / host.SIGNING
+    signing = site / SIGNING_KEYS
     stated = sorted(signing.rglob("*.pub"))
     former = [note.public_key(path.read_text(encoding="utf-8")) for path in stated]
-    return Notary(site / writer.FOLDER / name, load_key(signing / host.SIGNING_KEY), former=former)
+    return Notary(site / LEDGERS / name, load_key(signing / host.SIGNING_KEY), former=former)
 
 
 def sign_until_closed(

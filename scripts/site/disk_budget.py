@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.party import Party
-from config.registry import INDEX, Registry
+from config.registry import Registry
+from config.site import REGISTRY_INDEX, TREES
 from publisher.catalog import counts
-from publisher.store.store import TREES
 
 PAGE_BYTES = 250_000  # bytes of a scan at 200 dpi, as a guess
 _OVERHEAD = 1.03  # so many times each page: corrections, and what goes to quarantine
@@ -47,9 +47,9 @@ def space_needed(registry: Registry, parties: Iterable[Party]) -> DiskSpace:
 
 def shortage(site: Path, parties: Iterable[Party]) -> str | None:
     """Say what the disk lacks for what has not come in yet; None if it lacks nothing."""
-    if not (site / INDEX).exists():
+    if not (site / REGISTRY_INDEX).exists():
         return None
-    registry = Registry(site / INDEX)
+    registry = Registry(site / REGISTRY_INDEX)
     try:
         whole, sheets = space_needed(registry, parties), registry.source().rows
     finally:

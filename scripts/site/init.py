@@ -12,9 +12,24 @@ import click
 
 from config import load, registry
 from config.fault import Fault, Faults
+from config.site import (
+    HOST_KEYS,
+    INTAKE,
+    KEYS,
+    LEDGERS,
+    PARTIES_TOML,
+    QUARANTINE,
+    REGISTRY_CSV,
+    REGISTRY_INDEX,
+    RINGS,
+    SIGNING_KEYS,
+    SITE_TOML,
+    STATE,
+    STORE,
+    TREES,
+)
 from keys import digest, files
 from keys.credentials import ring
-from keys.ledger import writer
 from keys.operations import settings_record
 from keys.server_keys import host
 from scripts.shared import console
@@ -22,7 +37,7 @@ from scripts.site import disk_budget
 from scripts.site import system as system_
 from sftpd.sandbox import sandbox
 
-SITE_TOML = """\
+SITE_TEMPLATE = """\
 # What this site serves, and when. `ssps check` names everything that is wrong here.
 
 [election]
@@ -72,7 +87,7 @@ rescan_seconds = 30.0            # network shares send no events: a full look th
 # witnesses = 1                  # file by a karekod that was read but once; two is the rule
 """
 
-PARTIES_TOML = """\
+PARTIES_TEMPLATE = """\
 # Who receives, one [[party]] each. `ssps key add PARTY --public-key FILE` lets it in.
 #
 # [[party]]
@@ -87,12 +102,12 @@ PARTIES_TOML = """\
 _DISK_ADVICE = "a larger disk, and for more inodes XFS or `mkfs.ext4 -i 4096`"
 # Nobody else on the machine looks into any but the intake: parties see their trees through us.
 _FOLDERS = {
-    "intake": 0o755,
-    "store": 0o700,
-    "trees": 0o700,
-    "quarantine": 0o700,
-    "state": 0o700,
-    "ledgers": 0o700,
+    INTAKE: 0o755,
+    STORE: 0o700,
+    TREES: 0o700,
+    QUARANTINE: 0o700,
+    STATE: 0o700,
+    LEDGERS: 0o700,
 }
 
 
@@ -101,13 +116,13 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
     if site.exists() and (not site.is_dir() or any(site.iterdir())):
         message = "is not an empty folder, name one that is empty or does not exist yet"
         raise console.fault(str(site), "", message)
-    written = {load.PARTIES: parties_toml.encode(), load.SITE: site_toml.encode()}
+    written = {PARTIES_TOML: parties_toml.encode(), SITE_TOML: site_toml.encode()}
     try:
         for folder, mode in _FOLDERS.items():
             (site / folder).mkdir(parents=True)
             (site / folder).chmod(mode)  # whatever the umask says
-        (site / ring.FOLDER).mkdir(mode=0o700, parents=True)
-        (site / "keys").chmod(0o700)
+        (site / RINGS).mkdir(mode=0o700, parents=True)
+        (site / KEYS).chmod(0o700)
         host.make_all(site)
         for name, content in written.items():
             files.replace(site / name, content, 0o644)
@@ -116,7 +131,7 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
     with console.recorded_change(
         site, "init", str(site), why
     ) as deed:  # there is none to hold it before
-        made = [*host.stated(site / host.HOST), *host.stated(site / host.SIGNING)]
+        made = [*host.stated(site / HOST_KEYS), *host.stated(site / SIGNING_KEYS)]
         digests = ((name, hashlib.sha256(text).hexdigest()) for name, text in written.items())
         deed.done(made, {settings_record.SETTINGS: settings_record.lines(digests)})
 
@@ -142,7 +157,7 @@ def init(system: bool, units: Path, why: str, site: Path) -> None:
     executable = Path(sys.argv[0]).absolute()
     if system:
         system_.check_machine(site, executable)
-    if not (system and (site / load.SITE).exists()):
+    if not (system and (site / SITE_TOML).exists()):
         _create(site, why)
     if system:
         _set_up_system(site, executable, units, why)
@@ -160,20 +175,20 @@ def _set_up_system(site: Path, executable: Path, units: Path, why: str) -> None:
                 click.echo(line)
     finally:
         with suppress(LookupError):  # there is no such user yet
-            system_.chown_to_user(site / writer.FOLDER)  # what root has recorded and signed
+            system_.chown_to_user(site / LEDGERS)  # what root has recorded and signed
 
 
 def _create(site: Path, why: str) -> None:
     today = datetime.now(UTC).date()
-    text = SITE_TOML.format(
+    text = SITE_TEMPLATE.format(
         id=f"{today}-cb-mv",
         title="Cumhurbaşkanı ve Milletvekili Seçimi",
         opens=f"{today}T17:00:00+03:00",
         listen="127.0.0.1:2222",
     )
-    create_site(site, text, PARTIES_TOML, why)
+    create_site(site, text, PARTIES_TEMPLATE, why)
     click.echo(f"{site}: a site, with keys of its own. Next:")
-    click.echo("  edit site.toml and parties.toml")
+    click.echo(f"  edit {SITE_TOML} and {PARTIES_TOML}")
     click.echo(f"  ssps --site {site} registry import FILE.csv --why TEXT")
     click.echo(f"  ssps --site {site} key add PARTY --public-key FILE --why TEXT")
     click.echo(f"  ssps --site {site} check && ssps --site {site} run")
@@ -206,13 +221,13 @@ def check(site: Path) -> None:
             f"computed anew; {advice}"
         )
     for rehearsal in settings.rehearsals:
-        if not (rehearsal.folder / "trees").is_dir():
+        if not (rehearsal.folder / TREES).is_dir():
             message = "has no trees, `ssps rehearse init --like SITE` lays them out"
             console.err.print(f"note: rehearsal {rehearsal.id}: {rehearsal.folder} {message}")
     mirroring = [party for party in settings.parties if party.mirrors]
     if shortage := disk_budget.shortage(site, mirroring):
         console.err.print(f"note: {shortage}; {_DISK_ADVICE}")
-    if not (site / registry.INDEX).exists():
+    if not (site / REGISTRY_INDEX).exists():
         console.err.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
     console.err.print(f"{site}: no fault ({len(settings.parties)} parties)")
 
@@ -229,12 +244,12 @@ def find_faults(site: Path) -> Iterator[Fault]:
 
 
 def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
-    for path in sorted((site / ring.FOLDER).glob("*.toml")):
+    for path in sorted((site / RINGS).glob("*.toml")):
         if parties is not None and path.stem not in parties:
             message = (
-                f"{path.stem} is no party in {load.PARTIES}, remove the file or name the party"
+                f"{path.stem} is no party in {PARTIES_TOML}, remove the file or name the party"
             )
-            yield Fault(str(ring.FOLDER / path.name), "", message)
+            yield Fault(str(RINGS / path.name), "", message)
             continue
         try:
             ring.load(site, path.stem)
@@ -243,7 +258,7 @@ def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
 
 
 def _registry_faults(site: Path) -> Iterator[Fault]:
-    source, index = site / "registry.csv", site / registry.INDEX
+    source, index = site / REGISTRY_CSV, site / REGISTRY_INDEX
     if not source.exists():
         return
     if index.exists():
@@ -257,11 +272,11 @@ def _registry_faults(site: Path) -> Iterator[Fault]:
         with source.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == imported:
                 return
-    bar, progress = console.progress_bar("registry.csv", source.stat().st_size)
+    bar, progress = console.progress_bar(REGISTRY_CSV, source.stat().st_size)
     with bar:
         found = registry.faults(source, progress)
     yield from found
     if not found:
         stale = "changed since it was imported" if index.exists() else "was not imported"
         message = f"{stale}, run `ssps registry import {source}`"
-        yield Fault("registry.csv", "", message)
+        yield Fault(REGISTRY_CSV, "", message)

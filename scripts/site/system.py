@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from config.settings import Settings
+from config.site import KEYS, LEDGERS, STATE
 from scripts.shared import console
 
 USER, SCANNERS = "ssps", "ssps-scan"
@@ -37,7 +38,7 @@ def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]
         "@SSPS@": str(executable),
         "@SITE@": str(site),
         "@WRITABLE@": " ".join(map(str, _outside_site(site, [site, *settings.intake.folders]))),
-        "@SERVED@": " ".join(str(site / name) for name in ("ledgers", "state", "keys")),
+        "@SERVED@": " ".join(str(site / folder) for folder in (LEDGERS, STATE, KEYS)),
         "@DRAIN@": str(round(settings.sftp.drain_seconds) + _MARGIN),
     }
     made = {}

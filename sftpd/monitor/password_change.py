@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from config.site import LEDGERS, OPERATIONS
 from keys.credentials import ring, rotation
 from keys.ledger import writer
 from keys.operations.change_record import on_record
@@ -94,7 +95,7 @@ def put(
     Raises ValueError where that cannot be.
     """
     now = clock().astimezone(UTC).replace(microsecond=0)
-    folder = site / writer.FOLDER / writer.OPERATIONS
+    folder = site / LEDGERS / OPERATIONS
     with (
         writer.Ledger(folder, clock, _PATIENCE) as operations,
         on_record(operations, COMMAND, party, origin, party, _WHY) as deed,

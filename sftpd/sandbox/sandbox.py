@@ -35,9 +35,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from config import load
 from config.fault import Fault, Faults
 from config.settings import CagePolicy, PacketLayer, Sftp
+from config.site import SITE_TOML
 from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
 
@@ -124,20 +124,20 @@ def faults(sftp: Sftp, found: Kernel, uid: int) -> list[Fault]:
     """Return what keeps a server from shutting its children in, if it runs as `uid`."""
     named = []
     if not found.openat2:
-        named.append(Fault(load.SITE, "", "the kernel has no openat2(2), take 5.6 or later"))
+        named.append(Fault(SITE_TOML, "", "the kernel has no openat2(2), take 5.6 or later"))
     if sftp.cage is CagePolicy.REQUIRED and not (found.landlock and found.seccomp):
         message = (
             f'"required", but this kernel has {found}: boot one from 5.13 on with landlock in '
             f'lsm= (see /sys/kernel/security/lsm), or write "{CagePolicy.BEST_EFFORT}"'
         )
-        named.append(Fault(load.SITE, "sftp.cage", message))
+        named.append(Fault(SITE_TOML, "sftp.cage", message))
     user = _user(sftp.user) if uid == 0 else None
     if uid == 0 and user is None:
         message = f"{sftp.user!r} is no user of this machine, name one without rights"
-        named.append(Fault(load.SITE, "sftp.user", message))
+        named.append(Fault(SITE_TOML, "sftp.user", message))
     elif user is not None and 0 in (user.uid, user.gid):
         message = f"{sftp.user!r} is root or in its group, name a user without rights"
-        named.append(Fault(load.SITE, "sftp.user", message))
+        named.append(Fault(SITE_TOML, "sftp.user", message))
     return named
 
 

@@ -52,6 +52,7 @@ import office
 from config import layout, load, registry
 from config.registry import COLUMNS, Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
+from config.site import CATALOG, REGISTRY_INDEX
 from keys.server_keys import host
 from publisher import publish
 from publisher.catalog import catalog
@@ -116,7 +117,7 @@ def make_site(folder: Path, parties: int, entries: list[Entry]) -> Path:
             f"{one.sandik_turu},{sheet.sandik},,{sheet.page}"
         )
     (site / "registry.csv").write_text("\n".join([*rows, ""]))
-    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     return site
 
 
@@ -259,7 +260,7 @@ def rate(pages: list[Drawn], parties: int, folder: Path, alone: Alone | None = N
     site = make_site(folder, parties, [entry(n, page.karekod) for n, page in enumerate(pages)])
     first, rest = pages[:16], pages[16:]
     with publishing(site, alone) as process:
-        until(lambda: (site / catalog.FILE).exists(), process)
+        until(lambda: (site / CATALOG).exists(), process)
         warm_up(site, process, first)
         (site / "outside").mkdir()
         for page in rest:
@@ -293,7 +294,7 @@ def latency(pages: list[Drawn], parties: int, speed: float, folder: Path) -> lis
             time.sleep(0.005)
 
     with publishing(site) as process:
-        until(lambda: (site / catalog.FILE).exists(), process)
+        until(lambda: (site / CATALOG).exists(), process)
         warm_up(site, process, pages[:16])
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -381,7 +382,7 @@ def waited(waiting: int, filed: int, folder: Path) -> Waited:
         told = count(site)
         until(partial(_is_settled, site, filed), process)
         seconds, memory = time.monotonic() - begun, memory_of(process)
-    with sqlite3.connect(site / catalog.FILE) as database:
+    with sqlite3.connect(site / CATALOG) as database:
         rows = database.execute("SELECT name FROM arrival ORDER BY id LIMIT ?", (filed,))
         names = {name for (name,) in rows}
     database.close()
@@ -396,7 +397,7 @@ def fill(site: Path, entries: list[Entry], parties: int) -> None:
         for n in range(1, parties + 1):
             opened.party_complete(f"parti-{n}", "all")
         opened.commit()
-    database = sqlite3.connect(site / catalog.FILE)
+    database = sqlite3.connect(site / CATALOG)
     database.execute("PRAGMA foreign_keys = OFF")
     for one in range(0, len(entries), 50_000):
         part = list(enumerate(entries[one : one + 50_000], start=one))

@@ -24,12 +24,12 @@ import servers
 
 from config import load, registry
 from config.event import Event
-from config.registry import INDEX, Registry
-from keys.ledger.writer import FILING, FOLDER, Ledger, read, utc_now
+from config.registry import Registry
+from config.site import FILING, LEDGERS, REGISTRY_INDEX, SPOOL
+from keys.ledger.writer import Ledger, read, utc_now
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
 from publisher.filing.filer import Clerk, World
-from publisher.intake import spool
 from publisher.intake.watch import Candidate
 from publisher.page import Stamp
 from publisher.reading.pool import read_page
@@ -38,7 +38,7 @@ from publisher.store.store import Shelf
 from scripts.filing import status
 from scripts.rehearsal import election, simulated_reader
 from scripts.rehearsal.scanner import Scan
-from scripts.site.init import PARTIES_TOML, SITE_TOML, create_site
+from scripts.site.init import PARTIES_TEMPLATE, SITE_TEMPLATE, create_site
 
 LIMIT = 2.0
 _FACTORS = (1, 10, 100)
@@ -70,12 +70,12 @@ def imported(folder: Path, sizes: list[int]) -> tuple[Costs, Costs]:
 def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
     """File pages until each size is reached, and time the last of them; then what counts them."""
     site = folder / "site"
-    text = SITE_TOML.format(id="prova-cb-mv", title="Olcum", opens="2023-05-14T17:00:00+03:00",
+    text = SITE_TEMPLATE.format(id="prova-cb-mv", title="Olcum", opens="2023-05-14T17:00:00+03:00",
                             listen="127.0.0.1:0")  # fmt: skip
-    create_site(site, text, PARTIES_TOML + servers._PARTIES, "a measurement")
+    create_site(site, text, PARTIES_TEMPLATE + servers._PARTIES, "a measurement")
     entries = list(islice(election.entries(sizes[-1] // _SHEETS_A_BOX + 4, 1), sizes[-1]))
     election.write_csv(entries, site / "registry.csv")
-    registry.import_csv(site / "registry.csv", site / INDEX)
+    registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     found: dict[str, Costs] = {"file a page": {}, "ssps status": {}, "open the catalog": {}}
     with _clerk(site) as desk:
         done = 0
@@ -92,10 +92,10 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
 @contextmanager
 def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
     settings = load.load(site)
-    shelf, sheets = Shelf(site), Registry(site / INDEX)
+    shelf, sheets = Shelf(site), Registry(site / REGISTRY_INDEX)
     shared = simulated_reader.scan_of(next(election.entries(4, 1)), settings.election, 1)
     with (
-        Ledger(site / FOLDER / FILING) as ledger,
+        Ledger(site / LEDGERS / FILING) as ledger,
         Catalog(catalog.url(site)) as opened,
     ):
         world = World(settings, opened, ledger, shelf, Quarantine(site), sheets.lookup, utc_now,
@@ -113,7 +113,7 @@ def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
                     found.append(Candidate(intake, str(path), Stamp.of(path.lstat())))
                 arrivals = clerk.claim(found)
                 pages = [
-                    read_page(a, site / spool.FOLDER / a.file, simulated_reader.read, shelf.stage)
+                    read_page(a, site / SPOOL / a.file, simulated_reader.read, shelf.stage)
                     for a in arrivals
                 ]
                 clerk.file(pages)
@@ -167,7 +167,7 @@ def _look_up(index: Registry, karekods: list[str]) -> None:
 
 
 def _read_on(site: Path, first: int) -> None:
-    if not list(read(site / FOLDER / FILING, first)):
+    if not list(read(site / LEDGERS / FILING, first)):
         raise SystemExit(f"record {first} is not where it was put")
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from config.site import HOST_KEYS
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Ring
 from keys.server_keys import host
@@ -161,7 +162,7 @@ def lay_out(folder: Path, layer: str) -> Path:
     tree.mkdir(parents=True)
     (site / "site.toml").write_text(_SITE.format(layer=layer))
     (site / "parties.toml").write_text(_PARTIES)
-    host.make(site / host.HOST / "ssh_host_ed25519_key", "ssps")
+    host.make(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
     line = host.make(folder / "client", "bench")
     since = datetime.now(UTC) - timedelta(days=1)
     credential = ring.public_key(line, label="", not_before=since, not_after=None, added_by="bench")

@@ -9,7 +9,8 @@ import pytest
 from night import Night, digests, until
 
 from config import layout, load
-from config.registry import INDEX, Registry
+from config.registry import Registry
+from config.site import REGISTRY_INDEX
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def scanned(filed: Night) -> list[list[str]]:
 def test_every_page_stands_under_its_sheet_in_every_tree_whose_scope_covers_it(
     filed: Night,
 ) -> None:
-    registry = Registry(filed.site / INDEX)
+    registry = Registry(filed.site / REGISTRY_INDEX)
     wanted: dict[str, set[tuple[object, str]]] = {}
     for party in load.load(filed.site).parties:
         wanted[party.id] = set()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.rehearsal.mirror_clients import CLIENTS
+from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
 from scripts.rehearsal.national import REAL, SHARED
 from scripts.ssps import main
 
@@ -26,6 +26,6 @@ def test_a_night_ends_with_nothing_missing_and_every_mirror_like_its_tree(
     assert (report["boxes"], report["missing"], report["unaccounted"]) == (4, 0, [])
     assert report["never_came"] == report["absent"] > 0
     assert report["filed"] == report["sheets"] - report["never_came"] > 20
-    assert report["mirrors"] == dict.fromkeys(CLIENTS, 1)
+    assert report["mirrors"] == dict.fromkeys(MIRROR_CLIENTS, 1)
     assert (report["rounds_failed"], report["mirrors_that_differ"]) == ([], [])
     assert set(report["checks"].values()) == {"passed"}

@@ -21,7 +21,7 @@ from unit.publisher.agreement import agreed
 
 from config import load, registry
 from config.settings import Settings
-from keys.ledger.writer import FILING, FOLDER
+from config.site import FILING, LEDGERS, REGISTRY_INDEX
 from publisher.catalog import counts
 
 PAGES, KILLS, BOXES, SEED = 300, 10, 200, 20230514
@@ -103,7 +103,7 @@ def site(folder: Path) -> Settings:
     (made / "registry.csv").write_text(office.registry_csv(*rows), encoding="utf-8")
     for name in ("state", "intake", "outside"):
         (made / name).mkdir()
-    registry.import_csv(made / "registry.csv", made / registry.INDEX)
+    registry.import_csv(made / "registry.csv", made / REGISTRY_INDEX)
     return load.load(made)
 
 
@@ -164,7 +164,7 @@ def test_a_publisher_killed_ten_times_over_files_each_page_exactly_once(tmp_path
         args=(settings, pages, 0.04, random.Random(SEED)),  # noqa: S311
     )
     delivery.start()
-    filing = settings.site / FOLDER / FILING
+    filing = settings.site / LEDGERS / FILING
 
     def filed() -> int:
         return sum(path.stat().st_size for path in filing.glob("*.jsonl"))

@@ -30,11 +30,12 @@ from soak import fault_injection
 from soak.fault_injection import Mishap, World
 
 from config import load
-from config.registry import INDEX, Registry
+from config.registry import Registry
+from config.site import REGISTRY_INDEX
 from scripts.rehearsal import arrivals, reconcile, scanner
 from scripts.rehearsal.client_kit import ADDRESS
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
-from scripts.rehearsal.mirror_clients import CLIENTS, Crowd, Visitor
+from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, Crowd, Visitor
 from scripts.rehearsal.reconcile import Delivered
 
 _CALM = 0.25  # of the time, at the end of it, in which nothing more goes wrong
@@ -72,7 +73,7 @@ def _lay_out(world: World, boxes: int, parties: int, seed: int) -> None:
 def _scan(world: World, seed: int, over: threading.Event) -> list[Delivered]:
     """Draw and drop pages until it is over, some written slowly in place."""
     settings = load.load(world.site)
-    index = Registry(world.site / INDEX)
+    index = Registry(world.site / REGISTRY_INDEX)
     coming = arrivals.plan(index.entries(), seed)
     index.close()
     pause = world.seconds * (1 - _CALM) / len(coming)
@@ -94,7 +95,7 @@ def _scan(world: World, seed: int, over: threading.Event) -> list[Delivered]:
 def soak(world: World, parties: int, seed: int) -> dict[str, object]:
     """Run it all, and return the report; `ok` is its verdict."""
     _lay_out(world, max(12, round(world.seconds / 10)), parties, seed)
-    names, mirrors = list(CLIENTS), world.folder / "mirrors"
+    names, mirrors = list(MIRROR_CLIENTS), world.folder / "mirrors"
     visitors = [
         Visitor(world.site, world.port, party.id, names[n % len(names)], mirrors / party.id)
         for n, party in enumerate(load.load(world.site).parties)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from config.site import HOST_KEYS
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Ring
 from keys.ledger import writer
@@ -146,7 +147,7 @@ def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) 
     (site / "site.toml").write_text(_SITE.format(sessions=sessions, per_party=per_party))
     listed = "".join(_PARTY.format(id=id_, address=a) for id_, a in parties.items())
     (site / "parties.toml").write_text(listed)
-    host.make(site / host.HOST / "ssh_host_ed25519_key", "ssps")
+    host.make(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
     times = {"not_before": OPENS - timedelta(days=1), "not_after": None, "added_by": "test"}
     for id_ in parties:
         line = host.make(site / "clients" / id_, id_)

@@ -26,7 +26,7 @@ NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"
 
 
 def with_rsa(site: Path) -> None:
-    host.make(site / host.HOST / "ssh_host_rsa_key", "", bits=4096)
+    host.make(site / "keys/host" / "ssh_host_rsa_key", "", bits=4096)
 
 
 def audited(served: Served) -> dict[str, dict[str, set[str]]]:

@@ -7,6 +7,7 @@ import paramiko
 from wire.served import Serve, Served, until
 from wire.test_server import connected
 
+from config.site import HOST_KEYS
 from keys.server_keys import host
 from sftpd.ssh import hostkeys
 
@@ -53,7 +54,7 @@ def test_a_client_learns_the_next_keys_before_the_old_one_goes(
         following.extend((next_key(site, "ed25519"), next_key(site, "rsa")))
 
     served = serve(before=prepare)
-    folder = served.site / host.HOST
+    folder = served.site / HOST_KEYS
     old = " ".join((folder / "ssh_host_ed25519_key.pub").read_text().split()[:2])
     hosts = tmp_path / "hosts"
     hosts.write_text(f"ssps {old}\n")
@@ -75,7 +76,7 @@ def test_a_client_learns_the_next_keys_before_the_old_one_goes(
 
 def test_a_key_changes_without_a_restart(serve: Serve, tmp_path: Path) -> None:
     served = serve()
-    folder = served.site / host.HOST
+    folder = served.site / HOST_KEYS
     hosts = tmp_path / "hosts"
     old = " ".join((folder / "ssh_host_ed25519_key.pub").read_text().split()[:2])
     hosts.write_text(f"ssps {old}\n")

@@ -8,6 +8,7 @@ import pytest
 from config import load, registry, scope
 from config.fault import Fault, Faults
 from config.settings import Algorithms, CagePolicy, Intake, PacketLayer, Sftp
+from config.site import REGISTRY_INDEX
 
 
 def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_a_board_that_the_registry_lacks_is_a_fault_once_there_is_a_registry(
     assert load.load(site)
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
 
-    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
 
     _, faults = load.read(site)
     assert [str(f) for f in faults] == [
@@ -242,7 +243,7 @@ def test_several_intake_folders_may_stand_anywhere_else(tmp_path: Path) -> None:
 def test_a_damaged_index_is_a_fault_that_says_how_to_make_it_anew(tmp_path: Path) -> None:
     site = office.site(tmp_path)
     (site / "state").mkdir()
-    (site / registry.INDEX).write_bytes(b"rubbish" * 1000)
+    (site / REGISTRY_INDEX).write_bytes(b"rubbish" * 1000)
 
     _, faults = load.read(site)
 
@@ -267,9 +268,9 @@ def test_a_rehearsal_stands_in_a_folder_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("prova-1", "2023-05-14-cb-mv", "2023-05-14-cb-mv: is the id of another, or of the"),
+        ("prova-1", "2023-05-14-cb-mv", "2023-05-14-cb-mv: another rehearsal or the election"),
         ("T12:00", "T10:00", "prova-1.closes: 2023-05-07 10:00:00+03:00 is not after opens"),
-        ("2023-05-07T", "2023-05-15T", "prova-1.opens: comes after the election has opened"),
+        ("2023-05-07T", "2023-05-15T", "prova-1.opens: is after the election opens"),
         ("title", 'folder = "."\ntitle', "prova-1.folder: '.' holds the real election's files"),
         ("title", 'folder = "trees/x"\ntitle', "prova-1.folder: 'trees/x' holds the real"),
     ],
@@ -285,5 +286,5 @@ def test_two_rehearsals_do_not_overlap(tmp_path: Path) -> None:
     twice = REHEARSAL + REHEARSAL.replace("prova-1", "prova-2").replace("T10:00", "T11:59")
     site = office.site(tmp_path / "site", office.SITE_TOML + twice)
     assert [str(f) for f in load.read(site)[1]] == [
-        "site.toml: rehearsal.prova-2.opens: overlaps with prova-1, let one end first"
+        "site.toml: rehearsal.prova-2.opens: overlaps with rehearsal prova-1"
     ]

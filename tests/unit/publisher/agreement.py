@@ -9,7 +9,8 @@ from pathlib import Path
 from config import layout
 from config.event import Event
 from config.settings import Settings
-from keys.ledger.writer import FILING, FOLDER, read
+from config.site import FILING, LEDGERS
+from keys.ledger.writer import read
 from publisher.catalog import counts as census
 from publisher.catalog.counts import Counts
 from publisher.store.quarantine import parse_note
@@ -35,9 +36,7 @@ class Story:
 def agreed(settings: Settings) -> Story:
     """Assert that everything agrees and nothing temporary is left; return the story."""
     site = settings.site
-    events = [
-        record.event for record in read(site / FOLDER / FILING) if record.event.event != "recovered"
-    ]
+    events = [r.event for r in read(site / LEDGERS / FILING) if r.event.event != "recovered"]
     pages = Counter((event.detail["page"], event.detail.get("frame")) for event in events)
     assert [page for page, count in pages.items() if count > 1] == []
     filed = {event.what: event.detail["sha256"] for event in events if event.event == "filed"}

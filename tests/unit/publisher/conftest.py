@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from config import load, registry
 from config.settings import Settings
+from config.site import REGISTRY_INDEX
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
@@ -55,6 +56,6 @@ def settings(tmp_path: Path) -> Settings:
     (site / "state").mkdir()
     (site / "intake").mkdir()
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
-    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     loaded = load.load(site)
     return replace(loaded, intake=replace(loaded.intake, settle_seconds=0.05))

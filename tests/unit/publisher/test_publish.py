@@ -18,17 +18,17 @@ from unit.publisher.agreement import agreed
 import publisher.publish
 from config import layout, scope
 from config.fault import Faults
-from config.registry import INDEX
 from config.settings import Settings
+from config.site import FILING, LEDGERS, REGISTRY_INDEX, TRANSFER, TREES
 from keys.feed_segment import parse_segment
-from keys.ledger.writer import FILING, FOLDER, TRANSFER, Busy, Ledger
+from keys.ledger.writer import Busy, Ledger
 from publisher.catalog import counts as census
 from publisher.catalog.counts import Counts
 from publisher.fsck import finding
 from publisher.intake import lease
 from publisher.page import Page
 from publisher.publish import _Run, publish
-from publisher.store.store import TREES, Shelf
+from publisher.store.store import Shelf
 
 CB, MV = "1093717526", "1093717527"
 Draw = Callable[..., Image.Image]
@@ -167,7 +167,7 @@ def test_a_lost_ledger_refuses_a_start(settings: Settings, draw: Draw, encode: E
     (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
     with publishing(settings):
         wait_for(settings, lambda counts: counts.filed == 1)
-    for segment in (settings.site / FOLDER / FILING).glob("*.jsonl"):
+    for segment in (settings.site / LEDGERS / FILING).glob("*.jsonl"):
         segment.unlink()
 
     with pytest.raises(Faults, match=r"ledgers/filing: .*restore the ledger from its copy"):
@@ -217,8 +217,8 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
 
 
 def test_the_parties_are_handed_each_ledgers_newest_checkpoint(settings: Settings) -> None:
-    (settings.site / FOLDER / TRANSFER).mkdir(parents=True)
-    (settings.site / FOLDER / TRANSFER / "checkpoint").write_bytes(b"as it was signed\n")
+    (settings.site / LEDGERS / TRANSFER).mkdir(parents=True)
+    (settings.site / LEDGERS / TRANSFER / "checkpoint").write_bytes(b"as it was signed\n")
     shown = settings.site / TREES / "parti-a" / layout.segment(1)
 
     with publishing(settings, signer=Ed25519PrivateKey.generate()):
@@ -254,7 +254,7 @@ def test_a_party_whose_scope_changes_begins_a_feed_of_its_own_and_the_others_kee
 
 
 def test_a_site_without_a_registry_is_the_operators_fault(settings: Settings) -> None:
-    (settings.site / INDEX).unlink()
+    (settings.site / REGISTRY_INDEX).unlink()
 
     with pytest.raises(Faults, match="ssps registry import"):
         publish(settings, stop=threading.Event())
@@ -263,7 +263,7 @@ def test_a_site_without_a_registry_is_the_operators_fault(settings: Settings) ->
 def test_a_publisher_that_starts_while_it_is_asked_for_waits_for_that_instant(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = settings.site / FOLDER / FILING
+    folder = settings.site / LEDGERS / FILING
     folder.mkdir(parents=True)
     asking = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     flock = fcntl.flock
@@ -286,5 +286,5 @@ def test_a_publisher_that_starts_while_it_is_asked_for_waits_for_that_instant(
 
 def test_a_second_publisher_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher.publish, "_ASKING", 0.0)
-    with Ledger(settings.site / FOLDER / FILING), pytest.raises(Busy, match="stop that one first"):
+    with Ledger(settings.site / LEDGERS / FILING), pytest.raises(Busy, match="stop that one first"):
         publish(settings, stop=threading.Event())

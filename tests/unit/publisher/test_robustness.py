@@ -15,6 +15,7 @@ from unit.publisher.filing.test_filer import CB, MV, candidates, drop, opened_wo
 
 from config import registry
 from config.settings import Settings
+from config.site import REGISTRY_INDEX
 from publisher.catalog.catalog import Catalog
 from publisher.filing.filer import Clerk
 from publisher.filing.recovery import Recovery
@@ -65,7 +66,7 @@ def test_a_registry_that_is_replaced_counts_from_the_next_page_on(settings: Sett
             clerk.file([read(settings, one, world.shelf, None) for one in claimed])
             source = settings.site / "new.csv"
             source.write_text(office.registry_csv(*office.ROWS, new), encoding="utf-8")
-            registry.import_csv(source, settings.site / registry.INDEX)
+            registry.import_csv(source, settings.site / REGISTRY_INDEX)
 
     assert agreed(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
 

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 from office import Ssps
 
+from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.server_keys import host
 from scripts.ssps import main
 
@@ -13,8 +14,8 @@ from scripts.ssps import main
 def site(tmp_path: Path) -> Path:
     """A site with the office's settings, and keys of its own."""
     site = office.site(tmp_path / "site")
-    host.make(site / host.HOST / "ssh_host_ed25519_key", "ssps")
-    host.make(site / host.SIGNING / host.SIGNING_KEY, "ssps")
+    host.make(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.make(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
     (site / "keys").chmod(0o700)
     (site / "state").mkdir()
     return site

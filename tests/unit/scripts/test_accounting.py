@@ -8,6 +8,7 @@ import pytest
 from office import OPENS, Ssps
 
 from config import registry
+from config.site import REGISTRY_INDEX
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Ring
 from keys.operations import server_state
@@ -22,7 +23,7 @@ CB = "1093717526"
 def counted(site: Path) -> Path:
     """A site whose registry is there, and whose publisher does not run."""
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
-    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     return site
 
 

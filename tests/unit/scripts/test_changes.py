@@ -15,6 +15,7 @@ from unit.publisher.feeding import Filer
 from config import load, registry
 from config.event import Event
 from config.sheet import Belge, Secim, Sheet
+from config.site import REGISTRY_INDEX
 from keys.credentials import ring
 from keys.ledger import writer
 from keys.server_keys import host
@@ -108,7 +109,7 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(console, "operator", lambda: "ayse")
     monkeypatch.setattr(host, "_RSA_BITS", 2048)
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
-    registry.import_csv(site / "registry.csv", site / registry.INDEX)
+    registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     (tmp_path / "form").write_text(FORM + CONTACT)
     (tmp_path / "registry").write_text(office.registry_csv(*office.ROWS[:3]), encoding="utf-8")
     host.make(tmp_path / "first", "first")

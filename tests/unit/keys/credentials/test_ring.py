@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from config.fault import Faults
+from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, Kind, Ring
 from keys.server_keys import host
@@ -208,7 +209,7 @@ def test_a_credential_with_a_wrong_value_is_a_fault(old: str, new: str) -> None:
 
 
 def test_a_new_site_has_host_keys_that_clients_can_know(tmp_path: Path) -> None:
-    host.make(tmp_path / host.HOST / "ssh_host_ed25519_key", "ssps")
+    host.make(tmp_path / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
 
     lines = host.known_hosts(tmp_path, "192.0.2.1", 2222)
 
@@ -236,11 +237,11 @@ def test_loose_modes_are_faults_that_say_what_to_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAA\n"])
 def test_a_damaged_key_of_our_own_is_a_fault_that_names_it(tmp_path: Path, content: bytes) -> None:
-    host.make(tmp_path / host.HOST / "ssh_host_ed25519_key", "ssps")
-    host.make(tmp_path / host.SIGNING / host.SIGNING_KEY, "ssps")
+    host.make(tmp_path / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.make(tmp_path / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
     (tmp_path / "keys").chmod(0o700)
 
-    (tmp_path / host.SIGNING / host.SIGNING_KEY).write_bytes(content)
+    (tmp_path / SIGNING_KEYS / host.SIGNING_KEY).write_bytes(content)
 
     (found,) = host.faults(tmp_path)
     assert found.file == "keys/signing/signing_key"

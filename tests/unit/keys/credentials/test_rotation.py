@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from config.site import RINGS
 from keys import files
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, Kind, Ring
@@ -228,17 +229,17 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_ring_whole(
             rotation.apply(tmp_path, after)
 
     assert ring.load(tmp_path, "parti-a") == before
-    assert [p.name for p in (tmp_path / ring.FOLDER).iterdir()] == ["parti-a.toml"]
+    assert [p.name for p in (tmp_path / RINGS).iterdir()] == ["parti-a.toml"]
 
 
 def test_what_a_killed_writer_left_is_gone_with_the_next_change(tmp_path: Path) -> None:
     rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
-    left = tmp_path / ring.FOLDER / ".parti-b.toml.4711.new"
+    left = tmp_path / RINGS / ".parti-b.toml.4711.new"
     left.write_bytes(b'party = "parti-b"\n\n[[cred')
 
     rotation.apply(tmp_path, Ring("parti-a"))
 
-    assert [p.name for p in (tmp_path / ring.FOLDER).iterdir()] == ["parti-a.toml"]
+    assert [p.name for p in (tmp_path / RINGS).iterdir()] == ["parti-a.toml"]
 
 
 def test_a_ring_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
@@ -249,12 +250,12 @@ def test_a_ring_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) ->
         os.umask(before)
 
     assert ring.path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / ring.FOLDER).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / RINGS).stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_what_root_writes_is_the_folders_owners(tmp_path: Path) -> None:
-    folder = tmp_path / ring.FOLDER
+    folder = tmp_path / RINGS
     folder.mkdir(parents=True)
     os.chown(folder, 4711, 4712)
 

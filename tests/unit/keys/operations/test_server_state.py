@@ -7,6 +7,7 @@ import office
 import pytest
 
 from config import load
+from config.site import SERVER_STATE
 from keys.operations import server_state
 from keys.operations.server_state import Serving
 
@@ -44,7 +45,7 @@ def test_the_word_of_the_server_that_runs_counts(
 
     assert server_state.holder(tmp_path, "serve") == other.pid
     assert server_state.read(tmp_path) == word
-    assert (tmp_path / server_state.FILE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / SERVER_STATE).stat().st_mode & 0o777 == 0o600
 
 
 def test_what_a_server_said_that_is_no_more_counts_for_nothing(
@@ -64,7 +65,7 @@ def test_neither_does_that_of_another_nor_rubbish(
     server_state.write(tmp_path, Serving(other.pid + 1))
     assert server_state.read(tmp_path) is None
     for rubbish in (b"", b"[]", b'{"pid":', b'{"pid": 1}'):
-        (tmp_path / server_state.FILE).write_bytes(rubbish)
+        (tmp_path / SERVER_STATE).write_bytes(rubbish)
         assert server_state.read(tmp_path) is None
 
 

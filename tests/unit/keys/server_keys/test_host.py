@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.server_keys import host, sshsig
-from keys.server_keys.host import HOST, SIGNING
 
 NOW = datetime(2023, 5, 14, 12, tzinfo=UTC)
-ED25519 = HOST / "ssh_host_ed25519_key"
+ED25519 = HOST_KEYS / "ssh_host_ed25519_key"
 
 
 @pytest.fixture
@@ -26,22 +26,22 @@ def prints(site: Path, *, coming: bool = False) -> list[str]:
 def test_the_next_keys_are_announced_and_then_serve(site: Path) -> None:
     before = prints(site)
 
-    host.prepare(site / HOST)
+    host.prepare(site / HOST_KEYS)
     coming = prints(site, coming=True)
-    host.prepare(site / HOST)
+    host.prepare(site / HOST_KEYS)
     assert prints(site, coming=True) == coming  # those that were told of, not others
     assert prints(site) == before
     assert len(host.announced(site)) == 4
 
-    host.take_over(site / HOST, NOW)
+    host.take_over(site / HOST_KEYS, NOW)
     assert prints(site) == coming
     assert prints(site, coming=True) == []
-    assert [key.fingerprint for key, _ in host.former(site / HOST)] == sorted(
+    assert [key.fingerprint for key, _ in host.former(site / HOST_KEYS)] == sorted(
         before, key=before.index
     )
-    assert {until for _, until in host.former(site / HOST)} == {NOW}
+    assert {until for _, until in host.former(site / HOST_KEYS)} == {NOW}
     assert host.faults(site) == []
-    public = (site / HOST / "ssh_host_ed25519_key.pub").read_text().split()
+    public = (site / HOST_KEYS / "ssh_host_ed25519_key.pub").read_text().split()
     assert host.public(site / ED25519).blob == public[1]
 
 
@@ -49,7 +49,7 @@ def test_the_next_keys_are_announced_and_then_serve(site: Path) -> None:
 def test_a_change_that_was_cut_off_is_finished_by_calling_it_again(
     site: Path, monkeypatch: pytest.MonkeyPatch, moves: int
 ) -> None:
-    host.prepare(site / HOST)
+    host.prepare(site / HOST_KEYS)
     coming = prints(site, coming=True)
     replace, left = Path.replace, list(range(moves))
 
@@ -63,20 +63,20 @@ def test_a_change_that_was_cut_off_is_finished_by_calling_it_again(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", dies)
         with pytest.raises(OSError, match="Input/output"):
-            host.take_over(site / HOST, NOW)
+            host.take_over(site / HOST_KEYS, NOW)
     assert len(host.present(site)) == 2
 
-    host.take_over(site / HOST, NOW)
+    host.take_over(site / HOST_KEYS, NOW)
 
     assert prints(site) == coming
 
 
 def test_keys_that_never_served_are_taken_back(site: Path) -> None:
     before = prints(site)
-    host.prepare(site / HOST)
-    host.withdraw(site / HOST)
+    host.prepare(site / HOST_KEYS)
+    host.withdraw(site / HOST_KEYS)
     assert (prints(site), prints(site, coming=True)) == (before, [])
-    assert list((site / HOST / "next").iterdir()) == []
+    assert list((site / HOST_KEYS / "next").iterdir()) == []
 
 
 def test_the_records_for_the_dns_are_those_of_ssh_keygen(site: Path) -> None:
@@ -89,8 +89,8 @@ def test_the_records_for_the_dns_are_those_of_ssh_keygen(site: Path) -> None:
 
 def test_what_an_old_key_signed_still_verifies_with_openssh_alone(site: Path) -> None:
     old = sshsig.sign(sshsig.signing_key(site), b"first")
-    host.prepare(site / SIGNING)
-    host.take_over(site / SIGNING, NOW)
+    host.prepare(site / SIGNING_KEYS)
+    host.take_over(site / SIGNING_KEYS, NOW)
     new = sshsig.sign(sshsig.signing_key(site), b"second")
     (site / "allowed").write_text(host.allowed_signers(site, "ysk"))
 

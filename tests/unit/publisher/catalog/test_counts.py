@@ -3,6 +3,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from unit.publisher.catalog.test_catalog import arrival
 
+from config.site import CATALOG
 from publisher.catalog import catalog, counts, tables
 from publisher.catalog.catalog import Catalog
 from publisher.catalog.counts import Counts
@@ -31,6 +32,6 @@ def test_a_site_may_have_any_name(tmp_path: Path) -> None:
         opened.receive([arrival(1)])
         opened.commit()
 
-    assert (site / catalog.FILE).stat().st_size > 0
+    assert (site / CATALOG).stat().st_size > 0
     assert counts.counts(site).waiting == 1
     assert list(tmp_path.iterdir()) == [site]

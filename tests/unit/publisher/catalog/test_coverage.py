@@ -6,8 +6,9 @@ from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, run
 
 from config import registry
 from config.settings import Settings
+from config.site import COVERAGE_CACHE, REGISTRY_INDEX
 from publisher.catalog import coverage
-from publisher.catalog.coverage import CACHE, Line
+from publisher.catalog.coverage import Line
 
 
 def lines(settings: Settings, by: str | None = None) -> list[Line]:
@@ -58,17 +59,17 @@ def test_a_sheet_that_todays_registry_lacks_is_not_one_of_the_expected(settings:
     smaller = settings.site / "smaller.csv"
     smaller.write_text(office.registry_csv(office.ROWS[0]), encoding="utf-8")
 
-    registry.import_csv(smaller, settings.site / registry.INDEX)
+    registry.import_csv(smaller, settings.site / REGISTRY_INDEX)
 
     assert lines(settings) == [Line("all", 1, 1, 0)]
     assert lines(settings) == [Line("all", 1, 1, 0)], "the same when it is remembered"
-    (settings.site / CACHE).write_text("rubbish")
+    (settings.site / COVERAGE_CACHE).write_text("rubbish")
     assert lines(settings) == [Line("all", 1, 1, 0)]
 
 
 def test_a_site_without_catalog_or_registry_has_empty_accounts(settings: Settings) -> None:
     assert lines(settings) == [Line("all", 6, 0, 0)]
-    (settings.site / registry.INDEX).unlink()
+    (settings.site / REGISTRY_INDEX).unlink()
 
     assert lines(settings) == [Line("all", 0, 0, 0)]
     assert lines(settings, "cevre") == []
@@ -77,7 +78,7 @@ def test_a_site_without_catalog_or_registry_has_empty_accounts(settings: Setting
 
 
 def test_an_index_of_an_earlier_version_is_counted_all_the_same(settings: Settings) -> None:
-    index = sqlite3.connect(settings.site / registry.INDEX)
+    index = sqlite3.connect(settings.site / REGISTRY_INDEX)
     index.execute("DROP TABLE expected")
     index.commit()
     index.close()

@@ -14,9 +14,10 @@ from unit.publisher.agreement import Story, agreed
 
 from config import registry, scope
 from config.fault import Faults
-from config.registry import INDEX, Registry
+from config.registry import Registry
 from config.settings import Qr, Settings
-from keys.ledger.writer import FILING, FOLDER, Ledger, Unwritable
+from config.site import FILING, LEDGERS, REGISTRY_INDEX
+from keys.ledger.writer import Ledger, Unwritable
 from publisher.catalog import catalog, counts
 from publisher.catalog.catalog import Catalog
 from publisher.filing.filer import Clerk, World
@@ -72,8 +73,8 @@ def opened_clerk(
 def opened_world(settings: Settings, step: Step) -> Iterator[World]:
     site = settings.site
     with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(site / FOLDER / FILING, CLOCK))
-        opened_registry = Registry(site / INDEX)
+        ledger = stack.enter_context(Ledger(site / LEDGERS / FILING, CLOCK))
+        opened_registry = Registry(site / REGISTRY_INDEX)
         stack.callback(opened_registry.close)
         shelf = Shelf(site)
         opened = stack.enter_context(Catalog(catalog.url(site)))
@@ -312,7 +313,7 @@ def bomb(boundary: int) -> Step:
 def copied(settings: Settings, site: Path) -> Settings:
     for name in ("state", "intake"):
         (site / name).mkdir(parents=True)
-    os.link(settings.site / INDEX, site / INDEX)
+    os.link(settings.site / REGISTRY_INDEX, site / REGISTRY_INDEX)
     return replace(settings, site=site)
 
 
@@ -564,7 +565,7 @@ def test_a_ledger_that_is_lost_or_older_than_the_catalog_is_the_operators_to_res
 ) -> None:
     drop(settings, {"1.png": CB, "2.png": MV})
     run(settings)
-    (segment,) = (settings.site / FOLDER / FILING).glob("*.jsonl")
+    (segment,) = (settings.site / LEDGERS / FILING).glob("*.jsonl")
     whole = segment.read_bytes()
     segment.write_bytes(whole[: whole.index(b"\n") + 1] if older else b"")
     drop(settings, {"3.png": KONAK})
@@ -888,4 +889,4 @@ def know(settings: Settings, row: str) -> None:
     """Hand the registry over once more, with one row added."""
     source = settings.site / "registry.csv"
     source.write_text(source.read_text() + row + "\n")
-    registry.import_csv(source, settings.site / INDEX)
+    registry.import_csv(source, settings.site / REGISTRY_INDEX)

@@ -10,7 +10,7 @@ from unit.publisher.requests.test_handler import attend
 
 from config import scope
 from config.settings import Settings
-from keys.ledger.writer import FILING, FOLDER
+from config.site import FILING, LEDGERS
 from publisher.filing.filer import Clerk
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
@@ -190,13 +190,13 @@ def put_into_quarantine(settings: Settings) -> None:
 
 
 def lose_a_record(settings: Settings) -> None:
-    segment = next((settings.site / FOLDER / FILING).glob("*.jsonl"))
+    segment = next((settings.site / LEDGERS / FILING).glob("*.jsonl"))
     lines = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join(lines[:2] + lines[3:]))
 
 
 def change_a_record(settings: Settings) -> None:
-    segment = next((settings.site / FOLDER / FILING).glob("*.jsonl"))
+    segment = next((settings.site / LEDGERS / FILING).glob("*.jsonl"))
     segment.write_bytes(segment.read_bytes().replace(b"cb-il-birlestirme", b"mv-il-birlestirme"))
 
 

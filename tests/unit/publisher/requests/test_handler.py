@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, opened_world, run
 
 from config.settings import Desk, Settings
-from keys.ledger.writer import FILING, FOLDER, read
+from config.site import FILING, LEDGERS
+from keys.ledger.writer import read
 from publisher.catalog import counts as census
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Line
@@ -52,7 +53,7 @@ def quarantined(settings: Settings, content: str = "%PDF-1; nothing to see") -> 
 
 
 def records(settings: Settings, event: str) -> list[dict[str, object]]:
-    found = read(settings.site / FOLDER / FILING)
+    found = read(settings.site / LEDGERS / FILING)
     return [dict(r.event.detail) for r in found if r.event.event == event]
 
 

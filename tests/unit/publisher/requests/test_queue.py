@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from config.site import REQUESTS
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Errand, format_errand, parse_errand
 
@@ -49,7 +50,7 @@ def test_an_errand_waits_until_it_is_answered_and_the_answer_is_taken_once(tmp_p
 
 def test_rubbish_in_the_folder_is_answered_and_hinders_no_errand(tmp_path: Path) -> None:
     queue.ask(tmp_path, BURNT)
-    (tmp_path / queue.FOLDER / "0.json").write_bytes(b"rubbish")
+    (tmp_path / REQUESTS / "0.json").write_bytes(b"rubbish")
 
     assert list(queue.waiting(tmp_path)) == [BURNT]
 

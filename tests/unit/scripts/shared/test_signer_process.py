@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from config.event import Event
 from config.fault import Faults
 from config.settings import Keeping
+from config.site import SIGNING_KEYS
 from keys.ledger import note, segments
 from keys.ledger import writer as ledger
 from keys.ledger.writer import Ledger
@@ -29,7 +30,7 @@ def wait_until(met: Callable[[], bool]) -> None:
 def signed(folder: Path, site: Path) -> note.Checkpoint:
     message = ledger.checkpoint(folder)
     assert message is not None
-    public = (site / host.SIGNING / "signing_key.pub").read_text()
+    public = (site / SIGNING_KEYS / "signing_key.pub").read_text()
     return note.open_checkpoint(message, note.public_key(public))
 
 
@@ -237,7 +238,7 @@ def test_nothing_is_changed_while_the_operations_ledger_is_not_what_was_signed_f
 
 
 def test_without_a_signing_key_a_credential_can_be_revoked_all_the_same(site: Path) -> None:
-    (site / host.SIGNING / host.SIGNING_KEY).unlink()
+    (site / SIGNING_KEYS / host.SIGNING_KEY).unlink()
 
     with console.recorded_change(site, "key revoke", "parti-a", "lost") as deed:
         assert deed.done(None) == 0

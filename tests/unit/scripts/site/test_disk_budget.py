@@ -5,8 +5,9 @@ import office
 import pytest
 from office import Ssps
 
-from config import load, registry
-from config.registry import INDEX, Registry
+from config import load
+from config.registry import Registry
+from config.site import REGISTRY_INDEX
 from scripts.site import disk_budget
 
 GB = 1_000_000_000
@@ -39,7 +40,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def space_needed(site: Path, *ids: str) -> disk_budget.DiskSpace:
-    opened = Registry(site / INDEX)
+    opened = Registry(site / REGISTRY_INDEX)
     try:
         return disk_budget.space_needed(opened, [p for p in load.load(site).parties if p.id in ids])
     finally:
@@ -105,4 +106,4 @@ def test_without_a_registry_nothing_is_known_to_come(site: Path, disk: Disk) -> 
     disk(0, 0)
 
     assert disk_budget.shortage(site, []) is None
-    assert not (site / registry.INDEX).exists()
+    assert not (site / REGISTRY_INDEX).exists()

@@ -7,6 +7,7 @@ from paramiko.message import Message
 from paramiko.pkey import PKey
 
 from config.fault import Faults
+from config.site import HOST_KEYS
 from keys.server_keys import host
 from sftpd.ssh import hostkeys
 
@@ -90,13 +91,13 @@ def test_what_is_not_ours_is_not_proved(keys: list[PKey]) -> None:
 
 
 def test_next_keys_are_announced_but_not_present(tmp_path: Path) -> None:
-    host.make(tmp_path / host.HOST / KINDS[0], "")
+    host.make(tmp_path / HOST_KEYS / KINDS[0], "")
     following = tmp_path / host.NEXT / KINDS[0]
     host.make(following, "")
 
     [present, announced] = hostkeys.load(host.announced(tmp_path))
 
-    assert host.present(tmp_path) == [tmp_path / host.HOST / KINDS[0]]
+    assert host.present(tmp_path) == [tmp_path / HOST_KEYS / KINDS[0]]
     assert isinstance(announced, Ed25519Key)
     assert present != announced
     assert host.announced(tmp_path)[1] == following

@@ -1,0 +1,83 @@
+"""Every path of a site, relative to the site's folder.
+
+A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
+
+    site.toml  parties.toml           settings, edited by the operator
+    registry.csv                      a copy of the registry file that was imported
+    intake/                           scanners drop pages here, unless [intake] names other folders
+    keys/host/  keys/host/next/       the host keys of the server, and those it will use next
+    keys/signing/                     the key that signs feeds, sums and ledger checkpoints
+    keys/parties/<party>.toml         the ring of a party: its credentials
+    store/ab/cd/<sha256>              the original bytes of every page, written once, never changed
+    trees/<party>/                    what that party sees as /; config/layout has the paths in it
+    feed/                             change feeds and sums, before they are linked into trees/
+    quarantine/                       pages that no rule could file, each with its reason beside it
+    ledgers/{transfer,filing,operations}/    the record of downloads, of filing, of changes
+    rehearsals/<id>/                  a site of its own for each test day, unless it names a folder
+    state/registry.sqlite             the imported registry
+    state/catalog.sqlite              what was filed where
+    state/accounts.json               counts of coverage that are slow to compute
+    state/spool/                      pages that were taken from the intake and are not filed yet
+    state/errands/                    requests of operators to the publisher, and its answers
+    state/serving.json                which settings and keys the running server uses
+    state/rotation.json               a rotation of all parties' credentials that is under way
+    state/*.lock                      locks between commands and daemons
+
+A rehearsal's site has, besides:
+
+    rehearsal.toml                    what its election was made from
+    scanned.csv                       the pages that were scanned
+    clients/                          for each party, the files that its client needs
+
+Open `site / TREES / party.id`, and name `str(TREES / party.id)` in a message. These names are a
+fixed interface: operators, backups and checks outside this repository use them. A product module
+takes them from here and spells none itself; tests/unit/config/test_site.py enforces that.
+"""
+
+from pathlib import Path
+
+SITE_TOML, PARTIES_TOML = "site.toml", "parties.toml"
+REGISTRY_CSV = "registry.csv"
+
+INTAKE = Path("intake")
+KEYS = Path("keys")
+HOST_KEYS = KEYS / "host"
+SIGNING_KEYS = KEYS / "signing"
+RINGS = KEYS / "parties"
+STORE = Path("store")
+TREES = Path("trees")
+FEED = Path("feed")
+QUARANTINE = Path("quarantine")
+REHEARSALS = Path("rehearsals")
+
+LEDGERS = Path("ledgers")
+TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
+LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS)
+
+STATE = Path("state")
+REGISTRY_INDEX = STATE / "registry.sqlite"
+CATALOG = STATE / "catalog.sqlite"
+COVERAGE_CACHE = STATE / "accounts.json"
+SPOOL = STATE / "spool"
+REQUESTS = STATE / "errands"
+SERVER_STATE = STATE / "serving.json"
+ROTATION_JOURNAL = STATE / "rotation.json"
+
+REHEARSAL_TOML = "rehearsal.toml"
+SCANNED_CSV = "scanned.csv"
+CLIENTS = Path("clients")
+
+
+def ring_file(party: str) -> Path:
+    """Return the file with a party's credentials."""
+    return RINGS / f"{party}.toml"
+
+
+def original_file(sha256: str) -> Path:
+    """Return the file in the store with the bytes of that digest (64 hexadecimal digits)."""
+    return STORE / sha256[:2] / sha256[2:4] / sha256
+
+
+def lock_file(part: str) -> Path:
+    """Return the lock file that the processes of one `part` of the job share."""
+    return STATE / f"{part}.lock"

@@ -1,0 +1,79 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from config import site
+
+PRODUCT = Path(site.__file__).parents[1]
+PACKAGES = ("config", "keys", "publisher", "sftpd", "portal", "scripts")
+PATHS = {value for value in vars(site).values() if isinstance(value, Path)}
+FOLDERS = {path.parts[0] for path in PATHS}
+FILES = {path.name for path in PATHS if path.suffix} | {
+    site.SITE_TOML,
+    site.PARTIES_TOML,
+    site.REGISTRY_CSV,
+    site.REHEARSAL_TOML,
+    site.SCANNED_CSV,
+}
+
+
+def test_the_names_in_a_site_are_fixed() -> None:
+    assert {str(path) for path in PATHS} == {
+        "intake", "keys", "keys/host", "keys/signing", "keys/parties", "store", "trees", "feed",
+        "quarantine", "ledgers", "rehearsals", "clients", "state", "state/registry.sqlite",
+        "state/catalog.sqlite", "state/accounts.json", "state/spool", "state/errands",
+        "state/serving.json", "state/rotation.json",
+    }  # fmt: skip
+    assert site.LEDGER_NAMES == ("transfer", "filing", "operations")
+    assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"
+    assert str(site.original_file("9f86d081")) == "store/9f/86/9f86d081"
+    assert str(site.lock_file("publish")) == "state/publish.lock"
+
+
+def test_no_other_module_spells_a_path_of_a_site() -> None:
+    found = [
+        f"{file.relative_to(PRODUCT)}:{line}: {text!r}"
+        for package in PACKAGES
+        for file in sorted((PRODUCT / package).rglob("*.py"))
+        if file != Path(site.__file__)
+        for line, text in spelled(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+
+    assert found == []
+
+
+def test_a_spelled_path_is_found() -> None:
+    lines = (
+        'site / "trees" / party',
+        'Path("state", "x")',
+        'site / f"ledgers/{name}"',
+        'fault("site.toml", "")',
+        'event == "state"',
+    )
+
+    assert [bool(list(spelled(ast.parse(line)))) for line in lines] == [True] * 4 + [False]
+
+
+def spelled(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each string that spells a path of a site.
+
+    That is the name of one of its files anywhere, or of one of its folders after a `/` or in
+    `Path(...)`. Docstrings and messages are longer and do not match.
+    """
+    for node in ast.walk(tree):
+        match node:
+            case ast.BinOp(op=ast.Div(), right=part):
+                parts = [part]
+            case ast.Call(func=ast.Name(id="Path"), args=[*parts]):
+                pass
+            case ast.Constant(value=str(text)) if text in FILES:
+                yield node.lineno, text
+                continue
+            case _:
+                continue
+        for part in parts:
+            if isinstance(part, ast.JoinedStr) and part.values:
+                part = part.values[0]
+            spelling = part.value if isinstance(part, ast.Constant) else None
+            if isinstance(spelling, str) and spelling.split("/")[0] in FOLDERS:
+                yield node.lineno, spelling
