@@ -148,10 +148,10 @@ def _accept_new_settings(site: Path) -> bool:
         )
     except Faults as error:
         for fault in error.faults:
-            structlog.get_logger().error("settings at fault, the old ones stay", fault=str(fault))
+            structlog.get_logger().error("settings-rejected", cause=str(fault))
         return False
     except Exception:  # whatever it is, it must not take the service down
-        structlog.get_logger().exception("settings cannot be read, the old ones stay")
+        structlog.get_logger().exception("settings-unreadable")
         return False
     return True
 
@@ -241,12 +241,12 @@ class Supervisor:
                 part.command, stdin=subprocess.DEVNULL, preexec_fn=_set_up_child
             )
         except OSError as error:
-            self._log.error("cannot be started", of=name, cause=str(error))
+            self._log.error("daemon-start-failed", daemon=name, cause=str(error))
             self._schedule_restart(name, part, -1, now)
             return
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
-        self._log.info("started", of=name, pid=part.process.pid)
+        self._log.info("daemon-started", daemon=name, pid=part.process.pid)
 
     def _schedule_restart(self, name: str, part: _Part, status: int, now: float) -> None:
         part.process = None
@@ -257,7 +257,7 @@ class Supervisor:
         if now - part.started >= _STABLE_AFTER:
             part.backoff = _MIN_BACKOFF
         part.next_start = now + part.backoff
-        self._log.error("died", of=name, status=status, again_in=part.backoff)
+        self._log.error("daemon-died", daemon=name, exit_status=status, retry_seconds=part.backoff)
         part.backoff = min(part.backoff * 2, _MAX_BACKOFF)
 
     def _reload(self) -> None:
@@ -268,7 +268,7 @@ class Supervisor:
             if part.process is not None:
                 part.restarting = number == signal.SIGTERM
                 part.process.send_signal(number)
-                self._log.info("settings read anew", by=name)
+                self._log.info("settings-reloaded", daemon=name)
 
     def _stop(self, wake_reader: int) -> int:
         running = {n: p.process for n, p in self._parts.items() if p.process is not None}
@@ -280,10 +280,10 @@ class Supervisor:
             _empty_pipe(wake_reader)
         for name, process in running.items():
             if process.poll() is None:
-                self._log.error("killed", of=name, after=self._stop_timeout)
+                self._log.error("daemon-killed", daemon=name, timeout_seconds=self._stop_timeout)
                 process.kill()
                 process.wait()
-            self._log.info("stopped", of=name, status=process.returncode)
+            self._log.info("daemon-stopped", daemon=name, exit_status=process.returncode)
         # One that had only just been started knows SIGTERM by no other name than death.
         return int(any(p.returncode not in (0, -signal.SIGTERM) for p in running.values()))
 

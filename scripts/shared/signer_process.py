@@ -90,7 +90,7 @@ class SignerProcess:
         elif (status := process.poll()) is not None:
             output = self._reap()
             cause = output.removeprefix(_READY).strip() or f"it ended with {status}"
-            _log.error("notary died", ledger=self._name, cause=cause, again_in=self._backoff)
+            _log.error("signer-died", ledger=self._name, cause=cause, retry_seconds=self._backoff)
             self._next_due = now + self._backoff
             self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
 
@@ -104,10 +104,10 @@ class SignerProcess:
         try:
             process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            _log.error("notary killed", ledger=self._name, after=_STOP_TIMEOUT)
+            _log.error("signer-killed", ledger=self._name, timeout_seconds=_STOP_TIMEOUT)
             process.kill()
         if status := process.returncode:
-            _log.error("notary died", ledger=self._name, cause=f"it ended with {status}")
+            _log.error("signer-died", ledger=self._name, cause=f"it ended with {status}")
         self._reap()
 
     def _reap(self) -> str:
@@ -191,7 +191,7 @@ class OnDemandSigner:
             self._reap()
             self._backoff = min(self._backoff * 2, _MAX_BACKOFF) if status else _CHECK_INTERVAL
             if status:
-                _log.error("not signed", ledger=self._folder.name, cause=output.strip())
+                _log.error("signing-failed", ledger=self._folder.name, cause=output.strip())
         now = self._monotonic()
         if now < self._next_due:
             return
@@ -261,16 +261,16 @@ def sign_until_closed(
         try:
             signer.notarize(last=over)
             if pack and not over and (packed := signer.pack()):
-                _log.info("segment compressed", segment=str(packed.path))
+                _log.info("segment-compressed", segment=str(packed.path))
         except OSError as error:
-            _log.error("not signed", cause=str(error))
+            _log.error("signing-failed", cause=str(error))
 
 
 def main(site: Path, name: str, pack: bool) -> int:
     """Be the notary of one ledger until stdin ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when the daemon has
-    configure_logging(f"notary of {name}")
+    configure_logging("signer")
     try:
         with open_signer(site, name) as signer:
             signer.notarize()

@@ -100,7 +100,7 @@ def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
     process.stop()
 
     assert [(entry["event"], entry["cause"]) for entry in logs] == [
-        ("notary died", "it ended with -9")
+        ("signer-died", "it ended with -9")
     ]
     assert signed(folder, site).size == 1
 
@@ -139,9 +139,9 @@ def test_one_that_will_not_sign_is_named_again_and_again_with_its_reason(site: P
                 os.waitid(os.P_PID, process._process.pid, os.WEXITED | os.WNOWAIT)
         process.stop()
 
-    assert [entry["again_in"] for entry in logs[:3]] == [1.0, 2.0, 4.0]
+    assert [entry["retry_seconds"] for entry in logs[:3]] == [1.0, 2.0, 4.0]
     assert "holds 0 records, but 1 were signed for" in logs[1]["cause"]
-    assert logs[3]["event"] == "notary died"
+    assert logs[3]["event"] == "signer-died"
 
 
 def test_what_the_disk_refuses_is_tried_again(
