@@ -47,8 +47,8 @@ from config.election import Election
 from scripts.rehearsal.election import entries, serial
 from scripts.rehearsal.handwriting import BLACK, MONO, font
 from scripts.rehearsal.scan_damage import DPI, expose
-from scripts.rehearsal.seeded_random import dice
-from scripts.rehearsal.sheets import KAREKOD_AT, KAREKOD_MM, karekod_image, print_sheet
+from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.sheets import KAREKOD_MM, KAREKOD_POSITIONS, karekod_image, print_sheet
 
 Step = Callable[[Image.Image, random.Random], Image.Image]
 Encode = Callable[[Image.Image, random.Random], bytes]
@@ -78,7 +78,7 @@ class Kind:
 
 def page(kind: Kind, number: int, seed: int) -> Damaged:
     """Draw one page."""
-    chance = dice(seed, kind.name, number)
+    chance = seeded_rng(seed, kind.name, number)
     karekod = serial(seed, chance.randrange(10**9))
     image = _printed(karekod, chance)
     if kind.paper:
@@ -99,7 +99,7 @@ def _printed(karekod: str, chance: random.Random) -> Image.Image:
     draw = ImageDraw.Draw(image)
     code = karekod_image(karekod, px(KAREKOD_MM))
     quiet = px(4 * _MODULE)
-    for left, top in KAREKOD_AT:
+    for left, top in KAREKOD_POSITIONS:
         x, y = px(left), px(top)
         box = (x - quiet, y - quiet, x + code.width + quiet, y + code.height + quiet + px(3))
         draw.rectangle(box, 255)
@@ -119,7 +119,9 @@ def _form(number: int) -> Image.Image:
 
 def _codes(chance: random.Random, both: float) -> list[tuple[int, int]]:
     """Choose both codes that often, else one; return the middle of each."""
-    places = list(KAREKOD_AT) if chance.random() < both else [chance.choice(KAREKOD_AT)]
+    places = (
+        list(KAREKOD_POSITIONS) if chance.random() < both else [chance.choice(KAREKOD_POSITIONS)]
+    )
     return [(px(x + KAREKOD_MM / 2), px(y + KAREKOD_MM / 2)) for x, y in places]
 
 
@@ -166,7 +168,7 @@ def _shadow(image: Image.Image, chance: random.Random) -> Image.Image:
 def _narrow(image: Image.Image, chance: random.Random) -> Image.Image:
     draw = ImageDraw.Draw(image)
     side = px(KAREKOD_MM)
-    for left, top in KAREKOD_AT:
+    for left, top in KAREKOD_POSITIONS:
         gap = round(chance.uniform(0.8, 1.5) * px(_MODULE * 10) / 10)
         x, y = px(left), px(top)
         for line in range(chance.randint(1, 3)):

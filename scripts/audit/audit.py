@@ -11,9 +11,9 @@ from keys.ledger import writer
 from keys.ledger.writer import Record
 from scripts.audit.exports import export
 from scripts.audit.gaps import gap
-from scripts.audit.lines import line
 from scripts.audit.query import query
 from scripts.audit.receipts import receipt
+from scripts.audit.record_text import format_record_line
 from scripts.audit.reports import report
 from scripts.audit.timelines import timeline
 from scripts.audit.verify import verify
@@ -48,7 +48,11 @@ def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None
     """Show the last records of a ledger."""
     folder = site / LEDGERS / name
     for record in _records(folder, lines, follow):
-        click.echo(writer.format_record(record).decode().rstrip() if as_json else line(record))
+        click.echo(
+            writer.format_record(record).decode().rstrip()
+            if as_json
+            else format_record_line(record)
+        )
 
 
 def _records(folder: Path, lines: int, follow: bool) -> Iterator[Record]:

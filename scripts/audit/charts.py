@@ -8,7 +8,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 30
 Point = tuple[float, float]
 
 
-def steps(lines: Sequence[tuple[str, Sequence[Point]]], start: str, end: str, most: float) -> str:
+def step_chart(
+    lines: Sequence[tuple[str, Sequence[Point]]], start: str, end: str, most: float
+) -> str:
     """Draw growing counts over time: each line a name and points (0 to 1 of the time, count)."""
     width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
     top = most or 1
@@ -30,7 +32,7 @@ def steps(lines: Sequence[tuple[str, Sequence[Point]]], start: str, end: str, mo
     return _svg(HEIGHT, parts)
 
 
-def columns(bars: Sequence[tuple[str, int]]) -> str:
+def column_chart(bars: Sequence[tuple[str, int]]) -> str:
     """Draw counts side by side, each with its name below and its number above."""
     width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
     top = max((count for _, count in bars), default=0) or 1
@@ -50,7 +52,7 @@ def columns(bars: Sequence[tuple[str, int]]) -> str:
     return _svg(HEIGHT, parts)
 
 
-def rows(bars: Sequence[tuple[str, float, str]]) -> str:
+def select_rows(bars: Sequence[tuple[str, float, str]]) -> str:
     """Draw shares of a whole (0 to 1) under each other, each with its name and what to say."""
     height = 22 * len(bars) + 8
     width = WIDTH - 300

@@ -19,7 +19,7 @@ from config.event import Outcome, Transfer
 from config.site import TRANSFER
 from keys.ledger import writer
 from keys.ledger.record import Record
-from scripts.audit import folders as where
+from scripts.audit import evidence
 from scripts.shared import console
 
 _LOGINS = (Transfer.LOGIN, Transfer.LOGIN_REFUSED)
@@ -28,14 +28,14 @@ _DOWNLOAD, _OPEN, _OTHER = 2, 14, 99  # its File Hosting activities
 
 
 @click.command()
-@where.folders
+@evidence.folders_argument
 @click.option("--format", "form", type=click.Choice(["xferlog", "ecs", "ocsf"]), required=True)
 @console.with_optional_site
 def export(folders: tuple[Path, ...], form: str, site: Path | None) -> None:
     """Write the transfer ledgers to stdout in a form that other tools read."""
-    evidence = where.evidence(folders, (), site, keyed=False)
+    sources = evidence.find(folders, (), site, with_keys=False)
     write = _FORMS[form]
-    for folder in evidence.named(TRANSFER):
+    for folder in sources.named(TRANSFER):
         try:
             for record in writer.read(folder):
                 text = write(folder.name, record)

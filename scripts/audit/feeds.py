@@ -25,7 +25,7 @@ _NEWEST = Path(layout.NEWEST).name
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
+class FeedProblem:
     """What is not as the feed promises: `kind` is silence, missing, damaged or parted.
 
     `start` is when the segment before was closed, None if there is none; `end` likewise of the one
@@ -40,7 +40,7 @@ class Break:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReadSegment:
     number: int
     segment: Segment | None
     digest: str
@@ -51,21 +51,21 @@ class _Read:
         return datetime.fromtimestamp(self.segment.closed_at, UTC) if self.segment else None
 
 
-def folders(folder: Path) -> list[Path]:
+def find_feeds(folder: Path) -> list[Path]:
     """Return the feeds in `folder`: itself, a tree's `akis`, or all of a site's."""
     places = ([folder], *(folder.glob(below) for below in ("akis", "*", "akis/*", "feed/akis/*")))
     found = (sorted(each for each in some if each.is_dir() and _numbers(each)) for some in places)
     return next(filter(None, found), [])
 
 
-def breaks(
+def feed_problems(
     folder: Path, seconds: float, until: datetime, keys: Sequence[Ed25519PublicKey] = ()
-) -> Iterator[Break]:
+) -> Iterator[FeedProblem]:
     """Yield what is wrong with one feed, in its order; silences are those of more than `seconds`.
 
     With `keys`, each segment must have a signature by one of them beside it.
     """
-    before: _Read | None = None
+    before: _ReadSegment | None = None
     for number in _numbers(folder):
         here = _read(folder, number, keys)
         if here.closed is not None and here.closed > until:
@@ -73,45 +73,45 @@ def breaks(
         start, end = before.closed if before else None, here.closed or until
         expected = before.number + 1 if before else 1
         if number > expected:
-            yield Break(folder, "missing", start, end, _missing(expected, number - 1))
+            yield FeedProblem(folder, "missing", start, end, _missing(expected, number - 1))
         if here.wrong:
-            yield Break(folder, "damaged", start, end, f"segment {number} {here.wrong}")
-        elif number == expected and (said := _parted(before, here)):
-            yield Break(folder, "parted", start, end, said)
+            yield FeedProblem(folder, "damaged", start, end, f"segment {number} {here.wrong}")
+        elif number == expected and (said := _chain_problem(before, here)):
+            yield FeedProblem(folder, "parted", start, end, said)
         if start and here.closed and (here.closed - start).total_seconds() > seconds:
             said = f"no segment between {before.number if before else 0} and {number}"
-            yield Break(folder, "silence", start, end, said)
+            yield FeedProblem(folder, "silence", start, end, said)
         before = here
     else:
         newest, last = _newest(folder), before.number if before else 0
         if newest > last:
             start = before.closed if before else None
             said = f"{_missing(last + 1, newest)}, though {_NEWEST} names {newest}"
-            yield Break(folder, "missing", start, until, said)
+            yield FeedProblem(folder, "missing", start, until, said)
     start = before.closed if before else None
     if before and start and (until - start).total_seconds() > seconds:
-        yield Break(folder, "silence", start, until, f"no segment since {before.number}")
+        yield FeedProblem(folder, "silence", start, until, f"no segment since {before.number}")
 
 
 def _numbers(folder: Path) -> list[int]:
     return sorted(int(m[1]) for f in folder.iterdir() if (m := _NAME.fullmatch(f.name)))
 
 
-def _read(folder: Path, number: int, keys: Sequence[Ed25519PublicKey]) -> _Read:
+def _read(folder: Path, number: int, keys: Sequence[Ed25519PublicKey]) -> _ReadSegment:
     path = folder / Path(layout.segment(number)).name
     content = path.read_bytes()
     digest = sha256(content).hexdigest()
     try:
         segment = parse_segment(content)
     except ValueError as error:
-        return _Read(number, None, digest, f"is damaged ({error})")
+        return _ReadSegment(number, None, digest, f"is damaged ({error})")
     wrong = "" if segment.number == number else f"says that it is {segment.number}"
     if keys and not wrong:
-        wrong = _unsigned(path, content, keys)
-    return _Read(number, segment, digest, wrong)
+        wrong = _signature_problem(path, content, keys)
+    return _ReadSegment(number, segment, digest, wrong)
 
 
-def _unsigned(path: Path, content: bytes, keys: Sequence[Ed25519PublicKey]) -> str:
+def _signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicKey]) -> str:
     try:
         signature = Path(f"{path}{layout.SIGNED}").read_bytes()
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def _unsigned(path: Path, content: bytes, keys: Sequence[Ed25519PublicKey]) -> s
     return f"is not signed by the key ({said})"
 
 
-def _parted(before: _Read | None, here: _Read) -> str:
+def _chain_problem(before: _ReadSegment | None, here: _ReadSegment) -> str:
     assert here.segment is not None  # noqa: S101 - what cannot be read is damaged
     if before is None:
         return "" if here.segment.previous == FIRST else "segment 1 is not the first of its feed"

@@ -17,15 +17,14 @@ import click
 from config.site import FILING, TRANSFER
 from keys.ledger import writer
 from keys.ledger.record import Record
-from scripts.audit import feeds, index
-from scripts.audit import folders as where
-from scripts.audit.feeds import Break
-from scripts.audit.lines import line
-from scripts.audit.query import moment
+from scripts.audit import evidence, feeds, index
+from scripts.audit.feeds import FeedProblem
+from scripts.audit.query import parse_time
+from scripts.audit.record_text import format_record_line
 from scripts.shared import console
 
-_NEAR = timedelta(seconds=5)
-_MOST = 20
+_CONTEXT = timedelta(seconds=5)
+_MAX_SHOWN = 20
 _SAID = {FILING: "nothing filed", TRANSFER: "nothing served"}
 # Between two records of a ledger, or after its last one: `next` and `after` are null then. The
 # window function has the next one's place beside each.
@@ -51,7 +50,7 @@ _TOO_EARLY = datetime(1970, 1, 1)  # noqa: DTZ001 - as the database has times
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class QuietPeriod:
     """From when until when nothing was written to a ledger, and the records that bear on it.
 
     One that is `open` had no end as of then.
@@ -70,7 +69,7 @@ class Silence:
 
 
 @click.command()
-@where.folders
+@evidence.folders_argument
 @click.option(
     "--longer-than",
     "seconds",
@@ -85,8 +84,8 @@ class Silence:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A change feed too: a party's akis/ folder, or the site's feed/.",
 )
-@click.option("--until", callback=moment, help="As of this time; without it, as of now.")
-@where.keys
+@click.option("--until", callback=parse_time, help="As of this time; without it, as of now.")
+@evidence.key_option
 @click.option("--json", "as_json", is_flag=True, help="One object a silence.")
 @console.with_optional_site
 def gap(
@@ -104,33 +103,43 @@ def gap(
     The last silence of a ledger, from its last record on, is listed as well. Of a feed, segments
     that are missing or do not follow are named too; with --key their signatures are verified.
     """
-    evidence = where.evidence(folders, (), site, keyed=False)
-    keys = where.public_keys(key_files, site) if feed and (key_files or site) else ()
-    found = feeds.folders(feed) if feed else []
+    sources = evidence.find(folders, (), site, with_keys=False)
+    keys = evidence.public_keys(key_files, site) if feed and (key_files or site) else ()
+    found = feeds.find_feeds(feed) if feed else []
     if feed and not found:
         raise console.fault(str(feed), "", "holds no segment of a feed, such as 00000001.csv")
     until = until or datetime.now(UTC)
-    database = index.opened(evidence.ledgers)
-    for silence in silences(database, seconds, until):
+    database = index.open_index(sources.ledgers)
+    for silence in quiet_periods(database, seconds, until):
         _show_silence(silence, as_json)
     for each in found:
         if not keys:
             click.echo(f"{each}: signatures are not verified without --key", err=True)
-        for broken in feeds.breaks(each, seconds, until, keys):
+        for broken in feeds.feed_problems(each, seconds, until, keys):
             _show_break(database, broken, as_json)
 
 
-def silences(database: index.Connection, seconds: float, until: datetime) -> Iterator[Silence]:
+def quiet_periods(
+    database: index.Connection, seconds: float, until: datetime
+) -> Iterator[QuietPeriod]:
     """Yield the silences of more than so many seconds as of then, in the order they began."""
     values = [_naive(until), _naive(until), round(seconds * 1e6)]
-    for log, start, following, seq, after in index.rows(database, _SILENCES, values):
+    for log, start, following, seq, after in index.select_rows(database, _SILENCES, values):
         end = _naive(until) if following is None else following
-        wanted = [log, start - _NEAR, end + _NEAR, log, seq, seq if after is None else after, _MOST]
-        near = tuple(record for _, record in index.records(database, _BETWEEN, wanted))
-        yield Silence(Path(log), _utc(start), _utc(end), near, following is None)
+        wanted = [
+            log,
+            start - _CONTEXT,
+            end + _CONTEXT,
+            log,
+            seq,
+            seq if after is None else after,
+            _MAX_SHOWN,
+        ]
+        near = tuple(record for _, record in index.select_records(database, _BETWEEN, wanted))
+        yield QuietPeriod(Path(log), _utc(start), _utc(end), near, following is None)
 
 
-def _show_silence(silence: Silence, as_json: bool) -> None:
+def _show_silence(silence: QuietPeriod, as_json: bool) -> None:
     if as_json:
         told = {"ledger": str(silence.log), "seconds": silence.seconds, "open": silence.open}
         click.echo(_object(silence.start, silence.end, told, silence.near))
@@ -141,12 +150,12 @@ def _show_silence(silence: Silence, as_json: bool) -> None:
         click.echo("    (no record says why)")
 
 
-def _show_break(database: index.Connection, broken: Break, as_json: bool) -> None:
+def _show_break(database: index.Connection, broken: FeedProblem, as_json: bool) -> None:
     start = _naive(broken.start) if broken.start else _TOO_EARLY
     end = _naive(broken.end)
-    ((filed,),) = index.rows(database, _FILED, [start, end])
-    wanted = [start - _NEAR if broken.start else start, end + _NEAR, start, end, _MOST]
-    near = tuple(record for _, record in index.records(database, _ABOUT, wanted))
+    ((filed,),) = index.select_rows(database, _FILED, [start, end])
+    wanted = [start - _CONTEXT if broken.start else start, end + _CONTEXT, start, end, _MAX_SHOWN]
+    near = tuple(record for _, record in index.select_records(database, _ABOUT, wanted))
     if as_json:
         told: dict[str, Any] = {"feed": str(broken.feed), "kind": broken.kind, "said": broken.said}
         told |= {"filed": filed}
@@ -163,7 +172,7 @@ def _show(start: datetime | None, end: datetime, said: str, near: tuple[Record, 
     whole = start is None or start.astimezone().date() != until.date()
     click.echo(f"{since} to {until:{'%Y-%m-%d ' if whole else ''}%H:%M:%S}: {said}")
     for record in near:
-        click.echo(f"    {line(record)}")
+        click.echo(f"    {format_record_line(record)}")
 
 
 def _object(

@@ -43,26 +43,26 @@ _COLUMNS = "log, seq, time, mono, event, who, origin, what, outcome, detail"
 Connection = duckdb.DuckDBPyConnection
 
 
-def opened(ledgers: Sequence[Path], rebuild: bool = False) -> Connection:
+def open_index(ledgers: Sequence[Path], rebuild: bool = False) -> Connection:
     """Return a database that is up to date with the ledgers; raises Faults for what is no line."""
-    path = _path(ledgers)
+    path = index_path(ledgers)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if rebuild:
         path.unlink(missing_ok=True)
     try:
-        found = _connected(path)
-        _bring_up_to_date(found, ledgers)
+        found = _connect(path)
+        _refresh(found, ledgers)
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.SerializationException):
         path.unlink(missing_ok=True)  # of another version, or damaged
-        found = _connected(path)
-        _bring_up_to_date(found, ledgers)
+        found = _connect(path)
+        _refresh(found, ledgers)
     except duckdb.IOException as error:
         advice = f"remove {path}, or wait for whoever uses it"
         raise console.fault(str(path), "", f"cannot be used ({error}), {advice}") from None
     return found
 
 
-def records(
+def select_records(
     database: Connection, where: str, values: Sequence[object] = ()
 ) -> Iterator[tuple[str, Record]]:
     """Yield ledger and record of what a condition (and an order, a limit) picks out."""
@@ -74,18 +74,19 @@ def records(
             yield log, Record(seq, time.replace(tzinfo=UTC), mono, told)
 
 
-def rows(database: Connection, question: str, values: Sequence[object] = ()) -> list[Any]:
+def select_rows(database: Connection, question: str, values: Sequence[object] = ()) -> list[Any]:
     """Return what a question comes to."""
     return database.cursor().execute(question, list(values)).fetchall()
 
 
-def _path(ledgers: Sequence[Path]) -> Path:
+def index_path(ledgers: Sequence[Path]) -> Path:
+    """Return where the index of these ledgers is cached."""
     named = hashlib.sha256("\n".join(map(str, ledgers)).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "ssps" / f"audit-{named}-{_VERSION}.duckdb"
 
 
-def _connected(path: Path) -> Connection:
+def _connect(path: Path) -> Connection:
     # Nothing is fetched from anywhere: what it needs is built in.
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
@@ -96,10 +97,10 @@ def _connected(path: Path) -> Connection:
     return found
 
 
-def _bring_up_to_date(database: Connection, ledgers: Sequence[Path]) -> None:
+def _refresh(database: Connection, ledgers: Sequence[Path]) -> None:
     known = {
         (log, segment): (size, changed)
-        for log, segment, size, changed in rows(database, "select * from source")
+        for log, segment, size, changed in select_rows(database, "select * from source")
     }
     stale: list[tuple[Path, Segment, int, int]] = []
     for folder in ledgers:

@@ -11,16 +11,15 @@ import click
 from config.event import Value
 from config.site import LEDGER_NAMES
 from keys.ledger import writer as ledger
-from scripts.audit import folders as where
-from scripts.audit import index
-from scripts.audit.lines import CHANGE, line
+from scripts.audit import evidence, index
+from scripts.audit.record_text import CHANGE_KEYS, format_record_line
 from scripts.shared import console
 
 _COLUMNS = ("ledger", "seq", "time", "event", "who", "from", "what", "outcome", "why",
             "before", "after", "reason", "detail")  # fmt: skip
 
 
-def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+def parse_time(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
     """Read a time; without a zone it is this machine's."""
     if value is None:
         return None
@@ -31,11 +30,11 @@ def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime
 
 
 @click.command()
-@where.folders
+@evidence.folders_argument
 @click.option("--ledger", "name", type=click.Choice(LEDGER_NAMES), help="Only this one.")
 @click.option("--party", help="Who did it: the party, or the user name as it was offered.")
-@click.option("--since", callback=moment, help="From this time on.")
-@click.option("--until", callback=moment, help="Before this time.")
+@click.option("--since", callback=parse_time, help="From this time on.")
+@click.option("--until", callback=parse_time, help="Before this time.")
 @click.option("--path", help="What it was done to: a path, or a pattern with * and ?.")
 @click.option("--event", help="What happened, such as close or login-refused.")
 @click.option("--outcome", type=click.Choice(["ok", "refused", "failed"]))
@@ -66,8 +65,8 @@ def query(
 
     FOLDER is a copy of a ledger or of several; without one, the site's.
     """
-    evidence = where.evidence(folders, (), site, keyed=False)
-    database = index.opened(evidence.ledgers, rebuild)
+    sources = evidence.find(folders, (), site, with_keys=False)
+    database = index.open_index(sources.ledgers, rebuild)
     stated = {
         "name = ?": name,
         "who = ?": party,
@@ -77,7 +76,7 @@ def query(
         "outcome = ?": outcome,
         "origin = ?": address,
         "what glob ?": path,
-        _OF_CREDENTIAL: credential,
+        _CREDENTIAL_CONDITION: credential,
     }
     conditions = [text for text, value in stated.items() if value is not None]
     values = [value for value in stated.values() if value is not None]
@@ -86,31 +85,33 @@ def query(
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
         writer.writerow(_COLUMNS)
-    for log, record in index.records(database, condition, values):
+    for log, record in index.select_records(database, condition, values):
         told = record.event
         if form == "json":
             click.echo(ledger.format_record(record), nl=False)
         elif form == "csv":
             detail = json.dumps(dict(told.detail), ensure_ascii=False)
-            change = [_written(told.detail.get(key)) for key in CHANGE]
+            change = [_format_cell(told.detail.get(key)) for key in CHANGE_KEYS]
             answers = (told.event, told.who, told.origin, told.what, told.outcome.value)
             stamp = record.time.isoformat(timespec="microseconds")
-            writer.writerow((log, record.seq, stamp, *map(_harmless, (*answers, *change, detail))))
+            writer.writerow(
+                (log, record.seq, stamp, *map(_escape_formula, (*answers, *change, detail)))
+            )
         else:
-            click.echo(line(record))
+            click.echo(format_record_line(record))
 
 
 # Its own records name it; what its sessions did after that names the session.
-_OF_CREDENTIAL = """(log, session) in (select (log, session) from record
+_CREDENTIAL_CONDITION = """(log, session) in (select (log, session) from record
     where starts_with(credential, ?) and session is not null)"""
 
 
-def _written(value: Value) -> str:
+def _format_cell(value: Value) -> str:
     if isinstance(value, list):
         return "; ".join(value)
     return "" if value is None else str(value)
 
 
-def _harmless(text: str) -> str:
+def _escape_formula(text: str) -> str:
     # A spreadsheet would take it for a formula (a client may choose its user name).
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -8,9 +8,8 @@ import click
 from keys.ledger import merkle, note, segments, writer
 from keys.ledger.receipt import Receipt, Unproved, format_receipt, parse_receipt, prove
 from keys.ledger.tiles import Missing, Tiles
-from scripts.audit import folders as where
-from scripts.audit import index
-from scripts.audit.lines import line
+from scripts.audit import evidence, index
+from scripts.audit.record_text import format_record_line
 from scripts.shared import console
 
 _SERVED = "name = 'transfer' and event = 'close' and who = ? and what = ? and outcome = 'ok'"
@@ -24,7 +23,7 @@ def receipt() -> None:
 @receipt.command(hidden=True)
 @click.argument("party")
 @click.argument("path")
-@where.folders
+@evidence.folders_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; else stdout.")
 @console.with_optional_site
 def make(
@@ -34,49 +33,49 @@ def make(
 
     One text file (C2SP tlog-proof): the record, its place in the Merkle tree, the signed state.
     """
-    evidence = where.evidence(folders, (), site, keyed=False)
-    database = index.opened(evidence.ledgers)
+    sources = evidence.find(folders, (), site, with_keys=False)
+    database = index.open_index(sources.ledgers)
     what = "/" + path.lstrip("/")
     condition = f"{_SERVED} and (detail->>'complete') = 'true' order by time desc limit 1"
-    found = list(index.records(database, condition, [party, what]))
+    found = list(index.select_records(database, condition, [party, what]))
     if not found:
         lacking = f"no record that {party} was served all of it"
         raise console.fault(what, "", f"{lacking}, `ssps audit query --path` shows what there is")
     log, record = found[0]
-    content = format_receipt(_proof(Path(log), record.seq))
+    content = format_receipt(_make_receipt(Path(log), record.seq))
     if output is None:
         sys.stdout.buffer.write(content)
     else:
         output.write_bytes(content)
-        click.echo(f"{output}: {line(record)}", err=True)
+        click.echo(f"{output}: {format_record_line(record)}", err=True)
 
 
 @receipt.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@where.keys
+@evidence.key_option
 @console.with_optional_site
 def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
     """Check a receipt with YSK's public key alone."""
-    keys = where.public_keys(key_files, site)
+    keys = evidence.public_keys(key_files, site)
     try:
         record, checkpoint = prove(parse_receipt(file.read_bytes()), keys)
     except (ValueError, Unproved) as error:
         raise console.fault(str(file), "", str(error)) from None
     when = f" at {checkpoint.time:%Y-%m-%d %H:%M:%S} UTC" if checkpoint.time else ""
-    click.echo(line(record))
+    click.echo(format_record_line(record))
     click.echo(
         f"{file}: holds: record {record.seq} of {checkpoint.size} "
         f"in {checkpoint.origin}, signed for{when}"
     )
 
 
-def _proof(folder: Path, seq: int) -> Receipt:
+def _make_receipt(folder: Path, seq: int) -> Receipt:
     message = segments.checkpoint(folder)
     size = _size(message)
     if message is None or seq >= size:
         wrong = f"record {seq} is not signed for yet, wait a second"
         raise console.fault(str(folder), "", wrong)
-    text = next(line for _, _, line in segments.lines(folder, seq) if _is(line, seq))
+    text = next(text for _, _, text in segments.lines(folder, seq) if _has_seq(text, seq))
     try:
         hashes = Tiles(folder)
         proof = merkle.inclusion(seq, size, hashes.node)
@@ -91,7 +90,7 @@ def _size(message: bytes | None) -> int:
     return note.parse_checkpoint(note.unproved_text(message)).size
 
 
-def _is(text: bytes, seq: int) -> bool:
+def _has_seq(text: bytes, seq: int) -> bool:
     try:
         return writer.parse_record(text).seq == seq
     except ValueError:

@@ -14,7 +14,7 @@ from config import layout
 from config.scope import Scope
 from config.sheet import Sheet
 from keys.ledger.record import Record
-from scripts.audit.index import Connection, records, rows
+from scripts.audit.index import Connection, select_records, select_rows
 
 _FILED = """select ltrim(what, '/'), time, detail->>'sha256',
     try_cast(detail->>'parties' as bigint) from record
@@ -37,7 +37,7 @@ _CHANGED = "name = 'operations' and what = ? and event <> 'asked' order by time,
 
 
 @dataclass(frozen=True, slots=True)
-class Filed:
+class FiledSheet:
     """A file that was put into the trees, and in how many it was linked."""
 
     path: str
@@ -48,10 +48,10 @@ class Filed:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Delivery:
     """What one party was entitled to, and when it took that."""
 
-    filed: Filed
+    filed: FiledSheet
     time: datetime | None
     sha256: str | None
 
@@ -78,12 +78,12 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PartyReport:
     """All of one party."""
 
     party: str
     scope: Scope
-    sheets: tuple[Taken, ...]
+    sheets: tuple[Delivery, ...]
     refusals: tuple[Refusal, ...]
     logins: int
     bytes: int
@@ -109,38 +109,40 @@ class Account:
         return median(lags) if lags else None
 
     @property
-    def slowest(self) -> float | None:
+    def p95(self) -> float | None:
         """All but a twentieth of what it took, it took within so many seconds."""
         lags = self.lags
         return quantiles(lags, n=20, method="inclusive")[-1] if len(lags) > 1 else self.median
 
 
-def filings(database: Connection) -> list[Filed]:
+def filed_sheets(database: Connection) -> list[FiledSheet]:
     """Return what was filed, in order; files that are no sheets of a tree are left out."""
     found = []
-    for path, time, sha256, parties in rows(database, _FILED):
+    for path, time, sha256, parties in select_rows(database, _FILED):
         try:
             sheet = layout.parse(path).sheet
         except ValueError:
             continue
-        found.append(Filed(path, time.replace(tzinfo=UTC), sha256, parties, sheet))
+        found.append(FiledSheet(path, time.replace(tzinfo=UTC), sha256, parties, sheet))
     return found
 
 
-def account(database: Connection, party: str, scope: Scope, filed: list[Filed]) -> Account:
+def party_report(
+    database: Connection, party: str, scope: Scope, filed: list[FiledSheet]
+) -> PartyReport:
     """Reckon one party up."""
-    times = {what: (time, sha256) for what, time, sha256 in rows(database, _TAKEN, [party])}
+    times = {what: (time, sha256) for what, time, sha256 in select_rows(database, _TAKEN, [party])}
     sheets = []
     for each in filed:
         if scope.covers(each.sheet):
             time, sha256 = times.get(each.path, (None, None))
-            sheets.append(Taken(each, time.replace(tzinfo=UTC) if time else None, sha256))
+            sheets.append(Delivery(each, time.replace(tzinfo=UTC) if time else None, sha256))
     refusals = tuple(
         Refusal(event, reason, int(count), _utc(first), _utc(last))
-        for event, reason, _, count, first, last in rows(database, _REFUSED, [party])
+        for event, reason, _, count, first, last in select_rows(database, _REFUSED, [party])
     )
-    ((logins, sent, clients, addresses, first),) = rows(database, _USED, [party])
-    return Account(
+    ((logins, sent, clients, addresses, first),) = select_rows(database, _USED, [party])
+    return PartyReport(
         party,
         scope,
         tuple(sheets),
@@ -150,11 +152,13 @@ def account(database: Connection, party: str, scope: Scope, filed: list[Filed]) 
         tuple(sorted(filter(None, clients or ()))),
         tuple(sorted(addresses or ())),
         _utc(first) if first else None,
-        tuple(record for _, record in records(database, _CHANGED, [party])),
+        tuple(record for _, record in select_records(database, _CHANGED, [party])),
     )
 
 
-def unequal(filed: list[Filed], scopes: Mapping[str, Scope]) -> Iterator[tuple[Filed, int]]:
+def unequally_linked(
+    filed: list[FiledSheet], scopes: Mapping[str, Scope]
+) -> Iterator[tuple[FiledSheet, int]]:
     """Yield each sheet that was not linked for as many parties as are entitled to it."""
     for each in filed:
         entitled = sum(scope.covers(each.sheet) for scope in scopes.values())

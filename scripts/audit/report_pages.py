@@ -6,9 +6,9 @@ from html import escape
 
 from keys.ledger.record import Record
 from scripts.audit import charts
-from scripts.audit.report_figures import Account, Filed, Taken
+from scripts.audit.report_figures import Delivery, FiledSheet, PartyReport
 
-_MOST = 200  # of a list; the rest stands in the CSV
+_MAX_SHOWN = 200  # of a list; the rest stands in the CSV
 _BOUNDS = (
     (1, "1 s"),
     (5, "5 s"),
@@ -40,18 +40,18 @@ svg .mid{text-anchor:middle}.grid{stroke:var(--line)}.line{fill:none;stroke-widt
 """
 
 
-def of_party(account: Account, made: datetime) -> str:
+def party_page(account: PartyReport, made: datetime) -> str:
     """Return the page of one party."""
     entitled, taken = len(account.sheets), account.taken
     facts = [
         ("entitled to", f"{entitled:,}"),
         ("taken in full", f"{taken:,}"),
-        ("complete", share(taken, entitled)),
+        ("complete", format_share(taken, entitled)),
         ("lag, half within", seconds(account.median)),
-        ("lag, 95% within", seconds(account.slowest)),
+        ("lag, 95% within", seconds(account.p95)),
         ("bytes sent", f"{account.bytes:,}"),
         ("logins", f"{account.logins:,}"),
-        ("first login", stamp(account.first_login)),
+        ("first login", format_time(account.first_login)),
     ]
     missing = [each for each in account.sheets if each.time is None]
     differing = [each for each in account.sheets if each.differs]
@@ -66,7 +66,7 @@ def of_party(account: Account, made: datetime) -> str:
         "<h2>Filed and fetched</h2>",
         _growth(account.sheets),
         "<h2>From filing to fetch</h2>",
-        charts.columns(_histogram(account.sheets)),
+        charts.column_chart(_histogram(account.sheets)),
         f"<h2>Not taken yet ({len(missing):,})</h2>",
         _sheets(missing),
         f"<h2>Served other than filed ({len(differing):,})</h2>",
@@ -75,7 +75,13 @@ def of_party(account: Account, made: datetime) -> str:
         _table(
             ("what", "why", "how often", "first", "last"),
             (
-                (each.event, each.reason, f"{each.count:,}", stamp(each.first), stamp(each.last))
+                (
+                    each.event,
+                    each.reason,
+                    f"{each.count:,}",
+                    format_time(each.first),
+                    format_time(each.last),
+                )
                 for each in account.refusals
             ),
             numbers={2},
@@ -85,7 +91,7 @@ def of_party(account: Account, made: datetime) -> str:
             ("when", "who", "command", "outcome", "why", "before", "after"),
             (
                 (
-                    stamp(each.time),
+                    format_time(each.time),
                     each.event.who,
                     each.event.event,
                     ": ".join(filter(None, (each.event.outcome, _of(each, "reason")))),
@@ -103,8 +109,8 @@ def _of(record: Record, key: str) -> str:
     return "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
-def of_all(
-    accounts: Sequence[Account], unequal: Sequence[tuple[Filed, int]], made: datetime
+def comparison_page(
+    accounts: Sequence[PartyReport], unequal: Sequence[tuple[FiledSheet, int]], made: datetime
 ) -> str:
     """Return the page that sets the parties side by side."""
     bars = [
@@ -120,8 +126,8 @@ def of_all(
         listed = _table(
             ("sheet", "filed", "in trees", "entitled"),
             (
-                (filed.path, stamp(filed.time), str(filed.parties), str(entitled))
-                for filed, entitled in unequal[:_MOST]
+                (filed.path, format_time(filed.time), str(filed.parties), str(entitled))
+                for filed, entitled in unequal[:_MAX_SHOWN]
             ),
             numbers={2, 3},
         )
@@ -134,7 +140,7 @@ def of_all(
         "<h2>Equal treatment</h2>",
         f"<p>{escape(said)}</p>{listed}",
         "<h2>Complete</h2>",
-        charts.rows(bars),
+        charts.select_rows(bars),
         "<h2>Side by side</h2>",
         _table(
             ("party", "entitled", "taken", "complete", "half within", "95% within", "bytes",
@@ -144,9 +150,9 @@ def of_all(
                     f'<a href="{escape(each.party)}.html">{escape(each.party)}</a>',
                     f"{len(each.sheets):,}",
                     f"{each.taken:,}",
-                    share(each.taken, len(each.sheets)),
+                    format_share(each.taken, len(each.sheets)),
                     seconds(each.median),
-                    seconds(each.slowest),
+                    seconds(each.p95),
                     f"{each.bytes:,}",
                     f"{each.logins:,}",
                     f"{sum(refusal.count for refusal in each.refusals):,}",
@@ -161,7 +167,7 @@ def of_all(
     return _page("All parties side by side", made, parts)
 
 
-def share(part: int, whole: int) -> str:
+def format_share(part: int, whole: int) -> str:
     """Write a share; never 100 % of what is not whole."""
     if not whole:
         return "-"
@@ -178,12 +184,12 @@ def seconds(lag: float | None) -> str:
     return f"{lag / 60:.1f} min" if lag < 7200 else f"{lag / 3600:.1f} h"
 
 
-def stamp(time: datetime | None) -> str:
+def format_time(time: datetime | None) -> str:
     """Write a time, UTC."""
     return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
-def _growth(sheets: Sequence[Taken]) -> str:
+def _growth(sheets: Sequence[Delivery]) -> str:
     times = [each.filed.time for each in sheets] + [each.time for each in sheets if each.time]
     if not times:
         return "<p>Nothing was filed.</p>"
@@ -203,10 +209,12 @@ def _growth(sheets: Sequence[Taken]) -> str:
         ("filed", counted(each.filed.time for each in sheets)),
         ("fetched in full", counted(each.time for each in sheets if each.time)),
     ]
-    return charts.steps(lines, f"{stamp(start)} UTC", f"{stamp(end)} UTC", len(sheets))
+    return charts.step_chart(
+        lines, f"{format_time(start)} UTC", f"{format_time(end)} UTC", len(sheets)
+    )
 
 
-def _histogram(sheets: Sequence[Taken]) -> list[tuple[str, int]]:
+def _histogram(sheets: Sequence[Delivery]) -> list[tuple[str, int]]:
     names = [name for _, name in _BOUNDS]
     found = dict.fromkeys([*names, "longer", "never"], 0)
     for each in sheets:
@@ -218,11 +226,15 @@ def _histogram(sheets: Sequence[Taken]) -> list[tuple[str, int]]:
     return list(found.items())
 
 
-def _sheets(found: Sequence[Taken]) -> str:
+def _sheets(found: Sequence[Delivery]) -> str:
     if not found:
         return "<p>None.</p>"
-    more = f"<p>And {len(found) - _MOST:,} more, see the CSV.</p>" if len(found) > _MOST else ""
-    listed = ((each.filed.path, stamp(each.filed.time)) for each in found[:_MOST])
+    more = (
+        f"<p>And {len(found) - _MAX_SHOWN:,} more, see the CSV.</p>"
+        if len(found) > _MAX_SHOWN
+        else ""
+    )
+    listed = ((each.filed.path, format_time(each.filed.time)) for each in found[:_MAX_SHOWN])
     return _table(("sheet", "filed"), listed) + more
 
 
@@ -265,7 +277,8 @@ def _page(title: str, made: datetime, parts: Sequence[str]) -> str:
         '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
         f'<h1>{escape(title)}</h1><p class="soft">From the ledgers as they stood on '
-        f"{stamp(made)} UTC; all in UTC. <code>ssps audit verify</code> says what they prove.</p>"
+        f"{format_time(made)} UTC; all in UTC. "
+        "<code>ssps audit verify</code> says what they prove.</p>"
         + "\n".join(parts)
         + "\n</html>\n"
     )

@@ -11,9 +11,8 @@ import click
 from config import scope
 from config.scope import Scope
 from config.site import PARTIES_TOML
-from scripts.audit import folders as where
-from scripts.audit import index, report_figures, report_pages
-from scripts.audit.report_figures import Account
+from scripts.audit import evidence, index, report_figures, report_pages
+from scripts.audit.report_figures import PartyReport
 from scripts.shared import console
 
 _COLUMNS = ("party", "sheet", "visible", "taken", "lag_seconds", "sha256_filed", "sha256_served")
@@ -63,12 +62,12 @@ def report(
     """
     if every == (party is not None):
         raise click.UsageError("name one PARTY, or ask for --all.")
-    evidence = where.evidence(folders, (), site, keyed=False)
-    database = index.opened(evidence.ledgers)
+    sources = evidence.find(folders, (), site, with_keys=False)
+    database = index.open_index(sources.ledgers)
     if listed is None and site is not None:
         listed = site / PARTIES_TOML
     scopes = _scopes(listed) if listed is not None else {}
-    seen = [who for (who,) in index.rows(database, _PARTIES)]
+    seen = [who for (who,) in index.select_rows(database, _PARTIES)]
     if party is not None:
         if stated:
             scopes = {party: _scope(stated)}
@@ -78,22 +77,22 @@ def report(
         scopes = {party: scopes.get(party, scope.ALL)}
     elif not scopes:
         scopes = dict.fromkeys(seen, scope.ALL)
-    filed = report_figures.filings(database)
+    filed = report_figures.filed_sheets(database)
     made = datetime.now(UTC)
     output.mkdir(parents=True, exist_ok=True)
     accounts = []
     for each, what in scopes.items():
-        found = report_figures.account(database, each, what, filed)
-        (output / f"{each}.html").write_text(report_pages.of_party(found, made), encoding="utf-8")
+        found = report_figures.party_report(database, each, what, filed)
+        (output / f"{each}.html").write_text(report_pages.party_page(found, made), encoding="utf-8")
         _write(output / f"{each}.csv", [found])
         accounts.append(found)
     if every:
-        unequal = list(report_figures.unequal(filed, scopes))
-        page = report_pages.of_all(accounts, unequal, made)
+        unequal = list(report_figures.unequally_linked(filed, scopes))
+        page = report_pages.comparison_page(accounts, unequal, made)
         (output / "index.html").write_text(page, encoding="utf-8")
         _write(output / "sheets.csv", accounts)
     for found in accounts:
-        done = report_pages.share(found.taken, len(found.sheets))
+        done = report_pages.format_share(found.taken, len(found.sheets))
         click.echo(f"{found.party}: {found.taken:,} of {len(found.sheets):,} taken ({done})")
     click.echo(output / ("index.html" if every else f"{party}.html"))
 
@@ -119,7 +118,7 @@ def _scope(stated: Iterable[str]) -> Scope:
         raise click.BadParameter(str(error)) from None
 
 
-def _write(path: Path, accounts: Iterable[Account]) -> None:
+def _write(path: Path, accounts: Iterable[PartyReport]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)

@@ -13,9 +13,8 @@ from config import layout
 from config.event import Event
 from keys.ledger import merkle, writer
 from keys.ledger.record import Record
-from scripts.audit import folders as where
-from scripts.audit import index
-from scripts.audit.lines import said
+from scripts.audit import evidence, index
+from scripts.audit.record_text import format_value
 from scripts.shared import console
 
 _STAMP = "%Y%m%dT%H%M%S%f"
@@ -23,7 +22,9 @@ _STAMP = "%Y%m%dT%H%M%S%f"
 _FILED = """name = 'filing' and (ltrim(what, '/') = ? or (detail->>'karekod') = ?
     or (detail->>'sha256') = ? or (detail->>'page') = ?) order by time"""
 # What operators were about with the sheet, its box, or the file in quarantine that shows it.
-_DECIDED = """name = 'operations' and event <> 'asked' and list_contains(?, what) order by time"""
+_OPERATOR_ACTIONS = (
+    """name = 'operations' and event <> 'asked' and list_contains(?, what) order by time"""
+)
 _FETCHED = """name = 'transfer' and what = ? and event in ('open', 'close') and outcome = 'ok'
     order by time"""
 
@@ -47,7 +48,7 @@ class Step:
 
 @click.command()
 @click.argument("sheet")
-@where.folders
+@evidence.folders_argument
 @click.option("--json", "as_json", is_flag=True, help="One object a step.")
 @console.with_optional_site
 def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | None) -> None:
@@ -57,8 +58,8 @@ def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | 
 
     SHEET is its path in a tree, its karekod, the SHA-256 of its bytes or its arrival's id.
     """
-    evidence = where.evidence(folders, (), site, keyed=False)
-    steps = list(chain(index.opened(evidence.ledgers), sheet.lstrip("/")))
+    sources = evidence.find(folders, (), site, with_keys=False)
+    steps = list(sheet_steps(index.open_index(sources.ledgers), sheet.lstrip("/")))
     if not steps:
         wrong = "no record of such a sheet, name its path, karekod or SHA-256"
         raise console.fault(sheet, "", wrong)
@@ -83,23 +84,23 @@ def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | 
             click.echo("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
-def chain(database: index.Connection, sheet: str) -> Iterator[Step]:
+def sheet_steps(database: index.Connection, sheet: str) -> Iterator[Step]:
     """Yield the steps of a sheet in order of time."""
     found: list[Step] = []
     paths: list[str] = []
     about: set[str] = set()
-    for log, record in index.records(database, _FILED, [sheet] * 4):
-        found += _filed(log, record)
-        about |= _names(record.event)
+    for log, record in index.select_records(database, _FILED, [sheet] * 4):
+        found += _filing_steps(log, record)
+        about |= _operator_names(record.event)
         if record.event.event == "filed" and record.event.what not in paths:
             paths.append(record.event.what)
-    for log, record in index.records(database, _DECIDED, [sorted(about)]):
+    for log, record in index.select_records(database, _OPERATOR_ACTIONS, [sorted(about)]):
         told = record.event
-        why = f"{told.what} {told.outcome} why={said(told.detail.get('why'))}"
+        why = f"{told.what} {told.outcome} why={format_value(told.detail.get('why'))}"
         found.append(Step(record.time, told.event, told.who, why, record, log))
     for path in paths:
         firsts: set[tuple[str, str]] = set()
-        for log, record in index.records(database, _FETCHED, ["/" + path.lstrip("/")]):
+        for log, record in index.select_records(database, _FETCHED, ["/" + path.lstrip("/")]):
             told = record.event
             whole = told.event == "close" and told.detail.get("complete") is True
             step = "opened" if told.event == "open" else "fetched" if whole else ""
@@ -111,7 +112,7 @@ def chain(database: index.Connection, sheet: str) -> Iterator[Step]:
     yield from sorted(found, key=lambda step: step.time)
 
 
-def _names(told: Event) -> set[str]:
+def _operator_names(told: Event) -> set[str]:
     """Return by what names operators' commands call a sheet that was filed."""
     names = {str(told.detail[key]) for key in ("identifies", "karekod") if key in told.detail}
     with suppress(ValueError):
@@ -121,7 +122,7 @@ def _names(told: Event) -> set[str]:
     return names
 
 
-def _filed(log: str, record: Record) -> Iterator[Step]:
+def _filing_steps(log: str, record: Record) -> Iterator[Step]:
     told = record.event
     page = str(told.detail.get("page", ""))
     try:

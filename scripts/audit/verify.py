@@ -12,17 +12,16 @@ import click
 from keys.feed_segment import parse_segment
 from keys.ledger import note, segments
 from keys.ledger.verify.verdicts import Finding, Kind, Verdict
-from keys.ledger.verify.verify import verify as examine
-from scripts.audit import feeds
-from scripts.audit import folders as where
+from keys.ledger.verify.verify import verify as verify_ledger
+from scripts.audit import evidence, feeds
 from scripts.shared import console
 
-_MANY = 5  # checkpoints that are named each
+_MAX_LISTED = 5  # checkpoints that are named each
 
 
 @click.command()
-@where.folders
-@where.keys
+@evidence.folders_argument
+@evidence.key_option
 @click.option(
     "--checkpoint",
     "kept",
@@ -45,13 +44,13 @@ def verify(
     FOLDER is a copy of a ledger or of several; without one, the site's. Names the first record
     that was changed, dropped, added or reordered. Exit code 1 if anything was.
     """
-    evidence = where.evidence(folders, key_files, site)
-    names = set(map(_name, evidence.ledgers))
-    found = {str(path): list(_kept(path, names)) for path in kept}
+    sources = evidence.find(folders, key_files, site)
+    names = set(map(_name, sources.ledgers))
+    found = {str(path): list(_read_checkpoints(path, names)) for path in kept}
     olds = [old for some in found.values() for old in some]
-    own = _assigned(evidence.ledgers, olds)
+    own = _assign_checkpoints(sources.ledgers, olds)
     verdicts = []
-    for folder in evidence.ledgers:
+    for folder in sources.ledgers:
         total = sum(segment.path.stat().st_size for segment in segments.listed(folder))
         bar, show = console.progress_bar(str(folder), total)
         read = 0
@@ -62,13 +61,13 @@ def verify(
             show(read)  # noqa: B023 - called only before the next one is made
 
         with bar:
-            verdicts.append(examine(folder, evidence.keys, own.get(folder, ()), progress))
+            verdicts.append(verify_ledger(folder, sources.keys, own.get(folder, ()), progress))
     strays = [name for name, _ in olds if not any(name in dict(o) for o in own.values())]
     for name in [*strays, *(path for path, some in found.items() if not some)]:
         text = f"{name}: is of none of these ledgers"
         verdicts[0].findings.append(Finding(Kind.ANOTHER_LOG, None, text))
     for verdict in verdicts:
-        click.echo(json.dumps(_plain(verdict)) if as_json else _told(verdict))
+        click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
     sys.exit(any(verdict.findings for verdict in verdicts))
 
 
@@ -78,12 +77,12 @@ def _name(folder: Path) -> str:
     return named.partition("/")[0] or folder.name
 
 
-def _kept(path: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
+def _read_checkpoints(path: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
     """Yield checkpoints with where each is from; of a feed, those of ledgers of those names."""
     if path.is_dir():
-        for feed in feeds.folders(path):
+        for feed in feeds.find_feeds(path):
             for segment in sorted(feed.glob("*.csv")):
-                yield from _kept(segment, names)
+                yield from _read_checkpoints(segment, names)
         return
     content = path.read_bytes()
     if not content.startswith(b"# ssps akis "):
@@ -98,7 +97,7 @@ def _kept(path: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
             yield f"{path} ({name})", message
 
 
-def _assigned(
+def _assign_checkpoints(
     ledgers: Sequence[Path], olds: Sequence[tuple[str, bytes]]
 ) -> dict[Path, list[tuple[str, bytes]]]:
     """Give each old checkpoint to the ledger of its origin; with one ledger, to that."""
@@ -118,7 +117,7 @@ def _origin(message: bytes) -> str:
         return ""
 
 
-def _told(verdict: Verdict) -> str:
+def _format_verdict(verdict: Verdict) -> str:
     wrong = [f"{verdict.folder}: {finding.kind}: {finding.text}" for finding in verdict.findings]
     since = verdict.records - verdict.signed
     when = f" at {verdict.last:%Y-%m-%d %H:%M:%S} UTC" if verdict.last else ""
@@ -130,7 +129,7 @@ def _told(verdict: Verdict) -> str:
     if verdict.removed:
         said += f"; {verdict.removed:,} removed, their hashes hold"
     lines = [*wrong, said]
-    if len(verdict.extends) > _MANY:
+    if len(verdict.extends) > _MAX_LISTED:
         first, *_, last = verdict.extends
         more = f"{len(verdict.extends):,} checkpoints, the first in {first}, the last in {last}"
         lines.append(f"{verdict.folder}: extends {more}")
@@ -139,7 +138,7 @@ def _told(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _plain(verdict: Verdict) -> dict[str, Any]:
+def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
     plain = asdict(verdict)
     plain["folder"] = str(verdict.folder)
     plain["last"] = verdict.last.isoformat() if verdict.last else None

@@ -34,10 +34,10 @@ def absent() -> None:
 @console.with_site
 def add(places: tuple[str, ...], reason: str, why: str, site: Path) -> None:
     """Record that no sheet will come from each PLACE; exit code 1 if any was refused."""
-    known = [(place, _parsed(place)) for place in places]
+    known = [(place, _parse_place(place)) for place in places]
     answers = []
     for place, parsed in known:
-        change = request.RequestedChange("absent add", place, why, _standing(site, parsed))
+        change = request.RequestedChange("absent add", place, why, _state_of(site, parsed))
         asked = {"place": place, "reason": reason}
         answers.append(request.send(site, queue.ABSENT, change, asked))
         request.print_answer(answers[-1])
@@ -50,7 +50,9 @@ def add(places: tuple[str, ...], reason: str, why: str, site: Path) -> None:
 @console.with_site
 def remove(place: str, why: str, site: Path) -> None:
     """Take back what was recorded for PLACE: it is expected again. The record keeps both."""
-    change = request.RequestedChange("absent remove", place, why, _standing(site, _parsed(place)))
+    change = request.RequestedChange(
+        "absent remove", place, why, _state_of(site, _parse_place(place))
+    )
     request.print_answer_or_exit(request.send(site, queue.EXPECTED, change, {"place": place}))
 
 
@@ -80,7 +82,7 @@ def list_(as_json: bool, site: Path) -> None:
     console.out.print(table)
 
 
-def _standing(site: Path, place: absences.Place) -> Callable[[Answer | None], str]:
+def _state_of(site: Path, place: absences.Place) -> Callable[[Answer | None], str]:
     def said(_: Answer | None) -> str:
         with counts.looking(site) as connection:
             found = absences.at(connection, place) if connection is not None else None
@@ -89,7 +91,7 @@ def _standing(site: Path, place: absences.Place) -> Callable[[Answer | None], st
     return said
 
 
-def _parsed(place: str) -> absences.Place:
+def _parse_place(place: str) -> absences.Place:
     try:
         return absences.parse(place)
     except ValueError as error:

@@ -16,7 +16,7 @@ from publisher.store.quarantine import Note, parse_note
 from scripts.shared import console, request
 
 
-class _Held(NamedTuple):
+class _QuarantinedFile(NamedTuple):
     file: str
     note: Note | None
     namings: list[Naming]
@@ -62,7 +62,7 @@ def desk() -> None:
 @console.with_site
 def list_(everything: bool, reason: str | None, as_json: bool, site: Path) -> None:
     """List what waits for a decision, the oldest first."""
-    found = [held for held in _held(site) if everything or not held.ruled]
+    found = [held for held in _quarantined_files(site) if everything or not held.ruled]
     if reason:
         found = [held for held in found if held.note and held.note.reason == reason]
     if as_json:
@@ -82,7 +82,7 @@ def list_(everything: bool, reason: str | None, as_json: bool, site: Path) -> No
 @console.with_site
 def show(file: str, as_json: bool, site: Path) -> None:
     """Show all that is known of FILE, and where to look at it."""
-    held = next((held for held in _held(site) if held.file == file), None)
+    held = next((held for held in _quarantined_files(site) if held.file == file), None)
     if held is None:
         raise console.fault(file, "", "is not in quarantine, `ssps desk list` names what is")
     if as_json:
@@ -110,7 +110,7 @@ def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
         sheets = review.written(review.parse(karekod))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    change = request.RequestedChange("desk identify", file, why, _standing(site, file))
+    change = request.RequestedChange("desk identify", file, why, _state_of(site, file))
     request.print_answer_or_exit(
         request.send(site, queue.IDENTIFY, change, {"file": file, "sheets": sheets})
     )
@@ -122,18 +122,18 @@ def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
 @console.with_site
 def reject(file: str, why: str, site: Path) -> None:
     """Close FILE without filing it; its bytes are kept, and it can still be identified."""
-    change = request.RequestedChange("desk reject", file, why, _standing(site, file))
+    change = request.RequestedChange("desk reject", file, why, _state_of(site, file))
     request.print_answer_or_exit(request.send(site, queue.REJECT, change, {"file": file}))
 
 
-def _standing(site: Path, file: str) -> Callable[[Answer | None], str | None]:
+def _state_of(site: Path, file: str) -> Callable[[Answer | None], str | None]:
     def said(_: Answer | None) -> str | None:
-        return next((held.state for held in _held(site) if held.file == file), None)
+        return next((held.state for held in _quarantined_files(site) if held.file == file), None)
 
     return said
 
 
-def _held(site: Path) -> list[_Held]:
+def _quarantined_files(site: Path) -> list[_QuarantinedFile]:
     folder = site / QUARANTINE
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     known = set(names)
@@ -141,13 +141,15 @@ def _held(site: Path) -> list[_Held]:
         namings = review.namings(connection) if connection is not None else {}
         rulings = review.rulings(connection) if connection is not None else {}
     return [
-        _Held(name, _note(folder / f"{name}.json"), namings.get(name, []), rulings.get(name))
+        _QuarantinedFile(
+            name, _read_note(folder / f"{name}.json"), namings.get(name, []), rulings.get(name)
+        )
         for name in names
         if not name.startswith(".") and not (name.endswith(".json") and name[:-5] in known)
     ]
 
 
-def _note(path: Path) -> Note | None:
+def _read_note(path: Path) -> Note | None:
     try:
         return parse_note(path.read_bytes())
     except (OSError, ValueError):

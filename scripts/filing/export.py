@@ -22,7 +22,7 @@ from scripts.shared import console
 COMMAND = "export"
 
 
-def _first(since: str | None, election: str, party: Party) -> int:
+def _first_number(since: str | None, election: str, party: Party) -> int:
     if since is None:
         return 0
     if since.isascii() and since.isdecimal():
@@ -57,9 +57,9 @@ def export(
     """
     settings = load.load(site)
     with console.recorded_change(site, COMMAND, party_id, why):  # who was refused stands there too
-        party = _entitled(settings, party_id, datetime.now(UTC))
+        party = _entitled_party(settings, party_id, datetime.now(UTC))
     election = settings.election.id
-    first = _first(since, election, party)
+    first = _first_number(since, election, party)
     sign = partial(sshsig.sign, sshsig.signing_key(site))
     with Filings(catalog.url(site)) as filings:
         what = bagit.contents(filings, party, first, bagit.begun(folder, election, party.id, first))
@@ -70,7 +70,7 @@ def export(
         click.echo(f"{there} is there already, and nothing was filed since", err=True)
         sys.exit(1)
     try:
-        whole = _made(site, settings, party, what, folder, sign, why)
+        whole = _make_bag(site, settings, party, what, folder, sign, why)
     except Damaged as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -82,7 +82,7 @@ def export(
         click.echo(f"  ssps export {party.id} --to {folder} --since {whole}")
 
 
-def _entitled(settings: Settings, party_id: str, now: datetime) -> Party:
+def _entitled_party(settings: Settings, party_id: str, now: datetime) -> Party:
     party = settings.party(party_id)
     if party is None:
         raise console.fault(PARTIES_TOML, party_id, "no such party, `ssps party list` names them")
@@ -104,7 +104,7 @@ def _entitled(settings: Settings, party_id: str, now: datetime) -> Party:
     return party
 
 
-def _made(
+def _make_bag(
     site: Path,
     settings: Settings,
     party: Party,

@@ -20,15 +20,15 @@ _HEAD = (
     ("versions", "duplicates", "quarantined", "ruled", "gaps", "at"),
     ("waiting", "in_intake", "oldest_seconds", "pages_a_second"),
 )
-_SAID = {
+_LABELS = {
     "in_intake": "in the intake",
     "oldest_seconds": "the oldest for",
     "pages_a_second": "pages a second",
 }
-_ALARMING = {"gaps"}
+_HIGHLIGHTED = {"gaps"}
 
 
-class Screen:
+class StatusScreen:
     """What is drawn at one look; `counted` is what `ssps status --json` prints, but for `by`.
 
     `faults` are what keeps a later look from any newer figures.
@@ -50,9 +50,9 @@ class Screen:
         self._warnings = warnings
         self._faults = faults
 
-    def kept(self, faults: Sequence[str]) -> "Screen":
+    def with_faults(self, faults: Sequence[str]) -> "StatusScreen":
         """Return the same figures, and why there are no newer ones."""
-        return Screen(self._at, self._counted, self._by, self._lines, self._warnings, faults)
+        return StatusScreen(self._at, self._counted, self._by, self._lines, self._warnings, faults)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it for a terminal of that size; of no certain height, draw all of it."""
@@ -83,8 +83,8 @@ class Screen:
                 shown = str(value)
         if name == "filed" and self._counted["expected"]:
             shown += f" ({100 * value / self._counted['expected']:.1f} %)"
-        loud = "bold yellow" if value and name in _ALARMING else "bold"
-        return Text.assemble((f"{_SAID.get(name, name)} ", "dim"), (shown, loud))
+        loud = "bold yellow" if value and name in _HIGHLIGHTED else "bold"
+        return Text.assemble((f"{_LABELS.get(name, name)} ", "dim"), (shown, loud))
 
     def _places(self, width: int, height: int | None) -> Table:
         name = max([len(self._by), *(len(_name(line)) for line in self._lines)])

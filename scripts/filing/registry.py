@@ -27,38 +27,38 @@ def import_(file: Path, why: str, site: Path) -> None:
     A row at fault changes nothing; up to a hundred are named by their line. A running publisher
     takes the new registry at the next page.
     """
-    made = bring_in(site, file, why)
+    made = import_registry(site, file, why)
     click.echo(f"{made.rows} sheets, sha256 {made.sha256}")
 
 
-def bring_in(site: Path, file: Path, why: str) -> index.Source:
+def import_registry(site: Path, file: Path, why: str) -> index.Source:
     """Make the site's registry of `file`, and keep a copy of it as registry.csv."""
     if not file.is_file():
         raise console.fault(str(file), "", "is no plain file, save the registry to one first")
     kept = site / REGISTRY_CSV
     with console.recorded_change(site, "registry import", file.name, why) as deed:
-        deed.before = _imported(site)
+        deed.before = _describe_imported(site)
         bar, progress = console.progress_bar(file.name, file.stat().st_size)
         with bar, index.importing(file, site / REGISTRY_INDEX, progress) as made:
             content = file.read_bytes()
             if hashlib.sha256(content).hexdigest() != made.sha256:
                 raise console.fault(str(file), "", "changed while it was read, import it again")
-            deed.done(_stated(made), {"rows": made.rows})
+            deed.done(_describe(made), {"rows": made.rows})
         if not (kept.exists() and kept.samefile(file)):
             files.replace(kept, content, 0o644)
     return made
 
 
-def _stated(source: index.Source) -> str:
+def _describe(source: index.Source) -> str:
     return f"{source.rows} sheets, sha256 {source.sha256}"
 
 
-def _imported(site: Path) -> str | None:
+def _describe_imported(site: Path) -> str | None:
     if not (site / REGISTRY_INDEX).exists():
         return None
     opened = index.Registry(site / REGISTRY_INDEX)
     try:
-        return _stated(opened.source())
+        return _describe(opened.source())
     except Faults:
         return "damaged"
     finally:

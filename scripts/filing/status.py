@@ -28,12 +28,12 @@ from publisher.catalog import counts as census
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Accounts, Line, Missing
 from scripts.access import rotate
-from scripts.filing.live_status import Screen
+from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
-_ROOM = 1 << 30  # bytes, some thousand pages
-_SOON = timedelta(days=1)  # so long before its last credential ends a party is named
+_MIN_FREE_BYTES = 1 << 30  # bytes, some thousand pages
+_EXPIRY_NOTICE = timedelta(days=1)  # so long before its last credential ends a party is named
 
 
 @click.command()
@@ -70,11 +70,11 @@ def status(
     if watch:
         _watch(site, by or "cevre", every)
     elif named:
-        _name_missing(site, place, as_json, as_csv)
+        _show_missing(site, place, as_json, as_csv)
     elif as_csv:
         click.echo(_csv(site, by), nl=False)
     elif as_json:
-        counted: dict[str, Any] = count(site)
+        counted: dict[str, Any] = count_sheets(site)
         if by:
             with coverage.opened(site) as opened:
                 counted["by"] = {line.key: _numbers(line) for line in opened.lines(by)}
@@ -84,7 +84,7 @@ def status(
         console.out.print(_screen(site, by))
 
 
-def count(site: Path) -> dict[str, Any]:
+def count_sheets(site: Path) -> dict[str, Any]:
     """Return what `ssps status --json` prints."""
     with coverage.opened(site) as opened:
         (whole,) = opened.lines()
@@ -126,7 +126,7 @@ def _screen(site: Path, by: str | None) -> Group:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
-    counted = count(site)
+    counted = count_sheets(site)
     for key, value in counted.items():
         share = ""
         if key == "filed" and counted["expected"]:
@@ -148,7 +148,7 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
     waits = counted["waiting"] + counted["in_intake"]
     if waits and server_state.holder(site, server_state.PUBLISH) is None:
         yield f"no publisher runs, though pages wait ({waits:,}): start it, or ask systemd why"
-    yield from _short_of_room(site, settings.intake.folders)
+    yield from _disk_warnings(site, settings.intake.folders)
     rings = []
     for party in settings.parties:
         if not party.mirrors or party.suspended:
@@ -157,18 +157,18 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
             rings.append(ring.load(site, party.id))
         except Faults as found:
             yield from map(str, found.faults)
-    yield from map(str, rotation.expiring(rings, datetime.now(UTC), _SOON))
+    yield from map(str, rotation.expiring(rings, datetime.now(UTC), _EXPIRY_NOTICE))
     yield from rotate.unfinished(site)
 
 
-def _short_of_room(site: Path, intake: Iterable[Path]) -> Iterator[str]:
+def _disk_warnings(site: Path, intake: Iterable[Path]) -> Iterator[str]:
     seen = set()
     for folder in (site / STORE, site / STATE, site / LEDGERS, *intake):
         if not folder.exists() or (disk := folder.stat().st_dev) in seen:
             continue
         seen.add(disk)
         free = shutil.disk_usage(folder).free
-        if free < _ROOM:
+        if free < _MIN_FREE_BYTES:
             left = f"{free / 1e6:,.0f} MB are left on its disk"
             yield f"{folder}: {left}, make room: on a full one the publisher takes nothing in"
 
@@ -201,29 +201,29 @@ def _csv(site: Path, by: str | None) -> str:
 
 
 def _watch(site: Path, by: str, every: float) -> None:
-    seen = _looked(site, by)
+    seen = _take_screen(site, by)
     with Live(seen, console=console.out, screen=console.out.is_terminal) as live:
         try:
             while True:
                 time.sleep(every)
                 try:
-                    seen = _looked(site, by)
+                    seen = _take_screen(site, by)
                 except Faults as found:  # somebody is just editing a file
-                    seen = seen.kept([str(fault) for fault in found.faults])
+                    seen = seen.with_faults([str(fault) for fault in found.faults])
                 live.update(seen)
         except KeyboardInterrupt:
             return
 
 
-def _looked(site: Path, by: str) -> Screen:
-    counted = count(site)
+def _take_screen(site: Path, by: str) -> StatusScreen:
+    counted = count_sheets(site)
     with coverage.opened(site) as opened:
         lines = opened.lines(by)
     at = f"{datetime.now(UTC).astimezone():%H:%M:%S}"
-    return Screen(at, counted, by, lines, list(_warnings(site, counted)))
+    return StatusScreen(at, counted, by, lines, list(_warnings(site, counted)))
 
 
-def _name_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) -> None:
+def _show_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) -> None:
     with coverage.opened(site) as opened:
         if place and not opened.expects(place):
             raise click.UsageError(f"{place}: the registry has no such place, correct it")

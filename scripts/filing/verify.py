@@ -16,13 +16,13 @@ from config.event import Value
 from config.site import PARTIES_TOML, TREES
 from publisher.fsck import rebuild
 from publisher.fsck.finding import Finding
-from publisher.fsck.verify import verify as look
+from publisher.fsck.verify import verify as verify_site
 from publisher.requests import queue
 from publisher.requests.queue import Answer
 from scripts.shared import console, request
 
-_AT_ONCE = 500
-_GRACE = 30.0  # seconds in which who is listing a folder of the old tree may finish
+_REPAIRS_PER_REQUEST = 500
+_GRACE_SECONDS = 30.0  # seconds in which who is listing a folder of the old tree may finish
 
 
 @click.command()
@@ -40,23 +40,23 @@ def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path
     """
     if repair and why is None:
         raise click.UsageError("--repair changes the site: give --why TEXT, for the record")
-    found = list(_shown(site, quick, as_json))
+    found = list(_show_findings(site, quick, as_json))
     if why and repair and (mendable := [f for f in found if f.repair]):
-        for start in range(0, len(mendable), _AT_ONCE):
-            some = mendable[start : start + _AT_ONCE]
+        for start in range(0, len(mendable), _REPAIRS_PER_REQUEST):
+            some = mendable[start : start + _REPAIRS_PER_REQUEST]
             change = request.RequestedChange(
-                "verify --repair", str(site), why, partial(_faulty, some)
+                "verify --repair", str(site), why, partial(_describe_findings, some)
             )
             lines = {"repairs": [str(one.repair) for one in some]}
             answer = request.send(site, queue.REPAIR, change, lines)
             console.err.print(answer.said, markup=False)
-        found = list(_shown(site, True, as_json))
+        found = list(_show_findings(site, True, as_json))
     wrong = [finding for finding in found if not finding.note]
     console.err.print(f"{site}: {len(wrong) or 'no'} finding{'s' * (len(wrong) != 1)}")
     sys.exit(bool(wrong))
 
 
-def _faulty(found: Sequence[Finding], answer: Answer | None) -> list[str]:
+def _describe_findings(found: Sequence[Finding], answer: Answer | None) -> list[str]:
     """Say what was found at fault; with an answer, what of it the publisher could not mend."""
     left = set(answer.said.splitlines()) if answer else set()
     return [
@@ -66,7 +66,7 @@ def _faulty(found: Sequence[Finding], answer: Answer | None) -> list[str]:
     ]
 
 
-def _shown(site: Path, quick: bool, as_json: bool) -> list[Finding]:
+def _show_findings(site: Path, quick: bool, as_json: bool) -> list[Finding]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     found = []
     with Progress(*columns, console=console.err, transient=True) as bar:
@@ -78,7 +78,7 @@ def _shown(site: Path, quick: bool, as_json: bool) -> list[Finding]:
                     tasks[what] = bar.add_task(what, total=total)
                 bar.update(tasks[what], completed=done)
 
-        for finding in look(load.load(site), quick=quick, progress=progress):
+        for finding in verify_site(load.load(site), quick=quick, progress=progress):
             found.append(finding)
             click.echo(json.dumps(_fields(finding)) if as_json else str(finding))
     return found
@@ -94,7 +94,7 @@ def _fields(finding: Finding) -> dict[str, object]:
     }
 
 
-def _counted(tree: Path) -> str | None:
+def _describe_tree(tree: Path) -> str | None:
     """Say of a tree what a record has room for: how much is in it."""
     if not tree.is_dir():
         return None
@@ -104,7 +104,7 @@ def _counted(tree: Path) -> str | None:
 @click.command("rebuild")
 @click.argument("party_id", metavar="PARTY")
 @console.why_option("What happened to the tree.")
-@click.option("--grace", type=click.FloatRange(0), default=_GRACE, hidden=True)
+@click.option("--grace", type=click.FloatRange(0), default=_GRACE_SECONDS, hidden=True)
 @console.with_site
 def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
     """Make the tree of PARTY from nothing, and put it in place at once.
@@ -127,7 +127,7 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
         "folders": list(built.folders),
     }
     tree = site / TREES / party_id
-    change = request.RequestedChange("rebuild", party_id, why, lambda _: _counted(tree))
+    change = request.RequestedChange("rebuild", party_id, why, lambda _: _describe_tree(tree))
     answer = request.send(site, queue.REBUILD, change, detail)
     if answer.done:
         with console.err.status("leaving the old tree to who is listing it"):

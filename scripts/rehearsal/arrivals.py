@@ -20,97 +20,100 @@ from statistics import NormalDist
 
 from config.registry import Entry
 from config.sheet import Level
-from scripts.rehearsal.election import stranger
-from scripts.rehearsal.scanner import Kind, Scan
-from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal.election import unregistered_karekod
+from scripts.rehearsal.scanner import UNFILABLE, PlannedScan, ScanKind
+from scripts.rehearsal.seeded_random import seeded_rng
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-EVENING = 14 * HOUR  # until 07.00, when the night is over
-LAST = 6 * DAY  # nothing comes after that
-_SOONEST = 0.25 * HOUR  # a small box is counted, signed and carried to its board
-_HALF = 3 * HOUR
+NIGHT_END = 14 * HOUR  # until 07.00, when the night is over
+LAST_ARRIVAL = 6 * DAY  # nothing comes after that
+_EARLIEST = 0.25 * HOUR  # a small box is counted, signed and carried to its board
+_MEDIAN = 3 * HOUR
 _SPREAD = 0.5
-_OBJECTIONS = 15 * HOUR  # the boards open again at 08.00
-_NORMAL = NormalDist(math.log(_HALF - _SOONEST), _SPREAD)
-_ABSENT = 400
-_AT_SCANNER = 6 * MINUTE  # from a box's first sheet to its last
-_FLAWS = (Kind.BLANK, Kind.TORN, Kind.STRANGER)
+_OBJECTIONS_OPEN = 15 * HOUR  # the boards open again at 08.00
+_NORMAL = NormalDist(math.log(_MEDIAN - _EARLIEST), _SPREAD)
+_BOXES_PER_ABSENT_BOX = 400
+_SCANNING_TIME = 6 * MINUTE  # from a box's first sheet to its last
 
 _Box = tuple[str | None, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Coming:
+class ScheduledScan:
     """A scan, and how many seconds after 17.00 it comes in."""
 
     at: float
-    scan: Scan
+    scan: PlannedScan
 
 
-def share(seconds: float) -> float:
+def share_arrived(seconds: float) -> float:
     """Return which part of all boxes has come in so many seconds after 17.00, 0 to 1."""
-    return 0.0 if seconds <= _SOONEST else _NORMAL.cdf(math.log(seconds - _SOONEST))
+    return 0.0 if seconds <= _EARLIEST else _NORMAL.cdf(math.log(seconds - _EARLIEST))
 
 
-def arrival(share: float) -> float:
+def arrival_time(share: float) -> float:
     """Return by when that part of all boxes has come in; the inverse of `share`, up to EVENING."""
     if share <= 0:
-        return _SOONEST
+        return _EARLIEST
     if share >= 1:
-        return EVENING
-    return min(EVENING, _SOONEST + math.exp(_NORMAL.inv_cdf(share)))
+        return NIGHT_END
+    return min(NIGHT_END, _EARLIEST + math.exp(_NORMAL.inv_cdf(share)))
 
 
-def correction(share: float) -> float:
+def correction_time(share: float) -> float:
     """Return by when that part of all corrections has come in."""
-    waited = -DAY * math.log2(1 - share) if share < 1 else LAST
-    return min(LAST, _OBJECTIONS + waited)
+    waited = -DAY * math.log2(1 - share) if share < 1 else LAST_ARRIVAL
+    return min(LAST_ARRIVAL, _OBJECTIONS_OPEN + waited)
 
 
-def played(at: float, length: float) -> float:
+def playback_time(at: float, length: float) -> float:
     """Return when a scan comes in a rehearsal whose night takes `length` seconds.
 
     The evening takes nine tenths of it, the days after it the last one.
     """
-    if at <= EVENING:
-        return at / EVENING * length * 0.9
-    return length * (0.9 + 0.1 * (at - EVENING) / (LAST - EVENING))
+    if at <= NIGHT_END:
+        return at / NIGHT_END * length * 0.9
+    return length * (0.9 + 0.1 * (at - NIGHT_END) / (LAST_ARRIVAL - NIGHT_END))
 
 
-def plan(entries: Iterable[Entry], seed: int) -> list[Coming]:
+def plan(entries: Iterable[Entry], seed: int) -> list[ScheduledScan]:
     """Return every scan of the night in the order in which they come, numbered in that order."""
     known = list(entries)
-    missing = absent(known, seed)
-    coming = sorted(_coming(known, missing, seed), key=lambda c: c.at)
+    missing = absent_boxes(known, seed)
+    coming = sorted(_schedule(known, missing, seed), key=lambda c: c.at)
     return [replace(c, scan=replace(c.scan, number=n)) for n, c in enumerate(coming)]
 
 
-def absent(entries: Iterable[Entry], seed: int) -> set[_Box]:
+def absent_boxes(entries: Iterable[Entry], seed: int) -> set[_Box]:
     """Return the boxes whose sheets never come: one in 400, and always one."""
     boxes = {_box(entry): None for entry in entries if entry.sheet.sandik}
-    fallen = sorted(boxes, key=lambda box: dice(seed, "absent", *map(str, box)).random())
-    return set(fallen[: max(1, len(fallen) // _ABSENT)])
+    fallen = sorted(boxes, key=lambda box: seeded_rng(seed, "absent", *map(str, box)).random())
+    return set(fallen[: max(1, len(fallen) // _BOXES_PER_ABSENT_BOX)])
 
 
-def _coming(entries: list[Entry], missing: set[_Box], seed: int) -> Iterator[Coming]:
+def _schedule(entries: list[Entry], missing: set[_Box], seed: int) -> Iterator[ScheduledScan]:
     ranks = count()
-    for entry, at in _times(entries, missing, seed):
+    for entry, at in _first_scans(entries, missing, seed):
         rank = next(ranks)
-        chance = dice(seed, "night", entry.karekod)
-        yield Coming(at, Scan(0, entry, entry.karekod))
+        rng = seeded_rng(seed, "night", entry.karekod)
+        yield ScheduledScan(at, PlannedScan(0, entry, entry.karekod))
         if rank % 50 == 7:
-            again = at + chance.uniform(1, 90) * MINUTE
-            yield Coming(again, Scan(0, entry, entry.karekod, Kind.REPEAT))
+            again = at + rng.uniform(1, 90) * MINUTE
+            yield ScheduledScan(again, PlannedScan(0, entry, entry.karekod, ScanKind.REPEAT))
         if rank % 100 == 33:
-            later = correction(chance.random())
-            yield Coming(later, Scan(0, entry, entry.karekod, Kind.RESCAN, take=1))
+            later = correction_time(rng.random())
+            yield ScheduledScan(
+                later, PlannedScan(0, entry, entry.karekod, ScanKind.RESCAN, rescan_number=1)
+            )
         if rank % 100 == 66:
-            kind = _FLAWS[rank // 100 % len(_FLAWS)]
-            karekod = stranger(seed, rank) if kind is Kind.STRANGER else None
-            yield Coming(max(0.0, at - MINUTE), Scan(0, entry, karekod, kind))
+            kind = UNFILABLE[rank // 100 % len(UNFILABLE)]
+            karekod = unregistered_karekod(seed, rank) if kind is ScanKind.UNREGISTERED else None
+            yield ScheduledScan(max(0.0, at - MINUTE), PlannedScan(0, entry, karekod, kind))
 
 
-def _times(entries: list[Entry], missing: set[_Box], seed: int) -> Iterator[tuple[Entry, float]]:
+def _first_scans(
+    entries: list[Entry], missing: set[_Box], seed: int
+) -> Iterator[tuple[Entry, float]]:
     boxes: dict[_Box, float] = {}
     last: dict[tuple[str | None, ...], float] = {}
     above = []
@@ -123,8 +126,8 @@ def _times(entries: list[Entry], missing: set[_Box], seed: int) -> Iterator[tupl
         if box in missing:
             continue
         if box not in boxes:
-            boxes[box] = arrival(dice(seed, "box", *map(str, box)).random())
-        at = boxes[box] + dice(seed, "sheet", entry.karekod).random() * _AT_SCANNER
+            boxes[box] = arrival_time(seeded_rng(seed, "box", *map(str, box)).random())
+        at = boxes[box] + seeded_rng(seed, "sheet", entry.karekod).random() * _SCANNING_TIME
         for place in ((sheet.cevre, sheet.kurul), (sheet.cevre,), ()):
             last[place] = max(last.get(place, 0.0), at)
         yield entry, at
@@ -132,8 +135,8 @@ def _times(entries: list[Entry], missing: set[_Box], seed: int) -> Iterator[tupl
     for entry in above:
         sheet = entry.sheet
         below: tuple[str | None, ...] = tuple(filter(None, (sheet.cevre, sheet.kurul)))
-        late = dice(seed, "sheet", entry.karekod).uniform(1, 2)
-        yield entry, last.get(below, _SOONEST) + waits[sheet.belge.level] * late
+        late = seeded_rng(seed, "sheet", entry.karekod).uniform(1, 2)
+        yield entry, last.get(below, _EARLIEST) + waits[sheet.belge.level] * late
 
 
 def _box(entry: Entry) -> _Box:

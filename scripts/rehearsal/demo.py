@@ -25,13 +25,13 @@ from config.registry import Registry
 from config.sheet import Sheet
 from config.site import CLIENTS, LEDGERS, REGISTRY_INDEX, TRANSFER
 from keys.ledger import writer
-from scripts.filing.status import count
-from scripts.rehearsal.client_kit import ADDRESS, client_command, scanned
+from scripts.filing.status import count_sheets
+from scripts.rehearsal.rehearsal_site import ADDRESS, client_command, scanned_pages
 from scripts.shared import console
 
 _SSPS = [sys.executable, "-m", "scripts.ssps"]
 _PARTY = "parti-a"
-_PATIENCE = 180.0  # seconds for the publisher to file what was scanned
+_TIMEOUT = 180.0  # seconds for the publisher to file what was scanned
 _PORT = 2222
 
 
@@ -48,19 +48,19 @@ def main(once: bool, boxes: int, parties: int, seed: int) -> None:
     made = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
     try:
         ssps("rehearse", "init", site, *made)
-        with running(site, folder / "log.jsonl"):
+        with running_daemons(site, folder / "log.jsonl"):
             ssps("rehearse", "scan", "--site", site)
             wait_until_filed(site)
             wait_until_served(port)
             if once:
                 summary = mirror_and_check(site, port, folder / "mirror")
             else:
-                invite(site, port, folder / "log.jsonl")
+                show_commands_and_wait(site, port, folder / "log.jsonl")
         if once:
-            click.echo(json.dumps({**summary, **served(site)}))
+            click.echo(json.dumps({**summary, **transfers_recorded(site)}))
             sys.exit(int(bool(summary["hash_mismatches"] or summary["not_mirrored"])))
     except (subprocess.CalledProcessError, TimeoutError) as error:
-        console.err.print(f"the demo failed: {error}\n{_end_of(folder / 'log.jsonl')}")
+        console.err.print(f"the demo failed: {error}\n{_log_tail(folder / 'log.jsonl')}")
         sys.exit(1)
     except KeyboardInterrupt:
         pass
@@ -90,7 +90,7 @@ def ssps(*arguments: object) -> None:
 
 
 @contextmanager
-def running(site: Path, log: Path) -> Iterator[None]:
+def running_daemons(site: Path, log: Path) -> Iterator[None]:
     """Run publisher and server for as long as the `with` lasts."""
     console.err.print(f"$ ssps run --site {site} &", style="bold", soft_wrap=True)
     with log.open("wb") as out:
@@ -104,21 +104,21 @@ def running(site: Path, log: Path) -> Iterator[None]:
 
 def wait_until_filed(site: Path) -> None:
     """Wait until every page that was scanned has been filed or set aside."""
-    pages = len(list(scanned(site)))
-    deadline = time.monotonic() + _PATIENCE
+    pages = len(list(scanned_pages(site)))
+    deadline = time.monotonic() + _TIMEOUT
     while True:
-        counts = count(site)
+        counts = count_sheets(site)
         done = sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
         if done >= pages:
             return
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{done} of {pages} pages after {_PATIENCE:.0f} s")
+            raise TimeoutError(f"{done} of {pages} pages after {_TIMEOUT:.0f} s")
         time.sleep(0.2)
 
 
 def wait_until_served(port: int) -> None:
     """Wait until the server answers."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             with socket.create_connection((ADDRESS, port), timeout=1) as probe:
@@ -143,7 +143,7 @@ def mirror_and_check(site: Path, port: int, mirror: Path) -> dict[str, int]:
     expected = sheets_scanned(site)
     arrived = {path: _sha256(path) for path in files}
     wrong = [p for p, digest in arrived.items() if expected.get(digest) != _sheet(p, mirror)]
-    counts = count(site)
+    counts = count_sheets(site)
     return {
         "filed": counts["filed"],
         "duplicates": counts["duplicates"],
@@ -163,7 +163,7 @@ def sheets_scanned(site: Path) -> dict[str, Sheet]:
     From the scanner's own list and the registry, without asking the publisher.
     """
     registry = Registry(site / REGISTRY_INDEX)
-    entries = ((page["sha256"], registry.lookup(page["karekod"])) for page in scanned(site))
+    entries = ((page["sha256"], registry.lookup(page["karekod"])) for page in scanned_pages(site))
     found = {digest: entry.sheet for digest, entry in entries if entry}
     registry.close()
     return found
@@ -180,16 +180,16 @@ def _is_own(path: Path, mirror: Path) -> bool:
     return layout.is_own(path.relative_to(mirror).as_posix())
 
 
-def served(site: Path) -> dict[str, int]:
+def transfers_recorded(site: Path) -> dict[str, int]:
     """Count the transfers of files that the record calls complete."""
     records = writer.read(site / LEDGERS / TRANSFER)
     done = [r for r in records if r.event.event == "close" and r.event.detail["complete"]]
     return {"transfers_recorded": len(done)}
 
 
-def invite(site: Path, port: int, log: Path) -> None:
+def show_commands_and_wait(site: Path, port: int, log: Path) -> None:
     """Say what to try, and stay up until interrupted."""
-    counts = count(site)
+    counts = count_sheets(site)
     key = site / CLIENTS / _PARTY / "id_ed25519"
     hosts = site / CLIENTS / "known_hosts"
     ssh = f"ssh -a -x -i {key} -o UserKnownHostsFile={hosts}"
@@ -224,7 +224,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _end_of(log: Path) -> str:
+def _log_tail(log: Path) -> str:
     return "\n".join(log.read_text().splitlines()[-5:]) if log.exists() else ""
 
 

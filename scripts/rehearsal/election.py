@@ -17,17 +17,17 @@ from config.cevre import ascii_name
 from config.registry import COLUMNS, Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from scripts.rehearsal import places
-from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal.seeded_random import seeded_rng
 
-_BESIDE = (cevre.ABROAD, cevre.CUSTOMS)
+_NOT_IN_TURKEY = (cevre.ABROAD, cevre.CUSTOMS)
 CONTESTS = (Secim.CB, Secim.MV)
-_BOARDS = 1094
-_ABROAD, _CUSTOMS = 0.025, 0.005  # of all boxes
-_FEWEST_A_DISTRICT = 4
-_FEWEST_A_BOARD = 3
-_ROWS_A_PAGE = 40  # boxes or places that one page of an aggregate lists
-_FIRST_NUMBER = 1001  # with which a board's boxes begin
-_HALF = 10**5
+_BOARDS_IN_TURKEY = 1094
+_SHARE_ABROAD, _SHARE_CUSTOMS = 0.025, 0.005  # of all boxes
+_MIN_BOXES_PER_DISTRICT = 4
+_MIN_BOXES_PER_BOARD = 3
+_ROWS_PER_PAGE = 40  # boxes or places that one page of an aggregate lists
+_FIRST_BOX_NUMBER = 1001  # with which a board's boxes begin
+_HALF_RANGE = 10**5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def districts(made: Iterable[Entry]) -> list[str]:
         sheet = entry.sheet
         if sheet.cevre and sheet.sandik:
             boxes.setdefault(sheet.cevre, set()).add((sheet.kurul, sheet.sandik))
-    return sorted(boxes, key=lambda name: (name in _BESIDE, -len(boxes[name]), name))
+    return sorted(boxes, key=lambda name: (name in _NOT_IN_TURKEY, -len(boxes[name]), name))
 
 
 def serial(seed: int, number: int) -> str:
@@ -86,23 +86,23 @@ def serial(seed: int, number: int) -> str:
     A Feistel network over the two halves of the ten digits: looks like chance, is a
     permutation, and remembers nothing.
     """
-    left, right = divmod(number, _HALF)
+    left, right = divmod(number, _HALF_RANGE)
     for turn in range(4):
         mixed = (right + 1) * 2_654_435_761 + (seed + turn * 97) * 40_503
         mixed ^= mixed >> 15
-        left, right = right, (left + (mixed * 2_246_822_519 >> 13)) % _HALF
+        left, right = right, (left + (mixed * 2_246_822_519 >> 13)) % _HALF_RANGE
     return f"{left:05d}{right:05d}"
 
 
-def stranger(seed: int, number: int) -> str:
+def unregistered_karekod(seed: int, number: int) -> str:
     """Return a karekod that no registry of this seed has."""
-    return serial(seed, _HALF * _HALF - 1 - number)
+    return serial(seed, _HALF_RANGE * _HALF_RANGE - 1 - number)
 
 
 def _districts(boxes: int, seed: int) -> list[_District]:
-    abroad = max(1, round(boxes * _ABROAD)) if boxes >= 3 else 0
-    customs = max(1, round(boxes * _CUSTOMS)) if boxes >= 4 else 0
-    made = list(_home(boxes - abroad - customs, seed))
+    abroad = max(1, round(boxes * _SHARE_ABROAD)) if boxes >= 3 else 0
+    customs = max(1, round(boxes * _SHARE_CUSTOMS)) if boxes >= 4 else 0
+    made = list(_districts_in_turkey(boxes - abroad - customs, seed))
     for name, there, count in (
         (cevre.ABROAD, places.COUNTRIES, abroad),
         (cevre.CUSTOMS, places.GATES, customs),
@@ -114,26 +114,28 @@ def _districts(boxes: int, seed: int) -> list[_District]:
     return made
 
 
-def _home(boxes: int, seed: int) -> Iterator[_District]:
+def _districts_in_turkey(boxes: int, seed: int) -> Iterator[_District]:
     """Few boxes keep to few districts: several at each board say more than one in each."""
-    every = [n for n in cevre.names() if n not in _BESIDE]
+    every = [n for n in cevre.names() if n not in _NOT_IN_TURKEY]
     weights = {name: _weight(name, seed) for name in every}
-    natural = dict(zip(every, _shares(_BOARDS, [weights[n] ** 0.5 for n in every], 1), strict=True))
-    count = min(len(every), max(1, boxes // _FEWEST_A_DISTRICT))
-    chosen = sorted(dice(seed, "districts").sample(every, count), key=every.index)
+    natural = dict(
+        zip(every, _shares(_BOARDS_IN_TURKEY, [weights[n] ** 0.5 for n in every], 1), strict=True)
+    )
+    count = min(len(every), max(1, boxes // _MIN_BOXES_PER_DISTRICT))
+    chosen = sorted(seeded_rng(seed, "districts").sample(every, count), key=every.index)
     floor = min(2, boxes // count)
     shares = _shares(boxes, [weights[name] for name in chosen], floor)
     for name, share in zip(chosen, shares, strict=True):
-        chance = dice(seed, "boards", name)
-        boards = places.boards(chance, min(natural[name], max(1, share // _FEWEST_A_BOARD)))
-        parts = _shares(share, [chance.uniform(0.4, 1.6) for _ in boards], 1)
+        rng = seeded_rng(seed, "boards", name)
+        boards = places.boards(rng, min(natural[name], max(1, share // _MIN_BOXES_PER_BOARD)))
+        parts = _shares(share, [rng.uniform(0.4, 1.6) for _ in boards], 1)
         yield _District(name, tuple(zip(boards, parts, strict=True)))
 
 
 def _weight(name: str, seed: int) -> float:
     """Provinces with several districts are the populous ones; the others differ widely."""
     several = name.count("-") > 1
-    return 3.0 if several else dice(seed, "weight", name).uniform(0.2, 2.0)
+    return 3.0 if several else seeded_rng(seed, "weight", name).uniform(0.2, 2.0)
 
 
 def _shares(total: int, weights: Sequence[float], floor: int) -> list[int]:
@@ -147,26 +149,26 @@ def _shares(total: int, weights: Sequence[float], floor: int) -> list[int]:
     return [floor + share for share in shares]
 
 
-_Row = tuple[Sheet, SandikTuru | None, str]
+_SheetRow = tuple[Sheet, SandikTuru | None, str]
 
 
-def _sheets(country: Sequence[_District], seed: int) -> Iterator[_Row]:
+def _sheets(country: Sequence[_District], seed: int) -> Iterator[_SheetRow]:
     for district in country:
-        home = district.cevre not in _BESIDE
+        home = district.cevre not in _NOT_IN_TURKEY
         for board, boxes in district.boards:
-            chance = dice(seed, "boxes", district.cevre, board)
-            yield from _boxes(district.cevre, board, boxes, chance)
+            rng = seeded_rng(seed, "boxes", district.cevre, board)
+            yield from _box_sheets(district.cevre, board, boxes, rng)
             forms = _BOARD_FORMS.get(district.cevre, (Belge.ILCE_BIRLESTIRME,))
             if home and board.endswith("-1"):
                 forms = (*forms, Belge.ILCE_BIRLESTIRME_KURULLAR)
             for belge in forms:
-                yield from _aggregate(belge, district.cevre, board, boxes)
+                yield from _aggregate_sheets(belge, district.cevre, board, boxes)
         belge = _DISTRICT_FORMS.get(district.cevre, Belge.IL_BIRLESTIRME)
-        yield from _aggregate(belge, district.cevre, None, len(district.boards))
-    beside = [d for d in country if d.cevre in _BESIDE]
+        yield from _aggregate_sheets(belge, district.cevre, None, len(district.boards))
+    beside = [d for d in country if d.cevre in _NOT_IN_TURKEY]
     if beside:
         belge = Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME
-        yield from _aggregate(belge, None, None, sum(len(d.boards) for d in beside))
+        yield from _aggregate_sheets(belge, None, None, sum(len(d.boards) for d in beside))
 
 
 _BOARD_FORMS: dict[str, tuple[Belge, ...]] = {
@@ -179,20 +181,22 @@ _DISTRICT_FORMS = {
 }
 
 
-def _aggregate(belge: Belge, district: str | None, board: str | None, rows: int) -> Iterator[_Row]:
+def _aggregate_sheets(
+    belge: Belge, district: str | None, board: str | None, rows: int
+) -> Iterator[_SheetRow]:
     for secim in CONTESTS:
-        for page in range(1, 2 + (rows - 1) // _ROWS_A_PAGE):
+        for page in range(1, 2 + (rows - 1) // _ROWS_PER_PAGE):
             yield Sheet(secim, belge, district, board, None, page), None, ""
 
 
-def _boxes(district: str, board: str, count: int, chance: random.Random) -> Iterator[_Row]:
-    mahalles = places.mahalles(chance, 1 + count // 6)
+def _box_sheets(district: str, board: str, count: int, rng: random.Random) -> Iterator[_SheetRow]:
+    mahalles = places.mahalles(rng, 1 + count // 6)
     for number in range(count):
-        sandik, turu = _box(district, number, count)
+        sandik, turu = _box_number_and_kind(district, number, count)
         mahalle = mahalles[number // 6] if district not in _DISTRICT_FORMS else ""
         for secim in CONTESTS:
             # A counting sheet runs to a second page at all but the smallest boxes.
-            small = turu in (SandikTuru.CEZAEVI, SandikTuru.SEYYAR) or chance.random() < 0.05
+            small = turu in (SandikTuru.CEZAEVI, SandikTuru.SEYYAR) or rng.random() < 0.05
             for belge, pages in (
                 (Belge.SAYIM_DOKUM_CETVELI, 1 if small else 2),
                 (Belge.SANDIK_SONUC, 1),
@@ -201,7 +205,7 @@ def _boxes(district: str, board: str, count: int, chance: random.Random) -> Iter
                     yield Sheet(secim, belge, district, board, sandik, page), turu, mahalle
 
 
-def _box(district: str, number: int, count: int) -> tuple[str, SandikTuru]:
+def _box_number_and_kind(district: str, number: int, count: int) -> tuple[str, SandikTuru]:
     if district == cevre.CUSTOMS:
         letter, place = divmod(number, 99)
         return f"{chr(ord('A') + letter)}{place + 1}", SandikTuru.GUMRUK
@@ -210,4 +214,4 @@ def _box(district: str, number: int, count: int) -> tuple[str, SandikTuru]:
     # A board's last box is the mobile one, the one before it the prison's.
     kinds = {count - 1: SandikTuru.SEYYAR, count - 2: SandikTuru.CEZAEVI}
     kind = kinds.get(number, SandikTuru.NORMAL) if count > 3 else SandikTuru.NORMAL
-    return str(_FIRST_NUMBER + number), kind
+    return str(_FIRST_BOX_NUMBER + number), kind

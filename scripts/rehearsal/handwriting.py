@@ -48,7 +48,7 @@ def font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
     raise Faults([Fault(name, "", message)])
 
 
-class Page:
+class PrintedPage:
     """A sheet of A4 while it is being printed and filled in."""
 
     def __init__(self, dpi: int, watermark: str) -> None:
@@ -93,31 +93,31 @@ class Page:
         self.draw.rectangle(box, (228, 228, 228))
 
     def digits(
-        self, x: float, y: float, number: int, mm: float, ink: Colour, hand: random.Random
+        self, x: float, y: float, number: int, mm: float, ink: Colour, rng: random.Random
     ) -> None:
         """Write a number by hand, `mm` high, from `x` on, its middle at `y`."""
-        slant = hand.uniform(0.05, 0.25)
+        slant = rng.uniform(0.05, 0.25)
         for digit in str(number):
-            high = mm * hand.uniform(0.9, 1.1)
-            top = y - high / 2 + hand.uniform(-0.06, 0.06) * mm
+            high = mm * rng.uniform(0.9, 1.1)
+            top = y - high / 2 + rng.uniform(-0.06, 0.06) * mm
             for stroke in _STROKES[digit]:
                 points = [
                     (
-                        x + (across + slant * (1 - down)) * high * 0.55 + hand.gauss(0, 0.03 * mm),
-                        top + down * high + hand.gauss(0, 0.03 * mm),
+                        x + (across + slant * (1 - down)) * high * 0.55 + rng.gauss(0, 0.03 * mm),
+                        top + down * high + rng.gauss(0, 0.03 * mm),
                     )
                     for across, down in stroke
                 ]
                 self.stroke(points, ink, 0.4)
-            x += mm * hand.uniform(0.72, 0.82)
+            x += mm * rng.uniform(0.72, 0.82)
 
     def words(
-        self, x: float, y: float, text: str, points: float, ink: Colour, hand: random.Random
+        self, x: float, y: float, text: str, points: float, ink: Colour, rng: random.Random
     ) -> None:
         """Write words, slanted and not quite on the line."""
         face = font(SANS, round(points * self.dpi / 72))
         left, top, right, bottom = (round(edge) for edge in face.getbbox(text))
-        slant = hand.uniform(0.18, 0.32)
+        slant = rng.uniform(0.18, 0.32)
         wide, high = right - left, bottom - top
         mask = Image.new("L", (wide + round(high * slant) + 2, high), 0)
         ImageDraw.Draw(mask).text((-left, -top), text, 255, face)
@@ -127,15 +127,15 @@ class Page:
             (1, slant, -high * slant, 0, 1, 0),
             resample=Image.Resampling.BILINEAR,
         )
-        middle = self.px(y + hand.uniform(-0.5, 0.5))
-        at = (self.px(x + hand.uniform(0, 2)), middle - high // 2)
+        middle = self.px(y + rng.uniform(-0.5, 0.5))
+        at = (self.px(x + rng.uniform(0, 2)), middle - high // 2)
         self.image.paste(ink, at, slanted)
 
-    def signature(self, x: float, y: float, mm: float, ink: Colour, hand: random.Random) -> None:
+    def signature(self, x: float, y: float, mm: float, ink: Colour, rng: random.Random) -> None:
         """Scribble a signature about `mm` wide around the middle (x, y); it is nobody's."""
-        loops, lean = hand.uniform(2.5, 5), hand.uniform(-0.25, 0.25)
-        tall, phase = mm * hand.uniform(0.12, 0.28), hand.uniform(0, math.tau)
-        wobble = hand.uniform(1.3, 2.7)
+        loops, lean = rng.uniform(2.5, 5), rng.uniform(-0.25, 0.25)
+        tall, phase = mm * rng.uniform(0.12, 0.28), rng.uniform(0, math.tau)
+        wobble = rng.uniform(1.3, 2.7)
         points = []
         for step in range(60):
             t = step / 59
@@ -144,7 +144,7 @@ class Page:
             fade = 1 - 0.7 * t
             down = tall * fade * math.cos(turn) + 0.3 * tall * math.sin(wobble * turn)
             points.append((x + across, y + down - lean * across))
-        points.append((x + mm * 0.6, y - tall * hand.uniform(-0.4, 0.8)))
+        points.append((x + mm * 0.6, y - tall * rng.uniform(-0.4, 0.8)))
         self.stroke(points, ink, 0.35)
 
     def stroke(self, points: list[tuple[float, float]], ink: Colour, mm: float) -> None:
@@ -152,13 +152,13 @@ class Page:
         path = [(self.px(x), self.px(y)) for x, y in points]
         self.draw.line(path, ink, max(1, self.px(mm)), joint="curve")
 
-    def seal(self, x: float, y: float, text: str, hand: random.Random) -> None:
+    def seal(self, x: float, y: float, text: str, rng: random.Random) -> None:
         """Stamp a round seal of 24 mm around (x, y)."""
         colour = (86, 70, 150)
         for radius, width in ((12.0, 0.5), (10.6, 0.25), (6.5, 0.25)):
             box = tuple(self.px(v) for v in (x - radius, y - radius, x + radius, y + radius))
             self.draw.ellipse(box, outline=colour, width=max(1, self.px(width)))
-        start = hand.uniform(0, math.tau)
+        start = rng.uniform(0, math.tau)
         around = f"{text} · " * 3
         for number, letter in enumerate(around):
             angle = start + number * math.tau / len(around)

@@ -18,15 +18,15 @@ from pathlib import Path
 from config import layout
 from config.site import CLIENTS, TREES
 from keys.server_keys import sshsig
-from scripts.rehearsal.client_kit import ADDRESS
+from scripts.rehearsal.rehearsal_site import ADDRESS
 
 _MIRROR = Path(__file__).resolve().parents[1] / "mirror"
-_FEED = 60.0  # seconds within which the feed has named what was filed
-_PATIENCE = 7200.0  # seconds for one round
+_FEED_SECONDS = 60.0  # seconds within which the feed has named what was filed
+_ROUND_TIMEOUT = 7200.0  # seconds for one round
 
 
 @dataclass
-class Visitor:
+class MirrorClient:
     """One party's client, and how its rounds went."""
 
     site: Path
@@ -35,26 +35,26 @@ class Visitor:
     client: str
     folder: Path
     rounds: int = 0
-    failed: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
-    def visit(self) -> bool:
+    def mirror(self) -> bool:
         """Mirror once; say whether the client was content."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command, given = MIRROR_CLIENTS[self.client](self)
         self.rounds += 1
         try:
             done = subprocess.run(
-                command, input=given, capture_output=True, text=True, timeout=_PATIENCE
+                command, input=given, capture_output=True, text=True, timeout=_ROUND_TIMEOUT
             )
         except subprocess.TimeoutExpired:
-            self.failed.append(f"still running after {_PATIENCE:.0f} s")
+            self.failures.append(f"still running after {_ROUND_TIMEOUT:.0f} s")
             return False
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            self.failed.append(f"exit code {done.returncode}: {last[-1] if last else ''}")
+            self.failures.append(f"exit code {done.returncode}: {last[-1] if last else ''}")
         return done.returncode == 0
 
-    def agrees(self) -> bool:
+    def matches_tree(self) -> bool:
         """Say whether its disk has every page of its tree and no other, to the byte."""
         return _pages(self.folder) == _pages(self.site / TREES / self.party)
 
@@ -83,12 +83,12 @@ class Visitor:
         return ["-F", "none", *(f"-o{key}={value}" for key, value in stated.items())]
 
 
-def _sftp(v: Visitor) -> tuple[list[str], str]:
+def _sftp(v: MirrorClient) -> tuple[list[str], str]:
     command = ["sftp", "-q", *v.ssh_options, "-b", "-", f"{v.party}@{ADDRESS}"]
     return command, f"get -r / {v.folder}\n"
 
 
-def _lftp(v: Visitor) -> tuple[list[str], str]:
+def _lftp(v: MirrorClient) -> tuple[list[str], str]:
     ssh = shlex.join(["ssh", "-a", "-x", *v.ssh_options])
     script = (
         f"set net:max-retries 3; set sftp:connect-program {shlex.quote(ssh)}; "
@@ -98,13 +98,13 @@ def _lftp(v: Visitor) -> tuple[list[str], str]:
     return ["lftp", "--norc", "-c", script], ""
 
 
-def _rclone(v: Visitor) -> tuple[list[str], str]:
+def _rclone(v: MirrorClient) -> tuple[list[str], str]:
     remote = f":sftp,host={ADDRESS},port={v.port},user={v.party},key_file={v.key}:/"
     hosts = ["--sftp-known-hosts-file", str(v.known_hosts)]
     return ["rclone", "--config", "/dev/null", "copy", *hosts, remote, str(v.folder)], ""
 
 
-def _mirror(v: Visitor) -> tuple[list[str], str]:
+def _mirror(v: MirrorClient) -> tuple[list[str], str]:
     kit = [v.key, v.known_hosts, v.key.with_name(sshsig.ALLOWED)]
     named = zip(("--key", "--known-hosts", "--signers"), map(str, kit), strict=True)
     command = [sys.executable, str(_MIRROR), "--host", ADDRESS, "--port", str(v.port)]
@@ -112,7 +112,7 @@ def _mirror(v: Visitor) -> tuple[list[str], str]:
     return command, ""
 
 
-MIRROR_CLIENTS: dict[str, Callable[[Visitor], tuple[list[str], str]]] = {
+MIRROR_CLIENTS: dict[str, Callable[[MirrorClient], tuple[list[str], str]]] = {
     "sftp": _sftp,
     "lftp": _lftp,
     "rclone": _rclone,
@@ -142,19 +142,19 @@ def is_page(path: str) -> bool:
     return True
 
 
-class Crowd:
+class MirrorRunner:
     """All visitors, a thread each, who come again after a pause until told that the night is over.
 
     Each comes once more then, so that its mirror is complete.
     """
 
-    def __init__(self, visitors: list[Visitor], pause: float) -> None:
-        self.visitors = visitors
+    def __init__(self, clients: list[MirrorClient], pause: float) -> None:
+        self.clients = clients
         self._pause = pause
         self._over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._come, args=(visitor, number), name=visitor.party)
-            for number, visitor in enumerate(visitors)
+            threading.Thread(target=self._run_rounds, args=(client, number), name=client.party)
+            for number, client in enumerate(clients)
         ]
 
     def start(self) -> None:
@@ -169,14 +169,14 @@ class Crowd:
             if thread.ident is not None:
                 thread.join()
 
-    def _come(self, visitor: Visitor, number: int) -> None:
+    def _run_rounds(self, client: MirrorClient, number: int) -> None:
         wait = self._pause * (number + 1) / len(self._threads)
         while not self._over.wait(wait):
             began = time.monotonic()
-            visitor.visit()
+            client.mirror()
             wait = max(0.0, self._pause - (time.monotonic() - began))
-        visitor.visit()
-        until = time.monotonic() + _FEED
-        while visitor.client == "mirror" and time.monotonic() < until and not visitor.agrees():
+        client.mirror()
+        until = time.monotonic() + _FEED_SECONDS
+        while client.client == "mirror" and time.monotonic() < until and not client.matches_tree():
             time.sleep(3)
-            visitor.visit()
+            client.mirror()

@@ -10,25 +10,25 @@ from config import cevre
 from config.cevre import ascii_name
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-_FIRST = _listed(
+_NAME_BEGINNINGS = _split_names(
     "Ak, Alaca, Altın, Ayva, Badem, Boz, Çam, Çınar, Demir, Elma, Gök, Gül, Güneş, Ihlamur, Kara, "
     "Kavak, Kızıl, Kiraz, Koca, Meşe, Mor, Nar, Pınar, Sarı, Söğüt, Taş, Üzüm, Yeşil, Yıldız, "
     "Zeytin"
 )
-_SECOND = _listed(
+_NAME_ENDINGS = _split_names(
     "bahçe, burun, dağ, dere, hisar, kaya, kent, köprü, köy, ova, pazar, tepe, yaka, yazı, yurt"
 )
-_MAHALLE = _listed(
+_MAHALLE_NAMES = _split_names(
     "Bahçelievler, Barbaros, Cumhuriyet, Çarşı, Esentepe, Fatih, Gazi, Hürriyet, İnönü, İstiklal, "
     "Kurtuluş, Mimarsinan, Sakarya, Şirinevler, Yenimahalle, Yıldırım"
 )
 
 # Most voters first.
-COUNTRIES = _listed(
+COUNTRIES = _split_names(
     "Almanya, Fransa, Hollanda, Belçika, Avusturya, İsviçre, ABD, Birleşik Krallık, İsveç, "
     "Danimarka, Avustralya, Kanada, İtalya, Norveç, KKTC, Bulgaristan, Suudi Arabistan, "
     "Azerbaycan, Katar, Birleşik Arap Emirlikleri, Rusya, Ukrayna, İspanya, Finlandiya, İrlanda, "
@@ -38,7 +38,7 @@ COUNTRIES = _listed(
     "Moldova, Mısır, Cezayir, Fas, Tunus, Libya, Ürdün, Lübnan, İran, Umman, Bahreyn, Güney Kore, "
     "Tayland, Malezya, Singapur, Endonezya, Yeni Zelanda, Güney Afrika, Nijerya, Kenya, Brezilya"
 )
-GATES = _listed(
+GATES = _split_names(
     "Kapıkule, İstanbul Havalimanı, Sabiha Gökçen, Esenboğa, Antalya Havalimanı, Adnan Menderes, "
     "Sarp, Habur, Gürbulak, Hamzabeyli, İpsala, Dereköy, Pazarkule, Cilvegözü, Öncüpınar, "
     "Karkamış, Kapıköy, Esendere, Dilucu, Türkgözü, Dalaman, Milas Bodrum, Adana Havalimanı, "
@@ -47,18 +47,18 @@ GATES = _listed(
 
 
 @cache
-def _places() -> dict[str, str]:
+def _turkish_names() -> dict[str, str]:
     """Turkish names by folder name."""
-    compounds = (first + second for first in _FIRST for second in _SECOND)
+    compounds = (first + second for first in _NAME_BEGINNINGS for second in _NAME_ENDINGS)
     return {
         **cevre.titles(),
         **{ascii_name(name): name for name in (*compounds, "Merkez", *COUNTRIES, *GATES)},
     }
 
 
-def turkish(place: str) -> str:
+def turkish_name(place: str) -> str:
     """Return a place's name as a sheet prints it: `34-istanbul-1` -> `İstanbul 1`."""
-    known = _places()
+    known = _turkish_names()
     stem, _, number = place.rpartition("-")
     if place in known:
         return known[place]
@@ -67,29 +67,32 @@ def turkish(place: str) -> str:
     return place.replace("-", " ").title()
 
 
-def upper(text: str) -> str:
+def turkish_upper(text: str) -> str:
     """Return `text` in Turkish capitals, in which i has its dot."""
     return text.replace("i", "İ").replace("ı", "I").upper()
 
 
-def boards(chance: random.Random, count: int) -> list[str]:
+def boards(rng: random.Random, count: int) -> list[str]:
     """Return the folder names of `count` boards; large towns have several: `cinarova-2`.
 
     The first town always has, so that even the smallest district can show the form on which
     the boards of one town are brought together.
     """
-    towns = [ascii_name(first + second) for first in _FIRST for second in _SECOND]
+    towns = [ascii_name(first + second) for first in _NAME_BEGINNINGS for second in _NAME_ENDINGS]
     made: list[str] = []
-    for number, town in enumerate(["merkez", *chance.sample(towns, min(count, len(towns)))]):
-        if number == 0 or chance.random() < 0.15:
-            made += [f"{town}-{n}" for n in range(1, chance.randint(3, 4))]
+    for number, town in enumerate(["merkez", *rng.sample(towns, min(count, len(towns)))]):
+        if number == 0 or rng.random() < 0.15:
+            made += [f"{town}-{n}" for n in range(1, rng.randint(3, 4))]
         else:
             made.append(town)
     return made[:count]
 
 
-def mahalles(chance: random.Random, count: int) -> list[str]:
+def mahalles(rng: random.Random, count: int) -> list[str]:
     """Return `count` neighbourhoods of one board, in Turkish letters."""
-    every = [*_MAHALLE, *(first + second for first in _FIRST[:16] for second in _SECOND)]
-    picked = chance.sample(every, min(count, len(every)))
+    every = [
+        *_MAHALLE_NAMES,
+        *(first + second for first in _NAME_BEGINNINGS[:16] for second in _NAME_ENDINGS),
+    ]
+    picked = rng.sample(every, min(count, len(every)))
     return [f"{picked[n % len(picked)]} Mahallesi" for n in range(count)]

@@ -15,62 +15,61 @@ from pathlib import Path
 from config.event import Filing, Transfer
 from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
 from keys.ledger import writer
-from scripts.filing.status import count
-from scripts.rehearsal.scanner import Kind
+from scripts.filing.status import count_sheets
+from scripts.rehearsal.scanner import UNFILABLE, ScanKind
 from scripts.shared import console
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
-_UNFILED = (Kind.BLANK, Kind.TORN, Kind.STRANGER)
-_OF_PAGES = (Filing.FILED, Filing.DUPLICATE, Filing.QUARANTINED)
-_DONE = ("filed", "versions", "duplicates", "quarantined")
-_MOST_NAMED = 20
+_PAGE_EVENTS = (Filing.FILED, Filing.DUPLICATE, Filing.QUARANTINED)
+_SETTLED = ("filed", "versions", "duplicates", "quarantined")
+_MAX_NAMED = 20
 _CHECKS = (("verify",), ("audit", "verify"))
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveredPage:
     """A file that a scanner has delivered, and when it was there whole."""
 
     name: str
     sha256: str
-    kind: Kind
+    kind: ScanKind
     at: datetime
 
 
-def wait_until_filed(site: Path, pages: int, patience: float) -> None:
+def wait_until_filed(site: Path, pages: int, stall_seconds: float) -> None:
     """Wait until all is filed or set aside; TimeoutError if nothing was for `patience` seconds."""
     before, since = -1, time.monotonic()
     while True:
-        counts = count(site)
-        done = sum(counts[key] for key in _DONE)
+        counts = count_sheets(site)
+        done = sum(counts[key] for key in _SETTLED)
         if done >= pages:
             return
         if done > before:
             before, since = done, time.monotonic()
-        if time.monotonic() - since > patience:
-            raise TimeoutError(f"{done} of {pages} pages, and none for {patience:.0f} s")
+        if time.monotonic() - since > stall_seconds:
+            raise TimeoutError(f"{done} of {pages} pages, and none for {stall_seconds:.0f} s")
         time.sleep(0.5 if pages < 10_000 else 5)
 
 
-def lags(site: Path, delivered: list[Delivered]) -> tuple[list[float], list[str]]:
+def reconcile_pages(site: Path, delivered: list[DeliveredPage]) -> tuple[list[float], list[str]]:
     """Return, in seconds, how long each page took to be in the last tree, and what went wrong."""
     at = {d.name: d for d in delivered}
     taken, wrong = [], []
     for record in writer.read(site / LEDGERS / FILING):
         event = record.event
-        if event.event not in _OF_PAGES:
+        if event.event not in _PAGE_EVENTS:
             continue
         page = at.pop(event.origin, None)
         if page is None:
             wrong.append(f"{event.origin}: recorded twice, or never delivered")
         elif event.detail["sha256"] != page.sha256:
             wrong.append(f"{event.origin}: other bytes than left the scanner")
-        elif (event.event == Filing.QUARANTINED) != (page.kind in _UNFILED):
+        elif (event.event == Filing.QUARANTINED) != (page.kind in UNFILABLE):
             wrong.append(f"{event.origin}: {page.kind} became {event.event}")
         elif event.event == Filing.FILED:
             taken.append((record.time - page.at).total_seconds())
     wrong += [f"{name}: no record" for name in at]
-    return sorted(taken), wrong[:_MOST_NAMED]
+    return sorted(taken), wrong[:_MAX_NAMED]
 
 
 def percentile(values: list[float], share: int) -> float | None:
@@ -80,19 +79,19 @@ def percentile(values: list[float], share: int) -> float | None:
     return round(values[min(len(values) - 1, len(values) * share // 100)], 3)
 
 
-def checks(site: Path) -> dict[str, str]:
+def run_checks(site: Path) -> dict[str, str]:
     """Return what the site's own reckoning says of itself: `passed` or `failed`."""
-    return {" ".join(words): _says(site, words) for words in _CHECKS}
+    return {" ".join(words): _check_result(site, words) for words in _CHECKS}
 
 
-def _says(site: Path, words: tuple[str, ...]) -> str:
+def _check_result(site: Path, words: tuple[str, ...]) -> str:
     done = subprocess.run([*SSPS, *words, "--site", str(site)], capture_output=True, text=True)
     if done.returncode:
         console.err.print(f"ssps {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return "failed" if done.returncode else "passed"
 
 
-def transfers(site: Path) -> dict[str, int]:
+def transfer_totals(site: Path) -> dict[str, int]:
     """Count what the transfer ledger says: sessions, files, bytes."""
     sessions = files = sent = 0
     for record in writer.read(site / LEDGERS / TRANSFER):
@@ -104,7 +103,7 @@ def transfers(site: Path) -> dict[str, int]:
     return {"sessions": sessions, "files_sent": files, "bytes_sent": sent}
 
 
-def ledgers(site: Path) -> dict[str, dict[str, int]]:
+def ledger_sizes(site: Path) -> dict[str, dict[str, int]]:
     """Return how long each ledger is."""
     found = {}
     for name in (TRANSFER, FILING, OPERATIONS):
@@ -114,15 +113,17 @@ def ledgers(site: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def show(report: Mapping[str, object]) -> str:
+def format_report(report: Mapping[str, object]) -> str:
     """Write a report for reading, a line an answer."""
-    return "\n".join(f"{key.replace('_', ' '):<22}{_shown(value)}" for key, value in report.items())
+    return "\n".join(
+        f"{key.replace('_', ' '):<22}{_format_value(value)}" for key, value in report.items()
+    )
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     match value:
         case dict():
-            return ", ".join(f"{k}: {_shown(v)}" for k, v in value.items()) or "none"
+            return ", ".join(f"{k}: {_format_value(v)}" for k, v in value.items()) or "none"
         case list():
             return "; ".join(map(str, value)) or "none"
         case bool():

@@ -36,8 +36,8 @@ from scripts.access.key import add_credential, load_public_key
 from scripts.filing import registry
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
-from scripts.rehearsal.client_kit import ADDRESS, client_command, scanned
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
+from scripts.rehearsal.rehearsal_site import ADDRESS, client_command, scanned_pages
 from scripts.shared import console
 from scripts.site.init import SITE_TEMPLATE, create_site
 
@@ -45,14 +45,14 @@ _WHY = "rehearsal"
 _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
 
-class _Spelt(click.Group):
+class _NationalOptionGroup(click.Group):
     """Takes `--national` for what it is: a rehearsal of its own kind."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, ["national" if a == "--national" else a for a in args])
 
 
-@click.group(cls=_Spelt)
+@click.group(cls=_NationalOptionGroup)
 def rehearse() -> None:
     """A synthetic election, printed and scanned.
 
@@ -89,7 +89,7 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     (site / REHEARSAL_TOML).write_text(tomli_w.dumps(made), encoding="utf-8")
     handed_over = site / REGISTRY_CSV
     sheets = synthetic.write_csv(synthetic.entries(boxes, seed), handed_over)
-    registry.bring_in(site, handed_over, _WHY)
+    registry.import_registry(site, handed_over, _WHY)
     clients = site / CLIENTS
     clients.mkdir()
     known_hosts = clients / "known_hosts"
@@ -152,7 +152,7 @@ def party_id(number: int) -> str:
 @click.option("--rude", is_flag=True, help="Write slowly in place, as a bad scanner does.")
 @click.option("--again", is_flag=True, help="From the first page, not where the last scan ended.")
 @console.with_site
-def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: Path) -> None:
+def scan(count: int | None, rate: float | None, in_place: bool, again: bool, site: Path) -> None:
     """Print the next pages of the rehearsal, scan them, and drop them into the intake."""
     settings = load.load(site)
     if not (site / REHEARSAL_TOML).exists():
@@ -160,7 +160,7 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
         raise console.fault(REHEARSAL_TOML, "", message)
     seed = tomllib.loads((site / REHEARSAL_TOML).read_text(encoding="utf-8"))["seed"]
     index = Registry(site / REGISTRY_INDEX)
-    done = 0 if again else len(list(scanned(site)))
+    done = 0 if again else len(list(scanned_pages(site)))
     last = done + count if count else None
     planned = list(islice(scanner.plan(index.entries(), seed, last), done, None))
     index.close()
@@ -172,8 +172,8 @@ def scan(count: int | None, rate: float | None, rude: bool, again: bool, site: P
             if rate:
                 time.sleep(max(0.0, started + number / rate - time.monotonic()))
             name, content = scanner.render(page, settings.election, seed)
-            if rude:
-                scanner.drop_rudely(folder, name, content, lambda: time.sleep(0.05))
+            if in_place:
+                scanner.drop_in_place(folder, name, content, lambda: time.sleep(0.05))
             else:
                 scanner.drop(folder, name, content)
             log.writerow((name, scanner.digest(content), page.karekod or "", page.kind))
@@ -219,20 +219,20 @@ def national(
     a small disk. Works in DIR, or in a temporary folder that is removed; prints a report. Exit
     code 1 if anything was lost, or differs on a party's disk.
     """
-    from scripts.rehearsal.national import Rehearsal, hold
-    from scripts.rehearsal.reconcile import show
+    from scripts.rehearsal.national import NationalRehearsal, run_rehearsal
+    from scripts.rehearsal.reconcile import format_report
 
     mirrors = parties if mirrors is None else mirrors
     clients = clients or tuple(MIRROR_CLIENTS)
-    asked = Rehearsal(factor, pages, parties, mirrors, clients, minutes, seed)
+    rehearsal = NationalRehearsal(factor, pages, parties, mirrors, clients, minutes, seed)
     place = folder or Path(tempfile.mkdtemp(prefix="ssps-national-"))
     place.mkdir(parents=True, exist_ok=True)
     try:
-        report = hold(asked, place.absolute())
+        report = run_rehearsal(rehearsal, place.absolute())
     finally:
         if folder is None:
             shutil.rmtree(place)
-    click.echo(show(report))
+    click.echo(format_report(report))
     if file:
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     sys.exit(int(not report["ok"]))

@@ -16,50 +16,50 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 DPI = 200
 _GREY, _COLOUR, _BILEVEL = "L", "RGB", "1"
 _SHARES = {_GREY: 0.70, _COLOUR: 0.15, _BILEVEL: 0.15}
-_GRAIN = 512  # pixels that the grain is larger than a page, so that it can be shifted
-_MIDDLE = 128
+_NOISE_MARGIN = 512  # pixels that the grain is larger than a page, so that it can be shifted
+_MIDDLE_GREY = 128
 
 
-class Scanned(NamedTuple):
+class EncodedScan(NamedTuple):
     """A file's bytes, and the extension that says what they are."""
 
     content: bytes
     extension: str
 
 
-def scan(page: Image.Image, chance: random.Random) -> Scanned:
+def scan(page: Image.Image, rng: random.Random) -> EncodedScan:
     """Scan `page`, which is RGB at 200 dpi; the same dice give the same bytes."""
-    mode = chance.choices(list(_SHARES), list(_SHARES.values()))[0]
-    image = expose(page if mode == _COLOUR else page.convert(_GREY), chance)
+    mode = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
+    image = expose(page if mode == _COLOUR else page.convert(_GREY), rng)
     out = io.BytesIO()
     if mode == _BILEVEL:
-        threshold = chance.randint(135, 165)
+        threshold = rng.randint(135, 165)
         table = [255 * (value > threshold) for value in range(256)]
         image.point(table, "1").save(out, "TIFF", compression="group4", dpi=(DPI, DPI))
-        return Scanned(out.getvalue(), "tif")
-    image.save(out, "JPEG", quality=chance.randint(60, 82), dpi=(DPI, DPI))
-    return Scanned(out.getvalue(), "jpg")
+        return EncodedScan(out.getvalue(), "tif")
+    image.save(out, "JPEG", quality=rng.randint(60, 82), dpi=(DPI, DPI))
+    return EncodedScan(out.getvalue(), "jpg")
 
 
-def expose(image: Image.Image, chance: random.Random) -> Image.Image:
+def expose(image: Image.Image, rng: random.Random) -> Image.Image:
     """Return what the sensor sees of a page, RGB or grey at 200 dpi, before it is saved."""
-    image = _laid(image, chance)
-    image = _soft(image, chance)
-    image = _lit(image, chance)
-    _dust(image, chance)
-    return _grainy(image, chance)
+    image = _tilted(image, rng)
+    image = _blurred(image, rng)
+    image = _unevenly_lit(image, rng)
+    _add_dust(image, rng)
+    return _noisy(image, rng)
 
 
-def _laid(image: Image.Image, chance: random.Random) -> Image.Image:
+def _tilted(image: Image.Image, rng: random.Random) -> Image.Image:
     """Lay the page askew on the glass; what the page leaves free is the lid."""
-    tilt = math.radians(max(-4.0, min(4.0, chance.gauss(0, 1.1))))
-    scale = chance.uniform(0.988, 1.008)
-    across, down = chance.uniform(-12, 12), chance.uniform(-12, 12)
+    tilt = math.radians(max(-4.0, min(4.0, rng.gauss(0, 1.1))))
+    scale = rng.uniform(0.988, 1.008)
+    across, down = rng.uniform(-12, 12), rng.uniform(-12, 12)
     cos, sin = math.cos(tilt) / scale, math.sin(tilt) / scale
     middle_x, middle_y = image.width / 2, image.height / 2
     left = middle_x - cos * (middle_x + across) - sin * (middle_y + down)
     top = middle_y + sin * (middle_x + across) - cos * (middle_y + down)
-    lid = chance.choice((70, 120, 236, 246))
+    lid = rng.choice((70, 120, 236, 246))
     return image.transform(
         image.size,
         Image.Transform.AFFINE,
@@ -69,21 +69,21 @@ def _laid(image: Image.Image, chance: random.Random) -> Image.Image:
     )
 
 
-def _soft(image: Image.Image, chance: random.Random) -> Image.Image:
+def _blurred(image: Image.Image, rng: random.Random) -> Image.Image:
     """Blur a little: a 3 x 3 kernel of that share of a pixel's neighbours."""
-    side = chance.uniform(0.05, 0.45)
+    side = rng.uniform(0.05, 0.45)
     corner = side * side
     weights = (corner, side, corner, side, 1.0, side, corner, side, corner)
     return image.filter(ImageFilter.Kernel((3, 3), weights))
 
 
-def _lit(image: Image.Image, chance: random.Random) -> Image.Image:
+def _unevenly_lit(image: Image.Image, rng: random.Random) -> Image.Image:
     """Darken towards one side, and tint: paper is not white and lamps are not even."""
-    white = chance.uniform(0.90, 0.985)
-    slope_x, slope_y = chance.uniform(-0.06, 0.06), chance.uniform(-0.06, 0.06)
+    white = rng.uniform(0.90, 0.985)
+    slope_x, slope_y = rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.06)
     x, y = np.meshgrid(np.linspace(-1, 1, 12), np.linspace(-1, 1, 16))
     field = 255 * (white + slope_x * x + slope_y * y - 0.02 * (x * x + y * y))
-    tints = (1.0, chance.uniform(0.97, 1.0), chance.uniform(0.90, 0.99))
+    tints = (1.0, rng.uniform(0.97, 1.0), rng.uniform(0.90, 0.99))
     bands = [
         Image.fromarray((field * tint).clip(0, 255).astype(np.uint8)).resize(
             image.size, Image.Resampling.BILINEAR
@@ -94,39 +94,39 @@ def _lit(image: Image.Image, chance: random.Random) -> Image.Image:
     return ImageChops.multiply(image, light)
 
 
-def _dust(image: Image.Image, chance: random.Random) -> None:
+def _add_dust(image: Image.Image, rng: random.Random) -> None:
     """Specks and a hair here and there, on the glass and so anywhere on the page."""
     draw = ImageDraw.Draw(image)
-    for _ in range(chance.randint(2, 25)):
-        x, y = chance.randrange(image.width), chance.randrange(image.height)
-        shade, size = chance.randint(90, 200), chance.randint(0, 2)
+    for _ in range(rng.randint(2, 25)):
+        x, y = rng.randrange(image.width), rng.randrange(image.height)
+        shade, size = rng.randint(90, 200), rng.randint(0, 2)
         draw.ellipse((x, y, x + size, y + size), (shade,) * len(image.getbands()))
-    if chance.random() < 0.2:
-        x, y = chance.randrange(image.width), chance.randrange(image.height)
-        turn = chance.uniform(0, math.tau)
+    if rng.random() < 0.2:
+        x, y = rng.randrange(image.width), rng.randrange(image.height)
+        turn = rng.uniform(0, math.tau)
         hair = []
         for _ in range(12):
             hair.append((x, y))
-            turn += chance.uniform(-0.5, 0.5)
+            turn += rng.uniform(-0.5, 0.5)
             x, y = x + round(9 * math.cos(turn)), y + round(9 * math.sin(turn))
         draw.line(hair, (120,) * len(image.getbands()), 1)
 
 
-def _grainy(image: Image.Image, chance: random.Random) -> Image.Image:
+def _noisy(image: Image.Image, rng: random.Random) -> Image.Image:
     """Add the sensor's noise, each page another piece of it."""
-    grain = _grain(image.size, chance.choice((0.6, 1.0, 1.5)))
-    across, down = chance.randrange(_GRAIN), chance.randrange(_GRAIN)
+    grain = _noise(image.size, rng.choice((0.6, 1.0, 1.5)))
+    across, down = rng.randrange(_NOISE_MARGIN), rng.randrange(_NOISE_MARGIN)
     piece = grain.crop((across, down, across + image.width, down + image.height))
     if image.mode == _COLOUR:
         piece = Image.merge(_COLOUR, (piece, piece, piece))
-    return ImageChops.add(image, piece, 1, -_MIDDLE)
+    return ImageChops.add(image, piece, 1, -_MIDDLE_GREY)
 
 
 @cache
-def _grain(size: tuple[int, int], sigma: float) -> Image.Image:
+def _noise(size: tuple[int, int], sigma: float) -> Image.Image:
     # Drawn once, from a seed of its own: a page shifts it by its own dice.
-    shape = size[1] + _GRAIN, size[0] + _GRAIN
+    shape = size[1] + _NOISE_MARGIN, size[0] + _NOISE_MARGIN
     noise = np.random.Generator(np.random.PCG64(round(sigma * 10))).standard_normal(
         shape, dtype=np.float32
     )
-    return Image.fromarray((_MIDDLE + noise * sigma).round().clip(0, 255).astype(np.uint8))
+    return Image.fromarray((_MIDDLE_GREY + noise * sigma).round().clip(0, 255).astype(np.uint8))

@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 
 from config.election import Election
 from config.registry import Entry
-from scripts.rehearsal.election import stranger
+from scripts.rehearsal.election import unregistered_karekod
 from scripts.rehearsal.handwriting import A4
 from scripts.rehearsal.scan_damage import DPI, scan
-from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal.seeded_random import seeded_rng
 from scripts.rehearsal.sheets import print_sheet
 
 _BLOCK = 50  # pages in which the extras below come
@@ -30,7 +30,7 @@ _CHUNK = 32 * 1024
 _SCANNERS = 6
 
 
-class Kind(StrEnum):
+class ScanKind(StrEnum):
     """What a page that goes through a scanner is, and so what must become of it."""
 
     PAGE = "page"
@@ -38,14 +38,14 @@ class Kind(StrEnum):
     REPEAT = "repeat"  # a file sent again: the bytes of an earlier one
     BLANK = "blank"  # fed in back to front
     TORN = "torn"  # both corners with the karekod are gone
-    STRANGER = "stranger"  # its karekod stands in no registry
+    UNREGISTERED = "stranger"  # its karekod stands in no registry
 
 
-_FLAWS = (Kind.BLANK, Kind.TORN, Kind.STRANGER)
+UNFILABLE = (ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED)
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class PlannedScan:
     """One page that goes through a scanner.
 
     `karekod` is what stands on it, None if it cannot be read; `take` is 0 the first time that
@@ -55,18 +55,18 @@ class Scan:
     number: int
     entry: Entry
     karekod: str | None
-    kind: Kind = Kind.PAGE
-    take: int = 0
+    kind: ScanKind = ScanKind.PAGE
+    rescan_number: int = 0
 
 
-class File(NamedTuple):
+class ScannedFile(NamedTuple):
     """What a scanner delivers."""
 
     name: str
     content: bytes
 
 
-def plan(entries: Iterable[Entry], seed: int, count: int | None = None) -> Iterator[Scan]:
+def plan(entries: Iterable[Entry], seed: int, count: int | None = None) -> Iterator[PlannedScan]:
     """Yield every sheet's page and the extras, at most `count` scans in all.
 
     An election of six sheets or more has at least one of each extra, among its first fifty
@@ -86,47 +86,47 @@ def plan(entries: Iterable[Entry], seed: int, count: int | None = None) -> Itera
     fresh = number = 0
     while fresh < len(waiting) and (count is None or number < count):
         block, place = divmod(number, size)
-        kind = _extras(seed, block, size).get(place, Kind.PAGE)
-        if kind is Kind.PAGE:
+        kind = _extras(seed, block, size).get(place, ScanKind.PAGE)
+        if kind is ScanKind.PAGE:
             entry = waiting[fresh]
             fresh += 1
         else:
-            entry = dice(seed, "plan", number).choice(waiting[max(0, fresh - _BLOCK) : fresh])
-        if kind is Kind.RESCAN:
+            entry = seeded_rng(seed, "plan", number).choice(waiting[max(0, fresh - _BLOCK) : fresh])
+        if kind is ScanKind.RESCAN:
             takes[entry.karekod] += 1
-        karekod = None if kind in _FLAWS else entry.karekod
-        if kind is Kind.STRANGER:
-            karekod = stranger(seed, number)
-        take = takes[entry.karekod] if kind in (Kind.RESCAN, Kind.REPEAT) else 0
-        yield Scan(number, entry, karekod, kind, take)
+        karekod = None if kind in UNFILABLE else entry.karekod
+        if kind is ScanKind.UNREGISTERED:
+            karekod = unregistered_karekod(seed, number)
+        rescan_number = takes[entry.karekod] if kind in (ScanKind.RESCAN, ScanKind.REPEAT) else 0
+        yield PlannedScan(number, entry, karekod, kind, rescan_number)
         number += 1
 
 
-def _extras(seed: int, block: int, size: int) -> dict[int, Kind]:
+def _extras(seed: int, block: int, size: int) -> dict[int, ScanKind]:
     """Return the places of a block's extras: a repeat in each, the others in every second."""
-    kinds = [Kind.REPEAT]
+    kinds = [ScanKind.REPEAT]
     if block % 2 == 0:
-        kinds += [Kind.RESCAN, _FLAWS[(seed + block // 2) % len(_FLAWS)]]
+        kinds += [ScanKind.RESCAN, UNFILABLE[(seed + block // 2) % len(UNFILABLE)]]
     if size < 2 * len(kinds):
         return {}
     # Not among the first, since an extra needs a page that has come before.
-    places = dice(seed, "extras", block).sample(range(size // 4, size - 1), len(kinds))
+    places = seeded_rng(seed, "extras", block).sample(range(size // 4, size - 1), len(kinds))
     return dict(zip(places, kinds, strict=True))
 
 
-def render(planned: Scan, election: Election, seed: int) -> File:
+def render(planned: PlannedScan, election: Election, seed: int) -> ScannedFile:
     """Print the sheet and scan it; the number makes the name, all else makes the bytes."""
     sheet = planned.entry.karekod
     printed = replace(planned.entry, karekod=planned.karekod or sheet)
     page = print_sheet(printed, election, seed, DPI)
-    if planned.kind is Kind.BLANK:
+    if planned.kind is ScanKind.BLANK:
         page = Image.new(page.mode, page.size, (255, 255, 255))
-    elif planned.kind is Kind.TORN:
-        _tear(page, dice(seed, "tear", sheet))
-    flaw = planned.kind if planned.kind in _FLAWS else ""
-    content, extension = scan(page, dice(seed, "scan", sheet, planned.take, flaw))
-    scanner = dice(seed, "scanner", planned.number).randint(1, _SCANNERS)
-    return File(f"tarayici-{scanner:02d}_{planned.number:08d}.{extension}", content)
+    elif planned.kind is ScanKind.TORN:
+        _tear(page, seeded_rng(seed, "tear", sheet))
+    flaw = planned.kind if planned.kind in UNFILABLE else ""
+    content, extension = scan(page, seeded_rng(seed, "scan", sheet, planned.rescan_number, flaw))
+    scanner = seeded_rng(seed, "scanner", planned.number).randint(1, _SCANNERS)
+    return ScannedFile(f"tarayici-{scanner:02d}_{planned.number:08d}.{extension}", content)
 
 
 def digest(content: bytes) -> str:
@@ -134,13 +134,13 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _tear(page: Image.Image, chance: random.Random) -> None:
+def _tear(page: Image.Image, rng: random.Random) -> None:
     """Tear off both corners on the right, karekod and all."""
     draw = ImageDraw.Draw(page)
     for edge, inward in ((0.0, 1), (A4[1], -1)):
         # From the top or bottom edge to the right one, beyond the codes and their digits.
         rim = [(A4[0] - 70 * (1 - n / 20), edge + inward * 66 * n / 20) for n in range(21)]
-        torn = [(x - chance.uniform(0, 2), y + inward * chance.uniform(0, 2)) for x, y in rim]
+        torn = [(x - rng.uniform(0, 2), y + inward * rng.uniform(0, 2)) for x, y in rim]
         corner = [(A4[0] - 70, edge), *torn, (A4[0], edge + inward * 66), (A4[0], edge)]
         draw.polygon([(x * DPI / 25.4, y * DPI / 25.4) for x, y in corner], (120, 120, 120))
 
@@ -153,7 +153,7 @@ def drop(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def drop_rudely(folder: Path, name: str, content: bytes, chunk_pause: Callable[[], None]) -> Path:
+def drop_in_place(folder: Path, name: str, content: bytes, chunk_pause: Callable[[], None]) -> Path:
     """Deliver a file as a bad scanner does: in place, bit by bit, pausing between."""
     path = folder / name
     with path.open("wb") as file:

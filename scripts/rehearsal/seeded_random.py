@@ -7,7 +7,7 @@ karekod)`), so that a page comes out the same however many others were made befo
 import random
 
 
-def dice(seed: int, *names: str | int) -> random.Random:
+def seeded_rng(seed: int, *names: str | int) -> random.Random:
     """Return the dice of that name."""
     # A string seeds by its SHA-512 digest, which no PYTHONHASHSEED changes.
     return random.Random("/".join(map(str, (seed, *names))))  # noqa: S311 - no secret in it

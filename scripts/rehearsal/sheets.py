@@ -15,16 +15,16 @@ from config.cevre import ABROAD, CUSTOMS
 from config.election import Election
 from config.registry import Entry
 from config.sheet import Belge, Level, SandikTuru, Secim
-from scripts.rehearsal import handwritten_digits
-from scripts.rehearsal.handwriting import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, Page
-from scripts.rehearsal.places import turkish, upper
-from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal import synthetic_results
+from scripts.rehearsal.handwriting import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, PrintedPage
+from scripts.rehearsal.places import turkish_name, turkish_upper
+from scripts.rehearsal.seeded_random import seeded_rng
 
 KAREKOD_MM = 13.0
-KAREKOD_AT = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of either copy, in mm
+KAREKOD_POSITIONS = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of either copy, in mm
 _MODULES = 21  # of a version 1 code
 _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 198.0, 66.0, 228.0  # the form's body
-_KINDS = {
+_SANDIK_TURU_NAMES = {
     SandikTuru.NORMAL: "Normal",
     SandikTuru.CEZAEVI: "Cezaevi",
     SandikTuru.SEYYAR: "Seyyar",
@@ -36,43 +36,43 @@ _MEMBERS = ("Başkan", "Üye", "Üye", "Üye", "Üye", "Üye", "Üye")
 
 def print_sheet(entry: Entry, election: Election, seed: int, dpi: int = 200) -> Image.Image:
     """Print and fill in one sheet; the same entry and seed give the same page, in RGB."""
-    chance = dice(seed, "sheet", entry.karekod)
-    ink = chance.choice(INKS)
-    page = Page(dpi, "PROVA")
+    rng = seeded_rng(seed, "sheet", entry.karekod)
+    ink = rng.choice(INKS)
+    page = PrintedPage(dpi, "PROVA")
     _heading(page, entry, election)
-    _place(page, entry)
+    _place_table(page, entry)
     if entry.sheet.belge is Belge.SANDIK_SONUC:
-        _result(page, entry.sheet.secim, ink, chance)
+        _result_table(page, entry.sheet.secim, ink, rng)
     elif entry.sheet.belge is Belge.SAYIM_DOKUM_CETVELI:
-        _tally(page, entry.sheet.secim, ink, chance)
+        _tally_table(page, entry.sheet.secim, ink, rng)
     else:
-        _aggregate(page, entry, chance)
-    _signatures(page, entry, ink, chance)
+        _aggregate_table(page, entry, rng)
+    _signatures(page, entry, ink, rng)
     _karekod(page, entry.karekod)
     return page.image
 
 
-def _heading(page: Page, entry: Entry, election: Election) -> None:
+def _heading(page: PrintedPage, entry: Entry, election: Election) -> None:
     sheet = entry.sheet
     page.text(105, 11, "T.C.", 9, name=BOLD, anchor="mm")
     page.text(105, 15.5, "YÜKSEK SEÇİM KURULU", 11, name=BOLD, anchor="mm")
     page.text(105, 20.5, election.title, 8, anchor="mm")
-    page.text(105, 25, upper(sheet.secim.turkish), 9, name=BOLD, anchor="mm")
-    page.text(105, 31.5, upper(sheet.belge.turkish), 13, name=BOLD, anchor="mm")
+    page.text(105, 25, turkish_upper(sheet.secim.turkish), 9, name=BOLD, anchor="mm")
+    page.text(105, 31.5, turkish_upper(sheet.belge.turkish), 13, name=BOLD, anchor="mm")
     page.text(105, 37.5, "PROVADIR, GERÇEK BİR SEÇİMİN BELGESİ DEĞİLDİR", 8, anchor="mm")
     page.text(_LEFT, 11, "PROVA", 16, name=BOLD)
     page.text(_LEFT, 292, "Prova tutanağıdır; hiçbir sayı, imza ve mühür gerçek değildir.", 6.5)
     page.text(105, 287, f"Sayfa {sheet.page}", 8, anchor="mm")
 
 
-def _place(page: Page, entry: Entry) -> None:
+def _place_table(page: PrintedPage, entry: Entry) -> None:
     sheet = entry.sheet
     board = {ABROAD: "ÜLKE", CUSTOMS: "GÜMRÜK KAPISI"}.get(sheet.cevre or "", "İLÇE SEÇİM KURULU")
     fields = [
-        ("SEÇİM ÇEVRESİ", turkish(sheet.cevre) if sheet.cevre else "Yurt Dışı ve Gümrükler"),
-        (board, turkish(sheet.kurul) if sheet.kurul else "-"),
+        ("SEÇİM ÇEVRESİ", turkish_name(sheet.cevre) if sheet.cevre else "Yurt Dışı ve Gümrükler"),
+        (board, turkish_name(sheet.kurul) if sheet.kurul else "-"),
         ("MAHALLE / KÖY", entry.mahalle or "-"),
-        ("SANDIK TÜRÜ", _KINDS[entry.sandik_turu] if entry.sandik_turu else "-"),
+        ("SANDIK TÜRÜ", _SANDIK_TURU_NAMES[entry.sandik_turu] if entry.sandik_turu else "-"),
     ]
     rows = [42.0, 47.5, 53.0, 58.5, 64.0]
     page.shade(_LEFT, rows[0], 50, rows[-1])
@@ -87,15 +87,15 @@ def _place(page: Page, entry: Entry) -> None:
     page.text(173.5, 56, sheet.sandik or "-", 24, name=BOLD, anchor="mm")
 
 
-def _result(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
-    count = handwritten_digits.count(hand, secim, 400)
+def _result_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Random) -> None:
+    count = synthetic_results.make_result(rng, secim, 400)
     lines = [
         ("Sandık seçmen listesinde yazılı seçmen sayısı", count.registered),
         ("Oy kullanan seçmen sayısı", count.voted),
         ("Sandıktan çıkan zarf sayısı", count.voted),
         ("Geçersiz oy pusulası sayısı", count.invalid),
         ("Geçerli oy pusulası sayısı", count.valid),
-        *zip(handwritten_digits.contenders(secim), count.votes, strict=True),
+        *zip(synthetic_results.contenders(secim), count.votes, strict=True),
         ("TOPLAM GEÇERLİ OY", sum(count.votes)),
     ]
     high = min(11.0, (_BOTTOM - _TOP - 6) / len(lines))
@@ -109,15 +109,17 @@ def _result(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
         middle = rows[number + 1] + high / 2
         page.text(16, middle, str(number + 1), 7, anchor="mm")
         page.text(22, middle, label, 7.5, name=BOLD if number > 4 else SANS)
-        page.digits(97, middle, value, min(4.6, high * 0.68), ink, hand)
-        page.words(120, middle, handwritten_digits.words(value), min(10, high * 1.7), ink, hand)
+        page.digits(97, middle, value, min(4.6, high * 0.68), ink, rng)
+        page.words(
+            120, middle, synthetic_results.number_in_words(value), min(10, high * 1.7), ink, rng
+        )
 
 
-def _tally(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
+def _tally_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Random) -> None:
     """A stroke a vote, the fifth across; a cell holds five."""
-    contenders = handwritten_digits.contenders(secim)
+    contenders = synthetic_results.contenders(secim)
     strips = 26 // len(contenders) or 1
-    count = handwritten_digits.count(hand, secim, 400)
+    count = synthetic_results.make_result(rng, secim, 400)
     high = (_BOTTOM - _TOP - 6) / (len(contenders) * strips)
     cells, wide = 19, 7.0
     first = _LEFT + 34
@@ -132,24 +134,24 @@ def _tally(page: Page, secim: Secim, ink: Colour, hand: random.Random) -> None:
         top = rows[number * strips]
         shown = min(votes, cells * 5 * strips)
         page.text(_LEFT + 2, top + high * strips / 2, name, 8, name=BOLD)
-        page.digits(_RIGHT - 15, top + high * strips / 2, shown, 4, ink, hand)
+        page.digits(_RIGHT - 15, top + high * strips / 2, shown, 4, ink, rng)
         for cell in range(-(-shown // 5)):
             strip, column = divmod(cell, cells)
             x, y = first + column * wide + 1.2, top + strip * high + 1
             low = y + high - 2
             for stroke in range(min(4, shown - cell * 5)):
-                at = x + stroke * 1.3 + hand.uniform(-0.2, 0.2)
+                at = x + stroke * 1.3 + rng.uniform(-0.2, 0.2)
                 page.stroke([(at + 0.3, y), (at, low)], ink, 0.3)
             if shown - cell * 5 >= 5:
                 page.stroke([(x - 0.5, low - 0.6), (x + 4.9, y + 0.6)], ink, 0.3)
 
 
-def _aggregate(page: Page, entry: Entry, chance: random.Random) -> None:
+def _aggregate_table(page: PrintedPage, entry: Entry, rng: random.Random) -> None:
     """A line a box or place, typed as a computer prints it."""
     sheet = entry.sheet
-    votes = handwritten_digits.contenders(sheet.secim)[:8]
+    votes = synthetic_results.contenders(sheet.secim)[:8]
     titles = ["SIRA", "SEÇMEN", "OY KUL.", "GEÇERLİ", "GEÇSZ.", *(n.split()[0] for n in votes)]
-    lines = chance.randint(12, 34)
+    lines = rng.randint(12, 34)
     high, wide = 4.3, (_RIGHT - _LEFT) / len(titles)
     columns = [_LEFT + wide * n for n in range(len(titles) + 1)]
     rows = [_TOP, *(_TOP + 5 + high * n for n in range(lines + 2))]
@@ -161,7 +163,7 @@ def _aggregate(page: Page, entry: Entry, chance: random.Random) -> None:
     most = 400 if sheet.belge.level is Level.BOARD else 90_000
     totals = [0] * (len(titles) - 1)
     for line in range(lines):
-        count = handwritten_digits.count(chance, sheet.secim, most)
+        count = synthetic_results.make_result(rng, sheet.secim, most)
         values = (count.registered, count.voted, count.valid, count.invalid, *count.votes)
         shown = values[: len(totals)]
         totals = [total + value for total, value in zip(totals, shown, strict=True)]
@@ -170,12 +172,12 @@ def _aggregate(page: Page, entry: Entry, chance: random.Random) -> None:
     page.text(_LEFT + 1, rows[-2] + high / 2, "TOPLAM", 6, name=BOLD)
 
 
-def _typed(page: Page, columns: list[float], y: float, values: list[str]) -> None:
+def _typed(page: PrintedPage, columns: list[float], y: float, values: list[str]) -> None:
     for right, value in zip(columns[1:], values, strict=True):
         page.text(right - 1, y, value, 7, name=MONO, anchor="rm")
 
 
-def _signatures(page: Page, entry: Entry, ink: Colour, hand: random.Random) -> None:
+def _signatures(page: PrintedPage, entry: Entry, ink: Colour, rng: random.Random) -> None:
     at_box = entry.sheet.belge.level is Level.BOX
     board = "SANDIK KURULU" if at_box else "SEÇİM KURULU"
     page.text(_LEFT, 233, f"{board}: yukarıdaki sonuçlar birlikte tespit edilmiştir.", 7)
@@ -185,16 +187,16 @@ def _signatures(page: Page, entry: Entry, ink: Colour, hand: random.Random) -> N
         middle = _LEFT + wide * (number + 0.5)
         page.text(middle, top + 3, title, 7, name=BOLD, anchor="mm")
         page.text(middle, top + 24, "imza", 5.5, anchor="mm", colour=GREY)
-        own = hand.choice(INKS) if number else ink
-        page.signature(middle, top + 14 + hand.uniform(-2, 2), hand.uniform(12, 18), own, hand)
-    page.seal(_LEFT + 26 + hand.uniform(-6, 6), 273 + hand.uniform(-2, 2), "PROVA", hand)
+        own = rng.choice(INKS) if number else ink
+        page.signature(middle, top + 14 + rng.uniform(-2, 2), rng.uniform(12, 18), own, rng)
+    page.seal(_LEFT + 26 + rng.uniform(-6, 6), 273 + rng.uniform(-2, 2), "PROVA", rng)
 
 
-def _karekod(page: Page, digits: str) -> None:
+def _karekod(page: PrintedPage, digits: str) -> None:
     side = page.px(KAREKOD_MM)
     code = karekod_image(digits, side)
     quiet = page.px(KAREKOD_MM * 4 / _MODULES)
-    for left, top in KAREKOD_AT:
+    for left, top in KAREKOD_POSITIONS:
         x, y = page.px(left), page.px(top)
         page.draw.rectangle(
             (x - quiet, y - quiet, x + side + quiet, y + side + quiet), (255, 255, 255)

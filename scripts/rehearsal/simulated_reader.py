@@ -24,19 +24,19 @@ from config.site import REHEARSAL_TOML
 from publisher.page import Look, Reading, Reason
 from publisher.reading.worker_client import Reader
 from scripts.daemons.run import configure_logging, run_publisher
-from scripts.rehearsal.scanner import Scan
+from scripts.rehearsal.scanner import PlannedScan
 from scripts.rehearsal.sheets import print_sheet
 
 _WIDTH = 140  # pixels, so that a page takes one block of a disk
 _SOI, _COMMENT = b"\xff\xd8", b"\xff\xfe"
 _MARK = re.compile(rb"ssps-rehearsal (\d{10}|-) \d+-\d+")
-_COPIES = (  # where a sheet prints them
+_PRINTED_COPIES = (  # where a sheet prints them
     ((124, 5), (132, 5), (132, 13), (124, 13)),
     ((124, 182), (132, 182), (132, 190), (124, 190)),
 )
 
 
-def scan_of(entry: Entry, election: Election, seed: int) -> bytes:
+def shared_scan(entry: Entry, election: Election, seed: int) -> bytes:
     """Return the small scan that all pages of this entry's form share."""
     page = print_sheet(entry, election, seed, 50).convert("L")
     page.thumbnail((_WIDTH, _WIDTH * 2))
@@ -45,31 +45,31 @@ def scan_of(entry: Entry, election: Election, seed: int) -> bytes:
     return out.getvalue()
 
 
-def mark(shared: bytes, planned: Scan) -> bytes:
+def mark_page(shared: bytes, planned: PlannedScan) -> bytes:
     """Return the page of a planned scan; only a repeat has the bytes of an earlier one."""
     number = planned.number if planned.karekod != planned.entry.karekod else 0
-    text = f"ssps-rehearsal {planned.karekod or '-'} {planned.take}-{number}".encode()
+    text = f"ssps-rehearsal {planned.karekod or '-'} {planned.rescan_number}-{number}".encode()
     return _SOI + _COMMENT + (len(text) + 2).to_bytes(2, "big") + text + shared[2:]
 
 
-def read(page: bytes) -> Look:
+def read_mark(page: bytes) -> Look:
     """Return what a reader would have seen had the karekod been printed twice."""
     size = int.from_bytes(page[4:6], "big")
     found = _MARK.fullmatch(page[6 : 4 + size])
     if page[:4] != _SOI + _COMMENT or found is None:
         return Look(fault=Reason.NOT_AN_IMAGE)
     karekod = found[1].decode()
-    copies = _COPIES if karekod != "-" else ()
+    copies = _PRINTED_COPIES if karekod != "-" else ()
     readings = tuple(Reading(karekod, "standin", "whole", 0, corners) for corners in copies)
     return Look("JPEG", _WIDTH, 198, readings)
 
 
-class StandIn(Reader):
+class SimulatedReader(Reader):
     """Answers from the page's mark; starts no worker."""
 
     def look(self, data: bytes) -> Look:
         """Return what the mark says."""
-        return read(data)
+        return read_mark(data)
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
     if not (site / REHEARSAL_TOML).exists():
         sys.exit(f"{site}: no rehearsal's site, so its pages are read and not taken at their word")
     configure_logging("publish")
-    run_publisher(load.load(site), workers=2, reader=StandIn)
+    run_publisher(load.load(site), workers=2, reader=SimulatedReader)
 
 
 if __name__ == "__main__":

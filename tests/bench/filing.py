@@ -59,9 +59,9 @@ from publisher.catalog import catalog
 from publisher.catalog import counts as census
 from publisher.reading.worker_client import Reader
 from scripts.daemons.run import configure_logging, stop_on_signal
-from scripts.filing.status import count
+from scripts.filing.status import count_sheets
 from scripts.rehearsal import simulated_reader
-from scripts.rehearsal.scanner import Scan
+from scripts.rehearsal.scanner import PlannedScan
 
 _BOXES_A_BOARD = 180
 _PROBES, _CHEAP = 500, 70.0  # folders, microseconds for each
@@ -173,7 +173,7 @@ def publish_alone(site: Path, how: Alone) -> None:
     """Be a publisher without feed and notary, until SIGTERM."""
     configure_logging("publish")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: how.cores])
-    reader = simulated_reader.StandIn if how.stand_in else Reader
+    reader = simulated_reader.SimulatedReader if how.stand_in else Reader
     with stop_on_signal() as stop:
         publish.publish(load.load(site), stop=stop, workers=how.workers, reader=reader)
 
@@ -328,7 +328,7 @@ def grown(before: int, parties: int, pages: int, folder: Path, looks: int = 10) 
     site = make_site(folder, parties, entries)
     fill(site, entries[:before], parties)
     settings = load.load(site)
-    shared = simulated_reader.scan_of(entries[0], settings.election, 1)
+    shared = simulated_reader.shared_scan(entries[0], settings.election, 1)
     memory: list[float] = []
     with publishing(site, _STAND_IN) as process:
         until(lambda: "tree-complete" in (site / "publisher.log").read_text(), process)
@@ -336,7 +336,9 @@ def grown(before: int, parties: int, pages: int, folder: Path, looks: int = 10) 
         done = settled(site)
         for start in range(0, pages, step := max(pages // looks, 1)):
             for number, one in enumerate(islice(entries, before + start, before + start + step)):
-                page = simulated_reader.mark(shared, Scan(start + number, one, one.karekod))
+                page = simulated_reader.mark_page(
+                    shared, PlannedScan(start + number, one, one.karekod)
+                )
                 (site / "fresh").write_bytes(page)
                 (site / "fresh").rename(site / "intake" / f"{one.karekod}.jpg")
             due = done + min(start + step, pages)
@@ -370,16 +372,16 @@ def waited(waiting: int, filed: int, folder: Path) -> Waited:
     entries = [entry(n, f"{1_000_000_000 + n}") for n in range(waiting)]
     site = make_site(folder, 1, entries)
     settings = load.load(site)
-    shared = simulated_reader.scan_of(entries[0], settings.election, 1)
+    shared = simulated_reader.shared_scan(entries[0], settings.election, 1)
     for number, one in enumerate(reversed(entries)):
         path = site / "intake" / f"{one.karekod}.jpg"
-        path.write_bytes(simulated_reader.mark(shared, Scan(number, one, one.karekod)))
+        path.write_bytes(simulated_reader.mark_page(shared, PlannedScan(number, one, one.karekod)))
         os.utime(path, ns=(0, number * 1_000_000_000))
     begun = time.monotonic()
     with publishing(site, _STAND_IN) as process:
         until(lambda: _is_settled(site, 1), process, 0.005)
         first = time.monotonic() - begun
-        told = count(site)
+        told = count_sheets(site)
         until(partial(_is_settled, site, filed), process)
         seconds, memory = time.monotonic() - begun, memory_of(process)
     with sqlite3.connect(site / CATALOG) as database:

@@ -37,7 +37,7 @@ from publisher.store.quarantine import Quarantine
 from publisher.store.store import Shelf
 from scripts.filing import status
 from scripts.rehearsal import election, simulated_reader
-from scripts.rehearsal.scanner import Scan
+from scripts.rehearsal.scanner import PlannedScan
 from scripts.site.init import PARTIES_TEMPLATE, SITE_TEMPLATE, create_site
 
 LIMIT = 2.0
@@ -83,7 +83,7 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
             desk(entries[done : size - _SAMPLE])
             found["file a page"][size] = took(desk, entries[size - _SAMPLE : size]) / _SAMPLE
             done = size
-            found["ssps status"][size] = took(status.count, site) / size
+            found["ssps status"][size] = took(status.count_sheets, site) / size
             found["open the catalog"][size] = took(lambda: Catalog(catalog.url(site)).close())
             found.setdefault("read the last record", {})[size] = took(_read_on, site, size - 1)
     return found
@@ -93,7 +93,7 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
 def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
     settings = load.load(site)
     shelf, sheets = Shelf(site), Registry(site / REGISTRY_INDEX)
-    shared = simulated_reader.scan_of(next(election.entries(4, 1)), settings.election, 1)
+    shared = simulated_reader.shared_scan(next(election.entries(4, 1)), settings.election, 1)
     with (
         Ledger(site / LEDGERS / FILING) as ledger,
         Catalog(catalog.url(site)) as opened,
@@ -109,7 +109,9 @@ def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
                 found = []
                 for entry in entries[start : start + _BATCH]:
                     path = intake / f"{entry.karekod}.jpg"
-                    path.write_bytes(simulated_reader.mark(shared, Scan(0, entry, entry.karekod)))
+                    path.write_bytes(
+                        simulated_reader.mark_page(shared, PlannedScan(0, entry, entry.karekod))
+                    )
                     found.append(Candidate(intake, str(path), Stamp.of(path.lstat())))
                 arrivals = clerk.claim(found)
                 pages = [

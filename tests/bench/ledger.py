@@ -196,15 +196,15 @@ QUESTIONS = {
 
 def duck(folder: Path) -> dict[str, float]:
     """Make the index and ask it."""
-    database = index.opened([folder], rebuild=True)
+    database = index.open_index([folder], rebuild=True)
     database.close()
-    path = index._path([folder])
-    made = timed(lambda: index.opened([folder], rebuild=True).close())
-    database = index.opened([folder])
+    path = index.index_path([folder])
+    made = timed(lambda: index.open_index([folder], rebuild=True).close())
+    database = index.open_index([folder])
     found = {"made, s": made, "MB": path.stat().st_size / 1e6}
     for name, question in QUESTIONS.items():
         asked = question.format(bytes="try_cast(detail->>'bytes' as bigint)")
-        found[name] = timed(lambda asked=asked: index.rows(database, asked))  # type: ignore[misc]
+        found[name] = timed(lambda asked=asked: index.select_rows(database, asked))  # type: ignore[misc]
     database.close()
     path.unlink()
     return found

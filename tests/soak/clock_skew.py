@@ -21,7 +21,7 @@ from scripts.daemons.run import (
 )
 
 
-def stepped(file: Path) -> Clock:
+def skewed_clock(file: Path) -> Clock:
     """Return a wall clock that is wrong by what `file` says whenever it is asked."""
 
     def now() -> datetime:
@@ -40,7 +40,7 @@ def main() -> None:
         commands = {name: [*own, name, str(site), str(clock)] for name in RELOAD_SIGNALS}
         patience = settings.sftp.drain_seconds + 10
         sys.exit(Supervisor(commands, RELOAD_SIGNALS, patience=patience).run())
-    {"serve": run_server, "publish": run_publisher}[part](settings, clock=stepped(clock))
+    {"serve": run_server, "publish": run_publisher}[part](settings, clock=skewed_clock(clock))
 
 
 if __name__ == "__main__":

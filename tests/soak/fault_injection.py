@@ -23,15 +23,15 @@ from pathlib import Path
 
 from config import load
 from keys.server_keys import host
-from scripts.rehearsal.client_kit import ADDRESS
 from scripts.rehearsal.demo import ssps
+from scripts.rehearsal.rehearsal_site import ADDRESS
 
-STRANGER = "127.0.0.3"  # a second address of every party, where the storms come from
-_SOON = 5.0  # seconds to wait for something to kill
+ATTACK_ADDRESS = "127.0.0.3"  # a second address of every party, where the storms come from
+_WAIT_SECONDS = 5.0  # seconds to wait for something to kill
 
 
 @dataclass
-class World:
+class SoakRun:
     """What runs, and what goes wrong with it."""
 
     folder: Path
@@ -41,7 +41,7 @@ class World:
     seconds: float
     supervisor: subprocess.Popen[bytes] | None = None
     done: Counter[str] = field(default_factory=Counter)
-    left_out: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     @property
     def site(self) -> Path:
@@ -79,44 +79,44 @@ class World:
 
 
 # Each does something that no operator would, and says what.
-Mishap = Callable[[World], str]
+InjectedFault = Callable[[SoakRun], str]
 
 
-def kill_publisher(world: World) -> str:
+def kill_publisher(soak_run: SoakRun) -> str:
     """Kill the publisher; its supervisor starts it again."""
-    return _kill(_part(world, "publish"), "publisher")
+    return _kill(_part(soak_run, "publish"), "publisher")
 
 
-def kill_server(world: World) -> str:
+def kill_server(soak_run: SoakRun) -> str:
     """Kill the server with all its sessions."""
-    return _kill(_part(world, "serve"), "server")
+    return _kill(_part(soak_run, "serve"), "server")
 
 
-def kill_reader(world: World) -> str:
+def kill_reader(soak_run: SoakRun) -> str:
     """Kill a reading worker under its page."""
-    return _kill(_one(world, "publish"), "reader")
+    return _kill(_random_child(soak_run, "publish"), "reader")
 
 
-def kill_session(world: World) -> str:
+def kill_session(soak_run: SoakRun) -> str:
     """Kill one connection's process."""
-    return _kill(_one(world, "serve"), "session")
+    return _kill(_random_child(soak_run, "serve"), "session")
 
 
-def kill_supervisor(world: World) -> str:
+def kill_supervisor(soak_run: SoakRun) -> str:
     """Kill the supervisor, and start another as systemd would."""
-    assert world.supervisor is not None
-    world.supervisor.kill()
-    world.supervisor.wait()
-    world.start()
+    assert soak_run.supervisor is not None
+    soak_run.supervisor.kill()
+    soak_run.supervisor.wait()
+    soak_run.start()
     return "supervisor killed and started"
 
 
-def fill_disk(world: World) -> str:
+def fill_disk(soak_run: SoakRun) -> str:
     """Leave no byte of the site's disk free for some seconds."""
-    if not world.own_disk:
-        world.left_out.append("disk full: the site's disk is not its own (needs root)")
+    if not soak_run.own_disk:
+        soak_run.skipped.append("disk full: the site's disk is not its own (needs root)")
         return "disk full left out"
-    filler = world.site.parent / "filler"
+    filler = soak_run.site.parent / "filler"
     with filler.open("wb") as file, suppress(OSError):
         while True:
             file.write(b"\0" * (1 << 20))
@@ -126,44 +126,44 @@ def fill_disk(world: World) -> str:
     return "disk full"
 
 
-def step_clock(world: World) -> str:
+def step_clock(soak_run: SoakRun) -> str:
     """Let the wall clock go ten minutes wrong, or right again."""
-    wrong = 0 if float(world.clock.read_text()) else 600
-    put(world.clock, str(wrong))
+    wrong = 0 if float(soak_run.clock.read_text()) else 600
+    replace_file(soak_run.clock, str(wrong))
     return f"clock stepped to {wrong} s ahead"
 
 
-def change_key(world: World) -> str:
+def change_key(soak_run: SoakRun) -> str:
     """Give a party another key, which its client uses from the next time on."""
-    party = world.rng.choice([p.id for p in load.load(world.site).parties])
-    fresh = world.folder / f"key-{world.done.total()}"
+    party = soak_run.rng.choice([p.id for p in load.load(soak_run.site).parties])
+    fresh = soak_run.folder / f"key-{soak_run.done.total()}"
     host.make(fresh, party)
     ssps("key", "add", party, "--public-key", fresh.with_suffix(".pub"), "--why", "soak",
-         "--site", world.site)  # fmt: skip
-    kit = world.site / "clients" / party
+         "--site", soak_run.site)  # fmt: skip
+    kit = soak_run.site / "clients" / party
     for name, made in (("id_ed25519.pub", fresh.with_suffix(".pub")), ("id_ed25519", fresh)):
         shutil.copy2(made, kit / ".fresh")  # it comes from another disk
         (kit / ".fresh").replace(kit / name)
     return "key added and used"
 
 
-def reload(world: World) -> str:
+def reload_settings(soak_run: SoakRun) -> str:
     """Change the settings and have them read anew."""
-    text = (world.site / "site.toml").read_text(encoding="utf-8")
-    rate = world.rng.randint(2_000, 9_000)
+    text = (soak_run.site / "site.toml").read_text(encoding="utf-8")
+    rate = soak_run.rng.randint(2_000, 9_000)
     text = re.sub(r"(?m)^(# )?rate_mbit = \d+", f"rate_mbit = {rate}", text)
-    put(world.site / "site.toml", text)
-    assert world.supervisor is not None
-    world.supervisor.send_signal(signal.SIGHUP)
+    replace_file(soak_run.site / "site.toml", text)
+    assert soak_run.supervisor is not None
+    soak_run.supervisor.send_signal(signal.SIGHUP)
     return "settings read anew"
 
 
-def storm(world: World) -> str:
+def flood_with_connections(soak_run: SoakRun) -> str:
     """Come with sixty connections at once that talk no SSH, hang, or are gone again."""
     open_: list[socket.socket] = []
     for number in range(60):
         with suppress(OSError):
-            peer = socket.create_connection((ADDRESS, world.port), 2, (STRANGER, 0))
+            peer = socket.create_connection((ADDRESS, soak_run.port), 2, (ATTACK_ADDRESS, 0))
             open_.append(peer)
             if number % 3:
                 peer.sendall(
@@ -175,14 +175,21 @@ def storm(world: World) -> str:
     return "storm of clients that talk no SSH"
 
 
-def guess(world: World) -> str:
+def flood_with_logins(soak_run: SoakRun) -> str:
     """Log in twelve times at once with a key that nobody knows."""
-    key = world.folder / "guess"
+    key = soak_run.folder / "guess"
     if not key.exists():
         host.make(key, "guess")
     options = ["-F", "none", "-i", str(key), "-b", "-", "-o", "BatchMode=yes"]
     options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-    options += ["-o", f"BindAddress={STRANGER}", "-o", "IdentitiesOnly=yes", "-P", str(world.port)]
+    options += [
+        "-o",
+        f"BindAddress={ATTACK_ADDRESS}",
+        "-o",
+        "IdentitiesOnly=yes",
+        "-P",
+        str(soak_run.port),
+    ]
     command = ["sftp", "-q", *options, f"parti-a@{ADDRESS}"]
     quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     guesses = [subprocess.Popen(command, **quiet) for _ in range(12)]  # type: ignore[call-overload]
@@ -191,7 +198,7 @@ def guess(world: World) -> str:
     return "storm of guesses"
 
 
-ALL: tuple[Mishap, ...] = (
+ALL_FAULTS: tuple[InjectedFault, ...] = (
     kill_publisher,
     kill_server,
     kill_reader,
@@ -200,13 +207,13 @@ ALL: tuple[Mishap, ...] = (
     fill_disk,
     step_clock,
     change_key,
-    reload,
-    storm,
-    guess,
+    reload_settings,
+    flood_with_connections,
+    flood_with_logins,
 )
 
 
-def put(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Replace a file as soon as the disk, which may be full just then, has room for it."""
     fresh = path.with_name(f".{path.name}.fresh")
     while True:
@@ -228,22 +235,22 @@ def _kill(pid: int | None, name: str) -> str:
     return f"{name} killed"
 
 
-def _part(world: World, name: str) -> int | None:
+def _part(soak_run: SoakRun, name: str) -> int | None:
     """Return a part's process, waiting a little for one that is only being started."""
-    return _soon(lambda: world.parts().get(name))
+    return _wait_for(lambda: soak_run.parts().get(name))
 
 
-def _one(world: World, part: str) -> int | None:
+def _random_child(soak_run: SoakRun, part: str) -> int | None:
     def child() -> int | None:
-        pid = world.parts().get(part)
+        pid = soak_run.parts().get(part)
         children = _children(pid) if pid else []
-        return world.rng.choice(children) if children else None
+        return soak_run.rng.choice(children) if children else None
 
-    return _soon(child)
+    return _wait_for(child)
 
 
-def _soon(find: Callable[[], int | None]) -> int | None:
-    until = time.monotonic() + _SOON
+def _wait_for(find: Callable[[], int | None]) -> int | None:
+    until = time.monotonic() + _WAIT_SECONDS
     while (found := find()) is None and time.monotonic() < until:
         time.sleep(0.1)
     return found

@@ -27,23 +27,23 @@ from pathlib import Path
 
 import click
 from soak import fault_injection
-from soak.fault_injection import Mishap, World
+from soak.fault_injection import InjectedFault, SoakRun
 
 from config import load
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
 from scripts.rehearsal import arrivals, reconcile, scanner
-from scripts.rehearsal.client_kit import ADDRESS
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
-from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, Crowd, Visitor
-from scripts.rehearsal.reconcile import Delivered
+from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, MirrorClient, MirrorRunner
+from scripts.rehearsal.reconcile import DeliveredPage
+from scripts.rehearsal.rehearsal_site import ADDRESS
 
-_CALM = 0.25  # of the time, at the end of it, in which nothing more goes wrong
+_QUIET_SHARE = 0.25  # of the time, at the end of it, in which nothing more goes wrong
 _MEGABYTES = 256  # of the site's disk, and as many more for each ten minutes
 
 
 @contextmanager
-def _disk(folder: Path, megabytes: int) -> Iterator[bool]:
+def _small_disk(folder: Path, megabytes: int) -> Iterator[bool]:
     """Make `folder`, on a small disk of its own if we may; say whether it is."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "ssps-soak", str(folder)]
@@ -55,115 +55,125 @@ def _disk(folder: Path, megabytes: int) -> Iterator[bool]:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def _lay_out(world: World, boxes: int, parties: int, seed: int) -> None:
-    made = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", world.port]
-    ssps("rehearse", "init", world.site, *made)
-    text = (world.site / "site.toml").read_text(encoding="utf-8")
-    intake = world.folder / "intake"  # a scanner's disk is not the site's
+def _lay_out(soak_run: SoakRun, boxes: int, parties: int, seed: int) -> None:
+    made = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", soak_run.port]
+    ssps("rehearse", "init", soak_run.site, *made)
+    text = (soak_run.site / "site.toml").read_text(encoding="utf-8")
+    intake = soak_run.folder / "intake"  # a scanner's disk is not the site's
     text = text.replace('folders = ["intake"]', f'folders = ["{intake}"]')
     text = text.replace("rescan_seconds = 30.0", "rescan_seconds = 5.0")
     text = text.replace("# drain_seconds = 30", "drain_seconds = 3")
-    fault_injection.put(world.site / "site.toml", text)
-    stated = (world.site / "parties.toml").read_text(encoding="utf-8")
-    stated = stated.replace(f'"{ADDRESS}",', f'"{ADDRESS}", "{fault_injection.STRANGER}",')
-    fault_injection.put(world.site / "parties.toml", stated)
-    world.clock.write_text("0")
+    fault_injection.replace_file(soak_run.site / "site.toml", text)
+    stated = (soak_run.site / "parties.toml").read_text(encoding="utf-8")
+    stated = stated.replace(f'"{ADDRESS}",', f'"{ADDRESS}", "{fault_injection.ATTACK_ADDRESS}",')
+    fault_injection.replace_file(soak_run.site / "parties.toml", stated)
+    soak_run.clock.write_text("0")
 
 
-def _scan(world: World, seed: int, over: threading.Event) -> list[Delivered]:
+def _scan(soak_run: SoakRun, seed: int, over: threading.Event) -> list[DeliveredPage]:
     """Draw and drop pages until it is over, some written slowly in place."""
-    settings = load.load(world.site)
-    index = Registry(world.site / REGISTRY_INDEX)
+    settings = load.load(soak_run.site)
+    index = Registry(soak_run.site / REGISTRY_INDEX)
     coming = arrivals.plan(index.entries(), seed)
     index.close()
-    pause = world.seconds * (1 - _CALM) / len(coming)
+    pause = soak_run.seconds * (1 - _QUIET_SHARE) / len(coming)
     began = time.monotonic()
-    done: list[Delivered] = []
+    done: list[DeliveredPage] = []
     for number, one in enumerate(coming):
         name, content = scanner.render(one.scan, settings.election, seed)
         if over.wait(max(0.0, began + number * pause - time.monotonic())):
             break
         if number % 10 == 9:
-            scanner.drop_rudely(settings.intake.folders[0], name, content, lambda: time.sleep(0.02))
+            scanner.drop_in_place(
+                settings.intake.folders[0], name, content, lambda: time.sleep(0.02)
+            )
         else:
             scanner.drop(settings.intake.folders[0], name, content)
         at = datetime.now(UTC)
-        done.append(Delivered(name, scanner.digest(content), one.scan.kind, at))
+        done.append(DeliveredPage(name, scanner.digest(content), one.scan.kind, at))
     return done
 
 
-def soak(world: World, parties: int, seed: int) -> dict[str, object]:
+def soak(soak_run: SoakRun, parties: int, seed: int) -> dict[str, object]:
     """Run it all, and return the report; `ok` is its verdict."""
-    _lay_out(world, max(12, round(world.seconds / 10)), parties, seed)
-    names, mirrors = list(MIRROR_CLIENTS), world.folder / "mirrors"
-    visitors = [
-        Visitor(world.site, world.port, party.id, names[n % len(names)], mirrors / party.id)
-        for n, party in enumerate(load.load(world.site).parties)
+    _lay_out(soak_run, max(12, round(soak_run.seconds / 10)), parties, seed)
+    names, mirrors = list(MIRROR_CLIENTS), soak_run.folder / "mirrors"
+    clients = [
+        MirrorClient(
+            soak_run.site, soak_run.port, party.id, names[n % len(names)], mirrors / party.id
+        )
+        for n, party in enumerate(load.load(soak_run.site).parties)
     ]
-    crowd = Crowd(visitors, pause=10)
+    crowd = MirrorRunner(clients, pause=10)
     over = threading.Event()
-    delivered: list[Delivered] = []
-    scanning = threading.Thread(target=lambda: delivered.extend(_scan(world, seed, over)))
-    world.start()
+    delivered: list[DeliveredPage] = []
+    scanning = threading.Thread(target=lambda: delivered.extend(_scan(soak_run, seed, over)))
+    soak_run.start()
     began = time.monotonic()
     try:
-        wait_until_served(world.port)
+        wait_until_served(soak_run.port)
         scanning.start()
         crowd.start()
-        _go_wrong(world, began + world.seconds * (1 - _CALM))
+        _inject_faults(soak_run, began + soak_run.seconds * (1 - _QUIET_SHARE))
         over.set()
         scanning.join()
-        fault_injection.put(world.clock, "0")
-        wait_until_served(world.port)
-        reconcile.wait_until_filed(world.site, len(delivered), patience=120)
+        fault_injection.replace_file(soak_run.clock, "0")
+        wait_until_served(soak_run.port)
+        reconcile.wait_until_filed(soak_run.site, len(delivered), stall_seconds=120)
         crowd.finish()
     finally:
         over.set()
         crowd.finish()
-        stopped = _stop(world)
-    return _report(world, delivered, visitors, stopped, time.monotonic() - began)
+        stopped = _stop(soak_run)
+    return _report(soak_run, delivered, clients, stopped, time.monotonic() - began)
 
 
-def _go_wrong(world: World, until: float) -> None:
-    waiting: list[Mishap] = []
+def _inject_faults(soak_run: SoakRun, until: float) -> None:
+    waiting: list[InjectedFault] = []
     while time.monotonic() < until:
         if not waiting:
-            waiting = world.rng.sample(fault_injection.ALL, len(fault_injection.ALL))
-        did = waiting.pop()(world)
-        world.done[did] += 1
-        print(f"{time.monotonic() - until + world.seconds * (1 - _CALM):6.1f} s  {did}")
-        time.sleep(min(world.rng.uniform(2, 8), max(0.0, until - time.monotonic())))
+            waiting = soak_run.rng.sample(
+                fault_injection.ALL_FAULTS, len(fault_injection.ALL_FAULTS)
+            )
+        did = waiting.pop()(soak_run)
+        soak_run.done[did] += 1
+        print(f"{time.monotonic() - until + soak_run.seconds * (1 - _QUIET_SHARE):6.1f} s  {did}")
+        time.sleep(min(soak_run.rng.uniform(2, 8), max(0.0, until - time.monotonic())))
 
 
-def _stop(world: World) -> int:
-    assert world.supervisor is not None
-    world.supervisor.terminate()
+def _stop(soak_run: SoakRun) -> int:
+    assert soak_run.supervisor is not None
+    soak_run.supervisor.terminate()
     try:
-        return world.supervisor.wait(60)
+        return soak_run.supervisor.wait(60)
     except subprocess.TimeoutExpired:
-        world.supervisor.kill()
-        return world.supervisor.wait()
+        soak_run.supervisor.kill()
+        return soak_run.supervisor.wait()
 
 
 def _report(
-    world: World, delivered: list[Delivered], visitors: list[Visitor], stopped: int, seconds: float
+    soak_run: SoakRun,
+    delivered: list[DeliveredPage],
+    clients: list[MirrorClient],
+    stopped: int,
+    seconds: float,
 ) -> dict[str, object]:
-    _, unaccounted = reconcile.lags(world.site, delivered)
-    differ = [f"{v.party} ({v.client})" for v in visitors if not v.agrees()]
-    checks = reconcile.checks(world.site)
-    said, tracebacks = _said(world.log)
+    _, unaccounted = reconcile.reconcile_pages(soak_run.site, delivered)
+    differ = [f"{v.party} ({v.client})" for v in clients if not v.matches_tree()]
+    checks = reconcile.run_checks(soak_run.site)
+    said, tracebacks = _logged_errors(soak_run.log)
     return {
         "seconds": round(seconds, 1),
-        "faults": dict(world.done),
-        "left_out": sorted(set(world.left_out)),
+        "faults": dict(soak_run.done),
+        "left_out": sorted(set(soak_run.skipped)),
         "pages": len(delivered),
         "unaccounted": unaccounted,
-        "rounds": sum(v.rounds for v in visitors),
-        "rounds_cut_short": sum(len(v.failed) for v in visitors),
-        "last_said": [f"{v.party} ({v.client}): {v.failed[-1]}" for v in visitors if v.failed],
+        "rounds": sum(v.rounds for v in clients),
+        "rounds_cut_short": sum(len(v.failures) for v in clients),
+        "last_said": [f"{v.party} ({v.client}): {v.failed[-1]}" for v in clients if v.failures],
         "mirrors_that_differ": differ,
-        **reconcile.transfers(world.site),
-        "ledgers": reconcile.ledgers(world.site),
+        **reconcile.transfer_totals(soak_run.site),
+        "ledgers": reconcile.ledger_sizes(soak_run.site),
         "checks": checks,
         "stopped_with": stopped,
         "errors_logged": said,
@@ -173,7 +183,7 @@ def _report(
     }
 
 
-def _said(log: Path) -> tuple[dict[str, int], int]:
+def _logged_errors(log: Path) -> tuple[dict[str, int], int]:
     """Count the errors in a log by what they say, and what is no line of ours."""
     said: Counter[str] = Counter()
     tracebacks = 0
@@ -199,16 +209,16 @@ def main(minutes: float, parties: int, seed: int, file: Path | None, keep: bool)
     """Run everything at once with faults, and hold what comes of it against what went in."""
     folder = Path(tempfile.mkdtemp(prefix="ssps-soak-"))
     try:
-        with _disk(folder / "disk", _MEGABYTES + int(minutes * _MEGABYTES / 10)) as own:
+        with _small_disk(folder / "disk", _MEGABYTES + int(minutes * _MEGABYTES / 10)) as own:
             rng = random.Random(seed)  # noqa: S311 - the same faults every time
-            world = World(folder, free_port(), rng, own, minutes * 60)
-            report = soak(world, parties, seed)
+            soak_run = SoakRun(folder, free_port(), rng, own, minutes * 60)
+            report = soak(soak_run, parties, seed)
     finally:
         if keep:
             print(folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    click.echo(reconcile.show(report))
+    click.echo(reconcile.format_report(report))
     if file:
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     sys.exit(int(not report["ok"]))

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 from soak import fault_injection
-from soak.fault_injection import World
+from soak.fault_injection import SoakRun
 
 
 def test_the_clock_steps_and_steps_back(tmp_path: Path) -> None:
     rng = random.Random(1)  # noqa: S311 - nothing secret
-    world = World(tmp_path, 2222, rng, own_disk=False, seconds=60)
-    world.clock.write_text("0")
+    soak_run = SoakRun(tmp_path, 2222, rng, own_disk=False, seconds=60)
+    soak_run.clock.write_text("0")
 
-    said = [fault_injection.step_clock(world) for _ in range(2)]
+    said = [fault_injection.step_clock(soak_run) for _ in range(2)]
 
     assert said == ["clock stepped to 600 s ahead", "clock stepped to 0 s ahead"]
-    assert world.clock.read_text() == "0"
+    assert soak_run.clock.read_text() == "0"
 
 
 def test_a_file_is_replaced_as_soon_as_the_disk_has_room(
@@ -31,9 +31,9 @@ def test_a_file_is_replaced_as_soon_as_the_disk_has_room(
 
     monkeypatch.setattr(Path, "replace", full)
     monkeypatch.setattr(fault_injection.time, "sleep", lambda seconds: None)
-    fault_injection.put(tmp_path / "site.toml", "text")
+    fault_injection.replace_file(tmp_path / "site.toml", "text")
     refusals.append(OSError(errno.EACCES, "not yours"))
     with pytest.raises(OSError, match="not yours"):
-        fault_injection.put(tmp_path / "site.toml", "other")
+        fault_injection.replace_file(tmp_path / "site.toml", "other")
 
     assert (tmp_path / "site.toml").read_text() == "text"

@@ -9,7 +9,7 @@ from unit.scripts.audit.conftest import KEY
 
 from keys.feed_segment import FIRST, Segment, format_segment
 from keys.server_keys import sshsig
-from scripts.audit.feeds import Break, breaks, folders
+from scripts.audit.feeds import FeedProblem, feed_problems, find_feeds
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 MINUTES = (0, 1, 2, 7, 8)
@@ -33,7 +33,7 @@ def feed(tmp_path: Path) -> Path:
 
 def told(feed: Path, minute: float = 8.5, seconds: float = 600) -> list[tuple[str, str]]:
     until = NOON + timedelta(minutes=minute)
-    return [(b.kind, b.said) for b in breaks(feed, seconds, until, [KEY.public_key()])]
+    return [(b.kind, b.said) for b in feed_problems(feed, seconds, until, [KEY.public_key()])]
 
 
 def test_a_feed_that_keeps_its_promise_has_nothing_to_be_said(feed: Path) -> None:
@@ -41,12 +41,12 @@ def test_a_feed_that_keeps_its_promise_has_nothing_to_be_said(feed: Path) -> Non
 
 
 def test_a_silence_between_two_segments_and_after_the_last_is_named(feed: Path) -> None:
-    found = list(breaks(feed, 60, NOON + timedelta(minutes=20)))
+    found = list(feed_problems(feed, 60, NOON + timedelta(minutes=20)))
 
     at = [NOON + timedelta(minutes=minute) for minute in MINUTES]
     assert found == [
-        Break(feed, "silence", at[2], at[3], "no segment between 3 and 4"),
-        Break(feed, "silence", at[4], NOON + timedelta(minutes=20), "no segment since 5"),
+        FeedProblem(feed, "silence", at[2], at[3], "no segment between 3 and 4"),
+        FeedProblem(feed, "silence", at[4], NOON + timedelta(minutes=20), "no segment since 5"),
     ]
 
 
@@ -108,10 +108,10 @@ def test_a_chain_that_was_written_anew_does_not_follow(feed: Path) -> None:
 
 
 def test_a_feed_is_found_in_a_tree_and_all_of_them_in_a_site(feed: Path, tmp_path: Path) -> None:
-    assert folders(feed) == [feed]
-    assert folders(tmp_path) == [feed]
+    assert find_feeds(feed) == [feed]
+    assert find_feeds(tmp_path) == [feed]
     other = tmp_path / "site/feed/akis/5f0c-parti-a"
     other.mkdir(parents=True)
     (other / "00000001.csv").touch()
-    assert folders(tmp_path / "site") == folders(tmp_path / "site/feed") == [other]
-    assert folders(other.parent) == [other]
+    assert find_feeds(tmp_path / "site") == find_feeds(tmp_path / "site/feed") == [other]
+    assert find_feeds(other.parent) == [other]

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from publisher.catalog.coverage import Line
-from scripts.filing.live_status import Screen
+from scripts.filing.live_status import StatusScreen
 
 COUNTED: dict[str, Any] = {
     "expected": 1_207_000, "filed": 905_250, "absent": 12, "missing": 301_738, "versions": 3,
@@ -20,7 +20,7 @@ def drawn(width: int, height: int, places: list[Line] = PLACES, **more: Any) -> 
     file = io.StringIO()
     terminal = Console(file=file, force_terminal=True, width=width, height=height)
     warnings = more.pop("warnings", [])
-    terminal.print(Screen("21:04:33", {**COUNTED, **more}, "cevre", places, warnings))
+    terminal.print(StatusScreen("21:04:33", {**COUNTED, **more}, "cevre", places, warnings))
     plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
     return [line.rstrip() for line in plain.splitlines()]
 

@@ -3,12 +3,12 @@ from collections import Counter
 import pytest
 
 from scripts.rehearsal import arrivals, election
-from scripts.rehearsal.arrivals import DAY, EVENING, HOUR, LAST, Coming
-from scripts.rehearsal.scanner import Kind
+from scripts.rehearsal.arrivals import DAY, HOUR, LAST_ARRIVAL, NIGHT_END, ScheduledScan
+from scripts.rehearsal.scanner import ScanKind
 
 
 @pytest.fixture(scope="module")
-def coming() -> list[Coming]:
+def coming() -> list[ScheduledScan]:
     return arrivals.plan(election.entries(120, seed=1), seed=1)
 
 
@@ -17,48 +17,48 @@ def coming() -> list[Coming]:
     [(0, 0), (0.25, 0), (1, 0), (2, 18), (3, 50), (4, 73), (5.5, 90), (8, 98), (14, 100)],
 )
 def test_the_night_has_a_slow_start_a_peak_and_a_long_tail(hours: float, percent: int) -> None:
-    assert round(100 * arrivals.share(hours * HOUR)) == percent
+    assert round(100 * arrivals.share_arrived(hours * HOUR)) == percent
 
 
 def test_all_but_a_box_in_a_thousand_is_there_by_morning() -> None:
-    assert 0.999 < arrivals.share(EVENING) < 0.9999
+    assert 0.999 < arrivals.share_arrived(NIGHT_END) < 0.9999
 
 
 @pytest.mark.parametrize("share", [0.001, 0.25, 0.5, 0.9, 0.99])
 def test_by_its_arrival_time_exactly_that_share_has_arrived(share: float) -> None:
-    assert arrivals.share(arrivals.arrival(share)) == pytest.approx(share)
+    assert arrivals.share_arrived(arrivals.arrival_time(share)) == pytest.approx(share)
 
 
 def test_arrivals_stay_within_the_night_whatever_chance_says() -> None:
-    assert arrivals.arrival(0) == 0.25 * HOUR
-    assert arrivals.arrival(1) == EVENING
+    assert arrivals.arrival_time(0) == 0.25 * HOUR
+    assert arrivals.arrival_time(1) == NIGHT_END
 
 
 def test_half_of_the_corrections_come_within_a_day_of_the_boards_opening() -> None:
-    assert arrivals.correction(0) == 15 * HOUR
-    assert arrivals.correction(0.5) == 15 * HOUR + DAY
-    assert arrivals.correction(1) == LAST
+    assert arrivals.correction_time(0) == 15 * HOUR
+    assert arrivals.correction_time(0.5) == 15 * HOUR + DAY
+    assert arrivals.correction_time(1) == LAST_ARRIVAL
 
 
 def test_the_evening_takes_nine_tenths_of_the_time_played_and_the_days_after_it_the_rest() -> None:
-    assert arrivals.played(0, 60) == 0
-    assert arrivals.played(7 * HOUR, 60) == 27
-    assert arrivals.played(EVENING, 60) == 54
-    assert arrivals.played(LAST, 60) == 60
+    assert arrivals.playback_time(0, 60) == 0
+    assert arrivals.playback_time(7 * HOUR, 60) == 27
+    assert arrivals.playback_time(NIGHT_END, 60) == 54
+    assert arrivals.playback_time(LAST_ARRIVAL, 60) == 60
 
 
-def test_scans_come_in_order_of_time_and_are_numbered_so(coming: list[Coming]) -> None:
+def test_scans_come_in_order_of_time_and_are_numbered_so(coming: list[ScheduledScan]) -> None:
     assert [c.scan.number for c in coming] == list(range(len(coming)))
     assert [c.at for c in coming] == sorted(c.at for c in coming)
 
 
 def test_every_sheet_comes_once_but_those_of_the_box_that_never_does(
-    coming: list[Coming],
+    coming: list[ScheduledScan],
 ) -> None:
     entries = list(election.entries(120, seed=1))
-    (missing,) = arrivals.absent(entries, seed=1)
+    (missing,) = arrivals.absent_boxes(entries, seed=1)
 
-    come = Counter(c.scan.entry.karekod for c in coming if c.scan.kind is Kind.PAGE)
+    come = Counter(c.scan.entry.karekod for c in coming if c.scan.kind is ScanKind.PAGE)
 
     expected = [
         e.karekod
@@ -70,7 +70,7 @@ def test_every_sheet_comes_once_but_those_of_the_box_that_never_does(
 
 
 def test_a_night_has_repeats_corrections_and_pages_that_no_machine_can_read(
-    coming: list[Coming],
+    coming: list[ScheduledScan],
 ) -> None:
     kinds = Counter(str(c.scan.kind) for c in coming)
 
@@ -78,15 +78,15 @@ def test_a_night_has_repeats_corrections_and_pages_that_no_machine_can_read(
     assert kinds["repeat"] == 17
     assert kinds["rescan"] == 9
     assert kinds["blank"] + kinds["torn"] + kinds["stranger"] == 8
-    assert {c.scan.take for c in coming if c.scan.kind is Kind.RESCAN} == {1}
+    assert {c.scan.rescan_number for c in coming if c.scan.kind is ScanKind.RESCAN} == {1}
 
 
-def test_corrections_come_on_the_days_after(coming: list[Coming]) -> None:
-    assert all(c.at >= 15 * HOUR for c in coming if c.scan.kind is Kind.RESCAN)
+def test_corrections_come_on_the_days_after(coming: list[ScheduledScan]) -> None:
+    assert all(c.at >= 15 * HOUR for c in coming if c.scan.kind is ScanKind.RESCAN)
 
 
-def test_a_boards_own_sheets_come_after_its_last_box(coming: list[Coming]) -> None:
-    pages = [c for c in coming if c.scan.kind is Kind.PAGE]
+def test_a_boards_own_sheets_come_after_its_last_box(coming: list[ScheduledScan]) -> None:
+    pages = [c for c in coming if c.scan.kind is ScanKind.PAGE]
     boxes: dict[tuple[str | None, str | None], float] = {}
     for c in pages:
         if c.scan.entry.sheet.sandik:

@@ -122,4 +122,4 @@ def test_districts_are_listed_with_most_boxes_first_and_those_abroad_last() -> N
 def test_serials_do_not_repeat_and_strangers_are_none_of_them() -> None:
     serials = {election.serial(3, number) for number in range(50_000)}
     assert len(serials) == 50_000
-    assert serials.isdisjoint(election.stranger(3, number) for number in range(1000))
+    assert serials.isdisjoint(election.unregistered_karekod(3, number) for number in range(1000))

@@ -2,7 +2,7 @@ import pytest
 
 from config import cevre, name
 from scripts.rehearsal import places
-from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal.seeded_random import seeded_rng
 
 
 @pytest.mark.parametrize(
@@ -18,15 +18,15 @@ from scripts.rehearsal.seeded_random import dice
     ],
 )
 def test_a_sheet_prints_a_place_in_turkish(folder: str, printed: str) -> None:
-    assert places.turkish(folder) == printed
+    assert places.turkish_name(folder) == printed
 
 
 def test_capitals_are_turkish() -> None:
-    assert places.upper("İlçe Birleştirme ılık") == "İLÇE BİRLEŞTİRME ILIK"
+    assert places.turkish_upper("İlçe Birleştirme ılık") == "İLÇE BİRLEŞTİRME ILIK"
 
 
 def test_every_district_country_and_gate_has_a_name_of_its_own() -> None:
-    assert len({places.turkish(c) for c in cevre.names()}) == 89
+    assert len({places.turkish_name(c) for c in cevre.names()}) == 89
     for listed in (places.COUNTRIES, places.GATES):
         folders = [cevre.ascii_name(place) for place in listed]
         assert len(set(folders)) == len(folders)
@@ -35,6 +35,6 @@ def test_every_district_country_and_gate_has_a_name_of_its_own() -> None:
 
 def test_boards_are_as_many_as_asked_all_different_and_the_first_town_has_several() -> None:
     for count in (1, 2, 13, 60):
-        boards = places.boards(dice(count), count)
+        boards = places.boards(seeded_rng(count), count)
         assert len(set(boards)) == count
         assert boards[:2] == ["merkez-1", "merkez-2"][:count]

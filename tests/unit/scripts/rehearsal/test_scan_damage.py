@@ -7,7 +7,7 @@ from PIL import Image
 from config.election import Election
 from config.registry import Entry
 from scripts.rehearsal.scan_damage import scan
-from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal.seeded_random import seeded_rng
 from scripts.rehearsal.sheets import print_sheet
 
 
@@ -17,8 +17,8 @@ def page(entry: Entry, election: Election) -> Image.Image:
 
 
 def test_the_same_dice_give_the_same_bytes_and_others_give_others(page: Image.Image) -> None:
-    assert scan(page, dice(1)) == scan(page, dice(1))
-    assert scan(page, dice(1)).content != scan(page, dice(2)).content
+    assert scan(page, seeded_rng(1)) == scan(page, seeded_rng(1))
+    assert scan(page, seeded_rng(1)).content != scan(page, seeded_rng(2)).content
 
 
 def test_scans_are_grey_and_colour_jpeg_and_g4_tiff_at_200_dpi_and_can_be_read(
@@ -26,7 +26,7 @@ def test_scans_are_grey_and_colour_jpeg_and_g4_tiff_at_200_dpi_and_can_be_read(
 ) -> None:
     kinds = set()
     for seed in range(12):
-        content, extension = scan(page, dice(seed))
+        content, extension = scan(page, seeded_rng(seed))
         image = Image.open(io.BytesIO(content))
         kinds.add((image.format, image.mode, extension))
         assert image.size == (1654, 2339)
@@ -45,5 +45,5 @@ def test_scans_are_grey_and_colour_jpeg_and_g4_tiff_at_200_dpi_and_can_be_read(
 
 def test_scanning_leaves_the_page_as_it_was(page: Image.Image) -> None:
     before = page.tobytes()
-    scan(page, dice(3))
+    scan(page, seeded_rng(3))
     assert page.tobytes() == before

@@ -11,9 +11,9 @@ from config.election import Election
 from config.registry import Entry
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
-from scripts.rehearsal.scanner import Kind, Scan
+from scripts.rehearsal.scanner import PlannedScan, ScanKind
 
-FLAWS = {Kind.BLANK, Kind.TORN, Kind.STRANGER}
+FLAWS = {ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def read(content: bytes) -> set[str]:
 
 def test_a_plan_has_every_sheet_once_and_the_extras_beside_them(entries: list[Entry]) -> None:
     planned = list(scanner.plan(entries, 7))
-    pages = [scan.entry for scan in planned if scan.kind is Kind.PAGE]
+    pages = [scan.entry for scan in planned if scan.kind is ScanKind.PAGE]
     assert len(pages) == len(entries)
     assert set(pages) == set(entries)
     assert [scan.number for scan in planned] == list(range(len(planned)))
@@ -42,13 +42,13 @@ def test_a_small_night_has_a_repeat_a_rescan_and_a_page_for_quarantine(
 ) -> None:
     planned = list(scanner.plan(entries[:sheets], seed))
     kinds = {scan.kind for scan in planned}
-    assert {Kind.PAGE, Kind.REPEAT, Kind.RESCAN} < kinds
+    assert {ScanKind.PAGE, ScanKind.REPEAT, ScanKind.RESCAN} < kinds
     assert kinds & FLAWS
 
 
 def test_the_smallest_election_has_the_extras_too() -> None:
     kinds = {scan.kind for scan in scanner.plan(synthetic.entries(1, 7), 7)}
-    assert {Kind.PAGE, Kind.REPEAT, Kind.RESCAN} < kinds
+    assert {ScanKind.PAGE, ScanKind.REPEAT, ScanKind.RESCAN} < kinds
 
 
 def test_in_a_hundred_pages_two_come_twice_one_anew_and_one_for_quarantine(
@@ -56,12 +56,12 @@ def test_in_a_hundred_pages_two_come_twice_one_anew_and_one_for_quarantine(
 ) -> None:
     kinds = Counter(scan.kind for scan in scanner.plan(entries, 7, 300))
     assert kinds == {
-        Kind.PAGE: 288,
-        Kind.REPEAT: 6,
-        Kind.RESCAN: 3,
-        Kind.BLANK: 1,
-        Kind.TORN: 1,
-        Kind.STRANGER: 1,
+        ScanKind.PAGE: 288,
+        ScanKind.REPEAT: 6,
+        ScanKind.RESCAN: 3,
+        ScanKind.BLANK: 1,
+        ScanKind.TORN: 1,
+        ScanKind.UNREGISTERED: 1,
     }
 
 
@@ -83,7 +83,7 @@ def test_the_plan_depends_on_the_seed_and_not_on_the_order_of_the_registry(
 def test_an_extra_is_of_a_sheet_that_came_before(entries: list[Entry]) -> None:
     seen = set()
     for scan in scanner.plan(entries, 7):
-        if scan.kind is Kind.PAGE:
+        if scan.kind is ScanKind.PAGE:
             seen.add(scan.entry.karekod)
         assert scan.entry.karekod in seen
 
@@ -91,9 +91,9 @@ def test_an_extra_is_of_a_sheet_that_came_before(entries: list[Entry]) -> None:
 def test_a_repeat_has_the_bytes_of_the_page_and_another_name(
     entry: Entry, election: Election
 ) -> None:
-    first = Scan(4, entry, entry.karekod)
+    first = PlannedScan(4, entry, entry.karekod)
     page = scanner.render(first, election, 1)
-    again = scanner.render(Scan(9, entry, entry.karekod, Kind.REPEAT), election, 1)
+    again = scanner.render(PlannedScan(9, entry, entry.karekod, ScanKind.REPEAT), election, 1)
     assert again.content == page.content
     assert again.name != page.name
     assert scanner.render(first, election, 1) == page
@@ -101,29 +101,29 @@ def test_a_repeat_has_the_bytes_of_the_page_and_another_name(
 
 
 def test_a_rescan_has_other_bytes_and_the_same_karekod(entry: Entry, election: Election) -> None:
-    page = scanner.render(Scan(4, entry, entry.karekod), election, 1)
-    rescan = scanner.render(Scan(9, entry, entry.karekod, Kind.RESCAN, 1), election, 1)
+    page = scanner.render(PlannedScan(4, entry, entry.karekod), election, 1)
+    rescan = scanner.render(PlannedScan(9, entry, entry.karekod, ScanKind.RESCAN, 1), election, 1)
     assert rescan.content != page.content
     assert read(rescan.content) == read(page.content) == {entry.karekod}
 
 
 def test_a_flawed_page_shows_no_karekod_of_the_registry(entry: Entry, election: Election) -> None:
-    blank, torn = (Scan(1, entry, None, kind) for kind in (Kind.BLANK, Kind.TORN))
-    stranger = Scan(1, entry, "9876543210", Kind.STRANGER)
+    blank, torn = (PlannedScan(1, entry, None, kind) for kind in (ScanKind.BLANK, ScanKind.TORN))
+    unregistered_karekod = PlannedScan(1, entry, "9876543210", ScanKind.UNREGISTERED)
     assert read(scanner.render(blank, election, 1).content) == set()
     assert read(scanner.render(torn, election, 1).content) == set()
-    assert read(scanner.render(stranger, election, 1).content) == {"9876543210"}
+    assert read(scanner.render(unregistered_karekod, election, 1).content) == {"9876543210"}
 
 
 def test_a_planned_stranger_stands_in_no_registry(entries: list[Entry]) -> None:
     known = {entry.karekod for entry in entries}
-    strangers = [s for s in scanner.plan(entries, 7) if s.kind is Kind.STRANGER]
+    strangers = [s for s in scanner.plan(entries, 7) if s.kind is ScanKind.UNREGISTERED]
     assert strangers
     assert not known & {scan.karekod for scan in strangers}
 
 
 def test_a_file_is_named_as_a_scanner_names_it(entry: Entry, election: Election) -> None:
-    scan = Scan(42, entry, entry.karekod)
+    scan = PlannedScan(42, entry, entry.karekod)
     assert scanner.render(scan, election, 1).name == "tarayici-02_00000042.jpg"
     later = scanner.render(replace(scan, number=43), election, 1)
     assert later.name.partition("_")[2] == "00000043.jpg"
@@ -150,7 +150,7 @@ def test_a_drop_never_shows_part_of_a_file_under_its_name(
 def test_a_rude_drop_grows_in_place_and_ends_whole(tmp_path: Path) -> None:
     content = bytes(range(256)) * 300
     sizes: list[int] = []
-    scanner.drop_rudely(
+    scanner.drop_in_place(
         tmp_path, "a.jpg", content, lambda: sizes.append((tmp_path / "a.jpg").stat().st_size)
     )
     assert sizes == [32768, 65536]

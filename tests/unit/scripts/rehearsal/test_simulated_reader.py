@@ -11,59 +11,69 @@ from config.registry import Entry
 from publisher.page import Reason
 from publisher.reading.agreement import witnessed
 from scripts.rehearsal import simulated_reader
-from scripts.rehearsal.scanner import Kind, Scan
+from scripts.rehearsal.scanner import PlannedScan, ScanKind
 
 ROOT = Path(simulated_reader.__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def shared(election: Election, entry: Entry) -> bytes:
-    return simulated_reader.scan_of(entry, election, seed=1)
+    return simulated_reader.shared_scan(entry, election, seed=1)
 
 
 def test_a_mark_is_read_back_as_two_printed_copies(shared: bytes, entry: Entry) -> None:
-    page = simulated_reader.mark(shared, Scan(7, entry, entry.karekod))
+    page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
-    seen = simulated_reader.read(page)
+    seen = simulated_reader.read_mark(page)
 
     assert seen.texts == ("0093717526",)
     assert witnessed("0093717526", seen.readings).copies == 2
 
 
 def test_the_mark_is_a_comment_right_after_the_first_two_bytes(entry: Entry) -> None:
-    page = simulated_reader.mark(
-        b"\xff\xd8rest", Scan(7, entry, entry.karekod, Kind.RESCAN, take=1)
+    page = simulated_reader.mark_page(
+        b"\xff\xd8rest", PlannedScan(7, entry, entry.karekod, ScanKind.RESCAN, rescan_number=1)
     )
 
     assert page == b"\xff\xd8\xff\xfe\x00\x1fssps-rehearsal 0093717526 1-0rest"
 
 
 def test_a_marked_page_is_still_an_image_of_one_block(shared: bytes, entry: Entry) -> None:
-    page = simulated_reader.mark(shared, Scan(7, entry, entry.karekod))
+    page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
     assert len(page) <= 4096
     Image.open(io.BytesIO(page)).load()
 
 
 def test_a_page_that_no_machine_can_read_has_no_text(shared: bytes, entry: Entry) -> None:
-    seen = simulated_reader.read(simulated_reader.mark(shared, Scan(7, entry, None, Kind.BLANK)))
+    seen = simulated_reader.read_mark(
+        simulated_reader.mark_page(shared, PlannedScan(7, entry, None, ScanKind.BLANK))
+    )
 
     assert seen.texts == ()
     assert seen.fault is None
 
 
 def test_only_a_repeat_has_the_bytes_of_an_earlier_page(shared: bytes, entry: Entry) -> None:
-    page = simulated_reader.mark(shared, Scan(7, entry, entry.karekod))
+    page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
-    assert simulated_reader.mark(shared, Scan(9, entry, entry.karekod, Kind.REPEAT)) == page
-    assert simulated_reader.mark(shared, Scan(9, entry, entry.karekod, Kind.RESCAN, take=1)) != page
-    blank = simulated_reader.mark(shared, Scan(9, entry, None, Kind.BLANK))
-    assert simulated_reader.mark(shared, Scan(10, entry, None, Kind.BLANK)) != blank
+    assert (
+        simulated_reader.mark_page(shared, PlannedScan(9, entry, entry.karekod, ScanKind.REPEAT))
+        == page
+    )
+    assert (
+        simulated_reader.mark_page(
+            shared, PlannedScan(9, entry, entry.karekod, ScanKind.RESCAN, rescan_number=1)
+        )
+        != page
+    )
+    blank = simulated_reader.mark_page(shared, PlannedScan(9, entry, None, ScanKind.BLANK))
+    assert simulated_reader.mark_page(shared, PlannedScan(10, entry, None, ScanKind.BLANK)) != blank
 
 
 @pytest.mark.parametrize("page", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x10JFIF", b"rubbish"])
 def test_a_page_without_a_mark_is_taken_for_nothing(page: bytes) -> None:
-    assert simulated_reader.read(page).fault is Reason.NOT_AN_IMAGE
+    assert simulated_reader.read_mark(page).fault is Reason.NOT_AN_IMAGE
 
 
 def test_it_publishes_for_no_site_but_a_rehearsals(tmp_path: Path) -> None:

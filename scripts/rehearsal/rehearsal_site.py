@@ -23,7 +23,7 @@ def client_command(site: Path, party: str, port: int) -> str:
     )
 
 
-def scanned(site: Path) -> Iterator[dict[str, str]]:
+def scanned_pages(site: Path) -> Iterator[dict[str, str]]:
     """Yield what was scanned so far: name, sha256, karekod and kind of each page."""
     if (site / SCANNED_CSV).exists():
         with (site / SCANNED_CSV).open(encoding="utf-8", newline="") as file:

@@ -27,10 +27,10 @@ class Evidence:
         return [folder for folder in self.ledgers if folder.name == name]
 
 
-folders = click.argument(
+folders_argument = click.argument(
     "folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path, exists=True)
 )
-keys = click.option(
+key_option = click.option(
     "--key",
     "key_files",
     multiple=True,
@@ -39,8 +39,8 @@ keys = click.option(
 )
 
 
-def evidence(
-    folders: Sequence[Path], key_files: Sequence[Path], site: Path | None, keyed: bool = True
+def find(
+    folders: Sequence[Path], key_files: Sequence[Path], site: Path | None, with_keys: bool = True
 ) -> Evidence:
     """Find the ledgers in `folders`, or the site's; raise UsageError or Faults if there is none."""
     if not folders and site is None:
@@ -50,7 +50,7 @@ def evidence(
     if not found:
         stated = ", ".join(map(str, searched))
         raise console.fault(stated, "", "holds no ledger, name a folder that does")
-    return Evidence(tuple(found), public_keys(key_files, site) if keyed else ())
+    return Evidence(tuple(found), public_keys(key_files, site) if with_keys else ())
 
 
 def public_keys(key_files: Sequence[Path], site: Path | None) -> tuple[Ed25519PublicKey, ...]:
@@ -59,10 +59,10 @@ def public_keys(key_files: Sequence[Path], site: Path | None) -> tuple[Ed25519Pu
         key_files = sorted((site / SIGNING_KEYS).rglob("*.pub"))
     if not key_files:
         raise click.UsageError("whose signature? Name YSK's public key with --key FILE.")
-    return tuple(map(key, key_files))
+    return tuple(map(read_key, key_files))
 
 
-def key(path: Path) -> Ed25519PublicKey:
+def read_key(path: Path) -> Ed25519PublicKey:
     """Read a public key; raise Faults for what is none."""
     try:
         return note.public_key(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 import pytest
 
 from config.sheet import Secim
-from scripts.rehearsal import handwritten_digits
-from scripts.rehearsal.seeded_random import dice
+from scripts.rehearsal import synthetic_results
+from scripts.rehearsal.seeded_random import seeded_rng
 
 
 @pytest.mark.parametrize(
@@ -21,18 +21,18 @@ from scripts.rehearsal.seeded_random import dice
     ],
 )
 def test_a_number_is_written_out_in_turkish(number: int, written: str) -> None:
-    assert handwritten_digits.words(number) == written
+    assert synthetic_results.number_in_words(number) == written
 
 
 @pytest.mark.parametrize("secim", [Secim.CB, Secim.MV])
 def test_a_count_adds_up(secim: Secim) -> None:
     for seed in range(200):
-        count = handwritten_digits.count(dice(seed), secim, 400)
+        count = synthetic_results.make_result(seeded_rng(seed), secim, 400)
         assert sum(count.votes) == count.valid
         assert count.valid + count.invalid == count.voted <= count.registered <= 400
         assert min(count.votes) >= 0
 
 
 def test_a_presidential_sheet_has_four_candidates_and_a_parliamentary_one_many_parties() -> None:
-    assert handwritten_digits.contenders(Secim.CB) == ["A Adayı", "B Adayı", "C Adayı", "Ç Adayı"]
-    assert len(set(handwritten_digits.contenders(Secim.MV))) == 24
+    assert synthetic_results.contenders(Secim.CB) == ["A Adayı", "B Adayı", "C Adayı", "Ç Adayı"]
+    assert len(set(synthetic_results.contenders(Secim.MV))) == 24

@@ -10,7 +10,7 @@ _TENS = ("", "on", "yirmi", "otuz", "kırk", "elli", "altmış", "yetmiş", "sek
 _LETTERS = "ABCÇDEFGĞHIİJKLMNOÖPRSŞT"
 
 
-def words(number: int) -> str:
+def number_in_words(number: int) -> str:
     """Write out 0 to 999,999 in Turkish; a thousand is `bin`, never `bir bin`."""
     if number == 0:
         return "sıfır"
@@ -36,7 +36,7 @@ def contenders(secim: Secim) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class BoxResult:
     """One box's or place's result; it adds up."""
 
     registered: int
@@ -50,13 +50,13 @@ class Count:
         return self.voted - self.invalid
 
 
-def count(chance: random.Random, secim: Secim, most: int) -> Count:
+def make_result(rng: random.Random, secim: Secim, most: int) -> BoxResult:
     """Make up a result for at most `most` registered voters."""
-    registered = chance.randint(most // 2, most)
-    voted = round(registered * chance.uniform(0.7, 0.95))
-    invalid = round(voted * chance.uniform(0, 0.04))
-    weights = [chance.expovariate(1) ** 2 for _ in contenders(secim)]
+    registered = rng.randint(most // 2, most)
+    voted = round(registered * rng.uniform(0.7, 0.95))
+    invalid = round(voted * rng.uniform(0, 0.04))
+    weights = [rng.expovariate(1) ** 2 for _ in contenders(secim)]
     left = voted - invalid
     votes = [int(left * weight / sum(weights)) for weight in weights]
     votes[0] += left - sum(votes)
-    return Count(registered, voted, invalid, tuple(votes))
+    return BoxResult(registered, voted, invalid, tuple(votes))
