@@ -8,7 +8,7 @@ from config.registry import Entry
 from publisher.page import Reason
 
 
-class Place(NamedTuple):
+class FiledSheet(NamedTuple):
     """One sheet of a file: the page that shows it, from 1, and where it stands in each tree."""
 
     frame: int
@@ -21,8 +21,8 @@ class Place(NamedTuple):
 class Filed:
     """It is filed, once for each of its sheets, since each had `witnesses` or more."""
 
-    places: tuple[Place, ...]
-    witnesses: int
+    sheets: tuple[FiledSheet, ...]
+    needed_readings: int
 
 
 @dataclass(frozen=True, slots=True)

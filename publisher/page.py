@@ -14,7 +14,7 @@ from typing import NamedTuple
 from publisher.source import Source
 
 ID_LENGTH = len("20230514T140003000041-9f3c21ab")
-_LONGEST_NAME = 80
+_MAX_NAME_LENGTH = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 
@@ -26,7 +26,7 @@ class Reason(StrEnum):
     CONFLICTING_KAREKODS = "conflicting-karekods"
     SEVERAL_SHEETS = "several-sheets"
     SEVERAL_BOARDS = "several-boards"
-    ONE_WITNESS = "one-witness"
+    TOO_FEW_READINGS = "one-witness"
     EMPTY = "empty"
     TOO_LARGE = "too-large"
     NOT_A_FILE = "not-a-file"
@@ -86,7 +86,7 @@ def arrival_id(now: datetime, token: str) -> str:
 
 def safe_name(name: str) -> str:
     """Return the last part of `name`, in at most 80 harmless characters; its end is kept."""
-    return _UNSAFE.sub("_", name.rpartition("/")[2])[-_LONGEST_NAME:].lstrip(".") or "_"
+    return _UNSAFE.sub("_", name.rpartition("/")[2])[-_MAX_NAME_LENGTH:].lstrip(".") or "_"
 
 
 def escaped(name: str) -> str:
@@ -110,7 +110,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ReadResult:
     """What a reader saw in a file's bytes; `fault` says why not all of it could be read.
 
     Width and height are the first page's, in pixels; `frames` is how many pages there are.
@@ -125,7 +125,7 @@ class Look:
     frames: int = 1
 
     @classmethod
-    def of(cls, parts: Sequence["Look"]) -> "Look":
+    def of(cls, parts: Sequence["ReadResult"]) -> "ReadResult":
         """Put together what was seen on each page of a file, one after the other."""
         return replace(
             parts[0],
@@ -143,7 +143,7 @@ class Look:
         """Every text in the file, once, in the order found."""
         return tuple(dict.fromkeys(reading.text for reading in self.readings))
 
-    def on(self, frame: int) -> tuple[Reading, ...]:
+    def readings_on(self, frame: int) -> tuple[Reading, ...]:
         """Return what was read on one page."""
         return tuple(reading for reading in self.readings if reading.frame == frame)
 
@@ -158,4 +158,4 @@ class Page:
     arrival: Arrival
     stamp: Stamp
     sha256: str | None
-    look: Look
+    result: ReadResult

@@ -36,15 +36,15 @@ from keys.ledger.writer import (
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
 from publisher.feed.feed import Feeding
-from publisher.filing.filer import Clerk, World
+from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery, Stopped
 from publisher.intake.watch import Intake, Settling
 from publisher.page import Arrival, Page, Reason, Stamp
 from publisher.reading.pool import Pool
-from publisher.reading.worker_client import Reader
+from publisher.reading.worker_client import WorkerClient
 from publisher.requests.handler import Attendant
 from publisher.store.quarantine import Quarantine
-from publisher.store.store import Shelf
+from publisher.store.store import Store
 
 MACHINE_AT_FAULT = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
 _BATCH = 128  # as many as were read while the last batch was made to last
@@ -78,7 +78,7 @@ def publish(
     clock: Clock = utc_now,
     ready: Callable[[], None] = lambda: None,
     workers: int | None = None,
-    reader: Callable[[], Reader] = Reader,
+    new_client: Callable[[], WorkerClient] = WorkerClient,
     signer: Ed25519PrivateKey | None = None,
     poll_signer: Callable[[], object] = lambda: None,
 ) -> None:
@@ -93,7 +93,7 @@ def publish(
     while not stop.is_set():
         begun = time.monotonic()
         try:
-            with _Run(settings, stop, clock, workers or os.cpu_count() or 1, reader) as run:
+            with _Run(settings, stop, clock, workers or os.cpu_count() or 1, new_client) as run:
                 run.recover()
                 if signer is not None:
                     run.feed(signer)
@@ -115,10 +115,10 @@ def publish(
 
 
 @contextmanager
-def opened_world(
+def open_context(
     settings: Settings, clock: Clock, stop: Stop, patience: float = 0.0
-) -> Iterator[World]:
-    """Open all that a clerk works with; raise Busy if another process has it for `patience` s."""
+) -> Iterator[FilingContext]:
+    """Open all that a filer works with; raise Busy if another process has it for `patience` s."""
     site = settings.site
     with ExitStack() as stack:
         # The ledger's lock comes first: it keeps a second publisher out.
@@ -127,13 +127,13 @@ def opened_world(
         )
         registry = Registry(site / REGISTRY_INDEX)
         stack.callback(registry.close)
-        shelf = Shelf(site)
+        store = Store(site)
         (site / SPOOL).mkdir(mode=0o700, parents=True, exist_ok=True)
-        yield World(
+        yield FilingContext(
             settings,
             stack.enter_context(Catalog(catalog.url(site))),
             ledger,
-            shelf,
+            store,
             Quarantine(site),
             registry.lookup,
             clock,
@@ -148,10 +148,10 @@ def attend(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -> None:
 
     First finishes what the last one began. Raises what `publish` does.
     """
-    with opened_world(settings, clock, stop) as world:
-        clerk = Clerk(world)
-        Recovery(world, clerk).recover()
-        Attendant(world, clerk).attend()
+    with open_context(settings, clock, stop) as context:
+        filer = Filer(context)
+        Recovery(context, filer).recover()
+        Attendant(context, filer).attend()
 
 
 class _Run:
@@ -163,14 +163,14 @@ class _Run:
         stop: Stop,
         clock: Clock,
         workers: int,
-        reader: Callable[[], Reader],
+        new_client: Callable[[], WorkerClient],
     ) -> None:
         site = settings.site
         self._stop = stop
         self._depth = workers * _DEPTH
         self._spool = site / SPOOL
         self._rescan = settings.intake.rescan_seconds
-        self._bell = threading.Event()
+        self._wake = threading.Event()
         self._again = Settling(settings.intake.settle_seconds)
         self._restless: dict[str, Arrival] = {}
         self._linger = settings.intake.settle_seconds * _LINGER
@@ -179,15 +179,17 @@ class _Run:
         self._signer: Ed25519PrivateKey | None = None
         self._feeding: Feeding | None = None
         with ExitStack() as stack:
-            self._world = stack.enter_context(opened_world(settings, clock, stop, _ASKING))
-            self._clerk = Clerk(self._world)
-            self._attendant = Attendant(self._world, self._clerk)
-            self._pool = Pool(workers, self._spool, self._world.shelf.stage, self._bell, reader)
+            self._context = stack.enter_context(open_context(settings, clock, stop, _ASKING))
+            self._filer = Filer(self._context)
+            self._attendant = Attendant(self._context, self._filer)
+            self._pool = Pool(
+                workers, self._spool, self._context.store.stage, self._wake, new_client
+            )
             stack.callback(self._pool.close)
             stack.callback(self._end_feed)
             watched, wait = settings.intake.folders, settings.intake.settle_seconds
             now = time.monotonic()
-            self._intake = Intake(watched, wait, self._rescan, now, self._bell.set)
+            self._intake = Intake(watched, wait, self._rescan, now, self._wake.set)
             stack.callback(self._intake.close)
             self._open = stack.pop_all()
 
@@ -199,7 +201,7 @@ class _Run:
 
     def recover(self) -> None:
         """Finish what an earlier run began; what it had claimed is read first."""
-        self._recovery = Recovery(self._world, self._clerk)
+        self._recovery = Recovery(self._context, self._filer)
         for arrival in self._recovery.recover(trees=False):
             self._pool.submit(arrival)
 
@@ -209,17 +211,17 @@ class _Run:
         Of those whose trees are complete: what a feed lists stands in the tree, and a tree that
         is made for another scope first loses all that its feed has shown there.
         """
-        world = self._world
+        context = self._context
         self._signer = signer
         self._end_feed()
-        complete, site = world.catalog.parties(), world.settings.site
-        parties = tuple(p for p in world.trees if complete.get(p.id) == str(p.scope))
+        complete, site = context.catalog.parties(), context.settings.site
+        parties = tuple(p for p in context.mirroring_parties if complete.get(p.id) == str(p.scope))
         if parties:
             self._feeding = Feeding(
-                replace(world.settings, parties=parties),
+                replace(context.settings, parties=parties),
                 signer,
-                world.clock,
-                world.shelf.original,
+                context.clock,
+                context.store.original,
                 lambda: _witnessed(site / LEDGERS),
             )
 
@@ -239,37 +241,37 @@ class _Run:
                 self._wait(now)
             else:
                 # Back files fill the time in which no page is done, and some of the rest.
-                complete = self._recovery.tend(self._is_idle(now + _BACK_FILES))
-                if complete and self._recovery.tended and self._signer is not None:
+                complete = self._recovery.continue_trees(self._is_idle(now + _BACK_FILES))
+                if complete and self._recovery.completed and self._signer is not None:
                     self.feed(self._signer)
             read, unsettled = self._pool.results(_BATCH)
             growing = [page.arrival for page in read if self._may_grow(page, now)]
             pages = [page for page in read if page.arrival.id not in self._given_up]
-            for arrival in (*growing, *unsettled, *(self._clerk.file(pages) if pages else ())):
+            for arrival in (*growing, *unsettled, *(self._filer.file(pages) if pages else ())):
                 self._watch_again(arrival, now)
             self._clean_late(now)
             self._attendant.attend()
             poll_signer()
             if now >= next_mend:
-                self._clerk.mend()
+                self._filer.retry_gaps()
                 next_mend = now + self._rescan
 
     def _is_idle(self, until: float) -> Callable[[], bool]:
         return lambda: time.monotonic() < until and not self._stop.is_set()
 
     def _take_in(self, now: float) -> None:
-        room = self._depth - self._pool.under_way
+        room = self._depth - self._pool.in_flight
         for path in self._again.due(now, max(room, 0)):
             self._watch_again(self._restless[path], now)
-        room = self._depth - self._pool.under_way
+        room = self._depth - self._pool.in_flight
         if room > 0:
-            for arrival in self._clerk.claim(self._intake.ready(now, room)):
+            for arrival in self._filer.claim(self._intake.ready(now, room)):
                 self._pool.submit(arrival)
 
     def _watch_again(self, arrival: Arrival, now: float) -> None:
         # It is in the spool, yet its writer goes on: wait for that as in the intake.
         path = self._spool / arrival.file
-        if self._again.sighted(str(path), Stamp.of(path.lstat()), now):
+        if self._again.seen(str(path), Stamp.of(path.lstat()), now):
             del self._restless[str(path)]
             self._pool.submit(arrival)
         else:
@@ -278,7 +280,7 @@ class _Run:
     def _may_grow(self, page: Page, now: float) -> bool:
         # What lacks but its end is an upload under way: it is read again, for a while.
         until = now
-        if page.look.fault is Reason.INCOMPLETE:
+        if page.result.fault is Reason.INCOMPLETE:
             until = self._given_up.setdefault(page.arrival.id, now + self._linger)
         if now >= until:
             self._given_up.pop(page.arrival.id, None)
@@ -286,21 +288,21 @@ class _Run:
 
     def _clean_late(self, now: float) -> None:
         # A page that could not be decoded may be one whose writer only paused.
-        for arrival, stamp in self._clerk.unread():
+        for arrival, stamp in self._filer.take_unreadable():
             self._lingering.append((now + self._linger, arrival, stamp))
         while self._lingering and self._lingering[0][0] <= now:
             _, arrival, stamp = self._lingering.popleft()
-            if grown := self._clerk.clean(arrival, stamp):
+            if grown := self._filer.clean(arrival, stamp):
                 self._watch_again(grown, now)
 
     def _wait(self, now: float) -> None:
         until = now + _TICK
-        if self._pool.under_way < self._depth:
-            until = min(until, self._intake.next_look(now), self._again.next_due() or until)
-        if until > now and self._bell.wait(until - now) and self._pool.reading:
+        if self._pool.in_flight < self._depth:
+            until = min(until, self._intake.next_check(now), self._again.next_due() or until)
+        if until > now and self._wake.wait(until - now) and self._pool.unread:
             # What is read in a moment is made to last in one go with what there is.
             time.sleep(_MOMENT)
-        self._bell.clear()
+        self._wake.clear()
 
 
 def _witnessed(ledgers: Path) -> tuple[tuple[str, bytes], ...]:

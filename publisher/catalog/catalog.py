@@ -185,7 +185,7 @@ class Catalog:
                 "path": place.path,
                 "filed_at": filed_at,
             }
-            for place in filed.places
+            for place in filed.sheets
         ]
         self._connection.execute(sa.insert(t.filing), rows)
         self._decide(
@@ -193,8 +193,8 @@ class Catalog:
             now,
             state=STORED,
             outcome=FILED,
-            what=filed.places[0].path,
-            evidence={"witnesses": filed.witnesses, "person": dict(person)},
+            what=filed.sheets[0].path,
+            evidence={"witnesses": filed.needed_readings, "person": dict(person)},
         )
 
     def set_aside(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
@@ -224,7 +224,7 @@ class Catalog:
         what: str,
         reason: str | None = None,
     ) -> None:
-        look = page.look
+        look = page.result
         evidence |= {
             "texts": look.texts,
             "ms": look.ms,

@@ -20,9 +20,9 @@ from typing import Protocol
 from config import layout
 from config.registry import Entry, is_karekod
 from config.sheet import Sheet
-from publisher.outcome import Decision, Duplicate, Filed, Lookup, Place, Quarantined
+from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined
 from publisher.page import Page, Reading, Reason
-from publisher.reading.agreement import witnessed
+from publisher.reading.agreement import agreement_on
 
 EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
 
@@ -40,30 +40,34 @@ class Facts(Protocol):
         """Return the number of the latest version filed, 0 if there is none."""
 
 
-def decide(page: Page, election: str, lookup: Lookup, facts: Facts, witnesses: int) -> Decision:
+def decide(
+    page: Page, election: str, lookup: Lookup, facts: Facts, needed_readings: int
+) -> Decision:
     """Decide on one file; files are decided one after the other, each known to the next."""
     if page.sha256 is not None and (filed := facts.filed_as(page.sha256)):
         return Duplicate(filed)
-    found = page.look.fault or sheets(page, lookup, witnesses)
+    found = page.result.fault or sheets(page, lookup, needed_readings)
     if isinstance(found, Reason):
         before = page.sha256 and facts.quarantined_as(page.sha256, found)
         return Duplicate(before) if before else Quarantined(found)
-    extension = EXTENSION[page.look.format or ""]
+    extension = EXTENSION[page.result.format or ""]
     return Filed(
         tuple(
-            Place(frame, entry, version, layout.path(election, entry.sheet, version, extension))
+            FiledSheet(
+                frame, entry, version, layout.path(election, entry.sheet, version, extension)
+            )
             for frame, entry in found
             for version in (facts.latest_version(entry.sheet) + 1,)
         ),
-        witnesses,
+        needed_readings,
     )
 
 
-def sheets(page: Page, lookup: Lookup, witnesses: int) -> list[tuple[int, Entry]] | Reason:
+def sheets(page: Page, lookup: Lookup, needed_readings: int) -> list[tuple[int, Entry]] | Reason:
     """Return the sheets of a file and the page that each is on, or why it cannot be filed."""
     found: dict[Sheet, tuple[int, Entry]] = {}
-    for frame in range(1, page.look.frames + 1):
-        entry = identified(page.look.on(frame), lookup, witnesses)
+    for frame in range(1, page.result.frames + 1):
+        entry = identified(page.result.readings_on(frame), lookup, needed_readings)
         if isinstance(entry, Reason):
             return entry
         found.setdefault(entry.sheet, (frame, entry))
@@ -72,7 +76,7 @@ def sheets(page: Page, lookup: Lookup, witnesses: int) -> list[tuple[int, Entry]
     return list(found.values())
 
 
-def identified(readings: Sequence[Reading], lookup: Lookup, witnesses: int) -> Entry | Reason:
+def identified(readings: Sequence[Reading], lookup: Lookup, needed_readings: int) -> Entry | Reason:
     """Return the one entry that the readings of a page stand for, or why there is none."""
     texts = dict.fromkeys(reading.text for reading in readings)
     # Each is looked up once: the registry may be replaced at any moment.
@@ -87,6 +91,6 @@ def identified(readings: Sequence[Reading], lookup: Lookup, witnesses: int) -> E
     if None in found:
         return Reason.CONFLICTING_KAREKODS
     (entry,) = known.values()
-    if witnessed(entry.karekod, readings).witnesses < witnesses:
-        return Reason.ONE_WITNESS
+    if agreement_on(entry.karekod, readings).agreeing < needed_readings:
+        return Reason.TOO_FEW_READINGS
     return entry

@@ -9,7 +9,7 @@ Each page goes the same way, and each step is durable before the next:
 
 Killed in between, publisher/filing/recovery does the rest. Pages are handled in batches, so that
 one
-fsync serves many. Whatever the disk refuses is raised and no page is blamed for it; a fresh clerk
+fsync serves many. Whatever the disk refuses is raised and no page is blamed for it; a fresh filer
 goes on from there after a recovery, just as after a crash. The four steps stand in this one module,
 long as it is: that a crash loses nothing rests on their order, which is to be read in one go.
 """
@@ -40,66 +40,66 @@ from publisher.intake import spool
 from publisher.intake.watch import Candidate
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
-from publisher.reading.agreement import witnessed
+from publisher.reading.agreement import agreement_on
 from publisher.source import Source
-from publisher.store.quarantine import Note, Quarantine
-from publisher.store.store import Obstructed, Shelf
+from publisher.store.quarantine import Quarantine, QuarantineNote
+from publisher.store.store import CannotLink, Store
 
 WHO = "publisher"
 # One party's tree is in the way of these; anything else is the whole disk's trouble.
-ONE_TREE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
+ONE_TREE_ERRORS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What a clerk works with and on; `checkpoint` is told the name of each step that is done."""
+class FilingContext:
+    """What a filer works with and on; `checkpoint` is told the name of each step that is done."""
 
     settings: Settings
     catalog: Catalog
     ledger: Ledger
-    shelf: Shelf
+    store: Store
     quarantine: Quarantine
     lookup: Callable[[str], Entry | None]
     clock: Clock
     token: Callable[[], str]  # eight hexadecimal digits, never twice the same in a microsecond
-    checkpoint: Callable[[str], None] = lambda step: None
+    step_done: Callable[[str], None] = lambda step: None
     stopped: Callable[[], bool] = lambda: False
     has_box: Callable[[str, str, str], bool] = lambda cevre, kurul, sandik: True
 
     def sync(self) -> None:
         """Make store, trees and quarantine survive a loss of power."""
-        self.shelf.sync()
+        self.store.sync()
         self.quarantine.sync()
 
     @property
-    def trees(self) -> tuple[Party, ...]:
+    def mirroring_parties(self) -> tuple[Party, ...]:
         """The parties that have one."""
         return tuple(party for party in self.settings.parties if party.mirrors)
 
 
-class Clerk:
+class Filer:
     """See the module; one thread's own."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._catalog = world.catalog
-        self._shelf = world.shelf
-        self._step = world.checkpoint
-        self._spool = world.settings.site / SPOOL
+    def __init__(self, context: FilingContext) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._store = context.store
+        self._step = context.step_done
+        self._spool = context.settings.site / SPOOL
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._trees = world.trees
-        self._left = world.catalog.left()
-        self._held = {Source.parse(source).folder for source in self._left}
-        self._unread: list[tuple[Arrival, Stamp]] = []
+        self._parties = context.mirroring_parties
+        self._not_removable = context.catalog.left()
+        self._reported_folders = {Source.parse(source).folder for source in self._not_removable}
+        self._unreadable: list[tuple[Arrival, Stamp]] = []
 
     def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
         """Move files from the intake into the spool; those gone meanwhile are left out."""
         arrivals = [
             arrival
-            for arrival in map(self._arrival, candidates)
-            if self._left.get(bytes(arrival.source)) != str(arrival.stamp)
+            for arrival in map(self._new_arrival, candidates)
+            if self._not_removable.get(bytes(arrival.source)) != str(arrival.stamp)
         ]
         if not arrivals:
             return []
@@ -110,10 +110,10 @@ class Clerk:
         for arrival in arrivals:
             try:
                 if not spool.claim(arrival, self._spool):
-                    self.leave(arrival)
+                    self.note_not_removable(arrival)
                 claimed.append(arrival)
                 self._step("claimed")
-            except spool.Moved:
+            except spool.SourceChanged:
                 missed.append(arrival)
             except PermissionError as error:
                 log.error("not-claimed", name=arrival.name, error=str(error))
@@ -132,59 +132,59 @@ class Clerk:
         """
         for page in pages:
             self._decide(page)
-        self._world.sync()
+        self._context.sync()
         self._step("stored")
         self._catalog.commit()
         self._step("decided")
         return self.carry_out()
 
-    def mend(self) -> None:
+    def retry_gaps(self) -> None:
         """Try again the links that a tree would not take."""
-        parties = {party.id: party for party in self._trees}
+        parties = {party.id: party for party in self._parties}
         owed = [(party, original) for party, original in self._catalog.gaps() if party in parties]
         for party, original in owed:
             sheet = layout.parse(original.path).sheet
-            if not parties[party].scope.covers(sheet) or not self._refusal(party, original):
+            if not parties[party].scope.covers(sheet) or not self._try_link(party, original):
                 self._catalog.close_gap(party, original.id)
                 log.info("gap-closed", party=party, path=original.path)
         if owed:
-            self._shelf.sync()
+            self._store.sync()
             self._catalog.commit()
 
-    def leave(self, arrival: Arrival) -> None:
+    def note_not_removable(self, arrival: Arrival) -> None:
         """Note that an arrival's source stays where it is, and is not to be taken again."""
-        if arrival.source.folder not in self._held:
+        if arrival.source.folder not in self._reported_folders:
             advice = "let the publisher delete there, or clear that folder by hand"
             log.error("source-not-removable", folder=arrival.source.folder, advice=advice)
-            self._held.add(arrival.source.folder)
-        self._left[bytes(arrival.source)] = str(arrival.stamp)
+            self._reported_folders.add(arrival.source.folder)
+        self._not_removable[bytes(arrival.source)] = str(arrival.stamp)
         self._catalog.leave(arrival)
 
-    def _arrival(self, found: Candidate) -> Arrival:
-        now = self._world.clock()
+    def _new_arrival(self, found: Candidate) -> Arrival:
+        now = self._context.clock()
         source = Source(str(found.folder), os.path.relpath(found.path, found.folder))
-        identity = arrival_id(now, self._world.token())
+        identity = arrival_id(now, self._context.token())
         return Arrival(identity, escaped(source.path), source, found.stamp, now)
 
     def _decide(self, page: Page) -> None:
-        election = self._world.settings.election.id
-        witnesses = self._world.settings.qr.witnesses
-        decision = decide.decide(page, election, self._world.lookup, self._catalog, witnesses)
-        now = self._world.clock()
+        election = self._context.settings.election.id
+        witnesses = self._context.settings.qr.witnesses
+        decision = decide.decide(page, election, self._context.lookup, self._catalog, witnesses)
+        now = self._context.clock()
         match decision:
             case Filed():
                 assert page.sha256 is not None  # noqa: S101 - what could be decoded has bytes
-                mtime = self._shelf.keep(page.arrival.id, page.sha256, int(now.timestamp()))
+                mtime = self._store.keep(page.arrival.id, page.sha256, int(now.timestamp()))
                 self._step("kept")
                 self._catalog.file(page, decision, mtime, now)
             case Quarantined():
                 if page.sha256 is not None:
-                    staged = self._shelf.staged(page.arrival.id)
-                    self._world.quarantine.take(staged, page.arrival.file)
+                    staged = self._store.staged_path(page.arrival.id)
+                    self._context.quarantine.add(staged, page.arrival.file)
                     self._step("set aside")
                 self._catalog.set_aside(page, decision, now)
             case Duplicate():
-                self._shelf.discard(page.arrival.id)
+                self._store.discard(page.arrival.id)
                 self._catalog.set_aside(page, decision, now)
 
     def carry_out(self) -> list[Arrival]:
@@ -192,15 +192,15 @@ class Clerk:
         rows = self._catalog.decided()
         if not rows:
             return []
-        events = [self._effect(row) for row in rows]
-        self._world.sync()
+        events = [self._carry_out_one(row) for row in rows]
+        self._context.sync()
         self._catalog.commit()  # gaps, which the ledger does not hold
         self._step("linked")
         numbers = []
         for event in events:
-            numbers.append(self._world.ledger.append(event))
+            numbers.append(self._context.ledger.append(event))
             self._step("recorded")
-        self._world.ledger.sync()
+        self._context.ledger.sync()
         for row, seq in zip(rows, numbers, strict=True):
             self._catalog.finish(row.arrival.id, seq, row.filing.frame if row.filing else 1)
         self._step("all recorded")
@@ -210,44 +210,44 @@ class Clerk:
         again = (self.clean(row.arrival, row.stamp, row.reason) for row in files)
         return [arrival for arrival in again if arrival]
 
-    def _effect(self, row: Decided) -> Event:
+    def _carry_out_one(self, row: Decided) -> Event:
         detail: dict[str, Value] = {"page": row.arrival.id}
         if row.sha256 is not None:
             detail["sha256"] = row.sha256
         match row.outcome:
             case states.FILED:
                 assert row.filing is not None  # noqa: S101 - the row of a filing has one
-                return self._filed(row, row.filing, detail)
+                return self._carry_out_filed(row, row.filing, detail)
             case states.QUARANTINED:
-                return self._quarantined(row, detail)
+                return self._carry_out_quarantined(row, detail)
         if karekods := list(filter(is_karekod, row.evidence["texts"])):
             detail["karekod"] = " ".join(karekods)
         return Event(Record.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
 
-    def _filed(self, row: Decided, filing: Filing, detail: dict[str, Value]) -> Event:
+    def _carry_out_filed(self, row: Decided, filing: Filing, detail: dict[str, Value]) -> Event:
         original = filing.original
         sheet = layout.parse(original.path).sheet
         shown = 0
-        for party in self._trees:
+        for party in self._parties:
             if party.scope.covers(sheet):
-                if self.show(party, original):
+                if self.link_into_tree(party, original):
                     shown += 1
                 else:
                     self._catalog.add_gap(party.id, original.id)
                 self._step("link")
         readings = [reading for reading in row.readings if reading.frame == filing.frame]
-        heard = witnessed(filing.karekod, readings)
+        agreement = agreement_on(filing.karekod, readings)
         detail |= {
             "frame": filing.frame,
             "frames": row.evidence["frames"],
             "karekod": filing.karekod,
             "version": filing.version,
             "parties": shown,
-            "copies": heard.copies,
-            "witnesses": heard.witnesses,
+            "copies": agreement.copies,
+            "witnesses": agreement.agreeing,
             "witnesses_asked": row.evidence["witnesses"],
-            "engine": heard.engines,
-            "evidence": heard.lines(),
+            "engine": agreement.engines,
+            "evidence": agreement.lines(),
             "ms": row.evidence["ms"],
             **row.evidence.get("person", {}),
         }
@@ -256,21 +256,21 @@ class Clerk:
             detail["absent"] = absent.reason
         return Event(Record.FILED, WHO, row.arrival.name, row.what, detail=detail)
 
-    def _quarantined(self, row: Decided, detail: dict[str, Value]) -> Event:
+    def _carry_out_quarantined(self, row: Decided, detail: dict[str, Value]) -> Event:
         assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
-        if not self._world.quarantine.holds(row.what):
-            self._world.quarantine.take(self._spool / row.arrival.file, row.what)
+        if not self._context.quarantine.holds(row.what):
+            self._context.quarantine.add(self._spool / row.arrival.file, row.what)
             self._step("moved")
-        self.note(row)
+        self.write_note(row)
         self._step("noted")
         detail["reason"] = row.reason
         what = f"{QUARANTINE}/{row.what}"
         return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
 
-    def note(self, row: Decided) -> None:
+    def write_note(self, row: Decided) -> None:
         """Put the reason beside a page in quarantine."""
         assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
-        note = Note(
+        note = QuarantineNote(
             row.arrival.id,
             row.arrival.name,
             row.reason,
@@ -280,29 +280,29 @@ class Clerk:
             tuple(str(reading) for reading in row.readings),
             f"{row.decided_at:%Y-%m-%dT%H:%M:%SZ}",
         )
-        self._world.quarantine.note(row.what, note)
+        self._context.quarantine.write_note(row.what, note)
 
-    def show(self, party: Party, original: Original) -> bool:
+    def link_into_tree(self, party: Party, original: Original) -> bool:
         """Link an original into a party's tree; False, and an ERROR log, if that tree refuses."""
-        refusal = self._refusal(party.id, original)
+        refusal = self._try_link(party.id, original)
         if refusal:
             log.error("gap", party=party.id, path=original.path, error=refusal)
         return not refusal
 
-    def _refusal(self, party: str, original: Original) -> str | None:
+    def _try_link(self, party: str, original: Original) -> str | None:
         try:
-            self._shelf.link(original.sha256, party, original.path)
-        except Obstructed as error:
+            self._store.link(original.sha256, party, original.path)
+        except CannotLink as error:
             return str(error)
         except OSError as error:
-            if error.errno not in ONE_TREE:
+            if error.errno not in ONE_TREE_ERRORS:
                 raise
             return str(error)
         return None
 
-    def unread(self) -> list[tuple[Arrival, Stamp]]:
+    def take_unreadable(self) -> list[tuple[Arrival, Stamp]]:
         """Return, once, what is done but may have been half a page: to be cleaned later."""
-        unread, self._unread = self._unread, []
+        unread, self._unreadable = self._unreadable, []
         return unread
 
     def clean(
@@ -313,7 +313,7 @@ class Clerk:
         What could not be decoded may still be growing, and is left to `unread` for a while.
         """
         if reason is Reason.UNREADABLE_IMAGE and read_as is not None:
-            self._unread.append((arrival, read_as))
+            self._unreadable.append((arrival, read_as))
             return None
         path = self._spool / arrival.file
         try:
@@ -325,12 +325,12 @@ class Clerk:
             self._step("cleaned")
             return None
         log.warning("written-after-claim", name=arrival.name, arrival=arrival.id)
-        return self.take_again(path, arrival.name, stamp)
+        return self.reclaim(path, arrival.name, stamp)
 
-    def take_again(self, path: Path, name: str, stamp: Stamp) -> Arrival:
+    def reclaim(self, path: Path, name: str, stamp: Stamp) -> Arrival:
         """Make a file that stands in the spool an arrival of its own."""
-        now = self._world.clock()
-        identity = arrival_id(now, self._world.token())
+        now = self._context.clock()
+        identity = arrival_id(now, self._context.token())
         again = Arrival(identity, name, Source(str(path.parent), path.name), stamp, now)
         self._catalog.receive([again])
         self._catalog.commit()

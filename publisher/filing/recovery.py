@@ -20,10 +20,10 @@ from keys.ledger.writer import read
 from publisher.catalog import absences, review
 from publisher.catalog.rows import Original
 from publisher.catalog.tables import RECEIVED
-from publisher.filing.filer import ONE_TREE, Clerk, World
+from publisher.filing.filer import ONE_TREE_ERRORS, Filer, FilingContext
 from publisher.intake import spool
 from publisher.page import ID_LENGTH, Arrival, Stamp, arrival_id, escaped, safe_name
-from publisher.store.quarantine import NOT_OURS, Note
+from publisher.store.quarantine import FOUND_IN_TREE, QuarantineNote
 
 log = structlog.get_logger()
 
@@ -33,17 +33,17 @@ class Stopped(Exception):
 
 
 class Recovery:
-    """Of one clerk's world, done once."""
+    """Recovery of one filing context; used once per run."""
 
-    def __init__(self, world: World, clerk: Clerk) -> None:
-        self._world = world
-        self._clerk = clerk
-        self._catalog = world.catalog
-        self._shelf = world.shelf
-        self._step = world.checkpoint
-        self._spool = world.settings.site / SPOOL
-        self._tending: Iterator[None] | None = None
-        self.tended: list[str] = []  # the parties whose trees were made complete
+    def __init__(self, context: FilingContext, filer: Filer) -> None:
+        self._context = context
+        self._filer = filer
+        self._catalog = context.catalog
+        self._store = context.store
+        self._step = context.step_done
+        self._spool = context.settings.site / SPOOL
+        self._tree_work: Iterator[None] | None = None
+        self.completed: list[str] = []  # the parties whose trees were made complete
 
     def recover(self, trees: bool = True) -> list[Arrival]:
         """Finish what an earlier run began, and return the arrivals that want reading.
@@ -51,29 +51,29 @@ class Recovery:
         Without `trees` those of new parties and changed scopes are left to `tend`.
         Raises Faults if the catalog or the filing ledger was lost, or is older than the other.
         """
-        self._learn_from_ledger()
+        self._catch_up_with_ledger()
         self._step("ledger read")
-        for folder in (self._shelf, self._world.quarantine):
+        for folder in (self._store, self._context.quarantine):
             folder.sweep()
         spool.sweep(self._spool)
-        self._parties_that_left()
+        self._note_removed_parties()
         if trees:
-            deque(self._trees_for_parties(), 0)
-        self._clerk.mend()
-        self._clerk.carry_out()
+            deque(self._update_trees(), 0)
+        self._filer.retry_gaps()
+        self._filer.carry_out()
         for path in sorted(self._spool.iterdir()):
-            self._explain(path)
-        return self._reclaimed()
+            self._handle_spool_file(path)
+        return self._reclaim()
 
-    def _learn_from_ledger(self) -> None:
-        first, ledger = self._catalog.next_seq(), self._world.ledger.next_seq
+    def _catch_up_with_ledger(self) -> None:
+        first, ledger = self._catalog.next_seq(), self._context.ledger.next_seq
         folder = LEDGERS / FILING
         if ledger < first:
             lost = f"ends before number {ledger}, but number {first - 1} was written: "
             raise Faults([Fault(str(folder), "", lost + "restore the ledger from its copy")])
         if ledger == first:
             return
-        for record in read(self._world.settings.site / folder, first):
+        for record in read(self._context.settings.site / folder, first):
             page, frame = (record.event.detail.get(name) for name in ("page", "frame"))
             if not isinstance(page, str):
                 absences.learn(self._catalog.connection, record)
@@ -87,42 +87,42 @@ class Recovery:
                     raise Faults([Fault(str(CATALOG), "", lost + advice)])
         self._catalog.commit()
 
-    def tend(self, more: Callable[[], bool]) -> bool:
+    def continue_trees(self, more: Callable[[], bool]) -> bool:
         """Go on with the trees while there may be `more`, and say whether all are complete.
 
         Each is a page's work. What is filed meanwhile is linked into those trees as well.
         """
-        if self._tending is None:
-            self._tending = self._trees_for_parties()
-        return all(more() for _ in self._tending)
+        if self._tree_work is None:
+            self._tree_work = self._update_trees()
+        return all(more() for _ in self._tree_work)
 
-    def _parties_that_left(self) -> None:
+    def _note_removed_parties(self) -> None:
         complete = self._catalog.parties()
-        parties = {party.id for party in self._world.trees}
+        parties = {party.id for party in self._context.mirroring_parties}
         for gone in complete.keys() - parties:
             self._catalog.party_begins(gone)  # what is filed from now on is missing there
         self._catalog.commit()
-        for gone in sorted(self._shelf.roots() - parties):
+        for gone in sorted(self._store.tree_names() - parties):
             log.warning("tree-of-no-party", party=gone, advice="move it out of trees/ by hand")
-        for party in self._world.trees:
-            self._shelf.root(party.id)
-        self._world.sync()
+        for party in self._context.mirroring_parties:
+            self._store.make_root(party.id)
+        self._context.sync()
 
-    def _trees_for_parties(self) -> Iterator[None]:
+    def _update_trees(self) -> Iterator[None]:
         complete = self._catalog.parties()
-        changed = [p for p in self._world.trees if complete.get(p.id) != str(p.scope)]
+        changed = [p for p in self._context.mirroring_parties if complete.get(p.id) != str(p.scope)]
         for party in changed:
             self._catalog.party_begins(party.id)
             self._catalog.commit()
             self._step("party begun")
-            hidden, shown = [*self._withdrawn(party)], 0
-            for went in self._hidden(party):
+            hidden, shown = [*self._remove_own_files(party)], 0
+            for went in self._remove_out_of_scope(party):
                 hidden += [went] if went is not None else []
                 yield
-            for linked in self._back_files(party):
+            for linked in self._link_earlier_originals(party):
                 shown += linked
                 yield
-            self._world.sync()
+            self._context.sync()
             self._step("party linked")
             if not all(hidden):
                 advice = "let the publisher write in that tree, then restart it"
@@ -132,30 +132,30 @@ class Recovery:
             self._catalog.party_complete(party.id, str(party.scope))
             self._catalog.commit()
             self._step("party complete")
-            self.tended.append(party.id)
+            self.completed.append(party.id)
             log.info("tree-complete", party=party.id, files=shown, removed=len(hidden))
 
-    def _withdrawn(self, party: Party) -> Iterator[bool]:
+    def _remove_own_files(self, party: Party) -> Iterator[bool]:
         # Sums and feed of another scope tell what else there is; the feed puts back its own.
-        for path in self._shelf.own(party.id):
+        for path in self._store.own_files(party.id):
             try:
-                self._shelf.remove(party.id, path)
+                self._store.remove(party.id, path)
                 yield True
             except OSError as error:
-                if error.errno not in ONE_TREE:
+                if error.errno not in ONE_TREE_ERRORS:
                     raise
                 log.error("not-hidden", party=party.id, path=path, error=str(error))
                 yield False
             self._step("withdrawn")
 
-    def _hidden(self, party: Party) -> Iterator[bool | None]:
+    def _remove_out_of_scope(self, party: Party) -> Iterator[bool | None]:
         # By what stands in the tree, whatever the catalog knows of it; None for what may stay.
         unlisted: list[OSError] = []
-        for path in self._shelf.pages(party.id, unlisted.append):
-            if self._world.stopped():
+        for path in self._store.pages_in_tree(party.id, unlisted.append):
+            if self._context.stopped():
                 raise Stopped
-            if not _is_for(party, path):
-                yield self.hide(party.id, path)
+            if not _may_see(party, path):
+                yield self.remove_from_tree(party.id, path)
                 self._step("hidden")
             else:
                 yield None
@@ -163,63 +163,65 @@ class Recovery:
             log.error("not-hidden", party=party.id, error=str(error))
             yield False
 
-    def hide(self, party: str, path: str) -> bool:
+    def remove_from_tree(self, party: str, path: str) -> bool:
         """Take something out of a tree, into quarantine unless the store has it; say if it went."""
         try:
-            if self._shelf.is_kept(party, path, self._catalog.filed_at(path)):
-                self._shelf.remove(party, path)
+            if self._store.is_stored(party, path, self._catalog.filed_at(path)):
+                self._store.remove(party, path)
             else:
                 self._set_aside(party, path)
         except OSError as error:
-            if error.errno not in ONE_TREE:
+            if error.errno not in ONE_TREE_ERRORS:
                 raise
             log.error("not-hidden", party=party, path=escaped(path), error=str(error))
             return False
         return True
 
     def _set_aside(self, party: str, path: str) -> None:
-        now = self._world.clock()
-        identity = arrival_id(now, self._world.token())
+        now = self._context.clock()
+        identity = arrival_id(now, self._context.token())
         name = f"{TREES}/{party}/{escaped(path)}"
         file = f"{identity}-{safe_name(name)}"
-        note = Note(identity, name, NOT_OURS, None, (), 1, (), f"{now:%Y-%m-%dT%H:%M:%SZ}")
-        self._world.quarantine.note(file, note)
-        self._shelf.remove(party, path, lambda shown: self._world.quarantine.take(shown, file))
+        note = QuarantineNote(
+            identity, name, FOUND_IN_TREE, None, (), 1, (), f"{now:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        self._context.quarantine.write_note(file, note)
+        self._store.remove(party, path, lambda shown: self._context.quarantine.add(shown, file))
         log.error("not-ours", path=name, quarantined=file)
 
-    def _back_files(self, party: Party) -> Iterator[bool]:
-        for original in self._unhurried():
+    def _link_earlier_originals(self, party: Party) -> Iterator[bool]:
+        for original in self._originals():
             if party.scope.covers(layout.parse(original.path).sheet):
-                shown = self._clerk.show(party, original)
+                shown = self._filer.link_into_tree(party, original)
                 if not shown:
                     self._catalog.add_gap(party.id, original.id)
                 yield shown
                 self._step("back file")
 
-    def _unhurried(self) -> Iterator[Original]:
+    def _originals(self) -> Iterator[Original]:
         for original in self._catalog.originals():
-            if self._world.stopped():
+            if self._context.stopped():
                 raise Stopped
             yield original
 
-    def _explain(self, path: Path) -> None:
+    def _handle_spool_file(self, path: Path) -> None:
         known = self._catalog.settled(path.name[:ID_LENGTH])
         if known is None or known.arrival.file != path.name:
             # A catalog was lost or somebody put a file here; either way it is a page.
-            self._clerk.take_again(path, path.name, Stamp.of(path.lstat()))
+            self._filer.reclaim(path, path.name, Stamp.of(path.lstat()))
         elif known.done:
-            self._clerk.clean(known.arrival, known.stamp, known.reason)
+            self._filer.clean(known.arrival, known.stamp, known.reason)
 
-    def _reclaimed(self) -> list[Arrival]:
+    def _reclaim(self) -> list[Arrival]:
         claimed, missed = [], []
         for arrival, state in self._catalog.undecided():
             path = self._spool / arrival.file
             if path.exists() or path.is_symlink():
-                self._world.quarantine.forget(arrival.file)
-                if state == RECEIVED and not spool.settle_claim(arrival):
-                    self._clerk.leave(arrival)
+                self._context.quarantine.remove(arrival.file)
+                if state == RECEIVED and not spool.finish_claim(arrival):
+                    self._filer.note_not_removable(arrival)
                 claimed.append(arrival)
-            elif state == RECEIVED or spool.still_there(arrival):
+            elif state == RECEIVED or spool.is_source_unchanged(arrival):
                 missed.append(arrival)
             else:
                 log.error("spool-file-missing", name=arrival.name, arrival=arrival.id)
@@ -230,7 +232,7 @@ class Recovery:
         return claimed
 
 
-def _is_for(party: Party, path: str) -> bool:
+def _may_see(party: Party, path: str) -> bool:
     try:
         return party.scope.covers(layout.parse(path).sheet)
     except ValueError:

@@ -26,8 +26,8 @@ from publisher.catalog import catalog, counts
 from publisher.catalog.rows import Original
 from publisher.fsck.merging import walked
 from publisher.page import arrival_id, escaped, safe_name
-from publisher.store.quarantine import NOT_OURS, Note, Quarantine
-from publisher.store.store import Shelf
+from publisher.store.quarantine import FOUND_IN_TREE, Quarantine, QuarantineNote
+from publisher.store.store import Store
 
 
 def aside(party: str) -> str:
@@ -47,25 +47,25 @@ def build(
 ) -> Built:
     """Link every filing in scope into the folder aside; `progress` is told filings' numbers."""
     site = settings.site
-    shelf = Shelf(site)
+    store = Store(site)
     name = aside(party.id)
-    shelf.root(name)
+    store.make_root(name)
     last = 0
     with counts.looking(site) as connection:
         if connection is not None:
             last = catalog.recorded_until(connection)
             for original in catalog.filings(connection, 0, last):
                 if party.scope.covers(layout.parse(original.path).sheet):
-                    shelf.link(original.sha256, name, original.path)
+                    store.link(original.sha256, name, original.path)
                 progress(original.id)
-    shelf.root(f"{name}/{settings.election.id}")
+    store.make_root(f"{name}/{settings.election.id}")
     sync_all(site / STORE)
     made = sorted((site / TREES / name).iterdir())
     return Built(last, tuple(f"{path.name}:{path.stat().st_ino}" for path in made))
 
 
 def put_in_place(
-    site: Path, party: Party, built: Built, since: Iterator[Original], shelf: Shelf
+    site: Path, party: Party, built: Built, since: Iterator[Original], store: Store
 ) -> None:
     """Complete the tree that stands aside by what was filed since, and show it.
 
@@ -73,15 +73,15 @@ def put_in_place(
     """
     name = aside(party.id)
     fresh, shown = site / TREES / name, site / TREES / party.id
-    shelf.root(party.id)
+    store.make_root(party.id)
     waiting = [folder.rpartition(":")[0] for folder in built.folders if _is_at(fresh, folder)]
     late = [one for one in since if party.scope.covers(layout.parse(one.path).sheet)]
     for election in waiting:
         for original in late:
             if original.path.startswith(f"{election}/"):
-                shelf.link(original.sha256, name, original.path)
+                store.link(original.sha256, name, original.path)
         _bring_own(shown / election, fresh / election)
-        shelf.sync()
+        store.sync()
         if (shown / election).exists():
             exchange(fresh / election, shown / election)
         else:
@@ -122,8 +122,10 @@ def clear(settings: Settings, party: str, clock: Clock = utc_now) -> int:
         name = f"{TREES}/{party}/{escaped(path)}"
         file = f"{identity}-{safe_name(name)}"
         when = f"{now:%Y-%m-%dT%H:%M:%SZ}"
-        quarantine.note(file, Note(identity, name, NOT_OURS, None, (), 1, (), when))
-        quarantine.take(root / path, file)
+        quarantine.write_note(
+            file, QuarantineNote(identity, name, FOUND_IN_TREE, None, (), 1, (), when)
+        )
+        quarantine.add(root / path, file)
         kept += 1
     quarantine.sync()
     for folder, _, _ in os.walk(root, topdown=False):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from config import layout
 from config.party import Party
 from publisher.catalog.rows import Original
-from publisher.filing.filer import Clerk, World
+from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 
 
@@ -49,13 +49,13 @@ ORDER = ("original", "times", "replace", "link", "hide", "note")
 
 
 class Mender:
-    """Carries repairs out; of the clerk's thread."""
+    """Carries repairs out; of the filer's thread."""
 
-    def __init__(self, world: World, clerk: Clerk, recovery: Recovery) -> None:
-        self._world = world
-        self._clerk = clerk
+    def __init__(self, context: FilingContext, filer: Filer, recovery: Recovery) -> None:
+        self._context = context
+        self._filer = filer
         self._recovery = recovery
-        self._parties = {party.id: party for party in world.trees}
+        self._parties = {party.id: party for party in context.mirroring_parties}
         self._kinds: dict[str, Callable[[Repair], bool]] = {
             "original": self._original,
             "times": self._times,
@@ -69,52 +69,52 @@ class Mender:
         """Carry out what the catalog proves, and return what could not be mended."""
         ordered = sorted(repairs, key=lambda repair: ORDER.index(repair.kind))
         left = [repair for repair in ordered if not self._kinds[repair.kind](repair)]
-        self._world.shelf.sync()
-        self._world.catalog.commit()
+        self._context.store.sync()
+        self._context.catalog.commit()
         return left
 
     def _original(self, repair: Repair) -> bool:
-        filed = self._world.catalog.filing_of(repair.where)
+        filed = self._context.catalog.filing_of(repair.where)
         if filed is None:
             return False
         for party in self._parties:
-            if self._world.shelf.adopt(repair.where, party, filed.path):
+            if self._context.store.restore_from_tree(repair.where, party, filed.path):
                 return self._times(repair)
         return False
 
     def _times(self, repair: Repair) -> bool:
-        filed_at = self._world.catalog.filed_when(repair.where)
-        return filed_at is not None and self._world.shelf.restamp(repair.where, filed_at)
+        filed_at = self._context.catalog.filed_when(repair.where)
+        return filed_at is not None and self._context.store.restore_metadata(repair.where, filed_at)
 
     def _link(self, repair: Repair) -> bool:
         owed = self._owed(repair)
-        if owed is None or not self._clerk.show(*owed):
+        if owed is None or not self._filer.link_into_tree(*owed):
             return False
-        self._world.catalog.close_gap(owed[0].id, owed[1].id)
+        self._context.catalog.close_gap(owed[0].id, owed[1].id)
         return True
 
     def _replace(self, repair: Repair) -> bool:
         owed = self._owed(repair)
-        if owed is None or not os.path.lexists(self._world.shelf.original(owed[1].sha256)):
+        if owed is None or not os.path.lexists(self._context.store.original(owed[1].sha256)):
             return False
-        return self._recovery.hide(repair.where, repair.path) and self._link(repair)
+        return self._recovery.remove_from_tree(repair.where, repair.path) and self._link(repair)
 
     def _hide(self, repair: Repair) -> bool:
         if repair.where not in self._parties or self._owed(repair) is not None:
             return False
-        return self._recovery.hide(repair.where, repair.path)
+        return self._recovery.remove_from_tree(repair.where, repair.path)
 
     def _owed(self, repair: Repair) -> tuple[Party, Original] | None:
         party = self._parties.get(repair.where)
-        filed = self._world.catalog.filing_at(repair.path)
+        filed = self._context.catalog.filing_at(repair.path)
         if party is None or filed is None:
             return None
         covers = party.scope.covers(layout.parse(filed.path).sheet)
         return (party, filed) if covers else None
 
     def _note(self, repair: Repair) -> bool:
-        row = self._world.catalog.quarantined(repair.where)
-        if row is None or not self._world.quarantine.holds(repair.where):
+        row = self._context.catalog.quarantined(repair.where)
+        if row is None or not self._context.quarantine.holds(repair.where):
             return False
-        self._clerk.note(row)
+        self._filer.write_note(row)
         return True

@@ -354,7 +354,7 @@ class _Look:
 def _is_found(note: Path) -> bool:
     """Say whether that is the note of what was found in a tree, of which the catalog has no row."""
     try:
-        return parse_note(note.read_bytes()).reason == quarantine.NOT_OURS
+        return parse_note(note.read_bytes()).reason == quarantine.FOUND_IN_TREE
     except (OSError, ValueError):
         return False
 

@@ -13,23 +13,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PATIENCE = 600.0  # seconds, for a writer that neither writes nor closes
+IDLE_WRITER_SECONDS = 600.0  # seconds, for a writer that neither writes nor closes
 
 
-class Unsettled(Exception):
+class StillWritten(Exception):
     """The file is being written to."""
 
 
 @contextmanager
-def unwritten(descriptor: int, now: Callable[[], float] = time.time) -> Iterator[None]:
-    """Keep a file that is open for reading from local writers; raise Unsettled if there is one.
+def without_writers(descriptor: int, now: Callable[[], float] = time.time) -> Iterator[None]:
+    """Keep a file that is open for reading from local writers; raise StillWritten if there is one.
 
     `now` is the file system's clock. A writer that did nothing for ten minutes is not waited
     for any longer, since nothing may be lost in silence.
     """
     leased = False
-    if now() - os.fstat(descriptor).st_ctime < PATIENCE:
-        leased = _leased(descriptor)
+    if now() - os.fstat(descriptor).st_ctime < IDLE_WRITER_SECONDS:
+        leased = _take_lease(descriptor)
     try:
         yield
     finally:
@@ -37,13 +37,13 @@ def unwritten(descriptor: int, now: Callable[[], float] = time.time) -> Iterator
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def _leased(descriptor: int) -> bool:
+def _take_lease(descriptor: int) -> bool:
     try:
         # Whoever wants to write is announced by a signal, which would be a deadly one.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         if error.errno == errno.EAGAIN:
-            raise Unsettled from None
+            raise StillWritten from None
         return False
     return True

@@ -35,9 +35,9 @@ from watchdog.observers.inotify_c import InotifyConstants, Mask
 from publisher.page import Stamp
 from publisher.source import Source, status
 
-PATIENCE = 600.0  # seconds, for a temporary name
+TEMPORARY_NAME_SECONDS = 600.0  # seconds, for a temporary name
 _TEMPORARY = (".tmp", ".part", ".partial", ".filepart")
-_SLICE = 2000  # entries of a scan at one go, so that filing goes on during a long one
+_SCAN_SLICE = 2000  # entries of a scan at one go, so that filing goes on during a long one
 
 # It logs an error of its own at every orderly stop.
 logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
@@ -61,19 +61,19 @@ class _Waiting:
 class Settling:
     """Which files have stood still long enough: sightings in, decisions out, no I/O.
 
-    Times are seconds of one monotonic clock. A file is looked at when it is first sighted and
+    Times are seconds of one monotonic clock. A file is looked at when it is first seen and
     again when it is due, so that many waiting files cost little. Of those that are due, the one
     that was written first comes first, so that after an outage the oldest page is filed first.
     """
 
-    def __init__(self, settle: float, patience: float = PATIENCE) -> None:
+    def __init__(self, settle: float, temporary_seconds: float = TEMPORARY_NAME_SECONDS) -> None:
         self._settle = settle
-        self._patience = patience
+        self._temporary_seconds = temporary_seconds
         self._waiting: dict[str, _Waiting] = {}
         self._queue: list[tuple[float, str]] = []
         self._due: list[tuple[int, str, float]] = []  # by mtime
 
-    def sighted(self, path: str, stamp: Stamp, now: float) -> bool:
+    def seen(self, path: str, stamp: Stamp, now: float) -> bool:
         """Say whether the file, seen like this at `now`, is to be taken."""
         known = self._waiting.get(path)
         if known is not None and known.stamp == stamp:
@@ -81,7 +81,7 @@ class Settling:
                 return False
             del self._waiting[path]
             return True
-        due = now + (self._patience if is_temporary(path) else self._settle)
+        due = now + (self._temporary_seconds if is_temporary(path) else self._settle)
         self._waiting[path] = _Waiting(stamp, due)
         heapq.heappush(self._queue, (due, path))
         return False
@@ -89,7 +89,7 @@ class Settling:
     def renamed(self, path: str, stamp: Stamp, now: float) -> bool:
         """The same for a file that was just renamed into place, which needs no waiting."""
         if is_temporary(path):
-            return self.sighted(path, stamp, now)
+            return self.seen(path, stamp, now)
         self._waiting.pop(path, None)
         return True
 
@@ -100,14 +100,14 @@ class Settling:
         """Forget a file that is there no more."""
         self._waiting.pop(path, None)
 
-    def due(self, now: float, most: int) -> list[str]:
-        """Return at most `most` files that want another look now, and `sighted` or `gone`."""
+    def due(self, now: float, limit: int) -> list[str]:
+        """Return at most `most` files that want another look now, and `seen` or `gone`."""
         while self._queue and self._queue[0][0] <= now:
             due, path = heapq.heappop(self._queue)
             if self._is_due(path, due):
                 heapq.heappush(self._due, (self._waiting[path].stamp.mtime_ns, path, due))
         found: list[str] = []
-        while self._due and len(found) < most:
+        while self._due and len(found) < limit:
             _, path, due = heapq.heappop(self._due)
             if self._is_due(path, due):
                 found.append(path)
@@ -151,21 +151,21 @@ class Intake:
         self._scan: Iterator[os.DirEntry[str]] = iter(())
         self._scanning = False
         self._hints: deque[tuple[str, bool]] = deque()
-        self._observer = self._watching(wake)
+        self._observer = self._start_observer(wake)
 
-    def ready(self, now: float, most: int) -> list[Candidate]:
+    def ready(self, now: float, limit: int) -> list[Candidate]:
         """Return at most about `most` files to claim; the oldest wait is served first."""
-        self._scan_on(now)
+        self._continue_scan(now)
         found: list[Candidate] = []
-        for path in self._settling.due(now, most):
-            self._look(path, now, self._settling.sighted, found)
-        while self._hints and len(found) < most:
+        for path in self._settling.due(now, limit):
+            self._check(path, now, self._settling.seen, found)
+        while self._hints and len(found) < limit:
             path, renamed = self._hints.popleft()
-            judge = self._settling.renamed if renamed else self._settling.sighted
-            self._look(path, now, judge, found)
+            judge = self._settling.renamed if renamed else self._settling.seen
+            self._check(path, now, judge, found)
         return found
 
-    def next_look(self, now: float) -> float:
+    def next_check(self, now: float) -> float:
         """Return when there is something to do again, unless a hint comes first."""
         if self._hints or self._scanning:
             return now
@@ -178,7 +178,7 @@ class Intake:
             self._observer.stop()
             self._observer.join()
 
-    def _look(
+    def _check(
         self,
         path: str,
         now: float,
@@ -201,24 +201,24 @@ class Intake:
     def _folder_of(self, path: str) -> Path | None:
         return next((f for f in self._folders if path.startswith(f"{f}{os.sep}")), None)
 
-    def _scan_on(self, now: float) -> None:
+    def _continue_scan(self, now: float) -> None:
         if now >= self._next_scan and not self._scanning:
             self._scan = _files(self._folders)
             self._next_scan = now + self._rescan
-        part = list(islice(self._scan, _SLICE))
+        part = list(islice(self._scan, _SCAN_SLICE))
         for entry in part:
             if entry.path not in self._settling:
                 with suppress(FileNotFoundError):
                     stamp = Stamp.of(entry.stat(follow_symlinks=False))
-                    self._settling.sighted(entry.path, stamp, now)
-        self._scanning = len(part) == _SLICE
+                    self._settling.seen(entry.path, stamp, now)
+        self._scanning = len(part) == _SCAN_SLICE
 
-    def _watching(self, wake: Callable[[], None]) -> InotifyObserver | None:
+    def _start_observer(self, wake: Callable[[], None]) -> InotifyObserver | None:
         observer = _Observer()
         kinds: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileClosedEvent]
         try:
             for folder in self._folders:
-                handler = _Hints(self._hints, wake)
+                handler = _HintHandler(self._hints, wake)
                 observer.schedule(handler, str(folder), recursive=True, event_filter=kinds)
             observer.start()
         except OSError as error:
@@ -228,7 +228,7 @@ class Intake:
         return observer
 
 
-class _Arrivals(InotifyFullEmitter):
+class _ArrivalEmitter(InotifyFullEmitter):
     """Tells of what comes, and not of what goes.
 
     Each of our own claims is a move out of the folder. Of that watchdog waits for half a second
@@ -246,10 +246,10 @@ class _Observer(InotifyObserver):
 
     def __init__(self) -> None:
         super().__init__(generate_full_events=True)
-        self._emitter_class = _Arrivals
+        self._emitter_class = _ArrivalEmitter
 
 
-class _Hints(FileSystemEventHandler):
+class _HintHandler(FileSystemEventHandler):
     def __init__(self, hints: deque[tuple[str, bool]], wake: Callable[[], None]) -> None:
         self._hints = hints
         self._wake = wake

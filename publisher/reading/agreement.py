@@ -15,49 +15,49 @@ from dataclasses import dataclass
 
 from publisher.page import Reading
 
-_AS_IT_IS = ("whole", "crop", "hard")
+_UNFILTERED = ("whole", "crop", "hard")
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Agreement:
     """What the readings of one page say for one text: each with the copy that it read."""
 
-    heard: tuple[tuple[int, Reading], ...]
+    readings: tuple[tuple[int, Reading], ...]
 
     @property
     def copies(self) -> int:
         """How many printed copies were read."""
-        return len({copy for copy, _ in self.heard})
+        return len({copy for copy, _ in self.readings})
 
     @property
-    def witnesses(self) -> int:
+    def agreeing(self) -> int:
         """How many readings count: the same pass over the same copy counts once."""
-        passes = ((copy, reading.engine, reading.scan) for copy, reading in self.heard)
+        passes = ((copy, reading.engine, reading.scan) for copy, reading in self.readings)
         return len(
-            {(copy, by, "as it is" if scan in _AS_IT_IS else scan) for copy, by, scan in passes}
+            {(copy, by, "as it is" if scan in _UNFILTERED else scan) for copy, by, scan in passes}
         )
 
     @property
     def engines(self) -> str:
         """The engines that read it, in one word each."""
-        return " ".join(sorted({reading.engine for _, reading in self.heard}))
+        return " ".join(sorted({reading.engine for _, reading in self.readings}))
 
     def lines(self) -> list[str]:
         """Write the evidence."""
-        return [f"copy {n} by {r.engine}, {r.scan}, {r.ms} ms" for n, r in self.heard]
+        return [f"copy {n} by {r.engine}, {r.scan}, {r.ms} ms" for n, r in self.readings]
 
 
-def witnessed(text: str, readings: Sequence[Reading]) -> Testimony:
+def agreement_on(text: str, readings: Sequence[Reading]) -> Agreement:
     """Return what is said for `text` by the readings of one page."""
     places: list[tuple[float, float, float]] = []
     heard = []
     for reading in readings:
         if reading.text == text:
-            heard.append((_copy(_place(reading), places), reading))
-    return Testimony(tuple(heard))
+            heard.append((_copy_number(_centre_and_width(reading), places), reading))
+    return Agreement(tuple(heard))
 
 
-def _place(reading: Reading) -> tuple[float, float, float]:
+def _centre_and_width(reading: Reading) -> tuple[float, float, float]:
     """Return the middle of a code, and how wide it is."""
     xs, ys = [x for x, _ in reading.corners], [y for _, y in reading.corners]
     if not xs:
@@ -65,7 +65,7 @@ def _place(reading: Reading) -> tuple[float, float, float]:
     return sum(xs) / len(xs), sum(ys) / len(ys), max(max(xs) - min(xs), max(ys) - min(ys))
 
 
-def _copy(place: tuple[float, float, float], known: list[tuple[float, float, float]]) -> int:
+def _copy_number(place: tuple[float, float, float], known: list[tuple[float, float, float]]) -> int:
     # Two passes find the corners of one code a few pixels apart; two codes never overlap.
     x, y, wide = place
     for number, (left, top, broad) in enumerate(known, start=1):

@@ -30,13 +30,13 @@ from pyzbar.pyzbar import decode as zbar_decode
 
 from config.registry import is_karekod
 from publisher.page import Reading
-from publisher.reading.agreement import witnessed
+from publisher.reading.agreement import agreement_on
 from publisher.reading.filters import FILTERS, ZBAR_FILTERS
-from publisher.reading.protocol import LONGEST_TEXT, MOST_READINGS
+from publisher.reading.protocol import MAX_READINGS, MAX_TEXT_LENGTH
 
-ENOUGH = 2  # witnesses
-BUDGET = 2.5  # seconds of processor time a page: on a busy machine no fewer passes are made
-_PATIENCE = 4.0  # seconds by the clock, so that the reader need not end the worker
+ENOUGH_READINGS = 2  # witnesses
+CPU_BUDGET = 2.5  # seconds of processor time a page: on a busy machine no fewer passes are made
+_WALL_BUDGET = 4.0  # seconds by the clock, so that the reader need not end the worker
 _CROP_MM, _CODE_MM, _A4_MM = 46.0, 13.0, 297.0
 _CROPS = 4
 _CELL = 16  # pixels of the page that count as one when edges are looked for
@@ -48,18 +48,18 @@ Crop = tuple[Image.Image, tuple[int, int]]  # and where its left top corner is o
 Pixels = npt.NDArray[Any]
 
 
-def read(grey: Image.Image, scale: float = 1.0, budget: float = BUDGET) -> list[Reading]:
+def read(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET) -> list[Reading]:
     """Return every code that was read, each as often as it was.
 
     `scale` is how many of the page's pixels one of `grey` stands for, for the places of codes.
     """
-    until, last = time.process_time() + budget, time.monotonic() + _PATIENCE
+    until, last = time.process_time() + budget, time.monotonic() + _WALL_BUDGET
     found: list[Reading] = []
     for reading in _passes(grey, found):
         found += reading
-        if _enough(found) or time.process_time() > until or time.monotonic() > last:
+        if _has_agreement(found) or time.process_time() > until or time.monotonic() > last:
             break
-    return [_scaled(reading, scale) for reading in found[:MOST_READINGS]]
+    return [_scaled(reading, scale) for reading in found[:MAX_READINGS]]
 
 
 def _scaled(reading: Reading, scale: float) -> Reading:
@@ -67,9 +67,9 @@ def _scaled(reading: Reading, scale: float) -> Reading:
     return replace(reading, corners=corners)
 
 
-def _enough(found: list[Reading]) -> bool:
+def _has_agreement(found: list[Reading]) -> bool:
     texts = {reading.text for reading in found if is_karekod(reading.text)}
-    return any(witnessed(text, found).witnesses >= ENOUGH for text in texts)
+    return any(agreement_on(text, found).agreeing >= ENOUGH_READINGS for text in texts)
 
 
 def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
@@ -77,24 +77,26 @@ def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
     yield _zxing(grey.reduce(2), "half", 0.5)
     crops: list[Crop] = []
     for name, changed, scale in FILTERS:
-        crops = _crops(grey, found, crops)
+        crops = _candidate_crops(grey, found, crops)
         for crop, corner in crops:
             yield _zxing(changed(crop), name, scale, corner)
     for name, changed, scale in ZBAR_FILTERS:
-        crops = _crops(grey, found, crops)
+        crops = _candidate_crops(grey, found, crops)
         for crop, corner in crops:
             yield _zbar(changed(crop), name, scale, corner)
     yield _zxing(grey, "hard", thorough=True)
 
 
-def _crops(grey: Image.Image, found: list[Reading], known: list[Crop]) -> list[Crop]:
+def _candidate_crops(grey: Image.Image, found: list[Reading], known: list[Crop]) -> list[Crop]:
     """Cut out the squares that may hold a code; where one was read comes first."""
     half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
     if not known:
-        points = _apart([*_located(grey), *_busy(grey), *_corners(grey, half)], half)
-        known = [_cut(grey, at, half) for at in points]
-    read_at = _apart([_middle(r) for r in found if is_karekod(r.text)], half)
-    return [*(_cut(grey, at, half) for at in read_at[:2] if not _inside(at, known)), *known]
+        points = _spread_out(
+            [*_unread_codes(grey), *_edge_rich(grey), *_page_corners(grey, half)], half
+        )
+        known = [_crop(grey, at, half) for at in points]
+    read_at = _spread_out([_middle(r) for r in found if is_karekod(r.text)], half)
+    return [*(_crop(grey, at, half) for at in read_at[:2] if not _inside(at, known)), *known]
 
 
 def _inside(at: Point, crops: list[Crop]) -> bool:
@@ -105,19 +107,19 @@ def _inside(at: Point, crops: list[Crop]) -> bool:
     )
 
 
-def _corners(grey: Image.Image, half: int) -> list[Point]:
+def _page_corners(grey: Image.Image, half: int) -> list[Point]:
     """Return the middle of the square in each corner, where forms have their codes."""
     return [(x, y) for x in (grey.width - half, half) for y in (half, grey.height - half)]
 
 
-def _cut(grey: Image.Image, at: Point, half: int) -> Crop:
+def _crop(grey: Image.Image, at: Point, half: int) -> Crop:
     left = min(max(0, round(at[0]) - half), grey.width - 1)
     top = min(max(0, round(at[1]) - half), grey.height - 1)
     right, bottom = min(grey.width, left + 2 * half), min(grey.height, top + 2 * half)
     return grey.crop((left, top, right, bottom)), (left, top)
 
 
-def _apart(points: list[Point], half: int) -> list[Point]:
+def _spread_out(points: list[Point], half: int) -> list[Point]:
     kept: list[Point] = []
     for x, y in points:
         if all(max(abs(x - a), abs(y - b)) > half / 2 for a, b in kept):
@@ -125,7 +127,7 @@ def _apart(points: list[Point], half: int) -> list[Point]:
     return kept[: 2 * _CROPS]
 
 
-def _located(grey: Image.Image) -> list[Point]:
+def _unread_codes(grey: Image.Image) -> list[Point]:
     """Return the middle of each code that zxing-cpp sees but cannot read."""
     seen = zxingcpp.read_barcodes(
         grey,
@@ -144,7 +146,7 @@ def _located(grey: Image.Image) -> list[Point]:
     ]
 
 
-def _busy(grey: Image.Image) -> Iterator[Point]:
+def _edge_rich(grey: Image.Image) -> Iterator[Point]:
     """Yield where a square of a code's size has most edges, the lesser of across and down."""
     pixels = np.asarray(grey.reduce(2), np.int16)
     across = np.abs(np.diff(pixels, axis=1))[:-1]
@@ -196,10 +198,10 @@ def _zxing(
     )
     ms = milliseconds(begun)
     found = []
-    for code in codes[:MOST_READINGS]:
+    for code in codes[:MAX_READINGS]:
         at = code.position
         corners = (at.top_left, at.top_right, at.bottom_right, at.bottom_left)
-        places = tuple(_placed(point.x, point.y, scale, corner) for point in corners)
+        places = tuple(_on_page(point.x, point.y, scale, corner) for point in corners)
         # `.text` rewrites control characters, `.bytes` is what the code holds.
         found.append(Reading(_text(code.bytes), "zxing-cpp", scan, ms, places))
     return found
@@ -218,13 +220,13 @@ def _zbar(grey: Image.Image, scan: str, scale: float, corner: tuple[int, int]) -
             "pyzbar",
             scan,
             ms,
-            tuple(_placed(point.x, point.y, scale, corner) for point in code.polygon[:4]),
+            tuple(_on_page(point.x, point.y, scale, corner) for point in code.polygon[:4]),
         )
-        for code in codes[:MOST_READINGS]
+        for code in codes[:MAX_READINGS]
     ]
 
 
-def _placed(x: float, y: float, scale: float, corner: tuple[int, int]) -> tuple[int, int]:
+def _on_page(x: float, y: float, scale: float, corner: tuple[int, int]) -> tuple[int, int]:
     return round(x / scale) + corner[0], round(y / scale) + corner[1]
 
 
@@ -235,7 +237,7 @@ def _middle(reading: Reading) -> Point:
 
 def _text(content: bytes) -> str:
     # Escaping bytes that are no UTF-8 can never turn them into a karekod.
-    return content.decode("utf-8", "backslashreplace")[:LONGEST_TEXT]
+    return content.decode("utf-8", "backslashreplace")[:MAX_TEXT_LENGTH]
 
 
 def milliseconds(since: float) -> int:

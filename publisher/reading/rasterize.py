@@ -20,11 +20,11 @@ from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImag
 
 from publisher.page import Reason
 from publisher.reading import tiff
-from publisher.reading.protocol import MOST_FRAMES
+from publisher.reading.protocol import MAX_FRAMES
 
-MOST_PIXELS = 120_000_000
+MAX_PIXELS = 120_000_000
 PDF_DPI = 200
-LONGEST = 5_000
+MAX_SIDE = 5_000
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -60,52 +60,54 @@ class Frames:
 
     def grey(self, number: int) -> Image.Image:
         """Decode one page, smaller than its size says if that is large; raises Refused."""
-        with _blamed():
+        with _decoder_errors_refused():
             grey = self.decode(number)
-            factor = _factor(grey.size)
+            factor = _reduction(grey.size)
             return grey.reduce(factor) if factor > 1 else grey
 
 
-def kind_of(data: bytes) -> str | None:
+def format_of(data: bytes) -> str | None:
     """Return what a file is by its first bytes, None for nothing that a scanner makes."""
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 
 def opened(data: bytes) -> Frames:
     """Open a file; raises Refused."""
-    kind = kind_of(data)
+    kind = format_of(data)
     if kind is None:
         raise Refused(Reason.NOT_AN_IMAGE)
-    if _is_more(data, kind):
+    if _is_polyglot(data, kind):
         raise Refused(Reason.POLYGLOT)
-    if _ends_early(data, kind):
+    if _is_truncated(data, kind):
         raise Refused(Reason.INCOMPLETE)
-    with _blamed():
+    with _decoder_errors_refused():
         if kind == "PDF":
             document = pdfium.PdfDocument(data)
-            if _is_active(document):
+            if _has_active_content(document):
                 raise Refused(Reason.POLYGLOT)
-            return Frames(kind, _bounded(_pdf_sizes(document)), lambda n: _rendered(document[n]))
-        sizes = _bounded(tiff.directories(data, MOST_FRAMES)) if kind == "TIFF" else ()
+            return Frames(
+                kind, _checked_sizes(_pdf_sizes(document)), lambda n: _render_pdf_page(document[n])
+            )
+        sizes = _checked_sizes(tiff.page_sizes(data, MAX_FRAMES)) if kind == "TIFF" else ()
         image = Image.open(io.BytesIO(data), formats=[kind])
         if kind != "TIFF" and getattr(image, "is_animated", False):
             raise Refused(Reason.NOT_AN_IMAGE)  # with pictures in it that nobody would see
-        return Frames(kind, sizes or _bounded([image.size]), lambda n: _grey(image, n))
+        return Frames(kind, sizes or _checked_sizes([image.size]), lambda n: _grey(image, n))
 
 
 @contextmanager
-def _blamed() -> Iterator[None]:
+def _decoder_errors_refused() -> Iterator[None]:
     try:
         yield
     except MemoryError:
         raise Refused(Reason.TOO_LARGE) from None
-    except tiff.TooMany:
+    except tiff.TooManyPages:
         raise Refused(Reason.TOO_MANY_PAGES) from None
     except _NO_IMAGE:
         raise Refused(Reason.UNREADABLE_IMAGE) from None
 
 
-def _is_more(data: bytes, kind: str) -> bool:
+def _is_polyglot(data: bytes, kind: str) -> bool:
     head = data[:1024].lower()
     if kind != "PDF" and b"%pdf-" in head:
         return True
@@ -117,7 +119,7 @@ def _is_more(data: bytes, kind: str) -> bool:
     return at >= 0 and len(tail) == at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little")
 
 
-def _ends_early(data: bytes, kind: str) -> bool:
+def _is_truncated(data: bytes, kind: str) -> bool:
     match kind:
         case "JPEG":
             return data.rfind(_JPEG_END) < data.rfind(_SCAN) or _SCAN not in data
@@ -128,8 +130,8 @@ def _ends_early(data: bytes, kind: str) -> bool:
     return False  # TIFF may have its directories anywhere, and they are checked
 
 
-def _bounded(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    if any(width * height > MOST_PIXELS for width, height in sizes):
+def _checked_sizes(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    if any(width * height > MAX_PIXELS for width, height in sizes):
         raise Refused(Reason.TOO_LARGE)
     return tuple(sizes)
 
@@ -138,7 +140,7 @@ def _grey(image: Image.Image, number: int) -> Image.Image:
     if image.format == "TIFF":
         image.seek(number)
     elif image.format in ("JPEG", "MPO"):
-        factor = _factor(image.size)
+        factor = _reduction(image.size)
         image.draft("L", (image.width // factor, image.height // factor))
     if image.mode.startswith("I;16"):
         return image.point(lambda value: value * (1 / 256)).convert("L")
@@ -153,13 +155,13 @@ def _grey(image: Image.Image, number: int) -> Image.Image:
     return image.convert("L")
 
 
-def _factor(size: tuple[int, int]) -> int:
-    return -(-max(size) // LONGEST)
+def _reduction(size: tuple[int, int]) -> int:
+    return -(-max(size) // MAX_SIDE)
 
 
 def _pdf_sizes(document: pdfium.PdfDocument) -> list[tuple[int, int]]:
     count = len(document)
-    if count > MOST_FRAMES:
+    if count > MAX_FRAMES:
         raise Refused(Reason.TOO_MANY_PAGES)
     if not count:
         raise Refused(Reason.UNREADABLE_IMAGE)
@@ -170,16 +172,16 @@ def _pdf_sizes(document: pdfium.PdfDocument) -> list[tuple[int, int]]:
     return sizes
 
 
-def _is_active(document: pdfium.PdfDocument) -> bool:
+def _has_active_content(document: pdfium.PdfDocument) -> bool:
     """Say whether it runs programs or has files in it, which no scanner's has."""
     scripts = raw.FPDFDoc_GetJavaScriptActionCount(document)
     return bool(scripts or raw.FPDFDoc_GetAttachmentCount(document))
 
 
-def _rendered(page: pdfium.PdfPage) -> Image.Image:
+def _render_pdf_page(page: pdfium.PdfPage) -> Image.Image:
     for part in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=8):
         width, height = part.get_px_size()
-        if width * height > MOST_PIXELS:
+        if width * height > MAX_PIXELS:
             raise Refused(Reason.TOO_LARGE)
     grey: Image.Image = page.render(scale=PDF_DPI / 72, grayscale=True).to_pil()
     return grey.convert("L")

@@ -15,19 +15,19 @@ from struct import Struct
 _DIMENSIONS = (256, 257)  # width and height
 _BLOCKS = ((273, 279), (324, 325))  # offsets and lengths of strips, of tiles
 _SIZES = {3: "H", 4: "I"}  # SHORT and LONG, the types that these may have
-_MOST_BLOCKS = 100_000
+_MAX_BLOCKS = 100_000
 
 
-class Broken(ValueError):
+class BrokenTiff(ValueError):
     """The chain is cut off, loops, or leads out of the file."""
 
 
-class TooMany(Exception):
+class TooManyPages(Exception):
     """There are more directories than anybody scans pages."""
 
 
-def directories(data: bytes, most: int) -> list[tuple[int, int]]:
-    """Return width and height of each page; raise Broken, or TooMany beyond `most`."""
+def page_sizes(data: bytes, most: int) -> list[tuple[int, int]]:
+    """Return width and height of each page; raise BrokenTiff, or TooManyPages beyond `most`."""
     order = "<" if data[:2] == b"II" else ">"
     word, long = Struct(order + "H"), Struct(order + "I")
     found: list[tuple[int, int]] = []
@@ -35,16 +35,16 @@ def directories(data: bytes, most: int) -> list[tuple[int, int]]:
     offset = _read(long, data, 4)
     while offset:
         if offset in seen:
-            raise Broken(f"the directory at {offset} comes twice")
+            raise BrokenTiff(f"the directory at {offset} comes twice")
         if len(found) == most:
-            raise TooMany
+            raise TooManyPages
         seen.add(offset)
         count = _read(word, data, offset)
         tags = dict(_entries(data, offset + 2, count, order))
         found.append(_page(tags, len(data)))
         offset = _read(long, data, offset + 2 + 12 * count)
     if not found:
-        raise Broken("no directory")
+        raise BrokenTiff("no directory")
     return found
 
 
@@ -56,8 +56,8 @@ def _entries(data: bytes, at: int, count: int, order: str) -> Iterator[tuple[int
         if tag not in wanted or kind not in _SIZES:
             _piece(data, entry, 12)
             continue
-        if length > _MOST_BLOCKS:
-            raise Broken(f"{length} values of tag {tag}")
+        if length > _MAX_BLOCKS:
+            raise BrokenTiff(f"{length} values of tag {tag}")
         values = Struct(f"{order}{length}{_SIZES[kind]}")
         where = entry + 8 if values.size <= 4 else _read(long, data, entry + 8)
         yield tag, list(values.unpack(_piece(data, where, values.size)))
@@ -67,10 +67,10 @@ def _page(tags: dict[int, list[int]], size: int) -> tuple[int, int]:
     for offsets, lengths in _BLOCKS:
         for start, length in zip(tags.get(offsets, []), tags.get(lengths, []), strict=False):
             if start + length > size:
-                raise Broken(f"{length} bytes of a page at {start} are not all there")
+                raise BrokenTiff(f"{length} bytes of a page at {start} are not all there")
     width, height = ((tags.get(tag) or [0])[0] for tag in _DIMENSIONS)
     if not width or not height:
-        raise Broken("a page without a size")
+        raise BrokenTiff("a page without a size")
     return width, height
 
 
@@ -82,5 +82,5 @@ def _read(what: Struct, data: bytes, at: int) -> int:
 def _piece(data: bytes, at: int, size: int) -> bytes:
     piece = data[at : at + size]
     if len(piece) < size:
-        raise Broken(f"it ends before {at + size}")
+        raise BrokenTiff(f"it ends before {at + size}")
     return piece

@@ -1,4 +1,4 @@
-"""The worker that reads pages: file bytes in, a Look at each page out.
+"""The worker that reads pages: file bytes in, a ReadResult at each page out.
 
     python -m publisher.reading.worker        speaks on the socket that is its standard input
 
@@ -18,25 +18,25 @@ from collections.abc import Callable, Iterable, Iterator
 
 from PIL import Image
 
-from publisher.page import Look, Reading, Reason
+from publisher.page import Reading, ReadResult, Reason
 from publisher.reading import decode, rasterize, sandbox
 from publisher.reading.decode import milliseconds
-from publisher.reading.protocol import MOST_BYTES, READY, format_look, receive, send
+from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, receive, send
 
 
-def look(data: bytes) -> Look:
+def read_file(data: bytes) -> ReadResult:
     """Return every code in the file, or why the bytes are no pages that could be read."""
-    return Look.of(list(looks(data)))
+    return ReadResult.of(list(read_pages(data)))
 
 
-def looks(data: bytes) -> Iterator[Look]:
+def read_pages(data: bytes) -> Iterator[ReadResult]:
     """Yield what is on each page of the file, each with how many there are."""
     begun = time.monotonic()
-    kind = rasterize.kind_of(data)
+    kind = rasterize.format_of(data)
     try:
         opened = rasterize.opened(data)
     except rasterize.Refused as refused:
-        yield Look(kind, ms=milliseconds(begun), fault=refused.reason)
+        yield ReadResult(kind, ms=milliseconds(begun), fault=refused.reason)
         return
     for number, (width, height) in enumerate(opened.sizes):
         fault: Reason | None = None
@@ -49,17 +49,19 @@ def looks(data: bytes) -> Iterator[Look]:
         except MemoryError:
             fault = Reason.TOO_LARGE
         ms = milliseconds(begun)
-        yield Look(kind, width, height, readings, ms, fault, len(opened.sizes))
+        yield ReadResult(kind, width, height, readings, ms, fault, len(opened.sizes))
         begun = time.monotonic()
 
 
-def serve(channel: socket.socket, read: Callable[[bytes], Iterable[Look]] = looks) -> None:
+def serve(
+    channel: socket.socket, read: Callable[[bytes], Iterable[ReadResult]] = read_pages
+) -> None:
     """Answer until the publisher hangs up."""
     send(channel, READY)
-    while (data := receive(channel, MOST_BYTES)) is not None:
+    while (data := receive(channel, MAX_FILE_BYTES)) is not None:
         sandbox.allow_cpu()
         for seen in read(data):
-            send(channel, format_look(seen))
+            send(channel, format_result(seen))
             sandbox.allow_cpu()
 
 
@@ -73,7 +75,7 @@ def warm_up() -> None:
     decode.read(grey)
 
 
-def main(parent: int, read: Callable[[bytes], Iterable[Look]] = looks) -> None:
+def main(parent: int, read: Callable[[bytes], Iterable[ReadResult]] = read_pages) -> None:
     """Be a worker of the process `parent`."""
     warnings.simplefilter("ignore")
     warm_up()

@@ -19,29 +19,29 @@ from keys.ledger.writer import Record
 from publisher.catalog import absences, review
 from publisher.catalog.review import Agreed, Naming, Ruling
 from publisher.filing.decide import EXTENSION
-from publisher.filing.filer import Clerk, World
+from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
 from publisher.fsck.repair import Mender, Repair
-from publisher.outcome import Filed, Place
-from publisher.page import Arrival, Look, Page, Stamp, arrival_id
+from publisher.outcome import Filed, FiledSheet
+from publisher.page import Arrival, Page, ReadResult, Stamp, arrival_id
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Errand
 from publisher.source import Source
-from publisher.store.quarantine import Note, parse_note
+from publisher.store.quarantine import QuarantineNote, parse_note
 
 log = structlog.get_logger()
 
 
 class Attendant:
-    """Of one clerk's world; of the clerk's thread."""
+    """Handles requests for one filing context; runs on the filer's thread."""
 
-    def __init__(self, world: World, clerk: Clerk) -> None:
-        self._world = world
-        self._clerk = clerk
-        self._catalog = world.catalog
-        self._site = world.settings.site
-        self._mender = Mender(world, clerk, Recovery(world, clerk))
+    def __init__(self, context: FilingContext, filer: Filer) -> None:
+        self._context = context
+        self._filer = filer
+        self._catalog = context.catalog
+        self._site = context.settings.site
+        self._mender = Mender(context, filer, Recovery(context, filer))
         self._kinds: dict[str, Callable[[Errand], Answer]] = {
             queue.ABSENT: self._absent,
             queue.EXPECTED: self._expected,
@@ -59,7 +59,7 @@ class Attendant:
                 given = self._kinds[errand.kind](errand)
             except ValueError as error:  # what the operator asked for cannot be
                 given = Answer(False, str(error))
-            self._world.checkpoint("attended")
+            self._context.step_done("attended")
             queue.answer(self._site, errand.id, given)
             log.info("errand", kind=errand.kind, by=errand.by, done=given.done, said=given.said)
             count += 1
@@ -94,19 +94,19 @@ class Attendant:
     def _place(self, errand: Errand, must_exist: bool = True) -> absences.Place:
         place = absences.parse(errand.text("place"))
         if place.karekod:
-            entry = self._world.lookup(place.karekod)
+            entry = self._context.lookup(place.karekod)
             if entry is None and must_exist:
                 raise ValueError(f"{place}: is no karekod of the registry, correct it")
             return absences.place_of(entry) if entry else place
-        if must_exist and not self._world.has_box(place.cevre, place.kurul, place.sandik):
+        if must_exist and not self._context.has_box(place.cevre, place.kurul, place.sandik):
             raise ValueError(f"{place}: the registry has no such box, correct it")
         return place
 
     def _record(self, event: Event) -> None:
-        seq = self._world.ledger.append(event)
-        self._world.ledger.sync()
-        self._world.checkpoint("errand recorded")
-        record = Record(seq, self._world.clock(), 0, event)
+        seq = self._context.ledger.append(event)
+        self._context.ledger.sync()
+        self._context.step_done("errand recorded")
+        record = Record(seq, self._context.clock(), 0, event)
         absences.learn(self._catalog.connection, record)
         review.learn(self._catalog.connection, record)
         self._catalog.commit()
@@ -130,15 +130,15 @@ class Attendant:
             return _again(errand, file, ruled)
         note = self._note(file)
         sheets = review.parse(errand.text("sheets").split())
-        found = review.identified(sheets, note.frames, self._world.lookup)
+        found = review.identified(sheets, note.frames, self._context.lookup)
         if note.sha256 is None:
             raise ValueError(f"{file}: its bytes were not read ({note.reason}), it can be rejected")
         if path := self._catalog.filed_as(note.sha256):
             raise ValueError(f"{file}: the same bytes are filed already as {path}, reject it")
-        named = Naming(errand.by[0], errand.id, sheets, errand.why, _said(self._world.clock()))
+        named = Naming(errand.by[0], errand.id, sheets, errand.why, _said(self._context.clock()))
         review.name(connection, file, named)
         namings = review.namings(connection, file)[file]
-        match review.decide(namings, named, self._world.settings.desk.confirmations):
+        match review.decide(namings, named, self._context.settings.desk.confirmations):
             case review.Agreed() as agreed:
                 return self._file(errand, file, note, found, agreed)
             case review.Awaited(more, differ):
@@ -148,15 +148,20 @@ class Attendant:
                 return Answer(True, f"{file}: named {review.written(sheets)}, {ask}{others}")
 
     def _file(
-        self, errand: Errand, file: str, note: Note, found: list[tuple[int, Entry]], agreed: Agreed
+        self,
+        errand: Errand,
+        file: str,
+        note: QuarantineNote,
+        found: list[tuple[int, Entry]],
+        agreed: Agreed,
     ) -> Answer:
-        now, asked = self._world.clock(), self._world.settings.desk.confirmations
+        now, asked = self._context.clock(), self._context.settings.desk.confirmations
         page = self._page(file, note)
         assert page.sha256 is not None  # noqa: S101 - its bytes were read just now
-        extension = EXTENSION[page.look.format or ""]
-        filed = Filed(tuple(self._place_in_tree(*one, extension) for one in found), 0)
-        mtime = self._world.shelf.keep(page.arrival.id, page.sha256, int(now.timestamp()))
-        self._world.checkpoint("kept")
+        extension = EXTENSION[page.result.format or ""]
+        filed = Filed(tuple(self._next_version(*one, extension) for one in found), 0)
+        mtime = self._context.store.keep(page.arrival.id, page.sha256, int(now.timestamp()))
+        self._context.step_done("kept")
         person: dict[str, Value] = {
             "identified_by": list(agreed.by),
             "identifies": file,
@@ -167,20 +172,20 @@ class Attendant:
         self._catalog.file(page, filed, mtime, now, person)
         made = Ruling(errand.id, review.FILED, " ".join(agreed.by), errand.why, _said(now))
         review.rule(self._catalog.connection, file, made, page.arrival.id)
-        self._world.shelf.sync()
+        self._context.store.sync()
         self._catalog.commit()
-        self._world.checkpoint("identified")
-        self._clerk.carry_out()
-        paths = ", ".join(place.path for place in filed.places)
+        self._context.step_done("identified")
+        self._filer.carry_out()
+        paths = ", ".join(place.path for place in filed.sheets)
         return Answer(True, f"{file}: filed as {paths}, identified by {' and '.join(agreed.by)}")
 
-    def _place_in_tree(self, frame: int, entry: Entry, extension: str) -> Place:
+    def _next_version(self, frame: int, entry: Entry, extension: str) -> FiledSheet:
         version = self._catalog.latest_version(entry.sheet) + 1
-        election = self._world.settings.election.id
+        election = self._context.settings.election.id
         path = layout.path(election, entry.sheet, version, extension)
-        return Place(frame, entry, version, path)
+        return FiledSheet(frame, entry, version, path)
 
-    def _page(self, file: str, note: Note) -> Page:
+    def _page(self, file: str, note: QuarantineNote) -> Page:
         path = self._site / QUARANTINE / file
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != note.sha256:
@@ -188,24 +193,24 @@ class Attendant:
         form = review.format_of(content)
         if form is None:
             raise ValueError(f"{file}: is neither JPEG, PNG, TIFF nor PDF, it can be rejected")
-        now, stamp = self._world.clock(), Stamp.of(path.lstat())
-        identity = arrival_id(now, self._world.token())
+        now, stamp = self._context.clock(), Stamp.of(path.lstat())
+        identity = arrival_id(now, self._context.token())
         arrival = Arrival(identity, note.name, Source(str(path.parent), file), stamp, now)
-        self._world.shelf.stage(identity, content)
-        return Page(arrival, stamp, note.sha256, Look(form, frames=note.frames))
+        self._context.store.stage(identity, content)
+        return Page(arrival, stamp, note.sha256, ReadResult(form, frames=note.frames))
 
     # Trees.
 
     def _rebuild(self, errand: Errand) -> Answer:
         name, last = errand.text("party"), errand.detail.get("upto")
         folders = errand.detail.get("folders")
-        party = next((party for party in self._world.trees if party.id == name), None)
+        party = next((party for party in self._context.mirroring_parties if party.id == name), None)
         if party is None or not isinstance(last, int) or not isinstance(folders, list):
             raise ValueError(f"{name}: no party of that id has a tree, `ssps party list` names all")
         built = rebuild.Built(last, tuple(folders))
         since = self._catalog.since(last)
-        rebuild.put_in_place(self._site, party, built, since, self._world.shelf)
-        self._world.checkpoint("put in place")
+        rebuild.put_in_place(self._site, party, built, since, self._context.store)
+        self._context.step_done("put in place")
         self._catalog.party_begins(name)
         self._catalog.party_complete(name, str(party.scope))
         self._catalog.commit()
@@ -220,11 +225,11 @@ class Attendant:
 
     def _held(self, errand: Errand) -> str:
         file = errand.text("file")
-        if "/" in file or file.startswith(".") or not self._world.quarantine.holds(file):
+        if "/" in file or file.startswith(".") or not self._context.quarantine.holds(file):
             raise ValueError(f"{file}: is not in quarantine, `ssps desk list` names what is")
         return file
 
-    def _note(self, file: str) -> Note:
+    def _note(self, file: str) -> QuarantineNote:
         path = Path(self._site / QUARANTINE / f"{file}.json")
         try:
             return parse_note(path.read_bytes())

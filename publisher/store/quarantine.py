@@ -18,12 +18,12 @@ from config.site import QUARANTINE
 from keys.files import put, sync_all
 from publisher.store.copy import move
 
-NOT_OURS = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
+FOUND_IN_TREE = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
 _MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class QuarantineNote:
     """Why a page is here; `time` is UTC in RFC 3339."""
 
     arrival: str
@@ -36,7 +36,7 @@ class Note:
     time: str
 
 
-def format_note(note: Note) -> bytes:
+def format_note(note: QuarantineNote) -> bytes:
     """Write the file beside the page; ASCII, so that a terminal may show it."""
     fields = {
         "arrival": note.arrival,
@@ -51,12 +51,12 @@ def format_note(note: Note) -> bytes:
     return json.dumps(fields, indent=1).encode() + b"\n"
 
 
-def parse_note(content: bytes) -> Note:
+def parse_note(content: bytes) -> QuarantineNote:
     """Read it back; ValueError for anything else."""
     fields = json.loads(content)
     try:
         lists = {name: tuple(fields[name]) for name in ("texts", "readings")}
-        return Note(**{**fields, **lists})
+        return QuarantineNote(**{**fields, **lists})
     except (TypeError, KeyError) as error:
         raise ValueError("not a note of the quarantine") from error
 
@@ -74,7 +74,7 @@ class Quarantine:
         for path in self._folder.glob(".*.new"):
             path.unlink()
 
-    def take(self, source: Path, file: str) -> None:
+    def add(self, source: Path, file: str) -> None:
         """Move a page here, unless that was done already."""
         try:
             move(source, self._folder / file)
@@ -83,7 +83,7 @@ class Quarantine:
                 raise
         self._dirty = True
 
-    def note(self, file: str, note: Note) -> None:
+    def write_note(self, file: str, note: QuarantineNote) -> None:
         """Put the reason beside a page."""
         put(self._folder / f"{file}.json", format_note(note), _MODE)
         self._dirty = True
@@ -99,6 +99,6 @@ class Quarantine:
         path = self._folder / file
         return path.is_symlink() or path.exists()
 
-    def forget(self, file: str) -> None:
+    def remove(self, file: str) -> None:
         """Take back a page whose decision a crash prevented; the spool still has it."""
         (self._folder / file).unlink(missing_ok=True)

@@ -12,13 +12,13 @@ from publisher.catalog import counts, review
 from publisher.catalog.review import Naming, Ruling
 from publisher.requests import queue
 from publisher.requests.queue import Answer
-from publisher.store.quarantine import Note, parse_note
+from publisher.store.quarantine import QuarantineNote, parse_note
 from scripts.shared import console, request
 
 
 class _QuarantinedFile(NamedTuple):
     file: str
-    note: Note | None
+    note: QuarantineNote | None
     namings: list[Naming]
     ruled: Ruling | None
 
@@ -149,7 +149,7 @@ def _quarantined_files(site: Path) -> list[_QuarantinedFile]:
     ]
 
 
-def _read_note(path: Path) -> Note | None:
+def _read_note(path: Path) -> QuarantineNote | None:
     try:
         return parse_note(path.read_bytes())
     except (OSError, ValueError):

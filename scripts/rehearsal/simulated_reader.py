@@ -21,8 +21,8 @@ from config import load
 from config.election import Election
 from config.registry import Entry
 from config.site import REHEARSAL_TOML
-from publisher.page import Look, Reading, Reason
-from publisher.reading.worker_client import Reader
+from publisher.page import Reading, ReadResult, Reason
+from publisher.reading.worker_client import WorkerClient
 from scripts.daemons.run import configure_logging, run_publisher
 from scripts.rehearsal.scanner import PlannedScan
 from scripts.rehearsal.sheets import print_sheet
@@ -52,22 +52,22 @@ def mark_page(shared: bytes, planned: PlannedScan) -> bytes:
     return _SOI + _COMMENT + (len(text) + 2).to_bytes(2, "big") + text + shared[2:]
 
 
-def read_mark(page: bytes) -> Look:
+def read_mark(page: bytes) -> ReadResult:
     """Return what a reader would have seen had the karekod been printed twice."""
     size = int.from_bytes(page[4:6], "big")
     found = _MARK.fullmatch(page[6 : 4 + size])
     if page[:4] != _SOI + _COMMENT or found is None:
-        return Look(fault=Reason.NOT_AN_IMAGE)
+        return ReadResult(fault=Reason.NOT_AN_IMAGE)
     karekod = found[1].decode()
     copies = _PRINTED_COPIES if karekod != "-" else ()
     readings = tuple(Reading(karekod, "standin", "whole", 0, corners) for corners in copies)
-    return Look("JPEG", _WIDTH, 198, readings)
+    return ReadResult("JPEG", _WIDTH, 198, readings)
 
 
-class SimulatedReader(Reader):
+class SimulatedReader(WorkerClient):
     """Answers from the page's mark; starts no worker."""
 
-    def look(self, data: bytes) -> Look:
+    def read(self, data: bytes) -> ReadResult:
         """Return what the mark says."""
         return read_mark(data)
 
@@ -78,7 +78,7 @@ def main() -> None:
     if not (site / REHEARSAL_TOML).exists():
         sys.exit(f"{site}: no rehearsal's site, so its pages are read and not taken at their word")
     configure_logging("publish")
-    run_publisher(load.load(site), workers=2, reader=SimulatedReader)
+    run_publisher(load.load(site), workers=2, new_client=SimulatedReader)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ from keys.server_keys import host
 from publisher import publish
 from publisher.catalog import catalog
 from publisher.catalog import counts as census
-from publisher.reading.worker_client import Reader
+from publisher.reading.worker_client import WorkerClient
 from scripts.daemons.run import configure_logging, stop_on_signal
 from scripts.filing.status import count_sheets
 from scripts.rehearsal import simulated_reader
@@ -173,9 +173,9 @@ def publish_alone(site: Path, how: Alone) -> None:
     """Be a publisher without feed and notary, until SIGTERM."""
     configure_logging("publish")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: how.cores])
-    reader = simulated_reader.SimulatedReader if how.stand_in else Reader
+    new_client = simulated_reader.SimulatedReader if how.stand_in else WorkerClient
     with stop_on_signal() as stop:
-        publish.publish(load.load(site), stop=stop, workers=how.workers, reader=reader)
+        publish.publish(load.load(site), stop=stop, workers=how.workers, new_client=new_client)
 
 
 def settled(site: Path) -> int:

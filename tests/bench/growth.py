@@ -29,12 +29,12 @@ from config.site import FILING, LEDGERS, REGISTRY_INDEX, SPOOL
 from keys.ledger.writer import Ledger, read, utc_now
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
-from publisher.filing.filer import Clerk, World
+from publisher.filing.filer import Filer, FilingContext
 from publisher.intake.watch import Candidate
 from publisher.page import Stamp
 from publisher.reading.pool import read_page
 from publisher.store.quarantine import Quarantine
-from publisher.store.store import Shelf
+from publisher.store.store import Store
 from scripts.filing import status
 from scripts.rehearsal import election, simulated_reader
 from scripts.rehearsal.scanner import PlannedScan
@@ -77,11 +77,11 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
     election.write_csv(entries, site / "registry.csv")
     registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     found: dict[str, Costs] = {"file a page": {}, "ssps status": {}, "open the catalog": {}}
-    with _clerk(site) as desk:
+    with _filer(site) as file_pages:
         done = 0
         for size in sizes:
-            desk(entries[done : size - _SAMPLE])
-            found["file a page"][size] = took(desk, entries[size - _SAMPLE : size]) / _SAMPLE
+            file_pages(entries[done : size - _SAMPLE])
+            found["file a page"][size] = took(file_pages, entries[size - _SAMPLE : size]) / _SAMPLE
             done = size
             found["ssps status"][size] = took(status.count_sheets, site) / size
             found["open the catalog"][size] = took(lambda: Catalog(catalog.url(site)).close())
@@ -90,19 +90,27 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
 
 
 @contextmanager
-def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
+def _filer(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
     settings = load.load(site)
-    shelf, sheets = Shelf(site), Registry(site / REGISTRY_INDEX)
+    store, sheets = Store(site), Registry(site / REGISTRY_INDEX)
     shared = simulated_reader.shared_scan(next(election.entries(4, 1)), settings.election, 1)
     with (
         Ledger(site / LEDGERS / FILING) as ledger,
         Catalog(catalog.url(site)) as opened,
     ):
-        world = World(settings, opened, ledger, shelf, Quarantine(site), sheets.lookup, utc_now,
-                      lambda: secrets.token_hex(4))  # fmt: skip
-        clerk, intake = Clerk(world), settings.intake.folders[0]
-        for party in world.trees:
-            shelf.root(party.id)
+        context = FilingContext(
+            settings,
+            opened,
+            ledger,
+            store,
+            Quarantine(site),
+            sheets.lookup,
+            utc_now,
+            lambda: secrets.token_hex(4),
+        )
+        filer, intake = Filer(context), settings.intake.folders[0]
+        for party in context.mirroring_parties:
+            store.make_root(party.id)
 
         def file(entries: list[registry.Entry]) -> None:
             for start in range(0, len(entries), _BATCH):
@@ -113,12 +121,12 @@ def _clerk(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
                         simulated_reader.mark_page(shared, PlannedScan(0, entry, entry.karekod))
                     )
                     found.append(Candidate(intake, str(path), Stamp.of(path.lstat())))
-                arrivals = clerk.claim(found)
+                arrivals = filer.claim(found)
                 pages = [
-                    read_page(a, site / SPOOL / a.file, simulated_reader.read, shelf.stage)
+                    read_page(a, site / SPOOL / a.file, simulated_reader.read, store.stage)
                     for a in arrivals
                 ]
-                clerk.file(pages)
+                filer.file(pages)
 
         yield file
     sheets.close()

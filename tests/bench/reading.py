@@ -31,8 +31,8 @@ import damage
 from config.registry import Entry, is_karekod
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.filing.decide import identified
-from publisher.page import Look
-from publisher.reading.worker import look
+from publisher.page import ReadResult
+from publisher.reading.worker import read_file
 
 ORDINARY = 99.5  # the reach of what a good scanner delivers
 MOST_MEDIAN, MOST_P95 = 20.0, 60.0  # ms, of ordinary pages
@@ -62,7 +62,7 @@ def read(task: tuple[str, int, int]) -> Outcome:
     kind = next(kind for kind in damage.KINDS if kind.name == name)
     content, karekod = damage.page(kind, number, seed)
     begun = time.process_time()
-    seen = look(content)
+    seen = read_file(content)
     ms = (time.process_time() - begun) * 1000
     found = identified(seen.readings, every, 2)
     filed = found.karekod if isinstance(found, Entry) else None
@@ -76,7 +76,7 @@ def read(task: tuple[str, int, int]) -> Outcome:
     )
 
 
-def _first(seen: Look) -> bool:
+def _first(seen: ReadResult) -> bool:
     return {reading.scan for reading in seen.readings} == {"whole"}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import office
 import qrcode
 from PIL import Image, ImageDraw
-from unit.publisher.agreement import agreed
+from unit.publisher.consistency import assert_consistent
 
 from config import load, registry
 from config.settings import Settings
@@ -192,7 +192,7 @@ def test_a_publisher_killed_ten_times_over_files_each_page_exactly_once(tmp_path
         process.terminate()
         assert process.wait(5) == 0
 
-    story = agreed(settings)
+    story = assert_consistent(settings)
     assert len(set(done_at_kill)) > 4, "kills came while pages were filed"
     delivered = {page.name: sha256(page.content).hexdigest() for page in pages}
     slow = {page.name for page in pages if page.slowly}

@@ -1,4 +1,4 @@
-"""A site whose pages are filed at once, without a clerk; and a party's own look at its feed."""
+"""A site whose pages are filed at once, without a filer; and a party's own look at its feed."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from keys.server_keys import sshsig
 from publisher.catalog import catalog
 from publisher.catalog import tables as t
 from publisher.catalog.catalog import Catalog
-from publisher.store.store import Shelf
+from publisher.store.store import Store
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 NOON = 1684072800
@@ -26,26 +26,26 @@ NOON = 1684072800
 
 @dataclass
 class Filer:
-    """Files pages as the clerk leaves them: bytes in the store, links, rows."""
+    """Files pages as the filer leaves them: bytes in the store, links, rows."""
 
     settings: Settings
     seq: "count[int]" = field(default_factory=count)
 
     def __post_init__(self) -> None:
         Catalog(catalog.url(self.settings.site)).close()
-        self.shelf = Shelf(self.settings.site)
+        self.store = Store(self.settings.site)
         self.engine = sa.create_engine(catalog.url(self.settings.site))
         for party in self.settings.parties:
             if party.mirrors:
-                self.shelf.root(party.id)
+                self.store.make_root(party.id)
 
     def file(self, sheet: Sheet, content: str, version: int = 1, gap: str = "") -> str:
         """File one page; the tree of the party `gap` does not take it."""
         seq = next(self.seq)
         digest = sha256(content.encode()).hexdigest()
         path = layout.path(self.settings.election.id, sheet, version, "jpg")
-        self.shelf.stage(f"a-{seq}", content.encode())
-        self.shelf.keep(f"a-{seq}", digest, NOON + seq)
+        self.store.stage(f"a-{seq}", content.encode())
+        self.store.keep(f"a-{seq}", digest, NOON + seq)
         with self.engine.begin() as connection:
             arrival = {
                 "id": f"a-{seq}", "name": "", "source": b"", "source_stamp": "", "received_at": "",
@@ -65,7 +65,7 @@ class Filer:
             del made
         for party in self.settings.parties:
             if party.mirrors and party.id != gap and party.scope.covers(sheet):
-                self.shelf.link(digest, party.id, path)
+                self.store.link(digest, party.id, path)
         return path
 
     def close_gaps(self) -> None:
@@ -73,7 +73,7 @@ class Filer:
         with self.engine.begin() as connection:
             query = sa.select(t.gap.c.party, t.filing.c.path, t.filing.c.sha256).join(t.filing)
             for party, path, digest in connection.execute(query).all():
-                self.shelf.link(digest, party, path)
+                self.store.link(digest, party, path)
             connection.execute(sa.delete(t.gap))
 
 

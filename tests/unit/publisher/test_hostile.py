@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from PIL import Image
 from unit.publisher import hostile
-from unit.publisher.agreement import agreed
+from unit.publisher.consistency import assert_consistent
 
 from config.settings import Settings
 from publisher.catalog import counts as census
@@ -45,7 +45,7 @@ def test_every_hostile_page_is_set_aside_with_its_reason_and_the_next_is_read_at
     limit.cancel()
     watching.join()
 
-    events = agreed(settings).events
+    events = assert_consistent(settings).events
     reasons = {e.origin: e.detail.get("reason") for e in events if e.event != "filed"}
     assert reasons == {name: str(reason) for name, (_, reason) in files.items()} | {
         "pipe.jpg": "not-a-file",

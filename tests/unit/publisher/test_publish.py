@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from structlog.testing import capture_logs
-from unit.publisher.agreement import agreed
+from unit.publisher.consistency import assert_consistent
 
 import publisher.publish
 from config import layout, scope
@@ -28,7 +28,7 @@ from publisher.fsck import finding
 from publisher.intake import lease
 from publisher.page import Page
 from publisher.publish import _Run, publish
-from publisher.store.store import Shelf
+from publisher.store.store import Store
 
 CB, MV = "1093717526", "1093717527"
 Draw = Callable[..., Image.Image]
@@ -87,7 +87,7 @@ def test_a_page_goes_from_the_intake_into_the_trees_however_it_arrives(
             file.write(whole[1000:])
         wait_for(settings, lambda c: (c.versions, c.quarantined) == (1, 1) and not c.waiting)
 
-    assert agreed(settings).outcomes() == {
+    assert assert_consistent(settings).outcomes() == {
         "early.jpg": ["filed"],
         "renamed.png": ["filed"],
         "pipe": ["quarantined"],
@@ -107,14 +107,14 @@ def test_a_page_whose_writer_pauses_is_read_when_it_was_closed(
             file.write(whole[len(whole) // 2 :])
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
-    assert agreed(settings).outcomes() == {"slow.jpg": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"slow.jpg": ["filed"]}
 
 
 def test_a_page_whose_writer_pauses_on_another_machine_is_filed_once_it_is_whole(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No lease tells of that writer; what lacks but its end is read again until it has it."""
-    monkeypatch.setattr(lease, "_leased", lambda descriptor: False)
+    monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
     read, may_grow = threading.Event(), _Run._may_grow
 
     def noted(run: _Run, page: Page, now: float) -> bool:
@@ -131,7 +131,7 @@ def test_a_page_whose_writer_pauses_on_another_machine_is_filed_once_it_is_whole
             file.write(whole[-2:])
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
-    assert agreed(settings).outcomes() == {"slow.jpg": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"slow.jpg": ["filed"]}
 
 
 def test_a_page_that_never_gets_its_end_is_set_aside_after_a_while(
@@ -142,7 +142,7 @@ def test_a_page_that_never_gets_its_end_is_set_aside_after_a_while(
     with publishing(hasty):
         wait_for(settings, lambda counts: counts.quarantined == 1 and not counts.waiting)
 
-    (event,) = agreed(settings).events
+    (event,) = assert_consistent(settings).events
     assert event.detail["reason"] == "incomplete"
 
 
@@ -150,7 +150,7 @@ def test_a_page_that_broke_off_where_none_can_tell_is_set_aside_and_filed_once_i
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A TIFF has no end; half of one is set aside, and the file kept for a while."""
-    monkeypatch.setattr(lease, "_leased", lambda descriptor: False)
+    monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
     slow = replace(settings, intake=replace(settings.intake, settle_seconds=0.2))
     whole = encode(draw(CB, CB), "TIFF")
     with publishing(slow):
@@ -160,7 +160,7 @@ def test_a_page_that_broke_off_where_none_can_tell_is_set_aside_and_filed_once_i
             file.write(whole[len(whole) // 2 :])
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
-    assert agreed(settings).outcomes() == {"slow.tif": ["quarantined", "filed"]}
+    assert assert_consistent(settings).outcomes() == {"slow.tif": ["quarantined", "filed"]}
 
 
 def test_a_lost_ledger_refuses_a_start(settings: Settings, draw: Draw, encode: Encode) -> None:
@@ -178,23 +178,23 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
-    stage, full = Shelf.stage, [False, True]
+    stage, full = Store.stage, [False, True]
     pauses: list[float] = []
 
-    def staged(shelf: Shelf, arrival: str, content: bytes) -> Path:
+    def staged(store: Store, arrival: str, content: bytes) -> Path:
         if full:
             if full.pop():
                 raise OSError(28, "No space left on device")
             disk_full = sqlite3.OperationalError("database or disk is full")
             raise sa.exc.OperationalError("INSERT", {}, disk_full)
-        return stage(shelf, arrival, content)
+        return stage(store, arrival, content)
 
     class Stop(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             pauses.append(timeout or 0)
             return False
 
-    monkeypatch.setattr(Shelf, "stage", staged)
+    monkeypatch.setattr(Store, "stage", staged)
     stop = Stop()
 
     with capture_logs() as logs:
@@ -213,7 +213,7 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
     assert "No space left" in halts[0]["error"]
     assert halts[1]["error"] == "database or disk is full", "and nothing of the statement"
     assert pauses == [1.0, 2.0]
-    assert agreed(settings).outcomes() == {"a.jpg": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"a.jpg": ["filed"]}
 
 
 def test_the_parties_are_handed_each_ledgers_newest_checkpoint(settings: Settings) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import office
 import pytest
 from structlog.testing import capture_logs
-from unit.publisher.agreement import agreed
-from unit.publisher.filing.test_filer import CB, MV, candidates, drop, opened_world, read, run
+from unit.publisher.consistency import assert_consistent
+from unit.publisher.filing.test_filer import CB, MV, candidates, drop, open_context, read, run
 
 from config import registry
 from config.settings import Settings
 from config.site import REGISTRY_INDEX
 from publisher.catalog.catalog import Catalog
-from publisher.filing.filer import Clerk
+from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.intake.watch import Intake
 from publisher.store import store
@@ -27,7 +27,7 @@ def test_the_same_page_from_two_scanners_at_once_is_filed_once(settings: Setting
     drop(settings, {"scanner-1.png": CB, "scanner-2.png": CB})
     run(settings, batch=2)
 
-    outcomes = agreed(settings).outcomes()
+    outcomes = assert_consistent(settings).outcomes()
 
     assert sorted(map(str, outcomes.values())) == ["['duplicate']", "['filed']"]
 
@@ -40,14 +40,14 @@ def test_a_clock_that_steps_back_loses_nothing_and_files_nothing_twice(settings:
         return noon - timedelta(minutes=next(ticks))
 
     drop(settings, {"a.png": CB, "b.png": MV, "c.png": f"{CB}; rescan"})
-    with opened_world(settings, lambda step: None) as world:
-        odd = replace(world, clock=backwards)
-        clerk = Clerk(odd)
-        waiting = Recovery(odd, clerk).recover()
-        waiting += clerk.claim(candidates(settings.site / "intake"))
-        clerk.file([read(settings, one, world.shelf, None) for one in waiting])
+    with open_context(settings, lambda step: None) as context:
+        odd = replace(context, clock=backwards)
+        filer = Filer(odd)
+        waiting = Recovery(odd, filer).recover()
+        waiting += filer.claim(candidates(settings.site / "intake"))
+        filer.file([read(settings, one, context.store, None) for one in waiting])
 
-    assert agreed(settings).outcomes() == {
+    assert assert_consistent(settings).outcomes() == {
         "a.png": ["filed"],
         "b.png": ["filed"],
         "c.png": ["filed"],
@@ -57,18 +57,18 @@ def test_a_clock_that_steps_back_loses_nothing_and_files_nothing_twice(settings:
 def test_a_registry_that_is_replaced_counts_from_the_next_page_on(settings: Settings) -> None:
     new = "9999999999,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1235,,1"
     with ExitStack() as stack:
-        world = stack.enter_context(opened_world(settings, lambda step: None))
-        clerk = Clerk(world)
-        Recovery(world, clerk).recover()
+        context = stack.enter_context(open_context(settings, lambda step: None))
+        filer = Filer(context)
+        Recovery(context, filer).recover()
         for name, content in (("a.png", "9999999999"), ("b.png", "9999999999; once more")):
             drop(settings, {name: content})
-            claimed = clerk.claim(candidates(settings.site / "intake"))
-            clerk.file([read(settings, one, world.shelf, None) for one in claimed])
+            claimed = filer.claim(candidates(settings.site / "intake"))
+            filer.file([read(settings, one, context.store, None) for one in claimed])
             source = settings.site / "new.csv"
             source.write_text(office.registry_csv(*office.ROWS, new), encoding="utf-8")
             registry.import_csv(source, settings.site / REGISTRY_INDEX)
 
-    assert agreed(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
 
 
 def test_a_share_that_sends_no_events_is_looked_through(
@@ -108,20 +108,20 @@ def test_what_makes_a_batch_last_is_done_as_often_for_many_pages_as_for_one(
 
         monkeypatch.setattr(module, name, once_more)
 
-    with opened_world(settings, lambda step: None) as world:
-        clerk = Clerk(world)
-        Recovery(world, clerk).recover()
+    with open_context(settings, lambda step: None) as context:
+        filer = Filer(context)
+        Recovery(context, filer).recover()
         for module, name in (
             (os, "fsync"), (os, "fdatasync"), (store, "sync_all"), (Catalog, "commit"),
         ):  # fmt: skip
             counted(module, name)
-        claimed = clerk.claim(candidates(settings.site / "intake"))
+        claimed = filer.claim(candidates(settings.site / "intake"))
         claiming = dict(waits)
         waits.clear()
-        clerk.file([read(settings, one, world.shelf, None) for one in claimed])
+        filer.file([read(settings, one, context.store, None) for one in claimed])
         filing = dict(waits)
 
     assert len(claimed) == pages
     assert claiming == {"commit": 2, "fsync": 1}
     assert filing == {"sync_all": 2, "commit": 3, "fdatasync": 1}
-    assert list(agreed(settings).outcomes().values()) == [["filed"]] * pages
+    assert list(assert_consistent(settings).outcomes().values()) == [["filed"]] * pages

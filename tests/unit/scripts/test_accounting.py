@@ -12,7 +12,7 @@ from config.site import REGISTRY_INDEX
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Ring
 from keys.operations import server_state
-from publisher.store.quarantine import Note, format_note
+from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.shared import console
 
 BOX = "34-istanbul-1/kadikoy-2/1234"
@@ -175,7 +175,7 @@ def test_an_absence_is_recorded_with_its_operator_though_no_publisher_runs(
 def test_a_file_in_quarantine_is_listed_shown_and_rejected(counted: Path, ssps: Ssps) -> None:
     name = "20230514T140003000041-9f3c21ab-a.jpg"
     reading = f"page 1: {CB} by zxing-cpp, whole, 2 ms"
-    note = Note(
+    note = QuarantineNote(
         *(name[:30], "a\x1b[2J.jpg", "no-karekod", "0" * 64, (CB, "\x1b"), 1, (reading,)),
         "2023-05-14T14:00:03Z",
     )

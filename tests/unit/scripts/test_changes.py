@@ -19,7 +19,7 @@ from config.site import REGISTRY_INDEX
 from keys.credentials import ring
 from keys.ledger import writer
 from keys.server_keys import host
-from publisher.store.quarantine import Note, format_note
+from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.access.key import add_credential, load_public_key
 from scripts.shared import console
 from scripts.site import system
@@ -120,7 +120,7 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with writer.Ledger(site / "ledgers/filing") as filing:
         filing.append(Event("filed", "publisher", "a.jpg", path, detail={"page": "a-0"}))
     os.utime(site / "trees/parti-a" / path, (1, 1))  # for `verify --repair`
-    note = Note(
+    note = QuarantineNote(
         HELD[:30],
         "a.jpg",
         "no-karekod",

@@ -14,8 +14,8 @@ from publisher.catalog import catalog, counts, tables
 from publisher.catalog.catalog import Catalog
 from publisher.catalog.counts import Counts
 from publisher.catalog.rows import Filing, Original
-from publisher.outcome import Duplicate, Filed, Place, Quarantined
-from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.outcome import Duplicate, Filed, FiledSheet, Quarantined
+from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp
 from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, 0, 41, tzinfo=UTC)
@@ -24,9 +24,9 @@ ENTRY = Entry("1093717526", SHEET, SandikTuru.NORMAL, "")
 CB, MV = "1093717526", "1093717527"
 PATH = "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"
 PATH_2 = "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg"
-FIRST = Filed((Place(1, ENTRY, 1, PATH),), 2)
-SECOND = Filed((Place(1, ENTRY, 2, PATH_2),), 2)
-LOOK = Look("JPEG", 10, 10, (Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2),)),), 7)
+FIRST = Filed((FiledSheet(1, ENTRY, 1, PATH),), 2)
+SECOND = Filed((FiledSheet(1, ENTRY, 2, PATH_2),), 2)
+LOOK = ReadResult("JPEG", 10, 10, (Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2),)),), 7)
 
 
 @pytest.fixture
@@ -92,7 +92,9 @@ def test_a_file_of_two_sheets_is_done_when_both_are_recorded_and_each_counts_onc
 ) -> None:
     other = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
     opened.receive([arrival(1)])
-    opened.file(page(1), Filed((FIRST.places[0], Place(3, other, 1, "mv")), 2), 1684080000, NOON)
+    opened.file(
+        page(1), Filed((FIRST.sheets[0], FiledSheet(3, other, 1, "mv")), 2), 1684080000, NOON
+    )
 
     first, second = opened.decided()
     assert (first.what, second.what) == (PATH, "mv")
@@ -173,7 +175,7 @@ def test_one_version_of_a_sheet_and_one_copy_of_the_bytes_can_be_filed(opened: C
     opened.file(page(1), FIRST, 1684080000, NOON)
 
     with pytest.raises(sa.exc.IntegrityError):
-        opened.file(page(2), Filed((Place(1, ENTRY, 1, "another"),), 2), 1684080000, NOON)
+        opened.file(page(2), Filed((FiledSheet(1, ENTRY, 1, "another"),), 2), 1684080000, NOON)
 
 
 def test_a_withdrawn_arrival_is_forgotten_but_never_a_decided_one(opened: Catalog) -> None:
@@ -207,14 +209,14 @@ def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(
 
 def test_every_filing_is_yielded_once_however_many_there_are(opened: Catalog) -> None:
     many = 2001
-    with_paths = [Filed((Place(1, ENTRY, n, f"p{n}"),), 2) for n in range(1, many + 1)]
+    with_paths = [Filed((FiledSheet(1, ENTRY, n, f"p{n}"),), 2) for n in range(1, many + 1)]
     opened.receive([arrival(n) for n in range(1, many + 1)])
     for number, filed in enumerate(with_paths, start=1):
         made = replace(page(number), sha256=f"{number:064}")
         opened.file(made, filed, 1684080000, NOON)
 
     assert [original.path for original in opened.originals()] == [
-        f.places[0].path for f in with_paths
+        f.sheets[0].path for f in with_paths
     ]
 
 

@@ -383,7 +383,7 @@ def test_a_party_of_another_scope_is_on_another_feed(settings: Settings) -> None
         settings, parties=(*settings.parties[:3], replace(settings.parties[3], scope=narrowed))
     )
     shutil.rmtree(tree(settings, "parti-d"))
-    Filer(changed).shelf.link(*kept(settings, "parti-a", "cb-"))
+    Filer(changed).store.link(*kept(settings, "parti-a", "cb-"))
 
     fed(changed, 0)
 

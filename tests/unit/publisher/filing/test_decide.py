@@ -7,7 +7,7 @@ from config.registry import Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.filing.decide import decide, identified
 from publisher.outcome import Decision, Duplicate, Filed, Quarantined
-from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp
 from publisher.source import Source
 
 ELECTION = "2023-05-14-cb-mv"
@@ -61,11 +61,13 @@ def page(*texts: str, kind: str = "JPEG", fault: Reason | None = None, sha256: s
         for scan in scans
     )
     frames = len(texts) or 1
-    return Page(arrival, Stamp(1, 1, 1), sha256, Look(kind, 10, 10, readings, 2, fault, frames))
+    return Page(
+        arrival, Stamp(1, 1, 1), sha256, ReadResult(kind, 10, 10, readings, 2, fault, frames)
+    )
 
 
-def decided(page: Page, facts: Shelved | None = None, witnesses: int = 2) -> Decision:
-    return decide(page, ELECTION, KNOWN.get, facts or Shelved(), witnesses)
+def decided(page: Page, facts: Shelved | None = None, needed_readings: int = 2) -> Decision:
+    return decide(page, ELECTION, KNOWN.get, facts or Shelved(), needed_readings)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_the_codes_on_a_page_decide(texts: list[str], decision: str | Reason) ->
 
 def paths(found: Decision) -> list[str]:
     assert isinstance(found, Filed)
-    return [place.path for place in found.places]
+    return [place.path for place in found.sheets]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_registry_that_is_replaced_meanwhile_makes_no_conflict(known_at_first:
     def lookup(karekod: str) -> Entry | None:
         return KNOWN[karekod] if next(answers) else None
 
-    found = identified(page("1093717526").look.readings, lookup, 2)
+    found = identified(page("1093717526").result.readings, lookup, 2)
 
     assert found == (KNOWN["1093717526"] if known_at_first else Reason.UNKNOWN_KAREKOD)
 
@@ -150,7 +152,7 @@ def test_each_page_of_a_file_is_a_sheet_of_its_own_and_a_sheet_on_two_of_them_is
     found = decided(page("1093717527", "1093717526", "1093717527", kind="PDF"), Shelved(versions=1))
 
     assert isinstance(found, Filed)
-    assert [(place.frame, place.path) for place in found.places] == [
+    assert [(place.frame, place.path) for place in found.sheets] == [
         (1, f"{BOX}/mv-sandik-sonuc-s1.pdf"),
         (2, f"{BOX}/cb-sandik-sonuc-s1.v2.pdf"),
     ]
@@ -173,9 +175,9 @@ def test_a_file_is_filed_as_a_whole_or_not_at_all(pages: list[str], reason: Reas
 
 def test_a_karekod_that_was_read_once_is_not_believed_unless_the_site_says_so() -> None:
     twice = page("1093717526")
-    once = replace(twice, look=replace(twice.look, readings=twice.look.readings[:1]))
+    once = replace(twice, result=replace(twice.result, readings=twice.result.readings[:1]))
 
-    assert decided(once) == Quarantined(Reason.ONE_WITNESS)
-    loosened = decided(once, witnesses=1)
+    assert decided(once) == Quarantined(Reason.TOO_FEW_READINGS)
+    loosened = decided(once, needed_readings=1)
     assert isinstance(loosened, Filed)
-    assert loosened.witnesses == 1
+    assert loosened.needed_readings == 1

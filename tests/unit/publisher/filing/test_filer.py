@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from unit.publisher.agreement import Story, agreed
+from unit.publisher.consistency import FilingHistory, assert_consistent
 
 from config import registry, scope
 from config.fault import Faults
@@ -20,14 +20,14 @@ from config.site import FILING, LEDGERS, REGISTRY_INDEX
 from keys.ledger.writer import Ledger, Unwritable
 from publisher.catalog import catalog, counts
 from publisher.catalog.catalog import Catalog
-from publisher.filing.filer import Clerk, World
+from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.intake import spool
 from publisher.intake.watch import Candidate
-from publisher.page import Arrival, Look, Page, Reading, Reason, Stamp
+from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp
 from publisher.reading.pool import read_page
 from publisher.store.quarantine import Quarantine, parse_note
-from publisher.store.store import Shelf
+from publisher.store.store import Store
 
 CB, MV, KONAK, ANKARA = "1093717526", "1093717527", "2000000001", "4000000001"
 Step = Callable[[str], None]
@@ -37,7 +37,7 @@ class Crash(BaseException):
     """As sudden as kill -9: nothing that catches an Exception sees it."""
 
 
-def look(content: bytes) -> Look:
+def read_content(content: bytes) -> ReadResult:
     """A file here is its pages, `|` between, each its karekods; then anything."""
     pages = content.decode().partition(";")[0].split("|")
     readings = [
@@ -46,7 +46,7 @@ def look(content: bytes) -> Look:
         for code in page.split()
         for scan in ("whole", "half")
     ]
-    return Look("PNG", 9, 9, tuple(readings), 3, None, len(pages))
+    return ReadResult("PNG", 9, 9, tuple(readings), 3, None, len(pages))
 
 
 def ticking() -> Callable[[], datetime]:
@@ -61,25 +61,25 @@ CLOCK, TOKENS = ticking(), count()
 @contextmanager
 def opened_clerk(
     settings: Settings, step: Step = lambda step: None
-) -> Iterator[tuple[Clerk, Shelf]]:
-    """A clerk whose recovery is done, with nothing left to read."""
-    with opened_world(settings, step) as world:
-        clerk = Clerk(world)
-        assert Recovery(world, clerk).recover() == []
-        yield clerk, world.shelf
+) -> Iterator[tuple[Filer, Store]]:
+    """A filer whose recovery is done, with nothing left to read."""
+    with open_context(settings, step) as context:
+        filer = Filer(context)
+        assert Recovery(context, filer).recover() == []
+        yield filer, context.store
 
 
 @contextmanager
-def opened_world(settings: Settings, step: Step) -> Iterator[World]:
+def open_context(settings: Settings, step: Step) -> Iterator[FilingContext]:
     site = settings.site
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(site / LEDGERS / FILING, CLOCK))
         opened_registry = Registry(site / REGISTRY_INDEX)
         stack.callback(opened_registry.close)
-        shelf = Shelf(site)
+        store = Store(site)
         opened = stack.enter_context(Catalog(catalog.url(site)))
-        yield World(
-            settings, opened, ledger, shelf, Quarantine(site), opened_registry.lookup, CLOCK,
+        yield FilingContext(
+            settings, opened, ledger, store, Quarantine(site), opened_registry.lookup, CLOCK,
             lambda: f"{next(TOKENS):08x}", step, has_box=opened_registry.has_box,
         )  # fmt: skip
 
@@ -88,32 +88,32 @@ def run(
     settings: Settings, step: Step = lambda step: None, batch: int = 3, reader: Step | None = None
 ) -> None:
     """Recover, then file what stands in the intake until nothing is left, as a publisher does."""
-    with opened_world(settings, step) as world:
-        clerk = Clerk(world)
-        waiting = Recovery(world, clerk).recover()
+    with open_context(settings, step) as context:
+        filer = Filer(context)
+        waiting = Recovery(context, filer).recover()
         while True:
-            waiting += clerk.claim(candidates(settings.site / "intake")[:batch])
+            waiting += filer.claim(candidates(settings.site / "intake")[:batch])
             if not waiting:
                 return
-            pages = [read(settings, arrival, world.shelf, reader) for arrival in waiting[:batch]]
+            pages = [read(settings, arrival, context.store, reader) for arrival in waiting[:batch]]
             waiting = waiting[batch:]
             step("read")
-            waiting += clerk.file(pages)
+            waiting += filer.file(pages)
 
 
 def run_once(settings: Settings, step: Step = lambda step: None) -> None:
     """Recover, then file what stands in the intake now, and what it leads to."""
-    with opened_world(settings, step) as world:
-        clerk = Clerk(world)
-        waiting = Recovery(world, clerk).recover()
-        waiting += clerk.claim(candidates(settings.site / "intake"))
+    with open_context(settings, step) as context:
+        filer = Filer(context)
+        waiting = Recovery(context, filer).recover()
+        waiting += filer.claim(candidates(settings.site / "intake"))
         while waiting:
-            waiting = clerk.file([read(settings, one, world.shelf, None) for one in waiting])
+            waiting = filer.file([read(settings, one, context.store, None) for one in waiting])
 
 
-def read(settings: Settings, arrival: Arrival, shelf: Shelf, reader: Step | None) -> Page:
+def read(settings: Settings, arrival: Arrival, store: Store, reader: Step | None) -> Page:
     path = settings.site / "state" / "spool" / arrival.file
-    found = read_page(arrival, path, look, shelf.stage)
+    found = read_page(arrival, path, read_content, store.stage)
     if reader is not None:
         reader(str(path))
     return found
@@ -176,8 +176,8 @@ def night(settings: Settings) -> None:
     (settings.site / "intake" / "C-empty.png").touch()
 
 
-def told(settings: Settings) -> Story:
-    story = agreed(settings)
+def told(settings: Settings) -> FilingHistory:
+    story = assert_consistent(settings)
     assert story.outcomes() == TOLD
     assert sorted(path.partition("/")[2] for path in story.paths()) == [
         "06-ankara-1/birlestirme/cb-il-birlestirme-s1.png",
@@ -232,7 +232,7 @@ def test_a_record_says_which_page_of_the_original_it_is_and_who_read_it(
 
     run(replace(settings, qr=Qr(witnesses=1)))
 
-    story = agreed(settings)
+    story = assert_consistent(settings)
     first, second = story.events
     assert first.detail | {"page": "", "sha256": ""} == {
         "page": "",
@@ -328,7 +328,7 @@ def test_a_file_that_grows_after_its_claim_arrives_once_more(settings: Settings)
 
     run(settings, reader=grow)
 
-    story = agreed(settings)
+    story = assert_consistent(settings)
     assert story.outcomes() == {"a.png": ["filed", "filed"]}
     assert (story.counts.filed, story.counts.versions) == (1, 1)
 
@@ -341,7 +341,12 @@ def test_a_full_disk_blames_no_page_and_the_next_run_files_it(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for owner, method in ((Shelf, "stage"), (Shelf, "keep"), (Shelf, "link"), (Quarantine, "note")):
+    for owner, method in (
+        (Store, "stage"),
+        (Store, "keep"),
+        (Store, "link"),
+        (Quarantine, "write_note"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, method, full)
             with pytest.raises(OSError, match="No space left"):
@@ -379,7 +384,7 @@ def test_what_was_quarantined_is_filed_once_the_registry_knows_it(settings: Sett
 
     run(settings)
 
-    assert agreed(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
 
 
 def test_a_new_party_gets_the_back_files_of_its_scope(settings: Settings) -> None:
@@ -449,7 +454,7 @@ def test_a_party_that_comes_back_gets_what_was_filed_meanwhile(settings: Setting
         warned = [entry["party"] for entry in logs if entry["event"] == "tree-of-no-party"]
         assert warned == ["parti-a"]
         run(settings)
-        assert len(agreed(settings).paths()) == 2 + number
+        assert len(assert_consistent(settings).paths()) == 2 + number
 
 
 def test_what_a_narrowed_scope_hides_is_found_in_the_tree_itself(settings: Settings) -> None:
@@ -495,15 +500,15 @@ def test_a_tree_that_cannot_be_narrowed_is_not_complete_and_hinders_no_other(
     seen = scope.parse(["06-ankara-1", "34-istanbul-1/kadikoy-2"])
     parties = (replace(first, scope=second.scope), replace(second, scope=seen), third)
     changed = replace(settings, parties=parties)
-    remove = Shelf.remove
+    remove = Store.remove
 
-    def refused(shelf: Shelf, party: str, path: str) -> None:
+    def refused(store: Store, party: str, path: str) -> None:
         if party == first.id and "sandik-1234/mv" in path:
             raise PermissionError(errno.EACCES, "Permission denied", path)
-        remove(shelf, party, path)
+        remove(store, party, path)
 
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(Shelf, "remove", refused)
+        patch.setattr(Store, "remove", refused)
         run(changed)
 
     told = {(entry["event"], entry["log_level"], entry["party"]) for entry in logs}
@@ -515,7 +520,7 @@ def test_a_tree_that_cannot_be_narrowed_is_not_complete_and_hinders_no_other(
     with Catalog(catalog.url(settings.site)) as opened:
         assert opened.parties() == {second.id: str(seen)}
     run(changed)
-    assert agreed(changed).counts.filed == 4
+    assert assert_consistent(changed).counts.filed == 4
 
 
 def test_a_missing_original_is_a_gap_until_it_is_restored(settings: Settings) -> None:
@@ -537,7 +542,7 @@ def test_a_missing_original_is_a_gap_until_it_is_restored(settings: Settings) ->
     assert counts.counts(settings.site).gaps == 1
     (settings.site / "lost").rename(lost)
     run(wide)
-    assert agreed(wide).counts.filed == 2
+    assert assert_consistent(wide).counts.filed == 2
 
 
 def test_a_gap_is_told_when_it_begins_and_when_it_closes(settings: Settings) -> None:
@@ -576,7 +581,7 @@ def test_a_ledger_that_is_lost_or_older_than_the_catalog_is_the_operators_to_res
 
     segment.write_bytes(whole)
     run(settings)
-    assert agreed(settings).counts.filed == 3
+    assert assert_consistent(settings).counts.filed == 3
 
 
 @pytest.mark.parametrize("older", [True, False])
@@ -605,7 +610,7 @@ def test_a_catalog_that_is_lost_or_older_than_the_ledger_is_the_operators_to_res
     shutil.rmtree(state)
     whole.rename(state)
     run(settings)
-    assert agreed(settings).counts.filed == 2
+    assert assert_consistent(settings).counts.filed == 2
 
 
 def test_a_catalog_from_before_a_recorded_page_was_decided_is_the_operators_to_restore(
@@ -644,7 +649,7 @@ def test_a_source_that_must_not_be_removed_is_taken_once_and_again_only_if_it_ch
     drop(settings, {"1.png": f"{CB}; another scan"})
     run_once(settings)
 
-    story = agreed(settings)
+    story = assert_consistent(settings)
     assert story.outcomes() == {"1.png": ["filed", "filed"], "2.png": ["quarantined"]}
     held = [entry for entry in logs if entry["event"] == "source-not-removable"]
     assert [entry["log_level"] for entry in held] == ["error"], "one for the folder"
@@ -670,7 +675,7 @@ def test_a_source_that_must_not_be_removed_is_taken_once_though_a_crash_came_bet
     run_once(settings)
     run_once(settings)
 
-    assert agreed(settings).outcomes() == {"1.png": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"1.png": ["filed"]}
 
 
 def test_a_quarantine_on_another_file_system_takes_what_it_has_to(
@@ -696,39 +701,39 @@ def test_a_quarantine_on_another_file_system_takes_what_it_has_to(
 
 def test_half_a_page_stays_in_the_spool_for_its_other_half(settings: Settings) -> None:
     drop(settings, {"1.png": CB})
-    with opened_clerk(settings) as (clerk, shelf):
-        (arrival,) = clerk.claim(candidates(settings.site / "intake"))
+    with opened_clerk(settings) as (filer, store):
+        (arrival,) = filer.claim(candidates(settings.site / "intake"))
         spooled = settings.site / "state" / "spool" / arrival.file
-        half = read_page(arrival, spooled, unreadable, shelf.stage)
+        half = read_page(arrival, spooled, unreadable, store.stage)
 
-        assert clerk.file([half]) == []
-        assert clerk.unread() == [(arrival, half.stamp)]
-        assert clerk.unread() == []
+        assert filer.file([half]) == []
+        assert filer.take_unreadable() == [(arrival, half.stamp)]
+        assert filer.take_unreadable() == []
 
         spooled.write_text(f"{CB}; and its other half")
-        whole = clerk.clean(arrival, half.stamp)
+        whole = filer.clean(arrival, half.stamp)
         assert whole is not None
-        assert clerk.file([read(settings, whole, shelf, None)]) == []
+        assert filer.file([read(settings, whole, store, None)]) == []
 
-    assert agreed(settings).outcomes() == {"1.png": ["quarantined", "filed"]}
+    assert assert_consistent(settings).outcomes() == {"1.png": ["quarantined", "filed"]}
 
 
 def test_half_a_page_waits_for_its_other_half_after_a_restart_too(settings: Settings) -> None:
     drop(settings, {"1.png": CB})
-    with opened_clerk(settings) as (clerk, shelf):
-        (arrival,) = clerk.claim(candidates(settings.site / "intake"))
+    with opened_clerk(settings) as (filer, store):
+        (arrival,) = filer.claim(candidates(settings.site / "intake"))
         spooled = settings.site / "state" / "spool" / arrival.file
-        half = read_page(arrival, spooled, unreadable, shelf.stage)
-        clerk.file([half])
+        half = read_page(arrival, spooled, unreadable, store.stage)
+        filer.file([half])
 
-    with opened_clerk(settings) as (clerk, _):
-        assert clerk.unread() == [(arrival, half.stamp)]
-        assert clerk.clean(arrival, half.stamp) is None
-    assert agreed(settings).outcomes() == {"1.png": ["quarantined"]}
+    with opened_clerk(settings) as (filer, _):
+        assert filer.take_unreadable() == [(arrival, half.stamp)]
+        assert filer.clean(arrival, half.stamp) is None
+    assert assert_consistent(settings).outcomes() == {"1.png": ["quarantined"]}
 
 
-def unreadable(_: bytes) -> Look:
-    return Look("PNG", 9, 9, fault=Reason.UNREADABLE_IMAGE)
+def unreadable(_: bytes) -> ReadResult:
+    return ReadResult("PNG", 9, 9, fault=Reason.UNREADABLE_IMAGE)
 
 
 def test_a_planted_file_hinders_one_tree_only_and_the_link_is_made_once_it_is_gone(
@@ -747,7 +752,7 @@ def test_a_planted_file_hinders_one_tree_only_and_the_link_is_made_once_it_is_go
     assert (settings.site / "trees" / "parti-b" / path).read_text() == KONAK
     planted.unlink()
     run(settings)
-    assert agreed(settings).outcomes() == {"a.png": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"a.png": ["filed"]}
 
 
 def test_a_link_owed_to_a_party_is_never_made_outside_of_its_scope(settings: Settings) -> None:
@@ -776,7 +781,7 @@ def test_hostile_names_are_tamed_on_disk_and_kept_escaped_on_record(settings: Se
 
     run(settings)
 
-    assert set(agreed(settings).outcomes()) == {
+    assert set(assert_consistent(settings).outcomes()) == {
         "a\nb\x1b[31m.png",
         r"\udcff\udcfe.png",
         "x" * 251 + ".png",
@@ -800,7 +805,7 @@ def test_a_file_in_the_spool_that_no_row_explains_is_a_page_like_any_other(
 
     run(settings)
 
-    assert sorted(agreed(settings).outcomes().values()) == [["filed"], ["filed"]]
+    assert sorted(assert_consistent(settings).outcomes().values()) == [["filed"], ["filed"]]
 
 
 def test_a_page_set_aside_just_before_a_crash_is_filed_if_the_registry_knows_it_by_then(
@@ -814,7 +819,7 @@ def test_a_page_set_aside_just_before_a_crash_is_filed_if_the_registry_knows_it_
 
     run(settings)
 
-    assert agreed(settings).outcomes() == {"a.png": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"a.png": ["filed"]}
 
 
 def test_what_a_kill_left_half_written_is_swept(settings: Settings) -> None:
@@ -830,7 +835,7 @@ def test_what_a_kill_left_half_written_is_swept(settings: Settings) -> None:
     run(settings)
 
     assert [path for path in left if path.exists()] == []
-    assert agreed(settings).events == []
+    assert assert_consistent(settings).events == []
 
 
 def test_a_file_that_its_scanner_took_back_is_forgotten(settings: Settings) -> None:
@@ -842,7 +847,7 @@ def test_a_file_that_its_scanner_took_back_is_forgotten(settings: Settings) -> N
 
     run(settings, take_back)
 
-    assert agreed(settings).outcomes() == {"b.png": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"b.png": ["filed"]}
 
 
 def test_a_file_taken_back_after_a_crash_before_its_claim_is_forgotten(settings: Settings) -> None:
@@ -853,7 +858,7 @@ def test_a_file_taken_back_after_a_crash_before_its_claim_is_forgotten(settings:
 
     run(settings)
 
-    assert agreed(settings).events == []
+    assert assert_consistent(settings).events == []
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -866,14 +871,14 @@ def test_a_copy_from_another_file_system_is_filed_once_though_a_crash_kept_its_s
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(spool, "settle_claim", crash)
+        patch.setattr(spool, "finish_claim", crash)
         with pytest.raises(Crash):
             run(settings)
     assert (settings.site / "intake" / "a.png").exists()
 
     run(settings)
 
-    assert agreed(settings).outcomes() == {"a.png": ["filed"]}
+    assert assert_consistent(settings).outcomes() == {"a.png": ["filed"]}
     assert list((settings.site / "intake").iterdir()) == []
 
 

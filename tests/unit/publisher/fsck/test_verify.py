@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from unit.publisher.agreement import agreed
-from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, opened_world, run
+from unit.publisher.consistency import assert_consistent
+from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, open_context, run
 from unit.publisher.requests.test_handler import attend
 
 from config import scope
 from config.settings import Settings
 from config.site import FILING, LEDGERS
-from publisher.filing.filer import Clerk
+from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
 from publisher.fsck.finding import running
@@ -19,7 +19,7 @@ from publisher.fsck.merging import merged, walked
 from publisher.fsck.repair import Mender, Repair
 from publisher.fsck.verify import verify
 from publisher.requests import queue
-from publisher.store.quarantine import NOT_OURS, Note, Quarantine
+from publisher.store.quarantine import FOUND_IN_TREE, Quarantine, QuarantineNote
 
 TREE = "trees/parti-a/2023-05-14-cb-mv"
 PAGE = f"{TREE}/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.png"
@@ -75,7 +75,7 @@ def test_listings_are_merged_in_the_order_of_their_keys(tmp_path: Path) -> None:
 
 
 def test_a_site_on_which_all_went_well_has_no_finding(night: Settings) -> None:
-    agreed(night)
+    assert_consistent(night)
     assert told(night) == []
     assert told(night, quick=True) == []
 
@@ -202,8 +202,10 @@ def change_a_record(settings: Settings) -> None:
 
 def lose_what_was_found_in_a_tree(settings: Settings) -> None:
     identity = "20230514T140003000041-9f3c21ab"
-    note = Note(identity, "trees/a/x", NOT_OURS, None, (), 1, (), "2023-05-14T14:00:03Z")
-    Quarantine(settings.site).note(f"{identity}-x.jpg", note)
+    note = QuarantineNote(
+        identity, "trees/a/x", FOUND_IN_TREE, None, (), 1, (), "2023-05-14T14:00:03Z"
+    )
+    Quarantine(settings.site).write_note(f"{identity}-x.jpg", note)
 
 
 UNEXPLAINED = {
@@ -236,7 +238,7 @@ def test_quick_believes_the_bytes(night: Settings) -> None:
 
 
 def test_pages_in_flight_are_no_faults_beside_a_running_publisher(night: Settings) -> None:
-    with opened_world(night, lambda step: None) as world:
+    with open_context(night, lambda step: None) as context:
         assert running(night.site)
         (night.site / "store" / ".staged-20230514T140003000041-9f3c21ab").write_text("half")
         (night.site / "store" / "zz").mkdir()
@@ -247,7 +249,7 @@ def test_pages_in_flight_are_no_faults_beside_a_running_publisher(night: Setting
             later.unlink()
 
         assert [str(f) for f in verify(night, pause=filed)] == []
-        del world
+        del context
     assert not running(night.site)
 
 
@@ -258,9 +260,9 @@ def test_a_tree_that_is_not_complete_is_one_finding(night: Settings) -> None:
 
 
 def test_a_repair_is_held_against_the_catalog(night: Settings) -> None:
-    with opened_world(night, lambda step: None) as world:
-        clerk = Clerk(world)
-        mender = Mender(world, clerk, Recovery(world, clerk))
+    with open_context(night, lambda step: None) as context:
+        filer = Filer(context)
+        mender = Mender(context, filer, Recovery(context, filer))
         wrong = [
             Repair("link", "parti-b", PATH),
             Repair("link", "parti-x", PATH),

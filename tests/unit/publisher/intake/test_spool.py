@@ -56,10 +56,10 @@ def test_a_file_that_changed_or_went_is_not_claimed(place: Path) -> None:
     arrival = arrived(place)
     (place / "in" / "a.jpg").write_bytes(b"longer than before")
 
-    with pytest.raises(spool.Moved):
+    with pytest.raises(spool.SourceChanged):
         spool.claim(arrival, place / "spool")
     (place / "in" / "a.jpg").unlink()
-    with pytest.raises(spool.Moved):
+    with pytest.raises(spool.SourceChanged):
         spool.claim(arrival, place / "spool")
 
     assert list((place / "spool").iterdir()) == []
@@ -94,12 +94,12 @@ def test_what_is_no_file_is_taken_along_without_being_opened(place: Path, kind: 
 
 def test_a_source_that_was_copied_is_removed_later_only_if_it_is_unchanged(place: Path) -> None:
     arrival = arrived(place)
-    spool.settle_claim(arrival)
-    spool.settle_claim(arrival)
+    spool.finish_claim(arrival)
+    spool.finish_claim(arrival)
     assert list((place / "in").iterdir()) == []
 
     (place / "in" / "a.jpg").write_bytes(b"another")
-    spool.settle_claim(arrival)
+    spool.finish_claim(arrival)
     assert (place / "in" / "a.jpg").read_bytes() == b"another"
 
 
@@ -121,11 +121,11 @@ def test_a_folder_that_was_swapped_for_a_link_leads_nowhere(place: Path) -> None
     source = Source(str(place / "in"), "sub/secret")
     arrival = Arrival("20230514T140003000041-ffffffff", "sub/secret", source, stamp, NOON)
 
-    with pytest.raises(spool.Moved):
+    with pytest.raises(spool.SourceChanged):
         spool.claim(arrival, place / "spool")
-    spool.settle_claim(arrival)
+    spool.finish_claim(arrival)
 
-    assert not spool.still_there(arrival)
+    assert not spool.is_source_unchanged(arrival)
     assert (place / "keys" / "secret").read_bytes() == b"a key"
     assert list((place / "spool").iterdir()) == []
 
@@ -134,7 +134,7 @@ def test_what_became_a_folder_is_not_claimed(place: Path) -> None:
     (place / "in" / "b").mkdir()
     (place / "in" / "b" / "1.jpg").touch()
 
-    with pytest.raises(spool.Moved):
+    with pytest.raises(spool.SourceChanged):
         spool.claim(arrived(place, "b"), place / "spool")
 
     assert (place / "in" / "b" / "1.jpg").exists()
@@ -150,7 +150,7 @@ def test_a_claim_says_that_the_source_is_gone_even_if_its_folder_became_a_file(
     (place / "in" / "sub").rmdir()
     (place / "in" / "sub").touch()
 
-    assert spool.settle_claim(arrival)
+    assert spool.finish_claim(arrival)
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -176,7 +176,7 @@ def test_a_source_that_must_not_be_removed_is_claimed_and_stays(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_what_is_open_for_writing_is_not_copied_from_another_file_system(place: Path) -> None:
-    with (place / "in" / "a.jpg").open("ab"), pytest.raises(spool.Moved):
+    with (place / "in" / "a.jpg").open("ab"), pytest.raises(spool.SourceChanged):
         spool.claim(arrived(place), place / "spool")
 
     assert spool.claim(arrived(place), place / "spool")

@@ -33,9 +33,9 @@ NEVER = 1e9
 def test_a_file_is_taken_once_it_stood_still_for_two_seconds_and_a_temporary_one_for_600(
     sightings: list[tuple[str, Stamp, float]], taken: list[float]
 ) -> None:
-    settling = Settling(2.0, patience=600.0)
+    settling = Settling(2.0, temporary_seconds=600.0)
 
-    found = [now for path, stamp, now in sightings if settling.sighted(path, stamp, now)]
+    found = [now for path, stamp, now in sightings if settling.seen(path, stamp, now)]
 
     assert found == taken
 
@@ -50,9 +50,9 @@ def test_a_rename_into_place_counts_at_once_unless_the_name_is_a_temporary_one()
 
 def test_only_files_that_are_due_are_looked_at_and_those_that_are_gone_are_forgotten() -> None:
     settling = Settling(2.0)
-    settling.sighted("a", SMALL, 0.0)
-    settling.sighted("b", SMALL, 1.0)
-    settling.sighted("c", SMALL, 1.5)
+    settling.seen("a", SMALL, 0.0)
+    settling.seen("b", SMALL, 1.0)
+    settling.seen("c", SMALL, 1.5)
     settling.gone("b")
 
     assert settling.next_due() == 2.0
@@ -64,9 +64,9 @@ def test_only_files_that_are_due_are_looked_at_and_those_that_are_gone_are_forgo
 def test_of_many_that_are_due_the_one_that_was_written_first_comes_first() -> None:
     settling = Settling(2.0)
     for number in range(50_000):
-        settling.sighted(f"{number:05}", Stamp(number, 100, 1_000_000 - number), number / 100_000)
+        settling.seen(f"{number:05}", Stamp(number, 100, 1_000_000 - number), number / 100_000)
     settling.gone("49998")
-    settling.sighted("49997", GROWN, 1.0)
+    settling.seen("49997", GROWN, 1.0)
 
     assert settling.due(1.9, 10) == []
     assert settling.due(2.5, 3) == ["49999", "49996", "49995"]

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from publisher.reading import decode
-from publisher.reading.agreement import witnessed
-from publisher.reading.worker import look
+from publisher.reading.agreement import agreement_on
+from publisher.reading.worker import read_file
 
 
 @pytest.mark.parametrize("kind", damage.KINDS, ids=lambda kind: kind.name)
@@ -14,10 +14,10 @@ def test_a_damaged_page_is_read_by_two_witnesses(kind: damage.Kind) -> None:
     """One page of each kind; tests/bench/reading.py reads thousands."""
     content, karekod = damage.page(kind, 0, 1)
 
-    seen = look(content)
+    seen = read_file(content)
 
     assert seen.texts == (karekod,)
-    assert witnessed(karekod, seen.readings).witnesses >= 2
+    assert agreement_on(karekod, seen.readings).agreeing >= 2
 
 
 def test_a_damaged_page_comes_out_the_same_each_time() -> None:

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from publisher.intake.lease import Unsettled
-from publisher.page import Arrival, Look, Reason, Stamp
+from publisher.intake.lease import StillWritten
+from publisher.page import Arrival, ReadResult, Reason, Stamp
 from publisher.reading.pool import Pool, read_page
-from publisher.reading.protocol import MOST_BYTES
+from publisher.reading.protocol import MAX_FILE_BYTES
 from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 SOURCE = Source("in", "a.jpg")
 ARRIVAL = Arrival("20230514T140003000041-ffffffff", "a.jpg", SOURCE, Stamp(1, 1, 1), NOON)
-SEEN = Look("PNG", 1, 1)
+SEEN = ReadResult("PNG", 1, 1)
 
 
-def refuse(*_: object) -> Look:
+def refuse(*_: object) -> ReadResult:
     raise AssertionError("is not to be read")
 
 
@@ -29,12 +29,12 @@ def test_what_is_hashed_read_and_staged_are_the_same_bytes(tmp_path: Path) -> No
     path.write_bytes(b"a page")
     looked, staged = [], []
 
-    def look(content: bytes) -> Look:
+    def read_content(content: bytes) -> ReadResult:
         looked.append(content)
         path.write_bytes(b"written to meanwhile")
         return SEEN
 
-    page = read_page(ARRIVAL, path, look, lambda *given: staged.append(given))
+    page = read_page(ARRIVAL, path, read_content, lambda *given: staged.append(given))
 
     assert looked == [b"a page"]
     assert staged == [(ARRIVAL.id, b"a page")]
@@ -45,7 +45,9 @@ def test_what_is_hashed_read_and_staged_are_the_same_bytes(tmp_path: Path) -> No
 def test_an_empty_file_is_no_page(tmp_path: Path) -> None:
     (tmp_path / "page").touch()
 
-    assert read_page(ARRIVAL, tmp_path / "page", refuse, lambda *_: None).look.fault is Reason.EMPTY
+    assert (
+        read_page(ARRIVAL, tmp_path / "page", refuse, lambda *_: None).result.fault is Reason.EMPTY
+    )
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
@@ -61,16 +63,16 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, kind: str) -> None:
 
     page = read_page(ARRIVAL, path, refuse, refuse)
 
-    assert (page.look.fault, page.sha256) == (Reason.NOT_A_FILE, None)
+    assert (page.result.fault, page.sha256) == (Reason.NOT_A_FILE, None)
 
 
 def test_a_file_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MAX_FILE_BYTES + 1)
 
     page = read_page(ARRIVAL, tmp_path / "huge", refuse, refuse)
 
-    assert (page.look.fault, page.sha256) == (Reason.TOO_LARGE, None)
+    assert (page.result.fault, page.sha256) == (Reason.TOO_LARGE, None)
 
 
 def test_a_file_that_is_written_to_while_it_is_read_waits(
@@ -87,7 +89,7 @@ def test_a_file_that_is_written_to_while_it_is_read_waits(
 
     monkeypatch.setattr(os, "open", open_and_grow)
 
-    with pytest.raises(Unsettled):
+    with pytest.raises(StillWritten):
         read_page(ARRIVAL, path, refuse, refuse)
 
 
@@ -95,24 +97,24 @@ def test_pages_are_read_by_workers_and_a_disk_that_fails_is_raised_here(
     tmp_path: Path, draw: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:
     (tmp_path / ARRIVAL.file).write_bytes(encode(draw("1093717526")))
-    bell = threading.Event()
+    wake = threading.Event()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     for stage, texts in ((lambda *_: None, ("1093717526",)), (full, None)):
-        bell.clear()
-        pool = Pool(1, tmp_path, stage, bell)
+        wake.clear()
+        pool = Pool(1, tmp_path, stage, wake)
         try:
             pool.submit(ARRIVAL)
-            assert bell.wait(20)
+            assert wake.wait(20)
             if texts is None:
                 with pytest.raises(OSError, match="No space left"):
                     pool.results(10)
             else:
                 pages, unsettled = pool.results(10)
-                assert ([page.look.texts for page in pages], unsettled) == ([texts], [])
-            assert pool.under_way == 0
+                assert ([page.result.texts for page in pages], unsettled) == ([texts], [])
+            assert pool.in_flight == 0
         finally:
             pool.close()
     assert [t.name for t in threading.enumerate() if t.name.startswith("reader")] == []

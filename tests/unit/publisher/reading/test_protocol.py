@@ -3,21 +3,23 @@ import time
 
 import pytest
 
-from publisher.page import Look, Reading, Reason
-from publisher.reading.protocol import format_look, parse_look, receive, send
+from publisher.page import Reading, ReadResult, Reason
+from publisher.reading.protocol import format_result, parse_result, receive, send
 
 READING = Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2), (3, 2), (3, 4), (1, 4)))
 
 
 def test_an_answer_is_read_back_as_it_was_written() -> None:
-    seen = Look("JPEG", 1654, 2339, (READING,), 9)
+    seen = ReadResult("JPEG", 1654, 2339, (READING,), 9)
 
-    assert format_look(seen) == (
+    assert format_result(seen) == (
         b'["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, '
         b"[[1, 2], [3, 2], [3, 4], [1, 4]]]], 9, null, 1]"
     )
-    assert parse_look(format_look(seen)) == seen
-    assert parse_look(format_look(Look(fault=Reason.EMPTY))) == Look(fault=Reason.EMPTY)
+    assert parse_result(format_result(seen)) == seen
+    assert parse_result(format_result(ReadResult(fault=Reason.EMPTY))) == ReadResult(
+        fault=Reason.EMPTY
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_an_answer_is_read_back_as_it_was_written() -> None:
 )  # fmt: skip
 def test_anything_else_is_no_answer(answer: bytes) -> None:
     with pytest.raises(ValueError):
-        parse_look(answer)
+        parse_result(answer)
 
 
 def test_a_message_arrives_whole_and_the_end_is_seen() -> None:
@@ -62,6 +64,8 @@ def test_a_message_that_is_too_long_or_too_slow_is_refused() -> None:
 
 
 def test_the_longest_answer_that_is_allowed_is_read() -> None:
-    many = Look("PNG", 1, 1, (Reading("x" * 4096, "pyzbar", "zbar", 1, ((-1, 2**31 - 1),)),) * 64)
+    many = ReadResult(
+        "PNG", 1, 1, (Reading("x" * 4096, "pyzbar", "zbar", 1, ((-1, 2**31 - 1),)),) * 64
+    )
 
-    assert parse_look(format_look(many)) == many
+    assert parse_result(format_result(many)) == many

@@ -1,11 +1,11 @@
 import pytest
 from unit.publisher.hostile import chain, directory
 
-from publisher.reading.tiff import Broken, TooMany, directories
+from publisher.reading.tiff import BrokenTiff, TooManyPages, page_sizes
 
 
 def test_the_size_of_each_page_is_known_before_any_is_decoded() -> None:
-    assert directories(chain(3, 0, 70), 64) == [(70, 70)] * 3
+    assert page_sizes(chain(3, 0, 70), 64) == [(70, 70)] * 3
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ def test_the_size_of_each_page_is_known_before_any_is_decoded() -> None:
     ],
 )
 def test_a_chain_that_leads_astray_is_broken(data: bytes, fault: str) -> None:
-    with pytest.raises(Broken, match=fault):
-        directories(data, 64)
+    with pytest.raises(BrokenTiff, match=fault):
+        page_sizes(data, 64)
 
 
 def test_more_pages_than_the_cap_are_too_many_however_many_there_are() -> None:
-    assert len(directories(chain(64, 0), 64)) == 64
-    with pytest.raises(TooMany):
-        directories(chain(65, 0), 64)
+    assert len(page_sizes(chain(64, 0), 64)) == 64
+    with pytest.raises(TooManyPages):
+        page_sizes(chain(65, 0), 64)

@@ -9,7 +9,7 @@ from unit.publisher import hostile
 
 from publisher.page import Reason
 from publisher.reading import decode
-from publisher.reading.worker import look
+from publisher.reading.worker import read_file
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
@@ -41,7 +41,7 @@ def test_both_printed_copies_are_read_whatever_the_scanner_writes(
         (hostile.pdf([page]), "PDF"),
         (hostile.pdf([page.convert("1")]), "PDF"),
     ):
-        seen = look(data)
+        seen = read_file(data)
         assert (seen.format, seen.texts, seen.fault) == (kind, (CODE,), None)
         assert len({reading.corners for reading in seen.readings}) == 2
         assert (seen.width, seen.height) == (900, 700)
@@ -49,7 +49,7 @@ def test_both_printed_copies_are_read_whatever_the_scanner_writes(
 
 @pytest.mark.parametrize("tilt", [-5, 3, 90, 180])
 def test_a_tilted_page_is_read(draw: Draw, encode: Encode, tilt: float) -> None:
-    assert look(encode(draw(CODE, CODE, tilt=tilt))).texts == (CODE,)
+    assert read_file(encode(draw(CODE, CODE, tilt=tilt))).texts == (CODE,)
 
 
 def test_pixels_that_one_viewer_shows_and_another_does_not_are_no_page(
@@ -60,20 +60,20 @@ def test_pixels_that_one_viewer_shows_and_another_does_not_are_no_page(
     black = Image.new("RGBA", page.size, (0, 0, 0, 0))
     black.putalpha(page.point(lambda value: 255 - value))
 
-    assert look(encode(black, "PNG")).fault is Reason.ODD_PIXELS
-    assert look(encode(page.convert("F"), "TIFF")).fault is Reason.ODD_PIXELS
-    assert look(encode(page.convert("RGBA"), "PNG")).texts == (CODE,)
+    assert read_file(encode(black, "PNG")).fault is Reason.ODD_PIXELS
+    assert read_file(encode(page.convert("F"), "TIFF")).fault is Reason.ODD_PIXELS
+    assert read_file(encode(page.convert("RGBA"), "PNG")).texts == (CODE,)
 
 
 def test_sixteen_bits_a_pixel_are_read(draw: Draw, encode: Encode) -> None:
     deep = Image.new("I;16", (900, 700))
     deep.putdata([value * 256 for value in draw(CODE).get_flattened_data()])
 
-    assert look(encode(deep, "TIFF")).texts == (CODE,)
+    assert read_file(encode(deep, "TIFF")).texts == (CODE,)
 
 
 def test_every_code_on_the_page_is_reported(draw: Draw, encode: Encode) -> None:
-    seen = look(encode(draw(CODE, OTHER, "https://example.org"), "PNG"))
+    seen = read_file(encode(draw(CODE, OTHER, "https://example.org"), "PNG"))
 
     assert set(seen.texts) == {CODE, OTHER, "https://example.org"}
     assert {reading.engine for reading in seen.readings} == {"zxing-cpp"}
@@ -88,7 +88,7 @@ def test_a_link_beside_a_karekod_does_not_end_the_search_for_the_other_copy(
     noisy = bytes(min(255, max(0, int(value + rng.gauss(0, 50)))) for value in lower.tobytes())
     page.paste(Image.frombytes("L", lower.size, noisy), (720, 500))  # only half the size shows it
 
-    seen = look(encode(page, "PNG"))
+    seen = read_file(encode(page, "PNG"))
 
     assert {reading.text: reading.scan for reading in seen.readings}[OTHER] == "half"
 
@@ -99,7 +99,7 @@ def test_a_text_of_bytes_that_are_no_utf8_stays_bounded() -> None:
 
 
 def test_a_page_without_a_code_has_none(draw: Draw, encode: Encode) -> None:
-    seen = look(encode(draw()))
+    seen = read_file(encode(draw()))
 
     assert (seen.readings, seen.fault) == ((), None)
 
@@ -107,7 +107,7 @@ def test_a_page_without_a_code_has_none(draw: Draw, encode: Encode) -> None:
 def test_control_characters_and_paths_come_out_as_they_stand(draw: Draw, encode: Encode) -> None:
     hostile = "../../x\x00\x1b[31m"
 
-    assert look(encode(draw(hostile), "PNG")).texts == (hostile,)
+    assert read_file(encode(draw(hostile), "PNG")).texts == (hostile,)
 
 
 def png_that_claims(width: int, height: int) -> bytes:
@@ -145,7 +145,7 @@ def test_bytes_that_are_no_page_say_why(
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in a worker
 
-    assert look(data).fault is reason
+    assert read_file(data).fault is reason
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as in a worker
@@ -158,14 +158,14 @@ def test_a_page_that_broke_off_lacks_its_end_or_is_unreadable(draw: Draw, encode
         (png, Reason.INCOMPLETE),
         (tiff, Reason.UNREADABLE_IMAGE),
     ):
-        assert look(data[: len(data) * 2 // 3]).fault is reason
-        assert look(data[:-2] if data is jpeg else data[:-5]).fault is reason
+        assert read_file(data[: len(data) * 2 // 3]).fault is reason
+        assert read_file(data[:-2] if data is jpeg else data[:-5]).fault is reason
 
 
 def test_each_page_of_a_file_is_read(draw: Draw, encode: Encode) -> None:
     first, second = draw(CODE), draw(OTHER, OTHER)
 
-    seen = look(encode(first, "TIFF", save_all=True, append_images=[second, draw()]))
+    seen = read_file(encode(first, "TIFF", save_all=True, append_images=[second, draw()]))
 
     assert (seen.frames, seen.fault) == (3, None)
     assert {(reading.frame, reading.text) for reading in seen.readings} == {(1, CODE), (2, OTHER)}
@@ -178,7 +178,7 @@ def test_a_page_of_600_dpi_is_read_at_half_of_that_and_its_codes_are_where_they_
     large = page.resize((page.width * 6, page.height * 6))
 
     for data in (encode(large), encode(large, "PNG")):
-        seen = look(data)
+        seen = read_file(data)
         assert (seen.width, seen.height) == (5400, 4200)
         assert seen.texts == (CODE,)
         left = min(x for reading in seen.readings for x, _ in reading.corners)
@@ -188,6 +188,6 @@ def test_a_page_of_600_dpi_is_read_at_half_of_that_and_its_codes_are_where_they_
 def test_a_file_of_more_pages_than_anyone_scans_is_not_read(draw: Draw, encode: Encode) -> None:
     page = Image.new("1", (8, 8))
 
-    seen = look(encode(page, "TIFF", save_all=True, append_images=[page] * 64))
+    seen = read_file(encode(page, "TIFF", save_all=True, append_images=[page] * 64))
 
     assert (seen.fault, seen.readings) == (Reason.TOO_MANY_PAGES, ())

@@ -10,13 +10,13 @@ from PIL import Image
 from unit.publisher import hostile
 
 from publisher.page import Reason
-from publisher.reading.worker_client import Closed, Reader, Unavailable
+from publisher.reading.worker_client import ClientClosed, WorkerClient, WorkerUnavailable
 
 # A worker that does to itself what a page might.
 ODD_WORKER = """
 import os, resource, socket, subprocess, sys, threading, time
 from contextlib import suppress
-from publisher.page import Look, Reading, Reason
+from publisher.page import ReadResult, Reading, Reason
 from publisher.reading.worker import main
 
 first = False
@@ -27,13 +27,13 @@ with suppress(OSError):
 def read(data):
     if data == b"three pages":
         time.sleep(0.2)
-        yield Look("TIFF", readings=(Reading("1", "e", "s", 1),), frames=3)
+        yield ReadResult("TIFF", readings=(Reading("1", "e", "s", 1),), frames=3)
         time.sleep(0.2)
-        yield Look("TIFF", fault=Reason.TOO_LARGE, frames=3)
+        yield ReadResult("TIFF", fault=Reason.TOO_LARGE, frames=3)
         time.sleep(0.2)
-        yield Look("TIFF", readings=(Reading("3", "e", "s", 1),), frames=3)
+        yield ReadResult("TIFF", readings=(Reading("3", "e", "s", 1),), frames=3)
     elif data == b"try everything":
-        yield Look("PNG", readings=tuple(Reading(name, "", "", 0) for name in tried()))
+        yield ReadResult("PNG", readings=tuple(Reading(name, "", "", 0) for name in tried()))
     else:
         yield one(data)
 
@@ -45,8 +45,8 @@ def one(data):
     if data == b"limits":
         names = ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
         limits = [str(resource.getrlimit(getattr(resource, name))[1]) for name in names]
-        return Look("PNG", readings=(Reading(" ".join(limits), "", "", 0),))
-    return Look("PNG", os.getpid())
+        return ReadResult("PNG", readings=(Reading(" ".join(limits), "", "", 0),))
+    return ReadResult("PNG", os.getpid())
 
 def tried():
     for name, call in {
@@ -74,19 +74,19 @@ main(int(sys.argv[2]), read)
 
 
 @pytest.fixture
-def odd(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
+def odd(tmp_path: Path) -> Iterator[Callable[..., WorkerClient]]:
     (tmp_path / "worker.py").write_text(ODD_WORKER)
     (tmp_path / "mark").mkdir()
     command = (sys.executable, str(tmp_path / "worker.py"), str(tmp_path / "mark"))
-    made: list[Reader] = []
+    made: list[WorkerClient] = []
 
-    def make(**options: float) -> Reader:
-        made.append(Reader(command, **{"deadline": 0.3, **options}))  # type: ignore[arg-type]
+    def make(**options: float) -> WorkerClient:
+        made.append(WorkerClient(command, **{"deadline": 0.3, **options}))  # type: ignore[arg-type]
         return made[-1]
 
     yield make
-    for reader in made:
-        reader.close()
+    for client in made:
+        client.close()
 
 
 def alive(process: int) -> bool:
@@ -100,12 +100,12 @@ def alive(process: int) -> bool:
 def test_a_page_is_read_in_another_process(
     draw: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:
-    reader = Reader()
+    client = WorkerClient()
     try:
-        seen = reader.look(encode(draw("1093717526", "1093717526")))
-        process = reader.process_id
+        seen = client.read(encode(draw("1093717526", "1093717526")))
+        process = client.process_id
     finally:
-        reader.close()
+        client.close()
 
     assert seen.texts == ("1093717526",)
     assert process is not None
@@ -116,7 +116,7 @@ def test_every_format_is_read_where_no_file_can_be_opened(
     draw: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:
     page = draw("1093717526", "1093717526")
-    reader = Reader()
+    client = WorkerClient()
     try:
         for content in (
             encode(page.convert("CMYK")),
@@ -126,65 +126,69 @@ def test_every_format_is_read_where_no_file_can_be_opened(
             encode(page, "TIFF", compression="tiff_lzw", save_all=True, append_images=[page]),
             hostile.pdf([page.convert("RGB"), page]),
         ):
-            seen = reader.look(content)
+            seen = client.read(content)
             assert (seen.fault, seen.texts) == (None, ("1093717526",))
     finally:
-        reader.close()
+        client.close()
 
 
-def test_a_page_that_kills_its_worker_costs_that_page_only(odd: Callable[..., Reader]) -> None:
-    reader = odd()
+def test_a_page_that_kills_its_worker_costs_that_page_only(
+    odd: Callable[..., WorkerClient],
+) -> None:
+    client = odd()
 
-    assert reader.look(b"good").fault is None
-    assert reader.look(b"die").fault is Reason.READER_DIED
-    assert reader.look(b"good").fault is None
+    assert client.read(b"good").fault is None
+    assert client.read(b"die").fault is Reason.READER_DIED
+    assert client.read(b"good").fault is None
 
 
-def test_a_page_that_hangs_its_worker_costs_that_page_only(odd: Callable[..., Reader]) -> None:
-    reader = odd()
-    reader.look(b"good")
-    hung = reader.process_id
+def test_a_page_that_hangs_its_worker_costs_that_page_only(
+    odd: Callable[..., WorkerClient],
+) -> None:
+    client = odd()
+    client.read(b"good")
+    hung = client.process_id
 
-    assert reader.look(b"hang").fault is Reason.READER_TIMEOUT
+    assert client.read(b"hang").fault is Reason.READER_TIMEOUT
     assert hung is not None
     assert not alive(hung)
-    assert reader.look(b"good").fault is None
+    assert client.read(b"good").fault is None
 
 
-def test_each_page_of_a_file_has_a_deadline_of_its_own(odd: Callable[..., Reader]) -> None:
-    seen = odd().look(b"three pages")
+def test_each_page_of_a_file_has_a_deadline_of_its_own(odd: Callable[..., WorkerClient]) -> None:
+    seen = odd().read(b"three pages")
 
     assert [(reading.text, reading.frame) for reading in seen.readings] == [("1", 1), ("3", 3)]
     assert (seen.frames, seen.fault) == (3, Reason.TOO_LARGE)
 
 
 def test_one_retry_on_a_fresh_worker_saves_a_page_whose_worker_died(
-    odd: Callable[..., Reader],
+    odd: Callable[..., WorkerClient],
 ) -> None:
-    assert odd().look(b"die once").fault is None
+    assert odd().read(b"die once").fault is None
 
 
-def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., Reader]) -> None:
-    reader = odd(most_pages=2)
+def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., WorkerClient]) -> None:
+    client = odd(max_pages=2)
 
-    processes = [reader.look(b"good").width for _ in range(5)]
+    processes = [client.read(b"good").width for _ in range(5)]
 
     assert [processes.count(process) for process in dict.fromkeys(processes)] == [2, 2, 1]
 
 
-def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., Reader]) -> None:
-    reader = odd()
+def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., WorkerClient]) -> None:
+    client = odd()
 
-    assert reader.look(b"limits").texts == (f"{1536 << 20} 0 0 16",)
-    status = Path(f"/proc/{reader.process_id}/status").read_text()
+    assert client.read(b"limits").texts == (f"{1536 << 20} 0 0 16",)
+    status = Path(f"/proc/{client.process_id}/status").read_text()
     assert "NoNewPrivs:\t1\n" in status
     assert "Seccomp:\t2\n" in status
 
 
 def test_a_worker_that_a_page_took_over_can_compute_and_nothing_else(
-    odd: Callable[..., Reader],
+    odd: Callable[..., WorkerClient],
 ) -> None:
-    assert odd(deadline=5.0).look(b"try everything").texts == (
+    assert odd(deadline=5.0).read(b"try everything").texts == (
         "read a file: PermissionError",
         "write a file: PermissionError",
         "look at a file: PermissionError",
@@ -202,26 +206,26 @@ def test_a_worker_that_a_page_took_over_can_compute_and_nothing_else(
 
 def test_a_worker_that_does_not_start_is_the_machines_fault() -> None:
     for command in (("/nonexistent",), (sys.executable, "-c", "pass")):
-        reader = Reader(command)
-        with pytest.raises(Unavailable, match="does not start"):
-            reader.look(b"good")
-        reader.close()
+        client = WorkerClient(command)
+        with pytest.raises(WorkerUnavailable, match="does not start"):
+            client.read(b"good")
+        client.close()
 
 
-def test_closing_ends_a_look_at_once(odd: Callable[..., Reader]) -> None:
-    reader = odd(deadline=60.0)
-    reader.look(b"good")
-    process, raised = reader.process_id, []
+def test_closing_ends_a_look_at_once(odd: Callable[..., WorkerClient]) -> None:
+    client = odd(deadline=60.0)
+    client.read(b"good")
+    process, raised = client.process_id, []
 
     def read() -> None:
         try:
-            reader.look(b"hang")
-        except Closed as error:
+            client.read(b"hang")
+        except ClientClosed as error:
             raised.append(error)
 
     thread = threading.Thread(target=read)
     thread.start()
-    reader.close()
+    client.close()
     thread.join(5)
 
     assert len(raised) == 1
@@ -239,12 +243,12 @@ def test_a_worker_dies_with_its_publisher(tmp_path: Path) -> None:
             sys.executable,
             "-c",
             "import os, sys, signal, threading\n"
-            "from publisher.reading.worker_client import Reader\n"
-            f"reader = Reader({command!r}, 60.0)\n"
-            "reader.look(b'good')\n"
-            f"os.write({writing}, str(reader.process_id).encode())\n"
+            "from publisher.reading.worker_client import WorkerClient\n"
+            f"client = WorkerClient({command!r}, 60.0)\n"
+            "client.read(b'good')\n"
+            f"os.write({writing}, str(client.process_id).encode())\n"
             "threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
-            "reader.look(b'hang')\n",
+            "client.read(b'hang')\n",
         ],
         {"PYTHONPATH": str(Path(__file__).parents[4])},
         file_actions=[(os.POSIX_SPAWN_DUP2, writing, writing)],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from office import listing
 from structlog.testing import capture_logs
-from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, opened_world, run
+from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, open_context, run
 
 from config.settings import Desk, Settings
 from config.site import FILING, LEDGERS
@@ -14,7 +14,7 @@ from keys.ledger.writer import read
 from publisher.catalog import counts as census
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Line
-from publisher.filing.filer import Clerk
+from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.requests import queue
 from publisher.requests.handler import Attendant
@@ -31,10 +31,10 @@ def asked(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> st
 
 
 def attend(settings: Settings, step: Step = lambda step: None) -> None:
-    with opened_world(settings, step) as world:
-        clerk = Clerk(world)
-        Recovery(world, clerk).recover()
-        Attendant(world, clerk).attend()
+    with open_context(settings, step) as context:
+        filer = Filer(context)
+        Recovery(context, filer).recover()
+        Attendant(context, filer).attend()
 
 
 def done(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> Answer:

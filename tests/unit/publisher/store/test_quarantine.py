@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from publisher.store.quarantine import Note, Quarantine, format_note, parse_note
+from publisher.store.quarantine import Quarantine, QuarantineNote, format_note, parse_note
 
 TEXTS, READINGS = ("x\x1b",), ("page 1: x\x1b by pyzbar, zbar, 9 ms",)
 TIME = "2023-05-14T14:00:03Z"
-NOTE = Note("20230514T1400-ff", "a\n.jpg", "no-karekod", None, TEXTS, 1, READINGS, TIME)
+NOTE = QuarantineNote("20230514T1400-ff", "a\n.jpg", "no-karekod", None, TEXTS, 1, READINGS, TIME)
 
 
 def test_a_note_is_plain_ascii_and_read_back_as_it_was_written() -> None:
@@ -23,26 +23,26 @@ def test_a_page_is_taken_once_and_its_note_stands_beside_it(tmp_path: Path) -> N
     quarantine = Quarantine(tmp_path)
     (tmp_path / "page").write_bytes(b"odd")
 
-    quarantine.take(tmp_path / "page", "1-page.jpg")
-    quarantine.take(tmp_path / "page", "1-page.jpg")
-    quarantine.note("1-page.jpg", NOTE)
+    quarantine.add(tmp_path / "page", "1-page.jpg")
+    quarantine.add(tmp_path / "page", "1-page.jpg")
+    quarantine.write_note("1-page.jpg", NOTE)
 
     assert sorted(p.name for p in (tmp_path / "quarantine").iterdir()) == [
         "1-page.jpg",
         "1-page.jpg.json",
     ]
     with pytest.raises(FileNotFoundError):
-        quarantine.take(tmp_path / "page", "2-page.jpg")
+        quarantine.add(tmp_path / "page", "2-page.jpg")
 
 
 def test_a_link_that_leads_nowhere_is_held_all_the_same(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     (tmp_path / "link").symlink_to("/nonexistent")
 
-    quarantine.take(tmp_path / "link", "1-link")
+    quarantine.add(tmp_path / "link", "1-link")
 
     assert quarantine.holds("1-link")
-    quarantine.forget("1-link")
+    quarantine.remove("1-link")
     assert not quarantine.holds("1-link")
 
 

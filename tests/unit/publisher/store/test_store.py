@@ -8,8 +8,8 @@ import pytest
 
 from config.fault import Faults
 from keys import digest
-from publisher.store import store as shelves
-from publisher.store.store import Obstructed, Shelf
+from publisher.store import store as store_module
+from publisher.store.store import CannotLink, Store
 
 CONTENT = b"a page"
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -17,20 +17,20 @@ PATH = "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    made = Shelf(tmp_path)
-    made.root("parti-a")
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path)
+    made.make_root("parti-a")
     return made
 
 
-def kept(shelf: Shelf, filed_at: int = 1684080000) -> Path:
-    shelf.stage("arrival-1", CONTENT)
-    shelf.keep("arrival-1", SHA, filed_at)
-    return shelf.original(SHA)
+def kept(store: Store, filed_at: int = 1684080000) -> Path:
+    store.stage("arrival-1", CONTENT)
+    store.keep("arrival-1", SHA, filed_at)
+    return store.original(SHA)
 
 
-def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(shelf: Shelf) -> None:
-    original = kept(shelf)
+def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(store: Store) -> None:
+    original = kept(store)
 
     assert original.parts[-3:] == (SHA[:2], SHA[2:4], SHA)
     assert original.read_bytes() == CONTENT
@@ -38,29 +38,29 @@ def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(shel
     assert original.stat().st_mtime_ns == 1684080000_000_000_000
 
 
-def test_an_original_bears_its_digests(shelf: Shelf) -> None:
-    with kept(shelf).open("rb") as file:
+def test_an_original_bears_its_digests(store: Store) -> None:
+    with kept(store).open("rb") as file:
         assert digest.read(file.fileno()) == digest.of(CONTENT)
 
 
-def test_keeping_the_same_page_again_changes_nothing(shelf: Shelf) -> None:
-    before = kept(shelf).stat()
+def test_keeping_the_same_page_again_changes_nothing(store: Store) -> None:
+    before = kept(store).stat()
 
-    shelf.stage("arrival-2", CONTENT)
-    mtime = shelf.keep("arrival-2", SHA, 1684089999)
+    store.stage("arrival-2", CONTENT)
+    mtime = store.keep("arrival-2", SHA, 1684089999)
 
-    after = shelf.original(SHA).stat()
+    after = store.original(SHA).stat()
     assert (after.st_ino, after.st_mtime) == (before.st_ino, before.st_mtime)
     assert mtime == 1684080000
-    assert not shelf.staged("arrival-2").exists()
+    assert not store.staged_path("arrival-2").exists()
 
 
-def test_an_original_that_a_crash_left_torn_is_replaced(shelf: Shelf) -> None:
-    original = shelf.original(SHA)
+def test_an_original_that_a_crash_left_torn_is_replaced(store: Store) -> None:
+    original = store.original(SHA)
     original.parent.mkdir(parents=True)
     original.write_bytes(CONTENT[:3])
 
-    kept(shelf)
+    kept(store)
 
     assert original.read_bytes() == CONTENT
 
@@ -73,12 +73,12 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_a_link_is_the_original_itself_and_may_be_made_twice(umask: int, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    shelf.root("parti-a")
-    original = kept(shelf)
-    shelf.link(SHA, "parti-a", PATH)
-    shelf.link(SHA, "parti-a", PATH)
-    shelf.sync()
+    store = Store(tmp_path)
+    store.make_root("parti-a")
+    original = kept(store)
+    store.link(SHA, "parti-a", PATH)
+    store.link(SHA, "parti-a", PATH)
+    store.sync()
 
     shown = tmp_path / "trees" / "parti-a" / PATH
     assert shown.samefile(original)
@@ -91,10 +91,10 @@ def test_a_folder_has_its_mode_from_the_start_where_the_umask_is_the_publishers(
     monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("a crash before it would lock it"))
     before = os.umask(0o022)
     try:
-        shelf = Shelf(tmp_path)
-        shelf.root("parti-a")
-        kept(shelf)
-        shelf.link(SHA, "parti-a", PATH)
+        store = Store(tmp_path)
+        store.make_root("parti-a")
+        kept(store)
+        store.link(SHA, "parti-a", PATH)
     finally:
         os.umask(before)
 
@@ -102,12 +102,12 @@ def test_a_folder_has_its_mode_from_the_start_where_the_umask_is_the_publishers(
 
 
 def test_a_folder_that_one_tree_lacks_is_made_first_in_the_others(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept(shelf)
+    kept(store)
     parties = [f"parti-{n}" for n in range(40)]
     for party in parties:
-        shelf.root(party)
+        store.make_root(party)
     tried: list[str] = []
     link = os.link
 
@@ -117,88 +117,88 @@ def test_a_folder_that_one_tree_lacks_is_made_first_in_the_others(
 
     monkeypatch.setattr(os, "link", counted)
     for party in parties:
-        shelf.link(SHA, party, PATH)
+        store.link(SHA, party, PATH)
     assert len(tried) == 1 + 40, "in vain for the first tree alone"
 
     tried.clear()
     for party in parties:
-        shelf.link(SHA, party, PATH.replace("cb-sandik", "mv-sandik"))
+        store.link(SHA, party, PATH.replace("cb-sandik", "mv-sandik"))
     assert len(tried) == 40, "the folder is there"
-    assert all((tmp_path / "trees" / p / PATH).samefile(shelf.original(SHA)) for p in parties)
+    assert all((tmp_path / "trees" / p / PATH).samefile(store.original(SHA)) for p in parties)
 
 
 def test_something_else_in_a_links_place_is_an_error_and_stays(
-    shelf: Shelf, tmp_path: Path
+    store: Store, tmp_path: Path
 ) -> None:
-    kept(shelf)
+    kept(store)
     shown = tmp_path / "trees" / "parti-a" / PATH
     shown.parent.mkdir(parents=True)
     shown.write_bytes(b"planted")
 
-    with pytest.raises(Obstructed):
-        shelf.link(SHA, "parti-a", PATH)
+    with pytest.raises(CannotLink):
+        store.link(SHA, "parti-a", PATH)
 
     assert shown.read_bytes() == b"planted"
 
 
-def test_a_file_in_a_folders_place_is_an_error(shelf: Shelf, tmp_path: Path) -> None:
-    kept(shelf)
+def test_a_file_in_a_folders_place_is_an_error(store: Store, tmp_path: Path) -> None:
+    kept(store)
     (tmp_path / "trees" / "parti-a" / "2023-05-14-cb-mv").write_bytes(b"planted")
 
-    with pytest.raises(Obstructed):
-        shelf.link(SHA, "parti-a", PATH)
+    with pytest.raises(CannotLink):
+        store.link(SHA, "parti-a", PATH)
 
 
 def test_removing_a_page_takes_the_empty_folders_along_and_leaves_the_original(
-    shelf: Shelf, tmp_path: Path
+    store: Store, tmp_path: Path
 ) -> None:
-    original = kept(shelf)
-    shelf.link(SHA, "parti-a", PATH)
+    original = kept(store)
+    store.link(SHA, "parti-a", PATH)
 
-    shelf.remove("parti-a", PATH)
+    store.remove("parti-a", PATH)
 
-    shelf.sync()
+    store.sync()
     assert list((tmp_path / "trees" / "parti-a").iterdir()) == []
     assert original.read_bytes() == CONTENT
 
 
-def test_all_that_is_named_like_a_page_is_found_in_a_tree(shelf: Shelf, tmp_path: Path) -> None:
-    kept(shelf)
-    shelf.link(SHA, "parti-a", PATH)
+def test_all_that_is_named_like_a_page_is_found_in_a_tree(store: Store, tmp_path: Path) -> None:
+    kept(store)
+    store.link(SHA, "parti-a", PATH)
     root = tmp_path / "trees" / "parti-a"
     (root / "odd.PNG").symlink_to("/etc/passwd")
     (root / "BENIOKU.txt").touch()
     (root / Path(PATH).parent / "SHA256SUMS").touch()
 
-    assert sorted(shelf.pages("parti-a", lambda error: None)) == [PATH, "odd.PNG"]
+    assert sorted(store.pages_in_tree("parti-a", lambda error: None)) == [PATH, "odd.PNG"]
 
 
 def test_a_page_of_a_tree_is_kept_if_the_store_has_its_bytes_whatever_its_inode(
-    shelf: Shelf, tmp_path: Path
+    store: Store, tmp_path: Path
 ) -> None:
-    kept(shelf)
-    shelf.link(SHA, "parti-a", PATH)
+    kept(store)
+    store.link(SHA, "parti-a", PATH)
     root = tmp_path / "trees" / "parti-a"
     (root / "restored.jpg").write_bytes(CONTENT)
     (root / "planted.jpg").write_bytes(b"planted")
-    (root / "link.jpg").symlink_to(shelf.original(SHA))
+    (root / "link.jpg").symlink_to(store.original(SHA))
 
-    assert shelf.is_kept("parti-a", PATH, SHA)
-    assert shelf.is_kept("parti-a", PATH, None)
-    assert shelf.is_kept("parti-a", "restored.jpg", None)
-    assert not shelf.is_kept("parti-a", "planted.jpg", SHA)
-    assert not shelf.is_kept("parti-a", "link.jpg", None)
+    assert store.is_stored("parti-a", PATH, SHA)
+    assert store.is_stored("parti-a", PATH, None)
+    assert store.is_stored("parti-a", "restored.jpg", None)
+    assert not store.is_stored("parti-a", "planted.jpg", SHA)
+    assert not store.is_stored("parti-a", "link.jpg", None)
 
 
 def test_what_a_run_that_lost_power_had_made_is_synced_before_it_is_relied_on(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept(shelf)
-    shelf.link(SHA, "parti-a", PATH)
+    kept(store)
+    store.link(SHA, "parti-a", PATH)
     synced: list[Path] = []
-    monkeypatch.setattr(shelves, "sync_all", synced.append)
+    monkeypatch.setattr(store_module, "sync_all", synced.append)
 
-    later = Shelf(tmp_path)
+    later = Store(tmp_path)
     later.sync()
     later.sync()
     assert synced == [tmp_path / "store"], "all of its file system, and once"
@@ -210,17 +210,17 @@ def test_what_a_run_that_lost_power_had_made_is_synced_before_it_is_relied_on(
     assert len(synced) == 3
 
 
-def test_a_link_to_a_missing_original_is_an_error(shelf: Shelf) -> None:
-    kept(shelf).unlink()
+def test_a_link_to_a_missing_original_is_an_error(store: Store) -> None:
+    kept(store).unlink()
 
-    with pytest.raises(Obstructed, match="is missing, restore it"):
-        shelf.link(SHA, "parti-a", PATH)
+    with pytest.raises(CannotLink, match="is missing, restore it"):
+        store.link(SHA, "parti-a", PATH)
 
 
-def test_what_was_staged_and_not_kept_is_swept(shelf: Shelf, tmp_path: Path) -> None:
-    shelf.stage("arrival-1", CONTENT)
+def test_what_was_staged_and_not_kept_is_swept(store: Store, tmp_path: Path) -> None:
+    store.stage("arrival-1", CONTENT)
 
-    shelf.sweep()
+    store.sweep()
 
     assert list((tmp_path / "store").iterdir()) == []
 
@@ -235,6 +235,6 @@ def test_trees_on_another_file_system_are_a_fault_that_names_them(tmp_path: Path
     (tmp_path / "trees").symlink_to(elsewhere)
     try:
         with pytest.raises(Faults, match="trees: is on another file system than store/"):
-            Shelf(tmp_path)
+            Store(tmp_path)
     finally:
         elsewhere.rmdir()

@@ -14,7 +14,7 @@ from scripts.rehearsal import simulated_reader
     [
         (clock_skew, ["publish"], {"clock"}),
         (clock_skew, ["serve"], {"clock"}),
-        (simulated_reader, [], {"reader", "workers"}),
+        (simulated_reader, [], {"new_client", "workers"}),
     ],
 )
 def test_a_rehearsals_daemon_is_the_real_one_but_for_what_it_changes(

@@ -9,7 +9,7 @@ from PIL import Image
 from config.election import Election
 from config.registry import Entry
 from publisher.page import Reason
-from publisher.reading.agreement import witnessed
+from publisher.reading.agreement import agreement_on
 from scripts.rehearsal import simulated_reader
 from scripts.rehearsal.scanner import PlannedScan, ScanKind
 
@@ -27,7 +27,7 @@ def test_a_mark_is_read_back_as_two_printed_copies(shared: bytes, entry: Entry) 
     seen = simulated_reader.read_mark(page)
 
     assert seen.texts == ("0093717526",)
-    assert witnessed("0093717526", seen.readings).copies == 2
+    assert agreement_on("0093717526", seen.readings).copies == 2
 
 
 def test_the_mark_is_a_comment_right_after_the_first_two_bytes(entry: Entry) -> None:

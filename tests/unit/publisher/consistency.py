@@ -17,7 +17,7 @@ from publisher.store.quarantine import parse_note
 
 
 @dataclass(frozen=True)
-class Story:
+class FilingHistory:
     """What the ledger says became of each arrival, by the name it came with."""
 
     events: list[Event]
@@ -33,7 +33,7 @@ class Story:
         return [event.what for event in self.events if event.event == "filed"]
 
 
-def agreed(settings: Settings) -> Story:
+def assert_consistent(settings: Settings) -> FilingHistory:
     """Assert that everything agrees and nothing temporary is left; return the story."""
     site = settings.site
     events = [r.event for r in read(site / LEDGERS / FILING) if r.event.event != "recovered"]
@@ -72,7 +72,7 @@ def agreed(settings: Settings) -> Story:
         waiting=0,
         gaps=0,
     )
-    return Story(events, counts)
+    return FilingHistory(events, counts)
 
 
 def _is_link(site: Path, party: str, path: str, sha256: str) -> None:
