@@ -57,7 +57,7 @@ server.serve(
 """
 # Tests fail on purpose, all from one address and faster than any client would.
 UNSLOWED = """\
-from sftpd import penalties
+from sftpd.access import penalties
 penalties.Penalties.refused_for = lambda *_: 0.0
 penalties.Rates.allow = lambda *_: True
 """
@@ -148,11 +148,14 @@ def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) 
     listed = "".join(_PARTY.format(id=id_, address=a) for id_, a in parties.items())
     (site / "parties.toml").write_text(listed)
     host.make(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
-    times = {"not_before": OPENS - timedelta(days=1), "not_after": None, "added_by": "test"}
+    since = OPENS - timedelta(days=1)
     for id_ in parties:
         line = host.make(site / "clients" / id_, id_)
-        credentials = ring.public_key(line, label="", **times)
-        rotation.apply(site, Ring(id_, (credentials, ring.password(SECRET, label="", **times))))
+        credentials = (
+            ring.public_key(line, label="", not_before=since, not_after=None, added_by="test"),
+            ring.password(SECRET, label="", not_before=since, not_after=None, added_by="test"),
+        )
+        rotation.apply(site, Ring(id_, credentials))
         tree = site / "trees" / id_ / "2023-05-14-cb-mv"
         tree.mkdir(parents=True)
         (site / "trees" / id_ / "BENIOKU.txt").write_text(f"{id_}\n")

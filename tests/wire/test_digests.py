@@ -20,7 +20,7 @@ PAGES = {
 
 # A client that is told of no limits asks for none, like OpenSSH before 8.5.
 UNLIMITED = """
-from sftpd import session
+from sftpd.sftp import session
 session._OFFERED = tuple(each for each in session._OFFERED if b"limits" not in each[0])
 """
 
@@ -81,7 +81,10 @@ def test_rclone_copies_checks_and_keeps_the_commands_it_found(served: Served) ->
     assert again.returncode == 0, again.stderr
     assert len(served.records("open")) == before
     for listed, name in ((hashed, "md5"), (sha1, "sha1")):
-        lines = dict(reversed(line.split("  ", 1)) for line in listed.stdout.splitlines())
+        lines = {
+            path: digest
+            for digest, path in (line.split("  ", 1) for line in listed.stdout.splitlines())
+        }
         for path, content in PAGES.items():
             assert lines[path] == hashlib.new(name, content).hexdigest()
     config = (served.site / "rclone.conf").read_text()

@@ -108,7 +108,7 @@ def test_a_bad_file_keeps_the_old_settings_and_says_so_loudly(serve: Serve) -> N
 
 
 AGREED = """
-from scripts import settled
+from scripts.daemons import settings_record as settled
 real = server.serve
 agree = lambda read: settled.on_record(read, "taken up", patience=0, signed=False)
 server.serve = lambda settings, **how: real(settings, agree=agree, **how)

@@ -15,7 +15,7 @@ from sftpd.ssh.transport import MACS
 
 SIZE = 12_000_000
 OFTEN = """
-from sftpd import packets, transport
+from sftpd.ssh import packetizer as packets, transport
 transport.Packetizer.REKEY_BYTES = packets.Packets.REKEY_BYTES = 300_000
 """
 TOLD = """
