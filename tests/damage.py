@@ -152,12 +152,12 @@ def _patchy(size: tuple[int, int], cell: int, chance: random.Random) -> np.ndarr
 
 
 def _shadow(image: Image.Image, chance: random.Random) -> Image.Image:
-    x, y = _codes(chance, 0)[0]
+    left, top = _codes(chance, 0)[0]
     light = Image.new("L", image.size, 255)
     turn = chance.uniform(0, math.tau)
     off = chance.uniform(-0.4, 0.4) * px(KAREKOD_MM)
     cos, sin = math.cos(turn), math.sin(turn)
-    x, y = x + off * cos, y + off * sin
+    x, y = left + off * cos, top + off * sin
     far = 4 * px(KAREKOD_MM)
     corners = ((0, -far), (far, -far), (far, far), (0, far))
     shade = [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in corners]
@@ -382,8 +382,8 @@ def _blurred(image: Image.Image, chance: random.Random) -> Image.Image:
     wide = chance.randint(5, 8)
     pixels = _array(image)
     axis = chance.randrange(2)
-    total = sum(np.roll(pixels, step, axis) for step in range(wide))
-    return _image(total / wide)
+    shifted = [np.roll(pixels, step, axis) for step in range(wide)]
+    return _image(np.sum(shifted, axis=0) / wide)
 
 
 def _combined(image: Image.Image, chance: random.Random) -> Image.Image:

@@ -123,7 +123,7 @@ def _filer(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
                     found.append(Candidate(intake, str(path), Stamp.of(path.lstat())))
                 arrivals = filer.claim(found)
                 pages = [
-                    read_page(a, site / SPOOL / a.file, simulated_reader.read, store.stage)
+                    read_page(a, site / SPOOL / a.file, simulated_reader.read_mark, store.stage)
                     for a in arrivals
                 ]
                 filer.file(pages)
@@ -153,7 +153,7 @@ def listed(folder: Path, sizes: list[int]) -> Costs:
     """List a folder of so many entries with OpenSSH's client."""
     (folder / "served").mkdir()
     (folder / "served").chmod(0o755)
-    tree = servers.create_site(folder / "served", "fast")
+    tree = servers.lay_out(folder / "served", "fast")
     for size in sizes:
         (tree / str(size)).mkdir()
         for number in range(size):

@@ -111,7 +111,10 @@ def asked(folder: Path, seconds: float, terms: Terms, sessions: int) -> dict[str
             peer, other = socket.socketpair()
             with peer, other:
                 children.begin(
-                    peer, address("192.0.2.7"), None, lambda *parent: ask(*parent, until)
+                    peer,
+                    address("192.0.2.7"),
+                    None,
+                    lambda parent, slate: ask(parent, slate, until),
                 )
         while book.sessions["a"] < sessions:
             loop.turn([children])

@@ -187,8 +187,8 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps(figures(where, given.rtt, taken, memories), indent=1))
     if given.svg:
-        seconds = {work: _medians(by) for work, by in taken.items()}
-        given.svg.write_text(plot.bars(f"Seconds{away}", "s", seconds))
+        medians = {work: _medians(by) for work, by in taken.items()}
+        given.svg.write_text(plot.bars(f"Seconds{away}", "s", medians))
 
 
 def figures(

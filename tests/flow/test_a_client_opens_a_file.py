@@ -37,7 +37,7 @@ def test_a_mirror_is_told_by_the_ledger_file_by_file(rehearsal: Night, tmp_path:
     assert pages == sizes(rehearsal, "parti-a")
     assert closed == {path: (size, True) for path, size in opened.items()}
     assert mine[-1].event == "session-end"
-    assert mine[-1].detail["bytes"] == sum(size for size, _ in closed.values())
+    assert mine[-1].detail["bytes"] == sum(int(str(size)) for size, _ in closed.values())
 
 
 def test_the_open_stands_in_the_ledger_before_the_close(rehearsal: Night) -> None:

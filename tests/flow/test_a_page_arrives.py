@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import night
@@ -127,6 +128,10 @@ def test_nothing_temporary_is_left(filed: Night) -> None:
     assert digests(filed.site / "state/spool") == {}
 
 
+def shows(filed: Night, party: str, path: str) -> bool:
+    return path in filed.tree(party)
+
+
 def test_a_page_dropped_now_is_visible_within_seconds(filed: Night, tmp_path: Path) -> None:
     """A correction after an objection: other bytes of a sheet that is filed."""
     path = next(p for p in filed.tree("parti-d") if p.endswith("-s1.jpg"))
@@ -139,6 +144,6 @@ def test_a_page_dropped_now_is_visible_within_seconds(filed: Night, tmp_path: Pa
     (tmp_path / "correction.jpg").rename(filed.site / "intake/correction.jpg")
 
     for party in ("parti-a", "parti-d"):
-        until(lambda p=party: later in filed.tree(p), f"{later} in {party}", seconds=20)
+        until(partial(shows, filed, party, later), f"{later} in {party}", seconds=20)
         assert (filed.site / "trees" / party / later).read_bytes() == content + b"\0"
     assert (filed.site / "trees/parti-d" / path).read_bytes() == content

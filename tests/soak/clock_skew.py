@@ -38,8 +38,8 @@ def main() -> None:
     if part == "run":
         own = [sys.executable, "-m", "soak.clock_skew"]
         commands = {name: [*own, name, str(site), str(clock)] for name in RELOAD_SIGNALS}
-        patience = settings.sftp.drain_seconds + 10
-        sys.exit(Supervisor(commands, RELOAD_SIGNALS, patience=patience).run())
+        stop_timeout = settings.sftp.drain_seconds + 10
+        sys.exit(Supervisor(commands, RELOAD_SIGNALS, stop_timeout=stop_timeout).run())
     {"serve": run_server, "publish": run_publisher}[part](settings, clock=skewed_clock(clock))
 
 

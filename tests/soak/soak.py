@@ -170,7 +170,7 @@ def _report(
         "unaccounted": unaccounted,
         "rounds": sum(v.rounds for v in clients),
         "rounds_cut_short": sum(len(v.failures) for v in clients),
-        "last_said": [f"{v.party} ({v.client}): {v.failed[-1]}" for v in clients if v.failures],
+        "last_said": [f"{v.party} ({v.client}): {v.failures[-1]}" for v in clients if v.failures],
         "mirrors_that_differ": differ,
         **reconcile.transfer_totals(soak_run.site),
         "ledgers": reconcile.ledger_sizes(soak_run.site),

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from struct import pack
 
 import paramiko
@@ -27,7 +28,7 @@ from wire.attacker import (
     string,
     watched,
 )
-from wire.served import Serve, until
+from wire.served import Serve, Served, until
 
 MIB = 1 << 20
 BANNER = b"SSH-2.0-attacker\r\n"
@@ -107,6 +108,10 @@ def test_logins_that_go_on_for_ever_end_at_the_grace_time(serve: Serve) -> None:
     until(lambda: reasons(served) == ["no login in time"])
 
 
+def refused_since(served: Served, before: int) -> bool:
+    return len(reasons(served)) > before
+
+
 def test_nonsense_before_the_keys_is_the_clients_fault_and_no_alarm(serve: Serve) -> None:
     served = serve(grace=2.0)
     ended = {}
@@ -117,7 +122,7 @@ def test_nonsense_before_the_keys_is_the_clients_fault_and_no_alarm(serve: Serve
                 sock.sendall(words)
                 sock.shutdown(socket.SHUT_WR)
             heard_out(sock)
-        until(lambda so_far=so_far: len(reasons(served)) > so_far)
+        until(partial(refused_since, served, so_far))
         ended[name] = reasons(served)[-1]
 
     assert ended == dict.fromkeys(NONSENSE, "protocol error")

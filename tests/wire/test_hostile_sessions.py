@@ -173,6 +173,7 @@ def test_a_client_that_is_reset_in_mid_file_leaves_a_close_and_no_child(serve: S
                 raw.send(packet(READ, number, handle + pack(">QI", number << 15, 1 << 15)))
             answer, _, rest = raw.receive()
             assert (answer, rest[4:]) == (DATA, content[: 1 << 15])
+            assert isinstance(transport.sock, socket.socket)
             transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             transport.sock.close()
             until(lambda: not served.children(), 3)

@@ -97,10 +97,11 @@ def test_every_refusal_is_the_same_before_the_opening(serve: Serve) -> None:
 def test_only_the_right_one_is_told_when_access_opens(serve: Serve) -> None:
     served = serve(PARTIES, before=prepare, now=EARLY)
     told = b"Access opens on 2023-05-14 at 17:00:00 (UTC+03:00)."
-    for act in (
+    acts: list[Callable[[Knocker], bytes]] = [
         lambda k: k.sign("parti-a", key(served, "parti-a")),
         lambda k: k.password("parti-a", SECRET),
-    ):
+    ]
+    for act in acts:
         with knocking(served) as knocker:
             banner = act(knocker)
             assert banner[0] == BANNER

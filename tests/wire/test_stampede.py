@@ -78,13 +78,13 @@ def first_words(socks: list[socket.socket], patience: float = 20.0) -> list[byte
             ready = waiting.select(patience)
             assert ready, f"{len(socks) - len(heard)} hear nothing at all"
             for key, _ in ready:
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
+                answering = key.fileobj
+                assert isinstance(answering, socket.socket)
                 try:
-                    heard[sock] = sock.recv(8)
+                    heard[answering] = answering.recv(8)
                 except ConnectionResetError:
-                    heard[sock] = b""
-                waiting.unregister(sock)
+                    heard[answering] = b""
+                waiting.unregister(answering)
     return [heard[sock] for sock in socks]
 
 
@@ -183,6 +183,7 @@ class Crowd:
             raw = Raw.on(transport.open_session())
             handle = raw.open(b"BENIOKU.txt")
             raw.send(packet(READ, 1, handle + pack(">QI", 0, 100)))
+            assert isinstance(transport.sock, socket.socket)
             transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             transport.sock.close()
 

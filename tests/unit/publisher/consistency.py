@@ -39,7 +39,7 @@ def assert_consistent(settings: Settings) -> FilingHistory:
     events = [r.event for r in read(site / LEDGERS / FILING) if r.event.event != "recovered"]
     pages = Counter((event.detail["page"], event.detail.get("frame")) for event in events)
     assert [page for page, count in pages.items() if count > 1] == []
-    filed = {event.what: event.detail["sha256"] for event in events if event.event == "filed"}
+    filed = {event.what: str(event.detail["sha256"]) for event in events if event.event == "filed"}
     assert len(filed) == len([event for event in events if event.event == "filed"])
 
     assert _digests(site / "store") == {

@@ -53,13 +53,19 @@ def pdf(pages: list[Image.Image], dpi: float = 200) -> bytes:
     return file.getvalue()
 
 
+def _found(pattern: bytes, where: bytes) -> bytes:
+    match = re.search(pattern, where)
+    assert match
+    return match[1]
+
+
 def with_script(plain: bytes) -> bytes:
     """The same PDF, with a program that runs when it is opened, added as PDF has it: at its end."""
     before = int(plain[plain.rindex(b"startxref") + 9 :].split()[0])
     trailer = plain[plain.rindex(b"trailer") :]
-    root = int(re.search(rb"/Root (\d+) 0 R", trailer)[1])
-    size = int(re.search(rb"/Size (\d+)", trailer)[1])
-    pages = re.search(rb"/Pages (\d+ 0 R)", plain)[1]
+    root = int(_found(rb"/Root (\d+) 0 R", trailer))
+    size = int(_found(rb"/Size (\d+)", trailer))
+    pages = _found(rb"/Pages (\d+ 0 R)", plain)
     action = b"%d 0 obj\n<< /S /JavaScript /JS (app.alert(1)) >>\nendobj\n" % size
     tree = b"<< /JavaScript << /Names [(a) %d 0 R] >> >>" % size
     catalog = b"%d 0 obj\n<< /Type /Catalog /Pages %s /Names %s >>\nendobj\n" % (root, pages, tree)
@@ -86,7 +92,8 @@ def code(content: bytes) -> Image.Image:
     """A page with one code that holds these bytes."""
     made = qrcode.QRCode(None, qrcode.constants.ERROR_CORRECT_L, box_size=4, border=6)
     made.add_data(qrcode.util.QRData(content, qrcode.util.MODE_8BIT_BYTE))
-    return made.make_image().get_image().convert("L")
+    image: Image.Image = made.make_image().get_image()
+    return image.convert("L")
 
 
 def files(page: Image.Image, two: Image.Image, encode: Encode) -> dict[str, tuple[bytes, Reason]]:

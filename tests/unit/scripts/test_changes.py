@@ -1,6 +1,7 @@
 """Every command that changes something leaves a record: by whom, why, before and after."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from hashlib import sha256
@@ -235,7 +236,7 @@ def test_setting_up_a_site_that_stands_already_is_on_record(
     """As `init --system` does; the machine's users are left alone."""
     monkeypatch.setattr(system, "check_machine", lambda *_: None)
     monkeypatch.setattr(system, "_create_users", lambda: ["user made"])
-    monkeypatch.setattr(system.shutil, "chown", lambda *_: None)
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
     words = ("init", "--system", "--units", tmp_path / "units", whole)
 
     done = ssps(*words, "--why", "moved here")

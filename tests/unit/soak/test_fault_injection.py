@@ -1,5 +1,6 @@
 import errno
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_a_file_is_replaced_as_soon_as_the_disk_has_room(
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", full)
-    monkeypatch.setattr(fault_injection.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     fault_injection.replace_file(tmp_path / "site.toml", "text")
     refusals.append(OSError(errno.EACCES, "not yours"))
     with pytest.raises(OSError, match="not yours"):

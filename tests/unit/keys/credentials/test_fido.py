@@ -57,9 +57,10 @@ def test_every_bit_counts(key: Token) -> None:
 def test_a_tokens_key_becomes_a_credential(key: Token) -> None:
     line = key.public_line
     assert publickey.read(line + " anahtarlik")[1] == "anahtarlik"
-    times = {"not_before": datetime(2023, 5, 14, tzinfo=UTC), "not_after": None}
 
-    held = ring.Ring("parti-a", (ring.public_key(line, label="", **times, added_by=""),))
+    since = datetime(2023, 5, 14, tzinfo=UTC)
+    added = ring.public_key(line, label="", not_before=since, not_after=None, added_by="")
+    held = ring.Ring("parti-a", (added,))
 
     assert ring.loads(ring.dumps(held).decode()) == held
 

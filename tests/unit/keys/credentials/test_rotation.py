@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from config.site import RINGS
-from keys import files
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, Kind, Ring
 
@@ -224,7 +223,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_ring_whole(
         if step == "replace":
             patch.setattr(Path, "replace", dies)
         else:
-            patch.setattr(files.os, "fdopen" if step == "write" else step, dies)
+            patch.setattr(os, "fdopen" if step == "write" else step, dies)
         with pytest.raises(OSError, match="No space"):
             rotation.apply(tmp_path, after)
 

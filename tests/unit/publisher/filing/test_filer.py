@@ -234,7 +234,7 @@ def test_a_record_says_which_page_of_the_original_it_is_and_who_read_it(
 
     story = assert_consistent(settings)
     first, second = story.events
-    assert first.detail | {"page": "", "sha256": ""} == {
+    assert {**first.detail, "page": "", "sha256": ""} == {
         "page": "",
         "sha256": "",
         "frame": 1,

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, open_c
 from unit.publisher.requests.test_handler import attend
 
 from config import scope
+from config.event import Value
 from config.settings import Settings
 from config.site import FILING, LEDGERS
 from publisher.filing.filer import Filer
@@ -123,7 +124,7 @@ def spoil_the_note(settings: Settings) -> None:
     next((settings.site / "quarantine").glob("*.json")).write_text("{}")
 
 
-MENDABLE = {
+MENDABLE: dict[Callable[[Settings], None], str] = {
     unlink: "is missing",
     plant_in_place: "is not the original that was filed",
     plant_beside: "is no page that was filed",
@@ -208,7 +209,7 @@ def lose_what_was_found_in_a_tree(settings: Settings) -> None:
     Quarantine(settings.site).write_note(f"{identity}-x.jpg", note)
 
 
-UNEXPLAINED = {
+UNEXPLAINED: dict[Callable[[Settings], None], str] = {
     spoil_the_original: "holds other bytes than were filed",
     leave_an_original: "is in no filing",
     lose_a_quarantined: "is missing",
@@ -288,7 +289,11 @@ def rebuilt(settings: Settings, party: str = "parti-a") -> queue.Answer:
     drop(settings, {"late.png": "3000000001"})
     run(settings)
     identity = f"20230514T180000000000-rebuild-{party}"
-    detail = {"party": party, "upto": built.upto, "folders": list(built.folders)}
+    detail: Mapping[str, Value] = {
+        "party": party,
+        "upto": built.upto,
+        "folders": list(built.folders),
+    }
     for _ in range(2):  # as after a crash before the answer
         queue.ask(settings.site, queue.Errand(identity, "rebuild", ("a",), "h", "w", detail))
         attend(settings)

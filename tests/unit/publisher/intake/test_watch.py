@@ -70,7 +70,9 @@ def test_of_many_that_are_due_the_one_that_was_written_first_comes_first() -> No
 
     assert settling.due(1.9, 10) == []
     assert settling.due(2.5, 3) == ["49999", "49996", "49995"]
-    assert settling.next_due() <= 2.5, "the others are due still"
+    due = settling.next_due()
+    assert due is not None
+    assert due <= 2.5, "the others are due still"
     assert len(settling.due(2.5, 50_000)) == 50_000 - 5
     assert settling.due(3.0, 10) == ["49997"]
     assert settling.next_due() is None

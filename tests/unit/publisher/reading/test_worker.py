@@ -3,6 +3,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from PIL import Image
 from unit.publisher import hostile
@@ -67,7 +68,7 @@ def test_pixels_that_one_viewer_shows_and_another_does_not_are_no_page(
 
 def test_sixteen_bits_a_pixel_are_read(draw: Draw, encode: Encode) -> None:
     deep = Image.new("I;16", (900, 700))
-    deep.putdata([value * 256 for value in draw(CODE).get_flattened_data()])
+    deep.putdata(np.asarray(draw(CODE), np.uint16).ravel() * 256)
 
     assert read_file(encode(deep, "TIFF")).texts == (CODE,)
 

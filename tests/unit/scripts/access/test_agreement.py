@@ -1,3 +1,4 @@
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,9 @@ def test_the_record_names_the_bytes_that_the_change_was_made_of(
     ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 
     found, *_ = writer.read(site / "ledgers/operations")
-    assert found.event.detail["after"][0] == f"parties.toml {before}"
+    after = found.event.detail["after"]
+    assert isinstance(after, list)
+    assert after[0] == f"parties.toml {before}"
 
 
 def test_line_ends_of_another_editor_stay_as_they_are(site: Path, ssps: Ssps) -> None:
@@ -233,7 +236,7 @@ def test_a_server_that_does_not_take_it_is_said_loudly(
 
     monkeypatch.setattr(server_reload, "TIMEOUT", 0.2)
     monkeypatch.setattr(server_state, "holder", lambda *_: 1 << 22)  # alive, and deaf
-    monkeypatch.setattr(server_reload.os, "kill", lambda *_: None)
+    monkeypatch.setattr(os, "kill", lambda *_: None)
 
     done = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 

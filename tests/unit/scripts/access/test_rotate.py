@@ -42,15 +42,15 @@ def test_a_plan_changes_nothing_and_apply_does_what_it_showed(
     two: Path, ssps: Ssps, folder: Path
 ) -> None:
     words = ("key", "rotate", "parti-a", "--public-key", folder / "parti-a.pub", "--site", two)
-    words = (*words, "--overlap", "30m", "--not-before", "2033-05-14T16:30", "--why", "form 31")
+    more = ("--overlap", "30m", "--not-before", "2033-05-14T16:30", "--why", "form 31")
 
-    planned = ssps(*words)
+    planned = ssps(*words, *more)
     assert (planned.exit_code, rotated(two)) == (0, [])
     assert "2033-05-14 16:30:00+03:00 .. -" in planned.stderr
     assert ".. 2033-05-14 17:00:00+03:00 (was -)" in planned.stderr
     assert "nothing has changed" in planned.stderr
 
-    applied = ssps(*words, "--apply")
+    applied = ssps(*words, *more, "--apply")
     assert (applied.exit_code, rotated(two)) == (0, ["parti-a"])
     assert labels(two, "parti-a") == [("parti-a 1", True), ("parti-a 2", False)]
     assert "no server is running: it takes effect at its start" in applied.stderr
@@ -64,10 +64,10 @@ def test_all_parties_are_rotated_in_one_go_with_one_report(
     two: Path, ssps: Ssps, folder: Path
 ) -> None:
     words = ("key", "rotate", "--all", "--public-keys", folder, "--overlap", "0", "--site", two)
-    words = (*words, "--why", "yearly")
+    why = ("--why", "yearly")
 
-    assert (ssps(*words).exit_code, rotated(two)) == (0, [])
-    done = ssps(*words, "--apply")
+    assert (ssps(*words, *why).exit_code, rotated(two)) == (0, [])
+    done = ssps(*words, *why, "--apply")
 
     assert done.exit_code == 0
     assert rotated(two) == ["parti-a", "parti-b"]

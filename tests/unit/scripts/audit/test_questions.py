@@ -293,10 +293,10 @@ def test_a_silent_feed_is_set_beside_what_the_ledgers_say(
             (folder / f"{number:08}.csv").write_bytes(content)
             (folder / f"{number:08}.csv.sig").write_bytes(sshsig.sign(KEY, content))
     words = ("gap", site / "ledgers", "--feed", tmp_path / "mirror", "--key", public)
-    words = (*words, "--until", "2023-05-14T14:06:45Z", "--longer-than", 320)
+    limits = ("--until", "2023-05-14T14:06:45Z", "--longer-than", 320)
 
-    lines = asked(ssps, *words)
-    told = [json.loads(each) for each in asked(ssps, *words, "--json")]
+    lines = asked(ssps, *words, *limits)
+    told = [json.loads(each) for each in asked(ssps, *words, *limits, "--json")]
 
     heads = [line.partition(": ")[2] for line in lines if not line.startswith(" ")]
     assert heads == [

@@ -365,7 +365,7 @@ def test_another_implementation_from_the_specifications_alone_agrees(
         leaves += [line + b"\n" for line in each.read_bytes().split(b"\n")[:-1]]
 
     assert (dash, name, raw[:4]) == ("—", origin, wanted[:4])
-    key.verify(raw[4:], text.encode())  # type: ignore[union-attr, call-arg, arg-type]
+    key.verify(raw[4:], text.encode())  # type: ignore[call-arg]
     assert int(size) == len(leaves) == 1000
     assert base64.b64decode(root) == mth(leaves)
     assert verify(folder, [PUBLIC]).findings == []

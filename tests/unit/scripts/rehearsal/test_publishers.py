@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from soak import clock_skew
 
+from config import load
 from scripts.rehearsal import simulated_reader
 
 
@@ -30,7 +31,7 @@ def test_a_rehearsals_daemon_is_the_real_one_but_for_what_it_changes(
         monkeypatch.setattr(module, run, lambda _, **how: asked.append(how), raising=False)
     monkeypatch.setattr(module, "configure_logging", lambda _: None)
     monkeypatch.setattr(clock_skew, "load_ready_settings", lambda _: None)
-    monkeypatch.setattr(simulated_reader.load, "load", lambda _: None)
+    monkeypatch.setattr(load, "load", lambda _: None)
     monkeypatch.setattr(sys, "argv", ["", *words, str(tmp_path), str(tmp_path / "clock")])
 
     module.main()

@@ -10,6 +10,8 @@ from scripts.rehearsal.scan_damage import scan
 from scripts.rehearsal.seeded_random import seeded_rng
 from scripts.rehearsal.sheets import print_sheet
 
+QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
+
 
 @pytest.fixture(scope="module")
 def page(entry: Entry, election: Election) -> Image.Image:
@@ -34,7 +36,7 @@ def test_scans_are_grey_and_colour_jpeg_and_g4_tiff_at_200_dpi_and_can_be_read(
         assert image.format == "JPEG" or image.info["compression"] == "group4"
         found = zxingcpp.read_barcodes(
             image.convert("L"),
-            formats=zxingcpp.BarcodeFormat.QRCodeModel2,
+            formats=QR_CODES,
             try_rotate=False,
             try_downscale=False,
             try_invert=False,

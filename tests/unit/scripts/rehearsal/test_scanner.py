@@ -13,6 +13,7 @@ from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
 from scripts.rehearsal.scanner import PlannedScan, ScanKind
 
+QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 FLAWS = {ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED}
 
 
@@ -23,7 +24,7 @@ def entries() -> list[Entry]:
 
 def read(content: bytes) -> set[str]:
     image = Image.open(io.BytesIO(content)).convert("L")
-    found = zxingcpp.read_barcodes(image, formats=zxingcpp.BarcodeFormat.QRCodeModel2)
+    found = zxingcpp.read_barcodes(image, formats=QR_CODES)
     return {code.text for code in found}
 
 

@@ -178,7 +178,8 @@ def test_it_is_signed_once_a_second_however_long_signing_takes(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = os.pipe()
-    now, began = 100.0, []
+    now = 100.0
+    began: list[float] = []
 
     def waits(read: list[int], *rest: object) -> tuple[list[int], list[int], list[int]]:
         nonlocal now

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from office import Ssps
 from config import load
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
+from publisher.catalog import counts
 from scripts.site import disk_budget
 
 GB = 1_000_000_000
@@ -34,9 +36,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
         def __init__(self, free: int, inodes: int) -> None:
             self.f_bavail, self.f_favail, self.f_files = free, inodes, inodes
 
-    return lambda free, inodes: monkeypatch.setattr(
-        disk_budget.os, "statvfs", lambda _: Free(free, inodes)
-    )
+    return lambda free, inodes: monkeypatch.setattr(os, "statvfs", lambda _: Free(free, inodes))
 
 
 def space_needed(site: Path, *ids: str) -> disk_budget.DiskSpace:
@@ -96,8 +96,8 @@ def test_what_is_filed_wants_no_more_room(
     disk(GB, 40_000)
     assert disk_budget.shortage(imported, []) is not None
 
-    half = disk_budget.counts.Counts(filed=len(office.ROWS) // 2)
-    monkeypatch.setattr(disk_budget.counts, "counts", lambda _: half)
+    half = counts.Counts(filed=len(office.ROWS) // 2)
+    monkeypatch.setattr(counts, "counts", lambda _: half)
 
     assert disk_budget.shortage(imported, []) is None
 

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,10 @@ def caged(tree: Path, act: Callable[[View], object], terms: Terms = Terms(HERE))
         found = answer.read()
     os.waitpid(pid, 0)
     return found
+
+
+def ignoring(act: Callable[..., object], *words: object) -> Callable[[View], object]:
+    return lambda _: act(*words)
 
 
 def start(tree: Path, act: Callable[[View], object], terms: Terms) -> tuple[int, int]:
@@ -74,7 +79,7 @@ def test_its_own_tree_is_read(tree: Path) -> None:
 @needs_landlock
 def test_nothing_else_is(site: Path, tree: Path) -> None:
     for path in (Path("/etc/passwd"), site / "trees/parti-b/gizli.txt", site / "store/gizli.txt"):
-        assert caged(tree, lambda _, path=path: path.read_bytes()) == "EACCES"
+        assert caged(tree, ignoring(path.read_bytes)) == "EACCES"
     assert caged(tree, lambda _: os.listdir(site)) == "EACCES"  # noqa: PTH208
     assert caged(tree, lambda _: Path("/proc/self/environ").read_bytes()) == "EACCES"
 
@@ -82,7 +87,7 @@ def test_nothing_else_is(site: Path, tree: Path) -> None:
 @needs_landlock
 def test_nothing_is_written(site: Path, tree: Path) -> None:
     for path in (tree / "new", site / "new", Path("/tmp/new-in-cage")):
-        assert caged(tree, lambda _, path=path: path.write_bytes(b"x")) == "EACCES"
+        assert caged(tree, ignoring(path.write_bytes, b"x")) == "EACCES"
         assert not path.exists()
     readme = tree / "BENIOKU.txt"
     before = readme.stat()
@@ -273,7 +278,7 @@ def test_before_the_login_nothing_is_written_either(site: Path, tree: Path) -> N
 def test_root_becomes_somebody_without_rights_for_good(site: Path, tree: Path) -> None:
     def act(view: View) -> object:
         said: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
-        for regain in (lambda: os.setresuid(0, 0, 0), lambda: os.setgroups([0])):
+        for regain in (partial(os.setresuid, 0, 0, 0), partial(os.setgroups, [0])):
             try:
                 regain()
             except PermissionError:
@@ -446,7 +451,7 @@ def test_what_python_needs_later_is_there(tree: Path) -> None:
         import time
         import traceback
 
-        said = []
+        said: list[object] = []
         try:
             raise ValueError
         except ValueError:

@@ -69,7 +69,7 @@ def test_each_key_is_proved_in_the_order_asked(keys: list[PKey], agreed: str, rs
         signature = answer.get_binary()
         signed = string(b"hostkeys-prove-00@openssh.com") + string(SESSION) + string(key.asbytes())
         assert Message(signature).get_text() == algorithm
-        public = type(key)(data=key.asbytes())  # type: ignore[call-arg]
+        public = type(key)(data=key.asbytes())  # type: ignore[arg-type]
         assert public.verify_ssh_sig(signed, Message(signature))
         assert not public.verify_ssh_sig(signed + b"x", Message(signature))
     assert answer.get_remainder() == b""

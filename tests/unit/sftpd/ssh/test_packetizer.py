@@ -81,10 +81,10 @@ class Keys:
         return cipher.decryptor() if inbound else cipher.encryptor()
 
     def out(self, packets: "Packets | Theirs") -> None:
-        self._set(packets.set_outbound_cipher, False, {"sdctr": not self.gcm}, "iv_out")  # type: ignore[union-attr]
+        self._set(packets.set_outbound_cipher, False, {"sdctr": not self.gcm}, "iv_out")
 
     def into(self, packets: "Packets | Theirs") -> None:
-        self._set(packets.set_inbound_cipher, True, {}, "iv_in")  # type: ignore[union-attr]
+        self._set(packets.set_inbound_cipher, True, {}, "iv_in")
 
     def _set(
         self, change: Callable[..., None], inbound: bool, more: dict[str, bool], iv: str
@@ -311,8 +311,8 @@ def test_sequence_numbers_come_round_at_32_bits_and_start_anew_when_told() -> No
         if reset:
             us.reset_seqno_out()
             us.reset_seqno_in()
-            them.reset_seqno_in()  # type: ignore[attr-defined]
-            them.reset_seqno_out()  # type: ignore[attr-defined]
+            them.reset_seqno_in()
+            them.reset_seqno_out()
         us.send_message(message(3))
         theirend.waiting += flushed(us, ourend)
         assert them.read_message()[0] == IGNORE
