@@ -35,28 +35,28 @@ from keys.ledger.writer import (
 )
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
-from publisher.feed.feed import Feeding
+from publisher.feed.feed import FeedThread
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery, Stopped
 from publisher.intake.watch import Intake, Settling
 from publisher.page import Arrival, Page, Reason, Stamp
 from publisher.reading.pool import Pool
 from publisher.reading.worker_client import WorkerClient
-from publisher.requests.handler import Attendant
+from publisher.requests.handler import RequestHandler
 from publisher.store.quarantine import Quarantine
 from publisher.store.store import Store
 
-MACHINE_AT_FAULT = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
-_BATCH = 128  # as many as were read while the last batch was made to last
-_DEPTH = 48  # pages under way for each worker, so that none waits for the disk
+MACHINE_ERRORS = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
+_MAX_BATCH = 128  # as many as were read while the last batch was made to last
+_PAGES_PER_WORKER = 48  # pages under way for each worker, so that none waits for the disk
 _TICK = 0.5
-_MOMENT = 0.04  # seconds in which some pages more are read
-_BACK_FILES = 0.1  # seconds at a time for trees of new parties, between two batches
-_LONGEST_PAUSE = 30.0
-_ASKING = (
+_GATHER_SECONDS = 0.04  # seconds in which some pages more are read
+_BACKFILL_SECONDS = 0.1  # seconds at a time for trees of new parties, between two batches
+_MAX_RETRY_SECONDS = 30.0
+_LOCK_WAIT_SECONDS = (
     1.0  # seconds, for whoever holds the ledger's lock for an instant (publisher/fsck/finding)
 )
-_LINGER = 15  # times the settling time, for a page that broke off in the middle
+_GIVE_UP_FACTOR = 15  # times the settling time, for a page that broke off in the middle
 
 log = structlog.get_logger()
 
@@ -102,16 +102,16 @@ def publish(
                 run.work(poll_signer)
         except Stopped:
             return
-        except (*MACHINE_AT_FAULT, Faults) as error:
+        except (*MACHINE_ERRORS, Faults) as error:
             if isinstance(error, Faults) and not started:
                 raise
-            if time.monotonic() - begun > _LONGEST_PAUSE:
+            if time.monotonic() - begun > _MAX_RETRY_SECONDS:
                 pause = 1.0
             said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
             log.error("publisher-halted", error=said, retry_seconds=pause)
             if stop.wait(pause):
                 return
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, _MAX_RETRY_SECONDS)
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def open_context(
         )
 
 
-def attend(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -> None:
+def handle_requests(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -> None:
     """Carry out the errands that wait, in the place of a publisher where none runs.
 
     First finishes what the last one began. Raises what `publish` does.
@@ -151,7 +151,7 @@ def attend(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -> None:
     with open_context(settings, clock, stop) as context:
         filer = Filer(context)
         Recovery(context, filer).recover()
-        Attendant(context, filer).attend()
+        RequestHandler(context, filer).handle_pending()
 
 
 class _Run:
@@ -167,21 +167,23 @@ class _Run:
     ) -> None:
         site = settings.site
         self._stop = stop
-        self._depth = workers * _DEPTH
+        self._depth = workers * _PAGES_PER_WORKER
         self._spool = site / SPOOL
         self._rescan = settings.intake.rescan_seconds
         self._wake = threading.Event()
-        self._again = Settling(settings.intake.settle_seconds)
-        self._restless: dict[str, Arrival] = {}
-        self._linger = settings.intake.settle_seconds * _LINGER
-        self._lingering: deque[tuple[float, Arrival, Stamp]] = deque()
-        self._given_up: dict[str, float] = {}  # when they will be, of those that lack their end
+        self._settling = Settling(settings.intake.settle_seconds)
+        self._growing: dict[str, Arrival] = {}
+        self._give_up_seconds = settings.intake.settle_seconds * _GIVE_UP_FACTOR
+        self._delayed_cleaning: deque[tuple[float, Arrival, Stamp]] = deque()
+        self._give_up_at: dict[str, float] = {}  # when they will be, of those that lack their end
         self._signer: Ed25519PrivateKey | None = None
-        self._feeding: Feeding | None = None
+        self._feed_thread: FeedThread | None = None
         with ExitStack() as stack:
-            self._context = stack.enter_context(open_context(settings, clock, stop, _ASKING))
+            self._context = stack.enter_context(
+                open_context(settings, clock, stop, _LOCK_WAIT_SECONDS)
+            )
             self._filer = Filer(self._context)
-            self._attendant = Attendant(self._context, self._filer)
+            self._requests = RequestHandler(self._context, self._filer)
             self._pool = Pool(
                 workers, self._spool, self._context.store.stage, self._wake, new_client
             )
@@ -217,18 +219,18 @@ class _Run:
         complete, site = context.catalog.parties(), context.settings.site
         parties = tuple(p for p in context.mirroring_parties if complete.get(p.id) == str(p.scope))
         if parties:
-            self._feeding = Feeding(
+            self._feed_thread = FeedThread(
                 replace(context.settings, parties=parties),
                 signer,
                 context.clock,
                 context.store.original,
-                lambda: _witnessed(site / LEDGERS),
+                lambda: _checkpoints(site / LEDGERS),
             )
 
     def _end_feed(self) -> None:
-        if self._feeding is not None:
-            self._feeding.close()
-            self._feeding = None
+        if self._feed_thread is not None:
+            self._feed_thread.close()
+            self._feed_thread = None
 
     def work(self, poll_signer: Callable[[], object]) -> None:
         """File until told to stop."""
@@ -236,21 +238,21 @@ class _Run:
         complete = False
         while not self._stop.is_set():
             now = time.monotonic()
-            self._take_in(now)
+            self._claim_new(now)
             if complete:
                 self._wait(now)
             else:
                 # Back files fill the time in which no page is done, and some of the rest.
-                complete = self._recovery.continue_trees(self._is_idle(now + _BACK_FILES))
+                complete = self._recovery.continue_trees(self._is_idle(now + _BACKFILL_SECONDS))
                 if complete and self._recovery.completed and self._signer is not None:
                     self.feed(self._signer)
-            read, unsettled = self._pool.results(_BATCH)
+            read, unsettled = self._pool.results(_MAX_BATCH)
             growing = [page.arrival for page in read if self._may_grow(page, now)]
-            pages = [page for page in read if page.arrival.id not in self._given_up]
+            pages = [page for page in read if page.arrival.id not in self._give_up_at]
             for arrival in (*growing, *unsettled, *(self._filer.file(pages) if pages else ())):
                 self._watch_again(arrival, now)
-            self._clean_late(now)
-            self._attendant.attend()
+            self._clean_delayed(now)
+            self._requests.handle_pending()
             poll_signer()
             if now >= next_mend:
                 self._filer.retry_gaps()
@@ -259,10 +261,10 @@ class _Run:
     def _is_idle(self, until: float) -> Callable[[], bool]:
         return lambda: time.monotonic() < until and not self._stop.is_set()
 
-    def _take_in(self, now: float) -> None:
+    def _claim_new(self, now: float) -> None:
         room = self._depth - self._pool.in_flight
-        for path in self._again.due(now, max(room, 0)):
-            self._watch_again(self._restless[path], now)
+        for path in self._settling.due(now, max(room, 0)):
+            self._watch_again(self._growing[path], now)
         room = self._depth - self._pool.in_flight
         if room > 0:
             for arrival in self._filer.claim(self._intake.ready(now, room)):
@@ -271,41 +273,41 @@ class _Run:
     def _watch_again(self, arrival: Arrival, now: float) -> None:
         # It is in the spool, yet its writer goes on: wait for that as in the intake.
         path = self._spool / arrival.file
-        if self._again.seen(str(path), Stamp.of(path.lstat()), now):
-            del self._restless[str(path)]
+        if self._settling.seen(str(path), Stamp.of(path.lstat()), now):
+            del self._growing[str(path)]
             self._pool.submit(arrival)
         else:
-            self._restless[str(path)] = arrival
+            self._growing[str(path)] = arrival
 
     def _may_grow(self, page: Page, now: float) -> bool:
         # What lacks but its end is an upload under way: it is read again, for a while.
         until = now
         if page.result.fault is Reason.INCOMPLETE:
-            until = self._given_up.setdefault(page.arrival.id, now + self._linger)
+            until = self._give_up_at.setdefault(page.arrival.id, now + self._give_up_seconds)
         if now >= until:
-            self._given_up.pop(page.arrival.id, None)
+            self._give_up_at.pop(page.arrival.id, None)
         return now < until
 
-    def _clean_late(self, now: float) -> None:
+    def _clean_delayed(self, now: float) -> None:
         # A page that could not be decoded may be one whose writer only paused.
         for arrival, stamp in self._filer.take_unreadable():
-            self._lingering.append((now + self._linger, arrival, stamp))
-        while self._lingering and self._lingering[0][0] <= now:
-            _, arrival, stamp = self._lingering.popleft()
+            self._delayed_cleaning.append((now + self._give_up_seconds, arrival, stamp))
+        while self._delayed_cleaning and self._delayed_cleaning[0][0] <= now:
+            _, arrival, stamp = self._delayed_cleaning.popleft()
             if grown := self._filer.clean(arrival, stamp):
                 self._watch_again(grown, now)
 
     def _wait(self, now: float) -> None:
         until = now + _TICK
         if self._pool.in_flight < self._depth:
-            until = min(until, self._intake.next_check(now), self._again.next_due() or until)
+            until = min(until, self._intake.next_check(now), self._settling.next_due() or until)
         if until > now and self._wake.wait(until - now) and self._pool.unread:
             # What is read in a moment is made to last in one go with what there is.
-            time.sleep(_MOMENT)
+            time.sleep(_GATHER_SECONDS)
         self._wake.clear()
 
 
-def _witnessed(ledgers: Path) -> tuple[tuple[str, bytes], ...]:
+def _checkpoints(ledgers: Path) -> tuple[tuple[str, bytes], ...]:
     """Return what the parties are to be witnesses of: each ledger's newest checkpoint."""
     newest = ((name, checkpoint(ledgers / name)) for name in (TRANSFER, FILING, OPERATIONS))
     return tuple((name, note) for name, note in newest if note is not None)

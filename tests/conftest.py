@@ -1,13 +1,13 @@
 from collections.abc import Iterator
 
-import night
 import pytest
-from night import Night
+import running_site
+from running_site import RunningSite
 
 
 @pytest.fixture(scope="session")
-def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     """A night in which a whole small election has been scanned and filed; only read from it."""
-    with night.night(tmp_path_factory.mktemp("rehearsal")) as found:
+    with running_site.running_rehearsal(tmp_path_factory.mktemp("rehearsal")) as found:
         found.scan()
         yield found

@@ -22,7 +22,7 @@ from publisher.catalog import statements
 from publisher.catalog import tables as t
 
 
-class Cause(StrEnum):
+class AbsenceReason(StrEnum):
     """Why a sheet will not come."""
 
     NOT_OPENED = "not-opened"
@@ -31,7 +31,7 @@ class Cause(StrEnum):
     OTHER = "other"
 
 
-class Place(NamedTuple):
+class AbsentPlace(NamedTuple):
     """A box, or one sheet by its karekod; parts that a sheet's level lacks are empty."""
 
     cevre: str
@@ -44,56 +44,60 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
+class RecordedAbsence:
     """One that stands, as it was recorded."""
 
     id: str
-    place: Place
+    place: AbsentPlace
     reason: str
     why: str
     who: str
     recorded_at: str
 
 
-def parse(text: str) -> Place:
+def parse_place(text: str) -> AbsentPlace:
     """Read a box or a karekod; the place of a karekod is still to be looked up."""
     if is_karekod(text):
-        return Place("", "", "", text)
+        return AbsentPlace("", "", "", text)
     parts = text.split("/")
     if len(parts) != 3 or not all(parts):
         raise ValueError(
             f"{text!r}: write a box as 34-istanbul-1/kadikoy-2/1234, or a sheet as its karekod"
         )
-    return Place(*parts)
+    return AbsentPlace(*parts)
 
 
-def place_of(entry: Entry) -> Place:
+def place_of(entry: Entry) -> AbsentPlace:
     """Return the place of one sheet."""
     sheet = entry.sheet
-    return Place(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", entry.karekod)
+    return AbsentPlace(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", entry.karekod)
 
 
-def record_of(place: Place, reason: str, who: str, origin: str, why: str, errand: str) -> Event:
+def absent_event(
+    place: AbsentPlace, reason: str, who: str, origin: str, why: str, request: str
+) -> Event:
     """Return what the filing ledger has of an absence."""
-    return _event(Filing.ABSENT, place, who, origin, {"reason": reason, "why": why}, errand)
+    return _event(Filing.ABSENT, place, who, origin, {"reason": reason, "why": why}, request)
 
 
-def withdrawal_of(absence: Absence, who: str, origin: str, why: str, errand: str) -> Event:
+def withdrawn_event(
+    absence: RecordedAbsence, who: str, origin: str, why: str, request: str
+) -> Event:
     """Return what the filing ledger has of an absence that is taken back."""
     detail = {"why": why, "absence": absence.id}
-    return _event(Filing.EXPECTED, absence.place, who, origin, detail, errand)
+    return _event(Filing.EXPECTED, absence.place, who, origin, detail, request)
 
 
 def _event(
-    kind: Filing, place: Place, who: str, origin: str, detail: Mapping[str, str], errand: str
+    kind: Filing, place: AbsentPlace, who: str, origin: str, detail: Mapping[str, str], request: str
 ) -> Event:
     box = f"{place.cevre}/{place.kurul}/{place.sandik}"
     return Event(
-        kind, who, origin, box, detail={**detail, "karekod": place.karekod, "errand": errand}
+        kind, who, origin, box, detail={**detail, "karekod": place.karekod, "errand": request}
     )
 
 
-def learn(connection: sa.Connection, record: Record) -> None:
+def apply_record(connection: sa.Connection, record: Record) -> None:
     """Take up what a record of the filing ledger says, unless that was done before."""
     event, detail = record.event, record.event.detail
     if event.event == Filing.ABSENT:
@@ -127,14 +131,16 @@ def _when(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
-def of_sheet(connection: sa.Connection, sheet: Sheet, karekod: str) -> Absence | None:
+def absence_of_sheet(
+    connection: sa.Connection, sheet: Sheet, karekod: str
+) -> RecordedAbsence | None:
     """Return the absence that covers a sheet, if one stands."""
-    place = Place(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", karekod)
-    row = connection.execute(statements.ABSENCE, place._asdict()).one_or_none()
+    place = AbsentPlace(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", karekod)
+    row = connection.execute(statements.ABSENCE_OF_SHEET, place._asdict()).one_or_none()
     return _absence(row) if row else None
 
 
-def at(connection: sa.Connection, place: Place) -> Absence | None:
+def find_absence(connection: sa.Connection, place: AbsentPlace) -> RecordedAbsence | None:
     """Return the absence that stands for exactly this box or sheet."""
     a = t.absence.c
     if place.karekod:
@@ -145,17 +151,17 @@ def at(connection: sa.Connection, place: Place) -> Absence | None:
     return next(iter(_absences(connection, chosen)), None)
 
 
-def was_withdrawn(connection: sa.Connection, errand: str) -> bool:
+def was_withdrawn(connection: sa.Connection, request: str) -> bool:
     """Say whether an errand took an absence back."""
-    return connection.scalar(sa.exists().where(t.absence.c.withdrawn == errand).select()) is True
+    return connection.scalar(sa.exists().where(t.absence.c.withdrawn == request).select()) is True
 
 
-def standing(connection: sa.Connection) -> list[Absence]:
+def current_absences(connection: sa.Connection) -> list[RecordedAbsence]:
     """Return every absence that stands, by place."""
     return _absences(connection, sa.true())
 
 
-def _absences(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[Absence]:
+def _absences(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[RecordedAbsence]:
     a = t.absence.c
     query = (
         sa.select(t.absence)
@@ -165,6 +171,6 @@ def _absences(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list
     return list(map(_absence, connection.execute(query)))
 
 
-def _absence(row: Any) -> Absence:
-    place = Place(row.cevre, row.kurul, row.sandik, row.karekod)
-    return Absence(row.id, place, row.reason, row.why, row.who, row.recorded_at)
+def _absence(row: Any) -> RecordedAbsence:
+    place = AbsentPlace(row.cevre, row.kurul, row.sandik, row.karekod)
+    return RecordedAbsence(row.id, place, row.reason, row.why, row.who, row.recorded_at)

@@ -33,7 +33,14 @@ from config.sheet import Sheet
 from config.site import CATALOG, QUARANTINE
 from publisher.catalog import statements
 from publisher.catalog import tables as t
-from publisher.catalog.rows import Decided, Original, Settled, as_arrival, as_decided, as_settled
+from publisher.catalog.rows import (
+    ArrivalState,
+    Original,
+    UnrecordedDecision,
+    as_arrival,
+    as_arrival_state,
+    as_unrecorded_decision,
+)
 from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
@@ -50,7 +57,7 @@ class Catalog:
         """Open the catalog at a database URL and make what is missing."""
         self._engine = sa.create_engine(url)
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _careful)
+            sa.event.listen(self._engine, "connect", _set_pragmas)
         t.METADATA.create_all(self._engine)
         self._connection = self._engine.connect()
         names = (FILED, VERSIONS, DUPLICATE, QUARANTINED)
@@ -102,7 +109,7 @@ class Catalog:
         if rows:
             self._connection.execute(sa.insert(t.arrival), rows)
 
-    def claimed(self, ids: Sequence[str]) -> None:
+    def mark_claimed(self, ids: Sequence[str]) -> None:
         """Note that these are in the spool now."""
         chosen = t.arrival.c.id.in_(ids) & (t.arrival.c.state == RECEIVED)
         self._connection.execute(sa.update(t.arrival).where(chosen).values(state=CLAIMED))
@@ -121,39 +128,39 @@ class Catalog:
         )
         return [(as_arrival(row), row.state) for row in self._connection.execute(query)]
 
-    def leave(self, arrival: Arrival) -> None:
+    def note_left_behind(self, arrival: Arrival) -> None:
         """Note that a source was copied and stays where it is."""
         source = bytes(arrival.source)
-        self._connection.execute(sa.delete(t.left).where(t.left.c.source == source))
+        self._connection.execute(sa.delete(t.left_behind).where(t.left_behind.c.source == source))
         row = {"source": source, "stamp": str(arrival.stamp)}
-        self._connection.execute(sa.insert(t.left), [row])
+        self._connection.execute(sa.insert(t.left_behind), [row])
 
-    def left(self) -> dict[bytes, str]:
+    def left_behind(self) -> dict[bytes, str]:
         """Return the sources that stayed, and the stamps with which they were taken."""
-        rows = self._connection.execute(sa.select(t.left))
+        rows = self._connection.execute(sa.select(t.left_behind))
         return {row.source: row.stamp for row in rows}
 
-    def settled(self, arrival: str) -> Settled | None:
+    def arrival_state(self, arrival: str) -> ArrivalState | None:
         """Return an arrival and how far it got, or None if there is no such arrival."""
         row = self._connection.execute(
             sa.select(t.arrival).where(t.arrival.c.id == arrival)
         ).one_or_none()
-        return as_settled(row) if row else None
+        return as_arrival_state(row) if row else None
 
     # Facts for the desk.
 
-    def filed_as(self, sha256: str) -> str | None:
+    def path_of_bytes(self, sha256: str) -> str | None:
         """Return the path at which these bytes are filed, that of their first sheet."""
-        return self._connection.scalar(statements.FILED_AS, {"sha256": sha256})
+        return self._connection.scalar(statements.PATH_OF_BYTES, {"sha256": sha256})
 
-    def filed_at(self, path: str) -> str | None:
+    def digest_at(self, path: str) -> str | None:
         """Return the digest of what is filed at a path."""
         return self._connection.scalar(sa.select(t.filing.c.sha256).where(t.filing.c.path == path))
 
-    def quarantined_as(self, sha256: str, reason: Reason) -> str | None:
+    def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         """Return the file in quarantine that holds these bytes for that reason."""
         this = {"sha256": sha256, "outcome": QUARANTINED, "reason": reason.value}
-        found = self._connection.scalar(statements.QUARANTINED_AS, this)
+        found = self._connection.scalar(statements.QUARANTINED_FILE, this)
         return f"{QUARANTINE}/{found}" if found else None
 
     def latest_version(self, sheet: Sheet) -> int:
@@ -245,12 +252,12 @@ class Catalog:
             "what": what,
             "reason": reason,
         }
-        self._connection.execute(statements.DECIDE, values)
+        self._connection.execute(statements.SET_DECISION, values)
 
-    def decided(self) -> list[Decided]:
+    def unrecorded_decisions(self) -> list[UnrecordedDecision]:
         """Return what is still to be carried out, a filing each or an arrival, the oldest first."""
-        found = self._connection.execute(statements.DECIDED)
-        return [as_decided(row) for row in found]
+        found = self._connection.execute(statements.UNRECORDED_DECISIONS)
+        return [as_unrecorded_decision(row) for row in found]
 
     def finish(self, arrival: str, seq: int, frame: int = 1) -> bool:
         """Note that all is done and recorded under `seq`; False if it was noted before.
@@ -258,29 +265,32 @@ class Catalog:
         `frame` is the page that the record is about; of a file that is not filed there is one.
         """
         done: dict[str, str | int] = {"this": arrival, "number": seq}
-        outcome = self._connection.scalar(statements.OUTCOME, done)
+        outcome = self._connection.scalar(statements.OUTCOME_OF_ARRIVAL, done)
         if outcome is None:
             return False
         counted, left = outcome, 0
         if outcome == FILED:
-            rows = {row.frame: row for row in self._connection.execute(statements.OWED, done)}
+            rows = {
+                row.frame: row
+                for row in self._connection.execute(statements.UNRECORDED_FILINGS, done)
+            }
             if frame not in rows:
                 return False
-            self._connection.execute(statements.RECORDED, {**done, "of": frame})
+            self._connection.execute(statements.SET_FILING_SEQ, {**done, "of": frame})
             if rows[frame].version == 1:
                 self._count(rows[frame])
             else:
                 counted = VERSIONS
             left = len(rows) - 1
         if not left:
-            self._connection.execute(statements.FINISHED, {**done, "became": outcome})
-        self._connection.execute(statements.COUNTED, {"counted": counted})
+            self._connection.execute(statements.SET_ARRIVAL_DONE, {**done, "became": outcome})
+        self._connection.execute(statements.INCREMENT_TOTAL, {"counted": counted})
         return True
 
     def _count(self, filing: Any) -> None:
-        kind = {name: getattr(filing, name) for name in statements.KIND}
+        kind = {name: getattr(filing, name) for name in statements.TALLY_COLUMNS}
         this = {f"of_{name}": value for name, value in kind.items()}
-        if not self._connection.execute(statements.TALLIED, this).rowcount:
+        if not self._connection.execute(statements.INCREMENT_TALLY, this).rowcount:
             self._connection.execute(sa.insert(t.tally).values(**kind, number=1))
 
     def next_seq(self) -> int:
@@ -296,12 +306,12 @@ class Catalog:
         rows = self._connection.execute(sa.select(t.party.c.id, t.party.c.scope))
         return {row.id: row.scope for row in rows}
 
-    def party_begins(self, party: str) -> None:
+    def mark_tree_incomplete(self, party: str) -> None:
         """Note that a party's tree is complete for no scope: it is made anew, or left alone."""
         self._connection.execute(sa.delete(t.gap).where(t.gap.c.party == party))
         self._connection.execute(sa.delete(t.party).where(t.party.c.id == party))
 
-    def party_complete(self, party: str, scope: str) -> None:
+    def mark_tree_complete(self, party: str, scope: str) -> None:
         """Note that a party's tree shows every filing in its scope."""
         self._connection.execute(sa.insert(t.party).values(id=party, scope=scope))
 
@@ -317,7 +327,7 @@ class Catalog:
         """Return what is filed at a path, and recorded."""
         return self._filing(t.filing.c.path == path)
 
-    def filing_of(self, sha256: str) -> Original | None:
+    def filing_of_bytes(self, sha256: str) -> Original | None:
         """Return a filing of these bytes that is recorded."""
         return self._filing(t.filing.c.sha256 == sha256)
 
@@ -327,17 +337,17 @@ class Catalog:
         row = self._connection.execute(done).one_or_none()
         return Original(*row) if row else None
 
-    def filed_when(self, sha256: str) -> int | None:
+    def filing_time(self, sha256: str) -> int | None:
         """Return when these bytes were filed, as clients see it."""
         query = sa.select(sa.func.min(t.filing.c.filed_at)).where(t.filing.c.sha256 == sha256)
         found: int | None = self._connection.scalar(query)
         return found
 
-    def quarantined(self, file: str) -> Decided | None:
+    def quarantined(self, file: str) -> UnrecordedDecision | None:
         """Return what was decided on a file in quarantine."""
         chosen = (t.arrival.c.id == file[:ID_LENGTH]) & (t.arrival.c.what == file)
         row = self._connection.execute(sa.select(t.arrival).where(chosen)).one_or_none()
-        return as_decided(row) if row and row.outcome == QUARANTINED else None
+        return as_unrecorded_decision(row) if row and row.outcome == QUARANTINED else None
 
     def add_gap(self, party: str, filing: int) -> None:
         """Note a link that a party's tree would not take."""
@@ -363,7 +373,7 @@ def url(site: Path) -> sa.URL:
     return sa.URL.create("sqlite", database=str(site / CATALOG))
 
 
-def recorded_until(connection: sa.Connection) -> int:
+def last_recorded_filing(connection: sa.Connection) -> int:
     """Return the highest number up to which every filing is recorded."""
     first = connection.scalar(sa.select(sa.func.min(t.filing.c.id)).where(t.filing.c.seq.is_(None)))
     if first is not None:
@@ -392,7 +402,7 @@ def filings(
         after = rows[-1].id
 
 
-def _careful(connection: sqlite3.Connection, _: object) -> None:
+def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 

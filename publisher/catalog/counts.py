@@ -36,17 +36,17 @@ class Counts:
     quarantined: int = 0
     waiting: int = 0
     gaps: int = 0
-    ruled: int = 0
+    reviewed: int = 0
 
 
 def counts(site: Path) -> Counts:
     """Count in a site's catalog; nothing came where there is none. The cost does not grow."""
-    with looking(site) as connection:
-        return Counts() if connection is None else _counted(connection)
+    with open_read_only(site) as connection:
+        return Counts() if connection is None else _count(connection)
 
 
 @contextmanager
-def looking(site: Path) -> Iterator[sa.Connection | None]:
+def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
     """Open a site's catalog only to look, whoever else has it open; None where there is none."""
     file = site / CATALOG
     if not file.exists():
@@ -65,13 +65,13 @@ def looking(site: Path) -> Iterator[sa.Connection | None]:
         engine.dispose()
 
 
-def _counted(connection: sa.Connection) -> Counts:
+def _count(connection: sa.Connection) -> Counts:
     totals = {row.name: row.number for row in connection.execute(sa.select(t.total))}
     waiting = sa.select(sa.func.count()).select_from(t.arrival).where(t.arrival.c.seq.is_(None))
     gaps = sa.select(sa.func.count()).select_from(t.gap)
     # A file that was found in a tree may be ruled on as well, and never was an arrival.
-    arrived = sa.exists().where(t.arrival.c.id == sa.func.substr(t.ruling.c.file, 1, ID_LENGTH))
-    ruled = sa.select(sa.func.count()).select_from(t.ruling).where(arrived)
+    arrived = sa.exists().where(t.arrival.c.id == sa.func.substr(t.review.c.file, 1, ID_LENGTH))
+    reviewed = sa.select(sa.func.count()).select_from(t.review).where(arrived)
     return Counts(
         totals.get(FILED, 0),
         totals.get(VERSIONS, 0),
@@ -79,5 +79,5 @@ def _counted(connection: sa.Connection) -> Counts:
         totals.get(QUARANTINED, 0),
         connection.scalar(waiting) or 0,
         connection.scalar(gaps) or 0,
-        connection.scalar(ruled) or 0,
+        connection.scalar(reviewed) or 0,
     )

@@ -26,7 +26,7 @@ from config.sheet import Belge, Secim, Sheet
 from config.site import CATALOG, COVERAGE_CACHE, REGISTRY_INDEX
 from keys.files import replace
 
-BY = {"secim": (2,), "belge": (3,), "cevre": (0,), "kurul": (0, 1)}
+GROUP_COLUMNS = {"secim": (2,), "belge": (3,), "cevre": (0,), "kurul": (0, 1)}
 _KIND = "cevre, kurul, secim, belge"
 _SAME = " AND ".join(
     f"f.{name} = s.{name}" for name in ("cevre", "kurul", "sandik", "secim", "belge", "page")
@@ -37,7 +37,7 @@ _ABSENT = (
     "AND a.kurul = s.kurul AND a.sandik = s.sandik "
     "AND a.karekod IN ('', printf('%010d', s.karekod)))"
 )
-_OF_ABSENCES = (
+_ABSENT_SHEETS = (
     "FROM absence a JOIN registry.sheet s ON s.cevre = a.cevre COLLATE NOCASE "
     "AND s.kurul = a.kurul COLLATE NOCASE AND s.sandik = a.sandik COLLATE NOCASE "
     "AND (s.cevre, s.kurul, s.sandik) = (a.cevre, a.kurul, a.sandik) "
@@ -47,7 +47,7 @@ _OF_ABSENCES = (
 _Kind = tuple[str, str, str, str]
 
 
-class Line(NamedTuple):
+class CoverageLine(NamedTuple):
     """What is expected of one kind or place, and what became of it; `filed` are expected ones."""
 
     key: str
@@ -61,7 +61,7 @@ class Line(NamedTuple):
         return self.expected - self.filed - self.absent
 
 
-class Missing(NamedTuple):
+class MissingSheet(NamedTuple):
     """One sheet that is missing, and its karekod."""
 
     karekod: str
@@ -69,7 +69,7 @@ class Missing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class FilingRate:
     """How fast pages went through in the last minute, and since when the oldest waits."""
 
     pages_a_second: float
@@ -77,7 +77,7 @@ class Flow:
     oldest_seconds: float | None
 
 
-class Accounts:
+class Coverage:
     """Of one site, open for looking; close it. Empty where there is no catalog or no registry."""
 
     def __init__(self, site: Path) -> None:
@@ -95,16 +95,16 @@ class Accounts:
         """Let go of both files."""
         self._database.close()
 
-    def lines(self, by: str | None = None) -> list[Line]:
+    def lines(self, by: str | None = None) -> list[CoverageLine]:
         """Return a line for each value of `by`, or one for all; by district as the plates go."""
-        columns = BY[by] if by else ()
+        columns = GROUP_COLUMNS[by] if by else ()
         expected, filed, absent = (
-            _summed(kinds, columns) for kinds in (self._expected(), self._filed(), self._absent())
+            _totals(kinds, columns) for kinds in (self._expected(), self._filed(), self._absent())
         )
         keys = sorted(expected) if by else ["all"]
-        return [Line(key, expected[key], filed[key], absent[key]) for key in keys]
+        return [CoverageLine(key, expected[key], filed[key], absent[key]) for key in keys]
 
-    def missing(self, place: str | None = None) -> Iterator[Missing]:
+    def missing(self, place: str | None = None) -> Iterator[MissingSheet]:
         """Yield each sheet that is missing, by district, board and box; `place` narrows it.
 
         A place is written as in a scope, `34-istanbul-1` or `34-istanbul-1/kadikoy-2`, or with
@@ -112,7 +112,7 @@ class Accounts:
         """
         if not self.registered:
             return
-        narrowed, parts = _narrowed(place)
+        narrowed, parts = _place_conditions(place)
         here = [f"NOT {_FILED}", f"NOT {_ABSENT}"] if "absence" in self._has else []
         query = (
             "SELECT karekod, secim, belge, cevre, kurul, sandik, page FROM registry.sheet s WHERE "
@@ -122,17 +122,17 @@ class Accounts:
         for karekod, secim, belge, *where, page in self._database.execute(query, parts):
             cevre, kurul, sandik = (part or None for part in where)
             found = Sheet(Secim(secim), Belge(belge), cevre, kurul, sandik, page)
-            yield Missing(f"{karekod:010}", found)
+            yield MissingSheet(f"{karekod:010}", found)
 
     def expects(self, place: str) -> bool:
         """Say whether the registry has any sheet of a place, written as for `missing`."""
         if not self.registered:
             return False
-        narrowed, parts = _narrowed(place)
+        narrowed, parts = _place_conditions(place)
         query = f"SELECT 1 FROM registry.sheet s WHERE {' AND '.join(narrowed)} LIMIT 1"
         return self._database.execute(query, parts).fetchone() is not None
 
-    def flow(self, folders: Iterable[Path], now: datetime) -> Flow:
+    def filing_rate(self, folders: Iterable[Path], now: datetime) -> FilingRate:
         """Return how fast it goes; `folders` are the intake's."""
         since = [_age(path, now) for folder in folders for path in _files(folder)]
         in_intake = len(since)
@@ -151,7 +151,7 @@ class Accounts:
                 if decided < start:
                     break
                 done += 1
-        return Flow(done / 60, in_intake, max(since, default=None))
+        return FilingRate(done / 60, in_intake, max(since, default=None))
 
     def _expected(self) -> Iterator[tuple[_Kind, int]]:
         if not self.registered:
@@ -169,7 +169,7 @@ class Accounts:
         for *kind, number in self._database.execute(f"SELECT {_KIND}, number FROM tally"):
             yield _kind(kind), number
         if self.registered:
-            for kind, number in self._strangers().items():
+            for kind, number in self._unregistered().items():
                 yield kind, -number
 
     def _absent(self) -> Iterator[tuple[_Kind, int]]:
@@ -177,14 +177,14 @@ class Accounts:
             return
         # A box and one of its sheets may both be recorded; the sheet counts once.
         names = ", ".join(f"s.{name}" for name in _KIND.split(", "))
-        query = f"SELECT DISTINCT {names}, s.karekod {_OF_ABSENCES}"
+        query = f"SELECT DISTINCT {names}, s.karekod {_ABSENT_SHEETS}"
         for *kind, _ in self._database.execute(query):
             yield _kind(kind), 1
 
-    def _strangers(self) -> Counter[_Kind]:
+    def _unregistered(self) -> Counter[_Kind]:
         """Count the filed sheets that the registry lacks today."""
         (sha256,) = self._database.execute("SELECT sha256 FROM registry.source").fetchone()
-        first, found = self._remembered(sha256)
+        first, found = self._load_cache(sha256)
         (last,) = self._database.execute("SELECT max(id) FROM filing").fetchone()
         if (last or 0) <= first:
             return found
@@ -200,7 +200,7 @@ class Accounts:
             replace(self._site / COVERAGE_CACHE, content.encode() + b"\n")
         return found
 
-    def _remembered(self, sha256: str) -> tuple[int, Counter[_Kind]]:
+    def _load_cache(self, sha256: str) -> tuple[int, Counter[_Kind]]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads((self._site / COVERAGE_CACHE).read_bytes())
             if kept["registry"] == sha256:
@@ -209,18 +209,18 @@ class Accounts:
         return 0, Counter()
 
 
-def opened(site: Path) -> "closing[Accounts]":
+def open_coverage(site: Path) -> "closing[Coverage]":
     """Open a site's accounts for a `with`."""
-    return closing(Accounts(site))
+    return closing(Coverage(site))
 
 
-def _narrowed(place: str | None) -> tuple[list[str], list[str]]:
+def _place_conditions(place: str | None) -> tuple[list[str], list[str]]:
     parts = place.split("/", 2) if place else []
     names = ("cevre", "kurul", "sandik")[: len(parts)]
     return [f"s.{name} = ? COLLATE NOCASE" for name in names], parts
 
 
-def _summed(kinds: Iterable[tuple[_Kind, int]], columns: tuple[int, ...]) -> Counter[str]:
+def _totals(kinds: Iterable[tuple[_Kind, int]], columns: tuple[int, ...]) -> Counter[str]:
     found: Counter[str] = Counter()
     for kind, number in kinds:
         found["/".join(kind[column] or "-" for column in columns) if columns else "all"] += number

@@ -26,18 +26,18 @@ _IS_BEFORE = sa.and_(
 _FILED = sa.select(t.filing, _BEFORE.c.path.label("supersedes")).outerjoin(_BEFORE, _IS_BEFORE)
 
 
-class Place(NamedTuple):
+class SumsFolder(NamedTuple):
     """A board, a district (no board), or neither: what one SHA256SUMS is about."""
 
     cevre: str | None
     kurul: str | None
 
-    def covered(self, scope: Scope) -> bool:
+    def is_covered_by(self, scope: Scope) -> bool:
         """Say whether who has that scope sees what is filed there."""
         return scope.covers_place(self.cevre, self.kurul)
 
 
-class Filed(NamedTuple):
+class FiledPage(NamedTuple):
     """One filing, and the path of the version before it."""
 
     seq: int
@@ -45,20 +45,20 @@ class Filed(NamedTuple):
     path: str
     sha256: str
     filed_at: int
-    place: Place
+    place: SumsFolder
     sheet: str
     version: int
     supersedes: str
 
 
-class Filings:
+class FeedQueries:
     """Close it, or use it in a `with`."""
 
     def __init__(self, url: sa.URL) -> None:
         self._engine = sa.create_engine(url)
         self._connection = self._engine.connect()
 
-    def __enter__(self) -> "Filings":
+    def __enter__(self) -> "FeedQueries":
         return self
 
     def __exit__(
@@ -70,28 +70,28 @@ class Filings:
         self._connection.close()
         self._engine.dispose()
 
-    def after(self, seq: int, most: int) -> list[Filed]:
+    def after(self, seq: int, limit: int) -> list[FiledPage]:
         """Return filings with higher numbers, in their order; what it costs is for those alone."""
-        return self._found(t.filing.c.seq > seq, most)
+        return self._found(t.filing.c.seq > seq, limit)
 
-    def numbered(self, numbers: Sequence[int]) -> list[Filed]:
+    def with_numbers(self, numbers: Sequence[int]) -> list[FiledPage]:
         """Return the filings of these numbers."""
-        found: list[Filed] = []
+        found: list[FiledPage] = []
         for at in range(0, len(numbers), 500):
             found += self._found(t.filing.c.seq.in_(numbers[at : at + 500]), 500)
         return found
 
-    def newest(self) -> int:
+    def newest_number(self) -> int:
         """Return the highest number, -1 if nothing was filed."""
         (found,) = self._rows(sa.select(sa.func.max(t.filing.c.seq).label("seq")))
         return -1 if found.seq is None else int(found.seq)
 
-    def places(self) -> set[Place]:
+    def places(self) -> set[SumsFolder]:
         """Return every place where something is filed, or is just about to be."""
         rows = self._rows(sa.select(t.filing.c.cevre, t.filing.c.kurul).distinct())
-        return {Place(row.cevre or None, row.kurul or None) for row in rows}
+        return {SumsFolder(row.cevre or None, row.kurul or None) for row in rows}
 
-    def under(self, place: Place, until: int) -> list[tuple[int, str, str]]:
+    def filed_in(self, place: SumsFolder, until: int) -> list[tuple[int, str, str]]:
         """Return (id, path, sha256) of all that is filed there up to a number, by path."""
         filing = t.filing.c
         query = sa.select(filing.id, filing.path, filing.sha256).where(
@@ -107,25 +107,26 @@ class Filings:
         rows = self._rows(sa.select(t.gap.c.party, t.gap.c.filing))
         return frozenset((row.party, row.filing) for row in rows)
 
-    def gaps_by_place(self) -> list[tuple[Place, str, int]]:
+    def gaps_by_place(self) -> list[tuple[SumsFolder, str, int]]:
         """Return the same with where each was filed: (place, party, filing's id)."""
         filing = t.filing.c
         query = sa.select(filing.cevre, filing.kurul, t.gap.c.party, t.gap.c.filing)
         rows = self._rows(query.join_from(t.gap, t.filing))
         return [
-            (Place(row.cevre or None, row.kurul or None), row.party, row.filing) for row in rows
+            (SumsFolder(row.cevre or None, row.kurul or None), row.party, row.filing)
+            for row in rows
         ]
 
-    def _found(self, chosen: sa.ColumnElement[bool], most: int) -> list[Filed]:
-        query = _FILED.where(chosen).order_by(t.filing.c.seq).limit(most)
+    def _found(self, chosen: sa.ColumnElement[bool], limit: int) -> list[FiledPage]:
+        query = _FILED.where(chosen).order_by(t.filing.c.seq).limit(limit)
         return [
-            Filed(
+            FiledPage(
                 row.seq,
                 row.id,
                 row.path,
                 row.sha256,
                 row.filed_at,
-                Place(row.cevre or None, row.kurul or None),
+                SumsFolder(row.cevre or None, row.kurul or None),
                 row.belge,
                 row.version,
                 row.supersedes or "",

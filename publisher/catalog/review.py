@@ -31,7 +31,7 @@ _MAGIC = {
 }
 
 
-class Ruling(NamedTuple):
+class Review(NamedTuple):
     """What became of a file."""
 
     id: str
@@ -41,7 +41,7 @@ class Ruling(NamedTuple):
     ruled_at: str
 
 
-class Naming(NamedTuple):
+class Identification(NamedTuple):
     """What one operator says that a file shows."""
 
     who: str
@@ -59,14 +59,14 @@ class Agreed:
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
+class NotYetAgreed:
     """It waits for more operators to name the same."""
 
     more: int
-    differ: tuple[Naming, ...]  # who names something else
+    differ: tuple[Identification, ...]  # who names something else
 
 
-def parse(words: Sequence[str]) -> Sheets:
+def parse_sheets(words: Sequence[str]) -> Sheets:
     """Read what an operator names; raise ValueError with what to write instead."""
     found: dict[int, str] = {}
     for word in words:
@@ -82,12 +82,12 @@ def parse(words: Sequence[str]) -> Sheets:
     return tuple(sorted(found.items()))
 
 
-def written(sheets: Sheets) -> str:
+def format_sheets(sheets: Sheets) -> str:
     """Write it back."""
     return " ".join(f"{page}:{karekod}" for page, karekod in sheets)
 
 
-def identified(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, Entry]]:
+def entries_of(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, Entry]]:
     """Return the registry's entries; raise ValueError for what cannot be filed so."""
     found: list[tuple[int, Entry]] = []
     for page, karekod in sheets:
@@ -104,13 +104,23 @@ def identified(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, E
     return found
 
 
-def decide(namings: Sequence[Naming], newest: Naming, needed: int) -> Agreed | Awaited:
+def decide(
+    identifications: Sequence[Identification], newest: Identification, needed: int
+) -> Agreed | NotYetAgreed:
     """Say whether the newest naming settles the matter; `namings` has one for each operator."""
-    same = [naming for naming in namings if naming.sheets == newest.sheets]
+    same = [
+        identification
+        for identification in identifications
+        if identification.sheets == newest.sheets
+    ]
     if len(same) >= needed:
-        return Agreed(tuple(naming.who for naming in same))
-    differ = tuple(naming for naming in namings if naming.sheets != newest.sheets)
-    return Awaited(needed - len(same), differ)
+        return Agreed(tuple(identification.who for identification in same))
+    differ = tuple(
+        identification
+        for identification in identifications
+        if identification.sheets != newest.sheets
+    )
+    return NotYetAgreed(needed - len(same), differ)
 
 
 def format_of(content: bytes) -> str | None:
@@ -121,61 +131,67 @@ def format_of(content: bytes) -> str | None:
 # What the catalog holds of it.
 
 
-def name(connection: sa.Connection, file: str, naming: Naming) -> None:
+def add_identification(
+    connection: sa.Connection, file: str, identification: Identification
+) -> None:
     """Note what an operator says, in place of what the same one said before."""
-    withdraw(connection, file, naming.who)
-    row = {**naming._asdict(), "file": file, "sheets": written(naming.sheets)}
-    connection.execute(sa.insert(t.naming).values(row))
+    remove_identification(connection, file, identification.who)
+    row = {**identification._asdict(), "file": file, "sheets": format_sheets(identification.sheets)}
+    connection.execute(sa.insert(t.identification).values(row))
 
 
-def withdraw(connection: sa.Connection, file: str, who: str) -> None:
+def remove_identification(connection: sa.Connection, file: str, who: str) -> None:
     """Forget what an operator says."""
-    chosen = (t.naming.c.file == file) & (t.naming.c.who == who)
-    connection.execute(sa.delete(t.naming).where(chosen))
+    chosen = (t.identification.c.file == file) & (t.identification.c.who == who)
+    connection.execute(sa.delete(t.identification).where(chosen))
 
 
-def namings(connection: sa.Connection, file: str | None = None) -> dict[str, list[Naming]]:
+def identifications(
+    connection: sa.Connection, file: str | None = None
+) -> dict[str, list[Identification]]:
     """Return what was named, by file, in the order in which it was."""
-    query = sa.select(t.naming).order_by(t.naming.c.named_at, t.naming.c.id)
+    query = sa.select(t.identification).order_by(t.identification.c.named_at, t.identification.c.id)
     if file is not None:
-        query = query.where(t.naming.c.file == file)
-    found: dict[str, list[Naming]] = {}
+        query = query.where(t.identification.c.file == file)
+    found: dict[str, list[Identification]] = {}
     for row in connection.execute(query):
-        sheets = parse(row.sheets.split())
-        naming = Naming(row.who, row.id, sheets, row.why, row.named_at)
-        found.setdefault(row.file, []).append(naming)
+        sheets = parse_sheets(row.sheets.split())
+        identification = Identification(row.who, row.id, sheets, row.why, row.named_at)
+        found.setdefault(row.file, []).append(identification)
     return found
 
 
-def rule(connection: sa.Connection, file: str, ruling: Ruling, filed: str | None = None) -> None:
+def add_review(
+    connection: sa.Connection, file: str, review: Review, filed: str | None = None
+) -> None:
     """Note what became of a file; `filed` is the arrival as which it is filed."""
-    connection.execute(sa.delete(t.ruling).where(t.ruling.c.file == file))
-    connection.execute(sa.insert(t.ruling).values(file=file, filed=filed, **ruling._asdict()))
-    connection.execute(sa.delete(t.naming).where(t.naming.c.file == file))
+    connection.execute(sa.delete(t.review).where(t.review.c.file == file))
+    connection.execute(sa.insert(t.review).values(file=file, filed=filed, **review._asdict()))
+    connection.execute(sa.delete(t.identification).where(t.identification.c.file == file))
 
 
-def rulings(connection: sa.Connection) -> dict[str, Ruling]:
+def reviews(connection: sa.Connection) -> dict[str, Review]:
     """Return what became of each file that was ruled on."""
-    r = t.ruling.c
+    r = t.review.c
     query = sa.select(r.file, r.id, r.outcome, r.who, r.why, r.ruled_at)
-    return {row[0]: Ruling(*row[1:]) for row in connection.execute(query)}
+    return {row[0]: Review(*row[1:]) for row in connection.execute(query)}
 
 
-def ruling_of(connection: sa.Connection, file: str) -> Ruling | None:
+def review_of(connection: sa.Connection, file: str) -> Review | None:
     """Return what became of one file, None if nobody has ruled on it."""
-    r = t.ruling.c
+    r = t.review.c
     query = sa.select(r.id, r.outcome, r.who, r.why, r.ruled_at).where(r.file == file)
     row = connection.execute(query).one_or_none()
-    return Ruling(*row) if row else None
+    return Review(*row) if row else None
 
 
-def learn(connection: sa.Connection, record: Record) -> None:
+def apply_record(connection: sa.Connection, record: Record) -> None:
     """Take up a rejection from the filing ledger, unless that was done before."""
     event, detail = record.event, record.event.detail
     if event.event != Filing.REJECTED:
         return
-    known = sa.select(t.ruling.c.file).where(t.ruling.c.id == detail["errand"])
+    known = sa.select(t.review.c.file).where(t.review.c.id == detail["errand"])
     if connection.scalar(known) is None:
         at = record.time.isoformat(timespec="seconds")
-        made = Ruling(str(detail["errand"]), REJECTED, event.who, str(detail["reason"]), at)
-        rule(connection, event.what.rpartition("/")[2], made)
+        made = Review(str(detail["errand"]), REJECTED, event.who, str(detail["reason"]), at)
+        add_review(connection, event.what.rpartition("/")[2], made)

@@ -9,7 +9,7 @@ from publisher.page import Arrival, Reading, Reason, Stamp
 from publisher.source import Source
 
 
-class Settled(NamedTuple):
+class ArrivalState(NamedTuple):
     """An arrival and how far it got; `stamp` is its spool file's when it was read."""
 
     arrival: Arrival
@@ -26,7 +26,7 @@ class Original(NamedTuple):
     path: str
 
 
-class Filing(NamedTuple):
+class FilingRow(NamedTuple):
     """A filing as its record needs it: `frame` is the page of the original that shows it."""
 
     original: Original
@@ -36,7 +36,7 @@ class Filing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class UnrecordedDecision:
     """One record that is still to be written, with all that carrying out a decision takes.
 
     `what` is the path in the trees; in case of quarantine the file's name there; and in case of
@@ -51,7 +51,7 @@ class Decided:
     reason: Reason | None
     decided_at: datetime
     evidence: dict[str, Any]
-    filing: Filing | None
+    filing: FilingRow | None
 
     @property
     def readings(self) -> tuple[Reading, ...]:
@@ -62,17 +62,17 @@ class Decided:
         )
 
 
-def as_settled(row: Any) -> Settled:
+def as_arrival_state(row: Any) -> ArrivalState:
     """Return what a row of `arrival` says of how far it got."""
     stamp = Stamp.parse(row.stamp) if row.stamp else None
     reason = Reason(row.reason) if row.reason else None
-    return Settled(as_arrival(row), stamp, row.seq is not None, reason)
+    return ArrivalState(as_arrival(row), stamp, row.seq is not None, reason)
 
 
-def as_decided(row: Any) -> Decided:
+def as_unrecorded_decision(row: Any) -> UnrecordedDecision:
     """Return what is to be carried out, of a row of `arrival` with its filing beside it, if any."""
-    filing = _a_filing(row) if getattr(row, "filing", None) else None
-    return Decided(
+    filing = _filing_row(row) if getattr(row, "filing", None) else None
+    return UnrecordedDecision(
         as_arrival(row),
         row.outcome,
         filing.original.path if filing else row.what,
@@ -85,9 +85,9 @@ def as_decided(row: Any) -> Decided:
     )
 
 
-def _a_filing(row: Any) -> Filing:
+def _filing_row(row: Any) -> FilingRow:
     original = Original(row.filing, row.original, row.path)
-    return Filing(original, row.frame, row.karekod, row.version)
+    return FilingRow(original, row.frame, row.karekod, row.version)
 
 
 def as_arrival(row: Any) -> Arrival:

@@ -9,21 +9,21 @@ from sqlalchemy import bindparam as given
 
 from publisher.catalog import tables as t
 
-SHEET = ("cevre", "kurul", "sandik", "secim", "belge", "page")
-KIND = ("cevre", "kurul", "secim", "belge")
+SHEET_COLUMNS = ("cevre", "kurul", "sandik", "secim", "belge", "page")
+TALLY_COLUMNS = ("cevre", "kurul", "secim", "belge")
 
 _this = t.arrival.c.id == given("this")
-_waits = _this & t.arrival.c.seq.is_(None)
-_owed = (t.filing.c.arrival == given("this")) & t.filing.c.seq.is_(None)
+_unrecorded = _this & t.arrival.c.seq.is_(None)
+_unrecorded_filing = (t.filing.c.arrival == given("this")) & t.filing.c.seq.is_(None)
 
 # Facts for the desk: of a digest, of a digest and a reason, of a sheet.
-FILED_AS = (
+PATH_OF_BYTES = (
     sa.select(t.filing.c.path)
     .where(t.filing.c.sha256 == given("sha256"))
     .order_by(t.filing.c.frame)
     .limit(1)
 )
-QUARANTINED_AS = (
+QUARANTINED_FILE = (
     sa.select(t.arrival.c.what)
     .where(
         t.arrival.c.sha256 == given("sha256"),
@@ -33,9 +33,9 @@ QUARANTINED_AS = (
     .limit(1)
 )
 LATEST_VERSION = sa.select(sa.func.max(t.filing.c.version)).where(
-    *[t.filing.c[name] == given(name) for name in SHEET]
+    *[t.filing.c[name] == given(name) for name in SHEET_COLUMNS]
 )
-ABSENCE = (
+ABSENCE_OF_SHEET = (
     sa.select(t.absence)
     .where(
         *[t.absence.c[name] == given(name) for name in ("cevre", "kurul", "sandik")],
@@ -47,7 +47,7 @@ ABSENCE = (
 )
 
 # Decisions.
-DECIDE = (
+SET_DECISION = (
     sa.update(t.arrival)
     .where(_this)
     .values(
@@ -59,7 +59,7 @@ DECIDE = (
         }
     )
 )  # fmt: skip
-DECIDED = (
+UNRECORDED_DECISIONS = (
     sa.select(
         t.arrival,
         t.filing.c.id.label("filing"),
@@ -75,17 +75,21 @@ DECIDED = (
 )
 
 # The end of an arrival.
-OUTCOME = sa.select(t.arrival.c.outcome).where(_waits)
-OWED = sa.select(t.filing).where(_owed)
-RECORDED = (
-    sa.update(t.filing).where(_owed, t.filing.c.frame == given("of")).values(seq=given("number"))
+OUTCOME_OF_ARRIVAL = sa.select(t.arrival.c.outcome).where(_unrecorded)
+UNRECORDED_FILINGS = sa.select(t.filing).where(_unrecorded_filing)
+SET_FILING_SEQ = (
+    sa.update(t.filing)
+    .where(_unrecorded_filing, t.filing.c.frame == given("of"))
+    .values(seq=given("number"))
 )
-FINISHED = sa.update(t.arrival).where(_waits).values(state=given("became"), seq=given("number"))
-COUNTED = (
+SET_ARRIVAL_DONE = (
+    sa.update(t.arrival).where(_unrecorded).values(state=given("became"), seq=given("number"))
+)
+INCREMENT_TOTAL = (
     sa.update(t.total).where(t.total.c.name == given("counted")).values(number=t.total.c.number + 1)
 )
-TALLIED = (
+INCREMENT_TALLY = (
     sa.update(t.tally)
-    .where(*[t.tally.c[name] == given(f"of_{name}") for name in KIND])
+    .where(*[t.tally.c[name] == given(f"of_{name}") for name in TALLY_COLUMNS])
     .values(number=t.tally.c.number + 1)
 )

@@ -64,11 +64,13 @@ gap = sa.Table(
     sa.Column("party", sa.String(64), primary_key=True),
     sa.Column("filing", sa.ForeignKey("filing.id"), primary_key=True),
 )
-left = sa.Table(  # sources that were copied and could not be removed, and how they looked then
-    "left_behind",
-    METADATA,
-    sa.Column("source", sa.LargeBinary, primary_key=True),
-    sa.Column("stamp", sa.String(80), nullable=False),
+left_behind = (
+    sa.Table(  # sources that were copied and could not be removed, and how they looked then
+        "left_behind",
+        METADATA,
+        sa.Column("source", sa.LargeBinary, primary_key=True),
+        sa.Column("stamp", sa.String(80), nullable=False),
+    )
 )
 total = sa.Table(
     "total",
@@ -101,7 +103,7 @@ tally = sa.Table(  # sheets filed at least once, as `filing` has them
     sa.Column("belge", sa.String(64), primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
-naming = sa.Table(  # what sheets an operator says that a file in quarantine shows
+identification = sa.Table(  # what sheets an operator says that a file in quarantine shows
     "naming",
     METADATA,
     sa.Column("file", sa.String(160), primary_key=True),
@@ -111,7 +113,7 @@ naming = sa.Table(  # what sheets an operator says that a file in quarantine sho
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("named_at", sa.String(32), nullable=False),
 )
-ruling = sa.Table(  # what became of a file in quarantine by the word of persons
+review = sa.Table(  # what became of a file in quarantine by the word of persons
     "ruling",
     METADATA,
     sa.Column("file", sa.String(160), primary_key=True),

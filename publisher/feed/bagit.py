@@ -24,7 +24,7 @@ from pathlib import Path
 from config import layout
 from config.party import Party
 from keys.files import sync
-from publisher.catalog.feed_queries import Filed, Filings
+from publisher.catalog.feed_queries import FeedQueries, FiledPage
 from publisher.feed.sums import format_sums, parse_sums
 
 _DATA, _MANIFEST, _TAGS = "data", "manifest-sha256.txt", "tagmanifest-sha256.txt"
@@ -32,7 +32,7 @@ _BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 _INFO = "bag-info.txt"
 _UNTIL = "until"
 _PART = ".part"
-_MOST = 5000
+_MAX_ROWS = 5000
 
 Progress = Callable[[int], None]  # is told how many bytes were done
 
@@ -47,29 +47,31 @@ class Contents:
 
     first: int
     last: int
-    filed: Sequence[Filed]
+    filed: Sequence[FiledPage]
 
     def name(self, election: str, party: str) -> str:
         """Return the bag's name."""
         return f"{election}-{party}-{self.first}-{self.last}"
 
 
-def contents(filings: Filings, party: Party, first: int, last: int | None = None) -> Contents:
+def select_contents(
+    filings: FeedQueries, party: Party, first: int, last: int | None = None
+) -> Contents:
     """Return what a party may see of what was filed from `first` on, up to `last` if given."""
     wanted, seq = [], first - 1
-    while found := filings.after(seq, _MOST):
+    while found := filings.after(seq, _MAX_ROWS):
         seq = found[-1].seq
         wanted += [
             filed
             for filed in found
-            if filed.place.covered(party.scope) and (last is None or filed.seq <= last)
+            if filed.place.is_covered_by(party.scope) and (last is None or filed.seq <= last)
         ]
         if last is not None and seq >= last:
             break
     return Contents(first, seq if last is None else last, wanted)
 
 
-def begun(folder: Path, election: str, party: str, first: int) -> int | None:
+def unfinished_last_number(folder: Path, election: str, party: str, first: int) -> int | None:
     """Return the last number of a bag that was begun in `folder` and not finished."""
     prefix = f"{election}-{party}-{first}-"
     for part in folder.glob(f"{prefix}*{_PART}"):
@@ -103,7 +105,7 @@ def make(
     folder: Path,
     party: Party,
     election: str,
-    what: Contents,
+    bag: Contents,
     original: Callable[[str], Path],
     sign: Callable[[bytes], bytes],
     now: datetime,
@@ -113,34 +115,34 @@ def make(
 
     Raises Damaged if an original is not what it was when it was filed.
     """
-    part = folder / f"{what.name(election, party.id)}{_PART}"
+    part = folder / f"{bag.name(election, party.id)}{_PART}"
     part.mkdir(parents=True, exist_ok=True)
     size = 0
-    for filed in what.filed:
+    for filed in bag.filed:
         target = part / _DATA / filed.path
-        if not _is(target, filed.sha256):
-            _copied(original(filed.sha256), target, filed)
+        if not _has_digest(target, filed.sha256):
+            _copy_original(original(filed.sha256), target, filed)
         done = target.stat().st_size
         size += done
         progress(done)
     (part / _DATA).mkdir(exist_ok=True)
-    manifest = format_sums(sorted((f"{_DATA}/{f.path}", f.sha256) for f in what.filed))
+    manifest = format_sums(sorted((f"{_DATA}/{f.path}", f.sha256) for f in bag.filed))
     tags = {
         "bagit.txt": _BAGIT,
-        _INFO: _info(party, election, what, now, size).encode(),
+        _INFO: _info(party, election, bag, now, size).encode(),
         _MANIFEST: manifest,
         f"{_MANIFEST}{layout.SIGNED}": sign(manifest),
     }
     summed = format_sums((name, sha256(tags[name]).hexdigest()) for name in sorted(tags))
     tags |= {_TAGS: summed, f"{_TAGS}{layout.SIGNED}": sign(summed)}
     for name, content in tags.items():
-        _written(part / name, content)
+        _write_synced(part / name, content)
     sync(part)
     verify(part, progress)
     return part
 
 
-def stated(part: Path) -> str:
+def describe(part: Path) -> str:
     """Return what a record says of a bag that is whole: its name, and its manifest's hash."""
     manifest = sha256((part / _MANIFEST).read_bytes()).hexdigest()
     return f"{part.name.removesuffix(_PART)}, sha256 {manifest} of {_MANIFEST}"
@@ -158,55 +160,55 @@ def verify(bag: Path, progress: Progress = lambda size: None) -> None:
     """Read a whole bag back from the disk; raise Damaged for what its manifests do not say."""
     manifest = parse_sums((bag / _MANIFEST).read_bytes())
     for path, digest in (*manifest, *parse_sums((bag / _TAGS).read_bytes())):
-        if not _is(bag / path, digest):
+        if not _has_digest(bag / path, digest):
             raise Damaged(f"{bag / path}: is not what {_MANIFEST} says, make the bag again")
         progress((bag / path).stat().st_size)
-    if extra := sorted(set(_below(bag)) - {path for path, _ in manifest}):
+    if extra := sorted(set(_data_files(bag)) - {path for path, _ in manifest}):
         raise Damaged(f"{bag / extra[0]}: is in no manifest, take it out")
 
 
-def _below(bag: Path) -> Iterator[str]:
+def _data_files(bag: Path) -> Iterator[str]:
     for path in (bag / _DATA).rglob("*"):
         if not path.is_dir():
             yield path.relative_to(bag).as_posix()
 
 
-def _info(party: Party, election: str, what: Contents, now: datetime, size: int) -> str:
+def _info(party: Party, election: str, bag: Contents, now: datetime, size: int) -> str:
     lines: Iterable[tuple[str, object]] = (
         ("Source-Organization", "Yuksek Secim Kurulu"),
         ("External-Description", f"{election}: tutanak goruntuleri, {party.id} kapsami"),
-        ("External-Identifier", what.name(election, party.id)),
+        ("External-Identifier", bag.name(election, party.id)),
         ("Bagging-Date", f"{now:%Y-%m-%d}"),
-        ("Payload-Oxum", f"{size}.{len(what.filed)}"),
+        ("Payload-Oxum", f"{size}.{len(bag.filed)}"),
         ("Ssps-Scope", party.scope),
-        ("Ssps-First", what.first),
-        ("Ssps-Last", what.last),
+        ("Ssps-First", bag.first),
+        ("Ssps-Last", bag.last),
     )
     return "".join(f"{key}: {value}\n" for key, value in lines)
 
 
-def _copied(source: Path, target: Path, filed: Filed) -> None:
+def _copy_original(source: Path, target: Path, filed: FiledPage) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f"{target.name}.new")
     with source.open("rb") as old, fresh.open("wb") as new:
         shutil.copyfileobj(old, new, 1 << 20)
         new.flush()
         os.fsync(new.fileno())
-    if not _is(fresh, filed.sha256):
+    if not _has_digest(fresh, filed.sha256):
         fresh.unlink()
         raise Damaged(f"{source}: is not what was filed, restore it from a copy")
     os.utime(fresh, (filed.filed_at, filed.filed_at))
     fresh.replace(target)
 
 
-def _written(path: Path, content: bytes) -> None:
+def _write_synced(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _is(path: Path, digest: str) -> bool:
+def _has_digest(path: Path, digest: str) -> bool:
     try:
         with path.open("rb") as file:
             # From the disk, not from what was just written there.

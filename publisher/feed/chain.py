@@ -25,7 +25,7 @@ from pathlib import Path
 from config import layout
 from config.party import Party
 from keys.feed_segment import FIRST, Segment, format_segment, parse_segment
-from publisher.feed.published_files import Press, inodes
+from publisher.feed.published_files import PublishedFiles, inodes
 from publisher.feed.sums import Sign
 
 CHAINS = "akis"  # in feed/, and in every tree
@@ -33,85 +33,85 @@ _STATE = ".state"
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class ChainPosition:
     """How far a feed has come: its last segment, and what that knew."""
 
     feed: str
     number: int = 0
     digest: str = FIRST
     seq: int = -1
-    owed: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
     closed_at: int = 0
 
 
-class Chain:
+class FeedChain:
     """One feed and the parties that read it; `step` is told the name of each step that is done."""
 
-    def __init__(self, press: Press, name: str, step: Callable[[str], None]) -> None:
+    def __init__(self, files: PublishedFiles, name: str, step: Callable[[str], None]) -> None:
         """Learn how far it has come; what was not closed when it was left counts for nothing."""
         self.name = name
         self.parties: list[Party] = []
         self.closed = float("-inf")  # by the monotonic clock
-        self.folder = place(press, name)
-        self._press = press
+        self.folder = chain_folder(files, name)
+        self._files = files
         self._step = step
-        self.position = self._last()
+        self.position = self._load_position()
 
-    def file(self, number: int) -> Path:
+    def segment_file(self, number: int) -> Path:
         """Return where a segment is kept."""
         return self.folder / _name(number)
 
-    def kept(self) -> dict[str, int]:
+    def expected_inodes(self) -> dict[str, int]:
         """Return the inode of each file that trees are to show, by name; 0 of one that is lost."""
         there = inodes(self.folder)
         segments = (_name(number) for number in range(1, self.position.number + 1))
         names = (name for segment in segments for name in (segment, segment + layout.SIGNED))
         return {name: there.get(name, 0) for name in names}
 
-    def close(self, segment: Segment, seq: int, owed: tuple[int, ...], sign: Sign) -> None:
+    def close(self, segment: Segment, seq: int, left_out: tuple[int, ...], sign: Sign) -> None:
         """Keep the next segment, which knows all filings up to `seq` but those that it owes."""
         content = format_segment(segment)
         name, at = f"{CHAINS}/{self.name}/{segment.number:08}", segment.closed_at
-        state = json.dumps({"seq": seq, "owed": owed}).encode()
-        self._press.keep(f"{name}.csv{layout.SIGNED}", sign(content), at, durable=True)
+        state = json.dumps({"seq": seq, "owed": left_out}).encode()
+        self._files.keep(f"{name}.csv{layout.SIGNED}", sign(content), at, durable=True)
         self._step("signed")
-        self._press.keep(name + _STATE, state, at, durable=True)
+        self._files.keep(name + _STATE, state, at, durable=True)
         self._step("position kept")
-        self._press.keep(f"{name}.csv", content, at, durable=True)
+        self._files.keep(f"{name}.csv", content, at, durable=True)
         self._step("closed")
         (self.folder / f"{self.position.number:08}{_STATE}").unlink(missing_ok=True)
         digest = sha256(content).hexdigest()
-        self.position = Position(segment.feed, segment.number, digest, seq, owed, at)
+        self.position = ChainPosition(segment.feed, segment.number, digest, seq, left_out, at)
 
-    def part(self, party: Party) -> "Chain":
+    def part(self, party: Party) -> "FeedChain":
         """Return a feed of that party's own, which goes on where this one is."""
         name = f"{self.position.feed}-{party.id}"
-        whole, half = place(self._press, name), place(self._press, f".{name}")
+        whole, half = chain_folder(self._files, name), chain_folder(self._files, f".{name}")
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(parents=True)
         for kept in self.folder.iterdir():
             os.link(kept, half / kept.name)
         half.rename(whole)
         self._step("parted")
-        own = Chain(self._press, name, self._step)
+        own = FeedChain(self._files, name, self._step)
         own.parties, own.position, own.closed = [party], self.position, self.closed
         return own
 
-    def _last(self) -> Position:
+    def _load_position(self) -> ChainPosition:
         last = max((name for name in inodes(self.folder) if name.endswith(".csv")), default=None)
         if last is None:
-            return Position(self.name)
+            return ChainPosition(self.name)
         content = (self.folder / last).read_bytes()
         segment = parse_segment(content)
         state = json.loads((self.folder / last).with_suffix(_STATE).read_bytes())
         digest = sha256(content).hexdigest()
-        seq, owed = state["seq"], tuple(state["owed"])
-        return Position(segment.feed, segment.number, digest, seq, owed, segment.closed_at)
+        seq, left_out = state["seq"], tuple(state["owed"])
+        return ChainPosition(segment.feed, segment.number, digest, seq, left_out, segment.closed_at)
 
 
-def place(press: Press, name: str) -> Path:
+def chain_folder(files: PublishedFiles, name: str) -> Path:
     """Return where a feed of that name is kept, or would be."""
-    return press.folder / CHAINS / name
+    return files.folder / CHAINS / name
 
 
 def _name(number: int) -> str:

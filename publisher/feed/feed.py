@@ -31,17 +31,17 @@ from keys.feed_segment import Entry, Segment
 from keys.ledger.writer import Clock
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import Filed, Filings
+from publisher.catalog.feed_queries import FeedQueries, FiledPage
 from publisher.feed import readme
-from publisher.feed.chain import CHAINS, Chain, place
-from publisher.feed.published_files import Press
+from publisher.feed.chain import CHAINS, FeedChain, chain_folder
+from publisher.feed.published_files import PublishedFiles
 from publisher.feed.sums import Sign, Sums
 
-SOON, SILENCE, SUMMED = 10.0, 55.0, 55.0  # seconds
-_MOST = 20_000  # entries in one segment
-_TICK = 1.0
-_TURN = 3.0  # seconds of work on sums between two looks at the segments
-_PAUSE = 5.0
+CLOSE_SECONDS, SILENT_CLOSE_SECONDS, SUMS_SECONDS = 10.0, 55.0, 55.0  # seconds
+_MAX_ENTRIES = 20_000  # entries in one segment
+_TICK_SECONDS = 1.0
+_SUMS_WORK_SECONDS = 3.0  # seconds of work on sums between two looks at the segments
+_RETRY_SECONDS = 5.0
 
 Checkpoints = Callable[[], tuple[tuple[str, bytes], ...]]  # each ledger's name and its latest
 
@@ -58,7 +58,7 @@ class Feed:
     def __init__(
         self,
         settings: Settings,
-        filings: Filings,
+        filings: FeedQueries,
         key: Ed25519PrivateKey,
         clock: Clock,
         original: Callable[[str], Path],
@@ -72,12 +72,12 @@ class Feed:
         self._original = original
         self._checkpoints = checkpoints
         self._step = step
-        self._press = Press(settings.site)
+        self._files = PublishedFiles(settings.site)
         self._parties = [party for party in settings.parties if party.mirrors]
         election = settings.election.id
-        self._sums = Sums(election, self._parties, self._press, filings, self._sign, step)
-        self._chains: list[Chain] = []
-        self._unshown: defaultdict[str, deque[tuple[Chain, int]]] = defaultdict(deque)
+        self._sums = Sums(election, self._parties, self._files, filings, self._sign, step)
+        self._chains: list[FeedChain] = []
+        self._unshown: defaultdict[str, deque[tuple[FeedChain, int]]] = defaultdict(deque)
         self._missing: set[str] = set()
         self._summed = float("-inf")
 
@@ -86,18 +86,18 @@ class Feed:
         at = self._at()
         for party in self._parties:
             text = readme.text(self._settings, party).encode()
-            self._press.replace(party.id, layout.README, text, at)
+            self._files.replace(party.id, layout.README, text, at)
         gaps = self._filings.gaps()
-        chains: dict[str, Chain] = {}
+        chains: dict[str, FeedChain] = {}
         for party in self._parties:
-            self._press.folder_for(party.id, CHAINS)
+            self._files.make_folder(party.id, CHAINS)
             name = self._chain_of(party, any(of == party.id for of, _ in gaps))
             if name not in chains:
-                chains[name] = Chain(self._press, name, self._step)
+                chains[name] = FeedChain(self._files, name, self._step)
             chains[name].parties.append(party)
         self._chains = list(chains.values())
         for chain in self._chains:
-            kept = chain.kept()
+            kept = chain.expected_inodes()
             for party in chain.parties:
                 lacking = self._lacking(kept, party)
                 self._unshown[party.id].extend((chain, number) for number in lacking)
@@ -112,23 +112,28 @@ class Feed:
             if any(self._unshown[party.id] for party in chain.parties):
                 self._show_newest(chain)
             due = now - chain.closed
-            while due >= SOON and self._close(chain, now, silent=due >= SILENCE):
-                due = SOON  # there may be more, but no silence to speak of
+            while due >= CLOSE_SECONDS and self._close(
+                chain, now, silent=due >= SILENT_CLOSE_SECONDS
+            ):
+                due = CLOSE_SECONDS  # there may be more, but no silence to speak of
         # A batch of sums may take longer than a segment can wait.
-        if self._sums.refresh(self._at(), _TURN) and now - self._summed >= SUMMED:
-            self._sums.look()
-            self._sums.refresh(self._at(), _TURN)
+        if (
+            self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
+            and now - self._summed >= SUMS_SECONDS
+        ):
+            self._sums.start_batch()
+            self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
             self._summed = now
 
-    def _close(self, chain: Chain, now: float, silent: bool) -> bool:
+    def _close(self, chain: FeedChain, now: float, silent: bool) -> bool:
         """Close a segment, if there is something to say; True if there may be more to say."""
         position = chain.position
-        found = self._filings.after(position.seq, _MOST)
+        found = self._filings.after(position.seq, _MAX_ENTRIES)
         gaps = self._filings.gaps()
-        owed = self._filings.numbered(position.owed)
+        left_out = self._filings.with_numbers(position.left_out)
         seq = found[-1].seq if found else position.seq
         scope = chain.parties[0].scope
-        wanted = [filed for filed in (*owed, *found) if filed.place.covered(scope)]
+        wanted = [filed for filed in (*left_out, *found) if filed.place.is_covered_by(scope)]
         wanted.sort(key=lambda filed: filed.seq)
         ready = self._partings(chain, wanted, gaps)
         entries = [filed for filed in wanted if filed.seq not in ready]
@@ -139,13 +144,13 @@ class Feed:
             if left:
                 return False
             chain.position = replace(position, seq=seq)
-            return len(found) == _MOST
+            return len(found) == _MAX_ENTRIES
         self._write(chain, tuple(entry for _, entry in listed), seq, tuple(sorted(left)))
         chain.closed = now
-        return len(found) == _MOST
+        return len(found) == _MAX_ENTRIES
 
     def _partings(
-        self, chain: Chain, wanted: Sequence[Filed], gaps: frozenset[tuple[str, int]]
+        self, chain: FeedChain, wanted: Sequence[FiledPage], gaps: frozenset[tuple[str, int]]
     ) -> set[int]:
         """Part the feed where its trees differ; return what the trees that stay do not show."""
         differing: defaultdict[frozenset[int], list[Party]] = defaultdict(list)
@@ -160,12 +165,12 @@ class Feed:
         chain.parties = differing[stays]
         return set(stays)
 
-    def _part(self, chain: Chain, party: Party) -> None:
+    def _part(self, chain: FeedChain, party: Party) -> None:
         self._chains.append(chain.part(party))
         log.error("feed-parted", party=party.id, advice="mend what keeps its tree from a page")
 
     def _write(
-        self, chain: Chain, entries: tuple[Entry, ...], seq: int, owed: tuple[int, ...]
+        self, chain: FeedChain, entries: tuple[Entry, ...], seq: int, left_out: tuple[int, ...]
     ) -> None:
         position = chain.position
         number = position.number + 1
@@ -179,14 +184,14 @@ class Feed:
             entries,
             self._checkpoints(),
         )
-        chain.close(segment, seq, owed, self._sign)
+        chain.close(segment, seq, left_out, self._sign)
         for party in chain.parties:
             self._unshown[party.id].append((chain, number))
         self._show_newest(chain)
 
     def _lacking(self, kept: dict[str, int], party: Party) -> Iterable[int]:
         """Return the segments that a tree does not show as they are kept, in their order."""
-        shown = self._press.shown(party.id, CHAINS)
+        shown = self._files.inodes_in_tree(party.id, CHAINS)
         lacking = (int(name[:8]) for name, inode in kept.items() if shown.get(name) != inode)
         return dict.fromkeys(lacking)
 
@@ -196,25 +201,25 @@ class Feed:
         while waiting and self._shown(*waiting[0], party.id):
             waiting.popleft()
 
-    def _shown(self, chain: Chain, number: int, party: str) -> bool:
-        path, kept = layout.segment(number), chain.file(number)
+    def _shown(self, chain: FeedChain, number: int, party: str) -> bool:
+        path, kept = layout.segment(number), chain.segment_file(number)
         signature = kept.with_name(kept.name + layout.SIGNED)
-        if not self._press.show(signature, party, path + layout.SIGNED):
+        if not self._files.show_in_tree(signature, party, path + layout.SIGNED):
             return False
         self._step("signature shown")
-        shown = self._press.show(kept, party, path)
+        shown = self._files.show_in_tree(kept, party, path)
         self._step("segment shown")
         return shown
 
-    def _show_newest(self, chain: Chain) -> None:
-        newest = f"{chain.file(chain.position.number).name}\n".encode()
+    def _show_newest(self, chain: FeedChain) -> None:
+        newest = f"{chain.segment_file(chain.position.number).name}\n".encode()
         for party in chain.parties:
             self._catch_up(party)
             if not self._unshown[party.id]:
-                self._press.replace(party.id, layout.NEWEST, newest, self._at())
+                self._files.replace(party.id, layout.NEWEST, newest, self._at())
                 self._step("newest named")
 
-    def _entries(self, filed: Sequence[Filed]) -> Iterator[tuple[int, Entry]]:
+    def _entries(self, filed: Sequence[FiledPage]) -> Iterator[tuple[int, Entry]]:
         for one in filed:
             try:
                 size = self._original(one.sha256).stat().st_size
@@ -235,7 +240,7 @@ class Feed:
         scope = f"{self._settings.election.id}\n{party.scope}\n"
         shared = sha256(scope.encode()).hexdigest()[:16]
         own = f"{shared}-{party.id}"
-        if place(self._press, own).exists():
+        if chain_folder(self._files, own).exists():
             return own
         # Who comes anew and lacks a file that the feed has named cannot share its past.
         seen = (self._settings.site / TREES / party.id / layout.NEWEST).exists()
@@ -245,7 +250,7 @@ class Feed:
         return int(self._clock().timestamp())
 
 
-class Feeding:
+class FeedThread:
     """A thread that keeps the feed going beside the filing, whatever befalls it; close it."""
 
     def __init__(
@@ -256,7 +261,7 @@ class Feeding:
         original: Callable[[str], Path],
         checkpoints: Checkpoints = _none,
     ) -> None:
-        def made(filings: Filings) -> Feed:
+        def made(filings: FeedQueries) -> Feed:
             return Feed(settings, filings, key, clock, original, checkpoints)
 
         self._made = made
@@ -273,14 +278,14 @@ class Feeding:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with Filings(self._url) as filings:
+                with FeedQueries(self._url) as filings:
                     feed = self._made(filings)
                     feed.begin()
                     while not self._stop.is_set():
                         feed.tick(time.monotonic())
-                        self._stop.wait(_TICK)
+                        self._stop.wait(_TICK_SECONDS)
             except (OSError, sa.exc.OperationalError) as error:
-                log.error("feed-halted", error=str(error), retry_seconds=_PAUSE)
+                log.error("feed-halted", error=str(error), retry_seconds=_RETRY_SECONDS)
             except Exception:
-                log.exception("feed-halted", retry_seconds=_PAUSE)
-            self._stop.wait(_PAUSE)
+                log.exception("feed-halted", retry_seconds=_RETRY_SECONDS)
+            self._stop.wait(_RETRY_SECONDS)

@@ -25,7 +25,7 @@ _WHOLE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 log = structlog.get_logger()
 
 
-class Press:
+class PublishedFiles:
     """Of one site, of one thread."""
 
     def __init__(self, site: Path) -> None:
@@ -42,20 +42,20 @@ class Press:
         """Put a file in its place in `feed/`, whole, with `at` as its mtime, see `later`."""
         path = self.folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self._written(content, _later(path, at), durable=durable)
+        fresh = self._written(content, _next_mtime(path, at), durable=durable)
         fresh.replace(path)
         if durable:
             sync(path.parent)
         return path
 
-    def shown(self, party: str, folder: str) -> dict[str, int]:
+    def inodes_in_tree(self, party: str, folder: str) -> dict[str, int]:
         """Return what a folder of a tree shows, as `inodes` says; none if it cannot be listed."""
         try:
             return inodes(self._trees / party / folder)
         except OSError:  # what is put there will say what is wrong
             return {}
 
-    def show(self, kept: str | Path, party: str, path: str) -> bool:
+    def show_in_tree(self, kept: str | Path, party: str, path: str) -> bool:
         """Have a party's tree show a file of `feed/`; False, and an ERROR log, if it refuses."""
         # Done for each board and party, so as text: a Path costs more than the link itself.
         target = f"{self._trees}/{party}/{path}"
@@ -69,14 +69,14 @@ class Press:
         except OSError as error:
             return _refused(target, error)
 
-    def later(self, party: str, path: str, at: int) -> int:
+    def next_mtime(self, party: str, path: str, at: int) -> int:
         """Return the mtime of what a tree is to show from `at` on in place of what it shows.
 
         At least a second later than that, unless the clock was set back by more than a minute.
         """
-        return _later(f"{self._trees}/{party}/{path}", at)
+        return _next_mtime(f"{self._trees}/{party}/{path}", at)
 
-    def looks_older(self, kept: Path, party: str, path: str) -> bool:
+    def tree_has_newer(self, kept: Path, party: str, path: str) -> bool:
         """Say whether a tree shows another file whose mtime is not before that of `kept`."""
         try:
             one, other = kept.lstat(), os.lstat(f"{self._trees}/{party}/{path}")
@@ -93,10 +93,10 @@ class Press:
         with suppress(OSError):
             if target.read_bytes() == content:
                 return True
-        fresh = self._written(content, _later(target, at), durable=False)
+        fresh = self._written(content, _next_mtime(target, at), durable=False)
         return self._renamed(fresh, target)
 
-    def folder_for(self, party: str, name: str) -> None:
+    def make_folder(self, party: str, name: str) -> None:
         """Make a folder in a tree's root."""
         made = self._trees / party / name
         with suppress(OSError):  # what is put there will say what is wrong
@@ -147,7 +147,7 @@ def inodes(folder: Path) -> dict[str, int]:
         return {}
 
 
-def _later(path: str | Path, at: int) -> int:
+def _next_mtime(path: str | Path, at: int) -> int:
     try:
         before = int(os.lstat(path).st_mtime)
     except OSError:

@@ -30,11 +30,11 @@ from pathlib import Path
 
 from config import layout
 from config.party import Party
-from publisher.catalog.feed_queries import Filings, Place
-from publisher.feed.published_files import Press
+from publisher.catalog.feed_queries import FeedQueries, SumsFolder
+from publisher.feed.published_files import PublishedFiles
 
 _KEPT = "sums"
-_MOST = 20_000
+_MAX_ROWS = 20_000
 _AT_ONCE = 100  # places that are put in order
 _PATH_AT = 66  # in a line
 
@@ -64,54 +64,56 @@ class Sums:
         self,
         election: str,
         parties: Sequence[Party],
-        press: Press,
-        filings: Filings,
+        files: PublishedFiles,
+        filings: FeedQueries,
         sign: Sign,
         step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self._election = election
         self._parties = parties
-        self._press = press
+        self._files = files
         self._filings = filings
         self._sign = sign
         self._step = step
         self._seq = -1
-        self._fresh: dict[Place, list[tuple[str, str]]] = {}  # (path, sha256) since the last sums
-        self._anew: set[Place] = set()  # what is summed up from nothing
-        self._missing: dict[Place, set[tuple[str, int]]] = {}  # (party, filing's id)
+        self._fresh: dict[
+            SumsFolder, list[tuple[str, str]]
+        ] = {}  # (path, sha256) since the last sums
+        self._from_catalog: set[SumsFolder] = set()  # what is summed up from nothing
+        self._missing: dict[SumsFolder, set[tuple[str, int]]] = {}  # (party, filing's id)
         self._root_due = False
-        self._current: dict[Place, str] = {}  # the digest of each folder's sums
-        self._odd: dict[tuple[str, Place], str] = {}  # of those that are one tree's own
+        self._current: dict[SumsFolder, str] = {}  # the digest of each folder's sums
+        self._own_sums: dict[tuple[str, SumsFolder], str] = {}  # of those that are one tree's own
         self._roots: dict[str, bytes] = {}
 
     def begin(self) -> None:
         """Show what there was when an earlier run ended, and begin a batch over everything."""
-        kept = self._press.folder / _KEPT / self._election
+        kept = self._files.folder / _KEPT / self._election
         for file in sorted(kept.rglob(layout.SUMS)):
             place, content = _place(file.parent.relative_to(kept)), file.read_bytes()
             with suppress(FileNotFoundError):
                 if Path(f"{file}{layout.SIGNED}").read_bytes() == self._sign(content):
                     self._current[place] = sha256(content).hexdigest()
             for party in self._covering(place) if place in self._current else ():
-                if self._press.looks_older(file, party.id, self._path(place)):
-                    self._odd[party.id, place] = ""  # that tree had sums of its own
+                if self._files.tree_has_newer(file, party.id, self._path(place)):
+                    self._own_sums[party.id, place] = ""  # that tree had sums of its own
                 else:
                     self._show(place, party)
-        self._seq = self._filings.newest()
-        self._anew = self._filings.places()
+        self._seq = self._filings.newest_number()
+        self._from_catalog = self._filings.places()
         self._root_due = True
-        self.look()
+        self.start_batch()
 
-    def look(self) -> None:
+    def start_batch(self) -> None:
         """Begin a batch: learn what was filed since the last one, and what trees lack."""
-        while found := self._filings.after(self._seq, _MOST):
+        while found := self._filings.after(self._seq, _MAX_ROWS):
             for filed in found:
                 self._fresh.setdefault(filed.place, []).append((filed.path, filed.sha256))
             self._seq = found[-1].seq
         self._missing = defaultdict(set)
         for place, party, filing in self._filings.gaps_by_place():
             self._missing[place].add((party, filing))
-        self._anew |= {place for _, place in self._odd} | self._missing.keys()
+        self._from_catalog |= {place for _, place in self._own_sums} | self._missing.keys()
 
     def refresh(self, at: int, patience: float = float("inf")) -> bool:
         """Work on the batch for at most so many seconds; True once it is done.
@@ -119,11 +121,13 @@ class Sums:
         `at` is the time now, in seconds since 1970.
         """
         until = time.monotonic() + patience
-        while due := heapq.nsmallest(_AT_ONCE, self._fresh.keys() | self._anew, key=_folder):
+        while due := heapq.nsmallest(
+            _AT_ONCE, self._fresh.keys() | self._from_catalog, key=_folder
+        ):
             for place in due:
                 self._sum_up(place, at)
                 self._fresh.pop(place, None)
-                self._anew.discard(place)
+                self._from_catalog.discard(place)
                 self._root_due = True
                 if time.monotonic() >= until:
                     return False
@@ -135,14 +139,14 @@ class Sums:
             self._step("root shown")
         return True
 
-    def _covering(self, place: Place) -> list[Party]:
-        return [party for party in self._parties if place.covered(party.scope)]
+    def _covering(self, place: SumsFolder) -> list[Party]:
+        return [party for party in self._parties if place.is_covered_by(party.scope)]
 
-    def _sum_up(self, place: Place, at: int) -> None:
-        content = None if place in self._anew else self._merged(place)
+    def _sum_up(self, place: SumsFolder, at: int) -> None:
+        content = None if place in self._from_catalog else self._merged(place)
         under: Sequence[tuple[int, str, str]] = ()
         if content is None:
-            under = self._filings.under(place, self._seq)
+            under = self._filings.filed_in(place, self._seq)
             content = self._content(place, under, set())
         if not content:
             return  # its first page is still under way
@@ -152,35 +156,35 @@ class Sums:
             if filing in present:
                 lacking[party_id].add(filing)
         parties = self._covering(place)
-        joining = [p.id for p in parties if (p.id, place) in self._odd and not lacking[p.id]]
+        joining = [p.id for p in parties if (p.id, place) in self._own_sums and not lacking[p.id]]
         self._keep(place, content, at, joining)
         for party in parties:
             if lacking[party.id]:
                 own = self._content(place, under, lacking[party.id])
-                self._odd[party.id, place] = sha256(own).hexdigest()
+                self._own_sums[party.id, place] = sha256(own).hexdigest()
                 self._replace(party, self._path(place), own, at)
             else:
-                self._odd.pop((party.id, place), None)
+                self._own_sums.pop((party.id, place), None)
                 self._show(place, party)
             self._step("sums shown")
 
-    def _keep(self, place: Place, content: bytes, at: int, joining: Sequence[str]) -> None:
+    def _keep(self, place: SumsFolder, content: bytes, at: int, joining: Sequence[str]) -> None:
         digest = sha256(content).hexdigest()
         if self._current.get(place) == digest and not joining:
             return
         path = self._path(place)
         for end in (layout.SIGNED, ""):
             # Later than what is shown in its place, in the trees that had sums of their own too.
-            later = max([at, *(self._press.later(party, path + end, at) for party in joining)])
+            later = max([at, *(self._files.next_mtime(party, path + end, at) for party in joining)])
             new = self._sign(content) if end else content
-            self._press.keep(f"{_KEPT}/{path}{end}", new, later, durable=False)
+            self._files.keep(f"{_KEPT}/{path}{end}", new, later, durable=False)
         self._current[place] = digest
         self._step("sums kept")
 
-    def _merged(self, place: Place) -> bytes | None:
+    def _merged(self, place: SumsFolder) -> bytes | None:
         """Return the kept sums with what came since; None if they are not as they were left."""
         try:
-            kept = (self._press.folder / _KEPT / self._path(place)).read_bytes()
+            kept = (self._files.folder / _KEPT / self._path(place)).read_bytes()
         except FileNotFoundError:
             return None
         if sha256(kept).hexdigest() != self._current.get(place):
@@ -191,22 +195,22 @@ class Sums:
         return "".join(sorted(lines, key=lambda line: line[_PATH_AT:])).encode()
 
     def _content(
-        self, place: Place, under: Sequence[tuple[int, str, str]], left_out: set[int]
+        self, place: SumsFolder, under: Sequence[tuple[int, str, str]], left_out: set[int]
     ) -> bytes:
         start = self._start(place)
         return format_sums((p[start:], d) for filing, p, d in under if filing not in left_out)
 
-    def _show(self, place: Place, party: Party) -> None:
+    def _show(self, place: SumsFolder, party: Party) -> None:
         path = self._path(place)
-        kept = f"{self._press.folder}/{_KEPT}/{path}"
-        if self._press.show(kept + layout.SIGNED, party.id, path + layout.SIGNED):
-            self._press.show(kept, party.id, path)
+        kept = f"{self._files.folder}/{_KEPT}/{path}"
+        if self._files.show_in_tree(kept + layout.SIGNED, party.id, path + layout.SIGNED):
+            self._files.show_in_tree(kept, party.id, path)
 
     def _show_root(self, party: Party, at: int) -> None:
         lines = sorted(
-            (f"{_folder(place)}/{layout.SUMS}", self._odd.get((party.id, place), digest))
+            (f"{_folder(place)}/{layout.SUMS}", self._own_sums.get((party.id, place), digest))
             for place, digest in self._current.items()
-            if place.covered(party.scope)
+            if place.is_covered_by(party.scope)
         )
         content = format_sums(lines)
         if lines and self._roots.get(party.id) != content:
@@ -215,24 +219,24 @@ class Sums:
 
     def _replace(self, party: Party, path: str, content: bytes, at: int) -> None:
         signature = self._sign(content)
-        if self._press.replace(party.id, path + layout.SIGNED, signature, at):
-            self._press.replace(party.id, path, content, at)
+        if self._files.replace(party.id, path + layout.SIGNED, signature, at):
+            self._files.replace(party.id, path, content, at)
 
-    def _path(self, place: Place) -> str:
+    def _path(self, place: SumsFolder) -> str:
         return f"{self._election}/{_folder(place)}/{layout.SUMS}"
 
-    def _start(self, place: Place) -> int:
+    def _start(self, place: SumsFolder) -> int:
         """Return how much of a page's path the lines of these sums leave out."""
         return len(f"{self._election}/{_folder(place)}/")
 
 
-def _folder(place: Place) -> str:
+def _folder(place: SumsFolder) -> str:
     return layout.summed(*place)
 
 
-def _place(folder: Path) -> Place:
+def _place(folder: Path) -> SumsFolder:
     cevre, kurul = (*folder.parts, None)[:2]
     aggregate = layout.summed(None, None)
     if kurul is None:
-        return Place(None, None)
-    return Place(cevre, None if kurul == aggregate else kurul)
+        return SumsFolder(None, None)
+    return SumsFolder(cevre, None if kurul == aggregate else kurul)

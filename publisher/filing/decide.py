@@ -30,10 +30,10 @@ EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
 class Facts(Protocol):
     """What the catalog knows already."""
 
-    def filed_as(self, sha256: str) -> str | None:
+    def path_of_bytes(self, sha256: str) -> str | None:
         """Return the path at which these bytes are filed."""
 
-    def quarantined_as(self, sha256: str, reason: Reason) -> str | None:
+    def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         """Return the file in quarantine that holds these bytes for that reason."""
 
     def latest_version(self, sheet: Sheet) -> int:
@@ -44,11 +44,11 @@ def decide(
     page: Page, election: str, lookup: Lookup, facts: Facts, needed_readings: int
 ) -> Decision:
     """Decide on one file; files are decided one after the other, each known to the next."""
-    if page.sha256 is not None and (filed := facts.filed_as(page.sha256)):
+    if page.sha256 is not None and (filed := facts.path_of_bytes(page.sha256)):
         return Duplicate(filed)
     found = page.result.fault or sheets(page, lookup, needed_readings)
     if isinstance(found, Reason):
-        before = page.sha256 and facts.quarantined_as(page.sha256, found)
+        before = page.sha256 and facts.quarantined_path(page.sha256, found)
         return Duplicate(before) if before else Quarantined(found)
     extension = EXTENSION[page.result.format or ""]
     return Filed(

@@ -34,7 +34,7 @@ from keys.ledger.writer import Clock, Ledger
 from publisher.catalog import absences
 from publisher.catalog import catalog as states
 from publisher.catalog.catalog import Catalog
-from publisher.catalog.rows import Decided, Filing, Original
+from publisher.catalog.rows import FilingRow, Original, UnrecordedDecision
 from publisher.filing import decide
 from publisher.intake import spool
 from publisher.intake.watch import Candidate
@@ -90,7 +90,7 @@ class Filer:
         self._spool = context.settings.site / SPOOL
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parties = context.mirroring_parties
-        self._not_removable = context.catalog.left()
+        self._not_removable = context.catalog.left_behind()
         self._reported_folders = {Source.parse(source).folder for source in self._not_removable}
         self._unreadable: list[tuple[Arrival, Stamp]] = []
 
@@ -120,7 +120,7 @@ class Filer:
                 missed.append(arrival)
         sync(self._spool)
         self._catalog.withdraw([arrival.id for arrival in missed])
-        self._catalog.claimed([arrival.id for arrival in claimed])
+        self._catalog.mark_claimed([arrival.id for arrival in claimed])
         self._catalog.commit()
         self._step("claims noted")
         return claimed
@@ -158,7 +158,7 @@ class Filer:
             log.error("source-not-removable", folder=arrival.source.folder, advice=advice)
             self._reported_folders.add(arrival.source.folder)
         self._not_removable[bytes(arrival.source)] = str(arrival.stamp)
-        self._catalog.leave(arrival)
+        self._catalog.note_left_behind(arrival)
 
     def _new_arrival(self, found: Candidate) -> Arrival:
         now = self._context.clock()
@@ -189,7 +189,7 @@ class Filer:
 
     def carry_out(self) -> list[Arrival]:
         """Do what was decided and not done yet; returns what `file` does."""
-        rows = self._catalog.decided()
+        rows = self._catalog.unrecorded_decisions()
         if not rows:
             return []
         events = [self._carry_out_one(row) for row in rows]
@@ -210,7 +210,7 @@ class Filer:
         again = (self.clean(row.arrival, row.stamp, row.reason) for row in files)
         return [arrival for arrival in again if arrival]
 
-    def _carry_out_one(self, row: Decided) -> Event:
+    def _carry_out_one(self, row: UnrecordedDecision) -> Event:
         detail: dict[str, Value] = {"page": row.arrival.id}
         if row.sha256 is not None:
             detail["sha256"] = row.sha256
@@ -224,7 +224,9 @@ class Filer:
             detail["karekod"] = " ".join(karekods)
         return Event(Record.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
 
-    def _carry_out_filed(self, row: Decided, filing: Filing, detail: dict[str, Value]) -> Event:
+    def _carry_out_filed(
+        self, row: UnrecordedDecision, filing: FilingRow, detail: dict[str, Value]
+    ) -> Event:
         original = filing.original
         sheet = layout.parse(original.path).sheet
         shown = 0
@@ -251,12 +253,12 @@ class Filer:
             "ms": row.evidence["ms"],
             **row.evidence.get("person", {}),
         }
-        if absent := absences.of_sheet(self._catalog.connection, sheet, filing.karekod):
+        if absent := absences.absence_of_sheet(self._catalog.connection, sheet, filing.karekod):
             log.warning("absent-sheet-came", path=original.path, recorded=absent.reason)
             detail["absent"] = absent.reason
         return Event(Record.FILED, WHO, row.arrival.name, row.what, detail=detail)
 
-    def _carry_out_quarantined(self, row: Decided, detail: dict[str, Value]) -> Event:
+    def _carry_out_quarantined(self, row: UnrecordedDecision, detail: dict[str, Value]) -> Event:
         assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
         if not self._context.quarantine.holds(row.what):
             self._context.quarantine.add(self._spool / row.arrival.file, row.what)
@@ -267,7 +269,7 @@ class Filer:
         what = f"{QUARANTINE}/{row.what}"
         return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
 
-    def write_note(self, row: Decided) -> None:
+    def write_note(self, row: UnrecordedDecision) -> None:
         """Put the reason beside a page in quarantine."""
         assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
         note = QuarantineNote(
@@ -336,6 +338,6 @@ class Filer:
         self._catalog.commit()
         path.rename(self._spool / again.file)
         self._step("claimed again")
-        self._catalog.claimed([again.id])
+        self._catalog.mark_claimed([again.id])
         self._catalog.commit()
         return again

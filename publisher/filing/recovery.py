@@ -76,11 +76,11 @@ class Recovery:
         for record in read(self._context.settings.site / folder, first):
             page, frame = (record.event.detail.get(name) for name in ("page", "frame"))
             if not isinstance(page, str):
-                absences.learn(self._catalog.connection, record)
-                review.learn(self._catalog.connection, record)
+                absences.apply_record(self._catalog.connection, record)
+                review.apply_record(self._catalog.connection, record)
                 continue
             if not self._catalog.finish(page, record.seq, frame if isinstance(frame, int) else 1):
-                known = self._catalog.settled(page)
+                known = self._catalog.arrival_state(page)
                 if known is None or not known.done:
                     lost = f"lacks page {page}, number {record.seq} of {folder}: "
                     advice = f"restore {CATALOG} from its copy"
@@ -100,7 +100,7 @@ class Recovery:
         complete = self._catalog.parties()
         parties = {party.id for party in self._context.mirroring_parties}
         for gone in complete.keys() - parties:
-            self._catalog.party_begins(gone)  # what is filed from now on is missing there
+            self._catalog.mark_tree_incomplete(gone)  # what is filed from now on is missing there
         self._catalog.commit()
         for gone in sorted(self._store.tree_names() - parties):
             log.warning("tree-of-no-party", party=gone, advice="move it out of trees/ by hand")
@@ -112,7 +112,7 @@ class Recovery:
         complete = self._catalog.parties()
         changed = [p for p in self._context.mirroring_parties if complete.get(p.id) != str(p.scope)]
         for party in changed:
-            self._catalog.party_begins(party.id)
+            self._catalog.mark_tree_incomplete(party.id)
             self._catalog.commit()
             self._step("party begun")
             hidden, shown = [*self._remove_own_files(party)], 0
@@ -129,7 +129,7 @@ class Recovery:
                 files = hidden.count(False)
                 log.error("tree-shows-too-much", party=party.id, places=files, advice=advice)
                 continue
-            self._catalog.party_complete(party.id, str(party.scope))
+            self._catalog.mark_tree_complete(party.id, str(party.scope))
             self._catalog.commit()
             self._step("party complete")
             self.completed.append(party.id)
@@ -166,7 +166,7 @@ class Recovery:
     def remove_from_tree(self, party: str, path: str) -> bool:
         """Take something out of a tree, into quarantine unless the store has it; say if it went."""
         try:
-            if self._store.is_stored(party, path, self._catalog.filed_at(path)):
+            if self._store.is_stored(party, path, self._catalog.digest_at(path)):
                 self._store.remove(party, path)
             else:
                 self._set_aside(party, path)
@@ -205,7 +205,7 @@ class Recovery:
             yield original
 
     def _handle_spool_file(self, path: Path) -> None:
-        known = self._catalog.settled(path.name[:ID_LENGTH])
+        known = self._catalog.arrival_state(path.name[:ID_LENGTH])
         if known is None or known.arrival.file != path.name:
             # A catalog was lost or somebody put a file here; either way it is a page.
             self._filer.reclaim(path, path.name, Stamp.of(path.lstat()))
@@ -226,7 +226,7 @@ class Recovery:
             else:
                 log.error("spool-file-missing", name=arrival.name, arrival=arrival.id)
         self._catalog.withdraw([arrival.id for arrival in missed])
-        self._catalog.claimed([arrival.id for arrival in claimed])
+        self._catalog.mark_claimed([arrival.id for arrival in claimed])
         self._catalog.commit()
         self._step("reclaimed")
         return claimed

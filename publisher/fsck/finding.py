@@ -18,17 +18,17 @@ class Finding:
     """
 
     place: str
-    said: str
+    problem: str
     advice: str
     repair: Repair | None = None
     note: bool = False
 
     def __str__(self) -> str:
         mend = "`ssps verify --repair` mends it" if self.repair else self.advice
-        return f"{self.place}: {self.said}, {mend}"
+        return f"{self.place}: {self.problem}, {mend}"
 
 
-def running(site: Path) -> bool:
+def publisher_is_running(site: Path) -> bool:
     """Say whether a publisher has the site's filing ledger open.
 
     Its lock is taken for an instant if nobody has it; a publisher that starts just then waits.
@@ -47,8 +47,8 @@ def running(site: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Perhaps:
+class PossibleFinding:
     """A finding, unless the publisher is just about to explain it."""
 
     finding: Finding
-    stays: Callable[[], bool]
+    still_true: Callable[[], bool]

@@ -11,7 +11,7 @@ E = TypeVar("E")
 F = TypeVar("F")
 
 
-def merged(
+def merge_sorted(
     expected: Iterable[tuple[bytes, E]], found: Iterable[tuple[bytes, F]]
 ) -> Iterator[tuple[bytes, E | None, F | None]]:
     """Yield each key of two listings that are sorted by it, with what either has there."""
@@ -30,7 +30,7 @@ def merged(
             one, other = next(left, None), next(right, None)
 
 
-def walked(
+def walk_sorted(
     root: str, refused: Callable[[OSError], None], below: str = ""
 ) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
     """Yield all that is no folder below `root`, by the bytes of its path from there.
@@ -46,6 +46,6 @@ def walked(
     # A folder's files come where its name and a slash would.
     for entry, is_folder in sorted(entries, key=lambda e: os.fsencode(e[0].name) + b"/" * e[1]):
         if is_folder:
-            yield from walked(root, refused, f"{below}{entry.name}/")
+            yield from walk_sorted(root, refused, f"{below}{entry.name}/")
         else:
             yield os.fsencode(f"{below}{entry.name}"), entry

@@ -24,36 +24,36 @@ from keys.files import exchange, sync_all
 from keys.ledger.writer import Clock, utc_now
 from publisher.catalog import catalog, counts
 from publisher.catalog.rows import Original
-from publisher.fsck.merging import walked
+from publisher.fsck.merging import walk_sorted
 from publisher.page import arrival_id, escaped, safe_name
 from publisher.store.quarantine import FOUND_IN_TREE, Quarantine, QuarantineNote
 from publisher.store.store import Store
 
 
-def aside(party: str) -> str:
+def staging_name(party: str) -> str:
     """Return the name of the folder in which a party's tree is made."""
     return f".{party}.new"
 
 
-class Built(NamedTuple):
+class StagedTree(NamedTuple):
     """A tree that stands aside: until which filing, and its folders as `<election>:<inode>`."""
 
-    upto: int
+    last_filing: int
     folders: tuple[str, ...]
 
 
 def build(
     settings: Settings, party: Party, progress: Callable[[int], None] = lambda done: None
-) -> Built:
+) -> StagedTree:
     """Link every filing in scope into the folder aside; `progress` is told filings' numbers."""
     site = settings.site
     store = Store(site)
-    name = aside(party.id)
+    name = staging_name(party.id)
     store.make_root(name)
     last = 0
-    with counts.looking(site) as connection:
+    with counts.open_read_only(site) as connection:
         if connection is not None:
-            last = catalog.recorded_until(connection)
+            last = catalog.last_recorded_filing(connection)
             for original in catalog.filings(connection, 0, last):
                 if party.scope.covers(layout.parse(original.path).sheet):
                     store.link(original.sha256, name, original.path)
@@ -61,17 +61,17 @@ def build(
     store.make_root(f"{name}/{settings.election.id}")
     sync_all(site / STORE)
     made = sorted((site / TREES / name).iterdir())
-    return Built(last, tuple(f"{path.name}:{path.stat().st_ino}" for path in made))
+    return StagedTree(last, tuple(f"{path.name}:{path.stat().st_ino}" for path in made))
 
 
 def put_in_place(
-    site: Path, party: Party, built: Built, since: Iterator[Original], store: Store
+    site: Path, party: Party, built: StagedTree, since: Iterator[Original], store: Store
 ) -> None:
     """Complete the tree that stands aside by what was filed since, and show it.
 
     May be done twice: a folder that is shown already does not change places again.
     """
-    name = aside(party.id)
+    name = staging_name(party.id)
     fresh, shown = site / TREES / name, site / TREES / party.id
     store.make_root(party.id)
     waiting = [folder.rpartition(":")[0] for folder in built.folders if _is_at(fresh, folder)]
@@ -107,12 +107,12 @@ def _bring_own(old: Path, new: Path) -> None:
                 (new / below / name).hardlink_to(folder / name)
 
 
-def clear(settings: Settings, party: str, clock: Clock = utc_now) -> int:
+def clear_staging(settings: Settings, party: str, clock: Clock = utc_now) -> int:
     """Empty the folder aside of what was shown before; return how much went to quarantine."""
     site = settings.site
-    root, quarantine = site / TREES / aside(party), Quarantine(site)
+    root, quarantine = site / TREES / staging_name(party), Quarantine(site)
     kept = 0
-    for key, _ in walked(str(root), lambda error: None):
+    for key, _ in walk_sorted(str(root), lambda error: None):
         path = os.fsdecode(key)
         if layout.is_own(path) or _is_in_store(site, root / path):
             (root / path).unlink()

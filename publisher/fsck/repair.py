@@ -48,7 +48,7 @@ class Repair(NamedTuple):
 ORDER = ("original", "times", "replace", "link", "hide", "note")
 
 
-class Mender:
+class Repairer:
     """Carries repairs out; of the filer's thread."""
 
     def __init__(self, context: FilingContext, filer: Filer, recovery: Recovery) -> None:
@@ -65,7 +65,7 @@ class Mender:
             "note": self._note,
         }
 
-    def mend(self, repairs: list[Repair]) -> list[Repair]:
+    def repair_all(self, repairs: list[Repair]) -> list[Repair]:
         """Carry out what the catalog proves, and return what could not be mended."""
         ordered = sorted(repairs, key=lambda repair: ORDER.index(repair.kind))
         left = [repair for repair in ordered if not self._kinds[repair.kind](repair)]
@@ -74,7 +74,7 @@ class Mender:
         return left
 
     def _original(self, repair: Repair) -> bool:
-        filed = self._context.catalog.filing_of(repair.where)
+        filed = self._context.catalog.filing_of_bytes(repair.where)
         if filed is None:
             return False
         for party in self._parties:
@@ -83,28 +83,28 @@ class Mender:
         return False
 
     def _times(self, repair: Repair) -> bool:
-        filed_at = self._context.catalog.filed_when(repair.where)
+        filed_at = self._context.catalog.filing_time(repair.where)
         return filed_at is not None and self._context.store.restore_metadata(repair.where, filed_at)
 
     def _link(self, repair: Repair) -> bool:
-        owed = self._owed(repair)
-        if owed is None or not self._filer.link_into_tree(*owed):
+        link = self._proven_link(repair)
+        if link is None or not self._filer.link_into_tree(*link):
             return False
-        self._context.catalog.close_gap(owed[0].id, owed[1].id)
+        self._context.catalog.close_gap(link[0].id, link[1].id)
         return True
 
     def _replace(self, repair: Repair) -> bool:
-        owed = self._owed(repair)
-        if owed is None or not os.path.lexists(self._context.store.original(owed[1].sha256)):
+        link = self._proven_link(repair)
+        if link is None or not os.path.lexists(self._context.store.original(link[1].sha256)):
             return False
         return self._recovery.remove_from_tree(repair.where, repair.path) and self._link(repair)
 
     def _hide(self, repair: Repair) -> bool:
-        if repair.where not in self._parties or self._owed(repair) is not None:
+        if repair.where not in self._parties or self._proven_link(repair) is not None:
             return False
         return self._recovery.remove_from_tree(repair.where, repair.path)
 
-    def _owed(self, repair: Repair) -> tuple[Party, Original] | None:
+    def _proven_link(self, repair: Repair) -> tuple[Party, Original] | None:
         party = self._parties.get(repair.where)
         filed = self._context.catalog.filing_at(repair.path)
         if party is None or filed is None:

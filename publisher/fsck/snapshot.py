@@ -45,7 +45,7 @@ _COPIED = (
 )
 
 
-def taken(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
+def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
     """Copy what is done; return how many filings, and for which scope each tree is complete."""
     copy.executescript(_TABLES)
     live.execute("BEGIN")  # one moment for all of them

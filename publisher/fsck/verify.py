@@ -27,8 +27,8 @@ from config.settings import Settings
 from config.site import CATALOG, FILING, LEDGERS, QUARANTINE, SPOOL, STORE, TREES
 from keys.ledger.writer import read
 from publisher.fsck import snapshot
-from publisher.fsck.finding import Finding, Perhaps, running
-from publisher.fsck.merging import merged, walked
+from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
+from publisher.fsck.merging import merge_sorted, walk_sorted
 from publisher.fsck.repair import Repair
 from publisher.page import ID_LENGTH, escaped
 from publisher.store import quarantine
@@ -55,10 +55,10 @@ def verify(
             yield Finding(str(CATALOG), "is missing though pages are in the store", advice)
         return
     with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
-        yield from _Look(settings, copy, quick, progress, pause).all()
+        yield from _SiteCheck(settings, copy, quick, progress, pause).all()
 
 
-class _Look:
+class _SiteCheck:
     """One look at a site; `copy` is an empty database of its own."""
 
     def __init__(
@@ -75,25 +75,25 @@ class _Look:
         self._quick = quick
         self._progress = progress
         self._pause = pause
-        self._running = running(self._site)
+        self._publisher_runs = publisher_is_running(self._site)
         self._unlisted: list[Finding] = []
         name = f"{(self._site / CATALOG).absolute().as_uri()}?mode=ro"
         self._live = sqlite3.connect(name, uri=True)
 
     def all(self) -> Iterator[Finding]:
         with closing(self._live):
-            self._filings, self._complete = snapshot.taken(self._live, self._copy)
-            yield from self._waited_for(self._store())
+            self._filings, self._complete = snapshot.take_snapshot(self._live, self._copy)
+            yield from self._confirmed(self._store())
             for party in self._settings.parties:
                 if party.mirrors:
-                    yield from self._waited_for(self._tree(party))
+                    yield from self._confirmed(self._tree(party))
             yield from self._strange_trees()
             yield from self._ledger()
-            yield from self._waited_for(self._quarantine())
-            yield from self._waited_for(self._spool())
+            yield from self._confirmed(self._quarantine())
+            yield from self._confirmed(self._spool())
             yield from self._unlisted
 
-    def _waited_for(self, found: Iterator[Finding | Perhaps]) -> Iterator[Finding]:
+    def _confirmed(self, found: Iterator[Finding | PossibleFinding]) -> Iterator[Finding]:
         """Yield findings; those that may be a page in flight only if they stay."""
         doubtful = []
         for one in found:
@@ -101,18 +101,18 @@ class _Look:
                 yield one
             else:
                 doubtful.append(one)
-        if doubtful and self._running and any(one.stays() for one in doubtful):
+        if doubtful and self._publisher_runs and any(one.still_true() for one in doubtful):
             self._pause(_PATIENCE)
-        yield from (one.finding for one in doubtful if one.stays())
+        yield from (one.finding for one in doubtful if one.still_true())
 
     def _refused(self, error: OSError) -> None:
         name = escaped(os.path.relpath(error.filename, self._site))
-        said = f"cannot be listed ({error.strerror})"
-        self._unlisted.append(Finding(name, said, "let the publisher's user in"))
+        problem = f"cannot be listed ({error.strerror})"
+        self._unlisted.append(Finding(name, problem, "let the publisher's user in"))
 
     # The store.
 
-    def _store(self) -> Iterator[Finding | Perhaps]:
+    def _store(self) -> Iterator[Finding | PossibleFinding]:
         root = str(self._site / STORE)
         rows = self._copy.execute("SELECT sha256, filed_at FROM original ORDER BY sha256")
         expected = (
@@ -121,7 +121,7 @@ class _Look:
         )
         inodes: list[tuple[str, int]] = []
         for number, (key, wanted, entry) in enumerate(
-            merged(expected, walked(root, self._refused))
+            merge_sorted(expected, walk_sorted(root, self._refused))
         ):
             self._progress("store", min(number, self._filings), self._filings)
             place = f"{STORE}/{escaped(os.fsdecode(key))}"
@@ -157,41 +157,43 @@ class _Look:
             yield Finding(place, "holds other bytes than were filed", advice)
             return
         if stat.S_IMODE(standing.st_mode) != FILE_MODE:
-            said = f"has mode {stat.S_IMODE(standing.st_mode):04o}, not {FILE_MODE:04o}"
-            yield Finding(place, said, "", Repair("times", sha256))
+            problem = f"has mode {stat.S_IMODE(standing.st_mode):04o}, not {FILE_MODE:04o}"
+            yield Finding(place, problem, "", Repair("times", sha256))
         elif standing.st_mtime_ns != filed_at * 1_000_000_000:
             yield Finding(
                 place, "has another time than it was filed at", "", Repair("times", sha256)
             )
 
-    def _extra_original(self, place: str, entry: os.DirEntry[str]) -> Iterator[Finding | Perhaps]:
+    def _extra_original(
+        self, place: str, entry: os.DirEntry[str]
+    ) -> Iterator[Finding | PossibleFinding]:
         if entry.name.startswith(STAGED):
-            if not self._running:
+            if not self._publisher_runs:
                 yield Finding(place, "was left half done", _NEXT_START, note=True)
             return
         advice = "keep it, and look for its digest in the filing ledger"
         finding = Finding(place, "is in no filing", advice)
         query = "SELECT 1 FROM filing WHERE sha256 = ?"
 
-        def stays() -> bool:
+        def still_true() -> bool:
             return os.path.lexists(entry.path) and not self._knows(query, entry.name)
 
-        yield Perhaps(finding, stays)
+        yield PossibleFinding(finding, still_true)
 
     def _knows(self, query: str, *values: str) -> bool:
         return self._live.execute(query, values).fetchone() is not None
 
     # The trees.
 
-    def _tree(self, party: Party) -> Iterator[Finding | Perhaps]:
+    def _tree(self, party: Party) -> Iterator[Finding | PossibleFinding]:
         if self._complete.get(party.id) != str(party.scope):
             advice = "start the publisher, or send SIGHUP to `ssps run`, and verify again"
-            said = "is not complete for the party's scope"
-            yield Finding(f"{TREES}/{party.id}", said, advice)
+            problem = "is not complete for the party's scope"
+            yield Finding(f"{TREES}/{party.id}", problem, advice)
             return
         root = str(self._site / TREES / party.id)
         rows = self._copy.execute("SELECT path, cevre, kurul, inode FROM shown ORDER BY path")
-        both = merged(self._covered(party, rows), walked(root, self._refused))
+        both = merge_sorted(self._covered(party, rows), walk_sorted(root, self._refused))
         for number, (key, wanted, entry) in enumerate(both):
             self._progress(f"tree of {party.id}", min(number, self._filings), self._filings)
             path = os.fsdecode(key)
@@ -201,8 +203,8 @@ class _Look:
             elif wanted is None:
                 yield from self._extra(party, path, place, entry)
             elif wanted != entry.inode() and wanted:
-                said = "is not the original that was filed"
-                yield Finding(place, said, "", Repair("replace", party.id, path))
+                problem = "is not the original that was filed"
+                yield Finding(place, problem, "", Repair("replace", party.id, path))
 
     def _covered(self, party: Party, rows: sqlite3.Cursor) -> Iterator[tuple[bytes, int]]:
         known: dict[tuple[str, str], bool] = {}
@@ -215,34 +217,34 @@ class _Look:
 
     def _extra(
         self, party: Party, path: str, place: str, entry: os.DirEntry[str]
-    ) -> Iterator[Finding | Perhaps]:
+    ) -> Iterator[Finding | PossibleFinding]:
         if layout.is_own(path) and entry.is_file(follow_symlinks=False):
             return
         if entry.name.startswith("."):
-            if not self._running:
+            if not self._publisher_runs:
                 advice = "look at it, and remove it"
                 finding = Finding(place, "is hidden, and nothing of ours", advice)
-                yield Perhaps(finding, lambda: os.path.lexists(entry.path))
+                yield PossibleFinding(finding, lambda: os.path.lexists(entry.path))
             return
         try:
             in_scope = party.scope.covers(layout.parse(path).sheet)
         except ValueError:
             in_scope = False
-        said = "is no page that was filed" if in_scope else "is not for this party"
-        finding = Finding(place, said, "", Repair("hide", party.id, path))
+        problem = "is no page that was filed" if in_scope else "is not for this party"
+        finding = Finding(place, problem, "", Repair("hide", party.id, path))
         query = "SELECT 1 FROM filing WHERE path = ?"
 
-        def stays() -> bool:
+        def still_true() -> bool:
             return os.path.lexists(entry.path) and not (in_scope and self._knows(query, path))
 
-        yield Perhaps(finding, stays)
+        yield PossibleFinding(finding, still_true)
 
     def _strange_trees(self) -> Iterator[Finding]:
         parties = {party.id for party in self._settings.parties if party.mirrors}
         for path in sorted((self._site / TREES).iterdir()):
             if path.name not in parties and not path.name.startswith("."):
-                said = "is the tree of no party"
-                yield Finding(f"{TREES}/{path.name}", said, "move it away by hand", note=True)
+                problem = "is the tree of no party"
+                yield Finding(f"{TREES}/{path.name}", problem, "move it away by hand", note=True)
 
     # The record.
 
@@ -252,7 +254,7 @@ class _Look:
         rows = self._copy.execute("SELECT seq, event, page, what FROM record ORDER BY seq")
         expected = ((_number(seq), (event, page, what)) for seq, event, page, what in rows)
         try:
-            for key, wanted, told in merged(expected, self._told(folder, last)):
+            for key, wanted, told in merge_sorted(expected, self._ledger_records(folder, last)):
                 place = f"{LEDGERS}/{FILING}: number {int.from_bytes(key, 'big')}"
                 if told is None and wanted is not None:
                     yield Finding(place, f"is missing: {wanted[2]}", "restore it from its copy")
@@ -260,12 +262,12 @@ class _Look:
                     advice = f"restore {CATALOG} from its copy"
                     yield Finding(place, f"is unknown to the catalog: {told[2]}", advice)
                 elif wanted != told:
-                    said = f"says {told and told[2]}, the catalog {wanted and wanted[2]}"
-                    yield Finding(place, said, "hold both against their copies")
+                    problem = f"says {told and told[2]}, the catalog {wanted and wanted[2]}"
+                    yield Finding(place, problem, "hold both against their copies")
         except ValueError as error:
             yield Finding(f"{LEDGERS}/{FILING}", str(error), "`ssps audit verify` says more")
 
-    def _told(
+    def _ledger_records(
         self, folder: Path, last: int | None
     ) -> Iterator[tuple[bytes, tuple[str, object, str]]]:
         if last is None:
@@ -283,7 +285,7 @@ class _Look:
 
     # What is not filed.
 
-    def _quarantine(self) -> Iterator[Finding | Perhaps]:
+    def _quarantine(self) -> Iterator[Finding | PossibleFinding]:
         folder = self._site / QUARANTINE
         rows = self._copy.execute("SELECT file, sha256, reason FROM held ORDER BY file")
         expected = ((os.fsencode(file), (sha256, reason)) for file, sha256, reason in rows)
@@ -295,7 +297,7 @@ class _Look:
             for name in names
             if not (name in notes and name.removesuffix(".json") in known)
         )
-        for number, (key, wanted, name) in enumerate(merged(expected, files)):
+        for number, (key, wanted, name) in enumerate(merge_sorted(expected, files)):
             self._progress("quarantine", number, len(names))
             file = os.fsdecode(key)
             place = f"{QUARANTINE}/{escaped(file)}"
@@ -317,9 +319,9 @@ class _Look:
         if (note.arrival, note.reason) != (path.name[:ID_LENGTH], reason):
             yield Finding(f"{place}.json", "is another page's", "", Repair("note", path.name))
 
-    def _extra_held(self, place: str, path: Path) -> Iterator[Finding | Perhaps]:
+    def _extra_held(self, place: str, path: Path) -> Iterator[Finding | PossibleFinding]:
         if path.name.startswith("."):
-            if not self._running:
+            if not self._publisher_runs:
                 yield Finding(place, "was left half done", _NEXT_START, note=True)
             return
         if _is_found(path.with_name(f"{path.name}.json")):
@@ -328,20 +330,20 @@ class _Look:
             yield Finding(place.removesuffix(".json"), "is missing", "restore it from a copy")
             return
         finding = Finding(place, "was quarantined by nobody", "look at it, and drop it into intake")
-        yield Perhaps(finding, partial(self._is_unknown, path.name))
+        yield PossibleFinding(finding, partial(self._is_unknown, path.name))
 
-    def _spool(self) -> Iterator[Perhaps]:
+    def _spool(self) -> Iterator[PossibleFinding]:
         folder = self._site / SPOOL
         here = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
         for name in here:
-            said = "is in no row of the catalog"
+            problem = "is in no row of the catalog"
             advice = "the publisher's next start takes it as a page"
-            finding = Finding(f"{SPOOL}/{escaped(name)}", said, advice, note=True)
-            yield Perhaps(finding, partial(self._is_unknown, name))
+            finding = Finding(f"{SPOOL}/{escaped(name)}", problem, advice, note=True)
+            yield PossibleFinding(finding, partial(self._is_unknown, name))
         claimed = "SELECT id, name FROM arrival WHERE seq IS NULL AND state = 'claimed'"
         for identity, name in self._live.execute(claimed).fetchall():
             finding = Finding(escaped(name), "was claimed and is lost", "have it scanned anew")
-            yield Perhaps(finding, partial(self._is_lost, folder, identity))
+            yield PossibleFinding(finding, partial(self._is_lost, folder, identity))
 
     def _is_unknown(self, file: str) -> bool:
         return not self._knows("SELECT 1 FROM arrival WHERE id = ?", file[:ID_LENGTH])

@@ -17,23 +17,23 @@ from config.registry import Entry
 from config.site import QUARANTINE
 from keys.ledger.writer import Record
 from publisher.catalog import absences, review
-from publisher.catalog.review import Agreed, Naming, Ruling
+from publisher.catalog.review import Agreed, Identification, Review
 from publisher.filing.decide import EXTENSION
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
-from publisher.fsck.repair import Mender, Repair
+from publisher.fsck.repair import Repair, Repairer
 from publisher.outcome import Filed, FiledSheet
 from publisher.page import Arrival, Page, ReadResult, Stamp, arrival_id
 from publisher.requests import queue
-from publisher.requests.queue import Answer, Errand
+from publisher.requests.queue import Answer, Request
 from publisher.source import Source
 from publisher.store.quarantine import QuarantineNote, parse_note
 
 log = structlog.get_logger()
 
 
-class Attendant:
+class RequestHandler:
     """Handles requests for one filing context; runs on the filer's thread."""
 
     def __init__(self, context: FilingContext, filer: Filer) -> None:
@@ -41,8 +41,8 @@ class Attendant:
         self._filer = filer
         self._catalog = context.catalog
         self._site = context.settings.site
-        self._mender = Mender(context, filer, Recovery(context, filer))
-        self._kinds: dict[str, Callable[[Errand], Answer]] = {
+        self._repairer = Repairer(context, filer, Recovery(context, filer))
+        self._kinds: dict[str, Callable[[Request], Answer]] = {
             queue.ABSENT: self._absent,
             queue.EXPECTED: self._expected,
             queue.IDENTIFY: self._identify,
@@ -51,48 +51,52 @@ class Attendant:
             queue.REPAIR: self._repair,
         }
 
-    def attend(self) -> int:
+    def handle_pending(self) -> int:
         """Carry out what is asked, answer each, and return how many there were."""
         count = 0
-        for errand in queue.waiting(self._site):
+        for request in queue.pending(self._site):
             try:
-                given = self._kinds[errand.kind](errand)
+                given = self._kinds[request.kind](request)
             except ValueError as error:  # what the operator asked for cannot be
                 given = Answer(False, str(error))
             self._context.step_done("attended")
-            queue.answer(self._site, errand.id, given)
-            log.info("errand", kind=errand.kind, by=errand.by, done=given.done, said=given.said)
+            queue.write_answer(self._site, request.id, given)
+            log.info(
+                "errand", kind=request.kind, by=request.by, done=given.done, message=given.message
+            )
             count += 1
         return count
 
     # Absent with a reason.
 
-    def _absent(self, errand: Errand) -> Answer:
-        place, reason = self._place(errand), errand.text("reason")
-        if reason not in set(absences.Cause):
-            raise ValueError(f"{reason!r}: write one of {', '.join(absences.Cause)}")
-        if known := absences.at(self._catalog.connection, place):
-            same = known.id == errand.id
+    def _absent(self, request: Request) -> Answer:
+        place, reason = self._place(request), request.text("reason")
+        if reason not in set(absences.AbsenceReason):
+            raise ValueError(f"{reason!r}: write one of {', '.join(absences.AbsenceReason)}")
+        if known := absences.find_absence(self._catalog.connection, place):
+            same = known.id == request.id
             said = f"{place} is absent: {known.reason}"
             return Answer(same, said if same else f"{said}, recorded by {known.who} already")
         said = f"{place} is absent: {reason}"
-        who = " ".join(errand.by)
-        self._record(absences.record_of(place, reason, who, errand.origin, errand.why, errand.id))
+        who = " ".join(request.by)
+        self._record(
+            absences.absent_event(place, reason, who, request.origin, request.why, request.id)
+        )
         return Answer(True, said)
 
-    def _expected(self, errand: Errand) -> Answer:
-        place = self._place(errand, must_exist=False)
-        if absences.was_withdrawn(self._catalog.connection, errand.id):
+    def _expected(self, request: Request) -> Answer:
+        place = self._place(request, must_exist=False)
+        if absences.was_withdrawn(self._catalog.connection, request.id):
             return Answer(True, f"{place} is expected again")
-        known = absences.at(self._catalog.connection, place)
+        known = absences.find_absence(self._catalog.connection, place)
         if known is None:
             return Answer(False, f"{place} was not recorded as absent, or is expected again")
-        who = " ".join(errand.by)
-        self._record(absences.withdrawal_of(known, who, errand.origin, errand.why, errand.id))
+        who = " ".join(request.by)
+        self._record(absences.withdrawn_event(known, who, request.origin, request.why, request.id))
         return Answer(True, f"{place} is expected again")
 
-    def _place(self, errand: Errand, must_exist: bool = True) -> absences.Place:
-        place = absences.parse(errand.text("place"))
+    def _place(self, request: Request, must_exist: bool = True) -> absences.AbsentPlace:
+        place = absences.parse_place(request.text("place"))
         if place.karekod:
             entry = self._context.lookup(place.karekod)
             if entry is None and must_exist:
@@ -107,49 +111,53 @@ class Attendant:
         self._context.ledger.sync()
         self._context.step_done("errand recorded")
         record = Record(seq, self._context.clock(), 0, event)
-        absences.learn(self._catalog.connection, record)
-        review.learn(self._catalog.connection, record)
+        absences.apply_record(self._catalog.connection, record)
+        review.apply_record(self._catalog.connection, record)
         self._catalog.commit()
 
     # Quarantine.
 
-    def _reject(self, errand: Errand) -> Answer:
-        file = self._held(errand)
-        if ruled := review.ruling_of(self._catalog.connection, file):
-            return _again(errand, file, ruled)
-        detail = {"errand": errand.id, "reason": errand.why}
-        what, who = f"{QUARANTINE}/{file}", " ".join(errand.by)
-        self._record(Event(Filing.REJECTED, who, errand.origin, what, detail=detail))
-        return Answer(True, f"{file}: rejected, {errand.why}")
+    def _reject(self, request: Request) -> Answer:
+        file = self._held(request)
+        if reviewed := review.review_of(self._catalog.connection, file):
+            return _already_reviewed(request, file, reviewed)
+        detail = {"errand": request.id, "reason": request.why}
+        what, who = f"{QUARANTINE}/{file}", " ".join(request.by)
+        self._record(Event(Filing.REJECTED, who, request.origin, what, detail=detail))
+        return Answer(True, f"{file}: rejected, {request.why}")
 
-    def _identify(self, errand: Errand) -> Answer:
-        file = self._held(errand)
+    def _identify(self, request: Request) -> Answer:
+        file = self._held(request)
         connection = self._catalog.connection
-        ruled = review.ruling_of(connection, file)
-        if ruled and (ruled.outcome == review.FILED or ruled.id == errand.id):
-            return _again(errand, file, ruled)
+        reviewed = review.review_of(connection, file)
+        if reviewed and (reviewed.outcome == review.FILED or reviewed.id == request.id):
+            return _already_reviewed(request, file, reviewed)
         note = self._note(file)
-        sheets = review.parse(errand.text("sheets").split())
-        found = review.identified(sheets, note.frames, self._context.lookup)
+        sheets = review.parse_sheets(request.text("sheets").split())
+        found = review.entries_of(sheets, note.frames, self._context.lookup)
         if note.sha256 is None:
             raise ValueError(f"{file}: its bytes were not read ({note.reason}), it can be rejected")
-        if path := self._catalog.filed_as(note.sha256):
+        if path := self._catalog.path_of_bytes(note.sha256):
             raise ValueError(f"{file}: the same bytes are filed already as {path}, reject it")
-        named = Naming(errand.by[0], errand.id, sheets, errand.why, _said(self._context.clock()))
-        review.name(connection, file, named)
-        namings = review.namings(connection, file)[file]
-        match review.decide(namings, named, self._context.settings.desk.confirmations):
+        named = Identification(
+            request.by[0], request.id, sheets, request.why, _timestamp(self._context.clock())
+        )
+        review.add_identification(connection, file, named)
+        identifications = review.identifications(connection, file)[file]
+        match review.decide(identifications, named, self._context.settings.desk.confirmations):
             case review.Agreed() as agreed:
-                return self._file(errand, file, note, found, agreed)
-            case review.Awaited(more, differ):
+                return self._file(request, file, note, found, agreed)
+            case review.NotYetAgreed(more, differ):
                 self._catalog.commit()
-                others = "".join(f"; {n.who} names {review.written(n.sheets)}" for n in differ)
+                others = "".join(
+                    f"; {n.who} names {review.format_sheets(n.sheets)}" for n in differ
+                )
                 ask = f"{more} more operator{'s' * (more > 1)} must name the same"
-                return Answer(True, f"{file}: named {review.written(sheets)}, {ask}{others}")
+                return Answer(True, f"{file}: named {review.format_sheets(sheets)}, {ask}{others}")
 
     def _file(
         self,
-        errand: Errand,
+        request: Request,
         file: str,
         note: QuarantineNote,
         found: list[tuple[int, Entry]],
@@ -166,12 +174,12 @@ class Attendant:
             "identified_by": list(agreed.by),
             "identifies": file,
             "confirmations": asked,
-            "errand": errand.id,
+            "errand": request.id,
         }
         self._catalog.receive([page.arrival])
         self._catalog.file(page, filed, mtime, now, person)
-        made = Ruling(errand.id, review.FILED, " ".join(agreed.by), errand.why, _said(now))
-        review.rule(self._catalog.connection, file, made, page.arrival.id)
+        made = Review(request.id, review.FILED, " ".join(agreed.by), request.why, _timestamp(now))
+        review.add_review(self._catalog.connection, file, made, page.arrival.id)
         self._context.store.sync()
         self._catalog.commit()
         self._context.step_done("identified")
@@ -201,30 +209,30 @@ class Attendant:
 
     # Trees.
 
-    def _rebuild(self, errand: Errand) -> Answer:
-        name, last = errand.text("party"), errand.detail.get("upto")
-        folders = errand.detail.get("folders")
+    def _rebuild(self, request: Request) -> Answer:
+        name, last = request.text("party"), request.detail.get("upto")
+        folders = request.detail.get("folders")
         party = next((party for party in self._context.mirroring_parties if party.id == name), None)
         if party is None or not isinstance(last, int) or not isinstance(folders, list):
             raise ValueError(f"{name}: no party of that id has a tree, `ssps party list` names all")
-        built = rebuild.Built(last, tuple(folders))
+        built = rebuild.StagedTree(last, tuple(folders))
         since = self._catalog.since(last)
         rebuild.put_in_place(self._site, party, built, since, self._context.store)
         self._context.step_done("put in place")
-        self._catalog.party_begins(name)
-        self._catalog.party_complete(name, str(party.scope))
+        self._catalog.mark_tree_incomplete(name)
+        self._catalog.mark_tree_complete(name, str(party.scope))
         self._catalog.commit()
         return Answer(True, f"the tree of {name} was put in place")
 
-    def _repair(self, errand: Errand) -> Answer:
-        lines = errand.detail.get("repairs")
+    def _repair(self, request: Request) -> Answer:
+        lines = request.detail.get("repairs")
         repairs = [Repair.parse(line) for line in lines if lines] if isinstance(lines, list) else []
-        left = self._mender.mend(repairs)
+        left = self._repairer.repair_all(repairs)
         said = f"{len(repairs) - len(left)} of {len(repairs)} mended"
         return Answer(not left, said + "".join(f"\nnot mended: {repair}" for repair in left))
 
-    def _held(self, errand: Errand) -> str:
-        file = errand.text("file")
+    def _held(self, request: Request) -> str:
+        file = request.text("file")
         if "/" in file or file.startswith(".") or not self._context.quarantine.holds(file):
             raise ValueError(f"{file}: is not in quarantine, `ssps desk list` names what is")
         return file
@@ -237,10 +245,10 @@ class Attendant:
             raise ValueError(f"{path.name}: is missing or no note, run `ssps verify`") from None
 
 
-def _said(moment: datetime) -> str:
+def _timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
-def _again(errand: Errand, file: str, ruled: Ruling) -> Answer:
-    said = f"{file}: {ruled.outcome} by {ruled.who}, {ruled.why}"
-    return Answer(ruled.id == errand.id, said)
+def _already_reviewed(request: Request, file: str, reviewed: Review) -> Answer:
+    said = f"{file}: {reviewed.outcome} by {reviewed.who}, {reviewed.why}"
+    return Answer(reviewed.id == request.id, said)

@@ -29,7 +29,7 @@ _ASKED, _DONE = ".json", ".done"
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Request:
     """One thing that one operator, or two of them, want done; `origin` is their machine."""
 
     id: str
@@ -52,22 +52,22 @@ class Answer:
     """Whether it was done, and what there is to say, for the operator's eye."""
 
     done: bool
-    said: str
+    message: str
 
 
-def format_errand(errand: Errand) -> bytes:
+def format_request(request: Request) -> bytes:
     """Write one errand, without its id, which is the file's name."""
     fields = {
-        "kind": errand.kind,
-        "by": errand.by,
-        "from": errand.origin,
-        "why": errand.why,
-        "detail": dict(errand.detail),
+        "kind": request.kind,
+        "by": request.by,
+        "from": request.origin,
+        "why": request.why,
+        "detail": dict(request.detail),
     }
     return json.dumps(fields, sort_keys=True).encode() + b"\n"
 
 
-def parse_errand(identity: str, content: bytes) -> Errand:
+def parse_request(identity: str, content: bytes) -> Request:
     """Read it back; ValueError for anything else."""
     fields = json.loads(content)
     if not isinstance(fields, dict) or set(fields) != {"kind", "by", "from", "why", "detail"}:
@@ -78,17 +78,17 @@ def parse_errand(identity: str, content: bytes) -> Errand:
         raise ValueError("not an errand")
     if fields["kind"] not in KINDS or not by:
         raise ValueError(f"no errand of kind {fields['kind']!r} by somebody")
-    return Errand(identity, fields["kind"], tuple(by), fields["from"], fields["why"], detail)
+    return Request(identity, fields["kind"], tuple(by), fields["from"], fields["why"], detail)
 
 
-def ask(site: Path, errand: Errand) -> None:
+def submit(site: Path, request: Request) -> None:
     """Put an errand where the publisher finds it."""
     folder = site / REQUESTS
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    replace(folder / f"{errand.id}{_ASKED}", format_errand(errand))
+    replace(folder / f"{request.id}{_ASKED}", format_request(request))
 
 
-def waiting(site: Path) -> Iterator[Errand]:
+def pending(site: Path) -> Iterator[Request]:
     """Yield what was asked and not answered yet, the oldest first; what is no errand is answered.
 
     Costs one look at an empty folder where nothing is asked.
@@ -102,21 +102,21 @@ def waiting(site: Path) -> Iterator[Errand]:
             continue
         identity = name.removesuffix(_ASKED)
         try:
-            yield parse_errand(identity, (site / REQUESTS / name).read_bytes())
+            yield parse_request(identity, (site / REQUESTS / name).read_bytes())
         except FileNotFoundError:
             continue
         except (ValueError, TypeError) as error:
-            answer(site, identity, Answer(False, str(error)))
+            write_answer(site, identity, Answer(False, str(error)))
 
 
-def answer(site: Path, identity: str, given: Answer) -> None:
+def write_answer(site: Path, identity: str, given: Answer) -> None:
     """Say what became of an errand; it is not carried out again."""
-    content = json.dumps({"done": given.done, "said": given.said}).encode() + b"\n"
+    content = json.dumps({"done": given.done, "said": given.message}).encode() + b"\n"
     replace(site / REQUESTS / f"{identity}{_DONE}", content)
     (site / REQUESTS / f"{identity}{_ASKED}").unlink(missing_ok=True)
 
 
-def answered(site: Path, identity: str) -> Answer | None:
+def take_answer(site: Path, identity: str) -> Answer | None:
     """Take the answer to an errand away, None if there is none yet."""
     path = site / REQUESTS / f"{identity}{_DONE}"
     try:

@@ -27,7 +27,7 @@ def absent() -> None:
 @click.option(
     "--reason",
     required=True,
-    type=click.Choice([cause.value for cause in absences.Cause]),
+    type=click.Choice([cause.value for cause in absences.AbsenceReason]),
     help="The box was not opened, joined with another, or burnt; or what --why says.",
 )
 @console.why_option("What this rests on: minutes, a call, by whom.")
@@ -61,8 +61,8 @@ def remove(place: str, why: str, site: Path) -> None:
 @console.with_site
 def list_(as_json: bool, site: Path) -> None:
     """List what is absent today."""
-    with counts.looking(site) as connection:
-        found = absences.standing(connection) if connection is not None else []
+    with counts.open_read_only(site) as connection:
+        found = absences.current_absences(connection) if connection is not None else []
     if as_json:
         rows = [
             {
@@ -82,17 +82,17 @@ def list_(as_json: bool, site: Path) -> None:
     console.out.print(table)
 
 
-def _state_of(site: Path, place: absences.Place) -> Callable[[Answer | None], str]:
+def _state_of(site: Path, place: absences.AbsentPlace) -> Callable[[Answer | None], str]:
     def said(_: Answer | None) -> str:
-        with counts.looking(site) as connection:
-            found = absences.at(connection, place) if connection is not None else None
+        with counts.open_read_only(site) as connection:
+            found = absences.find_absence(connection, place) if connection is not None else None
         return f"absent: {found.reason}, by {found.who}" if found else "expected"
 
     return said
 
 
-def _parse_place(place: str) -> absences.Place:
+def _parse_place(place: str) -> absences.AbsentPlace:
     try:
-        return absences.parse(place)
+        return absences.parse_place(place)
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -9,7 +9,7 @@ import click
 
 from config.site import QUARANTINE
 from publisher.catalog import counts, review
-from publisher.catalog.review import Naming, Ruling
+from publisher.catalog.review import Identification, Review
 from publisher.requests import queue
 from publisher.requests.queue import Answer
 from publisher.store.quarantine import QuarantineNote, parse_note
@@ -19,8 +19,8 @@ from scripts.shared import console, request
 class _QuarantinedFile(NamedTuple):
     file: str
     note: QuarantineNote | None
-    namings: list[Naming]
-    ruled: Ruling | None
+    identifications: list[Identification]
+    reviewed: Review | None
 
     def fields(self) -> dict[str, Any]:
         note = self.note
@@ -33,17 +33,25 @@ class _QuarantinedFile(NamedTuple):
             "pages": note.frames if note else None,
             "readings": list(note.readings) if note else [],
             "named": [
-                {"who": n.who, "sheets": review.written(n.sheets), "why": n.why, "at": n.named_at}
-                for n in self.namings
+                {
+                    "who": n.who,
+                    "sheets": review.format_sheets(n.sheets),
+                    "why": n.why,
+                    "at": n.named_at,
+                }
+                for n in self.identifications
             ],
-            "ruling": self.ruled._asdict() if self.ruled else None,
+            "ruling": self.reviewed._asdict() if self.reviewed else None,
         }
 
     @property
     def state(self) -> str:
-        if self.ruled:
-            return f"{self.ruled.outcome} by {self.ruled.who}"
-        return ", ".join(f"{n.who}: {review.written(n.sheets)}" for n in self.namings) or "open"
+        if self.reviewed:
+            return f"{self.reviewed.outcome} by {self.reviewed.who}"
+        return (
+            ", ".join(f"{n.who}: {review.format_sheets(n.sheets)}" for n in self.identifications)
+            or "open"
+        )
 
 
 @click.group()
@@ -62,7 +70,7 @@ def desk() -> None:
 @console.with_site
 def list_(everything: bool, reason: str | None, as_json: bool, site: Path) -> None:
     """List what waits for a decision, the oldest first."""
-    found = [held for held in _quarantined_files(site) if everything or not held.ruled]
+    found = [held for held in _quarantined_files(site) if everything or not held.reviewed]
     if reason:
         found = [held for held in found if held.note and held.note.reason == reason]
     if as_json:
@@ -107,7 +115,7 @@ def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
     It is filed once another operator has named the same.
     """
     try:
-        sheets = review.written(review.parse(karekod))
+        sheets = review.format_sheets(review.parse_sheets(karekod))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     change = request.RequestedChange("desk identify", file, why, _state_of(site, file))
@@ -137,12 +145,15 @@ def _quarantined_files(site: Path) -> list[_QuarantinedFile]:
     folder = site / QUARANTINE
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     known = set(names)
-    with counts.looking(site) as connection:
-        namings = review.namings(connection) if connection is not None else {}
-        rulings = review.rulings(connection) if connection is not None else {}
+    with counts.open_read_only(site) as connection:
+        identifications = review.identifications(connection) if connection is not None else {}
+        reviews = review.reviews(connection) if connection is not None else {}
     return [
         _QuarantinedFile(
-            name, _read_note(folder / f"{name}.json"), namings.get(name, []), rulings.get(name)
+            name,
+            _read_note(folder / f"{name}.json"),
+            identifications.get(name, []),
+            reviews.get(name),
         )
         for name in names
         if not name.startswith(".") and not (name.endswith(".json") and name[:-5] in known)

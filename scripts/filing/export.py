@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.site import PARTIES_TOML, SITE_TOML, original_file
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import Filings
+from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed import bagit
 from publisher.feed.bagit import Contents, Damaged
 from scripts.shared import console
@@ -61,8 +61,10 @@ def export(
     election = settings.election.id
     first = _first_number(since, election, party)
     sign = partial(sshsig.sign, sshsig.signing_key(site))
-    with Filings(catalog.url(site)) as filings:
-        what = bagit.contents(filings, party, first, bagit.begun(folder, election, party.id, first))
+    with FeedQueries(catalog.url(site)) as filings:
+        what = bagit.select_contents(
+            filings, party, first, bagit.unfinished_last_number(folder, election, party.id, first)
+        )
     if not what.filed:
         click.echo(f"nothing was filed for {party.id} from number {first} on", err=True)
         sys.exit(1)
@@ -130,5 +132,5 @@ def _make_bag(
         part = bagit.make(folder, party, settings.election.id, what, original, sign, now, more)
     with console.recorded_change(site, COMMAND, party.id, why) as deed:
         detail = {"files": len(what.filed), "first": what.first, "last": what.last, "bytes": size}
-        deed.done(bagit.stated(part), {**detail, "to": str(folder.absolute())})
+        deed.done(bagit.describe(part), {**detail, "to": str(folder.absolute())})
         return bagit.finish(part)

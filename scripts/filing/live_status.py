@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from publisher.catalog.coverage import Line
+from publisher.catalog.coverage import CoverageLine
 
 _BAR, _GAP = 12, 3
 _HEAD = (
@@ -39,7 +39,7 @@ class StatusScreen:
         at: str,
         counted: dict[str, Any],
         by: str,
-        lines: Sequence[Line],
+        lines: Sequence[CoverageLine],
         warnings: Sequence[str],
         faults: Sequence[str] = (),
     ) -> None:
@@ -120,11 +120,11 @@ class StatusScreen:
         return table
 
 
-def _name(line: Line) -> str:
+def _name(line: CoverageLine) -> str:
     return "(the election)" if line.key == "-" else line.key
 
 
-def _bar(line: Line) -> ProgressBar:
+def _bar(line: CoverageLine) -> ProgressBar:
     done = line.filed + line.absent
     return ProgressBar(total=max(line.expected, 1), completed=done, width=_BAR)
 

@@ -24,9 +24,9 @@ from config.fault import Faults
 from config.site import LEDGERS, STATE, STORE
 from keys.credentials import ring, rotation
 from keys.operations import server_state
-from publisher.catalog import counts as census
+from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
-from publisher.catalog.coverage import Accounts, Line, Missing
+from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
 from scripts.access import rotate
 from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
@@ -37,7 +37,9 @@ _EXPIRY_NOTICE = timedelta(days=1)  # so long before its last credential ends a 
 
 
 @click.command()
-@click.option("--by", type=click.Choice(list(coverage.BY)), help="A line for each of these.")
+@click.option(
+    "--by", type=click.Choice(list(coverage.GROUP_COLUMNS)), help="A line for each of these."
+)
 @click.option("--missing", "named", is_flag=True, help="Name the missing sheets, box by box.")
 @click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
 @click.option("--csv", "as_csv", is_flag=True, help="For a spreadsheet.")
@@ -76,7 +78,7 @@ def status(
     elif as_json:
         counted: dict[str, Any] = count_sheets(site)
         if by:
-            with coverage.opened(site) as opened:
+            with coverage.open_coverage(site) as opened:
                 counted["by"] = {line.key: _numbers(line) for line in opened.lines(by)}
         counted["warnings"] = list(_warnings(site, counted))
         click.echo(json.dumps(counted))
@@ -86,10 +88,10 @@ def status(
 
 def count_sheets(site: Path) -> dict[str, Any]:
     """Return what `ssps status --json` prints."""
-    with coverage.opened(site) as opened:
+    with coverage.open_coverage(site) as opened:
         (whole,) = opened.lines()
-        flow = opened.flow(load.load(site).intake.folders, datetime.now(UTC))
-    counts = census.counts(site)
+        flow = opened.filing_rate(load.load(site).intake.folders, datetime.now(UTC))
+    counts = catalog_counts.counts(site)
     return {
         "expected": whole.expected,
         "filed": counts.filed,
@@ -97,8 +99,8 @@ def count_sheets(site: Path) -> dict[str, Any]:
         "missing": whole.missing,
         "versions": counts.versions,
         "duplicates": counts.duplicates,
-        "quarantined": counts.quarantined - counts.ruled,
-        "ruled": counts.ruled,
+        "quarantined": counts.quarantined - counts.reviewed,
+        "ruled": counts.reviewed,
         "waiting": counts.waiting,
         "in_intake": flow.in_intake,
         "oldest_seconds": None if flow.oldest_seconds is None else round(flow.oldest_seconds, 1),
@@ -135,7 +137,7 @@ def _screen(site: Path, by: str | None) -> Group:
         table.add_row(key.replace("_", " "), shown, f"{share}{_MEANING.get(key, '')}")
     parts: list[RenderableType] = [table]
     if by is not None:
-        with coverage.opened(site) as opened:
+        with coverage.open_coverage(site) as opened:
             parts += [Text(), _table(by, opened.lines(by))]
     if warnings := list(_warnings(site, counted)):
         parts += [Text(), *(Text(line, style="bold yellow") for line in warnings)]
@@ -173,7 +175,7 @@ def _disk_warnings(site: Path, intake: Iterable[Path]) -> Iterator[str]:
             yield f"{folder}: {left}, make room: on a full one the publisher takes nothing in"
 
 
-def _table(by: str, lines: list[Line]) -> Table:
+def _table(by: str, lines: list[CoverageLine]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column(by, no_wrap=True)
     for name in _COLUMNS:
@@ -186,7 +188,7 @@ def _table(by: str, lines: list[Line]) -> Table:
     return table
 
 
-def _numbers(line: Line) -> dict[str, int]:
+def _numbers(line: CoverageLine) -> dict[str, int]:
     return {name: getattr(line, name) for name in _COLUMNS}
 
 
@@ -194,7 +196,7 @@ def _csv(site: Path, by: str | None) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((by or "all", *_COLUMNS))
-    with coverage.opened(site) as opened:
+    with coverage.open_coverage(site) as opened:
         for line in opened.lines(by):
             writer.writerow((line.key, *_numbers(line).values()))
     return text.getvalue()
@@ -217,14 +219,14 @@ def _watch(site: Path, by: str, every: float) -> None:
 
 def _take_screen(site: Path, by: str) -> StatusScreen:
     counted = count_sheets(site)
-    with coverage.opened(site) as opened:
+    with coverage.open_coverage(site) as opened:
         lines = opened.lines(by)
     at = f"{datetime.now(UTC).astimezone():%H:%M:%S}"
     return StatusScreen(at, counted, by, lines, list(_warnings(site, counted)))
 
 
 def _show_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) -> None:
-    with coverage.opened(site) as opened:
+    with coverage.open_coverage(site) as opened:
         if place and not opened.expects(place):
             raise click.UsageError(f"{place}: the registry has no such place, correct it")
         if as_csv:
@@ -239,7 +241,7 @@ def _show_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) ->
                 click.echo(f"{box}: {'  '.join(f'{name} ({karekod})' for name, karekod in owed)}")
 
 
-def _missing_csv(opened: Accounts, place: str | None) -> None:
+def _missing_csv(opened: Coverage, place: str | None) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("karekod", "secim", "belge", "cevre", "kurul", "sandik", "sayfa"))
     for karekod, sheet in opened.missing(place):
@@ -247,6 +249,6 @@ def _missing_csv(opened: Accounts, place: str | None) -> None:
         writer.writerow((karekod, sheet.secim, sheet.belge, *where, sheet.page))
 
 
-def _box(missing: Missing) -> str:
+def _box(missing: MissingSheet) -> str:
     sheet = missing.sheet
     return "/".join(filter(None, (sheet.cevre, sheet.kurul, sheet.sandik))) or "(the election)"

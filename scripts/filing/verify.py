@@ -49,7 +49,7 @@ def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path
             )
             lines = {"repairs": [str(one.repair) for one in some]}
             answer = request.send(site, queue.REPAIR, change, lines)
-            console.err.print(answer.said, markup=False)
+            console.err.print(answer.message, markup=False)
         found = list(_show_findings(site, True, as_json))
     wrong = [finding for finding in found if not finding.note]
     console.err.print(f"{site}: {len(wrong) or 'no'} finding{'s' * (len(wrong) != 1)}")
@@ -58,9 +58,9 @@ def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path
 
 def _describe_findings(found: Sequence[Finding], answer: Answer | None) -> list[str]:
     """Say what was found at fault; with an answer, what of it the publisher could not mend."""
-    left = set(answer.said.splitlines()) if answer else set()
+    left = set(answer.message.splitlines()) if answer else set()
     return [
-        f"{each.place}: {each.said}"
+        f"{each.place}: {each.problem}"
         for each in found
         if answer is None or f"not mended: {each.repair}" in left
     ]
@@ -87,7 +87,7 @@ def _show_findings(site: Path, quick: bool, as_json: bool) -> list[Finding]:
 def _fields(finding: Finding) -> dict[str, object]:
     return {
         "place": finding.place,
-        "said": finding.said,
+        "said": finding.problem,
         "advice": finding.advice,
         "repair": str(finding.repair) if finding.repair else None,
         "note": finding.note,
@@ -117,13 +117,13 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
     if party is None or not party.mirrors:
         message = "no party of that id has a tree, `ssps party list` names all"
         raise console.fault(PARTIES_TOML, party_id, message)
-    if (site / TREES / rebuild.aside(party_id)).exists():
-        rebuild.clear(settings, party_id)  # of one that was interrupted
+    if (site / TREES / rebuild.staging_name(party_id)).exists():
+        rebuild.clear_staging(settings, party_id)  # of one that was interrupted
     with console.err.status(f"linking the tree of {party_id}"):
         built = rebuild.build(settings, party)
     detail: dict[str, Value] = {
         "party": party_id,
-        "upto": built.upto,
+        "upto": built.last_filing,
         "folders": list(built.folders),
     }
     tree = site / TREES / party_id
@@ -132,7 +132,7 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
     if answer.done:
         with console.err.status("leaving the old tree to who is listing it"):
             time.sleep(grace)
-    kept = rebuild.clear(settings, party_id)
+    kept = rebuild.clear_staging(settings, party_id)
     request.print_answer_or_exit(answer)
     if kept:
         click.echo(f"{kept} files of the old tree were not ours and are in quarantine")

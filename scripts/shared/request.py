@@ -16,9 +16,9 @@ from config.settings import Settings
 from config.site import REQUESTS
 from keys.ledger import writer
 from publisher.page import arrival_id
-from publisher.publish import attend
+from publisher.publish import handle_requests
 from publisher.requests import queue
-from publisher.requests.queue import Answer, Errand
+from publisher.requests.queue import Answer, Request
 from scripts.shared import console
 
 _ANSWER_TIMEOUT = 60.0
@@ -47,7 +47,7 @@ def send(site: Path, kind: str, change: RequestedChange, detail: Mapping[str, Va
     """
     identity = arrival_id(writer.utc_now(), secrets.token_hex(4))
     by = (console.operator(),)
-    errand = Errand(identity, kind, by, socket.gethostname(), change.why, detail)
+    request = Request(identity, kind, by, socket.gethostname(), change.why, detail)
     settings = load.load(site)
     before = change.describe_state(None)
     named: dict[str, Value] = {"errand": identity}
@@ -56,7 +56,7 @@ def send(site: Path, kind: str, change: RequestedChange, detail: Mapping[str, Va
         asked = deed.asked({**detail, **named})
     answer = None
     try:
-        queue.ask(site, errand)
+        queue.submit(site, request)
         answer = _wait_for_answer(site, settings, identity)
     finally:  # whatever it ends with
         after = change.describe_state(answer) if answer else None
@@ -65,19 +65,19 @@ def send(site: Path, kind: str, change: RequestedChange, detail: Mapping[str, Va
             if answer is None:
                 deed.failed(_UNANSWERED, named)
             elif answer.done:
-                deed.done(after, {**named, "said": answer.said})
+                deed.done(after, {**named, "said": answer.message})
             elif kind == queue.REPAIR:  # some of it
-                deed.failed(answer.said, {**named, "after": after})
+                deed.failed(answer.message, {**named, "after": after})
             else:
-                deed.refused(answer.said, named)
+                deed.refused(answer.message, named)
     return answer
 
 
 def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
     deadline = time.monotonic() + _ANSWER_TIMEOUT
-    while (answer := queue.answered(site, identity)) is None:
+    while (answer := queue.take_answer(site, identity)) is None:
         try:
-            attend(settings, stop=threading.Event())
+            handle_requests(settings, stop=threading.Event())
         except writer.Busy:
             if time.monotonic() > deadline:
                 message = "the publisher is busy and will answer later, look again before repeating"
@@ -88,7 +88,7 @@ def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
 
 def print_answer(answer: Answer) -> None:
     """Print an answer, as an error if it was not done."""
-    click.echo(answer.said, err=not answer.done)
+    click.echo(answer.message, err=not answer.done)
 
 
 def print_answer_or_exit(answer: Answer) -> None:

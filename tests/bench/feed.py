@@ -25,7 +25,7 @@ import sqlalchemy as sa
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import office  # noqa: E402 - from the folders above
-from unit.publisher.feeding import KEY, NOON  # noqa: E402
+from unit.publisher.filed_site import KEY, NOON  # noqa: E402
 
 from config import layout, load  # noqa: E402
 from config.settings import Settings  # noqa: E402
@@ -33,7 +33,7 @@ from keys.feed_segment import format_segment, parse_segment  # noqa: E402
 from publisher.catalog import catalog  # noqa: E402
 from publisher.catalog import tables as t  # noqa: E402
 from publisher.catalog.catalog import Catalog  # noqa: E402
-from publisher.catalog.feed_queries import Filings  # noqa: E402
+from publisher.catalog.feed_queries import FeedQueries  # noqa: E402
 from publisher.feed.feed import Feed  # noqa: E402
 
 _BOARDS = 1094
@@ -113,7 +113,7 @@ def starts(site: Path, segments: int, parties: int) -> None:
     def feed() -> Feed:
         return Feed(settings, filings, KEY, lambda: datetime.now(UTC), lambda digest: site)
 
-    with Filings(catalog.url(site)) as filings:
+    with FeedQueries(catalog.url(site)) as filings:
         first = feed()
         first.begin()
         first.tick(0)
@@ -168,7 +168,7 @@ def measure(site: Path, filed: int, new: int, parties: int) -> None:
             place = f"{settings.election.id}/c-{board // 13}/k-{board}"
             (site / "trees" / party.id / place).mkdir(parents=True)
     page = site / "store" / "page"
-    with Filings(catalog.url(site)) as filings:
+    with FeedQueries(catalog.url(site)) as filings:
         feed = Feed(settings, filings, KEY, lambda: datetime.now(UTC), lambda digest: page)
         print(f"{filed} filed, {parties} parties, {_BOARDS} boards")
         print(f"  a start                            {timed(feed.begin):8.2f} s")
@@ -179,7 +179,7 @@ def measure(site: Path, filed: int, new: int, parties: int) -> None:
         print(f"  segments of everything             {timed(lambda: feed.tick(0)):8.2f} s")
         fill(settings, filed, filed + new)
         print(f"  one segment of {new:6} new          {timed(lambda: feed.tick(50)):8.2f} s")
-        feed._sums.look()
+        feed._sums.start_batch()
         print(
             f"  the sums after them                {timed(lambda: feed._sums.refresh(NOON)):8.2f} s"
         )

@@ -1,8 +1,8 @@
 """How fast pages become files in every tree: scripts/bench filing --help.
 
-Pages are drawn at 200 dpi by tests/damage.py and renamed into the intake of a site of its own,
-whose publisher is `ssps publish` as anybody runs it: workers, cage, fsync and all. A rename counts
-from the moment it was made to the moment the page can be seen in the tree of the last party.
+Pages are drawn at 200 dpi by tests/damaged_pages.py and renamed into the intake of a site of its
+own, whose publisher is `ssps publish` as anybody runs it: workers, cage, fsync and all. A rename
+counts from the moment it was made to the moment the page can be seen in the tree of the last party.
 
     ordinary      clean scans, all there at once
     hard mix      every kind of damage in turn, all there at once
@@ -46,7 +46,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import damage
+import damaged_pages
 import office
 
 from config import layout, load, registry
@@ -56,7 +56,7 @@ from config.site import CATALOG, REGISTRY_INDEX
 from keys.server_keys import host
 from publisher import publish
 from publisher.catalog import catalog
-from publisher.catalog import counts as census
+from publisher.catalog import counts as catalog_counts
 from publisher.reading.worker_client import WorkerClient
 from scripts.daemons.run import configure_logging, stop_on_signal
 from scripts.filing.status import count_sheets
@@ -124,7 +124,7 @@ def make_site(folder: Path, parties: int, entries: list[Entry]) -> Path:
 def draw(folder: Path, kinds: tuple[str, ...], count: int, seed: int) -> list[Drawn]:
     """Draw pages of these kinds in turn, on all cores, unless they are there from before."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = {kind.name: kind for kind in damage.KINDS}
+    known = {kind.name: kind for kind in damaged_pages.KINDS}
     wanted = [
         (known[name], number, seed, folder) for number, name in zip(range(count), cycle(kinds))
     ]
@@ -133,11 +133,11 @@ def draw(folder: Path, kinds: tuple[str, ...], count: int, seed: int) -> list[Dr
     return list({page.karekod: page for page in drawn}.values())
 
 
-def _draw(kind: damage.Kind, number: int, seed: int, folder: Path) -> Drawn:
+def _draw(kind: damaged_pages.Damage, number: int, seed: int, folder: Path) -> Drawn:
     stem = f"{kind.name}-{seed}-{number:06}"
     for path in folder.glob(f"{stem}-*"):
         return Drawn(path, path.name.rpartition("-")[2])
-    made = damage.page(kind, number, seed)
+    made = damaged_pages.page(kind, number, seed)
     path = folder / f"{stem}-{made.karekod}"
     path.write_bytes(made.content)
     return Drawn(path, made.karekod)
@@ -180,7 +180,7 @@ def publish_alone(site: Path, how: Alone) -> None:
 
 def settled(site: Path) -> int:
     """Return how many pages came to their end."""
-    counts = census.counts(site)
+    counts = catalog_counts.counts(site)
     return counts.filed + counts.versions + counts.duplicates + counts.quarantined
 
 
@@ -266,13 +266,13 @@ def rate(pages: list[Drawn], parties: int, folder: Path, alone: Alone | None = N
         for page in rest:
             shutil.copyfile(page.path, site / "outside" / page.path.name)
         os.sync()
-        before, cpu = census.counts(site), cpu_of(process)
+        before, cpu = catalog_counts.counts(site), cpu_of(process)
         begun = time.monotonic()
         for page in rest:
             (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
         until(lambda: settled(site) >= len(pages), process)
         seconds = time.monotonic() - begun
-        counts = census.counts(site)
+        counts = catalog_counts.counts(site)
         return Rate(len(rest), seconds, counts.filed - before.filed, cpu_of(process) - cpu)
 
 
@@ -397,7 +397,7 @@ def fill(site: Path, entries: list[Entry], parties: int) -> None:
     """Put rows into the catalog, as if those sheets had been filed; no file is made."""
     with catalog.Catalog(catalog.url(site)) as opened:
         for n in range(1, parties + 1):
-            opened.party_complete(f"parti-{n}", "all")
+            opened.mark_tree_complete(f"parti-{n}", "all")
         opened.commit()
     database = sqlite3.connect(site / CATALOG)
     database.execute("PRAGMA foreign_keys = OFF")
@@ -489,7 +489,7 @@ def main() -> None:
 
 def _speed(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
     drawn = chosen.drawn or work / "drawn"
-    hard = tuple(kind.name for kind in damage.KINDS)
+    hard = tuple(kind.name for kind in damaged_pages.KINDS)
     found: dict[str, object] = {}
     for what, kinds in (("ordinary", _ORDINARY), ("hard mix", hard)):
         pages = draw(drawn, kinds, chosen.pages, 1)

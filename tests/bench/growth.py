@@ -53,7 +53,7 @@ Costs = dict[int, float]  # size -> seconds a unit
 def imported(folder: Path, sizes: list[int]) -> tuple[Costs, Costs]:
     """Import a registry of each size and look a thousand of its karekods up."""
     importing: Costs = {}
-    looking: Costs = {}
+    open_read_only: Costs = {}
     for size in sizes:
         source = folder / f"{size}.csv"
         entries = islice(election.entries(size // _SHEETS_A_BOX + 4, 1), size)
@@ -62,9 +62,9 @@ def imported(folder: Path, sizes: list[int]) -> tuple[Costs, Costs]:
         importing[size] = took(registry.import_csv, source, index) / size
         opened = Registry(index)
         karekods = [election.serial(1, number * size // 1000) for number in range(1000)]
-        looking[size] = took(_look_up, opened, karekods) / 1000
+        open_read_only[size] = took(_look_up, opened, karekods) / 1000
         opened.close()
-    return importing, looking
+    return importing, open_read_only
 
 
 def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:

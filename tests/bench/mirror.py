@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-from unit.publisher.feeding import KEY, NOON  # noqa: E402 - from the folders above
+from unit.publisher.filed_site import KEY, NOON  # noqa: E402 - from the folders above
 
 from config import layout  # noqa: E402
 from config.sheet import Belge, Secim, Sheet  # noqa: E402

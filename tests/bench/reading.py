@@ -1,11 +1,11 @@
 """How well and how fast damaged pages are read, kind by kind: prints a table.
 
-Pages come from tests/damage.py, whose docstring says how strong each damage is; the same seed
-gives the same pages. A page is `read` if the desk would file it under its own karekod, with two
-witnesses, and `wrong` if under any other; to make that as easy as can be, the registry here knows
-every ten digits there are. `first` is how many of a hundred pages the first pass over the whole
-page was enough for, and so says how hard a kind is; `misread` counts pages on which anything but
-the karekod was read at all, be it set aside.
+Pages come from tests/damaged_pages.py, whose docstring says how strong each damage is; the same
+seed gives the same pages. A page is `read` if the desk would file it under its own karekod, with
+two witnesses, and `wrong` if under any other; to make that as easy as can be, the registry here
+knows every ten digits there are. `first` is how many of a hundred pages the first pass over the
+whole page was enough for, and so says how hard a kind is; `misread` counts pages on which anything
+but the karekod was read at all, be it set aside.
 
 Times are milliseconds of one core a page, file bytes in, decoding and all (user and system time,
 which other work on the machine hardly touches). A kind that stays below its reach, a wrong read
@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import damage
+import damaged_pages
 
 from config.registry import Entry, is_karekod
 from config.sheet import Belge, SandikTuru, Secim, Sheet
@@ -59,8 +59,8 @@ def every(karekod: str) -> Entry:
 def read(task: tuple[str, int, int]) -> Outcome:
     """Draw one page and read it."""
     name, number, seed = task
-    kind = next(kind for kind in damage.KINDS if kind.name == name)
-    content, karekod = damage.page(kind, number, seed)
+    kind = next(kind for kind in damaged_pages.KINDS if kind.name == name)
+    content, karekod = damaged_pages.page(kind, number, seed)
     begun = time.process_time()
     seen = read_file(content)
     ms = (time.process_time() - begun) * 1000
@@ -101,7 +101,7 @@ def table(found: list[Outcome]) -> bool:
         f"{'misread':>9}{'wrong':>7}{'median ms':>11}{'p95 ms':>8}"
     )
     reached = True
-    for kind in damage.KINDS:
+    for kind in damaged_pages.KINDS:
         if pages := by_kind.get(kind.name):
             share = _share(page.read for page in pages)
             enough = share >= kind.reach
@@ -109,7 +109,10 @@ def table(found: list[Outcome]) -> bool:
             print(_line(kind.name, pages, f"{kind.reach:g}", "" if enough else "  below"))
     print(_line("all", found, "", ""))
     ordinary = [
-        page for kind in damage.KINDS if kind.reach == ORDINARY for page in by_kind[kind.name]
+        page
+        for kind in damaged_pages.KINDS
+        if kind.reach == ORDINARY
+        for page in by_kind[kind.name]
     ]
     if ordinary:
         print(_line("ordinary", ordinary, "", ""))
@@ -142,12 +145,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench reading", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--pages", type=int, help="in all, instead of 100 of each kind")
-    parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in damage.KINDS])
+    parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in damaged_pages.KINDS])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--json", action="store_true", help="one object a page, no table")
     given = parser.parse_args()
-    kinds = given.kinds or [kind.name for kind in damage.KINDS]
+    kinds = given.kinds or [kind.name for kind in damaged_pages.KINDS]
     each = -(-given.pages // len(kinds)) if given.pages else 100
     tasks = [(kind, number, given.seed) for number in range(each) for kind in kinds]
     found = []

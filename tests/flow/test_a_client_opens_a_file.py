@@ -5,17 +5,19 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from night import ADDRESS, Night, pages, until
+from running_site import ADDRESS, RunningSite, pages, until
 
 from config import layout, load
 
 
-def sizes(night: Night, party: str) -> dict[str, int]:
+def sizes(night: RunningSite, party: str) -> dict[str, int]:
     tree = night.site / "trees" / party
     return {"/" + path: (tree / path).stat().st_size for path in night.tree(party)}
 
 
-def test_a_mirror_is_told_by_the_ledger_file_by_file(rehearsal: Night, tmp_path: Path) -> None:
+def test_a_mirror_is_told_by_the_ledger_file_by_file(
+    rehearsal: RunningSite, tmp_path: Path
+) -> None:
     before = len(rehearsal.records())
 
     rehearsal.sftp("parti-a", f"get -r / {tmp_path}")
@@ -40,7 +42,7 @@ def test_a_mirror_is_told_by_the_ledger_file_by_file(rehearsal: Night, tmp_path:
     assert mine[-1].detail["bytes"] == sum(int(str(size)) for size, _ in closed.values())
 
 
-def test_the_open_stands_in_the_ledger_before_the_close(rehearsal: Night) -> None:
+def test_the_open_stands_in_the_ledger_before_the_close(rehearsal: RunningSite) -> None:
     held: Counter[tuple[object, object]] = Counter()
 
     for record in rehearsal.records():
@@ -54,7 +56,7 @@ def test_the_open_stands_in_the_ledger_before_the_close(rehearsal: Night) -> Non
     assert [r.seq for r in rehearsal.records()] == list(range(len(rehearsal.records())))
 
 
-def test_a_part_of_a_file_is_recorded_as_a_part(rehearsal: Night, tmp_path: Path) -> None:
+def test_a_part_of_a_file_is_recorded_as_a_part(rehearsal: RunningSite, tmp_path: Path) -> None:
     path, size = max(sizes(rehearsal, "parti-a").items(), key=lambda item: item[1])
     half = tmp_path / "half"
     half.write_bytes((rehearsal.site / "trees/parti-a" / path[1:]).read_bytes()[: size // 2])
@@ -70,7 +72,7 @@ def test_a_part_of_a_file_is_recorded_as_a_part(rehearsal: Night, tmp_path: Path
 
 
 def test_a_party_of_one_district_sees_that_one_and_nothing_of_the_others(
-    rehearsal: Night, tmp_path: Path
+    rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     party = load.load(rehearsal.site).party("parti-c")
     assert party is not None
@@ -83,7 +85,7 @@ def test_a_party_of_one_district_sees_that_one_and_nothing_of_the_others(
     assert pages(tmp_path) == rehearsal.tree("parti-c")
 
 
-def test_a_strangers_key_opens_nothing_and_that_is_recorded(rehearsal: Night) -> None:
+def test_a_strangers_key_opens_nothing_and_that_is_recorded(rehearsal: RunningSite) -> None:
     before = len(rehearsal.records())
     stranger = [*rehearsal.ssh_options("parti-b"), f"parti-a@{ADDRESS}"]
 
@@ -100,7 +102,9 @@ def test_a_strangers_key_opens_nothing_and_that_is_recorded(rehearsal: Night) ->
     assert (refused.who, refused.origin, refused.outcome) == ("parti-a", "127.0.0.1", "refused")
 
 
-def test_a_key_added_while_the_server_runs_opens_at_once(rehearsal: Night, tmp_path: Path) -> None:
+def test_a_key_added_while_the_server_runs_opens_at_once(
+    rehearsal: RunningSite, tmp_path: Path
+) -> None:
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(tmp_path / "id")], check=True
     )
@@ -122,7 +126,7 @@ def test_a_key_added_while_the_server_runs_opens_at_once(rehearsal: Night, tmp_p
     assert "prova-cb-mv" in done.stdout
 
 
-def test_a_password_opens_as_a_key_does(rehearsal: Night, tmp_path: Path) -> None:
+def test_a_password_opens_as_a_key_does(rehearsal: RunningSite, tmp_path: Path) -> None:
     password = rehearsal.ssps("key", "add", "parti-b", "--password", "--why", "x").strip()
     ask = tmp_path / "ask"
     ask.write_text(f"#!/bin/sh\necho {password}\n")

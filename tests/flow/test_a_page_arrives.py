@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import night
 import pytest
-from night import Night, digests, until
+import running_site
+from running_site import RunningSite, digests, until
 
 from config import layout, load
 from config.registry import Registry
@@ -15,22 +15,24 @@ from config.site import REGISTRY_INDEX
 
 
 @pytest.fixture(scope="module")
-def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     """A night of four parties, scanned in part politely and in part rudely."""
-    with night.night(tmp_path_factory.mktemp("night"), parties=4, seed=7) as found:
+    with running_site.running_rehearsal(
+        tmp_path_factory.mktemp("night"), parties=4, seed=7
+    ) as found:
         found.scan("--count", 40)
         found.scan("--count", 6, "--rude")
         found.scan()
         yield found
 
 
-def scanned(filed: Night) -> list[list[str]]:
+def scanned(filed: RunningSite) -> list[list[str]]:
     """Name, SHA-256, karekod and kind of each page, as the scanner noted them."""
     return [line.split(",") for line in (filed.site / "scanned.csv").read_text().splitlines()]
 
 
 def test_every_page_stands_under_its_sheet_in_every_tree_whose_scope_covers_it(
-    filed: Night,
+    filed: RunningSite,
 ) -> None:
     registry = Registry(filed.site / REGISTRY_INDEX)
     wanted: dict[str, set[tuple[object, str]]] = {}
@@ -49,7 +51,7 @@ def test_every_page_stands_under_its_sheet_in_every_tree_whose_scope_covers_it(
     assert len(wanted["parti-a"]) > len(wanted["parti-d"]) > 0
 
 
-def test_forty_trees_would_cost_forty_names_and_one_copy(filed: Night) -> None:
+def test_forty_trees_would_cost_forty_names_and_one_copy(filed: RunningSite) -> None:
     entitled = [filed.site / "trees" / p for p in ("parti-a", "parti-d")]
     path = next(iter(filed.tree("parti-d")))
 
@@ -62,14 +64,14 @@ def test_forty_trees_would_cost_forty_names_and_one_copy(filed: Night) -> None:
     assert original.stat().st_mtime_ns % 10**9 == 0
 
 
-def test_the_store_holds_each_original_once_under_its_own_digest(filed: Night) -> None:
+def test_the_store_holds_each_original_once_under_its_own_digest(filed: RunningSite) -> None:
     store = digests(filed.site / "store")
 
     assert all(Path(path).name == digest for path, digest in store.items())
     assert set(store.values()) == set(filed.tree("parti-a").values())
 
 
-def test_a_rescan_is_a_later_version_beside_the_first(filed: Night) -> None:
+def test_a_rescan_is_a_later_version_beside_the_first(filed: RunningSite) -> None:
     versions = [path for path in filed.tree("parti-a") if layout.parse(path).version > 1]
 
     assert versions
@@ -83,7 +85,7 @@ def test_a_rescan_is_a_later_version_beside_the_first(filed: Night) -> None:
         )
 
 
-def test_what_could_not_be_filed_is_in_quarantine_with_its_reason(filed: Night) -> None:
+def test_what_could_not_be_filed_is_in_quarantine_with_its_reason(filed: RunningSite) -> None:
     kinds = Counter(kind for _, _, _, kind in scanned(filed))
     unreadable = {d for _, d, karekod, kind in scanned(filed) if not karekod or kind == "unknown"}
 
@@ -96,7 +98,7 @@ def test_what_could_not_be_filed_is_in_quarantine_with_its_reason(filed: Night) 
     assert len(reasons) == filed.status()["quarantined"]
 
 
-def test_the_filing_ledger_tells_of_each_page_once(filed: Night) -> None:
+def test_the_filing_ledger_tells_of_each_page_once(filed: RunningSite) -> None:
     records = filed.records("filing")
 
     told = Counter(r.event.event for r in records)
@@ -112,7 +114,7 @@ def test_the_filing_ledger_tells_of_each_page_once(filed: Night) -> None:
 
 
 def test_the_count_of_what_is_missing_is_what_was_expected_less_what_was_filed(
-    filed: Night,
+    filed: RunningSite,
 ) -> None:
     status = filed.status()
 
@@ -121,18 +123,18 @@ def test_the_count_of_what_is_missing_is_what_was_expected_less_what_was_filed(
     assert status["waiting"] == 0
 
 
-def test_nothing_temporary_is_left(filed: Night) -> None:
+def test_nothing_temporary_is_left(filed: RunningSite) -> None:
     assert digests(filed.site / "intake") == {}
     left = [p for p in filed.site.rglob("*") if p.name.startswith(".") and p.is_file()]
     assert left == []
     assert digests(filed.site / "state/spool") == {}
 
 
-def shows(filed: Night, party: str, path: str) -> bool:
+def shows(filed: RunningSite, party: str, path: str) -> bool:
     return path in filed.tree(party)
 
 
-def test_a_page_dropped_now_is_visible_within_seconds(filed: Night, tmp_path: Path) -> None:
+def test_a_page_dropped_now_is_visible_within_seconds(filed: RunningSite, tmp_path: Path) -> None:
     """A correction after an objection: other bytes of a sheet that is filed."""
     path = next(p for p in filed.tree("parti-d") if p.endswith("-s1.jpg"))
     content = (filed.site / "trees/parti-d" / path).read_bytes()

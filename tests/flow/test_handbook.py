@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from night import Night, digests, night, running
+from running_site import RunningSite, digests, running, running_rehearsal
 
 from config import layout
 from publisher.page import Reason
@@ -58,7 +58,7 @@ def run(command: str) -> None:
 def test_a_site_that_was_backed_up_as_written_goes_on_elsewhere(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     first, second, back = commands("rsync ", tmp_path / "site", copy)
-    with night(tmp_path) as here:
+    with running_rehearsal(tmp_path) as here:
         here.scan("--count", 20)
         run(first)
         here.scan("--count", 10)
@@ -84,7 +84,7 @@ def test_a_site_that_was_backed_up_as_written_goes_on_elsewhere(tmp_path: Path) 
         assert pages_of(digests(mirror)) == pages_of(here.tree("parti-a"))
 
 
-def counts(here: Night) -> dict[str, int]:
+def counts(here: RunningSite) -> dict[str, int]:
     names = ("expected", "filed", "missing", "versions", "duplicates", "quarantined", "waiting")
     return {name: here.status()[name] for name in names}
 
@@ -100,7 +100,7 @@ def pages_of(tree: dict[str, str]) -> dict[str, str]:
     return {path: digest for path, digest in tree.items() if is_page(path)}
 
 
-def shared_with_the_store(here: Night, party: str) -> int:
+def shared_with_the_store(here: RunningSite, party: str) -> int:
     """Count the pages of a tree that are one file with their originals."""
     store = {path.stat().st_ino for path in (here.site / "store").rglob("*") if path.is_file()}
     tree = (here.site / "trees" / party).rglob("*")

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from night import ADDRESS, Night, digests, pages, until
+from running_site import ADDRESS, RunningSite, digests, pages, until
 
 from config import layout
 
@@ -20,7 +20,7 @@ def run(*command: str, env: dict[str, str] | None = None) -> subprocess.Complete
     return done
 
 
-def lftp(night: Night, party: str, *commands: str) -> str:
+def lftp(night: RunningSite, party: str, *commands: str) -> str:
     ssh = shlex.join(["ssh", "-a", "-x", *night.ssh_options(party)])
     script = "; ".join(
         [
@@ -34,7 +34,7 @@ def lftp(night: Night, party: str, *commands: str) -> str:
     return run("lftp", "--norc", "-c", script).stdout
 
 
-def rclone(night: Night, party: str, home: Path, *words: str) -> str:
+def rclone(night: RunningSite, party: str, home: Path, *words: str) -> str:
     config = home / "rclone.conf"
     if not config.exists():
         config.write_text(
@@ -44,7 +44,7 @@ def rclone(night: Night, party: str, home: Path, *words: str) -> str:
     return run("rclone", "--config", str(config), *words).stderr
 
 
-def opened(night: Night, since: int) -> list[str]:
+def opened(night: RunningSite, since: int) -> list[str]:
     """Which pages were opened; the feed goes on, so its files may well be."""
     events = (record.event for record in night.records()[since:])
     paths = (event.what[1:] for event in events if event.event == "open")
@@ -52,7 +52,7 @@ def opened(night: Night, since: int) -> list[str]:
 
 
 @pytest.mark.parametrize("party", ["parti-a", "parti-c"])
-def test_openssh_sftp_mirrors_the_tree(rehearsal: Night, tmp_path: Path, party: str) -> None:
+def test_openssh_sftp_mirrors_the_tree(rehearsal: RunningSite, tmp_path: Path, party: str) -> None:
     done = rehearsal.sftp(party, f"get -rp / {tmp_path}")
 
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_openssh_sftp_mirrors_the_tree(rehearsal: Night, tmp_path: Path, party: 
 
 
 def test_lftp_mirrors_the_tree_and_its_second_pass_moves_nothing(
-    rehearsal: Night, tmp_path: Path
+    rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     lftp(rehearsal, "parti-a", f"mirror --parallel=4 / {tmp_path}")
     before = len(rehearsal.records())
@@ -75,7 +75,7 @@ def test_lftp_mirrors_the_tree_and_its_second_pass_moves_nothing(
 
 
 def test_rclone_copies_the_tree_and_its_second_pass_moves_nothing(
-    rehearsal: Night, tmp_path: Path
+    rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     mirror = tmp_path / "mirror"
     rclone(rehearsal, "parti-a", tmp_path, "copy", "--transfers", "4", "ysk:/", str(mirror))
@@ -88,7 +88,7 @@ def test_rclone_copies_the_tree_and_its_second_pass_moves_nothing(
 
 
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE")
-def test_sshfs_browses_the_tree(rehearsal: Night, tmp_path: Path) -> None:
+def test_sshfs_browses_the_tree(rehearsal: RunningSite, tmp_path: Path) -> None:
     options = [*rehearsal.ssh_options("parti-a")[2:], "-oro", "-F/dev/null"]
     run("sshfs", *options, f"parti-a@{ADDRESS}:/", str(tmp_path))
     try:
@@ -98,7 +98,7 @@ def test_sshfs_browses_the_tree(rehearsal: Night, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE")
-def test_rclone_mounts_the_tree(rehearsal: Night, tmp_path: Path) -> None:
+def test_rclone_mounts_the_tree(rehearsal: RunningSite, tmp_path: Path) -> None:
     mount = tmp_path / "mount"
     mount.mkdir()
     rclone(rehearsal, "parti-a", tmp_path, "lsf", "ysk:/")  # writes the configuration
@@ -113,7 +113,7 @@ def test_rclone_mounts_the_tree(rehearsal: Night, tmp_path: Path) -> None:
         process.wait()
 
 
-def test_psftp_fetches_a_board(rehearsal: Night, tmp_path: Path) -> None:
+def test_psftp_fetches_a_board(rehearsal: RunningSite, tmp_path: Path) -> None:
     if shutil.which("puttygen") is None:
         pytest.skip("puttygen is not installed")
     home = {"HOME": str(tmp_path)}
@@ -135,7 +135,7 @@ def test_psftp_fetches_a_board(rehearsal: Night, tmp_path: Path) -> None:
 
 
 def test_several_sessions_on_one_multiplexed_connection_all_work(
-    rehearsal: Night, tmp_path: Path
+    rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     control = [*rehearsal.ssh_options("parti-a"), f"-oControlPath={tmp_path}/c"]
     master = subprocess.Popen(["ssh", *control, "-M", "-N", f"parti-a@{ADDRESS}"])
@@ -160,7 +160,7 @@ def test_several_sessions_on_one_multiplexed_connection_all_work(
 
 
 def test_every_write_is_denied_recorded_and_leaves_the_disk_as_it_was(
-    rehearsal: Night, tmp_path: Path
+    rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
@@ -206,7 +206,7 @@ def test_every_write_is_denied_recorded_and_leaves_the_disk_as_it_was(
     ],
     ids=["store", "relative", "other party", "proc", "etc", "long name", "deep", "newline"],
 )
-def test_no_path_leaves_the_tree(rehearsal: Night, tmp_path: Path, path: str) -> None:
+def test_no_path_leaves_the_tree(rehearsal: RunningSite, tmp_path: Path, path: str) -> None:
     quoted = path.replace("\n", "\\n")
 
     done = rehearsal.sftp("parti-a", f'get "{quoted}" {tmp_path}/got')
@@ -215,7 +215,7 @@ def test_no_path_leaves_the_tree(rehearsal: Night, tmp_path: Path, path: str) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_client_is_refused_shell_command_and_tunnel(rehearsal: Night) -> None:
+def test_a_client_is_refused_shell_command_and_tunnel(rehearsal: RunningSite) -> None:
     options = rehearsal.ssh_options("parti-a")
     command = subprocess.run(
         ["ssh", *options, f"parti-a@{ADDRESS}", "id"], capture_output=True, text=True, timeout=30
@@ -233,7 +233,7 @@ def test_a_client_is_refused_shell_command_and_tunnel(rehearsal: Night) -> None:
     assert "SSH-2.0" not in tunnel.stdout
 
 
-def test_rclone_takes_our_sums_as_they_are(rehearsal: Night, tmp_path: Path) -> None:
+def test_rclone_takes_our_sums_as_they_are(rehearsal: RunningSite, tmp_path: Path) -> None:
     root = rehearsal.site / "trees/parti-a/prova-cb-mv"
     until(lambda: (root / "SHA256SUMS").exists(), "the sums", seconds=70)
     sums = next(path for path in root.glob("*/*/SHA256SUMS"))

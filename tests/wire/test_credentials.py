@@ -14,7 +14,7 @@ from pathlib import Path
 import paramiko
 import pytest
 from click.testing import CliRunner, Result
-from tokens import Token, string
+from fido_token import SoftwareToken, string
 from wire.served import OPENS, SECRET, Serve, Served, until
 from wire.test_server import connected, plant, told
 
@@ -124,7 +124,7 @@ def test_a_revocation_names_the_sessions_that_it_ended(serve: Serve) -> None:
 class Agent:
     """An SSH agent (draft-ietf-sshm-ssh-agent) that holds one token, touched each time."""
 
-    def __init__(self, path: Path, key: Token) -> None:
+    def __init__(self, path: Path, key: SoftwareToken) -> None:
         self.path = path
         self._key = key
         self._socket = socket.socket(socket.AF_UNIX)
@@ -162,7 +162,7 @@ class Agent:
 
 @pytest.mark.parametrize("kind", fido.KINDS)
 def test_openssh_logs_in_with_a_key_on_a_token(serve: Serve, tmp_path: Path, kind: str) -> None:
-    served, key, other = serve(), Token(kind), Token(kind)
+    served, key, other = serve(), SoftwareToken(kind), SoftwareToken(kind)
     public = tmp_path / "token.pub"
     public.write_text(key.public_line + "\n")
     ssps(

@@ -17,7 +17,7 @@ from typing import Any
 import office
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from unit.publisher.feeding import KEY, Filer, digests, pages
+from unit.publisher.filed_site import KEY, PageFiler, digests, pages
 from wire.served import Serve, Served, until
 from wire.slow_link import slow_link
 
@@ -27,7 +27,7 @@ from config.sheet import Belge, Secim, Sheet
 from keys.feed_segment import Entry, format_segment, parse_segment
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import Filings
+from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed import readme
 from publisher.feed.feed import Feed
 
@@ -44,7 +44,7 @@ class Party:
 
     served: Served
     settings: Settings
-    filer: Filer
+    filer: PageFiler
     folder: Path
 
     def file(self, box: int, belge: Belge = Belge.SANDIK_SONUC, content: str = "") -> str:
@@ -54,7 +54,7 @@ class Party:
     def feed(self) -> None:
         """Close a segment."""
         store = self.served.site / "store"
-        with Filings(catalog.url(self.served.site)) as filings:
+        with FeedQueries(catalog.url(self.served.site)) as filings:
             feed = Feed(
                 self.settings, filings, KEY, lambda: datetime.now(UTC),
                 lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
@@ -94,7 +94,7 @@ def party(serve: Serve, tmp_path: Path) -> Party:
     (served.site / "state").mkdir(exist_ok=True)
     signers = sshsig.allowed_signers(KEY.public_key())
     (served.site / "allowed_signers").write_text(signers)
-    return Party(served, settings, Filer(settings), tmp_path / "mirror")
+    return Party(served, settings, PageFiler(settings), tmp_path / "mirror")
 
 
 def test_a_mirror_is_complete_and_a_second_run_moves_nothing(party: Party) -> None:

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from unit.publisher.feeding import KEY, Filer, digests, summed
+from unit.publisher.filed_site import KEY, PageFiler, digests, read_sums
 from wire.served import Serve, Served
 
 from config import load
 from config.sheet import Belge, Secim, Sheet
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import Filings
+from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed.feed import Feed
 
 RATE = 50
@@ -29,7 +29,7 @@ def filing(served: Served) -> Iterator[list[Sheet]]:
     """File fifty pages a second, with segments and sums thrice a second, until it is left."""
     settings = load.load(served.site)
     (served.site / "state").mkdir(exist_ok=True)
-    filer, filed = Filer(settings), list[Sheet]()
+    filer, filed = PageFiler(settings), list[Sheet]()
     left, done = threading.Event(), threading.Event()
 
     def file() -> None:
@@ -43,7 +43,7 @@ def filing(served: Served) -> Iterator[list[Sheet]]:
 
     def feed() -> None:
         store = served.site / "store"
-        with Filings(catalog.url(served.site)) as filings:
+        with FeedQueries(catalog.url(served.site)) as filings:
             kept = Feed(
                 settings, filings, KEY, lambda: datetime.now(UTC),
                 lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
@@ -113,5 +113,5 @@ def test_a_mirror_taken_while_pages_arrive_is_consistent_and_the_next_converges(
 
     subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert digests(mirror, ".jpg") | digests(mirror, ".csv") == after
-    root = summed(mirror / ROOT)
-    assert sum(len(summed((mirror / ROOT / sums).parent)) for sums in root) == len(filed)
+    root = read_sums(mirror / ROOT)
+    assert sum(len(read_sums((mirror / ROOT / sums).parent)) for sums in root) == len(filed)

@@ -11,7 +11,7 @@ from config.event import Event
 from config.settings import Settings
 from config.site import FILING, LEDGERS
 from keys.ledger.writer import read
-from publisher.catalog import counts as census
+from publisher.catalog import counts as catalog_counts
 from publisher.catalog.counts import Counts
 from publisher.store.quarantine import parse_note
 
@@ -61,7 +61,7 @@ def assert_consistent(settings: Settings) -> FilingHistory:
     hidden = [p for f in ("store", "trees", "quarantine") for p in (site / f).rglob(".*")]
     assert hidden == []
 
-    counts = census.counts(site)
+    counts = catalog_counts.counts(site)
     versions = sum(layout.parse(path).version > 1 for path in filed)
     tally = Counter(event.event for event in events)
     assert counts == Counts(

@@ -7,7 +7,7 @@ from unit.publisher import hostile
 from unit.publisher.consistency import assert_consistent
 
 from config.settings import Settings
-from publisher.catalog import counts as census
+from publisher.catalog import counts as catalog_counts
 from publisher.publish import publish
 from publisher.reading.rasterize import opened
 
@@ -32,7 +32,7 @@ def test_every_hostile_page_is_set_aside_with_its_reason_and_the_next_is_read_at
 
     def watch() -> None:
         while not stop.wait(0.05):
-            counts = census.counts(settings.site)
+            counts = catalog_counts.counts(settings.site)
             done = counts.filed + counts.versions + counts.quarantined + counts.duplicates
             if done >= expected and not list((settings.site / "state" / "spool").iterdir()):
                 stop.set()

@@ -22,7 +22,7 @@ from config.settings import Settings
 from config.site import FILING, LEDGERS, REGISTRY_INDEX, TRANSFER, TREES
 from keys.feed_segment import parse_segment
 from keys.ledger.writer import Busy, Ledger
-from publisher.catalog import counts as census
+from publisher.catalog import counts as catalog_counts
 from publisher.catalog.counts import Counts
 from publisher.fsck import finding
 from publisher.intake import lease
@@ -57,8 +57,8 @@ def publishing(settings: Settings, **more: object) -> Iterator[threading.Event]:
 
 def wait_for(settings: Settings, done: Callable[[Counts], bool]) -> None:
     until = time.monotonic() + 20
-    while not done(census.counts(settings.site)):
-        assert time.monotonic() < until, census.counts(settings.site)
+    while not done(catalog_counts.counts(settings.site)):
+        assert time.monotonic() < until, catalog_counts.counts(settings.site)
         threading.Event().wait(0.02)
 
 
@@ -279,12 +279,12 @@ def test_a_publisher_that_starts_while_it_is_asked_for_waits_for_that_instant(
     flock(asking, fcntl.LOCK_SH)
     monkeypatch.setattr(fcntl, "flock", asked)
     with publishing(settings):
-        assert finding.running(settings.site)
-    assert not finding.running(settings.site)
+        assert finding.publisher_is_running(settings.site)
+    assert not finding.publisher_is_running(settings.site)
     os.close(asking)
 
 
 def test_a_second_publisher_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher.publish, "_ASKING", 0.0)
+    monkeypatch.setattr(publisher.publish, "_LOCK_WAIT_SECONDS", 0.0)
     with Ledger(settings.site / LEDGERS / FILING), pytest.raises(Busy, match="stop that one first"):
         publish(settings, stop=threading.Event())

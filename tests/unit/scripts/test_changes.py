@@ -11,7 +11,7 @@ import click
 import office
 import pytest
 from office import Ssps
-from unit.publisher.feeding import Filer
+from unit.publisher.filed_site import PageFiler
 
 from config import load, registry
 from config.event import Event
@@ -117,7 +117,7 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     add_credential(site, "parti-a", load_public_key(tmp_path / "first.pub", ""), "set up")
     host.make(tmp_path / "other", "other")
     (tmp_path / "other.pub").rename(tmp_path / "other")
-    path = Filer(load.load(site)).file(SHEET, "kadikoy")
+    path = PageFiler(load.load(site)).file(SHEET, "kadikoy")
     with writer.Ledger(site / "ledgers/filing") as filing:
         filing.append(Event("filed", "publisher", "a.jpg", path, detail={"page": "a-0"}))
     os.utime(site / "trees/parti-a" / path, (1, 1))  # for `verify --repair`

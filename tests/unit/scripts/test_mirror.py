@@ -16,13 +16,13 @@ from typing import Any
 
 import office
 import pytest
-from unit.publisher.feeding import KEY, NOON, Filer
+from unit.publisher.filed_site import KEY, NOON, PageFiler
 
 from config import load
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import Filings
+from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed.feed import Feed
 
 
@@ -70,11 +70,11 @@ class Served:
 
 
 @dataclass
-class Night:
+class RunningSite:
     """A site of one party that files and closes segments when it is told to."""
 
     settings: Settings
-    filer: Filer
+    filer: PageFiler
 
     def file(self, *boxes: str) -> None:
         """File the result sheets of these boxes, each of a board of its own, and list them."""
@@ -82,7 +82,7 @@ class Night:
             sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", f"k-{box}", box, 1)
             self.filer.file(sheet, f"page of {box}")
         store = self.settings.site / "store"
-        with Filings(catalog.url(self.settings.site)) as filings:
+        with FeedQueries(catalog.url(self.settings.site)) as filings:
             feed = Feed(
                 self.settings, filings, KEY, lambda: datetime.fromtimestamp(NOON, UTC),
                 lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
@@ -96,11 +96,11 @@ class Night:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> Night:
+def night(tmp_path: Path) -> RunningSite:
     site = office.site(tmp_path / "site")
     (site / "state").mkdir()
     settings = load.load(site)
-    return Night(settings, Filer(settings))
+    return RunningSite(settings, PageFiler(settings))
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def whole(folder: Path) -> dict[str, bytes]:
 
 
 def test_pages_that_come_while_sums_are_fetched_go_before_them_and_the_rest_follows(
-    mirror: Any, night: Night
+    mirror: Any, night: RunningSite
 ) -> None:
     night.file("1", "2", "3")
     served = Served(night.tree)
@@ -143,7 +143,7 @@ def test_pages_that_come_while_sums_are_fetched_go_before_them_and_the_rest_foll
 
 
 def test_sums_that_never_fit_their_root_are_taken_twice_and_no_more(
-    mirror: Any, night: Night
+    mirror: Any, night: RunningSite
 ) -> None:
     night.file("1", "2")
     roots = {path: path.read_bytes() for path in night.tree.glob("*/SHA256SUMS*")}
@@ -163,7 +163,7 @@ def test_sums_that_never_fit_their_root_are_taken_twice_and_no_more(
 
 
 def test_what_could_not_be_fetched_is_wanted_still_and_in_the_same_order(
-    mirror: Any, night: Night
+    mirror: Any, night: RunningSite
 ) -> None:
     night.file("1", "2", "3")
     served = Served(night.tree)
@@ -207,7 +207,7 @@ def again(script: ModuleType, mirror: Any, tree: Path) -> Any:
     return made
 
 
-def outdated(mirror: Any, night: Night) -> dict[str, bytes]:
+def outdated(mirror: Any, night: RunningSite) -> dict[str, bytes]:
     """Have a board's sums mirrored that name a page more than those returned."""
     night.file("1")
     old = sums(night.tree)
@@ -218,7 +218,7 @@ def outdated(mirror: Any, night: Night) -> dict[str, bytes]:
 
 
 def test_older_sums_take_the_place_of_none_and_no_run_takes_them_for_all(
-    script: ModuleType, mirror: Any, night: Night
+    script: ModuleType, mirror: Any, night: RunningSite
 ) -> None:
     old = outdated(mirror, night)
     new = sums(night.tree)
@@ -235,7 +235,7 @@ def test_older_sums_take_the_place_of_none_and_no_run_takes_them_for_all(
 
 
 def test_a_root_that_no_longer_names_a_folder_takes_the_place_of_none(
-    script: ModuleType, mirror: Any, night: Night
+    script: ModuleType, mirror: Any, night: RunningSite
 ) -> None:
     night.file("1")
     old = {path: content for path, content in sums(night.tree).items() if path.count("/") == 1}
@@ -251,7 +251,7 @@ def test_a_root_that_no_longer_names_a_folder_takes_the_place_of_none(
 
 
 def test_signed_sums_of_another_board_are_not_kept_as_those_of_this_one(
-    mirror: Any, night: Night
+    mirror: Any, night: RunningSite
 ) -> None:
     night.file("1", "2")
     true = sums(night.tree)
@@ -273,7 +273,7 @@ def test_signed_sums_of_another_board_are_not_kept_as_those_of_this_one(
 
 
 def test_sums_of_which_only_the_signature_came_are_taken_for_lost(
-    script: ModuleType, mirror: Any, night: Night
+    script: ModuleType, mirror: Any, night: RunningSite
 ) -> None:
     old = outdated(mirror, night)
     signature = f"{BOARDS}/k-1/SHA256SUMS.sig"
@@ -295,7 +295,7 @@ def follows(script: ModuleType, mirror: Any, served: Served, stop: threading.Eve
 
 
 def test_a_run_that_is_stopped_before_all_is_here_does_not_say_that_it_is(
-    script: ModuleType, mirror: Any, night: Night
+    script: ModuleType, mirror: Any, night: RunningSite
 ) -> None:
     night.file("1", "2", "3")
     stop = threading.Event()
@@ -311,7 +311,7 @@ def test_a_run_that_is_stopped_before_all_is_here_does_not_say_that_it_is(
 
 
 def test_a_server_that_speaks_no_sftp_is_not_taken_for_a_break(
-    script: ModuleType, mirror: Any, night: Night
+    script: ModuleType, mirror: Any, night: RunningSite
 ) -> None:
     def garbled(path: str) -> None:
         raise script.paramiko.SFTPError("Expected handle")
@@ -322,7 +322,7 @@ def test_a_server_that_speaks_no_sftp_is_not_taken_for_a_break(
 
 
 def test_a_look_that_fails_waits_for_the_pages_that_are_under_way(
-    mirror: Any, night: Night
+    mirror: Any, night: RunningSite
 ) -> None:
     night.file("1", "2", "3")
     under_way, failed = threading.Event(), threading.Event()
@@ -343,7 +343,7 @@ def test_a_look_that_fails_waits_for_the_pages_that_are_under_way(
 
 
 def test_a_disk_that_fails_is_not_taken_for_a_lost_connection(
-    script: ModuleType, mirror: Any, night: Night, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, mirror: Any, night: RunningSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     night.file("1")
 

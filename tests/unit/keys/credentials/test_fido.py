@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tokens import Token, string
+from fido_token import SoftwareToken, string
 
 from keys.credentials import fido, publickey, ring
 
@@ -14,16 +14,16 @@ MESSAGE = b"what is to be signed"
 
 
 @pytest.fixture(params=fido.KINDS)
-def key(request: pytest.FixtureRequest) -> Token:
-    return Token(request.param)
+def key(request: pytest.FixtureRequest) -> SoftwareToken:
+    return SoftwareToken(request.param)
 
 
-def test_what_a_touched_token_signed_is_its_own(key: Token) -> None:
+def test_what_a_touched_token_signed_is_its_own(key: SoftwareToken) -> None:
     assert fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE))
     assert fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x05))
 
 
-def test_nobody_touched_it_so_it_does_not_count(key: Token) -> None:
+def test_nobody_touched_it_so_it_does_not_count(key: SoftwareToken) -> None:
     assert not fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0))
     assert not fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x04))
 
@@ -33,7 +33,7 @@ def test_nobody_touched_it_so_it_does_not_count(key: Token) -> None:
     [
         lambda key: key.sign(b"something else"),
         lambda key: key.sign(MESSAGE, app=b"ssh:other"),
-        lambda key: Token(key.kind).sign(MESSAGE),
+        lambda key: SoftwareToken(key.kind).sign(MESSAGE),
         lambda key: key.sign(MESSAGE)[:-1] + b"\x08",
         lambda key: key.sign(MESSAGE) + b"\0",
         lambda key: key.sign(MESSAGE)[:-1],
@@ -42,11 +42,13 @@ def test_nobody_touched_it_so_it_does_not_count(key: Token) -> None:
         lambda key: b"\xff" * 40,
     ],
 )
-def test_anything_else_is_no_signature(key: Token, spoil: Callable[[Token], bytes]) -> None:
+def test_anything_else_is_no_signature(
+    key: SoftwareToken, spoil: Callable[[SoftwareToken], bytes]
+) -> None:
     assert not fido.verifies(key.blob, MESSAGE, spoil(key))
 
 
-def test_every_bit_counts(key: Token) -> None:
+def test_every_bit_counts(key: SoftwareToken) -> None:
     whole = key.sign(MESSAGE)
     for place in range(len(whole)):
         spoiled = bytearray(whole)
@@ -54,7 +56,7 @@ def test_every_bit_counts(key: Token) -> None:
         assert not fido.verifies(key.blob, MESSAGE, bytes(spoiled)), place
 
 
-def test_a_tokens_key_becomes_a_credential(key: Token) -> None:
+def test_a_tokens_key_becomes_a_credential(key: SoftwareToken) -> None:
     line = key.public_line
     assert publickey.read(line + " anahtarlik")[1] == "anahtarlik"
 
@@ -65,7 +67,7 @@ def test_a_tokens_key_becomes_a_credential(key: Token) -> None:
     assert ring.loads(ring.dumps(held).decode()) == held
 
 
-def test_openssh_takes_these_signatures_too(key: Token, tmp_path: Path) -> None:
+def test_openssh_takes_these_signatures_too(key: SoftwareToken, tmp_path: Path) -> None:
     head = string(b"ssps") + string(b"") + string(b"sha256")
     signed = key.sign(b"SSHSIG" + head + string(hashlib.sha256(MESSAGE).digest()))
     whole = b"SSHSIG" + (1).to_bytes(4, "big") + string(key.blob) + head + string(signed)

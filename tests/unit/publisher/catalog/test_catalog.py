@@ -13,7 +13,7 @@ from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.catalog import catalog, counts, tables
 from publisher.catalog.catalog import Catalog
 from publisher.catalog.counts import Counts
-from publisher.catalog.rows import Filing, Original
+from publisher.catalog.rows import FilingRow, Original
 from publisher.outcome import Duplicate, Filed, FiledSheet, Quarantined
 from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp
 from publisher.source import Source
@@ -55,7 +55,7 @@ def test_an_arrival_is_counted_as_what_became_of_it_by_anyone_who_looks(
     opened: Catalog, tmp_path: Path
 ) -> None:
     opened.receive([arrival(n) for n in range(1, 6)])
-    opened.claimed([f"a{n}" for n in range(1, 6)])
+    opened.mark_claimed([f"a{n}" for n in range(1, 6)])
     opened.commit()
     assert counts.counts(tmp_path) == Counts(waiting=5)
 
@@ -96,24 +96,24 @@ def test_a_file_of_two_sheets_is_done_when_both_are_recorded_and_each_counts_onc
         page(1), Filed((FIRST.sheets[0], FiledSheet(3, other, 1, "mv")), 2), 1684080000, NOON
     )
 
-    first, second = opened.decided()
+    first, second = opened.unrecorded_decisions()
     assert (first.what, second.what) == (PATH, "mv")
-    assert first.filing == Filing(Original(1, "1" * 64, PATH), 1, CB, 1)
-    assert second.filing == Filing(Original(2, "1" * 64, "mv"), 3, MV, 1)
+    assert first.filing == FilingRow(Original(1, "1" * 64, PATH), 1, CB, 1)
+    assert second.filing == FilingRow(Original(2, "1" * 64, "mv"), 3, MV, 1)
 
     assert opened.finish("a1", 7, 3)
     assert not opened.finish("a1", 8, 3), "it was noted before"
     assert not opened.finish("a1", 8, 2), "no sheet is on that page"
-    assert opened.decided() == [first]
+    assert opened.unrecorded_decisions() == [first]
     assert committed(opened, tmp_path) == Counts(filed=1, waiting=1)
     assert opened.next_seq() == 8
-    assert opened.settled("a1") == (arrival(1), Stamp(1, 5, 7), False, None)
+    assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), False, None)
 
     assert opened.finish("a1", 8, 1)
-    assert opened.decided() == []
+    assert opened.unrecorded_decisions() == []
     assert committed(opened, tmp_path) == Counts(filed=2)
-    assert opened.settled("a1") == (arrival(1), Stamp(1, 5, 7), True, None)
-    assert opened.filed_as("1" * 64) == PATH
+    assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), True, None)
+    assert opened.path_of_bytes("1" * 64) == PATH
 
 
 def test_what_was_not_committed_never_happened(tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_a_decided_arrival_comes_back_with_all_that_carrying_it_out_takes(
     opened.file(page(1), FIRST, 1684080000, NOON)
     opened.set_aside(page(2), Quarantined(Reason.UNKNOWN_KAREKOD), NOON)
 
-    filed, quarantined = opened.decided()
+    filed, quarantined = opened.unrecorded_decisions()
 
     assert filed.arrival == arrival(1)
-    assert filed.filing == Filing(Original(1, "1" * 64, PATH), 1, CB, 1)
+    assert filed.filing == FilingRow(Original(1, "1" * 64, PATH), 1, CB, 1)
     assert (filed.outcome, filed.what, filed.stamp) == ("filed", PATH, Stamp(1, 5, 7))
     assert filed.decided_at == NOON
     assert filed.evidence == {
@@ -164,10 +164,10 @@ def test_the_desk_is_told_what_stands_already_even_within_a_batch(opened: Catalo
 
     assert opened.latest_version(SHEET) == 2
     assert opened.latest_version(replace(SHEET, page=2)) == 0
-    assert opened.filed_as("2" * 64) == PATH_2
-    assert opened.filed_as("3" * 64) is None
-    assert opened.quarantined_as("3" * 64, Reason.NO_KAREKOD) == "quarantine/a3-3.jpg"
-    assert opened.quarantined_as("3" * 64, Reason.EMPTY) is None
+    assert opened.path_of_bytes("2" * 64) == PATH_2
+    assert opened.path_of_bytes("3" * 64) is None
+    assert opened.quarantined_path("3" * 64, Reason.NO_KAREKOD) == "quarantine/a3-3.jpg"
+    assert opened.quarantined_path("3" * 64, Reason.EMPTY) is None
 
 
 def test_one_version_of_a_sheet_and_one_copy_of_the_bytes_can_be_filed(opened: Catalog) -> None:
@@ -184,8 +184,8 @@ def test_a_withdrawn_arrival_is_forgotten_but_never_a_decided_one(opened: Catalo
 
     opened.withdraw(["a1", "a2"])
 
-    assert opened.settled("a1") is None
-    assert opened.settled("a2") == (arrival(2), Stamp(2, 5, 7), False, None)
+    assert opened.arrival_state("a1") is None
+    assert opened.arrival_state("a2") == (arrival(2), Stamp(2, 5, 7), False, None)
 
 
 def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(
@@ -193,16 +193,16 @@ def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(
 ) -> None:
     opened.receive([arrival(1)])
     opened.file(page(1), FIRST, 1684080000, NOON)
-    opened.party_begins("parti-a")
+    opened.mark_tree_incomplete("parti-a")
     opened.add_gap("parti-a", 1)
     opened.add_gap("parti-a", 1)
-    opened.party_complete("parti-a", "all")
+    opened.mark_tree_complete("parti-a", "all")
 
     assert opened.parties() == {"parti-a": "all"}
     assert opened.gaps() == [("parti-a", Original(1, "1" * 64, PATH))]
     assert committed(opened, tmp_path).gaps == 1
 
-    opened.party_begins("parti-a")
+    opened.mark_tree_incomplete("parti-a")
     assert opened.parties() == {}
     assert opened.gaps() == []
 
@@ -221,10 +221,10 @@ def test_every_filing_is_yielded_once_however_many_there_are(opened: Catalog) ->
 
 
 def test_a_source_that_stays_is_known_as_it_looked_last(opened: Catalog) -> None:
-    opened.leave(arrival(1))
-    opened.leave(arrival(2))
+    opened.note_left_behind(arrival(1))
+    opened.note_left_behind(arrival(2))
 
-    assert opened.left() == {b"in//\xff.jpg": "2:5:6"}
+    assert opened.left_behind() == {b"in//\xff.jpg": "2:5:6"}
 
 
 def test_the_tables_are_ones_that_postgresql_takes() -> None:

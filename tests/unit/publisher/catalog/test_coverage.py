@@ -8,11 +8,11 @@ from config import registry
 from config.settings import Settings
 from config.site import COVERAGE_CACHE, REGISTRY_INDEX
 from publisher.catalog import coverage
-from publisher.catalog.coverage import Line
+from publisher.catalog.coverage import CoverageLine
 
 
-def lines(settings: Settings, by: str | None = None) -> list[Line]:
-    with coverage.opened(settings.site) as opened:
+def lines(settings: Settings, by: str | None = None) -> list[CoverageLine]:
+    with coverage.open_coverage(settings.site) as opened:
         return opened.lines(by)
 
 
@@ -20,23 +20,23 @@ def test_sheets_are_counted_by_contest_form_district_and_board(settings: Setting
     drop(settings, {"a.png": CB, "b.png": f"{CB}; rescan", "c.png": MV, "d.png": KONAK})
     run(settings)
 
-    assert lines(settings) == [Line("all", 6, 3, 0)]
-    assert lines(settings, "secim") == [Line("cb", 5, 2, 0), Line("mv", 1, 1, 0)]
+    assert lines(settings) == [CoverageLine("all", 6, 3, 0)]
+    assert lines(settings, "secim") == [CoverageLine("cb", 5, 2, 0), CoverageLine("mv", 1, 1, 0)]
     assert lines(settings, "belge") == [
-        Line("il-birlestirme", 1, 0, 0),
-        Line("ilce-birlestirme", 1, 0, 0),
-        Line("sandik-sonuc", 3, 3, 0),
-        Line("ulkeler-ve-gumruk-kapilari-birlestirme", 1, 0, 0),
+        CoverageLine("il-birlestirme", 1, 0, 0),
+        CoverageLine("ilce-birlestirme", 1, 0, 0),
+        CoverageLine("sandik-sonuc", 3, 3, 0),
+        CoverageLine("ulkeler-ve-gumruk-kapilari-birlestirme", 1, 0, 0),
     ]
     assert lines(settings, "cevre") == [
-        Line("-", 1, 0, 0),
-        Line("06-ankara-1", 2, 0, 0),
-        Line("34-istanbul-1", 2, 2, 0),
-        Line("35-izmir-2", 1, 1, 0),
+        CoverageLine("-", 1, 0, 0),
+        CoverageLine("06-ankara-1", 2, 0, 0),
+        CoverageLine("34-istanbul-1", 2, 2, 0),
+        CoverageLine("35-izmir-2", 1, 1, 0),
     ]
     assert lines(settings, "kurul")[1:3] == [
-        Line("06-ankara-1/-", 1, 0, 0),
-        Line("06-ankara-1/cankaya-1", 1, 0, 0),
+        CoverageLine("06-ankara-1/-", 1, 0, 0),
+        CoverageLine("06-ankara-1/cankaya-1", 1, 0, 0),
     ]
 
 
@@ -44,7 +44,7 @@ def test_missing_sheets_are_named_in_the_order_of_places(settings: Settings) -> 
     drop(settings, {"a.png": CB})
     run(settings)
 
-    with coverage.opened(settings.site) as opened:
+    with coverage.open_coverage(settings.site) as opened:
         named = [missing.karekod for missing in opened.missing()]
         here = [missing.karekod for missing in opened.missing("34-istanbul-1/kadikoy-2/1234")]
 
@@ -55,25 +55,25 @@ def test_missing_sheets_are_named_in_the_order_of_places(settings: Settings) -> 
 def test_a_sheet_that_todays_registry_lacks_is_not_one_of_the_expected(settings: Settings) -> None:
     drop(settings, {"a.png": CB, "b.png": MV})
     run(settings)
-    assert lines(settings) == [Line("all", 6, 2, 0)]
+    assert lines(settings) == [CoverageLine("all", 6, 2, 0)]
     smaller = settings.site / "smaller.csv"
     smaller.write_text(office.registry_csv(office.ROWS[0]), encoding="utf-8")
 
     registry.import_csv(smaller, settings.site / REGISTRY_INDEX)
 
-    assert lines(settings) == [Line("all", 1, 1, 0)]
-    assert lines(settings) == [Line("all", 1, 1, 0)], "the same when it is remembered"
+    assert lines(settings) == [CoverageLine("all", 1, 1, 0)]
+    assert lines(settings) == [CoverageLine("all", 1, 1, 0)], "the same when it is remembered"
     (settings.site / COVERAGE_CACHE).write_text("rubbish")
-    assert lines(settings) == [Line("all", 1, 1, 0)]
+    assert lines(settings) == [CoverageLine("all", 1, 1, 0)]
 
 
 def test_a_site_without_catalog_or_registry_has_empty_accounts(settings: Settings) -> None:
-    assert lines(settings) == [Line("all", 6, 0, 0)]
+    assert lines(settings) == [CoverageLine("all", 6, 0, 0)]
     (settings.site / REGISTRY_INDEX).unlink()
 
-    assert lines(settings) == [Line("all", 0, 0, 0)]
+    assert lines(settings) == [CoverageLine("all", 0, 0, 0)]
     assert lines(settings, "cevre") == []
-    with coverage.opened(settings.site) as opened:
+    with coverage.open_coverage(settings.site) as opened:
         assert list(opened.missing()) == []
 
 
@@ -83,7 +83,7 @@ def test_an_index_of_an_earlier_version_is_counted_all_the_same(settings: Settin
     index.commit()
     index.close()
 
-    assert lines(settings) == [Line("all", 6, 0, 0)]
+    assert lines(settings) == [CoverageLine("all", 6, 0, 0)]
 
 
 def test_the_flow_is_the_last_minutes_and_the_oldest_page_may_stand_in_the_intake(
@@ -94,12 +94,12 @@ def test_the_flow_is_the_last_minutes_and_the_oldest_page_may_stand_in_the_intak
     soon = datetime(2023, 5, 14, 14, 0, 30, tzinfo=UTC)
     folders = settings.intake.folders
 
-    with coverage.opened(settings.site) as opened:
-        flow = opened.flow(folders, soon)
+    with coverage.open_coverage(settings.site) as opened:
+        flow = opened.filing_rate(folders, soon)
         assert (flow.pages_a_second, flow.in_intake, flow.oldest_seconds) == (3 / 60, 0, None)
-        assert opened.flow(folders, soon + timedelta(minutes=2)).pages_a_second == 0
+        assert opened.filing_rate(folders, soon + timedelta(minutes=2)).pages_a_second == 0
         drop(settings, {"d.png": ANKARA})
         waiting = (settings.site / "intake" / "d.png").stat().st_ctime
         later = datetime.fromtimestamp(waiting + 7, UTC)
-        assert opened.flow(folders, later).in_intake == 1
-        assert round(opened.flow(folders, later).oldest_seconds or 0) == 7
+        assert opened.filing_rate(folders, later).in_intake == 1
+        assert round(opened.filing_rate(folders, later).oldest_seconds or 0) == 7

@@ -3,7 +3,7 @@ import pytest
 from config.registry import Entry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.catalog import review
-from publisher.catalog.review import Agreed, Awaited, Naming
+from publisher.catalog.review import Agreed, Identification, NotYetAgreed
 
 CB, MV, KONAK = "1093717526", "1093717527", "2000000001"
 
@@ -16,34 +16,36 @@ def entry(karekod: str, cevre: str = "34-istanbul-1", secim: Secim = Secim.CB) -
 KNOWN = {CB: entry(CB), MV: entry(MV, secim=Secim.MV), KONAK: entry(KONAK, "35-izmir-2")}
 
 
-def says(who: str, *words: str) -> Naming:
-    return Naming(who, who, review.parse(words), "by eye", "2023-05-14T18:00:00+00:00")
+def says(who: str, *words: str) -> Identification:
+    return Identification(
+        who, who, review.parse_sheets(words), "by eye", "2023-05-14T18:00:00+00:00"
+    )
 
 
 def test_an_operator_names_a_karekod_or_one_for_each_page() -> None:
-    assert review.parse([CB]) == ((1, CB),)
-    assert review.parse([f"3:{MV}", f"1:{CB}"]) == ((1, CB), (3, MV))
-    assert review.written(((1, CB), (3, MV))) == f"1:{CB} 3:{MV}"
+    assert review.parse_sheets([CB]) == ((1, CB),)
+    assert review.parse_sheets([f"3:{MV}", f"1:{CB}"]) == ((1, CB), (3, MV))
+    assert review.format_sheets(((1, CB), (3, MV))) == f"1:{CB} 3:{MV}"
 
 
 @pytest.mark.parametrize("words", [[], ["12"], ["x:" + CB], ["0:" + CB], [CB, CB], [":" + CB]])
 def test_what_names_no_sheet_is_refused(words: list[str]) -> None:
     with pytest.raises(ValueError, match=r"write|name|numbered"):
-        review.parse(words)
+        review.parse_sheets(words)
 
 
 def test_a_page_is_filed_once_as_many_operators_name_the_same_as_the_site_asks_for() -> None:
     ayse, veli, can = says("ayse", CB), says("veli", MV), says("can", CB)
 
     assert review.decide([ayse], ayse, 1) == Agreed(("ayse",))
-    assert review.decide([ayse], ayse, 2) == Awaited(1, ())
-    assert review.decide([ayse, veli], veli, 2) == Awaited(1, (ayse,))
+    assert review.decide([ayse], ayse, 2) == NotYetAgreed(1, ())
+    assert review.decide([ayse, veli], veli, 2) == NotYetAgreed(1, (ayse,))
     assert review.decide([ayse, veli, can], can, 2) == Agreed(("ayse", "can"))
-    assert review.decide([ayse, veli, can], can, 3) == Awaited(1, (veli,))
+    assert review.decide([ayse, veli, can], can, 3) == NotYetAgreed(1, (veli,))
 
 
 def test_the_rules_for_machines_hold_for_persons_too() -> None:
-    assert review.identified(((1, CB), (2, MV)), 2, KNOWN.get) == [(1, KNOWN[CB]), (2, KNOWN[MV])]
+    assert review.entries_of(((1, CB), (2, MV)), 2, KNOWN.get) == [(1, KNOWN[CB]), (2, KNOWN[MV])]
     for sheets, frames, wrong in (
         (((1, "9999999999"),), 1, "no karekod of the registry"),
         (((2, CB),), 1, "page 2 of a file that has 1"),
@@ -51,7 +53,7 @@ def test_the_rules_for_machines_hold_for_persons_too() -> None:
         (((1, CB), (2, KONAK)), 2, "sheets of several boards"),
     ):
         with pytest.raises(ValueError, match=wrong):
-            review.identified(sheets, frames, KNOWN.get)
+            review.entries_of(sheets, frames, KNOWN.get)
 
 
 def test_a_format_is_told_by_the_first_bytes() -> None:

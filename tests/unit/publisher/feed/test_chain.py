@@ -8,8 +8,8 @@ import pytest
 
 from config.settings import Settings
 from keys.feed_segment import FIRST, Segment
-from publisher.feed.chain import Chain
-from publisher.feed.published_files import Press, inodes
+from publisher.feed.chain import FeedChain
+from publisher.feed.published_files import PublishedFiles, inodes
 
 NOON = 1684072800
 
@@ -23,34 +23,36 @@ def segment(number: int, previous: str = FIRST) -> Segment:
 
 
 @pytest.fixture
-def press(tmp_path: Path) -> Press:
-    return Press(tmp_path)
+def files(tmp_path: Path) -> PublishedFiles:
+    return PublishedFiles(tmp_path)
 
 
-def chain(press: Press, name: str = "f00d", step: Callable[[str], None] = lambda _: None) -> Chain:
-    return Chain(press, name, step)
+def chain(
+    files: PublishedFiles, name: str = "f00d", step: Callable[[str], None] = lambda _: None
+) -> FeedChain:
+    return FeedChain(files, name, step)
 
 
-def closed(made: Chain, number: int, seq: int, owed: tuple[int, ...] = ()) -> None:
-    made.close(segment(number, made.position.digest), seq, owed, lambda content: b"signed")
+def closed(made: FeedChain, number: int, seq: int, left_out: tuple[int, ...] = ()) -> None:
+    made.close(segment(number, made.position.digest), seq, left_out, lambda content: b"signed")
 
 
-def test_a_feed_that_never_closed_a_segment_begins_at_the_first(press: Press) -> None:
-    position = chain(press).position
+def test_a_feed_that_never_closed_a_segment_begins_at_the_first(files: PublishedFiles) -> None:
+    position = chain(files).position
 
     assert (position.feed, position.number, position.digest, position.seq) == ("f00d", 0, FIRST, -1)
-    assert chain(press).kept() == {}
+    assert chain(files).expected_inodes() == {}
 
 
-def test_a_feed_goes_on_from_the_last_segment_that_was_closed(press: Press) -> None:
-    made = chain(press)
+def test_a_feed_goes_on_from_the_last_segment_that_was_closed(files: PublishedFiles) -> None:
+    made = chain(files)
     closed(made, 1, seq=4)
-    closed(made, 2, seq=9, owed=(7,))
+    closed(made, 2, seq=9, left_out=(7,))
 
-    found = chain(press).position
+    found = chain(files).position
 
     assert found == made.position
-    assert (found.number, found.seq, found.owed, found.closed_at) == (2, 9, (7,), NOON + 2)
+    assert (found.number, found.seq, found.left_out, found.closed_at) == (2, 9, (7,), NOON + 2)
     assert sorted(path.name for path in made.folder.iterdir()) == [
         "00000001.csv", "00000001.csv.sig", "00000002.csv", "00000002.csv.sig", "00000002.state",
     ]  # fmt: skip
@@ -58,9 +60,9 @@ def test_a_feed_goes_on_from_the_last_segment_that_was_closed(press: Press) -> N
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO, errno.EACCES])
 def test_a_feed_that_cannot_be_listed_is_not_begun_anew(
-    press: Press, monkeypatch: pytest.MonkeyPatch, error: int
+    files: PublishedFiles, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    closed(chain(press), 1, seq=4)
+    closed(chain(files), 1, seq=4)
 
     def refused(folder: Path) -> None:
         raise OSError(error, os.strerror(error), str(folder))
@@ -68,36 +70,38 @@ def test_a_feed_that_cannot_be_listed_is_not_begun_anew(
     monkeypatch.setattr(os, "scandir", refused)
 
     with pytest.raises(OSError, match="f00d"):
-        chain(press)
+        chain(files)
 
 
 @pytest.mark.parametrize("last", ["signed", "position kept"])
 def test_a_segment_that_was_begun_and_not_closed_counts_for_nothing(
-    press: Press, last: str
+    files: PublishedFiles, last: str
 ) -> None:
     def crash(step: str) -> None:
         if step == last:
             raise Crash
 
-    closed(chain(press), 1, seq=4)
+    closed(chain(files), 1, seq=4)
     with pytest.raises(Crash):
-        closed(chain(press, step=crash), 2, seq=9)
+        closed(chain(files, step=crash), 2, seq=9)
 
-    left = chain(press)
+    left = chain(files)
     assert (left.position.number, left.position.seq) == (1, 4)
-    assert left.kept().keys() == {"00000001.csv", "00000001.csv.sig"}
+    assert left.expected_inodes().keys() == {"00000001.csv", "00000001.csv.sig"}
     closed(left, 2, seq=10)
-    assert chain(press).position.seq == 10
+    assert chain(files).position.seq == 10
 
 
-def test_what_trees_are_to_show_is_known_by_inode_and_a_lost_file_by_none(press: Press) -> None:
-    made = chain(press)
+def test_what_trees_are_to_show_is_known_by_inode_and_a_lost_file_by_none(
+    files: PublishedFiles,
+) -> None:
+    made = chain(files)
     closed(made, 1, seq=4)
     closed(made, 2, seq=5)
-    made.file(1).unlink()
+    made.segment_file(1).unlink()
 
     there = inodes(made.folder)
-    assert made.kept() == {
+    assert made.expected_inodes() == {
         "00000001.csv": 0,
         "00000001.csv.sig": there["00000001.csv.sig"],
         "00000002.csv": there["00000002.csv"],
@@ -106,16 +110,16 @@ def test_what_trees_are_to_show_is_known_by_inode_and_a_lost_file_by_none(press:
 
 
 def test_who_parts_takes_the_whole_past_along_and_goes_on_alone(
-    press: Press, settings: Settings
+    files: PublishedFiles, settings: Settings
 ) -> None:
-    shared = chain(press)
+    shared = chain(files)
     closed(shared, 1, seq=4)
     shared.position = replace(shared.position, seq=6)
 
     own = shared.part(settings.parties[0])
 
     assert (own.name, own.parties) == ("f00d-parti-a", [settings.parties[0]])
-    assert (own.position, own.kept()) == (shared.position, shared.kept())
+    assert (own.position, own.expected_inodes()) == (shared.position, shared.expected_inodes())
     closed(own, 2, seq=8)
-    assert chain(press).position.number == 1
-    assert chain(press, "f00d-parti-a").position.number == 2
+    assert chain(files).position.number == 1
+    assert chain(files, "f00d-parti-a").position.number == 2

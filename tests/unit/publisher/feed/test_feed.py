@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from unit.publisher.feeding import KEY, NOON, Filer, followed, pages, summed
+from unit.publisher.filed_site import KEY, NOON, PageFiler, pages, read_feed, read_sums
 
 from config import layout, scope
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from keys.feed_segment import parse_segment
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import Filings
+from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed.feed import Feed
 from publisher.feed.published_files import inodes
 
@@ -37,7 +37,7 @@ class Crash(BaseException):
 @contextmanager
 def feed(settings: Settings, step: Step = lambda step: None, at: int = NOON) -> Iterator[Feed]:
     store = settings.site / "store"
-    with Filings(catalog.url(settings.site)) as filings:
+    with FeedQueries(catalog.url(settings.site)) as filings:
         yield Feed(
             settings,
             filings,
@@ -68,7 +68,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def test_a_feed_lists_what_its_party_sees_and_nothing_else(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     listed = [
         filer.file(CB, "cb"), filer.file(CB, "cb once more", 2), filer.file(KONAK, "konak"),
         filer.file(ANKARA, "ankara"),
@@ -76,20 +76,20 @@ def test_a_feed_lists_what_its_party_sees_and_nothing_else(settings: Settings) -
 
     fed(settings, 0)
 
-    everything = followed(tree(settings, "parti-a"))
+    everything = read_feed(tree(settings, "parti-a"))
     assert [entry.path for entry in everything] == listed
     assert [(e.sheet, e.version, e.supersedes) for e in everything[:2]] == [
         ("sandik-sonuc", 1, ""),
         ("sandik-sonuc", 2, listed[0]),
     ]
-    assert [entry.path for entry in followed(tree(settings, "parti-b"))] == listed[2:]
+    assert [entry.path for entry in read_feed(tree(settings, "parti-b"))] == listed[2:]
     own = b"".join(p.read_bytes() for p in (tree(settings, "parti-b") / "akis").iterdir())
     assert b"istanbul" not in own
     assert not tree(settings, "bagimsiz-c").exists()
 
 
 def test_parties_of_the_same_scope_read_the_same_file(settings: Settings) -> None:
-    Filer(settings).file(CB, "cb")
+    PageFiler(settings).file(CB, "cb")
 
     fed(settings, 0)
 
@@ -104,7 +104,7 @@ def test_parties_of_the_same_scope_read_the_same_file(settings: Settings) -> Non
 def test_silence_is_closed_within_the_minute_and_what_comes_in_within_ten_seconds(
     settings: Settings,
 ) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     with feed(settings) as made:
         made.begin()
 
@@ -116,11 +116,11 @@ def test_silence_is_closed_within_the_minute_and_what_comes_in_within_ten_second
         filer.file(CB, "cb")
         assert [segments(now) for now in (111, 119, 120, 131, 174, 175)] == [3, 3, 4, 4, 4, 5]
 
-    assert len(followed(tree(settings, "parti-a"))) == 1
+    assert len(read_feed(tree(settings, "parti-a"))) == 1
 
 
 def test_each_segment_names_its_election_its_close_and_the_ledgers(settings: Settings) -> None:
-    Filer(settings)
+    PageFiler(settings)
 
     fed(settings, 0)
 
@@ -132,7 +132,7 @@ def test_each_segment_names_its_election_its_close_and_the_ledgers(settings: Set
 def test_no_segment_is_closed_before_the_one_before_it_though_the_clock_steps_back(
     settings: Settings,
 ) -> None:
-    Filer(settings)
+    PageFiler(settings)
     for at in (NOON + 600, NOON, NOON + 601):  # each a run of its own
         with feed(settings, at=at) as made:
             made.begin()
@@ -145,7 +145,7 @@ def test_no_segment_is_closed_before_the_one_before_it_though_the_clock_steps_ba
 
 
 def test_a_feed_goes_on_where_it_was_and_names_nothing_twice(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     paths = [filer.file(CB, "cb")]
     fed(settings, 0)
     paths.append(filer.file(MV, "mv"))
@@ -153,13 +153,13 @@ def test_a_feed_goes_on_where_it_was_and_names_nothing_twice(settings: Settings)
     fed(settings, 0)
     fed(settings, 0)
 
-    assert [entry.path for entry in followed(tree(settings, "parti-a"))] == paths
+    assert [entry.path for entry in read_feed(tree(settings, "parti-a"))] == paths
 
 
 def test_a_start_links_what_a_tree_lacks_wherever_that_is_and_nothing_else(
     settings: Settings,
 ) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     with feed(settings) as made:
         made.begin()
         for number, sheet in enumerate((CB, MV, KONAK, ANKARA)):
@@ -180,12 +180,14 @@ def test_a_start_links_what_a_tree_lacks_wherever_that_is_and_nothing_else(
         assert [step for step in shown if step == "segment shown"] == lacking
 
     assert inodes(tree(settings, "parti-a") / "akis") == whole
-    assert len(followed(tree(settings, "parti-a"))) == len(followed(tree(settings, "parti-d"))) == 4
+    assert (
+        len(read_feed(tree(settings, "parti-a"))) == len(read_feed(tree(settings, "parti-d"))) == 4
+    )
 
 
 def test_a_segment_that_is_lost_is_not_passed_over(settings: Settings) -> None:
     early = replace(settings, parties=settings.parties[:3])
-    Filer(settings)
+    PageFiler(settings)
     fed(early, 0, 60, 120)
     for lost in list(settings.site.rglob("00000002.csv")):
         lost.unlink()
@@ -202,7 +204,7 @@ def test_a_segment_that_is_lost_is_not_passed_over(settings: Settings) -> None:
 
 
 def test_what_a_tree_would_not_take_is_named_once_it_has(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     first = filer.file(CB, "cb")
     with feed(settings) as made:
         made.begin()
@@ -214,18 +216,18 @@ def test_what_a_tree_would_not_take_is_named_once_it_has(settings: Settings) -> 
             made.tick(61)
         assert [e["event"] for e in logs] == ["feed-parted"]
 
-        assert [e.path for e in followed(tree(settings, "parti-a"))] == [first, late, other]
-        assert [e.path for e in followed(tree(settings, "parti-d"))] == [first, other]
-        assert "mv-sandik-sonuc-s1.jpg" not in str(summed(kadikoy(settings, "parti-d")))
-        assert "sandik-1234/mv-sandik-sonuc-s1.jpg" in summed(kadikoy(settings, "parti-a"))
+        assert [e.path for e in read_feed(tree(settings, "parti-a"))] == [first, late, other]
+        assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [first, other]
+        assert "mv-sandik-sonuc-s1.jpg" not in str(read_sums(kadikoy(settings, "parti-d")))
+        assert "sandik-1234/mv-sandik-sonuc-s1.jpg" in read_sums(kadikoy(settings, "parti-a"))
 
         filer.close_gaps()
         made.tick(120)
 
     fed(settings, 0)
-    assert [e.path for e in followed(tree(settings, "parti-d"))] == [first, other, late]
-    assert [e.path for e in followed(tree(settings, "parti-a"))] == [first, late, other]
-    assert summed(kadikoy(settings, "parti-a")) == summed(kadikoy(settings, "parti-d"))
+    assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [first, other, late]
+    assert [e.path for e in read_feed(tree(settings, "parti-a"))] == [first, late, other]
+    assert read_sums(kadikoy(settings, "parti-a")) == read_sums(kadikoy(settings, "parti-d"))
 
 
 def kadikoy(settings: Settings, party: str) -> Path:
@@ -233,35 +235,35 @@ def kadikoy(settings: Settings, party: str) -> Path:
 
 
 def test_a_party_that_comes_late_gets_the_whole_feed(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     early = replace(settings, parties=settings.parties[:3])
     filer.file(CB, "cb")
     fed(early, 0, 60)
     fed(settings, 0)
 
-    assert followed(tree(settings, "parti-d")) == followed(tree(settings, "parti-a"))
+    assert read_feed(tree(settings, "parti-d")) == read_feed(tree(settings, "parti-a"))
     assert len(list((tree(settings, "parti-d") / "akis").glob("*.csv"))) == 3
 
 
 def test_a_party_that_comes_late_and_lacks_a_page_has_a_feed_of_its_own(
     settings: Settings,
 ) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     early = replace(settings, parties=settings.parties[:3])
     path = filer.file(CB, "cb", gap="parti-d")
     fed(early, 0)
 
     fed(settings, 0, 60)
 
-    assert followed(tree(settings, "parti-d")) == []
+    assert read_feed(tree(settings, "parti-d")) == []
     filer.close_gaps()
     fed(settings, 0)
-    assert [e.path for e in followed(tree(settings, "parti-d"))] == [path]
-    assert [e.path for e in followed(tree(settings, "parti-a"))] == [path]
+    assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [path]
+    assert [e.path for e in read_feed(tree(settings, "parti-a"))] == [path]
 
 
 def test_one_tree_that_refuses_its_feed_holds_up_nobody_else(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     planted = tree(settings, "parti-d") / "akis"
     planted.write_text("in the way")
     with feed(settings) as made, capture_logs():
@@ -269,17 +271,17 @@ def test_one_tree_that_refuses_its_feed_holds_up_nobody_else(settings: Settings)
         made.tick(0)
         path = filer.file(CB, "cb")
         made.tick(60)
-        assert [e.path for e in followed(tree(settings, "parti-a"))] == [path]
+        assert [e.path for e in read_feed(tree(settings, "parti-a"))] == [path]
 
         planted.unlink()
         planted.mkdir()
         made.tick(61)
 
-    assert [e.path for e in followed(tree(settings, "parti-d"))] == [path]
+    assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [path]
 
 
 def test_an_original_that_is_lost_is_not_named_before_it_is_restored(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     filer.file(CB, "cb")
     (original,) = (p for p in (settings.site / "store").rglob("*") if p.is_file())
     aside = original.rename(settings.site / "aside")
@@ -287,13 +289,13 @@ def test_an_original_that_is_lost_is_not_named_before_it_is_restored(settings: S
         made.begin()
         for now in (0, 60, 61, 120):
             made.tick(now)
-        assert followed(tree(settings, "parti-a")) == []
+        assert read_feed(tree(settings, "parti-a")) == []
         assert [e["event"] for e in logs].count("not-listed") == 1
 
         aside.rename(original)
         made.tick(180)
 
-    assert len(followed(tree(settings, "parti-a"))) == 1
+    assert len(read_feed(tree(settings, "parti-a"))) == 1
 
 
 @pytest.fixture
@@ -320,18 +322,18 @@ def test_a_crash_at_any_step_skips_nothing_repeats_nothing_and_changes_no_segmen
         place = copied(settings, memory / str(boundary))
         seen = story(place, bomb(boundary))
         for party in ("parti-a", "parti-b", "parti-d"):
-            listed = [entry.path for entry in followed(tree(place, party))]
+            listed = [entry.path for entry in read_feed(tree(place, party))]
             assert sorted(listed) == sorted(pages(tree(place, party))), (boundary, party)
         for path, content in seen.items():
             assert (place.site / path).read_bytes() == content, (boundary, path)
-        assert summed(kadikoy(place, "parti-a")) == summed(kadikoy(place, "parti-d"))
+        assert read_sums(kadikoy(place, "parti-a")) == read_sums(kadikoy(place, "parti-d"))
         assert list((place.site / "trees").rglob(".*")) == []
         shutil.rmtree(place.site)
 
 
 def story(settings: Settings, step: Step) -> dict[Path, bytes]:
     """A night with a gap, gone through again from where a crash came; what was ever shown."""
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     seen: dict[Path, bytes] = {}
     acts: list[Callable[[], object]] = [
         lambda: [filer.file(CB, "cb"), filer.file(KONAK, "konak")],
@@ -374,7 +376,7 @@ def copied(settings: Settings, site: Path) -> Settings:
 
 
 def test_a_party_of_another_scope_is_on_another_feed(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     filer.file(CB, "cb")
     filer.file(KONAK, "konak")
     fed(settings, 0)
@@ -383,15 +385,15 @@ def test_a_party_of_another_scope_is_on_another_feed(settings: Settings) -> None
         settings, parties=(*settings.parties[:3], replace(settings.parties[3], scope=narrowed))
     )
     shutil.rmtree(tree(settings, "parti-d"))
-    Filer(changed).store.link(*kept(settings, "parti-a", "cb-"))
+    PageFiler(changed).store.link(*kept(settings, "parti-a", "cb-"))
 
     fed(changed, 0)
 
-    assert [e.path for e in followed(tree(settings, "parti-d"))] == [
+    assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [
         f"{ELECTION}/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"
     ]
 
 
 def kept(settings: Settings, party: str, name: str) -> tuple[str, str, str]:
-    entry = next(e for e in followed(tree(settings, party)) if f"/{name}" in e.path)
+    entry = next(e for e in read_feed(tree(settings, party)) if f"/{name}" in e.path)
     return entry.sha256, "parti-d", entry.path

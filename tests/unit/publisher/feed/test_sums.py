@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 from unit.publisher.feed.test_feed import ANKARA, CB, ELECTION, KONAK, MV, fed, feed, tree
-from unit.publisher.feeding import KEY, NOON, Filer, digests, pages, summed
+from unit.publisher.filed_site import KEY, NOON, PageFiler, digests, pages, read_sums
 
 from config.settings import Settings
 from keys.server_keys import sshsig
@@ -30,7 +30,7 @@ def test_sums_are_read_back_as_they_were_written() -> None:
 
 @pytest.mark.parametrize("party", ["parti-a", "parti-b"])
 def test_every_page_of_a_tree_is_under_a_signed_root(settings: Settings, party: str) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     for number, sheet in enumerate((CB, MV, KONAK, ANKARA)):
         filer.file(sheet, f"page {number}")
 
@@ -38,16 +38,16 @@ def test_every_page_of_a_tree_is_under_a_signed_root(settings: Settings, party: 
 
     root = tree(settings, party) / ELECTION
     proved = set()
-    for sums, digest in summed(root).items():
+    for sums, digest in read_sums(root).items():
         assert digests(root, "SHA256SUMS")[sums] == digest
         folder = (root / sums).parent
-        assert summed(folder) == digests(folder, ".jpg")
-        proved |= {str((folder / page).relative_to(root.parent)) for page in summed(folder)}
+        assert read_sums(folder) == digests(folder, ".jpg")
+        proved |= {str((folder / page).relative_to(root.parent)) for page in read_sums(folder)}
     assert proved == pages(tree(settings, party))
 
 
 def test_sums_follow_what_is_filed_and_a_tree_shares_them(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     filer.file(KONAK, "konak")
     with feed(settings) as made:
         made.begin()
@@ -55,13 +55,13 @@ def test_sums_follow_what_is_filed_and_a_tree_shares_them(settings: Settings) ->
         konak = [
             tree(settings, p) / ELECTION / "35-izmir-2/konak-1" for p in ("parti-a", "parti-b")
         ]
-        before = summed(konak[0])
+        before = read_sums(konak[0])
         filer.file(KONAK, "konak again", 2)
         made.tick(30)
-        assert summed(konak[0]) == before
+        assert read_sums(konak[0]) == before
         made.tick(60)
 
-    assert list(summed(konak[0])) == [
+    assert list(read_sums(konak[0])) == [
         "sandik-7/cb-sandik-sonuc-s1.jpg",
         "sandik-7/cb-sandik-sonuc-s1.v2.jpg",
     ]
@@ -85,7 +85,7 @@ def looks(settings: Settings, party: str) -> dict[str, tuple[int, float]]:
 def test_what_takes_the_place_of_another_in_the_same_second_has_a_later_time(
     settings: Settings, again: bool
 ) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     seen = []
     filer.file(KONAK, "konak")
     with ExitStack() as stack:
@@ -107,7 +107,7 @@ def test_what_takes_the_place_of_another_in_the_same_second_has_a_later_time(
 def test_a_tree_that_takes_late_what_others_had_sees_sums_of_a_later_time(
     settings: Settings,
 ) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     filer.file(KONAK, "konak")
     with feed(settings) as made, capture_logs():
         made.begin()
@@ -126,7 +126,7 @@ def test_a_tree_that_takes_late_what_others_had_sees_sums_of_a_later_time(
 
 
 def test_a_clock_that_was_ahead_does_not_keep_times_in_the_future(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     filer.file(KONAK, "konak")
     with feed(settings, at=NOON + 86_400) as made:
         made.begin()
@@ -141,11 +141,11 @@ def test_a_clock_that_was_ahead_does_not_keep_times_in_the_future(settings: Sett
 
 
 def test_sums_that_a_loss_of_power_left_empty_are_made_again(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     filer.file(KONAK, "konak")
     fed(settings, 0)
     board = tree(settings, "parti-a") / ELECTION / "35-izmir-2/konak-1"
-    good = summed(board)
+    good = read_sums(board)
     for name in ("SHA256SUMS.sig", "SHA256SUMS"):
         file = board / name  # the same inode everywhere
         file.chmod(0o644)
@@ -153,12 +153,12 @@ def test_sums_that_a_loss_of_power_left_empty_are_made_again(settings: Settings)
 
         fed(settings, 0)
 
-        assert summed(board) == good
-        assert summed(tree(settings, "parti-b") / ELECTION / "35-izmir-2/konak-1") == good
+        assert read_sums(board) == good
+        assert read_sums(tree(settings, "parti-b") / ELECTION / "35-izmir-2/konak-1") == good
 
 
 def test_sums_that_grow_page_by_page_are_those_of_a_start(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     boxes = [replace(KONAK, sandik=box) for box in ("7", "70", "7-a", "12", "100")]
     with feed(settings) as made:
         made.begin()
@@ -176,7 +176,7 @@ def test_sums_that_grow_page_by_page_are_those_of_a_start(settings: Settings) ->
 
 
 def test_a_board_whose_first_page_is_still_under_way_has_no_sums_yet(settings: Settings) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     filer.file(KONAK, "konak")
     with filer.engine.begin() as connection:
         connection.execute(sa.update(t.filing).values(seq=None))
@@ -191,14 +191,14 @@ def test_a_board_whose_first_page_is_still_under_way_has_no_sums_yet(settings: S
             connection.execute(sa.update(t.filing).values(seq=0))
         made.tick(60)
 
-    assert list(summed(sums.parent)) == ["sandik-7/cb-sandik-sonuc-s1.jpg"]
+    assert list(read_sums(sums.parent)) == ["sandik-7/cb-sandik-sonuc-s1.jpg"]
     assert logs == []
 
 
 def test_the_commands_of_benioku_verify_a_mirror_just_as_they_are_printed(
     settings: Settings,
 ) -> None:
-    filer = Filer(settings)
+    filer = PageFiler(settings)
     for number, sheet in enumerate((CB, KONAK, ANKARA)):
         filer.file(sheet, f"page {number}")
     fed(settings, 0)

@@ -38,10 +38,10 @@ class Shelved:
         self._quarantined = quarantined or {}
         self._versions = versions
 
-    def filed_as(self, sha256: str) -> str | None:
+    def path_of_bytes(self, sha256: str) -> str | None:
         return self._filed.get(sha256)
 
-    def quarantined_as(self, sha256: str, reason: Reason) -> str | None:
+    def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         return self._quarantined.get((sha256, reason))
 
     def latest_version(self, sheet: Sheet) -> int:

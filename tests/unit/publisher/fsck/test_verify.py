@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from unit.publisher.consistency import assert_consistent
 from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, open_context, run
-from unit.publisher.requests.test_handler import attend
+from unit.publisher.requests.test_handler import handle_pending
 
 from config import scope
 from config.event import Value
@@ -15,9 +15,9 @@ from config.site import FILING, LEDGERS
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
-from publisher.fsck.finding import running
-from publisher.fsck.merging import merged, walked
-from publisher.fsck.repair import Mender, Repair
+from publisher.fsck.finding import publisher_is_running
+from publisher.fsck.merging import merge_sorted, walk_sorted
+from publisher.fsck.repair import Repair, Repairer
 from publisher.fsck.verify import verify
 from publisher.requests import queue
 from publisher.store.quarantine import FOUND_IN_TREE, Quarantine, QuarantineNote
@@ -36,11 +36,11 @@ def repaired(settings: Settings) -> None:
     found = list(verify(settings, pause=lambda seconds: None))
     lines = [str(finding.repair) for finding in found if finding.repair]
     identity = f"repair-{len(list((settings.site / 'ledgers').iterdir()))}"
-    queue.ask(
-        settings.site, queue.Errand(identity, "repair", ("ayse",), "h", "w", {"repairs": lines})
+    queue.submit(
+        settings.site, queue.Request(identity, "repair", ("ayse",), "h", "w", {"repairs": lines})
     )
-    attend(settings)
-    answer = queue.answered(settings.site, identity)
+    handle_pending(settings)
+    answer = queue.take_answer(settings.site, identity)
     assert answer is not None
     assert answer.done, answer
 
@@ -62,16 +62,16 @@ def original(settings: Settings) -> Path:
 def test_listings_are_merged_in_the_order_of_their_keys(tmp_path: Path) -> None:
     left = [(b"a", 1), (b"c", 3)]
     right = [(b"b", "x"), (b"c", "y"), (b"d", "z")]
-    assert list(merged(left, right)) == [
+    assert list(merge_sorted(left, right)) == [
         (b"a", 1, None), (b"b", None, "x"), (b"c", 3, "y"), (b"d", None, "z"),
     ]  # fmt: skip
     for name in ("a-b/x", "a/x", "a.b", "b/c/d"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     refused: list[OSError] = []
-    found = [key for key, _ in walked(str(tmp_path), refused.append)]
+    found = [key for key, _ in walk_sorted(str(tmp_path), refused.append)]
     assert found == sorted(found) == [b"a-b/x", b"a.b", b"a/x", b"b/c/d"]
-    assert list(walked(str(tmp_path / "none"), refused.append)) == []
+    assert list(walk_sorted(str(tmp_path / "none"), refused.append)) == []
     assert len(refused) == 1
 
 
@@ -229,7 +229,7 @@ def test_what_nothing_explains_is_named_with_what_to_do(
 
     found = list(verify(night, pause=lambda seconds: None))
 
-    assert any(UNEXPLAINED[harm] in finding.said for finding in found), found
+    assert any(UNEXPLAINED[harm] in finding.problem for finding in found), found
     assert not any(finding.repair or finding.note for finding in found)
 
 
@@ -240,7 +240,7 @@ def test_quick_believes_the_bytes(night: Settings) -> None:
 
 def test_pages_in_flight_are_no_faults_beside_a_running_publisher(night: Settings) -> None:
     with open_context(night, lambda step: None) as context:
-        assert running(night.site)
+        assert publisher_is_running(night.site)
         (night.site / "store" / ".staged-20230514T140003000041-9f3c21ab").write_text("half")
         (night.site / "store" / "zz").mkdir()
         later = night.site / "store" / "zz" / "c"
@@ -251,7 +251,7 @@ def test_pages_in_flight_are_no_faults_beside_a_running_publisher(night: Setting
 
         assert [str(f) for f in verify(night, pause=filed)] == []
         del context
-    assert not running(night.site)
+    assert not publisher_is_running(night.site)
 
 
 def test_a_tree_that_is_not_complete_is_one_finding(night: Settings) -> None:
@@ -263,7 +263,7 @@ def test_a_tree_that_is_not_complete_is_one_finding(night: Settings) -> None:
 def test_a_repair_is_held_against_the_catalog(night: Settings) -> None:
     with open_context(night, lambda step: None) as context:
         filer = Filer(context)
-        mender = Mender(context, filer, Recovery(context, filer))
+        repairer = Repairer(context, filer, Recovery(context, filer))
         wrong = [
             Repair("link", "parti-b", PATH),
             Repair("link", "parti-x", PATH),
@@ -272,7 +272,7 @@ def test_a_repair_is_held_against_the_catalog(night: Settings) -> None:
             Repair("times", "0" * 64),
             Repair("note", "../catalog.sqlite"),
         ]
-        assert len(mender.mend(wrong)) == len(wrong)
+        assert len(repairer.repair_all(wrong)) == len(wrong)
     assert (night.site / PAGE).exists()
 
 
@@ -291,15 +291,15 @@ def rebuilt(settings: Settings, party: str = "parti-a") -> queue.Answer:
     identity = f"20230514T180000000000-rebuild-{party}"
     detail: Mapping[str, Value] = {
         "party": party,
-        "upto": built.upto,
+        "upto": built.last_filing,
         "folders": list(built.folders),
     }
     for _ in range(2):  # as after a crash before the answer
-        queue.ask(settings.site, queue.Errand(identity, "rebuild", ("a",), "h", "w", detail))
-        attend(settings)
-    answer = queue.answered(settings.site, identity)
+        queue.submit(settings.site, queue.Request(identity, "rebuild", ("a",), "h", "w", detail))
+        handle_pending(settings)
+    answer = queue.take_answer(settings.site, identity)
     assert answer is not None
-    rebuild.clear(settings, party)
+    rebuild.clear_staging(settings, party)
     return answer
 
 

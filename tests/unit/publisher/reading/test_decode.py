@@ -1,6 +1,6 @@
 import io
 
-import damage
+import damaged_pages
 import pytest
 from PIL import Image
 
@@ -9,10 +9,10 @@ from publisher.reading.agreement import agreement_on
 from publisher.reading.worker import read_file
 
 
-@pytest.mark.parametrize("kind", damage.KINDS, ids=lambda kind: kind.name)
-def test_a_damaged_page_is_read_by_two_witnesses(kind: damage.Kind) -> None:
+@pytest.mark.parametrize("kind", damaged_pages.KINDS, ids=lambda kind: kind.name)
+def test_a_damaged_page_is_read_by_two_witnesses(kind: damaged_pages.Damage) -> None:
     """One page of each kind; tests/bench/reading.py reads thousands."""
-    content, karekod = damage.page(kind, 0, 1)
+    content, karekod = damaged_pages.page(kind, 0, 1)
 
     seen = read_file(content)
 
@@ -21,10 +21,10 @@ def test_a_damaged_page_is_read_by_two_witnesses(kind: damage.Kind) -> None:
 
 
 def test_a_damaged_page_comes_out_the_same_each_time() -> None:
-    kind = damage.KINDS[0]
+    kind = damaged_pages.KINDS[0]
 
-    assert damage.page(kind, 3, 1) == damage.page(kind, 3, 1)
-    assert damage.page(kind, 3, 1) != damage.page(kind, 4, 1)
+    assert damaged_pages.page(kind, 3, 1) == damaged_pages.page(kind, 3, 1)
+    assert damaged_pages.page(kind, 3, 1) != damaged_pages.page(kind, 4, 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 1), (1, 900), (64, 64)])
@@ -42,7 +42,7 @@ def test_what_zbar_chokes_on_is_left_to_the_others(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_page_without_a_code_is_given_up_within_its_budget() -> None:
-    content, _ = damage.page(damage.KINDS[0], 0, 1)
+    content, _ = damaged_pages.page(damaged_pages.KINDS[0], 0, 1)
     page = Image.open(io.BytesIO(content)).convert("L")
     passes: list[None] = []
     for _ in decode._passes(page.crop((0, 400, 1200, 1800)), []):

@@ -11,14 +11,14 @@ from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, open_con
 from config.settings import Desk, Settings
 from config.site import FILING, LEDGERS
 from keys.ledger.writer import read
-from publisher.catalog import counts as census
+from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
-from publisher.catalog.coverage import Line
+from publisher.catalog.coverage import CoverageLine
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.requests import queue
-from publisher.requests.handler import Attendant
-from publisher.requests.queue import Answer, Errand
+from publisher.requests.handler import RequestHandler
+from publisher.requests.queue import Answer, Request
 
 BOX = "34-istanbul-1/kadikoy-2/1234"
 NUMBERS = count()
@@ -26,21 +26,21 @@ NUMBERS = count()
 
 def asked(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> str:
     identity = f"20230514T180000000000-{next(NUMBERS):08x}"
-    queue.ask(settings.site, Errand(identity, kind, (who,), "ysk-1", "by eye", detail))
+    queue.submit(settings.site, Request(identity, kind, (who,), "ysk-1", "by eye", detail))
     return identity
 
 
-def attend(settings: Settings, step: Step = lambda step: None) -> None:
+def handle_pending(settings: Settings, step: Step = lambda step: None) -> None:
     with open_context(settings, step) as context:
         filer = Filer(context)
         Recovery(context, filer).recover()
-        Attendant(context, filer).attend()
+        RequestHandler(context, filer).handle_pending()
 
 
 def done(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> Answer:
     identity = asked(settings, kind, who, **detail)
-    attend(settings)
-    answer = queue.answered(settings.site, identity)
+    handle_pending(settings)
+    answer = queue.take_answer(settings.site, identity)
     assert answer is not None
     return answer
 
@@ -57,23 +57,23 @@ def records(settings: Settings, event: str) -> list[dict[str, object]]:
     return [dict(r.event.detail) for r in found if r.event.event == event]
 
 
-def all_of(settings: Settings) -> Line:
-    with coverage.opened(settings.site) as opened:
+def all_of(settings: Settings) -> CoverageLine:
+    with coverage.open_coverage(settings.site) as opened:
         (line,) = opened.lines()
     return line
 
 
 def test_a_box_that_will_send_nothing_is_absent_and_not_missing(settings: Settings) -> None:
     run(settings)
-    assert all_of(settings) == Line("all", 6, 0, 0)
+    assert all_of(settings) == CoverageLine("all", 6, 0, 0)
 
     answer = done(settings, "absent", place=BOX, reason="burnt")
 
     assert answer == Answer(True, f"{BOX} is absent: burnt")
-    assert all_of(settings) == Line("all", 6, 0, 2)
+    assert all_of(settings) == CoverageLine("all", 6, 0, 2)
     (record,) = records(settings, "absent")
     assert (record["reason"], record["why"], record["karekod"]) == ("burnt", "by eye", "")
-    with coverage.opened(settings.site) as opened:
+    with coverage.open_coverage(settings.site) as opened:
         assert [m.karekod for m in opened.missing("34-istanbul-1")] == []
         assert len(list(opened.missing())) == all_of(settings).missing == 4
 
@@ -82,12 +82,12 @@ def test_an_absence_is_recorded_once_and_can_be_taken_back(settings: Settings) -
     done(settings, "absent", place=CB, reason="joined")
     again = done(settings, "absent", "veli", place=CB, reason="burnt")
     assert again == Answer(False, f"{CB} is absent: joined, recorded by ayse already")
-    assert all_of(settings) == Line("all", 6, 0, 1)
+    assert all_of(settings) == CoverageLine("all", 6, 0, 1)
 
     assert done(settings, "expected", place=CB) == Answer(True, f"{CB} is expected again")
     assert not done(settings, "expected", place=CB).done
 
-    assert all_of(settings) == Line("all", 6, 0, 0)
+    assert all_of(settings) == CoverageLine("all", 6, 0, 0)
     assert len(records(settings, "absent")) == len(records(settings, "expected")) == 1
 
 
@@ -113,7 +113,7 @@ def test_an_absent_sheet_that_comes_in_is_filed_and_that_is_said(settings: Setti
         "absent-sheet-came"
     ]
     assert records(settings, "filed")[0]["absent"] == "not-opened"
-    assert all_of(settings) == Line("all", 6, 1, 1)
+    assert all_of(settings) == CoverageLine("all", 6, 1, 1)
 
 
 def test_a_page_is_filed_by_the_word_of_two_operators(settings: Settings) -> None:
@@ -121,14 +121,14 @@ def test_a_page_is_filed_by_the_word_of_two_operators(settings: Settings) -> Non
 
     first = done(settings, "identify", file=file, sheets=f"1:{CB}")
     assert first == Answer(True, f"{file}: named 1:{CB}, 1 more operator must name the same")
-    assert done(settings, "identify", file=file, sheets=f"1:{CB}").said == first.said
+    assert done(settings, "identify", file=file, sheets=f"1:{CB}").message == first.message
     other = done(settings, "identify", "veli", file=file, sheets=f"1:{MV}")
-    assert other.said.endswith(f"1 more operator must name the same; ayse names 1:{CB}")
+    assert other.message.endswith(f"1 more operator must name the same; ayse names 1:{CB}")
     assert all_of(settings).filed == 0
     last = done(settings, "identify", "veli", file=file, sheets=f"1:{CB}")
 
     assert last.done
-    assert last.said.endswith("cb-sandik-sonuc-s1.pdf, identified by ayse and veli")
+    assert last.message.endswith("cb-sandik-sonuc-s1.pdf, identified by ayse and veli")
     (record,) = records(settings, "filed")
     assert record["identified_by"] == ["ayse", "veli"]
     assert (record["identifies"], record["confirmations"]) == (file, 2)
@@ -163,12 +163,12 @@ def test_a_rejected_page_is_closed_keeps_its_bytes_and_can_still_be_identified(
     assert done(alone, "reject", file=file) == Answer(True, f"{file}: rejected, by eye")
     assert not done(alone, "reject", "veli", file=file).done
 
-    counts = census.counts(alone.site)
-    assert (counts.quarantined, counts.ruled, counts.filed) == (1, 1, 0)
+    counts = catalog_counts.counts(alone.site)
+    assert (counts.quarantined, counts.reviewed, counts.filed) == (1, 1, 0)
     assert len(records(alone, "rejected")) == 1
     assert (alone.site / "quarantine" / file).read_text() == "%PDF-1; nothing to see"
     assert done(alone, "identify", file=file, sheets=f"1:{CB}").done
-    assert census.counts(alone.site).filed == 1
+    assert catalog_counts.counts(alone.site).filed == 1
 
 
 def test_what_cannot_be_filed_by_hand_is_said_to_the_operator(settings: Settings) -> None:
@@ -183,10 +183,10 @@ def test_what_cannot_be_filed_by_hand_is_said_to_the_operator(settings: Settings
     ):
         answer = done(alone, "identify", file=name, sheets=sheets)
         assert not answer.done
-        assert said in answer.said
+        assert said in answer.message
     (alone.site / "quarantine" / file).write_text("%PDF- other bytes")
     answer = done(alone, "identify", file=file, sheets=f"1:{CB}")
-    assert "not those that were judged" in answer.said
+    assert "not those that were judged" in answer.message
     assert records(alone, "filed") == []
 
 
@@ -213,8 +213,8 @@ def test_a_crash_at_any_step_of_an_errand_leaves_it_done_exactly_once(
             told = asked(here, kind, **{**detail, **({"file": file} if "file" in detail else {})})
             if not crashed(here, point):
                 break
-            attend(here)
-            answer = queue.answered(site, told)
+            handle_pending(here)
+            answer = queue.take_answer(site, told)
             assert answer is not None, (kind, point)
             assert answer.done, (kind, point, answer)
             names = {"identify": "filed", "reject": "rejected"}
@@ -230,7 +230,7 @@ def crashed(settings: Settings, point: int) -> bool:
             raise Crash(name)
 
     try:
-        attend(settings, step)
+        handle_pending(settings, step)
     except Crash:
         return True
     return False

@@ -4,9 +4,9 @@ import pytest
 
 from config.site import REQUESTS
 from publisher.requests import queue
-from publisher.requests.queue import Answer, Errand, format_errand, parse_errand
+from publisher.requests.queue import Answer, Request, format_request, parse_request
 
-BURNT = Errand(
+BURNT = Request(
     "20230514T180000000000-0000000a",
     "absent",
     ("ayse",),
@@ -21,8 +21,8 @@ LINE = (
 
 
 def test_an_errand_is_read_back_as_it_was_written() -> None:
-    assert format_errand(BURNT) == LINE
-    assert parse_errand(BURNT.id, LINE) == BURNT
+    assert format_request(BURNT) == LINE
+    assert parse_request(BURNT.id, LINE) == BURNT
 
 
 @pytest.mark.parametrize(
@@ -32,28 +32,28 @@ def test_an_errand_is_read_back_as_it_was_written() -> None:
 )  # fmt: skip
 def test_what_is_no_errand_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"errand|Expecting"):
-        parse_errand("x", content)
+        parse_request("x", content)
 
 
 def test_an_errand_waits_until_it_is_answered_and_the_answer_is_taken_once(tmp_path: Path) -> None:
-    assert list(queue.waiting(tmp_path)) == []
-    queue.ask(tmp_path, BURNT)
-    assert list(queue.waiting(tmp_path)) == [BURNT]
-    assert queue.answered(tmp_path, BURNT.id) is None
+    assert list(queue.pending(tmp_path)) == []
+    queue.submit(tmp_path, BURNT)
+    assert list(queue.pending(tmp_path)) == [BURNT]
+    assert queue.take_answer(tmp_path, BURNT.id) is None
 
-    queue.answer(tmp_path, BURNT.id, Answer(True, "done"))
+    queue.write_answer(tmp_path, BURNT.id, Answer(True, "done"))
 
-    assert list(queue.waiting(tmp_path)) == []
-    assert queue.answered(tmp_path, BURNT.id) == Answer(True, "done")
-    assert queue.answered(tmp_path, BURNT.id) is None
+    assert list(queue.pending(tmp_path)) == []
+    assert queue.take_answer(tmp_path, BURNT.id) == Answer(True, "done")
+    assert queue.take_answer(tmp_path, BURNT.id) is None
 
 
 def test_rubbish_in_the_folder_is_answered_and_hinders_no_errand(tmp_path: Path) -> None:
-    queue.ask(tmp_path, BURNT)
+    queue.submit(tmp_path, BURNT)
     (tmp_path / REQUESTS / "0.json").write_bytes(b"rubbish")
 
-    assert list(queue.waiting(tmp_path)) == [BURNT]
+    assert list(queue.pending(tmp_path)) == [BURNT]
 
-    answer = queue.answered(tmp_path, "0")
+    answer = queue.take_answer(tmp_path, "0")
     assert answer is not None
     assert not answer.done

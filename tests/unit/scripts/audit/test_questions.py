@@ -24,7 +24,7 @@ TWO = "2023-05-14-cb-mv/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.jpg"
 SHA = "ab" * 32
 
 
-class Night:
+class RunningSite:
     """Ledgers written by hand, at times that are stated."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,10 +63,10 @@ class Night:
 
 
 @pytest.fixture
-def night(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
+def night(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSite]:
     """parti-a (all) took both sheets, parti-b (two places) neither; somebody guessed passwords."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    told = Night(site / "ledgers")
+    told = RunningSite(site / "ledgers")
     told.filed(10, ONE, parties=1)
     told.filed(20, TWO)
     login: dict[str, Value] = {"session": 1, "method": "publickey", "client": "OpenSSH_9.2"}
@@ -91,7 +91,7 @@ def asked(ssps: Ssps, *words: object) -> list[str]:
 
 
 def test_records_are_picked_out_by_all_that_they_answer(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     def count(*words: object) -> int:
         return len(asked(ssps, "query", "--site", site, *words))
@@ -108,14 +108,16 @@ def test_records_are_picked_out_by_all_that_they_answer(
 
 
 def test_an_answer_for_a_script_is_the_ledgers_own_lines(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     lines = asked(ssps, "query", "--site", site, "--ledger", "transfer", "--json")
 
     assert lines == (site / "ledgers/transfer/000000000000.jsonl").read_text().splitlines()
 
 
-def test_an_answer_for_a_spreadsheet_runs_no_formula(night: Night, site: Path, ssps: Ssps) -> None:
+def test_an_answer_for_a_spreadsheet_runs_no_formula(
+    night: RunningSite, site: Path, ssps: Ssps
+) -> None:
     evil = Event("login-refused", "=cmd|' /C calc'!A0", "192.0.2.66", "", Outcome.REFUSED)
     night.record("transfer", 500, evil)
 
@@ -127,7 +129,7 @@ def test_an_answer_for_a_spreadsheet_runs_no_formula(night: Night, site: Path, s
 
 
 def test_what_was_written_since_is_found_without_reading_it_all_again(
-    night: Night, site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+    night: RunningSite, site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(asked(ssps, "query", "--site", site)) == 13
     night.served(600, "parti-b", TWO)
@@ -139,7 +141,7 @@ def test_what_was_written_since_is_found_without_reading_it_all_again(
 
 
 def test_a_line_that_is_no_record_is_said_and_not_passed_over(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     path = site / "ledgers/transfer/000000000000.jsonl"
     path.write_bytes(path.read_bytes() + b"rubbish\n" + b'{"torn')
@@ -151,7 +153,7 @@ def test_a_line_that_is_no_record_is_said_and_not_passed_over(
 
 
 def test_a_receipt_proves_what_was_served_last_with_the_public_key_alone(
-    night: Night, site: Path, ssps: Ssps, public: Path, tmp_path: Path
+    night: RunningSite, site: Path, ssps: Ssps, public: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "receipt"
 
@@ -166,7 +168,7 @@ def test_a_receipt_proves_what_was_served_last_with_the_public_key_alone(
 
 
 def test_there_is_no_receipt_for_what_was_not_served_in_full(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     done = ssps("audit", "receipt", "parti-b", TWO, "--site", site)
 
@@ -176,7 +178,7 @@ def test_there_is_no_receipt_for_what_was_not_served_in_full(
 
 @pytest.mark.parametrize("named", [ONE, "/" + ONE])
 def test_a_sheet_is_told_from_scan_to_first_fetch(
-    night: Night, site: Path, ssps: Ssps, named: str
+    night: RunningSite, site: Path, ssps: Ssps, named: str
 ) -> None:
     lines = asked(ssps, "timeline", named, "--site", site, "--json")
 
@@ -190,7 +192,9 @@ def test_a_sheet_is_told_from_scan_to_first_fetch(
     assert told[1]["hash"] == (site / "ledgers/filing/000000000000.hashes").read_bytes()[:32].hex()
 
 
-def test_a_change_is_shown_with_why_before_and_after(night: Night, site: Path, ssps: Ssps) -> None:
+def test_a_change_is_shown_with_why_before_and_after(
+    night: RunningSite, site: Path, ssps: Ssps
+) -> None:
     moved: dict[str, Value] = {"why": "call 3", "before": ["static_ips: 192.0.2.7"]}
     moved |= {"after": None, "reason": "3 addresses", "of": 0}
     event = Event("party set-ips", "ayse", "ysk-1", "parti-b", Outcome.REFUSED, moved)
@@ -214,7 +218,7 @@ def test_a_change_is_shown_with_why_before_and_after(night: Night, site: Path, s
 
 
 def test_what_operators_did_about_a_sheet_stands_in_its_timeline(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     why: dict[str, Value] = {"why": "minutes", "before": "expected", "after": "absent: burnt"}
     box = "34-istanbul-1/kadikoy-2/1234"
@@ -228,7 +232,7 @@ def test_what_operators_did_about_a_sheet_stands_in_its_timeline(
 
 
 def test_a_sheet_is_found_by_its_karekod_and_an_unknown_one_is_said_to_be(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     assert len(asked(ssps, "timeline", "1093717526", "--site", site)) == 8
     done = ssps("audit", "timeline", "9999999999", "--site", site)
@@ -236,7 +240,7 @@ def test_a_sheet_is_found_by_its_karekod_and_an_unknown_one_is_said_to_be(
 
 
 def test_a_silence_is_shown_with_what_operators_did_meanwhile(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     words = ("gap", "--site", site, "--until", "2023-05-14T14:06:45Z", "--longer-than")
 
@@ -258,7 +262,7 @@ def test_a_silence_is_shown_with_what_operators_did_meanwhile(
 
 
 def test_a_ledger_is_silent_from_its_last_record_until_now(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     until = ("--until", "2023-05-14T16:30:00+00:00")
     copy = (site / "ledgers", "--longer-than", 400)
@@ -279,7 +283,7 @@ def test_a_ledger_is_silent_from_its_last_record_until_now(
 
 
 def test_a_silent_feed_is_set_beside_what_the_ledgers_say(
-    night: Night, site: Path, ssps: Ssps, public: Path, tmp_path: Path
+    night: RunningSite, site: Path, ssps: Ssps, public: Path, tmp_path: Path
 ) -> None:
     """From 14.00.15, before the second sheet was filed, to 14.05; number 3 is gone."""
     folder = tmp_path / "mirror/akis"
@@ -330,7 +334,7 @@ class Balanced(HTMLParser):
 
 
 def test_a_report_says_what_a_party_was_entitled_to_and_took(
-    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+    night: RunningSite, site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     why: dict[str, Value] = {"why": "call 3", "before": ["static_ips: 192.0.2.7"], "after": None}
     event = Event("party set-ips", "ayse", "ysk-1", "parti-a", detail=why)
@@ -354,7 +358,7 @@ def test_a_report_says_what_a_party_was_entitled_to_and_took(
 
 
 def test_a_report_on_all_compares_what_each_could_see_and_took(
-    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+    night: RunningSite, site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     said = asked(ssps, "report", "--all", "--site", site, "-o", tmp_path / "out")
 
@@ -368,7 +372,7 @@ def test_a_report_on_all_compares_what_each_could_see_and_took(
 
 
 def test_a_sheet_that_a_tree_lacked_is_no_equal_treatment(
-    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+    night: RunningSite, site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     night.filed(700, TWO.replace("s1", "s2"), parties=1)
 
@@ -379,7 +383,7 @@ def test_a_sheet_that_a_tree_lacked_is_no_equal_treatment(
 
 
 def test_a_name_that_a_client_made_up_is_no_markup(
-    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+    night: RunningSite, site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     detail: dict[str, Value] = {"reason": "<script>alert(1)</script>", "session": 9}
     event = Event("login-refused", "parti-a", "192.0.2.7", "", Outcome.REFUSED, detail)
@@ -391,7 +395,7 @@ def test_a_name_that_a_client_made_up_is_no_markup(
 
 
 def test_copies_of_the_ledgers_and_of_the_scopes_are_enough(
-    night: Night, site: Path, ssps: Ssps, tmp_path: Path
+    night: RunningSite, site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
     (site / "ledgers").rename(copy)
@@ -413,7 +417,7 @@ def test_copies_of_the_ledgers_and_of_the_scopes_are_enough(
 
 
 def test_other_tools_read_the_transfers_in_their_own_forms(
-    night: Night, site: Path, ssps: Ssps
+    night: RunningSite, site: Path, ssps: Ssps
 ) -> None:
     xferlog = asked(ssps, "export", "--format", "xferlog", "--site", site)
     ecs = [json.loads(line) for line in asked(ssps, "export", "--format", "ecs", "--site", site)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from office import SITE_TOML, Ssps
-from unit.publisher.feeding import Filer
+from unit.publisher.filed_site import PageFiler
 from wire.served import until
 
 from config import load
@@ -24,8 +24,8 @@ CB = "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-7/cb-sandik-sonuc-s1"
 
 
 @pytest.fixture
-def filer(site: Path) -> Filer:
-    filer = Filer(load.load(site))
+def filer(site: Path) -> PageFiler:
+    filer = PageFiler(load.load(site))
     filer.file(KADIKOY, "kadikoy")
     filer.file(KONAK, "konak")
     return filer
@@ -38,7 +38,7 @@ def lift(site: Path, when: datetime) -> None:
 
 
 def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     words = (
         "export",
@@ -81,7 +81,7 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
 
 
 def test_a_bag_verifies_with_nothing_but_openssh_and_coreutils(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     assert ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site).exit_code == 0
     (made,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
@@ -98,7 +98,7 @@ def test_a_bag_verifies_with_nothing_but_openssh_and_coreutils(
 
 
 def test_other_peoples_tools_take_it_for_a_bag(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     bagit = pytest.importorskip("bagit")
     ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
@@ -111,7 +111,7 @@ def test_other_peoples_tools_take_it_for_a_bag(
 
 
 def test_the_next_bag_begins_where_the_last_one_ended(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
     (first,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
@@ -135,7 +135,7 @@ def test_the_next_bag_begins_where_the_last_one_ended(
 
 
 def test_a_bag_after_which_pages_would_be_left_out_is_no_beginning(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     words = ("--to", tmp_path, "--why", "x", "--site", site)
     ssps("export", "parti-a", *words)
@@ -161,7 +161,7 @@ def test_a_bag_after_which_pages_would_be_left_out_is_no_beginning(
 
 
 def test_a_bag_that_is_there_is_not_made_again_nor_recorded_again(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
     assert ssps(*words).exit_code == 0
@@ -176,7 +176,7 @@ def test_a_bag_that_is_there_is_not_made_again_nor_recorded_again(
 
 
 def test_a_bag_whose_making_is_killed_again_and_again_is_whole_in_the_end(
-    site: Path, filer: Filer, tmp_path: Path
+    site: Path, filer: PageFiler, tmp_path: Path
 ) -> None:
     for box in range(150):
         filer.file(replace(KADIKOY, sandik=f"1{box}"), f"box {box} " * 20_000)
@@ -200,10 +200,10 @@ def test_a_bag_whose_making_is_killed_again_and_again_is_whole_in_the_end(
 
 
 def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[Path] = []
-    copy = bag._copied
+    copy = bag._copy_original
 
     def failing(source: Path, target: Path, filed: object) -> None:
         if copied:
@@ -213,7 +213,7 @@ def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
 
     words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
     with monkeypatch.context() as patch:
-        patch.setattr(bag, "_copied", failing)
+        patch.setattr(bag, "_copy_original", failing)
         full = ssps(*words)
     assert full.exit_code == 1
     assert "No space left" in full.stderr
@@ -233,7 +233,7 @@ def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
 
 
 def test_an_original_that_is_damaged_makes_no_bag(
-    site: Path, ssps: Ssps, filer: Filer, tmp_path: Path
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     original = next(p for p in (site / "store").rglob("*") if p.is_file())
     original.unlink()

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from publisher.catalog.coverage import Line
+from publisher.catalog.coverage import CoverageLine
 from scripts.filing.live_status import StatusScreen
 
 COUNTED: dict[str, Any] = {
@@ -12,10 +12,10 @@ COUNTED: dict[str, Any] = {
     "duplicates": 4, "quarantined": 21, "ruled": 0, "waiting": 96, "in_intake": 41_000,
     "oldest_seconds": 5430.0, "pages_a_second": 61.25, "gaps": 2,
 }  # fmt: skip
-PLACES = [Line(f"{n:02}-cevre", 100, n, 0) for n in range(1, 82)]
+PLACES = [CoverageLine(f"{n:02}-cevre", 100, n, 0) for n in range(1, 82)]
 
 
-def drawn(width: int, height: int, places: list[Line] = PLACES, **more: Any) -> list[str]:
+def drawn(width: int, height: int, places: list[CoverageLine] = PLACES, **more: Any) -> list[str]:
     """What a terminal of that size shows, without its colours."""
     file = io.StringIO()
     terminal = Console(file=file, force_terminal=True, width=width, height=height)
@@ -49,7 +49,7 @@ def test_all_places_are_shown_in_their_order_where_there_is_room() -> None:
 
 
 def test_where_there_is_no_room_those_that_lack_most_are_shown_and_the_others_are_counted() -> None:
-    places = [*PLACES, Line("zz-last", 1000, 0, 1)]
+    places = [*PLACES, CoverageLine("zz-last", 1000, 0, 1)]
     lines = drawn(80, 24, places, warnings=["parti-a: its last credential ends soon"])
 
     assert len(lines) <= 24
@@ -64,4 +64,4 @@ def test_where_there_is_no_room_those_that_lack_most_are_shown_and_the_others_ar
 
 
 def test_what_stands_above_all_districts_is_not_a_dash() -> None:
-    assert drawn(80, 24, [Line("-", 2, 0, 0)])[-1].startswith("(the election) ")
+    assert drawn(80, 24, [CoverageLine("-", 2, 0, 0)])[-1].startswith("(the election) ")

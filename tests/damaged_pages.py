@@ -57,7 +57,7 @@ _ELECTION = Election("prova", "Prova", datetime(2023, 5, 14, tzinfo=UTC))
 _MODULE = KAREKOD_MM / 21
 
 
-class Damaged(NamedTuple):
+class DamagedPage(NamedTuple):
     """A page as a scanner's file, and what is printed on it."""
 
     content: bytes
@@ -65,7 +65,7 @@ class Damaged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Kind:
+class Damage:
     """A kind of damage, and how many of a hundred such pages a reader has to read."""
 
     name: str
@@ -76,7 +76,7 @@ class Kind:
     group: str = ""
 
 
-def page(kind: Kind, number: int, seed: int) -> Damaged:
+def page(kind: Damage, number: int, seed: int) -> DamagedPage:
     """Draw one page."""
     chance = seeded_rng(seed, kind.name, number)
     karekod = serial(seed, chance.randrange(10**9))
@@ -86,7 +86,7 @@ def page(kind: Kind, number: int, seed: int) -> Damaged:
     image = expose(image, chance)
     if kind.sensor:
         image = kind.sensor(image, chance)
-    return Damaged((kind.encode or _jpeg)(image, chance), karekod)
+    return DamagedPage((kind.encode or _jpeg)(image, chance), karekod)
 
 
 def px(mm: float) -> int:
@@ -455,28 +455,28 @@ def _fax(image: Image.Image, chance: random.Random) -> bytes:
 
 
 KINDS = (
-    Kind("clean", 99.5),
-    Kind("tilted", 99.5, sensor=_tilted),
-    Kind("turned-90", 99.5, sensor=_sideways),
-    Kind("turned-180", 99.5, sensor=_upside_down),
-    Kind("a3", 99.5, sensor=_a3),
-    Kind("150-dpi", 99.5, sensor=_150_dpi),
-    Kind("jpeg-q30", 99.5, encode=_jpeg_30),
-    Kind("low-contrast", 99.5, sensor=_pale),
-    Kind("shadow", 99.5, paper=_shadow),
-    Kind("narrow-zone", 99.5, paper=_narrow),
-    Kind("noisy", 99, sensor=_noisy),
-    Kind("stamped", 99, paper=_stamp),
-    Kind("scribbled", 99, paper=_scribble),
-    Kind("dithered", 99, encode=_dithered),
-    Kind("bad-threshold", 99, encode=_bad_threshold),
-    Kind("photocopied", 99, paper=_copied),
-    Kind("blurred", 99, sensor=_blurred),
-    Kind("torn-corner", 99, paper=_torn),
-    Kind("crease", 95, paper=_creases),
-    Kind("ink-bleed", 95, paper=_bleed),
-    Kind("low-toner", 90, paper=_faded),
-    Kind("fold", 90, paper=_fold),
-    Kind("fax", 90, encode=_fax),
-    Kind("combined", 90, paper=_combined_paper, sensor=_combined, encode=_jpeg_30),
+    Damage("clean", 99.5),
+    Damage("tilted", 99.5, sensor=_tilted),
+    Damage("turned-90", 99.5, sensor=_sideways),
+    Damage("turned-180", 99.5, sensor=_upside_down),
+    Damage("a3", 99.5, sensor=_a3),
+    Damage("150-dpi", 99.5, sensor=_150_dpi),
+    Damage("jpeg-q30", 99.5, encode=_jpeg_30),
+    Damage("low-contrast", 99.5, sensor=_pale),
+    Damage("shadow", 99.5, paper=_shadow),
+    Damage("narrow-zone", 99.5, paper=_narrow),
+    Damage("noisy", 99, sensor=_noisy),
+    Damage("stamped", 99, paper=_stamp),
+    Damage("scribbled", 99, paper=_scribble),
+    Damage("dithered", 99, encode=_dithered),
+    Damage("bad-threshold", 99, encode=_bad_threshold),
+    Damage("photocopied", 99, paper=_copied),
+    Damage("blurred", 99, sensor=_blurred),
+    Damage("torn-corner", 99, paper=_torn),
+    Damage("crease", 95, paper=_creases),
+    Damage("ink-bleed", 95, paper=_bleed),
+    Damage("low-toner", 90, paper=_faded),
+    Damage("fold", 90, paper=_fold),
+    Damage("fax", 90, encode=_fax),
+    Damage("combined", 90, paper=_combined_paper, sensor=_combined, encode=_jpeg_30),
 )

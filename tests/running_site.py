@@ -22,7 +22,7 @@ ADDRESS = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Night:
+class RunningSite:
     """A site whose two daemons run."""
 
     site: Path
@@ -121,7 +121,9 @@ def pages(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def night(folder: Path, *, boxes: int = 12, parties: int = 3, seed: int = 1) -> Iterator[Night]:
+def running_rehearsal(
+    folder: Path, *, boxes: int = 12, parties: int = 3, seed: int = 1
+) -> Iterator[RunningSite]:
     """Lay out a rehearsal and run it."""
     site, port = folder / "site", free_port()
     words = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
@@ -133,9 +135,9 @@ def night(folder: Path, *, boxes: int = 12, parties: int = 3, seed: int = 1) -> 
 
 
 @contextmanager
-def running(site: Path, port: int, logged: Path) -> Iterator[Night]:
+def running(site: Path, port: int, logged: Path) -> Iterator[RunningSite]:
     """Run a site that stands; at the end both daemons must stop cleanly."""
-    found = Night(site, port, logged)
+    found = RunningSite(site, port, logged)
     with found.log.open("ab") as log:
         process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)
     try:

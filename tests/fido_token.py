@@ -21,7 +21,7 @@ def mpint(number: int) -> bytes:
     return string(number.to_bytes(number.bit_length() // 8 + 1, "big"))
 
 
-class Token:
+class SoftwareToken:
     """One key pair, for the application `ssh:`."""
 
     def __init__(self, kind: str) -> None:

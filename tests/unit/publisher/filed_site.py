@@ -25,7 +25,7 @@ NOON = 1684072800
 
 
 @dataclass
-class Filer:
+class PageFiler:
     """Files pages as the filer leaves them: bytes in the store, links, rows."""
 
     settings: Settings
@@ -77,7 +77,7 @@ class Filer:
             connection.execute(sa.delete(t.gap))
 
 
-def followed(tree: Path) -> list[Entry]:
+def read_feed(tree: Path) -> list[Entry]:
     """Return every entry of a party's feed, having proved each link of the chain."""
     found, before = [], FIRST
     newest = tree / "akis" / "son.txt"
@@ -109,7 +109,7 @@ def pages(tree: Path) -> set[str]:
     }
 
 
-def summed(folder: Path) -> dict[str, str]:
+def read_sums(folder: Path) -> dict[str, str]:
     """Return what a folder's SHA256SUMS says, its signature being good."""
     content = (folder / "SHA256SUMS").read_bytes()
     sshsig.verify(KEY.public_key(), content, (folder / "SHA256SUMS.sig").read_bytes())
