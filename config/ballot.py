@@ -12,10 +12,12 @@ The authority hands it over as CSV, UTF-8, with this header:
 `sira` is the place on the ballot paper, from 1. `secenek` is the option's id in every result and
 export: short and ASCII. `tur` is `parti`, `aday` (candidate), `bagimsiz` (independent) or
 `ittifak`: the joint votes of an alliance (law 7102), which the boards count as an option of their
-own. `ittifak` names the alliance that a party belongs to: the `secenek` of the alliance's row, or
-what that row has in its own `ittifak` column. An empty `cevre` means every district; a district
-adds its own rows to those. Within one contest and district no two options have the same `sira` or
-the same `secenek`, and upper and lower case count as the same.
+own; an alliance may lack a title (`ad`) and is then called İTTİFAK, numbered in ballot order if a
+contest has several such (md. 17). `ittifak` names the alliance that a party belongs to: the
+`secenek` of the alliance's row, or what that row has in its own `ittifak` column. An empty
+`cevre` means every district; a district adds its own rows to those. Within one contest and
+district no two options have the same `sira` or the same `secenek`, and upper and lower case count
+as the same.
 
 A ballot has a few thousand rows, so it is read whole and kept in memory.
 """
@@ -24,7 +26,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -35,6 +37,7 @@ from config.sheet import Secim
 COLUMNS = ("secim", "cevre", "sira", "secenek", "tur", "ad", "ittifak")
 MAX_FAULTS = 100
 EVERY_DISTRICT = ""
+UNTITLED = "İTTİFAK"
 _ID = re.compile(r"[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*", re.ASCII)
 _MAX_ID_LENGTH = 32
 
@@ -126,6 +129,7 @@ def read(file: str, lines: Iterable[str], content: bytes) -> Ballot:
         wrong.append(Fault(file, "", "has no option, so no result could be taken in"))
     wrong += _repeated(file, rows)
     alliances = _alliances(rows)
+    titles = _titles(rows)
     for line, row in rows:
         name = row.option.ittifak
         if row.option.tur is not Tur.PARTI and row.option.tur is not Tur.ITTIFAK and name:
@@ -134,7 +138,7 @@ def read(file: str, lines: Iterable[str], content: bytes) -> Ballot:
     if wrong:
         raise Faults(sorted(wrong, key=_line)[:MAX_FAULTS])
     digest = hashlib.sha256(content).hexdigest()
-    return Ballot(tuple(_resolved(row, alliances) for _, row in rows), digest)
+    return Ballot(tuple(_resolved(row, alliances, titles) for _, row in rows), digest)
 
 
 def compare(before: Ballot, after: Ballot) -> BallotChanges:
@@ -200,7 +204,8 @@ def _parse(row: dict[str, str]) -> BallotRow:
                 f"{column}: {value!r}, write ASCII letters, digits and single dashes, at most "
                 f"{_MAX_ID_LENGTH}, such as parti-a"
             )
-    if not row["ad"].strip() or not row["ad"].isprintable() or "\ufffd" in row["ad"]:
+    untitled = row["tur"] == Tur.ITTIFAK and not row["ad"]
+    if not (untitled or row["ad"].strip()) or not row["ad"].isprintable() or "\ufffd" in row["ad"]:
         wrong.append(f"ad: {row['ad']!r}, write the name in UTF-8")
     if wrong:
         raise ValueError("; ".join(wrong))
@@ -241,16 +246,33 @@ def _alliances(rows: list[_Numbered]) -> dict[tuple[Secim, str], str]:
     return found
 
 
-def _resolved(row: BallotRow, alliances: Mapping[tuple[Secim, str], str]) -> BallotRow:
-    """Return the row with the alliance's id in place of the name that the file uses."""
+def _titles(rows: list[_Numbered]) -> dict[tuple[Secim, str], str]:
+    """Return a title for each alliance that has none, by the alliance's id."""
+    untitled: dict[Secim, dict[str, int]] = {}
+    for _, row in rows:
+        if row.option.tur is Tur.ITTIFAK and not row.option.ad:
+            of_contest = untitled.setdefault(row.secim, {})
+            of_contest[row.option.id] = min(row.option.sira, of_contest.get(row.option.id, 10**6))
+    found: dict[tuple[Secim, str], str] = {}
+    for secim, names in untitled.items():
+        for number, name in enumerate(sorted(names, key=lambda name: (names[name], name)), 1):
+            found[secim, name] = UNTITLED if len(names) == 1 else f"{UNTITLED} {number}"
+    return found
+
+
+def _resolved(
+    row: BallotRow,
+    alliances: Mapping[tuple[Secim, str], str],
+    titles: Mapping[tuple[Secim, str], str],
+) -> BallotRow:
+    """Return the row with the alliance's id and title in place of what the file has."""
     option = row.option
     if option.tur is Tur.ITTIFAK:
-        name = option.id
+        own = replace(option, ittifak=option.id, ad=option.ad or titles[row.secim, option.id])
     else:
         name = alliances.get((row.secim, option.ittifak.lower()), option.ittifak)
-    return BallotRow(
-        row.secim, row.cevre, Option(option.sira, option.id, option.tur, option.ad, name)
-    )
+        own = replace(option, ittifak=name)
+    return replace(row, option=own)
 
 
 def _line(fault: Fault) -> int:

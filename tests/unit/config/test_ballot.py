@@ -53,6 +53,18 @@ def test_a_party_names_its_alliance_by_the_id_or_the_name_of_the_alliance_row(
     assert (joint.tur, joint.ittifak) == (Tur.ITTIFAK, "ortak")
 
 
+def test_alliances_without_a_title_are_numbered_if_there_are_several() -> None:
+    one = read("mv,,3,ortak,ittifak,,")
+    several = read("mv,,9,ortak-a,ittifak,,", "mv,,3,ortak-b,ittifak,,", "mv,,4,o,ittifak,MİLLET,")
+
+    assert [option.ad for option in one.options(Secim.MV, "01-adana")] == ["İTTİFAK"]
+    assert [option.ad for option in several.options(Secim.MV, "01-adana")] == [
+        "İTTİFAK 1",
+        "MİLLET",
+        "İTTİFAK 2",
+    ]
+
+
 def test_every_fault_of_every_row_is_named_with_its_line() -> None:
     assert faults(
         "xx,99-ankara-1,0,parti a,kisi,,",

@@ -1,0 +1,1 @@
+"""Result batches become versions, checks, signed snapshots and exports."""
