@@ -39,7 +39,7 @@ from sftpd.ssh.exec_digests import Answer
 from sftpd.ssh.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, clients_fault
 from sftpd.ssh.userauth import Userauth
 
-_JOIN = 5.0
+_JOIN_TIMEOUT = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _UNANSWERED_MS = 60_000
 
@@ -47,7 +47,7 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ChildConfig:
     """What all connections of a server share.
 
     `host_keys` exchange keys, `announced` are they and the next ones; `ring_of` gives a party's
@@ -60,7 +60,7 @@ class Offer:
     announced: Sequence[PKey]
     ring_of: RingOf
     clock: Callable[[], datetime]
-    cage: cage.Terms
+    sandbox_policy: cage.Terms
     grace: float
     slots: Slots
 
@@ -69,26 +69,26 @@ class Connection:
     """Serves one client; it is what Userauth calls the door."""
 
     def __init__(
-        self, offer: Offer, peer: socket.socket, address: Address, reporter: Reporter
+        self, config: ChildConfig, peer: socket.socket, address: Address, reporter: Reporter
     ) -> None:
-        self._offer = offer
+        self._config = config
         self._address = address
         self._reporter = reporter
         self._view: View | None = None
-        self._now = offer.clock()
+        self._now = config.clock()
         self._stopped = False
         self._numbers = count(1)
-        _prepare(peer)
-        self._wire = Wire(peer, offer.grace)
-        algorithms = offer.settings.sftp.algorithms
-        fast = offer.settings.sftp.packet_layer is PacketLayer.FAST
+        _set_socket_options(peer)
+        self._wire = Wire(peer, config.grace)
+        algorithms = config.settings.sftp.algorithms
+        fast = config.settings.sftp.packet_layer is PacketLayer.FAST
         self._channels = Channels(
-            self._denied,
-            self._session,
+            self._record_denied,
+            self._new_session,
             lambda: self._transport.channels,
             carries=self._carry if fast else None,
             pace=reporter.pace,
-            command=self._command,
+            command=self._exec,
             afterwards=lambda what: self._transport.afterwards(what),
         )
         transport: Callable[..., Transport] = (
@@ -96,12 +96,12 @@ class Connection:
         )
         self._transport = transport(
             self._wire,
-            offer.host_keys,
+            config.host_keys,
             self._channels,
             lambda transport: Userauth(
-                transport, self, interactive=offer.settings.sftp.must_change_password
+                transport, self, interactive=config.settings.sftp.must_change_password
             ),
-            self._asked,
+            self._global_request,
             PQ_KEX if algorithms is Algorithms.PQ_ONLY else KEX,
             (*MACS, *PLAIN_MACS) if algorithms is Algorithms.COMPATIBLE else MACS,
         )
@@ -111,7 +111,7 @@ class Connection:
         logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
         signal.signal(signal.SIGTERM, self._stop)
         self._transport.run()
-        self._channels.join(_JOIN)
+        self._channels.join(_JOIN_TIMEOUT)
         failure = self._transport.saved_exception
         if self._stopped:
             return "server stopped"
@@ -135,12 +135,12 @@ class Connection:
 
     def judge(self, user: str, proof: Proof) -> Admitted | Refused:
         """Decide on what is offered."""
-        settings = self._offer.settings
-        self._now = self._offer.clock()
-        with self._offer.slots.held() if isinstance(proof, Password) else nullcontext():
+        settings = self._config.settings
+        self._now = self._config.clock()
+        with self._config.slots.held() if isinstance(proof, Password) else nullcontext():
             verdict = authorize.decide(
                 settings,
-                self._offer.ring_of,
+                self._config.ring_of,
                 user,
                 proof,
                 self._address,
@@ -162,26 +162,26 @@ class Connection:
         ):
             return False
         self._wire.trusted()
-        self._offer.slots.close()  # nothing is hashed in the cage
+        self._config.slots.close()  # nothing is hashed in the cage
         try:
             scope = admitted.party.scope
-            site = rehearsal.folder if rehearsal else self._offer.settings.site
+            site = rehearsal.folder if rehearsal else self._config.settings.site
             self._view = View(
                 site / TREES / party, None if scope == ALL else partial(layout.within, scope=scope)
             )
-            cage.enter(self._view.root, self._offer.cage)
+            cage.enter(self._view.root, self._config.sandbox_policy)
         except OSError as error:
             # Admitted, but not to be served without its cage: this connection is over.
             _log.error("no cage", party=party, cause=str(error))
             raise SSHException("no cage") from error
-        self._look_in(self._view, party)
+        self._check_tree(self._view, party)
         return True
 
-    def _look_in(self, view: View, party: str) -> None:
+    def _check_tree(self, view: View, party: str) -> None:
         # An empty listing would tell the party that there is nothing, and nobody else anything.
         found = view.open_folder(b"/")
         if isinstance(found, NotFound):
-            user = self._offer.cage.user
+            user = self._config.sandbox_policy.user
             advice = "make its folders 0755 and its files 0444"
             name = user.name if user else "the server's user"
             _log.error("tree not readable", party=party, user=name, advice=advice)
@@ -190,13 +190,13 @@ class Connection:
 
     def change(self, user: str, credential: Credential, text: str) -> bool:
         """Have a new password set in place of `credential`; the parent learns its hash alone."""
-        with self._offer.slots.held():
+        with self._config.slots.held():
             secret = ring.hashed(text)
         return self._reporter.change(user, credential.fingerprint, secret)
 
     def greet(self) -> None:
         """Tell a client that has just come in which host keys it may meet here."""
-        self._transport.tell(hostkeys.announcement(self._offer.announced))
+        self._transport.tell(hostkeys.announcement(self._config.announced))
 
     def refuse(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
@@ -209,15 +209,15 @@ class Connection:
 
     def banner(self) -> str:
         """Return what an early client is told."""
-        settings = self._offer.settings
+        settings = self._config.settings
         return authorize.banner(settings.election, settings.rehearsals, self._now)
 
     # What the channels ask.
 
-    def _session(self) -> Session:
+    def _new_session(self) -> Session:
         if self._view is None:
             raise AssertionError("no channel is opened before the login")
-        zone = self._offer.settings.election.opens.tzinfo
+        zone = self._config.settings.election.opens.tzinfo
         now = self._now.astimezone(zone)
         return Session(self._view, self._reporter, now, self._numbers, self._reporter)
 
@@ -225,28 +225,28 @@ class Connection:
         if isinstance(self._transport, Direct):
             self._transport.carry(channel, session)
 
-    def _command(self, command: bytes) -> Answer | None:
+    def _exec(self, command: bytes) -> Answer | None:
         if self._view is None:
             raise AssertionError("no command is heard before the login")
         return exec_digests.answer(command, self._view, self._reporter)
 
-    def _denied(self, verb: str) -> None:
+    def _record_denied(self, verb: str) -> None:
         self._reporter.denied(verb, b"")
 
     # What the transport asks.
 
-    def _asked(self, kind: str, what: bytes) -> bytes | None:
+    def _global_request(self, kind: str, what: bytes) -> bytes | None:
         if kind == hostkeys.PROVE:
             ssh = self._transport
             return hostkeys.proofs(
-                self._offer.announced, what, ssh.session_id or b"", ssh.host_key_type or ""
+                self._config.announced, what, ssh.session_id or b"", ssh.host_key_type or ""
             )
         if "forward" in kind:
-            self._denied(kind)
+            self._record_denied(kind)
         return None
 
 
-def _prepare(peer: socket.socket) -> None:
+def _set_socket_options(peer: socket.socket) -> None:
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
@@ -255,15 +255,15 @@ def _prepare(peer: socket.socket) -> None:
 
 
 def serve_in_child(
-    offer: Offer, peer: socket.socket, address: Address, parent: socket.socket, slate: Slate
+    config: ChildConfig, peer: socket.socket, address: Address, parent: socket.socket, slate: Slate
 ) -> None:
     """Serve one client and end this process; never returns."""
     status = 1
     try:
-        cage.begin(offer.cage)
-        fast = offer.settings.sftp.packet_layer is PacketLayer.FAST
+        cage.begin(config.sandbox_policy)
+        fast = config.settings.sftp.packet_layer is PacketLayer.FAST
         reporter = Reporter(parent, slate if fast else None)
-        reporter.end(Connection(offer, peer, address, reporter).serve())
+        reporter.end(Connection(config, peer, address, reporter).serve())
         status = 0
     except BaseException:
         _log.exception("connection failed", address=str(address))

@@ -12,7 +12,7 @@ from config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Reloaded:
+class ReloadResult:
     """New settings, or none and why; `restart` names the keys that wait for a restart."""
 
     settings: Settings | None
@@ -20,15 +20,15 @@ class Reloaded:
     restart: tuple[str, ...] = ()
 
 
-def read(old: Settings) -> Reloaded:
+def read(old: Settings) -> ReloadResult:
     """Read the files of the site that `old` came from."""
     settings, faults = load.read(old.site)
     if settings is None:
-        return Reloaded(None, tuple(faults))
-    return merged(old, settings)
+        return ReloadResult(None, tuple(faults))
+    return merge(old, settings)
 
 
-def merged(old: Settings, new: Settings) -> Reloaded:
+def merge(old: Settings, new: Settings) -> ReloadResult:
     """Return `new` with what a running server keeps of `old`."""
     kept: dict[str, tuple[object, object]] = {
         "election.id": (old.election.id, new.election.id),
@@ -47,4 +47,4 @@ def merged(old: Settings, new: Settings) -> Reloaded:
         sftp=replace(new.sftp, host=old.sftp.host, port=old.sftp.port, metrics=old.sftp.metrics),
     )
     restart = tuple(key for key, (before, after) in kept.items() if before != after)
-    return Reloaded(settings, restart=restart)
+    return ReloadResult(settings, restart=restart)

@@ -23,11 +23,13 @@ from sftpd.ipc.messages import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message,
 from sftpd.ipc.pending_closes import Slate
 from sftpd.monitor import cpu_shares
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.monitor import Book, Entry, Liar
-from sftpd.monitor.password_change import Passwords
+from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
+from sftpd.monitor.password_change import PasswordChanges
 
-MOST_OPEN = 2048  # files of one connection: 8 channels with 128 handles each, and to spare
-_UNHEARD = 4096  # messages of a dead child that are still heard; an honest one leaves fewer
+MAX_OPEN_FILES = 2048  # files of one connection: 8 channels with 128 handles each, and to spare
+_MAX_LEFTOVER_MESSAGES = (
+    4096  # messages of a dead child that are still heard; an honest one leaves fewer
+)
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what the parent acts on
 
@@ -39,12 +41,12 @@ class Child:
     """A process, what it is heard by, and its account."""
 
     pid: int
-    process: int  # pidfd
+    pidfd: int  # pidfd
     channel: socket.socket
-    slate: Slate
-    entry: Entry
+    pending_closes: Slate
+    state: ConnectionState
     nice: int = 0
-    killed: bool = False  # by us
+    killed_by_monitor: bool = False  # by us
 
 
 class Children:
@@ -53,21 +55,21 @@ class Children:
     def __init__(
         self,
         loop: Loop,
-        book: Book,
+        monitor: Monitor,
         rate_of: Callable[[str], float | None],
         pacer: Pacer,
-        passwords: Passwords,
+        password_changes: PasswordChanges,
     ) -> None:
         self._loop = loop
-        self._book = book
+        self._monitor = monitor
         self._rate_of = rate_of
         self._pacer = pacer
-        self._passwords = passwords
+        self._password_changes = password_changes
         self._children: dict[int, Child] = {}
-        self._doomed: dict[int, float] = {}
-        self._unanswered: list[tuple[Child, bytes]] = []
-        if book.journal.gathers:
-            loop.at_end = self.settle
+        self._kill_deadlines: dict[int, float] = {}
+        self._pending_answers: list[tuple[Child, bytes]] = []
+        if monitor.group_commit.batching:
+            loop.after_events = self.commit
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
 
     def __len__(self) -> int:
@@ -101,7 +103,7 @@ class Children:
                 raise
             if pid == 0:
                 try:
-                    _become_child(parent, [peer.fileno(), theirs.fileno(), *kept])
+                    _set_up_child(parent, [peer.fileno(), theirs.fileno(), *kept])
                     serve(theirs, slate)
                 finally:
                     os._exit(1)
@@ -113,13 +115,13 @@ class Children:
             ours.close()
             raise
         ours.setblocking(False)
-        self._book.tally.forks += 1
-        child = Child(pid, process, ours, slate, self._book.begin(address, via))
+        self._monitor.counters.forks += 1
+        child = Child(pid, process, ours, slate, self._monitor.begin(address, via))
         self._children[pid] = child
-        self._loop.watch(ours, lambda: self._hear(child))
-        self._loop.watch(process, lambda: self.bury(child))
+        self._loop.watch(ours, lambda: self._receive(child))
+        self._loop.watch(process, lambda: self.reap(child))
 
-    def _hear(self, child: Child, most: int = 1) -> None:
+    def _receive(self, child: Child, most: int = 1) -> None:
         # What is left wakes the loop again, after the others have had their turn.
         for _ in range(most):
             try:
@@ -130,51 +132,51 @@ class Children:
                 # It died with an answer unread; what it said before is still there.
                 continue
             if not data:
-                self._loop.forget(child.channel)
-                if child.entry.reason is None:
+                self._loop.unwatch(child.channel)
+                if child.state.reason is None:
                     # It is dead; and if it is not, it must not go on without its parent.
-                    signal.pidfd_send_signal(child.process, signal.SIGKILL)
+                    signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
                 return
             try:
                 messages = unpack(data)
-                answer = self._answer(child.entry, messages)
-                if answer and self._book.journal.gathers and messages[-1].kind.asks:
-                    self._unanswered.append((child, answer))
+                answer = self._answer(child.state, messages)
+                if answer and self._monitor.group_commit.batching and messages[-1].kind.asks:
+                    self._pending_answers.append((child, answer))
                 elif answer:
                     child.channel.send(answer)
             except (BrokenPipeError, ConnectionResetError):
                 continue
-            except (Liar, ValueError, BlockingIOError) as error:
-                self._disbelieve(child, str(error))
+            except (ProtocolViolation, ValueError, BlockingIOError) as error:
+                self._kill_untrusted(child, str(error))
                 return
             if messages[-1].kind is Kind.ADMIT:
-                self._share()
+                self._update_cpu_shares()
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Have on record what was told since the last time, and answer those who asked."""
-        stands = self._book.journal.settle()
-        unanswered, self._unanswered = self._unanswered, []
-        for child, answer in unanswered:
+        stands = self._monitor.group_commit.commit()
+        pending_answers, self._pending_answers = self._pending_answers, []
+        for child, answer in pending_answers:
             with suppress(OSError):  # of one that is gone, or that reads no answers
                 child.channel.send(answer if stands else NO)
 
-    def _answer(self, entry: Entry, messages: list[Message]) -> bytes:
-        granted = self._book.hear(entry, *messages)
+    def _answer(self, state: ConnectionState, messages: list[Message]) -> bytes:
+        granted = self._monitor.handle_messages(state, *messages)
         message = messages[-1]
         if message.kind is Kind.CHANGE and granted:
-            return self._change(entry, message)
+            return self._start_password_change(state, message)
         paced = message.kind is Kind.PACE
         if not (paced or message.kind.asks):
             return b""
-        rate = self._rate_of(entry.party) if entry.party is not None else None
+        rate = self._rate_of(state.party) if state.party is not None else None
         if paced:
-            wait = self._pacer.wait(entry.who, rate, message.count)
+            wait = self._pacer.wait(state.who, rate, message.count)
             return WAIT.pack(min(round(wait * 1000), (1 << 32) - 1))
         return NO if not granted else YES if rate is None else YES_PACED
 
-    def _change(self, entry: Entry, message: Message) -> bytes:
+    def _start_password_change(self, state: ConnectionState, message: Message) -> bytes:
         """Have a new password written by another process; the answer follows when it is done."""
-        child = next(c for c in self if c.entry is entry)
+        child = next(c for c in self if c.state is state)
         channel = child.channel
 
         def answer(done: bool) -> None:
@@ -182,44 +184,44 @@ class Children:
                 channel.send(YES if done else NO)
 
         party, credential, secret = map(message.text, range(3))
-        began = self._passwords.change(party, credential, secret, str(entry.address), answer)
+        began = self._password_changes.start(party, credential, secret, str(state.address), answer)
         return b"" if began else NO
 
-    def look_over(self) -> None:
+    def enforce_open_limit(self) -> None:
         """Kill who has more open than any client may; to be called now and then.
 
         Asked of each open as it comes, it would be asked a million times for nothing.
         """
         for child in self:
-            if len(child.entry.open) > MOST_OPEN and not child.killed:
-                self._disbelieve(child, f"{len(child.entry.open)} files open at once")
+            if len(child.state.open_files) > MAX_OPEN_FILES and not child.killed_by_monitor:
+                self._kill_untrusted(child, f"{len(child.state.open_files)} files open at once")
 
-    def _disbelieve(self, child: Child, cause: str) -> None:
-        self._loop.forget(child.channel)
-        _log.error("child not believed", session=child.entry.session, cause=cause)
+    def _kill_untrusted(self, child: Child, cause: str) -> None:
+        self._loop.unwatch(child.channel)
+        _log.error("child not believed", session=child.state.session, cause=cause)
         self._kill(child)
 
     def _kill(self, child: Child) -> None:
-        child.killed = True
-        signal.pidfd_send_signal(child.process, signal.SIGKILL)
+        child.killed_by_monitor = True
+        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
     def end(self, child: Child, reason: str, patience: float) -> None:
         """Tell a child to end for `reason`; after `patience` seconds it is killed."""
-        if child.entry.ending is None:
-            child.entry.ending = reason
-            signal.pidfd_send_signal(child.process, signal.SIGTERM)
+        if child.state.termination_reason is None:
+            child.state.termination_reason = reason
+            signal.pidfd_send_signal(child.pidfd, signal.SIGTERM)
         due = time.monotonic() + patience
-        self._doomed[child.pid] = min(due, self._doomed.get(child.pid, due))
+        self._kill_deadlines[child.pid] = min(due, self._kill_deadlines.get(child.pid, due))
 
     def next_due(self) -> float | None:
         """Return when the next is to be killed."""
-        return min(self._doomed.values(), default=None)
+        return min(self._kill_deadlines.values(), default=None)
 
     def catch_up(self) -> None:
         """Kill those who were told to end and have not."""
         now = time.monotonic()
-        for pid in [pid for pid, due in self._doomed.items() if due <= now]:
-            del self._doomed[pid]
+        for pid in [pid for pid, due in self._kill_deadlines.items() if due <= now]:
+            del self._kill_deadlines[pid]
             self._kill(self._children[pid])
 
     def kill(self) -> None:
@@ -227,58 +229,58 @@ class Children:
         for child in self:
             self._kill(child)
         for child in self:
-            self.bury(child)
+            self.reap(child)
 
-    def bury(self, child: Child) -> None:
+    def reap(self, child: Child) -> None:
         """Close the account of a child that is dead or dying."""
         # Left a zombie until all is heard: to one that is quite gone no signal can be sent.
-        found = os.waitid(os.P_PIDFD, child.process, os.WEXITED | os.WNOWAIT)
-        if self._loop.watches(child.channel):
+        found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
+        if self._loop.is_watching(child.channel):
             # Whatever it said before it died still counts.
-            self._hear(child, most=_UNHEARD)
-        self._read_slate(child)
-        self.settle()  # what is taken back must not come after its end
-        os.waitid(os.P_PIDFD, child.process, os.WEXITED)
-        for end in (child.channel, child.process):
-            self._loop.forget(end)
+            self._receive(child, most=_MAX_LEFTOVER_MESSAGES)
+        self._read_pending_closes(child)
+        self.commit()  # what is taken back must not come after its end
+        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        for end in (child.channel, child.pidfd):
+            self._loop.unwatch(end)
         child.channel.close()
-        child.slate.close()
-        os.close(child.process)
+        child.pending_closes.close()
+        os.close(child.pidfd)
         del self._children[child.pid]
-        self._doomed.pop(child.pid, None)
+        self._kill_deadlines.pop(child.pid, None)
         exited = found is not None and found.si_code == os.CLD_EXITED
-        if found is not None and not exited and not child.killed:
-            _log.error("child died", session=child.entry.session, signal=found.si_status)
-        self._book.end(child.entry, "server error" if exited else "killed")
-        party = child.entry.party
+        if found is not None and not exited and not child.killed_by_monitor:
+            _log.error("child died", session=child.state.session, signal=found.si_status)
+        self._monitor.end(child.state, "server error" if exited else "killed")
+        party = child.state.party
         if party is not None:
-            if party not in self._book.sessions:
+            if party not in self._monitor.sessions:
                 self._pacer.forget(party)
-            self._share()
+            self._update_cpu_shares()
 
-    def _read_slate(self, child: Child) -> None:
-        told = child.slate.read()
-        if not told or child.entry.reason is not None:
+    def _read_pending_closes(self, child: Child) -> None:
+        told = child.pending_closes.read()
+        if not told or child.state.reason is not None:
             return
         try:
             messages = unpack(told)
             if all(message.kind is Kind.CLOSE for message in messages):
-                self._book.hear(child.entry, *messages)
-        except (Liar, ValueError):
+                self._monitor.handle_messages(child.state, *messages)
+        except (ProtocolViolation, ValueError):
             # It was killed between telling these and wiping them away, or it lied: as it was
             # heard so far, so it stays.
             return
 
-    def _share(self) -> None:
-        wanted = cpu_shares.niceness(self._book.sessions)
+    def _update_cpu_shares(self) -> None:
+        wanted = cpu_shares.niceness(self._monitor.sessions)
         for child in self._children.values():
-            nice = wanted.get(child.entry.party or "", 0)
+            nice = wanted.get(child.state.party or "", 0)
             if nice != child.nice:
                 child.nice = nice
-                cpu_shares.apply(child.pid, self._nice + nice)
+                cpu_shares.set_nice(child.pid, self._nice + nice)
 
 
-def _become_child(parent: int, kept: Iterable[int]) -> None:
+def _set_up_child(parent: int, kept: Iterable[int]) -> None:
     """Leave the parent's signals and descriptors, and die when it dies."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the connection has its own for SIGTERM
@@ -286,7 +288,7 @@ def _become_child(parent: int, kept: Iterable[int]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    cpu_shares.interrupt_nobody()
+    cpu_shares.use_batch_scheduling()
     first = 3
     for descriptor in sorted(kept):
         os.closerange(first, descriptor)

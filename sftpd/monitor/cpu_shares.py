@@ -18,25 +18,25 @@ from contextlib import suppress
 from pathlib import Path
 
 _STEP = math.log(1.25)
-_NICEST = 19
+_MAX_NICE = 19
 
 
 def niceness(sessions: Mapping[str, int]) -> dict[str, int]:
     """Return how nice the sessions of each party have to be."""
     fewest = min(sessions.values(), default=1)
     return {
-        party: min(_NICEST, round(math.log(count / fewest) / _STEP))
+        party: min(_MAX_NICE, round(math.log(count / fewest) / _STEP))
         for party, count in sessions.items()
     }
 
 
-def interrupt_nobody() -> None:
+def use_batch_scheduling() -> None:
     """Have this process wait for its turn when something arrives (SCHED_BATCH of sched(7))."""
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def apply(pid: int, nice: int) -> None:
+def set_nice(pid: int, nice: int) -> None:
     """Make a process that nice, all its threads, as far as it is permitted."""
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():

@@ -17,26 +17,26 @@ import structlog
 from config.event import Event, Transfer
 from keys.ledger.writer import Ledger, Unsynced, Unwritable
 
-_HAPPENED = frozenset({Transfer.CLOSE, Transfer.SESSION_END})
-_MOST_OWED = 10_000
+_MUST_BE_RECORDED = frozenset({Transfer.CLOSE, Transfer.SESSION_END})
+_MAX_PENDING = 10_000
 
 _log = structlog.get_logger()
 
 
-class Journal:
+class GroupCommit:
     """Writes one ledger."""
 
     def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._monotonic = monotonic
-        self.gathers = ledger.always
+        self.batching = ledger.always
         self.unsynced = 0  # records that may not survive a loss of power
         self._unsynced_since = 0.0
-        self._waiting: list[Event] = []
-        self._owed: list[Event] = []
-        self._holds = False
-        self._take_back: list[Callable[[bool], None]] = []
-        self._unsure = False  # whether what was lost last is written all the same
+        self._batch: list[Event] = []
+        self._pending: list[Event] = []
+        self._holding = False
+        self._rollbacks: list[Callable[[bool], None]] = []
+        self._maybe_written = False  # whether what was lost last is written all the same
 
     @property
     def next_seq(self) -> int:
@@ -45,78 +45,78 @@ class Journal:
 
     def append(self, *events: Event) -> bool:
         """Say whether events stand on record; where it gathers, `settle` says so later."""
-        if self._holds or self.gathers:
-            self._waiting += events
+        if self._holding or self.batching:
+            self._batch += events
             return True
-        if self._waiting:
-            events, self._waiting = (*self._waiting, *events), []
-        return self._written(events)
+        if self._batch:
+            events, self._batch = (*self._batch, *events), []
+        return self._write(events)
 
     def hold(self) -> None:
         """Keep what is appended, for one write with what comes after `release`."""
-        self._holds = True
+        self._holding = True
 
     def release(self) -> None:
         """Write with the next what was kept."""
-        self._holds = False
+        self._holding = False
 
     def flush(self) -> None:
         """Write what was kept, if nothing came after it."""
-        self._holds = False
-        if self._waiting and not self.gathers:
+        self._holding = False
+        if self._batch and not self.batching:
             self.append()
 
-    def if_lost(self, undo: Callable[[bool], None]) -> None:
+    def on_rollback(self, undo: Callable[[bool], None]) -> None:
         """Where it gathers, call `undo` if what was appended last does not come to stand.
 
         It is told whether that is written all the same, only not confirmed by the disk.
         """
-        if self.gathers:
-            self._take_back.append(undo)
+        if self.batching:
+            self._rollbacks.append(undo)
 
-    def settle(self) -> bool:
+    def commit(self) -> bool:
         """Write down what was gathered; False if nothing of that can be, nor be granted."""
-        if not self._waiting:
+        if not self._batch:
             return True
-        events, self._waiting = self._waiting, []
-        take_back, self._take_back = self._take_back, []
-        if self._written(events):
+        events, self._batch = self._batch, []
+        rollbacks, self._rollbacks = self._rollbacks, []
+        if self._write(events):
             return True
-        for undo in take_back:
-            undo(self._unsure)
+        for undo in rollbacks:
+            undo(self._maybe_written)
         return False
 
     @property
-    def owes(self) -> int:
+    def pending(self) -> int:
         """How many records of what has happened do not stand yet."""
-        return len(self._owed) + sum(event.event in _HAPPENED for event in self._waiting)
+        return len(self._pending) + sum(event.event in _MUST_BE_RECORDED for event in self._batch)
 
-    def pay(self) -> None:
+    def flush_pending(self) -> None:
         """Append what could not be written when it happened; what cannot be now is owed further."""
-        owed, self._owed = self._owed, []
-        if owed:
-            self.append(*owed)
+        pending, self._pending = self._pending, []
+        if pending:
+            self.append(*pending)
 
     def lag(self) -> float:
         """Return the seconds since the oldest record that may not survive a loss of power."""
         return self._monotonic() - self._unsynced_since if self.unsynced else 0.0
 
-    def synced(self) -> None:
+    def mark_synced(self) -> None:
         """Note that all that was written would survive now."""
         self.unsynced = 0
 
-    def _written(self, events: Sequence[Event]) -> bool:
+    def _write(self, events: Sequence[Event]) -> bool:
         try:
             self._ledger.append(*events)
         except Unwritable as error:
             named = list(dict.fromkeys(event.event for event in events))
             _log.error("no record", event_names=named, records=len(events), cause=str(error))
-            self._unsure = isinstance(error, Unsynced)
-            if not self._unsure:
-                happened = [event for event in events if event.event in _HAPPENED]
-                self._owed += happened[: _MOST_OWED - len(self._owed)]
+            self._maybe_written = isinstance(error, Unsynced)
+            if not self._maybe_written:
+                happened = [event for event in events if event.event in _MUST_BE_RECORDED]
+                self._pending += happened[: _MAX_PENDING - len(self._pending)]
             return False
-        if not self.gathers:
+        if not self.batching:
             if not self.unsynced:
                 self._unsynced_since = self._monotonic()
             self.unsynced += len(events)

@@ -17,15 +17,15 @@ from config.party import Address
 from config.party import address as parse_address
 from sftpd.access.penalties import Penalties, Rates
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.proxy_wait import Lobby
+from sftpd.monitor.proxy_wait import ProxyWait
 
-BREATH = 0.5  # seconds without accepting
-_BURST = 32  # connections taken before the others get their turn
+PAUSE = 0.5  # seconds without accepting
+_MAX_ACCEPTS = 32  # connections taken before the others get their turn
 
 _log = structlog.get_logger()
 
 
-class Entrance:
+class Listener:
     """Takes a listener's connections, of nobody before `admit_from` says whose.
 
     `welcome` serves one: the connection, its address, and the balancer if it came by way of one;
@@ -36,29 +36,29 @@ class Entrance:
     def __init__(
         self,
         loop: Loop,
-        welcome: Callable[[socket.socket, Address, Address | None], object],
-        full: Callable[[], bool],
+        start: Callable[[socket.socket, Address, Address | None], object],
+        is_full: Callable[[], bool],
         refuse: Callable[[Address, str, Address | None], object],
         penalties: Penalties,
         rates: Rates,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
-        self._welcome = welcome
-        self._full = full
+        self._start = start
+        self._is_full = is_full
         self._refuse = refuse
         self._penalties = penalties
         self._rates = rates
         self._monotonic = monotonic
-        self.lobby = Lobby(
-            loop, self.receive, lambda balancer, why: refuse(balancer, why, None), monotonic
+        self.proxy_wait = ProxyWait(
+            loop, self.dispatch, lambda balancer, why: refuse(balancer, why, None), monotonic
         )
         self._registered: set[Address] = set()
         self._balancers: set[Address] = set()
         self._listener: socket.socket | None = None
-        self._held_back_until: float | None = None
+        self._paused_until: float | None = None
 
-    def admit_from(self, registered: Iterable[Address], balancers: Iterable[Address]) -> None:
+    def set_allowed(self, registered: Iterable[Address], balancers: Iterable[Address]) -> None:
         """From now on hear these addresses, and what these balancers pass on."""
         self._registered, self._balancers = set(registered), set(balancers)
 
@@ -72,12 +72,12 @@ class Entrance:
         """Take no more, and close those that wait in the lobby."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            self._loop.forget(listener)
+            self._loop.unwatch(listener)
             listener.close()
-        self.lobby.close()
+        self.proxy_wait.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_BURST):
+        for _ in range(_MAX_ACCEPTS):
             try:
                 peer, name = listener.accept()
             except BlockingIOError:
@@ -85,53 +85,53 @@ class Entrance:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                self._hold_back(error)
+                self._pause(error)
                 return
             address = parse_address(name[0])
             if address in self._balancers:
-                self.lobby.receive(peer, address)
+                self.proxy_wait.add(peer, address)
                 continue
             with peer:
-                self.receive(peer, address)
+                self.dispatch(peer, address)
 
-    def receive(self, peer: socket.socket, address: Address, via: Address | None = None) -> None:
+    def dispatch(self, peer: socket.socket, address: Address, via: Address | None = None) -> None:
         """Have a connection served, or not; the caller closes it."""
-        reason = self._refusal(address)
+        reason = self._refusal_reason(address)
         if reason == "address" and address in self._balancers:
             return  # haproxy checks with a header of its own address
         if reason is not None:
             self._refuse(address, reason, via)
             return
         try:
-            self._welcome(peer, address, via)
+            self._start(peer, address, via)
         except OSError as error:
             self._refuse(address, "resources", via)
-            self._hold_back(error)
+            self._pause(error)
 
-    def _refusal(self, address: Address) -> str | None:
+    def _refusal_reason(self, address: Address) -> str | None:
         if address not in self._registered:
             return "address"
         if not self._rates.allow(address):
             return "rate"
         if self._penalties.refused_for(address) > 0:
             return "penalty"
-        if self._full():
+        if self._is_full():
             return "sessions"
         return None
 
-    def _hold_back(self, error: OSError) -> None:
+    def _pause(self, error: OSError) -> None:
         _log.error("cannot take connections", cause=str(error))
-        self._held_back_until = self._monotonic() + BREATH
+        self._paused_until = self._monotonic() + PAUSE
         if self._listener is not None:
-            self._loop.forget(self._listener)
+            self._loop.unwatch(self._listener)
 
     def next_due(self) -> float | None:
         """Return when connections are taken again, None while they are."""
-        return self._held_back_until
+        return self._paused_until
 
     def catch_up(self) -> None:
         """Take connections again, if it is time."""
-        if self._held_back_until is not None and self._monotonic() >= self._held_back_until:
-            self._held_back_until = None
+        if self._paused_until is not None and self._monotonic() >= self._paused_until:
+            self._paused_until = None
             if self._listener is not None:
                 self.open(self._listener)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
-SLACK = 0.02  # seconds that what has fallen due may be late
-Ready = Callable[[], object]
+TIMER_SLACK = 0.02  # seconds that what has fallen due may be late
+Callback = Callable[[], object]
 
 
-class File(Protocol):
+class HasFileno(Protocol):
     """What has a descriptor."""
 
     def fileno(self) -> int:
@@ -38,12 +38,14 @@ class Loop:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, Ready] = {}
+        self._watched: dict[int, Callback] = {}
         self._monotonic = monotonic
-        self._look: float | None = None  # when the timed have their turn, if things happen
-        self.at_end: Ready | None = None  # called when all that was ready has had its turn
+        self._next_timer_check: float | None = (
+            None  # when the timed have their turn, if things happen
+        )
+        self.after_events: Callback | None = None  # called when all that was ready has had its turn
 
-    def watch(self, file: File | int, ready: Ready, events: int = READ) -> None:
+    def watch(self, file: HasFileno | int, ready: Callback, events: int = READ) -> None:
         """Call `ready` whenever `file` is; only one call for each file."""
         descriptor = _descriptor(file)
         if descriptor in self._watched:
@@ -52,20 +54,20 @@ class Loop:
             self._epoll.register(descriptor, events)
         self._watched[descriptor] = ready
 
-    def forget(self, file: File | int) -> None:
+    def unwatch(self, file: HasFileno | int) -> None:
         """Let go of `file`, which need not be watched."""
         descriptor = _descriptor(file)
         if self._watched.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
-    def watches(self, file: File | int) -> bool:
+    def is_watching(self, file: HasFileno | int) -> bool:
         """Say whether `file` is watched."""
         return _descriptor(file) in self._watched
 
-    def turn(self, timed: Iterable[Timed], until: float | None = None) -> None:
+    def run_once(self, timed: Iterable[Timed], until: float | None = None) -> None:
         """Wait for the next thing to happen, `until` at the latest, and do it."""
-        due = [until, self._look]
-        if self._look is None:
+        due = [until, self._next_timer_check]
+        if self._next_timer_check is None:
             due += [each.next_due() for each in timed]
         times = [t for t in due if t is not None]
         pause = max(0.0, min(times) - self._monotonic()) if times else None
@@ -76,14 +78,14 @@ class Loop:
             if act is not None and watched.get(descriptor) is act:
                 act()
         now = self._monotonic()
-        if ready and self._look is None:
-            self._look = now + SLACK
-        if not ready or (self._look is not None and now >= self._look):
-            self._look = None
+        if ready and self._next_timer_check is None:
+            self._next_timer_check = now + TIMER_SLACK
+        if not ready or (self._next_timer_check is not None and now >= self._next_timer_check):
+            self._next_timer_check = None
             for each in timed:
                 each.catch_up()
-        if self.at_end is not None:
-            self.at_end()
+        if self.after_events is not None:
+            self.after_events()
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -94,7 +96,7 @@ class Loop:
         self._epoll.close()
 
 
-def _descriptor(file: File | int) -> int:
+def _descriptor(file: HasFileno | int) -> int:
     return file if isinstance(file, int) else file.fileno()
 
 

@@ -35,13 +35,13 @@ from prometheus_client.registry import Collector
 
 from sftpd.ipc.messages import BOUNDS
 
-LONGEST_REQUEST = 4096
+MAX_REQUEST = 4096
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_MOST_REASONS = 100  # a child that lies must not make up any number of them
-_MOST_READS = 1 << 53  # nobody counts that far, and what is much larger no float holds
+_MAX_REASONS = 100  # a child that lies must not make up any number of them
+_MAX_READS = 1 << 53  # nobody counts that far, and what is much larger no float holds
 
 
-class Times:
+class ReadLatencies:
     """A histogram: how many READs within each of messages' BOUNDS, and beyond."""
 
     def __init__(self) -> None:
@@ -50,33 +50,33 @@ class Times:
 
     def add(self, counts: Sequence[int], microseconds: int) -> None:
         """Add what a child has counted; ValueError if that cannot be."""
-        if len(counts) != len(self.counts) or not 0 <= min(counts) <= max(counts) < _MOST_READS:
+        if len(counts) != len(self.counts) or not 0 <= min(counts) <= max(counts) < _MAX_READS:
             raise ValueError("not a histogram of READs")
         self.counts = [old + new for old, new in zip(self.counts, counts, strict=True)]
         self.microseconds += microseconds
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """What only ever grows, since the server started."""
 
     logins: Counter[str] = field(default_factory=Counter)
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
-    sent: Counter[str] = field(default_factory=Counter)
+    bytes_sent: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
-    reads: Times = field(default_factory=Times)
+    reads: ReadLatencies = field(default_factory=ReadLatencies)
     forks: int = 0
 
-    def refused(self, event: str, reason: str) -> None:
+    def count_refusal(self, event: str, reason: str) -> None:
         """Count a connection or a login that was refused."""
         key = event, reason
-        if key not in self.refusals and len(self.refusals) >= _MOST_REASONS:
+        if key not in self.refusals and len(self.refusals) >= _MAX_REASONS:
             key = event, "other"
         self.refusals[key] += 1
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class Gauges:
     """What goes up and down."""
 
     sessions: Counter[str]
@@ -88,12 +88,12 @@ class Now:
     damaged: int = 0
 
 
-class Page(Collector):
+class MetricsPage(Collector):
     """The page, made anew for each that asks."""
 
-    def __init__(self, tally: Tally, now: Callable[[], Now]) -> None:
-        self._tally = tally
-        self._now = now
+    def __init__(self, counters: Counters, now: Callable[[], Gauges]) -> None:
+        self._counters = counters
+        self._gauges_now = now
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -103,28 +103,28 @@ class Page(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield what the module's docstring lists."""
-        tally, now = self._tally, self._now()
-        yield _gauges("ssps_sessions", "Sessions that have logged in", "party", now.sessions)
+        counters, now = self._counters, self._gauges_now()
+        yield _gauge_family("ssps_sessions", "Sessions that have logged in", "party", now.sessions)
         yield GaugeMetricFamily("ssps_connections", "Connections", value=now.connections)
-        yield _by_party("ssps_logins", "Logins", tally.logins)
+        yield _counter_family("ssps_logins", "Logins", counters.logins)
         refusals = CounterMetricFamily(
             "ssps_refusals", "Connections and logins refused", labels=["event", "reason"]
         )
-        for (event, reason), count in sorted(tally.refusals.items()):
+        for (event, reason), count in sorted(counters.refusals.items()):
             refusals.add_metric([event, reason], count)
         yield refusals
-        yield _by_party("ssps_sent_bytes", "Bytes of files sent", tally.sent)
-        yield _by_party("ssps_files", "Files opened", tally.files)
-        yield _reads(tally.reads)
+        yield _counter_family("ssps_sent_bytes", "Bytes of files sent", counters.bytes_sent)
+        yield _counter_family("ssps_files", "Files opened", counters.files)
+        yield _read_histogram(counters.reads)
         yield GaugeMetricFamily(
             "ssps_ledger_lag_seconds", "Age of the oldest record not on the disk", value=now.lag
         )
         yield GaugeMetricFamily(
             "ssps_ledger_unsynced_records", "Records not on the disk", value=now.unsynced
         )
-        yield CounterMetricFamily("ssps_forks", "Children forked", value=tally.forks)
+        yield CounterMetricFamily("ssps_forks", "Children forked", value=counters.forks)
         yield GaugeMetricFamily("ssps_start_time_seconds", "Start, Unix time", value=now.started)
-        yield _gauges(
+        yield _gauge_family(
             "ssps_credential_seconds", "Until its last credential ends", "party", now.credentials
         )
         yield GaugeMetricFamily(
@@ -132,21 +132,21 @@ class Page(Collector):
         )
 
 
-def _gauges(name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:
+def _gauge_family(name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, count in sorted(counts.items()):
         family.add_metric([key], count)
     return family
 
 
-def _by_party(name: str, text: str, counts: Counter[str]) -> Metric:
+def _counter_family(name: str, text: str, counts: Counter[str]) -> Metric:
     family = CounterMetricFamily(name, text, labels=["party"])
     for party, count in sorted(counts.items()):
         family.add_metric([party], count)
     return family
 
 
-def _reads(times: Times) -> Metric:
+def _read_histogram(times: ReadLatencies) -> Metric:
     family = HistogramMetricFamily("ssps_read_seconds", "How long a READ took")
     names: Iterable[str] = (*map(str, BOUNDS), "+Inf")
     buckets = list(zip(names, map(float, accumulate(times.counts)), strict=True))
@@ -154,11 +154,11 @@ def _reads(times: Times) -> Metric:
     return family
 
 
-def answer(request: bytes, page: Callable[[], bytes]) -> bytes | None:
+def respond(request: bytes, page: Callable[[], bytes]) -> bytes | None:
     """Return what to answer to a request, None if it is not all there yet."""
     head, end, _ = request.partition(b"\r\n\r\n")
     if not end:
-        return None if len(request) < LONGEST_REQUEST else _reply("431 Request Too Large")
+        return None if len(request) < MAX_REQUEST else _reply("431 Request Too Large")
     parts = head.split(b"\r\n", 1)[0].split(b" ")
     if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
         return _reply("400 Bad Request")

@@ -29,60 +29,62 @@ from sftpd.access import penalties
 from sftpd.access.authorize import Reason
 from sftpd.access.penalties import Cost
 from sftpd.ipc.messages import Kind, Message
-from sftpd.monitor.group_commit import Journal
-from sftpd.monitor.metrics import Tally
-from sftpd.monitor.refusal_log import Hush
+from sftpd.monitor.group_commit import GroupCommit
+from sftpd.monitor.metrics import Counters
+from sftpd.monitor.refusal_log import RefusalLog
 
 # Which of the parent's knowledge says whether a session may begin: party, credential, address,
 # and the rehearsal whose tree it is to be, if it is one's.
-Judge = Callable[[str, str, Address, str], Reason | None]
+AdmissionCheck = Callable[[str, str, Address, str], Reason | None]
 
-MOST_TRIES = 32  # attempts at a login that a child may tell of; an honest one hangs up sooner
-_STRIDE = 10_000
+MAX_LOGIN_ATTEMPTS = (
+    32  # attempts at a login that a child may tell of; an honest one hangs up sooner
+)
+_SESSIONS_PER_RECORD = 10_000
 _REASONS = frozenset(Reason)
 _CLOSE = Kind.CLOSE
-_MISSED = {"list": Transfer.LIST, "hash": Transfer.HASH}
-_LONGEST_USER = 64
-_LARGEST_SEND = 4 << 20
-_MOST_SENT = 1 << 53  # no record holds more
+_EVENT_OF_MISS = {"list": Transfer.LIST, "hash": Transfer.HASH}
+_MAX_USER_LENGTH = 64
+_MAX_PACED_BYTES = 4 << 20
+_MAX_TOTAL_BYTES = 1 << 53  # no record holds more
 
 _log = structlog.get_logger()
 
 
-class Liar(Exception):
+class ProtocolViolation(Exception):
     """A child tells what cannot be: it is not to be trusted any further."""
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenFile:
     path: str
     since: float
     sha256: str | None  # of the bytes that are served, where that is known
 
 
 @dataclass(slots=True)
-class Entry:
+class ConnectionState:
     """One connection, from its accept to its end."""
 
     session: int
     address: Address
     origin: str  # the address as records have it
     via: Address | None
-    began: float
-    heard: float  # when it last told something
-    agreed: Settings | None = None  # by which its child serves
+    started: float
+    last_message_at: float  # when it last told something
+    settings: Settings | None = None  # by which its child serves
     party: str | None = None
     credential: str = ""
     rehearsal: str = ""
     user: str = ""
     files: int = 0
-    sent: int = 0
-    open: dict[int, _Open] = field(default_factory=dict)
+    bytes_sent: int = 0
+    open_files: dict[int, _OpenFile] = field(default_factory=dict)
     probes: list[Event] = field(default_factory=list)
-    tries: int = 0
-    proven: bool = False  # whether it had the right credential in the end, let in or not
+    login_attempts: int = 0
+    credential_proven: bool = False  # whether it had the right credential in the end, let in or not
     reason: str | None = None  # as the child says
-    ending: str | None = None  # why the parent ends it
+    termination_reason: str | None = None  # why the parent ends it
 
     @property
     def who(self) -> str:
@@ -90,78 +92,82 @@ class Entry:
         return self.party if self.party is not None else self.user
 
 
-class Book:
+class Monitor:
     """The accounts of all connections; writes the ledger that it is given."""
 
     def __init__(
         self,
         ledger: Ledger,
-        most_per_party: int,
+        max_sessions_per_party: int,
         monotonic: Callable[[], float] = time.monotonic,
         *,
-        judge: Judge = lambda *_: None,
+        check_admission: AdmissionCheck = lambda *_: None,
         may_change: Callable[[str, str, Address], bool] = lambda *_: False,
         charge: Callable[[Address, Cost], object] = lambda *_: None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        self.journal = Journal(ledger, monotonic)
-        self.most_per_party = most_per_party
-        self.agreed: Settings | None = None  # by which connections are served that begin now
+        self.group_commit = GroupCommit(ledger, monotonic)
+        self.max_sessions_per_party = max_sessions_per_party
+        self.settings: Settings | None = None  # by which connections are served that begin now
         self._monotonic = monotonic
-        self._judge = judge
+        self._check_admission = check_admission
         self._may_change = may_change
         self._charge = charge
-        self.tally = tally if tally is not None else Tally()
+        self.counters = counters if counters is not None else Counters()
         self.sessions: Counter[str] = Counter()
         self._last_session = -1
-        self._hush = Hush(self.journal.append, monotonic)
+        self._refusal_log = RefusalLog(self.group_commit.append, monotonic)
 
-    def begin(self, address: Address, via: Address | None = None) -> Entry:
+    def begin(self, address: Address, via: Address | None = None) -> ConnectionState:
         """Give a connection its number; `via` is the balancer that passed it on, if one did."""
-        self._last_session = max(self._last_session + 1, self.journal.next_seq * _STRIDE)
+        self._last_session = max(
+            self._last_session + 1, self.group_commit.next_seq * _SESSIONS_PER_RECORD
+        )
         now = self._monotonic()
-        return Entry(self._last_session, address, str(address), via, now, now, self.agreed)
+        return ConnectionState(
+            self._last_session, address, str(address), via, now, now, self.settings
+        )
 
-    def hear(self, entry: Entry, *messages: Message) -> bool:
+    def handle_messages(self, state: ConnectionState, *messages: Message) -> bool:
         """Write down what a child tells; False if it asked at last for what cannot be.
 
         Where the journal `gathers`, True holds only if its `settle` says so too. Raises Liar for
         what an honest child would not tell.
         """
-        entry.heard = self._monotonic()
+        state.last_message_at = self._monotonic()
         try:
             if len(messages) > 1:
-                self.journal.hold()  # so that one write takes the records of all
+                self.group_commit.hold()  # so that one write takes the records of all
                 for message in messages[:-1]:
                     if message.kind is not _CLOSE:
-                        raise Liar(f"{message.kind.name}, held back")
-                    self._heard(entry, message)
-                self.journal.release()
-            return self._heard(entry, messages[-1])
+                        raise ProtocolViolation(f"{message.kind.name}, held back")
+                    self._handle(state, message)
+                self.group_commit.release()
+            return self._handle(state, messages[-1])
         finally:
-            self.journal.flush()
+            self.group_commit.flush()
 
-    def _heard(self, entry: Entry, message: Message) -> bool:
+    def _handle(self, state: ConnectionState, message: Message) -> bool:
         kind = message.kind
-        if entry.reason is not None:
-            raise Liar("speaks after its goodbye")
+        if state.reason is not None:
+            raise ProtocolViolation("speaks after its goodbye")
         before_login = kind in (Kind.ADMIT, Kind.REFUSE, Kind.CHANGE)
-        if before_login is not (entry.party is None) and kind is not Kind.END:
-            raise Liar(f"{kind.name} at the wrong time")
-        return _HEARD[kind.letter](self, entry, message)
+        if before_login is not (state.party is None) and kind is not Kind.END:
+            raise ProtocolViolation(f"{kind.name} at the wrong time")
+        return _HANDLERS[kind.letter](self, state, message)
 
-    def end(self, entry: Entry, reason: str) -> None:
+    def end(self, state: ConnectionState, reason: str) -> None:
         """Close the account of a connection that is over, whatever it left open with it.
 
         `reason` is recorded if the child died without saying one. How much of a file it had
         sent by then is not known.
         """
-        self.journal.pay()
+        self.group_commit.flush_pending()
         now = self._monotonic()
-        ended = entry.ending or entry.reason or reason
-        honest = entry.reason is not None and not entry.open
-        for handle, opened in sorted(entry.open.items()):
-            told: dict[str, Value] = {
+        ended = state.termination_reason or state.reason or reason
+        honest = state.reason is not None and not state.open_files
+        for handle, opened in sorted(state.open_files.items()):
+            detail: dict[str, Value] = {
                 "handle": handle,
                 "bytes": None,
                 "complete": False,
@@ -169,244 +175,252 @@ class Book:
                 "ms": _ms(opened.since, now),
                 "reason": "session ended",
             }
-            self._write(entry, Transfer.CLOSE, opened.path, told, Outcome.FAILED)
-        entry.open.clear()
-        if entry.party is not None:
-            self._one_less(entry.party)
-        elif entry.ending is None:
-            cost = penalties.after(ended, probed=bool(entry.probes) and not entry.proven)
+            self._record(state, Transfer.CLOSE, opened.path, detail, Outcome.FAILED)
+        state.open_files.clear()
+        if state.party is not None:
+            self._release_session(state.party)
+        elif state.termination_reason is None:
+            cost = penalties.after(ended, probed=bool(state.probes) and not state.credential_proven)
             if cost is not None:
-                self._charge(entry.address, cost)
-        for probe in entry.probes:
-            self._refused(probe)
-        told = {
-            "files": entry.files,
-            "bytes": entry.sent,
-            "ms": _ms(entry.began, now),
+                self._charge(state.address, cost)
+        for probe in state.probes:
+            self._record_refusal(probe)
+        detail = {
+            "files": state.files,
+            "bytes": state.bytes_sent,
+            "ms": _ms(state.started, now),
             "reason": ended,
-            **_by_way_of(entry),
+            **_via(state),
         }
-        if entry.ending is not None and entry.credential:
-            told["credential"] = entry.credential
+        if state.termination_reason is not None and state.credential:
+            detail["credential"] = state.credential
         outcome = Outcome.OK if honest else Outcome.FAILED
-        self._write(entry, Transfer.SESSION_END, "", told, outcome)
+        self._record(state, Transfer.SESSION_END, "", detail, outcome)
 
-    def turn_away(self, address: Address, reason: str, via: Address | None = None) -> None:
+    def refuse_connection(self, address: Address, reason: str, via: Address | None = None) -> None:
         """Note a connection that was closed unheard: one record a second an address at most."""
-        self.tally.refused(Transfer.CONNECTION_REFUSED, reason)
-        self._hush.turn_away(address, reason, via)
+        self.counters.count_refusal(Transfer.CONNECTION_REFUSED, reason)
+        self._refusal_log.refuse_connection(address, reason, via)
 
     def next_due(self) -> float | None:
         """Return when `catch_up` has something to do, by the monotonic clock."""
-        return self._hush.next_due()
+        return self._refusal_log.next_due()
 
     def catch_up(self, everything: bool = False) -> None:
         """Record the refused connections that were counted meanwhile."""
-        self._hush.catch_up(everything)
+        self._refusal_log.catch_up(everything)
 
-    def _tried(self, entry: Entry) -> None:
-        entry.tries += 1
-        if entry.tries > MOST_TRIES:
-            raise Liar(f"{entry.tries} attempts at a login")
+    def _count_login_attempt(self, state: ConnectionState) -> None:
+        state.login_attempts += 1
+        if state.login_attempts > MAX_LOGIN_ATTEMPTS:
+            raise ProtocolViolation(f"{state.login_attempts} attempts at a login")
 
-    def _admit(self, entry: Entry, message: Message) -> bool:
-        self._tried(entry)
+    def _on_admit(self, state: ConnectionState, message: Message) -> bool:
+        self._count_login_attempt(state)
         party, method, credential, client, cipher, kex, rehearsal = map(message.text, range(7))
-        entry.user, entry.proven = party, True
-        told: dict[str, Value] = {"method": method, "credential": credential, "client": client}
-        told |= {"cipher": cipher, "kex": kex, **_by_way_of(entry)}
-        reason = self._judge(party, credential, entry.address, rehearsal)
-        if reason is None and self.sessions[party] >= self.most_per_party:
+        state.user, state.credential_proven = party, True
+        detail: dict[str, Value] = {"method": method, "credential": credential, "client": client}
+        detail |= {"cipher": cipher, "kex": kex, **_via(state)}
+        reason = self._check_admission(party, credential, state.address, rehearsal)
+        if reason is None and self.sessions[party] >= self.max_sessions_per_party:
             reason = Reason.SESSIONS
         if reason is not None:
-            told["reason"] = reason
-            self._refused(_event(entry, Transfer.LOGIN_REFUSED, "", told, Outcome.REFUSED))
+            detail["reason"] = reason
+            self._record_refusal(_event(state, Transfer.LOGIN_REFUSED, "", detail, Outcome.REFUSED))
             return False
         if rehearsal:
-            told["rehearsal"] = rehearsal
-        if not self._write(entry, Transfer.LOGIN, "", told):
+            detail["rehearsal"] = rehearsal
+        if not self._record(state, Transfer.LOGIN, "", detail):
             return False
-        entry.party, entry.credential, entry.rehearsal = party, credential, rehearsal
-        probes, entry.probes = entry.probes, []
+        state.party, state.credential, state.rehearsal = party, credential, rehearsal
+        probes, state.probes = state.probes, []
         self.sessions[party] += 1
-        self.tally.logins[party] += 1
-        self.journal.if_lost(lambda _: self._not_admitted(entry, party, probes))
+        self.counters.logins[party] += 1
+        self.group_commit.on_rollback(lambda _: self._roll_back_admit(state, party, probes))
         return True
 
-    def _not_admitted(self, entry: Entry, party: str, probes: list[Event]) -> None:
-        entry.party, entry.credential, entry.rehearsal = None, "", ""
-        entry.probes = probes
-        self.tally.logins[party] -= 1
-        self._one_less(party)
+    def _roll_back_admit(self, state: ConnectionState, party: str, probes: list[Event]) -> None:
+        state.party, state.credential, state.rehearsal = None, "", ""
+        state.probes = probes
+        self.counters.logins[party] -= 1
+        self._release_session(party)
 
-    def _one_less(self, party: str) -> None:
+    def _release_session(self, party: str) -> None:
         self.sessions[party] -= 1
         if not self.sessions[party]:
             del self.sessions[party]
 
-    def _changed(self, entry: Entry, message: Message) -> bool:
+    def _on_change(self, state: ConnectionState, message: Message) -> bool:
         """Say whether a new password may be set; sftpd/monitor/password_change writes it."""
-        self._tried(entry)
+        self._count_login_attempt(state)
         party, credential = message.text(0), message.text(1)
-        entry.user = party[:_LONGEST_USER]
-        return self._may_change(party, credential, entry.address)
+        state.user = party[:_MAX_USER_LENGTH]
+        return self._may_change(party, credential, state.address)
 
-    def _refuse(self, entry: Entry, message: Message) -> bool:
-        self._tried(entry)
+    def _on_refuse(self, state: ConnectionState, message: Message) -> bool:
+        self._count_login_attempt(state)
         user, method, credential, client, cipher, kex, reason = map(message.text, range(7))
         if reason not in _REASONS:
-            raise Liar(f"refuses for {reason[:64]!r}, which is no reason")
-        entry.user = user[:_LONGEST_USER]
-        told: dict[str, Value] = {
+            raise ProtocolViolation(f"refuses for {reason[:64]!r}, which is no reason")
+        state.user = user[:_MAX_USER_LENGTH]
+        detail: dict[str, Value] = {
             "method": method,
             "credential": credential,
             "client": client,
             "cipher": cipher,
             "kex": kex,
             "reason": reason,
-            **_by_way_of(entry),
+            **_via(state),
         }
-        event = _event(entry, Transfer.LOGIN_REFUSED, "", told, Outcome.REFUSED)
+        event = _event(state, Transfer.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
         if message.flag:
             # A client tries its keys one after the other: of interest only if none fits.
-            entry.probes.append(event)
+            state.probes.append(event)
             return True
         if penalties.deserved(reason):
-            self._charge(entry.address, Cost.LOGIN)
-        return self._refused(event)
+            self._charge(state.address, Cost.LOGIN)
+        return self._record_refusal(event)
 
-    def _opened(self, entry: Entry, message: Message) -> bool:
-        if message.handle in entry.open:
-            raise Liar(f"opens handle {message.handle} twice")
+    def _on_open(self, state: ConnectionState, message: Message) -> bool:
+        if message.handle in state.open_files:
+            raise ProtocolViolation(f"opens handle {message.handle} twice")
         path, sha256 = message.text(0), message.text(1)
-        told: dict[str, Value] = {"handle": message.handle, "size": message.count}
-        if not self._write(entry, Transfer.OPEN, path, told):
+        detail: dict[str, Value] = {"handle": message.handle, "size": message.count}
+        if not self._record(state, Transfer.OPEN, path, detail):
             return False
-        entry.open[message.handle] = _Open(path, entry.heard, sha256 or None)
-        entry.files += 1
-        self.tally.files[entry.who] += 1
-        self.journal.if_lost(lambda unsure: self._not_opened(entry, message.handle, unsure))
+        state.open_files[message.handle] = _OpenFile(path, state.last_message_at, sha256 or None)
+        state.files += 1
+        self.counters.files[state.who] += 1
+        self.group_commit.on_rollback(
+            lambda unsure: self._roll_back_open(state, message.handle, unsure)
+        )
         return True
 
-    def _not_opened(self, entry: Entry, handle: int, unsure: bool) -> None:
-        opened = entry.open.pop(handle, None)
-        entry.files -= 1
-        self.tally.files[entry.who] -= 1
+    def _roll_back_open(self, state: ConnectionState, handle: int, unsure: bool) -> None:
+        opened = state.open_files.pop(handle, None)
+        state.files -= 1
+        self.counters.files[state.who] -= 1
         if opened is not None and unsure:
-            self._write(entry, Transfer.CLOSE, opened.path, _never(handle, opened), Outcome.FAILED)
+            self._record(
+                state, Transfer.CLOSE, opened.path, _unsynced_close(handle, opened), Outcome.FAILED
+            )
 
-    def _listed(self, entry: Entry, message: Message) -> bool:
-        return self._write(entry, Transfer.LIST, message.text(0), {"handle": message.handle})
+    def _on_list(self, state: ConnectionState, message: Message) -> bool:
+        return self._record(state, Transfer.LIST, message.text(0), {"handle": message.handle})
 
-    def _hashed(self, entry: Entry, message: Message) -> bool:
-        told: dict[str, Value] = {"algorithm": message.text(0)[:_LONGEST_USER]}
-        return self._write(entry, Transfer.HASH, message.text(1), told)
+    def _on_hash(self, state: ConnectionState, message: Message) -> bool:
+        detail: dict[str, Value] = {"algorithm": message.text(0)[:_MAX_USER_LENGTH]}
+        return self._record(state, Transfer.HASH, message.text(1), detail)
 
-    def _missed(self, entry: Entry, message: Message) -> bool:
-        event = _MISSED.get(message.text(0), Transfer.OPEN)
-        told: dict[str, Value] = {"reason": "no such file"}
-        return self._write(entry, event, message.text(1), told, Outcome.REFUSED)
+    def _on_miss(self, state: ConnectionState, message: Message) -> bool:
+        event = _EVENT_OF_MISS.get(message.text(0), Transfer.OPEN)
+        detail: dict[str, Value] = {"reason": "no such file"}
+        return self._record(state, event, message.text(1), detail, Outcome.REFUSED)
 
-    def _closed(self, entry: Entry, message: Message) -> bool:
-        opened = entry.open.get(message.handle)
+    def _on_close(self, state: ConnectionState, message: Message) -> bool:
+        opened = state.open_files.get(message.handle)
         if opened is None:
-            raise Liar(f"closes handle {message.handle}, which is not open")
-        if entry.sent + message.count >= _MOST_SENT:
-            raise Liar(f"sent {message.count} bytes and {entry.sent} before")
-        del entry.open[message.handle]
-        entry.sent += message.count
-        self.tally.sent[entry.who] += message.count
-        told: dict[str, Value] = {
+            raise ProtocolViolation(f"closes handle {message.handle}, which is not open")
+        if state.bytes_sent + message.count >= _MAX_TOTAL_BYTES:
+            raise ProtocolViolation(f"sent {message.count} bytes and {state.bytes_sent} before")
+        del state.open_files[message.handle]
+        state.bytes_sent += message.count
+        self.counters.bytes_sent[state.who] += message.count
+        detail: dict[str, Value] = {
             "handle": message.handle,
             "bytes": message.count,
             "complete": message.flag,
             "sha256": opened.sha256,
-            "ms": _ms(opened.since, entry.heard),
+            "ms": _ms(opened.since, state.last_message_at),
         }
         if not message.flag:
-            told["ranges"] = message.text(1)
+            detail["ranges"] = message.text(1)
         reason = message.text(0)
         if not reason:
-            return self._write(entry, Transfer.CLOSE, opened.path, told)
-        told["reason"] = reason
-        return self._write(entry, Transfer.CLOSE, opened.path, told, Outcome.FAILED)
+            return self._record(state, Transfer.CLOSE, opened.path, detail)
+        detail["reason"] = reason
+        return self._record(state, Transfer.CLOSE, opened.path, detail, Outcome.FAILED)
 
-    def _denied(self, entry: Entry, message: Message) -> bool:
+    def _on_deny(self, state: ConnectionState, message: Message) -> bool:
         verb, path = message.text(0), message.text(1)
-        told: dict[str, Value] = {"verb": verb}
+        detail: dict[str, Value] = {"verb": verb}
         if message.count:
-            told["count"] = message.count
-        return self._write(entry, Transfer.DENIED, path, told, Outcome.REFUSED)
+            detail["count"] = message.count
+        return self._record(state, Transfer.DENIED, path, detail, Outcome.REFUSED)
 
-    def _timed(self, _: Entry, message: Message) -> bool:
+    def _on_times(self, _: ConnectionState, message: Message) -> bool:
         try:
-            self.tally.reads.add(
+            self.counters.reads.add(
                 [int(count) for count in message.text(0).split(",")], message.count
             )
         except ValueError as error:
-            raise Liar(str(error)) from None
+            raise ProtocolViolation(str(error)) from None
         return True
 
-    def _paced(self, _: Entry, message: Message) -> bool:
+    def _on_pace(self, _: ConnectionState, message: Message) -> bool:
         # How long it has to wait is not the book's affair.
-        if message.count > _LARGEST_SEND:
-            raise Liar(f"sends {message.count} bytes at once")
+        if message.count > _MAX_PACED_BYTES:
+            raise ProtocolViolation(f"sends {message.count} bytes at once")
         return True
 
-    def _said_goodbye(self, entry: Entry, message: Message) -> bool:
-        entry.reason = message.text(0)
+    def _on_end(self, state: ConnectionState, message: Message) -> bool:
+        state.reason = message.text(0)
         return True
 
-    def _write(
+    def _record(
         self,
-        entry: Entry,
+        state: ConnectionState,
         event: Transfer,
         what: str,
-        told: Mapping[str, Value],
+        detail: Mapping[str, Value],
         outcome: Outcome = Outcome.OK,
     ) -> bool:
-        return self.journal.append(_event(entry, event, what, told, outcome))
+        return self.group_commit.append(_event(state, event, what, detail, outcome))
 
-    def _refused(self, event: Event) -> bool:
-        self.tally.refused(event.event, str(event.detail["reason"]))
-        return self.journal.append(event)
+    def _record_refusal(self, event: Event) -> bool:
+        self.counters.count_refusal(event.event, str(event.detail["reason"]))
+        return self.group_commit.append(event)
 
 
 def first_record(session: int) -> int:
     """Return the number of a record before which a session of that number has left none."""
-    return session // _STRIDE
+    return session // _SESSIONS_PER_RECORD
 
 
-_HEARD = {
-    Kind.ADMIT.letter: Book._admit,
-    Kind.REFUSE.letter: Book._refuse,
-    Kind.CHANGE.letter: Book._changed,
-    Kind.OPEN.letter: Book._opened,
-    Kind.LIST.letter: Book._listed,
-    Kind.HASH.letter: Book._hashed,
-    Kind.MISS.letter: Book._missed,
-    Kind.CLOSE.letter: Book._closed,
-    Kind.DENY.letter: Book._denied,
-    Kind.TIMES.letter: Book._timed,
-    Kind.PACE.letter: Book._paced,
-    Kind.END.letter: Book._said_goodbye,
+_HANDLERS = {
+    Kind.ADMIT.letter: Monitor._on_admit,
+    Kind.REFUSE.letter: Monitor._on_refuse,
+    Kind.CHANGE.letter: Monitor._on_change,
+    Kind.OPEN.letter: Monitor._on_open,
+    Kind.LIST.letter: Monitor._on_list,
+    Kind.HASH.letter: Monitor._on_hash,
+    Kind.MISS.letter: Monitor._on_miss,
+    Kind.CLOSE.letter: Monitor._on_close,
+    Kind.DENY.letter: Monitor._on_deny,
+    Kind.TIMES.letter: Monitor._on_times,
+    Kind.PACE.letter: Monitor._on_pace,
+    Kind.END.letter: Monitor._on_end,
 }
 
 
 def _event(
-    entry: Entry, event: Transfer, what: str, told: Mapping[str, Value], outcome: Outcome
+    state: ConnectionState,
+    event: Transfer,
+    what: str,
+    detail: Mapping[str, Value],
+    outcome: Outcome,
 ) -> Event:
-    detail = {"session": entry.session, **told}
-    return Event(event, entry.who, entry.origin, what, outcome, detail)
+    detail = {"session": state.session, **detail}
+    return Event(event, state.who, state.origin, what, outcome, detail)
 
 
-def _never(handle: int, opened: _Open) -> dict[str, Value]:
-    told: dict[str, Value] = {"handle": handle, "bytes": 0, "complete": False}
-    return told | {"sha256": opened.sha256, "ms": 0, "reason": "record not synced"}
+def _unsynced_close(handle: int, opened: _OpenFile) -> dict[str, Value]:
+    detail: dict[str, Value] = {"handle": handle, "bytes": 0, "complete": False}
+    return detail | {"sha256": opened.sha256, "ms": 0, "reason": "record not synced"}
 
 
-def _by_way_of(entry: Entry) -> dict[str, Value]:
-    return {} if entry.via is None else {"via": str(entry.via)}
+def _via(state: ConnectionState) -> dict[str, Value]:
+    return {} if state.via is None else {"via": str(state.via)}
 
 
 def _ms(start: float, end: float) -> int:

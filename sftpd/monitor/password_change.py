@@ -22,15 +22,15 @@ from keys.ledger import writer
 from keys.operations.change_record import on_record
 from sftpd.monitor.loop import Loop
 
-MOST = 4
-_PATIENCE, _LONGEST = 5.0, 10  # seconds: for an operator's command, and in all
+MAX_RUNNING = 4
+_LOCK_TIMEOUT, _TIME_LIMIT = 5.0, 10  # seconds: for an operator's command, and in all
 COMMAND = "password change"
-_WHY = "the party sets its own in place of an operator's"
+_REASON = "the party sets its own in place of an operator's"
 
 _log = structlog.get_logger()
 
 
-class Passwords:
+class PasswordChanges:
     """The changes under way."""
 
     def __init__(self, loop: Loop, site: Path, clock: writer.Clock) -> None:
@@ -39,18 +39,18 @@ class Passwords:
         self._clock = clock
         self._running = 0
 
-    def change(
+    def start(
         self, party: str, credential: str, secret: str, origin: str, answer: Callable[[bool], None]
     ) -> bool:
         """Begin a change, whose `answer` comes later; False if it cannot be begun."""
-        if self._running >= MOST:
+        if self._running >= MAX_RUNNING:
             return False
         try:
             pid = os.fork()
         except OSError:
             return False
         if pid == 0:
-            self._write(party, credential, secret, origin)
+            self._run_child(party, credential, secret, origin)
         try:
             process = os.pidfd_open(pid)
         except OSError:
@@ -60,7 +60,7 @@ class Passwords:
         self._running += 1
 
         def ended() -> None:
-            self._loop.forget(process)
+            self._loop.unwatch(process)
             found = os.waitid(os.P_PIDFD, process, os.WEXITED)
             os.close(process)
             self._running -= 1
@@ -71,15 +71,15 @@ class Passwords:
         self._loop.watch(process, ended)
         return True
 
-    def _write(self, party: str, credential: str, secret: str, origin: str) -> None:
+    def _run_child(self, party: str, credential: str, secret: str, origin: str) -> None:
         status = 1
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)  # it is short, and must not be cut off
             signal.set_wakeup_fd(-1)
             os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            signal.alarm(_LONGEST)
-            put(self._site, party, credential, secret, origin, self._clock)
+            signal.alarm(_TIME_LIMIT)
+            change_password(self._site, party, credential, secret, origin, self._clock)
             status = 0
         except BaseException:
             _log.exception("password not changed", party=party)
@@ -87,7 +87,7 @@ class Passwords:
             os._exit(status)
 
 
-def put(
+def change_password(
     site: Path, party: str, credential: str, secret: str, origin: str, clock: writer.Clock
 ) -> None:
     """Write the ring in which that hash stands for `credential`, on record before it is in force.
@@ -97,8 +97,8 @@ def put(
     now = clock().astimezone(UTC).replace(microsecond=0)
     folder = site / LEDGERS / OPERATIONS
     with (
-        writer.Ledger(folder, clock, _PATIENCE) as operations,
-        on_record(operations, COMMAND, party, origin, party, _WHY) as deed,
+        writer.Ledger(folder, clock, _LOCK_TIMEOUT) as operations,
+        on_record(operations, COMMAND, party, origin, party, _REASON) as deed,
     ):
         held = ring.load(site, party)
         deed.before = ring.stated(held)

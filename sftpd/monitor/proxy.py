@@ -34,8 +34,8 @@ from struct import Struct
 
 from config.party import Address, address
 
-LONGEST = 2048  # bytes of a header; with TLVs, version 2 would allow 65,551
-_LONGEST_LINE = 107
+MAX_HEADER = 2048  # bytes of a header; with TLVs, version 2 would allow 65,551
+_MAX_LINE = 107
 _LINE = re.compile(rb"PROXY (TCP4|TCP6) ([0-9a-fA-F.:]+) ([0-9a-fA-F.:]+) (\d{1,5}) (\d{1,5})\r\n")
 _UNKNOWN = b"PROXY UNKNOWN"
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -70,9 +70,9 @@ def parse(data: bytes) -> Header | None:
 
 
 def _line(data: bytes) -> Header | None:
-    line, feed, _ = data[:_LONGEST_LINE].partition(b"\n")
+    line, feed, _ = data[:_MAX_LINE].partition(b"\n")
     if not feed:
-        if len(data) >= _LONGEST_LINE:
+        if len(data) >= _MAX_LINE:
             raise Malformed("a line without an end")
         return None
     line += feed
@@ -89,7 +89,7 @@ def _line(data: bytes) -> Header | None:
         raise Malformed(str(error)) from None
     if any(int(port) > 65535 for port in found.groups()[3:]):
         raise Malformed("no such port")
-    return Header(len(line), _plain(source))
+    return Header(len(line), _unmapped(source))
 
 
 def _binary(data: bytes) -> Header | None:
@@ -99,7 +99,7 @@ def _binary(data: bytes) -> Header | None:
     length = _head.size + size
     if command not in (_LOCAL, _PROXY):
         raise Malformed(f"version and command {command:#04x}")
-    if length > LONGEST:
+    if length > MAX_HEADER:
         raise Malformed(f"a header of {length} bytes")
     if command == _PROXY:
         width, kind = _STREAMS.get(family, (0, IPv4Address))
@@ -109,8 +109,8 @@ def _binary(data: bytes) -> Header | None:
         return None
     if command == _LOCAL:
         return Header(length, None)
-    return Header(length, _plain(kind(data[_head.size : _head.size + width])))
+    return Header(length, _unmapped(kind(data[_head.size : _head.size + width])))
 
 
-def _plain(source: Address) -> Address:
+def _unmapped(source: Address) -> Address:
     return address(str(source))

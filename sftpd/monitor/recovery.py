@@ -23,7 +23,7 @@ _REASON = "server was killed"
 _log = structlog.get_logger()
 
 
-class Live:
+class LiveFile:
     """The number in the file; close it, or use it in a `with`."""
 
     def __init__(self, folder: Path) -> None:
@@ -36,7 +36,7 @@ class Live:
         digits = os.pread(self._file, _WIDTH, 0).strip()
         return int(digits) if digits.isdigit() else None
 
-    def note(self, first: int) -> None:
+    def write(self, first: int) -> None:
         """Write that whoever is connected has no record before number `first`."""
         os.pwrite(self._file, f"{first:{_WIDTH}}".encode(), 0)
 
@@ -44,40 +44,40 @@ class Live:
         """Let go of the file."""
         os.close(self._file)
 
-    def __enter__(self) -> "Live":
+    def __enter__(self) -> "LiveFile":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def settle(folder: Path, written: Ledger, live: Live) -> int:
+def close_unfinished(folder: Path, ledger: Ledger, live: LiveFile) -> int:
     """Close in the record what a killed server left open; return how many records that took."""
     first = live.first
-    end = written.next_seq
+    end = ledger.next_seq
     if first is not None and first < end:
-        left = unclosed(folder, first)
-        if left:
-            written.append(*left)
-            written.sync()
-            _log.warning("closed what a killed server left open", records=len(left))
-    live.note(written.next_seq)
-    return written.next_seq - end
+        missing = missing_records(folder, first)
+        if missing:
+            ledger.append(*missing)
+            ledger.sync()
+            _log.warning("closed what a killed server left open", records=len(missing))
+    live.write(ledger.next_seq)
+    return ledger.next_seq - end
 
 
-def unclosed(folder: Path, first: int) -> list[Event]:
+def missing_records(folder: Path, first: int) -> list[Event]:
     """Return the closes and session ends that are lacking from record `first` on."""
     files: dict[tuple[Value, Value], Record] = {}
     sessions: dict[Value, Record] = {}
     for record in writer.read(folder, first):
-        told = record.event
-        session = told.detail.get("session")
+        event = record.event
+        session = event.detail.get("session")
         if not isinstance(session, int):
             continue
-        match told.event:
+        match event.event:
             case Transfer.LOGIN:
                 sessions[session] = record
-            case Transfer.OPEN if told.outcome is Outcome.OK:
+            case Transfer.OPEN if event.outcome is Outcome.OK:
                 files[session, _handle(record)] = record
             case Transfer.CLOSE:
                 files.pop((session, _handle(record)), None)
@@ -94,21 +94,21 @@ def _handle(record: Record) -> Value:
 
 
 def _close(record: Record) -> Event:
-    told = record.event
+    event = record.event
     detail: dict[str, Value] = {
-        "session": told.detail["session"],
+        "session": event.detail["session"],
         "handle": _handle(record),
         "bytes": None,
         "complete": False,
         "ms": None,
         "reason": _REASON,
     }
-    return Event(Transfer.CLOSE, told.who, told.origin, told.what, Outcome.FAILED, detail)
+    return Event(Transfer.CLOSE, event.who, event.origin, event.what, Outcome.FAILED, detail)
 
 
 def _end(record: Record) -> Event:
-    told = record.event
-    session = told.detail["session"]
+    event = record.event
+    session = event.detail["session"]
     detail: dict[str, Value] = {"session": session, "files": None, "bytes": None, "ms": None}
     detail["reason"] = _REASON
-    return Event(Transfer.SESSION_END, told.who, told.origin, "", Outcome.FAILED, detail)
+    return Event(Transfer.SESSION_END, event.who, event.origin, "", Outcome.FAILED, detail)

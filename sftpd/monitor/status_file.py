@@ -21,15 +21,15 @@ from sftpd.access.revalidate import Rings
 _log = structlog.get_logger()
 
 
-class Bulletin:
+class StatusFile:
     """The word of one server."""
 
     def __init__(self, site: Path, rings: Rings) -> None:
         self._site = site
         self._rings = rings
-        self._told: Serving | None = None
+        self._written: Serving | None = None
 
-    def tell(
+    def update(
         self,
         settings: Settings,
         host_keys: Iterable[PKey],
@@ -37,21 +37,21 @@ class Bulletin:
         faults: Sequence[str],
     ) -> None:
         """Look at the rings, and write down what has changed since the last time."""
-        held = {p.id: self._rings.of(p.id) for p in settings.parties if p.mirrors}
-        word = Serving(
+        rings = {p.id: self._rings.of(p.id) for p in settings.parties if p.mirrors}
+        serving = Serving(
             os.getpid(),
-            {party: ring.digest(found) for party, (found, _) in held.items() if found},
-            tuple(party for party, (_, damaged) in held.items() if damaged),
+            {party: ring.digest(found) for party, (found, _) in rings.items() if found},
+            tuple(party for party, (_, damaged) in rings.items() if damaged),
             {party.id: server_state.agreed(party) for party in settings.parties},
             tuple(fingerprint(key.asbytes()) for key in host_keys),
             tuple(fingerprint(key.asbytes()) for key in announced),
             tuple(faults),
         )
-        if word == self._told:
+        if serving == self._written:
             return
         try:
-            server_state.write(self._site, word)
+            server_state.write(self._site, serving)
         except OSError as error:
             _log.error("cannot tell what is in force", cause=str(error))
         else:
-            self._told = word
+            self._written = serving

@@ -19,12 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from wire.served import OPENS, SERVE, UNSLOWED, Served, lay_out, until  # noqa: E402
+from wire.served import NO_PENALTIES, OPENS, SERVE, Served, lay_out, until  # noqa: E402
 
 from keys.server_keys import host  # noqa: E402
 
 PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
-WITHOUT = "from sftpd.monitor import cpu_shares\ncpu_shares.apply = lambda *_: None\n"
+WITHOUT = "from sftpd.monitor import cpu_shares\ncpu_shares.set_nice = lambda *_: None\n"
 BIG = 8 << 30
 
 
@@ -43,7 +43,13 @@ def start(folder: Path, layer: str, patch: str) -> Served:
     (site / "now").write_text((OPENS + timedelta(hours=1)).isoformat())
     log = site / "log"
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE.format(patch=UNSLOWED + patch, drain=0.3), str(site), "10"],
+        [
+            sys.executable,
+            "-c",
+            SERVE.format(patch=NO_PENALTIES + patch, drain=0.3),
+            str(site),
+            "10",
+        ],
         stdout=subprocess.PIPE,
         stderr=log.open("w"),
         text=True,

@@ -40,8 +40,8 @@ from sftpd.ipc.monitor_client import Reporter
 from sftpd.ipc.pending_closes import Slate
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.monitor import Book
-from sftpd.monitor.password_change import Passwords
+from sftpd.monitor.monitor import Monitor
+from sftpd.monitor.password_change import PasswordChanges
 
 KEY = Ed25519PrivateKey.generate()
 REACH = 20_000
@@ -103,9 +103,9 @@ def asked(folder: Path, seconds: float, terms: Terms, sessions: int) -> dict[str
     """Have so many children ask for so long."""
     loop = Loop()
     with Ledger(folder, terms=terms) as writer:
-        book = Book(writer, sessions)
-        passwords = Passwords(loop, folder, utc_now)
-        children = Children(loop, book, lambda _: None, Pacer(), passwords)
+        monitor = Monitor(writer, sessions)
+        passwords = PasswordChanges(loop, folder, utc_now)
+        children = Children(loop, monitor, lambda _: None, Pacer(), passwords)
         until = time.monotonic() + seconds + sessions * 0.005
         for _ in range(sessions):
             peer, other = socket.socketpair()
@@ -116,15 +116,15 @@ def asked(folder: Path, seconds: float, terms: Terms, sessions: int) -> dict[str
                     None,
                     lambda parent, slate: ask(parent, slate, until),
                 )
-        while book.sessions["a"] < sessions:
-            loop.turn([children])
+        while monitor.sessions["a"] < sessions:
+            loop.run_once([children])
         first, begun, before = writer.next_seq, time.monotonic(), time.process_time()
         while time.monotonic() < until:
-            loop.turn([children], until)
+            loop.run_once([children], until)
         count, took = writer.next_seq - first, time.monotonic() - begun
         spent = time.process_time() - before
         while children:
-            loop.turn([children])
+            loop.run_once([children])
     loop.close()
     return {"records a second": count / took, "parent's us a record": spent / count * 1e6}
 

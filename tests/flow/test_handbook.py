@@ -30,7 +30,7 @@ def test_every_alert_that_the_daemons_log_is_in_the_handbook() -> None:
 
 
 def test_every_metric_is_in_the_handbook() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "sftpd").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "sftpd").rglob("*.py"))
     metrics = set(re.findall(r"^    (ssps_\w+)", source, re.MULTILINE))
 
     assert len(metrics) >= 11

@@ -116,7 +116,7 @@ def kexinit(
 
 
 @contextmanager
-def reached(
+def key_exchanged(
     served: Served, source: str = "127.0.0.1", patience: float = 20.0
 ) -> Iterator[paramiko.Transport]:
     """A connection with its keys exchanged, and nobody logged in."""
@@ -134,13 +134,13 @@ def logged_in(
     served: Served, user: str = "parti-a", source: str = "127.0.0.1"
 ) -> Iterator[paramiko.Transport]:
     key = paramiko.Ed25519Key.from_private_key_file(str(served.site / "clients" / user))
-    with reached(served, source) as transport:
+    with key_exchanged(served, source) as transport:
         transport.auth_publickey(user, key)
         yield transport
 
 
 @contextmanager
-def called(served: Served, source: str = "127.0.0.1") -> Iterator[socket.socket]:
+def after_version_line(served: Served, source: str = "127.0.0.1") -> Iterator[socket.socket]:
     """A bare connection that has heard the server's banner."""
     with socket.create_connection(("127.0.0.1", served.port), 20, (source, 0)) as sock:
         heard = b""
@@ -151,7 +151,7 @@ def called(served: Served, source: str = "127.0.0.1") -> Iterator[socket.socket]
         yield sock
 
 
-def heard_out(sock: socket.socket) -> bytes:
+def read_to_end(sock: socket.socket) -> bytes:
     """All that still comes, until the server hangs up."""
     heard = b""
     with suppress(ConnectionResetError):
@@ -174,30 +174,30 @@ def message(kind: int, *parts: int | bytes) -> Message:
     return made
 
 
-def push(transport: paramiko.Transport, made: Message) -> None:
+def send_raw(transport: paramiko.Transport, made: Message) -> None:
     """Send a message whatever the rules say."""
     transport._send_message(made)  # type: ignore[attr-defined]
 
 
-def plant(served: Served, name: str, size: int) -> bytes:
+def add_file(served: Served, name: str, size: int) -> bytes:
     """Put a file into the first party's tree; its bytes."""
     content = os.urandom(size)
     (served.site / "trees" / "parti-a" / name).write_bytes(content)
     return content
 
 
-def reasons(served: Served) -> list[object]:
+def end_reasons(served: Served) -> list[object]:
     """Why the sessions ended that did."""
     return [record.event.detail["reason"] for record in served.records("session-end")]
 
 
-def record_is_whole(served: Served) -> None:
+def assert_record_complete(served: Served) -> None:
     """Show that nothing is missing: no number, no close of an open, no end of a session.
 
     A child is gone a moment before its parent has written down that it is.
     """
     with suppress(AssertionError):
-        until(lambda: _spoken(served) == set(_ended(served)))
+        until(lambda: _sessions_recorded(served) == set(_sessions_ended(served)))
     records = served.records()
     assert [record.seq for record in records] == list(range(len(records)))
     granted = [r.event for r in records if r.event.outcome is not Outcome.REFUSED]
@@ -205,16 +205,16 @@ def record_is_whole(served: Served) -> None:
     closed = [_numbers(e.detail) for e in granted if e.event == Transfer.CLOSE]
     assert sorted(opened) == sorted(closed)
     assert len(set(opened)) == len(opened)
-    ended = _ended(served)
-    assert _spoken(served) == set(ended)
+    ended = _sessions_ended(served)
+    assert _sessions_recorded(served) == set(ended)
     assert len(set(ended)) == len(ended)
 
 
-def _spoken(served: Served) -> set[object]:
+def _sessions_recorded(served: Served) -> set[object]:
     return {r.event.detail["session"] for r in served.records() if "session" in r.event.detail}
 
 
-def _ended(served: Served) -> list[object]:
+def _sessions_ended(served: Served) -> list[object]:
     return [r.event.detail["session"] for r in served.records("session-end")]
 
 
@@ -222,7 +222,7 @@ def _numbers(detail: Mapping[str, object]) -> tuple[int, int]:
     return int(str(detail["session"])), int(str(detail["handle"]))
 
 
-def served_as_ever(served: Served) -> None:
+def assert_still_serves(served: Served) -> None:
     """Show that a client that means no harm gets its file, and at once."""
     started = time.monotonic()
     with logged_in(served) as transport:
@@ -246,7 +246,7 @@ def resident(pid: int) -> int:
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[list[int]]:
+def peak_memory(pid: int) -> Iterator[list[int]]:
     """The memory of a process, looked at a hundred times a second; the last is the most."""
     most, done = [resident(pid)], threading.Event()
 

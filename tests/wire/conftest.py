@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from wire.served import OPENS, SERVE, UNSLOWED, Serve, Served, lay_out
+from wire.served import NO_PENALTIES, OPENS, SERVE, Serve, Served, lay_out
 
 from keys.server_keys import host
 
@@ -38,7 +38,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         before(site)
         (site / "now").write_text(now.isoformat())
         log = site / "log"
-        patch = patch if slowed else UNSLOWED + patch
+        patch = patch if slowed else NO_PENALTIES + patch
         with log.open("w") as errors:
             process = subprocess.Popen(
                 [

@@ -56,7 +56,7 @@ server.serve(
 )
 """
 # Tests fail on purpose, all from one address and faster than any client would.
-UNSLOWED = """\
+NO_PENALTIES = """\
 from sftpd.access import penalties
 penalties.Penalties.refused_for = lambda *_: 0.0
 penalties.Rates.allow = lambda *_: True

@@ -44,11 +44,11 @@ class SlowLink:
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     pieces: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
                     for work, given in (
-                        (self._take, (one, pieces, most)), (self._give, (other, pieces, one)),
+                        (self._receive, (one, pieces, most)), (self._deliver, (other, pieces, one)),
                     ):  # fmt: skip
                         threading.Thread(target=work, args=given, daemon=True).start()
 
-    def _take(
+    def _receive(
         self, source: socket.socket, pieces: "SimpleQueue[tuple[float, bytes]]", left: int
     ) -> None:
         free = 0.0
@@ -63,7 +63,7 @@ class SlowLink:
                 time.sleep(max(0.0, free - now - 0.1))
         pieces.put((0.0, b""))
 
-    def _give(
+    def _deliver(
         self, sink: socket.socket, pieces: "SimpleQueue[tuple[float, bytes]]", source: socket.socket
     ) -> None:
         with suppress(OSError):

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1
 from paramiko.message import Message
-from wire.knocking import FAILURE, SUCCESS, knocking
+from wire.login_client import FAILURE, SUCCESS, login_client
 from wire.served import OPENS, SECRET, Serve, Served, setting
 
 from keys.credentials import ring, rotation
@@ -185,14 +185,14 @@ def test_signatures_over_sha1_are_refused(serve: Serve) -> None:
     key = paramiko.RSAKey(filename=str(served.site / "clients" / "rsa"))
     sha1 = _Sha1(filename=str(served.site / "clients" / "rsa"))
 
-    with knocking(served) as knocker:
-        assert knocker.probe("parti-a", key, "ssh-rsa")[0] == FAILURE
-        assert knocker.sign("parti-a", sha1, "ssh-rsa")[0] == FAILURE
+    with login_client(served) as client:
+        assert client.probe("parti-a", key, "ssh-rsa")[0] == FAILURE
+        assert client.sign("parti-a", sha1, "ssh-rsa")[0] == FAILURE
         # A weak signature under a strong name.
-        assert knocker.sign("parti-a", sha1, "rsa-sha2-256")[0] == FAILURE
-        assert knocker.sign("parti-a", key, "rsa-sha2-512")[0] == SUCCESS
-    with knocking(served) as knocker:
-        assert knocker.sign("parti-a", key, "rsa-sha2-256")[0] == SUCCESS
+        assert client.sign("parti-a", sha1, "rsa-sha2-256")[0] == FAILURE
+        assert client.sign("parti-a", key, "rsa-sha2-512")[0] == SUCCESS
+    with login_client(served) as client:
+        assert client.sign("parti-a", key, "rsa-sha2-256")[0] == SUCCESS
     only = "-oPubkeyAcceptedAlgorithms=ssh-rsa"
     assert served.sftp("parti-a", "ls\n", only, key="rsa").returncode == 255
 

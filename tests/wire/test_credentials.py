@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fido_token import SoftwareToken, string
 from wire.served import OPENS, SECRET, Serve, Served, until
-from wire.test_server import connected, plant, told
+from wire.test_server import add_file, connected, told
 
 from keys.credentials import fido, ring
 from keys.server_keys import host
@@ -76,7 +76,7 @@ def test_all_parties_are_rotated_under_load_and_only_what_ended_breaks(serve: Se
     (served.site / "keys").chmod(0o700)
     new = served.site / "new"
     for party in PARTIES:
-        plant(served, "page", 200_000, party)
+        add_file(served, "page", 200_000, party)
         host.make(new / party, "yeni")
     words = ["key", "rotate", "--all", "--public-keys", new, "--not-before", NOW.isoformat()]
     words += ["--overlap", "1h", "--why", "yearly", "--apply"]
@@ -107,7 +107,7 @@ def test_all_parties_are_rotated_under_load_and_only_what_ended_breaks(serve: Se
 def test_a_revocation_names_the_sessions_that_it_ended(serve: Serve) -> None:
     served = serve(PARTIES)
     name = ring.load(served.site, "parti-a").credentials[0].fingerprint
-    plant(served, "page", 200_000)
+    add_file(served, "page", 200_000)
 
     with mirroring(served, ("parti-a", None), ("parti-a", SECRET)) as (by_key, by_password):
         began = time.monotonic()

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from wire.knocking import FAILURE, SUCCESS, Knocker, knocking
+from wire.login_client import FAILURE, SUCCESS, LoginClient, login_client
 from wire.served import OPENS, SECRET, Serve, Served, setting
 from wire.test_server import told
 
@@ -77,14 +77,14 @@ def test_it_is_set_before_the_opening_which_is_when_there_is_time(
     assert opened.returncode == 0
 
 
-def answer(knocker: Knocker, *texts: str | bytes) -> bytes:
-    knocker.send(INFO_RESPONSE, len(texts), *texts)
-    return knocker.hear()
+def answer(client: LoginClient, *texts: str | bytes) -> bytes:
+    client.send(INFO_RESPONSE, len(texts), *texts)
+    return client.receive()
 
 
-def begin(knocker: Knocker, user: str = "parti-a") -> bytes:
-    knocker._ask(user, b"keyboard-interactive", "", "")
-    return knocker.hear()
+def begin(client: LoginClient, user: str = "parti-a") -> bytes:
+    client._ask(user, b"keyboard-interactive", "", "")
+    return client.receive()
 
 
 @pytest.mark.parametrize(
@@ -102,25 +102,25 @@ def test_what_will_not_do_is_asked_for_again_and_at_last_refused(
     serve: Serve, new: str | bytes, again: str | bytes, said: bytes
 ) -> None:
     served = serve(before=must_change)
-    with knocking(served) as knocker:
-        assert begin(knocker)[0] == INFO_REQUEST
-        assert answer(knocker, SECRET)[0] == INFO_REQUEST
+    with login_client(served) as client:
+        assert begin(client)[0] == INFO_REQUEST
+        assert answer(client, SECRET)[0] == INFO_REQUEST
         for _ in range(2):
-            assert said in answer(knocker, new, again)
-        assert answer(knocker, new, again)[0] == BANNER
-        assert knocker.hear()[0] == FAILURE
-        knocker.password("parti-a", SECRET)
+            assert said in answer(client, new, again)
+        assert answer(client, new, again)[0] == BANNER
+        assert client.receive()[0] == FAILURE
+        client.password("parti-a", SECRET)
     assert not any(c.chosen for c in ring.load(served.site, "parti-a").credentials)
     assert told(served, "login") == []
 
 
 def test_by_the_method_password_it_opens_nothing_and_a_key_as_ever(serve: Serve) -> None:
     served = serve(before=must_change)
-    with knocking(served) as knocker:
-        banner = knocker.password("parti-a", SECRET)
+    with login_client(served) as client:
+        banner = client.password("parti-a", SECRET)
         assert banner[0] == BANNER
         assert b"Ilk parolanizi degistirmelisiniz" in banner
-        assert knocker.hear() == b"\x33" + len(METHODS).to_bytes(4, "big") + METHODS + b"\0"
+        assert client.receive() == b"\x33" + len(METHODS).to_bytes(4, "big") + METHODS + b"\0"
     assert served.sftp("parti-a", "ls\n").returncode == 0
     assert [d["reason"] for d in told(served, "login-refused")] == ["password must be changed"]
 
@@ -128,18 +128,18 @@ def test_by_the_method_password_it_opens_nothing_and_a_key_as_ever(serve: Serve)
 def test_a_wrong_password_or_address_or_an_answer_unasked_learns_nothing(serve: Serve) -> None:
     served = serve({"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}, before=must_change)
     for user, text in (("parti-a", "wrong"), ("nobody", SECRET), ("parti-b", SECRET)):
-        with knocking(served) as knocker:
-            assert begin(knocker, user)[0] == INFO_REQUEST
-            assert answer(knocker, text)[0] == FAILURE
-    with knocking(served) as knocker:
-        begin(knocker)
-        knocker.send(INFO_RESPONSE, 2, SECRET, OWN)
-        assert knocker.hear()[0] == 1  # hung up on
+        with login_client(served) as client:
+            assert begin(client, user)[0] == INFO_REQUEST
+            assert answer(client, text)[0] == FAILURE
+    with login_client(served) as client:
+        begin(client)
+        client.send(INFO_RESPONSE, 2, SECRET, OWN)
+        assert client.receive()[0] == 1  # hung up on
     assert served.sftp("parti-a", "ls\n").returncode == 0
 
 
 def test_where_it_need_not_be_changed_nobody_is_asked(serve: Serve) -> None:
     served = serve()
-    with knocking(served) as knocker:
-        assert begin(knocker)[0] == FAILURE
-        assert knocker.password("parti-a", SECRET)[0] == SUCCESS
+    with login_client(served) as client:
+        assert begin(client)[0] == FAILURE
+        assert client.password("parti-a", SECRET)[0] == SUCCESS

@@ -13,20 +13,20 @@ import paramiko
 import pytest
 from unit.sftpd.fuzz import seeded
 from wire.attacker import (
-    called,
-    heard_out,
+    after_version_line,
+    assert_record_complete,
+    assert_still_serves,
+    end_reasons,
     kexinit,
+    key_exchanged,
     message,
     only_child,
+    peak_memory,
     plain,
-    push,
-    reached,
-    reasons,
-    record_is_whole,
+    read_to_end,
     resident,
-    served_as_ever,
+    send_raw,
     string,
-    watched,
 )
 from wire.served import Serve, Served, until
 
@@ -73,126 +73,126 @@ def test_half_open_connections_end_at_the_grace_time(serve: Serve) -> None:
         sock.sendall(words)
         held.append(sock)
     started = time.monotonic()
-    with reached(served) as transport:
+    with key_exchanged(served) as transport:
         until(lambda: not transport.is_active())
     for sock in held:
-        heard_out(sock)
+        read_to_end(sock)
         sock.close()
 
     assert 0.5 < time.monotonic() - started < 4
     until(lambda: not served.children())
-    assert reasons(served) == ["no login in time"] * 6
-    record_is_whole(served)
-    served_as_ever(served)
+    assert end_reasons(served) == ["no login in time"] * 6
+    assert_record_complete(served)
+    assert_still_serves(served)
 
 
 def test_a_byte_now_and_then_wins_no_time(serve: Serve) -> None:
     served = serve(grace=1.0)
     started = time.monotonic()
-    with called(served) as sock, suppress(OSError):
+    with after_version_line(served) as sock, suppress(OSError):
         for byte in BANNER + plain(kexinit()):
             sock.sendall(bytes([byte]))
             time.sleep(0.05)
     assert time.monotonic() - started < 4
-    until(lambda: reasons(served) == ["no login in time"])
+    until(lambda: end_reasons(served) == ["no login in time"])
 
 
 def test_logins_that_go_on_for_ever_end_at_the_grace_time(serve: Serve) -> None:
     served = serve(grace=1.0)
     started = time.monotonic()
-    with reached(served) as transport:
+    with key_exchanged(served) as transport:
         while transport.is_active():
-            push(transport, message(IGNORE, b"still here"))
+            send_raw(transport, message(IGNORE, b"still here"))
             time.sleep(0.05)
             assert time.monotonic() - started < 4
-    until(lambda: reasons(served) == ["no login in time"])
+    until(lambda: end_reasons(served) == ["no login in time"])
 
 
 def refused_since(served: Served, before: int) -> bool:
-    return len(reasons(served)) > before
+    return len(end_reasons(served)) > before
 
 
 def test_nonsense_before_the_keys_is_the_clients_fault_and_no_alarm(serve: Serve) -> None:
     served = serve(grace=2.0)
     ended = {}
     for name, words in NONSENSE.items():
-        so_far = len(reasons(served))
-        with called(served) as sock:
+        so_far = len(end_reasons(served))
+        with after_version_line(served) as sock:
             with suppress(OSError):
                 sock.sendall(words)
                 sock.shutdown(socket.SHUT_WR)
-            heard_out(sock)
+            read_to_end(sock)
         until(partial(refused_since, served, so_far))
-        ended[name] = reasons(served)[-1]
+        ended[name] = end_reasons(served)[-1]
 
     assert ended == dict.fromkeys(NONSENSE, "protocol error")
     assert '"level": "error"' not in served.log.read_text()
-    record_is_whole(served)
-    served_as_ever(served)
+    assert_record_complete(served)
+    assert_still_serves(served)
 
 
 def test_a_banner_of_ten_megabytes_is_not_read_to_its_end(serve: Serve) -> None:
     served = serve()
-    with called(served) as sock, watched(only_child(served)) as most:
+    with after_version_line(served) as sock, peak_memory(only_child(served)) as most:
         with pytest.raises(OSError, match=r"reset|[Bb]roken"):
             for _ in range(1000):
                 sock.sendall(b"SSH-2.0-" + b"x" * 100_000)
         until(lambda: not served.children())
     assert most[-1] - most[0] < 8 * MIB
-    assert len(reasons(served)) == 1
+    assert len(end_reasons(served)) == 1
 
 
 @pytest.mark.parametrize("kind", [IGNORE, GLOBAL_REQUEST, CHANNEL_OPEN, CHANNEL_DATA])
 def test_three_hundred_megabytes_before_the_login_are_not_taken(serve: Serve, kind: int) -> None:
     served = serve()
     sent = 0
-    with reached(served) as transport, watched(only_child(served)) as most:
+    with key_exchanged(served) as transport, peak_memory(only_child(served)) as most:
         with suppress(OSError, EOFError, paramiko.SSHException):
             while sent < 300 * MIB and transport.is_active():
-                push(transport, message(kind, b"x" * 32_000))
+                send_raw(transport, message(kind, b"x" * 32_000))
                 sent += 32_000
         until(lambda: not served.children())
     assert sent < 30 * MIB  # what the socket's own buffers may hold, and no more
     assert most[-1] - most[0] < 8 * MIB
-    served_as_ever(served)
+    assert_still_serves(served)
 
 
 def test_a_count_of_four_billion_is_not_counted_to(serve: Serve) -> None:
     # SSH_MSG_EXT_INFO (RFC 8308) says how many extensions follow, and here none does.
     served = serve(grace=1.0)
-    with reached(served) as transport:
-        push(transport, message(EXT_INFO, 2**32 - 1))
+    with key_exchanged(served) as transport:
+        send_raw(transport, message(EXT_INFO, 2**32 - 1))
         started = time.monotonic()
         until(lambda: not served.children(), 6)
         assert time.monotonic() - started < 4
-    served_as_ever(served)
+    assert_still_serves(served)
 
 
 def test_what_comes_before_the_login_is_not_obeyed(serve: Serve) -> None:
     served = serve()
     asks: list[Callable[[paramiko.Transport], object]] = [
-        lambda t: push(t, message(CHANNEL_OPEN, b"session", 0, 1 << 20, 1 << 15)),
-        lambda t: push(t, message(GLOBAL_REQUEST, b"tcpip-forward", True, b"", 0)),
-        lambda t: push(t, message(CHANNEL_DATA, 0, b"x")),
-        lambda t: push(t, message(98, 0, b"subsystem", True, b"sftp")),
-        lambda t: push(t, message(52)),
-        lambda t: push(t, message(200, b"x")),
-        lambda t: push(t, message(61, 0)),
-        lambda t: push(t, message(50, b"parti-a", b"ssh-connection", b"hostbased", b"")),
-        lambda t: push(t, message(50, b"parti-a", b"ssh-connection", b"none")),
-        lambda t: push(t, message(50, b"\xff" * 30_000, b"ssh-connection", b"password", True)),
+        lambda t: send_raw(t, message(CHANNEL_OPEN, b"session", 0, 1 << 20, 1 << 15)),
+        lambda t: send_raw(t, message(GLOBAL_REQUEST, b"tcpip-forward", True, b"", 0)),
+        lambda t: send_raw(t, message(CHANNEL_DATA, 0, b"x")),
+        lambda t: send_raw(t, message(98, 0, b"subsystem", True, b"sftp")),
+        lambda t: send_raw(t, message(52)),
+        lambda t: send_raw(t, message(200, b"x")),
+        lambda t: send_raw(t, message(61, 0)),
+        lambda t: send_raw(t, message(50, b"parti-a", b"ssh-connection", b"hostbased", b"")),
+        lambda t: send_raw(t, message(50, b"parti-a", b"ssh-connection", b"none")),
+        lambda t: send_raw(t, message(50, b"\xff" * 30_000, b"ssh-connection", b"password", True)),
     ]
     for ask in asks:
-        with reached(served) as transport:
+        with key_exchanged(served) as transport:
             ask(transport)
             with pytest.raises((paramiko.SSHException, EOFError, OSError)):
                 transport.open_session(timeout=1)
             assert not transport.is_authenticated()
-    until(lambda: len(reasons(served)) == len(asks))
+    until(lambda: len(end_reasons(served)) == len(asks))
     assert not served.records("login")
-    assert "server error" not in reasons(served)
-    record_is_whole(served)
-    served_as_ever(served)
+    assert "server error" not in end_reasons(served)
+    assert_record_complete(served)
+    assert_still_serves(served)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -210,13 +210,13 @@ def test_random_bytes_before_the_login(serve: Serve, seed: int) -> None:
                     words[at:at] = plain(dice.randbytes(dice.randrange(1, 200)))
                 case _:
                     del words[at : at + dice.randrange(40)]
-        with called(served) as sock, suppress(OSError):
+        with after_version_line(served) as sock, suppress(OSError):
             sock.sendall(bytes(words))
             sock.shutdown(socket.SHUT_WR)
-            heard_out(sock)
-    until(lambda: len(reasons(served)) == 60)
-    assert set(reasons(served)) <= {"protocol error", "closed"}
-    served_as_ever(served)
+            read_to_end(sock)
+    until(lambda: len(end_reasons(served)) == 60)
+    assert set(end_reasons(served)) <= {"protocol error", "closed"}
+    assert_still_serves(served)
 
 
 def test_a_client_that_asks_for_compression_goes_without(serve: Serve) -> None:
@@ -235,10 +235,10 @@ def test_a_child_that_is_stuck_before_the_login_is_ended_by_its_parent(serve: Se
         "Userauth._parse_service_request = stuck\n"
     )
     served = serve(grace=1.0, patch=patch)
-    with reached(served) as transport:
-        push(transport, message(5, b"ssh-userauth"))
+    with key_exchanged(served) as transport:
+        send_raw(transport, message(5, b"ssh-userauth"))
         until(lambda: not served.children(), 8)
-    assert reasons(served) == ["no login in time"]
+    assert end_reasons(served) == ["no login in time"]
 
 
 def test_passwords_tried_on_many_connections_at_once_share_the_memory(serve: Serve) -> None:
@@ -247,7 +247,7 @@ def test_passwords_tried_on_many_connections_at_once_share_the_memory(serve: Ser
     start, answers = threading.Barrier(many), []
 
     def client() -> None:
-        with reached(served) as transport:
+        with key_exchanged(served) as transport:
             start.wait(40)
             with suppress(paramiko.SSHException, EOFError):
                 transport.auth_password("parti-a", "wrong", fallback=False)

@@ -23,13 +23,13 @@ from wire.attacker import (
     READDIR,
     STATUS,
     Raw,
+    add_file,
+    assert_record_complete,
+    assert_still_serves,
+    end_reasons,
     logged_in,
     only_child,
-    plant,
-    reasons,
-    record_is_whole,
     resident,
-    served_as_ever,
     string,
 )
 from wire.served import Serve, setting, until
@@ -48,7 +48,7 @@ def serve(serve: Serve, request: pytest.FixtureRequest) -> Serve:
 
 def test_a_read_of_two_gigabytes_gets_255_kib(serve: Serve) -> None:
     served = serve()
-    content = plant(served, "big", 4 * MIB)
+    content = add_file(served, "big", 4 * MIB)
     with logged_in(served) as transport:
         raw = Raw.on(transport.open_session())
         child = only_child(served)
@@ -75,9 +75,9 @@ def test_of_five_thousand_opens_128_are_granted(serve: Serve) -> None:
         assert len(list(Path(f"/proc/{child}/fd").iterdir())) < 150
         raw.close(pack(">II", 4, 1))
         assert raw.code(OPENDIR, string(b"/")) == OK
-    until(lambda: reasons(served))
+    until(lambda: end_reasons(served))
     assert len(served.records("open")) == 128
-    record_is_whole(served)
+    assert_record_complete(served)
 
 
 def test_of_three_hundred_channels_eight_are_granted(serve: Serve) -> None:
@@ -135,7 +135,7 @@ def test_what_goes_wrong_in_a_verb_is_a_status_and_an_error_in_the_log(serve: Se
             NO_SUCH_FILE,
         ]
         raw.close(raw.open(b"BENIOKU.txt"))
-    until(lambda: reasons(served) == ["closed"])
+    until(lambda: end_reasons(served) == ["closed"])
     lines = map(json.loads, served.log.read_text().splitlines())
     first, second = (line for line in lines if line["level"] == "error")
     assert first["event"] == second["event"] == "request failed"
@@ -152,14 +152,14 @@ def test_what_is_refused_ten_thousand_times_does_not_fill_the_disk_with_records(
     with logged_in(served) as transport:
         raw = Raw.on(transport.open_session())
         codes = [raw.code(OPEN, body) for _ in range(5000) for body in (missing, write)]
-    until(lambda: reasons(served) == ["closed"])
+    until(lambda: end_reasons(served) == ["closed"])
 
     assert codes == [NO_SUCH_FILE, DENIED] * 5000
     written = sum(path.stat().st_size for path in (served.site / "ledgers/transfer").iterdir())
     assert written < 4 * MIB
     refused = [r.event.detail for r in served.records() if r.event.outcome is Outcome.REFUSED]
     assert sum(int(str(detail.get("count", 1))) for detail in refused) == 10_000
-    record_is_whole(served)
+    assert_record_complete(served)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -189,8 +189,8 @@ def test_thousands_of_hostile_packets_inside_a_channel(serve: Serve, seed: int) 
             before = before or resident(child)
         assert resident(child) - before < 4 * MIB
         assert served.children() == [child]
-    until(lambda: reasons(served) == ["closed"])
+    until(lambda: end_reasons(served) == ["closed"])
     assert '"level": "error"' not in served.log.read_text()
-    served_as_ever(served)
-    until(lambda: len(reasons(served)) == 2)
-    record_is_whole(served)
+    assert_still_serves(served)
+    until(lambda: len(end_reasons(served)) == 2)
+    assert_record_complete(served)

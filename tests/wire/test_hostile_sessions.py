@@ -22,18 +22,18 @@ from wire.attacker import (
     DATA,
     READ,
     Raw,
+    add_file,
+    assert_record_complete,
+    assert_still_serves,
+    end_reasons,
     logged_in,
     message,
     only_child,
     packet,
-    plant,
-    push,
-    reasons,
-    record_is_whole,
+    peak_memory,
     resident,
-    served_as_ever,
+    send_raw,
     string,
-    watched,
 )
 from wire.served import Serve, setting, until
 
@@ -61,9 +61,9 @@ def test_garbage_after_the_login_ends_the_session(serve: Serve) -> None:
                 transport.sock.sendall(b"\0\0" + os.urandom(size))
                 transport.sock.shutdown(socket.SHUT_WR)
             until(lambda: not served.children())
-    assert set(reasons(served)) <= {"protocol error", "closed"}
-    record_is_whole(served)
-    served_as_ever(served)
+    assert set(end_reasons(served)) <= {"protocol error", "closed"}
+    assert_record_complete(served)
+    assert_still_serves(served)
 
 
 @pytest.mark.parametrize("size", [300_000, 2_000_000])
@@ -75,11 +75,11 @@ def test_an_oversized_packet_ends_the_session(serve: Serve, size: int) -> None:
         child = only_child(served)
         before = resident(child)
         with suppress(*LOST):
-            push(transport, message(CHANNEL_DATA, channel.remote_chanid, b"x" * size))
+            send_raw(transport, message(CHANNEL_DATA, channel.remote_chanid, b"x" * size))
         until(lambda: not served.children())
         assert before < 16 * MIB
-    assert reasons(served) == ["protocol error"]
-    served_as_ever(served)
+    assert end_reasons(served) == ["protocol error"]
+    assert_still_serves(served)
 
 
 @pytest.mark.parametrize("kind", [CHANNEL_DATA, CHANNEL_EXTENDED_DATA])
@@ -95,19 +95,19 @@ def test_data_beyond_the_window_does_not_pile_up(serve: Serve, kind: int, subsys
             ask = packet(READ, 1, raw.open(b"BENIOKU.txt") + pack(">QI", 0, 9))
             channel.sendall(ask * 3000)
         stuffing = packet(STAT, 7, string(b"/")) * 1500
-        with watched(only_child(served)) as most:
+        with peak_memory(only_child(served)) as most:
             with suppress(*LOST):
                 for _ in range(48 * MIB // len(stuffing)):
-                    push(transport, message(kind, channel.remote_chanid, *parts, stuffing))
+                    send_raw(transport, message(kind, channel.remote_chanid, *parts, stuffing))
             with suppress(AssertionError):
                 until(lambda: not served.children(), 1)
         assert most[-1] - most[0] < 16 * MIB
-    served_as_ever(served)
+    assert_still_serves(served)
 
 
 def test_a_window_that_is_never_opened_costs_the_server_nothing(serve: Serve) -> None:
     served = serve()
-    plant(served, "big", 20 * MIB)
+    add_file(served, "big", 20 * MIB)
     with logged_in(served) as transport:
         held = []
         for _ in range(4):
@@ -120,20 +120,20 @@ def test_a_window_that_is_never_opened_costs_the_server_nothing(serve: Serve) ->
         child = only_child(served)
         time.sleep(0.5)
         stat = Path(f"/proc/{child}/stat").read_text().split()
-        served_as_ever(served)
+        assert_still_serves(served)
         assert resident(child) < 24 * MIB
         time.sleep(0.5)
         now = Path(f"/proc/{child}/stat").read_text().split()
         assert int(now[13]) + int(now[14]) - int(stat[13]) - int(stat[14]) < 10  # 0.1 s
     until(lambda: not served.children())
-    record_is_whole(served)
+    assert_record_complete(served)
 
 
 def test_a_client_that_stops_reading_slows_nobody_and_grows_nothing(
     serve: Serve, tmp_path: Path
 ) -> None:
     served = serve()
-    plant(served, "big", 100 * MIB)
+    add_file(served, "big", 100 * MIB)
     with subprocess.Popen(
         ["sftp", "-q", "-R", "64", *served.ssh("parti-a"), "-b", "-", "127.0.0.1"],
         stdin=subprocess.PIPE,
@@ -152,19 +152,19 @@ def test_a_client_that_stops_reading_slows_nobody_and_grows_nothing(
             child = only_child(served)
             before = resident(child)
             for _ in range(5):
-                served_as_ever(served)
+                assert_still_serves(served)
                 time.sleep(0.1)
             assert resident(child) - before < 4 * MIB
             assert resident(child) < 24 * MIB
         finally:
             os.killpg(client.pid, signal.SIGKILL)
     until(lambda: not served.children())
-    record_is_whole(served)
+    assert_record_complete(served)
 
 
 def test_a_client_that_is_reset_in_mid_file_leaves_a_close_and_no_child(serve: Serve) -> None:
     served = serve()
-    content = plant(served, "big", 8 * MIB)
+    content = add_file(served, "big", 8 * MIB)
     for _ in range(5):
         with logged_in(served) as transport:
             raw = Raw.on(transport.open_session())
@@ -180,13 +180,13 @@ def test_a_client_that_is_reset_in_mid_file_leaves_a_close_and_no_child(serve: S
     closes = [dict(record.event.detail) for record in served.records("close")]
     assert [(c["complete"], c["reason"]) for c in closes] == [(False, "session ended")] * 5
     assert all(1 << 15 <= int(str(c["bytes"])) <= 16 << 15 for c in closes)
-    record_is_whole(served)
+    assert_record_complete(served)
     assert "error" not in served.log.read_text()
 
 
 def test_keys_renewed_over_and_over_do_not_disturb_a_download(serve: Serve) -> None:
     served = serve()
-    content = plant(served, "big", 6 * MIB)
+    content = add_file(served, "big", 6 * MIB)
     with logged_in(served) as transport:
         raw = Raw.on(transport.open_session())
         child = only_child(served)
@@ -202,14 +202,14 @@ def test_keys_renewed_over_and_over_do_not_disturb_a_download(serve: Serve) -> N
         raw.close(handle)
         assert hashlib.sha256(got).digest() == hashlib.sha256(content).digest()
         assert resident(child) < 24 * MIB
-    until(lambda: reasons(served) == ["closed"])
+    until(lambda: end_reasons(served) == ["closed"])
     [close] = [record.event.detail for record in served.records("close")]
     assert (close["complete"], close["bytes"]) == (True, 6 * MIB)
 
 
 def test_a_key_exchange_begun_and_never_finished_holds_nothing_up(serve: Serve) -> None:
     served = serve()
-    plant(served, "big", 4 * MIB)
+    add_file(served, "big", 4 * MIB)
     with logged_in(served) as transport:
         channel = transport.open_session()
         handle = Raw.on(channel).open(b"big")
@@ -217,15 +217,15 @@ def test_a_key_exchange_begun_and_never_finished_holds_nothing_up(serve: Serve) 
         # A KEXINIT, and then as if there had been none.
         transport._send_kex_init()  # type: ignore[attr-defined]
         transport.clear_to_send.set()
-        with watched(only_child(served)) as most, suppress(*LOST):
+        with peak_memory(only_child(served)) as most, suppress(*LOST):
             for _ in range(2000):
-                push(transport, message(80, b"keepalive@openssh.com", True))
-                push(transport, message(CHANNEL_DATA, channel.remote_chanid, ask))
-        served_as_ever(served)
+                send_raw(transport, message(80, b"keepalive@openssh.com", True))
+                send_raw(transport, message(CHANNEL_DATA, channel.remote_chanid, ask))
+        assert_still_serves(served)
     assert most[-1] - most[0] < 8 * MIB
     until(lambda: not served.children())
-    assert "server error" not in reasons(served)
-    record_is_whole(served)
+    assert "server error" not in end_reasons(served)
+    assert_record_complete(served)
 
 
 def test_unknown_requests_are_each_refused_and_the_session_goes_on(serve: Serve) -> None:
@@ -243,17 +243,17 @@ def test_unknown_requests_are_each_refused_and_the_session_goes_on(serve: Serve)
         asking.start()
         asking.join(20)
         assert answers == [None] * 1000
-        push(transport, message(EXT_INFO, 2**32 - 1))
+        send_raw(transport, message(EXT_INFO, 2**32 - 1))
         for number in (53, 83, 120, 192, 255):
-            push(transport, message(number, b"?"))
+            send_raw(transport, message(number, b"?"))
         for kind in ("\x00", "simple@putty.projects.tartarus.org", "signal", "x" * 1000):
             channel = transport.open_session(timeout=10)
             with pytest.raises(paramiko.SSHException):
                 channel.invoke_subsystem(kind)
             channel.close()
         raw.close(raw.open(b"BENIOKU.txt"))
-    until(lambda: reasons(served) == ["closed"])
-    record_is_whole(served)
+    until(lambda: end_reasons(served) == ["closed"])
+    assert_record_complete(served)
 
 
 def hostile(dice: random.Random, channels: list[int]) -> Message:
@@ -300,11 +300,11 @@ def test_random_messages_after_the_login(serve: Serve, seed: int) -> None:
                 channel = transport.open_session(timeout=5)
                 Raw.on(channel).open(b"BENIOKU.txt")
                 for _ in range(60):
-                    push(transport, hostile(dice, [int(channel.remote_chanid)]))
+                    send_raw(transport, hostile(dice, [int(channel.remote_chanid)]))
             with suppress(OSError):
                 transport.sock.shutdown(socket.SHUT_WR)
             until(lambda: not served.children())
-    assert set(reasons(served)) <= {"protocol error", "closed"}
-    assert len(reasons(served)) == 30
-    record_is_whole(served)
-    served_as_ever(served)
+    assert set(end_reasons(served)) <= {"protocol error", "closed"}
+    assert len(end_reasons(served)) == 30
+    assert_record_complete(served)
+    assert_still_serves(served)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 from wire.served import Serve, Served, setting, until
-from wire.test_server import connected, plant
+from wire.test_server import add_file, connected
 
 
 def port_of(served: Served) -> int:
@@ -25,7 +25,7 @@ def scraped(port: int) -> dict[str, float]:
 def test_the_numbers_of_a_night(serve: Serve) -> None:
     served = serve(before=setting('metrics = "127.0.0.1:0"'))
     port = port_of(served)
-    plant(served, "big", 3_000_000)
+    add_file(served, "big", 3_000_000)
     assert scraped(port)["ssps_connections"] == 0
 
     with socket.create_connection(("127.0.0.1", served.port), source_address=("127.0.0.3", 0)) as s:

@@ -10,8 +10,8 @@ from struct import pack
 
 import pytest
 from wire.served import Serve, Served, setting, until
-from wire.test_life import TWO
-from wire.test_server import plant, sum_of, told
+from wire.test_lifecycle import TWO
+from wire.test_server import add_file, sum_of, told
 
 BALANCER = "127.0.0.9"
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
@@ -172,7 +172,7 @@ def test_the_address_rule_holds_behind_haproxy(serve: Serve, tmp_path: Path) -> 
             shutil.copytree(one.site / name, site / name)
 
     two = serve(TWO, before=twin, name="twin")
-    digest = plant(one, "big", 1_000_000)
+    digest = add_file(one, "big", 1_000_000)
     shutil.copy(one.site / "trees/parti-a/big", two.site / "trees/parti-a/big")
     with balanced(tmp_path, one, two) as port:
         known = (one.site / "known_hosts").read_text()

@@ -8,7 +8,7 @@ from time import monotonic
 
 import paramiko
 import pytest
-from wire.knocking import BANNER, FAILURE, PK_OK, SUCCESS, Knocker, knocking
+from wire.login_client import BANNER, FAILURE, PK_OK, SUCCESS, LoginClient, login_client
 from wire.served import OPENS, SECRET, Serve, Served, setting, until
 
 HOME, AWAY = "127.0.0.1", "127.0.0.2"
@@ -36,7 +36,7 @@ def key(served: Served, name: str) -> paramiko.Ed25519Key:
     return paramiko.Ed25519Key(filename=str(served.site / "clients" / name))
 
 
-Act = Callable[[Knocker, Served], bytes]
+Act = Callable[[LoginClient, Served], bytes]
 REFUSED: dict[str, tuple[str, Act]] = {
     "unknown user": (HOME, lambda k, s: k.sign("nobody", key(s, "parti-a"))),
     "wrong credential": (HOME, lambda k, s: k.sign("parti-a", key(s, "stranger"))),
@@ -74,12 +74,12 @@ def reasons(served: Served) -> list[object]:
 
 def test_every_refusal_is_the_same_to_the_byte(served: Served) -> None:
     for reason, (source, act) in REFUSED.items():
-        with knocking(served, source) as knocker:
-            assert act(knocker, served) == NO, reason
+        with login_client(served, source) as client:
+            assert act(client, served) == NO, reason
     for acts in (PROBED, WORDS):
         for reason, act in acts.items():
-            with knocking(served) as knocker:
-                assert act(knocker, served) == NO, reason
+            with login_client(served) as client:
+                assert act(client, served) == NO, reason
     until(lambda: len(served.records("session-end")) == 17)
     # Those that only asked are recorded when they are gone, which may be after the next came.
     assert Counter(reasons(served)) == Counter([*REFUSED, *PROBED, *WORDS])
@@ -90,28 +90,28 @@ def test_every_refusal_is_the_same_before_the_opening(serve: Serve) -> None:
     served = serve(PARTIES, before=prepare, now=EARLY)
     for acts in (PROBED, WORDS):
         for reason, act in acts.items():
-            with knocking(served) as knocker:
-                assert act(knocker, served) == NO, reason
+            with login_client(served) as client:
+                assert act(client, served) == NO, reason
 
 
 def test_only_the_right_one_is_told_when_access_opens(serve: Serve) -> None:
     served = serve(PARTIES, before=prepare, now=EARLY)
     told = b"Access opens on 2023-05-14 at 17:00:00 (UTC+03:00)."
-    acts: list[Callable[[Knocker], bytes]] = [
+    acts: list[Callable[[LoginClient], bytes]] = [
         lambda k: k.sign("parti-a", key(served, "parti-a")),
         lambda k: k.password("parti-a", SECRET),
     ]
     for act in acts:
-        with knocking(served) as knocker:
-            banner = act(knocker)
+        with login_client(served) as client:
+            banner = act(client)
             assert banner[0] == BANNER
             assert told in banner
-            assert knocker.hear() == NO
-    with knocking(served) as knocker:
+            assert client.receive() == NO
+    with login_client(served) as client:
         # Who has but the public half is not told.
-        assert knocker.probe("parti-a", key(served, "parti-a"))[0] == PK_OK
+        assert client.probe("parti-a", key(served, "parti-a"))[0] == PK_OK
         forged = key(served, "stranger")
-        assert knocker.sign("parti-a", forged, public=key(served, "parti-a").asbytes()) == NO
+        assert client.sign("parti-a", forged, public=key(served, "parti-a").asbytes()) == NO
 
 
 def test_a_question_about_a_key_is_answered_at_its_partys_own_address_alone(
@@ -119,18 +119,18 @@ def test_a_question_about_a_key_is_answered_at_its_partys_own_address_alone(
 ) -> None:
     theirs = key(served, "parti-b")
     for source, answer in ((AWAY, PK_OK), (HOME, FAILURE)):
-        with knocking(served, source) as knocker:
-            assert knocker.probe("parti-b", theirs)[0] == answer
-            assert knocker.probe("parti-b", key(served, "stranger")) == NO
-    with knocking(served, AWAY) as knocker:
-        assert knocker.sign("parti-b", theirs)[0] == SUCCESS
+        with login_client(served, source) as client:
+            assert client.probe("parti-b", theirs)[0] == answer
+            assert client.probe("parti-b", key(served, "stranger")) == NO
+    with login_client(served, AWAY) as client:
+        assert client.sign("parti-b", theirs)[0] == SUCCESS
 
 
 def test_attempts_are_counted_for_unknown_users_just_the_same(served: Served) -> None:
     heard = {}
     for user, whose in (("nobody", "parti-a"), ("parti-a", "stranger"), ("halted", "halted")):
-        with knocking(served) as knocker:
-            heard[user] = [knocker.probe(user, key(served, whose)) for _ in range(6)]
+        with login_client(served) as client:
+            heard[user] = [client.probe(user, key(served, whose)) for _ in range(6)]
     assert heard["nobody"] == heard["parti-a"] == heard["halted"]
     assert heard["nobody"][:5] == [NO] * 5
     assert b"Too many authentication failures" in heard["nobody"][5]
@@ -163,11 +163,11 @@ def test_the_time_of_a_refusal_tells_nothing(
     stranger = key(served, "stranger")
     for _ in range(rounds):
         for user, times in took.items():
-            with knocking(served) as knocker, timed(times):
+            with login_client(served) as client, timed(times):
                 if how == "password":
-                    knocker.password(user, "wrong")
+                    client.password(user, "wrong")
                 else:
-                    knocker.probe(user, stranger)
+                    client.probe(user, stranger)
     # The shortest, since whatever else the machine does only makes some of them longer.
     shortest = {user: min(times) for user, times in took.items()}
     assert max(shortest.values()) - min(shortest.values()) < bound, shortest

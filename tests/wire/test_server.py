@@ -45,7 +45,7 @@ def told(served: Served, event: str) -> list[dict[str, object]]:
     return [dict(record.event.detail) for record in served.records(event)]
 
 
-def plant(served: Served, name: str, size: int, party: str = "parti-a") -> str:
+def add_file(served: Served, name: str, size: int, party: str = "parti-a") -> str:
     content = os.urandom(size)
     (served.site / "trees" / party / name).write_bytes(content)
     return hashlib.sha256(content).hexdigest()
@@ -310,7 +310,7 @@ def test_only_sftp_is_served(serve: Serve) -> None:
 
 def test_several_channels_on_one_connection(serve: Serve) -> None:
     served = serve()
-    digest = plant(served, "big", 2_000_000)
+    digest = add_file(served, "big", 2_000_000)
     with connected(served, "parti-a") as client:
         sessions = [client.open_sftp() for _ in range(8)]
         with pytest.raises(paramiko.ChannelException):
@@ -331,7 +331,7 @@ def test_several_channels_on_one_connection(serve: Serve) -> None:
 def test_keys_are_exchanged_anew_during_a_download(serve: Serve, tmp_path: Path) -> None:
     patch = "from sftpd.ssh import transport; transport.Packetizer.REKEY_BYTES = 300_000"
     served = serve(patch=patch)
-    digest = plant(served, "big", 12_000_000)
+    digest = add_file(served, "big", 12_000_000)
     for more in ((), ("-oRekeyLimit=1M",), ("-oCiphers=aes128-gcm@openssh.com",)):
         done = served.sftp("parti-a", f"get big {tmp_path}/got\n", *more)
         assert done.returncode == 0, done.stderr
@@ -344,7 +344,7 @@ def test_a_client_killed_in_mid_download_leaves_nothing_behind(
     serve: Serve, tmp_path: Path, whom: str
 ) -> None:
     served = serve()
-    plant(served, "big", 200_000_000)
+    add_file(served, "big", 200_000_000)
     client = subprocess.Popen(
         ["sftp", "-q", *served.ssh("parti-a"), "-l", "80000", "-b", "-", "127.0.0.1"],
         stdin=subprocess.PIPE,

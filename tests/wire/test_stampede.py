@@ -19,13 +19,13 @@ import pytest
 from wire.attacker import (
     READ,
     Raw,
-    called,
-    heard_out,
+    after_version_line,
+    assert_record_complete,
+    end_reasons,
+    key_exchanged,
     logged_in,
     packet,
-    reached,
-    reasons,
-    record_is_whole,
+    read_to_end,
     threads,
 )
 from wire.served import Serve, Served, until
@@ -104,9 +104,9 @@ def test_of_four_hundred_at_once_exactly_a_hundred_are_served(serve: Serve) -> N
             with all_at_once(served, 5) as late:
                 assert first_words(late) == [b""] * 5
     until(lambda: not served.children(), 20)
-    until(lambda: len(reasons(served)) == 101)
+    until(lambda: len(end_reasons(served)) == 101)
     until(lambda: refused(served, "sessions") == 305)
-    record_is_whole(served)
+    assert_record_complete(served)
 
 
 def _closed(sock: socket.socket) -> bool:
@@ -127,7 +127,7 @@ def test_of_a_partys_logins_all_at_once_exactly_as_many_as_it_may_have_succeed(
 
     def client(user: str) -> None:
         key = paramiko.Ed25519Key.from_private_key_file(str(served.site / "clients" / user))
-        with reached(served) as transport:
+        with key_exchanged(served) as transport:
             start.wait(40)
             try:
                 transport.auth_publickey(user, key)
@@ -154,11 +154,11 @@ def test_of_a_partys_logins_all_at_once_exactly_as_many_as_it_may_have_succeed(
         "parti-b refused": 2,
     }
     assert Counter(r.event.who for r in served.records("login")) == {"parti-a": 6, "parti-b": 6}
-    until(lambda: len(reasons(served)) == 24)
+    until(lambda: len(end_reasons(served)) == 24)
     with logged_in(served, "parti-a") as transport:
         assert transport.is_authenticated()
-    until(lambda: len(reasons(served)) == 25)
-    record_is_whole(served)
+    until(lambda: len(end_reasons(served)) == 25)
+    assert_record_complete(served)
 
 
 class Crowd:
@@ -192,7 +192,7 @@ class Crowd:
         stranger = self.served.site / "clients" / "stranger"
         key = paramiko.Ed25519Key.from_private_key_file(str(stranger))
         with (
-            reached(self.served, source) as transport,
+            key_exchanged(self.served, source) as transport,
             pytest.raises(paramiko.AuthenticationException),
         ):
             transport.auth_publickey(user, key)
@@ -206,13 +206,13 @@ class Crowd:
         sock.close()
 
     def talks_nonsense(self) -> None:
-        with called(self.served, next(self._turns)[1]) as sock, suppress(OSError):
+        with after_version_line(self.served, next(self._turns)[1]) as sock, suppress(OSError):
             sock.sendall(b"SSH-2.0-x\r\n" + b"nonsense" * 1000)
-            heard_out(sock)
+            read_to_end(sock)
 
     def is_a_stranger(self) -> None:
         with self._bare("127.0.0.2") as sock:
-            assert heard_out(sock) == b""
+            assert read_to_end(sock) == b""
 
     def _bare(self, source: str | None = None) -> socket.socket:
         name = (source or next(self._turns)[1], 0)
@@ -221,7 +221,7 @@ class Crowd:
     def say_nothing_until_the_grace_time(self, count: int) -> None:
         held = [self._bare() for _ in range(count)]
         for sock in held:
-            heard_out(sock)
+            read_to_end(sock)
             sock.close()
 
     def are_killed(self, count: int) -> None:
@@ -277,12 +277,12 @@ def test_two_thousand_connections_leave_nothing_behind(serve: Serve) -> None:
     assert held_by(parent) == before
     assert resident(parent) - used < 4 * MIB
     until(lambda: refused(served, "address") == 400)
-    assert len(reasons(served)) == 1600
-    assert reasons(served).count("no login in time") == 50
-    assert not {"server error", "killed", "hung up"} & set(reasons(served))
+    assert len(end_reasons(served)) == 1600
+    assert end_reasons(served).count("no login in time") == 50
+    assert not {"server error", "killed", "hung up"} & set(end_reasons(served))
     assert '"level": "error"' not in served.log.read_text()
     assert len(served.records("login")) == 90
     assert len(served.records("open")) == 90
     assert len(served.records("login-refused")) == 40
-    record_is_whole(served)
+    assert_record_complete(served)
     crowd.transfers()

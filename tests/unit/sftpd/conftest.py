@@ -4,7 +4,7 @@ from pathlib import Path
 from struct import pack
 
 import pytest
-from unit.sftpd.dialogue import NOW, Client, Kept
+from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder
 
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import View
@@ -36,12 +36,12 @@ def view(tree: Path) -> Iterator[View]:
 
 
 @pytest.fixture
-def kept() -> Kept:
-    return Kept()
+def kept() -> MemoryRecorder:
+    return MemoryRecorder()
 
 
 @pytest.fixture
-def stranger(view: View, kept: Kept) -> Iterator[Client]:
+def stranger(view: View, kept: MemoryRecorder) -> Iterator[Client]:
     """A client that has not yet greeted."""
     session = Session(view, kept, NOW)
     yield Client(session)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from struct import pack, unpack_from
 
-from unit.sftpd.dialogue import entries, string
+from unit.sftpd.sftp_client import entries, string
 
 SECRET = b"YALNIZ-KASADA-DURUR"
 OPEN, CLOSE, READ, LSTAT, FSTAT, OPENDIR, READDIR, REALPATH, STAT = 3, 4, 5, 7, 8, 11, 12, 16, 17

@@ -10,7 +10,6 @@ import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.sftpd.dialogue import NOW, Kept
 from unit.sftpd.fuzz import (
     ANSWERS,
     KINDS,
@@ -24,6 +23,7 @@ from unit.sftpd.fuzz import (
     set_trap,
     split,
 )
+from unit.sftpd.sftp_client import NOW, MemoryRecorder
 
 from sftpd.sftp.session import Broken, Session
 from sftpd.sftp.view import View
@@ -70,7 +70,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def greeted(view: View, kept: Kept) -> Session:
+def greeted(view: View, kept: MemoryRecorder) -> Session:
     session = Session(view, kept, NOW)
     assert len(split(b"".join(session.feed(bytes.fromhex("00000005 01 00000003"))))) == 1
     return session
@@ -78,7 +78,7 @@ def greeted(view: View, kept: Kept) -> Session:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_every_request_gets_its_one_reply_and_no_byte_comes_from_outside(
-    site: Path, trap: Path, view: View, kept: Kept, seed: int
+    site: Path, trap: Path, view: View, kept: MemoryRecorder, seed: int
 ) -> None:
     dice = seeded(seed)
     seen, before, open_before = Seen.of(trap), state(site), descriptors()
@@ -123,7 +123,7 @@ def test_every_request_gets_its_one_reply_and_no_byte_comes_from_outside(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_no_protocol_drops_the_client_and_closes_its_handles(
-    trap: Path, view: View, kept: Kept, seed: int
+    trap: Path, view: View, kept: MemoryRecorder, seed: int
 ) -> None:
     dice = seeded(seed)
     seen, open_before = Seen.of(trap), descriptors()
@@ -181,7 +181,7 @@ def test_any_bytes_at_all_are_answered_in_whole_packets_or_drop_the_client(
     pieces: list[bytes],
 ) -> None:
     view = View(Path("/nonexistent"))
-    session = Session(view, Kept(), NOW)
+    session = Session(view, MemoryRecorder(), NOW)
     with structlog.testing.capture_logs() as logged:
         try:
             for piece in pieces:
@@ -195,7 +195,9 @@ def test_any_bytes_at_all_are_answered_in_whole_packets_or_drop_the_client(
     assert logged == []
 
 
-def test_a_stream_that_never_completes_a_packet_does_not_pile_up(view: View, kept: Kept) -> None:
+def test_a_stream_that_never_completes_a_packet_does_not_pile_up(
+    view: View, kept: MemoryRecorder
+) -> None:
     session = greeted(view, kept)
     used = resident()
     with pytest.raises(Broken):

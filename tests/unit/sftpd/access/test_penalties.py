@@ -1,5 +1,5 @@
 import pytest
-from unit.sftpd.ticking import Time
+from unit.sftpd.fake_clock import FakeClock
 
 from config.party import address
 from sftpd.access.penalties import Cost, Penalties, Rates
@@ -8,12 +8,12 @@ HOME, OTHER = address("192.0.2.7"), address("192.0.2.8")
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def penalties(time: Time) -> Penalties:
+def penalties(time: FakeClock) -> Penalties:
     return Penalties(time)
 
 
@@ -31,7 +31,7 @@ def test_more_add_up(penalties: Penalties) -> None:
     assert penalties.refused_for(HOME) == pytest.approx(4.0)
 
 
-def test_no_number_of_failures_locks_an_address_out(penalties: Penalties, time: Time) -> None:
+def test_no_number_of_failures_locks_an_address_out(penalties: Penalties, time: FakeClock) -> None:
     for _ in range(10_000):
         penalties.charge(HOME, Cost.CRASH)
     assert penalties.refused_for(HOME) == pytest.approx(5.0)
@@ -39,7 +39,7 @@ def test_no_number_of_failures_locks_an_address_out(penalties: Penalties, time: 
     assert penalties.refused_for(HOME) == 0.0
 
 
-def test_they_fade_and_are_forgotten(penalties: Penalties, time: Time) -> None:
+def test_they_fade_and_are_forgotten(penalties: Penalties, time: FakeClock) -> None:
     for _ in range(12):
         penalties.charge(HOME, Cost.LOGIN)
     time.now += 1.5
@@ -69,7 +69,7 @@ def test_the_same_number_in_both_families_is_not_the_same_source(penalties: Pena
     assert penalties.refused_for(address("0:0:0:7::1")) == 0.0
 
 
-def test_only_so_many_sources_are_remembered(time: Time) -> None:
+def test_only_so_many_sources_are_remembered(time: FakeClock) -> None:
     penalties = Penalties(time, most=100)
     rates = Rates(time, most=100)
     for number in range(1000):
@@ -79,7 +79,7 @@ def test_only_so_many_sources_are_remembered(time: Time) -> None:
     assert (len(penalties), len(rates)) == (100, 100)
 
 
-def test_connections_are_allowed_in_a_burst_and_then_at_a_rate(time: Time) -> None:
+def test_connections_are_allowed_in_a_burst_and_then_at_a_rate(time: FakeClock) -> None:
     rates = Rates(time)
     assert [rates.allow(HOME) for _ in range(201)] == [True] * 200 + [False]
     assert rates.allow(OTHER)

@@ -2,7 +2,7 @@ import socket
 from contextlib import closing
 
 import pytest
-from unit.sftpd.ticking import Time
+from unit.sftpd.fake_clock import FakeClock
 
 from sftpd.ipc.messages import BOUNDS, LONGEST, WAIT, Kind, Message, unpack
 from sftpd.ipc.monitor_client import HELD, Reporter
@@ -77,7 +77,7 @@ def test_the_times_of_reads_are_told_together() -> None:
 
 
 def test_a_close_goes_with_what_is_asked_next() -> None:
-    now = Time()
+    now = FakeClock()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, closing(Slate()) as slate:
         reporter = Reporter(theirs, slate, now)
@@ -94,7 +94,7 @@ def test_a_close_goes_with_what_is_asked_next() -> None:
 
 
 def test_a_close_that_nothing_follows_is_told_soon() -> None:
-    now = Time()
+    now = FakeClock()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, closing(Slate()) as slate:
         reporter = Reporter(theirs, slate, now)
@@ -108,7 +108,7 @@ def test_a_close_that_nothing_follows_is_told_soon() -> None:
 def test_more_than_a_slate_holds_is_told_at_once() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, closing(Slate()) as slate:
-        reporter = Reporter(theirs, slate, Time())
+        reporter = Reporter(theirs, slate, FakeClock())
         for handle in range(300):
             reporter.closed(handle, 9, False, b"0-8", "session ended")
         reporter.end("closed")

@@ -16,28 +16,28 @@ from sftpd.ipc.monitor_client import Reporter
 from sftpd.ipc.pending_closes import Slate
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.monitor import Book
-from sftpd.monitor.password_change import Passwords
+from sftpd.monitor.monitor import Monitor
+from sftpd.monitor.password_change import PasswordChanges
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 Serve = Callable[[socket.socket, Slate], None]
 
 
 def recorded(
-    folder: Path, serve: Serve, wait: Callable[[Children, Book], object] = lambda *_: None
+    folder: Path, serve: Serve, wait: Callable[[Children, Monitor], object] = lambda *_: None
 ) -> list[tuple[str, str, str, object]]:
     """Have a child serve, and return what the ledger says of its files; `wait` before a turn."""
     loop = Loop()
     with Ledger(folder, lambda: NOON) as ledger:
-        passwords = Passwords(loop, folder, lambda: NOON)
-        book = Book(ledger, 2)
-        children = Children(loop, book, lambda _: None, Pacer(), passwords)
+        passwords = PasswordChanges(loop, folder, lambda: NOON)
+        monitor = Monitor(ledger, 2)
+        children = Children(loop, monitor, lambda _: None, Pacer(), passwords)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             children.begin(theirs, address("192.0.2.7"), None, serve)
         while children:
-            wait(children, book)
-            loop.turn([children])
+            wait(children, monitor)
+            loop.run_once([children])
     loop.close()
     events = [record.event for record in read(folder)]
     return [
@@ -100,7 +100,7 @@ def test_a_slate_with_anything_but_closes_on_it_takes_nobody_with_it(tmp_path: P
 def test_a_child_with_more_files_open_than_a_client_may_have_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftpd.monitor.children.MOST_OPEN", 2)
+    monkeypatch.setattr("sftpd.monitor.children.MAX_OPEN_FILES", 2)
 
     def serve(parent: socket.socket, _: Slate) -> None:
         reporter = Reporter(parent)
@@ -108,7 +108,7 @@ def test_a_child_with_more_files_open_than_a_client_may_have_is_killed(
         for handle in range(50):
             reporter.opened(handle, b"/x", 9, b"")
 
-    found = recorded(tmp_path, serve, lambda children, _: children.look_over())
+    found = recorded(tmp_path, serve, lambda children, _: children.enforce_open_limit())
     assert [event for event, *_ in found] == ["open"] * 3 + ["close"] * 3
 
 
@@ -125,10 +125,10 @@ def test_a_child_that_dies_with_much_unheard_takes_nobody_with_it(
         reporter.closed(last, 9, True, b"", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def wait(children: Children, book: Book) -> None:
-        if book.tally.files["a"] == 2:
+    def wait(children: Children, monitor: Monitor) -> None:
+        if monitor.counters.files["a"] == 2:
             for child in children:
-                select.select([child.process], [], [])
+                select.select([child.pidfd], [], [])
 
     ended = ("close", "/y", *(("ok", 9) if last == 2 else ("failed", None)))
     assert recorded(tmp_path, serve, wait)[2:] == [("close", "/x", "ok", 9), ended]
@@ -158,10 +158,10 @@ def test_a_dead_child_in_whose_name_somebody_talks_on_is_buried_all_the_same(
         Reporter(parent).admit("a", "publickey", "SHA256:x", "", "", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def wait(children: Children, book: Book) -> None:
+    def wait(children: Children, monitor: Monitor) -> None:
         for child in children:
-            if book.sessions and not chatter:
-                select.select([child.process], [], [])
+            if monitor.sessions and not chatter:
+                select.select([child.pidfd], [], [])
                 chatter.append(Chatter(child.channel))
                 child.channel = chatter[0]  # type: ignore[assignment]
 
@@ -176,9 +176,9 @@ class Together:
         self.folder = folder
         self.loop = Loop()
         self.ledger = Ledger(folder, lambda: NOON, terms=Terms(always=True))
-        self.book = Book(self.ledger, 99)
-        passwords = Passwords(self.loop, folder, lambda: NOON)
-        self.children = Children(self.loop, self.book, lambda _: None, Pacer(), passwords)
+        self.monitor = Monitor(self.ledger, 99)
+        passwords = PasswordChanges(self.loop, folder, lambda: NOON)
+        self.children = Children(self.loop, self.monitor, lambda _: None, Pacer(), passwords)
         self.go, self.told = os.pipe(), os.pipe()
         for number in range(count):
             ours, theirs = socket.socketpair()
@@ -186,8 +186,8 @@ class Together:
                 serve = self.serving(number)
                 kept = [self.go[0], self.told[1]]
                 self.children.begin(theirs, address("192.0.2.7"), None, serve, kept)
-        while sum(self.book.sessions.values()) < count:
-            self.loop.turn([self.children])
+        while sum(self.monitor.sessions.values()) < count:
+            self.loop.run_once([self.children])
         os.write(self.go[1], bytes(count))
         asking = select.poll()
         for child in self.children:
@@ -208,7 +208,7 @@ class Together:
     def end(self) -> str:
         """Return what the children were told."""
         while self.children:
-            self.loop.turn([self.children])
+            self.loop.run_once([self.children])
         self.loop.close()
         self.ledger.close()
         os.close(self.told[1])
@@ -230,7 +230,7 @@ def test_those_who_ask_in_one_turn_share_one_sync_and_are_answered_after_it(
 
     with monkeypatch.context() as counted:
         counted.setattr(os, "fdatasync", sync)
-        together.loop.turn([together.children])
+        together.loop.run_once([together.children])
     assert opens_at_sync == [5]
     assert together.end() == "+++++"
 
@@ -245,5 +245,5 @@ def test_a_failed_write_refuses_all_who_asked_in_that_turn(
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "fdatasync", broken)
-        together.loop.turn([together.children])
+        together.loop.run_once([together.children])
     assert together.end() == "---"

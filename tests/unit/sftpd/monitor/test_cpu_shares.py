@@ -36,7 +36,7 @@ def test_a_process_is_made_nicer_with_all_its_threads() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         before = os.getpriority(os.PRIO_PROCESS, process.pid)
-        cpu_shares.apply(process.pid, min(before + 3, 19))
+        cpu_shares.set_nice(process.pid, min(before + 3, 19))
         tasks = os.listdir(f"/proc/{process.pid}/task")  # noqa: PTH208 - names, not paths
         found = {os.getpriority(os.PRIO_PROCESS, int(task)) for task in tasks}
         process.communicate()
@@ -45,4 +45,4 @@ def test_a_process_is_made_nicer_with_all_its_threads() -> None:
 
 
 def test_a_process_that_is_gone_is_left_alone() -> None:
-    cpu_shares.apply(2**22 + 1, 5)
+    cpu_shares.set_nice(2**22 + 1, 5)

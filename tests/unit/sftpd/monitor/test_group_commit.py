@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from unit.sftpd.ticking import Time
+from unit.sftpd.fake_clock import FakeClock
 
 from config.event import Event
 from keys.ledger.writer import Ledger, Terms, read
-from sftpd.monitor.group_commit import Journal
+from sftpd.monitor.group_commit import GroupCommit
 
 ONE, TWO, THREE = (Event(name, "parti-a", "192.0.2.7", "") for name in ("one", "two", "three"))
 
@@ -24,16 +24,16 @@ def names(folder: Path) -> list[str]:
 
 
 def test_the_lag_is_that_of_the_oldest_record_not_on_the_disk(folder: Path) -> None:
-    time = Time()
+    time = FakeClock()
     with Ledger(folder) as ledger:
-        journal = Journal(ledger, time)
-        assert (journal.lag(), journal.unsynced) == (0.0, 0)
-        journal.append(ONE)
+        group_commit = GroupCommit(ledger, time)
+        assert (group_commit.lag(), group_commit.unsynced) == (0.0, 0)
+        group_commit.append(ONE)
         time.now += 2.0
-        journal.append(TWO)
-        assert (journal.lag(), journal.unsynced) == (2.0, 2)
-        journal.synced()
-        assert (journal.lag(), journal.unsynced) == (0.0, 0)
+        group_commit.append(TWO)
+        assert (group_commit.lag(), group_commit.unsynced) == (2.0, 2)
+        group_commit.mark_synced()
+        assert (group_commit.lag(), group_commit.unsynced) == (0.0, 0)
 
 
 def test_what_is_held_goes_with_what_comes_after_it_or_alone(
@@ -41,17 +41,17 @@ def test_what_is_held_goes_with_what_comes_after_it_or_alone(
 ) -> None:
     writes: list[int] = []
     with Ledger(folder) as ledger:
-        journal, append = Journal(ledger), ledger.append
+        group_commit, append = GroupCommit(ledger), ledger.append
         monkeypatch.setattr(ledger, "append", lambda *e: (writes.append(len(e)), append(*e)))
-        journal.hold()
-        assert journal.append(ONE)
+        group_commit.hold()
+        assert group_commit.append(ONE)
         assert names(folder) == []
-        journal.release()
-        assert journal.append(TWO)
-        journal.hold()
-        assert journal.append(THREE)
-        journal.flush()
-        journal.flush()
+        group_commit.release()
+        assert group_commit.append(TWO)
+        group_commit.hold()
+        assert group_commit.append(THREE)
+        group_commit.flush()
+        group_commit.flush()
     assert (names(folder), writes) == (["one", "two", "three"], [2, 1])
 
 
@@ -64,23 +64,23 @@ def test_what_is_gathered_and_lost_is_taken_back_once(
         raise OSError(errno.ENOSPC, "full")
 
     with Ledger(folder, terms=Terms(always=True)) as ledger:
-        journal = Journal(ledger)
-        assert journal.append(ONE)
-        journal.if_lost(undone.append)
+        group_commit = GroupCommit(ledger)
+        assert group_commit.append(ONE)
+        group_commit.on_rollback(undone.append)
         assert names(folder) == []
-        assert journal.settle()
-        assert journal.append(TWO)
-        journal.if_lost(undone.append)
+        assert group_commit.commit()
+        assert group_commit.append(TWO)
+        group_commit.on_rollback(undone.append)
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
-            assert not journal.settle()
+            assert not group_commit.commit()
         assert undone == [False]
-        assert journal.append(THREE)
-        journal.if_lost(undone.append)
+        assert group_commit.append(THREE)
+        group_commit.on_rollback(undone.append)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", full)
-            assert not journal.settle()
-        assert journal.settle()
+            assert not group_commit.commit()
+        assert group_commit.commit()
     assert undone == [False, True]  # of the last it is not known
     assert names(folder) == ["one", "three"]
 
@@ -99,16 +99,16 @@ def test_a_removal_on_record_does_not_make_a_lost_batch_an_unsure_one(
         return write(file, data)
 
     with Ledger(folder, terms=Terms(segment_bytes=1, always=True)) as ledger:
-        journal = Journal(ledger)
-        journal.append(ONE)
-        assert journal.settle()
-        journal.append(TWO)
-        journal.if_lost(undone.append)
+        group_commit = GroupCommit(ledger)
+        group_commit.append(ONE)
+        assert group_commit.commit()
+        group_commit.append(TWO)
+        group_commit.on_rollback(undone.append)
         # As retention does, in the fresh segment before what is to be appended.
         monkeypatch.setattr(ledger, "_remove_old", _once(lambda: ledger.append(THREE)))
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full_from_the_second_on)
-            assert not journal.settle()
+            assert not group_commit.commit()
     assert (names(folder), undone) == (["one", "three"], [False])
 
 
@@ -121,30 +121,30 @@ def test_what_has_happened_is_on_record_once_there_is_room_again(
 
     closed, ended, opened = (Event(e, "parti-a", "", "") for e in ("close", "session-end", "open"))
     with Ledger(folder, terms=Terms(always=always)) as ledger:
-        journal = Journal(ledger)
+        group_commit = GroupCommit(ledger)
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
             for event in (closed, opened, ended):
-                journal.append(event)
-                journal.settle()
-            journal.pay()
-            journal.settle()
-            assert journal.owes == 2
-        journal.pay()
-        journal.settle()
-        journal.pay()
-        journal.settle()
-        assert journal.owes == 0
+                group_commit.append(event)
+                group_commit.commit()
+            group_commit.flush_pending()
+            group_commit.commit()
+            assert group_commit.pending == 2
+        group_commit.flush_pending()
+        group_commit.commit()
+        group_commit.flush_pending()
+        group_commit.commit()
+        assert group_commit.pending == 0
     assert names(folder) == ["close", "session-end"]
 
 
 def test_what_is_only_on_its_way_to_the_disk_is_owed_still(folder: Path) -> None:
     with Ledger(folder, terms=Terms(always=True)) as ledger:
-        journal = Journal(ledger)
-        journal.append(*(Event(event, "parti-a", "", "") for event in ("open", "close")))
-        assert journal.owes == 1
-        assert journal.settle()
-        assert journal.owes == 0
+        group_commit = GroupCommit(ledger)
+        group_commit.append(*(Event(event, "parti-a", "", "") for event in ("open", "close")))
+        assert group_commit.pending == 1
+        assert group_commit.commit()
+        assert group_commit.pending == 0
 
 
 def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
@@ -154,13 +154,13 @@ def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
         raise OSError(errno.EIO, "broken")
 
     with Ledger(folder, terms=Terms(always=True)) as ledger:
-        journal = Journal(ledger)
-        journal.append(Event("close", "parti-a", "", ""))
+        group_commit = GroupCommit(ledger)
+        group_commit.append(Event("close", "parti-a", "", ""))
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", broken)
-            assert not journal.settle()
-        journal.pay()
-        assert journal.settle()
+            assert not group_commit.commit()
+        group_commit.flush_pending()
+        assert group_commit.commit()
     assert names(folder) == ["close"]
 
 
@@ -171,16 +171,16 @@ def test_there_is_an_end_to_what_is_kept_for_a_full_disk(
         raise OSError(errno.ENOSPC, "full")
 
     with Ledger(folder) as ledger:
-        journal = Journal(ledger)
+        group_commit = GroupCommit(ledger)
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
-            patched.setattr("sftpd.monitor.group_commit._MOST_OWED", 2)
+            patched.setattr("sftpd.monitor.group_commit._MAX_PENDING", 2)
             for name in ("1", "2", "3"):
-                journal.append(Event("session-end", name, "", ""))
+                group_commit.append(Event("session-end", name, "", ""))
             with capture_logs() as logs:
-                journal.pay()
+                group_commit.flush_pending()
             assert [(log["event_names"], log["records"]) for log in logs] == [(["session-end"], 2)]
-        journal.pay()
+        group_commit.flush_pending()
     assert [record.event.who for record in read(folder)] == ["1", "2"]
 
 

@@ -2,7 +2,7 @@ import os
 import time
 
 import pytest
-from unit.sftpd.ticking import Time
+from unit.sftpd.fake_clock import FakeClock
 
 from sftpd.monitor.loop import Loop, Recurring
 
@@ -18,11 +18,11 @@ def test_what_is_ready_is_called_and_what_is_forgotten_is_not(pipe: tuple[int, i
     heard: list[bytes] = []
     loop.watch(read, lambda: heard.append(os.read(read, 9)))
     os.write(write, b"one")
-    loop.turn([])
-    loop.forget(read)
-    loop.forget(read)
+    loop.run_once([])
+    loop.unwatch(read)
+    loop.unwatch(read)
     os.write(write, b"two")
-    loop.turn([], time.monotonic())
+    loop.run_once([], time.monotonic())
     assert heard == [b"one"]
     assert len(loop) == 0
     loop.close()
@@ -37,14 +37,14 @@ def test_the_end_of_a_turn_comes_after_all_that_was_ready_and_due() -> None:
     for number, (read, write) in enumerate(pipes):
         loop.watch(read, lambda number=number: said.append(f"ready {number}"))  # type: ignore[misc]
         os.write(write, b"x")
-    loop.at_end = lambda: said.append("end")
-    loop.turn([])
+    loop.after_events = lambda: said.append("end")
+    loop.run_once([])
     assert sorted(said[:3]) == ["ready 0", "ready 1", "ready 2"]
     assert said[3:] == ["end"]
 
     for read, _ in pipes:
-        loop.forget(read)
-    loop.turn([Recurring(1.0, lambda: said.append("due"), lambda: True)], 0.0)
+        loop.unwatch(read)
+    loop.run_once([Recurring(1.0, lambda: said.append("due"), lambda: True)], 0.0)
     assert said[4:] == ["due", "end"]
     loop.close()
     for pipe in pipes:
@@ -59,13 +59,13 @@ def test_what_another_has_removed_in_the_same_turn_is_not_called() -> None:
 
     def act(mine: int, other: int) -> None:
         called.append(mine)
-        loop.forget(other)
+        loop.unwatch(other)
 
     loop.watch(first, lambda: act(first, second))
     loop.watch(second, lambda: act(second, first))
     os.write(one, b"x")
     os.write(two, b"x")
-    loop.turn([])
+    loop.run_once([])
     assert len(called) == 1
     loop.close()
     for end in (first, second, one, two):
@@ -73,7 +73,7 @@ def test_what_another_has_removed_in_the_same_turn_is_not_called() -> None:
 
 
 def test_what_recurs_does_so_while_it_is_wanted() -> None:
-    now, wanted, done = Time(), False, []
+    now, wanted, done = FakeClock(), False, []
     each = Recurring(1.0, lambda: done.append(now.now), lambda: wanted, now)
     assert each.next_due() is None
     each.catch_up()

@@ -3,25 +3,25 @@ from collections import Counter
 import pytest
 
 from sftpd.ipc.messages import BOUNDS
-from sftpd.monitor.metrics import LONGEST_REQUEST, Now, Page, Tally, Times, answer
+from sftpd.monitor.metrics import MAX_REQUEST, Counters, Gauges, MetricsPage, ReadLatencies, respond
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def page(tally: Tally) -> list[str]:
-    now = Now(Counter({"parti-a": 2}), 3, 0.25, 4, 1684072800.0)
-    return Page(tally, lambda: now)().decode().splitlines()
+def page(counters: Counters) -> list[str]:
+    now = Gauges(Counter({"parti-a": 2}), 3, 0.25, 4, 1684072800.0)
+    return MetricsPage(counters, lambda: now)().decode().splitlines()
 
 
 def test_the_page_tells_all_that_is_counted() -> None:
-    tally = Tally(forks=9)
-    tally.logins["parti-a"] = 5
-    tally.sent["parti-a"] = 200_000
-    tally.files["parti-a"] = 1
-    tally.refused("connection-refused", "address")
-    tally.refused("connection-refused", "address")
-    tally.refused("login-refused", "wrong credential")
-    told = [line for line in page(tally) if not line.startswith(("#", "ssps_read"))]
+    counters = Counters(forks=9)
+    counters.logins["parti-a"] = 5
+    counters.bytes_sent["parti-a"] = 200_000
+    counters.files["parti-a"] = 1
+    counters.count_refusal("connection-refused", "address")
+    counters.count_refusal("connection-refused", "address")
+    counters.count_refusal("login-refused", "wrong credential")
+    told = [line for line in page(counters) if not line.startswith(("#", "ssps_read"))]
     assert told == [
         'ssps_sessions{party="parti-a"} 2.0',
         "ssps_connections 3.0",
@@ -39,9 +39,9 @@ def test_the_page_tells_all_that_is_counted() -> None:
 
 
 def test_latencies_are_a_cumulative_histogram() -> None:
-    tally = Tally()
-    tally.reads.add([3, 0, 1, *[0] * (len(BOUNDS) - 3), 2], 1_500_000)
-    told = [line for line in page(tally) if line.startswith("ssps_read")]
+    counters = Counters()
+    counters.reads.add([3, 0, 1, *[0] * (len(BOUNDS) - 3), 2], 1_500_000)
+    told = [line for line in page(counters) if line.startswith("ssps_read")]
     assert told[0] == 'ssps_read_seconds_bucket{le="0.0001"} 3.0'
     assert told[2] == 'ssps_read_seconds_bucket{le="0.0005"} 4.0'
     assert told[-4:] == [
@@ -57,33 +57,33 @@ def test_latencies_are_a_cumulative_histogram() -> None:
 )
 def test_what_is_no_histogram_is_refused(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="histogram"):
-        Times().add(counts, 0)
+        ReadLatencies().add(counts, 0)
 
 
 def test_a_child_cannot_make_up_reasons_without_end() -> None:
-    tally = Tally()
+    counters = Counters()
     for number in range(1000):
-        tally.refused("login-refused", str(number))
-    assert len(tally.refusals) == 101
-    assert tally.refusals["login-refused", "other"] == 900
+        counters.count_refusal("login-refused", str(number))
+    assert len(counters.refusals) == 101
+    assert counters.refusals["login-refused", "other"] == 900
 
 
 def test_when_a_party_will_stand_outside_is_told() -> None:
-    now = Now(Counter(), 0, 0.0, 0, 0.0, {"parti-a": float("inf"), "parti-b": 1800.0}, 1)
-    found = Page(Tally(), lambda: now)().decode()
+    now = Gauges(Counter(), 0, 0.0, 0, 0.0, {"parti-a": float("inf"), "parti-b": 1800.0}, 1)
+    found = MetricsPage(Counters(), lambda: now)().decode()
     assert 'ssps_credential_seconds{party="parti-a"} +Inf' in found
     assert 'ssps_credential_seconds{party="parti-b"} 1800.0' in found
     assert "ssps_key_files_damaged 1.0" in found
 
 
 def test_two_pages_share_nothing() -> None:
-    first, second = Tally(forks=1), Tally(forks=2)
+    first, second = Counters(forks=1), Counters(forks=2)
     assert "ssps_forks_total 1.0" in page(first)
     assert "ssps_forks_total 2.0" in page(second)
 
 
 def test_the_page_is_answered_to_a_get() -> None:
-    found = answer(GET, lambda: b"page\n")
+    found = respond(GET, lambda: b"page\n")
     assert found is not None
     head, _, body = found.partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
@@ -105,14 +105,14 @@ def test_the_page_is_answered_to_a_get() -> None:
         (GET.replace(b"HTTP/1.1", b"SSH-2.0"), b"400"),
         (b"\r\n\r\n", b"400"),
         (b"\xff\0" * 20 + b"\r\n\r\n", b"400"),
-        (b"x" * LONGEST_REQUEST, b"431"),
+        (b"x" * MAX_REQUEST, b"431"),
     ],
 )
 def test_anything_else_is_refused(request_: bytes, status: bytes) -> None:
-    found = answer(request_, lambda: pytest.fail("no page is made for it"))
+    found = respond(request_, lambda: pytest.fail("no page is made for it"))
     assert found is not None
     assert found.split(b" ")[1] == status
 
 
 def test_half_a_request_is_waited_for() -> None:
-    assert [answer(GET[:size], bytes) for size in range(len(GET))] == [None] * len(GET)
+    assert [respond(GET[:size], bytes) for size in range(len(GET))] == [None] * len(GET)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.sftpd.ticking import Time
+from unit.sftpd.fake_clock import FakeClock
 
 from config.party import Address, address
 from keys.ledger.writer import Ledger, Terms, read
 from sftpd.access.authorize import Reason
 from sftpd.access.penalties import Cost
 from sftpd.ipc.messages import Kind, Message
-from sftpd.monitor.monitor import MOST_TRIES, Book, Entry, Liar
+from sftpd.monitor.monitor import MAX_LOGIN_ATTEMPTS, ConnectionState, Monitor, ProtocolViolation
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 HOME = address("192.0.2.7")
@@ -21,8 +21,8 @@ ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem", b"")
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def ledger(folder: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def book(ledger: Ledger, time: Time) -> Book:
-    return Book(ledger, 2, time)
+def monitor(ledger: Ledger, time: FakeClock) -> Monitor:
+    return Monitor(ledger, 2, time)
 
 
 def told(folder: Path) -> list[tuple[str, str, str, str, dict[str, Any]]]:
@@ -48,22 +48,22 @@ def told(folder: Path) -> list[tuple[str, str, str, str, dict[str, Any]]]:
     ]
 
 
-def admitted(book: Book, party: bytes = b"a") -> Entry:
-    entry = book.begin(HOME)
-    assert book.hear(entry, Message(Kind.ADMIT, (party, *ADMIT[1:])))
-    return entry
+def admitted(monitor: Monitor, party: bytes = b"a") -> ConnectionState:
+    state = monitor.begin(HOME)
+    assert monitor.handle_messages(state, Message(Kind.ADMIT, (party, *ADMIT[1:])))
+    return state
 
 
-def test_a_session_from_login_to_end(book: Book, folder: Path, time: Time) -> None:
-    entry = admitted(book)
-    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+def test_a_session_from_login_to_end(monitor: Monitor, folder: Path, time: FakeClock) -> None:
+    state = admitted(monitor)
+    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
     time.now += 0.25
-    book.hear(entry, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
-    book.hear(entry, Message(Kind.LIST, (b"/",), 2))
-    book.hear(entry, Message(Kind.MISS, (b"open", b"/none")))
-    book.hear(entry, Message(Kind.DENY, (b"mkdir", b"/new")))
-    book.hear(entry, Message(Kind.END, (b"closed",)))
-    book.end(entry, "killed")
+    monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
+    monitor.handle_messages(state, Message(Kind.LIST, (b"/",), 2))
+    monitor.handle_messages(state, Message(Kind.MISS, (b"open", b"/none")))
+    monitor.handle_messages(state, Message(Kind.DENY, (b"mkdir", b"/new")))
+    monitor.handle_messages(state, Message(Kind.END, (b"closed",)))
+    monitor.end(state, "killed")
 
     login = {
         "session": 0,
@@ -87,21 +87,23 @@ def test_a_session_from_login_to_end(book: Book, folder: Path, time: Time) -> No
     assert {record.event.origin for record in read(folder)} == {"192.0.2.7"}
 
 
-def test_a_close_says_which_version_was_served_and_which_ranges(book: Book, folder: Path) -> None:
-    entry = admitted(book)
+def test_a_close_says_which_version_was_served_and_which_ranges(
+    monitor: Monitor, folder: Path
+) -> None:
+    state = admitted(monitor)
     sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    book.hear(entry, Message(Kind.OPEN, (b"/x", sha256.encode()), 1, 9))
-    book.hear(entry, Message(Kind.CLOSE, (b"", b"0-3,6-6"), 1, 5))
+    monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", sha256.encode()), 1, 9))
+    monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b"0-3,6-6"), 1, 5))
 
     detail = told(folder)[-1][4]
     assert (detail["complete"], detail["ranges"], detail["sha256"]) == (False, "0-3,6-6", sha256)
 
 
-def test_what_comes_together_is_written_down_in_its_order(book: Book, folder: Path) -> None:
-    entry = admitted(book)
-    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    assert book.hear(
-        entry,
+def test_what_comes_together_is_written_down_in_its_order(monitor: Monitor, folder: Path) -> None:
+    state = admitted(monitor)
+    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    assert monitor.handle_messages(
+        state,
         Message(Kind.CLOSE, (b"", b""), 1, 9, True),
         Message(Kind.OPEN, (b"/y", b""), 2, 9),
     )
@@ -111,15 +113,15 @@ def test_what_comes_together_is_written_down_in_its_order(book: Book, folder: Pa
         ("close", "a", "/x"),
         ("open", "a", "/y"),
     ]
-    assert list(entry.open) == [2]
+    assert list(state.open_files) == [2]
 
 
-def test_a_close_stands_even_if_a_lie_follows_it(book: Book, folder: Path) -> None:
-    entry = admitted(book)
-    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+def test_a_close_stands_even_if_a_lie_follows_it(monitor: Monitor, folder: Path) -> None:
+    state = admitted(monitor)
+    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
     close = Message(Kind.CLOSE, (b"", b""), 1, 9, True)
-    with pytest.raises(Liar, match="closes handle 1"):
-        book.hear(entry, close, close)
+    with pytest.raises(ProtocolViolation, match="closes handle 1"):
+        monitor.handle_messages(state, close, close)
 
     assert [t[0] for t in told(folder)[1:]] == ["open", "close"]
 
@@ -133,21 +135,21 @@ def test_a_close_stands_even_if_a_lie_follows_it(book: Book, folder: Path) -> No
     ],
 )
 def test_nothing_but_closes_goes_with_another_message(
-    book: Book, folder: Path, early: Message
+    monitor: Monitor, folder: Path, early: Message
 ) -> None:
-    entry = admitted(book)
-    with pytest.raises(Liar, match="held back"):
-        book.hear(entry, early, Message(Kind.END, (b"closed",)))
+    state = admitted(monitor)
+    with pytest.raises(ProtocolViolation, match="held back"):
+        monitor.handle_messages(state, early, Message(Kind.END, (b"closed",)))
 
     assert [t[0] for t in told(folder)] == ["login"]
 
 
-def test_a_killed_child_leaves_no_open_without_its_close(book: Book, folder: Path) -> None:
-    entry = admitted(book)
-    book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    book.hear(entry, Message(Kind.OPEN, (b"/y", b""), 2, 9))
-    book.hear(entry, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
-    book.end(entry, "killed")
+def test_a_killed_child_leaves_no_open_without_its_close(monitor: Monitor, folder: Path) -> None:
+    state = admitted(monitor)
+    monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    monitor.handle_messages(state, Message(Kind.OPEN, (b"/y", b""), 2, 9))
+    monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
+    monitor.end(state, "killed")
 
     close, end = told(folder)[-2:]
     assert close[:4] == ("close", "a", "/y", "failed")
@@ -158,37 +160,37 @@ def test_a_killed_child_leaves_no_open_without_its_close(book: Book, folder: Pat
     )
 
 
-def test_the_cap_on_a_partys_sessions_is_exact(book: Book, folder: Path) -> None:
-    first, _ = admitted(book), admitted(book)
-    third = book.begin(HOME)
-    assert not book.hear(third, Message(Kind.ADMIT, ADMIT))
+def test_the_cap_on_a_partys_sessions_is_exact(monitor: Monitor, folder: Path) -> None:
+    first, _ = admitted(monitor), admitted(monitor)
+    third = monitor.begin(HOME)
+    assert not monitor.handle_messages(third, Message(Kind.ADMIT, ADMIT))
     assert told(folder)[-1][0] == "login-refused"
     assert told(folder)[-1][4]["reason"] == "too many sessions"
-    admitted(book, b"b")
+    admitted(monitor, b"b")
 
-    book.end(first, "closed")
-    assert book.hear(third, Message(Kind.ADMIT, ADMIT))
+    monitor.end(first, "closed")
+    assert monitor.handle_messages(third, Message(Kind.ADMIT, ADMIT))
 
 
-def test_probes_are_recorded_only_if_no_login_follows(book: Book, folder: Path) -> None:
+def test_probes_are_recorded_only_if_no_login_follows(monitor: Monitor, folder: Path) -> None:
     probe = Message(
         Kind.REFUSE,
         (b"a", b"publickey", b"SHA256:y", b"SSH-2.0-x", b"aes", b"mlkem", b"wrong credential"),
         flag=True,
     )
-    entry = book.begin(HOME)
-    book.hear(entry, probe)
-    book.hear(entry, Message(Kind.ADMIT, ADMIT))
-    book.end(entry, "closed")
+    state = monitor.begin(HOME)
+    monitor.handle_messages(state, probe)
+    monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
+    monitor.end(state, "closed")
     assert [event for event, *_ in told(folder)] == ["login", "session-end"]
 
-    entry = book.begin(HOME)
-    book.hear(entry, probe)
-    book.end(entry, "closed")
+    state = monitor.begin(HOME)
+    monitor.handle_messages(state, probe)
+    monitor.end(state, "closed")
     assert [event for event, *_ in told(folder)][2:] == ["login-refused", "session-end"]
     assert told(folder)[2][1] == "a"
     assert told(folder)[2][4] == {
-        "session": entry.session,
+        "session": state.session,
         "method": "publickey",
         "credential": "SHA256:y",
         "client": "SSH-2.0-x",
@@ -198,40 +200,40 @@ def test_probes_are_recorded_only_if_no_login_follows(book: Book, folder: Path) 
     }
 
 
-def test_a_number_of_a_session_never_comes_back(ledger: Ledger, time: Time) -> None:
-    book = Book(ledger, 9, time)
-    numbers = [book.begin(HOME).session for _ in range(3)]
-    entry = book.begin(HOME)
-    book.end(entry, "closed")
-    after_a_crash = Book(ledger, 9, time)
-    numbers += [entry.session, after_a_crash.begin(HOME).session, after_a_crash.begin(HOME).session]
+def test_a_number_of_a_session_never_comes_back(ledger: Ledger, time: FakeClock) -> None:
+    monitor = Monitor(ledger, 9, time)
+    numbers = [monitor.begin(HOME).session for _ in range(3)]
+    state = monitor.begin(HOME)
+    monitor.end(state, "closed")
+    after_a_crash = Monitor(ledger, 9, time)
+    numbers += [state.session, after_a_crash.begin(HOME).session, after_a_crash.begin(HOME).session]
     assert numbers == [0, 1, 2, 3, 10_000, 10_001]
 
 
 def test_refused_connections_are_recorded_once_a_second_with_their_count(
-    book: Book, folder: Path, time: Time
+    monitor: Monitor, folder: Path, time: FakeClock
 ) -> None:
     for _ in range(5):
-        book.turn_away(HOME, "address")
+        monitor.refuse_connection(HOME, "address")
     assert len(told(folder)) == 1
-    assert book.next_due() == 101.0
+    assert monitor.next_due() == 101.0
 
     time.now = 101.0
-    book.catch_up()
+    monitor.catch_up()
     time.now = 101.5
-    book.turn_away(HOME, "address")
-    book.catch_up()
+    monitor.refuse_connection(HOME, "address")
+    monitor.catch_up()
     time.now = 102.0
-    book.catch_up()
+    monitor.catch_up()
     time.now = 103.0
-    book.catch_up()
+    monitor.catch_up()
 
     assert [(event, detail) for event, _, _, _, detail in told(folder)] == [
         ("connection-refused", {"reason": "address", "count": 1}),
         ("connection-refused", {"reason": "address", "count": 4}),
         ("connection-refused", {"reason": "address", "count": 1}),
     ]
-    assert book.next_due() is None
+    assert monitor.next_due() is None
 
 
 @pytest.mark.parametrize(
@@ -243,17 +245,17 @@ def test_refused_connections_are_recorded_once_a_second_with_their_count(
         Message(Kind.PACE, (b"",), count=1 << 40),
     ],
 )
-def test_a_child_that_lies_is_found_out(book: Book, message: Message) -> None:
-    entry = admitted(book)
-    book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1))
-    with pytest.raises(Liar):
-        book.hear(entry, message)
+def test_a_child_that_lies_is_found_out(monitor: Monitor, message: Message) -> None:
+    state = admitted(monitor)
+    monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1))
+    with pytest.raises(ProtocolViolation):
+        monitor.handle_messages(state, message)
 
 
 @pytest.mark.parametrize("reason", ["", "made up", "wrong \udcff"])
-def test_a_login_is_refused_for_a_reason_that_there_is(book: Book, reason: str) -> None:
-    with pytest.raises(Liar, match="reason"):
-        book.hear(book.begin(HOME), refuse(reason))
+def test_a_login_is_refused_for_a_reason_that_there_is(monitor: Monitor, reason: str) -> None:
+    with pytest.raises(ProtocolViolation, match="reason"):
+        monitor.handle_messages(monitor.begin(HOME), refuse(reason))
 
 
 @pytest.mark.parametrize(
@@ -264,52 +266,52 @@ def test_a_login_is_refused_for_a_reason_that_there_is(book: Book, reason: str) 
         lambda: Message(Kind.CHANGE, (b"a", b"SHA256:x", b"hash")),
     ],
 )
-def test_nobody_tries_to_log_in_for_ever(book: Book, again: Callable[[], Message]) -> None:
-    entry = book.begin(HOME)
-    for _ in range(MOST_TRIES):
-        book.hear(entry, again())
-    with pytest.raises(Liar, match="attempts"):
-        book.hear(entry, again())
+def test_nobody_tries_to_log_in_for_ever(monitor: Monitor, again: Callable[[], Message]) -> None:
+    state = monitor.begin(HOME)
+    for _ in range(MAX_LOGIN_ATTEMPTS):
+        monitor.handle_messages(state, again())
+    with pytest.raises(ProtocolViolation, match="attempts"):
+        monitor.handle_messages(state, again())
 
 
-def test_nothing_is_opened_before_the_login_or_after_the_goodbye(book: Book) -> None:
-    entry = book.begin(HOME)
-    with pytest.raises(Liar):
-        book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1))
-    book.hear(entry, Message(Kind.END, (b"closed",)))
-    with pytest.raises(Liar):
-        book.hear(entry, Message(Kind.ADMIT, ADMIT))
+def test_nothing_is_opened_before_the_login_or_after_the_goodbye(monitor: Monitor) -> None:
+    state = monitor.begin(HOME)
+    with pytest.raises(ProtocolViolation):
+        monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1))
+    monitor.handle_messages(state, Message(Kind.END, (b"closed",)))
+    with pytest.raises(ProtocolViolation):
+        monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
 
 
 def test_what_the_ledger_does_not_take_is_not_granted(
-    book: Book, monkeypatch: pytest.MonkeyPatch
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry, early = admitted(book), book.begin(HOME)
+    state, early = admitted(monitor), monitor.begin(HOME)
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    assert not book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    assert not book.hear(entry, Message(Kind.LIST, (b"/",), 2))
-    assert not book.hear(early, Message(Kind.ADMIT, ADMIT))
-    assert entry.open == {}
+    assert not monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    assert not monitor.handle_messages(state, Message(Kind.LIST, (b"/",), 2))
+    assert not monitor.handle_messages(early, Message(Kind.ADMIT, ADMIT))
+    assert state.open_files == {}
     assert early.party is None
 
 
 def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_end(
-    book: Book, folder: Path, monkeypatch: pytest.MonkeyPatch
+    monitor: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    entry = admitted(book)
-    assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    state = admitted(monitor)
+    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
     closing = Message(Kind.CLOSE, (b"", b""), 1, 9, True)
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
-        assert not book.hear(entry, closing, Message(Kind.OPEN, (b"/y", b""), 2, 9))
-    book.end(entry, "closed")
+        assert not monitor.handle_messages(state, closing, Message(Kind.OPEN, (b"/y", b""), 2, 9))
+    monitor.end(state, "closed")
 
     assert [(t[0], t[2], t[4].get("bytes")) for t in told(folder)[1:]] == [
         ("open", "/x", None),
@@ -319,26 +321,26 @@ def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_
 
 
 @pytest.fixture
-def gathering(folder: Path, time: Time) -> Iterator[Book]:
+def gathering(folder: Path, time: FakeClock) -> Iterator[Monitor]:
     with Ledger(folder, lambda: NOON, terms=Terms(always=True)) as ledger:
-        yield Book(ledger, 2, time)
+        yield Monitor(ledger, 2, time)
 
 
 def test_what_many_ask_is_written_in_their_order_and_synced_once(
-    gathering: Book, folder: Path, monkeypatch: pytest.MonkeyPatch
+    gathering: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = admitted(gathering), admitted(gathering)
-    gathering.turn_away(address("192.0.2.9"), "address")
-    assert gathering.journal.settle()
+    gathering.refuse_connection(address("192.0.2.9"), "address")
+    assert gathering.group_commit.commit()
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
-    assert gathering.hear(two, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    assert gathering.hear(one, Message(Kind.OPEN, (b"/y", b""), 1, 9))
+    assert gathering.handle_messages(two, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    assert gathering.handle_messages(one, Message(Kind.OPEN, (b"/y", b""), 1, 9))
     close, missed = Message(Kind.CLOSE, (b"", b""), 1, 9, True), (b"open", b"/none")
-    assert gathering.hear(two, close, Message(Kind.MISS, missed))
+    assert gathering.handle_messages(two, close, Message(Kind.MISS, missed))
     assert len(told(folder)) == 3
-    assert gathering.journal.settle()
+    assert gathering.group_commit.commit()
 
     assert len(synced) == 1
     assert [t[0] for t in told(folder)[:3]] == ["login", "login", "connection-refused"]
@@ -348,16 +350,16 @@ def test_what_many_ask_is_written_in_their_order_and_synced_once(
         ("close", "/x", two.session),
         ("open", "/none", two.session),
     ]
-    assert gathering.journal.settle()
-    assert (len(synced), gathering.journal.unsynced) == (1, 0)
+    assert gathering.group_commit.commit()
+    assert (len(synced), gathering.group_commit.unsynced) == (1, 0)
 
 
 @pytest.mark.parametrize("call", ["write", "fdatasync"])
 def test_what_cannot_be_written_together_is_granted_to_nobody(
-    gathering: Book, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    gathering: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    entry, early = admitted(gathering), gathering.begin(HOME)
-    assert gathering.journal.settle()
+    state, early = admitted(gathering), gathering.begin(HOME)
+    assert gathering.group_commit.commit()
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -365,16 +367,16 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
     opening = Message(Kind.OPEN, (b"/x", b""), 1, 9)
     with monkeypatch.context() as broken:
         broken.setattr(os, call, full)
-        gathering.hear(entry, opening)
-        gathering.hear(early, Message(Kind.ADMIT, ADMIT))
-        assert not gathering.journal.settle()
-    assert (entry.open, entry.files, early.party, early.credential) == ({}, 0, None, "")
+        gathering.handle_messages(state, opening)
+        gathering.handle_messages(early, Message(Kind.ADMIT, ADMIT))
+        assert not gathering.group_commit.commit()
+    assert (state.open_files, state.files, early.party, early.credential) == ({}, 0, None, "")
     assert gathering.sessions == {"a": 1}
 
-    assert gathering.hear(entry, opening)
-    assert gathering.hear(early, Message(Kind.ADMIT, ADMIT))
-    assert gathering.journal.settle()
-    assert (list(entry.open), gathering.sessions) == ([1], {"a": 2})
+    assert gathering.handle_messages(state, opening)
+    assert gathering.handle_messages(early, Message(Kind.ADMIT, ADMIT))
+    assert gathering.group_commit.commit()
+    assert (list(state.open_files), gathering.sessions) == ([1], {"a": 2})
     # What was written and not granted has its close, so that nobody takes it for served.
     events = [(t[0], t[3], t[4].get("reason")) for t in told(folder) if t[2] == "/x"]
     refused = [("open", "ok", None), ("close", "failed", "record not synced")]
@@ -382,19 +384,19 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
 
 
 def test_probes_are_recorded_if_the_login_that_follows_does_not_come_to_stand(
-    gathering: Book, folder: Path, monkeypatch: pytest.MonkeyPatch
+    gathering: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    entry = gathering.begin(HOME)
-    gathering.hear(entry, refuse("wrong credential", probe=True))
+    state = gathering.begin(HOME)
+    gathering.handle_messages(state, refuse("wrong credential", probe=True))
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
-        gathering.hear(entry, Message(Kind.ADMIT, ADMIT))
-        assert not gathering.journal.settle()
-    gathering.end(entry, "closed")
-    assert gathering.journal.settle()
+        gathering.handle_messages(state, Message(Kind.ADMIT, ADMIT))
+        assert not gathering.group_commit.commit()
+    gathering.end(state, "closed")
+    assert gathering.group_commit.commit()
 
     assert [(t[0], t[4]["reason"]) for t in told(folder)] == [
         ("login-refused", "wrong credential"),
@@ -402,15 +404,15 @@ def test_probes_are_recorded_if_the_login_that_follows_does_not_come_to_stand(
     ]
 
 
-def test_nobody_can_tell_of_more_bytes_than_a_record_holds(book: Book, folder: Path) -> None:
-    entry = admitted(book)
+def test_nobody_can_tell_of_more_bytes_than_a_record_holds(monitor: Monitor, folder: Path) -> None:
+    state = admitted(monitor)
     most = (1 << 53) - 1
     for handle in (1, 2):
-        assert book.hear(entry, Message(Kind.OPEN, (b"/x", b""), handle, 9))
-    assert book.hear(entry, Message(Kind.CLOSE, (b"", b""), 1, most))
-    with pytest.raises(Liar, match="bytes"):
-        book.hear(entry, Message(Kind.CLOSE, (b"", b""), 2, most))
-    book.end(entry, "killed")
+        assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), handle, 9))
+    assert monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 1, most))
+    with pytest.raises(ProtocolViolation, match="bytes"):
+        monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 2, most))
+    monitor.end(state, "killed")
 
     assert [(t[0], t[4]["bytes"]) for t in told(folder)[-2:]] == [
         ("close", None),
@@ -418,50 +420,54 @@ def test_nobody_can_tell_of_more_bytes_than_a_record_holds(book: Book, folder: P
     ]
 
 
-def test_the_parent_judges_once_more_who_comes_in(ledger: Ledger, folder: Path, time: Time) -> None:
+def test_the_parent_judges_once_more_who_comes_in(
+    ledger: Ledger, folder: Path, time: FakeClock
+) -> None:
     asked = []
 
-    def judge(party: str, credential: str, origin: Address, rehearsal: str) -> Reason | None:
+    def check_admission(
+        party: str, credential: str, origin: Address, rehearsal: str
+    ) -> Reason | None:
         asked.append((party, credential, origin))
         return Reason.SUSPENDED
 
-    book = Book(ledger, 2, time, judge=judge)
-    entry = book.begin(HOME)
-    assert not book.hear(entry, Message(Kind.ADMIT, ADMIT))
+    monitor = Monitor(ledger, 2, time, check_admission=check_admission)
+    state = monitor.begin(HOME)
+    assert not monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
     assert asked == [("a", "SHA256:x", HOME)]
     [(event, who, _, outcome, detail)] = told(folder)
     assert (event, who, outcome) == ("login-refused", "a", "refused")
     assert detail["reason"] == "suspended"
     assert (detail["cipher"], detail["kex"]) == ("aes", "mlkem")
-    assert book.sessions == {}
+    assert monitor.sessions == {}
 
 
 def test_why_the_parent_ended_a_session_is_recorded_whatever_the_child_says(
-    book: Book, folder: Path
+    monitor: Monitor, folder: Path
 ) -> None:
-    entry = admitted(book)
-    entry.ending = "key revoked"
-    book.hear(entry, Message(Kind.END, (b"server stopped",)))
-    book.end(entry, "killed")
-    killed = admitted(book)
-    killed.ending = "party suspended"
-    book.end(killed, "killed")
+    state = admitted(monitor)
+    state.termination_reason = "key revoked"
+    monitor.handle_messages(state, Message(Kind.END, (b"server stopped",)))
+    monitor.end(state, "killed")
+    killed = admitted(monitor)
+    killed.termination_reason = "party suspended"
+    monitor.end(killed, "killed")
 
     ends = [(out, d["reason"]) for event, _, _, out, d in told(folder) if event == "session-end"]
     assert ends == [("ok", "key revoked"), ("failed", "party suspended")]
 
 
 def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
-    book: Book, folder: Path
+    monitor: Monitor, folder: Path
 ) -> None:
     balancer = address("203.0.113.1")
-    entry = book.begin(HOME, balancer)
+    state = monitor.begin(HOME, balancer)
     refused = (b"a", b"password", b"", b"", b"", b"", b"wrong credential")
-    book.hear(entry, Message(Kind.REFUSE, refused))
-    book.hear(entry, Message(Kind.ADMIT, ADMIT))
-    book.hear(entry, Message(Kind.LIST, (b"/",), 1))
-    book.end(entry, "closed")
-    book.turn_away(HOME, "address", balancer)
+    monitor.handle_messages(state, Message(Kind.REFUSE, refused))
+    monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
+    monitor.handle_messages(state, Message(Kind.LIST, (b"/",), 1))
+    monitor.end(state, "closed")
+    monitor.refuse_connection(HOME, "address", balancer)
 
     assert [(event, detail.get("via")) for event, _, _, _, detail in told(folder)] == [
         ("login-refused", "203.0.113.1"),
@@ -473,13 +479,13 @@ def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
     assert {record.event.origin for record in read(folder)} == {"192.0.2.7"}
 
 
-def charged(book: Book, *messages: Message, reason: str = "closed") -> list[Cost]:
+def charged(monitor: Monitor, *messages: Message, reason: str = "closed") -> list[Cost]:
     found: list[Cost] = []
-    book._charge = lambda _, cost: found.append(cost)
-    entry = book.begin(HOME)
+    monitor._charge = lambda _, cost: found.append(cost)
+    state = monitor.begin(HOME)
     for message in messages:
-        book.hear(entry, message)
-    book.end(entry, reason)
+        monitor.handle_messages(state, message)
+    monitor.end(state, reason)
     return found
 
 
@@ -488,33 +494,33 @@ def refuse(reason: str, *, probe: bool = False) -> Message:
     return Message(Kind.REFUSE, texts, flag=probe)
 
 
-def test_failures_cost_the_address_that_they_came_from(book: Book) -> None:
-    assert charged(book, refuse("wrong credential"), refuse("unknown user")) == [Cost.LOGIN] * 2
-    assert charged(book, refuse("wrong credential", probe=True)) == [Cost.LOGIN]
-    assert charged(book, Message(Kind.END, (b"no login in time",))) == [Cost.GRACE]
-    assert charged(book, Message(Kind.END, (b"protocol error",))) == [Cost.PROTOCOL]
-    assert charged(book, reason="killed") == [Cost.CRASH]
+def test_failures_cost_the_address_that_they_came_from(monitor: Monitor) -> None:
+    assert charged(monitor, refuse("wrong credential"), refuse("unknown user")) == [Cost.LOGIN] * 2
+    assert charged(monitor, refuse("wrong credential", probe=True)) == [Cost.LOGIN]
+    assert charged(monitor, Message(Kind.END, (b"no login in time",))) == [Cost.GRACE]
+    assert charged(monitor, Message(Kind.END, (b"protocol error",))) == [Cost.PROTOCOL]
+    assert charged(monitor, reason="killed") == [Cost.CRASH]
 
 
-def test_a_partys_own_client_is_charged_nothing(book: Book) -> None:
-    assert charged(book, refuse("not yet open"), refuse("closed")) == []
+def test_a_partys_own_client_is_charged_nothing(monitor: Monitor) -> None:
+    assert charged(monitor, refuse("not yet open"), refuse("closed")) == []
     probe = refuse("wrong credential", probe=True)
-    assert charged(book, probe, Message(Kind.ADMIT, ADMIT), reason="killed") == []
-    admitted(book), admitted(book)
-    assert charged(book, probe, Message(Kind.ADMIT, ADMIT)) == []  # all sessions are taken
-    assert charged(book, Message(Kind.END, (b"closed",))) == []
+    assert charged(monitor, probe, Message(Kind.ADMIT, ADMIT), reason="killed") == []
+    admitted(monitor), admitted(monitor)
+    assert charged(monitor, probe, Message(Kind.ADMIT, ADMIT)) == []  # all sessions are taken
+    assert charged(monitor, Message(Kind.END, (b"closed",))) == []
 
 
-def test_the_accounts_of_parties_that_have_left_are_forgotten(book: Book) -> None:
+def test_the_accounts_of_parties_that_have_left_are_forgotten(monitor: Monitor) -> None:
     for number in range(100):
-        book.end(admitted(book, f"party-{number}".encode()), "closed")
-    assert book.sessions == {}
+        monitor.end(admitted(monitor, f"party-{number}".encode()), "closed")
+    assert monitor.sessions == {}
 
 
-def test_a_histogram_that_is_none_is_a_lie(book: Book) -> None:
-    entry = admitted(book)
-    book.hear(entry, Message(Kind.TIMES, (b"1,0,0,0,0,0,0,0,0,0,2",), count=7))
-    assert (book.tally.reads.counts[0], book.tally.reads.microseconds) == (1, 7)
+def test_a_histogram_that_is_none_is_a_lie(monitor: Monitor) -> None:
+    state = admitted(monitor)
+    monitor.handle_messages(state, Message(Kind.TIMES, (b"1,0,0,0,0,0,0,0,0,0,2",), count=7))
+    assert (monitor.counters.reads.counts[0], monitor.counters.reads.microseconds) == (1, 7)
     for counts in (b"", b"1", b"x", b"-1,0,0,0,0,0,0,0,0,0,2", b"9" * 400 + b",0" * 10):
-        with pytest.raises(Liar):
-            book.hear(entry, Message(Kind.TIMES, (counts,)))
+        with pytest.raises(ProtocolViolation):
+            monitor.handle_messages(state, Message(Kind.TIMES, (counts,)))

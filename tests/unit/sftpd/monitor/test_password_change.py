@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.password_change import Passwords
+from sftpd.monitor.password_change import PasswordChanges
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 
@@ -24,12 +24,12 @@ def test_a_change_that_cannot_be_watched_is_not_begun_and_leaves_nothing(
         return forked[-1]
 
     loop = Loop()
-    passwords = Passwords(loop, tmp_path, lambda: NOON)
+    passwords = PasswordChanges(loop, tmp_path, lambda: NOON)
     answers: list[bool] = []
     monkeypatch.setattr(os, "pidfd_open", full)
     monkeypatch.setattr(os, "fork", noted)
     for _ in range(9):
-        assert not passwords.change("a", "SHA256:x", "hash", "192.0.2.7", answers.append)
+        assert not passwords.start("a", "SHA256:x", "hash", "192.0.2.7", answers.append)
     assert len(forked) == 9
     for pid in forked:
         with pytest.raises(ChildProcessError):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.party import address
-from sftpd.monitor.proxy import LONGEST, Header, Malformed, parse
+from sftpd.monitor.proxy import MAX_HEADER, Header, Malformed, parse
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 LINE = b"PROXY TCP4 192.0.2.7 203.0.113.1 51842 22\r\n"
@@ -107,7 +107,7 @@ def test_any_bytes_are_a_header_or_not_yet_or_malformed(data: bytes) -> None:
     except Malformed:
         return
     if found is None:
-        assert len(data) < LONGEST
+        assert len(data) < MAX_HEADER
     else:
         assert found.length <= len(data)
         assert parse(data[: found.length]) == found

@@ -4,7 +4,7 @@ from config.event import Event, Outcome, Transfer, Value
 from keys.ledger import writer
 from keys.ledger.writer import Ledger
 from sftpd.monitor import recovery
-from sftpd.monitor.recovery import Live
+from sftpd.monitor.recovery import LiveFile
 
 
 def told(event: Transfer, session: int, what: str = "", **more: Value) -> Event:
@@ -42,9 +42,9 @@ EVENTS = (
 def test_what_a_killed_server_left_open_is_closed_with_the_reason(tmp_path: Path) -> None:
     killed_in(tmp_path, *EVENTS)
 
-    with Ledger(tmp_path) as written, Live(tmp_path) as live:
-        live.note(0)
-        assert recovery.settle(tmp_path, written, live) == 2
+    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
+        live.write(0)
+        assert recovery.close_unfinished(tmp_path, written, live) == 2
         assert live.first == 10
 
     assert added(tmp_path, 8) == [
@@ -57,20 +57,20 @@ def test_what_a_killed_server_left_open_is_closed_with_the_reason(tmp_path: Path
 
 def test_it_is_done_once_and_only_what_is_needed_is_read(tmp_path: Path) -> None:
     killed_in(tmp_path, *EVENTS)
-    with Ledger(tmp_path) as written, Live(tmp_path) as live:
-        live.note(4)  # nobody who is connected has a record before that
-        assert recovery.settle(tmp_path, written, live) == 0
-        live.note(0)
-        assert recovery.settle(tmp_path, written, live) == 2
-        assert recovery.settle(tmp_path, written, live) == 0
+    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
+        live.write(4)  # nobody who is connected has a record before that
+        assert recovery.close_unfinished(tmp_path, written, live) == 0
+        live.write(0)
+        assert recovery.close_unfinished(tmp_path, written, live) == 2
+        assert recovery.close_unfinished(tmp_path, written, live) == 0
 
 
 def test_without_a_number_or_with_rubbish_nothing_is_closed(tmp_path: Path) -> None:
     killed_in(tmp_path, *EVENTS)
-    with Ledger(tmp_path) as written, Live(tmp_path) as live:
-        assert recovery.settle(tmp_path, written, live) == 0
+    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
+        assert recovery.close_unfinished(tmp_path, written, live) == 0
     (tmp_path / "live").write_bytes(b"rubbish, and more")
-    with Ledger(tmp_path) as written, Live(tmp_path) as live:
+    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
         assert live.first is None
-        assert recovery.settle(tmp_path, written, live) == 0
+        assert recovery.close_unfinished(tmp_path, written, live) == 0
         assert live.first == 8

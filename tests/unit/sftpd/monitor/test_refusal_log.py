@@ -1,16 +1,16 @@
 import pytest
-from unit.sftpd.ticking import Time
+from unit.sftpd.fake_clock import FakeClock
 
 from config.event import Event
 from config.party import address
-from sftpd.monitor.refusal_log import Hush
+from sftpd.monitor.refusal_log import RefusalLog
 
 HOME, BALANCER = address("192.0.2.7"), address("203.0.113.1")
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def written() -> list[Event]:
 
 
 @pytest.fixture
-def hush(written: list[Event], time: Time) -> Hush:
-    return Hush(written.append, time, most=3)
+def hush(written: list[Event], time: FakeClock) -> RefusalLog:
+    return RefusalLog(written.append, time, max_keys=3)
 
 
 def counts(written: list[Event]) -> list[tuple[str, object]]:
@@ -28,10 +28,10 @@ def counts(written: list[Event]) -> list[tuple[str, object]]:
 
 
 def test_the_first_is_recorded_at_once_and_the_rest_with_their_count(
-    hush: Hush, written: list[Event], time: Time
+    hush: RefusalLog, written: list[Event], time: FakeClock
 ) -> None:
     for _ in range(5):
-        hush.turn_away(HOME, "address")
+        hush.refuse_connection(HOME, "address")
     assert counts(written) == [("192.0.2.7", 1)]
     time.now = 101.0
     hush.catch_up()
@@ -42,17 +42,17 @@ def test_the_first_is_recorded_at_once_and_the_rest_with_their_count(
     assert hush.next_due() is None
 
 
-def test_the_balancer_is_named(hush: Hush, written: list[Event]) -> None:
-    hush.turn_away(HOME, "address", BALANCER)
+def test_the_balancer_is_named(hush: RefusalLog, written: list[Event]) -> None:
+    hush.refuse_connection(HOME, "address", BALANCER)
     assert written[0].origin == "192.0.2.7"
     assert written[0].detail == {"reason": "address", "count": 1, "via": "203.0.113.1"}
 
 
 def test_a_flood_from_everywhere_is_counted_together(
-    hush: Hush, written: list[Event], time: Time
+    hush: RefusalLog, written: list[Event], time: FakeClock
 ) -> None:
     for number in range(1000):
-        hush.turn_away(address(f"10.0.{number // 250}.{number % 250}"), "address")
+        hush.refuse_connection(address(f"10.0.{number // 250}.{number % 250}"), "address")
     assert len(hush) == 4
     assert counts(written) == [("10.0.0.0", 1), ("10.0.0.1", 1), ("10.0.0.2", 1), ("many", 1)]
     time.now = 101.0
@@ -60,20 +60,22 @@ def test_a_flood_from_everywhere_is_counted_together(
     assert counts(written)[4:] == [("many", 996)]
 
 
-def test_nothing_is_lost_at_the_end(hush: Hush, written: list[Event]) -> None:
+def test_nothing_is_lost_at_the_end(hush: RefusalLog, written: list[Event]) -> None:
     for _ in range(3):
-        hush.turn_away(HOME, "rate")
+        hush.refuse_connection(HOME, "rate")
     hush.catch_up(everything=True)
     assert counts(written) == [("192.0.2.7", 1), ("192.0.2.7", 2)]
     assert len(hush) == 0
 
 
-def test_the_next_is_due_in_the_order_of_time(hush: Hush, written: list[Event], time: Time) -> None:
+def test_the_next_is_due_in_the_order_of_time(
+    hush: RefusalLog, written: list[Event], time: FakeClock
+) -> None:
     other = address("192.0.2.8")
-    hush.turn_away(HOME, "address")
+    hush.refuse_connection(HOME, "address")
     time.now = 100.5
-    hush.turn_away(other, "address")
-    hush.turn_away(HOME, "address")
+    hush.refuse_connection(other, "address")
+    hush.refuse_connection(HOME, "address")
     time.now = 101.0
     hush.catch_up()
     assert counts(written) == [("192.0.2.7", 1), ("192.0.2.8", 1), ("192.0.2.7", 1)]

@@ -4,7 +4,7 @@ from pathlib import Path
 from struct import pack, unpack, unpack_from
 
 import pytest
-from unit.sftpd.dialogue import NOW, Client, Kept, entries, string
+from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder, entries, string
 
 from keys import digest
 from keys.digest import Digests
@@ -163,7 +163,9 @@ def check(
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha1", "md5"])
-def test_a_file_is_hashed_by_name_as_winscp_asks(client: Client, kept: Kept, name: str) -> None:
+def test_a_file_is_hashed_by_name_as_winscp_asks(
+    client: Client, kept: MemoryRecorder, name: str
+) -> None:
     kind, rest = client.ask(EXTENDED, check(b"check-file-name", b"BENIOKU.txt", name.encode()))
 
     assert kind == 201
@@ -225,7 +227,9 @@ def test_what_no_honest_client_asks_is_refused_and_costs_nothing(
     assert client.status(EXTENDED, check(b"check-file-name", *asked)) == status
 
 
-def test_a_digest_that_cannot_be_recorded_is_not_given(client: Client, kept: Kept) -> None:
+def test_a_digest_that_cannot_be_recorded_is_not_given(
+    client: Client, kept: MemoryRecorder
+) -> None:
     handle = client.open(b"/BENIOKU.txt")[4:]
     kept.willing = False
 
@@ -277,7 +281,7 @@ WRITES = {
 
 @pytest.mark.parametrize("name", WRITES)
 def test_what_writes_is_denied_recorded_and_without_effect(
-    tree: Path, client: Client, kept: Kept, name: str
+    tree: Path, client: Client, kept: MemoryRecorder, name: str
 ) -> None:
     kind, body, verb, path = WRITES[name]
     before = sorted((p, p.lstat()) for p in tree.rglob("*"))
@@ -305,7 +309,7 @@ def test_what_writes_is_denied_recorded_and_without_effect(
     ],
 )
 def test_what_writes_through_a_handle_is_denied_by_the_files_name(
-    client: Client, kept: Kept, kind: int, before: bytes, after: bytes, verb: str
+    client: Client, kept: MemoryRecorder, kind: int, before: bytes, after: bytes, verb: str
 ) -> None:
     handle = client.open(b"/BENIOKU.txt")
     assert client.status(kind, before + handle + after) == DENIED
@@ -327,7 +331,7 @@ def test_an_unknown_extension_is_unsupported(client: Client) -> None:
 
 
 def test_an_open_stands_on_record_before_its_handle_and_a_close_says_how_it_went(
-    client: Client, kept: Kept
+    client: Client, kept: MemoryRecorder
 ) -> None:
     handle = client.open(b"akis/../BENIOKU.txt")
     client.ask(READ, read_request(handle, 0, 32768))
@@ -346,7 +350,7 @@ def test_an_open_stands_on_record_before_its_handle_and_a_close_says_how_it_went
     ]
 
 
-def test_what_cannot_be_recorded_is_not_served(client: Client, kept: Kept) -> None:
+def test_what_cannot_be_recorded_is_not_served(client: Client, kept: MemoryRecorder) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     kept.willing = False
     assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
@@ -358,7 +362,7 @@ def test_what_cannot_be_recorded_is_not_served(client: Client, kept: Kept) -> No
 
 
 def test_what_is_missing_is_recorded_and_looks_like_what_is_denied(
-    tree: Path, client: Client, kept: Kept
+    tree: Path, client: Client, kept: MemoryRecorder
 ) -> None:
     (tree / "link").symlink_to("BENIOKU.txt")
     for path in (b"none", b"link", b"../parti-b/gizli.txt", b"x" * 300, b"a\0b"):
@@ -384,7 +388,7 @@ def test_a_read_past_the_end_is_the_end(client: Client, offset: int) -> None:
     assert client.status(READ, read_request(handle, offset, 100)) == EOF
 
 
-def test_at_most_128_handles_are_open(client: Client, kept: Kept) -> None:
+def test_at_most_128_handles_are_open(client: Client, kept: MemoryRecorder) -> None:
     handles = [client.open(b"BENIOKU.txt") for _ in range(127)]
     handles.append(client.opendir(b"/"))
     assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
@@ -426,7 +430,7 @@ def test_replies_are_not_piled_up(tree: Path, client: Client) -> None:
     assert max(sizes) < 512 * 1024
 
 
-def test_only_what_was_taken_off_counts_as_sent(client: Client, kept: Kept) -> None:
+def test_only_what_was_taken_off_counts_as_sent(client: Client, kept: MemoryRecorder) -> None:
     handle = client.open(b"BENIOKU.txt")
     replies = client.session.feed(client.packet(READ, pack(">I", 1) + read_request(handle, 0, 9)))
     next(replies)
@@ -436,7 +440,7 @@ def test_only_what_was_taken_off_counts_as_sent(client: Client, kept: Kept) -> N
 
 
 def test_a_close_sent_along_with_its_reads_still_knows_what_was_sent(
-    client: Client, kept: Kept
+    client: Client, kept: MemoryRecorder
 ) -> None:
     handle = client.open(b"BENIOKU.txt")
     read = client.packet(READ, pack(">I", 1) + read_request(handle, 0, 9))
@@ -444,7 +448,7 @@ def test_a_close_sent_along_with_its_reads_still_knows_what_was_sent(
     assert kept.told[-1] == ("close", 1, 9, True, "")
 
 
-def test_the_end_closes_what_was_left_open(client: Client, kept: Kept) -> None:
+def test_the_end_closes_what_was_left_open(client: Client, kept: MemoryRecorder) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     client.open(b"BENIOKU.txt")
     client.opendir(b"/")
@@ -496,7 +500,7 @@ def test_a_long_packet_is_waited_for_up_to_its_bound(client: Client) -> None:
     assert list(client.session.feed(pack(">I", 263_168))) == []
 
 
-class Failing(Kept):
+class Failing(MemoryRecorder):
     def listed(self, handle: int, path: bytes) -> bool:
         raise MemoryError
 

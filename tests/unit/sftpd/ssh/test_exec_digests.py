@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from unit.sftpd.dialogue import Kept
+from unit.sftpd.sftp_client import MemoryRecorder
 
 from keys import digest
 from keys.digest import Digests
@@ -11,7 +11,7 @@ from sftpd.ssh.exec_digests import Answer, answer
 EMPTY_MD5 = b"d41d8cd98f00b204e9800998ecf8427e"
 
 
-def test_the_shell_that_rclone_asks_for_is_a_posix_one(view: View, kept: Kept) -> None:
+def test_the_shell_that_rclone_asks_for_is_a_posix_one(view: View, kept: MemoryRecorder) -> None:
     assert answer(b"echo ${ShellId}%ComSpec%", view, kept) == Answer(b"%ComSpec%\n")
 
 
@@ -27,7 +27,7 @@ def test_the_shell_that_rclone_asks_for_is_a_posix_one(view: View, kept: Kept) -
     ],
 )
 def test_without_a_path_it_is_the_digest_of_nothing(
-    view: View, kept: Kept, command: bytes, digest: bytes
+    view: View, kept: MemoryRecorder, command: bytes, digest: bytes
 ) -> None:
     assert answer(command, view, kept) == Answer(digest + b"  -\n")
     assert kept.told == []
@@ -38,7 +38,7 @@ def test_without_a_path_it_is_the_digest_of_nothing(
     [b"BENIOKU.txt", b"/BENIOKU.txt", b"'/BENIOKU.txt'", rb"/BENIOKU\.txt", b'"BENIOKU.txt"'],
 )
 def test_a_file_is_hashed_however_its_path_is_quoted(
-    tree: Path, view: View, kept: Kept, path: bytes
+    tree: Path, view: View, kept: MemoryRecorder, path: bytes
 ) -> None:
     with (tree / "BENIOKU.txt").open("rb") as file:
         digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
@@ -50,7 +50,9 @@ def test_a_file_is_hashed_however_its_path_is_quoted(
     assert kept.told == [("hash", "md5", b"/BENIOKU.txt")]
 
 
-def test_a_name_with_spaces_and_quotes_is_one_path(tree: Path, view: View, kept: Kept) -> None:
+def test_a_name_with_spaces_and_quotes_is_one_path(
+    tree: Path, view: View, kept: MemoryRecorder
+) -> None:
     (tree / "it's here").write_bytes(b"")
 
     said = answer(b"md5sum 'it'\"'\"'s here'", view, kept)
@@ -60,14 +62,16 @@ def test_a_name_with_spaces_and_quotes_is_one_path(tree: Path, view: View, kept:
 
 
 @pytest.mark.parametrize("path", [b"/none", b"/akis", b"/../parti-b/gizli.txt", b"x" * 5000])
-def test_what_is_no_file_is_said_as_md5sum_says_it(view: View, kept: Kept, path: bytes) -> None:
+def test_what_is_no_file_is_said_as_md5sum_says_it(
+    view: View, kept: MemoryRecorder, path: bytes
+) -> None:
     said = answer(b"md5sum " + path, view, kept)
 
     assert said == Answer(b"", b"md5sum: " + path + b": No such file or directory\n", 1)
     assert [told[:2] for told in kept.told] == [("missed", "hash")]
 
 
-def test_a_digest_that_cannot_be_recorded_is_not_given(view: View, kept: Kept) -> None:
+def test_a_digest_that_cannot_be_recorded_is_not_given(view: View, kept: MemoryRecorder) -> None:
     kept.willing = False
 
     said = answer(b"sha256sum BENIOKU.txt", view, kept)
@@ -101,6 +105,6 @@ def test_a_digest_that_cannot_be_recorded_is_not_given(view: View, kept: Kept) -
         b"\xff\xfe",
     ],
 )
-def test_nothing_else_is_a_command(view: View, kept: Kept, command: bytes) -> None:
+def test_nothing_else_is_a_command(view: View, kept: MemoryRecorder, command: bytes) -> None:
     assert answer(command, view, kept) is None
     assert kept.told == []

@@ -7,7 +7,7 @@ import pytest
 import structlog
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
-from unit.sftpd.dialogue import NOW, Client, Kept, string
+from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder, string
 
 from sftpd.sftp.session import LEAD, Session
 from sftpd.sftp.view import View
@@ -39,7 +39,9 @@ class Line:
 class Wired:
     """Carriers, and what they have sealed, by the client's number of the channel."""
 
-    def __init__(self, view: View, kept: Kept, pace: Callable[[int], float] | None = None) -> None:
+    def __init__(
+        self, view: View, kept: MemoryRecorder, pace: Callable[[int], float] | None = None
+    ) -> None:
         self.now = 100.0
         self.carriers = Carriers(self, lambda: self.now, pace)
         self.sealed: list[tuple[int, bytes]] = []
@@ -83,7 +85,7 @@ def big(tree: Path) -> bytes:
 
 
 @pytest.fixture
-def wired(view: View, kept: Kept, big: bytes) -> Wired:
+def wired(view: View, kept: MemoryRecorder, big: bytes) -> Wired:
     return Wired(view, kept)
 
 
@@ -115,7 +117,9 @@ def test_pipelined_requests_are_answered_together(wired: Wired, big: bytes) -> N
     assert len(wired.sealed) == 2
 
 
-def test_replies_stay_within_the_clients_window(wired: Wired, kept: Kept, big: bytes) -> None:
+def test_replies_stay_within_the_clients_window(
+    wired: Wired, kept: MemoryRecorder, big: bytes
+) -> None:
     wired.add(Line(out_window_size=1000))
     wired.data(0, INIT + opening() + reading())
     first = wired.run()
@@ -222,7 +226,9 @@ def test_channels_take_turns(wired: Wired) -> None:
     assert len(turns) >= 8
 
 
-def test_a_client_that_is_gone_and_whose_window_is_shut_is_let_go(wired: Wired, kept: Kept) -> None:
+def test_a_client_that_is_gone_and_whose_window_is_shut_is_let_go(
+    wired: Wired, kept: MemoryRecorder
+) -> None:
     line = wired.add(Line(out_window_size=1000))
     wired.data(0, INIT + opening() + reading())
     wired.run()
@@ -255,7 +261,7 @@ def test_nothing_may_be_sent_after_the_end(wired: Wired) -> None:
 
 
 def test_a_channel_that_the_client_closes_is_dropped_where_it_stands(
-    wired: Wired, kept: Kept
+    wired: Wired, kept: MemoryRecorder
 ) -> None:
     line = wired.add(Line(out_window_size=1000))
     wired.data(0, INIT + opening() + reading())
@@ -268,7 +274,7 @@ def test_a_channel_that_the_client_closes_is_dropped_where_it_stands(
     assert wired.run() == b""
 
 
-def test_the_end_of_the_connection_ends_every_session(wired: Wired, kept: Kept) -> None:
+def test_the_end_of_the_connection_ends_every_session(wired: Wired, kept: MemoryRecorder) -> None:
     for chanid in (0, 1):
         wired.add(Line(chanid))
         wired.data(chanid, INIT + opening())
@@ -288,7 +294,7 @@ def test_a_client_that_speaks_something_else_loses_its_channel_alone(wired: Wire
     assert [recipient for recipient, _ in wired.sealed] == [50]
 
 
-def test_the_pace_is_kept(view: View, kept: Kept, big: bytes) -> None:
+def test_the_pace_is_kept(view: View, kept: MemoryRecorder, big: bytes) -> None:
     asked: list[int] = []
 
     def pace(size: int) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import paramiko
 import pytest
 from wire.served import OPENS, Serve, Served, until
-from wire.test_server import connected, plant, sum_of, told
+from wire.test_server import add_file, connected, sum_of, told
 
 from config import load
 from keys.credentials import ring, rotation
@@ -41,7 +41,7 @@ def reloaded(served: Served, times: int = 1) -> None:
 def downloading(served: Served, user: str = "parti-a", source: str = "127.0.0.1") -> Iterator[None]:
     """A session in the middle of a file."""
     if not (served.site / "trees" / user / "big").exists():
-        plant(served, "big", 50_000_000, user)
+        add_file(served, "big", 50_000_000, user)
     with (
         connected(served, user, source=source) as client,
         client.open_sftp() as sftp,
@@ -110,8 +110,8 @@ def test_a_bad_file_keeps_the_old_settings_and_says_so_loudly(serve: Serve) -> N
 AGREED = """
 from scripts.daemons import settings_record as settled
 real = server.serve
-agree = lambda read: settled.on_record(read, "taken up", patience=0, signed=False)
-server.serve = lambda settings, **how: real(settings, agree=agree, **how)
+agree = lambda read: settings_record.on_record(read, "taken up", patience=0, signed=False)
+server.serve = lambda settings, **how: real(settings, approve=agree, **how)
 """
 
 
@@ -268,7 +268,7 @@ def test_who_connected_before_a_reload_is_judged_after_it(serve: Serve) -> None:
 
 def test_a_running_transfer_finishes_and_idle_sessions_end(serve: Serve, tmp_path: Path) -> None:
     served = serve(drain=20.0)
-    digest = plant(served, "big", 3_000_000)
+    digest = add_file(served, "big", 3_000_000)
     with connected(served, "parti-a") as idle:
         assert idle.open_sftp().listdir("/")
         command = ["sftp", "-q", *served.ssh("parti-a"), "-l", "12000", "-b", "-", "127.0.0.1"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from wire.served import Serve, Served, setting, until
-from wire.test_life import TWO, reloaded, rewrite
-from wire.test_server import connected, plant, sum_of, told
+from wire.test_lifecycle import TWO, reloaded, rewrite
+from wire.test_server import add_file, connected, sum_of, told
 
 
 def fetched(served: Served, user: str, source: str, into: Path, name: str = "big") -> float:
@@ -39,7 +39,7 @@ def test_the_sessions_of_a_party_share_its_bandwidth(
     served = serve(TWO, before=setting(f'packet_layer = "{layer}"'))
     rewrite(served, "parties.toml", 'id = "parti-a"', 'id = "parti-a"\nrate_mbit = 40')
     reloaded(served)
-    digests = {plant(served, "big", 5_000_000), plant(served, "big", 5_000_000, "parti-b")}
+    digests = {add_file(served, "big", 5_000_000), add_file(served, "big", 5_000_000, "parti-b")}
     at_once(
         lambda: fetched(served, "parti-a", "127.0.0.1", tmp_path / "one"),
         lambda: fetched(served, "parti-a", "127.0.0.1", tmp_path / "two"),

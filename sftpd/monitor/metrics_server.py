@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from sftpd.monitor import metrics
 from sftpd.monitor.loop import READ, WRITE, Loop
 
-MOST = 16
-PATIENCE = 5.0  # seconds from accept to the last byte
+MAX_CLIENTS = 16
+REQUEST_TIMEOUT = 5.0  # seconds from accept to the last byte
 
 
 @dataclass(slots=True)
 class _Client:
     peer: socket.socket
-    due: float
+    deadline: float
     request: bytes = b""
     answer: memoryview | None = None
 
 
-class Scrape:
+class MetricsServer:
     """Serves `page` on `listener`, which is its own to close."""
 
     def __init__(
@@ -46,26 +46,26 @@ class Scrape:
             peer, _ = self._listener.accept()
         except OSError:
             return
-        if len(self._clients) >= MOST:
+        if len(self._clients) >= MAX_CLIENTS:
             peer.close()
             return
         peer.setblocking(False)
-        client = _Client(peer, self._monotonic() + PATIENCE)
+        client = _Client(peer, self._monotonic() + REQUEST_TIMEOUT)
         self._clients[peer.fileno()] = client
         self._loop.watch(peer, lambda: self._read(client), READ)
 
     def _read(self, client: _Client) -> None:
         try:
-            data = client.peer.recv(metrics.LONGEST_REQUEST)
+            data = client.peer.recv(metrics.MAX_REQUEST)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:
-            self._leave(client)
+            self._drop(client)
             return
         client.request += data
-        answer = metrics.answer(client.request, self._page)
+        answer = metrics.respond(client.request, self._page)
         if answer is not None:
             client.answer = memoryview(answer)
             self._loop.watch(client.peer, lambda: self._write(client), WRITE)
@@ -81,26 +81,26 @@ class Scrape:
         except OSError:
             client.answer = answer[:0]
         if not client.answer:
-            self._leave(client)
+            self._drop(client)
 
-    def _leave(self, client: _Client) -> None:
-        self._loop.forget(client.peer)
+    def _drop(self, client: _Client) -> None:
+        self._loop.unwatch(client.peer)
         del self._clients[client.peer.fileno()]
         client.peer.close()
 
     def next_due(self) -> float | None:
         """Return when the next has taken too long."""
-        return next((client.due for client in self._clients.values()), None)
+        return next((client.deadline for client in self._clients.values()), None)
 
     def catch_up(self) -> None:
         """Hang up on those who take too long."""
         now = self._monotonic()
-        while (due := self.next_due()) is not None and due <= now:
-            self._leave(next(iter(self._clients.values())))
+        while (deadline := self.next_due()) is not None and deadline <= now:
+            self._drop(next(iter(self._clients.values())))
 
     def close(self) -> None:
         """Close the port and all connections to it."""
         for client in list(self._clients.values()):
-            self._leave(client)
-        self._loop.forget(self._listener)
+            self._drop(client)
+        self._loop.unwatch(self._listener)
         self._listener.close()

@@ -16,29 +16,29 @@ FAILURE, SUCCESS, BANNER, PK_OK = 51, 52, 53, 60
 _AUTHENTICATION = range(50, 80)
 
 
-class _Listening(Packetizer):
+class _CapturingPacketizer(Packetizer):
     """Takes what answers a login out of the stream, before paramiko's client sees it."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
-        self.heard: queue.Queue[bytes] = queue.Queue()
+        self.messages: queue.Queue[bytes] = queue.Queue()
 
     def read_message(self) -> tuple[int, Message]:
         while True:
             kind, message = super().read_message()
             if kind not in (DISCONNECT, SERVICE_ACCEPT, *_AUTHENTICATION):
                 return kind, message
-            self.heard.put(bytes([kind]) + message.asbytes())
+            self.messages.put(bytes([kind]) + message.asbytes())
             if kind == DISCONNECT:
                 return kind, message
 
 
-class Knocker:
+class LoginClient:
     """A connection whose keys are exchanged, and that asks to be let in."""
 
-    def __init__(self, transport: paramiko.Transport, listening: _Listening) -> None:
+    def __init__(self, transport: paramiko.Transport, packetizer: _CapturingPacketizer) -> None:
         self._transport = transport
-        self._listening = listening
+        self._packetizer = packetizer
 
     def send(self, kind: int, *parts: object) -> None:
         message = Message()
@@ -47,18 +47,18 @@ class Knocker:
             message.add(part)
         self._transport._send_message(message)  # type: ignore[attr-defined]
 
-    def hear(self) -> bytes:
+    def receive(self) -> bytes:
         """The next answer: its type and the rest, as it was sent."""
-        return self._listening.heard.get(timeout=20)
+        return self._packetizer.messages.get(timeout=20)
 
     def password(self, user: str, text: str) -> bytes:
         self._ask(user, b"password", False, text)
-        return self.hear()
+        return self.receive()
 
     def probe(self, user: str, key: paramiko.PKey, algorithm: str = "ssh-ed25519") -> bytes:
         """Ask whether a signature by that key would do."""
         self._ask(user, b"publickey", False, algorithm, key.asbytes())
-        return self.hear()
+        return self.receive()
 
     def sign(
         self, user: str, key: paramiko.PKey, algorithm: str = "ssh-ed25519", public: bytes = b""
@@ -72,28 +72,28 @@ class Knocker:
             signed.add(part)
         signature = key.sign_ssh_data(signed.asbytes(), algorithm)
         self._ask(user, b"publickey", True, algorithm, public, signature.asbytes())
-        return self.hear()
+        return self.receive()
 
     def _ask(self, user: str, *parts: object) -> None:
         self.send(USERAUTH_REQUEST, user, b"ssh-connection", *parts)
 
 
 @contextmanager
-def knocking(served: Served, source: str = "127.0.0.1") -> Iterator[Knocker]:
+def login_client(served: Served, source: str = "127.0.0.1") -> Iterator[LoginClient]:
     """Connect, exchange keys, and ask for the service of user authentication."""
-    kept: list[_Listening] = []
+    kept: list[_CapturingPacketizer] = []
 
-    def listening(sock: Any) -> _Listening:
-        kept.append(_Listening(sock))
+    def packetizer(sock: Any) -> _CapturingPacketizer:
+        kept.append(_CapturingPacketizer(sock))
         return kept[-1]
 
     with socket.create_connection(("127.0.0.1", served.port), source_address=(source, 0)) as sock:
-        transport = paramiko.Transport(sock, packetizer_class=listening)  # type: ignore[arg-type]
+        transport = paramiko.Transport(sock, packetizer_class=packetizer)  # type: ignore[arg-type]
         try:
             transport.start_client(timeout=10)
-            knocker = Knocker(transport, kept[0])
-            knocker.send(SERVICE_REQUEST, b"ssh-userauth")
-            assert knocker.hear()[0] == SERVICE_ACCEPT
-            yield knocker
+            client = LoginClient(transport, kept[0])
+            client.send(SERVICE_REQUEST, b"ssh-userauth")
+            assert client.receive()[0] == SERVICE_ACCEPT
+            yield client
         finally:
             transport.close()

@@ -9,7 +9,7 @@ from sftpd.sftp.session import Session
 NOW = datetime.fromisoformat("2023-05-14T18:00:00+03:00")
 
 
-class Kept:
+class MemoryRecorder:
     """Records in memory; `willing` says whether opens and listings can be recorded."""
 
     def __init__(self) -> None:

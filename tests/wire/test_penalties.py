@@ -6,7 +6,7 @@ from pathlib import Path
 import paramiko
 import pytest
 from wire.served import Serve, until
-from wire.test_life import TWO, banner
+from wire.test_lifecycle import TWO, banner
 from wire.test_server import told
 
 

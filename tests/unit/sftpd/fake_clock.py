@@ -1,7 +1,7 @@
 """A monotonic clock that stands still until a test moves it."""
 
 
-class Time:
+class FakeClock:
     now = 100.0
 
     def __call__(self) -> float:
