@@ -25,19 +25,19 @@ from keys.credentials import ring
 from keys.credentials.ring import Credential
 from sftpd.access import authorize
 from sftpd.access.authorize import Admitted, Password, Proof, Reason, Refused, RingOf
-from sftpd.ipc.hash_slots import Slots
-from sftpd.ipc.monitor_client import Reporter
-from sftpd.ipc.pending_closes import Slate
+from sftpd.ipc.hash_slots import HashSlots
+from sftpd.ipc.monitor_client import MonitorClient
+from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.sandbox import sandbox as cage
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import NotFound, View
 from sftpd.ssh import exec_digests, hostkeys
-from sftpd.ssh.channel_policy import Channels
-from sftpd.ssh.client_socket import Wire
+from sftpd.ssh.channel_policy import ChannelPolicy
+from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.direct import Direct
 from sftpd.ssh.exec_digests import Answer
-from sftpd.ssh.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, clients_fault
-from sftpd.ssh.userauth import Userauth
+from sftpd.ssh.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, is_client_fault
+from sftpd.ssh.userauth import UserauthHandler
 
 _JOIN_TIMEOUT = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
@@ -60,16 +60,16 @@ class ChildConfig:
     announced: Sequence[PKey]
     ring_of: RingOf
     clock: Callable[[], datetime]
-    sandbox_policy: cage.Terms
+    sandbox_policy: cage.SandboxPolicy
     grace: float
-    slots: Slots
+    slots: HashSlots
 
 
 class Connection:
-    """Serves one client; it is what Userauth calls the door."""
+    """Serves one client; it is what UserauthHandler calls the door."""
 
     def __init__(
-        self, config: ChildConfig, peer: socket.socket, address: Address, reporter: Reporter
+        self, config: ChildConfig, peer: socket.socket, address: Address, reporter: MonitorClient
     ) -> None:
         self._config = config
         self._address = address
@@ -79,26 +79,28 @@ class Connection:
         self._stopped = False
         self._numbers = count(1)
         _set_socket_options(peer)
-        self._wire = Wire(peer, config.grace)
+        self._wire = ClientSocket(peer, config.grace)
         algorithms = config.settings.sftp.algorithms
         fast = config.settings.sftp.packet_layer is PacketLayer.FAST
-        self._channels = Channels(
+        self._channels = ChannelPolicy(
             self._record_denied,
             self._new_session,
             lambda: self._transport.channels,
-            carries=self._carry if fast else None,
+            serve_channel=self._serve_channel if fast else None,
             pace=reporter.pace,
             command=self._exec,
-            afterwards=lambda what: self._transport.afterwards(what),
+            call_after_reply=lambda what: self._transport.call_after_reply(what),
         )
         transport: Callable[..., Transport] = (
-            partial(Direct, pace=reporter.pace, linger=reporter.linger) if fast else Transport
+            partial(Direct, pace=reporter.pace, flush_due_closes=reporter.flush_due_closes)
+            if fast
+            else Transport
         )
         self._transport = transport(
             self._wire,
             config.host_keys,
             self._channels,
-            lambda transport: Userauth(
+            lambda transport: UserauthHandler(
                 transport, self, interactive=config.settings.sftp.must_change_password
             ),
             self._global_request,
@@ -115,12 +117,12 @@ class Connection:
         failure = self._transport.saved_exception
         if self._stopped:
             return "server stopped"
-        if self._wire.late:
+        if self._wire.login_timed_out:
             return "no login in time"
         if isinstance(self._transport, Direct) and self._transport.stalled:
             return "client stalled"
         if failure is not None and not isinstance(failure, EOFError | OSError):
-            theirs = clients_fault(failure)
+            theirs = is_client_fault(failure)
             (_log.info if theirs else _log.error)(
                 "connection broken", address=str(self._address), cause=repr(failure)
             )
@@ -131,13 +133,13 @@ class Connection:
         self._stopped = True
         self._wire.hang_up()
 
-    # What Userauth asks.
+    # What UserauthHandler asks.
 
-    def judge(self, user: str, proof: Proof) -> Admitted | Refused:
+    def decide(self, user: str, proof: Proof) -> Admitted | Refused:
         """Decide on what is offered."""
         settings = self._config.settings
         self._now = self._config.clock()
-        with self._config.slots.held() if isinstance(proof, Password) else nullcontext():
+        with self._config.slots.acquire() if isinstance(proof, Password) else nullcontext():
             verdict = authorize.decide(
                 settings,
                 self._config.ring_of,
@@ -161,7 +163,7 @@ class Connection:
             party, method, credential, client, ssh.local_cipher, ssh.kex_name, name
         ):
             return False
-        self._wire.trusted()
+        self._wire.lift_login_limits()
         self._config.slots.close()  # nothing is hashed in the cage
         try:
             scope = admitted.party.scope
@@ -169,7 +171,7 @@ class Connection:
             self._view = View(
                 site / TREES / party, None if scope == ALL else partial(layout.within, scope=scope)
             )
-            cage.enter(self._view.root, self._config.sandbox_policy)
+            cage.restrict_to_tree(self._view.root, self._config.sandbox_policy)
         except OSError as error:
             # Admitted, but not to be served without its cage: this connection is over.
             _log.error("no cage", party=party, cause=str(error))
@@ -188,24 +190,24 @@ class Connection:
             raise SSHException("tree not readable")
         found.close()
 
-    def change(self, user: str, credential: Credential, text: str) -> bool:
+    def change_password(self, user: str, credential: Credential, text: str) -> bool:
         """Have a new password set in place of `credential`; the parent learns its hash alone."""
-        with self._config.slots.held():
+        with self._config.slots.acquire():
             secret = ring.hashed(text)
-        return self._reporter.change(user, credential.fingerprint, secret)
+        return self._reporter.change_password(user, credential.fingerprint, secret)
 
-    def greet(self) -> None:
+    def after_login(self) -> None:
         """Tell a client that has just come in which host keys it may meet here."""
-        self._transport.tell(hostkeys.announcement(self._config.announced))
+        self._transport.send_unasked(hostkeys.announcement(self._config.announced))
 
-    def refuse(
+    def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
         """Record a refusal."""
         ssh = self._transport
         client = ssh.remote_version[:255]
         how = (method, credential, client, ssh.local_cipher, ssh.kex_name)
-        self._reporter.refuse(user, *how, reason, probe=probe)
+        self._reporter.record_refusal(user, *how, reason, probe=probe)
 
     def banner(self) -> str:
         """Return what an early client is told."""
@@ -221,9 +223,9 @@ class Connection:
         now = self._now.astimezone(zone)
         return Session(self._view, self._reporter, now, self._numbers, self._reporter)
 
-    def _carry(self, channel: Channel, session: Session) -> None:
+    def _serve_channel(self, channel: Channel, session: Session) -> None:
         if isinstance(self._transport, Direct):
-            self._transport.carry(channel, session)
+            self._transport.serve(channel, session)
 
     def _exec(self, command: bytes) -> Answer | None:
         if self._view is None:
@@ -231,7 +233,7 @@ class Connection:
         return exec_digests.answer(command, self._view, self._reporter)
 
     def _record_denied(self, verb: str) -> None:
-        self._reporter.denied(verb, b"")
+        self._reporter.record_denied(verb, b"")
 
     # What the transport asks.
 
@@ -255,14 +257,18 @@ def _set_socket_options(peer: socket.socket) -> None:
 
 
 def serve_in_child(
-    config: ChildConfig, peer: socket.socket, address: Address, parent: socket.socket, slate: Slate
+    config: ChildConfig,
+    peer: socket.socket,
+    address: Address,
+    parent: socket.socket,
+    slate: PendingCloses,
 ) -> None:
     """Serve one client and end this process; never returns."""
     status = 1
     try:
-        cage.begin(config.sandbox_policy)
+        cage.restrict_before_login(config.sandbox_policy)
         fast = config.settings.sftp.packet_layer is PacketLayer.FAST
-        reporter = Reporter(parent, slate if fast else None)
+        reporter = MonitorClient(parent, slate if fast else None)
         reporter.end(Connection(config, peer, address, reporter).serve())
         status = 0
     except BaseException:

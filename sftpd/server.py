@@ -32,11 +32,11 @@ from keys.ledger.writer import Ledger
 from keys.operations import server_state
 from keys.server_keys import host
 from sftpd import reload, signals
-from sftpd.access.penalties import Penalties, Rates
+from sftpd.access.penalties import ConnectionRates, Penalties
 from sftpd.access.ratelimit import Pacer
-from sftpd.access.revalidate import Rings, Standing
+from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.connection import ChildConfig, serve_in_child
-from sftpd.ipc.hash_slots import Slots
+from sftpd.ipc.hash_slots import HashSlots
 from sftpd.monitor import recovery
 from sftpd.monitor.children import Children
 from sftpd.monitor.listener import Listener
@@ -74,7 +74,7 @@ def serve(
     ready: Callable[[int], None] = lambda port: None,
     drain: float | None = None,
     grace: float | None = None,
-    kernel: sandbox.Kernel | None = None,
+    kernel: sandbox.KernelFeatures | None = None,
     poll_signer: Callable[[], object] = lambda: None,
     record_new_settings: Callable[[Settings], object] = lambda settings: None,
 ) -> None:
@@ -87,7 +87,7 @@ def serve(
     them, ledger.Busy makes them wait. Raises Faults where the kernel is not what the settings ask.
     """
     kernel = kernel or sandbox.kernel()
-    hash_slots = Slots()
+    hash_slots = HashSlots()
     rings = Rings(settings.site)
 
     def config_for(settings: Settings) -> ChildConfig:
@@ -97,7 +97,7 @@ def serve(
             hostkeys.load(host.announced(settings.site)),
             rings.in_force,
             clock,
-            sandbox.terms(settings.sftp, kernel, os.geteuid()),
+            sandbox.policy(settings.sftp, kernel, os.geteuid()),
             _grace_seconds(settings) if grace is None else grace,
             hash_slots,
         )
@@ -143,15 +143,15 @@ class Server:
         self._drain_seconds = drain
         self._approve = record_new_settings
         self._loop = Loop()
-        self._standing = Standing(config.settings, config.clock, rings)
+        self._revalidator = Revalidator(config.settings, config.clock, rings)
         self._status_file = StatusFile(config.settings.site, rings)
         self._faults: tuple[str, ...] = ()
         penalties = Penalties()
         self._monitor = Monitor(
             ledger,
             config.settings.sftp.max_sessions_per_party,
-            check_admission=self._standing.admission,
-            may_change=self._standing.may_change,
+            check_admission=self._revalidator.reason_to_refuse,
+            may_change=self._revalidator.may_change,
             charge=penalties.charge,
         )
         self._children = Children(
@@ -167,7 +167,7 @@ class Server:
             self._is_full,
             self._monitor.refuse_connection,
             penalties,
-            Rates(),
+            ConnectionRates(),
         )
         self._timed: list[Timed] = [
             self._monitor,
@@ -277,7 +277,7 @@ class Server:
     def _apply_config(self, config: ChildConfig) -> None:
         settings = config.settings
         self._config = config
-        self._standing.settings = settings
+        self._revalidator.settings = settings
         self._monitor.max_sessions_per_party = settings.sftp.max_sessions_per_party
         self._monitor.settings = settings
         self._listener.set_allowed(
@@ -295,7 +295,7 @@ class Server:
             state = child.state
             if state.party is None or state.termination_reason is not None:
                 continue
-            reason = self._standing.verdict(
+            reason = self._revalidator.reason_to_end(
                 state.party, state.credential, state.address, state.rehearsal, state.settings
             )
             if reason is not None:
@@ -369,7 +369,7 @@ class Server:
     def _now(self) -> Gauges:
         monitor = self._monitor
         lag, unsynced = monitor.group_commit.lag(), monitor.group_commit.unsynced
-        left, damaged = self._standing.credentials()
+        left, damaged = self._revalidator.credentials()
         return Gauges(
             monitor.sessions, len(self._children), lag, unsynced, self._started, left, damaged
         )

@@ -14,7 +14,7 @@ from scripts.shared import console
 # No letters or digits that look alike on paper or sound alike on the telephone.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _GROUPS, _GROUP = 5, 5
-SHORTEST = 10
+MIN_PASSWORD = 10
 
 
 def from_public_key(
@@ -37,8 +37,8 @@ def from_password(
     text: str, label: str, not_before: datetime, not_after: datetime | None
 ) -> Credential:
     """Make a credential of a password that an operator made or was given."""
-    if len(text) < SHORTEST:
-        raise click.UsageError(f"a password of at least {SHORTEST} characters")
+    if len(text) < MIN_PASSWORD:
+        raise click.UsageError(f"a password of at least {MIN_PASSWORD} characters")
     by = console.operator()
     return ring.password(text, label=label, not_before=not_before, not_after=not_after, added_by=by)
 

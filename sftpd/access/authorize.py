@@ -89,7 +89,7 @@ def decide(
         except Faults as faults:
             cause = str(faults)
     # Asked of an empty ring too, so that an unknown user costs about the same time.
-    credential = _matching(ring, proof, now)
+    credential = _matching_credential(ring, proof, now)
     if party is None:
         return Refused(Reason.UNKNOWN_USER)
     if not party.mirrors:
@@ -101,7 +101,7 @@ def decide(
             c.fingerprint for c in ring.credentials
         }
         return Refused(Reason.CREDENTIAL_TIME if known else Reason.CREDENTIAL)
-    reason = _barred(settings, party, address, now)
+    reason = _reason_to_refuse(settings, party, address, now)
     if reason in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential):
         reason = Reason.MUST_CHANGE  # before the opening too: that is when there is time for it
     if reason is not None:
@@ -124,11 +124,11 @@ def may_change(
     credential = next((c for c in ring.credentials if c.fingerprint == name), None)
     if party is None or not party.mirrors or credential is None or not credential.valid_at(now):
         return False
-    barred = _barred(settings, party, address, now)
-    return barred in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential)
+    refusal = _reason_to_refuse(settings, party, address, now)
+    return refusal in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential)
 
 
-def still_valid(
+def recheck(
     settings: Settings,
     ring: Ring,
     party_id: str,
@@ -154,7 +154,7 @@ def still_valid(
         return Reason.CREDENTIAL_TIME
     if must_change(settings, credential):
         return Reason.MUST_CHANGE
-    reason = _barred(settings, party, address, now)
+    reason = _reason_to_refuse(settings, party, address, now)
     stage = settings.stage(now)
     another = rehearsal != (stage.id if isinstance(stage, Rehearsal) else "")
     # An address or a suspension goes before; whatever else is on, it is another tree.
@@ -163,7 +163,9 @@ def still_valid(
     return reason
 
 
-def _barred(settings: Settings, party: Party, address: Address, now: datetime) -> Reason | None:
+def _reason_to_refuse(
+    settings: Settings, party: Party, address: Address, now: datetime
+) -> Reason | None:
     # Suspended before the times, so that only who will be let in is told when.
     if not party.registered(address):
         return Reason.ADDRESS
@@ -174,7 +176,7 @@ def _barred(settings: Settings, party: Party, address: Address, now: datetime) -
     return Reason.NOT_YET_OPEN if now < settings.election.opens else Reason.CLOSED
 
 
-def _matching(ring: Ring, proof: Proof, now: datetime) -> Credential | None:
+def _matching_credential(ring: Ring, proof: Proof, now: datetime) -> Credential | None:
     if isinstance(proof, Key):
         return ring.by_key(proof.blob, now)
     return ring.by_password(proof.text, now)

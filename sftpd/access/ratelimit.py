@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 _BURST = 0.1  # seconds of the rate
-_LEAST_BURST = 32 * 1024
+_MIN_BURST = 32 * 1024
 
 
-class Bucket:
+class TokenBucket:
     """So many tokens a second, for all who share it."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Pacer:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._buckets: dict[str, tuple[float, Bucket]] = {}
+        self._buckets: dict[str, tuple[float, TokenBucket]] = {}
 
     def wait(self, party: str, rate_mbit: float | None, size: int) -> float:
         """Return the seconds that `party` has to wait before it sends `size` bytes more."""
@@ -64,7 +64,7 @@ class Pacer:
         stated, bucket = self._buckets.get(party, (None, None))
         if bucket is None or stated != rate_mbit:
             rate = rate_mbit * 1e6 / 8
-            bucket = Bucket(rate, max(rate * _BURST, _LEAST_BURST), self._monotonic)
+            bucket = TokenBucket(rate, max(rate * _BURST, _MIN_BURST), self._monotonic)
             self._buckets[party] = rate_mbit, bucket
         return bucket.take(size)
 

@@ -23,9 +23,9 @@ from keys.credentials.ring import Ring
 from sftpd.access import authorize
 from sftpd.access.authorize import Reason
 
-_Stamp = tuple[int, int, int, int] | None
+_FileStamp = tuple[int, int, int, int] | None
 
-_ENDED = {
+_END_REASONS = {
     Reason.UNKNOWN_USER: "party removed",
     Reason.NO_LOGIN: "party removed",
     Reason.SUSPENDED: "party suspended",
@@ -41,8 +41,8 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    stamp: _Stamp
+class _Cached:
+    stamp: _FileStamp
     ring: Ring | None
     faults: Faults | None = None
 
@@ -52,35 +52,35 @@ class Rings:
 
     def __init__(self, site: Path) -> None:
         self._site = site
-        self._known: dict[str, _Known] = {}
+        self._cache: dict[str, _Cached] = {}
 
     def of(self, party: str) -> tuple[Ring | None, bool]:
         """Return the ring of `party`, the last good one if the file is damaged, and if it is."""
-        known = self._look(party)
-        return known.ring, known.faults is not None
+        cached = self._load(party)
+        return cached.ring, cached.faults is not None
 
     def in_force(self, party: str) -> Ring:
         """Return the ring of `party`; raise Faults if the file is damaged and none was known."""
-        known = self._look(party)
-        if known.ring is None:
-            raise known.faults or AssertionError("a ring or its faults")
-        return known.ring
+        cached = self._load(party)
+        if cached.ring is None:
+            raise cached.faults or AssertionError("a ring or its faults")
+        return cached.ring
 
-    def _look(self, party: str) -> _Known:
+    def _load(self, party: str) -> _Cached:
         path = ring.path(self._site, party)
-        known = self._known.get(party)
-        stamp = _stamp(path)
-        if known is None or known.stamp != stamp:
+        cached = self._cache.get(party)
+        stamp = _file_stamp(path)
+        if cached is None or cached.stamp != stamp:
             try:
-                known = _Known(stamp, ring.load(self._site, party))
+                cached = _Cached(stamp, ring.load(self._site, party))
             except Faults as faults:
                 _log.error("keys unreadable, what was known stays", party=party, cause=str(faults))
-                known = _Known(stamp, known.ring if known else None, faults)
-            self._known[party] = known
-        return known
+                cached = _Cached(stamp, cached.ring if cached else None, faults)
+            self._cache[party] = cached
+        return cached
 
 
-class Standing:
+class Revalidator:
     """Judges by `settings`, which a reload replaces, and by the rings."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], rings: Rings) -> None:
@@ -88,43 +88,43 @@ class Standing:
         self._clock = clock
         self._rings = rings
 
-    def admission(
+    def reason_to_refuse(
         self, party: str, credential: str, address: Address, rehearsal: str = ""
     ) -> Reason | None:
         """Say why a session may not begin, None if it may; `credential` is a fingerprint."""
-        found, damaged = self._rings.of(party) if self._is_party(party) else (None, False)
+        found, damaged = self._rings.of(party) if self._is_known_party(party) else (None, False)
         if damaged and found is None:
             return Reason.KEYS_UNREADABLE
         now = self._clock()
-        return authorize.still_valid(
+        return authorize.recheck(
             self.settings, found or Ring(party), party, credential, address, now, rehearsal
         )
 
-    def verdict(
+    def reason_to_end(
         self,
         party: str,
         credential: str,
         address: Address,
         rehearsal: str = "",
-        agreed: Settings | None = None,
+        settings_at_start: Settings | None = None,
     ) -> str | None:
         """Say why a live session has to end, None if it may go on.
 
         `agreed` are the settings by which it serves: those of the moment when it was forked.
         """
-        found, _ = self._rings.of(party) if self._is_party(party) else (None, False)
+        found, _ = self._rings.of(party) if self._is_known_party(party) else (None, False)
         now = self._clock()
-        reason = authorize.still_valid(
+        reason = authorize.recheck(
             self.settings, found or Ring(party), party, credential, address, now, rehearsal
         )
         if reason is not None:
-            return _ENDED.get(reason, str(reason))
-        then = self.settings if agreed is None else agreed
+            return _END_REASONS.get(reason, str(reason))
+        then = self.settings if settings_at_start is None else settings_at_start
         return None if _scope(then, party) == _scope(self.settings, party) else "scope changed"
 
     def may_change(self, party: str, credential: str, address: Address) -> bool:
         """Say whether `party` may set a new password in place of that one, from there."""
-        found, _ = self._rings.of(party) if self._is_party(party) else (None, False)
+        found, _ = self._rings.of(party) if self._is_known_party(party) else (None, False)
         now = self._clock()
         held = found or Ring(party)
         return authorize.may_change(self.settings, held, party, credential, address, now)
@@ -136,13 +136,13 @@ class Standing:
         damaged = 0
         for party in self.settings.parties:
             if party.mirrors:
-                found, spoilt = self._rings.of(party.id)
-                damaged += spoilt
+                found, damaged_file = self._rings.of(party.id)
+                damaged += damaged_file
                 lapses = rotation.lapses(found or Ring(party.id), now)
                 left[party.id] = inf if lapses is None else (lapses - now).total_seconds()
         return left, damaged
 
-    def _is_party(self, party: str) -> bool:
+    def _is_known_party(self, party: str) -> bool:
         # What a child says is no file name before it is a party's.
         return self.settings.party(party) is not None
 
@@ -152,7 +152,7 @@ def _scope(settings: Settings, party_id: str) -> Scope | None:
     return None if party is None else party.scope
 
 
-def _stamp(path: Path) -> _Stamp:
+def _file_stamp(path: Path) -> _FileStamp:
     try:
         seen = path.stat()
     except OSError:

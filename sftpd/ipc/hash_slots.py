@@ -14,7 +14,7 @@ COUNT = 4
 _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
-class Slots:
+class HashSlots:
     """Shared by the parent's children; close it."""
 
     def __init__(self, count: int = COUNT) -> None:
@@ -23,7 +23,7 @@ class Slots:
         self._count = count
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         """Wait for this process's slot, and hold it for as long as the `with` lasts."""
         slot = os.getpid() % self._count
         fcntl.lockf(self.descriptor, fcntl.LOCK_EX, 1, slot)

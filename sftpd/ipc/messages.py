@@ -20,26 +20,37 @@ asks for the record that handle 4 was opened on a file of 200,000 bytes that bea
 
 In place of `+` it may say `~`: yes, and from now on PACE has to be asked before bytes are sent,
 since the party's bandwidth is capped. That is answered with a uint32, the milliseconds to wait.
-TIMES tells how long READs took: how many within each of `BOUNDS`, how many took longer, and the
-microseconds of all of them. A DENY of `many` counts refusals (MISS, DENY) that are not told one
-by one.
+TIMES tells how long READs took: how many within each of `READ_TIME_BOUNDS`, how many took longer,
+and the microseconds of all of them. A DENY of `many` counts refusals (MISS, DENY) that are not told
+one by one.
 """
 
 from enum import Enum
 from struct import Struct
 from typing import Final, NamedTuple
 
-_head = Struct(">cIQ?H")
-_LONGEST_TEXT = 4096
-LONGEST = 32768
+_header = Struct(">cIQ?H")
+_MAX_TEXT = 4096
+MAX_DATAGRAM = 32768
 
 YES, NO, YES_PACED = b"+", b"-", b"~"
-BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)  # seconds
-WAIT: Final = Struct(">I")
+READ_TIME_BOUNDS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.05,
+    0.25,
+    1.0,
+)  # seconds
+WAIT_MS: Final = Struct(">I")
 MANY = "many"
 
 
-class Kind(Enum):
+class MessageKind(Enum):
     """What is told, and the names of its texts."""
 
     ADMIT = b"A", ("party", "method", "credential", "client", "cipher", "kex", "rehearsal")
@@ -59,16 +70,16 @@ class Kind(Enum):
     def __init__(self, letter: bytes, texts: tuple[str, ...]) -> None:
         self.letter = letter
         self.texts = texts
-        self.asks = letter not in b"CTPE"  # whether the child waits for a yes or no
+        self.needs_answer = letter not in b"CTPE"  # whether the child waits for a yes or no
 
 
-_KINDS = {kind.letter: kind for kind in Kind}
+_KINDS_BY_LETTER = {kind.letter: kind for kind in MessageKind}
 
 
 class Message(NamedTuple):
     """One thing told; the texts stand in the order that their kind names them."""
 
-    kind: Kind
+    kind: MessageKind
     texts: tuple[bytes, ...]
     handle: int = 0
     count: int = 0  # type: ignore[assignment]  # hides a tuple's own count
@@ -82,8 +93,8 @@ class Message(NamedTuple):
 def pack(message: Message) -> bytes:
     """Write a message; texts are cut at 4,096 bytes and lose their NULs."""
     kind, texts, handle, count, flag = message
-    told = b"\0".join([text[:_LONGEST_TEXT].replace(b"\0", b"") for text in texts])
-    return _head.pack(kind.letter, handle, count, flag, len(told)) + told
+    told = b"\0".join([text[:_MAX_TEXT].replace(b"\0", b"") for text in texts])
+    return _header.pack(kind.letter, handle, count, flag, len(told)) + told
 
 
 def unpack(data: bytes) -> list[Message]:
@@ -91,16 +102,16 @@ def unpack(data: bytes) -> list[Message]:
     messages: list[Message] = []
     at, end = 0, len(data)
     while at < end or not messages:
-        if end - at < _head.size:
+        if end - at < _header.size:
             raise ValueError("too short for a message")
-        letter, handle, number, flag, size = _head.unpack_from(data, at)
-        kind = _KINDS.get(letter)
-        start = at + _head.size
+        letter, handle, number, flag, size = _header.unpack_from(data, at)
+        kind = _KINDS_BY_LETTER.get(letter)
+        start = at + _header.size
         at = start + size
         texts = tuple(data[start:at].split(b"\0"))
         if kind is None or len(texts) != len(kind.texts) or at > end:
             raise ValueError(f"not a message: {letter!r} with {len(texts)} texts")
-        if number >= 1 << 53 or (size > _LONGEST_TEXT and max(map(len, texts)) > _LONGEST_TEXT):
+        if number >= 1 << 53 or (size > _MAX_TEXT and max(map(len, texts)) > _MAX_TEXT):
             raise ValueError("not a message: too large")
         messages.append(Message(kind, texts, handle, number, flag))
     return messages

@@ -10,30 +10,30 @@ other. For example, with nothing to tell,
 import mmap
 from struct import Struct
 
-ROOM = mmap.PAGESIZE - 4
+CAPACITY = mmap.PAGESIZE - 4
 _size = Struct("=I")
 
 
-class Slate:
+class PendingCloses:
     """One child's."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
     def write(self, told: bytes) -> None:
-        """Keep up to ROOM bytes in place of what stood there before."""
-        self.wipe()
+        """Keep up to CAPACITY bytes in place of what stood there before."""
+        self.clear()
         self._memory[_size.size : _size.size + len(told)] = told
         _size.pack_into(self._memory, 0, len(told))
 
-    def wipe(self) -> None:
+    def clear(self) -> None:
         """Keep nothing."""
         _size.pack_into(self._memory, 0, 0)
 
     def read(self) -> bytes:
         """Return what stands there; whoever was killed while writing left nothing."""
         (size,) = _size.unpack_from(self._memory)
-        return self._memory[_size.size : _size.size + min(size, ROOM)]
+        return self._memory[_size.size : _size.size + min(size, CAPACITY)]
 
     def close(self) -> None:
         """Let go of the memory."""

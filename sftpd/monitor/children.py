@@ -19,8 +19,17 @@ import structlog
 
 from config.party import Address
 from sftpd.access.ratelimit import Pacer
-from sftpd.ipc.messages import LONGEST, NO, WAIT, YES, YES_PACED, Kind, Message, unpack
-from sftpd.ipc.pending_closes import Slate
+from sftpd.ipc.messages import (
+    MAX_DATAGRAM,
+    NO,
+    WAIT_MS,
+    YES,
+    YES_PACED,
+    Message,
+    MessageKind,
+    unpack,
+)
+from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor import cpu_shares
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
@@ -43,7 +52,7 @@ class Child:
     pid: int
     pidfd: int  # pidfd
     channel: socket.socket
-    pending_closes: Slate
+    pending_closes: PendingCloses
     state: ConnectionState
     nice: int = 0
     killed_by_monitor: bool = False  # by us
@@ -83,7 +92,7 @@ class Children:
         peer: socket.socket,
         address: Address,
         via: Address | None,
-        serve: Callable[[socket.socket, Slate], None],
+        serve: Callable[[socket.socket, PendingCloses], None],
         kept: Iterable[int] = (),
     ) -> None:
         """Fork a child that calls `serve` with its ways to us.
@@ -92,7 +101,7 @@ class Children:
 
         Raises OSError, with nothing left behind, if the machine has no room for it.
         """
-        slate = Slate()
+        slate = PendingCloses()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             parent = os.getpid()
@@ -125,7 +134,7 @@ class Children:
         # What is left wakes the loop again, after the others have had their turn.
         for _ in range(most):
             try:
-                data = child.channel.recv(LONGEST)
+                data = child.channel.recv(MAX_DATAGRAM)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -140,7 +149,11 @@ class Children:
             try:
                 messages = unpack(data)
                 answer = self._answer(child.state, messages)
-                if answer and self._monitor.group_commit.batching and messages[-1].kind.asks:
+                if (
+                    answer
+                    and self._monitor.group_commit.batching
+                    and messages[-1].kind.needs_answer
+                ):
                     self._pending_answers.append((child, answer))
                 elif answer:
                     child.channel.send(answer)
@@ -149,7 +162,7 @@ class Children:
             except (ProtocolViolation, ValueError, BlockingIOError) as error:
                 self._kill_untrusted(child, str(error))
                 return
-            if messages[-1].kind is Kind.ADMIT:
+            if messages[-1].kind is MessageKind.ADMIT:
                 self._update_cpu_shares()
 
     def commit(self) -> None:
@@ -163,15 +176,15 @@ class Children:
     def _answer(self, state: ConnectionState, messages: list[Message]) -> bytes:
         granted = self._monitor.handle_messages(state, *messages)
         message = messages[-1]
-        if message.kind is Kind.CHANGE and granted:
+        if message.kind is MessageKind.CHANGE and granted:
             return self._start_password_change(state, message)
-        paced = message.kind is Kind.PACE
-        if not (paced or message.kind.asks):
+        paced = message.kind is MessageKind.PACE
+        if not (paced or message.kind.needs_answer):
             return b""
         rate = self._rate_of(state.party) if state.party is not None else None
         if paced:
             wait = self._pacer.wait(state.who, rate, message.count)
-            return WAIT.pack(min(round(wait * 1000), (1 << 32) - 1))
+            return WAIT_MS.pack(min(round(wait * 1000), (1 << 32) - 1))
         return NO if not granted else YES if rate is None else YES_PACED
 
     def _start_password_change(self, state: ConnectionState, message: Message) -> bytes:
@@ -264,7 +277,7 @@ class Children:
             return
         try:
             messages = unpack(told)
-            if all(message.kind is Kind.CLOSE for message in messages):
+            if all(message.kind is MessageKind.CLOSE for message in messages):
                 self._monitor.handle_messages(child.state, *messages)
         except (ProtocolViolation, ValueError):
             # It was killed between telling these and wiping them away, or it lied: as it was

@@ -15,7 +15,7 @@ import structlog
 
 from config.party import Address
 from config.party import address as parse_address
-from sftpd.access.penalties import Penalties, Rates
+from sftpd.access.penalties import ConnectionRates, Penalties
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.proxy_wait import ProxyWait
 
@@ -40,7 +40,7 @@ class Listener:
         is_full: Callable[[], bool],
         refuse: Callable[[Address, str, Address | None], object],
         penalties: Penalties,
-        rates: Rates,
+        rates: ConnectionRates,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop

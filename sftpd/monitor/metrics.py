@@ -33,7 +33,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from sftpd.ipc.messages import BOUNDS
+from sftpd.ipc.messages import READ_TIME_BOUNDS
 
 MAX_REQUEST = 4096
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,10 +42,10 @@ _MAX_READS = 1 << 53  # nobody counts that far, and what is much larger no float
 
 
 class ReadLatencies:
-    """A histogram: how many READs within each of messages' BOUNDS, and beyond."""
+    """A histogram: how many READs within each of messages' READ_TIME_BOUNDS, and beyond."""
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
+        self.counts = [0] * (len(READ_TIME_BOUNDS) + 1)
         self.microseconds = 0
 
     def add(self, counts: Sequence[int], microseconds: int) -> None:
@@ -148,7 +148,7 @@ def _counter_family(name: str, text: str, counts: Counter[str]) -> Metric:
 
 def _read_histogram(times: ReadLatencies) -> Metric:
     family = HistogramMetricFamily("ssps_read_seconds", "How long a READ took")
-    names: Iterable[str] = (*map(str, BOUNDS), "+Inf")
+    names: Iterable[str] = (*map(str, READ_TIME_BOUNDS), "+Inf")
     buckets = list(zip(names, map(float, accumulate(times.counts)), strict=True))
     family.add_metric([], buckets, sum_value=times.microseconds / 1e6)
     return family

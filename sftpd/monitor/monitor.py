@@ -28,7 +28,7 @@ from keys.ledger.writer import Ledger
 from sftpd.access import penalties
 from sftpd.access.authorize import Reason
 from sftpd.access.penalties import Cost
-from sftpd.ipc.messages import Kind, Message
+from sftpd.ipc.messages import Message, MessageKind
 from sftpd.monitor.group_commit import GroupCommit
 from sftpd.monitor.metrics import Counters
 from sftpd.monitor.refusal_log import RefusalLog
@@ -42,7 +42,7 @@ MAX_LOGIN_ATTEMPTS = (
 )
 _SESSIONS_PER_RECORD = 10_000
 _REASONS = frozenset(Reason)
-_CLOSE = Kind.CLOSE
+_CLOSE = MessageKind.CLOSE
 _EVENT_OF_MISS = {"list": Transfer.LIST, "hash": Transfer.HASH}
 _MAX_USER_LENGTH = 64
 _MAX_PACED_BYTES = 4 << 20
@@ -151,8 +151,8 @@ class Monitor:
         kind = message.kind
         if state.reason is not None:
             raise ProtocolViolation("speaks after its goodbye")
-        before_login = kind in (Kind.ADMIT, Kind.REFUSE, Kind.CHANGE)
-        if before_login is not (state.party is None) and kind is not Kind.END:
+        before_login = kind in (MessageKind.ADMIT, MessageKind.REFUSE, MessageKind.CHANGE)
+        if before_login is not (state.party is None) and kind is not MessageKind.END:
             raise ProtocolViolation(f"{kind.name} at the wrong time")
         return _HANDLERS[kind.letter](self, state, message)
 
@@ -180,7 +180,9 @@ class Monitor:
         if state.party is not None:
             self._release_session(state.party)
         elif state.termination_reason is None:
-            cost = penalties.after(ended, probed=bool(state.probes) and not state.credential_proven)
+            cost = penalties.cost_of_end(
+                ended, probed=bool(state.probes) and not state.credential_proven
+            )
             if cost is not None:
                 self._charge(state.address, cost)
         for probe in state.probes:
@@ -277,7 +279,7 @@ class Monitor:
             # A client tries its keys one after the other: of interest only if none fits.
             state.probes.append(event)
             return True
-        if penalties.deserved(reason):
+        if penalties.costs_penalty(reason):
             self._charge(state.address, Cost.LOGIN)
         return self._record_refusal(event)
 
@@ -388,18 +390,18 @@ def first_record(session: int) -> int:
 
 
 _HANDLERS = {
-    Kind.ADMIT.letter: Monitor._on_admit,
-    Kind.REFUSE.letter: Monitor._on_refuse,
-    Kind.CHANGE.letter: Monitor._on_change,
-    Kind.OPEN.letter: Monitor._on_open,
-    Kind.LIST.letter: Monitor._on_list,
-    Kind.HASH.letter: Monitor._on_hash,
-    Kind.MISS.letter: Monitor._on_miss,
-    Kind.CLOSE.letter: Monitor._on_close,
-    Kind.DENY.letter: Monitor._on_deny,
-    Kind.TIMES.letter: Monitor._on_times,
-    Kind.PACE.letter: Monitor._on_pace,
-    Kind.END.letter: Monitor._on_end,
+    MessageKind.ADMIT.letter: Monitor._on_admit,
+    MessageKind.REFUSE.letter: Monitor._on_refuse,
+    MessageKind.CHANGE.letter: Monitor._on_change,
+    MessageKind.OPEN.letter: Monitor._on_open,
+    MessageKind.LIST.letter: Monitor._on_list,
+    MessageKind.HASH.letter: Monitor._on_hash,
+    MessageKind.MISS.letter: Monitor._on_miss,
+    MessageKind.CLOSE.letter: Monitor._on_close,
+    MessageKind.DENY.letter: Monitor._on_deny,
+    MessageKind.TIMES.letter: Monitor._on_times,
+    MessageKind.PACE.letter: Monitor._on_pace,
+    MessageKind.END.letter: Monitor._on_end,
 }
 
 

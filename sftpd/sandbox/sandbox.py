@@ -1,7 +1,8 @@
 """What the kernel enforces once a child knows its party: that tree, read only, nothing else.
 
-`begin` is called in a connection's child as soon as it is forked, `enter` in its only thread
-after the login and before anything is served. Nothing undoes them. From `begin` on:
+`restrict_before_login` is called in a connection's child as soon as it is forked,
+`restrict_to_tree` in its only thread after the login and before anything is served. Nothing undoes
+them. From `restrict_before_login` on:
 
 - rlimits: no core file with keys in it, bounded memory.
 - where the server was started as root, the unprivileged user that the site names, for good. Of
@@ -12,7 +13,7 @@ after the login and before anything is served. Nothing undoes them. From `begin`
   no file is written, made, moved or removed, not even what that user may.
 - seccomp (sftpd/sandbox/seccomp): no sockets, no programs, no other processes.
 
-From `enter` on:
+From `restrict_to_tree` on:
 
 - a bounded number of descriptors. There is no RLIMIT_NPROC, which counts all of the user's
   threads and not this child's, and no RLIMIT_FSIZE, which would strike the log if it goes to a
@@ -41,7 +42,7 @@ from config.site import SITE_TOML
 from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
 
-MOST_DESCRIPTORS = 1280  # 8 channels with 128 handles each, and some to look things up with
+MAX_DESCRIPTORS = 1280  # 8 channels with 128 handles each, and some to look things up with
 MEMORY = 512 << 20  # bytes of address space beyond what is mapped at the fork
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -76,7 +77,7 @@ class _PathBeneath(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class KernelFeatures:
     """What the running kernel can enforce; `landlock` is its ABI, 0 where it has none."""
 
     landlock: int
@@ -99,28 +100,28 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class SandboxPolicy:
     """What the children of this server are shut in by.
 
     No user if the server is unprivileged itself; threads only where sessions need them.
     """
 
-    kernel: Kernel
+    kernel: KernelFeatures
     user: User | None = None
     threads: bool = False
 
 
-def kernel() -> Kernel:
+def kernel() -> KernelFeatures:
     """Ask the running kernel."""
     landlock = _libc.syscall(
         _CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
     )
     opened = _libc.syscall(_OPENAT2, ctypes.c_int(-1), None, None, ctypes.c_size_t(0))
     openat2 = not (opened < 0 and ctypes.get_errno() == errno.ENOSYS)
-    return Kernel(max(int(landlock), 0), seccomp.supported(), openat2)
+    return KernelFeatures(max(int(landlock), 0), seccomp.supported(), openat2)
 
 
-def faults(sftp: Sftp, found: Kernel, uid: int) -> list[Fault]:
+def faults(sftp: Sftp, found: KernelFeatures, uid: int) -> list[Fault]:
     """Return what keeps a server from shutting its children in, if it runs as `uid`."""
     named = []
     if not found.openat2:
@@ -141,15 +142,17 @@ def faults(sftp: Sftp, found: Kernel, uid: int) -> list[Fault]:
     return named
 
 
-def terms(sftp: Sftp, found: Kernel, uid: int) -> Terms:
+def policy(sftp: Sftp, found: KernelFeatures, uid: int) -> SandboxPolicy:
     """Return what children will be shut in by; raise Faults where that is not what was asked."""
     named = faults(sftp, found, uid)
     if named:
         raise Faults(named)
     threads = sftp.packet_layer is PacketLayer.PLAIN
-    for stage in (seccomp.LOGIN, Stage(entered=True, threads=threads)) if found.seccomp else ():
+    for stage in (
+        (seccomp.BEFORE_LOGIN, Stage(in_tree=True, threads=threads)) if found.seccomp else ()
+    ):
         seccomp.program(stage, 0)  # so that no child pays for the first
-    return Terms(found, _user(sftp.user) if uid == 0 else None, threads)
+    return SandboxPolicy(found, _user(sftp.user) if uid == 0 else None, threads)
 
 
 def _user(name: str) -> User | None:
@@ -160,64 +163,64 @@ def _user(name: str) -> User | None:
     return User(name, entry.pw_uid, entry.pw_gid)
 
 
-def begin(agreed: Terms) -> None:
+def restrict_before_login(policy_: SandboxPolicy) -> None:
     """Bound what a child may do before its client has proved anything.
 
     Raises OSError if the kernel has a part of the cage but will not put it up.
     """
-    _bound(resource.RLIMIT_CORE, 0)
-    _bound(resource.RLIMIT_AS, _mapped() + MEMORY)
-    _control(_PR_SET_NO_NEW_PRIVS, 1)
-    if agreed.user is not None:
-        _become(agreed.user)
-    if agreed.kernel.landlock:
-        _write_nothing(agreed.kernel.landlock)
-    if agreed.kernel.seccomp:
-        seccomp.install(seccomp.LOGIN)
+    _set_limit(resource.RLIMIT_CORE, 0)
+    _set_limit(resource.RLIMIT_AS, _mapped_bytes() + MEMORY)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if policy_.user is not None:
+        _switch_user(policy_.user)
+    if policy_.kernel.landlock:
+        _deny_writes(policy_.kernel.landlock)
+    if policy_.kernel.seccomp:
+        seccomp.install(seccomp.BEFORE_LOGIN)
 
 
-def enter(tree: int | None, agreed: Terms) -> None:
+def restrict_to_tree(tree: int | None, policy_: SandboxPolicy) -> None:
     """Shut this process in with the tree whose descriptor is given; without one, with nothing.
 
-    `begin` comes before. Raises OSError if the kernel has a part of the cage but will not put
-    it up; the process is then not to serve anything.
+    `restrict_before_login` comes before. Raises OSError if the kernel has a part of the cage but
+    will not put it up; the process is then not to serve anything.
     """
     time.localtime()  # so that the time zone is read while it can be
-    _bound(resource.RLIMIT_NOFILE, MOST_DESCRIPTORS)
-    if agreed.kernel.landlock:
-        _restrict(tree, agreed.kernel.landlock)
-    if agreed.user is not None and tree is not None:
+    _set_limit(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
+    if policy_.kernel.landlock:
+        _deny_outside(tree, policy_.kernel.landlock)
+    if policy_.user is not None and tree is not None:
         # Landlock lets a path outside be looked at, if not opened; so there is no outside.
         os.fchdir(tree)
         os.chroot(".")
     _keep_capabilities()
-    if agreed.user is not None and _regains_root():
-        raise PermissionError(errno.EPERM, f"not {agreed.user.name} for good")
-    _control(_PR_SET_DUMPABLE, 0)
-    if agreed.kernel.seccomp:
-        seccomp.install(Stage(entered=True, threads=agreed.threads))
+    if policy_.user is not None and _can_regain_root():
+        raise PermissionError(errno.EPERM, f"not {policy_.user.name} for good")
+    _prctl(_PR_SET_DUMPABLE, 0)
+    if policy_.kernel.seccomp:
+        seccomp.install(Stage(in_tree=True, threads=policy_.threads))
 
 
-def _become(user: User) -> None:
+def _switch_user(user: User) -> None:
     parent = os.getppid()
     _drop_bounding_set()
-    _control(_PR_CAP_AMBIENT, _CLEAR_ALL)
-    _control(_PR_SET_KEEPCAPS, 1)
+    _prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
+    _prctl(_PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
-    _control(_PR_SET_KEEPCAPS, 0)
+    _prctl(_PR_SET_KEEPCAPS, 0)
     _keep_capabilities(_CAP_DAC_READ_SEARCH, _CAP_SYS_CHROOT)
     # The kernel forgets it when the user changes (prctl(2)).
-    _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise ProcessLookupError(errno.ESRCH, "the server is gone")
     held = os.getresuid(), os.getresgid(), os.getgroups()
-    if held != ((user.uid,) * 3, (user.gid,) * 3, []) or _regains_root():
+    if held != ((user.uid,) * 3, (user.gid,) * 3, []) or _can_regain_root():
         raise PermissionError(errno.EPERM, f"not {user.name} for good: {held}")
 
 
-def _regains_root() -> bool:
+def _can_regain_root() -> bool:
     with suppress(PermissionError):
         os.setresuid(-1, 0, -1)
         return True
@@ -232,7 +235,7 @@ def _drop_bounding_set() -> None:
     while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
     if ctypes.get_errno() != errno.EINVAL:  # past the last one
-        raise _failed()
+        raise _os_error()
 
 
 def _keep_capabilities(*kept: int) -> None:
@@ -242,36 +245,36 @@ def _keep_capabilities(*kept: int) -> None:
     # Effective, permitted, inheritable; then the same of the upper 32.
     sets = (ctypes.c_uint32 * 6)(bits, bits, 0, 0, 0, 0)
     if _libc.capset(ctypes.byref(head), ctypes.byref(sets)) != 0:
-        raise _failed()
+        raise _os_error()
 
 
-def _control(option: int, value: int) -> None:
+def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0) != 0:
-        raise _failed()
+        raise _os_error()
 
 
 def _all_rights(abi: int) -> int:
     return (1 << _FILE_RIGHTS[min(abi, max(_FILE_RIGHTS))]) - 1
 
 
-def _write_nothing(abi: int) -> None:
-    _enforce(_Ruleset(_all_rights(abi) & ~(_READ_FILE | _READ_DIR), 0, 0), abi, None)
+def _deny_writes(abi: int) -> None:
+    _enforce_ruleset(_Ruleset(_all_rights(abi) & ~(_READ_FILE | _READ_DIR), 0, 0), abi, None)
 
 
-def _restrict(tree: int | None, abi: int) -> None:
+def _deny_outside(tree: int | None, abi: int) -> None:
     tcp = _TCP if abi >= _TCP_SINCE else 0
     scopes = _SCOPES if abi >= _SCOPES_SINCE else 0
-    _enforce(_Ruleset(_all_rights(abi), tcp, scopes), abi, tree)
+    _enforce_ruleset(_Ruleset(_all_rights(abi), tcp, scopes), abi, tree)
 
 
-def _enforce(ruleset: _Ruleset, abi: int, tree: int | None) -> None:
+def _enforce_ruleset(ruleset: _Ruleset, abi: int, tree: int | None) -> None:
     """Deny what the ruleset names, everywhere but for reading in `tree`."""
     size = 24 if abi >= _SCOPES_SINCE else 16 if abi >= _TCP_SINCE else 8
     descriptor = _libc.syscall(
         _CREATE_RULESET, ctypes.byref(ruleset), ctypes.c_size_t(size), ctypes.c_uint32(0)
     )
     if descriptor < 0:
-        raise _failed()
+        raise _os_error()
     try:
         if tree is not None:
             rule = _PathBeneath(_READ_FILE | _READ_DIR, tree)
@@ -283,25 +286,25 @@ def _enforce(ruleset: _Ruleset, abi: int, tree: int | None) -> None:
                 ctypes.c_uint32(0),
             )
             if added != 0:
-                raise _failed()
+                raise _os_error()
         if _libc.syscall(_RESTRICT_SELF, ctypes.c_int(descriptor), ctypes.c_uint32(0)) != 0:
-            raise _failed()
+            raise _os_error()
     finally:
         os.close(descriptor)
 
 
-def _bound(what: int, most: int) -> None:
+def _set_limit(what: int, most: int) -> None:
     _, hard = resource.getrlimit(what)
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     resource.setrlimit(what, (most, most))
 
 
-def _mapped() -> int:
+def _mapped_bytes() -> int:
     with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a file of the kernel's
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def _failed() -> OSError:
+def _os_error() -> OSError:
     number = ctypes.get_errno() or errno.EPERM
     return OSError(number, os.strerror(number))

@@ -12,8 +12,8 @@ calls that differ between versions of libc; a list of those would break on an up
 polling night. What a list of denials forgets is still held by Landlock, by the user without
 rights and by the missing capabilities.
 
-A filter may be put over another: `LOGIN` denies what no part of a connection needs, the stage
-that follows also what only the way into the cage needed, and threads. Calls of another
+A filter may be put over another: `BEFORE_LOGIN` denies what no part of a connection needs, the
+stage that follows also what only the way into the cage needed, and threads. Calls of another
 architecture (i386, x32) are denied whole.
 """
 
@@ -34,7 +34,7 @@ _CLONE_THREAD = 0x00010000
 # What may not be asked of a descriptor: typing into the operator's terminal (TIOCSTI, TIOCLINUX),
 # and that somebody be signalled when something arrives (FIOSETOWN, SIOCSPGRP; F_SETOWN, F_SETSIG,
 # F_SETOWN_EX).
-_NOT_ASKED = {"ioctl": (0x5412, 0x541C, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
+_DENIED_REQUESTS = {"ioctl": (0x5412, 0x541C, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
 
 # Name, number on x86_64, number on aarch64 (asm/unistd.h); "-" where there is none.
 _ALWAYS = """
@@ -91,7 +91,7 @@ setuid 105 146      setgid 106 144      setreuid 113 145    setregid 114 143
 setfsuid 122 151    setfsgid 123 152
 """
 # What `cage.enter` itself has to do, and nobody after it.
-_ENTERING = """
+_BEFORE_LOGIN_ONLY = """
 setresuid 117 147   setresgid 119 149   setgroups 116 159   capset 126 91
 chroot 161 51
 """
@@ -105,20 +105,20 @@ ioctl 16 29         fcntl 72 25         prlimit64 302 261
 class Stage:
     """How much is denied: also what leads into the cage, also threads."""
 
-    entered: bool
+    in_tree: bool
     threads: bool
 
 
-LOGIN = Stage(entered=False, threads=True)
+BEFORE_LOGIN = Stage(in_tree=False, threads=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Machine:
+class _Architecture:
     audit: int
     column: int
 
 
-_MACHINES = {"x86_64": _Machine(0xC000003E, 0), "aarch64": _Machine(0xC00000B7, 1)}
+_ARCHITECTURES = {"x86_64": _Architecture(0xC000003E, 0), "aarch64": _Architecture(0xC00000B7, 1)}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -130,7 +130,7 @@ def supported(machine: str = platform.machine()) -> bool:
     """Say whether the kernel takes filters, and the processor is one whose calls are known."""
     # EFAULT, for the filter that is not there: the mode is known (seccomp(2), "Notes").
     refused = _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0)
-    return refused == -1 and ctypes.get_errno() == errno.EFAULT and machine in _MACHINES
+    return refused == -1 and ctypes.get_errno() == errno.EFAULT and machine in _ARCHITECTURES
 
 
 def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
@@ -138,35 +138,39 @@ def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
 
     KeyError for a machine whose calls are not known.
     """
-    known = _MACHINES[machine]
-    checked = _numbers(_WITH_ARGUMENTS, known)
+    known = _ARCHITECTURES[machine]
+    checked = _call_numbers(_WITH_ARGUMENTS, known)
     code = [
-        _step(_LOAD, _ARCHITECTURE),
-        _step(_EQUAL, known.audit, 1, 0),
+        _instruction(_LOAD, _ARCHITECTURE),
+        _instruction(_EQUAL, known.audit, 1, 0),
         _deny(),
-        _step(_LOAD, _NUMBER),
+        _instruction(_LOAD, _NUMBER),
     ]
     if machine == "x86_64":
-        code += [_step(_AT_LEAST, _X32, 0, 1), _deny()]
-    code.append(_listed(stage.entered, machine))
+        code += [_instruction(_AT_LEAST, _X32, 0, 1), _deny()]
+    code.append(_denied_calls(stage.in_tree, machine))
     # Its flags stand in memory, which no filter can read; libc then takes clone.
-    code += [_step(_EQUAL, checked["clone3"], 0, 1), _deny(errno.ENOSYS)]
-    allowed = [_step(_HAS_BITS, _CLONE_THREAD, 0, 1), _allow()] if stage.threads else []
-    code += _with_argument(checked["clone"], 0, [*allowed, _deny()])
+    code += [_instruction(_EQUAL, checked["clone3"], 0, 1), _deny(errno.ENOSYS)]
+    allowed = [_instruction(_HAS_BITS, _CLONE_THREAD, 0, 1), _allow()] if stage.threads else []
+    code += _check_argument(checked["clone"], 0, [*allowed, _deny()])
     for call in ("kill", "tgkill"):
-        code += _with_argument(checked[call], 0, [_step(_EQUAL, pid, 0, 1), _allow(), _deny()])
-    own = [step for each in (0, pid) for step in (_step(_EQUAL, each, 0, 1), _allow())]
-    code += _with_argument(checked["prlimit64"], 0, [*own, _deny()])
-    for call, asks in _NOT_ASKED.items():
-        denied = [step for ask in asks for step in (_step(_EQUAL, ask, 0, 1), _deny())]
-        code += _with_argument(checked[call], 1, [*denied, _allow()])
+        code += _check_argument(
+            checked[call], 0, [_instruction(_EQUAL, pid, 0, 1), _allow(), _deny()]
+        )
+    own = [step for each in (0, pid) for step in (_instruction(_EQUAL, each, 0, 1), _allow())]
+    code += _check_argument(checked["prlimit64"], 0, [*own, _deny()])
+    for call, asks in _DENIED_REQUESTS.items():
+        denied = [step for ask in asks for step in (_instruction(_EQUAL, ask, 0, 1), _deny())]
+        code += _check_argument(checked[call], 1, [*denied, _allow()])
     return b"".join([*code, _allow()])
 
 
 @cache
-def _listed(entered: bool, machine: str) -> bytes:
-    denied = _numbers(_ALWAYS + (_ENTERING if entered else ""), _MACHINES[machine])
-    pairs = ((_step(_EQUAL, number, 0, 1), _deny()) for number in denied.values())
+def _denied_calls(in_tree: bool, machine: str) -> bytes:
+    denied = _call_numbers(
+        _ALWAYS + (_BEFORE_LOGIN_ONLY if in_tree else ""), _ARCHITECTURES[machine]
+    )
+    pairs = ((_instruction(_EQUAL, number, 0, 1), _deny()) for number in denied.values())
     return b"".join(step for pair in pairs for step in pair)
 
 
@@ -182,27 +186,27 @@ def install(stage: Stage) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _numbers(table: str, machine: _Machine) -> dict[str, int]:
+def _call_numbers(table: str, machine: _Architecture) -> dict[str, int]:
     words = table.split()
     columns = words[1::3], words[2::3]
     stated = zip(words[::3], columns[machine.column], strict=True)
     return {name: int(number) for name, number in stated if number != "-"}
 
 
-def _step(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
+def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return pack("=HBBI", code, if_true, if_false, operand)
 
 
 def _allow() -> bytes:
-    return _step(_RETURN, _ALLOW)
+    return _instruction(_RETURN, _ALLOW)
 
 
 def _deny(number: int = errno.EPERM) -> bytes:
-    return _step(_RETURN, _DENY | number)
+    return _instruction(_RETURN, _DENY | number)
 
 
-def _with_argument(call: int, argument: int, steps: list[bytes]) -> list[bytes]:
+def _check_argument(call: int, argument: int, steps: list[bytes]) -> list[bytes]:
     # The low half is enough: the kernel takes an int or unsigned int here. Both machines are
     # little-endian. The steps end by returning, so the call's number need not be loaded again.
-    load = _step(_LOAD, _FIRST_ARGUMENT + 8 * argument)
-    return [_step(_EQUAL, call, 0, len(steps) + 1), load, *steps]
+    load = _instruction(_LOAD, _FIRST_ARGUMENT + 8 * argument)
+    return [_instruction(_EQUAL, call, 0, len(steps) + 1), load, *steps]

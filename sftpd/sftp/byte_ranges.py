@@ -2,11 +2,11 @@
 
 from bisect import bisect_left, insort
 
-_MOST_RANGES = 1024
-_MOST_SHOWN = 32
+_MAX_RANGES = 1024
+_MAX_SHOWN = 32
 
 
-class Progress:
+class ByteRanges:
     """Ranges that were sent, merged; a client that reads in order keeps it at one range.
 
     A client that scatters its reads over more than a thousand ranges is not followed further,
@@ -30,7 +30,7 @@ class Progress:
             start, end = min(start, ranges[last][0]), max(end, ranges[last][1])
             last += 1
         del ranges[first:last]
-        if len(ranges) < _MOST_RANGES:
+        if len(ranges) < _MAX_RANGES:
             insort(ranges, (start, end))
 
     def complete(self, size: int) -> bool:
@@ -42,7 +42,7 @@ class Progress:
 
         Of more than 32 ranges the last is `+` and how many there are beyond.
         """
-        shown = [f"{start}-{end - 1}" for start, end in self._ranges[:_MOST_SHOWN]]
+        shown = [f"{start}-{end - 1}" for start, end in self._ranges[:_MAX_SHOWN]]
         more = len(self._ranges) - len(shown)
         return ",".join([*shown, f"+{more}"] if more else shown)
 

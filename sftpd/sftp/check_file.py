@@ -17,13 +17,13 @@ from keys import digest
 
 ALGORITHMS = ("sha256", "sha1", "md5")
 _NAMES = {**{name: name for name in ALGORITHMS}, "sha-256": "sha256", "sha-1": "sha1"}
-_MOST_BYTES = 64 << 20
-_MOST_BLOCKS = 2048
-_SMALLEST_BLOCK = 256
+_MAX_BYTES = 64 << 20
+_MAX_BLOCKS = 2048
+_MIN_BLOCK = 256
 _CHUNK = 1 << 18
 
 
-class Asked(NamedTuple):
+class DigestRequest(NamedTuple):
     """Which digests of a file: algorithms as a comma-separated list, start, length, block size."""
 
     algorithms: bytes
@@ -38,22 +38,22 @@ def algorithm(names: bytes) -> str | None:
     return next((_NAMES[name] for name in wanted if name in _NAMES), None)
 
 
-def digests(descriptor: int, size: int, asked: Asked) -> bytes | None:
+def digests(descriptor: int, size: int, request_: DigestRequest) -> bytes | None:
     """Return the digests that are asked for, None if they are refused."""
-    name = algorithm(asked.algorithms)
-    if name is None or asked.start > size or 0 < asked.block < _SMALLEST_BLOCK:
+    name = algorithm(request_.algorithms)
+    if name is None or request_.start > size or 0 < request_.block < _MIN_BLOCK:
         return None
-    left = size - asked.start
-    length = min(asked.length, left) if asked.length else left
-    if length == size and not asked.block:
+    left = size - request_.start
+    length = min(request_.length, left) if request_.length else left
+    if length == size and not request_.block:
         return bytes.fromhex(getattr(digest.find(descriptor), name))
-    block = asked.block or length
-    if length > _MOST_BYTES or length > block * _MOST_BLOCKS:
+    block = request_.block or length
+    if length > _MAX_BYTES or length > block * _MAX_BLOCKS:
         return None
     if not length:
         return hashlib.new(name, usedforsecurity=False).digest()
-    starts = range(asked.start, asked.start + length, block)
-    end = asked.start + length
+    starts = range(request_.start, request_.start + length, block)
+    end = request_.start + length
     return b"".join(_of_range(descriptor, name, at, min(at + block, end)) for at in starts)
 
 

@@ -21,7 +21,7 @@ from sftpd.sftp.view import Attributes
 
 VERSION = 3
 WRITING_FLAGS = 0x02 | 0x04 | 0x08 | 0x10 | 0x20  # WRITE, APPEND, CREAT, TRUNC, EXCL
-_SHOWN = 0x01 | 0x02 | 0x04 | 0x08  # SIZE, UIDGID, PERMISSIONS, ACMODTIME
+_ATTRIBUTE_FLAGS = 0x01 | 0x02 | 0x04 | 0x08  # SIZE, UIDGID, PERMISSIONS, ACMODTIME
 _FILE_MODE, _FOLDER_MODE = 0o100444, 0o040555
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _RECENT = timedelta(days=183)
@@ -81,7 +81,7 @@ class Status(IntEnum):
     OP_UNSUPPORTED = 8
 
 
-_SAID = {
+_STATUS_TEXT = {
     Status.OK: b"Success",
     Status.EOF: b"End of file",
     Status.NO_SUCH_FILE: b"No such file",
@@ -99,7 +99,7 @@ class Truncated(Exception):
 class Arguments:
     """What a request brings, after its id.
 
-    `parsed` is told what to expect, a letter each: `s` a path or other string, `h` a handle,
+    `parse` is told what to expect, a letter each: `s` a path or other string, `h` a handle,
     `u` and `U` a uint32 and a uint64, `a` attributes, as bytes that nobody looks into.
     """
 
@@ -107,9 +107,9 @@ class Arguments:
         self._packet = packet
         self._at = at
 
-    def parsed(self, takes: str) -> list[bytes | int]:
+    def parse(self, types: str) -> list[bytes | int]:
         """Return the arguments; raise Truncated if there are fewer."""
-        return [_READERS[letter](self) for letter in takes]
+        return [_READERS[letter](self) for letter in types]
 
     def string(self) -> bytes:
         """Return the next string."""
@@ -156,7 +156,7 @@ def packet(kind: Reply, request: bytes, body: bytes) -> bytes:
 
 def status(request: bytes, code: Status) -> bytes:
     """Return the reply that says how it went."""
-    return packet(Reply.STATUS, request, _u32.pack(code) + string(_SAID[code]) + string(b""))
+    return packet(Reply.STATUS, request, _u32.pack(code) + string(_STATUS_TEXT[code]) + string(b""))
 
 
 def names(request: bytes, entries: list[bytes]) -> bytes:
@@ -178,7 +178,7 @@ def attributes(shown: Attributes) -> bytes:
     """Return attributes: read-only modes, owner 0, one time for both."""
     mode = _FOLDER_MODE if shown.folder else _FILE_MODE
     mtime = min(max(shown.mtime, 0), 0xFFFFFFFF)
-    return _attributes.pack(_SHOWN, shown.size, 0, 0, mode, mtime, mtime)
+    return _attributes.pack(_ATTRIBUTE_FLAGS, shown.size, 0, 0, mode, mtime, mtime)
 
 
 def numbers(*values: int) -> bytes:

@@ -27,29 +27,29 @@ import structlog
 
 from keys.digest import read_sha256
 from sftpd.sftp import check_file, protocol
-from sftpd.sftp.byte_ranges import Progress
-from sftpd.sftp.check_file import Asked
+from sftpd.sftp.byte_ranges import ByteRanges
+from sftpd.sftp.check_file import DigestRequest
 from sftpd.sftp.protocol import Arguments, Reply, Request, Status, Truncated
 from sftpd.sftp.view import (
-    LONGEST_PATH,
+    MAX_PATH,
     Attributes,
+    FileSystemSize,
     Folder,
     NotFound,
     OpenFile,
-    Room,
     View,
     canonical,
 )
 
-LONGEST_PACKET = 256 * 1024
-LONGEST_READ = 255 * 1024  # what OpenSSH itself advertises; some clients choke on more
-MOST_HANDLES = 128
-LEAD, TRAIL = 16, 32  # bytes before and after the replies that are free for the sender's use
+MAX_PACKET = 256 * 1024
+MAX_READ = 255 * 1024  # what OpenSSH itself advertises; some clients choke on more
+MAX_HANDLES = 128
+HEADROOM, TAILROOM = 16, 32  # bytes before and after the replies that are free for the sender's use
 _SLACK = 1024
-_REPLIES = 264 * 1024  # bytes that leave together, unless a single reply is longer
-_NAMES = 64 * 1024  # bytes of directory entries in one reply
-_OTHERS = 80 * 1024  # bytes that any reply but to a READ stays under
-_HEAD = 9  # bytes of length, type and id
+_MAX_BATCH = 264 * 1024  # bytes that leave together, unless a single reply is longer
+_MAX_NAMES = 64 * 1024  # bytes of directory entries in one reply
+_MAX_OTHER_REPLY = 80 * 1024  # bytes that any reply but to a READ stays under
+_HEADER = 9  # bytes of length, type and id
 _READ_ONLY = 1 | 2  # SSH_FXE_STATVFS_ST_RDONLY, _NOSUID
 _LONGEST_NAME = 255
 _OFFERED = (
@@ -67,39 +67,41 @@ _data_reply = Struct(">IB4sI")
 _log = structlog.get_logger()
 
 
-class Broken(Exception):
+class ProtocolError(Exception):
     """The client does not speak the protocol; the session cannot go on."""
 
 
 class Recorder(Protocol):
     """Who is told what the session serves and refuses; paths are canonical."""
 
-    def opened(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
+    def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
         """Say whether the open stands on record; if not, the file is not served."""
 
-    def listed(self, handle: int, path: bytes) -> bool:
+    def record_list(self, handle: int, path: bytes) -> bool:
         """The same for a listing."""
 
-    def hashed(self, algorithm: str, path: bytes) -> bool:
+    def record_hash(self, algorithm: str, path: bytes) -> bool:
         """The same for a digest that is asked for."""
 
-    def missed(self, verb: str, path: bytes) -> None:
+    def record_missing(self, verb: str, path: bytes) -> None:
         """Note an open, a listing or a digest of what is not there."""
 
-    def closed(self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str) -> None:
+    def record_close(
+        self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
+    ) -> None:
         """Note the end of a file's handle; `reason` is empty if the client closed it.
 
         `ranges` says what was sent of a file that was not sent whole.
         """
 
-    def denied(self, verb: str, path: bytes) -> None:
+    def record_denied(self, verb: str, path: bytes) -> None:
         """Note a verb that this server does not grant."""
 
 
 class Meter(Protocol):
     """Who measures."""
 
-    def read(self, seconds: float) -> None:
+    def record_read_time(self, seconds: float) -> None:
         """Note how long a READ took."""
 
 
@@ -109,7 +111,7 @@ class _File:
     path: bytes
     descriptor: int
     attributes: Attributes
-    progress: Progress = field(default_factory=Progress)
+    ranges_sent: ByteRanges = field(default_factory=ByteRanges)
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ class Session:
 
     `now` is when it began, in the zone in which listings show their times; `numbers` gives the
     handles their numbers, which the record names too, and may be shared by several channels.
-    The replies stand in `stream`, from LEAD on.
+    The replies stand in `stream`, from HEADROOM on.
     """
 
     def __init__(
@@ -146,75 +148,76 @@ class Session:
         self._numbers = numbers if numbers is not None else count(1)
         self._handles: dict[bytes, _File | _Listing] = {}
         self._received = bytearray()
-        self._greeted = False
-        self._due: list[tuple[Progress, int, int]] = []
+        self._initialized = False
+        self._unconfirmed: list[tuple[ByteRanges, int, int]] = []
         self._meter = meter
         self.stream = memoryview(bytearray(4096))
-        self._end = LEAD
+        self._end = HEADROOM
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """Take what the client sent and yield replies, each to be sent before the next is asked.
 
         They are a part of `stream` and are overwritten by the next. A file's bytes count as sent
-        only once the next reply is asked for. Raises Broken when the client has to be dropped.
+        only once the next reply is asked for. Raises ProtocolError when the client has to be
+        dropped.
         """
         self._received += data
-        self._end = LEAD
+        self._end = HEADROOM
         try:
             for packet in self._packets():
                 # A CLOSE puts on record how much was sent, so that has to be certain by then.
-                if self._end > LEAD and (
-                    self._end - LEAD + self._longest_reply(packet) > _REPLIES
-                    or (self._due and packet[4] == Request.CLOSE)
+                if self._end > HEADROOM and (
+                    self._end - HEADROOM + self._max_reply(packet) > _MAX_BATCH
+                    or (self._unconfirmed and packet[4] == Request.CLOSE)
                 ):
-                    yield self.stream[LEAD : self._end]
-                    self._settle()
+                    yield self.stream[HEADROOM : self._end]
+                    self._confirm_sent()
                 reply = self._answer(packet)
                 if reply:
-                    self._put(reply)
-            if self._end > LEAD:
-                yield self.stream[LEAD : self._end]
-                self._settle()
+                    self._append(reply)
+            if self._end > HEADROOM:
+                yield self.stream[HEADROOM : self._end]
+                self._confirm_sent()
         finally:
-            self._due.clear()
+            self._unconfirmed.clear()
 
-    def _longest_reply(self, packet: bytes) -> int:
+    def _max_reply(self, packet: bytes) -> int:
         if packet[4] != Request.READ or len(packet) != _read_request.size:
-            return _OTHERS
+            return _MAX_OTHER_REPLY
         length = int.from_bytes(packet[-_u32.size :], "big")
-        return min(length, LONGEST_READ) + _data_reply.size
+        return min(length, MAX_READ) + _data_reply.size
 
-    def _put(self, reply: bytes) -> None:
+    def _append(self, reply: bytes) -> None:
         end = self._end + len(reply)
-        self._room(end)
+        self._make_room(end)
         self.stream[self._end : end] = reply
         self._end = end
 
-    def _room(self, end: int) -> None:
-        if end + TRAIL > len(self.stream):
-            wider = memoryview(bytearray(max(end, LEAD + _REPLIES) + TRAIL))
+    def _make_room(self, end: int) -> None:
+        if end + TAILROOM > len(self.stream):
+            wider = memoryview(bytearray(max(end, HEADROOM + _MAX_BATCH) + TAILROOM))
             wider[: self._end] = self.stream[: self._end]
             self.stream = wider
 
     def end(self) -> None:
         """Close whatever the client left open, and put that on record."""
         for held in self._handles.values():
-            self._let_go(held, "session ended")
+            self._close_handle(held, "session ended")
         self._handles.clear()
 
-    def _settle(self) -> None:
-        for progress, start, end in self._due:
+    def _confirm_sent(self) -> None:
+        for progress, start, end in self._unconfirmed:
             progress.add(start, end)
-        self._due.clear()
-        self._end = LEAD
+        self._unconfirmed.clear()
+        self._end = HEADROOM
 
     def _packets(self) -> Iterator[bytes]:
         received, at = self._received, 0
         try:
             while len(received) - at >= _u32.size:
                 (length,) = _u32.unpack_from(received, at)
-                if not 1 <= length <= LONGEST_PACKET + _SLACK:
-                    raise Broken(f"a packet of {length} bytes")
+                if not 1 <= length <= MAX_PACKET + _SLACK:
+                    raise ProtocolError(f"a packet of {length} bytes")
                 end = at + _u32.size + length
                 if len(received) < end:
                     return
@@ -226,54 +229,54 @@ class Session:
 
     def _answer(self, packet: bytes) -> bytes:
         kind = packet[4]
-        if len(packet) < _HEAD or (kind == Request.INIT) is self._greeted:
-            raise Broken(f"a packet of type {kind} out of place")
-        if not self._greeted:
-            self._greeted = True
+        if len(packet) < _HEADER or (kind == Request.INIT) is self._initialized:
+            raise ProtocolError(f"a packet of type {kind} out of place")
+        if not self._initialized:
+            self._initialized = True
             return protocol.version(*_OFFERED)
-        request = packet[5:_HEAD]
+        request = packet[5:_HEADER]
         try:
             if kind == Request.READ and len(packet) == _read_request.size:
                 # Nothing to ask the gate: the bulk of all there is takes the short way.
                 _, _, _, size, handle, offset, length = _read_request.unpack(packet)
                 if size == len(handle):
                     return self._read(request, handle, offset, length)
-            return self._through_gate(kind, request, Arguments(packet, _HEAD))
+            return self._gate(kind, request, Arguments(packet, _HEADER))
         except Truncated:
             return protocol.status(request, Status.BAD_MESSAGE)
         except Exception:
             _log.exception("request failed", kind=kind)
             return protocol.status(request, Status.FAILURE)
 
-    def _through_gate(self, kind: int, request: bytes, given: Arguments) -> bytes:
+    def _gate(self, kind: int, request: bytes, given: Arguments) -> bytes:
         extended = kind == Request.EXTENDED
         verb = _EXTENSIONS.get(given.string()) if extended else _VERBS.get(kind)
         if verb is None:
             return protocol.status(request, Status.OP_UNSUPPORTED)
-        arguments = given.parsed(verb.takes)
+        arguments = given.parse(verb.argument_types)
         if verb.writes(arguments):
-            self._recorder.denied(verb.name, self._meant(verb, arguments))
+            self._recorder.record_denied(verb.name, self._path_of(verb, arguments))
             return protocol.status(request, Status.PERMISSION_DENIED)
         return verb.answer(self, request, *arguments)
 
-    def _meant(self, verb: "_Verb", arguments: list[bytes | int]) -> bytes:
+    def _path_of(self, verb: "_Verb", arguments: list[bytes | int]) -> bytes:
         first = arguments[0]
         if not isinstance(first, bytes):
             return b""
-        if verb.takes[0] == "h":
+        if verb.argument_types[0] == "h":
             held = self._handles.get(first)
             return held.path if held else b""
-        return canonical(first[:LONGEST_PATH])
+        return canonical(first[:MAX_PATH])
 
     # The verbs. Each takes the request's id and its arguments, and returns its reply.
 
     def _open(self, request: bytes, path: bytes, _flags: int, _attributes: bytes) -> bytes:
         path = canonical(path)
-        if len(self._handles) >= MOST_HANDLES:
+        if len(self._handles) >= MAX_HANDLES:
             return protocol.status(request, Status.FAILURE)
         found = self._view.open_file(path)
         if isinstance(found, NotFound):
-            self._recorder.missed("open", path[:LONGEST_PATH])
+            self._recorder.record_missing("open", path[:MAX_PATH])
             return protocol.status(request, Status.NO_SUCH_FILE)
         return self._recorded_open(request, path, found)
 
@@ -282,34 +285,34 @@ class Session:
         number = next(self._numbers)
         try:
             digest = (read_sha256(found.descriptor) or "").encode()
-            recorded = self._recorder.opened(number, path, found.attributes.size, digest)
+            recorded = self._recorder.record_open(number, path, found.attributes.size, digest)
         finally:
             if not recorded:
                 os.close(found.descriptor)
         if not recorded:
             return protocol.status(request, Status.FAILURE)
-        return self._handle(request, _File(number, path, found.descriptor, found.attributes))
+        return self._new_handle(request, _File(number, path, found.descriptor, found.attributes))
 
     def _opendir(self, request: bytes, path: bytes) -> bytes:
         path = canonical(path)
-        if len(self._handles) >= MOST_HANDLES:
+        if len(self._handles) >= MAX_HANDLES:
             return protocol.status(request, Status.FAILURE)
         found = self._view.open_folder(path)
         if isinstance(found, NotFound):
-            self._recorder.missed("list", path[:LONGEST_PATH])
+            self._recorder.record_missing("list", path[:MAX_PATH])
             return protocol.status(request, Status.NO_SUCH_FILE)
         recorded = False
         number = next(self._numbers)
         try:
-            recorded = self._recorder.listed(number, path)
+            recorded = self._recorder.record_list(number, path)
         finally:
             if not recorded:
                 found.close()
         if not recorded:
             return protocol.status(request, Status.FAILURE)
-        return self._handle(request, _Listing(number, path, found, found.entries()))
+        return self._new_handle(request, _Listing(number, path, found, found.entries()))
 
-    def _handle(self, request: bytes, held: _File | _Listing) -> bytes:
+    def _new_handle(self, request: bytes, held: _File | _Listing) -> bytes:
         name = _u32.pack(held.number)
         self._handles[name] = held
         return protocol.packet(Reply.HANDLE, request, protocol.string(name))
@@ -318,18 +321,18 @@ class Session:
         held = self._handles.pop(handle, None)
         if held is None:
             return protocol.status(request, Status.FAILURE)
-        self._let_go(held, "")
+        self._close_handle(held, "")
         return protocol.status(request, Status.OK)
 
-    def _let_go(self, held: _File | _Listing, reason: str) -> None:
+    def _close_handle(self, held: _File | _Listing, reason: str) -> None:
         if isinstance(held, _Listing):
             held.folder.close()
             return
         with suppress(OSError):
             os.close(held.descriptor)
-        complete = held.progress.complete(held.attributes.size)
-        ranges = b"" if complete else held.progress.ranges().encode()
-        self._recorder.closed(held.number, held.progress.sent, complete, ranges, reason)
+        complete = held.ranges_sent.complete(held.attributes.size)
+        ranges = b"" if complete else held.ranges_sent.ranges().encode()
+        self._recorder.record_close(held.number, held.ranges_sent.sent, complete, ranges, reason)
 
     def _read(self, request: bytes, handle: bytes, offset: int, length: int) -> bytes:
         held = self._handles.get(handle)
@@ -337,23 +340,23 @@ class Session:
             return protocol.status(request, Status.FAILURE)
         if offset >= held.attributes.size:
             return protocol.status(request, Status.EOF)
-        size = min(length, LONGEST_READ, held.attributes.size - offset)
+        size = min(length, MAX_READ, held.attributes.size - offset)
         at = self._end + _data_reply.size
-        self._room(at + size)
+        self._make_room(at + size)
         began = perf_counter()
         # Into the stream; should it fail, nothing of it counts.
         size = os.preadv(held.descriptor, [self.stream[at : at + size]], offset)
         if self._meter is not None:
-            self._meter.read(perf_counter() - began)
+            self._meter.record_read_time(perf_counter() - began)
         if not size:
             return protocol.status(request, Status.EOF)
         _data_reply.pack_into(self.stream, self._end, 9 + size, Reply.DATA, request, size)
         self._end = at + size
-        self._due.append((held.progress, offset, offset + size))
+        self._unconfirmed.append((held.ranges_sent, offset, offset + size))
         return b""
 
     def _stat(self, request: bytes, path: bytes) -> bytes:
-        found = self._view.look(path)
+        found = self._view.stat(path)
         if isinstance(found, NotFound):
             return protocol.status(request, Status.NO_SUCH_FILE)
         return protocol.packet(Reply.ATTRS, request, protocol.attributes(found))
@@ -373,17 +376,17 @@ class Session:
         for name, shown in held.entries:
             entries.append(protocol.entry(name, shown, self._now))
             size += len(entries[-1])
-            if size >= _NAMES:
+            if size >= _MAX_NAMES:
                 break
         return protocol.names(request, entries) if entries else protocol.status(request, Status.EOF)
 
     def _realpath(self, request: bytes, path: bytes) -> bytes:
         meant = canonical(path)
         # As OpenSSH has it, the last part need not be there, but what leads to it must.
-        if isinstance(self._view.look(meant), NotFound):
-            parent = self._view.look(meant.rpartition(b"/")[0])
+        if isinstance(self._view.stat(meant), NotFound):
+            parent = self._view.stat(meant.rpartition(b"/")[0])
             missing = isinstance(parent, NotFound) or not parent.folder
-            if missing or len(path) > LONGEST_PATH or b"\0" in meant:
+            if missing or len(path) > MAX_PATH or b"\0" in meant:
                 return protocol.status(request, Status.NO_SUCH_FILE)
         return protocol.names(request, [protocol.bare_entry(meant)])
 
@@ -391,25 +394,25 @@ class Session:
         return protocol.status(request, Status.NO_SUCH_FILE)
 
     def _limits(self, request: bytes) -> bytes:
-        limits = protocol.numbers(LONGEST_PACKET, LONGEST_READ, 0, MOST_HANDLES)
+        limits = protocol.numbers(MAX_PACKET, MAX_READ, 0, MAX_HANDLES)
         return protocol.packet(Reply.EXTENDED, request, limits)
 
     def _statvfs(self, request: bytes, path: bytes) -> bytes:
-        found = self._view.room(path)
+        found = self._view.statvfs(path)
         if isinstance(found, NotFound):
             return protocol.status(request, Status.NO_SUCH_FILE)
-        return self._room_of(request, found)
+        return self._statvfs_reply(request, found)
 
     def _fstatvfs(self, request: bytes, handle: bytes) -> bytes:
         held = self._handles.get(handle)
         if held is None:
             return protocol.status(request, Status.FAILURE)
-        found = self._view.room(held.path)
+        found = self._view.statvfs(held.path)
         if isinstance(found, NotFound):
             return protocol.status(request, Status.FAILURE)
-        return self._room_of(request, found)
+        return self._statvfs_reply(request, found)
 
-    def _room_of(self, request: bytes, found: Room) -> bytes:
+    def _statvfs_reply(self, request: bytes, found: FileSystemSize) -> bytes:
         # No room for anybody to write in, and no count of what others have there.
         block, blocks = found
         room = protocol.numbers(block, block, blocks, 0, 0, 0, 0, 0, 0, _READ_ONLY, _LONGEST_NAME)
@@ -424,55 +427,60 @@ class Session:
             return protocol.status(request, Status.NO_SUCH_FILE)
         return self._realpath(request, rest if head == b"~" else path)
 
-    def _check_name(self, request: bytes, path: bytes, *asked: bytes | int) -> bytes:
+    def _check_name(self, request: bytes, path: bytes, *request_: bytes | int) -> bytes:
         path = canonical(path)
         found = self._view.open_file(path)
         if isinstance(found, NotFound):
-            self._recorder.missed("hash", path[:LONGEST_PATH])
+            self._recorder.record_missing("hash", path[:MAX_PATH])
             return protocol.status(request, Status.NO_SUCH_FILE)
         try:
-            return self._checked(request, b"", path, found, Asked(*asked))  # type: ignore[arg-type]
+            return self._check_file_reply(request, b"", path, found, DigestRequest(*request_))  # type: ignore[arg-type]
         finally:
             os.close(found.descriptor)
 
-    def _check_handle(self, request: bytes, handle: bytes, *asked: bytes | int) -> bytes:
-        return self._check(request, b"", handle, asked)
+    def _check_handle(self, request: bytes, handle: bytes, *request_: bytes | int) -> bytes:
+        return self._check(request, b"", handle, request_)
 
-    def _check_paramikos(self, request: bytes, handle: bytes, *asked: bytes | int) -> bytes:
+    def _check_for_paramiko(self, request: bytes, handle: bytes, *request_: bytes | int) -> bytes:
         # As paramiko's client asks, and wants it answered: with the extension's name before it.
-        return self._check(request, protocol.string(b"check-file"), handle, asked)
+        return self._check(request, protocol.string(b"check-file"), handle, request_)
 
     def _check(
-        self, request: bytes, lead: bytes, handle: bytes, asked: tuple[bytes | int, ...]
+        self, request: bytes, lead: bytes, handle: bytes, request_: tuple[bytes | int, ...]
     ) -> bytes:
         held = self._handles.get(handle)
         if not isinstance(held, _File):
             return protocol.status(request, Status.FAILURE)
-        return self._checked(request, lead, held.path, held, Asked(*asked))  # type: ignore[arg-type]
+        return self._check_file_reply(request, lead, held.path, held, DigestRequest(*request_))  # type: ignore[arg-type]
 
-    def _checked(
-        self, request: bytes, lead: bytes, path: bytes, opened: OpenFile | _File, asked: Asked
+    def _check_file_reply(
+        self,
+        request: bytes,
+        lead: bytes,
+        path: bytes,
+        opened: OpenFile | _File,
+        request_: DigestRequest,
     ) -> bytes:
-        name = check_file.algorithm(asked.algorithms)
+        name = check_file.algorithm(request_.algorithms)
         if name is None:
             return protocol.status(request, Status.OP_UNSUPPORTED)
-        if not self._recorder.hashed(name, path):
+        if not self._recorder.record_hash(name, path):
             return protocol.status(request, Status.FAILURE)
-        found = check_file.digests(opened.descriptor, opened.attributes.size, asked)
+        found = check_file.digests(opened.descriptor, opened.attributes.size, request_)
         if found is None:
             return protocol.status(request, Status.FAILURE)
         return protocol.packet(
             Reply.EXTENDED, request, lead + protocol.string(name.encode()) + found
         )
 
-    def _never(self, _request: bytes, *_: object) -> bytes:
+    def _unreachable(self, _request: bytes, *_: object) -> bytes:
         raise AssertionError("the gate let a verb through that writes")
 
 
 @dataclass(frozen=True, slots=True)
 class _Verb:
     name: str
-    takes: str  # as sftp.Arguments spells it
+    argument_types: str  # as sftp.Arguments spells it
     writes: Callable[[list[bytes | int]], bool]
     answer: Callable[..., bytes]
 
@@ -494,22 +502,22 @@ _VERBS: dict[int, _Verb] = {
     Request.OPEN: _Verb("open", "sua", _opens_for_writing, Session._open),
     Request.CLOSE: _Verb("close", "h", _reads, Session._close),
     Request.READ: _Verb("read", "hUu", _reads, Session._read),
-    Request.WRITE: _Verb("write", "hUs", _writes, Session._never),
+    Request.WRITE: _Verb("write", "hUs", _writes, Session._unreachable),
     Request.LSTAT: _Verb("lstat", "s", _reads, Session._stat),
     Request.FSTAT: _Verb("fstat", "h", _reads, Session._fstat),
-    Request.SETSTAT: _Verb("setstat", "sa", _writes, Session._never),
-    Request.FSETSTAT: _Verb("fsetstat", "ha", _writes, Session._never),
+    Request.SETSTAT: _Verb("setstat", "sa", _writes, Session._unreachable),
+    Request.FSETSTAT: _Verb("fsetstat", "ha", _writes, Session._unreachable),
     Request.OPENDIR: _Verb("opendir", "s", _reads, Session._opendir),
     Request.READDIR: _Verb("readdir", "h", _reads, Session._readdir),
-    Request.REMOVE: _Verb("remove", "s", _writes, Session._never),
-    Request.MKDIR: _Verb("mkdir", "sa", _writes, Session._never),
-    Request.RMDIR: _Verb("rmdir", "s", _writes, Session._never),
+    Request.REMOVE: _Verb("remove", "s", _writes, Session._unreachable),
+    Request.MKDIR: _Verb("mkdir", "sa", _writes, Session._unreachable),
+    Request.RMDIR: _Verb("rmdir", "s", _writes, Session._unreachable),
     Request.REALPATH: _Verb("realpath", "s", _reads, Session._realpath),
     Request.STAT: _Verb("stat", "s", _reads, Session._stat),
-    Request.RENAME: _Verb("rename", "ss", _writes, Session._never),
+    Request.RENAME: _Verb("rename", "ss", _writes, Session._unreachable),
     Request.READLINK: _Verb("readlink", "s", _reads, Session._readlink),
-    Request.SYMLINK: _Verb("symlink", "ss", _writes, Session._never),
-    Request.LINK: _Verb("link", "ssa", _writes, Session._never),
+    Request.SYMLINK: _Verb("symlink", "ss", _writes, Session._unreachable),
+    Request.LINK: _Verb("link", "ssa", _writes, Session._unreachable),
 }
 _EXTENSIONS = {
     b"limits@openssh.com": _Verb("limits", "", _reads, Session._limits),
@@ -519,11 +527,11 @@ _EXTENSIONS = {
     b"home-directory": _Verb("home-directory", "s", _reads, Session._home),
     b"check-file-name": _Verb("check-file", "ssUUu", _reads, Session._check_name),
     b"check-file-handle": _Verb("check-file", "hsUUu", _reads, Session._check_handle),
-    b"check-file": _Verb("check-file", "hsUUu", _reads, Session._check_paramikos),
-    b"posix-rename@openssh.com": _Verb("posix-rename", "ss", _writes, Session._never),
-    b"hardlink@openssh.com": _Verb("hardlink", "ss", _writes, Session._never),
-    b"fsync@openssh.com": _Verb("fsync", "h", _writes, Session._never),
-    b"lsetstat@openssh.com": _Verb("lsetstat", "sa", _writes, Session._never),
-    b"copy-data": _Verb("copy-data", "hUUhU", _writes, Session._never),
-    b"copy-file": _Verb("copy-file", "ss", _writes, Session._never),
+    b"check-file": _Verb("check-file", "hsUUu", _reads, Session._check_for_paramiko),
+    b"posix-rename@openssh.com": _Verb("posix-rename", "ss", _writes, Session._unreachable),
+    b"hardlink@openssh.com": _Verb("hardlink", "ss", _writes, Session._unreachable),
+    b"fsync@openssh.com": _Verb("fsync", "h", _writes, Session._unreachable),
+    b"lsetstat@openssh.com": _Verb("lsetstat", "sa", _writes, Session._unreachable),
+    b"copy-data": _Verb("copy-data", "hUUhU", _writes, Session._unreachable),
+    b"copy-file": _Verb("copy-file", "ss", _writes, Session._unreachable),
 }

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import structlog
 
-LONGEST_PATH = 4096
+MAX_PATH = 4096
 
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABSENT = {
     errno.ENOENT,
     errno.ENOTDIR,
@@ -38,10 +38,10 @@ _ABSENT = {
     errno.ENODEV,
 }
 _CONTROL = bytes([*range(32), 127])
-_AGAIN = 8
+_MAX_RETRIES = 8
 
 
-class _How(ctypes.Structure):
+class _OpenHow(ctypes.Structure):
     _fields_ = (
         ("flags", ctypes.c_uint64),
         ("mode", ctypes.c_uint64),
@@ -52,7 +52,10 @@ class _How(ctypes.Structure):
 _openat2 = ctypes.CDLL(None, use_errno=True).syscall
 _openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 _openat2.restype = ctypes.c_long
-_HOW = {flags: _How(flags, 0, _RESOLVE) for flags in (_READ, _READ | os.O_DIRECTORY, _LOOK)}
+_OPEN_HOW = {
+    flags: _OpenHow(flags, 0, _RESOLVE)
+    for flags in (_READ_FLAGS, _READ_FLAGS | os.O_DIRECTORY, _PATH_ONLY)
+}
 _log = structlog.get_logger()
 
 
@@ -76,7 +79,7 @@ class OpenFile(NamedTuple):
     attributes: Attributes
 
 
-class Room(NamedTuple):
+class FileSystemSize(NamedTuple):
     """How large a file system is: the size of its blocks in bytes, and how many there are."""
 
     block: int
@@ -100,12 +103,12 @@ class View:
     """One party's tree; close it when the session is over.
 
     A tree that does not exist, because nothing was filed for the party yet, is an empty one.
-    `shows` says of a path in the tree, without the leading slash, whether it is to be seen at
+    `is_visible` says of a path in the tree, without the leading slash, whether it is to be seen at
     all: the publisher takes away what a narrower scope no longer covers, but not in an instant.
     """
 
-    def __init__(self, tree: Path, shows: Callable[[str], bool] | None = None) -> None:
-        self._shows = shows
+    def __init__(self, tree: Path, is_visible: Callable[[str], bool] | None = None) -> None:
+        self._is_visible = is_visible
         try:
             self._root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -122,39 +125,39 @@ class View:
         if root >= 0:
             os.close(root)
 
-    def look(self, path: bytes) -> Attributes | NotFound:
+    def stat(self, path: bytes) -> Attributes | NotFound:
         """Return what is shown of whatever stands at `path`."""
         if self._root < 0 and canonical(path) == b"/":
             return Attributes(folder=True, size=0, mtime=0)
-        descriptor = self._open(path, _LOOK)
+        descriptor = self._open(path, _PATH_ONLY)
         if isinstance(descriptor, NotFound):
             return descriptor
         try:
-            return _shown(os.fstat(descriptor))
+            return _attributes(os.fstat(descriptor))
         finally:
             os.close(descriptor)
 
-    def room(self, path: bytes) -> Room | NotFound:
+    def statvfs(self, path: bytes) -> FileSystemSize | NotFound:
         """Return how large the file system is on which `path` stands."""
         if self._root < 0 and canonical(path) == b"/":
-            return Room(4096, 0)
-        descriptor = self._open(path, _LOOK)
+            return FileSystemSize(4096, 0)
+        descriptor = self._open(path, _PATH_ONLY)
         if isinstance(descriptor, NotFound):
             return descriptor
         try:
-            if isinstance(_shown(os.fstat(descriptor)), NotFound):
+            if isinstance(_attributes(os.fstat(descriptor)), NotFound):
                 return NotFound()
             found = os.fstatvfs(descriptor)
-            return Room(found.f_frsize, found.f_blocks)
+            return FileSystemSize(found.f_frsize, found.f_blocks)
         finally:
             os.close(descriptor)
 
     def open_file(self, path: bytes) -> OpenFile | NotFound:
         """Open the regular file at `path` for reading."""
-        descriptor = self._open(path, _READ)
+        descriptor = self._open(path, _READ_FLAGS)
         if isinstance(descriptor, NotFound):
             return descriptor
-        found = _shown(os.fstat(descriptor))
+        found = _attributes(os.fstat(descriptor))
         if isinstance(found, NotFound) or found.folder:
             os.close(descriptor)
             return NotFound()
@@ -164,25 +167,25 @@ class View:
         """Open the folder at `path` for listing."""
         if self._root < 0 and canonical(path) == b"/":
             return Folder(-1, Attributes(folder=True, size=0, mtime=0))
-        descriptor = self._open(path, _READ | os.O_DIRECTORY)
+        descriptor = self._open(path, _READ_FLAGS | os.O_DIRECTORY)
         if isinstance(descriptor, NotFound):
             return descriptor
-        found = _shown(os.fstat(descriptor))
+        found = _attributes(os.fstat(descriptor))
         if isinstance(found, NotFound):
             os.close(descriptor)
             return found
         inside = canonical(path)[1:]
-        return Folder(descriptor, found, self._shows, inside + b"/" if inside else b"")
+        return Folder(descriptor, found, self._is_visible, inside + b"/" if inside else b"")
 
     def _open(self, path: bytes, flags: int) -> int | NotFound:
-        if self._root < 0 or len(path) > LONGEST_PATH or _hidden(path):
+        if self._root < 0 or len(path) > MAX_PATH or _has_control_characters(path):
             return NotFound()
-        how = ctypes.addressof(_HOW[flags])
+        how = ctypes.addressof(_OPEN_HOW[flags])
         inside = canonical(path)[1:] or b"."
-        if self._shows is not None and not self._shows(os.fsdecode(inside)):
+        if self._is_visible is not None and not self._is_visible(os.fsdecode(inside)):
             return NotFound()
-        for _ in range(_AGAIN):
-            descriptor = _openat2(_OPENAT2, self._root, inside, how, ctypes.sizeof(_How))
+        for _ in range(_MAX_RETRIES):
+            descriptor = _openat2(_OPENAT2, self._root, inside, how, ctypes.sizeof(_OpenHow))
             if descriptor >= 0:
                 return int(descriptor)
             failed = ctypes.get_errno()
@@ -204,10 +207,10 @@ class Folder:
         self,
         descriptor: int,
         attributes: Attributes,
-        shows: Callable[[str], bool] | None = None,
+        is_visible: Callable[[str], bool] | None = None,
         within: bytes = b"",
     ) -> None:
-        self._shows = shows
+        self._is_visible = is_visible
         self._within = within
         self.attributes = attributes
         self._descriptor = descriptor
@@ -220,15 +223,17 @@ class Folder:
         if self._descriptor < 0:
             return
         for name in sorted(map(os.fsencode, os.listdir(self._descriptor))):  # noqa: PTH208 - a descriptor
-            if _hidden(name):
+            if _has_control_characters(name):
                 continue
-            if self._shows is not None and not self._shows(os.fsdecode(self._within + name)):
+            if self._is_visible is not None and not self._is_visible(
+                os.fsdecode(self._within + name)
+            ):
                 continue
             try:
                 status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            found = _shown(status)
+            found = _attributes(status)
             if not isinstance(found, NotFound):
                 yield name, found
 
@@ -239,11 +244,11 @@ class Folder:
             os.close(descriptor)
 
 
-def _hidden(name: bytes) -> bool:
+def _has_control_characters(name: bytes) -> bool:
     return len(name.translate(None, _CONTROL)) != len(name)
 
 
-def _shown(status: os.stat_result) -> Attributes | NotFound:
+def _attributes(status: os.stat_result) -> Attributes | NotFound:
     if stat.S_ISREG(status.st_mode):
         return Attributes(folder=False, size=status.st_size, mtime=int(status.st_mtime))
     if stat.S_ISDIR(status.st_mode):

@@ -23,11 +23,11 @@ from paramiko.common import (
 from paramiko.server import ServerInterface
 from paramiko.ssh_exception import SSHException
 
-from sftpd.sftp.session import Broken, Session
+from sftpd.sftp.session import ProtocolError, Session
 from sftpd.ssh import client_socket
 from sftpd.ssh.exec_digests import Answer
 
-MOST_CHANNELS = 8
+MAX_CHANNELS = 8
 _CHUNK = 1 << 18
 _PATIENCE = 1.0  # seconds between looks at whether a client that reads nothing is still there
 _OVERHEAD = 64  # of a channel's data packet, as paramiko counts it
@@ -35,34 +35,34 @@ _OVERHEAD = 64  # of a channel's data packet, as paramiko counts it
 _log = structlog.get_logger()
 
 
-class Channels(ServerInterface):
+class ChannelPolicy(ServerInterface):
     """The channels of one connection.
 
-    `denied` is told the verb of each refusal, `opened` says how many channels there are.
+    `record_denied` is told the verb of each refusal, `count_open` says how many channels there are.
     `carries` takes a channel and its session, if the transport carries them; if not, `pace` is
     told how many bytes were sent, and returns the seconds to wait before more are. `command` says
-    what a command prints, None if it is refused, and `afterwards` has something done once the
+    what a command prints, None if it is refused, and `call_after_reply` has something done once the
     request is answered.
     """
 
     def __init__(
         self,
-        denied: Callable[[str], None],
+        record_denied: Callable[[str], None],
         session: Callable[[], Session],
-        opened: Callable[[], int],
-        most: int = MOST_CHANNELS,
-        carries: Callable[[Channel, Session], None] | None = None,
+        count_open: Callable[[], int],
+        max_channels: int = MAX_CHANNELS,
+        serve_channel: Callable[[Channel, Session], None] | None = None,
         pace: Callable[[int], float] | None = None,
         command: Callable[[bytes], Answer | None] = lambda command: None,
-        afterwards: Callable[[Callable[[], None]], None] = lambda what: what(),
+        call_after_reply: Callable[[Callable[[], None]], None] = lambda what: what(),
     ) -> None:
-        self._command = command
-        self._afterwards = afterwards
-        self._denied = denied
-        self._session = session
-        self._opened = opened
-        self._most = most
-        self._carries = carries
+        self._answer_command = command
+        self._afterwards = call_after_reply
+        self._record_denied = record_denied
+        self._new_session = session
+        self._count_open = count_open
+        self._max_channels = max_channels
+        self._serve_channel = serve_channel
         self._pace = pace
         self._served: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._threads: dict[int, threading.Thread] = {}
@@ -76,23 +76,23 @@ class Channels(ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         """Grant session channels, up to a number at once."""
         if kind != "session":
-            self._denied(kind[:64])
+            self._record_denied(kind[:64])
             return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        if self._opened() >= self._most:
+        if self._count_open() >= self._max_channels:
             return OPEN_FAILED_RESOURCE_SHORTAGE
         return OPEN_SUCCEEDED
 
     def check_channel_subsystem_request(self, channel: Channel, name: str) -> bool:
         """Serve `sftp`, once a channel."""
         if name != "sftp" or channel in self._served:
-            self._denied(f"subsystem {name[:64]}")
+            self._record_denied(f"subsystem {name[:64]}")
             return False
         self._served.add(channel)
-        if self._carries is not None:
-            self._carries(channel, self._session())
+        if self._serve_channel is not None:
+            self._serve_channel(channel, self._new_session())
             return True
         thread = threading.Thread(
-            target=self._serve, args=(channel, self._session()), name=f"sftp-{channel.chanid}"
+            target=self._serve, args=(channel, self._new_session()), name=f"sftp-{channel.chanid}"
         )
         thread.daemon = True
         self._threads[channel.chanid] = thread
@@ -109,16 +109,16 @@ class Channels(ServerInterface):
         self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
     ) -> int:
         """Refuse."""
-        self._denied("direct-tcpip")
+        self._record_denied("direct-tcpip")
         return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
     def check_channel_exec_request(self, channel: Channel, command: bytes) -> bool:
         """Answer the commands for digests, once a channel, and refuse all others."""
-        answer = None if channel in self._served else self._command(command)
+        answer = None if channel in self._served else self._answer_command(command)
         if answer is None:
             return self._refuse("exec")
         self._served.add(channel)
-        self._afterwards(partial(say, channel, answer))
+        self._afterwards(partial(send_output, channel, answer))
         return True
 
     def check_channel_shell_request(self, channel: Channel) -> bool:
@@ -141,15 +141,15 @@ class Channels(ServerInterface):
         """Refuse; recorded once, since many clients send their LANG and LC_* unasked."""
         if not self._environment_denied:
             self._environment_denied = True
-            self._denied("env")
+            self._record_denied("env")
         return False
 
     def _refuse(self, verb: str) -> bool:
-        self._denied(verb)
+        self._record_denied(verb)
         return False
 
 
-def say(channel: Channel, answer: Answer) -> None:
+def send_output(channel: Channel, answer: Answer) -> None:
     """Send what a command prints, its exit status, and the end; the thread that reads may."""
     out, error, status = answer
     with suppress(OSError, EOFError, SSHException):
@@ -172,7 +172,7 @@ def carry(channel: Channel, session: Session, pace: Callable[[int], float] | Non
                 _send(channel, bytes(replies), pace)
             channel.settimeout(None)
         channel.send_exit_status(0)
-    except Broken as error:
+    except ProtocolError as error:
         _log.warning("client dropped", cause=str(error))
     except (OSError, EOFError, SSHException) as error:
         _log.debug("channel lost", cause=str(error))
@@ -185,18 +185,18 @@ def carry(channel: Channel, session: Session, pace: Callable[[int], float] | Non
 
 
 def _send(channel: Channel, replies: bytes, pace: Callable[[int], float] | None) -> None:
-    most = max(channel.out_max_packet_size - _OVERHEAD, 1)
+    max_channels = max(channel.out_max_packet_size - _OVERHEAD, 1)
     channel.settimeout(_PATIENCE)
     at, moved = 0, time.monotonic()
     while at < len(replies):
         try:
-            sent = channel.send(replies[at : at + most])
+            sent = channel.send(replies[at : at + max_channels])
         except TimeoutError:
             # A client that was killed leaves its ssh behind, which says that it is at the end
             # and never opens the window again.
             if channel.eof_received:
                 raise EOFError("the client is gone") from None
-            if time.monotonic() - moved > client_socket.STALL:
+            if time.monotonic() - moved > client_socket.STALL_SECONDS:
                 channel.get_transport().close()
             continue
         if not sent:

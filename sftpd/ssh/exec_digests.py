@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from keys import digest
-from sftpd.sftp.view import LONGEST_PATH, NotFound, View, canonical
+from sftpd.sftp.view import MAX_PATH, NotFound, View, canonical
 
-_LONGEST = 4 * LONGEST_PATH + 64  # every byte of a path may be escaped
+_MAX_COMMAND = 4 * MAX_PATH + 64  # every byte of a path may be escaped
 _SHELL = b"echo ${ShellId}%ComSpec%"
-_SAID = b"%ComSpec%\n"
+_SHELL_ANSWER = b"%ComSpec%\n"
 _PROGRAMS = {
     words: name
     for name in ("sha256", "sha1", "md5")
@@ -42,15 +42,15 @@ class Answer(NamedTuple):
 class Recorder(Protocol):
     """Who is told what is asked for."""
 
-    def hashed(self, algorithm: str, path: bytes) -> bool:
+    def record_hash(self, algorithm: str, path: bytes) -> bool:
         """Say whether it stands on record that a digest was asked for."""
 
-    def missed(self, verb: str, path: bytes) -> None:
+    def record_missing(self, verb: str, path: bytes) -> None:
         """Note that there is no such file."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _DigestCommand:
     program: str
     algorithm: str
     path: str | None
@@ -59,30 +59,30 @@ class _Wanted:
 def answer(command: bytes, view: View, recorder: Recorder) -> Answer | None:
     """Return what a command prints, None if it is not one of these."""
     if command.strip() == _SHELL:
-        return Answer(_SAID)
-    wanted = _parsed(command)
-    if wanted is None:
+        return Answer(_SHELL_ANSWER)
+    parsed = _parse(command)
+    if parsed is None:
         return None
-    if wanted.path is None:
-        empty = getattr(digest.of(b""), wanted.algorithm)
+    if parsed.path is None:
+        empty = getattr(digest.of(b""), parsed.algorithm)
         return Answer(f"{empty}  -\n".encode())
-    path = os.fsencode(wanted.path)
+    path = os.fsencode(parsed.path)
     found = view.open_file(path)
     if isinstance(found, NotFound):
-        recorder.missed("hash", canonical(path)[:LONGEST_PATH])
-        said = f"{wanted.program}: {wanted.path}: No such file or directory\n"
+        recorder.record_missing("hash", canonical(path)[:MAX_PATH])
+        said = f"{parsed.program}: {parsed.path}: No such file or directory\n"
         return Answer(b"", os.fsencode(said), 1)
     try:
-        if not recorder.hashed(wanted.algorithm, canonical(path)):
-            return Answer(b"", os.fsencode(f"{wanted.program}: {wanted.path}: I/O error\n"), 1)
-        known = getattr(digest.find(found.descriptor), wanted.algorithm)
+        if not recorder.record_hash(parsed.algorithm, canonical(path)):
+            return Answer(b"", os.fsencode(f"{parsed.program}: {parsed.path}: I/O error\n"), 1)
+        known = getattr(digest.find(found.descriptor), parsed.algorithm)
     finally:
         os.close(found.descriptor)
     return Answer(f"{known}  ".encode() + path + b"\n")
 
 
-def _parsed(command: bytes) -> _Wanted | None:
-    if len(command) > _LONGEST or b"\0" in command:
+def _parse(command: bytes) -> _DigestCommand | None:
+    if len(command) > _MAX_COMMAND or b"\0" in command:
         return None
     try:
         words = shlex.split(os.fsdecode(command))
@@ -93,5 +93,5 @@ def _parsed(command: bytes) -> _Wanted | None:
         if tuple(words[: len(program)]) == program and len(given) <= 1:
             if given and (not given[0] or given[0].startswith("-")):
                 return None
-            return _Wanted(program[-1], algorithm, given[0] if given else None)
+            return _DigestCommand(program[-1], algorithm, given[0] if given else None)
     return None

@@ -32,8 +32,8 @@ from config.fault import Fault, Faults
 
 ANNOUNCE = "hostkeys-00@openssh.com"
 PROVE = "hostkeys-prove-00@openssh.com"
-MOST = 16  # keys to prove in one request
-_CLASSES: Mapping[str, type[PKey]] = {"ed25519": Ed25519Key, "rsa": RSAKey}
+MAX_PROOFS = 16  # keys to prove in one request
+_KEY_CLASSES: Mapping[str, type[PKey]] = {"ed25519": Ed25519Key, "rsa": RSAKey}
 
 
 def load(paths: Iterable[Path]) -> list[PKey]:
@@ -44,7 +44,7 @@ def load(paths: Iterable[Path]) -> list[PKey]:
     found, faults = [], []
     for path in paths:
         try:
-            found.append(_CLASSES[path.name.split("_")[2]].from_private_key_file(str(path)))
+            found.append(_KEY_CLASSES[path.name.split("_")[2]].from_private_key_file(str(path)))
         except (OSError, ValueError, SSHException) as error:
             message = f"no key that can be used ({error}), restore it from a copy"
             faults.append(Fault(str(path), "", message))
@@ -65,28 +65,28 @@ def announcement(keys: Iterable[PKey]) -> Message:
 
 
 def proofs(
-    keys: Sequence[PKey], asked: bytes, session_id: bytes, host_key_algorithm: str
+    keys: Sequence[PKey], request: bytes, session_id: bytes, host_key_algorithm: str
 ) -> bytes | None:
-    """Sign for each key that is asked for; None where that is not to be answered.
+    """Sign for each key that is request for; None where that is not to be answered.
 
-    `asked` is the request behind its want-reply, `host_key_algorithm` the one that the key
+    `request` is the request behind its want-reply, `host_key_algorithm` the one that the key
     exchange agreed on: a client that took an RSA signature there wants the same kind here.
     """
-    named = _strings(asked)
+    named = _split_strings(request)
     ours = {key.asbytes(): key for key in keys}
-    if not named or len(named) > MOST or not ours.keys() >= set(named):
+    if not named or len(named) > MAX_PROOFS or not ours.keys() >= set(named):
         return None
     rsa = host_key_algorithm if host_key_algorithm.startswith("rsa-") else "rsa-sha2-512"
     answer = Message()
     for blob in named:
         key = ours[blob]
         algorithm = rsa if isinstance(key, RSAKey) else None
-        signed = key.sign_ssh_data(_signed(session_id, blob), algorithm)
+        signed = key.sign_ssh_data(_text_to_sign(session_id, blob), algorithm)
         answer.add_string(signed.asbytes())
     return answer.asbytes()
 
 
-def _signed(session_id: bytes, blob: bytes) -> bytes:
+def _text_to_sign(session_id: bytes, blob: bytes) -> bytes:
     message = Message()
     message.add_string(PROVE)
     message.add_string(session_id)
@@ -94,7 +94,7 @@ def _signed(session_id: bytes, blob: bytes) -> bytes:
     return message.asbytes()
 
 
-def _strings(data: bytes) -> list[bytes]:
+def _split_strings(data: bytes) -> list[bytes]:
     """Read a sequence of strings; none where it is cut short."""
     found, at = [], 0
     while at < len(data):

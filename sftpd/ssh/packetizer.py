@@ -1,12 +1,12 @@
 """SSH's binary packets (RFC 4253 section 6), sealed and opened many at a time by one thread.
 
-What paramiko's Packetizer does, for a connection that has only one thread: the socket is read
-in large pieces and never waited for but in `poll`, packets are sealed one after the other into
-one buffer that leaves in one send, and a channel's data is sealed from where it was read to.
+What paramiko's Packetizer does, for a connection that has only one thread: the socket is read in
+large pieces and never waited for but in `poll`, packets are sealed one after the other into one
+buffer that leaves in one send, and a channel's data is sealed from where it was read to.
 `read_message` is the connection's loop: between two packets it sends what is sealed and lets
-`Work` seal more, so that nothing that a client does or leaves undone stops the reading. It is one
-piece because every packet, either way, touches the buffers, the counts that call for new keys and
-the loop alike.
+`ChannelService` seal more, so that nothing that a client does or leaves undone stops the reading.
+It is one piece because every packet, either way, touches the buffers, the counts that call for new
+keys and the loop alike.
 
 Ciphers stand in sftpd/ssh/ciphers. For example, `SSH_MSG_NEWKEYS` before there are keys:
 
@@ -29,66 +29,68 @@ from paramiko.ssh_exception import SSHException
 from sftpd.ssh import ciphers
 from sftpd.ssh.ciphers import Cipher, Clear, CtrAndMac
 
-LONGEST_PACKET = 256 * 1024 + 4096
-LEAD, TRAIL = 16, 32  # bytes around a stream that are written over while it is sealed
-_LONGEST_LINE = 1024
-_LONGEST_LIST = 35_000  # bytes of a KEXINIT that is looked at ahead of its turn
+MAX_PACKET = 256 * 1024 + 4096
+HEADROOM, TAILROOM = 16, 32  # bytes around a stream that are written over while it is sealed
+_MAX_LINE = 1024
+_MAX_KEXINIT = 35_000  # bytes of a KEXINIT that is looked at ahead of its turn
 _CHUNK = 1 << 16
-_FULL = 128 * 1024  # bytes sealed ahead of the socket: while a client opens these, more are sealed
-_BATCH = _FULL + 40_000  # and one packet more
-_MOST_UNSENT = 1 << 20  # bytes unsent above which no more is read
-_TURNS = 4  # pieces of work before the client is heard again
+_MAX_QUEUED = (
+    128 * 1024
+)  # bytes sealed ahead of the socket: while a client opens these, more are sealed
+_BATCH = _MAX_QUEUED + 40_000  # and one packet more
+_MAX_UNSENT = 1 << 20  # bytes unsent above which no more is read
+_SENDS_PER_READ = 4  # pieces of work before the client is heard again
 _CHANNEL_DATA = 94
 _KEXINIT = 20
 _LAST_NUMBER = 0xFFFFFFFF
-_DATA_HEAD = 14
-_ZEROS = [bytes(size) for size in range(TRAIL)]
-_data_head = Struct(">IBBII")
+_DATA_HEADER = 14
+_ZEROS = [bytes(size) for size in range(TAILROOM)]
+_data_header = Struct(">IBBII")
 _u32 = Struct(">I")
 
 
-class Socket(Protocol):
-    """What the packets go through, see wire.Wire."""
+class ClientSocket(Protocol):
+    """What the packets go through, see connection.ClientSocket."""
 
     def fileno(self) -> int:
         """Return the descriptor, for poll."""
 
-    def take(self, room: memoryview, wait: bool) -> int:
+    def recv_into(self, buffer: memoryview, wait: bool) -> int:
         """Read what is there, if asked to as soon as something is; raise EOFError at the end.
 
         If there is nothing and it does not wait, raise BlockingIOError.
         """
 
-    def give(self, data: memoryview) -> int:
+    def send_nowait(self, data: memoryview) -> int:
         """Write what there is room for; raise BlockingIOError if there is none."""
 
-    def patience(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Return the seconds until the login is overdue; raise EOFError if it is."""
 
     def close(self) -> None:
         """Hang up."""
 
 
-class Work(Protocol):
+class ChannelService(Protocol):
     """What there is to do between two packets."""
 
-    def take(self, kind: int, payload: memoryview) -> bool:
+    def handle_packet(self, kind: int, payload: memoryview) -> bool:
         """Take a packet of a channel; False if it is for others."""
 
-    def step(self) -> bool:
+    def send_some(self) -> bool:
         """Seal a little more; False if there is nothing that can be sealed now."""
 
-    def linger(self) -> float | None:
+    def flush_due_closes(self) -> float | None:
         """Do what may wait a little; return the seconds until more of it is due, if it is."""
 
-    def due(self) -> bool:
+    def waits_for_client(self) -> bool:
         """Say whether something waits for the client."""
 
-    def pause(self) -> float:
+    def seconds_to_pause(self) -> float:
         """Return the seconds until more may be sealed."""
 
 
-class Packets:
+class Packetizer:
     """The packet layer of one connection; paramiko's Transport takes it for its Packetizer."""
 
     REKEY_PACKETS = 1 << 29
@@ -98,16 +100,18 @@ class Packets:
     OVERFLOW_BYTES = 1 << 29
     STALL = 120.0  # seconds in which a client that is due something takes none of it
 
-    def __init__(self, wire: Socket, clock: Callable[[], float] = time.monotonic) -> None:
-        self.work: Work | None = None
+    def __init__(
+        self, connection: ClientSocket, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.service: ChannelService | None = None
         self.stalled = False
         self.closed = False
         self._initial_kex_done = False  # paramiko's Transport sets it
-        self._wire = wire
+        self._socket = connection
         self._clock = clock
-        self._stuck: float | None = None
+        self._stalled_since: float | None = None
         self._poll = select.poll()
-        self._poll.register(wire.fileno(), select.POLLIN)
+        self._poll.register(connection.fileno(), select.POLLIN)
         self._polled = select.POLLIN
         self._sealing: Cipher = Clear()
         self._opening: Cipher = Clear()
@@ -115,12 +119,12 @@ class Packets:
         self._bytes_out = self._packets_out = 0
         self._bytes_in = self._packets_in = 0
         self._overflow_bytes = self._overflow_packets = 0
-        self._renewed = 0  # which directions have new keys: 1 out, 2 in
-        self._need_rekey = self._told = False
+        self._changed_directions = 0  # which directions have new keys: 1 out, 2 in
+        self._need_rekey = self._rekey_requested = False
         self._in = memoryview(bytearray(_CHUNK // 4))
         self._in_start = self._in_end = 0
         self._out = memoryview(bytearray(_CHUNK // 4))
-        self._out_start = self._out_end = LEAD
+        self._out_start = self._out_end = HEADROOM
 
     # What paramiko's Transport asks.
 
@@ -144,7 +148,7 @@ class Packets:
             block_engine, mac_engine, mac_size, mac_key, etm, aead, iv_out
         )
         self._bytes_out = self._packets_out = 0
-        self._renew(1)
+        self._key_changed(1)
 
     def set_inbound_cipher(
         self,
@@ -163,13 +167,13 @@ class Packets:
         )
         self._bytes_in = self._packets_in = 0
         self._overflow_bytes = self._overflow_packets = 0
-        self._renew(2)
+        self._key_changed(2)
 
-    def _renew(self, direction: int) -> None:
-        self._renewed |= direction
-        if self._renewed == 3:
-            self._renewed = 0
-            self._need_rekey = self._told = False
+    def _key_changed(self, direction: int) -> None:
+        self._changed_directions |= direction
+        if self._changed_directions == 3:
+            self._changed_directions = 0
+            self._need_rekey = self._rekey_requested = False
 
     def set_outbound_compressor(self, _: Any) -> None:
         """Refuse: no compression is offered."""
@@ -187,13 +191,13 @@ class Packets:
 
     def need_rekey(self) -> bool:
         """Say whether a new key exchange is to begin; not between its two NEWKEYS."""
-        return self._need_rekey and not self._renewed
+        return self._need_rekey and not self._changed_directions
 
     def start_handshake(self, timeout: float) -> None:
-        """Leave the time to the Wire."""
+        """Leave the time to the ClientSocket."""
 
     def complete_handshake(self) -> None:
-        """Leave the time to the Wire."""
+        """Leave the time to the ClientSocket."""
 
     def close(self) -> None:
         """Send what can be sent at once, and hang up."""
@@ -201,11 +205,11 @@ class Packets:
             self.closed = True
             with suppress(OSError, EOFError):
                 self._flush()
-            self._wire.close()
+            self._socket.close()
 
     def write_all(self, data: bytes) -> None:
         """Queue bytes as they are."""
-        self._room(len(data))
+        self._make_room(len(data))
         self._out[self._out_end : self._out_end + len(data)] = data
         self._out_end += len(data)
 
@@ -218,10 +222,10 @@ class Packets:
             if end:
                 self._in_start += len(line) + 1
                 return line.removesuffix(b"\r").decode("utf-8", "replace")
-            if len(seen) > _LONGEST_LINE:
+            if len(seen) > _MAX_LINE:
                 raise SSHException("a greeting that does not end")
             self._flush()
-            if not self._read(self._until(until)) and self._clock() >= until:
+            if not self._poll_and_read(self._time_until(until)) and self._clock() >= until:
                 raise TimeoutError
 
     def send_message(self, message: Message) -> None:
@@ -229,25 +233,29 @@ class Packets:
         payload = message.asbytes()
         cipher = self._sealing
         padding = 3 + cipher.block - (len(payload) + 1 + 3 + cipher.counted) % cipher.block
-        whole = b"".join(
+        packet_size = b"".join(
             (_u32.pack(1 + len(payload) + padding), bytes([padding]), payload, _ZEROS[padding])
         )
-        self._room(len(whole) + cipher.tag)
-        cipher.seal(self._number_out, memoryview(whole), self._out, self._out_end)
-        self._sealed(len(whole) + cipher.tag)
+        self._make_room(len(packet_size) + cipher.tag)
+        cipher.seal(self._number_out, memoryview(packet_size), self._out, self._out_end)
+        self._count_sealed(len(packet_size) + cipher.tag)
 
     def read_message(self) -> tuple[int, Message]:
-        """Return the next packet's type and content, serving the Work meanwhile.
+        """Return the next packet's type and content, serving the ChannelService meanwhile.
 
         Raises NeedRekeyException, once, if it is time for new keys; EOFError at the end.
         """
         while True:
-            payload = self._next()
+            payload = self._next_packet()
             if payload is None:
                 self._wait()
                 continue
             kind = payload[0]
-            if self.work is not None and kind in (93, 94) and self.work.take(kind, payload):
+            if (
+                self.service is not None
+                and kind in (93, 94)
+                and self.service.handle_packet(kind, payload)
+            ):
                 continue
             number = (self._number_in - 1) & _LAST_NUMBER
             if kind not in MSG_NAMES:
@@ -276,20 +284,20 @@ class Packets:
         """Seal `stream[at:end]` as CHANNEL_DATA of up to `most` bytes a packet.
 
         Returns how much was sealed, which is less if there is too much already. Of the stream,
-        LEAD bytes before `at` are written over; TRAIL bytes must stand after `end`.
+        HEADROOM bytes before `at` are written over; TAILROOM bytes must stand after `end`.
         """
         cipher, start = self._sealing, at
         block, tag = cipher.block, cipher.tag
         base = 1 + 3 + 9 + cipher.counted
-        while at < end and self._out_end < _FULL and not self._need_rekey:
+        while at < end and self._out_end < _MAX_QUEUED and not self._need_rekey:
             size = min(most, end - at)
             padding = 3 + block - (size + base) % block
             stop = at + size
             over = stop + padding
             after = bytes(stream[stop:over])
-            _data_head.pack_into(
+            _data_header.pack_into(
                 stream,
-                at - _DATA_HEAD,
+                at - _DATA_HEADER,
                 10 + size + padding,
                 padding,
                 _CHANNEL_DATA,
@@ -297,31 +305,33 @@ class Packets:
                 size,
             )
             stream[stop:over] = _ZEROS[padding]
-            whole = _DATA_HEAD + size + padding
-            self._room(whole + tag)
-            cipher.seal(self._number_out, stream[at - _DATA_HEAD : over], self._out, self._out_end)
+            packet_size = _DATA_HEADER + size + padding
+            self._make_room(packet_size + tag)
+            cipher.seal(
+                self._number_out, stream[at - _DATA_HEADER : over], self._out, self._out_end
+            )
             stream[stop:over] = after
-            self._sealed(whole + tag)
+            self._count_sealed(packet_size + tag)
             at = stop
         return at - start
 
-    def peek_kexinit(self, patience: float) -> bytes | None:
-        """Wait up to `patience` seconds for the client's first KEXINIT, and return it unread."""
-        until = self._clock() + patience
+    def peek_client_kexinit(self, seconds_left: float) -> bytes | None:
+        """Wait up to `seconds_left` seconds for the client's KEXINIT, and return it unread."""
+        until = self._clock() + seconds_left
         while True:
             seen = self._in[self._in_start : self._in_end]
             if len(seen) >= 6:
                 (length,) = _u32.unpack_from(seen)
-                if length > _LONGEST_LIST or seen[5] != _KEXINIT:
+                if length > _MAX_KEXINIT or seen[5] != _KEXINIT:
                     return None
                 if len(seen) >= 4 + length:
                     return bytes(seen[5 : max(4 + length - seen[4], 5)])
             self._flush()
-            if not self._read(self._until(until)) and self._clock() >= until:
+            if not self._poll_and_read(self._time_until(until)) and self._clock() >= until:
                 return None
 
-    def _until(self, until: float) -> float:
-        left = self._wire.patience()
+    def _time_until(self, until: float) -> float:
+        left = self._socket.seconds_left()
         wanted = until - self._clock()
         return wanted if left is None else min(left, wanted)
 
@@ -329,56 +339,58 @@ class Packets:
 
     def _wait(self) -> None:
         """Send, work, and wait until something has been read."""
-        work = self.work
+        service = self.service
         while True:
             if self.closed:
                 raise EOFError
             more = False
-            for _ in range(_TURNS):
+            for _ in range(_SENDS_PER_READ):
                 if self._out_start != self._out_end:
                     self._flush()
-                more = self._out_start == self._out_end and work is not None and work.step()
+                more = (
+                    self._out_start == self._out_end and service is not None and service.send_some()
+                )
                 if not more:
                     break
             self._flush()
-            if self._need_rekey and not self._told and not self._renewed:
-                self._told = True
+            if self._need_rekey and not self._rekey_requested and not self._changed_directions:
+                self._rekey_requested = True
                 raise NeedRekeyException
-            if self._read(0.0 if more and not self.unsent else self._patience()):
+            if self._poll_and_read(0.0 if more and not self.unsent else self._poll_timeout()):
                 return
 
-    def _patience(self) -> float | None:
+    def _poll_timeout(self) -> float | None:
         """Return how long nothing may happen, in seconds; raise EOFError after too long."""
-        left, work = self._wire.patience(), self.work
-        if left is not None or work is None:
+        left, service = self._socket.seconds_left(), self.service
+        if left is not None or service is None:
             return left
-        left, unsent = work.linger(), self._out_start != self._out_end
-        if unsent or work.due():
+        left, unsent = service.flush_due_closes(), self._out_start != self._out_end
+        if unsent or service.waits_for_client():
             now = self._clock()
-            if self._stuck is None:
-                self._stuck = now
-            until = self._stuck + self.STALL - now
+            if self._stalled_since is None:
+                self._stalled_since = now
+            until = self._stalled_since + self.STALL - now
             if until <= 0:
                 self.stalled = True
                 raise EOFError
             left = until if left is None else min(left, until)
         else:
-            self._stuck = None
-        if not unsent and (pause := work.pause()) > 0:
+            self._stalled_since = None
+        if not unsent and (pause := service.seconds_to_pause()) > 0:
             left = pause if left is None else min(pause, left)
         return left
 
-    def _read(self, patience: float | None) -> bool:
+    def _poll_and_read(self, seconds_left: float | None) -> bool:
         """Wait for the socket, up to some seconds, and say whether something was read."""
-        if patience is None and not self.unsent:
+        if seconds_left is None and not self.unsent:
             return self._fill(wait=True)
-        events = select.POLLIN if self.unsent < _MOST_UNSENT else 0
+        events = select.POLLIN if self.unsent < _MAX_UNSENT else 0
         if self.unsent:
             events |= select.POLLOUT
         if events != self._polled:
-            self._poll.modify(self._wire.fileno(), events)
+            self._poll.modify(self._socket.fileno(), events)
             self._polled = events
-        found = self._poll.poll(None if patience is None else max(patience, 0.0) * 1000)
+        found = self._poll.poll(None if seconds_left is None else max(seconds_left, 0.0) * 1000)
         if not found:
             return False
         if self._polled & select.POLLIN and found[0][1] & ~select.POLLOUT:
@@ -397,7 +409,7 @@ class Packets:
             self._in[: len(rest)] = rest
             self._in_start, self._in_end = 0, len(rest)
         try:
-            self._in_end += self._wire.take(self._in[self._in_end :], wait)
+            self._in_end += self._socket.recv_into(self._in[self._in_end :], wait)
         except BlockingIOError:
             return False
         return True
@@ -407,24 +419,24 @@ class Packets:
             return
         while self._out_start < self._out_end:
             try:
-                sent = self._wire.give(self._out[self._out_start : self._out_end])
+                sent = self._socket.send_nowait(self._out[self._out_start : self._out_end])
             except BlockingIOError:
                 return
             self._out_start += sent
-            self._stuck = None
-        self._out_start = self._out_end = LEAD
+            self._stalled_since = None
+        self._out_start = self._out_end = HEADROOM
 
-    def _room(self, size: int) -> None:
+    def _make_room(self, size: int) -> None:
         if self._out_end + size <= len(self._out):
             return
         rest = bytes(self._out[self._out_start : self._out_end])
-        wanted = LEAD + len(rest) + size
+        wanted = HEADROOM + len(rest) + size
         if wanted > len(self._out):
             self._out = memoryview(bytearray(_BATCH if wanted <= _BATCH else 2 * wanted))
-        self._out_start, self._out_end = LEAD, LEAD + len(rest)
-        self._out[LEAD : self._out_end] = rest
+        self._out_start, self._out_end = HEADROOM, HEADROOM + len(rest)
+        self._out[HEADROOM : self._out_end] = rest
 
-    def _next(self) -> memoryview | None:
+    def _next_packet(self) -> memoryview | None:
         """Return the payload of the next packet, if it is all there."""
         start, cipher = self._in_start, self._opening
         have = self._in_end - start
@@ -434,18 +446,18 @@ class Packets:
             (length,) = _u32.unpack(cipher.length(self._in[start : start + cipher.head]))
         else:
             (length,) = _u32.unpack_from(self._in, start)
-        if not 6 <= length <= LONGEST_PACKET or (length + cipher.counted) % cipher.block:
+        if not 6 <= length <= MAX_PACKET or (length + cipher.counted) % cipher.block:
             raise SSHException(f"a packet of {length} bytes")
-        whole = 4 + length + cipher.tag
-        if have < whole:
+        packet_size = 4 + length + cipher.tag
+        if have < packet_size:
             return None
-        body = cipher.open(self._number_in, self._in[start : start + whole])
+        body = cipher.open(self._number_in, self._in[start : start + packet_size])
         padding = body[0]
         if not 4 <= padding <= length - 2:
             raise SSHException(f"a packet of {length} bytes with {padding} of padding")
-        self._in_start = start + whole
+        self._in_start = start + packet_size
         self._number_in += 1
-        self._bytes_in += whole
+        self._bytes_in += packet_size
         self._packets_in += 1
         if (
             self._number_in > _LAST_NUMBER
@@ -453,26 +465,26 @@ class Packets:
             or self._bytes_in >= self.REKEY_BYTES
             or self._packets_in >= self.REKEY_PACKETS
         ):
-            self._number_in = self._round(self._number_in)
-            self._received_too_much(whole)
+            self._number_in = self._wrap_sequence_number(self._number_in)
+            self._count_overflow(packet_size)
         return memoryview(body)[1 : length - padding]
 
-    def _round(self, number: int) -> int:
+    def _wrap_sequence_number(self, number: int) -> int:
         if number > _LAST_NUMBER and not self._initial_kex_done:
             raise SSHException("too many packets in the first key exchange")
         return number & _LAST_NUMBER
 
-    def _sealed(self, size: int) -> None:
+    def _count_sealed(self, size: int) -> None:
         self._out_end += size
         self._number_out += 1
         if self._number_out > _LAST_NUMBER:
-            self._number_out = self._round(self._number_out)
+            self._number_out = self._wrap_sequence_number(self._number_out)
         self._bytes_out += size
         self._packets_out += 1
         if self._bytes_out >= self.REKEY_BYTES or self._packets_out >= self.REKEY_PACKETS:
             self._need_rekey = True
 
-    def _received_too_much(self, size: int) -> None:
+    def _count_overflow(self, size: int) -> None:
         if self._need_rekey:
             self._overflow_bytes += size
             self._overflow_packets += 1

@@ -18,12 +18,12 @@ from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
-from sftpd.sftp.session import LEAD, Broken, Session
+from sftpd.sftp.session import HEADROOM, ProtocolError, Session
 
-LONGEST_DATA = 32768  # bytes of data in one packet, either way
-_WIDEST = 0xFFFFFFFF
-_FED = 32768  # bytes of requests that a session is given at a time
-_CREDIT = 32768  # bytes used up before the client is told
+MAX_DATA = 32768  # bytes of data in one packet, either way
+_MAX_WINDOW = 0xFFFFFFFF
+_MAX_FED = 32768  # bytes of requests that a session is given at a time
+_MIN_WINDOW_UPDATE = 32768  # bytes used up before the client is told
 _ADJUST, _DATA = 93, 94
 _two = Struct(">II")
 
@@ -39,36 +39,38 @@ class Sealer(Protocol):
         """Seal some of `stream[at:end]`, and say how much."""
 
 
-class Carrier:
+class SftpChannel:
     """One channel and its session."""
 
-    def __init__(self, channel: Channel, session: Session, tell: Callable[[Message], None]) -> None:
+    def __init__(
+        self, channel: Channel, session: Session, send_message: Callable[[Message], None]
+    ) -> None:
         self.channel = channel
-        self.over = False
+        self.ended = False
         self._session = session
-        self._tell = tell
+        self._send_message = send_message
         self._window = channel.out_window_size
-        self._most = min(channel.out_max_packet_size, LONGEST_DATA)
-        self._granted = channel.in_window_size
-        self._used = 0
+        self._max_data = min(channel.out_max_packet_size, MAX_DATA)
+        self._client_window = channel.in_window_size
+        self._consumed = 0
         self._inbox = bytearray()
         self._eof = False
         self._replies: Iterator[memoryview] | None = None
         self._fed = 0
         self._at = self._end = 0
 
-    def take(self, data: memoryview) -> None:
+    def receive(self, data: memoryview) -> None:
         """Keep what the client sent; raise SSHException if it may not send that much."""
         if self._eof:
             raise SSHException("data after the end of a channel")
-        if len(data) > min(self._granted, LONGEST_DATA):
-            raise SSHException(f"{len(data)} bytes of data with a window of {self._granted}")
-        self._granted -= len(data)
+        if len(data) > min(self._client_window, MAX_DATA):
+            raise SSHException(f"{len(data)} bytes of data with a window of {self._client_window}")
+        self._client_window -= len(data)
         self._inbox += data
 
-    def widen(self, size: int) -> None:
+    def add_window(self, size: int) -> None:
         """The client has room for `size` bytes more; raise SSHException if that cannot be."""
-        if self._window + size > _WIDEST:
+        if self._window + size > _MAX_WINDOW:
             raise SSHException(f"a window of {self._window + size} bytes")
         self._window += size
 
@@ -77,7 +79,7 @@ class Carrier:
         self._eof = True
 
     @property
-    def shut(self) -> bool:
+    def window_closed(self) -> bool:
         """Whether replies wait for the client's window."""
         return self._at < self._end and not self._window
 
@@ -86,21 +88,21 @@ class Carrier:
         """Whether replies wait for nothing but to be sealed."""
         return self._at < self._end and self._window > 0
 
-    def step(self, sealer: Sealer) -> int:
+    def send_some(self, sealer: Sealer) -> int:
         """Seal some replies; return how many bytes, 0 if there is nothing to be done now."""
-        while not self.over:
+        while not self.ended:
             if self._at < self._end:
-                return self._seal(sealer)
+                return self._seal_replies(sealer)
             if self._replies is not None:
                 replies = next(self._replies, None)
                 if replies is None:
                     self._replies = None
-                    self._credit()
+                    self._return_window()
                 else:
-                    self._at, self._end = LEAD, LEAD + len(replies)
+                    self._at, self._end = HEADROOM, HEADROOM + len(replies)
             elif self._inbox:
-                fed = bytes(self._inbox[:_FED])
-                del self._inbox[:_FED]
+                fed = bytes(self._inbox[:_MAX_FED])
+                del self._inbox[:_MAX_FED]
                 self._fed = len(fed)
                 self._replies = self._session.feed(fed)
             elif self._eof:
@@ -109,7 +111,7 @@ class Carrier:
                 break
         return 0
 
-    def _seal(self, sealer: Sealer) -> int:
+    def _seal_replies(self, sealer: Sealer) -> int:
         end = min(self._end, self._at + self._window)
         if self._at == end:
             if self._eof:
@@ -117,34 +119,34 @@ class Carrier:
                 self.end()
             return 0
         stream = self._session.stream
-        sealed = sealer.send_data(self.channel.remote_chanid, stream, self._at, end, self._most)
+        sealed = sealer.send_data(self.channel.remote_chanid, stream, self._at, end, self._max_data)
         self._at += sealed
         self._window -= sealed
         return sealed
 
-    def _credit(self) -> None:
-        self._used += self._fed
-        if self._used < _CREDIT or self._eof:
+    def _return_window(self) -> None:
+        self._consumed += self._fed
+        if self._consumed < _MIN_WINDOW_UPDATE or self._eof:
             return
         message = Message()
         message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
         message.add_int(self.channel.remote_chanid)
-        message.add_int(self._used)
-        self._granted += self._used
-        self._used = 0
-        self._tell(message)
+        message.add_int(self._consumed)
+        self._client_window += self._consumed
+        self._consumed = 0
+        self._send_message(message)
 
     def end(self, well: bool = True) -> None:
         """Let go of the session and close its channel; say so if all went well."""
-        self.drop()
+        self.discard()
         with suppress(OSError, EOFError, SSHException):
             if well:
                 self.channel.send_exit_status(0)
             self.channel.close()
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Let go of the session: nothing is sent any more."""
-        self.over = True
+        self.ended = True
         replies, self._replies = self._replies, None
         self._at = self._end = 0
         if replies is not None:
@@ -153,7 +155,7 @@ class Carrier:
         self._session.end()
 
 
-class Carriers:
+class SftpChannels:
     """All channels of one connection that carry SFTP; the packet layer's Work.
 
     `pace` is told how many bytes were sealed, and returns the seconds to wait before more are.
@@ -165,93 +167,95 @@ class Carriers:
         self._sealer = sealer
         self._clock = clock
         self._pace = pace
-        self._carriers: dict[int, Carrier] = {}
-        self._busy: dict[int, Carrier] = {}  # who may have something to do, in their order
-        self._next = 0.0
+        self._channels: dict[int, SftpChannel] = {}
+        self._busy: dict[int, SftpChannel] = {}  # who may have something to do, in their order
+        self._next_send = 0.0
 
-    def carry(self, channel: Channel, session: Session, tell: Callable[[Message], None]) -> None:
-        """Serve a session on a channel; `tell` sends what is not data."""
-        self._carriers[channel.chanid] = Carrier(channel, session, tell)
+    def serve(
+        self, channel: Channel, session: Session, send_message: Callable[[Message], None]
+    ) -> None:
+        """Serve a session on a channel; `send_message` sends what is not data."""
+        self._channels[channel.chanid] = SftpChannel(channel, session, send_message)
 
     def end_of_file(self, chanid: int) -> None:
         """The client sends nothing more on a channel."""
-        carrier = self._carriers.get(chanid)
-        if carrier is not None:
-            carrier.end_of_file()
-            self._busy[chanid] = carrier
+        each_channel = self._channels.get(chanid)
+        if each_channel is not None:
+            each_channel.end_of_file()
+            self._busy[chanid] = each_channel
 
-    def take(self, kind: int, payload: memoryview) -> bool:
+    def handle_packet(self, kind: int, payload: memoryview) -> bool:
         """Take CHANNEL_DATA or WINDOW_ADJUST; False if there is no such channel here."""
         if len(payload) < 9:
             raise SSHException("a packet that ends too early")
         chanid, size = _two.unpack_from(payload, 1)
-        carrier = self._carriers.get(chanid)
-        if carrier is None:
+        each_channel = self._channels.get(chanid)
+        if each_channel is None:
             return False
-        self._busy[chanid] = carrier
+        self._busy[chanid] = each_channel
         if kind == _ADJUST:
-            carrier.widen(size)
+            each_channel.add_window(size)
             return True
         data = payload[9:]
         if len(data) != size:
             raise SSHException("a packet that ends too early")
-        carrier.take(data)
+        each_channel.receive(data)
         return True
 
-    def step(self) -> bool:
+    def send_some(self) -> bool:
         """Let the next channel that can seal something do so."""
-        while self._busy and not (self._next and self.pause()):
-            chanid, carrier = next(iter(self._busy.items()))
+        while self._busy and not (self._next_send and self.seconds_to_pause()):
+            chanid, each_channel = next(iter(self._busy.items()))
             del self._busy[chanid]
-            sealed = self._stepped(carrier)
-            if carrier.over:
-                self._carriers.pop(chanid, None)
-            elif sealed or carrier.ready:
-                self._busy[chanid] = carrier  # behind the others
+            sealed = self._send_some(each_channel)
+            if each_channel.ended:
+                self._channels.pop(chanid, None)
+            elif sealed or each_channel.ready:
+                self._busy[chanid] = each_channel  # behind the others
             if sealed and self._pace is not None and (wait := self._pace(sealed)) > 0:
-                self._next = self._clock() + wait
-            if sealed or carrier.over:
+                self._next_send = self._clock() + wait
+            if sealed or each_channel.ended:
                 return True
-            if carrier.ready:
+            if each_channel.ready:
                 break  # the packet layer seals nothing more before there are new keys
         return False
 
-    def _stepped(self, carrier: Carrier) -> int:
+    def _send_some(self, each_channel: SftpChannel) -> int:
         try:
-            return carrier.step(self._sealer)
-        except Broken as error:
+            return each_channel.send_some(self._sealer)
+        except ProtocolError as error:
             _log.warning("client dropped", cause=str(error))
         except (OSError, EOFError, SSHException):
             raise
         except Exception:
             _log.exception("session failed")
-        carrier.end(well=False)
+        each_channel.end(well=False)
         return 0
 
-    def due(self) -> bool:
+    def waits_for_client(self) -> bool:
         """Say whether replies wait for a client's window."""
-        for carrier in self._carriers.values():  # noqa: SIM110 - asked for every packet
-            if carrier.shut:
+        for each_channel in self._channels.values():  # noqa: SIM110 - asked for every packet
+            if each_channel.window_closed:
                 return True
         return False
 
-    def pause(self) -> float:
+    def seconds_to_pause(self) -> float:
         """Return the seconds until the pace allows more."""
-        if not self._next:
+        if not self._next_send:
             return 0.0
-        left = self._next - self._clock()
+        left = self._next_send - self._clock()
         if left <= 0:
-            self._next = left = 0.0
+            self._next_send = left = 0.0
         return left
 
-    def drop(self, chanid: int) -> None:
+    def discard(self, chanid: int) -> None:
         """The client has closed a channel."""
         self._busy.pop(chanid, None)
-        carrier = self._carriers.pop(chanid, None)
-        if carrier is not None:
-            carrier.drop()
+        each_channel = self._channels.pop(chanid, None)
+        if each_channel is not None:
+            each_channel.discard()
 
     def end(self) -> None:
         """The connection is over."""
-        for chanid in list(self._carriers):
-            self.drop(chanid)
+        for chanid in list(self._channels):
+            self.discard(chanid)

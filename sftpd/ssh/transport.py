@@ -6,7 +6,7 @@ login a deadline and a budget of bytes (sftpd/ssh/client_socket); only algorithm
 today; channels
 are held until they close; global requests are the caller's to answer; and nothing blocks the
 reading thread while keys are exchanged. The private names of paramiko that this leans on are those
-of 5.1 (see `_Paramiko`), which is why setup.cfg pins it.
+of 5.1 (see `_TypedTransport`), which is why setup.cfg pins it.
 """
 
 import threading
@@ -32,12 +32,12 @@ from paramiko.ssh_exception import SSHException
 from paramiko.transport import Transport as ParamikoTransport
 
 from keys.credentials import fido
-from sftpd.ssh.client_socket import Wire
+from sftpd.ssh.client_socket import ClientSocket
 
-LONGEST_PACKET = 256 * 1024 + 4096
-_FIRST_OF_USERS = 50  # message numbers below are the transport's own, RFC 4250 section 4.1
-_MOST_WITHHELD = 1024
-_OURS = ("sftpd", "keys", "config")
+MAX_PACKET = 256 * 1024 + 4096
+_FIRST_USER_MESSAGE = 50  # message numbers below are the transport's own, RFC 4250 section 4.1
+_MAX_HELD_MESSAGES = 1024
+_OUR_PACKAGES = ("sftpd", "keys", "config")
 
 KEX = ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
 CIPHERS = (
@@ -62,7 +62,7 @@ PUBLIC_KEYS = (
 )
 
 
-def clients_fault(failure: BaseException) -> bool:
+def is_client_fault(failure: BaseException) -> bool:
     """Say whether a connection broke over what the client sent, and not over a fault of ours.
 
     Our own code raises SSHException over a malformed message, paramiko and what it calls raise
@@ -72,10 +72,10 @@ def clients_fault(failure: BaseException) -> bool:
     while step is not None and step.tb_next is not None:
         step = step.tb_next
     raised_in = "" if step is None else str(step.tb_frame.f_globals.get("__name__"))
-    return isinstance(failure, SSHException) or raised_in.split(".")[0] not in _OURS
+    return isinstance(failure, SSHException) or raised_in.split(".")[0] not in _OUR_PACKAGES
 
 
-class Packetizer(packet.Packetizer):
+class PlainPacketizer(packet.Packetizer):
     """paramiko's packet layer without its timer thread, and with a bound on what it will read."""
 
     if TYPE_CHECKING:
@@ -97,18 +97,18 @@ class Packetizer(packet.Packetizer):
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         """Read exactly `n` bytes."""
-        if n > LONGEST_PACKET:
+        if n > MAX_PACKET:
             raise SSHException(f"a packet of {n} bytes")
         return super().read_all(n, check_rekey)
 
     def start_handshake(self, timeout: float) -> None:
-        """Leave the time to the Wire."""
+        """Leave the time to the ClientSocket."""
 
     def complete_handshake(self) -> None:
-        """Leave the time to the Wire."""
+        """Leave the time to the ClientSocket."""
 
 
-class _Paramiko(ParamikoTransport):
+class _TypedTransport(ParamikoTransport):
     """The private names of paramiko 5.1 that are used or replaced here."""
 
     if TYPE_CHECKING:
@@ -130,31 +130,32 @@ class _Paramiko(ParamikoTransport):
         def _send_kex_init(self) -> None: ...
 
 
-class Transport(_Paramiko):
+class Transport(_TypedTransport):
     """One client's SSH connection; `run` serves it until it ends.
 
-    `authenticate` makes the handler of the user authentication. `asked` is told the name of
-    each global request and what it asks, and returns what the success carries, None to refuse.
+    `make_auth_handler` makes the handler of the user authentication. `on_global_request` is told
+    the name of each global request and what it asks, and returns what the success carries, None to
+    refuse.
     """
 
     def __init__(
         self,
-        wire: Wire,
+        wire: ClientSocket,
         host_keys: Iterable[PKey],
         server: ServerInterface,
-        authenticate: Callable[["Transport"], AuthHandler],
-        asked: Callable[[str, bytes], bytes | None],
+        make_auth_handler: Callable[["Transport"], AuthHandler],
+        on_global_request: Callable[[str, bytes], bytes | None],
         kex: Sequence[str] = KEX,
         macs: Sequence[str] = MACS,
-        packetizer: type = Packetizer,
+        packetizer: type = PlainPacketizer,
     ) -> None:
         super().__init__(wire, packetizer_class=packetizer)  # type: ignore[arg-type]
-        self._authenticate = authenticate
-        self._asked = asked
+        self._make_auth_handler = make_auth_handler
+        self._on_global_request = on_global_request
         self._reader = threading.get_ident()
-        self._withheld: list[Message] = []
+        self._held_messages: list[Message] = []
         self._open_channels: dict[int, Channel] = {}
-        self._afterwards: list[Callable[[], None]] = []
+        self._after_reply: list[Callable[[], None]] = []
         self.kex_name = ""
         self.local_version = "SSH-2.0-ssps"
         self.server_mode = True
@@ -169,23 +170,23 @@ class Transport(_Paramiko):
             self.add_server_key(key)
         self._channel_handler_table = {
             **self._channel_handler_table,
-            MSG_CHANNEL_DATA: _feed,
+            MSG_CHANNEL_DATA: _feed_data,
             MSG_CHANNEL_EXTENDED_DATA: _feed_extended,
-            MSG_CHANNEL_REQUEST: self._requested,
+            MSG_CHANNEL_REQUEST: self._handle_channel_request,
         }
 
-    def afterwards(self, what: Callable[[], None]) -> None:
+    def call_after_reply(self, what: Callable[[], None]) -> None:
         """Have something done once the channel request that is being judged is answered."""
-        self._afterwards.append(what)
+        self._after_reply.append(what)
 
-    def _requested(self, channel: Any, m: Message) -> None:
+    def _handle_channel_request(self, channel: Any, m: Message) -> None:
         channel._handle_request(m)
-        due, self._afterwards = self._afterwards, []
+        due, self._after_reply = self._after_reply, []
         for what in due:
             what()
 
-    def tell(self, message: Message) -> None:
-        """Send something that the client has not asked for."""
+    def send_unasked(self, message: Message) -> None:
+        """Send something that the client has not on_global_request for."""
         self._send_user_message(message)
 
     @property
@@ -206,35 +207,35 @@ class Transport(_Paramiko):
         if self.kex_engine is None:
             raise SSHException("new keys without a key exchange")
         if self.auth_handler is None:
-            self.auth_handler = self._authenticate(self)
+            self.auth_handler = self._make_auth_handler(self)
         super()._parse_newkeys(m)
-        withheld, self._withheld = self._withheld, []
-        for message in withheld:
+        held_messages, self._held_messages = self._held_messages, []
+        for message in held_messages:
             self._send_user_message(message)
 
     def _send_user_message(self, data: Message) -> None:
         # Only this thread can finish the key exchange that it would be waiting for.
         if threading.get_ident() == self._reader and not self.clear_to_send.is_set():
-            self._withhold(data)
+            self._hold_message(data)
         else:
             super()._send_user_message(data)
 
     def _send_message(self, data: Message) -> None:
         # paramiko answers the opening of a channel even while keys are exchanged.
-        if data.asbytes()[0] >= _FIRST_OF_USERS and not self.clear_to_send.is_set():
-            self._withhold(data)
+        if data.asbytes()[0] >= _FIRST_USER_MESSAGE and not self.clear_to_send.is_set():
+            self._hold_message(data)
         else:
             super()._send_message(data)
 
-    def _withhold(self, data: Message) -> None:
-        if len(self._withheld) >= _MOST_WITHHELD:
+    def _hold_message(self, data: Message) -> None:
+        if len(self._held_messages) >= _MAX_HELD_MESSAGES:
             raise SSHException("too many requests in a key exchange")
-        self._withheld.append(data)
+        self._held_messages.append(data)
 
     def _parse_global_request(self, m: Message) -> None:
         kind = m.get_binary().decode("utf-8", "replace")
         wants_reply = m.get_boolean()
-        answer = self._asked(kind, m.get_remainder())
+        answer = self._on_global_request(kind, m.get_remainder())
         if wants_reply:
             reply = Message()
             reply.add_byte(cMSG_REQUEST_FAILURE if answer is None else cMSG_REQUEST_SUCCESS)
@@ -250,7 +251,7 @@ class Transport(_Paramiko):
         self._open_channels.pop(chanid, None)
 
 
-def _feed(channel: Any, m: Message) -> None:
+def _feed_data(channel: Any, m: Message) -> None:
     # paramiko takes whatever comes, as long as there is memory.
     _within_window(channel, channel.in_buffer, m.get_string())
 

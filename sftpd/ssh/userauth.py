@@ -47,17 +47,18 @@ from keys.credentials.ring import Credential, fingerprint
 from sftpd.access.authorize import Admitted, Key, Password, Proof, Reason, Refused
 from sftpd.ssh.transport import PUBLIC_KEYS, Transport
 
-ATTEMPTS = 6
-_LONGEST_USER = 64
+MAX_ATTEMPTS = 6
+_MAX_USER = 64
 # Seconds. A judgement on a password takes one to three argon2 hashes of about 0.1 s each.
-_KEY_BEAT, _PASSWORD_BEAT = 0.01, 1.0
+_KEY_INTERVAL, _PASSWORD_INTERVAL = 0.01, 1.0
 
-SHORTEST, _LONGEST_PASSWORD, _FEWEST_KINDS = 12, 1024, 6  # characters of a new password
-_TRIES = 3
+MIN_PASSWORD, _MAX_PASSWORD, _MIN_DISTINCT = 12, 1024, 6  # characters of a new password
+_MAX_TRIES = 3
 _INTERACTIVE = "keyboard-interactive"
 _ASK_NEW = (
-    f"Ilk parolaniz yalniz yeni parola belirlemek icindir; yenisi en az {SHORTEST} karakter.\r\n"
-    f"Your initial password is only good for setting a new one, of {SHORTEST} or more.\r\n"
+    "Ilk parolaniz yalniz yeni parola belirlemek icindir; "
+    f"yenisi en az {MIN_PASSWORD} karakter.\r\n"
+    f"Your initial password is only good for setting a new one, of {MIN_PASSWORD} or more.\r\n"
 )
 _MUST_CHANGE = (
     "Ilk parolanizi degistirmelisiniz: etkilesimli bir istemciyle (sftp, PuTTY) baglanin.\r\n"
@@ -69,31 +70,31 @@ _NOT_CHANGED = "Parola degistirilemedi, yeniden deneyin. (Not changed, try again
 _log = structlog.get_logger()
 
 
-class Door(Protocol):
+class AuthPolicy(Protocol):
     """Who decides and keeps the record."""
 
-    def judge(self, user: str, proof: Proof) -> Admitted | Refused:
+    def decide(self, user: str, proof: Proof) -> Admitted | Refused:
         """Decide on what is offered; nothing is recorded yet."""
 
     def admit(self, admitted: Admitted, method: str) -> bool:
         """Let a proven party in; False if the record or the cap on sessions forbids it."""
 
-    def refuse(
+    def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
         """Record a refusal."""
 
-    def change(self, user: str, credential: Credential, text: str) -> bool:
+    def change_password(self, user: str, credential: Credential, text: str) -> bool:
         """Have a new password set in place of `credential`; False if that cannot be."""
 
-    def greet(self) -> None:
+    def after_login(self) -> None:
         """Do what is due as soon as a client has come in."""
 
     def banner(self) -> str:
         """Return what an early client is told."""
 
 
-class Userauth(AuthHandler):
+class UserauthHandler(AuthHandler):
     """The server's side of one client's authentication."""
 
     if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class Userauth(AuthHandler):
     def __init__(
         self,
         transport: Transport,
-        door: Door,
-        attempts: int = ATTEMPTS,
+        policy: AuthPolicy,
+        attempts: int = MAX_ATTEMPTS,
         *,
         interactive: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
@@ -112,59 +113,62 @@ class Userauth(AuthHandler):
     ) -> None:
         super().__init__(transport)
         self._ssh = transport
-        self._door = door
-        self._left = attempts
+        self._policy = policy
+        self._attempts_left = attempts
         self._monotonic = monotonic
         self._sleep = sleep
-        self._came = 0.0
-        self._beat = _KEY_BEAT
-        self._asked = False
-        self._told = False
+        self._received_at = 0.0
+        self._response_interval = _KEY_INTERVAL
+        self._any_request = False
+        self._banner_sent = False
         self._methods = "publickey,password" + ",keyboard-interactive" * interactive
         self._interactive = interactive
-        self._prompts = 0  # how many answers are due
-        self._initial: tuple[Credential, str] | None = None  # what is to be changed
-        self._tries = 0
+        self._expected_answers = 0  # how many answers are due
+        self._initial_password: tuple[Credential, str] | None = None  # what is to be changed
+        self._tries_left = 0
 
     # Called by the transport for SSH_MSG_USERAUTH_REQUEST.
     def _parse_userauth_request(self, m: Message) -> None:
         if self.authenticated or not self._ssh.active:
             return
-        self._came = self._monotonic()
-        user = m.get_binary().decode("utf-8", "replace")[:_LONGEST_USER]
+        self._received_at = self._monotonic()
+        user = m.get_binary().decode("utf-8", "replace")[:_MAX_USER]
         service, method = m.get_binary(), m.get_binary()
         if self.auth_username not in (None, user) or service != b"ssh-connection":
-            self._hang_up()
+            self._disconnect()
             return
         self.auth_username = user
-        self._beat = _KEY_BEAT if method == b"publickey" else _PASSWORD_BEAT
+        self._response_interval = _KEY_INTERVAL if method == b"publickey" else _PASSWORD_INTERVAL
         if method not in (b"password", b"keyboard-interactive"):
-            self._beat = _KEY_BEAT
-        self._prompts, self._initial = 0, None  # RFC 4256 3.1: a new request ends the old one
+            self._response_interval = _KEY_INTERVAL
+        self._expected_answers, self._initial_password = (
+            0,
+            None,
+        )  # RFC 4256 3.1: a new request ends the old one
         match method:
             case b"publickey":
                 self._public_key(user, m)
             case b"password":
                 self._password(user, m)
             case b"keyboard-interactive" if self._interactive:
-                self._ask("", "", "Parola (password): ")
-            case b"none" if not self._asked:
+                self._send_prompts("", "", "Parola (password): ")
+            case b"none" if not self._any_request:
                 # How clients ask for the methods; the first time is no attempt.
-                self._say_no()
+                self._send_failure()
             case _:
-                name = method.decode("utf-8", "replace")[:_LONGEST_USER]
-                self._door.refuse(user, name, "", Reason.METHOD, probe=False)
-                self._fail()
-        self._asked = True
+                name = method.decode("utf-8", "replace")[:_MAX_USER]
+                self._policy.record_refusal(user, name, "", Reason.METHOD, probe=False)
+                self._fail_after_interval()
+        self._any_request = True
 
     def _password(self, user: str, m: Message) -> None:
         changes = m.get_boolean()
         text = m.get_binary().decode("utf-8", "replace")
         if changes:
-            self._door.refuse(user, "password", "", Reason.METHOD, probe=False)
-            self._fail()
+            self._policy.record_refusal(user, "password", "", Reason.METHOD, probe=False)
+            self._fail_after_interval()
             return
-        self._conclude(user, "password", self._door.judge(user, Password(text)), "", lambda: True)
+        self._finish(user, "password", self._policy.decide(user, Password(text)), "", lambda: True)
 
     def _public_key(self, user: str, m: Message) -> None:
         signed = m.get_boolean()
@@ -172,31 +176,31 @@ class Userauth(AuthHandler):
         blob = m.get_binary()
         name = fingerprint(blob)
         if algorithm not in PUBLIC_KEYS:
-            self._door.refuse(user, "publickey", name, Reason.METHOD, probe=not signed)
-            self._fail()
+            self._policy.record_refusal(user, "publickey", name, Reason.METHOD, probe=not signed)
+            self._fail_after_interval()
             return
-        verdict = self._door.judge(user, Key(blob))
+        verdict = self._policy.decide(user, Key(blob))
         if signed:
             signature = m.get_binary()
-            message = self._signed_by(user, algorithm, blob)
-            self._conclude(
+            message = self._signed_text(user, algorithm, blob)
+            self._finish(
                 user,
                 "publickey",
                 verdict,
                 name,
-                lambda: _verifies(algorithm, blob, message, signature),
+                lambda: _signature_is_valid(algorithm, blob, message, signature),
             )
-        elif _worth_a_signature(verdict):
+        elif _asks_for_signature(verdict):
             answer = Message()
             answer.add_byte(cMSG_USERAUTH_PK_OK)
             answer.add_string(algorithm)
             answer.add_string(blob)
             self._ssh._send_message(answer)
         elif isinstance(verdict, Refused):
-            self._door.refuse(user, "publickey", name, verdict.reason, probe=True)
-            self._fail()
+            self._policy.record_refusal(user, "publickey", name, verdict.reason, probe=True)
+            self._fail_after_interval()
 
-    def _conclude(
+    def _finish(
         self,
         user: str,
         method: str,
@@ -204,27 +208,27 @@ class Userauth(AuthHandler):
         name: str,
         proven: Callable[[], bool],
     ) -> None:
-        if _worth_a_signature(verdict) and not proven():
+        if _asks_for_signature(verdict) and not proven():
             verdict = Refused(Reason.SIGNATURE)
         if isinstance(verdict, Refused):
             matched = verdict.credential.fingerprint if verdict.credential else name
-            self._door.refuse(user, method, matched, verdict.reason, probe=False)
+            self._policy.record_refusal(user, method, matched, verdict.reason, probe=False)
             if verdict.reason is Reason.NOT_YET_OPEN:
-                self._tell(self._door.banner())
+                self._send_banner(self._policy.banner())
             elif verdict.reason is Reason.MUST_CHANGE:
-                self._tell(_MUST_CHANGE)
-            self._fail()
-        elif not self._door.admit(verdict, method):
-            self._fail()
+                self._send_banner(_MUST_CHANGE)
+            self._fail_after_interval()
+        elif not self._policy.admit(verdict, method):
+            self._fail_after_interval()
         else:
             self.authenticated = True
             success = Message()
             success.add_byte(cMSG_USERAUTH_SUCCESS)
             self._ssh._send_message(success)
             self._ssh.authenticated = True
-            self._door.greet()
+            self._policy.after_login()
 
-    def _signed_by(self, user: str, algorithm: str, blob: bytes) -> bytes:
+    def _signed_text(self, user: str, algorithm: str, blob: bytes) -> bytes:
         message = Message()
         message.add_string(self._ssh.session_id or b"")
         message.add_byte(cMSG_USERAUTH_REQUEST)
@@ -236,32 +240,35 @@ class Userauth(AuthHandler):
         message.add_string(blob)
         return message.asbytes()
 
-    def _tell(self, text: str) -> None:
-        if self._told:
+    def _send_banner(self, text: str) -> None:
+        if self._banner_sent:
             return
-        self._told = True
+        self._banner_sent = True
         message = Message()
         message.add_byte(cMSG_USERAUTH_BANNER)
         message.add_string(text)
         message.add_string("tr")
         self._ssh._send_message(message)
 
-    def _fail(self) -> None:
-        self._sleep(self._beat - (self._monotonic() - self._came) % self._beat)
-        self._left -= 1
-        if self._left <= 0:
-            self._hang_up()
+    def _fail_after_interval(self) -> None:
+        self._sleep(
+            self._response_interval
+            - (self._monotonic() - self._received_at) % self._response_interval
+        )
+        self._attempts_left -= 1
+        if self._attempts_left <= 0:
+            self._disconnect()
         else:
-            self._say_no()
+            self._send_failure()
 
-    def _say_no(self) -> None:
+    def _send_failure(self) -> None:
         message = Message()
         message.add_byte(cMSG_USERAUTH_FAILURE)
         message.add_string(self._methods)
         message.add_boolean(False)
         self._ssh._send_message(message)
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         message = Message()
         message.add_byte(cMSG_DISCONNECT)
         message.add_int(DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE)
@@ -272,7 +279,7 @@ class Userauth(AuthHandler):
 
     # Keyboard-interactive: one question, and for an initial password a second one.
 
-    def _ask(self, name: str, instruction: str, *prompts: str) -> None:
+    def _send_prompts(self, name: str, instruction: str, *prompts: str) -> None:
         message = Message()
         message.add_byte(cMSG_USERAUTH_INFO_REQUEST)
         message.add_string(name)
@@ -282,82 +289,84 @@ class Userauth(AuthHandler):
         for prompt in prompts:
             message.add_string(prompt)
             message.add_boolean(False)  # not to be seen as it is typed
-        self._prompts = len(prompts)
+        self._expected_answers = len(prompts)
         self._ssh._send_message(message)
 
     # Called by the transport for SSH_MSG_USERAUTH_INFO_RESPONSE.
     def _parse_userauth_info_response(self, m: Message) -> None:
         if self.authenticated or not self._ssh.active:
             return
-        due, self._prompts = self._prompts, 0
+        due, self._expected_answers = self._expected_answers, 0
         if not due or m.get_int() != due or self.auth_username is None:
-            self._hang_up()  # an answer to what was never asked
+            self._disconnect()  # an answer to what was never asked
             return
-        self._came = self._monotonic()
+        self._received_at = self._monotonic()
         answers = [m.get_binary().decode("utf-8", "replace") for _ in range(due)]
-        if self._initial is None:
-            self._judge_answer(self.auth_username, answers[0])
+        if self._initial_password is None:
+            self._check_answer(self.auth_username, answers[0])
         else:
-            self._take_new(self.auth_username, *self._initial, *answers)
+            self._set_new_password(self.auth_username, *self._initial_password, *answers)
 
-    def _judge_answer(self, user: str, text: str) -> None:
-        verdict = self._door.judge(user, Password(text))
+    def _check_answer(self, user: str, text: str) -> None:
+        verdict = self._policy.decide(user, Password(text))
         if (
             isinstance(verdict, Refused)
             and verdict.reason is Reason.MUST_CHANGE
             and verdict.credential is not None
         ):
-            self._initial, self._tries = (verdict.credential, text), _TRIES
+            self._initial_password, self._tries_left = (verdict.credential, text), _MAX_TRIES
             self._ask_new("")
             return
-        self._conclude(user, _INTERACTIVE, verdict, "", lambda: True)
+        self._finish(user, _INTERACTIVE, verdict, "", lambda: True)
 
     def _ask_new(self, wrong: str) -> None:
-        self._ask(
+        self._send_prompts(
             "Parola degisikligi",
             f"{wrong}{_ASK_NEW}",
             "Yeni parola (new password): ",
             "Yeni parola, yeniden (again): ",
         )
 
-    def _take_new(self, user: str, credential: Credential, old: str, new: str, again: str) -> None:
-        wrong = _unfit(user, old, new, again)
-        if wrong and self._tries > 1:
-            self._tries -= 1
+    def _set_new_password(
+        self, user: str, credential: Credential, old: str, new: str, again: str
+    ) -> None:
+        wrong = _password_problem(user, old, new, again)
+        if wrong and self._tries_left > 1:
+            self._tries_left -= 1
             self._ask_new(wrong)
             return
-        self._initial = None
-        if wrong or not self._door.change(user, credential, new):
+        self._initial_password = None
+        if wrong or not self._policy.change_password(user, credential, new):
             name = credential.fingerprint
-            self._door.refuse(user, _INTERACTIVE, name, Reason.MUST_CHANGE, probe=False)
-            self._tell(_NOT_CHANGED)
-            self._fail()
+            self._policy.record_refusal(user, _INTERACTIVE, name, Reason.MUST_CHANGE, probe=False)
+            self._send_banner(_NOT_CHANGED)
+            self._fail_after_interval()
             return
-        self._tell(_CHANGED)
-        self._told = False  # it may still be too early, which is then told as well
-        self._conclude(user, _INTERACTIVE, self._door.judge(user, Password(new)), "", lambda: True)
+        self._send_banner(_CHANGED)
+        self._banner_sent = False  # it may still be too early, which is then told as well
+        self._finish(user, _INTERACTIVE, self._policy.decide(user, Password(new)), "", lambda: True)
 
 
-def _unfit(user: str, old: str, new: str, again: str) -> str:
+def _password_problem(user: str, old: str, new: str, again: str) -> str:
     """Say why that will not do as a new password; empty if it will."""
     if new != again:
         return "Iki giris ayni degil. (The two differ.)\r\n"
     if "\ufffd" in new:  # where bytes that are no UTF-8 stood: any others would do as well
         return "Yalniz UTF-8 karakterler. (Only characters of UTF-8.)\r\n"
-    if len(new) < SHORTEST or len(new) > _LONGEST_PASSWORD:
-        return f"En az {SHORTEST} karakter olmali. (At least {SHORTEST} characters.)\r\n"
+    if len(new) < MIN_PASSWORD or len(new) > _MAX_PASSWORD:
+        return f"En az {MIN_PASSWORD} karakter olmali. (At least {MIN_PASSWORD} characters.)\r\n"
     if new == old or user.casefold() in new.casefold():
         return "Eski parola ya da kullanici adi olamaz. (Not the old one, nor the user name.)\r\n"
-    if len(set(new)) < _FEWEST_KINDS:
+    if len(set(new)) < _MIN_DISTINCT:
         return "Cok basit. (Too simple.)\r\n"
     return ""
 
 
-def _worth_a_signature(verdict: Admitted | Refused) -> bool:
+def _asks_for_signature(verdict: Admitted | Refused) -> bool:
     return isinstance(verdict, Admitted) or verdict.reason is Reason.NOT_YET_OPEN
 
 
-def _verifies(algorithm: str, blob: bytes, message: bytes, signature: bytes) -> bool:
+def _signature_is_valid(algorithm: str, blob: bytes, message: bytes, signature: bytes) -> bool:
     # RFC 8332 3: the signature names its own algorithm, which must be the one agreed on.
     if Message(signature).get_binary() != algorithm.encode():
         return False

@@ -36,8 +36,8 @@ from keys.ledger.writer import Ledger, Terms, utc_now
 from scripts.audit import index
 from scripts.shared.signer_process import sign_until_closed
 from sftpd.access.ratelimit import Pacer
-from sftpd.ipc.monitor_client import Reporter
-from sftpd.ipc.pending_closes import Slate
+from sftpd.ipc.monitor_client import MonitorClient
+from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
@@ -129,14 +129,14 @@ def asked(folder: Path, seconds: float, terms: Terms, sessions: int) -> dict[str
     return {"records a second": count / took, "parent's us a record": spent / count * 1e6}
 
 
-def ask(parent: socket.socket, slate: Slate, until: float) -> None:
+def ask(parent: socket.socket, slate: PendingCloses, until: float) -> None:
     """Open and close files, as a session does."""
-    reporter = Reporter(parent, slate)
+    reporter = MonitorClient(parent, slate)
     reporter.admit("a", "publickey", "SHA256:x", "SSH-2.0-x", "aes128-gcm", "mlkem768x25519")
     path, sha256 = b"/2023-05-14-cb-mv/7-il/kurul-7/sandik-7/cb-sandik-sonuc-s1.jpg", b"0" * 64
     while time.monotonic() < until:
-        assert reporter.opened(1, path, 200_000, sha256)
-        reporter.closed(1, 200_000, True, b"", "")
+        assert reporter.record_open(1, path, 200_000, sha256)
+        reporter.record_close(1, 200_000, True, b"", "")
     reporter.end("closed")
     os._exit(0)
 

@@ -42,9 +42,9 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from config import load
-from scripts.daemons.run import log_as
+from scripts.shared.json_log import configure_logging
 from sftpd import server
-log_as("serve")
+configure_logging("serve")
 site, grace = Path(sys.argv[1]), float(sys.argv[2])
 {patch}
 server.serve(
@@ -59,7 +59,7 @@ server.serve(
 NO_PENALTIES = """\
 from sftpd.access import penalties
 penalties.Penalties.refused_for = lambda *_: 0.0
-penalties.Rates.allow = lambda *_: True
+penalties.ConnectionRates.allow = lambda *_: True
 """
 
 

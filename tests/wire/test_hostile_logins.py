@@ -229,10 +229,10 @@ def test_a_client_that_asks_for_compression_goes_without(serve: Serve) -> None:
 def test_a_child_that_is_stuck_before_the_login_is_ended_by_its_parent(serve: Serve) -> None:
     # Something that never returns, as a fault in a library might not.
     patch = (
-        "from sftpd.ssh.userauth import Userauth\n"
+        "from sftpd.ssh.userauth import UserauthHandler\n"
         "def stuck(*_):\n"
         "    while True: pass\n"
-        "Userauth._parse_service_request = stuck\n"
+        "UserauthHandler._parse_service_request = stuck\n"
     )
     served = serve(grace=1.0, patch=patch)
     with key_exchanged(served) as transport:

@@ -68,7 +68,7 @@ def test_a_client_of_many_connections_is_not_slowed(serve: Serve) -> None:
 
 
 def test_a_flood_from_a_registered_address_is_thinned(serve: Serve) -> None:
-    patch = "server.Rates = lambda: penalties.Rates(burst=30, per_second=5)\n"
+    patch = "server.ConnectionRates = lambda: penalties.ConnectionRates(burst=30, per_second=5)\n"
     served = serve(patch=f"from sftpd.access import penalties\n{patch}", slowed=True)
     held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(100)]
     heard = []

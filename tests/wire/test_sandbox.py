@@ -13,7 +13,8 @@ from sftpd import server
 from sftpd.sandbox import sandbox
 
 NONE_OF_IT = (
-    "from sftpd.sandbox import sandbox\nsandbox.kernel = lambda: sandbox.Kernel(0, False, True)\n"
+    "from sftpd.sandbox import sandbox\n"
+    "sandbox.kernel = lambda: sandbox.KernelFeatures(0, False, True)\n"
 )
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 needs_landlock = pytest.mark.skipif(
@@ -109,7 +110,7 @@ def test_without_a_kernel_that_can_the_server_does_not_start(tmp_path: Path) -> 
     lay_out(site, {"parti-a": "127.0.0.1"}, 9, 9)
     (site / "now").touch()
     with pytest.raises(Faults, match=r'site\.toml: sftp\.cage: "required", but this kernel has no'):
-        server.serve(load.load(site), kernel=sandbox.Kernel(0, False, True))
+        server.serve(load.load(site), kernel=sandbox.KernelFeatures(0, False, True))
 
 
 def test_unless_the_best_effort_is_asked_for(serve: Serve) -> None:

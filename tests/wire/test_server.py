@@ -329,7 +329,7 @@ def test_several_channels_on_one_connection(serve: Serve) -> None:
 
 
 def test_keys_are_exchanged_anew_during_a_download(serve: Serve, tmp_path: Path) -> None:
-    patch = "from sftpd.ssh import transport; transport.Packetizer.REKEY_BYTES = 300_000"
+    patch = "from sftpd.ssh import transport; transport.PlainPacketizer.REKEY_BYTES = 300_000"
     served = serve(patch=patch)
     digest = add_file(served, "big", 12_000_000)
     for more in ((), ("-oRekeyLimit=1M",), ("-oCiphers=aes128-gcm@openssh.com",)):

@@ -42,7 +42,7 @@ STATUSES = {0, 1, 2, 3, 4, 5, 8}
 PERMISSION_DENIED, BAD_MESSAGE = 3, 5
 WRITES = {6, 9, 10, 13, 14, 15, 18, 20, 21}
 WRITING = 0x02 | 0x04 | 0x08 | 0x10 | 0x20
-LONGEST_REPLY = 256 * 1024
+MAX_REPLY = 256 * 1024
 EDGES = [0, 1, 2, 127, 255, 32768, 261_120, 2**31 - 1, 2**31, 2**32 - 1]
 WIDE_EDGES = [*EDGES, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 
@@ -224,7 +224,7 @@ class Witness:
         kind, arguments = asked[4], asked[9:]
         answer, rest = reply[4], reply[9:]
         assert reply[5:9] == asked[5:9]
-        assert len(reply) - 4 <= LONGEST_REPLY
+        assert len(reply) - 4 <= MAX_REPLY
         assert answer in (STATUS, ANSWERS.get(kind)) or (kind, answer) == (EXTEND, NAME)
         self.answers.add((kind, answer))
         if answer == STATUS:

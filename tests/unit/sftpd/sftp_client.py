@@ -16,25 +16,27 @@ class MemoryRecorder:
         self.told: list[tuple[object, ...]] = []
         self.willing = True
 
-    def opened(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
+    def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
         self.told.append(("open", handle, path, size))
         return self.willing
 
-    def listed(self, handle: int, path: bytes) -> bool:
+    def record_list(self, handle: int, path: bytes) -> bool:
         self.told.append(("list", handle, path))
         return self.willing
 
-    def hashed(self, algorithm: str, path: bytes) -> bool:
+    def record_hash(self, algorithm: str, path: bytes) -> bool:
         self.told.append(("hash", algorithm, path))
         return self.willing
 
-    def missed(self, verb: str, path: bytes) -> None:
+    def record_missing(self, verb: str, path: bytes) -> None:
         self.told.append(("missed", verb, path))
 
-    def closed(self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str) -> None:
+    def record_close(
+        self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
+    ) -> None:
         self.told.append(("close", handle, sent, complete, reason))
 
-    def denied(self, verb: str, path: bytes) -> None:
+    def record_denied(self, verb: str, path: bytes) -> None:
         self.told.append(("denied", verb, path))
 
 

@@ -25,7 +25,7 @@ from unit.sftpd.fuzz import (
 )
 from unit.sftpd.sftp_client import NOW, MemoryRecorder
 
-from sftpd.sftp.session import Broken, Session
+from sftpd.sftp.session import ProtocolError, Session
 from sftpd.sftp.view import View
 
 PACKETS_A_SEED, SEEDS = 20_000, 10
@@ -151,7 +151,7 @@ def test_what_is_no_protocol_drops_the_client_and_closes_its_handles(
                 for leaving in map(bytes, session.feed(piece)):
                     assert SECRET not in leaving
                     split(leaving)
-        except Broken:
+        except ProtocolError:
             ends += 1
         session.end()
         assert descriptors() == open_before
@@ -187,7 +187,7 @@ def test_any_bytes_at_all_are_answered_in_whole_packets_or_drop_the_client(
             for piece in pieces:
                 for leaving in map(bytes, session.feed(piece)):
                     split(leaving)
-        except Broken:
+        except ProtocolError:
             pass
         finally:
             session.end()
@@ -200,7 +200,7 @@ def test_a_stream_that_never_completes_a_packet_does_not_pile_up(
 ) -> None:
     session = greeted(view, kept)
     used = resident()
-    with pytest.raises(Broken):
+    with pytest.raises(ProtocolError):
         for _ in range(1000):
             list(session.feed(pack(">I", 2**32 - 1) + bytes(1 << 16)))
     assert resident() - used < 4 << 20

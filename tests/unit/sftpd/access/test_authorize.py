@@ -21,7 +21,7 @@ from sftpd.access.authorize import (
     Refused,
     banner,
     decide,
-    still_valid,
+    recheck,
 )
 
 OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
@@ -136,7 +136,7 @@ def test_who_may_stay(
 ) -> None:
     name = "SHA256:revoked" if which is None else credentials()[which].fingerprint
     ring = Ring(user, credentials())
-    assert still_valid(SETTINGS, ring, user, name, address(origin), OPENS + after) is reason
+    assert recheck(SETTINGS, ring, user, name, address(origin), OPENS + after) is reason
 
 
 def test_a_key_files_fault_is_told_to_the_operator() -> None:
@@ -216,7 +216,7 @@ def test_a_session_stays_with_the_tree_it_was_let_into(
     name = held.credentials[0].fingerprint
     always = replace(held.credentials[0], not_before=OPENS - timedelta(days=30), not_after=None)
     held = Ring("a", (always,))
-    found = still_valid(STAGED, held, "a", name, address("192.0.2.7"), now, rehearsal)
+    found = recheck(STAGED, held, "a", name, address("192.0.2.7"), now, rehearsal)
     assert found is ends
 
 

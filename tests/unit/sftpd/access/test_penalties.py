@@ -2,7 +2,7 @@ import pytest
 from unit.sftpd.fake_clock import FakeClock
 
 from config.party import address
-from sftpd.access.penalties import Cost, Penalties, Rates
+from sftpd.access.penalties import ConnectionRates, Cost, Penalties
 
 HOME, OTHER = address("192.0.2.7"), address("192.0.2.8")
 
@@ -70,17 +70,17 @@ def test_the_same_number_in_both_families_is_not_the_same_source(penalties: Pena
 
 
 def test_only_so_many_sources_are_remembered(time: FakeClock) -> None:
-    penalties = Penalties(time, most=100)
-    rates = Rates(time, most=100)
+    penalties = Penalties(time, max_sources=100)
+    rates = ConnectionRates(time, max_sources=100)
     for number in range(1000):
-        source = address(f"10.0.{number // 250}.{number % 250}")
-        penalties.charge(source, Cost.LOGIN)
-        assert rates.allow(source)
+        source_of = address(f"10.0.{number // 250}.{number % 250}")
+        penalties.charge(source_of, Cost.LOGIN)
+        assert rates.allow(source_of)
     assert (len(penalties), len(rates)) == (100, 100)
 
 
 def test_connections_are_allowed_in_a_burst_and_then_at_a_rate(time: FakeClock) -> None:
-    rates = Rates(time)
+    rates = ConnectionRates(time)
     assert [rates.allow(HOME) for _ in range(201)] == [True] * 200 + [False]
     assert rates.allow(OTHER)
     time.now += 0.125

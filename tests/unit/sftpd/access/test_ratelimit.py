@@ -1,14 +1,14 @@
 import pytest
 from unit.sftpd.fake_clock import FakeClock
 
-from sftpd.access.ratelimit import Bucket, Pacer
+from sftpd.access.ratelimit import Pacer, TokenBucket
 
 MEGABYTE = 1_000_000
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     time = FakeClock()
-    bucket = Bucket(10.0, 20.0, time)
+    bucket = TokenBucket(10.0, 20.0, time)
     assert [bucket.take(10) for _ in range(4)] == [0.0, 0.0, 1.0, 2.0]
     time.now += 3.0
     assert bucket.take(10) == 0.0
@@ -18,7 +18,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
 
 def test_who_tries_is_refused_without_paying() -> None:
     time = FakeClock()
-    bucket = Bucket(1.0, 2.0, time)
+    bucket = TokenBucket(1.0, 2.0, time)
     assert [bucket.try_take(1) for _ in range(4)] == [True, True, False, False]
     time.now += 1.0
     assert [bucket.try_take(1), bucket.try_take(1)] == [True, False]

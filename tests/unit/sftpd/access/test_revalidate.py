@@ -10,7 +10,7 @@ from config import load
 from config.party import address
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, Kind, Ring
-from sftpd.access.revalidate import Rings, Standing
+from sftpd.access.revalidate import Revalidator, Rings
 
 NOW = datetime(2023, 5, 14, 15, tzinfo=UTC)
 HOME = address("127.0.0.1")
@@ -27,16 +27,16 @@ class Site:
         self.folder = office.site(folder)
         self.now = NOW
         rotation.apply(self.folder, Ring("parti-a", (ONE, TWO)))
-        self.standing = Standing(load.load(self.folder), lambda: self.now, Rings(self.folder))
+        self.revalidator = Revalidator(load.load(self.folder), lambda: self.now, Rings(self.folder))
 
     def verdicts(self) -> tuple[str | None, str | None]:
-        one, two = (self.standing.verdict("parti-a", name, HOME) for name in NAMES)
+        one, two = (self.revalidator.reason_to_end("parti-a", name, HOME) for name in NAMES)
         return one, two
 
     def change(self, old: str, new: str) -> None:
         path = self.folder / "parties.toml"
         path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
-        self.standing.settings = load.load(self.folder)
+        self.revalidator.settings = load.load(self.folder)
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def site(tmp_path: Path) -> Site:
 
 def test_who_was_let_in_may_stay(site: Site) -> None:
     assert site.verdicts() == (None, None)
-    assert site.standing.admission("parti-a", NAMES[0], HOME) is None
+    assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) is None
 
 
 def test_a_revoked_key_ends_its_own_sessions_alone(site: Site) -> None:
     site.verdicts()
     rotation.apply(site.folder, Ring("parti-a", (TWO,)))
     assert site.verdicts() == ("key revoked", None)
-    assert site.standing.admission("parti-a", NAMES[0], HOME) == "wrong credential"
+    assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) == "wrong credential"
 
 
 def test_a_ring_that_was_removed_is_one_without_keys(site: Site) -> None:
@@ -76,8 +76,10 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_shouted_about(
     ring.path(site.folder, "parti-a").write_text("[[credential]")
     with capture_logs() as logs:
         assert site.verdicts() == (None, None)
-        assert site.standing.admission("parti-a", NAMES[0], HOME) is None
-        assert site.standing.admission("parti-a", "SHA256:other", HOME) == "wrong credential"
+        assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) is None
+        assert (
+            site.revalidator.reason_to_refuse("parti-a", "SHA256:other", HOME) == "wrong credential"
+        )
         assert site.verdicts() == (None, None)
     assert [(log["log_level"], log["party"]) for log in logs] == [("error", "parti-a")]
 
@@ -87,7 +89,7 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_shouted_about(
 
 def test_a_ring_that_was_never_good_lets_nobody_in(site: Site) -> None:
     ring.path(site.folder, "parti-a").write_text("[[credential]")
-    assert site.standing.admission("parti-a", NAMES[0], HOME) == "key file unreadable"
+    assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) == "key file unreadable"
 
 
 @pytest.mark.parametrize(
@@ -107,8 +109,8 @@ def test_what_the_parties_file_says_ends_sessions(
 
 
 def test_the_elections_close_ends_them_all(site: Site) -> None:
-    election = replace(site.standing.settings.election, closes=NOW + timedelta(minutes=1))
-    site.standing.settings = replace(site.standing.settings, election=election)
+    election = replace(site.revalidator.settings.election, closes=NOW + timedelta(minutes=1))
+    site.revalidator.settings = replace(site.revalidator.settings, election=election)
     assert site.verdicts() == (None, None)
     site.now = NOW + timedelta(minutes=1)
     assert site.verdicts() == ("access closed", "access closed")
@@ -117,16 +119,21 @@ def test_the_elections_close_ends_them_all(site: Site) -> None:
 def test_a_child_cannot_have_any_file_read(site: Site) -> None:
     (site.folder / "keys" / "evil.toml").write_text("not TOML")
     with capture_logs() as logs:
-        found = site.standing.admission("../evil", NAMES[0], HOME)
+        found = site.revalidator.reason_to_refuse("../evil", NAMES[0], HOME)
     assert found == "unknown user"
     assert logs == []
 
 
 def test_a_session_ends_when_its_party_is_to_see_something_else(site: Site) -> None:
-    agreed = site.standing.settings
-    assert site.standing.verdict("parti-a", NAMES[0], HOME, agreed=agreed) is None
+    agreed = site.revalidator.settings
+    assert (
+        site.revalidator.reason_to_end("parti-a", NAMES[0], HOME, settings_at_start=agreed) is None
+    )
 
     site.change('scope = "all"', 'scope = ["35-izmir-2"]')
 
-    assert site.standing.verdict("parti-a", NAMES[0], HOME, agreed=agreed) == "scope changed"
+    assert (
+        site.revalidator.reason_to_end("parti-a", NAMES[0], HOME, settings_at_start=agreed)
+        == "scope changed"
+    )
     assert site.verdicts() == (None, None)

@@ -4,14 +4,14 @@ from contextlib import closing
 
 import pytest
 
-from sftpd.ipc.hash_slots import Slots
+from sftpd.ipc.hash_slots import HashSlots
 
 
-def entered(slots: Slots, told: int) -> int:
+def entered(slots: HashSlots, told: int) -> int:
     """Fork a child that says when it holds a slot, and keeps it until it is killed."""
     child = os.fork()
     if child == 0:
-        with slots.held():
+        with slots.acquire():
             os.write(told, b"+")
             signal.pause()
     return child
@@ -19,7 +19,7 @@ def entered(slots: Slots, told: int) -> int:
 
 def test_one_slot_is_held_by_one_process_and_given_back_when_it_dies() -> None:
     reading, told = os.pipe()
-    with closing(Slots(1)) as slots:
+    with closing(HashSlots(1)) as slots:
         first = entered(slots, told)
         assert os.read(reading, 1) == b"+"
         second = entered(slots, told)
@@ -41,7 +41,7 @@ def test_one_slot_is_held_by_one_process_and_given_back_when_it_dies() -> None:
 
 
 def test_the_file_of_the_slots_holds_nothing_and_cannot() -> None:
-    with closing(Slots()) as slots:
+    with closing(HashSlots()) as slots:
         with pytest.raises(PermissionError):
             os.pwrite(slots.descriptor, b"x", 0)
         with pytest.raises(PermissionError):
@@ -50,7 +50,7 @@ def test_the_file_of_the_slots_holds_nothing_and_cannot() -> None:
 
 
 def test_a_slot_is_free_again_after_its_use() -> None:
-    with closing(Slots(1)) as slots:
+    with closing(HashSlots(1)) as slots:
         for _ in range(3):
-            with slots.held():
+            with slots.acquire():
                 pass

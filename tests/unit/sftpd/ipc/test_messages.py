@@ -1,27 +1,27 @@
 import pytest
 
-from sftpd.ipc.messages import Kind, Message, pack, unpack
+from sftpd.ipc.messages import Message, MessageKind, pack, unpack
 
 
 def test_the_example_byte_by_byte() -> None:
-    message = Message(Kind.OPEN, (b"/BENIOKU.txt", b""), 4, 200_000)
+    message = Message(MessageKind.OPEN, (b"/BENIOKU.txt", b""), 4, 200_000)
     packed = b"O" + bytes.fromhex("00000004 0000000000030d40 00 000d") + b"/BENIOKU.txt\0"
     assert pack(message) == packed
     assert unpack(packed) == [message]
     assert unpack(packed + packed) == [message, message]
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_every_kind_reads_back_as_written(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(MessageKind))
+def test_every_kind_reads_back_as_written(kind: MessageKind) -> None:
     message = Message(kind, tuple(f"ç{n}".encode() for n in range(len(kind.texts))), 7, 1, True)
     assert unpack(pack(message)) == [message]
 
 
 def test_a_path_may_be_any_bytes_but_nul() -> None:
-    message = Message(Kind.LIST, (b"/\xff\n" + b"x" * 5000,), 1)
+    message = Message(MessageKind.LIST, (b"/\xff\n" + b"x" * 5000,), 1)
     (found,) = unpack(pack(message))
     assert found.texts == ((b"/\xff\n" + b"x" * 5000)[:4096],)
-    (found,) = unpack(pack(Message(Kind.LIST, (b"/a\0b",), 1)))
+    (found,) = unpack(pack(Message(MessageKind.LIST, (b"/a\0b",), 1)))
     assert found.texts == (b"/ab",)
 
 

@@ -11,16 +11,16 @@ import pytest
 from config.party import address
 from keys.ledger.writer import Ledger, Terms, read
 from sftpd.access.ratelimit import Pacer
-from sftpd.ipc.messages import Kind, Message, pack
-from sftpd.ipc.monitor_client import Reporter
-from sftpd.ipc.pending_closes import Slate
+from sftpd.ipc.messages import Message, MessageKind, pack
+from sftpd.ipc.monitor_client import MonitorClient
+from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
 from sftpd.monitor.password_change import PasswordChanges
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
-Serve = Callable[[socket.socket, Slate], None]
+Serve = Callable[[socket.socket, PendingCloses], None]
 
 
 def recorded(
@@ -48,12 +48,12 @@ def recorded(
 
 
 def test_what_a_child_held_back_is_on_record_although_it_was_killed(tmp_path: Path) -> None:
-    def serve(parent: socket.socket, slate: Slate) -> None:
-        reporter = Reporter(parent, slate)
+    def serve(parent: socket.socket, slate: PendingCloses) -> None:
+        reporter = MonitorClient(parent, slate)
         reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.opened(1, b"/x", 9, b"")
-        reporter.opened(2, b"/y", 9, b"")
-        reporter.closed(1, 9, True, b"", "")
+        reporter.record_open(1, b"/x", 9, b"")
+        reporter.record_open(2, b"/y", 9, b"")
+        reporter.record_close(1, 9, True, b"", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert recorded(tmp_path, serve) == [
@@ -65,13 +65,13 @@ def test_what_a_child_held_back_is_on_record_although_it_was_killed(tmp_path: Pa
 
 
 def test_what_was_told_and_not_yet_wiped_away_counts_once(tmp_path: Path) -> None:
-    def serve(parent: socket.socket, slate: Slate) -> None:
-        reporter = Reporter(parent, slate)
+    def serve(parent: socket.socket, slate: PendingCloses) -> None:
+        reporter = MonitorClient(parent, slate)
         reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.opened(1, b"/x", 9, b"")
-        reporter.closed(1, 9, True, b"", "")
+        reporter.record_open(1, b"/x", 9, b"")
+        reporter.record_close(1, 9, True, b"", "")
         held = slate.read()
-        reporter.opened(2, b"/y", 9, b"")
+        reporter.record_open(2, b"/y", 9, b"")
         slate.write(held)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -84,11 +84,11 @@ def test_what_was_told_and_not_yet_wiped_away_counts_once(tmp_path: Path) -> Non
 
 
 def test_a_slate_with_anything_but_closes_on_it_takes_nobody_with_it(tmp_path: Path) -> None:
-    def serve(parent: socket.socket, slate: Slate) -> None:
-        reporter = Reporter(parent)
+    def serve(parent: socket.socket, slate: PendingCloses) -> None:
+        reporter = MonitorClient(parent)
         reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.opened(1, b"/x", 9, b"")
-        slate.write(pack(Message(Kind.LIST, (b"/",), 2)))
+        reporter.record_open(1, b"/x", 9, b"")
+        slate.write(pack(Message(MessageKind.LIST, (b"/",), 2)))
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert recorded(tmp_path, serve) == [
@@ -102,11 +102,11 @@ def test_a_child_with_more_files_open_than_a_client_may_have_is_killed(
 ) -> None:
     monkeypatch.setattr("sftpd.monitor.children.MAX_OPEN_FILES", 2)
 
-    def serve(parent: socket.socket, _: Slate) -> None:
-        reporter = Reporter(parent)
+    def serve(parent: socket.socket, _: PendingCloses) -> None:
+        reporter = MonitorClient(parent)
         reporter.admit("a", "publickey", "SHA256:x", "", "", "")
         for handle in range(50):
-            reporter.opened(handle, b"/x", 9, b"")
+            reporter.record_open(handle, b"/x", 9, b"")
 
     found = recorded(tmp_path, serve, lambda children, _: children.enforce_open_limit())
     assert [event for event, *_ in found] == ["open"] * 3 + ["close"] * 3
@@ -116,13 +116,13 @@ def test_a_child_with_more_files_open_than_a_client_may_have_is_killed(
 def test_a_child_that_dies_with_much_unheard_takes_nobody_with_it(
     tmp_path: Path, last: int
 ) -> None:
-    def serve(parent: socket.socket, _: Slate) -> None:
-        reporter = Reporter(parent)
+    def serve(parent: socket.socket, _: PendingCloses) -> None:
+        reporter = MonitorClient(parent)
         reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.opened(1, b"/x", 9, b"")
-        reporter.opened(2, b"/y", 9, b"")
-        reporter.closed(1, 9, True, b"", "")
-        reporter.closed(last, 9, True, b"", "")
+        reporter.record_open(1, b"/x", 9, b"")
+        reporter.record_open(2, b"/y", 9, b"")
+        reporter.record_close(1, 9, True, b"", "")
+        reporter.record_close(last, 9, True, b"", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(children: Children, monitor: Monitor) -> None:
@@ -145,7 +145,7 @@ class Chatter:
         self.said += 1
         if self.said > 20_000:
             raise BlockingIOError
-        return pack(Message(Kind.TIMES, (b"1" + b",0" * 10,)))
+        return pack(Message(MessageKind.TIMES, (b"1" + b",0" * 10,)))
 
 
 def test_a_dead_child_in_whose_name_somebody_talks_on_is_buried_all_the_same(
@@ -154,8 +154,8 @@ def test_a_dead_child_in_whose_name_somebody_talks_on_is_buried_all_the_same(
     # As its own child could, where the kernel has no seccomp.
     chatter: list[Chatter] = []
 
-    def serve(parent: socket.socket, _: Slate) -> None:
-        Reporter(parent).admit("a", "publickey", "SHA256:x", "", "", "")
+    def serve(parent: socket.socket, _: PendingCloses) -> None:
+        MonitorClient(parent).admit("a", "publickey", "SHA256:x", "", "", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(children: Children, monitor: Monitor) -> None:
@@ -196,11 +196,13 @@ class Together:
             pass
 
     def serving(self, number: int) -> Serve:
-        def serve(parent: socket.socket, slate: Slate) -> None:
-            reporter = Reporter(parent, slate)
+        def serve(parent: socket.socket, slate: PendingCloses) -> None:
+            reporter = MonitorClient(parent, slate)
             reporter.admit("a", "publickey", "SHA256:x", "", "", "")
             os.read(self.go[0], 1)
-            os.write(self.told[1], b"+" if reporter.opened(1, b"/%d" % number, 9, b"") else b"-")
+            os.write(
+                self.told[1], b"+" if reporter.record_open(1, b"/%d" % number, 9, b"") else b"-"
+            )
             reporter.end("closed")
 
         return serve

@@ -8,7 +8,7 @@ import pytest
 from unit.sftpd.fake_clock import FakeClock
 
 from config.party import Address, address
-from sftpd.access.penalties import Cost, Penalties, Rates
+from sftpd.access.penalties import ConnectionRates, Cost, Penalties
 from sftpd.monitor.listener import PAUSE, Listener
 from sftpd.monitor.loop import Loop
 
@@ -31,7 +31,7 @@ class Street:
             lambda: len(self.welcomed) >= self.room,
             lambda *told: self.refused.append(told),
             self.penalties,
-            Rates(self.time, burst=4, per_second=1),
+            ConnectionRates(self.time, burst=4, per_second=1),
             self.time,
         )
         self.server_socket = socket.create_server(("127.0.0.1", 0))

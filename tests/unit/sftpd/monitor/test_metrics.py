@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from sftpd.ipc.messages import BOUNDS
+from sftpd.ipc.messages import READ_TIME_BOUNDS
 from sftpd.monitor.metrics import MAX_REQUEST, Counters, Gauges, MetricsPage, ReadLatencies, respond
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -40,7 +40,7 @@ def test_the_page_tells_all_that_is_counted() -> None:
 
 def test_latencies_are_a_cumulative_histogram() -> None:
     counters = Counters()
-    counters.reads.add([3, 0, 1, *[0] * (len(BOUNDS) - 3), 2], 1_500_000)
+    counters.reads.add([3, 0, 1, *[0] * (len(READ_TIME_BOUNDS) - 3), 2], 1_500_000)
     told = [line for line in page(counters) if line.startswith("ssps_read")]
     assert told[0] == 'ssps_read_seconds_bucket{le="0.0001"} 3.0'
     assert told[2] == 'ssps_read_seconds_bucket{le="0.0005"} 4.0'
@@ -53,7 +53,14 @@ def test_latencies_are_a_cumulative_histogram() -> None:
 
 
 @pytest.mark.parametrize(
-    "counts", [[], [1], [0] * len(BOUNDS), [0] * len(BOUNDS) + [-1], [1 << 53] * (len(BOUNDS) + 1)]
+    "counts",
+    [
+        [],
+        [1],
+        [0] * len(READ_TIME_BOUNDS),
+        [0] * len(READ_TIME_BOUNDS) + [-1],
+        [1 << 53] * (len(READ_TIME_BOUNDS) + 1),
+    ],
 )
 def test_what_is_no_histogram_is_refused(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="histogram"):

@@ -12,7 +12,7 @@ from config.party import Address, address
 from keys.ledger.writer import Ledger, Terms, read
 from sftpd.access.authorize import Reason
 from sftpd.access.penalties import Cost
-from sftpd.ipc.messages import Kind, Message
+from sftpd.ipc.messages import Message, MessageKind
 from sftpd.monitor.monitor import MAX_LOGIN_ATTEMPTS, ConnectionState, Monitor, ProtocolViolation
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
@@ -50,19 +50,19 @@ def told(folder: Path) -> list[tuple[str, str, str, str, dict[str, Any]]]:
 
 def admitted(monitor: Monitor, party: bytes = b"a") -> ConnectionState:
     state = monitor.begin(HOME)
-    assert monitor.handle_messages(state, Message(Kind.ADMIT, (party, *ADMIT[1:])))
+    assert monitor.handle_messages(state, Message(MessageKind.ADMIT, (party, *ADMIT[1:])))
     return state
 
 
 def test_a_session_from_login_to_end(monitor: Monitor, folder: Path, time: FakeClock) -> None:
     state = admitted(monitor)
-    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     time.now += 0.25
-    monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
-    monitor.handle_messages(state, Message(Kind.LIST, (b"/",), 2))
-    monitor.handle_messages(state, Message(Kind.MISS, (b"open", b"/none")))
-    monitor.handle_messages(state, Message(Kind.DENY, (b"mkdir", b"/new")))
-    monitor.handle_messages(state, Message(Kind.END, (b"closed",)))
+    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, 9, True))
+    monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 2))
+    monitor.handle_messages(state, Message(MessageKind.MISS, (b"open", b"/none")))
+    monitor.handle_messages(state, Message(MessageKind.DENY, (b"mkdir", b"/new")))
+    monitor.handle_messages(state, Message(MessageKind.END, (b"closed",)))
     monitor.end(state, "killed")
 
     login = {
@@ -92,8 +92,8 @@ def test_a_close_says_which_version_was_served_and_which_ranges(
 ) -> None:
     state = admitted(monitor)
     sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", sha256.encode()), 1, 9))
-    monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b"0-3,6-6"), 1, 5))
+    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", sha256.encode()), 1, 9))
+    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"0-3,6-6"), 1, 5))
 
     detail = told(folder)[-1][4]
     assert (detail["complete"], detail["ranges"], detail["sha256"]) == (False, "0-3,6-6", sha256)
@@ -101,11 +101,11 @@ def test_a_close_says_which_version_was_served_and_which_ranges(
 
 def test_what_comes_together_is_written_down_in_its_order(monitor: Monitor, folder: Path) -> None:
     state = admitted(monitor)
-    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
+    assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     assert monitor.handle_messages(
         state,
-        Message(Kind.CLOSE, (b"", b""), 1, 9, True),
-        Message(Kind.OPEN, (b"/y", b""), 2, 9),
+        Message(MessageKind.CLOSE, (b"", b""), 1, 9, True),
+        Message(MessageKind.OPEN, (b"/y", b""), 2, 9),
     )
 
     assert [t[:3] for t in told(folder)[1:]] == [
@@ -118,8 +118,8 @@ def test_what_comes_together_is_written_down_in_its_order(monitor: Monitor, fold
 
 def test_a_close_stands_even_if_a_lie_follows_it(monitor: Monitor, folder: Path) -> None:
     state = admitted(monitor)
-    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    close = Message(Kind.CLOSE, (b"", b""), 1, 9, True)
+    assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
+    close = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True)
     with pytest.raises(ProtocolViolation, match="closes handle 1"):
         monitor.handle_messages(state, close, close)
 
@@ -129,9 +129,9 @@ def test_a_close_stands_even_if_a_lie_follows_it(monitor: Monitor, folder: Path)
 @pytest.mark.parametrize(
     "early",
     [
-        Message(Kind.OPEN, (b"/x", b""), 1, 9),
-        Message(Kind.TIMES, (b"1" + b",0" * 10,)),
-        Message(Kind.PACE, (b"",), count=1),
+        Message(MessageKind.OPEN, (b"/x", b""), 1, 9),
+        Message(MessageKind.TIMES, (b"1" + b",0" * 10,)),
+        Message(MessageKind.PACE, (b"",), count=1),
     ],
 )
 def test_nothing_but_closes_goes_with_another_message(
@@ -139,16 +139,16 @@ def test_nothing_but_closes_goes_with_another_message(
 ) -> None:
     state = admitted(monitor)
     with pytest.raises(ProtocolViolation, match="held back"):
-        monitor.handle_messages(state, early, Message(Kind.END, (b"closed",)))
+        monitor.handle_messages(state, early, Message(MessageKind.END, (b"closed",)))
 
     assert [t[0] for t in told(folder)] == ["login"]
 
 
 def test_a_killed_child_leaves_no_open_without_its_close(monitor: Monitor, folder: Path) -> None:
     state = admitted(monitor)
-    monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    monitor.handle_messages(state, Message(Kind.OPEN, (b"/y", b""), 2, 9))
-    monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 1, 9, True))
+    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
+    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/y", b""), 2, 9))
+    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, 9, True))
     monitor.end(state, "killed")
 
     close, end = told(folder)[-2:]
@@ -163,24 +163,24 @@ def test_a_killed_child_leaves_no_open_without_its_close(monitor: Monitor, folde
 def test_the_cap_on_a_partys_sessions_is_exact(monitor: Monitor, folder: Path) -> None:
     first, _ = admitted(monitor), admitted(monitor)
     third = monitor.begin(HOME)
-    assert not monitor.handle_messages(third, Message(Kind.ADMIT, ADMIT))
+    assert not monitor.handle_messages(third, Message(MessageKind.ADMIT, ADMIT))
     assert told(folder)[-1][0] == "login-refused"
     assert told(folder)[-1][4]["reason"] == "too many sessions"
     admitted(monitor, b"b")
 
     monitor.end(first, "closed")
-    assert monitor.handle_messages(third, Message(Kind.ADMIT, ADMIT))
+    assert monitor.handle_messages(third, Message(MessageKind.ADMIT, ADMIT))
 
 
 def test_probes_are_recorded_only_if_no_login_follows(monitor: Monitor, folder: Path) -> None:
     probe = Message(
-        Kind.REFUSE,
+        MessageKind.REFUSE,
         (b"a", b"publickey", b"SHA256:y", b"SSH-2.0-x", b"aes", b"mlkem", b"wrong credential"),
         flag=True,
     )
     state = monitor.begin(HOME)
     monitor.handle_messages(state, probe)
-    monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
+    monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
     monitor.end(state, "closed")
     assert [event for event, *_ in told(folder)] == ["login", "session-end"]
 
@@ -239,15 +239,15 @@ def test_refused_connections_are_recorded_once_a_second_with_their_count(
 @pytest.mark.parametrize(
     "message",
     [
-        Message(Kind.ADMIT, ADMIT),
-        Message(Kind.CLOSE, (b"", b""), 5),
-        Message(Kind.OPEN, (b"/x", b""), 1),
-        Message(Kind.PACE, (b"",), count=1 << 40),
+        Message(MessageKind.ADMIT, ADMIT),
+        Message(MessageKind.CLOSE, (b"", b""), 5),
+        Message(MessageKind.OPEN, (b"/x", b""), 1),
+        Message(MessageKind.PACE, (b"",), count=1 << 40),
     ],
 )
 def test_a_child_that_lies_is_found_out(monitor: Monitor, message: Message) -> None:
     state = admitted(monitor)
-    monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1))
+    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1))
     with pytest.raises(ProtocolViolation):
         monitor.handle_messages(state, message)
 
@@ -263,7 +263,7 @@ def test_a_login_is_refused_for_a_reason_that_there_is(monitor: Monitor, reason:
     [
         lambda: refuse("wrong credential"),
         lambda: refuse("wrong credential", probe=True),
-        lambda: Message(Kind.CHANGE, (b"a", b"SHA256:x", b"hash")),
+        lambda: Message(MessageKind.CHANGE, (b"a", b"SHA256:x", b"hash")),
     ],
 )
 def test_nobody_tries_to_log_in_for_ever(monitor: Monitor, again: Callable[[], Message]) -> None:
@@ -277,10 +277,10 @@ def test_nobody_tries_to_log_in_for_ever(monitor: Monitor, again: Callable[[], M
 def test_nothing_is_opened_before_the_login_or_after_the_goodbye(monitor: Monitor) -> None:
     state = monitor.begin(HOME)
     with pytest.raises(ProtocolViolation):
-        monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1))
-    monitor.handle_messages(state, Message(Kind.END, (b"closed",)))
+        monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1))
+    monitor.handle_messages(state, Message(MessageKind.END, (b"closed",)))
     with pytest.raises(ProtocolViolation):
-        monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
+        monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
 
 
 def test_what_the_ledger_does_not_take_is_not_granted(
@@ -292,9 +292,9 @@ def test_what_the_ledger_does_not_take_is_not_granted(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    assert not monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    assert not monitor.handle_messages(state, Message(Kind.LIST, (b"/",), 2))
-    assert not monitor.handle_messages(early, Message(Kind.ADMIT, ADMIT))
+    assert not monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
+    assert not monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 2))
+    assert not monitor.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
     assert state.open_files == {}
     assert early.party is None
 
@@ -306,11 +306,13 @@ def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_
         raise OSError(errno.ENOSPC, "No space left on device")
 
     state = admitted(monitor)
-    assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    closing = Message(Kind.CLOSE, (b"", b""), 1, 9, True)
+    assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
+    closing = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True)
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
-        assert not monitor.handle_messages(state, closing, Message(Kind.OPEN, (b"/y", b""), 2, 9))
+        assert not monitor.handle_messages(
+            state, closing, Message(MessageKind.OPEN, (b"/y", b""), 2, 9)
+        )
     monitor.end(state, "closed")
 
     assert [(t[0], t[2], t[4].get("bytes")) for t in told(folder)[1:]] == [
@@ -335,10 +337,10 @@ def test_what_many_ask_is_written_in_their_order_and_synced_once(
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
-    assert gathering.handle_messages(two, Message(Kind.OPEN, (b"/x", b""), 1, 9))
-    assert gathering.handle_messages(one, Message(Kind.OPEN, (b"/y", b""), 1, 9))
-    close, missed = Message(Kind.CLOSE, (b"", b""), 1, 9, True), (b"open", b"/none")
-    assert gathering.handle_messages(two, close, Message(Kind.MISS, missed))
+    assert gathering.handle_messages(two, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
+    assert gathering.handle_messages(one, Message(MessageKind.OPEN, (b"/y", b""), 1, 9))
+    close, missed = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True), (b"open", b"/none")
+    assert gathering.handle_messages(two, close, Message(MessageKind.MISS, missed))
     assert len(told(folder)) == 3
     assert gathering.group_commit.commit()
 
@@ -364,17 +366,17 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    opening = Message(Kind.OPEN, (b"/x", b""), 1, 9)
+    opening = Message(MessageKind.OPEN, (b"/x", b""), 1, 9)
     with monkeypatch.context() as broken:
         broken.setattr(os, call, full)
         gathering.handle_messages(state, opening)
-        gathering.handle_messages(early, Message(Kind.ADMIT, ADMIT))
+        gathering.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
         assert not gathering.group_commit.commit()
     assert (state.open_files, state.files, early.party, early.credential) == ({}, 0, None, "")
     assert gathering.sessions == {"a": 1}
 
     assert gathering.handle_messages(state, opening)
-    assert gathering.handle_messages(early, Message(Kind.ADMIT, ADMIT))
+    assert gathering.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
     assert gathering.group_commit.commit()
     assert (list(state.open_files), gathering.sessions) == ([1], {"a": 2})
     # What was written and not granted has its close, so that nobody takes it for served.
@@ -393,7 +395,7 @@ def test_probes_are_recorded_if_the_login_that_follows_does_not_come_to_stand(
     gathering.handle_messages(state, refuse("wrong credential", probe=True))
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
-        gathering.handle_messages(state, Message(Kind.ADMIT, ADMIT))
+        gathering.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
         assert not gathering.group_commit.commit()
     gathering.end(state, "closed")
     assert gathering.group_commit.commit()
@@ -408,10 +410,10 @@ def test_nobody_can_tell_of_more_bytes_than_a_record_holds(monitor: Monitor, fol
     state = admitted(monitor)
     most = (1 << 53) - 1
     for handle in (1, 2):
-        assert monitor.handle_messages(state, Message(Kind.OPEN, (b"/x", b""), handle, 9))
-    assert monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 1, most))
+        assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), handle, 9))
+    assert monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, most))
     with pytest.raises(ProtocolViolation, match="bytes"):
-        monitor.handle_messages(state, Message(Kind.CLOSE, (b"", b""), 2, most))
+        monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 2, most))
     monitor.end(state, "killed")
 
     assert [(t[0], t[4]["bytes"]) for t in told(folder)[-2:]] == [
@@ -433,7 +435,7 @@ def test_the_parent_judges_once_more_who_comes_in(
 
     monitor = Monitor(ledger, 2, time, check_admission=check_admission)
     state = monitor.begin(HOME)
-    assert not monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
+    assert not monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
     assert asked == [("a", "SHA256:x", HOME)]
     [(event, who, _, outcome, detail)] = told(folder)
     assert (event, who, outcome) == ("login-refused", "a", "refused")
@@ -447,7 +449,7 @@ def test_why_the_parent_ended_a_session_is_recorded_whatever_the_child_says(
 ) -> None:
     state = admitted(monitor)
     state.termination_reason = "key revoked"
-    monitor.handle_messages(state, Message(Kind.END, (b"server stopped",)))
+    monitor.handle_messages(state, Message(MessageKind.END, (b"server stopped",)))
     monitor.end(state, "killed")
     killed = admitted(monitor)
     killed.termination_reason = "party suspended"
@@ -463,9 +465,9 @@ def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
     balancer = address("203.0.113.1")
     state = monitor.begin(HOME, balancer)
     refused = (b"a", b"password", b"", b"", b"", b"", b"wrong credential")
-    monitor.handle_messages(state, Message(Kind.REFUSE, refused))
-    monitor.handle_messages(state, Message(Kind.ADMIT, ADMIT))
-    monitor.handle_messages(state, Message(Kind.LIST, (b"/",), 1))
+    monitor.handle_messages(state, Message(MessageKind.REFUSE, refused))
+    monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
+    monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 1))
     monitor.end(state, "closed")
     monitor.refuse_connection(HOME, "address", balancer)
 
@@ -491,24 +493,26 @@ def charged(monitor: Monitor, *messages: Message, reason: str = "closed") -> lis
 
 def refuse(reason: str, *, probe: bool = False) -> Message:
     texts = (b"a", b"publickey", b"SHA256:y", b"", b"", b"", os.fsencode(reason))
-    return Message(Kind.REFUSE, texts, flag=probe)
+    return Message(MessageKind.REFUSE, texts, flag=probe)
 
 
 def test_failures_cost_the_address_that_they_came_from(monitor: Monitor) -> None:
     assert charged(monitor, refuse("wrong credential"), refuse("unknown user")) == [Cost.LOGIN] * 2
     assert charged(monitor, refuse("wrong credential", probe=True)) == [Cost.LOGIN]
-    assert charged(monitor, Message(Kind.END, (b"no login in time",))) == [Cost.GRACE]
-    assert charged(monitor, Message(Kind.END, (b"protocol error",))) == [Cost.PROTOCOL]
+    assert charged(monitor, Message(MessageKind.END, (b"no login in time",))) == [Cost.GRACE]
+    assert charged(monitor, Message(MessageKind.END, (b"protocol error",))) == [Cost.PROTOCOL]
     assert charged(monitor, reason="killed") == [Cost.CRASH]
 
 
 def test_a_partys_own_client_is_charged_nothing(monitor: Monitor) -> None:
     assert charged(monitor, refuse("not yet open"), refuse("closed")) == []
     probe = refuse("wrong credential", probe=True)
-    assert charged(monitor, probe, Message(Kind.ADMIT, ADMIT), reason="killed") == []
+    assert charged(monitor, probe, Message(MessageKind.ADMIT, ADMIT), reason="killed") == []
     admitted(monitor), admitted(monitor)
-    assert charged(monitor, probe, Message(Kind.ADMIT, ADMIT)) == []  # all sessions are taken
-    assert charged(monitor, Message(Kind.END, (b"closed",))) == []
+    assert (
+        charged(monitor, probe, Message(MessageKind.ADMIT, ADMIT)) == []
+    )  # all sessions are taken
+    assert charged(monitor, Message(MessageKind.END, (b"closed",))) == []
 
 
 def test_the_accounts_of_parties_that_have_left_are_forgotten(monitor: Monitor) -> None:
@@ -519,8 +523,8 @@ def test_the_accounts_of_parties_that_have_left_are_forgotten(monitor: Monitor) 
 
 def test_a_histogram_that_is_none_is_a_lie(monitor: Monitor) -> None:
     state = admitted(monitor)
-    monitor.handle_messages(state, Message(Kind.TIMES, (b"1,0,0,0,0,0,0,0,0,0,2",), count=7))
+    monitor.handle_messages(state, Message(MessageKind.TIMES, (b"1,0,0,0,0,0,0,0,0,0,2",), count=7))
     assert (monitor.counters.reads.counts[0], monitor.counters.reads.microseconds) == (1, 7)
     for counts in (b"", b"1", b"x", b"-1,0,0,0,0,0,0,0,0,0,2", b"9" * 400 + b",0" * 10):
         with pytest.raises(ProtocolViolation):
-            monitor.handle_messages(state, Message(Kind.TIMES, (counts,)))
+            monitor.handle_messages(state, Message(MessageKind.TIMES, (counts,)))

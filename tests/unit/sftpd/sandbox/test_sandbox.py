@@ -19,11 +19,11 @@ import structlog.testing
 from config.fault import Faults
 from config.settings import CagePolicy, PacketLayer, Sftp
 from sftpd.sandbox import sandbox
-from sftpd.sandbox.sandbox import Kernel, Terms, User
+from sftpd.sandbox.sandbox import KernelFeatures, SandboxPolicy, User
 from sftpd.sftp.view import View
 
 HERE = sandbox.kernel()
-WHOLE = Kernel(landlock=7, seccomp=True, openat2=True)
+WHOLE = KernelFeatures(landlock=7, seccomp=True, openat2=True)
 SFTP = Sftp("127.0.0.1", 0, 9, 9)
 needs_landlock = pytest.mark.skipif(HERE.landlock == 0, reason="the kernel has no Landlock")
 needs_seccomp = pytest.mark.skipif(not HERE.seccomp, reason="the kernel has no seccomp")
@@ -31,9 +31,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes som
 NOBODY = User("nobody", 65534, 65534)
 
 
-def caged(tree: Path, act: Callable[[View], object], terms: Terms = Terms(HERE)) -> str:  # noqa: B008
+def caged(
+    tree: Path,
+    act: Callable[[View], object],
+    policy: SandboxPolicy = SandboxPolicy(HERE),  # noqa: B008
+) -> str:
     """What `act` came to in a child that is caged with `tree`: its value, or its errno's name."""
-    pid, reading = start(tree, act, terms)
+    pid, reading = start(tree, act, policy)
     with os.fdopen(reading) as answer:
         found = answer.read()
     os.waitpid(pid, 0)
@@ -44,14 +48,14 @@ def ignoring(act: Callable[..., object], *words: object) -> Callable[[View], obj
     return lambda _: act(*words)
 
 
-def start(tree: Path, act: Callable[[View], object], terms: Terms) -> tuple[int, int]:
+def start(tree: Path, act: Callable[[View], object], policy: SandboxPolicy) -> tuple[int, int]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            sandbox.begin(terms)
+            sandbox.restrict_before_login(policy)
             view = View(tree)
-            sandbox.enter(view.root, terms)
+            sandbox.restrict_to_tree(view.root, policy)
             try:
                 said = str(act(view))
             except OSError as error:
@@ -123,19 +127,19 @@ def test_modes_of_files_elsewhere_stay(site: Path, tree: Path) -> None:
 def test_no_connection_is_made_without_seccomp(tree: Path) -> None:
     if HERE.landlock < 4:
         pytest.skip("this kernel's Landlock does not know TCP")
-    terms = Terms(replace(HERE, seccomp=False))
+    policy = SandboxPolicy(replace(HERE, seccomp=False))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         name = listener.getsockname()
-        assert caged(tree, lambda _: socket.create_connection(name), terms) == "EACCES"
-        assert caged(tree, lambda _: socket.create_server(("127.0.0.1", 0)), terms) == "EACCES"
+        assert caged(tree, lambda _: socket.create_connection(name), policy) == "EACCES"
+        assert caged(tree, lambda _: socket.create_server(("127.0.0.1", 0)), policy) == "EACCES"
 
 
 @needs_landlock
 def test_nothing_outside_is_signalled_without_seccomp(tree: Path) -> None:
     if HERE.landlock < 6:
         pytest.skip("this kernel's Landlock does not know signals")
-    terms = Terms(replace(HERE, seccomp=False))
-    assert caged(tree, lambda _: os.kill(os.getppid(), 0), terms) == "EPERM"
+    policy = SandboxPolicy(replace(HERE, seccomp=False))
+    assert caged(tree, lambda _: os.kill(os.getppid(), 0), policy) == "EPERM"
 
 
 @needs_seccomp
@@ -226,7 +230,7 @@ def test_before_the_login_there_are_no_sockets_and_programs_either(tree: Path) -
     pid = os.fork()
     if pid == 0:
         said = []
-        sandbox.begin(Terms(HERE))
+        sandbox.restrict_before_login(SandboxPolicy(HERE))
         for act in (socket.socket, lambda: os.execv("/bin/true", ["true"]), os.fork):  # noqa: S606
             try:
                 act()
@@ -251,7 +255,7 @@ def test_before_the_login_nothing_is_written_either(site: Path, tree: Path) -> N
     pid = os.fork()
     if pid == 0:
         said = []
-        sandbox.begin(Terms(replace(HERE, seccomp=False)))
+        sandbox.restrict_before_login(SandboxPolicy(replace(HERE, seccomp=False)))
         for act in (
             lambda: ledger.write_text("forged"),
             lambda: os.open(ledger, os.O_RDONLY | os.O_TRUNC),
@@ -285,18 +289,21 @@ def test_root_becomes_somebody_without_rights_for_good(site: Path, tree: Path) -
                 said.append("no")
         return [*said, read(view)]
 
-    for terms in (Terms(HERE, NOBODY), Terms(Kernel(0, False, True), NOBODY)):
-        assert caged(tree, act, terms) == (
+    for policy in (
+        SandboxPolicy(HERE, NOBODY),
+        SandboxPolicy(KernelFeatures(0, False, True), NOBODY),
+    ):
+        assert caged(tree, act, policy) == (
             "[(65534, 65534, 65534), (65534, 65534, 65534), [], 'no', 'no', b'oku beni\\n']"
         )
 
 
 @needs_root
 def test_root_leaves_nothing_outside_its_tree_to_look_at(site: Path, tree: Path) -> None:
-    terms = Terms(HERE, NOBODY)
-    assert caged(tree, lambda _: (site / "store/gizli.txt").stat(), terms) == "ENOENT"
-    assert caged(tree, lambda _: Path("/etc/passwd").stat(), terms) == "ENOENT"
-    assert caged(tree, lambda _: sorted(os.listdir("/")), terms) == "['BENIOKU.txt', 'akis']"  # noqa: PTH208
+    policy = SandboxPolicy(HERE, NOBODY)
+    assert caged(tree, lambda _: (site / "store/gizli.txt").stat(), policy) == "ENOENT"
+    assert caged(tree, lambda _: Path("/etc/passwd").stat(), policy) == "ENOENT"
+    assert caged(tree, lambda _: sorted(os.listdir("/")), policy) == "['BENIOKU.txt', 'akis']"  # noqa: PTH208
 
 
 @needs_root
@@ -304,7 +311,7 @@ def test_no_group_is_left(tree: Path) -> None:
     before = os.getgroups()
     os.setgroups([7, 8])
     try:
-        assert caged(tree, lambda _: os.getgroups(), Terms(HERE, NOBODY)) == "[]"
+        assert caged(tree, lambda _: os.getgroups(), SandboxPolicy(HERE, NOBODY)) == "[]"
     finally:
         os.setgroups(before)
 
@@ -317,7 +324,7 @@ def test_no_capability_is_left(tree: Path, user: User | None) -> None:
     def wait(_: View) -> None:
         os.read(release, 1)
 
-    pid, answer = start(tree, wait, Terms(HERE, user))
+    pid, answer = start(tree, wait, SandboxPolicy(HERE, user))
     status = ""
     while "Seccomp_filters:\t2\n" not in status:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -340,7 +347,7 @@ def test_a_tree_that_the_user_may_not_read_is_said_aloud(tree: Path) -> None:
             view.open_folder(b"/")
         return logs
 
-    assert caged(tree, act, Terms(HERE, NOBODY)) == (
+    assert caged(tree, act, SandboxPolicy(HERE, NOBODY)) == (
         "[{'path': '.', 'event': 'not readable', 'log_level': 'error'}]"
     )
 
@@ -357,20 +364,22 @@ def test_a_tree_that_the_user_may_not_read_is_said_aloud(tree: Path) -> None:
         (WHOLE, 0, replace(SFTP, user="no-such-user"), ["sftp.user"]),
         (WHOLE, 1000, replace(SFTP, user="no-such-user"), []),
         (WHOLE, 0, replace(SFTP, user="root"), ["sftp.user"]),
-        (Kernel(0, False, True), 0, replace(SFTP, user="root"), ["sftp.cage", "sftp.user"]),
+        (KernelFeatures(0, False, True), 0, replace(SFTP, user="root"), ["sftp.cage", "sftp.user"]),
     ],
 )
 def test_a_server_that_cannot_cage_as_asked_does_not_start(
-    kernel: Kernel, uid: int, sftp: Sftp, keys: list[str]
+    kernel: KernelFeatures, uid: int, sftp: Sftp, keys: list[str]
 ) -> None:
     assert [(fault.file, fault.key) for fault in sandbox.faults(sftp, kernel, uid)] == [
         ("site.toml", key) for key in keys
     ]
     if keys:
         with pytest.raises(Faults):
-            sandbox.terms(sftp, kernel, uid)
+            sandbox.policy(sftp, kernel, uid)
     else:
-        assert sandbox.terms(sftp, kernel, uid) == Terms(kernel, NOBODY if uid == 0 else None)
+        assert sandbox.policy(sftp, kernel, uid) == SandboxPolicy(
+            kernel, NOBODY if uid == 0 else None
+        )
 
 
 def test_the_operator_is_told_what_to_do_without_landlock() -> None:
@@ -403,7 +412,7 @@ def test_who_becomes_somebody_else_still_dies_with_its_parent(tree: Path) -> Non
         ctypes.CDLL(None).prctl(2, ctypes.byref(found), 0, 0, 0)
         return found.value == signal.SIGKILL
 
-    assert caged(tree, act, Terms(HERE, NOBODY)) == "True"
+    assert caged(tree, act, SandboxPolicy(HERE, NOBODY)) == "True"
 
 
 def test_limits_are_set(tree: Path) -> None:
@@ -440,10 +449,10 @@ def test_threads_are_started_only_where_sessions_need_them(tree: Path) -> None:
         return "started"
 
     assert caged(tree, act) == "can't start new thread"
-    assert caged(tree, act, Terms(HERE, threads=True)) == "started"
-    assert not sandbox.terms(SFTP, WHOLE, 1000).threads
+    assert caged(tree, act, SandboxPolicy(HERE, threads=True)) == "started"
+    assert not sandbox.policy(SFTP, WHOLE, 1000).threads
     plain = replace(SFTP, packet_layer=PacketLayer.PLAIN)
-    assert sandbox.terms(plain, WHOLE, 1000).threads
+    assert sandbox.policy(plain, WHOLE, 1000).threads
 
 
 def test_what_python_needs_later_is_there(tree: Path) -> None:
@@ -464,7 +473,7 @@ def test_what_python_needs_later_is_there(tree: Path) -> None:
         said.append(len(os.urandom(8)))
         return said
 
-    said = caged(tree, act, Terms(HERE, threads=True))
+    said = caged(tree, act, SandboxPolicy(HERE, threads=True))
     assert said == "[True, True, True, b'\\\\udcff', 8]"
 
 
@@ -478,7 +487,7 @@ def test_root_is_given_up_before_the_login_but_for_two_capabilities(site: Path, 
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        sandbox.begin(Terms(HERE, NOBODY))
+        sandbox.restrict_before_login(SandboxPolicy(HERE, NOBODY))
         said: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
         for act in (
             lambda: ledger.write_text("y"),

@@ -6,13 +6,13 @@ from struct import iter_unpack, pack, unpack_from
 import pytest
 
 from sftpd.sandbox import seccomp
-from sftpd.sandbox.seccomp import LOGIN, Stage
+from sftpd.sandbox.seccomp import BEFORE_LOGIN, Stage
 
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 X86_64, AARCH64, I386 = 0xC000003E, 0xC00000B7, 0x40000003
 AUDIT = {"x86_64": X86_64, "aarch64": AARCH64}
 PID = 4711
-SERVING = Stage(entered=True, threads=False)
+SERVING = Stage(in_tree=True, threads=False)
 
 
 def verdict(
@@ -58,7 +58,7 @@ def verdict(
     ],
 )
 def test_a_call_is_denied_at_every_stage(machine: str, call: str, number: int) -> None:
-    assert verdict(LOGIN, machine, number) == EPERM
+    assert verdict(BEFORE_LOGIN, machine, number) == EPERM
     assert verdict(SERVING, machine, number) == EPERM
 
 
@@ -76,15 +76,19 @@ def test_what_a_session_needs_is_allowed(machine: str, numbers: list[int]) -> No
 
 def test_the_way_into_the_cage_closes_behind_it() -> None:
     setresuid, chroot = 117, 161
-    assert verdict(LOGIN, "x86_64", setresuid) == verdict(LOGIN, "x86_64", chroot) == ALLOW
+    assert (
+        verdict(BEFORE_LOGIN, "x86_64", setresuid)
+        == verdict(BEFORE_LOGIN, "x86_64", chroot)
+        == ALLOW
+    )
     assert verdict(SERVING, "x86_64", setresuid) == verdict(SERVING, "x86_64", chroot) == EPERM
 
 
 def test_threads_are_processes_of_ones_own() -> None:
     clone, clone3, thread, process = 56, 435, 0x3D0F00, 0x01200011
     assert verdict(SERVING, "x86_64", clone, process) == EPERM
-    assert verdict(Stage(entered=True, threads=True), "x86_64", clone, thread) == ALLOW
-    assert verdict(Stage(entered=True, threads=False), "x86_64", clone, thread) == EPERM
+    assert verdict(Stage(in_tree=True, threads=True), "x86_64", clone, thread) == ALLOW
+    assert verdict(Stage(in_tree=True, threads=False), "x86_64", clone, thread) == EPERM
     assert verdict(SERVING, "x86_64", clone3) == ENOSYS
 
 
@@ -103,7 +107,7 @@ def test_only_its_own_limits_are_its_to_set() -> None:
     assert verdict(SERVING, "x86_64", prlimit64, PID, 7) == ALLOW
     for other in (1, PID + 1, (1 << 32) - 1):
         assert verdict(SERVING, "x86_64", prlimit64, other, 7) == EPERM
-        assert verdict(LOGIN, "x86_64", prlimit64, other, 7) == EPERM
+        assert verdict(BEFORE_LOGIN, "x86_64", prlimit64, other, 7) == EPERM
 
 
 def test_terminals_are_asked_but_not_typed_into() -> None:
@@ -121,7 +125,7 @@ def test_nobody_else_is_signalled_when_something_arrives() -> None:
     assert verdict(SERVING, "x86_64", fcntl, 0, getfl) == ALLOW
     assert verdict(SERVING, "x86_64", fcntl, 0, setfl) == ALLOW
     for command in (setown, setsig, setown_ex):
-        assert verdict(LOGIN, "x86_64", fcntl, 0, command) == EPERM
+        assert verdict(BEFORE_LOGIN, "x86_64", fcntl, 0, command) == EPERM
         assert verdict(SERVING, "aarch64", 25, 0, command) == EPERM
     for request in (fiosetown, siocspgrp):
         assert verdict(SERVING, "x86_64", ioctl, 0, request) == EPERM
@@ -153,7 +157,7 @@ def test_the_numbers_are_the_kernels(machine: str, header: Path) -> None:
     stated = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)\s", header.read_text())
     known = {name: int(number) for name, number in stated}
     column = ["x86_64", "aarch64"].index(machine)
-    words = (seccomp._ALWAYS + seccomp._ENTERING + seccomp._WITH_ARGUMENTS).split()
+    words = (seccomp._ALWAYS + seccomp._BEFORE_LOGIN_ONLY + seccomp._WITH_ARGUMENTS).split()
     table = dict(zip(words[::3], words[1 + column :: 3], strict=True))
     assert len(table) == 152
     for name, number in table.items():

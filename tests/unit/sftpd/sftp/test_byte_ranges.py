@@ -1,8 +1,8 @@
-from sftpd.sftp.byte_ranges import Progress
+from sftpd.sftp.byte_ranges import ByteRanges
 
 
 def test_reading_in_order_completes_a_file() -> None:
-    progress = Progress()
+    progress = ByteRanges()
     progress.add(0, 10)
     assert not progress.complete(20)
     progress.add(10, 20)
@@ -11,14 +11,14 @@ def test_reading_in_order_completes_a_file() -> None:
 
 
 def test_the_order_does_not_matter() -> None:
-    progress = Progress()
+    progress = ByteRanges()
     for start in (20, 0, 30, 10):
         progress.add(start, start + 10)
     assert progress.complete(40)
 
 
 def test_a_hole_is_noticed_though_the_bytes_add_up() -> None:
-    progress = Progress()
+    progress = ByteRanges()
     progress.add(0, 10)
     progress.add(0, 10)
     progress.add(20, 30)
@@ -27,7 +27,7 @@ def test_a_hole_is_noticed_though_the_bytes_add_up() -> None:
 
 
 def test_overlapping_ranges_are_merged() -> None:
-    progress = Progress()
+    progress = ByteRanges()
     progress.add(0, 10)
     progress.add(20, 30)
     progress.add(40, 50)
@@ -37,11 +37,11 @@ def test_overlapping_ranges_are_merged() -> None:
 
 
 def test_a_file_without_bytes_is_complete_from_the_start() -> None:
-    assert Progress().complete(0)
+    assert ByteRanges().complete(0)
 
 
 def test_scattered_reads_take_bounded_memory_and_never_count_as_complete() -> None:
-    progress = Progress()
+    progress = ByteRanges()
     for start in range(0, 10_000, 2):
         progress.add(start, start + 1)
     for start in range(1, 10_000, 2):

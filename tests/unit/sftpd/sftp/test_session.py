@@ -8,7 +8,7 @@ from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder, entries, string
 
 from keys import digest
 from keys.digest import Digests
-from sftpd.sftp.session import Broken, Session
+from sftpd.sftp.session import ProtocolError, Session
 from sftpd.sftp.view import View
 
 OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT = 3, 4, 5, 6, 7, 8, 9, 10
@@ -487,12 +487,12 @@ def test_a_truncated_request_is_a_bad_message(client: Client, kind: int, body: b
     ],
 )
 def test_who_does_not_speak_the_protocol_is_dropped(client: Client, data: bytes) -> None:
-    with pytest.raises(Broken):
+    with pytest.raises(ProtocolError):
         list(client.session.feed(data))
 
 
 def test_a_greeting_comes_first(stranger: Client) -> None:
-    with pytest.raises(Broken):
+    with pytest.raises(ProtocolError):
         list(stranger.session.feed(stranger.packet(STAT, pack(">I", 1) + PATH)))
 
 
@@ -501,7 +501,7 @@ def test_a_long_packet_is_waited_for_up_to_its_bound(client: Client) -> None:
 
 
 class Failing(MemoryRecorder):
-    def listed(self, handle: int, path: bytes) -> bool:
+    def record_list(self, handle: int, path: bytes) -> bool:
         raise MemoryError
 
 

@@ -73,7 +73,7 @@ def test_a_file_of_the_tree_is_read(view: View, path: bytes) -> None:
 )
 def test_nothing_else_is(view: View, path: bytes) -> None:
     assert read(view, path) is None
-    assert view.look(path) == NotFound()
+    assert view.stat(path) == NotFound()
     assert names(view, path) is None
 
 
@@ -89,7 +89,7 @@ def test_a_planted_symlink_is_neither_found_nor_listed(tree: Path, view: View, t
     (tree / "link").symlink_to(target)
 
     assert read(view, b"link") is None
-    assert view.look(b"link") == NotFound()
+    assert view.stat(b"link") == NotFound()
     assert names(view, b"link") is None
     assert names(view) == [b"BENIOKU.txt", b"akis"]
 
@@ -110,7 +110,7 @@ def test_nothing_is_reached_through_a_planted_symlink_to_a_folder(
     (tree / "link").symlink_to(target)
 
     assert read(view, b"link/" + inside) is None
-    assert view.look(b"link/" + inside) == NotFound()
+    assert view.stat(b"link/" + inside) == NotFound()
 
 
 def test_what_is_neither_file_nor_folder_is_not_there(tree: Path, view: View) -> None:
@@ -119,7 +119,7 @@ def test_what_is_neither_file_nor_folder_is_not_there(tree: Path, view: View) ->
         listener.bind(str(tree / "socket"))
         for name in (b"fifo", b"socket"):
             assert read(view, name) is None
-            assert view.look(name) == NotFound()
+            assert view.stat(name) == NotFound()
         assert names(view) == [b"BENIOKU.txt", b"akis"]
 
 
@@ -137,7 +137,7 @@ def test_a_folder_is_no_file_and_a_file_is_no_folder(view: View) -> None:
 
 
 def test_attributes_are_size_and_whole_seconds(view: View) -> None:
-    assert view.look(b"BENIOKU.txt") == Attributes(folder=False, size=9, mtime=1684072800)
+    assert view.stat(b"BENIOKU.txt") == Attributes(folder=False, size=9, mtime=1684072800)
 
 
 def test_a_listing_is_sorted_by_the_names_bytes(tree: Path, view: View) -> None:
@@ -164,7 +164,7 @@ def test_a_tree_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
     view = View(tmp_path / "none")
 
     assert names(view) == []
-    assert view.look(b"/") == Attributes(folder=True, size=0, mtime=0)
+    assert view.stat(b"/") == Attributes(folder=True, size=0, mtime=0)
     assert read(view, b"BENIOKU.txt") is None
     assert view.root is None
     view.close()
@@ -198,5 +198,5 @@ def test_what_a_narrower_scope_no_longer_covers_is_neither_found_nor_listed(tmp_
     sheet = b"sandik-1/cb-sandik-sonuc-s1.jpg"
     assert read(view, b"/e/34-istanbul-1/kadikoy-2/" + sheet) == b"x"
     assert read(view, b"/e/34-istanbul-1/uskudar-1/" + sheet) is None
-    assert view.look(b"/e/34-istanbul-1/kadikoy-2/../uskudar-1/" + sheet) == NotFound()
+    assert view.stat(b"/e/34-istanbul-1/kadikoy-2/../uskudar-1/" + sheet) == NotFound()
     view.close()

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException
-from paramiko.packet import Packetizer as Theirs
+from paramiko.packet import Packetizer as ParamikoPacketizer
 from paramiko.ssh_exception import SSHException
 
 from sftpd.sftp import session
-from sftpd.ssh.client_socket import Wire
-from sftpd.ssh.packetizer import LEAD, TRAIL, Packets
+from sftpd.ssh.client_socket import ClientSocket
+from sftpd.ssh.packetizer import HEADROOM, TAILROOM, Packetizer
 
 IGNORE, UNIMPLEMENTED, DATA = 2, 3, 94
 SIZES = [0, 1, *range(2, 52), 255, 256, 4095, 4096, 32767, 32768, 32769, 255 * 1024, 262_000]
@@ -33,7 +33,7 @@ class End:
     def fileno(self) -> int:
         return 0
 
-    def give(self, data: memoryview) -> int:
+    def send_nowait(self, data: memoryview) -> int:
         self.sent += data
         return len(data)
 
@@ -41,7 +41,7 @@ class End:
         self.sent += data
         return len(data)
 
-    def take(self, room: memoryview, _wait: bool) -> int:
+    def recv_into(self, room: memoryview, _wait: bool) -> int:
         found = self.recv(len(room))
         if not found:
             raise EOFError
@@ -53,7 +53,7 @@ class End:
         del self.waiting[:size]
         return found
 
-    def patience(self) -> None:
+    def seconds_left(self) -> None:
         return None
 
     def close(self) -> None:
@@ -80,10 +80,10 @@ class Keys:
         cipher = Cipher(algorithms.AES(b"k" * self.ctr), modes.CTR(b"\xff" * 16))
         return cipher.decryptor() if inbound else cipher.encryptor()
 
-    def out(self, packets: "Packets | Theirs") -> None:
+    def out(self, packets: "Packetizer | ParamikoPacketizer") -> None:
         self._set(packets.set_outbound_cipher, False, {"sdctr": not self.gcm}, "iv_out")
 
-    def into(self, packets: "Packets | Theirs") -> None:
+    def into(self, packets: "Packetizer | ParamikoPacketizer") -> None:
         self._set(packets.set_inbound_cipher, True, {}, "iv_in")
 
     def _set(
@@ -119,9 +119,9 @@ def message(size: int, kind: int = IGNORE) -> Message:
     return Message(bytes([kind]) + os.urandom(size))
 
 
-def ours(keys: Keys | None = None) -> tuple[Packets, End]:
+def ours(keys: Keys | None = None) -> tuple[Packetizer, End]:
     end = End()
-    packets = Packets(end)
+    packets = Packetizer(end)
     packets._initial_kex_done = True
     if keys:
         keys.out(packets)
@@ -129,9 +129,9 @@ def ours(keys: Keys | None = None) -> tuple[Packets, End]:
     return packets, end
 
 
-def theirs(keys: Keys | None = None) -> tuple[Theirs, End]:
+def theirs(keys: Keys | None = None) -> tuple[ParamikoPacketizer, End]:
     end = End()
-    packets = Theirs(end)  # type: ignore[arg-type]
+    packets = ParamikoPacketizer(end)  # type: ignore[arg-type]
     packets._initial_kex_done = True  # type: ignore[attr-defined]
     if keys:
         keys.out(packets)
@@ -139,7 +139,7 @@ def theirs(keys: Keys | None = None) -> tuple[Theirs, End]:
     return packets, end
 
 
-def flushed(packets: Packets, end: End) -> bytes:
+def flushed(packets: Packetizer, end: End) -> bytes:
     with pytest.raises(EOFError):
         packets.read_message()
     sent = bytes(end.sent)
@@ -184,8 +184,8 @@ def test_a_stream_leaves_in_packets_of_the_clients_size_and_stays_as_it_was(
     us, ourend = ours(keys)
     them, theirend = theirs(keys)
     content = os.urandom(100_001)
-    stream = memoryview(bytearray(LEAD) + content + b"t" * TRAIL)
-    at, end = LEAD, LEAD + 90_000
+    stream = memoryview(bytearray(HEADROOM) + content + b"t" * TAILROOM)
+    at, end = HEADROOM, HEADROOM + 90_000
 
     while at < end:
         at += us.send_data(7, stream, at, end, most)
@@ -200,18 +200,18 @@ def test_a_stream_leaves_in_packets_of_the_clients_size_and_stays_as_it_was(
         assert not opened.get_remainder()
         got += piece
     assert got == content[:90_000]
-    assert stream[end:] == content[90_000:] + b"t" * TRAIL
+    assert stream[end:] == content[90_000:] + b"t" * TAILROOM
 
 
 def test_a_session_leaves_the_room_that_sealing_takes() -> None:
-    assert (session.LEAD, session.TRAIL) == (LEAD, TRAIL)
+    assert (session.HEADROOM, session.TAILROOM) == (HEADROOM, TAILROOM)
 
 
 def test_padding_carries_nothing_of_what_follows_in_the_stream() -> None:
     keys = CIPHERS["aes128-gcm"]
     us, ourend = ours(keys)
-    stream = memoryview(bytearray(LEAD) + b"x" * 1000 + b"secret" * 10)
-    us.send_data(0, stream, LEAD, LEAD + 1000, 100)
+    stream = memoryview(bytearray(HEADROOM) + b"x" * 1000 + b"secret" * 10)
+    us.send_data(0, stream, HEADROOM, HEADROOM + 1000, 100)
     sent = flushed(us, ourend)
     for number in range(10):
         (length,) = (int.from_bytes(sent[:4], "big"),)
@@ -364,7 +364,7 @@ def test_other_ciphers_are_refused(given: dict[str, object]) -> None:
 def test_new_keys_are_asked_for_once_and_not_between_the_two_halves(
     monkeypatch: pytest.MonkeyPatch, limit: str, sending: bool
 ) -> None:
-    monkeypatch.setattr(Packets, limit, 3 if limit == "REKEY_PACKETS" else 150)
+    monkeypatch.setattr(Packetizer, limit, 3 if limit == "REKEY_PACKETS" else 150)
     keys = CIPHERS["aes128-gcm"]
     us, ourend = ours(keys)
     them, theirend = theirs(keys)
@@ -389,16 +389,16 @@ def test_new_keys_are_asked_for_once_and_not_between_the_two_halves(
 
 
 def test_data_stops_where_new_keys_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Packets, "REKEY_PACKETS", 3)
+    monkeypatch.setattr(Packetizer, "REKEY_PACKETS", 3)
     us, _ = ours(CIPHERS["aes128-gcm"])
-    stream = memoryview(bytearray(LEAD + 1000 + TRAIL))
-    assert us.send_data(0, stream, LEAD, LEAD + 1000, 100) == 300
-    assert us.send_data(0, stream, LEAD + 300, LEAD + 1000, 100) == 0
+    stream = memoryview(bytearray(HEADROOM + 1000 + TAILROOM))
+    assert us.send_data(0, stream, HEADROOM, HEADROOM + 1000, 100) == 300
+    assert us.send_data(0, stream, HEADROOM + 300, HEADROOM + 1000, 100) == 0
 
 
 def test_a_client_that_will_not_change_keys_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Packets, "REKEY_PACKETS", 3)
-    monkeypatch.setattr(Packets, "OVERFLOW_PACKETS", 10)
+    monkeypatch.setattr(Packetizer, "REKEY_PACKETS", 3)
+    monkeypatch.setattr(Packetizer, "OVERFLOW_PACKETS", 10)
     us, ourend = ours()
     them, theirend = theirs()
     for _ in range(20):
@@ -420,32 +420,32 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 class Idle:
-    """Work that waits for the client for ever."""
+    """ChannelService that waits for the client for ever."""
 
-    def take(self, kind: int, payload: memoryview) -> bool:
+    def handle_packet(self, kind: int, payload: memoryview) -> bool:
         return False
 
-    def step(self) -> bool:
+    def send_some(self) -> bool:
         return False
 
-    def linger(self) -> float | None:
+    def flush_due_closes(self) -> float | None:
         return None
 
-    def due(self) -> bool:
+    def waits_for_client(self) -> bool:
         return True
 
-    def pause(self) -> float:
+    def seconds_to_pause(self) -> float:
         return 0.0
 
 
 def test_a_client_that_does_nothing_while_something_is_due_is_dropped(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    wire = Wire(pair[0], grace=60)
-    wire.trusted()
-    us = Packets(wire)
+    wire = ClientSocket(pair[0], grace=60)
+    wire.lift_login_limits()
+    us = Packetizer(wire)
     us.STALL = 0.001
-    us.work = Idle()
+    us.service = Idle()
     with pytest.raises(EOFError):
         us.read_message()
     assert us.stalled
@@ -454,12 +454,12 @@ def test_a_client_that_does_nothing_while_something_is_due_is_dropped(
 def test_a_client_that_reads_nothing_is_not_read_from_either(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    wire = Wire(pair[0], grace=60)
-    wire.trusted()
-    wire.unlimited()
-    us = Packets(wire)
+    wire = ClientSocket(pair[0], grace=60)
+    wire.lift_login_limits()
+    wire.set_blocking()
+    us = Packetizer(wire)
     us.STALL = 0.001
-    us.work = Idle()
+    us.service = Idle()
     us._initial_kex_done = True
     them, theirend = theirs()
     for _ in range(4):
@@ -479,7 +479,7 @@ def test_the_clients_kexinit_is_seen_ahead_and_read_all_the_same() -> None:
     ourend.waiting += b"SSH-2.0-client\r\n" + theirend.sent
     assert us.readline(1.0) == "SSH-2.0-client"
 
-    seen = us.peek_kexinit(1.0)
+    seen = us.peek_client_kexinit(1.0)
 
     assert seen is not None
     kind, read = us.read_message()
@@ -489,10 +489,10 @@ def test_the_clients_kexinit_is_seen_ahead_and_read_all_the_same() -> None:
 def test_a_kexinit_that_does_not_come_is_not_waited_for(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    us = Packets(Wire(pair[0], grace=60))
+    us = Packetizer(ClientSocket(pair[0], grace=60))
     pair[1].sendall(b"SSH-2.0-client\r\n" + pack(">IBB", 636, 10, 20))
     assert us.readline(1.0) == "SSH-2.0-client"
-    assert us.peek_kexinit(0.001) is None
+    assert us.peek_client_kexinit(0.001) is None
 
 
 def test_a_greeting_has_an_end() -> None:

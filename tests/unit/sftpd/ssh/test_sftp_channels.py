@@ -9,9 +9,9 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder, string
 
-from sftpd.sftp.session import LEAD, Session
+from sftpd.sftp.session import HEADROOM, Session
 from sftpd.sftp.view import View
-from sftpd.ssh.sftp_channels import Carriers
+from sftpd.ssh.sftp_channels import SftpChannels
 
 ADJUST, DATA = 93, 94
 SIZE = 100_000
@@ -43,36 +43,38 @@ class Wired:
         self, view: View, kept: MemoryRecorder, pace: Callable[[int], float] | None = None
     ) -> None:
         self.now = 100.0
-        self.carriers = Carriers(self, lambda: self.now, pace)
+        self.carriers = SftpChannels(self, lambda: self.now, pace)
         self.sealed: list[tuple[int, bytes]] = []
         self.told: list[bytes] = []
         self.room = 1 << 30
         self._view, self._kept = view, kept
 
     def send_data(self, recipient: int, stream: memoryview, at: int, end: int, most: int) -> int:
-        assert at >= LEAD
+        assert at >= HEADROOM
         end = min(end, at + self.room)
         self.sealed.append((recipient, bytes(stream[at:end])))
         return end - at
 
     def add(self, line: Line) -> Line:
         session = Session(self._view, self._kept, NOW)
-        self.carriers.carry(line, session, self._tell)  # type: ignore[arg-type]
+        self.carriers.serve(line, session, self._send_message)  # type: ignore[arg-type]
         return line
 
-    def _tell(self, message: Message) -> None:
+    def _send_message(self, message: Message) -> None:
         self.told.append(message.asbytes())
 
     def data(self, chanid: int, content: bytes) -> bool:
-        return self.carriers.take(DATA, memoryview(pack(">BI", DATA, chanid) + string(content)))
+        return self.carriers.handle_packet(
+            DATA, memoryview(pack(">BI", DATA, chanid) + string(content))
+        )
 
-    def widen(self, chanid: int, size: int) -> bool:
-        return self.carriers.take(ADJUST, memoryview(pack(">BII", ADJUST, chanid, size)))
+    def add_window(self, chanid: int, size: int) -> bool:
+        return self.carriers.handle_packet(ADJUST, memoryview(pack(">BII", ADJUST, chanid, size)))
 
     def run(self) -> bytes:
         """Step until nothing more is to be done; return what was sealed meanwhile."""
         before = len(self.sealed)
-        while self.carriers.step():
+        while self.carriers.send_some():
             pass
         return b"".join(content for _, content in self.sealed[before:])
 
@@ -124,19 +126,19 @@ def test_replies_stay_within_the_clients_window(
     wired.data(0, INIT + opening() + reading())
     first = wired.run()
     assert len(first) == 1000
-    assert wired.carriers.due()
+    assert wired.carriers.waits_for_client()
     wired.data(0, closing())
     assert wired.run() == b""
 
-    wired.widen(0, 60_000)
+    wired.add_window(0, 60_000)
     second = wired.run()
     assert len(second) == 60_000
     assert ("close", 1, SIZE, True, "") not in kept.told
-    wired.widen(0, 1 << 20)
+    wired.add_window(0, 1 << 20)
     third = wired.run()
 
     assert big in first + second + third
-    assert not wired.carriers.due()
+    assert not wired.carriers.waits_for_client()
     assert kept.told[-1] == ("close", 1, SIZE, True, "")
 
 
@@ -144,7 +146,7 @@ def test_a_full_socket_is_waited_for(wired: Wired, big: bytes) -> None:
     wired.add(Line())
     wired.data(0, INIT + opening() + reading())
     wired.room = 30_000
-    assert wired.carriers.step()
+    assert wired.carriers.send_some()
     assert sum(len(content) for _, content in wired.sealed) == 30_000
     assert big in wired.sealed[0][1] + wired.run()
 
@@ -160,9 +162,9 @@ def test_what_cannot_be_sealed_yet_is_sealed_later(wired: Wired, big: bytes) -> 
 
 def test_a_window_has_an_end(wired: Wired) -> None:
     wired.add(Line(out_window_size=2**32 - 10))
-    assert wired.widen(0, 9)
+    assert wired.add_window(0, 9)
     with pytest.raises(SSHException, match="window"):
-        wired.widen(0, 1)
+        wired.add_window(0, 1)
 
 
 def test_a_client_that_sends_more_than_its_window_is_refused(wired: Wired) -> None:
@@ -182,13 +184,13 @@ def test_a_client_that_sends_longer_packets_than_agreed_is_refused(wired: Wired)
 def test_a_packet_that_ends_too_early_is_refused(wired: Wired, packet: bytes) -> None:
     wired.add(Line())
     with pytest.raises(SSHException, match="too early"):
-        wired.carriers.take(packet[0], memoryview(packet))
+        wired.carriers.handle_packet(packet[0], memoryview(packet))
 
 
 def test_channels_that_are_not_here_are_left_to_others(wired: Wired) -> None:
     wired.add(Line())
     assert not wired.data(1, b"x")
-    assert not wired.widen(1, 1)
+    assert not wired.add_window(1, 1)
 
 
 def test_the_clients_window_opens_again_as_requests_are_used_up(wired: Wired) -> None:
@@ -201,7 +203,7 @@ def test_the_clients_window_opens_again_as_requests_are_used_up(wired: Wired) ->
     wired.run()
     assert wired.told == []
 
-    wired.widen(0, 1 << 20)
+    wired.add_window(0, 1 << 20)
     wired.run()
 
     used = len(INIT + opening() + reading() + pad + pad)
@@ -238,7 +240,7 @@ def test_a_client_that_is_gone_and_whose_window_is_shut_is_let_go(
 
     assert line.closed == ["exit 0", "close"]
     assert kept.told[-1] == ("close", 1, 0, False, "session ended")
-    assert not wired.widen(0, 1)
+    assert not wired.add_window(0, 1)
 
 
 def test_what_was_asked_before_the_end_is_answered_if_there_is_room(
@@ -267,7 +269,7 @@ def test_a_channel_that_the_client_closes_is_dropped_where_it_stands(
     wired.data(0, INIT + opening() + reading())
     wired.run()
 
-    wired.carriers.drop(0)
+    wired.carriers.discard(0)
 
     assert line.closed == []
     assert kept.told[-1] == ("close", 1, 0, False, "session ended")
@@ -307,6 +309,6 @@ def test_the_pace_is_kept(view: View, kept: MemoryRecorder, big: bytes) -> None:
     assert len(wired.run()) == asked[0]
     wired.data(0, opening())
     assert wired.run() == b""
-    assert wired.carriers.pause() == 2.5
+    assert wired.carriers.seconds_to_pause() == 2.5
     wired.now += 2.5
     assert len(wired.run()) == asked[1]

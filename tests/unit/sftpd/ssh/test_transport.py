@@ -8,8 +8,8 @@ from paramiko.ssh_exception import SSHException
 from paramiko.transport import Transport as ParamikoTransport
 
 from keys.credentials import fido
-from sftpd.ssh.client_socket import Wire
-from sftpd.ssh.transport import CIPHERS, KEX, MACS, PUBLIC_KEYS, Packetizer
+from sftpd.ssh.client_socket import ClientSocket
+from sftpd.ssh.transport import CIPHERS, KEX, MACS, PUBLIC_KEYS, PlainPacketizer
 
 
 def test_paramiko_has_the_private_names_that_are_built_upon() -> None:
@@ -41,6 +41,6 @@ def test_paramiko_knows_every_algorithm_that_is_offered() -> None:
 def test_a_packet_has_a_longest_length() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        packetizer = Packetizer(Wire(ours, grace=60))  # type: ignore[arg-type]
+        packetizer = PlainPacketizer(ClientSocket(ours, grace=60))  # type: ignore[arg-type]
         with pytest.raises(SSHException, match="packet"):
             packetizer.read_all(300_000)

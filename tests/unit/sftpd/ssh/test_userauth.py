@@ -12,14 +12,14 @@ from keys.credentials.ring import Credential, fingerprint
 from keys.credentials.ring import Kind as CredentialKind
 from keys.server_keys import host
 from sftpd.access.authorize import Admitted, Key, Password, Proof, Reason, Refused
-from sftpd.ssh.userauth import Userauth
+from sftpd.ssh.userauth import UserauthHandler
 
 NO = b"\x33\0\0\0\x12publickey,password\0"
 PARTY = Party("parti-a", "", Kind.PARTY, ALL, (), Contact())
 SOON = datetime.fromisoformat("2023-05-14T10:00:00+03:00")
 
 
-class Wire:
+class FakeTransport:
     """What of a transport a login touches; `sent` are the messages, `closed` how it ended."""
 
     active = True
@@ -36,7 +36,7 @@ class Wire:
         self.active = False
 
 
-class Doorkeeper:
+class FakePolicy:
     """Says what the test wants it to, and remembers what it was told; judging takes a while."""
 
     def __init__(self, says: Admitted | Refused, clock: list[float], takes: float) -> None:
@@ -46,22 +46,22 @@ class Doorkeeper:
         self._clock = clock
         self._takes = takes
 
-    def judge(self, user: str, proof: Proof) -> Admitted | Refused:
+    def decide(self, user: str, proof: Proof) -> Admitted | Refused:
         self._clock[0] += self._takes
         return self.says
 
     def admit(self, admitted: Admitted, method: str) -> bool:
         return True
 
-    def refuse(
+    def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
         self.told.append((method, reason, probe))
 
-    def change(self, user: str, credential: Credential, text: str) -> bool:
+    def change_password(self, user: str, credential: Credential, text: str) -> bool:
         raise NotImplementedError
 
-    def greet(self) -> None:
+    def after_login(self) -> None:
         self.greeted = True
 
     def banner(self) -> str:
@@ -74,11 +74,11 @@ class Login:
     def __init__(self, says: Admitted | Refused, takes: float = 0.0) -> None:
         self.clock = [100.0]
         self.slept: list[float] = []
-        self.wire = Wire()
-        self.door = Doorkeeper(says, self.clock, takes)
-        self.handler = Userauth(
-            self.wire,  # type: ignore[arg-type]
-            self.door,
+        self.transport = FakeTransport()
+        self.policy = FakePolicy(says, self.clock, takes)
+        self.handler = UserauthHandler(
+            self.transport,  # type: ignore[arg-type]
+            self.policy,
             monotonic=lambda: self.clock[0],
             sleep=self._sleep,
         )
@@ -111,7 +111,7 @@ def admitted(proof: bytes) -> Admitted:
 
 def signed(login: Login, key: Ed25519Key, user: str = "parti-a") -> bytes:
     message = Message()
-    message.add_string(login.wire.session_id)
+    message.add_string(login.transport.session_id)
     message.add_byte(b"\x32")
     for part in (user, b"ssh-connection", b"publickey", True, "ssh-ed25519", key.asbytes()):
         message.add(part)
@@ -141,7 +141,7 @@ def test_a_refusal_goes_out_on_the_beat(
     login.ask(*ask)
 
     assert login.slept == [waits]
-    assert login.wire.sent == [NO]
+    assert login.transport.sent == [NO]
 
 
 def test_every_reason_is_answered_alike_but_recorded() -> None:
@@ -151,8 +151,8 @@ def test_every_reason_is_answered_alike_but_recorded() -> None:
         for ask, method, probe in ((PROBE, "publickey", True), (WORD, "password", False)):
             login = Login(Refused(reason))
             login.ask(*ask)
-            assert login.wire.sent == [NO]
-            assert login.door.told == [(method, reason, probe)]
+            assert login.transport.sent == [NO]
+            assert login.policy.told == [(method, reason, probe)]
 
 
 def test_who_is_early_is_told_once(key: Ed25519Key) -> None:
@@ -162,7 +162,7 @@ def test_who_is_early_is_told_once(key: Ed25519Key) -> None:
     login.ask(*WORD)
 
     banner = b"\x35\0\0\0\x04soon\0\0\0\x02tr"
-    assert login.wire.sent == [banner, NO, NO]
+    assert login.transport.sent == [banner, NO, NO]
 
 
 def test_asking_for_the_methods_is_answered_at_once_and_no_attempt() -> None:
@@ -173,8 +173,8 @@ def test_asking_for_the_methods_is_answered_at_once_and_no_attempt() -> None:
         login.ask(*PROBE)
 
     assert login.slept == [0.01] * 5
-    assert login.wire.sent == [NO] * 6
-    assert login.wire.active
+    assert login.transport.sent == [NO] * 6
+    assert login.transport.active
 
 
 def test_the_sixth_attempt_is_the_last() -> None:
@@ -183,10 +183,10 @@ def test_the_sixth_attempt_is_the_last() -> None:
     for _ in range(9):
         login.ask(*PROBE)
 
-    assert login.wire.sent[:5] == [NO] * 5
-    assert len(login.wire.sent) == 6
-    assert b"Too many authentication failures" in login.wire.sent[5]
-    assert len(login.door.told) == 6
+    assert login.transport.sent[:5] == [NO] * 5
+    assert len(login.transport.sent) == 6
+    assert b"Too many authentication failures" in login.transport.sent[5]
+    assert len(login.policy.told) == 6
 
 
 def test_a_right_key_comes_in_without_waiting(key: Ed25519Key) -> None:
@@ -195,11 +195,11 @@ def test_a_right_key_comes_in_without_waiting(key: Ed25519Key) -> None:
     login.ask(b"publickey", False, "ssh-ed25519", key.asbytes())
     login.ask(b"publickey", True, "ssh-ed25519", key.asbytes(), signed(login, key))
 
-    asked, let_in = login.wire.sent
+    asked, let_in = login.transport.sent
     assert (asked[0], let_in) == (60, b"\x34")
     assert login.slept == []
-    assert login.door.greeted
-    assert login.wire.authenticated
+    assert login.policy.greeted
+    assert login.transport.authenticated
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,9 @@ def test_a_wrong_signature_is_refused(
 
     login.ask(b"publickey", True, "ssh-ed25519", key.asbytes(), spoil(login, key))
 
-    assert login.wire.sent == [NO]
-    assert login.door.told == [("publickey", Reason.SIGNATURE, False)]
-    assert not login.wire.authenticated
+    assert login.transport.sent == [NO]
+    assert login.policy.told == [("publickey", Reason.SIGNATURE, False)]
+    assert not login.transport.authenticated
 
 
 def test_another_user_on_the_same_connection_is_hung_up_on() -> None:
@@ -229,14 +229,14 @@ def test_another_user_on_the_same_connection_is_hung_up_on() -> None:
     login.ask(*PROBE)
     login.ask(*PROBE, user="parti-b")
 
-    assert not login.wire.active
+    assert not login.transport.active
 
 
 def test_what_was_judged_is_what_was_offered() -> None:
     seen: list[Proof] = []
     login = Login(Refused(Reason.CREDENTIAL))
-    judge = login.door.judge
-    login.door.judge = lambda user, proof: seen.append(proof) or judge(user, proof)  # type: ignore[method-assign]
+    decide = login.policy.decide
+    login.policy.decide = lambda user, proof: seen.append(proof) or decide(user, proof)  # type: ignore[method-assign]
 
     login.ask(*PROBE)
     login.ask(*WORD)
