@@ -16,7 +16,7 @@ from sftpd.ssh.transport import MACS
 SIZE = 12_000_000
 OFTEN = """
 from sftpd.ssh import packetizer as packets, transport
-transport.Packetizer.REKEY_BYTES = packetizer.Packets.REKEY_BYTES = 300_000
+transport.PlainPacketizer.REKEY_BYTES = packetizer.Packetizer.REKEY_BYTES = 300_000
 """
 TOLD = """
 from sftpd.ssh.transport import Transport

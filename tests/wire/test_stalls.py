@@ -13,7 +13,7 @@ from wire.served import Serve, Served, setting, until
 SIZE = 2_000_000_000
 SOON = """
 from sftpd.ssh import client_socket as wire, packetizer as packets
-packetizer.Packets.STALL = client_socket.STALL = 1.5
+packetizer.Packetizer.STALL = client_socket.STALL_SECONDS = 1.5
 """
 layers = pytest.mark.parametrize("layer", ["fast", "plain"])
 
