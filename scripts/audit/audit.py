@@ -1,4 +1,4 @@
-"""`ssps audit`: reading the record, with neither daemon installed."""
+"""`ssps audit`: commands that read the record; neither daemon has to run or be installed."""
 
 import time
 from collections.abc import Iterator
@@ -20,11 +20,12 @@ from scripts.audit.verify import verify
 from scripts.shared import console
 
 _LEDGERS = (TRANSFER, FILING, OPERATIONS)
+_POLL_SECONDS = 0.5
 
 
 @click.group()
 def audit() -> None:
-    """The record: what was served, filed and changed."""
+    """Read and verify the record of what was served, filed and changed."""
 
 
 for command in (verify, query, receipt, report, timeline, gap, export):
@@ -39,15 +40,15 @@ for command in (verify, query, receipt, report, timeline, gap, export):
     type=click.IntRange(0),
     default=20,
     show_default=True,
-    help="How many of the last records.",
+    help="How many records to show.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on as records come in, until interrupted.")
-@click.option("--json", "as_json", is_flag=True, help="The ledger's own lines, as they stand.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new records until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Print the ledger's JSON lines unchanged.")
 @console.with_site
 def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None:
     """Show the last records of a ledger."""
     folder = site / LEDGERS / name
-    for record in _records(folder, lines, follow):
+    for record in _read_last(folder, lines, follow):
         click.echo(
             writer.format_record(record).decode().rstrip()
             if as_json
@@ -55,18 +56,19 @@ def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None
         )
 
 
-def _records(folder: Path, lines: int, follow: bool) -> Iterator[Record]:
+def _read_last(folder: Path, lines: int, follow: bool) -> Iterator[Record]:
     if folder.exists():
-        next(folder.iterdir(), None)  # raises for who may not look, where a glob finds nothing
-    following = max(0, writer.next_seq(folder) - lines)
+        # Raises PermissionError for a user without access. A glob would find no files instead.
+        next(folder.iterdir(), None)
+    next_seq = max(0, writer.next_seq(folder) - lines)
     try:
         while True:
-            for record in writer.read(folder, following):
+            for record in writer.read(folder, next_seq):
                 yield record
-                following = record.seq + 1
+                next_seq = record.seq + 1
             if not follow:
                 return
-            time.sleep(0.5)
+            time.sleep(_POLL_SECONDS)
     except ValueError as error:
-        advice = "keep a copy of the file as it is, it is evidence"
-        raise console.fault(str(error), "", f"is no record, {advice}") from None
+        advice = "is not a valid record; it is evidence, so keep a copy of the file as it is"
+        raise console.fault(str(error), "", advice) from None

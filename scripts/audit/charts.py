@@ -1,27 +1,32 @@
-"""Charts as inline SVG, drawn from numbers alone; colours come from the page's style."""
+"""Draw charts as inline SVG; the page's style sheet sets the colours."""
 
 from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 720, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 30  # margins around the plot
+_LABEL_WIDTH, _ROW_HEIGHT = 140, 22  # of a bar chart
 Point = tuple[float, float]
 
 
 def step_chart(
-    lines: Sequence[tuple[str, Sequence[Point]]], start: str, end: str, most: float
+    lines: Sequence[tuple[str, Sequence[Point]]], start: str, end: str, maximum: float
 ) -> str:
-    """Draw growing counts over time: each line a name and points (0 to 1 of the time, count)."""
+    """Draw counts that grow over time.
+
+    Each line is a name and its points (share of the time span from 0 to 1, count). `start` and
+    `end` are the labels of the time axis; `maximum` is the count at its top.
+    """
     width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
-    top = most or 1
+    top = maximum or 1
     parts = [_grid(top)]
     for number, (name, points) in enumerate(lines):
         path, last = "", 0.0
-        for x, y in points:
-            at, up = _LEFT + x * width, _TOP + height * (1 - y / top)
+        for share, count in points:
+            x, y = _LEFT + share * width, _TOP + height * (1 - count / top)
             before = _TOP + height * (1 - last / top)
-            path += f"{'L' if path else 'M'}{at:.1f} {before:.1f}L{at:.1f} {up:.1f}"
-            last = y
+            path += f"{'L' if path else 'M'}{x:.1f} {before:.1f}L{x:.1f} {y:.1f}"
+            last = count
         if path:
             path += f"L{_LEFT + width} {_TOP + height * (1 - last / top):.1f}"
         parts.append(f'<path class="line s{number}" d="{path}"/>')
@@ -32,18 +37,18 @@ def step_chart(
     return _svg(HEIGHT, parts)
 
 
-def column_chart(bars: Sequence[tuple[str, int]]) -> str:
-    """Draw counts side by side, each with its name below and its number above."""
+def column_chart(columns: Sequence[tuple[str, int]]) -> str:
+    """Draw counts as columns side by side: the name below each, its number above."""
     width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
-    top = max((count for _, count in bars), default=0) or 1
-    each = width / max(1, len(bars))
+    top = max((count for _, count in columns), default=0) or 1
+    each = width / max(1, len(columns))
     parts = [_grid(top)]
-    for number, (name, count) in enumerate(bars):
-        x, up = _LEFT + number * each, height * count / top
-        y = _TOP + height - up
+    for number, (name, count) in enumerate(columns):
+        x, high = _LEFT + number * each, height * count / top
+        y = _TOP + height - high
         parts.append(
             f'<rect class="bar" x="{x + 3:.1f}" y="{y:.1f}" width="{each - 6:.1f}" '
-            f'height="{up:.1f}"/>'
+            f'height="{high:.1f}"/>'
         )
         middle = x + each / 2
         parts.append(f'<text class="mid" x="{middle:.1f}" y="{HEIGHT - 10}">{escape(name)}</text>')
@@ -52,19 +57,19 @@ def column_chart(bars: Sequence[tuple[str, int]]) -> str:
     return _svg(HEIGHT, parts)
 
 
-def select_rows(bars: Sequence[tuple[str, float, str]]) -> str:
-    """Draw shares of a whole (0 to 1) under each other, each with its name and what to say."""
-    height = 22 * len(bars) + 8
+def bar_chart(bars: Sequence[tuple[str, float, str]]) -> str:
+    """Draw shares of a whole (0 to 1) as bars below each other: name, share, label at the end."""
+    height = _ROW_HEIGHT * len(bars) + 8
     width = WIDTH - 300
     parts = []
-    for number, (name, share, said) in enumerate(bars):
-        y = 4 + 22 * number
-        parts.append(f'<text x="0" y="{y + 14}">{escape(name)}</text>')
-        parts.append(f'<rect class="rest" x="140" y="{y + 2}" width="{width}" height="16"/>')
-        parts.append(
-            f'<rect class="bar" x="140" y="{y + 2}" width="{width * share:.1f}" height="16"/>'
-        )
-        parts.append(f'<text x="{148 + width}" y="{y + 14}">{escape(said)}</text>')
+    for number, (name, share, label) in enumerate(bars):
+        y = 4 + _ROW_HEIGHT * number
+        text_y, bar_y = y + 14, y + 2
+        box = f'x="{_LABEL_WIDTH}" y="{bar_y}" height="16"'
+        parts.append(f'<text x="0" y="{text_y}">{escape(name)}</text>')
+        parts.append(f'<rect class="rest" {box} width="{width}"/>')
+        parts.append(f'<rect class="bar" {box} width="{width * share:.1f}"/>')
+        parts.append(f'<text x="{_LABEL_WIDTH + 8 + width}" y="{text_y}">{escape(label)}</text>')
     return _svg(height, parts)
 
 

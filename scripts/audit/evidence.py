@@ -1,4 +1,7 @@
-"""Which ledgers and which keys a command of the auditor works on: a site's, or copies anywhere."""
+"""Find the ledgers and the public keys that an audit command works on.
+
+They are those of a site, or copies in any folder: an auditor needs no site.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,13 +20,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Ledgers, and the keys that may have signed for them."""
+    """The ledgers to read, and the public keys that may have signed their checkpoints."""
 
     ledgers: tuple[Path, ...]
     keys: tuple[Ed25519PublicKey, ...]
 
     def named(self, name: str) -> list[Path]:
-        """Return the ledgers of that name, one for each gateway."""
+        """Return the ledgers with that name: one for each gateway."""
         return [folder for folder in self.ledgers if folder.name == name]
 
 
@@ -35,49 +38,56 @@ key_option = click.option(
     "key_files",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="YSK's public signing key, as OpenSSH or C2SP write it; the site's own without it.",
+    help="YSK's public signing key in OpenSSH or C2SP format. Default: the site's keys. "
+    "May be repeated.",
 )
 
 
 def find(
     folders: Sequence[Path], key_files: Sequence[Path], site: Path | None, with_keys: bool = True
 ) -> Evidence:
-    """Find the ledgers in `folders`, or the site's; raise UsageError or Faults if there is none."""
+    """Find the ledgers in `folders`, or those of the site if there are no folders.
+
+    Raises UsageError if neither folders nor a site are given, Faults if they hold no ledger.
+    """
     if not folders and site is None:
-        raise click.UsageError("which ledgers? Name their folders, or a site with --site DIR.")
+        raise click.UsageError("no ledgers given: name their folders, or a site with --site DIR")
     searched = folders or [site / LEDGERS] if site is not None else folders
-    found = sorted({each for folder in searched for each in _ledgers(folder)})
-    if not found:
-        stated = ", ".join(map(str, searched))
-        raise console.fault(stated, "", "holds no ledger, name a folder that does")
-    return Evidence(tuple(found), public_keys(key_files, site) if with_keys else ())
+    ledgers = sorted({each for folder in searched for each in _find_ledgers(folder)})
+    if not ledgers:
+        raise console.fault(
+            ", ".join(map(str, searched)), "", "contains no ledger: name a folder that does"
+        )
+    return Evidence(tuple(ledgers), public_keys(key_files, site) if with_keys else ())
 
 
 def public_keys(key_files: Sequence[Path], site: Path | None) -> tuple[Ed25519PublicKey, ...]:
-    """Return the keys that were named, or the site's; raise UsageError if there is none."""
+    """Read the given key files, or the site's if none are given; raise UsageError without any."""
     if not key_files and site is not None:
         key_files = sorted((site / SIGNING_KEYS).rglob("*.pub"))
     if not key_files:
-        raise click.UsageError("whose signature? Name YSK's public key with --key FILE.")
+        raise click.UsageError("no public key given: name YSK's public signing key with --key FILE")
     return tuple(map(read_key, key_files))
 
 
 def read_key(path: Path) -> Ed25519PublicKey:
-    """Read a public key; raise Faults for what is none."""
+    """Read a public key; raise Faults if the file is not one."""
     try:
         return note.public_key(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise console.fault(str(path), "", f"{error}, name YSK's public signing key") from None
+        raise console.fault(str(path), "", f"{error}: name YSK's public signing key") from None
 
 
-def _ledgers(folder: Path) -> Iterable[Path]:
-    """Yield `folder` if it is a ledger, or those within it, three levels down at most."""
-    if segments.listed(folder) or (folder / segments.CHECKPOINT).exists():
+def _find_ledgers(folder: Path) -> Iterable[Path]:
+    """Yield `folder` if it is a ledger, else the ledgers at most three levels below it."""
+    if _is_ledger(folder):
         yield folder.resolve()
         return
     for pattern in ("*", "*/*", "*/*/*"):
         for below in folder.glob(pattern):
-            if below.is_dir() and (
-                segments.listed(below) or (below / segments.CHECKPOINT).exists()
-            ):
+            if below.is_dir() and _is_ledger(below):
                 yield below.resolve()
+
+
+def _is_ledger(folder: Path) -> bool:
+    return bool(segments.listed(folder)) or (folder / segments.CHECKPOINT).exists()

@@ -1,15 +1,18 @@
-"""A change feed held against itself: segments that are missing, do not follow, or came late.
+"""Check a change feed: find segments that are missing, damaged, late or out of the chain.
 
-A feed is a folder of segments (keys/feed_segment), as every tree has it in `akis/` and the site in
-`feed/akis/<feed>/`. It promises a segment a minute, whether anything was filed or not; each names
-the hash of the one before, so that a number which is missing, or a file that is another, shows.
-Nothing but the files is looked at here; what the ledgers have of the same time, `gaps` sets beside.
+A feed is a folder of segments (keys/feed_segment). Every tree has one in `akis/`, the site has all
+of them in `feed/akis/<feed>/`. The publisher closes a segment every minute, even if nothing was
+filed, and each segment names the SHA-256 of the one before it. So a missing number, a changed file
+and a pause all show.
+
+Only the files are read here; `gaps` adds what the ledgers say about the same time.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,27 +27,38 @@ _NAME = re.compile(r"(?!0{8})([0-9]{8})\.csv", re.ASCII)
 _NEWEST = Path(layout.NEWEST).name
 
 
+class ProblemKind(StrEnum):
+    """What is wrong with a feed; the values appear in `ssps audit gap --json`."""
+
+    SILENCE = "silence"  # no segment was closed for longer than allowed
+    MISSING = "missing"  # a number is missing
+    DAMAGED = "damaged"  # unreadable, misnumbered or not signed by the key
+    PARTED = "parted"  # does not continue the chain of the segment before it
+
+
 @dataclass(frozen=True, slots=True)
 class FeedProblem:
-    """What is not as the feed promises: `kind` is silence, missing, damaged or parted.
+    """One problem of a feed, with the time span in which it lies.
 
-    `start` is when the segment before was closed, None if there is none; `end` likewise of the one
-    after, or until when there was none.
+    `start` is when the segment before it was closed, None if there is none. `end` is when the
+    segment after it was closed, or the time up to which the feed was checked.
     """
 
     feed: Path
-    kind: str
+    kind: ProblemKind
     start: datetime | None
     end: datetime
-    said: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class _ReadSegment:
+    """A segment file; `segment` is None if it cannot be parsed, `problem` is "" if it is good."""
+
     number: int
     segment: Segment | None
     digest: str
-    wrong: str
+    problem: str
 
     @property
     def closed(self) -> datetime | None:
@@ -52,7 +66,7 @@ class _ReadSegment:
 
 
 def find_feeds(folder: Path) -> list[Path]:
-    """Return the feeds in `folder`: itself, a tree's `akis`, or all of a site's."""
+    """Return the feeds in `folder`: the folder itself, a tree's `akis`, or all of a site's."""
     places = ([folder], *(folder.glob(below) for below in ("akis", "*", "akis/*", "feed/akis/*")))
     found = (sorted(each for each in some if each.is_dir() and _numbers(each)) for some in places)
     return next(filter(None, found), [])
@@ -61,9 +75,10 @@ def find_feeds(folder: Path) -> list[Path]:
 def feed_problems(
     folder: Path, seconds: float, until: datetime, keys: Sequence[Ed25519PublicKey] = ()
 ) -> Iterator[FeedProblem]:
-    """Yield what is wrong with one feed, in its order; silences are those of more than `seconds`.
+    """Yield the problems of one feed in its order.
 
-    With `keys`, each segment must have a signature by one of them beside it.
+    A pause is a problem if it is longer than `seconds`; segments closed after `until` are ignored.
+    If `keys` are given, each segment must have a signature file made by one of them.
     """
     before: _ReadSegment | None = None
     for number in _numbers(folder):
@@ -73,24 +88,27 @@ def feed_problems(
         start, end = before.closed if before else None, here.closed or until
         expected = before.number + 1 if before else 1
         if number > expected:
-            yield FeedProblem(folder, "missing", start, end, _missing(expected, number - 1))
-        if here.wrong:
-            yield FeedProblem(folder, "damaged", start, end, f"segment {number} {here.wrong}")
-        elif number == expected and (said := _chain_problem(before, here)):
-            yield FeedProblem(folder, "parted", start, end, said)
+            text = _format_missing(expected, number - 1)
+            yield FeedProblem(folder, ProblemKind.MISSING, start, end, text)
+        if here.problem:
+            text = f"segment {number} {here.problem}"
+            yield FeedProblem(folder, ProblemKind.DAMAGED, start, end, text)
+        elif number == expected and (text := _chain_problem(before, here)):
+            yield FeedProblem(folder, ProblemKind.PARTED, start, end, text)
         if start and here.closed and (here.closed - start).total_seconds() > seconds:
-            said = f"no segment between {before.number if before else 0} and {number}"
-            yield FeedProblem(folder, "silence", start, end, said)
+            text = f"no segment between {before.number if before else 0} and {number}"
+            yield FeedProblem(folder, ProblemKind.SILENCE, start, end, text)
         before = here
     else:
         newest, last = _newest(folder), before.number if before else 0
         if newest > last:
             start = before.closed if before else None
-            said = f"{_missing(last + 1, newest)}, though {_NEWEST} names {newest}"
-            yield FeedProblem(folder, "missing", start, until, said)
+            text = f"{_format_missing(last + 1, newest)}, but {_NEWEST} names {newest}"
+            yield FeedProblem(folder, ProblemKind.MISSING, start, until, text)
     start = before.closed if before else None
     if before and start and (until - start).total_seconds() > seconds:
-        yield FeedProblem(folder, "silence", start, until, f"no segment since {before.number}")
+        text = f"no segment since {before.number}"
+        yield FeedProblem(folder, ProblemKind.SILENCE, start, until, text)
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -105,45 +123,47 @@ def _read(folder: Path, number: int, keys: Sequence[Ed25519PublicKey]) -> _ReadS
         segment = parse_segment(content)
     except ValueError as error:
         return _ReadSegment(number, None, digest, f"is damaged ({error})")
-    wrong = "" if segment.number == number else f"says that it is {segment.number}"
-    if keys and not wrong:
-        wrong = _signature_problem(path, content, keys)
-    return _ReadSegment(number, segment, digest, wrong)
+    problem = "" if segment.number == number else f"has the number {segment.number} inside"
+    if keys and not problem:
+        problem = _signature_problem(path, content, keys)
+    return _ReadSegment(number, segment, digest, problem)
 
 
 def _signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicKey]) -> str:
     try:
         signature = Path(f"{path}{layout.SIGNED}").read_bytes()
     except FileNotFoundError:
-        return "has no signature beside it"
-    said = ""
+        return "has no signature file"
+    cause = ""
     for key in keys:
         try:
             sshsig.verify(key, content, signature)
         except BadSignature as error:
-            said = str(error)
+            cause = str(error)
         else:
             return ""
-    return f"is not signed by the key ({said})"
+    return f"has no valid signature ({cause})"
 
 
 def _chain_problem(before: _ReadSegment | None, here: _ReadSegment) -> str:
-    assert here.segment is not None  # noqa: S101 - what cannot be read is damaged
+    assert here.segment is not None  # noqa: S101 - an unreadable segment is reported as damaged
     if before is None:
         return "" if here.segment.previous == FIRST else "segment 1 is not the first of its feed"
     if before.segment is not None and before.segment.feed != here.segment.feed:
-        return f"segment {here.number} is of another feed, {here.segment.feed}"
+        return f"segment {here.number} belongs to another feed, {here.segment.feed}"
     if here.segment.previous != before.digest:
-        return f"segment {here.number} does not follow {before.number}: it names another's hash"
+        return f"segment {here.number} does not follow {before.number}: it names another SHA-256"
     return ""
 
 
-def _missing(first: int, last: int) -> str:
-    return f"segment {first} is missing" if first == last else f"segments {first} to {last} missing"
+def _format_missing(first: int, last: int) -> str:
+    if first == last:
+        return f"segment {first} is missing"
+    return f"segments {first} to {last} are missing"
 
 
 def _newest(folder: Path) -> int:
-    """Return what the tree says is newest; 0 where nothing says so."""
+    """Return the number of the newest segment as son.txt names it; 0 if there is no son.txt."""
     try:
         named = _NAME.match((folder / _NEWEST).read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""`ssps audit gap`: when nothing happened for long, and what the ledgers say about why.
+"""`ssps audit gap`: list periods with no activity, and the records that may explain them.
 
-Silences are looked for in the filing and the transfer ledgers, between two records and from the
-last one on, and in a change feed if one is named (feeds). It runs where there are copies of the
-ledgers and public keys alone.
+It looks in the filing and transfer ledgers for two records that are far apart in time, and at the
+time since the last record. With --feed it also checks a change feed (see feeds). Copies of the
+ledgers and the public keys are enough to run it.
 """
 
 import json
@@ -18,42 +18,43 @@ from config.site import FILING, TRANSFER
 from keys.ledger import writer
 from keys.ledger.record import Record
 from scripts.audit import evidence, feeds, index
-from scripts.audit.feeds import FeedProblem
-from scripts.audit.query import parse_time
+from scripts.audit.feeds import FeedProblem, ProblemKind
+from scripts.audit.query import time_option
 from scripts.audit.record_text import format_record_line
 from scripts.shared import console
 
-_CONTEXT = timedelta(seconds=5)
+_CONTEXT = timedelta(seconds=5)  # records this close to a period are shown with it
 _MAX_SHOWN = 20
-_SAID = {FILING: "nothing filed", TRANSFER: "nothing served"}
-# Between two records of a ledger, or after its last one: `next` and `after` are null then. The
-# window function has the next one's place beside each.
-_SILENCES = """
+_DESCRIPTIONS = {FILING: "nothing filed", TRANSFER: "nothing served"}
+# Pairs each record with the next one of its ledger (lead). After the last record, `next` and
+# `after` are null.
+_QUIET_PERIODS = """
 select log, time, next, seq, after from (select log, name, time, seq,
     lead(time) over (partition by log order by seq) as next,
     lead(seq) over (partition by log order by seq) as after
     from record where name in ('transfer', 'filing') and time < ?)
 where coalesce(next, ?) - time > to_microseconds(?) order by time, log
 """
-_REASONS = """name = 'operations' or event in ('recovered', 'removed', 'quarantined')"""
-_BETWEEN = f"""(log <> ? and time >= ? and time <= ? and ({_REASONS}))
+_EXPLANATIONS = """name = 'operations' or event in ('recovered', 'removed', 'quarantined')"""
+# For a ledger: the explanations in the other ledgers, and the records at both ends of the period.
+_NEAR_QUIET_PERIOD = f"""(log <> ? and time >= ? and time <= ? and ({_EXPLANATIONS}))
     or (log = ? and seq in (?, ?)) order by time limit ?"""
-# Of a feed: what was filed last before its silence, what bears on it, what was filed first after.
-_FILED = (
+_COUNT_FILED = (
     "select count(*) from record where name = 'filing' and event = 'filed' and time between ? and ?"
 )
-_ABOUT = f"""(time >= ? and time <= ? and ({_REASONS})) or (log, seq) in (
+# For a feed: the explanations, the last filing before the problem, and the first filing after it.
+_NEAR_FEED_PROBLEM = f"""(time >= ? and time <= ? and ({_EXPLANATIONS})) or (log, seq) in (
     select arg_max((log, seq), time) from record where name = 'filing' and time < ? union all
     select arg_min((log, seq), time) from record where name = 'filing' and time > ?)
     order by time limit ?"""
-_TOO_EARLY = datetime(1970, 1, 1)  # noqa: DTZ001 - as the database has times
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds naive UTC times
 
 
 @dataclass(frozen=True, slots=True)
 class QuietPeriod:
-    """From when until when nothing was written to a ledger, and the records that bear on it.
+    """A period in which nothing was written to a ledger, and the records that may explain it.
 
-    One that is `open` had no end as of then.
+    If `open`, no record has followed yet; `end` is then the time up to which was checked.
     """
 
     log: Path
@@ -64,7 +65,7 @@ class QuietPeriod:
 
     @property
     def seconds(self) -> float:
-        """How long it was."""
+        """The length of the period."""
         return round((self.end - self.start).total_seconds(), 3)
 
 
@@ -76,17 +77,17 @@ class QuietPeriod:
     type=click.FloatRange(min=0, min_open=True),
     default=60,
     show_default=True,
-    help="Seconds.",
+    help="Shortest period to list, in seconds.",
 )
 @click.option(
     "--feed",
     "feed",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A change feed too: a party's akis/ folder, or the site's feed/.",
+    help="Also check this change feed: a party's akis/ folder, or the site's feed/.",
 )
-@click.option("--until", callback=parse_time, help="As of this time; without it, as of now.")
+@click.option("--until", callback=time_option, help="Check up to this time. Default: now.")
 @evidence.key_option
-@click.option("--json", "as_json", is_flag=True, help="One object a silence.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each period.")
 @console.with_optional_site
 def gap(
     folders: tuple[Path, ...],
@@ -97,34 +98,35 @@ def gap(
     as_json: bool,
     site: Path | None,
 ) -> None:
-    """List the silences in filing, in service and in a feed, with what the ledgers say about why.
+    """List periods with no activity in filing, in downloads and in a change feed.
 
-    Under each: the last record before it, what operators did meanwhile, the first record after it.
-    The last silence of a ledger, from its last record on, is listed as well. Of a feed, segments
-    that are missing or do not follow are named too; with --key their signatures are verified.
+    Under each period come the last record before it, what operators did during it, and the first
+    record after it. The time since a ledger's last record is listed too. For a feed, segments that
+    are missing or out of the chain are listed as well; with --key, their signatures are verified.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     keys = evidence.public_keys(key_files, site) if feed and (key_files or site) else ()
     found = feeds.find_feeds(feed) if feed else []
     if feed and not found:
-        raise console.fault(str(feed), "", "holds no segment of a feed, such as 00000001.csv")
+        wrong = "contains no segment of a feed, such as 00000001.csv"
+        raise console.fault(str(feed), "", wrong)
     until = until or datetime.now(UTC)
     database = index.open_index(sources.ledgers)
-    for silence in quiet_periods(database, seconds, until):
-        _show_silence(silence, as_json)
+    for period in quiet_periods(database, seconds, until):
+        _show_quiet_period(period, as_json)
     for each in found:
         if not keys:
-            click.echo(f"{each}: signatures are not verified without --key", err=True)
-        for broken in feeds.feed_problems(each, seconds, until, keys):
-            _show_break(database, broken, as_json)
+            click.echo(f"{each}: signatures are not verified: no --key given", err=True)
+        for problem in feeds.feed_problems(each, seconds, until, keys):
+            _show_feed_problem(database, problem, as_json)
 
 
 def quiet_periods(
     database: index.Connection, seconds: float, until: datetime
 ) -> Iterator[QuietPeriod]:
-    """Yield the silences of more than so many seconds as of then, in the order they began."""
+    """Yield the periods of more than `seconds` without a record, up to `until`, by start time."""
     values = [_naive(until), _naive(until), round(seconds * 1e6)]
-    for log, start, following, seq, after in index.select_rows(database, _SILENCES, values):
+    for log, start, following, seq, after in index.select_rows(database, _QUIET_PERIODS, values):
         end = _naive(until) if following is None else following
         wanted = [
             log,
@@ -135,52 +137,61 @@ def quiet_periods(
             seq if after is None else after,
             _MAX_SHOWN,
         ]
-        near = tuple(record for _, record in index.select_records(database, _BETWEEN, wanted))
+        records = index.select_records(database, _NEAR_QUIET_PERIOD, wanted)
+        near = tuple(record for _, record in records)
         yield QuietPeriod(Path(log), _utc(start), _utc(end), near, following is None)
 
 
-def _show_silence(silence: QuietPeriod, as_json: bool) -> None:
+def _show_quiet_period(period: QuietPeriod, as_json: bool) -> None:
     if as_json:
-        told = {"ledger": str(silence.log), "seconds": silence.seconds, "open": silence.open}
-        click.echo(_object(silence.start, silence.end, told, silence.near))
+        fields = {"ledger": str(period.log), "seconds": period.seconds, "open": period.open}
+        click.echo(_json_object(period.start, period.end, fields, period.near))
         return
-    said = f"{_SAID[silence.log.name]} for {silence.seconds:.0f} s"
-    _show(silence.start, silence.end, f"{said}, to the end" if silence.open else said, silence.near)
-    if len(silence.near) <= 2 - silence.open:
-        click.echo("    (no record says why)")
+    text = f"{_DESCRIPTIONS[period.log.name]} for {period.seconds:.0f} s"
+    if period.open:
+        text += ", and nothing since"
+    _show(period.start, period.end, text, period.near)
+    if len(period.near) <= 2 - period.open:
+        click.echo("    (no record explains it)")
 
 
-def _show_break(database: index.Connection, broken: FeedProblem, as_json: bool) -> None:
-    start = _naive(broken.start) if broken.start else _TOO_EARLY
-    end = _naive(broken.end)
-    ((filed,),) = index.select_rows(database, _FILED, [start, end])
-    wanted = [start - _CONTEXT if broken.start else start, end + _CONTEXT, start, end, _MAX_SHOWN]
-    near = tuple(record for _, record in index.select_records(database, _ABOUT, wanted))
+def _show_feed_problem(database: index.Connection, problem: FeedProblem, as_json: bool) -> None:
+    start = _naive(problem.start) if problem.start else _EPOCH
+    end = _naive(problem.end)
+    ((filed,),) = index.select_rows(database, _COUNT_FILED, [start, end])
+    wanted = [start - _CONTEXT if problem.start else start, end + _CONTEXT, start, end, _MAX_SHOWN]
+    records = index.select_records(database, _NEAR_FEED_PROBLEM, wanted)
+    near = tuple(record for _, record in records)
     if as_json:
-        told: dict[str, Any] = {"feed": str(broken.feed), "kind": broken.kind, "said": broken.said}
-        told |= {"filed": filed}
-        click.echo(_object(broken.start, broken.end, told, near))
+        fields = {
+            "feed": str(problem.feed),
+            "kind": problem.kind,
+            "said": problem.text,
+            "filed": filed,
+        }
+        click.echo(_json_object(problem.start, problem.end, fields, near))
         return
-    took = f" for {(end - start).total_seconds():.0f} s" if broken.kind == "silence" else ""
-    said = f"{broken.feed.name}: {broken.said}{took}; {filed} filed meanwhile, by the ledger"
-    _show(broken.start, broken.end, said, near)
+    silent = problem.kind is ProblemKind.SILENCE
+    length = f" for {(end - start).total_seconds():.0f} s" if silent else ""
+    text = f"{problem.feed.name}: {problem.text}{length}; the ledger shows {filed} filed meanwhile"
+    _show(problem.start, problem.end, text, near)
 
 
-def _show(start: datetime | None, end: datetime, said: str, near: tuple[Record, ...]) -> None:
+def _show(start: datetime | None, end: datetime, text: str, near: tuple[Record, ...]) -> None:
     since = f"{start.astimezone():%Y-%m-%d %H:%M:%S}" if start else "the beginning"
     until = end.astimezone()
-    whole = start is None or start.astimezone().date() != until.date()
-    click.echo(f"{since} to {until:{'%Y-%m-%d ' if whole else ''}%H:%M:%S}: {said}")
+    with_date = start is None or start.astimezone().date() != until.date()
+    click.echo(f"{since} to {until:{'%Y-%m-%d ' if with_date else ''}%H:%M:%S}: {text}")
     for record in near:
         click.echo(f"    {format_record_line(record)}")
 
 
-def _object(
-    start: datetime | None, end: datetime, told: dict[str, Any], near: tuple[Record, ...]
+def _json_object(
+    start: datetime | None, end: datetime, fields: dict[str, Any], near: tuple[Record, ...]
 ) -> str:
     records = [json.loads(writer.format_record(record)) for record in near]
-    stamps = {"from": start.isoformat() if start else None, "until": end.isoformat()}
-    return json.dumps({**stamps, **told, "records": records}, ensure_ascii=False)
+    times = {"from": start.isoformat() if start else None, "until": end.isoformat()}
+    return json.dumps({**times, **fields, "records": records}, ensure_ascii=False)
 
 
 def _naive(time: datetime) -> datetime:

@@ -1,8 +1,9 @@
-"""A database over ledgers, to ask them quickly: made of the lines alone, thrown away at will.
+"""Index ledgers in a DuckDB database, so that the audit commands can query them quickly.
 
-DuckDB, since it reads JSON lines itself and keeps columns: tests/bench/ledger.py sets it beside
-SQLite. It remembers each segment's size and time, and reads again only what has changed. It proves
-nothing: `ssps audit verify` does.
+The index is a cache: it is built from the ledgers' lines and can be deleted at any time. It
+remembers the size and mtime of each segment, and reads only the segments that changed since. It
+verifies nothing: `ssps audit verify` does. DuckDB reads JSON lines directly and stores columns;
+tests/bench/ledger.py compares it with SQLite. The table that is queried is
 
     record    log, name, segment, seq, time, mono, event, who, origin, what, outcome, detail,
               session, credential
@@ -24,7 +25,7 @@ from keys.ledger.record import Record
 from keys.ledger.segments import Segment
 from scripts.shared import console
 
-_VERSION = 1  # of the tables; others are thrown away
+_VERSION = 1  # of the tables; an index of another version has another name and is never opened
 _SCHEMA = """
 create table if not exists source (log varchar, segment bigint, size bigint, changed bigint);
 create table if not exists record (log varchar, name varchar, segment bigint, seq bigint,
@@ -44,60 +45,67 @@ Connection = duckdb.DuckDBPyConnection
 
 
 def open_index(ledgers: Sequence[Path], rebuild: bool = False) -> Connection:
-    """Return a database that is up to date with the ledgers; raises Faults for what is no line."""
+    """Open the index of these ledgers and bring it up to date; `rebuild` deletes the old one first.
+
+    Raises Faults if a ledger has lines that are not records, or if the index cannot be opened.
+    """
     path = index_path(ledgers)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if rebuild:
         path.unlink(missing_ok=True)
     try:
-        found = _connect(path)
-        _refresh(found, ledgers)
+        database = _connect(path)
+        _refresh(database, ledgers)
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.SerializationException):
-        path.unlink(missing_ok=True)  # of another version, or damaged
-        found = _connect(path)
-        _refresh(found, ledgers)
+        path.unlink(missing_ok=True)  # damaged, or written by another version of DuckDB
+        database = _connect(path)
+        _refresh(database, ledgers)
     except duckdb.IOException as error:
-        advice = f"remove {path}, or wait for whoever uses it"
-        raise console.fault(str(path), "", f"cannot be used ({error}), {advice}") from None
-    return found
+        advice = "delete it, or wait until the other command that uses it has ended"
+        raise console.fault(str(path), "", f"cannot be opened ({error}): {advice}") from None
+    return database
 
 
 def select_records(
     database: Connection, where: str, values: Sequence[object] = ()
 ) -> Iterator[tuple[str, Record]]:
-    """Yield ledger and record of what a condition (and an order, a limit) picks out."""
+    """Yield (ledger, record) for each record that meets an SQL condition.
+
+    `where` may end with `order by` and `limit`; `values` are its parameters.
+    """
     cursor = database.cursor()
     cursor.execute(f"select {_COLUMNS} from record where {where}", list(values))
     while rows := cursor.fetchmany(10_000):
         for log, seq, time, mono, event, who, origin, what, outcome, detail in rows:
-            told = Event(event, who, origin, what, Outcome(outcome), json.loads(detail))
-            yield log, Record(seq, time.replace(tzinfo=UTC), mono, told)
+            recorded = Event(event, who, origin, what, Outcome(outcome), json.loads(detail))
+            yield log, Record(seq, time.replace(tzinfo=UTC), mono, recorded)
 
 
-def select_rows(database: Connection, question: str, values: Sequence[object] = ()) -> list[Any]:
-    """Return what a question comes to."""
-    return database.cursor().execute(question, list(values)).fetchall()
+def select_rows(database: Connection, statement: str, values: Sequence[object] = ()) -> list[Any]:
+    """Return all rows of an SQL select statement."""
+    return database.cursor().execute(statement, list(values)).fetchall()
 
 
 def index_path(ledgers: Sequence[Path]) -> Path:
-    """Return where the index of these ledgers is cached."""
-    named = hashlib.sha256("\n".join(map(str, ledgers)).encode()).hexdigest()[:16]
+    """Return the file in the user's cache that holds the index of these ledgers."""
+    digest = hashlib.sha256("\n".join(map(str, ledgers)).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "ssps" / f"audit-{named}-{_VERSION}.duckdb"
+    return cache / "ssps" / f"audit-{digest}-{_VERSION}.duckdb"
 
 
 def _connect(path: Path) -> Connection:
-    # Nothing is fetched from anywhere: what it needs is built in.
+    # Everything it needs is built in: DuckDB must not download extensions.
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    found = duckdb.connect(path, config=config)
-    found.execute(_SCHEMA)
-    return found
+    database = duckdb.connect(path, config=config)
+    database.execute(_SCHEMA)
+    return database
 
 
 def _refresh(database: Connection, ledgers: Sequence[Path]) -> None:
+    """Read the segments that are new or have changed since the last time."""
     known = {
         (log, segment): (size, changed)
         for log, segment, size, changed in select_rows(database, "select * from source")
@@ -109,9 +117,9 @@ def _refresh(database: Connection, ledgers: Sequence[Path]) -> None:
             stamp = (stat.st_size, stat.st_mtime_ns)
             if known.pop((str(folder), segment.first), None) != stamp:
                 stale.append((folder, segment, *stamp))
-    for log, first in known:  # removed meanwhile: it is not forgotten here before a rebuild
+    for log, first in known:  # The segment is gone. Its records stay in the index until --rebuild.
         database.execute("delete from source where log = ? and segment = ?", [log, first])
-    bar, show = console.progress_bar("index", sum(size for _, _, size, _ in stale))
+    bar, show = console.progress_bar("indexing", sum(size for _, _, size, _ in stale))
     read = 0
     with bar:
         for folder, segment, size, changed in stale:
@@ -126,16 +134,16 @@ def _load(database: Connection, folder: Path, segment: Segment, size: int, chang
     for table in ("record", "source"):
         database.execute(f"delete from {table} where log = ? and segment = ?", [log, first])
     if size:
-        packing = "gzip" if segment.packed else "uncompressed"
-        values = [log, folder.name, first, str(segment.path), packing]
+        compression = "gzip" if segment.packed else "uncompressed"
+        values = [log, folder.name, first, str(segment.path), compression]
         database.execute(_LOAD, values)
-        counted = "select count(*) from record where log = ? and segment = ?"
-        found = database.execute(counted, [log, first]).fetchall()[0][0]
+        statement = "select count(*) from record where log = ? and segment = ?"
+        loaded = database.execute(statement, [log, first]).fetchall()[0][0]
         with segment.open() as file:
             lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-        if found < lines:
+        if loaded < lines:
             database.execute("rollback")
-            wrong = f"{lines - found} of its lines are no records, `ssps audit verify` names them"
+            wrong = f"lines that are not records: {lines - loaded}; `ssps audit verify` names them"
             raise console.fault(str(segment.path), "", wrong)
     database.execute("insert into source values (?, ?, ?, ?)", [log, first, size, changed])
     database.execute("commit")

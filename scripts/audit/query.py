@@ -1,4 +1,4 @@
-"""`ssps audit query`: who did what, when, from where, and how it ended."""
+"""`ssps audit query`: find records by party, time, path, outcome, address or credential."""
 
 import csv
 import json
@@ -19,31 +19,33 @@ _COLUMNS = ("ledger", "seq", "time", "event", "who", "from", "what", "outcome", 
             "before", "after", "reason", "detail")  # fmt: skip
 
 
-def parse_time(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
-    """Read a time; without a zone it is this machine's."""
+def time_option(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """Read the value of an option as an ISO 8601 time; without a zone it is this machine's."""
     if value is None:
         return None
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
     except ValueError:
-        raise click.BadParameter("write a time such as 2023-05-14T17:00:00+03:00") from None
+        raise click.BadParameter("not a time: write it like 2023-05-14T17:00:00+03:00") from None
 
 
 @click.command()
 @evidence.folders_argument
-@click.option("--ledger", "name", type=click.Choice(LEDGER_NAMES), help="Only this one.")
-@click.option("--party", help="Who did it: the party, or the user name as it was offered.")
-@click.option("--since", callback=parse_time, help="From this time on.")
-@click.option("--until", callback=parse_time, help="Before this time.")
-@click.option("--path", help="What it was done to: a path, or a pattern with * and ?.")
-@click.option("--event", help="What happened, such as close or login-refused.")
-@click.option("--outcome", type=click.Choice(["ok", "refused", "failed"]))
-@click.option("--address", help="From where.")
-@click.option("--credential", help="A fingerprint or its beginning: what its sessions did.")
-@click.option("-n", "--limit", type=click.IntRange(1), help="At most so many, the first ones.")
-@click.option("--json", "form", flag_value="json", help="The ledgers' own lines.")
-@click.option("--csv", "form", flag_value="csv")
-@click.option("--rebuild", is_flag=True, help="Throw the index away and make it anew.")
+@click.option(
+    "--ledger", "name", type=click.Choice(LEDGER_NAMES), help="Only records of this ledger."
+)
+@click.option("--party", help="Who did it: a party, or a user name from a failed login.")
+@click.option("--since", callback=time_option, help="At this time or later.")
+@click.option("--until", callback=time_option, help="Before this time.")
+@click.option("--path", help="The path it was done to, or a pattern with * and ?.")
+@click.option("--event", help="The event, such as close or login-refused.")
+@click.option("--outcome", type=click.Choice(["ok", "refused", "failed"]), help="How it ended.")
+@click.option("--address", help="The IP address it came from.")
+@click.option("--credential", help="A fingerprint or its beginning: all its sessions.")
+@click.option("-n", "--limit", type=click.IntRange(1), help="Print only the first N records.")
+@click.option("--json", "form", flag_value="json", help="Print the JSON lines unchanged.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV for a spreadsheet.")
+@click.option("--rebuild", is_flag=True, help="Delete the index and build it again.")
 @console.with_optional_site
 def query(
     folders: tuple[Path, ...],
@@ -61,13 +63,13 @@ def query(
     rebuild: bool,
     site: Path | None,
 ) -> None:
-    """Pick out records, in the order of their times.
+    """Print the records that meet all conditions, in order of time.
 
-    FOLDER is a copy of a ledger or of several; without one, the site's.
+    FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     database = index.open_index(sources.ledgers, rebuild)
-    stated = {
+    filters = {
         "name = ?": name,
         "who = ?": party,
         "time >= ?": since.replace(tzinfo=None) if since else None,
@@ -78,30 +80,36 @@ def query(
         "what glob ?": path,
         _CREDENTIAL_CONDITION: credential,
     }
-    conditions = [text for text, value in stated.items() if value is not None]
-    values = [value for value in stated.values() if value is not None]
+    conditions = [text for text, value in filters.items() if value is not None]
+    values = [value for value in filters.values() if value is not None]
     condition = " and ".join(conditions) or "true"
     condition += " order by time, log, seq" + (f" limit {limit}" if limit else "")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
         writer.writerow(_COLUMNS)
     for log, record in index.select_records(database, condition, values):
-        told = record.event
+        recorded = record.event
         if form == "json":
             click.echo(ledger.format_record(record), nl=False)
         elif form == "csv":
-            detail = json.dumps(dict(told.detail), ensure_ascii=False)
-            change = [_format_cell(told.detail.get(key)) for key in CHANGE_KEYS]
-            answers = (told.event, told.who, told.origin, told.what, told.outcome.value)
+            detail = json.dumps(dict(recorded.detail), ensure_ascii=False)
+            change = [_format_cell(recorded.detail.get(key)) for key in CHANGE_KEYS]
+            columns = (
+                recorded.event,
+                recorded.who,
+                recorded.origin,
+                recorded.what,
+                recorded.outcome.value,
+            )
             stamp = record.time.isoformat(timespec="microseconds")
             writer.writerow(
-                (log, record.seq, stamp, *map(_escape_formula, (*answers, *change, detail)))
+                (log, record.seq, stamp, *map(_escape_formula, (*columns, *change, detail)))
             )
         else:
             click.echo(format_record_line(record))
 
 
-# Its own records name it; what its sessions did after that names the session.
+# Only the login record of a session names the credential; its other records name the session.
 _CREDENTIAL_CONDITION = """(log, session) in (select (log, session) from record
     where starts_with(credential, ?) and session is not null)"""
 
@@ -113,5 +121,5 @@ def _format_cell(value: Value) -> str:
 
 
 def _escape_formula(text: str) -> str:
-    # A spreadsheet would take it for a formula (a client may choose its user name).
+    # A client chooses its user name; a spreadsheet would run a name such as "=cmd" as a formula.
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

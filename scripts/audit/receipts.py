@@ -1,4 +1,4 @@
-"""`ssps audit receipt`: a signed proof of what a party was served, checked offline."""
+"""`ssps audit receipt`: make a signed proof of what a party downloaded, or verify one offline."""
 
 import sys
 from pathlib import Path
@@ -12,35 +12,46 @@ from scripts.audit import evidence, index
 from scripts.audit.record_text import format_record_line
 from scripts.shared import console
 
-_SERVED = "name = 'transfer' and event = 'close' and who = ? and what = ? and outcome = 'ok'"
+_COMPLETE_DOWNLOAD = (
+    "name = 'transfer' and event = 'close' and who = ? and what = ? and outcome = 'ok'"
+)
 
 
 @click.group(cls=console.default_command("make"))
 def receipt() -> None:
-    """A signed proof of what a party was served: `receipt PARTY PATH`, `receipt verify FILE`."""
+    """Prove what a party downloaded: `receipt PARTY PATH`, and `receipt verify FILE`.
+
+    A proof is one text file (C2SP tlog-proof): the record, its place in the Merkle tree and the
+    signed checkpoint.
+    """
 
 
 @receipt.command(hidden=True)
 @click.argument("party")
 @click.argument("path")
 @evidence.folders_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; else stdout.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write. Default: stdout."
+)
 @console.with_optional_site
 def make(
     party: str, path: str, folders: tuple[Path, ...], output: Path | None, site: Path | None
 ) -> None:
-    """Prove what PARTY was served of PATH: the last time that it had all of it.
+    """Make a proof of the last complete download of PATH by PARTY.
 
-    One text file (C2SP tlog-proof): the record, its place in the Merkle tree, the signed state.
+    It is one text file (C2SP tlog-proof): the record, its place in the Merkle tree and the signed
+    checkpoint.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     database = index.open_index(sources.ledgers)
     what = "/" + path.lstrip("/")
-    condition = f"{_SERVED} and (detail->>'complete') = 'true' order by time desc limit 1"
+    condition = (
+        f"{_COMPLETE_DOWNLOAD} and (detail->>'complete') = 'true' order by time desc limit 1"
+    )
     found = list(index.select_records(database, condition, [party, what]))
     if not found:
-        lacking = f"no record that {party} was served all of it"
-        raise console.fault(what, "", f"{lacking}, `ssps audit query --path` shows what there is")
+        wrong = f"no record of a complete download by {party}"
+        raise console.fault(what, "", f"{wrong}: see `ssps audit query --path {what}`")
     log, record = found[0]
     content = format_receipt(_make_receipt(Path(log), record.seq))
     if output is None:
@@ -55,7 +66,7 @@ def make(
 @evidence.key_option
 @console.with_optional_site
 def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
-    """Check a receipt with YSK's public key alone."""
+    """Verify a receipt; needs nothing but YSK's public key."""
     keys = evidence.public_keys(key_files, site)
     try:
         record, checkpoint = prove(parse_receipt(file.read_bytes()), keys)
@@ -64,27 +75,27 @@ def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
     when = f" at {checkpoint.time:%Y-%m-%d %H:%M:%S} UTC" if checkpoint.time else ""
     click.echo(format_record_line(record))
     click.echo(
-        f"{file}: holds: record {record.seq} of {checkpoint.size} "
-        f"in {checkpoint.origin}, signed for{when}"
+        f"{file}: valid: record {record.seq} of {checkpoint.size} "
+        f"in {checkpoint.origin}, signed{when}"
     )
 
 
 def _make_receipt(folder: Path, seq: int) -> Receipt:
     message = segments.checkpoint(folder)
-    size = _size(message)
+    size = _checkpoint_size(message)
     if message is None or seq >= size:
-        wrong = f"record {seq} is not signed for yet, wait a second"
+        wrong = f"record {seq} is not signed yet: try again in a second"
         raise console.fault(str(folder), "", wrong)
     text = next(text for _, _, text in segments.lines(folder, seq) if _has_seq(text, seq))
     try:
         hashes = Tiles(folder)
         proof = merkle.inclusion(seq, size, hashes.node)
     except Missing as error:
-        raise console.fault(str(folder), "", f"{error}, copy the whole folder") from None
+        raise console.fault(str(folder), "", f"{error}: copy the whole folder") from None
     return Receipt(text, seq, tuple(proof), message)
 
 
-def _size(message: bytes | None) -> int:
+def _checkpoint_size(message: bytes | None) -> int:
     if message is None:
         return 0
     return note.parse_checkpoint(note.unproved_text(message)).size

@@ -1,8 +1,8 @@
-"""What each party was entitled to, what it took and when: the figures of a report, no layout.
+"""Compute the figures of a report: what each party was entitled to, what it downloaded and when.
 
-Entitled is what the filing ledger says was filed, within the party's scope. A sheet counts as
-taken at the first close that had all of it. The lag is from filing, when the sheet became visible
-in every entitled party's tree at once, to that.
+A party is entitled to every sheet in its scope that the filing ledger records as filed. A sheet
+counts as downloaded at the first CLOSE record of a complete transfer. Its lag is the time from
+filing, when the sheet appears in the trees of all entitled parties at once, to that record.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,14 @@ from scripts.audit.index import Connection, select_records, select_rows
 _FILED = """select ltrim(what, '/'), time, detail->>'sha256',
     try_cast(detail->>'parties' as bigint) from record
     where name = 'filing' and event = 'filed' order by time"""
-_TAKEN = """select ltrim(what, '/'), min(time), arg_min(detail->>'sha256', time) from record
+_DOWNLOADED = """select ltrim(what, '/'), min(time), arg_min(detail->>'sha256', time) from record
     where name = 'transfer' and event = 'close' and outcome = 'ok' and who = ?
     and (detail->>'complete') = 'true' group by all"""
 _REFUSED = """select event, coalesce(detail->>'reason', detail->>'verb', ''), count(*),
     sum(coalesce(try_cast(detail->>'count' as bigint), 1)), min(time), max(time) from record
     where name = 'transfer' and outcome <> 'ok' and who = ? and event <> 'session-end'
     group by all order by 3 desc"""
-_USED = """select count(*) filter (where event = 'login'),
+_SESSIONS = """select count(*) filter (where event = 'login'),
     coalesce(sum(try_cast(detail->>'bytes' as bigint)) filter (where event = 'close'), 0),
     list(distinct detail->>'client') filter (where event = 'login'),
     list(distinct origin) filter (where event = 'login'),
@@ -38,7 +38,7 @@ _CHANGED = "name = 'operations' and what = ? and event <> 'asked' order by time,
 
 @dataclass(frozen=True, slots=True)
 class FiledSheet:
-    """A file that was put into the trees, and in how many it was linked."""
+    """A sheet that was filed; `parties` is the number of trees that it was linked into."""
 
     path: str
     time: datetime
@@ -49,7 +49,7 @@ class FiledSheet:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one party was entitled to, and when it took that."""
+    """A sheet that a party is entitled to; `time` and `sha256` are None until it has it."""
 
     filed: FiledSheet
     time: datetime | None
@@ -57,18 +57,18 @@ class Delivery:
 
     @property
     def lag(self) -> float | None:
-        """Seconds from filing to the first fetch; None as long as there was none."""
+        """Seconds from filing to the first complete download; None if there was none."""
         return None if self.time is None else (self.time - self.filed.time).total_seconds()
 
     @property
     def differs(self) -> bool:
-        """Whether what was served is on record as other bytes than what was filed."""
+        """Whether the downloaded bytes have another SHA-256 than the filed ones."""
         return None not in (self.sha256, self.filed.sha256) and self.sha256 != self.filed.sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Attempts of one kind that were refused or failed."""
+    """How often an event was refused or failed for one reason."""
 
     event: str
     reason: str
@@ -79,7 +79,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class PartyReport:
-    """All of one party."""
+    """All figures of one party."""
 
     party: str
     scope: Scope
@@ -93,55 +93,56 @@ class PartyReport:
     changes: tuple[Record, ...] = ()
 
     @property
-    def taken(self) -> int:
-        """How many of the sheets it took."""
+    def downloaded(self) -> int:
+        """The number of sheets that it downloaded."""
         return sum(each.time is not None for each in self.sheets)
 
     @property
     def lags(self) -> list[float]:
-        """The lags of those, the shortest first."""
+        """The lags of the sheets that it downloaded, sorted."""
         return sorted(each.lag for each in self.sheets if each.lag is not None)
 
     @property
     def median(self) -> float | None:
-        """Half of what it took, it took within so many seconds."""
+        """The median lag in seconds."""
         lags = self.lags
         return median(lags) if lags else None
 
     @property
     def p95(self) -> float | None:
-        """All but a twentieth of what it took, it took within so many seconds."""
+        """The 95th percentile of the lag in seconds."""
         lags = self.lags
         return quantiles(lags, n=20, method="inclusive")[-1] if len(lags) > 1 else self.median
 
 
 def filed_sheets(database: Connection) -> list[FiledSheet]:
-    """Return what was filed, in order; files that are no sheets of a tree are left out."""
+    """Return the sheets that were filed, in order; other files in a tree are left out."""
     found = []
     for path, time, sha256, parties in select_rows(database, _FILED):
         try:
             sheet = layout.parse(path).sheet
         except ValueError:
             continue
-        found.append(FiledSheet(path, time.replace(tzinfo=UTC), sha256, parties, sheet))
+        found.append(FiledSheet(path, _utc(time), sha256, parties, sheet))
     return found
 
 
 def party_report(
     database: Connection, party: str, scope: Scope, filed: list[FiledSheet]
 ) -> PartyReport:
-    """Reckon one party up."""
-    times = {what: (time, sha256) for what, time, sha256 in select_rows(database, _TAKEN, [party])}
+    """Compute the figures of one party."""
+    rows = select_rows(database, _DOWNLOADED, [party])
+    times = {path: (time, sha256) for path, time, sha256 in rows}
     sheets = []
     for each in filed:
         if scope.covers(each.sheet):
             time, sha256 = times.get(each.path, (None, None))
-            sheets.append(Delivery(each, time.replace(tzinfo=UTC) if time else None, sha256))
+            sheets.append(Delivery(each, _utc(time) if time else None, sha256))
     refusals = tuple(
         Refusal(event, reason, int(count), _utc(first), _utc(last))
         for event, reason, _, count, first, last in select_rows(database, _REFUSED, [party])
     )
-    ((logins, sent, clients, addresses, first),) = select_rows(database, _USED, [party])
+    ((logins, sent, clients, addresses, first),) = select_rows(database, _SESSIONS, [party])
     return PartyReport(
         party,
         scope,
@@ -159,7 +160,7 @@ def party_report(
 def unequally_linked(
     filed: list[FiledSheet], scopes: Mapping[str, Scope]
 ) -> Iterator[tuple[FiledSheet, int]]:
-    """Yield each sheet that was not linked for as many parties as are entitled to it."""
+    """Yield (sheet, entitled parties) for sheets linked into fewer or more trees than that."""
     for each in filed:
         entitled = sum(scope.covers(each.sheet) for scope in scopes.values())
         if each.parties is not None and each.parties != entitled:

@@ -1,4 +1,4 @@
-"""The pages of a report: HTML that stands alone, one for a party and one that compares all."""
+"""Write the pages of a report: self-contained HTML for one party, and one page to compare all."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -6,10 +6,11 @@ from html import escape
 
 from keys.ledger.record import Record
 from scripts.audit import charts
+from scripts.audit.record_text import printable
 from scripts.audit.report_figures import Delivery, FiledSheet, PartyReport
 
-_MAX_SHOWN = 200  # of a list; the rest stands in the CSV
-_BOUNDS = (
+_MAX_SHOWN = 200  # rows of a table; the CSV file has all of them
+_LAG_COLUMNS = (  # of the histogram
     (1, "1 s"),
     (5, "5 s"),
     (15, "15 s"),
@@ -40,40 +41,40 @@ svg .mid{text-anchor:middle}.grid{stroke:var(--line)}.line{fill:none;stroke-widt
 """
 
 
-def party_page(account: PartyReport, made: datetime) -> str:
+def party_page(report: PartyReport, made: datetime) -> str:
     """Return the page of one party."""
-    entitled, taken = len(account.sheets), account.taken
+    entitled, downloaded = len(report.sheets), report.downloaded
     facts = [
         ("entitled to", f"{entitled:,}"),
-        ("taken in full", f"{taken:,}"),
-        ("complete", format_share(taken, entitled)),
-        ("lag, half within", seconds(account.median)),
-        ("lag, 95% within", seconds(account.p95)),
-        ("bytes sent", f"{account.bytes:,}"),
-        ("logins", f"{account.logins:,}"),
-        ("first login", format_time(account.first_login)),
+        ("downloaded", f"{downloaded:,}"),
+        ("complete", format_share(downloaded, entitled)),
+        ("lag, median", format_seconds(report.median)),
+        ("lag, 95% within", format_seconds(report.p95)),
+        ("bytes sent", f"{report.bytes:,}"),
+        ("logins", f"{report.logins:,}"),
+        ("first login", format_time(report.first_login)),
     ]
-    missing = [each for each in account.sheets if each.time is None]
-    differing = [each for each in account.sheets if each.differs]
+    missing = [each for each in report.sheets if each.time is None]
+    differing = [each for each in report.sheets if each.differs]
     used = [
-        f"Scope: {account.scope}.",
-        f"Addresses: {', '.join(account.addresses) or 'none'}.",
-        f"Clients: {', '.join(account.clients) or 'none'}.",
+        f"Scope: {report.scope}.",
+        f"Addresses: {', '.join(report.addresses) or 'none'}.",
+        f"Clients: {', '.join(report.clients) or 'none'}.",
     ]
     parts = [
         _facts(facts),
         f'<p class="soft">{escape(" ".join(used))}</p>',
-        "<h2>Filed and fetched</h2>",
-        _growth(account.sheets),
-        "<h2>From filing to fetch</h2>",
-        charts.column_chart(_histogram(account.sheets)),
-        f"<h2>Not taken yet ({len(missing):,})</h2>",
+        "<h2>Filed and downloaded</h2>",
+        _growth(report.sheets),
+        "<h2>Time from filing to download</h2>",
+        charts.column_chart(_histogram(report.sheets)),
+        f"<h2>Not downloaded yet ({len(missing):,})</h2>",
         _sheets(missing),
-        f"<h2>Served other than filed ({len(differing):,})</h2>",
+        f"<h2>Downloaded with another SHA-256 than filed ({len(differing):,})</h2>",
         _sheets(differing),
-        f"<h2>Refused or failed ({sum(each.count for each in account.refusals):,})</h2>",
+        f"<h2>Refused or failed ({sum(each.count for each in report.refusals):,})</h2>",
         _table(
-            ("what", "why", "how often", "first", "last"),
+            ("event", "reason", "how often", "first", "last"),
             (
                 (
                     each.event,
@@ -82,11 +83,11 @@ def party_page(account: PartyReport, made: datetime) -> str:
                     format_time(each.first),
                     format_time(each.last),
                 )
-                for each in account.refusals
+                for each in report.refusals
             ),
             numbers={2},
         ),
-        f"<h2>What was changed about it ({len(account.changes):,})</h2>",
+        f"<h2>Changes by operators ({len(report.changes):,})</h2>",
         _table(
             ("when", "who", "command", "outcome", "why", "before", "after"),
             (
@@ -94,35 +95,35 @@ def party_page(account: PartyReport, made: datetime) -> str:
                     format_time(each.time),
                     each.event.who,
                     each.event.event,
-                    ": ".join(filter(None, (each.event.outcome, _of(each, "reason")))),
-                    *(_of(each, key) for key in ("why", "before", "after")),
+                    ": ".join(filter(None, (each.event.outcome, _detail(each, "reason")))),
+                    *(_detail(each, key) for key in ("why", "before", "after")),
                 )
-                for each in account.changes
+                for each in report.changes
             ),
         ),
     ]
-    return _page(f"{account.party}: what it was served", made, parts)
+    return _page(f"{report.party}: entitled and downloaded", made, parts)
 
 
-def _of(record: Record, key: str) -> str:
+def _detail(record: Record, key: str) -> str:
     value = record.event.detail.get(key)
     return "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def comparison_page(
-    accounts: Sequence[PartyReport], unequal: Sequence[tuple[FiledSheet, int]], made: datetime
+    reports: Sequence[PartyReport], unequal: Sequence[tuple[FiledSheet, int]], made: datetime
 ) -> str:
-    """Return the page that sets the parties side by side."""
+    """Return the page that compares the parties."""
     bars = [
         (
             each.party,
-            each.taken / len(each.sheets) if each.sheets else 0.0,
-            f"{each.taken:,} of {len(each.sheets):,}",
+            each.downloaded / len(each.sheets) if each.sheets else 0.0,
+            f"{each.downloaded:,} of {len(each.sheets):,}",
         )
-        for each in accounts
+        for each in reports
     ]
     if unequal:
-        said = f"{len(unequal):,} sheets were not linked into every entitled party's tree at once:"
+        text = f"Sheets that did not appear in every entitled party's tree: {len(unequal):,}."
         listed = _table(
             ("sheet", "filed", "in trees", "entitled"),
             (
@@ -132,51 +133,49 @@ def comparison_page(
             numbers={2, 3},
         )
     else:
-        said = (
-            "Every sheet became visible to all parties entitled to it by one and the same filing."
-        )
+        text = "Every sheet appeared in the trees of all entitled parties in one filing."
         listed = ""
     parts = [
         "<h2>Equal treatment</h2>",
-        f"<p>{escape(said)}</p>{listed}",
-        "<h2>Complete</h2>",
-        charts.select_rows(bars),
-        "<h2>Side by side</h2>",
+        f"<p>{escape(text)}</p>{listed}",
+        "<h2>Downloaded</h2>",
+        charts.bar_chart(bars),
+        "<h2>Comparison</h2>",
         _table(
-            ("party", "entitled", "taken", "complete", "half within", "95% within", "bytes",
+            ("party", "entitled", "downloaded", "complete", "median lag", "95% within", "bytes",
              "logins", "refused"),
             (
                 (
                     f'<a href="{escape(each.party)}.html">{escape(each.party)}</a>',
                     f"{len(each.sheets):,}",
-                    f"{each.taken:,}",
-                    format_share(each.taken, len(each.sheets)),
-                    seconds(each.median),
-                    seconds(each.p95),
+                    f"{each.downloaded:,}",
+                    format_share(each.downloaded, len(each.sheets)),
+                    format_seconds(each.median),
+                    format_seconds(each.p95),
                     f"{each.bytes:,}",
                     f"{each.logins:,}",
                     f"{sum(refusal.count for refusal in each.refusals):,}",
                 )
-                for each in accounts
+                for each in reports
             ),
             numbers=set(range(1, 9)),
             raw={0},
         ),
-        '<p class="soft">When each sheet became visible and when each took it: sheets.csv.</p>',
+        '<p class="soft">sheets.csv has the time of filing and of download of every sheet.</p>',
     ]  # fmt: skip
-    return _page("All parties side by side", made, parts)
+    return _page("All parties compared", made, parts)
 
 
 def format_share(part: int, whole: int) -> str:
-    """Write a share; never 100 % of what is not whole."""
+    """Format a share in percent; it says 100 % only if `part` is all of `whole`."""
     if not whole:
         return "-"
     percent = 100 * part / whole
     return f"{min(percent, 99.9) if part < whole else percent:.1f} %"
 
 
-def seconds(lag: float | None) -> str:
-    """Write a duration."""
+def format_seconds(lag: float | None) -> str:
+    """Format a lag in the unit that suits it."""
     if lag is None:
         return "-"
     if lag < 120:
@@ -185,7 +184,7 @@ def seconds(lag: float | None) -> str:
 
 
 def format_time(time: datetime | None) -> str:
-    """Write a time, UTC."""
+    """Format a time in UTC."""
     return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
@@ -207,7 +206,7 @@ def _growth(sheets: Sequence[Delivery]) -> str:
 
     lines = [
         ("filed", counted(each.filed.time for each in sheets)),
-        ("fetched in full", counted(each.time for each in sheets if each.time)),
+        ("downloaded", counted(each.time for each in sheets if each.time)),
     ]
     return charts.step_chart(
         lines, f"{format_time(start)} UTC", f"{format_time(end)} UTC", len(sheets)
@@ -215,14 +214,14 @@ def _growth(sheets: Sequence[Delivery]) -> str:
 
 
 def _histogram(sheets: Sequence[Delivery]) -> list[tuple[str, int]]:
-    names = [name for _, name in _BOUNDS]
+    names = [name for _, name in _LAG_COLUMNS]
     found = dict.fromkeys([*names, "longer", "never"], 0)
     for each in sheets:
         lag = each.lag
         if lag is None:
             found["never"] += 1
         else:
-            found[next((name for bound, name in _BOUNDS if lag <= bound), "longer")] += 1
+            found[next((name for bound, name in _LAG_COLUMNS if lag <= bound), "longer")] += 1
     return list(found.items())
 
 
@@ -230,7 +229,7 @@ def _sheets(found: Sequence[Delivery]) -> str:
     if not found:
         return "<p>None.</p>"
     more = (
-        f"<p>And {len(found) - _MAX_SHOWN:,} more, see the CSV.</p>"
+        f"<p>And {len(found) - _MAX_SHOWN:,} more: see the CSV file.</p>"
         if len(found) > _MAX_SHOWN
         else ""
     )
@@ -254,7 +253,7 @@ def _table(
     for row in found:
         cells = (
             f'<td class="{"n" if n in right else "path" if text.count("/") > 1 else ""}">'
-            f"{text if n in as_is else escape(_visible(text))}</td>"
+            f"{text if n in as_is else escape(printable(text))}</td>"
             for n, text in enumerate(row)
         )
         body.append(f"<tr>{''.join(cells)}</tr>")
@@ -267,18 +266,14 @@ def _table(
     return f"<table><tr>{''.join(head)}</tr>{''.join(body)}</table>"
 
 
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _page(title: str, made: datetime, parts: Sequence[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
-        f'<h1>{escape(title)}</h1><p class="soft">From the ledgers as they stood on '
-        f"{format_time(made)} UTC; all in UTC. "
-        "<code>ssps audit verify</code> says what they prove.</p>"
+        f'<h1>{escape(title)}</h1><p class="soft">Made from the ledgers on '
+        f"{format_time(made)} UTC. All times are UTC. "
+        "<code>ssps audit verify</code> verifies the ledgers.</p>"
         + "\n".join(parts)
         + "\n</html>\n"
     )

@@ -1,4 +1,4 @@
-"""`ssps audit report`: what a party was served, or all of them side by side; HTML, CSV beside."""
+"""`ssps audit report`: report on one party or compare all, as HTML pages with a CSV file each."""
 
 import csv
 import tomllib
@@ -16,27 +16,32 @@ from scripts.audit.report_figures import PartyReport
 from scripts.shared import console
 
 _COLUMNS = ("party", "sheet", "visible", "taken", "lag_seconds", "sha256_filed", "sha256_served")
-_PARTIES = "select distinct who from record where name = 'transfer' and event = 'login' order by 1"
+_LOGGED_IN = (
+    "select distinct who from record where name = 'transfer' and event = 'login' order by 1"
+)
 
 
 @click.command()
 @click.argument("party", required=False)
-@click.option("--all", "every", is_flag=True, help="All parties, and a page that compares them.")
+@click.option("--all", "every", is_flag=True, help="Report on all parties, and compare them.")
 @click.option(
     "--ledgers",
     "folders",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="A copy of a ledger or of several; without it, the site's.",
+    help="A folder that is or contains ledgers. Default: the site's. May be repeated.",
 )
 @click.option(
     "--parties",
-    "listed",
+    "parties_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A copy of parties.toml, which states the scopes; without it, the site's.",
+    help="A copy of parties.toml, which has the scopes. Default: the site's.",
 )
 @click.option(
-    "--scope", "stated", multiple=True, help="PARTY's scope in its place: all, or a place."
+    "--scope",
+    "places",
+    multiple=True,
+    help="PARTY's scope, instead of parties.toml: all, or a place. May be repeated.",
 )
 @click.option(
     "-o",
@@ -44,61 +49,61 @@ _PARTIES = "select distinct who from record where name = 'transfer' and event = 
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("report"),
     show_default=True,
-    help="The folder to write into.",
+    help="Folder for the report.",
 )
 @console.with_optional_site
 def report(
     party: str | None,
     every: bool,
     folders: tuple[Path, ...],
-    listed: Path | None,
-    stated: tuple[str, ...],
+    parties_file: Path | None,
+    places: tuple[str, ...],
     output: Path,
     site: Path | None,
 ) -> None:
-    """Report on PARTY: what it was entitled to, what it took and when, what was refused.
+    """Report on PARTY: what it was entitled to, what it downloaded and when, what was refused.
 
-    With --all, on all parties: whether they were treated equally.
+    With --all, report on all parties, and show whether they were treated equally.
     """
     if every == (party is not None):
-        raise click.UsageError("name one PARTY, or ask for --all.")
+        raise click.UsageError("name one PARTY, or use --all")
     sources = evidence.find(folders, (), site, with_keys=False)
     database = index.open_index(sources.ledgers)
-    if listed is None and site is not None:
-        listed = site / PARTIES_TOML
-    scopes = _scopes(listed) if listed is not None else {}
-    seen = [who for (who,) in index.select_rows(database, _PARTIES)]
+    if parties_file is None and site is not None:
+        parties_file = site / PARTIES_TOML
+    scopes = _read_scopes(parties_file) if parties_file is not None else {}
+    logged_in = [who for (who,) in index.select_rows(database, _LOGGED_IN)]
     if party is not None:
-        if stated:
-            scopes = {party: _scope(stated)}
-        if party not in scopes and (listed is not None or party not in seen):
-            wrong = "is no party of these ledgers, see `ssps party list`"
-            raise console.fault(party, "", wrong)
+        if places:
+            scopes = {party: _parse_scope(places)}
+        if party not in scopes and (parties_file is not None or party not in logged_in):
+            raise console.fault(party, "", "unknown party: see `ssps party list`")
         scopes = {party: scopes.get(party, scope.ALL)}
     elif not scopes:
-        scopes = dict.fromkeys(seen, scope.ALL)
+        scopes = dict.fromkeys(logged_in, scope.ALL)
     filed = report_figures.filed_sheets(database)
     made = datetime.now(UTC)
     output.mkdir(parents=True, exist_ok=True)
-    accounts = []
-    for each, what in scopes.items():
-        found = report_figures.party_report(database, each, what, filed)
-        (output / f"{each}.html").write_text(report_pages.party_page(found, made), encoding="utf-8")
-        _write(output / f"{each}.csv", [found])
-        accounts.append(found)
+    reports = []
+    for name, its_scope in scopes.items():
+        one = report_figures.party_report(database, name, its_scope, filed)
+        (output / f"{name}.html").write_text(report_pages.party_page(one, made), encoding="utf-8")
+        _write_csv(output / f"{name}.csv", [one])
+        reports.append(one)
     if every:
         unequal = list(report_figures.unequally_linked(filed, scopes))
-        page = report_pages.comparison_page(accounts, unequal, made)
+        page = report_pages.comparison_page(reports, unequal, made)
         (output / "index.html").write_text(page, encoding="utf-8")
-        _write(output / "sheets.csv", accounts)
-    for found in accounts:
-        done = report_pages.format_share(found.taken, len(found.sheets))
-        click.echo(f"{found.party}: {found.taken:,} of {len(found.sheets):,} taken ({done})")
+        _write_csv(output / "sheets.csv", reports)
+    for one in reports:
+        sheets = len(one.sheets)
+        share = report_pages.format_share(one.downloaded, sheets)
+        click.echo(f"{one.party}: {one.downloaded:,} of {sheets:,} downloaded ({share})")
     click.echo(output / ("index.html" if every else f"{party}.html"))
 
 
-def _scopes(path: Path) -> Mapping[str, Scope]:
-    """Read the scopes of those who mirror, and nothing else, from a copy of parties.toml."""
+def _read_scopes(path: Path) -> Mapping[str, Scope]:
+    """Read from a copy of parties.toml only the scopes of the parties that have a tree."""
     try:
         parties = tomllib.loads(path.read_text(encoding="utf-8")).get("party", [])
         return {
@@ -107,27 +112,32 @@ def _scopes(path: Path) -> Mapping[str, Scope]:
             if each.get("kind") != "independent"
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise console.fault(str(path), "", f"is no parties.toml ({error})") from None
+        raise console.fault(str(path), "", f"not a valid parties.toml ({error})") from None
 
 
-def _scope(stated: Iterable[str]) -> Scope:
-    places = list(stated)
+def _parse_scope(places: Iterable[str]) -> Scope:
+    listed = list(places)
     try:
-        return scope.parse("all" if places == ["all"] else places)
+        return scope.parse("all" if listed == ["all"] else listed)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
 
-def _write(path: Path, accounts: Iterable[PartyReport]) -> None:
+def _write_csv(path: Path, reports: Iterable[PartyReport]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for account in accounts:
-            for each in account.sheets:
-                taken = each.time.isoformat() if each.time else ""
-                lag = "" if each.lag is None else f"{each.lag:.3f}"
-                visible, hashed = each.filed.time.isoformat(), each.filed.sha256 or ""
-                served = each.sha256 or ""
+        for report in reports:
+            for each in report.sheets:
+                filed = each.filed
                 writer.writerow(
-                    (account.party, each.filed.path, visible, taken, lag, hashed, served)
+                    (
+                        report.party,
+                        filed.path,
+                        filed.time.isoformat(),
+                        each.time.isoformat() if each.time else "",
+                        "" if each.lag is None else f"{each.lag:.3f}",
+                        filed.sha256 or "",
+                        each.sha256 or "",
+                    )
                 )

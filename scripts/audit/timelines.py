@@ -1,4 +1,4 @@
-"""`ssps audit timeline`: one sheet from its scan to each party's first fetch, with hashes."""
+"""`ssps audit timeline`: follow one sheet from its scan to the first download by each party."""
 
 import json
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ from config.event import Event
 from keys.ledger import merkle, writer
 from keys.ledger.record import Record
 from scripts.audit import evidence, index
-from scripts.audit.record_text import format_value
+from scripts.audit.record_text import format_value, printable
 from scripts.shared import console
 
-_STAMP = "%Y%m%dT%H%M%S%f"
-# By its path, its karekod, the SHA-256 of its bytes, or the arrival that brought it.
-_FILED = """name = 'filing' and (ltrim(what, '/') = ? or (detail->>'karekod') = ?
+_ARRIVAL_TIME = "%Y%m%dT%H%M%S%f"  # at the start of an arrival's id
+# A sheet is named by its path, its karekod, the SHA-256 of its bytes, or its arrival's id.
+_FILING = """name = 'filing' and (ltrim(what, '/') = ? or (detail->>'karekod') = ?
     or (detail->>'sha256') = ? or (detail->>'page') = ?) order by time"""
-# What operators were about with the sheet, its box, or the file in quarantine that shows it.
-_OPERATOR_ACTIONS = (
-    """name = 'operations' and event <> 'asked' and list_contains(?, what) order by time"""
-)
-_FETCHED = """name = 'transfer' and what = ? and event in ('open', 'close') and outcome = 'ok'
+# Commands of operators about the sheet, its box, or its file in quarantine.
+_OPERATOR_ACTIONS = """name = 'operations' and event <> 'asked' and list_contains(?, what)
     order by time"""
+_DOWNLOADS = """name = 'transfer' and what = ? and event in ('open', 'close') and outcome = 'ok'
+    order by time"""
+_FILING_KEYS = ("karekod", "version", "parties", "engine", "ms", "reason", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One link of the chain: when, what, by whom, and the record that says so."""
+    """One step in the life of a sheet: when, what, by whom, and the record that proves it."""
 
     time: datetime
     step: str
@@ -42,98 +42,99 @@ class Step:
 
     @property
     def hash(self) -> str:
-        """The record's hash in the ledger's tree."""
+        """The record's leaf hash in the Merkle tree of its ledger."""
         return merkle.leaf(writer.format_record(self.record)).hex()
 
 
 @click.command()
 @click.argument("sheet")
 @evidence.folders_argument
-@click.option("--json", "as_json", is_flag=True, help="One object a step.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each step.")
 @console.with_optional_site
 def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | None) -> None:
-    """Tell what became of SHEET: scanned, read, filed, and first fetched by each party.
+    """Show the history of SHEET: scanned, read, filed, and the first download by each party.
 
-    What operators did about it, its box or its file in quarantine stands between, with why.
+    It includes what operators did about the sheet, its box or its file in quarantine, and why.
 
     SHEET is its path in a tree, its karekod, the SHA-256 of its bytes or its arrival's id.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     steps = list(sheet_steps(index.open_index(sources.ledgers), sheet.lstrip("/")))
     if not steps:
-        wrong = "no record of such a sheet, name its path, karekod or SHA-256"
+        wrong = "no record of this sheet: give its path, karekod or SHA-256"
         raise console.fault(sheet, "", wrong)
     for step in steps:
-        if as_json:
-            told = {
-                "time": step.time.isoformat(),
-                "step": step.step,
-                "who": step.who,
-                "what": step.what,
-                "ledger": step.log,
-                "seq": step.record.seq,
-                "hash": step.hash,
-                "record": json.loads(writer.format_record(step.record)),
-            }
-            click.echo(json.dumps(told, ensure_ascii=False))
-        else:
-            stamp = step.time.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")
-            name = Path(step.log).name
-            place = f"{name} #{step.record.seq} {step.hash[:16]}"
-            text = f"{stamp}  {step.step:12} {step.who or '-':12} {step.what}  [{place}]"
-            click.echo("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+        click.echo(_format_json(step) if as_json else _format_line(step))
+
+
+def _format_json(step: Step) -> str:
+    fields = {
+        "time": step.time.isoformat(),
+        "step": step.step,
+        "who": step.who,
+        "what": step.what,
+        "ledger": step.log,
+        "seq": step.record.seq,
+        "hash": step.hash,
+        "record": json.loads(writer.format_record(step.record)),
+    }
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _format_line(step: Step) -> str:
+    stamp = step.time.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")
+    source = f"{Path(step.log).name} #{step.record.seq} {step.hash[:16]}"
+    return printable(f"{stamp}  {step.step:12} {step.who or '-':12} {step.what}  [{source}]")
 
 
 def sheet_steps(database: index.Connection, sheet: str) -> Iterator[Step]:
     """Yield the steps of a sheet in order of time."""
-    found: list[Step] = []
+    steps: list[Step] = []
     paths: list[str] = []
-    about: set[str] = set()
-    for log, record in index.select_records(database, _FILED, [sheet] * 4):
-        found += _filing_steps(log, record)
-        about |= _operator_names(record.event)
+    names: set[str] = set()
+    for log, record in index.select_records(database, _FILING, [sheet] * 4):
+        steps += _filing_steps(log, record)
+        names |= _operator_names(record.event)
         if record.event.event == "filed" and record.event.what not in paths:
             paths.append(record.event.what)
-    for log, record in index.select_records(database, _OPERATOR_ACTIONS, [sorted(about)]):
-        told = record.event
-        why = f"{told.what} {told.outcome} why={format_value(told.detail.get('why'))}"
-        found.append(Step(record.time, told.event, told.who, why, record, log))
+    for log, record in index.select_records(database, _OPERATOR_ACTIONS, [sorted(names)]):
+        event = record.event
+        what = f"{event.what} {event.outcome} why={format_value(event.detail.get('why'))}"
+        steps.append(Step(record.time, event.event, event.who, what, record, log))
     for path in paths:
-        firsts: set[tuple[str, str]] = set()
-        for log, record in index.select_records(database, _FETCHED, ["/" + path.lstrip("/")]):
-            told = record.event
-            whole = told.event == "close" and told.detail.get("complete") is True
-            step = "opened" if told.event == "open" else "fetched" if whole else ""
-            if step and (told.who, step) not in firsts:
-                firsts.add((told.who, step))
-                hashed = told.detail.get("sha256")
-                what = f"{told.what} sha256={hashed}" if isinstance(hashed, str) else told.what
-                found.append(Step(record.time, step, told.who, what, record, log))
-    yield from sorted(found, key=lambda step: step.time)
+        seen: set[tuple[str, str]] = set()
+        records = index.select_records(database, _DOWNLOADS, ["/" + path.lstrip("/")])
+        for log, record in records:
+            event = record.event
+            complete = event.event == "close" and event.detail.get("complete") is True
+            name = "opened" if event.event == "open" else "fetched" if complete else ""
+            if name and (event.who, name) not in seen:
+                seen.add((event.who, name))
+                sha256 = event.detail.get("sha256")
+                what = f"{event.what} sha256={sha256}" if isinstance(sha256, str) else event.what
+                steps.append(Step(record.time, name, event.who, what, record, log))
+    yield from sorted(steps, key=lambda step: step.time)
 
 
-def _operator_names(told: Event) -> set[str]:
-    """Return by what names operators' commands call a sheet that was filed."""
-    names = {str(told.detail[key]) for key in ("identifies", "karekod") if key in told.detail}
+def _operator_names(event: Event) -> set[str]:
+    """Return the names by which operators' commands may call a filed sheet: karekod, box, file."""
+    names = {str(event.detail[key]) for key in ("identifies", "karekod") if key in event.detail}
     with suppress(ValueError):
-        sheet = layout.parse(told.what.lstrip("/")).sheet
+        sheet = layout.parse(event.what.lstrip("/")).sheet
         if sheet.sandik:
             names.add(f"{sheet.cevre}/{sheet.kurul}/{sheet.sandik}")
     return names
 
 
 def _filing_steps(log: str, record: Record) -> Iterator[Step]:
-    told = record.event
-    page = str(told.detail.get("page", ""))
+    """Yield the scan, whose time is in the arrival's id, and the filing."""
+    event = record.event
+    page = str(event.detail.get("page", ""))
     try:
-        arrived = datetime.strptime(page.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+        arrived = datetime.strptime(page.partition("-")[0], _ARRIVAL_TIME).replace(tzinfo=UTC)
     except ValueError:
         arrived = None
     if arrived is not None:
-        yield Step(arrived, "scanned", "", told.origin, record, log)
-    stated = " ".join(
-        f"{key}={told.detail[key]}"
-        for key in ("karekod", "version", "parties", "engine", "ms", "reason", "sha256")
-        if key in told.detail
-    )
-    yield Step(record.time, told.event, told.who, f"{told.what} {stated}", record, log)
+        yield Step(arrived, "scanned", "", event.origin, record, log)
+    detail = " ".join(f"{key}={event.detail[key]}" for key in _FILING_KEYS if key in event.detail)
+    yield Step(record.time, event.event, event.who, f"{event.what} {detail}", record, log)

@@ -1,4 +1,4 @@
-"""`ssps audit verify`: whether this is the record that was signed for."""
+"""`ssps audit verify`: verify that ledgers are unchanged since they were signed."""
 
 import json
 import sys
@@ -16,7 +16,10 @@ from keys.ledger.verify.verify import verify as verify_ledger
 from scripts.audit import evidence, feeds
 from scripts.shared import console
 
-_MAX_LISTED = 5  # checkpoints that are named each
+_MAX_LISTED = 5  # older checkpoints that are listed one by one
+
+# (where the checkpoint was found, the signed checkpoint)
+_SourcedCheckpoint = tuple[str, bytes]
 
 
 @click.command()
@@ -24,31 +27,31 @@ _MAX_LISTED = 5  # checkpoints that are named each
 @evidence.key_option
 @click.option(
     "--checkpoint",
-    "kept",
+    "checkpoint_paths",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="One kept from an earlier day, which the ledger must extend: a checkpoint, or what "
-    "carries some, a segment of a change feed or a mirror's folder akis. May be repeated.",
+    help="An older checkpoint that the ledger must extend: a checkpoint file, a segment of a "
+    "change feed, or the akis folder of a party's mirror. May be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One object a ledger.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each ledger.")
 @console.with_optional_site
 def verify(
     folders: tuple[Path, ...],
     key_files: tuple[Path, ...],
-    kept: tuple[Path, ...],
+    checkpoint_paths: tuple[Path, ...],
     as_json: bool,
     site: Path | None,
 ) -> None:
-    """Prove that ledgers are what was signed for, record by record.
+    """Verify that no record was changed, dropped, added or reordered since it was signed.
 
-    FOLDER is a copy of a ledger or of several; without one, the site's. Names the first record
-    that was changed, dropped, added or reordered. Exit code 1 if anything was.
+    FOLDER is a ledger or contains ledgers. Default: the site's ledgers. The first bad record is
+    named. The exit code is 1 if anything is wrong.
     """
     sources = evidence.find(folders, key_files, site)
-    names = set(map(_name, sources.ledgers))
-    found = {str(path): list(_read_checkpoints(path, names)) for path in kept}
-    olds = [old for some in found.values() for old in some]
-    own = _assign_checkpoints(sources.ledgers, olds)
+    names = set(map(_ledger_name, sources.ledgers))
+    by_path = {str(path): list(_read_checkpoints(path, names)) for path in checkpoint_paths}
+    older = [checkpoint for found in by_path.values() for checkpoint in found]
+    assigned = _assign_checkpoints(sources.ledgers, older)
     verdicts = []
     for folder in sources.ledgers:
         total = sum(segment.path.stat().st_size for segment in segments.listed(folder))
@@ -58,88 +61,95 @@ def verify(
         def progress(count: int) -> None:
             nonlocal read
             read += count
-            show(read)  # noqa: B023 - called only before the next one is made
+            show(read)  # noqa: B023 - not called after this turn of the loop
 
         with bar:
-            verdicts.append(verify_ledger(folder, sources.keys, own.get(folder, ()), progress))
-    strays = [name for name, _ in olds if not any(name in dict(o) for o in own.values())]
-    for name in [*strays, *(path for path, some in found.items() if not some)]:
-        text = f"{name}: is of none of these ledgers"
+            verdicts.append(verify_ledger(folder, sources.keys, assigned.get(folder, ()), progress))
+    used = {name for checkpoints in assigned.values() for name, _ in checkpoints}
+    unused = [name for name, _ in older if name not in used]
+    empty = [path for path, found in by_path.items() if not found]
+    for name in [*unused, *empty]:
+        text = f"{name}: has no checkpoint of these ledgers"
         verdicts[0].findings.append(Finding(Kind.ANOTHER_LOG, None, text))
     for verdict in verdicts:
         click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
     sys.exit(any(verdict.findings for verdict in verdicts))
 
 
-def _name(folder: Path) -> str:
-    """Return which ledger it is, whatever a copy's folder is called."""
+def _ledger_name(folder: Path) -> str:
+    """Return the ledger's name from its checkpoint, since a copy's folder may have another name."""
     _, _, named = _origin(segments.checkpoint(folder) or b"").partition("/")
     return named.partition("/")[0] or folder.name
 
 
-def _read_checkpoints(path: Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield checkpoints with where each is from; of a feed, those of ledgers of those names."""
+def _read_checkpoints(path: Path, names: set[str]) -> Iterator[_SourcedCheckpoint]:
+    """Yield the checkpoints in a file or folder; from a feed only those of the ledgers `names`."""
     if path.is_dir():
         for feed in feeds.find_feeds(path):
-            for segment in sorted(feed.glob("*.csv")):
-                yield from _read_checkpoints(segment, names)
+            for file in sorted(feed.glob("*.csv")):
+                yield from _read_checkpoints(file, names)
         return
     content = path.read_bytes()
     if not content.startswith(b"# ssps akis "):
         yield str(path), content
         return
     try:
-        found = parse_segment(content)
+        segment = parse_segment(content)
     except ValueError as error:
-        raise console.fault(str(path), "", f"{error}, name one as it was mirrored") from None
-    for name, message in found.checkpoints:
+        wrong = f"{error}: name a segment exactly as it was mirrored"
+        raise console.fault(str(path), "", wrong) from None
+    for name, checkpoint in segment.checkpoints:
         if name in names:
-            yield f"{path} ({name})", message
+            yield f"{path} ({name})", checkpoint
 
 
 def _assign_checkpoints(
-    ledgers: Sequence[Path], olds: Sequence[tuple[str, bytes]]
-) -> dict[Path, list[tuple[str, bytes]]]:
-    """Give each old checkpoint to the ledger of its origin; with one ledger, to that."""
-    found: dict[Path, list[tuple[str, bytes]]] = {}
-    for name, message in olds:
+    ledgers: Sequence[Path], older: Sequence[_SourcedCheckpoint]
+) -> dict[Path, list[_SourcedCheckpoint]]:
+    """Assign each older checkpoint to the ledger with the same origin.
+
+    If there is only one ledger it gets all of them, so that one of another origin is reported.
+    """
+    found: dict[Path, list[_SourcedCheckpoint]] = {}
+    for name, checkpoint in older:
         for folder in ledgers:
             newest = segments.checkpoint(folder) or b""
-            if len(ledgers) == 1 or (_origin(message) and _origin(message) == _origin(newest)):
-                found.setdefault(folder, []).append((name, message))
+            same = _origin(checkpoint) and _origin(checkpoint) == _origin(newest)
+            if len(ledgers) == 1 or same:
+                found.setdefault(folder, []).append((name, checkpoint))
     return found
 
 
-def _origin(message: bytes) -> str:
+def _origin(checkpoint: bytes) -> str:
     try:
-        return note.parse_checkpoint(note.unproved_text(message)).origin
+        return note.parse_checkpoint(note.unproved_text(checkpoint)).origin
     except ValueError:
         return ""
 
 
 def _format_verdict(verdict: Verdict) -> str:
-    wrong = [f"{verdict.folder}: {finding.kind}: {finding.text}" for finding in verdict.findings]
-    since = verdict.records - verdict.signed
-    when = f" at {verdict.last:%Y-%m-%d %H:%M:%S} UTC" if verdict.last else ""
-    said = f"{verdict.folder}: {verdict.records:,} records"
-    if not wrong:
-        said += f", all as signed for by {verdict.origin}{when}; {verdict.heads} checkpoints hold"
-    if since > 0:
-        said += f"; {since:,} not signed for yet"
+    lines = [f"{verdict.folder}: {finding.kind}: {finding.text}" for finding in verdict.findings]
+    when = f", signed at {verdict.last:%Y-%m-%d %H:%M:%S} UTC" if verdict.last else ""
+    summary = f"{verdict.folder}: {verdict.records:,} records"
+    if not lines:
+        summary += f", OK: all match the checkpoint of {verdict.origin}{when}"
+        summary += f"; checkpoints verified: {verdict.heads}"
+    if (unsigned := verdict.records - verdict.signed) > 0:
+        summary += f"; not signed yet: {unsigned:,}"
     if verdict.removed:
-        said += f"; {verdict.removed:,} removed, their hashes hold"
-    lines = [*wrong, said]
+        summary += f"; removed, hashes verified: {verdict.removed:,}"
+    lines.append(summary)
     if len(verdict.extends) > _MAX_LISTED:
         first, *_, last = verdict.extends
-        more = f"{len(verdict.extends):,} checkpoints, the first in {first}, the last in {last}"
-        lines.append(f"{verdict.folder}: extends {more}")
+        number = f"{len(verdict.extends):,} older checkpoints"
+        lines.append(f"{verdict.folder}: extends {number}, from {first} to {last}")
     else:
         lines += [f"{verdict.folder}: extends {name}" for name in verdict.extends]
     return "\n".join(lines)
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    plain = asdict(verdict)
-    plain["folder"] = str(verdict.folder)
-    plain["last"] = verdict.last.isoformat() if verdict.last else None
-    return plain
+    fields = asdict(verdict)
+    fields["folder"] = str(verdict.folder)
+    fields["last"] = verdict.last.isoformat() if verdict.last else None
+    return fields

@@ -172,7 +172,7 @@ def test_every_change_is_on_record_with_who_why_before_and_after(
     told = "".join(map(str, events(whole)))
     assert [secret for secret in secrets if secret in told] == []
     proved = ssps("audit", "verify", whole / "ledgers/operations", "--site", whole)
-    assert "all as signed for" in proved.stdout, proved.output
+    assert "OK: all match the checkpoint" in proved.stdout, proved.output
 
 
 def test_without_a_why_nothing_is_changed(site: Path, tmp_path: Path, ssps: Ssps) -> None:

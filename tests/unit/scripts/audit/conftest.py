@@ -32,7 +32,7 @@ def public(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signed(tmp_path: Path) -> Signed:
-    """Makes a ledger of some records, signed for after each `step` of them."""
+    """Makes a ledger, and signs it after every `step` records."""
 
     def make(name: str = "transfer", count: int = 30, step: int = 10, size: int = 64 << 20) -> Path:
         folder = tmp_path / name

@@ -25,7 +25,7 @@ def test_tail_shows_the_last_records_in_order(site: Path, ssps: Ssps) -> None:
     assert shown[0].endswith("open               parti-a 192.0.2.7 /27.jpg handle=27 session=1")
 
 
-def test_tail_hands_a_script_the_ledgers_own_lines(site: Path, ssps: Ssps) -> None:
+def test_tail_json_prints_the_ledger_lines_unchanged(site: Path, ssps: Ssps) -> None:
     served(site, 2)
 
     lines = ssps("audit", "tail", "--json", "--site", site).stdout
@@ -34,7 +34,7 @@ def test_tail_hands_a_script_the_ledgers_own_lines(site: Path, ssps: Ssps) -> No
     assert [json.loads(line)["seq"] for line in lines.splitlines()] == [0, 1]
 
 
-def test_a_name_that_a_client_made_up_cannot_move_the_cursor(site: Path, ssps: Ssps) -> None:
+def test_control_characters_in_a_user_name_are_escaped(site: Path, ssps: Ssps) -> None:
     with Ledger(site / "ledgers/transfer") as transfer:
         transfer.append(Event("login-refused", "\x1b[2J\n", "192.0.2.7", "", Outcome.REFUSED))
 
@@ -45,13 +45,13 @@ def test_a_name_that_a_client_made_up_cannot_move_the_cursor(site: Path, ssps: S
     assert r"\x1b[2J\n" in shown
 
 
-def test_an_empty_or_absent_ledger_shows_nothing(site: Path, ssps: Ssps) -> None:
+def test_tail_of_a_missing_ledger_prints_nothing(site: Path, ssps: Ssps) -> None:
     done = ssps("audit", "tail", "--ledger", "filing", "--site", site)
 
     assert (done.exit_code, done.stdout) == (0, "")
 
 
-def test_a_damaged_ledger_is_named_and_not_passed_over(site: Path, ssps: Ssps) -> None:
+def test_tail_reports_a_damaged_record(site: Path, ssps: Ssps) -> None:
     served(site, 2)
     path = site / "ledgers/transfer/000000000000.jsonl"
     path.write_text(path.read_text().replace("parti-a", "parti-b\\u0000", 1).replace("{", "", 1))
@@ -62,7 +62,7 @@ def test_a_damaged_ledger_is_named_and_not_passed_over(site: Path, ssps: Ssps) -
     assert "000000000000.jsonl: at byte 0: " in done.stderr
 
 
-def test_the_auditor_needs_neither_daemon_nor_paramiko() -> None:
+def test_audit_imports_neither_daemon_nor_paramiko() -> None:
     code = (
         "import sys; from scripts.ssps import main; main(['audit', 'tail', '--help'], "
         "standalone_mode=False); print(sorted({m.split('.')[0] for m in sys.modules} & "

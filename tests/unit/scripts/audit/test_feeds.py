@@ -17,7 +17,7 @@ MINUTES = (0, 1, 2, 7, 8)
 
 @pytest.fixture
 def feed(tmp_path: Path) -> Path:
-    """Segments 1 to 5, a minute apart but for five minutes between 3 and 4."""
+    """Segments 1 to 5, one minute apart, with a pause of five minutes between 3 and 4."""
     folder = tmp_path / "akis"
     folder.mkdir()
     previous = FIRST
@@ -31,16 +31,16 @@ def feed(tmp_path: Path) -> Path:
     return folder
 
 
-def told(feed: Path, minute: float = 8.5, seconds: float = 600) -> list[tuple[str, str]]:
+def problems(feed: Path, minute: float = 8.5, seconds: float = 600) -> list[tuple[str, str]]:
     until = NOON + timedelta(minutes=minute)
-    return [(b.kind, b.said) for b in feed_problems(feed, seconds, until, [KEY.public_key()])]
+    return [(b.kind, b.text) for b in feed_problems(feed, seconds, until, [KEY.public_key()])]
 
 
-def test_a_feed_that_keeps_its_promise_has_nothing_to_be_said(feed: Path) -> None:
-    assert told(feed) == []
+def test_a_complete_feed_has_no_problems(feed: Path) -> None:
+    assert problems(feed) == []
 
 
-def test_a_silence_between_two_segments_and_after_the_last_is_named(feed: Path) -> None:
+def test_a_pause_between_two_segments_and_after_the_last_is_reported(feed: Path) -> None:
     found = list(feed_problems(feed, 60, NOON + timedelta(minutes=20)))
 
     at = [NOON + timedelta(minutes=minute) for minute in MINUTES]
@@ -50,64 +50,64 @@ def test_a_silence_between_two_segments_and_after_the_last_is_named(feed: Path) 
     ]
 
 
-def test_what_was_closed_later_than_asked_about_is_left_out(feed: Path) -> None:
-    assert told(feed, 4, 60) == [("silence", "no segment since 3")]
+def test_segments_closed_after_the_given_time_are_ignored(feed: Path) -> None:
+    assert problems(feed, 4, 60) == [("silence", "no segment since 3")]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "expected"),
     [
         (lambda f: (f / "00000003.csv").unlink(), [("missing", "segment 3 is missing")]),
         (
             lambda f: [(f / f"0000000{n}.csv").unlink() for n in (1, 2)],
-            [("missing", "segments 1 to 2 missing")],
+            [("missing", "segments 1 to 2 are missing")],
         ),
         (
             lambda f: (f / "son.txt").write_text("00000007.csv\n"),
-            [("missing", "segments 6 to 7 missing, though son.txt names 7")],
+            [("missing", "segments 6 to 7 are missing, but son.txt names 7")],
         ),
         (
             lambda f: (f / "00000002.csv").write_text("x"),
             [
                 ("damaged", "segment 2 is damaged (not a segment, or not the whole of one)"),
-                ("parted", "segment 3 does not follow 2: it names another's hash"),
+                ("parted", "segment 3 does not follow 2: it names another SHA-256"),
             ],
         ),
         (
             lambda f: (f / "00000005.csv.sig").unlink(),
-            [("damaged", "segment 5 has no signature beside it")],
+            [("damaged", "segment 5 has no signature file")],
         ),
         (
             lambda f: (f / "00000005.csv").write_bytes((f / "00000004.csv").read_bytes()),
-            [("damaged", "segment 5 says that it is 4")],
+            [("damaged", "segment 5 has the number 4 inside")],
         ),
     ],
 )
-def test_what_is_missing_or_not_as_it_was_is_named(
-    feed: Path, spoil: Callable[[Path], object], said: list[tuple[str, str]]
+def test_a_missing_or_damaged_segment_is_reported(
+    feed: Path, damage: Callable[[Path], object], expected: list[tuple[str, str]]
 ) -> None:
-    spoil(feed)
+    damage(feed)
 
-    assert told(feed) == said
+    assert problems(feed) == expected
 
 
-def test_a_segment_that_somebody_else_made_is_named(feed: Path) -> None:
+def test_a_segment_signed_by_another_key_is_reported(feed: Path) -> None:
     content = (feed / "00000005.csv").read_bytes()
     other = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
     (feed / "00000005.csv.sig").write_bytes(sshsig.sign(other, content))
 
-    assert told(feed) == [("damaged", "segment 5 is not signed by the key (by another key)")]
+    assert problems(feed) == [("damaged", "segment 5 has no valid signature (by another key)")]
 
 
-def test_a_chain_that_was_written_anew_does_not_follow(feed: Path) -> None:
+def test_a_rewritten_segment_breaks_the_chain(feed: Path) -> None:
     changed = (feed / "00000002.csv").read_bytes().replace(b"14:01:00", b"14:01:01")
     (feed / "00000002.csv").write_bytes(changed)
     (feed / "00000002.csv.sig").write_bytes(sshsig.sign(KEY, changed))
 
-    assert told(feed) == [("parted", "segment 3 does not follow 2: it names another's hash")]
+    assert problems(feed) == [("parted", "segment 3 does not follow 2: it names another SHA-256")]
 
 
-def test_a_feed_is_found_in_a_tree_and_all_of_them_in_a_site(feed: Path, tmp_path: Path) -> None:
+def test_feeds_are_found_in_a_tree_and_in_a_site(feed: Path, tmp_path: Path) -> None:
     assert find_feeds(feed) == [feed]
     assert find_feeds(tmp_path) == [feed]
     other = tmp_path / "site/feed/akis/5f0c-parti-a"

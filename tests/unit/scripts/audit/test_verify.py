@@ -43,7 +43,7 @@ def without_hashes(folder: Path) -> None:
         each.unlink()
 
 
-def test_a_ledger_that_is_as_it_was_has_no_findings(signed: Signed) -> None:
+def test_an_unchanged_ledger_has_no_findings(signed: Signed) -> None:
     verdict = verify(signed(), [PUBLIC])
 
     assert verdict.findings == []
@@ -72,7 +72,7 @@ def move(at: int, to: int) -> Callable[[Lines], Lines]:
 
 
 def renumbered(at: int) -> Callable[[Lines], Lines]:
-    """Drop a line, and have all that follow close up."""
+    """Drop a line, and renumber those after it."""
 
     def closed(found: Lines) -> Lines:
         rest = [
@@ -98,7 +98,7 @@ def once_more(at: int, to: int) -> Callable[[Lines], Lines]:
 
 
 FORGERIES: list[tuple[str, Callable[[Lines], Lines], Kind, int, int | None]] = [
-    # what was done, to which lines, what that is, the record that is named, and without hashes
+    # name, forgery, finding, its record, and its record if the hash files are missing
     ("another party", change(12, another_party), Kind.CHANGED, 12, None),
     ("another number", change(12, another_number), Kind.CHANGED, 12, 12),
     ("rubbish", change(12, lambda b: b"rubbish\n"), Kind.CHANGED, 12, 12),
@@ -123,7 +123,7 @@ FORGERIES: list[tuple[str, Callable[[Lines], Lines], Kind, int, int | None]] = [
 @pytest.mark.parametrize(
     ("forge", "kind", "record"), [f[1:4] for f in FORGERIES], ids=[f[0] for f in FORGERIES]
 )
-def test_a_forgery_is_named_and_so_is_the_record(
+def test_a_forgery_is_named_with_its_first_record(
     signed: Signed, forge: Callable[[Lines], Lines], kind: Kind, record: int
 ) -> None:
     folder = signed()
@@ -137,7 +137,7 @@ def test_a_forgery_is_named_and_so_is_the_record(
     [(f[1], f[4]) for f in FORGERIES if f[0] != "dropped and closed up"],
     ids=[f[0] for f in FORGERIES if f[0] != "dropped and closed up"],
 )
-def test_a_forgery_without_the_hashes_is_named_by_its_number_or_its_range(
+def test_without_hash_files_a_forgery_is_named_by_number_or_range(
     signed: Signed, forge: Callable[[Lines], Lines], record: int | None
 ) -> None:
     folder = signed()
@@ -151,7 +151,7 @@ def test_a_forgery_without_the_hashes_is_named_by_its_number_or_its_range(
         assert "one of the records" in first.text
 
 
-def test_the_range_is_that_between_two_checkpoints(signed: Signed) -> None:
+def test_the_range_lies_between_two_checkpoints(signed: Signed) -> None:
     folder = signed()
     path(folder).write_bytes(path(folder).read_bytes().replace(b"/12.jpg", b"/21.jpg"))
     without_hashes(folder)
@@ -165,12 +165,12 @@ def test_the_range_is_that_between_two_checkpoints(signed: Signed) -> None:
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_every_flipped_bit_of_a_line_names_that_line(signed: Signed, bit: int) -> None:
+def test_a_flipped_bit_in_a_line_names_the_line(signed: Signed, bit: int) -> None:
     folder = signed(count=6, step=3)
     original = lines(folder)
-    dice = random.Random(bit)  # noqa: S311 - any will do
+    rng = random.Random(bit)  # noqa: S311 - any will do
     for number, line in enumerate(original):
-        at = dice.randrange(len(line) - 1)
+        at = rng.randrange(len(line) - 1)
         flipped = bytearray(line)
         flipped[at] ^= 1 << bit
         if b"\n" in flipped[:-1]:
@@ -182,7 +182,7 @@ def test_every_flipped_bit_of_a_line_names_that_line(signed: Signed, bit: int) -
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_every_flipped_bit_of_a_checkpoint_is_noticed(signed: Signed, bit: int) -> None:
+def test_a_flipped_bit_in_a_checkpoint_is_found(signed: Signed, bit: int) -> None:
     folder = signed(count=3, step=3)
     original = (folder / segments.CHECKPOINT).read_bytes()
     for at in range(len(original)):
@@ -194,14 +194,14 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed(signed: Signed, bit: int) 
         assert finding.kind in (Kind.FORGED, Kind.ANOTHER_KEY)
 
 
-def test_a_key_of_another_year_proves_nothing(signed: Signed) -> None:
+def test_another_key_verifies_nothing(signed: Signed) -> None:
     verdict = verify(signed(count=10), [Ed25519PrivateKey.generate().public_key()])
 
     assert {f.kind for f in verdict.findings} == {Kind.ANOTHER_KEY}
     assert verdict.findings[0].text == ("checkpoint: is signed by none of the keys that were given")
 
 
-def test_a_checkpoint_of_another_log_is_told_apart(signed: Signed) -> None:
+def test_a_checkpoint_of_another_ledger_is_reported(signed: Signed) -> None:
     other = (signed("other", 10) / segments.CHECKPOINT).read_bytes()
     folder = signed()
 
@@ -210,7 +210,7 @@ def test_a_checkpoint_of_another_log_is_told_apart(signed: Signed) -> None:
     assert (Kind.ANOTHER_LOG, None) in found(folder)
 
 
-def test_a_ledger_extends_a_checkpoint_kept_from_an_earlier_day(signed: Signed) -> None:
+def test_a_ledger_extends_an_older_checkpoint(signed: Signed) -> None:
     folder = signed(count=10)
     old = (folder / segments.CHECKPOINT).read_bytes()
     write(folder, 10, 10)
@@ -222,7 +222,7 @@ def test_a_ledger_extends_a_checkpoint_kept_from_an_earlier_day(signed: Signed) 
     assert (verdict.findings, verdict.extends) == ([], ["old"])
 
 
-def test_a_ledger_that_was_rewritten_and_signed_anew_does_not_extend_the_old_one(
+def test_a_ledger_rewritten_and_signed_again_does_not_extend_an_older_checkpoint(
     signed: Signed, tmp_path: Path
 ) -> None:
     folder = signed(count=10)
@@ -243,7 +243,7 @@ def test_a_ledger_that_was_rewritten_and_signed_anew_does_not_extend_the_old_one
     assert verdict.extends == []
 
 
-def test_a_ledger_set_back_to_an_earlier_state_does_not_reach_a_later_checkpoint(
+def test_a_ledger_restored_from_an_older_copy_does_not_extend_a_later_checkpoint(
     signed: Signed,
 ) -> None:
     folder = signed(count=10)
@@ -264,7 +264,7 @@ def test_a_ledger_set_back_to_an_earlier_state_does_not_reach_a_later_checkpoint
     )
 
 
-def test_without_checkpoints_nothing_is_proved(signed: Signed) -> None:
+def test_a_ledger_without_checkpoints_is_unsigned(signed: Signed) -> None:
     folder = signed()
     (folder / segments.CHECKPOINT).unlink()
     (folder / segments.CHECKPOINTS).unlink()
@@ -272,7 +272,7 @@ def test_without_checkpoints_nothing_is_proved(signed: Signed) -> None:
     assert found(folder) == [(Kind.UNSIGNED, None)]
 
 
-def test_what_was_written_since_the_newest_checkpoint_is_looked_over_by_its_numbers(
+def test_unsigned_records_are_checked_by_their_numbers(
     signed: Signed,
 ) -> None:
     folder = signed()
@@ -287,7 +287,7 @@ def test_what_was_written_since_the_newest_checkpoint_is_looked_over_by_its_numb
     assert found(folder) == []
 
 
-def test_segments_packed_removed_and_missing(signed: Signed) -> None:
+def test_packed_segments_verify_and_a_removed_one_is_reported(signed: Signed) -> None:
     folder = signed(size=1500)
     with Notary(folder, KEY) as notary:
         while notary.pack():
@@ -307,7 +307,7 @@ def test_segments_packed_removed_and_missing(signed: Signed) -> None:
     assert (Kind.DROPPED, 0) in found(folder)
 
 
-def test_a_removal_on_record_leaves_the_rest_provable(signed: Signed) -> None:
+def test_after_a_recorded_removal_the_rest_verifies(signed: Signed) -> None:
     from datetime import UTC, datetime, timedelta
 
     folder = signed(size=1500)
@@ -326,7 +326,7 @@ def test_a_removal_on_record_leaves_the_rest_provable(signed: Signed) -> None:
     assert [f.kind for f in verify(folder, [PUBLIC]).findings] == [Kind.CHANGED]
 
 
-def test_a_packed_segment_that_was_damaged_is_named(signed: Signed) -> None:
+def test_a_damaged_packed_segment_is_named(signed: Signed) -> None:
     folder = signed(size=1500)
     with Notary(folder, KEY) as notary:
         notary.pack()
@@ -339,10 +339,10 @@ def test_a_packed_segment_that_was_damaged_is_named(signed: Signed) -> None:
     assert "000000000000.jsonl.gz" in finding.text
 
 
-def test_another_implementation_from_the_specifications_alone_agrees(
+def test_an_independent_implementation_of_the_specifications_agrees(
     signed: Signed, public: Path
 ) -> None:
-    """RFC 6962 2.1 and C2SP's signed-note and tlog-checkpoint, with none of our own code."""
+    """It implements RFC 6962 2.1 and C2SP signed-note and tlog-checkpoint without our code."""
 
     def mth(leaves: list[bytes]) -> bytes:
         if len(leaves) < 2:
@@ -371,7 +371,7 @@ def test_another_implementation_from_the_specifications_alone_agrees(
     assert verify(folder, [PUBLIC]).findings == []
 
 
-def test_the_command_works_on_copies_with_a_key_and_without_a_site(
+def test_verify_needs_only_copies_and_the_public_key(
     signed: Signed, public: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     one, two = signed("gate-1/transfer"), signed("gate-2/transfer")
@@ -381,7 +381,7 @@ def test_the_command_works_on_copies_with_a_key_and_without_a_site(
     done = ssps("audit", "verify", one.parent, two, "--key", public, "--checkpoint", old)
 
     assert done.exit_code == 0, done.output
-    assert f"{one}: 30 records, all as signed for by ssps/transfer/" in done.stdout
+    assert f"{one}: 30 records, OK: all match the checkpoint of ssps/transfer/" in done.stdout
     assert f"{two}: extends {old}" in done.stdout
     path(two).write_bytes(b"".join(drop(7)(lines(two))))
     done = ssps("audit", "verify", tmp_path, "--key", public, "--json")
@@ -392,7 +392,7 @@ def test_the_command_works_on_copies_with_a_key_and_without_a_site(
     assert told[two]["findings"][0]["record"] == 7
 
 
-def test_what_a_party_mirrored_of_the_feed_is_an_older_checkpoint(
+def test_a_mirrored_feed_can_be_given_as_older_checkpoints(
     signed: Signed, public: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     one = signed("gate-1/transfer")
@@ -422,20 +422,20 @@ def test_what_a_party_mirrored_of_the_feed_is_an_older_checkpoint(
 
     (feed / "00000001.csv").write_bytes(b"# ssps akis 1\n")
     spoilt = ssps("audit", "verify", two, "--key", public, "--checkpoint", feed)
-    assert "name one as it was mirrored" in spoilt.stderr
+    assert "name a segment exactly as it was mirrored" in spoilt.stderr
     (tmp_path / "empty").mkdir()
     empty = ssps("audit", "verify", two, "--key", public, "--checkpoint", tmp_path / "empty")
-    assert "empty: is of none of these ledgers" in empty.stdout
+    assert "empty: has no checkpoint of these ledgers" in empty.stdout
 
 
-def test_the_command_says_what_it_lacks(
+def test_verify_names_what_is_missing(
     signed: Signed, public: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     folder = signed()
     (tmp_path / "empty").mkdir()
 
-    assert "which ledgers?" in ssps("audit", "verify").stderr
-    assert "whose signature?" in ssps("audit", "verify", folder).stderr
+    assert "no ledgers given" in ssps("audit", "verify").stderr
+    assert "no public key given" in ssps("audit", "verify", folder).stderr
     nothing = ssps("audit", "verify", tmp_path / "empty", "--key", public)
     assert (nothing.exit_code, nothing.stderr.endswith("name a folder that does\n")) == (1, True)
     (tmp_path / "x").write_text("rubbish")
@@ -448,7 +448,7 @@ def test_the_command_says_what_it_lacks(
     assert "forged" in stray.stdout
 
 
-def test_a_site_is_verified_with_its_own_key(site: Path, ssps: Ssps) -> None:
+def test_verify_uses_the_keys_of_the_site(site: Path, ssps: Ssps) -> None:
     from scripts.shared import console
 
     with console.recorded_change(site, "key add", "parti-a", "form 12") as deed:
@@ -456,7 +456,7 @@ def test_a_site_is_verified_with_its_own_key(site: Path, ssps: Ssps) -> None:
 
     done = ssps("audit", "verify", "--site", site)
 
-    assert (done.exit_code, "1 records, all as signed for" in done.stdout) == (0, True)
+    assert (done.exit_code, "1 records, OK: all match the checkpoint" in done.stdout) == (0, True)
 
 
 CRASHES = """
@@ -472,10 +472,10 @@ with Ledger(Path(sys.argv[1])) as writer:
 """
 
 
-def test_a_loss_of_power_leaves_a_ledger_that_is_as_signed_for(tmp_path: Path) -> None:
-    """What the disk had when it was signed for stays; anything after it may be gone or torn."""
+def test_after_a_power_loss_the_signed_records_verify(tmp_path: Path) -> None:
+    """Records that were on disk when they were signed survive; later ones may be lost or torn."""
     folder = tmp_path / "transfer"
-    dice = random.Random(7)  # noqa: S311 - any will do
+    rng = random.Random(7)  # noqa: S311 - any will do
     for _ in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", CRASHES, folder], stdout=subprocess.PIPE, text=True
@@ -493,8 +493,8 @@ def test_a_loss_of_power_leaves_a_ledger_that_is_as_signed_for(tmp_path: Path) -
         whole = newest.read_bytes()
         kept = len(b"".join(whole.splitlines(keepends=True)[: signed_for.size]))
         assert kept <= len(whole) and durable <= len(whole)
-        newest.write_bytes(whole[: dice.randint(kept, len(whole))])
-        for hashes in folder.glob("*.hashes"):  # and what was never synced may hold zeroes
+        newest.write_bytes(whole[: rng.randint(kept, len(whole))])
+        for hashes in folder.glob("*.hashes"):  # blocks that were never synced may be zero
             hashes.write_bytes(hashes.read_bytes()[:-320] + b"\0" * 320)
 
         with Ledger(folder) as after:
