@@ -17,7 +17,7 @@ _HEADER = re.compile(r"\s*\[(?!\s*party\s*\.)")  # not [party.contact], a part o
 _PARTY = re.compile(r"\s*\[\[\s*party\s*\]\]\s*(#.*)?", re.ASCII)
 
 
-def added(text: str, party: Mapping[str, Any]) -> str:
+def add_party(text: str, party: Mapping[str, Any]) -> str:
     """Return the file with one party more, at its end."""
     table = tomlkit.table()
     for key, value in party.items():
@@ -34,30 +34,32 @@ def added(text: str, party: Mapping[str, Any]) -> str:
     return f"{text.rstrip()}\n\n{tomlkit.dumps(document)}".lstrip()
 
 
-def changed(text: str, party_id: str, key: str, value: bool | Sequence[str] | str | None) -> str:
+def set_party_key(
+    text: str, party_id: str, key: str, value: bool | Sequence[str] | str | None
+) -> str:
     """Return the file with one party's `key` set, or taken away if the value is None."""
     document = tomlkit.parse(text)
-    table = _table(document, party_id)
+    table = _party_table(document, party_id)
     if value is None:
         table.pop(key, None)
     elif key in table:
         table[key] = value
     else:
         # Before what follows the table's last key: that is about the next one.
-        _insert(table, key, value)
+        _insert_key(table, key, value)
     return tomlkit.dumps(document)
 
 
-def _insert(table: Table, key: str, value: bool | Sequence[str] | str) -> None:
+def _insert_key(table: Table, key: str, value: bool | Sequence[str] | str) -> None:
     # What comes after [party.contact] would be the contact's.
     last = [k for k, item in table.items() if k != key and not isinstance(item, Table)][-1]
     body = table.value
     body._insert_after(last, key, tomlkit.item(value))
 
 
-def removed(text: str, party_id: str) -> str:
+def remove_party(text: str, party_id: str) -> str:
     """Return the file without that party; comments just above the next one stay."""
-    number = _number(tomllib.loads(text), party_id)
+    number = _party_number(tomllib.loads(text), party_id)
     lines = text.splitlines(keepends=True)
     starts = [n for n, line in enumerate(lines) if _PARTY.fullmatch(line.rstrip("\r\n"))]
     start = starts[number]
@@ -80,15 +82,15 @@ def _parties(text: str) -> Any:
         return None
 
 
-def _table(document: tomlkit.TOMLDocument, party_id: str) -> Table:
-    number = _number(document.unwrap(), party_id)
+def _party_table(document: tomlkit.TOMLDocument, party_id: str) -> Table:
+    number = _party_number(document.unwrap(), party_id)
     listed = document["party"]
     if not isinstance(listed, AoT):
         raise ValueError("the parties do not stand each under [[party]], change it by hand")
     return listed[number]
 
 
-def _number(data: Mapping[str, Any], party_id: str) -> int:
+def _party_number(data: Mapping[str, Any], party_id: str) -> int:
     listed = data.get("party", [])
     found = [n for n, party in enumerate(listed) if party.get("id") == party_id]
     if len(found) != 1:

@@ -88,7 +88,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-class Transfer(StrEnum):
+class TransferEvent(StrEnum):
     """Events of the transfer ledger, written by sftpd."""
 
     CONNECTION_REFUSED = "connection-refused"
@@ -102,7 +102,7 @@ class Transfer(StrEnum):
     SESSION_END = "session-end"
 
 
-class Filing(StrEnum):
+class FilingEvent(StrEnum):
     """Events of the filing ledger, written by the publisher: what became of a page."""
 
     FILED = "filed"

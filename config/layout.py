@@ -34,9 +34,9 @@ from config.sheet import Belge, Level, Secim, Sheet
 EXTENSIONS = ("jpg", "png", "tif", "pdf")
 README = "BENIOKU.txt"
 SUMS = "SHA256SUMS"
-SIGNED = ".sig"
-NEWEST = "akis/son.txt"
-LAST_SEGMENT = 99_999_999
+SIGNATURE_SUFFIX = ".sig"
+NEWEST_SEGMENT = "akis/son.txt"
+MAX_SEGMENT = 99_999_999
 _FEED = "akis/"
 _AGGREGATE = "birlestirme"
 _BOX = "sandik-"
@@ -48,7 +48,7 @@ _FILE = re.compile(
 )
 
 
-class Placed(NamedTuple):
+class SheetFile(NamedTuple):
     """What a path in a tree says of the file that stands there."""
 
     election: str
@@ -72,7 +72,7 @@ def path(election: str, sheet: Sheet, version: int, extension: str) -> str:
     return f"{folder(election, sheet)}/{sheet.secim}-{sheet.belge}-s{sheet.page}.{tail}"
 
 
-def parse(text: str) -> Placed:
+def parse(text: str) -> SheetFile:
     """Return what `path` was given, or raise ValueError for anything it could not have made."""
     *folders, file = text.split("/")
     match = _FILE.fullmatch(file)
@@ -83,7 +83,7 @@ def parse(text: str) -> Placed:
     election, cevre, kurul = (*places, None, None)[:3]
     sandik = last.removeprefix(_BOX) if Belge(belge).level is Level.BOX else None
     sheet = Sheet(Secim(secim), Belge(belge), cevre, kurul, sandik, int(page))
-    placed = Placed(election or "", sheet, int(version or 1), extension)
+    placed = SheetFile(election or "", sheet, int(version or 1), extension)
     if name.fault(placed.election) or path(*placed) != text:
         raise ValueError(f"not the path of a sheet: {text!r}")
     return placed
@@ -91,19 +91,19 @@ def parse(text: str) -> Placed:
 
 def segment(number: int) -> str:
     """Return the path, relative to a tree, of a segment of the change feed (from 1)."""
-    if not 1 <= number <= LAST_SEGMENT:
+    if not 1 <= number <= MAX_SEGMENT:
         raise ValueError(f"no segment {number}")
     return f"akis/{number:08}.csv"
 
 
-def summed(cevre: str | None, kurul: str | None) -> str:
+def sums_folder(cevre: str | None, kurul: str | None) -> str:
     """Return the folder, relative to an election's, whose SHA256SUMS names a place's sheets."""
     if cevre is None:
         return _AGGREGATE
     return f"{cevre}/{kurul or _AGGREGATE}"
 
 
-def within(path: str, scope: Scope) -> bool:
+def in_scope(path: str, scope: Scope) -> bool:
     """Say whether a party with that scope may see the file or folder at `path` in its tree.
 
     A folder that leads to something in scope is within, one whose sheets are all outside is not.
@@ -111,24 +111,24 @@ def within(path: str, scope: Scope) -> bool:
     election, *places = path.split("/")
     if scope.places is None or not places or f"{election}/" == _FEED:
         return True
-    if places[0].removesuffix(SIGNED) == SUMS and len(places) == 1:
+    if places[0].removesuffix(SIGNATURE_SUFFIX) == SUMS and len(places) == 1:
         return True
     boards = {board for district, board in scope.places if district == places[0]}
     return None in boards or (bool(boards) and (len(places) == 1 or places[1] in boards))
 
 
-def is_own(path: str) -> bool:
+def is_publisher_file(path: str) -> bool:
     """Say whether a path in a tree is that of a file which is the publisher's own, and no page."""
-    signed = path.removesuffix(SIGNED)
-    if path in (README, NEWEST) or _SEGMENT.fullmatch(signed):
+    signed = path.removesuffix(SIGNATURE_SUFFIX)
+    if path in (README, NEWEST_SEGMENT) or _SEGMENT.fullmatch(signed):
         return True
     *folders, file = signed.split("/")
     if file != SUMS or not folders or name.fault(folders[0]):
         return False
-    return len(folders) == 1 or _is_summed(folders[1:])
+    return len(folders) == 1 or _is_sums_folder(folders[1:])
 
 
-def _is_summed(folders: list[str]) -> bool:
+def _is_sums_folder(folders: list[str]) -> bool:
     if folders == [_AGGREGATE]:
         return True
     if len(folders) != 2 or name.fault(folders[0]):

@@ -16,8 +16,15 @@ from pydantic import BaseModel, ValidationError
 from config import cevre, registry, schema
 from config.election import Election, Rehearsal
 from config.fault import Fault, Faults
-from config.party import Contact, Kind, Party
-from config.settings import Desk, Intake, Keeping, Qr, Settings, Sftp
+from config.party import Contact, Party, PartyKind
+from config.settings import (
+    DeskSettings,
+    IntakeSettings,
+    LedgerSettings,
+    QrSettings,
+    Settings,
+    SftpSettings,
+)
 from config.site import (
     FEED,
     KEYS,
@@ -32,7 +39,7 @@ from config.site import (
     TREES,
 )
 
-_OWN = (KEYS, STORE, TREES, FEED, QUARANTINE, LEDGERS, STATE, REHEARSALS)
+_SITE_FOLDERS = (KEYS, STORE, TREES, FEED, QUARANTINE, LEDGERS, STATE, REHEARSALS)
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -51,14 +58,14 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
     """
     faults: list[Fault] = []
     digests: dict[str, str] = {}
-    agreed = _validated(site / SITE_TOML, schema.Site, faults, digests)
-    listed = _validated(site / PARTIES_TOML, schema.Parties, faults, digests, stated)
+    agreed = _read_file(site / SITE_TOML, schema.Site, faults, digests)
+    listed = _read_file(site / PARTIES_TOML, schema.Parties, faults, digests, stated)
     boards: frozenset[tuple[str, str]] = frozenset()
     try:
         boards = registry.boards(site / REGISTRY_INDEX)
     except Faults as error:
         faults += error.faults
-    faults += _misplaced(site, agreed.intake.folders if agreed else [])
+    faults += _intake_faults(site, agreed.intake.folders if agreed else [])
     faults += _rehearsal_faults(site, agreed) if agreed else []
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
     if faults or agreed is None:
@@ -68,16 +75,16 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
     return Settings(
         site=site,
         election=Election(**agreed.election.model_dump()),
-        sftp=Sftp(host, port, **sftp),
-        intake=Intake(
+        sftp=SftpSettings(host, port, **sftp),
+        intake=IntakeSettings(
             tuple(site / folder for folder in agreed.intake.folders),
             agreed.intake.settle_seconds,
             agreed.intake.rescan_seconds,
         ),
         parties=parties,
-        ledger=Keeping(**agreed.ledger.model_dump()),
-        qr=Qr(agreed.qr.witnesses),
-        desk=Desk(agreed.desk.confirmations),
+        ledger=LedgerSettings(**agreed.ledger.model_dump()),
+        qr=QrSettings(agreed.qr.witnesses),
+        desk=DeskSettings(agreed.desk.confirmations),
         rehearsals=tuple(
             Rehearsal(r.id, r.title, r.opens, r.closes, site / r.place) for r in agreed.rehearsal
         ),
@@ -85,10 +92,10 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
     ), []
 
 
-def _misplaced(site: Path, folders: list[str]) -> Iterable[Fault]:
+def _intake_faults(site: Path, folders: list[str]) -> Iterable[Fault]:
     """Yield a fault for an intake folder that is not the scanners' alone."""
     key = "intake.folders"
-    own = [(site / name).resolve() for name in _OWN]
+    own = [(site / name).resolve() for name in _SITE_FOLDERS]
     seen: list[Path] = []
     for stated in folders:
         if not stated or not stated.isprintable():
@@ -106,7 +113,7 @@ def _misplaced(site: Path, folders: list[str]) -> Iterable[Fault]:
 
 def _rehearsal_faults(site: Path, agreed: schema.Site) -> Iterable[Fault]:
     """Yield a fault for a rehearsal that is confused with another, or with the election."""
-    own = [(site / name).resolve() for name in _OWN if name != REHEARSALS]
+    own = [(site / name).resolve() for name in _SITE_FOLDERS if name != REHEARSALS]
     seen: list[schema.Rehearsal] = []
     for one in agreed.rehearsal:
         key = f"rehearsal.{one.id}"
@@ -126,7 +133,7 @@ def _rehearsal_faults(site: Path, agreed: schema.Site) -> Iterable[Fault]:
         seen.append(one)
 
 
-def _validated(
+def _read_file(
     path: Path,
     model: type[M],
     faults: list[Fault],
@@ -144,11 +151,13 @@ def _validated(
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number without end
         faults.append(Fault(path.name, "", f"is not TOML ({error}), mend that line first"))
     else:
-        return _checked(path.name, "", data, model, faults)
+        return _validate(path.name, "", data, model, faults)
     return None
 
 
-def _checked(file: str, prefix: str, data: object, model: type[M], faults: list[Fault]) -> M | None:
+def _validate(
+    file: str, prefix: str, data: object, model: type[M], faults: list[Fault]
+) -> M | None:
     before = len(faults)
     found: M | None = None
     try:
@@ -158,7 +167,7 @@ def _checked(file: str, prefix: str, data: object, model: type[M], faults: list[
             key = ".".join([*filter(None, [prefix]), *map(str, detail["loc"])])
             faults.append(Fault(file, key, _advice(detail, model)))
     if isinstance(found, schema.Site):
-        faults += _disorder(file, found.election)
+        faults += _election_faults(file, found.election)
     return found if len(faults) == before else None
 
 
@@ -184,7 +193,7 @@ def _keys_at(model: type[BaseModel], loc: Sequence[object]) -> list[str]:
     return list(model.model_fields)
 
 
-def _disorder(file: str, election: schema.Election) -> list[Fault]:
+def _election_faults(file: str, election: schema.Election) -> list[Fault]:
     if election.closes is None or election.closes > election.opens:
         return []
     wrong = f"{election.closes} is not after opens ({election.opens}), correct one of them"
@@ -203,7 +212,7 @@ def _parties(
             how = "stands twice" if first == label else f"differs from {first!r} by case alone"
             faults.append(Fault(PARTIES_TOML, f"{label}.id", f"{how}, give each party its own id"))
         seen.setdefault(label.casefold(), label)
-        found = _checked(PARTIES_TOML, label, data, schema.Party, faults)
+        found = _validate(PARTIES_TOML, label, data, schema.Party, faults)
         if found is None:
             continue
         faults += _scope_faults(label, found, boards)
@@ -224,7 +233,7 @@ def _scope_faults(
 ) -> Iterable[Fault]:
     key = f"{label}.scope"
     places = party.scope.places
-    if party.kind is Kind.INDEPENDENT and (places is None or len({c for c, _ in places}) != 1):
+    if party.kind is PartyKind.INDEPENDENT and (places is None or len({c for c, _ in places}) != 1):
         wrong = "an independent receives its own district alone (Genelge md. 3/c), name that one"
         yield Fault(PARTIES_TOML, key, wrong)
     registered = {district for district, _ in boards}

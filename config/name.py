@@ -9,7 +9,7 @@ import re
 
 _SAFE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _BOX = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*", re.ASCII)
-_LONGEST = 64
+_MAX_LENGTH = 64
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))}
 _TREE = {"birlestirme", "akis"}
 
@@ -21,8 +21,8 @@ def fault(name: str) -> str | None:
             f"{name!r} is no safe folder name, use lower-case ASCII letters, digits and single "
             "dashes, such as 'parti-a'"
         )
-    if len(name) > _LONGEST:
-        return f"{name!r} has {len(name)} characters, at most {_LONGEST} are allowed"
+    if len(name) > _MAX_LENGTH:
+        return f"{name!r} has {len(name)} characters, at most {_MAX_LENGTH} are allowed"
     if name in _DEVICES or name in _TREE or name.startswith("sandik-"):
         return f"{name!r} is a reserved name, choose another"
     return None
@@ -30,6 +30,6 @@ def fault(name: str) -> str | None:
 
 def box_fault(number: str) -> str | None:
     """The same for a ballot box: a number, or at customs a rumuz, whose capitals are kept."""
-    if not _BOX.fullmatch(number) or len(number) > _LONGEST:
+    if not _BOX.fullmatch(number) or len(number) > _MAX_LENGTH:
         return f"{number!r} is no box number, use ASCII letters, digits and single dashes"
     return None

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from config.scope import Scope
 
 Address = IPv4Address | IPv6Address
-MOST_ADDRESSES = 2  # Genelge md. 4/b-2: one or two static addresses
+MAX_ADDRESSES = 2  # Genelge md. 4/b-2: one or two static addresses
 
 
-class Kind(StrEnum):
+class PartyKind(StrEnum):
     """In what capacity it receives."""
 
     PARTY = "party"
@@ -37,7 +37,7 @@ class Party:
 
     id: str
     name: str
-    kind: Kind
+    kind: PartyKind
     scope: Scope
     static_ips: tuple[Address, ...]
     contact: Contact
@@ -47,14 +47,14 @@ class Party:
     @property
     def mirrors(self) -> bool:
         """Whether it has a tree and a login: independents get an export instead (md. 3/c)."""
-        return self.kind is not Kind.INDEPENDENT
+        return self.kind is not PartyKind.INDEPENDENT
 
     def registered(self, address: Address) -> bool:
         """Say whether `address` is one of the party's own."""
         return address in self.static_ips
 
 
-def address(text: str) -> Address:
+def parse_address(text: str) -> Address:
     """Parse a peer's address as the kernel gives it; IPv4 in IPv6's clothes counts as IPv4."""
     found = ip_address(text.partition("%")[0])
     if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:

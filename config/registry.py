@@ -40,7 +40,7 @@ COLUMNS = (
     "mahalle",
     "sayfa",
 )
-MOST_FAULTS = 100
+MAX_FAULTS = 100
 _DIGITS = 10
 _BATCH = 20_000
 
@@ -52,7 +52,7 @@ CREATE TABLE sheet (
 );
 CREATE TABLE source (sha256 TEXT NOT NULL, rows INTEGER NOT NULL);
 """
-_KEYS = {
+_UNIQUE_KEYS = {
     "karekod": "karekod",
     "sheet": "cevre COLLATE NOCASE, kurul COLLATE NOCASE, sandik COLLATE NOCASE, "
     "secim, belge, page",
@@ -60,7 +60,7 @@ _KEYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegistryEntry:
     """One row: a sheet, its karekod, and what else the registry knows of its box."""
 
     karekod: str
@@ -69,14 +69,14 @@ class Entry:
     mahalle: str
 
 
-class Source(NamedTuple):
+class RegistrySource(NamedTuple):
     """What the index was made from."""
 
     sha256: str
     rows: int
 
 
-class Place(NamedTuple):
+class PlaceCounts(NamedTuple):
     """A board, or what is above boards, its `kurul` or `cevre` empty; what of it is in a tree."""
 
     cevre: str
@@ -88,7 +88,7 @@ class Place(NamedTuple):
 Progress = Callable[[int], None]
 
 
-def parse(row: dict[str, str]) -> Entry:
+def parse_row(row: dict[str, str]) -> RegistryEntry:
     """Read one row of the CSV; raise ValueError with every fault of the row, `; ` between."""
     wrong: list[str] = []
 
@@ -111,7 +111,7 @@ def parse(row: dict[str, str]) -> Entry:
             read("sandik_turu", SandikTuru, "one of " + ", ".join(SandikTuru))
     if not row["mahalle"].isprintable() or "\ufffd" in row["mahalle"]:
         wrong.append(f"mahalle: {row['mahalle']!r}, write it in UTF-8")
-    page = read("sayfa", _page, "the page's number, from 1")
+    page = read("sayfa", _page_number, "the page's number, from 1")
     if isinstance(secim, Secim) and isinstance(belge, Belge) and isinstance(page, int):
         try:
             sheet = Sheet(
@@ -126,7 +126,7 @@ def parse(row: dict[str, str]) -> Entry:
             wrong.append(str(error))
     if wrong:
         raise ValueError("; ".join(wrong))
-    return Entry(karekod, sheet, SandikTuru(turu) if turu else None, row["mahalle"])
+    return RegistryEntry(karekod, sheet, SandikTuru(turu) if turu else None, row["mahalle"])
 
 
 def is_karekod(text: str) -> bool:
@@ -134,7 +134,7 @@ def is_karekod(text: str) -> bool:
     return len(text) == _DIGITS and text.isascii() and text.isdecimal()
 
 
-def _page(text: str) -> int:
+def _page_number(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or text.startswith("0"):
         raise ValueError(text)
     return int(text)
@@ -143,7 +143,7 @@ def _page(text: str) -> int:
 @contextmanager
 def importing(
     source: Path, index: Path, progress: Progress = lambda read: None
-) -> Iterator[Source]:
+) -> Iterator[RegistrySource]:
     """Make an index of the CSV `source`; at the end of the `with` it replaces `index`, atomically.
 
     `progress` is told the bytes read so far. Raises Faults, naming at most MOST_FAULTS rows by
@@ -166,7 +166,7 @@ def importing(
         fresh.unlink(missing_ok=True)
 
 
-def import_csv(source: Path, index: Path) -> Source:
+def import_csv(source: Path, index: Path) -> RegistrySource:
     """Make `index` of the CSV `source` at once, with the faults of `importing`."""
     with importing(source, index) as made:
         return made
@@ -184,7 +184,7 @@ def faults(source: Path, progress: Progress = lambda read: None) -> tuple[Fault,
     return ()
 
 
-def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Source:
+def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> RegistrySource:
     database.executescript(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;" + _SCHEMA
     )
@@ -194,7 +194,7 @@ def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Sou
     try:
         with source.open("rb") as file:
             batch: list[tuple[object, ...]] = []
-            for line, entry in _entries(source.name, _counted(file, digest, progress), wrong):
+            for line, entry in _entries(source.name, _hashed_lines(file, digest, progress), wrong):
                 batch.append(_row(line, entry))
                 if len(batch) == _BATCH:
                     rows += _insert(database, batch)
@@ -203,22 +203,24 @@ def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Sou
         raise Faults([Fault(source.name, "", f"cannot be read ({error})")]) from error
     if not rows and not wrong:
         wrong.append(Fault(source.name, "", "names no sheet, so nothing could be filed"))
-    for what, columns in _KEYS.items():
+    for what, columns in _UNIQUE_KEYS.items():
         database.execute(f"CREATE INDEX by_{what} ON sheet ({columns})")
-        wrong += _twice(database, source.name, what, columns)
+        wrong += _duplicates(database, source.name, what, columns)
     if wrong:
-        raise Faults(sorted(wrong, key=lambda f: int(f.key.partition(" ")[2] or 0))[:MOST_FAULTS])
+        raise Faults(sorted(wrong, key=lambda f: int(f.key.partition(" ")[2] or 0))[:MAX_FAULTS])
     # Counting 1.2 million sheets takes seconds, and once is enough.
     database.execute(
         "CREATE TABLE expected AS SELECT cevre, kurul, secim, belge, count(*) AS sheets "
         "FROM sheet GROUP BY cevre, kurul, secim, belge"
     )
-    made = Source(digest.hexdigest(), rows)
+    made = RegistrySource(digest.hexdigest(), rows)
     database.execute("INSERT INTO source VALUES (?, ?)", made)
     return made
 
 
-def _counted(file: Iterable[bytes], digest: "hashlib._Hash", progress: Progress) -> Iterator[bytes]:
+def _hashed_lines(
+    file: Iterable[bytes], digest: "hashlib._Hash", progress: Progress
+) -> Iterator[bytes]:
     read = 0
     for number, line in enumerate(file):
         digest.update(line)
@@ -229,8 +231,10 @@ def _counted(file: Iterable[bytes], digest: "hashlib._Hash", progress: Progress)
     progress(read)
 
 
-def _entries(file: str, lines: Iterable[bytes], wrong: list[Fault]) -> Iterator[tuple[int, Entry]]:
-    reader = csv.reader(_text(line) for line in lines)
+def _entries(
+    file: str, lines: Iterable[bytes], wrong: list[Fault]
+) -> Iterator[tuple[int, RegistryEntry]]:
+    reader = csv.reader(_decode(line) for line in lines)
     try:
         header = next(reader, [])
     except csv.Error as error:
@@ -240,7 +244,7 @@ def _entries(file: str, lines: Iterable[bytes], wrong: list[Fault]) -> Iterator[
         stated = ",".join(header) or "nothing"
         wrong.append(Fault(file, "line 1", f"{stated!r}, write the header {','.join(COLUMNS)}"))
         return
-    while len(wrong) < MOST_FAULTS:
+    while len(wrong) < MAX_FAULTS:
         try:
             fields = next(reader)
             line = reader.line_num
@@ -248,19 +252,19 @@ def _entries(file: str, lines: Iterable[bytes], wrong: list[Fault]) -> Iterator[
                 continue
             if len(fields) != len(COLUMNS):
                 raise ValueError(f"{len(fields)} columns, write {len(COLUMNS)}")
-            yield line, parse(dict(zip(COLUMNS, fields, strict=True)))
+            yield line, parse_row(dict(zip(COLUMNS, fields, strict=True)))
         except StopIteration:
             return
         except (ValueError, csv.Error) as error:
             wrong.append(Fault(file, f"line {reader.line_num}", str(error)))
 
 
-def _text(line: bytes) -> str:
+def _decode(line: bytes) -> str:
     # An undecodable byte becomes U+FFFD, which is not printable text of any column.
     return line.decode("utf-8-sig" if line.startswith(b"\xef\xbb\xbf") else "utf-8", "replace")
 
 
-def _row(line: int, entry: Entry) -> tuple[object, ...]:
+def _row(line: int, entry: RegistryEntry) -> tuple[object, ...]:
     sheet = entry.sheet
     return (
         int(entry.karekod),
@@ -285,11 +289,13 @@ def _insert(database: sqlite3.Connection, batch: list[tuple[object, ...]]) -> in
     return added
 
 
-def _twice(database: sqlite3.Connection, file: str, what: str, columns: str) -> Iterator[Fault]:
+def _duplicates(
+    database: sqlite3.Connection, file: str, what: str, columns: str
+) -> Iterator[Fault]:
     bare = columns.replace(" COLLATE NOCASE", "")
     query = (
         f"SELECT min(line), max(line), karekod, count(*) FROM sheet GROUP BY {columns} "
-        f"HAVING count(*) > 1 LIMIT {MOST_FAULTS}"
+        f"HAVING count(*) > 1 LIMIT {MAX_FAULTS}"
     )
     for first, last, karekod, count in database.execute(query):
         name = f"karekod {karekod:0{_DIGITS}}" if what == "karekod" else f"sheet ({bare})"
@@ -332,20 +338,20 @@ class Registry:
             self._inode = inode
         return self._database
 
-    def lookup(self, karekod: str) -> Entry | None:
+    def lookup(self, karekod: str) -> RegistryEntry | None:
         """Return what `karekod` stands for, or None for a code that the registry lacks."""
         if not is_karekod(karekod):
             return None
         rows = self._rows("SELECT * FROM sheet WHERE karekod = ?", int(karekod))
         return next(map(_entry, rows), None)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[RegistryEntry]:
         """Yield every expected sheet, by district, board and box."""
-        return map(_entry, self._rows(f"SELECT * FROM sheet ORDER BY {_KEYS['sheet']}"))
+        return map(_entry, self._rows(f"SELECT * FROM sheet ORDER BY {_UNIQUE_KEYS['sheet']}"))
 
-    def source(self) -> Source:
+    def source(self) -> RegistrySource:
         """Return the digest and row count of the CSV that the index was made from."""
-        return next(Source(*row) for row in self._rows("SELECT * FROM source"))
+        return next(RegistrySource(*row) for row in self._rows("SELECT * FROM source"))
 
     def has_box(self, cevre: str, kurul: str, sandik: str) -> bool:
         """Say whether any sheet of that box is expected."""
@@ -359,10 +365,10 @@ class Registry:
         """Return every (district, board) that has a sheet."""
         return frozenset(self._rows("SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"))
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[PlaceCounts]:
         """Yield every board, and every district and the election where they have sheets."""
         query = "SELECT cevre, kurul, count(DISTINCT sandik), count(*) FROM sheet GROUP BY 1, 2"
-        return (Place(*row) for row in self._rows(query))
+        return (PlaceCounts(*row) for row in self._rows(query))
 
     def _rows(self, query: str, *values: int | str) -> Iterator[Any]:
         try:
@@ -376,10 +382,12 @@ class Registry:
         self._database.close()
 
 
-def _entry(row: tuple[int, str, str, str, str, str, str, str, int, int]) -> Entry:
+def _entry(row: tuple[int, str, str, str, str, str, str, str, int, int]) -> RegistryEntry:
     karekod, secim, belge, cevre, kurul, turu, sandik, mahalle, page, _ = row
     sheet = Sheet(Secim(secim), Belge(belge), cevre or None, kurul or None, sandik or None, page)
-    return Entry(f"{karekod:0{_DIGITS}}", sheet, SandikTuru(turu) if turu else None, mahalle)
+    return RegistryEntry(
+        f"{karekod:0{_DIGITS}}", sheet, SandikTuru(turu) if turu else None, mahalle
+    )
 
 
 def boards(index: Path) -> frozenset[tuple[str, str]]:

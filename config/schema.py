@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from config import name, scope
-from config.party import MOST_ADDRESSES, Address, Kind
-from config.party import address as parse_address
+from config.party import MAX_ADDRESSES, Address, PartyKind
+from config.party import parse_address as parse_address
 from config.scope import Scope
-from config.settings import Algorithms, CagePolicy, PacketLayer, Sync
+from config.settings import Algorithms, PacketLayer, SandboxMode, Sync
 from config.site import INTAKE, REHEARSALS
 
 
@@ -59,9 +59,9 @@ def _addresses(value: object) -> tuple[Address, ...]:
         raise ValueError('write a list of one or two addresses, such as ["192.0.2.7"]')
     if not value:
         raise ValueError("no address, write the one or two that the party registered")
-    if len(value) > MOST_ADDRESSES:
+    if len(value) > MAX_ADDRESSES:
         raise ValueError(
-            f"{len(value)} addresses, at most {MOST_ADDRESSES} are allowed (Genelge md. 4/b-2)"
+            f"{len(value)} addresses, at most {MAX_ADDRESSES} are allowed (Genelge md. 4/b-2)"
         )
     found = tuple(_one_address(text) for text in value)
     if len(set(found)) < len(found):
@@ -120,7 +120,7 @@ class Sftp(_Strict):
     metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT
     packet_layer: PacketLayer = PacketLayer.FAST
-    cage: CagePolicy = CagePolicy.REQUIRED
+    cage: SandboxMode = SandboxMode.REQUIRED
     user: Annotated[str, Field(min_length=1)] = "nobody"
     must_change_password: Annotated[bool, Field(strict=True)] = False
 
@@ -194,7 +194,7 @@ class Party(_Strict):
 
     id: _Safe
     name: Annotated[str, Field(min_length=1)]
-    kind: Kind
+    kind: PartyKind
     scope: Annotated[Scope, BeforeValidator(_scope)]
     static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
     contact: Contact = Contact()

@@ -9,7 +9,7 @@ from config.election import Election, Rehearsal
 from config.party import Address, Party
 
 
-class CagePolicy(StrEnum):
+class SandboxMode(StrEnum):
     """Whether the server may run where the kernel cannot shut a session in."""
 
     REQUIRED = "required"
@@ -32,7 +32,7 @@ class PacketLayer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sftp:
+class SftpSettings:
     """How the server listens, what it bears, and how it is shut in.
 
     Rates are megabits a second for one party, all its sessions together, None for no cap; the
@@ -51,7 +51,7 @@ class Sftp:
     metrics: tuple[str, int] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT
     packet_layer: PacketLayer = PacketLayer.FAST
-    cage: CagePolicy = CagePolicy.REQUIRED
+    cage: SandboxMode = SandboxMode.REQUIRED
     user: str = "nobody"
     must_change_password: bool = False
 
@@ -64,7 +64,7 @@ class Sync(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class LedgerSettings:
     """How the ledgers are kept: size of a segment in MiB, days that a sealed one stays."""
 
     sync: Sync = Sync.INTERVAL
@@ -74,7 +74,7 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class IntakeSettings:
     """Where scans arrive, and how patient the publisher is, in seconds."""
 
     folders: tuple[Path, ...]
@@ -83,14 +83,14 @@ class Intake:
 
 
 @dataclass(frozen=True, slots=True)
-class Qr:
+class QrSettings:
     """How much it takes to believe a karekod: so many independent witnesses, 2 or 1."""
 
     witnesses: int = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class DeskSettings:
     """How many operators must name the same sheet before a page is filed by their word."""
 
     confirmations: int = 2
@@ -106,13 +106,13 @@ class Settings:
 
     site: Path
     election: Election
-    sftp: Sftp
-    intake: Intake
+    sftp: SftpSettings
+    intake: IntakeSettings
     parties: tuple[Party, ...]
     rehearsals: tuple[Rehearsal, ...] = ()
-    qr: Qr = Qr()
-    desk: Desk = Desk()
-    ledger: Keeping = Keeping()
+    qr: QrSettings = QrSettings()
+    desk: DeskSettings = DeskSettings()
+    ledger: LedgerSettings = LedgerSettings()
     digests: tuple[tuple[str, str], ...] = ()
 
     def party(self, party_id: str) -> Party | None:

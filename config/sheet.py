@@ -110,7 +110,7 @@ _FORMS = {
 }
 
 
-HIGHEST_PAGE = 999
+MAX_PAGE = 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +147,5 @@ class Sheet:
                 wrong = name.box_fault(value) if key == "sandik" else name.fault(value)
                 if wrong:
                     raise ValueError(f"{key}: {wrong}")
-        if not 1 <= self.page <= HIGHEST_PAGE:
-            raise ValueError(f"sayfa: {self.page}, pages are numbered 1 to {HIGHEST_PAGE}")
+        if not 1 <= self.page <= MAX_PAGE:
+            raise ValueError(f"sayfa: {self.page}, pages are numbered 1 to {MAX_PAGE}")

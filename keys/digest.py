@@ -35,7 +35,7 @@ class Digests(NamedTuple):
     md5: str
 
 
-def of(content: bytes) -> Digests:
+def digests_of(content: bytes) -> Digests:
     """Return the digests of some bytes."""
     return _hashed([content])
 
@@ -55,7 +55,7 @@ def stamp(descriptor: int, digests: Digests) -> bool:
     return True
 
 
-def read(descriptor: int) -> Digests | None:
+def read_stamp(descriptor: int) -> Digests | None:
     """Return the digests that a file was stamped with, None if it bears no whole stamp."""
     try:
         found = [os.getxattr(descriptor, _PREFIX + name).decode() for name in Digests._fields]
@@ -68,7 +68,7 @@ def read(descriptor: int) -> Digests | None:
     return Digests(*found) if [len(value) for value in found] == [64, 40, 32] else None
 
 
-def read_sha256(descriptor: int) -> str | None:
+def read_stamped_sha256(descriptor: int) -> str | None:
     """Return the one that proves something, None if a file bears no stamp; for who opens many."""
     try:
         found = os.getxattr(descriptor, _PREFIX + "sha256").decode()
@@ -77,9 +77,9 @@ def read_sha256(descriptor: int) -> str | None:
     return found if len(found) == 64 else None
 
 
-def find(descriptor: int) -> Digests:
+def digests_of_file(descriptor: int) -> Digests:
     """Return the digests of a file that is open for reading: its stamp, or what it hashes to."""
-    return read(descriptor) or _hashed(_chunks(descriptor))
+    return read_stamp(descriptor) or _hashed(_chunks(descriptor))
 
 
 def supported(folder: Path) -> bool:

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-FIRST = "0" * 64  # what the first segment names as the one before
+NO_PREVIOUS = "0" * 64  # what the first segment names as the one before
 _TITLE = "# ssps akis 1"
 _COLUMNS = "path,size,sha256,filed_at,sheet,version,supersedes"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -38,7 +38,7 @@ _NUMBER = re.compile("[1-9][0-9]{0,15}|0", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FeedEntry:
     """One file that was filed; `filed_at` in seconds since 1970."""
 
     path: str
@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class FeedSegment:
     """What one segment says; a checkpoint is (the ledger's name, its bytes)."""
 
     election: str
@@ -59,11 +59,11 @@ class Segment:
     number: int
     closed_at: int
     previous: str
-    entries: tuple[Entry, ...]
+    entries: tuple[FeedEntry, ...]
     checkpoints: tuple[tuple[str, bytes], ...] = ()
 
 
-def format_segment(segment: Segment) -> bytes:
+def format_segment(segment: FeedSegment) -> bytes:
     """Write the file."""
     lines = [
         _TITLE,
@@ -86,18 +86,18 @@ def format_segment(segment: Segment) -> bytes:
     return "\n".join(lines).encode()
 
 
-def parse_segment(content: bytes) -> Segment:
+def parse_segment(content: bytes) -> FeedSegment:
     """Read the file; ValueError for anything that `format_segment` would not have written."""
-    head, body = _halves(content.decode("ascii").split("\n"))
+    head, body = _split_head(content.decode("ascii").split("\n"))
     lines = iter(head)
     if next(lines, "") != _TITLE:
         raise ValueError("not a segment of the change feed")
-    election, feed = _stated(lines, "secim"), _stated(lines, "akis")
-    number = _number(_stated(lines, "no"))
-    closed_at = _seconds(_stated(lines, "kapanis"))
-    previous = _stated(lines, "onceki")
+    election, feed = _header_value(lines, "secim"), _header_value(lines, "akis")
+    number = _number(_header_value(lines, "no"))
+    closed_at = _seconds(_header_value(lines, "kapanis"))
+    previous = _header_value(lines, "onceki")
     checkpoints = tuple(map(_checkpoint, lines))
-    found = Segment(
+    found = FeedSegment(
         election, feed, number, closed_at, previous, tuple(map(_entry, body)), checkpoints
     )
     if not _SHA256.fullmatch(previous) or format_segment(found) != content:
@@ -105,14 +105,14 @@ def parse_segment(content: bytes) -> Segment:
     return found
 
 
-def _halves(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+def _split_head(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     if _COLUMNS not in lines or lines[-1]:
         raise ValueError("not a segment, or not the whole of one")
     at = lines.index(_COLUMNS)
     return lines[:at], lines[at + 1 : -1]
 
 
-def _stated(lines: Iterator[str], key: str) -> str:
+def _header_value(lines: Iterator[str], key: str) -> str:
     line = next(lines, "")
     if not line.startswith(f"# {key}: "):
         raise ValueError(f"a segment without its {key}")
@@ -129,12 +129,12 @@ def _checkpoint(line: str) -> tuple[str, bytes]:
         raise ValueError("a checkpoint that is none") from None
 
 
-def _entry(line: str) -> Entry:
+def _entry(line: str) -> FeedEntry:
     values = line.split(",")
     if len(values) != 7 or not _SHA256.fullmatch(values[2]):
         raise ValueError(f"not an entry of a segment: {line[:80]!r}")
     path, size, sha256, filed_at, sheet, version, supersedes = values
-    return Entry(
+    return FeedEntry(
         path, _number(size), sha256, _seconds(filed_at), sheet, _number(version), supersedes
     )
 

@@ -22,7 +22,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_all(folder: Path) -> None:
+def sync_file_system(folder: Path) -> None:
     """Make all that was written to the file system of `folder` survive a loss of power.
 
     One call for a batch, which costs less than an fsync for each of its files and folders.
@@ -44,7 +44,7 @@ def exchange(one: Path, other: Path) -> None:
         raise OSError(number, os.strerror(number), str(other))
 
 
-def put(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     """Put `content` at `path` atomically; it lasts once its file system is synced."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
@@ -81,13 +81,13 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     sync(path.parent)
 
 
-def sweep(folder: Path) -> None:
+def remove_unfinished(folder: Path) -> None:
     """Remove what writers that were killed left unfinished in `folder`; for its only writer."""
     for left in folder.glob(".*.new"):
         left.unlink(missing_ok=True)
 
 
-def loose(site: Path, folder: Path) -> Iterator[Fault]:
+def permission_faults(site: Path, folder: Path) -> Iterator[Fault]:
     """Yield a fault for each file below `folder` that others than its owner may touch.
 
     The folders themselves count too; faults name paths from `site`.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from config.registry import Entry
+from config.registry import RegistryEntry
 from publisher.page import Reason
 
 
@@ -12,7 +12,7 @@ class FiledSheet(NamedTuple):
     """One sheet of a file: the page that shows it, from 1, and where it stands in each tree."""
 
     frame: int
-    entry: Entry
+    entry: RegistryEntry
     version: int
     path: str
 
@@ -40,4 +40,4 @@ class Quarantined:
 
 
 Decision = Filed | Duplicate | Quarantined
-Lookup = Callable[[str], Entry | None]
+Lookup = Callable[[str], RegistryEntry | None]

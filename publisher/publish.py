@@ -25,14 +25,8 @@ from config.fault import Faults
 from config.registry import Registry
 from config.settings import Settings
 from config.site import FILING, LEDGERS, OPERATIONS, REGISTRY_INDEX, SPOOL, TRANSFER
-from keys.ledger.writer import (
-    Clock,
-    Ledger,
-    Unwritable,
-    checkpoint,
-    terms,
-    utc_now,
-)
+from keys.ledger.segments import read_checkpoint
+from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
 from publisher.feed.feed import FeedThread
@@ -86,7 +80,7 @@ def publish(
 
     With a `signer` the parties' feed is kept as well (publisher/feed/feed). `poll_signer` is
     called about twice a second while it files.
-    Raises Faults for what the operator has to mend before a start, and keys.ledger.writer.Busy if
+    Raises Faults for what the operator has to fix before a start, and LedgerBusy if
     another publisher works on this site.
     """
     pause, started = 1.0, False
@@ -123,7 +117,7 @@ def open_context(
     with ExitStack() as stack:
         # The ledger's lock comes first: it keeps a second publisher out.
         ledger = stack.enter_context(
-            Ledger(site / LEDGERS / FILING, clock, patience, terms(settings.ledger))
+            Ledger(site / LEDGERS / FILING, clock, patience, write_policy(settings.ledger))
         )
         registry = Registry(site / REGISTRY_INDEX)
         stack.callback(registry.close)
@@ -309,5 +303,5 @@ class _Run:
 
 def _checkpoints(ledgers: Path) -> tuple[tuple[str, bytes], ...]:
     """Return what the parties are to be witnesses of: each ledger's newest checkpoint."""
-    newest = ((name, checkpoint(ledgers / name)) for name in (TRANSFER, FILING, OPERATIONS))
+    newest = ((name, read_checkpoint(ledgers / name)) for name in (TRANSFER, FILING, OPERATIONS))
     return tuple((name, note) for name, note in newest if note is not None)

@@ -169,7 +169,8 @@ class Connection:
             scope = admitted.party.scope
             site = rehearsal.folder if rehearsal else self._config.settings.site
             self._view = View(
-                site / TREES / party, None if scope == ALL else partial(layout.within, scope=scope)
+                site / TREES / party,
+                None if scope == ALL else partial(layout.in_scope, scope=scope),
             )
             cage.restrict_to_tree(self._view.root, self._config.sandbox_policy)
         except OSError as error:
@@ -193,7 +194,7 @@ class Connection:
     def change_password(self, user: str, credential: Credential, text: str) -> bool:
         """Have a new password set in place of `credential`; the parent learns its hash alone."""
         with self._config.slots.acquire():
-            secret = ring.hashed(text)
+            secret = ring.hash_password(text)
         return self._reporter.change_password(user, credential.fingerprint, secret)
 
     def after_login(self) -> None:

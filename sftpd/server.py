@@ -93,8 +93,8 @@ def serve(
     def config_for(settings: Settings) -> ChildConfig:
         return ChildConfig(
             settings,
-            hostkeys.load(host.present(settings.site)),
-            hostkeys.load(host.announced(settings.site)),
+            hostkeys.load(host.host_key_files(settings.site)),
+            hostkeys.load(host.announced_host_key_files(settings.site)),
             rings.in_force,
             clock,
             sandbox.policy(settings.sftp, kernel, os.geteuid()),
@@ -108,9 +108,9 @@ def serve(
     patience = _CLOSE_TIMEOUT + (settings.sftp.drain_seconds if drain is None else drain)
     with (
         closing(hash_slots),
-        Ledger(folder, clock, patience, writer.terms(settings.ledger)) as ledger,
+        Ledger(folder, clock, patience, writer.write_policy(settings.ledger)) as ledger,
         LiveFile(folder) as live,
-        server_state.held(settings.site, server_state.SERVE),
+        server_state.claim(settings.site, server_state.SERVE),
         _listen(settings.sftp.host, settings.sftp.port) as listener,
     ):
         recovery.close_unfinished(folder, ledger, live)
@@ -254,7 +254,7 @@ class Server:
                 raise Faults(found.faults)
             config = self._config_for(found.settings)
             self._approve(found.settings)
-        except writer.Busy:
+        except writer.LedgerBusy:
             self._signals.reload = True  # once more, at the next turn
             return
         except Faults as faults:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from config import layout
 from config.site import LEDGERS, TRANSFER
-from keys.ledger import writer
-from keys.ledger.writer import Record
+from keys.ledger import segments
+from keys.ledger.record import Record
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
 ADDRESS = "127.0.0.1"
@@ -49,7 +49,7 @@ class RunningSite:
         return sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
 
     def records(self, name: str = TRANSFER) -> list[Record]:
-        return list(writer.read(self.site / LEDGERS / name))
+        return list(segments.read_records(self.site / LEDGERS / name))
 
     def tree(self, party: str) -> dict[str, str]:
         return pages(self.site / "trees" / party)

@@ -34,18 +34,18 @@ KINDS = (ED25519, ECDSA256)
 PRESENT = 0x01  # somebody touched it
 
 
-def verifies(blob: bytes, message: bytes, signature: bytes) -> bool:
+def signature_is_valid(blob: bytes, message: bytes, signature: bytes) -> bool:
     """Say whether `signature` is one of the token whose public key is `blob`, on `message`.
 
     Both in wire form; anything that is not well formed is no signature.
     """
     try:
-        return _verifies(blob, message, signature)
+        return _verify(blob, message, signature)
     except (ValueError, InvalidSignature):
         return False
 
 
-def _verifies(blob: bytes, message: bytes, signature: bytes) -> bool:
+def _verify(blob: bytes, message: bytes, signature: bytes) -> bool:
     kind, rest = _string(blob)
     signed_as, tail = _string(signature)
     if signed_as != kind:
@@ -56,7 +56,7 @@ def _verifies(blob: bytes, message: bytes, signature: bytes) -> bool:
     if kind == ED25519.encode():
         public, rest = _string(rest)
         application, rest = _string(rest)
-        signed = _signed(application, tail, message)
+        signed = _text_to_sign(application, tail, message)
         Ed25519PublicKey.from_public_bytes(public).verify(made, signed)
     elif kind == ECDSA256.encode():
         curve, rest = _string(rest)
@@ -68,13 +68,13 @@ def _verifies(blob: bytes, message: bytes, signature: bytes) -> bool:
             return False
         whole = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
         key = EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point)
-        key.verify(whole, _signed(application, tail, message), ECDSA(SHA256()))
+        key.verify(whole, _text_to_sign(application, tail, message), ECDSA(SHA256()))
     else:
         return False
     return not rest
 
 
-def _signed(application: bytes, tail: bytes, message: bytes) -> bytes:
+def _text_to_sign(application: bytes, tail: bytes, message: bytes) -> bytes:
     return hashlib.sha256(application).digest() + tail + hashlib.sha256(message).digest()
 
 

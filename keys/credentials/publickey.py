@@ -20,7 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-WEAKEST_RSA = 3072
+MIN_RSA_BITS = 3072
 KINDS = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -34,7 +34,7 @@ _BEGIN, _END = "---- BEGIN SSH2 PUBLIC KEY ----", "---- END SSH2 PUBLIC KEY ----
 _PRIVATE = ("PRIVATE KEY", "PuTTY-User-Key-File")
 
 
-def read(text: str) -> tuple[str, str]:
+def parse_public_key(text: str) -> tuple[str, str]:
     """Return a key's line, kind and base64 alone, and its comment.
 
     Raises ValueError, which says what to ask the party for.
@@ -42,7 +42,9 @@ def read(text: str) -> tuple[str, str]:
     if any(mark in text for mark in _PRIVATE):
         raise ValueError("a private key, which stays with the party: ask for the .pub file")
     text = text.removeprefix("\ufeff").strip()
-    stated, encoded, comment = _ssh2(text) if text.startswith(_BEGIN) else _line(text)
+    stated, encoded, comment = (
+        _split_ssh2(text) if text.startswith(_BEGIN) else _split_openssh(text)
+    )
     try:
         blob = base64.b64decode(encoded, validate=True)
         kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii")
@@ -60,15 +62,15 @@ def read(text: str) -> tuple[str, str]:
         raise ValueError(f"not an OpenSSH public key ({error})") from None
     if isinstance(key, dsa.DSAPublicKey):
         raise ValueError("a DSA key, which is too weak: ask for an ed25519 key")
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < WEAKEST_RSA:
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
         raise ValueError(
-            f"an RSA key of {key.key_size} bits, at least {WEAKEST_RSA} are needed, "
+            f"an RSA key of {key.key_size} bits, at least {MIN_RSA_BITS} are needed, "
             "or better an ed25519 key"
         )
     return line, comment
 
 
-def _line(text: str) -> tuple[str, str, str]:
+def _split_openssh(text: str) -> tuple[str, str, str]:
     parts = text.split(None, 2)
     if len(parts) < 2 or len(text.splitlines()) != 1:
         raise ValueError(
@@ -78,7 +80,7 @@ def _line(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2].strip() if len(parts) > 2 else ""
 
 
-def _ssh2(text: str) -> tuple[str, str, str]:
+def _split_ssh2(text: str) -> tuple[str, str, str]:
     lines = text.replace("\\\r\n", "").replace("\\\n", "").splitlines()
     if lines[-1].strip() != _END:
         raise ValueError(f"an SSH2 public key file without its last line, {_END!r}")

@@ -41,7 +41,7 @@ _HASH = re.compile(
 )
 
 
-class Kind(StrEnum):
+class CredentialKind(StrEnum):
     """How a credential proves itself."""
 
     PUBLIC_KEY = "public-key"
@@ -56,7 +56,7 @@ class Credential:
     good only for setting such a one.
     """
 
-    kind: Kind
+    kind: CredentialKind
     label: str
     fingerprint: str
     secret: str
@@ -84,19 +84,21 @@ class Ring:
         """Return the credential of that public key (RFC 4253 6.6 wire form) valid at `now`."""
         wanted = fingerprint(blob)
         for credential in self.credentials:
-            if credential.kind is Kind.PUBLIC_KEY and credential.fingerprint == wanted:
+            if credential.kind is CredentialKind.PUBLIC_KEY and credential.fingerprint == wanted:
                 return credential if credential.valid_at(now) else None
         return None
 
     def by_password(self, password: str, now: datetime) -> Credential | None:
         """Return the credential of that password valid at `now`; takes as long if there is none."""
         found = None
-        passwords = [c for c in self.credentials if c.kind is Kind.PASSWORD and c.valid_at(now)]
+        passwords = [
+            c for c in self.credentials if c.kind is CredentialKind.PASSWORD and c.valid_at(now)
+        ]
         for credential in passwords:
             if _matches(credential.secret, password):
                 found = credential
         if not passwords:
-            _matches(_nobodys_hash(), password)
+            _matches(_decoy_hash(), password)
         return found
 
 
@@ -108,7 +110,7 @@ def _matches(secret: str, password: str) -> bool:
 
 
 @cache
-def _nobodys_hash() -> str:
+def _decoy_hash() -> str:
     return PasswordHasher().hash("nobody's")
 
 
@@ -118,19 +120,19 @@ def fingerprint(blob: bytes) -> str:
     return "SHA256:" + digest.rstrip("=")
 
 
-def public_key(
+def key_credential(
     text: str, *, label: str, not_before: datetime, not_after: datetime | None, added_by: str
 ) -> Credential:
     """Make a credential of a public key file; ValueError says why it will not do.
 
     The label falls back to the file's comment.
     """
-    line, comment = publickey.read(text)
+    line, comment = publickey.parse_public_key(text)
     named = label or comment
     if not named.isprintable():
         raise ValueError(f"the label {named!r} cannot be printed, give one with --label")
     return Credential(
-        Kind.PUBLIC_KEY,
+        CredentialKind.PUBLIC_KEY,
         named,
         fingerprint(base64.b64decode(line.partition(" ")[2])),
         line,
@@ -140,21 +142,23 @@ def public_key(
     )
 
 
-def password(
+def password_credential(
     text: str, *, label: str, not_before: datetime, not_after: datetime | None, added_by: str
 ) -> Credential:
     """Make a credential of a password, hashed with argon2id (RFC 9106)."""
-    secret = hashed(text)
+    secret = hash_password(text)
     name = fingerprint(secret.encode())
-    return Credential(Kind.PASSWORD, label, name, secret, not_before, not_after, added_by)
+    return Credential(CredentialKind.PASSWORD, label, name, secret, not_before, not_after, added_by)
 
 
-def hashed(text: str) -> str:
+def hash_password(text: str) -> str:
     """Hash a password with argon2id (RFC 9106)."""
     return PasswordHasher().hash(text)
 
 
-def chosen(secret: str, *, label: str, not_before: datetime, added_by: str) -> Credential:
+def chosen_password_credential(
+    secret: str, *, label: str, not_before: datetime, added_by: str
+) -> Credential:
     """Make a credential of the hash of a password that the party chose; ValueError if it is none.
 
     It has come from a process that speaks to the network.
@@ -162,10 +166,12 @@ def chosen(secret: str, *, label: str, not_before: datetime, added_by: str) -> C
     if not _HASH.fullmatch(secret):
         raise ValueError("no hash of a password as this server makes them")
     name = fingerprint(secret.encode())
-    return Credential(Kind.PASSWORD, label, name, secret, not_before, None, added_by, chosen=True)
+    return Credential(
+        CredentialKind.PASSWORD, label, name, secret, not_before, None, added_by, chosen=True
+    )
 
 
-def stated(ring: Ring) -> list[str]:
+def describe(ring: Ring) -> list[str]:
     """Return what a record says of each credential; never a secret."""
     return [
         f"{c.fingerprint} {c.kind} {c.label or '-'} from {c.not_before.isoformat()}"
@@ -174,12 +180,12 @@ def stated(ring: Ring) -> list[str]:
     ]
 
 
-def digest(ring: Ring) -> str:
+def ring_digest(ring: Ring) -> str:
     """Return what tells this ring from any other: the digest of its file."""
-    return hashlib.sha256(dumps(ring)).hexdigest()
+    return hashlib.sha256(format_ring(ring)).hexdigest()
 
 
-def dumps(ring: Ring) -> bytes:
+def format_ring(ring: Ring) -> bytes:
     """Write a ring in the file's form; `loads` reads it back the same."""
     listed = [
         {
@@ -198,7 +204,7 @@ _TYPES = {
 }
 
 
-def loads(text: str) -> Ring:
+def parse_ring(text: str) -> Ring:
     """Read a ring; ValueError says what is wrong with it."""
     data = tomllib.loads(text)
     if set(data) - {"party", "credential"} or not isinstance(data.get("party"), str):
@@ -217,20 +223,20 @@ def loads(text: str) -> Ring:
                 raise ValueError(f"credential {number}: {key}: {value!r} is of the wrong type")
             if isinstance(value, datetime) and value.tzinfo is None:
                 raise ValueError(f"credential {number}: {key}: has no time zone")
-        credential = Credential(**{**fields, "kind": Kind(fields["kind"])})
-        if credential.fingerprint != _named(credential):
+        credential = Credential(**{**fields, "kind": CredentialKind(fields["kind"])})
+        if credential.fingerprint != _fingerprint_of(credential):
             raise ValueError(f"credential {number}: its fingerprint is not that of its secret")
         credentials.append(credential)
     return Ring(data["party"], tuple(credentials))
 
 
-def _named(credential: Credential) -> str:
-    if credential.kind is Kind.PASSWORD:
+def _fingerprint_of(credential: Credential) -> str:
+    if credential.kind is CredentialKind.PASSWORD:
         return fingerprint(credential.secret.encode())
     return fingerprint(base64.b64decode(credential.secret.partition(" ")[2], validate=True))
 
 
-def path(site: Path, party: str) -> Path:
+def ring_path(site: Path, party: str) -> Path:
     """Return where the ring of `party` stands."""
     return site / ring_file(party)
 
@@ -239,7 +245,7 @@ def load(site: Path, party: str) -> Ring:
     """Read a party's ring, empty if it has no file yet; raise Faults if the file is bad."""
     name = str(ring_file(party))
     try:
-        ring = loads(path(site, party).read_text(encoding="utf-8"))
+        ring = parse_ring(ring_path(site, party).read_text(encoding="utf-8"))
         if ring.party != party:
             raise ValueError(f"party is {ring.party!r}, but the file is named for {party!r}")
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from keys import files
 from keys.credentials import ring
 from keys.credentials.ring import Credential, Ring
 
-_SHORTEST_NAME = 6  # characters that stand for a fingerprint on the telephone
+_MIN_PREFIX = 6  # characters that stand for a fingerprint on the telephone
 _PREFIX = "SHA256:"
 
 
@@ -36,12 +36,14 @@ def rotate(
     when it begins.
     """
     end = fresh.not_before + overlap
-    ends = set(retired(old, fresh, replaces))
-    kept = (_ending(c, end) if c.fingerprint in ends else c for c in old.credentials)
+    ends = set(replaced_by(old, fresh, replaces))
+    kept = (_end_by(c, end) if c.fingerprint in ends else c for c in old.credentials)
     return add(replace(old, credentials=tuple(kept)), fresh)
 
 
-def retired(old: Ring, fresh: Credential, replaces: Collection[str] | None = None) -> Iterator[str]:
+def replaced_by(
+    old: Ring, fresh: Credential, replaces: Collection[str] | None = None
+) -> Iterator[str]:
     """Yield the fingerprints of those that `fresh` replaces."""
     for c in old.credentials:
         if replaces is None:
@@ -53,7 +55,7 @@ def retired(old: Ring, fresh: Credential, replaces: Collection[str] | None = Non
             yield c.fingerprint
 
 
-def _ending(credential: Credential, end: datetime) -> Credential:
+def _end_by(credential: Credential, end: datetime) -> Credential:
     if credential.not_after is not None and credential.not_after <= end:
         return credential
     return replace(credential, not_after=end)
@@ -70,7 +72,7 @@ def revoke(old: Ring, fingerprint: str) -> Ring:
 def change_password(old: Ring, fingerprint: str, fresh: Credential) -> Ring:
     """Return the ring in which the party's own password stands for an operator's, from now on."""
     before = next((c for c in old.credentials if c.fingerprint == fingerprint), None)
-    if before is None or before.kind is not ring.Kind.PASSWORD or before.chosen:
+    if before is None or before.kind is not ring.CredentialKind.PASSWORD or before.chosen:
         raise ValueError(f"{fingerprint} is no password of {old.party} that waits for a change")
     if not before.valid_at(fresh.not_before):
         raise ValueError(f"{fingerprint} is not valid now")
@@ -78,10 +80,10 @@ def change_password(old: Ring, fingerprint: str, fresh: Credential) -> Ring:
     return add(revoke(old, fingerprint), named)
 
 
-def named(held: Ring, text: str) -> Credential:
+def find_credential(held: Ring, text: str) -> Credential:
     """Return the credential of that fingerprint, beginning of one, or label."""
     found = [c for c in held.credentials if c.fingerprint == text]
-    if not found and len(text.removeprefix(_PREFIX)) >= _SHORTEST_NAME:
+    if not found and len(text.removeprefix(_PREFIX)) >= _MIN_PREFIX:
         start = _PREFIX + text.removeprefix(_PREFIX)
         found = [c for c in held.credentials if c.fingerprint.startswith(start)]
     if not found:
@@ -93,7 +95,7 @@ def named(held: Ring, text: str) -> Credential:
     return found[0]
 
 
-def lapses(held: Ring, now: datetime) -> datetime | None:
+def access_ends(held: Ring, now: datetime) -> datetime | None:
     """Return from when on nothing in the ring opens any more; None if that never comes.
 
     `now` if nothing opens at present, whatever is to come later.
@@ -133,7 +135,7 @@ def expiring(rings: Collection[Ring], now: datetime, within: timedelta) -> list[
     """Return the parties that stand outside at `now`, or will within that time; soonest first."""
     found = []
     for held in rings:
-        when = lapses(held, now)
+        when = access_ends(held, now)
         if when is not None and when < now + within:
             found.append(Expiry(held.party, when, when <= now))
     return sorted(found, key=lambda expiry: (expiry.when, expiry.party))
@@ -141,10 +143,10 @@ def expiring(rings: Collection[Ring], now: datetime, within: timedelta) -> list[
 
 def apply(site: Path, new: Ring) -> None:
     """Put a ring in force, atomically: a reader sees the old one or the new."""
-    path = ring.path(site, new.party)
+    path = ring.ring_path(site, new.party)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = ring.dumps(new)
-    if ring.loads(content.decode()) != new:
+    content = ring.format_ring(new)
+    if ring.parse_ring(content.decode()) != new:
         raise AssertionError("a ring must read back as it was written")
-    files.sweep(path.parent)
+    files.remove_unfinished(path.parent)
     files.replace(path, content)

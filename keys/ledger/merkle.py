@@ -18,22 +18,22 @@ nothing.
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 
-Node = Callable[[int, int], bytes]  # (level, index) -> the hash of a full subtree
-EMPTY = sha256().digest()
-SIZE = 32
+SubtreeHash = Callable[[int, int], bytes]  # (level, index) -> the hash of a full subtree
+EMPTY_ROOT = sha256().digest()
+HASH_SIZE = 32
 
 
-def leaf(line: bytes) -> bytes:
+def hash_leaf(line: bytes) -> bytes:
     """Return the hash of one leaf."""
     return sha256(b"\x00" + line).digest()
 
 
-def parent(left: bytes, right: bytes) -> bytes:
+def hash_children(left: bytes, right: bytes) -> bytes:
     """Return the hash of the node over two others."""
     return sha256(b"\x01" + left + right).digest()
 
 
-class Tree:
+class MerkleTree:
     """A tree that grows: its size, and the roots of its full subtrees from left to right.
 
     `full` is told of each full subtree of 256, 65,536, ... leaves as it comes about, as
@@ -44,9 +44,9 @@ class Tree:
         self.size = size
         self._peaks = list(peaks)
 
-    def copy(self) -> "Tree":
+    def copy(self) -> "MerkleTree":
         """Return another that grows by itself."""
-        return Tree(self.size, self._peaks)
+        return MerkleTree(self.size, self._peaks)
 
     def append(self, leaf_hash: bytes) -> None:
         """Grow by one leaf."""
@@ -73,14 +73,14 @@ class Tree:
     def root(self) -> bytes:
         """Return the root as it is now."""
         if not self._peaks:
-            return EMPTY
+            return EMPTY_ROOT
         found = self._peaks[-1]
         for peak in reversed(self._peaks[:-1]):
-            found = parent(peak, found)
+            found = hash_children(peak, found)
         return found
 
 
-def peaks(size: int, node: Node) -> list[bytes]:
+def peaks(size: int, node: SubtreeHash) -> list[bytes]:
     """Return what a Tree of that size goes on from."""
     found, start = [], 0
     for level in range(size.bit_length() - 1, -1, -1):
@@ -90,28 +90,28 @@ def peaks(size: int, node: Node) -> list[bytes]:
     return found
 
 
-def root(size: int, node: Node) -> bytes:
+def root_hash(size: int, node: SubtreeHash) -> bytes:
     """Return the root of the first `size` leaves."""
-    return _span(0, size, node) if size else EMPTY
+    return _range_root(0, size, node) if size else EMPTY_ROOT
 
 
-def inclusion(index: int, size: int, node: Node) -> list[bytes]:
+def inclusion_proof(index: int, size: int, node: SubtreeHash) -> list[bytes]:
     """Prove that leaf `index` is in the tree of `size` leaves; ValueError if it cannot be."""
     if not 0 <= index < size:
         raise ValueError(f"a tree of {size} has no leaf {index}")
     proof, start, end = [], 0, size
     while end - start > 1:
-        middle = start + _left(end - start)
+        middle = start + _left_size(end - start)
         if index < middle:
-            proof.append(_span(middle, end, node))
+            proof.append(_range_root(middle, end, node))
             end = middle
         else:
-            proof.append(_span(start, middle, node))
+            proof.append(_range_root(start, middle, node))
             start = middle
     return proof[::-1]
 
 
-def consistency(old: int, new: int, node: Node) -> list[bytes]:
+def consistency_proof(old: int, new: int, node: SubtreeHash) -> list[bytes]:
     """Prove that the tree of `old` leaves begins that of `new`; ValueError if it cannot."""
     if not 0 <= old <= new:
         raise ValueError(f"a tree of {old} does not begin one of {new}")
@@ -119,46 +119,50 @@ def consistency(old: int, new: int, node: Node) -> list[bytes]:
         return []
     proof, start, end, known = [], 0, new, True
     while end != old:
-        middle = start + _left(end - start)
+        middle = start + _left_size(end - start)
         if old <= middle:
-            proof.append(_span(middle, end, node))
+            proof.append(_range_root(middle, end, node))
             end = middle
         else:
-            proof.append(_span(start, middle, node))
+            proof.append(_range_root(start, middle, node))
             start, known = middle, False
     if not known:
-        proof.append(_span(start, end, node))
+        proof.append(_range_root(start, end, node))
     return proof[::-1]
 
 
-def includes(index: int, size: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes) -> bool:
+def verify_inclusion(
+    index: int, size: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes
+) -> bool:
     """Say whether `proof` shows that leaf `index` of the tree with that size and root is that."""
     if not 0 <= index < size:
         return False
     place, last, found = index, size - 1, leaf_hash
-    for beside in proof:
+    for sibling in proof:
         if last == 0:
             return False
         if place & 1 or place == last:
-            found = parent(beside, found)
+            found = hash_children(sibling, found)
             while not place & 1 and place:
                 place >>= 1
                 last >>= 1
         else:
-            found = parent(found, beside)
+            found = hash_children(found, sibling)
         place >>= 1
         last >>= 1
     return last == 0 and found == root
 
 
-def extends(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+def verify_consistency(
+    old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]
+) -> bool:
     """Say whether `proof` shows that the new tree begins with the old one."""
     if not 0 <= old <= new:
         return False
     if old == new:
         return not proof and old_root == new_root
     if old == 0:
-        return not proof and old_root == EMPTY
+        return not proof and old_root == EMPTY_ROOT
     path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
     if not path:
         return False
@@ -167,29 +171,29 @@ def extends(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequenc
         place >>= 1
         last >>= 1
     before = after = path[0]
-    for beside in path[1:]:
+    for sibling in path[1:]:
         if last == 0:
             return False
         if place & 1 or place == last:
-            before, after = parent(beside, before), parent(beside, after)
+            before, after = hash_children(sibling, before), hash_children(sibling, after)
             while not place & 1 and place:
                 place >>= 1
                 last >>= 1
         else:
-            after = parent(after, beside)
+            after = hash_children(after, sibling)
         place >>= 1
         last >>= 1
     return last == 0 and before == old_root and after == new_root
 
 
-def _left(size: int) -> int:
+def _left_size(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
-def _span(start: int, end: int, node: Node) -> bytes:
+def _range_root(start: int, end: int, node: SubtreeHash) -> bytes:
     size = end - start
     if size & (size - 1) == 0:
         level = size.bit_length() - 1
         return node(level, start >> level)
-    middle = start + _left(size)
-    return parent(_span(start, middle, node), _span(middle, end, node))
+    middle = start + _left_size(size)
+    return hash_children(_range_root(start, middle, node), _range_root(middle, end, node))

@@ -32,18 +32,18 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 _ED25519 = b"\x01"
-_DASH = "— "
-_MOST_SIGNATURES = 100
-_LONGEST = 1 << 20
+_SIGNATURE_PREFIX = "— "
+_MAX_SIGNATURES = 100
+_MAX_BYTES = 1 << 20
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-class Unsigned(Exception):
+class UnknownSigner(Exception):
     """No key that is known has signed the note."""
 
 
-class Forged(Exception):
+class WrongSignature(Exception):
     """A key that is known has not signed what its signature stands under."""
 
 
@@ -104,7 +104,7 @@ def parse_verifier(text: str) -> Verifier:
     return found
 
 
-def public_key(text: str) -> Ed25519PublicKey:
+def parse_public_key(text: str) -> Ed25519PublicKey:
     """Read a public key as `ssh-ed25519 AAAA...` or name+id+key; ValueError for anything else."""
     if not text.startswith("ssh-"):
         return parse_verifier(text.strip()).key
@@ -123,7 +123,7 @@ def sign(text: str, name: str, key: Ed25519PrivateKey) -> bytes:
         raise ValueError("a note's text ends with a line feed and has no control characters")
     verifier = Verifier(name, key.public_key())
     signature = _base64(verifier.id + key.sign(text.encode()))
-    return f"{text}\n{_DASH}{name} {signature}\n".encode()
+    return f"{text}\n{_SIGNATURE_PREFIX}{name} {signature}\n".encode()
 
 
 def open_note(message: bytes, verifiers: Iterable[Verifier]) -> Note:
@@ -142,14 +142,14 @@ def open_note(message: bytes, verifiers: Iterable[Verifier]) -> Note:
         try:
             verifier.key.verify(raw[4:], text.encode())
         except InvalidSignature:
-            raise Forged(f"{name} has not signed this") from None
+            raise WrongSignature(f"{name} has not signed this") from None
         signed.append(name)
     if not signed:
-        raise Unsigned("no key that is known here has signed this")
+        raise UnknownSigner("no key that is known here has signed this")
     return Note(text, tuple(signed))
 
 
-def unproved_text(message: bytes) -> str:
+def unverified_text(message: bytes) -> str:
     """Return a note's text whoever has signed it; ValueError for what is no note."""
     return _parsed(message)[0]
 
@@ -179,7 +179,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 def open_checkpoint(message: bytes, key: Ed25519PublicKey) -> Checkpoint:
     """Read a checkpoint that `key` has signed under its origin; raises what `open_note` does."""
-    claimed = parse_checkpoint(unproved_text(message))
+    claimed = parse_checkpoint(unverified_text(message))
     if not _is_name(claimed.origin):
         raise ValueError("is no checkpoint: its origin has spaces or +")
     open_note(message, [Verifier(claimed.origin, key)])
@@ -191,13 +191,13 @@ def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
     return sign(format_checkpoint(checkpoint), checkpoint.origin, key)
 
 
-def split(messages: bytes) -> list[bytes]:
+def split_notes(messages: bytes) -> list[bytes]:
     """Split notes of one signature each that stand one after the other; a torn last is left out.
 
     The form of a history: signature lines are the only ones that begin with a dash.
     """
     found, start = [], 0
-    dash = ("\n\n" + _DASH).encode()
+    dash = ("\n\n" + _SIGNATURE_PREFIX).encode()
     while (at := messages.find(dash, start)) >= 0:
         end = messages.find(b"\n", at + len(dash)) + 1
         if not end:
@@ -208,7 +208,7 @@ def split(messages: bytes) -> list[bytes]:
 
 
 def _parsed(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
-    if len(message) > _LONGEST:
+    if len(message) > _MAX_BYTES:
         raise ValueError("is no note: too long")
     try:
         whole = message.decode()
@@ -219,15 +219,15 @@ def _parsed(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     if not (empty and _is_text(text) and _is_text(under)):
         raise ValueError("is no note: a text, an empty line, signatures")
     lines = under.split("\n")[:-1]
-    if len(lines) > _MOST_SIGNATURES:
+    if len(lines) > _MAX_SIGNATURES:
         raise ValueError("is no note: too many signatures")
     return text, [_signature(line) for line in lines]
 
 
 def _signature(line: str) -> tuple[str, bytes]:
-    name, space, signature = line.removeprefix(_DASH).partition(" ")
+    name, space, signature = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
     raw = _unbase64(signature)
-    if not (line.startswith(_DASH) and space and _is_name(name) and len(raw) > 4):
+    if not (line.startswith(_SIGNATURE_PREFIX) and space and _is_name(name) and len(raw) > 4):
         raise ValueError("is no note: a signature is `— name base64`")
     return name, raw
 

@@ -23,12 +23,12 @@ from keys.ledger import merkle, note
 from keys.ledger.note import Checkpoint
 from keys.ledger.record import Record, parse_record
 
-_FIRST = "c2sp.org/tlog-proof@v1"
-_LONGEST = 1 << 20
-_MOST = 64
+_HEADER = "c2sp.org/tlog-proof@v1"
+_MAX_BYTES = 1 << 20
+_MAX_HASHES = 64
 
 
-class Unproved(Exception):
+class InvalidReceipt(Exception):
     """The receipt does not prove what it says."""
 
 
@@ -44,7 +44,7 @@ class Receipt:
 
 def format_receipt(receipt: Receipt) -> bytes:
     """Write a receipt."""
-    lines = [_FIRST, f"extra {_base64(receipt.line)}", f"index {receipt.index}"]
+    lines = [_HEADER, f"extra {_base64(receipt.line)}", f"index {receipt.index}"]
     lines += map(_base64, receipt.proof)
     return ("\n".join(lines) + "\n\n").encode() + receipt.checkpoint
 
@@ -52,14 +52,14 @@ def format_receipt(receipt: Receipt) -> bytes:
 def parse_receipt(text: bytes) -> Receipt:
     """Read a receipt; ValueError for what is none. Nothing is proved by that."""
     head, empty, checkpoint = text.partition(b"\n\n")
-    if not empty or len(text) > _LONGEST:
+    if not empty or len(text) > _MAX_BYTES:
         raise ValueError("is no receipt: a proof, an empty line, a checkpoint")
     try:
         lines = head.decode("ascii").split("\n")
     except UnicodeDecodeError:
         raise ValueError("is no receipt: no text") from None
-    if len(lines) < 3 or lines[0] != _FIRST or len(lines) > 3 + _MOST:
-        raise ValueError(f"is no receipt: its first line is not {_FIRST}")
+    if len(lines) < 3 or lines[0] != _HEADER or len(lines) > 3 + _MAX_HASHES:
+        raise ValueError(f"is no receipt: its first line is not {_HEADER}")
     extra, index, *proof = lines[1:]
     digits = index.removeprefix("index ")
     if not extra.startswith("extra ") or digits == index or not digits.isdigit():
@@ -67,23 +67,25 @@ def parse_receipt(text: bytes) -> Receipt:
     if len(digits) > 15 or str(int(digits)) != digits:
         raise ValueError("is no receipt: its index is none")
     hashes = tuple(map(_unbase64, proof))
-    if any(len(each) != merkle.SIZE for each in hashes):
+    if any(len(each) != merkle.HASH_SIZE for each in hashes):
         raise ValueError("is no receipt: a hash is none")
     return Receipt(_unbase64(extra.removeprefix("extra ")), int(digits), hashes, checkpoint)
 
 
-def prove(receipt: Receipt, keys: Sequence[Ed25519PublicKey]) -> tuple[Record, Checkpoint]:
+def verify_receipt(receipt: Receipt, keys: Sequence[Ed25519PublicKey]) -> tuple[Record, Checkpoint]:
     """Return the record that is proved and what proves it; raise Unproved with the reason."""
     checkpoint = _signed(receipt.checkpoint, keys)
-    hashed = merkle.leaf(receipt.line)
-    if not merkle.includes(receipt.index, checkpoint.size, hashed, receipt.proof, checkpoint.root):
-        raise Unproved("this record does not stand at this place of what was signed for")
+    hashed = merkle.hash_leaf(receipt.line)
+    if not merkle.verify_inclusion(
+        receipt.index, checkpoint.size, hashed, receipt.proof, checkpoint.root
+    ):
+        raise InvalidReceipt("this record does not stand at this place of what was signed for")
     try:
         record = parse_record(receipt.line)
     except ValueError as error:
-        raise Unproved(f"what was signed for is no record ({error})") from None
+        raise InvalidReceipt(f"what was signed for is no record ({error})") from None
     if record.seq != receipt.index:
-        raise Unproved(f"record {record.seq} stands at place {receipt.index}")
+        raise InvalidReceipt(f"record {record.seq} stands at place {receipt.index}")
     return record, checkpoint
 
 
@@ -91,11 +93,11 @@ def _signed(message: bytes, keys: Sequence[Ed25519PublicKey]) -> Checkpoint:
     for key in keys:
         try:
             return note.open_checkpoint(message, key)
-        except note.Unsigned:
+        except note.UnknownSigner:
             continue
-        except (note.Forged, ValueError) as error:
-            raise Unproved(f"its checkpoint {error}") from None
-    raise Unproved("its checkpoint is signed by none of the keys that were given")
+        except (note.WrongSignature, ValueError) as error:
+            raise InvalidReceipt(f"its checkpoint {error}") from None
+    raise InvalidReceipt("its checkpoint is signed by none of the keys that were given")
 
 
 def _base64(raw: bytes) -> str:

@@ -22,8 +22,8 @@ from config.event import Event, Outcome, Value
 
 _FIELDS = {"seq", "time", "mono", "event", "who", "from", "what", "outcome", "detail"}
 _CONSTANTS = {None: "null", False: "false", True: "true"}
-_quoted = encode_basestring  # JSON's own, in C
-_LARGEST = 1 << 53  # beyond it JSON's readers disagree (RFC 8785 3.2.2.3)
+_json_string = encode_basestring  # JSON's own, in C
+_MAX_INTEGER = 1 << 53  # beyond it JSON's readers disagree (RFC 8785 3.2.2.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +48,34 @@ def format_records(events: Iterable[Event], first: int, time: datetime, mono: in
     when = time.isoformat(timespec="microseconds")[:-6]
     # Put together by hand, in the order of the keys: this is done for every file that is served.
     lines = [
-        f'{{"detail":{_detail(event.detail)},"event":{_quoted(event.event)},'
-        f'"from":{_quoted(_text(event.origin))},"mono":{mono},'
-        f'"outcome":{_quoted(event.outcome)},"seq":{seq},"time":"{when}Z",'
-        f'"what":{_quoted(_text(event.what))},"who":{_quoted(_text(event.who))}}}\n'
+        f'{{"detail":{_json_detail(event.detail)},"event":{_json_string(event.event)},'
+        f'"from":{_json_string(_valid_unicode(event.origin))},"mono":{mono},'
+        f'"outcome":{_json_string(event.outcome)},"seq":{seq},"time":"{when}Z",'
+        f'"what":{_json_string(_valid_unicode(event.what))},"who":{_json_string(_valid_unicode(event.who))}}}\n'
         for seq, event in enumerate(events, first)
     ]
     return "".join(lines).encode()
 
 
-def _detail(detail: Mapping[str, Value]) -> str:
+def _json_detail(detail: Mapping[str, Value]) -> str:
     # Of others the canonical order is not that of their characters (RFC 8785 3.2.3).
     if not "".join(detail).isascii():
         raise ValueError(f"{list(detail)!r}: a name that is not ASCII does not belong in a record")
-    written = [f"{_quoted(key)}:{_written(detail[key])}" for key in sorted(detail)]
+    written = [f"{_json_string(key)}:{_json_value(detail[key])}" for key in sorted(detail)]
     return f"{{{','.join(written)}}}"
 
 
-def _written(value: Value) -> str:
+def _json_value(value: Value) -> str:
     if isinstance(value, str):
-        return _quoted(_text(value))
+        return _json_string(_valid_unicode(value))
     if not _is_value(value):
         raise ValueError(f"{value!r} does not belong in a record")
     if isinstance(value, list):
-        return f"[{','.join([_quoted(_text(item)) for item in value])}]"
+        return f"[{','.join([_json_string(_valid_unicode(item)) for item in value])}]"
     return _CONSTANTS[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def _text(value: str) -> str:
+def _valid_unicode(value: str) -> str:
     # Bytes that were no UTF-8 arrive as lone surrogates, which canonical JSON cannot hold.
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
 
@@ -89,7 +89,7 @@ def parse_record(line: bytes) -> Record:
     if not isinstance(data, dict) or set(data) != _FIELDS:
         raise ValueError("not a record of a ledger")
     counts = (data["seq"], data["mono"])
-    if not all(type(value) is int and 0 <= value < _LARGEST for value in counts):
+    if not all(type(value) is int and 0 <= value < _MAX_INTEGER for value in counts):
         raise ValueError("its numbers are no counts")
     if not all(isinstance(data[key], str) for key in _FIELDS - {"seq", "mono", "detail"}):
         raise ValueError("its five answers are no text")
@@ -127,5 +127,5 @@ def _is_value(value: object) -> bool:
     if isinstance(value, list):
         return all(isinstance(item, str) for item in value)
     if isinstance(value, int):
-        return abs(value) < _LARGEST
+        return abs(value) < _MAX_INTEGER
     return value is None or isinstance(value, str)

@@ -21,10 +21,10 @@ from typing import IO, cast
 
 from keys.ledger.record import Record, parse_record, seq_of
 
-PLAIN, PACKED, HASHES = ".jsonl", ".jsonl.gz", ".hashes"
+PLAIN, COMPRESSED, HASHES = ".jsonl", ".jsonl.gz", ".hashes"
 HASH_SIZE = 32
 CHECKPOINT, CHECKPOINTS = "checkpoint", "checkpoints"
-UNPACKING = zlib.error
+DecompressionError = zlib.error
 _DIGITS = 12
 _TAIL = 1 << 16
 
@@ -37,36 +37,36 @@ class Segment:
     path: Path
 
     @property
-    def packed(self) -> bool:
+    def compressed(self) -> bool:
         """Whether it is compressed."""
-        return self.path.name.endswith(PACKED)
+        return self.path.name.endswith(COMPRESSED)
 
     def open(self) -> IO[bytes]:
         """Open it for reading, whether it was compressed meanwhile or not."""
-        if not self.packed:
+        if not self.compressed:
             try:
                 return self.path.open("rb")
             except FileNotFoundError:
                 pass
-        packed = self.path.with_name(name(self.first, PACKED))
+        packed = self.path.with_name(file_name(self.first, COMPRESSED))
         return cast(IO[bytes], gzip.GzipFile(packed, "rb"))
 
 
-def name(first: int, suffix: str) -> str:
+def file_name(first: int, suffix: str) -> str:
     """Return the name of the file of that kind whose first line has that number."""
     return f"{first:0{_DIGITS}}{suffix}"
 
 
-def listed(folder: Path) -> list[Segment]:
+def list_segments(folder: Path) -> list[Segment]:
     """Return the segments that are there, in order."""
     found: dict[int, Segment] = {}
-    for suffix in (PACKED, PLAIN):  # of one that is just being compressed, the plain one
-        for first, path in numbered(folder, suffix):
+    for suffix in (COMPRESSED, PLAIN):  # of one that is just being compressed, the plain one
+        for first, path in list_files(folder, suffix):
             found[first] = Segment(first, path)
     return [found[first] for first in sorted(found)]
 
 
-def numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
+def list_files(folder: Path, suffix: str) -> list[tuple[int, Path]]:
     """Return the files of one kind with the number of their first line, in order."""
     found = []
     for path in folder.glob(f"*{suffix}"):
@@ -76,7 +76,7 @@ def numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def checkpoint(folder: Path) -> bytes | None:
+def read_checkpoint(folder: Path) -> bytes | None:
     """Return the newest signed checkpoint of a ledger (keys/ledger/note), or None before the first.
 
     It is replaced whole, once a second at most, and covers nothing that a loss of power could
@@ -88,19 +88,19 @@ def checkpoint(folder: Path) -> bytes | None:
         return None
 
 
-def lines(folder: Path, first: int = 0) -> Iterator[tuple[Segment, int, bytes]]:
+def read_lines(folder: Path, first: int = 0) -> Iterator[tuple[Segment, int, bytes]]:
     """Yield segment, place and line, from number `first` on or some lines before.
 
     A torn last line is left out. Raises OSError where a file cannot be read or unpacked.
     """
-    segments = listed(folder)
+    segments = list_segments(folder)
     for index, segment in enumerate(segments):
         if index + 1 < len(segments) and segments[index + 1].first <= first:
             continue
         with segment.open() as file:
             at = 0
             if not isinstance(file, gzip.GzipFile):
-                at = place_of(file.fileno(), first)
+                at = find_offset(file.fileno(), first)
                 file.seek(at)
             try:
                 for line in file:
@@ -112,13 +112,13 @@ def lines(folder: Path, first: int = 0) -> Iterator[tuple[Segment, int, bytes]]:
                 raise OSError(f"{segment.path}: cannot be unpacked ({error})") from error
 
 
-def read(folder: Path, first: int = 0) -> Iterator[Record]:
+def read_records(folder: Path, first: int = 0) -> Iterator[Record]:
     """Yield the records of a ledger from number `first` on; a torn last line is no record yet.
 
     Finding the first costs little however long the ledger is. Raises ValueError, naming segment
     and place, for a line that is none.
     """
-    for segment, at, line in lines(folder, first):
+    for segment, at, line in read_lines(folder, first):
         if first and -1 < seq_of(line) < first:
             continue
         try:
@@ -131,7 +131,7 @@ def read(folder: Path, first: int = 0) -> Iterator[Record]:
 
 def next_seq(folder: Path) -> int:
     """Return the number that the ledger's next record will have; 0 if there is none yet."""
-    segments = numbered(folder, PLAIN)
+    segments = list_files(folder, PLAIN)
     if not segments:
         return 0
     first, path = segments[-1]
@@ -142,14 +142,14 @@ def next_seq(folder: Path) -> int:
 
 def last_line(file: int) -> bytes:
     """Return the last whole line of a segment; nothing if it has none."""
-    whole = end_of_last_whole_line(file, os.fstat(file).st_size)
+    whole = end_of_last_complete_line(file, os.fstat(file).st_size)
     if whole == 0:
         return b""
-    begin = end_of_last_whole_line(file, whole - 1)
+    begin = end_of_last_complete_line(file, whole - 1)
     return os.pread(file, whole - begin, begin)
 
 
-def end_of_last_whole_line(file: int, size: int) -> int:
+def end_of_last_complete_line(file: int, size: int) -> int:
     """Return where the last line feed within `size` bytes ends."""
     start = size
     while start > 0:
@@ -161,7 +161,7 @@ def end_of_last_whole_line(file: int, size: int) -> int:
     return 0
 
 
-def place_of(file: int, seq: int) -> int:
+def find_offset(file: int, seq: int) -> int:
     """Return where in a segment the record of that number begins, or a place before it."""
     low, high = 0, os.fstat(file).st_size  # what begins at `low` comes before `seq`, or is first
     while high - low > _TAIL:

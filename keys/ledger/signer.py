@@ -29,23 +29,23 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from keys import files
 from keys.ledger import merkle, note, segments, tiles
-from keys.ledger.merkle import Tree
+from keys.ledger.merkle import MerkleTree
 from keys.ledger.note import Checkpoint
 from keys.ledger.record import seq_of
 from keys.ledger.segments import CHECKPOINT, CHECKPOINTS, HASH_SIZE, HASHES, Segment
-from keys.ledger.tiles import Growing, Tiles
+from keys.ledger.tiles import HashReader, HashWriter
 from keys.ledger.writer import Clock, utc_now
 
-_FRESH = ".new"
+_UNFINISHED = ".new"
 _CHUNK = 16 << 20  # what is signed for is synced so much at a time
-_OFTEN = timedelta(seconds=60)  # between two checkpoints that the history keeps
+_HISTORY_INTERVAL = timedelta(seconds=60)  # between two checkpoints that the history keeps
 
 
-class Refused(Exception):
+class LedgerMismatch(Exception):
     """The ledger is not what was signed for: nothing more will be."""
 
 
-def load_key(path: Path) -> Ed25519PrivateKey:
+def load_signing_key(path: Path) -> Ed25519PrivateKey:
     """Read a private signing key; ValueError for what is none."""
     key = load_ssh_private_key(path.read_bytes(), None)
     if not isinstance(key, Ed25519PrivateKey):
@@ -53,7 +53,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-class Notary:
+class Signer:
     """Of one ledger; close it, or use it in a `with`. Only one at a time, others wait for it."""
 
     def __init__(
@@ -77,36 +77,36 @@ class Notary:
         self._history = os.open(folder / CHECKPOINTS, flags, 0o600)
         try:
             fcntl.flock(self._history, fcntl.LOCK_EX)
-            self._signed = self._newest([key.public_key(), *former])
-            self._origin = self._signed.origin if self._signed else f"ssps/{folder.name}/{token()}"
-            self._kept = self._last_kept()
-            self._growing = self._resumed()
+            self._newest = self._open_newest([key.public_key(), *former])
+            self._origin = self._newest.origin if self._newest else f"ssps/{folder.name}/{token()}"
+            self._in_history = self._open_last_in_history()
+            self._tree_files = self._resume()
         except BaseException:
             self.close()
             raise
 
-    def notarize(self, last: bool = False) -> Checkpoint | None:
+    def sign(self, last: bool = False) -> Checkpoint | None:
         """Sign for what was added since, if anything was; the `last` one is kept in any case."""
-        self._catch_up(self._growing, durable=True)
-        grown, before = self._growing.tree, self._signed
+        self._catch_up(self._tree_files, durable=True)
+        grown, before = self._tree_files.tree, self._newest
         if grown.size > (before.size if before else 0):
             fresh = Checkpoint(self._origin, grown.size, grown.root(), self._clock())
             files.replace(self._folder / CHECKPOINT, note.sign_checkpoint(fresh, self._key))
-            self._signed = fresh
-        self._keep(last)
-        return self._signed if self._signed is not before else None
+            self._newest = fresh
+        self._append_to_history(last)
+        return self._newest if self._newest is not before else None
 
     @property
     def checkpoint(self) -> Checkpoint | None:
         """What was signed last."""
-        return self._signed
+        return self._newest
 
-    def pack(self) -> Segment | None:
+    def compress_next(self) -> Segment | None:
         """Compress the oldest sealed segment that is not yet, and return it, if there is one."""
-        for segment, following in pairwise(segments.listed(self._folder)):
-            ours = not segment.packed and not segment.path.is_symlink()
-            if ours and following.first <= self._growing.tree.size:
-                _pack(segment)
+        for segment, following in pairwise(segments.list_segments(self._folder)):
+            ours = not segment.compressed and not segment.path.is_symlink()
+            if ours and following.first <= self._tree_files.tree.size:
+                _compress(segment)
                 return segment
         return None
 
@@ -115,155 +115,163 @@ class Notary:
         with suppress(OSError):
             os.close(self._history)
 
-    def __enter__(self) -> "Notary":
+    def __enter__(self) -> "Signer":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _newest(self, keys: list[Ed25519PublicKey]) -> Checkpoint | None:
-        message = segments.checkpoint(self._folder)
+    def _open_newest(self, keys: list[Ed25519PublicKey]) -> Checkpoint | None:
+        message = segments.read_checkpoint(self._folder)
         if message is None:
-            kept = note.split((self._folder / CHECKPOINTS).read_bytes())
+            kept = note.split_notes((self._folder / CHECKPOINTS).read_bytes())
             message = kept[-1] if kept else None
         if message is None:
             return None
         for key in keys:
             try:
                 return note.open_checkpoint(message, key)
-            except note.Unsigned:
+            except note.UnknownSigner:
                 continue
-            except (note.Forged, ValueError) as error:
-                raise Refused(f"{self._folder / CHECKPOINT}: {error}: {_ADVICE}") from None
-        raise Refused(f"{self._folder / CHECKPOINT}: is signed by no key of this site: {_ADVICE}")
+            except (note.WrongSignature, ValueError) as error:
+                raise LedgerMismatch(f"{self._folder / CHECKPOINT}: {error}: {_ADVICE}") from None
+        raise LedgerMismatch(
+            f"{self._folder / CHECKPOINT}: is signed by no key of this site: {_ADVICE}"
+        )
 
-    def _last_kept(self) -> Checkpoint | None:
+    def _open_last_in_history(self) -> Checkpoint | None:
         raw = (self._folder / CHECKPOINTS).read_bytes()
-        kept = note.split(raw)
+        kept = note.split_notes(raw)
         whole = sum(map(len, kept))
         if whole < len(raw):  # torn by a crash
             os.ftruncate(self._history, whole)
-        return note.parse_checkpoint(note.unproved_text(kept[-1])) if kept else None
+        return note.parse_checkpoint(note.unverified_text(kept[-1])) if kept else None
 
-    def _keep(self, last: bool) -> None:
-        signed, kept = self._signed, self._kept
+    def _append_to_history(self, last: bool) -> None:
+        signed, kept = self._newest, self._in_history
         if signed is None or (kept is not None and signed.size == kept.size):
             return
         if not last and kept is not None and kept.time is not None:
             assert signed.time is not None  # noqa: S101 - ours all say when
-            if timedelta() <= signed.time - kept.time < _OFTEN:
+            if timedelta() <= signed.time - kept.time < _HISTORY_INTERVAL:
                 return
-        message = segments.checkpoint(self._folder)
+        message = segments.read_checkpoint(self._folder)
         if message is not None:
             before = os.fstat(self._history).st_size
             if os.write(self._history, message) != len(message):
                 os.ftruncate(self._history, before)
                 raise OSError(28, os.strerror(28), str(self._folder / CHECKPOINTS))
             os.fsync(self._history)
-            self._kept = signed
+            self._in_history = signed
 
-    def _resumed(self) -> Growing:
-        signed = self._signed
+    def _resume(self) -> HashWriter:
+        signed = self._newest
         if signed is None:
-            return self._from_lines(Checkpoint("", 0, merkle.EMPTY))
+            return self._rebuild_hashes(Checkpoint("", 0, merkle.EMPTY_ROOT))
         if segments.next_seq(self._folder) < signed.size:
             held = segments.next_seq(self._folder)
             short = f"holds {held} records, but {signed.size} were signed for"
-            raise Refused(f"{self._folder}: {short}: {_ADVICE}")
-        found = Tiles(self._folder)
+            raise LedgerMismatch(f"{self._folder}: {short}: {_ADVICE}")
+        found = HashReader(self._folder)
         try:
             whole = found.size >= signed.size
-            if whole and merkle.root(signed.size, found.node) == signed.root:
+            if whole and merkle.root_hash(signed.size, found.node) == signed.root:
                 peaks = merkle.peaks(signed.size, found.node)
-                return Growing(self._folder, Tree(signed.size, peaks))
-        except tiles.Missing:
+                return HashWriter(self._folder, MerkleTree(signed.size, peaks))
+        except tiles.HashesMissing:
             pass
-        return self._from_lines(signed)
+        return self._rebuild_hashes(signed)
 
-    def _from_lines(self, signed: Checkpoint) -> Growing:
+    def _rebuild_hashes(self, signed: Checkpoint) -> HashWriter:
         """Hash all lines anew; where they are gone, take the hashes that were kept."""
-        self._sweep()
-        growing = Growing(self._folder, Tree(), _FRESH)
-        self._catch_up(growing, until=signed.size)
-        if growing.tree.size != signed.size or growing.tree.root() != signed.root:
-            self._sweep()
-            raise Refused(
+        self._remove_unfinished()
+        tree_files = HashWriter(self._folder, MerkleTree(), _UNFINISHED)
+        self._catch_up(tree_files, until=signed.size)
+        if tree_files.tree.size != signed.size or tree_files.tree.root() != signed.root:
+            self._remove_unfinished()
+            raise LedgerMismatch(
                 f"{self._folder}: is not what was signed for, `ssps audit verify` names the "
                 f"record: {_ADVICE}"
             )
-        for path in sorted(self._folder.glob(f"*{_FRESH}")):
-            path.replace(path.with_name(path.name.removesuffix(_FRESH)))
-        return Growing(self._folder, growing.tree)
+        for path in sorted(self._folder.glob(f"*{_UNFINISHED}")):
+            path.replace(path.with_name(path.name.removesuffix(_UNFINISHED)))
+        return HashWriter(self._folder, tree_files.tree)
 
-    def _sweep(self) -> None:
-        for path in self._folder.glob(f"*{_FRESH}"):
+    def _remove_unfinished(self) -> None:
+        for path in self._folder.glob(f"*{_UNFINISHED}"):
             path.unlink()
 
-    def _catch_up(self, growing: Growing, until: int | None = None, durable: bool = False) -> None:
-        here = {segment.first: segment for segment in segments.listed(self._folder)}
-        ordered = sorted({*here, *(n for n, _ in segments.numbered(self._folder, HASHES))})
+    def _catch_up(
+        self, tree_files: HashWriter, until: int | None = None, durable: bool = False
+    ) -> None:
+        here = {segment.first: segment for segment in segments.list_segments(self._folder)}
+        ordered = sorted({*here, *(n for n, _ in segments.list_files(self._folder, HASHES))})
         for index, first in enumerate(ordered):
             end = ordered[index + 1] if index + 1 < len(ordered) else until
-            if end is not None and end <= growing.tree.size:
+            if end is not None and end <= tree_files.tree.size:
                 continue
-            if until is not None and growing.tree.size >= until:
+            if until is not None and tree_files.tree.size >= until:
                 break
             stop = end if until is None else min(until, end if end is not None else until)
-            if growing.tree.size < first:
-                missing = f"record {growing.tree.size} is missing"
-                raise Refused(f"{self._folder}: {missing}: {_ADVICE}")
+            if tree_files.tree.size < first:
+                missing = f"record {tree_files.tree.size} is missing"
+                raise LedgerMismatch(f"{self._folder}: {missing}: {_ADVICE}")
             if first in here:
-                self._read_in(growing, here[first], stop, durable)
+                self._add_lines(tree_files, here[first], stop, durable)
             else:
-                self._take_over(growing, first, stop)
+                self._add_stored_hashes(tree_files, first, stop)
 
-    def _read_in(self, growing: Growing, segment: Segment, end: int | None, durable: bool) -> None:
+    def _add_lines(
+        self, tree_files: HashWriter, segment: Segment, end: int | None, durable: bool
+    ) -> None:
         with segment.open() as file:
             left = sys.maxsize
             if not isinstance(file, gzip.GzipFile):
-                file.seek(segments.place_of(file.fileno(), growing.tree.size))
+                file.seek(segments.find_offset(file.fileno(), tree_files.tree.size))
                 # What is written meanwhile is for the next time, or this would never end.
                 left = os.fstat(file.fileno()).st_size - file.tell()
             begun, rest = False, b""
-            while end is None or growing.tree.size < end:
+            while end is None or tree_files.tree.size < end:
                 read = file.read(min(_CHUNK, left))
                 if not read:
                     return
                 left -= len(read)
-                if durable and not segment.packed and not _held(file):
+                if durable and not segment.compressed and not _sync_read(file):
                     return
                 # Not by readlines, which takes a line that is being written for two.
                 *bare, rest = (rest + read).split(b"\n")
                 found = [line + b"\n" for line in bare]
                 if not begun:  # the place was that of an earlier line
-                    found = list(dropwhile(lambda line: _before(line, growing.tree.size), found))
+                    found = list(
+                        dropwhile(lambda line: _comes_before(line, tree_files.tree.size), found)
+                    )
                     begun = bool(found)
-                growing.add(segment.first, found[: end - growing.tree.size if end else None])
+                tree_files.add(segment.first, found[: end - tree_files.tree.size if end else None])
 
-    def _take_over(self, growing: Growing, first: int, end: int | None) -> None:
-        raw = (self._folder / segments.name(first, HASHES)).read_bytes()
-        start = growing.tree.size - first
+    def _add_stored_hashes(self, tree_files: HashWriter, first: int, end: int | None) -> None:
+        raw = (self._folder / segments.file_name(first, HASHES)).read_bytes()
+        start = tree_files.tree.size - first
         stop = len(raw) // HASH_SIZE if end is None else end - first
         hashes = [raw[n * HASH_SIZE : (n + 1) * HASH_SIZE] for n in range(start, stop)]
-        growing.add_hashes(first, hashes)
+        tree_files.add_hashes(first, hashes)
 
 
 _ADVICE = "keep all of it as it is, and restore the ledger from its copy"
 
 
-def _held(file: IO[bytes]) -> bool:
+def _sync_read(file: IO[bytes]) -> bool:
     """Have the disk hold what was read; False if the writer took part of it back meanwhile."""
     os.fdatasync(file.fileno())
     return os.fstat(file.fileno()).st_size >= file.tell()
 
 
-def _before(line: bytes, number: int) -> bool:
+def _comes_before(line: bytes, number: int) -> bool:
     return -1 < seq_of(line) < number
 
 
-def _pack(segment: Segment) -> None:
-    packed = segment.path.with_name(segments.name(segment.first, segments.PACKED))
-    fresh = packed.with_name(packed.name + _FRESH)
+def _compress(segment: Segment) -> None:
+    packed = segment.path.with_name(segments.file_name(segment.first, segments.COMPRESSED))
+    fresh = packed.with_name(packed.name + _UNFINISHED)
     with segment.path.open("rb") as plain, fresh.open("wb") as raw:
         os.fchmod(raw.fileno(), 0o600)
         # Without a time of its own, so that the same lines always pack to the same bytes.

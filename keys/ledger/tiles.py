@@ -12,22 +12,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keys.ledger import merkle, segments
-from keys.ledger.merkle import Tree
+from keys.ledger.merkle import MerkleTree
 from keys.ledger.segments import HASH_SIZE, HASHES
 
 LEVELS = (8, 16, 24)
 
 
-class Missing(Exception):
+class HashesMissing(Exception):
     """The hashes that are asked for are not there."""
 
 
-class Tiles:
+class HashReader:
     """The hashes of a ledger, to read from."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._starts = segments.numbered(folder, HASHES)
+        self._starts = segments.list_files(folder, HASHES)
 
     @property
     def size(self) -> int:
@@ -51,18 +51,22 @@ class Tiles:
                 found += _read(path, (here - start) * HASH_SIZE, wanted)
                 found = found[: len(found) // HASH_SIZE * HASH_SIZE]
         if len(found) != count * HASH_SIZE:
-            raise Missing(f"{self._folder}: no hashes of records {first} to {first + count - 1}")
+            raise HashesMissing(
+                f"{self._folder}: no hashes of records {first} to {first + count - 1}"
+            )
         return found
 
     def node(self, level: int, index: int) -> bytes:
         """Return the hash of a full subtree, as keys/ledger/merkle asks for it; raises Missing."""
         below = max((each for each in (0, *LEVELS) if each <= level), default=0)
-        found = self._stored(below, index << (level - below), 1 << (level - below))
+        found = self._read_level(below, index << (level - below), 1 << (level - below))
         while len(found) > 1:
-            found = [merkle.parent(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
+            found = [
+                merkle.hash_children(*pair) for pair in zip(found[::2], found[1::2], strict=True)
+            ]
         return found[0]
 
-    def _stored(self, level: int, first: int, count: int) -> list[bytes]:
+    def _read_level(self, level: int, first: int, count: int) -> list[bytes]:
         if level == 0:
             raw = self.leaves(first, count)
         else:
@@ -71,27 +75,29 @@ class Tiles:
             raw = _read(path, first * HASH_SIZE, size) if path.exists() else b""
             if len(raw) != size:
                 lower = level - 8
-                return [self._from_below(lower, index) for index in range(first, first + count)]
+                return [self._compute_subtree(lower, n) for n in range(first, first + count)]
         return [raw[at : at + HASH_SIZE] for at in range(0, len(raw), HASH_SIZE)]
 
-    def _from_below(self, lower: int, index: int) -> bytes:
-        found = self._stored(lower, index << 8, 1 << 8)
+    def _compute_subtree(self, lower: int, index: int) -> bytes:
+        found = self._read_level(lower, index << 8, 1 << 8)
         while len(found) > 1:
-            found = [merkle.parent(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
+            found = [
+                merkle.hash_children(*pair) for pair in zip(found[::2], found[1::2], strict=True)
+            ]
         return found[0]
 
 
-class Growing:
+class HashWriter:
     """The tree and its files as lines are added; `suffix` keeps files apart until they hold."""
 
-    def __init__(self, folder: Path, grown: Tree, suffix: str = "") -> None:
+    def __init__(self, folder: Path, tree: MerkleTree, suffix: str = "") -> None:
         self._folder = folder
         self._suffix = suffix
-        self.tree = grown
+        self.tree = tree
 
     def add(self, segment: int, lines: Iterable[bytes]) -> None:
         """Add lines of the segment whose first has that number."""
-        self.add_hashes(segment, map(merkle.leaf, lines))
+        self.add_hashes(segment, map(merkle.hash_leaf, lines))
 
     def add_hashes(self, segment: int, hashes: Iterable[bytes]) -> None:
         """Add lines of which only the hashes are left."""
@@ -101,14 +107,14 @@ class Growing:
             if level in full:
                 full[level] += hashed
 
-        found, grown, before = list(hashes), self.tree.copy(), self.tree.size
-        grown.extend(found, note)
+        found, tree, before = list(hashes), self.tree.copy(), self.tree.size
+        tree.extend(found, note)
         place = (before - segment) * HASH_SIZE
-        self._write(segments.name(segment, HASHES), place, b"".join(found))
+        self._write(segments.file_name(segment, HASHES), place, b"".join(found))
         for level, subtrees in full.items():
             if subtrees:
                 self._write(f"tree-{level}", (before >> level) * HASH_SIZE, subtrees)
-        self.tree = grown  # only now: what a full disk refused is done over
+        self.tree = tree  # only now: what a full disk refused is done over
 
     def _write(self, name: str, place: int, content: bytes | bytearray) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC

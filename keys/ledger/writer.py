@@ -24,21 +24,15 @@ from itertools import pairwise
 from pathlib import Path
 
 from config.event import Event, Value
-from config.settings import Keeping, Sync
+from config.settings import LedgerSettings, Sync
 from keys.ledger import segments
-from keys.ledger.record import Record as Record
-from keys.ledger.record import format_record as format_record
-from keys.ledger.record import format_records
-from keys.ledger.record import parse_record as parse_record
+from keys.ledger.record import format_records, parse_record
 from keys.ledger.segments import Segment
-from keys.ledger.segments import checkpoint as checkpoint
-from keys.ledger.segments import next_seq as next_seq
-from keys.ledger.segments import read as read
 
 Clock = Callable[[], datetime]
 
 
-class Busy(Exception):
+class LedgerBusy(Exception):
     """Another process writes this ledger."""
 
 
@@ -51,7 +45,7 @@ class Unsynced(Unwritable):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WritePolicy:
     """How large a segment grows, and how long a sealed one is kept; None for ever.
 
     With `always` a record survives a loss of power before `append` returns.
@@ -59,16 +53,16 @@ class Terms:
 
     segment_bytes: int = 64 << 20
     keep: timedelta | None = None
-    always: bool = False
+    sync_always: bool = False
 
 
-DEFAULT = Terms()
+DEFAULT_POLICY = WritePolicy()
 
 
-def terms(keeping: Keeping) -> Terms:
+def write_policy(keeping: LedgerSettings) -> WritePolicy:
     """Return what the settings ask for."""
     keep = timedelta(days=keeping.keep_days) if keeping.keep_days is not None else None
-    return Terms(keeping.segment_mb << 20, keep, keeping.sync is Sync.ALWAYS)
+    return WritePolicy(keeping.segment_mb << 20, keep, keeping.sync is Sync.ALWAYS)
 
 
 def utc_now() -> datetime:
@@ -80,7 +74,11 @@ class Ledger:
     """A ledger that is open for writing; close it, or use it in a `with`."""
 
     def __init__(
-        self, folder: Path, clock: Clock = utc_now, patience: float = 0, terms: Terms = DEFAULT
+        self,
+        folder: Path,
+        clock: Clock = utc_now,
+        patience: float = 0,
+        terms: WritePolicy = DEFAULT_POLICY,
     ) -> None:
         """Open `folder`, waiting up to `patience` seconds for another writer to finish.
 
@@ -92,15 +90,17 @@ class Ledger:
         self._removing = False
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        self._lock = _locked(folder, patience)
+        self._lock = _lock_folder(folder, patience)
         try:
-            plain = segments.numbered(folder, segments.PLAIN)
-            first, segment = plain[-1] if plain else (0, folder / segments.name(0, segments.PLAIN))
+            plain = segments.list_files(folder, segments.PLAIN)
+            first, segment = (
+                plain[-1] if plain else (0, folder / segments.file_name(0, segments.PLAIN))
+            )
             self._file = os.open(
                 segment, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
             os.fsync(self._lock)
-            torn = self._set_torn_aside(segment)
+            torn = self._move_torn_line_aside(segment)
             self._size = os.fstat(self._file).st_size
             last = segments.last_line(self._file)
             self._next = parse_record(last).seq + 1 if last else first
@@ -121,7 +121,7 @@ class Ledger:
         """
         written = 0
         try:
-            self._make_way()
+            self._roll_if_full()
             mono = time.monotonic_ns() // 1000
             now, first = self._clock(), self._next
             lines = format_records(events, first, now, mono)
@@ -132,7 +132,7 @@ class Ledger:
             written = taken
             self._size += written
             self._next += len(events)
-            if self._terms.always:
+            if self._terms.sync_always:
                 os.fdatasync(self._file)
         except OSError as error:
             failure = Unsynced if written else Unwritable
@@ -140,9 +140,9 @@ class Ledger:
         return self._next - 1
 
     @property
-    def always(self) -> bool:
+    def sync_always(self) -> bool:
         """Whether `append` returns only when a record survives a loss of power."""
-        return self._terms.always
+        return self._terms.sync_always
 
     @property
     def next_seq(self) -> int:
@@ -168,18 +168,18 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _make_way(self) -> None:
+    def _roll_if_full(self) -> None:
         if self._size < self._terms.segment_bytes:
             return
-        self._begin_segment()
+        self._start_segment()
         try:
             self._remove_old()
         except Unsynced as error:  # that was of a removal, and not of what is to be appended
             raise Unwritable(str(error)) from error
 
-    def _begin_segment(self) -> None:
+    def _start_segment(self) -> None:
         os.fdatasync(self._file)
-        path = self._folder / segments.name(self._next, segments.PLAIN)
+        path = self._folder / segments.file_name(self._next, segments.PLAIN)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fresh = os.open(path, flags, 0o600)
         os.fsync(self._lock)
@@ -193,7 +193,7 @@ class Ledger:
         self._removing = True  # what is recorded of that may itself begin a segment
         try:
             until = (self._clock() - keep).timestamp()
-            for segment, following in pairwise(segments.listed(self._folder)):
+            for segment, following in pairwise(segments.list_segments(self._folder)):
                 young = segment.path.stat().st_mtime >= until
                 if young or not self._hashed(segment, following.first):
                     break  # what follows is younger, or needs it
@@ -203,7 +203,7 @@ class Ledger:
             self._removing = False
 
     def _hashed(self, segment: Segment, end: int) -> bool:
-        hashes = self._folder / segments.name(segment.first, segments.HASHES)
+        hashes = self._folder / segments.file_name(segment.first, segments.HASHES)
         size = hashes.stat().st_size if hashes.exists() else 0
         return size == (end - segment.first) * segments.HASH_SIZE
 
@@ -216,13 +216,13 @@ class Ledger:
         }
         self.append(Event("removed", self._folder.name, "", segment.path.name, detail=detail))
         self.sync()
-        for suffix in (segments.PLAIN, segments.PACKED):  # it may just be being compressed
-            (self._folder / segments.name(segment.first, suffix)).unlink(missing_ok=True)
+        for suffix in (segments.PLAIN, segments.COMPRESSED):  # it may just be being compressed
+            (self._folder / segments.file_name(segment.first, suffix)).unlink(missing_ok=True)
         os.fsync(self._lock)
 
-    def _set_torn_aside(self, segment: Path) -> int:
+    def _move_torn_line_aside(self, segment: Path) -> int:
         size = os.fstat(self._file).st_size
-        keep = segments.end_of_last_whole_line(self._file, size)
+        keep = segments.end_of_last_complete_line(self._file, size)
         if keep == size:
             return 0
         aside = segment.with_name(f"{segment.stem}-{keep}.torn")
@@ -235,7 +235,7 @@ class Ledger:
         return size - keep
 
 
-def _locked(folder: Path, patience: float) -> int:
+def _lock_folder(folder: Path, patience: float) -> int:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     deadline = time.monotonic() + patience
     while True:
@@ -245,5 +245,7 @@ def _locked(folder: Path, patience: float) -> int:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
-                raise Busy(f"{folder}: another process writes it, stop that one first") from None
+                raise LedgerBusy(
+                    f"{folder}: another process writes it, stop that one first"
+                ) from None
             time.sleep(0.02)

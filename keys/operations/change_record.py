@@ -32,15 +32,15 @@ from keys.operations import settings_record
 ASKED = "asked"
 
 
-class Deed:
+class ChangeRecord:
     """One change under way, of an open ledger; `before` and `of` are set by whoever knows them."""
 
     def __init__(
         self, operations: Ledger, command: str, who: str, origin: str, what: str, why: str
     ) -> None:
         self.before: Value = None
-        self.of: int | None = None
-        self.ended = False
+        self.follows: int | None = None
+        self.finished = False
         self._operations = operations
         self._command, self._who, self._origin = command, who, origin
         self._what, self._why = what, why
@@ -49,57 +49,57 @@ class Deed:
         """Record the change as made, just before it is, and return the record's number."""
         return self._write(self._command, Outcome.OK, {**(detail or {}), "after": after})
 
-    def found(self, settings: Settings) -> None:
+    def manual_edits(self, settings: Settings) -> None:
         """Record what was edited by hand before, so that it is not taken for this change."""
         why = f"found by {self._command}"
-        settings_record.settle(self._operations, settings, self._who, self._origin, why)
+        settings_record.record_if_changed(self._operations, settings, self._who, self._origin, why)
 
-    def asked(self, detail: Mapping[str, Value]) -> int:
+    def requested(self, detail: Mapping[str, Value]) -> int:
         """Record that another process is asked for the change."""
-        told = {**detail, "command": self._command}
-        return self._write(ASKED, Outcome.OK, told)
+        detail_ = {**detail, "command": self._command}
+        return self._write(ASKED, Outcome.OK, detail_)
 
     def refused(self, reason: str, detail: Mapping[str, Value] | None = None) -> int:
         """Record that the change was not made, since it may not or cannot be."""
-        return self._ended(Outcome.REFUSED, reason, detail)
+        return self._finish(Outcome.REFUSED, reason, detail)
 
     def failed(self, reason: str, detail: Mapping[str, Value] | None = None) -> int:
         """Record that the change was not made, or not wholly, since something broke."""
-        return self._ended(Outcome.FAILED, reason, detail)
+        return self._finish(Outcome.FAILED, reason, detail)
 
-    def _ended(self, outcome: Outcome, reason: str, detail: Mapping[str, Value] | None) -> int:
-        told: dict[str, Value] = {"after": None, **(detail or {}), "reason": reason}
-        return self._write(self._command, outcome, told)
+    def _finish(self, outcome: Outcome, reason: str, detail: Mapping[str, Value] | None) -> int:
+        detail_: dict[str, Value] = {"after": None, **(detail or {}), "reason": reason}
+        return self._write(self._command, outcome, detail_)
 
     def _write(self, name: str, outcome: Outcome, detail: Mapping[str, Value]) -> int:
-        told: dict[str, Value] = {**detail, "why": self._why, "before": self.before}
-        if self.of is not None:
-            told["of"] = self.of
-        event = Event(name, self._who, self._origin, self._what, outcome, told)
-        self.of = self._operations.append(event)
+        detail_: dict[str, Value] = {**detail, "why": self._why, "before": self.before}
+        if self.follows is not None:
+            detail_["of"] = self.follows
+        event = Event(name, self._who, self._origin, self._what, outcome, detail_)
+        self.follows = self._operations.append(event)
         self._operations.sync()
-        self.ended = name != ASKED
-        return self.of
+        self.finished = name != ASKED
+        return self.follows
 
 
 @contextmanager
-def on_record(
+def record_change(
     operations: Ledger, command: str, who: str, origin: str, what: str, why: str
-) -> Iterator[Deed]:
+) -> Iterator[ChangeRecord]:
     """Make one change within; what it raises is recorded, and raised again.
 
     A body that ends without a word has changed nothing, and leaves no record.
     """
-    deed = Deed(operations, command, who, origin, what, why)
+    record = ChangeRecord(operations, command, who, origin, what, why)
     try:
-        yield deed
+        yield record
     except (Faults, ValueError) as error:
         # Refused, if nothing was put on record as done yet.
-        say = deed.failed if deed.ended else deed.refused
+        say = record.failed if record.finished else record.refused
         with suppress(Unwritable):
             say(str(error))
         raise
     except BaseException as error:
         with suppress(Unwritable):
-            deed.failed(str(error) or type(error).__name__)
+            record.failed(str(error) or type(error).__name__)
         raise

@@ -33,12 +33,12 @@ RUN, SERVE, PUBLISH = "run", "serve", "publish"
 _flock = struct.Struct("hhqqi4x")
 
 
-class Held(Exception):
+class AlreadyRunning(Exception):
     """Another process is that part of this site already."""
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ServerState:
     """One server's word; see above."""
 
     pid: int
@@ -50,33 +50,33 @@ class Serving:
     faults: tuple[str, ...] = ()
 
 
-def agreed(party: Party) -> str:
+def party_digest(party: Party) -> str:
     """Return what tells the agreement with a party from any other."""
     stated = {**asdict(party), "scope": str(party.scope)}
     text = json.dumps(stated, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write(site: Path, serving: Serving) -> None:
+def write(site: Path, serving: ServerState) -> None:
     """Give the server's word."""
     (site / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
     files.replace(site / SERVER_STATE, json.dumps(asdict(serving), sort_keys=True).encode() + b"\n")
 
 
-def read(site: Path) -> Serving | None:
+def read(site: Path) -> ServerState | None:
     """Return the word of the server that runs now, None if none does or it has not spoken yet."""
     pid = holder(site, SERVE)
     try:
         data = json.loads((site / SERVER_STATE).read_bytes())
         lists = ("damaged", "host_keys", "announced", "faults")
-        found = Serving(**{**data, **{key: tuple(data[key]) for key in lists}})
+        found = ServerState(**{**data, **{key: tuple(data[key]) for key in lists}})
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return found if found.pid == pid else None
 
 
 @contextmanager
-def held(site: Path, part: str) -> Iterator[None]:
+def claim(site: Path, part: str) -> Iterator[None]:
     """Be that part of the site; raise Held if another process is.
 
     A fork does not inherit it. Nothing else in this process may open the lock's file.
@@ -89,7 +89,9 @@ def held(site: Path, part: str) -> Iterator[None]:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             pid = holder(site, part)
-            raise Held(f"{site}: process {pid} is its `ssps {part}`, stop that one first") from None
+            raise AlreadyRunning(
+                f"{site}: process {pid} is its `ssps {part}`, stop that one first"
+            ) from None
         yield
     finally:
         os.close(descriptor)

@@ -29,18 +29,18 @@ FILES = (PARTIES_TOML, SITE_TOML)
 _MARK = f'"{SETTINGS}"'.encode()
 
 
-def lines(digests: Iterable[tuple[str, str]]) -> list[str]:
+def digest_lines(digests: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each file, of (its name, the SHA-256 of its bytes)."""
     return [f"{name} {digest}" for name, digest in digests]
 
 
-def recorded(folder: Path) -> list[str] | None:
+def last_recorded(folder: Path) -> list[str] | None:
     """Return the lines that the operations ledger in `folder` names last; None if it has none.
 
     A line of it that is no record counts for nothing: the worst that comes of it is a record more.
     """
     found = None
-    for _, _, line in segments.lines(folder):
+    for _, _, line in segments.read_lines(folder):
         if _MARK not in line:
             continue
         try:
@@ -53,9 +53,14 @@ def recorded(folder: Path) -> list[str] | None:
     return found
 
 
-def settle(operations: Ledger, settings: Settings, who: str, origin: str, why: str) -> bool:
+def record_if_changed(
+    operations: Ledger, settings: Settings, who: str, origin: str, why: str
+) -> bool:
     """Have these settings on record; say whether they were not. Raises Unwritable."""
-    before, after = recorded(settings.site / LEDGERS / OPERATIONS), lines(settings.digests)
+    before, after = (
+        last_recorded(settings.site / LEDGERS / OPERATIONS),
+        digest_lines(settings.digests),
+    )
     if before == after:
         return False
     detail: dict[str, Value] = {"why": why, "before": before, "after": after}

@@ -40,11 +40,11 @@ from config.fault import Fault, Faults
 from config.site import SIGNING_KEYS
 from keys.server_keys import host
 
-NAMESPACE, PRINCIPAL, ALLOWED = "ssps", "ysk", "allowed_signers"
+NAMESPACE, PRINCIPAL, ALLOWED_SIGNERS = "ssps", "ysk", "allowed_signers"
 _MAGIC, _HASH, _KIND = b"SSHSIG", b"sha512", b"ssh-ed25519"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _LINE = 70
-_LONGEST = 4096
+_MAX_BYTES = 4096
 _u32 = Struct(">I")
 
 
@@ -52,7 +52,7 @@ class BadSignature(Exception):
     """It is none, not over this message, in another namespace, or by another key."""
 
 
-def signing_key(site: Path) -> Ed25519PrivateKey:
+def site_signing_key(site: Path) -> Ed25519PrivateKey:
     """Return the key with which a site signs; raise Faults if it has none that serves."""
     path = SIGNING_KEYS / host.SIGNING_KEY
     try:
@@ -67,7 +67,7 @@ def signing_key(site: Path) -> Ed25519PrivateKey:
 
 def sign(key: Ed25519PrivateKey, message: bytes) -> bytes:
     """Return the signature over `message`, as it stands in a `.sig` file."""
-    signature = _string(_KIND) + _string(key.sign(_signed(message)))
+    signature = _string(_KIND) + _string(key.sign(_text_to_sign(message)))
     blob = (
         _MAGIC
         + _u32.pack(1)
@@ -84,7 +84,7 @@ def sign(key: Ed25519PrivateKey, message: bytes) -> bytes:
 def verify(key: Ed25519PublicKey, message: bytes, signature: bytes) -> None:
     """Raise BadSignature unless `signature` is one by `key` over `message`."""
     try:
-        key.verify(_taken_apart(signature, _blob(key)), _signed(message))
+        key.verify(_parse_signature(signature, _blob(key)), _text_to_sign(message))
     except (InvalidSignature, ValueError) as error:
         raise BadSignature(str(error) or "not over this message") from error
 
@@ -105,19 +105,19 @@ def allowed_signers(key: Ed25519PublicKey) -> str:
     return f'{PRINCIPAL} namespaces="{NAMESPACE}" {public}\n'
 
 
-def site_signers(site: Path) -> str:
+def site_allowed_signers(site: Path) -> str:
     """Return those lines for a site, of its former keys too: for a party's kit and letter."""
     return host.allowed_signers(site, PRINCIPAL)
 
 
-def _signed(message: bytes) -> bytes:
+def _text_to_sign(message: bytes) -> bytes:
     digest = hashlib.sha512(message).digest()
     parts = (NAMESPACE.encode(), b"", _HASH, digest)
     return _MAGIC + b"".join(map(_string, parts))
 
 
-def _taken_apart(signature: bytes, public: bytes) -> bytes:
-    lines = signature[:_LONGEST].decode("ascii").split("\n")
+def _parse_signature(signature: bytes, public: bytes) -> bytes:
+    lines = signature[:_MAX_BYTES].decode("ascii").split("\n")
     if lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
         raise ValueError("not a signature of OpenSSH's")
     try:
@@ -127,14 +127,14 @@ def _taken_apart(signature: bytes, public: bytes) -> bytes:
     head = _MAGIC + _u32.pack(1)
     if not blob.startswith(head):
         raise ValueError("not a signature of version 1")
-    key, namespace, _reserved, hashed, inner = _strings(blob[len(head) :], 5)
+    key, namespace, _reserved, hashed, inner = _split_strings(blob[len(head) :], 5)
     if key != public:
         raise ValueError("by another key")
     if namespace != NAMESPACE.encode():
         raise ValueError("in another namespace")
     if hashed != _HASH:
         raise ValueError("over another hash")
-    kind, made = _strings(inner, 2)
+    kind, made = _split_strings(inner, 2)
     if kind != _KIND:
         raise ValueError("of another kind")
     return made
@@ -148,7 +148,7 @@ def _string(data: bytes) -> bytes:
     return _u32.pack(len(data)) + data
 
 
-def _strings(data: bytes, count: int) -> list[bytes]:
+def _split_strings(data: bytes, count: int) -> list[bytes]:
     found, at = [], 0
     for _ in range(count):
         if len(data) < at + _u32.size:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from config.event import Event, Filing
-from config.registry import Entry, is_karekod
+from config.event import Event, FilingEvent
+from config.registry import RegistryEntry, is_karekod
 from config.sheet import Sheet
-from keys.ledger.writer import Record
+from keys.ledger.record import Record
 from publisher.catalog import statements
 from publisher.catalog import tables as t
 
@@ -67,7 +67,7 @@ def parse_place(text: str) -> AbsentPlace:
     return AbsentPlace(*parts)
 
 
-def place_of(entry: Entry) -> AbsentPlace:
+def place_of(entry: RegistryEntry) -> AbsentPlace:
     """Return the place of one sheet."""
     sheet = entry.sheet
     return AbsentPlace(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", entry.karekod)
@@ -77,7 +77,7 @@ def absent_event(
     place: AbsentPlace, reason: str, who: str, origin: str, why: str, request: str
 ) -> Event:
     """Return what the filing ledger has of an absence."""
-    return _event(Filing.ABSENT, place, who, origin, {"reason": reason, "why": why}, request)
+    return _event(FilingEvent.ABSENT, place, who, origin, {"reason": reason, "why": why}, request)
 
 
 def withdrawn_event(
@@ -85,11 +85,16 @@ def withdrawn_event(
 ) -> Event:
     """Return what the filing ledger has of an absence that is taken back."""
     detail = {"why": why, "absence": absence.id}
-    return _event(Filing.EXPECTED, absence.place, who, origin, detail, request)
+    return _event(FilingEvent.EXPECTED, absence.place, who, origin, detail, request)
 
 
 def _event(
-    kind: Filing, place: AbsentPlace, who: str, origin: str, detail: Mapping[str, str], request: str
+    kind: FilingEvent,
+    place: AbsentPlace,
+    who: str,
+    origin: str,
+    detail: Mapping[str, str],
+    request: str,
 ) -> Event:
     box = f"{place.cevre}/{place.kurul}/{place.sandik}"
     return Event(
@@ -100,11 +105,11 @@ def _event(
 def apply_record(connection: sa.Connection, record: Record) -> None:
     """Take up what a record of the filing ledger says, unless that was done before."""
     event, detail = record.event, record.event.detail
-    if event.event == Filing.ABSENT:
+    if event.event == FilingEvent.ABSENT:
         known = sa.select(t.absence.c.id).where(t.absence.c.id == detail["errand"])
         if connection.scalar(known) is None:
             connection.execute(sa.insert(t.absence).values(_row(record)))
-    elif event.event == Filing.EXPECTED:
+    elif event.event == FilingEvent.EXPECTED:
         this = (t.absence.c.id == detail["absence"]) & t.absence.c.withdrawn.is_(None)
         connection.execute(sa.update(t.absence).where(this).values(withdrawn=detail["errand"]))
 

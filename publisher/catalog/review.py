@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from config.event import Filing
-from config.registry import Entry, is_karekod
-from keys.ledger.writer import Record
+from config.event import FilingEvent
+from config.registry import RegistryEntry, is_karekod
+from keys.ledger.record import Record
 from publisher.catalog import tables as t
 from publisher.outcome import Lookup
 
@@ -87,9 +87,9 @@ def format_sheets(sheets: Sheets) -> str:
     return " ".join(f"{page}:{karekod}" for page, karekod in sheets)
 
 
-def entries_of(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, Entry]]:
+def entries_of(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, RegistryEntry]]:
     """Return the registry's entries; raise ValueError for what cannot be filed so."""
-    found: list[tuple[int, Entry]] = []
+    found: list[tuple[int, RegistryEntry]] = []
     for page, karekod in sheets:
         entry = lookup(karekod)
         if page > frames:
@@ -188,7 +188,7 @@ def review_of(connection: sa.Connection, file: str) -> Review | None:
 def apply_record(connection: sa.Connection, record: Record) -> None:
     """Take up a rejection from the filing ledger, unless that was done before."""
     event, detail = record.event, record.event.detail
-    if event.event != Filing.REJECTED:
+    if event.event != FilingEvent.REJECTED:
         return
     known = sa.select(t.review.c.file).where(t.review.c.id == detail["errand"])
     if connection.scalar(known) is None:

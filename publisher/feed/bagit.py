@@ -131,10 +131,10 @@ def make(
         "bagit.txt": _BAGIT,
         _INFO: _info(party, election, bag, now, size).encode(),
         _MANIFEST: manifest,
-        f"{_MANIFEST}{layout.SIGNED}": sign(manifest),
+        f"{_MANIFEST}{layout.SIGNATURE_SUFFIX}": sign(manifest),
     }
     summed = format_sums((name, sha256(tags[name]).hexdigest()) for name in sorted(tags))
-    tags |= {_TAGS: summed, f"{_TAGS}{layout.SIGNED}": sign(summed)}
+    tags |= {_TAGS: summed, f"{_TAGS}{layout.SIGNATURE_SUFFIX}": sign(summed)}
     for name, content in tags.items():
         _write_synced(part / name, content)
     sync(part)

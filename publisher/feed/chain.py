@@ -24,7 +24,7 @@ from pathlib import Path
 
 from config import layout
 from config.party import Party
-from keys.feed_segment import FIRST, Segment, format_segment, parse_segment
+from keys.feed_segment import NO_PREVIOUS, FeedSegment, format_segment, parse_segment
 from publisher.feed.published_files import PublishedFiles, inodes
 from publisher.feed.sums import Sign
 
@@ -38,7 +38,7 @@ class ChainPosition:
 
     feed: str
     number: int = 0
-    digest: str = FIRST
+    digest: str = NO_PREVIOUS
     seq: int = -1
     left_out: tuple[int, ...] = ()
     closed_at: int = 0
@@ -65,15 +65,17 @@ class FeedChain:
         """Return the inode of each file that trees are to show, by name; 0 of one that is lost."""
         there = inodes(self.folder)
         segments = (_name(number) for number in range(1, self.position.number + 1))
-        names = (name for segment in segments for name in (segment, segment + layout.SIGNED))
+        names = (
+            name for segment in segments for name in (segment, segment + layout.SIGNATURE_SUFFIX)
+        )
         return {name: there.get(name, 0) for name in names}
 
-    def close(self, segment: Segment, seq: int, left_out: tuple[int, ...], sign: Sign) -> None:
+    def close(self, segment: FeedSegment, seq: int, left_out: tuple[int, ...], sign: Sign) -> None:
         """Keep the next segment, which knows all filings up to `seq` but those that it owes."""
         content = format_segment(segment)
         name, at = f"{CHAINS}/{self.name}/{segment.number:08}", segment.closed_at
         state = json.dumps({"seq": seq, "owed": left_out}).encode()
-        self._files.keep(f"{name}.csv{layout.SIGNED}", sign(content), at, durable=True)
+        self._files.keep(f"{name}.csv{layout.SIGNATURE_SUFFIX}", sign(content), at, durable=True)
         self._step("signed")
         self._files.keep(name + _STATE, state, at, durable=True)
         self._step("position kept")

@@ -27,7 +27,7 @@ from config import layout
 from config.party import Party
 from config.settings import Settings
 from config.site import TREES
-from keys.feed_segment import Entry, Segment
+from keys.feed_segment import FeedEntry, FeedSegment
 from keys.ledger.writer import Clock
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
@@ -170,12 +170,12 @@ class Feed:
         log.error("feed-parted", party=party.id, advice="mend what keeps its tree from a page")
 
     def _write(
-        self, chain: FeedChain, entries: tuple[Entry, ...], seq: int, left_out: tuple[int, ...]
+        self, chain: FeedChain, entries: tuple[FeedEntry, ...], seq: int, left_out: tuple[int, ...]
     ) -> None:
         position = chain.position
         number = position.number + 1
         at = max(self._at(), position.closed_at)  # though somebody has set the clock back
-        segment = Segment(
+        segment = FeedSegment(
             self._settings.election.id,
             position.feed,
             number,
@@ -203,8 +203,8 @@ class Feed:
 
     def _shown(self, chain: FeedChain, number: int, party: str) -> bool:
         path, kept = layout.segment(number), chain.segment_file(number)
-        signature = kept.with_name(kept.name + layout.SIGNED)
-        if not self._files.show_in_tree(signature, party, path + layout.SIGNED):
+        signature = kept.with_name(kept.name + layout.SIGNATURE_SUFFIX)
+        if not self._files.show_in_tree(signature, party, path + layout.SIGNATURE_SUFFIX):
             return False
         self._step("signature shown")
         shown = self._files.show_in_tree(kept, party, path)
@@ -216,10 +216,10 @@ class Feed:
         for party in chain.parties:
             self._catch_up(party)
             if not self._unshown[party.id]:
-                self._files.replace(party.id, layout.NEWEST, newest, self._at())
+                self._files.replace(party.id, layout.NEWEST_SEGMENT, newest, self._at())
                 self._step("newest named")
 
-    def _entries(self, filed: Sequence[FiledPage]) -> Iterator[tuple[int, Entry]]:
+    def _entries(self, filed: Sequence[FiledPage]) -> Iterator[tuple[int, FeedEntry]]:
         for one in filed:
             try:
                 size = self._original(one.sha256).stat().st_size
@@ -231,7 +231,7 @@ class Feed:
                 continue
             yield (
                 one.seq,
-                Entry(
+                FeedEntry(
                     one.path, size, one.sha256, one.filed_at, one.sheet, one.version, one.supersedes
                 ),
             )
@@ -243,7 +243,7 @@ class Feed:
         if chain_folder(self._files, own).exists():
             return own
         # Who comes anew and lacks a file that the feed has named cannot share its past.
-        seen = (self._settings.site / TREES / party.id / layout.NEWEST).exists()
+        seen = (self._settings.site / TREES / party.id / layout.NEWEST_SEGMENT).exists()
         return own if has_gaps and not seen else shared
 
     def _at(self) -> int:

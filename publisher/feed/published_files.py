@@ -110,7 +110,7 @@ class PublishedFiles:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            digest.stamp(descriptor, digest.of(content))
+            digest.stamp(descriptor, digest.digests_of(content))
             os.fchmod(descriptor, _FILE_MODE)
             os.utime(descriptor, (at, at))
             if durable:

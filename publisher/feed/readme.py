@@ -13,7 +13,7 @@ from config.settings import Settings
 from keys.server_keys import sshsig
 
 COMMANDS = (
-    f"ssh-keygen -Y verify -f {sshsig.ALLOWED} -I {sshsig.PRINCIPAL} -n {sshsig.NAMESPACE}"
+    f"ssh-keygen -Y verify -f {sshsig.ALLOWED_SIGNERS} -I {sshsig.PRINCIPAL} -n {sshsig.NAMESPACE}"
     " -s {election}/SHA256SUMS.sig < {election}/SHA256SUMS",
     "(cd {election} && sha256sum -c --quiet SHA256SUMS)",
     "find {election} -mindepth 2 -name SHA256SUMS -execdir sha256sum -c --quiet {{}} +",

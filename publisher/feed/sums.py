@@ -92,7 +92,7 @@ class Sums:
         for file in sorted(kept.rglob(layout.SUMS)):
             place, content = _place(file.parent.relative_to(kept)), file.read_bytes()
             with suppress(FileNotFoundError):
-                if Path(f"{file}{layout.SIGNED}").read_bytes() == self._sign(content):
+                if Path(f"{file}{layout.SIGNATURE_SUFFIX}").read_bytes() == self._sign(content):
                     self._current[place] = sha256(content).hexdigest()
             for party in self._covering(place) if place in self._current else ():
                 if self._files.tree_has_newer(file, party.id, self._path(place)):
@@ -173,7 +173,7 @@ class Sums:
         if self._current.get(place) == digest and not joining:
             return
         path = self._path(place)
-        for end in (layout.SIGNED, ""):
+        for end in (layout.SIGNATURE_SUFFIX, ""):
             # Later than what is shown in its place, in the trees that had sums of their own too.
             later = max([at, *(self._files.next_mtime(party, path + end, at) for party in joining)])
             new = self._sign(content) if end else content
@@ -203,7 +203,9 @@ class Sums:
     def _show(self, place: SumsFolder, party: Party) -> None:
         path = self._path(place)
         kept = f"{self._files.folder}/{_KEPT}/{path}"
-        if self._files.show_in_tree(kept + layout.SIGNED, party.id, path + layout.SIGNED):
+        if self._files.show_in_tree(
+            kept + layout.SIGNATURE_SUFFIX, party.id, path + layout.SIGNATURE_SUFFIX
+        ):
             self._files.show_in_tree(kept, party.id, path)
 
     def _show_root(self, party: Party, at: int) -> None:
@@ -219,7 +221,7 @@ class Sums:
 
     def _replace(self, party: Party, path: str, content: bytes, at: int) -> None:
         signature = self._sign(content)
-        if self._files.replace(party.id, path + layout.SIGNED, signature, at):
+        if self._files.replace(party.id, path + layout.SIGNATURE_SUFFIX, signature, at):
             self._files.replace(party.id, path, content, at)
 
     def _path(self, place: SumsFolder) -> str:
@@ -231,12 +233,12 @@ class Sums:
 
 
 def _folder(place: SumsFolder) -> str:
-    return layout.summed(*place)
+    return layout.sums_folder(*place)
 
 
 def _place(folder: Path) -> SumsFolder:
     cevre, kurul = (*folder.parts, None)[:2]
-    aggregate = layout.summed(None, None)
+    aggregate = layout.sums_folder(None, None)
     if kurul is None:
         return SumsFolder(None, None)
     return SumsFolder(cevre, None if kurul == aggregate else kurul)

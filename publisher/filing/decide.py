@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from config import layout
-from config.registry import Entry, is_karekod
+from config.registry import RegistryEntry, is_karekod
 from config.sheet import Sheet
 from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined
 from publisher.page import Page, Reading, Reason
@@ -63,9 +63,11 @@ def decide(
     )
 
 
-def sheets(page: Page, lookup: Lookup, needed_readings: int) -> list[tuple[int, Entry]] | Reason:
+def sheets(
+    page: Page, lookup: Lookup, needed_readings: int
+) -> list[tuple[int, RegistryEntry]] | Reason:
     """Return the sheets of a file and the page that each is on, or why it cannot be filed."""
-    found: dict[Sheet, tuple[int, Entry]] = {}
+    found: dict[Sheet, tuple[int, RegistryEntry]] = {}
     for frame in range(1, page.result.frames + 1):
         entry = identified(page.result.readings_on(frame), lookup, needed_readings)
         if isinstance(entry, Reason):
@@ -76,7 +78,9 @@ def sheets(page: Page, lookup: Lookup, needed_readings: int) -> list[tuple[int, 
     return list(found.values())
 
 
-def identified(readings: Sequence[Reading], lookup: Lookup, needed_readings: int) -> Entry | Reason:
+def identified(
+    readings: Sequence[Reading], lookup: Lookup, needed_readings: int
+) -> RegistryEntry | Reason:
     """Return the one entry that the readings of a page stand for, or why there is none."""
     texts = dict.fromkeys(reading.text for reading in readings)
     # Each is looked up once: the registry may be replaced at any moment.

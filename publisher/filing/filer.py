@@ -24,9 +24,9 @@ import structlog
 
 from config import layout
 from config.event import Event, Outcome, Value
-from config.event import Filing as Record
+from config.event import FilingEvent as Record
 from config.party import Party
-from config.registry import Entry, is_karekod
+from config.registry import RegistryEntry, is_karekod
 from config.settings import Settings
 from config.site import QUARANTINE, SPOOL
 from keys.files import sync
@@ -61,7 +61,7 @@ class FilingContext:
     ledger: Ledger
     store: Store
     quarantine: Quarantine
-    lookup: Callable[[str], Entry | None]
+    lookup: Callable[[str], RegistryEntry | None]
     clock: Clock
     token: Callable[[], str]  # eight hexadecimal digits, never twice the same in a microsecond
     step_done: Callable[[str], None] = lambda step: None

@@ -16,7 +16,7 @@ from config import layout
 from config.fault import Fault, Faults
 from config.party import Party
 from config.site import CATALOG, FILING, LEDGERS, SPOOL, TREES
-from keys.ledger.writer import read
+from keys.ledger.segments import read_records
 from publisher.catalog import absences, review
 from publisher.catalog.rows import Original
 from publisher.catalog.tables import RECEIVED
@@ -73,7 +73,7 @@ class Recovery:
             raise Faults([Fault(str(folder), "", lost + "restore the ledger from its copy")])
         if ledger == first:
             return
-        for record in read(self._context.settings.site / folder, first):
+        for record in read_records(self._context.settings.site / folder, first):
             page, frame = (record.event.detail.get(name) for name in ("page", "frame"))
             if not isinstance(page, str):
                 absences.apply_record(self._catalog.connection, record)

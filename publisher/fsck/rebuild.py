@@ -20,7 +20,7 @@ from config.party import Party
 from config.settings import Settings
 from config.site import STORE, TREES, original_file
 from keys import digest
-from keys.files import exchange, sync_all
+from keys.files import exchange, sync_file_system
 from keys.ledger.writer import Clock, utc_now
 from publisher.catalog import catalog, counts
 from publisher.catalog.rows import Original
@@ -59,7 +59,7 @@ def build(
                     store.link(original.sha256, name, original.path)
                 progress(original.id)
     store.make_root(f"{name}/{settings.election.id}")
-    sync_all(site / STORE)
+    sync_file_system(site / STORE)
     made = sorted((site / TREES / name).iterdir())
     return StagedTree(last, tuple(f"{path.name}:{path.stat().st_ino}" for path in made))
 
@@ -86,7 +86,7 @@ def put_in_place(
             exchange(fresh / election, shown / election)
         else:
             (fresh / election).rename(shown / election)
-    sync_all(shown)
+    sync_file_system(shown)
 
 
 def _is_at(root: Path, folder: str) -> bool:
@@ -102,7 +102,7 @@ def _bring_own(old: Path, new: Path) -> None:
     folders = [old, *old.glob("*/"), *old.glob("*/*/")] if old.is_dir() else []
     for folder in folders:
         below = folder.relative_to(old)
-        for name in (layout.SUMS, layout.SUMS + layout.SIGNED):
+        for name in (layout.SUMS, layout.SUMS + layout.SIGNATURE_SUFFIX):
             if (folder / name).is_file() and (new / below).is_dir():
                 (new / below / name).hardlink_to(folder / name)
 
@@ -114,7 +114,7 @@ def clear_staging(settings: Settings, party: str, clock: Clock = utc_now) -> int
     kept = 0
     for key, _ in walk_sorted(str(root), lambda error: None):
         path = os.fsdecode(key)
-        if layout.is_own(path) or _is_in_store(site, root / path):
+        if layout.is_publisher_file(path) or _is_in_store(site, root / path):
             (root / path).unlink()
             continue
         now = clock()
@@ -140,7 +140,7 @@ def _is_in_store(site: Path, path: Path) -> bool:
         return False
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        sha256 = digest.find(descriptor).sha256
+        sha256 = digest.digests_of_file(descriptor).sha256
     finally:
         os.close(descriptor)
     original = site / original_file(sha256)

@@ -21,11 +21,11 @@ from functools import partial
 from pathlib import Path
 
 from config import layout
-from config.event import Filing
+from config.event import FilingEvent
 from config.party import Party
 from config.settings import Settings
 from config.site import CATALOG, FILING, LEDGERS, QUARANTINE, SPOOL, STORE, TREES
-from keys.ledger.writer import read
+from keys.ledger.segments import read_records
 from publisher.fsck import snapshot
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
@@ -218,7 +218,7 @@ class _SiteCheck:
     def _extra(
         self, party: Party, path: str, place: str, entry: os.DirEntry[str]
     ) -> Iterator[Finding | PossibleFinding]:
-        if layout.is_own(path) and entry.is_file(follow_symlinks=False):
+        if layout.is_publisher_file(path) and entry.is_file(follow_symlinks=False):
             return
         if entry.name.startswith("."):
             if not self._publisher_runs:
@@ -272,14 +272,14 @@ class _SiteCheck:
     ) -> Iterator[tuple[bytes, tuple[str, object, str]]]:
         if last is None:
             return
-        for record in read(folder):
+        for record in read_records(folder):
             if record.seq > last:
                 return  # it came since, or the next start takes it up
             self._progress("ledger", record.seq, last)
             event = record.event
-            if event.event in (Filing.FILED, Filing.DUPLICATE, Filing.QUARANTINED):
+            if event.event in (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED):
                 what = event.what.removeprefix(f"{QUARANTINE}/")
-                if event.event == Filing.DUPLICATE:
+                if event.event == FilingEvent.DUPLICATE:
                     what = event.what
                 yield _number(record.seq), (str(event.event), event.detail.get("page"), what)
 

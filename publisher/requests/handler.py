@@ -12,10 +12,10 @@ from pathlib import Path
 import structlog
 
 from config import layout
-from config.event import Event, Filing, Value
-from config.registry import Entry
+from config.event import Event, FilingEvent, Value
+from config.registry import RegistryEntry
 from config.site import QUARANTINE
-from keys.ledger.writer import Record
+from keys.ledger.record import Record
 from publisher.catalog import absences, review
 from publisher.catalog.review import Agreed, Identification, Review
 from publisher.filing.decide import EXTENSION
@@ -123,7 +123,7 @@ class RequestHandler:
             return _already_reviewed(request, file, reviewed)
         detail = {"errand": request.id, "reason": request.why}
         what, who = f"{QUARANTINE}/{file}", " ".join(request.by)
-        self._record(Event(Filing.REJECTED, who, request.origin, what, detail=detail))
+        self._record(Event(FilingEvent.REJECTED, who, request.origin, what, detail=detail))
         return Answer(True, f"{file}: rejected, {request.why}")
 
     def _identify(self, request: Request) -> Answer:
@@ -160,7 +160,7 @@ class RequestHandler:
         request: Request,
         file: str,
         note: QuarantineNote,
-        found: list[tuple[int, Entry]],
+        found: list[tuple[int, RegistryEntry]],
         agreed: Agreed,
     ) -> Answer:
         now, asked = self._context.clock(), self._context.settings.desk.confirmations
@@ -187,7 +187,7 @@ class RequestHandler:
         paths = ", ".join(place.path for place in filed.sheets)
         return Answer(True, f"{file}: filed as {paths}, identified by {' and '.join(agreed.by)}")
 
-    def _next_version(self, frame: int, entry: Entry, extension: str) -> FiledSheet:
+    def _next_version(self, frame: int, entry: RegistryEntry, extension: str) -> FiledSheet:
         version = self._catalog.latest_version(entry.sheet) + 1
         election = self._context.settings.election.id
         path = layout.path(election, entry.sheet, version, extension)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.site import QUARANTINE
-from keys.files import put, sync_all
+from keys.files import replace_unsynced, sync_file_system
 from publisher.store.copy import move
 
 FOUND_IN_TREE = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
@@ -85,14 +85,14 @@ class Quarantine:
 
     def write_note(self, file: str, note: QuarantineNote) -> None:
         """Put the reason beside a page."""
-        put(self._folder / f"{file}.json", format_note(note), _MODE)
+        replace_unsynced(self._folder / f"{file}.json", format_note(note), _MODE)
         self._dirty = True
 
     def sync(self) -> None:
         """Make what was taken and noted survive a loss of power."""
         if self._dirty:
             self._dirty = False
-            sync_all(self._folder)
+            sync_file_system(self._folder)
 
     def holds(self, file: str) -> bool:
         """Say whether a page of that name is here, be it a link or a pipe."""

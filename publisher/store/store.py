@@ -18,7 +18,7 @@ from config import layout
 from config.fault import Fault, Faults
 from config.site import STORE, TREES
 from keys import digest
-from keys.files import sync_all
+from keys.files import sync_file_system
 
 STAGED = ".staged-"
 _PAGES = tuple(f".{extension}" for extension in layout.EXTENSIONS)
@@ -66,7 +66,7 @@ class Store:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            digest.stamp(descriptor, digest.of(content))
+            digest.stamp(descriptor, digest.digests_of(content))
             os.fchmod(descriptor, FILE_MODE)
         self._dirty = True
         return path
@@ -163,7 +163,7 @@ class Store:
         root = self._trees / party
         files = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
         found = (path.relative_to(root).as_posix() for path in files)
-        return sorted(filter(layout.is_own, found))
+        return sorted(filter(layout.is_publisher_file, found))
 
     def is_stored(self, party: str, path: str, sha256: str | None) -> bool:
         """Say whether the store has what stands in a tree; `sha256` is what ought to be there."""
@@ -193,7 +193,7 @@ class Store:
         """Make what was staged, kept, linked and unlinked survive a loss of power."""
         if self._dirty:
             self._dirty = False  # before, since a page may be staged meanwhile
-            sync_all(self._originals)
+            sync_file_system(self._originals)
 
     def _link(self, source: str, place: str, within: str) -> None:
         if within == self._last_missing_folder and not self._make_folders(place.rpartition("/")[0]):

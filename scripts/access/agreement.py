@@ -41,7 +41,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and
 def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
     """Take a party in as its request form says. It logs in once it has a credential."""
     asked = form.read(file)
-    if ring.path(site, asked.id).exists():
+    if ring.ring_path(site, asked.id).exists():
         message = f"is left of an earlier {asked.id}: see to it that it is gone, or name another id"
         raise console.fault(str(ring_file(asked.id)), "", message)
     click.echo(f"{asked.id}: services {', '.join(asked.services)}", err=True)
@@ -60,7 +60,7 @@ def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
 
 
 def _add_edit(asked: form.Form) -> Callable[[str], str]:
-    return lambda text: amend.added(text, asked.party)
+    return lambda text: amend.add_party(text, asked.party)
 
 
 @click.command()
@@ -145,10 +145,10 @@ def remove(party_id: str, why: str, dry_run: bool, site: Path) -> None:
     detail: dict[str, Value] = {"credentials": held}
 
     def without(text: str) -> str:
-        return amend.removed(text, party_id)
+        return amend.remove_party(text, party_id)
 
     def credentials_too() -> None:
-        ring.path(site, party_id).unlink(missing_ok=True)
+        ring.ring_path(site, party_id).unlink(missing_ok=True)
 
     if _change(site, "party remove", party_id, why, detail, without, dry_run, credentials_too):
         ring_change.print_message(
@@ -172,7 +172,7 @@ def _set_key(
     stated = value if not isinstance(value, bool) and value is not None else bool(value)
 
     def edit(text: str) -> str:
-        return amend.changed(text, party_id, key, value)
+        return amend.set_party_key(text, party_id, key, value)
 
     return _change(site, command, party_id, why, {key: stated}, edit, dry_run)
 
@@ -193,18 +193,18 @@ def _change(
         if _preview(site, file.read_bytes(), party_id, edit) is not None:
             click.echo("nothing has changed", err=True)
         return False
-    with console.recorded_change(site, command, party_id, why) as deed:
+    with console.recorded_change(site, command, party_id, why) as record:
         before = file.read_bytes()
         found = _parse(site, before)
-        deed.before = _describe(found, party_id)
+        record.before = _describe(found, party_id)
         edited = _preview(site, before, party_id, edit)
         if edited is None:
             return False
         after, settings = edited
         _only_parties_differ(found, settings)
-        deed.found(found)
-        told = {**detail, settings_record.SETTINGS: settings_record.lines(settings.digests)}
-        deed.done(_describe(settings, party_id), told)
+        record.manual_edits(found)
+        told = {**detail, settings_record.SETTINGS: settings_record.digest_lines(settings.digests)}
+        record.done(_describe(settings, party_id), told)
         if file.read_bytes() != before:
             raise console.fault(PARTIES_TOML, "", _EDITED)
         files.replace(file, after, file.stat().st_mode & 0o777)
@@ -259,7 +259,7 @@ def _print_diff(before: str, after: str) -> None:
 
 def _wait_for_server(site: Path, settings: Settings, party_id: str) -> None:
     party = settings.party(party_id)
-    wanted = server_state.agreed(party) if party is not None else None
+    wanted = server_state.party_digest(party) if party is not None else None
     server_reload.reload_daemons(site)
     server_reload.wait_until_in_force(
         site, lambda word: word.parties.get(party_id) == wanted, f"the change of {party_id}"

@@ -15,14 +15,14 @@ from typing import Any
 import click
 
 from config import load
-from config.event import Transfer
+from config.event import TransferEvent
 from config.fault import visible
 from config.party import Party
 from config.settings import Settings
 from config.site import LEDGERS, TRANSFER
 from keys.credentials import ring
-from keys.ledger import writer
-from keys.ledger.writer import Record
+from keys.ledger import segments
+from keys.ledger.record import Record
 from scripts.access import parties
 from scripts.shared import console, times
 
@@ -140,11 +140,13 @@ def read_backwards(folder: Path, limit: int = MAX_RECORDS) -> Iterator[Record]:
     """Yield the records of a ledger, the newest first."""
     if not folder.exists():
         return
-    end = writer.next_seq(folder)
+    end = segments.next_seq(folder)
     last = max(0, end - limit)
     while end > last:
         begin = max(last, end - _CHUNK_RECORDS)
-        found = [r for r in islice(writer.read(folder, begin), end - begin) if r.seq < end]
+        found = [
+            r for r in islice(segments.read_records(folder, begin), end - begin) if r.seq < end
+        ]
         yield from reversed(found)
         end = begin
 
@@ -159,7 +161,7 @@ def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
             break
         event = record.event
         name = event.detail.get("credential")
-        if event.event == Transfer.LOGIN and event.who == party_id and name in wanted:
+        if event.event == TransferEvent.LOGIN and event.who == party_id and name in wanted:
             at = times.format_time(record.time, zone)
             found[str(name)] = {"time": at, "from": event.origin}
             wanted.discard(str(name))
@@ -202,7 +204,9 @@ def test(party_id: str, last: int, as_json: bool, site: Path) -> None:
 
 
 def _print(stated: dict[str, Any]) -> None:
-    outcome = "LOGGED IN" if stated["event"] == Transfer.LOGIN else f"refused: {stated['reason']}"
+    outcome = (
+        "LOGGED IN" if stated["event"] == TransferEvent.LOGIN else f"refused: {stated['reason']}"
+    )
     click.echo(f"  {stated['time']}  from {stated['from']}  {outcome}")
     told = ("client", "method", "credential", "cipher", "kex", "via", "rehearsal")
     line = "  ".join(f"{key} {stated[key]}" for key in told if stated.get(key))
@@ -226,7 +230,10 @@ def _find_attempts(
         label = labels.get(name)
         known = f" ({label or 'registered'})" if name in labels else ""
         attempt = Attempt(record, f"{name}{known}")
-        if event.event == Transfer.CONNECTION_REFUSED and event.origin not in registered_addresses:
+        if (
+            event.event == TransferEvent.CONNECTION_REFUSED
+            and event.origin not in registered_addresses
+        ):
             if len(strangers) < _MAX_STRANGERS:
                 strangers.setdefault(event.origin, attempt)
         elif _is_attempt(record, settings, party, own_addresses):
@@ -239,15 +246,15 @@ def _find_attempts(
 def _is_attempt(record: Record, settings: Settings, party: Party, own_addresses: set[str]) -> bool:
     event = record.event
     match event.event:
-        case Transfer.LOGIN:
+        case TransferEvent.LOGIN:
             return event.who == party.id
-        case Transfer.LOGIN_REFUSED:
+        case TransferEvent.LOGIN_REFUSED:
             # A wrong user name from the party's own address is most likely theirs.
             unknown_user = settings.party(event.who) is None
             return event.who == party.id or (unknown_user and event.origin in own_addresses)
-        case Transfer.CONNECTION_REFUSED:
+        case TransferEvent.CONNECTION_REFUSED:
             return event.origin in own_addresses
-        case Transfer.SESSION_END:
+        case TransferEvent.SESSION_END:
             odd = event.detail.get("reason") in ("no login in time", "protocol error")
             return odd and event.who in ("", party.id) and event.origin in own_addresses
     return False

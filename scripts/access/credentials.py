@@ -8,7 +8,7 @@ from typing import TextIO
 import click
 
 from keys.credentials import ring
-from keys.credentials.ring import Credential, Kind, Ring
+from keys.credentials.ring import Credential, CredentialKind, Ring
 from scripts.shared import console
 
 # No letters or digits that look alike on paper or sound alike on the telephone.
@@ -22,7 +22,7 @@ def from_public_key(
 ) -> Credential:
     """Make a credential of a public key file; raise Faults if it will not do."""
     try:
-        return ring.public_key(
+        return ring.key_credential(
             file.read_text(encoding="utf-8"),
             label=label,
             not_before=not_before,
@@ -40,7 +40,9 @@ def from_password(
     if len(text) < MIN_PASSWORD:
         raise click.UsageError(f"a password of at least {MIN_PASSWORD} characters")
     by = console.operator()
-    return ring.password(text, label=label, not_before=not_before, not_after=not_after, added_by=by)
+    return ring.password_credential(
+        text, label=label, not_before=not_before, not_after=not_after, added_by=by
+    )
 
 
 def new_password() -> str:
@@ -72,7 +74,7 @@ def seal(text: str, held: Ring, now: datetime) -> bytes:
     recipients = [
         ssh.Recipient.from_str(c.secret)
         for c in held.credentials
-        if c.kind is Kind.PUBLIC_KEY
+        if c.kind is CredentialKind.PUBLIC_KEY
         and c.valid_at(now)
         and c.secret.startswith(("ssh-ed25519 ", "ssh-rsa "))
     ]

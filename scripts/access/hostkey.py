@@ -43,7 +43,7 @@ def show_hosts(name: str | None, port: int | None, site: Path) -> None:
 
 def _print_hosts(site: Path, name: str, port: int) -> None:
     for coming in (False, True):
-        lines = host.public_lines(site, coming=coming)
+        lines = host.public_host_keys(site, coming=coming)
         if not lines:
             continue
         click.echo("next, announced:" if coming else "serving:")
@@ -72,7 +72,7 @@ def next_host(apply: bool, why: str, site: Path) -> None:
     _wait_for_host_keys(site)
     settings = load.load(site)
     _print_hosts(site, settings.sftp.host, settings.sftp.port)
-    new = ", ".join(line.fingerprint for line in host.public_lines(site, coming=True))
+    new = ", ".join(line.fingerprint for line in host.public_host_keys(site, coming=True))
     ring_change.print_message(
         "all of them",
         f"Sunucunun sonraki anahtari: {new}. known_hosts dosyaniza ekleyin.",
@@ -88,7 +88,7 @@ def rotate_host(apply: bool, why: str, site: Path) -> None:
     """Let the next host keys serve. Live sessions go on; finish one that was cut off likewise."""
     if _rotate(site, HOST_KEYS, apply, why):
         _wait_for_host_keys(site)
-        serving = ", ".join(line.fingerprint for line in host.public_lines(site))
+        serving = ", ".join(line.fingerprint for line in host.public_host_keys(site))
         ring_change.print_message(
             "all of them",
             f"Sunucunun anahtari degisti: {serving}. Baska bir iz gorurseniz baglanmayin.",
@@ -159,47 +159,47 @@ def _prepare(site: Path, folder: Path, apply: bool, why: str) -> bool:
         click.echo(f"would make the next keys in {folder}/next, where there are none", err=True)
         return _print_unchanged()
     keys = site / folder
-    with console.recorded_change(site, f"key {folder.name} next", str(folder), why) as deed:
-        deed.before = host.stated(keys)
-        fresh = [f"{host.NEXT_ONE} {key.fingerprint} {key.name}" for key in host.draft(keys)]
-        deed.done([*deed.before, *fresh])
-        made = host.announce(keys)
+    with console.recorded_change(site, f"key {folder.name} next", str(folder), why) as record:
+        record.before = host.describe(keys)
+        fresh = [f"{host.NEXT_KEY} {key.fingerprint} {key.name}" for key in host.draft_next(keys)]
+        record.done([*record.before, *fresh])
+        made = host.announce_next(keys)
     for path in made:
-        click.echo(f"  + {host.public(path).fingerprint}  {path.name}", err=True)
+        click.echo(f"  + {host.read_public_key(path).fingerprint}  {path.name}", err=True)
     return True
 
 
 def _rotate(site: Path, folder: Path, apply: bool, why: str) -> bool:
-    coming = [host.public(p) for p in sorted((site / folder / "next").glob("*_key"))]
+    coming = [host.read_public_key(p) for p in sorted((site / folder / "next").glob("*_key"))]
     if not coming:
         message = f"there is no next key: `ssps key {folder.name} next` makes and announces it"
         raise console.fault(f"{folder}/next", "", message)
     for key in coming:
         now = site / folder / key.name
         if now.exists():
-            click.echo(f"  - {host.public(now).fingerprint}  {key.name}", err=True)
+            click.echo(f"  - {host.read_public_key(now).fingerprint}  {key.name}", err=True)
         click.echo(f"  + {key.fingerprint}  {key.name}", err=True)
     if not apply:
         return _print_unchanged()
-    with console.recorded_change(site, f"key {folder.name} rotate", str(folder), why) as deed:
-        deed.before = before = host.stated(site / folder)
+    with console.recorded_change(site, f"key {folder.name} rotate", str(folder), why) as record:
+        record.before = before = host.describe(site / folder)
         moved = {key.name for key in coming}
         kept = [line for line in before if line.split()[-1] not in moved]
         serve = [f"{host.SERVING} {key.fingerprint} {key.name}" for key in coming]
-        deed.done([*serve, *kept], {"keys": [key.fingerprint for key in coming]})
-        host.take_over(site / folder, datetime.now(UTC))
+        record.done([*serve, *kept], {"keys": [key.fingerprint for key in coming]})
+        host.promote_next(site / folder, datetime.now(UTC))
     return True
 
 
 def _withdraw(site: Path, folder: Path, apply: bool, why: str) -> bool:
     for path in sorted((site / folder / "next").glob("*_key")):
-        click.echo(f"  - {host.public(path).fingerprint}  {path.name}", err=True)
+        click.echo(f"  - {host.read_public_key(path).fingerprint}  {path.name}", err=True)
     if not apply:
         return _print_unchanged()
-    with console.recorded_change(site, f"key {folder.name} withdraw", str(folder), why) as deed:
-        deed.before = before = host.stated(site / folder)
-        deed.done([line for line in before if line.split()[0] != host.NEXT_ONE])
-        host.withdraw(site / folder)
+    with console.recorded_change(site, f"key {folder.name} withdraw", str(folder), why) as record:
+        record.before = before = host.describe(site / folder)
+        record.done([line for line in before if line.split()[0] != host.NEXT_KEY])
+        host.withdraw_next(site / folder)
     return True
 
 
@@ -209,8 +209,8 @@ def _print_unchanged() -> bool:
 
 
 def _wait_for_host_keys(site: Path) -> None:
-    serving = {line.fingerprint for line in host.public_lines(site)}
-    announced = serving | {line.fingerprint for line in host.public_lines(site, coming=True)}
+    serving = {line.fingerprint for line in host.public_host_keys(site)}
+    announced = serving | {line.fingerprint for line in host.public_host_keys(site, coming=True)}
     server_reload.reload_daemons(site)
     server_reload.wait_until_in_force(
         site,

@@ -8,12 +8,12 @@ from typing import TextIO
 import click
 
 from config import load
-from config.event import Event, Transfer, Value
+from config.event import Event, TransferEvent, Value
 from config.site import LEDGERS, TRANSFER
 from keys import files
 from keys.credentials import rotation
 from keys.credentials.ring import Credential
-from keys.ledger import writer
+from keys.ledger import segments
 from scripts.access import credentials, hostkey, ring_change
 from scripts.access.parties import find_with_login
 from scripts.access.rotate import rotate
@@ -132,7 +132,7 @@ def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path)
     change = ring_change.RingChange("key revoke", party_id, why, {}, lambda old: old)
     held, _ = ring_change.preview(site, change)
     try:
-        gone = rotation.named(held, fingerprint)
+        gone = rotation.find_credential(held, fingerprint)
     except ValueError as error:
         raise console.fault(party_id, "", str(error)) from None
     change = ring_change.RingChange(
@@ -147,10 +147,10 @@ def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path)
         ring_change.print_preview(held, new, zone)
         return
     transfers = site / LEDGERS / TRANSFER
-    first = writer.next_seq(transfers) if transfers.exists() else 0
+    first = segments.next_seq(transfers) if transfers.exists() else 0
     if ring_change.apply_and_wait(site, change, zone):
         _print_ended_sessions(transfers, first, party_id)
-    if rotation.lapses(new, now := ring_change.utc_now()) == now:
+    if rotation.access_ends(new, now := ring_change.utc_now()) == now:
         click.echo(f"WARNING: nothing lets {party_id} in now: `ssps key add {party_id}`", err=True)
     ring_change.print_message(
         party_id,
@@ -161,7 +161,7 @@ def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path)
 
 def _print_ended_sessions(transfers: Path, first: int, party_id: str) -> None:
     time.sleep(_END_WAIT)
-    ended = [r for r in writer.read(transfers, first) if _was_revoked(r.event, party_id)]
+    ended = [r for r in segments.read_records(transfers, first) if _was_revoked(r.event, party_id)]
     for found in ended:
         click.echo(
             f"ended: session {found.event.detail['session']} from {found.event.origin}, record "
@@ -173,7 +173,7 @@ def _print_ended_sessions(transfers: Path, first: int, party_id: str) -> None:
 
 
 def _was_revoked(event: Event, party_id: str) -> bool:
-    ended = event.event == Transfer.SESSION_END and event.who == party_id
+    ended = event.event == TransferEvent.SESSION_END and event.who == party_id
     return ended and event.detail.get("reason") == "key revoked"
 
 

@@ -106,7 +106,7 @@ def letter(party_id: str, name: str | None, port: int | None, pdf: Path | None, 
     if pdf is None:
         click.echo(text, nl=False)
         return
-    prints = [line.fingerprint for line in host.public_lines(site)]
+    prints = [line.fingerprint for line in host.public_host_keys(site)]
     pdf.write_bytes(render_pdf(text, prints[0]))
     click.echo(f"{pdf}: the letter to {party_id}", err=True)
 
@@ -115,13 +115,13 @@ def render_text(settings: Settings, party: Party, address: Address, *, plainly: 
     """Return the letter's text."""
     election, site = settings.election, settings.site
     zone = election.opens.tzinfo
-    lines = host.public_lines(site)
-    coming = host.public_lines(site, coming=True)
+    lines = host.public_host_keys(site)
+    coming = host.public_host_keys(site, coming=True)
     prints = [f"  {line.kind:12} {line.fingerprint}" for line in lines]
     prints += [f"  {line.kind:12} {line.fingerprint}  (sonraki anahtar)" for line in coming]
     known = host.known_hosts(site, address.host, address.port) if plainly else ""
     held = [
-        f"  {c.fingerprint}  {'parola' if c.kind is ring.Kind.PASSWORD else 'anahtar'}"
+        f"  {c.fingerprint}  {'parola' if c.kind is ring.CredentialKind.PASSWORD else 'anahtar'}"
         f"  {c.label}  {times.format_time(c.not_before, zone)}"
         f" .. {times.format_time(c.not_after, zone)}"
         for c in ring.load(site, party.id).credentials
@@ -147,7 +147,7 @@ def render_text(settings: Settings, party: Party, address: Address, *, plainly: 
             for r in settings.rehearsals
         ),
         fingerprints="\n".join(prints),
-        signers=sshsig.site_signers(site),
+        signers=sshsig.site_allowed_signers(site),
         known_hosts=known or "  (metin olarak ayrıca gönderilir)\n",
         credentials="\n".join(held) or "  (henüz yok: açık anahtarınızı gönderiniz)",
     )

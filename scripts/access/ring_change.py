@@ -37,12 +37,12 @@ def apply(
     print_change: Callable[[Ring, Ring], None] = lambda old, new: None,
 ) -> Ring:
     """Do the change, on the record, and return the ring as it then is."""
-    with console.recorded_change(site, change.command, change.party, change.why) as deed:
+    with console.recorded_change(site, change.command, change.party, change.why) as record:
         held = ring.load(site, change.party)
-        deed.before = ring.stated(held)
+        record.before = ring.describe(held)
         old, new = preview(site, change)
         print_change(old, new)
-        deed.done(ring.stated(new), change.detail)
+        record.done(ring.describe(new), change.detail)
         rotation.apply(site, new)
     return new
 

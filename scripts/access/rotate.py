@@ -51,7 +51,7 @@ class _Schedule:
         def planned(old: ring.Ring) -> ring.Ring:
             if named is None:
                 return rotation.rotate(old, fresh, self.overlap)
-            these = {rotation.named(old, text).fingerprint for text in named}
+            these = {rotation.find_credential(old, text).fingerprint for text in named}
             return rotation.rotate(old, fresh, self.overlap, these)
 
         return ring_change.RingChange("key rotate", party, self.why, detail, planned)

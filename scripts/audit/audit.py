@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
-from keys.ledger import writer
-from keys.ledger.writer import Record
+from keys.ledger import segments
+from keys.ledger.record import Record, format_record
 from scripts.audit.exports import export
 from scripts.audit.gaps import gap
 from scripts.audit.query import query
@@ -50,9 +50,7 @@ def tail(name: str, lines: int, follow: bool, as_json: bool, site: Path) -> None
     folder = site / LEDGERS / name
     for record in _read_last(folder, lines, follow):
         click.echo(
-            writer.format_record(record).decode().rstrip()
-            if as_json
-            else format_record_line(record)
+            format_record(record).decode().rstrip() if as_json else format_record_line(record)
         )
 
 
@@ -60,10 +58,10 @@ def _read_last(folder: Path, lines: int, follow: bool) -> Iterator[Record]:
     if folder.exists():
         # Raises PermissionError for a user without access. A glob would find no files instead.
         next(folder.iterdir(), None)
-    next_seq = max(0, writer.next_seq(folder) - lines)
+    next_seq = max(0, segments.next_seq(folder) - lines)
     try:
         while True:
-            for record in writer.read(folder, next_seq):
+            for record in segments.read_records(folder, next_seq):
                 yield record
                 next_seq = record.seq + 1
             if not follow:

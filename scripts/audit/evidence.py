@@ -73,7 +73,7 @@ def public_keys(key_files: Sequence[Path], site: Path | None) -> tuple[Ed25519Pu
 def read_key(path: Path) -> Ed25519PublicKey:
     """Read a public key; raise Faults if the file is not one."""
     try:
-        return note.public_key(path.read_text(encoding="utf-8"))
+        return note.parse_public_key(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise console.fault(str(path), "", f"{error}: name YSK's public signing key") from None
 
@@ -90,4 +90,4 @@ def _find_ledgers(folder: Path) -> Iterable[Path]:
 
 
 def _is_ledger(folder: Path) -> bool:
-    return bool(segments.listed(folder)) or (folder / segments.CHECKPOINT).exists()
+    return bool(segments.list_segments(folder)) or (folder / segments.CHECKPOINT).exists()

@@ -16,14 +16,14 @@ from typing import Any
 
 import click
 
-from config.event import Outcome, Transfer
+from config.event import Outcome, TransferEvent
 from config.site import TRANSFER
-from keys.ledger import writer
+from keys.ledger import segments
 from keys.ledger.record import Record
 from scripts.audit import evidence
 from scripts.shared import console
 
-_LOGINS = (Transfer.LOGIN, Transfer.LOGIN_REFUSED)
+_LOGINS = (TransferEvent.LOGIN, TransferEvent.LOGIN_REFUSED)
 _REGULAR, _FOLDER = 1, 2  # OCSF: file.type_id
 _DOWNLOAD, _OPEN, _OTHER = 2, 14, 99  # OCSF: activity_id of class 6006
 
@@ -44,7 +44,7 @@ def export(folders: tuple[Path, ...], format_name: str, site: Path | None) -> No
     format_record = _FORMATS[format_name]
     for folder in sources.named(TRANSFER):
         try:
-            for record in writer.read(folder):
+            for record in segments.read_records(folder):
                 text = format_record(folder.name, record)
                 if text is not None:
                     click.echo(text)
@@ -56,7 +56,7 @@ def export(folders: tuple[Path, ...], format_name: str, site: Path | None) -> No
 def xferlog(_: str, record: Record) -> str | None:
     """Return the xferlog line of a CLOSE record; None for other records."""
     event = record.event
-    if event.event != Transfer.CLOSE:
+    if event.event != TransferEvent.CLOSE:
         return None
     seconds = max(1, round(_count(event.detail.get("ms")) / 1000))
     name = "".join("_" if c.isspace() or not c.isprintable() else c for c in event.what)
@@ -72,7 +72,7 @@ def ecs(name: str, record: Record) -> str:
     kind = ["authentication"] if event.event in _LOGINS else ["network"]
     if event.what:
         kind = ["file"]
-    ending = event.event in (Transfer.CLOSE, Transfer.SESSION_END)
+    ending = event.event in (TransferEvent.CLOSE, TransferEvent.SESSION_END)
     outcome = "success" if event.outcome is Outcome.OK else "failure"
     fields: dict[str, Any] = {
         "@timestamp": _stamp(record),
@@ -117,7 +117,7 @@ def ocsf(ledger_name: str, record: Record) -> str:
         group, category, activity = 3002, 3, 1  # Logon
     elif on_file:
         group, category = 6006, 6
-        activities = {str(Transfer.CLOSE): _DOWNLOAD, str(Transfer.OPEN): _OPEN}
+        activities = {str(TransferEvent.CLOSE): _DOWNLOAD, str(TransferEvent.OPEN): _OPEN}
         activity = activities.get(event.event, _OTHER)
     good = event.outcome is Outcome.OK
     fields: dict[str, Any] = {
@@ -145,7 +145,7 @@ def ocsf(ledger_name: str, record: Record) -> str:
     if "reason" in detail:
         fields["status_detail"] = detail["reason"]
     if on_file:
-        kind = _FOLDER if event.event == Transfer.LIST else _REGULAR
+        kind = _FOLDER if event.event == TransferEvent.LIST else _REGULAR
         name = event.what.rpartition("/")[2] or "/"
         file: dict[str, Any] = {"name": name, "path": event.what, "type_id": kind}
         file |= _size(detail.get("size"))

@@ -19,12 +19,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from config import layout
-from keys.feed_segment import FIRST, Segment, parse_segment
+from keys.feed_segment import NO_PREVIOUS, FeedSegment, parse_segment
 from keys.server_keys import sshsig
 from keys.server_keys.sshsig import BadSignature
 
 _NAME = re.compile(r"(?!0{8})([0-9]{8})\.csv", re.ASCII)
-_NEWEST = Path(layout.NEWEST).name
+_NEWEST = Path(layout.NEWEST_SEGMENT).name
 
 
 class ProblemKind(StrEnum):
@@ -56,7 +56,7 @@ class _ReadSegment:
     """A segment file; `segment` is None if it cannot be parsed, `problem` is "" if it is good."""
 
     number: int
-    segment: Segment | None
+    segment: FeedSegment | None
     digest: str
     problem: str
 
@@ -131,7 +131,7 @@ def _read(folder: Path, number: int, keys: Sequence[Ed25519PublicKey]) -> _ReadS
 
 def _signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicKey]) -> str:
     try:
-        signature = Path(f"{path}{layout.SIGNED}").read_bytes()
+        signature = Path(f"{path}{layout.SIGNATURE_SUFFIX}").read_bytes()
     except FileNotFoundError:
         return "has no signature file"
     cause = ""
@@ -148,7 +148,9 @@ def _signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicK
 def _chain_problem(before: _ReadSegment | None, here: _ReadSegment) -> str:
     assert here.segment is not None  # noqa: S101 - an unreadable segment is reported as damaged
     if before is None:
-        return "" if here.segment.previous == FIRST else "segment 1 is not the first of its feed"
+        return (
+            "" if here.segment.previous == NO_PREVIOUS else "segment 1 is not the first of its feed"
+        )
     if before.segment is not None and before.segment.feed != here.segment.feed:
         return f"segment {here.number} belongs to another feed, {here.segment.feed}"
     if here.segment.previous != before.digest:

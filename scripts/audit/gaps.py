@@ -15,8 +15,7 @@ from typing import Any
 import click
 
 from config.site import FILING, TRANSFER
-from keys.ledger import writer
-from keys.ledger.record import Record
+from keys.ledger.record import Record, format_record
 from scripts.audit import evidence, feeds, index
 from scripts.audit.feeds import FeedProblem, ProblemKind
 from scripts.audit.query import time_option
@@ -189,7 +188,7 @@ def _show(start: datetime | None, end: datetime, text: str, near: tuple[Record, 
 def _json_object(
     start: datetime | None, end: datetime, fields: dict[str, Any], near: tuple[Record, ...]
 ) -> str:
-    records = [json.loads(writer.format_record(record)) for record in near]
+    records = [json.loads(format_record(record)) for record in near]
     times = {"from": start.isoformat() if start else None, "until": end.isoformat()}
     return json.dumps({**times, **fields, "records": records}, ensure_ascii=False)
 

@@ -112,7 +112,7 @@ def _refresh(database: Connection, ledgers: Sequence[Path]) -> None:
     }
     stale: list[tuple[Path, Segment, int, int]] = []
     for folder in ledgers:
-        for segment in segments.listed(folder):
+        for segment in segments.list_segments(folder):
             stat = segment.path.stat()
             stamp = (stat.st_size, stat.st_mtime_ns)
             if known.pop((str(folder), segment.first), None) != stamp:
@@ -134,7 +134,7 @@ def _load(database: Connection, folder: Path, segment: Segment, size: int, chang
     for table in ("record", "source"):
         database.execute(f"delete from {table} where log = ? and segment = ?", [log, first])
     if size:
-        compression = "gzip" if segment.packed else "uncompressed"
+        compression = "gzip" if segment.compressed else "uncompressed"
         values = [log, folder.name, first, str(segment.path), compression]
         database.execute(_LOAD, values)
         statement = "select count(*) from record where log = ? and segment = ?"

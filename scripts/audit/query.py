@@ -10,7 +10,7 @@ import click
 
 from config.event import Value
 from config.site import LEDGER_NAMES
-from keys.ledger import writer as ledger
+from keys.ledger.record import format_record
 from scripts.audit import evidence, index
 from scripts.audit.record_text import CHANGE_KEYS, format_record_line
 from scripts.shared import console
@@ -90,7 +90,7 @@ def query(
     for log, record in index.select_records(database, condition, values):
         recorded = record.event
         if form == "json":
-            click.echo(ledger.format_record(record), nl=False)
+            click.echo(format_record(record), nl=False)
         elif form == "csv":
             detail = json.dumps(dict(recorded.detail), ensure_ascii=False)
             change = [_format_cell(recorded.detail.get(key)) for key in CHANGE_KEYS]

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import click
 
-from keys.ledger import merkle, note, segments, writer
-from keys.ledger.receipt import Receipt, Unproved, format_receipt, parse_receipt, prove
-from keys.ledger.tiles import Missing, Tiles
+from keys.ledger import merkle, note, segments
+from keys.ledger.receipt import (
+    InvalidReceipt,
+    Receipt,
+    format_receipt,
+    parse_receipt,
+    verify_receipt,
+)
+from keys.ledger.record import parse_record
+from keys.ledger.tiles import HashesMissing, HashReader
 from scripts.audit import evidence, index
 from scripts.audit.record_text import format_record_line
 from scripts.shared import console
@@ -69,8 +76,8 @@ def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
     """Verify a receipt; needs nothing but YSK's public key."""
     keys = evidence.public_keys(key_files, site)
     try:
-        record, checkpoint = prove(parse_receipt(file.read_bytes()), keys)
-    except (ValueError, Unproved) as error:
+        record, checkpoint = verify_receipt(parse_receipt(file.read_bytes()), keys)
+    except (ValueError, InvalidReceipt) as error:
         raise console.fault(str(file), "", str(error)) from None
     when = f" at {checkpoint.time:%Y-%m-%d %H:%M:%S} UTC" if checkpoint.time else ""
     click.echo(format_record_line(record))
@@ -81,16 +88,16 @@ def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
 
 
 def _make_receipt(folder: Path, seq: int) -> Receipt:
-    message = segments.checkpoint(folder)
+    message = segments.read_checkpoint(folder)
     size = _checkpoint_size(message)
     if message is None or seq >= size:
         wrong = f"record {seq} is not signed yet: try again in a second"
         raise console.fault(str(folder), "", wrong)
-    text = next(text for _, _, text in segments.lines(folder, seq) if _has_seq(text, seq))
+    text = next(text for _, _, text in segments.read_lines(folder, seq) if _has_seq(text, seq))
     try:
-        hashes = Tiles(folder)
-        proof = merkle.inclusion(seq, size, hashes.node)
-    except Missing as error:
+        hashes = HashReader(folder)
+        proof = merkle.inclusion_proof(seq, size, hashes.node)
+    except HashesMissing as error:
         raise console.fault(str(folder), "", f"{error}: copy the whole folder") from None
     return Receipt(text, seq, tuple(proof), message)
 
@@ -98,11 +105,11 @@ def _make_receipt(folder: Path, seq: int) -> Receipt:
 def _checkpoint_size(message: bytes | None) -> int:
     if message is None:
         return 0
-    return note.parse_checkpoint(note.unproved_text(message)).size
+    return note.parse_checkpoint(note.unverified_text(message)).size
 
 
 def _has_seq(text: bytes, seq: int) -> bool:
     try:
-        return writer.parse_record(text).seq == seq
+        return parse_record(text).seq == seq
     except ValueError:
         return False

@@ -11,8 +11,8 @@ import click
 
 from config import layout
 from config.event import Event
-from keys.ledger import merkle, writer
-from keys.ledger.record import Record
+from keys.ledger import merkle
+from keys.ledger.record import Record, format_record
 from scripts.audit import evidence, index
 from scripts.audit.record_text import format_value, printable
 from scripts.shared import console
@@ -43,7 +43,7 @@ class Step:
     @property
     def hash(self) -> str:
         """The record's leaf hash in the Merkle tree of its ledger."""
-        return merkle.leaf(writer.format_record(self.record)).hex()
+        return merkle.hash_leaf(format_record(self.record)).hex()
 
 
 @click.command()
@@ -76,7 +76,7 @@ def _format_json(step: Step) -> str:
         "ledger": step.log,
         "seq": step.record.seq,
         "hash": step.hash,
-        "record": json.loads(writer.format_record(step.record)),
+        "record": json.loads(format_record(step.record)),
     }
     return json.dumps(fields, ensure_ascii=False)
 

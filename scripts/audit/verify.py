@@ -11,8 +11,8 @@ import click
 
 from keys.feed_segment import parse_segment
 from keys.ledger import note, segments
-from keys.ledger.verify.verdicts import Finding, Kind, Verdict
-from keys.ledger.verify.verify import verify as verify_ledger
+from keys.ledger.verify.verdicts import Finding, FindingKind, VerificationResult
+from keys.ledger.verify.verify import verify_ledger as verify_ledger
 from scripts.audit import evidence, feeds
 from scripts.shared import console
 
@@ -54,7 +54,7 @@ def verify(
     assigned = _assign_checkpoints(sources.ledgers, older)
     verdicts = []
     for folder in sources.ledgers:
-        total = sum(segment.path.stat().st_size for segment in segments.listed(folder))
+        total = sum(segment.path.stat().st_size for segment in segments.list_segments(folder))
         bar, show = console.progress_bar(str(folder), total)
         read = 0
 
@@ -70,7 +70,7 @@ def verify(
     empty = [path for path, found in by_path.items() if not found]
     for name in [*unused, *empty]:
         text = f"{name}: has no checkpoint of these ledgers"
-        verdicts[0].findings.append(Finding(Kind.ANOTHER_LOG, None, text))
+        verdicts[0].findings.append(Finding(FindingKind.ANOTHER_LOG, None, text))
     for verdict in verdicts:
         click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
     sys.exit(any(verdict.findings for verdict in verdicts))
@@ -78,7 +78,7 @@ def verify(
 
 def _ledger_name(folder: Path) -> str:
     """Return the ledger's name from its checkpoint, since a copy's folder may have another name."""
-    _, _, named = _origin(segments.checkpoint(folder) or b"").partition("/")
+    _, _, named = _origin(segments.read_checkpoint(folder) or b"").partition("/")
     return named.partition("/")[0] or folder.name
 
 
@@ -113,7 +113,7 @@ def _assign_checkpoints(
     found: dict[Path, list[_SourcedCheckpoint]] = {}
     for name, checkpoint in older:
         for folder in ledgers:
-            newest = segments.checkpoint(folder) or b""
+            newest = segments.read_checkpoint(folder) or b""
             same = _origin(checkpoint) and _origin(checkpoint) == _origin(newest)
             if len(ledgers) == 1 or same:
                 found.setdefault(folder, []).append((name, checkpoint))
@@ -122,12 +122,12 @@ def _assign_checkpoints(
 
 def _origin(checkpoint: bytes) -> str:
     try:
-        return note.parse_checkpoint(note.unproved_text(checkpoint)).origin
+        return note.parse_checkpoint(note.unverified_text(checkpoint)).origin
     except ValueError:
         return ""
 
 
-def _format_verdict(verdict: Verdict) -> str:
+def _format_verdict(verdict: VerificationResult) -> str:
     lines = [f"{verdict.folder}: {finding.kind}: {finding.text}" for finding in verdict.findings]
     when = f", signed at {verdict.last:%Y-%m-%d %H:%M:%S} UTC" if verdict.last else ""
     summary = f"{verdict.folder}: {verdict.records:,} records"
@@ -148,7 +148,7 @@ def _format_verdict(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
+def _verdict_fields(verdict: VerificationResult) -> dict[str, Any]:
     fields = asdict(verdict)
     fields["folder"] = str(verdict.folder)
     fields["last"] = verdict.last.isoformat() if verdict.last else None

@@ -62,7 +62,7 @@ def run(site: Path) -> None:
         for part in RELOAD_SIGNALS
     }
     stop_timeout = settings.sftp.drain_seconds + _KILL_MARGIN
-    with server_state.held(site, server_state.RUN):
+    with server_state.claim(site, server_state.RUN):
         sys.exit(
             Supervisor(
                 commands, RELOAD_SIGNALS, lambda: _accept_new_settings(site), stop_timeout
@@ -92,11 +92,17 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     # them is made with a mode that says so, or stands in a folder of ours alone.
     os.umask(0o022)
     with (
-        server_state.held(site, server_state.PUBLISH),
+        server_state.claim(site, server_state.PUBLISH),
         signer_process.running_signer(site, FILING, settings.ledger) as signing,
         stop_on_signal() as stop,
     ):
-        run(settings, stop=stop, signer=sshsig.signing_key(site), poll_signer=signing.poll, **how)
+        run(
+            settings,
+            stop=stop,
+            signer=sshsig.site_signing_key(site),
+            poll_signer=signing.poll,
+            **how,
+        )
 
 
 @click.command()

@@ -24,14 +24,14 @@ def record_if_changed(
     site = settings.site
     folder = site / LEDGERS / OPERATIONS
     try:
-        if settings_record.recorded(folder) == settings_record.lines(settings.digests):
+        if settings_record.last_recorded(folder) == settings_record.digest_lines(settings.digests):
             return
         with (
             writer.Ledger(folder, patience=patience) as operations,
             signer_process.sign_after(site, OPERATIONS) if signed else nullcontext(),
         ):
             who, here = console.operator(), socket.gethostname()
-            settings_record.settle(operations, settings, who, here, why)
+            settings_record.record_if_changed(operations, settings, who, here, why)
     except (writer.Unwritable, OSError, ValueError) as error:
         cannot = f"new settings cannot be put on record, nothing goes by them ({error})"
         raise Faults([Fault(str(LEDGERS / OPERATIONS), "", cannot)]) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from config import load
-from config.party import Kind, Party
+from config.party import Party, PartyKind
 from config.settings import Settings
 from config.site import PARTIES_TOML, SITE_TOML, original_file
 from keys.server_keys import sshsig
@@ -60,7 +60,7 @@ def export(
         party = _entitled_party(settings, party_id, datetime.now(UTC))
     election = settings.election.id
     first = _first_number(since, election, party)
-    sign = partial(sshsig.sign, sshsig.signing_key(site))
+    sign = partial(sshsig.sign, sshsig.site_signing_key(site))
     with FeedQueries(catalog.url(site)) as filings:
         what = bagit.select_contents(
             filings, party, first, bagit.unfinished_last_number(folder, election, party.id, first)
@@ -95,7 +95,7 @@ def _entitled_party(settings: Settings, party_id: str, now: datetime) -> Party:
         wrong = f"nobody may look before {election.opens.isoformat()}"
         raise console.fault(SITE_TOML, "election.opens", wrong)
     lifts = election.ban_lifts
-    if party.kind is Kind.INDEPENDENT and (lifts is None or now < lifts):
+    if party.kind is PartyKind.INDEPENDENT and (lifts is None or now < lifts):
         wrong = (
             "is not set: set it once YSK lifts the publication ban"
             if lifts is None
@@ -130,7 +130,7 @@ def _make_bag(
     with bar:
         now = datetime.now(UTC)
         part = bagit.make(folder, party, settings.election.id, what, original, sign, now, more)
-    with console.recorded_change(site, COMMAND, party.id, why) as deed:
+    with console.recorded_change(site, COMMAND, party.id, why) as record:
         detail = {"files": len(what.filed), "first": what.first, "last": what.last, "bytes": size}
-        deed.done(bagit.describe(part), {**detail, "to": str(folder.absolute())})
+        record.done(bagit.describe(part), {**detail, "to": str(folder.absolute())})
         return bagit.finish(part)

@@ -31,25 +31,25 @@ def import_(file: Path, why: str, site: Path) -> None:
     click.echo(f"{made.rows} sheets, sha256 {made.sha256}")
 
 
-def import_registry(site: Path, file: Path, why: str) -> index.Source:
+def import_registry(site: Path, file: Path, why: str) -> index.RegistrySource:
     """Make the site's registry of `file`, and keep a copy of it as registry.csv."""
     if not file.is_file():
         raise console.fault(str(file), "", "is no plain file, save the registry to one first")
     kept = site / REGISTRY_CSV
-    with console.recorded_change(site, "registry import", file.name, why) as deed:
-        deed.before = _describe_imported(site)
+    with console.recorded_change(site, "registry import", file.name, why) as record:
+        record.before = _describe_imported(site)
         bar, progress = console.progress_bar(file.name, file.stat().st_size)
         with bar, index.importing(file, site / REGISTRY_INDEX, progress) as made:
             content = file.read_bytes()
             if hashlib.sha256(content).hexdigest() != made.sha256:
                 raise console.fault(str(file), "", "changed while it was read, import it again")
-            deed.done(_describe(made), {"rows": made.rows})
+            record.done(_describe(made), {"rows": made.rows})
         if not (kept.exists() and kept.samefile(file)):
             files.replace(kept, content, 0o644)
     return made
 
 
-def _describe(source: index.Source) -> str:
+def _describe(source: index.RegistrySource) -> str:
     return f"{source.rows} sheets, sha256 {source.sha256}"
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from statistics import NormalDist
 
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.sheet import Level
 from scripts.rehearsal.election import unregistered_karekod
 from scripts.rehearsal.scanner import UNFILABLE, PlannedScan, ScanKind
@@ -76,7 +76,7 @@ def playback_time(at: float, length: float) -> float:
     return length * (0.9 + 0.1 * (at - NIGHT_END) / (LAST_ARRIVAL - NIGHT_END))
 
 
-def plan(entries: Iterable[Entry], seed: int) -> list[ScheduledScan]:
+def plan(entries: Iterable[RegistryEntry], seed: int) -> list[ScheduledScan]:
     """Return every scan of the night in the order in which they come, numbered in that order."""
     known = list(entries)
     missing = absent_boxes(known, seed)
@@ -84,14 +84,16 @@ def plan(entries: Iterable[Entry], seed: int) -> list[ScheduledScan]:
     return [replace(c, scan=replace(c.scan, number=n)) for n, c in enumerate(coming)]
 
 
-def absent_boxes(entries: Iterable[Entry], seed: int) -> set[_Box]:
+def absent_boxes(entries: Iterable[RegistryEntry], seed: int) -> set[_Box]:
     """Return the boxes whose sheets never come: one in 400, and always one."""
     boxes = {_box(entry): None for entry in entries if entry.sheet.sandik}
     fallen = sorted(boxes, key=lambda box: seeded_rng(seed, "absent", *map(str, box)).random())
     return set(fallen[: max(1, len(fallen) // _BOXES_PER_ABSENT_BOX)])
 
 
-def _schedule(entries: list[Entry], missing: set[_Box], seed: int) -> Iterator[ScheduledScan]:
+def _schedule(
+    entries: list[RegistryEntry], missing: set[_Box], seed: int
+) -> Iterator[ScheduledScan]:
     ranks = count()
     for entry, at in _first_scans(entries, missing, seed):
         rank = next(ranks)
@@ -112,8 +114,8 @@ def _schedule(entries: list[Entry], missing: set[_Box], seed: int) -> Iterator[S
 
 
 def _first_scans(
-    entries: list[Entry], missing: set[_Box], seed: int
-) -> Iterator[tuple[Entry, float]]:
+    entries: list[RegistryEntry], missing: set[_Box], seed: int
+) -> Iterator[tuple[RegistryEntry, float]]:
     boxes: dict[_Box, float] = {}
     last: dict[tuple[str | None, ...], float] = {}
     above = []
@@ -139,5 +141,5 @@ def _first_scans(
         yield entry, last.get(below, _EARLIEST) + waits[sheet.belge.level] * late
 
 
-def _box(entry: Entry) -> _Box:
+def _box(entry: RegistryEntry) -> _Box:
     return entry.sheet.cevre, entry.sheet.kurul, entry.sheet.sandik

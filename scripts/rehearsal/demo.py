@@ -24,7 +24,7 @@ from config import layout
 from config.registry import Registry
 from config.sheet import Sheet
 from config.site import CLIENTS, LEDGERS, REGISTRY_INDEX, TRANSFER
-from keys.ledger import writer
+from keys.ledger import segments
 from scripts.filing.status import count_sheets
 from scripts.rehearsal.rehearsal_site import ADDRESS, client_command, scanned_pages
 from scripts.shared import console
@@ -177,12 +177,12 @@ def _sheet(path: Path, mirror: Path) -> Sheet | None:
 
 
 def _is_own(path: Path, mirror: Path) -> bool:
-    return layout.is_own(path.relative_to(mirror).as_posix())
+    return layout.is_publisher_file(path.relative_to(mirror).as_posix())
 
 
 def transfers_recorded(site: Path) -> dict[str, int]:
     """Count the transfers of files that the record calls complete."""
-    records = writer.read(site / LEDGERS / TRANSFER)
+    records = segments.read_records(site / LEDGERS / TRANSFER)
     done = [r for r in records if r.event.event == "close" and r.event.detail["complete"]]
     return {"transfers_recorded": len(done)}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from config import cevre
 from config.cevre import ascii_name
-from config.registry import COLUMNS, Entry
+from config.registry import COLUMNS, RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from scripts.rehearsal import places
 from scripts.rehearsal.seeded_random import seeded_rng
@@ -38,15 +38,15 @@ class _District:
     boards: tuple[tuple[str, int], ...]
 
 
-def entries(boxes: int, seed: int) -> Iterator[Entry]:
+def entries(boxes: int, seed: int) -> Iterator[RegistryEntry]:
     """Yield the registry of an election with `boxes` ballot boxes, district by district."""
     if boxes < 1:
         raise ValueError(f"{boxes} boxes, an election needs at least one")
     for number, (sheet, turu, mahalle) in enumerate(_sheets(_districts(boxes, seed), seed)):
-        yield Entry(serial(seed, number), sheet, turu, mahalle)
+        yield RegistryEntry(serial(seed, number), sheet, turu, mahalle)
 
 
-def write_csv(made: Iterable[Entry], path: Path) -> int:
+def write_csv(made: Iterable[RegistryEntry], path: Path) -> int:
     """Write `made` as the registry's CSV and return how many rows it has."""
     rows = 0
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -70,7 +70,7 @@ def write_csv(made: Iterable[Entry], path: Path) -> int:
     return rows
 
 
-def districts(made: Iterable[Entry]) -> list[str]:
+def districts(made: Iterable[RegistryEntry]) -> list[str]:
     """Return the districts that have boxes, most boxes first, those at home before the others."""
     boxes: dict[str, set[tuple[str | None, str]]] = {}
     for entry in made:

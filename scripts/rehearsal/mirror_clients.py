@@ -105,7 +105,7 @@ def _rclone(v: MirrorClient) -> tuple[list[str], str]:
 
 
 def _mirror(v: MirrorClient) -> tuple[list[str], str]:
-    kit = [v.key, v.known_hosts, v.key.with_name(sshsig.ALLOWED)]
+    kit = [v.key, v.known_hosts, v.key.with_name(sshsig.ALLOWED_SIGNERS)]
     named = zip(("--key", "--known-hosts", "--signers"), map(str, kit), strict=True)
     command = [sys.executable, str(_MIRROR), "--host", ADDRESS, "--port", str(v.port)]
     command += ["--user", v.party, *chain.from_iterable(named), "--to", str(v.folder)]

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from config.event import Filing, Transfer
+from config.event import FilingEvent, TransferEvent
 from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
-from keys.ledger import writer
+from keys.ledger import segments
 from scripts.filing.status import count_sheets
 from scripts.rehearsal.scanner import UNFILABLE, ScanKind
 from scripts.shared import console
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
-_PAGE_EVENTS = (Filing.FILED, Filing.DUPLICATE, Filing.QUARANTINED)
+_PAGE_EVENTS = (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED)
 _SETTLED = ("filed", "versions", "duplicates", "quarantined")
 _MAX_NAMED = 20
 _CHECKS = (("verify",), ("audit", "verify"))
@@ -55,7 +55,7 @@ def reconcile_pages(site: Path, delivered: list[DeliveredPage]) -> tuple[list[fl
     """Return, in seconds, how long each page took to be in the last tree, and what went wrong."""
     at = {d.name: d for d in delivered}
     taken, wrong = [], []
-    for record in writer.read(site / LEDGERS / FILING):
+    for record in segments.read_records(site / LEDGERS / FILING):
         event = record.event
         if event.event not in _PAGE_EVENTS:
             continue
@@ -64,9 +64,9 @@ def reconcile_pages(site: Path, delivered: list[DeliveredPage]) -> tuple[list[fl
             wrong.append(f"{event.origin}: recorded twice, or never delivered")
         elif event.detail["sha256"] != page.sha256:
             wrong.append(f"{event.origin}: other bytes than left the scanner")
-        elif (event.event == Filing.QUARANTINED) != (page.kind in UNFILABLE):
+        elif (event.event == FilingEvent.QUARANTINED) != (page.kind in UNFILABLE):
             wrong.append(f"{event.origin}: {page.kind} became {event.event}")
-        elif event.event == Filing.FILED:
+        elif event.event == FilingEvent.FILED:
             taken.append((record.time - page.at).total_seconds())
     wrong += [f"{name}: no record" for name in at]
     return sorted(taken), wrong[:_MAX_NAMED]
@@ -94,10 +94,10 @@ def _check_result(site: Path, words: tuple[str, ...]) -> str:
 def transfer_totals(site: Path) -> dict[str, int]:
     """Count what the transfer ledger says: sessions, files, bytes."""
     sessions = files = sent = 0
-    for record in writer.read(site / LEDGERS / TRANSFER):
+    for record in segments.read_records(site / LEDGERS / TRANSFER):
         detail = record.event.detail
-        sessions += record.event.event == Transfer.LOGIN
-        if record.event.event == Transfer.CLOSE and isinstance(detail.get("bytes"), int):
+        sessions += record.event.event == TransferEvent.LOGIN
+        if record.event.event == TransferEvent.CLOSE and isinstance(detail.get("bytes"), int):
             files += 1
             sent += int(str(detail["bytes"]))
     return {"sessions": sessions, "files_sent": files, "bytes_sent": sent}
@@ -109,7 +109,7 @@ def ledger_sizes(site: Path) -> dict[str, dict[str, int]]:
     for name in (TRANSFER, FILING, OPERATIONS):
         folder = site / LEDGERS / name
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        found[name] = {"records": writer.next_seq(folder), "bytes": size}
+        found[name] = {"records": segments.next_seq(folder), "bytes": size}
     return found
 
 

@@ -96,8 +96,10 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     known_hosts.write_text(host.known_hosts(site, ADDRESS, port), encoding="utf-8")
     for party in load.load(site).parties:
         kit = clients / party.id / "id_ed25519"
-        host.make(kit, f"{party.id}@rehearsal")
-        kit.with_name(sshsig.ALLOWED).write_text(sshsig.site_signers(site), encoding="utf-8")
+        host.create_key(kit, f"{party.id}@rehearsal")
+        kit.with_name(sshsig.ALLOWED_SIGNERS).write_text(
+            sshsig.site_allowed_signers(site), encoding="utf-8"
+        )
         if party.mirrors:
             add_credential(
                 site, party.id, load_public_key(kit.with_name("id_ed25519.pub"), ""), _WHY

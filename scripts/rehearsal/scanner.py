@@ -18,7 +18,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 
 from config.election import Election
-from config.registry import Entry
+from config.registry import RegistryEntry
 from scripts.rehearsal.election import unregistered_karekod
 from scripts.rehearsal.handwriting import A4
 from scripts.rehearsal.scan_damage import DPI, scan
@@ -53,7 +53,7 @@ class PlannedScan:
     """
 
     number: int
-    entry: Entry
+    entry: RegistryEntry
     karekod: str | None
     kind: ScanKind = ScanKind.PAGE
     rescan_number: int = 0
@@ -66,14 +66,16 @@ class ScannedFile(NamedTuple):
     content: bytes
 
 
-def plan(entries: Iterable[Entry], seed: int, count: int | None = None) -> Iterator[PlannedScan]:
+def plan(
+    entries: Iterable[RegistryEntry], seed: int, count: int | None = None
+) -> Iterator[PlannedScan]:
     """Yield every sheet's page and the extras, at most `count` scans in all.
 
     An election of six sheets or more has at least one of each extra, among its first fifty
     scans. Holds `count` entries in memory, or all of them.
     """
 
-    def order(entry: Entry) -> bytes:
+    def order(entry: RegistryEntry) -> bytes:
         return hashlib.blake2b(f"{seed}/{entry.karekod}".encode(), digest_size=8).digest()
 
     waiting = (

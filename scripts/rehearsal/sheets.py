@@ -13,7 +13,7 @@ from PIL import Image
 
 from config.cevre import ABROAD, CUSTOMS
 from config.election import Election
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.sheet import Belge, Level, SandikTuru, Secim
 from scripts.rehearsal import synthetic_results
 from scripts.rehearsal.handwriting import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, PrintedPage
@@ -34,7 +34,7 @@ _SANDIK_TURU_NAMES = {
 _MEMBERS = ("Başkan", "Üye", "Üye", "Üye", "Üye", "Üye", "Üye")
 
 
-def print_sheet(entry: Entry, election: Election, seed: int, dpi: int = 200) -> Image.Image:
+def print_sheet(entry: RegistryEntry, election: Election, seed: int, dpi: int = 200) -> Image.Image:
     """Print and fill in one sheet; the same entry and seed give the same page, in RGB."""
     rng = seeded_rng(seed, "sheet", entry.karekod)
     ink = rng.choice(INKS)
@@ -52,7 +52,7 @@ def print_sheet(entry: Entry, election: Election, seed: int, dpi: int = 200) -> 
     return page.image
 
 
-def _heading(page: PrintedPage, entry: Entry, election: Election) -> None:
+def _heading(page: PrintedPage, entry: RegistryEntry, election: Election) -> None:
     sheet = entry.sheet
     page.text(105, 11, "T.C.", 9, name=BOLD, anchor="mm")
     page.text(105, 15.5, "YÜKSEK SEÇİM KURULU", 11, name=BOLD, anchor="mm")
@@ -65,7 +65,7 @@ def _heading(page: PrintedPage, entry: Entry, election: Election) -> None:
     page.text(105, 287, f"Sayfa {sheet.page}", 8, anchor="mm")
 
 
-def _place_table(page: PrintedPage, entry: Entry) -> None:
+def _place_table(page: PrintedPage, entry: RegistryEntry) -> None:
     sheet = entry.sheet
     board = {ABROAD: "ÜLKE", CUSTOMS: "GÜMRÜK KAPISI"}.get(sheet.cevre or "", "İLÇE SEÇİM KURULU")
     fields = [
@@ -146,7 +146,7 @@ def _tally_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Rando
                 page.stroke([(x - 0.5, low - 0.6), (x + 4.9, y + 0.6)], ink, 0.3)
 
 
-def _aggregate_table(page: PrintedPage, entry: Entry, rng: random.Random) -> None:
+def _aggregate_table(page: PrintedPage, entry: RegistryEntry, rng: random.Random) -> None:
     """A line a box or place, typed as a computer prints it."""
     sheet = entry.sheet
     votes = synthetic_results.contenders(sheet.secim)[:8]
@@ -177,7 +177,7 @@ def _typed(page: PrintedPage, columns: list[float], y: float, values: list[str])
         page.text(right - 1, y, value, 7, name=MONO, anchor="rm")
 
 
-def _signatures(page: PrintedPage, entry: Entry, ink: Colour, rng: random.Random) -> None:
+def _signatures(page: PrintedPage, entry: RegistryEntry, ink: Colour, rng: random.Random) -> None:
     at_box = entry.sheet.belge.level is Level.BOX
     board = "SANDIK KURULU" if at_box else "SEÇİM KURULU"
     page.text(_LEFT, 233, f"{board}: yukarıdaki sonuçlar birlikte tespit edilmiştir.", 7)

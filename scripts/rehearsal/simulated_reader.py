@@ -19,7 +19,7 @@ from pathlib import Path
 
 from config import load
 from config.election import Election
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.site import REHEARSAL_TOML
 from publisher.page import Reading, ReadResult, Reason
 from publisher.reading.worker_client import WorkerClient
@@ -36,7 +36,7 @@ _PRINTED_COPIES = (  # where a sheet prints them
 )
 
 
-def shared_scan(entry: Entry, election: Election, seed: int) -> bytes:
+def shared_scan(entry: RegistryEntry, election: Election, seed: int) -> bytes:
     """Return the small scan that all pages of this entry's form share."""
     page = print_sheet(entry, election, seed, 50).convert("L")
     page.thumbnail((_WIDTH, _WIDTH * 2))

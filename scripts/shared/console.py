@@ -19,7 +19,7 @@ from config.fault import Fault, Faults
 from config.site import LEDGERS, OPERATIONS, SITE_TOML
 from keys.ledger import writer
 from keys.operations import change_record, server_state
-from keys.operations.change_record import Deed
+from keys.operations.change_record import ChangeRecord
 from scripts.shared import signer_process
 
 P = ParamSpec("P")
@@ -119,7 +119,7 @@ def print_faults(command: Callable[P, R]) -> Callable[P, R]:
         except Faults as error:
             for fault in error.faults:
                 click.echo(str(fault), err=True)
-        except (writer.Busy, writer.Unwritable, server_state.Held) as error:
+        except (writer.LedgerBusy, writer.Unwritable, server_state.AlreadyRunning) as error:
             click.echo(str(error), err=True)
         except BrokenPipeError:  # whoever read it has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -170,7 +170,7 @@ def why_option(help: str = "For the record.") -> Callable[[F], F]:
 
 
 @contextmanager
-def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[Deed]:
+def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[ChangeRecord]:
     """Let one operator at a time change the site, on the record (keys/operations/change_record).
 
     The body says what stood before, records what is to stand, and puts that in force. Raises
@@ -179,7 +179,7 @@ def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[D
     with (
         writer.Ledger(site / LEDGERS / OPERATIONS, patience=_LOCK_TIMEOUT) as operations,
         signer_process.sign_after(site, OPERATIONS),
-        change_record.on_record(
+        change_record.record_change(
             operations, command, operator(), socket.gethostname(), what, why
         ) as begun,
     ):

@@ -51,25 +51,25 @@ def send(site: Path, kind: str, change: RequestedChange, detail: Mapping[str, Va
     settings = load.load(site)
     before = change.describe_state(None)
     named: dict[str, Value] = {"errand": identity}
-    with console.recorded_change(site, change.command, change.what, change.why) as deed:
-        deed.before = before
-        asked = deed.asked({**detail, **named})
+    with console.recorded_change(site, change.command, change.what, change.why) as record:
+        record.before = before
+        asked = record.requested({**detail, **named})
     answer = None
     try:
         queue.submit(site, request)
         answer = _wait_for_answer(site, settings, identity)
     finally:  # whatever it ends with
         after = change.describe_state(answer) if answer else None
-        with console.recorded_change(site, change.command, change.what, change.why) as deed:
-            deed.before, deed.of = before, asked
+        with console.recorded_change(site, change.command, change.what, change.why) as record:
+            record.before, record.follows = before, asked
             if answer is None:
-                deed.failed(_UNANSWERED, named)
+                record.failed(_UNANSWERED, named)
             elif answer.done:
-                deed.done(after, {**named, "said": answer.message})
+                record.done(after, {**named, "said": answer.message})
             elif kind == queue.REPAIR:  # some of it
-                deed.failed(answer.message, {**named, "after": after})
+                record.failed(answer.message, {**named, "after": after})
             else:
-                deed.refused(answer.message, named)
+                record.refused(answer.message, named)
     return answer
 
 
@@ -78,7 +78,7 @@ def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
     while (answer := queue.take_answer(site, identity)) is None:
         try:
             handle_requests(settings, stop=threading.Event())
-        except writer.Busy:
+        except writer.LedgerBusy:
             if time.monotonic() > deadline:
                 message = "the publisher is busy and will answer later, look again before repeating"
                 raise console.fault(str(REQUESTS / f"{identity}.json"), "", message) from None

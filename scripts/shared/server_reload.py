@@ -14,7 +14,7 @@ from config.site import SERVER_STATE
 from keys.credentials import ring
 from keys.credentials.ring import Ring
 from keys.operations import server_state
-from keys.operations.server_state import Serving
+from keys.operations.server_state import ServerState
 
 TIMEOUT = 10.0  # seconds; the server looks three times a second
 _POLL_INTERVAL = 0.05
@@ -22,7 +22,7 @@ _POLL_INTERVAL = 0.05
 
 def wait_for_rings(site: Path, *changed: Ring) -> bool:
     """Wait for the server to have these rings in force; see `proved`."""
-    wanted = {new.party: ring.digest(new) for new in changed}
+    wanted = {new.party: ring.ring_digest(new) for new in changed}
     return wait_until_in_force(
         site, lambda state: all(state.rings.get(p) == wanted[p] for p in wanted), ", ".join(wanted)
     )
@@ -44,7 +44,7 @@ def reload_daemons(site: Path) -> bool:
     return asked
 
 
-def wait_until_in_force(site: Path, applied: Callable[[Serving], bool], what: str) -> bool:
+def wait_until_in_force(site: Path, applied: Callable[[ServerState], bool], what: str) -> bool:
     """Wait until the server's word says that the change is in force, and say so on stderr.
 
     False if no server runs; Faults, naming its own reasons, if one does and does not take it.

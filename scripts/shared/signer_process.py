@@ -23,10 +23,10 @@ from pathlib import Path
 import structlog
 
 from config.fault import Fault, Faults
-from config.settings import Keeping
+from config.settings import LedgerSettings
 from config.site import LEDGERS, SIGNING_KEYS
-from keys.ledger import note, writer
-from keys.ledger.signer import Notary, Refused, load_key
+from keys.ledger import note, segments
+from keys.ledger.signer import LedgerMismatch, Signer, load_signing_key
 from keys.server_keys import host
 from scripts.shared.json_log import configure_logging
 
@@ -48,7 +48,7 @@ class SignerProcess:
         self,
         site: Path,
         name: str,
-        keeping: Keeping,
+        keeping: LedgerSettings,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         pack = ["--compress"] if keeping.compress else []
@@ -123,7 +123,7 @@ class SignerProcess:
 
 
 @contextmanager
-def running_signer(site: Path, name: str, keeping: Keeping) -> Iterator[SignerProcess]:
+def running_signer(site: Path, name: str, keeping: LedgerSettings) -> Iterator[SignerProcess]:
     """Have a ledger's state signed once a second while the body runs, and once after it.
 
     The body calls `tend` of what this yields. Raises Faults if the ledger is not what was signed
@@ -145,7 +145,7 @@ def sign_after(site: Path, name: str) -> Iterator[None]:
     """
     try:
         signer = open_signer(site, name)
-    except Refused as error:
+    except LedgerMismatch as error:
         raise Faults([Fault(str(LEDGERS / name), "", str(error))]) from None
     except FileNotFoundError:
         yield  # which `ssps check` names; a credential can be revoked all the same
@@ -154,7 +154,7 @@ def sign_after(site: Path, name: str) -> Iterator[None]:
         try:
             yield
         finally:
-            signer.notarize(last=True)
+            signer.sign(last=True)
 
 
 class OnDemandSigner:
@@ -216,9 +216,9 @@ class OnDemandSigner:
     def _has_unsigned_records(self) -> bool:
         if not self._folder.exists():
             return False
-        message = writer.checkpoint(self._folder)
-        signed = 0 if message is None else note.parse_checkpoint(note.unproved_text(message)).size
-        return writer.next_seq(self._folder) > signed
+        message = segments.read_checkpoint(self._folder)
+        signed = 0 if message is None else note.parse_checkpoint(note.unverified_text(message)).size
+        return segments.next_seq(self._folder) > signed
 
     def _reap(self) -> None:
         process, self._process = self._process, None
@@ -236,16 +236,18 @@ def on_demand_signer(site: Path, name: str) -> Iterator[OnDemandSigner]:
         signer.stop()
 
 
-def open_signer(site: Path, name: str) -> Notary:
+def open_signer(site: Path, name: str) -> Signer:
     """Return the notary of one of the site's ledgers; raises what it does."""
     signing = site / SIGNING_KEYS
     stated = sorted(signing.rglob("*.pub"))
-    former = [note.public_key(path.read_text(encoding="utf-8")) for path in stated]
-    return Notary(site / LEDGERS / name, load_key(signing / host.SIGNING_KEY), former=former)
+    former = [note.parse_public_key(path.read_text(encoding="utf-8")) for path in stated]
+    return Signer(
+        site / LEDGERS / name, load_signing_key(signing / host.SIGNING_KEY), former=former
+    )
 
 
 def sign_until_closed(
-    signer: Notary,
+    signer: Signer,
     gone: int,
     pack: bool = True,
     monotonic: Callable[[], float] = time.monotonic,
@@ -259,8 +261,8 @@ def sign_until_closed(
         due = max(due, now) + _SIGN_INTERVAL
         over = bool(readable) and not os.read(gone, 4096)
         try:
-            signer.notarize(last=over)
-            if pack and not over and (packed := signer.pack()):
+            signer.sign(last=over)
+            if pack and not over and (packed := signer.compress_next()):
                 _log.info("segment-compressed", segment=str(packed.path))
         except OSError as error:
             _log.error("signing-failed", cause=str(error))
@@ -273,10 +275,10 @@ def main(site: Path, name: str, pack: bool) -> int:
     configure_logging("signer")
     try:
         with open_signer(site, name) as signer:
-            signer.notarize()
+            signer.sign()
             print(_READY, flush=True)
             sign_until_closed(signer, sys.stdin.fileno(), pack)
-    except (Refused, OSError, ValueError) as error:
+    except (LedgerMismatch, OSError, ValueError) as error:
         print(error, flush=True)
         return 1
     return 0

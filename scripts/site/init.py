@@ -123,17 +123,17 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
             (site / folder).chmod(mode)  # whatever the umask says
         (site / RINGS).mkdir(mode=0o700, parents=True)
         (site / KEYS).chmod(0o700)
-        host.make_all(site)
+        host.create_site_keys(site)
         for name, content in written.items():
             files.replace(site / name, content, 0o644)
     except OSError as error:
         raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
     with console.recorded_change(
         site, "init", str(site), why
-    ) as deed:  # there is none to hold it before
-        made = [*host.stated(site / HOST_KEYS), *host.stated(site / SIGNING_KEYS)]
+    ) as record:  # there is none to hold it before
+        made = [*host.describe(site / HOST_KEYS), *host.describe(site / SIGNING_KEYS)]
         digests = ((name, hashlib.sha256(text).hexdigest()) for name, text in written.items())
-        deed.done(made, {settings_record.SETTINGS: settings_record.lines(digests)})
+        record.done(made, {settings_record.SETTINGS: settings_record.digest_lines(digests)})
 
 
 @click.command()
@@ -168,9 +168,9 @@ def init(system: bool, units: Path, why: str, site: Path) -> None:
 def _set_up_system(site: Path, executable: Path, units: Path, why: str) -> None:
     settings = load.load(site)
     try:
-        with console.recorded_change(site, "init --system", str(site), why) as deed:
-            deed.before = system_.describe_current(site, settings, units)
-            deed.done(system_.describe_planned(site, settings, executable, units))
+        with console.recorded_change(site, "init --system", str(site), why) as record:
+            record.before = system_.describe_current(site, settings, units)
+            record.done(system_.describe_planned(site, settings, executable, units))
             for line in system_.set_up(site, settings, executable, units):
                 click.echo(line)
     finally:

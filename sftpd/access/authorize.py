@@ -15,7 +15,7 @@ from config.election import Election, Rehearsal
 from config.fault import Faults
 from config.party import Address, Party
 from config.settings import Settings
-from keys.credentials.ring import Credential, Kind, Ring, fingerprint
+from keys.credentials.ring import Credential, CredentialKind, Ring, fingerprint
 
 RingOf = Callable[[str], Ring]
 
@@ -112,7 +112,7 @@ def decide(
 
 def must_change(settings: Settings, credential: Credential) -> bool:
     """Say whether this credential is good only for setting another (Genelge md. 5/c)."""
-    initial = credential.kind is Kind.PASSWORD and not credential.chosen
+    initial = credential.kind is CredentialKind.PASSWORD and not credential.chosen
     return initial and settings.sftp.must_change_password
 
 

@@ -67,7 +67,7 @@ class Rings:
         return cached.ring
 
     def _load(self, party: str) -> _Cached:
-        path = ring.path(self._site, party)
+        path = ring.ring_path(self._site, party)
         cached = self._cache.get(party)
         stamp = _file_stamp(path)
         if cached is None or cached.stamp != stamp:
@@ -138,7 +138,7 @@ class Revalidator:
             if party.mirrors:
                 found, damaged_file = self._rings.of(party.id)
                 damaged += damaged_file
-                lapses = rotation.lapses(found or Ring(party.id), now)
+                lapses = rotation.access_ends(found or Ring(party.id), now)
                 left[party.id] = inf if lapses is None else (lapses - now).total_seconds()
         return left, damaged
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from config.event import Event, Transfer
+from config.event import Event, TransferEvent
 from keys.ledger.writer import Ledger, Unsynced, Unwritable
 
-_MUST_BE_RECORDED = frozenset({Transfer.CLOSE, Transfer.SESSION_END})
+_MUST_BE_RECORDED = frozenset({TransferEvent.CLOSE, TransferEvent.SESSION_END})
 _MAX_PENDING = 10_000
 
 _log = structlog.get_logger()
@@ -29,7 +29,7 @@ class GroupCommit:
     def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._monotonic = monotonic
-        self.batching = ledger.always
+        self.batching = ledger.sync_always
         self.unsynced = 0  # records that may not survive a loss of power
         self._unsynced_since = 0.0
         self._batch: list[Event] = []

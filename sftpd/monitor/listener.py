@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from config.party import Address
-from config.party import address as parse_address
+from config.party import parse_address as parse_address
 from sftpd.access.penalties import ConnectionRates, Penalties
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.proxy_wait import ProxyWait

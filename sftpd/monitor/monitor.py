@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from config.event import Event, Outcome, Transfer, Value
+from config.event import Event, Outcome, TransferEvent, Value
 from config.party import Address
 from config.settings import Settings
 from keys.ledger.writer import Ledger
@@ -43,7 +43,7 @@ MAX_LOGIN_ATTEMPTS = (
 _SESSIONS_PER_RECORD = 10_000
 _REASONS = frozenset(Reason)
 _CLOSE = MessageKind.CLOSE
-_EVENT_OF_MISS = {"list": Transfer.LIST, "hash": Transfer.HASH}
+_EVENT_OF_MISS = {"list": TransferEvent.LIST, "hash": TransferEvent.HASH}
 _MAX_USER_LENGTH = 64
 _MAX_PACED_BYTES = 4 << 20
 _MAX_TOTAL_BYTES = 1 << 53  # no record holds more
@@ -175,7 +175,7 @@ class Monitor:
                 "ms": _ms(opened.since, now),
                 "reason": "session ended",
             }
-            self._record(state, Transfer.CLOSE, opened.path, detail, Outcome.FAILED)
+            self._record(state, TransferEvent.CLOSE, opened.path, detail, Outcome.FAILED)
         state.open_files.clear()
         if state.party is not None:
             self._release_session(state.party)
@@ -197,11 +197,11 @@ class Monitor:
         if state.termination_reason is not None and state.credential:
             detail["credential"] = state.credential
         outcome = Outcome.OK if honest else Outcome.FAILED
-        self._record(state, Transfer.SESSION_END, "", detail, outcome)
+        self._record(state, TransferEvent.SESSION_END, "", detail, outcome)
 
     def refuse_connection(self, address: Address, reason: str, via: Address | None = None) -> None:
         """Note a connection that was closed unheard: one record a second an address at most."""
-        self.counters.count_refusal(Transfer.CONNECTION_REFUSED, reason)
+        self.counters.count_refusal(TransferEvent.CONNECTION_REFUSED, reason)
         self._refusal_log.refuse_connection(address, reason, via)
 
     def next_due(self) -> float | None:
@@ -228,11 +228,13 @@ class Monitor:
             reason = Reason.SESSIONS
         if reason is not None:
             detail["reason"] = reason
-            self._record_refusal(_event(state, Transfer.LOGIN_REFUSED, "", detail, Outcome.REFUSED))
+            self._record_refusal(
+                _event(state, TransferEvent.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
+            )
             return False
         if rehearsal:
             detail["rehearsal"] = rehearsal
-        if not self._record(state, Transfer.LOGIN, "", detail):
+        if not self._record(state, TransferEvent.LOGIN, "", detail):
             return False
         state.party, state.credential, state.rehearsal = party, credential, rehearsal
         probes, state.probes = state.probes, []
@@ -274,7 +276,7 @@ class Monitor:
             "reason": reason,
             **_via(state),
         }
-        event = _event(state, Transfer.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
+        event = _event(state, TransferEvent.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
         if message.flag:
             # A client tries its keys one after the other: of interest only if none fits.
             state.probes.append(event)
@@ -288,7 +290,7 @@ class Monitor:
             raise ProtocolViolation(f"opens handle {message.handle} twice")
         path, sha256 = message.text(0), message.text(1)
         detail: dict[str, Value] = {"handle": message.handle, "size": message.count}
-        if not self._record(state, Transfer.OPEN, path, detail):
+        if not self._record(state, TransferEvent.OPEN, path, detail):
             return False
         state.open_files[message.handle] = _OpenFile(path, state.last_message_at, sha256 or None)
         state.files += 1
@@ -304,18 +306,22 @@ class Monitor:
         self.counters.files[state.who] -= 1
         if opened is not None and unsure:
             self._record(
-                state, Transfer.CLOSE, opened.path, _unsynced_close(handle, opened), Outcome.FAILED
+                state,
+                TransferEvent.CLOSE,
+                opened.path,
+                _unsynced_close(handle, opened),
+                Outcome.FAILED,
             )
 
     def _on_list(self, state: ConnectionState, message: Message) -> bool:
-        return self._record(state, Transfer.LIST, message.text(0), {"handle": message.handle})
+        return self._record(state, TransferEvent.LIST, message.text(0), {"handle": message.handle})
 
     def _on_hash(self, state: ConnectionState, message: Message) -> bool:
         detail: dict[str, Value] = {"algorithm": message.text(0)[:_MAX_USER_LENGTH]}
-        return self._record(state, Transfer.HASH, message.text(1), detail)
+        return self._record(state, TransferEvent.HASH, message.text(1), detail)
 
     def _on_miss(self, state: ConnectionState, message: Message) -> bool:
-        event = _EVENT_OF_MISS.get(message.text(0), Transfer.OPEN)
+        event = _EVENT_OF_MISS.get(message.text(0), TransferEvent.OPEN)
         detail: dict[str, Value] = {"reason": "no such file"}
         return self._record(state, event, message.text(1), detail, Outcome.REFUSED)
 
@@ -339,16 +345,16 @@ class Monitor:
             detail["ranges"] = message.text(1)
         reason = message.text(0)
         if not reason:
-            return self._record(state, Transfer.CLOSE, opened.path, detail)
+            return self._record(state, TransferEvent.CLOSE, opened.path, detail)
         detail["reason"] = reason
-        return self._record(state, Transfer.CLOSE, opened.path, detail, Outcome.FAILED)
+        return self._record(state, TransferEvent.CLOSE, opened.path, detail, Outcome.FAILED)
 
     def _on_deny(self, state: ConnectionState, message: Message) -> bool:
         verb, path = message.text(0), message.text(1)
         detail: dict[str, Value] = {"verb": verb}
         if message.count:
             detail["count"] = message.count
-        return self._record(state, Transfer.DENIED, path, detail, Outcome.REFUSED)
+        return self._record(state, TransferEvent.DENIED, path, detail, Outcome.REFUSED)
 
     def _on_times(self, _: ConnectionState, message: Message) -> bool:
         try:
@@ -372,7 +378,7 @@ class Monitor:
     def _record(
         self,
         state: ConnectionState,
-        event: Transfer,
+        event: TransferEvent,
         what: str,
         detail: Mapping[str, Value],
         outcome: Outcome = Outcome.OK,
@@ -407,7 +413,7 @@ _HANDLERS = {
 
 def _event(
     state: ConnectionState,
-    event: Transfer,
+    event: TransferEvent,
     what: str,
     detail: Mapping[str, Value],
     outcome: Outcome,

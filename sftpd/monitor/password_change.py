@@ -19,7 +19,7 @@ import structlog
 from config.site import LEDGERS, OPERATIONS
 from keys.credentials import ring, rotation
 from keys.ledger import writer
-from keys.operations.change_record import on_record
+from keys.operations.change_record import record_change
 from sftpd.monitor.loop import Loop
 
 MAX_RUNNING = 4
@@ -98,11 +98,11 @@ def change_password(
     folder = site / LEDGERS / OPERATIONS
     with (
         writer.Ledger(folder, clock, _LOCK_TIMEOUT) as operations,
-        on_record(operations, COMMAND, party, origin, party, _REASON) as deed,
+        record_change(operations, COMMAND, party, origin, party, _REASON) as record,
     ):
         held = ring.load(site, party)
-        deed.before = ring.stated(held)
-        fresh = ring.chosen(secret, label="", not_before=now, added_by=party)
+        record.before = ring.describe(held)
+        fresh = ring.chosen_password_credential(secret, label="", not_before=now, added_by=party)
         new = rotation.change_password(held, credential, fresh)
-        deed.done(ring.stated(new), {"credential": fresh.fingerprint, "replaces": credential})
+        record.done(ring.describe(new), {"credential": fresh.fingerprint, "replaces": credential})
         rotation.apply(site, new)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 
-from config.party import Address, address
+from config.party import Address, parse_address
 
 MAX_HEADER = 2048  # bytes of a header; with TLVs, version 2 would allow 65,551
 _MAX_LINE = 107
@@ -113,4 +113,4 @@ def _binary(data: bytes) -> Header | None:
 
 
 def _unmapped(source: Address) -> Address:
-    return address(str(source))
+    return parse_address(str(source))

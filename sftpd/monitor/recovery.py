@@ -12,8 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from config.event import Event, Outcome, Transfer, Value
-from keys.ledger import writer
+from config.event import Event, Outcome, TransferEvent, Value
+from keys.ledger import segments
 from keys.ledger.record import Record
 from keys.ledger.writer import Ledger
 
@@ -69,19 +69,19 @@ def missing_records(folder: Path, first: int) -> list[Event]:
     """Return the closes and session ends that are lacking from record `first` on."""
     files: dict[tuple[Value, Value], Record] = {}
     sessions: dict[Value, Record] = {}
-    for record in writer.read(folder, first):
+    for record in segments.read_records(folder, first):
         event = record.event
         session = event.detail.get("session")
         if not isinstance(session, int):
             continue
         match event.event:
-            case Transfer.LOGIN:
+            case TransferEvent.LOGIN:
                 sessions[session] = record
-            case Transfer.OPEN if event.outcome is Outcome.OK:
+            case TransferEvent.OPEN if event.outcome is Outcome.OK:
                 files[session, _handle(record)] = record
-            case Transfer.CLOSE:
+            case TransferEvent.CLOSE:
                 files.pop((session, _handle(record)), None)
-            case Transfer.SESSION_END:
+            case TransferEvent.SESSION_END:
                 sessions.pop(session, None)
                 files = {key: value for key, value in files.items() if key[0] != session}
     closes = [_close(record) for record in files.values()]
@@ -103,7 +103,7 @@ def _close(record: Record) -> Event:
         "ms": None,
         "reason": _REASON,
     }
-    return Event(Transfer.CLOSE, event.who, event.origin, event.what, Outcome.FAILED, detail)
+    return Event(TransferEvent.CLOSE, event.who, event.origin, event.what, Outcome.FAILED, detail)
 
 
 def _end(record: Record) -> Event:
@@ -111,4 +111,4 @@ def _end(record: Record) -> Event:
     session = event.detail["session"]
     detail: dict[str, Value] = {"session": session, "files": None, "bytes": None, "ms": None}
     detail["reason"] = _REASON
-    return Event(Transfer.SESSION_END, event.who, event.origin, "", Outcome.FAILED, detail)
+    return Event(TransferEvent.SESSION_END, event.who, event.origin, "", Outcome.FAILED, detail)

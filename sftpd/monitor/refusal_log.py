@@ -7,7 +7,7 @@ Where more than `MAX_KEYS` addresses knock at once, the rest are counted togethe
 import time
 from collections.abc import Callable
 
-from config.event import Event, Outcome, Transfer, Value
+from config.event import Event, Outcome, TransferEvent, Value
 from config.party import Address
 
 INTERVAL = 1.0  # seconds between two records
@@ -72,7 +72,9 @@ class RefusalLog:
         detail: dict[str, Value] = {"reason": reason, "count": count}
         if via:
             detail["via"] = via
-        self._write(Event(Transfer.CONNECTION_REFUSED, "", address, "", Outcome.REFUSED, detail))
+        self._write(
+            Event(TransferEvent.CONNECTION_REFUSED, "", address, "", Outcome.REFUSED, detail)
+        )
 
     def __len__(self) -> int:
         return len(self._counts)

@@ -15,7 +15,7 @@ from config.settings import Settings
 from keys.credentials import ring
 from keys.credentials.ring import fingerprint
 from keys.operations import server_state
-from keys.operations.server_state import Serving
+from keys.operations.server_state import ServerState
 from sftpd.access.revalidate import Rings
 
 _log = structlog.get_logger()
@@ -27,7 +27,7 @@ class StatusFile:
     def __init__(self, site: Path, rings: Rings) -> None:
         self._site = site
         self._rings = rings
-        self._written: Serving | None = None
+        self._written: ServerState | None = None
 
     def update(
         self,
@@ -38,11 +38,11 @@ class StatusFile:
     ) -> None:
         """Look at the rings, and write down what has changed since the last time."""
         rings = {p.id: self._rings.of(p.id) for p in settings.parties if p.mirrors}
-        serving = Serving(
+        serving = ServerState(
             os.getpid(),
-            {party: ring.digest(found) for party, (found, _) in rings.items() if found},
+            {party: ring.ring_digest(found) for party, (found, _) in rings.items() if found},
             tuple(party for party, (_, damaged) in rings.items() if damaged),
-            {party.id: server_state.agreed(party) for party in settings.parties},
+            {party.id: server_state.party_digest(party) for party in settings.parties},
             tuple(fingerprint(key.asbytes()) for key in host_keys),
             tuple(fingerprint(key.asbytes()) for key in announced),
             tuple(faults),

@@ -37,7 +37,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from config.fault import Fault, Faults
-from config.settings import CagePolicy, PacketLayer, Sftp
+from config.settings import PacketLayer, SandboxMode, SftpSettings
 from config.site import SITE_TOML
 from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
@@ -121,15 +121,15 @@ def kernel() -> KernelFeatures:
     return KernelFeatures(max(int(landlock), 0), seccomp.supported(), openat2)
 
 
-def faults(sftp: Sftp, found: KernelFeatures, uid: int) -> list[Fault]:
+def faults(sftp: SftpSettings, found: KernelFeatures, uid: int) -> list[Fault]:
     """Return what keeps a server from shutting its children in, if it runs as `uid`."""
     named = []
     if not found.openat2:
         named.append(Fault(SITE_TOML, "", "the kernel has no openat2(2), take 5.6 or later"))
-    if sftp.cage is CagePolicy.REQUIRED and not (found.landlock and found.seccomp):
+    if sftp.cage is SandboxMode.REQUIRED and not (found.landlock and found.seccomp):
         message = (
             f'"required", but this kernel has {found}: boot one from 5.13 on with landlock in '
-            f'lsm= (see /sys/kernel/security/lsm), or write "{CagePolicy.BEST_EFFORT}"'
+            f'lsm= (see /sys/kernel/security/lsm), or write "{SandboxMode.BEST_EFFORT}"'
         )
         named.append(Fault(SITE_TOML, "sftp.cage", message))
     user = _user(sftp.user) if uid == 0 else None
@@ -142,7 +142,7 @@ def faults(sftp: Sftp, found: KernelFeatures, uid: int) -> list[Fault]:
     return named
 
 
-def policy(sftp: Sftp, found: KernelFeatures, uid: int) -> SandboxPolicy:
+def policy(sftp: SftpSettings, found: KernelFeatures, uid: int) -> SandboxPolicy:
     """Return what children will be shut in by; raise Faults where that is not what was asked."""
     named = faults(sftp, found, uid)
     if named:

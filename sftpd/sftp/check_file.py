@@ -46,7 +46,7 @@ def digests(descriptor: int, size: int, request_: DigestRequest) -> bytes | None
     left = size - request_.start
     length = min(request_.length, left) if request_.length else left
     if length == size and not request_.block:
-        return bytes.fromhex(getattr(digest.find(descriptor), name))
+        return bytes.fromhex(getattr(digest.digests_of_file(descriptor), name))
     block = request_.block or length
     if length > _MAX_BYTES or length > block * _MAX_BLOCKS:
         return None

@@ -25,7 +25,7 @@ from typing import Protocol
 
 import structlog
 
-from keys.digest import read_sha256
+from keys.digest import read_stamped_sha256
 from sftpd.sftp import check_file, protocol
 from sftpd.sftp.byte_ranges import ByteRanges
 from sftpd.sftp.check_file import DigestRequest
@@ -284,7 +284,7 @@ class Session:
         recorded = False
         number = next(self._numbers)
         try:
-            digest = (read_sha256(found.descriptor) or "").encode()
+            digest = (read_stamped_sha256(found.descriptor) or "").encode()
             recorded = self._recorder.record_open(number, path, found.attributes.size, digest)
         finally:
             if not recorded:

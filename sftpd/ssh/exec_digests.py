@@ -64,7 +64,7 @@ def answer(command: bytes, view: View, recorder: Recorder) -> Answer | None:
     if parsed is None:
         return None
     if parsed.path is None:
-        empty = getattr(digest.of(b""), parsed.algorithm)
+        empty = getattr(digest.digests_of(b""), parsed.algorithm)
         return Answer(f"{empty}  -\n".encode())
     path = os.fsencode(parsed.path)
     found = view.open_file(path)
@@ -75,7 +75,7 @@ def answer(command: bytes, view: View, recorder: Recorder) -> Answer | None:
     try:
         if not recorder.record_hash(parsed.algorithm, canonical(path)):
             return Answer(b"", os.fsencode(f"{parsed.program}: {parsed.path}: I/O error\n"), 1)
-        known = getattr(digest.find(found.descriptor), parsed.algorithm)
+        known = getattr(digest.digests_of_file(found.descriptor), parsed.algorithm)
     finally:
         os.close(found.descriptor)
     return Answer(f"{known}  ".encode() + path + b"\n")

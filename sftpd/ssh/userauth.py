@@ -371,7 +371,7 @@ def _signature_is_valid(algorithm: str, blob: bytes, message: bytes, signature: 
     if Message(signature).get_binary() != algorithm.encode():
         return False
     if algorithm in fido.KINDS:
-        return fido.verifies(blob, message, signature)
+        return fido.signature_is_valid(blob, message, signature)
     try:
         key = _key(algorithm, blob)
         return bool(key.verify_ssh_sig(message, Message(signature)))

@@ -141,22 +141,22 @@ def multiply(chain: Path, trees: list[Path], segments: int) -> None:
             replace(before, number=number, previous=sha256(format_segment(before)).hexdigest())
         )
         before = parse_segment(content)
-        for end, kept in (("", content), (layout.SIGNED, b"a signature")):
+        for end, kept in (("", content), (layout.SIGNATURE_SUFFIX, b"a signature")):
             file = chain / f"{number:08}.csv{end}"
             file.write_bytes(kept)
             for tree in trees:
                 os.link(file, f"{tree}/{layout.segment(number)}{end}")
     state.rename(chain / f"{segments:08}.state")
     for tree in trees:
-        (tree / layout.NEWEST).unlink()
-        (tree / layout.NEWEST).write_text(f"{segments:08}.csv\n")
+        (tree / layout.NEWEST_SEGMENT).unlink()
+        (tree / layout.NEWEST_SEGMENT).write_text(f"{segments:08}.csv\n")
 
 
 def shown(tree: Path, segments: int) -> bool:
     """Say whether a tree has every segment and its signature."""
     names = {path.name for path in (tree / "akis").iterdir()}
     wanted = (layout.segment(number).rpartition("/")[2] for number in range(1, segments + 1))
-    return all({name, name + layout.SIGNED} <= names for name in wanted)
+    return all({name, name + layout.SIGNATURE_SUFFIX} <= names for name in wanted)
 
 
 def measure(site: Path, filed: int, new: int, parties: int) -> None:

@@ -50,7 +50,7 @@ import damaged_pages
 import office
 
 from config import layout, load, registry
-from config.registry import COLUMNS, Entry
+from config.registry import COLUMNS, RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from config.site import CATALOG, REGISTRY_INDEX
 from keys.server_keys import host
@@ -90,14 +90,14 @@ class Rate(NamedTuple):
         return self.pages / self.seconds
 
 
-def entry(number: int, karekod: str) -> Entry:
+def entry(number: int, karekod: str) -> RegistryEntry:
     """Return the sheet that the karekod of page `number` stands for: a box of its own."""
     board, box = f"kurul-{number // _BOXES_A_BOARD + 1}", str(number + 1)
     sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", board, box, 1)
-    return Entry(karekod, sheet, SandikTuru.NORMAL, "")
+    return RegistryEntry(karekod, sheet, SandikTuru.NORMAL, "")
 
 
-def make_site(folder: Path, parties: int, entries: list[Entry]) -> Path:
+def make_site(folder: Path, parties: int, entries: list[RegistryEntry]) -> Path:
     """Lay out a site whose registry has these sheets."""
     listed = "".join(
         f'[[party]]\nid = "parti-{n}"\nname = "{n}"\nkind = "party"\nscope = "all"\n'
@@ -107,7 +107,7 @@ def make_site(folder: Path, parties: int, entries: list[Entry]) -> Path:
     site = office.site(folder, parties_toml=listed)
     for name in ("intake", "state", "ledgers"):
         (site / name).mkdir()
-    host.make_all(site)
+    host.create_site_keys(site)
     (site / "keys").chmod(0o700)
     rows = [",".join(COLUMNS)]
     for one in entries:
@@ -393,7 +393,7 @@ def waited(waiting: int, filed: int, folder: Path) -> Waited:
     return Waited(waiting, waits, first, filed, seconds, memory, oldest)
 
 
-def fill(site: Path, entries: list[Entry], parties: int) -> None:
+def fill(site: Path, entries: list[RegistryEntry], parties: int) -> None:
     """Put rows into the catalog, as if those sheets had been filed; no file is made."""
     with catalog.Catalog(catalog.url(site)) as opened:
         for n in range(1, parties + 1):

@@ -26,7 +26,8 @@ from config import load, registry
 from config.event import Event
 from config.registry import Registry
 from config.site import FILING, LEDGERS, REGISTRY_INDEX, SPOOL
-from keys.ledger.writer import Ledger, read, utc_now
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger, utc_now
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
 from publisher.filing.filer import Filer, FilingContext
@@ -90,7 +91,7 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
 
 
 @contextmanager
-def _filer(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
+def _filer(site: Path) -> Iterator[Callable[[list[registry.RegistryEntry]], None]]:
     settings = load.load(site)
     store, sheets = Store(site), Registry(site / REGISTRY_INDEX)
     shared = simulated_reader.shared_scan(next(election.entries(4, 1)), settings.election, 1)
@@ -112,7 +113,7 @@ def _filer(site: Path) -> Iterator[Callable[[list[registry.Entry]], None]]:
         for party in context.mirroring_parties:
             store.make_root(party.id)
 
-        def file(entries: list[registry.Entry]) -> None:
+        def file(entries: list[registry.RegistryEntry]) -> None:
             for start in range(0, len(entries), _BATCH):
                 found = []
                 for entry in entries[start : start + _BATCH]:
@@ -177,7 +178,7 @@ def _look_up(index: Registry, karekods: list[str]) -> None:
 
 
 def _read_on(site: Path, first: int) -> None:
-    if not list(read(site / LEDGERS / FILING, first)):
+    if not list(read_records(site / LEDGERS / FILING, first)):
         raise SystemExit(f"record {first} is not where it was put")
 
 

@@ -28,11 +28,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.event import Event, Value
-from config.party import address
+from config.party import parse_address
 from keys.ledger import note, segments
-from keys.ledger.signer import Notary
+from keys.ledger.signer import Signer
 from keys.ledger.verify import verify
-from keys.ledger.writer import Ledger, Terms, utc_now
+from keys.ledger.writer import Ledger, WritePolicy, utc_now
 from scripts.audit import index
 from scripts.shared.signer_process import sign_until_closed
 from sftpd.access.ratelimit import Pacer
@@ -64,7 +64,7 @@ def transfers(count: int) -> Iterator[Event]:
             yield Event("open", party, address, path, detail={**told, "size": 200_000})
 
 
-def append(folder: Path, seconds: float, terms: Terms, group: int = 1) -> dict[str, float]:
+def append(folder: Path, seconds: float, terms: WritePolicy, group: int = 1) -> dict[str, float]:
     """Write for so long with a notary beside, both on one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
@@ -88,7 +88,7 @@ def append(folder: Path, seconds: float, terms: Terms, group: int = 1) -> dict[s
     os.close(told)
     _, status = os.waitpid(child, 0)
     os.sched_setaffinity(0, cores)
-    checkpoint = segments.checkpoint(folder)
+    checkpoint = segments.read_checkpoint(folder)
     assert checkpoint is not None
     assert note.open_checkpoint(checkpoint, KEY.public_key()).size == count
     return {
@@ -99,7 +99,7 @@ def append(folder: Path, seconds: float, terms: Terms, group: int = 1) -> dict[s
     }
 
 
-def asked(folder: Path, seconds: float, terms: Terms, sessions: int) -> dict[str, float]:
+def asked(folder: Path, seconds: float, terms: WritePolicy, sessions: int) -> dict[str, float]:
     """Have so many children ask for so long."""
     loop = Loop()
     with Ledger(folder, terms=terms) as writer:
@@ -112,7 +112,7 @@ def asked(folder: Path, seconds: float, terms: Terms, sessions: int) -> dict[str
             with peer, other:
                 children.begin(
                     peer,
-                    address("192.0.2.7"),
+                    parse_address("192.0.2.7"),
                     None,
                     lambda parent, slate: ask(parent, slate, until),
                 )
@@ -145,10 +145,10 @@ def sign(folder: Path, asked: int) -> int:
     """Sign once a second until the other end is closed; return how often."""
     count = 0
 
-    class Counted(Notary):
-        def notarize(self, last: bool = False) -> note.Checkpoint | None:
+    class Counted(Signer):
+        def sign(self, last: bool = False) -> note.Checkpoint | None:
             nonlocal count
-            signed = super().notarize(last)
+            signed = super().sign(last)
             count += signed is not None
             return signed
 
@@ -168,8 +168,8 @@ def filled(folder: Path, count: int) -> None:
                 block.clear()
         if block:
             writer.append(*block)
-    with Notary(folder, KEY) as notary:
-        notary.notarize(last=True)
+    with Signer(folder, KEY) as notary:
+        notary.sign(last=True)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -217,7 +217,7 @@ def sqlite(folder: Path, path: Path) -> dict[str, float]:
     """Do the same with SQLite and the indexes that these questions would need."""
 
     def records() -> Iterator[tuple[object, ...]]:
-        for _, _, line in segments.lines(folder):
+        for _, _, line in segments.read_lines(folder):
             data = json.loads(line)
             detail = data["detail"]
             yield (
@@ -266,15 +266,21 @@ def main() -> int:
         room = Path(made)
         os.environ["XDG_CACHE_HOME"] = str(room / "cache")
         if stated.only in (None, "append"):
-            plain = append(room / "a", stated.seconds, Terms())
+            plain = append(room / "a", stated.seconds, WritePolicy())
             show("append", plain)
             slow = plain["records a second"] < REACH
-            show("append, always", append(room / "b", stated.seconds / 3, Terms(always=True)))
-            of = append(room / "c", stated.seconds / 3, Terms(always=True), 32)
+            show(
+                "append, always",
+                append(room / "b", stated.seconds / 3, WritePolicy(sync_always=True)),
+            )
+            of = append(room / "c", stated.seconds / 3, WritePolicy(sync_always=True), 32)
             show("append, always, of 32", of)
         if stated.only in (None, "asked"):
             for sessions in (1, 8, 32):
-                for kind, terms in (("", Terms()), (", always", Terms(always=True))):
+                for kind, terms in (
+                    ("", WritePolicy()),
+                    (", always", WritePolicy(sync_always=True)),
+                ):
                     found = asked(room / f"{sessions}{kind}", stated.seconds / 3, terms, sessions)
                     show(f"asked by {sessions}{kind}", found)
         if stated.only in (None, "verify", "index"):
@@ -294,7 +300,7 @@ def main() -> int:
 
 def verified(folder: Path) -> None:
     """Verify, and have it hold."""
-    verdict = verify.verify(folder, [KEY.public_key()])
+    verdict = verify.verify_ledger(folder, [KEY.public_key()])
     assert not verdict.findings, verdict.findings
 
 

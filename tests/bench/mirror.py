@@ -25,7 +25,7 @@ from unit.publisher.filed_site import KEY, NOON  # noqa: E402 - from the folders
 
 from config import layout  # noqa: E402
 from config.sheet import Belge, Secim, Sheet  # noqa: E402
-from keys.feed_segment import FIRST, Entry, Segment, format_segment  # noqa: E402
+from keys.feed_segment import NO_PREVIOUS, FeedEntry, FeedSegment, format_segment  # noqa: E402
 from keys.server_keys import sshsig  # noqa: E402
 
 _BOARDS = 1094
@@ -42,7 +42,7 @@ def mirror() -> ModuleType:
     return loaded
 
 
-def entry(number: int) -> Entry:
+def entry(number: int) -> FeedEntry:
     """Return the page of that number, of a board and a box of its own."""
     board, box = number % _BOARDS, number // _BOARDS // 6
     kind = (Belge.SANDIK_SONUC, Belge.SAYIM_DOKUM_CETVELI)[number // _BOARDS % 6 > 0]
@@ -51,17 +51,19 @@ def entry(number: int) -> Entry:
         number // _BOARDS % 6 + 1,
     )  # fmt: skip
     digest = sha256(str(number).encode()).hexdigest()
-    return Entry(layout.path(_ELECTION, sheet, 1, "jpg"), 200_000, digest, NOON + number, kind, 1)
+    return FeedEntry(
+        layout.path(_ELECTION, sheet, 1, "jpg"), 200_000, digest, NOON + number, kind, 1
+    )
 
 
 def write(folder: Path, pages: int, each: int) -> None:
     """Write the segments and their signatures, as a mirror keeps them."""
     (folder / "akis").mkdir()
-    before = FIRST
+    before = NO_PREVIOUS
     for number, first in enumerate(range(0, pages, each), start=1):
         entries = tuple(map(entry, range(first, min(first + each, pages))))
         content = format_segment(
-            Segment(_ELECTION, "0" * 16, number, NOON + number, before, entries)
+            FeedSegment(_ELECTION, "0" * 16, number, NOON + number, before, entries)
         )
         file = folder / layout.segment(number)
         file.write_bytes(content)

@@ -87,7 +87,7 @@ def write(folder: Path, count: int) -> int:
         part = list(islice(every, min(SEGMENT, count - first)))
         if parse_record(part[-1].encode()).seq != first + len(part) - 1:
             raise SystemExit("these are no lines of a ledger")
-        path = folder / segments.name(first, segments.PLAIN)
+        path = folder / segments.file_name(first, segments.PLAIN)
         path.write_text("".join(part), encoding="utf-8")
         written += path.stat().st_size
     return written

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import damaged_pages
 
-from config.registry import Entry, is_karekod
+from config.registry import RegistryEntry, is_karekod
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.filing.decide import identified
 from publisher.page import ReadResult
@@ -49,11 +49,11 @@ class Outcome(NamedTuple):
     ms: float
 
 
-def every(karekod: str) -> Entry:
+def every(karekod: str) -> RegistryEntry:
     """A registry in which any ten digits are a sheet of their own."""
     place = f"k-{karekod}"
     sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", place, "1", 1)
-    return Entry(karekod, sheet, SandikTuru.NORMAL, "")
+    return RegistryEntry(karekod, sheet, SandikTuru.NORMAL, "")
 
 
 def read(task: tuple[str, int, int]) -> Outcome:
@@ -65,7 +65,7 @@ def read(task: tuple[str, int, int]) -> Outcome:
     seen = read_file(content)
     ms = (time.process_time() - begun) * 1000
     found = identified(seen.readings, every, 2)
-    filed = found.karekod if isinstance(found, Entry) else None
+    filed = found.karekod if isinstance(found, RegistryEntry) else None
     return Outcome(
         name,
         filed == karekod,

@@ -162,10 +162,12 @@ def lay_out(folder: Path, layer: str) -> Path:
     tree.mkdir(parents=True)
     (site / "site.toml").write_text(_SITE.format(layer=layer))
     (site / "parties.toml").write_text(_PARTIES)
-    host.make(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
-    line = host.make(folder / "client", "bench")
+    host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    line = host.create_key(folder / "client", "bench")
     since = datetime.now(UTC) - timedelta(days=1)
-    credential = ring.public_key(line, label="", not_before=since, not_after=None, added_by="bench")
+    credential = ring.key_credential(
+        line, label="", not_before=since, not_after=None, added_by="bench"
+    )
     rotation.apply(site, Ring(PARTY, (credential,)))
     (folder / "authorized_keys").write_text(line)
     return tree
@@ -200,7 +202,7 @@ def theirs(folder: Path, tree: Path) -> Iterator[Server]:
         raise SystemExit(f"{SSHD} is not there; install openssh-server")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    host.make(folder / "host_key", "sshd")
+    host.create_key(folder / "host_key", "sshd")
     port = _free_port()
     (folder / "sshd_config").write_text(_SSHD.format(port=port, folder=folder, tree=tree))
     with (

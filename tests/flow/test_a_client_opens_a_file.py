@@ -35,7 +35,7 @@ def test_a_mirror_is_told_by_the_ledger_file_by_file(
     assert {e.origin for e in mine} == {"127.0.0.1"}
     opened = {e.what: e.detail["size"] for e in mine if e.event == "open"}
     closed = {e.what: (e.detail["bytes"], e.detail["complete"]) for e in mine if e.event == "close"}
-    pages = {path: size for path, size in opened.items() if not layout.is_own(path[1:])}
+    pages = {path: size for path, size in opened.items() if not layout.is_publisher_file(path[1:])}
     assert pages == sizes(rehearsal, "parti-a")
     assert closed == {path: (size, True) for path, size in opened.items()}
     assert mine[-1].event == "session-end"

@@ -137,7 +137,7 @@ def change_key(soak_run: SoakRun) -> str:
     """Give a party another key, which its client uses from the next time on."""
     party = soak_run.rng.choice([p.id for p in load.load(soak_run.site).parties])
     fresh = soak_run.folder / f"key-{soak_run.done.total()}"
-    host.make(fresh, party)
+    host.create_key(fresh, party)
     ssps("key", "add", party, "--public-key", fresh.with_suffix(".pub"), "--why", "soak",
          "--site", soak_run.site)  # fmt: skip
     kit = soak_run.site / "clients" / party
@@ -179,7 +179,7 @@ def flood_with_logins(soak_run: SoakRun) -> str:
     """Log in twelve times at once with a key that nobody knows."""
     key = soak_run.folder / "guess"
     if not key.exists():
-        host.make(key, "guess")
+        host.create_key(key, "guess")
     options = ["-F", "none", "-i", str(key), "-b", "-", "-o", "BatchMode=yes"]
     options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     options += [

@@ -14,7 +14,7 @@ import paramiko
 from paramiko.message import Message
 from wire.served import Served, until
 
-from config.event import Outcome, Transfer
+from config.event import Outcome, TransferEvent
 
 HELLO = bytes.fromhex("00000005 01 00000003")
 OPEN, CLOSE, READ, WRITE, FSETSTAT, OPENDIR, READDIR = 3, 4, 5, 6, 10, 11, 12
@@ -201,8 +201,8 @@ def assert_record_complete(served: Served) -> None:
     records = served.records()
     assert [record.seq for record in records] == list(range(len(records)))
     granted = [r.event for r in records if r.event.outcome is not Outcome.REFUSED]
-    opened = [_numbers(e.detail) for e in granted if e.event == Transfer.OPEN]
-    closed = [_numbers(e.detail) for e in granted if e.event == Transfer.CLOSE]
+    opened = [_numbers(e.detail) for e in granted if e.event == TransferEvent.OPEN]
+    closed = [_numbers(e.detail) for e in granted if e.event == TransferEvent.CLOSE]
     assert sorted(opened) == sorted(closed)
     assert len(set(opened)) == len(opened)
     ended = _sessions_ended(served)

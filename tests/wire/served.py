@@ -11,8 +11,8 @@ from pathlib import Path
 from config.site import HOST_KEYS
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Ring
-from keys.ledger import writer
-from keys.ledger.writer import Record
+from keys.ledger import segments
+from keys.ledger.record import Record
 from keys.server_keys import host
 
 OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
@@ -109,7 +109,7 @@ class Served:
         )
 
     def records(self, event: str | None = None) -> list[Record]:
-        found = writer.read(self.site / "ledgers" / "transfer")
+        found = segments.read_records(self.site / "ledgers" / "transfer")
         return [r for r in found if event in (None, r.event.event)]
 
     def children(self) -> list[int]:
@@ -147,16 +147,18 @@ def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) 
     (site / "site.toml").write_text(_SITE.format(sessions=sessions, per_party=per_party))
     listed = "".join(_PARTY.format(id=id_, address=a) for id_, a in parties.items())
     (site / "parties.toml").write_text(listed)
-    host.make(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
     since = OPENS - timedelta(days=1)
     for id_ in parties:
-        line = host.make(site / "clients" / id_, id_)
+        line = host.create_key(site / "clients" / id_, id_)
         credentials = (
-            ring.public_key(line, label="", not_before=since, not_after=None, added_by="test"),
-            ring.password(SECRET, label="", not_before=since, not_after=None, added_by="test"),
+            ring.key_credential(line, label="", not_before=since, not_after=None, added_by="test"),
+            ring.password_credential(
+                SECRET, label="", not_before=since, not_after=None, added_by="test"
+            ),
         )
         rotation.apply(site, Ring(id_, credentials))
         tree = site / "trees" / id_ / "2023-05-14-cb-mv"
         tree.mkdir(parents=True)
         (site / "trees" / id_ / "BENIOKU.txt").write_text(f"{id_}\n")
-    host.make(site / "clients" / "stranger", "stranger")
+    host.create_key(site / "clients" / "stranger", "stranger")

@@ -26,7 +26,7 @@ NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"
 
 
 def with_rsa(site: Path) -> None:
-    host.make(site / "keys/host" / "ssh_host_rsa_key", "", bits=4096)
+    host.create_key(site / "keys/host" / "ssh_host_rsa_key", "", bits=4096)
 
 
 def audited(served: Served) -> dict[str, dict[str, set[str]]]:
@@ -178,9 +178,11 @@ def test_on_a_compatible_site_others_get_what_they_always_got(serve: Serve, laye
 
 def test_signatures_over_sha1_are_refused(serve: Serve) -> None:
     served = serve()
-    line = host.make(served.site / "clients" / "rsa", "rsa", bits=3072)
+    line = host.create_key(served.site / "clients" / "rsa", "rsa", bits=3072)
     start = OPENS - timedelta(days=1)
-    credential = ring.public_key(line, label="", not_before=start, not_after=None, added_by="test")
+    credential = ring.key_credential(
+        line, label="", not_before=start, not_after=None, added_by="test"
+    )
     rotation.apply(served.site, rotation.add(ring.load(served.site, "parti-a"), credential))
     key = paramiko.RSAKey(filename=str(served.site / "clients" / "rsa"))
     sha1 = _Sha1(filename=str(served.site / "clients" / "rsa"))

@@ -48,7 +48,7 @@ def opened(night: RunningSite, since: int) -> list[str]:
     """Which pages were opened; the feed goes on, so its files may well be."""
     events = (record.event for record in night.records()[since:])
     paths = (event.what[1:] for event in events if event.event == "open")
-    return [path for path in paths if not layout.is_own(path)]
+    return [path for path in paths if not layout.is_publisher_file(path)]
 
 
 @pytest.mark.parametrize("party", ["parti-a", "parti-c"])

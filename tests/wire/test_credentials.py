@@ -77,7 +77,7 @@ def test_all_parties_are_rotated_under_load_and_only_what_ended_breaks(serve: Se
     new = served.site / "new"
     for party in PARTIES:
         add_file(served, "page", 200_000, party)
-        host.make(new / party, "yeni")
+        host.create_key(new / party, "yeni")
     words = ["key", "rotate", "--all", "--public-keys", new, "--not-before", NOW.isoformat()]
     words += ["--overlap", "1h", "--why", "yearly", "--apply"]
     by_key = [(party, None) for party in PARTIES]
@@ -200,7 +200,7 @@ Spoil = Callable[[Path], object]
 @pytest.mark.parametrize("spoil", [lambda p: p.write_text("[[cred"), lambda p: p.write_bytes(b"")])
 def test_a_command_does_not_claim_what_the_server_cannot_take(serve: Serve, spoil: Spoil) -> None:
     served = serve(PARTIES)
-    spoil(ring.path(served.site, "parti-a"))
+    spoil(ring.ring_path(served.site, "parti-a"))
 
     done = CliRunner().invoke(
         main,

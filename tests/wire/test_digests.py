@@ -38,7 +38,7 @@ def served(request: pytest.FixtureRequest, serve: Serve) -> Served:
             os.utime(file, (1684080000, 1684080000))
             if number < 2:
                 with file.open("rb") as opened:
-                    digest.stamp(opened.fileno(), digest.of(content))
+                    digest.stamp(opened.fileno(), digest.digests_of(content))
 
     return serve(before=furnish)
 

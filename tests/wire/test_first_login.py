@@ -10,7 +10,7 @@ from wire.served import OPENS, SECRET, Serve, Served, setting
 from wire.test_server import told
 
 from keys.credentials import ring
-from keys.ledger import writer
+from keys.ledger import segments
 
 OWN = "kendi-parolam-1453"
 METHODS = b"publickey,password,keyboard-interactive"
@@ -53,7 +53,7 @@ def test_openssh_sets_a_new_password_and_comes_in(serve: Serve, tmp_path: Path) 
     assert "Parolaniz degistirildi." in first.stderr
     assert (again.returncode, old.returncode) == (0, 255)
     [own] = [c for c in ring.load(served.site, "parti-a").credentials if c.chosen]
-    [record] = writer.read(served.site / "ledgers/operations")
+    [record] = segments.read_records(served.site / "ledgers/operations")
     assert (record.event.event, record.event.who) == ("password change", "parti-a")
     assert record.event.detail["credential"] == own.fingerprint
     everything = b"".join(p.read_bytes() for p in (served.site / "ledgers").rglob("*.jsonl"))

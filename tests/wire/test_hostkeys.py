@@ -15,7 +15,7 @@ from sftpd.ssh import hostkeys
 def next_key(site: Path, kind: str) -> str:
     """Make the next key of a kind, and return it as known_hosts has it."""
     bits = 4096 if kind == "rsa" else 0
-    line = host.make(site / host.NEXT / f"ssh_host_{kind}_key", "", bits=bits)
+    line = host.create_key(site / host.NEXT_HOST_KEYS / f"ssh_host_{kind}_key", "", bits=bits)
     return " ".join(line.split()[:2])
 
 

@@ -16,7 +16,8 @@ from wire.test_server import add_file, connected, sum_of, told
 
 from config import load
 from keys.credentials import ring, rotation
-from keys.ledger.writer import Ledger, read
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger
 from keys.operations import server_state, settings_record
 
 HOUR = timedelta(hours=1)
@@ -70,7 +71,7 @@ def banner(served: Served, source: str = "127.0.0.1") -> bytes:
 
 def revoke(served: Served, party: str = "parti-a") -> None:
     found = ring.load(served.site, party)
-    keys = [c for c in found.credentials if c.kind is not ring.Kind.PUBLIC_KEY]
+    keys = [c for c in found.credentials if c.kind is not ring.CredentialKind.PUBLIC_KEY]
     rotation.apply(served.site, replace(found, credentials=tuple(keys)))
 
 
@@ -130,8 +131,10 @@ def test_edited_settings_wait_for_their_record_while_others_write_that_ledger(
     until(lambda: "reloaded" in served.log.read_text())
 
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 0
-    [record] = read(operations)
-    assert record.event.detail["after"] == settings_record.lines(load.load(served.site).digests)
+    [record] = read_records(operations)
+    assert record.event.detail["after"] == settings_record.digest_lines(
+        load.load(served.site).digests
+    )
 
 
 def test_settings_that_cannot_be_put_on_record_are_not_put_in_force(serve: Serve) -> None:
@@ -233,7 +236,7 @@ def test_a_session_ends_when_its_key_or_the_access_does(serve: Serve) -> None:
 def test_a_damaged_key_file_leaves_the_old_ring_in_force(serve: Serve) -> None:
     served = serve()
     with connected(served, "parti-a") as client:
-        path = ring.path(served.site, "parti-a")
+        path = ring.ring_path(served.site, "parti-a")
         content = path.read_bytes()
         path.write_text("[[credential]")
         until(lambda: (word := server_state.read(served.site)) and word.damaged == ("parti-a",))

@@ -24,7 +24,7 @@ from wire.slow_link import slow_link
 from config import load
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
-from keys.feed_segment import Entry, format_segment, parse_segment
+from keys.feed_segment import FeedEntry, format_segment, parse_segment
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries
@@ -358,8 +358,8 @@ def rerooted(party: Party, name: str) -> None:
     put({file: content, Path(f"{file}.sig"): sshsig.sign(KEY, content)})
 
 
-def climbing(path: str) -> tuple[Entry, ...]:
-    return (Entry(path, 4, "0" * 64, 1684072800, "sandik-sonuc", 1),)
+def climbing(path: str) -> tuple[FeedEntry, ...]:
+    return (FeedEntry(path, 4, "0" * 64, 1684072800, "sandik-sonuc", 1),)
 
 
 def lists(party: Party, path: str) -> None:
@@ -401,7 +401,7 @@ BREAKS |= {
 }
 
 
-def longer(party: Party) -> tuple[Entry, ...]:
+def longer(party: Party) -> tuple[FeedEntry, ...]:
     segment = parse_segment((party.tree / "akis/00000003.csv").read_bytes())
     return tuple(replace(entry, size=entry.size + 100_000) for entry in segment.entries)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from keys.ledger import merkle, segments
 from keys.ledger.record import parse_record
 from keys.ledger.segments import HASH_SIZE, HASHES
-from keys.ledger.verify.verdicts import Finding, Kind, Verdict
+from keys.ledger.verify.verdicts import Finding, FindingKind, VerificationResult
 
 _CHUNK = 1 << 22
 
@@ -18,7 +18,7 @@ Progress = Callable[[int], object]  # told of bytes read
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SegmentPart:
     """A segment's lines, or the hashes that were left of them."""
 
     first: int
@@ -26,28 +26,28 @@ class Part:
     hashes: Path | None
 
 
-def parts(verdict: Verdict) -> Iterator[Part]:
+def segment_parts(verdict: VerificationResult) -> Iterator[SegmentPart]:
     """Yield the segments in order; what is gone without a record of it goes into the verdict."""
     folder = verdict.folder
-    lines = {segment.first: segment for segment in segments.listed(folder)}
-    kept = dict(segments.numbered(folder, HASHES))
+    lines = {segment.first: segment for segment in segments.list_segments(folder)}
+    kept = dict(segments.list_files(folder, HASHES))
     said = None
     for first in sorted({*lines, *kept}):
         if first not in lines:
             count = kept[first].stat().st_size // HASH_SIZE
             if count == 0:
                 continue
-            said = _removals(folder) if said is None else said
+            said = _recorded_removals(folder) if said is None else said
             verdict.removed += count
             if said.get(first) != count:
                 text = f"records {first} to {first + count - 1} are gone, and no record says so"
-                verdict.findings.append(Finding(Kind.REMOVED, first, text))
-        yield Part(first, lines.get(first), kept.get(first))
+                verdict.findings.append(Finding(FindingKind.REMOVED, first, text))
+        yield SegmentPart(first, lines.get(first), kept.get(first))
 
 
-def _removals(folder: Path) -> dict[int, int]:
+def _recorded_removals(folder: Path) -> dict[int, int]:
     found = {}
-    for _, _, line in segments.lines(folder):
+    for _, _, line in segments.read_lines(folder):
         if b'"event":"removed"' in line:
             try:
                 detail = parse_record(line).event.detail
@@ -59,7 +59,7 @@ def _removals(folder: Path) -> dict[int, int]:
     return found
 
 
-def hashes(part: Part, progress: Progress) -> Iterator[list[bytes]]:
+def segment_hashes(part: SegmentPart, progress: Progress) -> Iterator[list[bytes]]:
     """Yield the hashes of a segment's whole lines, many at a time; OSError if it is damaged."""
     if part.lines is None:
         assert part.hashes is not None  # noqa: S101 - it has one or the other
@@ -71,31 +71,31 @@ def hashes(part: Part, progress: Progress) -> Iterator[list[bytes]]:
             while found := file.readlines(_CHUNK):
                 progress(sum(map(len, found)))
                 whole = found[-1].endswith(b"\n")
-                yield list(map(merkle.leaf, found if whole else found[:-1]))
+                yield list(map(merkle.hash_leaf, found if whole else found[:-1]))
                 if not whole:
                     return  # still being written, or torn
-    except (EOFError, segments.UNPACKING) as error:
+    except (EOFError, segments.DecompressionError) as error:
         raise OSError(f"{part.lines.path.name}: cannot be unpacked ({error})") from error
 
 
 def line_hashes(folder: Path) -> Iterator[tuple[bytes, bytes | None]]:
     """Yield the hash of each line and the line, or nothing for it if only its hash is left."""
-    for part in parts(Verdict(folder)):
+    for part in segment_parts(VerificationResult(folder)):
         if part.lines is None:
-            for chunk in hashes(part, lambda _: None):
+            for chunk in segment_hashes(part, lambda _: None):
                 yield from ((each, None) for each in chunk)
             continue
         with part.lines.open() as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                yield merkle.leaf(line), line
+                yield merkle.hash_leaf(line), line
 
 
-def kept_hashes(folder: Path, most: int) -> Iterator[bytes]:
+def stored_hashes(folder: Path, most: int) -> Iterator[bytes]:
     """Yield the hashes that the notary kept beside the lines, so many at most."""
     number = 0
-    for first, path in segments.numbered(folder, HASHES):
+    for first, path in segments.list_files(folder, HASHES):
         if first != number:
             return
         with path.open("rb") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 from keys.ledger.note import Checkpoint
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What is wrong."""
 
     CHANGED = "changed"
@@ -30,13 +30,13 @@ class Kind(StrEnum):
 class Finding:
     """One thing that is not as it was, and the number of the first record of which that is true."""
 
-    kind: Kind
+    kind: FindingKind
     record: int | None
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class VerifiedCheckpoint:
     """A checkpoint that is believed, and where it was found."""
 
     source: str
@@ -44,7 +44,7 @@ class Head:
 
 
 @dataclass(slots=True)
-class Verdict:
+class VerificationResult:
     """What was found in one ledger."""
 
     folder: Path

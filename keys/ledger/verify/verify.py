@@ -11,28 +11,32 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from keys.ledger import note, segments
-from keys.ledger.merkle import Tree
+from keys.ledger.merkle import MerkleTree
 from keys.ledger.note import Checkpoint
 from keys.ledger.segments import CHECKPOINT, CHECKPOINTS
-from keys.ledger.verify.blame import after, authentic, first_wrong
-from keys.ledger.verify.leaves import Progress, hashes, parts
-from keys.ledger.verify.verdicts import Finding, Head, Kind, Verdict
+from keys.ledger.verify.blame import (
+    check_unsigned_records,
+    locate_first_change,
+    stored_hashes_match,
+)
+from keys.ledger.verify.leaves import Progress, segment_hashes, segment_parts
+from keys.ledger.verify.verdicts import Finding, FindingKind, VerificationResult, VerifiedCheckpoint
 
 
-def verify(
+def verify_ledger(
     folder: Path,
     keys: Sequence[Ed25519PublicKey],
     kept: Sequence[tuple[str, bytes]] = (),
     progress: Progress = lambda _: None,
-) -> Verdict:
+) -> VerificationResult:
     """Hold a ledger against its checkpoints and those `kept` elsewhere, each with its name."""
-    verdict = Verdict(folder)
-    heads = _heads(verdict, keys, kept)
+    verdict = VerificationResult(folder)
+    heads = _open_checkpoints(verdict, keys, kept)
     roots: dict[int, bytes] = {}
     try:
-        _hash(verdict, {head.checkpoint.size for head in heads}, roots, progress)
+        _compute_roots(verdict, {head.checkpoint.size for head in heads}, roots, progress)
     except OSError as error:
-        verdict.findings.append(Finding(Kind.UNREADABLE, None, str(error)))
+        verdict.findings.append(Finding(FindingKind.UNREADABLE, None, str(error)))
         return verdict
     heads.sort(key=lambda head: head.checkpoint.size)
     wrong = [h for h in heads if roots.get(h.checkpoint.size) != h.checkpoint.root]
@@ -43,65 +47,67 @@ def verify(
     verdict.heads = len(heads)
     if wrong:
         right = [h for h in heads if h not in wrong]
-        verdict.findings.append(first_wrong(verdict, newest, right, wrong[0]))
-        if not authentic(folder, newest):
+        verdict.findings.append(locate_first_change(verdict, newest, right, wrong[0]))
+        if not stored_hashes_match(folder, newest):
             text = "the hashes beside the lines are missing or do not come to the signed root"
-            verdict.findings.append(Finding(Kind.HASHES, None, text))
+            verdict.findings.append(Finding(FindingKind.HASHES, None, text))
     elif newest is not None:
-        verdict.findings += after(folder, newest.checkpoint.size)
+        verdict.findings += check_unsigned_records(folder, newest.checkpoint.size)
     names = {name for name, _ in kept}
     verdict.extends = [h.source for h in heads if h.source in names and h not in wrong]
     return verdict
 
 
-def _heads(
-    verdict: Verdict, keys: Sequence[Ed25519PublicKey], kept: Sequence[tuple[str, bytes]]
-) -> list[Head]:
+def _open_checkpoints(
+    verdict: VerificationResult, keys: Sequence[Ed25519PublicKey], kept: Sequence[tuple[str, bytes]]
+) -> list[VerifiedCheckpoint]:
     folder = verdict.folder
-    newest = segments.checkpoint(folder)
+    newest = segments.read_checkpoint(folder)
     messages = [(CHECKPOINT, newest)] if newest is not None else []
     history = folder / CHECKPOINTS
-    past = note.split(history.read_bytes()) if history.exists() else []
+    past = note.split_notes(history.read_bytes()) if history.exists() else []
     messages += [(f"{CHECKPOINTS} #{n}", message) for n, message in enumerate(past, start=1)]
     found = []
     for source, message in (*messages, *kept):
-        opened = _opened(message, keys)
+        opened = _open_checkpoint(message, keys)
         if isinstance(opened, Finding):
             text = f"{source}: {opened.text}"
             verdict.findings.append(Finding(opened.kind, None, text))
         else:
-            found.append(Head(source, opened))
+            found.append(VerifiedCheckpoint(source, opened))
     if not messages:
         text = "no checkpoint: nothing here is signed for"
-        verdict.findings.append(Finding(Kind.UNSIGNED, None, text))
+        verdict.findings.append(Finding(FindingKind.UNSIGNED, None, text))
     if found:
         origin = found[0].checkpoint.origin
         for head in found:
             if head.checkpoint.origin != origin:
                 text = f"{head.source}: is of {head.checkpoint.origin}, and this is {origin}"
-                verdict.findings.append(Finding(Kind.ANOTHER_LOG, None, text))
+                verdict.findings.append(Finding(FindingKind.ANOTHER_LOG, None, text))
         found = [head for head in found if head.checkpoint.origin == origin]
     return found
 
 
-def _opened(message: bytes, keys: Sequence[Ed25519PublicKey]) -> Checkpoint | Finding:
+def _open_checkpoint(message: bytes, keys: Sequence[Ed25519PublicKey]) -> Checkpoint | Finding:
     for key in keys:
         try:
             return note.open_checkpoint(message, key)
-        except note.Unsigned:
+        except note.UnknownSigner:
             continue
-        except note.Forged:
-            return Finding(Kind.FORGED, None, "is not what the key signed")
+        except note.WrongSignature:
+            return Finding(FindingKind.FORGED, None, "is not what the key signed")
         except ValueError as error:
-            return Finding(Kind.FORGED, None, str(error))
-    return Finding(Kind.ANOTHER_KEY, None, "is signed by none of the keys that were given")
+            return Finding(FindingKind.FORGED, None, str(error))
+    return Finding(FindingKind.ANOTHER_KEY, None, "is signed by none of the keys that were given")
 
 
-def _hash(verdict: Verdict, sizes: set[int], roots: dict[int, bytes], progress: Progress) -> None:
+def _compute_roots(
+    verdict: VerificationResult, sizes: set[int], roots: dict[int, bytes], progress: Progress
+) -> None:
     """Fill in the roots of the trees of those sizes, and what is missing."""
-    growing, wanted = Tree(), sorted(sizes, reverse=True)
-    for segment in parts(verdict):
-        for chunk in hashes(segment, progress):
+    growing, wanted = MerkleTree(), sorted(sizes, reverse=True)
+    for segment in segment_parts(verdict):
+        for chunk in segment_hashes(segment, progress):
             at = 0
             while at < len(chunk):
                 while wanted and wanted[-1] <= growing.size:

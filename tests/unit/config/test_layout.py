@@ -132,7 +132,7 @@ def test_version_0_and_an_unknown_extension_have_no_path() -> None:
     ],
 )
 def test_the_publishers_own_files_are_told_from_pages(path: str) -> None:
-    assert layout.is_own(path)
+    assert layout.is_publisher_file(path)
     with pytest.raises(ValueError):
         layout.parse(path)
 
@@ -158,11 +158,11 @@ def test_the_publishers_own_files_are_told_from_pages(path: str) -> None:
     ],
 )
 def test_nothing_else_is_the_publishers_own(path: str) -> None:
-    assert not layout.is_own(path)
+    assert not layout.is_publisher_file(path)
 
 
 def test_a_sheet_is_summed_up_where_everybody_who_sees_it_sees_all_that_is() -> None:
-    summed = {layout.summed(sheet.cevre, sheet.kurul) for sheet, _ in GOLDEN.values()}
+    summed = {layout.sums_folder(sheet.cevre, sheet.kurul) for sheet, _ in GOLDEN.values()}
 
     assert summed == {
         "34-istanbul-1/kadikoy-2",
@@ -210,5 +210,5 @@ def test_what_is_within_a_scope_and_the_folders_that_lead_there_are_seen(
 ) -> None:
     narrow = scope.parse(["34-istanbul-1", "35-izmir-2/konak-1"])
 
-    assert layout.within(path, narrow) is seen
-    assert layout.within(path, scope.ALL)
+    assert layout.in_scope(path, narrow) is seen
+    assert layout.in_scope(path, scope.ALL)

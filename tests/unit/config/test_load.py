@@ -7,7 +7,7 @@ import pytest
 
 from config import load, registry, scope
 from config.fault import Fault, Faults
-from config.settings import Algorithms, CagePolicy, Intake, PacketLayer, Sftp
+from config.settings import Algorithms, IntakeSettings, PacketLayer, SandboxMode, SftpSettings
 from config.site import REGISTRY_INDEX
 
 
@@ -20,8 +20,8 @@ def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
     assert settings.election.id == "2023-05-14-cb-mv"
     assert settings.election.opens == datetime(2023, 5, 14, 17, tzinfo=turkey)
     assert settings.election.closes is None
-    assert settings.sftp == Sftp("127.0.0.1", 2222, 512, 32)
-    assert settings.intake == Intake((site / "intake",), 2.0, 30.0)
+    assert settings.sftp == SftpSettings("127.0.0.1", 2222, 512, 32)
+    assert settings.intake == IntakeSettings((site / "intake",), 2.0, 30.0)
     assert [p.id for p in settings.parties] == ["parti-a", "parti-b", "bagimsiz-c"]
     assert settings.parties[0].scope == scope.ALL
     assert settings.parties[1].static_ips == (ip_address("127.0.0.1"), ip_address("2001:db8::7"))
@@ -46,7 +46,7 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
 
     settings = load.load(site)
 
-    assert settings.sftp == Sftp(
+    assert settings.sftp == SftpSettings(
         "127.0.0.1",
         2222,
         512,
@@ -57,7 +57,7 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
         metrics=("127.0.0.1", 9422),
         algorithms=Algorithms.PQ_ONLY,
         packet_layer=PacketLayer.PLAIN,
-        cage=CagePolicy.BEST_EFFORT,
+        cage=SandboxMode.BEST_EFFORT,
         user="ssps",
     )
     assert [p.suspended for p in settings.parties] == [False, True, False]

@@ -5,7 +5,7 @@ import pytest
 
 from config import cevre, party
 from config.election import Election
-from config.party import Contact, Kind, Party
+from config.party import Contact, Party, PartyKind
 from config.scope import ALL
 
 OPENS = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
@@ -37,16 +37,16 @@ def test_an_election_without_a_close_stays_open() -> None:
 def test_an_address_is_the_same_in_every_dress_the_kernel_gives_it(
     text: str, address: party.Address
 ) -> None:
-    assert party.address(text) == address
+    assert party.parse_address(text) == address
 
 
 def test_independents_have_no_tree_of_their_own() -> None:
-    kinds = [Party("p", "P", kind, ALL, (), Contact()).mirrors for kind in Kind]
+    kinds = [Party("p", "P", kind, ALL, (), Contact()).mirrors for kind in PartyKind]
 
-    assert dict(zip(Kind, kinds, strict=True)) == {
-        Kind.PARTY: True,
-        Kind.CANDIDATE: True,
-        Kind.INDEPENDENT: False,
+    assert dict(zip(PartyKind, kinds, strict=True)) == {
+        PartyKind.PARTY: True,
+        PartyKind.CANDIDATE: True,
+        PartyKind.INDEPENDENT: False,
     }
 
 

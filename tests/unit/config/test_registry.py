@@ -5,7 +5,7 @@ import pytest
 
 from config import registry
 from config.fault import Fault, Faults
-from config.registry import Entry, Registry
+from config.registry import Registry, RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 
 
@@ -32,13 +32,13 @@ def refused(folder: Path, text: str | bytes) -> list[str]:
 def test_a_karekod_leads_to_its_sheet(tmp_path: Path) -> None:
     found = imported(tmp_path, office.registry_csv())
 
-    assert found.lookup("1093717526") == Entry(
+    assert found.lookup("1093717526") == RegistryEntry(
         "1093717526",
         Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1),
         SandikTuru.NORMAL,
         "Caferağa",
     )
-    assert found.lookup("4000000001") == Entry(
+    assert found.lookup("4000000001") == RegistryEntry(
         "4000000001",
         Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "06-ankara-1", None, None, 1),
         None,

@@ -30,8 +30,8 @@ def opened(tmp_path: Path) -> Iterator[int]:
 
 
 def test_the_digests_are_those_that_the_shell_prints() -> None:
-    assert digest.of(b"") == EMPTY
-    assert digest.of(b"abc") == Digests(
+    assert digest.digests_of(b"") == EMPTY
+    assert digest.digests_of(b"abc") == Digests(
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "a9993e364706816aba3e25717850c26c9cd0d89d",
         "900150983cd24fb0d6963f7d28e17f72",
@@ -39,13 +39,13 @@ def test_the_digests_are_those_that_the_shell_prints() -> None:
 
 
 def test_a_stamp_is_read_back_and_goes_before_the_bytes(opened: int) -> None:
-    assert digest.read(opened) is None
-    assert digest.find(opened) == digest.of(b"abc")
+    assert digest.read_stamp(opened) is None
+    assert digest.digests_of_file(opened) == digest.digests_of(b"abc")
 
     assert digest.stamp(opened, PAGE)
 
-    assert digest.read(opened) == PAGE
-    assert digest.find(opened) == PAGE
+    assert digest.read_stamp(opened) == PAGE
+    assert digest.digests_of_file(opened) == PAGE
     assert os.getxattr(opened, "user.ssps.sha256") == PAGE.sha256.encode()
 
 
@@ -54,8 +54,8 @@ def test_half_a_stamp_is_none(opened: int, left: bytes) -> None:
     digest.stamp(opened, PAGE)
     os.setxattr(opened, "user.ssps.sha256", left)
 
-    assert digest.read(opened) is None
-    assert digest.find(opened) == digest.of(b"abc")
+    assert digest.read_stamp(opened) is None
+    assert digest.digests_of_file(opened) == digest.digests_of(b"abc")
 
 
 def test_a_file_system_that_keeps_no_attributes_is_served_by_hashing(
@@ -70,7 +70,7 @@ def test_a_file_system_that_keeps_no_attributes_is_served_by_hashing(
 
     assert not digest.supported(tmp_path)
     assert not digest.stamp(opened, PAGE)
-    assert digest.find(opened) == digest.of(b"abc")
+    assert digest.digests_of_file(opened) == digest.digests_of(b"abc")
 
 
 def test_a_disk_without_room_for_a_stamp_is_an_error(

@@ -2,18 +2,18 @@ from dataclasses import replace
 
 import pytest
 
-from keys.feed_segment import FIRST, Entry, Segment, format_segment, parse_segment
+from keys.feed_segment import NO_PREVIOUS, FeedEntry, FeedSegment, format_segment, parse_segment
 
 SHA = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-SEGMENT = Segment(
+SEGMENT = FeedSegment(
     "e-1",
     "5f0c2b7e90a1c3d4",
     2,
     1684075260,
     SHA,
     (
-        Entry("e-1/birlestirme/a.jpg", 312004, SHA, 1684075212, "il-birlestirme", 1),
-        Entry("e-1/b.v2.jpg", 1, SHA, 1684075213, "sandik-sonuc", 2, "e-1/b.jpg"),
+        FeedEntry("e-1/birlestirme/a.jpg", 312004, SHA, 1684075212, "il-birlestirme", 1),
+        FeedEntry("e-1/b.v2.jpg", 1, SHA, 1684075213, "sandik-sonuc", 2, "e-1/b.jpg"),
     ),
     (("filing", b"ssps/filing\n12\n"),),
 )
@@ -37,7 +37,7 @@ def test_a_segment_is_written_as_its_module_says_and_read_back() -> None:
 
 
 def test_a_segment_without_entries_or_checkpoints_is_one() -> None:
-    silent = replace(SEGMENT, number=1, previous=FIRST, entries=(), checkpoints=())
+    silent = replace(SEGMENT, number=1, previous=NO_PREVIOUS, entries=(), checkpoints=())
 
     assert parse_segment(format_segment(silent)) == silent
 

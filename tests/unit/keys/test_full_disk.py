@@ -8,10 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.event import Event
-from keys.ledger import merkle, note
-from keys.ledger import writer as ledger
-from keys.ledger.signer import Notary
-from keys.ledger.tiles import Tiles
+from keys.ledger import merkle, note, segments
+from keys.ledger.signer import Signer
+from keys.ledger.tiles import HashReader
 from keys.ledger.writer import Ledger, Unwritable
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
@@ -38,24 +37,24 @@ def test_a_disk_that_fills_up_stops_the_record_at_a_whole_line_and_goes_on_with_
     small: Path,
 ) -> None:
     folder = small / "transfer"
-    with Ledger(folder, lambda: NOON) as writer, Notary(folder, KEY, lambda: NOON) as notary:
+    with Ledger(folder, lambda: NOON) as writer, Signer(folder, KEY, lambda: NOON) as notary:
         with pytest.raises(Unwritable, match="No space left on device: make room, then retry"):
             while True:
                 writer.append(OPENED, OPENED, OPENED)
         written = writer.next_seq
-        assert len(list(ledger.read(folder))) == written > 100
+        assert len(list(segments.read_records(folder))) == written > 100
         with pytest.raises(OSError, match="No space left on device"):
-            notary.notarize()
+            notary.sign()
 
         (small / "filler").unlink()
 
         assert writer.append(OPENED) == written
-        notary.notarize(last=True)
-    found = Tiles(folder)
-    message = ledger.checkpoint(folder)
+        notary.sign(last=True)
+    found = HashReader(folder)
+    message = segments.read_checkpoint(folder)
     assert message is not None
     assert note.open_checkpoint(message, KEY.public_key()).size == written + 1
-    assert note.open_checkpoint(message, KEY.public_key()).root == merkle.root(
+    assert note.open_checkpoint(message, KEY.public_key()).root == merkle.root_hash(
         written + 1, found.node
     )
 

@@ -10,7 +10,7 @@ from config import layout
 from config.event import Event
 from config.settings import Settings
 from config.site import FILING, LEDGERS
-from keys.ledger.writer import read
+from keys.ledger.segments import read_records
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog.counts import Counts
 from publisher.store.quarantine import parse_note
@@ -36,7 +36,9 @@ class FilingHistory:
 def assert_consistent(settings: Settings) -> FilingHistory:
     """Assert that everything agrees and nothing temporary is left; return the story."""
     site = settings.site
-    events = [r.event for r in read(site / LEDGERS / FILING) if r.event.event != "recovered"]
+    events = [
+        r.event for r in read_records(site / LEDGERS / FILING) if r.event.event != "recovered"
+    ]
     pages = Counter((event.detail["page"], event.detail.get("frame")) for event in events)
     assert [page for page, count in pages.items() if count > 1] == []
     filed = {event.what: str(event.detail["sha256"]) for event in events if event.event == "filed"}

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from config import layout
 from config.settings import Settings
 from config.sheet import Sheet
-from keys.feed_segment import FIRST, Entry, parse_segment
+from keys.feed_segment import NO_PREVIOUS, FeedEntry, parse_segment
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
 from publisher.catalog import tables as t
@@ -77,9 +77,9 @@ class PageFiler:
             connection.execute(sa.delete(t.gap))
 
 
-def read_feed(tree: Path) -> list[Entry]:
+def read_feed(tree: Path) -> list[FeedEntry]:
     """Return every entry of a party's feed, having proved each link of the chain."""
-    found, before = [], FIRST
+    found, before = [], NO_PREVIOUS
     newest = tree / "akis" / "son.txt"
     last = int(newest.read_text().partition(".")[0]) if newest.exists() else 0
     feeds = set()

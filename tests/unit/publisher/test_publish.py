@@ -21,7 +21,7 @@ from config.fault import Faults
 from config.settings import Settings
 from config.site import FILING, LEDGERS, REGISTRY_INDEX, TRANSFER, TREES
 from keys.feed_segment import parse_segment
-from keys.ledger.writer import Busy, Ledger
+from keys.ledger.writer import Ledger, LedgerBusy
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog.counts import Counts
 from publisher.fsck import finding
@@ -286,5 +286,8 @@ def test_a_publisher_that_starts_while_it_is_asked_for_waits_for_that_instant(
 
 def test_a_second_publisher_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher.publish, "_LOCK_WAIT_SECONDS", 0.0)
-    with Ledger(settings.site / LEDGERS / FILING), pytest.raises(Busy, match="stop that one first"):
+    with (
+        Ledger(settings.site / LEDGERS / FILING),
+        pytest.raises(LedgerBusy, match="stop that one first"),
+    ):
         publish(settings, stop=threading.Event())

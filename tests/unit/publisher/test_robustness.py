@@ -112,7 +112,7 @@ def test_what_makes_a_batch_last_is_done_as_often_for_many_pages_as_for_one(
         filer = Filer(context)
         Recovery(context, filer).recover()
         for module, name in (
-            (os, "fsync"), (os, "fdatasync"), (store, "sync_all"), (Catalog, "commit"),
+            (os, "fsync"), (os, "fdatasync"), (store, "sync_file_system"), (Catalog, "commit"),
         ):  # fmt: skip
             counted(module, name)
         claimed = filer.claim(candidates(settings.site / "intake"))
@@ -123,5 +123,5 @@ def test_what_makes_a_batch_last_is_done_as_often_for_many_pages_as_for_one(
 
     assert len(claimed) == pages
     assert claiming == {"commit": 2, "fsync": 1}
-    assert filing == {"sync_all": 2, "commit": 3, "fdatasync": 1}
+    assert filing == {"sync_file_system": 2, "commit": 3, "fdatasync": 1}
     assert list(assert_consistent(settings).outcomes().values()) == [["filed"]] * pages

@@ -14,8 +14,8 @@ from scripts.ssps import main
 def site(tmp_path: Path) -> Path:
     """A site with the office's settings, and keys of its own."""
     site = office.site(tmp_path / "site")
-    host.make(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
-    host.make(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
+    host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
     (site / "keys").chmod(0o700)
     (site / "state").mkdir()
     return site

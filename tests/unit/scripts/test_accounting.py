@@ -40,7 +40,9 @@ def test_a_count_is_a_table_for_a_spreadsheet_and_an_object_for_a_script(
 
 def test_who_will_stand_outside_is_named_under_the_count(counted: Path, ssps: Ssps) -> None:
     hour = datetime.now(UTC) + timedelta(hours=1)
-    ends = ring.password("Yedi-Kule-17", label="", not_before=OPENS, not_after=hour, added_by="")
+    ends = ring.password_credential(
+        "Yedi-Kule-17", label="", not_before=OPENS, not_after=hour, added_by=""
+    )
     rotation.apply(counted, Ring("parti-a", (ends,)))
 
     warned = json.loads(ssps("status", "--json", "--site", counted).stdout)["warnings"]

@@ -18,7 +18,7 @@ from config.event import Event
 from config.sheet import Belge, Secim, Sheet
 from config.site import REGISTRY_INDEX
 from keys.credentials import ring
-from keys.ledger import writer
+from keys.ledger import segments, writer
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.access.key import add_credential, load_public_key
@@ -101,7 +101,7 @@ COMMANDS = dict(leaves(main))
 
 
 def events(site: Path) -> list[Event]:
-    return [record.event for record in writer.read(site / "ledgers/operations")]
+    return [record.event for record in segments.read_records(site / "ledgers/operations")]
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     (tmp_path / "form").write_text(FORM + CONTACT)
     (tmp_path / "registry").write_text(office.registry_csv(*office.ROWS[:3]), encoding="utf-8")
-    host.make(tmp_path / "first", "first")
+    host.create_key(tmp_path / "first", "first")
     add_credential(site, "parti-a", load_public_key(tmp_path / "first.pub", ""), "set up")
-    host.make(tmp_path / "other", "other")
+    host.create_key(tmp_path / "other", "other")
     (tmp_path / "other.pub").rename(tmp_path / "other")
     path = PageFiler(load.load(site)).file(SHEET, "kadikoy")
     with writer.Ledger(site / "ledgers/filing") as filing:
@@ -154,7 +154,7 @@ def test_every_change_is_on_record_with_who_why_before_and_after(
         site = tmp_path / "new" if name == "init" else whole
         where = () if name == "init" else ("--site", site)
         if name in ("key host rotate", "key signing rotate"):
-            host.prepare(site / "keys" / name.split()[1])
+            host.prepare_next(site / "keys" / name.split()[1])
         count = 0 if name == "init" else len(events(site))
 
         done = ssps(*call(name, tmp_path), "--why", f"form {name}", *where)

@@ -19,13 +19,13 @@ def key(request: pytest.FixtureRequest) -> SoftwareToken:
 
 
 def test_what_a_touched_token_signed_is_its_own(key: SoftwareToken) -> None:
-    assert fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE))
-    assert fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x05))
+    assert fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE))
+    assert fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x05))
 
 
 def test_nobody_touched_it_so_it_does_not_count(key: SoftwareToken) -> None:
-    assert not fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0))
-    assert not fido.verifies(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x04))
+    assert not fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE, flags=0))
+    assert not fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x04))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_nobody_touched_it_so_it_does_not_count(key: SoftwareToken) -> None:
 def test_anything_else_is_no_signature(
     key: SoftwareToken, spoil: Callable[[SoftwareToken], bytes]
 ) -> None:
-    assert not fido.verifies(key.blob, MESSAGE, spoil(key))
+    assert not fido.signature_is_valid(key.blob, MESSAGE, spoil(key))
 
 
 def test_every_bit_counts(key: SoftwareToken) -> None:
@@ -53,18 +53,18 @@ def test_every_bit_counts(key: SoftwareToken) -> None:
     for place in range(len(whole)):
         spoiled = bytearray(whole)
         spoiled[place] ^= 0x10
-        assert not fido.verifies(key.blob, MESSAGE, bytes(spoiled)), place
+        assert not fido.signature_is_valid(key.blob, MESSAGE, bytes(spoiled)), place
 
 
 def test_a_tokens_key_becomes_a_credential(key: SoftwareToken) -> None:
     line = key.public_line
-    assert publickey.read(line + " anahtarlik")[1] == "anahtarlik"
+    assert publickey.parse_public_key(line + " anahtarlik")[1] == "anahtarlik"
 
     since = datetime(2023, 5, 14, tzinfo=UTC)
-    added = ring.public_key(line, label="", not_before=since, not_after=None, added_by="")
+    added = ring.key_credential(line, label="", not_before=since, not_after=None, added_by="")
     held = ring.Ring("parti-a", (added,))
 
-    assert ring.loads(ring.dumps(held).decode()) == held
+    assert ring.parse_ring(ring.format_ring(held).decode()) == held
 
 
 def test_openssh_takes_these_signatures_too(key: SoftwareToken, tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ def test_openssh_and_rfc_4716_name_the_same_key(tmp_path: Path, kind: list[str])
         text=True,
     ).stdout
 
-    line, comment = publickey.read(path.read_text())
+    line, comment = publickey.parse_public_key(path.read_text())
 
     assert path.read_text() == f"{line} {comment}\n"
     assert comment == "ayna 1"
-    assert publickey.read(ssh2)[0] == line
-    assert publickey.read(ssh2.replace("\n", "\r\n"))[0] == line
+    assert publickey.parse_public_key(ssh2)[0] == line
+    assert publickey.parse_public_key(ssh2.replace("\n", "\r\n"))[0] == line
 
 
 def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> 
         "AAAAC3NzaC1lZDI1NTE5AAAAIB1V7sCtd9sbSNjUPMtlSSB7hcM7WSG2\nCq0KuGwzwyUM\n"
         "---- END SSH2 PUBLIC KEY ----\n"
     )
-    assert publickey.read(text) == (ED25519, "mirror-1")
+    assert publickey.parse_public_key(text) == (ED25519, "mirror-1")
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> 
 )
 def test_what_will_not_do_is_refused_with_a_clear_word(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        publickey.read(text)
+        publickey.parse_public_key(text)
 
 
 def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="an RSA key of 2048 bits, at least 3072 are needed"):
-        publickey.read(made(tmp_path, "-t", "rsa", "-b", "2048").read_text())
+        publickey.parse_public_key(made(tmp_path, "-t", "rsa", "-b", "2048").read_text())

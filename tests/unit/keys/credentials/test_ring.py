@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from config.fault import Faults
 from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.credentials import ring, rotation
-from keys.credentials.ring import Credential, Kind, Ring
+from keys.credentials.ring import Credential, CredentialKind, Ring
 from keys.server_keys import host
 
 NOW = datetime(2023, 5, 14, 12, 0, tzinfo=UTC)
@@ -33,11 +33,15 @@ def blob(public: str) -> bytes:
 
 
 def key_credential(public: str, label: str = "") -> Credential:
-    return ring.public_key(public, label=label, not_before=NOW, not_after=NOW + HOUR, added_by="op")
+    return ring.key_credential(
+        public, label=label, not_before=NOW, not_after=NOW + HOUR, added_by="op"
+    )
 
 
 def password_credential(text: str) -> Credential:
-    return ring.password(text, label="", not_before=NOW, not_after=NOW + HOUR, added_by="op")
+    return ring.password_credential(
+        text, label="", not_before=NOW, not_after=NOW + HOUR, added_by="op"
+    )
 
 
 A = line(ed25519.Ed25519PrivateKey.generate())
@@ -70,7 +74,7 @@ def test_a_password_is_kept_as_argon2id_and_never_shown() -> None:
     credential = password_credential("dogru-sifre")
 
     assert credential.secret.startswith("$argon2id$")
-    assert "dogru" not in ring.dumps(Ring("parti-a", (credential,))).decode()
+    assert "dogru" not in ring.format_ring(Ring("parti-a", (credential,))).decode()
     assert credential.secret not in repr(Ring("parti-a", (credential,)))
 
 
@@ -126,7 +130,7 @@ def test_what_is_no_good_public_key_is_refused_in_plain_words(text: str, fault: 
 
 def test_strong_keys_of_three_kinds_are_taken() -> None:
     for public in (A, B, line(rsa.generate_private_key(65537, 3072))):
-        assert key_credential(public).kind is Kind.PUBLIC_KEY
+        assert key_credential(public).kind is CredentialKind.PUBLIC_KEY
 
 
 def test_a_ring_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_a_ring_reads_back_as_it_was_written(tmp_path: Path) -> None:
     rotation.apply(tmp_path, held)
 
     assert ring.load(tmp_path, "parti-a") == held
-    assert ring.path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
+    assert ring.ring_path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_party_without_a_file_has_an_empty_ring(tmp_path: Path) -> None:
@@ -169,7 +173,7 @@ def test_the_same_key_twice_is_refused() -> None:
     ],
 )
 def test_a_damaged_key_file_is_a_fault_that_names_it(tmp_path: Path, text: str, fault: str) -> None:
-    path = ring.path(tmp_path, "parti-a")
+    path = ring.ring_path(tmp_path, "parti-a")
     path.parent.mkdir(parents=True)
     path.write_text(text)
 
@@ -184,10 +188,10 @@ def test_a_damaged_key_file_is_a_fault_that_names_it(tmp_path: Path, text: str, 
 
 def test_a_fingerprint_that_is_not_its_secrets_is_a_fault() -> None:
     one, other = key_credential(A), key_credential(B)
-    text = ring.dumps(Ring("parti-a", (one,))).decode()
+    text = ring.format_ring(Ring("parti-a", (one,))).decode()
 
     with pytest.raises(ValueError, match="its fingerprint is not that of its secret"):
-        ring.loads(text.replace(one.fingerprint, other.fingerprint))
+        ring.parse_ring(text.replace(one.fingerprint, other.fingerprint))
 
 
 @pytest.mark.parametrize(
@@ -201,15 +205,15 @@ def test_a_fingerprint_that_is_not_its_secrets_is_a_fault() -> None:
     ],
 )
 def test_a_credential_with_a_wrong_value_is_a_fault(old: str, new: str) -> None:
-    text = ring.dumps(Ring("parti-a", (key_credential(A),))).decode().replace("+00:00", "Z")
+    text = ring.format_ring(Ring("parti-a", (key_credential(A),))).decode().replace("+00:00", "Z")
     assert old in text
 
     with pytest.raises(ValueError):
-        ring.loads(text.replace(old, new))
+        ring.parse_ring(text.replace(old, new))
 
 
 def test_a_new_site_has_host_keys_that_clients_can_know(tmp_path: Path) -> None:
-    host.make(tmp_path / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.create_key(tmp_path / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
 
     lines = host.known_hosts(tmp_path, "192.0.2.1", 2222)
 
@@ -223,7 +227,7 @@ def test_a_new_site_has_host_keys_that_clients_can_know(tmp_path: Path) -> None:
 
 
 def test_loose_modes_are_faults_that_say_what_to_run(tmp_path: Path) -> None:
-    host.make_all(tmp_path)
+    host.create_site_keys(tmp_path)
     (tmp_path / "keys").chmod(0o700)
     assert host.faults(tmp_path) == []
     loose = tmp_path / "keys/host/ssh_host_ed25519_key"
@@ -237,8 +241,8 @@ def test_loose_modes_are_faults_that_say_what_to_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAA\n"])
 def test_a_damaged_key_of_our_own_is_a_fault_that_names_it(tmp_path: Path, content: bytes) -> None:
-    host.make(tmp_path / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
-    host.make(tmp_path / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
+    host.create_key(tmp_path / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.create_key(tmp_path / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
     (tmp_path / "keys").chmod(0o700)
 
     (tmp_path / SIGNING_KEYS / host.SIGNING_KEY).write_bytes(content)

@@ -9,7 +9,7 @@ import pytest
 
 from config.site import RINGS
 from keys.credentials import ring, rotation
-from keys.credentials.ring import Credential, Kind, Ring
+from keys.credentials.ring import Credential, CredentialKind, Ring
 
 DAY = datetime(2023, 5, 14, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -24,7 +24,7 @@ def held(text: str) -> Ring:
     found = []
     for name, window in zip(text.split()[::2], text.split()[1::2], strict=True):
         begins, _, ends = window.partition("-")
-        kind = Kind.PUBLIC_KEY if name.isupper() else Kind.PASSWORD
+        kind = CredentialKind.PUBLIC_KEY if name.isupper() else CredentialKind.PASSWORD
         until = at(ends) if ends else None
         found.append(Credential(kind, name, f"SHA256:{name}", "", at(begins), until, "operator"))
     return Ring("parti-a", tuple(found))
@@ -134,7 +134,7 @@ def test_what_cannot_be_is_said(before: str, command: Callable[[Ring], Ring], sa
 def test_a_party_stands_outside_once_its_last_credential_has_ended(
     before: str, lapses: str | None
 ) -> None:
-    assert rotation.lapses(held(before), at("12.00")) == (at(lapses) if lapses else None)
+    assert rotation.access_ends(held(before), at("12.00")) == (at(lapses) if lapses else None)
 
 
 def test_who_will_stand_outside_soon_is_named_the_soonest_first() -> None:
@@ -159,7 +159,7 @@ def test_a_credential_is_named_by_its_beginning_or_its_label_if_that_is_enough()
     found = Ring(
         "parti-a",
         tuple(
-            Credential(Kind.PASSWORD, label, name, "", DAY, None, "operator")
+            Credential(CredentialKind.PASSWORD, label, name, "", DAY, None, "operator")
             for label, name in [
                 ("ayna", "SHA256:abcdefgh"),
                 ("ofis", "SHA256:abcdexyz"),
@@ -169,19 +169,23 @@ def test_a_credential_is_named_by_its_beginning_or_its_label_if_that_is_enough()
     )
 
     for text in ("SHA256:abcdefgh", "abcdef", "SHA256:abcdef", "ayna"):
-        assert rotation.named(found, text).fingerprint == "SHA256:abcdefgh"
+        assert rotation.find_credential(found, text).fingerprint == "SHA256:abcdefgh"
     for text, said in (("abcde", "is none of"), ("ofis", "could mean"), ("", "is none of")):
         with pytest.raises(ValueError, match=said):
-            rotation.named(found, text)
+            rotation.find_credential(found, text)
 
 
-OLD = ring.password("dogru-sifre-1", label="", not_before=DAY, not_after=None, added_by="operator")
+OLD = ring.password_credential(
+    "dogru-sifre-1", label="", not_before=DAY, not_after=None, added_by="operator"
+)
 
 
 def test_a_party_changes_an_operators_password_once() -> None:
     before = Ring("parti-a", (OLD,))
-    secret = ring.hashed("kendi-sifresi-12")
-    fresh = ring.chosen(secret, label="", not_before=at("12.00"), added_by="parti-a")
+    secret = ring.hash_password("kendi-sifresi-12")
+    fresh = ring.chosen_password_credential(
+        secret, label="", not_before=at("12.00"), added_by="parti-a"
+    )
 
     after = rotation.change_password(before, OLD.fingerprint, fresh)
 
@@ -189,7 +193,7 @@ def test_a_party_changes_an_operators_password_once() -> None:
     assert (own.chosen, own.added_by) == (True, "parti-a")
     assert after.by_password("kendi-sifresi-12", at("12.00")) == own
     assert after.by_password("dogru-sifre-1", at("12.00")) is None
-    assert ring.loads(ring.dumps(after).decode()) == after
+    assert ring.parse_ring(ring.format_ring(after).decode()) == after
     with pytest.raises(ValueError, match="no password of parti-a that waits"):
         rotation.change_password(after, own.fingerprint, fresh)
 
@@ -206,7 +210,7 @@ def test_a_party_changes_an_operators_password_once() -> None:
 )
 def test_what_is_no_hash_of_ours_becomes_no_credential(secret: str) -> None:
     with pytest.raises(ValueError, match="no hash"):
-        ring.chosen(secret, label="", not_before=DAY, added_by="parti-a")
+        ring.chosen_password_credential(secret, label="", not_before=DAY, added_by="parti-a")
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fchmod", "fsync", "replace"])
@@ -248,7 +252,7 @@ def test_a_ring_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) ->
     finally:
         os.umask(before)
 
-    assert ring.path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
+    assert ring.ring_path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / RINGS).stat().st_mode & 0o777 == 0o700
 
 
@@ -260,5 +264,5 @@ def test_what_root_writes_is_the_folders_owners(tmp_path: Path) -> None:
 
     rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
 
-    seen = ring.path(tmp_path, "parti-a").stat()
+    seen = ring.ring_path(tmp_path, "parti-a").stat()
     assert (seen.st_uid, seen.st_gid) == (4711, 4712)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.ledger import merkle
-from keys.ledger.merkle import Tree
+from keys.ledger.merkle import MerkleTree
 
 # The vectors that Certificate Transparency publishes for RFC 6962: eight leaves, the roots of
 # the first one, two, ... of them, and proofs (its leaves count from 1, ours from 0).
@@ -55,11 +55,11 @@ CONSISTENCY = [
 ]
 
 
-def nodes(leaves: Sequence[bytes]) -> merkle.Node:
+def nodes(leaves: Sequence[bytes]) -> merkle.SubtreeHash:
     def node(level: int, index: int) -> bytes:
         if level == 0:
-            return merkle.leaf(leaves[index])
-        return merkle.parent(node(level - 1, 2 * index), node(level - 1, 2 * index + 1))
+            return merkle.hash_leaf(leaves[index])
+        return merkle.hash_children(node(level - 1, 2 * index), node(level - 1, 2 * index + 1))
 
     return node
 
@@ -81,29 +81,31 @@ def hexed(proof: Sequence[bytes]) -> list[str]:
 
 
 def test_roots_are_those_that_certificate_transparency_publishes() -> None:
-    growing = Tree()
+    growing = MerkleTree()
     for size, root in enumerate(ROOTS):
         assert growing.root().hex() == root
-        assert merkle.root(size, nodes(LEAVES)).hex() == root
+        assert merkle.root_hash(size, nodes(LEAVES)).hex() == root
         if size < len(LEAVES):
-            growing.append(merkle.leaf(LEAVES[size]))
+            growing.append(merkle.hash_leaf(LEAVES[size]))
 
 
 @pytest.mark.parametrize(("index", "size", "proof"), INCLUSION)
 def test_inclusion_proofs_are_the_published_ones(index: int, size: int, proof: list[str]) -> None:
-    found = merkle.inclusion(index, size, nodes(LEAVES))
+    found = merkle.inclusion_proof(index, size, nodes(LEAVES))
 
     assert hexed(found) == proof
     root = bytes.fromhex(ROOTS[size])
-    assert merkle.includes(index, size, merkle.leaf(LEAVES[index]), found, root)
+    assert merkle.verify_inclusion(index, size, merkle.hash_leaf(LEAVES[index]), found, root)
 
 
 @pytest.mark.parametrize(("old", "new", "proof"), CONSISTENCY)
 def test_consistency_proofs_are_the_published_ones(old: int, new: int, proof: list[str]) -> None:
-    found = merkle.consistency(old, new, nodes(LEAVES))
+    found = merkle.consistency_proof(old, new, nodes(LEAVES))
 
     assert hexed(found) == proof
-    assert merkle.extends(old, bytes.fromhex(ROOTS[old]), new, bytes.fromhex(ROOTS[new]), found)
+    assert merkle.verify_consistency(
+        old, bytes.fromhex(ROOTS[old]), new, bytes.fromhex(ROOTS[new]), found
+    )
 
 
 def test_every_proof_of_small_trees_holds_and_no_other_does() -> None:
@@ -112,38 +114,45 @@ def test_every_proof_of_small_trees_holds_and_no_other_does() -> None:
     roots = [reference_root(leaves[:size]) for size in range(21)]
     for size in range(1, 21):
         for index in range(size):
-            proof = merkle.inclusion(index, size, node)
-            hashed = merkle.leaf(leaves[index])
-            assert merkle.includes(index, size, hashed, proof, roots[size])
-            assert not merkle.includes(index, size, hashed, [*proof, hashed], roots[size])
-            assert not merkle.includes(index, size, hashed, proof, roots[size - 1])
-            assert not merkle.includes(index + 1, size, hashed, proof, roots[size])
-            assert not merkle.includes(index ^ 2, size, hashed, proof, roots[size])
-            assert not merkle.includes(index, size, merkle.leaf(b"x"), proof, roots[size])
+            proof = merkle.inclusion_proof(index, size, node)
+            hashed = merkle.hash_leaf(leaves[index])
+            assert merkle.verify_inclusion(index, size, hashed, proof, roots[size])
+            assert not merkle.verify_inclusion(index, size, hashed, [*proof, hashed], roots[size])
+            assert not merkle.verify_inclusion(index, size, hashed, proof, roots[size - 1])
+            assert not merkle.verify_inclusion(index + 1, size, hashed, proof, roots[size])
+            assert not merkle.verify_inclusion(index ^ 2, size, hashed, proof, roots[size])
+            assert not merkle.verify_inclusion(
+                index, size, merkle.hash_leaf(b"x"), proof, roots[size]
+            )
             for at in range(len(proof)):
-                assert not merkle.includes(
+                assert not merkle.verify_inclusion(
                     index, size, hashed, proof[:at] + proof[at + 1 :], roots[size]
                 )
         for old in range(size):
-            proof = merkle.consistency(old, size, node)
-            assert merkle.extends(old, roots[old], size, roots[size], proof)
-            assert not merkle.extends(old, roots[old + 1], size, roots[size], proof)
-            assert not merkle.extends(old, roots[old], size, roots[size - 1], proof) or old == 0
-            assert not merkle.extends(old, roots[old], size, roots[size], [*proof, b"x" * 32])
+            proof = merkle.consistency_proof(old, size, node)
+            assert merkle.verify_consistency(old, roots[old], size, roots[size], proof)
+            assert not merkle.verify_consistency(old, roots[old + 1], size, roots[size], proof)
+            assert (
+                not merkle.verify_consistency(old, roots[old], size, roots[size - 1], proof)
+                or old == 0
+            )
+            assert not merkle.verify_consistency(
+                old, roots[old], size, roots[size], [*proof, b"x" * 32]
+            )
             for at in range(len(proof)):
                 wrong = [*proof[:at], b"\x00" * 32, *proof[at + 1 :]]
-                assert not merkle.extends(old, roots[old], size, roots[size], wrong)
+                assert not merkle.verify_consistency(old, roots[old], size, roots[size], wrong)
 
 
 @given(st.lists(st.binary(max_size=4), max_size=70), st.data())
 def test_a_tree_goes_on_from_its_peaks(leaves: list[bytes], data: st.DataObject) -> None:
     half = data.draw(st.integers(0, len(leaves)))
-    growing = Tree(half, merkle.peaks(half, nodes(leaves)))
+    growing = MerkleTree(half, merkle.peaks(half, nodes(leaves)))
     for line in leaves[half:]:
-        growing.append(merkle.leaf(line))
+        growing.append(merkle.hash_leaf(line))
 
     assert growing.root() == reference_root(leaves)
-    assert growing.root() == merkle.root(len(leaves), nodes(leaves))
+    assert growing.root() == merkle.root_hash(len(leaves), nodes(leaves))
 
 
 @given(
@@ -155,13 +164,13 @@ def test_a_tree_goes_on_from_its_peaks(leaves: list[bytes], data: st.DataObject)
 def test_a_made_up_proof_is_refused_and_nothing_else_happens(
     small: int, large: int, root: bytes, proof: list[bytes]
 ) -> None:
-    assert not merkle.includes(small, large, merkle.leaf(b"x"), proof, root)
-    if not (small == large or (small == 0 and root == merkle.EMPTY)):
-        assert not merkle.extends(small, root, large, merkle.leaf(b"x"), proof)
+    assert not merkle.verify_inclusion(small, large, merkle.hash_leaf(b"x"), proof, root)
+    if not (small == large or (small == 0 and root == merkle.EMPTY_ROOT)):
+        assert not merkle.verify_consistency(small, root, large, merkle.hash_leaf(b"x"), proof)
 
 
 def test_what_no_tree_can_prove_is_refused() -> None:
     with pytest.raises(ValueError, match="a tree of 8 has no leaf 8"):
-        merkle.inclusion(8, 8, nodes(LEAVES))
+        merkle.inclusion_proof(8, 8, nodes(LEAVES))
     with pytest.raises(ValueError, match="a tree of 8 does not begin one of 7"):
-        merkle.consistency(8, 7, nodes(LEAVES))
+        merkle.consistency_proof(8, 7, nodes(LEAVES))

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from config.event import Event
 from keys.ledger import merkle, note
 from keys.ledger.note import Checkpoint
-from keys.ledger.receipt import Receipt, Unproved, format_receipt, parse_receipt, prove
+from keys.ledger.receipt import (
+    InvalidReceipt,
+    Receipt,
+    format_receipt,
+    parse_receipt,
+    verify_receipt,
+)
 from keys.ledger.record import Record, format_record
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
@@ -20,16 +26,16 @@ LINES = [
 
 def node(level: int, index: int) -> bytes:
     if level == 0:
-        return merkle.leaf(LINES[index])
-    return merkle.parent(node(level - 1, 2 * index), node(level - 1, 2 * index + 1))
+        return merkle.hash_leaf(LINES[index])
+    return merkle.hash_children(node(level - 1, 2 * index), node(level - 1, 2 * index + 1))
 
 
-HEAD = Checkpoint("ssps/transfer/5f0c9b1e8a63d274", 7, merkle.root(7, node), NOON)
+HEAD = Checkpoint("ssps/transfer/5f0c9b1e8a63d274", 7, merkle.root_hash(7, node), NOON)
 SIGNED = note.sign_checkpoint(HEAD, KEY)
 
 
 def receipt(index: int) -> Receipt:
-    return Receipt(LINES[index], index, tuple(merkle.inclusion(index, 7, node)), SIGNED)
+    return Receipt(LINES[index], index, tuple(merkle.inclusion_proof(index, 7, node)), SIGNED)
 
 
 def test_a_receipt_reads_back_and_proves_its_record() -> None:
@@ -37,7 +43,7 @@ def test_a_receipt_reads_back_and_proves_its_record() -> None:
         found = parse_receipt(format_receipt(receipt(index)))
 
         assert found == receipt(index)
-        record, checkpoint = prove(found, [KEY.public_key()])
+        record, checkpoint = verify_receipt(found, [KEY.public_key()])
         assert (record.seq, record.event.what, checkpoint) == (index, f"/{index}.jpg", HEAD)
 
 
@@ -47,23 +53,25 @@ def test_every_flipped_bit_of_a_receipt_is_noticed(bit: int) -> None:
     for place in range(len(text)):
         flipped = bytearray(text)
         flipped[place] ^= 1 << bit
-        with pytest.raises((ValueError, Unproved)):
-            prove(parse_receipt(bytes(flipped)), [KEY.public_key()])
+        with pytest.raises((ValueError, InvalidReceipt)):
+            verify_receipt(parse_receipt(bytes(flipped)), [KEY.public_key()])
 
 
 def test_a_receipt_under_another_key_or_of_another_place_proves_nothing() -> None:
-    with pytest.raises(Unproved, match="none of the keys"):
-        prove(receipt(3), [Ed25519PrivateKey.generate().public_key()])
+    with pytest.raises(InvalidReceipt, match="none of the keys"):
+        verify_receipt(receipt(3), [Ed25519PrivateKey.generate().public_key()])
     moved = Receipt(LINES[3], 4, receipt(4).proof, SIGNED)
-    with pytest.raises(Unproved, match="does not stand at this place"):
-        prove(moved, [KEY.public_key()])
+    with pytest.raises(InvalidReceipt, match="does not stand at this place"):
+        verify_receipt(moved, [KEY.public_key()])
 
 
 def test_what_was_signed_for_and_is_no_record_is_said_to_be_none() -> None:
     for line, said in ((b"rubbish\n", "is no record"), (LINES[3], "record 3 stands at place 0")):
-        head = Checkpoint("ssps/transfer/x", 1, merkle.leaf(line), NOON)
-        with pytest.raises(Unproved, match=said):
-            prove(Receipt(line, 0, (), note.sign_checkpoint(head, KEY)), [KEY.public_key()])
+        head = Checkpoint("ssps/transfer/x", 1, merkle.hash_leaf(line), NOON)
+        with pytest.raises(InvalidReceipt, match=said):
+            verify_receipt(
+                Receipt(line, 0, (), note.sign_checkpoint(head, KEY)), [KEY.public_key()]
+            )
 
 
 @given(st.binary(max_size=400))
@@ -96,5 +104,5 @@ def test_pieces_of_receipts_in_any_order_are_read_or_refused(pieces: list[str]) 
         found = parse_receipt("".join(pieces).encode())
     except ValueError:
         return
-    with pytest.raises(Unproved):
-        prove(found, [KEY.public_key()])
+    with pytest.raises(InvalidReceipt):
+        verify_receipt(found, [KEY.public_key()])

@@ -12,15 +12,15 @@ from config.event import Event
 from keys.ledger import merkle, note, segments
 from keys.ledger import writer as ledger
 from keys.ledger.note import Checkpoint
-from keys.ledger.signer import Notary, Refused
-from keys.ledger.tiles import Growing, Tiles
-from keys.ledger.writer import Ledger, Terms, Unwritable
+from keys.ledger.signer import LedgerMismatch, Signer
+from keys.ledger.tiles import HashReader, HashWriter
+from keys.ledger.writer import Ledger, Unwritable, WritePolicy
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 OPENED = Event("open", "parti-a", "192.0.2.7", "/a.jpg", detail={"handle": 4, "size": 10})
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PUBLIC = KEY.public_key()
-SMALL = Terms(segment_bytes=1000)
+SMALL = WritePolicy(segment_bytes=1000)
 
 
 class Hands:
@@ -36,35 +36,35 @@ class Hands:
         self.now += timedelta(seconds=seconds)
 
 
-def write(folder: Path, count: int, terms: Terms = ledger.DEFAULT) -> None:
+def write(folder: Path, count: int, terms: WritePolicy = ledger.DEFAULT_POLICY) -> None:
     with Ledger(folder, lambda: NOON, terms=terms) as writer:
         for _ in range(count):
             writer.append(OPENED)
 
 
-def notary(folder: Path, clock: Callable[[], datetime] = lambda: NOON) -> Notary:
-    return Notary(folder, KEY, clock, token=lambda: "5f0c9b1e8a63d274")
+def notary(folder: Path, clock: Callable[[], datetime] = lambda: NOON) -> Signer:
+    return Signer(folder, KEY, clock, token=lambda: "5f0c9b1e8a63d274")
 
 
 def lines(folder: Path) -> list[bytes]:
-    return [line for _, _, line in segments.lines(folder)]
+    return [line for _, _, line in segments.read_lines(folder)]
 
 
 def root(found: list[bytes]) -> bytes:
-    growing = merkle.Tree()
+    growing = merkle.MerkleTree()
     for line in found:
-        growing.append(merkle.leaf(line))
+        growing.append(merkle.hash_leaf(line))
     return growing.root()
 
 
 def signed(folder: Path) -> Checkpoint:
-    message = ledger.checkpoint(folder)
+    message = segments.read_checkpoint(folder)
     assert message is not None
     return note.open_checkpoint(message, PUBLIC)
 
 
 def history(folder: Path) -> list[int]:
-    found = note.split((folder / segments.CHECKPOINTS).read_bytes())
+    found = note.split_notes((folder / segments.CHECKPOINTS).read_bytes())
     return [note.open_checkpoint(message, PUBLIC).size for message in found]
 
 
@@ -72,7 +72,7 @@ def test_what_stands_in_the_ledger_is_signed_for(tmp_path: Path) -> None:
     write(tmp_path, 3)
 
     with notary(tmp_path) as mine:
-        found = mine.notarize()
+        found = mine.sign()
 
     assert found == Checkpoint("ssps/" + tmp_path.name + "/5f0c9b1e8a63d274", 3, found.root, NOON)  # type: ignore[union-attr]
     assert signed(tmp_path) == found
@@ -81,20 +81,20 @@ def test_what_stands_in_the_ledger_is_signed_for(tmp_path: Path) -> None:
 
 def test_an_empty_ledger_has_nothing_to_sign_for(tmp_path: Path) -> None:
     with notary(tmp_path) as mine:
-        assert mine.notarize(last=True) is None
-    assert ledger.checkpoint(tmp_path) is None
+        assert mine.sign(last=True) is None
+    assert segments.read_checkpoint(tmp_path) is None
 
 
 def test_only_what_was_added_since_is_read_and_half_a_line_is_not(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as writer, notary(tmp_path) as mine:
         writer.append(OPENED)
-        assert mine.notarize() is not None
-        assert mine.notarize() is None
+        assert mine.sign() is not None
+        assert mine.sign() is None
         for _ in range(700):
             writer.append(OPENED)
-        with segments.listed(tmp_path)[-1].path.open("ab") as file:
+        with segments.list_segments(tmp_path)[-1].path.open("ab") as file:
             file.write(b'{"detail"')
-        mine.notarize()
+        mine.sign()
 
     assert signed(tmp_path).size == 701
     assert signed(tmp_path).root == root(lines(tmp_path))
@@ -104,15 +104,15 @@ def test_only_what_was_added_since_is_read_and_half_a_line_is_not(tmp_path: Path
 def test_the_next_one_goes_on_from_there_without_reading_it_all(tmp_path: Path, count: int) -> None:
     write(tmp_path, count)
     with notary(tmp_path) as first:
-        first.notarize()
+        first.sign()
     origin = signed(tmp_path).origin
-    before = segments.listed(tmp_path)[0].path
+    before = segments.list_segments(tmp_path)[0].path
     original = before.read_bytes()
     before.write_bytes(original.replace(b"parti-a", b"parti-x", 1))
     write(tmp_path, 2)
 
-    with Notary(tmp_path, KEY) as second:
-        second.notarize()
+    with Signer(tmp_path, KEY) as second:
+        second.sign()
 
     assert (signed(tmp_path).size, signed(tmp_path).origin) == (count + 2, origin)
     before.write_bytes(before.read_bytes().replace(b"parti-x", b"parti-a", 1))
@@ -123,47 +123,47 @@ def test_the_next_one_goes_on_from_there_without_reading_it_all(tmp_path: Path, 
 def test_hashes_that_were_lost_or_damaged_are_made_anew(tmp_path: Path, lost: str) -> None:
     write(tmp_path, 600, SMALL)
     with notary(tmp_path) as first:
-        first.notarize()
+        first.sign()
     for pattern in lost.split():
         for path in tmp_path.glob(pattern):
             path.write_bytes(path.read_bytes()[:-32] + b"\x00" * 32)
     write(tmp_path, 1, SMALL)
 
     with notary(tmp_path) as second:
-        second.notarize()
+        second.sign()
 
     assert signed(tmp_path).root == root(lines(tmp_path))
-    found = Tiles(tmp_path)
-    assert merkle.root(601, found.node) == signed(tmp_path).root
+    found = HashReader(tmp_path)
+    assert merkle.root_hash(601, found.node) == signed(tmp_path).root
     for path in tmp_path.glob("*.hashes"):
         path.unlink()
     with notary(tmp_path):
-        assert merkle.root(601, Tiles(tmp_path).node) == signed(tmp_path).root
+        assert merkle.root_hash(601, HashReader(tmp_path).node) == signed(tmp_path).root
     assert not list(tmp_path.glob("*.new"))
 
 
 def test_a_ledger_that_was_cut_short_is_not_signed_for_again(tmp_path: Path) -> None:
     write(tmp_path, 5)
     with notary(tmp_path) as first:
-        first.notarize()
-    path = segments.listed(tmp_path)[0].path
+        first.sign()
+    path = segments.list_segments(tmp_path)[0].path
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
 
-    with pytest.raises(Refused, match="holds 4 records, but 5 were signed for"):
+    with pytest.raises(LedgerMismatch, match="holds 4 records, but 5 were signed for"):
         notary(tmp_path)
 
 
 def test_a_ledger_that_was_changed_is_not_signed_for_when_it_is_read_anew(tmp_path: Path) -> None:
     write(tmp_path, 5)
     with notary(tmp_path) as first:
-        first.notarize()
-    path = segments.listed(tmp_path)[0].path
+        first.sign()
+    path = segments.list_segments(tmp_path)[0].path
     path.write_bytes(path.read_bytes().replace(b"parti-a", b"parti-x", 1))
     hashes = tmp_path / "000000000000.hashes"
     evidence = hashes.read_bytes()[:-1]
     hashes.write_bytes(evidence)
 
-    with pytest.raises(Refused, match="`ssps audit verify` names the record"):
+    with pytest.raises(LedgerMismatch, match="`ssps audit verify` names the record"):
         notary(tmp_path)
     assert hashes.read_bytes() == evidence
 
@@ -173,15 +173,15 @@ def test_another_years_key_does_not_take_the_ledger_over_unless_it_is_known(
 ) -> None:
     write(tmp_path, 5)
     with notary(tmp_path) as first:
-        first.notarize()
+        first.sign()
     fresh = Ed25519PrivateKey.generate()
 
-    with pytest.raises(Refused, match="is signed by no key of this site"):
-        Notary(tmp_path, fresh)
-    with Notary(tmp_path, fresh, former=[PUBLIC]) as second:
+    with pytest.raises(LedgerMismatch, match="is signed by no key of this site"):
+        Signer(tmp_path, fresh)
+    with Signer(tmp_path, fresh, former=[PUBLIC]) as second:
         write(tmp_path, 1)
-        second.notarize()
-    message = ledger.checkpoint(tmp_path)
+        second.sign()
+    message = segments.read_checkpoint(tmp_path)
     assert message is not None
     assert note.open_checkpoint(message, fresh.public_key()).size == 6
 
@@ -191,10 +191,10 @@ def test_a_history_is_kept_of_one_checkpoint_a_minute_and_of_the_last(tmp_path: 
     with Ledger(tmp_path, clock) as writer, notary(tmp_path, clock) as mine:
         for _ in range(5):
             writer.append(OPENED)
-            mine.notarize()
+            mine.sign()
             clock.move(30)
         writer.append(OPENED)
-        mine.notarize(last=True)
+        mine.sign(last=True)
 
     assert history(tmp_path) == [1, 3, 5, 6]
 
@@ -202,13 +202,13 @@ def test_a_history_is_kept_of_one_checkpoint_a_minute_and_of_the_last(tmp_path: 
 def test_a_history_that_a_crash_tore_goes_on(tmp_path: Path) -> None:
     write(tmp_path, 1)
     with notary(tmp_path) as first:
-        first.notarize()
+        first.sign()
     with (tmp_path / segments.CHECKPOINTS).open("ab") as file:
         file.write(b"ssps/x\n5\n")
     write(tmp_path, 1)
 
     with notary(tmp_path) as second:
-        second.notarize(last=True)
+        second.sign(last=True)
 
     assert history(tmp_path) == [1, 2]
 
@@ -216,24 +216,24 @@ def test_a_history_that_a_crash_tore_goes_on(tmp_path: Path) -> None:
 def test_sealed_segments_are_compressed_and_read_as_before(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
     before = lines(tmp_path)
-    names = [segment.path.name for segment in segments.listed(tmp_path)]
+    names = [segment.path.name for segment in segments.list_segments(tmp_path)]
     with notary(tmp_path) as mine:
-        assert mine.pack() is None  # nothing is, before it was signed for
-        mine.notarize()
+        assert mine.compress_next() is None  # nothing is, before it was signed for
+        mine.sign()
         packed = 0
-        while mine.pack() is not None:
+        while mine.compress_next() is not None:
             packed += 1
 
     assert packed == len(names) - 1 > 2
     assert lines(tmp_path) == before
-    assert [r.seq for r in ledger.read(tmp_path, 17)] == list(range(17, 40))
-    assert ledger.next_seq(tmp_path) == 40
+    assert [r.seq for r in segments.read_records(tmp_path, 17)] == list(range(17, 40))
+    assert segments.next_seq(tmp_path) == 40
     assert gzip.decompress((tmp_path / "000000000000.jsonl.gz").read_bytes()).startswith(before[0])
     for path in tmp_path.glob("*.hashes"):
         path.unlink()
     write(tmp_path, 1, SMALL)
     with notary(tmp_path) as second:
-        second.notarize()
+        second.sign()
     assert signed(tmp_path).root == root(lines(tmp_path))
 
 
@@ -242,22 +242,22 @@ def test_old_segments_go_on_record_and_what_remains_is_still_signed_for(tmp_path
     clock.now = datetime.now(UTC)
     write(tmp_path, 40, SMALL)
     with notary(tmp_path) as mine:
-        mine.notarize()
+        mine.sign()
     every = lines(tmp_path)
     clock.move(86400 * 31)
-    keeping = Terms(segment_bytes=1000, keep=timedelta(days=30))
+    keeping = WritePolicy(segment_bytes=1000, keep=timedelta(days=30))
 
     with Ledger(tmp_path, clock, terms=keeping) as writer:
         writer.append(OPENED)
 
-    gone = [r.event for r in ledger.read(tmp_path) if r.event.event == "removed"]
+    gone = [r.event for r in segments.read_records(tmp_path) if r.event.event == "removed"]
     assert gone[0].what == "000000000000.jsonl"
     assert gone[0].detail["first"] == 0
     assert gone[0].detail["reason"] == "older than 30 days"
     kept = lines(tmp_path)
     assert len(kept) < 20
     with notary(tmp_path) as second:
-        second.notarize()
+        second.sign()
     removed = len(every) - len([line for line in kept if line in every])
     assert signed(tmp_path).root == root(every[:removed] + kept)
     for path in tmp_path.glob("tree-*"):
@@ -273,8 +273,8 @@ def test_a_full_disk_puts_off_what_is_to_be_removed_and_no_more(
     clock.now = datetime.now(UTC)
     write(tmp_path, 40, SMALL)
     with notary(tmp_path) as mine:
-        mine.notarize()
-    keeping = Terms(segment_bytes=1000, keep=timedelta(days=30))
+        mine.sign()
+    keeping = WritePolicy(segment_bytes=1000, keep=timedelta(days=30))
 
     def full(_: int, __: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -289,36 +289,36 @@ def test_a_full_disk_puts_off_what_is_to_be_removed_and_no_more(
         writer.append(*[OPENED] * 10)
         writer.append(OPENED)
 
-    assert "removed" in [record.event.event for record in ledger.read(tmp_path)]
+    assert "removed" in [record.event.event for record in segments.read_records(tmp_path)]
 
 
 def test_what_was_not_signed_for_is_never_removed(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
-    keeping = Terms(segment_bytes=1000, keep=timedelta(days=30))
+    keeping = WritePolicy(segment_bytes=1000, keep=timedelta(days=30))
 
     with Ledger(tmp_path, lambda: datetime.now(UTC) + timedelta(days=31), terms=keeping) as writer:
         writer.append(OPENED)
 
-    assert [r.seq for r in ledger.read(tmp_path)] == list(range(41))
+    assert [r.seq for r in segments.read_records(tmp_path)] == list(range(41))
 
 
 def test_a_line_that_is_written_while_it_is_read_is_taken_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 3)
-    path = segments.listed(tmp_path)[0].path
+    path = segments.list_segments(tmp_path)[0].path
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    real = Growing.add
+    real = HashWriter.add
 
-    def meanwhile(self: Growing, segment: int, found: Iterable[bytes]) -> None:
+    def meanwhile(self: HashWriter, segment: int, found: Iterable[bytes]) -> None:
         real(self, segment, found)
         path.write_bytes(whole)
 
-    monkeypatch.setattr(Growing, "add", meanwhile)
+    monkeypatch.setattr(HashWriter, "add", meanwhile)
     with notary(tmp_path) as mine:
-        mine.notarize()
-        mine.notarize()
+        mine.sign()
+        mine.sign()
 
     assert signed(tmp_path).root == root(whole.splitlines(keepends=True))
 
@@ -327,7 +327,7 @@ def test_lines_that_a_full_disk_made_the_writer_take_back_are_not_signed_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 3)
-    path = segments.listed(tmp_path)[0].path
+    path = segments.list_segments(tmp_path)[0].path
     whole = path.read_bytes()
     real = os.fdatasync
 
@@ -337,10 +337,10 @@ def test_lines_that_a_full_disk_made_the_writer_take_back_are_not_signed_for(
 
     with notary(tmp_path) as mine:
         monkeypatch.setattr(os, "fdatasync", meanwhile)
-        assert mine.notarize() is None
+        assert mine.sign() is None
         monkeypatch.undo()
         write(tmp_path, 2)
-        mine.notarize()
+        mine.sign()
 
     assert signed(tmp_path).size == 4
     assert signed(tmp_path).root == root(lines(tmp_path))
@@ -362,10 +362,10 @@ def test_a_writer_that_never_pauses_does_not_keep_it_from_signing(
 
     with notary(tmp_path) as mine:
         monkeypatch.setattr(os, "fdatasync", meanwhile)
-        made = mine.notarize()
+        made = mine.sign()
         assert made is not None
         assert made.size == 3
-        made = mine.notarize()
+        made = mine.sign()
         assert made is not None
         assert made.size == 4
 
@@ -380,8 +380,8 @@ def test_what_could_not_be_signed_for_is_at_the_next_look(
     with notary(tmp_path) as mine:
         monkeypatch.setattr("keys.files.replace", full)
         with pytest.raises(OSError, match="No space left"):
-            mine.notarize()
+            mine.sign()
         monkeypatch.undo()
-        assert mine.notarize() is not None
+        assert mine.sign() is not None
 
     assert signed(tmp_path).size == 3

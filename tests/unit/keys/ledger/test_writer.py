@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from config.event import Event, Outcome
 from keys.ledger import segments
 from keys.ledger import writer as ledger
-from keys.ledger.writer import Busy, Ledger, Record, Unwritable
+from keys.ledger.record import Record, format_record, parse_record
+from keys.ledger.writer import Ledger, LedgerBusy, Unwritable
 
 NOON = datetime(2023, 5, 14, 14, 0, 3, 41, tzinfo=UTC)
 OPENED = Event("open", "parti-a", "192.0.2.7", "/a.jpg", detail={"handle": 4, "size": 10})
@@ -31,14 +32,14 @@ def segment(folder: Path) -> Path:
 def test_a_record_is_one_canonical_line_and_reads_back() -> None:
     record = Record(17, NOON, 81000123, OPENED)
 
-    assert ledger.format_record(record) == GOLDEN
-    assert ledger.parse_record(GOLDEN) == record
+    assert format_record(record) == GOLDEN
+    assert parse_record(GOLDEN) == record
 
 
 def test_the_time_is_utc_wherever_the_clock_stands() -> None:
     turkey = Record(17, NOON.astimezone(timezone(timedelta(hours=3))), 81000123, OPENED)
 
-    assert ledger.format_record(turkey) == GOLDEN
+    assert format_record(turkey) == GOLDEN
 
 
 @pytest.mark.parametrize("bit", range(8))
@@ -47,7 +48,7 @@ def test_every_flipped_bit_of_a_line_changes_it_or_is_refused(bit: int) -> None:
         flipped = bytearray(GOLDEN)
         flipped[place] ^= 1 << bit
         try:
-            assert ledger.parse_record(bytes(flipped)) != ledger.parse_record(GOLDEN)
+            assert parse_record(bytes(flipped)) != parse_record(GOLDEN)
         except ValueError:
             continue
 
@@ -77,7 +78,7 @@ def test_every_flipped_bit_of_a_line_changes_it_or_is_refused(bit: int) -> None:
 )
 def test_a_line_that_was_never_written_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError):
-        ledger.parse_record(line)
+        parse_record(line)
 
 
 @given(
@@ -91,16 +92,16 @@ def test_a_line_that_was_never_written_is_refused(line: bytes) -> None:
 def test_whatever_a_client_sends_is_one_line_that_reads_back(
     who: str, what: str, detail: dict[str, int | str | bool | None]
 ) -> None:
-    line = ledger.format_record(Record(0, NOON, 0, Event("open", who, "", what, detail=detail)))
+    line = format_record(Record(0, NOON, 0, Event("open", who, "", what, detail=detail)))
 
     assert line.count(b"\n") == 1
-    assert ledger.parse_record(line).event.what == what
+    assert parse_record(line).event.what == what
 
 
 def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
     what = b"/\xff\xfe".decode(errors="surrogateescape")
 
-    line = ledger.format_record(Record(0, NOON, 0, Event("open", "", "", what)))
+    line = format_record(Record(0, NOON, 0, Event("open", "", "", what)))
 
     assert json.loads(line)["what"] == "/\\udcff\\udcfe"
 
@@ -112,9 +113,9 @@ def test_numbers_start_at_0_and_go_on_after_a_restart(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as second:
         assert second.append(OPENED) == 2
 
-    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1, 2]
-    assert [r.seq for r in ledger.read(tmp_path, 2)] == [2]
-    assert {r.time for r in ledger.read(tmp_path)} == {NOON}
+    assert [r.seq for r in segments.read_records(tmp_path)] == [0, 1, 2]
+    assert [r.seq for r in segments.read_records(tmp_path, 2)] == [2]
+    assert {r.time for r in segments.read_records(tmp_path)} == {NOON}
 
 
 def test_events_that_come_together_are_written_in_one_piece(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_events_that_come_together_are_written_in_one_piece(tmp_path: Path) -> N
         assert written.append(OPENED, OPENED, OPENED) == 2
         assert written.append(OPENED) == 3
 
-    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1, 2, 3]
+    assert [r.seq for r in segments.read_records(tmp_path)] == [0, 1, 2, 3]
 
 
 def test_of_events_that_come_together_all_are_written_or_none(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_of_events_that_come_together_all_are_written_or_none(tmp_path: Path) ->
             written.append(OPENED, unfit)
         assert written.append(OPENED) == 0
 
-    assert [r.seq for r in ledger.read(tmp_path)] == [0]
+    assert [r.seq for r in segments.read_records(tmp_path)] == [0]
 
 
 def test_a_line_that_a_crash_tore_is_set_aside_and_that_is_recorded(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_a_line_that_a_crash_tore_is_set_aside_and_that_is_recorded(tmp_path: Pa
     with Ledger(tmp_path, lambda: NOON) as after:
         after.append(OPENED)
 
-    records = list(ledger.read(tmp_path))
+    records = list(segments.read_records(tmp_path))
     assert [(r.seq, r.event.event) for r in records] == [(0, "open"), (1, "recovered"), (2, "open")]
     assert records[1].event.detail == {"bytes": 40}
     (torn,) = tmp_path.glob("*.torn")
@@ -157,7 +158,7 @@ def test_a_torn_line_alone_in_a_ledger_leaves_it_empty(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as after:
         assert after.append(OPENED) == 1
 
-    assert [r.event.event for r in ledger.read(tmp_path)] == ["recovered", "open"]
+    assert [r.event.event for r in segments.read_records(tmp_path)] == ["recovered", "open"]
 
 
 def test_a_reader_passes_over_a_line_that_is_still_being_written(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_reader_passes_over_a_line_that_is_still_being_written(tmp_path: Path)
         with segment(tmp_path).open("ab") as file:
             file.write(GOLDEN[:40])
 
-        assert [r.seq for r in ledger.read(tmp_path)] == [0]
+        assert [r.seq for r in segments.read_records(tmp_path)] == [0]
 
 
 def test_a_reader_names_the_line_that_is_none(tmp_path: Path) -> None:
@@ -176,11 +177,11 @@ def test_a_reader_names_the_line_that_is_none(tmp_path: Path) -> None:
         file.write(b"rubbish\n")
 
     with pytest.raises(ValueError, match=r"000000000000\.jsonl: at byte \d+"):
-        list(ledger.read(tmp_path))
+        list(segments.read_records(tmp_path))
 
 
 def test_a_second_writer_is_refused_and_told_why(tmp_path: Path) -> None:
-    with Ledger(tmp_path), pytest.raises(Busy, match="another process writes it"):
+    with Ledger(tmp_path), pytest.raises(LedgerBusy, match="another process writes it"):
         Ledger(tmp_path)
 
 
@@ -208,7 +209,7 @@ def test_a_full_disk_leaves_no_part_of_a_line_and_stops_the_caller(
 
         monkeypatch.setattr(os, "write", real)
         assert writer.append(OPENED) == 1
-    assert [r.seq for r in ledger.read(tmp_path)] == [0, 1]
+    assert [r.seq for r in segments.read_records(tmp_path)] == [0, 1]
 
 
 def test_an_outcome_and_a_reason_stand_in_the_record(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_an_outcome_and_a_reason_stand_in_the_record(tmp_path: Path) -> None:
     with Ledger(tmp_path) as writer:
         writer.append(refused)
 
-    (record,) = ledger.read(tmp_path)
+    (record,) = segments.read_records(tmp_path)
     assert record.event == refused
     assert datetime.now(UTC) - record.time < timedelta(minutes=1)
 
@@ -230,19 +231,19 @@ def test_any_record_of_a_long_ledger_is_found_without_reading_it_all(tmp_path: P
     assert size > 4 * segments._TAIL
 
     for first in (0, 1, 7, 1499, 2998, 2999):
-        assert next(ledger.read(tmp_path, first)).seq == first
-    assert list(ledger.read(tmp_path, 3000)) == []
-    assert ledger.next_seq(tmp_path) == 3000
+        assert next(segments.read_records(tmp_path, first)).seq == first
+    assert list(segments.read_records(tmp_path, 3000)) == []
+    assert segments.next_seq(tmp_path) == 3000
     with segment(tmp_path).open("rb") as file:
-        assert segments.place_of(file.fileno(), 2999) > size - 2 * segments._TAIL
+        assert segments.find_offset(file.fileno(), 2999) > size - 2 * segments._TAIL
 
 
 def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
-    assert ledger.next_seq(tmp_path) == 0
+    assert segments.next_seq(tmp_path) == 0
     segment(tmp_path).write_bytes(b"{")
-    assert ledger.next_seq(tmp_path) == 0
+    assert segments.next_seq(tmp_path) == 0
     segment(tmp_path).write_bytes(GOLDEN + b"{")
-    assert ledger.next_seq(tmp_path) == 18
+    assert segments.next_seq(tmp_path) == 18
 
 
 @pytest.mark.parametrize("value", [2**53, -(2**53), 1.5, b"x", {"a": 1}])
@@ -271,7 +272,7 @@ def test_a_clock_far_off_is_written_so_that_it_reads_back(tmp_path: Path) -> Non
     with Ledger(tmp_path, lambda: datetime(1, 2, 3, tzinfo=UTC)) as writer:
         writer.append(Event("open", "", "", "", detail={"texts": ["\udcff"]}))
 
-    (record,) = ledger.read(tmp_path)
+    (record,) = segments.read_records(tmp_path)
     assert record.time == datetime(1, 2, 3, tzinfo=UTC)
     assert record.event.detail == {"texts": ["\\udcff"]}
 
@@ -281,7 +282,7 @@ def test_a_record_can_be_made_to_survive_a_loss_of_power_before_it_is_answered(
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
-    with Ledger(tmp_path, terms=ledger.Terms(always=True)) as writer:
+    with Ledger(tmp_path, terms=ledger.WritePolicy(sync_always=True)) as writer:
         writer.append(OPENED)
         assert len(synced) == 1
 
@@ -296,7 +297,7 @@ def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
     def refuse(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    with Ledger(tmp_path, terms=ledger.Terms(always=True)) as writer:
+    with Ledger(tmp_path, terms=ledger.WritePolicy(sync_always=True)) as writer:
         monkeypatch.setattr(os, "fdatasync", refuse)
         with pytest.raises(Unwritable, match="Input/output error"):
             writer.append(OPENED)
@@ -305,16 +306,16 @@ def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
 
 
 def test_a_ledger_grows_by_segments_and_reads_as_one(tmp_path: Path) -> None:
-    terms = ledger.Terms(segment_bytes=500)
+    terms = ledger.WritePolicy(segment_bytes=500)
     for _ in range(3):
         with Ledger(tmp_path, lambda: NOON, terms=terms) as writer:
             for _ in range(5):
                 writer.append(OPENED)
 
-    assert len(segments.listed(tmp_path)) > 4
-    assert [r.seq for r in ledger.read(tmp_path)] == list(range(15))
-    assert [r.seq for r in ledger.read(tmp_path, 11)] == [11, 12, 13, 14]
-    assert ledger.next_seq(tmp_path) == 15
+    assert len(segments.list_segments(tmp_path)) > 4
+    assert [r.seq for r in segments.read_records(tmp_path)] == list(range(15))
+    assert [r.seq for r in segments.read_records(tmp_path, 11)] == [11, 12, 13, 14]
+    assert segments.next_seq(tmp_path) == 15
 
 
 def test_a_crash_just_after_a_segment_was_begun_loses_no_number(tmp_path: Path) -> None:
@@ -322,6 +323,6 @@ def test_a_crash_just_after_a_segment_was_begun_loses_no_number(tmp_path: Path) 
         writer.append(OPENED)
     (tmp_path / "000000000001.jsonl").touch()
 
-    assert ledger.next_seq(tmp_path) == 1
+    assert segments.next_seq(tmp_path) == 1
     with Ledger(tmp_path, lambda: NOON) as writer:
         assert writer.append(OPENED) == 1

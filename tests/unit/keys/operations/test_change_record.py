@@ -5,22 +5,23 @@ import pytest
 
 from config.event import Event
 from config.fault import Fault, Faults
-from keys.ledger.writer import Ledger, read
-from keys.operations.change_record import Deed, on_record
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger
+from keys.operations.change_record import ChangeRecord, record_change
 
 
-def tidying(ledger: Ledger) -> AbstractContextManager[Deed]:
-    return on_record(ledger, "tidy", "ayse", "ysk-1", "desk", "dust")
+def tidying(ledger: Ledger) -> AbstractContextManager[ChangeRecord]:
+    return record_change(ledger, "tidy", "ayse", "ysk-1", "desk", "dust")
 
 
 def told(folder: Path) -> list[Event]:
-    return [record.event for record in read(folder)]
+    return [record.event for record in read_records(folder)]
 
 
 def test_a_change_is_on_record_before_it_is_made(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger, tidying(ledger) as deed:
-        deed.before = "dusty"
-        deed.done("clean", {"rags": 2})
+    with Ledger(tmp_path) as ledger, tidying(ledger) as record:
+        record.before = "dusty"
+        record.done("clean", {"rags": 2})
         (event,) = told(tmp_path)
 
     assert (event.event, event.who, event.origin, event.what) == ("tidy", "ayse", "ysk-1", "desk")
@@ -29,8 +30,8 @@ def test_a_change_is_on_record_before_it_is_made(tmp_path: Path) -> None:
 
 
 def test_what_was_refused_does_not_look_like_what_was_done(tmp_path: Path) -> None:
-    with pytest.raises(Faults), Ledger(tmp_path) as ledger, tidying(ledger) as deed:
-        deed.before = "locked"
+    with pytest.raises(Faults), Ledger(tmp_path) as ledger, tidying(ledger) as record:
+        record.before = "locked"
         raise Faults([Fault("desk", "", "is locked, fetch the key")])
 
     (event,) = told(tmp_path)
@@ -47,8 +48,8 @@ def test_what_was_refused_does_not_look_like_what_was_done(tmp_path: Path) -> No
 def test_what_broke_once_it_was_on_record_is_said_and_names_the_record(
     tmp_path: Path, error: Exception
 ) -> None:
-    with pytest.raises(type(error)), Ledger(tmp_path) as ledger, tidying(ledger) as deed:
-        deed.done("clean")
+    with pytest.raises(type(error)), Ledger(tmp_path) as ledger, tidying(ledger) as record:
+        record.done("clean")
         raise error
 
     first, second = told(tmp_path)
@@ -65,8 +66,8 @@ def test_what_was_cut_off_by_its_operator_is_on_record_as_failed(tmp_path: Path)
 
 
 def test_what_is_asked_of_another_and_never_answered_is_no_change(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger, tidying(ledger) as deed:
-        deed.asked({"errand": "7"})
+    with Ledger(tmp_path) as ledger, tidying(ledger) as record:
+        record.requested({"errand": "7"})
 
     (event,) = told(tmp_path)
     assert event.event == "asked"

@@ -9,13 +9,13 @@ import pytest
 from config import load
 from config.site import SERVER_STATE
 from keys.operations import server_state
-from keys.operations.server_state import Serving
+from keys.operations.server_state import ServerState
 
 HOLD = """\
 import sys
 from pathlib import Path
 from keys.operations import server_state
-with server_state.held(Path(sys.argv[1]), "serve"):
+with server_state.claim(Path(sys.argv[1]), "serve"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -40,7 +40,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_the_word_of_the_server_that_runs_counts(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
-    word = Serving(other.pid, {"parti-a": "1f"}, ("parti-b",), {"parti-a": "2e"}, ("SHA256:h",))
+    word = ServerState(other.pid, {"parti-a": "1f"}, ("parti-b",), {"parti-a": "2e"}, ("SHA256:h",))
     server_state.write(tmp_path, word)
 
     assert server_state.holder(tmp_path, "serve") == other.pid
@@ -51,7 +51,7 @@ def test_the_word_of_the_server_that_runs_counts(
 def test_what_a_server_said_that_is_no_more_counts_for_nothing(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
-    server_state.write(tmp_path, Serving(other.pid))
+    server_state.write(tmp_path, ServerState(other.pid))
     other.kill()
     other.wait()
 
@@ -62,7 +62,7 @@ def test_what_a_server_said_that_is_no_more_counts_for_nothing(
 def test_neither_does_that_of_another_nor_rubbish(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
-    server_state.write(tmp_path, Serving(other.pid + 1))
+    server_state.write(tmp_path, ServerState(other.pid + 1))
     assert server_state.read(tmp_path) is None
     for rubbish in (b"", b"[]", b'{"pid":', b'{"pid": 1}'):
         (tmp_path / SERVER_STATE).write_bytes(rubbish)
@@ -73,22 +73,25 @@ def test_a_second_server_is_told_who_is_the_first(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
     said = f"process {other.pid} is its `ssps serve`"
-    with pytest.raises(server_state.Held, match=said), server_state.held(tmp_path, "serve"):
+    with (
+        pytest.raises(server_state.AlreadyRunning, match=said),
+        server_state.claim(tmp_path, "serve"),
+    ):
         pass
 
 
 def test_nobody_is_what_nobody_holds(tmp_path: Path) -> None:
     assert server_state.holder(tmp_path, "serve") is None
-    with server_state.held(tmp_path, "run"):
+    with server_state.claim(tmp_path, "run"):
         assert server_state.holder(tmp_path, "serve") is None
 
 
 def test_any_change_of_the_agreement_shows(tmp_path: Path) -> None:
     site = office.site(tmp_path / "site")
-    before = {p.id: server_state.agreed(p) for p in load.load(site).parties}
+    before = {p.id: server_state.party_digest(p) for p in load.load(site).parties}
     path = site / "parties.toml"
     path.write_text(path.read_text().replace('scope = "all"', 'scope = ["01-adana"]'))
 
-    after = {p.id: server_state.agreed(p) for p in load.load(site).parties}
+    after = {p.id: server_state.party_digest(p) for p in load.load(site).parties}
 
     assert [id_ for id_ in before if before[id_] != after[id_]] == ["parti-a"]

@@ -9,7 +9,8 @@ import pytest
 from config import load
 from config.event import Event
 from config.settings import Settings
-from keys.ledger.writer import Ledger, read
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger
 from keys.operations import settings_record
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
@@ -33,7 +34,7 @@ def stating(settings: Settings, parties: str, site: str) -> Settings:
 
 def settle(settings: Settings, folder: Path) -> bool:
     with Ledger(folder, lambda: NOON) as operations:
-        return settings_record.settle(operations, settings, "ali", "host", "started")
+        return settings_record.record_if_changed(operations, settings, "ali", "host", "started")
 
 
 def test_each_file_is_named_with_the_hash_of_the_bytes_that_were_read(tmp_path: Path) -> None:
@@ -44,7 +45,10 @@ def test_each_file_is_named_with_the_hash_of_the_bytes_that_were_read(tmp_path: 
     read = load.load(site)
     (site / "site.toml").write_text("# edited since")
 
-    assert settings_record.lines(read.digests) == [f"parties.toml {parties}", f"site.toml {agreed}"]
+    assert settings_record.digest_lines(read.digests) == [
+        f"parties.toml {parties}",
+        f"site.toml {agreed}",
+    ]
 
 
 def test_what_stands_is_recorded_once_and_again_when_it_was_edited(
@@ -56,7 +60,7 @@ def test_what_stands_is_recorded_once_and_again_when_it_was_edited(
     assert settle(edited, folder)
     assert not settle(edited, folder)
 
-    one, two = (record.event for record in read(folder))
+    one, two = (record.event for record in read_records(folder))
     assert (one.event, one.who, one.origin, one.what) == (
         "settings", "ali", "host", "parties.toml site.toml",
     )  # fmt: skip
@@ -80,8 +84,8 @@ def test_a_commands_own_record_counts_and_what_only_looks_like_one_does_not(
         operations.append(Event("party suspend", "ali", "h", "a", detail={"settings": stated}))
         operations.append(Event("party suspend", "ali", "h", '"settings"', detail={"why": "x"}))
         operations.append(Event("x", "ali", "h", "a", detail={"settings": "none"}))
-    assert settings_record.recorded(folder) == stated
+    assert settings_record.last_recorded(folder) == stated
 
     [segment] = folder.glob("*.jsonl")
     segment.write_bytes(segment.read_bytes() + b'{"event":"settings"}\n')
-    assert settings_record.recorded(folder) == stated
+    assert settings_record.last_recorded(folder) == stated

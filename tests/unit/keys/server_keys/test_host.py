@@ -14,42 +14,42 @@ ED25519 = HOST_KEYS / "ssh_host_ed25519_key"
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(host, "_RSA_BITS", 3072)  # sooner made
-    host.make_all(tmp_path)
+    host.create_site_keys(tmp_path)
     (tmp_path / "keys").chmod(0o700)
     return tmp_path
 
 
 def prints(site: Path, *, coming: bool = False) -> list[str]:
-    return [line.fingerprint for line in host.public_lines(site, coming=coming)]
+    return [line.fingerprint for line in host.public_host_keys(site, coming=coming)]
 
 
 def test_the_next_keys_are_announced_and_then_serve(site: Path) -> None:
     before = prints(site)
 
-    host.prepare(site / HOST_KEYS)
+    host.prepare_next(site / HOST_KEYS)
     coming = prints(site, coming=True)
-    host.prepare(site / HOST_KEYS)
+    host.prepare_next(site / HOST_KEYS)
     assert prints(site, coming=True) == coming  # those that were told of, not others
     assert prints(site) == before
-    assert len(host.announced(site)) == 4
+    assert len(host.announced_host_key_files(site)) == 4
 
-    host.take_over(site / HOST_KEYS, NOW)
+    host.promote_next(site / HOST_KEYS, NOW)
     assert prints(site) == coming
     assert prints(site, coming=True) == []
-    assert [key.fingerprint for key, _ in host.former(site / HOST_KEYS)] == sorted(
+    assert [key.fingerprint for key, _ in host.former_keys(site / HOST_KEYS)] == sorted(
         before, key=before.index
     )
-    assert {until for _, until in host.former(site / HOST_KEYS)} == {NOW}
+    assert {until for _, until in host.former_keys(site / HOST_KEYS)} == {NOW}
     assert host.faults(site) == []
     public = (site / HOST_KEYS / "ssh_host_ed25519_key.pub").read_text().split()
-    assert host.public(site / ED25519).blob == public[1]
+    assert host.read_public_key(site / ED25519).blob == public[1]
 
 
 @pytest.mark.parametrize("moves", range(2))
 def test_a_change_that_was_cut_off_is_finished_by_calling_it_again(
     site: Path, monkeypatch: pytest.MonkeyPatch, moves: int
 ) -> None:
-    host.prepare(site / HOST_KEYS)
+    host.prepare_next(site / HOST_KEYS)
     coming = prints(site, coming=True)
     replace, left = Path.replace, list(range(moves))
 
@@ -63,35 +63,39 @@ def test_a_change_that_was_cut_off_is_finished_by_calling_it_again(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", dies)
         with pytest.raises(OSError, match="Input/output"):
-            host.take_over(site / HOST_KEYS, NOW)
-    assert len(host.present(site)) == 2
+            host.promote_next(site / HOST_KEYS, NOW)
+    assert len(host.host_key_files(site)) == 2
 
-    host.take_over(site / HOST_KEYS, NOW)
+    host.promote_next(site / HOST_KEYS, NOW)
 
     assert prints(site) == coming
 
 
 def test_keys_that_never_served_are_taken_back(site: Path) -> None:
     before = prints(site)
-    host.prepare(site / HOST_KEYS)
-    host.withdraw(site / HOST_KEYS)
+    host.prepare_next(site / HOST_KEYS)
+    host.withdraw_next(site / HOST_KEYS)
     assert (prints(site), prints(site, coming=True)) == (before, [])
     assert list((site / HOST_KEYS / "next").iterdir()) == []
 
 
 def test_the_records_for_the_dns_are_those_of_ssh_keygen(site: Path) -> None:
-    for path in host.present(site):
+    for path in host.host_key_files(site):
         command = ["ssh-keygen", "-r", "sonuc.example", "-f", f"{path}.pub"]
         theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        ours = host.public(path).sshfp("sonuc.example.").replace("sonuc.example.", "sonuc.example")
+        ours = (
+            host.read_public_key(path)
+            .sshfp("sonuc.example.")
+            .replace("sonuc.example.", "sonuc.example")
+        )
         assert ours in theirs.splitlines()
 
 
 def test_what_an_old_key_signed_still_verifies_with_openssh_alone(site: Path) -> None:
-    old = sshsig.sign(sshsig.signing_key(site), b"first")
-    host.prepare(site / SIGNING_KEYS)
-    host.take_over(site / SIGNING_KEYS, NOW)
-    new = sshsig.sign(sshsig.signing_key(site), b"second")
+    old = sshsig.sign(sshsig.site_signing_key(site), b"first")
+    host.prepare_next(site / SIGNING_KEYS)
+    host.promote_next(site / SIGNING_KEYS, NOW)
+    new = sshsig.sign(sshsig.site_signing_key(site), b"second")
     (site / "allowed").write_text(host.allowed_signers(site, "ysk"))
 
     codes = []

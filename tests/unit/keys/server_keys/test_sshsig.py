@@ -51,7 +51,7 @@ def test_openssh_accepts_our_signatures_and_no_others(tmp_path: Path) -> None:
 
 
 def test_we_accept_opensshs_signatures(tmp_path: Path) -> None:
-    host.make(tmp_path / "key", "test")
+    host.create_key(tmp_path / "key", "test")
     key = sshsig.public_key((tmp_path / "key.pub").read_text())
 
     made = ssh_keygen("-Y", "sign", "-f", tmp_path / "key", "-n", "ssps", given=MESSAGE)
@@ -96,16 +96,16 @@ def test_a_key_is_read_back_from_the_line_that_names_it() -> None:
 def test_a_site_signs_with_its_own_key(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "signing" / "signing_key"
     with pytest.raises(Faults, match="keys/signing/signing_key: cannot be read"):
-        sshsig.signing_key(tmp_path)
-    host.make(path, "ssps")
+        sshsig.site_signing_key(tmp_path)
+    host.create_key(path, "ssps")
 
-    signature = sshsig.sign(sshsig.signing_key(tmp_path), MESSAGE)
+    signature = sshsig.sign(sshsig.site_signing_key(tmp_path), MESSAGE)
 
-    sshsig.verify(sshsig.public_key(sshsig.site_signers(tmp_path)), MESSAGE, signature)
+    sshsig.verify(sshsig.public_key(sshsig.site_allowed_signers(tmp_path)), MESSAGE, signature)
 
 
 def test_an_rsa_key_does_not_sign(tmp_path: Path) -> None:
-    host.make(tmp_path / "keys" / "signing" / "signing_key", "ssps", bits=2048)
+    host.create_key(tmp_path / "keys" / "signing" / "signing_key", "ssps", bits=2048)
 
     with pytest.raises(Faults, match="is no ed25519 key"):
-        sshsig.signing_key(tmp_path)
+        sshsig.site_signing_key(tmp_path)

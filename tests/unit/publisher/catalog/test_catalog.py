@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.catalog import catalog, counts, tables
 from publisher.catalog.catalog import Catalog
@@ -20,7 +20,7 @@ from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, 0, 41, tzinfo=UTC)
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
-ENTRY = Entry("1093717526", SHEET, SandikTuru.NORMAL, "")
+ENTRY = RegistryEntry("1093717526", SHEET, SandikTuru.NORMAL, "")
 CB, MV = "1093717526", "1093717527"
 PATH = "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"
 PATH_2 = "e/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg"

@@ -1,6 +1,6 @@
 import pytest
 
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.catalog import review
 from publisher.catalog.review import Agreed, Identification, NotYetAgreed
@@ -8,9 +8,9 @@ from publisher.catalog.review import Agreed, Identification, NotYetAgreed
 CB, MV, KONAK = "1093717526", "1093717527", "2000000001"
 
 
-def entry(karekod: str, cevre: str = "34-istanbul-1", secim: Secim = Secim.CB) -> Entry:
+def entry(karekod: str, cevre: str = "34-istanbul-1", secim: Secim = Secim.CB) -> RegistryEntry:
     sheet = Sheet(secim, Belge.SANDIK_SONUC, cevre, "kadikoy-2", "1234", 1)
-    return Entry(karekod, sheet, SandikTuru.NORMAL, "")
+    return RegistryEntry(karekod, sheet, SandikTuru.NORMAL, "")
 
 
 KNOWN = {CB: entry(CB), MV: entry(MV, secim=Secim.MV), KONAK: entry(KONAK, "35-izmir-2")}

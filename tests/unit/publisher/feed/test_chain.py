@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from keys.feed_segment import FIRST, Segment
+from keys.feed_segment import NO_PREVIOUS, FeedSegment
 from publisher.feed.chain import FeedChain
 from publisher.feed.published_files import PublishedFiles, inodes
 
@@ -18,8 +18,8 @@ class Crash(Exception):
     """As sudden as kill -9."""
 
 
-def segment(number: int, previous: str = FIRST) -> Segment:
-    return Segment("2023-05-14-cb-mv", "f00d", number, NOON + number, previous, ())
+def segment(number: int, previous: str = NO_PREVIOUS) -> FeedSegment:
+    return FeedSegment("2023-05-14-cb-mv", "f00d", number, NOON + number, previous, ())
 
 
 @pytest.fixture
@@ -40,7 +40,12 @@ def closed(made: FeedChain, number: int, seq: int, left_out: tuple[int, ...] = (
 def test_a_feed_that_never_closed_a_segment_begins_at_the_first(files: PublishedFiles) -> None:
     position = chain(files).position
 
-    assert (position.feed, position.number, position.digest, position.seq) == ("f00d", 0, FIRST, -1)
+    assert (position.feed, position.number, position.digest, position.seq) == (
+        "f00d",
+        0,
+        NO_PREVIOUS,
+        -1,
+    )
     assert chain(files).expected_inodes() == {}
 
 

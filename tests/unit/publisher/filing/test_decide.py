@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.filing.decide import decide, identified
 from publisher.outcome import Decision, Duplicate, Filed, Quarantined
@@ -16,10 +16,10 @@ MV = Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1
 KONAK = Sheet(Secim.CB, Belge.SANDIK_SONUC, "35-izmir-2", "konak-1", "7", 1)
 ISTANBUL = Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "34-istanbul-1", None, None, 1)
 KNOWN = {
-    "1093717526": Entry("1093717526", CB, SandikTuru.NORMAL, ""),
-    "1093717527": Entry("1093717527", MV, SandikTuru.NORMAL, ""),
-    "2000000001": Entry("2000000001", KONAK, SandikTuru.SEYYAR, ""),
-    "4000000001": Entry("4000000001", ISTANBUL, None, ""),
+    "1093717526": RegistryEntry("1093717526", CB, SandikTuru.NORMAL, ""),
+    "1093717527": RegistryEntry("1093717527", MV, SandikTuru.NORMAL, ""),
+    "2000000001": RegistryEntry("2000000001", KONAK, SandikTuru.SEYYAR, ""),
+    "4000000001": RegistryEntry("4000000001", ISTANBUL, None, ""),
 }
 BOX = f"{ELECTION}/34-istanbul-1/kadikoy-2/sandik-1234"
 A, B = "a" * 64, "b" * 64
@@ -138,7 +138,7 @@ def test_a_registry_that_is_replaced_meanwhile_makes_no_conflict(known_at_first:
     """A code is looked up once, so it is known or unknown and never both."""
     answers = iter([known_at_first, not known_at_first])
 
-    def lookup(karekod: str) -> Entry | None:
+    def lookup(karekod: str) -> RegistryEntry | None:
         return KNOWN[karekod] if next(answers) else None
 
     found = identified(page("1093717526").result.readings, lookup, 2)

@@ -15,7 +15,7 @@ from unit.publisher.consistency import FilingHistory, assert_consistent
 from config import registry, scope
 from config.fault import Faults
 from config.registry import Registry
-from config.settings import Qr, Settings
+from config.settings import QrSettings, Settings
 from config.site import FILING, LEDGERS, REGISTRY_INDEX
 from keys.ledger.writer import Ledger, Unwritable
 from publisher.catalog import catalog, counts
@@ -230,7 +230,7 @@ def test_a_record_says_which_page_of_the_original_it_is_and_who_read_it(
 ) -> None:
     drop(settings, {"a.png": f"{MV} | {CB}"})
 
-    run(replace(settings, qr=Qr(witnesses=1)))
+    run(replace(settings, qr=QrSettings(witnesses=1)))
 
     story = assert_consistent(settings)
     first, second = story.events

@@ -8,9 +8,9 @@ from office import listing
 from structlog.testing import capture_logs
 from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, open_context, run
 
-from config.settings import Desk, Settings
+from config.settings import DeskSettings, Settings
 from config.site import FILING, LEDGERS
-from keys.ledger.writer import read
+from keys.ledger.segments import read_records
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
 from publisher.catalog.coverage import CoverageLine
@@ -53,7 +53,7 @@ def quarantined(settings: Settings, content: str = "%PDF-1; nothing to see") -> 
 
 
 def records(settings: Settings, event: str) -> list[dict[str, object]]:
-    found = read(settings.site / LEDGERS / FILING)
+    found = read_records(settings.site / LEDGERS / FILING)
     return [dict(r.event.detail) for r in found if r.event.event == event]
 
 
@@ -145,7 +145,7 @@ def test_a_page_is_filed_by_the_word_of_two_operators(settings: Settings) -> Non
 
 
 def test_one_confirmation_is_enough_where_the_site_says_so(settings: Settings) -> None:
-    alone = replace(settings, desk=Desk(confirmations=1))
+    alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone)
 
     assert done(alone, "identify", file=file, sheets=f"1:{CB}").done
@@ -157,7 +157,7 @@ def test_one_confirmation_is_enough_where_the_site_says_so(settings: Settings) -
 def test_a_rejected_page_is_closed_keeps_its_bytes_and_can_still_be_identified(
     settings: Settings,
 ) -> None:
-    alone = replace(settings, desk=Desk(confirmations=1))
+    alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone)
 
     assert done(alone, "reject", file=file) == Answer(True, f"{file}: rejected, by eye")
@@ -172,7 +172,7 @@ def test_a_rejected_page_is_closed_keeps_its_bytes_and_can_still_be_identified(
 
 
 def test_what_cannot_be_filed_by_hand_is_said_to_the_operator(settings: Settings) -> None:
-    alone = replace(settings, desk=Desk(confirmations=1))
+    alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone, "; no image at all")
 
     for sheets, name, said in (
@@ -201,7 +201,7 @@ ERRANDS = (
 def test_a_crash_at_any_step_of_an_errand_leaves_it_done_exactly_once(
     settings: Settings, tmp_path: Path
 ) -> None:
-    alone = replace(settings, desk=Desk(confirmations=1))
+    alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone)
     for kind, detail in ERRANDS:
         for point in count():

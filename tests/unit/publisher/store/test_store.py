@@ -40,7 +40,7 @@ def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(stor
 
 def test_an_original_bears_its_digests(store: Store) -> None:
     with kept(store).open("rb") as file:
-        assert digest.read(file.fileno()) == digest.of(CONTENT)
+        assert digest.read_stamp(file.fileno()) == digest.digests_of(CONTENT)
 
 
 def test_keeping_the_same_page_again_changes_nothing(store: Store) -> None:
@@ -196,7 +196,7 @@ def test_what_a_run_that_lost_power_had_made_is_synced_before_it_is_relied_on(
     kept(store)
     store.link(SHA, "parti-a", PATH)
     synced: list[Path] = []
-    monkeypatch.setattr(store_module, "sync_all", synced.append)
+    monkeypatch.setattr(store_module, "sync_file_system", synced.append)
 
     later = Store(tmp_path)
     later.sync()

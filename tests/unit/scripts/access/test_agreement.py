@@ -9,9 +9,9 @@ from office import Ssps
 from config import amend, load
 from config.settings import Settings
 from keys.credentials import ring
-from keys.ledger import writer
+from keys.ledger import segments
 from keys.operations import settings_record
-from keys.operations.change_record import Deed
+from keys.operations.change_record import ChangeRecord
 from scripts.shared import server_reload
 
 FORM = """\
@@ -33,7 +33,7 @@ def form(tmp_path: Path) -> Path:
 
 
 def operations(site: Path) -> list[tuple[str, str]]:
-    found = writer.read(site / "ledgers/operations")
+    found = segments.read_records(site / "ledgers/operations")
     return [(r.event.event, r.event.what) for r in found]
 
 
@@ -67,7 +67,7 @@ def test_what_makes_no_party_is_refused_whole(site: Path, ssps: Ssps, form: Path
     assert "parties.toml: parti-d.static_ips: '192.0.2.400' is no IPv4" in wrong.stderr
     assert "parties.toml: parti-a.id: stands twice" in twice.stderr
     assert (site / "parties.toml").read_bytes() == before
-    found = [r.event for r in writer.read(site / "ledgers/operations")]
+    found = [r.event for r in segments.read_records(site / "ledgers/operations")]
     assert [(e.event, e.what, e.outcome) for e in found] == [
         ("party add", "parti-d", "refused"),
         ("party add", "parti-a", "refused"),
@@ -97,10 +97,10 @@ def test_what_is_agreed_is_changed_on_the_record(
 
     assert (done.exit_code, again.exit_code) == (0, 0)
     assert "that is how it stands already" in again.stderr
-    found, record = writer.read(site / "ledgers/operations")
+    found, record = segments.read_records(site / "ledgers/operations")
     assert found.event.event == "settings"
     assert record.event.what == words[1]
-    assert record.event.detail["settings"] == settings_record.lines(load.load(site).digests)
+    assert record.event.detail["settings"] == settings_record.digest_lines(load.load(site).digests)
     assert record.event.detail["why"] == "call 3"
     told = record.event.detail[key]
     assert (len(told) if isinstance(told, list) else told) == value
@@ -109,19 +109,19 @@ def test_what_is_agreed_is_changed_on_the_record(
 def test_settings_that_are_edited_while_a_change_is_made_are_not_taken_for_it(
     site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed, before = amend.changed, (site / "parties.toml").read_bytes()
+    changed, before = amend.set_party_key, (site / "parties.toml").read_bytes()
 
     def meanwhile(*asked: Any) -> str:
         with (site / "site.toml").open("ab") as file:
             file.write(b"# by hand\n")
         return changed(*asked)
 
-    monkeypatch.setattr(amend, "changed", meanwhile)
+    monkeypatch.setattr(amend, "set_party_key", meanwhile)
     tried = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 
     assert (tried.exit_code, (site / "parties.toml").read_bytes()) == (1, before)
     assert "site.toml: somebody has edited it meanwhile" in tried.stderr
-    [refused] = writer.read(site / "ledgers/operations")
+    [refused] = segments.read_records(site / "ledgers/operations")
     assert refused.event.outcome == "refused"
 
 
@@ -129,17 +129,17 @@ def test_the_record_names_the_bytes_that_the_change_was_made_of(
     site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sha256((site / "parties.toml").read_bytes()).hexdigest()
-    stated = Deed.found
+    stated = ChangeRecord.manual_edits
 
-    def edited_then(deed: Deed, settings: Settings) -> None:
+    def edited_then(record: ChangeRecord, settings: Settings) -> None:
         with (site / "parties.toml").open("ab") as file:
             file.write(b"# by hand\n")
-        stated(deed, settings)
+        stated(record, settings)
 
-    monkeypatch.setattr(Deed, "found", edited_then)
+    monkeypatch.setattr(ChangeRecord, "manual_edits", edited_then)
     ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 
-    found, *_ = writer.read(site / "ledgers/operations")
+    found, *_ = segments.read_records(site / "ledgers/operations")
     after = found.event.detail["after"]
     assert isinstance(after, list)
     assert after[0] == f"parties.toml {before}"
@@ -171,8 +171,8 @@ def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: S
 
     assert done.exit_code == 0
     assert load.load(site).party("parti-a") is None
-    assert not ring.path(site, "parti-a").exists()
-    *_, record = writer.read(site / "ledgers/operations")
+    assert not ring.ring_path(site, "parti-a").exists()
+    *_, record = segments.read_records(site / "ledgers/operations")
     assert record.event.detail == {
         "credentials": [held.fingerprint],
         "why": "closed",
@@ -185,7 +185,7 @@ def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: S
             "rate: as the site's",
         ],
         "after": None,
-        "settings": settings_record.lines(load.load(site).digests),
+        "settings": settings_record.digest_lines(load.load(site).digests),
     }
 
 
@@ -203,7 +203,7 @@ def test_what_cannot_be_changes_nothing(site: Path, ssps: Ssps, words: list[str]
     done = ssps("party", *words, "--why", "x", "--site", site)
     assert done.exit_code == 1
     assert (site / "parties.toml").read_bytes() == before
-    told = [r.event for r in writer.read(site / "ledgers/operations")]
+    told = [r.event for r in segments.read_records(site / "ledgers/operations")]
     assert [(e.outcome, e.detail["after"]) for e in told] in ([], [("refused", None)])
 
 
@@ -224,7 +224,7 @@ def test_an_editor_that_saved_meanwhile_is_not_overwritten(
     assert done.exit_code == 1
     assert "somebody has edited it meanwhile" in done.stderr
     assert (site / "parties.toml").read_text() == edited
-    _, done_, failed = writer.read(site / "ledgers/operations")
+    _, done_, failed = segments.read_records(site / "ledgers/operations")
     assert (done_.event.outcome, failed.event.outcome) == ("ok", "failed")
     assert failed.event.detail["of"] == done_.seq
 

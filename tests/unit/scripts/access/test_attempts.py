@@ -6,14 +6,14 @@ import office
 import pytest
 from office import Ssps
 
-from config.event import Event, Outcome, Transfer, Value
+from config.event import Event, Outcome, TransferEvent, Value
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Ring
 from keys.ledger import writer
 from scripts.access import attempts
 from sftpd.access.authorize import Reason
 
-KEY = ring.password(
+KEY = ring.password_credential(
     "Yedi-Kule-Kapisi", label="ayna", not_before=office.OPENS, not_after=None, added_by="op"
 )
 
@@ -27,7 +27,7 @@ def transfers(site: Path) -> Iterator[writer.Ledger]:
 
 def refused(who: str, origin: str, reason: str, **more: Value) -> Event:
     detail: dict[str, Value] = {"reason": reason, **more}
-    event = Transfer.LOGIN_REFUSED if who else Transfer.CONNECTION_REFUSED
+    event = TransferEvent.LOGIN_REFUSED if who else TransferEvent.CONNECTION_REFUSED
     return Event(event, who, origin, "", Outcome.REFUSED, detail)
 
 
@@ -37,7 +37,7 @@ def test_the_operator_reads_out_what_the_party_has_to_change(
     client = "SSH-2.0-WinSCP_release_6.3"
     name = KEY.fingerprint
     login: dict[str, Value] = {"credential": name, "client": client, "kex": "mlkem"}
-    transfers.append(Event(Transfer.LOGIN, "parti-a", "127.0.0.1", "", detail=login))
+    transfers.append(Event(TransferEvent.LOGIN, "parti-a", "127.0.0.1", "", detail=login))
     transfers.append(refused("parti-b", "127.0.0.1", "suspended"))
     transfers.append(refused("parti-A", "127.0.0.1", "unknown user", client=client))
     transfers.append(refused("", "192.0.2.77", "address", count=3))
@@ -73,7 +73,7 @@ def test_a_credential_shows_when_and_from_where_it_was_last_used(
     assert "not used of late" in ssps("party", "show", "parti-a", "--site", site).stdout
     for origin in ("127.0.0.1", "127.0.0.2"):
         detail: dict[str, Value] = {"credential": KEY.fingerprint}
-        transfers.append(Event(Transfer.LOGIN, "parti-a", origin, "", detail=detail))
+        transfers.append(Event(TransferEvent.LOGIN, "parti-a", origin, "", detail=detail))
 
     said = ssps("party", "show", "parti-a", "--site", site).stdout
 
@@ -85,7 +85,7 @@ def test_a_long_ledger_is_read_from_its_end_and_no_further_than_agreed(
 ) -> None:
     monkeypatch.setattr(attempts, "_CHUNK_RECORDS", 4)
     for number in range(11):
-        transfers.append(Event(Transfer.LIST, "parti-a", "", str(number)))
+        transfers.append(Event(TransferEvent.LIST, "parti-a", "", str(number)))
 
     found = [r.event.what for r in attempts.read_backwards(site / "ledgers/transfer", 6)]
 

@@ -8,13 +8,13 @@ import pytest
 from office import Ssps
 
 from keys.credentials import ring
-from keys.ledger import writer
+from keys.ledger import segments
 from keys.server_keys import host
 
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:
-    host.make(tmp_path / "id_ed25519", "ayna-1")
+    host.create_key(tmp_path / "id_ed25519", "ayna-1")
     return tmp_path / "id_ed25519.pub"
 
 
@@ -27,14 +27,14 @@ def test_a_key_added_opens_from_now_on_and_is_recorded(
     (credential,) = ring.load(site, "parti-a").credentials
     assert credential.label == "ayna-1"
     assert credential.valid_at(datetime.now(UTC))
-    (record,) = writer.read(site / "ledgers/operations")
+    (record,) = segments.read_records(site / "ledgers/operations")
     assert (record.event.event, record.event.what) == ("key add", "parti-a")
     assert record.event.detail == {
         "kind": "public-key",
         "credential": credential.fingerprint,
         "why": "form 12",
         "before": [],
-        "after": ring.stated(ring.load(site, "parti-a")),
+        "after": ring.describe(ring.load(site, "parti-a")),
     }
 
 
@@ -45,7 +45,7 @@ def test_a_password_is_shown_once_on_stdout_and_stored_as_a_hash(site: Path, ssp
     shown = done.stdout.strip()
     held = ring.load(site, "parti-a")
     assert held.by_password(shown, datetime.now(UTC)) is held.credentials[0]
-    stored = ring.path(site, "parti-a").read_text() + "".join(
+    stored = ring.ring_path(site, "parti-a").read_text() + "".join(
         p.read_bytes().decode(errors="replace") for p in (site / "ledgers/operations").iterdir()
     )
     assert shown not in stored
@@ -68,7 +68,7 @@ def test_a_password_of_ones_own_comes_from_a_file_not_from_the_command_line(
 def test_two_operators_at_once_lose_no_key(site: Path, ssps: Ssps, tmp_path: Path) -> None:
     publics = []
     for number in range(6):
-        host.make(tmp_path / f"k{number}", "")
+        host.create_key(tmp_path / f"k{number}", "")
         publics.append(tmp_path / f"k{number}.pub")
     command = [sys.executable, "-m", "scripts.ssps", "key", "add", "parti-a", "--site", str(site)]
     command += ["--why", "x"]
@@ -81,7 +81,7 @@ def test_two_operators_at_once_lose_no_key(site: Path, ssps: Ssps, tmp_path: Pat
 
     assert [process.returncode for process in running] == [0] * 6, said
     assert len(ring.load(site, "parti-a").credentials) == 6
-    assert [r.seq for r in writer.read(site / "ledgers/operations")] == list(range(6))
+    assert [r.seq for r in segments.read_records(site / "ledgers/operations")] == list(range(6))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_same_key_twice_and_a_private_key_are_refused(
     assert "already" in twice.stderr
     assert "a private key, which stays with the party" in private.stderr
     assert len(ring.load(site, "parti-a").credentials) == 1
-    done, refused = writer.read(site / "ledgers/operations")
+    done, refused = segments.read_records(site / "ledgers/operations")
     assert (done.event.outcome, refused.event.outcome) == ("ok", "refused")
     assert refused.event.detail["before"] == done.event.detail["after"]
     assert refused.event.detail["after"] is None

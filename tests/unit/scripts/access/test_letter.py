@@ -15,7 +15,7 @@ def test_a_letter_says_all_that_a_party_has_to_know(site: Path, ssps: Ssps) -> N
     done = ssps("party", "letter", "parti-b", "--host", "sonuc.example", "--site", site)
 
     assert done.exit_code == 0, done.output
-    [key] = host.public_lines(site)
+    [key] = host.public_host_keys(site)
     for said in (
         "B Partisi",
         "sonuc.example",
@@ -61,7 +61,7 @@ def test_the_code_is_the_fingerprint(site: Path, tmp_path: Path) -> None:
     import qrcode
     import zxingcpp
 
-    [key] = host.public_lines(site)
+    [key] = host.public_host_keys(site)
     qrcode.make(key.fingerprint, border=2).save(tmp_path / "code.png")
     [found] = zxingcpp.read_barcodes(Image.open(tmp_path / "code.png"))
     assert found.text == key.fingerprint
@@ -74,4 +74,4 @@ def test_the_written_known_hosts_line_is_openssh_s_own(site: Path, tmp_path: Pat
     (tmp_path / "known").write_text(line + "\n")
     command = ["ssh-keygen", "-F", "a.example", "-f", str(tmp_path / "known"), "-l"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert host.public_lines(site)[0].fingerprint in said
+    assert host.public_host_keys(site)[0].fingerprint in said

@@ -6,7 +6,7 @@ import pytest
 from office import Ssps
 
 from keys.credentials import ring, rotation
-from keys.ledger import writer
+from keys.ledger import segments
 from keys.server_keys import host
 
 
@@ -14,14 +14,14 @@ from keys.server_keys import host
 def folder(tmp_path: Path) -> Path:
     """A new key for each of the two parties that log in."""
     for party in ("parti-a", "parti-b"):
-        host.make(tmp_path / "new" / party, f"{party} 2")
+        host.create_key(tmp_path / "new" / party, f"{party} 2")
     return tmp_path / "new"
 
 
 @pytest.fixture
 def two(site: Path, ssps: Ssps, tmp_path: Path) -> Path:
     for party in ("parti-a", "parti-b"):
-        host.make(tmp_path / "old" / party, f"{party} 1")
+        host.create_key(tmp_path / "old" / party, f"{party} 1")
         public = tmp_path / "old" / f"{party}.pub"
         done = ssps("key", "add", party, "--public-key", public, "--why", "x", "--site", site)
         assert done.exit_code == 0, done.output
@@ -34,7 +34,7 @@ def labels(site: Path, party: str) -> list[tuple[str, bool]]:
 
 
 def rotated(site: Path) -> list[str]:
-    found = writer.read(site / "ledgers/operations")
+    found = segments.read_records(site / "ledgers/operations")
     return [r.event.what for r in found if r.event.event == "key rotate"]
 
 
@@ -55,7 +55,7 @@ def test_a_plan_changes_nothing_and_apply_does_what_it_showed(
     assert labels(two, "parti-a") == [("parti-a 1", True), ("parti-a 2", False)]
     assert "no server is running: it takes effect at its start" in applied.stderr
     assert "tell parti-a" in applied.stderr
-    *_, record = writer.read(two / "ledgers/operations")
+    *_, record = segments.read_records(two / "ledgers/operations")
     assert record.event.detail["overlap"] == "30m"
     assert record.event.detail["why"] == "form 31"
 
@@ -192,7 +192,7 @@ def test_revoking_says_when_nothing_is_left(two: Path, ssps: Ssps) -> None:
     assert labels(two, "parti-a") == []
     assert "WARNING: nothing lets parti-a in now" in done.stderr
     assert "is none of its credentials: none" in again.stderr
-    *_, record = writer.read(two / "ledgers/operations")
+    *_, record = segments.read_records(two / "ledgers/operations")
     assert (record.event.event, record.event.detail["credential"]) == ("key revoke", name)
 
 

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from config.event import Event
-from keys.ledger.signer import Notary
-from keys.ledger.writer import Ledger, Terms
+from keys.ledger.signer import Signer
+from keys.ledger.writer import Ledger, WritePolicy
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
@@ -17,7 +17,7 @@ Signed = Callable[..., Path]
 
 
 def write(folder: Path, count: int, start: int = 0, size: int = 64 << 20) -> None:
-    with Ledger(folder, lambda: NOON, terms=Terms(segment_bytes=size)) as writer:
+    with Ledger(folder, lambda: NOON, terms=WritePolicy(segment_bytes=size)) as writer:
         for number in range(start, start + count):
             detail = {"handle": number, "size": 10}
             writer.append(Event("open", "parti-a", "192.0.2.7", f"/{number}.jpg", detail=detail))
@@ -39,8 +39,8 @@ def signed(tmp_path: Path) -> Signed:
         for number in range(0, count, step):
             write(folder, step, number, size)
             when = NOON + timedelta(minutes=number)
-            with Notary(folder, KEY, lambda when=when: when) as notary:  # type: ignore[misc]
-                notary.notarize(last=True)
+            with Signer(folder, KEY, lambda when=when: when) as notary:  # type: ignore[misc]
+                notary.sign(last=True)
         return folder
 
     return make

@@ -13,8 +13,8 @@ from office import Ssps
 from unit.scripts.audit.conftest import KEY
 
 from config.event import Event, Outcome, Value
-from keys.feed_segment import FIRST, Segment, format_segment
-from keys.ledger.signer import Notary
+from keys.feed_segment import NO_PREVIOUS, FeedSegment, format_segment
+from keys.ledger.signer import Signer
 from keys.ledger.writer import Ledger
 from keys.server_keys import sshsig
 
@@ -60,8 +60,8 @@ class RecordedNight:
 
     def sign(self) -> None:
         for each in self.folder.iterdir():
-            with Notary(each, KEY, self.clock) as notary:
-                notary.notarize(last=True)
+            with Signer(each, KEY, self.clock) as notary:
+                notary.sign(last=True)
 
 
 @pytest.fixture
@@ -290,10 +290,10 @@ def test_gap_compares_a_feed_with_the_ledgers(
     """The feed pauses from 14.00.15, before the second filing, to 14.05, and lacks segment 3."""
     folder = tmp_path / "mirror/akis"
     folder.mkdir(parents=True)
-    previous = FIRST
+    previous = NO_PREVIOUS
     for number, seconds in enumerate((5, 15, 300, 350), start=1):
         at = int(NOON.timestamp()) + seconds
-        content = format_segment(Segment("2023-05-14-cb-mv", "5f0c", number, at, previous, ()))
+        content = format_segment(FeedSegment("2023-05-14-cb-mv", "5f0c", number, at, previous, ()))
         previous = hashlib.sha256(content).hexdigest()
         if number != 3:
             (folder / f"{number:08}.csv").write_bytes(content)

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from unit.scripts.audit.conftest import KEY
 
-from keys.feed_segment import FIRST, Segment, format_segment
+from keys.feed_segment import NO_PREVIOUS, FeedSegment, format_segment
 from keys.server_keys import sshsig
 from scripts.audit.feeds import FeedProblem, feed_problems, find_feeds
 
@@ -20,10 +20,10 @@ def feed(tmp_path: Path) -> Path:
     """Segments 1 to 5, one minute apart, with a pause of five minutes between 3 and 4."""
     folder = tmp_path / "akis"
     folder.mkdir()
-    previous = FIRST
+    previous = NO_PREVIOUS
     for number, minute in enumerate(MINUTES, start=1):
         at = int(NOON.timestamp()) + 60 * minute
-        content = format_segment(Segment("2023-05-14-cb-mv", "5f0c", number, at, previous, ()))
+        content = format_segment(FeedSegment("2023-05-14-cb-mv", "5f0c", number, at, previous, ()))
         previous = sha256(content).hexdigest()
         (folder / f"{number:08}.csv").write_bytes(content)
         (folder / f"{number:08}.csv.sig").write_bytes(sshsig.sign(KEY, content))

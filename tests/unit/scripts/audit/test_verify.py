@@ -15,12 +15,12 @@ from unit.scripts.audit.conftest import KEY, Signed, write
 
 from config.event import Event
 from keys import feed_segment
-from keys.feed_segment import FIRST, format_segment
+from keys.feed_segment import NO_PREVIOUS, format_segment
 from keys.ledger import note, segments
-from keys.ledger.signer import Notary
-from keys.ledger.verify.verdicts import Finding, Kind
-from keys.ledger.verify.verify import verify
-from keys.ledger.writer import Ledger, Terms
+from keys.ledger.signer import Signer
+from keys.ledger.verify.verdicts import Finding, FindingKind
+from keys.ledger.verify.verify import verify_ledger
+from keys.ledger.writer import Ledger, WritePolicy
 
 Lines = list[bytes]
 PUBLIC = KEY.public_key()
@@ -34,8 +34,8 @@ def lines(folder: Path) -> Lines:
     return path(folder).read_bytes().splitlines(keepends=True)
 
 
-def found(folder: Path, *kept: tuple[str, bytes]) -> list[tuple[Kind, int | None]]:
-    return [(f.kind, f.record) for f in verify(folder, [PUBLIC], kept).findings]
+def found(folder: Path, *kept: tuple[str, bytes]) -> list[tuple[FindingKind, int | None]]:
+    return [(f.kind, f.record) for f in verify_ledger(folder, [PUBLIC], kept).findings]
 
 
 def without_hashes(folder: Path) -> None:
@@ -44,7 +44,7 @@ def without_hashes(folder: Path) -> None:
 
 
 def test_an_unchanged_ledger_has_no_findings(signed: Signed) -> None:
-    verdict = verify(signed(), [PUBLIC])
+    verdict = verify_ledger(signed(), [PUBLIC])
 
     assert verdict.findings == []
     assert (verdict.records, verdict.signed, verdict.heads) == (30, 30, 4)
@@ -97,26 +97,26 @@ def once_more(at: int, to: int) -> Callable[[Lines], Lines]:
     return lambda found: [*found[:to], found[at], *found[to:]]
 
 
-FORGERIES: list[tuple[str, Callable[[Lines], Lines], Kind, int, int | None]] = [
+FORGERIES: list[tuple[str, Callable[[Lines], Lines], FindingKind, int, int | None]] = [
     # name, forgery, finding, its record, and its record if the hash files are missing
-    ("another party", change(12, another_party), Kind.CHANGED, 12, None),
-    ("another number", change(12, another_number), Kind.CHANGED, 12, 12),
-    ("rubbish", change(12, lambda b: b"rubbish\n"), Kind.CHANGED, 12, 12),
-    ("the first", change(0, another_party), Kind.CHANGED, 0, None),
-    ("the last", change(29, another_party), Kind.CHANGED, 29, None),
-    ("dropped", drop(12), Kind.DROPPED, 12, 12),
-    ("the first dropped", drop(0), Kind.DROPPED, 0, 0),
-    ("two dropped", lambda found: found[:12] + found[14:], Kind.DROPPED, 12, 12),
-    ("dropped and closed up", renumbered(29 - 1), Kind.CHANGED, 28, None),
-    ("added", add(12, b'{"new":1}\n'), Kind.ADDED, 12, 12),
-    ("one twice", once_more(12, 13), Kind.ADDED, 13, 13),
-    ("an old one once more", once_more(3, 20), Kind.ADDED, 20, 20),
-    ("swapped", lambda f: [*f[:12], f[13], f[12], *f[14:]], Kind.REORDERED, 12, 12),
-    ("moved back", move(25, 12), Kind.REORDERED, 12, 12),
-    ("moved on", move(12, 25), Kind.REORDERED, 12, 12),
-    ("all backwards", lambda f: f[::-1], Kind.REORDERED, 0, 0),
-    ("cut short", lambda found: found[:17], Kind.CUT, 17, 17),
-    ("emptied", lambda found: [], Kind.CUT, 0, 0),
+    ("another party", change(12, another_party), FindingKind.CHANGED, 12, None),
+    ("another number", change(12, another_number), FindingKind.CHANGED, 12, 12),
+    ("rubbish", change(12, lambda b: b"rubbish\n"), FindingKind.CHANGED, 12, 12),
+    ("the first", change(0, another_party), FindingKind.CHANGED, 0, None),
+    ("the last", change(29, another_party), FindingKind.CHANGED, 29, None),
+    ("dropped", drop(12), FindingKind.DROPPED, 12, 12),
+    ("the first dropped", drop(0), FindingKind.DROPPED, 0, 0),
+    ("two dropped", lambda found: found[:12] + found[14:], FindingKind.DROPPED, 12, 12),
+    ("dropped and closed up", renumbered(29 - 1), FindingKind.CHANGED, 28, None),
+    ("added", add(12, b'{"new":1}\n'), FindingKind.ADDED, 12, 12),
+    ("one twice", once_more(12, 13), FindingKind.ADDED, 13, 13),
+    ("an old one once more", once_more(3, 20), FindingKind.ADDED, 20, 20),
+    ("swapped", lambda f: [*f[:12], f[13], f[12], *f[14:]], FindingKind.REORDERED, 12, 12),
+    ("moved back", move(25, 12), FindingKind.REORDERED, 12, 12),
+    ("moved on", move(12, 25), FindingKind.REORDERED, 12, 12),
+    ("all backwards", lambda f: f[::-1], FindingKind.REORDERED, 0, 0),
+    ("cut short", lambda found: found[:17], FindingKind.CUT, 17, 17),
+    ("emptied", lambda found: [], FindingKind.CUT, 0, 0),
 ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ FORGERIES: list[tuple[str, Callable[[Lines], Lines], Kind, int, int | None]] = [
     ("forge", "kind", "record"), [f[1:4] for f in FORGERIES], ids=[f[0] for f in FORGERIES]
 )
 def test_a_forgery_is_named_with_its_first_record(
-    signed: Signed, forge: Callable[[Lines], Lines], kind: Kind, record: int
+    signed: Signed, forge: Callable[[Lines], Lines], kind: FindingKind, record: int
 ) -> None:
     folder = signed()
     path(folder).write_bytes(b"".join(forge(lines(folder))))
@@ -144,9 +144,9 @@ def test_without_hash_files_a_forgery_is_named_by_number_or_range(
     path(folder).write_bytes(b"".join(forge(lines(folder))))
     without_hashes(folder)
 
-    first, second = verify(folder, [PUBLIC]).findings
+    first, second = verify_ledger(folder, [PUBLIC]).findings
 
-    assert (first.record, second.kind) == (record, Kind.HASHES)
+    assert (first.record, second.kind) == (record, FindingKind.HASHES)
     if record is None:
         assert "one of the records" in first.text
 
@@ -156,7 +156,7 @@ def test_the_range_lies_between_two_checkpoints(signed: Signed) -> None:
     path(folder).write_bytes(path(folder).read_bytes().replace(b"/12.jpg", b"/21.jpg"))
     without_hashes(folder)
 
-    first, _ = verify(folder, [PUBLIC]).findings
+    first, _ = verify_ledger(folder, [PUBLIC]).findings
 
     assert first.text == (
         "one of the records 10 to 19 was changed (checkpoints #2, signed for at "
@@ -178,7 +178,7 @@ def test_a_flipped_bit_in_a_line_names_the_line(signed: Signed, bit: int) -> Non
         changed = [*original[:number], bytes(flipped), *original[number + 1 :]]
         path(folder).write_bytes(b"".join(changed))
 
-        assert found(folder) == [(Kind.CHANGED, number)]
+        assert found(folder) == [(FindingKind.CHANGED, number)]
 
 
 @pytest.mark.parametrize("bit", range(8))
@@ -190,14 +190,14 @@ def test_a_flipped_bit_in_a_checkpoint_is_found(signed: Signed, bit: int) -> Non
         flipped[at] ^= 1 << bit
         (folder / segments.CHECKPOINT).write_bytes(flipped)
 
-        (finding,) = verify(folder, [PUBLIC]).findings
-        assert finding.kind in (Kind.FORGED, Kind.ANOTHER_KEY)
+        (finding,) = verify_ledger(folder, [PUBLIC]).findings
+        assert finding.kind in (FindingKind.FORGED, FindingKind.ANOTHER_KEY)
 
 
 def test_another_key_verifies_nothing(signed: Signed) -> None:
-    verdict = verify(signed(count=10), [Ed25519PrivateKey.generate().public_key()])
+    verdict = verify_ledger(signed(count=10), [Ed25519PrivateKey.generate().public_key()])
 
-    assert {f.kind for f in verdict.findings} == {Kind.ANOTHER_KEY}
+    assert {f.kind for f in verdict.findings} == {FindingKind.ANOTHER_KEY}
     assert verdict.findings[0].text == ("checkpoint: is signed by none of the keys that were given")
 
 
@@ -205,19 +205,19 @@ def test_a_checkpoint_of_another_ledger_is_reported(signed: Signed) -> None:
     other = (signed("other", 10) / segments.CHECKPOINT).read_bytes()
     folder = signed()
 
-    assert found(folder, ("old", other)) == [(Kind.ANOTHER_LOG, None)]
+    assert found(folder, ("old", other)) == [(FindingKind.ANOTHER_LOG, None)]
     (folder / segments.CHECKPOINT).write_bytes(other)
-    assert (Kind.ANOTHER_LOG, None) in found(folder)
+    assert (FindingKind.ANOTHER_LOG, None) in found(folder)
 
 
 def test_a_ledger_extends_an_older_checkpoint(signed: Signed) -> None:
     folder = signed(count=10)
     old = (folder / segments.CHECKPOINT).read_bytes()
     write(folder, 10, 10)
-    with Notary(folder, KEY) as notary:
-        notary.notarize(last=True)
+    with Signer(folder, KEY) as notary:
+        notary.sign(last=True)
 
-    verdict = verify(folder, [PUBLIC], [("old", old)])
+    verdict = verify_ledger(folder, [PUBLIC], [("old", old)])
 
     assert (verdict.findings, verdict.extends) == ([], ["old"])
 
@@ -227,18 +227,18 @@ def test_a_ledger_rewritten_and_signed_again_does_not_extend_an_older_checkpoint
 ) -> None:
     folder = signed(count=10)
     old = (folder / segments.CHECKPOINT).read_bytes()
-    origin = note.parse_checkpoint(note.unproved_text(old)).origin
+    origin = note.parse_checkpoint(note.unverified_text(old)).origin
     forged = b"".join(lines(folder)).replace(b"/3.jpg", b"/4.jpg")
     for each in folder.iterdir():
         each.unlink()
     path(folder).write_bytes(forged)
     write(folder, 10, 10)
-    with Notary(folder, KEY, token=lambda: origin.split("/")[-1]) as notary:
-        notary.notarize(last=True)
+    with Signer(folder, KEY, token=lambda: origin.split("/")[-1]) as notary:
+        notary.sign(last=True)
 
     assert found(folder) == []
-    verdict = verify(folder, [PUBLIC], [("old", old)])
-    assert [f.kind for f in verdict.findings] == [Kind.REWRITTEN]
+    verdict = verify_ledger(folder, [PUBLIC], [("old", old)])
+    assert [f.kind for f in verdict.findings] == [FindingKind.REWRITTEN]
     assert verdict.findings[0].text.startswith("does not extend old (10 records)")
     assert verdict.extends == []
 
@@ -249,16 +249,16 @@ def test_a_ledger_restored_from_an_older_copy_does_not_extend_a_later_checkpoint
     folder = signed(count=10)
     kept = {each.name: each.read_bytes() for each in folder.iterdir()}
     write(folder, 10, 10)
-    with Notary(folder, KEY) as notary:
-        notary.notarize(last=True)
+    with Signer(folder, KEY) as notary:
+        notary.sign(last=True)
     later = (folder / segments.CHECKPOINT).read_bytes()
     for name, content in kept.items():
         (folder / name).write_bytes(content)
 
     assert found(folder) == []
-    (finding,) = verify(folder, [PUBLIC], [("later", later)]).findings
+    (finding,) = verify_ledger(folder, [PUBLIC], [("later", later)]).findings
     assert finding == Finding(
-        Kind.REWRITTEN,
+        FindingKind.REWRITTEN,
         10,
         "does not extend later (20 records): it ends before record 10",
     )
@@ -269,7 +269,7 @@ def test_a_ledger_without_checkpoints_is_unsigned(signed: Signed) -> None:
     (folder / segments.CHECKPOINT).unlink()
     (folder / segments.CHECKPOINTS).unlink()
 
-    assert found(folder) == [(Kind.UNSIGNED, None)]
+    assert found(folder) == [(FindingKind.UNSIGNED, None)]
 
 
 def test_unsigned_records_are_checked_by_their_numbers(
@@ -279,32 +279,32 @@ def test_unsigned_records_are_checked_by_their_numbers(
     write(folder, 5, 30)
     original = lines(folder)
 
-    verdict = verify(folder, [PUBLIC])
+    verdict = verify_ledger(folder, [PUBLIC])
     assert (verdict.findings, verdict.records, verdict.signed) == ([], 35, 30)
     path(folder).write_bytes(b"".join(drop(32)(original)))
-    assert found(folder) == [(Kind.DROPPED, 32)]
+    assert found(folder) == [(FindingKind.DROPPED, 32)]
     path(folder).write_bytes(b"".join(original)[:-9])
     assert found(folder) == []
 
 
 def test_packed_segments_verify_and_a_removed_one_is_reported(signed: Signed) -> None:
     folder = signed(size=1500)
-    with Notary(folder, KEY) as notary:
-        while notary.pack():
+    with Signer(folder, KEY) as notary:
+        while notary.compress_next():
             pass
     assert found(folder) == []
-    first, second, *_ = segments.listed(folder)
+    first, second, *_ = segments.list_segments(folder)
 
     first.path.unlink()
 
-    verdict = verify(folder, [PUBLIC])
-    assert [(f.kind, f.record) for f in verdict.findings] == [(Kind.REMOVED, 0)]
+    verdict = verify_ledger(folder, [PUBLIC])
+    assert [(f.kind, f.record) for f in verdict.findings] == [(FindingKind.REMOVED, 0)]
     assert verdict.removed == second.first
     assert verdict.findings[0].text == (
         f"records 0 to {second.first - 1} are gone, and no record says so"
     )
     (folder / "000000000000.hashes").unlink()
-    assert (Kind.DROPPED, 0) in found(folder)
+    assert (FindingKind.DROPPED, 0) in found(folder)
 
 
 def test_after_a_recorded_removal_the_rest_verifies(signed: Signed) -> None:
@@ -312,30 +312,30 @@ def test_after_a_recorded_removal_the_rest_verifies(signed: Signed) -> None:
 
     folder = signed(size=1500)
     later = datetime.now(UTC) + timedelta(days=40)
-    with Ledger(folder, lambda: later, terms=Terms(1500, timedelta(days=30))):
+    with Ledger(folder, lambda: later, terms=WritePolicy(1500, timedelta(days=30))):
         pass
-    with Notary(folder, KEY) as notary:
-        notary.notarize(last=True)
+    with Signer(folder, KEY) as notary:
+        notary.sign(last=True)
 
-    verdict = verify(folder, [PUBLIC])
+    verdict = verify_ledger(folder, [PUBLIC])
 
     assert verdict.findings == []
     assert verdict.removed > 10
-    last = segments.listed(folder)[0]
+    last = segments.list_segments(folder)[0]
     last.path.write_bytes(last.path.read_bytes().replace(b".jpg", b".png", 1))
-    assert [f.kind for f in verify(folder, [PUBLIC]).findings] == [Kind.CHANGED]
+    assert [f.kind for f in verify_ledger(folder, [PUBLIC]).findings] == [FindingKind.CHANGED]
 
 
 def test_a_damaged_packed_segment_is_named(signed: Signed) -> None:
     folder = signed(size=1500)
-    with Notary(folder, KEY) as notary:
-        notary.pack()
+    with Signer(folder, KEY) as notary:
+        notary.compress_next()
     packed = folder / "000000000000.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:-20])
 
-    (finding,) = verify(folder, [PUBLIC]).findings
+    (finding,) = verify_ledger(folder, [PUBLIC]).findings
 
-    assert finding.kind is Kind.UNREADABLE
+    assert finding.kind is FindingKind.UNREADABLE
     assert "000000000000.jsonl.gz" in finding.text
 
 
@@ -368,7 +368,7 @@ def test_an_independent_implementation_of_the_specifications_agrees(
     key.verify(raw[4:], text.encode())  # type: ignore[call-arg]
     assert int(size) == len(leaves) == 1000
     assert base64.b64decode(root) == mth(leaves)
-    assert verify(folder, [PUBLIC]).findings == []
+    assert verify_ledger(folder, [PUBLIC]).findings == []
 
 
 def test_verify_needs_only_copies_and_the_public_key(
@@ -376,7 +376,7 @@ def test_verify_needs_only_copies_and_the_public_key(
 ) -> None:
     one, two = signed("gate-1/transfer"), signed("gate-2/transfer")
     old = tmp_path / "old"
-    old.write_bytes(note.split((two / "checkpoints").read_bytes())[0])
+    old.write_bytes(note.split_notes((two / "checkpoints").read_bytes())[0])
 
     done = ssps("audit", "verify", one.parent, two, "--key", public, "--checkpoint", old)
 
@@ -397,13 +397,15 @@ def test_a_mirrored_feed_can_be_given_as_older_checkpoints(
 ) -> None:
     one = signed("gate-1/transfer")
     two = signed("gate-2/transfer").rename(tmp_path / "copied-under-another-name")
-    older = note.split((one / "checkpoints").read_bytes())[:2]
+    older = note.split_notes((one / "checkpoints").read_bytes())[:2]
     feed = tmp_path / "mirror/akis"
     feed.mkdir(parents=True)
     for number, kept in enumerate(older, start=1):
         others = ("operations", b"of which nothing was copied")
         content = format_segment(
-            feed_segment.Segment("e", "f" * 16, number, 0, FIRST, (), (("transfer", kept), others))
+            feed_segment.FeedSegment(
+                "e", "f" * 16, number, 0, NO_PREVIOUS, (), (("transfer", kept), others)
+            )
         )
         (feed / f"{number:08}.csv").write_bytes(content)
 
@@ -451,8 +453,8 @@ def test_verify_names_what_is_missing(
 def test_verify_uses_the_keys_of_the_site(site: Path, ssps: Ssps) -> None:
     from scripts.shared import console
 
-    with console.recorded_change(site, "key add", "parti-a", "form 12") as deed:
-        deed.done(None)
+    with console.recorded_change(site, "key add", "parti-a", "form 12") as record:
+        record.done(None)
 
     done = ssps("audit", "verify", "--site", site)
 
@@ -482,12 +484,12 @@ def test_after_a_power_loss_the_signed_records_verify(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            with Notary(folder, KEY) as notary:
-                notary.notarize()
-                durable = segments.listed(folder)[-1].path.stat().st_size
-                notary.notarize()
+            with Signer(folder, KEY) as notary:
+                notary.sign()
+                durable = segments.list_segments(folder)[-1].path.stat().st_size
+                notary.sign()
             process.kill()
-        newest = segments.listed(folder)[-1].path
+        newest = segments.list_segments(folder)[-1].path
         signed_for = notary.checkpoint
         assert signed_for is not None
         whole = newest.read_bytes()
@@ -499,6 +501,6 @@ def test_after_a_power_loss_the_signed_records_verify(tmp_path: Path) -> None:
 
         with Ledger(folder) as after:
             after.append(Event("open", "parti-a", "", "/b.jpg"))
-        with Notary(folder, KEY) as again:
-            again.notarize(last=True)
-        assert verify(folder, [PUBLIC]).findings == []
+        with Signer(folder, KEY) as again:
+            again.sign(last=True)
+        assert verify_ledger(folder, [PUBLIC]).findings == []

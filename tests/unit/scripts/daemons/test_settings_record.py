@@ -9,7 +9,7 @@ from config import load
 from config.event import Event
 from config.fault import Faults
 from config.settings import Settings
-from keys.ledger import note, writer
+from keys.ledger import note, segments, writer
 from keys.ledger.writer import Ledger
 from keys.operations import settings_record as stated
 from scripts.daemons import run, settings_record
@@ -21,7 +21,7 @@ def folder(site: Path) -> Path:
 
 
 def events(folder: Path) -> list[Event]:
-    return [record.event for record in writer.read(folder)]
+    return [record.event for record in segments.read_records(folder)]
 
 
 def edit(site: Path) -> None:
@@ -33,7 +33,7 @@ def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
     site: Path, folder: Path
 ) -> None:
     settings_record.record_if_changed(load.load(site), "ssps serve started")
-    before = stated.lines(load.load(site).digests)
+    before = stated.digest_lines(load.load(site).digests)
     edit(site)
     settings_record.record_if_changed(load.load(site), "ssps serve started")
 
@@ -41,11 +41,11 @@ def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
     assert found.detail == {
         "why": "ssps serve started",
         "before": before,
-        "after": stated.lines(load.load(site).digests),
+        "after": stated.digest_lines(load.load(site).digests),
     }
-    message = writer.checkpoint(folder)
+    message = segments.read_checkpoint(folder)
     assert message is not None
-    assert note.parse_checkpoint(note.unproved_text(message)).size == 2
+    assert note.parse_checkpoint(note.unverified_text(message)).size == 2
 
 
 def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(
@@ -72,7 +72,7 @@ def test_settings_on_record_need_no_writer_and_new_ones_wait_for_it(site: Path) 
     with Ledger(site / "ledgers/operations"):
         settings_record.record_if_changed(load.load(site), "ssps serve started", patience=0)
         edit(site)
-        with pytest.raises(writer.Busy):
+        with pytest.raises(writer.LedgerBusy):
             settings_record.record_if_changed(load.load(site), "ssps serve started", patience=0)
 
 
@@ -101,11 +101,11 @@ def test_a_command_that_changes_parties_does_not_hide_what_was_edited_before(
 ) -> None:
     settings_record.record_if_changed(load.load(site), "ssps serve started")
     edit(site)
-    by_hand = stated.lines(load.load(site).digests)
+    by_hand = stated.digest_lines(load.load(site).digests)
     assert ssps("party", "suspend", "parti-a", "--why", "call 3", "--site", site).exit_code == 0
     settings_record.record_if_changed(load.load(site), "ssps serve started")
 
     _, found, suspended = events(folder)
     assert (found.event, found.detail["why"]) == ("settings", "found by party suspend")
     assert found.detail["after"] == by_hand
-    assert suspended.detail["settings"] == stated.lines(load.load(site).digests) != by_hand
+    assert suspended.detail["settings"] == stated.digest_lines(load.load(site).digests) != by_hand

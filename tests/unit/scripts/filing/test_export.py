@@ -12,7 +12,7 @@ from wire.served import until
 
 from config import load
 from config.sheet import Belge, Secim, Sheet
-from keys.ledger import writer
+from keys.ledger import segments
 from keys.server_keys import sshsig
 from publisher.feed import bagit as bag
 
@@ -60,7 +60,7 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
     assert "election.ban_lifts: is not set" in unset.stderr
     assert f"is {(now + timedelta(hours=1)).isoformat()}, try again then" in early.stderr
     assert not (tmp_path / "usb").exists()
-    told = [record.event for record in writer.read(site / "ledgers/operations")]
+    told = [record.event for record in segments.read_records(site / "ledgers/operations")]
     assert [(e.event, e.what, e.outcome) for e in told] == [("export", "bagimsiz-c", "refused")] * 2
     assert "entitled from then on (md. 3/c)" in str(told[0].detail["reason"])
 
@@ -74,7 +74,7 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
     assert said == {"files": 1, "first": 0, "last": 1}
     assert (made / "data" / f"{CB}.jpg").read_text() == "kadikoy"
     assert len([p for p in (made / "data").rglob("*") if p.is_file()]) == 1
-    *_, record = writer.read(site / "ledgers/operations")
+    *_, record = segments.read_records(site / "ledgers/operations")
     assert str(record.event.detail["after"]).startswith("2023-05-14-cb-mv-bagimsiz-c-0-1, sha256 ")
     assert (record.event.event, record.event.what) == ("export", "bagimsiz-c")
     assert record.event.detail["bytes"] == len("kadikoy")
@@ -85,7 +85,7 @@ def test_a_bag_verifies_with_nothing_but_openssh_and_coreutils(
 ) -> None:
     assert ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site).exit_code == 0
     (made,) = tmp_path.glob("2023-05-14-cb-mv-parti-a-*")
-    (made / "allowed_signers").write_text(sshsig.site_signers(site))
+    (made / "allowed_signers").write_text(sshsig.site_allowed_signers(site))
 
     for manifest in ("manifest-sha256.txt", "tagmanifest-sha256.txt"):
         verify = f"ssh-keygen -Y verify -f allowed_signers -I ysk -n ssps -s {manifest}.sig"
@@ -165,14 +165,14 @@ def test_a_bag_that_is_there_is_not_made_again_nor_recorded_again(
 ) -> None:
     words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
     assert ssps(*words).exit_code == 0
-    recorded = list(writer.read(site / "ledgers/operations"))
+    recorded = list(segments.read_records(site / "ledgers/operations"))
 
     again = ssps(*words)
 
     assert again.exit_code == 1
     assert "is there already, and nothing was filed since" in again.stderr
     assert [p.name for p in tmp_path.glob("*parti-a*")] == ["2023-05-14-cb-mv-parti-a-0-1"]
-    assert list(writer.read(site / "ledgers/operations")) == recorded
+    assert list(segments.read_records(site / "ledgers/operations")) == recorded
 
 
 def test_a_bag_whose_making_is_killed_again_and_again_is_whole_in_the_end(
@@ -218,7 +218,7 @@ def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
     assert full.exit_code == 1
     assert "No space left" in full.stderr
     assert [p.name for p in tmp_path.glob("*parti-a*")] == ["2023-05-14-cb-mv-parti-a-0-1.part"]
-    assert list(writer.read(site / "ledgers/operations")) == []
+    assert list(segments.read_records(site / "ledgers/operations")) == []
     before = copied[0].stat().st_ino
     filer.file(KADIKOY, "kadikoy again", 2)
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from config.election import Election
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 
 
@@ -13,7 +13,7 @@ def election() -> Election:
 
 
 @pytest.fixture(scope="session")
-def entry() -> Entry:
+def entry() -> RegistryEntry:
     """A presidential result sheet, with a karekod that begins with a nought."""
     sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "merkez-2", "1001", 1)
-    return Entry("0093717526", sheet, SandikTuru.NORMAL, "Çınarova Mahallesi")
+    return RegistryEntry("0093717526", sheet, SandikTuru.NORMAL, "Çınarova Mahallesi")

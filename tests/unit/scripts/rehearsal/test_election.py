@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from config import registry
-from config.registry import Entry
+from config.registry import RegistryEntry
 from config.sheet import Belge, Level, SandikTuru, Secim
 from scripts.rehearsal import election
 
 
-def boxes_of(entries: list[Entry]) -> set[tuple[str | None, str | None, str]]:
+def boxes_of(entries: list[RegistryEntry]) -> set[tuple[str | None, str | None, str]]:
     return {
         (e.sheet.cevre, e.sheet.kurul, e.sheet.sandik)
         for e in entries

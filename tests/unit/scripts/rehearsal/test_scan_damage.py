@@ -5,7 +5,7 @@ import zxingcpp
 from PIL import Image
 
 from config.election import Election
-from config.registry import Entry
+from config.registry import RegistryEntry
 from scripts.rehearsal.scan_damage import scan
 from scripts.rehearsal.seeded_random import seeded_rng
 from scripts.rehearsal.sheets import print_sheet
@@ -14,7 +14,7 @@ QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 
 
 @pytest.fixture(scope="module")
-def page(entry: Entry, election: Election) -> Image.Image:
+def page(entry: RegistryEntry, election: Election) -> Image.Image:
     return print_sheet(entry, election, 1)
 
 
@@ -24,7 +24,7 @@ def test_the_same_dice_give_the_same_bytes_and_others_give_others(page: Image.Im
 
 
 def test_scans_are_grey_and_colour_jpeg_and_g4_tiff_at_200_dpi_and_can_be_read(
-    page: Image.Image, entry: Entry
+    page: Image.Image, entry: RegistryEntry
 ) -> None:
     kinds = set()
     for seed in range(12):

@@ -8,7 +8,7 @@ import zxingcpp
 from PIL import Image
 
 from config.election import Election
-from config.registry import Entry
+from config.registry import RegistryEntry
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
 from scripts.rehearsal.scanner import PlannedScan, ScanKind
@@ -18,7 +18,7 @@ FLAWS = {ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED}
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[Entry]:
+def entries() -> list[RegistryEntry]:
     return list(synthetic.entries(60, 7))
 
 
@@ -28,7 +28,9 @@ def read(content: bytes) -> set[str]:
     return {code.text for code in found}
 
 
-def test_a_plan_has_every_sheet_once_and_the_extras_beside_them(entries: list[Entry]) -> None:
+def test_a_plan_has_every_sheet_once_and_the_extras_beside_them(
+    entries: list[RegistryEntry],
+) -> None:
     planned = list(scanner.plan(entries, 7))
     pages = [scan.entry for scan in planned if scan.kind is ScanKind.PAGE]
     assert len(pages) == len(entries)
@@ -39,7 +41,7 @@ def test_a_plan_has_every_sheet_once_and_the_extras_beside_them(entries: list[En
 @pytest.mark.parametrize("sheets", [6, 10, 49, 60])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_small_night_has_a_repeat_a_rescan_and_a_page_for_quarantine(
-    entries: list[Entry], sheets: int, seed: int
+    entries: list[RegistryEntry], sheets: int, seed: int
 ) -> None:
     planned = list(scanner.plan(entries[:sheets], seed))
     kinds = {scan.kind for scan in planned}
@@ -53,7 +55,7 @@ def test_the_smallest_election_has_the_extras_too() -> None:
 
 
 def test_in_a_hundred_pages_two_come_twice_one_anew_and_one_for_quarantine(
-    entries: list[Entry],
+    entries: list[RegistryEntry],
 ) -> None:
     kinds = Counter(scan.kind for scan in scanner.plan(entries, 7, 300))
     assert kinds == {
@@ -68,20 +70,20 @@ def test_in_a_hundred_pages_two_come_twice_one_anew_and_one_for_quarantine(
 
 @pytest.mark.parametrize("count", [1, 7, 49, 51, 120])
 def test_a_plan_for_fewer_pages_is_the_beginning_of_one_for_more(
-    entries: list[Entry], count: int
+    entries: list[RegistryEntry], count: int
 ) -> None:
     assert list(scanner.plan(entries, 7, count)) == list(scanner.plan(entries, 7))[:count]
 
 
 def test_the_plan_depends_on_the_seed_and_not_on_the_order_of_the_registry(
-    entries: list[Entry],
+    entries: list[RegistryEntry],
 ) -> None:
     planned = list(scanner.plan(entries, 7))
     assert list(scanner.plan(reversed(entries), 7)) == planned
     assert list(scanner.plan(entries, 8)) != planned
 
 
-def test_an_extra_is_of_a_sheet_that_came_before(entries: list[Entry]) -> None:
+def test_an_extra_is_of_a_sheet_that_came_before(entries: list[RegistryEntry]) -> None:
     seen = set()
     for scan in scanner.plan(entries, 7):
         if scan.kind is ScanKind.PAGE:
@@ -90,7 +92,7 @@ def test_an_extra_is_of_a_sheet_that_came_before(entries: list[Entry]) -> None:
 
 
 def test_a_repeat_has_the_bytes_of_the_page_and_another_name(
-    entry: Entry, election: Election
+    entry: RegistryEntry, election: Election
 ) -> None:
     first = PlannedScan(4, entry, entry.karekod)
     page = scanner.render(first, election, 1)
@@ -101,14 +103,18 @@ def test_a_repeat_has_the_bytes_of_the_page_and_another_name(
     assert scanner.render(first, election, 2).content != page.content
 
 
-def test_a_rescan_has_other_bytes_and_the_same_karekod(entry: Entry, election: Election) -> None:
+def test_a_rescan_has_other_bytes_and_the_same_karekod(
+    entry: RegistryEntry, election: Election
+) -> None:
     page = scanner.render(PlannedScan(4, entry, entry.karekod), election, 1)
     rescan = scanner.render(PlannedScan(9, entry, entry.karekod, ScanKind.RESCAN, 1), election, 1)
     assert rescan.content != page.content
     assert read(rescan.content) == read(page.content) == {entry.karekod}
 
 
-def test_a_flawed_page_shows_no_karekod_of_the_registry(entry: Entry, election: Election) -> None:
+def test_a_flawed_page_shows_no_karekod_of_the_registry(
+    entry: RegistryEntry, election: Election
+) -> None:
     blank, torn = (PlannedScan(1, entry, None, kind) for kind in (ScanKind.BLANK, ScanKind.TORN))
     unregistered_karekod = PlannedScan(1, entry, "9876543210", ScanKind.UNREGISTERED)
     assert read(scanner.render(blank, election, 1).content) == set()
@@ -116,14 +122,14 @@ def test_a_flawed_page_shows_no_karekod_of_the_registry(entry: Entry, election: 
     assert read(scanner.render(unregistered_karekod, election, 1).content) == {"9876543210"}
 
 
-def test_a_planned_stranger_stands_in_no_registry(entries: list[Entry]) -> None:
+def test_a_planned_stranger_stands_in_no_registry(entries: list[RegistryEntry]) -> None:
     known = {entry.karekod for entry in entries}
     strangers = [s for s in scanner.plan(entries, 7) if s.kind is ScanKind.UNREGISTERED]
     assert strangers
     assert not known & {scan.karekod for scan in strangers}
 
 
-def test_a_file_is_named_as_a_scanner_names_it(entry: Entry, election: Election) -> None:
+def test_a_file_is_named_as_a_scanner_names_it(entry: RegistryEntry, election: Election) -> None:
     scan = PlannedScan(42, entry, entry.karekod)
     assert scanner.render(scan, election, 1).name == "tarayici-02_00000042.jpg"
     later = scanner.render(replace(scan, number=43), election, 1)

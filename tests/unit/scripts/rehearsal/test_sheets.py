@@ -7,7 +7,7 @@ from PIL import Image
 
 from config.election import Election
 from config.fault import Faults
-from config.registry import Entry
+from config.registry import RegistryEntry
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import handwriting
 from scripts.rehearsal.sheets import print_sheet
@@ -20,12 +20,12 @@ def codes(page: Image.Image) -> list[zxingcpp.Barcode]:
     return sorted(found, key=lambda code: code.position.top_left.y)
 
 
-def test_a_page_is_a4_at_200_dpi(entry: Entry, election: Election) -> None:
+def test_a_page_is_a4_at_200_dpi(entry: RegistryEntry, election: Election) -> None:
     assert print_sheet(entry, election, 1).size == (1654, 2339)
 
 
 def test_the_karekod_stands_top_right_and_bottom_right_13_mm_wide(
-    entry: Entry, election: Election
+    entry: RegistryEntry, election: Election
 ) -> None:
     found = codes(print_sheet(entry, election, 1))
     assert [code.bytes for code in found] == [b"0093717526", b"0093717526"]
@@ -42,7 +42,7 @@ def test_the_karekod_stands_top_right_and_bottom_right_13_mm_wide(
 
 
 def test_the_karekod_is_version_1_level_l_and_has_its_quiet_zone(
-    entry: Entry, election: Election
+    entry: RegistryEntry, election: Election
 ) -> None:
     page = print_sheet(entry, election, 1)
     for code in codes(page):
@@ -55,7 +55,7 @@ def test_the_karekod_is_version_1_level_l_and_has_its_quiet_zone(
         assert around.getextrema() == (255, 255)
 
 
-def test_the_digits_are_printed_under_both_copies(entry: Entry, election: Election) -> None:
+def test_the_digits_are_printed_under_both_copies(entry: RegistryEntry, election: Election) -> None:
     page = print_sheet(entry, election, 1).convert("L")
     for code in codes(page):
         left, low = code.position.bottom_left.x, code.position.bottom_left.y
@@ -63,7 +63,7 @@ def test_the_digits_are_printed_under_both_copies(entry: Entry, election: Electi
         assert min(under.tobytes()) < 60
 
 
-def one_of_each_form() -> Iterator[Entry]:
+def one_of_each_form() -> Iterator[RegistryEntry]:
     seen = set()
     for entry in synthetic.entries(4, 7):
         if entry.sheet.belge not in seen:
@@ -80,7 +80,7 @@ def test_every_form_is_printed_and_its_karekod_can_be_read_twice(election: Elect
 
 
 def test_the_same_entry_and_seed_give_the_same_page_whatever_was_printed_before(
-    entry: Entry, election: Election
+    entry: RegistryEntry, election: Election
 ) -> None:
     first = print_sheet(entry, election, 1).tobytes()
     print_sheet(replace(entry, karekod="1093717526"), election, 1)

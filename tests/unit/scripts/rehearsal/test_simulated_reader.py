@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from config.election import Election
-from config.registry import Entry
+from config.registry import RegistryEntry
 from publisher.page import Reason
 from publisher.reading.agreement import agreement_on
 from scripts.rehearsal import simulated_reader
@@ -17,11 +17,11 @@ ROOT = Path(simulated_reader.__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def shared(election: Election, entry: Entry) -> bytes:
+def shared(election: Election, entry: RegistryEntry) -> bytes:
     return simulated_reader.shared_scan(entry, election, seed=1)
 
 
-def test_a_mark_is_read_back_as_two_printed_copies(shared: bytes, entry: Entry) -> None:
+def test_a_mark_is_read_back_as_two_printed_copies(shared: bytes, entry: RegistryEntry) -> None:
     page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
     seen = simulated_reader.read_mark(page)
@@ -30,7 +30,7 @@ def test_a_mark_is_read_back_as_two_printed_copies(shared: bytes, entry: Entry) 
     assert agreement_on("0093717526", seen.readings).copies == 2
 
 
-def test_the_mark_is_a_comment_right_after_the_first_two_bytes(entry: Entry) -> None:
+def test_the_mark_is_a_comment_right_after_the_first_two_bytes(entry: RegistryEntry) -> None:
     page = simulated_reader.mark_page(
         b"\xff\xd8rest", PlannedScan(7, entry, entry.karekod, ScanKind.RESCAN, rescan_number=1)
     )
@@ -38,14 +38,14 @@ def test_the_mark_is_a_comment_right_after_the_first_two_bytes(entry: Entry) -> 
     assert page == b"\xff\xd8\xff\xfe\x00\x1fssps-rehearsal 0093717526 1-0rest"
 
 
-def test_a_marked_page_is_still_an_image_of_one_block(shared: bytes, entry: Entry) -> None:
+def test_a_marked_page_is_still_an_image_of_one_block(shared: bytes, entry: RegistryEntry) -> None:
     page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
     assert len(page) <= 4096
     Image.open(io.BytesIO(page)).load()
 
 
-def test_a_page_that_no_machine_can_read_has_no_text(shared: bytes, entry: Entry) -> None:
+def test_a_page_that_no_machine_can_read_has_no_text(shared: bytes, entry: RegistryEntry) -> None:
     seen = simulated_reader.read_mark(
         simulated_reader.mark_page(shared, PlannedScan(7, entry, None, ScanKind.BLANK))
     )
@@ -54,7 +54,9 @@ def test_a_page_that_no_machine_can_read_has_no_text(shared: bytes, entry: Entry
     assert seen.fault is None
 
 
-def test_only_a_repeat_has_the_bytes_of_an_earlier_page(shared: bytes, entry: Entry) -> None:
+def test_only_a_repeat_has_the_bytes_of_an_earlier_page(
+    shared: bytes, entry: RegistryEntry
+) -> None:
     page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
     assert (

@@ -9,10 +9,9 @@ from structlog.testing import capture_logs
 
 from config.event import Event
 from config.fault import Faults
-from config.settings import Keeping
+from config.settings import LedgerSettings
 from config.site import SIGNING_KEYS
 from keys.ledger import note, segments
-from keys.ledger import writer as ledger
 from keys.ledger.writer import Ledger
 from keys.server_keys import host
 from scripts.shared import console, signer_process
@@ -28,31 +27,37 @@ def wait_until(met: Callable[[], bool]) -> None:
 
 
 def signed(folder: Path, site: Path) -> note.Checkpoint:
-    message = ledger.checkpoint(folder)
+    message = segments.read_checkpoint(folder)
     assert message is not None
     public = (site / SIGNING_KEYS / "signing_key.pub").read_text()
-    return note.open_checkpoint(message, note.public_key(public))
+    return note.open_checkpoint(message, note.parse_public_key(public))
 
 
 def test_a_process_of_its_own_signs_for_what_a_daemon_wrote(site: Path) -> None:
     folder = site / "ledgers/transfer"
-    with signer_process.running_signer(site, "transfer", Keeping()), Ledger(folder) as writer:
+    with (
+        signer_process.running_signer(site, "transfer", LedgerSettings()),
+        Ledger(folder) as writer,
+    ):
         writer.append(OPENED)
         writer.append(OPENED)
 
     assert signed(folder, site).size == 2
-    assert len(note.split((folder / segments.CHECKPOINTS).read_bytes())) == 1
+    assert len(note.split_notes((folder / segments.CHECKPOINTS).read_bytes())) == 1
 
 
 def test_a_daemon_does_not_start_on_a_ledger_that_is_not_what_was_signed_for(site: Path) -> None:
     folder = site / "ledgers/transfer"
-    with signer_process.running_signer(site, "transfer", Keeping()), Ledger(folder) as writer:
+    with (
+        signer_process.running_signer(site, "transfer", LedgerSettings()),
+        Ledger(folder) as writer,
+    ):
         writer.append(OPENED)
-    segments.listed(folder)[0].path.write_bytes(b"")
+    segments.list_segments(folder)[0].path.write_bytes(b"")
 
     with (
         pytest.raises(Faults, match="holds 0 records, but 1 were signed for"),
-        signer_process.running_signer(site, "transfer", Keeping()),
+        signer_process.running_signer(site, "transfer", LedgerSettings()),
     ):
         pass
 
@@ -69,7 +74,7 @@ def test_what_lies_in_the_working_directory_never_gets_hold_of_the_key(
     monkeypatch.chdir(tmp_path)
     folder = site / "ledgers" / name
     with (
-        signer_process.running_signer(site, name, Keeping())
+        signer_process.running_signer(site, name, LedgerSettings())
         if name == "transfer"
         else signer_process.on_demand_signer(site, name),
         Ledger(folder) as writer,
@@ -82,7 +87,9 @@ def test_what_lies_in_the_working_directory_never_gets_hold_of_the_key(
 def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
     folder = site / "ledgers/transfer"
     now = 0.0
-    process = signer_process.SignerProcess(site, "transfer", Keeping(), monotonic=lambda: now)
+    process = signer_process.SignerProcess(
+        site, "transfer", LedgerSettings(), monotonic=lambda: now
+    )
     process.wait_until_ready()
     with Ledger(folder) as writer, capture_logs() as logs:
         first = process._process
@@ -96,7 +103,7 @@ def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
         now = 1.0
         process.poll()
         assert process._process is not None
-        wait_until(lambda: ledger.checkpoint(folder) is not None)
+        wait_until(lambda: segments.read_checkpoint(folder) is not None)
     process.stop()
 
     assert [(entry["event"], entry["cause"]) for entry in logs] == [
@@ -108,7 +115,7 @@ def test_a_notary_that_dies_is_missed_and_another_goes_on(site: Path) -> None:
 def test_what_was_written_without_a_notary_is_signed_for_at_the_end(site: Path) -> None:
     folder = site / "ledgers/transfer"
     with (
-        signer_process.running_signer(site, "transfer", Keeping()) as process,
+        signer_process.running_signer(site, "transfer", LedgerSettings()) as process,
         Ledger(folder) as writer,
     ):
         assert process._process is not None
@@ -122,14 +129,16 @@ def test_what_was_written_without_a_notary_is_signed_for_at_the_end(site: Path) 
 def test_one_that_will_not_sign_is_named_again_and_again_with_its_reason(site: Path) -> None:
     folder = site / "ledgers/transfer"
     now = 0.0
-    process = signer_process.SignerProcess(site, "transfer", Keeping(), monotonic=lambda: now)
+    process = signer_process.SignerProcess(
+        site, "transfer", LedgerSettings(), monotonic=lambda: now
+    )
     process.wait_until_ready()
     with Ledger(folder) as writer:
         writer.append(OPENED)
-    wait_until(lambda: ledger.checkpoint(folder) is not None)
+    wait_until(lambda: segments.read_checkpoint(folder) is not None)
     assert process._process is not None
     process._process.kill()
-    segments.listed(folder)[0].path.write_bytes(b"")
+    segments.list_segments(folder)[0].path.write_bytes(b"")
 
     with capture_logs() as logs:
         while len(logs) < 3:
@@ -153,7 +162,7 @@ def test_what_the_disk_refuses_is_tried_again(
     ours, theirs = os.pipe()
     looks: list[bool] = []
     with signer_process.open_signer(site, "transfer") as taken:
-        real = taken.notarize
+        real = taken.sign
 
         def full(last: bool = False) -> note.Checkpoint | None:
             looks.append(last)
@@ -162,7 +171,7 @@ def test_what_the_disk_refuses_is_tried_again(
             os.close(theirs) if len(looks) == 2 else None
             return real(last)
 
-        monkeypatch.setattr(taken, "notarize", full)
+        monkeypatch.setattr(taken, "sign", full)
         monkeypatch.setattr(signer_process, "_SIGN_INTERVAL", 0.01)
         thread = threading.Thread(target=signer_process.sign_until_closed, args=(taken, ours))
         thread.start()
@@ -194,7 +203,7 @@ def test_it_is_signed_once_a_second_however_long_signing_takes(
             now += 2.5 if len(began) == 2 else 0.4
 
         os.close(theirs)
-        monkeypatch.setattr(taken, "notarize", slow)
+        monkeypatch.setattr(taken, "sign", slow)
         monkeypatch.setattr("select.select", waits)
         signer_process.sign_until_closed(taken, ours, monotonic=lambda: now)
 
@@ -203,8 +212,8 @@ def test_it_is_signed_once_a_second_however_long_signing_takes(
 
 
 def test_what_an_operator_does_is_signed_for_at_once(site: Path) -> None:
-    with console.recorded_change(site, "key add", "parti-a", "form 12") as deed:
-        deed.done(None)
+    with console.recorded_change(site, "key add", "parti-a", "form 12") as record:
+        record.done(None)
 
     assert signed(site / "ledgers/operations", site).size == 1
 
@@ -227,9 +236,9 @@ def test_what_others_record_is_signed_for_within_seconds(site: Path) -> None:
 def test_nothing_is_changed_while_the_operations_ledger_is_not_what_was_signed_for(
     site: Path,
 ) -> None:
-    with console.recorded_change(site, "key add", "parti-a", "form 12") as deed:
-        deed.done(None)
-    segments.listed(site / "ledgers/operations")[0].path.write_bytes(b"")
+    with console.recorded_change(site, "key add", "parti-a", "form 12") as record:
+        record.done(None)
+    segments.list_segments(site / "ledgers/operations")[0].path.write_bytes(b"")
 
     with (
         pytest.raises(Faults, match="1 were signed for"),
@@ -241,5 +250,5 @@ def test_nothing_is_changed_while_the_operations_ledger_is_not_what_was_signed_f
 def test_without_a_signing_key_a_credential_can_be_revoked_all_the_same(site: Path) -> None:
     (site / SIGNING_KEYS / host.SIGNING_KEY).unlink()
 
-    with console.recorded_change(site, "key revoke", "parti-a", "lost") as deed:
-        assert deed.done(None) == 0
+    with console.recorded_change(site, "key revoke", "parti-a", "lost") as record:
+        assert record.done(None) == 0

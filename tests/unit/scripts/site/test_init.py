@@ -7,7 +7,7 @@ import pytest
 from office import Ssps
 
 from keys.credentials import ring
-from keys.ledger import writer
+from keys.ledger import segments
 from sftpd.sandbox import sandbox
 
 
@@ -34,7 +34,7 @@ def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> 
     assert {(site / name).stat().st_mode & 0o777 for name in own} == {0o700}
     checked = ssps("check", "--site", site)
     assert (checked.exit_code, checked.stdout) == (0, "")
-    (record,) = writer.read(site / "ledgers/operations")
+    (record,) = segments.read_records(site / "ledgers/operations")
     assert (record.event.event, record.event.what) == ("init", str(site))
 
 
@@ -57,7 +57,7 @@ def test_check_names_every_fault_of_every_file_in_one_go(site: Path, ssps: Ssps)
         office.registry_csv(office.ROWS[0], office.ROWS[0]), encoding="utf-8"
     )
     (site / "keys/host/ssh_host_ed25519_key").chmod(0o644)
-    damaged = ring.path(site, "parti-a")
+    damaged = ring.ring_path(site, "parti-a")
     damaged.parent.mkdir(mode=0o700)
     damaged.write_text("rubbish")
     damaged.chmod(0o600)

@@ -7,9 +7,9 @@ import pytest
 
 from config.election import Election, Rehearsal
 from config.fault import Fault, Faults
-from config.party import Contact, Kind, Party, address
+from config.party import Contact, Party, PartyKind, parse_address
 from config.scope import parse
-from config.settings import Intake, Settings, Sftp
+from config.settings import IntakeSettings, Settings, SftpSettings
 from keys.credentials import ring
 from keys.credentials.ring import Credential, Ring
 from sftpd.access.authorize import (
@@ -33,20 +33,20 @@ OTHER = Key(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(31) + b"\1")
 WORD = Password("Yedi-Kule")
 
 
-def party(id_: str, kind: Kind = Kind.PARTY, scope: str | list[str] = "all") -> Party:
-    ips = (address("192.0.2.7"), address("2001:db8::7"))
+def party(id_: str, kind: PartyKind = PartyKind.PARTY, scope: str | list[str] = "all") -> Party:
+    ips = (parse_address("192.0.2.7"), parse_address("2001:db8::7"))
     return Party(id_, id_, kind, parse(scope), ips, Contact())
 
 
 SETTINGS = Settings(
     Path("/nowhere"),
     Election("2023-05-14-cb-mv", "Prova", OPENS, CLOSES),
-    Sftp("127.0.0.1", 0, 9, 9),
-    Intake((), 0, 1),
+    SftpSettings("127.0.0.1", 0, 9, 9),
+    IntakeSettings((), 0, 1),
     (
         party("a"),
         party("bad-ring"),
-        party("bagimsiz", Kind.INDEPENDENT, ["01-adana"]),
+        party("bagimsiz", PartyKind.INDEPENDENT, ["01-adana"]),
         replace(party("halted"), suspended=True),
     ),
 )
@@ -57,8 +57,8 @@ def credentials() -> tuple[Credential, ...]:
     until = CLOSES + timedelta(days=1)
     times = {"not_before": OPENS - timedelta(hours=2), "not_after": until, "added_by": "test"}
     return (
-        ring.public_key(KEY_LINE, label="k", **times),  # type: ignore[arg-type]
-        ring.password("Yedi-Kule", label="p", **times),  # type: ignore[arg-type]
+        ring.key_credential(KEY_LINE, label="k", **times),  # type: ignore[arg-type]
+        ring.password_credential("Yedi-Kule", label="p", **times),  # type: ignore[arg-type]
     )
 
 
@@ -106,7 +106,7 @@ TABLE: list[tuple[str, Proof, str, timedelta, Reason | None]] = [
 def test_who_may_come_in(
     user: str, proof: Proof, origin: str, after: timedelta, reason: Reason | None
 ) -> None:
-    verdict = decide(SETTINGS, ring_of, user, proof, address(origin), OPENS + after)
+    verdict = decide(SETTINGS, ring_of, user, proof, parse_address(origin), OPENS + after)
     if reason is None:
         number = 0 if isinstance(proof, Key) else 1
         assert verdict == Admitted(SETTINGS.parties[0], credentials()[number])
@@ -136,11 +136,11 @@ def test_who_may_stay(
 ) -> None:
     name = "SHA256:revoked" if which is None else credentials()[which].fingerprint
     ring = Ring(user, credentials())
-    assert recheck(SETTINGS, ring, user, name, address(origin), OPENS + after) is reason
+    assert recheck(SETTINGS, ring, user, name, parse_address(origin), OPENS + after) is reason
 
 
 def test_a_key_files_fault_is_told_to_the_operator() -> None:
-    verdict = decide(SETTINGS, ring_of, "bad-ring", KEY, address(HOME), OPENS)
+    verdict = decide(SETTINGS, ring_of, "bad-ring", KEY, parse_address(HOME), OPENS)
     assert isinstance(verdict, Refused)
     assert verdict.cause == "keys/parties/bad-ring.toml: not TOML"
 
@@ -154,8 +154,8 @@ def test_an_unknown_users_password_is_hashed_all_the_same(monkeypatch: pytest.Mo
         return plain(self, password, now)
 
     monkeypatch.setattr(Ring, "by_password", counted)
-    decide(SETTINGS, ring_of, "nobody", WORD, address(HOME), OPENS)
-    decide(SETTINGS, ring_of, "bagimsiz", WORD, address(HOME), OPENS)
+    decide(SETTINGS, ring_of, "nobody", WORD, parse_address(HOME), OPENS)
+    decide(SETTINGS, ring_of, "bagimsiz", WORD, parse_address(HOME), OPENS)
     assert asked == ["nobody", "bagimsiz"]
 
 
@@ -216,7 +216,7 @@ def test_a_session_stays_with_the_tree_it_was_let_into(
     name = held.credentials[0].fingerprint
     always = replace(held.credentials[0], not_before=OPENS - timedelta(days=30), not_after=None)
     held = Ring("a", (always,))
-    found = recheck(STAGED, held, "a", name, address("192.0.2.7"), now, rehearsal)
+    found = recheck(STAGED, held, "a", name, parse_address("192.0.2.7"), now, rehearsal)
     assert found is ends
 
 

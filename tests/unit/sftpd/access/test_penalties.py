@@ -1,10 +1,10 @@
 import pytest
 from unit.sftpd.fake_clock import FakeClock
 
-from config.party import address
+from config.party import parse_address
 from sftpd.access.penalties import ConnectionRates, Cost, Penalties
 
-HOME, OTHER = address("192.0.2.7"), address("192.0.2.8")
+HOME, OTHER = parse_address("192.0.2.7"), parse_address("192.0.2.8")
 
 
 @pytest.fixture
@@ -58,22 +58,22 @@ def test_they_count_against_where_they_came_from_alone(penalties: Penalties) -> 
 
 def test_ipv6_counts_by_its_64(penalties: Penalties) -> None:
     for number in range(30):
-        penalties.charge(address(f"2001:db8:0:1::{number:x}"), Cost.LOGIN)
-    assert penalties.refused_for(address("2001:db8:0:1:ffff::")) > 0
-    assert penalties.refused_for(address("2001:db8:0:2::1")) == 0.0
+        penalties.charge(parse_address(f"2001:db8:0:1::{number:x}"), Cost.LOGIN)
+    assert penalties.refused_for(parse_address("2001:db8:0:1:ffff::")) > 0
+    assert penalties.refused_for(parse_address("2001:db8:0:2::1")) == 0.0
 
 
 def test_the_same_number_in_both_families_is_not_the_same_source(penalties: Penalties) -> None:
     for _ in range(30):
-        penalties.charge(address("0.0.0.7"), Cost.LOGIN)
-    assert penalties.refused_for(address("0:0:0:7::1")) == 0.0
+        penalties.charge(parse_address("0.0.0.7"), Cost.LOGIN)
+    assert penalties.refused_for(parse_address("0:0:0:7::1")) == 0.0
 
 
 def test_only_so_many_sources_are_remembered(time: FakeClock) -> None:
     penalties = Penalties(time, max_sources=100)
     rates = ConnectionRates(time, max_sources=100)
     for number in range(1000):
-        source_of = address(f"10.0.{number // 250}.{number % 250}")
+        source_of = parse_address(f"10.0.{number // 250}.{number % 250}")
         penalties.charge(source_of, Cost.LOGIN)
         assert rates.allow(source_of)
     assert (len(penalties), len(rates)) == (100, 100)

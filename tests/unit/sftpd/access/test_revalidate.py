@@ -7,17 +7,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from config import load
-from config.party import address
+from config.party import parse_address
 from keys.credentials import ring, rotation
-from keys.credentials.ring import Credential, Kind, Ring
+from keys.credentials.ring import Credential, CredentialKind, Ring
 from sftpd.access.revalidate import Revalidator, Rings
 
 NOW = datetime(2023, 5, 14, 15, tzinfo=UTC)
-HOME = address("127.0.0.1")
+HOME = parse_address("127.0.0.1")
 HASHES = "$argon2id$one", "$argon2id$two"
 NAMES = tuple(ring.fingerprint(hashed.encode()) for hashed in HASHES)
-ONE = Credential(Kind.PASSWORD, "", NAMES[0], HASHES[0], NOW, None, "t")
-TWO = Credential(Kind.PASSWORD, "", NAMES[1], HASHES[1], NOW, NOW + timedelta(hours=1), "t")
+ONE = Credential(CredentialKind.PASSWORD, "", NAMES[0], HASHES[0], NOW, None, "t")
+TWO = Credential(
+    CredentialKind.PASSWORD, "", NAMES[1], HASHES[1], NOW, NOW + timedelta(hours=1), "t"
+)
 
 
 class Site:
@@ -58,7 +60,7 @@ def test_a_revoked_key_ends_its_own_sessions_alone(site: Site) -> None:
 
 def test_a_ring_that_was_removed_is_one_without_keys(site: Site) -> None:
     site.verdicts()
-    ring.path(site.folder, "parti-a").unlink()
+    ring.ring_path(site.folder, "parti-a").unlink()
     assert site.verdicts() == ("key revoked", "key revoked")
 
 
@@ -73,7 +75,7 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_shouted_about(
     site: Site,
 ) -> None:
     site.verdicts()
-    ring.path(site.folder, "parti-a").write_text("[[credential]")
+    ring.ring_path(site.folder, "parti-a").write_text("[[credential]")
     with capture_logs() as logs:
         assert site.verdicts() == (None, None)
         assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) is None
@@ -88,7 +90,7 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_shouted_about(
 
 
 def test_a_ring_that_was_never_good_lets_nobody_in(site: Site) -> None:
-    ring.path(site.folder, "parti-a").write_text("[[credential]")
+    ring.ring_path(site.folder, "parti-a").write_text("[[credential]")
     assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) == "key file unreadable"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from config.party import address
-from keys.ledger.writer import Ledger, Terms, read
+from config.party import parse_address
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger, WritePolicy
 from sftpd.access.ratelimit import Pacer
 from sftpd.ipc.messages import Message, MessageKind, pack
 from sftpd.ipc.monitor_client import MonitorClient
@@ -34,12 +35,12 @@ def recorded(
         children = Children(loop, monitor, lambda _: None, Pacer(), passwords)
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            children.begin(theirs, address("192.0.2.7"), None, serve)
+            children.begin(theirs, parse_address("192.0.2.7"), None, serve)
         while children:
             wait(children, monitor)
             loop.run_once([children])
     loop.close()
-    events = [record.event for record in read(folder)]
+    events = [record.event for record in read_records(folder)]
     return [
         (e.event, e.what, e.outcome, e.detail.get("bytes"))
         for e in events
@@ -175,7 +176,7 @@ class Together:
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.loop = Loop()
-        self.ledger = Ledger(folder, lambda: NOON, terms=Terms(always=True))
+        self.ledger = Ledger(folder, lambda: NOON, terms=WritePolicy(sync_always=True))
         self.monitor = Monitor(self.ledger, 99)
         passwords = PasswordChanges(self.loop, folder, lambda: NOON)
         self.children = Children(self.loop, self.monitor, lambda _: None, Pacer(), passwords)
@@ -185,7 +186,7 @@ class Together:
             with ours, theirs:
                 serve = self.serving(number)
                 kept = [self.go[0], self.told[1]]
-                self.children.begin(theirs, address("192.0.2.7"), None, serve, kept)
+                self.children.begin(theirs, parse_address("192.0.2.7"), None, serve, kept)
         while sum(self.monitor.sessions.values()) < count:
             self.loop.run_once([self.children])
         os.write(self.go[1], bytes(count))
@@ -228,7 +229,7 @@ def test_those_who_ask_in_one_turn_share_one_sync_and_are_answered_after_it(
 
     def sync(_: int) -> None:
         assert not select.select([together.told[0]], [], [], 0)[0]
-        opens_at_sync.append(sum(r.event.event == "open" for r in read(tmp_path)))
+        opens_at_sync.append(sum(r.event.event == "open" for r in read_records(tmp_path)))
 
     with monkeypatch.context() as counted:
         counted.setattr(os, "fdatasync", sync)

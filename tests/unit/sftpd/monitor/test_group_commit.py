@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 from unit.sftpd.fake_clock import FakeClock
 
 from config.event import Event
-from keys.ledger.writer import Ledger, Terms, read
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger, WritePolicy
 from sftpd.monitor.group_commit import GroupCommit
 
 ONE, TWO, THREE = (Event(name, "parti-a", "192.0.2.7", "") for name in ("one", "two", "three"))
@@ -20,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return [record.event.event for record in read(folder)]
+    return [record.event.event for record in read_records(folder)]
 
 
 def test_the_lag_is_that_of_the_oldest_record_not_on_the_disk(folder: Path) -> None:
@@ -63,7 +64,7 @@ def test_what_is_gathered_and_lost_is_taken_back_once(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    with Ledger(folder, terms=Terms(always=True)) as ledger:
+    with Ledger(folder, terms=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         assert group_commit.append(ONE)
         group_commit.on_rollback(undone.append)
@@ -98,7 +99,7 @@ def test_a_removal_on_record_does_not_make_a_lost_batch_an_unsure_one(
             raise OSError(errno.ENOSPC, "full")
         return write(file, data)
 
-    with Ledger(folder, terms=Terms(segment_bytes=1, always=True)) as ledger:
+    with Ledger(folder, terms=WritePolicy(segment_bytes=1, sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         group_commit.append(ONE)
         assert group_commit.commit()
@@ -120,7 +121,7 @@ def test_what_has_happened_is_on_record_once_there_is_room_again(
         raise OSError(errno.ENOSPC, "full")
 
     closed, ended, opened = (Event(e, "parti-a", "", "") for e in ("close", "session-end", "open"))
-    with Ledger(folder, terms=Terms(always=always)) as ledger:
+    with Ledger(folder, terms=WritePolicy(sync_always=always)) as ledger:
         group_commit = GroupCommit(ledger)
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
@@ -139,7 +140,7 @@ def test_what_has_happened_is_on_record_once_there_is_room_again(
 
 
 def test_what_is_only_on_its_way_to_the_disk_is_owed_still(folder: Path) -> None:
-    with Ledger(folder, terms=Terms(always=True)) as ledger:
+    with Ledger(folder, terms=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         group_commit.append(*(Event(event, "parti-a", "", "") for event in ("open", "close")))
         assert group_commit.pending == 1
@@ -153,7 +154,7 @@ def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
     def broken(_: int) -> None:
         raise OSError(errno.EIO, "broken")
 
-    with Ledger(folder, terms=Terms(always=True)) as ledger:
+    with Ledger(folder, terms=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         group_commit.append(Event("close", "parti-a", "", ""))
         with monkeypatch.context() as patched:
@@ -181,7 +182,7 @@ def test_there_is_an_end_to_what_is_kept_for_a_full_disk(
                 group_commit.flush_pending()
             assert [(log["event_names"], log["records"]) for log in logs] == [(["session-end"], 2)]
         group_commit.flush_pending()
-    assert [record.event.who for record in read(folder)] == ["1", "2"]
+    assert [record.event.who for record in read_records(folder)] == ["1", "2"]
 
 
 def _once(act: Callable[[], object]) -> Callable[[], None]:

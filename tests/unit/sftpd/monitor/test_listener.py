@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 from unit.sftpd.fake_clock import FakeClock
 
-from config.party import Address, address
+from config.party import Address, parse_address
 from sftpd.access.penalties import ConnectionRates, Cost, Penalties
 from sftpd.monitor.listener import PAUSE, Listener
 from sftpd.monitor.loop import Loop
 
-HOME, STRANGER, BALANCER = map(address, ("127.0.0.1", "192.0.2.9", "203.0.113.1"))
+HOME, STRANGER, BALANCER = map(parse_address, ("127.0.0.1", "192.0.2.9", "203.0.113.1"))
 
 
 class Street:
@@ -93,14 +93,14 @@ def test_what_a_balancer_passes_on_is_judged_by_where_it_came_from(street: Stree
 
 
 def test_a_balancers_own_connection_waits_in_the_lobby(street: Street) -> None:
-    street.listener.set_allowed([address("192.0.2.7")], [HOME])
+    street.listener.set_allowed([parse_address("192.0.2.7")], [HOME])
     street.listener.open(street.server_socket)
     client = street.arrive()
     street.run_once()
     assert len(street.listener.proxy_wait) == 1
     client.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 22\r\n")
     street.run_once()
-    assert street.welcomed == [(address("192.0.2.7"), HOME)]
+    assert street.welcomed == [(parse_address("192.0.2.7"), HOME)]
 
 
 def test_who_comes_too_often_is_turned_away_until_time_has_passed(street: Street) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from unit.sftpd.fake_clock import FakeClock
 
-from config.party import Address, address
-from keys.ledger.writer import Ledger, Terms, read
+from config.party import Address, parse_address
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger, WritePolicy
 from sftpd.access.authorize import Reason
 from sftpd.access.penalties import Cost
 from sftpd.ipc.messages import Message, MessageKind
 from sftpd.monitor.monitor import MAX_LOGIN_ATTEMPTS, ConnectionState, Monitor, ProtocolViolation
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
-HOME = address("192.0.2.7")
+HOME = parse_address("192.0.2.7")
 ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem", b"")
 
 
@@ -44,7 +45,7 @@ def monitor(ledger: Ledger, time: FakeClock) -> Monitor:
 def told(folder: Path) -> list[tuple[str, str, str, str, dict[str, Any]]]:
     return [
         (e.event, e.who, e.what, e.outcome, dict(e.detail))
-        for e in (record.event for record in read(folder))
+        for e in (record.event for record in read_records(folder))
     ]
 
 
@@ -84,7 +85,7 @@ def test_a_session_from_login_to_end(monitor: Monitor, folder: Path, time: FakeC
         ("denied", "a", "/new", "refused", {"session": 0, "verb": "mkdir"}),
         ("session-end", "a", "", "ok", end),
     ]
-    assert {record.event.origin for record in read(folder)} == {"192.0.2.7"}
+    assert {record.event.origin for record in read_records(folder)} == {"192.0.2.7"}
 
 
 def test_a_close_says_which_version_was_served_and_which_ranges(
@@ -324,7 +325,7 @@ def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_
 
 @pytest.fixture
 def gathering(folder: Path, time: FakeClock) -> Iterator[Monitor]:
-    with Ledger(folder, lambda: NOON, terms=Terms(always=True)) as ledger:
+    with Ledger(folder, lambda: NOON, terms=WritePolicy(sync_always=True)) as ledger:
         yield Monitor(ledger, 2, time)
 
 
@@ -332,7 +333,7 @@ def test_what_many_ask_is_written_in_their_order_and_synced_once(
     gathering: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = admitted(gathering), admitted(gathering)
-    gathering.refuse_connection(address("192.0.2.9"), "address")
+    gathering.refuse_connection(parse_address("192.0.2.9"), "address")
     assert gathering.group_commit.commit()
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
@@ -462,7 +463,7 @@ def test_why_the_parent_ended_a_session_is_recorded_whatever_the_child_says(
 def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
     monitor: Monitor, folder: Path
 ) -> None:
-    balancer = address("203.0.113.1")
+    balancer = parse_address("203.0.113.1")
     state = monitor.begin(HOME, balancer)
     refused = (b"a", b"password", b"", b"", b"", b"", b"wrong credential")
     monitor.handle_messages(state, Message(MessageKind.REFUSE, refused))
@@ -478,7 +479,7 @@ def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
         ("session-end", "203.0.113.1"),
         ("connection-refused", "203.0.113.1"),
     ]
-    assert {record.event.origin for record in read(folder)} == {"192.0.2.7"}
+    assert {record.event.origin for record in read_records(folder)} == {"192.0.2.7"}
 
 
 def charged(monitor: Monitor, *messages: Message, reason: str = "closed") -> list[Cost]:

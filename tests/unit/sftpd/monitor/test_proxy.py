@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.party import address
+from config.party import parse_address
 from sftpd.monitor.proxy import MAX_HEADER, Header, Malformed, parse
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
@@ -49,7 +49,7 @@ NAMES = (
 def test_the_source_is_read_and_nothing_beyond_the_header(
     header: bytes, source: str | None, after: bytes
 ) -> None:
-    assert parse(header + after) == Header(len(header), address(source) if source else None)
+    assert parse(header + after) == Header(len(header), parse_address(source) if source else None)
 
 
 @pytest.mark.parametrize(("header", "_source"), ALL)
@@ -61,7 +61,7 @@ def test_an_ipv4_source_in_ipv6_clothes_counts_as_ipv4() -> None:
     line = b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:203.0.113.1 51842 22\r\n"
     found = parse(line)
     assert found is not None
-    assert found.source == address("192.0.2.7")
+    assert found.source == parse_address("192.0.2.7")
 
 
 @pytest.mark.parametrize(

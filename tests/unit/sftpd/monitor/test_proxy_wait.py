@@ -6,11 +6,11 @@ import pytest
 from unit.sftpd.fake_clock import FakeClock
 from unit.sftpd.monitor.test_proxy import ALL, BINARY, LINE, LOCAL, NAMES
 
-from config.party import Address, address
+from config.party import Address, parse_address
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.proxy_wait import ProxyWait
 
-BALANCER = address("203.0.113.1")
+BALANCER = parse_address("203.0.113.1")
 
 
 class Lounge:
@@ -70,14 +70,14 @@ def test_a_header_byte_by_byte_and_not_a_byte_beyond_it(
         client.send(header[at : at + 1])
         lounge.run_once()
     assert lounge.refused == []
-    assert [who for who, *_ in lounge.welcomed] == ([address(source)] if source else [])
+    assert [who for who, *_ in lounge.welcomed] == ([parse_address(source)] if source else [])
     assert len(lounge.wait) == 0
 
 
 def test_what_follows_the_header_is_left_for_ssh(lounge: Lounge) -> None:
     lounge.arrive().send(BINARY + b"SSH-2.0-x\r\n")
     lounge.run_once()
-    assert lounge.welcomed == [(address("192.0.2.7"), BALANCER, b"SSH-2.0-x\r\n")]
+    assert lounge.welcomed == [(parse_address("192.0.2.7"), BALANCER, b"SSH-2.0-x\r\n")]
 
 
 def test_what_is_no_header_is_refused(lounge: Lounge) -> None:

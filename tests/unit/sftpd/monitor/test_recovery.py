@@ -1,13 +1,13 @@
 from pathlib import Path
 
-from config.event import Event, Outcome, Transfer, Value
-from keys.ledger import writer
+from config.event import Event, Outcome, TransferEvent, Value
+from keys.ledger import segments
 from keys.ledger.writer import Ledger
 from sftpd.monitor import recovery
 from sftpd.monitor.recovery import LiveFile
 
 
-def told(event: Transfer, session: int, what: str = "", **more: Value) -> Event:
+def told(event: TransferEvent, session: int, what: str = "", **more: Value) -> Event:
     detail: dict[str, Value] = {"session": session, **more}
     return Event(event, f"parti-{session}", "192.0.2.7", what, Outcome.OK, detail)
 
@@ -19,7 +19,7 @@ def killed_in(folder: Path, *events: Event) -> None:
 
 def added(folder: Path, since: int) -> list[tuple[str, str, str, Value, Value]]:
     found = []
-    for record in writer.read(folder, since):
+    for record in segments.read_records(folder, since):
         event = record.event
         found.append(
             (event.event, event.who, event.what, event.detail.get("handle"), event.detail["reason"])
@@ -28,14 +28,14 @@ def added(folder: Path, since: int) -> list[tuple[str, str, str, Value, Value]]:
 
 
 EVENTS = (
-    told(Transfer.LOGIN, 1),
-    told(Transfer.OPEN, 1, "/a.jpg", handle=4),
-    told(Transfer.CLOSE, 1, "/a.jpg", handle=4),
-    told(Transfer.OPEN, 1, "/b.jpg", handle=4),
-    told(Transfer.LOGIN, 2),
-    told(Transfer.OPEN, 2, "/c.jpg", handle=1),
-    told(Transfer.CLOSE, 2, "/c.jpg", handle=1),
-    told(Transfer.SESSION_END, 2, reason="closed"),
+    told(TransferEvent.LOGIN, 1),
+    told(TransferEvent.OPEN, 1, "/a.jpg", handle=4),
+    told(TransferEvent.CLOSE, 1, "/a.jpg", handle=4),
+    told(TransferEvent.OPEN, 1, "/b.jpg", handle=4),
+    told(TransferEvent.LOGIN, 2),
+    told(TransferEvent.OPEN, 2, "/c.jpg", handle=1),
+    told(TransferEvent.CLOSE, 2, "/c.jpg", handle=1),
+    told(TransferEvent.SESSION_END, 2, reason="closed"),
 )
 
 
@@ -51,7 +51,7 @@ def test_what_a_killed_server_left_open_is_closed_with_the_reason(tmp_path: Path
         ("close", "parti-1", "/b.jpg", 4, "server was killed"),
         ("session-end", "parti-1", "", None, "server was killed"),
     ]
-    (closed, _) = writer.read(tmp_path, 8)
+    (closed, _) = segments.read_records(tmp_path, 8)
     assert (closed.event.outcome, closed.event.detail["complete"]) == (Outcome.FAILED, False)
 
 

@@ -2,10 +2,10 @@ import pytest
 from unit.sftpd.fake_clock import FakeClock
 
 from config.event import Event
-from config.party import address
+from config.party import parse_address
 from sftpd.monitor.refusal_log import RefusalLog
 
-HOME, BALANCER = address("192.0.2.7"), address("203.0.113.1")
+HOME, BALANCER = parse_address("192.0.2.7"), parse_address("203.0.113.1")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_flood_from_everywhere_is_counted_together(
     hush: RefusalLog, written: list[Event], time: FakeClock
 ) -> None:
     for number in range(1000):
-        hush.refuse_connection(address(f"10.0.{number // 250}.{number % 250}"), "address")
+        hush.refuse_connection(parse_address(f"10.0.{number // 250}.{number % 250}"), "address")
     assert len(hush) == 4
     assert counts(written) == [("10.0.0.0", 1), ("10.0.0.1", 1), ("10.0.0.2", 1), ("many", 1)]
     time.now = 101.0
@@ -71,7 +71,7 @@ def test_nothing_is_lost_at_the_end(hush: RefusalLog, written: list[Event]) -> N
 def test_the_next_is_due_in_the_order_of_time(
     hush: RefusalLog, written: list[Event], time: FakeClock
 ) -> None:
-    other = address("192.0.2.8")
+    other = parse_address("192.0.2.8")
     hush.refuse_connection(HOME, "address")
     time.now = 100.5
     hush.refuse_connection(other, "address")

@@ -17,14 +17,14 @@ import structlog
 import structlog.testing
 
 from config.fault import Faults
-from config.settings import CagePolicy, PacketLayer, Sftp
+from config.settings import PacketLayer, SandboxMode, SftpSettings
 from sftpd.sandbox import sandbox
 from sftpd.sandbox.sandbox import KernelFeatures, SandboxPolicy, User
 from sftpd.sftp.view import View
 
 HERE = sandbox.kernel()
 WHOLE = KernelFeatures(landlock=7, seccomp=True, openat2=True)
-SFTP = Sftp("127.0.0.1", 0, 9, 9)
+SFTP = SftpSettings("127.0.0.1", 0, 9, 9)
 needs_landlock = pytest.mark.skipif(HERE.landlock == 0, reason="the kernel has no Landlock")
 needs_seccomp = pytest.mark.skipif(not HERE.seccomp, reason="the kernel has no seccomp")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
@@ -359,8 +359,8 @@ def test_a_tree_that_the_user_may_not_read_is_said_aloud(tree: Path) -> None:
         (WHOLE, 0, SFTP, []),
         (replace(WHOLE, landlock=0), 1000, SFTP, ["sftp.cage"]),
         (replace(WHOLE, seccomp=False), 1000, SFTP, ["sftp.cage"]),
-        (replace(WHOLE, landlock=0), 1000, replace(SFTP, cage=CagePolicy.BEST_EFFORT), []),
-        (replace(WHOLE, openat2=False), 1000, replace(SFTP, cage=CagePolicy.BEST_EFFORT), [""]),
+        (replace(WHOLE, landlock=0), 1000, replace(SFTP, cage=SandboxMode.BEST_EFFORT), []),
+        (replace(WHOLE, openat2=False), 1000, replace(SFTP, cage=SandboxMode.BEST_EFFORT), [""]),
         (WHOLE, 0, replace(SFTP, user="no-such-user"), ["sftp.user"]),
         (WHOLE, 1000, replace(SFTP, user="no-such-user"), []),
         (WHOLE, 0, replace(SFTP, user="root"), ["sftp.user"]),
@@ -368,7 +368,7 @@ def test_a_tree_that_the_user_may_not_read_is_said_aloud(tree: Path) -> None:
     ],
 )
 def test_a_server_that_cannot_cage_as_asked_does_not_start(
-    kernel: KernelFeatures, uid: int, sftp: Sftp, keys: list[str]
+    kernel: KernelFeatures, uid: int, sftp: SftpSettings, keys: list[str]
 ) -> None:
     assert [(fault.file, fault.key) for fault in sandbox.faults(sftp, kernel, uid)] == [
         ("site.toml", key) for key in keys

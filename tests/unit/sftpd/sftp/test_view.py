@@ -189,7 +189,7 @@ def test_what_a_narrower_scope_no_longer_covers_is_neither_found_nor_listed(tmp_
         box.mkdir(parents=True)
         (box / "cb-sandik-sonuc-s1.jpg").write_bytes(b"x")
     narrow = scope.parse(["34-istanbul-1/kadikoy-2"])
-    view = View(tmp_path, partial(layout.within, scope=narrow))
+    view = View(tmp_path, partial(layout.in_scope, scope=narrow))
 
     assert names(view) == [b"e"]
     assert names(view, b"/e") == [b"34-istanbul-1"]

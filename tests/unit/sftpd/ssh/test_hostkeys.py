@@ -20,7 +20,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> list[PKey]:
     """An ed25519 and an RSA key."""
     folder = tmp_path_factory.mktemp("keys")
     for name in KINDS:
-        host.make(folder / name, "", bits=2048 if "rsa" in name else 0)
+        host.create_key(folder / name, "", bits=2048 if "rsa" in name else 0)
     return hostkeys.load(folder / name for name in KINDS)
 
 
@@ -91,13 +91,13 @@ def test_what_is_not_ours_is_not_proved(keys: list[PKey]) -> None:
 
 
 def test_next_keys_are_announced_but_not_present(tmp_path: Path) -> None:
-    host.make(tmp_path / HOST_KEYS / KINDS[0], "")
-    following = tmp_path / host.NEXT / KINDS[0]
-    host.make(following, "")
+    host.create_key(tmp_path / HOST_KEYS / KINDS[0], "")
+    following = tmp_path / host.NEXT_HOST_KEYS / KINDS[0]
+    host.create_key(following, "")
 
-    [present, announced] = hostkeys.load(host.announced(tmp_path))
+    [present, announced] = hostkeys.load(host.announced_host_key_files(tmp_path))
 
-    assert host.present(tmp_path) == [tmp_path / HOST_KEYS / KINDS[0]]
+    assert host.host_key_files(tmp_path) == [tmp_path / HOST_KEYS / KINDS[0]]
     assert isinstance(announced, Ed25519Key)
     assert present != announced
-    assert host.announced(tmp_path)[1] == following
+    assert host.announced_host_key_files(tmp_path)[1] == following

@@ -6,16 +6,16 @@ import pytest
 from paramiko.ed25519key import Ed25519Key
 from paramiko.message import Message
 
-from config.party import Contact, Kind, Party
+from config.party import Contact, Party, PartyKind
 from config.scope import ALL
 from keys.credentials.ring import Credential, fingerprint
-from keys.credentials.ring import Kind as CredentialKind
+from keys.credentials.ring import CredentialKind as CredentialKind
 from keys.server_keys import host
 from sftpd.access.authorize import Admitted, Key, Password, Proof, Reason, Refused
 from sftpd.ssh.userauth import UserauthHandler
 
 NO = b"\x33\0\0\0\x12publickey,password\0"
-PARTY = Party("parti-a", "", Kind.PARTY, ALL, (), Contact())
+PARTY = Party("parti-a", "", PartyKind.PARTY, ALL, (), Contact())
 SOON = datetime.fromisoformat("2023-05-14T10:00:00+03:00")
 
 
@@ -98,7 +98,7 @@ class Login:
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> Ed25519Key:
     path: Path = tmp_path_factory.mktemp("keys") / "key"
-    host.make(path, "")
+    host.create_key(path, "")
     return Ed25519Key(filename=str(path))
 
 
