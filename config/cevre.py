@@ -9,14 +9,15 @@ import csv
 from functools import cache
 from importlib.resources import files
 
+from config.turkish import to_ascii
+
 ABROAD = "yurt-disi"
 CUSTOMS = "gumruk"
-_ASCII = str.maketrans("çğıöşüÇĞİIÖŞÜ", "cgiosucgiiosu")
 
 
 def ascii_name(turkish: str) -> str:
     """Spell a Turkish name as a folder: `Şırnak` -> `sirnak`, `Iğdır` -> `igdir`."""
-    return "-".join(turkish.translate(_ASCII).lower().split())
+    return "-".join(to_ascii(turkish).lower().split())
 
 
 @cache

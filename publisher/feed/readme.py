@@ -5,11 +5,11 @@ tests run just as they are printed; they work in the folder that the tree was mi
 the `allowed_signers` beside it that the party has in its kit and on its letter.
 """
 
-import unicodedata
 from datetime import datetime
 
 from config.party import Party
 from config.settings import Settings
+from config.turkish import to_ascii
 from keys.server_keys import sshsig
 
 COMMANDS = (
@@ -18,7 +18,6 @@ COMMANDS = (
     "(cd {election} && sha256sum -c --quiet SHA256SUMS)",
     "find {election} -mindepth 2 -name SHA256SUMS -execdir sha256sum -c --quiet {{}} +",
 )
-_LETTERS = str.maketrans("ıİşŞğĞçÇöÖüÜâîû", "iIsSgGcCoOuUaiu")
 _TEXT = """\
 SANDIK SONUCLARI PAYLASIM SISTEMI
 {title}
@@ -82,5 +81,4 @@ def _moment(when: datetime) -> str:
 
 
 def _plain(words: str) -> str:
-    letters = unicodedata.normalize("NFKD", words.translate(_LETTERS))
-    return letters.encode("ascii", "ignore").decode()
+    return to_ascii(words).encode("ascii", "ignore").decode()

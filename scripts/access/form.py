@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from config.fault import Fault, Faults
+from config.turkish import to_ascii
 
 _KEYS = {"id", "party", "kind", "services", "static_ips", "scope", "contact"}
 _CONTACT = {"name", "email", "phones"}
@@ -35,7 +36,6 @@ _KIMLIK = re.compile(r"kimlik|tckn|tc_?no|t\.?c\.?", re.IGNORECASE)
 _MAX_CHARACTERS = 1 << 16  # characters
 _DIGIT_GROUPS = re.compile(r"\d+(?:(?:[^\w,;]|_){1,3}\d+)*")  # 100 000 001 46, in whatever notation
 _DIGITS = 11
-_ASCII = str.maketrans("çğıöşüâîûÇĞİIÖŞÜ", "cgiosuaiucgiiosu")
 NO_KIMLIK = "a T.C. kimlik no does not belong here, this system has no need of it: take it out"
 
 
@@ -85,7 +85,7 @@ def read(file: Path) -> Form:
 
 def id_from_name(name: str) -> str:
     """Make an id of a party's name: `A Partisi` becomes `a-partisi`."""
-    plain = name.translate(_ASCII).lower()
+    plain = to_ascii(name).lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
