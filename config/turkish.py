@@ -1,6 +1,6 @@
 """Turkish text in plain ASCII, for folder names, ids and the files that a party gets.
 
-Iğdır -> Igdir        ŞIRNAK -> SIRNAK        dosyalarınız -> dosyalariniz
+For example `Iğdır` becomes `Igdir`, and `ŞIRNAK` becomes `SIRNAK`.
 """
 
 import unicodedata

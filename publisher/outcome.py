@@ -1,4 +1,4 @@
-"""What can become of a file that arrived: filed, a duplicate, or quarantined."""
+"""The three outcomes of a file: filed, a duplicate, or quarantined."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from publisher.page import Reason
 
 
 class FiledSheet(NamedTuple):
-    """One sheet of a file: the page that shows it, from 1, and where it stands in each tree."""
+    """One sheet of a filed file: the frame that shows it, from 1, and its path in the trees."""
 
     frame: int
     entry: RegistryEntry
@@ -19,7 +19,10 @@ class FiledSheet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """It is filed, once for each of its sheets, since each had `witnesses` or more."""
+    """The file is filed, once for each of its sheets.
+
+    `needed_readings` is how many agreeing readings each sheet had to have.
+    """
 
     sheets: tuple[FiledSheet, ...]
     needed_readings: int
@@ -27,7 +30,7 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Its very bytes were here before: a path in the trees, or a file in quarantine."""
+    """The same bytes arrived before; `of` is their path in the trees, or their name in quarantine."""
 
     of: str
 

@@ -1,6 +1,7 @@
-"""The publisher's nouns: an arrival, what was seen on its pages, and why it may be set aside.
+"""The publisher's nouns: an arrival, what was read in it, and why it may go to quarantine.
 
-An arrival is one file; where it has several pages (TIFF, PDF) each is a frame, numbered from 1.
+An arrival is one file. A TIFF or PDF may hold several pages; each is called a frame and numbered
+from 1, because `page` in the ledger and in the catalog means the whole file.
 """
 
 import os
@@ -15,18 +16,26 @@ from publisher.source import Source
 
 ID_LENGTH = len("20230514T140003000041-9f3c21ab")
 _MAX_NAME_LENGTH = 80
+# The formats that are filed: the bytes a file starts with, and the extension it gets in a tree.
+MAGIC = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "PDF": (b"%PDF-",),
+}
+EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 
 class Reason(StrEnum):
-    """Why a page went to quarantine."""
+    """Why a file went to quarantine, as the ledger and the note beside the file spell it."""
 
     NO_KAREKOD = "no-karekod"
     UNKNOWN_KAREKOD = "unknown-karekod"
     CONFLICTING_KAREKODS = "conflicting-karekods"
     SEVERAL_SHEETS = "several-sheets"
     SEVERAL_BOARDS = "several-boards"
-    TOO_FEW_READINGS = "one-witness"
+    TOO_FEW_READINGS = "one-witness"  # fewer agreeing readings than [qr] witnesses asks for
     EMPTY = "empty"
     TOO_LARGE = "too-large"
     NOT_A_FILE = "not-a-file"
@@ -42,7 +51,7 @@ class Reason(StrEnum):
 
 
 class Stamp(NamedTuple):
-    """What changes when a file is replaced or written to; times are the file system's own."""
+    """Inode, size and mtime: differs once a file is replaced or written to."""
 
     inode: int
     size: int
@@ -50,7 +59,7 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Stamp":
-        """Take it from what the kernel says."""
+        """Take the stamp from a stat result."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
     def __str__(self) -> str:
@@ -58,45 +67,62 @@ class Stamp(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Stamp":
-        """Read back what `str` wrote."""
+        """Parse what `str` wrote."""
         inode, size, mtime_ns = text.split(":")
         return cls(int(inode), int(size), int(mtime_ns))
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One file taken in. `file` is its name in the spool, and in quarantine if it ends there."""
+    """One file from an intake folder."""
 
     id: str
-    name: str  # in the intake folder, escaped
+    name: str  # its path below the intake folder, escaped
     source: Source
-    stamp: Stamp  # as it stood there
+    stamp: Stamp  # of the file in the intake, before it was claimed
     received_at: datetime
 
     @property
     def file(self) -> str:
-        """A name that any file system, terminal and shell can bear; it starts with the id."""
+        """Its name in the spool, and in quarantine if it goes there.
+
+        It starts with the id and is safe on every file system, terminal and shell.
+        """
         return f"{self.id}-{safe_name(self.name)}"
 
 
 def arrival_id(now: datetime, token: str) -> str:
-    """Return `20230514T140003000041-9f3c21ab`: sorts by time, and `token` makes it unique."""
+    """Return an id such as `20230514T140003000041-9f3c21ab`.
+
+    Ids sort by time; `token` makes two ids of the same microsecond differ.
+    """
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{token}"
 
 
 def safe_name(name: str) -> str:
-    """Return the last part of `name`, in at most 80 harmless characters; its end is kept."""
+    """Return the last part of `name` in letters, digits, dots, dashes and underscores.
+
+    Of a name longer than 80 characters the end is kept, which has the extension.
+    """
     return _UNSAFE.sub("_", name.rpartition("/")[2])[-_MAX_NAME_LENGTH:].lstrip(".") or "_"
 
 
 def escaped(name: str) -> str:
-    r"""Return a name as text that any record can hold: a byte that is no UTF-8 as `\udcff`."""
+    r"""Return a name as valid UTF-8 text; a byte that is not UTF-8 becomes for example `\udcff`."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def format_of(content: bytes) -> str | None:
+    """Return the format that the first bytes show, None if it is none that is filed."""
+    return next((name for name, magic in MAGIC.items() if content.startswith(magic)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One code that one pass of one engine read, and where: corners as x, y in page pixels."""
+    """One code that one engine read in one pass.
+
+    `scan` names the scale or the filter of the pass; corners are x, y in pixels of the page.
+    """
 
     text: str
     engine: str
@@ -111,9 +137,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What a reader saw in a file's bytes; `fault` says why not all of it could be read.
+    """What a reading worker found in a file; `fault` says why a part of it could not be read.
 
-    Width and height are the first page's, in pixels; `frames` is how many pages there are.
+    Width and height are those of the first frame, in pixels; `frames` is the number of frames.
     """
 
     format: str | None = None
@@ -125,8 +151,8 @@ class ReadResult:
     frames: int = 1
 
     @classmethod
-    def of(cls, parts: Sequence["ReadResult"]) -> "ReadResult":
-        """Put together what was seen on each page of a file, one after the other."""
+    def combined(cls, parts: Sequence["ReadResult"]) -> "ReadResult":
+        """Combine the results of a file's frames, given in order, into one for the file."""
         return replace(
             parts[0],
             readings=tuple(
@@ -140,19 +166,19 @@ class ReadResult:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Every text in the file, once, in the order found."""
+        """Every text that was read in the file, once, in the order found."""
         return tuple(dict.fromkeys(reading.text for reading in self.readings))
 
     def readings_on(self, frame: int) -> tuple[Reading, ...]:
-        """Return what was read on one page."""
+        """Return what was read on one frame."""
         return tuple(reading for reading in self.readings if reading.frame == frame)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An arrival that was read once; no digest if its bytes were not to be had.
+    """An arrival after reading; `sha256` is None if its bytes could not be read.
 
-    `stamp` is the spool file's before it was read.
+    `stamp` is that of the spool file before it was read.
     """
 
     arrival: Arrival

@@ -1,8 +1,8 @@
-"""Where a file of the intake stands, and how to get at it without following any link.
+"""The place of a file in an intake folder, and how to open it without following any link.
 
-Who may write in an intake may also swap one of its folders for a link to somewhere else, at any
-moment. So the folders between an intake and a file are opened one by one, none of them a link,
-and the file is dealt with by its bare name in the last of them.
+A user who may write to an intake folder can replace one of its subfolders with a link to another
+place at any moment. Therefore the folders between the intake folder and the file are opened one
+by one, never through a link, and the file is used by its bare name in the last of them.
 """
 
 import os
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-# With O_PATH a folder that may be passed through, but not listed, will do.
+# O_PATH also opens a folder that may be entered but not listed.
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Source(NamedTuple):
-    """An intake folder, as it was resolved, and a path below it; written `<folder>//<path>`."""
+    """A resolved intake folder and a path below it; written as `<folder>//<path>`."""
 
     folder: str
     path: str
@@ -25,20 +25,20 @@ class Source(NamedTuple):
 
     @classmethod
     def parse(cls, text: bytes) -> "Source":
-        """Read back what `bytes` wrote."""
+        """Parse what `bytes` wrote."""
         folder, _, path = os.fsdecode(text).rpartition("//")
         return cls(folder, path)
 
 
 @contextmanager
 def parent(source: Source) -> Iterator[tuple[int, str]]:
-    """Open the folder that holds a source, and yield its descriptor and the file's name there.
+    """Open the folder that contains a source; yield its descriptor and the name of the file in it.
 
-    Raises NotADirectoryError where a folder on the way is a link.
+    Raises NotADirectoryError if a folder on the way is a link.
     """
     *folders, name = source.path.split("/")
     if ".." in (*folders, name):
-        raise NotADirectoryError(f"{source.path!r} leads out of the intake")
+        raise NotADirectoryError(f"{source.path!r} leaves the intake folder")
     descriptor = os.open(source.folder, _FOLDER)
     try:
         for folder in folders:
@@ -51,6 +51,6 @@ def parent(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def status(source: Source) -> os.stat_result:
-    """Return what the kernel says of a source; of a link, and not of where it leads."""
+    """Return the stat result of a source; for a link, that of the link itself."""
     with parent(source) as (folder, name):
         return os.stat(name, dir_fd=folder, follow_symlinks=False)

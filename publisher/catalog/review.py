@@ -23,13 +23,6 @@ from publisher.outcome import Lookup
 FILED, REJECTED = "filed", "rejected"
 Sheets = tuple[tuple[int, str], ...]  # pages from 1, and the karekod of the sheet on each
 
-_MAGIC = {
-    "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "TIFF": (b"II*\0", b"MM\0*"),
-    "PDF": (b"%PDF-",),
-}
-
 
 class Review(NamedTuple):
     """What became of a file."""
@@ -121,11 +114,6 @@ def decide(
         if identification.sheets != newest.sheets
     )
     return NotYetAgreed(needed - len(same), differ)
-
-
-def format_of(content: bytes) -> str | None:
-    """Return the format that the first bytes tell of, None for what is filed in no case."""
-    return next((name for name, heads in _MAGIC.items() if content.startswith(heads)), None)
 
 
 # What the catalog holds of it.

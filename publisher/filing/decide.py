@@ -21,10 +21,8 @@ from config import layout
 from config.registry import RegistryEntry, is_karekod
 from config.sheet import Sheet
 from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined
-from publisher.page import Page, Reading, Reason
+from publisher.page import EXTENSION, Page, Reading, Reason
 from publisher.reading.agreement import agreement_on
-
-EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
 
 
 class Facts(Protocol):

@@ -1,1 +1,1 @@
-"""A file in a watched folder becomes a settled page that this publisher has claimed."""
+"""Finds files in the watched folders, waits until they are complete, and claims them."""

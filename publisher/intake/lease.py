@@ -1,8 +1,9 @@
-"""Whether a local process has a file open for writing: asked of the kernel, as a read lease.
+"""Asks the kernel whether a local process has a file open for writing, by a read lease (fcntl(2)).
 
-The kernel gives a lease only on a file that nobody has open for writing, and holds up whoever
-would open it so until the lease is let go. It gives none on most network file systems, nor on
-another account's file without CAP_LEASE; there is nothing to learn there.
+The kernel grants a read lease only on a file that no process has open for writing. While we hold
+it, a process that opens the file for writing is blocked until we release it. The kernel grants no
+lease on most network file systems, and none on another account's file without CAP_LEASE; there
+this check cannot tell and lets the file pass.
 """
 
 import errno
@@ -13,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-IDLE_WRITER_SECONDS = 600.0  # seconds, for a writer that neither writes nor closes
+# A process that keeps a file open for writing but has not changed it for so many seconds is no
+# longer waited for: otherwise the page would never be filed and no one would notice.
+IDLE_WRITER_SECONDS = 600.0
 
 
 class StillWritten(Exception):
@@ -22,10 +25,9 @@ class StillWritten(Exception):
 
 @contextmanager
 def without_writers(descriptor: int, now: Callable[[], float] = time.time) -> Iterator[None]:
-    """Keep a file that is open for reading from local writers; raise StillWritten if there is one.
+    """Block local writers of a file that is open for reading; raise StillWritten if there is one.
 
-    `now` is the file system's clock. A writer that did nothing for ten minutes is not waited
-    for any longer, since nothing may be lost in silence.
+    `now` is the clock of the file system, in seconds since 1970.
     """
     leased = False
     if now() - os.fstat(descriptor).st_ctime < IDLE_WRITER_SECONDS:
@@ -39,7 +41,8 @@ def without_writers(descriptor: int, now: Callable[[], float] = time.time) -> It
 
 def _take_lease(descriptor: int) -> bool:
     try:
-        # Whoever wants to write is announced by a signal, which would be a deadly one.
+        # The kernel announces a blocked writer with SIGIO, which would end this process.
+        # SIGURG is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Where claimed files stand until they are filed: `state/spool/<arrival's file>`.
+"""Claims files: moves them from the intake into the spool, `state/spool/<arrival's file>`.
 
-A claim is one rename, so a file is in the intake or in the spool. Where the intake is on another
-file system it is copied and then removed from the intake; a crash in between leaves an arrival
-that was received and a source that still looks as it did, and `finish_claim` removes that. A
-source that may be read but not removed stays, and its copy has arrived all the same.
+A claim is one rename, so a file is either in the intake or in the spool. If the intake is on
+another file system, the file is copied and then removed from the intake. A crash between the two
+leaves the copy and an unchanged source; `finish_claim` then removes the source. A source that may
+be read but not removed stays in the intake; its copy is filed all the same.
 """
 
 import errno
@@ -21,19 +21,19 @@ _NOT_REMOVABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
 
 
 class SourceChanged(Exception):
-    """The file was gone or written to again before it could be claimed; a later scan sees it."""
+    """The file was removed or changed before it could be claimed; a later scan finds it again."""
 
 
 def claim(arrival: Arrival, spool: Path) -> bool:
-    """Move the arrival's source into the spool, and say whether it is gone from the intake.
+    """Move the arrival's source into the spool; return False if the source stays in the intake.
 
-    Raises SourceChanged, or OSError where the disk fails.
+    Raises SourceChanged, and OSError if the disk fails.
     """
     target = spool / arrival.file
     try:
         with parent(arrival.source) as (folder, name):
-            standing = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if Stamp.of(standing) != arrival.stamp or stat.S_ISDIR(standing.st_mode):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if Stamp.of(found) != arrival.stamp or stat.S_ISDIR(found.st_mode):
                 raise SourceChanged(arrival.name)
             try:
                 os.rename(name, target, src_dir_fd=folder)
@@ -41,7 +41,7 @@ def claim(arrival: Arrival, spool: Path) -> bool:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-            if stat.S_ISREG(standing.st_mode):
+            if stat.S_ISREG(found.st_mode):
                 return _claim_by_copy(arrival, folder, name, target)
             copy(name, target, folder)
     except (*_GONE, StillWritten):
@@ -53,7 +53,7 @@ def _claim_by_copy(arrival: Arrival, folder: int, name: str, target: Path) -> bo
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(name, flags, dir_fd=folder)
     try:
-        # What is open for writing goes on growing here, and not in the copy.
+        # A process that still writes to the source would not write to the copy.
         with without_writers(descriptor):
             copy(name, target, folder)
             return finish_claim(arrival)
@@ -62,14 +62,14 @@ def _claim_by_copy(arrival: Arrival, folder: int, name: str, target: Path) -> bo
 
 
 def finish_claim(arrival: Arrival) -> bool:
-    """Remove the source that a copied arrival left behind, if it still is what was copied.
+    """Remove the source of a copied arrival, unless it changed after the copy was made.
 
-    False if it is, and must not be removed.
+    Returns False if the source is unchanged and may not be removed.
     """
     try:
         with parent(arrival.source) as (folder, name):
-            standing = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if Stamp.of(standing) == arrival.stamp:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if Stamp.of(found) == arrival.stamp:
                 os.unlink(name, dir_fd=folder)
     except _GONE:
         pass
@@ -81,7 +81,7 @@ def finish_claim(arrival: Arrival) -> bool:
 
 
 def is_source_unchanged(arrival: Arrival) -> bool:
-    """Say whether the source stands where it was taken from, unchanged."""
+    """Return True if the source is still in the intake and has not changed."""
     try:
         return Stamp.of(status(arrival.source)) == arrival.stamp
     except OSError:
@@ -89,6 +89,6 @@ def is_source_unchanged(arrival: Arrival) -> bool:
 
 
 def sweep(spool: Path) -> None:
-    """Remove the copies that a crash left unfinished; their sources are whole."""
+    """Remove unfinished copies that a crash left in the spool; their sources are complete."""
     for path in spool.glob(".*"):
         path.unlink()

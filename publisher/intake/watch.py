@@ -1,12 +1,14 @@
-"""A file in a watched folder -> a settled candidate, to be claimed.
+"""Watches the intake folders and returns the files that are complete and may be claimed.
 
-The periodic full scan is the truth; inotify is a hint that makes it quick, for a network share
-sends none. A rename into place counts at once. Whatever else is found has to stand still, size
-and mtime, for `settle_seconds` of our own monotonic clock: its writer may close and reopen it.
+The periodic full scan finds every file. inotify events only make it faster; a network share sends
+none. A file that is renamed into place is complete at once. Any other file must keep its size and
+mtime for `settle_seconds`, measured by our own monotonic clock, because its writer may close it
+and open it again.
 
-A scanner's temporary names (`.x`, `x.tmp`, `x.part`, `x.partial`, `x.filepart`) wait to be
-renamed; one that stood still for ten minutes is taken like any other, since nothing may be lost
-in silence. Sub-folders are scanned too, links are never followed.
+Names that scanners give to unfinished files (`.x`, `x.tmp`, `x.part`, `x.partial`, `x.filepart`)
+wait for their rename. Such a file that does not change for ten minutes is taken like any other:
+otherwise a page could be lost without a message. Subfolders are scanned too; links are never
+followed.
 """
 
 import heapq
@@ -35,17 +37,17 @@ from watchdog.observers.inotify_c import InotifyConstants, Mask
 from publisher.page import Stamp
 from publisher.source import Source, status
 
-TEMPORARY_NAME_SECONDS = 600.0  # seconds, for a temporary name
+TEMPORARY_NAME_SECONDS = 600.0  # how long a file with a temporary name must not change
 _TEMPORARY = (".tmp", ".part", ".partial", ".filepart")
-_SCAN_SLICE = 2000  # entries of a scan at one go, so that filing goes on during a long one
+_SCAN_SLICE = 2000  # entries of a scan per call, so that filing continues during a long scan
 
-# It logs an error of its own at every orderly stop.
+# watchdog logs an error each time it is stopped normally.
 logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
 log = structlog.get_logger()
 
 
 class Candidate(NamedTuple):
-    """A file that may be claimed, if it still looks like `stamp`."""
+    """A file that may be claimed if its stamp is still `stamp`."""
 
     folder: Path
     path: str
@@ -59,11 +61,12 @@ class _Waiting:
 
 
 class Settling:
-    """Which files have stood still long enough: sightings in, decisions out, no I/O.
+    """Decides which files have not changed for long enough. Does no I/O.
 
-    Times are seconds of one monotonic clock. A file is looked at when it is first seen and
-    again when it is due, so that many waiting files cost little. Of those that are due, the one
-    that was written first comes first, so that after an outage the oldest page is filed first.
+    The caller reports what it sees of a file; times are seconds of one monotonic clock. A file is
+    checked when it is first seen and again when its waiting time is over, so many waiting files
+    cost little. Of the files that are due, those with the oldest mtime come first: after an
+    outage the oldest pages are filed first.
     """
 
     def __init__(self, settle: float, temporary_seconds: float = TEMPORARY_NAME_SECONDS) -> None:
@@ -74,7 +77,7 @@ class Settling:
         self._due: list[tuple[int, str, float]] = []  # by mtime
 
     def seen(self, path: str, stamp: Stamp, now: float) -> bool:
-        """Say whether the file, seen like this at `now`, is to be taken."""
+        """Note the stamp of a file at `now`; return True if the file may be claimed."""
         known = self._waiting.get(path)
         if known is not None and known.stamp == stamp:
             if now < known.due:
@@ -87,7 +90,7 @@ class Settling:
         return False
 
     def renamed(self, path: str, stamp: Stamp, now: float) -> bool:
-        """The same for a file that was just renamed into place, which needs no waiting."""
+        """Like `seen`, for a file that was just renamed into place and need not wait."""
         if is_temporary(path):
             return self.seen(path, stamp, now)
         self._waiting.pop(path, None)
@@ -97,11 +100,14 @@ class Settling:
         return path in self._waiting
 
     def gone(self, path: str) -> None:
-        """Forget a file that is there no more."""
+        """Forget a file that no longer exists."""
         self._waiting.pop(path, None)
 
     def due(self, now: float, limit: int) -> list[str]:
-        """Return at most `most` files that want another look now, and `seen` or `gone`."""
+        """Return at most `limit` files whose waiting time is over.
+
+        The caller checks each of them and calls `seen` or `gone`.
+        """
         while self._queue and self._queue[0][0] <= now:
             due, path = heapq.heappop(self._queue)
             if self._is_due(path, due):
@@ -114,7 +120,7 @@ class Settling:
         return found
 
     def next_due(self) -> float | None:
-        """Return when the next look is due."""
+        """Return when the next file is due, None if no file waits."""
         if self._due:
             return self._due[0][2]
         return self._queue[0][0] if self._queue else None
@@ -125,13 +131,16 @@ class Settling:
 
 
 def is_temporary(path: str) -> bool:
-    """Say whether a scanner would give this name to a file that it has not finished."""
+    """Return True if scanners give such a name to a file that is not finished."""
     name = path.rpartition("/")[2]
     return name.startswith(".") or name.lower().endswith(_TEMPORARY)
 
 
 class Intake:
-    """The watched folders; close it. `wake` is called, from another thread, at each hint."""
+    """The watched folders; must be closed.
+
+    `wake` is called from another thread when an inotify event arrives.
+    """
 
     def __init__(
         self,
@@ -141,7 +150,7 @@ class Intake:
         now: float,
         wake: Callable[[], None],
     ) -> None:
-        """Make the folders that are missing, and begin to watch them."""
+        """Create the folders that are missing and start watching them."""
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         self._folders = tuple(folder.resolve() for folder in folders)
@@ -154,19 +163,19 @@ class Intake:
         self._observer = self._start_observer(wake)
 
     def ready(self, now: float, limit: int) -> list[Candidate]:
-        """Return at most about `most` files to claim; the oldest wait is served first."""
+        """Return files to claim, about `limit` at most; those that waited come first."""
         self._continue_scan(now)
         found: list[Candidate] = []
         for path in self._settling.due(now, limit):
             self._check(path, now, self._settling.seen, found)
         while self._hints and len(found) < limit:
             path, renamed = self._hints.popleft()
-            judge = self._settling.renamed if renamed else self._settling.seen
-            self._check(path, now, judge, found)
+            report = self._settling.renamed if renamed else self._settling.seen
+            self._check(path, now, report, found)
         return found
 
     def next_check(self, now: float) -> float:
-        """Return when there is something to do again, unless a hint comes first."""
+        """Return when `ready` should be called again, unless `wake` is called earlier."""
         if self._hints or self._scanning:
             return now
         due = self._settling.next_due()
@@ -182,20 +191,20 @@ class Intake:
         self,
         path: str,
         now: float,
-        judge: Callable[[str, Stamp, float], bool],
+        report: Callable[[str, Stamp, float], bool],
         found: list[Candidate],
     ) -> None:
         folder = self._folder_of(path)
         if folder is None:
             return
         try:
-            standing = status(Source(str(folder), path.removeprefix(f"{folder}{os.sep}")))
+            current = status(Source(str(folder), path.removeprefix(f"{folder}{os.sep}")))
         except OSError:
             self._settling.gone(path)
             return
-        if stat.S_ISDIR(standing.st_mode):
+        if stat.S_ISDIR(current.st_mode):
             self._settling.gone(path)
-        elif judge(path, stamp := Stamp.of(standing), now):
+        elif report(path, stamp := Stamp.of(current), now):
             found.append(Candidate(folder, path, stamp))
 
     def _folder_of(self, path: str) -> Path | None:
@@ -222,27 +231,27 @@ class Intake:
                 observer.schedule(handler, str(folder), recursive=True, event_filter=kinds)
             observer.start()
         except OSError as error:
-            log.warning("intake-not-watched", error=str(error), rescan_seconds=self._rescan)
+            log.warning("intake-not-watched", cause=str(error), rescan_seconds=self._rescan)
             observer.stop()
             return None
         return observer
 
 
 class _ArrivalEmitter(InotifyFullEmitter):
-    """Tells of what comes, and not of what goes.
+    """Reports files that arrive, and not files that leave.
 
-    Each of our own claims is a move out of the folder. Of that watchdog waits for half a second
-    whether it comes in again, and whatever came meanwhile waits behind it.
+    Each of our own claims is a move out of the folder. watchdog waits half a second for the other
+    half of such a move and delays all later events; so these moves are not asked for.
     """
 
     def get_event_mask_from_filter(self) -> Mask:
-        """Return what the kernel is asked for."""
+        """Return the events that the kernel is asked for."""
         moves = InotifyConstants.IN_MOVED_FROM
         return Mask(super().get_event_mask_from_filter() & ~moves)
 
 
 class _Observer(InotifyObserver):
-    """One whose "full events" tell of a move from outside: how good scanners deliver."""
+    """Reports full events: these include a move from an unwatched folder, as good scanners do."""
 
     def __init__(self) -> None:
         super().__init__(generate_full_events=True)
@@ -255,7 +264,7 @@ class _HintHandler(FileSystemEventHandler):
         self._wake = wake
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note where something happened; a move that watchdog inferred is no rename of a file."""
+        """Queue the path of an event; a move that watchdog only inferred is not a rename."""
         renamed = isinstance(event, FileMovedEvent)
         path = os.fsdecode(event.dest_path if renamed else event.src_path)
         if path and not event.is_directory:
@@ -275,4 +284,4 @@ def _files(folders: tuple[Path, ...]) -> Iterator[os.DirEntry[str]]:
                     else:
                         yield entry
         except OSError as error:
-            log.warning("intake-folder-unreadable", folder=folder, error=str(error))
+            log.warning("intake-folder-unreadable", folder=folder, cause=str(error))

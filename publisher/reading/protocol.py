@@ -15,12 +15,11 @@ import socket
 import time
 from typing import Any
 
-from publisher.page import Reading, ReadResult, Reason
+from publisher.page import MAGIC, Reading, ReadResult, Reason
 
 MAX_FILE_BYTES = 64 << 20
 MAX_FRAMES = 64
 MAX_READINGS, MAX_TEXT_LENGTH = 64, 4096
-_FORMATS = ("JPEG", "PNG", "TIFF", "PDF")
 _NUMBER_LIMIT = 1 << 31
 READY = b"ready"
 
@@ -40,7 +39,7 @@ def parse_result(answer: bytes) -> ReadResult:
     """
     try:
         kind, width, height, readings, ms, fault, frames = json.loads(answer)
-        if kind not in (*_FORMATS, None) or (kind is None and fault is None):
+        if kind not in (*MAGIC, None) or (kind is None and fault is None):
             raise ValueError("a page of no known format")
         if not 1 <= _count(frames) <= MAX_FRAMES:
             raise ValueError(f"{frames} pages, at most {MAX_FRAMES} are allowed")

@@ -18,20 +18,13 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from publisher.page import Reason
+from publisher.page import Reason, format_of
 from publisher.reading import tiff
 from publisher.reading.protocol import MAX_FRAMES
 
 MAX_PIXELS = 120_000_000
 PDF_DPI = 200
 MAX_SIDE = 5_000
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"%PDF-", "PDF"),
-)
 _PNG_END = b"IEND\xaeB`\x82"
 _SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _PDF_TAIL = 2048  # bytes in which %%EOF stands; some writers pad after it
@@ -64,11 +57,6 @@ class Frames:
             grey = self.decode(number)
             factor = _reduction(grey.size)
             return grey.reduce(factor) if factor > 1 else grey
-
-
-def format_of(data: bytes) -> str | None:
-    """Return what a file is by its first bytes, None for nothing that a scanner makes."""
-    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 
 def opened(data: bytes) -> Frames:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from PIL import Image
 
-from publisher.page import Reading, ReadResult, Reason
+from publisher.page import MAGIC, Reading, ReadResult, Reason, format_of
 from publisher.reading import decode, rasterize, sandbox
 from publisher.reading.decode import milliseconds
 from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, receive, send
@@ -26,13 +26,13 @@ from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, rec
 
 def read_file(data: bytes) -> ReadResult:
     """Return every code in the file, or why the bytes are no pages that could be read."""
-    return ReadResult.of(list(read_pages(data)))
+    return ReadResult.combined(list(read_pages(data)))
 
 
 def read_pages(data: bytes) -> Iterator[ReadResult]:
     """Yield what is on each page of the file, each with how many there are."""
     begun = time.monotonic()
-    kind = rasterize.format_of(data)
+    kind = format_of(data)
     try:
         opened = rasterize.opened(data)
     except rasterize.Refused as refused:
@@ -68,7 +68,7 @@ def serve(
 def warm_up() -> None:
     """Read a page of each format, so that all that has to be loaded from the disk is loaded."""
     page = Image.new("L", (64, 64), 255)
-    for kind in ("JPEG", "PNG", "TIFF", "PDF"):
+    for kind in MAGIC:
         file = io.BytesIO()
         page.save(file, kind)
         grey = rasterize.opened(file.getvalue()).grey(0)

@@ -67,7 +67,7 @@ class WorkerClient:
             fault = Reason.READER_DIED
             try:
                 if parts := self._request(channel, data):
-                    return ReadResult.of(parts)
+                    return ReadResult.combined(parts)
             except TimeoutError:
                 fault = Reason.READER_TIMEOUT
             except (OSError, ValueError):

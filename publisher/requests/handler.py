@@ -18,13 +18,12 @@ from config.site import QUARANTINE
 from keys.ledger.record import Record
 from publisher.catalog import absences, review
 from publisher.catalog.review import Agreed, Identification, Review
-from publisher.filing.decide import EXTENSION
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
 from publisher.fsck.repair import Repair, Repairer
 from publisher.outcome import Filed, FiledSheet
-from publisher.page import Arrival, Page, ReadResult, Stamp, arrival_id
+from publisher.page import EXTENSION, Arrival, Page, ReadResult, Stamp, arrival_id, format_of
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Request
 from publisher.source import Source
@@ -198,7 +197,7 @@ class RequestHandler:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != note.sha256:
             raise ValueError(f"{file}: its bytes are not those that were judged, run `ssps verify`")
-        form = review.format_of(content)
+        form = format_of(content)
         if form is None:
             raise ValueError(f"{file}: is neither JPEG, PNG, TIFF nor PDF, it can be rejected")
         now, stamp = self._context.clock(), Stamp.of(path.lstat())

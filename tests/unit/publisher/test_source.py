@@ -6,14 +6,14 @@ import pytest
 from publisher.source import Source, parent, status
 
 
-def test_a_source_is_read_back_as_it_was_written() -> None:
+def test_a_source_survives_writing_and_parsing() -> None:
     source = Source("/site/intake", "board 1/\udcff.jpg")
 
     assert bytes(source) == b"/site/intake//board 1/\xff.jpg"
     assert Source.parse(bytes(source)) == source
 
 
-def test_a_file_is_found_below_its_intake(tmp_path: Path) -> None:
+def test_status_and_parent_find_a_file_below_the_intake(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "1.jpg").write_bytes(b"page")
     (tmp_path / "a" / "b" / "link").symlink_to("1.jpg")
@@ -26,8 +26,8 @@ def test_a_file_is_found_below_its_intake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["a/1.jpg", "a/b/1.jpg", "../intake/b/1.jpg", ".."])
-def test_no_link_is_followed_on_the_way_and_no_path_leads_out(tmp_path: Path, path: str) -> None:
-    """Each of these exists, if one only follows."""
+def test_a_path_through_a_link_or_out_of_the_intake_is_refused(tmp_path: Path, path: str) -> None:
+    """Each of these paths exists when links and `..` are followed."""
     intake = tmp_path / "intake"
     (intake / "b" / "b").mkdir(parents=True)
     (intake / "b" / "1.jpg").touch()

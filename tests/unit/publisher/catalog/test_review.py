@@ -54,11 +54,3 @@ def test_the_rules_for_machines_hold_for_persons_too() -> None:
     ):
         with pytest.raises(ValueError, match=wrong):
             review.entries_of(sheets, frames, KNOWN.get)
-
-
-def test_a_format_is_told_by_the_first_bytes() -> None:
-    assert review.format_of(b"\xff\xd8\xff\xe0") == "JPEG"
-    assert review.format_of(b"\x89PNG\r\n\x1a\n") == "PNG"
-    assert review.format_of(b"MM\0*") == "TIFF"
-    assert review.format_of(b"%PDF-1.4") == "PDF"
-    assert review.format_of(b"%!PS-Adobe EPSF") is None

@@ -20,27 +20,23 @@ def reading(page: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
-def test_a_file_that_a_process_has_open_for_writing_is_unsettled(page: Path, reading: int) -> None:
+def test_a_file_that_a_process_has_open_for_writing_is_refused(page: Path, reading: int) -> None:
     with page.open("ab"), pytest.raises(StillWritten), without_writers(reading):
-        raise AssertionError("is not to be read")
+        raise AssertionError("the file must not be read")
 
     with without_writers(reading):
         assert os.pread(reading, 100, 0) == b"half a page"
 
 
-def test_who_wants_to_write_is_kept_out_meanwhile_and_let_in_after(
-    page: Path, reading: int
-) -> None:
-    """The kernel announces the writer by a signal, which this process survives."""
+def test_a_new_writer_is_blocked_until_the_lease_is_released(page: Path, reading: int) -> None:
+    """The kernel announces the writer with a signal; the signal must not end this process."""
     with without_writers(reading), pytest.raises(BlockingIOError):
         os.open(page, os.O_WRONLY | os.O_NONBLOCK)
 
     os.close(os.open(page, os.O_WRONLY | os.O_NONBLOCK))
 
 
-def test_a_writer_that_did_nothing_for_ten_minutes_is_waited_for_no_longer(
-    page: Path, reading: int
-) -> None:
+def test_an_open_file_that_did_not_change_for_ten_minutes_is_read(page: Path, reading: int) -> None:
     changed = page.stat().st_ctime
 
     with page.open("ab"):
@@ -48,6 +44,6 @@ def test_a_writer_that_did_nothing_for_ten_minutes_is_waited_for_no_longer(
             pytest.raises(StillWritten),
             without_writers(reading, lambda: changed + IDLE_WRITER_SECONDS - 1),
         ):
-            raise AssertionError("is not to be read")
+            raise AssertionError("the file must not be read")
         with without_writers(reading, lambda: changed + IDLE_WRITER_SECONDS):
             assert os.pread(reading, 100, 0) == b"half a page"

@@ -30,7 +30,7 @@ NEVER = 1e9
         ([(".a.jpg", SMALL, 0.0), (".a.jpg", GROWN, 500.0), (".a.jpg", GROWN, 600.0)], []),
     ],
 )
-def test_a_file_is_taken_once_it_stood_still_for_two_seconds_and_a_temporary_one_for_600(
+def test_a_file_is_taken_after_two_seconds_without_change_and_a_temporary_one_after_600(
     sightings: list[tuple[str, Stamp, float]], taken: list[float]
 ) -> None:
     settling = Settling(2.0, temporary_seconds=600.0)
@@ -40,7 +40,7 @@ def test_a_file_is_taken_once_it_stood_still_for_two_seconds_and_a_temporary_one
     assert found == taken
 
 
-def test_a_rename_into_place_counts_at_once_unless_the_name_is_a_temporary_one() -> None:
+def test_a_file_renamed_into_place_is_taken_at_once_unless_its_new_name_is_temporary() -> None:
     settling = Settling(2.0)
 
     assert settling.renamed("in/a.jpg", SMALL, 0.0)
@@ -48,7 +48,7 @@ def test_a_rename_into_place_counts_at_once_unless_the_name_is_a_temporary_one()
     assert not settling.renamed("in/a.jpg.part", SMALL, 0.0)
 
 
-def test_only_files_that_are_due_are_looked_at_and_those_that_are_gone_are_forgotten() -> None:
+def test_only_due_files_are_returned_and_removed_files_are_forgotten() -> None:
     settling = Settling(2.0)
     settling.seen("a", SMALL, 0.0)
     settling.seen("b", SMALL, 1.0)
@@ -61,7 +61,7 @@ def test_only_files_that_are_due_are_looked_at_and_those_that_are_gone_are_forgo
     assert settling.due(3.5, 10) == ["c"]
 
 
-def test_of_many_that_are_due_the_one_that_was_written_first_comes_first() -> None:
+def test_due_files_come_in_the_order_of_their_mtime() -> None:
     settling = Settling(2.0)
     for number in range(50_000):
         settling.seen(f"{number:05}", Stamp(number, 100, 1_000_000 - number), number / 100_000)
@@ -72,41 +72,41 @@ def test_of_many_that_are_due_the_one_that_was_written_first_comes_first() -> No
     assert settling.due(2.5, 3) == ["49999", "49996", "49995"]
     due = settling.next_due()
     assert due is not None
-    assert due <= 2.5, "the others are due still"
+    assert due <= 2.5, "the others are still due"
     assert len(settling.due(2.5, 50_000)) == 50_000 - 5
     assert settling.due(3.0, 10) == ["49997"]
     assert settling.next_due() is None
 
 
 @pytest.mark.parametrize("name", [".x.jpg", "x.tmp", "x.PART", "x.jpg.partial", "d/x.filepart"])
-def test_a_scanners_temporary_names_are_known(name: str) -> None:
+def test_temporary_names_of_scanners_are_recognised(name: str) -> None:
     assert is_temporary(name)
     assert not is_temporary("d.tmp/x.jpg")
 
 
 @pytest.fixture
-def bell() -> threading.Event:
+def woken() -> threading.Event:
     return threading.Event()
 
 
 @pytest.fixture
 def intake(
-    tmp_path: Path, bell: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, woken: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Intake]:
-    # For so long watchdog would hold back what comes after a file that went.
+    # So long watchdog would delay events after a file was moved out of the folder.
     monkeypatch.setattr(InotifyMoveEventGrouper, "delay", 20.0)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "early.jpg").write_bytes(b"was here before")
-    opened = Intake((tmp_path / "in",), 2.0, 30.0, 0.0, bell.set)
+    opened = Intake((tmp_path / "in",), 2.0, 30.0, 0.0, woken.set)
     yield opened
     opened.close()
 
 
-def names(intake: Intake, now: float, most: int = 10) -> list[str]:
-    return [os.path.relpath(c.path, c.folder) for c in intake.ready(now, most)]
+def names(intake: Intake, now: float, limit: int = 10) -> list[str]:
+    return [os.path.relpath(c.path, c.folder) for c in intake.ready(now, limit)]
 
 
-def test_what_waited_at_the_start_is_found_by_the_scan_and_taken_when_it_settled(
+def test_a_file_that_was_there_before_the_start_is_found_by_the_scan_and_taken_when_settled(
     intake: Intake,
 ) -> None:
     assert names(intake, 0.0) == []
@@ -114,7 +114,7 @@ def test_what_waited_at_the_start_is_found_by_the_scan_and_taken_when_it_settled
     assert names(intake, 2.0) == ["early.jpg"]
 
 
-def test_what_waited_through_an_outage_is_taken_the_oldest_first_however_it_is_named(
+def test_after_an_outage_the_oldest_file_is_taken_first_whatever_its_name(
     tmp_path: Path,
 ) -> None:
     for number in range(5000):
@@ -123,7 +123,7 @@ def test_what_waited_through_an_outage_is_taken_the_oldest_first_however_it_is_n
         os.utime(path, ns=(0, 10_000 - number))
     opened = Intake((tmp_path,), 2.0, 30.0, 0.0, lambda: None)
     try:
-        for tenth in range(4):  # a scan goes on from one look to the next
+        for tenth in range(4):  # one scan takes several calls
             assert names(opened, tenth / 10) == []
 
         taken = [name for _ in range(50) for name in names(opened, 3.0, 100)]
@@ -133,9 +133,9 @@ def test_what_waited_through_an_outage_is_taken_the_oldest_first_however_it_is_n
     assert taken == [f"{number:04}.jpg" for number in reversed(range(5000))]
 
 
-# watchdog says so of a folder that is made while it looks into the one above.
+# watchdog warns when a folder is created while it reads the parent folder.
 @pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
-def test_sub_folders_are_scanned_and_links_to_folders_are_not_followed(
+def test_subfolders_are_scanned_and_links_to_folders_are_not_followed(
     intake: Intake, tmp_path: Path
 ) -> None:
     (tmp_path / "in" / "2023-05-14" / "1").mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_sub_folders_are_scanned_and_links_to_folders_are_not_followed(
     assert sorted(names(intake, 62.0)) == ["2023-05-14/1/a.jpg", "early.jpg", "link", "pipe"]
 
 
-def test_at_most_as_many_as_there_is_room_for_are_returned(intake: Intake, tmp_path: Path) -> None:
+def test_no_more_files_than_the_limit_are_returned(intake: Intake, tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / "in" / f"{number}.jpg").write_bytes(b"x")
     intake.ready(30.0, 10)
@@ -161,25 +161,25 @@ def test_at_most_as_many_as_there_is_room_for_are_returned(intake: Intake, tmp_p
     assert len(set(first + second)) == 6
 
 
-def test_a_move_from_outside_rings_the_bell_and_is_ready_without_waiting(
-    intake: Intake, bell: threading.Event, tmp_path: Path
+def test_a_file_moved_in_from_outside_wakes_the_publisher_and_is_ready_at_once(
+    intake: Intake, woken: threading.Event, tmp_path: Path
 ) -> None:
     intake.ready(0.0, 10)
     (tmp_path / "outside.jpg").write_bytes(b"whole")
 
     (tmp_path / "outside.jpg").rename(tmp_path / "in" / "b.jpg")
 
-    assert bell.wait(5)
+    assert woken.wait(5)
     until = time.monotonic() + 5
     while not (found := names(intake, 0.1)) and time.monotonic() < until:
-        bell.wait(0.05)
+        woken.wait(0.05)
     assert found == ["b.jpg"]
 
 
-def test_what_comes_is_told_at_once_whatever_went_before_it(
-    intake: Intake, bell: threading.Event, tmp_path: Path
+def test_a_file_that_arrives_is_reported_at_once_even_after_another_was_moved_out(
+    intake: Intake, woken: threading.Event, tmp_path: Path
 ) -> None:
-    """Each claim is a move out, for whose other half watchdog would wait."""
+    """Each claim is a move out of the folder; watchdog would wait for the other half of it."""
     (tmp_path / "in" / "claimed.jpg").write_bytes(b"whole")
     (tmp_path / "outside.jpg").write_bytes(b"whole")
     intake.ready(0.0, 10)
@@ -189,12 +189,12 @@ def test_what_comes_is_told_at_once_whatever_went_before_it(
 
     until = time.monotonic() + 5
     while not (found := names(intake, 0.1)) and time.monotonic() < until:
-        bell.wait(0.05)
+        woken.wait(0.05)
     assert found == ["b.jpg"]
 
 
-def test_a_temporary_name_that_is_renamed_in_the_intake_is_ready_without_waiting(
-    intake: Intake, bell: threading.Event, tmp_path: Path
+def test_a_temporary_file_that_is_renamed_inside_the_intake_is_ready_at_once(
+    intake: Intake, woken: threading.Event, tmp_path: Path
 ) -> None:
     (tmp_path / "in" / ".c.tmp").write_bytes(b"whole")
     intake.ready(0.0, 10)
@@ -203,7 +203,7 @@ def test_a_temporary_name_that_is_renamed_in_the_intake_is_ready_without_waiting
 
     until = time.monotonic() + 5
     while not (found := names(intake, 0.1)) and time.monotonic() < until:
-        bell.wait(0.05)
+        woken.wait(0.05)
     assert found == ["c.jpg"]
 
 
@@ -214,7 +214,9 @@ def test_a_file_whose_folder_was_swapped_for_a_link_is_not_taken(
     sub.mkdir()
     (sub / "key").write_bytes(b"bait")
     (tmp_path / "elsewhere").mkdir()
-    os.link(sub / "key", tmp_path / "elsewhere" / "key")  # so that it even looks the same
+    os.link(
+        sub / "key", tmp_path / "elsewhere" / "key"
+    )  # the same inode, so the stamp does not differ
     intake.ready(30.0, 10)
 
     sub.rename(tmp_path / "away")
@@ -232,7 +234,7 @@ def test_a_file_that_became_a_folder_is_not_taken(intake: Intake, tmp_path: Path
     assert "batch" not in names(intake, 62.0) + names(intake, 65.0)
 
 
-def test_a_scan_that_takes_longer_than_the_rescan_period_comes_to_its_end(tmp_path: Path) -> None:
+def test_a_scan_that_takes_longer_than_the_rescan_period_still_completes(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(4500):
         (tmp_path / "in" / f"{number}.jpg").touch()
