@@ -30,7 +30,7 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The same bytes arrived before; `of` is their path in the trees, or their name in quarantine."""
+    """The same bytes arrived before; `of` is their path in the trees or name in quarantine."""
 
     of: str
 

@@ -1,1 +1,1 @@
-"""The bytes of a page become karekod texts, in a sandboxed worker process."""
+"""Reads karekods from the bytes of a page, in sandboxed worker processes."""

@@ -1,13 +1,16 @@
-"""Who says that a text stands on a page: from readings to the number of independent witnesses.
+"""Counts how many independent readings of a page agree on a text.
 
-A misread karekod would file a sheet under another box, so no single reading is believed. Two
-printed copies that say the same are two witnesses: they were damaged each by itself. So are two
-passes over one copy, be it by two engines or by one at another scale or through another filter,
-for noise that turns into a good code for one of them does not do so for the other. One engine
-that sees the very same pixels once more (a part of the page as it is) is no further witness.
+A misread karekod would file a sheet under another box, so a single reading is not enough. What
+counts as independent:
 
-Evidence is written, a line a reading, as `copy 1 by zxing-cpp, whole, 2 ms`: copies are numbered
-in the order in which they were found, and the scan is named by its scale or filter.
+Rule 1. Two printed copies of the code that read the same count as two, because each copy is
+        damaged in its own way.
+Rule 2. Two passes over the same copy count as two if the engine, the scale or the filter differs:
+        noise that looks like a valid code in one pass does not look so in the other.
+Rule 3. The same engine reading the same pixels again (a crop of the unfiltered page) adds nothing.
+
+The evidence has one line per reading: `copy 1 by zxing-cpp, whole, 2 ms`. Copies are numbered in
+the order in which they were found; a scan is named after its scale or filter.
 """
 
 from collections.abc import Sequence
@@ -15,12 +18,12 @@ from dataclasses import dataclass
 
 from publisher.page import Reading
 
-_UNFILTERED = ("whole", "crop", "hard")
+_UNFILTERED = ("whole", "crop", "hard")  # scans of the same pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What the readings of one page say for one text: each with the copy that it read."""
+    """The readings of one page that gave one text, each with the number of the copy it read."""
 
     readings: tuple[tuple[int, Reading], ...]
 
@@ -31,7 +34,7 @@ class Agreement:
 
     @property
     def agreeing(self) -> int:
-        """How many readings count: the same pass over the same copy counts once."""
+        """How many independent readings there are."""
         passes = ((copy, reading.engine, reading.scan) for copy, reading in self.readings)
         return len(
             {(copy, by, "as it is" if scan in _UNFILTERED else scan) for copy, by, scan in passes}
@@ -39,37 +42,37 @@ class Agreement:
 
     @property
     def engines(self) -> str:
-        """The engines that read it, in one word each."""
+        """The engines that read the text, separated by spaces."""
         return " ".join(sorted({reading.engine for _, reading in self.readings}))
 
     def lines(self) -> list[str]:
-        """Write the evidence."""
+        """Return the evidence, one line per reading."""
         return [f"copy {n} by {r.engine}, {r.scan}, {r.ms} ms" for n, r in self.readings]
 
 
 def agreement_on(text: str, readings: Sequence[Reading]) -> Agreement:
-    """Return what is said for `text` by the readings of one page."""
-    places: list[tuple[float, float, float]] = []
-    heard = []
+    """Return which of the readings of one page gave `text`."""
+    copies: list[tuple[float, float, float]] = []
+    agreeing = []
     for reading in readings:
         if reading.text == text:
-            heard.append((_copy_number(_centre_and_width(reading), places), reading))
-    return Agreement(tuple(heard))
+            agreeing.append((_copy_number(_centre_and_width(reading), copies), reading))
+    return Agreement(tuple(agreeing))
 
 
 def _centre_and_width(reading: Reading) -> tuple[float, float, float]:
-    """Return the middle of a code, and how wide it is."""
+    """Return x and y of the middle of a code, and its width, in pixels."""
     xs, ys = [x for x, _ in reading.corners], [y for _, y in reading.corners]
     if not xs:
         return 0.0, 0.0, 0.0
     return sum(xs) / len(xs), sum(ys) / len(ys), max(max(xs) - min(xs), max(ys) - min(ys))
 
 
-def _copy_number(place: tuple[float, float, float], known: list[tuple[float, float, float]]) -> int:
-    # Two passes find the corners of one code a few pixels apart; two codes never overlap.
-    x, y, wide = place
-    for number, (left, top, broad) in enumerate(known, start=1):
-        if max(abs(x - left), abs(y - top)) <= max(wide, broad) / 2:
+def _copy_number(code: tuple[float, float, float], copies: list[tuple[float, float, float]]) -> int:
+    # Two passes find the same code a few pixels apart; two printed codes never overlap.
+    x, y, width = code
+    for number, (other_x, other_y, other_width) in enumerate(copies, start=1):
+        if max(abs(x - other_x), abs(y - other_y)) <= max(width, other_width) / 2:
             return number
-    known.append(place)
-    return len(known)
+    copies.append(code)
+    return len(copies)

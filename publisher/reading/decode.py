@@ -1,19 +1,18 @@
-"""A grey page -> the codes on it: the only home of zxing-cpp and pyzbar, cheap passes first.
+"""Reads the codes on a grey page with zxing-cpp and pyzbar, cheap passes first.
 
-Each stage runs only where those before found no karekod with two witnesses
-(publisher/reading/agreement).
-What the registry knows does not matter here: a karekod that was read twice and that it does not
-know sends the page to quarantine whatever else is found on it.
+Only this module uses the two engines. It makes these passes, and stops as soon as two readings
+agree on a karekod (publisher/reading/agreement):
 
     whole   zxing-cpp on the whole page
-    half    the same at half size, which closes gaps in thin or grainy ink
-    crops   zxing-cpp on squares of 46 mm that may hold a code, through one filter after the other:
-            where one was read or located already, where there are most edges both across and
-            down, and in the corners of the page
-    zbar    pyzbar on these squares; it reads what is stamped, faded or copied, and is less exact
-    hard    zxing-cpp on the whole page with everything on, turned and shrunk
+    half    zxing-cpp on the page at half size, which closes gaps in thin or grainy ink
+    crops   zxing-cpp on squares of 46 mm that may contain a code, through one filter after
+            another: where a code was read or located before, where there are most edges both
+            across and down, and in the corners of the page
+    zbar    pyzbar on the same squares; it reads stamped, faded or copied codes, but misreads more
+    hard    zxing-cpp on the whole page with all its options: rotated, shrunk and inverted
 
-The filters stand in publisher/reading/filters.
+The filters are in publisher/reading/filters. The registry is not asked here: a karekod that was
+read twice and is not in the registry sends the page to quarantine, whatever else is on it.
 """
 
 import time
@@ -34,30 +33,33 @@ from publisher.reading.agreement import agreement_on
 from publisher.reading.filters import FILTERS, ZBAR_FILTERS
 from publisher.reading.protocol import MAX_READINGS, MAX_TEXT_LENGTH
 
-ENOUGH_READINGS = 2  # witnesses
-CPU_BUDGET = 2.5  # seconds of processor time a page: on a busy machine no fewer passes are made
-_WALL_BUDGET = 4.0  # seconds by the clock, so that the reader need not end the worker
+ENOUGH_READINGS = 2  # agreeing readings, after which no more passes are made
+CPU_BUDGET = 2.5  # seconds of CPU time per page, so a busy machine makes no fewer passes
+_WALL_BUDGET = 4.0  # seconds by the clock; below the deadline of the worker client
 _CROP_MM, _CODE_MM, _A4_MM = 46.0, 13.0, 297.0
 _CROPS = 4
-_CELL = 16  # pixels of the page that count as one when edges are looked for
-# QRCodeModel2 alone: QRCode also looks for Micro QR, which noise resembles.
+_CELL = 16  # edges are counted in cells of so many pixels
+# Only QRCodeModel2: the format QRCode includes Micro QR, which noise often resembles.
 _FORMATS = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 
 Point = tuple[float, float]
-Crop = tuple[Image.Image, tuple[int, int]]  # and where its left top corner is on the page
+Crop = tuple[Image.Image, tuple[int, int]]  # a square, and its top left corner on the page
 Pixels = npt.NDArray[Any]
 
 
-def read(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET) -> list[Reading]:
-    """Return every code that was read, each as often as it was.
+def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET) -> list[Reading]:
+    """Return every reading of every code, so a code that was read twice is returned twice.
 
-    `scale` is how many of the page's pixels one of `grey` stands for, for the places of codes.
+    `scale` is the width of the page divided by the width of `grey`; it converts the corners of
+    codes to pixels of the page. `budget` is in seconds of CPU time.
     """
-    until, last = time.process_time() + budget, time.monotonic() + _WALL_BUDGET
+    cpu_deadline, deadline = time.process_time() + budget, time.monotonic() + _WALL_BUDGET
     found: list[Reading] = []
-    for reading in _passes(grey, found):
-        found += reading
-        if _has_agreement(found) or time.process_time() > until or time.monotonic() > last:
+    for readings in _passes(grey, found):
+        found += readings
+        if _has_agreement(found):
+            break
+        if time.process_time() > cpu_deadline or time.monotonic() > deadline:
             break
     return [_scaled(reading, scale) for reading in found[:MAX_READINGS]]
 
@@ -76,19 +78,19 @@ def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
     yield _zxing(grey, "whole")
     yield _zxing(grey.reduce(2), "half", 0.5)
     crops: list[Crop] = []
-    for name, changed, scale in FILTERS:
+    for name, apply, scale in FILTERS:
         crops = _candidate_crops(grey, found, crops)
         for crop, corner in crops:
-            yield _zxing(changed(crop), name, scale, corner)
-    for name, changed, scale in ZBAR_FILTERS:
+            yield _zxing(apply(crop), name, scale, corner)
+    for name, apply, scale in ZBAR_FILTERS:
         crops = _candidate_crops(grey, found, crops)
         for crop, corner in crops:
-            yield _zbar(changed(crop), name, scale, corner)
+            yield _zbar(apply(crop), name, scale, corner)
     yield _zxing(grey, "hard", thorough=True)
 
 
 def _candidate_crops(grey: Image.Image, found: list[Reading], known: list[Crop]) -> list[Crop]:
-    """Cut out the squares that may hold a code; where one was read comes first."""
+    """Cut out the squares that may contain a code; those where one was read come first."""
     half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
     if not known:
         points = _spread_out(
@@ -108,7 +110,7 @@ def _inside(at: Point, crops: list[Crop]) -> bool:
 
 
 def _page_corners(grey: Image.Image, half: int) -> list[Point]:
-    """Return the middle of the square in each corner, where forms have their codes."""
+    """Return the middle of a square in each corner of the page, where forms have their codes."""
     return [(x, y) for x in (grey.width - half, half) for y in (half, grey.height - half)]
 
 
@@ -128,7 +130,7 @@ def _spread_out(points: list[Point], half: int) -> list[Point]:
 
 
 def _unread_codes(grey: Image.Image) -> list[Point]:
-    """Return the middle of each code that zxing-cpp sees but cannot read."""
+    """Return the middle of each code that zxing-cpp locates but cannot read."""
     seen = zxingcpp.read_barcodes(
         grey,
         formats=_FORMATS,
@@ -147,7 +149,7 @@ def _unread_codes(grey: Image.Image) -> list[Point]:
 
 
 def _edge_rich(grey: Image.Image) -> Iterator[Point]:
-    """Yield where a square of a code's size has most edges, the lesser of across and down."""
+    """Yield the squares of a code's size with most edges: the smaller of across and down counts."""
     pixels = np.asarray(grey.reduce(2), np.int16)
     across = np.abs(np.diff(pixels, axis=1))[:-1]
     down = np.abs(np.diff(pixels, axis=0))[:, :-1]
@@ -202,7 +204,7 @@ def _zxing(
         at = code.position
         corners = (at.top_left, at.top_right, at.bottom_right, at.bottom_left)
         places = tuple(_on_page(point.x, point.y, scale, corner) for point in corners)
-        # `.text` rewrites control characters, `.bytes` is what the code holds.
+        # `.text` rewrites control characters; `.bytes` is the content of the code.
         found.append(Reading(_text(code.bytes), "zxing-cpp", scan, ms, places))
     return found
 
@@ -236,10 +238,10 @@ def _middle(reading: Reading) -> Point:
 
 
 def _text(content: bytes) -> str:
-    # Escaping bytes that are no UTF-8 can never turn them into a karekod.
+    # Escaped bytes contain a backslash, so they can never make up a karekod.
     return content.decode("utf-8", "backslashreplace")[:MAX_TEXT_LENGTH]
 
 
 def milliseconds(since: float) -> int:
-    """Return how long ago a time of the monotonic clock was."""
+    """Return the milliseconds since a time of the monotonic clock."""
     return round((time.monotonic() - since) * 1000)

@@ -1,23 +1,33 @@
-"""What a square of a page is put through so that a code on it can be read, in the order tried.
+"""Filters that make a damaged code readable, in the order in which they are tried.
 
-A filter is named as the evidence names it, and stands with the scale of what it makes. `dark-15` to
-`dark-80` call ink what is darker than that share of the way from the darkest to the paper: toner is
-darker than a seal's or a pen's ink.
+FILTERS are for zxing-cpp, ZBAR_FILTERS for pyzbar. The name of a filter is the name of the scan in
+the evidence. `dark-15` keeps as ink what is darker than 15 % of the way from the darkest grey to
+the paper: toner is darker than the ink of a stamp or a pen. A new filter is one line in a list;
+its order matters, because reading stops at the first two readings that agree.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-Filter = Callable[[Image.Image], Image.Image]
+Apply = Callable[[Image.Image], Image.Image]
+
+
+class Filter(NamedTuple):
+    """One filter; what it returns is `scale` times as large as what it is given."""
+
+    name: str
+    apply: Apply
+    scale: float = 1
 
 
 def _same(crop: Image.Image) -> Image.Image:
     return crop
 
 
-def _dark(share: float, blur: float = 0) -> Filter:
+def _dark(share: float, blur: float = 0) -> Apply:
     def filtered(crop: Image.Image) -> Image.Image:
         soft = crop.filter(ImageFilter.GaussianBlur(blur)) if blur else crop
         levels = np.cumsum(soft.histogram())
@@ -28,11 +38,11 @@ def _dark(share: float, blur: float = 0) -> Filter:
     return filtered
 
 
-def _blurred(radius: float) -> Filter:
+def _blurred(radius: float) -> Apply:
     return lambda crop: crop.filter(ImageFilter.GaussianBlur(radius))
 
 
-def _larger(scale: float, blur: float = 0) -> Filter:
+def _larger(scale: float, blur: float = 0) -> Apply:
     def filtered(crop: Image.Image) -> Image.Image:
         soft = crop.filter(ImageFilter.GaussianBlur(blur)) if blur else crop
         size = round(crop.width * scale), round(crop.height * scale)
@@ -61,55 +71,55 @@ def _thick(crop: Image.Image) -> Image.Image:
     return _shrunk(crop, np.minimum)
 
 
-def _shrunk(crop: Image.Image, most: np.ufunc) -> Image.Image:
+def _shrunk(crop: Image.Image, extreme: np.ufunc) -> Image.Image:
     pixels = np.pad(np.asarray(crop), 1, mode="edge")
-    middle = most(pixels[1:-1, 1:-1], most(pixels[:-2, 1:-1], pixels[2:, 1:-1]))
-    return Image.fromarray(most(middle, most(pixels[1:-1, :-2], pixels[1:-1, 2:])))
+    middle = extreme(pixels[1:-1, 1:-1], extreme(pixels[:-2, 1:-1], pixels[2:, 1:-1]))
+    return Image.fromarray(extreme(middle, extreme(pixels[1:-1, :-2], pixels[1:-1, 2:])))
 
 
-FILTERS: tuple[tuple[str, Filter, float], ...] = (
-    ("crop", _same, 1),
-    ("dark-15", _dark(0.15), 1),
-    ("blur-1", _blurred(1), 1),
-    ("thin", _thin, 1),
-    ("dark-35", _dark(0.35), 1),
-    ("sharp", _sharp, 1),
-    ("dark-80", _dark(0.8), 1),
-    ("blur-1-dark-25", _dark(0.25, 1), 1),
-    ("dark-25", _dark(0.25), 1),
-    ("blur-1.5-double", _larger(2, 1.5), 2),
-    ("thick", _thick, 1),
-    ("double", _larger(2), 2),
-    ("sharp-double", _sharp_larger, 2),
-    ("median", _median, 1),
-    ("dark-8", _dark(0.08), 1),
-    ("0.7", _larger(0.7), 0.7),
-    ("blur-1-dark-70", _dark(0.7, 1), 1),
-    ("dark-20", _dark(0.2), 1),
-    ("dark-11", _dark(0.11), 1),
-    ("dark-30", _dark(0.3), 1),
-    ("dark-5", _dark(0.05), 1),
-    ("blur-1-dark-10", _dark(0.1, 1), 1),
-    ("blur-1-dark-85", _dark(0.85, 1), 1),
-    ("blur-1.5-dark-15", _dark(0.15, 1.5), 1),
-    ("double-thin", lambda crop: _thin(_larger(2)(crop)), 2),
-    ("thin-twice", lambda crop: _thin(_thin(crop)), 1),
-    ("1.4-dark-20", lambda crop: _dark(0.2)(_larger(1.4)(crop)), 1.4),
+FILTERS: tuple[Filter, ...] = (
+    Filter("crop", _same),
+    Filter("dark-15", _dark(0.15)),
+    Filter("blur-1", _blurred(1)),
+    Filter("thin", _thin),
+    Filter("dark-35", _dark(0.35)),
+    Filter("sharp", _sharp),
+    Filter("dark-80", _dark(0.8)),
+    Filter("blur-1-dark-25", _dark(0.25, 1)),
+    Filter("dark-25", _dark(0.25)),
+    Filter("blur-1.5-double", _larger(2, 1.5), 2),
+    Filter("thick", _thick),
+    Filter("double", _larger(2), 2),
+    Filter("sharp-double", _sharp_larger, 2),
+    Filter("median", _median),
+    Filter("dark-8", _dark(0.08)),
+    Filter("0.7", _larger(0.7), 0.7),
+    Filter("blur-1-dark-70", _dark(0.7, 1)),
+    Filter("dark-20", _dark(0.2)),
+    Filter("dark-11", _dark(0.11)),
+    Filter("dark-30", _dark(0.3)),
+    Filter("dark-5", _dark(0.05)),
+    Filter("blur-1-dark-10", _dark(0.1, 1)),
+    Filter("blur-1-dark-85", _dark(0.85, 1)),
+    Filter("blur-1.5-dark-15", _dark(0.15, 1.5)),
+    Filter("double-thin", lambda crop: _thin(_larger(2)(crop)), 2),
+    Filter("thin-twice", lambda crop: _thin(_thin(crop))),
+    Filter("1.4-dark-20", lambda crop: _dark(0.2)(_larger(1.4)(crop)), 1.4),
 )
-ZBAR_FILTERS: tuple[tuple[str, Filter, float], ...] = (
-    ("dark-15", _dark(0.15), 1),
-    ("thin", _thin, 1),
-    ("dark-25", _dark(0.25), 1),
-    ("crop", _same, 1),
-    ("blur-1", _blurred(1), 1),
-    ("dark-35", _dark(0.35), 1),
-    ("blur-1-dark-25", _dark(0.25, 1), 1),
-    ("0.7", _larger(0.7), 0.7),
-    ("sharp-double", _sharp_larger, 2),
-    ("median", _median, 1),
-    ("dark-8", _dark(0.08), 1),
-    ("dark-20", _dark(0.2), 1),
-    ("thin-twice", lambda crop: _thin(_thin(crop)), 1),
-    ("blur-1-dark-10", _dark(0.1, 1), 1),
-    ("1.4-dark-20", lambda crop: _dark(0.2)(_larger(1.4)(crop)), 1.4),
+ZBAR_FILTERS: tuple[Filter, ...] = (
+    Filter("dark-15", _dark(0.15)),
+    Filter("thin", _thin),
+    Filter("dark-25", _dark(0.25)),
+    Filter("crop", _same),
+    Filter("blur-1", _blurred(1)),
+    Filter("dark-35", _dark(0.35)),
+    Filter("blur-1-dark-25", _dark(0.25, 1)),
+    Filter("0.7", _larger(0.7), 0.7),
+    Filter("sharp-double", _sharp_larger, 2),
+    Filter("median", _median),
+    Filter("dark-8", _dark(0.08)),
+    Filter("dark-20", _dark(0.2)),
+    Filter("thin-twice", lambda crop: _thin(_thin(crop))),
+    Filter("blur-1-dark-10", _dark(0.1, 1)),
+    Filter("1.4-dark-20", lambda crop: _dark(0.2)(_larger(1.4)(crop)), 1.4),
 )

@@ -1,9 +1,7 @@
-"""Reads claimed pages on several cores: one thread and one worker process per core.
+"""Reads claimed files on several cores: several threads, each with its own worker process.
 
-Each thread drives its worker through a WorkerClient of its own.
-
-A page's bytes are read once. What is hashed, decoded and staged for the store are those bytes,
-so the scanner may do to its own file what it likes meanwhile.
+The bytes of a file are read from the disk once; the same bytes are hashed, decoded and staged for
+the store. So it does no harm if the scanner changes the file in the meantime.
 """
 
 import hashlib
@@ -26,13 +24,13 @@ Stage = Callable[[str, bytes], object]
 def read_page(
     arrival: Arrival, path: Path, read: Callable[[bytes], ReadResult], stage: Stage
 ) -> Page:
-    """Read one page, and stage its bytes; raise StillWritten while somebody writes to it.
+    """Read one file and stage its bytes; raise StillWritten if a process is writing to it.
 
-    OSError is the disk's failure. A link, pipe, socket or device is never opened in earnest.
+    An OSError means that the disk failed. A link, pipe, socket or device is never opened.
     """
-    standing = path.lstat()
-    stamp = Stamp.of(standing)
-    if not stat.S_ISREG(standing.st_mode):
+    status = path.lstat()
+    stamp = Stamp.of(status)
+    if not stat.S_ISREG(status.st_mode):
         return Page(arrival, stamp, None, ReadResult(fault=Reason.NOT_A_FILE))
     if stamp.size > MAX_FILE_BYTES:
         return Page(arrival, stamp, None, ReadResult(fault=Reason.TOO_LARGE))
@@ -59,7 +57,7 @@ def _read_all(read: Callable[[int], bytes | None], size: int) -> bytes:
 
 
 class Pool:
-    """The threads; close it. `submit` and `results` belong to one thread."""
+    """The threads and their workers; must be closed. One thread calls `submit` and `results`."""
 
     def __init__(
         self,
@@ -69,7 +67,7 @@ class Pool:
         wake: threading.Event,
         new_client: Callable[[], WorkerClient] = WorkerClient,
     ) -> None:
-        """`bell` is set whenever a result is there to be fetched."""
+        """`wake` is set whenever there is a result to fetch."""
         self._spool = spool
         self._stage = stage
         self._wake = wake
@@ -87,18 +85,18 @@ class Pool:
 
     @property
     def unread(self) -> int:
-        """How many are still to be read."""
+        """How many of the submitted files are not read yet."""
         return self.in_flight - len(self._results)
 
     def submit(self, arrival: Arrival) -> None:
-        """Have a page read."""
+        """Queue a file for reading."""
         self.in_flight += 1
         self._tasks.put(arrival)
 
     def results(self, limit: int) -> tuple[list[Page], list[Arrival]]:
-        """Return pages that were read, and arrivals that were written to meanwhile.
+        """Return at most `limit` files that were read, and arrivals that are still written to.
 
-        Raises what a thread met that is no page's fault.
+        Raises any error of a thread that is not the fault of a file, such as a full disk.
         """
         pages: list[Page] = []
         unsettled: list[Arrival] = []
@@ -116,7 +114,7 @@ class Pool:
         return pages, unsettled
 
     def close(self) -> None:
-        """End threads and workers at once; what they were reading stays claimed."""
+        """Stop threads and workers at once; files that they were reading stay in the spool."""
         self._closing = True
         for _ in self._threads:
             self._tasks.put(None)

@@ -1,13 +1,13 @@
-"""What the publisher and its reading workers say to each other, over a socket.
+"""The messages between the publisher and a reading worker, over a socket.
 
-A message is its length, four bytes big-endian, and that many bytes. The worker first says
-`ready`; then each request is a file's bytes, and the answer a message for each of its pages: a
-ReadResult at that one page as JSON, for example
+A message is its length in four bytes, big-endian, followed by that many bytes. The worker first
+sends `ready`. Then each request is the bytes of a file, and the answer is one message per page of
+the file: the ReadResult of that page as JSON, for example
 
     ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null, 1]
 
-format, width, height, readings (text, engine, scan, ms, corners), ms, fault, and how many pages
-the file has, which is how many messages there are.
+These are format, width, height, readings (text, engine, scan, ms, corners), ms, fault, and the
+number of pages in the file, which is also the number of messages.
 """
 
 import json
@@ -25,22 +25,22 @@ READY = b"ready"
 
 
 def format_result(seen: ReadResult) -> bytes:
-    """Write what was seen on one page."""
+    """Format the result of one page."""
     readings = [[r.text, r.engine, r.scan, r.ms, r.corners] for r in seen.readings]
     answer = [seen.format, seen.width, seen.height, readings, seen.ms, seen.fault, seen.frames]
     return json.dumps(answer).encode()
 
 
 def parse_result(answer: bytes) -> ReadResult:
-    """Read what was seen on one page; ValueError for what `format_result` would not have written.
+    """Parse the result of one page; raise ValueError for what `format_result` would not write.
 
-    A worker may have been taken over by the page it read, so what it says is bounded here: at
-    most 64 pages, 64 readings, and corners of each, texts of 4096 characters, numbers below 2**31.
+    A page may have taken over the worker that read it, so the answer is checked here: at most 64
+    pages, 64 readings, 64 corners of each, texts of 4096 characters, numbers below 2**31.
     """
     try:
         kind, width, height, readings, ms, fault, frames = json.loads(answer)
         if kind not in (*MAGIC, None) or (kind is None and fault is None):
-            raise ValueError("a page of no known format")
+            raise ValueError("the format of the page is not known")
         if not 1 <= _count(frames) <= MAX_FRAMES:
             raise ValueError(f"{frames} pages, at most {MAX_FRAMES} are allowed")
         return ReadResult(
@@ -56,36 +56,36 @@ def parse_result(answer: bytes) -> ReadResult:
             frames,
         )
     except (TypeError, OverflowError, RecursionError) as error:
-        raise ValueError("not a worker's answer") from error
+        raise ValueError("not the answer of a worker") from error
 
 
 def _short_list(found: list[Any]) -> list[Any]:
     if type(found) is not list or len(found) > MAX_READINGS:
-        raise ValueError(f"no list of at most {MAX_READINGS}")
+        raise ValueError(f"not a list of at most {MAX_READINGS}")
     return found
 
 
 def _corners(found: list[Any]) -> tuple[tuple[int, int], ...]:
-    # A code on the very edge of a page may have a corner beyond it.
+    # A code at the edge of a page may have a corner outside it, so a corner may be negative.
     return tuple((_number(x), _number(y)) for x, y in _short_list(found))
 
 
 def _count(found: int) -> int:
     if _number(found) < 0:
-        raise ValueError("no count")
+        raise ValueError("a count is negative")
     return found
 
 
 def _number(found: int) -> int:
     if type(found) is not int or not -_NUMBER_LIMIT < found < _NUMBER_LIMIT:
-        raise ValueError("no number of a page's")
+        raise ValueError("not an integer in range")
     return found
 
 
 def _text(found: str) -> str:
     if type(found) is not str or len(found) > MAX_TEXT_LENGTH:
-        raise ValueError("no text of a page's")
-    found.encode()  # ValueError for what no record could hold
+        raise ValueError("not a text of allowed length")
+    found.encode()  # a lone surrogate raises ValueError: no record could hold it
     return found
 
 
@@ -96,10 +96,10 @@ def send(channel: socket.socket, message: bytes) -> None:
 
 
 def receive(channel: socket.socket, limit: int, deadline: float | None = None) -> bytes | None:
-    """Return one message, or None where the peer is gone.
+    """Return one message, or None if the peer closed the socket.
 
-    Raises ValueError if it is longer than `most` bytes, and TimeoutError if it is not complete
-    when the monotonic clock says `until`, however steadily it trickles.
+    Raises ValueError if the message is longer than `limit` bytes, and TimeoutError if it is not
+    complete at `deadline` on the monotonic clock, even if bytes keep arriving.
     """
     head = _receive_exactly(channel, 4, deadline)
     if head is None:

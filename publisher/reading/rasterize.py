@@ -1,11 +1,16 @@
-"""File bytes -> its pages as grey images: the only home of Pillow's and pdfium's decoders.
+"""Decodes the pages of a file to grey images. Only this module uses Pillow's and pdfium's decoders.
 
-What a file is, its first bytes say, never its name. JPEG and PNG have one page, TIFF and PDF up
-to 64. A file is refused before anything is decoded where it is cut off (JPEG's and PNG's end
-markers, TIFF's chain of directories, PDF's trailer), where a page has more pixels than a scanner
-makes, and where it is something else besides: what one program shows of such a file is not what
-another does. PDF pages are rendered at 200 dpi; what is kept is the PDF itself. Of a page longer
-than 5,000 pixels (A3 at 300 dpi has 4,961) every second or third will do.
+The first bytes of a file give its format, never its name. JPEG and PNG have one page, TIFF and PDF
+up to 64. A file is refused before anything is decoded if
+
+- it is cut off: no end marker in JPEG or PNG, a broken chain of directories in TIFF, no trailer
+  in PDF;
+- a page has more pixels than a scanner makes;
+- it is a file of another kind at the same time, because two programs would then show different
+  pages.
+
+PDF pages are rendered at 200 dpi for reading; the store keeps the PDF itself. A page longer than
+5,000 pixels (A3 at 300 dpi has 4,961) is reduced by a whole factor.
 """
 
 import io
@@ -27,16 +32,18 @@ PDF_DPI = 200
 MAX_SIDE = 5_000
 _PNG_END = b"IEND\xaeB`\x82"
 _SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
-_PDF_TAIL = 2048  # bytes in which %%EOF stands; some writers pad after it
-# The plugins are loaded before a worker may open no more files.
+_PDF_TAIL = 2048  # %%EOF must be in the last bytes; some programs add padding after it
+# Imported here, so that they are loaded before the sandbox of a worker forbids opening files.
 _PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin)
 _NO_IMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, pdfium.PdfiumError)
 
-Image.MAX_IMAGE_PIXELS = None  # checked here, before decoding; Pillow only warns at first
+Image.MAX_IMAGE_PIXELS = (
+    None  # checked here before decoding; Pillow only warns below twice its limit
+)
 
 
 class Refused(Exception):
-    """A file, or a page of it, that is not read."""
+    """A file or one of its pages is not read, for `reason`."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -45,22 +52,22 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """A file's pages: their sizes in pixels, and how to decode each, from 0 on."""
+    """The pages of a file: their sizes in pixels, and a function that decodes one, from 0."""
 
     format: str
     sizes: tuple[tuple[int, int], ...]
     decode: Callable[[int], Image.Image]
 
     def grey(self, number: int) -> Image.Image:
-        """Decode one page, smaller than its size says if that is large; raises Refused."""
+        """Decode one page and reduce it if it is large; raises Refused."""
         with _decoder_errors_refused():
             grey = self.decode(number)
             factor = _reduction(grey.size)
             return grey.reduce(factor) if factor > 1 else grey
 
 
-def opened(data: bytes) -> Frames:
-    """Open a file; raises Refused."""
+def open_file(data: bytes) -> Frames:
+    """Check a file and open it; raises Refused."""
     kind = format_of(data)
     if kind is None:
         raise Refused(Reason.NOT_AN_IMAGE)
@@ -79,7 +86,7 @@ def opened(data: bytes) -> Frames:
         sizes = _checked_sizes(tiff.page_sizes(data, MAX_FRAMES)) if kind == "TIFF" else ()
         image = Image.open(io.BytesIO(data), formats=[kind])
         if kind != "TIFF" and getattr(image, "is_animated", False):
-            raise Refused(Reason.NOT_AN_IMAGE)  # with pictures in it that nobody would see
+            raise Refused(Reason.NOT_AN_IMAGE)  # its other pictures would not be read
         return Frames(kind, sizes or _checked_sizes([image.size]), lambda n: _grey(image, n))
 
 
@@ -101,7 +108,7 @@ def _is_polyglot(data: bytes, kind: str) -> bool:
         return True
     if any(mark in head for mark in (b"<html", b"<script", b"<?php", b"<!doctype")):
         return True
-    # An archive is read from its end: a directory whose comment runs to the last byte.
+    # A ZIP archive is found from its end: a directory whose comment ends at the last byte.
     tail = data[-65_557:]
     at = tail.rfind(b"PK\5\6")
     return at >= 0 and len(tail) == at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little")
@@ -115,7 +122,7 @@ def _is_truncated(data: bytes, kind: str) -> bool:
             return _PNG_END not in data
         case "PDF":
             return b"%%EOF" not in data[-_PDF_TAIL:]
-    return False  # TIFF may have its directories anywhere, and they are checked
+    return False  # a TIFF has its directories anywhere; publisher/reading/tiff checks them
 
 
 def _checked_sizes(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -161,7 +168,7 @@ def _pdf_sizes(document: pdfium.PdfDocument) -> list[tuple[int, int]]:
 
 
 def _has_active_content(document: pdfium.PdfDocument) -> bool:
-    """Say whether it runs programs or has files in it, which no scanner's has."""
+    """Return True if a PDF contains scripts or attached files; a scanner adds neither."""
     scripts = raw.FPDFDoc_GetJavaScriptActionCount(document)
     return bool(scripts or raw.FPDFDoc_GetAttachmentCount(document))
 

@@ -1,11 +1,10 @@
-"""The worker that reads pages: file bytes in, a ReadResult at each page out.
+"""The worker process: it gets the bytes of a file and returns what is on each page.
 
-    python -m publisher.reading.worker        speaks on the socket that is its standard input
+    python -m publisher.reading.worker PARENT_PID      the socket is its standard input
 
-publisher/reading/protocol says what is spoken. It is given bytes, never a path, and is shut in
-before it
-sees any (publisher/reading/sandbox). The page may take the worker with it (a crash, a hang, all
-its memory): publisher/reading/worker_client survives that.
+publisher/reading/protocol describes the messages. The worker gets bytes, never a path, and enters
+its sandbox (publisher/reading/sandbox) before it gets the first. A page may make the worker crash,
+hang or use up its memory; publisher/reading/worker_client handles that.
 """
 
 import io
@@ -25,38 +24,38 @@ from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, rec
 
 
 def read_file(data: bytes) -> ReadResult:
-    """Return every code in the file, or why the bytes are no pages that could be read."""
+    """Return every code in the file, or why its pages cannot be read."""
     return ReadResult.combined(list(read_pages(data)))
 
 
 def read_pages(data: bytes) -> Iterator[ReadResult]:
-    """Yield what is on each page of the file, each with how many there are."""
+    """Yield the result of each page of the file."""
     begun = time.monotonic()
     kind = format_of(data)
     try:
-        opened = rasterize.opened(data)
+        frames = rasterize.open_file(data)
     except rasterize.Refused as refused:
         yield ReadResult(kind, ms=milliseconds(begun), fault=refused.reason)
         return
-    for number, (width, height) in enumerate(opened.sizes):
+    for number, (width, height) in enumerate(frames.sizes):
         fault: Reason | None = None
         readings: tuple[Reading, ...] = ()
         try:
-            grey = opened.grey(number)
-            readings = tuple(decode.read(grey, width / grey.width))
+            grey = frames.grey(number)
+            readings = tuple(decode.read_codes(grey, width / grey.width))
         except rasterize.Refused as refused:
             fault = refused.reason
         except MemoryError:
             fault = Reason.TOO_LARGE
         ms = milliseconds(begun)
-        yield ReadResult(kind, width, height, readings, ms, fault, len(opened.sizes))
+        yield ReadResult(kind, width, height, readings, ms, fault, len(frames.sizes))
         begun = time.monotonic()
 
 
 def serve(
     channel: socket.socket, read: Callable[[bytes], Iterable[ReadResult]] = read_pages
 ) -> None:
-    """Answer until the publisher hangs up."""
+    """Answer requests until the publisher closes the socket."""
     send(channel, READY)
     while (data := receive(channel, MAX_FILE_BYTES)) is not None:
         sandbox.allow_cpu()
@@ -66,23 +65,23 @@ def serve(
 
 
 def warm_up() -> None:
-    """Read a page of each format, so that all that has to be loaded from the disk is loaded."""
+    """Read a page of each format, so that every library is loaded before the sandbox."""
     page = Image.new("L", (64, 64), 255)
     for kind in MAGIC:
         file = io.BytesIO()
         page.save(file, kind)
-        grey = rasterize.opened(file.getvalue()).grey(0)
-    decode.read(grey)
+        grey = rasterize.open_file(file.getvalue()).grey(0)
+    decode.read_codes(grey)
 
 
 def main(parent: int, read: Callable[[bytes], Iterable[ReadResult]] = read_pages) -> None:
-    """Be a worker of the process `parent`."""
+    """Run as a worker of the process `parent`."""
     warnings.simplefilter("ignore")
     warm_up()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     with socket.socket(fileno=0) as channel:
         sandbox.confine(parent)
-        os.dup2(nowhere, 2)  # libtiff and ZBar write what the page says to standard error
+        os.dup2(devnull, 2)  # libtiff and ZBar write content of the page to standard error
         serve(channel, read)
 
 

@@ -1,4 +1,4 @@
-"""Reads files through worker processes that may crash or hang without harming the publisher.
+"""Reads files in worker processes, which may crash or hang without harm to the publisher.
 
 A WorkerClient drives one worker process and belongs to one thread. A file that kills its worker
 is tried once more on a new worker, because an earlier file may have damaged the first one. If it
@@ -29,11 +29,11 @@ class WorkerUnavailable(OSError):
 
 
 class ClientClosed(Exception):
-    """The reader was closed while it read."""
+    """The client was closed while it read."""
 
 
 class WorkerClient:
-    """A worker, started when first needed and replaced when it dies; close it."""
+    """A worker that is started when first needed and replaced when it dies; must be closed."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class WorkerClient:
         start_deadline: float = 30.0,
         max_pages: int = 2000,
     ) -> None:
-        """`command` gets our process id as one more argument; deadlines are in seconds.
+        """`command` gets our process id as its last argument; deadlines are in seconds.
 
-        A worker is replaced after `max_pages`, so that what the libraries leak stays small.
+        A worker is replaced after `max_pages` files, because the libraries leak memory.
         """
         self._command = command
         self._deadline = deadline
@@ -57,7 +57,7 @@ class WorkerClient:
         self._lock = threading.Lock()  # held while the worker is replaced, never while it reads
 
     def read(self, data: bytes) -> ReadResult:
-        """Return what is in the file.
+        """Return what was read in the file.
 
         Raises WorkerUnavailable, and ClientClosed if the client is closed while it reads.
         """
@@ -81,16 +81,19 @@ class WorkerClient:
 
     @property
     def process_id(self) -> int | None:
-        """The worker's, while there is one."""
+        """The process id of the worker, None while there is none."""
         return None if self._worker is None else self._worker.pid
 
     def close(self) -> None:
-        """End the worker at once; may be called from another thread."""
+        """Kill the worker; may be called from another thread."""
         self._closed = True
         self._stop()
 
     def _request(self, channel: socket.socket, data: bytes) -> list[ReadResult]:
-        """Return what was seen on each page, nothing if the worker died; each has its deadline."""
+        """Return the result of each page, no results if the worker died.
+
+        Each page has its own deadline.
+        """
         channel.settimeout(self._deadline)
         send(channel, data)
         parts: list[ReadResult] = []
@@ -126,7 +129,7 @@ class WorkerClient:
             ours.settimeout(self._start_deadline)
             if receive(ours, len(READY)) != READY:
                 raise WorkerUnavailable(
-                    f"{' '.join(self._command)} does not start, run it to see why"
+                    f"{' '.join(self._command)} does not start; run it to see the error"
                 )
         except BaseException as error:
             ours.close()
@@ -137,7 +140,7 @@ class WorkerClient:
         return ours
 
     def _stop(self) -> None:
-        # A reader that waits on the channel sees its end when the worker dies.
+        # A thread that waits on the channel gets end-of-file when the worker dies.
         worker = self._worker
         if worker is not None:
             worker.kill()

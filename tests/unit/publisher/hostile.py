@@ -1,4 +1,4 @@
-"""Files that no scanner makes, or that broke on the way: each with the reason it is set aside."""
+"""Hostile and damaged files, each with the reason for which it goes to quarantine."""
 
 import io
 import re
@@ -15,13 +15,13 @@ Encode = Callable[..., bytes]
 
 
 def directory(entries: list[tuple[int, int, int, int]], following: int) -> bytes:
-    """One directory of a little-endian TIFF."""
+    """Return one directory of a little-endian TIFF."""
     packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return struct.pack("<H", len(entries)) + packed + struct.pack("<I", following)
 
 
 def chain(count: int, last: int, side: int = 8) -> bytes:
-    """A TIFF of so many directories without a page, the last of which points to `last`."""
+    """Return a TIFF of `count` directories without pixels; the last one points to `last`."""
     size = 2 + 2 * 12 + 4
     entries = [(256, 4, 1, side), (257, 4, 1, side)]
     following = [8 + size * number for number in range(1, count)] + [last]
@@ -29,7 +29,7 @@ def chain(count: int, last: int, side: int = 8) -> bytes:
 
 
 def png_that_claims(width: int, height: int) -> bytes:
-    """A PNG of no pixels."""
+    """Return a PNG whose header states a size that its pixels do not fill."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + content))
@@ -41,13 +41,13 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 def jpeg_that_claims(jpeg: bytes, width: int, height: int) -> bytes:
-    """The same picture, said to be of another size."""
+    """Return the same JPEG with another size in its header."""
     at = jpeg.index(b"\xff\xc0") + 5
     return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
 
 
 def pdf(pages: list[Image.Image], dpi: float = 200) -> bytes:
-    """A PDF as scanners wrap pages."""
+    """Return a PDF of scanned pages."""
     file = io.BytesIO()
     pages[0].save(file, "PDF", resolution=dpi, save_all=True, append_images=pages[1:])
     return file.getvalue()
@@ -60,7 +60,7 @@ def _found(pattern: bytes, where: bytes) -> bytes:
 
 
 def with_script(plain: bytes) -> bytes:
-    """The same PDF, with a program that runs when it is opened, added as PDF has it: at its end."""
+    """Return the PDF with a script that runs when it is opened, in an incremental update."""
     before = int(plain[plain.rindex(b"startxref") + 9 :].split()[0])
     trailer = plain[plain.rindex(b"trailer") :]
     root = int(_found(rb"/Root (\d+) 0 R", trailer))
@@ -78,7 +78,7 @@ def with_script(plain: bytes) -> bytes:
 
 
 def finder_patterns() -> Image.Image:
-    """A page full of what a reader takes for the corner of a code."""
+    """Return a page full of the squares that mark the corners of a QR code."""
     page = Image.new("L", (1654, 2339), 255)
     draw = ImageDraw.Draw(page)
     for x in range(0, 1654, 32):
@@ -89,7 +89,7 @@ def finder_patterns() -> Image.Image:
 
 
 def code(content: bytes) -> Image.Image:
-    """A page with one code that holds these bytes."""
+    """Return a page with one code that contains these bytes."""
     made = qrcode.QRCode(None, qrcode.constants.ERROR_CORRECT_L, box_size=4, border=6)
     made.add_data(qrcode.util.QRData(content, qrcode.util.MODE_8BIT_BYTE))
     image: Image.Image = made.make_image().get_image()
@@ -97,7 +97,7 @@ def code(content: bytes) -> Image.Image:
 
 
 def files(page: Image.Image, two: Image.Image, encode: Encode) -> dict[str, tuple[bytes, Reason]]:
-    """Every one of them, made of a good page and of one with two sheets."""
+    """Return every file by name, made from a good page and from a page with two karekods."""
     jpeg, tiff = encode(page), encode(page.convert("1"), "TIFF", compression="group4")
     clear = Image.new("RGBA", page.size, (0, 0, 0, 0))
     clear.putalpha(page.point(lambda value: 255 - value))

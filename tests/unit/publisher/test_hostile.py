@@ -9,17 +9,17 @@ from unit.publisher.consistency import assert_consistent
 from config.settings import Settings
 from publisher.catalog import counts as catalog_counts
 from publisher.publish import publish
-from publisher.reading.rasterize import opened
+from publisher.reading.rasterize import open_file
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
 CB, MV = "1093717526", "1093717527"
 
 
-def test_every_hostile_page_is_set_aside_with_its_reason_and_the_next_is_read_at_once(
+def test_every_hostile_file_is_quarantined_with_its_reason_and_the_next_page_is_read(
     settings: Settings, draw: Draw, encode: Encode
 ) -> None:
-    """One worker reads them all, a good page after each."""
+    """One worker reads them all, with a good page after each."""
     intake = settings.site / "intake"
     files = hostile.files(draw(CB, CB), draw(CB, MV), encode)
     os.mkfifo(intake / "pipe.jpg")
@@ -55,11 +55,11 @@ def test_every_hostile_page_is_set_aside_with_its_reason_and_the_next_is_read_at
     assert good.keys() == {f"{name}-good" for name in files}
     for lines in good.values():
         assert isinstance(lines, list)
-        assert all("by zxing-cpp, whole" in line for line in lines), "the first pass was enough"
+        assert all("by zxing-cpp, whole" in line for line in lines), "one pass must be enough"
 
 
-def test_a_page_of_a_pdf_is_read_and_its_bytes_are_what_is_kept(draw: Draw) -> None:
-    found = opened(hostile.pdf([draw(CB, CB), draw(MV, MV)]))
+def test_every_page_of_a_pdf_is_rendered(draw: Draw) -> None:
+    found = open_file(hostile.pdf([draw(CB, CB), draw(MV, MV)]))
 
     assert (found.format, found.sizes) == ("PDF", ((900, 700), (900, 700)))
     assert found.grey(1).size == (900, 700)

@@ -113,7 +113,7 @@ def test_sweep_removes_unfinished_copies_only(folders: Path) -> None:
 
 
 def test_a_folder_that_was_replaced_by_a_link_is_not_followed(folders: Path) -> None:
-    """A scanner's account must not make the publisher fetch files that only the publisher may read."""
+    """A scanner's account must not make the publisher fetch a file that only it may read."""
     (folders / "keys").mkdir()
     (folders / "keys" / "secret").write_bytes(b"a key")
     (folders / "in" / "sub").symlink_to(folders / "keys")
@@ -175,7 +175,7 @@ def test_a_source_that_may_not_be_removed_is_claimed_and_stays(
 
 
 @pytest.mark.usefixtures("other_file_system")
-def test_a_file_that_is_open_for_writing_is_not_copied_from_another_file_system(
+def test_a_file_open_for_writing_is_not_copied_from_another_file_system(
     folders: Path,
 ) -> None:
     with (folders / "in" / "a.jpg").open("ab"), pytest.raises(spool.SourceChanged):

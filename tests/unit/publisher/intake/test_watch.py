@@ -214,9 +214,7 @@ def test_a_file_whose_folder_was_swapped_for_a_link_is_not_taken(
     sub.mkdir()
     (sub / "key").write_bytes(b"bait")
     (tmp_path / "elsewhere").mkdir()
-    os.link(
-        sub / "key", tmp_path / "elsewhere" / "key"
-    )  # the same inode, so the stamp does not differ
+    os.link(sub / "key", tmp_path / "elsewhere" / "key")  # with the same stamp
     intake.ready(30.0, 10)
 
     sub.rename(tmp_path / "away")

@@ -9,7 +9,7 @@ def reading(scan: str, x: int, y: int, engine: str = "zxing-cpp", text: str = CO
     return Reading(text, engine, scan, 2, corners)
 
 
-def test_two_printed_copies_that_agree_are_two_witnesses() -> None:
+def test_two_printed_copies_of_the_same_text_count_as_two_readings() -> None:
     found = agreement_on(CODE, [reading("whole", 1500, 80), reading("whole", 1500, 2100)])
 
     assert (found.copies, found.agreeing) == (2, 2)
@@ -19,25 +19,25 @@ def test_two_printed_copies_that_agree_are_two_witnesses() -> None:
     ]
 
 
-def test_two_passes_over_one_copy_are_two_witnesses_wherever_each_saw_its_corners() -> None:
+def test_two_engines_reading_one_copy_count_as_two_even_if_their_corners_differ() -> None:
     found = agreement_on(CODE, [reading("whole", 1500, 80), reading("zbar", 1512, 71, "pyzbar")])
 
     assert (found.copies, found.agreeing, found.engines) == (1, 2, "pyzbar zxing-cpp")
 
 
-def test_one_pass_that_reads_one_copy_twice_is_one_witness() -> None:
+def test_one_pass_that_reads_one_copy_twice_counts_once() -> None:
     found = agreement_on(CODE, [reading("whole", 1500, 80), reading("whole", 1503, 80)])
 
     assert (found.copies, found.agreeing) == (1, 1)
 
 
-def test_the_same_pixels_seen_once_more_are_no_further_witness() -> None:
+def test_reading_the_same_pixels_again_adds_nothing() -> None:
     found = agreement_on(CODE, [reading("whole", 1500, 80), reading("crop", 1500, 80)])
 
     assert (found.copies, found.agreeing) == (1, 1)
 
 
-def test_what_other_codes_say_is_no_witness() -> None:
+def test_codes_with_another_text_do_not_count() -> None:
     found = agreement_on(CODE, [reading("whole", 1, 1), reading("half", 1, 1, text="1093717527")])
 
     assert found.agreeing == 1

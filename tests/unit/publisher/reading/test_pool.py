@@ -17,32 +17,32 @@ from publisher.source import Source
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 SOURCE = Source("in", "a.jpg")
 ARRIVAL = Arrival("20230514T140003000041-ffffffff", "a.jpg", SOURCE, Stamp(1, 1, 1), NOON)
-SEEN = ReadResult("PNG", 1, 1)
+RESULT = ReadResult("PNG", 1, 1)
 
 
 def refuse(*_: object) -> ReadResult:
-    raise AssertionError("is not to be read")
+    raise AssertionError("must not be called")
 
 
-def test_what_is_hashed_read_and_staged_are_the_same_bytes(tmp_path: Path) -> None:
+def test_the_bytes_that_are_hashed_are_the_bytes_that_are_read_and_staged(tmp_path: Path) -> None:
     path = tmp_path / "page"
     path.write_bytes(b"a page")
-    looked, staged = [], []
+    read_bytes, staged = [], []
 
     def read_content(content: bytes) -> ReadResult:
-        looked.append(content)
-        path.write_bytes(b"written to meanwhile")
-        return SEEN
+        read_bytes.append(content)
+        path.write_bytes(b"changed during reading")
+        return RESULT
 
     page = read_page(ARRIVAL, path, read_content, lambda *given: staged.append(given))
 
-    assert looked == [b"a page"]
+    assert read_bytes == [b"a page"]
     assert staged == [(ARRIVAL.id, b"a page")]
     assert page.sha256 == hashlib.sha256(b"a page").hexdigest()
     assert page.stamp != Stamp.of(path.stat())
 
 
-def test_an_empty_file_is_no_page(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused_without_reading(tmp_path: Path) -> None:
     (tmp_path / "page").touch()
 
     assert (
@@ -51,7 +51,7 @@ def test_an_empty_file_is_no_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
-def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, kind: str) -> None:
+def test_a_pipe_link_or_folder_is_not_opened(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "odd"
     match kind:
         case "pipe":
@@ -66,7 +66,7 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     assert (page.result.fault, page.sha256) == (Reason.NOT_A_FILE, None)
 
 
-def test_a_file_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
+def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
 
@@ -75,7 +75,7 @@ def test_a_file_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
     assert (page.result.fault, page.sha256) == (Reason.TOO_LARGE, None)
 
 
-def test_a_file_that_is_written_to_while_it_is_read_waits(
+def test_a_file_that_grows_while_it_is_read_is_still_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "page"
@@ -93,7 +93,7 @@ def test_a_file_that_is_written_to_while_it_is_read_waits(
         read_page(ARRIVAL, path, refuse, refuse)
 
 
-def test_pages_are_read_by_workers_and_a_disk_that_fails_is_raised_here(
+def test_pages_are_read_in_workers_and_an_error_of_the_disk_is_raised_by_results(
     tmp_path: Path, draw: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:
     (tmp_path / ARRIVAL.file).write_bytes(encode(draw("1093717526")))

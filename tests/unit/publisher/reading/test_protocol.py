@@ -9,7 +9,7 @@ from publisher.reading.protocol import format_result, parse_result, receive, sen
 READING = Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2), (3, 2), (3, 4), (1, 4)))
 
 
-def test_an_answer_is_read_back_as_it_was_written() -> None:
+def test_an_answer_survives_formatting_and_parsing() -> None:
     seen = ReadResult("JPEG", 1654, 2339, (READING,), 9)
 
     assert format_result(seen) == (
@@ -37,12 +37,12 @@ def test_an_answer_is_read_back_as_it_was_written() -> None:
      b'["PNG",1,1,[["%s","e","s",1,[]]],0,null,1]' % (b"x" * 4097),
      b'["PNG",1,1,[%s],0,null,1]' % b",".join([b'["t","e","s",1,[]]'] * 65)],
 )  # fmt: skip
-def test_anything_else_is_no_answer(answer: bytes) -> None:
+def test_an_invalid_answer_is_refused(answer: bytes) -> None:
     with pytest.raises(ValueError):
         parse_result(answer)
 
 
-def test_a_message_arrives_whole_and_the_end_is_seen() -> None:
+def test_a_message_arrives_complete_and_a_closed_socket_returns_none() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         send(ours, b"x" * 1000)
@@ -52,7 +52,7 @@ def test_a_message_arrives_whole_and_the_end_is_seen() -> None:
         assert receive(theirs, 1000) is None
 
 
-def test_a_message_that_is_too_long_or_too_slow_is_refused() -> None:
+def test_a_message_that_is_too_long_or_too_slow_raises() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(b"\xff\xff\xff\xff")
@@ -63,7 +63,7 @@ def test_a_message_that_is_too_long_or_too_slow_is_refused() -> None:
             receive(theirs, 1000, time.monotonic() + 0.02)
 
 
-def test_the_longest_answer_that_is_allowed_is_read() -> None:
+def test_the_longest_allowed_answer_is_parsed() -> None:
     many = ReadResult(
         "PNG", 1, 1, (Reading("x" * 4096, "pyzbar", "zbar", 1, ((-1, 2**31 - 1),)),) * 64
     )

@@ -4,30 +4,30 @@ from unit.publisher.hostile import chain, directory
 from publisher.reading.tiff import BrokenTiff, TooManyPages, page_sizes
 
 
-def test_the_size_of_each_page_is_known_before_any_is_decoded() -> None:
+def test_the_sizes_of_all_pages_are_returned() -> None:
     assert page_sizes(chain(3, 0, 70), 64) == [(70, 70)] * 3
 
 
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (chain(3, 8), "comes twice"),
+        (chain(3, 8), "occurs twice"),
         (chain(3, 1 << 20), "ends before"),
         (chain(3, 0)[:-1], "ends before"),
-        (b"II*\0\0\0\0\0", "no directory"),
-        (b"II*\0\x08\0\0\0" + directory([(256, 4, 1, 9)], 0), "without a size"),
-        (b"II*\0\x08\0\0\0" + directory([(273, 4, 100_001, 8)], 0), "100001 values"),
+        (b"II*\0\0\0\0\0", "has no directory"),
+        (b"II*\0\x08\0\0\0" + directory([(256, 4, 1, 9)], 0), "a page has no size"),
+        (b"II*\0\x08\0\0\0" + directory([(273, 4, 100_001, 8)], 0), "has 100001 values"),
         (
             b"MM\0*\0\0\0\x08\0\x01\x01\0\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",
-            "without a size",
+            "a page has no size",
         ),
         (
             b"II*\0\x08\0\0\0" + directory([(273, 4, 1, 8), (279, 4, 1, 999)], 0),
-            "999 bytes of a page at 8",
+            "999 bytes of a page at 8 exceed the file",
         ),
     ],
 )
-def test_a_chain_that_leads_astray_is_broken(data: bytes, fault: str) -> None:
+def test_a_broken_chain_is_refused(data: bytes, fault: str) -> None:
     with pytest.raises(BrokenTiff, match=fault):
         page_sizes(data, 64)
 

@@ -53,10 +53,8 @@ def test_a_tilted_page_is_read(draw: Draw, encode: Encode, tilt: float) -> None:
     assert read_file(encode(draw(CODE, CODE, tilt=tilt))).texts == (CODE,)
 
 
-def test_pixels_that_one_viewer_shows_and_another_does_not_are_no_page(
-    draw: Draw, encode: Encode
-) -> None:
-    """Black ink on nothing: what is seen depends on what it lies on."""
+def test_pixels_that_two_viewers_show_differently_are_refused(draw: Draw, encode: Encode) -> None:
+    """Black ink on a transparent page looks different on each background."""
     page = draw(CODE, CODE)
     black = Image.new("RGBA", page.size, (0, 0, 0, 0))
     black.putalpha(page.point(lambda value: 255 - value))
@@ -66,7 +64,7 @@ def test_pixels_that_one_viewer_shows_and_another_does_not_are_no_page(
     assert read_file(encode(page.convert("RGBA"), "PNG")).texts == (CODE,)
 
 
-def test_sixteen_bits_a_pixel_are_read(draw: Draw, encode: Encode) -> None:
+def test_a_page_with_sixteen_bits_per_pixel_is_read(draw: Draw, encode: Encode) -> None:
     deep = Image.new("I;16", (900, 700))
     deep.putdata(np.asarray(draw(CODE), np.uint16).ravel() * 256)
 
@@ -80,32 +78,32 @@ def test_every_code_on_the_page_is_reported(draw: Draw, encode: Encode) -> None:
     assert {reading.engine for reading in seen.readings} == {"zxing-cpp"}
 
 
-def test_a_link_beside_a_karekod_does_not_end_the_search_for_the_other_copy(
+def test_a_qr_code_with_a_link_does_not_end_the_search_for_a_second_reading(
     draw: Draw, encode: Encode
 ) -> None:
     page = draw(CODE, OTHER, "https://example.org")
     rng = random.Random(1)  # noqa: S311 - the same noise every time
     lower = page.crop((720, 500, 900, 700))
     noisy = bytes(min(255, max(0, int(value + rng.gauss(0, 50)))) for value in lower.tobytes())
-    page.paste(Image.frombytes("L", lower.size, noisy), (720, 500))  # only half the size shows it
+    page.paste(Image.frombytes("L", lower.size, noisy), (720, 500))  # readable at half size only
 
     seen = read_file(encode(page, "PNG"))
 
     assert {reading.text: reading.scan for reading in seen.readings}[OTHER] == "half"
 
 
-def test_a_text_of_bytes_that_are_no_utf8_stays_bounded() -> None:
-    """Escaped, the most that a code can hold is longer than a worker may answer."""
+def test_a_text_that_is_not_utf8_is_cut_to_the_limit() -> None:
+    """The largest code, once its bytes are escaped, is longer than an answer may be."""
     assert len(decode._text(b"\xff" * 2953)) == 4096
 
 
-def test_a_page_without_a_code_has_none(draw: Draw, encode: Encode) -> None:
+def test_a_page_without_a_code_has_no_readings(draw: Draw, encode: Encode) -> None:
     seen = read_file(encode(draw()))
 
     assert (seen.readings, seen.fault) == ((), None)
 
 
-def test_control_characters_and_paths_come_out_as_they_stand(draw: Draw, encode: Encode) -> None:
+def test_control_characters_and_paths_are_returned_unchanged(draw: Draw, encode: Encode) -> None:
     hostile = "../../x\x00\x1b[31m"
 
     assert read_file(encode(draw(hostile), "PNG")).texts == (hostile,)
@@ -141,7 +139,7 @@ def png_that_claims(width: int, height: int) -> bytes:
         (png_that_claims(100, 100), Reason.UNREADABLE_IMAGE),
     ],
 )
-def test_bytes_that_are_no_page_say_why(
+def test_bytes_that_are_not_a_page_are_refused_with_a_reason(
     data: bytes, reason: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in a worker
@@ -150,7 +148,7 @@ def test_bytes_that_are_no_page_say_why(
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as in a worker
-def test_a_page_that_broke_off_lacks_its_end_or_is_unreadable(draw: Draw, encode: Encode) -> None:
+def test_a_truncated_page_is_incomplete_or_unreadable(draw: Draw, encode: Encode) -> None:
     page = draw(CODE, CODE)
     jpeg, png, tiff = encode(page), encode(page, "PNG"), g4(page, encode)
 
@@ -172,7 +170,7 @@ def test_each_page_of_a_file_is_read(draw: Draw, encode: Encode) -> None:
     assert {(reading.frame, reading.text) for reading in seen.readings} == {(1, CODE), (2, OTHER)}
 
 
-def test_a_page_of_600_dpi_is_read_at_half_of_that_and_its_codes_are_where_they_are(
+def test_a_page_of_600_dpi_is_reduced_and_the_corners_are_those_of_the_full_page(
     draw: Draw, encode: Encode
 ) -> None:
     page = draw(CODE, CODE)
@@ -186,7 +184,7 @@ def test_a_page_of_600_dpi_is_read_at_half_of_that_and_its_codes_are_where_they_
         assert 6 * 720 < left < 6 * 760
 
 
-def test_a_file_of_more_pages_than_anyone_scans_is_not_read(draw: Draw, encode: Encode) -> None:
+def test_a_file_with_more_pages_than_the_limit_is_not_read(draw: Draw, encode: Encode) -> None:
     page = Image.new("1", (8, 8))
 
     seen = read_file(encode(page, "TIFF", save_all=True, append_images=[page] * 64))

@@ -12,7 +12,7 @@ from unit.publisher import hostile
 from publisher.page import Reason
 from publisher.reading.worker_client import ClientClosed, WorkerClient, WorkerUnavailable
 
-# A worker that does to itself what a page might.
+# A worker that does to itself what a hostile page could do to it.
 ODD_WORKER = """
 import os, resource, socket, subprocess, sys, threading, time
 from contextlib import suppress
@@ -52,7 +52,7 @@ def tried():
     for name, call in {
         "read a file": lambda: open("/etc/hostname"),
         "write a file": lambda: open("/tmp/x", "w"),
-        "look at a file": lambda: os.stat("/etc/hostname"),
+        "stat a file": lambda: os.stat("/etc/hostname"),
         "list a folder": lambda: os.listdir("/"),
         "remove a file": lambda: os.unlink("/tmp/x"),
         "internet": lambda: socket.socket(socket.AF_INET),
@@ -112,7 +112,7 @@ def test_a_page_is_read_in_another_process(
     assert not alive(process)
 
 
-def test_every_format_is_read_where_no_file_can_be_opened(
+def test_every_format_is_read_inside_the_sandbox(
     draw: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:
     page = draw("1093717526", "1093717526")
@@ -132,7 +132,7 @@ def test_every_format_is_read_where_no_file_can_be_opened(
         client.close()
 
 
-def test_a_page_that_kills_its_worker_costs_that_page_only(
+def test_a_page_that_kills_its_worker_does_not_affect_other_pages(
     odd: Callable[..., WorkerClient],
 ) -> None:
     client = odd()
@@ -142,7 +142,7 @@ def test_a_page_that_kills_its_worker_costs_that_page_only(
     assert client.read(b"good").fault is None
 
 
-def test_a_page_that_hangs_its_worker_costs_that_page_only(
+def test_a_page_that_hangs_its_worker_does_not_affect_other_pages(
     odd: Callable[..., WorkerClient],
 ) -> None:
     client = odd()
@@ -155,20 +155,20 @@ def test_a_page_that_hangs_its_worker_costs_that_page_only(
     assert client.read(b"good").fault is None
 
 
-def test_each_page_of_a_file_has_a_deadline_of_its_own(odd: Callable[..., WorkerClient]) -> None:
+def test_each_page_of_a_file_has_its_own_deadline(odd: Callable[..., WorkerClient]) -> None:
     seen = odd().read(b"three pages")
 
     assert [(reading.text, reading.frame) for reading in seen.readings] == [("1", 1), ("3", 3)]
     assert (seen.frames, seen.fault) == (3, Reason.TOO_LARGE)
 
 
-def test_one_retry_on_a_fresh_worker_saves_a_page_whose_worker_died(
+def test_a_page_whose_worker_died_is_tried_once_more_on_a_new_worker(
     odd: Callable[..., WorkerClient],
 ) -> None:
     assert odd().read(b"die once").fault is None
 
 
-def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., WorkerClient]) -> None:
+def test_a_worker_is_replaced_after_max_pages_files(odd: Callable[..., WorkerClient]) -> None:
     client = odd(max_pages=2)
 
     processes = [client.read(b"good").width for _ in range(5)]
@@ -176,7 +176,7 @@ def test_a_worker_is_replaced_after_its_share_of_pages(odd: Callable[..., Worker
     assert [processes.count(process) for process in dict.fromkeys(processes)] == [2, 2, 1]
 
 
-def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., WorkerClient]) -> None:
+def test_a_worker_has_limits_and_no_privileges(odd: Callable[..., WorkerClient]) -> None:
     client = odd()
 
     assert client.read(b"limits").texts == (f"{1536 << 20} 0 0 16",)
@@ -185,13 +185,13 @@ def test_a_worker_gives_up_what_it_does_not_need(odd: Callable[..., WorkerClient
     assert "Seccomp:\t2\n" in status
 
 
-def test_a_worker_that_a_page_took_over_can_compute_and_nothing_else(
+def test_a_worker_that_a_page_took_over_can_only_compute(
     odd: Callable[..., WorkerClient],
 ) -> None:
     assert odd(deadline=5.0).read(b"try everything").texts == (
         "read a file: PermissionError",
         "write a file: PermissionError",
-        "look at a file: PermissionError",
+        "stat a file: PermissionError",
         "list a folder: PermissionError",
         "remove a file: PermissionError",
         "internet: PermissionError",
@@ -204,7 +204,7 @@ def test_a_worker_that_a_page_took_over_can_compute_and_nothing_else(
     )
 
 
-def test_a_worker_that_does_not_start_is_the_machines_fault() -> None:
+def test_a_worker_that_does_not_start_raises_unavailable() -> None:
     for command in (("/nonexistent",), (sys.executable, "-c", "pass")):
         client = WorkerClient(command)
         with pytest.raises(WorkerUnavailable, match="does not start"):
@@ -212,7 +212,7 @@ def test_a_worker_that_does_not_start_is_the_machines_fault() -> None:
         client.close()
 
 
-def test_closing_ends_a_look_at_once(odd: Callable[..., WorkerClient]) -> None:
+def test_closing_the_client_ends_a_read_at_once(odd: Callable[..., WorkerClient]) -> None:
     client = odd(deadline=60.0)
     client.read(b"good")
     process, raised = client.process_id, []
@@ -261,6 +261,6 @@ def test_a_worker_dies_with_its_publisher(tmp_path: Path) -> None:
     until = time.monotonic() + 5
     while alive(worker) and time.monotonic() < until:
         os.sched_yield()
-    # A zombie that nobody reaped is dead, too.
+    # A zombie that was not reaped is dead, too.
     state = Path(f"/proc/{worker}/stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
