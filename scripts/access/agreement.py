@@ -1,11 +1,12 @@
-"""`ssps party add|suspend|resume|set-ips|set-scope|remove`: what is agreed, changed on the record.
+"""`ssps party add|suspend|resume|set-ips|set-scope|remove`: change parties.toml on the record.
 
-A change is shown, checked by the daemons' own reader, recorded, written whole, and then looked
-for in the running server's word. Comments and order of parties.toml stay as they are.
+The command edits the text of parties.toml, so that comments and the order of keys stay. It checks
+the new text with the same reader that the daemons use before it replaces the file.
 """
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -13,150 +14,126 @@ import click
 from config import amend, load
 from config.event import Value
 from config.fault import Faults
+from config.party import Party
 from config.settings import Settings
 from config.site import PARTIES_TOML, ring_file
 from keys import files
 from keys.credentials import ring
 from keys.operations import server_state, settings_record
-from scripts.access import form, parties, ring_change
-from scripts.shared import console, server_reload
+from keys.operations.change_record import ChangeRecord
+from scripts.access import form, parties
+from scripts.shared import change, console, server_reload
+from scripts.shared.change import Change, Plan
 
 _ID = click.argument("party_id", metavar="PARTY")
 _WHY = console.why_option()
-_EDITED = "somebody has edited it meanwhile: give the command again"
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+_MODE = change.mode_options()
+_EDITED = "the file was edited in the meantime: give the command again"
 
 
-@click.command()
-@click.option(
-    "--form",
-    "file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The request form: party, services, static_ips, [contact].",
-)
-@click.option("--why", type=console.WHY_TEXT, help="For the record; the form's name if not given.")
-@_DRY_RUN
-@console.with_site
-def add(file: Path, why: str | None, dry_run: bool, site: Path) -> None:
-    """Take a party in as its request form says. It logs in once it has a credential."""
-    asked = form.read(file)
-    if ring.ring_path(site, asked.id).exists():
-        message = f"is left of an earlier {asked.id}: see to it that it is gone, or name another id"
-        raise console.fault(str(ring_file(asked.id)), "", message)
-    click.echo(f"{asked.id}: services {', '.join(asked.services)}", err=True)
-    detail: dict[str, Value] = {"form": file.name, "services": list(asked.services)}
-    detail["static_ips"] = list(asked.party["static_ips"])
-    stated = why or f"form {file.name}"
-    if _change(site, "party add", asked.id, stated, detail, _add_edit(asked), dry_run):
-        ring_change.print_message(
-            asked.id,
-            "Kaydiniz yapildi. SFTP icin acik anahtarinizi (.pub) gonderin; diger SSPS "
-            "hizmetlerinin parolalari burada gecmez.",
-            "You are registered. Send your public key (.pub) for SFTP; passwords of the other "
-            "SSPS services do not work here.",
-        )
-        click.echo(f"next: ssps key add {asked.id} --public-key FILE --why …", err=True)
+@dataclass(frozen=True)
+class _Agreements:
+    """The text of parties.toml, and the settings that were read from it."""
+
+    text: bytes
+    settings: Settings
 
 
-def _add_edit(asked: form.Form) -> Callable[[str], str]:
-    return lambda text: amend.add_party(text, asked.party)
+class _PartiesEdit(Change[_Agreements]):
+    """One change of one party in parties.toml. `edit` raises ValueError if it is not possible.
 
-
-@click.command()
-@_ID
-@_WHY
-@_DRY_RUN
-@console.with_site
-def suspend(party_id: str, why: str, dry_run: bool, site: Path) -> None:
-    """Shut PARTY out for now; its sessions end within a second, its tree stays."""
-    if _set_key(site, "party suspend", party_id, "suspended", True, why, dry_run):
-        ring_change.print_message(
-            party_id,
-            "Erisiminiz gecici olarak durdurulmustur.",
-            "Your access is suspended for the time being.",
-        )
-
-
-@click.command()
-@_ID
-@_WHY
-@_DRY_RUN
-@console.with_site
-def resume(party_id: str, why: str, dry_run: bool, site: Path) -> None:
-    """Let PARTY in again."""
-    if _set_key(site, "party resume", party_id, "suspended", None, why, dry_run):
-        ring_change.print_message(
-            party_id, "Erisiminiz yeniden acilmistir.", "Your access is open again."
-        )
-
-
-@click.command("set-ips")
-@_ID
-@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
-@_WHY
-@_DRY_RUN
-@console.with_site
-def set_ips(party_id: str, addresses: tuple[str, ...], why: str, dry_run: bool, site: Path) -> None:
-    """Register one or two addresses of PARTY in place of those before.
-
-    Sessions from an address that is withdrawn end within a second.
+    `also` is done after the file is replaced. `detail` is added to the record.
     """
-    if _set_key(site, "party set-ips", party_id, "static_ips", list(addresses), why, dry_run):
-        listed = ", ".join(addresses)
-        ring_change.print_message(
-            party_id,
-            f"Kayitli adresiniz artik: {listed}. Baska adresten baglanti kurulamaz.",
-            f"Your registered addresses are now: {listed}. No others are answered.",
+
+    def __init__(
+        self,
+        site: Path,
+        command: str,
+        party_id: str,
+        why: str,
+        edit: Callable[[str], str],
+        detail: Mapping[str, Value],
+        also: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__(command, party_id, why)
+        self._site, self._edit, self._detail, self._also = site, edit, detail, also
+
+    def read(self) -> _Agreements:
+        text = (self._site / PARTIES_TOML).read_bytes()
+        return _Agreements(text, _parse(self._site, text))
+
+    def describe(self, old: _Agreements) -> Value:
+        return _describe(old.settings.party(self.what))
+
+    def plan(self, old: _Agreements) -> Plan[_Agreements] | None:
+        try:
+            before = old.text.decode()
+            after = self._edit(before)
+        except ValueError as error:
+            raise console.fault(PARTIES_TOML, self.what, str(error)) from None
+        if after == before:
+            for key, value in self._detail.items():
+                shown = " ".join(map(str, value)) if isinstance(value, list) else value
+                click.echo(f"no change: {key} of {self.what} is already {shown}", err=True)
+            return None
+        new = _Agreements(after.encode(), _parse(self._site, after.encode()))
+        _check_other_files(old.settings, new.settings)
+        file = self._site / PARTIES_TOML
+
+        def apply() -> None:
+            if file.read_bytes() != old.text:
+                raise console.fault(PARTIES_TOML, "", _EDITED)
+            files.replace(file, new.text, file.stat().st_mode & 0o777)
+            self._also()
+
+        digests: Value = list(settings_record.digest_lines(new.settings.digests))
+        detail: dict[str, Value] = {**self._detail, settings_record.SETTINGS: digests}
+        return Plan(
+            new,
+            _diff(before, after),
+            lambda: _describe(new.settings.party(self.what)),
+            apply,
+            detail,
+        )
+
+    def record_first(self, record: ChangeRecord, old: _Agreements) -> None:
+        """Record edits that were made by hand, so that they do not look like this command's."""
+        record.manual_edits(old.settings)
+
+    def wait(self, new: _Agreements) -> bool:
+        party = new.settings.party(self.what)
+        wanted = server_state.party_digest(party) if party is not None else None
+        server_reload.reload_daemons(self._site)
+        return server_reload.wait_until_in_force(
+            self._site,
+            lambda state: state.parties.get(self.what) == wanted,
+            f"settings of {self.what}",
         )
 
 
-@click.command("set-scope")
-@_ID
-@click.argument("places", metavar="all|PLACE...", nargs=-1, required=True)
-@_WHY
-@_DRY_RUN
-@console.with_site
-def set_scope(party_id: str, places: tuple[str, ...], why: str, dry_run: bool, site: Path) -> None:
-    """Say what PARTY may see: all, or districts and boards, as in 35-izmir-2/konak-1.
-
-    The publisher adds to the party's tree, or takes away, what that makes different.
-    """
-    value: str | list[str] = "all" if places == ("all",) else list(places)
-    if _set_key(site, "party set-scope", party_id, "scope", value, why, dry_run):
-        listed = " ".join(places)
-        ring_change.print_message(
-            party_id, f"Gorebileceginiz kapsam: {listed}.", f"What you may see is now: {listed}."
-        )
+def _parse(site: Path, text: bytes) -> Settings:
+    settings, faults = load.read(site, text)
+    if settings is None:
+        raise Faults(faults)
+    return settings
 
 
-@click.command()
-@_ID
-@_WHY
-@_DRY_RUN
-@console.with_site
-def remove(party_id: str, why: str, dry_run: bool, site: Path) -> None:
-    """Take PARTY out, and its credentials with it; its sessions end within a second.
-
-    What was filed for it stays in trees/, and the ledgers keep what it did.
-    """
-    parties.find(site, party_id)
-    held = [c.fingerprint for c in ring.load(site, party_id).credentials]
-    detail: dict[str, Value] = {"credentials": held}
-
-    def without(text: str) -> str:
-        return amend.remove_party(text, party_id)
-
-    def credentials_too() -> None:
-        ring.ring_path(site, party_id).unlink(missing_ok=True)
-
-    if _change(site, "party remove", party_id, why, detail, without, dry_run, credentials_too):
-        ring_change.print_message(
-            party_id, "Kaydiniz silinmistir.", "You are no longer registered."
-        )
+def _check_other_files(before: Settings, after: Settings) -> None:
+    """Raise Faults if another settings file was edited between the two readings."""
+    for was, now in zip(before.digests, after.digests, strict=True):
+        if was != now and now[0] != PARTIES_TOML:
+            raise console.fault(now[0], "", _EDITED)
 
 
-COMMANDS = (add, suspend, resume, set_ips, set_scope, remove)
+def _describe(party: Party | None) -> Value:
+    return None if party is None else list(parties.describe(party))
+
+
+def _diff(before: str, after: str) -> list[str]:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), PARTIES_TOML, PARTIES_TOML, lineterm="", n=2
+    )
+    return [f"  {line}" for line in list(lines)[2:]]
 
 
 def _set_key(
@@ -166,101 +143,163 @@ def _set_key(
     key: str,
     value: bool | list[str] | str | None,
     why: str,
-    dry_run: bool,
+    mode: change.Mode,
 ) -> bool:
-    parties.find(site, party_id)
-    stated = value if not isinstance(value, bool) and value is not None else bool(value)
+    """Set one key of a party, or remove it if the value is None; return whether that was done."""
+    parties.find(load.load(site), party_id)
+    recorded: Value = value if isinstance(value, str | list) else bool(value)
 
     def edit(text: str) -> str:
         return amend.set_party_key(text, party_id, key, value)
 
-    return _change(site, command, party_id, why, {key: stated}, edit, dry_run)
+    made = _PartiesEdit(site, command, party_id, why, edit, {key: recorded})
+    return change.carry_out(site, made, mode) is not None
 
 
-def _change(
-    site: Path,
-    command: str,
-    party_id: str,
-    why: str,
-    detail: Mapping[str, Value],
-    edit: Callable[[str], str],
-    dry_run: bool,
-    also: Callable[[], None] = lambda: None,
-) -> bool:
-    """Carry out one change of parties.toml, and `also` what goes with it; say whether it was."""
-    file = site / PARTIES_TOML
-    if dry_run:
-        if _preview(site, file.read_bytes(), party_id, edit) is not None:
-            click.echo("nothing has changed", err=True)
-        return False
-    with console.recorded_change(site, command, party_id, why) as record:
-        before = file.read_bytes()
-        found = _parse(site, before)
-        record.before = _describe(found, party_id)
-        edited = _preview(site, before, party_id, edit)
-        if edited is None:
-            return False
-        after, settings = edited
-        _only_parties_differ(found, settings)
-        record.manual_edits(found)
-        told = {**detail, settings_record.SETTINGS: settings_record.digest_lines(settings.digests)}
-        record.done(_describe(settings, party_id), told)
-        if file.read_bytes() != before:
-            raise console.fault(PARTIES_TOML, "", _EDITED)
-        files.replace(file, after, file.stat().st_mode & 0o777)
-        also()
-    _wait_for_server(site, settings, party_id)
-    return True
+@click.command()
+@click.option(
+    "--form",
+    "file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The request form, a TOML file: party, services, static_ips, [contact].",
+)
+@click.option("--why", type=console.WHY_TEXT, help="The reason. Default: the form's name.")
+@_MODE
+@console.with_site
+def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
+    """Register a party from its request form.
+
+    The party can log in once it has a credential: see `ssps key add`.
+    """
+    asked = form.read(file)
+    if (site / ring_file(asked.id)).exists():
+        message = f"left over from an earlier {asked.id}: remove it, or choose another id"
+        raise console.fault(str(ring_file(asked.id)), "", message)
+    click.echo(f"{asked.id}: services {', '.join(asked.services)}", err=True)
+    detail: dict[str, Value] = {"form": file.name, "services": list(asked.services)}
+    detail["static_ips"] = list(asked.party["static_ips"])
+    why = why or f"form {file.name}"
+
+    def edit(text: str) -> str:
+        return amend.add_party(text, asked.party)
+
+    made = _PartiesEdit(site, "party add", asked.id, why, edit, detail)
+    if change.carry_out(site, made, mode) is not None:
+        console.print_message_for(
+            asked.id,
+            "Kaydiniz yapildi. SFTP icin acik anahtarinizi (.pub) gonderin; diger SSPS "
+            "hizmetlerinin parolalari burada gecmez.",
+            "You are registered. Send your public key (.pub) for SFTP; passwords of the other "
+            "SSPS services do not work here.",
+        )
+        click.echo(f"next: ssps key add {asked.id} --public-key FILE --why …", err=True)
 
 
-def _preview(
-    site: Path, before: bytes, party_id: str, edit: Callable[[str], str]
-) -> tuple[bytes, Settings] | None:
-    """Show a change of parties.toml; return it, and the settings with it. None if there is none."""
-    try:
-        text = before.decode()
-        changed = edit(text)
-    except ValueError as error:
-        raise console.fault(PARTIES_TOML, party_id, str(error)) from None
-    if changed == text:
-        click.echo(f"{party_id}: that is how it stands already", err=True)
-        return None
-    settings = _parse(site, changed.encode())
-    _print_diff(text, changed)
-    return changed.encode(), settings
+@click.command()
+@_ID
+@_MODE
+@_WHY
+@console.with_site
+def suspend(party_id: str, mode: change.Mode, why: str, site: Path) -> None:
+    """Suspend PARTY: end its sessions and refuse its logins.
+
+    Its sessions end within a second. Its folder stays.
+    """
+    if _set_key(site, "party suspend", party_id, "suspended", True, why, mode):
+        console.print_message_for(
+            party_id,
+            "Erisiminiz gecici olarak durdurulmustur.",
+            "Your access is suspended for the time being.",
+        )
 
 
-def _only_parties_differ(before: Settings, after: Settings) -> None:
-    """Raise Faults if the other files were edited between two readings: that is no part of this."""
-    for was, now in zip(before.digests, after.digests, strict=True):
-        if was != now and now[0] != PARTIES_TOML:
-            raise console.fault(now[0], "", _EDITED)
+@click.command()
+@_ID
+@_MODE
+@_WHY
+@console.with_site
+def resume(party_id: str, mode: change.Mode, why: str, site: Path) -> None:
+    """Let a suspended PARTY log in again."""
+    if _set_key(site, "party resume", party_id, "suspended", None, why, mode):
+        console.print_message_for(
+            party_id, "Erisiminiz yeniden acilmistir.", "Your access is open again."
+        )
 
 
-def _describe(settings: Settings, party_id: str) -> list[str] | None:
-    party = settings.party(party_id)
-    return None if party is None else parties.describe(party)
+@click.command("set-ips")
+@_ID
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
+@_MODE
+@_WHY
+@console.with_site
+def set_ips(
+    party_id: str, addresses: tuple[str, ...], mode: change.Mode, why: str, site: Path
+) -> None:
+    """Replace the registered addresses of PARTY.
+
+    One or two addresses, IPv4 or IPv6. Sessions from an address that is no
+    longer registered end within a second.
+    """
+    if _set_key(site, "party set-ips", party_id, "static_ips", list(addresses), why, mode):
+        listed = ", ".join(addresses)
+        console.print_message_for(
+            party_id,
+            f"Kayitli adresiniz artik: {listed}. Baska adresten baglanti kurulamaz.",
+            f"Your registered addresses are now: {listed}. Connections from others are refused.",
+        )
 
 
-def _parse(site: Path, listed: bytes) -> Settings:
-    settings, faults = load.read(site, listed)
-    if settings is None:
-        raise Faults(faults)
-    return settings
+@click.command("set-scope")
+@_ID
+@click.argument("places", metavar="all|PLACE...", nargs=-1, required=True)
+@_MODE
+@_WHY
+@console.with_site
+def set_scope(
+    party_id: str, places: tuple[str, ...], mode: change.Mode, why: str, site: Path
+) -> None:
+    """Replace the scope of PARTY: all, or districts and boards.
+
+    A PLACE is a district (35-izmir-2) or a district and board
+    (35-izmir-2/konak-1). The publisher adds to the party's folder what it may
+    now see, and removes the rest.
+    """
+    value: str | list[str] = "all" if places == ("all",) else list(places)
+    if _set_key(site, "party set-scope", party_id, "scope", value, why, mode):
+        listed = " ".join(places)
+        console.print_message_for(
+            party_id, f"Gorebileceginiz kapsam: {listed}.", f"You may now see: {listed}."
+        )
 
 
-def _print_diff(before: str, after: str) -> None:
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), PARTIES_TOML, PARTIES_TOML, lineterm="", n=2
+@click.command()
+@_ID
+@_MODE
+@_WHY
+@console.with_site
+def remove(party_id: str, mode: change.Mode, why: str, site: Path) -> None:
+    """Remove PARTY and its credentials.
+
+    Its sessions end within a second. Its folder in trees/ stays, and so do its
+    records in the ledgers.
+    """
+    parties.find(load.load(site), party_id)
+    held = [c.fingerprint for c in ring.load(site, party_id).credentials]
+
+    def edit(text: str) -> str:
+        return amend.remove_party(text, party_id)
+
+    def remove_ring() -> None:
+        ring.ring_path(site, party_id).unlink(missing_ok=True)
+
+    made = _PartiesEdit(
+        site, "party remove", party_id, why, edit, {"credentials": held}, remove_ring
     )
-    for line in list(lines)[2:]:
-        click.echo(f"  {line}", err=True)
+    if change.carry_out(site, made, mode) is not None:
+        console.print_message_for(
+            party_id, "Kaydiniz silinmistir.", "You are no longer registered."
+        )
 
 
-def _wait_for_server(site: Path, settings: Settings, party_id: str) -> None:
-    party = settings.party(party_id)
-    wanted = server_state.party_digest(party) if party is not None else None
-    server_reload.reload_daemons(site)
-    server_reload.wait_until_in_force(
-        site, lambda word: word.parties.get(party_id) == wanted, f"the change of {party_id}"
-    )
+COMMANDS = (add, suspend, resume, set_ips, set_scope, remove)

@@ -1,7 +1,7 @@
-"""`ssps party test`: how a party's last attempts looked from here, and what to say to it.
+"""`ssps party test`: shows a party's last connection attempts and what to tell the party.
 
-All of it comes from the transfer ledger, read from its end backwards and never further than
-`MAX_RECORDS` records.
+Everything comes from the transfer ledger, which is read backwards from its end, `MAX_RECORDS`
+records at most.
 """
 
 import json
@@ -28,16 +28,16 @@ from scripts.shared import console, times
 
 MAX_RECORDS = 200_000
 _CHUNK_RECORDS = 4096
-_MAX_STRANGERS = 5  # addresses that knocked of late and are nobody's
+_MAX_STRANGERS = 5  # unregistered addresses to show
 
-# By the reason on record: in English for the operator, in Turkish to be read out.
+# The reason on record -> advice in English for the operator, in Turkish to read out to the party.
 ADVICE = {
     "address": (
-        "this address is nobody's: a proxy or another line of theirs? `ssps party set-ips`",
+        "not a registered address: do they use a proxy or another line? `ssps party set-ips`",
         "Kayitli adresinizden baglanmiyorsunuz; cikis adresinizi bildirin.",
     ),
     "unknown user": (
-        "the user name is none of ours: it is the party's id, in small letters",
+        "wrong user name: it is the party's id, in lower case",
         "Kullanici adi yanlis.",
     ),
     "receives an export, has no login": (
@@ -45,63 +45,65 @@ ADVICE = {
         "Bagimsizlar icin SFTP girisi yoktur.",
     ),
     "key file unreadable": (
-        "our fault: its key file is damaged, see `ssps check`",
+        "our fault: the party's key file is damaged, see `ssps check`",
         "Sorun bizde, birazdan yeniden deneyin.",
     ),
     "wrong credential": (
-        "the key or password is none that is registered: compare the fingerprint with "
-        "`ssh-keygen -lf KEY.pub`, or have the right key sent",
+        "this key or password is not registered: compare the fingerprint with "
+        "`ssh-keygen -lf KEY.pub`, or ask for the right key",
         "Anahtariniz kayitli degil: ssh-keygen -lf ANAHTAR.pub ciktisini okuyun; dogru anahtari "
         "-i ile secin.",
     ),
     "credential not valid now": (
-        "the key is registered, but not for now: see its dates in `ssps party show`",
+        "the key is registered but not valid now: see its dates in `ssps party show`",
         "Anahtarinizin suresi baslamadi ya da doldu; yenisini kullanin.",
     ),
     "wrong address": (
-        "the credential is right, the address is another party's",
+        "the credential is right, but the address belongs to another party",
         "Dogru anahtar, yanlis adres: kayitli adresinizden baglanin.",
     ),
-    "suspended": ("suspended by us: `ssps party resume`", "Erisiminiz durdurulmus durumda."),
+    "suspended": ("we have suspended this party: `ssps party resume`", "Erisiminiz durduruldu."),
     "not yet open": (
-        "all is well: it was only too early",
-        "Hersey dogru; erisim henuz acilmadi.",
+        "everything is correct, only too early: access is not open yet",
+        "Her sey dogru; erisim henuz acilmadi.",
     ),
     "rehearsal over": (
-        "all is well: the rehearsal ended just then",
-        "Hersey dogru; prova o anda sona erdi.",
+        "everything is correct: the rehearsal ended at that moment",
+        "Her sey dogru; prova o anda sona erdi.",
     ),
-    "closed": ("all is well: it was only too late", "Erisim suresi sona erdi."),
+    "closed": ("everything is correct, only too late: access is closed", "Erisim suresi bitti."),
     "wrong signature": (
-        "the public key is registered, but the client has not its private key",
+        "the public key is registered, but the client does not have its private key",
         "Acik anahtar dogru, ozel anahtar ona ait degil.",
     ),
     "method not offered": (
-        "the client offers what is not served: an old DSA or SHA-1 key, or another method",
+        "the client uses what the server does not accept: an old DSA or SHA-1 key, or another "
+        "method",
         "Istemciniz eski: ed25519 anahtar ve guncel bir istemci kullanin.",
     ),
     "too many sessions": (
-        "all of its sessions are in use: fewer at once (rclone --transfers 2 --checkers 2)",
+        "the party already has its maximum of sessions: use fewer at the same time (rclone "
+        "--transfers 2 --checkers 2)",
         "Ayni anda cok fazla baglanti: sayiyi azaltin.",
     ),
     "password must be changed": (
-        "the initial password is good only for setting a new one: with `sftp` or PuTTY, by hand",
+        "the initial password only works for setting a new one: by hand, with `sftp` or PuTTY",
         "Ilk parola yalniz yeni parola belirlemek icindir: sftp ile baglanip degistirin.",
     ),
     "rate": ("too many connections in a short time", "Cok sik baglaniyorsunuz; yavaslatin."),
     "penalty": (
-        "slowed after failures; it passes within seconds",
+        "blocked for a few seconds after failed logins",
         "Basarisiz denemeler yuzunden birkac saniye bekleyin.",
     ),
-    "sessions": ("the server is full: `sftp.max_sessions`", "Sunucu dolu, yeniden deneyin."),
-    "resources": ("this machine is short of something, see its log", "Sorun bizde."),
-    "proxy header": ("the balancer sent no good header: its settings", "Sorun bizde."),
+    "sessions": ("the server is full: see `sftp.max_sessions`", "Sunucu dolu, yeniden deneyin."),
+    "resources": ("this machine ran out of a resource: see the server's log", "Sorun bizde."),
+    "proxy header": ("our balancer sent no valid PROXY header: check its settings", "Sorun bizde."),
     "no login in time": (
-        "connected and did not log in: a firewall, or a client that waits for a passphrase",
-        "Baglanip giris yapmadi: istemci parola ya da anahtar bekliyor olabilir.",
+        "connected but did not log in: a firewall, or a client that waits for a passphrase",
+        "Baglandi ama giris yapmadi: istemci parola ya da anahtar bekliyor olabilir.",
     ),
     "protocol error": (
-        "no SSH client, or no common algorithm: see which it has, and `sftp.algorithms`",
+        "not an SSH client, or no common algorithm: see its name here, and `sftp.algorithms`",
         "Istemciniz gerekli algoritmalari desteklemiyor; guncelleyin.",
     ),
 }
@@ -109,26 +111,26 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """One record, and what there is to say about it."""
+    """One attempt to connect or log in: its record, and the credential with its label."""
 
     record: Record
     credential: str
 
     @property
     def reason(self) -> str:
-        """Why it was refused; empty if it was not."""
+        """Why it was refused, or an empty string."""
         return str(self.record.event.detail.get("reason", ""))
 
     def as_dict(self, zone: tzinfo | None) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields that `--json` prints."""
         event = self.record.event
         english, turkish = ADVICE.get(self.reason, ("", ""))
-        told = ("client", "method", "cipher", "kex", "count", "via", "rehearsal")
+        copied = ("client", "method", "cipher", "kex", "count", "via", "rehearsal")
         return {
             "time": times.format_time(self.record.time, zone),
             "event": event.event,
             "from": event.origin,
-            **{key: event.detail[key] for key in told if key in event.detail},
+            **{key: event.detail[key] for key in copied if key in event.detail},
             "credential": self.credential,
             "reason": self.reason,
             "advice": english,
@@ -137,7 +139,7 @@ class Attempt:
 
 
 def read_backwards(folder: Path, limit: int = MAX_RECORDS) -> Iterator[Record]:
-    """Yield the records of a ledger, the newest first."""
+    """Yield the last `limit` records of a ledger, newest first."""
     if not folder.exists():
         return
     end = segments.next_seq(folder)
@@ -152,7 +154,7 @@ def read_backwards(folder: Path, limit: int = MAX_RECORDS) -> Iterator[Record]:
 
 
 def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
-    """Return when and from where each credential of a party last opened, by its fingerprint."""
+    """Return when and from where each credential last logged in, by fingerprint."""
     zone = load.load(site).election.opens.tzinfo
     wanted = {c.fingerprint for c in ring.load(site, party_id).credentials}
     found: dict[str, dict[str, str]] = {}
@@ -170,49 +172,57 @@ def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
 
 @click.command()
 @click.argument("party_id", metavar="PARTY")
-@click.option("--last", default=5, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
+@click.option(
+    "--last",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="How many attempts to show.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
 def test(party_id: str, last: int, as_json: bool, site: Path) -> None:
-    """Show how PARTY's last attempts looked from here, and what to tell it.
+    """Show PARTY's last connection attempts and what to tell it.
 
-    Also which addresses knocked of late that nobody registered: one may be theirs.
+    Unregistered addresses that tried to connect recently are listed too: one
+    of them may belong to the party.
     """
-    party = parties.find_with_login(site, party_id)
     settings = load.load(site)
+    party = parties.find_with_login(settings, party_id)
     zone = settings.election.opens.tzinfo
     own, strangers = _find_attempts(site, settings, party, last)
     if as_json:
-        stated = {
+        fields = {
             "attempts": [a.as_dict(zone) for a in own],
             "strangers": [a.as_dict(zone) for a in strangers],
         }
-        click.echo(json.dumps(stated, ensure_ascii=False))
+        click.echo(json.dumps(fields, ensure_ascii=False))
         return
     registered = " ".join(map(str, party.static_ips))
     click.echo(f"{party.id}: registered from {registered}{' SUSPENDED' * party.suspended}")
     for attempt in own:
         _print(attempt.as_dict(zone))
     if not own:
-        click.echo("  nothing has come from it: a firewall, a wrong address or port?")
+        click.echo("  no attempts on record: a firewall, or a wrong address or port?")
     if strangers:
-        click.echo("addresses that nobody registered, and that were not answered:")
+        click.echo("unregistered addresses that were refused:")
         for attempt in strangers:
-            stated = attempt.as_dict(zone)
-            click.echo(f"  {stated['time']}  {stated['from']}  {stated.get('count', 1)} times")
-        click.echo(f"  if one is theirs: ssps party set-ips {party.id} ADDRESS --why …")
+            fields = attempt.as_dict(zone)
+            click.echo(f"  {fields['time']}  {fields['from']}  {fields.get('count', 1)} times")
+        click.echo(f"  if one belongs to the party: ssps party set-ips {party.id} ADDRESS --why …")
 
 
-def _print(stated: dict[str, Any]) -> None:
+def _print(fields: dict[str, Any]) -> None:
     outcome = (
-        "LOGGED IN" if stated["event"] == TransferEvent.LOGIN else f"refused: {stated['reason']}"
+        "LOGGED IN" if fields["event"] == TransferEvent.LOGIN else f"refused: {fields['reason']}"
     )
-    click.echo(f"  {stated['time']}  from {stated['from']}  {outcome}")
-    told = ("client", "method", "credential", "cipher", "kex", "via", "rehearsal")
-    line = "  ".join(f"{key} {stated[key]}" for key in told if stated.get(key))
+    click.echo(f"  {fields['time']}  from {fields['from']}  {outcome}")
+    listed = ("client", "method", "credential", "cipher", "kex", "via", "rehearsal")
+    line = "  ".join(f"{key} {fields[key]}" for key in listed if fields.get(key))
     if line:
-        click.echo(f"      {visible(line)}")  # the client's name and method are its own words
-    for text in filter(None, (stated["advice"], stated["tavsiye"])):
+        click.echo(f"      {visible(line)}")  # the client chose these texts: escape control codes
+    for text in filter(None, (fields["advice"], fields["tavsiye"])):
         click.echo(f"      > {text}")
 
 
@@ -249,12 +259,12 @@ def _is_attempt(record: Record, settings: Settings, party: Party, own_addresses:
         case TransferEvent.LOGIN:
             return event.who == party.id
         case TransferEvent.LOGIN_REFUSED:
-            # A wrong user name from the party's own address is most likely theirs.
+            # An unknown user name from the party's own address is most likely its mistake.
             unknown_user = settings.party(event.who) is None
             return event.who == party.id or (unknown_user and event.origin in own_addresses)
         case TransferEvent.CONNECTION_REFUSED:
             return event.origin in own_addresses
         case TransferEvent.SESSION_END:
-            odd = event.detail.get("reason") in ("no login in time", "protocol error")
-            return odd and event.who in ("", party.id) and event.origin in own_addresses
+            no_login = event.detail.get("reason") in ("no login in time", "protocol error")
+            return no_login and event.who in ("", party.id) and event.origin in own_addresses
     return False

@@ -1,4 +1,4 @@
-"""Credentials out of what an operator has in hand: a public key file, or a password."""
+"""Makes credentials from what an operator has: a public key file or a password."""
 
 import secrets
 from datetime import datetime
@@ -14,13 +14,14 @@ from scripts.shared import console
 # No letters or digits that look alike on paper or sound alike on the telephone.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _GROUPS, _GROUP = 5, 5
-MIN_PASSWORD = 10
+MIN_PASSWORD = 12  # characters
+START_HELP = "When it starts to work: 16.30, 'tomorrow 16.30', +45m, or a full time."
 
 
 def from_public_key(
     file: Path, label: str, not_before: datetime, not_after: datetime | None
 ) -> Credential:
-    """Make a credential of a public key file; raise Faults if it will not do."""
+    """Make a credential from a public key file; raise Faults if the key cannot be used."""
     try:
         return ring.key_credential(
             file.read_text(encoding="utf-8"),
@@ -36,9 +37,9 @@ def from_public_key(
 def from_password(
     text: str, label: str, not_before: datetime, not_after: datetime | None
 ) -> Credential:
-    """Make a credential of a password that an operator made or was given."""
+    """Make a credential from a password; raise UsageError if it is too short."""
     if len(text) < MIN_PASSWORD:
-        raise click.UsageError(f"a password of at least {MIN_PASSWORD} characters")
+        raise click.UsageError(f"the password is too short: {MIN_PASSWORD} characters at least")
     by = console.operator()
     return ring.password_credential(
         text, label=label, not_before=not_before, not_after=not_after, added_by=by
@@ -46,14 +47,14 @@ def from_password(
 
 
 def new_password() -> str:
-    """Make a password of five groups of five: 123 bits, easy to read out."""
+    """Return a random password of five groups of five characters: 123 bits, easy to dictate."""
     return "-".join(
         "".join(secrets.choice(_LETTERS) for _ in range(_GROUP)) for _ in range(_GROUPS)
     )
 
 
-def read_password_file(file: TextIO) -> str:
-    """Return a file's first line, which is the password."""
+def first_line(file: TextIO) -> str:
+    """Return the first line of a password file, without its line end."""
     try:
         return file.readline().rstrip("\r\n")
     except UnicodeDecodeError:
@@ -61,15 +62,17 @@ def read_password_file(file: TextIO) -> str:
 
 
 def seal(text: str, held: Ring, now: datetime) -> bytes:
-    """Encrypt a password to the party's own public keys, so that `age -d -i KEY` alone opens it.
+    """Encrypt a password to the party's own public keys; `age -d -i KEY` decrypts it.
 
-    age takes ed25519 and RSA keys of OpenSSH. Raises Faults where the party has none, or pyrage
-    is not installed.
+    age accepts ed25519 and RSA keys of OpenSSH. Raises Faults if the party has no such key that
+    is valid now, or if pyrage is not installed.
     """
     try:
         from pyrage import encrypt, ssh
     except ImportError:
-        message = "needs pyrage: `pip install ssps[seal]`, or leave it out and read it out"
+        message = (
+            "pyrage is not installed: `pip install ssps[seal]`, or give the password without --seal"
+        )
         raise console.fault("--seal", "", message) from None
     recipients = [
         ssh.Recipient.from_str(c.secret)
@@ -79,6 +82,6 @@ def seal(text: str, held: Ring, now: datetime) -> bytes:
         and c.secret.startswith(("ssh-ed25519 ", "ssh-rsa "))
     ]
     if not recipients:
-        message = "no ed25519 or RSA key of the party is valid now, add one first"
+        message = "the party has no valid ed25519 or RSA key to encrypt to: add one first"
         raise console.fault("--seal", held.party, message)
     return bytes(encrypt(text.encode() + b"\n", recipients, armored=True))

@@ -1,18 +1,18 @@
-"""The SSPS request form, as a file: who asks, for what, from where.
+"""Reads the SSPS request form, a TOML file: which party asks for which services.
 
-    id = "parti-a"                       # optional: made from the name if not
+    id = "parti-a"                       # optional; default: made from the name
     party = "A Partisi"
-    kind = "party"                       # party | candidate | independent; party if not given
-    services = ["sftp"]                  # what is asked for; "sftp" has to be among it
+    kind = "party"                       # party (default) | candidate | independent
+    services = ["sftp"]                  # the requested services; must include "sftp"
     static_ips = ["192.0.2.7"]           # one or two
-    scope = "all"                        # or districts and boards; all if not given
+    scope = "all"                        # the default, or a list of districts and boards
     [contact]
     name = "Bilgi Islem"
     email = "bilgi@parti-a.example"
     phones = ["+90 312 000 00 00", "+90 532 000 00 00"]
 
-A T.C. kimlik no is refused wherever it stands: this system has no need of it. Its digits are
-never repeated, on the screen or on record.
+A national identity number (T.C. kimlik no) is refused in every field, because this system does not
+need it. Its digits are never printed or recorded.
 """
 
 import re
@@ -36,12 +36,12 @@ _KIMLIK = re.compile(r"kimlik|tckn|tc_?no|t\.?c\.?", re.IGNORECASE)
 _MAX_CHARACTERS = 1 << 16  # characters
 _DIGIT_GROUPS = re.compile(r"\d+(?:(?:[^\w,;]|_){1,3}\d+)*")  # 100 000 001 46, in whatever notation
 _DIGITS = 11
-NO_KIMLIK = "a T.C. kimlik no does not belong here, this system has no need of it: take it out"
+NO_KIMLIK = "a T.C. kimlik no must not be here: remove it, this system does not need it"
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What `parties.toml` is to say of the party, and the services that were asked for."""
+    """The party's entry for parties.toml, and the services that it asks for."""
 
     party: Mapping[str, Any]
     services: tuple[str, ...]
@@ -53,17 +53,17 @@ class Form:
 
 
 def read(file: Path) -> Form:
-    """Read a form; raise Faults with everything that is wrong with it as a form.
+    """Read a form; raise Faults with everything that is wrong in it.
 
-    Whether what it says makes a party is config/load's to say.
+    The values, such as addresses and scope, are checked later by config/load.
     """
     try:
         text = file.read_text(encoding="utf-8")
         if len(text) > _MAX_CHARACTERS:
-            raise ValueError(f"{len(text)} characters, a form has {_MAX_CHARACTERS} at most")
+            raise ValueError(f"{len(text)} characters, at most {_MAX_CHARACTERS} are allowed")
         data = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:  # the last: nested without end
-        raise Faults([Fault(file.name, "", f"is no form that can be read ({error})")]) from None
+    except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested too deeply
+        raise Faults([Fault(file.name, "", f"cannot be read as a form: {error}")]) from None
     found = list(_faults(file.name, data))
     if found:
         raise Faults(found)
@@ -84,7 +84,7 @@ def read(file: Path) -> Form:
 
 
 def id_from_name(name: str) -> str:
-    """Make an id of a party's name: `A Partisi` becomes `a-partisi`."""
+    """Make an id from a party's name: `A Partisi` becomes `a-partisi`."""
     plain = to_ascii(name).lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
@@ -95,17 +95,17 @@ def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     for key in sorted(set(data) - _KEYS):
         if not _KIMLIK.fullmatch(key) and "kimlik" not in key.lower():
             known = ", ".join(sorted(_KEYS))
-            yield Fault(file, key, f"nobody knows this key, remove it or write one of: {known}")
+            yield Fault(file, key, f"unknown key, remove it or use one of: {known}")
     for key in _REQUIRED:
         if key not in data:
             yield Fault(file, key, "is missing, add it")
     if not isinstance(data.get("party", "a"), str) or not id_from_name(str(data.get("party", "a"))):
-        yield Fault(file, "party", "is no name, write the party's")
+        yield Fault(file, "party", "not a name, write the name of the party")
     services = data.get("services", ["sftp"])
     if not _is_text_list(services):
         yield Fault(file, "services", 'write a list, such as ["sftp"]')
     elif "sftp" not in services:
-        wrong = "does not ask for sftp, so there is nothing to open here (Genelge md. 3/d)"
+        wrong = "sftp is not requested, so no access is needed here (Genelge md. 3/d)"
         yield Fault(file, "services", wrong)
     contact = data.get("contact", {})
     if not isinstance(contact, dict):
@@ -116,12 +116,12 @@ def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(file, f"contact.{key}", "is missing, add it")
     for key in sorted(set(contact) - _CONTACT):
         if "kimlik" not in key.lower() and not _KIMLIK.fullmatch(key):
-            yield Fault(file, f"contact.{key}", "nobody knows this key, remove it")
+            yield Fault(file, f"contact.{key}", "unknown key, remove it")
     for key in ("name", "email"):
         if not isinstance(contact.get(key, ""), str):
             yield Fault(file, f"contact.{key}", "write it as text")
     if "@" not in str(contact.get("email", "@")):
-        yield Fault(file, "contact.email", "is no e-mail address, correct it")
+        yield Fault(file, "contact.email", "not an e-mail address, correct it")
     if not _is_text_list(contact.get("phones", [""])):
         yield Fault(file, "contact.phones", 'write a list, such as ["+90 312 000 00 00"]')
 
@@ -131,7 +131,7 @@ def _is_text_list(value: object) -> bool:
 
 
 def _kimlik_faults(file: str, key: str, value: object) -> Iterator[Fault]:
-    """Yield a fault wherever a kimlik no stands, by its key's name or by its own check digits."""
+    """Yield a fault for each identity number, found by a key's name or by its check digits."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             path = f"{key}.{name}".removeprefix(".")
@@ -147,7 +147,7 @@ def _kimlik_faults(file: str, key: str, value: object) -> Iterator[Fault]:
 
 
 def _unprintable_faults(file: str, key: str, value: object) -> Iterator[Fault]:
-    """Yield a fault wherever a text would do something to the operator's terminal."""
+    """Yield a fault for each text with control characters, which could move the cursor."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _unprintable_faults(file, f"{key}.{name}".removeprefix("."), inner)
@@ -155,7 +155,9 @@ def _unprintable_faults(file: str, key: str, value: object) -> Iterator[Fault]:
         for inner in value:
             yield from _unprintable_faults(file, key, inner)
     elif isinstance(value, str) and not value.isprintable():
-        yield Fault(file, key, "holds what cannot be printed, write it anew on one line")
+        yield Fault(
+            file, key, "contains control characters, write it again as plain text on one line"
+        )
 
 
 def _is_address(value: object) -> bool:
@@ -166,7 +168,7 @@ def _is_address(value: object) -> bool:
 
 
 def _holds_kimlik(text: str) -> bool:
-    plain = "".join(str(unicodedata.digit(c, c)) for c in text)  # those of any script
+    plain = "".join(str(unicodedata.digit(c, c)) for c in text)  # digits of any script
     for run in _DIGIT_GROUPS.findall(plain):
         groups = re.findall(r"\d+", run)
         for start in range(len(groups)):

@@ -1,9 +1,11 @@
-"""`ssps key host` and `ssps key signing`: the server's own keys, changed without a surprise.
+"""`ssps key host` and `ssps key signing`: replace the server's own keys.
 
-The next key is announced first (`next`), and serves once the parties know it (`rotate`). Both
-show what they would do, and do it with --apply.
+A key is replaced in two steps, so that no client is surprised: `next` creates the new key and
+announces it to the parties; `rotate` puts it into service once they know it. `withdraw` cancels a
+key that was announced and is not in service yet.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -12,31 +14,38 @@ from pathlib import Path
 import click
 
 from config import load
+from config.event import Value
 from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.server_keys import host, sshsig
-from scripts.access import ring_change
-from scripts.shared import console, server_reload
+from scripts.shared import change, console, server_reload
+from scripts.shared.change import Change, Plan
 
 _WHY = console.why_option()
-_APPLY = click.option("--apply", is_flag=True, help="Do it; without this it is only shown.")
+_MODE = change.mode_options(ask=True)
+_Keys = list[str]  # a line for each key: "serving SHA256:… ssh_host_ed25519_key", or "next …"
 
 
 @click.group("host")
 def hosts() -> None:
-    """The host keys, which prove the server to the parties."""
+    """Manage the host keys, which prove the server to the parties."""
 
 
 @click.group()
 def signing() -> None:
-    """The signing key, which proves what the parties take home."""
+    """Manage the signing key, which signs feeds, sums and ledgers."""
 
 
 @hosts.command("show")
 @click.option("--host", "name", help="The name or address that the parties connect to.")
-@click.option("--port", type=click.IntRange(1, 65535), help="The port; as the server listens.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="The port that the parties connect to. Default: the port in site.toml.",
+)
 @console.with_site
 def show_hosts(name: str | None, port: int | None, site: Path) -> None:
-    """Print fingerprints, known_hosts lines and SSHFP records, for the letters and the DNS."""
+    """Print fingerprints, known_hosts lines and SSHFP records."""
     settings = load.load(site)
     _print_hosts(site, name or settings.sftp.host, port or settings.sftp.port)
 
@@ -46,7 +55,7 @@ def _print_hosts(site: Path, name: str, port: int) -> None:
         lines = host.public_host_keys(site, coming=coming)
         if not lines:
             continue
-        click.echo("next, announced:" if coming else "serving:")
+        click.echo("next, announced:" if coming else "in service:")
         for line in lines:
             click.echo(f"  {line.kind:12} {line.fingerprint}")
         click.echo(host.known_hosts(site, name, port, coming=coming), nl=False)
@@ -62,18 +71,20 @@ def _is_address(name: str) -> bool:
 
 
 @hosts.command("next")
-@_APPLY
+@_MODE
 @_WHY
 @console.with_site
-def next_host(apply: bool, why: str, site: Path) -> None:
-    """Make the next host keys and announce them to every client that logs in."""
-    if not _prepare(site, HOST_KEYS, apply, why):
+def next_host(mode: change.Mode, why: str, site: Path) -> None:
+    """Create the next host keys and announce them to the parties.
+
+    Every client that logs in is told the new keys (hostkeys-00@openssh.com).
+    """
+    if change.carry_out(site, _Next(site, HOST_KEYS, why), mode) is None:
         return
-    _wait_for_host_keys(site)
     settings = load.load(site)
     _print_hosts(site, settings.sftp.host, settings.sftp.port)
     new = ", ".join(line.fingerprint for line in host.public_host_keys(site, coming=True))
-    ring_change.print_message(
+    console.print_message_for(
         "all of them",
         f"Sunucunun sonraki anahtari: {new}. known_hosts dosyaniza ekleyin.",
         f"The server's next key: {new}. Add it to your known_hosts.",
@@ -81,143 +92,183 @@ def next_host(apply: bool, why: str, site: Path) -> None:
 
 
 @hosts.command("rotate")
-@_APPLY
+@_MODE
 @_WHY
 @console.with_site
-def rotate_host(apply: bool, why: str, site: Path) -> None:
-    """Let the next host keys serve. Live sessions go on; finish one that was cut off likewise."""
-    if _rotate(site, HOST_KEYS, apply, why):
-        _wait_for_host_keys(site)
+def rotate_host(mode: change.Mode, why: str, site: Path) -> None:
+    """Put the next host keys into service.
+
+    Sessions that are open continue. If the command is interrupted, give it again.
+    """
+    if change.carry_out(site, _Rotate(site, HOST_KEYS, why), mode) is not None:
         serving = ", ".join(line.fingerprint for line in host.public_host_keys(site))
-        ring_change.print_message(
+        console.print_message_for(
             "all of them",
-            f"Sunucunun anahtari degisti: {serving}. Baska bir iz gorurseniz baglanmayin.",
-            f"The server's key has changed: {serving}. Do not connect if you see another.",
+            f"Sunucunun anahtari degisti: {serving}. Baska bir parmak izi gorurseniz baglanmayin.",
+            f"The server's key has changed: {serving}. Do not connect if you see another one.",
         )
 
 
 @hosts.command("withdraw")
-@_APPLY
+@_MODE
 @_WHY
 @console.with_site
-def withdraw_host(apply: bool, why: str, site: Path) -> None:
-    """Take back host keys that were announced and have not served."""
-    if _withdraw(site, HOST_KEYS, apply, why):
-        _wait_for_host_keys(site)
+def withdraw_host(mode: change.Mode, why: str, site: Path) -> None:
+    """Cancel prepared host keys that are not in service yet."""
+    change.carry_out(site, _Withdraw(site, HOST_KEYS, why), mode)
 
 
 @signing.command("show")
 @console.with_site
 def show_signing(site: Path) -> None:
-    """Print the lines that `ssh-keygen -Y verify` needs, those of former keys among them."""
+    """Print the allowed_signers lines for `ssh-keygen -Y verify`.
+
+    Former keys are included, so that older signatures can still be verified.
+    """
     click.echo(host.allowed_signers(site, sshsig.PRINCIPAL), nl=False)
 
 
 @signing.command("next")
-@_APPLY
+@_MODE
 @_WHY
 @console.with_site
-def next_signing(apply: bool, why: str, site: Path) -> None:
-    """Make the next signing key, so that it stands in the parties' allowed_signers in time."""
-    if _prepare(site, SIGNING_KEYS, apply, why):
+def next_signing(mode: change.Mode, why: str, site: Path) -> None:
+    """Create the next signing key, to announce it to the parties."""
+    if change.carry_out(site, _Next(site, SIGNING_KEYS, why), mode) is not None:
         click.echo(host.allowed_signers(site, sshsig.PRINCIPAL), nl=False)
-        _print_signing_message(
-            "Bu satirlari allowed_signers dosyaniza yazin.", "Put these into yours."
+        console.print_message_for(
+            "all of them",
+            "Bu satirlari allowed_signers dosyaniza ekleyin.",
+            "Add these lines to your allowed_signers file.",
         )
 
 
 @signing.command("rotate")
-@_APPLY
+@_MODE
 @_WHY
 @console.with_site
-def rotate_signing(apply: bool, why: str, site: Path) -> None:
-    """Let the next signing key serve; what the old one signed still verifies."""
-    if _rotate(site, SIGNING_KEYS, apply, why):
-        asked = server_reload.reload_daemons(site)
-        click.echo(
-            "publisher and server were told to read it"
-            if asked
-            else "nothing is running: it takes effect at the start",
-            err=True,
-        )
+def rotate_signing(mode: change.Mode, why: str, site: Path) -> None:
+    """Put the next signing key into service.
+
+    What the old key signed can still be verified.
+    """
+    if change.carry_out(site, _Rotate(site, SIGNING_KEYS, why), mode) is not None:
         click.echo(host.allowed_signers(site, sshsig.PRINCIPAL), nl=False)
-        _print_signing_message("Imza anahtari degisti.", "The signing key has changed.")
+        console.print_message_for(
+            "all of them", "Imza anahtari degisti.", "The signing key has changed."
+        )
 
 
 @signing.command("withdraw")
-@_APPLY
+@_MODE
 @_WHY
 @console.with_site
-def withdraw_signing(apply: bool, why: str, site: Path) -> None:
-    """Take back a signing key that was announced and has not served."""
-    _withdraw(site, SIGNING_KEYS, apply, why)
+def withdraw_signing(mode: change.Mode, why: str, site: Path) -> None:
+    """Cancel a prepared signing key that is not in service yet."""
+    change.carry_out(site, _Withdraw(site, SIGNING_KEYS, why), mode)
 
 
-def _prepare(site: Path, folder: Path, apply: bool, why: str) -> bool:
-    load.load(site)
-    if not apply:
-        click.echo(f"would make the next keys in {folder}/next, where there are none", err=True)
-        return _print_unchanged()
-    keys = site / folder
-    with console.recorded_change(site, f"key {folder.name} next", str(folder), why) as record:
-        record.before = host.describe(keys)
-        fresh = [f"{host.NEXT_KEY} {key.fingerprint} {key.name}" for key in host.draft_next(keys)]
-        record.done([*record.before, *fresh])
-        made = host.announce_next(keys)
-    for path in made:
-        click.echo(f"  + {host.read_public_key(path).fingerprint}  {path.name}", err=True)
-    return True
+class _KeyChange(Change[_Keys]):
+    """One change of the keys in a folder, `keys/host` or `keys/signing`."""
+
+    verb = ""
+
+    def __init__(self, site: Path, folder: Path, why: str) -> None:
+        super().__init__(f"key {folder.name} {self.verb}", str(folder), why)
+        self._site, self._folder = site, folder
+        self._path = site / folder
+
+    def read(self) -> _Keys:
+        return host.describe(self._path)
+
+    def describe(self, old: _Keys) -> Value:
+        return list(old)
+
+    def wait(self, new: _Keys) -> bool:
+        """Tell the daemons to reload; for host keys, wait until the server reports them."""
+        asked = server_reload.reload_daemons(self._site)
+        if self._folder == HOST_KEYS:
+            serving = {line.fingerprint for line in host.public_host_keys(self._site)}
+            next_ones = {
+                line.fingerprint for line in host.public_host_keys(self._site, coming=True)
+            }
+            return server_reload.wait_until_in_force(
+                self._site,
+                lambda s: set(s.host_keys) == serving and set(s.announced) == serving | next_ones,
+                "host keys",
+            )
+        click.echo(
+            "publisher and server were told to read the new key"
+            if asked
+            else "no daemon is running: it takes effect at the next start",
+            err=True,
+        )
+        return asked
+
+    def _next_keys(self) -> Sequence[host.PublicKey]:
+        return [host.read_public_key(path) for path in sorted((self._path / "next").glob("*_key"))]
 
 
-def _rotate(site: Path, folder: Path, apply: bool, why: str) -> bool:
-    coming = [host.read_public_key(p) for p in sorted((site / folder / "next").glob("*_key"))]
-    if not coming:
-        message = f"there is no next key: `ssps key {folder.name} next` makes and announces it"
-        raise console.fault(f"{folder}/next", "", message)
-    for key in coming:
-        now = site / folder / key.name
-        if now.exists():
-            click.echo(f"  - {host.read_public_key(now).fingerprint}  {key.name}", err=True)
-        click.echo(f"  + {key.fingerprint}  {key.name}", err=True)
-    if not apply:
-        return _print_unchanged()
-    with console.recorded_change(site, f"key {folder.name} rotate", str(folder), why) as record:
-        record.before = before = host.describe(site / folder)
+class _Next(_KeyChange):
+    """Creates the next keys, where there are none. Their fingerprints are known only then."""
+
+    verb = "next"
+
+    def plan(self, old: _Keys) -> Plan[_Keys]:
+        load.load(self._site)
+
+        def describe() -> Value:
+            fresh = host.draft_next(self._path)
+            return [*old, *(f"{host.NEXT_KEY} {key.fingerprint} {key.name}" for key in fresh)]
+
+        preview = [f"  + a new key for each in {self._folder}/next that does not exist yet"]
+        return Plan(old, preview, describe, lambda: host.announce_next(self._path))
+
+    def wait(self, new: _Keys) -> bool:
+        for key in self._next_keys():
+            click.echo(f"  + {key.fingerprint}  {key.name}", err=True)
+        return super().wait(new) if self._folder == HOST_KEYS else False
+
+
+class _Rotate(_KeyChange):
+    """Moves the next keys into the place of those in service."""
+
+    verb = "rotate"
+
+    def plan(self, old: _Keys) -> Plan[_Keys]:
+        coming = self._next_keys()
+        if not coming:
+            message = f"there is no next key: create one with `ssps key {self._folder.name} next`"
+            raise console.fault(f"{self._folder}/next", "", message)
+        preview = []
+        for key in coming:
+            if (now := self._path / key.name).exists():
+                preview.append(f"  - {host.read_public_key(now).fingerprint}  {key.name}")
+            preview.append(f"  + {key.fingerprint}  {key.name}")
         moved = {key.name for key in coming}
-        kept = [line for line in before if line.split()[-1] not in moved]
-        serve = [f"{host.SERVING} {key.fingerprint} {key.name}" for key in coming]
-        record.done([*serve, *kept], {"keys": [key.fingerprint for key in coming]})
-        host.promote_next(site / folder, datetime.now(UTC))
-    return True
+        kept = [line for line in old if line.split()[-1] not in moved]
+        new = [*(f"{host.SERVING} {key.fingerprint} {key.name}" for key in coming), *kept]
+        return Plan(
+            new,
+            preview,
+            lambda: list(new),
+            lambda: host.promote_next(self._path, datetime.now(UTC)),
+            {"keys": [key.fingerprint for key in coming]},
+        )
 
 
-def _withdraw(site: Path, folder: Path, apply: bool, why: str) -> bool:
-    for path in sorted((site / folder / "next").glob("*_key")):
-        click.echo(f"  - {host.read_public_key(path).fingerprint}  {path.name}", err=True)
-    if not apply:
-        return _print_unchanged()
-    with console.recorded_change(site, f"key {folder.name} withdraw", str(folder), why) as record:
-        record.before = before = host.describe(site / folder)
-        record.done([line for line in before if line.split()[0] != host.NEXT_KEY])
-        host.withdraw_next(site / folder)
-    return True
+class _Withdraw(_KeyChange):
+    """Removes the next keys."""
 
+    verb = "withdraw"
 
-def _print_unchanged() -> bool:
-    click.echo("nothing has changed; --apply does it", err=True)
-    return False
+    def plan(self, old: _Keys) -> Plan[_Keys] | None:
+        preview = [f"  - {key.fingerprint}  {key.name}" for key in self._next_keys()]
+        if not preview:
+            click.echo(f"no change: there is no next key in {self._folder}/next", err=True)
+            return None
+        new = [line for line in old if line.split()[0] != host.NEXT_KEY]
+        return Plan(new, preview, lambda: list(new), lambda: host.withdraw_next(self._path))
 
-
-def _wait_for_host_keys(site: Path) -> None:
-    serving = {line.fingerprint for line in host.public_host_keys(site)}
-    announced = serving | {line.fingerprint for line in host.public_host_keys(site, coming=True)}
-    server_reload.reload_daemons(site)
-    server_reload.wait_until_in_force(
-        site,
-        lambda word: set(word.host_keys) == serving and set(word.announced) == announced,
-        "the host keys",
-    )
-
-
-def _print_signing_message(turkish: str, english: str) -> None:
-    ring_change.print_message("all of them", turkish, english)
+    def wait(self, new: _Keys) -> bool:
+        return super().wait(new) if self._folder == HOST_KEYS else False

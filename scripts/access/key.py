@@ -1,6 +1,7 @@
 """`ssps key`: a party's credentials, and the server's own keys."""
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -12,19 +13,19 @@ from config.event import Event, TransferEvent, Value
 from config.site import LEDGERS, TRANSFER
 from keys import files
 from keys.credentials import rotation
-from keys.credentials.ring import Credential
+from keys.credentials.ring import Credential, Ring
 from keys.ledger import segments
-from scripts.access import credentials, hostkey, ring_change
-from scripts.access.parties import find_with_login
+from scripts.access import credentials, hostkey, parties
+from scripts.access.ring_change import Edit, RingChange
 from scripts.access.rotate import rotate
-from scripts.shared import console, times
+from scripts.shared import change, console, times
 
-_END_WAIT = 1.2  # seconds; the server ends the sessions of a lost credential within one
+_END_WAIT = 1.2  # seconds; the server ends the sessions of a revoked credential within one
 
 
 @click.group()
 def key() -> None:
-    """Credentials: what lets a party in; and the keys that prove the server."""
+    """Manage the credentials of the parties and the keys of the server."""
 
 
 for command in (rotate, hostkey.hosts, hostkey.signing):
@@ -37,23 +38,29 @@ for command in (rotate, hostkey.hosts, hostkey.signing):
     "--public-key",
     "public_key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The party's public key: OpenSSH's line, as in id_ed25519.pub, or an SSH2 file.",
+    help="The party's public key: an OpenSSH line (id_ed25519.pub) or an SSH2 file.",
 )
-@click.option("--password", is_flag=True, help="Make a password, and show it this once.")
+@click.option("--password", is_flag=True, help="Generate a password and show it once.")
 @click.option(
     "--password-file",
     type=click.File(),
-    help="Take the password from the first line of this file; - is standard input.",
+    help="Read the password from the first line of this file; - is standard input.",
 )
-@click.option("--label", default="", help="What to call it, such as the machine it is for.")
-@click.option("--not-before", default="now", help="16.30, 'tomorrow 16.30', +45m, or a full time.")
-@click.option("--not-after", help="When it ends of itself; the same forms.")
+@click.option("--label", default="", help="A name for it, such as the machine it is for.")
+@click.option(
+    "--not-before", default="now", show_default=True, metavar="TIME", help=credentials.START_HELP
+)
+@click.option(
+    "--not-after",
+    metavar="TIME",
+    help="When it stops working, as for --not-before. Default: never.",
+)
 @click.option(
     "--seal",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the password to this file, encrypted to the party's own keys, and show nothing.",
+    help="Do not show the password: write it here, encrypted to the party's own keys (age).",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+@change.mode_options()
 @console.why_option()
 @console.with_site
 def add(
@@ -65,97 +72,105 @@ def add(
     not_before: str,
     not_after: str | None,
     seal: Path | None,
-    dry_run: bool,
+    mode: change.Mode,
     why: str,
     site: Path,
 ) -> None:
-    """Let PARTY in with one credential more. The server need not restart."""
+    """Add a credential for PARTY: a public key or a password.
+
+    A running server accepts it at once.
+    """
     if (public_key is not None) + password + (password_file is not None) != 1:
-        raise click.UsageError("one of --public-key FILE, --password or --password-file FILE")
+        raise click.UsageError(
+            "give exactly one of --public-key FILE, --password and --password-file FILE"
+        )
     if seal is not None and public_key is not None:
-        raise click.UsageError("--seal is for a password")
-    find_with_login(site, party_id)
-    zone = load.load(site).election.opens.tzinfo
-    now = ring_change.utc_now()
+        raise click.UsageError("--seal needs --password or --password-file: a key is not secret")
+    settings = load.load(site)
+    parties.find_with_login(settings, party_id)
+    zone = settings.election.opens.tzinfo
+    now = console.utc_now()
     try:
         begins = times.parse_time(not_before, now, zone)
         ends = times.parse_time(not_after, now, zone) if not_after else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    made = ""
+    text = ""
     if public_key is not None:
         credential = credentials.from_public_key(public_key, label, begins, ends)
     else:
-        made = credentials.read_password_file(password_file) if password_file else ""
-        made = made if password_file else credentials.new_password()
-        credential = credentials.from_password(made, label, begins, ends)
-    change = _add_change(party_id, credential, why)
-    if dry_run:
-        ring_change.print_preview(*ring_change.preview(site, change), zone)
+        text = credentials.first_line(password_file) if password_file else ""
+        text = text if password_file else credentials.new_password()
+        credential = credentials.from_password(text, label, begins, ends)
+
+    def edit(old: Ring) -> Edit:
+        new = rotation.add(old, credential)
+        if seal is None:
+            return Edit(new, _detail(credential))
+        sealed = credentials.seal(text, old, now)
+        return Edit(new, _detail(credential), lambda: files.replace(seal, sealed, 0o644))
+
+    if change.carry_out(site, RingChange(site, "key add", party_id, why, zone, edit), mode) is None:
         return
-    if seal is not None:
-        old, _ = ring_change.preview(site, change)
-        files.replace(seal, credentials.seal(made, old, now), 0o644)
-    ring_change.apply_and_wait(site, change, zone)
     click.echo(f"{party_id}: added {credential.kind} {credential.fingerprint}", err=True)
-    begins_at = times.format_time(begins, zone)
     if public_key is not None:
-        ring_change.print_message(
+        begins_at = times.format_time(begins, zone)
+        console.print_message_for(
             party_id,
             f"{credential.fingerprint} anahtariniz {begins_at} itibariyla gecerlidir.",
-            f"Your key {credential.fingerprint} is valid from {begins_at} on.",
+            f"Your key {credential.fingerprint} is valid from {begins_at}.",
         )
     elif seal is not None:
-        ring_change.print_message(
+        console.print_message_for(
             party_id,
             f"Parolaniz ekteki dosyadadir: age -d -i ~/.ssh/id_ed25519 {seal.name}",
-            f"Your password is in the file: age -d -i ~/.ssh/id_ed25519 {seal.name}",
+            f"Your password is in the attached file: age -d -i ~/.ssh/id_ed25519 {seal.name}",
         )
     elif password:
-        click.echo("Its password, shown this once:", err=True)
-        click.echo(made)
+        click.echo("The password, shown only this once:", err=True)
+        click.echo(text)
 
 
 @key.command()
 @click.argument("party_id", metavar="PARTY")
 @click.argument("fingerprint", metavar="FINGERPRINT")
-@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+@change.mode_options()
 @console.why_option()
 @console.with_site
-def revoke(party_id: str, fingerprint: str, dry_run: bool, why: str, site: Path) -> None:
-    """Take a credential from PARTY, at once; the sessions that it opened end within a second.
+def revoke(party_id: str, fingerprint: str, mode: change.Mode, why: str, site: Path) -> None:
+    """Revoke a credential of PARTY and end its sessions.
 
-    FINGERPRINT may be the beginning of one, or a label, if that names no other.
+    The sessions that it opened end within a second. FINGERPRINT may be the
+    beginning of a fingerprint, or a label, if only one credential matches.
     """
-    find_with_login(site, party_id)
-    zone = load.load(site).election.opens.tzinfo
-    change = ring_change.RingChange("key revoke", party_id, why, {}, lambda old: old)
-    held, _ = ring_change.preview(site, change)
-    try:
-        gone = rotation.find_credential(held, fingerprint)
-    except ValueError as error:
-        raise console.fault(party_id, "", str(error)) from None
-    change = ring_change.RingChange(
-        "key revoke",
-        party_id,
-        why,
-        _detail(gone),
-        lambda old: rotation.revoke(old, gone.fingerprint),
-    )
-    _, new = ring_change.preview(site, change)
-    if dry_run:
-        ring_change.print_preview(held, new, zone)
-        return
+    settings = load.load(site)
+    parties.find_with_login(settings, party_id)
+    zone = settings.election.opens.tzinfo
+    revoked: list[Credential] = []
+
+    def edit(old: Ring) -> Edit:
+        found = rotation.find_credential(old, fingerprint)
+        revoked[:] = [found]
+        return Edit(rotation.revoke(old, found.fingerprint), _detail(found))
+
     transfers = site / LEDGERS / TRANSFER
     first = segments.next_seq(transfers) if transfers.exists() else 0
-    if ring_change.apply_and_wait(site, change, zone):
+    revocation = RingChange(site, "key revoke", party_id, why, zone, edit)
+    done = change.carry_out(site, revocation, mode)
+    if done is None:
+        return
+    if done.in_force:
         _print_ended_sessions(transfers, first, party_id)
-    if rotation.access_ends(new, now := ring_change.utc_now()) == now:
-        click.echo(f"WARNING: nothing lets {party_id} in now: `ssps key add {party_id}`", err=True)
-    ring_change.print_message(
+    if rotation.access_ends(done.new, now := console.utc_now()) == now:
+        click.echo(
+            f"WARNING: {party_id} has no valid credential now and cannot log in: "
+            f"`ssps key add {party_id}`",
+            err=True,
+        )
+    console.print_message_for(
         party_id,
-        f"{gone.fingerprint} kimlik bilginiz iptal edilmistir, artik giris saglamaz.",
-        f"Your credential {gone.fingerprint} is revoked and opens nothing any more.",
+        f"{revoked[0].fingerprint} kimlik bilginiz iptal edilmistir, artik giris saglamaz.",
+        f"Your credential {revoked[0].fingerprint} is revoked and no longer works.",
     )
 
 
@@ -169,7 +184,7 @@ def _print_ended_sessions(transfers: Path, first: int, party_id: str) -> None:
             err=True,
         )
     if not ended:
-        click.echo("no session of it was open", err=True)
+        click.echo("no session used it", err=True)
 
 
 def _was_revoked(event: Event, party_id: str) -> bool:
@@ -177,21 +192,19 @@ def _was_revoked(event: Event, party_id: str) -> bool:
     return ended and event.detail.get("reason") == "key revoked"
 
 
-def _add_change(party_id: str, credential: Credential, why: str) -> ring_change.RingChange:
-    return ring_change.RingChange(
-        "key add", party_id, why, _detail(credential), lambda old: rotation.add(old, credential)
-    )
-
-
-def _detail(credential: Credential) -> dict[str, Value]:
+def _detail(credential: Credential) -> Mapping[str, Value]:
     return {"kind": credential.kind.value, "credential": credential.fingerprint}
 
 
 def add_credential(site: Path, party_id: str, credential: Credential, why: str) -> None:
-    """Add a credential without a word, and record who did it and why."""
-    ring_change.apply(site, _add_change(party_id, credential, why))
+    """Add a credential on the record, without printing anything or waiting for the server."""
+
+    def edit(old: Ring) -> Edit:
+        return Edit(rotation.add(old, credential), _detail(credential))
+
+    change.apply(site, RingChange(site, "key add", party_id, why, None, edit), quiet=True)
 
 
 def load_public_key(public_key: Path, label: str, begins: datetime | None = None) -> Credential:
-    """Make a credential of a public key file, valid from now on; raise Faults if it will not do."""
-    return credentials.from_public_key(public_key, label, begins or ring_change.utc_now(), None)
+    """Make a credential of a public key file, valid from now on or from `begins`."""
+    return credentials.from_public_key(public_key, label, begins or console.utc_now(), None)

@@ -1,7 +1,7 @@
-"""`ssps party letter`: what a party has to know, on one page, in Turkish.
+"""`ssps party letter`: one page in Turkish with all that a party needs in order to connect.
 
-The text is for print and keeps its Turkish letters; what a client shows or types is in ASCII. As
-PDF it carries the host key's fingerprint as a QR code too.
+On stdout it is plain ASCII, so that it survives any mail program. As PDF it keeps the Turkish
+letters and shows the fingerprint of the host key as a QR code too.
 """
 
 import io
@@ -15,6 +15,7 @@ import click
 from config import load
 from config.party import Party
 from config.settings import Settings
+from config.turkish import to_ascii
 from keys.credentials import ring
 from keys.server_keys import host, sshsig
 from scripts.access import parties
@@ -30,26 +31,26 @@ SFTP erişim bilgileri
 
 Sayın {name},
 
-Sandık tutanaklarının görüntüleri, kayıtlı adresinizden ve yalnız okumak üzere, SFTP ile
-erişiminize açılmıştır.
+Sandık tutanaklarının görüntülerini kayıtlı adresinizden SFTP ile indirebilirsiniz. Erişim yalnız
+okumak içindir.
 
 Seçim               {title}
 Sunucu              {host}
-Kapı (port)         {port}
+Port                {port}
 Kullanıcı adı       {user}
 Açılış              {opens}
 {closes}Kayıtlı adresler    {addresses}
 Kapsam              {scope}
 {rehearsals}
-Sunucu anahtarının parmak izi; ilk bağlantıda karşılaştırınız, başka bir iz görürseniz
-bağlanmayınız ve bizi arayınız:
+Sunucu anahtarının parmak izi aşağıdadır. İlk bağlantıda karşılaştırınız. Başka bir parmak izi
+görürseniz bağlanmayınız ve bizi arayınız:
 
 {fingerprints}
 
-known_hosts dosyanıza eklenecek satırlar:
+known_hosts dosyanıza ekleyeceğiniz satırlar:
 
 {known_hosts}
-İmzaları doğrulamak için allowed_signers dosyanıza yazılacak satır:
+İmzaları doğrulamak için allowed_signers dosyanıza ekleyeceğiniz satır:
 
 {signers}
 Kayıtlı kimlik bilgileriniz:
@@ -63,22 +64,23 @@ Bağlantı
 mirror --parallel=4 / HEDEF; quit' sftp://{user}:@{host}:{port}
   rclone  rclone copy --sftp-host {host} --sftp-port {port} --sftp-user {user} \
 --sftp-key-file ANAHTAR --sftp-known-hosts-file ~/.ssh/known_hosts :sftp:/ HEDEF
-  WinSCP  Dosya protokolü SFTP; sunucu, kapı ve kullanıcı adı yukarıdaki gibi; özel anahtar:
+  WinSCP  Dosya protokolü SFTP; sunucu, port ve kullanıcı adı yukarıdaki gibi; özel anahtar:
           Gelişmiş > SSH > Kimlik Doğrulama. Sonra Komutlar > Eşitle (yerel klasöre).
 
 Koşullar
 
-  - Erişim, Genelge uyarınca bildirdiğiniz en çok iki sabit adresten ve yukarıdaki kimlik
-    bilgileriyle sağlanır. Diğer SSPS hizmetlerinin parolaları burada geçmez (md. 3/d).
-  - Özel anahtarınız ve parolanız size aittir; kimseyle paylaşmayınız, kaybolursa hemen arayınız.
-  - Veriler, yayın yasağı kalkana kadar yayımlanamaz ve üçüncü kişilere verilemez.
-  - Bütün bağlantılar ve aktarımlar kayıt altına alınır.
+  - Genelge uyarınca yalnız bildirdiğiniz adreslerden (en çok iki sabit adres) ve yukarıdaki
+    kimlik bilgileriyle bağlanabilirsiniz. Diğer SSPS hizmetlerinin parolaları burada geçerli
+    değildir (md. 3/d).
+  - Özel anahtarınızı ve parolanızı kimseyle paylaşmayınız. Kaybederseniz hemen bizi arayınız.
+  - Verileri, yayın yasağı kalkana kadar yayımlamayınız ve başkasına vermeyiniz.
+  - Bütün bağlantılar ve indirmeler kayda geçer.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the parties reach the server, which may be another address than it listens on."""
+    """The host and port that the parties connect to; the server may listen on another address."""
 
     host: str
     port: int
@@ -87,39 +89,51 @@ class Address:
 @click.command()
 @click.argument("party_id", metavar="PARTY")
 @click.option("--host", "name", help="The name or address that the party connects to.")
-@click.option("--port", type=click.IntRange(1, 65535), help="The port; as the server listens.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="The port that the party connects to. Default: the port in site.toml.",
+)
 @click.option(
     "--pdf",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write it to this file as PDF, with the fingerprint as a QR code.",
+    help="Write a PDF to this file, with the fingerprint as a QR code.",
 )
 @console.with_site
 def letter(party_id: str, name: str | None, port: int | None, pdf: Path | None, site: Path) -> None:
-    """Write the letter to PARTY: host, port, user, fingerprints, times, commands, terms."""
-    party = parties.find_with_login(site, party_id)
+    """Print the letter to PARTY with all that it needs to connect.
+
+    Host, port, user name, fingerprints, times, example commands, conditions.
+    """
     settings = load.load(site)
+    party = parties.find_with_login(settings, party_id)
     listens = settings.sftp.host
     if name is None and listens in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        raise click.UsageError(f"the server listens on {listens}: name it with --host")
+        raise click.UsageError(
+            f"the server listens on {listens}, every address: give the one to print with --host"
+        )
     address = Address(name or listens, port or settings.sftp.port)
-    text = render_text(settings, party, address, plainly=pdf is None)
+    text = render_text(settings, party, address, with_keys=pdf is None)
     if pdf is None:
-        click.echo(text, nl=False)
+        click.echo(to_ascii(text), nl=False)
         return
     prints = [line.fingerprint for line in host.public_host_keys(site)]
     pdf.write_bytes(render_pdf(text, prints[0]))
-    click.echo(f"{pdf}: the letter to {party_id}", err=True)
+    click.echo(f"{pdf}: letter to {party_id} written", err=True)
 
 
-def render_text(settings: Settings, party: Party, address: Address, *, plainly: bool = True) -> str:
-    """Return the letter's text."""
+def render_text(
+    settings: Settings, party: Party, address: Address, *, with_keys: bool = True
+) -> str:
+    """Return the text of the letter; `with_keys` includes the long known_hosts lines."""
     election, site = settings.election, settings.site
     zone = election.opens.tzinfo
     lines = host.public_host_keys(site)
     coming = host.public_host_keys(site, coming=True)
     prints = [f"  {line.kind:12} {line.fingerprint}" for line in lines]
     prints += [f"  {line.kind:12} {line.fingerprint}  (sonraki anahtar)" for line in coming]
-    known = host.known_hosts(site, address.host, address.port) if plainly else ""
+    known = host.known_hosts(site, address.host, address.port) if with_keys else ""
     held = [
         f"  {c.fingerprint}  {'parola' if c.kind is ring.CredentialKind.PASSWORD else 'anahtar'}"
         f"  {c.label}  {times.format_time(c.not_before, zone)}"
@@ -154,13 +168,13 @@ def render_text(settings: Settings, party: Party, address: Address, *, plainly: 
 
 
 def render_pdf(text: str, fingerprint: str, fonts: Path = _FONTS) -> bytes:
-    """Return the letter as PDF; raise Faults if its font is not installed."""
+    """Return the letter as PDF; raise Faults if the font for Turkish letters is not installed."""
     import qrcode
     from fpdf import FPDF
 
     sans, mono = fonts / "DejaVuSans.ttf", fonts / "DejaVuSansMono.ttf"
     if not (sans.exists() and mono.exists()):
-        message = "is missing, and with it the Turkish letters: apt-get install fonts-dejavu-core"
+        message = "font not installed: apt-get install fonts-dejavu-core"
         raise console.fault(str(sans), "", message)
     page = FPDF(format="A4")
     page.set_margin(18)

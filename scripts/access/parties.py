@@ -1,25 +1,32 @@
-"""Which party a command means."""
+"""Finds the party that a command names, and describes its agreement for the record."""
 
-from pathlib import Path
-
-from config import load
 from config.party import Party
+from config.settings import Settings
 from config.site import PARTIES_TOML
 from scripts.shared import console
 
 
-def find(site: Path, party_id: str) -> Party:
-    """Return the party of that id; raise Faults naming those that there are."""
-    settings = load.load(site)
+def find(settings: Settings, party_id: str) -> Party:
+    """Return the party with that id; if there is none, raise Faults with the ids that exist."""
     found = settings.party(party_id)
     if found is None:
-        ids = ", ".join(p.id for p in settings.parties) or "nobody yet"
-        raise console.fault(PARTIES_TOML, party_id, f"no such party, there is {ids}")
+        ids = ", ".join(p.id for p in settings.parties)
+        message = f"unknown party, the parties are {ids}" if ids else "there are no parties yet"
+        raise console.fault(PARTIES_TOML, party_id, message)
+    return found
+
+
+def find_with_login(settings: Settings, party_id: str) -> Party:
+    """Return the party with that id; raise Faults if it does not exist or may not log in."""
+    found = find(settings, party_id)
+    if not found.mirrors:
+        message = "an independent has no login: it receives an export (Genelge md. 3/c)"
+        raise console.fault(PARTIES_TOML, party_id, message)
     return found
 
 
 def describe(party: Party) -> list[str]:
-    """Return what a record says of the agreement with a party, its contact excepted."""
+    """Return what the record says of the agreement with a party; its contact is left out."""
     rate = f"{party.rate_mbit} Mbit/s" if party.rate_mbit else "as the site's"
     return [
         f"name: {party.name}",
@@ -29,12 +36,3 @@ def describe(party: Party) -> list[str]:
         f"suspended: {'yes' if party.suspended else 'no'}",
         f"rate: {rate}",
     ]
-
-
-def find_with_login(site: Path, party_id: str) -> Party:
-    """Return the party of that id if it may log in; raise Faults if not, with the reason."""
-    found = find(site, party_id)
-    if not found.mirrors:
-        message = "is an independent, which receives an export and has no login (Genelge md. 3/c)"
-        raise console.fault(PARTIES_TOML, party_id, message)
-    return found

@@ -1,4 +1,4 @@
-"""`ssps party`: who receives, and what it may see."""
+"""`ssps party`: the registered parties, what each may see, and how each may log in."""
 
 import json
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from scripts.shared import console
 
 @click.group()
 def party() -> None:
-    """The parties: who receives what, and from where."""
+    """Manage the registered parties."""
 
 
 for command in (*agreement.COMMANDS, attempts.test, letter.letter):
@@ -26,10 +26,10 @@ for command in (*agreement.COMMANDS, attempts.test, letter.letter):
 
 
 @party.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
 def list_(as_json: bool, site: Path) -> None:
-    """List the parties."""
+    """List all parties."""
     now = datetime.now(UTC)
     rows = [_row(site, p, now) for p in load.load(site).parties]
     if as_json:
@@ -47,11 +47,14 @@ def list_(as_json: bool, site: Path) -> None:
 
 @party.command()
 @click.argument("party_id", metavar="PARTY")
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
 def show(party_id: str, as_json: bool, site: Path) -> None:
-    """Show all that is agreed with one party, and its credentials (never a secret)."""
-    row = _row(site, parties.find(site, party_id), datetime.now(UTC))
+    """Show the settings and credentials of PARTY.
+
+    Keys and passwords themselves are never shown.
+    """
+    row = _row(site, parties.find(load.load(site), party_id), datetime.now(UTC))
     used = attempts.last_used(site, party_id)
     for c in row["credentials"]:
         c["last_used"] = used.get(c["fingerprint"])
@@ -63,10 +66,10 @@ def show(party_id: str, as_json: bool, site: Path) -> None:
     click.echo(f"{'addresses':12}{' '.join(row['static_ips'])}")
     click.echo(f"{'contact':12}{', '.join(filter(None, row['contact'].values())) or '-'}")
     for c in row["credentials"]:
-        until = f"until {c['not_after']}" if c["not_after"] else "without end"
+        until = f"until {c['not_after']}" if c["not_after"] else "with no end"
         state = "valid" if c["valid"] else "not valid now"
         last = c["last_used"]
-        use = f"last used {last['time']} from {last['from']}" if last else "not used of late"
+        use = f"last used {last['time']} from {last['from']}" if last else "not used recently"
         click.echo(
             f"{'credential':12}{c['fingerprint']}  {c['kind']}  {c['label'] or '-'}\n"
             f"{'':12}{state}, from {c['not_before']} {until}, added by {c['added_by']}\n"

@@ -1,72 +1,80 @@
-"""A change of a party's ring as an operator sees it: the plan, the deed, and who is to be told."""
+"""A change of a party's credentials: what `ssps key add`, `rotate` and `revoke` have in common."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
-
-import click
 
 from config.event import Value
 from config.site import ring_file
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, Ring
 from scripts.shared import console, server_reload, times
+from scripts.shared.change import Change, Plan
 
 
 @dataclass(frozen=True)
-class RingChange:
-    """One command on one ring; `plan` may raise ValueError for what cannot be."""
+class Edit:
+    """A party's new ring, what the record says of it, and what to write before the ring."""
 
-    command: str
-    party: str
-    why: str
-    detail: Mapping[str, Value]
-    plan: Callable[[Ring], Ring]
+    new: Ring
+    detail: Mapping[str, Value] = field(default_factory=dict)
+    write_first: Callable[[], object] = lambda: None
 
 
-def apply_and_wait(site: Path, change: RingChange, zone: tzinfo | None) -> bool:
-    """Show the change, do it, and prove it; say whether a server runs that took it."""
-    new = apply(site, change, lambda old, new: print_preview(old, new, zone))
-    return server_reload.wait_for_rings(site, new)
+class RingChange(Change[Ring]):
+    """One command on one party's ring. `edit` raises ValueError if the change is not possible."""
+
+    def __init__(
+        self,
+        site: Path,
+        command: str,
+        party: str,
+        why: str,
+        zone: tzinfo | None,
+        edit: Callable[[Ring], Edit],
+    ) -> None:
+        super().__init__(command, party, why)
+        self._site, self._zone, self._edit = site, zone, edit
+
+    def read(self) -> Ring:
+        """Return the party's ring."""
+        return ring.load(self._site, self.what)
+
+    def describe(self, old: Ring) -> Value:
+        """Return a line for each credential."""
+        return list(ring.describe(old))
+
+    def plan(self, old: Ring) -> Plan[Ring]:
+        """Edit the ring; raise Faults if that is not possible."""
+        try:
+            edit = self._edit(old)
+        except ValueError as error:
+            file = str(ring_file(self.what))
+            raise console.fault(file, "", str(error)) from None
+
+        def apply() -> None:
+            edit.write_first()
+            rotation.apply(self._site, edit.new)
+
+        preview = list(_preview(old, edit.new, self._zone))
+        return Plan(edit.new, preview, lambda: list(ring.describe(edit.new)), apply, edit.detail)
+
+    def wait(self, new: Ring) -> bool:
+        """Wait until the server uses the new ring."""
+        return server_reload.wait_for_rings(self._site, new)
 
 
-def apply(
-    site: Path,
-    change: RingChange,
-    print_change: Callable[[Ring, Ring], None] = lambda old, new: None,
-) -> Ring:
-    """Do the change, on the record, and return the ring as it then is."""
-    with console.recorded_change(site, change.command, change.party, change.why) as record:
-        held = ring.load(site, change.party)
-        record.before = ring.describe(held)
-        old, new = preview(site, change)
-        print_change(old, new)
-        record.done(ring.describe(new), change.detail)
-        rotation.apply(site, new)
-    return new
-
-
-def preview(site: Path, change: RingChange) -> tuple[Ring, Ring]:
-    """Return the ring as it stands and as it is to be; raise Faults for what cannot be."""
-    old = ring.load(site, change.party)
-    try:
-        return old, change.plan(old)
-    except ValueError as error:
-        file = str(ring_file(change.party))
-        raise console.fault(file, "", str(error)) from None
-
-
-def print_preview(old: Ring, new: Ring, zone: tzinfo | None) -> None:
-    """Print on stderr what becomes of each credential: + comes in, ~ changes, - goes."""
-    click.echo(f"{new.party}:", err=True)
+def _preview(old: Ring, new: Ring, zone: tzinfo | None) -> Iterator[str]:
+    """Yield a line for each credential: + is added, ~ is changed, - is removed."""
+    yield f"{new.party}:"
     for mark, credential, was in _rows(old, new):
         until = times.format_time(credential.not_after, zone)
         if was is not None and was.not_after != credential.not_after:
             until += f" (was {times.format_time(was.not_after, zone)})"
         begins = times.format_time(credential.not_before, zone)
         name = f"{credential.fingerprint}  {credential.kind:10}  {credential.label or '-':16}"
-        click.echo(f"  {mark} {name}  {begins} .. {until}", err=True)
+        yield f"  {mark} {name}  {begins} .. {until}"
 
 
 def _rows(old: Ring, new: Ring) -> Iterator[tuple[str, Credential, Credential | None]]:
@@ -80,13 +88,3 @@ def _rows(old: Ring, new: Ring) -> Iterator[tuple[str, Credential, Credential | 
     for name, credential in after.items():
         if name not in before:
             yield "+", credential, None
-
-
-def print_message(party: str, turkish: str, english: str) -> None:
-    """Print what the operator says to the party, on the telephone or in a letter."""
-    click.echo(f"\ntell {party}:\n  {turkish}\n  {english}", err=True)
-
-
-def utc_now() -> datetime:
-    """Return the time to the second, as key files hold it."""
-    return datetime.now(UTC).replace(microsecond=0)

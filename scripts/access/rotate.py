@@ -1,19 +1,19 @@
-"""`ssps key rotate`: a new credential in, the old one out after an overlap; one party or all.
+"""`ssps key rotate`: a new credential, and an end for the old one; for one party or for all.
 
-A rotation of all parties is many changes, each of which is whole. So that one which was cut off
-goes on where it stopped, and with the times it was begun with, what it was about stands in
-`state/rotation.json` until it is done:
+A rotation of all parties is many changes, one for each ring. Before the first one, the command
+writes what it is about to do to `state/rotation.json`, and removes that file after the last one:
 
     {"parties": {"parti-a": "SHA256:…"}, "overlap": 3600, "start": "2023-05-14T16:30:00+03:00",
      "why": "form 31"}
 
-Which of these parties are done is read from their rings, which cannot be wrong about it.
+If the command is interrupted, giving it again finishes the rotation, with the times of the first
+attempt. Which parties are already rotated is read from their rings.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -26,20 +26,22 @@ from config.settings import Settings
 from config.site import ROTATION_JOURNAL
 from keys import files
 from keys.credentials import ring, rotation
-from keys.credentials.ring import Credential
-from scripts.access import credentials, ring_change
-from scripts.access.parties import find_with_login
-from scripts.shared import console, server_reload, times
+from keys.credentials.ring import Credential, Ring
+from scripts.access import credentials, parties
+from scripts.access.ring_change import Edit, RingChange
+from scripts.shared import change, console, server_reload, times
 
 
 @dataclass(frozen=True)
 class _Schedule:
+    """When the new credentials start, and how long the old ones still work after that."""
+
     start: datetime
     overlap: timedelta
     why: str
     replaces: tuple[str, ...] | None = None
 
-    def change_for(self, party: str, fresh: Credential) -> ring_change.RingChange:
+    def change_for(self, site: Path, party: str, fresh: Credential) -> RingChange:
         detail: dict[str, Value] = {
             "kind": fresh.kind.value,
             "credential": fresh.fingerprint,
@@ -48,41 +50,48 @@ class _Schedule:
         }
         named = self.replaces
 
-        def planned(old: ring.Ring) -> ring.Ring:
-            if named is None:
-                return rotation.rotate(old, fresh, self.overlap)
-            these = {rotation.find_credential(old, text).fingerprint for text in named}
-            return rotation.rotate(old, fresh, self.overlap, these)
+        def edit(old: Ring) -> Edit:
+            these = named and {rotation.find_credential(old, text).fingerprint for text in named}
+            return Edit(rotation.rotate(old, fresh, self.overlap, these), detail)
 
-        return ring_change.RingChange("key rotate", party, self.why, detail, planned)
+        zone = self.start.tzinfo
+        return RingChange(site, "key rotate", party, self.why, zone, edit)
 
 
 @click.command()
 @click.argument("party_id", metavar="PARTY", required=False)
-@click.option("--all", "everyone", is_flag=True, help="All parties that have a file in DIR.")
+@click.option("--all", "everyone", is_flag=True, help="Rotate every party with a key in DIR.")
 @click.option(
     "--public-key",
     "public_key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The new key.",
+    help="The new public key.",
 )
 @click.option(
     "--public-keys",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="With --all: a folder of new keys, each named for its party, as in parti-a.pub.",
+    help="With --all: a folder of new public keys, named like parti-a.pub.",
 )
-@click.option("--password", is_flag=True, help="A new password in place of the old one.")
-@click.option("--overlap", default="1h", show_default=True, help="For which the old one stays.")
-@click.option("--not-before", default="now", help="16.30, 'tomorrow 16.30', +45m, or a full time.")
+@click.option("--password", is_flag=True, help="Generate a new password and show it once.")
+@click.option(
+    "--overlap",
+    default="1h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long the old credential keeps working, for example 1h.",
+)
+@click.option(
+    "--not-before", default="now", show_default=True, metavar="TIME", help=credentials.START_HELP
+)
 @click.option(
     "--replaces",
     multiple=True,
     metavar="FINGERPRINT",
-    help="Which old ones retire, if not all of the new one's kind; may be repeated.",
+    help="An old credential to end; may be repeated. Default: all of the same kind.",
 )
-@click.option("--label", default="", help="What to call the new one.")
-@click.option("--apply", is_flag=True, help="Do it; without this the plan is shown, no more.")
+@click.option("--label", default="", help="A name for the new credential.")
+@change.mode_options(ask=True)
 @console.why_option()
 @console.with_site
 def rotate(
@@ -95,14 +104,14 @@ def rotate(
     not_before: str,
     replaces: tuple[str, ...],
     label: str,
-    apply: bool,
+    mode: change.Mode,
     why: str,
     site: Path,
 ) -> None:
-    """Give PARTY a new credential, and let the old one end after an overlap.
+    """Give PARTY a new credential and end the old one after an overlap.
 
-    Shows the plan; --apply does it. With --all --public-keys DIR it is done for all parties in
-    one go, with one report; a run that was cut off is finished by the same command.
+    Shows the change and asks before it is made. --all --public-keys DIR rotates
+    many parties in one go; if it is interrupted, give the same command again.
     """
     alone = party_id is not None and (public_key is not None) is not password
     together = party_id is None and everyone and folder is not None
@@ -110,58 +119,56 @@ def rotate(
         together and public_key is None and not password and not replaces
     ):
         raise click.UsageError(
-            "PARTY with --public-key FILE or --password, or --all with --public-keys DIR"
+            "give PARTY with --public-key FILE or --password, or --all with --public-keys DIR"
         )
     settings = load.load(site)
     zone = settings.election.opens.tzinfo
     try:
-        start = times.parse_time(not_before, ring_change.utc_now(), zone)
+        start = times.parse_time(not_before, console.utc_now(), zone)
         schedule = _Schedule(start, times.parse_duration(overlap), why, replaces or None)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if folder is not None:
-        _rotate_all(site, settings, folder, schedule, apply)
-        return
-    assert party_id is not None  # noqa: S101 - as just checked; tells the type checker
-    find_with_login(site, party_id)
-    made = credentials.new_password()
-    if public_key is not None:
-        fresh = credentials.from_public_key(public_key, label, start, None)
-    else:
-        fresh = credentials.from_password(made, label, start, None)
-    change = schedule.change_for(party_id, fresh)
-    if not apply:
-        ring_change.print_preview(*ring_change.preview(site, change), zone)
-        click.echo("this is the plan, nothing has changed; --apply does it", err=True)
-        return
-    before, after = ring_change.preview(site, change)
-    ring_change.apply_and_wait(site, change, zone)
-    if password:
-        click.echo("The new password, shown this once:", err=True)
-        click.echo(made)
-    retires = before.credentials != after.credentials[: len(before.credentials)]
-    _print_message(party_id, fresh, schedule, zone, retires)
+        _rotate_all(site, settings, folder, schedule, mode)
+    elif party_id is not None:
+        parties.find_with_login(settings, party_id)
+        _rotate_one(site, party_id, public_key, label, schedule, mode)
 
 
-def _print_message(
-    party: str, fresh: Credential, schedule: _Schedule, zone: tzinfo | None, retires: bool
+def _rotate_one(
+    site: Path,
+    party: str,
+    public_key: Path | None,
+    label: str,
+    schedule: _Schedule,
+    mode: change.Mode,
 ) -> None:
+    password = credentials.new_password()
+    if public_key is not None:
+        fresh = credentials.from_public_key(public_key, label, schedule.start, None)
+    else:
+        fresh = credentials.from_password(password, label, schedule.start, None)
+    done = change.carry_out(site, schedule.change_for(site, party, fresh), mode)
+    if done is None:
+        return
+    if public_key is None:
+        click.echo("The new password, shown only this once:", err=True)
+        click.echo(password)
+    zone = schedule.start.tzinfo
     start, end = (
-        times.format_time(at, zone) for at in (schedule.start, schedule.start + schedule.overlap)
+        times.format_time(schedule.start + t, zone) for t in (timedelta(), schedule.overlap)
     )
-    old = f"; eskisi {end} itibariyla kapanir" if retires else "", f"; the old one ends at {end}"
-    ring_change.print_message(
-        party,
-        f"Yeni kimlik bilginiz {fresh.fingerprint}, {start} itibariyla gecerlidir{old[0]}.",
-        f"Your new credential {fresh.fingerprint} is valid from {start} on"
-        f"{old[1] if retires else ''}.",
-    )
+    turkish = f"Yeni kimlik bilginiz {fresh.fingerprint}, {start} itibariyla gecerlidir"
+    english = f"Your new credential {fresh.fingerprint} is valid from {start}"
+    if done.old.credentials != done.new.credentials[: len(done.old.credentials)]:
+        turkish += f"; eskisi {end} itibariyla kapanir"
+        english += f"; the old one stops working at {end}"
+    console.print_message_for(party, f"{turkish}.", f"{english}.")
 
 
 def _rotate_all(
-    site: Path, settings: Settings, folder: Path, schedule: _Schedule, apply: bool
+    site: Path, settings: Settings, folder: Path, schedule: _Schedule, mode: change.Mode
 ) -> None:
-    zone = settings.election.opens.tzinfo
     fresh = _read_new_keys(settings, folder, schedule.start)
     unfinished_rotation = _read_journal(site)
     wanted = {party: c.fingerprint for party, c in fresh.items()}
@@ -169,45 +176,44 @@ def _rotate_all(
         agreed, schedule = unfinished_rotation
         if agreed != wanted:
             message = (
-                "a rotation that was cut off is not finished: give the same folder again, or, if "
-                "it is not to be finished, remove this file"
+                "an earlier rotation is not finished: give its folder again to finish it, or "
+                "remove this file to abandon it"
             )
             raise console.fault(str(ROTATION_JOURNAL), "", message)
         fresh = {p: replace(c, not_before=schedule.start) for p, c in fresh.items()}
-        click.echo(
-            f"goes on with the one begun for {times.format_time(schedule.start, zone)}", err=True
-        )
+        start = times.format_time(schedule.start, schedule.start.tzinfo)
+        click.echo(f"continues the rotation of {start}, which was interrupted", err=True)
     elif held := [p for p, name in wanted.items() if _has_credential(site, p, name)]:
-        message = "is a key that it has already: ask for a new one, or take the file away"
+        message = "the party already has this key: ask for a new one, or remove this file"
         raise Faults([Fault(str(folder / f"{p}.pub"), "", message) for p in held])
-    left = {p: c for p, c in fresh.items() if not _has_credential(site, p, c.fingerprint)}
-    changes = [schedule.change_for(p, c) for p, c in left.items()]
-    for change in changes:
-        old, new = ring_change.preview(site, change)
-        ring_change.print_preview(old, new, zone)
-    if not apply:
-        click.echo("this is the plan, nothing has changed; --apply does it", err=True)
+    remaining = {p: c for p, c in fresh.items() if not _has_credential(site, p, c.fingerprint)}
+    changes = [schedule.change_for(site, p, c) for p, c in remaining.items()]
+    previews = [each.plan(each.read()).preview for each in changes]
+    for preview in previews:
+        change.show(preview)
+    if not change.may_apply(mode):
         return
     with console.recorded_change(site, "key rotate", "all", schedule.why):
         if _read_journal(site) != unfinished_rotation:
-            message = "somebody else has begun a rotation just now, give the command again"
+            message = "another operator has just started a rotation: give the command again"
             raise console.fault(str(ROTATION_JOURNAL), "", message)
         files.replace(site / ROTATION_JOURNAL, _format_journal(wanted, schedule))
-    for change in track(changes, "rotating", console=console.err, transient=True):
-        ring_change.apply(site, change)
+    steps = list(zip(changes, previews, strict=True))
+    for each, preview in track(steps, "rotating", console=console.err, transient=True):
+        change.apply(site, each, preview)
     server_reload.wait_for_rings(site, *(ring.load(site, party) for party in fresh))
     (site / ROTATION_JOURNAL).unlink(missing_ok=True)
-    _report(settings, fresh, left, schedule)
+    _report(settings, fresh, remaining, schedule)
 
 
 def _read_new_keys(settings: Settings, folder: Path, start: datetime) -> dict[str, Credential]:
-    """Return each party's new key; raise Faults for any file that is none of theirs."""
+    """Return the new key of each party; raise Faults for files that belong to no party."""
     found: dict[str, Credential] = {}
     wrong: list[Fault] = []
     for file in sorted(folder.glob("*.pub")):
         party = settings.party(file.stem)
         if party is None or not party.mirrors:
-            message = "is named for no party that logs in, take it away or name it rightly"
+            message = "no party of this name logs in: rename or remove this file"
             wrong += console.fault(str(file), "", message).faults
             continue
         try:
@@ -215,7 +221,7 @@ def _read_new_keys(settings: Settings, folder: Path, start: datetime) -> dict[st
         except Faults as error:
             wrong += error.faults
     if not found and not wrong:
-        raise console.fault(str(folder), "", "no new keys in it, such as parti-a.pub")
+        raise console.fault(str(folder), "", "no keys in this folder: expected parti-a.pub etc.")
     if wrong:
         raise Faults(wrong)
     return found
@@ -224,24 +230,24 @@ def _read_new_keys(settings: Settings, folder: Path, start: datetime) -> dict[st
 def _report(
     settings: Settings,
     fresh: Mapping[str, Credential],
-    left: Mapping[str, Credential],
+    rotated: Mapping[str, Credential],
     schedule: _Schedule,
 ) -> None:
     zone = settings.election.opens.tzinfo
     end = times.format_time(schedule.start + schedule.overlap, zone)
     for party in (p for p in settings.parties if p.mirrors):
         if party.id not in fresh:
-            click.echo(f"{party.id}: no new key in the folder, as before")
+            click.echo(f"{party.id}: unchanged, no new key in the folder")
         else:
-            how = "rotated" if party.id in left else "had been rotated already"
+            how = "rotated" if party.id in rotated else "already rotated"
             name = fresh[party.id].fingerprint
-            click.echo(f"{party.id}: {how}, {name}, the old one ends at {end}")
-    click.echo(f"{len(left)} rotated now, {len(fresh)} of this rotation in all")
+            click.echo(f"{party.id}: {how}, {name}, the old credential stops working at {end}")
+    click.echo(f"{len(rotated)} rotated now, {len(fresh)} in this rotation in all")
     start = times.format_time(schedule.start, zone)
-    ring_change.print_message(
+    console.print_message_for(
         "all of them",
         f"Yeni anahtariniz {start} itibariyla gecerlidir; eskisi {end} itibariyla kapanir.",
-        f"Your new key is valid from {start} on; the old one ends at {end}.",
+        f"Your new key is valid from {start}; the old one stops working at {end}.",
     )
 
 
@@ -250,13 +256,13 @@ def _has_credential(site: Path, party: str, fingerprint: str) -> bool:
 
 
 def _format_journal(parties: Mapping[str, str], schedule: _Schedule) -> bytes:
-    stated = {
+    fields = {
         "parties": dict(parties),
         "start": schedule.start.isoformat(),
         "overlap": int(schedule.overlap.total_seconds()),
         "why": schedule.why,
     }
-    return json.dumps(stated, sort_keys=True).encode() + b"\n"
+    return json.dumps(fields, sort_keys=True).encode() + b"\n"
 
 
 def _read_journal(site: Path) -> tuple[dict[str, str], _Schedule] | None:
@@ -268,11 +274,14 @@ def _read_journal(site: Path) -> tuple[dict[str, str], _Schedule] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        message = f"no journal of a rotation ({error}), remove it and look at `ssps party list`"
+        message = (
+            f"not a valid rotation file ({error}): check with `ssps party list` which parties "
+            "are rotated, then remove this file"
+        )
         raise console.fault(str(ROTATION_JOURNAL), "", message) from None
 
 
 def unfinished(site: Path) -> Iterator[str]:
-    """Yield a line for the operator if a rotation of all parties was cut off."""
+    """Yield a line for the operator if a rotation of all parties was interrupted."""
     if _read_journal(site) is not None:
-        yield f"{ROTATION_JOURNAL}: a rotation of all parties was cut off, give its command again"
+        yield f"{ROTATION_JOURNAL}: a rotation of all parties was interrupted, run it again"

@@ -1,4 +1,8 @@
-"""What every command shares: `--site`, faults on the screen, and the operator's record."""
+"""What every command shares: the `--site` and `--why` options, error output, the operator's name.
+
+A command prints results on stdout and messages on stderr. A `Faults` exception is printed as one
+line per fault, `file: key: message`, and the exit code is 1.
+"""
 
 import os
 import pwd
@@ -6,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -29,8 +34,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 _SITE = "ssps.site"
+SITE_HELP = "The site's folder. Default: $SSPS_SITE."
 _NO_LOGIN_UID = (1 << 32) - 1
-_LOCK_TIMEOUT = 60.0  # seconds for other operators' commands, each of which takes well under one
+_LOCK_TIMEOUT = 60.0  # seconds to wait for another operator's command; each takes about one
 
 
 def set_site(site: Path | None) -> None:
@@ -46,41 +52,37 @@ def _optional_site(ctx: click.Context, _: click.Parameter, value: Path | None) -
     return value.absolute() if value else None
 
 
-_SITE_OPTION = click.option(
-    "--site",
-    type=click.Path(path_type=Path),
-    callback=_optional_site,
-    help="The site's folder, or SSPS_SITE.",
-)
-
-
 def _required_site(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
     site = _optional_site(ctx, param, value)
     if site is None:
-        raise click.UsageError("which site? Name its folder with --site DIR or in SSPS_SITE.")
+        raise click.UsageError("no site given: use --site DIR or SSPS_SITE")
     if not (site / SITE_TOML).exists():
-        raise click.UsageError(f"{site} is no site (no site.toml in it): `ssps init` makes one.")
+        raise click.UsageError(f"{site} is not a site (no site.toml): create one with `ssps init`")
     return site
 
 
-def with_site(command: Callable[P, R]) -> Callable[P, R]:
-    """Give a command `--site` and hand it `site`, the absolute path of a folder that is one."""
-    option = click.option(
+def _site_option(callback: Callable[..., Path | None]) -> Callable[[F], F]:
+    return click.option(
         "--site",
+        metavar="DIR",
         type=click.Path(path_type=Path),
-        callback=_required_site,
-        help="The site's folder, or SSPS_SITE.",
+        callback=callback,
+        help=SITE_HELP,
     )
-    return print_faults(option(command))
+
+
+def with_site(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--site`; it receives `site`, the absolute path of an existing site."""
+    return print_faults(_site_option(_required_site)(command))
 
 
 def with_optional_site(command: Callable[P, R]) -> Callable[P, R]:
-    """Give a command `--site` and hand it `site`, None where none is named."""
-    return print_faults(_SITE_OPTION(command))
+    """Give a command `--site`; the command receives `site`, or None if no site is given."""
+    return print_faults(_site_option(_optional_site)(command))
 
 
 def default_command(command: str) -> type[click.Group]:
-    """Return a group that hands words of which none of its commands is named to `command`."""
+    """Return a group class that runs `command` if the first word is not one of its commands."""
 
     class DefaultCommandGroup(click.Group):
         def resolve_command(
@@ -93,24 +95,24 @@ def default_command(command: str) -> type[click.Group]:
 
 
 def with_new_site(command: Callable[P, R]) -> Callable[P, R]:
-    """Give a command DIR or `--site`, and hand it `site`, where a new one is to be made."""
+    """Give a command DIR and `--site`; the command receives `site`, the path for a new site."""
 
     @wraps(command)
     def checked(*args: Any, **kwargs: Any) -> R:
         folder: Path | None = kwargs.pop("folder")
         site = folder.absolute() if folder else kwargs["site"]
         if site is None:
-            raise click.UsageError("where? Name a folder that is empty or does not exist yet.")
+            raise click.UsageError("no folder given: name one that is empty or does not exist yet")
         return command(*args, **{**kwargs, "site": site})
 
     argument = click.argument(
         "folder", metavar="DIR", required=False, type=click.Path(path_type=Path)
     )
-    return print_faults(argument(_SITE_OPTION(checked)))
+    return print_faults(argument(_site_option(_optional_site)(checked)))
 
 
 def print_faults(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what is the operator's to mend into lines on stderr and exit code 1."""
+    """Print expected errors on stderr, one per line, and exit with 1 instead of a traceback."""
 
     @wraps(command)
     def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -121,7 +123,7 @@ def print_faults(command: Callable[P, R]) -> Callable[P, R]:
                 click.echo(str(fault), err=True)
         except (writer.LedgerBusy, writer.Unwritable, server_state.AlreadyRunning) as error:
             click.echo(str(error), err=True)
-        except BrokenPipeError:  # whoever read it has seen enough
+        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             click.echo(f"{error.filename or 'this machine'}: {error.strerror or error}", err=True)
@@ -131,15 +133,15 @@ def print_faults(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def fault(file: str, key: str, message: str) -> Faults:
-    """Make the one fault that stops a command."""
+    """Return a Faults exception with one fault, to raise."""
     return Faults([Fault(file, key, message)])
 
 
 def operator(login: Path = Path("/proc/self/loginuid")) -> str:
-    """Return who is at the keyboard, and not the account that is worked under.
+    """Return the name of the person at the keyboard, also under sudo or su.
 
-    The kernel keeps who logged in, through sudo and su, where PAM told it (pam_loginuid). Without
-    that it is whom sudo names where we are root or an account that nobody logs in to.
+    With pam_loginuid the kernel remembers who logged in. Without it, SUDO_USER is used if this
+    account is root or has no login shell; else it is the name of this account.
     """
     with suppress(OSError, ValueError, KeyError):
         if (number := int(login.read_text())) != _NO_LOGIN_UID:
@@ -149,45 +151,48 @@ def operator(login: Path = Path("/proc/self/loginuid")) -> str:
     return (os.environ.get("SUDO_USER") if shared else None) or account.pw_name
 
 
+_WHY_NEEDED = "give a reason: it is recorded together with your name"
+
+
 class _NonEmptyText(StringParamType):
-    """A text that says something."""
+    """A text that is not blank."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not str(value).strip():
-            self.fail("it stands in the record beside your name: say something", param, ctx)
+            self.fail(_WHY_NEEDED, param, ctx)
         return str(value).strip()
 
     def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
-        return "it stands in the record beside your name"
+        return _WHY_NEEDED
 
 
 WHY_TEXT = _NonEmptyText()
 
 
-def why_option(help: str = "For the record.") -> Callable[[F], F]:
-    """Give a command that changes something `--why`, which it cannot be called without."""
+def why_option(help: str = "The reason, for the record.") -> Callable[[F], F]:
+    """Give a command the required option `--why`. Every command that changes something has it."""
     return click.option("--why", required=True, type=WHY_TEXT, help=help)
 
 
 @contextmanager
 def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[ChangeRecord]:
-    """Let one operator at a time change the site, on the record (keys/operations/change_record).
+    """Lock the operations ledger, record one change in it, sign it (keys/operations/change_record).
 
-    The body says what stood before, records what is to stand, and puts that in force. Raises
-    ledger.Busy if others take longer than a minute.
+    In the body: set `before` of the record, call its `done(after)`, then make the change. Raises
+    writer.Busy if another operator's command holds the lock for more than a minute.
     """
     with (
         writer.Ledger(site / LEDGERS / OPERATIONS, patience=_LOCK_TIMEOUT) as operations,
         signer_process.sign_after(site, OPERATIONS),
         change_record.record_change(
             operations, command, operator(), socket.gethostname(), what, why
-        ) as begun,
+        ) as record,
     ):
-        yield begun
+        yield record
 
 
 def progress_bar(description: str, total: int) -> tuple[Progress, Callable[[int], None]]:
-    """Return a progress bar over `total` bytes, for a `with`, and what to call with bytes read."""
+    """Return a progress bar to use in a `with`, and a function that takes the bytes read so far."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -199,3 +204,13 @@ def progress_bar(description: str, total: int) -> tuple[Progress, Callable[[int]
     )
     task = bar.add_task(description, total=total)
     return bar, lambda read: bar.update(task, completed=read)
+
+
+def print_message_for(party: str, turkish: str, english: str) -> None:
+    """Print what the operator should tell the party, by telephone or letter, in both languages."""
+    click.echo(f"\ntell {party}:\n  {turkish}\n  {english}", err=True)
+
+
+def utc_now() -> datetime:
+    """Return the time to the second, the precision of key files."""
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,4 +1,10 @@
-"""What the commands share that ask something of the publisher, running or not."""
+"""Asks the publisher, which alone writes catalog, trees and filing ledger, to make a change.
+
+The steps are those of scripts/shared/change, with two differences. The command does not make the
+change: it puts a request into `state/errands` and waits for the answer; if no publisher is
+running, it handles the request itself. And the operations ledger cannot stay locked for that long,
+so there are two records: `asked` before the request, and the command's own with the outcome.
+"""
 
 import secrets
 import socket
@@ -19,18 +25,20 @@ from publisher.page import arrival_id
 from publisher.publish import handle_requests
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Request
+from scripts.shared import change as change_
 from scripts.shared import console
 
-_ANSWER_TIMEOUT = 60.0
+_ANSWER_TIMEOUT = 60.0  # seconds
 _POLL_INTERVAL = 0.1
-_UNANSWERED = "the publisher has not answered, and may do it later: the filing ledger tells"
+_UNANSWERED = "no answer from the publisher yet; the filing ledger will show if it does it later"
 
 
 @dataclass(frozen=True)
 class RequestedChange:
-    """A command that the publisher carries out; `stands` says how it stands with `what`.
+    """A change that the publisher makes; `what` is what it changes.
 
-    It is asked before, with None, and with the answer that there was.
+    `describe_state` returns the record's `before` if it is called with None, and the record's
+    `after` if it is called with the publisher's answer.
     """
 
     command: str
@@ -39,26 +47,33 @@ class RequestedChange:
     describe_state: Callable[[Answer | None], Value]
 
 
-def send(site: Path, kind: str, change: RequestedChange, detail: Mapping[str, Value]) -> Answer:
-    """Have one errand carried out and return the answer.
+def send(
+    site: Path,
+    kind: str,
+    change: RequestedChange,
+    detail: Mapping[str, Value],
+    mode: change_.Mode = change_.Mode(),  # noqa: B008 - frozen
+) -> Answer:
+    """Send one request to the publisher, record it and its outcome, and return the answer.
 
-    That it is asked for is in the operations ledger first, and what became of it afterwards.
-    Raises Faults if the publisher, which runs, does not answer within a minute; it does so later.
+    Raises Faults if a running publisher does not answer within a minute; it may still do it later.
     """
+    if mode.dry_run:
+        change_.show([f"{change.what}: now {_shown(change.describe_state(None))}"])
+        return Answer(True, f"dry run: the publisher was not asked: {kind} {_shown_detail(detail)}")
     identity = arrival_id(writer.utc_now(), secrets.token_hex(4))
     by = (console.operator(),)
     request = Request(identity, kind, by, socket.gethostname(), change.why, detail)
     settings = load.load(site)
-    before = change.describe_state(None)
     named: dict[str, Value] = {"errand": identity}
     with console.recorded_change(site, change.command, change.what, change.why) as record:
-        record.before = before
+        record.before = before = change.describe_state(None)
         asked = record.requested({**detail, **named})
     answer = None
     try:
         queue.submit(site, request)
         answer = _wait_for_answer(site, settings, identity)
-    finally:  # whatever it ends with
+    finally:  # an error is recorded too
         after = change.describe_state(answer) if answer else None
         with console.recorded_change(site, change.command, change.what, change.why) as record:
             record.before, record.follows = before, asked
@@ -66,11 +81,19 @@ def send(site: Path, kind: str, change: RequestedChange, detail: Mapping[str, Va
                 record.failed(_UNANSWERED, named)
             elif answer.done:
                 record.done(after, {**named, "said": answer.message})
-            elif kind == queue.REPAIR:  # some of it
+            elif kind == queue.REPAIR:  # some repairs may have been made
                 record.failed(answer.message, {**named, "after": after})
             else:
                 record.refused(answer.message, named)
     return answer
+
+
+def _shown(value: Value) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _shown_detail(detail: Mapping[str, Value]) -> str:
+    return " ".join(f"{key}={_shown(value)}" for key, value in detail.items())
 
 
 def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
@@ -78,21 +101,21 @@ def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
     while (answer := queue.take_answer(site, identity)) is None:
         try:
             handle_requests(settings, stop=threading.Event())
-        except writer.LedgerBusy:
+        except writer.LedgerBusy:  # a publisher is running
             if time.monotonic() > deadline:
-                message = "the publisher is busy and will answer later, look again before repeating"
+                message = "the publisher is busy and will answer later: check before you repeat it"
                 raise console.fault(str(REQUESTS / f"{identity}.json"), "", message) from None
             time.sleep(_POLL_INTERVAL)
     return answer
 
 
 def print_answer(answer: Answer) -> None:
-    """Print an answer, as an error if it was not done."""
+    """Print an answer; on stderr if the request was refused or failed."""
     click.echo(answer.message, err=not answer.done)
 
 
 def print_answer_or_exit(answer: Answer) -> None:
-    """Print an answer; exit with 1 if it was not done."""
+    """Print an answer; exit with 1 if the request was refused or failed."""
     print_answer(answer)
     if not answer.done:
         raise SystemExit(1)

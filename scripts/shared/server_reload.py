@@ -1,4 +1,8 @@
-"""Whether the running server took a change: it is asked, and its own word is waited for."""
+"""Asks the daemons to reload, and waits until the running server reports the change in force.
+
+The server writes what it uses to `state/serving.json` (keys/operations/server_state); a command
+compares that file with what it has just written.
+"""
 
 import os
 import signal
@@ -16,20 +20,22 @@ from keys.credentials.ring import Ring
 from keys.operations import server_state
 from keys.operations.server_state import ServerState
 
-TIMEOUT = 10.0  # seconds; the server looks three times a second
+TIMEOUT = 10.0  # seconds; the server looks for new rings three times a second
 _POLL_INTERVAL = 0.05
 
 
 def wait_for_rings(site: Path, *changed: Ring) -> bool:
-    """Wait for the server to have these rings in force; see `proved`."""
+    """Wait until the server uses these rings; see `wait_until_in_force`."""
     wanted = {new.party: ring.ring_digest(new) for new in changed}
     return wait_until_in_force(
-        site, lambda state: all(state.rings.get(p) == wanted[p] for p in wanted), ", ".join(wanted)
+        site,
+        lambda state: all(state.rings.get(p) == wanted[p] for p in wanted),
+        f"credentials of {', '.join(wanted)}",
     )
 
 
 def reload_daemons(site: Path) -> bool:
-    """Have the daemons read the site's files anew; say whether there was one to ask."""
+    """Send SIGHUP so that the settings are read again; return whether a daemon was running."""
     asked = False
     for part in (server_state.RUN, server_state.SERVE):
         pid = server_state.holder(site, part)
@@ -40,14 +46,18 @@ def reload_daemons(site: Path) -> bool:
     if server_state.holder(site, server_state.RUN) is None and server_state.holder(
         site, server_state.PUBLISH
     ):
-        click.echo("the publisher runs by itself: start it anew, or it files as before", err=True)
+        click.echo(
+            "the publisher runs without `ssps run`: restart it, it still uses the old settings",
+            err=True,
+        )
     return asked
 
 
 def wait_until_in_force(site: Path, applied: Callable[[ServerState], bool], what: str) -> bool:
-    """Wait until the server's word says that the change is in force, and say so on stderr.
+    """Wait until `applied` is true of what the running server reports, and say so on stderr.
 
-    False if no server runs; Faults, naming its own reasons, if one does and does not take it.
+    Returns False if no server is running. Raises Faults, with the server's own reasons, if it
+    does not use the change within `TIMEOUT` seconds.
     """
     end = time.monotonic() + TIMEOUT
     state = None
@@ -55,15 +65,15 @@ def wait_until_in_force(site: Path, applied: Callable[[ServerState], bool], what
         pid = server_state.holder(site, server_state.SERVE)
         state = server_state.read(site)
         if pid is None and server_state.holder(site, server_state.RUN) is None:
-            click.echo("no server is running: it takes effect at its start", err=True)
+            click.echo("no server is running: the change takes effect at its next start", err=True)
             return False
         if state is not None and applied(state):
-            click.echo(f"in force: the server (process {state.pid}) has taken up {what}", err=True)
+            click.echo(f"in force: the server (process {state.pid}) uses the {what}", err=True)
             return True
         time.sleep(_POLL_INTERVAL)
-    why = [Fault("", "", f"the server says: {fault}") for fault in (state.faults if state else ())]
+    reasons = [Fault("", "", f"the server says: {f}") for f in (state.faults if state else ())]
     message = (
-        f"written, but the running server has NOT taken up {what} within {TIMEOUT:.0f} s: "
-        "look at its log, and start it anew if need be"
+        f"the {what} are written, but the running server does NOT use them after {TIMEOUT:.0f} s: "
+        "look at its log, and restart it if necessary"
     )
-    raise Faults([Fault(str(SERVER_STATE), "", message), *why])
+    raise Faults([Fault(str(SERVER_STATE), "", message), *reasons])

@@ -187,7 +187,7 @@ def test_without_a_why_nothing_is_changed(site: Path, tmp_path: Path, ssps: Ssps
         assert silent.exit_code == (1 if name == "party add" else 2), name  # its form says why
         assert "--why" in silent.stderr or name == "party add"
         assert blank.exit_code == 2
-        assert "it stands in the record beside your name: say something" in blank.stderr
+        assert "give a reason: it is recorded together with your name" in blank.stderr
     assert office.listing(tmp_path) == before
 
 

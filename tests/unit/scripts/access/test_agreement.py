@@ -37,7 +37,7 @@ def operations(site: Path) -> list[tuple[str, str]]:
     return [(r.event.event, r.event.what) for r in found]
 
 
-def test_a_party_is_taken_in_as_its_form_says(site: Path, ssps: Ssps, form: Path) -> None:
+def test_party_add_registers_a_party_from_its_form(site: Path, ssps: Ssps, form: Path) -> None:
     before = (site / "parties.toml").read_text()
 
     tried = ssps("party", "add", "--form", form, "--dry-run", "--site", site)
@@ -52,11 +52,13 @@ def test_a_party_is_taken_in_as_its_form_says(site: Path, ssps: Ssps, form: Path
     found, added = operations(site)
     assert found == ("settings", "parties.toml site.toml")
     assert added == ("party add", "parti-d")
-    assert "no server is running: it takes effect at its start" in done.stderr
+    assert "no server is running: the change takes effect at its next start" in done.stderr
     assert "tell parti-d" in done.stderr
 
 
-def test_what_makes_no_party_is_refused_whole(site: Path, ssps: Ssps, form: Path) -> None:
+def test_party_add_refuses_an_invalid_party_and_changes_nothing(
+    site: Path, ssps: Ssps, form: Path
+) -> None:
     before = (site / "parties.toml").read_bytes()
     form.write_text(FORM.replace("192.0.2.40", "192.0.2.400"))
     wrong = ssps("party", "add", "--form", form, "--site", site)
@@ -85,7 +87,7 @@ def test_what_makes_no_party_is_refused_whole(site: Path, ssps: Ssps, form: Path
         (["set-scope", "parti-a", "34-istanbul-1", "35-izmir-2/konak-1"], "scope", 2),
     ],
 )
-def test_what_is_agreed_is_changed_on_the_record(
+def test_each_party_command_changes_parties_toml_and_records_it(
     site: Path, ssps: Ssps, words: list[str], key: str, value: object
 ) -> None:
     before = (site / "parties.toml").read_bytes()
@@ -96,7 +98,7 @@ def test_what_is_agreed_is_changed_on_the_record(
     again = ssps("party", *words, "--why", "call 3", "--site", site)
 
     assert (done.exit_code, again.exit_code) == (0, 0)
-    assert "that is how it stands already" in again.stderr
+    assert f"no change: {key} of {words[1]} is already " in again.stderr
     found, record = segments.read_records(site / "ledgers/operations")
     assert found.event.event == "settings"
     assert record.event.what == words[1]
@@ -106,26 +108,26 @@ def test_what_is_agreed_is_changed_on_the_record(
     assert (len(told) if isinstance(told, list) else told) == value
 
 
-def test_settings_that_are_edited_while_a_change_is_made_are_not_taken_for_it(
+def test_an_edit_of_site_toml_during_a_command_stops_the_command(
     site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed, before = amend.set_party_key, (site / "parties.toml").read_bytes()
 
-    def meanwhile(*asked: Any) -> str:
+    def edited_first(*asked: Any) -> str:
         with (site / "site.toml").open("ab") as file:
             file.write(b"# by hand\n")
         return changed(*asked)
 
-    monkeypatch.setattr(amend, "set_party_key", meanwhile)
+    monkeypatch.setattr(amend, "set_party_key", edited_first)
     tried = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 
     assert (tried.exit_code, (site / "parties.toml").read_bytes()) == (1, before)
-    assert "site.toml: somebody has edited it meanwhile" in tried.stderr
+    assert "site.toml: the file was edited in the meantime" in tried.stderr
     [refused] = segments.read_records(site / "ledgers/operations")
     assert refused.event.outcome == "refused"
 
 
-def test_the_record_names_the_bytes_that_the_change_was_made_of(
+def test_the_record_has_the_digest_of_the_text_that_the_command_read(
     site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sha256((site / "parties.toml").read_bytes()).hexdigest()
@@ -145,7 +147,7 @@ def test_the_record_names_the_bytes_that_the_change_was_made_of(
     assert after[0] == f"parties.toml {before}"
 
 
-def test_line_ends_of_another_editor_stay_as_they_are(site: Path, ssps: Ssps) -> None:
+def test_suspend_and_resume_keep_crlf_line_ends(site: Path, ssps: Ssps) -> None:
     file = site / "parties.toml"
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     before = file.read_bytes()
@@ -155,7 +157,7 @@ def test_line_ends_of_another_editor_stay_as_they_are(site: Path, ssps: Ssps) ->
     assert file.read_bytes() == before
 
 
-def test_a_suspended_party_is_resumed(site: Path, ssps: Ssps) -> None:
+def test_resume_restores_parties_toml_byte_for_byte(site: Path, ssps: Ssps) -> None:
     before = (site / "parties.toml").read_bytes()
     ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
     assert load.load(site).parties[0].suspended
@@ -163,7 +165,7 @@ def test_a_suspended_party_is_resumed(site: Path, ssps: Ssps) -> None:
     assert (site / "parties.toml").read_bytes() == before
 
 
-def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: Ssps) -> None:
+def test_party_remove_deletes_the_credentials_too(site: Path, ssps: Ssps) -> None:
     ssps("key", "add", "parti-a", "--password", "--why", "x", "--site", site)
     [held] = ring.load(site, "parti-a").credentials
 
@@ -198,7 +200,7 @@ def test_a_party_that_is_removed_takes_its_credentials_along(site: Path, ssps: S
         ["set-scope", "bagimsiz-c", "all"],
     ],
 )
-def test_what_cannot_be_changes_nothing(site: Path, ssps: Ssps, words: list[str]) -> None:
+def test_an_impossible_change_changes_nothing(site: Path, ssps: Ssps, words: list[str]) -> None:
     before = (site / "parties.toml").read_bytes()
     done = ssps("party", *words, "--why", "x", "--site", site)
     assert done.exit_code == 1
@@ -207,7 +209,7 @@ def test_what_cannot_be_changes_nothing(site: Path, ssps: Ssps, words: list[str]
     assert [(e.outcome, e.detail["after"]) for e in told] in ([], [("refused", None)])
 
 
-def test_an_editor_that_saved_meanwhile_is_not_overwritten(
+def test_an_edit_of_parties_toml_during_a_command_is_not_overwritten(
     site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = load.read
@@ -222,23 +224,28 @@ def test_an_editor_that_saved_meanwhile_is_not_overwritten(
     done = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 
     assert done.exit_code == 1
-    assert "somebody has edited it meanwhile" in done.stderr
+    assert "the file was edited in the meantime" in done.stderr
     assert (site / "parties.toml").read_text() == edited
     _, done_, failed = segments.read_records(site / "ledgers/operations")
     assert (done_.event.outcome, failed.event.outcome) == ("ok", "failed")
     assert failed.event.detail["of"] == done_.seq
 
 
-def test_a_server_that_does_not_take_it_is_said_loudly(
+def test_a_server_that_does_not_take_the_change_is_an_error(
     site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from keys.operations import server_state
 
     monkeypatch.setattr(server_reload, "TIMEOUT", 0.2)
-    monkeypatch.setattr(server_state, "holder", lambda *_: 1 << 22)  # alive, and deaf
+    monkeypatch.setattr(
+        server_state, "holder", lambda *_: 1 << 22
+    )  # running, but it does not react
     monkeypatch.setattr(os, "kill", lambda *_: None)
 
     done = ssps("party", "suspend", "parti-a", "--why", "x", "--site", site)
 
     assert done.exit_code == 1
-    assert "the running server has NOT taken up the change of parti-a" in done.stderr
+    assert (
+        "the settings of parti-a are written, but the running server does NOT use them"
+        in done.stderr
+    )

@@ -31,7 +31,7 @@ def refused(who: str, origin: str, reason: str, **more: Value) -> Event:
     return Event(event, who, origin, "", Outcome.REFUSED, detail)
 
 
-def test_the_operator_reads_out_what_the_party_has_to_change(
+def test_party_test_shows_the_last_attempts_with_advice(
     site: Path, ssps: Ssps, transfers: writer.Ledger
 ) -> None:
     client = "SSH-2.0-WinSCP_release_6.3"
@@ -59,7 +59,7 @@ def test_the_operator_reads_out_what_the_party_has_to_change(
     assert "ssh-keygen -lf" in said
 
 
-def test_every_reason_has_its_advice_in_plain_ascii() -> None:
+def test_every_refusal_reason_has_advice_in_ascii() -> None:
     assert set(Reason) <= set(attempts.ADVICE)
     for english, turkish in attempts.ADVICE.values():
         assert english
@@ -67,10 +67,10 @@ def test_every_reason_has_its_advice_in_plain_ascii() -> None:
         assert (english + turkish).isascii()
 
 
-def test_a_credential_shows_when_and_from_where_it_was_last_used(
+def test_party_show_says_when_and_from_where_a_credential_was_last_used(
     site: Path, ssps: Ssps, transfers: writer.Ledger
 ) -> None:
-    assert "not used of late" in ssps("party", "show", "parti-a", "--site", site).stdout
+    assert "not used recently" in ssps("party", "show", "parti-a", "--site", site).stdout
     for origin in ("127.0.0.1", "127.0.0.2"):
         detail: dict[str, Value] = {"credential": KEY.fingerprint}
         transfers.append(Event(TransferEvent.LOGIN, "parti-a", origin, "", detail=detail))
@@ -80,7 +80,7 @@ def test_a_credential_shows_when_and_from_where_it_was_last_used(
     assert "last used 2023-05-14 17:00:00+03:00 from 127.0.0.2" in said
 
 
-def test_a_long_ledger_is_read_from_its_end_and_no_further_than_agreed(
+def test_a_ledger_is_read_backwards_up_to_a_limit(
     site: Path, transfers: writer.Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "_CHUNK_RECORDS", 4)
@@ -92,12 +92,12 @@ def test_a_long_ledger_is_read_from_its_end_and_no_further_than_agreed(
     assert found == ["10", "9", "8", "7", "6", "5"]
 
 
-def test_nothing_that_came_is_said_too(site: Path, ssps: Ssps) -> None:
+def test_party_test_says_so_if_there_are_no_attempts(site: Path, ssps: Ssps) -> None:
     said = ssps("party", "test", "parti-a", "--site", site).stdout
-    assert "nothing has come from it: a firewall, a wrong address or port?" in said
+    assert "no attempts on record: a firewall, or a wrong address or port?" in said
 
 
-def test_what_a_client_calls_itself_does_not_move_the_operators_cursor(
+def test_control_codes_in_a_client_name_are_escaped(
     site: Path, ssps: Ssps, transfers: writer.Ledger
 ) -> None:
     told: dict[str, Value] = {"client": "SSH-2.0-\x9b2J", "method": "\x1b]0;x\x07"}

@@ -21,7 +21,7 @@ def read(tmp_path: Path, text: str) -> form.Form:
     return form.read(tmp_path / "form.toml")
 
 
-def test_a_form_becomes_what_parties_toml_says(tmp_path: Path) -> None:
+def test_a_form_becomes_an_entry_of_parties_toml(tmp_path: Path) -> None:
     assert read(tmp_path, FORM).party == {
         "id": "cagri-ve-isik-partisi",
         "name": "Çağrı ve Işık Partisi",
@@ -55,7 +55,7 @@ def test_a_form_becomes_what_parties_toml_says(tmp_path: Path) -> None:
         ('phones = ["10000000146 5320000000"]', "contact.phones"),
     ],
 )
-def test_a_kimlik_no_is_refused_wherever_it_stands_and_never_repeated(
+def test_an_identity_number_is_refused_in_every_field_and_never_printed(
     tmp_path: Path, line: str, key: str
 ) -> None:
     name = line.split(" ")[0]
@@ -68,11 +68,11 @@ def test_a_kimlik_no_is_refused_wherever_it_stands_and_never_repeated(
     assert "10000000146" not in str(caught.value)
 
 
-def test_eleven_digits_that_are_no_kimlik_no_are_a_telephone(tmp_path: Path) -> None:
+def test_eleven_digits_with_wrong_check_digits_are_accepted(tmp_path: Path) -> None:
     read(tmp_path, FORM.replace("0532 000 00 00", "90312000001"))
 
 
-def test_an_address_is_none_though_its_digits_would_make_one(tmp_path: Path) -> None:
+def test_an_address_is_not_taken_for_an_identity_number(tmp_path: Path) -> None:
     asked = read(tmp_path, FORM.replace("192.0.2.7", "95.189.134.134"))
     assert asked.party["static_ips"] == ["95.189.134.134"]
 
@@ -88,7 +88,7 @@ def test_an_address_is_none_though_its_digits_would_make_one(tmp_path: Path) -> 
         ("[contact]", '"\\u001b[2J" = 1\n[contact]', r"\x1b[2J"),
     ],
 )
-def test_nothing_in_a_form_moves_the_operators_cursor(
+def test_control_characters_in_a_form_are_refused(
     tmp_path: Path, old: str, new: str, key: str
 ) -> None:
     with pytest.raises(Faults) as caught:
@@ -99,30 +99,32 @@ def test_nothing_in_a_form_moves_the_operators_cursor(
 
 
 @pytest.mark.parametrize("text", ["x = " + "[" * 50_000, "# " + "a" * 70_000])
-def test_a_form_that_is_none_is_a_fault(tmp_path: Path, text: str) -> None:
-    with pytest.raises(Faults, match="is no form that can be read"):
+def test_a_file_that_is_not_a_form_is_a_fault(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Faults, match="cannot be read as a form"):
         read(tmp_path, text)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('services = ["web", "sftp"]', 'services = ["web"]', "services: does not ask for sftp"),
+        ('services = ["web", "sftp"]', 'services = ["web"]', "services: sftp is not requested"),
         ('services = ["web", "sftp"]', 'services = "sftp"', "services: write a list"),
-        ('party = "Çağrı ve Işık Partisi"', 'party = "!"', "party: is no name"),
+        ('party = "Çağrı ve Işık Partisi"', 'party = "!"', "party: not a name"),
         ('party = "Çağrı ve Işık Partisi"\n', "", "party: is missing"),
-        ('email = "bilgi@parti.example"', 'email = "parti"', "contact.email: is no e-mail"),
+        ('email = "bilgi@parti.example"', 'email = "parti"', "contact.email: not an e-mail"),
         ('email = "bilgi@parti.example"\n', "", "contact.email: is missing"),
         (
             'phones = ["+90 312 000 00 00", "0532 000 00 00"]',
             "phones = []",
             "contact.phones: write",
         ),
-        ("[contact]", 'adres = "x"\n[contact]', "adres: nobody knows this key"),
-        ("[contact]", "[contact", "is no form that can be read"),
+        ("[contact]", 'adres = "x"\n[contact]', "adres: unknown key"),
+        ("[contact]", "[contact", "cannot be read as a form"),
     ],
 )
-def test_what_a_form_lacks_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_each_fault_of_a_form_is_named_with_its_key(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
     with pytest.raises(Faults) as caught:
         read(tmp_path, FORM.replace(old, new))
     assert f"form.toml: {said}" in str(caught.value)

@@ -9,7 +9,7 @@ from keys.server_keys import host
 from scripts.access import letter
 
 
-def test_a_letter_says_all_that_a_party_has_to_know(site: Path, ssps: Ssps) -> None:
+def test_the_letter_has_everything_that_a_party_needs(site: Path, ssps: Ssps) -> None:
     ssps("key", "add", "parti-b", "--password", "--why", "x", "--label", "ofis", "--site", site)
 
     done = ssps("party", "letter", "parti-b", "--host", "sonuc.example", "--site", site)
@@ -31,10 +31,11 @@ def test_a_letter_says_all_that_a_party_has_to_know(site: Path, ssps: Ssps) -> N
         "md. 3/d",
     ):
         assert said in done.stdout
+    assert done.stdout.isascii()
     assert "argon2" not in done.stdout
 
 
-def test_a_server_that_listens_everywhere_has_no_address_to_write(site: Path, ssps: Ssps) -> None:
+def test_letter_needs_host_if_the_server_listens_on_every_address(site: Path, ssps: Ssps) -> None:
     path = site / "site.toml"
     path.write_text(path.read_text().replace("127.0.0.1:2222", "0.0.0.0:22"))
     assert ssps("party", "letter", "parti-a", "--site", site).exit_code == 2
@@ -42,9 +43,7 @@ def test_a_server_that_listens_everywhere_has_no_address_to_write(site: Path, ss
     assert independent.exit_code == 1
 
 
-def test_the_letter_as_pdf_carries_turkish_letters_and_a_code(
-    site: Path, ssps: Ssps, tmp_path: Path
-) -> None:
+def test_the_pdf_has_turkish_letters_and_a_qr_code(site: Path, ssps: Ssps, tmp_path: Path) -> None:
     out = tmp_path / "mektup.pdf"
 
     done = ssps("party", "letter", "parti-a", "--pdf", out, "--site", site)
@@ -57,7 +56,7 @@ def test_the_letter_as_pdf_carries_turkish_letters_and_a_code(
     assert len(content) < 200_000
 
 
-def test_the_code_is_the_fingerprint(site: Path, tmp_path: Path) -> None:
+def test_the_qr_code_is_the_fingerprint(site: Path, tmp_path: Path) -> None:
     import qrcode
     import zxingcpp
 
@@ -67,7 +66,7 @@ def test_the_code_is_the_fingerprint(site: Path, tmp_path: Path) -> None:
     assert found.text == key.fingerprint
 
 
-def test_the_written_known_hosts_line_is_openssh_s_own(site: Path, tmp_path: Path) -> None:
+def test_ssh_keygen_reads_the_known_hosts_line_of_the_letter(site: Path, tmp_path: Path) -> None:
     settings = load.load(site)
     text = letter.render_text(settings, settings.parties[0], letter.Address("a.example", 22))
     [line] = [line for line in text.splitlines() if line.startswith("a.example ssh-ed25519")]

@@ -38,7 +38,7 @@ def rotated(site: Path) -> list[str]:
     return [r.event.what for r in found if r.event.event == "key rotate"]
 
 
-def test_a_plan_changes_nothing_and_apply_does_what_it_showed(
+def test_rotate_shows_the_change_and_makes_it_after_confirmation(
     two: Path, ssps: Ssps, folder: Path
 ) -> None:
     words = ("key", "rotate", "parti-a", "--public-key", folder / "parti-a.pub", "--site", two)
@@ -48,19 +48,19 @@ def test_a_plan_changes_nothing_and_apply_does_what_it_showed(
     assert (planned.exit_code, rotated(two)) == (0, [])
     assert "2033-05-14 16:30:00+03:00 .. -" in planned.stderr
     assert ".. 2033-05-14 17:00:00+03:00 (was -)" in planned.stderr
-    assert "nothing has changed" in planned.stderr
+    assert "nothing has changed: give --yes to apply this" in planned.stderr
 
-    applied = ssps(*words, *more, "--apply")
+    applied = ssps(*words, *more, "--yes")
     assert (applied.exit_code, rotated(two)) == (0, ["parti-a"])
     assert labels(two, "parti-a") == [("parti-a 1", True), ("parti-a 2", False)]
-    assert "no server is running: it takes effect at its start" in applied.stderr
+    assert "no server is running: the change takes effect at its next start" in applied.stderr
     assert "tell parti-a" in applied.stderr
     *_, record = segments.read_records(two / "ledgers/operations")
     assert record.event.detail["overlap"] == "30m"
     assert record.event.detail["why"] == "form 31"
 
 
-def test_all_parties_are_rotated_in_one_go_with_one_report(
+def test_rotate_all_rotates_every_party_that_has_a_new_key(
     two: Path, ssps: Ssps, folder: Path
 ) -> None:
     words = ("key", "rotate", "--all", "--public-keys", folder, "--overlap", "0", "--site", two)
@@ -73,11 +73,11 @@ def test_all_parties_are_rotated_in_one_go_with_one_report(
     assert rotated(two) == ["parti-a", "parti-b"]
     for party in ("parti-a", "parti-b"):
         assert labels(two, party) == [(f"{party} 1", False), (f"{party} 2", True)]
-    assert "2 rotated now, 2 of this rotation in all" in done.stdout
+    assert "2 rotated now, 2 in this rotation in all" in done.stdout
     assert not (two / "state/rotation.json").exists()
 
 
-def test_a_rotation_that_was_cut_off_goes_on_with_its_own_times(
+def test_an_interrupted_rotation_continues_with_its_own_times(
     two: Path, ssps: Ssps, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("key", "rotate", "--all", "--public-keys", folder, "--overlap", "1h", "--site", two)
@@ -103,8 +103,10 @@ def test_a_rotation_that_was_cut_off_goes_on_with_its_own_times(
     done = ssps(*words, "--why", "again", "--apply")
 
     assert done.exit_code == 0
-    assert "goes on with the one begun for 2033-05-14 16:30:00+03:00" in done.stderr
-    assert "parti-a: had been rotated already" in done.stdout
+    assert (
+        "continues the rotation of 2033-05-14 16:30:00+03:00, which was interrupted" in done.stderr
+    )
+    assert "parti-a: already rotated" in done.stdout
     begins = {
         c.not_before for p in ("parti-a", "parti-b") for c in ring.load(two, p).credentials[1:]
     }
@@ -112,7 +114,7 @@ def test_a_rotation_that_was_cut_off_goes_on_with_its_own_times(
     assert not (two / "state/rotation.json").exists()
 
 
-def test_a_file_that_is_nobodys_key_stops_all_before_anything_is_done(
+def test_a_file_that_belongs_to_no_party_stops_the_whole_rotation(
     two: Path, ssps: Ssps, folder: Path
 ) -> None:
     (folder / "parti-z.pub").write_text((folder / "parti-a.pub").read_text())
@@ -123,11 +125,11 @@ def test_a_file_that_is_nobodys_key_stops_all_before_anything_is_done(
     )
 
     assert (done.exit_code, rotated(two)) == (1, [])
-    assert "parti-z.pub: is named for no party" in done.stderr
+    assert "parti-z.pub: no party of this name logs in" in done.stderr
     assert "parti-b.pub: 'ssh-dss' is no kind that is served" in done.stderr
 
 
-def test_a_key_that_a_party_has_already_is_no_new_one(two: Path, ssps: Ssps, folder: Path) -> None:
+def test_a_key_that_the_party_already_has_is_refused(two: Path, ssps: Ssps, folder: Path) -> None:
     (folder / "parti-b.pub").write_bytes((two.parent / "old" / "parti-b.pub").read_bytes())
 
     done = ssps(
@@ -135,26 +137,26 @@ def test_a_key_that_a_party_has_already_is_no_new_one(two: Path, ssps: Ssps, fol
     )
 
     assert (done.exit_code, rotated(two)) == (1, [])
-    assert f"{folder}/parti-b.pub: is a key that it has already: ask for a new one" in done.stderr
+    assert f"{folder}/parti-b.pub: the party already has this key" in done.stderr
 
 
-def test_of_two_who_begin_at_once_one_is_told_to_look_again(
+def test_a_rotation_that_another_operator_starts_first_wins(
     two: Path, ssps: Ssps, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = two / "state/rotation.json"
     theirs = '{"parties": {}, "overlap": 0, "start": "2033-05-14T16:30:00+03:00", "why": "y"}'
 
-    def others_begin(*_: object) -> None:
+    def another_starts(*_: object) -> None:
         journal.parent.mkdir(exist_ok=True)
         journal.write_text(theirs)
 
-    monkeypatch.setattr("scripts.access.ring_change.print_preview", others_begin)
+    monkeypatch.setattr("scripts.shared.change.show", another_starts)
     done = ssps(
         "key", "rotate", "--all", "--public-keys", folder, "--why", "x", "--apply", "--site", two
     )
 
     assert (done.exit_code, labels(two, "parti-a")) == (1, [("parti-a 1", True)])
-    assert "somebody else has begun a rotation just now" in done.stderr
+    assert "another operator has just started a rotation" in done.stderr
     assert journal.read_text() == theirs
 
 
@@ -169,18 +171,18 @@ def test_of_two_who_begin_at_once_one_is_told_to_look_again(
         ["parti-a", "--password", "--not-before", "25.00"],
     ],
 )
-def test_a_wrong_call_is_told_apart(site: Path, ssps: Ssps, words: list[str]) -> None:
+def test_contradicting_options_are_a_usage_error(site: Path, ssps: Ssps, words: list[str]) -> None:
     done = ssps("key", "rotate", *words, "--why", "x", "--site", site)
     assert done.exit_code == 2
 
 
-def test_nothing_is_rotated_without_a_why(site: Path, ssps: Ssps) -> None:
+def test_rotate_needs_a_reason(site: Path, ssps: Ssps) -> None:
     done = ssps("key", "rotate", "parti-a", "--password", "--site", site)
     assert done.exit_code == 2
     assert "--why" in done.stderr
 
 
-def test_revoking_says_when_nothing_is_left(two: Path, ssps: Ssps) -> None:
+def test_revoke_warns_if_the_party_cannot_log_in_any_more(two: Path, ssps: Ssps) -> None:
     name = ring.load(two, "parti-a").credentials[0].fingerprint
 
     tried = ssps("key", "revoke", "parti-a", name, "--why", "lost", "--dry-run", "--site", two)
@@ -190,13 +192,14 @@ def test_revoking_says_when_nothing_is_left(two: Path, ssps: Ssps) -> None:
 
     assert (tried.exit_code, done.exit_code, again.exit_code) == (0, 0, 1)
     assert labels(two, "parti-a") == []
-    assert "WARNING: nothing lets parti-a in now" in done.stderr
+    assert "WARNING: parti-a has no valid credential now" in done.stderr
     assert "is none of its credentials: none" in again.stderr
-    *_, record = segments.read_records(two / "ledgers/operations")
+    *_, record, refused = segments.read_records(two / "ledgers/operations")
     assert (record.event.event, record.event.detail["credential"]) == ("key revoke", name)
+    assert refused.event.outcome == "refused"
 
 
-def test_a_password_may_be_sealed_to_the_partys_own_key(
+def test_a_sealed_password_is_encrypted_to_the_partys_own_key(
     two: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     pyrage = pytest.importorskip("pyrage")

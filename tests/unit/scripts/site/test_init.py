@@ -150,8 +150,8 @@ def test_a_command_without_a_site_says_how_to_name_one(tmp_path: Path, ssps: Ssp
     elsewhere = ssps("check", "--site", tmp_path)
 
     assert nowhere.exit_code == elsewhere.exit_code == 2
-    assert "Name its folder with --site DIR or in SSPS_SITE" in nowhere.stderr
-    assert "is no site" in elsewhere.stderr
+    assert "no site given: use --site DIR or SSPS_SITE" in nowhere.stderr
+    assert "is not a site" in elsewhere.stderr
 
 
 @pytest.mark.parametrize(
