@@ -299,10 +299,10 @@ def test_gap_compares_a_feed_with_the_ledgers(
             (folder / f"{number:08}.csv").write_bytes(content)
             (folder / f"{number:08}.csv.sig").write_bytes(sshsig.sign(KEY, content))
     words = ("gap", site / "ledgers", "--feed", tmp_path / "mirror", "--key", public)
-    words = (*words, "--until", "2023-05-14T14:06:45Z", "--longer-than", 320)
+    options = ("--until", "2023-05-14T14:06:45Z", "--longer-than", 320)
 
-    lines = run(ssps, *words)
-    problems = [json.loads(each) for each in run(ssps, *words, "--json")]
+    lines = run(ssps, *words, *options)
+    problems = [json.loads(each) for each in run(ssps, *words, *options, "--json")]
 
     heads = [line.partition(": ")[2] for line in lines if not line.startswith(" ")]
     assert heads == [

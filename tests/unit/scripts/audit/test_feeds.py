@@ -9,7 +9,7 @@ from unit.scripts.audit.conftest import KEY
 
 from keys.feed_segment import NO_PREVIOUS, FeedSegment, format_segment
 from keys.server_keys import sshsig
-from scripts.audit.feeds import FeedProblem, feed_problems, find_feeds
+from scripts.audit.feeds import FeedProblem, ProblemKind, feed_problems, find_feeds
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 MINUTES = (0, 1, 2, 7, 8)
@@ -45,8 +45,10 @@ def test_a_pause_between_two_segments_and_after_the_last_is_reported(feed: Path)
 
     at = [NOON + timedelta(minutes=minute) for minute in MINUTES]
     assert found == [
-        FeedProblem(feed, "silence", at[2], at[3], "no segment between 3 and 4"),
-        FeedProblem(feed, "silence", at[4], NOON + timedelta(minutes=20), "no segment since 5"),
+        FeedProblem(feed, ProblemKind.SILENCE, at[2], at[3], "no segment between 3 and 4"),
+        FeedProblem(
+            feed, ProblemKind.SILENCE, at[4], NOON + timedelta(minutes=20), "no segment since 5"
+        ),
     ]
 
 
