@@ -1,1 +1,1 @@
-"""Commands for registry, status, quarantine, verification and export."""
+"""Commands about filed sheets: registry, status, absences, quarantine, verification, export."""

@@ -1,4 +1,4 @@
-"""`ssps absent`: sheets that will not come, and why; never counted as missing."""
+"""`ssps absent`: record which sheets will not come, and why; they do not count as missing."""
 
 import json
 import sys
@@ -16,9 +16,10 @@ from scripts.shared import console, request
 
 @click.group()
 def absent() -> None:
-    """Boxes that will send no sheet, each with a reason; it stands in the filing ledger.
+    """Record which sheets will not come, and why. They do not count as missing.
 
-    A PLACE is a box, 34-istanbul-1/kadikoy-2/1234, with all its sheets, or one sheet's karekod.
+    A PLACE is a box with all its sheets (34-istanbul-1/kadikoy-2/1234), or one sheet's karekod.
+    The absences are in the filing ledger.
     """
 
 
@@ -28,39 +29,39 @@ def absent() -> None:
     "--reason",
     required=True,
     type=click.Choice([cause.value for cause in absences.AbsenceReason]),
-    help="The box was not opened, joined with another, or burnt; or what --why says.",
+    help="The box was not opened, joined with another or burnt; other: see --why.",
 )
-@console.why_option("What this rests on: minutes, a call, by whom.")
+@console.why_option("Where this is known from, for example minutes or a phone call.")
 @console.with_site
 def add(places: tuple[str, ...], reason: str, why: str, site: Path) -> None:
-    """Record that no sheet will come from each PLACE; exit code 1 if any was refused."""
-    known = [(place, _parse_place(place)) for place in places]
+    """Record that no sheet will come from each PLACE; the exit code is 1 if one was refused."""
+    parsed_places = [(place, _parse_place(place)) for place in places]
     answers = []
-    for place, parsed in known:
-        change = request.RequestedChange("absent add", place, why, _state_of(site, parsed))
-        asked = {"place": place, "reason": reason}
-        answers.append(request.send(site, queue.ABSENT, change, asked))
+    for place, parsed in parsed_places:
+        change = request.RequestedChange("absent add", place, why, _describe_state(site, parsed))
+        detail = {"place": place, "reason": reason}
+        answers.append(request.send(site, queue.ABSENT, change, detail))
         request.print_answer(answers[-1])
     sys.exit(int(not all(answer.done for answer in answers)))
 
 
 @absent.command()
 @click.argument("place")
-@console.why_option("Why it is expected after all.")
+@console.why_option("Why the sheets are expected again.")
 @console.with_site
 def remove(place: str, why: str, site: Path) -> None:
-    """Take back what was recorded for PLACE: it is expected again. The record keeps both."""
+    """Expect PLACE again. The filing ledger keeps both records."""
     change = request.RequestedChange(
-        "absent remove", place, why, _state_of(site, _parse_place(place))
+        "absent remove", place, why, _describe_state(site, _parse_place(place))
     )
     request.print_answer_or_exit(request.send(site, queue.EXPECTED, change, {"place": place}))
 
 
 @absent.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
 def list_(as_json: bool, site: Path) -> None:
-    """List what is absent today."""
+    """List the places that are recorded as absent now."""
     with counts.open_read_only(site) as connection:
         found = absences.current_absences(connection) if connection is not None else []
     if as_json:
@@ -82,13 +83,13 @@ def list_(as_json: bool, site: Path) -> None:
     console.out.print(table)
 
 
-def _state_of(site: Path, place: absences.AbsentPlace) -> Callable[[Answer | None], str]:
-    def said(_: Answer | None) -> str:
+def _describe_state(site: Path, place: absences.AbsentPlace) -> Callable[[Answer | None], str]:
+    def describe(_: Answer | None) -> str:
         with counts.open_read_only(site) as connection:
             found = absences.find_absence(connection, place) if connection is not None else None
         return f"absent: {found.reason}, by {found.who}" if found else "expected"
 
-    return said
+    return describe
 
 
 def _parse_place(place: str) -> absences.AbsentPlace:

@@ -1,4 +1,4 @@
-"""`ssps desk`: files that no machine could read, and what persons decide on them."""
+"""`ssps desk`: list the files in quarantine, and identify or reject them by hand."""
 
 import json
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from scripts.shared import console, request
 
 
 class _QuarantinedFile(NamedTuple):
+    """A file in quarantine with all that is known about it; a lost note is None."""
+
     file: str
     note: QuarantineNote | None
     identifications: list[Identification]
@@ -56,20 +58,20 @@ class _QuarantinedFile(NamedTuple):
 
 @click.group()
 def desk() -> None:
-    """Pages in quarantine: look at them, identify them, or reject them.
+    """Review the files in quarantine: show, identify or reject them.
 
-    Filing one by hand takes two pairs of eyes: two operators, each under a login of their own,
-    name the same karekod ([desk] confirmations). FILE is a file's name in quarantine/.
+    To file one by hand, two operators must name the same karekod, each with their own login
+    (setting [desk] confirmations). FILE is the name of a file in quarantine/.
     """
 
 
 @desk.command("list")
-@click.option("--all", "everything", is_flag=True, help="Those that were decided on, too.")
-@click.option("--reason", help="Only those that are there for this reason.")
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON array.")
+@click.option("--all", "everything", is_flag=True, help="Include the reviewed files.")
+@click.option("--reason", help="Only files quarantined for this reason.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
 def list_(everything: bool, reason: str | None, as_json: bool, site: Path) -> None:
-    """List what waits for a decision, the oldest first."""
+    """List the files that wait for a review, oldest first."""
     found = [held for held in _quarantined_files(site) if everything or not held.reviewed]
     if reason:
         found = [held for held in found if held.note and held.note.reason == reason]
@@ -79,24 +81,24 @@ def list_(everything: bool, reason: str | None, as_json: bool, site: Path) -> No
     for held in found:
         texts = held.note.texts if held.note else ()
         read = " ".join(text if text.isascii() and text.isalnum() else "?" for text in texts)
-        why, since = (held.note.reason, held.note.time) if held.note else ("no note", "-")
-        click.echo(f"{held.file}  {why}  {since}  {read or '-'}  {held.state}")
+        cause, since = (held.note.reason, held.note.time) if held.note else ("no note", "-")
+        click.echo(f"{held.file}  {cause}  {since}  {read or '-'}  {held.state}")
     click.echo(f"{len(found)} file{'s' * (len(found) != 1)}", err=True)
 
 
 @desk.command()
 @click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
 def show(file: str, as_json: bool, site: Path) -> None:
-    """Show all that is known of FILE, and where to look at it."""
+    """Show all that is known about FILE, and its path."""
     held = next((held for held in _quarantined_files(site) if held.file == file), None)
     if held is None:
-        raise console.fault(file, "", "is not in quarantine, `ssps desk list` names what is")
+        raise console.fault(file, "", "is not in quarantine: see `ssps desk list`")
     if as_json:
         click.echo(json.dumps(held.fields()))
         return
-    click.echo(f"{'look at':10}{site / QUARANTINE / file}")
+    click.echo(f"{'path':10}{site / QUARANTINE / file}")
     for key, value in held.fields().items():
         for line in value if isinstance(value, list) else [value]:
             text = " ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else line
@@ -107,18 +109,18 @@ def show(file: str, as_json: bool, site: Path) -> None:
 @desk.command()
 @click.argument("file")
 @click.argument("karekod", nargs=-1, required=True)
-@console.why_option("How you know: read by eye, compared with the list.")
+@console.why_option("How you know, for example: read by eye, compared with the list.")
 @console.with_site
 def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
-    """Say which sheet FILE shows: its KAREKOD, or PAGE:KAREKOD for each sheet of several pages.
+    """Identify FILE by its KAREKOD, or by PAGE:KAREKOD for each page if it has several.
 
-    It is filed once another operator has named the same.
+    The file is filed when a second operator has named the same.
     """
     try:
         sheets = review.format_sheets(review.parse_sheets(karekod))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    change = request.RequestedChange("desk identify", file, why, _state_of(site, file))
+    change = request.RequestedChange("desk identify", file, why, _describe_state(site, file))
     request.print_answer_or_exit(
         request.send(site, queue.IDENTIFY, change, {"file": file, "sheets": sheets})
     )
@@ -126,19 +128,19 @@ def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
 
 @desk.command()
 @click.argument("file")
-@console.why_option("Why it is no sheet to be filed.")
+@console.why_option("Why it is not a sheet to be filed.")
 @console.with_site
 def reject(file: str, why: str, site: Path) -> None:
-    """Close FILE without filing it; its bytes are kept, and it can still be identified."""
-    change = request.RequestedChange("desk reject", file, why, _state_of(site, file))
+    """Reject FILE: it is not filed, its bytes are kept. It can still be identified later."""
+    change = request.RequestedChange("desk reject", file, why, _describe_state(site, file))
     request.print_answer_or_exit(request.send(site, queue.REJECT, change, {"file": file}))
 
 
-def _state_of(site: Path, file: str) -> Callable[[Answer | None], str | None]:
-    def said(_: Answer | None) -> str | None:
+def _describe_state(site: Path, file: str) -> Callable[[Answer | None], str | None]:
+    def describe(_: Answer | None) -> str | None:
         return next((held.state for held in _quarantined_files(site) if held.file == file), None)
 
-    return said
+    return describe
 
 
 def _quarantined_files(site: Path) -> list[_QuarantinedFile]:

@@ -1,4 +1,4 @@
-"""`ssps export`: a party's pages as a signed bag, for who mirrors nothing or wants a copy."""
+"""`ssps export`: copy a party's pages into a signed bag, to hand over or to keep."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from config import load
+from config.event import Value
 from config.party import Party, PartyKind
 from config.settings import Settings
 from config.site import PARTIES_TOML, SITE_TOML, original_file
@@ -30,79 +31,88 @@ def _first_number(since: str | None, election: str, party: Party) -> int:
     try:
         return bagit.next_number(Path(since), election, party)
     except ValueError as error:
-        wrong = f"{error}, name one, or a number of the filing ledger, or make a whole one"
-        raise click.BadParameter(wrong, param_hint="--since") from error
+        advice = "name an earlier bag or a number of the filing ledger, or leave --since out"
+        raise click.BadParameter(f"{error}: {advice}", param_hint="--since") from error
 
 
 @click.command()
 @click.argument("party_id", metavar="PARTY")
-@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder in which to make the bag.",
+)
 @click.option(
     "--since",
     "since",
     metavar="BAG",
-    help="Only what was filed after an earlier bag, or from a number of the filing ledger on.",
+    help="Only pages filed after this earlier bag, or from this number of the filing ledger on.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@console.why_option("For the record: who takes it along, say.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@console.why_option("For the record, for example who gets the bag.")
 @console.with_site
 def export(
     party_id: str, folder: Path, since: str | None, as_json: bool, why: str, site: Path
 ) -> None:
-    """Make a bag (BagIt, RFC 8493) of all that PARTY may see, its manifest signed.
+    """Copy all pages in PARTY's scope into a bag (BagIt, RFC 8493) with a signed manifest.
 
-    An independent candidate is entitled to it once the publication ban is lifted (Genelge
-    md. 3/c), and is refused before. Broken off, it goes on where it was; it is read back before it
-    gets its name, and recorded.
+    An independent candidate gets an export only after the publication ban is lifted (Genelge
+    md. 3/c). An interrupted export continues when it is run again. The bag gets its final name
+    only after all files were read back and the export is on record.
     """
     settings = load.load(site)
-    with console.recorded_change(site, COMMAND, party_id, why):  # who was refused stands there too
+    with console.recorded_change(site, COMMAND, party_id, why):  # records a refusal
         party = _entitled_party(settings, party_id, datetime.now(UTC))
     election = settings.election.id
     first = _first_number(since, election, party)
     sign = partial(sshsig.sign, sshsig.site_signing_key(site))
     with FeedQueries(catalog.url(site)) as filings:
-        what = bagit.select_contents(
+        contents = bagit.select_contents(
             filings, party, first, bagit.unfinished_last_number(folder, election, party.id, first)
         )
-    if not what.filed:
+    if not contents.filed:
         click.echo(f"nothing was filed for {party.id} from number {first} on", err=True)
         sys.exit(1)
-    if (there := folder / what.name(election, party.id)).exists():
-        click.echo(f"{there} is there already, and nothing was filed since", err=True)
+    if (existing := folder / contents.name(election, party.id)).exists():
+        click.echo(f"{existing} exists already, and nothing was filed since", err=True)
         sys.exit(1)
     try:
-        whole = _make_bag(site, settings, party, what, folder, sign, why)
+        bag = _make_bag(site, settings, party, contents, folder, sign, why)
     except Damaged as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-    said = {"bag": str(whole), "files": len(what.filed), "first": what.first, "last": what.last}
+    files = len(contents.filed)
     if as_json:
-        click.echo(json.dumps(said))
+        fields = {"bag": str(bag), "files": files, "first": contents.first, "last": contents.last}
+        click.echo(json.dumps(fields))
     else:
-        click.echo(f"{whole}: {len(what.filed)} pages, read back and signed. The next one:")
-        click.echo(f"  ssps export {party.id} --to {folder} --since {whole}")
+        click.echo(f"{bag}: {files} pages, verified and signed. Next bag:")
+        click.echo(f"  ssps export {party.id} --to {folder} --since {bag}")
 
 
 def _entitled_party(settings: Settings, party_id: str, now: datetime) -> Party:
     party = settings.party(party_id)
     if party is None:
-        raise console.fault(PARTIES_TOML, party_id, "no such party, `ssps party list` names them")
+        raise console.fault(PARTIES_TOML, party_id, "unknown party: see `ssps party list`")
     election = settings.election
     if party.suspended:
-        raise console.fault(PARTIES_TOML, party_id, "is suspended, and gets no export")
+        wrong = "is suspended and gets no export"
+        raise console.fault(PARTIES_TOML, party_id, wrong)
     if now < election.opens:
-        wrong = f"nobody may look before {election.opens.isoformat()}"
+        wrong = f"no party gets an export before {election.opens.isoformat()}"
         raise console.fault(SITE_TOML, "election.opens", wrong)
     lifts = election.ban_lifts
     if party.kind is PartyKind.INDEPENDENT and (lifts is None or now < lifts):
-        wrong = (
-            "is not set: set it once YSK lifts the publication ban"
+        advice = (
+            "is not set: set it when YSK lifts the publication ban"
             if lifts is None
-            else f"is {lifts.isoformat()}, try again then"
+            else f"is {lifts.isoformat()}: try again then"
         )
-        advice = f"{wrong}; {party_id} is independent, and entitled from then on (md. 3/c)"
-        raise console.fault(SITE_TOML, "election.ban_lifts", advice)
+        wrong = f"{advice}; {party_id} is independent and gets no export before (Genelge md. 3/c)"
+        raise console.fault(SITE_TOML, "election.ban_lifts", wrong)
     return party
 
 
@@ -110,7 +120,7 @@ def _make_bag(
     site: Path,
     settings: Settings,
     party: Party,
-    what: Contents,
+    contents: Contents,
     folder: Path,
     sign: "partial[bytes]",
     why: str,
@@ -118,19 +128,27 @@ def _make_bag(
     def original(digest: str) -> Path:
         return site / original_file(digest)
 
-    size = sum(original(filed.sha256).stat().st_size for filed in what.filed)
-    bar, progress = console.progress_bar(f"copying for {party.id}", 2 * size)
+    size = sum(original(filed.sha256).stat().st_size for filed in contents.filed)
+    # Every byte is counted twice: when it is copied and when it is read back.
+    bar, show = console.progress_bar(f"copying for {party.id}", 2 * size)
     done = 0
 
-    def more(bytes_done: int) -> None:
+    def progress(count: int) -> None:
         nonlocal done
-        done += bytes_done
-        progress(done)
+        done += count
+        show(done)
 
+    election = settings.election.id
     with bar:
         now = datetime.now(UTC)
-        part = bagit.make(folder, party, settings.election.id, what, original, sign, now, more)
-    with console.recorded_change(site, COMMAND, party.id, why) as record:
-        detail = {"files": len(what.filed), "first": what.first, "last": what.last, "bytes": size}
-        record.done(bagit.describe(part), {**detail, "to": str(folder.absolute())})
+        part = bagit.make(folder, party, election, contents, original, sign, now, progress)
+    detail: dict[str, Value] = {
+        "files": len(contents.filed),
+        "first": contents.first,
+        "last": contents.last,
+        "bytes": size,
+        "to": str(folder.absolute()),
+    }
+    with console.recorded_change(site, COMMAND, party.id, why) as change:
+        change.done(bagit.describe(part), detail)
         return bagit.finish(part)

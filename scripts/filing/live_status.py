@@ -1,7 +1,7 @@
-"""`ssps status --watch`: the count and a bar for each place, drawn to fit the terminal.
+"""`ssps status --watch`: draw the counts and a bar for each place to fit the terminal.
 
-As many columns of places as are wide enough. If there is not room for all of them, those with most
-sheets missing are shown, and how many are not.
+The places are drawn in as many columns as the width allows. If they do not all fit, the places
+with the most missing sheets are drawn, and the last line counts the others.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from publisher.catalog.coverage import CoverageLine
 
-_BAR, _GAP = 12, 3
+_BAR, _GAP = 12, 3  # characters: width of a bar, space between columns
 _HEAD = (
     ("expected", "filed", "absent", "missing"),
     ("versions", "duplicates", "quarantined", "ruled", "gaps", "at"),
@@ -22,16 +22,17 @@ _HEAD = (
 )
 _LABELS = {
     "in_intake": "in the intake",
-    "oldest_seconds": "the oldest for",
-    "pages_a_second": "pages a second",
+    "oldest_seconds": "oldest waits",
+    "pages_a_second": "pages per second",
 }
 _HIGHLIGHTED = {"gaps"}
 
 
 class StatusScreen:
-    """What is drawn at one look; `counted` is what `ssps status --json` prints, but for `by`.
+    """The figures of one moment, which rich draws.
 
-    `faults` are what keeps a later look from any newer figures.
+    `counted` is what `ssps status --json` prints, without `by`. `faults` say why newer figures
+    could not be read.
     """
 
     def __init__(
@@ -51,20 +52,20 @@ class StatusScreen:
         self._faults = faults
 
     def with_faults(self, faults: Sequence[str]) -> "StatusScreen":
-        """Return the same figures, and why there are no newer ones."""
+        """Return the same figures, with the faults that prevent newer ones."""
         return StatusScreen(self._at, self._counted, self._by, self._lines, self._warnings, faults)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it for a terminal of that size; of no certain height, draw all of it."""
-        alarms = [*self._faults, *self._warnings]
+        """Draw the figures to fit a terminal; draw all places if the output is not a terminal."""
+        alerts = [*self._faults, *self._warnings]
         if self._faults:
-            alarms.insert(0, f"the figures of {self._at} stay until this is mended:")
-        head = Group(self._head(), *(Text(line, style="bold yellow") for line in alarms))
+            alerts.insert(0, f"these are the figures of {self._at}; to update them, fix this:")
+        head = Group(self._head(), *(Text(line, style="bold yellow") for line in alerts))
         yield head
         yield Text()
         used = len(console.render_lines(head, options)) + 1
-        size = options.size.height if console.is_terminal else None
-        yield self._places(options.max_width, None if size is None else size - used)
+        height = options.size.height - used if console.is_terminal else None
+        yield self._places(options.max_width, height)
 
     def _head(self) -> Group:
         space = Text(" " * _GAP)
@@ -83,40 +84,41 @@ class StatusScreen:
                 shown = str(value)
         if name == "filed" and self._counted["expected"]:
             shown += f" ({100 * value / self._counted['expected']:.1f} %)"
-        loud = "bold yellow" if value and name in _HIGHLIGHTED else "bold"
-        return Text.assemble((f"{_LABELS.get(name, name)} ", "dim"), (shown, loud))
+        style = "bold yellow" if value and name in _HIGHLIGHTED else "bold"
+        return Text.assemble((f"{_LABELS.get(name, name)} ", "dim"), (shown, style))
 
     def _places(self, width: int, height: int | None) -> Table:
         name = max([len(self._by), *(len(_name(line)) for line in self._lines)])
         number = max([len("missing"), *(len(f"{line.missing:,}") for line in self._lines)])
-        across = max(1, (width + _GAP) // (name + 1 + _BAR + 1 + number + _GAP))
-        lines, left = list(self._lines), ""
-        if height is not None and (room := max(height - 1, 1) * across) < len(lines):
-            room = max(height - 2, 1) * across  # the last row says what is not shown
+        max_columns = max(1, (width + _GAP) // (name + 1 + _BAR + 1 + number + _GAP))
+        lines, rest = list(self._lines), ""
+        # One row of the height is the title.
+        if height is not None and max(height - 1, 1) * max_columns < len(lines):
+            capacity = max(height - 2, 1) * max_columns  # another row counts the places left out
             lines = sorted(lines, key=lambda line: -line.missing)
-            owed = sum(line.missing for line in lines[room:])
-            left = f"and {len(lines) - room} more, of which {owed:,} are missing"
-            lines = lines[:room]
+            missing_there = sum(line.missing for line in lines[capacity:])
+            rest = f"and {len(lines) - capacity} more places with {missing_there:,} missing"
+            lines = lines[:capacity]
         table = Table.grid(padding=(0, 1, 0, 0))
-        down = -(-len(lines) // across)
-        shown = -(-len(lines) // max(down, 1))
-        for column in range(shown):
+        rows = -(-len(lines) // max_columns)
+        columns = -(-len(lines) // max(rows, 1))
+        for column in range(columns):
             table.add_column(no_wrap=True, min_width=name)
             table.add_column(width=_BAR)
-            after = number + (_GAP - 1 if column < shown - 1 else 0)
+            after = number + (_GAP - 1 if column < columns - 1 else 0)
             table.add_column(justify="left", no_wrap=True, min_width=after)
-        table.add_row(*[Text(text, "bold") for text in (self._by, "", "missing")] * shown)
-        for row in range(down):
+        table.add_row(*[Text(text, "bold") for text in (self._by, "", "missing")] * columns)
+        for row in range(rows):
             cells: list[Any] = []
-            for line in lines[row::down]:
+            for line in lines[row::rows]:
                 missing = Text(f"{line.missing:>{number},}", "" if line.missing else "dim")
                 cells += [_name(line), _bar(line), missing]
             table.add_row(*cells)
-        if left:
-            whole = Table.grid()
-            whole.add_row(table)
-            whole.add_row(Text(left, "dim"))
-            return whole
+        if rest:
+            both = Table.grid()
+            both.add_row(table)
+            both.add_row(Text(rest, "dim"))
+            return both
         return table
 
 

@@ -1,4 +1,4 @@
-"""`ssps registry`: the table of karekods and the sheets they stand for."""
+"""`ssps registry`: import the table that maps each karekod to its sheet."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ from scripts.shared import console
 
 @click.group()
 def registry() -> None:
-    """The registry: what each karekod stands for."""
+    """The registry: the table that maps each karekod to its sheet."""
 
 
 @registry.command("import")
@@ -22,31 +22,31 @@ def registry() -> None:
 @console.why_option()
 @console.with_site
 def import_(file: Path, why: str, site: Path) -> None:
-    """Bring in FILE, the registry as CSV, whole or not at all.
+    """Import the registry from FILE, a CSV file, completely or not at all.
 
-    A row at fault changes nothing; up to a hundred are named by their line. A running publisher
-    takes the new registry at the next page.
+    If rows are wrong, nothing is imported, and up to a hundred of them are named by line. A
+    running publisher uses the new registry from the next page on.
     """
-    made = import_registry(site, file, why)
-    click.echo(f"{made.rows} sheets, sha256 {made.sha256}")
+    click.echo(_describe(import_registry(site, file, why)))
 
 
 def import_registry(site: Path, file: Path, why: str) -> index.RegistrySource:
-    """Make the site's registry of `file`, and keep a copy of it as registry.csv."""
+    """Import `file` as the site's registry, and keep a copy of it as registry.csv."""
     if not file.is_file():
-        raise console.fault(str(file), "", "is no plain file, save the registry to one first")
-    kept = site / REGISTRY_CSV
-    with console.recorded_change(site, "registry import", file.name, why) as record:
-        record.before = _describe_imported(site)
+        raise console.fault(str(file), "", "is not a regular file: save the registry to one first")
+    copy = site / REGISTRY_CSV
+    with console.recorded_change(site, "registry import", file.name, why) as change:
+        change.before = _describe_imported(site)
         bar, progress = console.progress_bar(file.name, file.stat().st_size)
-        with bar, index.importing(file, site / REGISTRY_INDEX, progress) as made:
+        with bar, index.importing(file, site / REGISTRY_INDEX, progress) as source:
             content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest() != made.sha256:
-                raise console.fault(str(file), "", "changed while it was read, import it again")
-            record.done(_describe(made), {"rows": made.rows})
-        if not (kept.exists() and kept.samefile(file)):
-            files.replace(kept, content, 0o644)
-    return made
+            if hashlib.sha256(content).hexdigest() != source.sha256:
+                wrong = "changed while it was read: import the registry again"
+                raise console.fault(str(file), "", wrong)
+            change.done(_describe(source), {"rows": source.rows})
+        if not (copy.exists() and copy.samefile(file)):
+            files.replace(copy, content, 0o644)
+    return source
 
 
 def _describe(source: index.RegistrySource) -> str:
@@ -56,10 +56,10 @@ def _describe(source: index.RegistrySource) -> str:
 def _describe_imported(site: Path) -> str | None:
     if not (site / REGISTRY_INDEX).exists():
         return None
-    opened = index.Registry(site / REGISTRY_INDEX)
+    imported = index.Registry(site / REGISTRY_INDEX)
     try:
-        return _describe(opened.source())
+        return _describe(imported.source())
     except Faults:
         return "damaged"
     finally:
-        opened.close()
+        imported.close()

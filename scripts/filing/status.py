@@ -1,4 +1,4 @@
-"""`ssps status`: how much of what is expected has come in, what is missing, how fast it goes."""
+"""`ssps status`: count the sheets that are expected, filed and missing; show the filing rate."""
 
 import csv
 import io
@@ -32,18 +32,18 @@ from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
-_MIN_FREE_BYTES = 1 << 30  # bytes, some thousand pages
-_EXPIRY_NOTICE = timedelta(days=1)  # so long before its last credential ends a party is named
+_MIN_FREE_BYTES = 1 << 30  # room for some thousand pages
+_EXPIRY_NOTICE = timedelta(days=1)  # a party is named this long before its last credential ends
 
 
 @click.command()
 @click.option(
-    "--by", type=click.Choice(list(coverage.GROUP_COLUMNS)), help="A line for each of these."
+    "--by", type=click.Choice(list(coverage.GROUP_COLUMNS)), help="Print a line for each of these."
 )
-@click.option("--missing", "named", is_flag=True, help="Name the missing sheets, box by box.")
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object.")
-@click.option("--csv", "as_csv", is_flag=True, help="For a spreadsheet.")
-@click.option("--watch", is_flag=True, help="Look again and again, until interrupted.")
+@click.option("--missing", "named", is_flag=True, help="List the missing sheets by box.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
+@click.option("--watch", is_flag=True, help="Refresh the figures until interrupted.")
 @click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, hidden=True)
 @click.argument("place", required=False)
 @console.with_site
@@ -57,18 +57,20 @@ def status(
     place: str | None,
     site: Path,
 ) -> None:
-    """Count the sheets: expected, filed, absent for a reason, missing.
+    """Count the sheets that are expected, filed, recorded as absent, and missing.
 
-    And the pages that were not filed: duplicates, in quarantine, waiting; and the links that some
-    party's tree would not take (gaps). Under them whatever an operator has to see to: pages
-    that wait for no publisher, a disk that is nearly full, a party whose last credential ends
-    within a day, a rotation cut off. With --missing, PLACE narrows it: 34-istanbul-1, or
-    34-istanbul-1/kadikoy-2, or with a box's number after that.
+    Also counts the pages that were not filed (duplicates, in quarantine, waiting) and the links
+    that are missing from a party's tree (gaps). Below the counts come warnings for the operator:
+    pages wait but no publisher runs, a disk is nearly full, a party's last credential ends within
+    a day, a rotation was interrupted.
+
+    PLACE limits --missing to 34-istanbul-1, 34-istanbul-1/kadikoy-2 or
+    34-istanbul-1/kadikoy-2/1234.
     """
     if place and not named:
-        raise click.UsageError("a place is for --missing, name both")
+        raise click.UsageError("PLACE works only with --missing")
     if sum((as_json, as_csv, watch)) > 1:
-        raise click.UsageError("--json, --csv and --watch are one way each, name one")
+        raise click.UsageError("use only one of --json, --csv and --watch")
     if watch:
         _watch(site, by or "cevre", every)
     elif named:
@@ -110,16 +112,16 @@ def count_sheets(site: Path) -> dict[str, Any]:
 
 
 _MEANING = {
-    "filed": "sheets filed at least once",
+    "filed": "sheets with at least one page filed",
     "versions": "later scans of sheets that were filed before",
-    "quarantined": "no rule could file them: `ssps desk list`",
-    "ruled": "of the quarantined, decided by operators",
-    "waiting": "claimed, on their way",
+    "quarantined": "not filed, to be reviewed: see `ssps desk list`",
+    "ruled": "quarantined and reviewed by operators",
+    "waiting": "claimed from the intake, not filed yet",
     "in_intake": "not claimed yet",
     "oldest_seconds": "how long the oldest of these two has waited",
     "pages_a_second": "in the last minute",
-    "gaps": "links that a party's tree would not take: `ssps verify`",
-    "missing": "`ssps status --missing` names them",
+    "gaps": "links missing from a party's tree: run `ssps verify`",
+    "missing": "see `ssps status --missing`",
 }
 
 
@@ -145,11 +147,12 @@ def _screen(site: Path, by: str | None) -> Group:
 
 
 def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
-    """Yield what an operator has to see to before the filing stops or a party stands outside."""
+    """Yield what an operator must fix before filing stops or a party cannot log in."""
     settings = load.load(site)
-    waits = counted["waiting"] + counted["in_intake"]
-    if waits and server_state.holder(site, server_state.PUBLISH) is None:
-        yield f"no publisher runs, though pages wait ({waits:,}): start it, or ask systemd why"
+    waiting = counted["waiting"] + counted["in_intake"]
+    if waiting and server_state.holder(site, server_state.PUBLISH) is None:
+        advice = "start it, or check why with `systemctl status`"
+        yield f"pages are waiting ({waiting:,}) but no publisher is running: {advice}"
     yield from _disk_warnings(site, settings.intake.folders)
     rings = []
     for party in settings.parties:
@@ -157,8 +160,8 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
             continue
         try:
             rings.append(ring.load(site, party.id))
-        except Faults as found:
-            yield from map(str, found.faults)
+        except Faults as error:
+            yield from map(str, error.faults)
     yield from map(str, rotation.expiring(rings, datetime.now(UTC), _EXPIRY_NOTICE))
     yield from rotate.unfinished(site)
 
@@ -171,8 +174,8 @@ def _disk_warnings(site: Path, intake: Iterable[Path]) -> Iterator[str]:
         seen.add(disk)
         free = shutil.disk_usage(folder).free
         if free < _MIN_FREE_BYTES:
-            left = f"{free / 1e6:,.0f} MB are left on its disk"
-            yield f"{folder}: {left}, make room: on a full one the publisher takes nothing in"
+            left = f"only {free / 1e6:,.0f} MB are free on its disk"
+            yield f"{folder}: {left}: make room, or the publisher stops claiming pages"
 
 
 def _table(by: str, lines: list[CoverageLine]) -> Table:
@@ -182,8 +185,8 @@ def _table(by: str, lines: list[CoverageLine]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", min_width=20)
     for line in lines:
-        settled = line.filed + line.absent
-        bar = ProgressBar(total=max(line.expected, 1), completed=settled, width=20)
+        done = line.filed + line.absent
+        bar = ProgressBar(total=max(line.expected, 1), completed=done, width=20)
         table.add_row(line.key, *(f"{n:,}" for n in _numbers(line).values()), bar)
     return table
 
@@ -203,16 +206,16 @@ def _csv(site: Path, by: str | None) -> str:
 
 
 def _watch(site: Path, by: str, every: float) -> None:
-    seen = _take_screen(site, by)
-    with Live(seen, console=console.out, screen=console.out.is_terminal) as live:
+    screen = _take_screen(site, by)
+    with Live(screen, console=console.out, screen=console.out.is_terminal) as live:
         try:
             while True:
                 time.sleep(every)
                 try:
-                    seen = _take_screen(site, by)
-                except Faults as found:  # somebody is just editing a file
-                    seen = seen.with_faults([str(fault) for fault in found.faults])
-                live.update(seen)
+                    screen = _take_screen(site, by)
+                except Faults as error:  # for example while an operator edits a settings file
+                    screen = screen.with_faults([str(fault) for fault in error.faults])
+                live.update(screen)
         except KeyboardInterrupt:
             return
 
@@ -228,25 +231,27 @@ def _take_screen(site: Path, by: str) -> StatusScreen:
 def _show_missing(site: Path, place: str | None, as_json: bool, as_csv: bool) -> None:
     with coverage.open_coverage(site) as opened:
         if place and not opened.expects(place):
-            raise click.UsageError(f"{place}: the registry has no such place, correct it")
+            raise click.UsageError(f"{place}: no such place in the registry")
         if as_csv:
             _missing_csv(opened, place)
             return
         for box, sheets in groupby(opened.missing(place), _box):
-            owed = [(f"{m.sheet.secim}-{m.sheet.belge}-s{m.sheet.page}", m.karekod) for m in sheets]
+            named = [
+                (f"{m.sheet.secim}-{m.sheet.belge}-s{m.sheet.page}", m.karekod) for m in sheets
+            ]
             if as_json:
-                names, karekods = zip(*owed, strict=True)
+                names, karekods = zip(*named, strict=True)
                 click.echo(json.dumps({"place": box, "sheets": names, "karekods": karekods}))
             else:
-                click.echo(f"{box}: {'  '.join(f'{name} ({karekod})' for name, karekod in owed)}")
+                click.echo(f"{box}: {'  '.join(f'{name} ({karekod})' for name, karekod in named)}")
 
 
 def _missing_csv(opened: Coverage, place: str | None) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("karekod", "secim", "belge", "cevre", "kurul", "sandik", "sayfa"))
     for karekod, sheet in opened.missing(place):
-        where = (sheet.cevre or "", sheet.kurul or "", sheet.sandik or "")
-        writer.writerow((karekod, sheet.secim, sheet.belge, *where, sheet.page))
+        place_columns = (sheet.cevre or "", sheet.kurul or "", sheet.sandik or "")
+        writer.writerow((karekod, sheet.secim, sheet.belge, *place_columns, sheet.page))
 
 
 def _box(missing: MissingSheet) -> str:

@@ -1,4 +1,4 @@
-"""`ssps verify` and `ssps rebuild`: whether a site tells one story, and a tree from nothing."""
+"""`ssps verify`: check that the parts of a site agree. `ssps rebuild`: rebuild a party's folder."""
 
 import json
 import os
@@ -22,51 +22,55 @@ from publisher.requests.queue import Answer
 from scripts.shared import console, request
 
 _REPAIRS_PER_REQUEST = 500
-_GRACE_SECONDS = 30.0  # seconds in which who is listing a folder of the old tree may finish
+_GRACE_SECONDS = 30.0  # for clients that are listing a folder of the old tree
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Believe the originals' bytes without hashing them.")
-@click.option("--repair", is_flag=True, help="Mend what the catalog proves, then look again.")
-@click.option("--json", "as_json", is_flag=True, help="For a script: one JSON object a finding.")
-@click.option("--why", type=console.WHY_TEXT, help="For the record; --repair needs it.")
+@click.option("--quick", is_flag=True, help="Skip re-hashing originals.")
+@click.option("--repair", is_flag=True, help="Repair what the catalog proves, then check again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each finding.")
+@click.option("--why", type=console.WHY_TEXT, help="For the record; required with --repair.")
 @console.with_site
 def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path) -> None:
-    """Hold catalog, store, trees, quarantine, spool and filing ledger against one another.
+    """Check that catalog, store, trees, quarantine, spool and filing ledger agree.
 
-    Each finding is a line that says what to do; exit code 1 if there is any that is no mere note.
-    Safe beside a running publisher. With --repair missing links, wrong times and lost notes are
-    mended; what stands in a tree and should not goes to quarantine, and nothing is deleted.
+    Each finding is one line that says what to do. The exit code is 1 if there is a finding that is
+    not just a note. The publisher may run meanwhile.
+
+    With --repair, missing links, wrong file times and lost notes are repaired. Files that do not
+    belong in a tree are moved to quarantine. Nothing is deleted.
     """
     if repair and why is None:
-        raise click.UsageError("--repair changes the site: give --why TEXT, for the record")
-    found = list(_show_findings(site, quick, as_json))
-    if why and repair and (mendable := [f for f in found if f.repair]):
-        for start in range(0, len(mendable), _REPAIRS_PER_REQUEST):
-            some = mendable[start : start + _REPAIRS_PER_REQUEST]
+        raise click.UsageError("--repair changes the site: add --why TEXT for the record")
+    found = _show_findings(site, quick, as_json)
+    if why and repair and (repairable := [f for f in found if f.repair]):
+        for start in range(0, len(repairable), _REPAIRS_PER_REQUEST):
+            some = repairable[start : start + _REPAIRS_PER_REQUEST]
             change = request.RequestedChange(
                 "verify --repair", str(site), why, partial(_describe_findings, some)
             )
-            lines = {"repairs": [str(one.repair) for one in some]}
-            answer = request.send(site, queue.REPAIR, change, lines)
+            detail = {"repairs": [str(one.repair) for one in some]}
+            answer = request.send(site, queue.REPAIR, change, detail)
             console.err.print(answer.message, markup=False)
-        found = list(_show_findings(site, True, as_json))
-    wrong = [finding for finding in found if not finding.note]
-    console.err.print(f"{site}: {len(wrong) or 'no'} finding{'s' * (len(wrong) != 1)}")
-    sys.exit(bool(wrong))
+        found = _show_findings(site, True, as_json)
+    problems = sum(not finding.note for finding in found)
+    summary = f"{problems} finding{'s' * (problems != 1)}" if problems else "OK: no findings"
+    console.err.print(f"{site}: {summary}")
+    sys.exit(bool(problems))
 
 
 def _describe_findings(found: Sequence[Finding], answer: Answer | None) -> list[str]:
-    """Say what was found at fault; with an answer, what of it the publisher could not mend."""
-    left = set(answer.message.splitlines()) if answer else set()
+    """Describe the findings; with the publisher's answer, only those that it could not repair."""
+    lines = set(answer.message.splitlines()) if answer else set()
     return [
         f"{each.place}: {each.problem}"
         for each in found
-        if answer is None or f"not mended: {each.repair}" in left
+        if answer is None or f"not mended: {each.repair}" in lines
     ]
 
 
 def _show_findings(site: Path, quick: bool, as_json: bool) -> list[Finding]:
+    """Check the site, and print each finding as it is found."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     found = []
     with Progress(*columns, console=console.err, transient=True) as bar:
@@ -95,7 +99,7 @@ def _fields(finding: Finding) -> dict[str, object]:
 
 
 def _describe_tree(tree: Path) -> str | None:
-    """Say of a tree what a record has room for: how much is in it."""
+    """Return the number of files in a tree, for the record."""
     if not tree.is_dir():
         return None
     return f"{sum(len(files) for _, _, files in os.walk(tree))} files"
@@ -103,36 +107,37 @@ def _describe_tree(tree: Path) -> str | None:
 
 @click.command("rebuild")
 @click.argument("party_id", metavar="PARTY")
-@console.why_option("What happened to the tree.")
+@console.why_option("What happened to the folder.")
 @click.option("--grace", type=click.FloatRange(0), default=_GRACE_SECONDS, hidden=True)
 @console.with_site
 def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
-    """Make the tree of PARTY from nothing, and put it in place at once.
+    """Rebuild PARTY's folder from the catalog and the store.
 
-    A client sees the old tree or the new one. What stood in the old one and is not in the store
-    goes to quarantine. A publisher that runs goes on filing meanwhile.
+    The new folder replaces the old one at once: a client sees either one or the other. Files of
+    the old folder that are not in the store are moved to quarantine. The publisher may run
+    meanwhile.
     """
     settings = load.load(site)
     party = settings.party(party_id)
     if party is None or not party.mirrors:
-        message = "no party of that id has a tree, `ssps party list` names all"
-        raise console.fault(PARTIES_TOML, party_id, message)
+        wrong = "no party with this id has a folder: see `ssps party list`"
+        raise console.fault(PARTIES_TOML, party_id, wrong)
     if (site / TREES / rebuild.staging_name(party_id)).exists():
-        rebuild.clear_staging(settings, party_id)  # of one that was interrupted
-    with console.err.status(f"linking the tree of {party_id}"):
-        built = rebuild.build(settings, party)
+        rebuild.clear_staging(settings, party_id)  # left by an interrupted rebuild
+    with console.err.status(f"linking the files of {party_id}"):
+        staged = rebuild.build(settings, party)
     detail: dict[str, Value] = {
         "party": party_id,
-        "upto": built.last_filing,
-        "folders": list(built.folders),
+        "upto": staged.last_filing,
+        "folders": list(staged.folders),
     }
     tree = site / TREES / party_id
     change = request.RequestedChange("rebuild", party_id, why, lambda _: _describe_tree(tree))
     answer = request.send(site, queue.REBUILD, change, detail)
     if answer.done:
-        with console.err.status("leaving the old tree to who is listing it"):
+        with console.err.status("waiting for clients that are listing the old folder"):
             time.sleep(grace)
-    kept = rebuild.clear_staging(settings, party_id)
+    quarantined = rebuild.clear_staging(settings, party_id)
     request.print_answer_or_exit(answer)
-    if kept:
-        click.echo(f"{kept} files of the old tree were not ours and are in quarantine")
+    if quarantined:
+        click.echo(f"moved to quarantine, because they are not in the store: {quarantined} files")

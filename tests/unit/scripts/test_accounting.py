@@ -21,15 +21,13 @@ CB = "1093717526"
 
 @pytest.fixture
 def counted(site: Path) -> Path:
-    """A site whose registry is there, and whose publisher does not run."""
+    """A site with an imported registry and no running publisher."""
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
     registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     return site
 
 
-def test_a_count_is_a_table_for_a_spreadsheet_and_an_object_for_a_script(
-    counted: Path, ssps: Ssps
-) -> None:
+def test_status_prints_csv_json_and_a_table(counted: Path, ssps: Ssps) -> None:
     table = ssps("status", "--by", "secim", "--csv", "--site", counted)
     assert table.stdout == "secim,expected,filed,absent,missing\ncb,5,0,0,5\nmv,1,0,0,1\n"
     found = json.loads(ssps("status", "--json", "--by", "cevre", "--site", counted).stdout)
@@ -38,7 +36,7 @@ def test_a_count_is_a_table_for_a_spreadsheet_and_an_object_for_a_script(
     assert "35-izmir-2" in ssps("status", "--by", "cevre", "--site", counted).stdout
 
 
-def test_who_will_stand_outside_is_named_under_the_count(counted: Path, ssps: Ssps) -> None:
+def test_status_warns_of_a_party_whose_last_credential_ends(counted: Path, ssps: Ssps) -> None:
     hour = datetime.now(UTC) + timedelta(hours=1)
     ends = ring.password_credential(
         "Yedi-Kule-17", label="", not_before=OPENS, not_after=hour, added_by=""
@@ -54,7 +52,7 @@ def test_who_will_stand_outside_is_named_under_the_count(counted: Path, ssps: Ss
     assert "parti-b: no credential is valid now" in ssps("status", "--site", counted).stdout
 
 
-def test_the_live_view_looks_again_until_it_is_interrupted(
+def test_status_watch_refreshes_until_interrupted(
     counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
@@ -73,13 +71,13 @@ def test_the_live_view_looks_again_until_it_is_interrupted(
     assert "35-izmir-2" in shown.stdout
 
 
-def test_the_live_view_outlasts_a_file_that_is_being_edited_and_names_it(
+def test_status_watch_survives_a_broken_settings_file_and_names_it(
     counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = (counted / "site.toml").read_text()
 
     def seen(*edits: str) -> str:
-        """What stands on the screen after those edits of site.toml, a look after each."""
+        """Return the screen after each of these edits of site.toml, with a refresh after each."""
         left = list(edits)
 
         def slept(_: float) -> None:
@@ -94,16 +92,16 @@ def test_the_live_view_outlasts_a_file_that_is_being_edited_and_names_it(
 
     broken = seen(whole, "[election", "[election")
     assert "expected 6   filed 0 (0.0 %)" in broken
-    assert "stay until this is mended:" in broken
+    assert "to update them, fix this:" in broken
     assert broken.count("site.toml: is not TOML") == 1
 
     (counted / "site.toml").write_text(whole)
-    mended = seen("[election", whole)
-    assert "expected 6   filed 0 (0.0 %)" in mended
-    assert "site.toml" not in mended
+    fixed = seen("[election", whole)
+    assert "expected 6   filed 0 (0.0 %)" in fixed
+    assert "site.toml" not in fixed
 
 
-def test_pages_that_wait_for_no_publisher_are_told_of(
+def test_status_warns_of_pages_that_wait_without_a_publisher(
     counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warned() -> list[str]:
@@ -113,14 +111,17 @@ def test_pages_that_wait_for_no_publisher_are_told_of(
     (counted / "intake").mkdir(exist_ok=True)
     assert warned() == [], "nothing waits"
     (counted / "intake" / "a.jpg").touch()
-    assert warned() == ["no publisher runs, though pages wait (1): start it, or ask systemd why"]
+    assert warned() == [
+        "pages are waiting (1) but no publisher is running: start it, or check why with "
+        "`systemctl status`"
+    ]
     monkeypatch.setattr(
         server_state, "holder", lambda site, part: 4711 * (part == server_state.PUBLISH)
     )
     assert warned() == []
 
 
-def test_a_disk_that_is_nearly_full_is_named_once(
+def test_status_warns_once_of_a_disk_that_is_nearly_full(
     counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (counted / "store").mkdir(exist_ok=True)
@@ -133,11 +134,11 @@ def test_a_disk_that_is_nearly_full_is_named_once(
     usage(41_000_000)
     warned = json.loads(ssps("status", "--json", "--site", counted).stdout)["warnings"]
 
-    said = "41 MB are left on its disk, make room: on a full one the publisher takes nothing in"
+    said = "only 41 MB are free on its disk: make room, or the publisher stops claiming pages"
     assert [line for line in warned if "room" in line] == [f"{counted / 'store'}: {said}"]
 
 
-def test_what_is_missing_is_named_box_by_box(counted: Path, ssps: Ssps) -> None:
+def test_status_lists_missing_sheets_by_box(counted: Path, ssps: Ssps) -> None:
     here = ssps("status", "--missing", BOX, "--site", counted)
     assert here.stdout == (
         f"{BOX}: cb-sandik-sonuc-s1 (1093717526)  mv-sandik-sonuc-s1 (1093717527)\n"
@@ -148,11 +149,11 @@ def test_what_is_missing_is_named_box_by_box(counted: Path, ssps: Ssps) -> None:
     assert table.splitlines()[1] == "2000000001,cb,sandik-sonuc,35-izmir-2,konak-1,7,1"
     assert ssps("status", BOX, "--site", counted).exit_code == 2
     nowhere = ssps("status", "--missing", "35-izmir-2/no-such", "--site", counted)
-    assert nowhere.exit_code == 2, "a slip must not look as if nothing were missing"
-    assert "35-izmir-2/no-such: the registry has no such place" in nowhere.stderr
+    assert nowhere.exit_code == 2, "a mistyped place must not look as if nothing were missing"
+    assert "35-izmir-2/no-such: no such place in the registry" in nowhere.stderr
 
 
-def test_an_absence_is_recorded_with_its_operator_though_no_publisher_runs(
+def test_an_absence_is_recorded_with_its_operator_without_a_running_publisher(
     counted: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "operator", lambda: "ayse")
@@ -198,7 +199,7 @@ def test_a_file_in_quarantine_is_listed_shown_and_rejected(counted: Path, ssps: 
     assert row["ruling"]["outcome"] == "rejected"
 
 
-def test_an_operator_is_who_logged_in_and_not_the_account_that_is_worked_under(
+def test_the_operator_is_the_login_user_and_not_the_account_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     login = tmp_path / "loginuid"

@@ -37,7 +37,7 @@ def lift(site: Path, when: datetime) -> None:
     (site / "site.toml").write_text(text, encoding="utf-8")
 
 
-def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
+def test_an_independent_gets_its_district_only_after_the_ban_is_lifted(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     words = (
@@ -58,11 +58,13 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
     early = ssps(*words)
     assert (unset.exit_code, early.exit_code) == (1, 1)
     assert "election.ban_lifts: is not set" in unset.stderr
-    assert f"is {(now + timedelta(hours=1)).isoformat()}, try again then" in early.stderr
+    assert f"is {(now + timedelta(hours=1)).isoformat()}: try again then" in early.stderr
     assert not (tmp_path / "usb").exists()
-    told = [record.event for record in segments.read_records(site / "ledgers/operations")]
-    assert [(e.event, e.what, e.outcome) for e in told] == [("export", "bagimsiz-c", "refused")] * 2
-    assert "entitled from then on (md. 3/c)" in str(told[0].detail["reason"])
+    events = [record.event for record in segments.read_records(site / "ledgers/operations")]
+    assert [(e.event, e.what, e.outcome) for e in events] == [
+        ("export", "bagimsiz-c", "refused")
+    ] * 2
+    assert "gets no export before (Genelge md. 3/c)" in str(events[0].detail["reason"])
 
     lift(site, now - timedelta(hours=1))
     done = ssps(*words)
@@ -80,7 +82,7 @@ def test_an_independent_gets_its_district_once_the_ban_is_lifted_and_not_before(
     assert record.event.detail["bytes"] == len("kadikoy")
 
 
-def test_a_bag_verifies_with_nothing_but_openssh_and_coreutils(
+def test_a_bag_verifies_with_openssh_and_coreutils_alone(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     assert ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site).exit_code == 0
@@ -97,7 +99,7 @@ def test_a_bag_verifies_with_nothing_but_openssh_and_coreutils(
     assert (made / "bagit.txt").read_text().startswith("BagIt-Version: 1.0\n")
 
 
-def test_other_peoples_tools_take_it_for_a_bag(
+def test_the_bagit_library_validates_a_bag(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     bagit = pytest.importorskip("bagit")
@@ -110,7 +112,7 @@ def test_other_peoples_tools_take_it_for_a_bag(
     assert opened.info["External-Identifier"] == made.name
 
 
-def test_the_next_bag_begins_where_the_last_one_ended(
+def test_the_next_bag_starts_where_the_last_one_ended(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
@@ -134,7 +136,7 @@ def test_the_next_bag_begins_where_the_last_one_ended(
     )
 
 
-def test_a_bag_after_which_pages_would_be_left_out_is_no_beginning(
+def test_since_rejects_a_bag_after_which_pages_would_be_left_out(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     words = ("--to", tmp_path, "--why", "x", "--site", site)
@@ -155,12 +157,12 @@ def test_a_bag_after_which_pages_would_be_left_out_is_no_beginning(
 
     assert (others.exit_code, widened.exit_code, renamed.exit_code) == (2, 2, 0)
     assert "is no finished bag of 2023-05-14-cb-mv for parti-a" in others.stderr
-    assert "is no finished bag of 2023-05-14-cb-mv for parti," in namesake.stderr
+    assert "is no finished bag of 2023-05-14-cb-mv for parti: " in namesake.stderr
     assert "was made for the scope 06-ankara-1 35-izmir-2/konak-1" in widened.stderr
     assert (tmp_path / "2023-05-14-cb-mv-parti-a-2-2").is_dir()
 
 
-def test_a_bag_that_is_there_is_not_made_again_nor_recorded_again(
+def test_an_existing_bag_is_not_made_or_recorded_again(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     words = ("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
@@ -170,12 +172,12 @@ def test_a_bag_that_is_there_is_not_made_again_nor_recorded_again(
     again = ssps(*words)
 
     assert again.exit_code == 1
-    assert "is there already, and nothing was filed since" in again.stderr
+    assert "exists already, and nothing was filed since" in again.stderr
     assert [p.name for p in tmp_path.glob("*parti-a*")] == ["2023-05-14-cb-mv-parti-a-0-1"]
     assert list(segments.read_records(site / "ledgers/operations")) == recorded
 
 
-def test_a_bag_whose_making_is_killed_again_and_again_is_whole_in_the_end(
+def test_an_export_that_is_killed_several_times_ends_with_a_complete_bag(
     site: Path, filer: PageFiler, tmp_path: Path
 ) -> None:
     for box in range(150):
@@ -199,7 +201,7 @@ def test_a_bag_whose_making_is_killed_again_and_again_is_whole_in_the_end(
     assert list(made.rglob("*.new")) == []
 
 
-def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
+def test_an_interrupted_export_continues_with_the_same_pages(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[Path] = []
@@ -232,7 +234,7 @@ def test_what_broke_off_is_gone_on_with_and_holds_what_it_was_begun_with(
     ).stat().st_ino == before
 
 
-def test_an_original_that_is_damaged_makes_no_bag(
+def test_a_damaged_original_makes_no_bag(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
     original = next(p for p in (site / "store").rglob("*") if p.is_file())
@@ -246,10 +248,12 @@ def test_an_original_that_is_damaged_makes_no_bag(
     assert [p.suffix for p in tmp_path.glob("*parti-a*")] == [".part"]
 
 
-def test_nobody_gets_one_that_may_not_look(site: Path, ssps: Ssps, tmp_path: Path) -> None:
+def test_an_unknown_party_or_an_early_request_gets_no_export(
+    site: Path, ssps: Ssps, tmp_path: Path
+) -> None:
     words = ("--to", tmp_path / "usb", "--why", "usb", "--site", site)
-    assert "no such party" in ssps("export", "parti-x", *words).stderr
+    assert "unknown party" in ssps("export", "parti-x", *words).stderr
     early = SITE_TOML.replace("2023-05-14T17", "2123-05-14T17")
     (site / "site.toml").write_text(early, encoding="utf-8")
-    assert "nobody may look before 2123" in ssps("export", "parti-a", *words).stderr
+    assert "no party gets an export before 2123" in ssps("export", "parti-a", *words).stderr
     assert not (tmp_path / "usb").exists()
