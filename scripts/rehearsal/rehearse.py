@@ -151,7 +151,13 @@ def party_id(number: int) -> str:
 @click.option(
     "--rate", type=click.FloatRange(0.01), help="Pages a second; as fast as drawn if not."
 )
-@click.option("--rude", is_flag=True, help="Write slowly in place, as a bad scanner does.")
+@click.option(
+    "--in-place",
+    "--rude",
+    "in_place",
+    is_flag=True,
+    help="Write each file slowly and in place, as some scanners do.",
+)
 @click.option("--again", is_flag=True, help="From the first page, not where the last scan ended.")
 @console.with_site
 def scan(count: int | None, rate: float | None, in_place: bool, again: bool, site: Path) -> None:
