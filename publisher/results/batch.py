@@ -1,0 +1,292 @@
+"""A batch of results: how SEÇSİS delivers them in `results/`.
+
+A batch is one file, UTF-8, in one of two formats, told apart by the file's name.
+
+`NAME.ndjson` has one JSON object a line, a row for each box and contest:
+
+    {"secim": "mv", "cevre": "34-istanbul-1", "kurul": "kadikoy-2", "sandik": "1234",
+     "sandik_turu": "normal", "surum": 1, "neden": "", "zaman": "2023-05-14T18:30:00+03:00",
+     "secmen": 300, "oy_kullanan": 250, "liste_disi_oy_kullanan": 2, "zarf": 252,
+     "itirazsiz_gecerli": 240, "itirazli_gecerli": 5, "gecerli": 245, "gecersiz": 7,
+     "oylar": {"parti-a": 100, "parti-b": 140, "ortak-1": 5}}
+
+(on one line). `surum` counts versions from 1; from 2 on `neden` says why. `zaman` is when the
+board keyed it in, with its zone. `liste_disi_oy_kullanan` (voters that are not on the list) and
+`zarf` (envelopes) are optional. An option that `oylar` lacks has no votes. The result of an
+aggregate sheet names the sheet in `belge` and leaves out what does not apply: parts of the place
+below its level, `sandik_turu`, and any number. A row may name its `election`; a row of another
+election is rejected. Other fields are ignored.
+
+`NAME.csv` has the same columns, in any order, with `;` or `,` between them, and a column
+`oylar.<option>` for each option:
+
+    secim;cevre;kurul;sandik;sandik_turu;surum;neden;zaman;...;oylar.parti-a;oylar.parti-b
+
+Numbers are whole and written without separators: 1234, never 1.234. A row that cannot be read is
+a BadRow, with its line; the other rows are taken. A byte order mark, CRLF and empty lines are
+accepted.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from config.result import BOX_SHEET, Result, ResultKey
+from config.sheet import Belge, SandikTuru, Secim, Sheet
+
+EXTENSIONS = (".ndjson", ".csv")
+MAX_LINE_BYTES = 1 << 20
+MAX_COUNT = 10**9  # more voters than any place has
+VOTES_COLUMN = "oylar."
+_BOM = b"\xef\xbb\xbf"
+_NUMBERS = (
+    "secmen",
+    "oy_kullanan",
+    "liste_disi_oy_kullanan",
+    "zarf",
+    "itirazsiz_gecerli",
+    "itirazli_gecerli",
+    "gecerli",
+    "gecersiz",
+)
+_Choice = TypeVar("_Choice", bound=StrEnum)
+_PLACE = ("cevre", "kurul", "sandik")
+
+
+class RowFault(StrEnum):
+    """Why a row cannot be a result; the slug that its quarantine record has as reason."""
+
+    UNREADABLE = "unreadable"
+    MISSING_FIELD = "missing-field"
+    BAD_VALUE = "bad-value"
+    NEGATIVE = "negative"
+    WRONG_ELECTION = "wrong-election"
+    WRONG_CONTEST = "wrong-contest"
+    UNKNOWN_PLACE = "unknown-place"
+    UNKNOWN_OPTION = "unknown-option"
+    VERSION_CONFLICT = "version-conflict"
+    NO_REASON = "no-reason"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be a result: its line in the batch, why, and its text as it came."""
+
+    line: int
+    fault: RowFault
+    message: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoodRow:
+    """A row that is well-formed; whether it can be accepted is decided later."""
+
+    line: int
+    result: Result
+
+
+class _Bad(ValueError):
+    def __init__(self, fault: RowFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+def read_ndjson(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow]:
+    """Yield the rows of an NDJSON batch of `election`, in order."""
+    for number, line in enumerate(lines, 1):
+        content = (line.removeprefix(_BOM) if number == 1 else line).strip(b"\r\n \t")
+        if not content:
+            continue
+        try:
+            yield GoodRow(number, _parse(_object(content), election))
+        except _Bad as error:
+            text = content[:MAX_LINE_BYTES].decode("utf-8", "replace")
+            yield BadRow(number, error.fault, str(error), text)
+
+
+def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow]:
+    """Yield the rows of a CSV batch of `election`, in order; a bad header is one BadRow."""
+    texts = _decoded(lines)
+    header = next(texts, "")
+    delimiter = ";" if header.count(";") >= header.count(",") else ","
+    columns = next(csv.reader([header], delimiter=delimiter), [])
+    if repeated := {column for column in columns if columns.count(column) > 1}:
+        message = f"column {min(repeated)!r} is there more than once, keep one"
+        yield BadRow(1, RowFault.UNREADABLE, message, header)
+        return
+    if missing := [name for name in ("secim", "surum", "zaman") if name not in columns]:
+        message = f"the header lacks {', '.join(missing)}, write the columns of a batch"
+        yield BadRow(1, RowFault.UNREADABLE, message, header)
+        return
+    reader = csv.reader(texts, delimiter=delimiter)
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield BadRow(reader.line_num + 1, RowFault.UNREADABLE, str(error), "")
+            continue
+        if not any(fields):
+            continue
+        line = reader.line_num + 1
+        try:
+            if len(fields) != len(columns):
+                message = f"{len(fields)} columns, the header has {len(columns)}"
+                raise _Bad(RowFault.UNREADABLE, message)
+            yield GoodRow(line, _parse(_from_columns(columns, fields), election))
+        except _Bad as error:
+            yield BadRow(line, error.fault, str(error), delimiter.join(fields))
+
+
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        content = line.removeprefix(_BOM) if number == 0 else line
+        # A NUL or an undecodable byte stays in its field, where it is no value of any column.
+        yield content.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _from_columns(columns: list[str], fields: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"oylar": {}}
+    for column, field in zip(columns, fields, strict=True):
+        if column.startswith(VOTES_COLUMN):
+            if field:
+                row["oylar"][column.removeprefix(VOTES_COLUMN)] = _from_text(field)
+        elif column in _NUMBERS or column == "surum":
+            if field:
+                row[column] = _from_text(field)
+        elif field or column == "neden":
+            row[column] = field
+    row.setdefault("neden", "")
+    return row
+
+
+def _from_text(field: str) -> int | str:
+    digits = field.removeprefix("-")
+    return int(field) if digits.isascii() and digits.isdecimal() and len(digits) < 16 else field
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    if len(content) > MAX_LINE_BYTES:
+        raise _Bad(RowFault.UNREADABLE, f"{len(content)} bytes, at most {MAX_LINE_BYTES} a row")
+    try:
+        row = json.loads(content, object_pairs_hook=_pairs)
+    except (ValueError, RecursionError) as error:
+        raise _Bad(RowFault.UNREADABLE, f"no JSON ({error}), write one object a line") from None
+    if not isinstance(row, dict):
+        raise _Bad(RowFault.UNREADABLE, "no JSON object, write one object a line")
+    return row
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError("a field is there twice")
+    return row
+
+
+def _parse(row: Mapping[str, Any], election: str) -> Result:
+    of = row.get("election", election)
+    if of != election:
+        raise _Bad(RowFault.WRONG_ELECTION, f"election: {of!r}, this site holds {election}")
+    secim = _one_of(Secim, row, "secim")
+    belge = _one_of(Belge, row, "belge") if row.get("belge") else BOX_SHEET
+    at_box = belge is BOX_SHEET
+    key = _key(row, secim, belge)
+    version = _count(row, "surum")
+    if not version:
+        raise _Bad(RowFault.BAD_VALUE, f"surum: {version!r}, versions count from 1")
+    return Result(
+        key=key,
+        sandik_turu=_one_of(SandikTuru, row, "sandik_turu") if at_box else None,
+        version=version,
+        reason=_text(row.get("neden") or "", "neden"),
+        time=_time(row),
+        registered=_count(row, "secmen", at_box),
+        voted=_count(row, "oy_kullanan", at_box),
+        unlisted_voted=_count(row, "liste_disi_oy_kullanan"),
+        envelopes=_count(row, "zarf"),
+        valid_undisputed=_count(row, "itirazsiz_gecerli", at_box),
+        valid_disputed=_count(row, "itirazli_gecerli", at_box),
+        valid=_count(row, "gecerli", at_box),
+        invalid=_count(row, "gecersiz", at_box),
+        votes=_votes(row),
+    )
+
+
+def _key(row: Mapping[str, Any], secim: Secim, belge: Belge) -> ResultKey:
+    cevre, kurul, sandik = (_place(row, name) for name in _PLACE)
+    try:
+        sheet = Sheet(secim, belge, cevre, kurul, sandik, page=1)
+    except ValueError as error:
+        raise _Bad(RowFault.BAD_VALUE, str(error)) from None
+    return ResultKey(secim, belge, sheet.cevre, sheet.kurul, sheet.sandik)
+
+
+def _place(row: Mapping[str, Any], name: str) -> str | None:
+    place = row.get(name) or None
+    if place is not None and not isinstance(place, str):
+        raise _Bad(RowFault.BAD_VALUE, f"{name}: {place!r}, write it as text")
+    return place
+
+
+def _one_of(kind: type[_Choice], row: Mapping[str, Any], name: str) -> _Choice:
+    try:
+        return kind(row[name])
+    except KeyError:
+        raise _Bad(RowFault.MISSING_FIELD, f"{name} is missing") from None
+    except ValueError:
+        message = f"{name}: {row[name]!r}, write one of {', '.join(kind)}"
+        raise _Bad(RowFault.BAD_VALUE, message) from None
+
+
+def _count(row: Mapping[str, Any], name: str, required: bool = False) -> int | None:
+    value = row.get(name)
+    if value is None:
+        if required:
+            raise _Bad(RowFault.MISSING_FIELD, f"{name} is missing")
+        return None
+    return _whole(value, name)
+
+
+def _whole(value: object, name: str) -> int:
+    if type(value) is not int or value > MAX_COUNT:
+        message = f"{name}: {value!r}, write a whole number without separators"
+        raise _Bad(RowFault.BAD_VALUE, message)
+    if value < 0:
+        raise _Bad(RowFault.NEGATIVE, f"{name}: {value}, a count is never negative")
+    return value
+
+
+def _votes(row: Mapping[str, Any]) -> dict[str, int]:
+    votes = row.get("oylar")
+    if not isinstance(votes, dict):
+        fault = RowFault.MISSING_FIELD if votes is None else RowFault.BAD_VALUE
+        raise _Bad(fault, "oylar: write the votes as an object of option and number")
+    return {option: _whole(number, f"oylar.{option}") for option, number in votes.items()}
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 500:
+        message = f"{name}: {value!r}, write printable text of at most 500 characters"
+        raise _Bad(RowFault.BAD_VALUE, message)
+    return value
+
+
+def _time(row: Mapping[str, Any]) -> datetime:
+    value = row.get("zaman")
+    if value is None:
+        raise _Bad(RowFault.MISSING_FIELD, "zaman is missing")
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        message = f"zaman: {value!r}, write a time with its zone, as 2023-05-14T18:30:00+03:00"
+        raise _Bad(RowFault.BAD_VALUE, message)
+    return moment
