@@ -1,1 +1,1 @@
-"""A page that was read is decided, stored, linked into the trees and recorded."""
+"""Decides on each file that was read, then stores, links and records it."""

@@ -1,17 +1,17 @@
-"""What becomes of a file: the decisions, and no I/O.
+"""Decides what becomes of a file: filed, a duplicate, or quarantined. Does no I/O.
 
-A page is filed where every karekod on it that the registry knows stands for one and the same
-sheet, no other karekod contradicts that, and it has the witnesses that the site asks for
-(publisher/reading/agreement). Codes of another form (a link, a serial of the printer's) say
-nothing.
-
-A file of several pages is filed as a whole or not at all: its bytes are one original, and who may
-see one of its sheets gets them all. So each page must be a sheet that could be filed by itself,
-and all of them must stand under one board of one district (or all be the district's own), since
-that is what scopes tell apart. Otherwise the file goes to quarantine, where nothing is lost and a
-person decides. In particular a page on which no code was read, were it but the empty back of a
-sheet, could be anybody's: to file the others would show it to whoever sees those. A sheet that
-is on two pages of a file is filed once, as the first of them.
+Rule 1. A page is filed if every karekod on it that is in the registry belongs to the same sheet,
+        there is no karekod on it that is not in the registry, and as many readings agree on the
+        karekod as the site asks for (publisher/reading/agreement). Other codes, such as a link or
+        a serial number of the printer, are ignored.
+Rule 2. A file of several pages is filed as a whole or not at all. Its bytes are one original, so
+        a party that may see one of its sheets gets all of them. Therefore each page must be a
+        sheet that could be filed alone, and all sheets must belong to the same board, or all to
+        the district itself, because scopes distinguish districts and boards.
+Rule 3. Otherwise the file goes to quarantine, where nothing is lost and a person decides. This
+        includes a file with a page on which no code was read, even if that is the empty back of a
+        sheet: the page could belong to any board, and filing the others would reveal it.
+Rule 4. A sheet that is on two pages of a file is filed once, with the first of them.
 """
 
 from collections.abc import Sequence
@@ -26,22 +26,22 @@ from publisher.reading.agreement import agreement_on
 
 
 class Facts(Protocol):
-    """What the catalog knows already."""
+    """What the catalog knows about earlier files."""
 
     def path_of_bytes(self, sha256: str) -> str | None:
-        """Return the path at which these bytes are filed."""
+        """Return the path under which these bytes are filed, None if they are not."""
 
     def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
-        """Return the file in quarantine that holds these bytes for that reason."""
+        """Return the file in quarantine that has these bytes and this reason, None if none has."""
 
     def latest_version(self, sheet: Sheet) -> int:
-        """Return the number of the latest version filed, 0 if there is none."""
+        """Return the number of the latest version of a sheet, 0 if there is none."""
 
 
 def decide(
     page: Page, election: str, lookup: Lookup, facts: Facts, needed_readings: int
 ) -> Decision:
-    """Decide on one file; files are decided one after the other, each known to the next."""
+    """Decide on one file. The decision must be in `facts` before the next file is decided on."""
     if page.sha256 is not None and (filed := facts.path_of_bytes(page.sha256)):
         return Duplicate(filed)
     found = page.result.fault or sheets(page, lookup, needed_readings)
@@ -64,7 +64,7 @@ def decide(
 def sheets(
     page: Page, lookup: Lookup, needed_readings: int
 ) -> list[tuple[int, RegistryEntry]] | Reason:
-    """Return the sheets of a file and the page that each is on, or why it cannot be filed."""
+    """Return the sheets of a file, each with its frame, or the reason why it is not filed."""
     found: dict[Sheet, tuple[int, RegistryEntry]] = {}
     for frame in range(1, page.result.frames + 1):
         entry = identified(page.result.readings_on(frame), lookup, needed_readings)
@@ -79,9 +79,9 @@ def sheets(
 def identified(
     readings: Sequence[Reading], lookup: Lookup, needed_readings: int
 ) -> RegistryEntry | Reason:
-    """Return the one entry that the readings of a page stand for, or why there is none."""
+    """Return the registry entry that the readings of a page identify, or the reason why none."""
     texts = dict.fromkeys(reading.text for reading in readings)
-    # Each is looked up once: the registry may be replaced at any moment.
+    # Each text is looked up only once, because the registry may be replaced at any moment.
     found = [lookup(text) for text in texts if is_karekod(text)]
     known = {entry.sheet: entry for entry in found if entry}
     if not found:

@@ -1,17 +1,19 @@
-"""Carries out what the desk decides: the one writer of catalog, trees, quarantine and ledger.
+"""Files pages: the only writer of the catalog, the trees, the quarantine and the filing ledger.
 
-Each page goes the same way, and each step is durable before the next:
+Each file passes through four steps, and each step is durable before the next begins:
 
-    claim      a catalog row, then the rename into the spool
-    decide     the original into the store (or quarantine), then the decision into the catalog
-    carry out  links into the trees, the filing ledger's record, then `done` into the catalog
-    clean      the spool's file goes, if it still is what was read; else it arrives once more
+    claim      add a row to the catalog, then rename the file into the spool
+    decide     put the bytes into the store or the quarantine, then the decision into the catalog
+    carry out  link into the trees, append to the filing ledger, then mark the row as done
+    clean      remove the file from the spool if it has not changed since it was read; if it has,
+               it becomes a new arrival
 
-Killed in between, publisher/filing/recovery does the rest. Pages are handled in batches, so that
-one
-fsync serves many. Whatever the disk refuses is raised and no page is blamed for it; a fresh filer
-goes on from there after a recovery, just as after a crash. The four steps stand in this one module,
-long as it is: that a crash loses nothing rests on their order, which is to be read in one go.
+If the process is killed between two steps, publisher/filing/recovery finishes the rest at the next
+start. Files are handled in batches, so that one fsync serves many. An error of the disk is raised
+and is not attributed to a page; after that, a recovery and a new Filer continue as after a crash.
+
+The four steps are in one module because their order guarantees that a crash loses nothing, and
+the order must be readable in one place.
 """
 
 import errno
@@ -23,8 +25,7 @@ from pathlib import Path
 import structlog
 
 from config import layout
-from config.event import Event, Outcome, Value
-from config.event import FilingEvent as Record
+from config.event import Event, FilingEvent, Outcome, Value
 from config.party import Party
 from config.registry import RegistryEntry, is_karekod
 from config.settings import Settings
@@ -46,7 +47,7 @@ from publisher.store.quarantine import Quarantine, QuarantineNote
 from publisher.store.store import CannotLink, Store
 
 WHO = "publisher"
-# One party's tree is in the way of these; anything else is the whole disk's trouble.
+# These errors concern the tree of one party; any other error is a failure of the disk.
 ONE_TREE_ERRORS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
 
 log = structlog.get_logger()
@@ -54,7 +55,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class FilingContext:
-    """What a filer works with and on; `checkpoint` is told the name of each step that is done."""
+    """What a Filer works with.
+
+    `step_done` is called with the name of each step; tests use it to crash in between.
+    """
 
     settings: Settings
     catalog: Catalog
@@ -63,24 +67,24 @@ class FilingContext:
     quarantine: Quarantine
     lookup: Callable[[str], RegistryEntry | None]
     clock: Clock
-    token: Callable[[], str]  # eight hexadecimal digits, never twice the same in a microsecond
+    token: Callable[[], str]  # eight hexadecimal digits, not the same twice in a microsecond
     step_done: Callable[[str], None] = lambda step: None
     stopped: Callable[[], bool] = lambda: False
     has_box: Callable[[str, str, str], bool] = lambda cevre, kurul, sandik: True
 
     def sync(self) -> None:
-        """Make store, trees and quarantine survive a loss of power."""
+        """Make store, trees and quarantine durable."""
         self.store.sync()
         self.quarantine.sync()
 
     @property
     def mirroring_parties(self) -> tuple[Party, ...]:
-        """The parties that have one."""
+        """The parties that have a tree."""
         return tuple(party for party in self.settings.parties if party.mirrors)
 
 
 class Filer:
-    """See the module; one thread's own."""
+    """Carries out the four steps; must be used by one thread only."""
 
     def __init__(self, context: FilingContext) -> None:
         self._context = context
@@ -90,16 +94,16 @@ class Filer:
         self._spool = context.settings.site / SPOOL
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parties = context.mirroring_parties
-        self._not_removable = context.catalog.left_behind()
-        self._reported_folders = {Source.parse(source).folder for source in self._not_removable}
+        self._left_behind = context.catalog.left_behind()
+        self._reported_folders = {Source.parse(source).folder for source in self._left_behind}
         self._unreadable: list[tuple[Arrival, Stamp]] = []
 
     def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
-        """Move files from the intake into the spool; those gone meanwhile are left out."""
+        """Move files from the intake into the spool; skip those that changed or disappeared."""
         arrivals = [
             arrival
             for arrival in map(self._new_arrival, candidates)
-            if self._not_removable.get(bytes(arrival.source)) != str(arrival.stamp)
+            if self._left_behind.get(bytes(arrival.source)) != str(arrival.stamp)
         ]
         if not arrivals:
             return []
@@ -110,13 +114,13 @@ class Filer:
         for arrival in arrivals:
             try:
                 if not spool.claim(arrival, self._spool):
-                    self.note_not_removable(arrival)
+                    self.note_left_behind(arrival)
                 claimed.append(arrival)
                 self._step("claimed")
             except spool.SourceChanged:
                 missed.append(arrival)
             except PermissionError as error:
-                log.error("not-claimed", name=arrival.name, error=str(error))
+                log.error("not-claimed", name=arrival.name, cause=str(error))
                 missed.append(arrival)
         sync(self._spool)
         self._catalog.withdraw([arrival.id for arrival in missed])
@@ -126,9 +130,9 @@ class Filer:
         return claimed
 
     def file(self, pages: Sequence[Page]) -> list[Arrival]:
-        """See pages through to their end.
+        """Decide on files that were read, and carry the decisions out.
 
-        Returns those that were written to after they were read, as arrivals of their own.
+        Returns a new arrival for each file that was written to after it was read.
         """
         for page in pages:
             self._decide(page)
@@ -139,25 +143,27 @@ class Filer:
         return self.carry_out()
 
     def retry_gaps(self) -> None:
-        """Try again the links that a tree would not take."""
+        """Retry the links that failed before."""
         parties = {party.id: party for party in self._parties}
-        owed = [(party, original) for party, original in self._catalog.gaps() if party in parties]
-        for party, original in owed:
+        missing = [
+            (party, original) for party, original in self._catalog.gaps() if party in parties
+        ]
+        for party, original in missing:
             sheet = layout.parse(original.path).sheet
             if not parties[party].scope.covers(sheet) or not self._try_link(party, original):
                 self._catalog.close_gap(party, original.id)
                 log.info("gap-closed", party=party, path=original.path)
-        if owed:
+        if missing:
             self._store.sync()
             self._catalog.commit()
 
-    def note_not_removable(self, arrival: Arrival) -> None:
-        """Note that an arrival's source stays where it is, and is not to be taken again."""
+    def note_left_behind(self, arrival: Arrival) -> None:
+        """Note that the source of an arrival stays in the intake and must not be claimed again."""
         if arrival.source.folder not in self._reported_folders:
-            advice = "let the publisher delete there, or clear that folder by hand"
+            advice = "let the publisher delete files there, or empty that folder by hand"
             log.error("source-not-removable", folder=arrival.source.folder, advice=advice)
             self._reported_folders.add(arrival.source.folder)
-        self._not_removable[bytes(arrival.source)] = str(arrival.stamp)
+        self._left_behind[bytes(arrival.source)] = str(arrival.stamp)
         self._catalog.note_left_behind(arrival)
 
     def _new_arrival(self, found: Candidate) -> Arrival:
@@ -173,7 +179,7 @@ class Filer:
         now = self._context.clock()
         match decision:
             case Filed():
-                assert page.sha256 is not None  # noqa: S101 - what could be decoded has bytes
+                assert page.sha256 is not None  # noqa: S101 - a file with readings has bytes
                 mtime = self._store.keep(page.arrival.id, page.sha256, int(now.timestamp()))
                 self._step("kept")
                 self._catalog.file(page, decision, mtime, now)
@@ -188,13 +194,13 @@ class Filer:
                 self._catalog.set_aside(page, decision, now)
 
     def carry_out(self) -> list[Arrival]:
-        """Do what was decided and not done yet; returns what `file` does."""
+        """Carry out every decision that is not done yet; returns the same as `file`."""
         rows = self._catalog.unrecorded_decisions()
         if not rows:
             return []
         events = [self._carry_out_one(row) for row in rows]
         self._context.sync()
-        self._catalog.commit()  # gaps, which the ledger does not hold
+        self._catalog.commit()  # gaps are not in the ledger
         self._step("linked")
         numbers = []
         for event in events:
@@ -222,7 +228,7 @@ class Filer:
                 return self._carry_out_quarantined(row, detail)
         if karekods := list(filter(is_karekod, row.evidence["texts"])):
             detail["karekod"] = " ".join(karekods)
-        return Event(Record.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
+        return Event(FilingEvent.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
 
     def _carry_out_filed(
         self, row: UnrecordedDecision, filing: FilingRow, detail: dict[str, Value]
@@ -254,9 +260,9 @@ class Filer:
             **row.evidence.get("person", {}),
         }
         if absent := absences.absence_of_sheet(self._catalog.connection, sheet, filing.karekod):
-            log.warning("absent-sheet-came", path=original.path, recorded=absent.reason)
+            log.warning("absent-sheet-arrived", path=original.path, recorded=absent.reason)
             detail["absent"] = absent.reason
-        return Event(Record.FILED, WHO, row.arrival.name, row.what, detail=detail)
+        return Event(FilingEvent.FILED, WHO, row.arrival.name, row.what, detail=detail)
 
     def _carry_out_quarantined(self, row: UnrecordedDecision, detail: dict[str, Value]) -> Event:
         assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
@@ -267,10 +273,10 @@ class Filer:
         self._step("noted")
         detail["reason"] = row.reason
         what = f"{QUARANTINE}/{row.what}"
-        return Event(Record.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
+        return Event(FilingEvent.QUARANTINED, WHO, row.arrival.name, what, Outcome.REFUSED, detail)
 
     def write_note(self, row: UnrecordedDecision) -> None:
-        """Put the reason beside a page in quarantine."""
+        """Write the reason beside a file in quarantine."""
         assert row.reason is not None  # noqa: S101 - the row of a quarantined page has one
         note = QuarantineNote(
             row.arrival.id,
@@ -285,11 +291,11 @@ class Filer:
         self._context.quarantine.write_note(row.what, note)
 
     def link_into_tree(self, party: Party, original: Original) -> bool:
-        """Link an original into a party's tree; False, and an ERROR log, if that tree refuses."""
-        refusal = self._try_link(party.id, original)
-        if refusal:
-            log.error("gap", party=party.id, path=original.path, error=refusal)
-        return not refusal
+        """Link an original into a party's tree; on failure log an error and return False."""
+        failure = self._try_link(party.id, original)
+        if failure:
+            log.error("gap", party=party.id, path=original.path, cause=failure)
+        return not failure
 
     def _try_link(self, party: str, original: Original) -> str | None:
         try:
@@ -303,16 +309,21 @@ class Filer:
         return None
 
     def take_unreadable(self) -> list[tuple[Arrival, Stamp]]:
-        """Return, once, what is done but may have been half a page: to be cleaned later."""
+        """Return the arrivals that could not be decoded, and forget them.
+
+        Their files may have been incomplete, so the caller cleans them later.
+        """
         unread, self._unreadable = self._unreadable, []
         return unread
 
     def clean(
         self, arrival: Arrival, read_as: Stamp | None, reason: Reason | None = None
     ) -> Arrival | None:
-        """Empty the spool of an arrival that is done; what was written since arrives anew.
+        """Remove the spool file of an arrival that is done.
 
-        What could not be decoded may still be growing, and is left to `unread` for a while.
+        If the file was written to after it was read, it becomes a new arrival, which is returned.
+        A file that could not be decoded may still be growing: it stays in the spool and is
+        returned by `take_unreadable`.
         """
         if reason is Reason.UNREADABLE_IMAGE and read_as is not None:
             self._unreadable.append((arrival, read_as))
@@ -330,7 +341,7 @@ class Filer:
         return self.reclaim(path, arrival.name, stamp)
 
     def reclaim(self, path: Path, name: str, stamp: Stamp) -> Arrival:
-        """Make a file that stands in the spool an arrival of its own."""
+        """Make a file in the spool a new arrival."""
         now = self._context.clock()
         identity = arrival_id(now, self._context.token())
         again = Arrival(identity, name, Source(str(path.parent), path.name), stamp, now)

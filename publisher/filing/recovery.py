@@ -1,9 +1,14 @@
-"""What a start does first: it finishes what an earlier run began, however that ended.
+"""Finishes what an earlier run began, after a normal stop or a crash; runs first at every start.
 
-What is decided is carried out from its row, what the filing ledger has already is not recorded
-again, and what was not decided is read anew from the spool. Trees of new parties are filled, and
-those of changed scopes brought up to date, before anything else is filed. Catalog and ledger
-must agree on what was recorded; where one of them was lost, only its copy can help.
+    decided, not carried out     carried out from its catalog row
+    recorded in the ledger       not recorded again; its row is marked as done
+    claimed, not decided         read again from the spool
+    a new party                  its tree is filled with everything it may see
+    a changed scope              files outside the scope are removed from the tree, missing ones
+                                 are linked
+
+Catalog and ledger must agree on what was recorded. If one of them was lost or is older than the
+other, recovery stops with an error, because only a backup can restore it.
 """
 
 from collections import deque
@@ -29,11 +34,11 @@ log = structlog.get_logger()
 
 
 class Stopped(Exception):
-    """Told to stop in the middle of a long recovery, which goes on at the next start."""
+    """The publisher was told to stop during recovery; the next start continues."""
 
 
 class Recovery:
-    """Recovery of one filing context; used once per run."""
+    """The recovery of one run."""
 
     def __init__(self, context: FilingContext, filer: Filer) -> None:
         self._context = context
@@ -46,10 +51,11 @@ class Recovery:
         self.completed: list[str] = []  # the parties whose trees were made complete
 
     def recover(self, trees: bool = True) -> list[Arrival]:
-        """Finish what an earlier run began, and return the arrivals that want reading.
+        """Finish what an earlier run began, and return the arrivals that must be read.
 
-        Without `trees` those of new parties and changed scopes are left to `tend`.
-        Raises Faults if the catalog or the filing ledger was lost, or is older than the other.
+        With `trees=False` the trees of new parties and changed scopes are left to
+        `continue_trees`. Raises Faults if the catalog or the filing ledger was lost or is older
+        than the other.
         """
         self._catch_up_with_ledger()
         self._step("ledger read")
@@ -70,7 +76,7 @@ class Recovery:
         folder = LEDGERS / FILING
         if ledger < first:
             lost = f"ends before number {ledger}, but number {first - 1} was written: "
-            raise Faults([Fault(str(folder), "", lost + "restore the ledger from its copy")])
+            raise Faults([Fault(str(folder), "", lost + "restore the ledger from a backup")])
         if ledger == first:
             return
         for record in read_records(self._context.settings.site / folder, first):
@@ -83,14 +89,15 @@ class Recovery:
                 known = self._catalog.arrival_state(page)
                 if known is None or not known.done:
                     lost = f"lacks page {page}, number {record.seq} of {folder}: "
-                    advice = f"restore {CATALOG} from its copy"
+                    advice = f"restore {CATALOG} from a backup"
                     raise Faults([Fault(str(CATALOG), "", lost + advice)])
         self._catalog.commit()
 
     def continue_trees(self, more: Callable[[], bool]) -> bool:
-        """Go on with the trees while there may be `more`, and say whether all are complete.
+        """Continue with the trees while `more()` returns True; return True once all are complete.
 
-        Each is a page's work. What is filed meanwhile is linked into those trees as well.
+        One step takes about as long as filing a page. Pages that are filed in the meantime are
+        linked into these trees as well.
         """
         if self._tree_work is None:
             self._tree_work = self._update_trees()
@@ -100,10 +107,12 @@ class Recovery:
         complete = self._catalog.parties()
         parties = {party.id for party in self._context.mirroring_parties}
         for gone in complete.keys() - parties:
-            self._catalog.mark_tree_incomplete(gone)  # what is filed from now on is missing there
+            self._catalog.mark_tree_incomplete(
+                gone
+            )  # it misses every page that is filed from now on
         self._catalog.commit()
         for gone in sorted(self._store.tree_names() - parties):
-            log.warning("tree-of-no-party", party=gone, advice="move it out of trees/ by hand")
+            log.warning("tree-without-party", party=gone, advice="move it out of trees/ by hand")
         for party in self._context.mirroring_parties:
             self._store.make_root(party.id)
         self._context.sync()
@@ -115,28 +124,28 @@ class Recovery:
             self._catalog.mark_tree_incomplete(party.id)
             self._catalog.commit()
             self._step("party begun")
-            hidden, shown = [*self._remove_own_files(party)], 0
-            for went in self._remove_out_of_scope(party):
-                hidden += [went] if went is not None else []
+            removed, files = [*self._remove_own_files(party)], 0
+            for done in self._remove_out_of_scope(party):
+                removed += [done] if done is not None else []
                 yield
             for linked in self._link_earlier_originals(party):
-                shown += linked
+                files += linked
                 yield
             self._context.sync()
             self._step("party linked")
-            if not all(hidden):
-                advice = "let the publisher write in that tree, then restart it"
-                files = hidden.count(False)
-                log.error("tree-shows-too-much", party=party.id, places=files, advice=advice)
+            if not all(removed):
+                advice = "let the publisher write to that tree, then restart it"
+                left = removed.count(False)
+                log.error("tree-exceeds-scope", party=party.id, files=left, advice=advice)
                 continue
             self._catalog.mark_tree_complete(party.id, str(party.scope))
             self._catalog.commit()
             self._step("party complete")
             self.completed.append(party.id)
-            log.info("tree-complete", party=party.id, files=shown, removed=len(hidden))
+            log.info("tree-complete", party=party.id, files=files, removed=len(removed))
 
     def _remove_own_files(self, party: Party) -> Iterator[bool]:
-        # Sums and feed of another scope tell what else there is; the feed puts back its own.
+        # Sums and feed list files of the former scope. The feed writes new ones.
         for path in self._store.own_files(party.id):
             try:
                 self._store.remove(party.id, path)
@@ -144,12 +153,12 @@ class Recovery:
             except OSError as error:
                 if error.errno not in ONE_TREE_ERRORS:
                     raise
-                log.error("not-hidden", party=party.id, path=path, error=str(error))
+                log.error("not-removed-from-tree", party=party.id, path=path, cause=str(error))
                 yield False
             self._step("withdrawn")
 
     def _remove_out_of_scope(self, party: Party) -> Iterator[bool | None]:
-        # By what stands in the tree, whatever the catalog knows of it; None for what may stay.
+        # Lists the tree itself, not the catalog. Yields None for a file that may stay.
         unlisted: list[OSError] = []
         for path in self._store.pages_in_tree(party.id, unlisted.append):
             if self._context.stopped():
@@ -160,11 +169,14 @@ class Recovery:
             else:
                 yield None
         for error in unlisted:
-            log.error("not-hidden", party=party.id, error=str(error))
+            log.error("not-removed-from-tree", party=party.id, cause=str(error))
             yield False
 
     def remove_from_tree(self, party: str, path: str) -> bool:
-        """Take something out of a tree, into quarantine unless the store has it; say if it went."""
+        """Remove a file from a tree; move it to quarantine if the store does not have its bytes.
+
+        Returns False, and logs an error, if that fails.
+        """
         try:
             if self._store.is_stored(party, path, self._catalog.digest_at(path)):
                 self._store.remove(party, path)
@@ -173,7 +185,7 @@ class Recovery:
         except OSError as error:
             if error.errno not in ONE_TREE_ERRORS:
                 raise
-            log.error("not-hidden", party=party, path=escaped(path), error=str(error))
+            log.error("not-removed-from-tree", party=party, path=escaped(path), cause=str(error))
             return False
         return True
 
@@ -187,7 +199,7 @@ class Recovery:
         )
         self._context.quarantine.write_note(file, note)
         self._store.remove(party, path, lambda shown: self._context.quarantine.add(shown, file))
-        log.error("not-ours", path=name, quarantined=file)
+        log.error("foreign-file-in-tree", path=name, quarantined=file)
 
     def _link_earlier_originals(self, party: Party) -> Iterator[bool]:
         for original in self._originals():
@@ -207,7 +219,7 @@ class Recovery:
     def _handle_spool_file(self, path: Path) -> None:
         known = self._catalog.arrival_state(path.name[:ID_LENGTH])
         if known is None or known.arrival.file != path.name:
-            # A catalog was lost or somebody put a file here; either way it is a page.
+            # The catalog was lost, or a person put the file here. In both cases it is a page.
             self._filer.reclaim(path, path.name, Stamp.of(path.lstat()))
         elif known.done:
             self._filer.clean(known.arrival, known.stamp, known.reason)
@@ -219,7 +231,7 @@ class Recovery:
             if path.exists() or path.is_symlink():
                 self._context.quarantine.remove(arrival.file)
                 if state == RECEIVED and not spool.finish_claim(arrival):
-                    self._filer.note_not_removable(arrival)
+                    self._filer.note_left_behind(arrival)
                 claimed.append(arrival)
             elif state == RECEIVED or spool.is_source_unchanged(arrival):
                 missed.append(arrival)

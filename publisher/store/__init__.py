@@ -1,1 +1,1 @@
-"""Original bytes by their digest, hard links into the trees, and the quarantine."""
+"""Keeps the original bytes by their digest, the hard links in the trees, and the quarantine."""

@@ -1,7 +1,7 @@
-"""Moves what stands at a path, be it to another file system: copied, synced, and renamed.
+"""Moves a file, also to another file system: it is copied, synced and then renamed.
 
-The copy is made beside its place under the name `.<name>.new`; a crash leaves that, or a whole
-copy and its source, and the move may be done again.
+The copy is written as `.<name>.new` beside its target. A crash leaves that file, or a complete
+copy together with its source; in both cases the move can be repeated.
 """
 
 import errno
@@ -16,7 +16,7 @@ _MODE = 0o600
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename `source` to `target`, or copy it and remove it; the folder still wants a sync."""
+    """Rename `source` to `target`, or copy it and remove it. The caller syncs the folder."""
     try:
         source.rename(target)
     except OSError as error:
@@ -27,9 +27,10 @@ def move(source: Path, target: Path) -> None:
 
 
 def copy(source: str | Path, target: Path, at: int | None = None) -> None:
-    """Make a durable copy; `source` is a file, link, pipe or device, in the folder `at` if given.
+    """Make a durable copy of a file, link, pipe or device.
 
-    A link is copied as a link, and what is no file is not opened.
+    `source` is relative to the open folder `at`, if that is given. A link is copied as a link;
+    pipes and devices are made anew and never opened.
     """
     fresh = target.with_name(f".{target.name}.new")
     fresh.unlink(missing_ok=True)

@@ -1,13 +1,15 @@
-"""What no rule could file: `quarantine/<arrival's file>`, and `<the same>.json` with the reason.
+"""Keeps files that no rule could file: `quarantine/<file>`, and `<file>.json` with the reason.
+
+`<file>` is the name of the arrival's file in the spool. For example
 
     {"arrival": "20230514T140003000041-9f3c21ab", "name": "tarama 7.jpg",
      "reason": "unknown-karekod", "sha256": "9f86d0…", "texts": ["1093717526"], "frames": 1,
      "readings": ["page 1: 1093717526 by zxing-cpp, whole, 2 ms"], "time": "2023-05-14T14:00:03Z"}
 
-`name` is the scanner's, escaped; `texts` are all codes on its pages, and `readings` say on which
-of its `frames` each was read and how; sha256 is null where the
-bytes were not read (too large, no file). A page with a sha256 is a fresh copy of the very bytes
-that were judged; one without is what was claimed, be it a link or a pipe.
+`name` is the name that the scanner gave, escaped; `texts` are all codes that were read; `readings`
+say on which of the `frames` pages each was read, and how. `sha256` is null if the bytes were not
+read, because the file is too large or not a plain file. A file with a sha256 is a new copy of the
+bytes that were decided on; one without is the claimed file itself, which may be a link or a pipe.
 """
 
 import json
@@ -18,13 +20,13 @@ from config.site import QUARANTINE
 from keys.files import replace_unsynced, sync_file_system
 from publisher.store.copy import move
 
-FOUND_IN_TREE = "found-in-a-tree"  # the reason for what stood in a tree and not in the store
+FOUND_IN_TREE = "found-in-a-tree"  # the reason of a file that was in a tree but not in the store
 _MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineNote:
-    """Why a page is here; `time` is UTC in RFC 3339."""
+    """Why a file is in quarantine; `time` is UTC in RFC 3339."""
 
     arrival: str
     name: str
@@ -37,7 +39,7 @@ class QuarantineNote:
 
 
 def format_note(note: QuarantineNote) -> bytes:
-    """Write the file beside the page; ASCII, so that a terminal may show it."""
+    """Format the `.json` file, in ASCII so that a terminal can show it."""
     fields = {
         "arrival": note.arrival,
         "name": note.name,
@@ -52,17 +54,20 @@ def format_note(note: QuarantineNote) -> bytes:
 
 
 def parse_note(content: bytes) -> QuarantineNote:
-    """Read it back; ValueError for anything else."""
+    """Parse a `.json` file; raise ValueError if it is not a valid note."""
     fields = json.loads(content)
     try:
         lists = {name: tuple(fields[name]) for name in ("texts", "readings")}
         return QuarantineNote(**{**fields, **lists})
     except (TypeError, KeyError) as error:
-        raise ValueError("not a note of the quarantine") from error
+        raise ValueError("not a note of a file in quarantine") from error
 
 
 class Quarantine:
-    """The folder; everything here may be done twice with the same result, and lasts once synced."""
+    """The quarantine folder.
+
+    Every operation can be repeated with the same result, and is durable after `sync`.
+    """
 
     def __init__(self, site: Path) -> None:
         self._folder = site / QUARANTINE
@@ -70,12 +75,12 @@ class Quarantine:
         self._dirty = True
 
     def sweep(self) -> None:
-        """Remove what a crash left half written."""
+        """Remove unfinished copies that a crash left."""
         for path in self._folder.glob(".*.new"):
             path.unlink()
 
     def add(self, source: Path, file: str) -> None:
-        """Move a page here, unless that was done already."""
+        """Move a file here, unless that was already done."""
         try:
             move(source, self._folder / file)
         except FileNotFoundError:
@@ -84,21 +89,21 @@ class Quarantine:
         self._dirty = True
 
     def write_note(self, file: str, note: QuarantineNote) -> None:
-        """Put the reason beside a page."""
+        """Write the reason beside a file."""
         replace_unsynced(self._folder / f"{file}.json", format_note(note), _MODE)
         self._dirty = True
 
     def sync(self) -> None:
-        """Make what was taken and noted survive a loss of power."""
+        """Make all files and notes durable."""
         if self._dirty:
             self._dirty = False
             sync_file_system(self._folder)
 
     def holds(self, file: str) -> bool:
-        """Say whether a page of that name is here, be it a link or a pipe."""
+        """Return True if a file, link or pipe of that name is here."""
         path = self._folder / file
         return path.is_symlink() or path.exists()
 
     def remove(self, file: str) -> None:
-        """Take back a page whose decision a crash prevented; the spool still has it."""
+        """Remove a file whose decision was lost in a crash; the spool still has it."""
         (self._folder / file).unlink(missing_ok=True)

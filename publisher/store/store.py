@@ -1,11 +1,11 @@
-"""Originals by content, and hard links to them in the parties' trees.
+"""Keeps originals by their digest, and links them into the trees of the parties.
 
-An original stands once, at `store/ab/cd/<sha256>`, mode 0444, its mtime the filing time in
-whole seconds, its digests kept with it (keys/digest). It is a fresh file, never the scanner's
-own, which may still be open for writing elsewhere: `stage` writes it beside the store's folders
-as `.staged-<arrival>`, `keep` renames it into place. A tree's file is a hard link to it, so it
-appears whole. Everything here may be done twice with the same result; nothing that a client can
-see is ever changed.
+Each original is stored once, as `store/ab/cd/<sha256>` with mode 0444; its mtime is the filing
+time in whole seconds, and its digests are stored with it (keys/digest). It is a new file, never
+the file of the scanner, which another process may still have open for writing: `stage` writes it
+as `store/.staged-<arrival>`, `keep` renames it into place. A file in a tree is a hard link to an
+original, so it appears complete. Every operation can be repeated with the same result. Nothing
+that a client can see is ever changed.
 """
 
 import hashlib
@@ -26,23 +26,24 @@ _FOLDER_MODE, FILE_MODE = 0o755, 0o444
 
 
 class CannotLink(Exception):
-    """A link cannot be: its place or its original is not as we left it."""
+    """A link cannot be made: its path is taken by something else, or the original is missing."""
 
 
 class Store:
-    """The store and the trees of one site; links last once `sync` has returned."""
+    """The store and the trees of one site; changes are durable after `sync`."""
 
     def __init__(self, site: Path) -> None:
-        """Make both folders; raise Faults if they cannot be linked to one another."""
+        """Create both folders; raise Faults if hard links between them are impossible."""
         self._originals = site / STORE
         self._trees = site / TREES
-        # What an earlier run had made may not last yet, and is about to be relied on.
+        # Changes of an earlier run may not be durable yet, but this run relies on them.
         self._dirty = True
-        self._last_missing_folder = (
-            ""  # the folder that the last tree lacked, which others will lack too
-        )
-        # With a umask that lets others in, as the publisher's does, a folder has its mode at once.
-        self._umask_hides = bool(_umask() & _FOLDER_MODE)
+        # The folder that was missing in the tree of the last `link`: if one tree does not have it
+        # yet, the next ones will not have it either.
+        self._last_missing_folder = ""
+        # The publisher runs with a umask that leaves folders at 0755. With any other umask each new
+        # folder needs a chmod.
+        self._needs_chmod = bool(_umask() & _FOLDER_MODE)
         for folder in (self._originals, self._trees):
             self._make_folder(str(folder))
         if self._originals.stat().st_dev != self._trees.stat().st_dev:
@@ -50,16 +51,16 @@ class Store:
             raise Faults([Fault(str(TREES), "", wrong)])
 
     def make_root(self, party: str) -> None:
-        """Make the root of a party's tree."""
+        """Create the root folder of a party's tree."""
         self._make_folder(str(self._trees / party))
         self._dirty = True
 
     def tree_names(self) -> set[str]:
-        """Return the parties, of today or of before, that have a tree."""
+        """Return the names of all trees, including those of parties that were removed."""
         return {path.name for path in self._trees.iterdir() if not path.name.startswith(".")}
 
     def stage(self, arrival: str, content: bytes) -> Path:
-        """Write a page's bytes into a fresh file of the store; any thread may."""
+        """Write the bytes of an arrival to a new file in the store; any thread may call this."""
         path = self._originals / f"{STAGED}{arrival}"
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -72,23 +73,23 @@ class Store:
         return path
 
     def staged_path(self, arrival: str) -> Path:
-        """Return where `stage` wrote an arrival's bytes."""
+        """Return the path to which `stage` writes the bytes of an arrival."""
         return self._originals / f"{STAGED}{arrival}"
 
     def discard(self, arrival: str) -> None:
-        """Remove a staged page whose bytes stand somewhere else already."""
+        """Remove staged bytes that are not needed because they are stored already."""
         self.staged_path(arrival).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what was staged and not kept when a run ended; the spool still has it."""
+        """Remove what an earlier run staged and did not keep; the spool still has these files."""
         for path in self._originals.glob(f"{STAGED}*"):
             path.unlink()
 
     def keep(self, arrival: str, sha256: str, filed_at: int) -> int:
-        """Put a staged page in its place as filed at `filed_at`, and return its mtime.
+        """Move a staged file to its place in the store, and return its mtime in seconds.
 
-        An original that is there already (a crash came before its catalog row) stays, mtime and
-        all, if it is sound.
+        The mtime is `filed_at`. If the original exists already, because a crash came before its
+        catalog row, and its bytes are right, it stays with the mtime it has.
         """
         staged, original = self.staged_path(arrival), self.original(sha256)
         if _has_digest(original, sha256):
@@ -101,7 +102,7 @@ class Store:
         return filed_at
 
     def restore_from_tree(self, sha256: str, party: str, path: str) -> bool:
-        """Bring a lost original back from a tree that shows it; False if that shows other bytes."""
+        """Restore a missing original from a tree; return False if the tree has other bytes."""
         shown, original = self._trees / party / path, self.original(sha256)
         if shown.is_symlink() or not _has_digest(shown, sha256):
             return False
@@ -111,7 +112,7 @@ class Store:
         return True
 
     def restore_metadata(self, sha256: str, filed_at: int) -> bool:
-        """Give an original its mode and its filing time again; False if its bytes are others."""
+        """Reset mode and mtime of an original; return False if its bytes are wrong."""
         original = self.original(sha256)
         if original.is_symlink() or not _has_digest(original, sha256):
             return False
@@ -121,15 +122,15 @@ class Store:
         return True
 
     def original(self, sha256: str) -> Path:
-        """Return where the bytes of that digest belong."""
+        """Return the path of the original with that digest."""
         return self._originals / sha256[:2] / sha256[2:4] / sha256
 
     def link(self, sha256: str, party: str, path: str) -> None:
-        """Show an original in a party's tree.
+        """Link an original into a party's tree.
 
-        Raises CannotLink if something else is there, or the original is not.
+        Raises CannotLink if something else is at that path, or the original is missing.
         """
-        # Done for each page and party, so as text: a Path costs more than the link itself.
+        # Called for each page and party. Strings, because a Path costs more than the link itself.
         source = f"{self._originals}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
         place = f"{self._trees}/{party}/{path}"
         try:
@@ -139,18 +140,19 @@ class Store:
             if not target.parent.is_dir() or not _is_same_inode(original, target):
                 raise CannotLink(f"{place} is not the original {sha256}") from None
         except NotADirectoryError:
-            raise CannotLink(f"{Path(place).parent} is no folder") from None
+            raise CannotLink(f"{Path(place).parent} is not a folder") from None
         except FileNotFoundError:
             original = Path(source)
             if original.exists():
                 raise
-            raise CannotLink(f"{original} is missing, restore it from a copy") from None
+            raise CannotLink(f"{original} is missing, restore it from a backup") from None
         self._dirty = True
 
     def pages_in_tree(self, party: str, refused: Callable[[OSError], None]) -> Iterator[str]:
-        """Yield the path of all that is named like a page in a party's tree, whoever put it there.
+        """Yield the path of every file in a party's tree whose name ends like that of a page.
 
-        `refused` is told of a folder that cannot be listed.
+        This includes files that the publisher did not put there. `refused` is called with the
+        error for each folder that cannot be listed.
         """
         root = self._trees / party
         for folder, _, names in os.walk(root, onerror=refused):
@@ -159,14 +161,17 @@ class Store:
                     yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
 
     def own_files(self, party: str) -> list[str]:
-        """Return the path of all in a party's tree that is the publisher's own, and no page."""
+        """Return the paths of sums, feed and other files of the publisher in a party's tree."""
         root = self._trees / party
         files = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
         found = (path.relative_to(root).as_posix() for path in files)
         return sorted(filter(layout.is_publisher_file, found))
 
     def is_stored(self, party: str, path: str, sha256: str | None) -> bool:
-        """Say whether the store has what stands in a tree; `sha256` is what ought to be there."""
+        """Return True if the store has the bytes of a file in a tree.
+
+        `sha256` is the digest that the file should have, None if it is not known.
+        """
         shown = self._trees / party / path
         if not stat.S_ISREG(shown.lstat().st_mode):
             return False
@@ -180,7 +185,10 @@ class Store:
     def remove(
         self, party: str, path: str, dispose: Callable[[Path], None] = lambda shown: shown.unlink()
     ) -> None:
-        """Take something out of a party's tree, with folders that it leaves empty."""
+        """Remove a file from a party's tree, and the folders that become empty.
+
+        `dispose` is called with the path and takes the file away, by default with unlink.
+        """
         root, shown = self._trees / party, self._trees / party / path
         dispose(shown)
         folder = shown.parent
@@ -190,9 +198,9 @@ class Store:
         self._dirty = True
 
     def sync(self) -> None:
-        """Make what was staged, kept, linked and unlinked survive a loss of power."""
+        """Make all changes to the store and the trees durable."""
         if self._dirty:
-            self._dirty = False  # before, since a page may be staged meanwhile
+            self._dirty = False  # first, because another thread may stage a page during the sync
             sync_file_system(self._originals)
 
     def _link(self, source: str, place: str, within: str) -> None:
@@ -217,15 +225,15 @@ class Store:
             os.mkdir(folder, _FOLDER_MODE)  # noqa: PTH102 - see `link`
         except FileExistsError:
             if not Path(folder).is_dir():
-                raise NotADirectoryError(f"{folder} is no folder") from None
+                raise NotADirectoryError(f"{folder} is not a folder") from None
             return False
-        if self._umask_hides:
+        if self._needs_chmod:
             os.chmod(folder, _FOLDER_MODE)  # noqa: PTH101 - see `link`
         return True
 
 
 def _umask() -> int:
-    # Without setting it for a moment, as os.umask does, and for every thread.
+    # os.umask would change the umask of every thread for a moment.
     status = Path("/proc/self/status").read_text()
     return int(status.partition("\nUmask:")[2].split()[0], 8)
 

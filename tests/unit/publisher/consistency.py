@@ -1,4 +1,4 @@
-"""Whether catalog, trees, store, quarantine and filing ledger of a site tell one story."""
+"""Checks that catalog, trees, store, quarantine and filing ledger of a site agree."""
 
 import hashlib
 import stat
@@ -18,7 +18,7 @@ from publisher.store.quarantine import parse_note
 
 @dataclass(frozen=True)
 class FilingHistory:
-    """What the ledger says became of each arrival, by the name it came with."""
+    """The filing ledger and the counts of a site."""
 
     events: list[Event]
     counts: Counts
@@ -34,7 +34,7 @@ class FilingHistory:
 
 
 def assert_consistent(settings: Settings) -> FilingHistory:
-    """Assert that everything agrees and nothing temporary is left; return the story."""
+    """Assert that everything agrees and no temporary file is left; return the history."""
     site = settings.site
     events = [
         r.event for r in read_records(site / LEDGERS / FILING) if r.event.event != "recovered"

@@ -170,7 +170,7 @@ def test_a_lost_ledger_refuses_a_start(settings: Settings, draw: Draw, encode: E
     for segment in (settings.site / LEDGERS / FILING).glob("*.jsonl"):
         segment.unlink()
 
-    with pytest.raises(Faults, match=r"ledgers/filing: .*restore the ledger from its copy"):
+    with pytest.raises(Faults, match=r"ledgers/filing: .*restore the ledger from a backup"):
         publish(settings, stop=threading.Event(), workers=1)
 
 

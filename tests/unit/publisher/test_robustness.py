@@ -32,7 +32,7 @@ def test_the_same_page_from_two_scanners_at_once_is_filed_once(settings: Setting
     assert sorted(map(str, outcomes.values())) == ["['duplicate']", "['filed']"]
 
 
-def test_a_clock_that_steps_back_loses_nothing_and_files_nothing_twice(settings: Settings) -> None:
+def test_with_a_clock_that_steps_back_every_page_is_filed_once(settings: Settings) -> None:
     ticks = count()
     noon = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 
@@ -54,7 +54,7 @@ def test_a_clock_that_steps_back_loses_nothing_and_files_nothing_twice(settings:
     }
 
 
-def test_a_registry_that_is_replaced_counts_from_the_next_page_on(settings: Settings) -> None:
+def test_a_new_registry_is_used_from_the_next_page_on(settings: Settings) -> None:
     new = "9999999999,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1235,,1"
     with ExitStack() as stack:
         context = stack.enter_context(open_context(settings, lambda step: None))
@@ -71,7 +71,7 @@ def test_a_registry_that_is_replaced_counts_from_the_next_page_on(settings: Sett
     assert assert_consistent(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
 
 
-def test_a_share_that_sends_no_events_is_looked_through(
+def test_a_folder_without_inotify_events_is_scanned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(observer: object) -> None:
@@ -91,10 +91,10 @@ def test_a_share_that_sends_no_events_is_looked_through(
 
 
 @pytest.mark.parametrize("pages", [1, 6])
-def test_what_makes_a_batch_last_is_done_as_often_for_many_pages_as_for_one(
+def test_a_batch_of_many_pages_is_synced_as_often_as_a_batch_of_one(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, pages: int
 ) -> None:
-    """Each of these waits for the disk: one more a page, and the night is not kept up with."""
+    """Each sync waits for the disk; one more per page would make filing too slow."""
     for number, row in enumerate(office.ROWS[:pages]):
         drop(settings, {f"{number}.png": row[:10]})
     waits: Counter[str] = Counter()

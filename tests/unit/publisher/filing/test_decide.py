@@ -25,8 +25,8 @@ BOX = f"{ELECTION}/34-istanbul-1/kadikoy-2/sandik-1234"
 A, B = "a" * 64, "b" * 64
 
 
-class Shelved:
-    """Facts in memory: digests filed, digests quarantined, the latest version."""
+class KnownFacts:
+    """Facts in memory: filed digests, quarantined digests, the latest version of CB."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ def page(*texts: str, kind: str = "JPEG", fault: Reason | None = None, sha256: s
     )
 
 
-def decided(page: Page, facts: Shelved | None = None, needed_readings: int = 2) -> Decision:
-    return decide(page, ELECTION, KNOWN.get, facts or Shelved(), needed_readings)
+def decided(page: Page, facts: KnownFacts | None = None, needed_readings: int = 2) -> Decision:
+    return decide(page, ELECTION, KNOWN.get, facts or KnownFacts(), needed_readings)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def decided(page: Page, facts: Shelved | None = None, needed_readings: int = 2) 
         (["1093717526", "1093717527", "9999999999"], Reason.SEVERAL_SHEETS),
     ],
 )
-def test_the_codes_on_a_page_decide(texts: list[str], decision: str | Reason) -> None:
+def test_the_codes_on_a_page_decide_its_outcome(texts: list[str], decision: str | Reason) -> None:
     found = decided(page("+".join(texts)))
 
     if isinstance(decision, Reason):
@@ -99,43 +99,45 @@ def test_the_codes_on_a_page_decide(texts: list[str], decision: str | Reason) ->
 
 def paths(found: Decision) -> list[str]:
     assert isinstance(found, Filed)
-    return [place.path for place in found.sheets]
+    return [sheet.path for sheet in found.sheets]
 
 
 @pytest.mark.parametrize(
     ("facts", "decision"),
     [
-        (Shelved(versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
-        (Shelved(versions=2), f"{BOX}/cb-sandik-sonuc-s1.v3.tif"),
-        (Shelved({A: "where it is"}, versions=1), Duplicate("where it is")),
-        (Shelved({B: "other bytes"}, versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
-        # Quarantined while the registry lacked its code, which it has now.
+        (KnownFacts(versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
+        (KnownFacts(versions=2), f"{BOX}/cb-sandik-sonuc-s1.v3.tif"),
+        (KnownFacts({A: "its path"}, versions=1), Duplicate("its path")),
+        (KnownFacts({B: "other bytes"}, versions=1), f"{BOX}/cb-sandik-sonuc-s1.v2.tif"),
+        # Quarantined before its karekod was in the registry; now it is.
         (
-            Shelved(quarantined={(A, Reason.UNKNOWN_KAREKOD): "q"}),
+            KnownFacts(quarantined={(A, Reason.UNKNOWN_KAREKOD): "q"}),
             f"{BOX}/cb-sandik-sonuc-s1.tif",
         ),
     ],
 )
-def test_what_was_here_before_decides(facts: Shelved, decision: str | Decision) -> None:
+def test_earlier_files_decide_the_version_or_make_it_a_duplicate(
+    facts: KnownFacts, decision: str | Decision
+) -> None:
     found = decided(page("1093717526", kind="TIFF"), facts)
 
     assert (paths(found)[0] if isinstance(found, Filed) else found) == decision
 
 
-def test_the_same_bytes_are_quarantined_once_for_one_reason() -> None:
-    facts = Shelved(quarantined={(A, Reason.NO_KAREKOD): "q"})
+def test_the_same_bytes_with_the_same_reason_are_a_duplicate() -> None:
+    facts = KnownFacts(quarantined={(A, Reason.NO_KAREKOD): "q"})
 
     assert decided(page(), facts) == Duplicate("q")
     assert decided(page("9999999999"), facts) == Quarantined(Reason.UNKNOWN_KAREKOD)
 
 
-def test_a_page_that_no_reader_could_look_at_keeps_the_readers_reason() -> None:
+def test_a_page_that_could_not_be_read_is_quarantined_with_the_reason_of_the_reading() -> None:
     assert decided(page(fault=Reason.READER_TIMEOUT)) == Quarantined(Reason.READER_TIMEOUT)
 
 
 @pytest.mark.parametrize("known_at_first", [True, False])
-def test_a_registry_that_is_replaced_meanwhile_makes_no_conflict(known_at_first: bool) -> None:
-    """A code is looked up once, so it is known or unknown and never both."""
+def test_replacing_the_registry_during_a_decision_makes_no_conflict(known_at_first: bool) -> None:
+    """A code is looked up only once, so it is either known or unknown."""
     answers = iter([known_at_first, not known_at_first])
 
     def lookup(karekod: str) -> RegistryEntry | None:
@@ -146,13 +148,13 @@ def test_a_registry_that_is_replaced_meanwhile_makes_no_conflict(known_at_first:
     assert found == (KNOWN["1093717526"] if known_at_first else Reason.UNKNOWN_KAREKOD)
 
 
-def test_each_page_of_a_file_is_a_sheet_of_its_own_and_a_sheet_on_two_of_them_is_filed_once() -> (
-    None
-):
-    found = decided(page("1093717527", "1093717526", "1093717527", kind="PDF"), Shelved(versions=1))
+def test_each_page_is_filed_as_its_sheet_and_a_sheet_on_two_pages_once() -> None:
+    found = decided(
+        page("1093717527", "1093717526", "1093717527", kind="PDF"), KnownFacts(versions=1)
+    )
 
     assert isinstance(found, Filed)
-    assert [(place.frame, place.path) for place in found.sheets] == [
+    assert [(sheet.frame, sheet.path) for sheet in found.sheets] == [
         (1, f"{BOX}/mv-sandik-sonuc-s1.pdf"),
         (2, f"{BOX}/cb-sandik-sonuc-s1.v2.pdf"),
     ]
@@ -162,18 +164,23 @@ def test_each_page_of_a_file_is_a_sheet_of_its_own_and_a_sheet_on_two_of_them_is
     ("pages", "reason"),
     [
         (["1093717526", "2000000001"], Reason.SEVERAL_BOARDS),
-        (["1093717526", "4000000001"], Reason.SEVERAL_BOARDS),  # the district's, not the board's
+        (
+            ["1093717526", "4000000001"],
+            Reason.SEVERAL_BOARDS,
+        ),  # a sheet of the district, not of the board
         (["1093717526", ""], Reason.NO_KAREKOD),
         (["1093717526", "9999999999"], Reason.UNKNOWN_KAREKOD),
         (["1093717526", "1093717527+1093717526"], Reason.SEVERAL_SHEETS),
     ],
 )
-def test_a_file_is_filed_as_a_whole_or_not_at_all(pages: list[str], reason: Reason) -> None:
-    """Who may see one of its sheets gets them all."""
+def test_a_file_with_one_unfilable_page_is_quarantined_as_a_whole(
+    pages: list[str], reason: Reason
+) -> None:
+    """A party that may see one of its sheets would get them all."""
     assert decided(page(*pages, kind="TIFF")) == Quarantined(reason)
 
 
-def test_a_karekod_that_was_read_once_is_not_believed_unless_the_site_says_so() -> None:
+def test_a_single_reading_is_enough_only_if_the_site_asks_for_one() -> None:
     twice = page("1093717526")
     once = replace(twice, result=replace(twice.result, readings=twice.result.readings[:1]))
 

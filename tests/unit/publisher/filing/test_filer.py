@@ -34,11 +34,11 @@ Step = Callable[[str], None]
 
 
 class Crash(BaseException):
-    """As sudden as kill -9: nothing that catches an Exception sees it."""
+    """Stands for kill -9: code that catches Exception does not catch it."""
 
 
 def read_content(content: bytes) -> ReadResult:
-    """A file here is its pages, `|` between, each its karekods; then anything."""
+    """Read a test file: pages separated by `|`, each with its karekods; `;` begins a comment."""
     pages = content.decode().partition(";")[0].split("|")
     readings = [
         Reading(code, "zxing-cpp", scan, 1, (), frame)
@@ -59,10 +59,8 @@ CLOCK, TOKENS = ticking(), count()
 
 
 @contextmanager
-def opened_clerk(
-    settings: Settings, step: Step = lambda step: None
-) -> Iterator[tuple[Filer, Store]]:
-    """A filer whose recovery is done, with nothing left to read."""
+def open_filer(settings: Settings, step: Step = lambda step: None) -> Iterator[tuple[Filer, Store]]:
+    """Open a filer after its recovery, with nothing left to read."""
     with open_context(settings, step) as context:
         filer = Filer(context)
         assert Recovery(context, filer).recover() == []
@@ -87,7 +85,7 @@ def open_context(settings: Settings, step: Step) -> Iterator[FilingContext]:
 def run(
     settings: Settings, step: Step = lambda step: None, batch: int = 3, reader: Step | None = None
 ) -> None:
-    """Recover, then file what stands in the intake until nothing is left, as a publisher does."""
+    """Recover, then file everything in the intake, as the publisher does."""
     with open_context(settings, step) as context:
         filer = Filer(context)
         waiting = Recovery(context, filer).recover()
@@ -102,7 +100,7 @@ def run(
 
 
 def run_once(settings: Settings, step: Step = lambda step: None) -> None:
-    """Recover, then file what stands in the intake now, and what it leads to."""
+    """Recover, then file what is in the intake now, and the new arrivals that result."""
     with open_context(settings, step) as context:
         filer = Filer(context)
         waiting = Recovery(context, filer).recover()
@@ -132,7 +130,7 @@ def drop(settings: Settings, pages: dict[str, str]) -> None:
         (settings.site / "intake" / name).write_text(content)
 
 
-NIGHT = {
+FILES = {
     "1-cb.png": CB,
     "2-mv.png": f"{MV} {MV}; both copies",
     "3-cb-rescan.png": f"{CB}; another scan",
@@ -140,8 +138,8 @@ NIGHT = {
     "5-konak.png": KONAK,
     "6-ankara.png": ANKARA,
     "7-unknown.png": "9999999999",
-    "8-none.png": "; nothing to see",
-    "9-none-again.png": "; nothing to see",
+    "8-none.png": "; no code",
+    "9-none-again.png": "; no code",
     "A-two.png": f"{CB} {MV}",
     "D-pages.png": f"{MV} | {CB} | {MV}",
     "E-pages-again.png": f"{MV} | {CB} | {MV}",
@@ -149,7 +147,7 @@ NIGHT = {
     "G-boards.png": f"{CB} | {KONAK}",
     "H-gap.png": f"{CB} | ; empty back",
 }
-TOLD = {
+OUTCOMES = {
     "1-cb.png": ["filed"],
     "2-mv.png": ["filed"],
     "3-cb-rescan.png": ["filed"],
@@ -170,16 +168,16 @@ TOLD = {
 }
 
 
-def night(settings: Settings) -> None:
-    drop(settings, NIGHT)
+def drop_files(settings: Settings) -> None:
+    drop(settings, FILES)
     (settings.site / "intake" / "B-link").symlink_to("/etc/passwd")
     (settings.site / "intake" / "C-empty.png").touch()
 
 
-def told(settings: Settings) -> FilingHistory:
-    story = assert_consistent(settings)
-    assert story.outcomes() == TOLD
-    assert sorted(path.partition("/")[2] for path in story.paths()) == [
+def assert_outcomes(settings: Settings) -> FilingHistory:
+    history = assert_consistent(settings)
+    assert history.outcomes() == OUTCOMES
+    assert sorted(path.partition("/")[2] for path in history.paths()) == [
         "06-ankara-1/birlestirme/cb-il-birlestirme-s1.png",
         "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.png",
         "34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.png",
@@ -190,12 +188,12 @@ def told(settings: Settings) -> FilingHistory:
         "34-istanbul-1/kadikoy-2/sandik-1234/mv-sandik-sonuc-s1.v3.png",
         "35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png",
     ]
-    return story
+    return history
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The intake is on another file system."""
+def other_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a rename out of the intake fail, as from another file system."""
     rename = os.rename
 
     def refused(source: str | Path, target: Path, **at: int) -> None:
@@ -206,13 +204,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "rename", refused)
 
 
-def test_each_page_ends_where_it_belongs_and_everything_agrees(settings: Settings) -> None:
-    night(settings)
+def test_every_file_gets_its_outcome_and_the_site_is_consistent(settings: Settings) -> None:
+    drop_files(settings)
 
     run(settings)
 
-    story = told(settings)
-    records = {event.origin: event for event in story.events}
+    history = assert_outcomes(settings)
+    records = {event.origin: event for event in history.events}
     assert records["2-mv.png"].detail["karekod"] == MV
     assert records["2-mv.png"].detail["version"] == 1
     assert records["2-mv.png"].detail["parties"] == 1
@@ -225,15 +223,15 @@ def test_each_page_ends_where_it_belongs_and_everything_agrees(settings: Setting
     assert (settings.site / "trees" / "bagimsiz-c").exists() is False
 
 
-def test_a_record_says_which_page_of_the_original_it_is_and_who_read_it(
+def test_a_filed_record_has_the_page_of_the_original_and_the_evidence(
     settings: Settings,
 ) -> None:
     drop(settings, {"a.png": f"{MV} | {CB}"})
 
     run(replace(settings, qr=QrSettings(witnesses=1)))
 
-    story = assert_consistent(settings)
-    first, second = story.events
+    history = assert_consistent(settings)
+    first, second = history.events
     assert {**first.detail, "page": "", "sha256": ""} == {
         "page": "",
         "sha256": "",
@@ -255,7 +253,7 @@ def test_a_record_says_which_page_of_the_original_it_is_and_who_read_it(
     assert (tree / first.what).samefile(tree / second.what)
 
 
-def test_a_file_set_aside_says_which_page_is_to_blame(settings: Settings) -> None:
+def test_the_note_of_a_quarantined_file_says_which_page_has_which_code(settings: Settings) -> None:
     drop(settings, {"a.png": f"{CB} | {KONAK}"})
 
     run(settings)
@@ -267,40 +265,40 @@ def test_a_file_set_aside_says_which_page_is_to_blame(settings: Settings) -> Non
     assert found.readings[-1] == f"page 2: {KONAK} by zxing-cpp, half, 1 ms"
 
 
-def test_a_crash_at_any_step_and_a_restart_leave_everything_done_exactly_once(
+def test_after_a_crash_at_any_step_a_restart_finishes_everything_exactly_once(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """Every boundary between two steps of a night is crashed at once; then a new start."""
+    """Crash after each single step of a run over all files, then start again."""
     steps: list[str] = []
     probe = copied(settings, tmp_path / "probe")
-    night(probe)
+    drop_files(probe)
     run(probe, steps.append)
     assert len(steps) > 60
     assert len(set(steps)) > 15
 
     for boundary in range(len(steps)):
-        place = copied(settings, tmp_path / str(boundary))
-        night(place)
+        site = copied(settings, tmp_path / str(boundary))
+        drop_files(site)
         with pytest.raises(Crash):
-            run(place, bomb(boundary))
-        run(place)
-        told(place)
+            run(site, crash_at_step(boundary))
+        run(site)
+        assert_outcomes(site)
 
 
-def test_crashes_during_the_recovery_are_survived_too(settings: Settings, tmp_path: Path) -> None:
+def test_crashes_during_recovery_lose_nothing(settings: Settings, tmp_path: Path) -> None:
     for first in range(5, 95, 9):
-        place = copied(settings, tmp_path / str(first))
-        night(place)
+        site = copied(settings, tmp_path / str(first))
+        drop_files(site)
         for boundary in (first, 1, 2, 3, 5, 8, 13):
             try:
-                run(place, bomb(boundary))
+                run(site, crash_at_step(boundary))
             except Crash:
                 continue
-        run(place)
-        told(place)
+        run(site)
+        assert_outcomes(site)
 
 
-def bomb(boundary: int) -> Step:
+def crash_at_step(boundary: int) -> Step:
     left = iter(range(boundary))
 
     def step(_: str) -> None:
@@ -317,26 +315,26 @@ def copied(settings: Settings, site: Path) -> Settings:
     return replace(settings, site=site)
 
 
-def test_a_file_that_grows_after_its_claim_arrives_once_more(settings: Settings) -> None:
+def test_a_file_that_grows_after_its_claim_becomes_a_new_arrival(settings: Settings) -> None:
     drop(settings, {"a.png": CB})
     grown: list[str] = []
 
     def grow(path: str) -> None:
         if not grown:
             grown.append(path)
-            Path(path).write_text(f"{CB}; and its second half")
+            Path(path).write_text(f"{CB}; and the rest")
 
     run(settings, reader=grow)
 
-    story = assert_consistent(settings)
-    assert story.outcomes() == {"a.png": ["filed", "filed"]}
-    assert (story.counts.filed, story.counts.versions) == (1, 1)
+    history = assert_consistent(settings)
+    assert history.outcomes() == {"a.png": ["filed", "filed"]}
+    assert (history.counts.filed, history.counts.versions) == (1, 1)
 
 
-def test_a_full_disk_blames_no_page_and_the_next_run_files_it(
+def test_a_full_disk_quarantines_no_page_and_the_next_run_files_them(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    night(settings)
+    drop_files(settings)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -353,13 +351,13 @@ def test_a_full_disk_blames_no_page_and_the_next_run_files_it(
                 run(settings)
 
     run(settings)
-    told(settings)
+    assert_outcomes(settings)
 
 
-def test_a_ledger_that_takes_no_more_halts_and_nothing_is_recorded_twice(
+def test_after_the_ledger_could_not_be_written_nothing_is_recorded_twice(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    night(settings)
+    drop_files(settings)
     append, left = Ledger.append, iter(range(4))
 
     def refusing(ledger: Ledger, event: object) -> int:
@@ -373,13 +371,13 @@ def test_a_ledger_that_takes_no_more_halts_and_nothing_is_recorded_twice(
             run(settings)
 
     run(settings)
-    told(settings)
+    assert_outcomes(settings)
 
 
-def test_what_was_quarantined_is_filed_once_the_registry_knows_it(settings: Settings) -> None:
+def test_the_same_page_is_filed_once_its_karekod_is_in_the_registry(settings: Settings) -> None:
     drop(settings, {"a.png": "7000000001"})
     run(settings)
-    know(settings, "7000000001,mv,il-birlestirme,06-ankara-1,,,,,1")
+    add_to_registry(settings, "7000000001,mv,il-birlestirme,06-ankara-1,,,,,1")
     drop(settings, {"b.png": "7000000001"})
 
     run(settings)
@@ -387,19 +385,19 @@ def test_what_was_quarantined_is_filed_once_the_registry_knows_it(settings: Sett
     assert assert_consistent(settings).outcomes() == {"a.png": ["quarantined"], "b.png": ["filed"]}
 
 
-def test_a_new_party_gets_the_back_files_of_its_scope(settings: Settings) -> None:
+def test_a_new_party_gets_the_files_that_were_filed_before(settings: Settings) -> None:
     first, second, third = settings.parties
-    night(settings)
+    drop_files(settings)
     run(replace(settings, parties=(first, third)))
     assert not (settings.site / "trees" / second.id).exists()
 
     run(settings)
 
-    told(settings)
+    assert_outcomes(settings)
 
 
-def test_a_narrowed_scope_loses_its_links_and_a_widened_one_gets_them(settings: Settings) -> None:
-    night(settings)
+def test_a_narrowed_scope_loses_links_and_a_widened_scope_gains_them(settings: Settings) -> None:
+    drop_files(settings)
     run(settings)
     first, second, third = settings.parties
     seen = scope.parse(["06-ankara-1", "34-istanbul-1/kadikoy-2"])
@@ -410,26 +408,26 @@ def test_a_narrowed_scope_loses_its_links_and_a_widened_one_gets_them(settings: 
     ):
         changed = replace(settings, parties=parties)
         run(changed)
-        story = told(changed)
-        assert story.counts.filed == 4
+        history = assert_outcomes(changed)
+        assert history.counts.filed == 4
 
 
-def test_a_change_of_scope_that_was_cut_short_is_finished(settings: Settings) -> None:
-    night(settings)
+def test_a_change_of_scope_is_finished_after_a_crash(settings: Settings) -> None:
+    drop_files(settings)
     run(settings)
     first, second, third = settings.parties
     changed = replace(settings, parties=(replace(first, scope=second.scope), second, third))
 
     for boundary in range(6):
         with pytest.raises(Crash):
-            run(changed, bomb(boundary))
+            run(changed, crash_at_step(boundary))
     run(changed)
 
-    told(changed)
+    assert_outcomes(changed)
 
 
-def test_the_tree_of_a_party_that_left_stays_as_it_is(settings: Settings) -> None:
-    night(settings)
+def test_the_tree_of_a_removed_party_is_not_changed(settings: Settings) -> None:
+    drop_files(settings)
     run(settings)
     first, second, _ = settings.parties
     before = sorted((settings.site / "trees" / second.id).rglob("*"))
@@ -440,7 +438,7 @@ def test_the_tree_of_a_party_that_left_stays_as_it_is(settings: Settings) -> Non
     assert sorted((settings.site / "trees" / second.id).rglob("*")) == before
 
 
-def test_a_party_that_comes_back_gets_what_was_filed_meanwhile(settings: Settings) -> None:
+def test_a_party_that_returns_gets_what_was_filed_in_its_absence(settings: Settings) -> None:
     first, second, third = settings.parties
     drop(settings, {"1.png": CB})
     run(settings)
@@ -451,14 +449,14 @@ def test_a_party_that_comes_back_gets_what_was_filed_meanwhile(settings: Setting
         drop(settings, {f"gone-{number}.png": content})
         with capture_logs() as logs:
             run(replace(settings, parties=gone))
-        warned = [entry["party"] for entry in logs if entry["event"] == "tree-of-no-party"]
+        warned = [entry["party"] for entry in logs if entry["event"] == "tree-without-party"]
         assert warned == ["parti-a"]
         run(settings)
         assert len(assert_consistent(settings).paths()) == 2 + number
 
 
-def test_what_a_narrowed_scope_hides_is_found_in_the_tree_itself(settings: Settings) -> None:
-    """A tree that was restored from a copy has no hard links, and the store may lack a page."""
+def test_narrowing_a_scope_removes_files_that_only_the_tree_has(settings: Settings) -> None:
+    """A tree restored from a backup has no hard links and may have pages that the store lacks."""
     drop(settings, {"1.png": CB, "2.png": KONAK})
     run(settings)
     site = settings.site
@@ -468,7 +466,7 @@ def test_what_a_narrowed_scope_hides_is_found_in_the_tree_itself(settings: Setti
     restored.rename(tree)
     box = next(tree.rglob("sandik-1234"))
     (box / "cb-sandik-sonuc-s9.png").write_text("planted")
-    (box / "leak.jpg").write_text("nobody knows")
+    (box / "leak.jpg").write_text("unknown")
     (box / "SHA256SUMS").write_text("not a page")
     konak = Path(f"{settings.election.id}/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png")
 
@@ -486,15 +484,17 @@ def test_what_a_narrowed_scope_hides_is_found_in_the_tree_itself(settings: Setti
     where = f"trees/parti-a/{box.relative_to(tree)}"
     assert kept == {
         f"{where}/cb-sandik-sonuc-s9.png": "planted",
-        f"{where}/leak.jpg": "nobody knows",
+        f"{where}/leak.jpg": "unknown",
     }
-    assert sorted(entry["path"] for entry in logs if entry["event"] == "not-ours") == sorted(kept)
+    assert sorted(
+        entry["path"] for entry in logs if entry["event"] == "foreign-file-in-tree"
+    ) == sorted(kept)
 
 
-def test_a_tree_that_cannot_be_narrowed_is_not_complete_and_hinders_no_other(
+def test_a_tree_that_cannot_be_narrowed_stays_incomplete_and_does_not_affect_other_trees(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    night(settings)
+    drop_files(settings)
     run(settings)
     first, second, third = settings.parties
     seen = scope.parse(["06-ankara-1", "34-istanbul-1/kadikoy-2"])
@@ -513,8 +513,8 @@ def test_a_tree_that_cannot_be_narrowed_is_not_complete_and_hinders_no_other(
 
     told = {(entry["event"], entry["log_level"], entry["party"]) for entry in logs}
     assert told == {
-        ("not-hidden", "error", first.id),
-        ("tree-shows-too-much", "error", first.id),
+        ("not-removed-from-tree", "error", first.id),
+        ("tree-exceeds-scope", "error", first.id),
         ("tree-complete", "info", second.id),
     }
     with Catalog(catalog.url(settings.site)) as opened:
@@ -538,14 +538,14 @@ def test_a_missing_original_is_a_gap_until_it_is_restored(settings: Settings) ->
 
     (gap,) = [entry for entry in logs if entry["event"] == "gap"]
     assert (gap["log_level"], gap["party"]) == ("error", second.id)
-    assert "restore it from a copy" in gap["error"]
+    assert "restore it from a backup" in gap["cause"]
     assert counts.counts(settings.site).gaps == 1
     (settings.site / "lost").rename(lost)
     run(wide)
     assert assert_consistent(wide).counts.filed == 2
 
 
-def test_a_gap_is_told_when_it_begins_and_when_it_closes(settings: Settings) -> None:
+def test_a_gap_is_logged_when_it_begins_and_when_it_closes(settings: Settings) -> None:
     planted = settings.site / "trees" / "parti-a" / settings.election.id
     planted.parent.mkdir(parents=True)
     planted.touch()
@@ -565,7 +565,7 @@ def test_a_gap_is_told_when_it_begins_and_when_it_closes(settings: Settings) -> 
 
 
 @pytest.mark.parametrize("older", [True, False])
-def test_a_ledger_that_is_lost_or_older_than_the_catalog_is_the_operators_to_restore(
+def test_a_ledger_that_is_lost_or_older_than_the_catalog_must_be_restored(
     settings: Settings, older: bool
 ) -> None:
     drop(settings, {"1.png": CB, "2.png": MV})
@@ -576,7 +576,7 @@ def test_a_ledger_that_is_lost_or_older_than_the_catalog_is_the_operators_to_res
     drop(settings, {"3.png": KONAK})
 
     for _ in range(2):
-        with pytest.raises(Faults, match=r"^ledgers/filing: .*restore the ledger from its copy$"):
+        with pytest.raises(Faults, match=r"^ledgers/filing: .*restore the ledger from a backup$"):
             run(settings)
 
     segment.write_bytes(whole)
@@ -585,7 +585,7 @@ def test_a_ledger_that_is_lost_or_older_than_the_catalog_is_the_operators_to_res
 
 
 @pytest.mark.parametrize("older", [True, False])
-def test_a_catalog_that_is_lost_or_older_than_the_ledger_is_the_operators_to_restore(
+def test_a_catalog_that_is_lost_or_older_than_the_ledger_must_be_restored(
     settings: Settings, tmp_path: Path, older: bool
 ) -> None:
     state, copy = settings.site / "state", tmp_path / "copy"
@@ -604,7 +604,7 @@ def test_a_catalog_that_is_lost_or_older_than_the_ledger_is_the_operators_to_res
             path.unlink()
 
     for _ in range(2):
-        with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from its copy$"):
+        with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from a backup$"):
             run(settings)
 
     shutil.rmtree(state)
@@ -613,7 +613,7 @@ def test_a_catalog_that_is_lost_or_older_than_the_ledger_is_the_operators_to_res
     assert assert_consistent(settings).counts.filed == 2
 
 
-def test_a_catalog_from_before_a_recorded_page_was_decided_is_the_operators_to_restore(
+def test_a_catalog_from_before_the_decision_on_a_recorded_page_must_be_restored(
     settings: Settings, tmp_path: Path
 ) -> None:
     drop(settings, {"1.png": CB})
@@ -626,12 +626,12 @@ def test_a_catalog_from_before_a_recorded_page_was_decided_is_the_operators_to_r
     shutil.rmtree(settings.site / "state")
     (tmp_path / "copy").rename(settings.site / "state")
 
-    with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from its copy$"):
+    with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from a backup$"):
         run(settings)
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_a_source_that_must_not_be_removed_is_taken_once_and_again_only_if_it_changes(
+@pytest.mark.usefixtures("other_file_system")
+def test_a_source_that_may_not_be_removed_is_filed_again_only_if_it_changes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlink = os.unlink
@@ -649,15 +649,15 @@ def test_a_source_that_must_not_be_removed_is_taken_once_and_again_only_if_it_ch
     drop(settings, {"1.png": f"{CB}; another scan"})
     run_once(settings)
 
-    story = assert_consistent(settings)
-    assert story.outcomes() == {"1.png": ["filed", "filed"], "2.png": ["quarantined"]}
+    history = assert_consistent(settings)
+    assert history.outcomes() == {"1.png": ["filed", "filed"], "2.png": ["quarantined"]}
     held = [entry for entry in logs if entry["event"] == "source-not-removable"]
-    assert [entry["log_level"] for entry in held] == ["error"], "one for the folder"
-    assert "let the publisher delete there" in held[0]["advice"]
+    assert [entry["log_level"] for entry in held] == ["error"], "one error per folder"
+    assert "let the publisher delete files there" in held[0]["advice"]
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_a_source_that_must_not_be_removed_is_taken_once_though_a_crash_came_between(
+@pytest.mark.usefixtures("other_file_system")
+def test_a_source_that_may_not_be_removed_is_filed_once_even_after_a_crash(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlink = os.unlink
@@ -670,7 +670,7 @@ def test_a_source_that_must_not_be_removed_is_taken_once_though_a_crash_came_bet
     monkeypatch.setattr(os, "unlink", refused)
     drop(settings, {"1.png": CB})
     with pytest.raises(Crash):
-        run_once(settings, bomb_at("claimed"))
+        run_once(settings, crash_at("claimed"))
 
     run_once(settings)
     run_once(settings)
@@ -678,7 +678,7 @@ def test_a_source_that_must_not_be_removed_is_taken_once_though_a_crash_came_bet
     assert assert_consistent(settings).outcomes() == {"1.png": ["filed"]}
 
 
-def test_a_quarantine_on_another_file_system_takes_what_it_has_to(
+def test_a_quarantine_on_another_file_system_survives_crashes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rename = os.rename
@@ -691,17 +691,19 @@ def test_a_quarantine_on_another_file_system_takes_what_it_has_to(
     monkeypatch.setattr(os, "rename", refused)
 
     for boundary in (0, *range(20, 90, 7)):
-        place = copied(settings, tmp_path / str(boundary))
-        night(place)
+        site = copied(settings, tmp_path / str(boundary))
+        drop_files(site)
         with pytest.raises(Crash):
-            run(place, bomb(boundary))
-        run(place)
-        told(place)
+            run(site, crash_at_step(boundary))
+        run(site)
+        assert_outcomes(site)
 
 
-def test_half_a_page_stays_in_the_spool_for_its_other_half(settings: Settings) -> None:
+def test_an_undecodable_page_stays_in_the_spool_until_the_rest_is_written(
+    settings: Settings,
+) -> None:
     drop(settings, {"1.png": CB})
-    with opened_clerk(settings) as (filer, store):
+    with open_filer(settings) as (filer, store):
         (arrival,) = filer.claim(candidates(settings.site / "intake"))
         spooled = settings.site / "state" / "spool" / arrival.file
         half = read_page(arrival, spooled, unreadable, store.stage)
@@ -710,7 +712,7 @@ def test_half_a_page_stays_in_the_spool_for_its_other_half(settings: Settings) -
         assert filer.take_unreadable() == [(arrival, half.stamp)]
         assert filer.take_unreadable() == []
 
-        spooled.write_text(f"{CB}; and its other half")
+        spooled.write_text(f"{CB}; and the rest")
         whole = filer.clean(arrival, half.stamp)
         assert whole is not None
         assert filer.file([read(settings, whole, store, None)]) == []
@@ -718,15 +720,15 @@ def test_half_a_page_stays_in_the_spool_for_its_other_half(settings: Settings) -
     assert assert_consistent(settings).outcomes() == {"1.png": ["quarantined", "filed"]}
 
 
-def test_half_a_page_waits_for_its_other_half_after_a_restart_too(settings: Settings) -> None:
+def test_an_undecodable_page_stays_in_the_spool_after_a_restart(settings: Settings) -> None:
     drop(settings, {"1.png": CB})
-    with opened_clerk(settings) as (filer, store):
+    with open_filer(settings) as (filer, store):
         (arrival,) = filer.claim(candidates(settings.site / "intake"))
         spooled = settings.site / "state" / "spool" / arrival.file
         half = read_page(arrival, spooled, unreadable, store.stage)
         filer.file([half])
 
-    with opened_clerk(settings) as (filer, _):
+    with open_filer(settings) as (filer, _):
         assert filer.take_unreadable() == [(arrival, half.stamp)]
         assert filer.clean(arrival, half.stamp) is None
     assert assert_consistent(settings).outcomes() == {"1.png": ["quarantined"]}
@@ -736,7 +738,7 @@ def unreadable(_: bytes) -> ReadResult:
     return ReadResult("PNG", 9, 9, fault=Reason.UNREADABLE_IMAGE)
 
 
-def test_a_planted_file_hinders_one_tree_only_and_the_link_is_made_once_it_is_gone(
+def test_a_foreign_file_blocks_a_link_in_one_tree_only_and_only_until_it_is_removed(
     settings: Settings,
 ) -> None:
     path = f"{settings.election.id}/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png"
@@ -755,7 +757,7 @@ def test_a_planted_file_hinders_one_tree_only_and_the_link_is_made_once_it_is_go
     assert assert_consistent(settings).outcomes() == {"a.png": ["filed"]}
 
 
-def test_a_link_owed_to_a_party_is_never_made_outside_of_its_scope(settings: Settings) -> None:
+def test_a_missing_link_outside_the_new_scope_is_not_made(settings: Settings) -> None:
     first, second, third = settings.parties
     path = f"{settings.election.id}/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.png"
     planted = settings.site / "trees" / second.id / path
@@ -771,7 +773,7 @@ def test_a_link_owed_to_a_party_is_never_made_outside_of_its_scope(settings: Set
     assert counts.counts(settings.site).gaps == 0
 
 
-def test_hostile_names_are_tamed_on_disk_and_kept_escaped_on_record(settings: Settings) -> None:
+def test_hostile_names_are_safe_on_disk_and_escaped_in_the_record(settings: Settings) -> None:
     folder = os.fsencode(settings.site / "intake")
     names = [b"a\nb\x1b[31m.png", b"\xff\xfe.png", b"x" * 251 + b".png", "ş/ı.png".encode()]
     (settings.site / "intake" / "ş").mkdir()
@@ -787,42 +789,42 @@ def test_hostile_names_are_tamed_on_disk_and_kept_escaped_on_record(settings: Se
         "x" * 251 + ".png",
         "ş/ı.png",
     }
-    tamed = {path.name.partition("-")[2][9:] for path in (settings.site / "quarantine").iterdir()}
-    assert tamed == {
+    safe = {path.name.partition("-")[2][9:] for path in (settings.site / "quarantine").iterdir()}
+    assert safe == {
         name + end
         for name in ("a_b__31m.png", "_udcff_udcfe.png", "x" * 76 + ".png", "_.png")
         for end in ("", ".json")
     }
 
 
-def test_a_file_in_the_spool_that_no_row_explains_is_a_page_like_any_other(
+def test_a_file_in_the_spool_without_a_catalog_row_is_filed(
     settings: Settings,
 ) -> None:
-    place = settings.site / "state" / "spool"
-    place.mkdir(parents=True)
-    (place / "found.png").write_text(CB)
-    (place / "20230514T140003000041-ffffffff-lost.png").write_text(MV)
+    site = settings.site / "state" / "spool"
+    site.mkdir(parents=True)
+    (site / "found.png").write_text(CB)
+    (site / "20230514T140003000041-ffffffff-lost.png").write_text(MV)
 
     run(settings)
 
     assert sorted(assert_consistent(settings).outcomes().values()) == [["filed"], ["filed"]]
 
 
-def test_a_page_set_aside_just_before_a_crash_is_filed_if_the_registry_knows_it_by_then(
+def test_a_page_whose_quarantine_crashed_is_filed_if_its_karekod_is_in_the_registry_now(
     settings: Settings,
 ) -> None:
     drop(settings, {"a.png": "7000000001"})
     with pytest.raises(Crash):
-        run(settings, bomb_at("set aside"))
+        run(settings, crash_at("set aside"))
     assert len(list((settings.site / "quarantine").iterdir())) == 1
-    know(settings, "7000000001,mv,il-birlestirme,06-ankara-1,,,,,1")
+    add_to_registry(settings, "7000000001,mv,il-birlestirme,06-ankara-1,,,,,1")
 
     run(settings)
 
     assert assert_consistent(settings).outcomes() == {"a.png": ["filed"]}
 
 
-def test_what_a_kill_left_half_written_is_swept(settings: Settings) -> None:
+def test_unfinished_files_of_a_killed_run_are_removed(settings: Settings) -> None:
     run(settings)
     left = [
         settings.site / "store" / ".staged-20230514T140003000041-ffffffff",
@@ -838,22 +840,26 @@ def test_what_a_kill_left_half_written_is_swept(settings: Settings) -> None:
     assert assert_consistent(settings).events == []
 
 
-def test_a_file_that_its_scanner_took_back_is_forgotten(settings: Settings) -> None:
+def test_a_file_that_is_removed_from_the_intake_before_its_claim_is_forgotten(
+    settings: Settings,
+) -> None:
     drop(settings, {"a.png": CB, "b.png": MV})
 
-    def take_back(step: str) -> None:
+    def remove_from_intake(step: str) -> None:
         if step == "received":
             (settings.site / "intake" / "a.png").unlink(missing_ok=True)
 
-    run(settings, take_back)
+    run(settings, remove_from_intake)
 
     assert assert_consistent(settings).outcomes() == {"b.png": ["filed"]}
 
 
-def test_a_file_taken_back_after_a_crash_before_its_claim_is_forgotten(settings: Settings) -> None:
+def test_a_file_that_is_removed_after_a_crash_before_its_claim_is_forgotten(
+    settings: Settings,
+) -> None:
     drop(settings, {"a.png": CB})
     with pytest.raises(Crash):
-        run(settings, bomb_at("received"))
+        run(settings, crash_at("received"))
     (settings.site / "intake" / "a.png").unlink()
 
     run(settings)
@@ -861,8 +867,8 @@ def test_a_file_taken_back_after_a_crash_before_its_claim_is_forgotten(settings:
     assert assert_consistent(settings).events == []
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_a_copy_from_another_file_system_is_filed_once_though_a_crash_kept_its_source(
+@pytest.mark.usefixtures("other_file_system")
+def test_a_copy_from_another_file_system_is_filed_once_if_a_crash_left_its_source(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drop(settings, {"a.png": CB})
@@ -882,7 +888,7 @@ def test_a_copy_from_another_file_system_is_filed_once_though_a_crash_kept_its_s
     assert list((settings.site / "intake").iterdir()) == []
 
 
-def bomb_at(name: str) -> Step:
+def crash_at(name: str) -> Step:
     def step(reached: str) -> None:
         if reached == name:
             raise Crash
@@ -890,8 +896,8 @@ def bomb_at(name: str) -> Step:
     return step
 
 
-def know(settings: Settings, row: str) -> None:
-    """Hand the registry over once more, with one row added."""
+def add_to_registry(settings: Settings, row: str) -> None:
+    """Import the registry again, with one row added."""
     source = settings.site / "registry.csv"
     source.write_text(source.read_text() + row + "\n")
     registry.import_csv(source, settings.site / REGISTRY_INDEX)

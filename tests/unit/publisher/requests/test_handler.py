@@ -110,7 +110,7 @@ def test_an_absent_sheet_that_comes_in_is_filed_and_that_is_said(settings: Setti
         run(settings)
 
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
-        "absent-sheet-came"
+        "absent-sheet-arrived"
     ]
     assert records(settings, "filed")[0]["absent"] == "not-opened"
     assert all_of(settings) == CoverageLine("all", 6, 1, 1)

@@ -9,8 +9,8 @@ from publisher.store.copy import move
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every folder is a file system of its own."""
+def other_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a rename between two folders fail, as between two file systems."""
     rename = os.rename
 
     def refused(source: Path, target: Path) -> None:
@@ -22,25 +22,25 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def folders(tmp_path: Path) -> Path:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
     return tmp_path
 
 
-def test_on_one_file_system_it_is_the_same_file_still(place: Path) -> None:
-    (place / "here" / "page").write_bytes(b"a page")
-    inode = (place / "here" / "page").stat().st_ino
+def test_on_one_file_system_a_move_keeps_the_inode(folders: Path) -> None:
+    (folders / "here" / "page").write_bytes(b"a page")
+    inode = (folders / "here" / "page").stat().st_ino
 
-    move(place / "here" / "page", place / "there" / "1")
+    move(folders / "here" / "page", folders / "there" / "1")
 
-    assert (place / "there" / "1").stat().st_ino == inode
+    assert (folders / "there" / "1").stat().st_ino == inode
 
 
-@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.usefixtures("other_file_system")
 @pytest.mark.parametrize("kind", ["file", "link", "pipe"])
-def test_to_another_file_system_it_is_moved_as_what_it_is(place: Path, kind: str) -> None:
-    page = place / "here" / "page"
+def test_a_file_link_or_pipe_is_moved_to_another_file_system(folders: Path, kind: str) -> None:
+    page = folders / "here" / "page"
     match kind:
         case "file":
             page.write_bytes(b"a page")
@@ -48,12 +48,12 @@ def test_to_another_file_system_it_is_moved_as_what_it_is(place: Path, kind: str
             page.symlink_to("/nonexistent")
         case "pipe":
             os.mkfifo(page)
-    (place / "there" / ".1.new").write_bytes(b"what a crash left of an earlier copy")
+    (folders / "there" / ".1.new").write_bytes(b"left by a crash during an earlier copy")
 
-    move(page, place / "there" / "1")
+    move(page, folders / "there" / "1")
 
-    assert list((place / "here").iterdir()) == []
-    (moved,) = (place / "there").iterdir()
+    assert list((folders / "here").iterdir()) == []
+    (moved,) = (folders / "there").iterdir()
     assert moved.name == "1"
     match kind:
         case "file":
@@ -64,9 +64,9 @@ def test_to_another_file_system_it_is_moved_as_what_it_is(place: Path, kind: str
             assert stat.S_ISFIFO(moved.lstat().st_mode)
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_what_is_not_there_cannot_be_moved(place: Path) -> None:
+@pytest.mark.usefixtures("other_file_system")
+def test_moving_a_missing_file_raises(folders: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        move(place / "here" / "page", place / "there" / "1")
+        move(folders / "here" / "page", folders / "there" / "1")
 
-    assert list((place / "there").iterdir()) == []
+    assert list((folders / "there").iterdir()) == []

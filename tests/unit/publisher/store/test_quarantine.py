@@ -9,7 +9,7 @@ TIME = "2023-05-14T14:00:03Z"
 NOTE = QuarantineNote("20230514T1400-ff", "a\n.jpg", "no-karekod", None, TEXTS, 1, READINGS, TIME)
 
 
-def test_a_note_is_plain_ascii_and_read_back_as_it_was_written() -> None:
+def test_a_note_is_ascii_and_survives_formatting_and_parsing() -> None:
     written = format_note(NOTE)
 
     assert written.isascii()
@@ -19,7 +19,7 @@ def test_a_note_is_plain_ascii_and_read_back_as_it_was_written() -> None:
         parse_note(b'{"texts": []}')
 
 
-def test_a_page_is_taken_once_and_its_note_stands_beside_it(tmp_path: Path) -> None:
+def test_a_file_can_be_added_twice_and_gets_its_note(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     (tmp_path / "page").write_bytes(b"odd")
 
@@ -35,7 +35,7 @@ def test_a_page_is_taken_once_and_its_note_stands_beside_it(tmp_path: Path) -> N
         quarantine.add(tmp_path / "page", "2-page.jpg")
 
 
-def test_a_link_that_leads_nowhere_is_held_all_the_same(tmp_path: Path) -> None:
+def test_a_dangling_link_can_be_added_and_removed(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     (tmp_path / "link").symlink_to("/nonexistent")
 
@@ -46,7 +46,7 @@ def test_a_link_that_leads_nowhere_is_held_all_the_same(tmp_path: Path) -> None:
     assert not quarantine.holds("1-link")
 
 
-def test_a_note_that_a_crash_left_half_written_is_swept(tmp_path: Path) -> None:
+def test_sweep_removes_a_half_written_note(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     (tmp_path / "quarantine" / ".1-page.json.77.new").write_bytes(b'{"arr')
 

@@ -29,7 +29,7 @@ def kept(store: Store, filed_at: int = 1684080000) -> Path:
     return store.original(SHA)
 
 
-def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(store: Store) -> None:
+def test_an_original_is_stored_by_its_digest_read_only_with_the_filing_time(store: Store) -> None:
     original = kept(store)
 
     assert original.parts[-3:] == (SHA[:2], SHA[2:4], SHA)
@@ -38,7 +38,7 @@ def test_an_original_stands_under_its_digest_read_only_with_the_filing_time(stor
     assert original.stat().st_mtime_ns == 1684080000_000_000_000
 
 
-def test_an_original_bears_its_digests(store: Store) -> None:
+def test_an_original_has_its_digests_stored_with_it(store: Store) -> None:
     with kept(store).open("rb") as file:
         assert digest.read_stamp(file.fileno()) == digest.digests_of(CONTENT)
 
@@ -55,7 +55,7 @@ def test_keeping_the_same_page_again_changes_nothing(store: Store) -> None:
     assert not store.staged_path("arrival-2").exists()
 
 
-def test_an_original_that_a_crash_left_torn_is_replaced(store: Store) -> None:
+def test_an_incomplete_original_left_by_a_crash_is_replaced(store: Store) -> None:
     original = store.original(SHA)
     original.parent.mkdir(parents=True)
     original.write_bytes(CONTENT[:3])
@@ -72,7 +72,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     os.umask(before)
 
 
-def test_a_link_is_the_original_itself_and_may_be_made_twice(umask: int, tmp_path: Path) -> None:
+def test_a_link_is_the_original_itself_and_can_be_made_twice(umask: int, tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.make_root("parti-a")
     original = kept(store)
@@ -85,10 +85,12 @@ def test_a_link_is_the_original_itself_and_may_be_made_twice(umask: int, tmp_pat
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in list(shown.parents)[:5]} == {0o755}
 
 
-def test_a_folder_has_its_mode_from_the_start_where_the_umask_is_the_publishers(
+def test_under_the_publishers_umask_a_folder_has_its_mode_without_chmod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("a crash before it would lock it"))
+    monkeypatch.setattr(
+        os, "chmod", lambda *_: pytest.fail("a crash before chmod would leave the folder closed")
+    )
     before = os.umask(0o022)
     try:
         store = Store(tmp_path)
@@ -101,7 +103,7 @@ def test_a_folder_has_its_mode_from_the_start_where_the_umask_is_the_publishers(
     assert stat.S_IMODE((tmp_path / "trees/parti-a" / PATH).parent.stat().st_mode) == 0o755
 
 
-def test_a_folder_that_one_tree_lacks_is_made_first_in_the_others(
+def test_a_folder_missing_in_one_tree_is_created_first_in_the_next_trees(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(store)
@@ -118,16 +120,16 @@ def test_a_folder_that_one_tree_lacks_is_made_first_in_the_others(
     monkeypatch.setattr(os, "link", counted)
     for party in parties:
         store.link(SHA, party, PATH)
-    assert len(tried) == 1 + 40, "in vain for the first tree alone"
+    assert len(tried) == 1 + 40, "only the first tree needs a second attempt"
 
     tried.clear()
     for party in parties:
         store.link(SHA, party, PATH.replace("cb-sandik", "mv-sandik"))
-    assert len(tried) == 40, "the folder is there"
+    assert len(tried) == 40, "the folder exists now"
     assert all((tmp_path / "trees" / p / PATH).samefile(store.original(SHA)) for p in parties)
 
 
-def test_something_else_in_a_links_place_is_an_error_and_stays(
+def test_a_foreign_file_at_the_path_of_a_link_is_an_error_and_stays(
     store: Store, tmp_path: Path
 ) -> None:
     kept(store)
@@ -141,7 +143,7 @@ def test_something_else_in_a_links_place_is_an_error_and_stays(
     assert shown.read_bytes() == b"planted"
 
 
-def test_a_file_in_a_folders_place_is_an_error(store: Store, tmp_path: Path) -> None:
+def test_a_file_at_the_path_of_a_folder_is_an_error(store: Store, tmp_path: Path) -> None:
     kept(store)
     (tmp_path / "trees" / "parti-a" / "2023-05-14-cb-mv").write_bytes(b"planted")
 
@@ -149,7 +151,7 @@ def test_a_file_in_a_folders_place_is_an_error(store: Store, tmp_path: Path) -> 
         store.link(SHA, "parti-a", PATH)
 
 
-def test_removing_a_page_takes_the_empty_folders_along_and_leaves_the_original(
+def test_removing_a_page_removes_empty_folders_and_keeps_the_original(
     store: Store, tmp_path: Path
 ) -> None:
     original = kept(store)
@@ -162,7 +164,9 @@ def test_removing_a_page_takes_the_empty_folders_along_and_leaves_the_original(
     assert original.read_bytes() == CONTENT
 
 
-def test_all_that_is_named_like_a_page_is_found_in_a_tree(store: Store, tmp_path: Path) -> None:
+def test_every_file_in_a_tree_with_the_name_of_a_page_is_found(
+    store: Store, tmp_path: Path
+) -> None:
     kept(store)
     store.link(SHA, "parti-a", PATH)
     root = tmp_path / "trees" / "parti-a"
@@ -173,7 +177,7 @@ def test_all_that_is_named_like_a_page_is_found_in_a_tree(store: Store, tmp_path
     assert sorted(store.pages_in_tree("parti-a", lambda error: None)) == [PATH, "odd.PNG"]
 
 
-def test_a_page_of_a_tree_is_kept_if_the_store_has_its_bytes_whatever_its_inode(
+def test_a_page_in_a_tree_is_stored_if_the_store_has_its_bytes_under_any_inode(
     store: Store, tmp_path: Path
 ) -> None:
     kept(store)
@@ -190,7 +194,7 @@ def test_a_page_of_a_tree_is_kept_if_the_store_has_its_bytes_whatever_its_inode(
     assert not store.is_stored("parti-a", "link.jpg", None)
 
 
-def test_what_a_run_that_lost_power_had_made_is_synced_before_it_is_relied_on(
+def test_changes_of_an_earlier_run_are_synced_by_the_first_sync(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(store)
@@ -201,7 +205,7 @@ def test_what_a_run_that_lost_power_had_made_is_synced_before_it_is_relied_on(
     later = Store(tmp_path)
     later.sync()
     later.sync()
-    assert synced == [tmp_path / "store"], "all of its file system, and once"
+    assert synced == [tmp_path / "store"], "the whole file system, once"
 
     later.stage("arrival-1", CONTENT)
     later.sync()
@@ -217,7 +221,7 @@ def test_a_link_to_a_missing_original_is_an_error(store: Store) -> None:
         store.link(SHA, "parti-a", PATH)
 
 
-def test_what_was_staged_and_not_kept_is_swept(store: Store, tmp_path: Path) -> None:
+def test_sweep_removes_staged_files(store: Store, tmp_path: Path) -> None:
     store.stage("arrival-1", CONTENT)
 
     store.sweep()
@@ -229,12 +233,12 @@ def test_what_was_staged_and_not_kept_is_swept(store: Store, tmp_path: Path) -> 
     not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == Path("/tmp").stat().st_dev,
     reason="needs two file systems",
 )
-def test_trees_on_another_file_system_are_a_fault_that_names_them(tmp_path: Path) -> None:
-    elsewhere = Path("/dev/shm") / f"trees-{os.getpid()}"
-    elsewhere.mkdir()
-    (tmp_path / "trees").symlink_to(elsewhere)
+def test_trees_on_another_file_system_are_a_fault(tmp_path: Path) -> None:
+    other = Path("/dev/shm") / f"trees-{os.getpid()}"
+    other.mkdir()
+    (tmp_path / "trees").symlink_to(other)
     try:
         with pytest.raises(Faults, match="trees: is on another file system than store/"):
             Store(tmp_path)
     finally:
-        elsewhere.rmdir()
+        other.rmdir()
