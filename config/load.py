@@ -58,7 +58,8 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
     """
     faults: list[Fault] = []
     digests: dict[str, str] = {}
-    agreed = _read_file(site / SITE_TOML, schema.Site, faults, digests)
+    warnings: list[Fault] = []
+    agreed = _read_file(site / SITE_TOML, schema.Site, faults, digests, warnings=warnings)
     listed = _read_file(site / PARTIES_TOML, schema.Parties, faults, digests, stated)
     boards: frozenset[tuple[str, str]] = frozenset()
     try:
@@ -89,6 +90,7 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
             Rehearsal(r.id, r.title, r.opens, r.closes, site / r.place) for r in agreed.rehearsal
         ),
         digests=tuple(sorted(digests.items())),
+        warnings=tuple(warnings),
     ), []
 
 
@@ -139,6 +141,7 @@ def _read_file(
     faults: list[Fault],
     digests: dict[str, str],
     stated: bytes | None = None,
+    warnings: list[Fault] | None = None,
 ) -> M | None:
     try:
         content = path.read_bytes() if stated is None else stated
@@ -151,8 +154,20 @@ def _read_file(
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number without end
         faults.append(Fault(path.name, "", f"is not TOML ({error}), mend that line first"))
     else:
+        if warnings is not None:
+            warnings += _take_removed_keys(path.name, data)
         return _validate(path.name, "", data, model, faults)
     return None
+
+
+def _take_removed_keys(file: str, data: dict[str, Any]) -> Iterable[Fault]:
+    """Take keys of earlier versions out of `data`; yield a warning for each that was there."""
+    for key, advice in schema.REMOVED_KEYS.items():
+        table, _, name = key.partition(".")
+        section = data.get(table)
+        if isinstance(section, dict) and name in section:
+            del section[name]
+            yield Fault(file, key, f"is no longer used: {advice}")
 
 
 def _validate(

@@ -87,6 +87,13 @@ def _one_address(text: str) -> Address:
     return found
 
 
+# Keys that an earlier version had, and what to do with one that is still in a file. Such a file is
+# read all the same, with a warning, so that an old site starts.
+REMOVED_KEYS = {
+    "ledger.keep_days": "sealed segments are evidence and are never deleted now; remove this key, "
+    "and move old segments to another disk if you need the room",
+}
+
 _Safe = Annotated[str, BeforeValidator(_safe)]
 _Time = Annotated[datetime, BeforeValidator(_zoned)]
 _Count = Annotated[int, Field(strict=True, ge=1)]
@@ -151,7 +158,6 @@ class Ledger(_Strict):
     sync: Sync = Sync.INTERVAL
     segment_mb: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
     compress: Annotated[bool, Field(strict=True)] = True
-    keep_days: _Count | None = None
 
 
 class Rehearsal(_Strict):

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from config.election import Election, Rehearsal
+from config.fault import Fault
 from config.party import Address, Party
 
 
@@ -65,12 +66,11 @@ class Sync(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LedgerSettings:
-    """How the ledgers are kept: size of a segment in MiB, days that a sealed one stays."""
+    """How the ledgers are written: size of a segment in MiB, whether sealed ones are compressed."""
 
     sync: Sync = Sync.INTERVAL
     segment_mb: int = 64
     compress: bool = True
-    keep_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ class Settings:
     """All that is agreed on one site.
 
     `digests` are the files that say so: each one's name and the SHA-256 of its bytes as they were
-    read, by name.
+    read, by name. `warnings` name keys of earlier versions, which the files still have and nothing
+    uses.
     """
 
     site: Path
@@ -114,6 +115,7 @@ class Settings:
     desk: DeskSettings = DeskSettings()
     ledger: LedgerSettings = LedgerSettings()
     digests: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[Fault, ...] = ()
 
     def party(self, party_id: str) -> Party | None:
         """Return the party of that id, if there is one."""

@@ -57,6 +57,7 @@ def run(site: Path) -> None:
         raise Faults(found)  # a server that is started again and again would not mend them
     settings_record.record_if_changed(settings, "ssps run started")
     configure_logging("run")
+    _log_warnings(settings)
     commands = {
         part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
         for part in RELOAD_SIGNALS
@@ -76,6 +77,7 @@ def publish(site: Path) -> None:
     """Read and file what arrives in the intake."""
     settings = load_ready_settings(site)
     configure_logging("publish")
+    _log_warnings(settings)
     run_publisher(settings)
 
 
@@ -111,6 +113,7 @@ def serve(site: Path) -> None:
     """Serve the trees over SFTP, all on the record."""
     settings = load_ready_settings(site)
     configure_logging("serve")
+    _log_warnings(settings)
     run_server(settings)
 
 
@@ -131,8 +134,9 @@ def run_server(settings: Settings, **how: Any) -> None:
             passing.poll()
 
         def record_new_settings(new_settings: Settings) -> None:
+            _log_warnings(new_settings)
             settings_record.record_if_changed(
-                new_settings, "taken up by ssps serve", patience=0, signed=False
+                new_settings, "taken up by ssps serve", wait_seconds=0, signed=False
             )
 
         run(settings, poll_signer=poll_signer, record_new_settings=record_new_settings, **how)
@@ -147,10 +151,15 @@ def load_ready_settings(site: Path) -> Settings:
     return settings
 
 
+def _log_warnings(settings: Settings) -> None:
+    for warning in settings.warnings:
+        structlog.get_logger().warning("setting-ignored", cause=str(warning))
+
+
 def _accept_new_settings(site: Path) -> bool:
     try:
         settings_record.record_if_changed(
-            load_ready_settings(site), "taken up by ssps run", patience=_RECORD_TIMEOUT
+            load_ready_settings(site), "taken up by ssps run", wait_seconds=_RECORD_TIMEOUT
         )
     except Faults as error:
         for fault in error.faults:

@@ -14,12 +14,12 @@ _LOCK_TIMEOUT = 60.0  # seconds that others may write the ledger
 
 
 def record_if_changed(
-    settings: Settings, why: str, *, patience: float = _LOCK_TIMEOUT, signed: bool = True
+    settings: Settings, why: str, *, wait_seconds: float = _LOCK_TIMEOUT, signed: bool = True
 ) -> None:
     """Record a site's settings unless they stand on record; `signed` here, or by another.
 
     Raises Faults where they cannot be, so that nothing goes by them, and ledger.Busy where others
-    write that ledger for longer than `patience` seconds.
+    write that ledger for longer than `wait_seconds`.
     """
     site = settings.site
     folder = site / LEDGERS / OPERATIONS
@@ -27,7 +27,7 @@ def record_if_changed(
         if settings_record.last_recorded(folder) == settings_record.digest_lines(settings.digests):
             return
         with (
-            writer.Ledger(folder, patience=patience) as operations,
+            writer.Ledger(folder, wait_seconds=wait_seconds) as operations,
             signer_process.sign_after(site, OPERATIONS) if signed else nullcontext(),
         ):
             who, here = console.operator(), socket.gethostname()

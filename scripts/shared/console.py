@@ -182,7 +182,7 @@ def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[C
     writer.Busy if another operator's command holds the lock for more than a minute.
     """
     with (
-        writer.Ledger(site / LEDGERS / OPERATIONS, patience=_LOCK_TIMEOUT) as operations,
+        writer.Ledger(site / LEDGERS / OPERATIONS, wait_seconds=_LOCK_TIMEOUT) as operations,
         signer_process.sign_after(site, OPERATIONS),
         change_record.record_change(
             operations, command, operator(), socket.gethostname(), what, why

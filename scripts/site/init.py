@@ -81,7 +81,6 @@ rescan_seconds = 30.0            # network shares send no events: a full look th
 # sync = "always"                # the disk has a record before the client has its answer
 # segment_mb = 64                # a segment of this size is sealed, and the next one begun
 # compress = true                # sealed segments are packed
-# keep_days = 3650               # older ones are removed, on record; for ever without it
 
 # [qr]
 # witnesses = 1                  # file by a karekod that was read but once; two is the rule
@@ -211,6 +210,8 @@ def check(site: Path) -> None:
         console.err.print(f"{len(found)} fault{'s' * (len(found) > 1)} in {site}")
         sys.exit(1)
     settings = load.load(site)
+    for warning in settings.warnings:
+        console.err.print(f"note: {warning}")
     for party in settings.parties:
         if party.mirrors and not ring.load(site, party.id).credentials:
             console.err.print(f"note: {party.id} has no credential yet, so it cannot log in")

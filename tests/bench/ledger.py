@@ -77,7 +77,7 @@ def append(folder: Path, seconds: float, terms: WritePolicy, group: int = 1) -> 
         os._exit(min(signed, 255))
     os.close(asked)
     took: list[float] = []
-    with Ledger(folder, terms=terms) as writer:
+    with Ledger(folder, policy=terms) as writer:
         begun = time.monotonic()
         events = transfers(1 << 40)
         while (before := time.perf_counter()) and time.monotonic() < begun + seconds:
@@ -102,7 +102,7 @@ def append(folder: Path, seconds: float, terms: WritePolicy, group: int = 1) -> 
 def asked(folder: Path, seconds: float, terms: WritePolicy, sessions: int) -> dict[str, float]:
     """Have so many children ask for so long."""
     loop = Loop()
-    with Ledger(folder, terms=terms) as writer:
+    with Ledger(folder, policy=terms) as writer:
         monitor = Monitor(writer, sessions)
         passwords = PasswordChanges(loop, folder, utc_now)
         children = Children(loop, monitor, lambda _: None, Pacer(), passwords)

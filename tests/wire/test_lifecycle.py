@@ -109,10 +109,11 @@ def test_a_bad_file_keeps_the_old_settings_and_says_so_loudly(serve: Serve) -> N
 
 
 AGREED = """
-from scripts.daemons import settings_record as settled
+from scripts.daemons import settings_record
 real = server.serve
-agree = lambda read: settings_record.on_record(read, "taken up", patience=0, signed=False)
-server.serve = lambda settings, **how: real(settings, approve=agree, **how)
+record = settings_record.record_if_changed
+agree = lambda read: record(read, "taken up", wait_seconds=0, signed=False)
+server.serve = lambda settings, **how: real(settings, record_new_settings=agree, **how)
 """
 
 

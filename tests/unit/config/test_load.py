@@ -4,10 +4,18 @@ from pathlib import Path
 
 import office
 import pytest
+from pydantic import BaseModel
 
-from config import load, registry, scope
+from config import load, registry, schema, scope
 from config.fault import Fault, Faults
-from config.settings import Algorithms, IntakeSettings, PacketLayer, SandboxMode, SftpSettings
+from config.settings import (
+    Algorithms,
+    IntakeSettings,
+    LedgerSettings,
+    PacketLayer,
+    SandboxMode,
+    SftpSettings,
+)
 from config.site import REGISTRY_INDEX
 
 
@@ -61,6 +69,25 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
         user="ssps",
     )
     assert [p.suspended for p in settings.parties] == [False, True, False]
+
+
+def test_a_key_of_an_earlier_version_is_ignored_with_a_warning(tmp_path: Path) -> None:
+    site = office.site(tmp_path, office.SITE_TOML + "[ledger]\nkeep_days = 3650\nsegment_mb = 8\n")
+
+    settings = load.load(site)
+
+    assert settings.ledger == LedgerSettings(segment_mb=8)
+    (warning,) = settings.warnings
+    assert str(warning).startswith("site.toml: ledger.keep_days: is no longer used: ")
+
+
+def test_removed_keys_are_not_keys_of_the_schema() -> None:
+    for key in schema.REMOVED_KEYS:
+        section, name = key.split(".")
+        model = schema.Site.model_fields[section].annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        assert name not in model.model_fields
 
 
 EVERYTHING_WRONG = """\

@@ -288,6 +288,6 @@ def test_a_second_publisher_is_refused(settings: Settings, monkeypatch: pytest.M
     monkeypatch.setattr(publisher.publish, "_LOCK_WAIT_SECONDS", 0.0)
     with (
         Ledger(settings.site / LEDGERS / FILING),
-        pytest.raises(LedgerBusy, match="stop that one first"),
+        pytest.raises(LedgerBusy, match="stop that one"),
     ):
         publish(settings, stop=threading.Event())

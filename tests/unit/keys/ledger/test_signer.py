@@ -1,4 +1,3 @@
-import errno
 import gzip
 import os
 from collections.abc import Callable, Iterable
@@ -7,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from unit.keys.ledger.removal import remove_oldest_segment
 
 from config.event import Event
 from keys.ledger import merkle, note, segments
@@ -14,7 +14,7 @@ from keys.ledger import writer as ledger
 from keys.ledger.note import Checkpoint
 from keys.ledger.signer import LedgerMismatch, Signer
 from keys.ledger.tiles import HashReader, HashWriter
-from keys.ledger.writer import Ledger, Unwritable, WritePolicy
+from keys.ledger.writer import Ledger, WritePolicy
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 OPENED = Event("open", "parti-a", "192.0.2.7", "/a.jpg", detail={"handle": 4, "size": 10})
@@ -37,7 +37,7 @@ class Hands:
 
 
 def write(folder: Path, count: int, terms: WritePolicy = ledger.DEFAULT_POLICY) -> None:
-    with Ledger(folder, lambda: NOON, terms=terms) as writer:
+    with Ledger(folder, lambda: NOON, policy=terms) as writer:
         for _ in range(count):
             writer.append(OPENED)
 
@@ -237,69 +237,31 @@ def test_sealed_segments_are_compressed_and_read_as_before(tmp_path: Path) -> No
     assert signed(tmp_path).root == root(lines(tmp_path))
 
 
-def test_old_segments_go_on_record_and_what_remains_is_still_signed_for(tmp_path: Path) -> None:
-    clock = Hands()
-    clock.now = datetime.now(UTC)
+def test_a_ledger_whose_old_segments_were_removed_is_signed_further(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
     with notary(tmp_path) as mine:
         mine.sign()
     every = lines(tmp_path)
-    clock.move(86400 * 31)
-    keeping = WritePolicy(segment_bytes=1000, keep=timedelta(days=30))
 
-    with Ledger(tmp_path, clock, terms=keeping) as writer:
-        writer.append(OPENED)
-
-    gone = [r.event for r in segments.read_records(tmp_path) if r.event.event == "removed"]
-    assert gone[0].what == "000000000000.jsonl"
-    assert gone[0].detail["first"] == 0
-    assert gone[0].detail["reason"] == "older than 30 days"
-    kept = lines(tmp_path)
-    assert len(kept) < 20
+    removed = remove_oldest_segment(tmp_path)
     with notary(tmp_path) as second:
         second.sign()
-    removed = len(every) - len([line for line in kept if line in every])
-    assert signed(tmp_path).root == root(every[:removed] + kept)
+
+    assert signed(tmp_path).root == root(every[:removed] + lines(tmp_path))
     for path in tmp_path.glob("tree-*"):
         path.unlink()
-    with notary(tmp_path):
-        pass
+    with notary(tmp_path) as third:
+        assert third.checkpoint == signed(tmp_path)
 
 
-def test_a_full_disk_puts_off_what_is_to_be_removed_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Hands()
-    clock.now = datetime.now(UTC)
+def test_a_sealed_segment_is_never_deleted(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
     with notary(tmp_path) as mine:
         mine.sign()
-    keeping = WritePolicy(segment_bytes=1000, keep=timedelta(days=30))
 
-    def full(_: int, __: bytes) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with Ledger(tmp_path, clock, terms=keeping) as writer:
-        writer.append(*[OPENED] * 10)
-        clock.move(86400 * 31)
-        with monkeypatch.context() as disk:
-            disk.setattr(os, "write", full)
-            with pytest.raises(Unwritable):
-                writer.append(OPENED)
-        writer.append(*[OPENED] * 10)
-        writer.append(OPENED)
-
-    assert "removed" in [record.event.event for record in segments.read_records(tmp_path)]
-
-
-def test_what_was_not_signed_for_is_never_removed(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
-    keeping = WritePolicy(segment_bytes=1000, keep=timedelta(days=30))
 
-    with Ledger(tmp_path, lambda: datetime.now(UTC) + timedelta(days=31), terms=keeping) as writer:
-        writer.append(OPENED)
-
-    assert [r.seq for r in segments.read_records(tmp_path)] == list(range(41))
+    assert [r.seq for r in segments.read_records(tmp_path)] == list(range(80))
 
 
 def test_a_line_that_is_written_while_it_is_read_is_taken_whole(

@@ -282,7 +282,7 @@ def test_a_record_can_be_made_to_survive_a_loss_of_power_before_it_is_answered(
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
-    with Ledger(tmp_path, terms=ledger.WritePolicy(sync_always=True)) as writer:
+    with Ledger(tmp_path, policy=ledger.WritePolicy(sync_always=True)) as writer:
         writer.append(OPENED)
         assert len(synced) == 1
 
@@ -297,7 +297,7 @@ def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
     def refuse(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    with Ledger(tmp_path, terms=ledger.WritePolicy(sync_always=True)) as writer:
+    with Ledger(tmp_path, policy=ledger.WritePolicy(sync_always=True)) as writer:
         monkeypatch.setattr(os, "fdatasync", refuse)
         with pytest.raises(Unwritable, match="Input/output error"):
             writer.append(OPENED)
@@ -308,7 +308,7 @@ def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
 def test_a_ledger_grows_by_segments_and_reads_as_one(tmp_path: Path) -> None:
     terms = ledger.WritePolicy(segment_bytes=500)
     for _ in range(3):
-        with Ledger(tmp_path, lambda: NOON, terms=terms) as writer:
+        with Ledger(tmp_path, lambda: NOON, policy=terms) as writer:
             for _ in range(5):
                 writer.append(OPENED)
 

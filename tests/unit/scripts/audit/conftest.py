@@ -17,7 +17,7 @@ Signed = Callable[..., Path]
 
 
 def write(folder: Path, count: int, start: int = 0, size: int = 64 << 20) -> None:
-    with Ledger(folder, lambda: NOON, terms=WritePolicy(segment_bytes=size)) as writer:
+    with Ledger(folder, lambda: NOON, policy=WritePolicy(segment_bytes=size)) as writer:
         for number in range(start, start + count):
             detail = {"handle": number, "size": 10}
             writer.append(Event("open", "parti-a", "192.0.2.7", f"/{number}.jpg", detail=detail))

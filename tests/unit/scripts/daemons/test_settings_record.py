@@ -70,10 +70,10 @@ def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(
 def test_settings_on_record_need_no_writer_and_new_ones_wait_for_it(site: Path) -> None:
     settings_record.record_if_changed(load.load(site), "ssps serve started")
     with Ledger(site / "ledgers/operations"):
-        settings_record.record_if_changed(load.load(site), "ssps serve started", patience=0)
+        settings_record.record_if_changed(load.load(site), "ssps serve started", wait_seconds=0)
         edit(site)
         with pytest.raises(writer.LedgerBusy):
-            settings_record.record_if_changed(load.load(site), "ssps serve started", patience=0)
+            settings_record.record_if_changed(load.load(site), "ssps serve started", wait_seconds=0)
 
 
 def test_what_cannot_be_recorded_starts_nothing(

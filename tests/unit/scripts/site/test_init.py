@@ -80,6 +80,16 @@ def test_check_names_every_fault_of_every_file_in_one_go(site: Path, ssps: Ssps)
     ]
 
 
+def test_check_names_a_key_of_an_earlier_version_and_passes(site: Path, ssps: Ssps) -> None:
+    stated = office.SITE_TOML + "[ledger]\nkeep_days = 3650\n"
+    (site / "site.toml").write_text(stated, encoding="utf-8")
+
+    checked = ssps("check", "--site", site)
+
+    assert checked.exit_code == 0
+    assert "note: site.toml: ledger.keep_days: is no longer used" in checked.stderr
+
+
 def test_check_says_what_the_kernel_can_shut_a_session_in_with(site: Path, ssps: Ssps) -> None:
     checked = ssps("check", "--site", site)
 

@@ -176,7 +176,7 @@ class Together:
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.loop = Loop()
-        self.ledger = Ledger(folder, lambda: NOON, terms=WritePolicy(sync_always=True))
+        self.ledger = Ledger(folder, lambda: NOON, policy=WritePolicy(sync_always=True))
         self.monitor = Monitor(self.ledger, 99)
         passwords = PasswordChanges(self.loop, folder, lambda: NOON)
         self.children = Children(self.loop, self.monitor, lambda _: None, Pacer(), passwords)

@@ -1,6 +1,5 @@
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,7 @@ def test_what_is_gathered_and_lost_is_taken_back_once(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    with Ledger(folder, terms=WritePolicy(sync_always=True)) as ledger:
+    with Ledger(folder, policy=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         assert group_commit.append(ONE)
         group_commit.on_rollback(undone.append)
@@ -86,33 +85,6 @@ def test_what_is_gathered_and_lost_is_taken_back_once(
     assert names(folder) == ["one", "three"]
 
 
-def test_a_removal_on_record_does_not_make_a_lost_batch_an_unsure_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    undone: list[bool] = []
-    writes: list[int] = []
-    write = os.write
-
-    def full_from_the_second_on(file: int, data: bytes) -> int:
-        writes.append(len(data))
-        if len(writes) > 1:
-            raise OSError(errno.ENOSPC, "full")
-        return write(file, data)
-
-    with Ledger(folder, terms=WritePolicy(segment_bytes=1, sync_always=True)) as ledger:
-        group_commit = GroupCommit(ledger)
-        group_commit.append(ONE)
-        assert group_commit.commit()
-        group_commit.append(TWO)
-        group_commit.on_rollback(undone.append)
-        # As retention does, in the fresh segment before what is to be appended.
-        monkeypatch.setattr(ledger, "_remove_old", _once(lambda: ledger.append(THREE)))
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "write", full_from_the_second_on)
-            assert not group_commit.commit()
-    assert (names(folder), undone) == (["one", "three"], [False])
-
-
 @pytest.mark.parametrize("always", [False, True])
 def test_what_has_happened_is_on_record_once_there_is_room_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, always: bool
@@ -121,7 +93,7 @@ def test_what_has_happened_is_on_record_once_there_is_room_again(
         raise OSError(errno.ENOSPC, "full")
 
     closed, ended, opened = (Event(e, "parti-a", "", "") for e in ("close", "session-end", "open"))
-    with Ledger(folder, terms=WritePolicy(sync_always=always)) as ledger:
+    with Ledger(folder, policy=WritePolicy(sync_always=always)) as ledger:
         group_commit = GroupCommit(ledger)
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
@@ -140,7 +112,7 @@ def test_what_has_happened_is_on_record_once_there_is_room_again(
 
 
 def test_what_is_only_on_its_way_to_the_disk_is_owed_still(folder: Path) -> None:
-    with Ledger(folder, terms=WritePolicy(sync_always=True)) as ledger:
+    with Ledger(folder, policy=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         group_commit.append(*(Event(event, "parti-a", "", "") for event in ("open", "close")))
         assert group_commit.pending == 1
@@ -154,7 +126,7 @@ def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
     def broken(_: int) -> None:
         raise OSError(errno.EIO, "broken")
 
-    with Ledger(folder, terms=WritePolicy(sync_always=True)) as ledger:
+    with Ledger(folder, policy=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         group_commit.append(Event("close", "parti-a", "", ""))
         with monkeypatch.context() as patched:
@@ -183,13 +155,3 @@ def test_there_is_an_end_to_what_is_kept_for_a_full_disk(
             assert [(log["event_names"], log["records"]) for log in logs] == [(["session-end"], 2)]
         group_commit.flush_pending()
     assert [record.event.who for record in read_records(folder)] == ["1", "2"]
-
-
-def _once(act: Callable[[], object]) -> Callable[[], None]:
-    left = [act]
-
-    def first() -> None:
-        while left:
-            left.pop()()
-
-    return first

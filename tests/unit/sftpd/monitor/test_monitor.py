@@ -325,7 +325,7 @@ def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_
 
 @pytest.fixture
 def gathering(folder: Path, time: FakeClock) -> Iterator[Monitor]:
-    with Ledger(folder, lambda: NOON, terms=WritePolicy(sync_always=True)) as ledger:
+    with Ledger(folder, lambda: NOON, policy=WritePolicy(sync_always=True)) as ledger:
         yield Monitor(ledger, 2, time)
 
 
