@@ -50,8 +50,9 @@ class Result:
     reason: str  # neden; empty only in version 1
     time: datetime  # zaman: when the board keyed it in, aware
     registered: int | None  # secmen: voters on the list
-    voted: int | None  # oy_kullanan: of the list
-    unlisted_voted: int | None  # liste_disi_oy_kullanan: entitled, but not on the list
+    voted: int | None  # oy_kullanan: everyone who voted
+    listed_voted: int | None  # liste_ici_oy_kullanan: of those, voters on the list
+    unlisted_voted: int | None  # liste_disi_oy_kullanan: entitled to vote, but not on the list
     envelopes: int | None  # zarf
     valid_undisputed: int | None  # itirazsiz_gecerli
     valid_disputed: int | None  # itirazli_gecerli: counted as valid upon objection
@@ -92,6 +93,7 @@ class Result:
         return {
             "secmen": self.registered,
             "oy_kullanan": self.voted,
+            "liste_ici_oy_kullanan": self.listed_voted,
             "liste_disi_oy_kullanan": self.unlisted_voted,
             "zarf": self.envelopes,
             "itirazsiz_gecerli": self.valid_undisputed,

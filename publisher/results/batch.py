@@ -11,8 +11,9 @@ A batch is one file, UTF-8, in one of two formats, told apart by the file's name
      "oylar": {"parti-a": 100, "parti-b": 140, "ortak-1": 5}}
 
 (on one line). `surum` counts versions from 1; from 2 on `neden` says why. `zaman` is when the
-board keyed it in, with its zone. `liste_disi_oy_kullanan` (voters that are not on the list) and
-`zarf` (envelopes) are optional. An option that `oylar` lacks has no votes. The result of an
+board keyed it in, with its zone. `oy_kullanan` counts everyone who voted; of those,
+`liste_ici_oy_kullanan` were on the voters' list and `liste_disi_oy_kullanan` were not. These two
+and `zarf` (envelopes) are optional. An option that `oylar` lacks has no votes. The result of an
 aggregate sheet names the sheet in `belge` and leaves out what does not apply: parts of the place
 below its level, `sandik_turu`, and any number. A row may name its `election`; a row of another
 election is rejected. Other fields are ignored.
@@ -46,6 +47,7 @@ _BOM = b"\xef\xbb\xbf"
 _NUMBERS = (
     "secmen",
     "oy_kullanan",
+    "liste_ici_oy_kullanan",
     "liste_disi_oy_kullanan",
     "zarf",
     "itirazsiz_gecerli",
@@ -209,6 +211,7 @@ def _parse(row: Mapping[str, Any], election: str) -> Result:
         time=_time(row),
         registered=_count(row, "secmen", at_box),
         voted=_count(row, "oy_kullanan", at_box),
+        listed_voted=_count(row, "liste_ici_oy_kullanan"),
         unlisted_voted=_count(row, "liste_disi_oy_kullanan"),
         envelopes=_count(row, "zarf"),
         valid_undisputed=_count(row, "itirazsiz_gecerli", at_box),

@@ -13,6 +13,7 @@ RESULT = Result(
     time=datetime(2023, 5, 14, 18, 30, tzinfo=UTC),
     registered=300,
     voted=250,
+    listed_voted=None,
     unlisted_voted=2,
     envelopes=252,
     valid_undisputed=240,

@@ -49,6 +49,7 @@ def test_a_row_has_the_numbers_of_one_box_and_contest() -> None:
     assert found.numbers() == {
         "secmen": 300,
         "oy_kullanan": 250,
+        "liste_ici_oy_kullanan": None,
         "liste_disi_oy_kullanan": None,
         "zarf": 252,
         "itirazsiz_gecerli": 240,

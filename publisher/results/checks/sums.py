@@ -1,0 +1,102 @@
+"""Sums of results: kept up to date row by row, and compared with the boards' own aggregate sheets.
+
+`PlaceSums` holds, for each contest, the sums of the newest results of the boxes of each board. The
+sums of a district, of abroad and customs, and of the election are added up from those. A changed
+box costs one subtraction and one addition, however many boxes there are.
+
+An aggregate sheet is compared with the sum of the level below it. While boxes are missing, a sum
+may be smaller than the sheet says; it is a finding only if it is larger, or if nothing is missing.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from config import cevre
+from config.result import BOX_SHEET, Result, ResultKey
+from config.sheet import Level, Secim
+from publisher.results.checks.finding import Check, Finding
+
+BOXES = "sandik"  # in a sum: how many boxes it adds up
+_VOTES = "oylar."
+_CHECK = {
+    Level.BOARD: Check.BOARD_NOT_SUM,
+    Level.DISTRICT: Check.DISTRICT_NOT_SUM,
+    Level.ELECTION: Check.ELECTION_NOT_SUM,
+}
+_Board = tuple[Secim, str, str]
+
+
+@dataclass
+class PlaceSums:
+    """The sums of all boards; numbers by their field names in a batch, votes as `oylar.<option>`.
+
+    A number that a result lacks adds nothing.
+    """
+
+    _boards: dict[_Board, Counter[str]] = field(default_factory=dict)
+
+    def replace(self, before: Result | None, after: Result) -> None:
+        """Count `after` as the newest result of its box, in place of `before`."""
+        board = self._boards.setdefault(_board(after.key), Counter())
+        if before is not None:
+            board.subtract(_numbers(before))
+        board.update(_numbers(after))
+
+    def of(self, secim: Secim, district: str | None, board: str | None) -> Counter[str]:
+        """Return the sums of a board, a district (`board` None) or all (`district` None).
+
+        A sum that is zero may be left out.
+        """
+        if district is not None and board is not None:
+            return Counter(self._boards.get((secim, district, board), {}))
+        total: Counter[str] = Counter()
+        for (contest, in_district, _), numbers in self._boards.items():
+            if contest is secim and district in (None, in_district):
+                total.update(numbers)
+        return total
+
+    def abroad_and_customs(self, secim: Secim) -> Counter[str]:
+        """Return the sums of what the election's own aggregate sheet adds up."""
+        total = self.of(secim, cevre.ABROAD, None)
+        total.update(self.of(secim, cevre.CUSTOMS, None))
+        return total
+
+
+def check_sum(
+    aggregate: Result, below: Mapping[str, int], missing: int, path: str | None
+) -> Iterator[Finding]:
+    """Compare an aggregate sheet's numbers with the sum of the results below it.
+
+    `missing` is how many results below are not there yet; `path` is the aggregate sheet's path in
+    a tree, if it was filed.
+    """
+    differ: dict[str, int] = {}
+    for name, stated in _numbers(aggregate).items():
+        added = below.get(name, 0)
+        if name != BOXES and (added > stated or (added != stated and not missing)):
+            differ[name] = stated
+            differ[f"toplam.{name}"] = added
+    if not missing:
+        stated_votes = aggregate.votes.keys()
+        for name, added in below.items():
+            option = name.removeprefix(_VOTES)
+            if name.startswith(_VOTES) and added and option not in stated_votes:
+                differ[name] = 0
+                differ[f"toplam.{name}"] = added
+    if differ:
+        key = aggregate.key
+        sheets = () if path is None else (path,)
+        yield Finding(_CHECK[key.level], key.secim, (key.place,), differ, sheets)
+
+
+def _board(key: ResultKey) -> _Board:
+    if key.belge is not BOX_SHEET or key.cevre is None or key.kurul is None:
+        raise ValueError(f"not the result of a box: {key}")
+    return key.secim, key.cevre, key.kurul
+
+
+def _numbers(result: Result) -> dict[str, int]:
+    numbers = {name: value for name, value in result.numbers().items() if value is not None}
+    votes = {f"{_VOTES}{option}": number for option, number in result.votes.items()}
+    return {**numbers, **votes, BOXES: 1}
