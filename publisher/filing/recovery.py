@@ -106,13 +106,12 @@ class Recovery:
     def _note_removed_parties(self) -> None:
         complete = self._catalog.parties()
         parties = {party.id for party in self._context.mirroring_parties}
-        for gone in complete.keys() - parties:
-            self._catalog.mark_tree_incomplete(
-                gone
-            )  # it misses every page that is filed from now on
+        for removed in complete.keys() - parties:
+            # Its tree will not get the pages that are filed from now on.
+            self._catalog.mark_tree_incomplete(removed)
         self._catalog.commit()
-        for gone in sorted(self._store.tree_names() - parties):
-            log.warning("tree-without-party", party=gone, advice="move it out of trees/ by hand")
+        for removed in sorted(self._store.tree_names() - parties):
+            log.warning("tree-without-party", party=removed, advice="move it out of trees/ by hand")
         for party in self._context.mirroring_parties:
             self._store.make_root(party.id)
         self._context.sync()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# A process that keeps a file open for writing but has not changed it for so many seconds is no
+# A process that keeps a file open for writing but has not changed it for this many seconds is no
 # longer waited for: otherwise the page would never be filed and no one would notice.
 IDLE_WRITER_SECONDS = 600.0
 

@@ -99,14 +99,14 @@ class Settling:
     def __contains__(self, path: str) -> bool:
         return path in self._waiting
 
-    def gone(self, path: str) -> None:
+    def removed(self, path: str) -> None:
         """Forget a file that no longer exists."""
         self._waiting.pop(path, None)
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return at most `limit` files whose waiting time is over.
 
-        The caller checks each of them and calls `seen` or `gone`.
+        The caller checks each of them and calls `seen` or `removed`.
         """
         while self._queue and self._queue[0][0] <= now:
             due, path = heapq.heappop(self._queue)
@@ -150,7 +150,10 @@ class Intake:
         now: float,
         wake: Callable[[], None],
     ) -> None:
-        """Create the folders that are missing and start watching them."""
+        """Create the folders that are missing and start watching them.
+
+        Times are in seconds; `now` is the monotonic clock.
+        """
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         self._folders = tuple(folder.resolve() for folder in folders)
@@ -159,7 +162,7 @@ class Intake:
         self._next_scan = now
         self._scan: Iterator[os.DirEntry[str]] = iter(())
         self._scanning = False
-        self._hints: deque[tuple[str, bool]] = deque()
+        self._events: deque[tuple[str, bool]] = deque()
         self._observer = self._start_observer(wake)
 
     def ready(self, now: float, limit: int) -> list[Candidate]:
@@ -168,15 +171,15 @@ class Intake:
         found: list[Candidate] = []
         for path in self._settling.due(now, limit):
             self._check(path, now, self._settling.seen, found)
-        while self._hints and len(found) < limit:
-            path, renamed = self._hints.popleft()
+        while self._events and len(found) < limit:
+            path, renamed = self._events.popleft()
             report = self._settling.renamed if renamed else self._settling.seen
             self._check(path, now, report, found)
         return found
 
     def next_check(self, now: float) -> float:
         """Return when `ready` should be called again, unless `wake` is called earlier."""
-        if self._hints or self._scanning:
+        if self._events or self._scanning:
             return now
         due = self._settling.next_due()
         return self._next_scan if due is None else min(due, self._next_scan)
@@ -200,10 +203,10 @@ class Intake:
         try:
             current = status(Source(str(folder), path.removeprefix(f"{folder}{os.sep}")))
         except OSError:
-            self._settling.gone(path)
+            self._settling.removed(path)
             return
         if stat.S_ISDIR(current.st_mode):
-            self._settling.gone(path)
+            self._settling.removed(path)
         elif report(path, stamp := Stamp.of(current), now):
             found.append(Candidate(folder, path, stamp))
 
@@ -227,7 +230,7 @@ class Intake:
         kinds: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileClosedEvent]
         try:
             for folder in self._folders:
-                handler = _HintHandler(self._hints, wake)
+                handler = _EventHandler(self._events, wake)
                 observer.schedule(handler, str(folder), recursive=True, event_filter=kinds)
             observer.start()
         except OSError as error:
@@ -240,8 +243,9 @@ class Intake:
 class _ArrivalEmitter(InotifyFullEmitter):
     """Reports files that arrive, and not files that leave.
 
-    Each of our own claims is a move out of the folder. watchdog waits half a second for the other
-    half of such a move and delays all later events; so these moves are not asked for.
+    Each of our own claims moves a file out of the folder. After such an event watchdog waits half a
+    second for the file to appear in another watched folder, and delays all later events. So the
+    kernel is not asked for these events.
     """
 
     def get_event_mask_from_filter(self) -> Mask:
@@ -251,16 +255,16 @@ class _ArrivalEmitter(InotifyFullEmitter):
 
 
 class _Observer(InotifyObserver):
-    """Reports full events: these include a move from an unwatched folder, as good scanners do."""
+    """Also reports files that are moved in from an unwatched folder, as good scanners do."""
 
     def __init__(self) -> None:
         super().__init__(generate_full_events=True)
         self._emitter_class = _ArrivalEmitter
 
 
-class _HintHandler(FileSystemEventHandler):
-    def __init__(self, hints: deque[tuple[str, bool]], wake: Callable[[], None]) -> None:
-        self._hints = hints
+class _EventHandler(FileSystemEventHandler):
+    def __init__(self, events: deque[tuple[str, bool]], wake: Callable[[], None]) -> None:
+        self._events = events
         self._wake = wake
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -268,7 +272,7 @@ class _HintHandler(FileSystemEventHandler):
         renamed = isinstance(event, FileMovedEvent)
         path = os.fsdecode(event.dest_path if renamed else event.src_path)
         if path and not event.is_directory:
-            self._hints.append((path, renamed and not event.is_synthetic))
+            self._events.append((path, renamed and not event.is_synthetic))
             self._wake()
 
 

@@ -38,7 +38,7 @@ CPU_BUDGET = 2.5  # seconds of CPU time per page, so a busy machine makes no few
 _WALL_BUDGET = 4.0  # seconds by the clock; below the deadline of the worker client
 _CROP_MM, _CODE_MM, _A4_MM = 46.0, 13.0, 297.0
 _CROPS = 4
-_CELL = 16  # edges are counted in cells of so many pixels
+_CELL = 16  # edges are counted in square cells of 16 by 16 pixels
 # Only QRCodeModel2: the format QRCode includes Micro QR, which noise often resembles.
 _FORMATS = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 

@@ -37,9 +37,8 @@ _PDF_TAIL = 2048  # %%EOF must be in the last bytes; some programs add padding a
 _PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin)
 _NO_IMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, pdfium.PdfiumError)
 
-Image.MAX_IMAGE_PIXELS = (
-    None  # checked here before decoding; Pillow only warns below twice its limit
-)
+# This module checks sizes before decoding; Pillow would only warn up to twice its limit.
+Image.MAX_IMAGE_PIXELS = None
 
 
 class Refused(Exception):

@@ -30,7 +30,7 @@ def copy(source: str | Path, target: Path, at: int | None = None) -> None:
     """Make a durable copy of a file, link, pipe or device.
 
     `source` is relative to the open folder `at`, if that is given. A link is copied as a link;
-    pipes and devices are made anew and never opened.
+    a pipe or device is created again and never opened.
     """
     fresh = target.with_name(f".{target.name}.new")
     fresh.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from config import layout
 from config.fault import Fault, Faults
-from config.site import STORE, TREES
+from config.site import STORE, TREES, original_file
 from keys import digest
 from keys.files import sync_file_system
 
@@ -34,6 +34,7 @@ class Store:
 
     def __init__(self, site: Path) -> None:
         """Create both folders; raise Faults if hard links between them are impossible."""
+        self._site = site
         self._originals = site / STORE
         self._trees = site / TREES
         # Changes of an earlier run may not be durable yet, but this run relies on them.
@@ -123,14 +124,14 @@ class Store:
 
     def original(self, sha256: str) -> Path:
         """Return the path of the original with that digest."""
-        return self._originals / sha256[:2] / sha256[2:4] / sha256
+        return self._site / original_file(sha256)
 
     def link(self, sha256: str, party: str, path: str) -> None:
         """Link an original into a party's tree.
 
         Raises CannotLink if something else is at that path, or the original is missing.
         """
-        # Called for each page and party. Strings, because a Path costs more than the link itself.
+        # Called for each page and party, and a Path takes longer than the link itself.
         source = f"{self._originals}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
         place = f"{self._trees}/{party}/{path}"
         try:
@@ -179,15 +180,15 @@ class Store:
         if original is not None and original.exists() and _is_same_inode(original, shown):
             return True
         with shown.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return _has_digest(self.original(digest), digest)
+            shown_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return _has_digest(self.original(shown_sha256), shown_sha256)
 
     def remove(
         self, party: str, path: str, dispose: Callable[[Path], None] = lambda shown: shown.unlink()
     ) -> None:
         """Remove a file from a party's tree, and the folders that become empty.
 
-        `dispose` is called with the path and takes the file away, by default with unlink.
+        `dispose` is called with the path to remove the file; by default it unlinks it.
         """
         root, shown = self._trees / party, self._trees / party / path
         dispose(shown)

@@ -51,7 +51,7 @@ def encode() -> Encode:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """The small world's site: three parties, six sheets, one intake folder."""
+    """A small site with three parties, six sheets and one intake folder."""
     site = office.site(tmp_path / "site")
     (site / "state").mkdir()
     (site / "intake").mkdir()

@@ -443,12 +443,12 @@ def test_a_party_that_returns_gets_what_was_filed_in_its_absence(settings: Setti
     drop(settings, {"1.png": CB})
     run(settings)
 
-    for number, (gone, content) in enumerate(
+    for number, (remaining, content) in enumerate(
         (((second, third), KONAK), ((replace(first, kind=third.kind), second, third), MV))
     ):
-        drop(settings, {f"gone-{number}.png": content})
+        drop(settings, {f"later-{number}.png": content})
         with capture_logs() as logs:
-            run(replace(settings, parties=gone))
+            run(replace(settings, parties=remaining))
         warned = [entry["party"] for entry in logs if entry["event"] == "tree-without-party"]
         assert warned == ["parti-a"]
         run(settings)
@@ -511,8 +511,8 @@ def test_a_tree_that_cannot_be_narrowed_stays_incomplete_and_does_not_affect_oth
         patch.setattr(Store, "remove", refused)
         run(changed)
 
-    told = {(entry["event"], entry["log_level"], entry["party"]) for entry in logs}
-    assert told == {
+    logged = {(entry["event"], entry["log_level"], entry["party"]) for entry in logs}
+    assert logged == {
         ("not-removed-from-tree", "error", first.id),
         ("tree-exceeds-scope", "error", first.id),
         ("tree-complete", "info", second.id),
@@ -551,16 +551,16 @@ def test_a_gap_is_logged_when_it_begins_and_when_it_closes(settings: Settings) -
     planted.touch()
     drop(settings, {"1.png": CB})
 
-    told = []
+    logged = []
     for _ in range(3):
         with capture_logs() as logs:
             run(settings)
-        told.append([entry["event"] for entry in logs if entry["event"].startswith("gap")])
+        logged.append([entry["event"] for entry in logs if entry["event"].startswith("gap")])
     planted.unlink()
     with capture_logs() as logs:
         run(settings)
 
-    assert told == [["gap"], [], []]
+    assert logged == [["gap"], [], []]
     assert [entry["event"] for entry in logs if entry["event"].startswith("gap")] == ["gap-closed"]
 
 

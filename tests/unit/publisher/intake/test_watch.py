@@ -53,7 +53,7 @@ def test_only_due_files_are_returned_and_removed_files_are_forgotten() -> None:
     settling.seen("a", SMALL, 0.0)
     settling.seen("b", SMALL, 1.0)
     settling.seen("c", SMALL, 1.5)
-    settling.gone("b")
+    settling.removed("b")
 
     assert settling.next_due() == 2.0
     assert settling.due(1.9, 10) == []
@@ -65,7 +65,7 @@ def test_due_files_come_in_the_order_of_their_mtime() -> None:
     settling = Settling(2.0)
     for number in range(50_000):
         settling.seen(f"{number:05}", Stamp(number, 100, 1_000_000 - number), number / 100_000)
-    settling.gone("49998")
+    settling.removed("49998")
     settling.seen("49997", GROWN, 1.0)
 
     assert settling.due(1.9, 10) == []
@@ -96,7 +96,7 @@ def intake(
     # So long watchdog would delay events after a file was moved out of the folder.
     monkeypatch.setattr(InotifyMoveEventGrouper, "delay", 20.0)
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "early.jpg").write_bytes(b"was here before")
+    (tmp_path / "in" / "early.jpg").write_bytes(b"arrived before the start")
     opened = Intake((tmp_path / "in",), 2.0, 30.0, 0.0, woken.set)
     yield opened
     opened.close()
@@ -179,7 +179,7 @@ def test_a_file_moved_in_from_outside_wakes_the_publisher_and_is_ready_at_once(
 def test_a_file_that_arrives_is_reported_at_once_even_after_another_was_moved_out(
     intake: Intake, woken: threading.Event, tmp_path: Path
 ) -> None:
-    """Each claim is a move out of the folder; watchdog would wait for the other half of it."""
+    """Each claim moves a file out; watchdog would wait for the file to appear elsewhere."""
     (tmp_path / "in" / "claimed.jpg").write_bytes(b"whole")
     (tmp_path / "outside.jpg").write_bytes(b"whole")
     intake.ready(0.0, 10)
