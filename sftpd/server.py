@@ -1,28 +1,34 @@
-"""The server: listens, turns strangers away, forks a child a connection, and keeps the record.
+"""The SFTP server's main process: start, reload, drain, and what it does periodically.
 
-The parent is one single-threaded loop and runs no SSH code. It alone writes the transfer
-ledger: children ask it over a socket pair each (sftpd/ipc/messages), and what cannot be recorded is
-not served. It forks warm, with everything imported and frozen, so that a child costs little.
+It is one thread around one event loop (monitor/loop), and runs no SSH code. It forks a child for
+each connection (monitor/children), after everything is imported, so that a fork is cheap. It alone
+writes the transfer ledger: a child asks for each record (ipc/messages), and what cannot be recorded
+is not served.
 
-SIGHUP has it read the site's files anew (sftpd/reload). Live sessions are judged again and
-again (sftpd/access/revalidate), and end when their party, credential or address no longer stands.
-SIGTERM or SIGINT drains: no new connections, sessions that have a file open may finish within
-`drain_seconds`, the others end; a second one ends them all. Start, reload and drain stand in one
-piece because each has to take every part along, in an order that is to be seen at a glance.
+    SIGHUP             reload `site.toml` and `parties.toml`; a file with a fault changes nothing
+    SIGTERM, SIGINT    drain: accept nothing more, end idle sessions, give running transfers
+                       `[sftp] drain_seconds`
+    a second of these  end all sessions now
+
+Every `_CHECK_INTERVAL` the live sessions are checked against settings and keys
+(access/revalidate): a suspended party, a revoked key or a withdrawn address ends them.
 """
 
 import gc
 import os
 import resource
+import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 
 import structlog
 
-from config.fault import Faults
+from config import load
+from config.fault import Fault, Faults
 from config.party import Address
 from config.settings import Settings
 from config.site import LEDGERS, TRANSFER
@@ -31,7 +37,6 @@ from keys.ledger import writer
 from keys.ledger.writer import Ledger
 from keys.operations import server_state
 from keys.server_keys import host
-from sftpd import reload, signals
 from sftpd.access.penalties import ConnectionRates, Penalties
 from sftpd.access.ratelimit import Pacer
 from sftpd.access.revalidate import Revalidator, Rings
@@ -40,7 +45,7 @@ from sftpd.ipc.hash_slots import HashSlots
 from sftpd.monitor import recovery
 from sftpd.monitor.children import Children
 from sftpd.monitor.listener import Listener
-from sftpd.monitor.loop import Loop, Recurring, Timed
+from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Gauges, MetricsPage
 from sftpd.monitor.metrics_server import MetricsServer
 from sftpd.monitor.monitor import Monitor, first_record
@@ -48,21 +53,22 @@ from sftpd.monitor.password_change import PasswordChanges
 from sftpd.monitor.recovery import LiveFile
 from sftpd.monitor.status_file import StatusFile
 from sftpd.sandbox import sandbox
-from sftpd.signals import PendingSignals
 from sftpd.ssh import hostkeys
 
-_BACKLOG = 1024
+# All in seconds.
 _SYNC_INTERVAL = 1.0
-_CHECK_INTERVAL = 0.3  # seconds between two looks at the live sessions
-_EVICTION_TIMEOUT = 0.3  # seconds that a session has to end once it has lost its standing
-_PASSWORD_CHANGE_GRACE = 180.0  # seconds for a login in which a new password is set
-_STUCK_AFTER = 2.0  # seconds beyond the grace time after which a child must be stuck
-_IDLE_SECONDS = (
-    1.0  # seconds without a file open after which a session ends while the server drains
-)
-_CLOSE_TIMEOUT = 2.0  # seconds that children have to close their handles when told to end
-_SPARE_DESCRIPTORS = 512  # beyond two a child: lobby, metrics, ledger
+_CHECK_INTERVAL = 0.3
+_END_TIMEOUT = 0.3  # from SIGTERM to SIGKILL, for a session that may not go on
+_STOP_TIMEOUT = 2.0  # the same while the server stops; enough to close the handles
+_IDLE_TIME = 1.0  # without an open file, after which a session counts as idle while draining
+_STUCK_AFTER = 2.0  # beyond the grace time, after which a child that has no login must be stuck
+_PASSWORD_CHANGE_GRACE = 180.0  # to log in where a new password must be set
+_SAME_KEYSTROKE = 0.25  # Ctrl-C arrives twice: from the terminal and from the supervisor
+
+_BACKLOG = 1024
+_SPARE_DESCRIPTORS = 512  # beyond two a child: connections that wait, metrics, ledger
 _STOPPED = "server stopped"
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
 
@@ -75,16 +81,18 @@ def serve(
     drain: float | None = None,
     grace: float | None = None,
     kernel: sandbox.KernelFeatures | None = None,
+    penalties: Penalties | None = None,
+    rates: ConnectionRates | None = None,
     poll_signer: Callable[[], object] = lambda: None,
     record_new_settings: Callable[[Settings], object] = lambda settings: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called with the port once it listens.
+    """Serve until SIGTERM or SIGINT. Raises Faults if the kernel lacks what the settings require.
 
-    `clock` is what opening time, credentials and the record go by; running transfers have
-    `drain` seconds to finish, a client `grace` seconds to log in (or as the settings say);
-    `kernel` is what this machine's can do; `poll_signer` is called once a second, and
-    `record_new_settings` with new settings before they are put in force: its Faults reject
-    them, ledger.Busy makes them wait. Raises Faults where the kernel is not what the settings ask.
+    `ready` is called with the port when the server listens. `clock` is the time for opening hours,
+    credentials and records. `drain` and `grace` replace `drain_seconds` and `login_grace_seconds`
+    of the settings; `kernel`, `penalties` and `rates` replace the defaults. `poll_signer` is called
+    once a second. `record_new_settings` is called at a reload before the settings are applied: if
+    it raises Faults they are rejected, if it raises LedgerBusy the reload is tried again.
     """
     kernel = kernel or sandbox.kernel()
     hash_slots = HashSlots()
@@ -104,26 +112,36 @@ def serve(
 
     config = config_for(settings)
     folder = settings.site / LEDGERS / TRANSFER
-    # A server that still drains holds the ledger.
-    patience = _CLOSE_TIMEOUT + (settings.sftp.drain_seconds if drain is None else drain)
+    # An old server that still drains holds the ledger for this long at most.
+    lock_timeout = _STOP_TIMEOUT + (settings.sftp.drain_seconds if drain is None else drain)
     with (
         closing(hash_slots),
-        Ledger(folder, clock, patience, writer.write_policy(settings.ledger)) as ledger,
+        Ledger(folder, clock, lock_timeout, writer.write_policy(settings.ledger)) as ledger,
         LiveFile(folder) as live,
         server_state.claim(settings.site, server_state.SERVE),
-        _listen(settings.sftp.host, settings.sftp.port) as listener,
+        _listen(settings.sftp.host, settings.sftp.port) as listening,
     ):
         recovery.close_unfinished(folder, ledger, live)
         if not (kernel.landlock and kernel.seccomp):
-            _log.warning("children are not caged in full", kernel=str(kernel))
-        Ring("").by_password("", clock())  # so that no child pays for the first
+            _log.warning("sandbox-incomplete", kernel=str(kernel))
+        # The first check of a password makes a dummy hash; make it here and not in each child.
+        Ring("").by_password("", clock())
         Server(
-            config, config_for, ledger, live, rings, drain, poll_signer, record_new_settings
-        ).run(listener, ready)
+            config,
+            config_for,
+            ledger,
+            live,
+            rings,
+            Penalties() if penalties is None else penalties,
+            ConnectionRates() if rates is None else rates,
+            drain,
+            poll_signer,
+            record_new_settings,
+        ).run(listening, ready)
 
 
 class Server:
-    """The parent's loop over its listener, its children and its signals."""
+    """Puts the monitor's parts together and runs them."""
 
     def __init__(
         self,
@@ -132,22 +150,28 @@ class Server:
         ledger: Ledger,
         live: LiveFile,
         rings: Rings,
-        drain: float | None = None,
-        poll_signer: Callable[[], object] = lambda: None,
-        record_new_settings: Callable[[Settings], object] = lambda settings: None,
+        penalties: Penalties,
+        rates: ConnectionRates,
+        drain: float | None,
+        poll_signer: Callable[[], object],
+        record_new_settings: Callable[[Settings], object],
     ) -> None:
         self._config = config
         self._config_for = config_for
         self._ledger = ledger
         self._live = live
         self._drain_seconds = drain
-        self._approve = record_new_settings
+        self._poll_signer = poll_signer
+        self._record_new_settings = record_new_settings
         self._loop = Loop()
+        self._signals = Signals()
         self._revalidator = Revalidator(config.settings, config.clock, rings)
         self._status_file = StatusFile(config.settings.site, rings)
-        self._faults: tuple[str, ...] = ()
-        penalties = Penalties()
+        self._faults: tuple[str, ...] = ()  # of the last reload
+        self._started = config.clock().timestamp()
+        self._party_rates: dict[str, float] = {}  # Mbit/s, of the parties with their own limit
         self._monitor = Monitor(
+            self._loop,
             ledger,
             config.settings.sftp.max_sessions_per_party,
             check_admission=self._revalidator.reason_to_refuse,
@@ -167,53 +191,33 @@ class Server:
             self._is_full,
             self._monitor.refuse_connection,
             penalties,
-            ConnectionRates(),
+            rates,
         )
-        self._timed: list[Timed] = [
-            self._monitor,
-            self._children,
-            self._listener,
-            self._listener.proxy_wait,
-            Recurring(_SYNC_INTERVAL, self._sync, lambda: self._monitor.group_commit.unsynced),
-            Recurring(
-                _SYNC_INTERVAL,
-                self._monitor.group_commit.flush_pending,
-                lambda: self._monitor.group_commit.pending,
-            ),
-            Recurring(_CHECK_INTERVAL, self._revalidate_sessions, lambda: self._monitor.sessions),
-            Recurring(
-                _CHECK_INTERVAL, self._children.enforce_open_limit, lambda: self._monitor.sessions
-            ),
-            Recurring(_CHECK_INTERVAL, self._update_status_file, lambda: True),
-            Recurring(_SYNC_INTERVAL, self._end_stuck_logins, lambda: len(self._children)),
-            Recurring(_SYNC_INTERVAL, self._update_live_file, lambda: len(self._children)),
-            Recurring(_SYNC_INTERVAL, poll_signer, lambda: True),
-        ]
-        self._started = config.clock().timestamp()
-        self._signals = PendingSignals()
-        self._party_rates: dict[str, float] = {}  # the parties with a cap of their own
         self._apply_config(config)
 
-    def run(self, listener: socket.socket, ready: Callable[[int], None]) -> None:
-        """Serve on `listener` until a signal says to stop, then end in good order."""
-        with closing(self._loop), signals.capture(self._signals, self._loop):
+    def run(self, listening: socket.socket, ready: Callable[[int], None]) -> None:
+        """Serve on the socket `listening` until a signal says to stop, then drain."""
+        with closing(self._loop), self._signals.handled(self._loop):
             metrics_server = self._open_metrics()
+            self._start_timers()
+            # Children share the server's memory until either writes to it. A collection writes to
+            # every object; frozen objects are left out of it.
             gc.collect()
             gc.freeze()
-            address, port = listener.getsockname()[:2]
+            address, port = listening.getsockname()[:2]
             _log.info("listening", address=address, port=port)
             self._update_status_file()
             ready(port)
             try:
-                self._listener.open(listener)
+                self._listener.open(listening)
                 while not self._signals.stop_count:
-                    self._run_once(None)
+                    self._run_once()
                 _log.info("stopping", sessions=len(self._children))
                 self._listener.close()
                 self._drain()
             finally:
-                self._children.kill()
-                self._monitor.catch_up(everything=True)
+                self._children.kill_all()
+                self._monitor.flush_refusals()
                 self._monitor.group_commit.flush_pending()
                 self._monitor.group_commit.commit()
                 self._update_live_file()
@@ -221,57 +225,73 @@ class Server:
                     metrics_server.close()
                 gc.unfreeze()
 
-    def _run_once(self, until: float | None) -> None:
-        self._loop.run_once(self._timed, until)
+    def _start_timers(self) -> None:
+        for check in (
+            self._end_revoked_sessions,
+            self._children.enforce_open_limit,
+            self._update_status_file,
+        ):
+            self._loop.call_every(_CHECK_INTERVAL, check)
+        for task in (
+            self._sync,
+            self._monitor.group_commit.flush_pending,
+            self._end_stuck_logins,
+            self._update_live_file,
+            self._poll_signer,
+        ):
+            self._loop.call_every(_SYNC_INTERVAL, task)
+
+    def _run_once(self, until: float | None = None) -> None:
+        self._loop.run_once(until)
         if self._signals.reload:
             self._signals.reload = False
             self._reload()
 
     def _drain(self) -> None:
-        """End the sessions: the idle ones at once, the others when their time is up."""
-        settings = self._drain_seconds
-        drain = self._config.settings.sftp.drain_seconds if settings is None else settings
-        end = time.monotonic() + drain
-        while self._children and self._signals.stop_count < 2 and (now := time.monotonic()) < end:
+        """End the idle sessions at once, and the others when the drain time is over."""
+        drain = self._drain_seconds
+        end = self._loop.time() + (
+            self._config.settings.sftp.drain_seconds if drain is None else drain
+        )
+        while self._children and self._signals.stop_count < 2 and (now := self._loop.time()) < end:
             for child in self._children:
                 state = child.state
-                if not state.open_files and (
-                    state.party is None or now >= state.last_message_at + _IDLE_SECONDS
-                ):
-                    self._children.end(child, _STOPPED, _CLOSE_TIMEOUT)
+                idle = state.party is None or now >= state.last_message_at + _IDLE_TIME
+                if idle and not state.open_files:
+                    self._children.terminate(child, _STOPPED, _STOP_TIMEOUT)
             self._run_once(min(end, now + 0.1))
         for child in self._children:
-            self._children.end(child, _STOPPED, _CLOSE_TIMEOUT)
+            self._children.terminate(child, _STOPPED, _STOP_TIMEOUT)
         while self._children:
-            self._run_once(None)
+            self._run_once()
 
-    # Settings, and who they let stay.
+    # Settings.
 
     def _reload(self) -> None:
         try:
-            found = reload.read(self._config.settings)
-            if found.settings is None:
-                raise Faults(found.faults)
-            config = self._config_for(found.settings)
-            self._approve(found.settings)
+            result = reload_settings(self._config.settings)
+            if result.settings is None:
+                raise Faults(result.faults)
+            config = self._config_for(result.settings)
+            self._record_new_settings(result.settings)
         except writer.LedgerBusy:
-            self._signals.reload = True  # once more, at the next turn
+            self._signals.reload = True  # try again in the next turn
             return
         except Faults as faults:
             for fault in faults.faults:
-                _log.error("not reloaded, the old settings stay", fault=str(fault))
+                _log.error("settings-rejected", cause=str(fault))
             self._faults = tuple(map(str, faults.faults))
             self._update_status_file()
             return
         except Exception:
-            _log.exception("not reloaded, the old settings stay")
+            _log.exception("settings-unreadable")
             return
         self._apply_config(config)
-        for key in found.restart:
-            _log.warning("waits for a restart", key=key)
-        _log.info("reloaded", parties=len(config.settings.parties))
+        for key in result.restart:
+            _log.warning("restart-needed", key=key)
+        _log.info("settings-reloaded", parties=len(config.settings.parties))
         self._faults = ()
-        self._revalidate_sessions()
+        self._end_revoked_sessions()
         self._update_status_file()
 
     def _apply_config(self, config: ChildConfig) -> None:
@@ -290,7 +310,24 @@ class Server:
         config = self._config
         self._status_file.update(config.settings, config.host_keys, config.announced, self._faults)
 
-    def _revalidate_sessions(self) -> None:
+    # Sessions.
+
+    def _start_child(self, peer: socket.socket, address: Address, via: Address | None) -> None:
+        self._children.start(
+            peer,
+            address,
+            via,
+            lambda *monitor: serve_in_child(self._config, peer, address, *monitor),
+            keep=[self._config.slots.descriptor],
+        )
+
+    def _is_full(self) -> bool:
+        return len(self._children) >= self._config.settings.sftp.max_sessions
+
+    def _rate_limit(self, party_id: str) -> float | None:
+        return self._party_rates.get(party_id, self._config.settings.sftp.rate_mbit)
+
+    def _end_revoked_sessions(self) -> None:
         for child in self._children:
             state = child.state
             if state.party is None or state.termination_reason is not None:
@@ -299,74 +336,58 @@ class Server:
                 state.party, state.credential, state.address, state.rehearsal, state.settings
             )
             if reason is not None:
-                _log.info("session ended", session=state.session, party=state.party, reason=reason)
-                self._children.end(child, reason, _EVICTION_TIMEOUT)
+                _log.info("session-ended", session=state.session, party=state.party, cause=reason)
+                self._children.terminate(child, reason, _END_TIMEOUT)
 
     def _end_stuck_logins(self) -> None:
-        # A child keeps its client's grace time itself, unless something in it never returns.
-        end = time.monotonic() - self._config.grace - _STUCK_AFTER
+        # A child ends by itself after the grace time, unless a call in it never returns.
+        latest = self._loop.time() - self._config.grace - _STUCK_AFTER
         for child in self._children:
             state = child.state
-            if state.party is None and state.termination_reason is None and state.started < end:
-                _log.error("child stuck before the login", session=state.session)
-                self._children.end(child, "no login in time", _EVICTION_TIMEOUT)
+            if state.party is None and state.termination_reason is None and state.started < latest:
+                _log.error("login-stuck", session=state.session)
+                self._children.terminate(child, "no login in time", _END_TIMEOUT)
 
-    def _rate_limit(self, party_id: str) -> float | None:
-        return self._party_rates.get(party_id, self._config.settings.sftp.rate_mbit)
-
-    def _update_live_file(self) -> None:
-        self._children.commit()  # what the disk does not take now is owed
-        if self._monitor.group_commit.pending:
-            return  # whoever comes after us has to look for those too
-        oldest = min((child.state.session for child in self._children), default=None)
-        first = self._ledger.next_seq if oldest is None else first_record(oldest)
-        self._live.write(first)
+    # Ledger.
 
     def _sync(self) -> None:
+        if not self._monitor.group_commit.unsynced:
+            return
         try:
             self._ledger.sync()
         except OSError as error:
-            _log.error("record not synced", cause=str(error))
+            _log.error("ledger-not-synced", cause=str(error))
         else:
             self._monitor.group_commit.mark_synced()
 
-    # Connections.
-
-    def _start_child(self, peer: socket.socket, address: Address, via: Address | None) -> None:
-        self._children.begin(
-            peer,
-            address,
-            via,
-            lambda *parent: serve_in_child(self._config, peer, address, *parent),
-            kept=[self._config.slots.descriptor],
-        )
-
-    def _is_full(self) -> bool:
-        return len(self._children) >= self._config.settings.sftp.max_sessions
+    def _update_live_file(self) -> None:
+        """Note in the live file from which record on the connected clients have records."""
+        self._children.commit()
+        if self._monitor.group_commit.pending:
+            return  # the next server must also look for the records that are pending
+        oldest = min((child.state.session for child in self._children), default=None)
+        self._live.write(self._ledger.next_seq if oldest is None else first_record(oldest))
 
     # Metrics.
 
     def _open_metrics(self) -> MetricsServer | None:
-        wanted = self._config.settings.sftp.metrics
-        if wanted is None:
+        if self._config.settings.sftp.metrics is None:
             return None
-        name, port = wanted
+        name, port = self._config.settings.sftp.metrics
         if not ip_address(name).is_loopback:
-            _log.warning("metrics are not for strangers: listen on loopback", address=name)
+            _log.warning("metrics-exposed", address=name)
         try:
-            listener = _listen(name, port)
+            listening = _listen(name, port)
         except OSError as error:
-            # Nobody's mirror has to wait for that.
-            _log.error("no metrics", address=name, port=port, cause=str(error))
+            # The parties can mirror without metrics.
+            _log.error("metrics-unavailable", address=name, port=port, cause=str(error))
             return None
-        _log.info("metrics", address=name, port=listener.getsockname()[1])
-        metrics_server = MetricsServer(
-            self._loop, listener, MetricsPage(self._monitor.counters, self._now)
+        _log.info("metrics-listening", address=name, port=listening.getsockname()[1])
+        return MetricsServer(
+            self._loop, listening, MetricsPage(self._monitor.counters, self._gauges)
         )
-        self._timed.append(metrics_server)
-        return metrics_server
 
-    def _now(self) -> Gauges:
+    def _gauges(self) -> Gauges:
         monitor = self._monitor
         lag, unsynced = monitor.group_commit.lag(), monitor.group_commit.unsynced
         left, damaged = self._revalidator.credentials()
@@ -375,8 +396,85 @@ class Server:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """New settings, or None and the faults; `restart` names the keys that need a restart."""
+
+    settings: Settings | None
+    faults: tuple[Fault, ...] = ()
+    restart: tuple[str, ...] = ()
+
+
+def reload_settings(old: Settings) -> ReloadResult:
+    """Read the settings files again; keep of `old` what a running server cannot change."""
+    new, faults = load.read(old.site)
+    if new is None:
+        return ReloadResult(None, tuple(faults))
+    fixed: dict[str, tuple[object, object]] = {
+        "election.id": (old.election.id, new.election.id),
+        "sftp.listen": ((old.sftp.host, old.sftp.port), (new.sftp.host, new.sftp.port)),
+        "sftp.metrics": (old.sftp.metrics, new.sftp.metrics),
+    }
+    for name, value in asdict(old.ledger).items():
+        fixed[f"ledger.{name}"] = (value, getattr(new.ledger, name))
+    merged = replace(
+        new,
+        ledger=old.ledger,
+        election=replace(new.election, id=old.election.id),
+        sftp=replace(new.sftp, host=old.sftp.host, port=old.sftp.port, metrics=old.sftp.metrics),
+    )
+    restart = tuple(key for key, (before, after) in fixed.items() if before != after)
+    return ReloadResult(merged, restart=restart)
+
+
+class Signals:
+    """The signals that have arrived; handlers only note them here and wake the loop."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.stop_count = 0
+        self.reload = False  # whoever reloads clears it
+        self._monotonic = monotonic
+        self._last_stop = 0.0
+
+    @contextmanager
+    def handled(self, loop: Loop) -> Iterator[None]:
+        """Handle SIGTERM, SIGINT and SIGHUP for as long as the `with` lasts."""
+        wake, woken = socket.socketpair()
+        with wake, woken:
+            wake.setblocking(False)
+            woken.setblocking(False)
+            handlers = {**dict.fromkeys(_STOP_SIGNALS, self._on_stop), signal.SIGHUP: self._on_hup}
+            before = {number: signal.signal(number, act) for number, act in handlers.items()}
+            signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+            loop.watch(wake, lambda: _empty(wake))
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(-1)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                loop.unwatch(wake)
+
+    def _on_stop(self, *_: object) -> None:
+        now = self._monotonic()
+        if not self.stop_count or now >= self._last_stop + _SAME_KEYSTROKE:
+            self.stop_count += 1
+            self._last_stop = now
+
+    def _on_hup(self, *_: object) -> None:
+        self.reload = True
+
+
+def _empty(wake: socket.socket) -> None:
+    try:
+        while wake.recv(4096):
+            pass
+    except BlockingIOError:
+        return
+
+
 def _grace_seconds(settings: Settings) -> float:
-    # Somebody has to think of a password, and to type it twice.
+    # A person needs time to think of a password, and to type it twice.
     grace = settings.sftp.login_grace_seconds
     return max(grace, _PASSWORD_CHANGE_GRACE) if settings.sftp.must_change_password else grace
 

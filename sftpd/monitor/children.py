@@ -1,8 +1,15 @@
-"""The children: forked one a connection, heard, ended, buried; none is ever lost sight of.
+"""Forks one child per connection, reads its messages, answers them, and reaps it.
 
-The parent has a pidfd and a socket for each. What a child tells goes to the book; what the book
-grants goes back, at once or, where the journal gathers, at the end of the loop's turn. A child that
-is told to end and does not is killed.
+The monitor holds a pidfd and one end of a socket pair for each child. Messages (ipc/messages) go
+to Monitor, which records and decides. The answer goes back at once; while records are written in
+batches (group_commit), after the commit at the end of the loop's turn.
+
+A child ends in one of four ways, and `reap` is the last step of each:
+
+    it exits             its client is gone; it has sent END
+    `terminate`          SIGTERM, and SIGKILL if it is still there after the timeout
+    it is not trusted    SIGKILL, after a message that an honest child would not send
+    something kills it   the kernel, or a person; what it had sent before still counts
 """
 
 import ctypes
@@ -10,7 +17,6 @@ import os
 import resource
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,35 +37,34 @@ from sftpd.ipc.messages import (
 )
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor import cpu_shares
-from sftpd.monitor.loop import Loop
+from sftpd.monitor.loop import Loop, Timer
 from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
 from sftpd.monitor.password_change import PasswordChanges
 
-MAX_OPEN_FILES = 2048  # files of one connection: 8 channels with 128 handles each, and to spare
-_MAX_LEFTOVER_MESSAGES = (
-    4096  # messages of a dead child that are still heard; an honest one leaves fewer
-)
+MAX_OPEN_FILES = 2048  # of one connection: 8 channels with 128 handles each, and a reserve
+_MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
 _PR_SET_PDEATHSIG = 1
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what the parent acts on
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # those that the server handles
 
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Child:
-    """A process, what it is heard by, and its account."""
+    """A child process, the monitor's ways to it, and the state of its connection."""
 
     pid: int
-    pidfd: int  # pidfd
-    channel: socket.socket
+    pidfd: int
+    channel: socket.socket  # the monitor's end of the socket pair
     pending_closes: PendingCloses
     state: ConnectionState
     nice: int = 0
-    killed_by_monitor: bool = False  # by us
+    killed_by_monitor: bool = False
+    kill_timer: Timer | None = None
 
 
 class Children:
-    """All of them; `rate_of` says how much a party may send, in megabits a second."""
+    """All child processes; `rate_of` returns a party's bandwidth limit in Mbit/s, if it has one."""
 
     def __init__(
         self,
@@ -75,7 +80,6 @@ class Children:
         self._pacer = pacer
         self._password_changes = password_changes
         self._children: dict[int, Child] = {}
-        self._kill_deadlines: dict[int, float] = {}
         self._pending_answers: list[tuple[Child, bytes]] = []
         if monitor.group_commit.batching:
             loop.after_events = self.commit
@@ -87,24 +91,23 @@ class Children:
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._children.values()))
 
-    def begin(
+    def start(
         self,
         peer: socket.socket,
         address: Address,
         via: Address | None,
         serve: Callable[[socket.socket, PendingCloses], None],
-        kept: Iterable[int] = (),
+        keep: Iterable[int] = (),
     ) -> None:
-        """Fork a child that calls `serve` with its ways to us.
+        """Fork a child that calls `serve` with its end of the socket pair and its pending closes.
 
-        Of our descriptors it has `peer` and those `kept`, and no others.
-
-        Raises OSError, with nothing left behind, if the machine has no room for it.
+        Of the server's descriptors the child keeps `peer` and those in `keep`, and no others.
+        Raises OSError, and leaves nothing behind, if the machine lacks a process or a descriptor.
         """
-        slate = PendingCloses()
+        pending_closes = PendingCloses()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            parent = os.getpid()
+            server = os.getpid()
             try:
                 pid = os.fork()
             except OSError:
@@ -112,12 +115,12 @@ class Children:
                 raise
             if pid == 0:
                 try:
-                    _set_up_child(parent, [peer.fileno(), theirs.fileno(), *kept])
-                    serve(theirs, slate)
+                    _set_up_child(server, [peer.fileno(), theirs.fileno(), *keep])
+                    serve(theirs, pending_closes)
                 finally:
                     os._exit(1)
         try:
-            process = os.pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -125,59 +128,59 @@ class Children:
             raise
         ours.setblocking(False)
         self._monitor.counters.forks += 1
-        child = Child(pid, process, ours, slate, self._monitor.begin(address, via))
+        child = Child(pid, pidfd, ours, pending_closes, self._monitor.begin(address, via))
         self._children[pid] = child
         self._loop.watch(ours, lambda: self._receive(child))
-        self._loop.watch(process, lambda: self.reap(child))
+        self._loop.watch(pidfd, lambda: self.reap(child))
 
-    def _receive(self, child: Child, most: int = 1) -> None:
-        # What is left wakes the loop again, after the others have had their turn.
-        for _ in range(most):
-            try:
-                data = child.channel.recv(MAX_DATAGRAM)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                # It died with an answer unread; what it said before is still there.
-                continue
-            if not data:
-                self._loop.unwatch(child.channel)
-                if child.state.reason is None:
-                    # It is dead; and if it is not, it must not go on without its parent.
-                    signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-                return
-            try:
-                messages = unpack(data)
-                answer = self._answer(child.state, messages)
-                if (
-                    answer
-                    and self._monitor.group_commit.batching
-                    and messages[-1].kind.needs_answer
-                ):
-                    self._pending_answers.append((child, answer))
-                elif answer:
-                    child.channel.send(answer)
-            except (BrokenPipeError, ConnectionResetError):
-                continue
-            except (ProtocolViolation, ValueError, BlockingIOError) as error:
-                self._kill_untrusted(child, str(error))
-                return
-            if messages[-1].kind is MessageKind.ADMIT:
-                self._update_cpu_shares()
+    def _receive(self, child: Child) -> bool:
+        """Handle one datagram of a child; return whether it may have sent more.
+
+        Only one at a time, so that no child keeps the others waiting: the loop calls again.
+        """
+        try:
+            data = child.channel.recv(MAX_DATAGRAM)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True  # it died with an answer unread; what it sent before is still there
+        if not data:
+            self._loop.unwatch(child.channel)
+            if child.state.reported_reason is None:
+                # Either it is dead, or it closed the socket and would go on unrecorded.
+                signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+            return False
+        try:
+            messages = unpack(data)
+            answer = self._answer(child, messages)
+            last = messages[-1].kind
+            if answer and self._monitor.group_commit.batching and last.needs_answer:
+                self._pending_answers.append((child, answer))
+            elif answer:
+                child.channel.send(answer)
+        except (BrokenPipeError, ConnectionResetError):
+            return True  # it is dead; what it sent before still counts
+        except (ProtocolViolation, ValueError, BlockingIOError) as error:
+            self._kill_untrusted(child, str(error))
+            return False
+        if last is MessageKind.ADMIT:
+            self._update_cpu_shares()
+        return True
 
     def commit(self) -> None:
-        """Have on record what was told since the last time, and answer those who asked."""
-        stands = self._monitor.group_commit.commit()
+        """Write the batch of records, and answer the children that wait for it."""
+        committed = self._monitor.group_commit.commit()
         pending_answers, self._pending_answers = self._pending_answers, []
         for child, answer in pending_answers:
-            with suppress(OSError):  # of one that is gone, or that reads no answers
-                child.channel.send(answer if stands else NO)
+            with suppress(OSError):  # the child is dead, or does not read its answers
+                child.channel.send(answer if committed else NO)
 
-    def _answer(self, state: ConnectionState, messages: list[Message]) -> bytes:
+    def _answer(self, child: Child, messages: list[Message]) -> bytes:
+        state = child.state
         granted = self._monitor.handle_messages(state, *messages)
         message = messages[-1]
         if message.kind is MessageKind.CHANGE and granted:
-            return self._start_password_change(state, message)
+            return self._start_password_change(child, message)
         paced = message.kind is MessageKind.PACE
         if not (paced or message.kind.needs_answer):
             return b""
@@ -187,9 +190,8 @@ class Children:
             return WAIT_MS.pack(min(round(wait * 1000), (1 << 32) - 1))
         return NO if not granted else YES if rate is None else YES_PACED
 
-    def _start_password_change(self, state: ConnectionState, message: Message) -> bytes:
-        """Have a new password written by another process; the answer follows when it is done."""
-        child = next(c for c in self if c.state is state)
+    def _start_password_change(self, child: Child, message: Message) -> bytes:
+        """Start the process that writes the new password; the answer follows when it has ended."""
         channel = child.channel
 
         def answer(done: bool) -> None:
@@ -197,13 +199,14 @@ class Children:
                 channel.send(YES if done else NO)
 
         party, credential, secret = map(message.text, range(3))
-        began = self._password_changes.start(party, credential, secret, str(state.address), answer)
-        return b"" if began else NO
+        origin = str(child.state.address)
+        started = self._password_changes.start(party, credential, secret, origin, answer)
+        return b"" if started else NO
 
     def enforce_open_limit(self) -> None:
-        """Kill who has more open than any client may; to be called now and then.
+        """Kill every child with more open files than a client can have. Call it now and then.
 
-        Asked of each open as it comes, it would be asked a million times for nothing.
+        It is not checked at each open, because opens are frequent and no honest child gets there.
         """
         for child in self:
             if len(child.state.open_files) > MAX_OPEN_FILES and not child.killed_by_monitor:
@@ -211,59 +214,53 @@ class Children:
 
     def _kill_untrusted(self, child: Child, cause: str) -> None:
         self._loop.unwatch(child.channel)
-        _log.error("child not believed", session=child.state.session, cause=cause)
+        _log.error("child-not-trusted", session=child.state.session, cause=cause)
         self._kill(child)
 
     def _kill(self, child: Child) -> None:
         child.killed_by_monitor = True
         signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
-    def end(self, child: Child, reason: str, patience: float) -> None:
-        """Tell a child to end for `reason`; after `patience` seconds it is killed."""
+    def terminate(self, child: Child, reason: str, timeout: float) -> None:
+        """Send SIGTERM and record `reason`; send SIGKILL after `timeout` seconds."""
         if child.state.termination_reason is None:
             child.state.termination_reason = reason
             signal.pidfd_send_signal(child.pidfd, signal.SIGTERM)
-        due = time.monotonic() + patience
-        self._kill_deadlines[child.pid] = min(due, self._kill_deadlines.get(child.pid, due))
+        when = self._loop.time() + timeout
+        if child.kill_timer is None or when < child.kill_timer.when:
+            if child.kill_timer is not None:
+                child.kill_timer.cancel()
+            child.kill_timer = self._loop.call_at(when, lambda: self._kill(child))
 
-    def next_due(self) -> float | None:
-        """Return when the next is to be killed."""
-        return min(self._kill_deadlines.values(), default=None)
-
-    def catch_up(self) -> None:
-        """Kill those who were told to end and have not."""
-        now = time.monotonic()
-        for pid in [pid for pid, due in self._kill_deadlines.items() if due <= now]:
-            del self._kill_deadlines[pid]
-            self._kill(self._children[pid])
-
-    def kill(self) -> None:
-        """Kill and bury all that are left."""
+    def kill_all(self) -> None:
+        """Kill and reap every child."""
         for child in self:
             self._kill(child)
         for child in self:
             self.reap(child)
 
     def reap(self, child: Child) -> None:
-        """Close the account of a child that is dead or dying."""
-        # Left a zombie until all is heard: to one that is quite gone no signal can be sent.
-        found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
+        """Wait for a child that is dead or dying, and record the end of its connection."""
+        # WNOWAIT leaves a zombie, so that _receive can still send it a signal.
+        status = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
         if self._loop.is_watching(child.channel):
-            # Whatever it said before it died still counts.
-            self._receive(child, most=_MAX_LEFTOVER_MESSAGES)
+            for _ in range(_MAX_LEFTOVER_DATAGRAMS):
+                if not self._receive(child):
+                    break
         self._read_pending_closes(child)
-        self.commit()  # what is taken back must not come after its end
+        self.commit()  # a rollback must come before the records of its end
         os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-        for end in (child.channel, child.pidfd):
-            self._loop.unwatch(end)
+        for watched in (child.channel, child.pidfd):
+            self._loop.unwatch(watched)
+        if child.kill_timer is not None:
+            child.kill_timer.cancel()
         child.channel.close()
         child.pending_closes.close()
         os.close(child.pidfd)
         del self._children[child.pid]
-        self._kill_deadlines.pop(child.pid, None)
-        exited = found is not None and found.si_code == os.CLD_EXITED
-        if found is not None and not exited and not child.killed_by_monitor:
-            _log.error("child died", session=child.state.session, signal=found.si_status)
+        exited = status is not None and status.si_code == os.CLD_EXITED
+        if status is not None and not exited and not child.killed_by_monitor:
+            _log.error("child-died", session=child.state.session, signal=status.si_status)
         self._monitor.end(child.state, "server error" if exited else "killed")
         party = child.state.party
         if party is not None:
@@ -272,16 +269,16 @@ class Children:
             self._update_cpu_shares()
 
     def _read_pending_closes(self, child: Child) -> None:
-        told = child.pending_closes.read()
-        if not told or child.state.reason is not None:
+        data = child.pending_closes.read()
+        if not data or child.state.reported_reason is not None:
             return
         try:
-            messages = unpack(told)
+            messages = unpack(data)
             if all(message.kind is MessageKind.CLOSE for message in messages):
                 self._monitor.handle_messages(child.state, *messages)
         except (ProtocolViolation, ValueError):
-            # It was killed between telling these and wiping them away, or it lied: as it was
-            # heard so far, so it stays.
+            # It was killed after it sent these and before it cleared them, or it is not honest.
+            # In both cases what it sent over the socket stays recorded.
             return
 
     def _update_cpu_shares(self) -> None:
@@ -293,17 +290,17 @@ class Children:
                 cpu_shares.set_nice(child.pid, self._nice + nice)
 
 
-def _set_up_child(parent: int, kept: Iterable[int]) -> None:
-    """Leave the parent's signals and descriptors, and die when it dies."""
+def _set_up_child(server: int, keep: Iterable[int]) -> None:
+    """Give up the server's signal handlers and descriptors, and die when the server dies."""
     for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # the connection has its own for SIGTERM
+        signal.signal(number, signal.SIG_IGN)  # Connection sets its own handler for SIGTERM
     signal.set_wakeup_fd(-1)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    if os.getppid() != server:
+        os._exit(1)  # the server died before prctl
     cpu_shares.use_batch_scheduling()
     first = 3
-    for descriptor in sorted(kept):
+    for descriptor in sorted(keep):
         os.closerange(first, descriptor)
         first = descriptor + 1
     os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

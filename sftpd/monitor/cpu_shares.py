@@ -1,14 +1,16 @@
-"""Fair shares of the processor: a party with many sessions gets no more of it than one with few.
+"""Shares the processor fairly: a party with many sessions gets no more of it than one with few.
 
-The kernel shares it among processes, so a party's weight grows with its sessions, unless each of
-them weighs less. One step of nice is a factor of about 1.25 in weight (sched(7)): a party with n
-times as many sessions as the one with the fewest has each of them made log(n)/log(1.25) nicer,
-19 steps at most. While one party is alone, nobody is made nicer.
+The kernel shares the processor among processes, so a party with more sessions would get more. One
+step of nice changes a process's weight by a factor of about 1.25 (sched(7)). So if a party has n
+times as many sessions as the party with the fewest, each of its sessions gets a nice value that is
+log(n)/log(1.25) higher, up to 19. For example, with 2 and 20 sessions, the 20 get nice 10. A party
+that is alone gets nice 0.
 
-To make a process less nice again takes privilege (CAP_SYS_NICE); without it, it stays.
+Lowering a nice value again needs CAP_SYS_NICE; without it the higher value stays.
 
-And sessions interrupt nobody: a client that sends its requests one by one would wake us for each,
-and have us answer one where a moment later there are ten.
+Children also run under SCHED_BATCH: they do not preempt a running process when a packet arrives.
+A client that sends its requests one by one would otherwise wake its child for each of them, where
+a moment later ten could be answered at once.
 """
 
 import math
@@ -22,7 +24,7 @@ _MAX_NICE = 19
 
 
 def niceness(sessions: Mapping[str, int]) -> dict[str, int]:
-    """Return how nice the sessions of each party have to be."""
+    """Return the nice value for each party's sessions, from the number of its sessions."""
     fewest = min(sessions.values(), default=1)
     return {
         party: min(_MAX_NICE, round(math.log(count / fewest) / _STEP))
@@ -31,13 +33,13 @@ def niceness(sessions: Mapping[str, int]) -> dict[str, int]:
 
 
 def use_batch_scheduling() -> None:
-    """Have this process wait for its turn when something arrives (SCHED_BATCH of sched(7))."""
+    """Run this process under SCHED_BATCH, if the kernel permits it."""
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def set_nice(pid: int, nice: int) -> None:
-    """Make a process that nice, all its threads, as far as it is permitted."""
+    """Set the nice value of all threads of a process, as far as the kernel permits it."""
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             os.setpriority(os.PRIO_PROCESS, int(task.name), nice)

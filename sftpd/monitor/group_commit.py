@@ -1,12 +1,15 @@
-"""How the book's records get into the ledger: at once, or all of a turn together.
+"""Writes the monitor's records to the transfer ledger: each at once, or a batch with one sync.
 
-Under [ledger] sync = "always" the disk holds each record before its writer goes on, which takes as
-long for many as for one. So the Journal then `gathers`: what it takes stands only once `settle`,
-called when everybody who has something to tell was heard, has written all of it at once. If that
-fails none of it stands, and what was granted on the strength of it is taken back.
+Under `[ledger] sync = "always"` a record must be on the disk before its client gets an answer. One
+sync takes as long for many records as for one, so GroupCommit is then `batching`: `append` only
+collects, and `commit`, called once a turn of the loop, writes and syncs the whole batch. If that
+fails, none of the batch counts, and every `on_rollback` function undoes what was granted because
+of it.
 
-What has happened has happened: a close or a session's end that the disk has no room for is owed,
-and written later.
+Under `sync = "interval"` (the default) `append` writes at once, and the server syncs every second.
+
+A CLOSE or SESSION_END describes something that has happened already, so it cannot be refused. If
+the disk has no room for it, it is kept as `pending` and retried by `flush_pending`.
 """
 
 import time
@@ -17,34 +20,37 @@ import structlog
 from config.event import Event, TransferEvent
 from keys.ledger.writer import Ledger, Unsynced, Unwritable
 
-_MUST_BE_RECORDED = frozenset({TransferEvent.CLOSE, TransferEvent.SESSION_END})
+_RETRIED = frozenset({TransferEvent.CLOSE, TransferEvent.SESSION_END})
 _MAX_PENDING = 10_000
 
 _log = structlog.get_logger()
 
 
 class GroupCommit:
-    """Writes one ledger."""
+    """Writes records to one ledger."""
 
     def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._monotonic = monotonic
         self.batching = ledger.sync_always
-        self.unsynced = 0  # records that may not survive a loss of power
+        self.unsynced = 0  # records that a power failure could still lose
         self._unsynced_since = 0.0
         self._batch: list[Event] = []
         self._pending: list[Event] = []
         self._holding = False
         self._rollbacks: list[Callable[[bool], None]] = []
-        self._maybe_written = False  # whether what was lost last is written all the same
+        self._maybe_written = False  # the last failed batch may be in the ledger
 
     @property
     def next_seq(self) -> int:
-        """The number that the next record will have, of those that stand."""
+        """The sequence number that the next record will get."""
         return self._ledger.next_seq
 
     def append(self, *events: Event) -> bool:
-        """Say whether events stand on record; where it gathers, `settle` says so later."""
+        """Write records; return whether they are in the ledger.
+
+        While batching or holding, only collect them and return True: `commit` or `flush` writes.
+        """
         if self._holding or self.batching:
             self._batch += events
             return True
@@ -53,29 +59,30 @@ class GroupCommit:
         return self._write(events)
 
     def hold(self) -> None:
-        """Keep what is appended, for one write with what comes after `release`."""
+        """Collect what is appended from now on, to write it together with what comes later."""
         self._holding = True
 
     def release(self) -> None:
-        """Write with the next what was kept."""
+        """Stop collecting: the next `append` writes what was collected, in one write."""
         self._holding = False
 
     def flush(self) -> None:
-        """Write what was kept, if nothing came after it."""
+        """Write what was collected by `hold` if nothing was appended after it."""
         self._holding = False
         if self._batch and not self.batching:
             self.append()
 
     def on_rollback(self, undo: Callable[[bool], None]) -> None:
-        """Where it gathers, call `undo` if what was appended last does not come to stand.
+        """While batching, call `undo` if the record that was appended last cannot be committed.
 
-        It is told whether that is written all the same, only not confirmed by the disk.
+        Its argument says whether the record may be in the ledger all the same: written, but not
+        confirmed by the disk.
         """
         if self.batching:
             self._rollbacks.append(undo)
 
     def commit(self) -> bool:
-        """Write down what was gathered; False if nothing of that can be, nor be granted."""
+        """Write and sync the batch; False if that failed, so nothing in it may be granted."""
         if not self._batch:
             return True
         events, self._batch = self._batch, []
@@ -88,33 +95,35 @@ class GroupCommit:
 
     @property
     def pending(self) -> int:
-        """How many records of what has happened do not stand yet."""
-        return len(self._pending) + sum(event.event in _MUST_BE_RECORDED for event in self._batch)
+        """How many CLOSE and SESSION_END records are not in the ledger yet."""
+        return len(self._pending) + sum(event.event in _RETRIED for event in self._batch)
 
     def flush_pending(self) -> None:
-        """Append what could not be written when it happened; what cannot be now is owed further."""
+        """Retry the pending records; those that fail again stay pending."""
         pending, self._pending = self._pending, []
         if pending:
             self.append(*pending)
 
     def lag(self) -> float:
-        """Return the seconds since the oldest record that may not survive a loss of power."""
+        """Return the age in seconds of the oldest record that a power failure could lose."""
         return self._monotonic() - self._unsynced_since if self.unsynced else 0.0
 
     def mark_synced(self) -> None:
-        """Note that all that was written would survive now."""
+        """Note that the ledger was synced: every record is safe."""
         self.unsynced = 0
 
     def _write(self, events: Sequence[Event]) -> bool:
         try:
             self._ledger.append(*events)
         except Unwritable as error:
-            named = list(dict.fromkeys(event.event for event in events))
-            _log.error("no record", event_names=named, records=len(events), cause=str(error))
+            names = list(dict.fromkeys(event.event for event in events))
+            _log.error(
+                "record-not-written", event_names=names, records=len(events), cause=str(error)
+            )
             self._maybe_written = isinstance(error, Unsynced)
             if not self._maybe_written:
-                happened = [event for event in events if event.event in _MUST_BE_RECORDED]
-                self._pending += happened[: _MAX_PENDING - len(self._pending)]
+                retried = [event for event in events if event.event in _RETRIED]
+                self._pending += retried[: _MAX_PENDING - len(self._pending)]
             return False
         if not self.batching:
             if not self.unsynced:

@@ -1,36 +1,41 @@
-"""Who is heard at all: a connection of anybody else is closed before a byte of SSH.
+"""Accepts connections, and closes those that may not be served before a byte of SSH is sent.
 
-It has to come from an address that a party registered, which does not connect more often than any
-client would and has not failed too often (sftpd/access/penalties), and there has to be room for
-it. What
-comes by way of a balancer waits in the lobby until it is known from where, and is judged by that.
-A machine that has no descriptor or process left takes no connections for a moment.
+A connection is served if all of this is true, checked in this order. The word is the reason of the
+`connection-refused` record:
+
+    address      a party registered the address
+    rate         the address does not connect too often (access/penalties)
+    penalty      the address has not failed too often (access/penalties)
+    sessions     the server has fewer connections than `[sftp] max_sessions`
+    resources    the machine has a process and descriptors left
+
+A connection from a balancer (`[sftp] proxies`) first waits for its PROXY header (proxy_wait), and
+is then checked with the client's address. If the machine lacks resources, the listener pauses for
+`PAUSE` seconds.
 """
 
 import socket
-import time
 from collections.abc import Callable, Iterable
 
 import structlog
 
-from config.party import Address
-from config.party import parse_address as parse_address
+from config.party import Address, parse_address
 from sftpd.access.penalties import ConnectionRates, Penalties
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.proxy_wait import ProxyWait
 
 PAUSE = 0.5  # seconds without accepting
-_MAX_ACCEPTS = 32  # connections taken before the others get their turn
+_MAX_ACCEPTS = 32  # in one turn of the loop
 
 _log = structlog.get_logger()
 
 
 class Listener:
-    """Takes a listener's connections, of nobody before `admit_from` says whose.
+    """Accepts connections of the listening socket; refuses all until `set_allowed`.
 
-    `welcome` serves one: the connection, its address, and the balancer if it came by way of one;
-    it raises OSError if the machine has no room for it, `full` says whether the settings leave
-    none. `refuse` is told of those that were closed unheard: address, reason, balancer.
+    `start` serves a connection: (socket, client's address, balancer or None); it raises OSError if
+    the machine lacks resources. `is_full` says whether `max_sessions` is reached. `on_refusal` gets
+    every refused connection: (address, reason, balancer or None).
     """
 
     def __init__(
@@ -38,48 +43,45 @@ class Listener:
         loop: Loop,
         start: Callable[[socket.socket, Address, Address | None], object],
         is_full: Callable[[], bool],
-        refuse: Callable[[Address, str, Address | None], object],
+        on_refusal: Callable[[Address, str, Address | None], object],
         penalties: Penalties,
         rates: ConnectionRates,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._start = start
         self._is_full = is_full
-        self._refuse = refuse
+        self._on_refusal = on_refusal
         self._penalties = penalties
         self._rates = rates
-        self._monotonic = monotonic
-        self.proxy_wait = ProxyWait(
-            loop, self.dispatch, lambda balancer, why: refuse(balancer, why, None), monotonic
+        self._proxy_wait = ProxyWait(
+            loop, self.dispatch, lambda balancer, reason: on_refusal(balancer, reason, None)
         )
         self._registered: set[Address] = set()
         self._balancers: set[Address] = set()
-        self._listener: socket.socket | None = None
-        self._paused_until: float | None = None
+        self._socket: socket.socket | None = None
 
     def set_allowed(self, registered: Iterable[Address], balancers: Iterable[Address]) -> None:
-        """From now on hear these addresses, and what these balancers pass on."""
+        """Replace the registered addresses and the balancers."""
         self._registered, self._balancers = set(registered), set(balancers)
 
-    def open(self, listener: socket.socket) -> None:
-        """Take the connections of `listener`, which is this one's to close from now on."""
-        listener.setblocking(False)
-        self._listener = listener
-        self._loop.watch(listener, lambda: self._accept(listener))
+    def open(self, listening: socket.socket) -> None:
+        """Accept the connections of `listening`; the Listener closes it."""
+        listening.setblocking(False)
+        self._socket = listening
+        self._loop.watch(listening, lambda: self._accept(listening))
 
     def close(self) -> None:
-        """Take no more, and close those that wait in the lobby."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            self._loop.unwatch(listener)
-            listener.close()
-        self.proxy_wait.close()
+        """Stop accepting, and close the connections that wait for a PROXY header."""
+        listening, self._socket = self._socket, None
+        if listening is not None:
+            self._loop.unwatch(listening)
+            listening.close()
+        self._proxy_wait.close()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         for _ in range(_MAX_ACCEPTS):
             try:
-                peer, name = listener.accept()
+                peer, name = listening.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
@@ -89,23 +91,23 @@ class Listener:
                 return
             address = parse_address(name[0])
             if address in self._balancers:
-                self.proxy_wait.add(peer, address)
+                self._proxy_wait.add(peer, address)
                 continue
             with peer:
                 self.dispatch(peer, address)
 
     def dispatch(self, peer: socket.socket, address: Address, via: Address | None = None) -> None:
-        """Have a connection served, or not; the caller closes it."""
+        """Serve or refuse a connection; the caller closes its copy of `peer`."""
         reason = self._refusal_reason(address)
         if reason == "address" and address in self._balancers:
-            return  # haproxy checks with a header of its own address
+            return  # HAProxy's health check sends a header with its own address
         if reason is not None:
-            self._refuse(address, reason, via)
+            self._on_refusal(address, reason, via)
             return
         try:
             self._start(peer, address, via)
         except OSError as error:
-            self._refuse(address, "resources", via)
+            self._on_refusal(address, "resources", via)
             self._pause(error)
 
     def _refusal_reason(self, address: Address) -> str | None:
@@ -120,18 +122,11 @@ class Listener:
         return None
 
     def _pause(self, error: OSError) -> None:
-        _log.error("cannot take connections", cause=str(error))
-        self._paused_until = self._monotonic() + PAUSE
-        if self._listener is not None:
-            self._loop.unwatch(self._listener)
+        _log.error("accept-paused", seconds=PAUSE, cause=str(error))
+        if self._socket is not None and self._loop.is_watching(self._socket):
+            self._loop.unwatch(self._socket)
+            self._loop.call_at(self._loop.time() + PAUSE, self._resume)
 
-    def next_due(self) -> float | None:
-        """Return when connections are taken again, None while they are."""
-        return self._paused_until
-
-    def catch_up(self) -> None:
-        """Take connections again, if it is time."""
-        if self._paused_until is not None and self._monotonic() >= self._paused_until:
-            self._paused_until = None
-            if self._listener is not None:
-                self.open(self._listener)
+    def _resume(self) -> None:
+        if self._socket is not None:
+            self.open(self._socket)

@@ -1,61 +1,79 @@
-"""The parent's loop: descriptors with what to do when they are ready, and things that fall due.
+"""An event loop for one thread: calls back when a file is ready or when a time has come.
 
-One thread, nothing blocks. Whoever has to act at a certain time is `Timed`; times are those of
-the monotonic clock. While one thing after the other happens, those who are timed are looked at
-only once in `SLACK`, so that a turn costs no more than what it does. What is best done once for
-all that happened in a turn is its end's affair (`at_end`).
+    loop.watch(listener, accept)                        # whenever `listener` is readable
+    timer = loop.call_at(loop.time() + 3.0, give_up)    # once, unless timer.cancel() comes first
+    loop.call_every(1.0, sync)
+    while not stopped:
+        loop.run_once()
+
+Callbacks must not block. All times are seconds of the monotonic clock.
+
+Rule 1. Unwatch a file before you close it. epoll(7) registers the open file, not its number. A
+child process that was just forked has a copy of every descriptor, so the file can live on after
+our close(); epoll would go on reporting it, under a number that we can no longer unregister.
+
+Rule 2. A callback may unwatch any file. If epoll has already reported that file in this turn, the
+report is dropped, even if a new file has got the same number meanwhile.
+
+Rule 3. A turn has three steps: the files that are ready, then the timers that are due, then
+`after_events`, for work that is cheaper once a turn than once an event.
 """
 
 import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
 from typing import Protocol
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
-TIMER_SLACK = 0.02  # seconds that what has fallen due may be late
 Callback = Callable[[], object]
 
 
 class HasFileno(Protocol):
-    """What has a descriptor."""
+    """An object with a file descriptor."""
 
     def fileno(self) -> int:
-        """Return it."""
+        """Return the descriptor."""
 
 
-class Timed(Protocol):
-    """What has something to do from time to time."""
+class Timer:
+    """One call that is scheduled; `when` is its time."""
 
-    def next_due(self) -> float | None:
-        """Return when it has something to do, None if nothing is to come."""
+    __slots__ = ("callback", "when")
 
-    def catch_up(self) -> object:
-        """Do what has fallen due; called again and again, so it must cost nothing if it is not."""
+    def __init__(self, when: float, callback: Callback) -> None:
+        self.when = when
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        """Do not make the call. Harmless if it was made already."""
+        self.callback = None
 
 
 class Loop:
-    """What is watched, and what happens when it is ready."""
+    """Watches files and keeps timers; `monotonic` is the clock."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.time = monotonic
+        self.after_events: Callback | None = None
         self._epoll = select.epoll()
         self._watched: dict[int, Callback] = {}
-        self._monotonic = monotonic
-        self._next_timer_check: float | None = (
-            None  # when the timed have their turn, if things happen
-        )
-        self.after_events: Callback | None = None  # called when all that was ready has had its turn
+        # A heap. The number keeps timers of the same time in order, and from being compared.
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timer_numbers = count()
 
-    def watch(self, file: HasFileno | int, ready: Callback, events: int = READ) -> None:
-        """Call `ready` whenever `file` is; only one call for each file."""
+    def watch(self, file: HasFileno | int, callback: Callback, events: int = READ) -> None:
+        """Call `callback` whenever `file` is ready, in place of the callback it had before."""
         descriptor = _descriptor(file)
         if descriptor in self._watched:
             self._epoll.modify(descriptor, events)
         else:
             self._epoll.register(descriptor, events)
-        self._watched[descriptor] = ready
+        self._watched[descriptor] = callback
 
     def unwatch(self, file: HasFileno | int) -> None:
-        """Let go of `file`, which need not be watched."""
+        """Stop watching `file`. Harmless if it is not watched."""
         descriptor = _descriptor(file)
         if self._watched.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
@@ -64,26 +82,41 @@ class Loop:
         """Say whether `file` is watched."""
         return _descriptor(file) in self._watched
 
-    def run_once(self, timed: Iterable[Timed], until: float | None = None) -> None:
-        """Wait for the next thing to happen, `until` at the latest, and do it."""
-        due = [until, self._next_timer_check]
-        if self._next_timer_check is None:
-            due += [each.next_due() for each in timed]
-        times = [t for t in due if t is not None]
-        pause = max(0.0, min(times) - self._monotonic()) if times else None
+    def call_at(self, when: float, callback: Callback) -> Timer:
+        """Call `callback` once, at `when` or as soon after it as possible."""
+        timer = Timer(when, callback)
+        heappush(self._timers, (when, next(self._timer_numbers), timer))
+        return timer
+
+    def call_every(self, seconds: float, callback: Callback) -> None:
+        """Call `callback` every `seconds`, for the first time `seconds` from now."""
+
+        def repeat() -> None:
+            self.call_at(self.time() + seconds, repeat)
+            callback()
+
+        self.call_at(self.time() + seconds, repeat)
+
+    def run_once(self, until: float | None = None) -> None:
+        """Wait for a file or a timer, `until` at the latest, and make the calls that are due."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heappop(timers)
+        if timers and (until is None or timers[0][0] < until):
+            until = timers[0][0]
+        timeout = None if until is None else max(0.0, until - self.time())
         watched = self._watched
-        ready = [(each, watched.get(each)) for each, _ in self._epoll.poll(pause)]
-        for descriptor, act in ready:
-            # One that another's turn has removed must not be taken for one that reuses its number.
-            if act is not None and watched.get(descriptor) is act:
-                act()
-        now = self._monotonic()
-        if ready and self._next_timer_check is None:
-            self._next_timer_check = now + TIMER_SLACK
-        if not ready or (self._next_timer_check is not None and now >= self._next_timer_check):
-            self._next_timer_check = None
-            for each in timed:
-                each.catch_up()
+        ready = [(each, watched.get(each)) for each, _ in self._epoll.poll(timeout)]
+        for descriptor, callback in ready:
+            # Rule 2: compare the callbacks, the number may belong to a new file.
+            if callback is not None and watched.get(descriptor) is callback:
+                callback()
+        if timers:
+            now = self.time()
+            while timers and timers[0][0] <= now:
+                due = heappop(timers)[2].callback
+                if due is not None:
+                    due()
         if self.after_events is not None:
             self.after_events()
 
@@ -91,38 +124,11 @@ class Loop:
         return len(self._watched)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Stop watching everything; the files stay open."""
         self._watched.clear()
+        self._timers.clear()
         self._epoll.close()
 
 
 def _descriptor(file: HasFileno | int) -> int:
     return file if isinstance(file, int) else file.fileno()
-
-
-class Recurring:
-    """Something to do every so many seconds, while it is wanted."""
-
-    def __init__(
-        self,
-        seconds: float,
-        act: Callable[[], object],
-        wanted: Callable[[], object],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._seconds = seconds
-        self._act = act
-        self._wanted = wanted
-        self._monotonic = monotonic
-        self._next = 0.0
-
-    def next_due(self) -> float | None:
-        """Return when it is due."""
-        return self._next if self._wanted() else None
-
-    def catch_up(self) -> None:
-        """Do it, if it is."""
-        now = self._monotonic()
-        if now >= self._next and self._wanted():
-            self._next = now + self._seconds
-            self._act()

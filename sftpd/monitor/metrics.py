@@ -1,22 +1,21 @@
-"""What a Prometheus server is told: the numbers, the page that carries them, and who may ask.
+"""Counts what the server does, and renders the page that a Prometheus server reads.
 
-The numbers are the parent's own, counted as it keeps its book; READ latencies come from the
-children, already sorted into buckets. `answer` is all of HTTP that is spoken: `GET /metrics`,
-one request a connection.
+The monitor counts as it records; READ latencies come from the children as histograms. The page is
+served at `GET /metrics` (sftpd/monitor/metrics_server), one request per connection:
 
-    ssps_sessions{party}              sessions now
-    ssps_connections                  connections now, with those that have not logged in
+    ssps_sessions{party}              logged-in sessions now
+    ssps_connections                  connections now, logged in or not
     ssps_logins_total{party}
-    ssps_refusals_total{event,reason} connections and logins
-    ssps_sent_bytes_total{party}      of files, counted when a handle is closed
-    ssps_files_total{party}           opened
-    ssps_read_seconds                 how long a READ took, a histogram
+    ssps_refusals_total{event,reason} refused connections and logins
+    ssps_sent_bytes_total{party}      bytes of files, counted when a handle is closed
+    ssps_files_total{party}           opened files
+    ssps_read_seconds                 duration of a READ, a histogram
     ssps_ledger_lag_seconds           age of the oldest record that is not yet on the disk
-    ssps_ledger_unsynced_records
+    ssps_ledger_unsynced_records      records that are not yet on the disk
     ssps_forks_total
-    ssps_start_time_seconds
-    ssps_credential_seconds{party}    until nothing opens for it any more; +Inf if that never comes
-    ssps_key_files_damaged            key files that cannot be read, whose last good ring stays
+    ssps_start_time_seconds           Unix time of the start
+    ssps_credential_seconds{party}    until the party's last credential expires; +Inf if never
+    ssps_key_files_damaged            key files that cannot be read; the last good ring stays in use
 """
 
 from collections import Counter
@@ -37,28 +36,28 @@ from sftpd.ipc.messages import READ_TIME_BOUNDS
 
 MAX_REQUEST = 4096
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_MAX_REASONS = 100  # a child that lies must not make up any number of them
-_MAX_READS = 1 << 53  # nobody counts that far, and what is much larger no float holds
+_MAX_REASONS = 100  # so that no child can fill the memory with made-up reasons
+_MAX_READS = 1 << 53  # a float cannot hold every larger number
 
 
 class ReadLatencies:
-    """A histogram: how many READs within each of messages' READ_TIME_BOUNDS, and beyond."""
+    """A histogram of READ latencies: a count for each of READ_TIME_BOUNDS, and one above."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(READ_TIME_BOUNDS) + 1)
         self.microseconds = 0
 
     def add(self, counts: Sequence[int], microseconds: int) -> None:
-        """Add what a child has counted; ValueError if that cannot be."""
+        """Add the counts of a child; raise ValueError if they are not a histogram."""
         if len(counts) != len(self.counts) or not 0 <= min(counts) <= max(counts) < _MAX_READS:
-            raise ValueError("not a histogram of READs")
+            raise ValueError("not a histogram of READ latencies")
         self.counts = [old + new for old, new in zip(self.counts, counts, strict=True)]
         self.microseconds += microseconds
 
 
 @dataclass(slots=True)
 class Counters:
-    """What only ever grows, since the server started."""
+    """The numbers that only grow, from the start of the server."""
 
     logins: Counter[str] = field(default_factory=Counter)
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -68,7 +67,7 @@ class Counters:
     forks: int = 0
 
     def count_refusal(self, event: str, reason: str) -> None:
-        """Count a connection or a login that was refused."""
+        """Count a refused connection or login."""
         key = event, reason
         if key not in self.refusals and len(self.refusals) >= _MAX_REASONS:
             key = event, "other"
@@ -77,7 +76,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What goes up and down."""
+    """The numbers that go up and down."""
 
     sessions: Counter[str]
     connections: int
@@ -89,7 +88,7 @@ class Gauges:
 
 
 class MetricsPage(Collector):
-    """The page, made anew for each that asks."""
+    """Renders the metrics page: `page()` returns it as it is now."""
 
     def __init__(self, counters: Counters, now: Callable[[], Gauges]) -> None:
         self._counters = counters
@@ -98,11 +97,11 @@ class MetricsPage(Collector):
         self._registry.register(self)
 
     def __call__(self) -> bytes:
-        """Return it in Prometheus' text format."""
+        """Return the page in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what the module's docstring lists."""
+        """Yield the metrics that the module's docstring lists."""
         counters, now = self._counters, self._gauges_now()
         yield _gauge_family("ssps_sessions", "Sessions that have logged in", "party", now.sessions)
         yield GaugeMetricFamily("ssps_connections", "Connections", value=now.connections)
@@ -155,7 +154,7 @@ def _read_histogram(times: ReadLatencies) -> Metric:
 
 
 def respond(request: bytes, page: Callable[[], bytes]) -> bytes | None:
-    """Return what to answer to a request, None if it is not all there yet."""
+    """Return the response to a request; None if the request is not complete yet."""
     head, end, _ = request.partition(b"\r\n\r\n")
     if not end:
         return None if len(request) < MAX_REQUEST else _reply("431 Request Too Large")

@@ -1,20 +1,21 @@
-"""What the parent writes down for its connections, and what it grants them.
+"""Turns the children's messages into records of the transfer ledger, and decides what they may do.
 
-A Book turns what the children tell into records of the transfer ledger, counts the sessions of
-each party, and remembers which handles are open, so that no open stays without its close even
-if a child is killed. A child is believed as to what it served, not as to who it is: address
-and session are the parent's own knowledge, the party stays the one that was admitted, and
-whether it may come in is asked once more, of settings and keys as they stand now. When a child may
-say a thing, the record that it makes and the account that it changes have to agree, so all three
-stand here, kind by kind.
+A child handles untrusted input, so the monitor does not trust it. It believes a child about what
+the client did in its session, and nothing else:
 
-Connections are numbered from the ledger: the sequence number that the next record will have
-when the connection is accepted, times 10,000, plus how many were accepted since that record.
-Since every connection leaves a record when it ends, such a number never comes back, not even
-after a crash.
+Rule 1. Address and session number come from the monitor, never from a message.
+Rule 2. A child logs in once, as one party. Whether that party may come in is checked again here,
+with the settings and keys of this moment.
+Rule 3. Each kind of message is allowed either before the login or after it (`_BEFORE_LOGIN`,
+`_AFTER_LOGIN`). After END nothing is allowed.
+Rule 4. A message that an honest child would not send is a ProtocolViolation: the child is killed.
+Rule 5. Every OPEN gets its CLOSE and every connection its SESSION_END, even if the child is killed.
+
+A session number is the sequence number that the next record has when the connection is accepted,
+times 10,000, plus the number of connections accepted since that record. Every connection leaves a
+record when it ends, so a number is never used twice, not even after a crash.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,117 +31,113 @@ from sftpd.access.authorize import Reason
 from sftpd.access.penalties import Cost
 from sftpd.ipc.messages import Message, MessageKind
 from sftpd.monitor.group_commit import GroupCommit
+from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Counters
 from sftpd.monitor.refusal_log import RefusalLog
 
-# Which of the parent's knowledge says whether a session may begin: party, credential, address,
-# and the rehearsal whose tree it is to be, if it is one's.
+# (party, credential, address, rehearsal) -> why the session may not begin, None if it may.
 AdmissionCheck = Callable[[str, str, Address, str], Reason | None]
 
-MAX_LOGIN_ATTEMPTS = (
-    32  # attempts at a login that a child may tell of; an honest one hangs up sooner
-)
+MAX_LOGIN_ATTEMPTS = 32  # of one connection; an honest child hangs up sooner
 _SESSIONS_PER_RECORD = 10_000
 _REASONS = frozenset(Reason)
-_CLOSE = MessageKind.CLOSE
 _EVENT_OF_MISS = {"list": TransferEvent.LIST, "hash": TransferEvent.HASH}
 _MAX_USER_LENGTH = 64
 _MAX_PACED_BYTES = 4 << 20
-_MAX_TOTAL_BYTES = 1 << 53  # no record holds more
+_MAX_TOTAL_BYTES = 1 << 53  # a record cannot hold a larger number
 
 _log = structlog.get_logger()
 
 
 class ProtocolViolation(Exception):
-    """A child tells what cannot be: it is not to be trusted any further."""
+    """A child sent a message that an honest child would not send."""
 
 
 @dataclass(slots=True)
 class _OpenFile:
     path: str
     since: float
-    sha256: str | None  # of the bytes that are served, where that is known
+    sha256: str | None  # of the bytes that are served, if known
 
 
 @dataclass(slots=True)
 class ConnectionState:
-    """One connection, from its accept to its end."""
+    """What the monitor knows about one connection, from accept to end."""
 
     session: int
     address: Address
-    origin: str  # the address as records have it
-    via: Address | None
+    origin: str  # the address as text, for records
+    via: Address | None  # the balancer that passed the connection on
     started: float
-    last_message_at: float  # when it last told something
-    settings: Settings | None = None  # by which its child serves
-    party: str | None = None
+    last_message_at: float
+    settings: Settings | None = None  # the settings that its child was started with
+    party: str | None = None  # None before the login
     credential: str = ""
     rehearsal: str = ""
-    user: str = ""
+    user: str = ""  # the user name that the client offered last
     files: int = 0
     bytes_sent: int = 0
     open_files: dict[int, _OpenFile] = field(default_factory=dict)
-    probes: list[Event] = field(default_factory=list)
+    probes: list[Event] = field(default_factory=list)  # refusals of unsigned keys, not recorded yet
     login_attempts: int = 0
-    credential_proven: bool = False  # whether it had the right credential in the end, let in or not
-    reason: str | None = None  # as the child says
-    termination_reason: str | None = None  # why the parent ends it
+    credential_proven: bool = False  # the client had a right credential, admitted or not
+    reported_reason: str | None = None  # why the connection ended, as the child says
+    termination_reason: str | None = None  # why the monitor ends the connection
 
     @property
     def who(self) -> str:
-        """The party once it is admitted, and until then the user as offered."""
+        """The party after the login, the offered user name before it."""
         return self.party if self.party is not None else self.user
 
 
 class Monitor:
-    """The accounts of all connections; writes the ledger that it is given."""
+    """Keeps the state of all connections, and writes the transfer ledger."""
 
     def __init__(
         self,
+        loop: Loop,
         ledger: Ledger,
         max_sessions_per_party: int,
-        monotonic: Callable[[], float] = time.monotonic,
         *,
         check_admission: AdmissionCheck = lambda *_: None,
         may_change: Callable[[str, str, Address], bool] = lambda *_: False,
         charge: Callable[[Address, Cost], object] = lambda *_: None,
-        counters: Counters | None = None,
     ) -> None:
-        self.group_commit = GroupCommit(ledger, monotonic)
+        self.group_commit = GroupCommit(ledger, loop.time)
+        self.counters = Counters()
+        self.sessions: Counter[str] = Counter()  # of each party that has any
         self.max_sessions_per_party = max_sessions_per_party
-        self.settings: Settings | None = None  # by which connections are served that begin now
-        self._monotonic = monotonic
+        self.settings: Settings | None = None  # for the connections that begin from now on
+        self._now = loop.time
         self._check_admission = check_admission
         self._may_change = may_change
         self._charge = charge
-        self.counters = counters if counters is not None else Counters()
-        self.sessions: Counter[str] = Counter()
         self._last_session = -1
-        self._refusal_log = RefusalLog(self.group_commit.append, monotonic)
+        self._refusal_log = RefusalLog(loop, self.group_commit.append)
 
     def begin(self, address: Address, via: Address | None = None) -> ConnectionState:
-        """Give a connection its number; `via` is the balancer that passed it on, if one did."""
+        """Give a new connection its session number; `via` is the balancer that passed it on."""
         self._last_session = max(
             self._last_session + 1, self.group_commit.next_seq * _SESSIONS_PER_RECORD
         )
-        now = self._monotonic()
+        now = self._now()
         return ConnectionState(
             self._last_session, address, str(address), via, now, now, self.settings
         )
 
     def handle_messages(self, state: ConnectionState, *messages: Message) -> bool:
-        """Write down what a child tells; False if it asked at last for what cannot be.
+        """Record a datagram of messages from a child; return whether the last one is granted.
 
-        Where the journal `gathers`, True holds only if its `settle` says so too. Raises Liar for
-        what an honest child would not tell.
+        While `group_commit` is batching, True only holds if its next `commit` succeeds. All
+        messages but the last must be CLOSE. Raises ProtocolViolation.
         """
-        state.last_message_at = self._monotonic()
+        state.last_message_at = self._now()
         try:
             if len(messages) > 1:
-                self.group_commit.hold()  # so that one write takes the records of all
+                self.group_commit.hold()  # one write for the records of all messages
                 for message in messages[:-1]:
-                    if message.kind is not _CLOSE:
-                        raise ProtocolViolation(f"{message.kind.name}, held back")
+                    if message.kind is not MessageKind.CLOSE:
+                        raise ProtocolViolation(f"{message.kind.name} is not the last message")
                     self._handle(state, message)
                 self.group_commit.release()
             return self._handle(state, messages[-1])
@@ -148,24 +145,25 @@ class Monitor:
             self.group_commit.flush()
 
     def _handle(self, state: ConnectionState, message: Message) -> bool:
-        kind = message.kind
-        if state.reason is not None:
-            raise ProtocolViolation("speaks after its goodbye")
-        before_login = kind in (MessageKind.ADMIT, MessageKind.REFUSE, MessageKind.CHANGE)
-        if before_login is not (state.party is None) and kind is not MessageKind.END:
-            raise ProtocolViolation(f"{kind.name} at the wrong time")
-        return _HANDLERS[kind.letter](self, state, message)
+        if state.reported_reason is not None:
+            raise ProtocolViolation("a message after END")
+        allowed = _BEFORE_LOGIN if state.party is None else _AFTER_LOGIN
+        handler = allowed.get(message.kind.letter)
+        if handler is None:
+            when = "before" if state.party is None else "after"
+            raise ProtocolViolation(f"{message.kind.name} {when} the login")
+        return handler(self, state, message)
 
     def end(self, state: ConnectionState, reason: str) -> None:
-        """Close the account of a connection that is over, whatever it left open with it.
+        """Record the end of a connection, and a CLOSE for each file that is still open.
 
-        `reason` is recorded if the child died without saying one. How much of a file it had
-        sent by then is not known.
+        `reason` is recorded if the child did not report one. How many bytes of an open file were
+        sent is not known, so `bytes` is null.
         """
         self.group_commit.flush_pending()
-        now = self._monotonic()
-        ended = state.termination_reason or state.reason or reason
-        honest = state.reason is not None and not state.open_files
+        now = self._now()
+        ended = state.termination_reason or state.reported_reason or reason
+        clean = state.reported_reason is not None and not state.open_files
         for handle, opened in sorted(state.open_files.items()):
             detail: dict[str, Value] = {
                 "handle": handle,
@@ -180,9 +178,8 @@ class Monitor:
         if state.party is not None:
             self._release_session(state.party)
         elif state.termination_reason is None:
-            cost = penalties.cost_of_end(
-                ended, probed=bool(state.probes) and not state.credential_proven
-            )
+            probed = bool(state.probes) and not state.credential_proven
+            cost = penalties.cost_of_end(ended, probed=probed)
             if cost is not None:
                 self._charge(state.address, cost)
         for probe in state.probes:
@@ -196,26 +193,22 @@ class Monitor:
         }
         if state.termination_reason is not None and state.credential:
             detail["credential"] = state.credential
-        outcome = Outcome.OK if honest else Outcome.FAILED
+        outcome = Outcome.OK if clean else Outcome.FAILED
         self._record(state, TransferEvent.SESSION_END, "", detail, outcome)
 
     def refuse_connection(self, address: Address, reason: str, via: Address | None = None) -> None:
-        """Note a connection that was closed unheard: one record a second an address at most."""
+        """Count and record a connection that was closed before SSH began."""
         self.counters.count_refusal(TransferEvent.CONNECTION_REFUSED, reason)
         self._refusal_log.refuse_connection(address, reason, via)
 
-    def next_due(self) -> float | None:
-        """Return when `catch_up` has something to do, by the monotonic clock."""
-        return self._refusal_log.next_due()
-
-    def catch_up(self, everything: bool = False) -> None:
-        """Record the refused connections that were counted meanwhile."""
-        self._refusal_log.catch_up(everything)
+    def flush_refusals(self) -> None:
+        """Record the refused connections that were only counted so far."""
+        self._refusal_log.flush()
 
     def _count_login_attempt(self, state: ConnectionState) -> None:
         state.login_attempts += 1
         if state.login_attempts > MAX_LOGIN_ATTEMPTS:
-            raise ProtocolViolation(f"{state.login_attempts} attempts at a login")
+            raise ProtocolViolation(f"{state.login_attempts} login attempts")
 
     def _on_admit(self, state: ConnectionState, message: Message) -> bool:
         self._count_login_attempt(state)
@@ -255,7 +248,7 @@ class Monitor:
             del self.sessions[party]
 
     def _on_change(self, state: ConnectionState, message: Message) -> bool:
-        """Say whether a new password may be set; sftpd/monitor/password_change writes it."""
+        # Only the permission: Children starts the change (sftpd/monitor/password_change).
         self._count_login_attempt(state)
         party, credential = message.text(0), message.text(1)
         state.user = party[:_MAX_USER_LENGTH]
@@ -265,7 +258,7 @@ class Monitor:
         self._count_login_attempt(state)
         user, method, credential, client, cipher, kex, reason = map(message.text, range(7))
         if reason not in _REASONS:
-            raise ProtocolViolation(f"refuses for {reason[:64]!r}, which is no reason")
+            raise ProtocolViolation(f"REFUSE with an unknown reason: {reason[:64]!r}")
         state.user = user[:_MAX_USER_LENGTH]
         detail: dict[str, Value] = {
             "method": method,
@@ -278,7 +271,7 @@ class Monitor:
         }
         event = _event(state, TransferEvent.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
         if message.flag:
-            # A client tries its keys one after the other: of interest only if none fits.
+            # A client tries its keys one after the other. Only if none fits are they recorded.
             state.probes.append(event)
             return True
         if penalties.costs_penalty(reason):
@@ -287,7 +280,7 @@ class Monitor:
 
     def _on_open(self, state: ConnectionState, message: Message) -> bool:
         if message.handle in state.open_files:
-            raise ProtocolViolation(f"opens handle {message.handle} twice")
+            raise ProtocolViolation(f"OPEN of handle {message.handle}, which is open")
         path, sha256 = message.text(0), message.text(1)
         detail: dict[str, Value] = {"handle": message.handle, "size": message.count}
         if not self._record(state, TransferEvent.OPEN, path, detail):
@@ -296,22 +289,25 @@ class Monitor:
         state.files += 1
         self.counters.files[state.who] += 1
         self.group_commit.on_rollback(
-            lambda unsure: self._roll_back_open(state, message.handle, unsure)
+            lambda maybe_written: self._roll_back_open(state, message.handle, maybe_written)
         )
         return True
 
-    def _roll_back_open(self, state: ConnectionState, handle: int, unsure: bool) -> None:
+    def _roll_back_open(self, state: ConnectionState, handle: int, maybe_written: bool) -> None:
         opened = state.open_files.pop(handle, None)
         state.files -= 1
         self.counters.files[state.who] -= 1
-        if opened is not None and unsure:
-            self._record(
-                state,
-                TransferEvent.CLOSE,
-                opened.path,
-                _unsynced_close(handle, opened),
-                Outcome.FAILED,
-            )
+        if opened is not None and maybe_written:
+            # The OPEN may be in the ledger, so it needs a CLOSE.
+            detail: dict[str, Value] = {
+                "handle": handle,
+                "bytes": 0,
+                "complete": False,
+                "sha256": opened.sha256,
+                "ms": 0,
+                "reason": "record not synced",
+            }
+            self._record(state, TransferEvent.CLOSE, opened.path, detail, Outcome.FAILED)
 
     def _on_list(self, state: ConnectionState, message: Message) -> bool:
         return self._record(state, TransferEvent.LIST, message.text(0), {"handle": message.handle})
@@ -328,9 +324,9 @@ class Monitor:
     def _on_close(self, state: ConnectionState, message: Message) -> bool:
         opened = state.open_files.get(message.handle)
         if opened is None:
-            raise ProtocolViolation(f"closes handle {message.handle}, which is not open")
+            raise ProtocolViolation(f"CLOSE of handle {message.handle}, which is not open")
         if state.bytes_sent + message.count >= _MAX_TOTAL_BYTES:
-            raise ProtocolViolation(f"sent {message.count} bytes and {state.bytes_sent} before")
+            raise ProtocolViolation(f"{message.count} bytes sent after {state.bytes_sent}")
         del state.open_files[message.handle]
         state.bytes_sent += message.count
         self.counters.bytes_sent[state.who] += message.count
@@ -366,13 +362,13 @@ class Monitor:
         return True
 
     def _on_pace(self, _: ConnectionState, message: Message) -> bool:
-        # How long it has to wait is not the book's affair.
+        # Nothing to record: Children answers with the time to wait.
         if message.count > _MAX_PACED_BYTES:
-            raise ProtocolViolation(f"sends {message.count} bytes at once")
+            raise ProtocolViolation(f"PACE for {message.count} bytes at once")
         return True
 
     def _on_end(self, state: ConnectionState, message: Message) -> bool:
-        state.reason = message.text(0)
+        state.reported_reason = message.text(0)
         return True
 
     def _record(
@@ -391,14 +387,19 @@ class Monitor:
 
 
 def first_record(session: int) -> int:
-    """Return the number of a record before which a session of that number has left none."""
+    """Return the sequence number from which on the records of `session` are found."""
     return session // _SESSIONS_PER_RECORD
 
 
-_HANDLERS = {
+# Which messages a child may send, and who handles them. Keyed by letter: an Enum hashes slowly.
+_Handler = Callable[[Monitor, ConnectionState, Message], bool]
+_BEFORE_LOGIN: dict[bytes, _Handler] = {
     MessageKind.ADMIT.letter: Monitor._on_admit,
     MessageKind.REFUSE.letter: Monitor._on_refuse,
     MessageKind.CHANGE.letter: Monitor._on_change,
+    MessageKind.END.letter: Monitor._on_end,
+}
+_AFTER_LOGIN: dict[bytes, _Handler] = {
     MessageKind.OPEN.letter: Monitor._on_open,
     MessageKind.LIST.letter: Monitor._on_list,
     MessageKind.HASH.letter: Monitor._on_hash,
@@ -420,11 +421,6 @@ def _event(
 ) -> Event:
     detail = {"session": state.session, **detail}
     return Event(event, state.who, state.origin, what, outcome, detail)
-
-
-def _unsynced_close(handle: int, opened: _OpenFile) -> dict[str, Value]:
-    detail: dict[str, Value] = {"handle": handle, "bytes": 0, "complete": False}
-    return detail | {"sha256": opened.sha256, "ms": 0, "reason": "record not synced"}
 
 
 def _via(state: ConnectionState) -> dict[str, Value]:

@@ -1,10 +1,12 @@
-"""A party's own password, put in place of an operator's: written by a process for that alone.
+"""Replaces a party's initial password with its own, in a short-lived process.
 
-A child that speaks to the network writes no key file. It asks the parent, telling the new
-password's hash and never the password; the parent judges by what it knows itself (that
-credential, that address, now), and forks a process that writes the ring and puts that on record
-in the operations ledger, done by the party itself. So the parent never waits for a disk or for an
-operator's lock. So many are written at once, and each has so long.
+A child handles untrusted input, so it writes no key file. It sends the monitor the hash of the new
+password, never the password. The monitor checks the request with what it knows itself (credential,
+address, time) and forks a process that writes the ring and records the change in the operations
+ledger; `who` of that record is the party. So the monitor never waits for a disk or for the lock
+that an operator's command holds.
+
+At most `MAX_RUNNING` of these processes run at a time, each for 10 seconds at most.
 """
 
 import os
@@ -23,15 +25,16 @@ from keys.operations.change_record import record_change
 from sftpd.monitor.loop import Loop
 
 MAX_RUNNING = 4
-_LOCK_TIMEOUT, _TIME_LIMIT = 5.0, 10  # seconds: for an operator's command, and in all
+_LOCK_TIMEOUT = 5.0  # seconds to wait while an operator's command holds the operations ledger
+_TIME_LIMIT = 10  # seconds for the whole process
 COMMAND = "password change"
-_REASON = "the party sets its own in place of an operator's"
+_REASON = "the party replaced its initial password"
 
 _log = structlog.get_logger()
 
 
 class PasswordChanges:
-    """The changes under way."""
+    """The password changes that are running."""
 
     def __init__(self, loop: Loop, site: Path, clock: writer.Clock) -> None:
         self._loop = loop
@@ -42,7 +45,10 @@ class PasswordChanges:
     def start(
         self, party: str, credential: str, secret: str, origin: str, answer: Callable[[bool], None]
     ) -> bool:
-        """Begin a change, whose `answer` comes later; False if it cannot be begun."""
+        """Start a change; return False if there is no room for it now.
+
+        `answer` is called when the process has ended, with whether the password was changed.
+        """
         if self._running >= MAX_RUNNING:
             return False
         try:
@@ -52,7 +58,7 @@ class PasswordChanges:
         if pid == 0:
             self._run_child(party, credential, secret, origin)
         try:
-            process = os.pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -60,29 +66,33 @@ class PasswordChanges:
         self._running += 1
 
         def ended() -> None:
-            self._loop.unwatch(process)
-            found = os.waitid(os.P_PIDFD, process, os.WEXITED)
-            os.close(process)
+            self._loop.unwatch(pidfd)
+            status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            os.close(pidfd)
             self._running -= 1
-            done = found is not None and (found.si_code, found.si_status) == (os.CLD_EXITED, 0)
-            _log.info("password changed" if done else "password not changed", party=party)
+            done = status is not None and (status.si_code, status.si_status) == (os.CLD_EXITED, 0)
+            if done:
+                _log.info("password-changed", party=party)
+            elif status is not None and status.si_code != os.CLD_EXITED:
+                cause = f"killed by signal {status.si_status}"  # so it could not log why
+                _log.error("password-not-changed", party=party, cause=cause)
             answer(done)
 
-        self._loop.watch(process, ended)
+        self._loop.watch(pidfd, ended)
         return True
 
     def _run_child(self, party: str, credential: str, secret: str, origin: str) -> None:
         status = 1
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)  # it is short, and must not be cut off
+                signal.signal(number, signal.SIG_IGN)  # finish even if the server is stopped
             signal.set_wakeup_fd(-1)
             os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             signal.alarm(_TIME_LIMIT)
             change_password(self._site, party, credential, secret, origin, self._clock)
             status = 0
         except BaseException:
-            _log.exception("password not changed", party=party)
+            _log.exception("password-not-changed", party=party)
         finally:
             os._exit(status)
 
@@ -90,9 +100,10 @@ class PasswordChanges:
 def change_password(
     site: Path, party: str, credential: str, secret: str, origin: str, clock: writer.Clock
 ) -> None:
-    """Write the ring in which that hash stands for `credential`, on record before it is in force.
+    """Replace `credential` in the party's ring with the password whose hash is `secret`.
 
-    Raises ValueError where that cannot be.
+    The change is recorded before the ring is written. Raises ValueError if the ring does not allow
+    it, LedgerBusy if the operations ledger stays locked, OSError.
     """
     now = clock().astimezone(UTC).replace(microsecond=0)
     folder = site / LEDGERS / OPERATIONS

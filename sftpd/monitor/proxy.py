@@ -1,7 +1,7 @@
-r"""The PROXY protocol: how a balancer says from where the connection that it passes on came.
+r"""Parses the PROXY protocol header, in which a balancer states the client's address.
 
-HAProxy's proxy-protocol.txt, versions 1 and 2. Before anything else the balancer sends either a
-line of at most 107 bytes (section 2.1),
+Source: HAProxy's proxy-protocol.txt, versions 1 and 2. Before anything else the balancer sends
+either a line of at most 107 bytes (section 2.1),
 
     PROXY TCP4 192.0.2.7 203.0.113.1 51842 22\r\n
     PROXY TCP6 2001:db8::7 2001:db8::1 51842 22\r\n
@@ -17,14 +17,13 @@ source before destination, or a binary header (section 2.2), in network order:
     length      uint16      of what follows: addresses, ports, TLVs
     addresses   source, destination: 4 bytes each for IPv4, 16 for IPv6
     ports       source, destination: uint16 each
-    TLVs        whatever is left; not looked at
+    TLVs        the rest; ignored
 
-For example the same as the first line above:
+For example, the same as the first line above:
 
     0d0a0d0a000d0a515549540a 21 11 000c c0000207 cb007101 ca82 0016
 
-LOCAL and UNKNOWN come from the balancer itself, to see whether the server is there. Only what
-came over TCP is taken otherwise.
+LOCAL and UNKNOWN mean a health check by the balancer itself. Otherwise only TCP is accepted.
 """
 
 import re
@@ -49,31 +48,31 @@ _PORTS = 4
 
 
 class Malformed(Exception):
-    """What came is no header that a balancer of ours would send."""
+    """The bytes are not a PROXY header that this server accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header of `length` bytes; `source` is None if the balancer speaks for itself."""
+    """A header of `length` bytes; `source` is None for a health check by the balancer."""
 
     length: int
     source: Address | None
 
 
 def parse(data: bytes) -> Header | None:
-    """Return the header that `data` starts with, None if more has to come; raise Malformed."""
+    """Return the header at the start of `data`, None if it is incomplete; raise Malformed."""
     if data[:5] == b"PROXY"[: len(data)]:
         return _line(data)
     if data[:12] == _SIGNATURE[: len(data)]:
         return _binary(data)
-    raise Malformed("no PROXY header")
+    raise Malformed("not a PROXY header")
 
 
 def _line(data: bytes) -> Header | None:
     line, feed, _ = data[:_MAX_LINE].partition(b"\n")
     if not feed:
         if len(data) >= _MAX_LINE:
-            raise Malformed("a line without an end")
+            raise Malformed("line too long")
         return None
     line += feed
     if line.startswith(_UNKNOWN) and line.endswith(b"\r\n") and line[13:14] in b" \r":
@@ -88,7 +87,7 @@ def _line(data: bytes) -> Header | None:
     except ValueError as error:
         raise Malformed(str(error)) from None
     if any(int(port) > 65535 for port in found.groups()[3:]):
-        raise Malformed("no such port")
+        raise Malformed("port above 65535")
     return Header(len(line), _unmapped(source))
 
 
@@ -100,7 +99,7 @@ def _binary(data: bytes) -> Header | None:
     if command not in (_LOCAL, _PROXY):
         raise Malformed(f"version and command {command:#04x}")
     if length > MAX_HEADER:
-        raise Malformed(f"a header of {length} bytes")
+        raise Malformed(f"header of {length} bytes")
     if command == _PROXY:
         width, kind = _STREAMS.get(family, (0, IPv4Address))
         if not width or size < 2 * width + _PORTS:

@@ -1,64 +1,63 @@
-"""Where connections that a balancer passes on wait until it has said from where they came.
+"""Holds connections from a balancer until their PROXY header has arrived.
 
-Nothing is read beyond the PROXY header (sftpd/monitor/proxy), and no child is forked for them; so
-many wait at most, and each for so long at most.
+No child is forked for a connection that waits here, and only the header is read (sftpd/monitor/
+proxy). At most `MAX_WAITING` connections wait, each for `HEADER_TIMEOUT` seconds at most.
 """
 
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from config.party import Address
 from sftpd.monitor import proxy
-from sftpd.monitor.loop import Loop
+from sftpd.monitor.loop import Loop, Timer
 from sftpd.monitor.proxy import Header, Malformed
 
 MAX_WAITING = 256
-HEADER_TIMEOUT = 3.0  # seconds for the header
-REASON = "proxy header"
+HEADER_TIMEOUT = 3.0  # seconds
+_REASON = "proxy header"
 
 
 @dataclass(slots=True)
 class _Connection:
     peer: socket.socket
     balancer: Address
-    deadline: float
+    timer: Timer | None = None
     received: bytes = b""
 
 
 class ProxyWait:
-    """Connections from balancers.
+    """The connections that wait for their header.
 
-    `welcome` is given the connection, the address it came from and the balancer's; `refuse` is
-    told of the balancer whose connection came to nothing, and why.
+    `dispatch` gets a connection whose header has arrived: (socket, client's address, balancer).
+    `on_refusal` gets the balancer of a connection that was closed here, and the reason.
     """
 
     def __init__(
         self,
         loop: Loop,
         dispatch: Callable[[socket.socket, Address, Address], object],
-        refuse: Callable[[Address, str], object],
-        monotonic: Callable[[], float] = time.monotonic,
+        on_refusal: Callable[[Address, str], object],
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self._loop = loop
         self._dispatch = dispatch
-        self._refuse = refuse
-        self._monotonic = monotonic
+        self._on_refusal = on_refusal
         self._max_waiting = max_waiting
-        self._waiting: dict[int, _Connection] = {}  # in the order in which they fall due
+        self._waiting: dict[int, _Connection] = {}
 
     def add(self, peer: socket.socket, balancer: Address) -> None:
-        """Take a connection in; it is the lobby's to close from now on."""
+        """Wait for the header of `peer`; ProxyWait closes the socket."""
         if len(self._waiting) >= self._max_waiting:
             peer.close()
-            self._refuse(balancer, "sessions")
+            self._on_refusal(balancer, "sessions")
             return
         peer.setblocking(False)
-        connection = _Connection(peer, balancer, self._monotonic() + HEADER_TIMEOUT)
+        connection = _Connection(peer, balancer)
         self._waiting[peer.fileno()] = connection
         self._loop.watch(peer, lambda: self._receive(connection))
+        when = self._loop.time() + HEADER_TIMEOUT
+        connection.timer = self._loop.call_at(when, lambda: self._refuse(connection))
 
     def _receive(self, connection: _Connection) -> None:
         try:
@@ -66,8 +65,7 @@ class ProxyWait:
         except BlockingIOError:
             return
         except (Malformed, OSError):
-            self._remove(connection).close()
-            self._refuse(connection.balancer, REASON)
+            self._refuse(connection)
             return
         if header is None:
             return
@@ -75,26 +73,20 @@ class ProxyWait:
             if header.source is not None:
                 self._dispatch(peer, header.source, connection.balancer)
 
+    def _refuse(self, connection: _Connection) -> None:
+        self._remove(connection).close()
+        self._on_refusal(connection.balancer, _REASON)
+
     def _remove(self, connection: _Connection) -> socket.socket:
+        if connection.timer is not None:
+            connection.timer.cancel()
         self._loop.unwatch(connection.peer)
         del self._waiting[connection.peer.fileno()]
         connection.peer.setblocking(True)
         return connection.peer
 
-    def next_due(self) -> float | None:
-        """Return when the next has waited long enough."""
-        return next((connection.deadline for connection in self._waiting.values()), None)
-
-    def catch_up(self) -> None:
-        """Close those who have waited long enough."""
-        now = self._monotonic()
-        while (deadline := self.next_due()) is not None and deadline <= now:
-            connection = next(iter(self._waiting.values()))
-            self._remove(connection).close()
-            self._refuse(connection.balancer, REASON)
-
     def close(self) -> None:
-        """Close them all."""
+        """Close all of them."""
         for connection in list(self._waiting.values()):
             self._remove(connection).close()
 
@@ -103,14 +95,14 @@ class ProxyWait:
 
 
 def _read(connection: _Connection) -> Header | None:
-    """Return the header once it is all there; a source of None is nobody to serve."""
+    """Return the header once it is complete; its source is None if there is no client to serve."""
     peeked = connection.peer.recv(proxy.MAX_HEADER, socket.MSG_PEEK)
     if not peeked:
         if connection.received:
-            raise Malformed("no end of the header")
-        return Header(0, None)  # looked whether the port is open
+            raise Malformed("the header is incomplete")
+        return Header(0, None)  # a probe of the port: it connected and hung up
     header = proxy.parse(connection.received + peeked)
-    # What is no whole header yet belongs to it as a whole.
+    # Only peeked so far: what follows the header is SSH, and must stay in the socket.
     size = len(peeked) if header is None else header.length - len(connection.received)
     connection.received += connection.peer.recv(size)
     return header

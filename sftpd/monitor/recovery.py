@@ -1,10 +1,12 @@
-"""What a server that was killed left open in the record, closed by the next one.
+"""Closes in the ledger what a killed server left open there.
 
-Beside the transfer ledger stands `live`, the number of a record in decimal: whoever is connected
-has left no record before it. It is written about once a second and needs no fsync, since an older
-number only means more to read. The next start reads from there, and for each file still open and
-each party still logged in it appends the record that was never written, with `server was killed`
-as its reason; how much had been sent is not known.
+The server writes a file `live` beside the transfer ledger: one decimal number, padded with spaces
+to 16 characters. No client that is connected has a record before that number. The server rewrites
+it about once a second. It needs no fsync: an older number only means more records to read.
+
+At the next start the server reads the ledger from that record on. For each file that is still open
+and each party that is still logged in it appends the missing CLOSE or SESSION_END, with the reason
+`server was killed`. How many bytes had been sent is not known, so `bytes` is null.
 """
 
 import os
@@ -24,7 +26,7 @@ _log = structlog.get_logger()
 
 
 class LiveFile:
-    """The number in the file; close it, or use it in a `with`."""
+    """The file `live`; close it, or use it in a `with`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
@@ -32,16 +34,16 @@ class LiveFile:
 
     @property
     def first(self) -> int | None:
-        """Return the number, None if there is none that can be read."""
+        """The number in the file; None if there is none, or the file is damaged."""
         digits = os.pread(self._file, _WIDTH, 0).strip()
         return int(digits) if digits.isdigit() else None
 
     def write(self, first: int) -> None:
-        """Write that whoever is connected has no record before number `first`."""
+        """Write that no connected client has a record before number `first`."""
         os.pwrite(self._file, f"{first:{_WIDTH}}".encode(), 0)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._file)
 
     def __enter__(self) -> "LiveFile":
@@ -52,7 +54,7 @@ class LiveFile:
 
 
 def close_unfinished(folder: Path, ledger: Ledger, live: LiveFile) -> int:
-    """Close in the record what a killed server left open; return how many records that took."""
+    """Append the missing records of a killed server; return how many there were."""
     first = live.first
     end = ledger.next_seq
     if first is not None and first < end:
@@ -60,13 +62,13 @@ def close_unfinished(folder: Path, ledger: Ledger, live: LiveFile) -> int:
         if missing:
             ledger.append(*missing)
             ledger.sync()
-            _log.warning("closed what a killed server left open", records=len(missing))
+            _log.warning("killed-server-recovered", records=len(missing))
     live.write(ledger.next_seq)
     return ledger.next_seq - end
 
 
 def missing_records(folder: Path, first: int) -> list[Event]:
-    """Return the closes and session ends that are lacking from record `first` on."""
+    """Return the CLOSE and SESSION_END events that are missing from record `first` on."""
     files: dict[tuple[Value, Value], Record] = {}
     sessions: dict[Value, Record] = {}
     for record in segments.read_records(folder, first):
@@ -93,11 +95,11 @@ def _handle(record: Record) -> Value:
     return handle if isinstance(handle, int) else None
 
 
-def _close(record: Record) -> Event:
-    event = record.event
+def _close(opened: Record) -> Event:
+    event = opened.event
     detail: dict[str, Value] = {
         "session": event.detail["session"],
-        "handle": _handle(record),
+        "handle": _handle(opened),
         "bytes": None,
         "complete": False,
         "ms": None,
@@ -106,8 +108,8 @@ def _close(record: Record) -> Event:
     return Event(TransferEvent.CLOSE, event.who, event.origin, event.what, Outcome.FAILED, detail)
 
 
-def _end(record: Record) -> Event:
-    event = record.event
+def _end(login: Record) -> Event:
+    event = login.event
     session = event.detail["session"]
     detail: dict[str, Value] = {"session": session, "files": None, "bytes": None, "ms": None}
     detail["reason"] = _REASON

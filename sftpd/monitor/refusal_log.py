@@ -1,73 +1,66 @@
-"""Connections that were closed unheard, put on record without letting anybody flood it.
+"""Records refused connections without letting anyone flood the ledger.
 
-One record a second for each address and reason, with the count of all since the one before.
-Where more than `MAX_KEYS` addresses knock at once, the rest are counted together, as from `many`.
+The first refusal of an address for a reason is recorded at once. Further ones of the same address
+and reason are counted, and recorded once a second as one record with their `count`:
+
+    connection-refused    from 192.0.2.7    reason "rate"    count 41
+
+If more than `MAX_KEYS` addresses are refused within a second, the rest are counted together, with
+`many` as their origin. So the ledger gets some 1,000 of these records a second at most.
 """
 
-import time
 from collections.abc import Callable
 
 from config.event import Event, Outcome, TransferEvent, Value
 from config.party import Address
+from sftpd.monitor.loop import Loop
 
-INTERVAL = 1.0  # seconds between two records
+INTERVAL = 1.0  # seconds between two records of the same address and reason
 MAX_KEYS = 1024
 MANY_ADDRESSES = "many"
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, str, str]  # address, reason, balancer
 
 
 class RefusalLog:
-    """Counts refused connections and writes what is due; `write` puts an event on record."""
+    """Counts refused connections; `write` puts an event into the ledger."""
 
     def __init__(
-        self,
-        write: Callable[[Event], object],
-        monotonic: Callable[[], float] = time.monotonic,
-        max_keys: int = MAX_KEYS,
+        self, loop: Loop, write: Callable[[Event], object], max_keys: int = MAX_KEYS
     ) -> None:
+        self._loop = loop
         self._write = write
-        self._monotonic = monotonic
         self._max_keys = max_keys
-        # In the order in which they fall due.
-        self._counts: dict[_Key, tuple[float, int]] = {}
+        self._counts: dict[_Key, int] = {}  # refusals since the last record
 
     def refuse_connection(self, address: Address, reason: str, via: Address | None = None) -> None:
-        """Note a connection that was closed unheard."""
-        now = self._monotonic()
+        """Record or count a connection that was refused."""
         key = str(address), reason, str(via or "")
         if key not in self._counts and len(self._counts) >= self._max_keys:
             key = MANY_ADDRESSES, reason, ""
-        due, count = self._counts.get(key, (0.0, 0))
-        if key in self._counts and now < due:
-            self._counts[key] = due, count + 1
+        if key in self._counts:
+            self._counts[key] += 1
         else:
-            self._record_now(key, count + 1, now)
+            self._record(key, 1)
 
-    def next_due(self) -> float | None:
-        """Return when `catch_up` has something to do."""
-        return next((due for due, _ in self._counts.values()), None)
+    def flush(self) -> None:
+        """Record what was counted so far, at once."""
+        counts, self._counts = self._counts, {}
+        for key, count in counts.items():
+            if count:
+                self._write_event(key, count)
 
-    def catch_up(self, everything: bool = False) -> None:
-        """Record what was counted meanwhile."""
-        now = self._monotonic()
-        while self._counts:
-            key, (due, count) = next(iter(self._counts.items()))
-            if now < due and not everything:
-                return
-            if count and not everything:
-                self._record_now(key, count, now)
-            else:
-                del self._counts[key]
-                if count:
-                    self._write_record(key, count)
+    def _record(self, key: _Key, count: int) -> None:
+        self._write_event(key, count)
+        self._counts[key] = 0
+        self._loop.call_at(self._loop.time() + INTERVAL, lambda: self._end_interval(key))
 
-    def _record_now(self, key: _Key, count: int, now: float) -> None:
-        self._write_record(key, count)
-        self._counts.pop(key, None)
-        self._counts[key] = now + INTERVAL, 0
+    def _end_interval(self, key: _Key) -> None:
+        count = self._counts.pop(key, 0)
+        if count:
+            self._record(key, count)
 
-    def _write_record(self, key: _Key, count: int) -> None:
+    def _write_event(self, key: _Key, count: int) -> None:
         address, reason, via = key
         detail: dict[str, Value] = {"reason": reason, "count": count}
         if via:

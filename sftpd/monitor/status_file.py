@@ -1,7 +1,8 @@
-"""Writes `state/serving.json`: the settings and keys that the server uses now.
+"""Writes `state/serving.json`: which settings and keys the server uses now.
 
-Written again only where something has changed: a ring that was read anew, settings that were put
-in force or turned down. If the disk will not have it, the server goes on, and says so.
+The format is in keys/operations/server_state. A command reads the file to see whether the server
+has taken up a change. It is written again only if something in it has changed: a ring was reloaded,
+settings were applied or rejected. If it cannot be written, the server goes on and logs that.
 """
 
 import os
@@ -22,7 +23,7 @@ _log = structlog.get_logger()
 
 
 class StatusFile:
-    """The word of one server."""
+    """The status file of one server."""
 
     def __init__(self, site: Path, rings: Rings) -> None:
         self._site = site
@@ -36,7 +37,7 @@ class StatusFile:
         announced: Iterable[PKey],
         faults: Sequence[str],
     ) -> None:
-        """Look at the rings, and write down what has changed since the last time."""
+        """Reload the rings that have changed, and write the file if anything in it has changed."""
         rings = {p.id: self._rings.of(p.id) for p in settings.parties if p.mirrors}
         serving = ServerState(
             os.getpid(),
@@ -52,6 +53,6 @@ class StatusFile:
         try:
             server_state.write(self._site, serving)
         except OSError as error:
-            _log.error("cannot tell what is in force", cause=str(error))
+            _log.error("status-file-not-written", cause=str(error))
         else:
             self._written = serving

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from wire.served import NO_PENALTIES, OPENS, SERVE, Served, lay_out, until  # noqa: E402
+from wire.served import OPENS, Served, lay_out, server_script, until  # noqa: E402
 
 from keys.server_keys import host  # noqa: E402
 
@@ -46,7 +46,7 @@ def start(folder: Path, layer: str, patch: str) -> Served:
         [
             sys.executable,
             "-c",
-            SERVE.format(patch=NO_PENALTIES + patch, drain=0.3),
+            server_script(patch),
             str(site),
             "10",
         ],

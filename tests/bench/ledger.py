@@ -103,28 +103,28 @@ def asked(folder: Path, seconds: float, terms: WritePolicy, sessions: int) -> di
     """Have so many children ask for so long."""
     loop = Loop()
     with Ledger(folder, policy=terms) as writer:
-        monitor = Monitor(writer, sessions)
+        monitor = Monitor(loop, writer, sessions)
         passwords = PasswordChanges(loop, folder, utc_now)
         children = Children(loop, monitor, lambda _: None, Pacer(), passwords)
         until = time.monotonic() + seconds + sessions * 0.005
         for _ in range(sessions):
             peer, other = socket.socketpair()
             with peer, other:
-                children.begin(
+                children.start(
                     peer,
                     parse_address("192.0.2.7"),
                     None,
                     lambda parent, slate: ask(parent, slate, until),
                 )
         while monitor.sessions["a"] < sessions:
-            loop.run_once([children])
+            loop.run_once()
         first, begun, before = writer.next_seq, time.monotonic(), time.process_time()
         while time.monotonic() < until:
-            loop.run_once([children], until)
+            loop.run_once(until)
         count, took = writer.next_seq - first, time.monotonic() - begun
         spent = time.process_time() - before
         while children:
-            loop.run_once([children])
+            loop.run_once()
     loop.close()
     return {"records a second": count / took, "parent's us a record": spent / count * 1e6}
 

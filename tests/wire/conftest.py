@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from wire.served import NO_PENALTIES, OPENS, SERVE, Serve, Served, lay_out
+from wire.served import OPENS, Serve, Served, lay_out, server_script
 
 from keys.server_keys import host
 
@@ -27,7 +27,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         patch: str = "",
         before: Callable[[Path], object] = lambda site: None,
         again: bool = False,
-        slowed: bool = False,
+        limited: bool = False,
+        rates: str = "",
         drain: float | None = 0.3,
         name: str = "site",
     ) -> Served:
@@ -38,13 +39,12 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         before(site)
         (site / "now").write_text(now.isoformat())
         log = site / "log"
-        patch = patch if slowed else NO_PENALTIES + patch
         with log.open("w") as errors:
             process = subprocess.Popen(
                 [
                     sys.executable,
                     "-c",
-                    SERVE.format(patch=patch, drain=drain),
+                    server_script(patch, drain=drain, limited=limited, rates=rates),
                     str(site),
                     str(grace),
                 ],

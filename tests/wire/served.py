@@ -36,14 +36,16 @@ kind = "party"
 scope = "all"
 static_ips = ["{address}"]
 """
-# The server's clock is a file that the tests write, so that they can step it.
-SERVE = """\
+# The server's time is in a file that a test rewrites to change it.
+_SERVER = """\
 import sys
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from config import load
-from scripts.shared.json_log import configure_logging
+from scripts.daemons.run import configure_logging
 from sftpd import server
+from sftpd.access.penalties import ConnectionRates, Penalties
 configure_logging("serve")
 site, grace = Path(sys.argv[1]), float(sys.argv[2])
 {patch}
@@ -53,14 +55,27 @@ server.serve(
     ready=lambda port: print(port, flush=True),
     drain={drain},
     grace=grace,
+    penalties={penalties},
+    rates={rates},
 )
 """
-# Tests fail on purpose, all from one address and faster than any client would.
-NO_PENALTIES = """\
-from sftpd.access import penalties
-penalties.Penalties.refused_for = lambda *_: 0.0
-penalties.ConnectionRates.allow = lambda *_: True
-"""
+
+
+def server_script(
+    patch: str = "", *, drain: float | None = 0.3, limited: bool = False, rates: str = ""
+) -> str:
+    """Python code that runs the server; its arguments are the site and the grace time.
+
+    `patch` is code that runs before the server starts. Most tests fail logins on purpose and
+    connect often, all from one address, so penalties and connection rates are off unless `limited`;
+    `rates` is then a ConnectionRates in place of the default.
+    """
+    return _SERVER.format(
+        patch=patch,
+        drain=drain,
+        penalties="Penalties()" if limited else "Penalties(tolerated=inf)",
+        rates=(rates or "ConnectionRates()") if limited else "ConnectionRates(burst=inf)",
+    )
 
 
 @dataclass

@@ -95,7 +95,7 @@ def test_a_key_changes_without_a_restart(serve: Serve, tmp_path: Path) -> None:
 
 def reload(served: Served, times: int) -> None:
     served.process.send_signal(signal.SIGHUP)
-    until(lambda: served.log.read_text().count("reloaded") == times)
+    until(lambda: served.log.read_text().count("settings-reloaded") == times)
 
 
 def test_a_next_key_is_not_used_yet(serve: Serve, tmp_path: Path) -> None:

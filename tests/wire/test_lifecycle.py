@@ -35,7 +35,7 @@ def rewrite(served: Served, file: str, old: str, new: str) -> None:
 
 def reloaded(served: Served, times: int = 1) -> None:
     served.process.send_signal(signal.SIGHUP)
-    until(lambda: served.log.read_text().count("reloaded") >= times)
+    until(lambda: served.log.read_text().count("settings-reloaded") >= times)
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_a_bad_file_keeps_the_old_settings_and_says_so_loudly(serve: Serve) -> N
         rewrite(served, "parties.toml", 'kind = "party"', 'kind = "partei"')
         rewrite(served, "parties.toml", "127.0.0.2", "127.0.0.999")
         served.process.send_signal(signal.SIGHUP)
-        until(lambda: served.log.read_text().count("not reloaded") == 2)
+        until(lambda: served.log.read_text().count("settings-rejected") == 2)
         assert client.open_sftp().listdir("/")
         assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.2").returncode == 0
     log = served.log.read_text()
@@ -129,7 +129,7 @@ def test_edited_settings_wait_for_their_record_while_others_write_that_ledger(
             assert client.open_sftp().listdir("/")
         assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 255
         assert busy.next_seq == 0
-    until(lambda: "reloaded" in served.log.read_text())
+    until(lambda: "settings-reloaded" in served.log.read_text())
 
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 0
     [record] = read_records(operations)
@@ -143,7 +143,7 @@ def test_settings_that_cannot_be_put_on_record_are_not_put_in_force(serve: Serve
     (served.site / "ledgers/operations").write_text("not a folder")
     rewrite(served, "parties.toml", "127.0.0.2", "127.0.0.3")
     served.process.send_signal(signal.SIGHUP)
-    until(lambda: "not reloaded" in served.log.read_text())
+    until(lambda: "settings-rejected" in served.log.read_text())
 
     assert "cannot be put on record" in served.log.read_text()
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.2").returncode == 0
@@ -154,7 +154,7 @@ def test_what_waits_for_a_restart_is_named(serve: Serve) -> None:
     served = serve()
     rewrite(served, "site.toml", "127.0.0.1:0", "127.0.0.1:1")
     reloaded(served)
-    assert "waits for a restart" in served.log.read_text()
+    assert "restart-needed" in served.log.read_text()
     assert "sftp.listen" in served.log.read_text()
     assert served.sftp("parti-a", "ls\n").returncode == 0
 

@@ -10,7 +10,7 @@ from wire.test_server import add_file, connected
 
 
 def port_of(served: Served) -> int:
-    found = re.search(r'"port": (\d+), "event": "metrics"', served.log.read_text())
+    found = re.search(r'"port": (\d+), "event": "metrics-listening"', served.log.read_text())
     assert found is not None, served.log.read_text()
     return int(found[1])
 
@@ -73,7 +73,7 @@ def test_who_sits_on_the_port_does_not_hold_up_the_server(serve: Serve) -> None:
 
 def test_a_port_open_to_strangers_is_warned_of(serve: Serve) -> None:
     served = serve(before=setting('metrics = "0.0.0.0:0"'))
-    assert "listen on loopback" in served.log.read_text()
+    assert "metrics-exposed" in served.log.read_text()
 
 
 def test_a_port_that_is_taken_keeps_nobody_from_mirroring(serve: Serve) -> None:
@@ -81,4 +81,4 @@ def test_a_port_that_is_taken_keeps_nobody_from_mirroring(serve: Serve) -> None:
         port = taken.getsockname()[1]
         served = serve(before=setting(f'metrics = "127.0.0.1:{port}"'))
         assert served.sftp("parti-a", "ls\n").returncode == 0
-    assert "no metrics" in served.log.read_text()
+    assert "metrics-unavailable" in served.log.read_text()

@@ -15,7 +15,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_an_unregistered_address_costs_next_to_nothing(serve: Serve) -> None:
-    served = serve(slowed=True)
+    served = serve(limited=True)
     before = cpu_seconds(served.process.pid)
     knocks = 2000
     for _ in range(knocks):
@@ -34,7 +34,7 @@ def test_an_unregistered_address_costs_next_to_nothing(serve: Serve) -> None:
 
 
 def test_guesses_slow_the_address_they_come_from_for_seconds(serve: Serve) -> None:
-    served = serve(TWO, slowed=True)
+    served = serve(TWO, limited=True)
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", served.port)) as sock:
             transport = paramiko.Transport(sock)
@@ -56,7 +56,7 @@ def test_guesses_slow_the_address_they_come_from_for_seconds(serve: Serve) -> No
 
 
 def test_a_client_of_many_connections_is_not_slowed(serve: Serve) -> None:
-    served = serve(slowed=True)
+    served = serve(limited=True)
     for _ in range(20):
         assert served.sftp("parti-a", "ls\n").returncode == 0
     held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(40)]
@@ -68,8 +68,7 @@ def test_a_client_of_many_connections_is_not_slowed(serve: Serve) -> None:
 
 
 def test_a_flood_from_a_registered_address_is_thinned(serve: Serve) -> None:
-    patch = "server.ConnectionRates = lambda: penalties.ConnectionRates(burst=30, per_second=5)\n"
-    served = serve(patch=f"from sftpd.access import penalties\n{patch}", slowed=True)
+    served = serve(limited=True, rates="ConnectionRates(burst=30, per_second=5)")
     held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(100)]
     heard = []
     for sock in held:

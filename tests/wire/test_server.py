@@ -390,7 +390,7 @@ def test_a_child_killed_leaves_its_record_whole(serve: Serve) -> None:
         for line in map(json.loads, served.log.read_text().splitlines())
         if line["level"] == "error"
     ]
-    assert [(line["event"], line["signal"]) for line in logged] == [("child died", 9)]
+    assert [(line["event"], line["signal"]) for line in logged] == [("child-died", 9)]
 
 
 def test_a_parent_killed_takes_its_children_along(serve: Serve) -> None:

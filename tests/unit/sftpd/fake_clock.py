@@ -1,8 +1,9 @@
-"""A monotonic clock that stands still until a test moves it."""
+"""A monotonic clock that only moves when a test moves it."""
 
 
 class FakeClock:
-    now = 100.0
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
 
     def __call__(self) -> float:
         return self.now

@@ -27,18 +27,21 @@ Serve = Callable[[socket.socket, PendingCloses], None]
 def recorded(
     folder: Path, serve: Serve, wait: Callable[[Children, Monitor], object] = lambda *_: None
 ) -> list[tuple[str, str, str, object]]:
-    """Have a child serve, and return what the ledger says of its files; `wait` before a turn."""
+    """Run a child, and return the records of its files: (event, path, outcome, bytes).
+
+    `wait` is called before each turn of the loop.
+    """
     loop = Loop()
     with Ledger(folder, lambda: NOON) as ledger:
         passwords = PasswordChanges(loop, folder, lambda: NOON)
-        monitor = Monitor(ledger, 2)
+        monitor = Monitor(loop, ledger, 2)
         children = Children(loop, monitor, lambda _: None, Pacer(), passwords)
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            children.begin(theirs, parse_address("192.0.2.7"), None, serve)
+            children.start(theirs, parse_address("192.0.2.7"), None, serve)
         while children:
             wait(children, monitor)
-            loop.run_once([children])
+            loop.run_once()
     loop.close()
     events = [record.event for record in read_records(folder)]
     return [
@@ -48,13 +51,13 @@ def recorded(
     ]
 
 
-def test_what_a_child_held_back_is_on_record_although_it_was_killed(tmp_path: Path) -> None:
-    def serve(parent: socket.socket, slate: PendingCloses) -> None:
-        reporter = MonitorClient(parent, slate)
-        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.record_open(1, b"/x", 9, b"")
-        reporter.record_open(2, b"/y", 9, b"")
-        reporter.record_close(1, 9, True, b"", "")
+def test_pending_closes_of_a_killed_child_are_recorded(tmp_path: Path) -> None:
+    def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
+        client = MonitorClient(monitor, pending_closes)
+        client.admit("a", "publickey", "SHA256:x", "", "", "")
+        client.record_open(1, b"/x", 9, b"")
+        client.record_open(2, b"/y", 9, b"")
+        client.record_close(1, 9, True, b"", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert recorded(tmp_path, serve) == [
@@ -65,15 +68,15 @@ def test_what_a_child_held_back_is_on_record_although_it_was_killed(tmp_path: Pa
     ]
 
 
-def test_what_was_told_and_not_yet_wiped_away_counts_once(tmp_path: Path) -> None:
-    def serve(parent: socket.socket, slate: PendingCloses) -> None:
-        reporter = MonitorClient(parent, slate)
-        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.record_open(1, b"/x", 9, b"")
-        reporter.record_close(1, 9, True, b"", "")
-        held = slate.read()
-        reporter.record_open(2, b"/y", 9, b"")
-        slate.write(held)
+def test_a_close_that_was_sent_but_not_cleared_is_recorded_once(tmp_path: Path) -> None:
+    def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
+        client = MonitorClient(monitor, pending_closes)
+        client.admit("a", "publickey", "SHA256:x", "", "", "")
+        client.record_open(1, b"/x", 9, b"")
+        client.record_close(1, 9, True, b"", "")
+        held = pending_closes.read()
+        client.record_open(2, b"/y", 9, b"")
+        pending_closes.write(held)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert recorded(tmp_path, serve) == [
@@ -84,12 +87,12 @@ def test_what_was_told_and_not_yet_wiped_away_counts_once(tmp_path: Path) -> Non
     ]
 
 
-def test_a_slate_with_anything_but_closes_on_it_takes_nobody_with_it(tmp_path: Path) -> None:
-    def serve(parent: socket.socket, slate: PendingCloses) -> None:
-        reporter = MonitorClient(parent)
-        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.record_open(1, b"/x", 9, b"")
-        slate.write(pack(Message(MessageKind.LIST, (b"/",), 2)))
+def test_pending_closes_that_hold_another_message_are_ignored(tmp_path: Path) -> None:
+    def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
+        client = MonitorClient(monitor)
+        client.admit("a", "publickey", "SHA256:x", "", "", "")
+        client.record_open(1, b"/x", 9, b"")
+        pending_closes.write(pack(Message(MessageKind.LIST, (b"/",), 2)))
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert recorded(tmp_path, serve) == [
@@ -98,32 +101,32 @@ def test_a_slate_with_anything_but_closes_on_it_takes_nobody_with_it(tmp_path: P
     ]
 
 
-def test_a_child_with_more_files_open_than_a_client_may_have_is_killed(
+def test_a_child_with_too_many_open_files_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sftpd.monitor.children.MAX_OPEN_FILES", 2)
 
-    def serve(parent: socket.socket, _: PendingCloses) -> None:
-        reporter = MonitorClient(parent)
-        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
+    def serve(monitor: socket.socket, _: PendingCloses) -> None:
+        client = MonitorClient(monitor)
+        client.admit("a", "publickey", "SHA256:x", "", "", "")
         for handle in range(50):
-            reporter.record_open(handle, b"/x", 9, b"")
+            client.record_open(handle, b"/x", 9, b"")
 
     found = recorded(tmp_path, serve, lambda children, _: children.enforce_open_limit())
     assert [event for event, *_ in found] == ["open"] * 3 + ["close"] * 3
 
 
-@pytest.mark.parametrize("last", [2, 9], ids=["honestly", "with a lie"])
-def test_a_child_that_dies_with_much_unheard_takes_nobody_with_it(
+@pytest.mark.parametrize("last", [2, 9], ids=["honest", "violation"])
+def test_messages_left_by_a_dead_child_are_recorded_up_to_a_violation(
     tmp_path: Path, last: int
 ) -> None:
-    def serve(parent: socket.socket, _: PendingCloses) -> None:
-        reporter = MonitorClient(parent)
-        reporter.admit("a", "publickey", "SHA256:x", "", "", "")
-        reporter.record_open(1, b"/x", 9, b"")
-        reporter.record_open(2, b"/y", 9, b"")
-        reporter.record_close(1, 9, True, b"", "")
-        reporter.record_close(last, 9, True, b"", "")
+    def serve(monitor: socket.socket, _: PendingCloses) -> None:
+        client = MonitorClient(monitor)
+        client.admit("a", "publickey", "SHA256:x", "", "", "")
+        client.record_open(1, b"/x", 9, b"")
+        client.record_open(2, b"/y", 9, b"")
+        client.record_close(1, 9, True, b"", "")
+        client.record_close(last, 9, True, b"", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(children: Children, monitor: Monitor) -> None:
@@ -135,60 +138,79 @@ def test_a_child_that_dies_with_much_unheard_takes_nobody_with_it(
     assert recorded(tmp_path, serve, wait)[2:] == [("close", "/x", "ok", 9), ended]
 
 
-class Chatter:
-    """A channel on which somebody else goes on after the child is dead."""
+def test_a_terminated_child_that_does_not_end_is_killed_after_the_timeout(tmp_path: Path) -> None:
+    def serve(monitor: socket.socket, _: PendingCloses) -> None:
+        client = MonitorClient(monitor)  # SIGTERM is ignored
+        client.admit("a", "publickey", "SHA256:x", "", "", "")
+        client.record_open(1, b"/x", 9, b"")
+        signal.pause()
+
+    def wait(children: Children, monitor: Monitor) -> None:
+        for child in children:
+            if monitor.counters.files["a"]:
+                children.terminate(child, "key revoked", 60.0)
+                children.terminate(child, "server stopped", 0.0)
+
+    found = recorded(tmp_path, serve, wait)
+    assert found == [("open", "/x", "ok", None), ("close", "/x", "failed", None)]
+    end = list(read_records(tmp_path))[-1].event
+    assert (end.event, end.detail["reason"]) == ("session-end", "key revoked")
+
+
+class EndlessChannel:
+    """A channel that still has messages when its child is dead."""
 
     def __init__(self, channel: socket.socket) -> None:
-        self.said = 0
+        self.received = 0
         self.fileno, self.close = channel.fileno, channel.close
 
     def recv(self, _: int) -> bytes:
-        self.said += 1
-        if self.said > 20_000:
+        self.received += 1
+        if self.received > 20_000:
             raise BlockingIOError
         return pack(Message(MessageKind.TIMES, (b"1" + b",0" * 10,)))
 
 
-def test_a_dead_child_in_whose_name_somebody_talks_on_is_buried_all_the_same(
+def test_a_dead_child_is_reaped_even_if_another_process_holds_its_socket_open(
     tmp_path: Path,
 ) -> None:
-    # As its own child could, where the kernel has no seccomp.
-    chatter: list[Chatter] = []
+    # Without seccomp a hostile child could fork, and its child would hold the socket.
+    channels: list[EndlessChannel] = []
 
-    def serve(parent: socket.socket, _: PendingCloses) -> None:
-        MonitorClient(parent).admit("a", "publickey", "SHA256:x", "", "", "")
+    def serve(monitor: socket.socket, _: PendingCloses) -> None:
+        MonitorClient(monitor).admit("a", "publickey", "SHA256:x", "", "", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(children: Children, monitor: Monitor) -> None:
         for child in children:
-            if monitor.sessions and not chatter:
+            if monitor.sessions and not channels:
                 select.select([child.pidfd], [], [])
-                chatter.append(Chatter(child.channel))
-                child.channel = chatter[0]  # type: ignore[assignment]
+                channels.append(EndlessChannel(child.channel))
+                child.channel = channels[0]  # type: ignore[assignment]
 
     recorded(tmp_path, serve, wait)
-    assert 1000 < chatter[0].said < 20_000
+    assert 1000 < channels[0].received < 20_000
 
 
-class Together:
-    """Some children that ask for a file each at the same time, of a ledger that syncs always."""
+class Simultaneous:
+    """Children that all ask for an OPEN before the loop's next turn, under `sync = "always"`."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.loop = Loop()
         self.ledger = Ledger(folder, lambda: NOON, policy=WritePolicy(sync_always=True))
-        self.monitor = Monitor(self.ledger, 99)
+        self.monitor = Monitor(self.loop, self.ledger, 99)
         passwords = PasswordChanges(self.loop, folder, lambda: NOON)
         self.children = Children(self.loop, self.monitor, lambda _: None, Pacer(), passwords)
-        self.go, self.told = os.pipe(), os.pipe()
+        self.go, self.answers = os.pipe(), os.pipe()
         for number in range(count):
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 serve = self.serving(number)
-                kept = [self.go[0], self.told[1]]
-                self.children.begin(theirs, parse_address("192.0.2.7"), None, serve, kept)
+                keep = [self.go[0], self.answers[1]]
+                self.children.start(theirs, parse_address("192.0.2.7"), None, serve, keep)
         while sum(self.monitor.sessions.values()) < count:
-            self.loop.run_once([self.children])
+            self.loop.run_once()
         os.write(self.go[1], bytes(count))
         asking = select.poll()
         for child in self.children:
@@ -197,56 +219,55 @@ class Together:
             pass
 
     def serving(self, number: int) -> Serve:
-        def serve(parent: socket.socket, slate: PendingCloses) -> None:
-            reporter = MonitorClient(parent, slate)
-            reporter.admit("a", "publickey", "SHA256:x", "", "", "")
+        def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
+            client = MonitorClient(monitor, pending_closes)
+            client.admit("a", "publickey", "SHA256:x", "", "", "")
             os.read(self.go[0], 1)
-            os.write(
-                self.told[1], b"+" if reporter.record_open(1, b"/%d" % number, 9, b"") else b"-"
-            )
-            reporter.end("closed")
+            granted = client.record_open(1, b"/%d" % number, 9, b"")
+            os.write(self.answers[1], b"+" if granted else b"-")
+            client.end("closed")
 
         return serve
 
     def end(self) -> str:
-        """Return what the children were told."""
+        """Return the answers that the children got."""
         while self.children:
-            self.loop.run_once([self.children])
+            self.loop.run_once()
         self.loop.close()
         self.ledger.close()
-        os.close(self.told[1])
-        said = os.read(self.told[0], 99).decode()
-        for end in (*self.go, self.told[0]):
+        os.close(self.answers[1])
+        answers = os.read(self.answers[0], 99).decode()
+        for end in (*self.go, self.answers[0]):
             os.close(end)
-        return said
+        return answers
 
 
-def test_those_who_ask_in_one_turn_share_one_sync_and_are_answered_after_it(
+def test_children_that_ask_in_one_turn_share_one_sync_and_are_answered_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = Together(tmp_path, 5)
+    simultaneous = Simultaneous(tmp_path, 5)
     opens_at_sync: list[int] = []
 
     def sync(_: int) -> None:
-        assert not select.select([together.told[0]], [], [], 0)[0]
+        assert not select.select([simultaneous.answers[0]], [], [], 0)[0]
         opens_at_sync.append(sum(r.event.event == "open" for r in read_records(tmp_path)))
 
     with monkeypatch.context() as counted:
         counted.setattr(os, "fdatasync", sync)
-        together.loop.run_once([together.children])
+        simultaneous.loop.run_once()
     assert opens_at_sync == [5]
-    assert together.end() == "+++++"
+    assert simultaneous.end() == "+++++"
 
 
-def test_a_failed_write_refuses_all_who_asked_in_that_turn(
+def test_a_failed_sync_refuses_every_request_of_that_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = Together(tmp_path, 3)
+    simultaneous = Simultaneous(tmp_path, 3)
 
     def broken(_: int) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "fdatasync", broken)
-        together.loop.run_once([together.children])
-    assert together.end() == "---"
+        simultaneous.loop.run_once()
+    assert simultaneous.end() == "---"

@@ -5,26 +5,26 @@ import sys
 from sftpd.monitor import cpu_shares
 
 
-def test_a_party_alone_is_made_no_nicer() -> None:
+def test_a_party_that_is_alone_gets_nice_zero() -> None:
     assert cpu_shares.niceness({"a": 32}) == {"a": 0}
     assert cpu_shares.niceness({}) == {}
 
 
-def test_parties_with_as_many_sessions_are_as_nice() -> None:
+def test_parties_with_equally_many_sessions_get_nice_zero() -> None:
     assert cpu_shares.niceness({"a": 7, "b": 7}) == {"a": 0, "b": 0}
 
 
-def test_sixteen_sessions_weigh_as_much_as_one() -> None:
+def test_sixteen_sessions_together_weigh_as_much_as_one() -> None:
     found = cpu_shares.niceness({"a": 16, "b": 1, "c": 2})
     assert found == {"a": 12, "b": 0, "c": 3}
     assert 0.8 < 16 / 1.25 ** found["a"] < 1.25
 
 
-def test_nobody_is_nicer_than_the_kernel_knows() -> None:
+def test_nice_is_at_most_19() -> None:
     assert cpu_shares.niceness({"a": 512, "b": 1}) == {"a": 19, "b": 0}
 
 
-def test_a_process_is_made_nicer_with_all_its_threads() -> None:
+def test_set_nice_reaches_all_threads_of_a_process() -> None:
     code = (
         "import threading, sys; e = threading.Event();"
         "threading.Thread(target=e.wait, daemon=True).start();"
@@ -44,5 +44,5 @@ def test_a_process_is_made_nicer_with_all_its_threads() -> None:
     assert found == {min(before + 3, 19)}
 
 
-def test_a_process_that_is_gone_is_left_alone() -> None:
+def test_set_nice_ignores_a_process_that_has_ended() -> None:
     cpu_shares.set_nice(2**22 + 1, 5)

@@ -23,20 +23,20 @@ def names(folder: Path) -> list[str]:
     return [record.event.event for record in read_records(folder)]
 
 
-def test_the_lag_is_that_of_the_oldest_record_not_on_the_disk(folder: Path) -> None:
-    time = FakeClock()
+def test_the_lag_is_the_age_of_the_oldest_unsynced_record(folder: Path) -> None:
+    clock = FakeClock()
     with Ledger(folder) as ledger:
-        group_commit = GroupCommit(ledger, time)
+        group_commit = GroupCommit(ledger, clock)
         assert (group_commit.lag(), group_commit.unsynced) == (0.0, 0)
         group_commit.append(ONE)
-        time.now += 2.0
+        clock.now += 2.0
         group_commit.append(TWO)
         assert (group_commit.lag(), group_commit.unsynced) == (2.0, 2)
         group_commit.mark_synced()
         assert (group_commit.lag(), group_commit.unsynced) == (0.0, 0)
 
 
-def test_what_is_held_goes_with_what_comes_after_it_or_alone(
+def test_held_records_are_written_with_the_next_append_or_at_flush(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[int] = []
@@ -55,10 +55,10 @@ def test_what_is_held_goes_with_what_comes_after_it_or_alone(
     assert (names(folder), writes) == (["one", "two", "three"], [2, 1])
 
 
-def test_what_is_gathered_and_lost_is_taken_back_once(
+def test_a_failed_commit_calls_each_rollback_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undone: list[bool] = []
+    rolled_back: list[bool] = []
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "full")
@@ -66,27 +66,27 @@ def test_what_is_gathered_and_lost_is_taken_back_once(
     with Ledger(folder, policy=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         assert group_commit.append(ONE)
-        group_commit.on_rollback(undone.append)
+        group_commit.on_rollback(rolled_back.append)
         assert names(folder) == []
         assert group_commit.commit()
         assert group_commit.append(TWO)
-        group_commit.on_rollback(undone.append)
+        group_commit.on_rollback(rolled_back.append)
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
             assert not group_commit.commit()
-        assert undone == [False]
+        assert rolled_back == [False]
         assert group_commit.append(THREE)
-        group_commit.on_rollback(undone.append)
+        group_commit.on_rollback(rolled_back.append)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", full)
             assert not group_commit.commit()
         assert group_commit.commit()
-    assert undone == [False, True]  # of the last it is not known
+    assert rolled_back == [False, True]  # the last one may be in the ledger
     assert names(folder) == ["one", "three"]
 
 
 @pytest.mark.parametrize("always", [False, True])
-def test_what_has_happened_is_on_record_once_there_is_room_again(
+def test_closes_and_session_ends_are_written_when_the_disk_has_room_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, always: bool
 ) -> None:
     def full(*_: object) -> int:
@@ -111,7 +111,7 @@ def test_what_has_happened_is_on_record_once_there_is_room_again(
     assert names(folder) == ["close", "session-end"]
 
 
-def test_what_is_only_on_its_way_to_the_disk_is_owed_still(folder: Path) -> None:
+def test_a_close_in_the_batch_counts_as_pending_until_the_commit(folder: Path) -> None:
     with Ledger(folder, policy=WritePolicy(sync_always=True)) as ledger:
         group_commit = GroupCommit(ledger)
         group_commit.append(*(Event(event, "parti-a", "", "") for event in ("open", "close")))
@@ -120,7 +120,7 @@ def test_what_is_only_on_its_way_to_the_disk_is_owed_still(folder: Path) -> None
         assert group_commit.pending == 0
 
 
-def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
+def test_a_record_that_was_written_but_not_synced_is_not_written_twice(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: int) -> None:
@@ -137,7 +137,7 @@ def test_what_the_disk_only_did_not_confirm_is_not_written_twice(
     assert names(folder) == ["close"]
 
 
-def test_there_is_an_end_to_what_is_kept_for_a_full_disk(
+def test_the_number_of_pending_records_is_limited(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:

@@ -13,7 +13,7 @@ def page(counters: Counters) -> list[str]:
     return MetricsPage(counters, lambda: now)().decode().splitlines()
 
 
-def test_the_page_tells_all_that_is_counted() -> None:
+def test_the_page_shows_every_counter_and_gauge() -> None:
     counters = Counters(forks=9)
     counters.logins["parti-a"] = 5
     counters.bytes_sent["parti-a"] = 200_000
@@ -21,8 +21,8 @@ def test_the_page_tells_all_that_is_counted() -> None:
     counters.count_refusal("connection-refused", "address")
     counters.count_refusal("connection-refused", "address")
     counters.count_refusal("login-refused", "wrong credential")
-    told = [line for line in page(counters) if not line.startswith(("#", "ssps_read"))]
-    assert told == [
+    lines = [line for line in page(counters) if not line.startswith(("#", "ssps_read"))]
+    assert lines == [
         'ssps_sessions{party="parti-a"} 2.0',
         "ssps_connections 3.0",
         'ssps_logins_total{party="parti-a"} 5.0',
@@ -41,10 +41,10 @@ def test_the_page_tells_all_that_is_counted() -> None:
 def test_latencies_are_a_cumulative_histogram() -> None:
     counters = Counters()
     counters.reads.add([3, 0, 1, *[0] * (len(READ_TIME_BOUNDS) - 3), 2], 1_500_000)
-    told = [line for line in page(counters) if line.startswith("ssps_read")]
-    assert told[0] == 'ssps_read_seconds_bucket{le="0.0001"} 3.0'
-    assert told[2] == 'ssps_read_seconds_bucket{le="0.0005"} 4.0'
-    assert told[-4:] == [
+    lines = [line for line in page(counters) if line.startswith("ssps_read")]
+    assert lines[0] == 'ssps_read_seconds_bucket{le="0.0001"} 3.0'
+    assert lines[2] == 'ssps_read_seconds_bucket{le="0.0005"} 4.0'
+    assert lines[-4:] == [
         'ssps_read_seconds_bucket{le="1.0"} 4.0',
         'ssps_read_seconds_bucket{le="+Inf"} 6.0',
         "ssps_read_seconds_count 6.0",
@@ -62,12 +62,12 @@ def test_latencies_are_a_cumulative_histogram() -> None:
         [1 << 53] * (len(READ_TIME_BOUNDS) + 1),
     ],
 )
-def test_what_is_no_histogram_is_refused(counts: list[int]) -> None:
+def test_counts_that_are_not_a_histogram_are_rejected(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="histogram"):
         ReadLatencies().add(counts, 0)
 
 
-def test_a_child_cannot_make_up_reasons_without_end() -> None:
+def test_the_number_of_different_reasons_is_limited() -> None:
     counters = Counters()
     for number in range(1000):
         counters.count_refusal("login-refused", str(number))
@@ -75,7 +75,7 @@ def test_a_child_cannot_make_up_reasons_without_end() -> None:
     assert counters.refusals["login-refused", "other"] == 900
 
 
-def test_when_a_party_will_stand_outside_is_told() -> None:
+def test_the_page_shows_when_each_partys_last_credential_expires() -> None:
     now = Gauges(Counter(), 0, 0.0, 0, 0.0, {"parti-a": float("inf"), "parti-b": 1800.0}, 1)
     found = MetricsPage(Counters(), lambda: now)().decode()
     assert 'ssps_credential_seconds{party="parti-a"} +Inf' in found
@@ -83,13 +83,13 @@ def test_when_a_party_will_stand_outside_is_told() -> None:
     assert "ssps_key_files_damaged 1.0" in found
 
 
-def test_two_pages_share_nothing() -> None:
+def test_two_pages_are_independent() -> None:
     first, second = Counters(forks=1), Counters(forks=2)
     assert "ssps_forks_total 1.0" in page(first)
     assert "ssps_forks_total 2.0" in page(second)
 
 
-def test_the_page_is_answered_to_a_get() -> None:
+def test_a_get_is_answered_with_the_page() -> None:
     found = respond(GET, lambda: b"page\n")
     assert found is not None
     head, _, body = found.partition(b"\r\n\r\n")
@@ -115,11 +115,11 @@ def test_the_page_is_answered_to_a_get() -> None:
         (b"x" * MAX_REQUEST, b"431"),
     ],
 )
-def test_anything_else_is_refused(request_: bytes, status: bytes) -> None:
-    found = respond(request_, lambda: pytest.fail("no page is made for it"))
+def test_any_other_request_is_refused(request_: bytes, status: bytes) -> None:
+    found = respond(request_, lambda: pytest.fail("the page was rendered"))
     assert found is not None
     assert found.split(b" ")[1] == status
 
 
-def test_half_a_request_is_waited_for() -> None:
+def test_an_incomplete_request_is_not_answered_yet() -> None:
     assert [respond(GET[:size], bytes) for size in range(len(GET))] == [None] * len(GET)

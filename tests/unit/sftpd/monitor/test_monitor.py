@@ -14,6 +14,7 @@ from keys.ledger.writer import Ledger, WritePolicy
 from sftpd.access.authorize import Reason
 from sftpd.access.penalties import Cost
 from sftpd.ipc.messages import Message, MessageKind
+from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import MAX_LOGIN_ATTEMPTS, ConnectionState, Monitor, ProtocolViolation
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
@@ -22,8 +23,15 @@ ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem", b"")
 
 
 @pytest.fixture
-def time() -> FakeClock:
+def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture
+def loop(clock: FakeClock) -> Iterator[Loop]:
+    loop = Loop(clock)
+    yield loop
+    loop.close()
 
 
 @pytest.fixture
@@ -38,11 +46,11 @@ def ledger(folder: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def monitor(ledger: Ledger, time: FakeClock) -> Monitor:
-    return Monitor(ledger, 2, time)
+def monitor(loop: Loop, ledger: Ledger) -> Monitor:
+    return Monitor(loop, ledger, 2)
 
 
-def told(folder: Path) -> list[tuple[str, str, str, str, dict[str, Any]]]:
+def recorded(folder: Path) -> list[tuple[str, str, str, str, dict[str, Any]]]:
     return [
         (e.event, e.who, e.what, e.outcome, dict(e.detail))
         for e in (record.event for record in read_records(folder))
@@ -55,10 +63,12 @@ def admitted(monitor: Monitor, party: bytes = b"a") -> ConnectionState:
     return state
 
 
-def test_a_session_from_login_to_end(monitor: Monitor, folder: Path, time: FakeClock) -> None:
+def test_a_session_is_recorded_from_login_to_end(
+    monitor: Monitor, folder: Path, clock: FakeClock
+) -> None:
     state = admitted(monitor)
     assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
-    time.now += 0.25
+    clock.now += 0.25
     monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, 9, True))
     monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 2))
     monitor.handle_messages(state, Message(MessageKind.MISS, (b"open", b"/none")))
@@ -76,7 +86,7 @@ def test_a_session_from_login_to_end(monitor: Monitor, folder: Path, time: FakeC
     }
     closed = {"session": 0, "handle": 1, "bytes": 9, "complete": True, "sha256": None, "ms": 250}
     end = {"session": 0, "files": 1, "bytes": 9, "ms": 250, "reason": "closed"}
-    assert told(folder) == [
+    assert recorded(folder) == [
         ("login", "a", "", "ok", login),
         ("open", "a", "/x", "ok", {"session": 0, "handle": 1, "size": 9}),
         ("close", "a", "/x", "ok", closed),
@@ -88,7 +98,7 @@ def test_a_session_from_login_to_end(monitor: Monitor, folder: Path, time: FakeC
     assert {record.event.origin for record in read_records(folder)} == {"192.0.2.7"}
 
 
-def test_a_close_says_which_version_was_served_and_which_ranges(
+def test_a_close_names_the_digest_of_the_file_and_the_ranges_sent(
     monitor: Monitor, folder: Path
 ) -> None:
     state = admitted(monitor)
@@ -96,11 +106,11 @@ def test_a_close_says_which_version_was_served_and_which_ranges(
     monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", sha256.encode()), 1, 9))
     monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"0-3,6-6"), 1, 5))
 
-    detail = told(folder)[-1][4]
+    detail = recorded(folder)[-1][4]
     assert (detail["complete"], detail["ranges"], detail["sha256"]) == (False, "0-3,6-6", sha256)
 
 
-def test_what_comes_together_is_written_down_in_its_order(monitor: Monitor, folder: Path) -> None:
+def test_messages_of_one_datagram_are_recorded_in_order(monitor: Monitor, folder: Path) -> None:
     state = admitted(monitor)
     assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     assert monitor.handle_messages(
@@ -109,7 +119,7 @@ def test_what_comes_together_is_written_down_in_its_order(monitor: Monitor, fold
         Message(MessageKind.OPEN, (b"/y", b""), 2, 9),
     )
 
-    assert [t[:3] for t in told(folder)[1:]] == [
+    assert [t[:3] for t in recorded(folder)[1:]] == [
         ("open", "a", "/x"),
         ("close", "a", "/x"),
         ("open", "a", "/y"),
@@ -117,14 +127,16 @@ def test_what_comes_together_is_written_down_in_its_order(monitor: Monitor, fold
     assert list(state.open_files) == [2]
 
 
-def test_a_close_stands_even_if_a_lie_follows_it(monitor: Monitor, folder: Path) -> None:
+def test_a_close_is_recorded_even_if_a_violation_follows_in_the_same_datagram(
+    monitor: Monitor, folder: Path
+) -> None:
     state = admitted(monitor)
     assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     close = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True)
-    with pytest.raises(ProtocolViolation, match="closes handle 1"):
+    with pytest.raises(ProtocolViolation, match="CLOSE of handle 1"):
         monitor.handle_messages(state, close, close)
 
-    assert [t[0] for t in told(folder)[1:]] == ["open", "close"]
+    assert [t[0] for t in recorded(folder)[1:]] == ["open", "close"]
 
 
 @pytest.mark.parametrize(
@@ -135,24 +147,26 @@ def test_a_close_stands_even_if_a_lie_follows_it(monitor: Monitor, folder: Path)
         Message(MessageKind.PACE, (b"",), count=1),
     ],
 )
-def test_nothing_but_closes_goes_with_another_message(
+def test_only_a_close_may_be_followed_by_another_message(
     monitor: Monitor, folder: Path, early: Message
 ) -> None:
     state = admitted(monitor)
-    with pytest.raises(ProtocolViolation, match="held back"):
+    with pytest.raises(ProtocolViolation, match="not the last message"):
         monitor.handle_messages(state, early, Message(MessageKind.END, (b"closed",)))
 
-    assert [t[0] for t in told(folder)] == ["login"]
+    assert [t[0] for t in recorded(folder)] == ["login"]
 
 
-def test_a_killed_child_leaves_no_open_without_its_close(monitor: Monitor, folder: Path) -> None:
+def test_files_that_a_killed_child_left_open_are_closed_in_the_record(
+    monitor: Monitor, folder: Path
+) -> None:
     state = admitted(monitor)
     monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/y", b""), 2, 9))
     monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, 9, True))
     monitor.end(state, "killed")
 
-    close, end = told(folder)[-2:]
+    close, end = recorded(folder)[-2:]
     assert close[:4] == ("close", "a", "/y", "failed")
     assert (close[4]["complete"], close[4]["reason"]) == (False, "session ended")
     assert end[3:] == (
@@ -161,12 +175,12 @@ def test_a_killed_child_leaves_no_open_without_its_close(monitor: Monitor, folde
     )
 
 
-def test_the_cap_on_a_partys_sessions_is_exact(monitor: Monitor, folder: Path) -> None:
+def test_a_party_cannot_exceed_its_maximum_of_sessions(monitor: Monitor, folder: Path) -> None:
     first, _ = admitted(monitor), admitted(monitor)
     third = monitor.begin(HOME)
     assert not monitor.handle_messages(third, Message(MessageKind.ADMIT, ADMIT))
-    assert told(folder)[-1][0] == "login-refused"
-    assert told(folder)[-1][4]["reason"] == "too many sessions"
+    assert recorded(folder)[-1][0] == "login-refused"
+    assert recorded(folder)[-1][4]["reason"] == "too many sessions"
     admitted(monitor, b"b")
 
     monitor.end(first, "closed")
@@ -183,14 +197,14 @@ def test_probes_are_recorded_only_if_no_login_follows(monitor: Monitor, folder: 
     monitor.handle_messages(state, probe)
     monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
     monitor.end(state, "closed")
-    assert [event for event, *_ in told(folder)] == ["login", "session-end"]
+    assert [event for event, *_ in recorded(folder)] == ["login", "session-end"]
 
     state = monitor.begin(HOME)
     monitor.handle_messages(state, probe)
     monitor.end(state, "closed")
-    assert [event for event, *_ in told(folder)][2:] == ["login-refused", "session-end"]
-    assert told(folder)[2][1] == "a"
-    assert told(folder)[2][4] == {
+    assert [event for event, *_ in recorded(folder)][2:] == ["login-refused", "session-end"]
+    assert recorded(folder)[2][1] == "a"
+    assert recorded(folder)[2][4] == {
         "session": state.session,
         "method": "publickey",
         "credential": "SHA256:y",
@@ -201,40 +215,34 @@ def test_probes_are_recorded_only_if_no_login_follows(monitor: Monitor, folder: 
     }
 
 
-def test_a_number_of_a_session_never_comes_back(ledger: Ledger, time: FakeClock) -> None:
-    monitor = Monitor(ledger, 9, time)
+def test_a_session_number_is_never_used_twice(loop: Loop, ledger: Ledger) -> None:
+    monitor = Monitor(loop, ledger, 9)
     numbers = [monitor.begin(HOME).session for _ in range(3)]
     state = monitor.begin(HOME)
     monitor.end(state, "closed")
-    after_a_crash = Monitor(ledger, 9, time)
+    after_a_crash = Monitor(loop, ledger, 9)
     numbers += [state.session, after_a_crash.begin(HOME).session, after_a_crash.begin(HOME).session]
+
     assert numbers == [0, 1, 2, 3, 10_000, 10_001]
 
 
-def test_refused_connections_are_recorded_once_a_second_with_their_count(
-    monitor: Monitor, folder: Path, time: FakeClock
+def test_refused_connections_are_counted_and_recorded_once_a_second(
+    monitor: Monitor, loop: Loop, folder: Path, clock: FakeClock
 ) -> None:
     for _ in range(5):
         monitor.refuse_connection(HOME, "address")
-    assert len(told(folder)) == 1
-    assert monitor.next_due() == 101.0
-
-    time.now = 101.0
-    monitor.catch_up()
-    time.now = 101.5
+    assert len(recorded(folder)) == 1
+    clock.now = 101.0
+    loop.run_once(clock.now)
     monitor.refuse_connection(HOME, "address")
-    monitor.catch_up()
-    time.now = 102.0
-    monitor.catch_up()
-    time.now = 103.0
-    monitor.catch_up()
+    monitor.flush_refusals()
 
-    assert [(event, detail) for event, _, _, _, detail in told(folder)] == [
+    assert [(event, detail) for event, _, _, _, detail in recorded(folder)] == [
         ("connection-refused", {"reason": "address", "count": 1}),
         ("connection-refused", {"reason": "address", "count": 4}),
         ("connection-refused", {"reason": "address", "count": 1}),
     ]
-    assert monitor.next_due() is None
+    assert monitor.counters.refusals == {("connection-refused", "address"): 6}
 
 
 @pytest.mark.parametrize(
@@ -246,7 +254,9 @@ def test_refused_connections_are_recorded_once_a_second_with_their_count(
         Message(MessageKind.PACE, (b"",), count=1 << 40),
     ],
 )
-def test_a_child_that_lies_is_found_out(monitor: Monitor, message: Message) -> None:
+def test_a_message_that_contradicts_the_state_is_a_violation(
+    monitor: Monitor, message: Message
+) -> None:
     state = admitted(monitor)
     monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1))
     with pytest.raises(ProtocolViolation):
@@ -254,28 +264,30 @@ def test_a_child_that_lies_is_found_out(monitor: Monitor, message: Message) -> N
 
 
 @pytest.mark.parametrize("reason", ["", "made up", "wrong \udcff"])
-def test_a_login_is_refused_for_a_reason_that_there_is(monitor: Monitor, reason: str) -> None:
+def test_a_refusal_with_an_unknown_reason_is_a_violation(monitor: Monitor, reason: str) -> None:
     with pytest.raises(ProtocolViolation, match="reason"):
-        monitor.handle_messages(monitor.begin(HOME), refuse(reason))
+        monitor.handle_messages(monitor.begin(HOME), refusal(reason))
 
 
 @pytest.mark.parametrize(
-    "again",
+    "attempt",
     [
-        lambda: refuse("wrong credential"),
-        lambda: refuse("wrong credential", probe=True),
+        lambda: refusal("wrong credential"),
+        lambda: refusal("wrong credential", probe=True),
         lambda: Message(MessageKind.CHANGE, (b"a", b"SHA256:x", b"hash")),
     ],
 )
-def test_nobody_tries_to_log_in_for_ever(monitor: Monitor, again: Callable[[], Message]) -> None:
+def test_too_many_login_attempts_are_a_violation(
+    monitor: Monitor, attempt: Callable[[], Message]
+) -> None:
     state = monitor.begin(HOME)
     for _ in range(MAX_LOGIN_ATTEMPTS):
-        monitor.handle_messages(state, again())
+        monitor.handle_messages(state, attempt())
     with pytest.raises(ProtocolViolation, match="attempts"):
-        monitor.handle_messages(state, again())
+        monitor.handle_messages(state, attempt())
 
 
-def test_nothing_is_opened_before_the_login_or_after_the_goodbye(monitor: Monitor) -> None:
+def test_a_message_at_the_wrong_time_is_a_violation(monitor: Monitor) -> None:
     state = monitor.begin(HOME)
     with pytest.raises(ProtocolViolation):
         monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1))
@@ -284,7 +296,7 @@ def test_nothing_is_opened_before_the_login_or_after_the_goodbye(monitor: Monito
         monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
 
 
-def test_what_the_ledger_does_not_take_is_not_granted(
+def test_a_request_is_not_granted_if_its_record_cannot_be_written(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, early = admitted(monitor), monitor.begin(HOME)
@@ -300,7 +312,7 @@ def test_what_the_ledger_does_not_take_is_not_granted(
     assert early.party is None
 
 
-def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_end(
+def test_a_close_that_a_full_disk_delayed_is_recorded_before_the_session_end(
     monitor: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
@@ -316,7 +328,7 @@ def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_
         )
     monitor.end(state, "closed")
 
-    assert [(t[0], t[2], t[4].get("bytes")) for t in told(folder)[1:]] == [
+    assert [(t[0], t[2], t[4].get("bytes")) for t in recorded(folder)[1:]] == [
         ("open", "/x", None),
         ("close", "/x", 9),
         ("session-end", "", 9),
@@ -324,45 +336,45 @@ def test_a_close_that_the_disk_had_no_room_for_is_on_record_before_its_sessions_
 
 
 @pytest.fixture
-def gathering(folder: Path, time: FakeClock) -> Iterator[Monitor]:
+def batching(folder: Path, loop: Loop) -> Iterator[Monitor]:
     with Ledger(folder, lambda: NOON, policy=WritePolicy(sync_always=True)) as ledger:
-        yield Monitor(ledger, 2, time)
+        yield Monitor(loop, ledger, 2)
 
 
-def test_what_many_ask_is_written_in_their_order_and_synced_once(
-    gathering: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_is_written_in_order_with_one_sync(
+    batching: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = admitted(gathering), admitted(gathering)
-    gathering.refuse_connection(parse_address("192.0.2.9"), "address")
-    assert gathering.group_commit.commit()
+    one, two = admitted(batching), admitted(batching)
+    batching.refuse_connection(parse_address("192.0.2.9"), "address")
+    assert batching.group_commit.commit()
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
-    assert gathering.handle_messages(two, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
-    assert gathering.handle_messages(one, Message(MessageKind.OPEN, (b"/y", b""), 1, 9))
+    assert batching.handle_messages(two, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
+    assert batching.handle_messages(one, Message(MessageKind.OPEN, (b"/y", b""), 1, 9))
     close, missed = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True), (b"open", b"/none")
-    assert gathering.handle_messages(two, close, Message(MessageKind.MISS, missed))
-    assert len(told(folder)) == 3
-    assert gathering.group_commit.commit()
+    assert batching.handle_messages(two, close, Message(MessageKind.MISS, missed))
+    assert len(recorded(folder)) == 3
+    assert batching.group_commit.commit()
 
     assert len(synced) == 1
-    assert [t[0] for t in told(folder)[:3]] == ["login", "login", "connection-refused"]
-    assert [(t[0], t[2], t[4]["session"]) for t in told(folder)[3:]] == [
+    assert [t[0] for t in recorded(folder)[:3]] == ["login", "login", "connection-refused"]
+    assert [(t[0], t[2], t[4]["session"]) for t in recorded(folder)[3:]] == [
         ("open", "/x", two.session),
         ("open", "/y", one.session),
         ("close", "/x", two.session),
         ("open", "/none", two.session),
     ]
-    assert gathering.group_commit.commit()
-    assert (len(synced), gathering.group_commit.unsynced) == (1, 0)
+    assert batching.group_commit.commit()
+    assert (len(synced), batching.group_commit.unsynced) == (1, 0)
 
 
 @pytest.mark.parametrize("call", ["write", "fdatasync"])
-def test_what_cannot_be_written_together_is_granted_to_nobody(
-    gathering: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
+def test_a_batch_that_cannot_be_written_is_rolled_back(
+    batching: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    state, early = admitted(gathering), gathering.begin(HOME)
-    assert gathering.group_commit.commit()
+    state, early = admitted(batching), batching.begin(HOME)
+    assert batching.group_commit.commit()
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -370,44 +382,44 @@ def test_what_cannot_be_written_together_is_granted_to_nobody(
     opening = Message(MessageKind.OPEN, (b"/x", b""), 1, 9)
     with monkeypatch.context() as broken:
         broken.setattr(os, call, full)
-        gathering.handle_messages(state, opening)
-        gathering.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
-        assert not gathering.group_commit.commit()
+        batching.handle_messages(state, opening)
+        batching.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
+        assert not batching.group_commit.commit()
     assert (state.open_files, state.files, early.party, early.credential) == ({}, 0, None, "")
-    assert gathering.sessions == {"a": 1}
+    assert batching.sessions == {"a": 1}
 
-    assert gathering.handle_messages(state, opening)
-    assert gathering.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
-    assert gathering.group_commit.commit()
-    assert (list(state.open_files), gathering.sessions) == ([1], {"a": 2})
-    # What was written and not granted has its close, so that nobody takes it for served.
-    events = [(t[0], t[3], t[4].get("reason")) for t in told(folder) if t[2] == "/x"]
+    assert batching.handle_messages(state, opening)
+    assert batching.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
+    assert batching.group_commit.commit()
+    assert (list(state.open_files), batching.sessions) == ([1], {"a": 2})
+    # The OPEN that was written but not granted has a CLOSE that says so.
+    events = [(t[0], t[3], t[4].get("reason")) for t in recorded(folder) if t[2] == "/x"]
     refused = [("open", "ok", None), ("close", "failed", "record not synced")]
     assert events == [*(refused if call == "fdatasync" else []), ("open", "ok", None)]
 
 
-def test_probes_are_recorded_if_the_login_that_follows_does_not_come_to_stand(
-    gathering: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_probes_are_recorded_if_the_login_after_them_is_rolled_back(
+    batching: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    state = gathering.begin(HOME)
-    gathering.handle_messages(state, refuse("wrong credential", probe=True))
+    state = batching.begin(HOME)
+    batching.handle_messages(state, refusal("wrong credential", probe=True))
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
-        gathering.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
-        assert not gathering.group_commit.commit()
-    gathering.end(state, "closed")
-    assert gathering.group_commit.commit()
+        batching.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
+        assert not batching.group_commit.commit()
+    batching.end(state, "closed")
+    assert batching.group_commit.commit()
 
-    assert [(t[0], t[4]["reason"]) for t in told(folder)] == [
+    assert [(t[0], t[4]["reason"]) for t in recorded(folder)] == [
         ("login-refused", "wrong credential"),
         ("session-end", "closed"),
     ]
 
 
-def test_nobody_can_tell_of_more_bytes_than_a_record_holds(monitor: Monitor, folder: Path) -> None:
+def test_more_bytes_than_a_record_can_hold_are_a_violation(monitor: Monitor, folder: Path) -> None:
     state = admitted(monitor)
     most = (1 << 53) - 1
     for handle in (1, 2):
@@ -417,35 +429,33 @@ def test_nobody_can_tell_of_more_bytes_than_a_record_holds(monitor: Monitor, fol
         monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 2, most))
     monitor.end(state, "killed")
 
-    assert [(t[0], t[4]["bytes"]) for t in told(folder)[-2:]] == [
+    assert [(t[0], t[4]["bytes"]) for t in recorded(folder)[-2:]] == [
         ("close", None),
         ("session-end", most),
     ]
 
 
-def test_the_parent_judges_once_more_who_comes_in(
-    ledger: Ledger, folder: Path, time: FakeClock
-) -> None:
-    asked = []
+def test_the_monitor_checks_admission_itself(loop: Loop, ledger: Ledger, folder: Path) -> None:
+    checked = []
 
     def check_admission(
-        party: str, credential: str, origin: Address, rehearsal: str
+        party: str, credential: str, address: Address, rehearsal: str
     ) -> Reason | None:
-        asked.append((party, credential, origin))
+        checked.append((party, credential, address))
         return Reason.SUSPENDED
 
-    monitor = Monitor(ledger, 2, time, check_admission=check_admission)
+    monitor = Monitor(loop, ledger, 2, check_admission=check_admission)
     state = monitor.begin(HOME)
     assert not monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
-    assert asked == [("a", "SHA256:x", HOME)]
-    [(event, who, _, outcome, detail)] = told(folder)
+    assert checked == [("a", "SHA256:x", HOME)]
+    [(event, who, _, outcome, detail)] = recorded(folder)
     assert (event, who, outcome) == ("login-refused", "a", "refused")
     assert detail["reason"] == "suspended"
     assert (detail["cipher"], detail["kex"]) == ("aes", "mlkem")
     assert monitor.sessions == {}
 
 
-def test_why_the_parent_ended_a_session_is_recorded_whatever_the_child_says(
+def test_the_reason_of_the_monitor_replaces_the_reason_that_the_child_reports(
     monitor: Monitor, folder: Path
 ) -> None:
     state = admitted(monitor)
@@ -456,13 +466,13 @@ def test_why_the_parent_ended_a_session_is_recorded_whatever_the_child_says(
     killed.termination_reason = "party suspended"
     monitor.end(killed, "killed")
 
-    ends = [(out, d["reason"]) for event, _, _, out, d in told(folder) if event == "session-end"]
+    ends = [
+        (out, d["reason"]) for event, _, _, out, d in recorded(folder) if event == "session-end"
+    ]
     assert ends == [("ok", "key revoked"), ("failed", "party suspended")]
 
 
-def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
-    monitor: Monitor, folder: Path
-) -> None:
+def test_login_and_end_name_the_balancer(monitor: Monitor, folder: Path) -> None:
     balancer = parse_address("203.0.113.1")
     state = monitor.begin(HOME, balancer)
     refused = (b"a", b"password", b"", b"", b"", b"", b"wrong credential")
@@ -472,7 +482,7 @@ def test_the_balancer_is_named_where_a_connection_came_by_way_of_one(
     monitor.end(state, "closed")
     monitor.refuse_connection(HOME, "address", balancer)
 
-    assert [(event, detail.get("via")) for event, _, _, _, detail in told(folder)] == [
+    assert [(event, detail.get("via")) for event, _, _, _, detail in recorded(folder)] == [
         ("login-refused", "203.0.113.1"),
         ("login", "203.0.113.1"),
         ("list", None),
@@ -492,37 +502,38 @@ def charged(monitor: Monitor, *messages: Message, reason: str = "closed") -> lis
     return found
 
 
-def refuse(reason: str, *, probe: bool = False) -> Message:
+def refusal(reason: str, *, probe: bool = False) -> Message:
     texts = (b"a", b"publickey", b"SHA256:y", b"", b"", b"", os.fsencode(reason))
     return Message(MessageKind.REFUSE, texts, flag=probe)
 
 
-def test_failures_cost_the_address_that_they_came_from(monitor: Monitor) -> None:
-    assert charged(monitor, refuse("wrong credential"), refuse("unknown user")) == [Cost.LOGIN] * 2
-    assert charged(monitor, refuse("wrong credential", probe=True)) == [Cost.LOGIN]
+def test_failures_before_the_login_charge_the_address(monitor: Monitor) -> None:
+    assert (
+        charged(monitor, refusal("wrong credential"), refusal("unknown user")) == [Cost.LOGIN] * 2
+    )
+    assert charged(monitor, refusal("wrong credential", probe=True)) == [Cost.LOGIN]
     assert charged(monitor, Message(MessageKind.END, (b"no login in time",))) == [Cost.GRACE]
     assert charged(monitor, Message(MessageKind.END, (b"protocol error",))) == [Cost.PROTOCOL]
     assert charged(monitor, reason="killed") == [Cost.CRASH]
 
 
-def test_a_partys_own_client_is_charged_nothing(monitor: Monitor) -> None:
-    assert charged(monitor, refuse("not yet open"), refuse("closed")) == []
-    probe = refuse("wrong credential", probe=True)
+def test_an_honest_client_is_not_charged(monitor: Monitor) -> None:
+    assert charged(monitor, refusal("not yet open"), refusal("closed")) == []
+    probe = refusal("wrong credential", probe=True)
     assert charged(monitor, probe, Message(MessageKind.ADMIT, ADMIT), reason="killed") == []
     admitted(monitor), admitted(monitor)
-    assert (
-        charged(monitor, probe, Message(MessageKind.ADMIT, ADMIT)) == []
-    )  # all sessions are taken
+    too_many = Message(MessageKind.ADMIT, ADMIT)
+    assert charged(monitor, probe, too_many) == []
     assert charged(monitor, Message(MessageKind.END, (b"closed",))) == []
 
 
-def test_the_accounts_of_parties_that_have_left_are_forgotten(monitor: Monitor) -> None:
+def test_parties_without_a_session_are_forgotten(monitor: Monitor) -> None:
     for number in range(100):
         monitor.end(admitted(monitor, f"party-{number}".encode()), "closed")
     assert monitor.sessions == {}
 
 
-def test_a_histogram_that_is_none_is_a_lie(monitor: Monitor) -> None:
+def test_a_malformed_histogram_is_a_violation(monitor: Monitor) -> None:
     state = admitted(monitor)
     monitor.handle_messages(state, Message(MessageKind.TIMES, (b"1,0,0,0,0,0,0,0,0,0,2",), count=7))
     assert (monitor.counters.reads.counts[0], monitor.counters.reads.microseconds) == (1, 7)

@@ -11,7 +11,7 @@ from sftpd.monitor.password_change import PasswordChanges
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 
 
-def test_a_change_that_cannot_be_watched_is_not_begun_and_leaves_nothing(
+def test_a_change_that_gets_no_pidfd_is_refused_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> int:
@@ -19,17 +19,17 @@ def test_a_change_that_cannot_be_watched_is_not_begun_and_leaves_nothing(
 
     fork, forked = os.fork, []
 
-    def noted() -> int:
+    def counted_fork() -> int:
         forked.append(fork())
         return forked[-1]
 
     loop = Loop()
-    passwords = PasswordChanges(loop, tmp_path, lambda: NOON)
+    changes = PasswordChanges(loop, tmp_path, lambda: NOON)
     answers: list[bool] = []
     monkeypatch.setattr(os, "pidfd_open", full)
-    monkeypatch.setattr(os, "fork", noted)
+    monkeypatch.setattr(os, "fork", counted_fork)
     for _ in range(9):
-        assert not passwords.start("a", "SHA256:x", "hash", "192.0.2.7", answers.append)
+        assert not changes.start("a", "SHA256:x", "hash", "192.0.2.7", answers.append)
     assert len(forked) == 9
     for pid in forked:
         with pytest.raises(ChildProcessError):

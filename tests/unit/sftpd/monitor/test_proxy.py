@@ -46,18 +46,18 @@ NAMES = (
 
 @pytest.mark.parametrize(("header", "source"), ALL, ids=NAMES)
 @pytest.mark.parametrize("after", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])
-def test_the_source_is_read_and_nothing_beyond_the_header(
+def test_a_header_gives_the_source_and_its_own_length(
     header: bytes, source: str | None, after: bytes
 ) -> None:
     assert parse(header + after) == Header(len(header), parse_address(source) if source else None)
 
 
 @pytest.mark.parametrize(("header", "_source"), ALL)
-def test_every_truncation_waits_for_more(header: bytes, _source: str | None) -> None:
+def test_a_truncated_header_is_incomplete(header: bytes, _source: str | None) -> None:
     assert [parse(header[:size]) for size in range(len(header))] == [None] * len(header)
 
 
-def test_an_ipv4_source_in_ipv6_clothes_counts_as_ipv4() -> None:
+def test_an_ipv4_mapped_ipv6_source_counts_as_ipv4() -> None:
     line = b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:203.0.113.1 51842 22\r\n"
     found = parse(line)
     assert found is not None
@@ -86,22 +86,22 @@ def test_an_ipv4_source_in_ipv6_clothes_counts_as_ipv4() -> None:
         b"PROXY TCP4 192.0.2.7 \xff 51842 22\r\n",
         b"PROXY " + b"x" * 101,
         SIGNATURE + bytes.fromhex("11 11 000c c0000207 cb007101 ca82 0016"),  # version 1
-        SIGNATURE + bytes.fromhex("22 11 000c c0000207 cb007101 ca82 0016"),  # no such command
+        SIGNATURE + bytes.fromhex("22 11 000c c0000207 cb007101 ca82 0016"),  # unknown command
         SIGNATURE + bytes.fromhex("21 12 000c c0000207 cb007101 ca82 0016"),  # UDP
-        SIGNATURE + bytes.fromhex("21 00 0000"),  # of nowhere
+        SIGNATURE + bytes.fromhex("21 00 0000"),  # no address
         SIGNATURE + bytes.fromhex("21 31 00d8") + bytes(216),  # UNIX
         SIGNATURE + bytes.fromhex("21 11 000b c0000207 cb007101 ca82 00"),
         SIGNATURE + bytes.fromhex("21 21 000c c0000207 cb007101 ca82 0016"),
         SIGNATURE + bytes.fromhex("21 11 ffff"),
     ],
 )
-def test_what_no_balancer_of_ours_would_send_is_malformed(data: bytes) -> None:
+def test_other_bytes_are_malformed(data: bytes) -> None:
     with pytest.raises(Malformed):
         parse(data)
 
 
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=200).map(lambda b: SIGNATURE + b)))
-def test_any_bytes_are_a_header_or_not_yet_or_malformed(data: bytes) -> None:
+def test_any_bytes_are_a_header_or_incomplete_or_malformed(data: bytes) -> None:
     try:
         found = parse(data)
     except Malformed:
@@ -114,9 +114,7 @@ def test_any_bytes_are_a_header_or_not_yet_or_malformed(data: bytes) -> None:
 
 
 @given(st.sampled_from([header for header, _ in ALL]), st.data())
-def test_a_flipped_byte_never_makes_another_length_readable(
-    header: bytes, data: st.DataObject
-) -> None:
+def test_a_flipped_byte_never_makes_the_header_longer(header: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(header) - 1))
     flipped = bytearray(header)
     flipped[at] ^= data.draw(st.integers(1, 255))

@@ -1,5 +1,4 @@
 import socket
-import time as wall
 from collections.abc import Iterator
 
 import pytest
@@ -13,116 +12,133 @@ from sftpd.monitor.proxy_wait import ProxyWait
 BALANCER = parse_address("203.0.113.1")
 
 
-class Lounge:
-    """A lobby of two places, what it let through and what it refused."""
+class Waiting:
+    """A ProxyWait with room for two, the connections that it dispatched, and those it refused."""
 
     def __init__(self) -> None:
-        self.time = FakeClock()
-        self.loop = Loop()
-        self.welcomed: list[tuple[Address, Address, bytes]] = []
+        self.clock = FakeClock()
+        self.loop = Loop(self.clock)
+        self.dispatched: list[tuple[Address, Address, bytes]] = []
         self.refused: list[str] = []
-        self.wait = ProxyWait(self.loop, self.welcome, self.refuse, self.time, max_waiting=2)
+        self.wait = ProxyWait(self.loop, self.dispatch, self.refuse, max_waiting=2)
         self.clients: list[socket.socket] = []
 
-    def welcome(self, peer: socket.socket, source: Address, balancer: Address) -> None:
+    def dispatch(self, peer: socket.socket, address: Address, balancer: Address) -> None:
         assert peer.getblocking()
-        left = peer.recv(100, socket.MSG_DONTWAIT) if pending(peer) else b""
-        self.welcomed.append((source, balancer, left))
+        self.dispatched.append((address, balancer, unread(peer)))
 
     def refuse(self, balancer: Address, reason: str) -> None:
         assert balancer == BALANCER
         self.refused.append(reason)
 
-    def arrive(self) -> socket.socket:
+    def connect(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         self.clients.append(theirs)
         self.wait.add(ours, BALANCER)
         return theirs
 
     def run_once(self) -> None:
-        self.loop.run_once([], wall.monotonic())
+        self.loop.run_once(self.clock.now)
 
 
-def pending(peer: socket.socket) -> bool:
+def unread(peer: socket.socket) -> bytes:
     try:
-        return bool(peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return peer.recv(100, socket.MSG_DONTWAIT)
     except BlockingIOError:
-        return False
+        return b""
 
 
 @pytest.fixture
-def lounge() -> Iterator[Lounge]:
-    lounge = Lounge()
-    yield lounge
-    lounge.wait.close()
-    assert len(lounge.loop) == 0
-    lounge.loop.close()
-    for client in lounge.clients:
+def waiting() -> Iterator[Waiting]:
+    waiting = Waiting()
+    yield waiting
+    waiting.wait.close()
+    assert len(waiting.loop) == 0
+    waiting.loop.close()
+    for client in waiting.clients:
         client.close()
 
 
 @pytest.mark.parametrize(("header", "source"), ALL, ids=NAMES)
-def test_a_header_byte_by_byte_and_not_a_byte_beyond_it(
-    lounge: Lounge, header: bytes, source: str | None
+def test_a_header_may_arrive_byte_by_byte(
+    waiting: Waiting, header: bytes, source: str | None
 ) -> None:
-    client = lounge.arrive()
+    client = waiting.connect()
     for at in range(len(header)):
         client.send(header[at : at + 1])
-        lounge.run_once()
-    assert lounge.refused == []
-    assert [who for who, *_ in lounge.welcomed] == ([parse_address(source)] if source else [])
-    assert len(lounge.wait) == 0
+        waiting.run_once()
+
+    assert waiting.refused == []
+    expected = [parse_address(source)] if source else []
+    assert [address for address, *_ in waiting.dispatched] == expected
+    assert len(waiting.wait) == 0
 
 
-def test_what_follows_the_header_is_left_for_ssh(lounge: Lounge) -> None:
-    lounge.arrive().send(BINARY + b"SSH-2.0-x\r\n")
-    lounge.run_once()
-    assert lounge.welcomed == [(parse_address("192.0.2.7"), BALANCER, b"SSH-2.0-x\r\n")]
+def test_the_bytes_after_the_header_stay_in_the_socket(waiting: Waiting) -> None:
+    waiting.connect().send(BINARY + b"SSH-2.0-x\r\n")
+    waiting.run_once()
+
+    assert waiting.dispatched == [(parse_address("192.0.2.7"), BALANCER, b"SSH-2.0-x\r\n")]
 
 
-def test_what_is_no_header_is_refused(lounge: Lounge) -> None:
-    client = lounge.arrive()
+def test_bytes_that_are_not_a_header_are_refused(waiting: Waiting) -> None:
+    client = waiting.connect()
     client.send(b"SSH-2.0-x\r\n")
-    lounge.run_once()
-    assert lounge.refused == ["proxy header"]
+    waiting.run_once()
+
+    assert waiting.refused == ["proxy header"]
     client.settimeout(5)
     with pytest.raises(ConnectionResetError):
         client.recv(1)
 
 
-def test_a_header_cut_off_is_refused(lounge: Lounge) -> None:
-    client = lounge.arrive()
+def test_an_incomplete_header_is_refused(waiting: Waiting) -> None:
+    client = waiting.connect()
     client.send(LINE[:-1])
     client.shutdown(socket.SHUT_WR)
-    lounge.run_once()
-    lounge.run_once()
-    assert lounge.refused == ["proxy header"]
+    waiting.run_once()
+    waiting.run_once()
+
+    assert waiting.refused == ["proxy header"]
 
 
-def test_a_look_whether_the_port_is_open_leaves_no_trace(lounge: Lounge) -> None:
-    lounge.arrive().close()
-    lounge.run_once()
-    lounge.arrive().send(LOCAL)
-    lounge.run_once()
-    assert (lounge.welcomed, lounge.refused, len(lounge.wait)) == ([], [], 0)
+def test_a_health_check_is_neither_served_nor_refused(waiting: Waiting) -> None:
+    waiting.connect().close()
+    waiting.run_once()
+    waiting.connect().send(LOCAL)
+    waiting.run_once()
+
+    assert (waiting.dispatched, waiting.refused, len(waiting.wait)) == ([], [], 0)
 
 
-def test_a_header_that_does_not_come_is_waited_for_three_seconds(lounge: Lounge) -> None:
-    lounge.arrive()
-    lounge.time.now += 1.0
-    lounge.arrive().send(LINE[:5])
-    lounge.run_once()
-    assert lounge.wait.next_due() == 103.0
-    lounge.time.now = 103.0
-    lounge.wait.catch_up()
-    assert (lounge.refused, len(lounge.wait)) == (["proxy header"], 1)
-    lounge.time.now = 104.0
-    lounge.wait.catch_up()
-    assert (lounge.refused, len(lounge.wait)) == (["proxy header"] * 2, 0)
-    assert lounge.wait.next_due() is None
+def test_a_connection_is_refused_if_its_header_takes_longer_than_three_seconds(
+    waiting: Waiting,
+) -> None:
+    waiting.connect()
+    waiting.clock.now = 101.0
+    waiting.connect().send(LINE[:5])
+    waiting.clock.now = 102.9
+    waiting.run_once()
+    assert waiting.refused == []
+    waiting.clock.now = 103.0
+    waiting.run_once()
+    assert (waiting.refused, len(waiting.wait)) == (["proxy header"], 1)
+    waiting.clock.now = 104.0
+    waiting.run_once()
+    assert (waiting.refused, len(waiting.wait)) == (["proxy header"] * 2, 0)
 
 
-def test_only_so_many_wait(lounge: Lounge) -> None:
+def test_a_connection_whose_header_arrived_is_not_refused_later(waiting: Waiting) -> None:
+    waiting.connect().send(LINE)
+    waiting.run_once()
+    waiting.clock.now += 9.0
+    waiting.run_once()
+
+    assert (len(waiting.dispatched), waiting.refused) == (1, [])
+
+
+def test_connections_beyond_the_limit_are_refused(waiting: Waiting) -> None:
     for _ in range(5):
-        lounge.arrive()
-    assert (len(lounge.wait), lounge.refused) == (2, ["sessions"] * 3)
+        waiting.connect()
+
+    assert (len(waiting.wait), waiting.refused) == (2, ["sessions"] * 3)

@@ -7,14 +7,14 @@ from sftpd.monitor import recovery
 from sftpd.monitor.recovery import LiveFile
 
 
-def told(event: TransferEvent, session: int, what: str = "", **more: Value) -> Event:
+def event_of(event: TransferEvent, session: int, what: str = "", **more: Value) -> Event:
     detail: dict[str, Value] = {"session": session, **more}
     return Event(event, f"parti-{session}", "192.0.2.7", what, Outcome.OK, detail)
 
 
-def killed_in(folder: Path, *events: Event) -> None:
-    with Ledger(folder) as written:
-        written.append(*events)
+def write(folder: Path, *events: Event) -> None:
+    with Ledger(folder) as ledger:
+        ledger.append(*events)
 
 
 def added(folder: Path, since: int) -> list[tuple[str, str, str, Value, Value]]:
@@ -28,23 +28,23 @@ def added(folder: Path, since: int) -> list[tuple[str, str, str, Value, Value]]:
 
 
 EVENTS = (
-    told(TransferEvent.LOGIN, 1),
-    told(TransferEvent.OPEN, 1, "/a.jpg", handle=4),
-    told(TransferEvent.CLOSE, 1, "/a.jpg", handle=4),
-    told(TransferEvent.OPEN, 1, "/b.jpg", handle=4),
-    told(TransferEvent.LOGIN, 2),
-    told(TransferEvent.OPEN, 2, "/c.jpg", handle=1),
-    told(TransferEvent.CLOSE, 2, "/c.jpg", handle=1),
-    told(TransferEvent.SESSION_END, 2, reason="closed"),
+    event_of(TransferEvent.LOGIN, 1),
+    event_of(TransferEvent.OPEN, 1, "/a.jpg", handle=4),
+    event_of(TransferEvent.CLOSE, 1, "/a.jpg", handle=4),
+    event_of(TransferEvent.OPEN, 1, "/b.jpg", handle=4),
+    event_of(TransferEvent.LOGIN, 2),
+    event_of(TransferEvent.OPEN, 2, "/c.jpg", handle=1),
+    event_of(TransferEvent.CLOSE, 2, "/c.jpg", handle=1),
+    event_of(TransferEvent.SESSION_END, 2, reason="closed"),
 )
 
 
-def test_what_a_killed_server_left_open_is_closed_with_the_reason(tmp_path: Path) -> None:
-    killed_in(tmp_path, *EVENTS)
+def test_files_and_sessions_of_a_killed_server_are_closed(tmp_path: Path) -> None:
+    write(tmp_path, *EVENTS)
 
-    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
+    with Ledger(tmp_path) as ledger, LiveFile(tmp_path) as live:
         live.write(0)
-        assert recovery.close_unfinished(tmp_path, written, live) == 2
+        assert recovery.close_unfinished(tmp_path, ledger, live) == 2
         assert live.first == 10
 
     assert added(tmp_path, 8) == [
@@ -55,22 +55,22 @@ def test_what_a_killed_server_left_open_is_closed_with_the_reason(tmp_path: Path
     assert (closed.event.outcome, closed.event.detail["complete"]) == (Outcome.FAILED, False)
 
 
-def test_it_is_done_once_and_only_what_is_needed_is_read(tmp_path: Path) -> None:
-    killed_in(tmp_path, *EVENTS)
-    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
-        live.write(4)  # nobody who is connected has a record before that
-        assert recovery.close_unfinished(tmp_path, written, live) == 0
+def test_recovery_starts_at_the_live_number_and_is_done_once(tmp_path: Path) -> None:
+    write(tmp_path, *EVENTS)
+    with Ledger(tmp_path) as ledger, LiveFile(tmp_path) as live:
+        live.write(4)  # the open of /b.jpg is record 3, before that
+        assert recovery.close_unfinished(tmp_path, ledger, live) == 0
         live.write(0)
-        assert recovery.close_unfinished(tmp_path, written, live) == 2
-        assert recovery.close_unfinished(tmp_path, written, live) == 0
+        assert recovery.close_unfinished(tmp_path, ledger, live) == 2
+        assert recovery.close_unfinished(tmp_path, ledger, live) == 0
 
 
-def test_without_a_number_or_with_rubbish_nothing_is_closed(tmp_path: Path) -> None:
-    killed_in(tmp_path, *EVENTS)
-    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
-        assert recovery.close_unfinished(tmp_path, written, live) == 0
+def test_without_a_valid_live_number_nothing_is_closed(tmp_path: Path) -> None:
+    write(tmp_path, *EVENTS)
+    with Ledger(tmp_path) as ledger, LiveFile(tmp_path) as live:
+        assert recovery.close_unfinished(tmp_path, ledger, live) == 0
     (tmp_path / "live").write_bytes(b"rubbish, and more")
-    with Ledger(tmp_path) as written, LiveFile(tmp_path) as live:
+    with Ledger(tmp_path) as ledger, LiveFile(tmp_path) as live:
         assert live.first is None
-        assert recovery.close_unfinished(tmp_path, written, live) == 0
+        assert recovery.close_unfinished(tmp_path, ledger, live) == 0
         assert live.first == 8
