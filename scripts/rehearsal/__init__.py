@@ -1,1 +1,1 @@
-"""A synthetic election: sheets, scans, clients, and the demo."""
+"""A synthetic election to try everything on: printed sheets, scans, mirroring clients, the demo."""

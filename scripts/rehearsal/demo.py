@@ -1,7 +1,7 @@
-"""`scripts/demo`: a small rehearsal night from printed page to mirrored file, before your eyes.
+"""`scripts/demo`: run a small rehearsal election, from printed page to mirrored file.
 
-With `--once` it mirrors as a party with OpenSSH's `sftp`, holds every file against what left the
-scanner, and ends with one JSON object; exit code 1 if anything is missing or differs.
+With `--once` it mirrors one party's tree with OpenSSH's `sftp`, compares every file with what the
+scanner delivered, and prints one JSON object. The exit code is 1 if a file is missing or differs.
 """
 
 import hashlib
@@ -23,31 +23,37 @@ import click
 from config import layout
 from config.registry import Registry
 from config.sheet import Sheet
-from config.site import CLIENTS, LEDGERS, REGISTRY_INDEX, TRANSFER
+from config.site import LEDGERS, REGISTRY_INDEX, TRANSFER
 from keys.ledger import segments
 from scripts.filing.status import count_sheets
-from scripts.rehearsal.rehearsal_site import ADDRESS, client_command, scanned_pages
+from scripts.rehearsal.rehearsal_site import (
+    ADDRESS,
+    client_command,
+    client_key,
+    known_hosts,
+    scanned_pages,
+)
 from scripts.shared import console
 
 _SSPS = [sys.executable, "-m", "scripts.ssps"]
 _PARTY = "parti-a"
-_TIMEOUT = 180.0  # seconds for the publisher to file what was scanned
+_TIMEOUT = 180.0  # seconds for the publisher to file all pages, and for the server to start
 _PORT = 2222
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Mirror, check, print a summary, and end.")
-@click.option("--boxes", default=12, show_default=True)
-@click.option("--parties", default=3, show_default=True)
-@click.option("--seed", default=1, show_default=True)
+@click.option("--once", is_flag=True, help="Mirror, compare, print a summary and exit.")
+@click.option("--boxes", default=12, show_default=True, help="Number of ballot boxes.")
+@click.option("--parties", default=3, show_default=True, help="Number of parties.")
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same pages.")
 def main(once: bool, boxes: int, parties: int, seed: int) -> None:
     """Print, scan, file and serve a small rehearsal election."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ssps-demo-"))
     site, port = folder / "site", free_port()
-    made = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
+    options = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
     try:
-        ssps("rehearse", "init", site, *made)
+        ssps("rehearse", "init", site, *options)
         with running_daemons(site, folder / "log.jsonl"):
             ssps("rehearse", "scan", "--site", site)
             wait_until_filed(site)
@@ -69,7 +75,7 @@ def main(once: bool, boxes: int, parties: int, seed: int) -> None:
 
 
 def free_port() -> int:
-    """Return port 2222, or if that is taken one that the kernel has free."""
+    """Return port 2222 if it is free, else a free port that the kernel chooses."""
     for port in (_PORT, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -77,13 +83,13 @@ def free_port() -> int:
                 probe.bind((ADDRESS, port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            return found
+            bound: int = probe.getsockname()[1]
+            return bound
     raise OSError("no free port")
 
 
 def ssps(*arguments: object) -> None:
-    """Run one `ssps` command, shown as an operator would type it."""
+    """Print one `ssps` command as an operator would type it, and run it."""
     words = list(map(str, arguments))
     console.err.print(f"$ ssps {shlex.join(words)}", style="bold", soft_wrap=True)
     subprocess.run([*_SSPS, *words], check=True)
@@ -91,7 +97,7 @@ def ssps(*arguments: object) -> None:
 
 @contextmanager
 def running_daemons(site: Path, log: Path) -> Iterator[None]:
-    """Run publisher and server for as long as the `with` lasts."""
+    """Run publisher and server until the end of the `with` block."""
     console.err.print(f"$ ssps run --site {site} &", style="bold", soft_wrap=True)
     with log.open("wb") as out:
         process = subprocess.Popen([*_SSPS, "run", "--site", str(site)], stdout=out, stderr=out)
@@ -103,7 +109,7 @@ def running_daemons(site: Path, log: Path) -> Iterator[None]:
 
 
 def wait_until_filed(site: Path) -> None:
-    """Wait until every page that was scanned has been filed or set aside."""
+    """Wait until every scanned page is filed, a duplicate or in quarantine."""
     pages = len(list(scanned_pages(site)))
     deadline = time.monotonic() + _TIMEOUT
     while True:
@@ -112,7 +118,7 @@ def wait_until_filed(site: Path) -> None:
         if done >= pages:
             return
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{done} of {pages} pages after {_TIMEOUT:.0f} s")
+            raise TimeoutError(f"only {done} of {pages} pages are filed after {_TIMEOUT:.0f} s")
         time.sleep(0.2)
 
 
@@ -126,12 +132,12 @@ def wait_until_served(port: int) -> None:
                     return
         except OSError:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nobody answers on port {port}") from None
+                raise TimeoutError(f"no SSH server answers on port {port}") from None
             time.sleep(0.2)
 
 
 def mirror_and_check(site: Path, port: int, mirror: Path) -> dict[str, int]:
-    """Mirror the whole tree of one party, and hold it against what left the scanner."""
+    """Mirror the whole tree of one party, and compare it with what the scanner delivered."""
     mirror.mkdir()
     program, *rest = shlex.split(client_command(site, _PARTY, port))
     command = [program, "-b", "-", *rest]
@@ -139,10 +145,14 @@ def mirror_and_check(site: Path, port: int, mirror: Path) -> dict[str, int]:
     subprocess.run(
         command, input=f"get -r / {mirror}\n".encode(), stdout=subprocess.DEVNULL, check=True
     )
-    files = [path for path in mirror.rglob("*") if path.is_file() and not _is_own(path, mirror)]
+    files = [
+        path
+        for path in mirror.rglob("*")
+        if path.is_file() and not layout.is_publisher_file(path.relative_to(mirror).as_posix())
+    ]
     expected = sheets_scanned(site)
-    arrived = {path: _sha256(path) for path in files}
-    wrong = [p for p, digest in arrived.items() if expected.get(digest) != _sheet(p, mirror)]
+    mirrored = {path: _sha256(path) for path in files}
+    wrong = [p for p, digest in mirrored.items() if expected.get(digest) != _sheet(p, mirror)]
     counts = count_sheets(site)
     return {
         "filed": counts["filed"],
@@ -153,20 +163,20 @@ def mirror_and_check(site: Path, port: int, mirror: Path) -> dict[str, int]:
         "mirrored_files": len(files),
         "mirrored_bytes": sum(path.stat().st_size for path in files),
         "hash_mismatches": len(wrong),
-        "not_mirrored": len(expected.keys() - set(arrived.values())),
+        "not_mirrored": len(expected.keys() - set(mirrored.values())),
     }
 
 
 def sheets_scanned(site: Path) -> dict[str, Sheet]:
-    """Return what should be in the tree of a party that sees all: SHA-256 -> sheet.
+    """Return what the tree of a party with scope `all` must contain: SHA-256 -> sheet.
 
-    From the scanner's own list and the registry, without asking the publisher.
+    It is computed from the scanner's list and the registry, independently of the publisher.
     """
     registry = Registry(site / REGISTRY_INDEX)
     entries = ((page["sha256"], registry.lookup(page["karekod"])) for page in scanned_pages(site))
-    found = {digest: entry.sheet for digest, entry in entries if entry}
+    sheets = {digest: entry.sheet for digest, entry in entries if entry}
     registry.close()
-    return found
+    return sheets
 
 
 def _sheet(path: Path, mirror: Path) -> Sheet | None:
@@ -176,28 +186,23 @@ def _sheet(path: Path, mirror: Path) -> Sheet | None:
         return None
 
 
-def _is_own(path: Path, mirror: Path) -> bool:
-    return layout.is_publisher_file(path.relative_to(mirror).as_posix())
-
-
 def transfers_recorded(site: Path) -> dict[str, int]:
-    """Count the transfers of files that the record calls complete."""
+    """Count the complete transfers in the transfer ledger."""
     records = segments.read_records(site / LEDGERS / TRANSFER)
-    done = [r for r in records if r.event.event == "close" and r.event.detail["complete"]]
-    return {"transfers_recorded": len(done)}
+    complete = [r for r in records if r.event.event == "close" and r.event.detail["complete"]]
+    return {"transfers_recorded": len(complete)}
 
 
 def show_commands_and_wait(site: Path, port: int, log: Path) -> None:
-    """Say what to try, and stay up until interrupted."""
+    """Print commands to try, and wait until interrupted."""
     counts = count_sheets(site)
-    key = site / CLIENTS / _PARTY / "id_ed25519"
-    hosts = site / CLIENTS / "known_hosts"
+    key, hosts = client_key(site, _PARTY), known_hosts(site)
     ssh = f"ssh -a -x -i {key} -o UserKnownHostsFile={hosts}"
     click.echo(
         f"""
 {counts["filed"]} of {counts["expected"]} sheets filed, {counts["versions"]} later versions, \
 {counts["duplicates"]} duplicates, {counts["quarantined"]} in quarantine.
-Try, from another terminal:
+Try these in another terminal:
 
   {client_command(site, _PARTY, port)}
   lftp -e 'set sftp:connect-program "{ssh}"; mirror --parallel=4 / mirror; quit' \\
@@ -210,7 +215,7 @@ Try, from another terminal:
   {_ssps()} audit tail --follow --site {site}
   {_ssps()} rehearse scan --again --rate 2 --site {site}
 
-Log: {log}. Ctrl-C ends it and removes {site}."""
+Log: {log}. Ctrl-C stops the demo and deletes {site}."""
     )
     signal.pause()
 

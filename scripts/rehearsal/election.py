@@ -1,9 +1,9 @@
-"""A synthetic double election: president and parliament on one day, as on 14 May 2023.
+"""Make up a double election: president and parliament on one day, as on 14 May 2023.
 
-Nothing in it is true but the provinces, countries and gates. At full size it has Turkey's
-measure (201,000 boxes, 1,094 boards, over a million sheets); from four boxes on it has voters
-at home, abroad and at the customs gates, and so all eleven forms. Entries come one by one, so
-that a whole country needs no more memory than a town.
+Only the provinces, countries and customs gates are real. At full size it is as large as Turkey's
+(201,000 boxes, 1,094 boards, over a million sheets). With four boxes or more it has voters in
+Turkey, abroad and at customs gates, and so all eleven sheet types. Registry entries are generated
+one by one, so a whole country needs no more memory than a town.
 """
 
 import csv
@@ -25,34 +25,34 @@ _BOARDS_IN_TURKEY = 1094
 _SHARE_ABROAD, _SHARE_CUSTOMS = 0.025, 0.005  # of all boxes
 _MIN_BOXES_PER_DISTRICT = 4
 _MIN_BOXES_PER_BOARD = 3
-_ROWS_PER_PAGE = 40  # boxes or places that one page of an aggregate lists
-_FIRST_BOX_NUMBER = 1001  # with which a board's boxes begin
-_HALF_RANGE = 10**5
+_ROWS_PER_PAGE = 40  # boxes or places listed on one page of an aggregate sheet
+_FIRST_BOX_NUMBER = 1001  # of each board
+_HALF_RANGE = 10**5  # a karekod is two halves of five digits
 
 
 @dataclass(frozen=True, slots=True)
 class _District:
-    """One district and how many boxes each of its boards has."""
+    """One district, with (name, number of boxes) for each of its boards."""
 
     cevre: str
     boards: tuple[tuple[str, int], ...]
 
 
 def entries(boxes: int, seed: int) -> Iterator[RegistryEntry]:
-    """Yield the registry of an election with `boxes` ballot boxes, district by district."""
+    """Yield the registry entries of an election with `boxes` ballot boxes, by district."""
     if boxes < 1:
-        raise ValueError(f"{boxes} boxes, an election needs at least one")
+        raise ValueError(f"{boxes} boxes: an election needs at least one")
     for number, (sheet, turu, mahalle) in enumerate(_sheets(_districts(boxes, seed), seed)):
         yield RegistryEntry(serial(seed, number), sheet, turu, mahalle)
 
 
 def write_csv(made: Iterable[RegistryEntry], path: Path) -> int:
-    """Write `made` as the registry's CSV and return how many rows it has."""
+    """Write the entries as a registry CSV file and return the number of rows."""
     rows = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for rows, entry in enumerate(made, start=1):  # noqa: B007 - it is the count
+        for rows, entry in enumerate(made, start=1):  # noqa: B007 - used after the loop
             sheet = entry.sheet
             writer.writerow(
                 (
@@ -71,7 +71,7 @@ def write_csv(made: Iterable[RegistryEntry], path: Path) -> int:
 
 
 def districts(made: Iterable[RegistryEntry]) -> list[str]:
-    """Return the districts that have boxes, most boxes first, those at home before the others."""
+    """Return the districts with boxes, most boxes first; abroad and customs come last."""
     boxes: dict[str, set[tuple[str | None, str]]] = {}
     for entry in made:
         sheet = entry.sheet
@@ -81,10 +81,10 @@ def districts(made: Iterable[RegistryEntry]) -> list[str]:
 
 
 def serial(seed: int, number: int) -> str:
-    """Return the karekod of that number, 0 to 10¹⁰ - 1; no two numbers share one.
+    """Return karekod number `number` (0 to 10¹⁰ - 1) of this seed; all of them differ.
 
-    A Feistel network over the two halves of the ten digits: looks like chance, is a
-    permutation, and remembers nothing.
+    A Feistel network over the two halves of the ten digits gives a permutation that looks random
+    and needs no memory.
     """
     left, right = divmod(number, _HALF_RANGE)
     for turn in range(4):
@@ -95,7 +95,7 @@ def serial(seed: int, number: int) -> str:
 
 
 def unregistered_karekod(seed: int, number: int) -> str:
-    """Return a karekod that no registry of this seed has."""
+    """Return a karekod that is in no registry of this seed."""
     return serial(seed, _HALF_RANGE * _HALF_RANGE - 1 - number)
 
 
@@ -115,31 +115,30 @@ def _districts(boxes: int, seed: int) -> list[_District]:
 
 
 def _districts_in_turkey(boxes: int, seed: int) -> Iterator[_District]:
-    """Few boxes keep to few districts: several at each board say more than one in each."""
-    every = [n for n in cevre.names() if n not in _NOT_IN_TURKEY]
-    weights = {name: _weight(name, seed) for name in every}
-    natural = dict(
-        zip(every, _shares(_BOARDS_IN_TURKEY, [weights[n] ** 0.5 for n in every], 1), strict=True)
-    )
-    count = min(len(every), max(1, boxes // _MIN_BOXES_PER_DISTRICT))
-    chosen = sorted(seeded_rng(seed, "districts").sample(every, count), key=every.index)
+    """Yield the districts in Turkey. A small election has few districts with several boxes each."""
+    names = [n for n in cevre.names() if n not in _NOT_IN_TURKEY]
+    weights = {name: _weight(name, seed) for name in names}
+    board_shares = _shares(_BOARDS_IN_TURKEY, [weights[name] ** 0.5 for name in names], 1)
+    max_boards = dict(zip(names, board_shares, strict=True))
+    count = min(len(names), max(1, boxes // _MIN_BOXES_PER_DISTRICT))
+    chosen = sorted(seeded_rng(seed, "districts").sample(names, count), key=names.index)
     floor = min(2, boxes // count)
     shares = _shares(boxes, [weights[name] for name in chosen], floor)
     for name, share in zip(chosen, shares, strict=True):
         rng = seeded_rng(seed, "boards", name)
-        boards = places.boards(rng, min(natural[name], max(1, share // _MIN_BOXES_PER_BOARD)))
+        boards = places.boards(rng, min(max_boards[name], max(1, share // _MIN_BOXES_PER_BOARD)))
         parts = _shares(share, [rng.uniform(0.4, 1.6) for _ in boards], 1)
         yield _District(name, tuple(zip(boards, parts, strict=True)))
 
 
 def _weight(name: str, seed: int) -> float:
-    """Provinces with several districts are the populous ones; the others differ widely."""
-    several = name.count("-") > 1
-    return 3.0 if several else seeded_rng(seed, "weight", name).uniform(0.2, 2.0)
+    """Return the relative size of a district; those of provinces with several are the largest."""
+    one_of_several = name.count("-") > 1
+    return 3.0 if one_of_several else seeded_rng(seed, "weight", name).uniform(0.2, 2.0)
 
 
 def _shares(total: int, weights: Sequence[float], floor: int) -> list[int]:
-    """Divide `total` by weight, by largest remainder, with at least `floor` for each."""
+    """Divide `total` in proportion to the weights, by largest remainder, at least `floor` each."""
     spare = total - floor * len(weights)
     exact = [spare * weight / sum(weights) for weight in weights]
     shares = [int(share) for share in exact]
@@ -154,21 +153,21 @@ _SheetRow = tuple[Sheet, SandikTuru | None, str]
 
 def _sheets(country: Sequence[_District], seed: int) -> Iterator[_SheetRow]:
     for district in country:
-        home = district.cevre not in _NOT_IN_TURKEY
+        in_turkey = district.cevre not in _NOT_IN_TURKEY
         for board, boxes in district.boards:
             rng = seeded_rng(seed, "boxes", district.cevre, board)
             yield from _box_sheets(district.cevre, board, boxes, rng)
             forms = _BOARD_FORMS.get(district.cevre, (Belge.ILCE_BIRLESTIRME,))
-            if home and board.endswith("-1"):
+            if in_turkey and board.endswith("-1"):
                 forms = (*forms, Belge.ILCE_BIRLESTIRME_KURULLAR)
             for belge in forms:
                 yield from _aggregate_sheets(belge, district.cevre, board, boxes)
         belge = _DISTRICT_FORMS.get(district.cevre, Belge.IL_BIRLESTIRME)
         yield from _aggregate_sheets(belge, district.cevre, None, len(district.boards))
-    beside = [d for d in country if d.cevre in _NOT_IN_TURKEY]
-    if beside:
+    elsewhere = [d for d in country if d.cevre in _NOT_IN_TURKEY]
+    if elsewhere:
         belge = Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME
-        yield from _aggregate_sheets(belge, None, None, sum(len(d.boards) for d in beside))
+        yield from _aggregate_sheets(belge, None, None, sum(len(d.boards) for d in elsewhere))
 
 
 _BOARD_FORMS: dict[str, tuple[Belge, ...]] = {
@@ -195,7 +194,7 @@ def _box_sheets(district: str, board: str, count: int, rng: random.Random) -> It
         sandik, turu = _box_number_and_kind(district, number, count)
         mahalle = mahalles[number // 6] if district not in _DISTRICT_FORMS else ""
         for secim in CONTESTS:
-            # A counting sheet runs to a second page at all but the smallest boxes.
+            # The counting sheet has a second page, except at small boxes.
             small = turu in (SandikTuru.CEZAEVI, SandikTuru.SEYYAR) or rng.random() < 0.05
             for belge, pages in (
                 (Belge.SAYIM_DOKUM_CETVELI, 1 if small else 2),
@@ -211,7 +210,7 @@ def _box_number_and_kind(district: str, number: int, count: int) -> tuple[str, S
         return f"{chr(ord('A') + letter)}{place + 1}", SandikTuru.GUMRUK
     if district == cevre.ABROAD:
         return str(number + 1), SandikTuru.YURT_DISI
-    # A board's last box is the mobile one, the one before it the prison's.
+    # The last box of a board is mobile; the one before it is in a prison.
     kinds = {count - 1: SandikTuru.SEYYAR, count - 2: SandikTuru.CEZAEVI}
     kind = kinds.get(number, SandikTuru.NORMAL) if count > 3 else SandikTuru.NORMAL
     return str(_FIRST_BOX_NUMBER + number), kind

@@ -1,7 +1,7 @@
-"""The parties of a rehearsal: each mirrors its tree, again and again, with the client it prefers.
+"""Mirror the trees of a rehearsal's parties, again and again, with the clients that parties use.
 
-They take turns at OpenSSH's `sftp`, `lftp`, `rclone` and our own `scripts/mirror`. What counts in
-the end is what lies on their disks: `agrees` holds it against the tree, byte by byte.
+The parties use OpenSSH's `sftp`, `lftp`, `rclone` and our own `scripts/mirror` in turn. What counts
+is the files that end up on their disks: `matches_tree` compares them with the party's tree.
 """
 
 import hashlib
@@ -16,18 +16,19 @@ from itertools import chain
 from pathlib import Path
 
 from config import layout
-from config.site import CLIENTS, TREES
+from config.site import TREES
 from keys.server_keys import sshsig
+from scripts.rehearsal import rehearsal_site
 from scripts.rehearsal.rehearsal_site import ADDRESS
 
 _MIRROR = Path(__file__).resolve().parents[1] / "mirror"
-_FEED_SECONDS = 60.0  # seconds within which the feed has named what was filed
+_FEED_TIMEOUT = 60.0  # seconds until the feed lists the last filed pages
 _ROUND_TIMEOUT = 7200.0  # seconds for one round
 
 
 @dataclass
 class MirrorClient:
-    """One party's client, and how its rounds went."""
+    """One party's client, its folder, and the results of its rounds."""
 
     site: Path
     port: int
@@ -38,40 +39,40 @@ class MirrorClient:
     failures: list[str] = field(default_factory=list)
 
     def mirror(self) -> bool:
-        """Mirror once; say whether the client was content."""
+        """Run one round; return whether the client exited with 0."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command, given = MIRROR_CLIENTS[self.client](self)
+        command, stdin = MIRROR_CLIENTS[self.client](self)
         self.rounds += 1
         try:
             done = subprocess.run(
-                command, input=given, capture_output=True, text=True, timeout=_ROUND_TIMEOUT
+                command, input=stdin, capture_output=True, text=True, timeout=_ROUND_TIMEOUT
             )
         except subprocess.TimeoutExpired:
             self.failures.append(f"still running after {_ROUND_TIMEOUT:.0f} s")
             return False
         if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            self.failures.append(f"exit code {done.returncode}: {last[-1] if last else ''}")
+            lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            self.failures.append(f"exit code {done.returncode}: {lines[-1] if lines else ''}")
         return done.returncode == 0
 
     def matches_tree(self) -> bool:
-        """Say whether its disk has every page of its tree and no other, to the byte."""
-        return _pages(self.folder) == _pages(self.site / TREES / self.party)
+        """Return whether its folder has exactly the pages of the party's tree, byte by byte."""
+        return _page_digests(self.folder) == _page_digests(self.site / TREES / self.party)
 
     @property
     def key(self) -> Path:
-        """The party's own key."""
-        return self.site / CLIENTS / self.party / "id_ed25519"
+        """The party's private key."""
+        return rehearsal_site.client_key(self.site, self.party)
 
     @property
     def known_hosts(self) -> Path:
-        """What it was handed of the server's keys."""
-        return self.site / CLIENTS / "known_hosts"
+        """The server's host keys."""
+        return rehearsal_site.known_hosts(self.site)
 
     @property
     def ssh_options(self) -> list[str]:
-        """Options for OpenSSH's clients that leave nothing to the user's own files."""
-        stated = {
+        """Options that make OpenSSH's clients ignore the user's own settings and keys."""
+        options = {
             "IdentityFile": self.key,
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
@@ -80,38 +81,39 @@ class MirrorClient:
             "BatchMode": "yes",
             "Port": self.port,
         }
-        return ["-F", "none", *(f"-o{key}={value}" for key, value in stated.items())]
+        return ["-F", "none", *(f"-o{key}={value}" for key, value in options.items())]
 
 
-def _sftp(v: MirrorClient) -> tuple[list[str], str]:
-    command = ["sftp", "-q", *v.ssh_options, "-b", "-", f"{v.party}@{ADDRESS}"]
-    return command, f"get -r / {v.folder}\n"
+def _sftp(c: MirrorClient) -> tuple[list[str], str]:
+    command = ["sftp", "-q", *c.ssh_options, "-b", "-", f"{c.party}@{ADDRESS}"]
+    return command, f"get -r / {c.folder}\n"
 
 
-def _lftp(v: MirrorClient) -> tuple[list[str], str]:
-    ssh = shlex.join(["ssh", "-a", "-x", *v.ssh_options])
+def _lftp(c: MirrorClient) -> tuple[list[str], str]:
+    ssh = shlex.join(["ssh", "-a", "-x", *c.ssh_options])
     script = (
         f"set net:max-retries 3; set sftp:connect-program {shlex.quote(ssh)}; "
-        f"open sftp://{v.party}:@{ADDRESS}:{v.port}; "
-        f"mirror --parallel=4 / {shlex.quote(str(v.folder))}; quit"
+        f"open sftp://{c.party}:@{ADDRESS}:{c.port}; "
+        f"mirror --parallel=4 / {shlex.quote(str(c.folder))}; quit"
     )
     return ["lftp", "--norc", "-c", script], ""
 
 
-def _rclone(v: MirrorClient) -> tuple[list[str], str]:
-    remote = f":sftp,host={ADDRESS},port={v.port},user={v.party},key_file={v.key}:/"
-    hosts = ["--sftp-known-hosts-file", str(v.known_hosts)]
-    return ["rclone", "--config", "/dev/null", "copy", *hosts, remote, str(v.folder)], ""
+def _rclone(c: MirrorClient) -> tuple[list[str], str]:
+    remote = f":sftp,host={ADDRESS},port={c.port},user={c.party},key_file={c.key}:/"
+    hosts = ["--sftp-known-hosts-file", str(c.known_hosts)]
+    return ["rclone", "--config", "/dev/null", "copy", *hosts, remote, str(c.folder)], ""
 
 
-def _mirror(v: MirrorClient) -> tuple[list[str], str]:
-    kit = [v.key, v.known_hosts, v.key.with_name(sshsig.ALLOWED_SIGNERS)]
-    named = zip(("--key", "--known-hosts", "--signers"), map(str, kit), strict=True)
-    command = [sys.executable, str(_MIRROR), "--host", ADDRESS, "--port", str(v.port)]
-    command += ["--user", v.party, *chain.from_iterable(named), "--to", str(v.folder)]
+def _mirror(c: MirrorClient) -> tuple[list[str], str]:
+    files = [c.key, c.known_hosts, c.key.with_name(sshsig.ALLOWED_SIGNERS)]
+    options = zip(("--key", "--known-hosts", "--signers"), map(str, files), strict=True)
+    command = [sys.executable, str(_MIRROR), "--host", ADDRESS, "--port", str(c.port)]
+    command += ["--user", c.party, *chain.from_iterable(options), "--to", str(c.folder)]
     return command, ""
 
 
+# For each client, the command of one round and its stdin.
 MIRROR_CLIENTS: dict[str, Callable[[MirrorClient], tuple[list[str], str]]] = {
     "sftp": _sftp,
     "lftp": _lftp,
@@ -120,21 +122,21 @@ MIRROR_CLIENTS: dict[str, Callable[[MirrorClient], tuple[list[str], str]]] = {
 }
 
 
-def _pages(root: Path) -> dict[str, str]:
-    """Return the digest of each page below `root`, by its path there."""
-    return dict(_digests(root))
+def _page_digests(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each page below `root`, by its path."""
+    return dict(_iter_digests(root))
 
 
-def _digests(root: Path) -> Iterator[tuple[str, str]]:
+def _iter_digests(root: Path) -> Iterator[tuple[str, str]]:
     for path in root.rglob("*"):
-        inside = path.relative_to(root).as_posix()
-        if path.is_file() and is_page(inside):
+        relative = path.relative_to(root).as_posix()
+        if path.is_file() and is_page(relative):
             with path.open("rb") as file:
-                yield inside, hashlib.file_digest(file, "sha256").hexdigest()
+                yield relative, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_page(path: str) -> bool:
-    """Say whether a path in a tree is a page's, and not a list or a note of the publisher's."""
+    """Return whether a path in a tree is a page, and not one of the publisher's own files."""
     try:
         layout.parse(path)
     except ValueError:
@@ -143,40 +145,43 @@ def is_page(path: str) -> bool:
 
 
 class MirrorRunner:
-    """All visitors, a thread each, who come again after a pause until told that the night is over.
+    """Runs each client in a thread of its own, with a pause between its rounds.
 
-    Each comes once more then, so that its mirror is complete.
+    After `finish` each client runs once more, so that its mirror is complete.
     """
 
     def __init__(self, clients: list[MirrorClient], pause: float) -> None:
         self.clients = clients
         self._pause = pause
-        self._over = threading.Event()
+        self._finished = threading.Event()
         self._threads = [
             threading.Thread(target=self._run_rounds, args=(client, number), name=client.party)
             for number, client in enumerate(clients)
         ]
 
     def start(self) -> None:
-        """Let them come, one after the other within the first pause."""
+        """Start the clients; their first rounds are spread over the first pause."""
         for thread in self._threads:
             thread.start()
 
     def finish(self) -> None:
-        """Let each come once more, and wait for that."""
-        self._over.set()
+        """Let each client run its last round, and wait for it."""
+        self._finished.set()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
 
     def _run_rounds(self, client: MirrorClient, number: int) -> None:
         wait = self._pause * (number + 1) / len(self._threads)
-        while not self._over.wait(wait):
+        while not self._finished.wait(wait):
             began = time.monotonic()
             client.mirror()
             wait = max(0.0, self._pause - (time.monotonic() - began))
         client.mirror()
-        until = time.monotonic() + _FEED_SECONDS
-        while client.client == "mirror" and time.monotonic() < until and not client.matches_tree():
+        # scripts/mirror fetches only what the feed lists, and a segment closes once a minute.
+        deadline = time.monotonic() + _FEED_TIMEOUT
+        while client.client == "mirror" and time.monotonic() < deadline:
+            if client.matches_tree():
+                return
             time.sleep(3)
             client.mirror()

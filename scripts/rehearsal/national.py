@@ -1,17 +1,19 @@
-"""`ssps rehearse --national`: a whole polling night, or a part of one, played in minutes.
+"""`ssps rehearse --national`: play a whole polling night, or a part of it, in minutes.
 
-A double election of 201,000 boxes divided by a factor; its pages come in as
-scripts/rehearsal/arrivals
-says, some from scanners that write slowly in place, while up to all parties mirror with mixed
-clients. Pages are of one of two kinds, and the report says which:
+It is a double election of 201,000 boxes divided by a factor. The pages arrive as
+scripts/rehearsal/arrivals schedules them, some of them from scanners that write slowly and in
+place. Meanwhile the parties mirror with several kinds of clients. The pages are of one of two
+kinds, which the report names:
 
-    real      each is drawn, scanned, dropped and read, before the night so that drawing costs it
-              nothing
-    shared    all of one form share one small scan and are taken at their word (standin), so that
-              the full count of rows fits a small disk
+    real      each page is drawn and scanned before the night, so that drawing takes no time from
+              it, and is then dropped into the intake and read
+    shared    all pages of one sheet type share one small scan, and scripts/rehearsal/
+              simulated_reader takes their karekod from a comment in the file, so that the full
+              number of pages fits on a small disk
 
-At the end everything is held against what left the scanners: nothing missing but the boxes that
-never came, each party's disk like its tree to the byte, and the site by its own reckoning.
+At the end everything is compared with what the scanners delivered: no sheet is missing except
+those of the boxes that never came, each party's disk has the same bytes as its tree, and the
+checks of the site pass.
 """
 
 import os
@@ -47,13 +49,14 @@ from scripts.shared import console
 BOXES = 201_000
 REAL, SHARED = "real", "shared"
 _ABSENCE_OPTIONS = ("--reason", "not-opened", "--why", "rehearsal")
-_IN_PLACE_EVERY = 12  # one scan in so many is written slowly in place
-_STALL_SECONDS = 600.0  # seconds without a single page filed
+_IN_PLACE_EVERY = 12  # every 12th scan is written slowly and in place
+_IN_PLACE_THREADS = 4
+_STALL_SECONDS = 600.0  # without a single page filed, after which the rehearsal fails
 
 
 @dataclass(frozen=True)
 class NationalRehearsal:
-    """What is to be rehearsed; `mirrors` of the parties mirror, with `clients` in turn."""
+    """The parameters of a rehearsal; the first `mirrors` parties mirror with `clients` in turn."""
 
     factor: int
     pages: str
@@ -65,25 +68,25 @@ class NationalRehearsal:
 
     @property
     def boxes(self) -> int:
-        """How many ballot boxes there are."""
+        """The number of ballot boxes."""
         return max(4, BOXES // self.factor)
 
 
 def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, object]:
-    """Hold the rehearsal on a new site in `folder` and return its report; `ok` is its verdict."""
+    """Run the rehearsal on a new site in `folder` and return its report; `ok` is the verdict."""
     site, port = folder / "site", free_port()
-    made = ["--boxes", rehearsal.boxes, "--parties", rehearsal.parties, "--seed", rehearsal.seed]
-    ssps("rehearse", "init", site, *made, "--port", port)
+    options = ["--boxes", rehearsal.boxes, "--parties", rehearsal.parties, "--seed", rehearsal.seed]
+    ssps("rehearse", "init", site, *options, "--port", port)
     settings = load.load(site)
-    index = Registry(site / REGISTRY_INDEX)
-    coming = arrivals.plan(index.entries(), rehearsal.seed)
-    index.close()
+    registry = Registry(site / REGISTRY_INDEX)
+    schedule = arrivals.plan(registry.entries(), rehearsal.seed)
+    registry.close()
     if rehearsal.pages == REAL:
-        make = _draw_pages(coming, settings.election, rehearsal.seed, folder / "drawn")
+        make_page = _draw_pages(schedule, settings.election, rehearsal.seed, folder / "drawn")
     else:
-        make = _mark_pages(coming, settings.election, rehearsal.seed)
+        make_page = _mark_pages(schedule, settings.election, rehearsal.seed)
     names = rehearsal.clients
-    crowd = MirrorRunner(
+    runner = MirrorRunner(
         [
             MirrorClient(site, port, party.id, names[n % len(names)], folder / "mirrors" / party.id)
             for n, party in enumerate(settings.parties[: rehearsal.mirrors])
@@ -93,39 +96,40 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
     began = time.monotonic()
     with _running_daemons(site, rehearsal.pages, folder / "log.jsonl"):
         wait_until_served(port)
-        crowd.start()
+        runner.start()
         try:
-            delivered = _deliver(coming, make, settings.intake.folders[0], rehearsal)
+            delivered = _deliver(schedule, make_page, settings.intake.folders[0], rehearsal)
             reconcile.wait_until_filed(site, len(delivered), _STALL_SECONDS)
             _record_absences(site, rehearsal.seed)
         finally:
-            crowd.finish()
+            runner.finish()
         seconds = time.monotonic() - began
-    return _report(rehearsal, site, coming, delivered, crowd.clients, seconds)
+    return _report(rehearsal, site, schedule, delivered, runner.clients, seconds)
 
 
+# Returns the file name and the content of a scan.
 PageMaker = Callable[[ScheduledScan], tuple[str, bytes]]
 
 
 def _draw_pages(
-    coming: list[ScheduledScan], election: Election, seed: int, folder: Path
+    schedule: list[ScheduledScan], election: Election, seed: int, folder: Path
 ) -> PageMaker:
-    """Draw and scan all pages beforehand, on all cores."""
+    """Draw and scan all pages in advance, on all cores."""
     folder.mkdir()
     draw = partial(_draw, election, seed, folder)
     names: dict[int, str] = {}
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        drawn = workers.map(draw, (c.scan for c in coming), chunksize=8)
-        for number, name in enumerate(track(drawn, "drawing", len(coming), console=console.err)):
+        drawn = workers.map(draw, (s.scan for s in schedule), chunksize=8)
+        for number, name in enumerate(track(drawn, "drawing", len(schedule), console=console.err)):
             names[number] = name
 
-    def make(coming: ScheduledScan) -> tuple[str, bytes]:
-        path = folder / names[coming.scan.number]
+    def make_page(scheduled: ScheduledScan) -> tuple[str, bytes]:
+        path = folder / names[scheduled.scan.number]
         content = path.read_bytes()
         path.unlink()
         return path.name, content
 
-    return make
+    return make_page
 
 
 def _draw(election: Election, seed: int, folder: Path, planned: scanner.PlannedScan) -> str:
@@ -134,107 +138,116 @@ def _draw(election: Election, seed: int, folder: Path, planned: scanner.PlannedS
     return name
 
 
-def _mark_pages(coming: list[ScheduledScan], election: Election, seed: int) -> PageMaker:
+def _mark_pages(schedule: list[ScheduledScan], election: Election, seed: int) -> PageMaker:
+    """Draw one small scan for each sheet type in advance, and mark copies of it."""
     shared: dict[tuple[str, str], bytes] = {}
 
-    def make(coming: ScheduledScan) -> tuple[str, bytes]:
-        sheet = coming.scan.entry.sheet
-        form = (sheet.secim.value, sheet.belge.value)
-        if form not in shared:
-            shared[form] = simulated_reader.shared_scan(coming.scan.entry, election, seed)
-        name = f"tarayici_{coming.scan.number:08d}.jpg"
-        return name, simulated_reader.mark_page(shared[form], coming.scan)
+    def make_page(scheduled: ScheduledScan) -> tuple[str, bytes]:
+        sheet = scheduled.scan.entry.sheet
+        sheet_type = (sheet.secim.value, sheet.belge.value)
+        if sheet_type not in shared:
+            shared[sheet_type] = simulated_reader.shared_scan(scheduled.scan.entry, election, seed)
+        name = f"tarayici_{scheduled.scan.number:08d}.jpg"
+        return name, simulated_reader.mark_page(shared[sheet_type], scheduled.scan)
 
-    for one in coming:  # every form is drawn before the night, not during it
-        make(one)
-    return make
+    for scheduled in schedule:
+        make_page(scheduled)
+    return make_page
 
 
 def _deliver(
-    coming: list[ScheduledScan], make: PageMaker, intake: Path, rehearsal: NationalRehearsal
+    schedule: list[ScheduledScan],
+    make_page: PageMaker,
+    intake: Path,
+    rehearsal: NationalRehearsal,
 ) -> list[DeliveredPage]:
     """Drop every page into the intake at its time."""
-    done: list[DeliveredPage] = []
-    slowly: queue.SimpleQueue[tuple[str, bytes, ScanKind] | None] = queue.SimpleQueue()
+    delivered: list[DeliveredPage] = []
+    in_place: queue.SimpleQueue[tuple[str, bytes, ScanKind] | None] = queue.SimpleQueue()
 
     def drop_in_place() -> None:
-        while (found := slowly.get()) is not None:
-            name, content, kind = found
+        while (page := in_place.get()) is not None:
+            name, content, kind = page
             scanner.drop_in_place(intake, name, content, lambda: time.sleep(0.05))
-            done.append(DeliveredPage(name, scanner.digest(content), kind, datetime.now(UTC)))
+            sha256 = scanner.digest(content)
+            delivered.append(DeliveredPage(name, sha256, kind, datetime.now(UTC)))
 
-    rude = [threading.Thread(target=drop_in_place) for _ in range(4)]
-    for thread in rude:
+    threads = [threading.Thread(target=drop_in_place) for _ in range(_IN_PLACE_THREADS)]
+    for thread in threads:
         thread.start()
-    began, told = time.monotonic(), time.monotonic()
+    began = reported = time.monotonic()
     try:
-        for number, one in enumerate(coming):
-            name, content = make(one)
-            due = began + arrivals.playback_time(one.at, rehearsal.minutes * 60)
+        for number, scheduled in enumerate(schedule):
+            name, content = make_page(scheduled)
+            due = began + arrivals.playback_time(scheduled.at, rehearsal.minutes * 60)
             time.sleep(max(0.0, due - time.monotonic()))
+            kind = scheduled.scan.kind
             if number % _IN_PLACE_EVERY == _IN_PLACE_EVERY - 1:
-                slowly.put((name, content, one.scan.kind))
+                in_place.put((name, content, kind))
             else:
                 sha256 = scanner.digest(content)
                 scanner.drop(intake, name, content)
-                done.append(DeliveredPage(name, sha256, one.scan.kind, datetime.now(UTC)))
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                console.err.print(f"{_clock(one.at)}: {number + 1} of {len(coming)} scans")
+                delivered.append(DeliveredPage(name, sha256, kind, datetime.now(UTC)))
+            if time.monotonic() - reported > 10:
+                reported = time.monotonic()
+                done = f"{number + 1} of {len(schedule)} scans"
+                console.err.print(f"{_format_clock(scheduled.at)}: {done}")
     finally:
-        for _ in rude:
-            slowly.put(None)
-        for thread in rude:
+        for _ in threads:
+            in_place.put(None)
+        for thread in threads:
             thread.join()
-    return done
+    return delivered
 
 
-def _clock(at: float) -> str:
+def _format_clock(at: float) -> str:
+    """Return the time of day `at` seconds after 17.00 of the first day."""
     days, seconds = divmod(17 * arrivals.HOUR + at, arrivals.DAY)
     return f"day {days + 1:.0f}, {seconds // 3600:02.0f}.{seconds % 3600 // 60:02.0f}"
 
 
 @contextmanager
 def _running_daemons(site: Path, pages: str, log: Path) -> Iterator[None]:
-    """Run both daemons; with shared pages the publisher is the one with the stand-in."""
-    standing = [[sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(site)]]
-    commands = (
-        [[*reconcile.SSPS, "run", "--site", str(site)]]
-        if pages == REAL
-        else [*standing, [*reconcile.SSPS, "serve", "--site", str(site)]]
-    )
+    """Run both daemons; with shared pages the publisher uses the simulated reader."""
+    if pages == REAL:
+        commands = [[*reconcile.SSPS, "run", "--site", str(site)]]
+    else:
+        commands = [
+            [sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(site)],
+            [*reconcile.SSPS, "serve", "--site", str(site)],
+        ]
     with log.open("wb") as out:
-        running_daemons = [subprocess.Popen(c, stdout=out, stderr=out) for c in commands]
+        processes = [subprocess.Popen(command, stdout=out, stderr=out) for command in commands]
     try:
         yield
     finally:
-        for process in running_daemons:
+        for process in processes:
             process.terminate()
-        for process in running_daemons:
+        for process in processes:
             process.wait()
 
 
 def _record_absences(site: Path, seed: int) -> None:
-    """Record the boxes that never came, as an operator does when the night is over."""
-    index = Registry(site / REGISTRY_INDEX)
-    missing = arrivals.absent_boxes(index.entries(), seed)
-    index.close()
-    places = ["/".join(map(str, box)) for box in sorted(missing, key=str)]
+    """Record the boxes that never came as absent, as an operator does after the night."""
+    registry = Registry(site / REGISTRY_INDEX)
+    boxes = arrivals.absent_boxes(registry.entries(), seed)
+    registry.close()
+    places = ["/".join(map(str, box)) for box in sorted(boxes, key=str)]
     ssps("absent", "add", *places, *_ABSENCE_OPTIONS, "--site", site)
 
 
 def _report(
     rehearsal: NationalRehearsal,
     site: Path,
-    coming: list[ScheduledScan],
+    schedule: list[ScheduledScan],
     delivered: list[DeliveredPage],
     clients: list[MirrorClient],
     seconds: float,
 ) -> dict[str, object]:
     counts = count_sheets(site)
     lags, unaccounted = reconcile.reconcile_pages(site, delivered)
-    never_came = counts["expected"] - sum(c.scan.kind is ScanKind.PAGE for c in coming)
-    disagree = [v.party for v in clients if not v.matches_tree()]
+    never_came = counts["expected"] - sum(s.scan.kind is ScanKind.PAGE for s in schedule)
+    differing = [client.party for client in clients if not client.matches_tree()]
     checks = reconcile.run_checks(site)
     return {
         "factor": rehearsal.factor,
@@ -242,8 +255,8 @@ def _report(
         "note": _NOTES[rehearsal.pages],
         "boxes": rehearsal.boxes,
         "sheets": counts["expected"],
-        "scans": dict(Counter(str(c.scan.kind) for c in coming)),
-        "written_in_place": len(coming) // _IN_PLACE_EVERY,
+        "scans": dict(Counter(str(s.scan.kind) for s in schedule)),
+        "written_in_place": len(schedule) // _IN_PLACE_EVERY,
         "minutes_played": rehearsal.minutes,
         "seconds": round(seconds, 1),
         **{key: counts[key] for key in ("filed", "versions", "duplicates", "quarantined")},
@@ -255,17 +268,17 @@ def _report(
         "lag_p99": reconcile.percentile(lags, 99),
         "lag_max": reconcile.percentile(lags, 100),
         "parties": rehearsal.parties,
-        "mirrors": dict(Counter(v.client for v in clients)),
-        "rounds": sum(v.rounds for v in clients),
-        "rounds_failed": [f"{v.party} ({v.client}): {f}" for v in clients for f in v.failures],
-        "mirrors_that_differ": disagree,
+        "mirrors": dict(Counter(c.client for c in clients)),
+        "rounds": sum(c.rounds for c in clients),
+        "rounds_failed": [f"{c.party} ({c.client}): {f}" for c in clients for f in c.failures],
+        "mirrors_that_differ": differing,
         **reconcile.transfer_totals(site),
         "ledgers": reconcile.ledger_sizes(site),
         "checks": checks,
         "ok": (
             (counts["missing"], counts["absent"]) == (0, never_came)
             and not unaccounted
-            and not disagree
+            and not differing
             and "failed" not in checks.values()
         ),
     }
@@ -273,5 +286,5 @@ def _report(
 
 _NOTES = {
     REAL: "every page was drawn, scanned, dropped and read",
-    SHARED: "pages share one small scan a form; karekods were handed over, not read",
+    SHARED: "the pages of a sheet type share one small scan; karekods were not read from images",
 }

@@ -1,7 +1,8 @@
-"""What came of a rehearsal, held against what left the scanners.
+"""Compare the result of a rehearsal with what the scanners delivered.
 
-Nothing here asks the publisher what it did. What left the scanners is known by name and digest;
-the filing ledger has to have each once, with those bytes and the outcome that its kind deserves.
+Each delivered page is known by name and SHA-256. The filing ledger must have one record of it,
+with the same SHA-256 and the outcome that its kind requires. Nothing here relies on the publisher's
+own counts.
 """
 
 import subprocess
@@ -28,7 +29,7 @@ _CHECKS = (("verify",), ("audit", "verify"))
 
 @dataclass(frozen=True)
 class DeliveredPage:
-    """A file that a scanner has delivered, and when it was there whole."""
+    """A file that a scanner delivered, and when it was complete."""
 
     name: str
     sha256: str
@@ -37,7 +38,10 @@ class DeliveredPage:
 
 
 def wait_until_filed(site: Path, pages: int, stall_seconds: float) -> None:
-    """Wait until all is filed or set aside; TimeoutError if nothing was for `patience` seconds."""
+    """Wait until all pages are filed, a duplicate or in quarantine.
+
+    Raises TimeoutError if there is no progress for `stall_seconds`.
+    """
     before, since = -1, time.monotonic()
     while True:
         counts = count_sheets(site)
@@ -47,40 +51,45 @@ def wait_until_filed(site: Path, pages: int, stall_seconds: float) -> None:
         if done > before:
             before, since = done, time.monotonic()
         if time.monotonic() - since > stall_seconds:
-            raise TimeoutError(f"{done} of {pages} pages, and none for {stall_seconds:.0f} s")
+            stalled = f"no progress for {stall_seconds:.0f} s"
+            raise TimeoutError(f"only {done} of {pages} pages are filed, and {stalled}")
         time.sleep(0.5 if pages < 10_000 else 5)
 
 
 def reconcile_pages(site: Path, delivered: list[DeliveredPage]) -> tuple[list[float], list[str]]:
-    """Return, in seconds, how long each page took to be in the last tree, and what went wrong."""
-    at = {d.name: d for d in delivered}
-    taken, wrong = [], []
+    """Compare the filing ledger with what was delivered.
+
+    Returns the sorted seconds from delivery to the last tree of each filed page, and a line for
+    each page that is not accounted for.
+    """
+    pages = {page.name: page for page in delivered}
+    lags, wrong = [], []
     for record in segments.read_records(site / LEDGERS / FILING):
         event = record.event
         if event.event not in _PAGE_EVENTS:
             continue
-        page = at.pop(event.origin, None)
+        page = pages.pop(event.origin, None)
         if page is None:
             wrong.append(f"{event.origin}: recorded twice, or never delivered")
         elif event.detail["sha256"] != page.sha256:
-            wrong.append(f"{event.origin}: other bytes than left the scanner")
+            wrong.append(f"{event.origin}: not the bytes that the scanner delivered")
         elif (event.event == FilingEvent.QUARANTINED) != (page.kind in UNFILABLE):
             wrong.append(f"{event.origin}: {page.kind} became {event.event}")
         elif event.event == FilingEvent.FILED:
-            taken.append((record.time - page.at).total_seconds())
-    wrong += [f"{name}: no record" for name in at]
-    return sorted(taken), wrong[:_MAX_NAMED]
+            lags.append((record.time - page.at).total_seconds())
+    wrong += [f"{name}: no record" for name in pages]
+    return sorted(lags), wrong[:_MAX_NAMED]
 
 
 def percentile(values: list[float], share: int) -> float | None:
-    """Return that percentile of sorted values, to the millisecond."""
+    """Return a percentile of sorted values, rounded to milliseconds; None without values."""
     if not values:
         return None
     return round(values[min(len(values) - 1, len(values) * share // 100)], 3)
 
 
 def run_checks(site: Path) -> dict[str, str]:
-    """Return what the site's own reckoning says of itself: `passed` or `failed`."""
+    """Run the checks of the site; return `passed` or `failed` for each command."""
     return {" ".join(words): _check_result(site, words) for words in _CHECKS}
 
 
@@ -92,7 +101,7 @@ def _check_result(site: Path, words: tuple[str, ...]) -> str:
 
 
 def transfer_totals(site: Path) -> dict[str, int]:
-    """Count what the transfer ledger says: sessions, files, bytes."""
+    """Count sessions, files and bytes in the transfer ledger."""
     sessions = files = sent = 0
     for record in segments.read_records(site / LEDGERS / TRANSFER):
         detail = record.event.detail
@@ -104,17 +113,17 @@ def transfer_totals(site: Path) -> dict[str, int]:
 
 
 def ledger_sizes(site: Path) -> dict[str, dict[str, int]]:
-    """Return how long each ledger is."""
-    found = {}
+    """Return the number of records and bytes of each ledger."""
+    sizes = {}
     for name in (TRANSFER, FILING, OPERATIONS):
         folder = site / LEDGERS / name
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        found[name] = {"records": segments.next_seq(folder), "bytes": size}
-    return found
+        sizes[name] = {"records": segments.next_seq(folder), "bytes": size}
+    return sizes
 
 
 def format_report(report: Mapping[str, object]) -> str:
-    """Write a report for reading, a line an answer."""
+    """Format a report as text, one line for each field."""
     return "\n".join(
         f"{key.replace('_', ' '):<22}{_format_value(value)}" for key, value in report.items()
     )

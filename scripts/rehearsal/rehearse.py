@@ -1,8 +1,8 @@
-"""`ssps rehearse`: a synthetic election on a site of its own, from printed page to mirrored file.
+"""`ssps rehearse`: rehearse with a synthetic election, from printed page to mirrored file.
 
-`rehearsal.toml` on the site keeps what the election was made from; `scanned.csv` what was
-dropped into the intake, so that a mirror can be checked against what left the scanner and not
-against our own store.
+It has a site of its own. `rehearsal.toml` keeps the parameters of the election, and `scanned.csv`
+lists the pages that were dropped into the intake, so that a mirror can be compared with what the
+scanner delivered, and not only with our own store.
 """
 
 import csv
@@ -37,7 +37,13 @@ from scripts.filing import registry
 from scripts.rehearsal import election as synthetic
 from scripts.rehearsal import scanner
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
-from scripts.rehearsal.rehearsal_site import ADDRESS, client_command, scanned_pages
+from scripts.rehearsal.rehearsal_site import (
+    ADDRESS,
+    client_command,
+    client_key,
+    known_hosts,
+    scanned_pages,
+)
 from scripts.shared import console
 from scripts.site.init import SITE_TEMPLATE, create_site
 
@@ -46,7 +52,7 @@ _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
 
 class _NationalOptionGroup(click.Group):
-    """Takes `--national` for what it is: a rehearsal of its own kind."""
+    """A group that accepts the option `--national` as the name of the command `national`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, ["national" if a == "--national" else a for a in args])
@@ -54,29 +60,49 @@ class _NationalOptionGroup(click.Group):
 
 @click.group(cls=_NationalOptionGroup)
 def rehearse() -> None:
-    """A synthetic election, printed and scanned.
+    """Rehearse with a synthetic election: made-up sheets, printed and scanned.
 
-    No real sheet, no real person; everything else as on the night. `--national` is the same as
-    `national`.
+    No sheet and no person is real. Everything after the scanner works as on polling night.
+    `--national` is the same as `national`.
     """
 
 
 @rehearse.command("init")
-@click.option("--boxes", type=click.IntRange(1, 250_000), default=12, show_default=True)
-@click.option("--parties", type=click.IntRange(1, 200), default=3, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same pages.")
-@click.option("--port", type=click.IntRange(1, 65535), default=2222, show_default=True)
+@click.option(
+    "--boxes",
+    type=click.IntRange(1, 250_000),
+    default=12,
+    show_default=True,
+    help="Number of ballot boxes.",
+)
+@click.option(
+    "--parties",
+    type=click.IntRange(1, 200),
+    default=3,
+    show_default=True,
+    help="Number of parties.",
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same pages."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=2222,
+    show_default=True,
+    help="Port of the SFTP server.",
+)
 @click.option(
     "--like",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Take the parties of this site, which serves the rehearsal's trees on its test day.",
+    help="Use the parties of this site, whose server serves the rehearsal on a test day.",
 )
 @console.with_new_site
 def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site: Path) -> None:
-    """Lay out DIR as the site of a rehearsal election that is open now.
+    """Create DIR as the site of a rehearsal election that is open now.
 
-    Registry imported, parties written (the first sees all, the last one district), a key for
-    each, and in DIR/clients what a party's client needs.
+    It has an imported registry and parties with a key each: the first has the scope all, the
+    last one district. DIR/clients has the files that each party's client needs.
     """
     opened = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
     site_toml = SITE_TEMPLATE.format(
@@ -85,30 +111,17 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     districts = synthetic.districts(synthetic.entries(boxes, seed))
     theirs = (like / PARTIES_TOML).read_text(encoding="utf-8") if like else None
     create_site(site, site_toml, theirs or _parties_toml(parties, districts), _WHY)
-    made = {"boxes": boxes, "parties": parties, "seed": seed}
-    (site / REHEARSAL_TOML).write_text(tomli_w.dumps(made), encoding="utf-8")
-    handed_over = site / REGISTRY_CSV
-    sheets = synthetic.write_csv(synthetic.entries(boxes, seed), handed_over)
-    registry.import_registry(site, handed_over, _WHY)
-    clients = site / CLIENTS
-    clients.mkdir()
-    known_hosts = clients / "known_hosts"
-    known_hosts.write_text(host.known_hosts(site, ADDRESS, port), encoding="utf-8")
-    for party in load.load(site).parties:
-        kit = clients / party.id / "id_ed25519"
-        host.create_key(kit, f"{party.id}@rehearsal")
-        kit.with_name(sshsig.ALLOWED_SIGNERS).write_text(
-            sshsig.site_allowed_signers(site), encoding="utf-8"
-        )
-        if party.mirrors:
-            add_credential(
-                site, party.id, load_public_key(kit.with_name("id_ed25519.pub"), ""), _WHY
-            )
+    parameters = {"boxes": boxes, "parties": parties, "seed": seed}
+    (site / REHEARSAL_TOML).write_text(tomli_w.dumps(parameters), encoding="utf-8")
+    registry_csv = site / REGISTRY_CSV
+    sheets = synthetic.write_csv(synthetic.entries(boxes, seed), registry_csv)
+    registry.import_registry(site, registry_csv, _WHY)
+    _write_client_files(site, port)
     if like is not None:
-        click.echo(f"{site}: {sheets} sheets of {boxes} boxes, for the parties of {like}. Next:")
+        click.echo(f"{site}: {sheets} sheets of {boxes} boxes for the parties of {like}. Next:")
         click.echo(f"  ssps publish --site {site} &")
         click.echo(f"  ssps rehearse scan --site {site}")
-        click.echo(f"  a [[rehearsal]] window in {like / SITE_TOML}, and SIGHUP to its `ssps run`")
+        click.echo(f"  add a [[rehearsal]] to {like / SITE_TOML} and send SIGHUP to its `ssps run`")
         return
     click.echo(f"{site}: {sheets} sheets of {boxes} boxes, {parties} parties. Next:")
     click.echo(f"  ssps run --site {site} &")
@@ -116,28 +129,42 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     click.echo(f"  {client_command(site, 'parti-a', port)}")
 
 
+def _write_client_files(site: Path, port: int) -> None:
+    """Create a key for each party, add it to the party's credentials, and write known_hosts."""
+    (site / CLIENTS).mkdir()
+    known_hosts(site).write_text(host.known_hosts(site, ADDRESS, port), encoding="utf-8")
+    for party in load.load(site).parties:
+        key = client_key(site, party.id)
+        host.create_key(key, f"{party.id}@rehearsal")
+        signers = sshsig.site_allowed_signers(site)
+        key.with_name(sshsig.ALLOWED_SIGNERS).write_text(signers, encoding="utf-8")
+        if party.mirrors:
+            public_key = load_public_key(key.with_name("id_ed25519.pub"), "")
+            add_credential(site, party.id, public_key, _WHY)
+
+
 def _parties_toml(count: int, districts: list[str]) -> str:
-    """Write the parties: the first sees all, the last the one district with the most boxes."""
-    listed = []
+    """Return parties.toml: the first party has scope all, the last the district with most boxes."""
+    half = [d for i, d in enumerate(districts) if i % 2] or districts[:1]
+    parties = []
     for number in range(count):
         last = number == count - 1 and count > 1
-        half = [d for i, d in enumerate(districts) if i % 2] or districts[:1]
-        middle = half if number % 3 == 1 and not last else "all"
-        listed.append(
+        scope = districts[:1] if last else half if number % 3 == 1 else "all"
+        parties.append(
             {
                 "id": party_id(number),
                 "name": f"{party_id(number).removeprefix('parti-').upper()} Partisi",
                 "kind": "candidate" if number % 5 == 4 else "party",
-                "scope": districts[:1] if last else middle,
+                "scope": scope,
                 "static_ips": [ADDRESS],
                 "contact": {"name": "", "email": "", "phone": ""},
             }
         )
-    return tomli_w.dumps({"party": listed})
+    return tomli_w.dumps({"party": parties})
 
 
 def party_id(number: int) -> str:
-    """Name the party of that number, from 0: parti-a, parti-b, ... parti-z, parti-aa."""
+    """Return the id of party `number`, from 0: parti-a, parti-b, ... parti-z, parti-aa."""
     letters = ""
     number += 1
     while number:
@@ -147,9 +174,11 @@ def party_id(number: int) -> str:
 
 
 @rehearse.command()
-@click.option("--count", type=click.IntRange(1), help="How many pages; all that are left if not.")
+@click.option("--count", type=click.IntRange(1), help="Number of pages. Default: all that remain.")
 @click.option(
-    "--rate", type=click.FloatRange(0.01), help="Pages a second; as fast as drawn if not."
+    "--rate",
+    type=click.FloatRange(0.01),
+    help="Pages per second. Default: as fast as they can be drawn.",
 )
 @click.option(
     "--in-place",
@@ -158,14 +187,14 @@ def party_id(number: int) -> str:
     is_flag=True,
     help="Write each file slowly and in place, as some scanners do.",
 )
-@click.option("--again", is_flag=True, help="From the first page, not where the last scan ended.")
+@click.option("--again", is_flag=True, help="Start at the first page again.")
 @console.with_site
 def scan(count: int | None, rate: float | None, in_place: bool, again: bool, site: Path) -> None:
-    """Print the next pages of the rehearsal, scan them, and drop them into the intake."""
+    """Print and scan the next pages of the rehearsal, and drop them into the intake."""
     settings = load.load(site)
     if not (site / REHEARSAL_TOML).exists():
-        message = "is missing: this is no rehearsal's site, `ssps rehearse init` makes one"
-        raise console.fault(REHEARSAL_TOML, "", message)
+        wrong = "is missing: this is not a rehearsal's site; create one with `ssps rehearse init`"
+        raise console.fault(REHEARSAL_TOML, "", wrong)
     seed = tomllib.loads((site / REHEARSAL_TOML).read_text(encoding="utf-8"))["seed"]
     index = Registry(site / REGISTRY_INDEX)
     done = 0 if again else len(list(scanned_pages(site)))
@@ -186,27 +215,59 @@ def scan(count: int | None, rate: float | None, in_place: bool, again: bool, sit
                 scanner.drop(folder, name, content)
             log.writerow((name, scanner.digest(content), page.karekod or "", page.kind))
             file.flush()
-    click.echo(f"{len(planned)} pages into {folder}")
+    click.echo(f"{len(planned)} pages dropped into {folder}")
     if not planned:
-        click.echo("every page was scanned already, --again begins anew")
+        click.echo("all pages are scanned already: use --again to start at the first page")
 
 
 @rehearse.command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--factor", type=click.IntRange(1), default=4000, show_default=True)
-@click.option("--pages", type=click.Choice(("real", "shared")), default="real", show_default=True)
-@click.option("--parties", type=click.IntRange(1, 200), default=40, show_default=True)
-@click.option("--mirrors", type=click.IntRange(0), help="How many of them mirror; all if not.")
+@click.option(
+    "--factor",
+    type=click.IntRange(1),
+    default=4000,
+    show_default=True,
+    help="Divide the 201,000 ballot boxes by this.",
+)
+@click.option(
+    "--pages",
+    type=click.Choice(("real", "shared")),
+    default="real",
+    show_default=True,
+    help="Draw and read every page, or share one small scan for each sheet type.",
+)
+@click.option(
+    "--parties",
+    type=click.IntRange(1, 200),
+    default=40,
+    show_default=True,
+    help="Number of parties.",
+)
+@click.option("--mirrors", type=click.IntRange(0), help="Parties that mirror. Default: all.")
 @click.option(
     "--client",
     "clients",
     type=click.Choice(tuple(MIRROR_CLIENTS)),
     multiple=True,
-    help="With which client; may be repeated, and they take turns. All of them if not given.",
+    help="Client of the parties, in turn if repeated. Default: all of them.",
 )
-@click.option("--minutes", type=click.FloatRange(0.1), default=3.0, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the report there.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0.1),
+    default=3.0,
+    show_default=True,
+    help="Length of the rehearsal.",
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same pages."
+)
+@click.option(
+    "--json",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the report to FILE as JSON.",
+)
 @console.print_faults
 def national(
     folder: Path | None,
@@ -219,13 +280,15 @@ def national(
     seed: int,
     file: Path | None,
 ) -> None:
-    """Play a whole polling night of 201,000 boxes divided by --factor.
+    """Play a polling night of 201,000 boxes divided by --factor, and print a report.
 
-    Boxes that close at 17.00, a peak, a long tail, days of corrections, in --minutes; rude
-    scanners, pages that no machine can read, boxes that never come; the parties mirror meanwhile,
-    with mixed clients. --pages shared takes pages that share their bytes, so that --factor 1 fits
-    a small disk. Works in DIR, or in a temporary folder that is removed; prints a report. Exit
-    code 1 if anything was lost, or differs on a party's disk.
+    In --minutes it plays the boxes that close at 17.00, the peak, the long tail and the days of
+    corrections. Some scanners write slowly and in place, some pages cannot be read, and some boxes
+    never come. The parties mirror meanwhile with several kinds of clients. With --pages shared,
+    even --factor 1 fits on a small disk.
+
+    It uses DIR, or a temporary folder that is deleted afterwards. The exit code is 1 if anything
+    was lost, or if a party's disk differs from its tree.
     """
     from scripts.rehearsal.national import NationalRehearsal, run_rehearsal
     from scripts.rehearsal.reconcile import format_report
@@ -233,13 +296,13 @@ def national(
     mirrors = parties if mirrors is None else mirrors
     clients = clients or tuple(MIRROR_CLIENTS)
     rehearsal = NationalRehearsal(factor, pages, parties, mirrors, clients, minutes, seed)
-    place = folder or Path(tempfile.mkdtemp(prefix="ssps-national-"))
-    place.mkdir(parents=True, exist_ok=True)
+    work = folder or Path(tempfile.mkdtemp(prefix="ssps-national-"))
+    work.mkdir(parents=True, exist_ok=True)
     try:
-        report = run_rehearsal(rehearsal, place.absolute())
+        report = run_rehearsal(rehearsal, work.absolute())
     finally:
         if folder is None:
-            shutil.rmtree(place)
+            shutil.rmtree(work)
     click.echo(format_report(report))
     if file:
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,13 +1,14 @@
-"""Chance that repeats: the same seed and the same names give the same throws, in any order.
+"""Make random number generators that repeat: the same seed and names give the same numbers.
 
-Whatever is drawn takes dice of its own, named after what it is for (`dice(seed, "print",
-karekod)`), so that a page comes out the same however many others were made before it.
+Each thing that is drawn uses its own generator, named after its purpose, for example
+`seeded_rng(seed, "sheet", karekod)`. So a page comes out the same no matter how many other pages
+were made before it.
 """
 
 import random
 
 
 def seeded_rng(seed: int, *names: str | int) -> random.Random:
-    """Return the dice of that name."""
-    # A string seeds by its SHA-512 digest, which no PYTHONHASHSEED changes.
+    """Return the generator of this name."""
+    # Random seeds itself with the SHA-512 of a string, which does not depend on PYTHONHASHSEED.
     return random.Random("/".join(map(str, (seed, *names))))  # noqa: S311 - no secret in it
