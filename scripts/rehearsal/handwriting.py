@@ -1,4 +1,7 @@
-"""A printed page and what people write on it by hand; lengths in millimetres, type in points."""
+"""Draw a printed page and the handwriting on it.
+
+Lengths are in millimetres, type sizes in points.
+"""
 
 import math
 import random
@@ -18,7 +21,7 @@ Colour = tuple[int, int, int]
 SANS, BOLD, MONO = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf"
 _FOLDERS = ("/usr/share/fonts/truetype/dejavu", "/usr/share/fonts/TTF", "/usr/share/fonts/dejavu")
 
-# A digit as the strokes of a hand, across and down from its top left corner.
+# The strokes of each handwritten digit: points (across, down) from its top left corner, 0 to 1.
 _STROKES: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
     "0": (((0.5, 0), (0.1, 0.3), (0.1, 0.75), (0.5, 1), (0.9, 0.7), (0.85, 0.25), (0.45, 0.02)),),
     "1": (((0.2, 0.3), (0.6, 0), (0.55, 1)),),
@@ -38,18 +41,18 @@ _STROKES: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
 
 @cache
 def font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
-    """Return a font that has the Turkish letters; raise Faults if the machine lacks it."""
+    """Return a font with the Turkish letters; raise Faults if it is not installed."""
     for folder in _FOLDERS:
         path = Path(folder, name)
         if path.is_file():
-            # The plain engine: Turkish needs no shaping, and it draws the same everywhere.
+            # The basic layout engine draws the same everywhere, and Turkish needs no shaping.
             return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)
-    message = "no such font on this machine, install it with `apt-get install fonts-dejavu-core`"
-    raise Faults([Fault(name, "", message)])
+    wrong = "font not found: install it with `apt-get install fonts-dejavu-core`"
+    raise Faults([Fault(name, "", wrong)])
 
 
 class PrintedPage:
-    """A sheet of A4 while it is being printed and filled in."""
+    """An A4 page while it is printed and filled in."""
 
     def __init__(self, dpi: int, watermark: str) -> None:
         self.dpi = dpi
@@ -57,7 +60,7 @@ class PrintedPage:
         self.draw = ImageDraw.Draw(self.image)
 
     def px(self, mm: float) -> int:
-        """Return millimetres as whole pixels."""
+        """Convert millimetres to pixels."""
         return round(mm * self.dpi / 25.4)
 
     def text(
@@ -71,7 +74,7 @@ class PrintedPage:
         anchor: str = "lm",
         colour: Colour = BLACK,
     ) -> None:
-        """Print one line; `anchor` is Pillow's, by default left and middle."""
+        """Print one line of text; `anchor` is as in Pillow, by default left and middle."""
         face = font(name, round(points * self.dpi / 72))
         self.draw.text((self.px(x), self.px(y)), text, colour, face, anchor)
 
@@ -81,30 +84,30 @@ class PrintedPage:
         self.draw.line(ends, BLACK, max(1, self.px(mm)))
 
     def grid(self, x: list[float], y: list[float]) -> None:
-        """Print a table's lines at the columns `x` and the rows `y`."""
+        """Print the lines of a table with columns at `x` and rows at `y`."""
         for row in y:
             self.rule(x[0], row, x[-1], row)
         for column in x:
             self.rule(column, y[0], column, y[-1])
 
     def shade(self, x1: float, y1: float, x2: float, y2: float) -> None:
-        """Print a light grey field."""
+        """Print a light grey rectangle."""
         box = (self.px(x1), self.px(y1), self.px(x2), self.px(y2))
         self.draw.rectangle(box, (228, 228, 228))
 
     def digits(
         self, x: float, y: float, number: int, mm: float, ink: Colour, rng: random.Random
     ) -> None:
-        """Write a number by hand, `mm` high, from `x` on, its middle at `y`."""
+        """Write a number by hand, `mm` high, starting at `x`, with its middle at `y`."""
         slant = rng.uniform(0.05, 0.25)
         for digit in str(number):
-            high = mm * rng.uniform(0.9, 1.1)
-            top = y - high / 2 + rng.uniform(-0.06, 0.06) * mm
+            height = mm * rng.uniform(0.9, 1.1)
+            top = y - height / 2 + rng.uniform(-0.06, 0.06) * mm
             for stroke in _STROKES[digit]:
                 points = [
                     (
-                        x + (across + slant * (1 - down)) * high * 0.55 + rng.gauss(0, 0.03 * mm),
-                        top + down * high + rng.gauss(0, 0.03 * mm),
+                        x + (across + slant * (1 - down)) * height * 0.55 + rng.gauss(0, 0.03 * mm),
+                        top + down * height + rng.gauss(0, 0.03 * mm),
                     )
                     for across, down in stroke
                 ]
@@ -114,25 +117,25 @@ class PrintedPage:
     def words(
         self, x: float, y: float, text: str, points: float, ink: Colour, rng: random.Random
     ) -> None:
-        """Write words, slanted and not quite on the line."""
+        """Write words as if by hand: slanted, and not exactly on the line."""
         face = font(SANS, round(points * self.dpi / 72))
         left, top, right, bottom = (round(edge) for edge in face.getbbox(text))
         slant = rng.uniform(0.18, 0.32)
-        wide, high = right - left, bottom - top
-        mask = Image.new("L", (wide + round(high * slant) + 2, high), 0)
+        width, height = right - left, bottom - top
+        mask = Image.new("L", (width + round(height * slant) + 2, height), 0)
         ImageDraw.Draw(mask).text((-left, -top), text, 255, face)
         slanted = mask.transform(
             mask.size,
             Image.Transform.AFFINE,
-            (1, slant, -high * slant, 0, 1, 0),
+            (1, slant, -height * slant, 0, 1, 0),
             resample=Image.Resampling.BILINEAR,
         )
         middle = self.px(y + rng.uniform(-0.5, 0.5))
-        at = (self.px(x + rng.uniform(0, 2)), middle - high // 2)
+        at = (self.px(x + rng.uniform(0, 2)), middle - height // 2)
         self.image.paste(ink, at, slanted)
 
     def signature(self, x: float, y: float, mm: float, ink: Colour, rng: random.Random) -> None:
-        """Scribble a signature about `mm` wide around the middle (x, y); it is nobody's."""
+        """Scribble a made-up signature about `mm` width, centred at (x, y)."""
         loops, lean = rng.uniform(2.5, 5), rng.uniform(-0.25, 0.25)
         tall, phase = mm * rng.uniform(0.12, 0.28), rng.uniform(0, math.tau)
         wobble = rng.uniform(1.3, 2.7)
@@ -148,12 +151,12 @@ class PrintedPage:
         self.stroke(points, ink, 0.35)
 
     def stroke(self, points: list[tuple[float, float]], ink: Colour, mm: float) -> None:
-        """Draw one stroke of a pen."""
+        """Draw one pen stroke, `mm` wide."""
         path = [(self.px(x), self.px(y)) for x, y in points]
         self.draw.line(path, ink, max(1, self.px(mm)), joint="curve")
 
     def seal(self, x: float, y: float, text: str, rng: random.Random) -> None:
-        """Stamp a round seal of 24 mm around (x, y)."""
+        """Stamp a round seal, 24 mm wide, centred at (x, y)."""
         colour = (86, 70, 150)
         for radius, width in ((12.0, 0.5), (10.6, 0.25), (6.5, 0.25)):
             box = tuple(self.px(v) for v in (x - radius, y - radius, x + radius, y + radius))

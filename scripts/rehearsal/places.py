@@ -1,6 +1,7 @@
-"""Where the rehearsal votes: boards and neighbourhoods made up, countries and gates as they are.
+"""The places of the rehearsal: made-up boards and neighbourhoods, real countries and gates.
 
-A place has a Turkish name for the sheets and the folder name that `ascii_name` makes of it.
+Each place has a Turkish name, which is printed on sheets, and a folder name, which `ascii_name`
+makes from it.
 """
 
 import random
@@ -27,7 +28,7 @@ _MAHALLE_NAMES = _split_names(
     "Kurtuluş, Mimarsinan, Sakarya, Şirinevler, Yenimahalle, Yıldırım"
 )
 
-# Most voters first.
+# Those with most voters first.
 COUNTRIES = _split_names(
     "Almanya, Fransa, Hollanda, Belçika, Avusturya, İsviçre, ABD, Birleşik Krallık, İsveç, "
     "Danimarka, Avustralya, Kanada, İtalya, Norveç, KKTC, Bulgaristan, Suudi Arabistan, "
@@ -48,7 +49,7 @@ GATES = _split_names(
 
 @cache
 def _turkish_names() -> dict[str, str]:
-    """Turkish names by folder name."""
+    """Return the Turkish name of each known folder name."""
     compounds = (first + second for first in _NAME_BEGINNINGS for second in _NAME_ENDINGS)
     return {
         **cevre.titles(),
@@ -57,7 +58,7 @@ def _turkish_names() -> dict[str, str]:
 
 
 def turkish_name(place: str) -> str:
-    """Return a place's name as a sheet prints it: `34-istanbul-1` -> `İstanbul 1`."""
+    """Return the name of a place as printed on a sheet: `34-istanbul-1` -> `İstanbul 1`."""
     known = _turkish_names()
     stem, _, number = place.rpartition("-")
     if place in known:
@@ -68,15 +69,15 @@ def turkish_name(place: str) -> str:
 
 
 def turkish_upper(text: str) -> str:
-    """Return `text` in Turkish capitals, in which i has its dot."""
+    """Return `text` in Turkish capitals: i becomes İ, ı becomes I."""
     return text.replace("i", "İ").replace("ı", "I").upper()
 
 
 def boards(rng: random.Random, count: int) -> list[str]:
-    """Return the folder names of `count` boards; large towns have several: `cinarova-2`.
+    """Return the folder names of `count` boards; large towns have several, such as `cinarova-2`.
 
-    The first town always has, so that even the smallest district can show the form on which
-    the boards of one town are brought together.
+    The first town always has several, so that even the smallest district has the sheet type that
+    adds up the boards of one town.
     """
     towns = [ascii_name(first + second) for first in _NAME_BEGINNINGS for second in _NAME_ENDINGS]
     made: list[str] = []
@@ -89,7 +90,7 @@ def boards(rng: random.Random, count: int) -> list[str]:
 
 
 def mahalles(rng: random.Random, count: int) -> list[str]:
-    """Return `count` neighbourhoods of one board, in Turkish letters."""
+    """Return the Turkish names of `count` neighbourhoods of one board."""
     every = [
         *_MAHALLE_NAMES,
         *(first + second for first in _NAME_BEGINNINGS[:16] for second in _NAME_ENDINGS),

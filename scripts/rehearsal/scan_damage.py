@@ -1,7 +1,7 @@
-"""What a scanner makes of a page: a little tilted, unevenly lit, soft and grainy, as a file.
+"""Turn a page into a scan: slightly tilted, unevenly lit, soft and noisy, encoded as a file.
 
-Most scanners write JPEG, grey or colour; the older ones black and white as TIFF, CCITT Group 4
-(ITU-T T.6). All at 200 dpi, and the dpi stands in the file.
+Most scanners write grey or colour JPEG. Older ones write black and white TIFF with CCITT Group 4
+compression (ITU-T T.6). All scan at 200 dpi and write the resolution into the file.
 """
 
 import io
@@ -15,20 +15,20 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 DPI = 200
 _GREY, _COLOUR, _BILEVEL = "L", "RGB", "1"
-_SHARES = {_GREY: 0.70, _COLOUR: 0.15, _BILEVEL: 0.15}
-_NOISE_MARGIN = 512  # pixels that the grain is larger than a page, so that it can be shifted
+_SHARES = {_GREY: 0.70, _COLOUR: 0.15, _BILEVEL: 0.15}  # of all scans
+_NOISE_MARGIN = 512  # pixels by which the noise image is larger than a page, to shift it
 _MIDDLE_GREY = 128
 
 
 class EncodedScan(NamedTuple):
-    """A file's bytes, and the extension that says what they are."""
+    """The bytes of a file, and the extension of its format."""
 
     content: bytes
     extension: str
 
 
 def scan(page: Image.Image, rng: random.Random) -> EncodedScan:
-    """Scan `page`, which is RGB at 200 dpi; the same dice give the same bytes."""
+    """Scan `page`, an RGB image at 200 dpi; the same random numbers give the same bytes."""
     mode = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
     image = expose(page if mode == _COLOUR else page.convert(_GREY), rng)
     out = io.BytesIO()
@@ -42,7 +42,7 @@ def scan(page: Image.Image, rng: random.Random) -> EncodedScan:
 
 
 def expose(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Return what the sensor sees of a page, RGB or grey at 200 dpi, before it is saved."""
+    """Return the page as the sensor sees it, RGB or grey at 200 dpi, before it is encoded."""
     image = _tilted(image, rng)
     image = _blurred(image, rng)
     image = _unevenly_lit(image, rng)
@@ -51,7 +51,7 @@ def expose(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _tilted(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Lay the page askew on the glass; what the page leaves free is the lid."""
+    """Tilt, scale and shift the page on the glass; the rest shows the scanner's lid."""
     tilt = math.radians(max(-4.0, min(4.0, rng.gauss(0, 1.1))))
     scale = rng.uniform(0.988, 1.008)
     across, down = rng.uniform(-12, 12), rng.uniform(-12, 12)
@@ -70,7 +70,7 @@ def _tilted(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _blurred(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Blur a little: a 3 x 3 kernel of that share of a pixel's neighbours."""
+    """Blur slightly with a 3 x 3 kernel that mixes in a share of each neighbouring pixel."""
     side = rng.uniform(0.05, 0.45)
     corner = side * side
     weights = (corner, side, corner, side, 1.0, side, corner, side, corner)
@@ -78,7 +78,7 @@ def _blurred(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _unevenly_lit(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Darken towards one side, and tint: paper is not white and lamps are not even."""
+    """Darken the page towards one side, and tint it: paper is not pure white."""
     white = rng.uniform(0.90, 0.985)
     slope_x, slope_y = rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.06)
     x, y = np.meshgrid(np.linspace(-1, 1, 12), np.linspace(-1, 1, 16))
@@ -95,7 +95,7 @@ def _unevenly_lit(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _add_dust(image: Image.Image, rng: random.Random) -> None:
-    """Specks and a hair here and there, on the glass and so anywhere on the page."""
+    """Draw specks of dust, and sometimes a hair, anywhere on the page."""
     draw = ImageDraw.Draw(image)
     for _ in range(rng.randint(2, 25)):
         x, y = rng.randrange(image.width), rng.randrange(image.height)
@@ -113,7 +113,7 @@ def _add_dust(image: Image.Image, rng: random.Random) -> None:
 
 
 def _noisy(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Add the sensor's noise, each page another piece of it."""
+    """Add the noise of the sensor; each page uses another part of the noise image."""
     grain = _noise(image.size, rng.choice((0.6, 1.0, 1.5)))
     across, down = rng.randrange(_NOISE_MARGIN), rng.randrange(_NOISE_MARGIN)
     piece = grain.crop((across, down, across + image.width, down + image.height))
@@ -124,7 +124,7 @@ def _noisy(image: Image.Image, rng: random.Random) -> Image.Image:
 
 @cache
 def _noise(size: tuple[int, int], sigma: float) -> Image.Image:
-    # Drawn once, from a seed of its own: a page shifts it by its own dice.
+    # Generated once with a fixed seed; each page shifts it by its own random numbers.
     shape = size[1] + _NOISE_MARGIN, size[0] + _NOISE_MARGIN
     noise = np.random.Generator(np.random.PCG64(round(sigma * 10))).standard_normal(
         shape, dtype=np.float32

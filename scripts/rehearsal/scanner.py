@@ -1,8 +1,8 @@
-"""A night at the scanners: which pages come in which order, and how they reach the folder.
+"""Plan the scans of a night, render them, and drop them into a folder.
 
-A plan has every sheet once, mixed, and what a real night adds: in a hundred pages two that
-come twice, one scanned anew, and one that no machine can file. A plan for fewer pages has the
-same sheets in the same order as one for more.
+A plan has every sheet once, in random order, and the extras of a real night: in a hundred pages,
+two are sent twice, one is scanned again, and one cannot be filed. A plan for fewer pages is the
+beginning of a plan for more.
 """
 
 import hashlib
@@ -25,31 +25,32 @@ from scripts.rehearsal.scan_damage import DPI, scan
 from scripts.rehearsal.seeded_random import seeded_rng
 from scripts.rehearsal.sheets import print_sheet
 
-_BLOCK = 50  # pages in which the extras below come
-_CHUNK = 32 * 1024
+_BLOCK = 50  # scans; the extras are placed in each block
+_CHUNK = 32 * 1024  # bytes that a slow scanner writes at once
 _SCANNERS = 6
 
 
 class ScanKind(StrEnum):
-    """What a page that goes through a scanner is, and so what must become of it."""
+    """What a scan shows, which decides what must become of it; the values are in scanned.csv."""
 
     PAGE = "page"
-    RESCAN = "rescan"  # the same sheet scanned anew: other bytes
-    REPEAT = "repeat"  # a file sent again: the bytes of an earlier one
-    BLANK = "blank"  # fed in back to front
-    TORN = "torn"  # both corners with the karekod are gone
-    UNREGISTERED = "stranger"  # its karekod stands in no registry
+    RESCAN = "rescan"  # the same sheet scanned again: other bytes
+    REPEAT = "repeat"  # a file sent again: the same bytes
+    BLANK = "blank"  # the back of a sheet
+    TORN = "torn"  # both corners with the karekod are torn off
+    UNREGISTERED = "stranger"  # its karekod is not in the registry
 
 
+# Scans that must end in quarantine.
 UNFILABLE = (ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedScan:
-    """One page that goes through a scanner.
+    """One scan of a sheet.
 
-    `karekod` is what stands on it, None if it cannot be read; `take` is 0 the first time that
-    a sheet is scanned and 1, 2, ... when it is scanned anew.
+    `karekod` is the one printed on it, None if it cannot be read. `rescan_number` is 0 when the
+    sheet is scanned for the first time, and 1, 2, ... when it is scanned again.
     """
 
     number: int
@@ -60,7 +61,7 @@ class PlannedScan:
 
 
 class ScannedFile(NamedTuple):
-    """What a scanner delivers."""
+    """A file that a scanner delivers."""
 
     name: str
     content: bytes
@@ -69,10 +70,10 @@ class ScannedFile(NamedTuple):
 def plan(
     entries: Iterable[RegistryEntry], seed: int, count: int | None = None
 ) -> Iterator[PlannedScan]:
-    """Yield every sheet's page and the extras, at most `count` scans in all.
+    """Yield the scans of all sheets and the extras, at most `count` in all.
 
-    An election of six sheets or more has at least one of each extra, among its first fifty
-    scans. Holds `count` entries in memory, or all of them.
+    An election of six sheets or more has at least one extra of each kind in its first fifty scans.
+    It holds `count` entries in memory, or all of them.
     """
 
     def order(entry: RegistryEntry) -> bytes:
@@ -105,19 +106,22 @@ def plan(
 
 
 def _extras(seed: int, block: int, size: int) -> dict[int, ScanKind]:
-    """Return the places of a block's extras: a repeat in each, the others in every second."""
+    """Return the positions of a block's extras: a repeat in each block, others in every second."""
     kinds = [ScanKind.REPEAT]
     if block % 2 == 0:
         kinds += [ScanKind.RESCAN, UNFILABLE[(seed + block // 2) % len(UNFILABLE)]]
     if size < 2 * len(kinds):
         return {}
-    # Not among the first, since an extra needs a page that has come before.
+    # Not at the start of the block, because an extra needs a page that was scanned before.
     places = seeded_rng(seed, "extras", block).sample(range(size // 4, size - 1), len(kinds))
     return dict(zip(places, kinds, strict=True))
 
 
 def render(planned: PlannedScan, election: Election, seed: int) -> ScannedFile:
-    """Print the sheet and scan it; the number makes the name, all else makes the bytes."""
+    """Print the sheet and scan it.
+
+    The file name depends on the number of the scan, its bytes on everything else.
+    """
     sheet = planned.entry.karekod
     printed = replace(planned.entry, karekod=planned.karekod or sheet)
     page = print_sheet(printed, election, seed, DPI)
@@ -132,15 +136,15 @@ def render(planned: PlannedScan, election: Election, seed: int) -> ScannedFile:
 
 
 def digest(content: bytes) -> str:
-    """Return the SHA-256 by which a file is known from here to a party's mirror."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def _tear(page: Image.Image, rng: random.Random) -> None:
-    """Tear off both corners on the right, karekod and all."""
+    """Tear off both right corners together with the karekod."""
     draw = ImageDraw.Draw(page)
     for edge, inward in ((0.0, 1), (A4[1], -1)):
-        # From the top or bottom edge to the right one, beyond the codes and their digits.
+        # From the top or bottom edge to the right edge, around the code and its digits.
         rim = [(A4[0] - 70 * (1 - n / 20), edge + inward * 66 * n / 20) for n in range(21)]
         torn = [(x - rng.uniform(0, 2), y + inward * rng.uniform(0, 2)) for x, y in rim]
         corner = [(A4[0] - 70, edge), *torn, (A4[0], edge + inward * 66), (A4[0], edge)]
@@ -148,7 +152,7 @@ def _tear(page: Image.Image, rng: random.Random) -> None:
 
 
 def drop(folder: Path, name: str, content: bytes) -> Path:
-    """Deliver a file as a good scanner does: it appears whole, by a rename."""
+    """Deliver a file as a good scanner does: it appears complete, by a rename."""
     path, fresh = folder / name, folder / f".{name}.part"
     fresh.write_bytes(content)
     fresh.replace(path)
@@ -156,7 +160,7 @@ def drop(folder: Path, name: str, content: bytes) -> Path:
 
 
 def drop_in_place(folder: Path, name: str, content: bytes, chunk_pause: Callable[[], None]) -> Path:
-    """Deliver a file as a bad scanner does: in place, bit by bit, pausing between."""
+    """Deliver a file as a bad scanner does: written in place, with a pause after each chunk."""
     path = folder / name
     with path.open("wb") as file:
         for start in range(0, len(content), _CHUNK):

@@ -1,8 +1,8 @@
-"""Prints a sheet as the real form looks, filled in and signed, with PROVA all over it.
+"""Print a sheet that looks like the real form, filled in and signed, with the watermark PROVA.
 
-A4 upright. The karekod stands twice on it, top right and bottom right, each 13 mm wide with its
-quiet zone and its digits underneath: version 1, level L, the bare ten digits, as in 2023.
-The counts add up on a sheet, but sheets do not add up to one another.
+It is A4 portrait. As in 2023, the karekod is printed twice, top right and bottom right: version 1,
+level L, ten digits, 13 mm wide, with a quiet zone and the digits underneath. The numbers on one
+sheet add up, but the numbers of different sheets do not match each other.
 """
 
 import random
@@ -21,8 +21,8 @@ from scripts.rehearsal.places import turkish_name, turkish_upper
 from scripts.rehearsal.seeded_random import seeded_rng
 
 KAREKOD_MM = 13.0
-KAREKOD_POSITIONS = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of either copy, in mm
-_MODULES = 21  # of a version 1 code
+KAREKOD_POSITIONS = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of each copy, in mm
+_MODULES = 21  # width of a version 1 code
 _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 198.0, 66.0, 228.0  # the form's body
 _SANDIK_TURU_NAMES = {
     SandikTuru.NORMAL: "Normal",
@@ -35,7 +35,7 @@ _MEMBERS = ("Başkan", "Üye", "Üye", "Üye", "Üye", "Üye", "Üye")
 
 
 def print_sheet(entry: RegistryEntry, election: Election, seed: int, dpi: int = 200) -> Image.Image:
-    """Print and fill in one sheet; the same entry and seed give the same page, in RGB."""
+    """Print and fill in one sheet as an RGB image; the same entry and seed give the same page."""
     rng = seeded_rng(seed, "sheet", entry.karekod)
     ink = rng.choice(INKS)
     page = PrintedPage(dpi, "PROVA")
@@ -98,47 +98,47 @@ def _result_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Rand
         *zip(synthetic_results.contenders(secim), count.votes, strict=True),
         ("TOPLAM GEÇERLİ OY", sum(count.votes)),
     ]
-    high = min(11.0, (_BOTTOM - _TOP - 6) / len(lines))
+    height = min(11.0, (_BOTTOM - _TOP - 6) / len(lines))
     columns = [_LEFT, 20, 92, 118, _RIGHT]
-    rows = [_TOP, _TOP + 6, *(_TOP + 6 + high * n for n in range(1, len(lines) + 1))]
+    rows = [_TOP, _TOP + 6, *(_TOP + 6 + height * n for n in range(1, len(lines) + 1))]
     page.shade(_LEFT, rows[0], _RIGHT, rows[1])
     page.grid(columns, rows)
     for x, title in zip(columns, ("SIRA", "", "RAKAMLA", "YAZIYLA"), strict=False):
         page.text(x + 1, _TOP + 3, title, 6, name=BOLD)
     for number, (label, value) in enumerate(lines):
-        middle = rows[number + 1] + high / 2
+        middle = rows[number + 1] + height / 2
         page.text(16, middle, str(number + 1), 7, anchor="mm")
         page.text(22, middle, label, 7.5, name=BOLD if number > 4 else SANS)
-        page.digits(97, middle, value, min(4.6, high * 0.68), ink, rng)
+        page.digits(97, middle, value, min(4.6, height * 0.68), ink, rng)
         page.words(
-            120, middle, synthetic_results.number_in_words(value), min(10, high * 1.7), ink, rng
+            120, middle, synthetic_results.number_in_words(value), min(10, height * 1.7), ink, rng
         )
 
 
 def _tally_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Random) -> None:
-    """A stroke a vote, the fifth across; a cell holds five."""
+    """Draw the tally: one stroke for each vote, every fifth across; five in a cell."""
     contenders = synthetic_results.contenders(secim)
     strips = 26 // len(contenders) or 1
     count = synthetic_results.make_result(rng, secim, 400)
-    high = (_BOTTOM - _TOP - 6) / (len(contenders) * strips)
-    cells, wide = 19, 7.0
+    height = (_BOTTOM - _TOP - 6) / (len(contenders) * strips)
+    cells, width = 19, 7.0
     first = _LEFT + 34
-    rows = [_TOP + 6 + high * n for n in range(len(contenders) * strips + 1)]
-    page.shade(_LEFT, _TOP, first + cells * wide, _TOP + 6)
-    page.grid([first + wide * n for n in range(cells + 1)], rows)
-    page.grid([_LEFT, first, first + cells * wide, _RIGHT], [_TOP, *rows[::strips]])
+    rows = [_TOP + 6 + height * n for n in range(len(contenders) * strips + 1)]
+    page.shade(_LEFT, _TOP, first + cells * width, _TOP + 6)
+    page.grid([first + width * n for n in range(cells + 1)], rows)
+    page.grid([_LEFT, first, first + cells * width, _RIGHT], [_TOP, *rows[::strips]])
     page.text(_LEFT + 1, _TOP + 3, "ADAY / PARTİ", 6, name=BOLD)
     page.text(first + 1, _TOP + 3, "OY İŞARETLERİ (beşer beşer)", 6, name=BOLD)
-    page.text(first + cells * wide + 1, _TOP + 3, "TOPLAM", 6, name=BOLD)
+    page.text(first + cells * width + 1, _TOP + 3, "TOPLAM", 6, name=BOLD)
     for number, (name, votes) in enumerate(zip(contenders, count.votes, strict=True)):
         top = rows[number * strips]
         shown = min(votes, cells * 5 * strips)
-        page.text(_LEFT + 2, top + high * strips / 2, name, 8, name=BOLD)
-        page.digits(_RIGHT - 15, top + high * strips / 2, shown, 4, ink, rng)
+        page.text(_LEFT + 2, top + height * strips / 2, name, 8, name=BOLD)
+        page.digits(_RIGHT - 15, top + height * strips / 2, shown, 4, ink, rng)
         for cell in range(-(-shown // 5)):
             strip, column = divmod(cell, cells)
-            x, y = first + column * wide + 1.2, top + strip * high + 1
-            low = y + high - 2
+            x, y = first + column * width + 1.2, top + strip * height + 1
+            low = y + height - 2
             for stroke in range(min(4, shown - cell * 5)):
                 at = x + stroke * 1.3 + rng.uniform(-0.2, 0.2)
                 page.stroke([(at + 0.3, y), (at, low)], ink, 0.3)
@@ -147,29 +147,29 @@ def _tally_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Rando
 
 
 def _aggregate_table(page: PrintedPage, entry: RegistryEntry, rng: random.Random) -> None:
-    """A line a box or place, typed as a computer prints it."""
+    """Draw the table of an aggregate sheet: one typed line for each box or place."""
     sheet = entry.sheet
     votes = synthetic_results.contenders(sheet.secim)[:8]
     titles = ["SIRA", "SEÇMEN", "OY KUL.", "GEÇERLİ", "GEÇSZ.", *(n.split()[0] for n in votes)]
     lines = rng.randint(12, 34)
-    high, wide = 4.3, (_RIGHT - _LEFT) / len(titles)
-    columns = [_LEFT + wide * n for n in range(len(titles) + 1)]
-    rows = [_TOP, *(_TOP + 5 + high * n for n in range(lines + 2))]
+    height, width = 4.3, (_RIGHT - _LEFT) / len(titles)
+    columns = [_LEFT + width * n for n in range(len(titles) + 1)]
+    rows = [_TOP, *(_TOP + 5 + height * n for n in range(lines + 2))]
     page.shade(_LEFT, _TOP, _RIGHT, rows[1])
     page.shade(_LEFT, rows[-2], _RIGHT, rows[-1])
     page.grid(columns, rows)
     for x, title in zip(columns, titles, strict=False):
-        page.text(x + wide / 2, _TOP + 2.5, title, 6, name=BOLD, anchor="mm")
-    most = 400 if sheet.belge.level is Level.BOARD else 90_000
+        page.text(x + width / 2, _TOP + 2.5, title, 6, name=BOLD, anchor="mm")
+    max_voters = 400 if sheet.belge.level is Level.BOARD else 90_000
     totals = [0] * (len(titles) - 1)
     for line in range(lines):
-        count = synthetic_results.make_result(rng, sheet.secim, most)
+        count = synthetic_results.make_result(rng, sheet.secim, max_voters)
         values = (count.registered, count.voted, count.valid, count.invalid, *count.votes)
         shown = values[: len(totals)]
         totals = [total + value for total, value in zip(totals, shown, strict=True)]
-        _typed(page, columns, rows[line + 1] + high / 2, [str(line + 1), *map(str, shown)])
-    _typed(page, columns, rows[-2] + high / 2, ["", *map(str, totals)])
-    page.text(_LEFT + 1, rows[-2] + high / 2, "TOPLAM", 6, name=BOLD)
+        _typed(page, columns, rows[line + 1] + height / 2, [str(line + 1), *map(str, shown)])
+    _typed(page, columns, rows[-2] + height / 2, ["", *map(str, totals)])
+    page.text(_LEFT + 1, rows[-2] + height / 2, "TOPLAM", 6, name=BOLD)
 
 
 def _typed(page: PrintedPage, columns: list[float], y: float, values: list[str]) -> None:
@@ -181,10 +181,10 @@ def _signatures(page: PrintedPage, entry: RegistryEntry, ink: Colour, rng: rando
     at_box = entry.sheet.belge.level is Level.BOX
     board = "SANDIK KURULU" if at_box else "SEÇİM KURULU"
     page.text(_LEFT, 233, f"{board}: yukarıdaki sonuçlar birlikte tespit edilmiştir.", 7)
-    wide, top = 23.5, 237.0
-    page.grid([_LEFT + wide * n for n in range(8)], [top, top + 6, top + 26])
+    width, top = 23.5, 237.0
+    page.grid([_LEFT + width * n for n in range(8)], [top, top + 6, top + 26])
     for number, title in enumerate(_MEMBERS):
-        middle = _LEFT + wide * (number + 0.5)
+        middle = _LEFT + width * (number + 0.5)
         page.text(middle, top + 3, title, 7, name=BOLD, anchor="mm")
         page.text(middle, top + 24, "imza", 5.5, anchor="mm", colour=GREY)
         own = rng.choice(INKS) if number else ink
@@ -208,13 +208,13 @@ def _karekod(page: PrintedPage, digits: str) -> None:
 
 @lru_cache(maxsize=64)
 def karekod_image(digits: str, side: int) -> Image.Image:
-    """Return a karekod as it is printed, `side` pixels wide, without its quiet zone."""
+    """Return the image of a karekod, `side` pixels wide, without its quiet zone."""
     code = qrcode.QRCode(version=1, error_correction=qrcode.ERROR_CORRECT_L, border=0)
     code.add_data(digits)
     code.make(fit=False)
     bits = Image.new("L", (_MODULES, _MODULES))
     dark, light = BLACK[0], 255
     bits.putdata([dark if module else light for row in code.get_matrix() for module in row])
-    # A module is no whole number of pixels: enlarged exactly, then averaged down.
+    # A module is not a whole number of pixels, so enlarge exactly and then average down.
     fine = bits.resize((_MODULES * 16, _MODULES * 16), Image.Resampling.NEAREST)
     return fine.resize((side, side), Image.Resampling.BOX)

@@ -1,4 +1,7 @@
-"""Made-up counts, and how a form writes them out: 1453 -> "bin dört yüz elli üç"."""
+"""Make up the results of ballot boxes, and write numbers in Turkish words as the forms do.
+
+Example: 1453 -> "bin dört yüz elli üç".
+"""
 
 import random
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ _LETTERS = "ABCÇDEFGĞHIİJKLMNOÖPRSŞT"
 
 
 def number_in_words(number: int) -> str:
-    """Write out 0 to 999,999 in Turkish; a thousand is `bin`, never `bir bin`."""
+    """Write a number from 0 to 999,999 in Turkish words; 1000 is `bin`, not `bir bin`."""
     if number == 0:
         return "sıfır"
     thousands, rest = divmod(number, 1000)
@@ -29,7 +32,7 @@ def _hundreds(number: int) -> str:
 
 
 def contenders(secim: Secim) -> list[str]:
-    """Return who stands in the contest, by letters that belong to nobody."""
+    """Return the candidates or parties of a contest; their names are just letters."""
     if secim is Secim.CB:
         return [f"{letter} Adayı" for letter in _LETTERS[:4]]
     return [f"{letter} Partisi" for letter in _LETTERS]
@@ -37,7 +40,7 @@ def contenders(secim: Secim) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class BoxResult:
-    """One box's or place's result; it adds up."""
+    """The result of a box or place; its numbers add up."""
 
     registered: int
     voted: int
@@ -46,17 +49,17 @@ class BoxResult:
 
     @property
     def valid(self) -> int:
-        """Ballots that count."""
+        """The number of valid ballots."""
         return self.voted - self.invalid
 
 
-def make_result(rng: random.Random, secim: Secim, most: int) -> BoxResult:
-    """Make up a result for at most `most` registered voters."""
-    registered = rng.randint(most // 2, most)
+def make_result(rng: random.Random, secim: Secim, max_voters: int) -> BoxResult:
+    """Make up a result for at most `max_voters` registered voters."""
+    registered = rng.randint(max_voters // 2, max_voters)
     voted = round(registered * rng.uniform(0.7, 0.95))
     invalid = round(voted * rng.uniform(0, 0.04))
     weights = [rng.expovariate(1) ** 2 for _ in contenders(secim)]
-    left = voted - invalid
-    votes = [int(left * weight / sum(weights)) for weight in weights]
-    votes[0] += left - sum(votes)
+    remaining = voted - invalid
+    votes = [int(remaining * weight / sum(weights)) for weight in weights]
+    votes[0] += remaining - sum(votes)
     return BoxResult(registered, voted, invalid, tuple(votes))

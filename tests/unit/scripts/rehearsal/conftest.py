@@ -14,6 +14,6 @@ def election() -> Election:
 
 @pytest.fixture(scope="session")
 def entry() -> RegistryEntry:
-    """A presidential result sheet, with a karekod that begins with a nought."""
+    """A presidential result sheet, whose karekod starts with 0."""
     sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "merkez-2", "1001", 1)
     return RegistryEntry("0093717526", sheet, SandikTuru.NORMAL, "Çınarova Mahallesi")

@@ -16,43 +16,43 @@ def coming() -> list[ScheduledScan]:
     ("hours", "percent"),
     [(0, 0), (0.25, 0), (1, 0), (2, 18), (3, 50), (4, 73), (5.5, 90), (8, 98), (14, 100)],
 )
-def test_the_night_has_a_slow_start_a_peak_and_a_long_tail(hours: float, percent: int) -> None:
+def test_arrivals_start_slowly_peak_and_have_a_long_tail(hours: float, percent: int) -> None:
     assert round(100 * arrivals.share_arrived(hours * HOUR)) == percent
 
 
-def test_all_but_a_box_in_a_thousand_is_there_by_morning() -> None:
+def test_all_but_one_box_in_a_thousand_arrive_by_morning() -> None:
     assert 0.999 < arrivals.share_arrived(NIGHT_END) < 0.9999
 
 
 @pytest.mark.parametrize("share", [0.001, 0.25, 0.5, 0.9, 0.99])
-def test_by_its_arrival_time_exactly_that_share_has_arrived(share: float) -> None:
+def test_arrival_time_is_the_inverse_of_share_arrived(share: float) -> None:
     assert arrivals.share_arrived(arrivals.arrival_time(share)) == pytest.approx(share)
 
 
-def test_arrivals_stay_within_the_night_whatever_chance_says() -> None:
+def test_arrival_times_lie_within_the_night() -> None:
     assert arrivals.arrival_time(0) == 0.25 * HOUR
     assert arrivals.arrival_time(1) == NIGHT_END
 
 
-def test_half_of_the_corrections_come_within_a_day_of_the_boards_opening() -> None:
+def test_half_of_the_corrections_come_within_a_day() -> None:
     assert arrivals.correction_time(0) == 15 * HOUR
     assert arrivals.correction_time(0.5) == 15 * HOUR + DAY
     assert arrivals.correction_time(1) == LAST_ARRIVAL
 
 
-def test_the_evening_takes_nine_tenths_of_the_time_played_and_the_days_after_it_the_rest() -> None:
+def test_the_night_takes_nine_tenths_of_the_playback() -> None:
     assert arrivals.playback_time(0, 60) == 0
     assert arrivals.playback_time(7 * HOUR, 60) == 27
     assert arrivals.playback_time(NIGHT_END, 60) == 54
     assert arrivals.playback_time(LAST_ARRIVAL, 60) == 60
 
 
-def test_scans_come_in_order_of_time_and_are_numbered_so(coming: list[ScheduledScan]) -> None:
+def test_scans_are_ordered_and_numbered_by_time(coming: list[ScheduledScan]) -> None:
     assert [c.scan.number for c in coming] == list(range(len(coming)))
     assert [c.at for c in coming] == sorted(c.at for c in coming)
 
 
-def test_every_sheet_comes_once_but_those_of_the_box_that_never_does(
+def test_every_sheet_comes_once_except_those_of_the_absent_box(
     coming: list[ScheduledScan],
 ) -> None:
     entries = list(election.entries(120, seed=1))
@@ -69,7 +69,7 @@ def test_every_sheet_comes_once_but_those_of_the_box_that_never_does(
     assert 0 < len(entries) - len(expected) <= 6
 
 
-def test_a_night_has_repeats_corrections_and_pages_that_no_machine_can_read(
+def test_a_night_has_repeats_corrections_and_unfilable_scans(
     coming: list[ScheduledScan],
 ) -> None:
     kinds = Counter(str(c.scan.kind) for c in coming)
@@ -81,11 +81,11 @@ def test_a_night_has_repeats_corrections_and_pages_that_no_machine_can_read(
     assert {c.scan.rescan_number for c in coming if c.scan.kind is ScanKind.RESCAN} == {1}
 
 
-def test_corrections_come_on_the_days_after(coming: list[ScheduledScan]) -> None:
+def test_corrections_come_after_the_night(coming: list[ScheduledScan]) -> None:
     assert all(c.at >= 15 * HOUR for c in coming if c.scan.kind is ScanKind.RESCAN)
 
 
-def test_a_boards_own_sheets_come_after_its_last_box(coming: list[ScheduledScan]) -> None:
+def test_aggregates_of_a_board_come_after_its_last_box(coming: list[ScheduledScan]) -> None:
     pages = [c for c in coming if c.scan.kind is ScanKind.PAGE]
     boxes: dict[tuple[str | None, str | None], float] = {}
     for c in pages:

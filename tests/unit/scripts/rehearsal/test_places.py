@@ -17,15 +17,15 @@ from scripts.rehearsal.seeded_random import seeded_rng
         ("kadikoy-2", "Kadikoy 2"),
     ],
 )
-def test_a_sheet_prints_a_place_in_turkish(folder: str, printed: str) -> None:
+def test_folder_names_are_printed_in_turkish(folder: str, printed: str) -> None:
     assert places.turkish_name(folder) == printed
 
 
-def test_capitals_are_turkish() -> None:
+def test_upper_case_is_turkish() -> None:
     assert places.turkish_upper("İlçe Birleştirme ılık") == "İLÇE BİRLEŞTİRME ILIK"
 
 
-def test_every_district_country_and_gate_has_a_name_of_its_own() -> None:
+def test_districts_countries_and_gates_have_unique_valid_names() -> None:
     assert len({places.turkish_name(c) for c in cevre.names()}) == 89
     for listed in (places.COUNTRIES, places.GATES):
         folders = [cevre.ascii_name(place) for place in listed]
@@ -33,7 +33,7 @@ def test_every_district_country_and_gate_has_a_name_of_its_own() -> None:
         assert [name.fault(folder) for folder in folders] == [None] * len(folders)
 
 
-def test_boards_are_as_many_as_asked_all_different_and_the_first_town_has_several() -> None:
+def test_boards_are_unique_and_the_first_town_has_several() -> None:
     for count in (1, 2, 13, 60):
         boards = places.boards(seeded_rng(count), count)
         assert len(set(boards)) == count

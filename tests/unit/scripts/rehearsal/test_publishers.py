@@ -18,7 +18,7 @@ from scripts.rehearsal import simulated_reader
         (simulated_reader, [], {"new_client", "workers"}),
     ],
 )
-def test_a_rehearsals_daemon_is_the_real_one_but_for_what_it_changes(
+def test_a_rehearsal_daemon_changes_only_clock_or_reader(
     module: ModuleType,
     words: list[str],
     kept: set[str],

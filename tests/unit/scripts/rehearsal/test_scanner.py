@@ -14,7 +14,7 @@ from scripts.rehearsal import scanner
 from scripts.rehearsal.scanner import PlannedScan, ScanKind
 
 QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
-FLAWS = {ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED}
+UNFILABLE_KINDS = {ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def read(content: bytes) -> set[str]:
     return {code.text for code in found}
 
 
-def test_a_plan_has_every_sheet_once_and_the_extras_beside_them(
+def test_a_plan_has_every_sheet_once_besides_the_extras(
     entries: list[RegistryEntry],
 ) -> None:
     planned = list(scanner.plan(entries, 7))
@@ -40,21 +40,21 @@ def test_a_plan_has_every_sheet_once_and_the_extras_beside_them(
 
 @pytest.mark.parametrize("sheets", [6, 10, 49, 60])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_small_night_has_a_repeat_a_rescan_and_a_page_for_quarantine(
+def test_a_small_election_has_a_repeat_a_rescan_and_an_unfilable_scan(
     entries: list[RegistryEntry], sheets: int, seed: int
 ) -> None:
     planned = list(scanner.plan(entries[:sheets], seed))
     kinds = {scan.kind for scan in planned}
     assert {ScanKind.PAGE, ScanKind.REPEAT, ScanKind.RESCAN} < kinds
-    assert kinds & FLAWS
+    assert kinds & UNFILABLE_KINDS
 
 
-def test_the_smallest_election_has_the_extras_too() -> None:
+def test_the_smallest_election_has_extras() -> None:
     kinds = {scan.kind for scan in scanner.plan(synthetic.entries(1, 7), 7)}
     assert {ScanKind.PAGE, ScanKind.REPEAT, ScanKind.RESCAN} < kinds
 
 
-def test_in_a_hundred_pages_two_come_twice_one_anew_and_one_for_quarantine(
+def test_three_hundred_scans_have_the_planned_share_of_extras(
     entries: list[RegistryEntry],
 ) -> None:
     kinds = Counter(scan.kind for scan in scanner.plan(entries, 7, 300))
@@ -69,13 +69,13 @@ def test_in_a_hundred_pages_two_come_twice_one_anew_and_one_for_quarantine(
 
 
 @pytest.mark.parametrize("count", [1, 7, 49, 51, 120])
-def test_a_plan_for_fewer_pages_is_the_beginning_of_one_for_more(
+def test_a_shorter_plan_is_the_beginning_of_a_longer_one(
     entries: list[RegistryEntry], count: int
 ) -> None:
     assert list(scanner.plan(entries, 7, count)) == list(scanner.plan(entries, 7))[:count]
 
 
-def test_the_plan_depends_on_the_seed_and_not_on_the_order_of_the_registry(
+def test_the_plan_depends_on_the_seed_but_not_on_registry_order(
     entries: list[RegistryEntry],
 ) -> None:
     planned = list(scanner.plan(entries, 7))
@@ -83,7 +83,7 @@ def test_the_plan_depends_on_the_seed_and_not_on_the_order_of_the_registry(
     assert list(scanner.plan(entries, 8)) != planned
 
 
-def test_an_extra_is_of_a_sheet_that_came_before(entries: list[RegistryEntry]) -> None:
+def test_an_extra_repeats_a_sheet_scanned_before(entries: list[RegistryEntry]) -> None:
     seen = set()
     for scan in scanner.plan(entries, 7):
         if scan.kind is ScanKind.PAGE:
@@ -91,7 +91,7 @@ def test_an_extra_is_of_a_sheet_that_came_before(entries: list[RegistryEntry]) -
         assert scan.entry.karekod in seen
 
 
-def test_a_repeat_has_the_bytes_of_the_page_and_another_name(
+def test_a_repeat_has_the_same_bytes_and_another_name(
     entry: RegistryEntry, election: Election
 ) -> None:
     first = PlannedScan(4, entry, entry.karekod)
@@ -112,7 +112,7 @@ def test_a_rescan_has_other_bytes_and_the_same_karekod(
     assert read(rescan.content) == read(page.content) == {entry.karekod}
 
 
-def test_a_flawed_page_shows_no_karekod_of_the_registry(
+def test_an_unfilable_scan_shows_no_registered_karekod(
     entry: RegistryEntry, election: Election
 ) -> None:
     blank, torn = (PlannedScan(1, entry, None, kind) for kind in (ScanKind.BLANK, ScanKind.TORN))
@@ -122,23 +122,23 @@ def test_a_flawed_page_shows_no_karekod_of_the_registry(
     assert read(scanner.render(unregistered_karekod, election, 1).content) == {"9876543210"}
 
 
-def test_a_planned_stranger_stands_in_no_registry(entries: list[RegistryEntry]) -> None:
+def test_a_planned_unregistered_karekod_is_not_in_the_registry(
+    entries: list[RegistryEntry],
+) -> None:
     known = {entry.karekod for entry in entries}
-    strangers = [s for s in scanner.plan(entries, 7) if s.kind is ScanKind.UNREGISTERED]
-    assert strangers
-    assert not known & {scan.karekod for scan in strangers}
+    unregistered = [s for s in scanner.plan(entries, 7) if s.kind is ScanKind.UNREGISTERED]
+    assert unregistered
+    assert not known & {scan.karekod for scan in unregistered}
 
 
-def test_a_file_is_named_as_a_scanner_names_it(entry: RegistryEntry, election: Election) -> None:
+def test_a_file_is_named_after_scanner_and_number(entry: RegistryEntry, election: Election) -> None:
     scan = PlannedScan(42, entry, entry.karekod)
     assert scanner.render(scan, election, 1).name == "tarayici-02_00000042.jpg"
     later = scanner.render(replace(scan, number=43), election, 1)
     assert later.name.partition("_")[2] == "00000043.jpg"
 
 
-def test_a_drop_never_shows_part_of_a_file_under_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drop_never_shows_a_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[bool] = []
     write = Path.write_bytes
 
@@ -154,7 +154,7 @@ def test_a_drop_never_shows_part_of_a_file_under_its_name(
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.jpg": b"whole"}
 
 
-def test_a_rude_drop_grows_in_place_and_ends_whole(tmp_path: Path) -> None:
+def test_drop_in_place_grows_the_file_until_it_is_complete(tmp_path: Path) -> None:
     content = bytes(range(256)) * 300
     sizes: list[int] = []
     scanner.drop_in_place(

@@ -24,7 +24,7 @@ def test_a_page_is_a4_at_200_dpi(entry: RegistryEntry, election: Election) -> No
     assert print_sheet(entry, election, 1).size == (1654, 2339)
 
 
-def test_the_karekod_stands_top_right_and_bottom_right_13_mm_wide(
+def test_the_karekod_is_printed_at_both_right_corners_13_mm_wide(
     entry: RegistryEntry, election: Election
 ) -> None:
     found = codes(print_sheet(entry, election, 1))
@@ -41,7 +41,7 @@ def test_the_karekod_stands_top_right_and_bottom_right_13_mm_wide(
         assert corner.y / 200 * 25.4 == pytest.approx(high, abs=0.5)
 
 
-def test_the_karekod_is_version_1_level_l_and_has_its_quiet_zone(
+def test_the_karekod_is_version_1_level_l_with_a_quiet_zone(
     entry: RegistryEntry, election: Election
 ) -> None:
     page = print_sheet(entry, election, 1)
@@ -63,7 +63,7 @@ def test_the_digits_are_printed_under_both_copies(entry: RegistryEntry, election
         assert min(under.tobytes()) < 60
 
 
-def one_of_each_form() -> Iterator[RegistryEntry]:
+def one_of_each_type() -> Iterator[RegistryEntry]:
     seen = set()
     for entry in synthetic.entries(4, 7):
         if entry.sheet.belge not in seen:
@@ -71,17 +71,15 @@ def one_of_each_form() -> Iterator[RegistryEntry]:
             yield entry
 
 
-def test_every_form_is_printed_and_its_karekod_can_be_read_twice(election: Election) -> None:
-    forms = list(one_of_each_form())
+def test_both_karekods_of_every_sheet_type_are_readable(election: Election) -> None:
+    forms = list(one_of_each_type())
     assert len(forms) == 11
     for entry in forms:
         found = [code.text for code in codes(print_sheet(entry, election, 7))]
         assert found == [entry.karekod] * 2
 
 
-def test_the_same_entry_and_seed_give_the_same_page_whatever_was_printed_before(
-    entry: RegistryEntry, election: Election
-) -> None:
+def test_a_page_depends_only_on_entry_and_seed(entry: RegistryEntry, election: Election) -> None:
     first = print_sheet(entry, election, 1).tobytes()
     print_sheet(replace(entry, karekod="1093717526"), election, 1)
     assert print_sheet(entry, election, 1).tobytes() == first
@@ -95,6 +93,6 @@ def test_the_fonts_have_the_turkish_letters(letter: str) -> None:
         assert bytes(face.getmask(letter)) != bytes(face.getmask("\uffff"))
 
 
-def test_a_font_that_is_missing_names_the_package_to_install() -> None:
+def test_the_error_for_a_missing_font_names_the_package() -> None:
     with pytest.raises(Faults, match="apt-get install fonts-dejavu-core"):
         handwriting.font("NoSuchFont.ttf", 20)

@@ -30,7 +30,7 @@ def test_a_mark_is_read_back_as_two_printed_copies(shared: bytes, entry: Registr
     assert agreement_on("0093717526", seen.readings).copies == 2
 
 
-def test_the_mark_is_a_comment_right_after_the_first_two_bytes(entry: RegistryEntry) -> None:
+def test_the_mark_is_a_comment_after_the_first_two_bytes(entry: RegistryEntry) -> None:
     page = simulated_reader.mark_page(
         b"\xff\xd8rest", PlannedScan(7, entry, entry.karekod, ScanKind.RESCAN, rescan_number=1)
     )
@@ -38,14 +38,16 @@ def test_the_mark_is_a_comment_right_after_the_first_two_bytes(entry: RegistryEn
     assert page == b"\xff\xd8\xff\xfe\x00\x1fssps-rehearsal 0093717526 1-0rest"
 
 
-def test_a_marked_page_is_still_an_image_of_one_block(shared: bytes, entry: RegistryEntry) -> None:
+def test_a_marked_page_is_a_valid_image_of_one_disk_block(
+    shared: bytes, entry: RegistryEntry
+) -> None:
     page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
     assert len(page) <= 4096
     Image.open(io.BytesIO(page)).load()
 
 
-def test_a_page_that_no_machine_can_read_has_no_text(shared: bytes, entry: RegistryEntry) -> None:
+def test_an_unreadable_page_has_no_text(shared: bytes, entry: RegistryEntry) -> None:
     seen = simulated_reader.read_mark(
         simulated_reader.mark_page(shared, PlannedScan(7, entry, None, ScanKind.BLANK))
     )
@@ -54,9 +56,7 @@ def test_a_page_that_no_machine_can_read_has_no_text(shared: bytes, entry: Regis
     assert seen.fault is None
 
 
-def test_only_a_repeat_has_the_bytes_of_an_earlier_page(
-    shared: bytes, entry: RegistryEntry
-) -> None:
+def test_only_a_repeat_has_the_same_bytes(shared: bytes, entry: RegistryEntry) -> None:
     page = simulated_reader.mark_page(shared, PlannedScan(7, entry, entry.karekod))
 
     assert (
@@ -74,14 +74,14 @@ def test_only_a_repeat_has_the_bytes_of_an_earlier_page(
 
 
 @pytest.mark.parametrize("page", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x10JFIF", b"rubbish"])
-def test_a_page_without_a_mark_is_taken_for_nothing(page: bytes) -> None:
+def test_a_page_without_a_mark_is_not_an_image(page: bytes) -> None:
     assert simulated_reader.read_mark(page).fault is Reason.NOT_AN_IMAGE
 
 
-def test_it_publishes_for_no_site_but_a_rehearsals(tmp_path: Path) -> None:
+def test_the_simulated_reader_refuses_a_site_that_is_not_a_rehearsal(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(tmp_path)]
 
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
     assert done.returncode == 1
-    assert "no rehearsal's site" in done.stderr
+    assert "not a rehearsal's site" in done.stderr

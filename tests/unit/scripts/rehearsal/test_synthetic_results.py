@@ -20,12 +20,12 @@ from scripts.rehearsal.seeded_random import seeded_rng
         (999_999, "dokuz yüz doksan dokuz bin dokuz yüz doksan dokuz"),
     ],
 )
-def test_a_number_is_written_out_in_turkish(number: int, written: str) -> None:
+def test_numbers_are_written_in_turkish_words(number: int, written: str) -> None:
     assert synthetic_results.number_in_words(number) == written
 
 
 @pytest.mark.parametrize("secim", [Secim.CB, Secim.MV])
-def test_a_count_adds_up(secim: Secim) -> None:
+def test_a_result_adds_up(secim: Secim) -> None:
     for seed in range(200):
         count = synthetic_results.make_result(seeded_rng(seed), secim, 400)
         assert sum(count.votes) == count.valid
@@ -33,6 +33,6 @@ def test_a_count_adds_up(secim: Secim) -> None:
         assert min(count.votes) >= 0
 
 
-def test_a_presidential_sheet_has_four_candidates_and_a_parliamentary_one_many_parties() -> None:
+def test_president_has_four_candidates_and_parliament_24_parties() -> None:
     assert synthetic_results.contenders(Secim.CB) == ["A Adayı", "B Adayı", "C Adayı", "Ç Adayı"]
     assert len(set(synthetic_results.contenders(Secim.MV))) == 24
