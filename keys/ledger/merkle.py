@@ -1,43 +1,43 @@
-"""Merkle trees over a ledger's lines, after RFC 6962 2.1: roots and proofs, no I/O.
+"""Computes Merkle tree roots and proofs over a ledger's lines (RFC 6962 2.1). No I/O.
 
-    leaf    SHA-256(0x00 || line), the line with its line feed
-    node    SHA-256(0x01 || left || right)
+    leaf hash    SHA-256(0x00 || line), the line with its line feed
+    node hash    SHA-256(0x01 || left || right)
 
-A tree of n leaves has as its left subtree the largest power of two below n. A full subtree of
-2**level leaves is named by (level, index): (0, 5) is the sixth leaf, (3, 0) the first eight.
-Whoever makes a proof hands in a function that knows the hashes of full subtrees; whoever checks
-one needs nothing but two roots or a root and a leaf.
+The left subtree of a tree of n leaves has the largest power of two below n. The root of the empty
+tree is SHA-256 of nothing. A full subtree of 2**level leaves has the coordinates (level, index):
+(0, 5) is the sixth leaf, (3, 0) covers the first eight leaves.
 
-    inclusion     the leaf of that index is in the tree of that root: the hashes beside its path
-    consistency   a tree is the beginning of a larger one, nothing in between changed
+There are two kinds of proof, each a list of hashes:
 
-Proofs are checked as RFC 9162 2.1.3.2 and 2.1.4.2 say. The empty tree's root is SHA-256 of
-nothing.
+    inclusion     the leaf with this index is in the tree with this root
+    consistency   the tree with this root begins with the smaller tree with that root
+
+To make a proof, pass a function that returns the hash of a full subtree. To verify one, you need
+only the roots, and for an inclusion proof the leaf hash (RFC 9162 2.1.3.2 and 2.1.4.2).
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 
-SubtreeHash = Callable[[int, int], bytes]  # (level, index) -> the hash of a full subtree
+SubtreeHash = Callable[[int, int], bytes]  # (level, index) -> hash of that full subtree
 EMPTY_ROOT = sha256().digest()
 HASH_SIZE = 32
 
 
 def hash_leaf(line: bytes) -> bytes:
-    """Return the hash of one leaf."""
+    """Return the leaf hash of one line."""
     return sha256(b"\x00" + line).digest()
 
 
 def hash_children(left: bytes, right: bytes) -> bytes:
-    """Return the hash of the node over two others."""
+    """Return the hash of the node above two others."""
     return sha256(b"\x01" + left + right).digest()
 
 
 class MerkleTree:
-    """A tree that grows: its size, and the roots of its full subtrees from left to right.
+    """A tree that grows at its right end.
 
-    `full` is told of each full subtree of 256, 65,536, ... leaves as it comes about, as
-    (level, hash).
+    It keeps the size and the peaks, which are the roots of its full subtrees from left to right.
     """
 
     def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
@@ -45,17 +45,21 @@ class MerkleTree:
         self._peaks = list(peaks)
 
     def copy(self) -> "MerkleTree":
-        """Return another that grows by itself."""
+        """Return a copy that grows independently."""
         return MerkleTree(self.size, self._peaks)
 
     def append(self, leaf_hash: bytes) -> None:
-        """Grow by one leaf."""
+        """Add one leaf hash."""
         self.extend((leaf_hash,))
 
     def extend(
         self, hashes: Iterable[bytes], full: Callable[[int, bytes], object] | None = None
     ) -> None:
-        """Grow by leaves of those hashes."""
+        """Add leaf hashes.
+
+        Calls `full(level, hash)` for each subtree of 256, 65,536, ... leaves (levels 8, 16, ...)
+        that becomes full.
+        """
         peaks, size = self._peaks, self.size
         pop, push = peaks.pop, peaks.append
         for found in hashes:
@@ -71,7 +75,7 @@ class MerkleTree:
         self.size = size
 
     def root(self) -> bytes:
-        """Return the root as it is now."""
+        """Return the root hash of the tree at its present size."""
         if not self._peaks:
             return EMPTY_ROOT
         found = self._peaks[-1]
@@ -81,7 +85,7 @@ class MerkleTree:
 
 
 def peaks(size: int, node: SubtreeHash) -> list[bytes]:
-    """Return what a Tree of that size goes on from."""
+    """Return the peaks of a tree of that size, for `MerkleTree(size, peaks)`."""
     found, start = [], 0
     for level in range(size.bit_length() - 1, -1, -1):
         if size >> level & 1:
@@ -91,12 +95,12 @@ def peaks(size: int, node: SubtreeHash) -> list[bytes]:
 
 
 def root_hash(size: int, node: SubtreeHash) -> bytes:
-    """Return the root of the first `size` leaves."""
+    """Return the root hash of the first `size` leaves."""
     return _range_root(0, size, node) if size else EMPTY_ROOT
 
 
 def inclusion_proof(index: int, size: int, node: SubtreeHash) -> list[bytes]:
-    """Prove that leaf `index` is in the tree of `size` leaves; ValueError if it cannot be."""
+    """Prove that leaf `index` is in the tree of `size` leaves; ValueError if there is none."""
     if not 0 <= index < size:
         raise ValueError(f"a tree of {size} has no leaf {index}")
     proof, start, end = [], 0, size
@@ -112,9 +116,9 @@ def inclusion_proof(index: int, size: int, node: SubtreeHash) -> list[bytes]:
 
 
 def consistency_proof(old: int, new: int, node: SubtreeHash) -> list[bytes]:
-    """Prove that the tree of `old` leaves begins that of `new`; ValueError if it cannot."""
+    """Prove that the tree of `new` leaves begins with that of `old`; ValueError if it cannot."""
     if not 0 <= old <= new:
-        raise ValueError(f"a tree of {old} does not begin one of {new}")
+        raise ValueError(f"a tree of {new} leaves cannot begin with {old}")
     if old in (0, new):
         return []
     proof, start, end, known = [], 0, new, True
@@ -134,21 +138,21 @@ def consistency_proof(old: int, new: int, node: SubtreeHash) -> list[bytes]:
 def verify_inclusion(
     index: int, size: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes
 ) -> bool:
-    """Say whether `proof` shows that leaf `index` of the tree with that size and root is that."""
+    """Say whether `proof` proves that this leaf hash is at `index` in that tree."""
     if not 0 <= index < size:
         return False
-    place, last, found = index, size - 1, leaf_hash
+    position, last, found = index, size - 1, leaf_hash
     for sibling in proof:
         if last == 0:
             return False
-        if place & 1 or place == last:
+        if position & 1 or position == last:
             found = hash_children(sibling, found)
-            while not place & 1 and place:
-                place >>= 1
+            while not position & 1 and position:
+                position >>= 1
                 last >>= 1
         else:
             found = hash_children(found, sibling)
-        place >>= 1
+        position >>= 1
         last >>= 1
     return last == 0 and found == root
 
@@ -156,7 +160,7 @@ def verify_inclusion(
 def verify_consistency(
     old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]
 ) -> bool:
-    """Say whether `proof` shows that the new tree begins with the old one."""
+    """Say whether `proof` proves that the new tree begins with the old one."""
     if not 0 <= old <= new:
         return False
     if old == new:
@@ -166,22 +170,22 @@ def verify_consistency(
     path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
     if not path:
         return False
-    place, last = old - 1, new - 1
-    while place & 1:
-        place >>= 1
+    position, last = old - 1, new - 1
+    while position & 1:
+        position >>= 1
         last >>= 1
     before = after = path[0]
     for sibling in path[1:]:
         if last == 0:
             return False
-        if place & 1 or place == last:
+        if position & 1 or position == last:
             before, after = hash_children(sibling, before), hash_children(sibling, after)
-            while not place & 1 and place:
-                place >>= 1
+            while not position & 1 and position:
+                position >>= 1
                 last >>= 1
         else:
             after = hash_children(after, sibling)
-        place >>= 1
+        position >>= 1
         last >>= 1
     return last == 0 and before == old_root and after == new_root
 

@@ -1,6 +1,7 @@
-"""Signed notes and the checkpoints in them, as C2SP's signed-note and tlog-checkpoint say.
+"""Signs and opens notes and checkpoints (C2SP signed-note and tlog-checkpoint).
 
-A note is a text and the signatures under it, UTF-8 without control characters but line feeds:
+A note is a text with signatures under it. It is UTF-8, and its only control characters are line
+feeds. For example
 
     ssps/transfer/5f0c9b1e8a63d274
     17
@@ -9,10 +10,16 @@ A note is a text and the signatures under it, UTF-8 without control characters b
 
     — ssps/transfer/5f0c9b1e8a63d274 Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5...
 
-The text ends with the line feed before the last empty line. A signature is base64 of four bytes
-that name the key, SHA-256(name || 0x0A || 0x01 || public key)[:4], and of ed25519 over the text.
-A checkpoint is a note whose text says: the log's origin, how many leaves, their root in base64
-(RFC 6962), and in our own extension line when it was signed. The key's name is the origin.
+The text ends with the line feed before the last empty line. A signature line is an em dash, a
+space, the key's name, a space and base64. The base64 holds four bytes that identify the key,
+SHA-256(name || 0x0A || 0x01 || public key)[:4], and then the ed25519 signature over the text.
+
+A checkpoint is a note whose text has these lines: the log's origin, the number of leaves, their
+root hash in base64 (RFC 6962), and, in an extension line of our own, the time of signing. The
+key's name is the origin.
+
+Ignore a note's text until a known key's signature on it is verified: use `open_note` or
+`open_checkpoint`. The functions named `unverified_` are for choosing what to open.
 """
 
 import base64
@@ -40,11 +47,11 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class UnknownSigner(Exception):
-    """No key that is known has signed the note."""
+    """No known key has signed the note."""
 
 
 class WrongSignature(Exception):
-    """A key that is known has not signed what its signature stands under."""
+    """A signature by a known key does not match the text above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class Verifier:
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
-            raise ValueError(f"{self.name!r} is no name for a key, write one without spaces or +")
+            raise ValueError(f"{self.name!r} is not a key name, write one without spaces or +")
 
     @property
     def public(self) -> bytes:
@@ -65,17 +72,17 @@ class Verifier:
 
     @property
     def id(self) -> bytes:
-        """The four bytes that name the key in a signature."""
+        """The four bytes that identify the key in a signature."""
         return sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
 
     def __str__(self) -> str:
         """Return the key as C2SP's tools take it: name+id+key."""
-        return f"{self.name}+{self.id.hex()}+{_base64(_ED25519 + self.public)}"
+        return f"{self.name}+{self.id.hex()}+{encode_base64(_ED25519 + self.public)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A text, and the names of the keys that have signed it."""
+    """A text, and the names of the known keys that have signed it."""
 
     text: str
     signed_by: tuple[str, ...]
@@ -83,7 +90,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How many records a log had, their root, and when that was signed, if it says so."""
+    """The size of a log, the root hash over its records, and the time of signing if it has one."""
 
     origin: str
     size: int
@@ -95,12 +102,15 @@ def parse_verifier(text: str) -> Verifier:
     """Read name+id+key; ValueError for anything else."""
     name, plus, rest = text.partition("+")
     stated, plus, key = rest.partition("+")
-    raw = _unbase64(key) if plus else b""
+    try:
+        raw = decode_base64(key) if plus else b""
+    except ValueError:
+        raw = b""
     if len(raw) != 33 or raw[:1] != _ED25519:
-        raise ValueError("is no ed25519 key of the form name+id+key")
+        raise ValueError("not an ed25519 key of the form name+id+key")
     found = Verifier(name, Ed25519PublicKey.from_public_bytes(raw[1:]))
     if found.id.hex() != stated:
-        raise ValueError(f"names its key {stated}, which is {found.id.hex()}")
+        raise ValueError(f"names its key {stated}, but the key is {found.id.hex()}")
     return found
 
 
@@ -110,29 +120,29 @@ def parse_public_key(text: str) -> Ed25519PublicKey:
         return parse_verifier(text.strip()).key
     try:
         found = load_ssh_public_key(text.encode())
-    except Exception as error:  # it has many
-        raise ValueError(f"is no public key ({error})") from None
+    except Exception as error:  # cryptography raises many kinds
+        raise ValueError(f"not a public key ({error})") from None
     if not isinstance(found, Ed25519PublicKey):
-        raise ValueError("is no ed25519 key, the record is signed with one")
+        raise ValueError("not an ed25519 key, and the record is signed with one")
     return found
 
 
 def sign(text: str, name: str, key: Ed25519PrivateKey) -> bytes:
-    """Sign a text that ends with a line feed; ValueError if it cannot be a note's."""
+    """Sign a text that ends with a line feed; ValueError if it cannot be the text of a note."""
     if not _is_text(text):
         raise ValueError("a note's text ends with a line feed and has no control characters")
     verifier = Verifier(name, key.public_key())
-    signature = _base64(verifier.id + key.sign(text.encode()))
+    signature = encode_base64(verifier.id + key.sign(text.encode()))
     return f"{text}\n{_SIGNATURE_PREFIX}{name} {signature}\n".encode()
 
 
 def open_note(message: bytes, verifiers: Iterable[Verifier]) -> Note:
     """Read a note that at least one of `verifiers` has signed.
 
-    Raises ValueError for what is no note, Forged where a known key's signature does not hold,
-    Unsigned where no known key has signed.
+    Raises ValueError if `message` is not a note, WrongSignature if the signature of a known key
+    does not match, and UnknownSigner if no known key has signed it.
     """
-    text, signatures = _parsed(message)
+    text, signatures = _parse_note(message)
     known = {(v.name, v.id): v for v in verifiers}
     signed: list[str] = []
     for name, raw in signatures:
@@ -142,21 +152,16 @@ def open_note(message: bytes, verifiers: Iterable[Verifier]) -> Note:
         try:
             verifier.key.verify(raw[4:], text.encode())
         except InvalidSignature:
-            raise WrongSignature(f"{name} has not signed this") from None
+            raise WrongSignature(f"the signature by {name} does not match the text") from None
         signed.append(name)
     if not signed:
-        raise UnknownSigner("no key that is known here has signed this")
+        raise UnknownSigner("not signed by any known key")
     return Note(text, tuple(signed))
-
-
-def unverified_text(message: bytes) -> str:
-    """Return a note's text whoever has signed it; ValueError for what is no note."""
-    return _parsed(message)[0]
 
 
 def format_checkpoint(checkpoint: Checkpoint) -> str:
     """Write a checkpoint as the text of a note."""
-    lines = [checkpoint.origin, str(checkpoint.size), _base64(checkpoint.root)]
+    lines = [checkpoint.origin, str(checkpoint.size), encode_base64(checkpoint.root)]
     if checkpoint.time is not None:
         stamp = checkpoint.time.astimezone(UTC).isoformat(timespec="microseconds")
         lines.append(stamp.removesuffix("+00:00") + "Z")
@@ -164,26 +169,23 @@ def format_checkpoint(checkpoint: Checkpoint) -> str:
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """Read a note's text; ValueError for what is no checkpoint. What we do not know is let be."""
+    """Read a checkpoint from a note's text; ValueError if it is none.
+
+    Unknown extension lines are ignored, as the specification asks.
+    """
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):
-        raise ValueError("is no checkpoint: three lines or more, none of them empty")
-    origin, size, hashed, *more = lines
+        raise ValueError("not a checkpoint: needs three lines or more, none of them empty")
+    origin, size, root, *more = lines
     if not _SIZE.fullmatch(size):
-        raise ValueError(f"is no checkpoint: {size[:40]!r} is no size")
-    found = _unbase64(hashed)
+        raise ValueError(f"not a checkpoint: {size[:40]!r} is not a size")
+    try:
+        found = decode_base64(root)
+    except ValueError:
+        found = b""
     if len(found) != sha256().digest_size:
-        raise ValueError("is no checkpoint: its root is none")
-    return Checkpoint(origin, int(size), found, _time(more))
-
-
-def open_checkpoint(message: bytes, key: Ed25519PublicKey) -> Checkpoint:
-    """Read a checkpoint that `key` has signed under its origin; raises what `open_note` does."""
-    claimed = parse_checkpoint(unverified_text(message))
-    if not _is_name(claimed.origin):
-        raise ValueError("is no checkpoint: its origin has spaces or +")
-    open_note(message, [Verifier(claimed.origin, key)])
-    return claimed
+        raise ValueError("not a checkpoint: the root is not a SHA-256 hash in base64")
+    return Checkpoint(origin, int(size), found, _parse_time(more))
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
@@ -191,10 +193,27 @@ def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
     return sign(format_checkpoint(checkpoint), checkpoint.origin, key)
 
 
-def split_notes(messages: bytes) -> list[bytes]:
-    """Split notes of one signature each that stand one after the other; a torn last is left out.
+def open_checkpoint(message: bytes, keys: Iterable[Ed25519PublicKey]) -> Checkpoint:
+    """Read a checkpoint that one of `keys` has signed under its origin.
 
-    The form of a history: signature lines are the only ones that begin with a dash.
+    Raises what `open_note` raises.
+    """
+    claimed = unverified_checkpoint(message)
+    if not _is_name(claimed.origin):
+        raise ValueError("not a checkpoint: its origin has spaces or +")
+    open_note(message, [Verifier(claimed.origin, key) for key in keys])
+    return claimed
+
+
+def unverified_checkpoint(message: bytes) -> Checkpoint:
+    """Return what a checkpoint says without checking signatures; ValueError if it is none."""
+    return parse_checkpoint(_parse_note(message)[0])
+
+
+def split_notes(messages: bytes) -> list[bytes]:
+    """Split notes of one signature each, written one after the other; drop an incomplete last one.
+
+    This is the format of a checkpoint history. Only signature lines begin with an em dash.
     """
     found, start = [], 0
     dash = ("\n\n" + _SIGNATURE_PREFIX).encode()
@@ -207,28 +226,48 @@ def split_notes(messages: bytes) -> list[bytes]:
     return found
 
 
-def _parsed(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+def encode_base64(raw: bytes) -> str:
+    """Return standard base64 with padding (RFC 4648 section 4)."""
+    return base64.b64encode(raw).decode()
+
+
+def decode_base64(text: str) -> bytes:
+    """Read what `encode_base64` wrote; ValueError for any other spelling of the same bytes."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None
+    if encode_base64(raw) != text:
+        raise ValueError("not base64")
+    return raw
+
+
+def _parse_note(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     if len(message) > _MAX_BYTES:
-        raise ValueError("is no note: too long")
+        raise ValueError("not a signed note: too long")
     try:
         whole = message.decode()
     except UnicodeDecodeError:
-        raise ValueError("is no note: no UTF-8") from None
+        raise ValueError("not a signed note: not UTF-8") from None
     text, empty, under = whole.rpartition("\n\n")
     text += "\n"
     if not (empty and _is_text(text) and _is_text(under)):
-        raise ValueError("is no note: a text, an empty line, signatures")
+        raise ValueError("not a signed note: needs a text, an empty line, signatures")
     lines = under.split("\n")[:-1]
     if len(lines) > _MAX_SIGNATURES:
-        raise ValueError("is no note: too many signatures")
-    return text, [_signature(line) for line in lines]
+        raise ValueError("not a signed note: too many signatures")
+    return text, [_parse_signature(line) for line in lines]
 
 
-def _signature(line: str) -> tuple[str, bytes]:
+def _parse_signature(line: str) -> tuple[str, bytes]:
     name, space, signature = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
-    raw = _unbase64(signature)
+    wrong = "not a signed note: a signature line is `— name base64`"
+    try:
+        raw = decode_base64(signature)
+    except ValueError:
+        raise ValueError(wrong) from None
     if not (line.startswith(_SIGNATURE_PREFIX) and space and _is_name(name) and len(raw) > 4):
-        raise ValueError("is no note: a signature is `— name base64`")
+        raise ValueError(wrong)
     return name, raw
 
 
@@ -240,22 +279,10 @@ def _is_name(name: str) -> bool:
     return bool(name) and "+" not in name and not any(c.isspace() or c < " " for c in name)
 
 
-def _time(lines: Sequence[str]) -> datetime | None:
+def _parse_time(lines: Sequence[str]) -> datetime | None:
     for line in lines:
         try:
             return datetime.strptime(line, _TIME).replace(tzinfo=UTC)
         except ValueError:
             continue
     return None
-
-
-def _base64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
-
-
-def _unbase64(text: str) -> bytes:
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-    return raw if _base64(raw) == text else b""

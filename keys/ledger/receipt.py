@@ -1,26 +1,24 @@
-"""A receipt: one record of a ledger and the proof that it stands in what was signed for.
+"""Makes and verifies receipts: one record of a ledger, and the proof that it is in the ledger.
 
-The form is C2SP's tlog-proof, one text file that is checked with the public key alone:
+The format is C2SP's tlog-proof, one text file that anyone with the public key can check:
 
     c2sp.org/tlog-proof@v1
     extra eyJkZXRhaWwiOnsiYnl0ZXMi...        the ledger's line, in base64
     index 41
-    gSKyXoYZUgZ6jduWYrkDOARinOMGJveXjgMkBTcdPlQ=     the hashes beside its path, RFC 6962
+    gSKyXoYZUgZ6jduWYrkDOARinOMGJveXjgMkBTcdPlQ=     the inclusion proof (RFC 6962), a hash a line
     B95lDa8R83lS8n0eG+o0buTxRKQTYFi//1U8anccXmA=
 
-    ssps/transfer/5f0c9b1e8a63d274           the signed checkpoint, as keys/ledger/note has it
+    ssps/transfer/5f0c9b1e8a63d274           a signed checkpoint, as keys/ledger/note has it
     ...
 """
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from keys.ledger import merkle, note
-from keys.ledger.note import Checkpoint
+from keys.ledger.note import Checkpoint, decode_base64, encode_base64
 from keys.ledger.record import Record, parse_record
 
 _HEADER = "c2sp.org/tlog-proof@v1"
@@ -29,12 +27,12 @@ _MAX_HASHES = 64
 
 
 class InvalidReceipt(Exception):
-    """The receipt does not prove what it says."""
+    """The receipt does not prove what it claims."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A line, its place, the proof, and the signed checkpoint."""
+    """A line of a ledger, its index, the inclusion proof and the signed checkpoint."""
 
     line: bytes
     index: int
@@ -44,71 +42,63 @@ class Receipt:
 
 def format_receipt(receipt: Receipt) -> bytes:
     """Write a receipt."""
-    lines = [_HEADER, f"extra {_base64(receipt.line)}", f"index {receipt.index}"]
-    lines += map(_base64, receipt.proof)
+    lines = [_HEADER, f"extra {encode_base64(receipt.line)}", f"index {receipt.index}"]
+    lines += map(encode_base64, receipt.proof)
     return ("\n".join(lines) + "\n\n").encode() + receipt.checkpoint
 
 
 def parse_receipt(text: bytes) -> Receipt:
-    """Read a receipt; ValueError for what is none. Nothing is proved by that."""
+    """Read a receipt; ValueError if it is not one. This verifies nothing."""
     head, empty, checkpoint = text.partition(b"\n\n")
     if not empty or len(text) > _MAX_BYTES:
-        raise ValueError("is no receipt: a proof, an empty line, a checkpoint")
+        raise ValueError("not a receipt: needs a proof, an empty line, a checkpoint")
     try:
         lines = head.decode("ascii").split("\n")
     except UnicodeDecodeError:
-        raise ValueError("is no receipt: no text") from None
+        raise ValueError("not a receipt: not text") from None
     if len(lines) < 3 or lines[0] != _HEADER or len(lines) > 3 + _MAX_HASHES:
-        raise ValueError(f"is no receipt: its first line is not {_HEADER}")
+        raise ValueError(f"not a receipt: its first line is not {_HEADER}")
     extra, index, *proof = lines[1:]
     digits = index.removeprefix("index ")
     if not extra.startswith("extra ") or digits == index or not digits.isdigit():
-        raise ValueError("is no receipt: no record or no index")
+        raise ValueError("not a receipt: no record or no index")
     if len(digits) > 15 or str(int(digits)) != digits:
-        raise ValueError("is no receipt: its index is none")
-    hashes = tuple(map(_unbase64, proof))
+        raise ValueError(f"not a receipt: {digits[:40]!r} is not an index")
+    try:
+        line = decode_base64(extra.removeprefix("extra "))
+        hashes = tuple(map(decode_base64, proof))
+    except ValueError as error:
+        raise ValueError(f"not a receipt: {error}") from None
     if any(len(each) != merkle.HASH_SIZE for each in hashes):
-        raise ValueError("is no receipt: a hash is none")
-    return Receipt(_unbase64(extra.removeprefix("extra ")), int(digits), hashes, checkpoint)
+        raise ValueError(f"not a receipt: a hash does not have {merkle.HASH_SIZE} bytes")
+    return Receipt(line, int(digits), hashes, checkpoint)
 
 
 def verify_receipt(receipt: Receipt, keys: Sequence[Ed25519PublicKey]) -> tuple[Record, Checkpoint]:
-    """Return the record that is proved and what proves it; raise Unproved with the reason."""
-    checkpoint = _signed(receipt.checkpoint, keys)
-    hashed = merkle.hash_leaf(receipt.line)
-    if not merkle.verify_inclusion(
-        receipt.index, checkpoint.size, hashed, receipt.proof, checkpoint.root
-    ):
-        raise InvalidReceipt("this record does not stand at this place of what was signed for")
+    """Return the proven record and the checkpoint that proves it.
+
+    Raises InvalidReceipt with the cause. The steps:
+
+    1. The checkpoint is signed by one of `keys`.
+    2. The line is the leaf of that index under the checkpoint's root (RFC 9162 2.1.3.2).
+    3. The line is a record, and its own number is that index.
+    """
+    # Step 1.
+    try:
+        checkpoint = note.open_checkpoint(receipt.checkpoint, keys)
+    except note.UnknownSigner:
+        raise InvalidReceipt("its checkpoint is not signed by any of the given keys") from None
+    except (note.WrongSignature, ValueError) as error:
+        raise InvalidReceipt(f"its checkpoint: {error}") from None
+    # Step 2.
+    leaf, size, root = merkle.hash_leaf(receipt.line), checkpoint.size, checkpoint.root
+    if not merkle.verify_inclusion(receipt.index, size, leaf, receipt.proof, root):
+        raise InvalidReceipt(f"the record is not number {receipt.index} of the signed ledger")
+    # Step 3.
     try:
         record = parse_record(receipt.line)
     except ValueError as error:
-        raise InvalidReceipt(f"what was signed for is no record ({error})") from None
+        raise InvalidReceipt(f"the signed line is not a record ({error})") from None
     if record.seq != receipt.index:
-        raise InvalidReceipt(f"record {record.seq} stands at place {receipt.index}")
+        raise InvalidReceipt(f"record {record.seq} is at index {receipt.index}")
     return record, checkpoint
-
-
-def _signed(message: bytes, keys: Sequence[Ed25519PublicKey]) -> Checkpoint:
-    for key in keys:
-        try:
-            return note.open_checkpoint(message, key)
-        except note.UnknownSigner:
-            continue
-        except (note.WrongSignature, ValueError) as error:
-            raise InvalidReceipt(f"its checkpoint {error}") from None
-    raise InvalidReceipt("its checkpoint is signed by none of the keys that were given")
-
-
-def _base64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
-
-
-def _unbase64(text: str) -> bytes:
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("is no receipt: no base64") from None
-    if _base64(raw) != text:
-        raise ValueError("is no receipt: no base64")
-    return raw

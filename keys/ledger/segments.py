@@ -1,14 +1,17 @@
-"""The files of a ledger, to whoever reads them: which there are, and what stands in them.
+"""Reads the files of a ledger: lists its segments, and yields lines and records from them.
 
-    <first seq, 12 digits>.jsonl      the lines of a segment; the last one is being written
-    <first seq, 12 digits>.jsonl.gz   of a sealed one, compressed
-    <first seq, 12 digits>.hashes     32 bytes a line, RFC 6962's hash of it; stays when that goes
-    tree-8, tree-16, tree-24          32 bytes for each 256, 65,536, ... lines that are full
+    <first seq, 12 digits>.jsonl      the lines of a segment; the last segment is being written
+    <first seq, 12 digits>.jsonl.gz   the lines of a sealed segment, compressed
+    <first seq, 12 digits>.hashes     the RFC 6962 leaf hash of each line, 32 bytes per line
+    <first seq, 12 digits>-N.torn     an incomplete last line that a crash left at byte N
+    tree-8, tree-16, tree-24          32 bytes for each full subtree of 256, 65,536, ... lines
     checkpoint                        the newest signed checkpoint (keys/ledger/note)
-    checkpoints                       one a minute of them, one after the other
+    checkpoints                       the history: one checkpoint per minute, one after the other
 
-All but the lines and the checkpoints can be made anew from the lines. A sealed segment may be
-moved elsewhere with a symbolic link left in its place.
+The hashes and tree files can be computed again from the lines. An operator may move a sealed
+segment to another disk: either leave a symbolic link in its place, or leave only its `.hashes`
+file. With a link every command still reads the lines. Without it only `ssps audit verify` does,
+when it is given the other folder too.
 """
 
 import gzip
@@ -31,7 +34,7 @@ _TAIL = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A file of lines, and the number of its first."""
+    """A file of lines, and the number of its first line."""
 
     first: int
     path: Path
@@ -42,7 +45,7 @@ class Segment:
         return self.path.name.endswith(COMPRESSED)
 
     def open(self) -> IO[bytes]:
-        """Open it for reading, whether it was compressed meanwhile or not."""
+        """Open it for reading, also if it was compressed after it was listed."""
         if not self.compressed:
             try:
                 return self.path.open("rb")
@@ -53,21 +56,21 @@ class Segment:
 
 
 def file_name(first: int, suffix: str) -> str:
-    """Return the name of the file of that kind whose first line has that number."""
+    """Return the name of the file with that suffix whose first line has that number."""
     return f"{first:0{_DIGITS}}{suffix}"
 
 
 def list_segments(folder: Path) -> list[Segment]:
-    """Return the segments that are there, in order."""
+    """Return the segments in `folder`, in order."""
     found: dict[int, Segment] = {}
-    for suffix in (COMPRESSED, PLAIN):  # of one that is just being compressed, the plain one
+    for suffix in (COMPRESSED, PLAIN):  # prefer the plain file while it is being compressed
         for first, path in list_files(folder, suffix):
             found[first] = Segment(first, path)
     return [found[first] for first in sorted(found)]
 
 
 def list_files(folder: Path, suffix: str) -> list[tuple[int, Path]]:
-    """Return the files of one kind with the number of their first line, in order."""
+    """Return the files with that suffix and the number of their first line, in order."""
     found = []
     for path in folder.glob(f"*{suffix}"):
         digits = path.name.removesuffix(suffix)
@@ -79,8 +82,8 @@ def list_files(folder: Path, suffix: str) -> list[tuple[int, Path]]:
 def read_checkpoint(folder: Path) -> bytes | None:
     """Return the newest signed checkpoint of a ledger (keys/ledger/note), or None before the first.
 
-    It is replaced whole, once a second at most, and covers nothing that a loss of power could
-    still take.
+    The file is replaced atomically, at most once per second, and covers only records that would
+    survive a loss of power.
     """
     try:
         return (folder / CHECKPOINT).read_bytes()
@@ -89,9 +92,9 @@ def read_checkpoint(folder: Path) -> bytes | None:
 
 
 def read_lines(folder: Path, first: int = 0) -> Iterator[tuple[Segment, int, bytes]]:
-    """Yield segment, place and line, from number `first` on or some lines before.
+    """Yield segment, byte offset and line, from number `first` on or from a few lines before.
 
-    A torn last line is left out. Raises OSError where a file cannot be read or unpacked.
+    Skips an incomplete last line. Raises OSError if a file cannot be read or decompressed.
     """
     segments = list_segments(folder)
     for index, segment in enumerate(segments):
@@ -109,14 +112,14 @@ def read_lines(folder: Path, first: int = 0) -> Iterator[tuple[Segment, int, byt
                     yield segment, at, line
                     at += len(line)
             except (EOFError, zlib.error) as error:
-                raise OSError(f"{segment.path}: cannot be unpacked ({error})") from error
+                raise OSError(f"{segment.path}: cannot be decompressed ({error})") from error
 
 
 def read_records(folder: Path, first: int = 0) -> Iterator[Record]:
-    """Yield the records of a ledger from number `first` on; a torn last line is no record yet.
+    """Yield the records of a ledger from number `first` on; skip an incomplete last line.
 
-    Finding the first costs little however long the ledger is. Raises ValueError, naming segment
-    and place, for a line that is none.
+    Finding the first is fast in a ledger of any length. Raises ValueError, with the segment and
+    the byte offset, for a line that is not a record.
     """
     for segment, at, line in read_lines(folder, first):
         if first and -1 < seq_of(line) < first:
@@ -130,7 +133,7 @@ def read_records(folder: Path, first: int = 0) -> Iterator[Record]:
 
 
 def next_seq(folder: Path) -> int:
-    """Return the number that the ledger's next record will have; 0 if there is none yet."""
+    """Return the number that the ledger's next record will have; 0 if the ledger is empty."""
     segments = list_files(folder, PLAIN)
     if not segments:
         return 0
@@ -141,16 +144,16 @@ def next_seq(folder: Path) -> int:
 
 
 def last_line(file: int) -> bytes:
-    """Return the last whole line of a segment; nothing if it has none."""
-    whole = end_of_last_complete_line(file, os.fstat(file).st_size)
-    if whole == 0:
+    """Return the last complete line of a segment; empty if it has none."""
+    end = end_of_last_complete_line(file, os.fstat(file).st_size)
+    if end == 0:
         return b""
-    begin = end_of_last_complete_line(file, whole - 1)
-    return os.pread(file, whole - begin, begin)
+    begin = end_of_last_complete_line(file, end - 1)
+    return os.pread(file, end - begin, begin)
 
 
 def end_of_last_complete_line(file: int, size: int) -> int:
-    """Return where the last line feed within `size` bytes ends."""
+    """Return the offset after the last line feed within the first `size` bytes; 0 if none."""
     start = size
     while start > 0:
         begin = max(0, start - _TAIL)
@@ -162,8 +165,12 @@ def end_of_last_complete_line(file: int, size: int) -> int:
 
 
 def find_offset(file: int, seq: int) -> int:
-    """Return where in a segment the record of that number begins, or a place before it."""
-    low, high = 0, os.fstat(file).st_size  # what begins at `low` comes before `seq`, or is first
+    """Return the offset where the record of that number begins in a segment, or one before it.
+
+    This is a binary search over the numbers in the lines. The result can be up to 64 KiB early.
+    """
+    # The line at `low` is the first line, or a line before `seq`.
+    low, high = 0, os.fstat(file).st_size
     while high - low > _TAIL:
         middle = (low + high) // 2
         head = os.pread(file, _TAIL, middle)

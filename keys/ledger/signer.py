@@ -1,14 +1,19 @@
-"""Signs how a ledger stands: reads its lines, hashes them, and signs what their tree comes to.
+"""Signs a ledger: reads its lines, hashes them, and signs the root of their Merkle tree.
 
-The notary holds the private key, the writer does not; they share nothing but the ledger's files.
-What the notary has signed is what it has read and hashed itself, and it only ever adds to that:
-it cannot be talked into signing a smaller tree, or another one. Before it signs it has the disk
-hold what it signs for, so that no loss of power makes an honest ledger look cut short.
+The signer holds the private key and the writer does not. They share only the ledger's files. The
+signer signs only what it has read and hashed itself, and its tree only grows, so no one can make
+it sign a smaller tree or a different one. Before it signs, it syncs the lines to the disk, so that
+a loss of power cannot make an honest ledger look shortened.
 
-At a start it goes on from the newest checkpoint if the hashes beside the ledger come to that
-checkpoint's root; if they do not, or are gone, it reads all lines anew, and if those do not come
-to it either, it refuses. A log's origin is `ssps/<ledger>/<16 hexadecimal digits>`, made up when
-its first checkpoint is signed, so that no two gateways' and no two years' ledgers share one.
+At a start it continues from the newest checkpoint:
+
+1. Open the newest checkpoint with the present key or a former one.
+2. Compute the root from the stored hashes. If it equals the checkpoint's root, continue from there.
+3. Otherwise hash all lines again. If their root equals the checkpoint's, replace the stored hashes.
+4. Otherwise raise LedgerMismatch: the ledger has changed, and nothing more is signed.
+
+A log's origin is `ssps/<ledger>/<16 hexadecimal digits>`. The digits are random and chosen when
+the first checkpoint is signed, so no two ledgers, of other gateways or other years, share one.
 """
 
 import fcntl
@@ -37,24 +42,28 @@ from keys.ledger.tiles import HashReader, HashWriter
 from keys.ledger.writer import Clock, utc_now
 
 _UNFINISHED = ".new"
-_CHUNK = 16 << 20  # what is signed for is synced so much at a time
-_HISTORY_INTERVAL = timedelta(seconds=60)  # between two checkpoints that the history keeps
+_CHUNK = 16 << 20  # bytes that are read and synced at a time
+_HISTORY_INTERVAL = timedelta(seconds=60)  # between two checkpoints in the history
+_ADVICE = "do not change its files, and restore the ledger from a copy"
 
 
 class LedgerMismatch(Exception):
-    """The ledger is not what was signed for: nothing more will be."""
+    """The ledger does not match its newest checkpoint, so nothing more is signed."""
 
 
 def load_signing_key(path: Path) -> Ed25519PrivateKey:
-    """Read a private signing key; ValueError for what is none."""
+    """Read a private signing key; ValueError if it is not one."""
     key = load_ssh_private_key(path.read_bytes(), None)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path}: is no ed25519 key")
+        raise ValueError(f"{path}: not an ed25519 key")
     return key
 
 
 class Signer:
-    """Of one ledger; close it, or use it in a `with`. Only one at a time, others wait for it."""
+    """Signs one ledger; close it, or use it in a `with`.
+
+    A lock (flock) allows one signer per ledger; a second one waits until the first is closed.
+    """
 
     def __init__(
         self,
@@ -65,9 +74,9 @@ class Signer:
         former: Iterable[Ed25519PublicKey] = (),
         token: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
-        """Take up the ledger in `folder`; `former` keys may have signed what there is already.
+        """Open the ledger in `folder`; `former` keys may have signed its checkpoints so far.
 
-        Raises Refused if the ledger is not what the newest checkpoint was signed for.
+        Raises LedgerMismatch if the ledger does not match its newest checkpoint.
         """
         self._folder = folder
         self._key = key
@@ -86,11 +95,14 @@ class Signer:
             raise
 
     def sign(self, last: bool = False) -> Checkpoint | None:
-        """Sign for what was added since, if anything was; the `last` one is kept in any case."""
+        """Sign the records added since the last call; return the new checkpoint, or None if none.
+
+        The history keeps one checkpoint per minute, and the `last` one of a run in any case.
+        """
         self._catch_up(self._tree_files, durable=True)
-        grown, before = self._tree_files.tree, self._newest
-        if grown.size > (before.size if before else 0):
-            fresh = Checkpoint(self._origin, grown.size, grown.root(), self._clock())
+        tree, before = self._tree_files.tree, self._newest
+        if tree.size > (before.size if before else 0):
+            fresh = Checkpoint(self._origin, tree.size, tree.root(), self._clock())
             files.replace(self._folder / CHECKPOINT, note.sign_checkpoint(fresh, self._key))
             self._newest = fresh
         self._append_to_history(last)
@@ -98,20 +110,20 @@ class Signer:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """What was signed last."""
+        """The newest checkpoint."""
         return self._newest
 
     def compress_next(self) -> Segment | None:
-        """Compress the oldest sealed segment that is not yet, and return it, if there is one."""
+        """Compress the oldest sealed segment that is not compressed yet; return it, or None."""
         for segment, following in pairwise(segments.list_segments(self._folder)):
-            ours = not segment.compressed and not segment.path.is_symlink()
-            if ours and following.first <= self._tree_files.tree.size:
+            pending = not segment.compressed and not segment.path.is_symlink()
+            if pending and following.first <= self._tree_files.tree.size:
                 _compress(segment)
                 return segment
         return None
 
     def close(self) -> None:
-        """Let another in."""
+        """Release the lock."""
         with suppress(OSError):
             os.close(self._history)
 
@@ -128,31 +140,28 @@ class Signer:
             message = kept[-1] if kept else None
         if message is None:
             return None
-        for key in keys:
-            try:
-                return note.open_checkpoint(message, key)
-            except note.UnknownSigner:
-                continue
-            except (note.WrongSignature, ValueError) as error:
-                raise LedgerMismatch(f"{self._folder / CHECKPOINT}: {error}: {_ADVICE}") from None
-        raise LedgerMismatch(
-            f"{self._folder / CHECKPOINT}: is signed by no key of this site: {_ADVICE}"
-        )
+        path = self._folder / CHECKPOINT
+        try:
+            return note.open_checkpoint(message, keys)
+        except note.UnknownSigner:
+            raise LedgerMismatch(f"{path}: not signed by a key of this site: {_ADVICE}") from None
+        except (note.WrongSignature, ValueError) as error:
+            raise LedgerMismatch(f"{path}: {error}: {_ADVICE}") from None
 
     def _open_last_in_history(self) -> Checkpoint | None:
         raw = (self._folder / CHECKPOINTS).read_bytes()
         kept = note.split_notes(raw)
-        whole = sum(map(len, kept))
-        if whole < len(raw):  # torn by a crash
-            os.ftruncate(self._history, whole)
-        return note.parse_checkpoint(note.unverified_text(kept[-1])) if kept else None
+        complete = sum(map(len, kept))
+        if complete < len(raw):  # a crash left the last one incomplete
+            os.ftruncate(self._history, complete)
+        return note.unverified_checkpoint(kept[-1]) if kept else None
 
     def _append_to_history(self, last: bool) -> None:
         signed, kept = self._newest, self._in_history
         if signed is None or (kept is not None and signed.size == kept.size):
             return
         if not last and kept is not None and kept.time is not None:
-            assert signed.time is not None  # noqa: S101 - ours all say when
+            assert signed.time is not None  # noqa: S101 - we write one into each
             if timedelta() <= signed.time - kept.time < _HISTORY_INTERVAL:
                 return
         message = segments.read_checkpoint(self._folder)
@@ -169,13 +178,13 @@ class Signer:
         if signed is None:
             return self._rebuild_hashes(Checkpoint("", 0, merkle.EMPTY_ROOT))
         if segments.next_seq(self._folder) < signed.size:
-            held = segments.next_seq(self._folder)
-            short = f"holds {held} records, but {signed.size} were signed for"
+            records = segments.next_seq(self._folder)
+            short = f"has {records} records, but {signed.size} were signed"
             raise LedgerMismatch(f"{self._folder}: {short}: {_ADVICE}")
         found = HashReader(self._folder)
         try:
-            whole = found.size >= signed.size
-            if whole and merkle.root_hash(signed.size, found.node) == signed.root:
+            complete = found.size >= signed.size
+            if complete and merkle.root_hash(signed.size, found.node) == signed.root:
                 peaks = merkle.peaks(signed.size, found.node)
                 return HashWriter(self._folder, MerkleTree(signed.size, peaks))
         except tiles.HashesMissing:
@@ -183,15 +192,15 @@ class Signer:
         return self._rebuild_hashes(signed)
 
     def _rebuild_hashes(self, signed: Checkpoint) -> HashWriter:
-        """Hash all lines anew; where they are gone, take the hashes that were kept."""
+        """Hash all lines again; use the stored hashes of segments that were moved or removed."""
         self._remove_unfinished()
         tree_files = HashWriter(self._folder, MerkleTree(), _UNFINISHED)
         self._catch_up(tree_files, until=signed.size)
         if tree_files.tree.size != signed.size or tree_files.tree.root() != signed.root:
             self._remove_unfinished()
             raise LedgerMismatch(
-                f"{self._folder}: is not what was signed for, `ssps audit verify` names the "
-                f"record: {_ADVICE}"
+                f"{self._folder}: does not match its newest checkpoint, `ssps audit verify` names "
+                f"the record: {_ADVICE}"
             )
         for path in sorted(self._folder.glob(f"*{_UNFINISHED}")):
             path.replace(path.with_name(path.name.removesuffix(_UNFINISHED)))
@@ -204,6 +213,10 @@ class Signer:
     def _catch_up(
         self, tree_files: HashWriter, until: int | None = None, durable: bool = False
     ) -> None:
+        """Add the lines after the end of the tree, up to record `until` if that is given.
+
+        With `durable` it syncs lines before it adds them.
+        """
         here = {segment.first: segment for segment in segments.list_segments(self._folder)}
         ordered = sorted({*here, *(n for n, _ in segments.list_files(self._folder, HASHES))})
         for index, first in enumerate(ordered):
@@ -228,7 +241,8 @@ class Signer:
             left = sys.maxsize
             if not isinstance(file, gzip.GzipFile):
                 file.seek(segments.find_offset(file.fileno(), tree_files.tree.size))
-                # What is written meanwhile is for the next time, or this would never end.
+                # Lines that the writer adds from now on are left for the next call, or this loop
+                # might never end.
                 left = os.fstat(file.fileno()).st_size - file.tell()
             begun, rest = False, b""
             while end is None or tree_files.tree.size < end:
@@ -238,10 +252,10 @@ class Signer:
                 left -= len(read)
                 if durable and not segment.compressed and not _sync_read(file):
                     return
-                # Not by readlines, which takes a line that is being written for two.
+                # Not with readlines: it would return a line that is just being written as two.
                 *bare, rest = (rest + read).split(b"\n")
                 found = [line + b"\n" for line in bare]
-                if not begun:  # the place was that of an earlier line
+                if not begun:  # find_offset may return the offset of an earlier line
                     found = list(
                         dropwhile(lambda line: _comes_before(line, tree_files.tree.size), found)
                     )
@@ -256,11 +270,8 @@ class Signer:
         tree_files.add_hashes(first, hashes)
 
 
-_ADVICE = "keep all of it as it is, and restore the ledger from its copy"
-
-
 def _sync_read(file: IO[bytes]) -> bool:
-    """Have the disk hold what was read; False if the writer took part of it back meanwhile."""
+    """Sync what was read so far; False if the writer has since truncated part of it."""
     os.fdatasync(file.fileno())
     return os.fstat(file.fileno()).st_size >= file.tell()
 
@@ -274,7 +285,7 @@ def _compress(segment: Segment) -> None:
     fresh = packed.with_name(packed.name + _UNFINISHED)
     with segment.path.open("rb") as plain, fresh.open("wb") as raw:
         os.fchmod(raw.fileno(), 0o600)
-        # Without a time of its own, so that the same lines always pack to the same bytes.
+        # Without a timestamp, so that the same lines always compress to the same bytes.
         with gzip.GzipFile("", "wb", 6, raw, 0) as file:
             shutil.copyfileobj(plain, file, 1 << 20)
         raw.flush()

@@ -1,10 +1,12 @@
-"""A ledger's hashes on disk: those of its lines, and of each 256, 65,536, ... of them.
+"""Reads and writes a ledger's hashes on disk: of each line, and of each 256, 65,536, ... lines.
 
-With them a proof reads some kilobytes however long the ledger is, and a start goes on where the
-last run ended. The files stand beside the segments (keys/ledger/segments names them): `.hashes` for
-each segment, one hash a line, and `tree-8`, `tree-16`, `tree-24`, the full subtrees of those
-levels. Whoever uses them holds what comes out against a signed root; they are believed for no
-other reason.
+With these files a proof reads a few kilobytes in a ledger of any length, and a start does not hash
+all lines again. The files are beside the segments (keys/ledger/segments lists them): one `.hashes`
+per segment, with the leaf hash of each line, and `tree-8`, `tree-16`, `tree-24`, with the hashes
+of the full subtrees of those levels.
+
+The files are only a cache: compare what you compute from them with a signed root before you trust
+it.
 """
 
 import os
@@ -19,11 +21,11 @@ LEVELS = (8, 16, 24)
 
 
 class HashesMissing(Exception):
-    """The hashes that are asked for are not there."""
+    """The files do not have these hashes."""
 
 
 class HashReader:
-    """The hashes of a ledger, to read from."""
+    """Reads the hashes of a ledger."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,7 +33,7 @@ class HashReader:
 
     @property
     def size(self) -> int:
-        """How many lines from the first on have a hash."""
+        """How many lines have a hash, counted from the first without a gap."""
         end = 0
         for first, path in self._starts:
             if first != end:
@@ -40,7 +42,7 @@ class HashReader:
         return end
 
     def leaves(self, first: int, count: int) -> bytes:
-        """Return the hashes of `count` lines, one after the other; raises Missing."""
+        """Return the hashes of `count` lines from `first` on, concatenated; HashesMissing."""
         found = b""
         for start, path in self._starts:
             here = first + len(found) // HASH_SIZE
@@ -51,20 +53,15 @@ class HashReader:
                 found += _read(path, (here - start) * HASH_SIZE, wanted)
                 found = found[: len(found) // HASH_SIZE * HASH_SIZE]
         if len(found) != count * HASH_SIZE:
-            raise HashesMissing(
-                f"{self._folder}: no hashes of records {first} to {first + count - 1}"
-            )
+            last = first + count - 1
+            raise HashesMissing(f"{self._folder}: no hashes of records {first} to {last}")
         return found
 
     def node(self, level: int, index: int) -> bytes:
-        """Return the hash of a full subtree, as keys/ledger/merkle asks for it; raises Missing."""
-        below = max((each for each in (0, *LEVELS) if each <= level), default=0)
-        found = self._read_level(below, index << (level - below), 1 << (level - below))
-        while len(found) > 1:
-            found = [
-                merkle.hash_children(*pair) for pair in zip(found[::2], found[1::2], strict=True)
-            ]
-        return found[0]
+        """Return the hash of a full subtree, for keys/ledger/merkle; HashesMissing."""
+        stored = max((each for each in (0, *LEVELS) if each <= level), default=0)
+        found = self._read_level(stored, index << (level - stored), 1 << (level - stored))
+        return _subtree_root(found)
 
     def _read_level(self, level: int, first: int, count: int) -> list[bytes]:
         if level == 0:
@@ -73,22 +70,20 @@ class HashReader:
             path = self._folder / f"tree-{level}"
             size = count * HASH_SIZE
             raw = _read(path, first * HASH_SIZE, size) if path.exists() else b""
-            if len(raw) != size:
-                lower = level - 8
-                return [self._compute_subtree(lower, n) for n in range(first, first + count)]
+            if len(raw) != size:  # compute them from the level below
+                return [
+                    _subtree_root(self._read_level(level - 8, index << 8, 1 << 8))
+                    for index in range(first, first + count)
+                ]
         return [raw[at : at + HASH_SIZE] for at in range(0, len(raw), HASH_SIZE)]
-
-    def _compute_subtree(self, lower: int, index: int) -> bytes:
-        found = self._read_level(lower, index << 8, 1 << 8)
-        while len(found) > 1:
-            found = [
-                merkle.hash_children(*pair) for pair in zip(found[::2], found[1::2], strict=True)
-            ]
-        return found[0]
 
 
 class HashWriter:
-    """The tree and its files as lines are added; `suffix` keeps files apart until they hold."""
+    """Adds lines to a tree and their hashes to its files.
+
+    A `suffix` is added to the names of the files, so that new ones can be complete before they
+    replace the old ones.
+    """
 
     def __init__(self, folder: Path, tree: MerkleTree, suffix: str = "") -> None:
         self._folder = folder
@@ -96,40 +91,47 @@ class HashWriter:
         self.tree = tree
 
     def add(self, segment: int, lines: Iterable[bytes]) -> None:
-        """Add lines of the segment whose first has that number."""
+        """Add lines of the segment whose first line has the number `segment`."""
         self.add_hashes(segment, map(merkle.hash_leaf, lines))
 
     def add_hashes(self, segment: int, hashes: Iterable[bytes]) -> None:
-        """Add lines of which only the hashes are left."""
+        """Add lines by their hashes, when the lines themselves are not here."""
         full = {level: bytearray() for level in LEVELS}
 
-        def note(level: int, hashed: bytes) -> None:
+        def keep(level: int, subtree: bytes) -> None:
             if level in full:
-                full[level] += hashed
+                full[level] += subtree
 
         found, tree, before = list(hashes), self.tree.copy(), self.tree.size
-        tree.extend(found, note)
-        place = (before - segment) * HASH_SIZE
-        self._write(segments.file_name(segment, HASHES), place, b"".join(found))
+        tree.extend(found, keep)
+        offset = (before - segment) * HASH_SIZE
+        self._write(segments.file_name(segment, HASHES), offset, b"".join(found))
         for level, subtrees in full.items():
             if subtrees:
                 self._write(f"tree-{level}", (before >> level) * HASH_SIZE, subtrees)
-        self.tree = tree  # only now: what a full disk refused is done over
+        self.tree = tree  # only now, so that a failed write (disk full) is repeated
 
-    def _write(self, name: str, place: int, content: bytes | bytearray) -> None:
+    def _write(self, name: str, offset: int, content: bytes | bytearray) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self._folder / (name + self._suffix), flags, 0o600)
         try:
-            os.ftruncate(descriptor, place)
-            written = os.pwrite(descriptor, content, place)
+            os.ftruncate(descriptor, offset)
+            written = os.pwrite(descriptor, content, offset)
             if written != len(content):
-                os.ftruncate(descriptor, place)
+                os.ftruncate(descriptor, offset)
                 raise OSError(28, os.strerror(28), str(self._folder / name))
         finally:
             os.close(descriptor)
 
 
-def _read(path: Path, place: int, size: int) -> bytes:
+def _subtree_root(hashes: list[bytes]) -> bytes:
+    while len(hashes) > 1:
+        pairs = zip(hashes[::2], hashes[1::2], strict=True)
+        hashes = [merkle.hash_children(*pair) for pair in pairs]
+    return hashes[0]
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
     with path.open("rb") as file:
-        file.seek(place)
+        file.seek(offset)
         return file.read(size)

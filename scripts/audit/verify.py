@@ -11,8 +11,13 @@ import click
 
 from keys.feed_segment import parse_segment
 from keys.ledger import note, segments
-from keys.ledger.verify.verdicts import Finding, FindingKind, VerificationResult
-from keys.ledger.verify.verify import verify_ledger as verify_ledger
+from keys.ledger.verify import (
+    Finding,
+    FindingKind,
+    VerificationResult,
+    find_ledgers,
+    verify_ledger,
+)
 from scripts.audit import evidence, feeds
 from scripts.shared import console
 
@@ -44,18 +49,20 @@ def verify(
 ) -> None:
     """Verify that no record was changed, dropped, added or reordered since it was signed.
 
-    FOLDER is a ledger or contains ledgers. Default: the site's ledgers. The first bad record is
-    named. The exit code is 1 if anything is wrong.
+    FOLDER is a ledger or contains ledgers. Default: the site's ledgers. If old segments of a ledger
+    were moved to another disk, name that folder too. The first bad record is named. The exit code
+    is 1 if anything is wrong.
     """
     sources = evidence.find(folders, key_files, site)
-    names = set(map(_ledger_name, sources.ledgers))
+    ledgers = find_ledgers(sources.ledgers)
+    names = {_ledger_name(ledger.folder) for ledger in ledgers}
     by_path = {str(path): list(_read_checkpoints(path, names)) for path in checkpoint_paths}
     older = [checkpoint for found in by_path.values() for checkpoint in found]
-    assigned = _assign_checkpoints(sources.ledgers, older)
+    assigned = _assign_checkpoints([ledger.folder for ledger in ledgers], older)
     verdicts = []
-    for folder in sources.ledgers:
-        total = sum(segment.path.stat().st_size for segment in segments.list_segments(folder))
-        bar, show = console.progress_bar(str(folder), total)
+    for ledger in ledgers:
+        total = sum(segment.path.stat().st_size for segment in ledger.segments().values())
+        bar, show = console.progress_bar(str(ledger.folder), total)
         read = 0
 
         def progress(count: int) -> None:
@@ -64,7 +71,8 @@ def verify(
             show(read)  # noqa: B023 - not called after this turn of the loop
 
         with bar:
-            verdicts.append(verify_ledger(folder, sources.keys, assigned.get(folder, ()), progress))
+            kept = assigned.get(ledger.folder, ())
+            verdicts.append(verify_ledger(ledger, sources.keys, kept, progress))
     used = {name for checkpoints in assigned.values() for name, _ in checkpoints}
     unused = [name for name, _ in older if name not in used]
     empty = [path for path, found in by_path.items() if not found]
@@ -122,7 +130,7 @@ def _assign_checkpoints(
 
 def _origin(checkpoint: bytes) -> str:
     try:
-        return note.parse_checkpoint(note.unverified_text(checkpoint)).origin
+        return note.unverified_checkpoint(checkpoint).origin
     except ValueError:
         return ""
 

@@ -217,7 +217,7 @@ class OnDemandSigner:
         if not self._folder.exists():
             return False
         message = segments.read_checkpoint(self._folder)
-        signed = 0 if message is None else note.parse_checkpoint(note.unverified_text(message)).size
+        signed = 0 if message is None else note.unverified_checkpoint(message).size
         return segments.next_seq(self._folder) > signed
 
     def _reap(self) -> None:

@@ -90,7 +90,7 @@ def append(folder: Path, seconds: float, terms: WritePolicy, group: int = 1) -> 
     os.sched_setaffinity(0, cores)
     checkpoint = segments.read_checkpoint(folder)
     assert checkpoint is not None
-    assert note.open_checkpoint(checkpoint, KEY.public_key()).size == count
+    assert note.open_checkpoint(checkpoint, [KEY.public_key()]).size == count
     return {
         "records a second": count / whole,
         "median us": statistics.median(took) * 1e6,

@@ -53,8 +53,8 @@ def test_a_disk_that_fills_up_stops_the_record_at_a_whole_line_and_goes_on_with_
     found = HashReader(folder)
     message = segments.read_checkpoint(folder)
     assert message is not None
-    assert note.open_checkpoint(message, KEY.public_key()).size == written + 1
-    assert note.open_checkpoint(message, KEY.public_key()).root == merkle.root_hash(
+    assert note.open_checkpoint(message, [KEY.public_key()]).size == written + 1
+    assert note.open_checkpoint(message, [KEY.public_key()]).root == merkle.root_hash(
         written + 1, found.node
     )
 

@@ -65,7 +65,7 @@ def nodes(leaves: Sequence[bytes]) -> merkle.SubtreeHash:
 
 
 def reference_root(leaves: Sequence[bytes]) -> bytes:
-    """RFC 6962 2.1, word for word."""
+    """RFC 6962 2.1, literally."""
     if not leaves:
         return sha256(b"").digest()
     if len(leaves) == 1:
@@ -80,7 +80,7 @@ def hexed(proof: Sequence[bytes]) -> list[str]:
     return [each.hex() for each in proof]
 
 
-def test_roots_are_those_that_certificate_transparency_publishes() -> None:
+def test_roots_are_the_published_ones() -> None:
     growing = MerkleTree()
     for size, root in enumerate(ROOTS):
         assert growing.root().hex() == root
@@ -108,7 +108,7 @@ def test_consistency_proofs_are_the_published_ones(old: int, new: int, proof: li
     )
 
 
-def test_every_proof_of_small_trees_holds_and_no_other_does() -> None:
+def test_every_proof_of_small_trees_verifies_and_no_other_does() -> None:
     leaves = [bytes([n]) for n in range(20)]
     node = nodes(leaves)
     roots = [reference_root(leaves[:size]) for size in range(21)]
@@ -145,7 +145,7 @@ def test_every_proof_of_small_trees_holds_and_no_other_does() -> None:
 
 
 @given(st.lists(st.binary(max_size=4), max_size=70), st.data())
-def test_a_tree_goes_on_from_its_peaks(leaves: list[bytes], data: st.DataObject) -> None:
+def test_a_tree_continues_from_its_peaks(leaves: list[bytes], data: st.DataObject) -> None:
     half = data.draw(st.integers(0, len(leaves)))
     growing = MerkleTree(half, merkle.peaks(half, nodes(leaves)))
     for line in leaves[half:]:
@@ -161,7 +161,7 @@ def test_a_tree_goes_on_from_its_peaks(leaves: list[bytes], data: st.DataObject)
     st.binary(min_size=32, max_size=32),
     st.lists(st.binary(min_size=32, max_size=32), max_size=80),
 )
-def test_a_made_up_proof_is_refused_and_nothing_else_happens(
+def test_a_made_up_proof_is_refused_without_an_exception(
     small: int, large: int, root: bytes, proof: list[bytes]
 ) -> None:
     assert not merkle.verify_inclusion(small, large, merkle.hash_leaf(b"x"), proof, root)
@@ -169,8 +169,8 @@ def test_a_made_up_proof_is_refused_and_nothing_else_happens(
         assert not merkle.verify_consistency(small, root, large, merkle.hash_leaf(b"x"), proof)
 
 
-def test_what_no_tree_can_prove_is_refused() -> None:
+def test_a_proof_of_a_leaf_or_a_tree_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="a tree of 8 has no leaf 8"):
         merkle.inclusion_proof(8, 8, nodes(LEAVES))
-    with pytest.raises(ValueError, match="a tree of 8 does not begin one of 7"):
+    with pytest.raises(ValueError, match="a tree of 7 leaves cannot begin with 8"):
         merkle.consistency_proof(8, 7, nodes(LEAVES))

@@ -129,7 +129,7 @@ def test_events_that_come_together_are_written_in_one_piece(tmp_path: Path) -> N
 def test_of_events_that_come_together_all_are_written_or_none(tmp_path: Path) -> None:
     unfit = Event("open", "parti-a", "", "/a.jpg", detail={"size": 1 << 53})
     with Ledger(tmp_path, lambda: NOON) as written:
-        with pytest.raises(ValueError, match="does not belong in a record"):
+        with pytest.raises(ValueError, match=r"cannot be written to a record|must be ASCII"):
             written.append(OPENED, unfit)
         assert written.append(OPENED) == 0
 
@@ -251,7 +251,7 @@ def test_what_no_reader_would_take_is_not_written(tmp_path: Path, value: object)
     event = Event("open", "", "", "", detail={"ms": value})  # type: ignore[dict-item]
 
     with Ledger(tmp_path) as writer:
-        with pytest.raises(ValueError, match="does not belong in a record"):
+        with pytest.raises(ValueError, match=r"cannot be written to a record|must be ASCII"):
             writer.append(event)
         assert writer.append(OPENED) == 0
 
@@ -263,7 +263,7 @@ def test_a_name_that_readers_would_sort_differently_is_not_written(
     event = Event("open", "", "", "", detail={other: 1, "\u00fc": 2, "\U00010000": 3})
 
     with Ledger(tmp_path) as writer:
-        with pytest.raises(ValueError, match="does not belong in a record"):
+        with pytest.raises(ValueError, match=r"cannot be written to a record|must be ASCII"):
             writer.append(event)
         assert writer.append(OPENED) == 0
 

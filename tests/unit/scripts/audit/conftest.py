@@ -1,46 +1,19 @@
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from config.event import Event
-from keys.ledger.signer import Signer
-from keys.ledger.writer import Ledger, WritePolicy
-
-KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
-NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
-
-Signed = Callable[..., Path]
-
-
-def write(folder: Path, count: int, start: int = 0, size: int = 64 << 20) -> None:
-    with Ledger(folder, lambda: NOON, policy=WritePolicy(segment_bytes=size)) as writer:
-        for number in range(start, start + count):
-            detail = {"handle": number, "size": 10}
-            writer.append(Event("open", "parti-a", "192.0.2.7", f"/{number}.jpg", detail=detail))
+from unit.keys.ledger.signed_ledgers import Signed, make_signed, write_public_key
 
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:
-    path = tmp_path / "ysk.pub"
-    path.write_bytes(KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
-    return path
+    return write_public_key(tmp_path / "ysk.pub")
 
 
 @pytest.fixture
 def signed(tmp_path: Path) -> Signed:
-    """Makes a ledger, and signs it after every `step` records."""
+    """Makes a ledger under the test's folder; see make_signed."""
 
     def make(name: str = "transfer", count: int = 30, step: int = 10, size: int = 64 << 20) -> Path:
-        folder = tmp_path / name
-        for number in range(0, count, step):
-            write(folder, step, number, size)
-            when = NOON + timedelta(minutes=number)
-            with Signer(folder, KEY, lambda when=when: when) as notary:  # type: ignore[misc]
-                notary.sign(last=True)
-        return folder
+        return make_signed(tmp_path / name, count, step, size)
 
     return make

@@ -10,7 +10,7 @@ from pathlib import Path
 import office
 import pytest
 from office import Ssps
-from unit.scripts.audit.conftest import KEY
+from unit.keys.ledger.signed_ledgers import KEY
 
 from config.event import Event, Outcome, Value
 from keys.feed_segment import NO_PREVIOUS, FeedSegment, format_segment
@@ -162,7 +162,7 @@ def test_a_receipt_of_the_last_download_is_verified_with_the_public_key(
     assert "valid: record 9 of 10 in ssps/transfer/" in said[1]
     file.write_bytes(file.read_bytes().replace(b"index 9", b"index 7"))
     done = ssps("audit", "receipt", "verify", file, "--key", public)
-    assert (done.exit_code, "does not stand at this place" in done.stderr) == (1, True)
+    assert (done.exit_code, "is not number 7 of the signed ledger" in done.stderr) == (1, True)
 
 
 def test_there_is_no_receipt_without_a_complete_download(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from unit.scripts.audit.conftest import KEY
+from unit.keys.ledger.signed_ledgers import KEY
 
 from keys.feed_segment import NO_PREVIOUS, FeedSegment, format_segment
 from keys.server_keys import sshsig

@@ -45,7 +45,7 @@ def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
     }
     message = segments.read_checkpoint(folder)
     assert message is not None
-    assert note.parse_checkpoint(note.unverified_text(message)).size == 2
+    assert note.unverified_checkpoint(message).size == 2
 
 
 def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(

@@ -30,7 +30,7 @@ def signed(folder: Path, site: Path) -> note.Checkpoint:
     message = segments.read_checkpoint(folder)
     assert message is not None
     public = (site / SIGNING_KEYS / "signing_key.pub").read_text()
-    return note.open_checkpoint(message, note.parse_public_key(public))
+    return note.open_checkpoint(message, [note.parse_public_key(public)])
 
 
 def test_a_process_of_its_own_signs_for_what_a_daemon_wrote(site: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_daemon_does_not_start_on_a_ledger_that_is_not_what_was_signed_for(sit
     segments.list_segments(folder)[0].path.write_bytes(b"")
 
     with (
-        pytest.raises(Faults, match="holds 0 records, but 1 were signed for"),
+        pytest.raises(Faults, match="has 0 records, but 1 were signed"),
         signer_process.running_signer(site, "transfer", LedgerSettings()),
     ):
         pass
@@ -149,7 +149,7 @@ def test_one_that_will_not_sign_is_named_again_and_again_with_its_reason(site: P
         process.stop()
 
     assert [entry["retry_seconds"] for entry in logs[:3]] == [1.0, 2.0, 4.0]
-    assert "holds 0 records, but 1 were signed for" in logs[1]["cause"]
+    assert "has 0 records, but 1 were signed" in logs[1]["cause"]
     assert logs[3]["event"] == "signer-died"
 
 
@@ -241,7 +241,7 @@ def test_nothing_is_changed_while_the_operations_ledger_is_not_what_was_signed_f
     segments.list_segments(site / "ledgers/operations")[0].path.write_bytes(b"")
 
     with (
-        pytest.raises(Faults, match="1 were signed for"),
+        pytest.raises(Faults, match="1 were signed"),
         console.recorded_change(site, "a", "b", "c"),
     ):
         raise AssertionError("not reached")

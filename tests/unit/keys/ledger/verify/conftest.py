@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pytest
+from unit.keys.ledger.signed_ledgers import Signed, make_signed, write_public_key
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    return write_public_key(tmp_path / "ysk.pub")
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Signed:
+    """Makes a ledger under the test's folder; see make_signed."""
+
+    def make(name: str = "transfer", count: int = 30, step: int = 10, size: int = 64 << 20) -> Path:
+        return make_signed(tmp_path / name, count, step, size)
+
+    return make
