@@ -15,7 +15,7 @@ from config import name, scope
 from config.party import MAX_ADDRESSES, Address, PartyKind
 from config.party import parse_address as parse_address
 from config.scope import Scope
-from config.settings import Algorithms, PacketLayer, SandboxMode, Sync
+from config.settings import Algorithms, SandboxMode, Sync
 from config.site import INTAKE, REHEARSALS
 
 
@@ -92,6 +92,7 @@ def _one_address(text: str) -> Address:
 REMOVED_KEYS = {
     "ledger.keep_days": "sealed segments are evidence and are never deleted now; remove this key, "
     "and move old segments to another disk if you need the room",
+    "sftp.packet_layer": "the server has only one packet layer now; remove this key",
 }
 
 _Safe = Annotated[str, BeforeValidator(_safe)]
@@ -126,7 +127,6 @@ class Sftp(_Strict):
     proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
     metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT
-    packet_layer: PacketLayer = PacketLayer.FAST
     cage: SandboxMode = SandboxMode.REQUIRED
     user: Annotated[str, Field(min_length=1)] = "nobody"
     must_change_password: Annotated[bool, Field(strict=True)] = False

@@ -25,13 +25,6 @@ class Algorithms(StrEnum):
     PQ_ONLY = "pq-only"
 
 
-class PacketLayer(StrEnum):
-    """Which packet layer carries the sessions: our own, or paramiko's, which checks it."""
-
-    FAST = "fast"
-    PLAIN = "plain"
-
-
 @dataclass(frozen=True, slots=True)
 class SftpSettings:
     """How the server listens, what it bears, and how it is shut in.
@@ -51,7 +44,6 @@ class SftpSettings:
     proxies: tuple[Address, ...] = ()
     metrics: tuple[str, int] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT
-    packet_layer: PacketLayer = PacketLayer.FAST
     cage: SandboxMode = SandboxMode.REQUIRED
     user: str = "nobody"
     must_change_password: bool = False

@@ -1,4 +1,4 @@
-"""One client's connection, served in a child process of its own: login, cage, channels."""
+"""Serves one client's connection in a child process: login, sandbox, channels."""
 
 import logging
 import os
@@ -12,14 +12,14 @@ from functools import partial
 from itertools import count
 
 import structlog
-from paramiko.channel import Channel
+from paramiko.auth_handler import AuthHandler
 from paramiko.pkey import PKey
 from paramiko.ssh_exception import SSHException
 
 from config import layout
 from config.party import Address
 from config.scope import ALL
-from config.settings import Algorithms, PacketLayer, Settings
+from config.settings import Algorithms, Settings
 from config.site import TREES
 from keys.credentials import ring
 from keys.credentials.ring import Credential
@@ -28,20 +28,19 @@ from sftpd.access.authorize import Admitted, Password, Proof, Reason, Refused, R
 from sftpd.ipc.hash_slots import HashSlots
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
-from sftpd.sandbox import sandbox as cage
+from sftpd.sandbox import sandbox
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import NotFound, View
 from sftpd.ssh import exec_digests, hostkeys
-from sftpd.ssh.channel_policy import ChannelPolicy
+from sftpd.ssh.algorithms import KEX, MACS, PLAIN_MACS, PQ_KEX
 from sftpd.ssh.client_socket import ClientSocket
-from sftpd.ssh.direct import Direct
-from sftpd.ssh.exec_digests import Answer
-from sftpd.ssh.transport import KEX, MACS, PLAIN_MACS, PQ_KEX, Transport, is_client_fault
+from sftpd.ssh.exec_digests import Output
+from sftpd.ssh.transport import Transport, is_client_fault
 from sftpd.ssh.userauth import UserauthHandler
 
-_JOIN_TIMEOUT = 5.0
+_MAX_CLIENT = 255  # characters of the client's version that go into a record
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-_UNANSWERED_MS = 60_000
+_USER_TIMEOUT_MS = 60_000
 
 _log = structlog.get_logger()
 
@@ -50,9 +49,9 @@ _log = structlog.get_logger()
 class ChildConfig:
     """What all connections of a server share.
 
-    `host_keys` exchange keys, `announced` are they and the next ones; `ring_of` gives a party's
-    ring in force; `grace` is the seconds that a client has to log in, in `slots` passwords are
-    hashed.
+    `host_keys` are used in the key exchange; `announced` are these and the prepared ones. `ring_of`
+    returns a party's ring in force. A client has `grace` seconds to log in. `slots` limits how many
+    passwords are hashed at the same time.
     """
 
     settings: Settings
@@ -60,87 +59,69 @@ class ChildConfig:
     announced: Sequence[PKey]
     ring_of: RingOf
     clock: Callable[[], datetime]
-    sandbox_policy: cage.SandboxPolicy
+    sandbox_policy: sandbox.SandboxPolicy
     grace: float
     slots: HashSlots
 
 
 class Connection:
-    """Serves one client; it is what UserauthHandler calls the door."""
+    """Serves one client. It is the transport's Application and the login's AuthPolicy."""
 
     def __init__(
-        self, config: ChildConfig, peer: socket.socket, address: Address, reporter: MonitorClient
+        self, config: ChildConfig, peer: socket.socket, address: Address, monitor: MonitorClient
     ) -> None:
         self._config = config
         self._address = address
-        self._reporter = reporter
+        self._monitor = monitor
         self._view: View | None = None
         self._now = config.clock()
         self._stopped = False
-        self._numbers = count(1)
+        self._handle_numbers = count(1)
         _set_socket_options(peer)
-        self._wire = ClientSocket(peer, config.grace)
+        self._socket = ClientSocket(peer, config.grace)
         algorithms = config.settings.sftp.algorithms
-        fast = config.settings.sftp.packet_layer is PacketLayer.FAST
-        self._channels = ChannelPolicy(
-            self._record_denied,
-            self._new_session,
-            lambda: self._transport.channels,
-            serve_channel=self._serve_channel if fast else None,
-            pace=reporter.pace,
-            command=self._exec,
-            call_after_reply=lambda what: self._transport.call_after_reply(what),
-        )
-        transport: Callable[..., Transport] = (
-            partial(Direct, pace=reporter.pace, flush_due_closes=reporter.flush_due_closes)
-            if fast
-            else Transport
-        )
-        self._transport = transport(
-            self._wire,
+        self._transport = Transport(
+            self._socket,
             config.host_keys,
-            self._channels,
-            lambda transport: UserauthHandler(
-                transport, self, interactive=config.settings.sftp.must_change_password
-            ),
-            self._global_request,
-            PQ_KEX if algorithms is Algorithms.PQ_ONLY else KEX,
-            (*MACS, *PLAIN_MACS) if algorithms is Algorithms.COMPATIBLE else MACS,
+            self,
+            kex=PQ_KEX if algorithms is Algorithms.PQ_ONLY else KEX,
+            macs=(*MACS, *PLAIN_MACS) if algorithms is Algorithms.COMPATIBLE else MACS,
+            pace=monitor.pace,
+            flush_due_closes=monitor.flush_due_closes,
         )
 
     def serve(self) -> str:
-        """Serve until the client is gone, and return why it ended."""
+        """Serve until the connection ends, and return why it ended."""
         logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
         signal.signal(signal.SIGTERM, self._stop)
         self._transport.run()
-        self._channels.join(_JOIN_TIMEOUT)
         failure = self._transport.saved_exception
         if self._stopped:
             return "server stopped"
-        if self._wire.login_timed_out:
+        if self._socket.login_timed_out:
             return "no login in time"
-        if isinstance(self._transport, Direct) and self._transport.stalled:
+        if self._transport.stalled:
             return "client stalled"
         if failure is not None and not isinstance(failure, EOFError | OSError):
-            theirs = is_client_fault(failure)
-            (_log.info if theirs else _log.error)(
-                "connection broken", address=str(self._address), cause=repr(failure)
+            by_client = is_client_fault(failure)
+            (_log.info if by_client else _log.error)(
+                "connection-broken", address=str(self._address), cause=repr(failure)
             )
-            return "protocol error" if theirs else "server error"
+            return "protocol error" if by_client else "server error"
         return "closed"
 
     def _stop(self, *_: object) -> None:
         self._stopped = True
-        self._wire.hang_up()
+        self._socket.hang_up()
 
-    # What UserauthHandler asks.
+    # AuthPolicy, for the UserauthHandler.
 
     def decide(self, user: str, proof: Proof) -> Admitted | Refused:
-        """Decide on what is offered."""
+        """Decide on the credential that a client offers."""
         settings = self._config.settings
         self._now = self._config.clock()
         with self._config.slots.acquire() if isinstance(proof, Password) else nullcontext():
-            verdict = authorize.decide(
+            decision = authorize.decide(
                 settings,
                 self._config.ring_of,
                 user,
@@ -148,23 +129,23 @@ class Connection:
                 self._address,
                 self._now,
             )
-        if isinstance(verdict, Refused) and verdict.cause:
-            _log.error("keys unreadable", user=user, cause=verdict.cause)
-        return verdict
+        if isinstance(decision, Refused) and decision.cause:
+            _log.error("keys-unreadable", party=user, cause=decision.cause)
+        return decision
 
     def admit(self, admitted: Admitted, method: str) -> bool:
-        """Let a proven party in, and shut this process in with its tree."""
-        ssh = self._transport
+        """Have the login recorded, and restrict this process to the party's tree."""
+        transport = self._transport
         party, credential = admitted.party.id, admitted.credential.fingerprint
-        client = ssh.remote_version[:255]
+        client = transport.remote_version[:_MAX_CLIENT]
         rehearsal = admitted.rehearsal
         name = rehearsal.id if rehearsal else ""
-        if not self._reporter.admit(
-            party, method, credential, client, ssh.local_cipher, ssh.kex_name, name
+        if not self._monitor.admit(
+            party, method, credential, client, transport.local_cipher, transport.kex_name, name
         ):
             return False
-        self._wire.lift_login_limits()
-        self._config.slots.close()  # nothing is hashed in the cage
+        self._socket.lift_login_limits()
+        self._config.slots.close()  # no password is hashed after the login
         try:
             scope = admitted.party.scope
             site = rehearsal.folder if rehearsal else self._config.settings.site
@@ -172,80 +153,86 @@ class Connection:
                 site / TREES / party,
                 None if scope == ALL else partial(layout.in_scope, scope=scope),
             )
-            cage.restrict_to_tree(self._view.root, self._config.sandbox_policy)
+            sandbox.restrict_to_tree(self._view.root, self._config.sandbox_policy)
         except OSError as error:
-            # Admitted, but not to be served without its cage: this connection is over.
-            _log.error("no cage", party=party, cause=str(error))
-            raise SSHException("no cage") from error
+            # The login is recorded, but nothing is served without the sandbox.
+            _log.error("sandbox-failed", party=party, cause=str(error))
+            raise SSHException("sandbox failed") from error
         self._check_tree(self._view, party)
         return True
 
     def _check_tree(self, view: View, party: str) -> None:
-        # An empty listing would tell the party that there is nothing, and nobody else anything.
+        # A tree that the server may not read would look empty to the party, with no error anywhere.
         found = view.open_folder(b"/")
         if isinstance(found, NotFound):
             user = self._config.sandbox_policy.user
             advice = "make its folders 0755 and its files 0444"
             name = user.name if user else "the server's user"
-            _log.error("tree not readable", party=party, user=name, advice=advice)
-            raise SSHException("tree not readable")
+            _log.error("tree-unreadable", party=party, user=name, advice=advice)
+            raise SSHException("tree unreadable")
         found.close()
 
     def change_password(self, user: str, credential: Credential, text: str) -> bool:
-        """Have a new password set in place of `credential`; the parent learns its hash alone."""
+        """Replace `credential` by a new password; only its hash leaves this process."""
         with self._config.slots.acquire():
             secret = ring.hash_password(text)
-        return self._reporter.change_password(user, credential.fingerprint, secret)
+        return self._monitor.change_password(user, credential.fingerprint, secret)
 
     def after_login(self) -> None:
-        """Tell a client that has just come in which host keys it may meet here."""
+        """Announce the host keys, the prepared ones too."""
         self._transport.send_unasked(hostkeys.announcement(self._config.announced))
 
     def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
         """Record a refusal."""
-        ssh = self._transport
-        client = ssh.remote_version[:255]
-        how = (method, credential, client, ssh.local_cipher, ssh.kex_name)
-        self._reporter.record_refusal(user, *how, reason, probe=probe)
+        transport = self._transport
+        client = transport.remote_version[:_MAX_CLIENT]
+        how = (method, credential, client, transport.local_cipher, transport.kex_name)
+        self._monitor.record_refusal(user, *how, reason, probe=probe)
 
     def banner(self) -> str:
-        """Return what an early client is told."""
+        """Return the text for a client that is early."""
         settings = self._config.settings
         return authorize.banner(settings.election, settings.rehearsals, self._now)
 
-    # What the channels ask.
+    # Application, for the Transport.
 
-    def _new_session(self) -> Session:
+    def new_auth_handler(self, transport: Transport) -> AuthHandler:
+        """Make the handler of the user authentication."""
+        interactive = self._config.settings.sftp.must_change_password
+        return UserauthHandler(transport, self, interactive=interactive)
+
+    def new_session(self) -> Session:
+        """Start the SFTP session of a channel."""
         if self._view is None:
-            raise AssertionError("no channel is opened before the login")
+            raise AssertionError("a channel before the login")
         zone = self._config.settings.election.opens.tzinfo
         now = self._now.astimezone(zone)
-        return Session(self._view, self._reporter, now, self._numbers, self._reporter)
+        return Session(self._view, self._monitor, now, self._handle_numbers, self._monitor)
 
-    def _serve_channel(self, channel: Channel, session: Session) -> None:
-        if isinstance(self._transport, Direct):
-            self._transport.serve(channel, session)
-
-    def _exec(self, command: bytes) -> Answer | None:
+    def run_command(self, command: bytes) -> Output | None:
+        """Return what a command prints, None to refuse it."""
         if self._view is None:
-            raise AssertionError("no command is heard before the login")
-        return exec_digests.answer(command, self._view, self._reporter)
+            raise AssertionError("a command before the login")
+        return exec_digests.run(command, self._view, self._monitor)
 
-    def _record_denied(self, verb: str) -> None:
-        self._reporter.record_denied(verb, b"")
+    def record_denied(self, verb: str) -> None:
+        """Record a refused request."""
+        self._monitor.record_denied(verb, b"")
 
-    # What the transport asks.
-
-    def _global_request(self, kind: str, what: bytes) -> bytes | None:
-        if kind == hostkeys.PROVE:
-            ssh = self._transport
+    def handle_global_request(self, name: str, data: bytes) -> bytes | None:
+        """Prove the host keys that the client asks about; refuse everything else."""
+        if name == hostkeys.PROVE:
+            transport = self._transport
             return hostkeys.proofs(
-                self._config.announced, what, ssh.session_id or b"", ssh.host_key_type or ""
+                self._config.announced,
+                data,
+                transport.session_id or b"",
+                transport.host_key_type or "",
             )
-        if "forward" in kind:
-            self._record_denied(kind)
+        if "forward" in name:
+            self.record_denied(name)
         return None
 
 
@@ -254,25 +241,24 @@ def _set_socket_options(peer: socket.socket) -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         peer.setsockopt(socket.IPPROTO_TCP, option, value)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MS)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
 
 
 def serve_in_child(
     config: ChildConfig,
     peer: socket.socket,
     address: Address,
-    parent: socket.socket,
-    slate: PendingCloses,
+    monitor: socket.socket,
+    pending_closes: PendingCloses,
 ) -> None:
     """Serve one client and end this process; never returns."""
     status = 1
     try:
-        cage.restrict_before_login(config.sandbox_policy)
-        fast = config.settings.sftp.packet_layer is PacketLayer.FAST
-        reporter = MonitorClient(parent, slate if fast else None)
-        reporter.end(Connection(config, peer, address, reporter).serve())
+        sandbox.restrict_before_login(config.sandbox_policy)
+        client = MonitorClient(monitor, pending_closes)
+        client.end(Connection(config, peer, address, client).serve())
         status = 0
     except BaseException:
-        _log.exception("connection failed", address=str(address))
+        _log.exception("connection-failed", address=str(address))
     finally:
         os._exit(status)

@@ -74,7 +74,7 @@ class Rings:
             try:
                 cached = _Cached(stamp, ring.load(self._site, party))
             except Faults as faults:
-                _log.error("keys unreadable, what was known stays", party=party, cause=str(faults))
+                _log.error("keys-unreadable", party=party, cause=str(faults))
                 cached = _Cached(stamp, cached.ring if cached else None, faults)
             self._cache[party] = cached
         return cached

@@ -1,8 +1,9 @@
-"""So many passwords are hashed at once, over all children: argon2id takes 64 MiB for each.
+"""Limits how many passwords are hashed at the same time, over all children.
 
-A slot is a byte of a file in memory that the parent makes and every child inherits; whoever
-hashes holds a record lock on it (fcntl(2), F_SETLKW), which the kernel gives back if it dies. The
-file itself is empty and sealed: a child could fill the machine's memory with it otherwise.
+Each argon2id hash takes 64 MiB. A slot is a byte of an in-memory file that the monitor creates and
+every child inherits. A child that hashes holds a record lock on its slot (fcntl(2), F_SETLKW); the
+kernel releases the lock if the child dies. The file is empty and sealed, or else a child could fill
+the machine's memory by writing to it.
 """
 
 import fcntl
@@ -15,16 +16,16 @@ _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 class HashSlots:
-    """Shared by the parent's children; close it."""
+    """The slots that the monitor and its children share; close it after use."""
 
     def __init__(self, count: int = COUNT) -> None:
-        self.descriptor = os.memfd_create("slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.descriptor = os.memfd_create("hash-slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
         self._count = count
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """Wait for this process's slot, and hold it for as long as the `with` lasts."""
+        """Wait for this process's slot, and hold it during the `with` block."""
         slot = os.getpid() % self._count
         fcntl.lockf(self.descriptor, fcntl.LOCK_EX, 1, slot)
         try:
@@ -33,5 +34,5 @@ class HashSlots:
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, slot)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self.descriptor)

@@ -1,8 +1,11 @@
-"""What a child has yet to tell, where its parent finds it should the child be killed before.
+"""A shared-memory page with the CLOSE messages that a child has not sent yet.
 
-A page of memory that both have, made before the fork: a uint32, how many bytes follow, and those
-bytes. The child alone writes, the parent reads once the child is dead, so neither waits for the
-other. For example, with nothing to tell,
+If the child is killed, the monitor reads them there, so that the record still says how much of each
+file was sent. The page is mapped before the fork. The child alone writes, and the monitor reads it
+only after the child has died, so no lock is needed.
+
+The page holds a uint32 in the machine's byte order, the number of bytes that follow, and those
+bytes, in the format of sftpd/ipc/messages. Example, with no message:
 
     00000000
 """
@@ -15,26 +18,29 @@ _size = Struct("=I")
 
 
 class PendingCloses:
-    """One child's."""
+    """The page of one child."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
-    def write(self, told: bytes) -> None:
-        """Keep up to CAPACITY bytes in place of what stood there before."""
+    def write(self, messages: bytes) -> None:
+        """Replace the content by up to CAPACITY bytes.
+
+        The size is written last, so a child that is killed in the middle leaves the page empty.
+        """
         self.clear()
-        self._memory[_size.size : _size.size + len(told)] = told
-        _size.pack_into(self._memory, 0, len(told))
+        self._memory[_size.size : _size.size + len(messages)] = messages
+        _size.pack_into(self._memory, 0, len(messages))
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Empty the page."""
         _size.pack_into(self._memory, 0, 0)
 
     def read(self) -> bytes:
-        """Return what stands there; whoever was killed while writing left nothing."""
+        """Return the content."""
         (size,) = _size.unpack_from(self._memory)
         return self._memory[_size.size : _size.size + min(size, CAPACITY)]
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap the page."""
         self._memory.close()

@@ -37,7 +37,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from config.fault import Fault, Faults
-from config.settings import PacketLayer, SandboxMode, SftpSettings
+from config.settings import SandboxMode, SftpSettings
 from config.site import SITE_TOML
 from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
@@ -108,7 +108,6 @@ class SandboxPolicy:
 
     kernel: KernelFeatures
     user: User | None = None
-    threads: bool = False
 
 
 def kernel() -> KernelFeatures:
@@ -147,12 +146,9 @@ def policy(sftp: SftpSettings, found: KernelFeatures, uid: int) -> SandboxPolicy
     named = faults(sftp, found, uid)
     if named:
         raise Faults(named)
-    threads = sftp.packet_layer is PacketLayer.PLAIN
-    for stage in (
-        (seccomp.BEFORE_LOGIN, Stage(in_tree=True, threads=threads)) if found.seccomp else ()
-    ):
+    for stage in Stage if found.seccomp else ():
         seccomp.program(stage, 0)  # so that no child pays for the first
-    return SandboxPolicy(found, _user(sftp.user) if uid == 0 else None, threads)
+    return SandboxPolicy(found, _user(sftp.user) if uid == 0 else None)
 
 
 def _user(name: str) -> User | None:
@@ -176,7 +172,7 @@ def restrict_before_login(policy_: SandboxPolicy) -> None:
     if policy_.kernel.landlock:
         _deny_writes(policy_.kernel.landlock)
     if policy_.kernel.seccomp:
-        seccomp.install(seccomp.BEFORE_LOGIN)
+        seccomp.install(Stage.BEFORE_LOGIN)
 
 
 def restrict_to_tree(tree: int | None, policy_: SandboxPolicy) -> None:
@@ -198,7 +194,7 @@ def restrict_to_tree(tree: int | None, policy_: SandboxPolicy) -> None:
         raise PermissionError(errno.EPERM, f"not {policy_.user.name} for good")
     _prctl(_PR_SET_DUMPABLE, 0)
     if policy_.kernel.seccomp:
-        seccomp.install(Stage(in_tree=True, threads=policy_.threads))
+        seccomp.install(Stage.IN_TREE)
 
 
 def _switch_user(user: User) -> None:

@@ -22,6 +22,7 @@ import errno
 import os
 import platform
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from struct import pack
 
@@ -101,15 +102,11 @@ ioctl 16 29         fcntl 72 25         prlimit64 302 261
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """How much is denied: also what leads into the cage, also threads."""
+class Stage(Enum):
+    """When a filter is installed: as soon as the child is forked, or after the login."""
 
-    in_tree: bool
-    threads: bool
-
-
-BEFORE_LOGIN = Stage(in_tree=False, threads=True)
+    BEFORE_LOGIN = 1
+    IN_TREE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +145,12 @@ def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
     ]
     if machine == "x86_64":
         code += [_instruction(_AT_LEAST, _X32, 0, 1), _deny()]
-    code.append(_denied_calls(stage.in_tree, machine))
+    in_tree = stage is Stage.IN_TREE
+    code.append(_denied_calls(in_tree, machine))
     # Its flags stand in memory, which no filter can read; libc then takes clone.
     code += [_instruction(_EQUAL, checked["clone3"], 0, 1), _deny(errno.ENOSYS)]
-    allowed = [_instruction(_HAS_BITS, _CLONE_THREAD, 0, 1), _allow()] if stage.threads else []
+    # Before the login a password may be hashed, which argon2 does in four threads.
+    allowed = [] if in_tree else [_instruction(_HAS_BITS, _CLONE_THREAD, 0, 1), _allow()]
     code += _check_argument(checked["clone"], 0, [*allowed, _deny()])
     for call in ("kill", "tgkill"):
         code += _check_argument(

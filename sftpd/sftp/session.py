@@ -245,7 +245,7 @@ class Session:
         except Truncated:
             return protocol.status(request, Status.BAD_MESSAGE)
         except Exception:
-            _log.exception("request failed", kind=kind)
+            _log.exception("request-failed", kind=kind)
             return protocol.status(request, Status.FAILURE)
 
     def _gate(self, kind: int, request: bytes, given: Arguments) -> bytes:

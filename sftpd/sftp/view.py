@@ -191,7 +191,7 @@ class View:
             failed = ctypes.get_errno()
             if failed == errno.EACCES:
                 # Not denied to the party but to us: a mode that the publisher would not give.
-                _log.error("not readable", path=os.fsdecode(inside))
+                _log.error("file-unreadable", path=os.fsdecode(inside))
             if failed in _ABSENT:
                 return NotFound()
             # EAGAIN: something was renamed meanwhile, and the kernel could not be sure.

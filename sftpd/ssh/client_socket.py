@@ -1,8 +1,7 @@
-"""A client's socket as its packet layer sees it, with the limits that end with the login.
+"""A client's socket, with the limits that apply until the client has logged in.
 
-Until then there is a deadline and a budget of bytes, and the first bytes have to be an SSH
-version's (RFC 4253 section 4.2). `recv_into` and `send_nowait` are for our own packets
-(sftpd/ssh/packetizer), `recv` and `send` for paramiko's.
+Before the login there is a deadline, and a limit on the bytes that the client may send. The first
+bytes must be the start of an SSH version line (RFC 4253 section 4.2). The login lifts the limits.
 """
 
 import socket
@@ -11,131 +10,101 @@ from contextlib import suppress
 
 from paramiko.ssh_exception import SSHException
 
-LOGIN_BYTES = 1 << 20  # bytes before the login; a real one takes some ten thousand
-STALL_SECONDS = 120.0  # seconds in which a client that is due something takes none of it
-_CHUNK = 1 << 16
-_WAKE = 1.0  # seconds between looks at the deadline
+LOGIN_BYTES = 1 << 20  # limit before the login; a real login takes some ten thousand bytes
+_VERSION_PREFIX = b"SSH-"
 
 
 class ClientSocket:
-    """One client's."""
+    """Reads and writes one client's connection."""
 
-    def __init__(self, connection: socket.socket, grace: float, budget: int = LOGIN_BYTES) -> None:
+    def __init__(
+        self, connection: socket.socket, grace: float, max_login_bytes: int = LOGIN_BYTES
+    ) -> None:
+        """Start the login's clock: the client has `grace` seconds and `max_login_bytes` bytes."""
         self._socket = connection
-        self._buffer = b""
-        self._at = 0
         self._deadline: float | None = time.monotonic() + grace
-        self._budget = budget
-        self._expected_prefix = b"SSH-"  # what is still to come of it
-        self._waited = 0.0
+        self._login_bytes_left = max_login_bytes
+        self._expected_prefix = _VERSION_PREFIX  # the part that has not been received yet
         self.login_timed_out = False
-        connection.settimeout(_WAKE)
+        connection.settimeout(None)
 
     def lift_login_limits(self) -> None:
-        """Lift the limits: the client has logged in."""
+        """Remove deadline and limit on bytes: the client has logged in."""
         self._deadline = None
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._socket.fileno()
 
-    def set_blocking(self) -> None:
-        """From now on `recv_into` and `send_nowait` are used in place of `recv` and `send`."""
-        self._socket.settimeout(None)
-
     def recv_into(self, buffer: memoryview, wait: bool) -> int:
-        """Read what is there into `room`, if asked to as soon as something is.
+        """Read what has arrived into `buffer` and return its size, waiting for it if `wait`.
 
-        Raise EOFError at the end, and BlockingIOError if there is nothing and it does not wait.
+        Raises EOFError at the end of the connection or beyond a login limit, and BlockingIOError
+        if nothing has arrived and it does not wait.
         """
         if self._deadline is not None:
-            self._check_limits()
+            self._check_login_limits()
         size = self._socket.recv_into(buffer, 0, 0 if wait else socket.MSG_DONTWAIT)
         if not size:
             raise EOFError
         if self._deadline is not None:
-            self._spend_budget(size)
+            self._count_login_bytes(size)
         if self._expected_prefix:
             self._check_version(bytes(buffer[: min(size, len(self._expected_prefix))]))
         return size
 
     def send_nowait(self, data: memoryview) -> int:
-        """Write what there is room for; raise BlockingIOError if there is none."""
+        """Write what the socket takes and return its size; raise BlockingIOError if it is full."""
         if self._deadline is not None:
-            self._check_limits()
+            self._check_login_limits()
         return self._socket.send(data, socket.MSG_DONTWAIT)
 
-    def seconds_left(self) -> float | None:
-        """Return the seconds until the login is overdue, None after it; raise EOFError if it is."""
+    def login_seconds_left(self) -> float | None:
+        """Return the seconds left for the login, None after it; raise EOFError if none are."""
         if self._deadline is None:
             return None
-        self._check_limits()
+        self._check_login_limits()
         return self._deadline - time.monotonic()
 
-    def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes, none at the end; raise TimeoutError now and then."""
-        if self._at >= len(self._buffer):
-            self._check_limits()
-            self._buffer, self._at = self._socket.recv(_CHUNK), 0
-            if self._deadline is not None:
-                self._spend_budget(len(self._buffer))
-            if self._expected_prefix:
-                self._check_version(self._buffer[: len(self._expected_prefix)])
-        found = self._buffer[self._at : self._at + size]
-        self._at += len(found)
-        return found
-
-    def send(self, data: bytes) -> int:
-        """Send some of `data`; raise TimeoutError now and then, and EOFError after STALL."""
-        self._check_limits()
-        try:
-            sent = self._socket.send(data)
-        except TimeoutError:
-            self._waited += _WAKE
-            if self._waited >= STALL_SECONDS:
-                raise EOFError from None
-            raise
-        self._waited = 0.0
-        return sent
-
     def _check_version(self, data: bytes) -> None:
-        # RFC 4253 4.2: a client sends nothing before its version. paramiko would skip a hundred
-        # lines, such as the PROXY header of one who is no balancer of ours.
+        # A client sends nothing before its version (RFC 4253 section 4.2). paramiko would skip up
+        # to a hundred other lines, for example the PROXY header of an unknown balancer.
         if not self._expected_prefix.startswith(data):
-            raise SSHException("something else before the SSH version")
+            raise SSHException("data before the SSH version")
         self._expected_prefix = self._expected_prefix[len(data) :]
 
-    def _spend_budget(self, size: int) -> None:
-        self._budget -= size
-        # Until the login OpenSSH's client leaves Nagle's algorithm on: it holds back its next
-        # packet for as long as our kernel holds back the ACK for this one, which is 40 ms.
+    def _count_login_bytes(self, size: int) -> None:
+        self._login_bytes_left -= size
+        # Until the login OpenSSH's client leaves Nagle's algorithm on: it does not send its next
+        # packet until this one is acknowledged, and our kernel delays that ACK by 40 ms.
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def _check_limits(self) -> None:
+    def _check_login_limits(self) -> None:
         if self._deadline is None:
             return
-        if time.monotonic() >= self._deadline or self._budget < 0:
+        if time.monotonic() >= self._deadline or self._login_bytes_left < 0:
             self.login_timed_out = True
             raise EOFError
 
     def settimeout(self, _: float) -> None:
-        """Keep the timeout as it is: paramiko's own would wake an idle child ten times a second."""
+        """Ignore it: paramiko's timeout would wake an idle child ten times a second."""
 
     def getpeername(self) -> object:
         """Return the peer's address."""
         return self._socket.getpeername()
 
     def hang_up(self) -> None:
-        """End the connection both ways, which wakes whoever reads or writes."""
+        """Shut the connection down in both directions; a pending read or write returns."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up, and let go of the socket."""
+        """Hang up and close the socket."""
         self.hang_up()
         self._socket.close()
 
     @property
     def _closed(self) -> bool:
+        # Transport.stop_thread of paramiko reads it.
         return self._socket.fileno() < 0

@@ -1,16 +1,15 @@
-"""The commands that are answered over exec: what rclone asks a server's shell for, and no other.
+"""Answers the few exec commands that rclone uses to compare digests; everything else is refused.
 
-    echo ${ShellId}%ComSpec%     which shell is it; answered as a POSIX shell would
-    md5sum                       the digest of no input, asked so as to learn if the command works
+    echo ${ShellId}%ComSpec%     asks which shell this is; the answer is that of a POSIX shell
+    md5sum                       the digest of empty input; rclone tries whether the command works
     md5sum PATH                  a file's digest, as `md5sum` prints it
 
-and the same for `sha1sum` and `sha256sum`, and for the other spellings that rclone tries: `md5 -r`,
-`rclone md5sum`. PATH is one word, quoted or escaped as a shell takes it. Nothing is executed: no
-process is started, the answer comes from the party's tree (keys/digest), and anything else is
-refused.
+The same for `sha1sum` and `sha256sum`, and for the other spellings that rclone tries: `md5 -r`,
+`rclone md5sum`. PATH is one word, quoted or escaped as for a shell. No process is started: the
+answer comes from the party's tree (keys/digest).
 
-rclone 1.60 writes a refusal into the party's own configuration, for good, so what is answered here
-must stay.
+rclone 1.60 stores a refusal permanently in the party's own configuration. So a command that is
+answered today must be answered in later versions too.
 """
 
 import os
@@ -31,7 +30,7 @@ _PROGRAMS = {
 }
 
 
-class Answer(NamedTuple):
+class Output(NamedTuple):
     """What a command prints, and its exit status."""
 
     out: bytes
@@ -40,13 +39,13 @@ class Answer(NamedTuple):
 
 
 class Recorder(Protocol):
-    """Who is told what is asked for."""
+    """Writes records; see sftpd/ipc/monitor_client."""
 
     def record_hash(self, algorithm: str, path: bytes) -> bool:
-        """Say whether it stands on record that a digest was asked for."""
+        """Record a request for a digest; return False if it cannot be recorded."""
 
     def record_missing(self, verb: str, path: bytes) -> None:
-        """Note that there is no such file."""
+        """Record a request for a file that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +55,30 @@ class _DigestCommand:
     path: str | None
 
 
-def answer(command: bytes, view: View, recorder: Recorder) -> Answer | None:
-    """Return what a command prints, None if it is not one of these."""
+def run(command: bytes, view: View, recorder: Recorder) -> Output | None:
+    """Return what a command prints, None if it is not one of these commands."""
     if command.strip() == _SHELL:
-        return Answer(_SHELL_ANSWER)
+        return Output(_SHELL_ANSWER)
     parsed = _parse(command)
     if parsed is None:
         return None
     if parsed.path is None:
         empty = getattr(digest.digests_of(b""), parsed.algorithm)
-        return Answer(f"{empty}  -\n".encode())
+        return Output(f"{empty}  -\n".encode())
     path = os.fsencode(parsed.path)
     found = view.open_file(path)
     if isinstance(found, NotFound):
         recorder.record_missing("hash", canonical(path)[:MAX_PATH])
-        said = f"{parsed.program}: {parsed.path}: No such file or directory\n"
-        return Answer(b"", os.fsencode(said), 1)
+        error = f"{parsed.program}: {parsed.path}: No such file or directory\n"
+        return Output(b"", os.fsencode(error), 1)
     try:
         if not recorder.record_hash(parsed.algorithm, canonical(path)):
-            return Answer(b"", os.fsencode(f"{parsed.program}: {parsed.path}: I/O error\n"), 1)
-        known = getattr(digest.digests_of_file(found.descriptor), parsed.algorithm)
+            error = f"{parsed.program}: {parsed.path}: I/O error\n"
+            return Output(b"", os.fsencode(error), 1)
+        digests = digest.digests_of_file(found.descriptor)
     finally:
         os.close(found.descriptor)
-    return Answer(f"{known}  ".encode() + path + b"\n")
+    return Output(f"{getattr(digests, parsed.algorithm)}  ".encode() + path + b"\n")
 
 
 def _parse(command: bytes) -> _DigestCommand | None:
@@ -89,9 +89,10 @@ def _parse(command: bytes) -> _DigestCommand | None:
     except ValueError:
         return None
     for program, algorithm in _PROGRAMS.items():
-        given = words[len(program) :]
-        if tuple(words[: len(program)]) == program and len(given) <= 1:
-            if given and (not given[0] or given[0].startswith("-")):
+        arguments = words[len(program) :]
+        if tuple(words[: len(program)]) == program and len(arguments) <= 1:
+            path = arguments[0] if arguments else None
+            if path is not None and (not path or path.startswith("-")):
                 return None
-            return _DigestCommand(program[-1], algorithm, given[0] if given else None)
+            return _DigestCommand(program[-1], algorithm, path)
     return None

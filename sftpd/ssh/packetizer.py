@@ -1,14 +1,16 @@
-"""SSH's binary packets (RFC 4253 section 6), sealed and opened many at a time by one thread.
+"""Seals and opens SSH's binary packets (RFC 4253 section 6), many at a time, in one thread.
 
-What paramiko's Packetizer does, for a connection that has only one thread: the socket is read in
-large pieces and never waited for but in `poll`, packets are sealed one after the other into one
-buffer that leaves in one send, and a channel's data is sealed from where it was read to.
-`read_message` is the connection's loop: between two packets it sends what is sealed and lets
-`ChannelService` seal more, so that nothing that a client does or leaves undone stops the reading.
-It is one piece because every packet, either way, touches the buffers, the counts that call for new
-keys and the loop alike.
+This replaces paramiko's Packetizer, which needs a thread of its own. The socket is read in large
+pieces. Packets are sealed one after the other into one buffer, and one send passes all of them to
+the kernel. A channel's data is sealed from the buffer into which it was read from the disk.
 
-Ciphers stand in sftpd/ssh/ciphers. For example, `SSH_MSG_NEWKEYS` before there are keys:
+`read_message` is the main loop of a connection. Between two packets it sends what is sealed, and
+asks the ChannelService to seal more. It never blocks on a full socket, so whatever a client does or
+fails to do, the server goes on reading from it.
+
+This is one module because every packet touches the buffers, the counters that request new keys,
+and the loop. The ciphers are in sftpd/ssh/ciphers. Example: `SSH_MSG_NEWKEYS` before there are keys
+is a length of 12, 10 bytes of padding, type 21 and the padding:
 
     0000000c 0a 15 00000000000000000000
 """
@@ -26,87 +28,89 @@ from paramiko.message import Message
 from paramiko.packet import NeedRekeyException
 from paramiko.ssh_exception import SSHException
 
+from sftpd.sftp.session import HEADROOM, TAILROOM
 from sftpd.ssh import ciphers
 from sftpd.ssh.ciphers import Cipher, Clear, CtrAndMac
 
 MAX_PACKET = 256 * 1024 + 4096
-HEADROOM, TAILROOM = 16, 32  # bytes around a stream that are written over while it is sealed
 _MAX_LINE = 1024
-_MAX_KEXINIT = 35_000  # bytes of a KEXINIT that is looked at ahead of its turn
+_MAX_KEXINIT = 35_000  # bytes
 _CHUNK = 1 << 16
-_MAX_QUEUED = (
-    128 * 1024
-)  # bytes sealed ahead of the socket: while a client opens these, more are sealed
-_BATCH = _MAX_QUEUED + 40_000  # and one packet more
-_MAX_UNSENT = 1 << 20  # bytes unsent above which no more is read
-_SENDS_PER_READ = 4  # pieces of work before the client is heard again
-_CHANNEL_DATA = 94
+# Bytes sealed before the socket has to take them. More than one packet, so that the client opens
+# some packets while the next ones are sealed.
+_MAX_QUEUED = 128 * 1024
+_BATCH = _MAX_QUEUED + 40_000  # room for one packet beyond _MAX_QUEUED
+_MAX_UNSENT = 1 << 20  # above so many unsent bytes nothing more is read
+_SENDS_PER_READ = 4  # calls of `send_some` before the socket is read again
+_WINDOW_ADJUST, _CHANNEL_DATA = 93, 94
 _KEXINIT = 20
-_LAST_NUMBER = 0xFFFFFFFF
-_DATA_HEADER = 14
+_OUT, _IN = 1, 2
+_MAX_SEQUENCE_NUMBER = 0xFFFFFFFF
+_DATA_HEADER = 14  # length, padding length, type, recipient channel, length of the data
 _ZEROS = [bytes(size) for size in range(TAILROOM)]
 _data_header = Struct(">IBBII")
 _u32 = Struct(">I")
 
 
-class ClientSocket(Protocol):
-    """What the packets go through, see connection.ClientSocket."""
+class Connection(Protocol):
+    """The socket below; see sftpd/ssh/client_socket."""
 
     def fileno(self) -> int:
         """Return the descriptor, for poll."""
 
     def recv_into(self, buffer: memoryview, wait: bool) -> int:
-        """Read what is there, if asked to as soon as something is; raise EOFError at the end.
+        """Read what has arrived and return its size, waiting for it if `wait`.
 
-        If there is nothing and it does not wait, raise BlockingIOError.
+        Raises EOFError at the end, BlockingIOError if nothing has arrived and it does not wait.
         """
 
     def send_nowait(self, data: memoryview) -> int:
-        """Write what there is room for; raise BlockingIOError if there is none."""
+        """Write what the socket takes and return its size; raise BlockingIOError if it is full."""
 
-    def seconds_left(self) -> float | None:
-        """Return the seconds until the login is overdue; raise EOFError if it is."""
+    def login_seconds_left(self) -> float | None:
+        """Return the seconds left for the login, None after it; raise EOFError if none are."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
 
 
 class ChannelService(Protocol):
-    """What there is to do between two packets."""
+    """The layer above that serves the channels, called between two packets."""
 
     def handle_packet(self, kind: int, payload: memoryview) -> bool:
-        """Take a packet of a channel; False if it is for others."""
+        """Handle CHANNEL_DATA or WINDOW_ADJUST; return False to leave the packet to paramiko."""
 
     def send_some(self) -> bool:
-        """Seal a little more; False if there is nothing that can be sealed now."""
+        """Seal some replies; return False if nothing can be sealed now."""
 
     def flush_due_closes(self) -> float | None:
-        """Do what may wait a little; return the seconds until more of it is due, if it is."""
+        """Send the CLOSE records that are due; return the seconds until others are due, or None."""
 
     def waits_for_client(self) -> bool:
-        """Say whether something waits for the client."""
+        """Return whether the server waits for the client, for example for a window to open."""
 
     def seconds_to_pause(self) -> float:
-        """Return the seconds until more may be sealed."""
+        """Return the seconds until the bandwidth limit allows more data."""
 
 
 class Packetizer:
-    """The packet layer of one connection; paramiko's Transport takes it for its Packetizer."""
+    """The packet layer of one connection, with the interface of paramiko's Packetizer."""
 
+    # After so much in one direction the server starts a new key exchange.
     REKEY_PACKETS = 1 << 29
     REKEY_BYTES = 1 << 30
-    # What a client may still send after it was asked for new keys.
+    # What a client may still send before it answers that key exchange.
     OVERFLOW_PACKETS = 1 << 29
     OVERFLOW_BYTES = 1 << 29
-    STALL = 120.0  # seconds in which a client that is due something takes none of it
+    # Seconds without progress after which a client is disconnected: data waits for it, and it takes
+    # none.
+    STALL_SECONDS = 120.0
 
-    def __init__(
-        self, connection: ClientSocket, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:
         self.service: ChannelService | None = None
         self.stalled = False
         self.closed = False
-        self._initial_kex_done = False  # paramiko's Transport sets it
+        self._initial_kex_done = False  # set by paramiko's Transport
         self._socket = connection
         self._clock = clock
         self._stalled_since: float | None = None
@@ -119,17 +123,17 @@ class Packetizer:
         self._bytes_out = self._packets_out = 0
         self._bytes_in = self._packets_in = 0
         self._overflow_bytes = self._overflow_packets = 0
-        self._changed_directions = 0  # which directions have new keys: 1 out, 2 in
+        self._rekeyed = 0  # the directions that have new keys in this key exchange, _OUT | _IN
         self._need_rekey = self._rekey_requested = False
         self._in = memoryview(bytearray(_CHUNK // 4))
         self._in_start = self._in_end = 0
         self._out = memoryview(bytearray(_CHUNK // 4))
         self._out_start = self._out_end = HEADROOM
 
-    # What paramiko's Transport asks.
+    # The interface that paramiko's Transport uses.
 
     def set_log(self, logger: Logger) -> None:
-        """Leave the log to the session."""
+        """Ignore it: the session logs by itself."""
 
     def set_outbound_cipher(
         self,
@@ -143,12 +147,12 @@ class Packetizer:
         aead: bool = False,
         iv_out: bytes | None = None,
     ) -> None:
-        """Seal with new keys from now on."""
+        """Seal with these keys from now on."""
         self._sealing = ciphers.cipher(
             block_engine, mac_engine, mac_size, mac_key, etm, aead, iv_out
         )
         self._bytes_out = self._packets_out = 0
-        self._key_changed(1)
+        self._key_changed(_OUT)
 
     def set_inbound_cipher(
         self,
@@ -161,46 +165,46 @@ class Packetizer:
         aead: bool = False,
         iv_in: bytes | None = None,
     ) -> None:
-        """Open with new keys from now on."""
+        """Open with these keys from now on."""
         self._opening = ciphers.cipher(
             block_engine, mac_engine, mac_size, mac_key, etm, aead, iv_in
         )
         self._bytes_in = self._packets_in = 0
         self._overflow_bytes = self._overflow_packets = 0
-        self._key_changed(2)
+        self._key_changed(_IN)
 
     def _key_changed(self, direction: int) -> None:
-        self._changed_directions |= direction
-        if self._changed_directions == 3:
-            self._changed_directions = 0
+        self._rekeyed |= direction
+        if self._rekeyed == _OUT | _IN:
+            self._rekeyed = 0
             self._need_rekey = self._rekey_requested = False
 
     def set_outbound_compressor(self, _: Any) -> None:
-        """Refuse: no compression is offered."""
-        raise SSHException("compression")
+        """Refuse: the server offers no compression."""
+        raise SSHException("compression is not offered")
 
     set_inbound_compressor = set_outbound_compressor
 
     def reset_seqno_out(self) -> None:
-        """Count from zero again, as strict key exchange wants after NEWKEYS."""
+        """Count outbound packets from 0 again, as strict key exchange requires after NEWKEYS."""
         self._number_out = 0
 
     def reset_seqno_in(self) -> None:
-        """The same for what comes in."""
+        """Count inbound packets from 0 again."""
         self._number_in = 0
 
     def need_rekey(self) -> bool:
-        """Say whether a new key exchange is to begin; not between its two NEWKEYS."""
-        return self._need_rekey and not self._changed_directions
+        """Return whether to start a key exchange; False between the two NEWKEYS of one."""
+        return self._need_rekey and not self._rekeyed
 
     def start_handshake(self, timeout: float) -> None:
-        """Leave the time to the ClientSocket."""
+        """Ignore it: ClientSocket limits the time of the login."""
 
     def complete_handshake(self) -> None:
-        """Leave the time to the ClientSocket."""
+        """Ignore it: ClientSocket limits the time of the login."""
 
     def close(self) -> None:
-        """Send what can be sent at once, and hang up."""
+        """Send what the socket takes at once, and close the connection."""
         if not self.closed:
             self.closed = True
             with suppress(OSError, EOFError):
@@ -208,13 +212,13 @@ class Packetizer:
             self._socket.close()
 
     def write_all(self, data: bytes) -> None:
-        """Queue bytes as they are."""
+        """Queue bytes that are not a packet: the version line."""
         self._make_room(len(data))
         self._out[self._out_end : self._out_end + len(data)] = data
         self._out_end += len(data)
 
     def readline(self, timeout: float) -> str:
-        """Read the client's greeting; raise TimeoutError."""
+        """Read the client's version line; raise TimeoutError after `timeout` seconds."""
         until = self._clock() + timeout
         while True:
             seen = bytes(self._in[self._in_start : self._in_end])
@@ -223,27 +227,28 @@ class Packetizer:
                 self._in_start += len(line) + 1
                 return line.removesuffix(b"\r").decode("utf-8", "replace")
             if len(seen) > _MAX_LINE:
-                raise SSHException("a greeting that does not end")
+                raise SSHException("the version line is too long")
             self._flush()
             if not self._poll_and_read(self._time_until(until)) and self._clock() >= until:
                 raise TimeoutError
 
     def send_message(self, message: Message) -> None:
-        """Seal one packet, to leave before the next is read."""
+        """Seal one packet; it is sent before the next packet is read."""
         payload = message.asbytes()
         cipher = self._sealing
         padding = 3 + cipher.block - (len(payload) + 1 + 3 + cipher.counted) % cipher.block
-        packet_size = b"".join(
+        packet = b"".join(
             (_u32.pack(1 + len(payload) + padding), bytes([padding]), payload, _ZEROS[padding])
         )
-        self._make_room(len(packet_size) + cipher.tag)
-        cipher.seal(self._number_out, memoryview(packet_size), self._out, self._out_end)
-        self._count_sealed(len(packet_size) + cipher.tag)
+        self._make_room(len(packet) + cipher.tag)
+        cipher.seal(self._number_out, memoryview(packet), self._out, self._out_end)
+        self._count_sealed(len(packet) + cipher.tag)
 
     def read_message(self) -> tuple[int, Message]:
-        """Return the next packet's type and content, serving the ChannelService meanwhile.
+        """Return the next packet's type and content; call the ChannelService until it arrives.
 
-        Raises NeedRekeyException, once, if it is time for new keys; EOFError at the end.
+        Packets that the ChannelService handles are not returned. Raises NeedRekeyException once
+        when a new key exchange must start, and EOFError at the end.
         """
         while True:
             payload = self._next_packet()
@@ -253,48 +258,51 @@ class Packetizer:
             kind = payload[0]
             if (
                 self.service is not None
-                and kind in (93, 94)
+                and kind in (_WINDOW_ADJUST, _CHANNEL_DATA)
                 and self.service.handle_packet(kind, payload)
             ):
                 continue
-            number = (self._number_in - 1) & _LAST_NUMBER
+            number = (self._number_in - 1) & _MAX_SEQUENCE_NUMBER
             if kind not in MSG_NAMES:
-                self._unimplemented(kind, number)
+                self._reply_unimplemented(kind, number)
                 continue
             message = Message(bytes(payload[1:]))
             message.seqno = number
             return kind, message
 
-    def _unimplemented(self, kind: int, number: int) -> None:
+    def _reply_unimplemented(self, kind: int, number: int) -> None:
         if not self._initial_kex_done:
-            raise SSHException(f"a packet of type {kind} in the first key exchange")
+            raise SSHException(f"packet of type {kind} in the first key exchange")
         reply = Message()
         reply.add_byte(cMSG_UNIMPLEMENTED)
         reply.add_int(number)
         self.send_message(reply)
 
-    # What the channels and the transport ask.
+    # The interface that our own Transport and channels use.
 
     @property
     def unsent(self) -> int:
-        """How many sealed bytes the socket has not taken yet."""
+        """Return how many sealed bytes the socket has not taken yet."""
         return self._out_end - self._out_start
 
-    def send_data(self, recipient: int, stream: memoryview, at: int, end: int, most: int) -> int:
-        """Seal `stream[at:end]` as CHANNEL_DATA of up to `most` bytes a packet.
+    def send_data(
+        self, recipient: int, stream: memoryview, at: int, end: int, max_size: int
+    ) -> int:
+        """Seal `stream[at:end]` as CHANNEL_DATA packets with up to `max_size` bytes of data each.
 
-        Returns how much was sealed, which is less if there is too much already. Of the stream,
-        HEADROOM bytes before `at` are written over; TAILROOM bytes must stand after `end`.
+        Returns the number of bytes sealed, which is less if the queue is full or new keys are
+        needed. The packet is built in place: HEADROOM bytes before `at` are overwritten, and at
+        least TAILROOM bytes must follow `end`; those are restored.
         """
         cipher, start = self._sealing, at
         block, tag = cipher.block, cipher.tag
         base = 1 + 3 + 9 + cipher.counted
         while at < end and self._out_end < _MAX_QUEUED and not self._need_rekey:
-            size = min(most, end - at)
+            size = min(max_size, end - at)
             padding = 3 + block - (size + base) % block
             stop = at + size
-            over = stop + padding
-            after = bytes(stream[stop:over])
+            packet_end = stop + padding
+            following = bytes(stream[stop:packet_end])
             _data_header.pack_into(
                 stream,
                 at - _DATA_HEADER,
@@ -304,20 +312,22 @@ class Packetizer:
                 recipient,
                 size,
             )
-            stream[stop:over] = _ZEROS[padding]
+            stream[stop:packet_end] = _ZEROS[padding]
             packet_size = _DATA_HEADER + size + padding
             self._make_room(packet_size + tag)
-            cipher.seal(
-                self._number_out, stream[at - _DATA_HEADER : over], self._out, self._out_end
-            )
-            stream[stop:over] = after
+            packet = stream[at - _DATA_HEADER : packet_end]
+            cipher.seal(self._number_out, packet, self._out, self._out_end)
+            stream[stop:packet_end] = following
             self._count_sealed(packet_size + tag)
             at = stop
         return at - start
 
-    def peek_client_kexinit(self, seconds_left: float) -> bytes | None:
-        """Wait up to `seconds_left` seconds for the client's KEXINIT, and return it unread."""
-        until = self._clock() + seconds_left
+    def peek_client_kexinit(self, timeout: float) -> bytes | None:
+        """Wait up to `timeout` seconds for the client's KEXINIT; return it without consuming it.
+
+        Returns None if it does not arrive in time or something else arrives.
+        """
+        until = self._clock() + timeout
         while True:
             seen = self._in[self._in_start : self._in_end]
             if len(seen) >= 6:
@@ -331,14 +341,14 @@ class Packetizer:
                 return None
 
     def _time_until(self, until: float) -> float:
-        left = self._socket.seconds_left()
+        left = self._socket.login_seconds_left()
         wanted = until - self._clock()
         return wanted if left is None else min(left, wanted)
 
     # The loop.
 
     def _wait(self) -> None:
-        """Send, work, and wait until something has been read."""
+        """Send, and let the ChannelService seal more, until something has been read."""
         service = self.service
         while True:
             if self.closed:
@@ -353,15 +363,15 @@ class Packetizer:
                 if not more:
                     break
             self._flush()
-            if self._need_rekey and not self._rekey_requested and not self._changed_directions:
+            if self._need_rekey and not self._rekey_requested and not self._rekeyed:
                 self._rekey_requested = True
                 raise NeedRekeyException
             if self._poll_and_read(0.0 if more and not self.unsent else self._poll_timeout()):
                 return
 
     def _poll_timeout(self) -> float | None:
-        """Return how long nothing may happen, in seconds; raise EOFError after too long."""
-        left, service = self._socket.seconds_left(), self.service
+        """Return the seconds to wait in poll, None for no limit; raise EOFError on a stall."""
+        left, service = self._socket.login_seconds_left(), self.service
         if left is not None or service is None:
             return left
         left, unsent = service.flush_due_closes(), self._out_start != self._out_end
@@ -369,7 +379,7 @@ class Packetizer:
             now = self._clock()
             if self._stalled_since is None:
                 self._stalled_since = now
-            until = self._stalled_since + self.STALL - now
+            until = self._stalled_since + self.STALL_SECONDS - now
             if until <= 0:
                 self.stalled = True
                 raise EOFError
@@ -380,9 +390,9 @@ class Packetizer:
             left = pause if left is None else min(pause, left)
         return left
 
-    def _poll_and_read(self, seconds_left: float | None) -> bool:
-        """Wait for the socket, up to some seconds, and say whether something was read."""
-        if seconds_left is None and not self.unsent:
+    def _poll_and_read(self, timeout: float | None) -> bool:
+        """Wait for the socket up to `timeout` seconds; return whether something was read."""
+        if timeout is None and not self.unsent:
             return self._fill(wait=True)
         events = select.POLLIN if self.unsent < _MAX_UNSENT else 0
         if self.unsent:
@@ -390,7 +400,7 @@ class Packetizer:
         if events != self._polled:
             self._poll.modify(self._socket.fileno(), events)
             self._polled = events
-        found = self._poll.poll(None if seconds_left is None else max(seconds_left, 0.0) * 1000)
+        found = self._poll.poll(None if timeout is None else max(timeout, 0.0) * 1000)
         if not found:
             return False
         if self._polled & select.POLLIN and found[0][1] & ~select.POLLOUT:
@@ -400,6 +410,7 @@ class Packetizer:
         return False
 
     def _fill(self, wait: bool) -> bool:
+        """Read into the inbound buffer; return False if nothing has arrived."""
         if self._in_start == self._in_end:
             self._in_start = self._in_end = 0
         elif len(self._in) - self._in_end < _CHUNK // 4:
@@ -415,6 +426,7 @@ class Packetizer:
         return True
 
     def _flush(self) -> None:
+        """Send as many sealed bytes as the socket takes."""
         if self._out_start == self._out_end:
             return
         while self._out_start < self._out_end:
@@ -427,6 +439,7 @@ class Packetizer:
         self._out_start = self._out_end = HEADROOM
 
     def _make_room(self, size: int) -> None:
+        """Have room for `size` bytes more in the outbound buffer."""
         if self._out_end + size <= len(self._out):
             return
         rest = bytes(self._out[self._out_start : self._out_end])
@@ -437,7 +450,7 @@ class Packetizer:
         self._out[HEADROOM : self._out_end] = rest
 
     def _next_packet(self) -> memoryview | None:
-        """Return the payload of the next packet, if it is all there."""
+        """Return the payload of the next packet, None if it has not arrived completely."""
         start, cipher = self._in_start, self._opening
         have = self._in_end - start
         if have < cipher.head:
@@ -447,20 +460,20 @@ class Packetizer:
         else:
             (length,) = _u32.unpack_from(self._in, start)
         if not 6 <= length <= MAX_PACKET or (length + cipher.counted) % cipher.block:
-            raise SSHException(f"a packet of {length} bytes")
+            raise SSHException(f"packet of {length} bytes")
         packet_size = 4 + length + cipher.tag
         if have < packet_size:
             return None
         body = cipher.open(self._number_in, self._in[start : start + packet_size])
         padding = body[0]
         if not 4 <= padding <= length - 2:
-            raise SSHException(f"a packet of {length} bytes with {padding} of padding")
+            raise SSHException(f"packet of {length} bytes with {padding} bytes of padding")
         self._in_start = start + packet_size
         self._number_in += 1
         self._bytes_in += packet_size
         self._packets_in += 1
         if (
-            self._number_in > _LAST_NUMBER
+            self._number_in > _MAX_SEQUENCE_NUMBER
             or self._need_rekey
             or self._bytes_in >= self.REKEY_BYTES
             or self._packets_in >= self.REKEY_PACKETS
@@ -470,14 +483,14 @@ class Packetizer:
         return memoryview(body)[1 : length - padding]
 
     def _wrap_sequence_number(self, number: int) -> int:
-        if number > _LAST_NUMBER and not self._initial_kex_done:
-            raise SSHException("too many packets in the first key exchange")
-        return number & _LAST_NUMBER
+        if number > _MAX_SEQUENCE_NUMBER and not self._initial_kex_done:
+            raise SSHException("sequence number wrapped in the first key exchange")
+        return number & _MAX_SEQUENCE_NUMBER
 
     def _count_sealed(self, size: int) -> None:
         self._out_end += size
         self._number_out += 1
-        if self._number_out > _LAST_NUMBER:
+        if self._number_out > _MAX_SEQUENCE_NUMBER:
             self._number_out = self._wrap_sequence_number(self._number_out)
         self._bytes_out += size
         self._packets_out += 1
@@ -492,6 +505,6 @@ class Packetizer:
                 self._overflow_bytes >= self.OVERFLOW_BYTES
                 or self._overflow_packets >= self.OVERFLOW_PACKETS
             ):
-                raise SSHException("a client that will not change keys")
+                raise SSHException("the client does not answer the key exchange")
         elif self._bytes_in >= self.REKEY_BYTES or self._packets_in >= self.REKEY_PACKETS:
             self._need_rekey = True

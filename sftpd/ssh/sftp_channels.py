@@ -1,10 +1,13 @@
-"""SFTP channels served by the thread that reads the connection (RFC 4254 section 5).
+"""Serves SFTP channels in the thread that reads the connection (RFC 4254 section 5).
 
-A Carrier takes its channel's data from the packet layer, feeds it to a Session, and has the
-replies sealed as far as the client's window allows. When the window is shut, or the socket
-full, the session's generator stands still until the next step; what the client sends meanwhile
-is kept, and the client's own window opens again only as that is used up. The channels of a
-connection take turns.
+An SftpChannel collects the data of one channel, feeds it to a Session, and has the replies sealed
+as far as the client's window allows. Flow control is in both directions:
+
+- If the client's window is closed, or the socket is full, the session's generator is not advanced.
+  What the client sends in the meantime is kept in the inbox.
+- The client's own window opens again only as the inbox is processed, so the inbox stays small.
+
+The channels of a connection take turns.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,12 +23,12 @@ from paramiko.ssh_exception import SSHException
 
 from sftpd.sftp.session import HEADROOM, ProtocolError, Session
 
-MAX_DATA = 32768  # bytes of data in one packet, either way
+MAX_DATA = 32768  # bytes of data in one packet, in either direction
 _MAX_WINDOW = 0xFFFFFFFF
-_MAX_FED = 32768  # bytes of requests that a session is given at a time
-_MIN_WINDOW_UPDATE = 32768  # bytes used up before the client is told
-_ADJUST, _DATA = 93, 94
-_two = Struct(">II")
+_MAX_FED = 32768  # bytes of requests that a session gets at a time
+_MIN_WINDOW_UPDATE = 32768  # processed bytes before the client's window is opened again
+_WINDOW_ADJUST = 93
+_two_u32 = Struct(">II")
 
 Pace = Callable[[int], float]
 
@@ -33,10 +36,12 @@ _log = structlog.get_logger()
 
 
 class Sealer(Protocol):
-    """Who seals a channel's data, see packets.Packets."""
+    """Seals a channel's data; see sftpd/ssh/packetizer."""
 
-    def send_data(self, recipient: int, stream: memoryview, at: int, end: int, most: int) -> int:
-        """Seal some of `stream[at:end]`, and say how much."""
+    def send_data(
+        self, recipient: int, stream: memoryview, at: int, end: int, max_size: int
+    ) -> int:
+        """Seal some of `stream[at:end]` and return how many bytes."""
 
 
 class SftpChannel:
@@ -52,7 +57,7 @@ class SftpChannel:
         self._window = channel.out_window_size
         self._max_data = min(channel.out_max_packet_size, MAX_DATA)
         self._client_window = channel.in_window_size
-        self._consumed = 0
+        self._processed = 0  # bytes by which the client's window was not opened again yet
         self._inbox = bytearray()
         self._eof = False
         self._replies: Iterator[memoryview] | None = None
@@ -60,7 +65,7 @@ class SftpChannel:
         self._at = self._end = 0
 
     def receive(self, data: memoryview) -> None:
-        """Keep what the client sent; raise SSHException if it may not send that much."""
+        """Keep data from the client; raise SSHException if it exceeds the client's window."""
         if self._eof:
             raise SSHException("data after the end of a channel")
         if len(data) > min(self._client_window, MAX_DATA):
@@ -69,27 +74,27 @@ class SftpChannel:
         self._inbox += data
 
     def add_window(self, size: int) -> None:
-        """The client has room for `size` bytes more; raise SSHException if that cannot be."""
+        """The client accepts `size` bytes more; raise SSHException if the window overflows."""
         if self._window + size > _MAX_WINDOW:
             raise SSHException(f"a window of {self._window + size} bytes")
         self._window += size
 
     def end_of_file(self) -> None:
-        """The client will send nothing more."""
+        """The client sends no more data."""
         self._eof = True
 
     @property
     def window_closed(self) -> bool:
-        """Whether replies wait for the client's window."""
+        """Return whether replies wait for the client's window."""
         return self._at < self._end and not self._window
 
     @property
     def ready(self) -> bool:
-        """Whether replies wait for nothing but to be sealed."""
+        """Return whether replies can be sealed now."""
         return self._at < self._end and self._window > 0
 
     def send_some(self, sealer: Sealer) -> int:
-        """Seal some replies; return how many bytes, 0 if there is nothing to be done now."""
+        """Seal some replies; return how many bytes, 0 if nothing can be done now."""
         while not self.ended:
             if self._at < self._end:
                 return self._seal_replies(sealer)
@@ -97,7 +102,7 @@ class SftpChannel:
                 replies = next(self._replies, None)
                 if replies is None:
                     self._replies = None
-                    self._return_window()
+                    self._open_client_window()
                 else:
                     self._at, self._end = HEADROOM, HEADROOM + len(replies)
             elif self._inbox:
@@ -115,7 +120,8 @@ class SftpChannel:
         end = min(self._end, self._at + self._window)
         if self._at == end:
             if self._eof:
-                # A client that was killed leaves its ssh behind, which never opens the window.
+                # A client that was killed leaves its ssh process behind, which sends EOF and never
+                # opens the window again.
                 self.end()
             return 0
         stream = self._session.stream
@@ -124,28 +130,28 @@ class SftpChannel:
         self._window -= sealed
         return sealed
 
-    def _return_window(self) -> None:
-        self._consumed += self._fed
-        if self._consumed < _MIN_WINDOW_UPDATE or self._eof:
+    def _open_client_window(self) -> None:
+        self._processed += self._fed
+        if self._processed < _MIN_WINDOW_UPDATE or self._eof:
             return
         message = Message()
         message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
         message.add_int(self.channel.remote_chanid)
-        message.add_int(self._consumed)
-        self._client_window += self._consumed
-        self._consumed = 0
+        message.add_int(self._processed)
+        self._client_window += self._processed
+        self._processed = 0
         self._send_message(message)
 
-    def end(self, well: bool = True) -> None:
-        """Let go of the session and close its channel; say so if all went well."""
+    def end(self, success: bool = True) -> None:
+        """End the session and close the channel; send exit status 0 after a success."""
         self.discard()
         with suppress(OSError, EOFError, SSHException):
-            if well:
+            if success:
                 self.channel.send_exit_status(0)
             self.channel.close()
 
     def discard(self) -> None:
-        """Let go of the session: nothing is sent any more."""
+        """End the session; nothing more is sent."""
         self.ended = True
         replies, self._replies = self._replies, None
         self._at = self._end = 0
@@ -156,9 +162,10 @@ class SftpChannel:
 
 
 class SftpChannels:
-    """All channels of one connection that carry SFTP; the packet layer's Work.
+    """All SFTP channels of one connection.
 
-    `pace` is told how many bytes were sealed, and returns the seconds to wait before more are.
+    `pace` is called with the number of bytes sealed, and returns the seconds to wait before more
+    are sealed.
     """
 
     def __init__(
@@ -168,79 +175,79 @@ class SftpChannels:
         self._clock = clock
         self._pace = pace
         self._channels: dict[int, SftpChannel] = {}
-        self._busy: dict[int, SftpChannel] = {}  # who may have something to do, in their order
+        self._busy: dict[int, SftpChannel] = {}  # channels that may have something to do, in turn
         self._next_send = 0.0
 
-    def serve(
+    def add(
         self, channel: Channel, session: Session, send_message: Callable[[Message], None]
     ) -> None:
         """Serve a session on a channel; `send_message` sends what is not data."""
         self._channels[channel.chanid] = SftpChannel(channel, session, send_message)
 
     def end_of_file(self, chanid: int) -> None:
-        """The client sends nothing more on a channel."""
-        each_channel = self._channels.get(chanid)
-        if each_channel is not None:
-            each_channel.end_of_file()
-            self._busy[chanid] = each_channel
+        """The client sends no more data on a channel."""
+        channel = self._channels.get(chanid)
+        if channel is not None:
+            channel.end_of_file()
+            self._busy[chanid] = channel
 
     def handle_packet(self, kind: int, payload: memoryview) -> bool:
-        """Take CHANNEL_DATA or WINDOW_ADJUST; False if there is no such channel here."""
+        """Handle CHANNEL_DATA or WINDOW_ADJUST; return False if the channel is not one of these."""
         if len(payload) < 9:
-            raise SSHException("a packet that ends too early")
-        chanid, size = _two.unpack_from(payload, 1)
-        each_channel = self._channels.get(chanid)
-        if each_channel is None:
+            raise SSHException("a packet is too short")
+        chanid, size = _two_u32.unpack_from(payload, 1)
+        channel = self._channels.get(chanid)
+        if channel is None:
             return False
-        self._busy[chanid] = each_channel
-        if kind == _ADJUST:
-            each_channel.add_window(size)
+        self._busy[chanid] = channel
+        if kind == _WINDOW_ADJUST:
+            channel.add_window(size)
             return True
         data = payload[9:]
         if len(data) != size:
-            raise SSHException("a packet that ends too early")
-        each_channel.receive(data)
+            raise SSHException("a packet is too short")
+        channel.receive(data)
         return True
 
     def send_some(self) -> bool:
-        """Let the next channel that can seal something do so."""
+        """Let the next channel that can seal replies do so; return False if none can."""
         while self._busy and not (self._next_send and self.seconds_to_pause()):
-            chanid, each_channel = next(iter(self._busy.items()))
+            chanid, channel = next(iter(self._busy.items()))
             del self._busy[chanid]
-            sealed = self._send_some(each_channel)
-            if each_channel.ended:
+            sealed = self._send_some(channel)
+            if channel.ended:
                 self._channels.pop(chanid, None)
-            elif sealed or each_channel.ready:
-                self._busy[chanid] = each_channel  # behind the others
+            elif sealed or channel.ready:
+                self._busy[chanid] = channel  # behind the others
             if sealed and self._pace is not None and (wait := self._pace(sealed)) > 0:
                 self._next_send = self._clock() + wait
-            if sealed or each_channel.ended:
+            if sealed or channel.ended:
                 return True
-            if each_channel.ready:
-                break  # the packet layer seals nothing more before there are new keys
+            if channel.ready:
+                break  # the packetizer seals nothing more until there are new keys
         return False
 
-    def _send_some(self, each_channel: SftpChannel) -> int:
+    def _send_some(self, channel: SftpChannel) -> int:
         try:
-            return each_channel.send_some(self._sealer)
+            return channel.send_some(self._sealer)
         except ProtocolError as error:
-            _log.warning("client dropped", cause=str(error))
+            _log.warning("client-dropped", cause=str(error))
         except (OSError, EOFError, SSHException):
             raise
         except Exception:
-            _log.exception("session failed")
-        each_channel.end(well=False)
+            _log.exception("session-failed")
+        channel.end(success=False)
         return 0
 
     def waits_for_client(self) -> bool:
-        """Say whether replies wait for a client's window."""
-        for each_channel in self._channels.values():  # noqa: SIM110 - asked for every packet
-            if each_channel.window_closed:
+        """Return whether replies wait for a client's window."""
+        for channel in self._channels.values():  # noqa: SIM110 - called for every packet
+            if channel.window_closed:
                 return True
         return False
 
     def seconds_to_pause(self) -> float:
-        """Return the seconds until the pace allows more."""
+        """Return the seconds until the bandwidth limit allows more data."""
         if not self._next_send:
             return 0.0
         left = self._next_send - self._clock()
@@ -249,13 +256,13 @@ class SftpChannels:
         return left
 
     def discard(self, chanid: int) -> None:
-        """The client has closed a channel."""
+        """End the session of a channel that the client has closed."""
         self._busy.pop(chanid, None)
-        each_channel = self._channels.pop(chanid, None)
-        if each_channel is not None:
-            each_channel.discard()
+        channel = self._channels.pop(chanid, None)
+        if channel is not None:
+            channel.discard()
 
     def end(self) -> None:
-        """The connection is over."""
+        """End all sessions: the connection has ended."""
         for chanid in list(self._channels):
             self.discard(chanid)

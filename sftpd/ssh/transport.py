@@ -1,165 +1,141 @@
-"""paramiko's transport, made to run in the one thread of a connection's child.
+"""One client's SSH connection: paramiko's Transport, changed to run in the child's only thread.
 
-What differs from `paramiko.Transport`: `run` is called, not started as a thread, so that login
-and cage happen where the packets are read; no timer threads; no packet over 256 KiB; until the
-login a deadline and a budget of bytes (sftpd/ssh/client_socket); only algorithms that stand up
-today; channels
-are held until they close; global requests are the caller's to answer; and nothing blocks the
-reading thread while keys are exchanged. The private names of paramiko that this leans on are those
-of 5.1 (see `_TypedTransport`), which is why setup.cfg pins it.
+paramiko does the key exchange, checks the order of messages and opens channels. This class differs
+from `paramiko.Transport` in these points:
+
+- `run` is called; it is not started as a thread. So the login and the sandbox happen in the thread
+  that reads the packets. There are no timer threads.
+- Packets are sealed and opened by our own packetizer (sftpd/ssh/packetizer).
+- The data of SFTP channels goes to sftpd/ssh/sftp_channels. In paramiko each channel needs a thread
+  of its own. Opening, requests and closing of channels remain paramiko's.
+- Nothing blocks during a key exchange: messages that have to wait for its end are held and sent
+  then. Only this thread can finish the key exchange, so it must not wait for it.
+- AES-GCM is preferred (sftpd/ssh/algorithms): the server's KEXINIT waits for the client's, up to
+  KEXINIT_WAIT seconds. A client whose KEXINIT has not arrived by then is far away, or waits for
+  ours; it is offered all algorithms. On such a link the cipher is not the bottleneck. The signature
+  of the key exchange covers both KEXINITs, as always.
+- Global requests go to the Application.
+- Channels are kept until they close. paramiko keeps weak references only, and closes a channel that
+  no one references.
+
+This depends on private names of paramiko 5.1. setup.cfg pins that version, and
+tests/unit/sftpd/ssh/test_transport.py checks each name.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from paramiko import packet
 from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
 from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EOF,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_REQUEST,
-    MSG_NAMES,
     cMSG_REQUEST_FAILURE,
     cMSG_REQUEST_SUCCESS,
-    cMSG_UNIMPLEMENTED,
 )
 from paramiko.message import Message
 from paramiko.pkey import PKey
-from paramiko.server import ServerInterface
 from paramiko.ssh_exception import SSHException
 from paramiko.transport import Transport as ParamikoTransport
 
-from keys.credentials import fido
+from sftpd.sftp.session import Session
+from sftpd.ssh import algorithms
+from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, PUBLIC_KEYS
+from sftpd.ssh.channel_policy import ChannelBackend, ChannelPolicy
 from sftpd.ssh.client_socket import ClientSocket
+from sftpd.ssh.packetizer import Packetizer
+from sftpd.ssh.sftp_channels import Pace, SftpChannels
 
-MAX_PACKET = 256 * 1024 + 4096
-_FIRST_USER_MESSAGE = 50  # message numbers below are the transport's own, RFC 4250 section 4.1
+KEXINIT_WAIT = 0.05  # seconds
+_FIRST_USER_MESSAGE = 50  # lower message numbers belong to the transport, RFC 4250 section 4.1
 _MAX_HELD_MESSAGES = 1024
 _OUR_PACKAGES = ("sftpd", "keys", "config")
 
-KEX = ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
-CIPHERS = (
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "aes128-ctr",
-    "aes192-ctr",
-    "aes256-ctr",
-)
-MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
-PLAIN_MACS = ("hmac-sha2-256", "hmac-sha2-512")  # not encrypt-then-MAC
-PQ_KEX = KEX[:1]
-HOST_KEYS = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
-PUBLIC_KEYS = (
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-    *fido.KINDS,
-)
+
+class Application(ChannelBackend, Protocol):
+    """What the connection is for; see sftpd/connection."""
+
+    def new_auth_handler(self, transport: "Transport") -> AuthHandler:
+        """Make the handler of the user authentication; called once, after the key exchange."""
+
+    def handle_global_request(self, name: str, data: bytes) -> bytes | None:
+        """Return the content of the success reply to a global request, None to refuse it."""
 
 
-def is_client_fault(failure: BaseException) -> bool:
-    """Say whether a connection broke over what the client sent, and not over a fault of ours.
-
-    Our own code raises SSHException over a malformed message, paramiko and what it calls raise
-    anything at all: what counts is where it was raised.
-    """
-    step = failure.__traceback__
-    while step is not None and step.tb_next is not None:
-        step = step.tb_next
-    raised_in = "" if step is None else str(step.tb_frame.f_globals.get("__name__"))
-    return isinstance(failure, SSHException) or raised_in.split(".")[0] not in _OUR_PACKAGES
-
-
-class PlainPacketizer(packet.Packetizer):
-    """paramiko's packet layer without its timer thread, and with a bound on what it will read."""
+class _TypedChannel(Channel):
+    """paramiko's Channel, with types for the private names used here."""
 
     if TYPE_CHECKING:
-        _initial_kex_done: bool
+        in_window_size: int
 
-    def read_message(self) -> tuple[int, Message]:
-        """Return the next packet's type and content."""
-        while True:
-            kind, message = super().read_message()
-            if kind in MSG_NAMES:
-                return kind, message
-            # paramiko would look for the name of a type that has none.
-            if not self._initial_kex_done:
-                raise SSHException(f"a packet of type {kind} in the first key exchange")
-            reply = Message()
-            reply.add_byte(cMSG_UNIMPLEMENTED)
-            reply.add_int(message.seqno)
-            self.send_message(reply)
-
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """Read exactly `n` bytes."""
-        if n > MAX_PACKET:
-            raise SSHException(f"a packet of {n} bytes")
-        return super().read_all(n, check_rekey)
-
-    def start_handshake(self, timeout: float) -> None:
-        """Leave the time to the ClientSocket."""
-
-    def complete_handshake(self) -> None:
-        """Leave the time to the ClientSocket."""
+        def _handle_request(self, m: Message) -> None: ...
+        def _handle_eof(self, m: Message) -> None: ...
+        def _handle_close(self, m: Message) -> None: ...
 
 
 class _TypedTransport(ParamikoTransport):
-    """The private names of paramiko 5.1 that are used or replaced here."""
+    """paramiko's Transport, with types for the private names used here."""
 
     if TYPE_CHECKING:
         active: bool
         host_key_type: str | None
+        packetizer: Packetizer  # type: ignore[assignment]
+        _expected_packet: tuple[int, ...]
         _kex_info: dict[str, type]
+        _channel_handler_table: dict[int, Callable[[Any, Message], None]]
 
         def _send_message(self, data: Message) -> None: ...
         def _send_user_message(self, data: Message) -> None: ...
-
-        _channel_handler_table: dict[int, Callable[[Any, Message], None]]
-
+        def _send_kex_init(self) -> None: ...
         def _parse_newkeys(self, m: Message) -> None: ...
         def _parse_ext_info(self, msg: Message) -> None: ...
         def _parse_kex_init(self, m: Message) -> None: ...
         def _parse_global_request(self, m: Message) -> None: ...
         def _queue_incoming_channel(self, channel: Channel) -> None: ...
         def _unlink_channel(self, chanid: int) -> None: ...
-        def _send_kex_init(self) -> None: ...
 
 
 class Transport(_TypedTransport):
-    """One client's SSH connection; `run` serves it until it ends.
+    """One client's connection; `run` serves it until it ends.
 
-    `make_auth_handler` makes the handler of the user authentication. `on_global_request` is told
-    the name of each global request and what it asks, and returns what the success carries, None to
-    refuse.
+    It is the ChannelService of its packetizer and the Channels of its ChannelPolicy.
     """
 
     def __init__(
         self,
-        wire: ClientSocket,
+        connection: ClientSocket,
         host_keys: Iterable[PKey],
-        server: ServerInterface,
-        make_auth_handler: Callable[["Transport"], AuthHandler],
-        on_global_request: Callable[[str, bytes], bytes | None],
+        application: Application,
+        *,
         kex: Sequence[str] = KEX,
         macs: Sequence[str] = MACS,
-        packetizer: type = PlainPacketizer,
+        pace: Pace | None = None,
+        flush_due_closes: Callable[[], float | None] = lambda: None,
     ) -> None:
-        super().__init__(wire, packetizer_class=packetizer)  # type: ignore[arg-type]
-        self._make_auth_handler = make_auth_handler
-        self._on_global_request = on_global_request
-        self._reader = threading.get_ident()
-        self._held_messages: list[Message] = []
+        """Prepare the connection.
+
+        `pace` is called with the number of bytes sealed, and returns the seconds to wait before
+        more are sealed. `flush_due_closes` is called between two packets, and returns the seconds
+        until it has to be called again, or None.
+        """
+        super().__init__(connection, packetizer_class=Packetizer)  # type: ignore[arg-type]
+        self._application = application
+        self._flush_due_closes = flush_due_closes
+        self._sftp_channels = SftpChannels(self.packetizer, time.monotonic, pace)
         self._open_channels: dict[int, Channel] = {}
+        self._held_messages: list[Message] = []
         self._after_reply: list[Callable[[], None]] = []
+        self._kexinit_peeked = False
         self.kex_name = ""
+        self.packetizer.service = self
         self.local_version = "SSH-2.0-ssps"
         self.server_mode = True
-        self.server_object = server
+        self.server_object = ChannelPolicy(self, application)
         self.completion_event = threading.Event()
         self.active = True
         self._preferred_pubkeys = PUBLIC_KEYS
@@ -170,29 +146,85 @@ class Transport(_TypedTransport):
             self.add_server_key(key)
         self._channel_handler_table = {
             **self._channel_handler_table,
-            MSG_CHANNEL_DATA: _feed_data,
-            MSG_CHANNEL_EXTENDED_DATA: _feed_extended,
-            MSG_CHANNEL_REQUEST: self._handle_channel_request,
+            MSG_CHANNEL_DATA: self._on_unexpected_data,
+            MSG_CHANNEL_EXTENDED_DATA: self._on_unexpected_extended_data,
+            MSG_CHANNEL_EOF: self._on_eof,
+            MSG_CHANNEL_CLOSE: self._on_close,
+            MSG_CHANNEL_REQUEST: self._on_channel_request,
         }
 
-    def call_after_reply(self, what: Callable[[], None]) -> None:
-        """Have something done once the channel request that is being judged is answered."""
-        self._after_reply.append(what)
-
-    def _handle_channel_request(self, channel: Any, m: Message) -> None:
-        channel._handle_request(m)
-        due, self._after_reply = self._after_reply, []
-        for what in due:
-            what()
+    def run(self) -> None:
+        """Serve until the connection ends."""
+        try:
+            super().run()
+        finally:
+            self._sftp_channels.end()
 
     def send_unasked(self, message: Message) -> None:
-        """Send something that the client has not on_global_request for."""
+        """Send a message that is not a reply."""
         self._send_user_message(message)
 
     @property
-    def channels(self) -> int:
-        """How many channels are open."""
+    def stalled(self) -> bool:
+        """Return whether the connection ended because the client took no data."""
+        return self.packetizer.stalled
+
+    # Channels, for the ChannelPolicy.
+
+    @property
+    def channel_count(self) -> int:
+        """Return how many channels are open."""
         return len(self._open_channels)
+
+    def serve_sftp(self, channel: Channel, session: Session) -> None:
+        """Answer the channel's SFTP requests by the session from now on."""
+        self._sftp_channels.add(channel, session, self.send_unasked)
+
+    def call_after_reply(self, action: Callable[[], None]) -> None:
+        """Call `action` after the reply to the current channel request was sent."""
+        self._after_reply.append(action)
+
+    # ChannelService, for the packetizer.
+
+    def handle_packet(self, kind: int, payload: memoryview) -> bool:
+        """Handle CHANNEL_DATA or WINDOW_ADJUST; return False to leave the packet to paramiko."""
+        if self._expected_packet or not self.authenticated:
+            return False
+        return self._sftp_channels.handle_packet(kind, payload)
+
+    def send_some(self) -> bool:
+        """Seal some replies, unless a key exchange is going on."""
+        self._flush_due_closes()
+        return self.clear_to_send.is_set() and self._sftp_channels.send_some()
+
+    def flush_due_closes(self) -> float | None:
+        """Send the CLOSE records that are due; return the seconds until others are due, or None."""
+        return self._flush_due_closes()
+
+    def waits_for_client(self) -> bool:
+        """Return whether the server waits for the client's keys, or for a window to open."""
+        return not self.clear_to_send.is_set() or self._sftp_channels.waits_for_client()
+
+    def seconds_to_pause(self) -> float:
+        """Return the seconds until the bandwidth limit allows more data."""
+        return self._sftp_channels.seconds_to_pause()
+
+    # Key exchange.
+
+    def _send_kex_init(self) -> None:
+        if not self._kexinit_peeked:
+            self._kexinit_peeked = True
+            kexinit = self.packetizer.peek_client_kexinit(KEXINIT_WAIT)
+            if kexinit is not None:
+                self._offer_preferred_algorithms(kexinit)
+        super()._send_kex_init()
+
+    def _offer_preferred_algorithms(self, kexinit: bytes) -> None:
+        options = self.get_security_options()
+        if ciphers := algorithms.preferred_ciphers(kexinit):
+            options.ciphers = ciphers
+        if macs := algorithms.preferred_macs(kexinit):
+            options.digests = macs
 
     def _parse_kex_init(self, m: Message) -> None:
         super()._parse_kex_init(m)
@@ -200,28 +232,27 @@ class Transport(_TypedTransport):
         self.kex_name = next(name for name in KEX if self._kex_info[name] is chosen)
 
     def _parse_ext_info(self, msg: Message) -> None:
-        # Nothing that a client extends is used, and paramiko would count to what it says.
+        # We use none of a client's extensions, and paramiko would loop as often as the client says.
         pass
 
     def _parse_newkeys(self, m: Message) -> None:
         if self.kex_engine is None:
-            raise SSHException("new keys without a key exchange")
+            raise SSHException("NEWKEYS without a key exchange")
         if self.auth_handler is None:
-            self.auth_handler = self._make_auth_handler(self)
+            self.auth_handler = self._application.new_auth_handler(self)
         super()._parse_newkeys(m)
-        held_messages, self._held_messages = self._held_messages, []
-        for message in held_messages:
+        messages, self._held_messages = self._held_messages, []
+        for message in messages:
             self._send_user_message(message)
 
     def _send_user_message(self, data: Message) -> None:
-        # Only this thread can finish the key exchange that it would be waiting for.
-        if threading.get_ident() == self._reader and not self.clear_to_send.is_set():
-            self._hold_message(data)
-        else:
+        if self.clear_to_send.is_set():
             super()._send_user_message(data)
+        else:
+            self._hold_message(data)
 
     def _send_message(self, data: Message) -> None:
-        # paramiko answers the opening of a channel even while keys are exchanged.
+        # paramiko calls this for the reply to a channel's opening, even during a key exchange.
         if data.asbytes()[0] >= _FIRST_USER_MESSAGE and not self.clear_to_send.is_set():
             self._hold_message(data)
         else:
@@ -229,13 +260,15 @@ class Transport(_TypedTransport):
 
     def _hold_message(self, data: Message) -> None:
         if len(self._held_messages) >= _MAX_HELD_MESSAGES:
-            raise SSHException("too many requests in a key exchange")
+            raise SSHException("too many requests during a key exchange")
         self._held_messages.append(data)
 
+    # Requests and channels.
+
     def _parse_global_request(self, m: Message) -> None:
-        kind = m.get_binary().decode("utf-8", "replace")
+        name = m.get_binary().decode("utf-8", "replace")
         wants_reply = m.get_boolean()
-        answer = self._on_global_request(kind, m.get_remainder())
+        answer = self._application.handle_global_request(name, m.get_remainder())
         if wants_reply:
             reply = Message()
             reply.add_byte(cMSG_REQUEST_FAILURE if answer is None else cMSG_REQUEST_SUCCESS)
@@ -243,26 +276,51 @@ class Transport(_TypedTransport):
             self._send_user_message(reply)
 
     def _queue_incoming_channel(self, channel: Channel) -> None:
-        # paramiko itself holds channels weakly, and closes one that nobody holds.
         self._open_channels[channel.chanid] = channel
 
     def _unlink_channel(self, chanid: int) -> None:
         super()._unlink_channel(chanid)
         self._open_channels.pop(chanid, None)
 
+    def _on_channel_request(self, channel: _TypedChannel, message: Message) -> None:
+        channel._handle_request(message)
+        actions, self._after_reply = self._after_reply, []
+        for action in actions:
+            action()
 
-def _feed_data(channel: Any, m: Message) -> None:
-    # paramiko takes whatever comes, as long as there is memory.
-    _within_window(channel, channel.in_buffer, m.get_string())
+    def _on_unexpected_data(self, channel: _TypedChannel, message: Message) -> None:
+        # Data for a channel without an SFTP session, or whose session has ended.
+        self._use_window(channel, len(message.get_string()))
+
+    def _on_unexpected_extended_data(self, channel: _TypedChannel, message: Message) -> None:
+        message.get_int()
+        self._use_window(channel, len(message.get_string()))
+
+    def _use_window(self, channel: _TypedChannel, size: int) -> None:
+        # The data is dropped and the window is never opened again, so a client can send this way
+        # only as much as one window.
+        channel.in_window_size -= size
+        if channel.in_window_size < 0:
+            raise SSHException("more data than the channel's window")
+
+    def _on_eof(self, channel: _TypedChannel, message: Message) -> None:
+        self._sftp_channels.end_of_file(channel.chanid)
+        channel._handle_eof(message)
+
+    def _on_close(self, channel: _TypedChannel, message: Message) -> None:
+        self._sftp_channels.discard(channel.chanid)
+        channel._handle_close(message)
 
 
-def _feed_extended(channel: Any, m: Message) -> None:
-    # Of no use to SFTP: kept unread, until the window is full of it.
-    m.get_int()
-    _within_window(channel, channel.in_stderr_buffer, m.get_string())
+def is_client_fault(failure: BaseException) -> bool:
+    """Return whether a connection failed because of what the client sent, not by a bug of ours.
 
-
-def _within_window(channel: Any, pipe: Any, data: bytes) -> None:
-    if len(pipe) + len(data) > channel.in_window_size:
-        raise SSHException("more data than a channel's window")
-    pipe.feed(data)
+    Our own code raises SSHException for a malformed message. paramiko, and what it calls, raise
+    all kinds of exceptions for it. So any exception counts as the client's fault unless it was
+    raised in our own code.
+    """
+    frame = failure.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    raised_in = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
+    return isinstance(failure, SSHException) or raised_in.split(".")[0] not in _OUR_PACKAGES

@@ -45,7 +45,8 @@ from paramiko.rsakey import RSAKey
 from keys.credentials import fido
 from keys.credentials.ring import Credential, fingerprint
 from sftpd.access.authorize import Admitted, Key, Password, Proof, Reason, Refused
-from sftpd.ssh.transport import PUBLIC_KEYS, Transport
+from sftpd.ssh.algorithms import PUBLIC_KEYS
+from sftpd.ssh.transport import Transport
 
 MAX_ATTEMPTS = 6
 _MAX_USER = 64
@@ -376,7 +377,7 @@ def _signature_is_valid(algorithm: str, blob: bytes, message: bytes, signature: 
         key = _key(algorithm, blob)
         return bool(key.verify_ssh_sig(message, Message(signature)))
     except Exception as error:
-        _log.info("key not usable", algorithm=algorithm, cause=str(error))
+        _log.info("key-unusable", algorithm=algorithm, cause=str(error))
         return False
 
 

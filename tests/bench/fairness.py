@@ -35,11 +35,9 @@ def used(pid: int) -> tuple[float, int]:
     return int(scheduled) / 1e9, int(counted["rchar"])
 
 
-def start(folder: Path, layer: str, patch: str) -> Served:
+def start(folder: Path, patch: str) -> Served:
     site = folder / "site"
     lay_out(site, PARTIES, 64, 32)
-    with (site / "site.toml").open("a") as file:
-        file.write(f'packet_layer = "{layer}"\n')
     (site / "now").write_text((OPENS + timedelta(hours=1)).isoformat())
     log = site / "log"
     process = subprocess.Popen(
@@ -120,16 +118,14 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--greedy", type=int, default=16)
     asked.add_argument("--seconds", type=float, default=5.0)
-    asked.add_argument("--layer", choices=("fast", "plain"), action="append")
     given = asked.parse_args()
     print(f"one session beside {given.greedy} of another party, of an even share")
-    print(f"{'layer':<8}{'shares':<10}{'nice':>5}{'processor':>11}{'bytes':>8}")
-    for layer in given.layer or ("fast", "plain"):
-        for name, patch in (("without", WITHOUT), ("with", "")):
-            with tempfile.TemporaryDirectory() as folder:
-                served = start(Path(folder), layer, patch)
-                cpu, read, nice = measure(served, given.greedy, given.seconds)
-            print(f"{layer:<8}{name:<10}{nice:>5}{cpu:>11.2f}{read:>8.2f}", flush=True)
+    print(f"{'shares':<10}{'nice':>5}{'processor':>11}{'bytes':>8}")
+    for name, patch in (("without", WITHOUT), ("with", "")):
+        with tempfile.TemporaryDirectory() as folder:
+            served = start(Path(folder), patch)
+            cpu, read, nice = measure(served, given.greedy, given.seconds)
+        print(f"{name:<10}{nice:>5}{cpu:>11.2f}{read:>8.2f}", flush=True)
 
 
 if __name__ == "__main__":

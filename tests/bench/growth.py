@@ -154,7 +154,7 @@ def listed(folder: Path, sizes: list[int]) -> Costs:
     """List a folder of so many entries with OpenSSH's client."""
     (folder / "served").mkdir()
     (folder / "served").chmod(0o755)
-    tree = servers.lay_out(folder / "served", "fast")
+    tree = servers.lay_out(folder / "served")
     for size in sizes:
         (tree / str(size)).mkdir()
         for number in range(size):

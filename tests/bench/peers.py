@@ -154,7 +154,7 @@ def main() -> None:
         fetched = Path(
             enter(tempfile.TemporaryDirectory(prefix="ssps-peers-", dir=run._shared(size)))
         )
-        tree = servers.lay_out(folder, "fast")
+        tree = servers.lay_out(folder)
         print(f"writing {(size.tree + size.big) / 1e6:.0f} MB", file=sys.stderr)
         run.fill(tree, size)
         fill_walk(tree, folders)

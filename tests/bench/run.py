@@ -263,7 +263,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each work (5)")
     parser.add_argument("--only", action="append", metavar="NAME", help="this work, may repeat")
     parser.add_argument("--quick", action="store_true", help="a smaller tree and 3 rounds")
-    parser.add_argument("--layer", choices=("fast", "plain"), default="fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     given = parser.parse_args()
     size = QUICK if given.quick else FULL
@@ -276,7 +275,7 @@ def main() -> None:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="ssps-bench-", dir=shared))
         )
         folder.chmod(0o755)
-        tree = servers.lay_out(folder, given.layer)
+        tree = servers.lay_out(folder)
         print(f"writing {(size.tree + size.big) / 1e6:.0f} MB", file=sys.stderr)
         fill(tree, size)
         both = [

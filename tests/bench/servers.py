@@ -28,7 +28,6 @@ title = "Olcum"
 opens = 2023-05-14T17:00:00+03:00
 [sftp]
 listen = "127.0.0.1:0"
-packet_layer = "{layer}"
 max_sessions = 512
 max_sessions_per_party = 128
 """
@@ -155,12 +154,12 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def lay_out(folder: Path, layer: str) -> Path:
+def lay_out(folder: Path) -> Path:
     """Make a site whose one party has an empty tree, and return that tree."""
     site = folder / "site"
     tree = site / "trees" / PARTY
     tree.mkdir(parents=True)
-    (site / "site.toml").write_text(_SITE.format(layer=layer))
+    (site / "site.toml").write_text(_SITE)
     (site / "parties.toml").write_text(_PARTIES)
     host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
     line = host.create_key(folder / "client", "bench")

@@ -19,7 +19,7 @@ from wire.served import OPENS, SECRET, Serve, Served, setting
 
 from keys.credentials import ring, rotation
 from keys.server_keys import host
-from sftpd.ssh.transport import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
+from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
 
 COMPATIBLE = 'algorithms = "compatible"'
 NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"
@@ -105,9 +105,8 @@ def test_what_clients_prefer_first_is_post_quantum(serve: Serve) -> None:
     assert kex_of(serve()) == "mlkem768x25519-sha256"
 
 
-@pytest.mark.parametrize("layer", ["fast", "plain"])
 def test_curl_of_debian_12_is_let_in_on_a_compatible_site_alone(
-    serve: Serve, tmp_path: Path, layer: str
+    serve: Serve, tmp_path: Path
 ) -> None:
     version = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True)
     if "libssh2/1.10." not in version.stdout:
@@ -115,7 +114,6 @@ def test_curl_of_debian_12_is_let_in_on_a_compatible_site_alone(
     content = os.urandom(1_000_000)
 
     def furnish(site: Path) -> None:
-        setting(f'packet_layer = "{layer}"')(site)
         (site / "trees/parti-a/2023-05-14-cb-mv/sayfa.jpg").write_bytes(content)
 
     strict = serve(before=furnish, name="strict")
@@ -152,28 +150,23 @@ def curl(
     )
 
 
-@pytest.mark.parametrize("layer", ["fast", "plain"])
-def test_on_a_compatible_site_others_get_what_they_always_got(serve: Serve, layer: str) -> None:
-    def change(site: Path) -> None:
-        setting(f'packet_layer = "{layer}"')(site)
-        setting(COMPATIBLE)(site)
-
-    served = serve(before=change)
+def test_on_a_compatible_site_others_get_what_they_always_got(serve: Serve) -> None:
+    served = serve(before=setting(COMPATIBLE))
 
     agreed = served.sftp("parti-a", "ls\n", "-v", "-oCiphers=aes128-ctr").stderr
     assert agreed.count("cipher: aes128-ctr MAC: hmac-sha2-256-etm@openssh.com") == 2
     served.sftp("parti-a", "ls\n")
-    assert "-gcm@" in str(served.records("login")[-1].event.detail["cipher"]) or layer == "plain"
+    assert "-gcm@" in str(served.records("login")[-1].event.detail["cipher"])
     plain_first = ("-v", "-oCiphers=aes128-ctr", f"-oMACs={PLAIN_MACS[0]},{MACS[0]}")
     agreed = served.sftp("parti-a", "ls\n", *plain_first).stderr
-    assert agreed.count(f"MAC: {MACS[0] if layer == 'fast' else PLAIN_MACS[0]} ") == 2
+    assert agreed.count(f"MAC: {MACS[0]} ") == 2
     for name in PLAIN_MACS:
         more = ("-oCiphers=aes128-ctr", f"-oMACs={name}")
         assert served.sftp("parti-a", "ls\n", *more).returncode == 0, name
     found = audited(served)
     assert found["fail"] == {}
-    # On the fast layer whoever has encrypt-then-MAC, as ssh-audit has, is offered nothing else.
-    assert set(found["warn"]) == {*KEX[1:], *(PLAIN_MACS if layer == "plain" else ())}
+    # A client that has encrypt-then-MAC, as ssh-audit has, is offered nothing else.
+    assert set(found["warn"]) == set(KEX[1:])
 
 
 def test_signatures_over_sha1_are_refused(serve: Serve) -> None:

@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from wire.served import Serve, Served, setting, until
+from wire.served import Serve, Served, until
 from wire.test_lifecycle import TWO, reloaded, rewrite
 from wire.test_server import add_file, connected, sum_of, told
 
@@ -32,11 +31,8 @@ def at_once(*acts: Callable[[], float]) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("layer", ["fast", "plain"])
-def test_the_sessions_of_a_party_share_its_bandwidth(
-    serve: Serve, tmp_path: Path, layer: str
-) -> None:
-    served = serve(TWO, before=setting(f'packet_layer = "{layer}"'))
+def test_the_sessions_of_a_party_share_its_bandwidth(serve: Serve, tmp_path: Path) -> None:
+    served = serve(TWO)
     rewrite(served, "parties.toml", 'id = "parti-a"', 'id = "parti-a"\nrate_mbit = 40')
     reloaded(served)
     digests = {add_file(served, "big", 5_000_000), add_file(served, "big", 5_000_000, "parti-b")}

@@ -1,4 +1,4 @@
-"""What clients compare by: digests over exec and over SFTP, over both packet layers."""
+"""What clients compare by: digests over exec and over SFTP."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from wire.served import Serve, Served, setting, until
+from wire.served import Serve, Served, until
 
 from keys import digest
 
@@ -25,12 +25,11 @@ session._OFFERED = tuple(each for each in session._OFFERED if b"limits" not in e
 """
 
 
-@pytest.fixture(params=["fast", "plain"])
-def served(request: pytest.FixtureRequest, serve: Serve) -> Served:
+@pytest.fixture
+def served(serve: Serve) -> Served:
     """A server with three files, of which all but the last bear a stamp."""
 
     def furnish(site: Path) -> None:
-        setting(f'packet_layer = "{request.param}"')(site)
         for number, (path, content) in enumerate(PAGES.items()):
             file = site / "trees/parti-a" / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -166,11 +165,8 @@ def test_paramikos_client_hashes_and_browses_on_one_connection(served: Served) -
         client.close()
 
 
-@pytest.mark.parametrize("layer", ["fast", "plain"])
-def test_openssh_8_which_asks_for_no_limits_gets_a_large_file(
-    serve: Serve, tmp_path: Path, layer: str
-) -> None:
-    served = serve(patch=UNLIMITED, before=setting(f'packet_layer = "{layer}"'))
+def test_openssh_8_which_asks_for_no_limits_gets_a_large_file(serve: Serve, tmp_path: Path) -> None:
+    served = serve(patch=UNLIMITED)
     content = os.urandom(20_000_003)
     (served.site / "trees/parti-a/buyuk").write_bytes(content)
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from struct import pack
 
@@ -32,18 +31,12 @@ from wire.attacker import (
     resident,
     string,
 )
-from wire.served import Serve, setting, until
+from wire.served import Serve, until
 
 from config.event import Outcome
 
 MIB = 1 << 20
 STAT = 17
-
-
-@pytest.fixture(params=["fast", "plain"])
-def serve(serve: Serve, request: pytest.FixtureRequest) -> Serve:
-    """The server over either packet layer."""
-    return partial(serve, before=setting(f'packet_layer = "{request.param}"'))
 
 
 def test_a_read_of_two_gigabytes_gets_255_kib(serve: Serve) -> None:
@@ -138,7 +131,7 @@ def test_what_goes_wrong_in_a_verb_is_a_status_and_an_error_in_the_log(serve: Se
     until(lambda: end_reasons(served) == ["closed"])
     lines = map(json.loads, served.log.read_text().splitlines())
     first, second = (line for line in lines if line["level"] == "error")
-    assert first["event"] == second["event"] == "request failed"
+    assert first["event"] == second["event"] == "request-failed"
     assert "Input/output error" in first["exception"]
     assert "a mistake of ours" in second["exception"]
 

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from struct import pack
 
@@ -35,7 +34,7 @@ from wire.attacker import (
     send_raw,
     string,
 )
-from wire.served import Serve, setting, until
+from wire.served import Serve, until
 
 MIB = 1 << 20
 STAT = 17
@@ -43,12 +42,6 @@ IGNORE, UNIMPLEMENTED, DEBUG, EXT_INFO = 2, 3, 4, 7
 CHANNEL_WINDOW_ADJUST, CHANNEL_DATA, CHANNEL_EXTENDED_DATA = 93, 94, 95
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes of a close a reset
 LOST = (paramiko.SSHException, EOFError, OSError)
-
-
-@pytest.fixture(params=["fast", "plain"])
-def serve(serve: Serve, request: pytest.FixtureRequest) -> Serve:
-    """The server over either packet layer."""
-    return partial(serve, before=setting(f'packet_layer = "{request.param}"'))
 
 
 def test_garbage_after_the_login_ends_the_session(serve: Serve) -> None:

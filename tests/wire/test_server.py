@@ -330,17 +330,6 @@ def test_several_channels_on_one_connection(serve: Serve) -> None:
     assert [d["complete"] for d in told(served, "close")] == [True] * 8
 
 
-def test_keys_are_exchanged_anew_during_a_download(serve: Serve, tmp_path: Path) -> None:
-    patch = "from sftpd.ssh import transport; transport.PlainPacketizer.REKEY_BYTES = 300_000"
-    served = serve(patch=patch)
-    digest = add_file(served, "big", 12_000_000)
-    for more in ((), ("-oRekeyLimit=1M",), ("-oCiphers=aes128-gcm@openssh.com",)):
-        done = served.sftp("parti-a", f"get big {tmp_path}/got\n", *more)
-        assert done.returncode == 0, done.stderr
-        assert sum_of(tmp_path / "got") == digest
-    assert [d["complete"] for d in told(served, "close")] == [True] * 3
-
-
 @pytest.mark.parametrize("whom", ["sftp", "ssh"])
 def test_a_client_killed_in_mid_download_leaves_nothing_behind(
     serve: Serve, tmp_path: Path, whom: str

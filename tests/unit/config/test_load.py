@@ -12,7 +12,6 @@ from config.settings import (
     Algorithms,
     IntakeSettings,
     LedgerSettings,
-    PacketLayer,
     SandboxMode,
     SftpSettings,
 )
@@ -45,7 +44,6 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
         proxies = ["192.0.2.1", "2001:db8::1"]
         metrics = "127.0.0.1:9422"
         algorithms = "pq-only"
-        packet_layer = "plain"
         cage = "best-effort"
         user = "ssps"
         """
@@ -64,7 +62,6 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
         proxies=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
         metrics=("127.0.0.1", 9422),
         algorithms=Algorithms.PQ_ONLY,
-        packet_layer=PacketLayer.PLAIN,
         cage=SandboxMode.BEST_EFFORT,
         user="ssps",
     )
@@ -72,13 +69,18 @@ def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> N
 
 
 def test_a_key_of_an_earlier_version_is_ignored_with_a_warning(tmp_path: Path) -> None:
-    site = office.site(tmp_path, office.SITE_TOML + "[ledger]\nkeep_days = 3650\nsegment_mb = 8\n")
+    more = 'packet_layer = "plain"\n[ledger]\nkeep_days = 3650\nsegment_mb = 8\n'
+    site = office.site(tmp_path, office.SITE_TOML + more)
 
     settings = load.load(site)
 
     assert settings.ledger == LedgerSettings(segment_mb=8)
-    (warning,) = settings.warnings
-    assert str(warning).startswith("site.toml: ledger.keep_days: is no longer used: ")
+    assert [
+        str(warning).partition(": is no longer used: ")[0] for warning in settings.warnings
+    ] == [
+        "site.toml: ledger.keep_days",
+        "site.toml: sftp.packet_layer",
+    ]
 
 
 def test_removed_keys_are_not_keys_of_the_schema() -> None:

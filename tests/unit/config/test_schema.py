@@ -27,7 +27,7 @@ from config.fault import Faults
             "[sftp]\nport = 22",
             "site.toml: sftp.port: nobody knows this key, remove it or write one of: "
             "listen, max_sessions, max_sessions_per_party, login_grace_seconds, drain_seconds, "
-            "rate_mbit, proxies, metrics, algorithms, packet_layer, cage, user, "
+            "rate_mbit, proxies, metrics, algorithms, cage, user, "
             "must_change_password",
         ),
         (

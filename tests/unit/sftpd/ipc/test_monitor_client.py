@@ -13,7 +13,7 @@ def test_without_a_parent_the_answer_is_no() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         ours.close()
-        reporter = MonitorClient(theirs)
+        reporter = MonitorClient(theirs, PendingCloses())
         assert reporter.record_open(1, b"/x", 1, b"") is False
         assert reporter.admit("a", "password", "", "", "", "") is False
         reporter.record_denied("write", b"/x")
@@ -22,7 +22,7 @@ def test_without_a_parent_the_answer_is_no() -> None:
 def test_the_answer_is_the_parents() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        reporter = MonitorClient(theirs)
+        reporter = MonitorClient(theirs, PendingCloses())
         ours.send(b"+")
         assert reporter.record_open(1, b"/x", 1, b"") is True
         ours.send(b"-")
@@ -34,7 +34,7 @@ def test_the_answer_is_the_parents() -> None:
 def test_bytes_are_paced_only_once_the_parent_says_so() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        reporter = MonitorClient(theirs)
+        reporter = MonitorClient(theirs, PendingCloses())
         assert reporter.pace(1000) == 0.0
         ours.send(b"~")
         assert reporter.record_open(1, b"/x", 1, b"") is True
@@ -57,7 +57,7 @@ def test_bytes_are_paced_only_once_the_parent_says_so() -> None:
 def test_nobody_waits_for_a_parent_that_is_gone() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        reporter = MonitorClient(theirs)
+        reporter = MonitorClient(theirs, PendingCloses())
         reporter.paced = True
         ours.close()
         assert reporter.pace(1000) == 0.0
@@ -66,7 +66,7 @@ def test_nobody_waits_for_a_parent_that_is_gone() -> None:
 def test_the_times_of_reads_are_told_together() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        reporter = MonitorClient(theirs)
+        reporter = MonitorClient(theirs, PendingCloses())
         for seconds in (0.00005, 0.0001, 0.0002, 5.0):
             reporter.record_read_time(seconds)
         reporter.end("closed")

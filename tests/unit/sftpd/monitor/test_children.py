@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_close_that_was_sent_but_not_cleared_is_recorded_once(tmp_path: Path) 
 
 def test_pending_closes_that_hold_another_message_are_ignored(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
-        client = MonitorClient(monitor)
+        client = MonitorClient(monitor, PendingCloses())
         client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         pending_closes.write(pack(Message(MessageKind.LIST, (b"/",), 2)))
@@ -107,7 +108,7 @@ def test_a_child_with_too_many_open_files_is_killed(
     monkeypatch.setattr("sftpd.monitor.children.MAX_OPEN_FILES", 2)
 
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
-        client = MonitorClient(monitor)
+        client = MonitorClient(monitor, PendingCloses())
         client.admit("a", "publickey", "SHA256:x", "", "", "")
         for handle in range(50):
             client.record_open(handle, b"/x", 9, b"")
@@ -121,12 +122,13 @@ def test_messages_left_by_a_dead_child_are_recorded_up_to_a_violation(
     tmp_path: Path, last: int
 ) -> None:
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
-        client = MonitorClient(monitor)
+        client = MonitorClient(monitor, PendingCloses(), count().__next__)
         client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         client.record_open(2, b"/y", 9, b"")
-        client.record_close(1, 9, True, b"", "")
-        client.record_close(last, 9, True, b"", "")
+        for handle in (1, last):
+            client.record_close(handle, 9, True, b"", "")
+            client.flush_due_closes()
         os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(children: Children, monitor: Monitor) -> None:
@@ -140,7 +142,7 @@ def test_messages_left_by_a_dead_child_are_recorded_up_to_a_violation(
 
 def test_a_terminated_child_that_does_not_end_is_killed_after_the_timeout(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
-        client = MonitorClient(monitor)  # SIGTERM is ignored
+        client = MonitorClient(monitor, PendingCloses())  # SIGTERM is ignored
         client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         signal.pause()
@@ -178,7 +180,7 @@ def test_a_dead_child_is_reaped_even_if_another_process_holds_its_socket_open(
     channels: list[EndlessChannel] = []
 
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
-        MonitorClient(monitor).admit("a", "publickey", "SHA256:x", "", "", "")
+        MonitorClient(monitor, PendingCloses()).admit("a", "publickey", "SHA256:x", "", "", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(children: Children, monitor: Monitor) -> None:

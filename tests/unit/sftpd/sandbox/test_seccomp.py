@@ -6,13 +6,13 @@ from struct import iter_unpack, pack, unpack_from
 import pytest
 
 from sftpd.sandbox import seccomp
-from sftpd.sandbox.seccomp import BEFORE_LOGIN, Stage
+from sftpd.sandbox.seccomp import Stage
 
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 X86_64, AARCH64, I386 = 0xC000003E, 0xC00000B7, 0x40000003
 AUDIT = {"x86_64": X86_64, "aarch64": AARCH64}
 PID = 4711
-SERVING = Stage(in_tree=True, threads=False)
+BEFORE_LOGIN, SERVING = Stage.BEFORE_LOGIN, Stage.IN_TREE
 
 
 def verdict(
@@ -87,8 +87,8 @@ def test_the_way_into_the_cage_closes_behind_it() -> None:
 def test_threads_are_processes_of_ones_own() -> None:
     clone, clone3, thread, process = 56, 435, 0x3D0F00, 0x01200011
     assert verdict(SERVING, "x86_64", clone, process) == EPERM
-    assert verdict(Stage(in_tree=True, threads=True), "x86_64", clone, thread) == ALLOW
-    assert verdict(Stage(in_tree=True, threads=False), "x86_64", clone, thread) == EPERM
+    assert verdict(BEFORE_LOGIN, "x86_64", clone, thread) == ALLOW
+    assert verdict(SERVING, "x86_64", clone, thread) == EPERM
     assert verdict(SERVING, "x86_64", clone3) == ENOSYS
 
 

@@ -9,56 +9,79 @@ from sftpd.ssh.client_socket import ClientSocket
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The server's end and the client's."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
 
 
-def test_reads_come_in_the_sizes_that_are_asked_for(
+def receive(connection: ClientSocket, size: int = 100) -> bytes:
+    buffer = memoryview(bytearray(size))
+    return bytes(buffer[: connection.recv_into(buffer, wait=True)])
+
+
+def test_reading_without_waiting_raises_if_nothing_has_arrived(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    wire = ClientSocket(pair[0], grace=60)
-    pair[1].sendall(b"SSH-456789")
-    assert [wire.recv(4), wire.recv(4), wire.recv(4)] == [b"SSH-", b"4567", b"89"]
+    connection = ClientSocket(pair[0], grace=60)
+    with pytest.raises(BlockingIOError):
+        connection.recv_into(memoryview(bytearray(10)), wait=False)
 
 
-def test_there_is_an_end_to_a_login_s_time(pair: tuple[socket.socket, socket.socket]) -> None:
-    wire = ClientSocket(pair[0], grace=0)
-    pair[1].sendall(b"S")
-    with pytest.raises(EOFError):
-        wire.recv(1)
-    with pytest.raises(EOFError):
-        wire.send(b"x")
-    assert wire.login_timed_out
-    wire.lift_login_limits()
-    assert wire.recv(1) == b"S"
-
-
-def test_there_is_an_end_to_a_login_s_bytes(pair: tuple[socket.socket, socket.socket]) -> None:
-    wire = ClientSocket(pair[0], grace=60, budget=100)
-    pair[1].sendall(b"SSH-" + bytes(97))
-    assert len(wire.recv(200)) == 101
-    with pytest.raises(EOFError):
-        wire.recv(1)
-
-
-@pytest.mark.parametrize("said", [b"PROXY TCP4", b"\r\n\r\n\0\r\nQUIT\n", b"SSX", b"GET / HTTP"])
-def test_a_client_says_nothing_before_its_version(
-    pair: tuple[socket.socket, socket.socket], said: bytes
+def test_the_end_of_the_connection_is_an_eof_error(
+    pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    for size in range(1, len(said) + 1):
-        wire = ClientSocket(pair[0], grace=60)
-        pair[1].sendall(said[:size])
-        if b"SSH-".startswith(said[:size]):
-            assert wire.recv(100) == said[:size]
+    connection = ClientSocket(pair[0], grace=60)
+    pair[1].shutdown(socket.SHUT_WR)
+    with pytest.raises(EOFError):
+        receive(connection)
+
+
+def test_a_login_has_a_deadline_until_it_succeeds(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    connection = ClientSocket(pair[0], grace=0)
+    pair[1].sendall(b"S")
+
+    with pytest.raises(EOFError):
+        receive(connection)
+    with pytest.raises(EOFError):
+        connection.send_nowait(memoryview(b"x"))
+    with pytest.raises(EOFError):
+        connection.login_seconds_left()
+    assert connection.login_timed_out
+
+    connection.lift_login_limits()
+    assert receive(connection) == b"S"
+    assert connection.login_seconds_left() is None
+
+
+def test_a_login_has_a_limit_on_bytes(pair: tuple[socket.socket, socket.socket]) -> None:
+    connection = ClientSocket(pair[0], grace=60, max_login_bytes=100)
+    pair[1].sendall(b"SSH-" + bytes(97))
+
+    assert len(receive(connection, 200)) == 101
+    with pytest.raises(EOFError):
+        receive(connection)
+    assert connection.login_timed_out
+
+
+@pytest.mark.parametrize("sent", [b"PROXY TCP4", b"\r\n\r\n\0\r\nQUIT\n", b"SSX", b"GET / HTTP"])
+def test_data_before_the_version_is_refused(
+    pair: tuple[socket.socket, socket.socket], sent: bytes
+) -> None:
+    for size in range(1, len(sent) + 1):
+        connection = ClientSocket(pair[0], grace=60)
+        pair[1].sendall(sent[:size])
+        if b"SSH-".startswith(sent[:size]):
+            assert receive(connection) == sent[:size]
             continue
         with pytest.raises(SSHException):
-            wire.recv(100)
+            receive(connection)
 
 
-def test_a_version_may_come_in_pieces(pair: tuple[socket.socket, socket.socket]) -> None:
-    wire = ClientSocket(pair[0], grace=60)
-    room = memoryview(bytearray(8))
+def test_a_version_may_arrive_in_pieces(pair: tuple[socket.socket, socket.socket]) -> None:
+    connection = ClientSocket(pair[0], grace=60)
     for piece in (b"S", b"SH", b"-2.0-", b"x"):
         pair[1].sendall(piece)
-        assert wire.recv_into(room, True) == len(piece)
+        assert receive(connection) == piece

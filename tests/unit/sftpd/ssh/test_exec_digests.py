@@ -6,13 +6,13 @@ from unit.sftpd.sftp_client import MemoryRecorder
 from keys import digest
 from keys.digest import Digests
 from sftpd.sftp.view import View
-from sftpd.ssh.exec_digests import Answer, answer
+from sftpd.ssh.exec_digests import Output, run
 
 EMPTY_MD5 = b"d41d8cd98f00b204e9800998ecf8427e"
 
 
 def test_the_shell_that_rclone_asks_for_is_a_posix_one(view: View, kept: MemoryRecorder) -> None:
-    assert answer(b"echo ${ShellId}%ComSpec%", view, kept) == Answer(b"%ComSpec%\n")
+    assert run(b"echo ${ShellId}%ComSpec%", view, kept) == Output(b"%ComSpec%\n")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_the_shell_that_rclone_asks_for_is_a_posix_one(view: View, kept: MemoryR
 def test_without_a_path_it_is_the_digest_of_nothing(
     view: View, kept: MemoryRecorder, command: bytes, digest: bytes
 ) -> None:
-    assert answer(command, view, kept) == Answer(digest + b"  -\n")
+    assert run(command, view, kept) == Output(digest + b"  -\n")
     assert kept.told == []
 
 
@@ -43,10 +43,10 @@ def test_a_file_is_hashed_however_its_path_is_quoted(
     with (tree / "BENIOKU.txt").open("rb") as file:
         digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
 
-    said = answer(b"md5sum " + path, view, kept)
+    said = run(b"md5sum " + path, view, kept)
 
     named = b"BENIOKU.txt" if b"/" not in path else b"/BENIOKU.txt"
-    assert said == Answer(b"c" * 32 + b"  " + named + b"\n")
+    assert said == Output(b"c" * 32 + b"  " + named + b"\n")
     assert kept.told == [("hash", "md5", b"/BENIOKU.txt")]
 
 
@@ -55,26 +55,26 @@ def test_a_name_with_spaces_and_quotes_is_one_path(
 ) -> None:
     (tree / "it's here").write_bytes(b"")
 
-    said = answer(b"md5sum 'it'\"'\"'s here'", view, kept)
+    said = run(b"md5sum 'it'\"'\"'s here'", view, kept)
 
-    assert said == Answer(EMPTY_MD5 + b"  it's here\n")
-    assert answer(rb"md5sum it\'s\ here", view, kept) == said
+    assert said == Output(EMPTY_MD5 + b"  it's here\n")
+    assert run(rb"md5sum it\'s\ here", view, kept) == said
 
 
 @pytest.mark.parametrize("path", [b"/none", b"/akis", b"/../parti-b/gizli.txt", b"x" * 5000])
 def test_what_is_no_file_is_said_as_md5sum_says_it(
     view: View, kept: MemoryRecorder, path: bytes
 ) -> None:
-    said = answer(b"md5sum " + path, view, kept)
+    said = run(b"md5sum " + path, view, kept)
 
-    assert said == Answer(b"", b"md5sum: " + path + b": No such file or directory\n", 1)
+    assert said == Output(b"", b"md5sum: " + path + b": No such file or directory\n", 1)
     assert [told[:2] for told in kept.told] == [("missed", "hash")]
 
 
 def test_a_digest_that_cannot_be_recorded_is_not_given(view: View, kept: MemoryRecorder) -> None:
     kept.willing = False
 
-    said = answer(b"sha256sum BENIOKU.txt", view, kept)
+    said = run(b"sha256sum BENIOKU.txt", view, kept)
 
     assert said is not None
     assert (said.out, said.status) == (b"", 1)
@@ -106,5 +106,5 @@ def test_a_digest_that_cannot_be_recorded_is_not_given(view: View, kept: MemoryR
     ],
 )
 def test_nothing_else_is_a_command(view: View, kept: MemoryRecorder, command: bytes) -> None:
-    assert answer(command, view, kept) is None
+    assert run(command, view, kept) is None
     assert kept.told == []

@@ -49,7 +49,9 @@ class Wired:
         self.room = 1 << 30
         self._view, self._kept = view, kept
 
-    def send_data(self, recipient: int, stream: memoryview, at: int, end: int, most: int) -> int:
+    def send_data(
+        self, recipient: int, stream: memoryview, at: int, end: int, max_size: int
+    ) -> int:
         assert at >= HEADROOM
         end = min(end, at + self.room)
         self.sealed.append((recipient, bytes(stream[at:end])))
@@ -57,7 +59,7 @@ class Wired:
 
     def add(self, line: Line) -> Line:
         session = Session(self._view, self._kept, NOW)
-        self.carriers.serve(line, session, self._send_message)  # type: ignore[arg-type]
+        self.carriers.add(line, session, self._send_message)  # type: ignore[arg-type]
         return line
 
     def _send_message(self, message: Message) -> None:
@@ -183,7 +185,7 @@ def test_a_client_that_sends_longer_packets_than_agreed_is_refused(wired: Wired)
 @pytest.mark.parametrize("packet", [b"\x5e\0\0\0\0\0\0\0\5abcd", b"\x5e\0\0\0\0", b"\x5d\0\0\0"])
 def test_a_packet_that_ends_too_early_is_refused(wired: Wired, packet: bytes) -> None:
     wired.add(Line())
-    with pytest.raises(SSHException, match="too early"):
+    with pytest.raises(SSHException, match="too short"):
         wired.carriers.handle_packet(packet[0], memoryview(packet))
 
 
@@ -291,7 +293,7 @@ def test_a_client_that_speaks_something_else_loses_its_channel_alone(wired: Wire
     wired.data(1, INIT)
     with structlog.testing.capture_logs() as logs:
         wired.run()
-    assert [log["event"] for log in logs] == ["client dropped"]
+    assert [log["event"] for log in logs] == ["client-dropped"]
     assert (broken.closed, whole.closed) == (["close"], [])
     assert [recipient for recipient, _ in wired.sealed] == [50]
 

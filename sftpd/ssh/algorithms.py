@@ -1,0 +1,67 @@
+"""The SSH algorithms that the server offers, and which of them it offers to one client.
+
+In SSH the client's order decides (RFC 4253 section 7.1), and OpenSSH's client puts AES-CTR before
+AES-GCM, although AES-CTR with its MAC costs three times the CPU. A server can still prefer
+AES-GCM: it waits for the client's KEXINIT, and offers AES-GCM alone if the client lists it for
+both directions. In the same way it offers only encrypt-then-MAC to a client that has it, on a site
+that offers other MACs too (`algorithms = "compatible"`).
+
+A client that does not list the preferred algorithms is offered everything.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from paramiko.message import Message
+
+from keys.credentials import fido
+
+KEX: Final = (
+    "mlkem768x25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "diffie-hellman-group16-sha512",
+)
+PQ_KEX: Final = KEX[:1]
+CIPHERS: Final = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+)
+GCM_CIPHERS: Final = CIPHERS[:2]
+MACS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+PLAIN_MACS: Final = ("hmac-sha2-256", "hmac-sha2-512")  # encrypt-and-MAC
+HOST_KEYS: Final = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
+PUBLIC_KEYS: Final = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+    *fido.KINDS,
+)
+
+# A KEXINIT is the type byte, a cookie of 16 bytes and ten name-lists. These are the positions of
+# two lists for the direction client to server; the list for the other direction comes next.
+_CIPHERS_AT, _MACS_AT = 2, 4
+_HEADER = 17
+
+
+def preferred_ciphers(kexinit: bytes) -> Sequence[str] | None:
+    """Return the ciphers to offer to the client of this KEXINIT alone; None to offer all."""
+    return GCM_CIPHERS if _lists_any(kexinit, _CIPHERS_AT, GCM_CIPHERS) else None
+
+
+def preferred_macs(kexinit: bytes) -> Sequence[str] | None:
+    """Return the MACs to offer to the client of this KEXINIT alone; None to offer all."""
+    return MACS if _lists_any(kexinit, _MACS_AT, MACS) else None
+
+
+def _lists_any(kexinit: bytes, position: int, names: Sequence[str]) -> bool:
+    """Return whether the list at `position` and the next list each contain one of `names`."""
+    message = Message(kexinit[_HEADER:])
+    lists = [message.get_binary().split(b",") for _ in range(position + 2)]
+    wanted = {name.encode() for name in names}
+    return not any(wanted.isdisjoint(each) for each in lists[position:])
