@@ -21,6 +21,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/errands/                    requests of operators to the publisher, and its answers
     state/serving.json                which settings and keys the running server uses
     state/rotation.json               a rotation of all parties' credentials that is under way
+    state/signer.sock                 where the daemons reach the process that signs the ledgers
     state/*.lock                      locks between commands and daemons
 
 A rehearsal's site has, besides:
@@ -62,6 +63,7 @@ SPOOL = STATE / "spool"
 REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
 ROTATION_JOURNAL = STATE / "rotation.json"
+SIGNER_SOCKET = STATE / "signer.sock"
 
 REHEARSAL_TOML = "rehearsal.toml"
 SCANNED_CSV = "scanned.csv"

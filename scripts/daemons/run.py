@@ -27,11 +27,11 @@ import structlog
 from config import load
 from config.fault import Faults
 from config.settings import Settings
-from config.site import FILING, OPERATIONS, TRANSFER
+from config.site import FILING, TRANSFER
 from keys.operations import server_state
 from keys.server_keys import host, sshsig
 from scripts.daemons import settings_record
-from scripts.shared import console, signer_process
+from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging as configure_logging
 from sftpd.sandbox import sandbox
 
@@ -95,14 +95,14 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     os.umask(0o022)
     with (
         server_state.claim(site, server_state.PUBLISH),
-        signer_process.running_signer(site, FILING, settings.ledger) as signing,
+        signer_client.running_signer(site, FILING, settings.ledger) as ledger_signer,
         stop_on_signal() as stop,
     ):
         run(
             settings,
             stop=stop,
             signer=sshsig.site_signing_key(site),
-            poll_signer=signing.poll,
+            poll_signer=ledger_signer.poll,
             **how,
         )
 
@@ -124,14 +124,7 @@ def run_server(settings: Settings, **how: Any) -> None:
     site = settings.site
     # Signed for by another process: the server does not see the key.
     settings_record.record_if_changed(settings, "ssps serve started", signed=False)
-    with (
-        signer_process.running_signer(site, TRANSFER, settings.ledger) as signing,
-        signer_process.on_demand_signer(site, OPERATIONS) as passing,  # a party's own password
-    ):
-
-        def poll_signer() -> None:
-            signing.poll()
-            passing.poll()
+    with signer_client.running_signer(site, TRANSFER, settings.ledger) as signer:
 
         def record_new_settings(new_settings: Settings) -> None:
             _log_warnings(new_settings)
@@ -139,7 +132,7 @@ def run_server(settings: Settings, **how: Any) -> None:
                 new_settings, "taken up by ssps serve", wait_seconds=0, signed=False
             )
 
-        run(settings, poll_signer=poll_signer, record_new_settings=record_new_settings, **how)
+        run(settings, poll_signer=signer.poll, record_new_settings=record_new_settings, **how)
 
 
 def load_ready_settings(site: Path) -> Settings:

@@ -8,7 +8,7 @@ from config.settings import Settings
 from config.site import LEDGERS, OPERATIONS
 from keys.ledger import writer
 from keys.operations import settings_record
-from scripts.shared import console, signer_process
+from scripts.shared import console, signing
 
 _LOCK_TIMEOUT = 60.0  # seconds that others may write the ledger
 
@@ -28,7 +28,7 @@ def record_if_changed(
             return
         with (
             writer.Ledger(folder, wait_seconds=wait_seconds) as operations,
-            signer_process.sign_after(site, OPERATIONS) if signed else nullcontext(),
+            signing.sign_after(site, OPERATIONS) if signed else nullcontext(),
         ):
             who, here = console.operator(), socket.gethostname()
             settings_record.record_if_changed(operations, settings, who, here, why)

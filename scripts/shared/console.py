@@ -25,7 +25,7 @@ from config.site import LEDGERS, OPERATIONS, SITE_TOML
 from keys.ledger import writer
 from keys.operations import change_record, server_state
 from keys.operations.change_record import ChangeRecord
-from scripts.shared import signer_process
+from scripts.shared import signing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,7 +183,7 @@ def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[C
     """
     with (
         writer.Ledger(site / LEDGERS / OPERATIONS, wait_seconds=_LOCK_TIMEOUT) as operations,
-        signer_process.sign_after(site, OPERATIONS),
+        signing.sign_after(site, OPERATIONS),
         change_record.record_change(
             operations, command, operator(), socket.gethostname(), what, why
         ) as record,

@@ -1,288 +1,166 @@
-"""The notary's process: signs beside a daemon that writes a ledger, and keeps the key from it.
+"""The signer process: one process for each site, which signs the ledgers of both daemons.
 
-`beside` starts it before the daemon loads anything else; it reads the private key and the
-ledger, and answers nobody. Once a second it signs for what was added, compresses segments that
-are sealed, and when the daemon is gone it signs for the rest and ends. A daemon does not start on
-a ledger that is not what was signed for. A notary that dies meanwhile is missed within a second or
-two (`Beside.tend`), which is said in the log, and another goes on from there.
+It keeps the private key away from the server, which talks to the network. A daemon that writes a
+ledger connects to `state/signer.sock` (SOCK_SEQPACKET, mode 0600) and sends one message:
 
-The operations ledger, which many write for a moment each, has none that stays: a command signs for
-what it records (`within`), and the server has the rest signed for (`Passing`).
+    daemon                       signer
+    "sign transfer compress"
+                                 "ready"     the ledger matches its newest checkpoint
+                                 or why not, such as "has 0 records, but 1 were signed"
+                                 … signs once a second, compresses sealed segments …
+    shutdown(SHUT_WR)
+                                 "signed"    every record is signed
+
+"compress" is left out if the settings say so. The signer closes the connection after "signed",
+after an error, and after "ended", which it sends if it ends before the daemon does.
+
+Each connection has a thread of its own, so a disk that hangs or is full stops the signing of its
+own ledger and of no other. One more thread signs the operations ledger: commands sign what they
+record, but a party that changes its password, or a command that is killed, does not.
+
+The process is started by the first daemon that finds none (scripts/shared/signer_client) and ends
+with that daemon, when its standard input is closed; the other daemon then starts the next one.
+`state/signer.lock` ensures that there is only one.
 """
 
+import contextvars
 import os
 import select
 import signal
-import subprocess
+import socket
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
-from config.fault import Fault, Faults
-from config.settings import LedgerSettings
-from config.site import LEDGERS, SIGNING_KEYS
+from config.site import LEDGER_NAMES, LEDGERS, OPERATIONS, SIGNER_SOCKET
 from keys.ledger import note, segments
-from keys.ledger.signer import LedgerMismatch, Signer, load_signing_key
-from keys.server_keys import host
+from keys.ledger.signer import LedgerMismatch
+from keys.operations import server_state
+from scripts.shared import signing
 from scripts.shared.json_log import configure_logging
 
-_SIGN_INTERVAL = 1.0  # seconds between two looks at the ledger
-_CHECK_INTERVAL = 5.0  # seconds between two looks at a ledger that others write
-_STOP_TIMEOUT = 60.0  # seconds that the last signature may take
-_MIN_BACKOFF, _MAX_BACKOFF = 1.0, 30.0  # seconds before one that died is started again
-_READY = "ready"
+PART = "signer"
+READY, SIGNED, ENDED = b"ready", b"signed", b"ended"
+MAX_MESSAGE = 4096
+_OPERATIONS_INTERVAL = 5.0  # seconds between two looks at the operations ledger
+_LAST_OPERATIONS = 5.0  # seconds to sign it at the end; a command that is recording signs it itself
+_BACKLOG = 8
 _log = structlog.get_logger()
 
 
-class SignerProcess:
-    """A notary's process, which is started again should it die; `tend` is to be called often.
-
-    It holds no thread, since a server forks: what it does, it does when it is asked to.
-    """
-
-    def __init__(
-        self,
-        site: Path,
-        name: str,
-        keeping: LedgerSettings,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        pack = ["--compress"] if keeping.compress else []
-        self._command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "scripts.shared.signer_process",
-            str(site),
-            name,
-            *pack,
-        ]
-        self._name = name
-        self._monotonic = monotonic
-        self._backoff = _MIN_BACKOFF
-        self._next_due = 0.0
-        self._process: subprocess.Popen[str] | None = self._start()
-
-    def _start(self) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        return subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
-
-    def wait_until_ready(self) -> None:
-        """Wait until it signs; raise Faults with what it says if it will not."""
-        assert self._process is not None and self._process.stdout is not None  # noqa: S101
-        output = self._process.stdout.readline().strip()
-        if output != _READY:
-            self._reap()
-            where = str(LEDGERS / self._name)
-            raise Faults([Fault(where, "", output or "has no notary, see above")])
-
-    def poll(self) -> None:
-        """Miss it if it is gone, and start another after a pause that doubles. Never waits."""
-        now = self._monotonic()
-        process = self._process
-        if process is None:
-            if now >= self._next_due:
-                self._process = self._start()
-        elif (status := process.poll()) is not None:
-            output = self._reap()
-            cause = output.removeprefix(_READY).strip() or f"it ended with {status}"
-            _log.error("signer-died", ledger=self._name, cause=cause, retry_seconds=self._backoff)
-            self._next_due = now + self._backoff
-            self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
-
-    def stop(self) -> None:
-        """Have it sign for the rest and end; one that died is started once more for that."""
-        if self._process is not None and self._process.poll() is not None:
-            self._reap()
-        process = self._process = self._process or self._start()
-        assert process.stdin is not None  # noqa: S101 - it is a pipe
-        process.stdin.close()
-        try:
-            process.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            _log.error("signer-killed", ledger=self._name, timeout_seconds=_STOP_TIMEOUT)
-            process.kill()
-        if status := process.returncode:
-            _log.error("signer-died", ledger=self._name, cause=f"it ended with {status}")
-        self._reap()
-
-    def _reap(self) -> str:
-        process, self._process = self._process, None
-        assert process is not None and process.stdin is not None  # noqa: S101 - for the type
-        with suppress(OSError):
-            process.stdin.close()
-        output = process.stdout.read() if process.stdout is not None else ""
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-        return output
-
-
 @contextmanager
-def running_signer(site: Path, name: str, keeping: LedgerSettings) -> Iterator[SignerProcess]:
-    """Have a ledger's state signed once a second while the body runs, and once after it.
-
-    The body calls `tend` of what this yields. Raises Faults if the ledger is not what was signed
-    for, or there is no key to sign with.
-    """
-    signer = SignerProcess(site, name, keeping)
-    signer.wait_until_ready()
+def socket_address(site: Path) -> Iterator[str]:
+    """Yield a short path of the site's socket: the kernel allows at most 107 bytes (unix(7))."""
+    folder = os.open(site / SIGNER_SOCKET.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield signer
+        yield f"/proc/self/fd/{folder}/{SIGNER_SOCKET.name}"
     finally:
-        signer.stop()
+        os.close(folder)
 
 
-@contextmanager
-def sign_after(site: Path, name: str) -> Iterator[None]:
-    """Have a ledger's state signed when the body is done, by this process itself.
+class SignerServer:
+    """Signs each ledger in a thread, from the daemon's connection until it is closed."""
 
-    Raises Faults if the ledger is not what was signed for; without a key it is left unsigned.
-    """
-    try:
-        signer = open_signer(site, name)
-    except LedgerMismatch as error:
-        raise Faults([Fault(str(LEDGERS / name), "", str(error))]) from None
-    except FileNotFoundError:
-        yield  # which `ssps check` names; a credential can be revoked all the same
-        return
-    with signer:
-        try:
-            yield
-        finally:
-            signer.sign(last=True)
+    def __init__(self, site: Path) -> None:
+        self._site = site
+        self._ending = threading.Event()
+        self._connections: dict[threading.Thread, socket.socket] = {}
 
+    def run(self, stdin: int) -> None:
+        """Accept connections until the descriptor `stdin` is at its end; sign the rest then."""
+        operations = _thread(self._sign_operations)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            (self._site / SIGNER_SOCKET).unlink(missing_ok=True)  # left if one was killed
+            with socket_address(self._site) as address:
+                umask = os.umask(0o177)
+                listener.bind(address)
+                os.umask(umask)
+            listener.listen(_BACKLOG)
+            ended = False
+            while not ended:
+                readable, _, _ = select.select([listener.fileno(), stdin], [], [])
+                if listener.fileno() in readable:
+                    self._accept(listener)
+                ended = stdin in readable and not os.read(stdin, MAX_MESSAGE)
+            (self._site / SIGNER_SOCKET).unlink(missing_ok=True)
+        self._ending.set()
+        for connection in self._connections.values():
+            with suppress(OSError):  # the daemon may have closed it
+                connection.shutdown(socket.SHUT_RD)  # its thread signs the rest and ends
+        for thread in self._connections:
+            thread.join()
+        operations.join(_LAST_OPERATIONS)
 
-class OnDemandSigner:
-    """Signs now and then for a ledger that others write, without a notary that stays with it.
+    def _accept(self, listener: socket.socket) -> None:
+        self._connections = {t: c for t, c in self._connections.items() if t.is_alive()}
+        connection, _ = listener.accept()
+        self._connections[_thread(self._serve, connection)] = connection
 
-    An operator's command signs for what it records itself (`within`); what a party does, and a
-    command that was killed, does not. `tend` is to be called often: every few seconds it compares
-    the ledger with what was signed for, and starts a process that signs for the rest and ends.
-    """
-
-    def __init__(
-        self, site: Path, name: str, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._folder = site / LEDGERS / name
-        self._command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "scripts.shared.signer_process",
-            str(site),
-            name,
-        ]
-        self._monotonic = monotonic
-        self._next_due = 0.0
-        self._backoff = _CHECK_INTERVAL
-        self._process: subprocess.Popen[str] | None = None
-
-    def poll(self) -> None:
-        """Look, if it is time to; never waits."""
-        if self._process is not None:
-            if (status := self._process.poll()) is None:
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # the daemon may die at any time
+            if not (message := connection.recv(MAX_MESSAGE)):
                 return
-            output = self._process.stdout.read() if self._process.stdout else ""
-            self._reap()
-            self._backoff = min(self._backoff * 2, _MAX_BACKOFF) if status else _CHECK_INTERVAL
-            if status:
-                _log.error("signing-failed", ledger=self._folder.name, cause=output.strip())
-        now = self._monotonic()
-        if now < self._next_due:
-            return
-        self._next_due = now + self._backoff
-        with suppress(OSError, ValueError):
-            if self._has_unsigned_records():
-                pipe, none = subprocess.PIPE, subprocess.DEVNULL
-                self._process = subprocess.Popen(self._command, stdin=none, stdout=pipe, text=True)
+            _, ledger, *options = message.decode().split()
+            try:
+                if ledger not in LEDGER_NAMES:
+                    raise ValueError(f"{ledger!r} is not a ledger of a site")
+                with signing.open_signer(self._site, ledger) as signer:
+                    signer.sign()
+                    connection.send(READY)
+                    signing.sign_until_closed(
+                        signer, connection.fileno(), ledger, compress="compress" in options
+                    )
+            except (LedgerMismatch, OSError, ValueError) as error:
+                connection.send(str(error).encode()[:MAX_MESSAGE])
+            except Exception as error:
+                _log.exception("signer-crashed", ledger=ledger)
+                connection.send(repr(error).encode()[:MAX_MESSAGE])
+            else:
+                connection.send(ENDED if self._ending.is_set() else SIGNED)
 
-    def stop(self) -> None:
-        """Sign for the rest, and wait for that."""
-        self._next_due = 0.0
-        for _ in range(2):  # one that is under way may have begun before the last record
-            if self._process is None:
-                self.poll()
-            if self._process is not None:
-                with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_STOP_TIMEOUT)
-                self._next_due = 0.0
-                self._reap()
-
-    def _has_unsigned_records(self) -> bool:
-        if not self._folder.exists():
-            return False
-        message = segments.read_checkpoint(self._folder)
-        signed = 0 if message is None else note.unverified_checkpoint(message).size
-        return segments.next_seq(self._folder) > signed
-
-    def _reap(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and process.stdout is not None:
-            process.stdout.close()
+    def _sign_operations(self) -> None:
+        folder = self._site / LEDGERS / OPERATIONS
+        ending = False
+        while not ending:
+            ending = self._ending.wait(_OPERATIONS_INTERVAL)
+            try:
+                if has_unsigned_records(folder):
+                    with signing.open_signer(self._site, OPERATIONS) as signer:
+                        signer.sign(last=True)
+            except (LedgerMismatch, OSError, ValueError) as error:
+                _log.error("signing-failed", ledger=OPERATIONS, cause=str(error))
 
 
-@contextmanager
-def on_demand_signer(site: Path, name: str) -> Iterator[OnDemandSigner]:
-    """Have a ledger that others write signed for within seconds, while the body runs."""
-    signer = OnDemandSigner(site, name)
-    try:
-        yield signer
-    finally:
-        signer.stop()
+def has_unsigned_records(folder: Path) -> bool:
+    """Return whether a ledger has more records than its newest checkpoint."""
+    if not folder.exists():
+        return False
+    message = segments.read_checkpoint(folder)
+    signed = 0 if message is None else note.unverified_checkpoint(message).size
+    return segments.next_seq(folder) > signed
 
 
-def open_signer(site: Path, name: str) -> Signer:
-    """Return the notary of one of the site's ledgers; raises what it does."""
-    signing = site / SIGNING_KEYS
-    stated = sorted(signing.rglob("*.pub"))
-    former = [note.parse_public_key(path.read_text(encoding="utf-8")) for path in stated]
-    return Signer(
-        site / LEDGERS / name, load_signing_key(signing / host.SIGNING_KEY), former=former
-    )
+def _thread(work: Callable[..., None], *arguments: object) -> threading.Thread:
+    # In a copy of the context, so that log lines of the thread name the part.
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(work, *arguments), daemon=True)
+    thread.start()
+    return thread
 
 
-def sign_until_closed(
-    signer: Signer,
-    gone: int,
-    pack: bool = True,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> None:
-    """Sign once a second until there is nothing more to read from the descriptor `gone`."""
-    over, due = False, monotonic() + _SIGN_INTERVAL
-    while not over:
-        now = monotonic()
-        readable, _, _ = select.select([gone], [], [], max(0.0, due - now))
-        # What signing takes is no part of the pause, and what was missed is not made up for.
-        due = max(due, now) + _SIGN_INTERVAL
-        over = bool(readable) and not os.read(gone, 4096)
-        try:
-            signer.sign(last=over)
-            if pack and not over and (packed := signer.compress_next()):
-                _log.info("segment-compressed", segment=str(packed.path))
-        except OSError as error:
-            _log.error("signing-failed", cause=str(error))
-
-
-def main(site: Path, name: str, pack: bool) -> int:
-    """Be the notary of one ledger until stdin ends."""
+def main(site: Path) -> int:
+    """Be the signer of a site until standard input is closed; return at once if it has one."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends when the daemon has
-    configure_logging("signer")
-    try:
-        with open_signer(site, name) as signer:
-            signer.sign()
-            print(_READY, flush=True)
-            sign_until_closed(signer, sys.stdin.fileno(), pack)
-    except (LedgerMismatch, OSError, ValueError) as error:
-        print(error, flush=True)
-        return 1
+        signal.signal(number, signal.SIG_IGN)  # it ends with the daemon, after the last record
+    configure_logging(PART)
+    with suppress(server_state.AlreadyRunning), server_state.claim(site, PART):
+        SignerServer(site).run(sys.stdin.fileno())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], "--compress" in sys.argv))
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,7 +1,7 @@
 """How fast the record is written, proved and asked: prints a table.
 
-append    records like those of a transfer, one by one, while a notary signs once a second; writer
-          and notary share one core. `always` has the disk hold each record before the next, `of 32`
+append    records like those of a transfer, one by one, while a signer signs once a second; writer
+          and signer share one core. `always` has the disk hold each record before the next, `of 32`
           as many at once
 asked     what sessions get of it: so many processes that open and close files, each waiting for
           its answer, and the server's parent (sftpd/monitor/children) that writes for all of them;
@@ -31,10 +31,10 @@ from config.event import Event, Value
 from config.party import parse_address
 from keys.ledger import note, segments
 from keys.ledger.signer import Signer
-from keys.ledger.verify import verify
+from keys.ledger.verify import LedgerFiles, verify_ledger
 from keys.ledger.writer import Ledger, WritePolicy, utc_now
 from scripts.audit import index
-from scripts.shared.signer_process import sign_until_closed
+from scripts.shared.signing import sign_until_closed
 from sftpd.access.ratelimit import Pacer
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
@@ -153,7 +153,7 @@ def sign(folder: Path, asked: int) -> int:
             return signed
 
     with Counted(folder, KEY) as notary:
-        sign_until_closed(notary, asked, pack=False)
+        sign_until_closed(notary, asked, compress=False)
     return count
 
 
@@ -300,7 +300,7 @@ def main() -> int:
 
 def verified(folder: Path) -> None:
     """Verify, and have it hold."""
-    verdict = verify.verify_ledger(folder, [KEY.public_key()])
+    verdict = verify_ledger(LedgerFiles(folder), [KEY.public_key()])
     assert not verdict.findings, verdict.findings
 
 
