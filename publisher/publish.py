@@ -1,8 +1,10 @@
-"""The publisher, put together: runs until told to stop.
+"""The publisher's main loop: files pages until it is told to stop.
 
-The disk's troubles (full, read-only, a ledger that takes no more) are no page's fault: the
-publisher then takes nothing more, says so, and starts over after a while, just as it would
-after a crash. One run's setting-up, work and stop share what they opened, so they stand together.
+When the disk fails (it is full or read-only, or the ledger cannot be written) no page is to blame.
+The publisher then claims no more pages, logs `publisher-halted`, waits, and starts over with a
+recovery, as it would after a crash.
+
+Setting up, working and closing are one class, `_Run`, because they share what the run opened.
 """
 
 import os
@@ -41,28 +43,27 @@ from publisher.store.quarantine import Quarantine
 from publisher.store.store import Store
 
 MACHINE_ERRORS = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
-_MAX_BATCH = 128  # as many as were read while the last batch was made to last
-_PAGES_PER_WORKER = 48  # pages under way for each worker, so that none waits for the disk
-_TICK = 0.5
-_GATHER_SECONDS = 0.04  # seconds in which some pages more are read
-_BACKFILL_SECONDS = 0.1  # seconds at a time for trees of new parties, between two batches
+_MAX_BATCH = 128  # pages filed together; about as many are read while one batch is synced
+_PAGES_PER_WORKER = 48  # pages in flight for each worker, so that no worker waits for the disk
+_TICK_SECONDS = 0.5  # the longest wait between two looks at requests and at `stop`
+_GATHER_SECONDS = 0.04  # a short wait that lets more pages join the next batch
+_BACKFILL_SECONDS = 0.1  # work on the trees of new parties between two batches
 _MAX_RETRY_SECONDS = 30.0
-_LOCK_WAIT_SECONDS = (
-    1.0  # seconds, for whoever holds the ledger's lock for an instant (publisher/fsck/finding)
-)
-_GIVE_UP_FACTOR = 15  # times the settling time, for a page that broke off in the middle
+# `ssps verify` and other commands take the ledger's lock for an instant (publisher/fsck/finding).
+_LOCK_WAIT_SECONDS = 1.0
+_GIVE_UP_FACTOR = 15  # a truncated page may be continued for this many times the settling time
 
 log = structlog.get_logger()
 
 
 class Stop(Protocol):
-    """A threading.Event, or what behaves like one."""
+    """A threading.Event, or an object with the same two methods."""
 
     def is_set(self) -> bool:
-        """Say whether to stop."""
+        """Return whether the publisher must stop."""
 
     def wait(self, timeout: float) -> bool:
-        """Wait that many seconds, or until told to stop; say whether that is so."""
+        """Wait `timeout` seconds or until the publisher must stop; return whether it must."""
 
 
 def publish(
@@ -76,12 +77,14 @@ def publish(
     signer: Ed25519PrivateKey | None = None,
     poll_signer: Callable[[], object] = lambda: None,
 ) -> None:
-    """File what arrives until `stop` is set; `ready` is called whenever the intake is watched.
+    """File the pages that arrive until `stop` is set.
 
-    With a `signer` the parties' feed is kept as well (publisher/feed/feed). `poll_signer` is
-    called about twice a second while it files.
-    Raises Faults for what the operator has to fix before a start, and LedgerBusy if
-    another publisher works on this site.
+    `ready` is called each time the intake is being watched: after the start and after each retry.
+    With a `signer` the publisher also writes the parties' feeds (publisher/feed/feed).
+    `poll_signer` is called about twice a second.
+
+    Raises Faults for problems that the operator must fix before the first start, and
+    LedgerBusy if another publisher works on this site.
     """
     pause, started = 1.0, False
     while not stop.is_set():
@@ -101,8 +104,8 @@ def publish(
                 raise
             if time.monotonic() - begun > _MAX_RETRY_SECONDS:
                 pause = 1.0
-            said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-            log.error("publisher-halted", error=said, retry_seconds=pause)
+            cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+            log.error("publisher-halted", cause=cause, retry_seconds=pause)
             if stop.wait(pause):
                 return
             pause = min(pause * 2, _MAX_RETRY_SECONDS)
@@ -110,14 +113,17 @@ def publish(
 
 @contextmanager
 def open_context(
-    settings: Settings, clock: Clock, stop: Stop, patience: float = 0.0
+    settings: Settings, clock: Clock, stop: Stop, lock_wait: float = 0.0
 ) -> Iterator[FilingContext]:
-    """Open all that a filer works with; raise Busy if another process has it for `patience` s."""
+    """Open everything that a filer works with.
+
+    Raises LedgerBusy if another process still has the ledger open after `lock_wait` seconds.
+    """
     site = settings.site
     with ExitStack() as stack:
-        # The ledger's lock comes first: it keeps a second publisher out.
+        # The ledger is opened first: its lock keeps out a second publisher.
         ledger = stack.enter_context(
-            Ledger(site / LEDGERS / FILING, clock, patience, write_policy(settings.ledger))
+            Ledger(site / LEDGERS / FILING, clock, lock_wait, write_policy(settings.ledger))
         )
         registry = Registry(site / REGISTRY_INDEX)
         stack.callback(registry.close)
@@ -138,9 +144,9 @@ def open_context(
 
 
 def handle_requests(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -> None:
-    """Carry out the errands that wait, in the place of a publisher where none runs.
+    """Carry out the pending requests of operators on a site whose publisher does not run.
 
-    First finishes what the last one began. Raises what `publish` does.
+    First finishes what the last publisher left unfinished. Raises the same errors as `publish`.
     """
     with open_context(settings, clock, stop) as context:
         filer = Filer(context)
@@ -149,7 +155,7 @@ def handle_requests(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -
 
 
 class _Run:
-    """One run, from a recovery to a stop or to the disk's next trouble."""
+    """One run of the publisher: it ends with a stop or with the next failure of the disk."""
 
     def __init__(
         self,
@@ -168,8 +174,8 @@ class _Run:
         self._settling = Settling(settings.intake.settle_seconds)
         self._growing: dict[str, Arrival] = {}
         self._give_up_seconds = settings.intake.settle_seconds * _GIVE_UP_FACTOR
-        self._delayed_cleaning: deque[tuple[float, Arrival, Stamp]] = deque()
-        self._give_up_at: dict[str, float] = {}  # when they will be, of those that lack their end
+        self._cleaning_due: deque[tuple[float, Arrival, Stamp]] = deque()
+        self._give_up_at: dict[str, float] = {}  # for each truncated page, by arrival id
         self._signer: Ed25519PrivateKey | None = None
         self._feed_thread: FeedThread | None = None
         with ExitStack() as stack:
@@ -196,21 +202,22 @@ class _Run:
         self._open.close()
 
     def recover(self) -> None:
-        """Finish what an earlier run began; what it had claimed is read first."""
+        """Finish what an earlier run left unfinished; its claimed pages are read first."""
         self._recovery = Recovery(self._context, self._filer)
         for arrival in self._recovery.recover(trees=False):
             self._pool.submit(arrival)
 
     def feed(self, signer: Ed25519PrivateKey) -> None:
-        """Keep the parties' feed going, beside the filing, until this run ends.
+        """Write the parties' feeds in a thread of their own until this run ends.
 
-        Of those whose trees are complete: what a feed lists stands in the tree, and a tree that
-        is made for another scope first loses all that its feed has shown there.
+        Only parties with a complete tree get a feed now, since a tree must show every page that
+        its feed lists. When a party's scope changes, its tree first loses its old feed; the
+        party gets a new one when the tree is complete again.
         """
         context = self._context
         self._signer = signer
         self._end_feed()
-        complete, site = context.catalog.parties(), context.settings.site
+        complete, site = context.catalog.completed_trees(), context.settings.site
         parties = tuple(p for p in context.mirroring_parties if complete.get(p.id) == str(p.scope))
         if parties:
             self._feed_thread = FeedThread(
@@ -227,8 +234,8 @@ class _Run:
             self._feed_thread = None
 
     def work(self, poll_signer: Callable[[], object]) -> None:
-        """File until told to stop."""
-        next_mend = time.monotonic() + self._rescan
+        """File pages until `stop` is set."""
+        next_retry = time.monotonic() + self._rescan
         complete = False
         while not self._stop.is_set():
             now = time.monotonic()
@@ -236,7 +243,7 @@ class _Run:
             if complete:
                 self._wait(now)
             else:
-                # Back files fill the time in which no page is done, and some of the rest.
+                # Link earlier originals into the trees of new parties instead of waiting.
                 complete = self._recovery.continue_trees(self._is_idle(now + _BACKFILL_SECONDS))
                 if complete and self._recovery.completed and self._signer is not None:
                     self.feed(self._signer)
@@ -248,9 +255,9 @@ class _Run:
             self._clean_delayed(now)
             self._requests.handle_pending()
             poll_signer()
-            if now >= next_mend:
+            if now >= next_retry:
                 self._filer.retry_gaps()
-                next_mend = now + self._rescan
+                next_retry = now + self._rescan
 
     def _is_idle(self, until: float) -> Callable[[], bool]:
         return lambda: time.monotonic() < until and not self._stop.is_set()
@@ -265,7 +272,7 @@ class _Run:
                 self._pool.submit(arrival)
 
     def _watch_again(self, arrival: Arrival, now: float) -> None:
-        # It is in the spool, yet its writer goes on: wait for that as in the intake.
+        # The file is in the spool, but its writer has not finished: let it settle again.
         path = self._spool / arrival.file
         if self._settling.seen(str(path), Stamp.of(path.lstat()), now):
             del self._growing[str(path)]
@@ -274,34 +281,36 @@ class _Run:
             self._growing[str(path)] = arrival
 
     def _may_grow(self, page: Page, now: float) -> bool:
-        # What lacks but its end is an upload under way: it is read again, for a while.
-        until = now
+        # A page that lacks only its end is probably still being uploaded: read it again for a
+        # while, then file or quarantine what is there.
+        give_up = now
         if page.result.fault is Reason.INCOMPLETE:
-            until = self._give_up_at.setdefault(page.arrival.id, now + self._give_up_seconds)
-        if now >= until:
+            give_up = self._give_up_at.setdefault(page.arrival.id, now + self._give_up_seconds)
+        if now >= give_up:
             self._give_up_at.pop(page.arrival.id, None)
-        return now < until
+        return now < give_up
 
     def _clean_delayed(self, now: float) -> None:
-        # A page that could not be decoded may be one whose writer only paused.
+        # A page that could not be decoded may be half a page whose writer paused. Its file stays
+        # in the spool for a while; if it has grown by then, it is a new arrival.
         for arrival, stamp in self._filer.take_unreadable():
-            self._delayed_cleaning.append((now + self._give_up_seconds, arrival, stamp))
-        while self._delayed_cleaning and self._delayed_cleaning[0][0] <= now:
-            _, arrival, stamp = self._delayed_cleaning.popleft()
+            self._cleaning_due.append((now + self._give_up_seconds, arrival, stamp))
+        while self._cleaning_due and self._cleaning_due[0][0] <= now:
+            _, arrival, stamp = self._cleaning_due.popleft()
             if grown := self._filer.clean(arrival, stamp):
                 self._watch_again(grown, now)
 
     def _wait(self, now: float) -> None:
-        until = now + _TICK
+        until = now + _TICK_SECONDS
         if self._pool.in_flight < self._depth:
             until = min(until, self._intake.next_check(now), self._settling.next_due() or until)
         if until > now and self._wake.wait(until - now) and self._pool.unread:
-            # What is read in a moment is made to last in one go with what there is.
+            # The next pages will be read within a moment: sync them together with this one.
             time.sleep(_GATHER_SECONDS)
         self._wake.clear()
 
 
 def _checkpoints(ledgers: Path) -> tuple[tuple[str, bytes], ...]:
-    """Return what the parties are to be witnesses of: each ledger's newest checkpoint."""
+    """Return each ledger's newest checkpoint; every feed segment carries them to the parties."""
     newest = ((name, read_checkpoint(ledgers / name)) for name in (TRANSFER, FILING, OPERATIONS))
     return tuple((name, note) for name, note in newest if note is not None)

@@ -1,9 +1,13 @@
-"""Sheets that will not come, and why: a box that was not opened, joined with another, or burnt.
+"""Sheets that will never arrive, each with the reason that an operator gave.
 
-An operator names a whole box, `34-istanbul-1/kadikoy-2/1234`, or one sheet by its karekod. What
-is absent is not missing; should it come in all the same, it is filed like any other and its
-record says so. The filing ledger has each absence and each that was taken back; the table only
-repeats what stands there, so a crash between the two is mended by reading the ledger once more.
+A box may not have been opened, may have been joined with another box, or its sheets may have been
+burnt. The operator names a whole box, `34-istanbul-1/kadikoy-2/1234`, or one sheet by its karekod.
+
+An absent sheet does not count as missing. If it arrives after all, it is filed like any other, and
+its record says that it was expected to be absent.
+
+The filing ledger records each absence and each withdrawal of one. The table is only a copy: after a
+crash between the two, the next start reads the ledger and brings the table up to date.
 """
 
 from collections.abc import Mapping
@@ -23,7 +27,7 @@ from publisher.catalog import tables as t
 
 
 class AbsenceReason(StrEnum):
-    """Why a sheet will not come."""
+    """Why a sheet will not arrive."""
 
     NOT_OPENED = "not-opened"
     JOINED = "joined"
@@ -32,7 +36,7 @@ class AbsenceReason(StrEnum):
 
 
 class AbsentPlace(NamedTuple):
-    """A box, or one sheet by its karekod; parts that a sheet's level lacks are empty."""
+    """A box, or one sheet by its karekod; a part that the sheet's level does not have is empty."""
 
     cevre: str
     kurul: str
@@ -45,7 +49,7 @@ class AbsentPlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordedAbsence:
-    """One that stands, as it was recorded."""
+    """An absence that is recorded and was not withdrawn; `id` is the id of its request."""
 
     id: str
     place: AbsentPlace
@@ -56,7 +60,10 @@ class RecordedAbsence:
 
 
 def parse_place(text: str) -> AbsentPlace:
-    """Read a box or a karekod; the place of a karekod is still to be looked up."""
+    """Parse a box or a karekod; the caller looks up the place of a karekod in the registry.
+
+    Raises ValueError with what to write instead.
+    """
     if is_karekod(text):
         return AbsentPlace("", "", "", text)
     parts = text.split("/")
@@ -68,7 +75,7 @@ def parse_place(text: str) -> AbsentPlace:
 
 
 def place_of(entry: RegistryEntry) -> AbsentPlace:
-    """Return the place of one sheet."""
+    """Return the place of the sheet of a registry entry."""
     sheet = entry.sheet
     return AbsentPlace(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", entry.karekod)
 
@@ -76,14 +83,14 @@ def place_of(entry: RegistryEntry) -> AbsentPlace:
 def absent_event(
     place: AbsentPlace, reason: str, who: str, origin: str, why: str, request: str
 ) -> Event:
-    """Return what the filing ledger has of an absence."""
+    """Return the filing ledger's event for an absence."""
     return _event(FilingEvent.ABSENT, place, who, origin, {"reason": reason, "why": why}, request)
 
 
 def withdrawn_event(
     absence: RecordedAbsence, who: str, origin: str, why: str, request: str
 ) -> Event:
-    """Return what the filing ledger has of an absence that is taken back."""
+    """Return the filing ledger's event for the withdrawal of an absence."""
     detail = {"why": why, "absence": absence.id}
     return _event(FilingEvent.EXPECTED, absence.place, who, origin, detail, request)
 
@@ -103,7 +110,7 @@ def _event(
 
 
 def apply_record(connection: sa.Connection, record: Record) -> None:
-    """Take up what a record of the filing ledger says, unless that was done before."""
+    """Apply a record of the filing ledger to the table, unless the table has it already."""
     event, detail = record.event, record.event.detail
     if event.event == FilingEvent.ABSENT:
         known = sa.select(t.absence.c.id).where(t.absence.c.id == detail["errand"])
@@ -116,7 +123,7 @@ def apply_record(connection: sa.Connection, record: Record) -> None:
 
 def _row(record: Record) -> dict[str, Any]:
     event = record.event
-    # A karekod's sheet may lack the lower parts of a place, never has it more than these three.
+    # The place of a sheet may have empty parts, but it always has these three.
     cevre, kurul, sandik = event.what.split("/")
     return {
         "id": event.detail["errand"],
@@ -127,50 +134,52 @@ def _row(record: Record) -> dict[str, Any]:
         "reason": event.detail["reason"],
         "why": event.detail["why"],
         "who": event.who,
-        "recorded_at": _when(record.time),
+        "recorded_at": _timestamp(record.time),
         "seq": record.seq,
     }
 
 
-def _when(moment: datetime) -> str:
+def _timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
 def absence_of_sheet(
     connection: sa.Connection, sheet: Sheet, karekod: str
 ) -> RecordedAbsence | None:
-    """Return the absence that covers a sheet, if one stands."""
+    """Return the current absence that covers a sheet, if there is one."""
     place = AbsentPlace(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", karekod)
     row = connection.execute(statements.ABSENCE_OF_SHEET, place._asdict()).one_or_none()
     return _absence(row) if row else None
 
 
 def find_absence(connection: sa.Connection, place: AbsentPlace) -> RecordedAbsence | None:
-    """Return the absence that stands for exactly this box or sheet."""
+    """Return the current absence of exactly this box or sheet, if there is one."""
     a = t.absence.c
     if place.karekod:
-        chosen = a.karekod == place.karekod
+        condition = a.karekod == place.karekod
     else:
         box = (a.cevre == place.cevre) & (a.kurul == place.kurul) & (a.sandik == place.sandik)
-        chosen = box & (a.karekod == "")
-    return next(iter(_absences(connection, chosen)), None)
+        condition = box & (a.karekod == "")
+    return next(iter(_absences(connection, condition)), None)
 
 
 def was_withdrawn(connection: sa.Connection, request: str) -> bool:
-    """Say whether an errand took an absence back."""
+    """Return whether a request withdrew an absence."""
     return connection.scalar(sa.exists().where(t.absence.c.withdrawn == request).select()) is True
 
 
 def current_absences(connection: sa.Connection) -> list[RecordedAbsence]:
-    """Return every absence that stands, by place."""
+    """Return every current absence, sorted by place."""
     return _absences(connection, sa.true())
 
 
-def _absences(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[RecordedAbsence]:
+def _absences(
+    connection: sa.Connection, condition: sa.ColumnElement[bool]
+) -> list[RecordedAbsence]:
     a = t.absence.c
     query = (
         sa.select(t.absence)
-        .where(a.withdrawn.is_(None), chosen)
+        .where(a.withdrawn.is_(None), condition)
         .order_by(a.cevre, a.kurul, a.sandik, a.karekod, a.seq)
     )
     return list(map(_absence, connection.execute(query)))

@@ -1,21 +1,24 @@
-"""What came in, and what became of it: `state/catalog.sqlite`, made for this one site.
+"""Keeps what arrived and what became of it, in the database `state/catalog.sqlite` of a site.
 
-An arrival goes through these states, and the step to each is made durable before the next:
+An arrival is one file. It goes through these states, each committed before the next step begins:
 
-    received     its row is written; the file is still in the intake
+    received     the row is written; the file is still in the intake
     claimed      the file is in the spool
-    stored       decided, to be filed: the original is in the store, the version is its own
-    read         decided, a duplicate or to be quarantined
-    filed, duplicate, quarantined       done, and recorded in the filing ledger as number `seq`
+    stored       decided: it will be filed; the original is in the store, the version is assigned
+    read         decided: it is a duplicate, or it will be quarantined
+    filed, duplicate, quarantined       done; the filing ledger has it under number `seq`
 
-A file of several pages is one arrival and a filing a sheet, each with a record of its own; its
-state is `filed`, and `seq` the last of their numbers, once all of them are recorded.
+A file that shows several sheets is one arrival with one filing for each sheet, and each filing has
+its own ledger record. When all of them are recorded, the arrival's state is `filed` and its `seq`
+is the last of their numbers.
 
-A crash leaves nothing to guess: before `stored` or `read` a page is decided anew, after it the
-rest is done again from the row. A filing is visible to nobody until it is `stored`, and counts
-once it has its `seq`. What the publisher writes and asks stands in this one module, long as it is,
-and what each page asks for in publisher/catalog/statements. It keeps to what PostgreSQL takes as
-well; who looks from outside reads the SQLite file (publisher/catalog/counts).
+After a crash nothing has to be guessed. An arrival that is not yet `stored` or `read` is decided
+again. From then on its row says what is left to do, and doing it twice is harmless. A filing counts
+once it has its `seq`.
+
+This module has everything that the publisher writes and asks; publisher/catalog/statements has the
+SQL that each page needs. All statements work on PostgreSQL as well. Other processes read the SQLite
+file directly (publisher/catalog/counts).
 """
 
 import json
@@ -51,10 +54,10 @@ _CHUNK = 1000
 
 
 class Catalog:
-    """An open catalog, of one thread; nothing lasts until `commit`. Close it, or use `with`."""
+    """An open catalog, for one thread. Changes become durable with `commit`. Close it after use."""
 
     def __init__(self, url: sa.URL) -> None:
-        """Open the catalog at a database URL and make what is missing."""
+        """Open the catalog at a database URL and create the tables that are missing."""
         self._engine = sa.create_engine(url)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _set_pragmas)
@@ -67,7 +70,7 @@ class Catalog:
         self.commit()
 
     def close(self) -> None:
-        """Drop what was not committed."""
+        """Close the connection and drop changes that were not committed."""
         self._connection.close()
         self._engine.dispose()
 
@@ -84,17 +87,17 @@ class Catalog:
 
     @property
     def connection(self) -> sa.Connection:
-        """What the modules beside this one use that have tables of their own."""
+        """The connection, for the modules of this room that have tables of their own."""
         return self._connection
 
     def commit(self) -> None:
-        """Make everything since the last commit last."""
+        """Make all changes since the last commit durable."""
         self._connection.commit()
 
     # Arrivals.
 
-    def receive(self, arrivals: Sequence[Arrival]) -> None:
-        """Note files that are about to be claimed."""
+    def add_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """Add files that are about to be claimed."""
         rows = [
             {
                 "id": arrival.id,
@@ -110,17 +113,17 @@ class Catalog:
             self._connection.execute(sa.insert(t.arrival), rows)
 
     def mark_claimed(self, ids: Sequence[str]) -> None:
-        """Note that these are in the spool now."""
-        chosen = t.arrival.c.id.in_(ids) & (t.arrival.c.state == RECEIVED)
-        self._connection.execute(sa.update(t.arrival).where(chosen).values(state=CLAIMED))
+        """Set the state of arrivals that are in the spool now."""
+        condition = t.arrival.c.id.in_(ids) & (t.arrival.c.state == RECEIVED)
+        self._connection.execute(sa.update(t.arrival).where(condition).values(state=CLAIMED))
 
-    def withdraw(self, ids: Sequence[str]) -> None:
-        """Forget files that were received and then not claimed: they are still in the intake."""
-        chosen = t.arrival.c.id.in_(ids) & t.arrival.c.state.in_((RECEIVED, CLAIMED))
-        self._connection.execute(sa.delete(t.arrival).where(chosen))
+    def remove_arrivals(self, ids: Sequence[str]) -> None:
+        """Remove arrivals that could not be claimed; their files are still in the intake."""
+        condition = t.arrival.c.id.in_(ids) & t.arrival.c.state.in_((RECEIVED, CLAIMED))
+        self._connection.execute(sa.delete(t.arrival).where(condition))
 
     def undecided(self) -> list[tuple[Arrival, str]]:
-        """Return the arrivals that were received or claimed, and which, the oldest first."""
+        """Return the arrivals whose state is received or claimed, with that state, oldest first."""
         query = (
             sa.select(t.arrival)
             .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((RECEIVED, CLAIMED)))
@@ -129,47 +132,47 @@ class Catalog:
         return [(as_arrival(row), row.state) for row in self._connection.execute(query)]
 
     def note_left_behind(self, arrival: Arrival) -> None:
-        """Note that a source was copied and stays where it is."""
+        """Note that a source was copied but could not be removed from the intake."""
         source = bytes(arrival.source)
         self._connection.execute(sa.delete(t.left_behind).where(t.left_behind.c.source == source))
         row = {"source": source, "stamp": str(arrival.stamp)}
         self._connection.execute(sa.insert(t.left_behind), [row])
 
     def left_behind(self) -> dict[bytes, str]:
-        """Return the sources that stayed, and the stamps with which they were taken."""
+        """Return the sources that could not be removed, with the stamps they were copied with."""
         rows = self._connection.execute(sa.select(t.left_behind))
         return {row.source: row.stamp for row in rows}
 
     def arrival_state(self, arrival: str) -> ArrivalState | None:
-        """Return an arrival and how far it got, or None if there is no such arrival."""
+        """Return an arrival and its progress, or None if there is no arrival with that id."""
         row = self._connection.execute(
             sa.select(t.arrival).where(t.arrival.c.id == arrival)
         ).one_or_none()
         return as_arrival_state(row) if row else None
 
-    # Facts for the desk.
+    # Facts that a decision needs (publisher/filing/decide).
 
     def path_of_bytes(self, sha256: str) -> str | None:
-        """Return the path at which these bytes are filed, that of their first sheet."""
+        """Return the path at which these bytes are filed: the path of their first sheet."""
         return self._connection.scalar(statements.PATH_OF_BYTES, {"sha256": sha256})
 
     def digest_at(self, path: str) -> str | None:
-        """Return the digest of what is filed at a path."""
+        """Return the digest of the original that is filed at a path."""
         return self._connection.scalar(sa.select(t.filing.c.sha256).where(t.filing.c.path == path))
 
     def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
-        """Return the file in quarantine that holds these bytes for that reason."""
-        this = {"sha256": sha256, "outcome": QUARANTINED, "reason": reason.value}
-        found = self._connection.scalar(statements.QUARANTINED_FILE, this)
+        """Return the path of the quarantined file with these bytes and this reason."""
+        values = {"sha256": sha256, "outcome": QUARANTINED, "reason": reason.value}
+        found = self._connection.scalar(statements.QUARANTINED_FILE, values)
         return f"{QUARANTINE}/{found}" if found else None
 
     def latest_version(self, sheet: Sheet) -> int:
-        """Return the number of the latest version filed, 0 if there is none."""
+        """Return the number of the latest version of a sheet, 0 if none is filed."""
         return self._connection.scalar(statements.LATEST_VERSION, _sheet(sheet)) or 0
 
     # Decisions.
 
-    def file(
+    def add_filings(
         self,
         page: Page,
         filed: Filed,
@@ -177,22 +180,23 @@ class Catalog:
         now: datetime,
         person: Mapping[str, Value] = MappingProxyType({}),
     ) -> None:
-        """Note that a file is to be filed, each sheet of it; its original stands in the store.
+        """Add one filing for each sheet of a file whose original is in the store.
 
-        `person` is what its records say of those who identified it.
+        `filed_at` is the mtime of the original. `person` are fields for the ledger records if
+        operators identified the file.
         """
         rows = [
             {
-                **_sheet(place.entry.sheet),
+                **_sheet(one.entry.sheet),
                 "arrival": page.arrival.id,
-                "frame": place.frame,
-                "version": place.version,
-                "karekod": place.entry.karekod,
+                "frame": one.frame,
+                "version": one.version,
+                "karekod": one.entry.karekod,
                 "sha256": page.sha256,
-                "path": place.path,
+                "path": one.path,
                 "filed_at": filed_at,
             }
-            for place in filed.sheets
+            for one in filed.sheets
         ]
         self._connection.execute(sa.insert(t.filing), rows)
         self._decide(
@@ -204,8 +208,8 @@ class Catalog:
             evidence={"witnesses": filed.needed_readings, "person": dict(person)},
         )
 
-    def set_aside(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
-        """Note that a page is to be quarantined, or that it was here before."""
+    def add_unfiled(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
+        """Note the decision that a page is a duplicate or must be quarantined."""
         match decision:
             case Duplicate(of):
                 self._decide(page, now, state=READ, outcome=DUPLICATE, what=of, evidence={})
@@ -231,18 +235,18 @@ class Catalog:
         what: str,
         reason: str | None = None,
     ) -> None:
-        look = page.result
+        result = page.result
         evidence |= {
-            "texts": look.texts,
-            "ms": look.ms,
-            "format": look.format,
-            "frames": look.frames,
+            "texts": result.texts,
+            "ms": result.ms,
+            "format": result.format,
+            "frames": result.frames,
             "readings": [
-                [r.text, r.engine, r.scan, r.ms, r.corners, r.frame] for r in look.readings
+                [r.text, r.engine, r.scan, r.ms, r.corners, r.frame] for r in result.readings
             ],
         }
         values = {
-            "this": page.arrival.id,
+            "arrival_id": page.arrival.id,
             "sha256": page.sha256,
             "stamp": str(page.stamp),
             "decided_at": _when(now),
@@ -255,59 +259,63 @@ class Catalog:
         self._connection.execute(statements.SET_DECISION, values)
 
     def unrecorded_decisions(self) -> list[UnrecordedDecision]:
-        """Return what is still to be carried out, a filing each or an arrival, the oldest first."""
-        found = self._connection.execute(statements.UNRECORDED_DECISIONS)
-        return [as_unrecorded_decision(row) for row in found]
+        """Return the decisions that have no ledger record yet, oldest first.
 
-    def finish(self, arrival: str, seq: int, frame: int = 1) -> bool:
-        """Note that all is done and recorded under `seq`; False if it was noted before.
-
-        `frame` is the page that the record is about; of a file that is not filed there is one.
+        There is one for each filing, and one for each arrival that is not filed.
         """
-        done: dict[str, str | int] = {"this": arrival, "number": seq}
-        outcome = self._connection.scalar(statements.OUTCOME_OF_ARRIVAL, done)
+        rows = self._connection.execute(statements.UNRECORDED_DECISIONS)
+        return [as_unrecorded_decision(row) for row in rows]
+
+    def mark_recorded(self, arrival: str, seq: int, frame: int = 1) -> bool:
+        """Note that a decision was carried out and is in the ledger under `seq`.
+
+        `frame` is the page that the record is about; it is 1 for a file that was not filed.
+        Returns False if this was noted before, or if nothing was decided.
+        """
+        values: dict[str, str | int] = {"arrival_id": arrival, "number": seq}
+        outcome = self._connection.scalar(statements.OUTCOME_OF_ARRIVAL, values)
         if outcome is None:
             return False
-        counted, left = outcome, 0
+        total_name, unrecorded = outcome, 0
         if outcome == FILED:
             rows = {
                 row.frame: row
-                for row in self._connection.execute(statements.UNRECORDED_FILINGS, done)
+                for row in self._connection.execute(statements.UNRECORDED_FILINGS, values)
             }
             if frame not in rows:
                 return False
-            self._connection.execute(statements.SET_FILING_SEQ, {**done, "of": frame})
+            self._connection.execute(statements.SET_FILING_SEQ, {**values, "of_frame": frame})
             if rows[frame].version == 1:
-                self._count(rows[frame])
+                self._add_to_tally(rows[frame])
             else:
-                counted = VERSIONS
-            left = len(rows) - 1
-        if not left:
-            self._connection.execute(statements.SET_ARRIVAL_DONE, {**done, "became": outcome})
-        self._connection.execute(statements.INCREMENT_TOTAL, {"counted": counted})
+                total_name = VERSIONS
+            unrecorded = len(rows) - 1
+        if not unrecorded:
+            self._connection.execute(statements.SET_ARRIVAL_DONE, {**values, "new_state": outcome})
+        self._connection.execute(statements.INCREMENT_TOTAL, {"total_name": total_name})
         return True
 
-    def _count(self, filing: Any) -> None:
+    def _add_to_tally(self, filing: Any) -> None:
         kind = {name: getattr(filing, name) for name in statements.TALLY_COLUMNS}
-        this = {f"of_{name}": value for name, value in kind.items()}
-        if not self._connection.execute(statements.INCREMENT_TALLY, this).rowcount:
+        values = {f"of_{name}": value for name, value in kind.items()}
+        if not self._connection.execute(statements.INCREMENT_TALLY, values).rowcount:
             self._connection.execute(sa.insert(t.tally).values(**kind, number=1))
 
     def next_seq(self) -> int:
-        """Return the number after the highest that the filing ledger is known to have."""
+        """Return the number after the highest one in the filing ledger that the catalog knows."""
         queries = (sa.select(sa.func.max(table.c.seq)) for table in (t.arrival, t.filing))
         highest = [self._connection.scalar(query) for query in queries]
         return max((seq + 1 for seq in highest if seq is not None), default=0)
 
-    # Parties.
+    # Parties and their trees.
 
-    def parties(self) -> dict[str, str]:
-        """Return the scope, as text, for which each party's tree was completed."""
+    def completed_trees(self) -> dict[str, str]:
+        """Return the parties whose trees are complete, each with the scope, as text, it is for."""
         rows = self._connection.execute(sa.select(t.party.c.id, t.party.c.scope))
         return {row.id: row.scope for row in rows}
 
     def mark_tree_incomplete(self, party: str) -> None:
-        """Note that a party's tree is complete for no scope: it is made anew, or left alone."""
+        """Note that a party's tree is not complete for any scope, and remove its gaps."""
         self._connection.execute(sa.delete(t.gap).where(t.gap.c.party == party))
         self._connection.execute(sa.delete(t.party).where(t.party.c.id == party))
 
@@ -315,52 +323,52 @@ class Catalog:
         """Note that a party's tree shows every filing in its scope."""
         self._connection.execute(sa.insert(t.party).values(id=party, scope=scope))
 
-    def originals(self) -> Iterator[Original]:
-        """Yield every filing, the oldest first."""
+    def all_filings(self) -> Iterator[Original]:
+        """Yield every filing, oldest first."""
         return filings(self._connection)
 
-    def since(self, last: int) -> Iterator[Original]:
-        """Yield every filing after that of number `last`."""
+    def filings_after(self, last: int) -> Iterator[Original]:
+        """Yield every filing whose id is higher than `last`, oldest first."""
         return filings(self._connection, last)
 
     def filing_at(self, path: str) -> Original | None:
-        """Return what is filed at a path, and recorded."""
+        """Return the filing at a path, if it is recorded."""
         return self._filing(t.filing.c.path == path)
 
     def filing_of_bytes(self, sha256: str) -> Original | None:
-        """Return a filing of these bytes that is recorded."""
+        """Return a recorded filing of these bytes."""
         return self._filing(t.filing.c.sha256 == sha256)
 
-    def _filing(self, chosen: sa.ColumnElement[bool]) -> Original | None:
+    def _filing(self, condition: sa.ColumnElement[bool]) -> Original | None:
         query = sa.select(t.filing.c.id, t.filing.c.sha256, t.filing.c.path)
-        done = query.where(chosen, t.filing.c.seq.is_not(None)).limit(1)
-        row = self._connection.execute(done).one_or_none()
+        recorded = query.where(condition, t.filing.c.seq.is_not(None)).limit(1)
+        row = self._connection.execute(recorded).one_or_none()
         return Original(*row) if row else None
 
     def filing_time(self, sha256: str) -> int | None:
-        """Return when these bytes were filed, as clients see it."""
+        """Return the filing time of these bytes: the mtime that clients see."""
         query = sa.select(sa.func.min(t.filing.c.filed_at)).where(t.filing.c.sha256 == sha256)
         found: int | None = self._connection.scalar(query)
         return found
 
-    def quarantined(self, file: str) -> UnrecordedDecision | None:
-        """Return what was decided on a file in quarantine."""
-        chosen = (t.arrival.c.id == file[:ID_LENGTH]) & (t.arrival.c.what == file)
-        row = self._connection.execute(sa.select(t.arrival).where(chosen)).one_or_none()
+    def quarantine_decision(self, file: str) -> UnrecordedDecision | None:
+        """Return the decision that put a file into quarantine."""
+        condition = (t.arrival.c.id == file[:ID_LENGTH]) & (t.arrival.c.what == file)
+        row = self._connection.execute(sa.select(t.arrival).where(condition)).one_or_none()
         return as_unrecorded_decision(row) if row and row.outcome == QUARANTINED else None
 
     def add_gap(self, party: str, filing: int) -> None:
-        """Note a link that a party's tree would not take."""
+        """Note that a party's tree could not take the link to a filing."""
         self.close_gap(party, filing)
         self._connection.execute(sa.insert(t.gap).values(party=party, filing=filing))
 
     def close_gap(self, party: str, filing: int) -> None:
-        """Note that a link is there now."""
-        chosen = (t.gap.c.party == party) & (t.gap.c.filing == filing)
-        self._connection.execute(sa.delete(t.gap).where(chosen))
+        """Note that the link exists now."""
+        condition = (t.gap.c.party == party) & (t.gap.c.filing == filing)
+        self._connection.execute(sa.delete(t.gap).where(condition))
 
     def gaps(self) -> list[tuple[str, Original]]:
-        """Return the links that are owed."""
+        """Return the links that are missing, each with the party whose tree lacks it."""
         query = sa.select(t.gap.c.party, t.filing.c.id, t.filing.c.sha256, t.filing.c.path).join(
             t.filing, t.gap.c.filing == t.filing.c.id
         )
@@ -369,12 +377,12 @@ class Catalog:
 
 
 def url(site: Path) -> sa.URL:
-    """Return the URL of a site's own catalog."""
+    """Return the database URL of a site's catalog."""
     return sa.URL.create("sqlite", database=str(site / CATALOG))
 
 
 def last_recorded_filing(connection: sa.Connection) -> int:
-    """Return the highest number up to which every filing is recorded."""
+    """Return the highest filing id such that it and every lower one are recorded."""
     first = connection.scalar(sa.select(sa.func.min(t.filing.c.id)).where(t.filing.c.seq.is_(None)))
     if first is not None:
         return int(first) - 1
@@ -384,7 +392,7 @@ def last_recorded_filing(connection: sa.Connection) -> int:
 def filings(
     connection: sa.Connection, after: int = 0, until: int | None = None
 ) -> Iterator[Original]:
-    """Yield every filing after one number and until another, the oldest first."""
+    """Yield every filing with an id above `after` and up to `until`, oldest first."""
     while True:
         query = (
             sa.select(t.filing.c.id, t.filing.c.sha256, t.filing.c.path)

@@ -1,6 +1,6 @@
-"""How many came and what became of them, counted from outside: whoever else has the catalog open.
+"""Totals of the catalog, read by other processes than the publisher.
 
-It is opened only to be looked at, as the SQLite file that it is.
+They open the SQLite file read only. The publisher may have it open at the same time.
 """
 
 import sqlite3
@@ -24,10 +24,12 @@ from publisher.page import ID_LENGTH
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sheets filed at least once; further versions; arrivals by outcome, and still under way.
+    """What a site's catalog counts.
 
-    `ruled` counts those of the quarantined that a person has decided on since, `gaps` the links
-    that a party's tree would not take.
+    `filed` are sheets with at least one version, `versions` the later versions. `duplicates` and
+    `quarantined` are arrivals with that outcome, and `waiting` arrivals that are not done yet.
+    `gaps` are links that a party's tree could not take. `reviewed` are quarantined arrivals about
+    which operators have decided since.
     """
 
     filed: int = 0
@@ -40,14 +42,17 @@ class Counts:
 
 
 def counts(site: Path) -> Counts:
-    """Count in a site's catalog; nothing came where there is none. The cost does not grow."""
+    """Return a site's counts, all 0 if it has no catalog. The cost does not grow with the site."""
     with open_read_only(site) as connection:
         return Counts() if connection is None else _count(connection)
 
 
 @contextmanager
 def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
-    """Open a site's catalog only to look, whoever else has it open; None where there is none."""
+    """Open a site's catalog read only; yield None if there is none yet.
+
+    Other processes may have it open, and may write to it, at the same time.
+    """
     file = site / CATALOG
     if not file.exists():
         yield None
@@ -59,7 +64,7 @@ def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
     try:
         with engine.connect() as connection:
             present = set(sa.inspect(connection).get_table_names())
-            # It may be being made just now.
+            # Another process may be creating the tables at this moment.
             yield connection if present >= set(t.METADATA.tables) else None
     finally:
         engine.dispose()
@@ -69,7 +74,7 @@ def _count(connection: sa.Connection) -> Counts:
     totals = {row.name: row.number for row in connection.execute(sa.select(t.total))}
     waiting = sa.select(sa.func.count()).select_from(t.arrival).where(t.arrival.c.seq.is_(None))
     gaps = sa.select(sa.func.count()).select_from(t.gap)
-    # A file that was found in a tree may be ruled on as well, and never was an arrival.
+    # A file that was found in a tree may have a review too, but it never was an arrival.
     arrived = sa.exists().where(t.arrival.c.id == sa.func.substr(t.review.c.file, 1, ID_LENGTH))
     reviewed = sa.select(sa.func.count()).select_from(t.review).where(arrived)
     return Counts(

@@ -1,14 +1,17 @@
-"""How much of what is expected has come in, by whatever an operator asks it by; read from outside.
+"""How many of the expected sheets are filed, absent or missing, grouped as an operator asks.
 
-Registry index and catalog are looked at side by side, in one connection to both; neither is
-written. What this costs does not grow with what was filed: the registry has counted what it
-expects of each board, the catalog keeps a tally as it files, and absences are few. One thing is
-looked for page by page: filed sheets that today's registry no longer has. That goes on from where
-the last look ended, which `state/accounts.json` keeps,
+Other processes than the publisher read this. One read-only connection has the registry index and
+the catalog side by side.
+
+The cost does not grow with the number of filed sheets. The registry has counted the expected sheets
+of each board, the catalog keeps a tally while it files, and absences are few. Only one thing must
+be searched filing by filing: filed sheets that are not in the current registry. The search goes on
+where the last one ended, which `state/accounts.json` remembers:
 
     {"registry": "<sha256>", "filing": 120345, "strangers": [["34-istanbul-1", …, 2]]}
 
-and begins anew after a registry was imported.
+`filing` is the last filing id that was searched, and `strangers` counts what was found, by kind.
+After another registry was imported the search starts from the first filing again.
 """
 
 import json
@@ -16,7 +19,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,11 +47,14 @@ _ABSENT_SHEETS = (
     "AND a.karekod IN ('', printf('%010d', s.karekod)) "
     f"WHERE a.withdrawn IS NULL AND NOT {_FILED}"
 )
-_Kind = tuple[str, str, str, str]
+_Kind = tuple[str, str, str, str]  # cevre, kurul, secim, belge
 
 
 class CoverageLine(NamedTuple):
-    """What is expected of one kind or place, and what became of it; `filed` are expected ones."""
+    """The sheets of one group: how many are expected, filed and absent.
+
+    `filed` counts expected sheets only, not those that the registry lacks.
+    """
 
     key: str
     expected: int
@@ -57,12 +63,12 @@ class CoverageLine(NamedTuple):
 
     @property
     def missing(self) -> int:
-        """Sheets that are neither here nor known never to come."""
+        """The sheets that are neither filed nor recorded as absent."""
         return self.expected - self.filed - self.absent
 
 
 class MissingSheet(NamedTuple):
-    """One sheet that is missing, and its karekod."""
+    """A missing sheet and its karekod."""
 
     karekod: str
     sheet: Sheet
@@ -70,7 +76,11 @@ class MissingSheet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FilingRate:
-    """How fast pages went through in the last minute, and since when the oldest waits."""
+    """How fast pages are filed and how many wait.
+
+    `pages_a_second` is the mean of the last minute. `oldest_seconds` is the age of the oldest page
+    that is not done, None if there is none.
+    """
 
     pages_a_second: float
     in_intake: int
@@ -78,25 +88,35 @@ class FilingRate:
 
 
 class Coverage:
-    """Of one site, open for looking; close it. Empty where there is no catalog or no registry."""
+    """The coverage of one site. Close it after use.
+
+    Without a catalog nothing is filed, and without a registry (`registered`) nothing is expected.
+    """
 
     def __init__(self, site: Path) -> None:
         self._site = site
         file = site / CATALOG
         name = f"{file.absolute().as_uri()}?mode=ro" if file.exists() else ":memory:"
-        self._database = sqlite3.connect(name, uri=True)
         index = site / REGISTRY_INDEX
         source = f"{index.absolute().as_uri()}?mode=ro&immutable=1"
         self.registered = index.exists()
-        self._database.execute("ATTACH ? AS registry", (source if self.registered else ":memory:",))
-        self._has = {row[0] for row in self._database.execute("SELECT name FROM sqlite_master")}
+        with ExitStack() as stack:
+            self._database = stack.enter_context(closing(sqlite3.connect(name, uri=True)))
+            attached = source if self.registered else ":memory:"
+            self._database.execute("ATTACH ? AS registry", (attached,))
+            tables = self._database.execute("SELECT name FROM sqlite_master")
+            self._tables = {name for (name,) in tables}
+            stack.pop_all()  # open from now on; an error above has closed it
 
     def close(self) -> None:
-        """Let go of both files."""
+        """Close both databases."""
         self._database.close()
 
     def lines(self, by: str | None = None) -> list[CoverageLine]:
-        """Return a line for each value of `by`, or one for all; by district as the plates go."""
+        """Return a line for each value of `by`, sorted, or one line for everything.
+
+        `by` is one of GROUP_COLUMNS. Districts sort by the number that their name begins with.
+        """
         columns = GROUP_COLUMNS[by] if by else ()
         expected, filed, absent = (
             _totals(kinds, columns) for kinds in (self._expected(), self._filed(), self._absent())
@@ -105,18 +125,18 @@ class Coverage:
         return [CoverageLine(key, expected[key], filed[key], absent[key]) for key in keys]
 
     def missing(self, place: str | None = None) -> Iterator[MissingSheet]:
-        """Yield each sheet that is missing, by district, board and box; `place` narrows it.
+        """Yield each missing sheet, sorted by district, board and box.
 
-        A place is written as in a scope, `34-istanbul-1` or `34-istanbul-1/kadikoy-2`, or with
-        a box, `34-istanbul-1/kadikoy-2/1234`.
+        `place` limits this to a district, a board or a box: `34-istanbul-1`,
+        `34-istanbul-1/kadikoy-2` or `34-istanbul-1/kadikoy-2/1234`.
         """
         if not self.registered:
             return
-        narrowed, parts = _place_conditions(place)
-        here = [f"NOT {_FILED}", f"NOT {_ABSENT}"] if "absence" in self._has else []
+        in_place, parts = _place_conditions(place)
+        not_here = [f"NOT {_FILED}", f"NOT {_ABSENT}"] if "absence" in self._tables else []
         query = (
             "SELECT karekod, secim, belge, cevre, kurul, sandik, page FROM registry.sheet s WHERE "
-            + " AND ".join([*narrowed, *here] or ["true"])
+            + " AND ".join([*in_place, *not_here] or ["true"])
             + " ORDER BY cevre COLLATE NOCASE, kurul COLLATE NOCASE, sandik COLLATE NOCASE"
         )
         for karekod, secim, belge, *where, page in self._database.execute(query, parts):
@@ -125,24 +145,24 @@ class Coverage:
             yield MissingSheet(f"{karekod:010}", found)
 
     def expects(self, place: str) -> bool:
-        """Say whether the registry has any sheet of a place, written as for `missing`."""
+        """Return whether the registry has any sheet in a place, written as for `missing`."""
         if not self.registered:
             return False
-        narrowed, parts = _place_conditions(place)
-        query = f"SELECT 1 FROM registry.sheet s WHERE {' AND '.join(narrowed)} LIMIT 1"
+        in_place, parts = _place_conditions(place)
+        query = f"SELECT 1 FROM registry.sheet s WHERE {' AND '.join(in_place)} LIMIT 1"
         return self._database.execute(query, parts).fetchone() is not None
 
     def filing_rate(self, folders: Iterable[Path], now: datetime) -> FilingRate:
-        """Return how fast it goes; `folders` are the intake's."""
-        since = [_age(path, now) for folder in folders for path in _files(folder)]
-        in_intake = len(since)
+        """Return how fast pages are filed; `folders` are the intake folders."""
+        ages = [_age(path, now) for folder in folders for path in _files(folder)]
+        in_intake = len(ages)
         done = 0
-        if "arrival" in self._has:
+        if "arrival" in self._tables:
             oldest = self._database.execute(
                 "SELECT min(received_at) FROM arrival WHERE seq IS NULL"
             ).fetchone()[0]
             if oldest:
-                since.append((now - datetime.fromisoformat(oldest)).total_seconds())
+                ages.append((now - datetime.fromisoformat(oldest)).total_seconds())
             start = (now - timedelta(seconds=60)).isoformat()
             recent = self._database.execute(
                 "SELECT decided_at FROM arrival WHERE seq IS NOT NULL ORDER BY seq DESC"
@@ -151,20 +171,20 @@ class Coverage:
                 if decided < start:
                     break
                 done += 1
-        return FilingRate(done / 60, in_intake, max(since, default=None))
+        return FilingRate(done / 60, in_intake, max(ages, default=None))
 
     def _expected(self) -> Iterator[tuple[_Kind, int]]:
         if not self.registered:
             return
         query = f"SELECT {_KIND}, sheets FROM registry.expected"
         counted = "SELECT 1 FROM registry.sqlite_master WHERE name = 'expected'"
-        if not self._database.execute(counted).fetchone():  # an index of an earlier version
+        if not self._database.execute(counted).fetchone():  # an index that an older version made
             query = f"SELECT {_KIND}, count(*) FROM registry.sheet GROUP BY {_KIND}"
         for *kind, sheets in self._database.execute(query):
             yield _kind(kind), sheets
 
     def _filed(self) -> Iterator[tuple[_Kind, int]]:
-        if "tally" not in self._has:
+        if "tally" not in self._tables:
             return
         for *kind, number in self._database.execute(f"SELECT {_KIND}, number FROM tally"):
             yield _kind(kind), number
@@ -173,16 +193,16 @@ class Coverage:
                 yield kind, -number
 
     def _absent(self) -> Iterator[tuple[_Kind, int]]:
-        if "absence" not in self._has or not self.registered:
+        if "absence" not in self._tables or not self.registered:
             return
-        # A box and one of its sheets may both be recorded; the sheet counts once.
+        # A box and one of its sheets may both be recorded as absent; the sheet counts once.
         names = ", ".join(f"s.{name}" for name in _KIND.split(", "))
         query = f"SELECT DISTINCT {names}, s.karekod {_ABSENT_SHEETS}"
         for *kind, _ in self._database.execute(query):
             yield _kind(kind), 1
 
     def _unregistered(self) -> Counter[_Kind]:
-        """Count the filed sheets that the registry lacks today."""
+        """Count the filed sheets that are not in the current registry."""
         (sha256,) = self._database.execute("SELECT sha256 FROM registry.source").fetchone()
         first, found = self._load_cache(sha256)
         (last,) = self._database.execute("SELECT max(id) FROM filing").fetchone()
@@ -196,7 +216,7 @@ class Coverage:
         found.update(_kind(row) for row in self._database.execute(query, (first, last)))
         kept = [[*kind, number] for kind, number in sorted(found.items())]
         content = json.dumps({"registry": sha256, "filing": last, "strangers": kept})
-        with suppress(OSError):  # who may only look has to count anew each time
+        with suppress(OSError):  # a user who may only read has to count each time
             replace(self._site / COVERAGE_CACHE, content.encode() + b"\n")
         return found
 
@@ -210,7 +230,7 @@ class Coverage:
 
 
 def open_coverage(site: Path) -> "closing[Coverage]":
-    """Open a site's accounts for a `with`."""
+    """Open a site's coverage for a `with` statement."""
     return closing(Coverage(site))
 
 

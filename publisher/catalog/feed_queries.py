@@ -1,9 +1,11 @@
-"""What the feed asks of the catalog: which sheets were filed, in the order of their records.
+"""Queries of the feed, the sums and the exports: which pages were filed, in the order of filing.
 
-Read only, over a connection of its own, so that it may be asked by another thread than the one
-that files. A filing's number is that of its record in the filing ledger. It is there only once
-every tree shows the file, and what comes later has a higher one, so that whoever remembers the
-last number that he has seen misses nothing and sees nothing twice.
+They use a read-only connection of their own, so a thread other than the publisher's main thread can
+run them.
+
+The number of a filing (`seq`) is the number of its record in the filing ledger. A filing gets its
+number only after every tree shows the page, and later filings get higher numbers. So a reader that
+remembers the last number it has seen misses nothing and sees nothing twice.
 """
 
 from collections.abc import Sequence
@@ -27,32 +29,35 @@ _FILED = sa.select(t.filing, _BEFORE.c.path.label("supersedes")).outerjoin(_BEFO
 
 
 class SumsFolder(NamedTuple):
-    """A board, a district (no board), or neither: what one SHA256SUMS is about."""
+    """What one SHA256SUMS covers: a board, a district (`kurul` is None) or the election.
+
+    For the election both are None.
+    """
 
     cevre: str | None
     kurul: str | None
 
     def is_covered_by(self, scope: Scope) -> bool:
-        """Say whether who has that scope sees what is filed there."""
+        """Return whether a party with that scope sees the pages in this folder."""
         return scope.covers_place(self.cevre, self.kurul)
 
 
 class FiledPage(NamedTuple):
-    """One filing, and the path of the version before it."""
+    """A filed page; `supersedes` is the path of its previous version, empty if there is none."""
 
     seq: int
     id: int
     path: str
     sha256: str
     filed_at: int
-    place: SumsFolder
+    folder: SumsFolder
     sheet: str
     version: int
     supersedes: str
 
 
 class FeedQueries:
-    """Close it, or use it in a `with`."""
+    """An open connection for these queries; use it in a `with` statement."""
 
     def __init__(self, url: sa.URL) -> None:
         self._engine = sa.create_engine(url)
@@ -71,44 +76,47 @@ class FeedQueries:
         self._engine.dispose()
 
     def after(self, seq: int, limit: int) -> list[FiledPage]:
-        """Return filings with higher numbers, in their order; what it costs is for those alone."""
+        """Return up to `limit` filings with numbers above `seq`, in order.
+
+        The cost depends only on how many it returns.
+        """
         return self._found(t.filing.c.seq > seq, limit)
 
     def with_numbers(self, numbers: Sequence[int]) -> list[FiledPage]:
-        """Return the filings of these numbers."""
+        """Return the filings that have these numbers."""
         found: list[FiledPage] = []
         for at in range(0, len(numbers), 500):
             found += self._found(t.filing.c.seq.in_(numbers[at : at + 500]), 500)
         return found
 
     def newest_number(self) -> int:
-        """Return the highest number, -1 if nothing was filed."""
+        """Return the highest number, -1 if nothing is filed."""
         (found,) = self._rows(sa.select(sa.func.max(t.filing.c.seq).label("seq")))
         return -1 if found.seq is None else int(found.seq)
 
-    def places(self) -> set[SumsFolder]:
-        """Return every place where something is filed, or is just about to be."""
+    def folders(self) -> set[SumsFolder]:
+        """Return every folder in which a page is filed or will be within a moment."""
         rows = self._rows(sa.select(t.filing.c.cevre, t.filing.c.kurul).distinct())
         return {SumsFolder(row.cevre or None, row.kurul or None) for row in rows}
 
-    def filed_in(self, place: SumsFolder, until: int) -> list[tuple[int, str, str]]:
-        """Return (id, path, sha256) of all that is filed there up to a number, by path."""
+    def filed_in(self, folder: SumsFolder, until: int) -> list[tuple[int, str, str]]:
+        """Return (id, path, sha256) of the pages in a folder up to a number, sorted by path."""
         filing = t.filing.c
         query = sa.select(filing.id, filing.path, filing.sha256).where(
-            filing.cevre == (place.cevre or ""),
-            filing.kurul == (place.kurul or ""),
+            filing.cevre == (folder.cevre or ""),
+            filing.kurul == (folder.kurul or ""),
             filing.seq <= until,
         )
         rows = [(row.id, row.path, row.sha256) for row in self._rows(query)]
         return sorted(rows, key=lambda row: row[1])
 
     def gaps(self) -> frozenset[tuple[str, int]]:
-        """Return (party, filing's id) of every file that a tree ought to show and does not."""
+        """Return (party, id of the filing) of every page that a tree must show but does not."""
         rows = self._rows(sa.select(t.gap.c.party, t.gap.c.filing))
         return frozenset((row.party, row.filing) for row in rows)
 
-    def gaps_by_place(self) -> list[tuple[SumsFolder, str, int]]:
-        """Return the same with where each was filed: (place, party, filing's id)."""
+    def gaps_by_folder(self) -> list[tuple[SumsFolder, str, int]]:
+        """Return the same with the folder of each page: (folder, party, id of the filing)."""
         filing = t.filing.c
         query = sa.select(filing.cevre, filing.kurul, t.gap.c.party, t.gap.c.filing)
         rows = self._rows(query.join_from(t.gap, t.filing))
@@ -136,5 +144,5 @@ class FeedQueries:
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[Any]:
         rows = self._connection.execute(query).all()
-        self._connection.rollback()  # so that the next question sees what was filed meanwhile
+        self._connection.rollback()  # so that the next query sees what was filed meanwhile
         return rows

@@ -1,4 +1,4 @@
-"""What the rows of the catalog say, as values; publisher/catalog/tables has the columns."""
+"""Converts rows of the catalog to values; publisher/catalog/tables has the columns."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from publisher.source import Source
 
 
 class ArrivalState(NamedTuple):
-    """An arrival and how far it got; `stamp` is its spool file's when it was read."""
+    """An arrival and its progress. `stamp` is the stamp of its spool file when it was read.
+
+    `done` means that everything is recorded; `reason` is why it was quarantined.
+    """
 
     arrival: Arrival
     stamp: Stamp | None
@@ -19,7 +22,7 @@ class ArrivalState(NamedTuple):
 
 
 class Original(NamedTuple):
-    """A filing as the trees need it."""
+    """The fields of a filing that linking it into a tree needs."""
 
     id: int
     sha256: str
@@ -27,7 +30,10 @@ class Original(NamedTuple):
 
 
 class FilingRow(NamedTuple):
-    """A filing as its record needs it: `frame` is the page of the original that shows it."""
+    """The fields of a filing that its ledger record needs.
+
+    `frame` is the page of the original that shows the sheet, counted from 1.
+    """
 
     original: Original
     frame: int
@@ -37,10 +43,10 @@ class FilingRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UnrecordedDecision:
-    """One record that is still to be written, with all that carrying out a decision takes.
+    """A decision that has no ledger record yet, with everything that carrying it out needs.
 
-    `what` is the path in the trees; in case of quarantine the file's name there; and in case of
-    a duplicate the path, in the trees or below the site, of what was here before.
+    `what` depends on the outcome. Filed: the path in the trees. Quarantined: the file's name in
+    quarantine. Duplicate: the path of the earlier copy, in the trees or below the site.
     """
 
     arrival: Arrival
@@ -55,7 +61,7 @@ class UnrecordedDecision:
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """What was read on the pages of its file."""
+        """The codes that were read on the pages of the file."""
         return tuple(
             Reading(text, engine, scan, ms, tuple((x, y) for x, y in corners), frame)
             for text, engine, scan, ms, corners, frame in self.evidence["readings"]
@@ -63,14 +69,14 @@ class UnrecordedDecision:
 
 
 def as_arrival_state(row: Any) -> ArrivalState:
-    """Return what a row of `arrival` says of how far it got."""
+    """Return the progress of an arrival from its row."""
     stamp = Stamp.parse(row.stamp) if row.stamp else None
     reason = Reason(row.reason) if row.reason else None
     return ArrivalState(as_arrival(row), stamp, row.seq is not None, reason)
 
 
 def as_unrecorded_decision(row: Any) -> UnrecordedDecision:
-    """Return what is to be carried out, of a row of `arrival` with its filing beside it, if any."""
+    """Return the decision of a row of `arrival`, which may have a filing's columns as well."""
     filing = _filing_row(row) if getattr(row, "filing", None) else None
     return UnrecordedDecision(
         as_arrival(row),
@@ -91,7 +97,7 @@ def _filing_row(row: Any) -> FilingRow:
 
 
 def as_arrival(row: Any) -> Arrival:
-    """Return the arrival of a row."""
+    """Return the arrival of a row of `arrival`."""
     return Arrival(
         row.id,
         row.name,

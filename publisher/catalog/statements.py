@@ -1,58 +1,58 @@
-"""The statements on the catalog that every page asks for, put together once.
+"""The SQL statements that the publisher executes for every page, built once at import.
 
-To put a statement together anew costs several times what it does: it was more than half of the
-time that the publisher took to file a page. What stands here is executed with its parameters.
+Building a statement with SQLAlchemy costs several times as much as executing it. Building them for
+each page took more than half of the time of filing it.
 """
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam as given
+from sqlalchemy import bindparam
 
 from publisher.catalog import tables as t
 
 SHEET_COLUMNS = ("cevre", "kurul", "sandik", "secim", "belge", "page")
 TALLY_COLUMNS = ("cevre", "kurul", "secim", "belge")
 
-_this = t.arrival.c.id == given("this")
+_this = t.arrival.c.id == bindparam("arrival_id")
 _unrecorded = _this & t.arrival.c.seq.is_(None)
-_unrecorded_filing = (t.filing.c.arrival == given("this")) & t.filing.c.seq.is_(None)
+_unrecorded_filing = (t.filing.c.arrival == bindparam("arrival_id")) & t.filing.c.seq.is_(None)
 
-# Facts for the desk: of a digest, of a digest and a reason, of a sheet.
+# What publisher/filing/decide asks: about a digest, about a digest and a reason, about a sheet.
 PATH_OF_BYTES = (
     sa.select(t.filing.c.path)
-    .where(t.filing.c.sha256 == given("sha256"))
+    .where(t.filing.c.sha256 == bindparam("sha256"))
     .order_by(t.filing.c.frame)
     .limit(1)
 )
 QUARANTINED_FILE = (
     sa.select(t.arrival.c.what)
     .where(
-        t.arrival.c.sha256 == given("sha256"),
-        t.arrival.c.outcome == given("outcome"),
-        t.arrival.c.reason == given("reason"),
+        t.arrival.c.sha256 == bindparam("sha256"),
+        t.arrival.c.outcome == bindparam("outcome"),
+        t.arrival.c.reason == bindparam("reason"),
     )
     .limit(1)
 )
 LATEST_VERSION = sa.select(sa.func.max(t.filing.c.version)).where(
-    *[t.filing.c[name] == given(name) for name in SHEET_COLUMNS]
+    *[t.filing.c[name] == bindparam(name) for name in SHEET_COLUMNS]
 )
 ABSENCE_OF_SHEET = (
     sa.select(t.absence)
     .where(
-        *[t.absence.c[name] == given(name) for name in ("cevre", "kurul", "sandik")],
-        (t.absence.c.karekod == "") | (t.absence.c.karekod == given("karekod")),
+        *[t.absence.c[name] == bindparam(name) for name in ("cevre", "kurul", "sandik")],
+        (t.absence.c.karekod == "") | (t.absence.c.karekod == bindparam("karekod")),
         t.absence.c.withdrawn.is_(None),
     )
     .order_by(t.absence.c.karekod, t.absence.c.seq)
     .limit(1)
 )
 
-# Decisions.
+# Decisions that are stored, and those that have no ledger record yet.
 SET_DECISION = (
     sa.update(t.arrival)
     .where(_this)
     .values(
         {
-            name: given(name)
+            name: bindparam(name)
             for name in (
                 "sha256", "stamp", "decided_at", "evidence", "state", "outcome", "what", "reason",
             )
@@ -74,22 +74,26 @@ UNRECORDED_DECISIONS = (
     .order_by(t.arrival.c.decided_at, t.arrival.c.id, t.filing.c.frame)
 )
 
-# The end of an arrival.
+# The end of an arrival: its filings, its state and the totals.
 OUTCOME_OF_ARRIVAL = sa.select(t.arrival.c.outcome).where(_unrecorded)
 UNRECORDED_FILINGS = sa.select(t.filing).where(_unrecorded_filing)
 SET_FILING_SEQ = (
     sa.update(t.filing)
-    .where(_unrecorded_filing, t.filing.c.frame == given("of"))
-    .values(seq=given("number"))
+    .where(_unrecorded_filing, t.filing.c.frame == bindparam("of_frame"))
+    .values(seq=bindparam("number"))
 )
 SET_ARRIVAL_DONE = (
-    sa.update(t.arrival).where(_unrecorded).values(state=given("became"), seq=given("number"))
+    sa.update(t.arrival)
+    .where(_unrecorded)
+    .values(state=bindparam("new_state"), seq=bindparam("number"))
 )
 INCREMENT_TOTAL = (
-    sa.update(t.total).where(t.total.c.name == given("counted")).values(number=t.total.c.number + 1)
+    sa.update(t.total)
+    .where(t.total.c.name == bindparam("total_name"))
+    .values(number=t.total.c.number + 1)
 )
 INCREMENT_TALLY = (
     sa.update(t.tally)
-    .where(*[t.tally.c[name] == given(f"of_{name}") for name in TALLY_COLUMNS])
+    .where(*[t.tally.c[name] == bindparam(f"of_{name}") for name in TALLY_COLUMNS])
     .values(number=t.tally.c.number + 1)
 )

@@ -1,18 +1,24 @@
-"""The catalog's tables, for SQLite and PostgreSQL alike; catalog.py says what they mean."""
+"""The tables of the catalog, for SQLite and PostgreSQL.
+
+publisher/catalog/catalog describes the states of an arrival. Some tables keep their old names on
+disk, so that older sites open: `naming` holds identifications and `ruling` holds reviews.
+"""
 
 import sqlalchemy as sa
 
-RECEIVED, CLAIMED, STORED, READ = "received", "claimed", "stored", "read"  # not done yet
+RECEIVED, CLAIMED, STORED, READ = "received", "claimed", "stored", "read"  # states before the end
 METADATA = sa.MetaData()
+
+# One version of one page of a sheet, at its path in the trees.
 filing = sa.Table(
     "filing",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("arrival", sa.ForeignKey("arrival.id"), nullable=False),
-    sa.Column("frame", sa.Integer, nullable=False),  # the page of the original that shows it
+    sa.Column("frame", sa.Integer, nullable=False),  # the page of the original, counted from 1
     sa.Column("secim", sa.String(8), nullable=False),
     sa.Column("belge", sa.String(64), nullable=False),
-    sa.Column("cevre", sa.String(64), nullable=False),  # empty above the sheet's level
+    sa.Column("cevre", sa.String(64), nullable=False),  # empty if the sheet's level has none
     sa.Column("kurul", sa.String(64), nullable=False),
     sa.Column("sandik", sa.String(64), nullable=False),
     sa.Column("page", sa.Integer, nullable=False),
@@ -21,13 +27,14 @@ filing = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("path", sa.String(400), nullable=False, unique=True),
     sa.Column("filed_at", sa.BigInteger, nullable=False),  # the mtime that clients see
-    sa.Column("seq", sa.BigInteger, unique=True),  # its record's, once all is done
+    sa.Column("seq", sa.BigInteger, unique=True),  # number of its ledger record; null before that
     sa.UniqueConstraint("sha256", "frame", name="one_copy"),
     sa.UniqueConstraint("arrival", "frame", name="one_page"),
     sa.UniqueConstraint(
         "cevre", "kurul", "sandik", "secim", "belge", "page", "version", name="one_version"
     ),
 )
+# One file that arrived: where it came from and what became of it.
 arrival = sa.Table(
     "arrival",
     METADATA,
@@ -38,13 +45,13 @@ arrival = sa.Table(
     sa.Column("received_at", sa.String(32), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("outcome", sa.String(16)),
-    sa.Column("stamp", sa.String(80)),  # of the spool file before it was read
+    sa.Column("stamp", sa.String(80)),  # the spool file's stamp before it was read
     sa.Column("sha256", sa.String(64), index=True),
     sa.Column("reason", sa.String(32)),
     sa.Column("what", sa.Text),
     sa.Column("evidence", sa.Text),
     sa.Column("decided_at", sa.String(32)),
-    sa.Column("seq", sa.BigInteger, unique=True),  # of its last record
+    sa.Column("seq", sa.BigInteger, unique=True),  # number of its last ledger record
 )
 sa.Index(
     "open_arrival",
@@ -52,49 +59,53 @@ sa.Index(
     sqlite_where=arrival.c.seq.is_(None),
     postgresql_where=arrival.c.seq.is_(None),
 )
+# The parties whose trees are complete, and the scope for which they are.
 party = sa.Table(
     "party",
     METADATA,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("scope", sa.Text, nullable=False),
 )
+# Filings that a party's tree must show but could not take yet.
 gap = sa.Table(
     "gap",
     METADATA,
     sa.Column("party", sa.String(64), primary_key=True),
     sa.Column("filing", sa.ForeignKey("filing.id"), primary_key=True),
 )
-left_behind = (
-    sa.Table(  # sources that were copied and could not be removed, and how they looked then
-        "left_behind",
-        METADATA,
-        sa.Column("source", sa.LargeBinary, primary_key=True),
-        sa.Column("stamp", sa.String(80), nullable=False),
-    )
+# Sources that were copied but could not be removed, with their stamps at that time.
+left_behind = sa.Table(
+    "left_behind",
+    METADATA,
+    sa.Column("source", sa.LargeBinary, primary_key=True),
+    sa.Column("stamp", sa.String(80), nullable=False),
 )
+# How many arrivals had each outcome, and how many filings are later versions.
 total = sa.Table(
     "total",
     METADATA,
     sa.Column("name", sa.String(16), primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
-absence = sa.Table(  # sheets that will not come; empty parts as in `filing`, or any below
+# Sheets that will never arrive. The parts of the place may be empty, as in `filing`.
+absence = sa.Table(
     "absence",
     METADATA,
-    sa.Column("id", sa.String(64), primary_key=True),  # the errand's
+    sa.Column("id", sa.String(64), primary_key=True),  # id of the request
     sa.Column("cevre", sa.String(64), nullable=False),
     sa.Column("kurul", sa.String(64), nullable=False),
     sa.Column("sandik", sa.String(64), nullable=False),
-    sa.Column("karekod", sa.String(10), nullable=False),  # empty for every sheet of the box
+    sa.Column("karekod", sa.String(10), nullable=False),  # empty: every sheet of the box
     sa.Column("reason", sa.String(32), nullable=False),
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("who", sa.Text, nullable=False),
     sa.Column("recorded_at", sa.String(32), nullable=False),
     sa.Column("seq", sa.BigInteger, unique=True, nullable=False),
-    sa.Column("withdrawn", sa.String(64)),  # the errand's that took it back
+    sa.Column("withdrawn", sa.String(64)),  # id of the request that withdrew it
     sa.Index("absent_box", "cevre", "kurul", "sandik"),
 )
-tally = sa.Table(  # sheets filed at least once, as `filing` has them
+# How many sheets of each kind were filed at least once.
+tally = sa.Table(
     "tally",
     METADATA,
     sa.Column("cevre", sa.String(64), primary_key=True),
@@ -103,23 +114,25 @@ tally = sa.Table(  # sheets filed at least once, as `filing` has them
     sa.Column("belge", sa.String(64), primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
-identification = sa.Table(  # what sheets an operator says that a file in quarantine shows
+# Which sheets a file in quarantine shows, according to one operator.
+identification = sa.Table(
     "naming",
     METADATA,
     sa.Column("file", sa.String(160), primary_key=True),
     sa.Column("who", sa.String(160), primary_key=True),
-    sa.Column("id", sa.String(64), nullable=False, unique=True),  # the errand's
+    sa.Column("id", sa.String(64), nullable=False, unique=True),  # id of the request
     sa.Column("sheets", sa.Text, nullable=False),
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("named_at", sa.String(32), nullable=False),
 )
-review = sa.Table(  # what became of a file in quarantine by the word of persons
+# The decision of operators about a file in quarantine.
+review = sa.Table(
     "ruling",
     METADATA,
     sa.Column("file", sa.String(160), primary_key=True),
-    sa.Column("id", sa.String(64), nullable=False, unique=True),  # the errand's
+    sa.Column("id", sa.String(64), nullable=False, unique=True),  # id of the request
     sa.Column("outcome", sa.String(16), nullable=False),
-    sa.Column("filed", sa.ForeignKey("arrival.id")),  # the arrival as which it is filed
+    sa.Column("filed", sa.ForeignKey("arrival.id")),  # the arrival that filed it; null if rejected
     sa.Column("who", sa.Text, nullable=False),
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("ruled_at", sa.String(32), nullable=False),

@@ -64,7 +64,7 @@ def select_contents(
         wanted += [
             filed
             for filed in found
-            if filed.place.is_covered_by(party.scope) and (last is None or filed.seq <= last)
+            if filed.folder.is_covered_by(party.scope) and (last is None or filed.seq <= last)
         ]
         if last is not None and seq >= last:
             break

@@ -1,13 +1,15 @@
-"""What the parties mirror by: the change feed, the sums, and BENIOKU.txt, in every tree.
+"""Keeps the change feed, the sums and BENIOKU.txt in every tree up to date.
 
-A feed is a chain of segments, kept as publisher/feed/chain says, each closed after ten seconds if
-something came in and after less than a minute if nothing did. What was closed is shown in every
-tree of the feed: signature, segment, son.txt. Killed in between, the next start shows it: it holds
-the inodes in every tree's folder against those that are kept, and links what is missing, wherever
-that is.
+A feed is a chain of segments (publisher/feed/chain). A segment is closed ten seconds after the last
+one if pages were filed since, and after 55 seconds if none were. A closed segment is then shown in
+every tree of the feed: its signature first, then the segment, then son.txt, which names the newest.
 
-What a tree would not take (a gap) is left out of its feed until it does. A feed that is shared
-and of which one tree has a gap parts there: that party's goes on as one of its own.
+After a crash the next start shows what is missing. It compares the inodes in each tree's `akis`
+folder with those in `feed/`, and links every file that a tree lacks, not only the newest.
+
+A page that a tree could not take (a gap) is left out of that tree's feed until the tree has it.
+When this happens in only some trees of a shared feed, the parties that differ are split off: each
+gets a feed of its own.
 """
 
 import threading
@@ -37,23 +39,25 @@ from publisher.feed.chain import CHAINS, FeedChain, chain_folder
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.sums import Sign, Sums
 
-CLOSE_SECONDS, SILENT_CLOSE_SECONDS, SUMS_SECONDS = 10.0, 55.0, 55.0  # seconds
-_MAX_ENTRIES = 20_000  # entries in one segment
+CLOSE_SECONDS = 10.0  # between two segments while pages are filed
+SILENT_CLOSE_SECONDS = 55.0  # between two segments while none are
+SUMS_SECONDS = 55.0  # between two batches of sums
+_MAX_ENTRIES = 20_000  # in one segment
 _TICK_SECONDS = 1.0
-_SUMS_WORK_SECONDS = 3.0  # seconds of work on sums between two looks at the segments
+_SUMS_WORK_SECONDS = 3.0  # work on sums before the segments are looked at again
 _RETRY_SECONDS = 5.0
 
-Checkpoints = Callable[[], tuple[tuple[str, bytes], ...]]  # each ledger's name and its latest
+Checkpoints = Callable[[], tuple[tuple[str, bytes], ...]]  # (ledger's name, newest checkpoint)
 
 log = structlog.get_logger()
 
 
-def _none() -> tuple[tuple[str, bytes], ...]:
+def _no_checkpoints() -> tuple[tuple[str, bytes], ...]:
     return ()
 
 
 class Feed:
-    """Of one site; one thread's own. `step` is told the name of each step that is done."""
+    """The feeds of one site, for one thread; `step` is called with the name of each step done."""
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class Feed:
         key: Ed25519PrivateKey,
         clock: Clock,
         original: Callable[[str], Path],
-        checkpoints: Checkpoints = _none,
+        checkpoints: Checkpoints = _no_checkpoints,
         step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self._settings = settings
@@ -77,21 +81,22 @@ class Feed:
         election = settings.election.id
         self._sums = Sums(election, self._parties, self._files, filings, self._sign, step)
         self._chains: list[FeedChain] = []
+        # The segments that a party's tree does not show yet, in order.
         self._unshown: defaultdict[str, deque[tuple[FeedChain, int]]] = defaultdict(deque)
-        self._missing: set[str] = set()
-        self._summed = float("-inf")
+        self._missing_originals: set[str] = set()
+        self._last_sums = float("-inf")  # time of the last batch, by the monotonic clock
 
     def begin(self) -> None:
-        """Show in every tree what was there when an earlier run ended."""
+        """Load the feeds, and show in every tree what an earlier run has closed."""
         at = self._at()
         for party in self._parties:
             text = readme.text(self._settings, party).encode()
-            self._files.replace(party.id, layout.README, text, at)
+            self._files.replace_in_tree(party.id, layout.README, text, at)
         gaps = self._filings.gaps()
         chains: dict[str, FeedChain] = {}
         for party in self._parties:
             self._files.make_folder(party.id, CHAINS)
-            name = self._chain_of(party, any(of == party.id for of, _ in gaps))
+            name = self._chain_name(party, any(gap == party.id for gap, _ in gaps))
             if name not in chains:
                 chains[name] = FeedChain(self._files, name, self._step)
             chains[name].parties.append(party)
@@ -99,82 +104,84 @@ class Feed:
         for chain in self._chains:
             kept = chain.expected_inodes()
             for party in chain.parties:
-                lacking = self._lacking(kept, party)
-                self._unshown[party.id].extend((chain, number) for number in lacking)
+                missing = self._missing_segments(kept, party)
+                self._unshown[party.id].extend((chain, number) for number in missing)
             if chain.position.number:
                 self._show_newest(chain)
         self._step("begun")
         self._sums.begin()
 
     def tick(self, now: float) -> None:
-        """Close what is due as of `now`, by the monotonic clock."""
+        """Close the segments that are due at `now`, by the monotonic clock, and work on sums."""
         for chain in list(self._chains):
             if any(self._unshown[party.id] for party in chain.parties):
                 self._show_newest(chain)
-            due = now - chain.closed
-            while due >= CLOSE_SECONDS and self._close(
-                chain, now, silent=due >= SILENT_CLOSE_SECONDS
-            ):
-                due = CLOSE_SECONDS  # there may be more, but no silence to speak of
-        # A batch of sums may take longer than a segment can wait.
-        if (
-            self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
-            and now - self._summed >= SUMS_SECONDS
-        ):
+            age = now - chain.closed
+            if age >= CLOSE_SECONDS:
+                more = self._close(chain, now, even_if_empty=age >= SILENT_CLOSE_SECONDS)
+                while more:
+                    more = self._close(chain, now, even_if_empty=False)
+        # A batch of sums may take longer than a segment can wait, so it is done in parts.
+        finished = self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
+        if finished and now - self._last_sums >= SUMS_SECONDS:
             self._sums.start_batch()
             self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
-            self._summed = now
+            self._last_sums = now
 
-    def _close(self, chain: FeedChain, now: float, silent: bool) -> bool:
-        """Close a segment, if there is something to say; True if there may be more to say."""
+    def _close(self, chain: FeedChain, now: float, even_if_empty: bool) -> bool:
+        """Close a segment if it would have entries; return whether there may be more to list."""
         position = chain.position
         found = self._filings.after(position.seq, _MAX_ENTRIES)
         gaps = self._filings.gaps()
         left_out = self._filings.with_numbers(position.left_out)
         seq = found[-1].seq if found else position.seq
         scope = chain.parties[0].scope
-        wanted = [filed for filed in (*left_out, *found) if filed.place.is_covered_by(scope)]
+        wanted = [filed for filed in (*left_out, *found) if filed.folder.is_covered_by(scope)]
         wanted.sort(key=lambda filed: filed.seq)
-        ready = self._partings(chain, wanted, gaps)
-        entries = [filed for filed in wanted if filed.seq not in ready]
-        listed = list(self._entries(entries))
-        left = ready | {filed.seq for filed in entries} - {seq for seq, _ in listed}
-        if not listed and not silent:
-            # Nothing of this feed's: what is not owed need not be looked at again.
-            if left:
+        not_shown = self._split_parties(chain, wanted, gaps)
+        shown = [filed for filed in wanted if filed.seq not in not_shown]
+        listed = list(self._entries(shown))
+        still_left_out = not_shown | {filed.seq for filed in shown} - {seq for seq, _ in listed}
+        if not listed and not even_if_empty:
+            # Nothing to list. If nothing is left out either, do not look at these filings again.
+            if still_left_out:
                 return False
             chain.position = replace(position, seq=seq)
             return len(found) == _MAX_ENTRIES
-        self._write(chain, tuple(entry for _, entry in listed), seq, tuple(sorted(left)))
+        entries = tuple(entry for _, entry in listed)
+        self._write(chain, entries, seq, tuple(sorted(still_left_out)))
         chain.closed = now
         return len(found) == _MAX_ENTRIES
 
-    def _partings(
+    def _split_parties(
         self, chain: FeedChain, wanted: Sequence[FiledPage], gaps: frozenset[tuple[str, int]]
     ) -> set[int]:
-        """Part the feed where its trees differ; return what the trees that stay do not show."""
-        differing: defaultdict[frozenset[int], list[Party]] = defaultdict(list)
-        for party in chain.parties:
-            without = frozenset(f.seq for f in wanted if (party.id, f.id) in gaps)
-            differing[without].append(party)
-        stays = min(differing, key=len)
-        for without, parties in differing.items():
-            if without != stays:
-                for party in parties:
-                    self._part(chain, party)
-        chain.parties = differing[stays]
-        return set(stays)
+        """Split off the parties whose trees lack more pages than others of the same feed.
 
-    def _part(self, chain: FeedChain, party: Party) -> None:
-        self._chains.append(chain.part(party))
-        log.error("feed-parted", party=party.id, advice="mend what keeps its tree from a page")
+        Returns the numbers of the wanted pages that the trees of the remaining parties lack.
+        """
+        by_gaps: defaultdict[frozenset[int], list[Party]] = defaultdict(list)
+        for party in chain.parties:
+            lacking = frozenset(f.seq for f in wanted if (party.id, f.id) in gaps)
+            by_gaps[lacking].append(party)
+        fewest = min(by_gaps, key=len)
+        for lacking, parties in by_gaps.items():
+            if lacking != fewest:
+                for party in parties:
+                    self._split_off(chain, party)
+        chain.parties = by_gaps[fewest]
+        return set(fewest)
+
+    def _split_off(self, chain: FeedChain, party: Party) -> None:
+        self._chains.append(chain.split_off(party))
+        log.error("feed-split", party=party.id, advice="fix what keeps pages out of its tree")
 
     def _write(
         self, chain: FeedChain, entries: tuple[FeedEntry, ...], seq: int, left_out: tuple[int, ...]
     ) -> None:
         position = chain.position
         number = position.number + 1
-        at = max(self._at(), position.closed_at)  # though somebody has set the clock back
+        at = max(self._at(), position.closed_at)  # the clock may have been set back
         segment = FeedSegment(
             self._settings.election.id,
             position.feed,
@@ -189,19 +196,19 @@ class Feed:
             self._unshown[party.id].append((chain, number))
         self._show_newest(chain)
 
-    def _lacking(self, kept: dict[str, int], party: Party) -> Iterable[int]:
-        """Return the segments that a tree does not show as they are kept, in their order."""
+    def _missing_segments(self, kept: dict[str, int], party: Party) -> Iterable[int]:
+        """Return the numbers of the segments that a tree does not show as they are kept."""
         shown = self._files.inodes_in_tree(party.id, CHAINS)
-        lacking = (int(name[:8]) for name, inode in kept.items() if shown.get(name) != inode)
-        return dict.fromkeys(lacking)
+        missing = (int(name[:8]) for name, inode in kept.items() if shown.get(name) != inode)
+        return dict.fromkeys(missing)  # each once, in order
 
     def _catch_up(self, party: Party) -> None:
-        # In their order: what one tree refuses holds back what comes after it there.
+        # In order: if a tree cannot take one segment, it gets no later one.
         waiting = self._unshown[party.id]
-        while waiting and self._shown(*waiting[0], party.id):
+        while waiting and self._show(*waiting[0], party.id):
             waiting.popleft()
 
-    def _shown(self, chain: FeedChain, number: int, party: str) -> bool:
+    def _show(self, chain: FeedChain, number: int, party: str) -> bool:
         path, kept = layout.segment(number), chain.segment_file(number)
         signature = kept.with_name(kept.name + layout.SIGNATURE_SUFFIX)
         if not self._files.show_in_tree(signature, party, path + layout.SIGNATURE_SUFFIX):
@@ -216,7 +223,7 @@ class Feed:
         for party in chain.parties:
             self._catch_up(party)
             if not self._unshown[party.id]:
-                self._files.replace(party.id, layout.NEWEST_SEGMENT, newest, self._at())
+                self._files.replace_in_tree(party.id, layout.NEWEST_SEGMENT, newest, self._at())
                 self._step("newest named")
 
     def _entries(self, filed: Sequence[FiledPage]) -> Iterator[tuple[int, FeedEntry]]:
@@ -224,10 +231,10 @@ class Feed:
             try:
                 size = self._original(one.sha256).stat().st_size
             except FileNotFoundError:
-                if one.sha256 not in self._missing:
+                if one.sha256 not in self._missing_originals:
                     advice = f"restore {one.sha256} in store/ from a copy"
                     log.error("not-listed", path=one.path, advice=advice)
-                    self._missing.add(one.sha256)
+                    self._missing_originals.add(one.sha256)
                 continue
             yield (
                 one.seq,
@@ -236,22 +243,26 @@ class Feed:
                 ),
             )
 
-    def _chain_of(self, party: Party, has_gaps: bool) -> str:
+    def _chain_name(self, party: Party, has_gaps: bool) -> str:
+        """Return the name of the feed that a party reads: the shared one, or its own."""
         scope = f"{self._settings.election.id}\n{party.scope}\n"
         shared = sha256(scope.encode()).hexdigest()[:16]
         own = f"{shared}-{party.id}"
         if chain_folder(self._files, own).exists():
             return own
-        # Who comes anew and lacks a file that the feed has named cannot share its past.
-        seen = (self._settings.site / TREES / party.id / layout.NEWEST_SEGMENT).exists()
-        return own if has_gaps and not seen else shared
+        # A new party whose tree lacks a page cannot take over segments that list that page.
+        is_new = not (self._settings.site / TREES / party.id / layout.NEWEST_SEGMENT).exists()
+        return own if has_gaps and is_new else shared
 
     def _at(self) -> int:
         return int(self._clock().timestamp())
 
 
 class FeedThread:
-    """A thread that keeps the feed going beside the filing, whatever befalls it; close it."""
+    """A thread that runs a Feed while the publisher files pages. Close it after use.
+
+    After any error it logs `feed-halted`, waits a moment and starts the feed again.
+    """
 
     def __init__(
         self,
@@ -259,19 +270,19 @@ class FeedThread:
         key: Ed25519PrivateKey,
         clock: Clock,
         original: Callable[[str], Path],
-        checkpoints: Checkpoints = _none,
+        checkpoints: Checkpoints = _no_checkpoints,
     ) -> None:
-        def made(filings: FeedQueries) -> Feed:
+        def new_feed(filings: FeedQueries) -> Feed:
             return Feed(settings, filings, key, clock, original, checkpoints)
 
-        self._made = made
+        self._new_feed = new_feed
         self._url = catalog.url(settings.site)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed")
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, once it is done with what it is at."""
+        """Stop the thread and wait until it has finished its current step."""
         self._stop.set()
         self._thread.join()
 
@@ -279,13 +290,13 @@ class FeedThread:
         while not self._stop.is_set():
             try:
                 with FeedQueries(self._url) as filings:
-                    feed = self._made(filings)
+                    feed = self._new_feed(filings)
                     feed.begin()
                     while not self._stop.is_set():
                         feed.tick(time.monotonic())
                         self._stop.wait(_TICK_SECONDS)
             except (OSError, sa.exc.OperationalError) as error:
-                log.error("feed-halted", error=str(error), retry_seconds=_RETRY_SECONDS)
+                log.error("feed-halted", cause=str(error), retry_seconds=_RETRY_SECONDS)
             except Exception:
                 log.exception("feed-halted", retry_seconds=_RETRY_SECONDS)
             self._stop.wait(_RETRY_SECONDS)

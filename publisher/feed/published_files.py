@@ -1,8 +1,9 @@
-"""The publisher's own files: written once, whole, and shown in as many trees as they belong to.
+"""Writes the publisher's own files (feed, sums, BENIOKU.txt) and links them into the trees.
 
-`feed/` on a site holds what is kept; a tree has a hard link to it, put there by a rename, so that
-a client sees the old file or the new. What must not be lost is made durable in `feed/`; all else
-can be made again from the catalog, and is at each start.
+A file is written once, whole, into `feed/` of the site. Every tree that it belongs to gets a hard
+link to it, and a rename replaces the old file, so a client sees either the old file or the new one.
+Files that must not be lost are made durable in `feed/`. All others can be made from the catalog,
+and each start does so.
 """
 
 import errno
@@ -18,95 +19,101 @@ from keys import digest
 from keys.files import sync
 
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o444
-_FRESH = "new"
-_AHEAD = 60  # seconds that an mtime may come before its time, so that no two are the same
-_WHOLE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+_NEW_FILE = "new"  # the temporary name in feed/
+_MAX_AHEAD = 60  # an mtime may lie this many seconds in the future, so that no two are the same
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # not the fault of one tree
 
 log = structlog.get_logger()
 
 
 class PublishedFiles:
-    """Of one site, of one thread."""
+    """The files of one site, for one thread."""
 
     def __init__(self, site: Path) -> None:
-        """Make the folder; raise Faults if it cannot be linked into the trees."""
+        """Create the folder; raise Faults if its files cannot be linked into the trees."""
         self.folder = site / FEED
         self._trees = site / TREES
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._trees.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         if self.folder.stat().st_dev != self._trees.stat().st_dev:
-            wrong = "is on another file system than trees/, hard links need both on one"
+            wrong = "is on another file system than trees/: put both on one, for hard links"
             raise Faults([Fault(str(FEED), "", wrong)])
 
     def keep(self, name: str, content: bytes, at: int, *, durable: bool) -> Path:
-        """Put a file in its place in `feed/`, whole, with `at` as its mtime, see `later`."""
+        """Write the file `name` in `feed/`; its mtime is `at` or later (see `next_mtime`)."""
         path = self.folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self._written(content, _next_mtime(path, at), durable=durable)
-        fresh.replace(path)
+        self._write(content, _next_mtime(path, at), durable=durable).replace(path)
         if durable:
             sync(path.parent)
         return path
 
     def inodes_in_tree(self, party: str, folder: str) -> dict[str, int]:
-        """Return what a folder of a tree shows, as `inodes` says; none if it cannot be listed."""
+        """Return the inode of each file in a folder of a tree, by name.
+
+        Returns nothing if the folder cannot be listed.
+        """
         try:
             return inodes(self._trees / party / folder)
-        except OSError:  # what is put there will say what is wrong
+        except OSError:  # linking a file into that folder will log the cause
             return {}
 
     def show_in_tree(self, kept: str | Path, party: str, path: str) -> bool:
-        """Have a party's tree show a file of `feed/`; False, and an ERROR log, if it refuses."""
-        # Done for each board and party, so as text: a Path costs more than the link itself.
+        """Link a file of `feed/` into a party's tree, in place of what is there.
+
+        If that tree cannot take it, logs `not-shown` and returns False. Raises OSError if the
+        whole disk fails.
+        """
+        # Strings, because this runs for each board and party and a Path costs more than the link.
         target = f"{self._trees}/{party}/{path}"
         try:
             os.link(kept, target)
             return True
         except FileExistsError:
-            if _same(kept, target):
+            if _is_same_inode(kept, target):
                 return True
-            return self._renamed(self._linked(kept), target)
+            return self._rename(self._link(kept), target)
         except OSError as error:
-            return _refused(target, error)
+            return _tree_failed(target, error)
 
     def next_mtime(self, party: str, path: str, at: int) -> int:
-        """Return the mtime of what a tree is to show from `at` on in place of what it shows.
+        """Return the mtime for a file that replaces the one at `path` at the time `at`.
 
-        At least a second later than that, unless the clock was set back by more than a minute.
+        It is at least a second later than that file's mtime, so that clients notice the change,
+        unless the clock was set back by more than a minute.
         """
         return _next_mtime(f"{self._trees}/{party}/{path}", at)
 
     def tree_has_newer(self, kept: Path, party: str, path: str) -> bool:
-        """Say whether a tree shows another file whose mtime is not before that of `kept`."""
+        """Return whether a tree shows another file than `kept` that is at least as new."""
         try:
             one, other = kept.lstat(), os.lstat(f"{self._trees}/{party}/{path}")
         except (FileNotFoundError, NotADirectoryError):
             return False
         return one.st_ino != other.st_ino and other.st_mtime >= one.st_mtime
 
-    def replace(self, party: str, path: str, content: bytes, at: int) -> bool:
-        """Have one tree show some bytes that are kept nowhere else; nothing is done if it does.
+    def replace_in_tree(self, party: str, path: str, content: bytes, at: int) -> bool:
+        """Write a file into one tree only, unless it has these bytes already.
 
-        Their mtime is as `later` says.
+        Its mtime is `at` or later (see `next_mtime`). Returns and raises as `show_in_tree` does.
         """
         target = self._trees / party / path
         with suppress(OSError):
             if target.read_bytes() == content:
                 return True
-        fresh = self._written(content, _next_mtime(target, at), durable=False)
-        return self._renamed(fresh, target)
+        return self._rename(self._write(content, _next_mtime(target, at), durable=False), target)
 
     def make_folder(self, party: str, name: str) -> None:
-        """Make a folder in a tree's root."""
-        made = self._trees / party / name
-        with suppress(OSError):  # what is put there will say what is wrong
-            made.mkdir()
-            made.chmod(_FOLDER_MODE)  # whatever the umask says
+        """Create a folder at the root of a tree."""
+        folder = self._trees / party / name
+        with suppress(OSError):  # linking a file into that folder will log the cause
+            folder.mkdir()
+            folder.chmod(_FOLDER_MODE)  # the umask may have removed permissions
 
-    def _written(self, content: bytes, at: int, *, durable: bool) -> Path:
-        fresh = self.folder / _FRESH
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def _write(self, content: bytes, at: int, *, durable: bool) -> Path:
+        new = self.folder / _NEW_FILE
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -115,30 +122,30 @@ class PublishedFiles:
             os.utime(descriptor, (at, at))
             if durable:
                 os.fsync(descriptor)
-        return fresh
+        return new
 
-    def _linked(self, kept: str | Path) -> str:
-        fresh = f"{self.folder}/{_FRESH}.link"
+    def _link(self, kept: str | Path) -> str:
+        new = f"{self.folder}/{_NEW_FILE}.link"
         try:
-            os.link(kept, fresh)
-        except FileExistsError:  # of a run that was killed
-            Path(fresh).unlink()
-            os.link(kept, fresh)
-        return fresh
+            os.link(kept, new)
+        except FileExistsError:  # left by a publisher that was killed
+            Path(new).unlink()
+            os.link(kept, new)
+        return new
 
-    def _renamed(self, fresh: str | Path, target: str | Path) -> bool:
+    def _rename(self, new: str | Path, target: str | Path) -> bool:
         try:
-            os.replace(fresh, target)  # noqa: PTH105 - see `show`
+            os.replace(new, target)  # noqa: PTH105 - see `show_in_tree`
         except OSError as error:
-            Path(fresh).unlink(missing_ok=True)
-            return _refused(target, error)
+            Path(new).unlink(missing_ok=True)
+            return _tree_failed(target, error)
         return True
 
 
 def inodes(folder: Path) -> dict[str, int]:
-    """Return the inode of each file in a folder, by name; none if there is no such folder.
+    """Return the inode of each file in a folder, by name; nothing if there is no such folder.
 
-    The folder alone is read: what stands in it costs a fraction of a look at each file.
+    Only the folder is read, which is much cheaper than a stat of every file in it.
     """
     try:
         with os.scandir(folder) as found:
@@ -152,17 +159,18 @@ def _next_mtime(path: str | Path, at: int) -> int:
         before = int(os.lstat(path).st_mtime)
     except OSError:
         return at
-    return before + 1 if at <= before < at + _AHEAD else at
+    return before + 1 if at <= before < at + _MAX_AHEAD else at
 
 
-def _refused(target: str | Path, error: OSError) -> bool:
-    if error.errno in _WHOLE_DISK:
+def _tree_failed(target: str | Path, error: OSError) -> bool:
+    """Log that a tree could not take a file and return False; raise if the whole disk fails."""
+    if error.errno in _DISK_ERRORS:
         raise error
-    log.error("not-shown", path=str(target), error=str(error))
+    log.error("not-shown", path=str(target), cause=str(error))
     return False
 
 
-def _same(kept: str | Path, target: str | Path) -> bool:
+def _is_same_inode(kept: str | Path, target: str | Path) -> bool:
     try:
         one, other = os.lstat(kept), os.lstat(target)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,23 +1,29 @@
-"""SHA256SUMS, as `sha256sum -c` and `rclone checksum` take it, and its signature beside it.
+"""Writes SHA256SUMS and its signature into the folders of the trees.
+
+The format is what `sha256sum -c` and `rclone checksum` read, one line for each file, sorted by
+path, with paths relative to the folder:
 
     e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  sandik-1/b-sandik-sonuc-s1.jpg
 
-A line a file, by path, relative to the folder. One stands in every board's folder, over all that
-is under it; in `birlestirme` of a district and of the election, over what is filed at that level;
-and in the election's folder, over all the others. That last one is the root: signed, it answers
-for everything that a party ought to have.
+There are three kinds. A board's folder has sums of everything below it. The `birlestirme` folders
+of a district and of the election have sums of what is filed at that level. The election's folder
+has the sums of all these SHA256SUMS files. This last one is the root: because it is signed, it
+vouches for everything that a party must have.
 
-They are refreshed in batches, about once a minute, each whole by a rename: pages first, then the
-folders' sums, then the root. So a mirror that was taken across a batch may hold sums that name
-more than it has, or a root that is one batch behind; the next pass brings it into line. The same
-file is linked into every tree whose scope covers the folder. A tree that would not take a page
-gets sums of its own that leave it out, until it does.
+Sums are refreshed in batches, about once a minute: first the pages are filed, then the folders'
+sums change, then the root, each by a rename. So a mirror that was taken during a batch may hold
+sums that list more pages than it has, or a root that is one batch old; the next pass of the mirror
+puts this right.
 
-Times are whole seconds, and a signature has always the same size: what takes the place of another
-has a later time, so that clients which compare by both see it.
+The same file is linked into every tree whose scope covers the folder. A tree that could not take a
+page gets its own sums without that page until it has it.
 
-Nothing here is remembered or synced: a start sums up everything anew, and what then is as it was
-is not written again. After that what came since is merged into what stands there.
+Mtimes are whole seconds, and all signatures have the same size. A file that replaces another gets a
+later mtime, so that clients that compare size and mtime notice the change.
+
+Nothing is remembered between runs, and nothing is synced. A start computes all sums from the
+catalog, but writes only those that changed. After that, new pages are merged into the sums that
+are on disk.
 """
 
 import heapq
@@ -33,21 +39,21 @@ from config.party import Party
 from publisher.catalog.feed_queries import FeedQueries, SumsFolder
 from publisher.feed.published_files import PublishedFiles
 
-_KEPT = "sums"
+_SUMS = "sums"  # the folder's name in feed/
 _MAX_ROWS = 20_000
-_AT_ONCE = 100  # places that are put in order
-_PATH_AT = 66  # in a line
+_FOLDERS_AT_ONCE = 100  # the next folders to work on, in order
+_PATH_COLUMN = 66  # where the path begins in a line
 
 Sign = Callable[[bytes], bytes]
 
 
 def format_sums(files: Iterable[tuple[str, str]]) -> bytes:
-    """Write the file, of (path, sha256)."""
+    """Format the sums of files, given as (path, sha256)."""
     return "".join(f"{digest}  {path}\n" for path, digest in files).encode()
 
 
 def parse_sums(content: bytes) -> list[tuple[str, str]]:
-    """Read the file; ValueError for anything that `format_sums` would not have written."""
+    """Parse sums; raise ValueError for anything that `format_sums` would not write."""
     found = []
     for line in content.decode("ascii").splitlines():
         digest, _, path = line.partition("  ")
@@ -58,7 +64,7 @@ def parse_sums(content: bytes) -> list[tuple[str, str]]:
 
 
 class Sums:
-    """The sums of one election's trees, kept up with what is filed."""
+    """The sums in all trees of one election; `step` is called with the name of each step done."""
 
     def __init__(
         self,
@@ -75,59 +81,58 @@ class Sums:
         self._filings = filings
         self._sign = sign
         self._step = step
-        self._seq = -1
-        self._fresh: dict[
-            SumsFolder, list[tuple[str, str]]
-        ] = {}  # (path, sha256) since the last sums
-        self._from_catalog: set[SumsFolder] = set()  # what is summed up from nothing
-        self._missing: dict[SumsFolder, set[tuple[str, int]]] = {}  # (party, filing's id)
+        self._seq = -1  # number of the last filing that the current batch covers
+        # (path, sha256) of the pages that are not in a folder's sums yet
+        self._new_pages: dict[SumsFolder, list[tuple[str, str]]] = {}
+        self._from_catalog: set[SumsFolder] = set()  # folders whose sums are computed again
+        self._gaps: dict[SumsFolder, set[tuple[str, int]]] = {}  # (party, id of the filing)
         self._root_due = False
-        self._current: dict[SumsFolder, str] = {}  # the digest of each folder's sums
-        self._own_sums: dict[tuple[str, SumsFolder], str] = {}  # of those that are one tree's own
+        self._digests: dict[SumsFolder, str] = {}  # SHA-256 of each folder's shared sums
+        self._own_digests: dict[tuple[str, SumsFolder], str] = {}  # of sums that only one tree has
         self._roots: dict[str, bytes] = {}
 
     def begin(self) -> None:
-        """Show what there was when an earlier run ended, and begin a batch over everything."""
-        kept = self._files.folder / _KEPT / self._election
+        """Show the sums of an earlier run in every tree, and start a batch with all folders."""
+        kept = self._files.folder / _SUMS / self._election
         for file in sorted(kept.rglob(layout.SUMS)):
-            place, content = _place(file.parent.relative_to(kept)), file.read_bytes()
+            folder, content = _folder_of(file.parent.relative_to(kept)), file.read_bytes()
             with suppress(FileNotFoundError):
                 if Path(f"{file}{layout.SIGNATURE_SUFFIX}").read_bytes() == self._sign(content):
-                    self._current[place] = sha256(content).hexdigest()
-            for party in self._covering(place) if place in self._current else ():
-                if self._files.tree_has_newer(file, party.id, self._path(place)):
-                    self._own_sums[party.id, place] = ""  # that tree had sums of its own
+                    self._digests[folder] = sha256(content).hexdigest()
+            for party in self._covering(folder) if folder in self._digests else ():
+                if self._files.tree_has_newer(file, party.id, self._path(folder)):
+                    self._own_digests[party.id, folder] = ""  # that tree had its own sums
                 else:
-                    self._show(place, party)
+                    self._show(folder, party)
         self._seq = self._filings.newest_number()
-        self._from_catalog = self._filings.places()
+        self._from_catalog = self._filings.folders()
         self._root_due = True
         self.start_batch()
 
     def start_batch(self) -> None:
-        """Begin a batch: learn what was filed since the last one, and what trees lack."""
+        """Start a batch with the pages that were filed since the last one and the current gaps."""
         while found := self._filings.after(self._seq, _MAX_ROWS):
             for filed in found:
-                self._fresh.setdefault(filed.place, []).append((filed.path, filed.sha256))
+                self._new_pages.setdefault(filed.folder, []).append((filed.path, filed.sha256))
             self._seq = found[-1].seq
-        self._missing = defaultdict(set)
-        for place, party, filing in self._filings.gaps_by_place():
-            self._missing[place].add((party, filing))
-        self._from_catalog |= {place for _, place in self._own_sums} | self._missing.keys()
+        self._gaps = defaultdict(set)
+        for folder, party, filing in self._filings.gaps_by_folder():
+            self._gaps[folder].add((party, filing))
+        self._from_catalog |= {folder for _, folder in self._own_digests} | self._gaps.keys()
 
-    def refresh(self, at: int, patience: float = float("inf")) -> bool:
-        """Work on the batch for at most so many seconds; True once it is done.
+    def refresh(self, at: int, seconds: float = float("inf")) -> bool:
+        """Work on the batch for about `seconds`; return whether it is finished.
 
-        `at` is the time now, in seconds since 1970.
+        `at` is the current time in seconds since 1970.
         """
-        until = time.monotonic() + patience
+        until = time.monotonic() + seconds
         while due := heapq.nsmallest(
-            _AT_ONCE, self._fresh.keys() | self._from_catalog, key=_folder
+            _FOLDERS_AT_ONCE, self._new_pages.keys() | self._from_catalog, key=_folder_path
         ):
-            for place in due:
-                self._sum_up(place, at)
-                self._fresh.pop(place, None)
-                self._from_catalog.discard(place)
+            for folder in due:
+                self._refresh_folder(folder, at)
+                self._new_pages.pop(folder, None)
+                self._from_catalog.discard(folder)
                 self._root_due = True
                 if time.monotonic() >= until:
                     return False
@@ -139,70 +144,73 @@ class Sums:
             self._step("root shown")
         return True
 
-    def _covering(self, place: SumsFolder) -> list[Party]:
-        return [party for party in self._parties if place.is_covered_by(party.scope)]
+    def _covering(self, folder: SumsFolder) -> list[Party]:
+        return [party for party in self._parties if folder.is_covered_by(party.scope)]
 
-    def _sum_up(self, place: SumsFolder, at: int) -> None:
-        content = None if place in self._from_catalog else self._merged(place)
-        under: Sequence[tuple[int, str, str]] = ()
+    def _refresh_folder(self, folder: SumsFolder, at: int) -> None:
+        content = None if folder in self._from_catalog else self._merged(folder)
+        pages: Sequence[tuple[int, str, str]] = ()
         if content is None:
-            under = self._filings.filed_in(place, self._seq)
-            content = self._content(place, under, set())
+            pages = self._filings.filed_in(folder, self._seq)
+            content = self._content(folder, pages, set())
         if not content:
-            return  # its first page is still under way
-        present = {filing for filing, _, _ in under}
-        lacking: defaultdict[str, set[int]] = defaultdict(set)
-        for party_id, filing in self._missing.get(place, ()):
+            return  # its first page has no ledger record yet
+        present = {filing for filing, _, _ in pages}
+        gaps: defaultdict[str, set[int]] = defaultdict(set)
+        for party_id, filing in self._gaps.get(folder, ()):
             if filing in present:
-                lacking[party_id].add(filing)
-        parties = self._covering(place)
-        joining = [p.id for p in parties if (p.id, place) in self._own_sums and not lacking[p.id]]
-        self._keep(place, content, at, joining)
+                gaps[party_id].add(filing)
+        parties = self._covering(folder)
+        rejoining = [
+            p.id for p in parties if (p.id, folder) in self._own_digests and not gaps[p.id]
+        ]
+        self._keep(folder, content, at, rejoining)
         for party in parties:
-            if lacking[party.id]:
-                own = self._content(place, under, lacking[party.id])
-                self._own_sums[party.id, place] = sha256(own).hexdigest()
-                self._replace(party, self._path(place), own, at)
+            if gaps[party.id]:
+                own = self._content(folder, pages, gaps[party.id])
+                self._own_digests[party.id, folder] = sha256(own).hexdigest()
+                self._replace_in_tree(party, self._path(folder), own, at)
             else:
-                self._own_sums.pop((party.id, place), None)
-                self._show(place, party)
+                self._own_digests.pop((party.id, folder), None)
+                self._show(folder, party)
             self._step("sums shown")
 
-    def _keep(self, place: SumsFolder, content: bytes, at: int, joining: Sequence[str]) -> None:
+    def _keep(self, folder: SumsFolder, content: bytes, at: int, rejoining: Sequence[str]) -> None:
+        """Write the shared sums of a folder; `rejoining` are trees that had their own until now."""
         digest = sha256(content).hexdigest()
-        if self._current.get(place) == digest and not joining:
+        if self._digests.get(folder) == digest and not rejoining:
             return
-        path = self._path(place)
+        path = self._path(folder)
         for end in (layout.SIGNATURE_SUFFIX, ""):
-            # Later than what is shown in its place, in the trees that had sums of their own too.
-            later = max([at, *(self._files.next_mtime(party, path + end, at) for party in joining)])
+            # The mtime must be later than that of the own sums which this file replaces, too.
+            replaced = (self._files.next_mtime(party, path + end, at) for party in rejoining)
             new = self._sign(content) if end else content
-            self._files.keep(f"{_KEPT}/{path}{end}", new, later, durable=False)
-        self._current[place] = digest
+            self._files.keep(f"{_SUMS}/{path}{end}", new, max([at, *replaced]), durable=False)
+        self._digests[folder] = digest
         self._step("sums kept")
 
-    def _merged(self, place: SumsFolder) -> bytes | None:
-        """Return the kept sums with what came since; None if they are not as they were left."""
+    def _merged(self, folder: SumsFolder) -> bytes | None:
+        """Return the sums on disk with the new pages; None if the file on disk is not ours."""
         try:
-            kept = (self._files.folder / _KEPT / self._path(place)).read_bytes()
+            kept = (self._files.folder / _SUMS / self._path(folder)).read_bytes()
         except FileNotFoundError:
             return None
-        if sha256(kept).hexdigest() != self._current.get(place):
+        if sha256(kept).hexdigest() != self._digests.get(folder):
             return None
-        start = self._start(place)
-        fresh = format_sums((path[start:], digest) for path, digest in self._fresh[place])
-        lines = {*kept.decode().splitlines(True), *fresh.decode().splitlines(True)}
-        return "".join(sorted(lines, key=lambda line: line[_PATH_AT:])).encode()
+        start = self._start(folder)
+        new = format_sums((path[start:], digest) for path, digest in self._new_pages[folder])
+        lines = {*kept.decode().splitlines(True), *new.decode().splitlines(True)}
+        return "".join(sorted(lines, key=lambda line: line[_PATH_COLUMN:])).encode()
 
     def _content(
-        self, place: SumsFolder, under: Sequence[tuple[int, str, str]], left_out: set[int]
+        self, folder: SumsFolder, pages: Sequence[tuple[int, str, str]], left_out: set[int]
     ) -> bytes:
-        start = self._start(place)
-        return format_sums((p[start:], d) for filing, p, d in under if filing not in left_out)
+        start = self._start(folder)
+        return format_sums((p[start:], d) for filing, p, d in pages if filing not in left_out)
 
-    def _show(self, place: SumsFolder, party: Party) -> None:
-        path = self._path(place)
-        kept = f"{self._files.folder}/{_KEPT}/{path}"
+    def _show(self, folder: SumsFolder, party: Party) -> None:
+        path = self._path(folder)
+        kept = f"{self._files.folder}/{_SUMS}/{path}"
         if self._files.show_in_tree(
             kept + layout.SIGNATURE_SUFFIX, party.id, path + layout.SIGNATURE_SUFFIX
         ):
@@ -210,34 +218,34 @@ class Sums:
 
     def _show_root(self, party: Party, at: int) -> None:
         lines = sorted(
-            (f"{_folder(place)}/{layout.SUMS}", self._own_sums.get((party.id, place), digest))
-            for place, digest in self._current.items()
-            if place.is_covered_by(party.scope)
+            (f"{_folder_path(folder)}/{layout.SUMS}", self._own_digests.get((party.id, folder), d))
+            for folder, d in self._digests.items()
+            if folder.is_covered_by(party.scope)
         )
         content = format_sums(lines)
         if lines and self._roots.get(party.id) != content:
-            self._replace(party, f"{self._election}/{layout.SUMS}", content, at)
+            self._replace_in_tree(party, f"{self._election}/{layout.SUMS}", content, at)
             self._roots[party.id] = content
 
-    def _replace(self, party: Party, path: str, content: bytes, at: int) -> None:
+    def _replace_in_tree(self, party: Party, path: str, content: bytes, at: int) -> None:
         signature = self._sign(content)
-        if self._files.replace(party.id, path + layout.SIGNATURE_SUFFIX, signature, at):
-            self._files.replace(party.id, path, content, at)
+        if self._files.replace_in_tree(party.id, path + layout.SIGNATURE_SUFFIX, signature, at):
+            self._files.replace_in_tree(party.id, path, content, at)
 
-    def _path(self, place: SumsFolder) -> str:
-        return f"{self._election}/{_folder(place)}/{layout.SUMS}"
+    def _path(self, folder: SumsFolder) -> str:
+        return f"{self._election}/{_folder_path(folder)}/{layout.SUMS}"
 
-    def _start(self, place: SumsFolder) -> int:
-        """Return how much of a page's path the lines of these sums leave out."""
-        return len(f"{self._election}/{_folder(place)}/")
-
-
-def _folder(place: SumsFolder) -> str:
-    return layout.sums_folder(*place)
+    def _start(self, folder: SumsFolder) -> int:
+        """Return the length of the prefix that the lines of a folder leave out of the paths."""
+        return len(f"{self._election}/{_folder_path(folder)}/")
 
 
-def _place(folder: Path) -> SumsFolder:
-    cevre, kurul = (*folder.parts, None)[:2]
+def _folder_path(folder: SumsFolder) -> str:
+    return layout.sums_folder(*folder)
+
+
+def _folder_of(path: Path) -> SumsFolder:
+    cevre, kurul = (*path.parts, None)[:2]
     aggregate = layout.sums_folder(None, None)
     if kurul is None:
         return SumsFolder(None, None)

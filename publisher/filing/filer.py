@@ -109,7 +109,7 @@ class Filer:
         ]
         if not arrivals:
             return []
-        self._catalog.receive(arrivals)
+        self._catalog.add_arrivals(arrivals)
         self._catalog.commit()
         self._step("received")
         claimed, missed = [], []
@@ -125,7 +125,7 @@ class Filer:
                 log.error("not-claimed", name=arrival.name, cause=str(error))
                 missed.append(arrival)
         sync(self._spool)
-        self._catalog.withdraw([arrival.id for arrival in missed])
+        self._catalog.remove_arrivals([arrival.id for arrival in missed])
         self._catalog.mark_claimed([arrival.id for arrival in claimed])
         self._catalog.commit()
         self._step("claims noted")
@@ -184,16 +184,16 @@ class Filer:
                 assert page.sha256 is not None  # noqa: S101 - a file with readings has bytes
                 mtime = self._store.keep(page.arrival.id, page.sha256, int(now.timestamp()))
                 self._step("kept")
-                self._catalog.file(page, decision, mtime, now)
+                self._catalog.add_filings(page, decision, mtime, now)
             case Quarantined():
                 if page.sha256 is not None:
                     staged = self._store.staged_path(page.arrival.id)
                     self._context.quarantine.add(staged, page.arrival.file)
                     self._step("set aside")
-                self._catalog.set_aside(page, decision, now)
+                self._catalog.add_unfiled(page, decision, now)
             case Duplicate():
                 self._store.discard(page.arrival.id)
-                self._catalog.set_aside(page, decision, now)
+                self._catalog.add_unfiled(page, decision, now)
 
     def carry_out(self) -> list[Arrival]:
         """Carry out every decision that is not done yet; returns the same as `file`."""
@@ -210,7 +210,7 @@ class Filer:
             self._step("recorded")
         self._context.ledger.sync()
         for row, seq in zip(rows, numbers, strict=True):
-            self._catalog.finish(row.arrival.id, seq, row.filing.frame if row.filing else 1)
+            self._catalog.mark_recorded(row.arrival.id, seq, row.filing.frame if row.filing else 1)
         self._step("all recorded")
         self._catalog.commit()
         self._step("done")
@@ -347,7 +347,7 @@ class Filer:
         now = self._context.clock()
         identity = arrival_id(now, self._context.token())
         again = Arrival(identity, name, Source(str(path.parent), path.name), stamp, now)
-        self._catalog.receive([again])
+        self._catalog.add_arrivals([again])
         self._catalog.commit()
         path.rename(self._spool / again.file)
         self._step("claimed again")

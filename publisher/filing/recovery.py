@@ -85,7 +85,9 @@ class Recovery:
                 absences.apply_record(self._catalog.connection, record)
                 review.apply_record(self._catalog.connection, record)
                 continue
-            if not self._catalog.finish(page, record.seq, frame if isinstance(frame, int) else 1):
+            if not self._catalog.mark_recorded(
+                page, record.seq, frame if isinstance(frame, int) else 1
+            ):
                 known = self._catalog.arrival_state(page)
                 if known is None or not known.done:
                     lost = f"lacks page {page}, number {record.seq} of {folder}: "
@@ -104,7 +106,7 @@ class Recovery:
         return all(more() for _ in self._tree_work)
 
     def _note_removed_parties(self) -> None:
-        complete = self._catalog.parties()
+        complete = self._catalog.completed_trees()
         parties = {party.id for party in self._context.mirroring_parties}
         for removed in complete.keys() - parties:
             # Its tree will not get the pages that are filed from now on.
@@ -117,7 +119,7 @@ class Recovery:
         self._context.sync()
 
     def _update_trees(self) -> Iterator[None]:
-        complete = self._catalog.parties()
+        complete = self._catalog.completed_trees()
         changed = [p for p in self._context.mirroring_parties if complete.get(p.id) != str(p.scope)]
         for party in changed:
             self._catalog.mark_tree_incomplete(party.id)
@@ -210,7 +212,7 @@ class Recovery:
                 self._step("back file")
 
     def _originals(self) -> Iterator[Original]:
-        for original in self._catalog.originals():
+        for original in self._catalog.all_filings():
             if self._context.stopped():
                 raise Stopped
             yield original
@@ -236,7 +238,7 @@ class Recovery:
                 missed.append(arrival)
             else:
                 log.error("spool-file-missing", name=arrival.name, arrival=arrival.id)
-        self._catalog.withdraw([arrival.id for arrival in missed])
+        self._catalog.remove_arrivals([arrival.id for arrival in missed])
         self._catalog.mark_claimed([arrival.id for arrival in claimed])
         self._catalog.commit()
         self._step("reclaimed")

@@ -1,1 +1,1 @@
-"""Checks that catalog, store, trees and ledger agree; repairs and rebuilds."""
+"""Checks that catalog, store, trees and ledger agree, repairs problems, and rebuilds trees."""

@@ -1,4 +1,4 @@
-"""What a look at a site finds (publisher/fsck/verify), and whether a publisher runs meanwhile."""
+"""The findings of a check (publisher/fsck/verify), and whether a publisher runs."""
 
 import fcntl
 import os
@@ -12,9 +12,10 @@ from publisher.fsck.repair import Repair
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be: where, what, and what to do about it.
+    """One problem of a site: the path, what is wrong with it, and what to do.
 
-    A note is explained, and no reason for alarm.
+    If `repair` is given, `ssps verify --repair` can solve it. A `note` is something unusual that is
+    explained, not an error.
     """
 
     place: str
@@ -24,14 +25,15 @@ class Finding:
     note: bool = False
 
     def __str__(self) -> str:
-        mend = "`ssps verify --repair` mends it" if self.repair else self.advice
-        return f"{self.place}: {self.problem}, {mend}"
+        advice = "`ssps verify --repair` repairs it" if self.repair else self.advice
+        return f"{self.place}: {self.problem}, {advice}"
 
 
 def publisher_is_running(site: Path) -> bool:
-    """Say whether a publisher has the site's filing ledger open.
+    """Return whether a publisher has the site's filing ledger open.
 
-    Its lock is taken for an instant if nobody has it; a publisher that starts just then waits.
+    If no process holds the ledger's lock, this takes it for an instant. A publisher that starts at
+    that moment waits for the lock (publisher/publish).
     """
     try:
         descriptor = os.open(site / LEDGERS / FILING, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,7 +50,7 @@ def publisher_is_running(site: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PossibleFinding:
-    """A finding, unless the publisher is just about to explain it."""
+    """A finding that a page in flight may explain; `still_true` checks again."""
 
     finding: Finding
     still_true: Callable[[], bool]

@@ -1,6 +1,6 @@
-"""Two listings in the same order, laid side by side: what a check of millions of files lives on.
+"""Merges two sorted listings, so that a check can compare millions of files with the catalog.
 
-Neither is ever held in memory: a folder at a time of the one, a row at a time of the other.
+Neither listing is held in memory: files are read one folder at a time, rows one at a time.
 """
 
 import os
@@ -14,12 +14,12 @@ F = TypeVar("F")
 def merge_sorted(
     expected: Iterable[tuple[bytes, E]], found: Iterable[tuple[bytes, F]]
 ) -> Iterator[tuple[bytes, E | None, F | None]]:
-    """Yield each key of two listings that are sorted by it, with what either has there."""
+    """Yield each key of two listings sorted by key, with the value that each has for it or None."""
     left, right = iter(expected), iter(found)
     one, other = next(left, None), next(right, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one[0] < other[0]):
-            assert one is not None  # noqa: S101 - for mypy, the loop ended otherwise
+            assert one is not None  # noqa: S101 - for mypy; otherwise the loop had ended
             yield one[0], one[1], None
             one = next(left, None)
         elif one is None or other[0] < one[0]:
@@ -33,9 +33,10 @@ def merge_sorted(
 def walk_sorted(
     root: str, refused: Callable[[OSError], None], below: str = ""
 ) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
-    """Yield all that is no folder below `root`, by the bytes of its path from there.
+    """Yield everything below `root` that is not a folder, sorted by the bytes of its path.
 
-    `refused` is told of a folder that cannot be listed. Links are not followed.
+    `refused` is called with the error for each folder that cannot be listed. Symbolic links are
+    not followed.
     """
     try:
         with os.scandir(f"{root}/{below}") as found:
@@ -43,7 +44,8 @@ def walk_sorted(
     except OSError as error:
         refused(error)
         return
-    # A folder's files come where its name and a slash would.
+    # The paths in a folder begin with its name and a slash, so a folder sorts as if its name
+    # ended with a slash.
     for entry, is_folder in sorted(entries, key=lambda e: os.fsencode(e[0].name) + b"/" * e[1]):
         if is_folder:
             yield from walk_sorted(root, refused, f"{below}{entry.name}/")

@@ -1,11 +1,12 @@
-"""A party's tree made from nothing, beside a running publisher, and put in place at once.
+"""Rebuilds a party's tree from the catalog while a publisher runs, and then swaps it in.
 
-The long part needs no lock: every filing in the party's scope is linked from the store into
-`trees/.<party>.new/`, which nobody is shown. Then the publisher (publisher/requests/handler) adds
-what was
-filed since, brings along the files of its own, and lets the election's folder and the new one
-change places, so that a client sees the old tree or the new one and never a part. Last the old
-folder is emptied: what the store holds is unlinked, all else goes to quarantine.
+1. `build` links every filing in the party's scope from the store into `trees/.<party>.new/`, which
+   no client sees. This takes longest and needs no lock.
+2. `put_in_place` runs in the publisher (publisher/requests/handler). It links the pages that were
+   filed since, links the publisher's own files, and exchanges the new folder of each election with
+   the old one in one step. So a client sees the old tree or the new one, never a part of one.
+3. `clear_staging` empties the old folder: files that are in the store are unlinked, all others are
+   moved to quarantine.
 """
 
 import os
@@ -31,12 +32,16 @@ from publisher.store.store import Store
 
 
 def staging_name(party: str) -> str:
-    """Return the name of the folder in which a party's tree is made."""
+    """Return the name of the folder in trees/ in which a party's tree is built."""
     return f".{party}.new"
 
 
 class StagedTree(NamedTuple):
-    """A tree that stands aside: until which filing, and its folders as `<election>:<inode>`."""
+    """A tree that is built but not shown yet.
+
+    It has all filings up to the id `last_filing`. `folders` are its folders as
+    `<election>:<inode>`, to recognize them after a crash.
+    """
 
     last_filing: int
     folders: tuple[str, ...]
@@ -45,7 +50,10 @@ class StagedTree(NamedTuple):
 def build(
     settings: Settings, party: Party, progress: Callable[[int], None] = lambda done: None
 ) -> StagedTree:
-    """Link every filing in scope into the folder aside; `progress` is told filings' numbers."""
+    """Link every filing in scope into the staging folder.
+
+    `progress` is called with the id of each filing.
+    """
     site = settings.site
     store = Store(site)
     name = staging_name(party.id)
@@ -60,32 +68,32 @@ def build(
                 progress(original.id)
     store.make_root(f"{name}/{settings.election.id}")
     sync_file_system(site / STORE)
-    made = sorted((site / TREES / name).iterdir())
-    return StagedTree(last, tuple(f"{path.name}:{path.stat().st_ino}" for path in made))
+    folders = sorted((site / TREES / name).iterdir())
+    return StagedTree(last, tuple(f"{path.name}:{path.stat().st_ino}" for path in folders))
 
 
 def put_in_place(
-    site: Path, party: Party, built: StagedTree, since: Iterator[Original], store: Store
+    site: Path, party: Party, staged: StagedTree, filed_since: Iterator[Original], store: Store
 ) -> None:
-    """Complete the tree that stands aside by what was filed since, and show it.
+    """Add the pages that were filed since a tree was built, and show the tree.
 
-    May be done twice: a folder that is shown already does not change places again.
+    This may run twice: a folder that is already shown is not exchanged again.
     """
     name = staging_name(party.id)
-    fresh, shown = site / TREES / name, site / TREES / party.id
+    new, shown = site / TREES / name, site / TREES / party.id
     store.make_root(party.id)
-    waiting = [folder.rpartition(":")[0] for folder in built.folders if _is_at(fresh, folder)]
-    late = [one for one in since if party.scope.covers(layout.parse(one.path).sheet)]
-    for election in waiting:
+    not_shown = [folder.rpartition(":")[0] for folder in staged.folders if _is_at(new, folder)]
+    late = [one for one in filed_since if party.scope.covers(layout.parse(one.path).sheet)]
+    for election in not_shown:
         for original in late:
             if original.path.startswith(f"{election}/"):
                 store.link(original.sha256, name, original.path)
-        _bring_own(shown / election, fresh / election)
+        _link_own_files(shown / election, new / election)
         store.sync()
         if (shown / election).exists():
-            exchange(fresh / election, shown / election)
+            exchange(new / election, shown / election)
         else:
-            (fresh / election).rename(shown / election)
+            (new / election).rename(shown / election)
     sync_file_system(shown)
 
 
@@ -97,8 +105,8 @@ def _is_at(root: Path, folder: str) -> bool:
         return False
 
 
-def _bring_own(old: Path, new: Path) -> None:
-    # They stand no deeper than the folders of boards, and change only when a page is filed.
+def _link_own_files(old: Path, new: Path) -> None:
+    # Sums are in the folders of boards and above, and change only when a page is filed.
     folders = [old, *old.glob("*/"), *old.glob("*/*/")] if old.is_dir() else []
     for folder in folders:
         below = folder.relative_to(old)
@@ -108,10 +116,13 @@ def _bring_own(old: Path, new: Path) -> None:
 
 
 def clear_staging(settings: Settings, party: str, clock: Clock = utc_now) -> int:
-    """Empty the folder aside of what was shown before; return how much went to quarantine."""
+    """Empty the staging folder, which now has the old tree.
+
+    Returns the number of files that were moved to quarantine.
+    """
     site = settings.site
     root, quarantine = site / TREES / staging_name(party), Quarantine(site)
-    kept = 0
+    quarantined = 0
     for key, _ in walk_sorted(str(root), lambda error: None):
         path = os.fsdecode(key)
         if layout.is_publisher_file(path) or _is_in_store(site, root / path):
@@ -126,17 +137,17 @@ def clear_staging(settings: Settings, party: str, clock: Clock = utc_now) -> int
             file, QuarantineNote(identity, name, FOUND_IN_TREE, None, (), 1, (), when)
         )
         quarantine.add(root / path, file)
-        kept += 1
+        quarantined += 1
     quarantine.sync()
     for folder, _, _ in os.walk(root, topdown=False):
         Path(folder).rmdir()
-    return kept
+    return quarantined
 
 
 def _is_in_store(site: Path, path: Path) -> bool:
-    # Only the very inode counts; another file with the same bytes is somebody's evidence.
-    standing = path.lstat()
-    if not stat.S_ISREG(standing.st_mode):
+    # The inode must be the original's. Another file with the same bytes may be evidence.
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
         return False
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -144,4 +155,4 @@ def _is_in_store(site: Path, path: Path) -> bool:
     finally:
         os.close(descriptor)
     original = site / original_file(sha256)
-    return original.exists() and os.path.samestat(original.lstat(), standing)
+    return original.exists() and os.path.samestat(original.lstat(), status)

@@ -1,15 +1,16 @@
-"""Mends what the catalog proves: a missing link, a wrong time, a lost note. Deletes no evidence.
+"""Repairs problems whose solution the catalog proves, for example a missing link.
 
-A repair is a line, `link parti-a 2023-05-14-cb-mv/…/cb-sandik-sonuc-s1.jpg`:
+A repair is one line, such as `link parti-a 2023-05-14-cb-mv/…/cb-sandik-sonuc-s1.jpg`:
 
-    original <sha256>         bring an original back from a tree that still shows it
-    times <sha256>            its mode and its filing time
-    link <party> <path>       show a filing in a tree
-    replace <party> <path>    the same, after what stands there was set aside in quarantine
-    hide <party> <path>       take what is not for that party out of its tree, the same way
-    note <file>               write the reason beside a file in quarantine once more
+    original <sha256>         restore an original from a tree that still shows it
+    times <sha256>            set the mode and the filing time of an original
+    link <party> <path>       link a filing into a tree
+    replace <party> <path>    the same, after moving the file that is there to quarantine
+    hide <party> <path>       move a file that the party may not see to quarantine
+    note <file>               write the note of a file in quarantine again
 
-Whoever asks for one is not believed: each is held against the catalog first.
+A repair deletes no evidence. It is checked against the catalog before it is carried out, whoever
+asks for it.
 """
 
 import os
@@ -24,7 +25,7 @@ from publisher.filing.recovery import Recovery
 
 
 class Repair(NamedTuple):
-    """What to mend, and where."""
+    """One repair; `where` is a digest, a party or a file, depending on the kind."""
 
     kind: str
     where: str
@@ -35,28 +36,33 @@ class Repair(NamedTuple):
 
     @classmethod
     def parse(cls, line: str) -> "Repair":
-        """Read back what `str` wrote; ValueError for anything else."""
+        """Parse a repair line; raise ValueError if it is not one."""
         kind, _, rest = line.partition(" ")
         where, _, path = rest.partition(" ")
         wants_path = kind in ("link", "replace", "hide")
         if kind not in ORDER or not where or bool(path) != wants_path:
-            raise ValueError(f"no repair: {line!r}")
+            raise ValueError(f"not a repair: {line!r}")
         return cls(kind, where, path)
 
 
-# Originals come first, since links are made to them.
+# Originals come first, because links are made to them.
 ORDER = ("original", "times", "replace", "link", "hide", "note")
 
 
+def failed_line(repair: Repair) -> str:
+    """Return the line of the publisher's answer that names a repair which failed."""
+    return f"not repaired: {repair}"
+
+
 class Repairer:
-    """Carries repairs out; of the filer's thread."""
+    """Carries out repairs, in the thread of the filer."""
 
     def __init__(self, context: FilingContext, filer: Filer, recovery: Recovery) -> None:
         self._context = context
         self._filer = filer
         self._recovery = recovery
         self._parties = {party.id: party for party in context.mirroring_parties}
-        self._kinds: dict[str, Callable[[Repair], bool]] = {
+        self._methods: dict[str, Callable[[Repair], bool]] = {
             "original": self._original,
             "times": self._times,
             "link": self._link,
@@ -66,12 +72,12 @@ class Repairer:
         }
 
     def repair_all(self, repairs: list[Repair]) -> list[Repair]:
-        """Carry out what the catalog proves, and return what could not be mended."""
+        """Carry out the repairs that the catalog proves; return those that failed."""
         ordered = sorted(repairs, key=lambda repair: ORDER.index(repair.kind))
-        left = [repair for repair in ordered if not self._kinds[repair.kind](repair)]
+        failed = [repair for repair in ordered if not self._methods[repair.kind](repair)]
         self._context.store.sync()
         self._context.catalog.commit()
-        return left
+        return failed
 
     def _original(self, repair: Repair) -> bool:
         filed = self._context.catalog.filing_of_bytes(repair.where)
@@ -105,6 +111,7 @@ class Repairer:
         return self._recovery.remove_from_tree(repair.where, repair.path)
 
     def _proven_link(self, repair: Repair) -> tuple[Party, Original] | None:
+        """Return the party and the filing if the catalog says that its tree must show it."""
         party = self._parties.get(repair.where)
         filed = self._context.catalog.filing_at(repair.path)
         if party is None or filed is None:
@@ -113,7 +120,7 @@ class Repairer:
         return (party, filed) if covers else None
 
     def _note(self, repair: Repair) -> bool:
-        row = self._context.catalog.quarantined(repair.where)
+        row = self._context.catalog.quarantine_decision(repair.where)
         if row is None or not self._context.quarantine.holds(repair.where):
             return False
         self._filer.write_note(row)

@@ -1,9 +1,12 @@
-"""What the catalog says is done, copied at one moment into a database of one's own.
+"""Copies what the catalog says at one moment into a temporary database for a check.
 
-So that a look of an hour holds up no checkpoint of the catalog that is written meanwhile. The
-tables: `original` (a digest and its filing time), `filing` (a path and its digest), `record` (what
-the filing ledger has), `held` (what is in quarantine); and `inode` and `shown` (a path and the
-inode that it is to have in a tree, 0 if the store lacks it), which the look fills.
+A check can take an hour. With a copy it does not keep a read transaction open on the catalog, which
+would stop the write-ahead log from being checkpointed while the publisher writes.
+
+The tables that are copied: `original` (a digest and its filing time), `filing` (a path and its
+digest), `record` (what the filing ledger must have), `held` (what must be in quarantine). The check
+fills two more: `inode` (the inode of each original) and `shown` (a path and the inode that a tree
+must show there, 0 if the store lacks the original).
 """
 
 import sqlite3
@@ -46,9 +49,12 @@ _COPIED = (
 
 
 def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
-    """Copy what is done; return how many filings, and for which scope each tree is complete."""
+    """Copy all recorded rows from `live` to `copy`.
+
+    Returns the number of filings, and the scope for which each party's tree is complete.
+    """
     copy.executescript(_TABLES)
-    live.execute("BEGIN")  # one moment for all of them
+    live.execute("BEGIN")  # all tables as of the same moment
     for table, query in _COPIED:
         rows = live.execute(query)
         marks = ", ".join("?" * len(rows.description))

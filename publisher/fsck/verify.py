@@ -1,13 +1,22 @@
-"""Whether intake, spool, catalog, store, trees, quarantine and filing ledger tell one story.
+"""Checks that catalog, store, trees, filing ledger, quarantine and spool agree.
 
-A pure look, safe beside a running publisher: what the catalog says is done is copied at the start
-and must be so on the disk; what is on the disk beyond that is looked up in the catalog as it is
-by then, since the publisher goes on filing. Findings that a repair can mend, because the catalog
-proves what ought to be there, name it (publisher/fsck/repair); nothing here changes anything.
+The check only reads, and it may run beside a publisher. The steps:
 
-What it costs grows as what was filed and no faster. Listings are merged and never held: the copy
-stands in a temporary file, and a folder at a time is read of the rest. A look stands in this one
-module, long as it is, since each part goes by that copy and by what those before it have seen.
+1. Copy what the catalog says is recorded, as of one moment (publisher/fsck/snapshot).
+2. Store: every original is there with its bytes, mode and filing time, and nothing else is.
+3. Trees: every party's tree shows exactly the originals in its scope.
+4. Trees that belong to no party.
+5. Filing ledger: it has exactly the records that the catalog has numbers for.
+6. Quarantine: every file is there with its bytes and its note, and nothing else is.
+7. Spool: every file there is a known arrival.
+
+Everything in the copy must be on disk. What is on disk but not in the copy may be a page that was
+filed since, so it is looked up in the current catalog. Findings that the catalog can solve name a
+repair (publisher/fsck/repair).
+
+The cost grows linearly with the number of filings. No listing is held in memory: the copy is in a
+temporary file, and folders are read one at a time. The steps are in one module because each uses
+the copy and what the earlier ones found.
 """
 
 import hashlib
@@ -36,9 +45,9 @@ from publisher.store.quarantine import parse_note
 from publisher.store.store import FILE_MODE, STAGED
 
 _NEXT_START = "the publisher's next start removes it"
-_PATIENCE = 2.0  # seconds, for what a running publisher is in the middle of
+_CONFIRM_SECONDS = 2.0  # a running publisher finishes the pages in flight within this time
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of how much
+Progress = Callable[[str, int, int], None]  # name of the step, how many are done, of how many
 
 
 def verify(
@@ -48,18 +57,21 @@ def verify(
     progress: Progress = lambda what, done, total: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with a site; `quick` believes the bytes without hashing them."""
+    """Yield the problems of a site; `quick` skips hashing the originals.
+
+    `pause` waits some seconds while a publisher finishes the pages in flight.
+    """
     if not (settings.site / CATALOG).exists():
         if any((settings.site / STORE).glob("*")):
             advice = "restore it from its copy"
-            yield Finding(str(CATALOG), "is missing though pages are in the store", advice)
+            yield Finding(str(CATALOG), "is missing, but pages are in the store", advice)
         return
     with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
         yield from _SiteCheck(settings, copy, quick, progress, pause).all()
 
 
 class _SiteCheck:
-    """One look at a site; `copy` is an empty database of its own."""
+    """One check of a site; `copy` is an empty database that it may fill."""
 
     def __init__(
         self,
@@ -87,28 +99,28 @@ class _SiteCheck:
             for party in self._settings.parties:
                 if party.mirrors:
                     yield from self._confirmed(self._tree(party))
-            yield from self._strange_trees()
+            yield from self._trees_of_no_party()
             yield from self._ledger()
             yield from self._confirmed(self._quarantine())
             yield from self._confirmed(self._spool())
             yield from self._unlisted
 
     def _confirmed(self, found: Iterator[Finding | PossibleFinding]) -> Iterator[Finding]:
-        """Yield findings; those that may be a page in flight only if they stay."""
-        doubtful = []
+        """Yield the findings; those that a page in flight may explain only if they persist."""
+        possible = []
         for one in found:
             if isinstance(one, Finding):
                 yield one
             else:
-                doubtful.append(one)
-        if doubtful and self._publisher_runs and any(one.still_true() for one in doubtful):
-            self._pause(_PATIENCE)
-        yield from (one.finding for one in doubtful if one.still_true())
+                possible.append(one)
+        if possible and self._publisher_runs and any(one.still_true() for one in possible):
+            self._pause(_CONFIRM_SECONDS)
+        yield from (one.finding for one in possible if one.still_true())
 
     def _refused(self, error: OSError) -> None:
         name = escaped(os.path.relpath(error.filename, self._site))
         problem = f"cannot be listed ({error.strerror})"
-        self._unlisted.append(Finding(name, problem, "let the publisher's user in"))
+        self._unlisted.append(Finding(name, problem, "give the publisher's user access"))
 
     # The store.
 
@@ -138,7 +150,7 @@ class _SiteCheck:
                     self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
                     inodes.clear()
         self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
-        # Once for all trees: each digest is looked up somewhere else in its table.
+        # Join once for all trees, because looking up digests in random order is slow.
         self._copy.execute(
             "INSERT INTO shown SELECT path, cevre, kurul, ifnull(number, 0) FROM filing f "
             "LEFT JOIN inode i ON i.sha256 = f.sha256 ORDER BY path"
@@ -148,31 +160,30 @@ class _SiteCheck:
     def _original(
         self, place: str, entry: os.DirEntry[str], sha256: str, filed_at: int
     ) -> Iterator[Finding]:
-        standing = entry.stat(follow_symlinks=False)
-        if not stat.S_ISREG(standing.st_mode):
-            yield Finding(place, "is no file", "keep it as evidence, restore the file from a copy")
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            advice = "keep it as evidence, restore the file from a copy"
+            yield Finding(place, "is not a regular file", advice)
             return
         if not self._quick and _digest(entry.path) != sha256:
             advice = "keep it as evidence, restore the file from a copy"
-            yield Finding(place, "holds other bytes than were filed", advice)
+            yield Finding(place, "has other bytes than were filed", advice)
             return
-        if stat.S_IMODE(standing.st_mode) != FILE_MODE:
-            problem = f"has mode {stat.S_IMODE(standing.st_mode):04o}, not {FILE_MODE:04o}"
+        if stat.S_IMODE(status.st_mode) != FILE_MODE:
+            problem = f"has mode {stat.S_IMODE(status.st_mode):04o}, not {FILE_MODE:04o}"
             yield Finding(place, problem, "", Repair("times", sha256))
-        elif standing.st_mtime_ns != filed_at * 1_000_000_000:
-            yield Finding(
-                place, "has another time than it was filed at", "", Repair("times", sha256)
-            )
+        elif status.st_mtime_ns != filed_at * 1_000_000_000:
+            yield Finding(place, "its mtime is not the filing time", "", Repair("times", sha256))
 
     def _extra_original(
         self, place: str, entry: os.DirEntry[str]
     ) -> Iterator[Finding | PossibleFinding]:
         if entry.name.startswith(STAGED):
             if not self._publisher_runs:
-                yield Finding(place, "was left half done", _NEXT_START, note=True)
+                yield Finding(place, "is unfinished", _NEXT_START, note=True)
             return
-        advice = "keep it, and look for its digest in the filing ledger"
-        finding = Finding(place, "is in no filing", advice)
+        advice = "keep it, and search the filing ledger for its digest"
+        finding = Finding(place, "belongs to no filing", advice)
         query = "SELECT 1 FROM filing WHERE sha256 = ?"
 
         def still_true() -> bool:
@@ -201,7 +212,7 @@ class _SiteCheck:
             if entry is None:
                 yield Finding(place, "is missing", "", Repair("link", party.id, path))
             elif wanted is None:
-                yield from self._extra(party, path, place, entry)
+                yield from self._extra_in_tree(party, path, place, entry)
             elif wanted != entry.inode() and wanted:
                 problem = "is not the original that was filed"
                 yield Finding(place, problem, "", Repair("replace", party.id, path))
@@ -215,22 +226,22 @@ class _SiteCheck:
             if covers:
                 yield path.encode(), inode
 
-    def _extra(
+    def _extra_in_tree(
         self, party: Party, path: str, place: str, entry: os.DirEntry[str]
     ) -> Iterator[Finding | PossibleFinding]:
         if layout.is_publisher_file(path) and entry.is_file(follow_symlinks=False):
             return
         if entry.name.startswith("."):
             if not self._publisher_runs:
-                advice = "look at it, and remove it"
-                finding = Finding(place, "is hidden, and nothing of ours", advice)
+                advice = "examine it and remove it"
+                finding = Finding(place, "is a hidden file that the publisher did not make", advice)
                 yield PossibleFinding(finding, lambda: os.path.lexists(entry.path))
             return
         try:
             in_scope = party.scope.covers(layout.parse(path).sheet)
         except ValueError:
             in_scope = False
-        problem = "is no page that was filed" if in_scope else "is not for this party"
+        problem = "was never filed" if in_scope else "is not for this party"
         finding = Finding(place, problem, "", Repair("hide", party.id, path))
         query = "SELECT 1 FROM filing WHERE path = ?"
 
@@ -239,14 +250,14 @@ class _SiteCheck:
 
         yield PossibleFinding(finding, still_true)
 
-    def _strange_trees(self) -> Iterator[Finding]:
+    def _trees_of_no_party(self) -> Iterator[Finding]:
         parties = {party.id for party in self._settings.parties if party.mirrors}
         for path in sorted((self._site / TREES).iterdir()):
             if path.name not in parties and not path.name.startswith("."):
-                problem = "is the tree of no party"
-                yield Finding(f"{TREES}/{path.name}", problem, "move it away by hand", note=True)
+                problem = "belongs to no party"
+                yield Finding(f"{TREES}/{path.name}", problem, "move it out by hand", note=True)
 
-    # The record.
+    # The filing ledger.
 
     def _ledger(self) -> Iterator[Finding]:
         folder = self._site / LEDGERS / FILING
@@ -254,18 +265,18 @@ class _SiteCheck:
         rows = self._copy.execute("SELECT seq, event, page, what FROM record ORDER BY seq")
         expected = ((_number(seq), (event, page, what)) for seq, event, page, what in rows)
         try:
-            for key, wanted, told in merge_sorted(expected, self._ledger_records(folder, last)):
+            for key, wanted, found in merge_sorted(expected, self._ledger_records(folder, last)):
                 place = f"{LEDGERS}/{FILING}: number {int.from_bytes(key, 'big')}"
-                if told is None and wanted is not None:
+                if found is None and wanted is not None:
                     yield Finding(place, f"is missing: {wanted[2]}", "restore it from its copy")
-                elif wanted is None and told is not None:
+                elif wanted is None and found is not None:
                     advice = f"restore {CATALOG} from its copy"
-                    yield Finding(place, f"is unknown to the catalog: {told[2]}", advice)
-                elif wanted != told:
-                    problem = f"says {told and told[2]}, the catalog {wanted and wanted[2]}"
-                    yield Finding(place, problem, "hold both against their copies")
+                    yield Finding(place, f"is not in the catalog: {found[2]}", advice)
+                elif wanted != found:
+                    problem = f"has {found and found[2]}, but the catalog {wanted and wanted[2]}"
+                    yield Finding(place, problem, "compare both with their copies")
         except ValueError as error:
-            yield Finding(f"{LEDGERS}/{FILING}", str(error), "`ssps audit verify` says more")
+            yield Finding(f"{LEDGERS}/{FILING}", str(error), "run `ssps audit verify`")
 
     def _ledger_records(
         self, folder: Path, last: int | None
@@ -274,7 +285,7 @@ class _SiteCheck:
             return
         for record in read_records(folder):
             if record.seq > last:
-                return  # it came since, or the next start takes it up
+                return  # filed since, or the next start brings the catalog up to date
             self._progress("ledger", record.seq, last)
             event = record.event
             if event.event in (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED):
@@ -283,7 +294,7 @@ class _SiteCheck:
                     what = event.what
                 yield _number(record.seq), (str(event.event), event.detail.get("page"), what)
 
-    # What is not filed.
+    # Quarantine and spool.
 
     def _quarantine(self) -> Iterator[Finding | PossibleFinding]:
         folder = self._site / QUARANTINE
@@ -304,45 +315,52 @@ class _SiteCheck:
             if name is None:
                 yield Finding(place, "is missing", "restore it from a copy")
             elif wanted is None:
-                yield from self._extra_held(place, folder / file)
+                yield from self._extra_quarantined(place, folder / file)
             else:
-                yield from self._held(place, folder / file, *wanted)
+                yield from self._quarantined(place, folder / file, *wanted)
 
-    def _held(self, place: str, path: Path, sha256: str | None, reason: str) -> Iterator[Finding]:
+    def _quarantined(
+        self, place: str, path: Path, sha256: str | None, reason: str
+    ) -> Iterator[Finding]:
         if sha256 is not None and not self._quick and _digest(path) != sha256:
-            yield Finding(place, "holds other bytes than were judged", "restore it from a copy")
+            yield Finding(place, "has other bytes than were quarantined", "restore it from a copy")
         try:
             note = parse_note(path.with_name(f"{path.name}.json").read_bytes())
         except (OSError, ValueError):
-            yield Finding(f"{place}.json", "is missing or no note", "", Repair("note", path.name))
+            yield Finding(
+                f"{place}.json", "is missing or not a note", "", Repair("note", path.name)
+            )
             return
         if (note.arrival, note.reason) != (path.name[:ID_LENGTH], reason):
-            yield Finding(f"{place}.json", "is another page's", "", Repair("note", path.name))
+            yield Finding(
+                f"{place}.json", "is the note of another page", "", Repair("note", path.name)
+            )
 
-    def _extra_held(self, place: str, path: Path) -> Iterator[Finding | PossibleFinding]:
+    def _extra_quarantined(self, place: str, path: Path) -> Iterator[Finding | PossibleFinding]:
         if path.name.startswith("."):
             if not self._publisher_runs:
-                yield Finding(place, "was left half done", _NEXT_START, note=True)
+                yield Finding(place, "is unfinished", _NEXT_START, note=True)
             return
-        if _is_found(path.with_name(f"{path.name}.json")):
-            return  # with its note beside it
-        if path.suffix == ".json" and _is_found(path):
+        if _is_note_of_found_file(path.with_name(f"{path.name}.json")):
+            return  # it was found in a tree, and its note says so
+        if path.suffix == ".json" and _is_note_of_found_file(path):
             yield Finding(place.removesuffix(".json"), "is missing", "restore it from a copy")
             return
-        finding = Finding(place, "was quarantined by nobody", "look at it, and drop it into intake")
+        advice = "examine it, and drop it into intake"
+        finding = Finding(place, "was not put there by the publisher", advice)
         yield PossibleFinding(finding, partial(self._is_unknown, path.name))
 
     def _spool(self) -> Iterator[PossibleFinding]:
         folder = self._site / SPOOL
         here = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
         for name in here:
-            problem = "is in no row of the catalog"
-            advice = "the publisher's next start takes it as a page"
+            problem = "is not in the catalog"
+            advice = "the publisher's next start files it as a page"
             finding = Finding(f"{SPOOL}/{escaped(name)}", problem, advice, note=True)
             yield PossibleFinding(finding, partial(self._is_unknown, name))
         claimed = "SELECT id, name FROM arrival WHERE seq IS NULL AND state = 'claimed'"
         for identity, name in self._live.execute(claimed).fetchall():
-            finding = Finding(escaped(name), "was claimed and is lost", "have it scanned anew")
+            finding = Finding(escaped(name), "was claimed and is lost", "have it scanned again")
             yield PossibleFinding(finding, partial(self._is_lost, folder, identity))
 
     def _is_unknown(self, file: str) -> bool:
@@ -353,8 +371,8 @@ class _SiteCheck:
         return not any(folder.glob(f"{identity}-*")) and self._knows(claimed, identity)
 
 
-def _is_found(note: Path) -> bool:
-    """Say whether that is the note of what was found in a tree, of which the catalog has no row."""
+def _is_note_of_found_file(note: Path) -> bool:
+    """Return whether a note is of a file found in a tree, which the catalog does not know."""
     try:
         return parse_note(note.read_bytes()).reason == quarantine.FOUND_IN_TREE
     except (OSError, ValueError):
@@ -367,11 +385,11 @@ def _number(seq: int) -> bytes:
 
 def _digest(path: str | Path) -> str | None:
     try:
-        with open(path, "rb", opener=_unfollowed) as file:
+        with open(path, "rb", opener=_open_no_follow) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
 
 
-def _unfollowed(path: str, flags: int) -> int:
+def _open_no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

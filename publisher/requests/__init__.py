@@ -1,1 +1,1 @@
-"""What operators ask of a running publisher, and how it answers."""
+"""The requests that operators send to the publisher, and how it handles them."""

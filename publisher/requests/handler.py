@@ -1,7 +1,7 @@
-"""Carries out what operators ask for (publisher/requests/queue), between two batches of pages.
+"""Handles the requests of operators (publisher/requests/queue) between two batches of pages.
 
-Every errand may be carried out twice with the same result, since a crash may come before its
-answer: what the catalog or the filing ledger has of it already is only said again.
+Every request may be handled twice, because a crash may come before its answer is written. If the
+catalog or the filing ledger already has its effect, the second time only answers again.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from publisher.catalog.review import Agreed, Identification, Review
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
-from publisher.fsck.repair import Repair, Repairer
+from publisher.fsck.repair import Repair, Repairer, failed_line
 from publisher.outcome import Filed, FiledSheet
 from publisher.page import EXTENSION, Arrival, Page, ReadResult, Stamp, arrival_id, format_of
 from publisher.requests import queue
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class RequestHandler:
-    """Handles requests for one filing context; runs on the filer's thread."""
+    """Handles the requests of one site, in the thread of the filer."""
 
     def __init__(self, context: FilingContext, filer: Filer) -> None:
         self._context = context
@@ -41,7 +41,7 @@ class RequestHandler:
         self._catalog = context.catalog
         self._site = context.settings.site
         self._repairer = Repairer(context, filer, Recovery(context, filer))
-        self._kinds: dict[str, Callable[[Request], Answer]] = {
+        self._handlers: dict[str, Callable[[Request], Answer]] = {
             queue.ABSENT: self._absent,
             queue.EXPECTED: self._expected,
             queue.IDENTIFY: self._identify,
@@ -51,37 +51,41 @@ class RequestHandler:
         }
 
     def handle_pending(self) -> int:
-        """Carry out what is asked, answer each, and return how many there were."""
+        """Carry out and answer every pending request; return how many there were."""
         count = 0
         for request in queue.pending(self._site):
             try:
-                given = self._kinds[request.kind](request)
-            except ValueError as error:  # what the operator asked for cannot be
-                given = Answer(False, str(error))
-            self._context.step_done("attended")
-            queue.write_answer(self._site, request.id, given)
+                answer = self._handlers[request.kind](request)
+            except ValueError as error:  # the request cannot be carried out
+                answer = Answer(False, str(error))
+            self._context.step_done("request handled")
+            queue.write_answer(self._site, request.id, answer)
             log.info(
-                "errand", kind=request.kind, by=request.by, done=given.done, message=given.message
+                "request-handled",
+                kind=request.kind,
+                by=request.by,
+                done=answer.done,
+                message=answer.message,
             )
             count += 1
         return count
 
-    # Absent with a reason.
+    # Absences.
 
     def _absent(self, request: Request) -> Answer:
         place, reason = self._place(request), request.text("reason")
         if reason not in set(absences.AbsenceReason):
             raise ValueError(f"{reason!r}: write one of {', '.join(absences.AbsenceReason)}")
         if known := absences.find_absence(self._catalog.connection, place):
-            same = known.id == request.id
-            said = f"{place} is absent: {known.reason}"
-            return Answer(same, said if same else f"{said}, recorded by {known.who} already")
-        said = f"{place} is absent: {reason}"
+            message = f"{place} is absent: {known.reason}"
+            if known.id == request.id:
+                return Answer(True, message)
+            return Answer(False, f"{message}, already recorded by {known.who}")
         who = " ".join(request.by)
         self._record(
             absences.absent_event(place, reason, who, request.origin, request.why, request.id)
         )
-        return Answer(True, said)
+        return Answer(True, f"{place} is absent: {reason}")
 
     def _expected(self, request: Request) -> Answer:
         place = self._place(request, must_exist=False)
@@ -89,7 +93,7 @@ class RequestHandler:
             return Answer(True, f"{place} is expected again")
         known = absences.find_absence(self._catalog.connection, place)
         if known is None:
-            return Answer(False, f"{place} was not recorded as absent, or is expected again")
+            return Answer(False, f"{place} is not recorded as absent")
         who = " ".join(request.by)
         self._record(absences.withdrawn_event(known, who, request.origin, request.why, request.id))
         return Answer(True, f"{place} is expected again")
@@ -99,16 +103,16 @@ class RequestHandler:
         if place.karekod:
             entry = self._context.lookup(place.karekod)
             if entry is None and must_exist:
-                raise ValueError(f"{place}: is no karekod of the registry, correct it")
+                raise ValueError(f"{place}: not in the registry, check the karekod")
             return absences.place_of(entry) if entry else place
         if must_exist and not self._context.has_box(place.cevre, place.kurul, place.sandik):
-            raise ValueError(f"{place}: the registry has no such box, correct it")
+            raise ValueError(f"{place}: the registry has no such box, check the place")
         return place
 
     def _record(self, event: Event) -> None:
         seq = self._context.ledger.append(event)
         self._context.ledger.sync()
-        self._context.step_done("errand recorded")
+        self._context.step_done("request recorded")
         record = Record(seq, self._context.clock(), 0, event)
         absences.apply_record(self._catalog.connection, record)
         review.apply_record(self._catalog.connection, record)
@@ -135,24 +139,25 @@ class RequestHandler:
         sheets = review.parse_sheets(request.text("sheets").split())
         found = review.entries_of(sheets, note.frames, self._context.lookup)
         if note.sha256 is None:
-            raise ValueError(f"{file}: its bytes were not read ({note.reason}), it can be rejected")
+            raise ValueError(f"{file}: its bytes were not read ({note.reason}), reject it")
         if path := self._catalog.path_of_bytes(note.sha256):
-            raise ValueError(f"{file}: the same bytes are filed already as {path}, reject it")
-        named = Identification(
+            raise ValueError(f"{file}: the same bytes are already filed as {path}, reject it")
+        newest = Identification(
             request.by[0], request.id, sheets, request.why, _timestamp(self._context.clock())
         )
-        review.add_identification(connection, file, named)
+        review.add_identification(connection, file, newest)
         identifications = review.identifications(connection, file)[file]
-        match review.decide(identifications, named, self._context.settings.desk.confirmations):
+        match review.decide(identifications, newest, self._context.settings.desk.confirmations):
             case review.Agreed() as agreed:
                 return self._file(request, file, note, found, agreed)
             case review.NotYetAgreed(more, differ):
                 self._catalog.commit()
+                operators = f"{more} more operator{'s' * (more > 1)} must name the same"
                 others = "".join(
-                    f"; {n.who} names {review.format_sheets(n.sheets)}" for n in differ
+                    f"; {other.who} names {review.format_sheets(other.sheets)}" for other in differ
                 )
-                ask = f"{more} more operator{'s' * (more > 1)} must name the same"
-                return Answer(True, f"{file}: named {review.format_sheets(sheets)}, {ask}{others}")
+                named = review.format_sheets(sheets)
+                return Answer(True, f"{file}: named {named}, {operators}{others}")
 
     def _file(
         self,
@@ -162,9 +167,9 @@ class RequestHandler:
         found: list[tuple[int, RegistryEntry]],
         agreed: Agreed,
     ) -> Answer:
-        now, asked = self._context.clock(), self._context.settings.desk.confirmations
+        now, confirmations = self._context.clock(), self._context.settings.desk.confirmations
         page = self._page(file, note)
-        assert page.sha256 is not None  # noqa: S101 - its bytes were read just now
+        assert page.sha256 is not None  # noqa: S101 - `_page` has read its bytes
         extension = EXTENSION[page.result.format or ""]
         filed = Filed(tuple(self._next_version(*one, extension) for one in found), 0)
         mtime = self._context.store.keep(page.arrival.id, page.sha256, int(now.timestamp()))
@@ -172,18 +177,19 @@ class RequestHandler:
         person: dict[str, Value] = {
             "identified_by": list(agreed.by),
             "identifies": file,
-            "confirmations": asked,
+            "confirmations": confirmations,
             "errand": request.id,
         }
-        self._catalog.receive([page.arrival])
-        self._catalog.file(page, filed, mtime, now, person)
-        made = Review(request.id, review.FILED, " ".join(agreed.by), request.why, _timestamp(now))
-        review.add_review(self._catalog.connection, file, made, page.arrival.id)
+        self._catalog.add_arrivals([page.arrival])
+        self._catalog.add_filings(page, filed, mtime, now, person)
+        by = " ".join(agreed.by)
+        decision = Review(request.id, review.FILED, by, request.why, _timestamp(now))
+        review.add_review(self._catalog.connection, file, decision, page.arrival.id)
         self._context.store.sync()
         self._catalog.commit()
         self._context.step_done("identified")
         self._filer.carry_out()
-        paths = ", ".join(place.path for place in filed.sheets)
+        paths = ", ".join(sheet.path for sheet in filed.sheets)
         return Answer(True, f"{file}: filed as {paths}, identified by {' and '.join(agreed.by)}")
 
     def _next_version(self, frame: int, entry: RegistryEntry, extension: str) -> FiledSheet:
@@ -196,10 +202,10 @@ class RequestHandler:
         path = self._site / QUARANTINE / file
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != note.sha256:
-            raise ValueError(f"{file}: its bytes are not those that were judged, run `ssps verify`")
+            raise ValueError(f"{file}: its bytes have changed in quarantine, run `ssps verify`")
         form = format_of(content)
         if form is None:
-            raise ValueError(f"{file}: is neither JPEG, PNG, TIFF nor PDF, it can be rejected")
+            raise ValueError(f"{file}: is neither JPEG, PNG, TIFF nor PDF, reject it")
         now, stamp = self._context.clock(), Stamp.of(path.lstat())
         identity = arrival_id(now, self._context.token())
         arrival = Arrival(identity, note.name, Source(str(path.parent), file), stamp, now)
@@ -213,10 +219,10 @@ class RequestHandler:
         folders = request.detail.get("folders")
         party = next((party for party in self._context.mirroring_parties if party.id == name), None)
         if party is None or not isinstance(last, int) or not isinstance(folders, list):
-            raise ValueError(f"{name}: no party of that id has a tree, `ssps party list` names all")
-        built = rebuild.StagedTree(last, tuple(folders))
-        since = self._catalog.since(last)
-        rebuild.put_in_place(self._site, party, built, since, self._context.store)
+            raise ValueError(f"{name}: no party with this id has a tree, see `ssps party list`")
+        staged = rebuild.StagedTree(last, tuple(folders))
+        filed_since = self._catalog.filings_after(last)
+        rebuild.put_in_place(self._site, party, staged, filed_since, self._context.store)
         self._context.step_done("put in place")
         self._catalog.mark_tree_incomplete(name)
         self._catalog.mark_tree_complete(name, str(party.scope))
@@ -226,14 +232,14 @@ class RequestHandler:
     def _repair(self, request: Request) -> Answer:
         lines = request.detail.get("repairs")
         repairs = [Repair.parse(line) for line in lines if lines] if isinstance(lines, list) else []
-        left = self._repairer.repair_all(repairs)
-        said = f"{len(repairs) - len(left)} of {len(repairs)} mended"
-        return Answer(not left, said + "".join(f"\nnot mended: {repair}" for repair in left))
+        failed = self._repairer.repair_all(repairs)
+        summary = f"{len(repairs) - len(failed)} of {len(repairs)} repaired"
+        return Answer(not failed, "\n".join([summary, *map(failed_line, failed)]))
 
     def _held(self, request: Request) -> str:
         file = request.text("file")
         if "/" in file or file.startswith(".") or not self._context.quarantine.holds(file):
-            raise ValueError(f"{file}: is not in quarantine, `ssps desk list` names what is")
+            raise ValueError(f"{file}: is not in quarantine, see `ssps desk list`")
         return file
 
     def _note(self, file: str) -> QuarantineNote:
@@ -241,7 +247,7 @@ class RequestHandler:
         try:
             return parse_note(path.read_bytes())
         except (FileNotFoundError, ValueError):
-            raise ValueError(f"{path.name}: is missing or no note, run `ssps verify`") from None
+            raise ValueError(f"{path.name}: missing or not a note, run `ssps verify`") from None
 
 
 def _timestamp(moment: datetime) -> str:
@@ -249,5 +255,5 @@ def _timestamp(moment: datetime) -> str:
 
 
 def _already_reviewed(request: Request, file: str, reviewed: Review) -> Answer:
-    said = f"{file}: {reviewed.outcome} by {reviewed.who}, {reviewed.why}"
-    return Answer(reviewed.id == request.id, said)
+    message = f"{file}: {reviewed.outcome} by {reviewed.who}, {reviewed.why}"
+    return Answer(reviewed.id == request.id, message)

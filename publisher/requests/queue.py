@@ -1,14 +1,18 @@
-"""What operators ask of the publisher, which alone writes catalog, trees and filing ledger.
+"""The requests of operators to the publisher, as files in the folder `state/errands`.
 
-A command puts an errand into the folder `state/errands`, as `<id>.json`, and the publisher that
-runs carries it out between two batches of pages and answers with `<id>.done`; where none runs,
-the command takes its place for that long (publisher/requests/handler). For example
+Only the publisher writes catalog, trees and filing ledger, so a command that changes them sends it
+a request. The command writes `<id>.json`:
 
     {"by": ["ayse"], "detail": {"place": "34-istanbul-1/kadikoy-2/1234", "reason": "burnt"},
      "from": "ysk-1", "kind": "absent", "why": "minutes of 14 May, 19.40"}
 
-and `{"done": true, "said": "34-istanbul-1/kadikoy-2/1234 is absent: burnt"}`. The id sorts by time,
-names the errand in the filing ledger, and makes it safe to carry out again after a crash.
+The publisher handles it between two batches of pages and answers with `<id>.done`:
+
+    {"done": true, "said": "34-istanbul-1/kadikoy-2/1234 is absent: burnt"}
+
+If no publisher runs, the command handles the request itself (publisher/requests/handler). The id
+sorts by time and is also in the filing ledger (as `errand`), so that a request that is handled
+again after a crash has an effect only once.
 """
 
 import json
@@ -25,12 +29,12 @@ ABSENT, EXPECTED = "absent", "expected"
 IDENTIFY, REJECT = "identify", "reject"
 REBUILD, REPAIR = "rebuild", "repair"
 KINDS = (ABSENT, EXPECTED, IDENTIFY, REJECT, REBUILD, REPAIR)
-_ASKED, _DONE = ".json", ".done"
+_REQUEST, _ANSWER = ".json", ".done"  # suffixes of the files
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing that one operator, or two of them, want done; `origin` is their machine."""
+    """A request by one or more operators; `origin` is the machine that it was sent from."""
 
     id: str
     kind: str
@@ -40,23 +44,23 @@ class Request:
     detail: Mapping[str, Value] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """Return a detail that is text; ValueError if it is not."""
+        """Return the detail `name`; raise ValueError if it is missing or no text."""
         value = self.detail.get(name)
         if not isinstance(value, str):
-            raise ValueError(f"an errand of kind {self.kind} wants a text {name}")
+            raise ValueError(f"a request of kind {self.kind} needs the text {name!r}")
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether it was done, and what there is to say, for the operator's eye."""
+    """The publisher's answer: whether the request was carried out, and a message to show."""
 
     done: bool
     message: str
 
 
 def format_request(request: Request) -> bytes:
-    """Write one errand, without its id, which is the file's name."""
+    """Format a request without its id, which is the file's name."""
     fields = {
         "kind": request.kind,
         "by": request.by,
@@ -68,39 +72,41 @@ def format_request(request: Request) -> bytes:
 
 
 def parse_request(identity: str, content: bytes) -> Request:
-    """Read it back; ValueError for anything else."""
+    """Parse a request; raise ValueError if it is not one."""
     fields = json.loads(content)
     if not isinstance(fields, dict) or set(fields) != {"kind", "by", "from", "why", "detail"}:
-        raise ValueError("not an errand")
+        raise ValueError("not a request")
     by, detail = fields["by"], fields["detail"]
     texts = (fields["kind"], fields["from"], fields["why"], *by) if isinstance(by, list) else (0,)
     if not all(isinstance(text, str) for text in texts) or not isinstance(detail, dict):
-        raise ValueError("not an errand")
-    if fields["kind"] not in KINDS or not by:
-        raise ValueError(f"no errand of kind {fields['kind']!r} by somebody")
+        raise ValueError("not a request")
+    if fields["kind"] not in KINDS:
+        raise ValueError(f"unknown kind of request: {fields['kind']!r}")
+    if not by:
+        raise ValueError("not a request: it names no operator")
     return Request(identity, fields["kind"], tuple(by), fields["from"], fields["why"], detail)
 
 
 def submit(site: Path, request: Request) -> None:
-    """Put an errand where the publisher finds it."""
+    """Write a request into the folder."""
     folder = site / REQUESTS
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    replace(folder / f"{request.id}{_ASKED}", format_request(request))
+    replace(folder / f"{request.id}{_REQUEST}", format_request(request))
 
 
 def pending(site: Path) -> Iterator[Request]:
-    """Yield what was asked and not answered yet, the oldest first; what is no errand is answered.
+    """Yield the requests that are not answered yet, oldest first.
 
-    Costs one look at an empty folder where nothing is asked.
+    Answers files that are no requests. If there is none, this only lists a folder.
     """
     try:
         names = sorted(path.name for path in (site / REQUESTS).iterdir())
     except FileNotFoundError:
         return
     for name in names:
-        if not name.endswith(_ASKED) or name.startswith("."):
+        if not name.endswith(_REQUEST) or name.startswith("."):
             continue
-        identity = name.removesuffix(_ASKED)
+        identity = name.removesuffix(_REQUEST)
         try:
             yield parse_request(identity, (site / REQUESTS / name).read_bytes())
         except FileNotFoundError:
@@ -109,16 +115,16 @@ def pending(site: Path) -> Iterator[Request]:
             write_answer(site, identity, Answer(False, str(error)))
 
 
-def write_answer(site: Path, identity: str, given: Answer) -> None:
-    """Say what became of an errand; it is not carried out again."""
-    content = json.dumps({"done": given.done, "said": given.message}).encode() + b"\n"
-    replace(site / REQUESTS / f"{identity}{_DONE}", content)
-    (site / REQUESTS / f"{identity}{_ASKED}").unlink(missing_ok=True)
+def write_answer(site: Path, identity: str, answer: Answer) -> None:
+    """Write the answer and remove the request."""
+    content = json.dumps({"done": answer.done, "said": answer.message}).encode() + b"\n"
+    replace(site / REQUESTS / f"{identity}{_ANSWER}", content)
+    (site / REQUESTS / f"{identity}{_REQUEST}").unlink(missing_ok=True)
 
 
 def take_answer(site: Path, identity: str) -> Answer | None:
-    """Take the answer to an errand away, None if there is none yet."""
-    path = site / REQUESTS / f"{identity}{_DONE}"
+    """Return the answer to a request and remove it; return None if there is no answer yet."""
+    path = site / REQUESTS / f"{identity}{_ANSWER}"
     try:
         fields = json.loads(path.read_bytes())
     except FileNotFoundError:

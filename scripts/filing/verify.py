@@ -16,6 +16,7 @@ from config.event import Value
 from config.site import PARTIES_TOML, TREES
 from publisher.fsck import rebuild
 from publisher.fsck.finding import Finding
+from publisher.fsck.repair import failed_line
 from publisher.fsck.verify import verify as verify_site
 from publisher.requests import queue
 from publisher.requests.queue import Answer
@@ -65,7 +66,7 @@ def _describe_findings(found: Sequence[Finding], answer: Answer | None) -> list[
     return [
         f"{each.place}: {each.problem}"
         for each in found
-        if answer is None or f"not mended: {each.repair}" in lines
+        if answer is None or (each.repair and failed_line(each.repair) in lines)
     ]
 
 

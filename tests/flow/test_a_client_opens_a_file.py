@@ -15,9 +15,7 @@ def sizes(night: RunningSite, party: str) -> dict[str, int]:
     return {"/" + path: (tree / path).stat().st_size for path in night.tree(party)}
 
 
-def test_a_mirror_is_told_by_the_ledger_file_by_file(
-    rehearsal: RunningSite, tmp_path: Path
-) -> None:
+def test_the_ledger_records_every_file_of_a_mirror(rehearsal: RunningSite, tmp_path: Path) -> None:
     before = len(rehearsal.records())
 
     rehearsal.sftp("parti-a", f"get -r / {tmp_path}")
@@ -42,7 +40,7 @@ def test_a_mirror_is_told_by_the_ledger_file_by_file(
     assert mine[-1].detail["bytes"] == sum(int(str(size)) for size, _ in closed.values())
 
 
-def test_the_open_stands_in_the_ledger_before_the_close(rehearsal: RunningSite) -> None:
+def test_the_ledger_has_the_open_before_the_close(rehearsal: RunningSite) -> None:
     held: Counter[tuple[object, object]] = Counter()
 
     for record in rehearsal.records():
@@ -56,7 +54,7 @@ def test_the_open_stands_in_the_ledger_before_the_close(rehearsal: RunningSite) 
     assert [r.seq for r in rehearsal.records()] == list(range(len(rehearsal.records())))
 
 
-def test_a_part_of_a_file_is_recorded_as_a_part(rehearsal: RunningSite, tmp_path: Path) -> None:
+def test_a_partial_download_is_recorded_as_partial(rehearsal: RunningSite, tmp_path: Path) -> None:
     path, size = max(sizes(rehearsal, "parti-a").items(), key=lambda item: item[1])
     half = tmp_path / "half"
     half.write_bytes((rehearsal.site / "trees/parti-a" / path[1:]).read_bytes()[: size // 2])
@@ -71,7 +69,7 @@ def test_a_part_of_a_file_is_recorded_as_a_part(rehearsal: RunningSite, tmp_path
     assert half.stat().st_size == size
 
 
-def test_a_party_of_one_district_sees_that_one_and_nothing_of_the_others(
+def test_a_party_with_one_district_sees_only_that_district(
     rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     party = load.load(rehearsal.site).party("parti-c")
@@ -85,7 +83,7 @@ def test_a_party_of_one_district_sees_that_one_and_nothing_of_the_others(
     assert pages(tmp_path) == rehearsal.tree("parti-c")
 
 
-def test_a_strangers_key_opens_nothing_and_that_is_recorded(rehearsal: RunningSite) -> None:
+def test_an_unknown_key_is_refused_and_recorded(rehearsal: RunningSite) -> None:
     before = len(rehearsal.records())
     stranger = [*rehearsal.ssh_options("parti-b"), f"parti-a@{ADDRESS}"]
 
@@ -102,7 +100,7 @@ def test_a_strangers_key_opens_nothing_and_that_is_recorded(rehearsal: RunningSi
     assert (refused.who, refused.origin, refused.outcome) == ("parti-a", "127.0.0.1", "refused")
 
 
-def test_a_key_added_while_the_server_runs_opens_at_once(
+def test_a_key_added_while_the_server_runs_works_at_once(
     rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     subprocess.run(
@@ -126,7 +124,7 @@ def test_a_key_added_while_the_server_runs_opens_at_once(
     assert "prova-cb-mv" in done.stdout
 
 
-def test_a_password_opens_as_a_key_does(rehearsal: RunningSite, tmp_path: Path) -> None:
+def test_a_password_works_like_a_key(rehearsal: RunningSite, tmp_path: Path) -> None:
     password = rehearsal.ssps("key", "add", "parti-b", "--password", "--why", "x").strip()
     ask = tmp_path / "ask"
     ask.write_text(f"#!/bin/sh\necho {password}\n")

@@ -31,7 +31,7 @@ def scanned(filed: RunningSite) -> list[list[str]]:
     return [line.split(",") for line in (filed.site / "scanned.csv").read_text().splitlines()]
 
 
-def test_every_page_stands_under_its_sheet_in_every_tree_whose_scope_covers_it(
+def test_every_page_is_in_every_tree_whose_scope_covers_it(
     filed: RunningSite,
 ) -> None:
     registry = Registry(filed.site / REGISTRY_INDEX)
@@ -51,7 +51,7 @@ def test_every_page_stands_under_its_sheet_in_every_tree_whose_scope_covers_it(
     assert len(wanted["parti-a"]) > len(wanted["parti-d"]) > 0
 
 
-def test_forty_trees_would_cost_forty_names_and_one_copy(filed: RunningSite) -> None:
+def test_the_trees_share_one_copy_of_each_page(filed: RunningSite) -> None:
     entitled = [filed.site / "trees" / p for p in ("parti-a", "parti-d")]
     path = next(iter(filed.tree("parti-d")))
 
@@ -64,14 +64,14 @@ def test_forty_trees_would_cost_forty_names_and_one_copy(filed: RunningSite) -> 
     assert original.stat().st_mtime_ns % 10**9 == 0
 
 
-def test_the_store_holds_each_original_once_under_its_own_digest(filed: RunningSite) -> None:
+def test_the_store_has_each_original_once_under_its_digest(filed: RunningSite) -> None:
     store = digests(filed.site / "store")
 
     assert all(Path(path).name == digest for path, digest in store.items())
     assert set(store.values()) == set(filed.tree("parti-a").values())
 
 
-def test_a_rescan_is_a_later_version_beside_the_first(filed: RunningSite) -> None:
+def test_a_rescan_is_filed_as_a_later_version(filed: RunningSite) -> None:
     versions = [path for path in filed.tree("parti-a") if layout.parse(path).version > 1]
 
     assert versions
@@ -85,7 +85,9 @@ def test_a_rescan_is_a_later_version_beside_the_first(filed: RunningSite) -> Non
         )
 
 
-def test_what_could_not_be_filed_is_in_quarantine_with_its_reason(filed: RunningSite) -> None:
+def test_a_page_that_could_not_be_filed_is_in_quarantine_with_its_reason(
+    filed: RunningSite,
+) -> None:
     kinds = Counter(kind for _, _, _, kind in scanned(filed))
     unreadable = {d for _, d, karekod, kind in scanned(filed) if not karekod or kind == "unknown"}
 
@@ -98,7 +100,7 @@ def test_what_could_not_be_filed_is_in_quarantine_with_its_reason(filed: Running
     assert len(reasons) == filed.status()["quarantined"]
 
 
-def test_the_filing_ledger_tells_of_each_page_once(filed: RunningSite) -> None:
+def test_the_filing_ledger_has_each_page_once(filed: RunningSite) -> None:
     records = filed.records("filing")
 
     told = Counter(r.event.event for r in records)
@@ -113,7 +115,7 @@ def test_the_filing_ledger_tells_of_each_page_once(filed: RunningSite) -> None:
     assert Counter(r.event.origin for r in records) == Counter(s[0] for s in scanned(filed))
 
 
-def test_the_count_of_what_is_missing_is_what_was_expected_less_what_was_filed(
+def test_missing_is_expected_minus_filed(
     filed: RunningSite,
 ) -> None:
     status = filed.status()
@@ -123,7 +125,7 @@ def test_the_count_of_what_is_missing_is_what_was_expected_less_what_was_filed(
     assert status["waiting"] == 0
 
 
-def test_nothing_temporary_is_left(filed: RunningSite) -> None:
+def test_no_temporary_files_are_left(filed: RunningSite) -> None:
     assert digests(filed.site / "intake") == {}
     left = [p for p in filed.site.rglob("*") if p.name.startswith(".") and p.is_file()]
     assert left == []
@@ -134,7 +136,7 @@ def shows(filed: RunningSite, party: str, path: str) -> bool:
     return path in filed.tree(party)
 
 
-def test_a_page_dropped_now_is_visible_within_seconds(filed: RunningSite, tmp_path: Path) -> None:
+def test_a_new_page_is_visible_within_seconds(filed: RunningSite, tmp_path: Path) -> None:
     """A correction after an objection: other bytes of a sheet that is filed."""
     path = next(p for p in filed.tree("parti-d") if p.endswith("-s1.jpg"))
     content = (filed.site / "trees/parti-d" / path).read_bytes()

@@ -25,7 +25,7 @@ def alerts() -> set[str]:
     return found
 
 
-def test_every_alert_that_the_daemons_log_is_in_the_handbook() -> None:
+def test_every_logged_alert_is_in_the_handbook() -> None:
     assert {alert for alert in alerts() if f"`{alert}`" not in HANDBOOK} == set()
 
 
@@ -55,7 +55,7 @@ def run(command: str) -> None:
     subprocess.run(shlex.split(command), check=True)
 
 
-def test_a_site_that_was_backed_up_as_written_goes_on_elsewhere(tmp_path: Path) -> None:
+def test_a_site_restored_from_the_documented_backup_continues(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     first, second, back = commands("rsync ", tmp_path / "site", copy)
     with running_rehearsal(tmp_path) as here:

@@ -11,7 +11,7 @@ from scripts.ssps import main
 
 
 @pytest.mark.parametrize("pages", [REAL, SHARED])
-def test_a_night_ends_with_nothing_missing_and_every_mirror_like_its_tree(
+def test_a_rehearsed_night_ends_with_no_missing_sheet_and_identical_mirrors(
     tmp_path: Path, pages: str
 ) -> None:
     file = tmp_path / "report.json"

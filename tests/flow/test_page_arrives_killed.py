@@ -154,7 +154,7 @@ def orphans() -> list[int]:
     return found
 
 
-def test_a_publisher_killed_ten_times_over_files_each_page_exactly_once(tmp_path: Path) -> None:
+def test_a_publisher_that_is_killed_ten_times_files_each_page_exactly_once(tmp_path: Path) -> None:
     rng = random.Random(SEED)  # noqa: S311 - the same night every time
     settings = site(tmp_path / "site")
     pages = scans(rng)

@@ -1,4 +1,4 @@
-"""A site whose pages are filed at once, without a filer; and a party's own look at its feed."""
+"""Files pages on a test site directly, without a Filer, and reads feeds and sums like a party."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ NOON = 1684072800
 
 @dataclass
 class PageFiler:
-    """Files pages as the filer leaves them: bytes in the store, links, rows."""
+    """Leaves pages as the publisher does: bytes in the store, links in the trees, catalog rows."""
 
     settings: Settings
     seq: "count[int]" = field(default_factory=count)
@@ -34,13 +34,14 @@ class PageFiler:
     def __post_init__(self) -> None:
         Catalog(catalog.url(self.settings.site)).close()
         self.store = Store(self.settings.site)
-        self.engine = sa.create_engine(catalog.url(self.settings.site))
+        # Without a pool every connection is closed at the end of its `with` block.
+        self.engine = sa.create_engine(catalog.url(self.settings.site), poolclass=sa.NullPool)
         for party in self.settings.parties:
             if party.mirrors:
                 self.store.make_root(party.id)
 
     def file(self, sheet: Sheet, content: str, version: int = 1, gap: str = "") -> str:
-        """File one page; the tree of the party `gap` does not take it."""
+        """File one page and return its path; the tree of the party `gap` does not get it."""
         seq = next(self.seq)
         digest = sha256(content.encode()).hexdigest()
         path = layout.path(self.settings.election.id, sheet, version, "jpg")
@@ -58,18 +59,17 @@ class PageFiler:
                 "sandik": sheet.sandik or "", "page": sheet.page, "version": version,
                 "karekod": "", "sha256": digest, "path": path, "filed_at": NOON + seq, "seq": seq,
             }  # fmt: skip
-            made = connection.execute(sa.insert(t.filing), [filing])
+            connection.execute(sa.insert(t.filing), [filing])
             if gap:
                 number = connection.scalar(sa.select(sa.func.max(t.filing.c.id)))
                 connection.execute(sa.insert(t.gap), [{"party": gap, "filing": number}])
-            del made
         for party in self.settings.parties:
             if party.mirrors and party.id != gap and party.scope.covers(sheet):
                 self.store.link(digest, party.id, path)
         return path
 
     def close_gaps(self) -> None:
-        """Let every tree take what it owes."""
+        """Link every page that a tree lacks and remove the gaps."""
         with self.engine.begin() as connection:
             query = sa.select(t.gap.c.party, t.filing.c.path, t.filing.c.sha256).join(t.filing)
             for party, path, digest in connection.execute(query).all():
@@ -78,8 +78,8 @@ class PageFiler:
 
 
 def read_feed(tree: Path) -> list[FeedEntry]:
-    """Return every entry of a party's feed, having proved each link of the chain."""
-    found, before = [], NO_PREVIOUS
+    """Return every entry of a party's feed, after verifying signatures, chain and files."""
+    entries, previous = [], NO_PREVIOUS
     newest = tree / "akis" / "son.txt"
     last = int(newest.read_text().partition(".")[0]) if newest.exists() else 0
     feeds = set()
@@ -88,16 +88,16 @@ def read_feed(tree: Path) -> list[FeedEntry]:
         content = file.read_bytes()
         sshsig.verify(KEY.public_key(), content, Path(f"{file}.sig").read_bytes())
         segment = parse_segment(content)
-        assert (segment.number, segment.previous) == (number, before)
-        before = sha256(content).hexdigest()
+        assert (segment.number, segment.previous) == (number, previous)
+        previous = sha256(content).hexdigest()
         feeds.add(segment.feed)
         for entry in segment.entries:
             shown = tree / entry.path
             assert sha256(shown.read_bytes()).hexdigest() == entry.sha256
             assert (shown.stat().st_size, shown.stat().st_mtime) == (entry.size, entry.filed_at)
-            found.append(entry)
+            entries.append(entry)
     assert len(feeds) <= 1
-    return found
+    return entries
 
 
 def pages(tree: Path) -> set[str]:
@@ -110,7 +110,7 @@ def pages(tree: Path) -> set[str]:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Return what a folder's SHA256SUMS says, its signature being good."""
+    """Return the sums in a folder by path, after verifying their signature."""
     content = (folder / "SHA256SUMS").read_bytes()
     sshsig.verify(KEY.public_key(), content, (folder / "SHA256SUMS.sig").read_bytes())
     lines = (line.split("  ") for line in content.decode().splitlines())
@@ -118,7 +118,7 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def digests(folder: Path, suffix: str) -> dict[str, str]:
-    """Return the SHA-256 of the files below `folder` with that ending, by path."""
+    """Return the SHA-256 of each file below `folder` whose name ends with `suffix`, by path."""
     return {
         os.path.relpath(path, folder): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob(f"*{suffix}")

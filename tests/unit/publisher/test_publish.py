@@ -69,7 +69,7 @@ def wait_until(done: Callable[[], bool]) -> None:
         threading.Event().wait(0.02)
 
 
-def test_a_page_goes_from_the_intake_into_the_trees_however_it_arrives(
+def test_a_page_is_filed_however_it_arrives_in_the_intake(
     settings: Settings, draw: Draw, encode: Encode
 ) -> None:
     intake = settings.site / "intake"
@@ -95,7 +95,7 @@ def test_a_page_goes_from_the_intake_into_the_trees_however_it_arrives(
     }
 
 
-def test_a_page_whose_writer_pauses_is_read_when_it_was_closed(
+def test_a_page_whose_writer_pauses_is_read_after_it_is_closed(
     settings: Settings, draw: Draw, encode: Encode
 ) -> None:
     whole = encode(draw(CB, CB))
@@ -110,7 +110,7 @@ def test_a_page_whose_writer_pauses_is_read_when_it_was_closed(
     assert assert_consistent(settings).outcomes() == {"slow.jpg": ["filed"]}
 
 
-def test_a_page_whose_writer_pauses_on_another_machine_is_filed_once_it_is_whole(
+def test_a_page_written_slowly_from_another_machine_is_filed_when_it_is_complete(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No lease tells of that writer; what lacks but its end is read again until it has it."""
@@ -134,7 +134,7 @@ def test_a_page_whose_writer_pauses_on_another_machine_is_filed_once_it_is_whole
     assert assert_consistent(settings).outcomes() == {"slow.jpg": ["filed"]}
 
 
-def test_a_page_that_never_gets_its_end_is_set_aside_after_a_while(
+def test_a_page_that_stays_truncated_is_quarantined(
     settings: Settings, draw: Draw, encode: Encode
 ) -> None:
     hasty = replace(settings, intake=replace(settings.intake, settle_seconds=0.01))
@@ -146,7 +146,7 @@ def test_a_page_that_never_gets_its_end_is_set_aside_after_a_while(
     assert event.detail["reason"] == "incomplete"
 
 
-def test_a_page_that_broke_off_where_none_can_tell_is_set_aside_and_filed_once_it_is_whole(
+def test_a_half_tiff_is_quarantined_and_filed_when_it_is_complete(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A TIFF has no end; half of one is set aside, and the file kept for a while."""
@@ -163,7 +163,9 @@ def test_a_page_that_broke_off_where_none_can_tell_is_set_aside_and_filed_once_i
     assert assert_consistent(settings).outcomes() == {"slow.tif": ["quarantined", "filed"]}
 
 
-def test_a_lost_ledger_refuses_a_start(settings: Settings, draw: Draw, encode: Encode) -> None:
+def test_the_publisher_does_not_start_without_its_ledger(
+    settings: Settings, draw: Draw, encode: Encode
+) -> None:
     (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
     with publishing(settings):
         wait_for(settings, lambda counts: counts.filed == 1)
@@ -174,7 +176,7 @@ def test_a_lost_ledger_refuses_a_start(settings: Settings, draw: Draw, encode: E
         publish(settings, stop=threading.Event(), workers=1)
 
 
-def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
+def test_the_publisher_halts_on_a_full_disk_and_retries(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
@@ -210,13 +212,13 @@ def test_a_disk_without_room_stops_the_intake_says_so_and_is_tried_again(
 
     halts = [entry for entry in logs if entry["event"] == "publisher-halted"]
     assert [entry["log_level"] for entry in halts] == ["error", "error"]
-    assert "No space left" in halts[0]["error"]
-    assert halts[1]["error"] == "database or disk is full", "and nothing of the statement"
+    assert "No space left" in halts[0]["cause"]
+    assert halts[1]["cause"] == "database or disk is full", "and nothing of the statement"
     assert pauses == [1.0, 2.0]
     assert assert_consistent(settings).outcomes() == {"a.jpg": ["filed"]}
 
 
-def test_the_parties_are_handed_each_ledgers_newest_checkpoint(settings: Settings) -> None:
+def test_a_segment_has_each_ledgers_newest_checkpoint(settings: Settings) -> None:
     (settings.site / LEDGERS / TRANSFER).mkdir(parents=True)
     (settings.site / LEDGERS / TRANSFER / "checkpoint").write_bytes(b"as it was signed\n")
     shown = settings.site / TREES / "parti-a" / layout.segment(1)
@@ -228,7 +230,7 @@ def test_the_parties_are_handed_each_ledgers_newest_checkpoint(settings: Setting
     assert named["transfer"] == b"as it was signed\n"
 
 
-def test_a_party_whose_scope_changes_begins_a_feed_of_its_own_and_the_others_keep_theirs(
+def test_a_party_whose_scope_changes_starts_a_new_feed_and_the_others_keep_theirs(
     settings: Settings,
 ) -> None:
     def head(tree: Path) -> str:
@@ -253,14 +255,14 @@ def test_a_party_whose_scope_changes_begins_a_feed_of_its_own_and_the_others_kee
     assert all((tree / layout.README).exists() for tree in (a, b))
 
 
-def test_a_site_without_a_registry_is_the_operators_fault(settings: Settings) -> None:
+def test_a_site_without_a_registry_is_a_fault_for_the_operator(settings: Settings) -> None:
     (settings.site / REGISTRY_INDEX).unlink()
 
     with pytest.raises(Faults, match="ssps registry import"):
         publish(settings, stop=threading.Event())
 
 
-def test_a_publisher_that_starts_while_it_is_asked_for_waits_for_that_instant(
+def test_a_starting_publisher_waits_while_another_process_tests_the_lock(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = settings.site / LEDGERS / FILING

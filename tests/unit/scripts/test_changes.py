@@ -209,7 +209,7 @@ def test_an_errand_that_was_refused_is_on_record_as_refused(whole: Path, ssps: S
         "why": "it came",
         "before": "expected",
         "after": None,
-        "reason": f"{BOX} was not recorded as absent, or is expected again",
+        "reason": f"{BOX} is not recorded as absent",
     }
 
 

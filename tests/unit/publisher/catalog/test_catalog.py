@@ -51,48 +51,48 @@ def committed(opened: Catalog, site: Path) -> Counts:
     return counts.counts(site)
 
 
-def test_an_arrival_is_counted_as_what_became_of_it_by_anyone_who_looks(
+def test_an_arrival_counts_under_its_outcome_when_it_is_recorded_and_committed(
     opened: Catalog, tmp_path: Path
 ) -> None:
-    opened.receive([arrival(n) for n in range(1, 6)])
+    opened.add_arrivals([arrival(n) for n in range(1, 6)])
     opened.mark_claimed([f"a{n}" for n in range(1, 6)])
     opened.commit()
     assert counts.counts(tmp_path) == Counts(waiting=5)
 
-    opened.file(page(1), FIRST, 1684080000, NOON)
-    opened.file(page(2), SECOND, 1684080000, NOON)
-    opened.set_aside(page(3), Duplicate(PATH), NOON)
-    opened.set_aside(page(4), Quarantined(Reason.NO_KAREKOD), NOON)
+    opened.add_filings(page(1), FIRST, 1684080000, NOON)
+    opened.add_filings(page(2), SECOND, 1684080000, NOON)
+    opened.add_unfiled(page(3), Duplicate(PATH), NOON)
+    opened.add_unfiled(page(4), Quarantined(Reason.NO_KAREKOD), NOON)
     opened.commit()
     assert counts.counts(tmp_path) == Counts(waiting=5), "decided is not done"
 
     for seq in range(4):
-        assert opened.finish(f"a{seq + 1}", seq)
+        assert opened.mark_recorded(f"a{seq + 1}", seq)
     assert counts.counts(tmp_path) == Counts(waiting=5), "not before the commit"
     opened.commit()
     expected = Counts(filed=1, versions=1, duplicates=1, quarantined=1, waiting=1)
     assert counts.counts(tmp_path) == expected
 
 
-def test_what_is_done_is_counted_once(opened: Catalog, tmp_path: Path) -> None:
-    opened.receive([arrival(1)])
-    assert not opened.finish("a1", 0), "nothing was decided"
-    opened.file(page(1), FIRST, 1684080000, NOON)
+def test_a_recorded_decision_counts_once(opened: Catalog, tmp_path: Path) -> None:
+    opened.add_arrivals([arrival(1)])
+    assert not opened.mark_recorded("a1", 0), "nothing was decided"
+    opened.add_filings(page(1), FIRST, 1684080000, NOON)
 
-    assert opened.finish("a1", 0)
-    assert not opened.finish("a1", 1)
-    assert not opened.finish("unknown", 2)
+    assert opened.mark_recorded("a1", 0)
+    assert not opened.mark_recorded("a1", 1)
+    assert not opened.mark_recorded("unknown", 2)
 
     assert committed(opened, tmp_path) == Counts(filed=1)
     assert opened.next_seq() == 1
 
 
-def test_a_file_of_two_sheets_is_done_when_both_are_recorded_and_each_counts_once(
+def test_a_file_with_two_sheets_is_done_when_both_are_recorded(
     opened: Catalog, tmp_path: Path
 ) -> None:
     other = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
-    opened.receive([arrival(1)])
-    opened.file(
+    opened.add_arrivals([arrival(1)])
+    opened.add_filings(
         page(1), Filed((FIRST.sheets[0], FiledSheet(3, other, 1, "mv")), 2), 1684080000, NOON
     )
 
@@ -101,37 +101,37 @@ def test_a_file_of_two_sheets_is_done_when_both_are_recorded_and_each_counts_onc
     assert first.filing == FilingRow(Original(1, "1" * 64, PATH), 1, CB, 1)
     assert second.filing == FilingRow(Original(2, "1" * 64, "mv"), 3, MV, 1)
 
-    assert opened.finish("a1", 7, 3)
-    assert not opened.finish("a1", 8, 3), "it was noted before"
-    assert not opened.finish("a1", 8, 2), "no sheet is on that page"
+    assert opened.mark_recorded("a1", 7, 3)
+    assert not opened.mark_recorded("a1", 8, 3), "it was noted before"
+    assert not opened.mark_recorded("a1", 8, 2), "no sheet is on that page"
     assert opened.unrecorded_decisions() == [first]
     assert committed(opened, tmp_path) == Counts(filed=1, waiting=1)
     assert opened.next_seq() == 8
     assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), False, None)
 
-    assert opened.finish("a1", 8, 1)
+    assert opened.mark_recorded("a1", 8, 1)
     assert opened.unrecorded_decisions() == []
     assert committed(opened, tmp_path) == Counts(filed=2)
     assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), True, None)
     assert opened.path_of_bytes("1" * 64) == PATH
 
 
-def test_what_was_not_committed_never_happened(tmp_path: Path) -> None:
+def test_changes_that_were_not_committed_are_lost(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     with Catalog(catalog.url(tmp_path)) as first:
-        first.receive([arrival(1)])
+        first.add_arrivals([arrival(1)])
 
     with Catalog(catalog.url(tmp_path)) as second:
         assert second.undecided() == []
         assert second.next_seq() == 0
 
 
-def test_a_decided_arrival_comes_back_with_all_that_carrying_it_out_takes(
+def test_an_unrecorded_decision_has_everything_that_carrying_it_out_needs(
     opened: Catalog,
 ) -> None:
-    opened.receive([arrival(1), arrival(2)])
-    opened.file(page(1), FIRST, 1684080000, NOON)
-    opened.set_aside(page(2), Quarantined(Reason.UNKNOWN_KAREKOD), NOON)
+    opened.add_arrivals([arrival(1), arrival(2)])
+    opened.add_filings(page(1), FIRST, 1684080000, NOON)
+    opened.add_unfiled(page(2), Quarantined(Reason.UNKNOWN_KAREKOD), NOON)
 
     filed, quarantined = opened.unrecorded_decisions()
 
@@ -154,13 +154,13 @@ def test_a_decided_arrival_comes_back_with_all_that_carrying_it_out_takes(
     assert opened.undecided() == []
 
 
-def test_the_desk_is_told_what_stands_already_even_within_a_batch(opened: Catalog) -> None:
-    opened.receive([arrival(1), arrival(2), arrival(3)])
+def test_earlier_decisions_are_known_before_the_batch_is_committed(opened: Catalog) -> None:
+    opened.add_arrivals([arrival(1), arrival(2), arrival(3)])
     assert opened.latest_version(SHEET) == 0
 
-    opened.file(page(1), FIRST, 1684080000, NOON)
-    opened.file(page(2), SECOND, 1684080000, NOON)
-    opened.set_aside(page(3), Quarantined(Reason.NO_KAREKOD), NOON)
+    opened.add_filings(page(1), FIRST, 1684080000, NOON)
+    opened.add_filings(page(2), SECOND, 1684080000, NOON)
+    opened.add_unfiled(page(3), Quarantined(Reason.NO_KAREKOD), NOON)
 
     assert opened.latest_version(SHEET) == 2
     assert opened.latest_version(replace(SHEET, page=2)) == 0
@@ -170,57 +170,57 @@ def test_the_desk_is_told_what_stands_already_even_within_a_batch(opened: Catalo
     assert opened.quarantined_path("3" * 64, Reason.EMPTY) is None
 
 
-def test_one_version_of_a_sheet_and_one_copy_of_the_bytes_can_be_filed(opened: Catalog) -> None:
-    opened.receive([arrival(1), arrival(2)])
-    opened.file(page(1), FIRST, 1684080000, NOON)
+def test_the_same_version_or_the_same_bytes_cannot_be_filed_twice(opened: Catalog) -> None:
+    opened.add_arrivals([arrival(1), arrival(2)])
+    opened.add_filings(page(1), FIRST, 1684080000, NOON)
 
     with pytest.raises(sa.exc.IntegrityError):
-        opened.file(page(2), Filed((FiledSheet(1, ENTRY, 1, "another"),), 2), 1684080000, NOON)
+        opened.add_filings(
+            page(2), Filed((FiledSheet(1, ENTRY, 1, "another"),), 2), 1684080000, NOON
+        )
 
 
-def test_a_withdrawn_arrival_is_forgotten_but_never_a_decided_one(opened: Catalog) -> None:
-    opened.receive([arrival(1), arrival(2)])
-    opened.file(page(2), FIRST, 1684080000, NOON)
+def test_removing_arrivals_leaves_decided_ones(opened: Catalog) -> None:
+    opened.add_arrivals([arrival(1), arrival(2)])
+    opened.add_filings(page(2), FIRST, 1684080000, NOON)
 
-    opened.withdraw(["a1", "a2"])
+    opened.remove_arrivals(["a1", "a2"])
 
     assert opened.arrival_state("a1") is None
     assert opened.arrival_state("a2") == (arrival(2), Stamp(2, 5, 7), False, None)
 
 
-def test_a_party_is_complete_for_one_scope_and_its_gaps_are_known(
-    opened: Catalog, tmp_path: Path
-) -> None:
-    opened.receive([arrival(1)])
-    opened.file(page(1), FIRST, 1684080000, NOON)
+def test_a_tree_is_complete_for_one_scope_and_has_gaps(opened: Catalog, tmp_path: Path) -> None:
+    opened.add_arrivals([arrival(1)])
+    opened.add_filings(page(1), FIRST, 1684080000, NOON)
     opened.mark_tree_incomplete("parti-a")
     opened.add_gap("parti-a", 1)
     opened.add_gap("parti-a", 1)
     opened.mark_tree_complete("parti-a", "all")
 
-    assert opened.parties() == {"parti-a": "all"}
+    assert opened.completed_trees() == {"parti-a": "all"}
     assert opened.gaps() == [("parti-a", Original(1, "1" * 64, PATH))]
     assert committed(opened, tmp_path).gaps == 1
 
     opened.mark_tree_incomplete("parti-a")
-    assert opened.parties() == {}
+    assert opened.completed_trees() == {}
     assert opened.gaps() == []
 
 
-def test_every_filing_is_yielded_once_however_many_there_are(opened: Catalog) -> None:
+def test_every_filing_is_returned_once_in_order(opened: Catalog) -> None:
     many = 2001
     with_paths = [Filed((FiledSheet(1, ENTRY, n, f"p{n}"),), 2) for n in range(1, many + 1)]
-    opened.receive([arrival(n) for n in range(1, many + 1)])
+    opened.add_arrivals([arrival(n) for n in range(1, many + 1)])
     for number, filed in enumerate(with_paths, start=1):
         made = replace(page(number), sha256=f"{number:064}")
-        opened.file(made, filed, 1684080000, NOON)
+        opened.add_filings(made, filed, 1684080000, NOON)
 
-    assert [original.path for original in opened.originals()] == [
+    assert [original.path for original in opened.all_filings()] == [
         f.sheets[0].path for f in with_paths
     ]
 
 
-def test_a_source_that_stays_is_known_as_it_looked_last(opened: Catalog) -> None:
+def test_a_source_left_behind_is_remembered_with_its_last_stamp(opened: Catalog) -> None:
     opened.note_left_behind(arrival(1))
     opened.note_left_behind(arrival(2))
 

@@ -40,7 +40,7 @@ def test_sheets_are_counted_by_contest_form_district_and_board(settings: Setting
     ]
 
 
-def test_missing_sheets_are_named_in_the_order_of_places(settings: Settings) -> None:
+def test_missing_sheets_are_listed_by_place(settings: Settings) -> None:
     drop(settings, {"a.png": CB})
     run(settings)
 
@@ -52,7 +52,7 @@ def test_missing_sheets_are_named_in_the_order_of_places(settings: Settings) -> 
     assert here == [MV]
 
 
-def test_a_sheet_that_todays_registry_lacks_is_not_one_of_the_expected(settings: Settings) -> None:
+def test_a_filed_sheet_that_the_registry_lacks_does_not_count_as_filed(settings: Settings) -> None:
     drop(settings, {"a.png": CB, "b.png": MV})
     run(settings)
     assert lines(settings) == [CoverageLine("all", 6, 2, 0)]
@@ -67,7 +67,7 @@ def test_a_sheet_that_todays_registry_lacks_is_not_one_of_the_expected(settings:
     assert lines(settings) == [CoverageLine("all", 1, 1, 0)]
 
 
-def test_a_site_without_catalog_or_registry_has_empty_accounts(settings: Settings) -> None:
+def test_a_site_without_catalog_or_registry_has_zero_coverage(settings: Settings) -> None:
     assert lines(settings) == [CoverageLine("all", 6, 0, 0)]
     (settings.site / REGISTRY_INDEX).unlink()
 
@@ -77,7 +77,7 @@ def test_a_site_without_catalog_or_registry_has_empty_accounts(settings: Setting
         assert list(opened.missing()) == []
 
 
-def test_an_index_of_an_earlier_version_is_counted_all_the_same(settings: Settings) -> None:
+def test_a_registry_index_of_an_older_version_is_counted_sheet_by_sheet(settings: Settings) -> None:
     index = sqlite3.connect(settings.site / REGISTRY_INDEX)
     index.execute("DROP TABLE expected")
     index.commit()
@@ -86,7 +86,7 @@ def test_an_index_of_an_earlier_version_is_counted_all_the_same(settings: Settin
     assert lines(settings) == [CoverageLine("all", 6, 0, 0)]
 
 
-def test_the_flow_is_the_last_minutes_and_the_oldest_page_may_stand_in_the_intake(
+def test_the_filing_rate_is_of_the_last_minute_and_the_oldest_page_may_be_in_the_intake(
     settings: Settings,
 ) -> None:
     drop(settings, {"a.png": CB, "b.png": MV, "c.png": KONAK})

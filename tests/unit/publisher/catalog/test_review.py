@@ -22,19 +22,19 @@ def says(who: str, *words: str) -> Identification:
     )
 
 
-def test_an_operator_names_a_karekod_or_one_for_each_page() -> None:
+def test_an_operator_gives_one_karekod_or_one_for_each_page() -> None:
     assert review.parse_sheets([CB]) == ((1, CB),)
     assert review.parse_sheets([f"3:{MV}", f"1:{CB}"]) == ((1, CB), (3, MV))
     assert review.format_sheets(((1, CB), (3, MV))) == f"1:{CB} 3:{MV}"
 
 
 @pytest.mark.parametrize("words", [[], ["12"], ["x:" + CB], ["0:" + CB], [CB, CB], [":" + CB]])
-def test_what_names_no_sheet_is_refused(words: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"write|name|numbered"):
+def test_words_that_name_no_sheet_are_refused(words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"write|given|start at 1"):
         review.parse_sheets(words)
 
 
-def test_a_page_is_filed_once_as_many_operators_name_the_same_as_the_site_asks_for() -> None:
+def test_a_file_is_agreed_when_enough_operators_name_the_same_sheets() -> None:
     ayse, veli, can = says("ayse", CB), says("veli", MV), says("can", CB)
 
     assert review.decide([ayse], ayse, 1) == Agreed(("ayse",))
@@ -44,13 +44,13 @@ def test_a_page_is_filed_once_as_many_operators_name_the_same_as_the_site_asks_f
     assert review.decide([ayse, veli, can], can, 3) == NotYetAgreed(1, (veli,))
 
 
-def test_the_rules_for_machines_hold_for_persons_too() -> None:
+def test_sheets_that_filing_would_not_accept_are_refused_for_operators_too() -> None:
     assert review.entries_of(((1, CB), (2, MV)), 2, KNOWN.get) == [(1, KNOWN[CB]), (2, KNOWN[MV])]
     for sheets, frames, wrong in (
-        (((1, "9999999999"),), 1, "no karekod of the registry"),
-        (((2, CB),), 1, "page 2 of a file that has 1"),
-        (((1, CB), (2, CB)), 2, "named for two pages"),
-        (((1, CB), (2, KONAK)), 2, "sheets of several boards"),
+        (((1, "9999999999"),), 1, "not in the registry"),
+        (((2, CB),), 1, "page 2: the file has only 1"),
+        (((1, CB), (2, CB)), 2, "given for two pages"),
+        (((1, CB), (2, KONAK)), 2, "belong to several boards"),
     ):
         with pytest.raises(ValueError, match=wrong):
             review.entries_of(sheets, frames, KNOWN.get)

@@ -15,7 +15,7 @@ NOON = 1684072800
 
 
 class Crash(Exception):
-    """As sudden as kill -9."""
+    """Stands for a kill -9."""
 
 
 def segment(number: int, previous: str = NO_PREVIOUS) -> FeedSegment:
@@ -33,11 +33,11 @@ def chain(
     return FeedChain(files, name, step)
 
 
-def closed(made: FeedChain, number: int, seq: int, left_out: tuple[int, ...] = ()) -> None:
+def close(made: FeedChain, number: int, seq: int, left_out: tuple[int, ...] = ()) -> None:
     made.close(segment(number, made.position.digest), seq, left_out, lambda content: b"signed")
 
 
-def test_a_feed_that_never_closed_a_segment_begins_at_the_first(files: PublishedFiles) -> None:
+def test_a_new_feed_starts_before_its_first_segment(files: PublishedFiles) -> None:
     position = chain(files).position
 
     assert (position.feed, position.number, position.digest, position.seq) == (
@@ -49,10 +49,10 @@ def test_a_feed_that_never_closed_a_segment_begins_at_the_first(files: Published
     assert chain(files).expected_inodes() == {}
 
 
-def test_a_feed_goes_on_from_the_last_segment_that_was_closed(files: PublishedFiles) -> None:
+def test_a_feed_continues_from_its_last_closed_segment(files: PublishedFiles) -> None:
     made = chain(files)
-    closed(made, 1, seq=4)
-    closed(made, 2, seq=9, left_out=(7,))
+    close(made, 1, seq=4)
+    close(made, 2, seq=9, left_out=(7,))
 
     found = chain(files).position
 
@@ -64,10 +64,10 @@ def test_a_feed_goes_on_from_the_last_segment_that_was_closed(files: PublishedFi
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO, errno.EACCES])
-def test_a_feed_that_cannot_be_listed_is_not_begun_anew(
+def test_a_feed_whose_folder_cannot_be_listed_is_an_error_not_a_new_feed(
     files: PublishedFiles, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    closed(chain(files), 1, seq=4)
+    close(chain(files), 1, seq=4)
 
     def refused(folder: Path) -> None:
         raise OSError(error, os.strerror(error), str(folder))
@@ -79,30 +79,30 @@ def test_a_feed_that_cannot_be_listed_is_not_begun_anew(
 
 
 @pytest.mark.parametrize("last", ["signed", "position kept"])
-def test_a_segment_that_was_begun_and_not_closed_counts_for_nothing(
+def test_a_segment_that_was_not_closed_is_ignored_and_closed_again(
     files: PublishedFiles, last: str
 ) -> None:
     def crash(step: str) -> None:
         if step == last:
             raise Crash
 
-    closed(chain(files), 1, seq=4)
+    close(chain(files), 1, seq=4)
     with pytest.raises(Crash):
-        closed(chain(files, step=crash), 2, seq=9)
+        close(chain(files, step=crash), 2, seq=9)
 
     left = chain(files)
     assert (left.position.number, left.position.seq) == (1, 4)
     assert left.expected_inodes().keys() == {"00000001.csv", "00000001.csv.sig"}
-    closed(left, 2, seq=10)
+    close(left, 2, seq=10)
     assert chain(files).position.seq == 10
 
 
-def test_what_trees_are_to_show_is_known_by_inode_and_a_lost_file_by_none(
+def test_expected_inodes_has_zero_for_a_lost_file(
     files: PublishedFiles,
 ) -> None:
     made = chain(files)
-    closed(made, 1, seq=4)
-    closed(made, 2, seq=5)
+    close(made, 1, seq=4)
+    close(made, 2, seq=5)
     made.segment_file(1).unlink()
 
     there = inodes(made.folder)
@@ -114,17 +114,17 @@ def test_what_trees_are_to_show_is_known_by_inode_and_a_lost_file_by_none(
     }
 
 
-def test_who_parts_takes_the_whole_past_along_and_goes_on_alone(
+def test_a_split_off_feed_keeps_the_past_segments_and_continues_alone(
     files: PublishedFiles, settings: Settings
 ) -> None:
     shared = chain(files)
-    closed(shared, 1, seq=4)
+    close(shared, 1, seq=4)
     shared.position = replace(shared.position, seq=6)
 
-    own = shared.part(settings.parties[0])
+    own = shared.split_off(settings.parties[0])
 
     assert (own.name, own.parties) == ("f00d-parti-a", [settings.parties[0]])
     assert (own.position, own.expected_inodes()) == (shared.position, shared.expected_inodes())
-    closed(own, 2, seq=8)
+    close(own, 2, seq=8)
     assert chain(files).position.number == 1
     assert chain(files, "f00d-parti-a").position.number == 2

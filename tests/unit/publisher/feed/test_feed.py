@@ -31,11 +31,11 @@ ELECTION = "2023-05-14-cb-mv"
 
 
 class Crash(BaseException):
-    """As sudden as kill -9."""
+    """Stands for a kill -9."""
 
 
 @contextmanager
-def feed(settings: Settings, step: Step = lambda step: None, at: int = NOON) -> Iterator[Feed]:
+def open_feed(settings: Settings, step: Step = lambda step: None, at: int = NOON) -> Iterator[Feed]:
     store = settings.site / "store"
     with FeedQueries(catalog.url(settings.site)) as filings:
         yield Feed(
@@ -49,8 +49,8 @@ def feed(settings: Settings, step: Step = lambda step: None, at: int = NOON) -> 
         )
 
 
-def fed(settings: Settings, *moments: float) -> None:
-    with feed(settings) as made:
+def run_feed(settings: Settings, *moments: float) -> None:
+    with open_feed(settings) as made:
         made.begin()
         for now in moments:
             made.tick(now)
@@ -62,19 +62,19 @@ def tree(settings: Settings, party: str) -> Path:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The small world's, with a second party that sees everything."""
+    """The test site's settings, with a second party whose scope is everything."""
     first = settings.parties[0]
     return replace(settings, parties=(*settings.parties, replace(first, id="parti-d")))
 
 
-def test_a_feed_lists_what_its_party_sees_and_nothing_else(settings: Settings) -> None:
+def test_a_feed_lists_only_pages_in_its_partys_scope(settings: Settings) -> None:
     filer = PageFiler(settings)
     listed = [
         filer.file(CB, "cb"), filer.file(CB, "cb once more", 2), filer.file(KONAK, "konak"),
         filer.file(ANKARA, "ankara"),
     ]  # fmt: skip
 
-    fed(settings, 0)
+    run_feed(settings, 0)
 
     everything = read_feed(tree(settings, "parti-a"))
     assert [entry.path for entry in everything] == listed
@@ -88,10 +88,10 @@ def test_a_feed_lists_what_its_party_sees_and_nothing_else(settings: Settings) -
     assert not tree(settings, "bagimsiz-c").exists()
 
 
-def test_parties_of_the_same_scope_read_the_same_file(settings: Settings) -> None:
+def test_parties_with_the_same_scope_share_the_segment_files(settings: Settings) -> None:
     PageFiler(settings).file(CB, "cb")
 
-    fed(settings, 0)
+    run_feed(settings, 0)
 
     def inodes(party: str) -> list[int]:
         akis = tree(settings, party) / "akis"
@@ -101,11 +101,11 @@ def test_parties_of_the_same_scope_read_the_same_file(settings: Settings) -> Non
     assert inodes("parti-a") != inodes("parti-b")
 
 
-def test_silence_is_closed_within_the_minute_and_what_comes_in_within_ten_seconds(
+def test_a_segment_closes_within_ten_seconds_with_new_pages_and_within_a_minute_without(
     settings: Settings,
 ) -> None:
     filer = PageFiler(settings)
-    with feed(settings) as made:
+    with open_feed(settings) as made:
         made.begin()
 
         def segments(now: float) -> int:
@@ -119,22 +119,24 @@ def test_silence_is_closed_within_the_minute_and_what_comes_in_within_ten_second
     assert len(read_feed(tree(settings, "parti-a"))) == 1
 
 
-def test_each_segment_names_its_election_its_close_and_the_ledgers(settings: Settings) -> None:
+def test_each_segment_has_the_election_its_closing_time_and_the_checkpoints(
+    settings: Settings,
+) -> None:
     PageFiler(settings)
 
-    fed(settings, 0)
+    run_feed(settings, 0)
 
     segment = parse_segment((tree(settings, "parti-b") / "akis/00000001.csv").read_bytes())
     assert (segment.election, segment.closed_at, segment.entries) == (ELECTION, NOON, ())
     assert segment.checkpoints == (("filing", b"ssps/filing\n12\n"),)
 
 
-def test_no_segment_is_closed_before_the_one_before_it_though_the_clock_steps_back(
+def test_closing_times_never_decrease_even_if_the_clock_is_set_back(
     settings: Settings,
 ) -> None:
     PageFiler(settings)
-    for at in (NOON + 600, NOON, NOON + 601):  # each a run of its own
-        with feed(settings, at=at) as made:
+    for at in (NOON + 600, NOON, NOON + 601):  # each is a run of its own
+        with open_feed(settings, at=at) as made:
             made.begin()
             made.tick(0)
             made.tick(55)
@@ -144,23 +146,23 @@ def test_no_segment_is_closed_before_the_one_before_it_though_the_clock_steps_ba
     assert closed == [NOON + 600] * 4 + [NOON + 601] * 2
 
 
-def test_a_feed_goes_on_where_it_was_and_names_nothing_twice(settings: Settings) -> None:
+def test_a_feed_continues_after_a_restart_and_lists_nothing_twice(settings: Settings) -> None:
     filer = PageFiler(settings)
     paths = [filer.file(CB, "cb")]
-    fed(settings, 0)
+    run_feed(settings, 0)
     paths.append(filer.file(MV, "mv"))
 
-    fed(settings, 0)
-    fed(settings, 0)
+    run_feed(settings, 0)
+    run_feed(settings, 0)
 
     assert [entry.path for entry in read_feed(tree(settings, "parti-a"))] == paths
 
 
-def test_a_start_links_what_a_tree_lacks_wherever_that_is_and_nothing_else(
+def test_a_start_links_exactly_the_segments_that_a_tree_lacks(
     settings: Settings,
 ) -> None:
     filer = PageFiler(settings)
-    with feed(settings) as made:
+    with open_feed(settings) as made:
         made.begin()
         for number, sheet in enumerate((CB, MV, KONAK, ANKARA)):
             filer.file(sheet, str(number))
@@ -175,7 +177,7 @@ def test_a_start_links_what_a_tree_lacks_wherever_that_is_and_nothing_else(
 
     for lacking in (["segment shown"] * 2, []):
         shown.clear()
-        with feed(settings, shown.append) as made:
+        with open_feed(settings, shown.append) as made:
             made.begin()
         assert [step for step in shown if step == "segment shown"] == lacking
 
@@ -185,15 +187,15 @@ def test_a_start_links_what_a_tree_lacks_wherever_that_is_and_nothing_else(
     )
 
 
-def test_a_segment_that_is_lost_is_not_passed_over(settings: Settings) -> None:
+def test_a_tree_gets_no_segment_after_one_that_is_lost(settings: Settings) -> None:
     early = replace(settings, parties=settings.parties[:3])
     PageFiler(settings)
-    fed(early, 0, 60, 120)
+    run_feed(early, 0, 60, 120)
     for lost in list(settings.site.rglob("00000002.csv")):
         lost.unlink()
 
     with capture_logs() as logs:
-        fed(settings)
+        run_feed(settings)
 
     late = tree(settings, "parti-d") / "akis"
     assert sorted(path.name for path in late.glob("*.csv")) == ["00000001.csv"]
@@ -203,10 +205,12 @@ def test_a_segment_that_is_lost_is_not_passed_over(settings: Settings) -> None:
     }
 
 
-def test_what_a_tree_would_not_take_is_named_once_it_has(settings: Settings) -> None:
+def test_a_page_that_a_tree_could_not_take_is_listed_when_the_tree_has_it(
+    settings: Settings,
+) -> None:
     filer = PageFiler(settings)
     first = filer.file(CB, "cb")
-    with feed(settings) as made:
+    with open_feed(settings) as made:
         made.begin()
         made.tick(0)
         late = filer.file(MV, "mv", gap="parti-d")
@@ -214,7 +218,7 @@ def test_what_a_tree_would_not_take_is_named_once_it_has(settings: Settings) -> 
         with capture_logs() as logs:
             made.tick(60)
             made.tick(61)
-        assert [e["event"] for e in logs] == ["feed-parted"]
+        assert [e["event"] for e in logs] == ["feed-split"]
 
         assert [e.path for e in read_feed(tree(settings, "parti-a"))] == [first, late, other]
         assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [first, other]
@@ -224,7 +228,7 @@ def test_what_a_tree_would_not_take_is_named_once_it_has(settings: Settings) -> 
         filer.close_gaps()
         made.tick(120)
 
-    fed(settings, 0)
+    run_feed(settings, 0)
     assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [first, other, late]
     assert [e.path for e in read_feed(tree(settings, "parti-a"))] == [first, late, other]
     assert read_sums(kadikoy(settings, "parti-a")) == read_sums(kadikoy(settings, "parti-d"))
@@ -234,39 +238,39 @@ def kadikoy(settings: Settings, party: str) -> Path:
     return tree(settings, party) / ELECTION / "34-istanbul-1" / "kadikoy-2"
 
 
-def test_a_party_that_comes_late_gets_the_whole_feed(settings: Settings) -> None:
+def test_a_new_party_gets_all_past_segments(settings: Settings) -> None:
     filer = PageFiler(settings)
     early = replace(settings, parties=settings.parties[:3])
     filer.file(CB, "cb")
-    fed(early, 0, 60)
-    fed(settings, 0)
+    run_feed(early, 0, 60)
+    run_feed(settings, 0)
 
     assert read_feed(tree(settings, "parti-d")) == read_feed(tree(settings, "parti-a"))
     assert len(list((tree(settings, "parti-d") / "akis").glob("*.csv"))) == 3
 
 
-def test_a_party_that_comes_late_and_lacks_a_page_has_a_feed_of_its_own(
+def test_a_new_party_whose_tree_lacks_a_page_gets_its_own_feed(
     settings: Settings,
 ) -> None:
     filer = PageFiler(settings)
     early = replace(settings, parties=settings.parties[:3])
     path = filer.file(CB, "cb", gap="parti-d")
-    fed(early, 0)
+    run_feed(early, 0)
 
-    fed(settings, 0, 60)
+    run_feed(settings, 0, 60)
 
     assert read_feed(tree(settings, "parti-d")) == []
     filer.close_gaps()
-    fed(settings, 0)
+    run_feed(settings, 0)
     assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [path]
     assert [e.path for e in read_feed(tree(settings, "parti-a"))] == [path]
 
 
-def test_one_tree_that_refuses_its_feed_holds_up_nobody_else(settings: Settings) -> None:
+def test_a_tree_that_cannot_take_its_feed_does_not_delay_the_others(settings: Settings) -> None:
     filer = PageFiler(settings)
     planted = tree(settings, "parti-d") / "akis"
     planted.write_text("in the way")
-    with feed(settings) as made, capture_logs():
+    with open_feed(settings) as made, capture_logs():
         made.begin()
         made.tick(0)
         path = filer.file(CB, "cb")
@@ -280,12 +284,14 @@ def test_one_tree_that_refuses_its_feed_holds_up_nobody_else(settings: Settings)
     assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [path]
 
 
-def test_an_original_that_is_lost_is_not_named_before_it_is_restored(settings: Settings) -> None:
+def test_a_page_whose_original_is_lost_is_not_listed_until_it_is_restored(
+    settings: Settings,
+) -> None:
     filer = PageFiler(settings)
     filer.file(CB, "cb")
     (original,) = (p for p in (settings.site / "store").rglob("*") if p.is_file())
     aside = original.rename(settings.site / "aside")
-    with feed(settings) as made, capture_logs() as logs:
+    with open_feed(settings) as made, capture_logs() as logs:
         made.begin()
         for now in (0, 60, 61, 120):
             made.tick(now)
@@ -300,7 +306,7 @@ def test_an_original_that_is_lost_is_not_named_before_it_is_restored(settings: S
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, if there is one: hundreds of nights on a disk would take minutes."""
+    """A folder in memory if possible: hundreds of sites on a disk would take minutes."""
     shm = Path("/dev/shm")
     if not os.access(shm, os.W_OK):
         yield tmp_path
@@ -309,18 +315,18 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_crash_at_any_step_skips_nothing_repeats_nothing_and_changes_no_segment(
+def test_after_a_crash_at_any_step_each_page_is_listed_once_and_no_segment_changed(
     settings: Settings, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the process dies, not the machine
     steps: list[str] = []
-    story(copied(settings, memory / "probe"), steps.append)
+    play(copied(settings, memory / "probe"), steps.append)
     assert len(steps) > 100
     assert len(set(steps)) >= 12
 
     for boundary in range(len(steps)):
         place = copied(settings, memory / str(boundary))
-        seen = story(place, bomb(boundary))
+        seen = play(place, crash_after(boundary))
         for party in ("parti-a", "parti-b", "parti-d"):
             listed = [entry.path for entry in read_feed(tree(place, party))]
             assert sorted(listed) == sorted(pages(tree(place, party))), (boundary, party)
@@ -331,8 +337,8 @@ def test_a_crash_at_any_step_skips_nothing_repeats_nothing_and_changes_no_segmen
         shutil.rmtree(place.site)
 
 
-def story(settings: Settings, step: Step) -> dict[Path, bytes]:
-    """A night with a gap, gone through again from where a crash came; what was ever shown."""
+def play(settings: Settings, step: Step) -> dict[Path, bytes]:
+    """File pages with a gap, and restart the feed after a crash; return all segments ever shown."""
     filer = PageFiler(settings)
     seen: dict[Path, bytes] = {}
     acts: list[Callable[[], object]] = [
@@ -344,7 +350,7 @@ def story(settings: Settings, step: Step) -> dict[Path, bytes]:
     now = 0.0
     while True:
         try:
-            with feed(settings, lambda name: watched[0](name)) as made, capture_logs():
+            with open_feed(settings, lambda name: watched[0](name)) as made, capture_logs():
                 made.begin()
                 while True:
                     now += 60
@@ -360,7 +366,7 @@ def story(settings: Settings, step: Step) -> dict[Path, bytes]:
                 seen.setdefault(file.relative_to(settings.site), file.read_bytes())
 
 
-def bomb(boundary: int) -> Step:
+def crash_after(boundary: int) -> Step:
     left = iter(range(boundary))
 
     def step(_: str) -> None:
@@ -375,11 +381,11 @@ def copied(settings: Settings, site: Path) -> Settings:
     return replace(settings, site=site)
 
 
-def test_a_party_of_another_scope_is_on_another_feed(settings: Settings) -> None:
+def test_a_party_whose_scope_changes_reads_another_feed(settings: Settings) -> None:
     filer = PageFiler(settings)
     filer.file(CB, "cb")
     filer.file(KONAK, "konak")
-    fed(settings, 0)
+    run_feed(settings, 0)
     narrowed = scope.parse(["34-istanbul-1"])
     changed = replace(
         settings, parties=(*settings.parties[:3], replace(settings.parties[3], scope=narrowed))
@@ -387,7 +393,7 @@ def test_a_party_of_another_scope_is_on_another_feed(settings: Settings) -> None
     shutil.rmtree(tree(settings, "parti-d"))
     PageFiler(changed).store.link(*kept(settings, "parti-a", "cb-"))
 
-    fed(changed, 0)
+    run_feed(changed, 0)
 
     assert [e.path for e in read_feed(tree(settings, "parti-d"))] == [
         f"{ELECTION}/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"

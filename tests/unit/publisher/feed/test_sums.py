@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
-from unit.publisher.feed.test_feed import ANKARA, CB, ELECTION, KONAK, MV, fed, feed, tree
+from unit.publisher.feed.test_feed import ANKARA, CB, ELECTION, KONAK, MV, open_feed, run_feed, tree
 from unit.publisher.filed_site import KEY, NOON, PageFiler, digests, pages, read_sums
 
 from config.settings import Settings
@@ -18,7 +18,7 @@ from publisher.feed import readme
 from publisher.feed.sums import format_sums, parse_sums
 
 
-def test_sums_are_read_back_as_they_were_written() -> None:
+def test_sums_are_parsed_as_they_were_formatted() -> None:
     sums = [("sandik-1/a.jpg", "a" * 64), ("sandik-2/a.jpg", "b" * 64)]
 
     assert format_sums(sums).decode().splitlines()[0] == f"{'a' * 64}  sandik-1/a.jpg"
@@ -29,12 +29,12 @@ def test_sums_are_read_back_as_they_were_written() -> None:
 
 
 @pytest.mark.parametrize("party", ["parti-a", "parti-b"])
-def test_every_page_of_a_tree_is_under_a_signed_root(settings: Settings, party: str) -> None:
+def test_every_page_of_a_tree_is_proved_by_the_signed_root(settings: Settings, party: str) -> None:
     filer = PageFiler(settings)
     for number, sheet in enumerate((CB, MV, KONAK, ANKARA)):
         filer.file(sheet, f"page {number}")
 
-    fed(settings, 0)
+    run_feed(settings, 0)
 
     root = tree(settings, party) / ELECTION
     proved = set()
@@ -46,10 +46,10 @@ def test_every_page_of_a_tree_is_under_a_signed_root(settings: Settings, party: 
     assert proved == pages(tree(settings, party))
 
 
-def test_sums_follow_what_is_filed_and_a_tree_shares_them(settings: Settings) -> None:
+def test_sums_include_new_pages_after_a_minute_and_trees_share_them(settings: Settings) -> None:
     filer = PageFiler(settings)
     filer.file(KONAK, "konak")
-    with feed(settings) as made:
+    with open_feed(settings) as made:
         made.begin()
         made.tick(0)
         konak = [
@@ -74,15 +74,15 @@ CHANGING = ("SHA256SUMS", "SHA256SUMS.sig", "35-izmir-2/konak-1/SHA256SUMS",
             "35-izmir-2/konak-1/SHA256SUMS.sig", "../akis/son.txt")  # fmt: skip
 
 
-def looks(settings: Settings, party: str) -> dict[str, tuple[int, float]]:
-    """What a client that compares by size and time sees."""
+def sizes_and_mtimes(settings: Settings, party: str) -> dict[str, tuple[int, float]]:
+    """Return what a client that compares size and mtime sees."""
     root = tree(settings, party) / ELECTION
     found = {path: (root / path).stat() for path in CHANGING}
     return {path: (stat.st_size, stat.st_mtime) for path, stat in found.items()}
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["one run", "a run each"])
-def test_what_takes_the_place_of_another_in_the_same_second_has_a_later_time(
+def test_a_file_that_replaces_another_in_the_same_second_has_a_later_mtime(
     settings: Settings, again: bool
 ) -> None:
     filer = PageFiler(settings)
@@ -92,10 +92,10 @@ def test_what_takes_the_place_of_another_in_the_same_second_has_a_later_time(
         made = None
         for number in range(1, 6):
             if made is None or again:
-                made = stack.enter_context(feed(settings))  # the clock says NOON all the time
+                made = stack.enter_context(open_feed(settings))  # its clock always says NOON
                 made.begin()
             made.tick(number * 60.0)
-            seen.append(looks(settings, "parti-a"))
+            seen.append(sizes_and_mtimes(settings, "parti-a"))
             filer.file(replace(KONAK, sandik=str(number)), f"box {number}")
 
     for before, after in pairwise(seen):
@@ -104,20 +104,20 @@ def test_what_takes_the_place_of_another_in_the_same_second_has_a_later_time(
     assert max(time for _, time in seen[-1].values()) <= NOON + 10
 
 
-def test_a_tree_that_takes_late_what_others_had_sees_sums_of_a_later_time(
+def test_sums_of_a_tree_whose_gap_closed_have_a_later_mtime(
     settings: Settings,
 ) -> None:
     filer = PageFiler(settings)
     filer.file(KONAK, "konak")
-    with feed(settings) as made, capture_logs():
+    with open_feed(settings) as made, capture_logs():
         made.begin()
         made.tick(0)
         filer.file(replace(KONAK, sandik="8"), "konak 8", gap="parti-b")
         made.tick(60)
-        apart = looks(settings, "parti-b")
+        apart = sizes_and_mtimes(settings, "parti-b")
         filer.close_gaps()
         made.tick(120)
-        together = looks(settings, "parti-b")
+        together = sizes_and_mtimes(settings, "parti-b")
 
     for path in CHANGING[2:4]:
         assert together[path][1] > apart[path][1], path
@@ -125,25 +125,25 @@ def test_a_tree_that_takes_late_what_others_had_sees_sums_of_a_later_time(
     assert konak[0].samefile(konak[1])
 
 
-def test_a_clock_that_was_ahead_does_not_keep_times_in_the_future(settings: Settings) -> None:
+def test_mtimes_return_to_the_present_after_the_clock_was_ahead(settings: Settings) -> None:
     filer = PageFiler(settings)
     filer.file(KONAK, "konak")
-    with feed(settings, at=NOON + 86_400) as made:
+    with open_feed(settings, at=NOON + 86_400) as made:
         made.begin()
         made.tick(0)
     filer.file(replace(KONAK, sandik="8"), "konak 8")
-    with feed(settings) as made:
+    with open_feed(settings) as made:
         made.begin()
         made.tick(60)
 
-    sums = looks(settings, "parti-a")
+    sums = sizes_and_mtimes(settings, "parti-a")
     assert {time for path, (_, time) in sums.items() if path in CHANGING[:4]} == {NOON}
 
 
-def test_sums_that_a_loss_of_power_left_empty_are_made_again(settings: Settings) -> None:
+def test_sums_that_a_power_loss_emptied_are_written_again(settings: Settings) -> None:
     filer = PageFiler(settings)
     filer.file(KONAK, "konak")
-    fed(settings, 0)
+    run_feed(settings, 0)
     board = tree(settings, "parti-a") / ELECTION / "35-izmir-2/konak-1"
     good = read_sums(board)
     for name in ("SHA256SUMS.sig", "SHA256SUMS"):
@@ -151,16 +151,16 @@ def test_sums_that_a_loss_of_power_left_empty_are_made_again(settings: Settings)
         file.chmod(0o644)
         file.write_bytes(b"")
 
-        fed(settings, 0)
+        run_feed(settings, 0)
 
         assert read_sums(board) == good
         assert read_sums(tree(settings, "parti-b") / ELECTION / "35-izmir-2/konak-1") == good
 
 
-def test_sums_that_grow_page_by_page_are_those_of_a_start(settings: Settings) -> None:
+def test_sums_merged_page_by_page_equal_those_computed_at_a_start(settings: Settings) -> None:
     filer = PageFiler(settings)
     boxes = [replace(KONAK, sandik=box) for box in ("7", "70", "7-a", "12", "100")]
-    with feed(settings) as made:
+    with open_feed(settings) as made:
         made.begin()
         for number, box in enumerate(boxes):
             filer.file(box, f"box {number}")
@@ -169,19 +169,19 @@ def test_sums_that_grow_page_by_page_are_those_of_a_start(settings: Settings) ->
     grown = (tree(settings, "parti-a") / ELECTION / CHANGING[2]).read_bytes()
     shutil.rmtree(settings.site / "feed/sums")
 
-    fed(settings, 0)
+    run_feed(settings, 0)
 
     assert (tree(settings, "parti-a") / ELECTION / CHANGING[2]).read_bytes() == grown
     assert len(grown.splitlines()) == 10
 
 
-def test_a_board_whose_first_page_is_still_under_way_has_no_sums_yet(settings: Settings) -> None:
+def test_a_board_whose_first_page_is_not_recorded_has_no_sums(settings: Settings) -> None:
     filer = PageFiler(settings)
     filer.file(KONAK, "konak")
     with filer.engine.begin() as connection:
         connection.execute(sa.update(t.filing).values(seq=None))
     sums = tree(settings, "parti-a") / ELECTION / CHANGING[2]
-    with feed(settings) as made, capture_logs() as logs:
+    with open_feed(settings) as made, capture_logs() as logs:
         made.begin()
         made.tick(0)
         assert not sums.exists()
@@ -195,13 +195,13 @@ def test_a_board_whose_first_page_is_still_under_way_has_no_sums_yet(settings: S
     assert logs == []
 
 
-def test_the_commands_of_benioku_verify_a_mirror_just_as_they_are_printed(
+def test_the_commands_in_benioku_verify_a_mirror_as_printed(
     settings: Settings,
 ) -> None:
     filer = PageFiler(settings)
     for number, sheet in enumerate((CB, KONAK, ANKARA)):
         filer.file(sheet, f"page {number}")
-    fed(settings, 0)
+    run_feed(settings, 0)
     mirror = tree(settings, "parti-a")
     (mirror / "allowed_signers").write_text(sshsig.allowed_signers(KEY.public_key()))
     text = (mirror / "BENIOKU.txt").read_text(encoding="ascii")
@@ -210,7 +210,7 @@ def test_the_commands_of_benioku_verify_a_mirror_just_as_they_are_printed(
     assert commands == readme.commands(ELECTION)
     assert [verified(mirror, command) for command in commands] == [True, True, True]
 
-    page = next(mirror.rglob("*.jpg"))
+    page = mirror / ELECTION / "35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.jpg"
     page.unlink()
     page.write_text("another page")
     assert [verified(mirror, command) for command in commands] == [True, True, False]
@@ -229,7 +229,7 @@ def verified(mirror: Path, command: str) -> bool:
     return done.returncode == 0
 
 
-def test_benioku_says_what_a_party_may_see_and_from_when(settings: Settings) -> None:
+def test_benioku_states_the_scope_and_the_opening_time(settings: Settings) -> None:
     text = readme.text(settings, settings.parties[1])
 
     assert text.isascii()

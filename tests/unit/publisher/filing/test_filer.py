@@ -518,7 +518,7 @@ def test_a_tree_that_cannot_be_narrowed_stays_incomplete_and_does_not_affect_oth
         ("tree-complete", "info", second.id),
     }
     with Catalog(catalog.url(settings.site)) as opened:
-        assert opened.parties() == {second.id: str(seen)}
+        assert opened.completed_trees() == {second.id: str(seen)}
     run(changed)
     assert assert_consistent(changed).counts.filed == 4
 

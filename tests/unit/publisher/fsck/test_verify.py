@@ -27,11 +27,11 @@ PAGE = f"{TREE}/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.png"
 PATH = PAGE.removeprefix("trees/parti-a/")
 
 
-def told(settings: Settings, quick: bool = False) -> list[str]:
+def findings(settings: Settings, quick: bool = False) -> list[str]:
     return [str(finding) for finding in verify(settings, quick=quick, pause=lambda seconds: None)]
 
 
-def repaired(settings: Settings) -> None:
+def repair_everything(settings: Settings) -> None:
     """Do what `ssps verify --repair` does."""
     found = list(verify(settings, pause=lambda seconds: None))
     lines = [str(finding.repair) for finding in found if finding.repair]
@@ -46,8 +46,8 @@ def repaired(settings: Settings) -> None:
 
 
 @pytest.fixture
-def night(settings: Settings) -> Settings:
-    """A site on which six files came to their ends."""
+def site_with_pages(settings: Settings) -> Settings:
+    """A site on which six pages were filed or quarantined."""
     pages = {"a.png": CB, "b.png": MV, "c.png": KONAK, "d.png": ANKARA, "e.png": f"{CB}; rescan"}
     drop(settings, {**pages, "f.png": "9999999999"})
     run(settings)
@@ -59,7 +59,7 @@ def original(settings: Settings) -> Path:
     return next(p for p in (settings.site / "store").rglob("*") if p.stat().st_ino == inode)
 
 
-def test_listings_are_merged_in_the_order_of_their_keys(tmp_path: Path) -> None:
+def test_two_sorted_listings_are_merged_by_key(tmp_path: Path) -> None:
     left = [(b"a", 1), (b"c", 3)]
     right = [(b"b", "x"), (b"c", "y"), (b"d", "z")]
     assert list(merge_sorted(left, right)) == [
@@ -75,30 +75,30 @@ def test_listings_are_merged_in_the_order_of_their_keys(tmp_path: Path) -> None:
     assert len(refused) == 1
 
 
-def test_a_site_on_which_all_went_well_has_no_finding(night: Settings) -> None:
-    assert_consistent(night)
-    assert told(night) == []
-    assert told(night, quick=True) == []
+def test_a_consistent_site_has_no_findings(site_with_pages: Settings) -> None:
+    assert_consistent(site_with_pages)
+    assert findings(site_with_pages) == []
+    assert findings(site_with_pages, quick=True) == []
 
 
-def test_a_site_on_which_nothing_happened_has_none_either(settings: Settings) -> None:
-    assert told(settings) == []
+def test_an_empty_site_has_no_findings(settings: Settings) -> None:
+    assert findings(settings) == []
 
 
 def unlink(settings: Settings) -> None:
     (settings.site / PAGE).unlink()
 
 
-def plant_in_place(settings: Settings) -> None:
+def replace_a_page(settings: Settings) -> None:
     unlink(settings)
     (settings.site / PAGE).write_text("planted")
 
 
-def plant_beside(settings: Settings) -> None:
+def add_a_foreign_file(settings: Settings) -> None:
     (settings.site / PAGE).with_name("mv-sandik-sonuc-s9.jpg").write_text("planted")
 
 
-def show_too_much(settings: Settings) -> None:
+def link_out_of_scope(settings: Settings) -> None:
     shown = settings.site / PAGE.replace("parti-a", "parti-b")
     shown.parent.mkdir(parents=True)
     shown.hardlink_to(settings.site / PAGE)
@@ -112,7 +112,7 @@ def shift_time(settings: Settings) -> None:
     os.utime(settings.site / PAGE, (1, 1))
 
 
-def open_mode(settings: Settings) -> None:
+def change_mode(settings: Settings) -> None:
     (settings.site / PAGE).chmod(0o644)
 
 
@@ -120,48 +120,50 @@ def lose_the_note(settings: Settings) -> None:
     next((settings.site / "quarantine").glob("*.json")).unlink()
 
 
-def spoil_the_note(settings: Settings) -> None:
+def corrupt_the_note(settings: Settings) -> None:
     next((settings.site / "quarantine").glob("*.json")).write_text("{}")
 
 
-MENDABLE: dict[Callable[[Settings], None], str] = {
+REPAIRABLE: dict[Callable[[Settings], None], str] = {
     unlink: "is missing",
-    plant_in_place: "is not the original that was filed",
-    plant_beside: "is no page that was filed",
-    show_too_much: "is not for this party",
+    replace_a_page: "is not the original that was filed",
+    add_a_foreign_file: "was never filed",
+    link_out_of_scope: "is not for this party",
     lose_the_original: "is missing",
-    shift_time: "has another time than it was filed at",
-    open_mode: "has mode 0644, not 0444",
-    lose_the_note: "is missing or no note",
-    spoil_the_note: "is missing or no note",
+    shift_time: "its mtime is not the filing time",
+    change_mode: "has mode 0644, not 0444",
+    lose_the_note: "is missing or not a note",
+    corrupt_the_note: "is missing or not a note",
 }
 
 
-@pytest.mark.parametrize("harm", MENDABLE, ids=lambda harm: harm.__name__)
-def test_what_the_catalog_proves_is_named_and_mended(
-    night: Settings, harm: Callable[[Settings], None]
+@pytest.mark.parametrize("harm", REPAIRABLE, ids=lambda harm: harm.__name__)
+def test_a_problem_that_the_catalog_can_solve_is_found_and_repaired(
+    site_with_pages: Settings, harm: Callable[[Settings], None]
 ) -> None:
-    harm(night)
+    harm(site_with_pages)
 
-    first, *_ = told(night)
-    assert MENDABLE[harm] in first
-    assert first.endswith("`ssps verify --repair` mends it")
-    repaired(night)
+    first, *_ = findings(site_with_pages)
+    assert REPAIRABLE[harm] in first
+    assert first.endswith("`ssps verify --repair` repairs it")
+    repair_everything(site_with_pages)
 
-    assert told(night) == []
+    assert findings(site_with_pages) == []
 
 
-def test_nothing_that_was_planted_is_deleted(night: Settings) -> None:
-    plant_in_place(night)
-    plant_beside(night)
+def test_a_repair_moves_foreign_files_to_quarantine_and_deletes_none(
+    site_with_pages: Settings,
+) -> None:
+    replace_a_page(site_with_pages)
+    add_a_foreign_file(site_with_pages)
 
-    repaired(night)
+    repair_everything(site_with_pages)
 
-    held = [path.read_bytes() for path in (night.site / "quarantine").iterdir()]
+    held = [path.read_bytes() for path in (site_with_pages.site / "quarantine").iterdir()]
     assert held.count(b"planted") == 2
 
 
-def spoil_the_original(settings: Settings) -> None:
+def corrupt_the_original(settings: Settings) -> None:
     path = original(settings)
     mtime = path.stat().st_mtime
     path.chmod(0o644)
@@ -170,7 +172,7 @@ def spoil_the_original(settings: Settings) -> None:
     os.utime(path, (mtime, mtime))
 
 
-def leave_an_original(settings: Settings) -> None:
+def add_a_foreign_original(settings: Settings) -> None:
     (settings.site / "store" / "ab").mkdir(exist_ok=True)
     (settings.site / "store" / "ab" / "stray").write_text("?")
 
@@ -209,59 +211,65 @@ def lose_what_was_found_in_a_tree(settings: Settings) -> None:
     Quarantine(settings.site).write_note(f"{identity}-x.jpg", note)
 
 
-UNEXPLAINED: dict[Callable[[Settings], None], str] = {
-    spoil_the_original: "holds other bytes than were filed",
-    leave_an_original: "is in no filing",
+UNREPAIRABLE: dict[Callable[[Settings], None], str] = {
+    corrupt_the_original: "has other bytes than were filed",
+    add_a_foreign_original: "belongs to no filing",
     lose_a_quarantined: "is missing",
-    change_a_quarantined: "holds other bytes than were judged",
-    put_into_quarantine: "was quarantined by nobody",
+    change_a_quarantined: "has other bytes than were quarantined",
+    put_into_quarantine: "was not put there by the publisher",
     lose_what_was_found_in_a_tree: "is missing",
     lose_a_record: "is missing",
     change_a_record: "the catalog 2023-05-14-cb-mv",
 }
 
 
-@pytest.mark.parametrize("harm", UNEXPLAINED, ids=lambda harm: harm.__name__)
-def test_what_nothing_explains_is_named_with_what_to_do(
-    night: Settings, harm: Callable[[Settings], None]
+@pytest.mark.parametrize("harm", UNREPAIRABLE, ids=lambda harm: harm.__name__)
+def test_a_problem_without_repair_is_found_with_advice(
+    site_with_pages: Settings, harm: Callable[[Settings], None]
 ) -> None:
-    harm(night)
+    harm(site_with_pages)
 
-    found = list(verify(night, pause=lambda seconds: None))
+    found = list(verify(site_with_pages, pause=lambda seconds: None))
 
-    assert any(UNEXPLAINED[harm] in finding.problem for finding in found), found
+    assert any(UNREPAIRABLE[harm] in finding.problem for finding in found), found
     assert not any(finding.repair or finding.note for finding in found)
 
 
-def test_quick_believes_the_bytes(night: Settings) -> None:
-    spoil_the_original(night)
-    assert told(night, quick=True) == []
+def test_quick_does_not_hash_the_originals(site_with_pages: Settings) -> None:
+    corrupt_the_original(site_with_pages)
+    assert findings(site_with_pages, quick=True) == []
 
 
-def test_pages_in_flight_are_no_faults_beside_a_running_publisher(night: Settings) -> None:
-    with open_context(night, lambda step: None) as context:
-        assert publisher_is_running(night.site)
-        (night.site / "store" / ".staged-20230514T140003000041-9f3c21ab").write_text("half")
-        (night.site / "store" / "zz").mkdir()
-        later = night.site / "store" / "zz" / "c"
+def test_pages_in_flight_are_no_findings_while_the_publisher_runs(
+    site_with_pages: Settings,
+) -> None:
+    with open_context(site_with_pages, lambda step: None) as context:
+        assert publisher_is_running(site_with_pages.site)
+        (site_with_pages.site / "store" / ".staged-20230514T140003000041-9f3c21ab").write_text(
+            "half"
+        )
+        (site_with_pages.site / "store" / "zz").mkdir()
+        later = site_with_pages.site / "store" / "zz" / "c"
         later.write_text("just kept")
 
         def filed(seconds: float) -> None:
             later.unlink()
 
-        assert [str(f) for f in verify(night, pause=filed)] == []
+        assert [str(f) for f in verify(site_with_pages, pause=filed)] == []
         del context
-    assert not publisher_is_running(night.site)
+    assert not publisher_is_running(site_with_pages.site)
 
 
-def test_a_tree_that_is_not_complete_is_one_finding(night: Settings) -> None:
-    parties = tuple(replace(p, scope=scope.ALL) if p.id == "parti-b" else p for p in night.parties)
-    (finding,) = verify(replace(night, parties=parties))
+def test_an_incomplete_tree_is_one_finding(site_with_pages: Settings) -> None:
+    parties = tuple(
+        replace(p, scope=scope.ALL) if p.id == "parti-b" else p for p in site_with_pages.parties
+    )
+    (finding,) = verify(replace(site_with_pages, parties=parties))
     assert str(finding).startswith("trees/parti-b: is not complete for the party's scope, start")
 
 
-def test_a_repair_is_held_against_the_catalog(night: Settings) -> None:
-    with open_context(night, lambda step: None) as context:
+def test_a_repair_that_the_catalog_does_not_prove_is_refused(site_with_pages: Settings) -> None:
+    with open_context(site_with_pages, lambda step: None) as context:
         filer = Filer(context)
         repairer = Repairer(context, filer, Recovery(context, filer))
         wrong = [
@@ -273,16 +281,16 @@ def test_a_repair_is_held_against_the_catalog(night: Settings) -> None:
             Repair("note", "../catalog.sqlite"),
         ]
         assert len(repairer.repair_all(wrong)) == len(wrong)
-    assert (night.site / PAGE).exists()
+    assert (site_with_pages.site / PAGE).exists()
 
 
 @pytest.mark.parametrize("line", ["", "link", "link parti-a", "remove x y", "times", "note a b"])
-def test_what_is_no_repair_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match="no repair"):
+def test_an_invalid_repair_line_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="not a repair"):
         Repair.parse(line)
 
 
-def rebuilt(settings: Settings, party: str = "parti-a") -> queue.Answer:
+def rebuild_tree(settings: Settings, party: str = "parti-a") -> queue.Answer:
     found = settings.party(party)
     assert found is not None
     built = rebuild.build(settings, found)
@@ -303,25 +311,28 @@ def rebuilt(settings: Settings, party: str = "parti-a") -> queue.Answer:
     return answer
 
 
-def test_a_tree_is_made_from_nothing_with_what_was_filed_meanwhile(night: Settings) -> None:
-    plant_beside(night)
-    (night.site / TREE / "SHA256SUMS").write_text("the publisher's own")
-    unlink(night)
+def test_a_rebuilt_tree_has_the_pages_that_were_filed_meanwhile(site_with_pages: Settings) -> None:
+    add_a_foreign_file(site_with_pages)
+    (site_with_pages.site / TREE / "SHA256SUMS").write_text("the publisher's own")
+    unlink(site_with_pages)
 
-    assert rebuilt(night).done
+    assert rebuild_tree(site_with_pages).done
 
-    assert told(night) == []
-    assert (night.site / TREE / "SHA256SUMS").read_text() == "the publisher's own"
-    assert sorted(p.name for p in (night.site / "trees").iterdir()) == ["parti-a", "parti-b"]
-    held = [path.read_bytes() for path in (night.site / "quarantine").iterdir()]
+    assert findings(site_with_pages) == []
+    assert (site_with_pages.site / TREE / "SHA256SUMS").read_text() == "the publisher's own"
+    assert sorted(p.name for p in (site_with_pages.site / "trees").iterdir()) == [
+        "parti-a",
+        "parti-b",
+    ]
+    held = [path.read_bytes() for path in (site_with_pages.site / "quarantine").iterdir()]
     assert held.count(b"planted") == 1
 
 
-def test_a_tree_that_is_gone_is_made_again(night: Settings) -> None:
-    for path in sorted((night.site / "trees" / "parti-b").rglob("*"), reverse=True):
+def test_a_lost_tree_can_be_rebuilt(site_with_pages: Settings) -> None:
+    for path in sorted((site_with_pages.site / "trees" / "parti-b").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
-    (night.site / "trees" / "parti-b").rmdir()
+    (site_with_pages.site / "trees" / "parti-b").rmdir()
 
-    assert rebuilt(night, "parti-b").done
+    assert rebuild_tree(site_with_pages, "parti-b").done
 
-    assert told(night) == []
+    assert findings(site_with_pages) == []

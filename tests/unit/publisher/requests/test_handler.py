@@ -24,7 +24,7 @@ BOX = "34-istanbul-1/kadikoy-2/1234"
 NUMBERS = count()
 
 
-def asked(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> str:
+def submit(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> str:
     identity = f"20230514T180000000000-{next(NUMBERS):08x}"
     queue.submit(settings.site, Request(identity, kind, (who,), "ysk-1", "by eye", detail))
     return identity
@@ -37,8 +37,8 @@ def handle_pending(settings: Settings, step: Step = lambda step: None) -> None:
         RequestHandler(context, filer).handle_pending()
 
 
-def done(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> Answer:
-    identity = asked(settings, kind, who, **detail)
+def answer_to(settings: Settings, kind: str, who: str = "ayse", **detail: str) -> Answer:
+    identity = submit(settings, kind, who, **detail)
     handle_pending(settings)
     answer = queue.take_answer(settings.site, identity)
     assert answer is not None
@@ -57,37 +57,37 @@ def records(settings: Settings, event: str) -> list[dict[str, object]]:
     return [dict(r.event.detail) for r in found if r.event.event == event]
 
 
-def all_of(settings: Settings) -> CoverageLine:
+def total(settings: Settings) -> CoverageLine:
     with coverage.open_coverage(settings.site) as opened:
         (line,) = opened.lines()
     return line
 
 
-def test_a_box_that_will_send_nothing_is_absent_and_not_missing(settings: Settings) -> None:
+def test_an_absent_box_counts_as_absent_and_not_as_missing(settings: Settings) -> None:
     run(settings)
-    assert all_of(settings) == CoverageLine("all", 6, 0, 0)
+    assert total(settings) == CoverageLine("all", 6, 0, 0)
 
-    answer = done(settings, "absent", place=BOX, reason="burnt")
+    answer = answer_to(settings, "absent", place=BOX, reason="burnt")
 
     assert answer == Answer(True, f"{BOX} is absent: burnt")
-    assert all_of(settings) == CoverageLine("all", 6, 0, 2)
+    assert total(settings) == CoverageLine("all", 6, 0, 2)
     (record,) = records(settings, "absent")
     assert (record["reason"], record["why"], record["karekod"]) == ("burnt", "by eye", "")
     with coverage.open_coverage(settings.site) as opened:
         assert [m.karekod for m in opened.missing("34-istanbul-1")] == []
-        assert len(list(opened.missing())) == all_of(settings).missing == 4
+        assert len(list(opened.missing())) == total(settings).missing == 4
 
 
-def test_an_absence_is_recorded_once_and_can_be_taken_back(settings: Settings) -> None:
-    done(settings, "absent", place=CB, reason="joined")
-    again = done(settings, "absent", "veli", place=CB, reason="burnt")
-    assert again == Answer(False, f"{CB} is absent: joined, recorded by ayse already")
-    assert all_of(settings) == CoverageLine("all", 6, 0, 1)
+def test_an_absence_is_recorded_once_and_can_be_withdrawn(settings: Settings) -> None:
+    answer_to(settings, "absent", place=CB, reason="joined")
+    again = answer_to(settings, "absent", "veli", place=CB, reason="burnt")
+    assert again == Answer(False, f"{CB} is absent: joined, already recorded by ayse")
+    assert total(settings) == CoverageLine("all", 6, 0, 1)
 
-    assert done(settings, "expected", place=CB) == Answer(True, f"{CB} is expected again")
-    assert not done(settings, "expected", place=CB).done
+    assert answer_to(settings, "expected", place=CB) == Answer(True, f"{CB} is expected again")
+    assert not answer_to(settings, "expected", place=CB).done
 
-    assert all_of(settings) == CoverageLine("all", 6, 0, 0)
+    assert total(settings) == CoverageLine("all", 6, 0, 0)
     assert len(records(settings, "absent")) == len(records(settings, "expected")) == 1
 
 
@@ -95,15 +95,15 @@ def test_an_absence_is_recorded_once_and_can_be_taken_back(settings: Settings) -
     ("place", "reason"),
     [("34-istanbul-1/kadikoy-2/9", "burnt"), ("9999999999", "burnt"), ("34", "burnt"), (BOX, "x")],
 )
-def test_what_the_registry_does_not_know_cannot_be_absent(
+def test_a_place_that_the_registry_lacks_cannot_be_absent(
     settings: Settings, place: str, reason: str
 ) -> None:
-    assert not done(settings, "absent", place=place, reason=reason).done
+    assert not answer_to(settings, "absent", place=place, reason=reason).done
     assert records(settings, "absent") == []
 
 
-def test_an_absent_sheet_that_comes_in_is_filed_and_that_is_said(settings: Settings) -> None:
-    done(settings, "absent", place=BOX, reason="not-opened")
+def test_an_absent_sheet_that_arrives_is_filed_with_a_warning(settings: Settings) -> None:
+    answer_to(settings, "absent", place=BOX, reason="not-opened")
     drop(settings, {"cb.png": CB})
 
     with capture_logs() as logs:
@@ -113,19 +113,19 @@ def test_an_absent_sheet_that_comes_in_is_filed_and_that_is_said(settings: Setti
         "absent-sheet-arrived"
     ]
     assert records(settings, "filed")[0]["absent"] == "not-opened"
-    assert all_of(settings) == CoverageLine("all", 6, 1, 1)
+    assert total(settings) == CoverageLine("all", 6, 1, 1)
 
 
-def test_a_page_is_filed_by_the_word_of_two_operators(settings: Settings) -> None:
+def test_a_page_is_filed_when_two_operators_identify_it_alike(settings: Settings) -> None:
     file = quarantined(settings)
 
-    first = done(settings, "identify", file=file, sheets=f"1:{CB}")
+    first = answer_to(settings, "identify", file=file, sheets=f"1:{CB}")
     assert first == Answer(True, f"{file}: named 1:{CB}, 1 more operator must name the same")
-    assert done(settings, "identify", file=file, sheets=f"1:{CB}").message == first.message
-    other = done(settings, "identify", "veli", file=file, sheets=f"1:{MV}")
+    assert answer_to(settings, "identify", file=file, sheets=f"1:{CB}").message == first.message
+    other = answer_to(settings, "identify", "veli", file=file, sheets=f"1:{MV}")
     assert other.message.endswith(f"1 more operator must name the same; ayse names 1:{CB}")
-    assert all_of(settings).filed == 0
-    last = done(settings, "identify", "veli", file=file, sheets=f"1:{CB}")
+    assert total(settings).filed == 0
+    last = answer_to(settings, "identify", "veli", file=file, sheets=f"1:{CB}")
 
     assert last.done
     assert last.message.endswith("cb-sandik-sonuc-s1.pdf, identified by ayse and veli")
@@ -133,8 +133,8 @@ def test_a_page_is_filed_by_the_word_of_two_operators(settings: Settings) -> Non
     assert record["identified_by"] == ["ayse", "veli"]
     assert (record["identifies"], record["confirmations"]) == (file, 2)
     assert (record["karekod"], record["version"], record["witnesses"]) == (CB, 1, 0)
-    assert all_of(settings).filed == 1
-    assert not done(settings, "identify", "can", file=file, sheets=f"1:{MV}").done
+    assert total(settings).filed == 1
+    assert not answer_to(settings, "identify", "can", file=file, sheets=f"1:{MV}").done
     assert (settings.site / "quarantine" / file).exists(), "the evidence stays"
     assert listing(settings.site / "trees" / "parti-a") == {
         f"2023-05-14-cb-mv/{BOX.rpartition('/')[0]}/sandik-1234/cb-sandik-sonuc-s1.pdf": (
@@ -144,53 +144,55 @@ def test_a_page_is_filed_by_the_word_of_two_operators(settings: Settings) -> Non
     assert listing(settings.site / "trees" / "parti-b") == {}
 
 
-def test_one_confirmation_is_enough_where_the_site_says_so(settings: Settings) -> None:
+def test_one_operator_is_enough_if_the_site_says_so(settings: Settings) -> None:
     alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone)
 
-    assert done(alone, "identify", file=file, sheets=f"1:{CB}").done
+    assert answer_to(alone, "identify", file=file, sheets=f"1:{CB}").done
 
     (record,) = records(alone, "filed")
     assert (record["identified_by"], record["confirmations"]) == (["ayse"], 1)
 
 
-def test_a_rejected_page_is_closed_keeps_its_bytes_and_can_still_be_identified(
+def test_a_rejected_page_keeps_its_bytes_and_can_still_be_identified(
     settings: Settings,
 ) -> None:
     alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone)
 
-    assert done(alone, "reject", file=file) == Answer(True, f"{file}: rejected, by eye")
-    assert not done(alone, "reject", "veli", file=file).done
+    assert answer_to(alone, "reject", file=file) == Answer(True, f"{file}: rejected, by eye")
+    assert not answer_to(alone, "reject", "veli", file=file).done
 
     counts = catalog_counts.counts(alone.site)
     assert (counts.quarantined, counts.reviewed, counts.filed) == (1, 1, 0)
     assert len(records(alone, "rejected")) == 1
     assert (alone.site / "quarantine" / file).read_text() == "%PDF-1; nothing to see"
-    assert done(alone, "identify", file=file, sheets=f"1:{CB}").done
+    assert answer_to(alone, "identify", file=file, sheets=f"1:{CB}").done
     assert catalog_counts.counts(alone.site).filed == 1
 
 
-def test_what_cannot_be_filed_by_hand_is_said_to_the_operator(settings: Settings) -> None:
+def test_an_identification_that_cannot_be_filed_is_refused_with_the_cause(
+    settings: Settings,
+) -> None:
     alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone, "; no image at all")
 
-    for sheets, name, said in (
+    for sheets, name, cause in (
         (f"1:{CB}", "../x", "is not in quarantine"),
-        ("1:9999999999", file, "no karekod of the registry"),
-        (f"2:{CB}", file, "page 2 of a file that has 1"),
+        ("1:9999999999", file, "not in the registry"),
+        (f"2:{CB}", file, "page 2: the file has only 1"),
         (f"1:{CB}", file, "is neither JPEG, PNG, TIFF nor PDF"),
     ):
-        answer = done(alone, "identify", file=name, sheets=sheets)
+        answer = answer_to(alone, "identify", file=name, sheets=sheets)
         assert not answer.done
-        assert said in answer.message
+        assert cause in answer.message
     (alone.site / "quarantine" / file).write_text("%PDF- other bytes")
-    answer = done(alone, "identify", file=file, sheets=f"1:{CB}")
-    assert "not those that were judged" in answer.message
+    answer = answer_to(alone, "identify", file=file, sheets=f"1:{CB}")
+    assert "its bytes have changed in quarantine" in answer.message
     assert records(alone, "filed") == []
 
 
-ERRANDS = (
+REQUESTS = (
     ("absent", {"place": BOX, "reason": "burnt"}),
     ("expected", {"place": BOX}),
     ("identify", {"file": "", "sheets": f"1:{CB}"}),
@@ -198,28 +200,30 @@ ERRANDS = (
 )
 
 
-def test_a_crash_at_any_step_of_an_errand_leaves_it_done_exactly_once(
+def test_a_request_is_done_exactly_once_after_a_crash_at_any_step(
     settings: Settings, tmp_path: Path
 ) -> None:
     alone = replace(settings, desk=DeskSettings(confirmations=1))
     file = quarantined(alone)
-    for kind, detail in ERRANDS:
+    for kind, detail in REQUESTS:
         for point in count():
             site = tmp_path / f"{kind}-{point}"
             shutil.copytree(alone.site, site)
             here = replace(alone, site=site)
             if kind == "expected":
-                done(here, "absent", place=BOX, reason="burnt")
-            told = asked(here, kind, **{**detail, **({"file": file} if "file" in detail else {})})
+                answer_to(here, "absent", place=BOX, reason="burnt")
+            identity = submit(
+                here, kind, **{**detail, **({"file": file} if "file" in detail else {})}
+            )
             if not crashed(here, point):
                 break
             handle_pending(here)
-            answer = queue.take_answer(site, told)
+            answer = queue.take_answer(site, identity)
             assert answer is not None, (kind, point)
             assert answer.done, (kind, point, answer)
             names = {"identify": "filed", "reject": "rejected"}
             assert len(records(here, names.get(kind, kind))) == 1, (kind, point)
-        assert point > 1, "each errand has steps"
+        assert point > 1, "each request has steps"
 
 
 def crashed(settings: Settings, point: int) -> bool:

@@ -20,7 +20,7 @@ LINE = (
 )
 
 
-def test_an_errand_is_read_back_as_it_was_written() -> None:
+def test_a_request_is_parsed_as_it_was_formatted() -> None:
     assert format_request(BURNT) == LINE
     assert parse_request(BURNT.id, LINE) == BURNT
 
@@ -30,12 +30,14 @@ def test_an_errand_is_read_back_as_it_was_written() -> None:
     [b"", b"[]", b"{}", LINE.replace(b'["ayse"]', b"[]"), LINE.replace(b'"absent"', b'"format"'),
      LINE.replace(b'["ayse"]', b'"ayse"'), LINE.replace(b'"ysk-1"', b"1")],
 )  # fmt: skip
-def test_what_is_no_errand_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match=r"errand|Expecting"):
+def test_an_invalid_request_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"request|Expecting"):
         parse_request("x", content)
 
 
-def test_an_errand_waits_until_it_is_answered_and_the_answer_is_taken_once(tmp_path: Path) -> None:
+def test_a_request_is_pending_until_it_is_answered_and_the_answer_is_taken_once(
+    tmp_path: Path,
+) -> None:
     assert list(queue.pending(tmp_path)) == []
     queue.submit(tmp_path, BURNT)
     assert list(queue.pending(tmp_path)) == [BURNT]
@@ -48,7 +50,7 @@ def test_an_errand_waits_until_it_is_answered_and_the_answer_is_taken_once(tmp_p
     assert queue.take_answer(tmp_path, BURNT.id) is None
 
 
-def test_rubbish_in_the_folder_is_answered_and_hinders_no_errand(tmp_path: Path) -> None:
+def test_an_invalid_file_in_the_folder_is_answered_and_blocks_no_request(tmp_path: Path) -> None:
     queue.submit(tmp_path, BURNT)
     (tmp_path / REQUESTS / "0.json").write_bytes(b"rubbish")
 
