@@ -103,11 +103,12 @@ class Connection:
         if self._transport.stalled:
             return "client stalled"
         if failure is not None and not isinstance(failure, EOFError | OSError):
-            by_client = is_client_fault(failure)
-            (_log.info if by_client else _log.error)(
-                "connection-broken", address=str(self._address), cause=repr(failure)
-            )
-            return "protocol error" if by_client else "server error"
+            address, cause = str(self._address), repr(failure)
+            if is_client_fault(failure):
+                _log.info("connection-broken", address=address, cause=cause)
+                return "protocol error"
+            _log.error("connection-broken", address=address, cause=cause)
+            return "server error"
         return "closed"
 
     def _stop(self, *_: object) -> None:

@@ -198,18 +198,18 @@ def test_what_comes_before_the_login_is_not_obeyed(serve: Serve) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_random_bytes_before_the_login(serve: Serve, seed: int) -> None:
     served = serve(grace=3.0)
-    dice = seeded(seed)
+    rng = seeded(seed)
     for _ in range(60):
         words = bytearray(BANNER + plain(kexinit()) + plain(b"\x1e" + string(os.urandom(32))))
-        for _ in range(dice.randrange(1, 6)):
-            at = dice.randrange(len(BANNER), len(words))
-            match dice.randrange(3):
+        for _ in range(rng.randrange(1, 6)):
+            at = rng.randrange(len(BANNER), len(words))
+            match rng.randrange(3):
                 case 0:
-                    words[at] ^= 1 << dice.randrange(8)
+                    words[at] ^= 1 << rng.randrange(8)
                 case 1:
-                    words[at:at] = plain(dice.randbytes(dice.randrange(1, 200)))
+                    words[at:at] = plain(rng.randbytes(rng.randrange(1, 200)))
                 case _:
-                    del words[at : at + dice.randrange(40)]
+                    del words[at : at + rng.randrange(40)]
         with after_version_line(served) as sock, suppress(OSError):
             sock.sendall(bytes(words))
             sock.shutdown(socket.SHUT_WR)

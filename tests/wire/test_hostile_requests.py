@@ -7,7 +7,7 @@ from struct import pack
 
 import paramiko
 import pytest
-from unit.sftpd.fuzz import SECRET, Attacker, Seen, Witness, seeded, set_trap
+from unit.sftpd.fuzz import SECRET, Attacker, ReplyChecker, VisibleTree, make_hostile_tree, seeded
 from wire.attacker import (
     DATA,
     DENIED,
@@ -159,9 +159,9 @@ def test_what_is_refused_ten_thousand_times_does_not_fill_the_disk_with_records(
 def test_thousands_of_hostile_packets_inside_a_channel(serve: Serve, seed: int) -> None:
     served = serve()
     tree = served.site / "trees" / "parti-a"
-    set_trap(tree)
-    seen, dice = Seen.of(tree), seeded(seed)
-    attacker, witness = Attacker(dice, seen, tree), Witness(seen)
+    make_hostile_tree(tree)
+    visible, rng = VisibleTree.of(tree), seeded(seed)
+    attacker, checker = Attacker(rng, visible, tree), ReplyChecker(visible)
     with logged_in(served) as transport:
         raw = Raw.on(transport.open_session())
         child = only_child(served)
@@ -169,7 +169,7 @@ def test_thousands_of_hostile_packets_inside_a_channel(serve: Serve, seed: int) 
         number = 0
         while number < 3000:
             batch = [
-                attacker.packet(pack(">I", number + i)) for i in range(dice.choice((1, 10, 60)))
+                attacker.packet(pack(">I", number + i)) for i in range(rng.choice((1, 10, 60)))
             ]
             number += len(batch)
             raw.send(b"".join(batch))
@@ -177,8 +177,8 @@ def test_thousands_of_hostile_packets_inside_a_channel(serve: Serve, seed: int) 
                 answer, request, rest = raw.receive()
                 assert SECRET not in rest
                 reply = pack(">IBI", 5 + len(rest), answer, request) + rest
-                witness.judge(asked, reply)
-            attacker.handles = list(witness.held)
+                checker.check(asked, reply)
+            attacker.handles = list(checker.held)
             before = before or resident(child)
         assert resident(child) - before < 4 * MIB
         assert served.children() == [child]

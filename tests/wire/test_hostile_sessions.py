@@ -249,36 +249,36 @@ def test_unknown_requests_are_each_refused_and_the_session_goes_on(serve: Serve)
     assert_record_complete(served)
 
 
-def hostile(dice: random.Random, channels: list[int]) -> Message:
+def hostile(rng: random.Random, channels: list[int]) -> Message:
     """A message that any part of a server might trip over."""
-    channel = dice.choice([*channels, 0, 1, 99, 2**32 - 1])
+    channel = rng.choice([*channels, 0, 1, 99, 2**32 - 1])
     sizes = (0, 1, 2**15, 2**31, 2**32 - 1)
-    text = dice.choice((b"", b"sftp", b"\xff\xfe\x80", b"a\0b\n", dice.randbytes(200)))
-    made = message(dice.randrange(1, 256))
-    match dice.randrange(10):
+    text = rng.choice((b"", b"sftp", b"\xff\xfe\x80", b"a\0b\n", rng.randbytes(200)))
+    made = message(rng.randrange(1, 256))
+    match rng.randrange(10):
         case 0:
-            made = message(90, dice.choice((b"session", b"direct-tcpip", text)), channel)
-            made.add_int(dice.choice(sizes))
-            made.add_int(dice.choice(sizes))
+            made = message(90, rng.choice((b"session", b"direct-tcpip", text)), channel)
+            made.add_int(rng.choice(sizes))
+            made.add_int(rng.choice(sizes))
         case 1:
-            made = message(98, channel, dice.choice((b"subsystem", b"exec", b"env", text)), True)
+            made = message(98, channel, rng.choice((b"subsystem", b"exec", b"env", text)), True)
             made.add_string(text)
         case 2:
-            made = message(CHANNEL_DATA, channel, dice.randbytes(dice.randrange(300)))
+            made = message(CHANNEL_DATA, channel, rng.randbytes(rng.randrange(300)))
         case 3:
-            made = message(CHANNEL_WINDOW_ADJUST, channel, dice.choice(sizes))
+            made = message(CHANNEL_WINDOW_ADJUST, channel, rng.choice(sizes))
         case 4:
-            made = message(dice.choice((91, 92, 96, 97, 99, 100)), channel)
+            made = message(rng.choice((91, 92, 96, 97, 99, 100)), channel)
         case 5:
-            made = message(80, dice.choice((b"tcpip-forward", b"streamlocal-forward@openssh.com")))
-            made.add_boolean(bool(dice.randrange(2)))
+            made = message(80, rng.choice((b"tcpip-forward", b"streamlocal-forward@openssh.com")))
+            made.add_boolean(bool(rng.randrange(2)))
             made.add_string(text)
         case 6:
-            made = message(dice.choice((IGNORE, UNIMPLEMENTED, DEBUG, 5, 6, 7, 21)), text)
+            made = message(rng.choice((IGNORE, UNIMPLEMENTED, DEBUG, 5, 6, 7, 21)), text)
         case 7:
-            made = message(dice.choice((50, 60, 61, 66)), text, b"ssh-connection", b"password")
+            made = message(rng.choice((50, 60, 61, 66)), text, b"ssh-connection", b"password")
         case _:
-            for byte in dice.randbytes(dice.randrange(60)):
+            for byte in rng.randbytes(rng.randrange(60)):
                 made.add_byte(bytes([byte]))
     return made
 
@@ -286,14 +286,14 @@ def hostile(dice: random.Random, channels: list[int]) -> Message:
 @pytest.mark.parametrize("seed", range(2))
 def test_random_messages_after_the_login(serve: Serve, seed: int) -> None:
     served = serve()
-    dice = seeded(seed)
+    rng = seeded(seed)
     for _ in range(30):
         with logged_in(served) as transport:
             with suppress(*LOST):
                 channel = transport.open_session(timeout=5)
                 Raw.on(channel).open(b"BENIOKU.txt")
                 for _ in range(60):
-                    send_raw(transport, hostile(dice, [int(channel.remote_chanid)]))
+                    send_raw(transport, hostile(rng, [int(channel.remote_chanid)]))
             with suppress(OSError):
                 transport.sock.shutdown(socket.SHUT_WR)
             until(lambda: not served.children())

@@ -1,8 +1,8 @@
-"""An attacker who knows SFTP well enough to get past the first checks, and a witness.
+"""Generates hostile SFTP packets, and checks the replies to them.
 
-The attacker is a seeded generator of packets; a seed that finds something is all that is needed
-to see it again. What it may see stands in `Seen`, which is made from the tree alone, without
-any of the code under test.
+Attacker makes packets that are correct enough to pass the first checks. It is seeded, so the seed
+is all that is needed to repeat a failure. ReplyChecker checks every reply against its request and
+against VisibleTree, which is read from the disk without any of the code under test.
 """
 
 import os
@@ -20,7 +20,7 @@ OPEN, CLOSE, READ, LSTAT, FSTAT, OPENDIR, READDIR, REALPATH, STAT = 3, 4, 5, 7, 
 EXTEND = 200
 STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED = 101, 102, 103, 104, 105, 201
 KINDS = [*range(3, 21), 21, 200]
-# What else than a status each request may be answered with.
+# The only reply to each request besides STATUS.
 ANSWERS = {
     OPEN: HANDLE,
     OPENDIR: HANDLE,
@@ -48,14 +48,14 @@ WIDE_EDGES = [*EDGES, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 
 
 def seeded(seed: int | str) -> random.Random:
-    """Dice that fall the same way each time."""
+    """Return a generator that gives the same numbers each time."""
     return random.Random(seed)  # noqa: S311 - not for keys
 
 
-def set_trap(tree: Path) -> None:
-    """Furnish a tree with all that should lead out of it, and put secrets where that would lead.
+def make_hostile_tree(tree: Path) -> None:
+    """Add symbolic links, a FIFO and odd names to a tree, and secrets where the links lead.
 
-    The tree stands beside others, in a folder of its own below a site's.
+    The tree is one of several in the site's folder `trees`.
     """
     trees, site = tree.parent, tree.parent.parent
     (trees / "parti-b").mkdir(exist_ok=True)
@@ -84,14 +84,14 @@ def set_trap(tree: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """All that a client of the tree may ever see: its regular files and its folders."""
+class VisibleTree:
+    """What a client may see of a tree: its regular files with their content, and its folders."""
 
     files: dict[bytes, bytes]
     folders: dict[bytes, set[bytes]]
 
     @classmethod
-    def of(cls, tree: Path) -> "Seen":
+    def of(cls, tree: Path) -> "VisibleTree":
         files: dict[bytes, bytes] = {}
         folders: dict[bytes, set[bytes]] = {}
         for folder, names, others in os.walk(os.fsencode(tree)):
@@ -108,14 +108,14 @@ class Seen:
 
 
 class Attacker:
-    """Makes packets, as bytes, that are nearly right."""
+    """Makes SFTP packets that are nearly correct."""
 
-    def __init__(self, dice: random.Random, seen: Seen, tree: Path) -> None:
-        self.dice = dice
+    def __init__(self, rng: random.Random, visible: VisibleTree, tree: Path) -> None:
+        self.rng = rng
         self.handles: list[bytes] = []
         self.paths = [
-            *seen.files,
-            *seen.folders,
+            *visible.files,
+            *visible.folders,
             *(f"/yol{n}".encode() for n in range(11)),
             *(b"../parti-b/gizli.txt", b"/../parti-b", b"yol0/gizli.txt", b"loop/loop", b"boru"),
             *(b"kurul/disari/gizli.txt", b"yeni\nsatir", b"..", b"../../store/gizli.txt", b""),
@@ -129,34 +129,34 @@ class Attacker:
         ]
 
     def packet(self, request: bytes) -> bytes:
-        dice = self.dice
-        chance = dice.random()
+        rng = self.rng
+        chance = rng.random()
         if chance < 0.55:
-            kind = dice.choice((OPEN, OPEN, READ, READ, *ANSWERS, CLOSE))
+            kind = rng.choice((OPEN, OPEN, READ, READ, *ANSWERS, CLOSE))
         elif chance < 0.95:
-            kind = dice.choice(KINDS)
+            kind = rng.choice(KINDS)
         else:
-            kind = dice.choice([k for k in range(256) if k != 1])
+            kind = rng.choice([k for k in range(256) if k != 1])
         body = self._body(kind)
-        if dice.random() < 0.05:
-            body = body[: dice.randrange(len(body) + 1)]
-        if dice.random() < 0.05:
-            body += dice.randbytes(dice.randrange(64))
-        if body and dice.random() < 0.05:
-            at = dice.randrange(len(body))
-            body = body[:at] + dice.randbytes(1) + body[at + 1 :]
+        if rng.random() < 0.05:
+            body = body[: rng.randrange(len(body) + 1)]
+        if rng.random() < 0.05:
+            body += rng.randbytes(rng.randrange(64))
+        if body and rng.random() < 0.05:
+            at = rng.randrange(len(body))
+            body = body[:at] + rng.randbytes(1) + body[at + 1 :]
         return pack(">IB", 5 + len(body), kind) + request + body
 
     def _body(self, kind: int) -> bytes:
         match kind:
             case 3:
-                # Mostly a mere read, or all that there are to see would be refusals.
-                flags = 1 if self.dice.random() < 0.7 else self.dice.choice((*range(64), 2**32 - 1))
+                # Mostly for reading: all other opens are refused.
+                flags = 1 if self.rng.random() < 0.7 else self.rng.choice((*range(64), 2**32 - 1))
                 return self._path() + pack(">I", flags) + self._attributes()
             case 4 | 8 | 12:
                 return self._handle()
             case 5:
-                return self._handle() + self._wide() + pack(">I", self.dice.choice(EDGES))
+                return self._handle() + self._wide() + pack(">I", self.rng.choice(EDGES))
             case 6:
                 return self._handle() + self._wide() + self._junk(5000)
             case 10:
@@ -168,59 +168,59 @@ class Attacker:
             case 21:
                 return self._path() + self._path() + b"\1"
             case 200:
-                name = string(self.dice.choice(EXTENSIONS))
+                name = string(self.rng.choice(EXTENSIONS))
                 asked = string(b"md5,sha1") + self._wide() + self._wide()
-                asked += pack(">I", self.dice.choice(EDGES))
+                asked += pack(">I", self.rng.choice(EDGES))
                 forms = (self._path() + asked, self._handle() + asked, self._path() * 2)
-                return name + self.dice.choice((*forms, self._handle(), self._junk(300)))
+                return name + self.rng.choice((*forms, self._handle(), self._junk(300)))
             case 7 | 11 | 13 | 15 | 16 | 17 | 19:
                 return self._path()
             case _:
-                return self.dice.randbytes(self.dice.randrange(40))
+                return self.rng.randbytes(self.rng.randrange(40))
 
     def _path(self) -> bytes:
-        dice = self.dice
-        path = dice.choice(self.paths)
-        chance = dice.random()
+        rng = self.rng
+        path = rng.choice(self.paths)
+        chance = rng.random()
         if chance < 0.1:
-            path = b"/".join((path, dice.choice((b"..", b".", b"", dice.choice(self.paths)))))
+            path = b"/".join((path, rng.choice((b"..", b".", b"", rng.choice(self.paths)))))
         elif chance < 0.15:
-            path = b"../" * dice.randrange(9) + path
+            path = b"../" * rng.randrange(9) + path
         elif chance < 0.2:
-            path = dice.randbytes(dice.randrange(40))
+            path = rng.randbytes(rng.randrange(40))
         if chance > 0.98:
-            return pack(">I", dice.choice(EDGES)) + path
+            return pack(">I", rng.choice(EDGES)) + path
         return string(path)
 
     def _handle(self) -> bytes:
-        chance = self.dice.random()
+        chance = self.rng.random()
         if self.handles and chance < 0.8:
-            return string(self.dice.choice(self.handles))
+            return string(self.rng.choice(self.handles))
         if chance < 0.9:
-            return string(pack(">I", self.dice.randrange(300)))
-        return string(self.dice.randbytes(self.dice.choice((0, 1, 4, 8, 256, 300))))
+            return string(pack(">I", self.rng.randrange(300)))
+        return string(self.rng.randbytes(self.rng.choice((0, 1, 4, 8, 256, 300))))
 
     def _attributes(self) -> bytes:
-        flags = self.dice.choice((0, 0, 1, 4, 8, 13, 0x80000000, 2**32 - 1))
-        return pack(">I", flags) + self.dice.randbytes(self.dice.choice((0, 0, 4, 8, 28)))
+        flags = self.rng.choice((0, 0, 1, 4, 8, 13, 0x80000000, 2**32 - 1))
+        return pack(">I", flags) + self.rng.randbytes(self.rng.choice((0, 0, 4, 8, 28)))
 
     def _wide(self) -> bytes:
-        dice = self.dice
-        return pack(">Q", dice.choice(WIDE_EDGES) if dice.random() < 0.3 else dice.randrange(500))
+        rng = self.rng
+        return pack(">Q", rng.choice(WIDE_EDGES) if rng.random() < 0.3 else rng.randrange(500))
 
     def _junk(self, most: int) -> bytes:
-        return string(self.dice.randbytes(self.dice.randrange(most)))
+        return string(self.rng.randbytes(self.rng.randrange(most)))
 
 
 @dataclass
-class Witness:
-    """Holds each reply against its request, and against what may be seen."""
+class ReplyChecker:
+    """Checks each reply against its request and the tree; keeps the handles that are open."""
 
-    seen: Seen
+    visible: VisibleTree
     held: dict[bytes, bytes] = field(default_factory=dict)
     answers: set[tuple[int, int]] = field(default_factory=set)
 
-    def judge(self, asked: bytes, reply: bytes) -> None:
+    def check(self, asked: bytes, reply: bytes) -> None:
         kind, arguments = asked[4], asked[9:]
         answer, rest = reply[4], reply[9:]
         assert reply[5:9] == asked[5:9]
@@ -236,21 +236,21 @@ class Witness:
                 del self.held[_first(arguments)]
         elif answer == HANDLE:
             handle, path = _first(rest), _first(arguments)
-            meant = posixpath.normpath(b"//" + path).replace(b"//", b"/")
+            path_in_tree = posixpath.normpath(b"//" + path).replace(b"//", b"/")
             assert handle not in self.held
-            assert meant in (self.seen.files if kind == OPEN else self.seen.folders)
+            assert path_in_tree in (self.visible.files if kind == OPEN else self.visible.folders)
             assert kind == OPENDIR or arguments[4 + len(path) :][:4][-1] & WRITING == 0
-            self.held[handle] = meant
+            self.held[handle] = path_in_tree
             assert len(self.held) <= 128
         elif answer == DATA:
             at, length = unpack_from(">QI", arguments, 4 + len(_first(arguments)))
-            whole = self.seen.files[self.held[_first(arguments)]]
+            whole = self.visible.files[self.held[_first(arguments)]]
             content = _first(rest)
             assert content == whole[at : at + min(length, 255 * 1024)]
             assert content or length == 0
         elif kind == READDIR:
             names = {name for name, _, _ in entries(rest)}
-            assert names <= self.seen.folders[self.held[_first(arguments)]]
+            assert names <= self.visible.folders[self.held[_first(arguments)]]
 
 
 def _first(arguments: bytes) -> bytes:
@@ -259,7 +259,7 @@ def _first(arguments: bytes) -> bytes:
 
 
 def split(stream: bytes) -> list[bytes]:
-    """The packets that a stream of whole packets consists of."""
+    """Split a stream of whole packets."""
     found, at = [], 0
     while at < len(stream):
         (length,) = unpack_from(">I", stream, at)
@@ -269,9 +269,9 @@ def split(stream: bytes) -> list[bytes]:
     return found
 
 
-def in_pieces(dice: random.Random, stream: bytes) -> Iterator[bytes]:
+def in_pieces(rng: random.Random, stream: bytes) -> Iterator[bytes]:
     at = 0
     while at < len(stream):
-        step = dice.choice((1, 3, 7, 40, 500, 4000, 1 << 18))
+        step = rng.choice((1, 3, 7, 40, 500, 4000, 1 << 18))
         yield stream[at : at + step]
         at += step

@@ -1,4 +1,4 @@
-"""200,000 hostile packets at a session over a real tree, and what must hold after each of them."""
+"""Sends 200,000 hostile packets to a session over a real tree, and checks it after each."""
 
 import os
 import signal
@@ -16,11 +16,11 @@ from unit.sftpd.fuzz import (
     SECRET,
     STATUS,
     Attacker,
-    Seen,
-    Witness,
+    ReplyChecker,
+    VisibleTree,
     in_pieces,
+    make_hostile_tree,
     seeded,
-    set_trap,
     split,
 )
 from unit.sftpd.sftp_client import NOW, MemoryRecorder
@@ -33,10 +33,10 @@ PACKETS_A_SEED, SEEDS = 20_000, 10
 
 @pytest.fixture(autouse=True)
 def _no_hang() -> Iterator[None]:
-    def hangs(*_: object) -> None:
-        raise AssertionError("it hangs")
+    def on_alarm(*_: object) -> None:
+        raise AssertionError("the session hangs")
 
-    before = signal.signal(signal.SIGALRM, hangs)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     signal.alarm(60)
     yield
     signal.alarm(0)
@@ -44,13 +44,13 @@ def _no_hang() -> Iterator[None]:
 
 
 @pytest.fixture
-def trap(tree: Path) -> Path:
-    set_trap(tree)
+def hostile_tree(tree: Path) -> Path:
+    make_hostile_tree(tree)
     return tree
 
 
 def state(site: Path) -> dict[str, tuple[int, ...]]:
-    """What would change on the disk if anything were written, created, removed or touched."""
+    """Everything on the disk that a write, a creation, a removal or a touch would change."""
     found: dict[str, tuple[int, ...]] = {}
     for path in sorted(site.rglob("*")):
         status = path.lstat()
@@ -66,91 +66,91 @@ def descriptors() -> int:
 
 
 def resident() -> int:
-    """Bytes of memory in use."""
+    """Return the resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def greeted(view: View, kept: MemoryRecorder) -> Session:
+def initialized(view: View, kept: MemoryRecorder) -> Session:
     session = Session(view, kept, NOW)
     assert len(split(b"".join(session.feed(bytes.fromhex("00000005 01 00000003"))))) == 1
     return session
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_every_request_gets_its_one_reply_and_no_byte_comes_from_outside(
-    site: Path, trap: Path, view: View, kept: MemoryRecorder, seed: int
+def test_every_request_gets_one_correct_reply_and_nothing_outside_the_tree_leaks(
+    site: Path, hostile_tree: Path, view: View, kept: MemoryRecorder, seed: int
 ) -> None:
-    dice = seeded(seed)
-    seen, before, open_before = Seen.of(trap), state(site), descriptors()
+    rng = seeded(seed)
+    visible, before, open_before = VisibleTree.of(hostile_tree), state(site), descriptors()
     used = 0
-    attacker, witness = Attacker(dice, seen, trap), Witness(seen)
-    session = greeted(view, kept)
-    sent = 0
+    attacker, checker = Attacker(rng, visible, hostile_tree), ReplyChecker(visible)
+    session = initialized(view, kept)
+    count = 0
     with structlog.testing.capture_logs() as logged:
-        while sent < PACKETS_A_SEED:
+        while count < PACKETS_A_SEED:
             batch = []
-            for _ in range(dice.choice((1, 2, 5, 30, 100))):
-                batch.append(attacker.packet(pack(">I", sent & 0xFFFFFFFF)))
-                sent += 1
+            for _ in range(rng.choice((1, 2, 5, 30, 100))):
+                batch.append(attacker.packet(pack(">I", count & 0xFFFFFFFF)))
+                count += 1
             replies = []
-            for piece in in_pieces(dice, b"".join(batch)):
-                for leaving in map(bytes, session.feed(piece)):
-                    assert SECRET not in leaving
-                    replies += split(leaving)
+            for piece in in_pieces(rng, b"".join(batch)):
+                for sent in map(bytes, session.feed(piece)):
+                    assert SECRET not in sent
+                    replies += split(sent)
                     assert descriptors() - open_before <= 128
             assert len(replies) == len(batch)
             for asked, reply in zip(batch, replies, strict=True):
-                witness.judge(asked, reply)
-            attacker.handles = list(witness.held)
+                checker.check(asked, reply)
+            attacker.handles = list(checker.held)
             kept.told.clear()
-            if sent < PACKETS_A_SEED / 4:
+            if count < PACKETS_A_SEED / 4:
                 used = resident()
-            if dice.random() < 0.02:
+            if rng.random() < 0.02:
                 session.end()
                 assert descriptors() == open_before
-                witness.held.clear()
-                session = greeted(view, kept)
+                checker.held.clear()
+                session = initialized(view, kept)
     session.end()
 
     assert logged == []
     assert descriptors() == open_before
     assert state(site) == before
     assert resident() - used < 3 << 20
-    # The generator is worth something only if it got at all there is to get.
-    assert set(ANSWERS.items()) <= witness.answers
-    assert {(kind, STATUS) for kind in KINDS} <= witness.answers
+    # The test proves something only if every request got each kind of reply.
+    assert set(ANSWERS.items()) <= checker.answers
+    assert {(kind, STATUS) for kind in KINDS} <= checker.answers
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_no_protocol_drops_the_client_and_closes_its_handles(
-    trap: Path, view: View, kept: MemoryRecorder, seed: int
+def test_a_protocol_error_ends_the_session_and_closes_its_handles(
+    hostile_tree: Path, view: View, kept: MemoryRecorder, seed: int
 ) -> None:
-    dice = seeded(seed)
-    seen, open_before = Seen.of(trap), descriptors()
+    rng = seeded(seed)
+    visible, open_before = VisibleTree.of(hostile_tree), descriptors()
     ends = 0
     for _ in range(500):
-        attacker = Attacker(dice, seen, trap)
+        attacker = Attacker(rng, visible, hostile_tree)
         session = Session(view, kept, NOW)
         stream = bytearray()
-        if dice.random() < 0.9:
+        if rng.random() < 0.9:
             stream += bytes.fromhex("00000005 01 00000003")
-        for number in range(dice.randrange(12)):
+        for number in range(rng.randrange(12)):
             stream += attacker.packet(pack(">I", number))
-        stream += dice.choice(
+        stream += rng.choice(
             (
                 pack(">I", 0),
-                pack(">I", dice.choice((2**18 + 1025, 2**31, 2**32 - 1))) + b"\3" * 9,
+                pack(">I", rng.choice((2**18 + 1025, 2**31, 2**32 - 1))) + b"\3" * 9,
                 bytes.fromhex("00000005 01 00000003"),
                 bytes.fromhex("00000001 03"),
                 bytes.fromhex("00000004 05 000000"),
-                dice.randbytes(50),
+                rng.randbytes(50),
             )
         )
         try:
-            for piece in in_pieces(dice, bytes(stream)):
-                for leaving in map(bytes, session.feed(piece)):
-                    assert SECRET not in leaving
-                    split(leaving)
+            for piece in in_pieces(rng, bytes(stream)):
+                for sent in map(bytes, session.feed(piece)):
+                    assert SECRET not in sent
+                    split(sent)
         except ProtocolError:
             ends += 1
         session.end()
@@ -177,7 +177,7 @@ def test_what_is_no_protocol_drops_the_client_and_closes_its_handles(
         max_size=20,
     )
 )
-def test_any_bytes_at_all_are_answered_in_whole_packets_or_drop_the_client(
+def test_any_bytes_get_whole_packets_or_end_the_session(
     pieces: list[bytes],
 ) -> None:
     view = View(Path("/nonexistent"))
@@ -185,8 +185,8 @@ def test_any_bytes_at_all_are_answered_in_whole_packets_or_drop_the_client(
     with structlog.testing.capture_logs() as logged:
         try:
             for piece in pieces:
-                for leaving in map(bytes, session.feed(piece)):
-                    split(leaving)
+                for sent in map(bytes, session.feed(piece)):
+                    split(sent)
         except ProtocolError:
             pass
         finally:
@@ -195,17 +195,15 @@ def test_any_bytes_at_all_are_answered_in_whole_packets_or_drop_the_client(
     assert logged == []
 
 
-def test_a_stream_that_never_completes_a_packet_does_not_pile_up(
-    view: View, kept: MemoryRecorder
-) -> None:
-    session = greeted(view, kept)
+def test_an_endless_packet_does_not_use_up_memory(view: View, kept: MemoryRecorder) -> None:
+    session = initialized(view, kept)
     used = resident()
     with pytest.raises(ProtocolError):
         for _ in range(1000):
             list(session.feed(pack(">I", 2**32 - 1) + bytes(1 << 16)))
     assert resident() - used < 4 << 20
 
-    session = greeted(view, kept)
+    session = initialized(view, kept)
     list(session.feed(pack(">I", 2**18)))
     for _ in range(2**18 - 5):
         assert list(session.feed(b"")) == []
