@@ -27,6 +27,12 @@ operations ledger: `who` is the operator; `from` the host
     asked                what: object  command, errand, why, before, and what else was asked
     password change      what: party   the same, credential, replaces; `who` is the party itself
     settings             what: files   why, before, after: what a daemon found that no command made
+results ledger: `who` is the publisher; `from` the batch's name
+    result               what: place   secim, belge, version, digest, batch, line, reason, sheet,
+                                       sheet_sha256
+    result-duplicate     what: place   batch, line, message
+    result-rejected      what: place   batch, line, reason, message
+    snapshot             what: number  sha256, results, previous
 any ledger
     recovered            what: segment bytes
     removed              what: segment first, records, bytes, reason
@@ -111,6 +117,15 @@ class FilingEvent(StrEnum):
     REJECTED = "rejected"
     ABSENT = "absent"
     EXPECTED = "expected"
+
+
+class Results(StrEnum):
+    """Events of the results ledger: what became of a row, and each snapshot."""
+
+    ACCEPTED = "result"
+    DUPLICATE = "result-duplicate"
+    REJECTED = "result-rejected"
+    SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True, slots=True)

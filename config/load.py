@@ -22,6 +22,7 @@ from config.settings import (
     IntakeSettings,
     LedgerSettings,
     QrSettings,
+    ResultsSettings,
     Settings,
     SftpSettings,
 )
@@ -84,6 +85,7 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
         ),
         parties=parties,
         ledger=LedgerSettings(**agreed.ledger.model_dump()),
+        results=ResultsSettings(**agreed.results.model_dump()),
         qr=QrSettings(agreed.qr.witnesses),
         desk=DeskSettings(agreed.desk.confirmations),
         rehearsals=tuple(

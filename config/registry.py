@@ -361,6 +361,35 @@ class Registry:
         )
         return any(self._rows(query, *(cevre, kurul, sandik) * 2))
 
+    def box_kind(
+        self, secim: Secim, belge: Belge, cevre: str, kurul: str, sandik: str
+    ) -> SandikTuru | None:
+        """Return the kind of the box if page 1 of that sheet of it is expected, None if not."""
+        query = (
+            "SELECT sandik_turu FROM sheet WHERE cevre = ? COLLATE NOCASE "
+            "AND kurul = ? COLLATE NOCASE AND sandik = ? COLLATE NOCASE AND secim = ? "
+            "AND belge = ? AND page = 1 AND (cevre, kurul, sandik) = (?, ?, ?)"
+        )
+        place = (cevre, kurul, sandik)
+        rows = self._rows(query, *place, secim.value, belge.value, *place)
+        return next((SandikTuru(kind) for (kind,) in rows), None)
+
+    def has_aggregate(
+        self, secim: Secim, belge: Belge, cevre: str | None, kurul: str | None
+    ) -> bool:
+        """Return True if that aggregate sheet is expected at that place."""
+        query = "SELECT 1 FROM expected WHERE (cevre, kurul, secim, belge) = (?, ?, ?, ?) LIMIT 1"
+        return any(self._rows(query, cevre or "", kurul or "", secim.value, belge.value))
+
+    def expected_boxes(self, belge: Belge) -> dict[tuple[Secim, str, str], int]:
+        """Return how many boxes of each (contest, district, board) have page 1 of a sheet."""
+        query = (
+            "SELECT secim, cevre, kurul, count(*) FROM sheet WHERE belge = ? AND page = 1 "
+            "GROUP BY secim, cevre, kurul"
+        )
+        rows = self._rows(query, belge.value)
+        return {(Secim(secim), cevre, kurul): boxes for secim, cevre, kurul, boxes in rows}
+
     def boards(self) -> frozenset[tuple[str, str]]:
         """Return every (district, board) that has a sheet."""
         return frozenset(self._rows("SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"))

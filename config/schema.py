@@ -15,7 +15,7 @@ from config import name, scope
 from config.party import MAX_ADDRESSES, Address, PartyKind
 from config.party import parse_address as parse_address
 from config.scope import Scope
-from config.settings import Algorithms, SandboxMode, Sync
+from config.settings import Algorithms, SandboxMode, ShareLevel, Sync
 from config.site import INTAKE, REHEARSALS
 
 
@@ -160,6 +160,14 @@ class Ledger(_Strict):
     compress: Annotated[bool, Field(strict=True)] = True
 
 
+class Results(_Strict):
+    """`[results]`."""
+
+    snapshot_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 10.0
+    share_level: ShareLevel = ShareLevel.CEVRE
+    in_trees: Annotated[bool, Field(strict=True)] = False
+
+
 class Rehearsal(_Strict):
     """`[[rehearsal]]`, one of the parties' test days."""
 
@@ -182,6 +190,7 @@ class Site(_Strict):
     sftp: Sftp
     intake: Intake = Intake()
     ledger: Ledger = Ledger()
+    results: Results = Results()
     rehearsal: list[Rehearsal] = []
     qr: Qr = Qr()
     desk: Desk = Desk()

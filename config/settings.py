@@ -88,6 +88,26 @@ class DeskSettings:
     confirmations: int = 2
 
 
+class ShareLevel(StrEnum):
+    """At which level the joint votes of an alliance are divided (law 7102 md. 18)."""
+
+    CEVRE = "cevre"
+    ILCE = "ilce"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsSettings:
+    """How often results are published, and where.
+
+    `snapshot_seconds` is the shortest time between two snapshots; with `in_trees` each party finds
+    them in its tree.
+    """
+
+    snapshot_seconds: float = 10.0
+    share_level: ShareLevel = ShareLevel.CEVRE
+    in_trees: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All that is agreed on one site.
@@ -106,6 +126,7 @@ class Settings:
     qr: QrSettings = QrSettings()
     desk: DeskSettings = DeskSettings()
     ledger: LedgerSettings = LedgerSettings()
+    results: ResultsSettings = ResultsSettings()
     digests: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Fault, ...] = ()
 

@@ -3,7 +3,8 @@
 A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
 
     site.toml  parties.toml           settings, edited by the operator
-    registry.csv                      a copy of the registry file that was imported
+    registry.csv  ballot.csv          copies of the registry and the ballot that were imported
+    results/                          SEÇSİS drops result batches here
     intake/                           scanners drop pages here, unless [intake] names other folders
     keys/host/  keys/host/next/       the host keys of the server, and those it will use next
     keys/signing/                     the key that signs feeds, sums and ledger checkpoints
@@ -11,12 +12,16 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     store/ab/cd/<sha256>              the original bytes of every page, written once, never changed
     trees/<party>/                    what that party sees as /; config/layout has the paths in it
     feed/                             change feeds and sums, before they are linked into trees/
+    snapshots/00000042/  latest       results, numbered and immutable, and the newest number
     quarantine/                       pages that no rule could file, each with its reason beside it
     ledgers/{transfer,filing,operations}/    the record of downloads, of filing, of changes
+    ledgers/results/                  the record of results and snapshots
     rehearsals/<id>/                  a site of its own for each test day, unless it names a folder
     state/registry.sqlite             the imported registry
     state/catalog.sqlite              what was filed where
     state/accounts.json               counts of coverage that are slow to compute
+    state/results.sqlite              every version of every result
+    state/results-spool/              batches that were taken from results/ and are not done yet
     state/spool/                      pages that were taken from the intake and are not filed yet
     state/errands/                    requests of operators to the publisher, and its answers
     state/serving.json                which settings and keys the running server uses
@@ -38,7 +43,7 @@ takes them from here and spells none itself; tests/unit/config/test_site.py enfo
 from pathlib import Path
 
 SITE_TOML, PARTIES_TOML = "site.toml", "parties.toml"
-REGISTRY_CSV = "registry.csv"
+REGISTRY_CSV, BALLOT_CSV = "registry.csv", "ballot.csv"
 
 INTAKE = Path("intake")
 KEYS = Path("keys")
@@ -49,17 +54,23 @@ STORE = Path("store")
 TREES = Path("trees")
 FEED = Path("feed")
 QUARANTINE = Path("quarantine")
+RESULTS = Path("results")
+SNAPSHOTS = Path("snapshots")
+LATEST_SNAPSHOT = SNAPSHOTS / "latest"
 REHEARSALS = Path("rehearsals")
 
 LEDGERS = Path("ledgers")
 TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
-LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS)
+RESULTS_LEDGER = "results"
+LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS, RESULTS_LEDGER)
 
 STATE = Path("state")
 REGISTRY_INDEX = STATE / "registry.sqlite"
 CATALOG = STATE / "catalog.sqlite"
 COVERAGE_CACHE = STATE / "accounts.json"
 SPOOL = STATE / "spool"
+RESULTS_DATABASE = STATE / "results.sqlite"
+RESULTS_SPOOL = STATE / "results-spool"
 REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
 ROTATION_JOURNAL = STATE / "rotation.json"

@@ -16,11 +16,12 @@ from publisher.results.checks.finding import Check, Finding
 
 @dataclass(frozen=True, slots=True)
 class SheetVersion:
-    """A version of the signed sheet: its path in a tree and when it was filed."""
+    """A version of the signed sheet: its path in a tree, when it was filed, its digest."""
 
     path: str
     version: int
     filed_at: datetime
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

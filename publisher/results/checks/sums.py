@@ -9,8 +9,9 @@ may be smaller than the sheet says; it is a finding only if it is larger, or if 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from config import cevre
 from config.result import BOX_SHEET, Result, ResultKey
@@ -34,6 +35,8 @@ class PlaceSums:
     A number that a result lacks adds nothing.
     """
 
+    BESIDE: ClassVar[tuple[str, str]] = (cevre.ABROAD, cevre.CUSTOMS)
+
     _boards: dict[_Board, Counter[str]] = field(default_factory=dict)
 
     def replace(self, before: Result | None, after: Result) -> None:
@@ -56,10 +59,18 @@ class PlaceSums:
                 total.update(numbers)
         return total
 
+    def of_boards(self, secim: Secim, district: str, boards: Iterable[str]) -> Counter[str]:
+        """Return the sums of some boards of a district."""
+        total: Counter[str] = Counter()
+        for board in boards:
+            total.update(self._boards.get((secim, district, board), {}))
+        return total
+
     def abroad_and_customs(self, secim: Secim) -> Counter[str]:
         """Return the sums of what the election's own aggregate sheet adds up."""
-        total = self.of(secim, cevre.ABROAD, None)
-        total.update(self.of(secim, cevre.CUSTOMS, None))
+        total: Counter[str] = Counter()
+        for district in self.BESIDE:
+            total.update(self.of(secim, district, None))
         return total
 
 

@@ -23,8 +23,9 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "quarantine", "ledgers", "rehearsals", "clients", "state", "state/registry.sqlite",
         "state/catalog.sqlite", "state/accounts.json", "state/spool", "state/errands",
         "state/serving.json", "state/rotation.json", "state/signer.sock",
+        "results", "snapshots", "snapshots/latest", "state/results.sqlite", "state/results-spool",
     }  # fmt: skip
-    assert site.LEDGER_NAMES == ("transfer", "filing", "operations")
+    assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results")
     assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"
     assert str(site.original_file("9f86d081")) == "store/9f/86/9f86d081"
     assert str(site.lock_file("publish")) == "state/publish.lock"

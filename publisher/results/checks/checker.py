@@ -1,0 +1,182 @@
+"""Runs the checks as results arrive: a new row costs the boxes that it touches.
+
+Findings belong to a subject, and a subject's findings are replaced as a whole:
+
+    box <secim> <place>             one box in one contest
+    contests <place>                the contests of one box
+    sum <secim> <belge> <place>     an aggregate sheet against the sum below it
+    board <secim> <cevre>/<kurul>   the boxes of one board against each other
+
+The last two are computed once per snapshot, for the boards that changed.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from config.ballot import Ballot
+from config.registry import Registry
+from config.result import BOX_SHEET, Result, ResultKey
+from config.sheet import Belge, Level, Secim
+from publisher.results.checks.box import BoxState, SheetVersion, check_box, check_contests
+from publisher.results.checks.finding import Finding
+from publisher.results.checks.neighbours import check_board
+from publisher.results.checks.sums import PlaceSums, check_sum
+from publisher.results.store import ResultStore, StoredResult
+
+Findings = dict[str, list[Finding]]
+SheetsOf = Callable[[Iterable[ResultKey]], Mapping[ResultKey, tuple[SheetVersion, ...]]]
+
+
+class Checker:
+    """Keeps the sums and says what the checks find; of one thread."""
+
+    def __init__(
+        self,
+        store: ResultStore,
+        registry: Registry,
+        ballot: Callable[[], Ballot | None],
+        sheets_of: SheetsOf,
+    ) -> None:
+        """Load the newest results from the store."""
+        self._store = store
+        self._registry = registry
+        self._ballot = ballot
+        self._sheets_of = sheets_of
+        self._sums = PlaceSums()
+        self._aggregates: dict[ResultKey, Result] = {}
+        self._changed_boards: set[tuple[Secim, str, str]] = set()
+        self._expected = registry.expected_boxes(BOX_SHEET)
+        for secim in Secim:
+            for stored in store.newest(secim):
+                self._count(None, stored.result)
+        self._changed_boards.clear()
+
+    @property
+    def sums(self) -> PlaceSums:
+        """The sums of the newest results."""
+        return self._sums
+
+    def add(self, results: Sequence[StoredResult]) -> Findings:
+        """Count results that were recorded just now; return the findings of their boxes."""
+        new_ids = {stored.id for stored in results}
+        keys = {stored.result.key for stored in results}
+        places = {key._replace(secim=secim) for key in keys for secim in self._contests(key)}
+        versions = self._store.versions(keys | places)
+        for key in keys:
+            ordered = sorted(versions[key].items())
+            before = [stored.result for _, stored in ordered if stored.id not in new_ids]
+            newest = ordered[-1][1]
+            if newest.id in new_ids:
+                self._count(before[-1] if before else None, newest.result)
+        return self._check_boxes(keys, versions)
+
+    def recheck(self, keys: Iterable[ResultKey]) -> Findings:
+        """Check boxes again whose sheets changed; a box without a result has no finding."""
+        boxes = set(keys)
+        places = {key._replace(secim=secim) for key in boxes for secim in self._contests(key)}
+        versions = self._store.versions(boxes | places)
+        return self._check_boxes({key for key in boxes if key in versions}, versions)
+
+    def check_changed_places(self) -> Findings:
+        """Check the sums and the neighbours of every board that changed since the last call."""
+        changed, self._changed_boards = self._changed_boards, set()
+        found: Findings = {}
+        for key, result in self._aggregates.items():
+            if self._touches(key, changed):
+                found[f"sum {key.secim} {key.belge} {key.place}"] = self._check_sum(result)
+        ballot = self._ballot()
+        for secim, district, board in changed:
+            if ballot is None:
+                break
+            options = [option.id for option in ballot.options(secim, district)]
+            boxes = [
+                stored.result
+                for stored in self._store.newest(secim, district, board)
+                if stored.result.key.belge is BOX_SHEET
+            ]
+            found[f"board {secim} {district}/{board}"] = list(check_board(boxes, options))
+        return found
+
+    def _contests(self, key: ResultKey) -> tuple[Secim, ...]:
+        ballot = self._ballot()
+        return ballot.contests() if ballot is not None and key.belge is BOX_SHEET else ()
+
+    def _count(self, before: Result | None, after: Result) -> None:
+        key = after.key
+        if key.belge is BOX_SHEET:
+            self._sums.replace(before, after)
+            self._changed_boards.add((key.secim, key.cevre or "", key.kurul or ""))
+        else:
+            self._aggregates[key] = after
+            self._changed_boards.add((key.secim, key.cevre or "", key.kurul or ""))
+
+    def _check_boxes(
+        self, keys: set[ResultKey], versions: Mapping[ResultKey, Mapping[int, StoredResult]]
+    ) -> Findings:
+        sheets = self._sheets_of(keys)
+        found: Findings = {}
+        by_place: defaultdict[ResultKey, dict[Secim, Result]] = defaultdict(dict)
+        for key in versions:
+            newest = versions[key][max(versions[key])].result
+            by_place[key._replace(secim=Secim.CB)][key.secim] = newest
+        for key in keys:
+            if key.belge is not BOX_SHEET:
+                continue
+            ordered = [stored.result for _, stored in sorted(versions[key].items())]
+            place = (key.cevre or "", key.kurul or "", key.sandik or "")
+            kind = self._registry.box_kind(key.secim, key.belge, *place)
+            state = BoxState(ordered, kind, sheets.get(key, ()))
+            found[f"box {key.secim} {key.place}"] = check_box(state)
+            contests = by_place[key._replace(secim=Secim.CB)]
+            found[f"contests {key.place}"] = list(check_contests(contests))
+        return found
+
+    def _touches(self, key: ResultKey, changed: set[tuple[Secim, str, str]]) -> bool:
+        if key.level is Level.ELECTION:
+            return any(secim is key.secim for secim, _, _ in changed)
+        if key.level is Level.DISTRICT:
+            return any((secim, cevre) == (key.secim, key.cevre) for secim, cevre, _ in changed)
+        boards = self._boards_below(key)
+        return any((key.secim, key.cevre or "", board) in changed for board in boards)
+
+    def _boards_below(self, key: ResultKey) -> list[str]:
+        """Return the boards whose boxes a board's aggregate sheet adds up.
+
+        `ilce-birlestirme-kurullar` brings together all boards of one ilçe: kadikoy-1, kadikoy-2.
+        """
+        board = key.kurul or ""
+        if key.belge is not Belge.ILCE_BIRLESTIRME_KURULLAR:
+            return [board]
+        stem = board.rpartition("-")[0] or board
+        return [
+            name
+            for secim, district, name in self._expected
+            if (secim, district) == (key.secim, key.cevre)
+            and (name.rpartition("-")[0] == stem or name == board)
+        ]
+
+    def _check_sum(self, aggregate: Result) -> list[Finding]:
+        key = aggregate.key
+        if key.level is Level.ELECTION:
+            below = self._sums.abroad_and_customs(key.secim)
+            expected = sum(
+                boxes
+                for (secim, district, _), boxes in self._expected.items()
+                if secim is key.secim and district in PlaceSums.BESIDE
+            )
+        elif key.level is Level.DISTRICT:
+            below = self._sums.of(key.secim, key.cevre, None)
+            expected = sum(
+                boxes
+                for (secim, district, _), boxes in self._expected.items()
+                if (secim, district) == (key.secim, key.cevre)
+            )
+        else:
+            boards = self._boards_below(key)
+            below = self._sums.of_boards(key.secim, key.cevre or "", boards)
+            expected = sum(
+                self._expected.get((key.secim, key.cevre or "", board), 0) for board in boards
+            )
+        sheets = self._sheets_of([key]).get(key, ())
+        path = sheets[-1].path if sheets else None
+        return list(check_sum(aggregate, below, expected - below["sandik"], path))

@@ -1,0 +1,308 @@
+"""Writes the ready-made exports of a snapshot, beside its Parquet files, and signs for them.
+
+For each contest and for its aggregate sheets (`<name>` is `mv` or `mv-birlestirme`):
+
+    <name>.csv           `;` between columns, UTF-8 with a byte order mark, Turkish headings
+    <name>.ndjson.zst    the rows in the format of a batch, Zstandard
+    <name>.ndjson.gz     the same, gzip
+    <name>.xlsx          one sheet, header frozen, numbers as numbers
+
+and `<secim>.changes.csv` and `<secim>.changes.xlsx` (Genelge md. 6/c). When all are there,
+`exports.json` and `exports.json.sig` list them:
+
+    {"format": "ssps-exports-v1", "election": "...", "number": 42, "manifest": "<its sha256>",
+     "files": {"mv.csv": {"sha256": "...", "bytes": 123}}}
+
+A file is copied from the snapshot before where its Parquet file is the same. An export says in its
+last columns of which snapshot it is. This runs in a process of its own, with the lowest priority:
+
+    python -m publisher.results.exports SITE NUMBER
+"""
+
+import csv
+import gzip
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import xlsxwriter
+import zstandard
+
+from config.ballot import Ballot
+from config.sheet import Secim
+from config.site import SNAPSHOTS
+from keys.files import sync
+from keys.server_keys import sshsig
+from publisher.results.ballot_file import load_ballot
+from publisher.results.snapshot import (
+    AGGREGATES,
+    MANIFEST,
+    VOTES,
+    describe_file,
+    snapshot_folder,
+)
+
+EXPORTS, SIGNATURE = "exports.json", "exports.json.sig"
+FORMAT = "ssps-exports-v1"
+HEADINGS = {
+    "belge": "Belge",
+    "cevre": "Seçim Çevresi",
+    "kurul": "İlçe Seçim Kurulu",
+    "sandik": "Sandık No",
+    "sandik_turu": "Sandık Türü",
+    "surum": "Sürüm",
+    "neden": "Değişiklik Nedeni",
+    "zaman": "İşlem Zamanı",
+    "secmen": "Kayıtlı Seçmen",
+    "oy_kullanan": "Oy Kullanan",
+    "liste_ici_oy_kullanan": "Listede Kayıtlı Oy Kullanan",
+    "liste_disi_oy_kullanan": "Liste Dışı Oy Kullanan",
+    "zarf": "Zarf",
+    "itirazsiz_gecerli": "İtirazsız Geçerli",
+    "itirazli_gecerli": "İtirazlı Geçerli",
+    "gecerli": "Geçerli",
+    "gecersiz": "Geçersiz",
+}
+SNAPSHOT_HEADING = "Anlık Görüntü"
+PROVISIONAL = "GEÇİCİ SONUÇ"
+_BOM = "\ufeff"
+_TEXTS = ("belge", "cevre", "kurul", "sandik", "sandik_turu", "neden", "zaman")
+_ROWS_A_FETCH = 5000
+_MODE = 0o444
+_NEW = ".new"
+_NICE = 19
+
+Rows = Callable[[], Iterator[Sequence[Any]]]
+
+
+def write_exports(
+    site: Path, number: int, election: str, ballot: Ballot | None, sign: Callable[[bytes], bytes]
+) -> None:
+    """Write every export of a snapshot that is not there yet, then `exports.json`."""
+    folder = snapshot_folder(site, number)
+    before = snapshot_folder(site, number - 1)
+    manifest = (folder / MANIFEST).read_bytes()
+    for parquet in sorted(folder.glob("*.parquet")):
+        _export_table(parquet, before, number, ballot)
+    for changes in sorted(folder.glob("*.changes.ndjson")):
+        _export_changes(changes, number)
+    listed = {
+        path.name: describe_file(path)
+        for path in sorted(folder.iterdir())
+        if path.name.endswith((".csv", ".ndjson.zst", ".ndjson.gz", ".xlsx"))
+    }
+    exports = {
+        "format": FORMAT,
+        "election": election,
+        "number": number,
+        "manifest": sha256(manifest).hexdigest(),
+        "files": listed,
+    }
+    content = json.dumps(exports, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
+    _place(folder / SIGNATURE, lambda path: path.write_bytes(sign(content)))
+    _place(folder / EXPORTS, lambda path: path.write_bytes(content))
+    sync(folder)
+
+
+def heading(column: str, titles: Mapping[str, str]) -> str:
+    """Return the Turkish heading of a Parquet column; `titles` names options by their id."""
+    if column.startswith(VOTES):
+        option = column.removeprefix(VOTES)
+        return titles.get(option, option)
+    return HEADINGS[column]
+
+
+def option_titles(ballot: Ballot | None, secim: Secim) -> dict[str, str]:
+    """Return the title of each option of a contest; of an independent, with its district."""
+    if ballot is None:
+        return {}
+    return {row.option.id: row.option.ad for row in ballot.rows if row.secim is secim}
+
+
+def _export_table(parquet: Path, before: Path, number: int, ballot: Ballot | None) -> None:
+    name = parquet.name.removesuffix(".parquet")
+    folder = parquet.parent
+    older = before / parquet.name
+    same = older.exists() and older.samefile(parquet)
+    database = duckdb.connect()
+    try:
+        source = str(parquet).replace("'", "''")
+        columns = [
+            row[0] for row in database.execute(f"DESCRIBE SELECT * FROM '{source}'").fetchall()
+        ]
+        titles = option_titles(ballot, Secim(name.removesuffix(AGGREGATES)))
+        headings = [heading(column, titles) for column in columns]
+        shown = ", ".join(
+            "strftime(zaman AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS zaman"
+            if column == "zaman"
+            else f'"{column}"'
+            for column in columns
+        )
+
+        def rows() -> Iterator[Sequence[Any]]:
+            found = database.execute(f"SELECT {shown} FROM '{source}'")
+            while part := found.fetchmany(_ROWS_A_FETCH):
+                yield from part
+
+        written: dict[str, Callable[[Path], object]] = {
+            f"{name}.csv": lambda path: _write_csv(path, headings, rows, number),
+            f"{name}.ndjson.zst": lambda path: _write_zst(path, columns, rows, name),
+            f"{name}.ndjson.gz": lambda path: _write_gz(path, columns, rows, name),
+            f"{name}.xlsx": lambda path: _write_xlsx(path, columns, headings, rows, number, name),
+        }
+        for file, write in written.items():
+            # The CSV and XLSX say of which snapshot they are, so only NDJSON can be the same file.
+            if same and ".ndjson." in file and (before / file).exists():
+                with suppress(FileExistsError):
+                    (folder / file).hardlink_to(before / file)
+            else:
+                _place(folder / file, write)
+    finally:
+        database.close()
+
+
+def _write_csv(path: Path, headings: Sequence[str], rows: Rows, number: int) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(_BOM)
+        writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
+        writer.writerow((*headings, SNAPSHOT_HEADING, "Durum"))
+        writer.writerows((*row, number, PROVISIONAL) for row in rows())
+
+
+def _ndjson(columns: Sequence[str], rows: Rows, name: str) -> Iterator[bytes]:
+    secim = name.removesuffix(AGGREGATES)
+    votes = [(n, c.removeprefix(VOTES)) for n, c in enumerate(columns) if c.startswith(VOTES)]
+    others = [(n, c) for n, c in enumerate(columns) if not c.startswith(VOTES)]
+    for row in rows():
+        line: dict[str, Any] = {"secim": secim}
+        line |= {column: row[n] for n, column in others if row[n] not in (None, "")}
+        line.setdefault("neden", "")
+        line["oylar"] = {option: row[n] for n, option in votes if row[n] is not None}
+        yield json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _write_zst(path: Path, columns: Sequence[str], rows: Rows, name: str) -> None:
+    compressor = zstandard.ZstdCompressor(level=6)
+    with path.open("wb") as file, compressor.stream_writer(file, closefd=False) as stream:
+        for line in _ndjson(columns, rows, name):
+            stream.write(line)
+
+
+def _write_gz(path: Path, columns: Sequence[str], rows: Rows, name: str) -> None:
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as stream:
+        stream.writelines(_ndjson(columns, rows, name))
+
+
+def _write_xlsx(
+    path: Path,
+    columns: Sequence[str],
+    headings: Sequence[str],
+    rows: Rows,
+    number: int,
+    name: str,
+) -> None:
+    texts = [column in _TEXTS for column in columns]
+    with xlsxwriter.Workbook(str(path), {"constant_memory": True}) as book:
+        bold = book.add_format({"bold": True})
+        book.set_properties({"title": f"{name}, {PROVISIONAL}", "comments": f"snapshot {number}"})
+        sheet = book.add_worksheet(name)
+        sheet.freeze_panes(1, 0)
+        for column, text in enumerate((*headings, SNAPSHOT_HEADING, "Durum")):
+            sheet.write_string(0, column, text, bold)
+        end = len(columns)
+        for line, row in enumerate(rows(), 1):
+            for column, value in enumerate(row):
+                if value is None or value == "":
+                    continue
+                if texts[column]:
+                    sheet.write_string(line, column, value)
+                else:
+                    sheet.write_number(line, column, value)
+            sheet.write_number(line, end, number)
+            sheet.write_string(line, end + 1, PROVISIONAL)
+
+
+_CHANGE_COLUMNS = ("secim", "belge", "cevre", "kurul", "sandik", "surum", "neden", "zaman")
+
+
+def _export_changes(changes: Path, number: int) -> None:
+    stem = changes.name.removesuffix(".ndjson")
+    headings = (
+        "Seçim",
+        *(HEADINGS[column] for column in _CHANGE_COLUMNS[1:]),
+        "Alan",
+        "Eski",
+        "Yeni",
+        SNAPSHOT_HEADING,
+        "Durum",
+    )
+
+    def rows() -> Iterator[Sequence[Any]]:
+        with changes.open(encoding="utf-8") as file:
+            for text in file:
+                change = json.loads(text)
+                place = [change[column] or "" for column in _CHANGE_COLUMNS]
+                old, new = _flat(change["eski"]), _flat(change["yeni"])
+                for column in dict.fromkeys((*old, *new)):
+                    if old.get(column) != new.get(column):
+                        yield (*place, column, old.get(column), new.get(column))
+
+    def as_csv(path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(_BOM)
+            writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
+            writer.writerow(headings)
+            writer.writerows((*row, number, PROVISIONAL) for row in rows())
+
+    def as_xlsx(path: Path) -> None:
+        with xlsxwriter.Workbook(str(path), {"constant_memory": True}) as book:
+            sheet = book.add_worksheet("değişiklikler")
+            sheet.freeze_panes(1, 0)
+            for line, row in enumerate((headings, *((*r, number, PROVISIONAL) for r in rows()))):
+                for column, value in enumerate(row):
+                    if isinstance(value, int):
+                        sheet.write_number(line, column, value)
+                    elif value:
+                        sheet.write_string(line, column, value)
+
+    _place(changes.with_name(f"{stem}.csv"), as_csv)
+    _place(changes.with_name(f"{stem}.xlsx"), as_xlsx)
+
+
+def _flat(stated: Mapping[str, Any] | None) -> dict[str, int | None]:
+    if stated is None:
+        return {}
+    votes = {f"{VOTES}{option}": number for option, number in stated["oylar"].items()}
+    return {**{name: value for name, value in stated.items() if name != "oylar"}, **votes}
+
+
+def _place(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name, then rename it; one that is there already stays."""
+    if path.exists():
+        return
+    fresh = path.with_name(f".{path.name}{_NEW}")
+    fresh.unlink(missing_ok=True)
+    write(fresh)
+    fresh.chmod(_MODE)
+    sync(fresh)
+    fresh.rename(path)
+
+
+def main(site: Path, number: int) -> int:
+    """Write the exports of one snapshot of a site."""
+    os.nice(_NICE)
+    manifest = json.loads((site / SNAPSHOTS / f"{number:08}" / MANIFEST).read_bytes())
+    key = sshsig.site_signing_key(site)
+    ballot = load_ballot(site)
+    write_exports(site, number, manifest["election"], ballot, lambda text: sshsig.sign(key, text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,463 @@
+"""Closes numbered, immutable snapshots of all results, in `snapshots/00000042/`.
+
+A snapshot has, for each contest:
+
+    <secim>.parquet                one row a box, its newest version
+    <secim>-birlestirme.parquet    one row an aggregate sheet, its newest version
+    <secim>.changes.ndjson         the versions that became the newest since the snapshot before
+
+and `manifest.json` with `manifest.json.sig`, a signature that `ssh-keygen -Y verify` accepts. The
+ready-made exports follow later (publisher/results/exports). The manifest is
+
+    {"format": "ssps-snapshot-v1", "election": "2023-05-14-cb-mv", "number": 42,
+     "closed_at": "2023-05-14T18:04:10+00:00", "previous": "<sha256 of the previous manifest>",
+     "contests": {"mv": {"boxes": 2010, "aggregates": 31, "changes": 12}},
+     "files": {"mv.parquet": {"sha256": "...", "bytes": 123456}}}
+
+with `previous` null in snapshot 1: the manifests are a chain. A changes file has one object a line,
+in the order in which the results were accepted:
+
+    {"secim": "mv", "belge": "sandik-sonuc", "cevre": "34-istanbul-1", "kurul": "kadikoy-2",
+     "sandik": "1234", "surum": 2, "neden": "itiraz kabul", "zaman": "...", "eski": {...}|null,
+     "yeni": {"gecerli": 245, ..., "oylar": {"parti-a": 100}}}
+
+A Parquet row has the same columns, votes as `oylar.<option>`; an option that is not on the ballot
+of a district is null there. A contest in which nothing changed keeps its file: a hard link.
+
+Steps, each durable before the next: the folder is written as `.00000042.new` and renamed; the
+results ledger gets a record; the database notes the number; `snapshots/latest` names it. After a
+crash `recover` finishes a renamed folder and removes an unfinished one.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import sqlalchemy as sa
+import structlog
+
+from config.event import Event, Results, Value
+from config.result import BOX_SHEET, Result, ResultKey
+from config.sheet import Secim
+from config.site import LATEST_SNAPSHOT, SNAPSHOTS
+from keys.files import replace, sync
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Clock, Ledger
+from publisher.results import tables as t
+from publisher.results.store import ResultStore, StoredResult
+
+MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
+FORMAT = "ssps-snapshot-v1"
+AGGREGATES = "-birlestirme"
+PLACE_COLUMNS = ("belge", "cevre", "kurul", "sandik", "sandik_turu")
+VERSION_COLUMNS = ("surum", "neden", "zaman")
+VOTES = "oylar."
+_WHO = "publisher"
+_NEW = ".new"
+_NULL = "\\N"  # in the rows that are loaded into DuckDB
+_ROWS_AN_INSERT = 20_000
+_MODE = 0o444
+
+log = structlog.get_logger()
+Sign = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A closed snapshot: its number, its manifest's digest, and the last result that it holds."""
+
+    number: int
+    closed_at: datetime
+    last_result: int
+    sha256: str
+
+
+def snapshot_folder(site: Path, number: int) -> Path:
+    """Return the folder of a snapshot."""
+    return site / SNAPSHOTS / f"{number:08}"
+
+
+def latest_number(site: Path) -> int | None:
+    """Return the number of the newest complete snapshot, None if there is none."""
+    try:
+        return int((site / LATEST_SNAPSHOT).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+class Columns:
+    """The newest results of each contest in an embedded DuckDB, ready to be written as Parquet."""
+
+    def __init__(self) -> None:
+        self._database = duckdb.connect()
+        self._database.execute("SET threads = 1")
+        self._votes: dict[str, list[str]] = {}
+        self.changed: set[str] = set()
+
+    def close(self) -> None:
+        """Release the memory."""
+        self._database.close()
+
+    def replace(self, results: Iterable[Result]) -> None:
+        """Put these results in place of those of the same places."""
+        by_table: dict[str, dict[ResultKey, Result]] = {}
+        for result in results:
+            by_table.setdefault(_table(result.key), {})[result.key] = result
+        for table, rows in by_table.items():
+            self.changed.add(table)
+            listed = list(rows.values())
+            self._add_vote_columns(table, listed)
+            for first in range(0, len(listed), _ROWS_AN_INSERT):
+                self._insert(table, listed[first : first + _ROWS_AN_INSERT])
+
+    def tables(self) -> list[str]:
+        """Return the tables that have rows: `mv`, `mv-birlestirme`."""
+        return sorted(self._votes)
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has; 0 if there is no such table."""
+        if table not in self._votes:
+            return 0
+        row = self._database.execute(f'SELECT count(*) FROM "{table}"').fetchone()
+        return int(row[0]) if row else 0
+
+    def write_parquet(self, table: str, file: Path) -> None:
+        """Write a table in the order of places."""
+        votes = "".join(f', "{VOTES}{option}"' for option in sorted(self._votes[table]))
+        columns = ", ".join((*PLACE_COLUMNS, *VERSION_COLUMNS, *t.NUMBER_COLUMNS)) + votes
+        name = str(file).replace("'", "''")
+        self._database.execute(
+            f'COPY (SELECT {columns} FROM "{table}" ORDER BY cevre, kurul, sandik, belge) '
+            f"TO '{name}' (FORMAT parquet, COMPRESSION zstd)"
+        )
+
+    def _add_vote_columns(self, table: str, results: Sequence[Result]) -> None:
+        if table not in self._votes:
+            places = ", ".join(f"{name} VARCHAR NOT NULL" for name in PLACE_COLUMNS)
+            numbers = ", ".join(f"{name} BIGINT" for name in t.NUMBER_COLUMNS)
+            self._database.execute(
+                f'CREATE TABLE "{table}" ({places}, surum INTEGER, neden VARCHAR, '
+                f"zaman TIMESTAMPTZ, {numbers}, PRIMARY KEY (cevre, kurul, sandik, belge))"
+            )
+            self._votes[table] = []
+        known = self._votes[table]
+        for option in sorted({option for result in results for option in result.votes}):
+            if option not in known:
+                self._database.execute(f'ALTER TABLE "{table}" ADD COLUMN "{VOTES}{option}" BIGINT')
+                known.append(option)
+
+    def _insert(self, table: str, results: Sequence[Result]) -> None:
+        votes = self._votes[table]
+        columns = [*PLACE_COLUMNS, *VERSION_COLUMNS, *t.NUMBER_COLUMNS]
+        columns += [VOTES + option for option in votes]
+        text = io.StringIO()
+        write = csv.writer(text).writerow
+        for result in results:
+            numbers = (*result.numbers().values(), *map(result.votes.get, votes))
+            write((*_texts(result), *(_NULL if n is None else n for n in numbers)))
+        named = ", ".join(f'"{name}"' for name in columns)
+        kinds = ", ".join(f"'{name}': '{_kind(name)}'" for name in columns)
+        rows = _memory_file(text.getvalue().encode())
+        try:
+            self._database.execute(
+                f'INSERT OR REPLACE INTO "{table}" SELECT {named} FROM read_csv('
+                f"'/proc/self/fd/{rows}', columns = {{{kinds}}}, header = false, "
+                f"nullstr = '{_NULL}', auto_detect = false, delim = ',', quote = '\"', "
+                "escape = '\"', parallel = false)"
+            )
+        finally:
+            os.close(rows)
+
+
+class SnapshotWriter:
+    """Closes snapshots; of one thread. `step` is called with the name of each step that is done."""
+
+    def __init__(
+        self,
+        site: Path,
+        election: str,
+        store: ResultStore,
+        ledger: Ledger,
+        ledger_folder: Path,
+        sign: Sign,
+        clock: Clock,
+        step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._site = site
+        self._election = election
+        self._store = store
+        self._ledger = ledger
+        self._ledger_folder = ledger_folder
+        self._sign = sign
+        self._clock = clock
+        self._step = step
+        self._columns = Columns()
+        self.last: Snapshot | None = None
+
+    def close(self) -> None:
+        """Release the memory."""
+        self._columns.close()
+
+    def recover(self) -> None:
+        """Finish or remove what an earlier run left, and load the newest results."""
+        folder = self._site / SNAPSHOTS
+        folder.mkdir(exist_ok=True)
+        for path in folder.glob(f".*{_NEW}"):
+            shutil.rmtree(path)
+        query = sa.select(t.snapshot).order_by(t.snapshot.c.number.desc()).limit(1)
+        row = self._store.connection.execute(query).one_or_none()
+        if row is not None:
+            closed_at = datetime.fromisoformat(row.closed_at)
+            self.last = Snapshot(row.number, closed_at, row.last_result, row.sha256)
+        number = self.last.number + 1 if self.last else 1
+        left = snapshot_folder(self._site, number)
+        if left.exists():
+            self._finish(self._read(number, left))
+        elif self.last is not None:
+            self._show(self.last.number)
+        held = self.last.last_result if self.last else 0
+        for secim in Secim:
+            batch: list[Result] = []
+            for stored in self._store.newest(secim):
+                batch.append(stored.result)
+                if len(batch) == _ROWS_AN_INSERT:
+                    self._columns.replace(batch)
+                    batch = []
+            self._columns.replace(batch)
+        self._columns.changed.clear()
+        for stored in self._store.since(held, self._store.last_recorded()):
+            self._columns.changed.add(_table(stored.result.key))
+
+    def add(self, results: Iterable[StoredResult]) -> None:
+        """Count results that were recorded just now; only the newest of a place matter."""
+        self._columns.replace(stored.result for stored in results if stored.newest)
+
+    @property
+    def due(self) -> bool:
+        """Return True if something changed since the last snapshot."""
+        return bool(self._columns.changed)
+
+    def close_snapshot(self) -> Snapshot:
+        """Close the next snapshot of all results that are recorded."""
+        number = self.last.number + 1 if self.last else 1
+        folder = snapshot_folder(self._site, number)
+        fresh = folder.with_name(f".{folder.name}{_NEW}")
+        fresh.mkdir(mode=0o755)
+        closed_at = self._clock().astimezone(UTC)
+        last_result = self._store.last_recorded()
+        changes = self._write_changes(fresh, last_result)
+        for table in self._columns.tables():
+            self._write_table(fresh, table)
+        manifest = self._manifest(fresh, number, closed_at, last_result, changes)
+        content = (
+            json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
+        )
+        _write(fresh / MANIFEST, content)
+        _write(fresh / SIGNATURE, self._sign(content))
+        sync(fresh)
+        self._step("written")
+        fresh.rename(folder)
+        sync(folder.parent)
+        self._step("renamed")
+        digest = hashlib.sha256(content).hexdigest()
+        closed = Snapshot(number, closed_at, last_result, digest)
+        self._finish(closed)
+        self._columns.changed.clear()
+        log.info("snapshot-closed", snapshot=number, changes=sum(changes.values()))
+        return closed
+
+    def _write_changes(self, fresh: Path, last_result: int) -> dict[Secim, int]:
+        """Write each contest's changes; return how many there are."""
+        held = self.last.last_result if self.last else 0
+        new = list(self._store.since(held, last_result))
+        versions = self._store.versions(stored.result.key for stored in new)
+        newest: dict[ResultKey, Result] = {}
+        lines: dict[Secim, list[bytes]] = {}
+        for stored in new:
+            key = stored.result.key
+            if key not in newest:
+                older = [s for s in versions[key].values() if s.id <= held]
+                if older:
+                    newest[key] = max(older, key=lambda s: s.result.version).result
+            before = newest.get(key)
+            if before is None or stored.result.version > before.version:
+                newest[key] = stored.result
+                lines.setdefault(key.secim, []).append(_change(before, stored.result))
+        contests = {Secim(table.removesuffix(AGGREGATES)) for table in self._columns.tables()}
+        for secim in contests:
+            _write(fresh / f"{secim}.changes.ndjson", b"".join(lines.get(secim, ())))
+        return {secim: len(lines.get(secim, ())) for secim in contests}
+
+    def _write_table(self, fresh: Path, table: str) -> None:
+        name = f"{table}.parquet"
+        before = snapshot_folder(self._site, self.last.number) / name if self.last else None
+        if table not in self._columns.changed and before is not None:
+            with suppress(FileNotFoundError):
+                (fresh / name).hardlink_to(before)
+                return
+        self._columns.write_parquet(table, fresh / name)
+        (fresh / name).chmod(_MODE)
+        sync(fresh / name)
+
+    def _manifest(
+        self,
+        fresh: Path,
+        number: int,
+        closed_at: datetime,
+        last_result: int,
+        changes: dict[Secim, int],
+    ) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "election": self._election,
+            "number": number,
+            "closed_at": closed_at.isoformat(timespec="seconds"),
+            "previous": self.last.sha256 if self.last else None,
+            "last_result": last_result,
+            "contests": {
+                secim.value: {
+                    "boxes": self._columns.count(secim.value),
+                    "aggregates": self._columns.count(f"{secim}{AGGREGATES}"),
+                    "changes": count,
+                }
+                for secim, count in sorted(changes.items())
+            },
+            "files": {path.name: describe_file(path) for path in sorted(fresh.iterdir())},
+        }
+
+    def _read(self, number: int, folder: Path) -> Snapshot:
+        content = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(content)
+        return Snapshot(
+            number,
+            datetime.fromisoformat(manifest["closed_at"]),
+            manifest["last_result"],
+            hashlib.sha256(content).hexdigest(),
+        )
+
+    def _finish(self, closed: Snapshot) -> None:
+        """Record a snapshot whose folder is complete, note it, and show it as the latest."""
+        seq = self._recorded(closed)
+        if seq is None:
+            detail: dict[str, Value] = {
+                "sha256": closed.sha256,
+                "results": closed.last_result,
+                "previous": self.last.sha256 if self.last else None,
+            }
+            seq = self._ledger.append(
+                Event(Results.SNAPSHOT, _WHO, "", str(closed.number), detail=detail)
+            )
+            self._ledger.sync()
+        self._step("recorded")
+        values = {
+            "number": closed.number,
+            "closed_at": closed.closed_at.isoformat(timespec="microseconds"),
+            "last_result": closed.last_result,
+            "sha256": closed.sha256,
+            "seq": seq,
+        }
+        self._store.connection.execute(sa.insert(t.snapshot).values(values))
+        self._store.commit()
+        self._step("noted")
+        self.last = closed
+        self._show(closed.number)
+
+    def _recorded(self, closed: Snapshot) -> int | None:
+        first = self._store.next_seq()
+        if first >= self._ledger.next_seq:
+            return None
+        return next(
+            (
+                record.seq
+                for record in read_records(self._ledger_folder, first)
+                if record.event.event == Results.SNAPSHOT
+                and record.event.detail.get("sha256") == closed.sha256
+            ),
+            None,
+        )
+
+    def _show(self, number: int) -> None:
+        if latest_number(self._site) != number:
+            replace(self._site / LATEST_SNAPSHOT, f"{number:08}\n".encode(), 0o644)
+        self._step("shown")
+
+
+def describe_file(path: Path) -> dict[str, str | int]:
+    """Return digest and size of a snapshot's file, as manifests list them."""
+    with path.open("rb") as file:
+        return {
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            "bytes": os.fstat(file.fileno()).st_size,
+        }
+
+
+def _table(key: ResultKey) -> str:
+    return key.secim.value if key.belge is BOX_SHEET else f"{key.secim}{AGGREGATES}"
+
+
+def _texts(result: Result) -> tuple[str | int, ...]:
+    key = result.key
+    return (
+        key.belge.value,
+        key.cevre or "",
+        key.kurul or "",
+        key.sandik or "",
+        result.sandik_turu.value if result.sandik_turu else "",
+        result.version,
+        result.reason,
+        result.time.isoformat(),
+    )
+
+
+def _kind(column: str) -> str:
+    if column in PLACE_COLUMNS or column == "neden":
+        return "VARCHAR"
+    return {"surum": "INTEGER", "zaman": "TIMESTAMPTZ"}.get(column, "BIGINT")
+
+
+def _change(before: Result | None, after: Result) -> bytes:
+    key = after.key
+    line = {
+        "secim": key.secim,
+        "belge": key.belge,
+        "cevre": key.cevre,
+        "kurul": key.kurul,
+        "sandik": key.sandik,
+        "surum": after.version,
+        "neden": after.reason,
+        "zaman": after.time.isoformat(timespec="seconds"),
+        "eski": None if before is None else _stated(before),
+        "yeni": _stated(after),
+    }
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def _stated(result: Result) -> dict[str, Any]:
+    return {**result.numbers(), "oylar": dict(result.votes)}
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(file.fileno(), _MODE)
+        os.fsync(file.fileno())
+
+
+def _memory_file(content: bytes) -> int:
+    descriptor = os.memfd_create("rows", os.MFD_CLOEXEC)
+    at = 0
+    while at < len(content):
+        at += os.write(descriptor, content[at:])
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

@@ -1,0 +1,447 @@
+"""Keeps every version of every result, and what was set aside: `state/results.sqlite`.
+
+Rows of a batch are decided in chunks. A chunk goes through two commits:
+
+    decided    its results and set-aside rows are stored, without a record (`seq` is empty)
+    recorded   the ledger has a record of each, and `seq` and the batch's counts say so
+
+After a crash, a chunk that is decided and not recorded is recorded first (`unrecorded`), and the
+batch goes on after its last decided line. Results count once they are recorded.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from config.result import Result, ResultKey
+from config.sheet import Belge, SandikTuru, Secim
+from config.site import RESULTS_DATABASE
+from publisher.results import tables as t
+from publisher.results.checks.finding import Check, Finding
+
+DUPLICATE = "duplicate"
+_KEYS_A_QUERY = 150  # five values each; SQLite allows 999 in old versions
+_ROWS_A_FETCH = 5000
+
+
+class SheetBinding(NamedTuple):
+    """The newest signed sheet in the trees when a result was accepted."""
+
+    path: str
+    sha256: str
+
+
+NO_SHEET = SheetBinding("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """An accepted version, and where it came from."""
+
+    id: int
+    result: Result
+    digest: str
+    batch: str
+    line: int
+    accepted_at: datetime
+    sheet: SheetBinding
+    newest: bool
+    seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsideRow:
+    """A row that was not accepted: a duplicate, or one in the results quarantine."""
+
+    id: int
+    batch: str
+    line: int
+    fault: str
+    message: str
+    place: str
+    text: str
+    set_aside_at: str
+    seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """A row that was accepted just now."""
+
+    line: int
+    result: Result
+    sheet: SheetBinding = NO_SHEET
+
+
+@dataclass(frozen=True, slots=True)
+class NewSetAside:
+    """A row that was set aside just now."""
+
+    line: int
+    fault: str
+    message: str
+    place: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One file from results/, and how far it got."""
+
+    id: str
+    name: str
+    received_at: datetime
+    sha256: str | None
+    done_lines: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    finished: bool
+
+
+class ResultStore:
+    """An open database of results, of one thread; nothing lasts until `commit`."""
+
+    def __init__(self, url: sa.URL) -> None:
+        """Open it and make what is missing."""
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _set_pragmas)
+        t.METADATA.create_all(self._engine)
+        self._connection = self._engine.connect()
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        self._connection.close()
+        self._engine.dispose()
+
+    def __enter__(self) -> "ResultStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def connection(self) -> sa.Connection:
+        """The connection, for queries of other modules."""
+        return self._connection
+
+    def commit(self) -> None:
+        """Make everything since the last commit last."""
+        self._connection.commit()
+
+    # Batches.
+
+    def receive(self, batch: str, name: str, now: datetime) -> None:
+        """Note a file that is about to be claimed."""
+        values = {"id": batch, "name": name, "received_at": _text(now)}
+        counts = {"done_lines": 0, "accepted": 0, "duplicates": 0, "rejected": 0}
+        self._connection.execute(sa.insert(t.batch).values(**values, **counts))
+
+    def withdraw(self, batch: str) -> None:
+        """Forget a file that was not claimed: it is still in results/."""
+        self._connection.execute(sa.delete(t.batch).where(t.batch.c.id == batch))
+
+    def begin(self, batch: str, sha256: str) -> None:
+        """Note the digest of a claimed batch, before its first row."""
+        chosen = t.batch.c.id == batch
+        self._connection.execute(sa.update(t.batch).where(chosen).values(sha256=sha256))
+
+    def finish(self, batch: str, now: datetime) -> None:
+        """Note that every row of a batch is decided and recorded."""
+        chosen = t.batch.c.id == batch
+        self._connection.execute(sa.update(t.batch).where(chosen).values(finished_at=_text(now)))
+
+    def batches(self, unfinished: bool = False) -> list[Batch]:
+        """Return the batches, oldest first."""
+        query = sa.select(t.batch).order_by(t.batch.c.id)
+        if unfinished:
+            query = query.where(t.batch.c.finished_at.is_(None))
+        return [_batch(row) for row in self._connection.execute(query)]
+
+    # Rows.
+
+    def versions(self, keys: Iterable[ResultKey]) -> dict[ResultKey, dict[int, StoredResult]]:
+        """Return the known versions of each key, by version; a key without any is left out."""
+        found: dict[ResultKey, dict[int, StoredResult]] = {}
+        columns = sa.tuple_(*(t.result.c[name] for name in t.KEY_COLUMNS))
+        waiting = iter(set(keys))
+        while some := list(islice(waiting, _KEYS_A_QUERY)):
+            chosen = columns.in_([_key_values(key) for key in some])
+            for row in self._connection.execute(sa.select(t.result).where(chosen)):
+                stored = _stored(row)
+                found.setdefault(stored.result.key, {})[stored.result.version] = stored
+        return found
+
+    def decide(
+        self,
+        batch: str,
+        accepted: Sequence[NewResult],
+        set_aside: Sequence[NewSetAside],
+        known: Mapping[ResultKey, Mapping[int, StoredResult]],
+        now: datetime,
+    ) -> None:
+        """Store a chunk's decisions; `known` are the versions from before the chunk."""
+        when = _text(now)
+        highest: dict[ResultKey, int] = {
+            key: max(versions) for key, versions in known.items() if versions
+        }
+        superseded = []
+        for new in accepted:
+            key, version = new.result.key, new.result.version
+            before = highest.get(key, 0)
+            if version > before:
+                highest[key] = version
+                if before and before in known.get(key, {}):
+                    superseded.append({"this": known[key][before].id})
+        if superseded:
+            statement = sa.update(t.result).where(t.result.c.id == sa.bindparam("this"))
+            self._connection.execute(statement.values(newest=False), superseded)
+        if accepted:
+            rows = [
+                {
+                    **_columns(new.result),
+                    "batch": batch,
+                    "line": new.line,
+                    "accepted_at": when,
+                    "sheet": new.sheet.path,
+                    "sheet_sha256": new.sheet.sha256,
+                    "newest": highest[new.result.key] == new.result.version,
+                }
+                for new in accepted
+            ]
+            self._connection.execute(sa.insert(t.result), rows)
+        if set_aside:
+            rows = [
+                {
+                    "batch": batch,
+                    "line": row.line,
+                    "fault": row.fault,
+                    "message": row.message,
+                    "place": row.place,
+                    "text": row.text,
+                    "set_aside_at": when,
+                }
+                for row in set_aside
+            ]
+            self._connection.execute(sa.insert(t.set_aside), rows)
+
+    def unrecorded(self) -> tuple[list[StoredResult], list[SetAsideRow]]:
+        """Return what is decided and has no record yet, each in the order of its decision."""
+        results = sa.select(t.result).where(t.result.c.seq.is_(None)).order_by(t.result.c.id)
+        others = (
+            sa.select(t.set_aside).where(t.set_aside.c.seq.is_(None)).order_by(t.set_aside.c.id)
+        )
+        return (
+            [_stored(row) for row in self._connection.execute(results)],
+            [SetAsideRow(*row) for row in self._connection.execute(others)],
+        )
+
+    def record(
+        self, batch: str, done_lines: int, results: Mapping[int, int], others: Mapping[int, int]
+    ) -> None:
+        """Note the records of a chunk: by id of a result, and of a set-aside row, its number."""
+        for table, numbers in ((t.result, results), (t.set_aside, others)):
+            if numbers:
+                statement = sa.update(table).where(table.c.id == sa.bindparam("this"))
+                rows = [{"this": this, "number": seq} for this, seq in numbers.items()]
+                self._connection.execute(statement.values(seq=sa.bindparam("number")), rows)
+        duplicates = 0
+        if others:
+            query = sa.select(sa.func.count()).select_from(t.set_aside)
+            among = t.set_aside.c.id.between(min(others), max(others))
+            counted = query.where(among, t.set_aside.c.fault == DUPLICATE)
+            duplicates = self._connection.scalar(counted) or 0
+        self._connection.execute(
+            sa.update(t.batch)
+            .where(t.batch.c.id == batch)
+            .values(
+                done_lines=done_lines,
+                accepted=t.batch.c.accepted + len(results),
+                duplicates=t.batch.c.duplicates + duplicates,
+                rejected=t.batch.c.rejected + len(others) - duplicates,
+            )
+        )
+
+    def next_seq(self) -> int:
+        """Return the number after the highest record that is noted here."""
+        tables = (t.result, t.set_aside, t.snapshot)
+        highest = [self._connection.scalar(sa.select(sa.func.max(of.c.seq))) for of in tables]
+        return max((seq + 1 for seq in highest if seq is not None), default=0)
+
+    # Reading.
+
+    def newest(
+        self, secim: Secim, cevre: str | None = None, kurul: str | None = None
+    ) -> Iterator[StoredResult]:
+        """Yield the newest recorded result of each place of a contest, in the order of places."""
+        c = t.result.c
+        query = sa.select(t.result).where(c.newest, c.seq.is_not(None), c.secim == secim.value)
+        if cevre is not None:
+            query = query.where(c.cevre == cevre)
+        if kurul is not None:
+            query = query.where(c.kurul == kurul)
+        query = query.order_by(c.cevre, c.kurul, c.sandik, c.belge)
+        for part in self._connection.execute(query).partitions(_ROWS_A_FETCH):
+            yield from map(_stored, part)
+
+    def since(self, last: int, until: int) -> Iterator[StoredResult]:
+        """Yield the results after one id and up to another, oldest first."""
+        query = (
+            sa.select(t.result)
+            .where(t.result.c.id > last, t.result.c.id <= until)
+            .order_by(t.result.c.id)
+        )
+        for part in self._connection.execute(query).partitions(_ROWS_A_FETCH):
+            yield from map(_stored, part)
+
+    def last_recorded(self) -> int:
+        """Return the highest id up to which every result is recorded."""
+        c = t.result.c
+        first = self._connection.scalar(sa.select(sa.func.min(c.id)).where(c.seq.is_(None)))
+        if first is not None:
+            return int(first) - 1
+        return self._connection.scalar(sa.select(sa.func.max(c.id))) or 0
+
+    def quarantined(self) -> list[SetAsideRow]:
+        """Return the rows of the results quarantine, oldest first."""
+        query = (
+            sa.select(t.set_aside)
+            .where(t.set_aside.c.fault != DUPLICATE)
+            .order_by(t.set_aside.c.id)
+        )
+        return [SetAsideRow(*row) for row in self._connection.execute(query)]
+
+    # Findings.
+
+    def replace_findings(self, findings: Mapping[str, Sequence[Finding]]) -> None:
+        """Put each subject's findings in place of those that it had."""
+        if not findings:
+            return
+        statement = sa.delete(t.finding).where(t.finding.c.subject == sa.bindparam("of"))
+        self._connection.execute(statement, [{"of": subject} for subject in findings])
+        rows = [
+            {
+                "subject": subject,
+                "check_name": finding.check.value,
+                "kind": finding.check.kind.value,
+                "secim": finding.secim.value,
+                "places": json.dumps(finding.places),
+                "numbers": json.dumps(dict(finding.numbers)),
+                "sheets": json.dumps(finding.sheets),
+            }
+            for subject, several in findings.items()
+            for finding in several
+        ]
+        if rows:
+            self._connection.execute(sa.insert(t.finding), rows)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield every finding, by check and place."""
+        c = t.finding.c
+        query = sa.select(t.finding).order_by(c.check_name, c.places, c.secim)
+        for row in self._connection.execute(query):
+            yield Finding(
+                Check(row.check_name),
+                Secim(row.secim),
+                tuple(json.loads(row.places)),
+                json.loads(row.numbers),
+                tuple(json.loads(row.sheets)),
+            )
+
+
+def url(site: Path) -> sa.URL:
+    """Return the URL of a site's own database of results."""
+    return sa.URL.create("sqlite", database=str(site / RESULTS_DATABASE))
+
+
+def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _key_values(key: ResultKey) -> tuple[str, ...]:
+    return tuple(str(part) if part is not None else "" for part in key)
+
+
+def _columns(result: Result) -> dict[str, Any]:
+    votes = json.dumps(dict(result.votes), sort_keys=True, separators=(",", ":"))
+    return {
+        **dict(zip(t.KEY_COLUMNS, _key_values(result.key), strict=True)),
+        "version": result.version,
+        "sandik_turu": result.sandik_turu.value if result.sandik_turu else "",
+        "reason": result.reason,
+        "time": _text(result.time),
+        **result.numbers(),
+        "votes": votes,
+        "digest": result.digest(),
+    }
+
+
+def _stored(row: Any) -> StoredResult:
+    key = ResultKey(
+        Secim(row.secim),
+        Belge(row.belge),
+        row.cevre or None,
+        row.kurul or None,
+        row.sandik or None,
+    )
+    result = Result(
+        key,
+        SandikTuru(row.sandik_turu) if row.sandik_turu else None,
+        row.version,
+        row.reason,
+        datetime.fromisoformat(row.time),
+        row.secmen,
+        row.oy_kullanan,
+        row.liste_ici_oy_kullanan,
+        row.liste_disi_oy_kullanan,
+        row.zarf,
+        row.itirazsiz_gecerli,
+        row.itirazli_gecerli,
+        row.gecerli,
+        row.gecersiz,
+        json.loads(row.votes),
+    )
+    return StoredResult(
+        row.id,
+        result,
+        row.digest,
+        row.batch,
+        row.line,
+        datetime.fromisoformat(row.accepted_at),
+        SheetBinding(row.sheet, row.sheet_sha256),
+        row.newest,
+        row.seq,
+    )
+
+
+def _batch(row: Any) -> Batch:
+    return Batch(
+        row.id,
+        row.name,
+        datetime.fromisoformat(row.received_at),
+        row.sha256,
+        row.done_lines,
+        row.accepted,
+        row.duplicates,
+        row.rejected,
+        row.finished_at is not None,
+    )
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,384 @@
+"""Takes in batches of results: from a file in results/ to recorded versions.
+
+Each batch goes the same way, and each step is durable before the next:
+
+    receive     a row in the database, then the rename into state/results-spool/
+    keep        the bytes are copied into the store, where nobody can change them; then the digest
+    decide      rows are decided in chunks of CHUNK_ROWS, and stored
+    record      the results ledger gets a record of each row, and the database its number
+    finish      the spool's file is removed
+
+Killed in between, `recover` continues: a batch is decided again only after its last decided line,
+and a row that has a record never gets a second one. A bad row never stops a batch, and a bad batch
+never stops the others.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from config.ballot import Ballot
+from config.event import Event, Outcome, Results
+from config.registry import Registry
+from config.result import Result, ResultKey
+from config.sheet import Level, Secim
+from config.site import RESULTS_SPOOL, original_file
+from keys.files import sync
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Clock, Ledger
+from publisher.catalog.counts import open_read_only
+from publisher.intake import spool
+from publisher.intake.watch import Candidate
+from publisher.page import Arrival, Stamp, arrival_id, escaped, safe_name
+from publisher.results import accept, batch, evidence
+from publisher.results.accept import Accepted, DuplicateRow
+from publisher.results.batch import BadRow, GoodRow
+from publisher.results.checks.box import SheetVersion
+from publisher.results.sheets import sheet_versions
+from publisher.results.store import (
+    DUPLICATE,
+    NO_SHEET,
+    Batch,
+    NewResult,
+    NewSetAside,
+    ResultStore,
+    SetAsideRow,
+    SheetBinding,
+    StoredResult,
+)
+from publisher.source import Source
+
+WHO = "publisher"
+CHUNK_ROWS = 2000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultContext:
+    """What the intake of results works with; `step` is called with the name of each step done."""
+
+    site: Path
+    election: str
+    store: ResultStore
+    ledger: Ledger
+    ledger_folder: Path
+    registry: Registry
+    ballot: Callable[[], Ballot | None]
+    clock: Clock
+    stopped: Callable[[], bool] = lambda: False
+    step: Callable[[str], None] = lambda step: None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedChunk:
+    """What a chunk changed, for checks and snapshots."""
+
+    results: tuple[StoredResult, ...]
+    sheets: dict[ResultKey, tuple[SheetVersion, ...]] = field(default_factory=dict)
+
+
+class ResultIntake:
+    """Claims batches and takes them in, one after the other."""
+
+    def __init__(self, context: ResultContext) -> None:
+        self._context = context
+        self._spool = context.site / RESULTS_SPOOL
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._kept_as: dict[str, Stamp] = {}
+        self.grown: list[str] = []  # batches to take in again, because their file was written to
+
+    def recover(self) -> Iterator[RecordedChunk]:
+        """Finish what an earlier run began; yield what that changed."""
+        evidence.sweep(self._context.site)
+        for found in self._context.store.batches(unfinished=True):
+            yield from self._record_unrecorded(found)
+            yield from self._take_in(found.id)
+
+    def claim(self, candidates: Sequence[Candidate]) -> list[str]:
+        """Move complete files from results/ into the spool; return the ids of their batches.
+
+        A file whose name is no batch's stays where it is.
+        """
+        context, claimed = self._context, []
+        for candidate in candidates:
+            path = os.path.relpath(candidate.path, candidate.folder)
+            if not path.lower().endswith(batch.EXTENSIONS):
+                log.warning("results-file-ignored", file=escaped(path), cause="no .ndjson or .csv")
+                continue
+            now = context.clock()
+            source = Source(str(candidate.folder), path)
+            name = arrival_id(now, secrets.token_hex(4))
+            arrival = Arrival(name, escaped(path), source, candidate.stamp, now)
+            context.store.receive(arrival.file, arrival.name, now)
+            context.store.commit()
+            context.step("received")
+            try:
+                spool.claim(arrival, self._spool)
+            except spool.SourceChanged:
+                context.store.withdraw(arrival.file)
+                context.store.commit()
+                continue
+            sync(self._spool)
+            context.step("claimed")
+            claimed.append(arrival.file)
+        return claimed
+
+    def take_in(self, batch_id: str) -> Iterator[RecordedChunk]:
+        """Take in one claimed batch; yield after each chunk what it changed."""
+        yield from self._take_in(batch_id)
+
+    def _take_in(self, batch_id: str) -> Iterator[RecordedChunk]:
+        context = self._context
+        found = next((b for b in context.store.batches(unfinished=True) if b.id == batch_id), None)
+        if found is None:
+            return
+        spooled = self._spool / batch_id
+        if found.sha256 is None:
+            if not spooled.exists():
+                context.store.withdraw(batch_id)  # it was not claimed: results/ still has it
+                context.store.commit()
+                return
+            self._kept_as[batch_id] = Stamp.of(spooled.stat())
+            sha256 = evidence.keep(context.site, batch_id, spooled, context.clock())
+            context.store.begin(batch_id, sha256)
+            context.store.commit()
+            context.step("kept")
+        else:
+            sha256 = found.sha256
+        log.info("batch-started", batch=found.name, sha256=sha256)
+        with (context.site / original_file(sha256)).open("rb") as file:
+            rows = self._rows(found.name, file)
+            for chunk in _chunks(row for row in rows if row.line > found.done_lines):
+                if context.stopped():
+                    return
+                yield self._chunk(found, sha256, chunk)
+        context.store.finish(batch_id, context.clock())
+        context.store.commit()
+        context.step("finished")
+        self._clean(found, spooled)
+        done = next(b for b in context.store.batches() if b.id == batch_id)
+        log.info(
+            "batch-finished",
+            batch=found.name,
+            accepted=done.accepted,
+            duplicates=done.duplicates,
+            rejected=done.rejected,
+        )
+
+    def _clean(self, found: Batch, spooled: Path) -> None:
+        """Remove the spool's file; one that was written to since it was kept is a new batch."""
+        context, kept_as = self._context, self._kept_as.pop(found.id, None)
+        if not spooled.exists():
+            return
+        if kept_as is None or Stamp.of(spooled.stat()) == kept_as:
+            spooled.unlink()
+            return
+        now = context.clock()
+        again = f"{arrival_id(now, secrets.token_hex(4))}-{safe_name(found.name)}"
+        log.warning("batch-grew", batch=found.name, cause="written to after it was taken in")
+        context.store.receive(again, found.name, now)
+        context.store.commit()
+        spooled.rename(self._spool / again)
+        self.grown.append(again)
+
+    def _rows(self, name: str, file: IO[bytes]) -> Iterator[GoodRow | BadRow]:
+        read = batch.read_csv if name.lower().endswith(".csv") else batch.read_ndjson
+        return read(_lines(file), self._context.election)
+
+    def _chunk(self, found: Batch, sha256: str, chunk: Sequence[GoodRow | BadRow]) -> RecordedChunk:
+        context = self._context
+        good = [row for row in chunk if isinstance(row, GoodRow)]
+        keys = {row.result.key for row in good}
+        known = context.store.versions(keys)
+        with open_read_only(context.site) as catalog:
+            sheets = sheet_versions(catalog, keys)
+        facts = _Facts(context.registry, context.ballot(), known)
+        accepted: list[NewResult] = []
+        set_aside: list[NewSetAside] = []
+        for row in chunk:
+            if isinstance(row, BadRow):
+                set_aside.append(NewSetAside(row.line, row.fault, row.message, "", row.text))
+                continue
+            result = row.result
+            decision = accept.decide(result, facts)
+            if isinstance(decision, Accepted):
+                facts.accept(result)
+                accepted.append(NewResult(row.line, result, _binding(sheets.get(result.key, ()))))
+            elif isinstance(decision, DuplicateRow):
+                message = f"version {result.version} is known with the same numbers"
+                place = result.key.place
+                set_aside.append(NewSetAside(row.line, DUPLICATE, message, place, ""))
+            else:
+                text = result.canonical().decode()
+                place = result.key.place
+                set_aside.append(
+                    NewSetAside(row.line, decision.fault, decision.message, place, text)
+                )
+        context.store.decide(found.id, accepted, set_aside, known, context.clock())
+        context.store.commit()
+        context.step("decided")
+        results = self._record(found, sha256, chunk[-1].line)
+        return RecordedChunk(tuple(results), sheets)
+
+    def _record_unrecorded(self, found: Batch) -> Iterator[RecordedChunk]:
+        """Record the chunk that was decided when an earlier run ended, if there is one."""
+        results, others = self._context.store.unrecorded()
+        lines = [row.line for row in results if row.batch == found.id]
+        lines += [row.line for row in others if row.batch == found.id]
+        if lines and found.sha256 is not None:
+            yield RecordedChunk(tuple(self._record(found, found.sha256, max(lines))))
+
+    def _record(self, found: Batch, sha256: str, done_lines: int) -> list[StoredResult]:
+        context = self._context
+        results, others = context.store.unrecorded()
+        recorded = self._already_recorded(sha256)
+        events: list[tuple[StoredResult | SetAsideRow, Event]] = sorted(
+            chain(
+                ((row, _result_event(found.name, sha256, row)) for row in results),
+                ((row, _set_aside_event(found.name, sha256, row)) for row in others),
+            ),
+            key=lambda pair: pair[0].line,
+        )
+        new = [pair for pair in events if pair[0].line not in recorded]
+        if new:
+            last = context.ledger.append(*(event for _, event in new))
+            context.ledger.sync()
+            first = last - len(new) + 1
+            recorded |= {row.line: first + n for n, (row, _) in enumerate(new)}
+        context.step("recorded")
+        context.store.record(
+            found.id,
+            done_lines,
+            {row.id: recorded[row.line] for row in results},
+            {row.id: recorded[row.line] for row in others},
+        )
+        context.store.commit()
+        context.step("noted")
+        return results
+
+    def _already_recorded(self, sha256: str) -> dict[int, int]:
+        """Return the records that the ledger has and the database does not, by line of the batch.
+
+        There are some only after a crash between `recorded` and `noted`.
+        """
+        context = self._context
+        first = context.store.next_seq()
+        if first >= context.ledger.next_seq:
+            return {}
+        return {
+            int(str(record.event.detail["line"])): record.seq
+            for record in read_records(context.ledger_folder, first)
+            if record.event.detail.get("batch") == sha256
+        }
+
+
+class _Facts:
+    """What the site knows, with what the chunk has accepted so far."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        ballot: Ballot | None,
+        known: dict[ResultKey, dict[int, StoredResult]],
+    ) -> None:
+        self._registry = registry
+        self._ballot = ballot
+        self._known = {
+            key: {version: stored.result for version, stored in versions.items()}
+            for key, versions in known.items()
+        }
+        self._options: dict[tuple[Secim, str | None], frozenset[str]] = {}
+
+    def accept(self, result: Result) -> None:
+        """Count a row of this chunk as known."""
+        self._known.setdefault(result.key, {})[result.version] = result
+
+    def is_expected(self, key: ResultKey) -> bool:
+        """Return True if the registry has the sheet of that result."""
+        if key.cevre is not None and key.kurul is not None and key.sandik is not None:
+            place = (key.cevre, key.kurul, key.sandik)
+            return self._registry.box_kind(key.secim, key.belge, *place) is not None
+        return self._registry.has_aggregate(key.secim, key.belge, key.cevre, key.kurul)
+
+    def has_place(self, key: ResultKey) -> bool:
+        """Return True if the registry has any sheet at that place."""
+        if key.level is Level.BOX:
+            return self._registry.has_box(key.cevre or "", key.kurul or "", key.sandik or "")
+        return key.cevre is None or any(
+            district == key.cevre and key.kurul in (None, board)
+            for district, board in self._registry.boards()
+        )
+
+    def options(self, key: ResultKey) -> Collection[str]:
+        """Return the ids of the options on the ballot of that contest and place."""
+        if self._ballot is None:
+            return frozenset()
+        of = (key.secim, key.cevre)
+        if of not in self._options:
+            districts = [key.cevre] if key.cevre else ["", *self._ballot.districts(key.secim)]
+            self._options[of] = frozenset(
+                option.id
+                for district in districts
+                for option in self._ballot.options(key.secim, district)
+            )
+        return self._options[of]
+
+    def version(self, key: ResultKey, version: int) -> Result | None:
+        """Return a version that was accepted before."""
+        return self._known.get(key, {}).get(version)
+
+
+def _binding(sheets: Sequence[SheetVersion]) -> SheetBinding:
+    return SheetBinding(sheets[-1].path, sheets[-1].sha256) if sheets else NO_SHEET
+
+
+def _result_event(name: str, sha256: str, row: StoredResult) -> Event:
+    result = row.result
+    return Event(
+        Results.ACCEPTED,
+        WHO,
+        name,
+        result.key.place,
+        detail={
+            "secim": result.key.secim.value,
+            "belge": result.key.belge.value,
+            "version": result.version,
+            "digest": row.digest,
+            "batch": sha256,
+            "line": row.line,
+            "reason": result.reason,
+            "sheet": row.sheet.path or None,
+            "sheet_sha256": row.sheet.sha256 or None,
+        },
+    )
+
+
+def _set_aside_event(name: str, sha256: str, row: SetAsideRow) -> Event:
+    detail: dict[str, str | int | bool | list[str] | None] = {"batch": sha256, "line": row.line}
+    if row.fault == DUPLICATE:
+        detail["message"] = row.message
+        return Event(Results.DUPLICATE, WHO, name, row.place, detail=detail)
+    detail |= {"reason": row.fault, "message": row.message}
+    return Event(Results.REJECTED, WHO, name, row.place, Outcome.REFUSED, detail)
+
+
+def _chunks(rows: Iterator[GoodRow | BadRow]) -> Iterator[list[GoodRow | BadRow]]:
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        yield chunk
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a batch; of one that is too long, only as much as shows that it is."""
+    limit = batch.MAX_LINE_BYTES + 1
+    while line := file.readline(limit):
+        if len(line) == limit and not line.endswith(b"\n"):
+            while (more := file.readline(limit)) and not more.endswith(b"\n"):
+                pass
+        yield line
