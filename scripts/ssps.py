@@ -1,7 +1,7 @@
-"""`ssps`, the one command: each group is a module beside this one, loaded when it is called.
+"""`ssps`, the one command. Each subcommand is in a module of its own, which is imported on use.
 
-So `ssps audit` runs where neither daemon nor paramiko is installed. Exit codes: 0 done, 1 the
-operator's files or the site are at fault (each fault on a line), 2 the command was called wrongly.
+So `ssps audit` works where neither the daemons nor paramiko are installed. Exit codes: 0 success,
+1 an error, such as a fault in the operator's files (one line for each), 2 wrong usage.
 """
 
 from importlib import import_module
@@ -44,13 +44,14 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--site", type=click.Path(path_type=Path), help="The site's folder, or SSPS_SITE.")
+@click.option("--site", metavar="DIR", type=click.Path(path_type=Path), help=console.SITE_HELP)
 @click.version_option(package_name="ssps")
 def main(site: Path | None) -> None:
-    """Tally sheets of polling night: filed by QR code, mirrored by the parties over SFTP.
+    """File signed tally sheets by QR code and serve them to the parties (SFTP).
 
-    A site is a folder. Start one with `ssps init DIR`, look at it with `ssps check`, run it
-    with `ssps run`; `ssps rehearse` makes a synthetic election to try all of it on.
+    A site is a folder with everything that one election needs. Create it with
+    `ssps init DIR`, check it with `ssps check`, run it with `ssps run`. Try
+    everything with a synthetic election: `ssps rehearse`.
     """
     console.set_site(site)
 

@@ -1,1 +1,1 @@
-"""Commands for parties and keys."""
+"""Commands for parties, credentials and server keys."""

@@ -1,1 +1,1 @@
-"""The entries of the daemons, and their supervisor."""
+"""Commands that run the daemons."""

@@ -1,4 +1,4 @@
-"""Records the settings that a daemon starts with, if they changed since the last record."""
+"""Records the settings that a daemon starts with or reloads, if they have changed."""
 
 import socket
 from contextlib import nullcontext
@@ -10,16 +10,17 @@ from keys.ledger import writer
 from keys.operations import settings_record
 from scripts.shared import console, signing
 
-_LOCK_TIMEOUT = 60.0  # seconds that others may write the ledger
+_LOCK_TIMEOUT = 60.0  # seconds to wait for another process that writes the ledger
 
 
 def record_if_changed(
     settings: Settings, why: str, *, wait_seconds: float = _LOCK_TIMEOUT, signed: bool = True
 ) -> None:
-    """Record a site's settings unless they stand on record; `signed` here, or by another.
+    """Record a site's settings, unless the last record has the same.
 
-    Raises Faults where they cannot be, so that nothing goes by them, and ledger.Busy where others
-    write that ledger for longer than `wait_seconds`.
+    With `signed` False another process signs the record. Raises Faults if the settings cannot be
+    recorded, so that they are not used, and LedgerBusy if another process writes the ledger for
+    longer than `wait_seconds`.
     """
     site = settings.site
     folder = site / LEDGERS / OPERATIONS
@@ -33,5 +34,5 @@ def record_if_changed(
             who, here = console.operator(), socket.gethostname()
             settings_record.record_if_changed(operations, settings, who, here, why)
     except (writer.Unwritable, OSError, ValueError) as error:
-        cannot = f"new settings cannot be put on record, nothing goes by them ({error})"
+        cannot = f"the new settings cannot be recorded, so they are not applied: {error}"
         raise Faults([Fault(str(LEDGERS / OPERATIONS), "", cannot)]) from None

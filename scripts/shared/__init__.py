@@ -1,1 +1,1 @@
-"""What several commands need: the console, times, requests, the signer process."""
+"""What several commands need: console, changes, requests, times, signer process, log."""

@@ -1,4 +1,4 @@
-"""How the daemons log: JSON lines on stderr, for whoever keeps the machine; not the record."""
+"""The log of the daemons: JSON lines on stderr, for the operator. It is not the record."""
 
 import sys
 
@@ -6,7 +6,7 @@ import structlog
 
 
 def configure_logging(part: str) -> None:
-    """Log as JSON lines on stderr, each naming the part."""
+    """Log JSON lines on stderr; each has `part`, the name of this process."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -1,7 +1,7 @@
-"""Times and durations as an operator types them, with the telephone in the other hand.
+"""Reads and writes times and durations in the forms that an operator types.
 
-A time is `2023-05-14T16:30:00+03:00`, the same without its zone, `16.30` (or `16:30`, today),
-`tomorrow 16.30`, `now`, or `+45m` from now; without a zone it is in that of the election. A
+A time is `2023-05-14T16:30:00+03:00`, the same without a zone, `16.30` or `16:30` (today),
+`tomorrow 16.30`, `now`, or `+45m` (from now). Without a zone, the zone of the election is used. A
 duration is `90s`, `45m`, `1h`, `1h30m`, `2d`, or `0`.
 """
 
@@ -16,23 +16,23 @@ _MAX_DURATION = timedelta(days=3660)
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration; ValueError says how to write one."""
+    """Parse a duration; raise ValueError with an example if it is not one."""
     cleaned = text.strip().lower()
     if cleaned == "0":
         return timedelta()
     if not _DURATION.fullmatch(cleaned) or len(cleaned) > 20:
-        raise ValueError(f"{text!r} is no duration, write 45m, 1h, 1h30m or 2d")
+        raise ValueError(f"{text!r} is not a duration, write 45m, 1h, 1h30m or 2d")
     found = sum(
         (timedelta(**{_UNITS[u]: min(int(n), 10**6)}) for n, u in re.findall(r"(\d+)(.)", cleaned)),
         timedelta(),
     )
     if found > _MAX_DURATION:
-        raise ValueError(f"{text!r} is over ten years")
+        raise ValueError(f"{text!r} is more than ten years")
     return found
 
 
 def parse_time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
-    """Read a time, to the second; ValueError says how to write one."""
+    """Parse a time, to the second; raise ValueError with an example if it is not one."""
     cleaned = text.strip().lower()
     local = now.astimezone(zone).replace(microsecond=0)
     if cleaned in ("now", "simdi"):
@@ -49,25 +49,25 @@ def parse_time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time, write 16.30, 'tomorrow 16.30', +45m or {local.isoformat()}"
+            f"{text!r} is not a time, write 16.30, 'tomorrow 16.30', +45m or {local.isoformat()}"
         ) from None
     if "T" not in text.upper() and " " not in text.strip():
-        raise ValueError(f"{text!r} is a day without an hour, write one as in {local.isoformat()}")
+        raise ValueError(f"{text!r} has no hour, write it like {local.isoformat()}")
     return found if found.tzinfo is not None else found.replace(tzinfo=zone)
 
 
 def format_time(at: datetime | None, zone: tzinfo | None) -> str:
-    """Write a time for the screen, in the election's zone; `-` for none."""
+    """Format a time for the screen, in the zone of the election; `-` for None."""
     if at is None:
         return "-"
-    with suppress(OverflowError):  # at either end of the calendar it stays in its own zone
+    with suppress(OverflowError):  # years 1 and 9999 keep their own zone
         at = at.astimezone(zone)
     text = at.strftime("%Y-%m-%d %H:%M:%S%z")
     return f"{text[:-2]}:{text[-2:]}"
 
 
 def format_duration(long: timedelta) -> str:
-    """Write a duration as `duration` reads it."""
+    """Format a duration so that `parse_duration` reads it."""
     seconds = int(long.total_seconds())
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):

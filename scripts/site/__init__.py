@@ -1,1 +1,1 @@
-"""Commands that lay out and check a site."""
+"""Commands that create and check a site."""

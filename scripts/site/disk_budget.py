@@ -1,8 +1,9 @@
-"""Whether a whole election has room on the disk: its bytes, and its inodes, which run out first.
+"""Estimates whether the disk has enough bytes and inodes for the rest of the election.
 
-A page takes its bytes once and one inode, however many parties see it: their trees hold links. A
-folder is another matter: each tree has its own for every ballot box, an inode and a block each,
-and that is what most of the inodes go to. ext4 as `mkfs` makes it has one for every 16 KB of disk.
+A page takes its bytes and one inode once, however many parties see it, because their trees have
+hard links. Folders are different: every tree has a folder of its own for each ballot box, with one
+inode and one block, and these take most of the inodes. Inodes run out first: ext4 with the
+defaults of `mkfs` has one for each 16 KB of disk.
 """
 
 import os
@@ -15,8 +16,8 @@ from config.registry import Registry
 from config.site import REGISTRY_INDEX, TREES
 from publisher.catalog import counts
 
-PAGE_BYTES = 250_000  # bytes of a scan at 200 dpi, as a guess
-_OVERHEAD = 1.03  # so many times each page: corrections, and what goes to quarantine
+PAGE_BYTES = 250_000  # size of a scan at 200 dpi, estimated
+_OVERHEAD = 1.03  # factor for corrections and for pages in quarantine
 _BLOCK = 4096
 _LINK_BYTES = 64  # bytes of a page's name in one tree
 _RECORD_BYTES = 2500  # bytes of a page in catalog, ledgers and feeds, with their indexes
@@ -25,14 +26,14 @@ _STORE_FOLDERS = 256 + 256 * 256  # folders of the store
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
-    """On a disk."""
+    """An amount of disk space."""
 
     bytes: int
     inodes: int
 
 
 def space_needed(registry: Registry, parties: Iterable[Party]) -> DiskSpace:
-    """Return what all sheets of a registry take, in the trees of those parties."""
+    """Return the space for all sheets of a registry, in the trees of these parties."""
     places = list(registry.places())
     sheets = round(sum(place.sheets for place in places) * _OVERHEAD)
     folders = links = 0
@@ -46,7 +47,7 @@ def space_needed(registry: Registry, parties: Iterable[Party]) -> DiskSpace:
 
 
 def shortage(site: Path, parties: Iterable[Party]) -> str | None:
-    """Say what the disk lacks for what has not come in yet; None if it lacks nothing."""
+    """Say how much space is missing for the sheets that are not filed yet; None if none is."""
     if not (site / REGISTRY_INDEX).exists():
         return None
     registry = Registry(site / REGISTRY_INDEX)
@@ -55,7 +56,7 @@ def shortage(site: Path, parties: Iterable[Party]) -> str | None:
     finally:
         registry.close()
     remaining = max(0, sheets - counts.counts(site).filed) / max(1, sheets)
-    trees = site / TREES  # and on the same disk the store
+    trees = site / TREES  # the store is on the same disk
     disk = os.statvfs(trees if trees.is_dir() else site)
     free = DiskSpace(disk.f_bavail * disk.f_frsize, disk.f_favail)
     needed = DiskSpace(round(whole.bytes * remaining), round(whole.inodes * remaining))
@@ -65,11 +66,11 @@ def shortage(site: Path, parties: Iterable[Party]) -> str | None:
             f"{_format_number(needed.bytes)}B (pages of {PAGE_BYTES // 1000} KB), "
             f"of {_format_number(free.bytes)}B"
         )
-    if needed.inodes > free.inodes and disk.f_files:  # Btrfs counts none
+    if needed.inodes > free.inodes and disk.f_files:  # Btrfs has no fixed number of inodes
         short.append(f"{_format_number(needed.inodes)} inodes, of {_format_number(free.inodes)}")
     if not short:
         return None
-    return f"what is to come takes about {' and '.join(short)} that are free"
+    return f"the remaining sheets need about {' and '.join(short)} that are free"
 
 
 def _format_number(number: int) -> str:

@@ -1,4 +1,4 @@
-"""`ssps init` and `ssps check`: a site's folder, laid out and looked over."""
+"""`ssps init` and `ssps check`: create a site, and find everything that is wrong with it."""
 
 import hashlib
 import os
@@ -38,59 +38,59 @@ from scripts.site import system as system_
 from sftpd.sandbox import sandbox
 
 SITE_TEMPLATE = """\
-# What this site serves, and when. `ssps check` names everything that is wrong here.
+# What this site serves, and when. `ssps check` reports everything that is wrong here.
 
 [election]
-id = "{id}"       # the folder's name in the parties' trees
+id = "{id}"       # the name of the folder that the parties see
 title = "{title}"
-opens = {opens}        # from this instant the parties may look; always with a zone
-# closes = 2023-05-28T17:00:00+03:00     # and, if set, until this one
+opens = {opens}        # from then on the parties may log in; always with a zone
+# closes = 2023-05-28T17:00:00+03:00     # until then, if it is set
 # ban_lifts = 2023-05-14T21:00:00+03:00  # set it when YSK lifts the publication ban
 
 [sftp]
-listen = "{listen}"        # "0.0.0.0:22" or "[::]:22" to let the parties in
-max_sessions = 512               # connections in all
+listen = "{listen}"        # "0.0.0.0:22" or "[::]:22" for connections from outside
+max_sessions = 512               # connections in total
 max_sessions_per_party = 32      # rclone alone opens twelve
-# login_grace_seconds = 30       # who has not logged in by then is hung up on
-# drain_seconds = 30             # that running transfers have when the server is told to stop
-# rate_mbit = 100                # for a party, all its sessions together; no cap without it
-# proxies = ["192.0.2.1"]        # balancers, which alone may send the PROXY protocol
-# metrics = "127.0.0.1:9108"     # for Prometheus
-# algorithms = "pq-only"         # turns OpenSSH before 9.9 and PuTTY before 0.83 away
-# algorithms = "compatible"      # lets curl of Debian 12 in too, over MACs that audits warn of
-# cage = "best-effort"           # serve although the kernel has no Landlock or seccomp
-# user = "nobody"                # whom a session becomes where the server is started as root
-# must_change_password = true    # an operator's password is good only for setting a new one
+# login_grace_seconds = 30       # seconds until a client that has not logged in is disconnected
+# drain_seconds = 30             # seconds for running transfers to finish when the server stops
+# rate_mbit = 100                # limit for each party, all its sessions together; default: none
+# proxies = ["192.0.2.1"]        # the balancers; only they may send a PROXY header
+# metrics = "127.0.0.1:9108"     # where Prometheus reads metrics
+# algorithms = "pq-only"         # refuses OpenSSH before 9.9 and PuTTY before 0.83
+# algorithms = "compatible"      # also accepts curl of Debian 12, with MACs that audits warn of
+# cage = "best-effort"           # serve even if the kernel has no Landlock or seccomp
+# user = "nobody"                # the user of the sessions if the server is started as root
+# must_change_password = true    # a password that an operator set must be changed at first login
 
-# [[rehearsal]]                    # the parties see its trees then, and never the election's
+# [[rehearsal]]                    # during it the parties see its folders, not the election's
 # id = "prova-1"
 # title = "Prova"
 # opens = 2023-05-07T10:00:00+03:00
 # closes = 2023-05-07T12:00:00+03:00
-# folder = "rehearsals/prova-1"    # a site of its own: `ssps rehearse init rehearsals/prova-1`
+# folder = "rehearsals/prova-1"    # a separate site: `ssps rehearse init rehearsals/prova-1`
 
 [intake]
-folders = ["intake"]             # where scanners drop pages; from the site's folder, or absolute
-settle_seconds = 2.0             # a page written in place is left until it has stood still so long
-rescan_seconds = 30.0            # network shares send no events: a full look this often
+folders = ["intake"]             # where scanners drop pages; relative to the site, or absolute
+settle_seconds = 2.0             # a file is read when it has not changed for this long
+rescan_seconds = 30.0            # how often to scan the folders; network shares send no events
 
 # [desk]
-# confirmations = 2              # operators who must name the same sheet where no machine could
+# confirmations = 2              # how many operators must identify a sheet that is not readable
 
 # [ledger]
-# sync = "always"                # the disk has a record before the client has its answer
-# segment_mb = 64                # a segment of this size is sealed, and the next one begun
-# compress = true                # sealed segments are packed
+# sync = "always"                # write each record to the disk before the client gets an answer
+# segment_mb = 64                # a segment of this size is closed, and a new one is started
+# compress = true                # compress closed segments
 
 # [qr]
-# witnesses = 1                  # file by a karekod that was read but once; two is the rule
+# witnesses = 1                  # file a page whose karekod was read only once; the rule is two
 """
 
 PARTIES_TEMPLATE = """\
-# Who receives, one [[party]] each. `ssps key add PARTY --public-key FILE` lets it in.
+# The parties, one [[party]] each. A party can log in after `ssps key add PARTY --public-key FILE`.
 #
 # [[party]]
-# id = "parti-a"                 # its user name and its folder; never changed afterwards
+# id = "parti-a"                 # its user name and the name of its folder; do not change it later
 # name = "A Partisi"
 # kind = "party"                 # party | candidate | independent
 # scope = "all"                  # or ["34-istanbul-1", "35-izmir-2/konak-1"]
@@ -98,8 +98,8 @@ PARTIES_TEMPLATE = """\
 # contact = { name = "", email = "", phone = "" }
 """
 
-_DISK_ADVICE = "a larger disk, and for more inodes XFS or `mkfs.ext4 -i 4096`"
-# Nobody else on the machine looks into any but the intake: parties see their trees through us.
+_DISK_ADVICE = "use a larger disk; for more inodes use XFS or `mkfs.ext4 -i 4096`"
+# Other users of the machine may only see the intake: the server gives the parties their trees.
 _FOLDERS = {
     INTAKE: 0o755,
     STORE: 0o700,
@@ -111,9 +111,9 @@ _FOLDERS = {
 
 
 def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
-    """Make a working site at `site`; raise Faults if anything stands there already."""
+    """Create a working site at `site`; raise Faults if the folder exists and is not empty."""
     if site.exists() and (not site.is_dir() or any(site.iterdir())):
-        message = "is not an empty folder, name one that is empty or does not exist yet"
+        message = "not an empty folder: name one that is empty or does not exist yet"
         raise console.fault(str(site), "", message)
     written = {PARTIES_TOML: parties_toml.encode(), SITE_TOML: site_toml.encode()}
     try:
@@ -126,7 +126,7 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
         for name, content in written.items():
             files.replace(site / name, content, 0o644)
     except OSError as error:
-        raise console.fault(str(site), "", f"cannot be laid out ({error})") from error
+        raise console.fault(str(site), "", f"cannot create the site: {error}") from error
     with console.recorded_change(
         site, "init", str(site), why
     ) as record:  # there is none to hold it before
@@ -136,22 +136,25 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
 
 
 @click.command()
-@click.option("--system", is_flag=True, help="As root: also the user, folder modes, systemd units.")
+@click.option(
+    "--system", is_flag=True, help="Also create the user, permissions and systemd units (as root)."
+)
 @click.option(
     "--units",
     type=click.Path(path_type=Path),
     default=system_.FOLDER,
     show_default=True,
-    help="With --system: the folder for the units.",
+    help="With --system: the folder for the systemd units.",
 )
 @console.why_option()
 @console.with_new_site
 def init(system: bool, units: Path, why: str, site: Path) -> None:
-    """Lay out a new site in DIR.
+    """Create a new site in DIR.
 
-    Makes host keys, a signing key and commented settings. DIR must be empty or not exist. Edit
-    site.toml and parties.toml, then run `ssps check`. With --system a site that stands already, say
-    one copied from another machine, is taken as it is.
+    Creates host keys, a signing key and commented settings. DIR must be empty
+    or must not exist. Edit site.toml and parties.toml, then run `ssps check`.
+    With --system, DIR may also be an existing site, for example a copy from
+    another machine; its files stay as they are.
     """
     executable = Path(sys.argv[0]).absolute()
     if system:
@@ -173,8 +176,8 @@ def _set_up_system(site: Path, executable: Path, units: Path, why: str) -> None:
             for line in system_.set_up(site, settings, executable, units):
                 click.echo(line)
     finally:
-        with suppress(LookupError):  # there is no such user yet
-            system_.chown_to_user(site / LEDGERS)  # what root has recorded and signed
+        with suppress(LookupError):  # the user does not exist yet
+            system_.chown_to_user(site / LEDGERS)  # root has written the record and its signature
 
 
 def _create(site: Path, why: str) -> None:
@@ -186,7 +189,7 @@ def _create(site: Path, why: str) -> None:
         listen="127.0.0.1:2222",
     )
     create_site(site, text, PARTIES_TEMPLATE, why)
-    click.echo(f"{site}: a site, with keys of its own. Next:")
+    click.echo(f"{site}: new site created, with its own keys. Next:")
     click.echo(f"  edit {SITE_TOML} and {PARTIES_TOML}")
     click.echo(f"  ssps --site {site} registry import FILE.csv --why TEXT")
     click.echo(f"  ssps --site {site} key add PARTY --public-key FILE --why TEXT")
@@ -196,18 +199,18 @@ def _create(site: Path, why: str) -> None:
 @click.command()
 @console.with_site
 def check(site: Path) -> None:
-    """Name every fault of the site, one a line.
+    """Report every problem of the site, one per line.
 
-    Reads everything; a line says file, key, what is wrong and what to do. Exit code 1 if there is
-    any. What the running kernel can shut a session in with is said on
-    stderr.
+    Checks settings, keys and registry. Each line names the file, the key, what
+    is wrong and what to do. Exit code 1 if there is a problem. Notes, such as
+    what the kernel offers to sandbox a session, are printed on stderr.
     """
     console.err.print(f"note: this kernel has {sandbox.kernel()}")
     found = list(find_faults(site))
     for fault in found:
         click.echo(str(fault))
     if found:
-        console.err.print(f"{len(found)} fault{'s' * (len(found) > 1)} in {site}")
+        console.err.print(f"{site}: {len(found)} problem{'s' * (len(found) > 1)}")
         sys.exit(1)
     settings = load.load(site)
     for warning in settings.warnings:
@@ -216,25 +219,25 @@ def check(site: Path) -> None:
         if party.mirrors and not ring.load(site, party.id).credentials:
             console.err.print(f"note: {party.id} has no credential yet, so it cannot log in")
     if not digest.supported(site):
-        advice = "ext4, XFS or Btrfs keep them"
+        advice = "use ext4, XFS or Btrfs"
         console.err.print(
-            f"note: no extended attributes in {site}, so each digest that a client asks for is "
-            f"computed anew; {advice}"
+            f"note: {site} has no extended attributes, so the digest of a file is computed each "
+            f"time that a client asks for it: {advice}"
         )
     for rehearsal in settings.rehearsals:
         if not (rehearsal.folder / TREES).is_dir():
-            message = "has no trees, `ssps rehearse init --like SITE` lays them out"
+            message = "has no trees: create them with `ssps rehearse init --like SITE`"
             console.err.print(f"note: rehearsal {rehearsal.id}: {rehearsal.folder} {message}")
     mirroring = [party for party in settings.parties if party.mirrors]
     if shortage := disk_budget.shortage(site, mirroring):
         console.err.print(f"note: {shortage}; {_DISK_ADVICE}")
     if not (site / REGISTRY_INDEX).exists():
-        console.err.print("note: no registry yet, `ssps registry import FILE.csv` brings it in")
-    console.err.print(f"{site}: no fault ({len(settings.parties)} parties)")
+        console.err.print("note: no registry yet: `ssps registry import FILE.csv`")
+    console.err.print(f"OK: {len(settings.parties)} parties, no problems")
 
 
 def find_faults(site: Path) -> Iterator[Fault]:
-    """Yield every fault of the site: settings, this machine, keys, key files and registry."""
+    """Yield every fault of the site: settings, machine, server keys, credentials, registry."""
     settings, found = load.read(site)
     yield from found
     if settings is not None:
@@ -248,7 +251,7 @@ def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
     for path in sorted((site / RINGS).glob("*.toml")):
         if parties is not None and path.stem not in parties:
             message = (
-                f"{path.stem} is no party in {PARTIES_TOML}, remove the file or name the party"
+                f"{path.stem} is not a party in {PARTIES_TOML}: remove the file or add the party"
             )
             yield Fault(str(RINGS / path.name), "", message)
             continue
@@ -267,7 +270,7 @@ def _registry_faults(site: Path) -> Iterator[Fault]:
         try:
             imported = opened.source().sha256
         except Faults:
-            return  # it is damaged, which was said already
+            return  # damaged: config/load has already reported that
         finally:
             opened.close()
         with source.open("rb") as file:
@@ -278,6 +281,6 @@ def _registry_faults(site: Path) -> Iterator[Fault]:
         found = registry.faults(source, progress)
     yield from found
     if not found:
-        stale = "changed since it was imported" if index.exists() else "was not imported"
-        message = f"{stale}, run `ssps registry import {source}`"
+        stale = "changed since it was imported" if index.exists() else "not imported yet"
+        message = f"{stale}: run `ssps registry import {source}`"
         yield Fault(REGISTRY_CSV, "", message)

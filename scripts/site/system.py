@@ -1,9 +1,9 @@
-"""What `ssps init --system` adds to a site: the user it runs as, who may touch what, systemd units.
+"""Sets up the machine for a site (`ssps init --system`): user, permissions, systemd units.
 
-Nothing runs as root. Both daemons are the system user `ssps`, who owns the site; whoever scans is
-in the group `ssps-scan`, the only others who may write there, and only in the intake. Operators
-work as that user: `sudo -u ssps ssps ...`. The units are made from scripts/units, with the
-sandbox that both share; only the server has a network, and port 22 is all its privilege.
+Nothing runs as root. Both daemons run as the system user `ssps`, who owns the site. Scanners are
+in the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the
+same user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. Both
+share one systemd sandbox; only the server has network access, and its only privilege is port 22.
 """
 
 import grp
@@ -26,11 +26,11 @@ FOLDER = Path("/etc/systemd/system")
 UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service")
 _MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
 _SITE_MODE = 0o751
-_INTAKE_MODE = 0o2770  # what a scanner drops belongs to the scanners' group, whoever it is
+_INTAKE_MODE = 0o2770  # setgid: a new file belongs to the scanners' group
 
 
 def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]:
-    """Return the text of each unit, by its name."""
+    """Return the text of each unit by its name."""
     source = files("scripts") / "units"
     stands_for = {
         "@SANDBOX@": (source / "sandbox.conf").read_text(encoding="utf-8").rstrip(),
@@ -51,28 +51,30 @@ def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]
 
 
 def _outside_site(site: Path, folders: Iterable[Path]) -> list[Path]:
-    """Leave out what lies in the site anyway."""
+    """Return the folders without those inside the site."""
     return [f for f in folders if f == site or not f.is_relative_to(site)]
 
 
 def check_machine(site: Path, executable: Path) -> None:
-    """Raise Faults for what keeps this machine from being set up."""
+    """Raise Faults if this machine cannot be set up."""
     if os.geteuid() != 0:
-        raise console.fault("--system", "", "makes a user and units, run it as root: sudo ssps ...")
+        raise console.fault(
+            "--system", "", "creates a user and units, so it must run as root: sudo ssps ..."
+        )
     if any(c.isspace() or c in "%\\\"'" for c in f"{site}{executable}"):
-        wrong = "has a character that systemd reads otherwise, choose a plain path"
+        wrong = "has a character that is special to systemd: choose another path"
         raise console.fault(str(site), "", wrong)
     for folder in (*executable.parents, executable):
         if not folder.stat().st_mode & 0o001:
-            wrong = f"the user {USER} cannot reach it, install ssps where all may read, as in /opt"
+            wrong = f"the user {USER} cannot reach it: install ssps where all may read, as in /opt"
             raise console.fault(str(folder), "", wrong)
 
 
 def set_up(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
-    """Make the user and the units, hand the site over; return what was done, a line each."""
+    """Create the user and the units, change the owner of the site; return a line for each step."""
     done = list(_create_users())
     _set_ownership(site, settings.intake.folders)
-    done.append(f"{site} belongs to {USER}, its intake is open to the group {SCANNERS}")
+    done.append(f"{site}: owner set to {USER}, intake writable for the group {SCANNERS}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in units(site, settings, executable).items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -84,15 +86,15 @@ def set_up(site: Path, settings: Settings, executable: Path, folder: Path) -> li
 def _create_users() -> Iterable[str]:
     if not _exists(grp.getgrnam, SCANNERS):
         subprocess.run(["groupadd", "--system", SCANNERS], check=True)
-        yield f"group {SCANNERS} made: whoever scans belongs in it (usermod -aG {SCANNERS} NAME)"
+        yield f"group {SCANNERS} created: add the scanners to it (usermod -aG {SCANNERS} NAME)"
     if not _exists(pwd.getpwnam, USER):
         command = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
         command += ["--shell", "/usr/sbin/nologin", "--user-group", USER]
         subprocess.run(command, check=True)
-        yield f"user {USER} made, without a password or a shell"
+        yield f"user {USER} created, without password and shell"
     if USER not in grp.getgrnam(SCANNERS).gr_mem:
         subprocess.run(["usermod", "-aG", SCANNERS, USER], check=True)
-        yield f"user {USER} put into the group {SCANNERS}, so as to read what it is handed"
+        yield f"user {USER} added to the group {SCANNERS}, to read the scanned files"
 
 
 def _exists(look_up: object, name: str) -> bool:
@@ -104,12 +106,12 @@ def _exists(look_up: object, name: str) -> bool:
 
 
 def describe_current(site: Path, settings: Settings, folder: Path) -> list[str]:
-    """Return what a record says of how it stands with a site on this machine."""
+    """Return the current owners and units, as lines for the record."""
     return _describe(site, _owner(site), settings.intake.folders, _owner, _texts(folder))
 
 
 def describe_planned(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
-    """Return the same for when it is set up."""
+    """Return the same lines as they will be after the set-up."""
     texts = {folder / name: text for name, text in units(site, settings, executable).items()}
     intake = f"{USER}:{SCANNERS} {_INTAKE_MODE & 0o7777:04o}"
     owner = f"{USER}:{USER} {_SITE_MODE:04o}"
@@ -124,14 +126,14 @@ def _describe(
     texts: Mapping[Path, str],
 ) -> list[str]:
     places = {site: owner, **{intake: owner_of(intake) for intake in intakes}}
-    owned = [f"{path} of {who}" for path, who in places.items()]
+    owned = [f"{path}: {who}" for path, who in places.items()]
     hashed = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
     return [*owned, *(f"{path} sha256 {digest}" for path, digest in hashed.items())]
 
 
 def _owner(path: Path) -> str:
     if not path.exists():
-        return "nobody, not there"
+        return "does not exist"
     found = path.stat()
     names = []
     for look_up, number in ((pwd.getpwuid, found.st_uid), (grp.getgrgid, found.st_gid)):
@@ -148,7 +150,7 @@ def _texts(folder: Path) -> Mapping[Path, str]:
 
 
 def chown_to_user(folder: Path) -> None:
-    """Give a folder of the site, and all in it, to the user."""
+    """Make the user the owner of a folder and of everything in it."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             shutil.chown(path, USER, USER)

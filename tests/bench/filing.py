@@ -58,10 +58,11 @@ from publisher import publish
 from publisher.catalog import catalog
 from publisher.catalog import counts as catalog_counts
 from publisher.reading.worker_client import WorkerClient
-from scripts.daemons.run import configure_logging, stop_on_signal
+from scripts.daemons.run import stop_on_signal
 from scripts.filing.status import count_sheets
 from scripts.rehearsal import simulated_reader
 from scripts.rehearsal.scanner import PlannedScan
+from scripts.shared.json_log import configure_logging
 
 _BOXES_A_BOARD = 180
 _PROBES, _CHEAP = 500, 70.0  # folders, microseconds for each

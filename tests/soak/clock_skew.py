@@ -13,12 +13,12 @@ from pathlib import Path
 from keys.ledger.writer import Clock, utc_now
 from scripts.daemons.run import (
     RELOAD_SIGNALS,
-    Supervisor,
-    configure_logging,
     load_ready_settings,
     run_publisher,
     run_server,
 )
+from scripts.daemons.supervisor import Supervisor
+from scripts.shared.json_log import configure_logging
 
 
 def skewed_clock(file: Path) -> Clock:

@@ -43,7 +43,7 @@ from datetime import datetime
 from math import inf
 from pathlib import Path
 from config import load
-from scripts.daemons.run import configure_logging
+from scripts.shared.json_log import configure_logging
 from sftpd import server
 from sftpd.access.penalties import ConnectionRates, Penalties
 configure_logging("serve")

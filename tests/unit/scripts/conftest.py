@@ -12,7 +12,7 @@ from scripts.ssps import main
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A site with the office's settings, and keys of its own."""
+    """A site with the settings of tests/office and new keys."""
     site = office.site(tmp_path / "site")
     host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
     host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
@@ -23,5 +23,5 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ssps() -> Ssps:
-    """Calls `ssps` with the words given, in this process."""
+    """Runs `ssps` with the given words in this process."""
     return lambda *words, **kwargs: CliRunner().invoke(main, [str(w) for w in words], **kwargs)

@@ -1,4 +1,4 @@
-"""Every command that changes something leaves a record: by whom, why, before and after."""
+"""Every command that changes something records who did it, why, and the state before and after."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234"
 CONTACT = '[contact]\nname = "D"\nemail = "d@d.example"\nphones = ["+90 312 000 00 00"]\n'
 FORM = 'id = "parti-d"\nparty = "D"\nservices = ["sftp"]\nstatic_ips = ["192.0.2.40"]\n'
 
-# In an order in which one makes way for the next.
+# The order matters: some commands need what an earlier one did.
 CHANGES: dict[str, list[str]] = {
     "init": ["@new"],
     "verify": ["--repair"],
@@ -59,7 +59,7 @@ CHANGES: dict[str, list[str]] = {
     "rebuild": ["parti-a", "--grace", "0"],
     "export": ["parti-a", "--to", "@bags"],
 }
-# They look, or write only what they were told to write elsewhere.
+# These read the site, or write only to a place that the operator names.
 READS = {
     "check",
     "status",
@@ -82,8 +82,12 @@ READS = {
     "audit gap",
     "audit export",
 }
-DAEMONS = {"run", "publish", "serve"}  # they keep ledgers of their own
-REHEARSALS = {"rehearse init", "rehearse scan", "rehearse national"}  # no site of an election
+DAEMONS = {"run", "publish", "serve"}  # each writes its own ledger
+REHEARSALS = {
+    "rehearse init",
+    "rehearse scan",
+    "rehearse national",
+}  # not on an election's site
 
 
 def leaves(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -106,7 +110,7 @@ def events(site: Path) -> list[Event]:
 
 @pytest.fixture
 def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A site on which each of the changes can be made."""
+    """A site on which every command of CHANGES works."""
     monkeypatch.setattr(console, "operator", lambda: "ayse")
     monkeypatch.setattr(host, "_RSA_BITS", 2048)
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
@@ -142,11 +146,11 @@ def call(name: str, tmp_path: Path) -> list[str]:
     return [*name.split(), *words]
 
 
-def test_every_command_is_known_to_change_something_or_not_to() -> None:
+def test_every_command_is_listed_as_changing_or_reading() -> None:
     assert set(COMMANDS) == {*CHANGES, *READS, *DAEMONS, *REHEARSALS}
 
 
-def test_every_change_is_on_record_with_who_why_before_and_after(
+def test_every_change_is_recorded_with_who_why_before_and_after(
     whole: Path, tmp_path: Path, ssps: Ssps
 ) -> None:
     secrets = {"PRIVATE KEY", "argon2"}
@@ -175,7 +179,7 @@ def test_every_change_is_on_record_with_who_why_before_and_after(
     assert "OK: all match the checkpoint" in proved.stdout, proved.output
 
 
-def test_without_a_why_nothing_is_changed(site: Path, tmp_path: Path, ssps: Ssps) -> None:
+def test_nothing_is_changed_without_a_reason(site: Path, tmp_path: Path, ssps: Ssps) -> None:
     for file in ("registry", "other", "form"):
         (tmp_path / file).touch()
     before = office.listing(tmp_path)
@@ -191,12 +195,12 @@ def test_without_a_why_nothing_is_changed(site: Path, tmp_path: Path, ssps: Ssps
     assert office.listing(tmp_path) == before
 
 
-def test_no_command_that_looks_asks_why() -> None:
+def test_only_changing_commands_have_why() -> None:
     asking = {n for n, c in COMMANDS.items() if any("--why" in p.opts for p in c.params)}
     assert asking == set(CHANGES)
 
 
-def test_an_errand_that_was_refused_is_on_record_as_refused(whole: Path, ssps: Ssps) -> None:
+def test_a_refused_request_is_recorded_as_refused(whole: Path, ssps: Ssps) -> None:
     done = ssps("absent", "remove", BOX, "--why", "it came", "--site", whole)
 
     assert done.exit_code == 1
@@ -213,7 +217,7 @@ def test_an_errand_that_was_refused_is_on_record_as_refused(whole: Path, ssps: S
     }
 
 
-def test_what_a_record_says_of_before_and_after(whole: Path, ssps: Ssps) -> None:
+def test_a_record_describes_the_state_before_and_after(whole: Path, ssps: Ssps) -> None:
     ssps("party", "set-ips", "parti-a", "192.0.2.8", "--why", "call 3", "--site", whole)
     ssps("key", "revoke", "parti-a", "first", "--why", "lost", "--site", whole)
     ssps("absent", "add", BOX, "--reason", "burnt", "--why", "minutes", "--site", whole)
@@ -230,10 +234,10 @@ def test_what_a_record_says_of_before_and_after(whole: Path, ssps: Ssps) -> None
     assert (absent["before"], absent["after"]) == ("expected", "absent: burnt, by ayse")
 
 
-def test_setting_up_a_site_that_stands_already_is_on_record(
+def test_init_system_on_an_existing_site_is_recorded(
     whole: Path, ssps: Ssps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `init --system` does; the machine's users are left alone."""
+    """The users of this machine are not touched."""
     monkeypatch.setattr(system, "check_machine", lambda *_: None)
     monkeypatch.setattr(system, "_create_users", lambda: ["user made"])
     monkeypatch.setattr(shutil, "chown", lambda *_: None)
@@ -250,9 +254,9 @@ def test_setting_up_a_site_that_stands_already_is_on_record(
     )
     before, after = last.detail["before"], last.detail["after"]
     assert isinstance(before, list) and isinstance(after, list)
-    assert before[1] == f"{whole / 'intake'} of nobody, not there"
+    assert before[1] == f"{whole / 'intake'}: does not exist"
     assert after[:2] == [
-        f"{whole} of ssps:ssps 0751",
-        f"{whole / 'intake'} of ssps:ssps-scan 2770",
+        f"{whole}: ssps:ssps 0751",
+        f"{whole / 'intake'}: ssps:ssps-scan 2770",
     ]
     assert after[2].startswith(f"{tmp_path / 'units' / 'ssps.target'} sha256 ")

@@ -29,7 +29,7 @@ def edit(site: Path) -> None:
         file.write("# by hand\n")
 
 
-def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
+def test_an_edit_by_hand_is_recorded_and_signed_when_a_daemon_starts(
     site: Path, folder: Path
 ) -> None:
     settings_record.record_if_changed(load.load(site), "ssps serve started")
@@ -48,18 +48,18 @@ def test_an_edit_by_hand_is_on_record_with_before_and_after_and_signed_for(
     assert note.unverified_checkpoint(message).size == 2
 
 
-def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(
+def test_the_record_has_the_settings_that_were_read_even_if_the_file_is_edited_then(
     site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (site / "parties.toml").read_bytes()
     ready = run.load_ready_settings
 
-    def edited_then(site: Path) -> Settings:
+    def edited_afterwards(site: Path) -> Settings:
         settings = ready(site)
         edit(site)
         return settings
 
-    monkeypatch.setattr(run, "load_ready_settings", edited_then)
+    monkeypatch.setattr(run, "load_ready_settings", edited_afterwards)
     assert run._accept_new_settings(site)
 
     after = events(folder)[-1].detail["after"]
@@ -67,7 +67,7 @@ def test_what_was_read_is_on_record_though_it_is_edited_a_moment_later(
     assert after[0] == f"parties.toml {sha256(content).hexdigest()}"
 
 
-def test_settings_on_record_need_no_writer_and_new_ones_wait_for_it(site: Path) -> None:
+def test_unchanged_settings_need_no_lock_and_changed_ones_wait_for_it(site: Path) -> None:
     settings_record.record_if_changed(load.load(site), "ssps serve started")
     with Ledger(site / "ledgers/operations"):
         settings_record.record_if_changed(load.load(site), "ssps serve started", wait_seconds=0)
@@ -76,7 +76,7 @@ def test_settings_on_record_need_no_writer_and_new_ones_wait_for_it(site: Path) 
             settings_record.record_if_changed(load.load(site), "ssps serve started", wait_seconds=0)
 
 
-def test_what_cannot_be_recorded_starts_nothing(
+def test_a_daemon_does_not_start_if_its_settings_cannot_be_recorded(
     site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, ssps: Ssps
 ) -> None:
     settings_record.record_if_changed(load.load(site), "ssps serve started")
@@ -88,15 +88,15 @@ def test_what_cannot_be_recorded_starts_nothing(
     with monkeypatch.context() as disk:
         disk.setattr(os, "write", full)
         for act in (run.run_server, run.run_publisher):
-            with pytest.raises(Faults, match=r"nothing goes by them .*No space left"):
+            with pytest.raises(Faults, match=r"so they are not applied: .*No space left"):
                 act(run.load_ready_settings(site))
         assert not run._accept_new_settings(site)
     assert len(events(folder)) == 1
     assert run._accept_new_settings(site)
-    assert events(folder)[-1].detail["why"] == "taken up by ssps run"
+    assert events(folder)[-1].detail["why"] == "loaded by ssps run"
 
 
-def test_a_command_that_changes_parties_does_not_hide_what_was_edited_before(
+def test_a_party_command_records_an_earlier_edit_by_hand_separately(
     site: Path, folder: Path, ssps: Ssps
 ) -> None:
     settings_record.record_if_changed(load.load(site), "ssps serve started")

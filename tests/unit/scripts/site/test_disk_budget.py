@@ -28,7 +28,7 @@ def imported(site: Path, ssps: Ssps) -> Path:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """Make every disk have so many bytes and inodes free."""
+    """Returns a function that sets the free bytes and inodes of every disk."""
 
     class Free:
         f_frsize = 1
@@ -47,31 +47,29 @@ def space_needed(site: Path, *ids: str) -> disk_budget.DiskSpace:
         opened.close()
 
 
-def test_a_box_takes_a_folder_in_every_tree_that_has_it_and_a_page_one_inode(
+def test_a_box_needs_a_folder_in_every_tree_and_a_page_needs_one_inode(
     imported: Path,
 ) -> None:
-    nobody, one, two = (
+    none, one, two = (
         space_needed(imported, *ids) for ids in ((), ("parti-a",), ("parti-a", "parti-b"))
     )
 
     # Five places with one folder inside each; of these parti-b sees three.
-    assert (one.inodes - nobody.inodes, two.inodes - one.inodes) == (10, 6)
-    pages = nobody.inodes - 256 - 256 * 256
+    assert (one.inodes - none.inodes, two.inodes - one.inodes) == (10, 6)
+    pages = none.inodes - 256 - 256 * 256
     assert pages == len(office.ROWS)
-    assert two.bytes - one.bytes < one.bytes - nobody.bytes < 100_000
-    assert nobody.bytes > len(office.ROWS) * disk_budget.PAGE_BYTES
+    assert two.bytes - one.bytes < one.bytes - none.bytes < 100_000
+    assert none.bytes > len(office.ROWS) * disk_budget.PAGE_BYTES
 
 
-def test_check_says_what_a_disk_lacks_for_the_whole_election(
-    imported: Path, ssps: Ssps, disk: Disk
-) -> None:
+def test_check_notes_how_much_disk_space_is_missing(imported: Path, ssps: Ssps, disk: Disk) -> None:
     disk(GB, 1_000_000)
     assert "inodes" not in ssps("check", "--site", imported).stderr
 
     disk(GB, 60_000)
     checked = ssps("check", "--site", imported)
     assert checked.exit_code == 0
-    assert "what is to come takes about 65.8 k inodes, of 60.0 k that are free" in " ".join(
+    assert "the remaining sheets need about 65.8 k inodes, of 60.0 k that are free" in " ".join(
         checked.stderr.split()
     )
     assert "mkfs.ext4 -i" in checked.stderr
@@ -82,7 +80,7 @@ def test_check_says_what_a_disk_lacks_for_the_whole_election(
     )
 
 
-def test_a_file_system_that_counts_no_inodes_lacks_none(
+def test_a_file_system_without_a_limit_of_inodes_has_enough(
     imported: Path, ssps: Ssps, disk: Disk
 ) -> None:
     disk(GB, 0)
@@ -90,7 +88,7 @@ def test_a_file_system_that_counts_no_inodes_lacks_none(
     assert "inodes" not in ssps("check", "--site", imported).stderr
 
 
-def test_what_is_filed_wants_no_more_room(
+def test_filed_sheets_need_no_more_space(
     imported: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk(GB, 40_000)
@@ -102,7 +100,7 @@ def test_what_is_filed_wants_no_more_room(
     assert disk_budget.shortage(imported, []) is None
 
 
-def test_without_a_registry_nothing_is_known_to_come(site: Path, disk: Disk) -> None:
+def test_without_a_registry_no_shortage_is_reported(site: Path, disk: Disk) -> None:
     disk(0, 0)
 
     assert disk_budget.shortage(site, []) is None

@@ -11,7 +11,7 @@ from keys.ledger import segments
 from sftpd.sandbox import sandbox
 
 
-def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> None:
+def test_init_creates_a_site_without_faults(tmp_path: Path, ssps: Ssps) -> None:
     site = tmp_path / "site"
 
     made = ssps("init", site, "--why", "the May election")
@@ -38,17 +38,17 @@ def test_a_new_site_is_laid_out_and_has_no_fault(tmp_path: Path, ssps: Ssps) -> 
     assert (record.event.event, record.event.what) == ("init", str(site))
 
 
-def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path, ssps: Ssps) -> None:
+def test_init_refuses_a_folder_that_is_not_empty(tmp_path: Path, ssps: Ssps) -> None:
     (tmp_path / "mine").write_text("mine")
 
     made = ssps("init", tmp_path, "--why", "x")
 
     assert made.exit_code == 1
-    assert "is not an empty folder" in made.stderr
+    assert "not an empty folder" in made.stderr
     assert office.listing(tmp_path) == {"mine": b"mine"}
 
 
-def test_check_names_every_fault_of_every_file_in_one_go(site: Path, ssps: Ssps) -> None:
+def test_check_reports_the_faults_of_all_files_at_once(site: Path, ssps: Ssps) -> None:
     (site / "site.toml").write_text(office.SITE_TOML.replace("+03:00", ""), encoding="utf-8")
     parties = office.PARTIES_TOML.replace('["127.0.0.1"]', '["10.0.0.1", "10.0.0.2", "10.0.0.3"]')
     parties = parties.replace("parti-b", "Parti-A").replace("06-ankara-1", "06-ankara")
@@ -90,14 +90,14 @@ def test_check_names_a_key_of_an_earlier_version_and_passes(site: Path, ssps: Ss
     assert "note: site.toml: ledger.keep_days: is no longer used" in checked.stderr
 
 
-def test_check_says_what_the_kernel_can_shut_a_session_in_with(site: Path, ssps: Ssps) -> None:
+def test_check_notes_what_the_kernel_offers_for_the_sandbox(site: Path, ssps: Ssps) -> None:
     checked = ssps("check", "--site", site)
 
     assert f"note: this kernel has {sandbox.kernel()}\n" in checked.stderr
     assert re.search(r"Landlock( ABI \d+)?, (no )?seccomp, (no )?openat2\n", checked.stderr)
 
 
-def test_check_names_a_user_that_a_server_of_root_could_not_become(site: Path, ssps: Ssps) -> None:
+def test_check_reports_an_unknown_user_if_it_runs_as_root(site: Path, ssps: Ssps) -> None:
     stated = office.SITE_TOML.replace("[sftp]", '[sftp]\nuser = "no-such-user"')
     (site / "site.toml").write_text(stated, encoding="utf-8")
 
@@ -112,7 +112,7 @@ def test_check_names_a_user_that_a_server_of_root_could_not_become(site: Path, s
         assert (started.exit_code, started.stderr) == (1, fault)
 
 
-def test_an_unknown_district_in_a_scope_is_named(site: Path, ssps: Ssps) -> None:
+def test_check_suggests_districts_for_a_misspelled_one(site: Path, ssps: Ssps) -> None:
     parties = office.PARTIES_TOML.replace("06-ankara-1", "06-ankara")
     (site / "parties.toml").write_text(parties, encoding="utf-8")
 
@@ -125,7 +125,7 @@ def test_an_unknown_district_in_a_scope_is_named(site: Path, ssps: Ssps) -> None
     )
 
 
-def test_a_registry_that_was_never_imported_or_changed_since_is_a_fault(
+def test_check_reports_a_registry_that_is_not_imported_or_has_changed(
     site: Path, ssps: Ssps
 ) -> None:
     source = site / "registry.csv"
@@ -134,15 +134,15 @@ def test_a_registry_that_was_never_imported_or_changed_since_is_a_fault(
 
     assert ssps("registry", "import", source, "--why", "x", "--site", site).exit_code == 0
 
-    assert before.stdout.startswith("registry.csv: was not imported, run ")
+    assert before.stdout.startswith("registry.csv: not imported yet: run ")
     assert ssps("check", "--site", site).exit_code == 0
     source.write_text(office.registry_csv(*office.ROWS[1:]), encoding="utf-8")
     after = ssps("check", "--site", site)
-    assert after.stdout.startswith("registry.csv: changed since it was imported, run ")
+    assert after.stdout.startswith("registry.csv: changed since it was imported: run ")
 
 
 @pytest.mark.parametrize("where", ["before", "after", "environment"])
-def test_the_site_may_be_named_in_three_ways(site: Path, ssps: Ssps, where: str) -> None:
+def test_the_site_may_be_given_in_three_ways(site: Path, ssps: Ssps, where: str) -> None:
     words = {
         "before": ("--site", site, "party", "list"),
         "after": ("party", "list", "--site", site),
@@ -155,7 +155,7 @@ def test_the_site_may_be_named_in_three_ways(site: Path, ssps: Ssps, where: str)
     assert "parti-a" in done.stdout
 
 
-def test_a_command_without_a_site_says_how_to_name_one(tmp_path: Path, ssps: Ssps) -> None:
+def test_a_command_without_a_site_says_how_to_give_one(tmp_path: Path, ssps: Ssps) -> None:
     nowhere = ssps("check")
     elsewhere = ssps("check", "--site", tmp_path)
 
@@ -183,7 +183,7 @@ def test_a_command_without_a_site_says_how_to_name_one(tmp_path: Path, ssps: Ssp
     ],
     ids=" ".join,
 )
-def test_every_command_explains_itself_and_takes_a_site(ssps: Ssps, command: list[str]) -> None:
+def test_commands_have_the_option_site(ssps: Ssps, command: list[str]) -> None:
     shown = ssps(*command, "--help")
 
     assert shown.exit_code == 0

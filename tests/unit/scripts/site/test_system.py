@@ -9,7 +9,7 @@ from config import load
 from config.fault import Faults
 from scripts.site import system
 
-EXPOSURE = 2.0  # of ten, by systemd's own reckoning; it calls this "OK" and 9.6 "UNSAFE"
+EXPOSURE = 2.0  # of ten, as systemd computes it: 2.0 is "OK", 9.6 is "UNSAFE"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def written(tmp_path: Path) -> Path:
     return folder
 
 
-def test_systemd_finds_no_fault_in_the_units(written: Path) -> None:
+def test_systemd_analyze_accepts_the_units(written: Path) -> None:
     names = [str(written / name) for name in system.UNITS]
 
     verified = subprocess.run(
@@ -36,7 +36,7 @@ def test_systemd_finds_no_fault_in_the_units(written: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["ssps-publish.service", "ssps-serve.service"])
-def test_the_sandbox_is_tight_by_systemds_own_reckoning(written: Path, unit: str) -> None:
+def test_systemd_analyze_rates_the_sandbox_as_tight(written: Path, unit: str) -> None:
     scored = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(written / unit)],
         capture_output=True,
@@ -49,13 +49,13 @@ def test_the_sandbox_is_tight_by_systemds_own_reckoning(written: Path, unit: str
     assert float(score) <= EXPOSURE
 
 
-def test_no_mark_of_the_templates_is_left(written: Path) -> None:
+def test_every_placeholder_of_the_templates_is_replaced(written: Path) -> None:
     assert [
         name for name in system.UNITS if re.search("@[A-Z]+@", (written / name).read_text())
     ] == []
 
 
-def test_the_publisher_has_no_network_and_the_server_writes_neither_trees_nor_store(
+def test_the_publisher_has_no_network_and_the_server_cannot_write_trees_or_store(
     written: Path, tmp_path: Path
 ) -> None:
     publish = (written / "ssps-publish.service").read_text()
@@ -66,7 +66,7 @@ def test_the_publisher_has_no_network_and_the_server_writes_neither_trees_nor_st
     assert f"\nReadWritePaths={site}/ledgers {site}/state {site}/keys\n" in serve
 
 
-def test_an_intake_outside_of_the_site_may_be_written_too(tmp_path: Path) -> None:
+def test_the_publisher_may_write_an_intake_outside_the_site(tmp_path: Path) -> None:
     text = office.SITE_TOML + '[intake]\nfolders = ["intake", "/mnt/tarayici"]\n'
     site = office.site(tmp_path / "srv", site_toml=text)
 
@@ -75,11 +75,11 @@ def test_an_intake_outside_of_the_site_may_be_written_too(tmp_path: Path) -> Non
     assert f"\nReadWritePaths={site} /mnt/tarayici\n" in made["ssps-publish.service"]
 
 
-def test_a_command_that_the_user_could_not_start_is_a_fault(tmp_path: Path) -> None:
+def test_an_ssps_that_the_user_cannot_reach_is_a_fault(tmp_path: Path) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
     executable = hidden / "ssps"
     executable.touch(mode=0o755)
 
-    with pytest.raises(Faults, match="cannot reach it, install ssps where all may read"):
+    with pytest.raises(Faults, match="cannot reach it: install ssps where all may read"):
         system.check_machine(tmp_path / "srv", executable)
