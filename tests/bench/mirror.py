@@ -84,8 +84,8 @@ def main() -> None:
 
         def taken_up() -> Any:
             made = script.Mirror(folder, [KEY.public_key()], None, 4, print)
-            made.take_up(recheck=False)
-            made.held.close()
+            made.resume(recheck=False)
+            made.lock_file.close()
             return made
 
         begun = time.perf_counter()
@@ -94,8 +94,8 @@ def main() -> None:
         tracemalloc.start()
         made = taken_up()
         told(f"{asked.pages} pages wait", asked.pages)
-        while taken := made.take():
-            made.note(taken[1])
+        while taken := made.take_next():
+            made.expect_sum(taken[1])
         told("all are here, none is summed", asked.pages)
         print(f"learned in {seconds:.1f} s")
 

@@ -1,4 +1,4 @@
-"""scripts/mirror, as a party runs it: a process of its own, against the real server."""
+"""scripts/mirror as a party runs it: in a process of its own, against the real server."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "mirror"
 
 @dataclass
 class Party:
-    """A party with its kit, and the site that feeds it."""
+    """A party with the files that its client needs, and the site that it mirrors."""
 
     served: Served
     settings: Settings
@@ -72,7 +72,7 @@ class Party:
         ]  # fmt: skip
 
     def mirror(self, *more: str, port: int = 0) -> tuple[int, dict[str, Any]]:
-        """Run it once; return its exit code and the last thing that it said."""
+        """Run the mirror once; return its exit code and its last line of JSON."""
         done = subprocess.run(
             self.command(*more, port=port), capture_output=True, text=True, timeout=60, check=False
         )
@@ -97,40 +97,40 @@ def party(serve: Serve, tmp_path: Path) -> Party:
     return Party(served, settings, PageFiler(settings), tmp_path / "mirror")
 
 
-def test_a_mirror_is_complete_and_a_second_run_moves_nothing(party: Party) -> None:
+def test_a_mirror_is_complete_and_a_second_run_fetches_nothing(party: Party) -> None:
     for box in range(1, 30):
         party.file(box)
     party.feed()
     party.feed()
 
-    code, said = party.mirror()
-    assert (code, said["complete"], said["waiting"], said["files"]) == (0, 2, 0, 29)
+    code, last = party.mirror()
+    assert (code, last["complete"], last["waiting"], last["files"]) == (0, 2, 0, 29)
     assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
     page = next(iter(pages(party.tree)))
     assert (party.folder / page).stat().st_mtime == (party.tree / page).stat().st_mtime
     assert list(party.folder.rglob("*.part")) == []
 
     before = party.opened()
-    code, said = party.mirror()
-    assert (code, said["complete"], said["files"]) == (0, 2, 0)
+    code, last = party.mirror()
+    assert (code, last["complete"], last["files"]) == (0, 2, 0)
     assert party.opened() == before
 
 
 def whole(folder: Path) -> dict[str, bytes]:
-    """Every file of a tree or a mirror, but what each has for its own use."""
+    """Return every file of a tree or a mirror, except those that only one of them has."""
     own = ("akis/son.txt", ".mirror.json", ".mirror.lock")
     return {path: content for path, content in office.listing(folder).items() if path not in own}
 
 
-def test_a_mirror_has_every_file_of_the_tree_and_the_commands_in_it_prove_it(party: Party) -> None:
+def test_a_mirror_has_every_file_and_verifies_with_the_commands_of_the_readme(party: Party) -> None:
     for sheet in (KONAK, ANKARA, ABROAD):
         party.filer.file(sheet, str(sheet))
     party.file(1)
     party.feed()
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
-    assert (code, said["files"], said["unsummed"]) == (0, 4, 0)
+    assert (code, last["files"], last["unsummed"]) == (0, 4, 0)
     assert whole(party.folder) == whole(party.tree)
     assert {"BENIOKU.txt", f"{ELECTION}/SHA256SUMS.sig"} <= whole(party.folder).keys()
     shutil.copy(party.served.site / "allowed_signers", party.folder)
@@ -140,9 +140,9 @@ def test_a_mirror_has_every_file_of_the_tree_and_the_commands_in_it_prove_it(par
         assert (done.returncode, done.stderr) == (0, b""), line
 
 
-def test_only_what_changed_is_fetched_again_of_sums_and_readme(party: Party) -> None:
+def test_only_changed_sums_and_readme_are_fetched_again(party: Party) -> None:
     def fetched() -> list[str]:
-        """What the next mirror opens beside pages and segments; it must be all that changed."""
+        """Run the mirror, and return which sums and readme it fetched."""
         before = len(party.served.records("open"))
         assert party.mirror()[0] == 0
         assert whole(party.folder) == whole(party.tree)
@@ -169,8 +169,8 @@ def test_only_what_changed_is_fetched_again_of_sums_and_readme(party: Party) -> 
     assert fetched() == ["board", "root"]
 
 
-def taken(party: Party) -> dict[Path, bytes]:
-    """The tree's sums, to be put back by `put`."""
+def sums_of_tree(party: Party) -> dict[Path, bytes]:
+    """Return the sums of the tree; `put` can restore them."""
     return {path: path.read_bytes() for path in party.tree.rglob("SHA256SUMS*")}
 
 
@@ -180,24 +180,24 @@ def put(files: dict[Path, bytes]) -> None:
         path.write_bytes(content)
 
 
-def test_sums_that_lag_behind_the_feed_are_no_break_and_are_fetched_later(party: Party) -> None:
+def test_sums_behind_the_feed_are_fetched_again_later(party: Party) -> None:
     party.file(1)
     party.feed()
-    old = taken(party)
+    old = sums_of_tree(party)
     party.file(2)
     party.feed()
-    new = taken(party)
+    new = sums_of_tree(party)
     put(old)
 
-    code, said = party.mirror()
-    assert (code, said["complete"], said["files"], said["unsummed"]) == (0, 2, 2, 1)
+    code, last = party.mirror()
+    assert (code, last["complete"], last["files"], last["unsummed"]) == (0, 2, 2, 1)
     put(new)
-    code, said = party.mirror()
-    assert (code, said["files"], said["unsummed"]) == (0, 0, 0)
+    code, last = party.mirror()
+    assert (code, last["files"], last["unsummed"]) == (0, 0, 0)
     assert whole(party.folder) == whole(party.tree)
 
 
-def test_sums_that_are_ahead_of_the_feed_are_believed_and_held_against_it_later(
+def test_sums_ahead_of_the_feed_are_accepted_and_compared_with_it_later(
     party: Party,
 ) -> None:
     path = party.file(1)
@@ -215,22 +215,22 @@ def test_sums_that_are_ahead_of_the_feed_are_believed_and_held_against_it_later(
     assert (party.folder / ahead / "SHA256SUMS").read_text() == first + true
     party.file(2, content="page two")
     party.feed()
-    code, said = party.mirror()
-    assert (code, said["files"], said["unsummed"]) == (0, 1, 0)
+    code, last = party.mirror()
+    assert (code, last["files"], last["unsummed"]) == (0, 1, 0)
     assert (party.folder / path).read_bytes() == content
 
     resum(party, ahead, first + false)
-    code, said = party.mirror()
-    assert (code, said["error"]) == (
+    code, last = party.mirror()
+    assert (code, last["error"]) == (
         1,
-        f"BROKEN: {ahead}/SHA256SUMS: its sha256 of {ahead}/{name} is not the one that was stated "
-        "before",
+        f"VERIFICATION FAILED: {ahead}/SHA256SUMS: has another SHA-256 for {ahead}/{name} than the "
+        "feed or earlier sums",
     )
     assert (party.folder / ahead / "SHA256SUMS").read_text() == first + true
 
 
 def resum(party: Party, folder: str, content: str, key: Ed25519PrivateKey = KEY) -> None:
-    """Put other sums in the place of a board's, and a root that names them, both well signed."""
+    """Replace the sums of a board and the root, with valid signatures."""
     root = "".join(
         line.replace(line[:64], hashlib.sha256(content.encode()).hexdigest())
         if f"{ELECTION}/{line[66:]}".startswith(f"{folder}/")
@@ -243,7 +243,7 @@ def resum(party: Party, folder: str, content: str, key: Ed25519PrivateKey = KEY)
         put({file: text.encode(), Path(f"{file}.sig"): signature})
 
 
-def test_sums_that_another_key_signed_are_a_break_and_are_not_kept(party: Party) -> None:
+def test_sums_signed_by_another_key_fail_and_are_not_saved(party: Party) -> None:
     party.file(1)
     party.feed()
     board = f"{ELECTION}/34-istanbul-1/kadikoy-2"
@@ -251,15 +251,17 @@ def test_sums_that_another_key_signed_are_a_break_and_are_not_kept(party: Party)
     other = Ed25519PrivateKey.generate()
     resum(party, board, content, other)
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
-    assert (code, said["error"]) == (
-        1, f"BROKEN: {board}/SHA256SUMS: its signature is not by a key in allowed_signers",
+    assert (code, last["error"]) == (
+        1,
+        f"VERIFICATION FAILED: {board}/SHA256SUMS: "
+        "its signature is not by a key in allowed_signers",
     )  # fmt: skip
     assert not (party.folder / board / "SHA256SUMS").exists()
 
 
-def test_result_sheets_come_first_and_counting_sheets_last(party: Party) -> None:
+def test_result_sheets_are_fetched_first_and_counting_sheets_last(party: Party) -> None:
     for belge in (Belge.SAYIM_DOKUM_CETVELI, Belge.SANDIK_SONUC):
         for box in range(1, 6):
             party.file(box, belge)
@@ -271,7 +273,7 @@ def test_result_sheets_come_first_and_counting_sheets_last(party: Party) -> None
     assert kinds == [True] * 5 + [False] * 5
 
 
-def test_a_file_that_broke_off_is_taken_up_where_it_did(party: Party) -> None:
+def test_an_interrupted_transfer_continues(party: Party) -> None:
     content = "a large page " * 100_000
     path = party.file(1, content=content)
     party.feed()
@@ -279,14 +281,14 @@ def test_a_file_that_broke_off_is_taken_up_where_it_did(party: Party) -> None:
     part.parent.mkdir(parents=True)
     part.write_text(content[:1_000_000])
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
-    assert (code, said["files"]) == (0, 1)
-    assert said["bytes"] == 1_300_000 - 1_000_000 + 65_536
+    assert (code, last["files"]) == (0, 1)
+    assert last["bytes"] == 1_300_000 - 1_000_000 + 65_536
     assert (party.folder / path).read_text() == content
 
 
-def test_a_broken_tail_that_is_rubbish_costs_the_file_once_more(party: Party) -> None:
+def test_a_wrong_partial_file_is_fetched_again_completely(party: Party) -> None:
     path = party.file(1, content="a page " * 50_000)
     party.feed()
     part = party.folder / f"{path}.part"
@@ -305,45 +307,45 @@ def change(party: Party, path: str, old: bytes, new: bytes) -> None:
     file.write_bytes(content.replace(old, new))
 
 
-BREAKS: dict[str, tuple[Callable[[Party], object], str]] = {
+FAILURES: dict[str, tuple[Callable[[Party], object], str]] = {
     "a segment was changed": (
         lambda party: change(party, "akis/00000002.csv", b"sandik-2", b"sandik-9"),
         "akis/00000002.csv: its signature is not by a key in allowed_signers",
     ),
-    "a signature is none": (
+    "a signature file is not a signature": (
         lambda party: change(party, "akis/00000002.csv.sig", b"BEGIN", b"BEGUN"),
-        "akis/00000002.csv: its signature is none: not a signature",
+        "akis/00000002.csv: its signature is not valid: not an SSH signature",
     ),
-    "a segment is gone": (
+    "a segment is missing": (
         lambda party: (party.tree / "akis/00000002.csv").unlink(),
-        "akis/00000002.csv is missing, though akis/son.txt names it or a later one",
+        "akis/00000002.csv is missing, although akis/son.txt names it or a later one",
     ),
-    "a segment stands in for another": (
+    "a segment is a copy of another one": (
         lambda party: [
             Path(shutil.copy(party.tree / f"akis/00000001.csv{end}", party.folder / "x")).replace(
                 party.tree / f"akis/00000002.csv{end}"
             )
             for end in ("", ".sig")
         ],
-        "akis/00000002.csv: it says that it is number 1",
+        "akis/00000002.csv: has the number 1 inside",
     ),
     "the feed goes back": (
         lambda party: change(party, "akis/son.txt", b"00000003", b"00000000"),
-        "akis/son.txt names segment 0, but 1 was seen before",
+        "akis/son.txt names segment 0, but segment 1 was already fetched",
     ),
     "a page was changed": (
         lambda party: change(party, str(page(party, 2)), b"sandik", b"kanidS"),
-        "its sha256 is not the one that akis/00000002.csv states",
+        "its SHA-256 is not the one that akis/00000002.csv lists",
     ),
-    "a page is gone": (
+    "a page is missing": (
         lambda party: (party.tree / page(party, 2)).unlink(),
-        "is missing, though akis/00000002.csv lists it",
+        "is missing, although akis/00000002.csv lists it",
     ),
 }
 
 
 def resigned(party: Party, number: int, key: Ed25519PrivateKey = KEY, **other: object) -> None:
-    """Put another segment in the place of one, well signed."""
+    """Replace a segment by a changed one with a valid signature."""
     file = party.tree / f"akis/{number:08}.csv"
     content = format_segment(replace(parse_segment(file.read_bytes()), **other))  # type: ignore[arg-type]
     for path, new in ((file, content), (Path(f"{file}.sig"), sshsig.sign(key, content))):
@@ -352,7 +354,7 @@ def resigned(party: Party, number: int, key: Ed25519PrivateKey = KEY, **other: o
 
 
 def rerooted(party: Party, name: str) -> None:
-    """Put a root that names one thing more in the place of the tree's, well signed."""
+    """Add a line to the root, with a valid signature."""
     file = party.tree / ELECTION / "SHA256SUMS"
     content = file.read_bytes() + f"{'0' * 64}  {name}\n".encode()
     put({file: content, Path(f"{file}.sig"): sshsig.sign(KEY, content)})
@@ -366,35 +368,35 @@ def lists(party: Party, path: str) -> None:
     resigned(party, 2, entries=climbing(path))
 
 
-BREAKS |= {
+FAILURES |= {
     "a segment is signed by another key": (
         lambda party: resigned(party, 2, Ed25519PrivateKey.generate()),
         "akis/00000002.csv: its signature is not by a key in allowed_signers",
     ),
-    "a segment names another one before it": (
+    "a segment names another segment as the one before it": (
         lambda party: resigned(party, 2, previous="f" * 64),
-        "akis/00000002.csv: it does not follow from the one before: the chain is broken",
+        "akis/00000002.csv: does not follow the segment before it: the chain is broken",
     ),
-    "a segment changed what it supersedes": (
+    "a segment has another value for supersedes": (
         lambda party: change(party, "akis/00000002.csv", b"sonuc,1,", b"sonuc,1,x.jpg"),
         "akis/00000002.csv: its signature is not by a key in allowed_signers",
     ),
-    "the root names what is outside": (
+    "the root names a path outside of the tree": (
         lambda party: rerooted(party, "../x/SHA256SUMS"),
-        f"{ELECTION}/SHA256SUMS: it names '{ELECTION}/../x/SHA256SUMS'",
+        f"{ELECTION}/SHA256SUMS: names '{ELECTION}/../x/SHA256SUMS'",
     ),
-    "a segment is of an election outside": (
+    "a segment has an election outside of the tree": (
         lambda party: resigned(party, 2, election="../x"),
-        "akis/00000002.csv: it is no segment: not an election: '../x'",
+        "akis/00000002.csv: is not a valid segment: not an election: '../x'",
     ),
-    "a page is cut short": (
+    "a page is shorter than listed": (
         lambda party: resigned(party, 3, entries=longer(party)),
-        "is shorter than akis/00000003.csv states",
+        "is shorter than akis/00000003.csv lists",
     ),
     **{
         f"a segment lists {path}": (
             partial(lists, path=path),
-            "akis/00000002.csv: it is no segment: not an entry",
+            "akis/00000002.csv: is not a valid segment: not an entry",
         )
         for path in ("../x.jpg", "a/../../x.jpg", "/tmp/x.jpg", "a/.mirror.json", "a\\x.jpg")
     },
@@ -416,42 +418,42 @@ def page(party: Party, box: int) -> str:
     return next(path for path in pages(party.tree) if f"sandik-{box}/" in path)
 
 
-@pytest.mark.parametrize("name", BREAKS)
-def test_any_break_is_told_and_ends_it(party: Party, name: str) -> None:
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failed_verification_is_reported_and_ends_the_mirror(party: Party, name: str) -> None:
     party.file(1)
     party.feed()
     assert party.mirror()[0] == 0
     for box in (2, 3):
         party.file(box)
         party.feed()
-    damage, message = BREAKS[name]
+    damage, message = FAILURES[name]
     damage(party)
     beside = set(party.folder.parent.rglob("*"))
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
     assert code == 1
-    assert str(said["error"]).startswith("BROKEN: ")
-    assert message in str(said["error"])
+    assert str(last["error"]).startswith("VERIFICATION FAILED: ")
+    assert message in str(last["error"])
     new = set(party.folder.parent.rglob("*")) - beside
     assert all(path.is_relative_to(party.folder) or "site" in path.parts for path in new)
 
 
-def test_what_is_here_already_and_differs_is_left_alone_and_told(party: Party) -> None:
+def test_an_existing_file_that_differs_is_reported_and_not_overwritten(party: Party) -> None:
     path = party.file(1)
     party.feed()
     mine = party.folder / path
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
     assert code == 1
-    assert "what is here is not what akis/00000001.csv lists" in str(said["error"])
+    assert "the file in DIR is not the one that akis/00000001.csv lists" in str(last["error"])
     assert mine.read_text() == "mine"
 
 
-def test_what_is_gone_from_the_mirror_or_cut_short_there_is_not_taken_for_complete(
+def test_files_deleted_or_truncated_in_the_mirror_are_noticed(
     party: Party,
 ) -> None:
     paths = [party.file(box) for box in (1, 2, 3, 4)]
@@ -460,27 +462,30 @@ def test_what_is_gone_from_the_mirror_or_cut_short_there_is_not_taken_for_comple
     gone, short, changed = (party.folder / path for path in paths[:3])
     gone.unlink()
 
-    code, said = party.mirror()
-    assert (code, said["files"], said["complete"]) == (0, 1, 1)
+    code, last = party.mirror()
+    assert (code, last["files"], last["complete"]) == (0, 1, 1)
     assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
 
     cut(short)
-    code, said = party.mirror()
+    code, last = party.mirror()
     assert code == 1
-    assert "move it out of the way to have it fetched again" in str(said["error"])
+    assert "move it away, and it is fetched again" in str(last["error"])
     short.unlink()
     content = changed.read_bytes()
     changed.write_bytes(bytes(len(content)))
     assert party.mirror()[0] == 0
 
-    code, said = party.mirror("--recheck")
-    assert (code, str(said["error"])[: 8 + len(paths[2])]) == (1, f"BROKEN: {paths[2]}")
+    code, last = party.mirror("--recheck")
+    assert (code, str(last["error"])[: 21 + len(paths[2])]) == (
+        1,
+        f"VERIFICATION FAILED: {paths[2]}",
+    )
     changed.unlink()
     assert party.mirror("--recheck")[0] == 0
     assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
 
 
-def test_a_state_that_a_loss_of_power_left_empty_costs_a_look_and_no_transfer(
+def test_an_empty_state_file_causes_no_transfer(
     party: Party,
 ) -> None:
     party.file(1)
@@ -488,12 +493,12 @@ def test_a_state_that_a_loss_of_power_left_empty_costs_a_look_and_no_transfer(
     assert party.mirror()[0] == 0
     (party.folder / ".mirror.json").write_text("")
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
-    assert (code, said["complete"], said["bytes"]) == (0, 1, 0)
+    assert (code, last["complete"], last["bytes"]) == (0, 1, 0)
 
 
-def test_a_mirror_that_is_killed_goes_on_and_fetches_no_file_whole_again(party: Party) -> None:
+def test_a_killed_mirror_continues_its_partial_files(party: Party) -> None:
     paths = [party.file(box, content=f"a large page {box} " * 100_000) for box in (1, 2)]
     party.feed()
     sizes = [(party.tree / path).stat().st_size for path in paths]
@@ -511,14 +516,14 @@ def test_a_mirror_that_is_killed_goes_on_and_fetches_no_file_whole_again(party: 
         had = sum(part.stat().st_size for part in parts)
         known.write_text(text)
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
-    assert (code, said["files"]) == (0, 2)
-    assert said["bytes"] == sum(sizes) - had + 2 * 65_536
+    assert (code, last["files"]) == (0, 2)
+    assert last["bytes"] == sum(sizes) - had + 2 * 65_536
     assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
 
 
-def test_a_full_disk_is_told_as_such_and_the_next_run_goes_on(party: Party) -> None:
+def test_a_full_disk_has_its_own_exit_code_and_the_next_run_continues(party: Party) -> None:
     path = party.file(1, content="a large page " * 100_000)
     party.feed()
 
@@ -530,30 +535,30 @@ def test_a_full_disk_is_told_as_such_and_the_next_run_goes_on(party: Party) -> N
     )
 
     assert done.returncode == 4, done.stdout
-    assert "not written here: " in json.loads(done.stdout.splitlines()[-1])["error"]
-    code, said = party.mirror()
-    assert (code, said["files"]) == (0, 1)
-    assert said["bytes"] < 1_300_000
+    assert "cannot write: " in json.loads(done.stdout.splitlines()[-1])["error"]
+    code, last = party.mirror()
+    assert (code, last["files"]) == (0, 1)
+    assert last["bytes"] < 1_300_000
     assert (party.folder / path).read_text() == "a large page " * 100_000
 
 
-def test_two_mirrors_do_not_work_on_one_folder(party: Party) -> None:
+def test_a_second_mirror_on_the_same_folder_is_refused(party: Party) -> None:
     party.file(1)
     party.feed()
     first = subprocess.Popen(party.command("--follow"), stdout=subprocess.PIPE, text=True)
     try:
         until(lambda: len(pages(party.folder)) == 1)
 
-        code, said = party.mirror()
+        code, last = party.mirror()
 
-        assert (code, "another mirror is at work on it" in str(said["error"])) == (2, True)
+        assert (code, "another mirror is using this folder" in str(last["error"])) == (2, True)
     finally:
         first.kill()
         first.communicate()
     assert party.mirror()[0] == 0
 
 
-def test_another_server_in_the_place_of_ours_is_a_break(party: Party, serve: Serve) -> None:
+def test_another_host_key_fails_verification(party: Party, serve: Serve) -> None:
     party.file(1)
     party.feed()
     other = serve(name="other")
@@ -563,13 +568,13 @@ def test_another_server_in_the_place_of_ours_is_a_break(party: Party, serve: Ser
     hosts = party.served.site / "swapped"
     hosts.write_text(f"{name} {ours}")
 
-    code, said = party.mirror("--known-hosts", str(hosts), port=other.port)
+    code, last = party.mirror("--known-hosts", str(hosts), port=other.port)
 
     assert code == 1
-    assert "this is not the server of" in str(said["error"])
+    assert "the server's host key is not the one in" in str(last["error"])
 
 
-def test_it_follows_what_is_filed_until_it_is_told_to_stop(party: Party) -> None:
+def test_follow_mirrors_new_pages_until_sigterm(party: Party) -> None:
     party.file(1)
     party.feed()
     process = subprocess.Popen(
@@ -591,28 +596,28 @@ def test_it_follows_what_is_filed_until_it_is_told_to_stop(party: Party) -> None
     assert last["lag_seconds"] < 30
 
 
-def test_a_tree_without_a_feed_is_not_taken_for_all_that_there_is(party: Party) -> None:
+def test_a_tree_without_a_feed_is_not_complete(party: Party) -> None:
     party.file(1)
 
-    code, said = party.mirror()
+    code, last = party.mirror()
 
-    assert (code, said) == (3, {"error": "no feed there yet: nothing is fetched or proved"})
+    assert (code, last) == (3, {"error": "the server has no feed yet: nothing was fetched"})
     assert pages(party.folder) == set()
 
 
-def test_a_stranger_and_a_wrong_call_have_codes_of_their_own(party: Party) -> None:
+def test_a_refused_login_exits_with_3_and_wrong_usage_with_2(party: Party) -> None:
     key = party.served.site / "clients/stranger"
 
-    code, said = party.mirror("--key", str(key))
+    code, last = party.mirror("--key", str(key))
     wrong = subprocess.run(
         party.command("--parallel", "9"), capture_output=True, text=True, check=False
     )
 
-    assert (code, str(said["error"])[:10]) == (3, "not let in")
+    assert (code, str(last["error"])[:13]) == (3, "login refused")
     assert wrong.returncode == 2
 
 
-def test_over_a_slow_link_that_breaks_result_sheets_come_first_and_nothing_whole_twice(
+def test_over_a_slow_link_that_breaks_no_file_is_fetched_twice(
     party: Party,
 ) -> None:
     for belge in (Belge.SAYIM_DOKUM_CETVELI, Belge.SANDIK_SONUC):
@@ -620,15 +625,15 @@ def test_over_a_slow_link_that_breaks_result_sheets_come_first_and_nothing_whole
             party.file(box, belge, f"{belge} {box} " * 8_000)
     party.feed()
     sizes = sum(path.stat().st_size for path in party.tree.rglob("*.jpg"))
-    # The server knows one address of the party's, and the link has it too.
+    # The server accepts one address of the party, and the link connects from the same one.
     with slow_link(party.served.port, 5.0, 0.05, 150_000, 220_000) as link:
         name = f"[127.0.0.1]:{party.served.port}"
         hosts = party.served.site / "known_hosts"
         hosts.write_text(hosts.read_text().replace(name, f"[127.0.0.1]:{link.address}"))
 
-        code, said = party.mirror("--parallel", "2", port=link.address)
+        code, last = party.mirror("--parallel", "2", port=link.address)
 
-    assert (code, said["waiting"], said["files"]) == (0, 0, 4)
+    assert (code, last["waiting"], last["files"]) == (0, 0, 4)
     assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
     assert link.connections == 3
     assert link.passed < sizes + 2 * 2 * 65_536 + 100_000

@@ -1,4 +1,4 @@
-"""Mirrors that are taken while pages are filed: nothing partial, nothing that changes later."""
+"""Mirrors taken while pages are filed: no partial file, and no file that changes later."""
 
 import itertools
 import shlex
@@ -26,7 +26,7 @@ ROOT = "2023-05-14-cb-mv"
 
 @contextmanager
 def filing(served: Served) -> Iterator[list[Sheet]]:
-    """File fifty pages a second, with segments and sums thrice a second, until it is left."""
+    """File fifty pages per second, with segments and sums three times per second."""
     settings = load.load(served.site)
     (served.site / "state").mkdir(exist_ok=True)
     filer, filed = PageFiler(settings), list[Sheet]()
@@ -50,7 +50,7 @@ def filing(served: Served) -> Iterator[list[Sheet]]:
             )  # fmt: skip
             kept.begin()
             now = 0.0
-            # Thrice a second, in which times are whole seconds and a signature has one size.
+            # Three times per second: file times are whole seconds, signatures have one size.
             while not done.wait(0.3):
                 kept.tick(now := now + 60)
             kept.tick(now + 60)
@@ -86,7 +86,7 @@ def copy_with(client: str, served: Served, mirror: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("client", ["sftp", "lftp", "rclone"])
-def test_a_mirror_taken_while_pages_arrive_is_consistent_and_the_next_converges(
+def test_a_mirror_taken_while_pages_are_filed_is_consistent(
     serve: Serve, tmp_path: Path, client: str
 ) -> None:
     served = serve()
@@ -98,12 +98,12 @@ def test_a_mirror_taken_while_pages_arrive_is_consistent_and_the_next_converges(
         for _ in range(2):
             time.sleep(1.5)
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            # rclone compares what it copied once more, tries sums that were refreshed again, and
-            # exits with 1 if they were a third time.
-            told = [line for line in done.stderr.splitlines() if ": corrupted" in line]
-            assert done.returncode == 0 or told, done.stderr
+            # rclone compares its copy with the server, copies sums that changed meanwhile again,
+            # and exits with 1 if they changed a third time.
+            messages = [line for line in done.stderr.splitlines() if ": corrupted" in line]
+            assert done.returncode == 0 or messages, done.stderr
             again = ("SHA256SUMS", "son.txt", "Attempt", "Failed to copy")
-            assert all(any(word in line for word in again) for line in told), told
+            assert all(any(word in line for word in again) for line in messages), messages
             passes.append(digests(mirror, ".jpg") | digests(mirror, ".csv"))
 
     after = digests(tree, ".jpg") | digests(tree, ".csv")

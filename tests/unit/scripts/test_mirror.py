@@ -1,4 +1,4 @@
-"""What scripts/mirror does about things that come at the wrong moment; tests/wire has the rest."""
+"""scripts/mirror when files change at the wrong moment; see also tests/wire/test_mirror."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ from publisher.feed.feed import Feed
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script, which has no module's name."""
+    """Loads the script, whose name cannot be imported."""
     path = str(Path(__file__).parents[3] / "scripts" / "mirror")
     spec = spec_from_loader("mirror", SourceFileLoader("mirror", path))
     assert spec is not None
@@ -40,7 +40,7 @@ def script() -> ModuleType:
 
 @dataclass
 class Served:
-    """A party's tree as paramiko shows it; `meanwhile` is called with each path that is opened."""
+    """A party's tree behind paramiko's interface; calls `meanwhile` with each opened path."""
 
     tree: Path
     opened: list[str] = field(default_factory=list)
@@ -70,14 +70,14 @@ class Served:
 
 
 @dataclass
-class RunningSite:
-    """A site of one party that files and closes segments when it is told to."""
+class FedSite:
+    """A site with one party, which files pages and closes segments."""
 
     settings: Settings
     filer: PageFiler
 
     def file(self, *boxes: str) -> None:
-        """File the result sheets of these boxes, each of a board of its own, and list them."""
+        """File a result sheet for each box, each on a board of its own, and close a segment."""
         for box in boxes:
             sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", f"k-{box}", box, 1)
             self.filer.file(sheet, f"page of {box}")
@@ -96,20 +96,20 @@ class RunningSite:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> RunningSite:
+def night(tmp_path: Path) -> FedSite:
     site = office.site(tmp_path / "site")
     (site / "state").mkdir()
     settings = load.load(site)
-    return RunningSite(settings, PageFiler(settings))
+    return FedSite(settings, PageFiler(settings))
 
 
 @pytest.fixture
 def mirror(script: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    """A mirror of one session that has an empty folder."""
+    """A mirror with one session and an empty folder."""
     made = script.Mirror(tmp_path / "mirror", [KEY.public_key()], None, 1, lambda **said: None)
-    made.take_up(recheck=False)
+    made.resume(recheck=False)
     yield made
-    made.held.close()
+    made.lock_file.close()
 
 
 def whole(folder: Path) -> dict[str, bytes]:
@@ -117,9 +117,7 @@ def whole(folder: Path) -> dict[str, bytes]:
     return {path: content for path, content in office.listing(folder).items() if path not in own}
 
 
-def test_pages_that_come_while_sums_are_fetched_go_before_them_and_the_rest_follows(
-    mirror: Any, night: RunningSite
-) -> None:
+def test_new_pages_are_fetched_before_the_remaining_sums(mirror: Any, night: FedSite) -> None:
     night.file("1", "2", "3")
     served = Served(night.tree)
 
@@ -131,7 +129,7 @@ def test_pages_that_come_while_sums_are_fetched_go_before_them_and_the_rest_foll
                 threading.Event().wait(0.01)
 
     served.meanwhile = late
-    mirror.round(served, threading.Event(), 0.0)
+    mirror.run_round(served, threading.Event(), 0.0)
 
     kinds = [path.rpartition("/")[2] for path in served.opened if path.count("/") >= 3]
     page = "cb-sandik-sonuc-s1.jpg"
@@ -142,8 +140,8 @@ def test_pages_that_come_while_sums_are_fetched_go_before_them_and_the_rest_foll
     assert whole(mirror.folder) == whole(night.tree)
 
 
-def test_sums_that_never_fit_their_root_are_taken_twice_and_no_more(
-    mirror: Any, night: RunningSite
+def test_sums_that_do_not_match_the_root_are_fetched_twice_only(
+    mirror: Any, night: FedSite
 ) -> None:
     night.file("1", "2")
     roots = {path: path.read_bytes() for path in night.tree.glob("*/SHA256SUMS*")}
@@ -154,7 +152,7 @@ def test_sums_that_never_fit_their_root_are_taken_twice_and_no_more(
         path.write_bytes(content)
     served = Served(night.tree)
 
-    mirror.round(served, threading.Event(), 0.0)
+    mirror.run_round(served, threading.Event(), 0.0)
 
     boards = [path.split("/")[2] for path in served.opened if path.endswith("k-1/SHA256SUMS")]
     assert boards == ["k-1", "k-1"]
@@ -162,9 +160,7 @@ def test_sums_that_never_fit_their_root_are_taken_twice_and_no_more(
     assert whole(mirror.folder) == whole(night.tree)
 
 
-def test_what_could_not_be_fetched_is_wanted_still_and_in_the_same_order(
-    mirror: Any, night: RunningSite
-) -> None:
+def test_a_failed_fetch_stays_queued_in_the_same_order(mirror: Any, night: FedSite) -> None:
     night.file("1", "2", "3")
     served = Served(night.tree)
 
@@ -175,9 +171,9 @@ def test_what_could_not_be_fetched_is_wanted_still_and_in_the_same_order(
 
     served.meanwhile = broken_off
     with pytest.raises(EOFError):
-        mirror.round(served, threading.Event(), 0.0)
+        mirror.run_round(served, threading.Event(), 0.0)
     assert (mirror.waiting, mirror.files) == (2, 1)
-    mirror.round(served, threading.Event(), 0.0)
+    mirror.run_round(served, threading.Event(), 0.0)
 
     pages = [path.split("/")[3] for path in served.opened if path.endswith(".jpg")]
     assert pages == ["sandik-1", "sandik-2", "sandik-2", "sandik-3"]
@@ -197,28 +193,28 @@ def put(tree: Path, files: dict[str, bytes]) -> None:
         (tree / path).write_bytes(content)
 
 
-def again(script: ModuleType, mirror: Any, tree: Path) -> Any:
-    """Another run over the same folder, to its end."""
-    mirror.held.close()
+def run_again(script: ModuleType, mirror: Any, tree: Path) -> Any:
+    """Run the mirror on the same folder again."""
+    mirror.lock_file.close()
     made = script.Mirror(mirror.folder, mirror.keys, None, 1, lambda **said: None)
-    made.take_up(recheck=False)
-    made.held.close()
-    made.round(Served(tree), threading.Event(), 0.0)
+    made.resume(recheck=False)
+    made.lock_file.close()
+    made.run_round(Served(tree), threading.Event(), 0.0)
     return made
 
 
-def outdated(mirror: Any, night: RunningSite) -> dict[str, bytes]:
-    """Have a board's sums mirrored that name a page more than those returned."""
+def outdated(mirror: Any, night: FedSite) -> dict[str, bytes]:
+    """Mirror a board's sums, and return older ones that name one page less."""
     night.file("1")
     old = sums(night.tree)
     night.filer.file(Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "k-1", "1", 1), "more")
     night.file()
-    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    mirror.run_round(Served(night.tree), threading.Event(), 0.0)
     return old
 
 
-def test_older_sums_take_the_place_of_none_and_no_run_takes_them_for_all(
-    script: ModuleType, mirror: Any, night: RunningSite
+def test_older_sums_never_replace_newer_ones(
+    script: ModuleType, mirror: Any, night: FedSite
 ) -> None:
     old = outdated(mirror, night)
     new = sums(night.tree)
@@ -226,33 +222,31 @@ def test_older_sums_take_the_place_of_none_and_no_run_takes_them_for_all(
     put(night.tree, old)
 
     for _ in range(2):
-        run = again(script, mirror, night.tree)
+        run = run_again(script, mirror, night.tree)
         assert sums(mirror.folder) == new
         assert list(run.unsummed) == [f"{BOARDS}/k-1"]
 
     put(night.tree, new)
-    assert again(script, mirror, night.tree).unsummed == {}
+    assert run_again(script, mirror, night.tree).unsummed == {}
 
 
-def test_a_root_that_no_longer_names_a_folder_takes_the_place_of_none(
-    script: ModuleType, mirror: Any, night: RunningSite
+def test_a_root_that_dropped_a_folder_never_replaces_the_newer_one(
+    script: ModuleType, mirror: Any, night: FedSite
 ) -> None:
     night.file("1")
     old = {path: content for path, content in sums(night.tree).items() if path.count("/") == 1}
     night.file("2")
-    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    mirror.run_round(Served(night.tree), threading.Event(), 0.0)
     new = sums(night.tree)
     put(night.tree, old)
 
-    run = again(script, mirror, night.tree)
+    run = run_again(script, mirror, night.tree)
 
     assert sums(mirror.folder) == new
     assert list(run.unsummed) == [f"{BOARDS}/k-2"]
 
 
-def test_signed_sums_of_another_board_are_not_kept_as_those_of_this_one(
-    mirror: Any, night: RunningSite
-) -> None:
+def test_signed_sums_of_another_board_are_not_accepted(mirror: Any, night: FedSite) -> None:
     night.file("1", "2")
     true = sums(night.tree)
     others = {
@@ -261,41 +255,41 @@ def test_signed_sums_of_another_board_are_not_kept_as_those_of_this_one(
     }
     put(night.tree, others)
 
-    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    mirror.run_round(Served(night.tree), threading.Event(), 0.0)
 
     kept = sums(mirror.folder)
     assert sorted(kept) == [f"{BOARDS}/k-2/SHA256SUMS", f"{BOARDS}/k-2/SHA256SUMS.sig"]
     assert list(mirror.unsummed) == [f"{BOARDS}/k-1"]
     put(night.tree, {path: true[path] for path in others})
-    mirror.summed_at = float("-inf")
-    mirror.round(Served(night.tree), threading.Event(), 0.0)
+    mirror.sums_checked_at = float("-inf")
+    mirror.run_round(Served(night.tree), threading.Event(), 0.0)
     assert (sums(mirror.folder), mirror.unsummed) == (true, {})
 
 
-def test_sums_of_which_only_the_signature_came_are_taken_for_lost(
-    script: ModuleType, mirror: Any, night: RunningSite
+def test_sums_whose_signature_does_not_match_count_as_lost(
+    script: ModuleType, mirror: Any, night: FedSite
 ) -> None:
     old = outdated(mirror, night)
     signature = f"{BOARDS}/k-1/SHA256SUMS.sig"
     put(mirror.folder, {signature: old[signature]})
     put(night.tree, old)
 
-    run = again(script, mirror, night.tree)
+    run = run_again(script, mirror, night.tree)
 
     assert list(run.unsummed) == [f"{BOARDS}/k-1"]
 
 
-def follows(script: ModuleType, mirror: Any, served: Served, stop: threading.Event) -> int:
-    mirror.held.close()
+def run(script: ModuleType, mirror: Any, served: Served, stop: threading.Event) -> int:
+    mirror.lock_file.close()
     served.close = lambda: None  # type: ignore[attr-defined]
     mirror.connect = lambda: served
     options = SimpleNamespace(recheck=False, once=True, follow=False, poll=10.0, retries=0)
-    code: int = script.follow(mirror, options, stop)
+    code: int = script.run(mirror, options, stop)
     return code
 
 
-def test_a_run_that_is_stopped_before_all_is_here_does_not_say_that_it_is(
-    script: ModuleType, mirror: Any, night: RunningSite
+def test_a_run_stopped_early_does_not_report_completion(
+    script: ModuleType, mirror: Any, night: FedSite
 ) -> None:
     night.file("1", "2", "3")
     stop = threading.Event()
@@ -306,24 +300,22 @@ def test_a_run_that_is_stopped_before_all_is_here_does_not_say_that_it_is(
 
     served = Served(night.tree, meanwhile=told)
 
-    assert follows(script, mirror, served, stop) == 3
+    assert run(script, mirror, served, stop) == 3
     assert (mirror.files, mirror.waiting) == (1, 2)
 
 
-def test_a_server_that_speaks_no_sftp_is_not_taken_for_a_break(
-    script: ModuleType, mirror: Any, night: RunningSite
+def test_a_server_that_breaks_the_sftp_protocol_is_a_lost_connection(
+    script: ModuleType, mirror: Any, night: FedSite
 ) -> None:
     def garbled(path: str) -> None:
         raise script.paramiko.SFTPError("Expected handle")
 
     served = Served(night.tree, meanwhile=garbled)
 
-    assert follows(script, mirror, served, threading.Event()) == 3
+    assert run(script, mirror, served, threading.Event()) == 3
 
 
-def test_a_look_that_fails_waits_for_the_pages_that_are_under_way(
-    mirror: Any, night: RunningSite
-) -> None:
+def test_a_failed_read_of_the_feed_waits_for_running_fetches(mirror: Any, night: FedSite) -> None:
     night.file("1", "2", "3")
     under_way, failed = threading.Event(), threading.Event()
 
@@ -336,14 +328,14 @@ def test_a_look_that_fails_waits_for_the_pages_that_are_under_way(
             raise EOFError
 
     with pytest.raises(EOFError):
-        mirror.round(Served(night.tree, meanwhile=both), threading.Event(), 0.0)
+        mirror.run_round(Served(night.tree, meanwhile=both), threading.Event(), 0.0)
 
     assert threading.active_count() == 1
     assert (mirror.files, mirror.waiting) == (1, 2)
 
 
-def test_a_disk_that_fails_is_not_taken_for_a_lost_connection(
-    script: ModuleType, mirror: Any, night: RunningSite, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_error_is_not_a_lost_connection(
+    script: ModuleType, mirror: Any, night: FedSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     night.file("1")
 
@@ -352,4 +344,4 @@ def test_a_disk_that_fails_is_not_taken_for_a_lost_connection(
 
     served = Served(night.tree, meanwhile=lambda _: monkeypatch.setattr(os, "fsync", broken))
 
-    assert follows(script, mirror, served, threading.Event()) == 4
+    assert run(script, mirror, served, threading.Event()) == 4
