@@ -5,7 +5,6 @@ SIGTERM or SIGINT the supervisor asks both to finish, and kills one that does no
 sends each child its reload signal.
 """
 
-import ctypes
 import os
 import select
 import signal
@@ -14,14 +13,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import structlog
 
+from keys.kernel import process
+
 KILL_MARGIN = 10.0  # seconds from the end of the server's draining to SIGKILL
 _MIN_BACKOFF, _MAX_BACKOFF = 0.5, 30.0  # seconds
 _STABLE_AFTER = 60.0  # seconds; a child that ran this long is restarted after the shortest pause
-_PR_SET_PDEATHSIG = 1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _FORWARDED = (*_STOPS, signal.SIGHUP)
 
@@ -96,7 +97,9 @@ class Supervisor:
             # Between fork and exec the child has our handlers, which would swallow a signal.
             signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
             part.process = subprocess.Popen(
-                part.command, stdin=subprocess.DEVNULL, preexec_fn=_set_up_child
+                part.command,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=partial(_set_up_child, os.getpid()),
             )
         except OSError as error:
             self._log.error("daemon-start-failed", daemon=name, cause=str(error))
@@ -130,25 +133,25 @@ class Supervisor:
 
     def _stop(self, wake_reader: int) -> int:
         running = {n: p.process for n, p in self._parts.items() if p.process is not None}
-        for process in running.values():
-            process.terminate()
+        for daemon in running.values():
+            daemon.terminate()
         deadline = self._clock() + self._stop_timeout
         while any(p.poll() is None for p in running.values()) and self._clock() < deadline:
             select.select([wake_reader], [], [], max(0.0, deadline - self._clock()))
             _empty_pipe(wake_reader)
-        for name, process in running.items():
-            if process.poll() is None:
+        for name, daemon in running.items():
+            if daemon.poll() is None:
                 self._log.error("daemon-killed", daemon=name, timeout_seconds=self._stop_timeout)
-                process.kill()
-                process.wait()
-            self._log.info("daemon-stopped", daemon=name, exit_status=process.returncode)
+                daemon.kill()
+                daemon.wait()
+            self._log.info("daemon-stopped", daemon=name, exit_status=daemon.returncode)
         # A child that has no handler yet is ended by SIGTERM itself.
         return int(any(p.returncode not in (0, -signal.SIGTERM) for p in running.values()))
 
 
-def _set_up_child() -> None:
+def _set_up_child(supervisor: int) -> None:
     # If the supervisor is killed, its daemons must not stay and block the next ones.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    process.end_with_parent(supervisor, signal.SIGTERM)
     for number in _STOPS:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon has its own handler

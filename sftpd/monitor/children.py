@@ -12,7 +12,6 @@ A child ends in one of four ways, and `reap` is the last step of each:
     something kills it   the kernel, or a person; what it had sent before still counts
 """
 
-import ctypes
 import os
 import resource
 import signal
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 import structlog
 
 from config.party import Address
+from keys.kernel import process
 from sftpd.access.ratelimit import Pacer
 from sftpd.ipc.messages import (
     MAX_DATAGRAM,
@@ -43,7 +43,6 @@ from sftpd.monitor.password_change import PasswordChanges
 
 MAX_OPEN_FILES = 2048  # of one connection: 8 channels with 128 handles each, and a reserve
 _MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
-_PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # those that the server handles
 
 _log = structlog.get_logger()
@@ -295,9 +294,7 @@ def _set_up_child(server: int, keep: Iterable[int]) -> None:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # Connection sets its own handler for SIGTERM
     signal.set_wakeup_fd(-1)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server:
-        os._exit(1)  # the server died before prctl
+    process.end_with_parent(server)
     cpu_shares.use_batch_scheduling()
     first = 3
     for descriptor in sorted(keep):

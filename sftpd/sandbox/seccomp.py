@@ -1,43 +1,43 @@
-"""System calls that a connection's child may not make, as a filter in classic BPF (seccomp(2)).
+"""The system calls that a connection's child may not make, as a seccomp filter.
 
-Landlock knows files, TCP and abstract sockets. What it does not know is denied here: sockets of
-every kind, other programs and processes, signals to others, their limits and their share of the
-machine, a file's mode, owner or times, IPC that outlives the process, keyrings, mounts, and the
-doors through which kernels are broken into (bpf, io_uring, userfaultfd, perf). Denied means EPERM,
-never a kill: a call made by mistake is an error with a traceback, not a session that died without
-a word.
+Landlock covers files, TCP and abstract sockets. What it does not cover is denied here:
 
-It is a list of what is denied, not of what is allowed. Python, its allocator and OpenSSL make
-calls that differ between versions of libc; a list of those would break on an upgrade, on
-polling night. What a list of denials forgets is still held by Landlock, by the user without
-rights and by the missing capabilities.
+- sockets of every kind, other programs and processes, signals to other processes;
+- other processes' limits, priorities and processors;
+- changes of a file's mode, owner or times;
+- IPC that outlives the process, keyrings, mounts;
+- the calls through which kernels are often attacked: bpf, io_uring, userfaultfd, perf.
 
-A filter may be put over another: `BEFORE_LOGIN` denies what no part of a connection needs, the
-stage that follows also what only the way into the cage needed, and threads. Calls of another
-architecture (i386, x32) are denied whole.
+A denied call fails with EPERM; the process is never killed for it. So a call made by mistake is an
+error with a traceback, not a session that ends without a message.
+
+This is a list of denied calls, not of allowed ones. Python, its memory allocator and OpenSSL make
+calls that differ between versions of libc, so a list of allowed calls could break after an upgrade,
+on polling night. What this list forgets is still limited by Landlock, by the unprivileged user and
+by the missing capabilities.
+
+There are two stages, and the second filter adds to the first. Before the login the calls are denied
+that no part of a connection needs. After the login threads are denied too, and the calls with which
+the sandbox itself is set up. Calls of another architecture (i386, x32) are always denied.
 """
 
-import ctypes
 import errno
 import os
 import platform
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from struct import pack
 
-_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
-_LOAD, _EQUAL, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _DENY = 0x7FFF0000, 0x00050000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+from keys.kernel import bpf
+from keys.kernel.bpf import instruction
+
 _X32 = 0x40000000
 _CLONE_THREAD = 0x00010000
-# What may not be asked of a descriptor: typing into the operator's terminal (TIOCSTI, TIOCLINUX),
-# and that somebody be signalled when something arrives (FIOSETOWN, SIOCSPGRP; F_SETOWN, F_SETSIG,
-# F_SETOWN_EX).
+# Requests that are denied on any descriptor. ioctl: typing into the operator's terminal (TIOCSTI,
+# TIOCLINUX) and choosing who gets a signal when data arrives (FIOSETOWN, SIOCSPGRP). fcntl: the
+# same choice (F_SETOWN, F_SETSIG, F_SETOWN_EX).
 _DENIED_REQUESTS = {"ioctl": (0x5412, 0x541C, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
 
-# Name, number on x86_64, number on aarch64 (asm/unistd.h); "-" where there is none.
+# The format of these tables is that of bpf.call_numbers.
 _ALWAYS = """
 socket 41 198       socketpair 53 199   connect 42 203      bind 49 200
 listen 50 201       accept 43 202       accept4 288 242
@@ -91,7 +91,7 @@ iopl 172 -          ioperm 173 -
 setuid 105 146      setgid 106 144      setreuid 113 145    setregid 114 143
 setfsuid 122 151    setfsgid 123 152
 """
-# What `cage.enter` itself has to do, and nobody after it.
+# Calls that restrict_to_tree itself makes; they are denied from then on.
 _BEFORE_LOGIN_ONLY = """
 setresuid 117 147   setresgid 119 149   setgroups 116 159   capset 126 91
 chroot 161 51
@@ -109,103 +109,56 @@ class Stage(Enum):
     IN_TREE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Architecture:
-    audit: int
-    column: int
-
-
-_ARCHITECTURES = {"x86_64": _Architecture(0xC000003E, 0), "aarch64": _Architecture(0xC00000B7, 1)}
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
-
-
-def supported(machine: str = platform.machine()) -> bool:
-    """Say whether the kernel takes filters, and the processor is one whose calls are known."""
-    # EFAULT, for the filter that is not there: the mode is known (seccomp(2), "Notes").
-    refused = _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0)
-    return refused == -1 and ctypes.get_errno() == errno.EFAULT and machine in _ARCHITECTURES
-
-
 def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
-    """Return the filter for the process `pid`, 8 bytes an instruction.
-
-    KeyError for a machine whose calls are not known.
-    """
-    known = _ARCHITECTURES[machine]
-    checked = _call_numbers(_WITH_ARGUMENTS, known)
-    code = [
-        _instruction(_LOAD, _ARCHITECTURE),
-        _instruction(_EQUAL, known.audit, 1, 0),
-        _deny(),
-        _instruction(_LOAD, _NUMBER),
-    ]
-    if machine == "x86_64":
-        code += [_instruction(_AT_LEAST, _X32, 0, 1), _deny()]
+    """Return the filter for the process `pid`; KeyError for an unknown machine."""
     in_tree = stage is Stage.IN_TREE
+    checked = bpf.call_numbers(_WITH_ARGUMENTS, machine)
+    code = bpf.require_architecture(machine)
+    if machine == "x86_64":
+        code += [instruction(bpf.AT_LEAST, _X32, 0, 1), bpf.deny()]
     code.append(_denied_calls(in_tree, machine))
-    # Its flags stand in memory, which no filter can read; libc then takes clone.
-    code += [_instruction(_EQUAL, checked["clone3"], 0, 1), _deny(errno.ENOSYS)]
+    # The flags of clone3 are in memory, where no filter can read them. With ENOSYS libc calls clone
+    # instead.
+    code += [instruction(bpf.EQUAL, checked["clone3"], 0, 1), bpf.deny(errno.ENOSYS)]
     # Before the login a password may be hashed, which argon2 does in four threads.
-    allowed = [] if in_tree else [_instruction(_HAS_BITS, _CLONE_THREAD, 0, 1), _allow()]
-    code += _check_argument(checked["clone"], 0, [*allowed, _deny()])
+    threads = [] if in_tree else [instruction(bpf.HAS_BITS, _CLONE_THREAD, 0, 1), bpf.allow()]
+    code += _check_argument(checked["clone"], 0, [*threads, bpf.deny()])
     for call in ("kill", "tgkill"):
-        code += _check_argument(
-            checked[call], 0, [_instruction(_EQUAL, pid, 0, 1), _allow(), _deny()]
-        )
-    own = [step for each in (0, pid) for step in (_instruction(_EQUAL, each, 0, 1), _allow())]
-    code += _check_argument(checked["prlimit64"], 0, [*own, _deny()])
-    for call, asks in _DENIED_REQUESTS.items():
-        denied = [step for ask in asks for step in (_instruction(_EQUAL, ask, 0, 1), _deny())]
-        code += _check_argument(checked[call], 1, [*denied, _allow()])
-    return b"".join([*code, _allow()])
+        itself = [instruction(bpf.EQUAL, pid, 0, 1), bpf.allow()]
+        code += _check_argument(checked[call], 0, [*itself, bpf.deny()])
+    itself = [step for own in (0, pid) for step in (instruction(bpf.EQUAL, own, 0, 1), bpf.allow())]
+    code += _check_argument(checked["prlimit64"], 0, [*itself, bpf.deny()])
+    for call, requests in _DENIED_REQUESTS.items():
+        denied = [
+            step
+            for request in requests
+            for step in (instruction(bpf.EQUAL, request, 0, 1), bpf.deny())
+        ]
+        code += _check_argument(checked[call], 1, [*denied, bpf.allow()])
+    return b"".join([*code, bpf.allow()])
+
+
+def install(stage: Stage) -> None:
+    """Put the filter in force for this thread and whatever it starts; needs no_new_privs.
+
+    Raises OSError if the kernel refuses it.
+    """
+    bpf.install(program(stage, os.getpid()))
 
 
 @cache
 def _denied_calls(in_tree: bool, machine: str) -> bytes:
-    denied = _call_numbers(
-        _ALWAYS + (_BEFORE_LOGIN_ONLY if in_tree else ""), _ARCHITECTURES[machine]
+    table = _ALWAYS + (_BEFORE_LOGIN_ONLY if in_tree else "")
+    numbers = bpf.call_numbers(table, machine).values()
+    return b"".join(
+        step for number in numbers for step in (instruction(bpf.EQUAL, number, 0, 1), bpf.deny())
     )
-    pairs = ((_instruction(_EQUAL, number, 0, 1), _deny()) for number in denied.values())
-    return b"".join(step for pair in pairs for step in pair)
 
 
-def install(stage: Stage) -> None:
-    """Put the filter over this thread and whatever it starts; needs no_new_privs.
-
-    Raises OSError if the kernel will not have it.
-    """
-    code = program(stage, os.getpid())
-    whole = _Program(len(code) // 8, code)
-    if _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(whole), 0, 0) != 0:
-        number = ctypes.get_errno() or errno.EPERM
-        raise OSError(number, os.strerror(number))
-
-
-def _call_numbers(table: str, machine: _Architecture) -> dict[str, int]:
-    words = table.split()
-    columns = words[1::3], words[2::3]
-    stated = zip(words[::3], columns[machine.column], strict=True)
-    return {name: int(number) for name, number in stated if number != "-"}
-
-
-def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return pack("=HBBI", code, if_true, if_false, operand)
-
-
-def _allow() -> bytes:
-    return _instruction(_RETURN, _ALLOW)
-
-
-def _deny(number: int = errno.EPERM) -> bytes:
-    return _instruction(_RETURN, _DENY | number)
-
-
-def _check_argument(call: int, argument: int, steps: list[bytes]) -> list[bytes]:
-    # The low half is enough: the kernel takes an int or unsigned int here. Both machines are
-    # little-endian. The steps end by returning, so the call's number need not be loaded again.
-    load = _instruction(_LOAD, _FIRST_ARGUMENT + 8 * argument)
-    return [_instruction(_EQUAL, call, 0, len(steps) + 1), load, *steps]
+def _check_argument(call: int, index: int, steps: list[bytes]) -> list[bytes]:
+    """Return the steps that decide on one call by one of its arguments; `steps` must return."""
+    return [
+        instruction(bpf.EQUAL, call, 0, len(steps) + 1),
+        bpf.load_argument(index),
+        *steps,
+    ]

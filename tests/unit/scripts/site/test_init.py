@@ -104,7 +104,8 @@ def test_check_reports_an_unknown_user_if_it_runs_as_root(site: Path, ssps: Ssps
     checked = ssps("check", "--site", site)
 
     fault = (
-        "site.toml: sftp.user: 'no-such-user' is no user of this machine, name one without rights\n"
+        "site.toml: sftp.user: this machine has no user 'no-such-user': "
+        "name one without privileges\n"
     )
     assert checked.stdout == (fault if os.geteuid() == 0 else "")
     if os.geteuid() == 0:

@@ -386,7 +386,7 @@ def test_the_operator_is_told_what_to_do_without_landlock() -> None:
     [fault] = sandbox.faults(SFTP, replace(WHOLE, landlock=0), 1000)
     assert str(fault) == (
         'site.toml: sftp.cage: "required", but this kernel has no Landlock, seccomp, openat2: '
-        "boot one from 5.13 on with landlock in lsm= (see /sys/kernel/security/lsm), "
+        "boot Linux 5.13 or later with landlock in lsm= (see /sys/kernel/security/lsm), "
         'or write "best-effort"'
     )
 

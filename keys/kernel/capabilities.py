@@ -1,0 +1,36 @@
+"""Capabilities: the single rights that make up root's power (capabilities(7))."""
+
+import ctypes
+import errno
+
+from keys.kernel.libc import libc, os_error, prctl
+
+DAC_READ_SEARCH, SYS_CHROOT = 2, 18
+_PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 8, 24, 47
+_CLEAR_ALL = 4
+_VERSION_3 = 0x20080522
+
+
+def keep_on_user_change(keep: bool) -> None:
+    """Say whether the permitted capabilities survive a change from root to another user."""
+    prctl(_PR_SET_KEEPCAPS, int(keep))
+
+
+def clear_inheritance() -> None:
+    """Empty the bounding set and the ambient set, so that no program gets a capability."""
+    capability = 0
+    while libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    if ctypes.get_errno() != errno.EINVAL:  # EINVAL: there are no more capabilities
+        raise os_error()
+    prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
+
+
+def limit_to(*kept: int) -> None:
+    """Give up all capabilities except `kept`, which must be among the first 32."""
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    bits = sum(1 << number for number in kept)
+    # Effective, permitted, inheritable; then the same for capabilities 32 to 63.
+    sets = (ctypes.c_uint32 * 6)(bits, bits, 0, 0, 0, 0)
+    if libc.capset(ctypes.byref(header), ctypes.byref(sets)) != 0:
+        raise os_error()

@@ -1,0 +1,31 @@
+"""Settings of a process that it makes for itself and, most of them, cannot undo (prctl(2))."""
+
+import errno
+import os
+import signal
+
+from keys.kernel.libc import prctl
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+
+def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process `number` when its parent ends.
+
+    `parent` is the parent's process id, taken before the fork. Raises ProcessLookupError if that
+    process has ended already; the kernel would never send the signal then. The kernel forgets this
+    setting when the process changes its user.
+    """
+    prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        raise ProcessLookupError(errno.ESRCH, "the parent has ended")
+
+
+def forbid_new_privileges() -> None:
+    """Let no program that this process executes gain privileges; seccomp requires it."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def forbid_inspection() -> None:
+    """Let no other process of the same user read this one's memory, and write no core file."""
+    prctl(_PR_SET_DUMPABLE, 0)

@@ -1,0 +1,44 @@
+import os
+import select
+import signal
+
+from keys.kernel import process
+
+
+def test_a_process_ends_with_its_parent() -> None:
+    alive, end = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        middle = os.getpid()
+        if os.fork() == 0:
+            process.end_with_parent(middle)
+            os.write(end, b"+")
+            signal.pause()
+        os.close(end)
+        signal.pause()
+    os.close(end)
+    assert os.read(alive, 1) == b"+"
+
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+
+    # The end of the pipe: the grandchild was its last writer.
+    assert select.select([alive], [], [], 10)[0]
+    assert os.read(alive, 1) == b""
+    os.close(alive)
+
+
+def test_a_process_whose_parent_has_ended_already_is_told() -> None:
+    told, telling = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            process.end_with_parent(os.getpid())  # not the parent
+        except ProcessLookupError:
+            os.write(telling, b"ended")
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert os.read(told, 10) == b"ended"
+    os.close(told)
+    os.close(telling)
