@@ -65,7 +65,7 @@ def transfers(count: int) -> Iterator[Event]:
 
 
 def append(folder: Path, seconds: float, terms: WritePolicy, group: int = 1) -> dict[str, float]:
-    """Write for so long with a notary beside, both on one core."""
+    """Write for so long with a signer beside, both on one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     folder.mkdir(parents=True)
@@ -152,8 +152,8 @@ def sign(folder: Path, asked: int) -> int:
             count += signed is not None
             return signed
 
-    with Counted(folder, KEY) as notary:
-        sign_until_closed(notary, asked, compress=False)
+    with Counted(folder, KEY) as signer:
+        sign_until_closed(signer, asked, compress=False)
     return count
 
 
@@ -168,8 +168,8 @@ def filled(folder: Path, count: int) -> None:
                 block.clear()
         if block:
             writer.append(*block)
-    with Signer(folder, KEY) as notary:
-        notary.sign(last=True)
+    with Signer(folder, KEY) as signer:
+        signer.sign(last=True)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -300,8 +300,8 @@ def main() -> int:
 
 def verified(folder: Path) -> None:
     """Verify, and have it hold."""
-    verdict = verify_ledger(LedgerFiles(folder), [KEY.public_key()])
-    assert not verdict.findings, verdict.findings
+    result = verify_ledger(LedgerFiles(folder), [KEY.public_key()])
+    assert not result.findings, result.findings
 
 
 def show(name: str, figures: dict[str, float]) -> None:
