@@ -1,16 +1,16 @@
-"""What a file's bytes hash to, computed once and kept with its inode.
+"""Stamps files with their digests, in extended attributes that belong to the inode.
 
-Three extended attributes, lower-case hexadecimal as `sha256sum`, `sha1sum` and `md5sum` print
+There are three attributes, in lower-case hexadecimal as `sha256sum`, `sha1sum` and `md5sum` print
 it, for example
 
     user.ssps.sha256   e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     user.ssps.sha1     da39a3ee5e6b4b0d3255bfef95601890afd80709
     user.ssps.md5      d41d8cd98f00b204e9800998ecf8427e
 
-A file is stamped before anybody can see it and never changed afterwards, so whoever has it open
-may answer for its digest without reading it. What bears no stamp (a store from before there were
-any, a file system without such attributes) is hashed when somebody asks: the answer is the same.
-Only sha256 proves anything; the other two are what clients compare.
+A file is stamped before any client can see it and never changes afterwards, so a process that has
+it open knows its digests without reading it. A file without a stamp (from an earlier version, or on
+a file system without extended attributes) is hashed when a client asks, with the same result. Only
+sha256 proves anything; clients compare the other two.
 """
 
 import errno
@@ -28,7 +28,7 @@ _ABSENT = {*_UNSUPPORTED, errno.ENODATA, errno.ERANGE}
 
 
 class Digests(NamedTuple):
-    """Of the same bytes, in hexadecimal."""
+    """Three digests of the same bytes, in hexadecimal."""
 
     sha256: str
     sha1: str
@@ -41,9 +41,9 @@ def digests_of(content: bytes) -> Digests:
 
 
 def stamp(descriptor: int, digests: Digests) -> bool:
-    """Keep digests with a file that is open; False if its file system keeps no such attributes.
+    """Stamp an open file with its digests; False if its file system has no such attributes.
 
-    Its mode has to let this process write to it, whatever the descriptor was opened for.
+    The file's mode must allow this process to write, even if the descriptor is read-only.
     """
     try:
         for name, value in digests._asdict().items():
@@ -56,7 +56,7 @@ def stamp(descriptor: int, digests: Digests) -> bool:
 
 
 def read_stamp(descriptor: int) -> Digests | None:
-    """Return the digests that a file was stamped with, None if it bears no whole stamp."""
+    """Return the digests that a file is stamped with, or None if one of them is missing."""
     try:
         found = [os.getxattr(descriptor, _PREFIX + name).decode() for name in Digests._fields]
     except UnicodeDecodeError:
@@ -69,7 +69,7 @@ def read_stamp(descriptor: int) -> Digests | None:
 
 
 def read_stamped_sha256(descriptor: int) -> str | None:
-    """Return the one that proves something, None if a file bears no stamp; for who opens many."""
+    """Return only the sha256 of a file's stamp, or None; faster than `read_stamp`."""
     try:
         found = os.getxattr(descriptor, _PREFIX + "sha256").decode()
     except (OSError, UnicodeDecodeError):
@@ -78,12 +78,12 @@ def read_stamped_sha256(descriptor: int) -> str | None:
 
 
 def digests_of_file(descriptor: int) -> Digests:
-    """Return the digests of a file that is open for reading: its stamp, or what it hashes to."""
+    """Return the digests of a file open for reading: its stamp, or else computed from it."""
     return read_stamp(descriptor) or _hashed(_chunks(descriptor))
 
 
 def supported(folder: Path) -> bool:
-    """Say whether files in `folder` can be stamped, by trying it on the folder itself."""
+    """Say whether files in `folder` can be stamped; it tries with the folder itself."""
     name = _PREFIX + "probe"
     try:
         os.setxattr(folder, name, b"")
@@ -95,7 +95,7 @@ def supported(folder: Path) -> bool:
 
 
 def _hashed(chunks: Iterator[bytes] | list[bytes]) -> Digests:
-    # For comparison, not for security; and so that they are to be had under FIPS as well.
+    # Not for security, and the flag makes them available under FIPS.
     sha1 = hashlib.sha1(usedforsecurity=False)
     md5 = hashlib.md5(usedforsecurity=False)
     sha256 = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""A segment of the change feed: a CSV file with a head of comment lines, and its signature.
+"""Formats and parses a segment of the change feed: a CSV file with a head of comment lines.
 
     # ssps akis 1
     # secim: 2023-05-14-cb-mv
@@ -11,14 +11,21 @@
     2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg,312004,
       e3b0...,2023-05-14T14:40:12Z,sandik-sonuc,2,2023-05-14-cb-mv/.../cb-sandik-sonuc-s1.jpg
 
-(an entry on one line). `akis` names the feed, whose segments are numbered from 1; `kapanis` is when
-this one was closed, never before the one before it, `onceki` the sha256 of that whole file (of the
-first one, 64 zeros), so that the newest proves all of them. A `defter` is a ledger's latest
-checkpoint, in base64. An entry is a file that stood in the party's tree before the segment did:
-`filed_at` is its mtime, `sheet` the form's code, `supersedes` the path of the version before, empty
-for the first. Every line ends with a line feed; no value has a comma or a quote.
+(an entry is one line). The head has these lines:
 
-A segment without entries says that nothing came in up to `kapanis`: silence is signed too.
+    akis          the feed's name; its segments are numbered from 1
+    no            the number of this segment
+    kapanis       when it was closed, which is never before the previous segment
+    onceki        the sha256 of the whole previous file, 64 zeros in the first segment
+    defter        a ledger's newest checkpoint (keys/ledger/note), in base64
+
+Because of `onceki` the newest segment proves all before it. An entry is a file that is in the
+party's tree before the segment is: `filed_at` is its mtime, `sheet` the form's code, `supersedes`
+the path of the version before, empty for the first version. Every line ends with a line feed; no
+value has a comma or a quote. Each segment has its signature in a file of the same name and `.sig`
+(keys/server_keys/sshsig).
+
+A segment without entries says that nothing was filed up to `kapanis`: silence is signed too.
 """
 
 import base64
@@ -28,7 +35,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-NO_PREVIOUS = "0" * 64  # what the first segment names as the one before
+NO_PREVIOUS = "0" * 64  # `onceki` in the first segment
 _TITLE = "# ssps akis 1"
 _COLUMNS = "path,size,sha256,filed_at,sheet,version,supersedes"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -39,7 +46,7 @@ _NUMBER = re.compile("[1-9][0-9]{0,15}|0", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """One file that was filed; `filed_at` in seconds since 1970."""
+    """One file; `filed_at` is in seconds since 1970."""
 
     path: str
     size: int
@@ -52,7 +59,7 @@ class FeedEntry:
 
 @dataclass(frozen=True, slots=True)
 class FeedSegment:
-    """What one segment says; a checkpoint is (the ledger's name, its bytes)."""
+    """The content of one segment; a checkpoint is (the ledger's name, its bytes)."""
 
     election: str
     feed: str
@@ -64,7 +71,7 @@ class FeedSegment:
 
 
 def format_segment(segment: FeedSegment) -> bytes:
-    """Write the file."""
+    """Write a segment's file."""
     lines = [
         _TITLE,
         f"# secim: {segment.election}",
@@ -87,7 +94,7 @@ def format_segment(segment: FeedSegment) -> bytes:
 
 
 def parse_segment(content: bytes) -> FeedSegment:
-    """Read the file; ValueError for anything that `format_segment` would not have written."""
+    """Read a segment's file; ValueError for what `format_segment` would not have written."""
     head, body = _split_head(content.decode("ascii").split("\n"))
     lines = iter(head)
     if next(lines, "") != _TITLE:
@@ -101,13 +108,13 @@ def parse_segment(content: bytes) -> FeedSegment:
         election, feed, number, closed_at, previous, tuple(map(_entry, body)), checkpoints
     )
     if not _SHA256.fullmatch(previous) or format_segment(found) != content:
-        raise ValueError("not a segment as the publisher writes it")
+        raise ValueError("not a segment in the form that the publisher writes")
     return found
 
 
 def _split_head(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     if _COLUMNS not in lines or lines[-1]:
-        raise ValueError("not a segment, or not the whole of one")
+        raise ValueError("not a complete segment of the change feed")
     at = lines.index(_COLUMNS)
     return lines[:at], lines[at + 1 : -1]
 
@@ -115,7 +122,7 @@ def _split_head(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 def _header_value(lines: Iterator[str], key: str) -> str:
     line = next(lines, "")
     if not line.startswith(f"# {key}: "):
-        raise ValueError(f"a segment without its {key}")
+        raise ValueError(f"the segment has no line {key!r} where it belongs")
     return line.removeprefix(f"# {key}: ")
 
 
@@ -126,7 +133,7 @@ def _checkpoint(line: str) -> tuple[str, bytes]:
     try:
         return match[1], base64.b64decode(match[2], validate=True)
     except binascii.Error:
-        raise ValueError("a checkpoint that is none") from None
+        raise ValueError("a checkpoint is not base64") from None
 
 
 def _entry(line: str) -> FeedEntry:
@@ -141,7 +148,7 @@ def _entry(line: str) -> FeedEntry:
 
 def _number(text: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"no number: {text[:20]!r}")
+        raise ValueError(f"not a number: {text[:20]!r}")
     return int(text)
 
 

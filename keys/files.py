@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, and secrets that only their owner may read."""
+"""Replaces files atomically, syncs them, and checks that secrets are private."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def sync(path: Path) -> None:
-    """Make what stands in the file or folder `path` survive a loss of power."""
+    """Make the content of the file or folder `path` survive a loss of power (fsync)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -23,9 +23,9 @@ def sync(path: Path) -> None:
 
 
 def sync_file_system(folder: Path) -> None:
-    """Make all that was written to the file system of `folder` survive a loss of power.
+    """Make everything written to the file system of `folder` survive a loss of power (syncfs).
 
-    One call for a batch, which costs less than an fsync for each of its files and folders.
+    For a batch this is cheaper than an fsync for each of its files and folders.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -37,7 +37,7 @@ def sync_file_system(folder: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two folders change places, atomically: nobody sees either of them missing."""
+    """Swap two folders atomically: neither is missing at any moment (renameat2)."""
     names = os.fsencode(one), os.fsencode(other)
     if _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
         number = ctypes.get_errno()
@@ -45,7 +45,7 @@ def exchange(one: Path, other: Path) -> None:
 
 
 def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Put `content` at `path` atomically; it lasts once its file system is synced."""
+    """Replace a file atomically, without a sync: the caller syncs the file system later."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
@@ -59,9 +59,10 @@ def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 
 
 def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Put `content` at `path` atomically and durably: a reader sees the old file or the new.
+    """Replace a file atomically and durably: a reader sees the old file or the new one.
 
-    Written by root, it is the folder's owner's, so that an operator's `sudo` locks no server out.
+    If root writes it, it belongs to the owner of the folder, so that the server can still read a
+    file that an operator wrote with `sudo`.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
@@ -82,19 +83,21 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left unfinished in `folder`; for its only writer."""
+    """Remove files that killed writers left unfinished; only for the one writer of `folder`."""
     for left in folder.glob(".*.new"):
         left.unlink(missing_ok=True)
 
 
 def permission_faults(site: Path, folder: Path) -> Iterator[Fault]:
-    """Yield a fault for each file below `folder` that others than its owner may touch.
+    """Yield a fault for each file or folder in `folder` that other users can access.
 
-    The folders themselves count too; faults name paths from `site`.
+    `folder` itself is checked too. Faults have paths relative to `site`.
     """
     for path in [folder, *sorted(folder.rglob("*"))]:
         mode = stat.S_IMODE(path.lstat().st_mode)
         wanted = 0o700 if path.is_dir() else PRIVATE
         if mode & ~wanted and not path.name.endswith(".pub"):
             name = str(path.relative_to(site))
-            yield Fault(name, "", f"mode {mode:04o} lets others in, run `chmod {wanted:o} {path}`")
+            yield Fault(
+                name, "", f"permissions {mode:04o} are too open, run `chmod {wanted:o} {path}`"
+            )

@@ -1,1 +1,1 @@
-"""Who may come in: key rings, rotation, public keys."""
+"""Who may log in: rings of credentials, their rotation, public keys and FIDO tokens."""

@@ -1,4 +1,4 @@
-"""Signatures that a FIDO token made, as OpenSSH's `sk-` keys have them (PROTOCOL.u2f).
+"""Verifies signatures made by a FIDO token, of OpenSSH's `sk-` key types (PROTOCOL.u2f).
 
 A public key is
 
@@ -7,14 +7,14 @@ A public key is
 
 and a signature
 
-    string the kind, string signature, byte flags, uint32 counter
+    string key type, string signature, byte flags, uint32 counter
 
-where that of ECDSA is itself mpint r, mpint s. What the token signs is
+where an ECDSA signature is itself mpint r, mpint s. The token signs
 
     SHA-256 of the application, byte flags, uint32 counter, SHA-256 of the message
 
-The flag of the user's presence (a touch) is demanded, as sshd does by default. The counter, which
-shows a copied token, is not kept: no two machines would agree on it.
+The flag for user presence (a touch) is required, as in sshd by default. The counter, which would
+show a cloned token, is not checked: each gateway would have a different last value.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 ED25519, ECDSA256 = "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"
 KINDS = (ED25519, ECDSA256)
-PRESENT = 0x01  # somebody touched it
+PRESENT = 0x01  # the user touched the token
 
 
 def signature_is_valid(blob: bytes, message: bytes, signature: bytes) -> bool:
-    """Say whether `signature` is one of the token whose public key is `blob`, on `message`.
+    """Say whether `signature` over `message` is by the token with the public key `blob`.
 
-    Both in wire form; anything that is not well formed is no signature.
+    Both are in SSH wire format. A malformed one is not valid.
     """
     try:
         return _verify(blob, message, signature)

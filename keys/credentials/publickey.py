@@ -1,6 +1,6 @@
-"""Public keys as the parties send them, read into the one line that key files hold.
+"""Reads public keys as the parties send them, into the one line that a key file holds.
 
-Two forms are read: OpenSSH's line, `ssh-ed25519 AAAAC3… comment`, and the SSH2 file of RFC 4716
+It reads two forms: OpenSSH's line, `ssh-ed25519 AAAAC3… comment`, and the SSH2 file of RFC 4716
 that PuTTY writes:
 
     ---- BEGIN SSH2 PUBLIC KEY ----
@@ -8,8 +8,8 @@ that PuTTY writes:
     AAAAC3NzaC1lZDI1NTE5AAAAI…
     ---- END SSH2 PUBLIC KEY ----
 
-Kinds that end in `@openssh.com` are keys on a FIDO token (keys/credentials/fido verifies what they
-sign).
+Key types that end in `@openssh.com` are keys on a FIDO token (keys/credentials/fido verifies their
+signatures).
 """
 
 import base64
@@ -35,12 +35,12 @@ _PRIVATE = ("PRIVATE KEY", "PuTTY-User-Key-File")
 
 
 def parse_public_key(text: str) -> tuple[str, str]:
-    """Return a key's line, kind and base64 alone, and its comment.
+    """Return a key's line, which is its type and base64, and its comment.
 
-    Raises ValueError, which says what to ask the party for.
+    Raises ValueError, whose text says what to ask the party for.
     """
     if any(mark in text for mark in _PRIVATE):
-        raise ValueError("a private key, which stays with the party: ask for the .pub file")
+        raise ValueError("a private key, which must stay with the party: ask for the .pub file")
     text = text.removeprefix("\ufeff").strip()
     stated, encoded, comment = (
         _split_ssh2(text) if text.startswith(_BEGIN) else _split_openssh(text)
@@ -52,11 +52,11 @@ def parse_public_key(text: str) -> tuple[str, str]:
         raise ValueError(f"not an OpenSSH public key ({error})") from None
     if (stated or kind) not in KINDS:
         weak = ", which is too weak" if (stated or kind) == "ssh-dss" else ""
-        served = ", ".join(KINDS)
-        raise ValueError(f"{stated or kind!r} is no kind that is served{weak}, use one of {served}")
+        wrong = f"{stated or kind!r} is not a key type that is served{weak}"
+        raise ValueError(f"{wrong}, use one of {', '.join(KINDS)}")
     line = f"{stated or kind} {encoded}"
     try:
-        with warnings.catch_warnings(action="ignore"):  # of kinds that go, refused just below
+        with warnings.catch_warnings(action="ignore"):  # about weak types, which are refused below
             key = load_ssh_public_key(line.encode())
     except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
         raise ValueError(f"not an OpenSSH public key ({error})") from None

@@ -1,4 +1,4 @@
-"""A party's credentials, each with the time in which it is valid; immutable.
+"""A party's ring: its credentials, each with the time in which it is valid. Immutable.
 
 The file `keys/parties/<id>.toml`, mode 0600, written only by `ssps key`:
 
@@ -7,14 +7,14 @@ The file `keys/parties/<id>.toml`, mode 0600, written only by `ssps key`:
     [[credential]]
     kind = "public-key"                  # or "password"
     label = "mirror-1"
-    fingerprint = "SHA256:wEtwXy…"       # of a password: of its argon2id hash
+    fingerprint = "SHA256:wEtwXy…"       # for a password: of its argon2id hash
     secret = "ssh-ed25519 AAAAC3…"       # the public key, or the argon2id hash
     not_before = 2023-05-14T10:00:00+03:00
     not_after = 2023-05-28T17:00:00+03:00    # optional
     added_by = "operator"
-    chosen = true                        # only of a password: the party set it itself
+    chosen = true                        # only for a password: the party set it itself
 
-A password's fingerprint names it in the records without telling anything about it.
+A password's fingerprint names it in the records without revealing anything about it.
 """
 
 import base64
@@ -35,25 +35,25 @@ from config.fault import Fault, Faults
 from config.site import ring_file
 from keys.credentials import publickey
 
-# What argon2-cffi writes; a hash that asks for more would be an attack on our memory.
+# The form that argon2-cffi writes, with its costs: a hash with higher ones could exhaust memory.
 _HASH = re.compile(
     r"\$argon2id\$v=19\$m=65536,t=3,p=4\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", re.ASCII
 )
 
 
 class CredentialKind(StrEnum):
-    """How a credential proves itself."""
+    """How a party proves that it has the credential."""
 
     PUBLIC_KEY = "public-key"
-    PASSWORD = "password"  # noqa: S105 - the kind's name, no secret
+    PASSWORD = "password"  # noqa: S105 - the name of the kind, not a secret
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One way in; `secret` is never recorded, printed or logged.
+    """A public key or a password. `secret` is never recorded, printed or logged.
 
-    `chosen` is a password that the party set itself; another one is an operator's, which may be
-    good only for setting such a one.
+    `chosen` marks a password that the party set itself. An operator's password may be usable only
+    to set such a password ([sftp] must_change_password).
     """
 
     kind: CredentialKind
@@ -66,7 +66,7 @@ class Credential:
     chosen: bool = False
 
     def valid_at(self, now: datetime) -> bool:
-        """Say whether it opens the door at `now`."""
+        """Say whether it is valid at `now`."""
         return self.not_before <= now and (self.not_after is None or now < self.not_after)
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class Ring:
     credentials: tuple[Credential, ...] = ()
 
     def by_key(self, blob: bytes, now: datetime) -> Credential | None:
-        """Return the credential of that public key (RFC 4253 6.6 wire form) valid at `now`."""
+        """Return the valid credential with this public key (RFC 4253 6.6 wire format), or None."""
         wanted = fingerprint(blob)
         for credential in self.credentials:
             if credential.kind is CredentialKind.PUBLIC_KEY and credential.fingerprint == wanted:
@@ -89,7 +89,10 @@ class Ring:
         return None
 
     def by_password(self, password: str, now: datetime) -> Credential | None:
-        """Return the credential of that password valid at `now`; takes as long if there is none."""
+        """Return the valid credential with this password, or None.
+
+        It hashes at least once, so its time does not show whether the party has a password.
+        """
         found = None
         passwords = [
             c for c in self.credentials if c.kind is CredentialKind.PASSWORD and c.valid_at(now)
@@ -111,7 +114,7 @@ def _matches(secret: str, password: str) -> bool:
 
 @cache
 def _decoy_hash() -> str:
-    return PasswordHasher().hash("nobody's")
+    return PasswordHasher().hash("decoy")
 
 
 def fingerprint(blob: bytes) -> str:
@@ -123,14 +126,14 @@ def fingerprint(blob: bytes) -> str:
 def key_credential(
     text: str, *, label: str, not_before: datetime, not_after: datetime | None, added_by: str
 ) -> Credential:
-    """Make a credential of a public key file; ValueError says why it will not do.
+    """Make a credential from a public key file; ValueError says what is wrong with it.
 
-    The label falls back to the file's comment.
+    Without a label, the comment in the file is the label.
     """
     line, comment = publickey.parse_public_key(text)
     named = label or comment
     if not named.isprintable():
-        raise ValueError(f"the label {named!r} cannot be printed, give one with --label")
+        raise ValueError(f"the label {named!r} is not printable, give another with --label")
     return Credential(
         CredentialKind.PUBLIC_KEY,
         named,
@@ -145,7 +148,7 @@ def key_credential(
 def password_credential(
     text: str, *, label: str, not_before: datetime, not_after: datetime | None, added_by: str
 ) -> Credential:
-    """Make a credential of a password, hashed with argon2id (RFC 9106)."""
+    """Make a credential from a password, which it hashes with argon2id (RFC 9106)."""
     secret = hash_password(text)
     name = fingerprint(secret.encode())
     return Credential(CredentialKind.PASSWORD, label, name, secret, not_before, not_after, added_by)
@@ -159,12 +162,13 @@ def hash_password(text: str) -> str:
 def chosen_password_credential(
     secret: str, *, label: str, not_before: datetime, added_by: str
 ) -> Credential:
-    """Make a credential of the hash of a password that the party chose; ValueError if it is none.
+    """Make a credential from the hash of a password that the party chose.
 
-    It has come from a process that speaks to the network.
+    Raises ValueError if it does not have the form that this server's hashes have: the hash comes
+    from a session's process, which is not trusted.
     """
     if not _HASH.fullmatch(secret):
-        raise ValueError("no hash of a password as this server makes them")
+        raise ValueError("not a password hash in the form that this server makes")
     name = fingerprint(secret.encode())
     return Credential(
         CredentialKind.PASSWORD, label, name, secret, not_before, None, added_by, chosen=True
@@ -172,7 +176,7 @@ def chosen_password_credential(
 
 
 def describe(ring: Ring) -> list[str]:
-    """Return what a record says of each credential; never a secret."""
+    """Return a line about each credential for the ledger; never a secret."""
     return [
         f"{c.fingerprint} {c.kind} {c.label or '-'} from {c.not_before.isoformat()}"
         f"{f' until {c.not_after.isoformat()}' if c.not_after else ''} by {c.added_by or '-'}"
@@ -181,12 +185,12 @@ def describe(ring: Ring) -> list[str]:
 
 
 def ring_digest(ring: Ring) -> str:
-    """Return what tells this ring from any other: the digest of its file."""
+    """Return the SHA-256 of the ring's file, which changes whenever the ring does."""
     return hashlib.sha256(format_ring(ring)).hexdigest()
 
 
 def format_ring(ring: Ring) -> bytes:
-    """Write a ring in the file's form; `loads` reads it back the same."""
+    """Write a ring in the format of its file; `parse_ring` reads it back."""
     listed = [
         {
             k: str(v) if k == "kind" else v
@@ -205,14 +209,14 @@ _TYPES = {
 
 
 def parse_ring(text: str) -> Ring:
-    """Read a ring; ValueError says what is wrong with it."""
+    """Read a ring from its file's text; ValueError says what is wrong with it."""
     data = tomllib.loads(text)
     if set(data) - {"party", "credential"} or not isinstance(data.get("party"), str):
-        raise ValueError("not a key file: only `party` and `credential` belong in it")
+        raise ValueError("not a key file: it may only have `party` and `credential`")
     credentials = []
     listed = data.get("credential", [])
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise ValueError("each credential is a table of its own, under [[credential]]")
+        raise ValueError("each credential must be a table under [[credential]]")
     for number, stated in enumerate(listed, start=1):
         fields = {"not_after": None, "chosen": False, **stated}
         if set(fields) != set(_TYPES):
@@ -220,12 +224,12 @@ def parse_ring(text: str) -> Ring:
             raise ValueError(f"credential {number}: missing or unknown: {odd}")
         for key, value in fields.items():
             if not isinstance(value, _TYPES[key]) and not (key == "not_after" and value is None):
-                raise ValueError(f"credential {number}: {key}: {value!r} is of the wrong type")
+                raise ValueError(f"credential {number}: {key}: {value!r} has the wrong type")
             if isinstance(value, datetime) and value.tzinfo is None:
-                raise ValueError(f"credential {number}: {key}: has no time zone")
+                raise ValueError(f"credential {number}: {key}: needs a time zone")
         credential = Credential(**{**fields, "kind": CredentialKind(fields["kind"])})
         if credential.fingerprint != _fingerprint_of(credential):
-            raise ValueError(f"credential {number}: its fingerprint is not that of its secret")
+            raise ValueError(f"credential {number}: the fingerprint does not match the secret")
         credentials.append(credential)
     return Ring(data["party"], tuple(credentials))
 
@@ -237,7 +241,7 @@ def _fingerprint_of(credential: Credential) -> str:
 
 
 def ring_path(site: Path, party: str) -> Path:
-    """Return where the ring of `party` stands."""
+    """Return the path of a party's ring."""
     return site / ring_file(party)
 
 
@@ -247,10 +251,10 @@ def load(site: Path, party: str) -> Ring:
     try:
         ring = parse_ring(ring_path(site, party).read_text(encoding="utf-8"))
         if ring.party != party:
-            raise ValueError(f"party is {ring.party!r}, but the file is named for {party!r}")
+            raise ValueError(f"party is {ring.party!r}, but the file name says {party!r}")
     except FileNotFoundError:
         return Ring(party)
-    except (OSError, ValueError, RecursionError) as error:  # the last: nested without end
-        advice = "restore it from a copy, or remove it and add the keys anew with `ssps key add`"
+    except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested too deeply
+        advice = "restore it from a copy, or remove it and add the keys again with `ssps key add`"
         raise Faults([Fault(name, "", f"{error}; {advice}")]) from None
     return ring

@@ -1,7 +1,7 @@
-"""Changing a ring: each change is a plan (ring in, ring out) and is applied whole.
+"""Plans changes of a ring: each function takes a ring and returns a new one.
 
-Nothing here asks for the time or touches a disk, but `apply`. A plan that cannot be is a
-ValueError that says why.
+Only `apply` writes to disk, and nothing here reads the clock. A change that is not possible raises
+ValueError, whose text says why.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,27 +13,27 @@ from keys import files
 from keys.credentials import ring
 from keys.credentials.ring import Credential, Ring
 
-_MIN_PREFIX = 6  # characters that stand for a fingerprint on the telephone
+_MIN_PREFIX = 6  # characters of a fingerprint that an operator may give instead of all
 _PREFIX = "SHA256:"
 
 
 def add(old: Ring, credential: Credential) -> Ring:
-    """Return the ring with one credential more; ValueError if it holds that key already."""
+    """Return the ring with one more credential; ValueError if it already has that key."""
     if any(c.fingerprint == credential.fingerprint for c in old.credentials):
-        raise ValueError(f"{old.party} has {credential.fingerprint} already")
+        raise ValueError(f"{old.party} already has {credential.fingerprint}")
     if credential.not_after is not None and credential.not_after <= credential.not_before:
-        raise ValueError(f"not after {credential.not_after}, which is before it begins")
+        raise ValueError(f"ends at {credential.not_after}, before it begins")
     return replace(old, credentials=(*old.credentials, credential))
 
 
 def rotate(
     old: Ring, fresh: Credential, overlap: timedelta, replaces: Collection[str] | None = None
 ) -> Ring:
-    """Return the ring with `fresh`, whose beginning is when the change begins.
+    """Return the ring with the credential `fresh`, which replaces others.
 
-    The credentials that it replaces end `overlap` later, or when they would have anyway. Those
-    are the ones of the given fingerprints, or without any given all of its kind that are valid
-    when it begins.
+    The replaced credentials end `overlap` after `fresh` begins, or earlier if they already do.
+    `replaces` has their fingerprints; without it they are all credentials of the same kind that
+    are valid when `fresh` begins.
     """
     end = fresh.not_before + overlap
     ends = set(replaced_by(old, fresh, replaces))
@@ -44,14 +44,15 @@ def rotate(
 def replaced_by(
     old: Ring, fresh: Credential, replaces: Collection[str] | None = None
 ) -> Iterator[str]:
-    """Yield the fingerprints of those that `fresh` replaces."""
+    """Yield the fingerprints of the credentials that `fresh` replaces."""
     for c in old.credentials:
         if replaces is None:
             if c.kind is fresh.kind and c.valid_at(fresh.not_before):
                 yield c.fingerprint
         elif c.fingerprint in replaces:
             if c.not_before > fresh.not_before:
-                raise ValueError(f"{c.fingerprint} begins later than what replaces it, revoke it")
+                wrong = f"{c.fingerprint} begins later than its replacement"
+                raise ValueError(f"{wrong}: revoke it instead")
             yield c.fingerprint
 
 
@@ -65,15 +66,15 @@ def revoke(old: Ring, fingerprint: str) -> Ring:
     """Return the ring without that credential."""
     left = tuple(c for c in old.credentials if c.fingerprint != fingerprint)
     if len(left) == len(old.credentials):
-        raise ValueError(f"{old.party} has no {fingerprint}")
+        raise ValueError(f"{old.party} has no credential {fingerprint}")
     return replace(old, credentials=left)
 
 
 def change_password(old: Ring, fingerprint: str, fresh: Credential) -> Ring:
-    """Return the ring in which the party's own password stands for an operator's, from now on."""
+    """Return the ring with the party's own password in place of an operator's."""
     before = next((c for c in old.credentials if c.fingerprint == fingerprint), None)
     if before is None or before.kind is not ring.CredentialKind.PASSWORD or before.chosen:
-        raise ValueError(f"{fingerprint} is no password of {old.party} that waits for a change")
+        raise ValueError(f"{fingerprint} is not a password of {old.party} that it has to change")
     if not before.valid_at(fresh.not_before):
         raise ValueError(f"{fingerprint} is not valid now")
     named = replace(fresh, label=before.label, not_after=before.not_after)
@@ -81,7 +82,7 @@ def change_password(old: Ring, fingerprint: str, fresh: Credential) -> Ring:
 
 
 def find_credential(held: Ring, text: str) -> Credential:
-    """Return the credential of that fingerprint, beginning of one, or label."""
+    """Return the credential with this fingerprint, start of a fingerprint, or label."""
     found = [c for c in held.credentials if c.fingerprint == text]
     if not found and len(text.removeprefix(_PREFIX)) >= _MIN_PREFIX:
         start = _PREFIX + text.removeprefix(_PREFIX)
@@ -90,15 +91,15 @@ def find_credential(held: Ring, text: str) -> Credential:
         found = [c for c in held.credentials if text and c.label == text]
     if len(found) != 1:
         has = ", ".join(c.fingerprint for c in found or held.credentials) or "none"
-        which = "could mean any of" if found else "is none of its credentials:"
+        which = "matches several credentials:" if found else "is not one of its credentials:"
         raise ValueError(f"{text!r} {which} {has}")
     return found[0]
 
 
 def access_ends(held: Ring, now: datetime) -> datetime | None:
-    """Return from when on nothing in the ring opens any more; None if that never comes.
+    """Return when the party will have no valid credential any more; None if never.
 
-    `now` if nothing opens at present, whatever is to come later.
+    `now` if it has none at present, even if one becomes valid later.
     """
     end = now
     while True:
@@ -116,7 +117,7 @@ def access_ends(held: Ring, now: datetime) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """A party that will stand outside from `when` on, unless it gets another credential."""
+    """A party that cannot log in from `when` on, unless it gets another credential."""
 
     party: str
     when: datetime
@@ -132,7 +133,7 @@ class Expiry:
 
 
 def expiring(rings: Collection[Ring], now: datetime, within: timedelta) -> list[Expiry]:
-    """Return the parties that stand outside at `now`, or will within that time; soonest first."""
+    """Return the parties that cannot log in now or within that time, soonest first."""
     found = []
     for held in rings:
         when = access_ends(held, now)
@@ -142,11 +143,11 @@ def expiring(rings: Collection[Ring], now: datetime, within: timedelta) -> list[
 
 
 def apply(site: Path, new: Ring) -> None:
-    """Put a ring in force, atomically: a reader sees the old one or the new."""
+    """Write a ring to its file atomically: a reader sees the old one or the new one."""
     path = ring.ring_path(site, new.party)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = ring.format_ring(new)
     if ring.parse_ring(content.decode()) != new:
-        raise AssertionError("a ring must read back as it was written")
+        raise AssertionError("a ring must be the same when it is read back")
     files.remove_unfinished(path.parent)
     files.replace(path, content)

@@ -1,1 +1,1 @@
-"""Who changed what, and why; which settings and keys are in force."""
+"""Records of changes and settings, and the state that the running server publishes."""

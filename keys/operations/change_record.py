@@ -1,23 +1,24 @@
-"""A change on the record: who made it, why, from what to what, and how it ended.
+"""Records a change of the site in the operations ledger: who, why, before, after, outcome.
 
-Every change of a site goes through here: an operator's command (scripts/shared/console) and a
-party's own
-password (sftpd/monitor/password_change). Its record in the operations ledger is named for the
-command, its
-`outcome` is ok (done), refused or failed, and in its `detail` stand, beside what else it says,
+Every change goes through here: those of an operator's command (scripts/shared/console) and of a
+party's own password (sftpd/monitor/password_change). The event is named after the command, and its
+`outcome` is ok (done), refused or failed. Its `detail` has, besides what the command adds,
 
-    why       what the operator gave as the reason
-    before    how that which it changes stood, in words; null where there was nothing
-    after     how it stands from then on; null where it is gone, or nothing has changed
-    reason    why it was refused or failed
-    of        the number of the record that this one ends
+    why       the reason that the operator gave
+    before    the state before the change, in words; null where there was nothing
+    after     the state after the change; null where it is gone, or nothing has changed
+    reason    why the change was refused or failed
+    of        the number of the earlier record that this one completes
 
-A change is on record just before it is put in force: what cannot be recorded does not happen. If it
-then fails, a second record says so, and names the first. What the publisher is asked to do is
-recorded as `asked`, and again under the command's name once it has answered. A crash between a
-record and its change shows in the next one's `before`, which is read from what is in force.
+1. The record is written just before the change takes effect: a change that cannot be recorded does
+   not happen.
+2. If the change then fails, a second record says so, and `of` refers to the first.
+3. What an operator requests from the publisher is recorded as `asked` first, and under the
+   command's name when the publisher has answered.
+4. If a crash comes between a record and its change, the next record shows it: its `before` is read
+   from what is actually in effect.
 
-Keys and passwords are named by fingerprints; no secret is handed to this module.
+Keys and passwords appear as fingerprints. This module never gets a secret.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,49 +34,48 @@ ASKED = "asked"
 
 
 class ChangeRecord:
-    """One change under way, of an open ledger; `before` and `of` are set by whoever knows them."""
+    """The record of one change in progress; the caller sets `before`, and `follows` if needed."""
 
     def __init__(
         self, operations: Ledger, command: str, who: str, origin: str, what: str, why: str
     ) -> None:
         self.before: Value = None
-        self.follows: int | None = None
+        self.follows: int | None = None  # `of` in the record
         self.finished = False
         self._operations = operations
         self._command, self._who, self._origin = command, who, origin
         self._what, self._why = what, why
 
     def done(self, after: Value, detail: Mapping[str, Value] | None = None) -> int:
-        """Record the change as made, just before it is, and return the record's number."""
+        """Record the change as done, just before making it; return the record's number."""
         return self._write(self._command, Outcome.OK, {**(detail or {}), "after": after})
 
     def manual_edits(self, settings: Settings) -> None:
-        """Record what was edited by hand before, so that it is not taken for this change."""
+        """Record what was edited by hand before, so that it does not look like this change."""
         why = f"found by {self._command}"
         settings_record.record_if_changed(self._operations, settings, self._who, self._origin, why)
 
     def requested(self, detail: Mapping[str, Value]) -> int:
-        """Record that another process is asked for the change."""
-        detail_ = {**detail, "command": self._command}
-        return self._write(ASKED, Outcome.OK, detail_)
+        """Record that another process is requested to make the change."""
+        return self._write(ASKED, Outcome.OK, {**detail, "command": self._command})
 
-    def refused(self, reason: str, detail: Mapping[str, Value] | None = None) -> int:
-        """Record that the change was not made, since it may not or cannot be."""
-        return self._finish(Outcome.REFUSED, reason, detail)
+    def refused(self, cause: str, detail: Mapping[str, Value] | None = None) -> int:
+        """Record that the change was not made because it is not allowed or not possible."""
+        return self._finish(Outcome.REFUSED, cause, detail)
 
-    def failed(self, reason: str, detail: Mapping[str, Value] | None = None) -> int:
-        """Record that the change was not made, or not wholly, since something broke."""
-        return self._finish(Outcome.FAILED, reason, detail)
+    def failed(self, cause: str, detail: Mapping[str, Value] | None = None) -> int:
+        """Record that the change was not made, or only in part, because something failed."""
+        return self._finish(Outcome.FAILED, cause, detail)
 
-    def _finish(self, outcome: Outcome, reason: str, detail: Mapping[str, Value] | None) -> int:
-        detail_: dict[str, Value] = {"after": None, **(detail or {}), "reason": reason}
-        return self._write(self._command, outcome, detail_)
+    def _finish(self, outcome: Outcome, cause: str, detail: Mapping[str, Value] | None) -> int:
+        whole: dict[str, Value] = {"after": None, **(detail or {}), "reason": cause}
+        return self._write(self._command, outcome, whole)
 
     def _write(self, name: str, outcome: Outcome, detail: Mapping[str, Value]) -> int:
-        detail_: dict[str, Value] = {**detail, "why": self._why, "before": self.before}
+        whole: dict[str, Value] = {**detail, "why": self._why, "before": self.before}
         if self.follows is not None:
-            detail_["of"] = self.follows
-        event = Event(name, self._who, self._origin, self._what, outcome, detail_)
+            whole["of"] = self.follows
+        event = Event(name, self._who, self._origin, self._what, outcome, whole)
         self.follows = self._operations.append(event)
         self._operations.sync()
         self.finished = name != ASKED
@@ -86,18 +86,18 @@ class ChangeRecord:
 def record_change(
     operations: Ledger, command: str, who: str, origin: str, what: str, why: str
 ) -> Iterator[ChangeRecord]:
-    """Make one change within; what it raises is recorded, and raised again.
+    """Make one change in the body; an exception from it is recorded and raised again.
 
-    A body that ends without a word has changed nothing, and leaves no record.
+    A body that calls nothing on the record has changed nothing, and leaves no record.
     """
     record = ChangeRecord(operations, command, who, origin, what, why)
     try:
         yield record
     except (Faults, ValueError) as error:
-        # Refused, if nothing was put on record as done yet.
-        say = record.failed if record.finished else record.refused
+        # Before `done` it is a refusal; after it the change has failed.
+        write = record.failed if record.finished else record.refused
         with suppress(Unwritable):
-            say(str(error))
+            write(str(error))
         raise
     except BaseException as error:
         with suppress(Unwritable):

@@ -1,18 +1,23 @@
-"""What the running server goes by: its own word, so that a command can prove it took a change.
+"""Publishes what the running server uses, so that a command can check that a change took effect.
 
-`state/serving.json`, replaced by the server whenever anything in it changes:
+The server replaces `state/serving.json` whenever anything in it changes:
 
     {"announced": ["SHA256:…"], "damaged": ["parti-b"], "faults": ["site.toml: …"],
      "host_keys": ["SHA256:…"], "parties": {"parti-a": "<digest>"},
      "pid": 4711, "rings": {"parti-a": "<digest>"}}
 
-A digest is `ring.digest` of the ring in force (`damaged` are those whose file has since become
-unreadable), or `agreed` of what is in force with that party. `faults` are those for which the
-last reload was turned down.
+    rings         for each party, `ring_digest` of the ring in use
+    damaged       parties whose ring file has become unreadable; the last good ring is in use
+    parties       for each party, `party_digest` of its settings in use
+    host_keys     fingerprints of the host keys in use
+    announced     fingerprints that clients are told, with the next keys
+    faults        why the last reload was rejected; empty if it was not
+    pid           the server's process
 
-A file may be left of a server that is no more. So each daemon holds a record lock on a file of
-its own, `state/<part>.lock`, for as long as it lives, and the kernel itself is asked who holds it
-(fcntl(2), F_GETLK): no number of a process that may be another's by now is ever believed.
+The file can be left over from a server that has ended. So each daemon holds a record lock on its
+own file `state/<part>.lock` while it runs, and a reader asks the kernel who holds the lock
+(fcntl(2), F_GETLK). A process number from the file alone is never trusted, since another process
+may have it by now.
 """
 
 import fcntl
@@ -34,12 +39,12 @@ _flock = struct.Struct("hhqqi4x")
 
 
 class AlreadyRunning(Exception):
-    """Another process is that part of this site already."""
+    """Another process already runs this part of the site."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """One server's word; see above."""
+    """The content of `state/serving.json`; see above."""
 
     pid: int
     rings: Mapping[str, str] = field(default_factory=dict)
@@ -51,20 +56,20 @@ class ServerState:
 
 
 def party_digest(party: Party) -> str:
-    """Return what tells the agreement with a party from any other."""
+    """Return a digest of a party's settings, which changes whenever they do."""
     stated = {**asdict(party), "scope": str(party.scope)}
     text = json.dumps(stated, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write(site: Path, serving: ServerState) -> None:
-    """Give the server's word."""
+    """Write `state/serving.json`."""
     (site / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
     files.replace(site / SERVER_STATE, json.dumps(asdict(serving), sort_keys=True).encode() + b"\n")
 
 
 def read(site: Path) -> ServerState | None:
-    """Return the word of the server that runs now, None if none does or it has not spoken yet."""
+    """Return the state of the running server, or None if none runs or it has not written yet."""
     pid = holder(site, SERVE)
     try:
         data = json.loads((site / SERVER_STATE).read_bytes())
@@ -77,9 +82,10 @@ def read(site: Path) -> ServerState | None:
 
 @contextmanager
 def claim(site: Path, part: str) -> Iterator[None]:
-    """Be that part of the site; raise Held if another process is.
+    """Run as that part of the site; raise AlreadyRunning if another process does.
 
-    A fork does not inherit it. Nothing else in this process may open the lock's file.
+    A forked child does not inherit the lock. Nothing else in this process may open the lock's file,
+    since closing it would release the lock (fcntl(2)).
     """
     path = site / lock_file(part)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,7 +96,7 @@ def claim(site: Path, part: str) -> Iterator[None]:
         except OSError:
             pid = holder(site, part)
             raise AlreadyRunning(
-                f"{site}: process {pid} is its `ssps {part}`, stop that one first"
+                f"{site}: process {pid} already runs `ssps {part}`, stop that one first"
             ) from None
         yield
     finally:
@@ -98,7 +104,7 @@ def claim(site: Path, part: str) -> Iterator[None]:
 
 
 def holder(site: Path, part: str) -> int | None:
-    """Return the process that is that part of the site now, None if there is none."""
+    """Return the process that runs this part of the site now, or None."""
     try:
         descriptor = os.open(site / lock_file(part), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

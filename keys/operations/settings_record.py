@@ -1,17 +1,18 @@
-"""Which settings stand on record, so that one that was edited by hand shows there.
+"""Records the digests of the settings files, so that the ledger shows edits by hand.
 
-A daemon that starts by, or takes up, a `site.toml` or `parties.toml` that is not what was recorded
-last, writes to the operations ledger a record named `settings`: in `before` and `after` a line for
-each file, its name and the SHA-256 of its bytes. For example
+When a daemon starts with, or reloads, a `site.toml` or `parties.toml` that differs from what was
+recorded last, it writes a `settings` record to the operations ledger. Its `before` and `after` have
+a line for each file, with the name and the SHA-256 of its bytes. For example
 
     parties.toml 9f64844533fd90928620bad8f9711bbaf0435eccdb5928b442268e48df425d20
     site.toml e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 
-They are the bytes that the settings were made of (config/load), and not those that stand there by
-the time of the record: a file may be edited in between.
+The digests are of the bytes that the settings were read from (config/load). The file on disk may
+have been edited since.
 
-What a command changes needs no such record: its own carries those lines in `settings`. Before it
-makes its change it has on record what it finds, so that an edit by hand is not taken for its own.
+A command that changes these files writes no such record: its own record has those lines in
+`settings`. Before its change it records what it finds, so that an edit by hand does not look like
+its own change.
 """
 
 from collections.abc import Iterable
@@ -30,14 +31,14 @@ _MARK = f'"{SETTINGS}"'.encode()
 
 
 def digest_lines(digests: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a line for each file, of (its name, the SHA-256 of its bytes)."""
+    """Return a line for each file, from its name and the SHA-256 of its bytes."""
     return [f"{name} {digest}" for name, digest in digests]
 
 
 def last_recorded(folder: Path) -> list[str] | None:
-    """Return the lines that the operations ledger in `folder` names last; None if it has none.
+    """Return the lines that the operations ledger in `folder` has last; None if it has none.
 
-    A line of it that is no record counts for nothing: the worst that comes of it is a record more.
+    A damaged line is skipped: at worst, that leads to one more record.
     """
     found = None
     for _, _, line in segments.read_lines(folder):
@@ -56,7 +57,10 @@ def last_recorded(folder: Path) -> list[str] | None:
 def record_if_changed(
     operations: Ledger, settings: Settings, who: str, origin: str, why: str
 ) -> bool:
-    """Have these settings on record; say whether they were not. Raises Unwritable."""
+    """Record these settings unless they are recorded already; say whether it wrote a record.
+
+    Raises Unwritable.
+    """
     before, after = (
         last_recorded(settings.site / LEDGERS / OPERATIONS),
         digest_lines(settings.digests),

@@ -1,1 +1,1 @@
-"""Who we are: host keys, signing keys, SSHSIG signatures."""
+"""The site's own keys: host keys, the signing key, and SSHSIG signatures."""

@@ -1,15 +1,19 @@
-"""The server's own keys: made once at `ssps init`, held in OpenSSH's private key format.
+"""Makes and rotates the site's own keys, in OpenSSH's private key format.
 
-`keys/host/ssh_host_ed25519_key` and `ssh_host_rsa_key` (4096 bits) prove the server to the
-parties; `keys/signing/signing_key` (ed25519) will sign what the parties take home. Beside
-each stands its `.pub`.
+`ssps init` makes them:
 
-Keys of the same names in `next/` beside them are announced and not used yet: those of the host
-are told to clients that log in, that of signing stands in the letters. `prepare` makes them,
-`take_over` moves them into their places. It goes one key at a time, each of which is whole or
-not moved at all, and what was moved is not moved again: cut off, it is finished by calling it
-once more. The public half of a key that served before stays in `old/`, named for the day of its
-end, so that old signatures still verify.
+    keys/host/ssh_host_ed25519_key, ssh_host_rsa_key     prove the server to the parties
+    keys/signing/signing_key                             signs feeds, sums and checkpoints
+
+The RSA key has 4096 bits, the others are ed25519. Each has its public half beside it, in a file of
+the same name and `.pub`.
+
+A rotation has two steps. `prepare_next` makes keys of the same names in `next/`: they are announced
+and not used yet. The server tells clients that log in about the next host keys, and the letters
+print the next signing key. `promote_next` moves them into use, one key at a time; each is moved
+completely or not at all. If it is interrupted, call it again and it finishes. The public half of a
+key that was in use stays in `old/`, named after the time of its end, so that old signatures still
+verify.
 """
 
 import base64
@@ -38,7 +42,7 @@ from keys.credentials.ring import fingerprint
 NEXT_HOST_KEYS = HOST_KEYS / "next"
 HOST_KEY_FILES = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
 SIGNING_KEY = "signing_key"
-SERVING, NEXT_KEY = "serving", "next"  # in a record
+SERVING, NEXT_KEY = "serving", "next"  # the words in a record
 _NEXT, _OLD, _DRAFT = "next", "old", "draft"
 _SSHFP = {"ssh-rsa": 1, "ssh-ed25519": 4}  # RFC 4255, RFC 7479
 _RSA_BITS = 4096
@@ -64,7 +68,7 @@ def create_site_keys(site: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """The public half of a key, as it is printed for the parties."""
+    """The public half of a key in OpenSSH's form: type, base64, and the name of its file."""
 
     kind: str
     blob: str
@@ -72,46 +76,46 @@ class PublicKey:
 
     @property
     def fingerprint(self) -> str:
-        """OpenSSH's name for it."""
+        """Its fingerprint as OpenSSH prints it."""
         return fingerprint(base64.b64decode(self.blob))
 
     def sshfp(self, host: str) -> str:
-        """Return its DNS record (RFC 4255), by SHA-256 (RFC 6594)."""
+        """Return its SSHFP DNS record (RFC 4255) with SHA-256 (RFC 6594)."""
         digest = hashlib.sha256(base64.b64decode(self.blob)).hexdigest()
         return f"{host.rstrip('.')}. IN SSHFP {_SSHFP[self.kind]} 2 {digest}"
 
 
 def read_public_key(path: Path) -> PublicKey:
-    """Return the public half of the private key at `path`, out of that key itself."""
+    """Return the public half of the private key at `path`, computed from the private key."""
     key = load_ssh_private_key(path.read_bytes(), None)
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     kind, blob = line.split()
     return PublicKey(kind, blob, path.name)
 
 
-def public_host_keys(site: Path, *, coming: bool = False) -> list[PublicKey]:
-    """Return the public host keys that serve, or those that are to serve next."""
+def public_host_keys(site: Path, *, next_keys: bool = False) -> list[PublicKey]:
+    """Return the public host keys in use, or with `next_keys` the next ones."""
     return [
         read_public_key(path)
-        for path in (_next_files(site / HOST_KEYS) if coming else host_key_files(site))
+        for path in (_next_files(site / HOST_KEYS) if next_keys else host_key_files(site))
     ]
 
 
-def known_hosts(site: Path, host: str, port: int, *, coming: bool = False) -> str:
-    """Return the lines that a client's known_hosts needs for this server."""
+def known_hosts(site: Path, host: str, port: int, *, next_keys: bool = False) -> str:
+    """Return the lines for a client's known_hosts file."""
     name = host if port == 22 else f"[{host}]:{port}"
-    lines = public_host_keys(site, coming=coming)
+    lines = public_host_keys(site, next_keys=next_keys)
     return "".join(f"{name} {line.kind} {line.blob}\n" for line in lines)
 
 
 def prepare_next(folder: Path) -> list[Path]:
-    """Make the next keys of those in `folder`, where there are none yet; return all of them."""
+    """Make the next keys for `folder` that do not exist yet; return all next ones."""
     draft_next(folder)
     return announce_next(folder)
 
 
 def draft_next(folder: Path) -> list[PublicKey]:
-    """Make the next keys that are lacking, where nobody looks for them yet; `announce` follows."""
+    """Make missing next keys in `draft/`, where they are not announced; then `announce_next`."""
     made = []
     for name in _key_names(folder):
         if not (folder / _NEXT / name).exists():
@@ -122,7 +126,7 @@ def draft_next(folder: Path) -> list[PublicKey]:
 
 
 def announce_next(folder: Path) -> list[Path]:
-    """Put the drafted keys where they are told of; return all the next ones."""
+    """Move the drafts to `next/`, where they are announced; return all next keys."""
     (folder / _NEXT).mkdir(mode=0o700, exist_ok=True)
     for name in _key_names(folder):
         drafted, coming = folder / _DRAFT / name, folder / _NEXT / name
@@ -135,7 +139,7 @@ def announce_next(folder: Path) -> list[Path]:
 
 
 def describe(folder: Path) -> list[str]:
-    """Return what a record says of the keys in `folder`: which serve, and which are to."""
+    """Return a line about each key in `folder` for the ledger: in use, or next."""
     serving = [folder / name for name in _key_names(folder) if (folder / name).exists()]
     return [
         f"{what} {read_public_key(path).fingerprint} {path.name}"
@@ -145,7 +149,7 @@ def describe(folder: Path) -> list[str]:
 
 
 def promote_next(folder: Path, now: datetime) -> list[Path]:
-    """Let the next keys serve in place of those in `folder`; return the ones that now do."""
+    """Replace the keys in `folder` by the next ones; return the ones now in use."""
     moved = []
     for path in _next_files(folder):
         serving = folder / path.name
@@ -154,7 +158,8 @@ def promote_next(folder: Path, now: datetime) -> list[Path]:
             gone.parent.mkdir(mode=0o700, exist_ok=True)
             before = read_public_key(serving)
             files.replace(gone, f"{before.kind} {before.blob} ssps\n".encode(), 0o644)
-        # Its public half first: a mismatch is mended from the private one, at any later call.
+        # The public half first: if a crash comes in between, a later call corrects it from the
+        # private half.
         fresh = read_public_key(path)
         files.replace(
             serving.with_name(serving.name + ".pub"),
@@ -169,7 +174,7 @@ def promote_next(folder: Path, now: datetime) -> list[Path]:
 
 
 def withdraw_next(folder: Path) -> list[Path]:
-    """Remove the next keys, which have never served; return them."""
+    """Remove the next keys, which were never in use; return their paths."""
     gone = _next_files(folder)
     for path in gone:
         path.unlink()
@@ -178,7 +183,7 @@ def withdraw_next(folder: Path) -> list[Path]:
 
 
 def former_keys(folder: Path) -> Iterator[tuple[PublicKey, datetime]]:
-    """Yield the keys that served before, the oldest first, and when each ceased to."""
+    """Yield the keys that were in use before, by name, with the time each one ended."""
     for path in sorted((folder / _OLD).glob("*.pub")):
         kind, blob, *_ = path.read_text(encoding="utf-8").split()
         name, _, day = path.stem.partition("-")
@@ -186,14 +191,14 @@ def former_keys(folder: Path) -> Iterator[tuple[PublicKey, datetime]]:
 
 
 def allowed_signers(site: Path, principal: str) -> str:
-    """Return the lines with which `ssh-keygen -Y verify` takes signatures of now and before.
+    """Return the allowed_signers lines for `ssh-keygen -Y verify`: former, present and next keys.
 
-    A signature does not say when it was made, so keys that served before stay without a window
-    (`valid-before` would turn away all that they ever signed); a comment says until when.
+    A signature does not say when it was made, so former keys are listed without a time limit
+    (`valid-before` would reject everything they signed). A comment says when each one ended.
     """
     lines = []
     for key, until in former_keys(site / SIGNING_KEYS):
-        lines.append(f"# served until {until:%Y-%m-%d %H:%M:%S}Z\n")
+        lines.append(f"# in use until {until:%Y-%m-%d %H:%M:%S}Z\n")
         lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
     for path in (site / SIGNING_KEYS / SIGNING_KEY, *_next_files(site / SIGNING_KEYS)):
         key = read_public_key(path)
@@ -210,17 +215,17 @@ def _next_files(folder: Path) -> list[Path]:
 
 
 def host_key_files(site: Path) -> list[Path]:
-    """Return the private host keys that the site has, in the order they are offered."""
+    """Return the files of the host keys in use, in the order in which they are offered."""
     return [p for name in HOST_KEY_FILES if (p := site / HOST_KEYS / name).exists()]
 
 
 def announced_host_key_files(site: Path) -> list[Path]:
-    """Return the private host keys that clients are to know: those present, and the next."""
+    """Return the files of the host keys that clients should know: in use, and next."""
     return [*host_key_files(site), *_next_files(site / HOST_KEYS)]
 
 
 def faults(site: Path) -> list[Fault]:
-    """Return what keeps the site's keys from serving: missing or damaged ones, loose modes."""
+    """Return what is wrong with the site's keys: missing, damaged, or readable by others."""
     found = []
     if not host_key_files(site):
         advice = "no host key, run `ssps init` or restore it from a copy"
@@ -230,7 +235,7 @@ def faults(site: Path) -> list[Fault]:
     signing = site / SIGNING_KEYS
     for path in [*announced_host_key_files(site), signing / SIGNING_KEY, *_next_files(signing)]:
         if path.exists() and (wrong := _damage(path)):
-            message = f"is no key that serves ({wrong}), restore it from a copy"
+            message = f"not a usable key ({wrong}), restore it from a copy"
             found.append(Fault(str(path.relative_to(site)), "", message))
     if (site / KEYS).exists():
         found += files.permission_faults(site, site / KEYS)

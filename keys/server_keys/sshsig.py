@@ -1,20 +1,21 @@
-"""Signatures that `ssh-keygen -Y verify` accepts: SSHSIG, of ed25519 keys, namespace `ssps`.
+"""Makes and verifies signatures that `ssh-keygen -Y verify` accepts (SSHSIG).
 
-The format is OpenSSH's, PROTOCOL.sshsig. What is signed is
+The format is OpenSSH's PROTOCOL.sshsig, here with ed25519 keys and the namespace `ssps`. The signed
+data is
 
     "SSHSIG", string namespace, string reserved (empty), string "sha512", string sha512(message)
 
-and a signature is, in base64 between two lines that say so,
+and a signature is, in base64 between a BEGIN and an END line,
 
     "SSHSIG", uint32 1, string public key, string namespace, string reserved, string "sha512",
     string (string "ssh-ed25519", string of 64 bytes)
 
-where a string is a uint32 length in network order and the bytes. A stock OpenSSH from 8.1 on
-checks one with
+where a string is a uint32 length in network byte order and the bytes. OpenSSH 8.1 and later verify
+it with
 
     ssh-keygen -Y verify -f allowed_signers -I ysk -n ssps -s FILE.sig < FILE
 
-given this line (in one) in `allowed_signers`, which each party has on paper as well:
+with this line (here broken into two) in `allowed_signers`, which each party also has on paper:
 
     ysk namespaces="ssps" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3
     chmQSVTG4
@@ -49,11 +50,11 @@ _u32 = Struct(">I")
 
 
 class BadSignature(Exception):
-    """It is none, not over this message, in another namespace, or by another key."""
+    """Malformed, over another message, in another namespace, or by another key."""
 
 
 def site_signing_key(site: Path) -> Ed25519PrivateKey:
-    """Return the key with which a site signs; raise Faults if it has none that serves."""
+    """Return the site's signing key; raise Faults if it has no usable one."""
     path = SIGNING_KEYS / host.SIGNING_KEY
     try:
         key = load_ssh_private_key((site / path).read_bytes(), None)
@@ -61,12 +62,12 @@ def site_signing_key(site: Path) -> Ed25519PrivateKey:
         wrong = f"cannot be read ({error}), restore it from a copy"
         raise Faults([Fault(str(path), "", wrong)]) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise Faults([Fault(str(path), "", "is no ed25519 key, restore it from a copy")])
+        raise Faults([Fault(str(path), "", "not an ed25519 key, restore it from a copy")])
     return key
 
 
 def sign(key: Ed25519PrivateKey, message: bytes) -> bytes:
-    """Return the signature over `message`, as it stands in a `.sig` file."""
+    """Return the signature over `message`, in the form of a `.sig` file."""
     signature = _string(_KIND) + _string(key.sign(_text_to_sign(message)))
     blob = (
         _MAGIC
@@ -82,15 +83,15 @@ def sign(key: Ed25519PrivateKey, message: bytes) -> bytes:
 
 
 def verify(key: Ed25519PublicKey, message: bytes, signature: bytes) -> None:
-    """Raise BadSignature unless `signature` is one by `key` over `message`."""
+    """Raise BadSignature unless `signature` is by `key` over `message`."""
     try:
         key.verify(_parse_signature(signature, _blob(key)), _text_to_sign(message))
     except (InvalidSignature, ValueError) as error:
-        raise BadSignature(str(error) or "not over this message") from error
+        raise BadSignature(str(error) or "it does not match the message") from error
 
 
 def public_key(line: str) -> Ed25519PublicKey:
-    """Read the public key of an `allowed_signers` or `.pub` line; ValueError for another."""
+    """Read the public key from an `allowed_signers` or `.pub` line; ValueError if not ed25519."""
     words = line.split()
     at = words.index(_KIND.decode()) if _KIND.decode() in words else len(words)
     key = load_ssh_public_key(" ".join(words[at : at + 2]).encode())
@@ -100,13 +101,13 @@ def public_key(line: str) -> Ed25519PublicKey:
 
 
 def allowed_signers(key: Ed25519PublicKey) -> str:
-    """Return the line by which a party's ssh-keygen knows that key."""
+    """Return the allowed_signers line for one key."""
     public = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return f'{PRINCIPAL} namespaces="{NAMESPACE}" {public}\n'
 
 
 def site_allowed_signers(site: Path) -> str:
-    """Return those lines for a site, of its former keys too: for a party's kit and letter."""
+    """Return the allowed_signers lines of a site, with its former keys, for parties."""
     return host.allowed_signers(site, PRINCIPAL)
 
 
@@ -119,24 +120,24 @@ def _text_to_sign(message: bytes) -> bytes:
 def _parse_signature(signature: bytes, public: bytes) -> bytes:
     lines = signature[:_MAX_BYTES].decode("ascii").split("\n")
     if lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
-        raise ValueError("not a signature of OpenSSH's")
+        raise ValueError("not an SSHSIG signature")
     try:
         blob = base64.b64decode("".join(lines[1:-2]), validate=True)
     except binascii.Error:
-        raise ValueError("not in base64") from None
+        raise ValueError("not base64") from None
     head = _MAGIC + _u32.pack(1)
     if not blob.startswith(head):
-        raise ValueError("not a signature of version 1")
+        raise ValueError("not an SSHSIG signature of version 1")
     key, namespace, _reserved, hashed, inner = _split_strings(blob[len(head) :], 5)
     if key != public:
         raise ValueError("by another key")
     if namespace != NAMESPACE.encode():
         raise ValueError("in another namespace")
     if hashed != _HASH:
-        raise ValueError("over another hash")
+        raise ValueError("over a hash other than sha512")
     kind, made = _split_strings(inner, 2)
     if kind != _KIND:
-        raise ValueError("of another kind")
+        raise ValueError("not an ed25519 signature")
     return made
 
 
@@ -152,11 +153,11 @@ def _split_strings(data: bytes, count: int) -> list[bytes]:
     found, at = [], 0
     for _ in range(count):
         if len(data) < at + _u32.size:
-            raise ValueError("cut short")
+            raise ValueError("too short")
         (size,) = _u32.unpack_from(data, at)
         at += _u32.size
         found.append(data[at : at + size])
         at += size
     if at != len(data):
-        raise ValueError("not as long as it says")
+        raise ValueError("longer than its fields")
     return found

@@ -52,13 +52,13 @@ def show_hosts(name: str | None, port: int | None, site: Path) -> None:
 
 def _print_hosts(site: Path, name: str, port: int) -> None:
     for coming in (False, True):
-        lines = host.public_host_keys(site, coming=coming)
+        lines = host.public_host_keys(site, next_keys=coming)
         if not lines:
             continue
         click.echo("next, announced:" if coming else "in service:")
         for line in lines:
             click.echo(f"  {line.kind:12} {line.fingerprint}")
-        click.echo(host.known_hosts(site, name, port, coming=coming), nl=False)
+        click.echo(host.known_hosts(site, name, port, next_keys=coming), nl=False)
         for line in lines if not _is_address(name) else ():
             click.echo(line.sshfp(name))
 
@@ -83,7 +83,7 @@ def next_host(mode: change.Mode, why: str, site: Path) -> None:
         return
     settings = load.load(site)
     _print_hosts(site, settings.sftp.host, settings.sftp.port)
-    new = ", ".join(line.fingerprint for line in host.public_host_keys(site, coming=True))
+    new = ", ".join(line.fingerprint for line in host.public_host_keys(site, next_keys=True))
     console.print_message_for(
         "all of them",
         f"Sunucunun sonraki anahtari: {new}. known_hosts dosyaniza ekleyin.",
@@ -190,7 +190,7 @@ class _KeyChange(Change[_Keys]):
         if self._folder == HOST_KEYS:
             serving = {line.fingerprint for line in host.public_host_keys(self._site)}
             next_ones = {
-                line.fingerprint for line in host.public_host_keys(self._site, coming=True)
+                line.fingerprint for line in host.public_host_keys(self._site, next_keys=True)
             }
             return server_reload.wait_until_in_force(
                 self._site,

@@ -130,7 +130,7 @@ def render_text(
     election, site = settings.election, settings.site
     zone = election.opens.tzinfo
     lines = host.public_host_keys(site)
-    coming = host.public_host_keys(site, coming=True)
+    coming = host.public_host_keys(site, next_keys=True)
     prints = [f"  {line.kind:12} {line.fingerprint}" for line in lines]
     prints += [f"  {line.kind:12} {line.fingerprint}  (sonraki anahtar)" for line in coming]
     known = host.known_hosts(site, address.host, address.port) if with_keys else ""

@@ -29,7 +29,7 @@ def opened(tmp_path: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
-def test_the_digests_are_those_that_the_shell_prints() -> None:
+def test_digests_are_those_of_the_shell_commands() -> None:
     assert digest.digests_of(b"") == EMPTY
     assert digest.digests_of(b"abc") == Digests(
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
@@ -38,7 +38,7 @@ def test_the_digests_are_those_that_the_shell_prints() -> None:
     )
 
 
-def test_a_stamp_is_read_back_and_goes_before_the_bytes(opened: int) -> None:
+def test_a_stamp_is_used_instead_of_the_bytes(opened: int) -> None:
     assert digest.read_stamp(opened) is None
     assert digest.digests_of_file(opened) == digest.digests_of(b"abc")
 
@@ -50,7 +50,7 @@ def test_a_stamp_is_read_back_and_goes_before_the_bytes(opened: int) -> None:
 
 
 @pytest.mark.parametrize("left", [b"", b"\xff" * 64, b"abc"])
-def test_half_a_stamp_is_none(opened: int, left: bytes) -> None:
+def test_an_incomplete_stamp_is_ignored(opened: int, left: bytes) -> None:
     digest.stamp(opened, PAGE)
     os.setxattr(opened, "user.ssps.sha256", left)
 
@@ -58,7 +58,7 @@ def test_half_a_stamp_is_none(opened: int, left: bytes) -> None:
     assert digest.digests_of_file(opened) == digest.digests_of(b"abc")
 
 
-def test_a_file_system_that_keeps_no_attributes_is_served_by_hashing(
+def test_without_extended_attributes_the_file_is_hashed(
     opened: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -31,12 +31,12 @@ e-1/b.v2.jpg,1,{SHA},2023-05-14T14:40:13Z,sandik-sonuc,2,e-1/b.jpg
 """.encode()
 
 
-def test_a_segment_is_written_as_its_module_says_and_read_back() -> None:
+def test_a_segment_has_the_golden_bytes() -> None:
     assert format_segment(SEGMENT) == GOLDEN
     assert parse_segment(GOLDEN) == SEGMENT
 
 
-def test_a_segment_without_entries_or_checkpoints_is_one() -> None:
+def test_a_segment_may_have_no_entries_and_no_checkpoints() -> None:
     silent = replace(SEGMENT, number=1, previous=NO_PREVIOUS, entries=(), checkpoints=())
 
     assert parse_segment(format_segment(silent)) == silent
@@ -63,7 +63,7 @@ def test_a_segment_without_entries_or_checkpoints_is_one() -> None:
         (b"e-1/b.jpg", "e-1/ş.jpg".encode()),
     ],
 )
-def test_anything_else_is_no_segment(old: bytes, new: bytes) -> None:
+def test_a_segment_in_another_form_is_refused(old: bytes, new: bytes) -> None:
     assert old in GOLDEN
     with pytest.raises(ValueError):
         parse_segment(GOLDEN.replace(old, new))

@@ -6,7 +6,7 @@ import pytest
 from keys import files
 
 
-def test_a_file_is_replaced_whole_with_the_mode_asked_for(tmp_path: Path) -> None:
+def test_a_file_is_replaced_with_the_given_mode(tmp_path: Path) -> None:
     path = tmp_path / "a"
     files.replace(path, b"old", 0o644)
 
@@ -17,7 +17,7 @@ def test_a_file_is_replaced_whole_with_the_mode_asked_for(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a"

@@ -33,23 +33,23 @@ def small(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-def test_a_disk_that_fills_up_stops_the_record_at_a_whole_line_and_goes_on_with_room(
+def test_a_full_disk_stops_the_ledger_at_a_complete_line_until_there_is_room(
     small: Path,
 ) -> None:
     folder = small / "transfer"
-    with Ledger(folder, lambda: NOON) as writer, Signer(folder, KEY, lambda: NOON) as notary:
+    with Ledger(folder, lambda: NOON) as writer, Signer(folder, KEY, lambda: NOON) as signer:
         with pytest.raises(Unwritable, match="No space left on device: make room, then retry"):
             while True:
                 writer.append(OPENED, OPENED, OPENED)
         written = writer.next_seq
         assert len(list(segments.read_records(folder))) == written > 100
         with pytest.raises(OSError, match="No space left on device"):
-            notary.sign()
+            signer.sign()
 
         (small / "filler").unlink()
 
         assert writer.append(OPENED) == written
-        notary.sign(last=True)
+        signer.sign(last=True)
     found = HashReader(folder)
     message = segments.read_checkpoint(folder)
     assert message is not None
@@ -59,7 +59,7 @@ def test_a_disk_that_fills_up_stops_the_record_at_a_whole_line_and_goes_on_with_
     )
 
 
-def test_a_disk_without_room_for_a_ledger_refuses_it_at_the_start(small: Path) -> None:
+def test_a_ledger_cannot_be_opened_on_a_full_disk(small: Path) -> None:
     with (small / "more").open("wb") as file:
         while True:
             try:

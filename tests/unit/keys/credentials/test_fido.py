@@ -18,12 +18,12 @@ def key(request: pytest.FixtureRequest) -> SoftwareToken:
     return SoftwareToken(request.param)
 
 
-def test_what_a_touched_token_signed_is_its_own(key: SoftwareToken) -> None:
+def test_a_signature_with_user_presence_is_valid(key: SoftwareToken) -> None:
     assert fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE))
     assert fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x05))
 
 
-def test_nobody_touched_it_so_it_does_not_count(key: SoftwareToken) -> None:
+def test_a_signature_without_user_presence_is_refused(key: SoftwareToken) -> None:
     assert not fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE, flags=0))
     assert not fido.signature_is_valid(key.blob, MESSAGE, key.sign(MESSAGE, flags=0x04))
 
@@ -42,13 +42,13 @@ def test_nobody_touched_it_so_it_does_not_count(key: SoftwareToken) -> None:
         lambda key: b"\xff" * 40,
     ],
 )
-def test_anything_else_is_no_signature(
+def test_a_malformed_or_foreign_signature_is_refused(
     key: SoftwareToken, spoil: Callable[[SoftwareToken], bytes]
 ) -> None:
     assert not fido.signature_is_valid(key.blob, MESSAGE, spoil(key))
 
 
-def test_every_bit_counts(key: SoftwareToken) -> None:
+def test_a_signature_with_any_byte_changed_is_refused(key: SoftwareToken) -> None:
     whole = key.sign(MESSAGE)
     for place in range(len(whole)):
         spoiled = bytearray(whole)
@@ -56,7 +56,7 @@ def test_every_bit_counts(key: SoftwareToken) -> None:
         assert not fido.signature_is_valid(key.blob, MESSAGE, bytes(spoiled)), place
 
 
-def test_a_tokens_key_becomes_a_credential(key: SoftwareToken) -> None:
+def test_a_token_key_can_be_a_credential(key: SoftwareToken) -> None:
     line = key.public_line
     assert publickey.parse_public_key(line + " anahtarlik")[1] == "anahtarlik"
 
@@ -67,7 +67,7 @@ def test_a_tokens_key_becomes_a_credential(key: SoftwareToken) -> None:
     assert ring.parse_ring(ring.format_ring(held).decode()) == held
 
 
-def test_openssh_takes_these_signatures_too(key: SoftwareToken, tmp_path: Path) -> None:
+def test_openssh_accepts_the_test_tokens_signatures(key: SoftwareToken, tmp_path: Path) -> None:
     head = string(b"ssps") + string(b"") + string(b"sha256")
     signed = key.sign(b"SSHSIG" + head + string(hashlib.sha256(MESSAGE).digest()))
     whole = b"SSHSIG" + (1).to_bytes(4, "big") + string(key.blob) + head + string(signed)

@@ -26,7 +26,7 @@ def made(folder: Path, *words: str) -> Path:
         ["-t", "rsa", "-b", "3072"],
     ],
 )
-def test_openssh_and_rfc_4716_name_the_same_key(tmp_path: Path, kind: list[str]) -> None:
+def test_the_same_key_is_read_from_openssh_and_rfc_4716(tmp_path: Path, kind: list[str]) -> None:
     path = made(tmp_path, *kind)
     ssh2 = subprocess.run(
         ["ssh-keygen", "-e", "-m", "RFC4716", "-f", str(path)],
@@ -43,7 +43,7 @@ def test_openssh_and_rfc_4716_name_the_same_key(tmp_path: Path, kind: list[str])
     assert publickey.parse_public_key(ssh2.replace("\n", "\r\n"))[0] == line
 
 
-def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> None:
+def test_an_ssh2_file_may_have_a_comment_and_continued_headers(tmp_path: Path) -> None:
     text = (
         '---- BEGIN SSH2 PUBLIC KEY ----\nComment: "mirror-1"\nx-note: long \\\nand longer\n'
         "AAAAC3NzaC1lZDI1NTE5AAAAIB1V7sCtd9sbSNjUPMtlSSB7hcM7WSG2\nCq0KuGwzwyUM\n"
@@ -55,8 +55,8 @@ def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "a private key, which stays with the party"),
-        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key, which stays with the party"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "a private key, which must stay with the party"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key, which must stay with the party"),
         ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n", "without its last line"),
         (
             "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAAABAA==",
@@ -66,12 +66,15 @@ def test_an_ssh2_file_keeps_its_comment_and_its_long_headers(tmp_path: Path) -> 
         (f"{ED25519}\n{ED25519}", "not one OpenSSH public key line"),
         ("ssh-ed25519 AAAA====", "not an OpenSSH public key"),
         (ED25519.replace("ssh-ed25519", "ecdsa-sha2-nistp256"), "not an OpenSSH public key"),
-        ("ssh-dss AAAAB3NzaC1kc3M=", "'ssh-dss' is no kind that is served, which is too weak"),
-        ("ssh-ed448 AAAACXNzaC1lZDQ0OA==", "'ssh-ed448' is no kind that is served"),
+        (
+            "ssh-dss AAAAB3NzaC1kc3M=",
+            "'ssh-dss' is not a key type that is served, which is too weak",
+        ),
+        ("ssh-ed448 AAAACXNzaC1lZDQ0OA==", "'ssh-ed448' is not a key type that is served"),
         ("", "not one OpenSSH public key line"),
     ],
 )
-def test_what_will_not_do_is_refused_with_a_clear_word(text: str, said: str) -> None:
+def test_an_unusable_key_is_refused_with_the_cause(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         publickey.parse_public_key(text)
 

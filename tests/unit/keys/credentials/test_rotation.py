@@ -62,31 +62,31 @@ TO_Q = rotate("q 12.00-", HOUR)
 LATER, TO_B_FOR_A = rotate("B 16.30-", HOUR), rotate("B 12.00-", HOUR, "A")
 
 TABLE = [
-    # clock, ring before, command, ring after, who gets in
+    # clock, ring before, command, ring after, which credentials are valid
     ("12.00", "A 10.00-", nothing, "A 10.00-", "A"),
     ("12.00", "A 10.00-", add("B 12.00-"), "A 10.00-  B 12.00-", "A B"),
     ("12.00", "", add("B 16.30-"), "B 16.30-", ""),
     ("16.30", "", add("B 16.30-"), "B 16.30-", "B"),
-    # the old one retires after the overlap, to the minute
+    # the replaced one ends after the overlap, to the minute
     ("12.00", "A 10.00-", TO_B, "A 10.00-13.00  B 12.00-", "A B"),
     ("12.59", "A 10.00-", TO_B, "A 10.00-13.00  B 12.00-", "A B"),
     ("13.00", "A 10.00-", TO_B, "A 10.00-13.00  B 12.00-", "B"),
-    # no overlap: from one to the other without a moment for neither or both
+    # no overlap: at no moment are both valid, or neither
     ("11.59", "A 10.00-", AT_ONCE, "A 10.00-12.00  B 12.00-", "A"),
     ("12.00", "A 10.00-", AT_ONCE, "A 10.00-12.00  B 12.00-", "B"),
-    # planned for later: nothing changes before
+    # scheduled: nothing changes before it begins
     ("16.29", "A 10.00-", LATER, "A 10.00-17.30  B 16.30-", "A"),
     ("16.30", "A 10.00-", LATER, "A 10.00-17.30  B 16.30-", "A B"),
     ("17.30", "A 10.00-", LATER, "A 10.00-17.30  B 16.30-", "B"),
-    # what ends sooner than the overlap still does
+    # a credential that ends before the overlap keeps its end
     ("12.00", "A 10.00-12.15", TO_B, "A 10.00-12.15  B 12.00-", "A B"),
-    # each of its kind retires, or those that are named
+    # all credentials of the same kind are replaced, or only the named ones
     ("13.00", "A 10.00-  C 10.00-", TO_B, "A 10.00-13.00  C 10.00-13.00  B 12.00-", "B"),
     ("13.00", "A 10.00-  C 10.00-", TO_B_FOR_A, "A 10.00-13.00  C 10.00-  B 12.00-", "C B"),
     ("13.00", "A 10.00-  p 10.00-", TO_B, "A 10.00-13.00  p 10.00-  B 12.00-", "p B"),
     ("13.00", "A 10.00-  p 10.00-", TO_Q, "A 10.00-  p 10.00-13.00  q 12.00-", "A q"),
     ("13.00", "p 10.00-", rotate("B 12.00-", HOUR, "p"), "p 10.00-13.00  B 12.00-", "B"),
-    # what begins only later is another matter
+    # a credential that is not valid yet is kept
     ("18.00", "A 10.00-  C 18.00-", TO_B, "A 10.00-13.00  C 18.00-  B 12.00-", "C B"),
     ("12.00", "A 10.00-  B 10.00-", revoke("A"), "B 10.00-", "B"),
     ("12.00", "A 10.00-", revoke("A"), "", ""),
@@ -106,14 +106,16 @@ def test_rotation(
 @pytest.mark.parametrize(
     ("before", "command", "said"),
     [
-        ("A 10.00-", add("A 12.00-"), "parti-a has SHA256:A already"),
-        ("A 10.00-", rotate("A 12.00-", HOUR), "parti-a has SHA256:A already"),
-        ("A 10.00-", revoke("B"), "parti-a has no SHA256:B"),
+        ("A 10.00-", add("A 12.00-"), "parti-a already has SHA256:A"),
+        ("A 10.00-", rotate("A 12.00-", HOUR), "parti-a already has SHA256:A"),
+        ("A 10.00-", revoke("B"), "parti-a has no credential SHA256:B"),
         ("", add("B 12.00-12.00"), "before it begins"),
-        ("A 18.00-", rotate("B 12.00-", HOUR, "A"), "begins later than what replaces it"),
+        ("A 18.00-", rotate("B 12.00-", HOUR, "A"), "begins later than its replacement"),
     ],
 )
-def test_what_cannot_be_is_said(before: str, command: Callable[[Ring], Ring], said: str) -> None:
+def test_an_impossible_change_is_refused_with_the_cause(
+    before: str, command: Callable[[Ring], Ring], said: str
+) -> None:
     with pytest.raises(ValueError, match=said):
         command(held(before))
 
@@ -131,13 +133,11 @@ def test_what_cannot_be_is_said(before: str, command: Callable[[Ring], Ring], sa
         ("", "12.00"),
     ],
 )
-def test_a_party_stands_outside_once_its_last_credential_has_ended(
-    before: str, lapses: str | None
-) -> None:
+def test_access_ends_with_the_last_credential(before: str, lapses: str | None) -> None:
     assert rotation.access_ends(held(before), at("12.00")) == (at(lapses) if lapses else None)
 
 
-def test_who_will_stand_outside_soon_is_named_the_soonest_first() -> None:
+def test_parties_that_lose_access_soon_are_listed_soonest_first() -> None:
     rings = [
         Ring("parti-a", held("A 10.00-13.00").credentials),
         Ring("parti-b", held("B 10.00-").credentials),
@@ -155,7 +155,7 @@ def test_who_will_stand_outside_soon_is_named_the_soonest_first() -> None:
     ]
 
 
-def test_a_credential_is_named_by_its_beginning_or_its_label_if_that_is_enough() -> None:
+def test_a_credential_is_found_by_a_unique_start_or_label() -> None:
     found = Ring(
         "parti-a",
         tuple(
@@ -170,7 +170,11 @@ def test_a_credential_is_named_by_its_beginning_or_its_label_if_that_is_enough()
 
     for text in ("SHA256:abcdefgh", "abcdef", "SHA256:abcdef", "ayna"):
         assert rotation.find_credential(found, text).fingerprint == "SHA256:abcdefgh"
-    for text, said in (("abcde", "is none of"), ("ofis", "could mean"), ("", "is none of")):
+    for text, said in (
+        ("abcde", "is not one of"),
+        ("ofis", "matches several"),
+        ("", "is not one of"),
+    ):
         with pytest.raises(ValueError, match=said):
             rotation.find_credential(found, text)
 
@@ -194,7 +198,7 @@ def test_a_party_changes_an_operators_password_once() -> None:
     assert after.by_password("kendi-sifresi-12", at("12.00")) == own
     assert after.by_password("dogru-sifre-1", at("12.00")) is None
     assert ring.parse_ring(ring.format_ring(after).decode()) == after
-    with pytest.raises(ValueError, match="no password of parti-a that waits"):
+    with pytest.raises(ValueError, match="not a password of parti-a"):
         rotation.change_password(after, own.fingerprint, fresh)
 
 
@@ -208,13 +212,13 @@ def test_a_party_changes_an_operators_password_once() -> None:
         "$argon2id$v=19$m=65536,t=3,p=4$" + "A" * 22 + "$" + "A" * 43 + "\n",
     ],
 )
-def test_what_is_no_hash_of_ours_becomes_no_credential(secret: str) -> None:
-    with pytest.raises(ValueError, match="no hash"):
+def test_a_hash_that_this_server_would_not_make_is_refused(secret: str) -> None:
+    with pytest.raises(ValueError, match="not a password hash"):
         ring.chosen_password_credential(secret, label="", not_before=DAY, added_by="parti-a")
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fchmod", "fsync", "replace"])
-def test_a_crash_in_the_middle_of_a_write_leaves_the_old_ring_whole(
+def test_a_failed_write_leaves_the_old_ring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     before, after = Ring("parti-a", (OLD,)), Ring("parti-a")
@@ -235,7 +239,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_ring_whole(
     assert [p.name for p in (tmp_path / RINGS).iterdir()] == ["parti-a.toml"]
 
 
-def test_what_a_killed_writer_left_is_gone_with_the_next_change(tmp_path: Path) -> None:
+def test_the_next_change_removes_the_file_of_a_killed_writer(tmp_path: Path) -> None:
     rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
     left = tmp_path / RINGS / ".parti-b.toml.4711.new"
     left.write_bytes(b'party = "parti-b"\n\n[[cred')
@@ -245,7 +249,7 @@ def test_what_a_killed_writer_left_is_gone_with_the_next_change(tmp_path: Path) 
     assert [p.name for p in (tmp_path / RINGS).iterdir()] == ["parti-a.toml"]
 
 
-def test_a_ring_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_a_ring_is_private_with_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
@@ -257,7 +261,7 @@ def test_a_ring_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_what_root_writes_is_the_folders_owners(tmp_path: Path) -> None:
+def test_a_ring_written_by_root_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / RINGS
     folder.mkdir(parents=True)
     os.chown(folder, 4711, 4712)

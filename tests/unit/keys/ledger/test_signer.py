@@ -23,8 +23,8 @@ PUBLIC = KEY.public_key()
 SMALL = WritePolicy(segment_bytes=1000)
 
 
-class Hands:
-    """A clock that stands until it is moved."""
+class ManualClock:
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -36,13 +36,13 @@ class Hands:
         self.now += timedelta(seconds=seconds)
 
 
-def write(folder: Path, count: int, terms: WritePolicy = ledger.DEFAULT_POLICY) -> None:
-    with Ledger(folder, lambda: NOON, policy=terms) as writer:
+def write(folder: Path, count: int, policy: WritePolicy = ledger.DEFAULT_POLICY) -> None:
+    with Ledger(folder, lambda: NOON, policy=policy) as writer:
         for _ in range(count):
             writer.append(OPENED)
 
 
-def notary(folder: Path, clock: Callable[[], datetime] = lambda: NOON) -> Signer:
+def signer(folder: Path, clock: Callable[[], datetime] = lambda: NOON) -> Signer:
     return Signer(folder, KEY, clock, token=lambda: "5f0c9b1e8a63d274")
 
 
@@ -68,10 +68,10 @@ def history(folder: Path) -> list[int]:
     return [note.open_checkpoint(message, [PUBLIC]).size for message in found]
 
 
-def test_what_stands_in_the_ledger_is_signed_for(tmp_path: Path) -> None:
+def test_the_signed_root_is_that_of_the_lines(tmp_path: Path) -> None:
     write(tmp_path, 3)
 
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         found = mine.sign()
 
     assert found == Checkpoint("ssps/" + tmp_path.name + "/5f0c9b1e8a63d274", 3, found.root, NOON)  # type: ignore[union-attr]
@@ -79,14 +79,14 @@ def test_what_stands_in_the_ledger_is_signed_for(tmp_path: Path) -> None:
     assert signed(tmp_path).root == root(lines(tmp_path))
 
 
-def test_an_empty_ledger_has_nothing_to_sign_for(tmp_path: Path) -> None:
-    with notary(tmp_path) as mine:
+def test_an_empty_ledger_is_not_signed(tmp_path: Path) -> None:
+    with signer(tmp_path) as mine:
         assert mine.sign(last=True) is None
     assert segments.read_checkpoint(tmp_path) is None
 
 
-def test_only_what_was_added_since_is_read_and_half_a_line_is_not(tmp_path: Path) -> None:
-    with Ledger(tmp_path, lambda: NOON) as writer, notary(tmp_path) as mine:
+def test_only_new_complete_lines_are_read(tmp_path: Path) -> None:
+    with Ledger(tmp_path, lambda: NOON) as writer, signer(tmp_path) as mine:
         writer.append(OPENED)
         assert mine.sign() is not None
         assert mine.sign() is None
@@ -101,9 +101,11 @@ def test_only_what_was_added_since_is_read_and_half_a_line_is_not(tmp_path: Path
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
-def test_the_next_one_goes_on_from_there_without_reading_it_all(tmp_path: Path, count: int) -> None:
+def test_the_next_signer_continues_without_reading_the_whole_ledger(
+    tmp_path: Path, count: int
+) -> None:
     write(tmp_path, count)
-    with notary(tmp_path) as first:
+    with signer(tmp_path) as first:
         first.sign()
     origin = signed(tmp_path).origin
     before = segments.list_segments(tmp_path)[0].path
@@ -120,16 +122,16 @@ def test_the_next_one_goes_on_from_there_without_reading_it_all(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("lost", ["*.hashes", "tree-8", "*.hashes tree-8"])
-def test_hashes_that_were_lost_or_damaged_are_made_anew(tmp_path: Path, lost: str) -> None:
+def test_lost_or_damaged_hashes_are_computed_again(tmp_path: Path, lost: str) -> None:
     write(tmp_path, 600, SMALL)
-    with notary(tmp_path) as first:
+    with signer(tmp_path) as first:
         first.sign()
     for pattern in lost.split():
         for path in tmp_path.glob(pattern):
             path.write_bytes(path.read_bytes()[:-32] + b"\x00" * 32)
     write(tmp_path, 1, SMALL)
 
-    with notary(tmp_path) as second:
+    with signer(tmp_path) as second:
         second.sign()
 
     assert signed(tmp_path).root == root(lines(tmp_path))
@@ -137,25 +139,25 @@ def test_hashes_that_were_lost_or_damaged_are_made_anew(tmp_path: Path, lost: st
     assert merkle.root_hash(601, found.node) == signed(tmp_path).root
     for path in tmp_path.glob("*.hashes"):
         path.unlink()
-    with notary(tmp_path):
+    with signer(tmp_path):
         assert merkle.root_hash(601, HashReader(tmp_path).node) == signed(tmp_path).root
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_a_ledger_that_was_cut_short_is_not_signed_for_again(tmp_path: Path) -> None:
+def test_a_shortened_ledger_is_not_signed(tmp_path: Path) -> None:
     write(tmp_path, 5)
-    with notary(tmp_path) as first:
+    with signer(tmp_path) as first:
         first.sign()
     path = segments.list_segments(tmp_path)[0].path
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
 
     with pytest.raises(LedgerMismatch, match="has 4 records, but 5 were signed"):
-        notary(tmp_path)
+        signer(tmp_path)
 
 
-def test_a_ledger_that_was_changed_is_not_signed_for_when_it_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_ledger_is_not_signed_when_it_is_read_again(tmp_path: Path) -> None:
     write(tmp_path, 5)
-    with notary(tmp_path) as first:
+    with signer(tmp_path) as first:
         first.sign()
     path = segments.list_segments(tmp_path)[0].path
     path.write_bytes(path.read_bytes().replace(b"parti-a", b"parti-x", 1))
@@ -164,15 +166,15 @@ def test_a_ledger_that_was_changed_is_not_signed_for_when_it_is_read_anew(tmp_pa
     hashes.write_bytes(evidence)
 
     with pytest.raises(LedgerMismatch, match="`ssps audit verify` names the record"):
-        notary(tmp_path)
+        signer(tmp_path)
     assert hashes.read_bytes() == evidence
 
 
-def test_another_years_key_does_not_take_the_ledger_over_unless_it_is_known(
+def test_a_new_key_signs_only_if_the_former_key_is_known(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, 5)
-    with notary(tmp_path) as first:
+    with signer(tmp_path) as first:
         first.sign()
     fresh = Ed25519PrivateKey.generate()
 
@@ -186,9 +188,9 @@ def test_another_years_key_does_not_take_the_ledger_over_unless_it_is_known(
     assert note.open_checkpoint(message, [fresh.public_key()]).size == 6
 
 
-def test_a_history_is_kept_of_one_checkpoint_a_minute_and_of_the_last(tmp_path: Path) -> None:
-    clock = Hands()
-    with Ledger(tmp_path, clock) as writer, notary(tmp_path, clock) as mine:
+def test_the_history_has_one_checkpoint_a_minute_and_the_last_one(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with Ledger(tmp_path, clock) as writer, signer(tmp_path, clock) as mine:
         for _ in range(5):
             writer.append(OPENED)
             mine.sign()
@@ -199,25 +201,25 @@ def test_a_history_is_kept_of_one_checkpoint_a_minute_and_of_the_last(tmp_path: 
     assert history(tmp_path) == [1, 3, 5, 6]
 
 
-def test_a_history_that_a_crash_tore_goes_on(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_in_the_history_is_removed(tmp_path: Path) -> None:
     write(tmp_path, 1)
-    with notary(tmp_path) as first:
+    with signer(tmp_path) as first:
         first.sign()
     with (tmp_path / segments.CHECKPOINTS).open("ab") as file:
         file.write(b"ssps/x\n5\n")
     write(tmp_path, 1)
 
-    with notary(tmp_path) as second:
+    with signer(tmp_path) as second:
         second.sign(last=True)
 
     assert history(tmp_path) == [1, 2]
 
 
-def test_sealed_segments_are_compressed_and_read_as_before(tmp_path: Path) -> None:
+def test_compressed_segments_read_the_same(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
     before = lines(tmp_path)
     names = [segment.path.name for segment in segments.list_segments(tmp_path)]
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         assert mine.compress_next() is None  # nothing is, before it was signed for
         mine.sign()
         packed = 0
@@ -232,31 +234,31 @@ def test_sealed_segments_are_compressed_and_read_as_before(tmp_path: Path) -> No
     for path in tmp_path.glob("*.hashes"):
         path.unlink()
     write(tmp_path, 1, SMALL)
-    with notary(tmp_path) as second:
+    with signer(tmp_path) as second:
         second.sign()
     assert signed(tmp_path).root == root(lines(tmp_path))
 
 
-def test_a_ledger_whose_old_segments_were_removed_is_signed_further(tmp_path: Path) -> None:
+def test_a_ledger_whose_segments_an_earlier_version_removed_is_still_signed(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         mine.sign()
     every = lines(tmp_path)
 
     removed = remove_oldest_segment(tmp_path)
-    with notary(tmp_path) as second:
+    with signer(tmp_path) as second:
         second.sign()
 
     assert signed(tmp_path).root == root(every[:removed] + lines(tmp_path))
     for path in tmp_path.glob("tree-*"):
         path.unlink()
-    with notary(tmp_path) as third:
+    with signer(tmp_path) as third:
         assert third.checkpoint == signed(tmp_path)
 
 
 def test_a_sealed_segment_is_never_deleted(tmp_path: Path) -> None:
     write(tmp_path, 40, SMALL)
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         mine.sign()
 
     write(tmp_path, 40, SMALL)
@@ -264,7 +266,7 @@ def test_a_sealed_segment_is_never_deleted(tmp_path: Path) -> None:
     assert [r.seq for r in segments.read_records(tmp_path)] == list(range(80))
 
 
-def test_a_line_that_is_written_while_it_is_read_is_taken_whole(
+def test_a_line_written_while_it_is_read_is_hashed_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 3)
@@ -278,14 +280,14 @@ def test_a_line_that_is_written_while_it_is_read_is_taken_whole(
         path.write_bytes(whole)
 
     monkeypatch.setattr(HashWriter, "add", meanwhile)
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         mine.sign()
         mine.sign()
 
     assert signed(tmp_path).root == root(whole.splitlines(keepends=True))
 
 
-def test_lines_that_a_full_disk_made_the_writer_take_back_are_not_signed_for(
+def test_lines_that_the_writer_truncated_on_a_full_disk_are_not_signed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 3)
@@ -297,7 +299,7 @@ def test_lines_that_a_full_disk_made_the_writer_take_back_are_not_signed_for(
         real(descriptor)
         path.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
 
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         monkeypatch.setattr(os, "fdatasync", meanwhile)
         assert mine.sign() is None
         monkeypatch.undo()
@@ -308,7 +310,7 @@ def test_lines_that_a_full_disk_made_the_writer_take_back_are_not_signed_for(
     assert signed(tmp_path).root == root(lines(tmp_path))
 
 
-def test_a_writer_that_never_pauses_does_not_keep_it_from_signing(
+def test_a_writer_that_never_pauses_does_not_block_signing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 3)
@@ -322,7 +324,7 @@ def test_a_writer_that_never_pauses_does_not_keep_it_from_signing(
         real(descriptor)
         write(tmp_path, 1)
 
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         monkeypatch.setattr(os, "fdatasync", meanwhile)
         made = mine.sign()
         assert made is not None
@@ -332,14 +334,14 @@ def test_a_writer_that_never_pauses_does_not_keep_it_from_signing(
         assert made.size == 4
 
 
-def test_what_could_not_be_signed_for_is_at_the_next_look(
+def test_what_could_not_be_signed_is_signed_at_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     write(tmp_path, 3)
-    with notary(tmp_path) as mine:
+    with signer(tmp_path) as mine:
         monkeypatch.setattr("keys.files.replace", full)
         with pytest.raises(OSError, match="No space left"):
             mine.sign()

@@ -29,21 +29,21 @@ def segment(folder: Path) -> Path:
     return folder / "000000000000.jsonl"
 
 
-def test_a_record_is_one_canonical_line_and_reads_back() -> None:
+def test_a_record_has_the_golden_line() -> None:
     record = Record(17, NOON, 81000123, OPENED)
 
     assert format_record(record) == GOLDEN
     assert parse_record(GOLDEN) == record
 
 
-def test_the_time_is_utc_wherever_the_clock_stands() -> None:
+def test_the_time_is_written_in_utc() -> None:
     turkey = Record(17, NOON.astimezone(timezone(timedelta(hours=3))), 81000123, OPENED)
 
     assert format_record(turkey) == GOLDEN
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_every_flipped_bit_of_a_line_changes_it_or_is_refused(bit: int) -> None:
+def test_a_line_with_a_flipped_bit_is_another_record_or_refused(bit: int) -> None:
     for place in range(len(GOLDEN)):
         flipped = bytearray(GOLDEN)
         flipped[place] ^= 1 << bit
@@ -76,7 +76,7 @@ def test_every_flipped_bit_of_a_line_changes_it_or_is_refused(bit: int) -> None:
         GOLDEN.replace(b'"time":"2023', b'"time":2023,"t":"2023'),
     ],
 )
-def test_a_line_that_was_never_written_is_refused(line: bytes) -> None:
+def test_a_line_in_another_form_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError):
         parse_record(line)
 
@@ -89,7 +89,7 @@ def test_a_line_that_was_never_written_is_refused(line: bytes) -> None:
         st.integers(0, 2**53 - 1) | st.text() | st.booleans() | st.none(),
     ),
 )
-def test_whatever_a_client_sends_is_one_line_that_reads_back(
+def test_any_text_from_a_client_is_one_line_that_reads_back(
     who: str, what: str, detail: dict[str, int | str | bool | None]
 ) -> None:
     line = format_record(Record(0, NOON, 0, Event("open", who, "", what, detail=detail)))
@@ -98,7 +98,7 @@ def test_whatever_a_client_sends_is_one_line_that_reads_back(
     assert parse_record(line).event.what == what
 
 
-def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
+def test_bytes_that_are_not_utf8_are_written_as_escapes() -> None:
     what = b"/\xff\xfe".decode(errors="surrogateescape")
 
     line = format_record(Record(0, NOON, 0, Event("open", "", "", what)))
@@ -106,7 +106,7 @@ def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
     assert json.loads(line)["what"] == "/\\udcff\\udcfe"
 
 
-def test_numbers_start_at_0_and_go_on_after_a_restart(tmp_path: Path) -> None:
+def test_numbers_start_at_0_and_continue_after_a_restart(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as first:
         assert [first.append(OPENED), first.append(OPENED)] == [0, 1]
 
@@ -118,7 +118,7 @@ def test_numbers_start_at_0_and_go_on_after_a_restart(tmp_path: Path) -> None:
     assert {r.time for r in segments.read_records(tmp_path)} == {NOON}
 
 
-def test_events_that_come_together_are_written_in_one_piece(tmp_path: Path) -> None:
+def test_events_appended_together_are_one_write(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as written:
         assert written.append(OPENED, OPENED, OPENED) == 2
         assert written.append(OPENED) == 3
@@ -126,7 +126,7 @@ def test_events_that_come_together_are_written_in_one_piece(tmp_path: Path) -> N
     assert [r.seq for r in segments.read_records(tmp_path)] == [0, 1, 2, 3]
 
 
-def test_of_events_that_come_together_all_are_written_or_none(tmp_path: Path) -> None:
+def test_events_appended_together_are_all_written_or_none(tmp_path: Path) -> None:
     unfit = Event("open", "parti-a", "", "/a.jpg", detail={"size": 1 << 53})
     with Ledger(tmp_path, lambda: NOON) as written:
         with pytest.raises(ValueError, match=r"cannot be written to a record|must be ASCII"):
@@ -136,7 +136,7 @@ def test_of_events_that_come_together_all_are_written_or_none(tmp_path: Path) ->
     assert [r.seq for r in segments.read_records(tmp_path)] == [0]
 
 
-def test_a_line_that_a_crash_tore_is_set_aside_and_that_is_recorded(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_moved_to_a_file_and_recorded(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as before:
         before.append(OPENED)
     with segment(tmp_path).open("ab") as file:
@@ -152,7 +152,7 @@ def test_a_line_that_a_crash_tore_is_set_aside_and_that_is_recorded(tmp_path: Pa
     assert torn.read_bytes() == GOLDEN[:40]
 
 
-def test_a_torn_line_alone_in_a_ledger_leaves_it_empty(tmp_path: Path) -> None:
+def test_an_incomplete_first_line_leaves_the_ledger_empty(tmp_path: Path) -> None:
     segment(tmp_path).write_bytes(b"{")
 
     with Ledger(tmp_path, lambda: NOON) as after:
@@ -161,7 +161,7 @@ def test_a_torn_line_alone_in_a_ledger_leaves_it_empty(tmp_path: Path) -> None:
     assert [r.event.event for r in segments.read_records(tmp_path)] == ["recovered", "open"]
 
 
-def test_a_reader_passes_over_a_line_that_is_still_being_written(tmp_path: Path) -> None:
+def test_a_reader_skips_a_line_that_is_still_being_written(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as writer:
         writer.append(OPENED)
         with segment(tmp_path).open("ab") as file:
@@ -170,7 +170,7 @@ def test_a_reader_passes_over_a_line_that_is_still_being_written(tmp_path: Path)
         assert [r.seq for r in segments.read_records(tmp_path)] == [0]
 
 
-def test_a_reader_names_the_line_that_is_none(tmp_path: Path) -> None:
+def test_a_reader_names_the_line_that_is_not_a_record(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as writer:
         writer.append(OPENED)
     with segment(tmp_path).open("ab") as file:
@@ -180,12 +180,12 @@ def test_a_reader_names_the_line_that_is_none(tmp_path: Path) -> None:
         list(segments.read_records(tmp_path))
 
 
-def test_a_second_writer_is_refused_and_told_why(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with Ledger(tmp_path), pytest.raises(LedgerBusy, match="another process writes it"):
         Ledger(tmp_path)
 
 
-def test_a_writer_killed_with_the_lock_leaves_it_to_the_next(tmp_path: Path) -> None:
+def test_a_killed_writer_releases_the_lock(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, sys; from keys.ledger.writer import Ledger;"
         "Ledger(pathlib.Path(sys.argv[1])); print('locked', flush=True); os.kill(os.getpid(), 9)"
@@ -196,7 +196,7 @@ def test_a_writer_killed_with_the_lock_leaves_it_to_the_next(tmp_path: Path) -> 
     Ledger(tmp_path).close()
 
 
-def test_a_full_disk_leaves_no_part_of_a_line_and_stops_the_caller(
+def test_a_full_disk_raises_and_leaves_no_part_of_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real: Callable[[int, bytes], int] = os.write
@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_no_part_of_a_line_and_stops_the_caller(
     assert [r.seq for r in segments.read_records(tmp_path)] == [0, 1]
 
 
-def test_an_outcome_and_a_reason_stand_in_the_record(tmp_path: Path) -> None:
+def test_the_record_has_outcome_and_reason(tmp_path: Path) -> None:
     refused = Event("login-refused", "parti-z", "192.0.2.1", "", Outcome.REFUSED, {"reason": "x"})
 
     with Ledger(tmp_path) as writer:
@@ -223,7 +223,7 @@ def test_an_outcome_and_a_reason_stand_in_the_record(tmp_path: Path) -> None:
     assert datetime.now(UTC) - record.time < timedelta(minutes=1)
 
 
-def test_any_record_of_a_long_ledger_is_found_without_reading_it_all(tmp_path: Path) -> None:
+def test_any_record_is_found_without_reading_the_whole_ledger(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as writer:
         for number in range(3000):
             writer.append(Event("open", "parti-a", '"seq":7,', "/" + "x" * (number % 300)))
@@ -238,7 +238,7 @@ def test_any_record_of_a_long_ledger_is_found_without_reading_it_all(tmp_path: P
         assert segments.find_offset(file.fileno(), 2999) > size - 2 * segments._TAIL
 
 
-def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
+def test_the_next_number_is_right_after_a_crash(tmp_path: Path) -> None:
     assert segments.next_seq(tmp_path) == 0
     segment(tmp_path).write_bytes(b"{")
     assert segments.next_seq(tmp_path) == 0
@@ -247,7 +247,7 @@ def test_the_next_number_is_known_whatever_a_crash_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [2**53, -(2**53), 1.5, b"x", {"a": 1}])
-def test_what_no_reader_would_take_is_not_written(tmp_path: Path, value: object) -> None:
+def test_a_value_outside_the_format_is_not_written(tmp_path: Path, value: object) -> None:
     event = Event("open", "", "", "", detail={"ms": value})  # type: ignore[dict-item]
 
     with Ledger(tmp_path) as writer:
@@ -257,9 +257,7 @@ def test_what_no_reader_would_take_is_not_written(tmp_path: Path, value: object)
 
 
 @pytest.mark.parametrize("other", ["\udcff", "\uffff"], ids=["no text", "sorted differently"])
-def test_a_name_that_readers_would_sort_differently_is_not_written(
-    tmp_path: Path, other: str
-) -> None:
+def test_a_name_that_is_not_ascii_is_not_written(tmp_path: Path, other: str) -> None:
     event = Event("open", "", "", "", detail={other: 1, "\u00fc": 2, "\U00010000": 3})
 
     with Ledger(tmp_path) as writer:
@@ -268,7 +266,7 @@ def test_a_name_that_readers_would_sort_differently_is_not_written(
         assert writer.append(OPENED) == 0
 
 
-def test_a_clock_far_off_is_written_so_that_it_reads_back(tmp_path: Path) -> None:
+def test_a_very_wrong_clock_reads_back(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: datetime(1, 2, 3, tzinfo=UTC)) as writer:
         writer.append(Event("open", "", "", "", detail={"texts": ["\udcff"]}))
 
@@ -277,7 +275,7 @@ def test_a_clock_far_off_is_written_so_that_it_reads_back(tmp_path: Path) -> Non
     assert record.event.detail == {"texts": ["\\udcff"]}
 
 
-def test_a_record_can_be_made_to_survive_a_loss_of_power_before_it_is_answered(
+def test_sync_always_syncs_before_append_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
@@ -291,9 +289,7 @@ def test_a_record_can_be_made_to_survive_a_loss_of_power_before_it_is_answered(
         assert len(synced) == 1
 
 
-def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_sync_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> None:
         raise OSError(5, "Input/output error")
 
@@ -305,7 +301,7 @@ def test_a_disk_that_will_not_hold_a_record_stops_the_caller(
         assert writer.append(OPENED) == 1
 
 
-def test_a_ledger_grows_by_segments_and_reads_as_one(tmp_path: Path) -> None:
+def test_a_ledger_of_several_segments_reads_as_one(tmp_path: Path) -> None:
     terms = ledger.WritePolicy(segment_bytes=500)
     for _ in range(3):
         with Ledger(tmp_path, lambda: NOON, policy=terms) as writer:
@@ -318,7 +314,7 @@ def test_a_ledger_grows_by_segments_and_reads_as_one(tmp_path: Path) -> None:
     assert segments.next_seq(tmp_path) == 15
 
 
-def test_a_crash_just_after_a_segment_was_begun_loses_no_number(tmp_path: Path) -> None:
+def test_a_crash_after_a_new_segment_was_created_loses_no_number(tmp_path: Path) -> None:
     with Ledger(tmp_path, lambda: NOON) as writer:
         writer.append(OPENED)
     (tmp_path / "000000000001.jsonl").touch()

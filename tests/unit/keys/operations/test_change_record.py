@@ -18,7 +18,7 @@ def told(folder: Path) -> list[Event]:
     return [record.event for record in read_records(folder)]
 
 
-def test_a_change_is_on_record_before_it_is_made(tmp_path: Path) -> None:
+def test_a_change_is_recorded_before_it_is_made(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger, tidying(ledger) as record:
         record.before = "dusty"
         record.done("clean", {"rags": 2})
@@ -29,7 +29,7 @@ def test_a_change_is_on_record_before_it_is_made(tmp_path: Path) -> None:
     assert event.detail == {"why": "dust", "before": "dusty", "after": "clean", "rags": 2}
 
 
-def test_what_was_refused_does_not_look_like_what_was_done(tmp_path: Path) -> None:
+def test_a_refused_change_is_recorded_as_refused(tmp_path: Path) -> None:
     with pytest.raises(Faults), Ledger(tmp_path) as ledger, tidying(ledger) as record:
         record.before = "locked"
         raise Faults([Fault("desk", "", "is locked, fetch the key")])
@@ -45,7 +45,7 @@ def test_what_was_refused_does_not_look_like_what_was_done(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), Faults([])])
-def test_what_broke_once_it_was_on_record_is_said_and_names_the_record(
+def test_a_change_that_fails_after_its_record_gets_a_second_record(
     tmp_path: Path, error: Exception
 ) -> None:
     with pytest.raises(type(error)), Ledger(tmp_path) as ledger, tidying(ledger) as record:
@@ -57,7 +57,7 @@ def test_what_broke_once_it_was_on_record_is_said_and_names_the_record(
     assert (second.detail["of"], second.detail["after"]) == (0, None)
 
 
-def test_what_was_cut_off_by_its_operator_is_on_record_as_failed(tmp_path: Path) -> None:
+def test_an_interrupted_change_is_recorded_as_failed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Ledger(tmp_path) as ledger, tidying(ledger):
         raise KeyboardInterrupt
 
@@ -65,7 +65,7 @@ def test_what_was_cut_off_by_its_operator_is_on_record_as_failed(tmp_path: Path)
     assert (event.outcome, event.detail["reason"]) == ("failed", "KeyboardInterrupt")
 
 
-def test_what_is_asked_of_another_and_never_answered_is_no_change(tmp_path: Path) -> None:
+def test_a_request_is_recorded_as_asked(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger, tidying(ledger) as record:
         record.requested({"errand": "7"})
 
@@ -74,7 +74,7 @@ def test_what_is_asked_of_another_and_never_answered_is_no_change(tmp_path: Path
     assert event.detail == {"why": "dust", "before": None, "command": "tidy", "errand": "7"}
 
 
-def test_nothing_done_is_nothing_recorded(tmp_path: Path) -> None:
+def test_a_body_that_does_nothing_leaves_no_record(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger, tidying(ledger):
         pass
 

@@ -23,7 +23,7 @@ with server_state.claim(Path(sys.argv[1]), "serve"):
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that is this site's server."""
+    """Another process that runs this site's server."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -37,7 +37,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_the_word_of_the_server_that_runs_counts(
+def test_the_state_of_the_running_server_is_read(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
     word = ServerState(other.pid, {"parti-a": "1f"}, ("parti-b",), {"parti-a": "2e"}, ("SHA256:h",))
@@ -48,7 +48,7 @@ def test_the_word_of_the_server_that_runs_counts(
     assert (tmp_path / SERVER_STATE).stat().st_mode & 0o777 == 0o600
 
 
-def test_what_a_server_said_that_is_no_more_counts_for_nothing(
+def test_the_state_of_an_ended_server_is_ignored(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
     server_state.write(tmp_path, ServerState(other.pid))
@@ -59,7 +59,7 @@ def test_what_a_server_said_that_is_no_more_counts_for_nothing(
     assert server_state.read(tmp_path) is None
 
 
-def test_neither_does_that_of_another_nor_rubbish(
+def test_the_state_of_another_process_and_rubbish_are_ignored(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
     server_state.write(tmp_path, ServerState(other.pid + 1))
@@ -69,10 +69,10 @@ def test_neither_does_that_of_another_nor_rubbish(
         assert server_state.read(tmp_path) is None
 
 
-def test_a_second_server_is_told_who_is_the_first(
+def test_a_second_server_is_refused_with_the_process_of_the_first(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
-    said = f"process {other.pid} is its `ssps serve`"
+    said = f"process {other.pid} already runs `ssps serve`"
     with (
         pytest.raises(server_state.AlreadyRunning, match=said),
         server_state.claim(tmp_path, "serve"),
@@ -80,13 +80,13 @@ def test_a_second_server_is_told_who_is_the_first(
         pass
 
 
-def test_nobody_is_what_nobody_holds(tmp_path: Path) -> None:
+def test_a_part_that_does_not_run_has_no_holder(tmp_path: Path) -> None:
     assert server_state.holder(tmp_path, "serve") is None
     with server_state.claim(tmp_path, "run"):
         assert server_state.holder(tmp_path, "serve") is None
 
 
-def test_any_change_of_the_agreement_shows(tmp_path: Path) -> None:
+def test_the_digest_of_a_party_changes_with_its_settings(tmp_path: Path) -> None:
     site = office.site(tmp_path / "site")
     before = {p.id: server_state.party_digest(p) for p in load.load(site).parties}
     path = site / "parties.toml"

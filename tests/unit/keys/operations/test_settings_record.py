@@ -28,16 +28,16 @@ def folder(settings: Settings) -> Path:
 
 
 def stating(settings: Settings, parties: str, site: str) -> Settings:
-    """The same, as if read from files of those hashes."""
+    """The same settings, with those digests of their files."""
     return replace(settings, digests=(("parties.toml", parties), ("site.toml", site)))
 
 
-def settle(settings: Settings, folder: Path) -> bool:
+def record(settings: Settings, folder: Path) -> bool:
     with Ledger(folder, lambda: NOON) as operations:
         return settings_record.record_if_changed(operations, settings, "ali", "host", "started")
 
 
-def test_each_file_is_named_with_the_hash_of_the_bytes_that_were_read(tmp_path: Path) -> None:
+def test_each_line_has_the_digest_of_the_bytes_that_were_read(tmp_path: Path) -> None:
     site = office.site(tmp_path)
     parties, agreed = (
         sha256((site / name).read_bytes()).hexdigest() for name in ("parties.toml", "site.toml")
@@ -51,14 +51,14 @@ def test_each_file_is_named_with_the_hash_of_the_bytes_that_were_read(tmp_path: 
     ]
 
 
-def test_what_stands_is_recorded_once_and_again_when_it_was_edited(
+def test_settings_are_recorded_once_and_again_after_an_edit(
     settings: Settings, folder: Path
 ) -> None:
     edited = stating(settings, A, C)
-    assert settle(settings, folder)
-    assert not settle(settings, folder)
-    assert settle(edited, folder)
-    assert not settle(edited, folder)
+    assert record(settings, folder)
+    assert not record(settings, folder)
+    assert record(edited, folder)
+    assert not record(edited, folder)
 
     one, two = (record.event for record in read_records(folder))
     assert (one.event, one.who, one.origin, one.what) == (
@@ -69,16 +69,16 @@ def test_what_stands_is_recorded_once_and_again_when_it_was_edited(
     assert two.detail == {"why": "started", "before": first, "after": second}
 
 
-def test_a_file_put_back_as_it_was_is_an_edit_too(settings: Settings, folder: Path) -> None:
-    settle(settings, folder)
-    settle(stating(settings, A, C), folder)
-    assert settle(settings, folder)
+def test_restoring_a_file_is_an_edit_too(settings: Settings, folder: Path) -> None:
+    record(settings, folder)
+    record(stating(settings, A, C), folder)
+    assert record(settings, folder)
 
 
-def test_a_commands_own_record_counts_and_what_only_looks_like_one_does_not(
+def test_the_record_of_a_command_counts_and_a_damaged_line_does_not(
     settings: Settings, folder: Path
 ) -> None:
-    settle(settings, folder)
+    record(settings, folder)
     stated = [f"parties.toml {C}", f"site.toml {B}"]
     with Ledger(folder, lambda: NOON) as operations:
         operations.append(Event("party suspend", "ali", "h", "a", detail={"settings": stated}))

@@ -13,23 +13,23 @@ ED25519 = HOST_KEYS / "ssh_host_ed25519_key"
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(host, "_RSA_BITS", 3072)  # sooner made
+    monkeypatch.setattr(host, "_RSA_BITS", 3072)  # faster
     host.create_site_keys(tmp_path)
     (tmp_path / "keys").chmod(0o700)
     return tmp_path
 
 
 def prints(site: Path, *, coming: bool = False) -> list[str]:
-    return [line.fingerprint for line in host.public_host_keys(site, coming=coming)]
+    return [line.fingerprint for line in host.public_host_keys(site, next_keys=coming)]
 
 
-def test_the_next_keys_are_announced_and_then_serve(site: Path) -> None:
+def test_the_next_keys_are_announced_and_then_used(site: Path) -> None:
     before = prints(site)
 
     host.prepare_next(site / HOST_KEYS)
     coming = prints(site, coming=True)
     host.prepare_next(site / HOST_KEYS)
-    assert prints(site, coming=True) == coming  # those that were told of, not others
+    assert prints(site, coming=True) == coming  # the announced ones are kept
     assert prints(site) == before
     assert len(host.announced_host_key_files(site)) == 4
 
@@ -46,7 +46,7 @@ def test_the_next_keys_are_announced_and_then_serve(site: Path) -> None:
 
 
 @pytest.mark.parametrize("moves", range(2))
-def test_a_change_that_was_cut_off_is_finished_by_calling_it_again(
+def test_an_interrupted_promotion_is_finished_by_a_second_call(
     site: Path, monkeypatch: pytest.MonkeyPatch, moves: int
 ) -> None:
     host.prepare_next(site / HOST_KEYS)
@@ -71,7 +71,7 @@ def test_a_change_that_was_cut_off_is_finished_by_calling_it_again(
     assert prints(site) == coming
 
 
-def test_keys_that_never_served_are_taken_back(site: Path) -> None:
+def test_next_keys_can_be_withdrawn(site: Path) -> None:
     before = prints(site)
     host.prepare_next(site / HOST_KEYS)
     host.withdraw_next(site / HOST_KEYS)
@@ -79,7 +79,7 @@ def test_keys_that_never_served_are_taken_back(site: Path) -> None:
     assert list((site / HOST_KEYS / "next").iterdir()) == []
 
 
-def test_the_records_for_the_dns_are_those_of_ssh_keygen(site: Path) -> None:
+def test_sshfp_records_are_those_of_ssh_keygen(site: Path) -> None:
     for path in host.host_key_files(site):
         command = ["ssh-keygen", "-r", "sonuc.example", "-f", f"{path}.pub"]
         theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -91,7 +91,7 @@ def test_the_records_for_the_dns_are_those_of_ssh_keygen(site: Path) -> None:
         assert ours in theirs.splitlines()
 
 
-def test_what_an_old_key_signed_still_verifies_with_openssh_alone(site: Path) -> None:
+def test_a_signature_by_a_former_key_still_verifies_with_openssh(site: Path) -> None:
     old = sshsig.sign(sshsig.site_signing_key(site), b"first")
     host.prepare_next(site / SIGNING_KEYS)
     host.promote_next(site / SIGNING_KEYS, NOW)

@@ -8,7 +8,7 @@ from config.fault import Faults
 from keys.server_keys import host, sshsig
 from keys.server_keys.sshsig import BadSignature
 
-# Ed25519 signs the same message in the same way each time, so this stays.
+# Ed25519 signatures are deterministic.
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key()
 MESSAGE = b"a list of sums\n"
@@ -35,7 +35,7 @@ def keygen_verifies(folder: Path, allowed: str, signature: bytes, message: bytes
     return ssh_keygen(*words, "-s", folder / "a.sig", given=message).returncode == 0
 
 
-def test_a_signature_is_always_the_same_bytes() -> None:
+def test_a_signature_has_the_golden_bytes() -> None:
     assert sshsig.sign(KEY, MESSAGE) == GOLDEN
 
 
@@ -50,7 +50,7 @@ def test_openssh_accepts_our_signatures_and_no_others(tmp_path: Path) -> None:
     assert not keygen_verifies(tmp_path, allowed.replace("ssps", "file"), signature, MESSAGE)
 
 
-def test_we_accept_opensshs_signatures(tmp_path: Path) -> None:
+def test_signatures_by_openssh_verify(tmp_path: Path) -> None:
     host.create_key(tmp_path / "key", "test")
     key = sshsig.public_key((tmp_path / "key.pub").read_text())
 
@@ -64,7 +64,7 @@ def test_we_accept_opensshs_signatures(tmp_path: Path) -> None:
         sshsig.verify(PUBLIC, MESSAGE, made.stdout)
 
 
-def test_a_bit_that_is_flipped_anywhere_is_found() -> None:
+def test_a_signature_with_a_flipped_bit_is_refused() -> None:
     signature = sshsig.sign(KEY, MESSAGE)
 
     for at in range(len(signature)):
@@ -75,15 +75,15 @@ def test_a_bit_that_is_flipped_anywhere_is_found() -> None:
                 sshsig.verify(PUBLIC, MESSAGE, bytes(flipped))
 
 
-def test_a_message_that_is_not_the_same_is_found() -> None:
+def test_a_changed_message_is_refused() -> None:
     signature = sshsig.sign(KEY, MESSAGE)
 
     for other in (b"", MESSAGE[:-1], MESSAGE + b"\n", MESSAGE.upper()):
-        with pytest.raises(BadSignature, match="not over this message"):
+        with pytest.raises(BadSignature, match="does not match the message"):
             sshsig.verify(PUBLIC, other, signature)
 
 
-def test_a_key_is_read_back_from_the_line_that_names_it() -> None:
+def test_a_key_is_read_from_its_allowed_signers_line() -> None:
     line = sshsig.allowed_signers(PUBLIC)
 
     assert line.startswith('ysk namespaces="ssps" ssh-ed25519 AAAA')
@@ -107,5 +107,5 @@ def test_a_site_signs_with_its_own_key(tmp_path: Path) -> None:
 def test_an_rsa_key_does_not_sign(tmp_path: Path) -> None:
     host.create_key(tmp_path / "keys" / "signing" / "signing_key", "ssps", bits=2048)
 
-    with pytest.raises(Faults, match="is no ed25519 key"):
+    with pytest.raises(Faults, match="not an ed25519 key"):
         sshsig.site_signing_key(tmp_path)

@@ -116,7 +116,7 @@ def test_a_known_key_and_a_private_key_are_refused(site: Path, ssps: Ssps, publi
 
     assert (twice.exit_code, private.exit_code) == (1, 1)
     assert "already" in twice.stderr
-    assert "a private key, which stays with the party" in private.stderr
+    assert "a private key, which must stay with the party" in private.stderr
     assert len(ring.load(site, "parti-a").credentials) == 1
     done, refused = segments.read_records(site / "ledgers/operations")
     assert (done.event.outcome, refused.event.outcome) == ("ok", "refused")

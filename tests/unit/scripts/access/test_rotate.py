@@ -126,7 +126,7 @@ def test_a_file_that_belongs_to_no_party_stops_the_whole_rotation(
 
     assert (done.exit_code, rotated(two)) == (1, [])
     assert "parti-z.pub: no party of this name logs in" in done.stderr
-    assert "parti-b.pub: 'ssh-dss' is no kind that is served" in done.stderr
+    assert "parti-b.pub: 'ssh-dss' is not a key type that is served" in done.stderr
 
 
 def test_a_key_that_the_party_already_has_is_refused(two: Path, ssps: Ssps, folder: Path) -> None:
@@ -193,7 +193,7 @@ def test_revoke_warns_if_the_party_cannot_log_in_any_more(two: Path, ssps: Ssps)
     assert (tried.exit_code, done.exit_code, again.exit_code) == (0, 0, 1)
     assert labels(two, "parti-a") == []
     assert "WARNING: parti-a has no valid credential now" in done.stderr
-    assert "is none of its credentials: none" in again.stderr
+    assert "is not one of its credentials: none" in again.stderr
     *_, record, refused = segments.read_records(two / "ledgers/operations")
     assert (record.event.event, record.event.detail["credential"]) == ("key revoke", name)
     assert refused.event.outcome == "refused"

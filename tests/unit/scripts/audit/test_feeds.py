@@ -71,7 +71,7 @@ def test_segments_closed_after_the_given_time_are_ignored(feed: Path) -> None:
         (
             lambda f: (f / "00000002.csv").write_text("x"),
             [
-                ("damaged", "segment 2 is damaged (not a segment, or not the whole of one)"),
+                ("damaged", "segment 2 is damaged (not a complete segment of the change feed)"),
                 ("parted", "segment 3 does not follow 2: it names another SHA-256"),
             ],
         ),

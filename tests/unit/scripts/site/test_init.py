@@ -72,7 +72,8 @@ def test_check_reports_the_faults_of_all_files_at_once(site: Path, ssps: Ssps) -
         ["parties.toml", "Parti-A.id"],
         [
             "keys/host/ssh_host_ed25519_key",
-            "mode 0644 lets others in, run `chmod 600 " + f"{site}/keys/host/ssh_host_ed25519_key`",
+            "permissions 0644 are too open, run `chmod 600 "
+            + f"{site}/keys/host/ssh_host_ed25519_key`",
         ],
         ["keys/parties/parti-a.toml", checked.stdout.splitlines()[5].split(": ")[1]],
         ["registry.csv", "line 3"],

@@ -226,8 +226,8 @@ def test_a_ledger_extends_an_older_checkpoint(signed: Signed) -> None:
     folder = signed(count=10)
     old = (folder / segments.CHECKPOINT).read_bytes()
     write(folder, 10, 10)
-    with Signer(folder, KEY) as notary:
-        notary.sign(last=True)
+    with Signer(folder, KEY) as signer:
+        signer.sign(last=True)
 
     result = verified(folder, ("old", old))
 
@@ -245,8 +245,8 @@ def test_a_ledger_rewritten_and_signed_again_does_not_extend_an_older_checkpoint
         each.unlink()
     path(folder).write_bytes(forged)
     write(folder, 10, 10)
-    with Signer(folder, KEY, token=lambda: origin.split("/")[-1]) as notary:
-        notary.sign(last=True)
+    with Signer(folder, KEY, token=lambda: origin.split("/")[-1]) as signer:
+        signer.sign(last=True)
 
     assert found(folder) == []
     result = verified(folder, ("old", old))
@@ -261,8 +261,8 @@ def test_a_ledger_restored_from_an_older_copy_does_not_extend_a_later_checkpoint
     folder = signed(count=10)
     kept = {each.name: each.read_bytes() for each in folder.iterdir()}
     write(folder, 10, 10)
-    with Signer(folder, KEY) as notary:
-        notary.sign(last=True)
+    with Signer(folder, KEY) as signer:
+        signer.sign(last=True)
     later = (folder / segments.CHECKPOINT).read_bytes()
     for name, content in kept.items():
         (folder / name).write_bytes(content)
@@ -301,8 +301,8 @@ def test_unsigned_records_are_checked_by_their_numbers(
 
 def test_compressed_segments_verify_and_a_missing_one_is_reported(signed: Signed) -> None:
     folder = signed(size=1500)
-    with Signer(folder, KEY) as notary:
-        while notary.compress_next():
+    with Signer(folder, KEY) as signer:
+        while signer.compress_next():
             pass
     assert found(folder) == []
     first, second, *_ = segments.list_segments(folder)
@@ -323,8 +323,8 @@ def test_a_ledger_whose_segments_an_earlier_version_removed_verifies(signed: Sig
     folder = signed(size=1500)
     while len(segments.list_segments(folder)) > 2:
         remove_oldest_segment(folder)
-    with Signer(folder, KEY) as notary:
-        notary.sign(last=True)
+    with Signer(folder, KEY) as signer:
+        signer.sign(last=True)
 
     result = verified(folder)
 
@@ -389,8 +389,8 @@ def test_segments_of_another_ledger_are_not_joined(signed: Signed, tmp_path: Pat
 
 def test_a_damaged_compressed_segment_is_named(signed: Signed) -> None:
     folder = signed(size=1500)
-    with Signer(folder, KEY) as notary:
-        notary.compress_next()
+    with Signer(folder, KEY) as signer:
+        signer.compress_next()
     packed = folder / "000000000000.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:-20])
 
@@ -455,13 +455,13 @@ def test_after_a_power_loss_the_signed_records_verify(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            with Signer(folder, KEY) as notary:
-                notary.sign()
+            with Signer(folder, KEY) as signer:
+                signer.sign()
                 durable = segments.list_segments(folder)[-1].path.stat().st_size
-                notary.sign()
+                signer.sign()
             process.kill()
         newest = segments.list_segments(folder)[-1].path
-        signed_for = notary.checkpoint
+        signed_for = signer.checkpoint
         assert signed_for is not None
         whole = newest.read_bytes()
         kept = len(b"".join(whole.splitlines(keepends=True)[: signed_for.size]))
