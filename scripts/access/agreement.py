@@ -238,8 +238,8 @@ def set_ips(
 ) -> None:
     """Replace the registered addresses of PARTY.
 
-    One or two addresses, IPv4 or IPv6. Sessions from an address that is no
-    longer registered end within a second.
+    Give one or two addresses, each an ADDRESS of IPv4 or IPv6. Sessions from an
+    address that is no longer registered end within a second.
     """
     if _set_key(site, "party set-ips", party_id, "static_ips", list(addresses), why, mode):
         listed = ", ".join(addresses)

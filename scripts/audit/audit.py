@@ -33,7 +33,14 @@ for command in (verify, query, receipt, report, timeline, gap, export):
 
 
 @audit.command()
-@click.option("--ledger", "name", type=click.Choice(_LEDGERS), default=TRANSFER, show_default=True)
+@click.option(
+    "--ledger",
+    "name",
+    type=click.Choice(_LEDGERS),
+    default=TRANSFER,
+    show_default=True,
+    help="Which ledger.",
+)
 @click.option(
     "-n",
     "--lines",

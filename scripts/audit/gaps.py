@@ -97,11 +97,13 @@ def gap(
     as_json: bool,
     site: Path | None,
 ) -> None:
-    """List periods with no activity in filing, in downloads and in a change feed.
+    """List periods with no activity in ledgers and change feeds.
 
     Under each period come the last record before it, what operators did during it, and the first
     record after it. The time since a ledger's last record is listed too. For a feed, segments that
     are missing or out of the chain are listed as well; with --key, their signatures are verified.
+
+    FOLDER is a ledger, or a folder with ledgers; without one, the site's are used.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     keys = evidence.public_keys(key_files, site) if feed and (key_files or site) else ()

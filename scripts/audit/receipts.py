@@ -26,7 +26,9 @@ _COMPLETE_DOWNLOAD = (
 
 @click.group(cls=console.default_command("make"))
 def receipt() -> None:
-    """Prove what a party downloaded: `receipt PARTY PATH`, and `receipt verify FILE`.
+    """Prove what a party downloaded, and verify such a proof.
+
+    `receipt PARTY PATH` is the same as `receipt make PARTY PATH`.
 
     A proof is one text file (C2SP tlog-proof): the record, its place in the Merkle tree and the
     signed checkpoint.
@@ -45,6 +47,8 @@ def make(
     party: str, path: str, folders: tuple[Path, ...], output: Path | None, site: Path | None
 ) -> None:
     """Make a proof of the last complete download of PATH by PARTY.
+
+    FOLDER is a ledger, or a folder with ledgers; without one, the site's are used.
 
     It is one text file (C2SP tlog-proof): the record, its place in the Merkle tree and the signed
     checkpoint.
@@ -73,7 +77,10 @@ def make(
 @evidence.key_option
 @console.with_optional_site
 def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
-    """Verify a receipt; needs nothing but YSK's public key."""
+    """Verify the receipt in FILE.
+
+    This needs no site, only the public key of YSK.
+    """
     keys = evidence.public_keys(key_files, site)
     try:
         record, checkpoint = verify_receipt(parse_receipt(file.read_bytes()), keys)

@@ -61,7 +61,9 @@ def report(
     output: Path,
     site: Path | None,
 ) -> None:
-    """Report on PARTY: what it was entitled to, what it downloaded and when, what was refused.
+    """Write a report on PARTY, or on all parties.
+
+    What it was entitled to, what it downloaded and when, what was refused.
 
     With --all, report on all parties, and show whether they were treated equally.
     """

@@ -52,11 +52,13 @@ class Step:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each step.")
 @console.with_optional_site
 def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | None) -> None:
-    """Show the history of SHEET: scanned, read, filed, and the first download by each party.
+    """Show the history of SHEET from scanner to first downloads.
 
     It includes what operators did about the sheet, its box or its file in quarantine, and why.
 
     SHEET is its path in a tree, its karekod, the SHA-256 of its bytes or its arrival's id.
+
+    FOLDER is a ledger, or a folder with ledgers; without one, the site's are used.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     steps = list(sheet_steps(index.open_index(sources.ledgers), sheet.lstrip("/")))

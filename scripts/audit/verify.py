@@ -47,7 +47,9 @@ def verify(
     as_json: bool,
     site: Path | None,
 ) -> None:
-    """Verify that no record was changed, dropped, added or reordered since it was signed.
+    """Verify that the ledgers are unchanged since they were signed.
+
+    Finds every record that was changed, dropped, added or reordered.
 
     FOLDER is a ledger or contains ledgers. Default: the site's ledgers. If old segments of a ledger
     were moved to another disk, name that folder too. The first bad record is named. The exit code

@@ -11,7 +11,7 @@ from rich.table import Table
 from publisher.catalog import absences, counts
 from publisher.requests import queue
 from publisher.requests.queue import Answer
-from scripts.shared import console, request
+from scripts.shared import change, console, request
 
 
 @click.group()
@@ -31,30 +31,37 @@ def absent() -> None:
     type=click.Choice([cause.value for cause in absences.AbsenceReason]),
     help="The box was not opened, joined with another or burnt; other: see --why.",
 )
+@change.mode_options()
 @console.why_option("Where this is known from, for example minutes or a phone call.")
 @console.with_site
-def add(places: tuple[str, ...], reason: str, why: str, site: Path) -> None:
-    """Record that no sheet will come from each PLACE; the exit code is 1 if one was refused."""
+def add(places: tuple[str, ...], reason: str, mode: change.Mode, why: str, site: Path) -> None:
+    """Record that no sheet will come from each PLACE.
+
+    The exit code is 1 if one was refused.
+    """
     parsed_places = [(place, _parse_place(place)) for place in places]
     answers = []
     for place, parsed in parsed_places:
-        change = request.RequestedChange("absent add", place, why, _describe_state(site, parsed))
+        absence = request.RequestedChange("absent add", place, why, _describe_state(site, parsed))
         detail = {"place": place, "reason": reason}
-        answers.append(request.send(site, queue.ABSENT, change, detail))
+        answers.append(request.send(site, queue.ABSENT, absence, detail, mode))
         request.print_answer(answers[-1])
     sys.exit(int(not all(answer.done for answer in answers)))
 
 
 @absent.command()
 @click.argument("place")
+@change.mode_options()
 @console.why_option("Why the sheets are expected again.")
 @console.with_site
-def remove(place: str, why: str, site: Path) -> None:
+def remove(place: str, mode: change.Mode, why: str, site: Path) -> None:
     """Expect PLACE again. The filing ledger keeps both records."""
-    change = request.RequestedChange(
+    removal = request.RequestedChange(
         "absent remove", place, why, _describe_state(site, _parse_place(place))
     )
-    request.print_answer_or_exit(request.send(site, queue.EXPECTED, change, {"place": place}))
+    request.print_answer_or_exit(
+        request.send(site, queue.EXPECTED, removal, {"place": place}, mode)
+    )
 
 
 @absent.command("list")

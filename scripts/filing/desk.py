@@ -13,7 +13,7 @@ from publisher.catalog.review import Identification, Review
 from publisher.requests import queue
 from publisher.requests.queue import Answer
 from publisher.store.quarantine import QuarantineNote, parse_note
-from scripts.shared import console, request
+from scripts.shared import change, console, request
 
 
 class _QuarantinedFile(NamedTuple):
@@ -109,10 +109,13 @@ def show(file: str, as_json: bool, site: Path) -> None:
 @desk.command()
 @click.argument("file")
 @click.argument("karekod", nargs=-1, required=True)
+@change.mode_options()
 @console.why_option("How you know, for example: read by eye, compared with the list.")
 @console.with_site
-def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
-    """Identify FILE by its KAREKOD, or by PAGE:KAREKOD for each page if it has several.
+def identify(file: str, karekod: tuple[str, ...], mode: change.Mode, why: str, site: Path) -> None:
+    """Identify the sheet in FILE by its KAREKOD.
+
+    If FILE has several pages, give PAGE:KAREKOD for each of them.
 
     The file is filed when a second operator has named the same.
     """
@@ -120,20 +123,21 @@ def identify(file: str, karekod: tuple[str, ...], why: str, site: Path) -> None:
         sheets = review.format_sheets(review.parse_sheets(karekod))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    change = request.RequestedChange("desk identify", file, why, _describe_state(site, file))
+    decision = request.RequestedChange("desk identify", file, why, _describe_state(site, file))
     request.print_answer_or_exit(
-        request.send(site, queue.IDENTIFY, change, {"file": file, "sheets": sheets})
+        request.send(site, queue.IDENTIFY, decision, {"file": file, "sheets": sheets}, mode)
     )
 
 
 @desk.command()
 @click.argument("file")
+@change.mode_options()
 @console.why_option("Why it is not a sheet to be filed.")
 @console.with_site
-def reject(file: str, why: str, site: Path) -> None:
+def reject(file: str, mode: change.Mode, why: str, site: Path) -> None:
     """Reject FILE: it is not filed, its bytes are kept. It can still be identified later."""
-    change = request.RequestedChange("desk reject", file, why, _describe_state(site, file))
-    request.print_answer_or_exit(request.send(site, queue.REJECT, change, {"file": file}))
+    decision = request.RequestedChange("desk reject", file, why, _describe_state(site, file))
+    request.print_answer_or_exit(request.send(site, queue.REJECT, decision, {"file": file}, mode))
 
 
 def _describe_state(site: Path, file: str) -> Callable[[Answer | None], str | None]:

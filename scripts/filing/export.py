@@ -57,7 +57,9 @@ def _first_number(since: str | None, election: str, party: Party) -> int:
 def export(
     party_id: str, folder: Path, since: str | None, as_json: bool, why: str, site: Path
 ) -> None:
-    """Copy all pages in PARTY's scope into a bag (BagIt, RFC 8493) with a signed manifest.
+    """Copy all pages in PARTY's scope into a bag (BagIt).
+
+    The bag follows RFC 8493 and has a signed manifest.
 
     An independent candidate gets an export only after the publication ban is lifted (Genelge
     md. 3/c). An interrupted export continues when it is run again. The bag gets its final name

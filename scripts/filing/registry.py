@@ -14,7 +14,7 @@ from scripts.shared import console
 
 @click.group()
 def registry() -> None:
-    """The registry: the table that maps each karekod to its sheet."""
+    """Manage the registry, which maps each karekod to its sheet."""
 
 
 @registry.command("import")

@@ -57,7 +57,7 @@ def status(
     place: str | None,
     site: Path,
 ) -> None:
-    """Count the sheets that are expected, filed, recorded as absent, and missing.
+    """Count expected, filed, absent and missing sheets.
 
     Also counts the pages that were not filed (duplicates, in quarantine, waiting) and the links
     that are missing from a party's tree (gaps). Below the counts come warnings for the operator:

@@ -20,7 +20,7 @@ from publisher.fsck.repair import failed_line
 from publisher.fsck.verify import verify as verify_site
 from publisher.requests import queue
 from publisher.requests.queue import Answer
-from scripts.shared import console, request
+from scripts.shared import change, console, request
 
 _REPAIRS_PER_REQUEST = 500
 _GRACE_SECONDS = 30.0  # for clients that are listing a folder of the old tree
@@ -33,7 +33,9 @@ _GRACE_SECONDS = 30.0  # for clients that are listing a folder of the old tree
 @click.option("--why", type=console.WHY_TEXT, help="For the record; required with --repair.")
 @console.with_site
 def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path) -> None:
-    """Check that catalog, store, trees, quarantine, spool and filing ledger agree.
+    """Check that catalog, store, trees and ledger agree.
+
+    Quarantine and spool are checked too.
 
     Each finding is one line that says what to do. The exit code is 1 if there is a finding that is
     not just a note. The publisher may run meanwhile.
@@ -47,11 +49,11 @@ def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path
     if why and repair and (repairable := [f for f in found if f.repair]):
         for start in range(0, len(repairable), _REPAIRS_PER_REQUEST):
             some = repairable[start : start + _REPAIRS_PER_REQUEST]
-            change = request.RequestedChange(
+            repairs = request.RequestedChange(
                 "verify --repair", str(site), why, partial(_describe_findings, some)
             )
             detail = {"repairs": [str(one.repair) for one in some]}
-            answer = request.send(site, queue.REPAIR, change, detail)
+            answer = request.send(site, queue.REPAIR, repairs, detail)
             console.err.print(answer.message, markup=False)
         found = _show_findings(site, True, as_json)
     problems = sum(not finding.note for finding in found)
@@ -108,10 +110,11 @@ def _describe_tree(tree: Path) -> str | None:
 
 @click.command("rebuild")
 @click.argument("party_id", metavar="PARTY")
+@change.mode_options()
 @console.why_option("What happened to the folder.")
 @click.option("--grace", type=click.FloatRange(0), default=_GRACE_SECONDS, hidden=True)
 @console.with_site
-def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
+def rebuild_(party_id: str, mode: change.Mode, why: str, grace: float, site: Path) -> None:
     """Rebuild PARTY's folder from the catalog and the store.
 
     The new folder replaces the old one at once: a client sees either one or the other. Files of
@@ -123,6 +126,11 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
     if party is None or not party.mirrors:
         wrong = "no party with this id has a folder: see `ssps party list`"
         raise console.fault(PARTIES_TOML, party_id, wrong)
+    tree = site / TREES / party_id
+    if mode.dry_run:
+        change.show([f"{party_id}: now {_describe_tree(tree)}"])
+        change.may_apply(mode)
+        return
     if (site / TREES / rebuild.staging_name(party_id)).exists():
         rebuild.clear_staging(settings, party_id)  # left by an interrupted rebuild
     with console.err.status(f"linking the files of {party_id}"):
@@ -132,9 +140,8 @@ def rebuild_(party_id: str, why: str, grace: float, site: Path) -> None:
         "upto": staged.last_filing,
         "folders": list(staged.folders),
     }
-    tree = site / TREES / party_id
-    change = request.RequestedChange("rebuild", party_id, why, lambda _: _describe_tree(tree))
-    answer = request.send(site, queue.REBUILD, change, detail)
+    replacement = request.RequestedChange("rebuild", party_id, why, lambda _: _describe_tree(tree))
+    answer = request.send(site, queue.REBUILD, replacement, detail)
     if answer.done:
         with console.err.status("waiting for clients that are listing the old folder"):
             time.sleep(grace)

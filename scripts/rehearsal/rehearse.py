@@ -60,7 +60,9 @@ class _NationalOptionGroup(click.Group):
 
 @click.group(cls=_NationalOptionGroup)
 def rehearse() -> None:
-    """Rehearse with a synthetic election: made-up sheets, printed and scanned.
+    """Rehearse with a synthetic election.
+
+    Its sheets are made up, printed and scanned.
 
     No sheet and no person is real. Everything after the scanner works as on polling night.
     `--national` is the same as `national`.
@@ -190,7 +192,7 @@ def party_id(number: int) -> str:
 @click.option("--again", is_flag=True, help="Start at the first page again.")
 @console.with_site
 def scan(count: int | None, rate: float | None, in_place: bool, again: bool, site: Path) -> None:
-    """Print and scan the next pages of the rehearsal, and drop them into the intake."""
+    """Print and scan the next pages into the intake."""
     settings = load.load(site)
     if not (site / REHEARSAL_TOML).exists():
         wrong = "is missing: this is not a rehearsal's site; create one with `ssps rehearse init`"
@@ -280,7 +282,9 @@ def national(
     seed: int,
     file: Path | None,
 ) -> None:
-    """Play a polling night of 201,000 boxes divided by --factor, and print a report.
+    """Play a whole polling night, and print a report.
+
+    The country has 201,000 ballot boxes; --factor divides that number.
 
     In --minutes it plays the boxes that close at 17.00, the peak, the long tail and the days of
     corrections. Some scanners write slowly and in place, some pages cannot be read, and some boxes

@@ -195,6 +195,40 @@ def test_nothing_is_changed_without_a_reason(site: Path, tmp_path: Path, ssps: S
     assert office.listing(tmp_path) == before
 
 
+DRY_RUNS = [
+    name
+    for name, command in COMMANDS.items()
+    if any("--dry-run" in option.opts for option in command.params)
+]
+
+
+def content(site: Path) -> dict[str, bytes]:
+    """Return the files of a site, without those that SQLite makes when it reads the catalog."""
+    files = office.listing(site).items()
+    return {path: data for path, data in files if "sqlite-" not in path}
+
+
+def test_a_dry_run_changes_nothing_and_records_nothing(
+    whole: Path, tmp_path: Path, ssps: Ssps
+) -> None:
+    host.prepare_next(whole / "keys/host")
+    host.prepare_next(whole / "keys/signing")
+    before = content(whole)
+
+    for name in DRY_RUNS:
+        words = [*name.split(), "parti-a"] if name == "party remove" else call(name, tmp_path)
+        done = ssps(*words, "--why", "x", "--dry-run", "--site", whole)
+
+        assert done.exit_code == 0, (name, done.output)
+        assert content(whole) == before, name
+
+
+def test_the_commands_that_change_keys_or_parties_have_a_dry_run() -> None:
+    without = {"init", "verify", "registry import", "export"}
+
+    assert set(DRY_RUNS) == set(CHANGES) - without
+
+
 def test_only_changing_commands_have_why() -> None:
     asking = {n for n, c in COMMANDS.items() if any("--why" in p.opts for p in c.params)}
     assert asking == set(CHANGES)
