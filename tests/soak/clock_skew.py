@@ -1,9 +1,9 @@
-"""The two daemons under their supervisor, by a clock that somebody may step: for the soak alone.
+"""Run the daemons with a wall clock that the soak test can step.
 
     python -m soak.clock_skew run|publish|serve SITE CLOCK
 
-CLOCK is a file with the seconds by which the wall clock is wrong. All else is what `ssps run`,
-`publish` and `serve` do; no setting of those leads here.
+CLOCK is a file that contains the error of the wall clock in seconds. Everything else is the same as
+in `ssps run`, `publish` and `serve`, which have no setting for this.
 """
 
 import sys
@@ -22,7 +22,7 @@ from scripts.shared.json_log import configure_logging
 
 
 def skewed_clock(file: Path) -> Clock:
-    """Return a wall clock that is wrong by what `file` says whenever it is asked."""
+    """Return a wall clock that is wrong by the number of seconds in `file`."""
 
     def now() -> datetime:
         return utc_now() + timedelta(seconds=float(file.read_text()))
@@ -31,7 +31,7 @@ def skewed_clock(file: Path) -> Clock:
 
 
 def main() -> None:
-    """Run one part, or the supervisor with both."""
+    """Run one daemon, or the supervisor with both."""
     part, site, clock = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     configure_logging(part)
     settings = load_ready_settings(site)

@@ -1,8 +1,8 @@
-"""What goes wrong in a soak (tests/soak/soak), a function each, and the world it befalls.
+"""The faults that the soak test (tests/soak/soak) injects, one function each.
 
-The supervisor, publisher, server, a reading worker and a session are killed; the disk fills up; the
-wall clock steps; keys change; the settings are read anew; clients storm in that know no key, or no
-SSH.
+They kill the supervisor, the publisher, the server, a reading worker or a session, fill the disk,
+step the wall clock, change keys, reload the settings, and flood the server with connections that
+do not speak SSH and with logins with an unknown key.
 """
 
 import errno
@@ -24,15 +24,19 @@ from pathlib import Path
 from config import load
 from keys.server_keys import host
 from scripts.rehearsal.demo import ssps
-from scripts.rehearsal.rehearsal_site import ADDRESS
+from scripts.rehearsal.rehearsal_site import ADDRESS, client_key
 
-ATTACK_ADDRESS = "127.0.0.3"  # a second address of every party, where the storms come from
-_WAIT_SECONDS = 5.0  # seconds to wait for something to kill
+ATTACK_ADDRESS = "127.0.0.3"  # a second address of every party, from which the floods come
+_WAIT_SECONDS = 5.0  # to wait for a process to kill
 
 
 @dataclass
 class SoakRun:
-    """What runs, and what goes wrong with it."""
+    """The processes and files of a soak test, and the faults injected so far.
+
+    `own_disk` says whether the site is on a small disk of its own. `done` counts the faults by
+    their description.
+    """
 
     folder: Path
     port: int
@@ -50,16 +54,16 @@ class SoakRun:
 
     @property
     def clock(self) -> Path:
-        """The file that says by how much the wall clock is wrong."""
+        """The file with the error of the wall clock in seconds."""
         return self.folder / "clock"
 
     @property
     def log(self) -> Path:
-        """Where the daemons' log goes."""
+        """The log of the daemons."""
         return self.folder / "log.jsonl"
 
     def start(self) -> None:
-        """Start the supervisor, again if need be."""
+        """Start the supervisor, or start it again."""
         command = [sys.executable, "-m", "soak.clock_skew", "run"]
         with self.log.open("ab") as out:
             self.supervisor = subprocess.Popen(
@@ -67,7 +71,7 @@ class SoakRun:
             )
 
     def parts(self) -> dict[str, int]:
-        """Return the process of each part that runs."""
+        """Return the process ids of the supervisor and of the running daemons."""
         assert self.supervisor is not None
         found = {"supervisor": self.supervisor.pid}
         for pid in _children(self.supervisor.pid):
@@ -78,7 +82,7 @@ class SoakRun:
         return found
 
 
-# Each does something that no operator would, and says what.
+# Injects a fault and returns its description.
 InjectedFault = Callable[[SoakRun], str]
 
 
@@ -93,29 +97,29 @@ def kill_server(soak_run: SoakRun) -> str:
 
 
 def kill_reader(soak_run: SoakRun) -> str:
-    """Kill a reading worker under its page."""
+    """Kill a reading worker while it reads a page."""
     return _kill(_random_child(soak_run, "publish"), "reader")
 
 
 def kill_session(soak_run: SoakRun) -> str:
-    """Kill one connection's process."""
+    """Kill the child of one connection."""
     return _kill(_random_child(soak_run, "serve"), "session")
 
 
 def kill_supervisor(soak_run: SoakRun) -> str:
-    """Kill the supervisor, and start another as systemd would."""
+    """Kill the supervisor, and start it again as systemd would."""
     assert soak_run.supervisor is not None
     soak_run.supervisor.kill()
     soak_run.supervisor.wait()
     soak_run.start()
-    return "supervisor killed and started"
+    return "supervisor killed and restarted"
 
 
 def fill_disk(soak_run: SoakRun) -> str:
-    """Leave no byte of the site's disk free for some seconds."""
+    """Fill the site's disk completely for four seconds."""
     if not soak_run.own_disk:
-        soak_run.skipped.append("disk full: the site's disk is not its own (needs root)")
-        return "disk full left out"
+        soak_run.skipped.append("disk full: the site has no disk of its own (needs root)")
+        return "disk full skipped"
     filler = soak_run.site.parent / "filler"
     with filler.open("wb") as file, suppress(OSError):
         while True:
@@ -127,59 +131,60 @@ def fill_disk(soak_run: SoakRun) -> str:
 
 
 def step_clock(soak_run: SoakRun) -> str:
-    """Let the wall clock go ten minutes wrong, or right again."""
-    wrong = 0 if float(soak_run.clock.read_text()) else 600
-    replace_file(soak_run.clock, str(wrong))
-    return f"clock stepped to {wrong} s ahead"
+    """Step the wall clock ten minutes ahead, or back to the right time."""
+    seconds = 0 if float(soak_run.clock.read_text()) else 600
+    replace_file(soak_run.clock, str(seconds))
+    return f"clock stepped to {seconds} s ahead"
 
 
 def change_key(soak_run: SoakRun) -> str:
-    """Give a party another key, which its client uses from the next time on."""
+    """Add a key to a party; its client uses it from the next round on."""
     party = soak_run.rng.choice([p.id for p in load.load(soak_run.site).parties])
-    fresh = soak_run.folder / f"key-{soak_run.done.total()}"
-    host.create_key(fresh, party)
-    ssps("key", "add", party, "--public-key", fresh.with_suffix(".pub"), "--why", "soak",
-         "--site", soak_run.site)  # fmt: skip
-    kit = soak_run.site / "clients" / party
-    for name, made in (("id_ed25519.pub", fresh.with_suffix(".pub")), ("id_ed25519", fresh)):
-        shutil.copy2(made, kit / ".fresh")  # it comes from another disk
-        (kit / ".fresh").replace(kit / name)
+    new_key = soak_run.folder / f"key-{soak_run.done.total()}"
+    host.create_key(new_key, party)
+    public_key = new_key.with_suffix(".pub")
+    ssps("key", "add", party, "--public-key", public_key, "--why", "soak", "--site", soak_run.site)
+    key = client_key(soak_run.site, party)
+    for source, target in ((public_key, key.with_suffix(".pub")), (new_key, key)):
+        copy = target.with_name(".new")  # copied first, because `source` is on another disk
+        shutil.copy2(source, copy)
+        copy.replace(target)
     return "key added and used"
 
 
 def reload_settings(soak_run: SoakRun) -> str:
-    """Change the settings and have them read anew."""
+    """Change a setting, and let the daemons reload the settings."""
     text = (soak_run.site / "site.toml").read_text(encoding="utf-8")
     rate = soak_run.rng.randint(2_000, 9_000)
     text = re.sub(r"(?m)^(# )?rate_mbit = \d+", f"rate_mbit = {rate}", text)
     replace_file(soak_run.site / "site.toml", text)
     assert soak_run.supervisor is not None
     soak_run.supervisor.send_signal(signal.SIGHUP)
-    return "settings read anew"
+    return "settings reloaded"
 
 
 def flood_with_connections(soak_run: SoakRun) -> str:
-    """Come with sixty connections at once that talk no SSH, hang, or are gone again."""
-    open_: list[socket.socket] = []
+    """Open sixty connections at once that do not speak SSH, or send nothing."""
+    connections: list[socket.socket] = []
     for number in range(60):
         with suppress(OSError):
             peer = socket.create_connection((ADDRESS, soak_run.port), 2, (ATTACK_ADDRESS, 0))
-            open_.append(peer)
+            connections.append(peer)
             if number % 3:
                 peer.sendall(
                     (b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n" + b"\xff" * 64)[number % 2]
                 )
     time.sleep(1)
-    for peer in open_:
+    for peer in connections:
         peer.close()
-    return "storm of clients that talk no SSH"
+    return "flood of connections that do not speak SSH"
 
 
 def flood_with_logins(soak_run: SoakRun) -> str:
-    """Log in twelve times at once with a key that nobody knows."""
-    key = soak_run.folder / "guess"
+    """Try to log in twelve times at once with an unknown key."""
+    key = soak_run.folder / "unknown-key"
     if not key.exists():
-        host.create_key(key, "guess")
+        host.create_key(key, "unknown")
     options = ["-F", "none", "-i", str(key), "-b", "-", "-o", "BatchMode=yes"]
     options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     options += [
@@ -192,10 +197,10 @@ def flood_with_logins(soak_run: SoakRun) -> str:
     ]
     command = ["sftp", "-q", *options, f"parti-a@{ADDRESS}"]
     quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    guesses = [subprocess.Popen(command, **quiet) for _ in range(12)]  # type: ignore[call-overload]
-    if any(process.wait(60) == 0 for process in guesses):
-        raise AssertionError("somebody logged in with a key that nobody knows")
-    return "storm of guesses"
+    logins = [subprocess.Popen(command, **quiet) for _ in range(12)]  # type: ignore[call-overload]
+    if any(process.wait(60) == 0 for process in logins):
+        raise AssertionError("a login with an unknown key succeeded")
+    return "flood of logins with an unknown key"
 
 
 ALL_FAULTS: tuple[InjectedFault, ...] = (
@@ -214,12 +219,12 @@ ALL_FAULTS: tuple[InjectedFault, ...] = (
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Replace a file as soon as the disk, which may be full just then, has room for it."""
-    fresh = path.with_name(f".{path.name}.fresh")
+    """Replace a file; if the disk is full, wait until there is room."""
+    new = path.with_name(f".{path.name}.new")
     while True:
         try:
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(path)
+            new.write_text(text, encoding="utf-8")
+            new.replace(path)
             return
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -229,18 +234,20 @@ def replace_file(path: Path, text: str) -> None:
 
 def _kill(pid: int | None, name: str) -> str:
     if pid is None:
-        return f"no {name} to kill just then"
+        return f"no {name} to kill"
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     return f"{name} killed"
 
 
 def _part(soak_run: SoakRun, name: str) -> int | None:
-    """Return a part's process, waiting a little for one that is only being started."""
+    """Return the process id of a daemon, waiting for it if it is just being started."""
     return _wait_for(lambda: soak_run.parts().get(name))
 
 
 def _random_child(soak_run: SoakRun, part: str) -> int | None:
+    """Return the process id of a random child of a daemon, waiting until it has one."""
+
     def child() -> int | None:
         pid = soak_run.parts().get(part)
         children = _children(pid) if pid else []
@@ -250,8 +257,8 @@ def _random_child(soak_run: SoakRun, part: str) -> int | None:
 
 
 def _wait_for(find: Callable[[], int | None]) -> int | None:
-    until = time.monotonic() + _WAIT_SECONDS
-    while (found := find()) is None and time.monotonic() < until:
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while (found := find()) is None and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 

@@ -1,13 +1,16 @@
-"""`scripts/soak --minutes N`: everything at once, and everything going wrong meanwhile.
+"""`scripts/soak --minutes N`: run everything at once while faults are injected.
 
-A rehearsal election is scanned, filed, served and mirrored while, one after the other and over
-again, in an order that --seed decides, all of tests/soak/fault_injection befalls them.
+A rehearsal election is scanned, filed, served and mirrored. Meanwhile the faults of
+tests/soak/fault_injection are injected one after the other, again and again, in an order that
+depends on --seed.
 
-Then all grows calm, and it must come out that nothing was lost and nothing happened twice: every
-page that left a scanner has its one record and its bytes, `ssps verify` and `ssps audit verify`
-find nothing, each party's disk agrees with its tree to the byte, and no daemon met an error that
-it did not expect. Exit code 1 if not. For the full disk the site stands on a small tmpfs of its
-own, which only root can mount; elsewhere that fault is left out, and the report says so.
+In the last quarter of the time no more faults are injected. Then nothing may be lost or done twice:
+each page that a scanner delivered has exactly one record with its SHA-256, `ssps verify` and
+`ssps audit verify` find nothing, each party's disk has the same bytes as its tree, and no daemon
+logged a traceback. Otherwise the exit code is 1.
+
+To fill the disk, the site is on a small tmpfs, which only root can mount. Without root this fault
+is skipped, and the report says so.
 """
 
 import json
@@ -38,13 +41,13 @@ from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, MirrorClient, Mirro
 from scripts.rehearsal.reconcile import DeliveredPage
 from scripts.rehearsal.rehearsal_site import ADDRESS
 
-_QUIET_SHARE = 0.25  # of the time, at the end of it, in which nothing more goes wrong
-_MEGABYTES = 256  # of the site's disk, and as many more for each ten minutes
+_QUIET_SHARE = 0.25  # of the time, at its end, without faults
+_MEGABYTES = 256  # size of the site's disk, plus as many for every ten minutes
 
 
 @contextmanager
 def _small_disk(folder: Path, megabytes: int) -> Iterator[bool]:
-    """Make `folder`, on a small disk of its own if we may; say whether it is."""
+    """Create `folder`, on a small disk of its own if we are root; yield whether it is."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "ssps-soak", str(folder)]
     own = os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
@@ -56,32 +59,34 @@ def _small_disk(folder: Path, megabytes: int) -> Iterator[bool]:
 
 
 def _lay_out(soak_run: SoakRun, boxes: int, parties: int, seed: int) -> None:
-    made = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", soak_run.port]
-    ssps("rehearse", "init", soak_run.site, *made)
+    """Create the rehearsal's site, with its intake on another disk and short intervals."""
+    options = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", soak_run.port]
+    ssps("rehearse", "init", soak_run.site, *options)
     text = (soak_run.site / "site.toml").read_text(encoding="utf-8")
-    intake = soak_run.folder / "intake"  # a scanner's disk is not the site's
+    intake = soak_run.folder / "intake"
     text = text.replace('folders = ["intake"]', f'folders = ["{intake}"]')
     text = text.replace("rescan_seconds = 30.0", "rescan_seconds = 5.0")
     text = text.replace("# drain_seconds = 30", "drain_seconds = 3")
     fault_injection.replace_file(soak_run.site / "site.toml", text)
-    stated = (soak_run.site / "parties.toml").read_text(encoding="utf-8")
-    stated = stated.replace(f'"{ADDRESS}",', f'"{ADDRESS}", "{fault_injection.ATTACK_ADDRESS}",')
-    fault_injection.replace_file(soak_run.site / "parties.toml", stated)
+    parties_toml = (soak_run.site / "parties.toml").read_text(encoding="utf-8")
+    both = f'"{ADDRESS}", "{fault_injection.ATTACK_ADDRESS}",'
+    parties_toml = parties_toml.replace(f'"{ADDRESS}",', both)
+    fault_injection.replace_file(soak_run.site / "parties.toml", parties_toml)
     soak_run.clock.write_text("0")
 
 
-def _scan(soak_run: SoakRun, seed: int, over: threading.Event) -> list[DeliveredPage]:
-    """Draw and drop pages until it is over, some written slowly in place."""
+def _scan(soak_run: SoakRun, seed: int, stop: threading.Event) -> list[DeliveredPage]:
+    """Draw pages and drop them into the intake until `stop` is set, every tenth in place."""
     settings = load.load(soak_run.site)
-    index = Registry(soak_run.site / REGISTRY_INDEX)
-    coming = arrivals.plan(index.entries(), seed)
-    index.close()
-    pause = soak_run.seconds * (1 - _QUIET_SHARE) / len(coming)
+    registry = Registry(soak_run.site / REGISTRY_INDEX)
+    schedule = arrivals.plan(registry.entries(), seed)
+    registry.close()
+    interval = soak_run.seconds * (1 - _QUIET_SHARE) / len(schedule)
     began = time.monotonic()
-    done: list[DeliveredPage] = []
-    for number, one in enumerate(coming):
-        name, content = scanner.render(one.scan, settings.election, seed)
-        if over.wait(max(0.0, began + number * pause - time.monotonic())):
+    delivered: list[DeliveredPage] = []
+    for number, scheduled in enumerate(schedule):
+        name, content = scanner.render(scheduled.scan, settings.election, seed)
+        if stop.wait(max(0.0, began + number * interval - time.monotonic())):
             break
         if number % 10 == 9:
             scanner.drop_in_place(
@@ -89,13 +94,13 @@ def _scan(soak_run: SoakRun, seed: int, over: threading.Event) -> list[Delivered
             )
         else:
             scanner.drop(settings.intake.folders[0], name, content)
-        at = datetime.now(UTC)
-        done.append(DeliveredPage(name, scanner.digest(content), one.scan.kind, at))
-    return done
+        sha256 = scanner.digest(content)
+        delivered.append(DeliveredPage(name, sha256, scheduled.scan.kind, datetime.now(UTC)))
+    return delivered
 
 
 def soak(soak_run: SoakRun, parties: int, seed: int) -> dict[str, object]:
-    """Run it all, and return the report; `ok` is its verdict."""
+    """Run the soak test and return its report; `ok` is the verdict."""
     _lay_out(soak_run, max(12, round(soak_run.seconds / 10)), parties, seed)
     names, mirrors = list(MIRROR_CLIENTS), soak_run.folder / "mirrors"
     clients = [
@@ -104,44 +109,45 @@ def soak(soak_run: SoakRun, parties: int, seed: int) -> dict[str, object]:
         )
         for n, party in enumerate(load.load(soak_run.site).parties)
     ]
-    crowd = MirrorRunner(clients, pause=10)
-    over = threading.Event()
+    runner = MirrorRunner(clients, pause=10)
+    stop = threading.Event()
     delivered: list[DeliveredPage] = []
-    scanning = threading.Thread(target=lambda: delivered.extend(_scan(soak_run, seed, over)))
+    scanning = threading.Thread(target=lambda: delivered.extend(_scan(soak_run, seed, stop)))
     soak_run.start()
     began = time.monotonic()
     try:
         wait_until_served(soak_run.port)
         scanning.start()
-        crowd.start()
+        runner.start()
         _inject_faults(soak_run, began + soak_run.seconds * (1 - _QUIET_SHARE))
-        over.set()
+        stop.set()
         scanning.join()
         fault_injection.replace_file(soak_run.clock, "0")
         wait_until_served(soak_run.port)
         reconcile.wait_until_filed(soak_run.site, len(delivered), stall_seconds=120)
-        crowd.finish()
+        runner.finish()
     finally:
-        over.set()
-        crowd.finish()
-        stopped = _stop(soak_run)
-    return _report(soak_run, delivered, clients, stopped, time.monotonic() - began)
+        stop.set()
+        runner.finish()
+        exit_code = _stop_daemons(soak_run)
+    return _report(soak_run, delivered, clients, exit_code, time.monotonic() - began)
 
 
 def _inject_faults(soak_run: SoakRun, until: float) -> None:
-    waiting: list[InjectedFault] = []
+    began = time.monotonic()
+    faults: list[InjectedFault] = []
     while time.monotonic() < until:
-        if not waiting:
-            waiting = soak_run.rng.sample(
-                fault_injection.ALL_FAULTS, len(fault_injection.ALL_FAULTS)
-            )
-        did = waiting.pop()(soak_run)
-        soak_run.done[did] += 1
-        print(f"{time.monotonic() - until + soak_run.seconds * (1 - _QUIET_SHARE):6.1f} s  {did}")
+        if not faults:
+            faults = list(fault_injection.ALL_FAULTS)
+            soak_run.rng.shuffle(faults)
+        description = faults.pop()(soak_run)
+        soak_run.done[description] += 1
+        print(f"{time.monotonic() - began:6.1f} s  {description}")
         time.sleep(min(soak_run.rng.uniform(2, 8), max(0.0, until - time.monotonic())))
 
 
-def _stop(soak_run: SoakRun) -> int:
+def _stop_daemons(soak_run: SoakRun) -> int:
+    """Stop the supervisor and return its exit code."""
     assert soak_run.supervisor is not None
     soak_run.supervisor.terminate()
     try:
@@ -155,37 +161,39 @@ def _report(
     soak_run: SoakRun,
     delivered: list[DeliveredPage],
     clients: list[MirrorClient],
-    stopped: int,
+    exit_code: int,
     seconds: float,
 ) -> dict[str, object]:
     _, unaccounted = reconcile.reconcile_pages(soak_run.site, delivered)
-    differ = [f"{v.party} ({v.client})" for v in clients if not v.matches_tree()]
+    differing = [f"{c.party} ({c.client})" for c in clients if not c.matches_tree()]
     checks = reconcile.run_checks(soak_run.site)
-    said, tracebacks = _logged_errors(soak_run.log)
+    errors, tracebacks = _logged_errors(soak_run.log)
     return {
         "seconds": round(seconds, 1),
         "faults": dict(soak_run.done),
-        "left_out": sorted(set(soak_run.skipped)),
+        "skipped": sorted(set(soak_run.skipped)),
         "pages": len(delivered),
         "unaccounted": unaccounted,
-        "rounds": sum(v.rounds for v in clients),
-        "rounds_cut_short": sum(len(v.failures) for v in clients),
-        "last_said": [f"{v.party} ({v.client}): {v.failures[-1]}" for v in clients if v.failures],
-        "mirrors_that_differ": differ,
+        "rounds": sum(c.rounds for c in clients),
+        "rounds_failed": sum(len(c.failures) for c in clients),
+        "last_failure": [
+            f"{c.party} ({c.client}): {c.failures[-1]}" for c in clients if c.failures
+        ],
+        "mirrors_that_differ": differing,
         **reconcile.transfer_totals(soak_run.site),
         "ledgers": reconcile.ledger_sizes(soak_run.site),
         "checks": checks,
-        "stopped_with": stopped,
-        "errors_logged": said,
+        "exit_code": exit_code,
+        "errors_logged": errors,
         "tracebacks": tracebacks,
-        "ok": not (unaccounted or differ or stopped or tracebacks)
+        "ok": not (unaccounted or differing or exit_code or tracebacks)
         and "failed" not in checks.values(),
     }
 
 
 def _logged_errors(log: Path) -> tuple[dict[str, int], int]:
-    """Count the errors in a log by what they say, and what is no line of ours."""
-    said: Counter[str] = Counter()
+    """Count the logged errors by event, and the tracebacks."""
+    errors: Counter[str] = Counter()
     tracebacks = 0
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -195,18 +203,38 @@ def _logged_errors(log: Path) -> tuple[dict[str, int], int]:
             continue
         tracebacks += "Traceback" in entry.get("exception", "")
         if entry.get("level") in ("error", "critical"):
-            said[str(entry.get("event"))] += 1
-    return dict(said), tracebacks
+            errors[str(entry.get("event"))] += 1
+    return dict(errors), tracebacks
 
 
 @click.command()
-@click.option("--minutes", type=click.FloatRange(0.5), default=2.0, show_default=True)
-@click.option("--parties", type=click.IntRange(1, 40), default=6, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the report there.")
-@click.option("--keep", is_flag=True, help="Leave log and mirrors where they are.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0.5),
+    default=2.0,
+    show_default=True,
+    help="Length of the test.",
+)
+@click.option(
+    "--parties",
+    type=click.IntRange(1, 40),
+    default=6,
+    show_default=True,
+    help="Number of parties that mirror.",
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same faults."
+)
+@click.option(
+    "--json",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the report to FILE as JSON.",
+)
+@click.option("--keep", is_flag=True, help="Keep the log and the mirrors, and print their folder.")
 def main(minutes: float, parties: int, seed: int, file: Path | None, keep: bool) -> None:
-    """Run everything at once with faults, and hold what comes of it against what went in."""
+    """Scan, file, serve and mirror a rehearsal election while faults are injected."""
     folder = Path(tempfile.mkdtemp(prefix="ssps-soak-"))
     try:
         with _small_disk(folder / "disk", _MEGABYTES + int(minutes * _MEGABYTES / 10)) as own:

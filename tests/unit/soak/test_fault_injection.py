@@ -8,7 +8,7 @@ from soak import fault_injection
 from soak.fault_injection import SoakRun
 
 
-def test_the_clock_steps_and_steps_back(tmp_path: Path) -> None:
+def test_step_clock_steps_ahead_and_back(tmp_path: Path) -> None:
     rng = random.Random(1)  # noqa: S311 - nothing secret
     soak_run = SoakRun(tmp_path, 2222, rng, own_disk=False, seconds=60)
     soak_run.clock.write_text("0")
@@ -19,7 +19,7 @@ def test_the_clock_steps_and_steps_back(tmp_path: Path) -> None:
     assert soak_run.clock.read_text() == "0"
 
 
-def test_a_file_is_replaced_as_soon_as_the_disk_has_room(
+def test_replace_file_waits_until_the_disk_has_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusals = [OSError(errno.ENOSPC, "full"), OSError(errno.ENOSPC, "full")]
