@@ -8,13 +8,12 @@ from typing import TextIO
 import click
 
 from keys.credentials import ring
-from keys.credentials.ring import Credential, CredentialKind, Ring
+from keys.credentials.ring import MIN_PASSWORD, Credential, CredentialKind, Ring
 from scripts.shared import console
 
 # No letters or digits that look alike on paper or sound alike on the telephone.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _GROUPS, _GROUP = 5, 5
-MIN_PASSWORD = 12  # characters
 START_HELP = "When it starts to work: 16.30, 'tomorrow 16.30', +45m, or a full time."
 
 

@@ -43,7 +43,7 @@ from paramiko.pkey import PKey
 from paramiko.rsakey import RSAKey
 
 from keys.credentials import fido
-from keys.credentials.ring import Credential, fingerprint
+from keys.credentials.ring import MIN_PASSWORD, Credential, fingerprint
 from sftpd.access.authorize import Admitted, Key, Password, Proof, Reason, Refused
 from sftpd.ssh.algorithms import PUBLIC_KEYS
 from sftpd.ssh.transport import Transport
@@ -53,7 +53,7 @@ _MAX_USER = 64
 # Seconds. A judgement on a password takes one to three argon2 hashes of about 0.1 s each.
 _KEY_INTERVAL, _PASSWORD_INTERVAL = 0.01, 1.0
 
-MIN_PASSWORD, _MAX_PASSWORD, _MIN_DISTINCT = 12, 1024, 6  # characters of a new password
+_MAX_PASSWORD, _MIN_DISTINCT = 1024, 6  # characters of a new password
 _MAX_TRIES = 3
 _INTERACTIVE = "keyboard-interactive"
 _ASK_NEW = (
