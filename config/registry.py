@@ -381,6 +381,11 @@ class Registry:
         query = "SELECT 1 FROM expected WHERE (cevre, kurul, secim, belge) = (?, ?, ?, ?) LIMIT 1"
         return any(self._rows(query, cevre or "", kurul or "", secim.value, belge.value))
 
+    def expected_sheets(self, belge: Belge) -> int:
+        """Return how many pages of a sheet are expected in all; a box-level result has one."""
+        query = "SELECT coalesce(sum(sheets), 0) FROM expected WHERE belge = ?"
+        return next(int(sheets) for (sheets,) in self._rows(query, belge.value))
+
     def expected_boxes(self, belge: Belge) -> dict[tuple[Secim, str, str], int]:
         """Return how many boxes of each (contest, district, board) have page 1 of a sheet."""
         query = (

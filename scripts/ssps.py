@@ -20,6 +20,8 @@ _COMMANDS = {
     "absent": "scripts.filing.absent:absent",
     "desk": "scripts.filing.desk:desk",
     "registry": "scripts.filing.registry:registry",
+    "ballot": "scripts.results.ballot:ballot",
+    "results": "scripts.results.results:results",
     "party": "scripts.access.party:party",
     "key": "scripts.access.key:key",
     "run": "scripts.daemons.run:run",

@@ -98,6 +98,7 @@ class ResultsRun:
         self._last_filing = 0
         self._next_export = monotonic()
         self._exporting: subprocess.Popen[bytes] | None = None
+        (site / RESULTS).mkdir(exist_ok=True)
         with ExitStack() as stack:
             ledger_folder = site / LEDGERS / RESULTS_LEDGER
             ledger = stack.enter_context(

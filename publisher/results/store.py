@@ -182,7 +182,7 @@ class ResultStore:
         while some := list(islice(waiting, _KEYS_A_QUERY)):
             chosen = columns.in_([_key_values(key) for key in some])
             for row in self._connection.execute(sa.select(t.result).where(chosen)):
-                stored = _stored(row)
+                stored = as_stored(row)
                 found.setdefault(stored.result.key, {})[stored.result.version] = stored
         return found
 
@@ -246,7 +246,7 @@ class ResultStore:
             sa.select(t.set_aside).where(t.set_aside.c.seq.is_(None)).order_by(t.set_aside.c.id)
         )
         return (
-            [_stored(row) for row in self._connection.execute(results)],
+            [as_stored(row) for row in self._connection.execute(results)],
             [SetAsideRow(*row) for row in self._connection.execute(others)],
         )
 
@@ -296,7 +296,7 @@ class ResultStore:
             query = query.where(c.kurul == kurul)
         query = query.order_by(c.cevre, c.kurul, c.sandik, c.belge)
         for part in self._connection.execute(query).partitions(_ROWS_A_FETCH):
-            yield from map(_stored, part)
+            yield from map(as_stored, part)
 
     def since(self, last: int, until: int) -> Iterator[StoredResult]:
         """Yield the results after one id and up to another, oldest first."""
@@ -306,7 +306,7 @@ class ResultStore:
             .order_by(t.result.c.id)
         )
         for part in self._connection.execute(query).partitions(_ROWS_A_FETCH):
-            yield from map(_stored, part)
+            yield from map(as_stored, part)
 
     def last_recorded(self) -> int:
         """Return the highest id up to which every result is recorded."""
@@ -391,7 +391,8 @@ def _columns(result: Result) -> dict[str, Any]:
     }
 
 
-def _stored(row: Any) -> StoredResult:
+def as_stored(row: Any) -> StoredResult:
+    """Return a row of the table `result` as a value."""
     key = ResultKey(
         Secim(row.secim),
         Belge(row.belge),

@@ -23,6 +23,7 @@ from config.site import FILING, TRANSFER
 from keys.operations import server_state
 from keys.server_keys import host, sshsig
 from scripts.daemons import settings_record
+from scripts.daemons.results import running_results
 from scripts.daemons.supervisor import KILL_MARGIN, Supervisor
 from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging
@@ -84,13 +85,19 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     with (
         server_state.claim(site, server_state.PUBLISH),
         signer_client.running_signer(site, FILING, settings.ledger) as ledger_signer,
+        running_results(site) as results_process,
         stop_on_signal() as stop,
     ):
+
+        def poll() -> None:
+            ledger_signer.poll()
+            results_process.poll()
+
         run(
             settings,
             stop=stop,
             signer=sshsig.site_signing_key(site),
-            poll_signer=ledger_signer.poll,
+            poll_signer=poll,
             **how,
         )
 

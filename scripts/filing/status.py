@@ -27,6 +27,7 @@ from keys.operations import server_state
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
+from publisher.results.reading import count_results
 from scripts.access import rotate
 from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
@@ -108,6 +109,18 @@ def count_sheets(site: Path) -> dict[str, Any]:
         "oldest_seconds": None if flow.oldest_seconds is None else round(flow.oldest_seconds, 1),
         "pages_a_second": round(flow.pages_a_second, 2),
         "gaps": counts.gaps,
+        "results": _count_results(site),
+    }
+
+
+def _count_results(site: Path) -> dict[str, int]:
+    """Return how many results of boxes are expected and here, rejected rows, errors found."""
+    found = count_results(site)
+    return {
+        "expected": found.expected,
+        "here": found.here,
+        "rejected": found.rejected,
+        "findings": found.findings,
     }
 
 
@@ -122,6 +135,10 @@ _MEANING = {
     "pages_a_second": "in the last minute",
     "gaps": "links missing from a party's tree: run `ssps verify`",
     "missing": "see `ssps status --missing`",
+    "results_expected": "results of boxes, one for each contest",
+    "results_here": "see `ssps results coverage`",
+    "results_rejected": "rows that were not accepted: see `ssps results quarantine`",
+    "results_findings": "numbers that must agree and do not: see `ssps results check`",
 }
 
 
@@ -131,7 +148,9 @@ def _screen(site: Path, by: str | None) -> Group:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
     counted = count_sheets(site)
-    for key, value in counted.items():
+    figures = {key: value for key, value in counted.items() if key != "results"}
+    figures |= {f"results_{key}": value for key, value in counted["results"].items()}
+    for key, value in figures.items():
         share = ""
         if key == "filed" and counted["expected"]:
             share = f"{100 * value / counted['expected']:.1f} %, "

@@ -21,9 +21,11 @@ from config.site import (
     QUARANTINE,
     REGISTRY_CSV,
     REGISTRY_INDEX,
+    RESULTS,
     RINGS,
     SIGNING_KEYS,
     SITE_TOML,
+    SNAPSHOTS,
     STATE,
     STORE,
     TREES,
@@ -102,6 +104,8 @@ _DISK_ADVICE = "use a larger disk; for more inodes use XFS or `mkfs.ext4 -i 4096
 # Other users of the machine may only see the intake: the server gives the parties their trees.
 _FOLDERS = {
     INTAKE: 0o755,
+    RESULTS: 0o755,
+    SNAPSHOTS: 0o755,
     STORE: 0o700,
     TREES: 0o700,
     QUARANTINE: 0o700,

@@ -22,6 +22,8 @@ def test_init_creates_a_site_without_faults(tmp_path: Path, ssps: Ssps) -> None:
         "parties.toml",
         "keys",
         "intake",
+        "results",
+        "snapshots",
         "store",
         "trees",
         "quarantine",

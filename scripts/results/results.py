@@ -1,0 +1,224 @@
+"""`ssps results`: findings, the history of a box, and the rows that were not accepted."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config.sheet import Secim
+from publisher.results.checks.finding import Check, Finding
+from publisher.results.reading import compare_with_sheets, open_results
+from publisher.results.store import StoredResult
+from scripts.shared import console
+
+
+@click.group()
+def results() -> None:
+    """Results: what the boards state, every version, and what the checks find."""
+
+
+@results.command()
+@click.option("--place", help="Only findings at this place or below: 34-istanbul-1/kadikoy-2.")
+@click.option("--check", "name", type=click.Choice([c.value for c in Check]), help="Only this one.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
+@console.with_site
+def check(place: str | None, name: str | None, as_json: bool, as_csv: bool, site: Path) -> None:
+    """List what the checks find, by check and place.
+
+    A finding blocks nothing: the board's number is the number. Errors are numbers that must agree
+    and do not; notes are possible and worth a look; hints are statistical.
+    """
+    with open_results(site) as reader:
+        found = [
+            finding
+            for finding in reader.findings()
+            if (name is None or finding.check == name) and _is_at(finding.places, place)
+        ]
+    if as_json:
+        click.echo(json.dumps([finding.as_json() for finding in found], ensure_ascii=False))
+    elif as_csv:
+        writer = csv.writer(sys.stdout, delimiter=";")
+        writer.writerow(("check", "kind", "secim", "places", "numbers", "sheets"))
+        writer.writerows(_csv_row(finding) for finding in found)
+    else:
+        for finding in found:
+            numbers = ", ".join(f"{key} {value}" for key, value in finding.numbers.items())
+            places = ", ".join(finding.places)
+            click.echo(f"{finding.check.kind:<5} {finding.check:<26} {finding.secim:<2} {places}")
+            click.echo(f"      {finding.check.says}{'  ' + numbers if numbers else ''}")
+            for sheet in finding.sheets:
+                click.echo(f"      sheet {sheet}")
+        click.echo(f"{len(found)} findings", err=True)
+
+
+@results.command()
+@click.argument("box")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@console.with_site
+def show(box: str, as_json: bool, site: Path) -> None:
+    """Show every version of the results of BOX, such as 34-istanbul-1/kadikoy-2/1234.
+
+    Prints reasons, the batch and the record that each came from, the signed sheet that was in the
+    trees at that time, and what the checks find.
+    """
+    cevre, kurul, sandik = _box(box)
+    with open_results(site) as reader:
+        versions = reader.history(cevre, kurul, sandik)
+        findings = [f for f in reader.findings() if _is_at(f.places, _place(box))]
+        names = reader.batch_names()
+    if not versions:
+        raise click.UsageError(f"{box} has no result yet")
+    if as_json:
+        shown = {
+            "box": _place(box),
+            "versions": [_version_json(stored, names) for stored in versions],
+            "findings": [finding.as_json() for finding in findings],
+        }
+        click.echo(json.dumps(shown, ensure_ascii=False))
+        return
+    for stored in versions:
+        result = stored.result
+        click.echo(
+            f"{result.key.secim}  version {result.version}{'  counts' if stored.newest else ''}"
+            f"  {result.time.isoformat(timespec='seconds')}  {result.reason}"
+        )
+        numbers = ", ".join(f"{k} {v}" for k, v in result.numbers().items() if v is not None)
+        click.echo(f"    {numbers}")
+        click.echo("    " + ", ".join(f"{o} {n}" for o, n in sorted(result.votes.items())))
+        click.echo(f"    batch {names.get(stored.batch, stored.batch)}, line {stored.line}")
+        click.echo(f"    record {stored.seq} of the results ledger, row sha256 {stored.digest}")
+        click.echo(f"    sheet {stored.sheet.path or 'none when the result arrived'}")
+    for finding in findings:
+        click.echo(f"{finding.check.kind}  {finding.check}: {finding.check.says}")
+
+
+@results.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
+@console.with_site
+def quarantine(as_json: bool, as_csv: bool, site: Path) -> None:
+    """List the rows that were rejected: batch, line, why, and the row as it came."""
+    with open_results(site) as reader:
+        names = reader.batch_names()
+        rows = [
+            {
+                "batch": names.get(row.batch, row.batch),
+                "line": row.line,
+                "reason": row.fault,
+                "message": row.message,
+                "place": row.place,
+                "row": row.text,
+            }
+            for row in reader.quarantined()
+        ]
+    _print(rows, ("batch", "line", "reason", "message", "place", "row"), as_json, as_csv)
+
+
+@results.command()
+@click.option("--secim", type=click.Choice([s.value for s in Secim]), help="Only this contest.")
+@click.option("--place", help="Only results at this place or below: 34-istanbul-1/kadikoy-2.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
+@console.with_site
+def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, site: Path) -> None:
+    """List every result that was changed: old and new version, and the reason."""
+    with open_results(site) as reader:
+        rows = [
+            {
+                "secim": stored.result.key.secim.value,
+                "place": stored.result.key.place,
+                "version": stored.result.version,
+                "reason": stored.result.reason,
+                "time": stored.result.time.isoformat(timespec="seconds"),
+                "sheet": stored.sheet.path,
+            }
+            for stored in reader.corrections()
+            if secim in (None, stored.result.key.secim.value)
+            and _is_at((stored.result.key.place,), place)
+        ]
+    _print(rows, ("secim", "place", "version", "reason", "time", "sheet"), as_json, as_csv)
+
+
+@results.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
+@console.with_site
+def coverage(as_json: bool, as_csv: bool, site: Path) -> None:
+    """Count, by district, the boxes with a result, a signed sheet, both, or neither."""
+    rows = [{"cevre": district, **line} for district, line in compare_with_sheets(site).items()]
+    _print(rows, ("cevre", "both", "result_only", "sheet_only", "neither"), as_json, as_csv)
+
+
+def _print(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool, as_csv: bool
+) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    if as_csv:
+        writer = csv.writer(sys.stdout, delimiter=";")
+        writer.writerow(columns)
+        writer.writerows([row[column] for column in columns] for row in rows)
+        return
+    for row in rows:
+        named = (
+            f"{column} {row[column]}" if isinstance(row[column], int) else str(row[column])
+            for column in columns
+            if row[column] != ""
+        )
+        click.echo("  ".join(named))
+    click.echo(f"{len(rows)} rows", err=True)
+
+
+def _csv_row(finding: Finding) -> Iterator[str]:
+    yield finding.check.value
+    yield finding.check.kind.value
+    yield finding.secim.value
+    yield ", ".join(finding.places)
+    yield ", ".join(f"{key}={value}" for key, value in finding.numbers.items())
+    yield ", ".join(finding.sheets)
+
+
+def _version_json(stored: StoredResult, names: dict[str, str]) -> dict[str, Any]:
+    result = stored.result
+    return {
+        "secim": result.key.secim.value,
+        "belge": result.key.belge.value,
+        "surum": result.version,
+        "neden": result.reason,
+        "zaman": result.time.isoformat(timespec="seconds"),
+        **result.numbers(),
+        "oylar": dict(result.votes),
+        "newest": stored.newest,
+        "batch": names.get(stored.batch, stored.batch),
+        "line": stored.line,
+        "seq": stored.seq,
+        "digest": stored.digest,
+        "sheet": stored.sheet.path or None,
+    }
+
+
+def _box(box: str) -> tuple[str, str, str]:
+    parts = box.strip("/").split("/")
+    if len(parts) != 3:
+        raise click.UsageError(f"{box!r} is not a box: write it as 34-istanbul-1/kadikoy-2/1234")
+    return parts[0], parts[1], parts[2].removeprefix("sandik-")
+
+
+def _place(text: str) -> str:
+    parts = text.strip("/").split("/")
+    if len(parts) == 3 and not parts[2].startswith("sandik-"):
+        parts[2] = f"sandik-{parts[2]}"
+    return "/".join(parts)
+
+
+def _is_at(places: Iterable[str], at: str | None) -> bool:
+    if at is None:
+        return True
+    wanted = _place(at)
+    return any(place == wanted or place.startswith(f"{wanted}/") for place in places)

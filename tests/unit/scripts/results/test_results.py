@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+
+import pytest
+from office import Ssps
+from unit.publisher.results.results_site import BALLOT, ResultsSite, row
+
+from config.sheet import Secim
+from publisher.results.checks.finding import Check, Finding
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> ResultsSite:
+    found = ResultsSite(tmp_path / "site")
+    (found.path / "site.toml").touch()
+    return found
+
+
+@pytest.fixture
+def taken_in(site: ResultsSite) -> ResultsSite:
+    later = row(2, surum=2, neden="itiraz kabul", gecersiz=6, oy_kullanan=251)
+    site.take_in(site.deliver(row(1), row(2), later, row(77), name="parti.ndjson"))
+    with site.store() as store:
+        finding = Finding(
+            Check.BALLOTS_NOT_VOTED,
+            Secim.MV,
+            ("34-istanbul-1/kadikoy-2/sandik-1",),
+            {"gecerli": 245, "gecersiz": 5, "oy_kullanan": 251},
+        )
+        store.replace_findings({"box mv x": [finding]})
+        store.commit()
+    return site
+
+
+def test_findings_are_listed_as_json(taken_in: ResultsSite, ssps: Ssps) -> None:
+    listed = json.loads(ssps("results", "check", "--json", "--site", taken_in.path).stdout)
+
+    assert listed == [
+        {
+            "check": "ballots-not-voted",
+            "kind": "error",
+            "secim": "mv",
+            "places": ["34-istanbul-1/kadikoy-2/sandik-1"],
+            "numbers": {"gecerli": 245, "gecersiz": 5, "oy_kullanan": 251},
+            "sheets": [],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [("34-istanbul-1", 1), ("34-istanbul-1/kadikoy-2/1", 1), ("34-istanbul-1/kadikoy-2/12", 0)],
+)
+def test_findings_are_limited_to_a_place(
+    taken_in: ResultsSite, ssps: Ssps, place: str, count: int
+) -> None:
+    command = ("results", "check", "--place", place, "--json", "--site", taken_in.path)
+
+    assert len(json.loads(ssps(*command).stdout)) == count
+
+
+def test_a_box_shows_every_version_with_its_reason_and_batch(
+    taken_in: ResultsSite, ssps: Ssps
+) -> None:
+    box = "34-istanbul-1/kadikoy-2/2"
+
+    shown = json.loads(ssps("results", "show", box, "--json", "--site", taken_in.path).stdout)
+
+    assert [(v["surum"], v["neden"], v["gecersiz"], v["newest"]) for v in shown["versions"]] == [
+        (1, "", 5, False),
+        (2, "itiraz kabul", 6, True),
+    ]
+    assert [(v["batch"], v["line"]) for v in shown["versions"]] == [
+        ("parti.ndjson", 2),
+        ("parti.ndjson", 3),
+    ]
+
+
+def test_the_quarantine_names_batch_line_and_reason(taken_in: ResultsSite, ssps: Ssps) -> None:
+    command = ("results", "quarantine", "--json", "--site", taken_in.path)
+
+    (rejected,) = json.loads(ssps(*command).stdout)
+
+    assert (rejected["batch"], rejected["line"]) == ("parti.ndjson", 4)
+    assert rejected["reason"] == "unknown-place"
+    assert json.loads(rejected["row"])["sandik"] == "77"
+
+
+def test_the_history_lists_corrections(taken_in: ResultsSite, ssps: Ssps) -> None:
+    (change,) = json.loads(ssps("results", "history", "--json", "--site", taken_in.path).stdout)
+
+    assert (change["place"], change["version"], change["reason"]) == (
+        "34-istanbul-1/kadikoy-2/sandik-2",
+        2,
+        "itiraz kabul",
+    )
+
+
+def test_coverage_counts_boxes_with_a_result_and_without(taken_in: ResultsSite, ssps: Ssps) -> None:
+    command = ("results", "coverage", "--json", "--site", taken_in.path)
+
+    assert json.loads(ssps(*command).stdout) == [
+        {"cevre": "34-istanbul-1", "both": 0, "result_only": 2, "sheet_only": 0, "neither": 14}
+    ]
+
+
+def test_a_site_without_results_has_empty_lists(site: ResultsSite, ssps: Ssps) -> None:
+    for command in ("check", "quarantine", "history"):
+        assert json.loads(ssps("results", command, "--json", "--site", site.path).stdout) == []
+
+
+def new_site(tmp_path: Path, ssps: Ssps) -> Path:
+    site = tmp_path / "real"
+    assert ssps("init", site, "--why", "test").exit_code == 0
+    return site
+
+
+def test_a_ballot_is_imported_and_recorded(tmp_path: Path, ssps: Ssps) -> None:
+    site, file = new_site(tmp_path, ssps), tmp_path / "oy-pusulasi.csv"
+    file.write_bytes("\r\n".join(BALLOT.replace(",", ";").splitlines()).encode("utf-16"))
+
+    imported = ssps("ballot", "import", file, "--why", "list 1", "--site", site)
+
+    assert imported.exit_code == 0
+    assert "added    mv every district: 3. ortak (ORTAK İTTİFAKI)" in imported.stdout
+    assert (site / "ballot.csv").read_text(encoding="utf-8") == BALLOT
+    assert "ballot import" in (site / "ledgers/operations/000000000000.jsonl").read_text()
+    shown = ssps("ballot", "show", "--site", site).stdout
+    assert "parti    A Partisi  [ortak]" in shown
+
+
+def test_a_dry_run_and_a_wrong_ballot_change_nothing(tmp_path: Path, ssps: Ssps) -> None:
+    site, file = new_site(tmp_path, ssps), tmp_path / "oy-pusulasi.csv"
+    file.write_text(BALLOT, encoding="utf-8")
+    dry = ssps("ballot", "import", file, "--dry-run", "--why", "x", "--site", site)
+    file.write_text(BALLOT + "mv,,9,parti-a,parti,A,\n", encoding="utf-8")
+    wrong = ssps("ballot", "import", file, "--why", "x", "--site", site)
+
+    assert (dry.exit_code, wrong.exit_code) == (0, 1)
+    assert "line 7: secenek: 'parti-a' is also in line 2, keep one" in wrong.stderr
+    assert not (site / "ballot.csv").exists()
