@@ -1,8 +1,8 @@
-"""Changes of parties.toml that leave alone all that is not changed: comments, order, white space.
+"""Changes parties.toml without touching the rest of it: comments, order and white space stay.
 
-The operator's editor and `ssps party` write the same file. Everything here is text in, text out;
-what comes out has still to be read by config/load before it replaces anything. ValueError says
-why a change cannot be made.
+Both the operator's editor and `ssps party` write this file. Every function takes the text of the
+file and returns the new text. Before that replaces the file, config/load must accept it. ValueError
+says why a change is not possible.
 """
 
 import re
@@ -18,7 +18,7 @@ _PARTY = re.compile(r"\s*\[\[\s*party\s*\]\]\s*(#.*)?", re.ASCII)
 
 
 def add_party(text: str, party: Mapping[str, Any]) -> str:
-    """Return the file with one party more, at its end."""
+    """Return the file with another party at its end."""
     table = tomlkit.table()
     for key, value in party.items():
         if isinstance(value, Mapping):
@@ -37,7 +37,7 @@ def add_party(text: str, party: Mapping[str, Any]) -> str:
 def set_party_key(
     text: str, party_id: str, key: str, value: bool | Sequence[str] | str | None
 ) -> str:
-    """Return the file with one party's `key` set, or taken away if the value is None."""
+    """Return the file with one party's `key` set, or removed if the value is None."""
     document = tomlkit.parse(text)
     table = _party_table(document, party_id)
     if value is None:
@@ -45,20 +45,20 @@ def set_party_key(
     elif key in table:
         table[key] = value
     else:
-        # Before what follows the table's last key: that is about the next one.
+        # Before any comment after the table's last key, which is about the next party.
         _insert_key(table, key, value)
     return tomlkit.dumps(document)
 
 
 def _insert_key(table: Table, key: str, value: bool | Sequence[str] | str) -> None:
-    # What comes after [party.contact] would be the contact's.
+    # A key after [party.contact] would belong to the contact.
     last = [k for k, item in table.items() if k != key and not isinstance(item, Table)][-1]
     body = table.value
     body._insert_after(last, key, tomlkit.item(value))
 
 
 def remove_party(text: str, party_id: str) -> str:
-    """Return the file without that party; comments just above the next one stay."""
+    """Return the file without that party; comments just above the next party stay."""
     number = _party_number(tomllib.loads(text), party_id)
     lines = text.splitlines(keepends=True)
     starts = [n for n, line in enumerate(lines) if _PARTY.fullmatch(line.rstrip("\r\n"))]
@@ -71,7 +71,9 @@ def remove_party(text: str, party_id: str) -> str:
     wanted = tomllib.loads(text)
     del wanted["party"][number]
     if _parties(left) != wanted["party"]:
-        raise ValueError(f"{party_id} cannot be told apart in this file, take it out by hand")
+        raise ValueError(
+            f"{party_id} cannot be removed from this file automatically, remove it by hand"
+        )
     return left
 
 
@@ -86,7 +88,7 @@ def _party_table(document: tomlkit.TOMLDocument, party_id: str) -> Table:
     number = _party_number(document.unwrap(), party_id)
     listed = document["party"]
     if not isinstance(listed, AoT):
-        raise ValueError("the parties do not stand each under [[party]], change it by hand")
+        raise ValueError("not every party has its own [[party]] table, change it by hand")
     return listed[number]
 
 
@@ -94,5 +96,5 @@ def _party_number(data: Mapping[str, Any], party_id: str) -> int:
     listed = data.get("party", [])
     found = [n for n, party in enumerate(listed) if party.get("id") == party_id]
     if len(found) != 1:
-        raise ValueError(f"there is no one party {party_id!r} in it")
+        raise ValueError(f"the file does not have exactly one party {party_id!r}")
     return found[0]

@@ -1,6 +1,6 @@
-"""The election districts (*seçim çevresi*): 87 in 81 provinces, and two beside them.
+"""The election districts (*seçim çevresi*): 87 in 81 provinces, and two outside them.
 
-A district is named `<plate>-<province>`, and `<plate>-<province>-<n>` where a province has
+A district is named `<plate>-<province>`, or `<plate>-<province>-<n>` if the province has
 several: `01-adana`, `34-istanbul-3`. Voters abroad and at the customs gates are `yurt-disi`
 and `gumruk`. Source: `iller.csv` beside this module (plate, province, number of districts).
 """
@@ -35,5 +35,5 @@ def titles() -> dict[str, str]:
 
 
 def names() -> tuple[str, ...]:
-    """Return the districts' names in the order of `titles`."""
+    """Return the names of the districts, in the order of `titles`."""
     return tuple(titles())

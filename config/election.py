@@ -1,4 +1,4 @@
-"""An election, and the rehearsals before it: which trees the parties may look at, and when."""
+"""An election and its rehearsals: which trees the parties may see, and when."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Election:
-    """Times are aware; access is open from `opens` on and until `closes`, if that is set."""
+    """An election. Times have a zone; access is open from `opens` to `closes`, if that is set."""
 
     id: str
     title: str
@@ -16,16 +16,16 @@ class Election:
     ban_lifts: datetime | None = None
 
     def open_at(self, now: datetime) -> bool:
-        """Say whether a party may look at `now`: from the instant it opens, not at its close."""
+        """Say whether parties have access at `now`: `opens` is included, `closes` is not."""
         return self.opens <= now and (self.closes is None or now < self.closes)
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """A window in which the parties try out what they will do; its trees stand in `folder`/trees.
+    """A test day, on which the parties can try out their clients with the trees in `folder`.
 
-    That is a site of its own beside the real one, with its own intake, store and registry, so
-    that nothing of the one can come into the other.
+    `folder` is a site of its own, with its own intake, store and registry, so that test pages and
+    real pages cannot be mixed up.
     """
 
     id: str
@@ -35,5 +35,5 @@ class Rehearsal:
     folder: Path
 
     def open_at(self, now: datetime) -> bool:
-        """Say whether a party may look at `now`."""
+        """Say whether parties have access at `now`: `opens` is included, `closes` is not."""
         return self.opens <= now < self.closes

@@ -1,10 +1,10 @@
-"""What the three ledgers record: the names of events, and the questions each answers.
+"""The events that the ledgers record, and the fields of each.
 
-Every record answers the same five: what happened (`event`), who did it (`who`), from where
-(`from`), to what (`what`), and how it ended (`outcome`). What else there is to say stands in
-`detail`, by the names listed below.
+Every record answers five questions: what happened (`event`), who did it (`who`), from where
+(`from`), to what (`what`), and how it ended (`outcome`). Everything else is in `detail`, under the
+names in the right column.
 
-transfer ledger: `who` is the party, or the user name as it was offered; `from` the address
+transfer ledger: `who` is the party, or the user name that a client gave; `from` is its address
     connection-refused   what: -       reason, count, via
     login                what: -       session, method, credential, client, cipher, kex, via,
                                       rehearsal
@@ -14,20 +14,20 @@ transfer ledger: `who` is the party, or the user name as it was offered; `from` 
     hash                 what: path    session, algorithm, reason
     denied               what: path    session, verb, count
     session-end          what: -       session, files, bytes, ms, reason, via, credential
-filing ledger: `who` is the publisher; `from` the file's name in the intake
+filing ledger: `who` is the publisher; `from` is the file's name in the intake
     filed                what: path    page, frame, frames, sha256, karekod, version, parties,
                                        copies, witnesses, witnesses_asked, engine, evidence, ms,
                                        identified_by, identifies, confirmations, errand, absent
     duplicate            what: path    page, sha256, karekod
     quarantined          what: folder  page, sha256, reason
     rejected             what: folder  errand, reason; `who` is the operator, `from` the host
-    absent, expected     what: place   errand, karekod, reason, why; `who` and `from` likewise
-operations ledger: `who` is the operator; `from` the host
-    the command's name   what: object  why, before, after, reason, of, and what else it says
-    asked                what: object  command, errand, why, before, and what else was asked
+    absent, expected     what: place   errand, karekod, reason, why; `who`, `from` as in rejected
+operations ledger: `who` is the operator; `from` is the host
+    the command's name   what: object  why, before, after, reason, of, and the command's own fields
+    asked                what: object  command, errand, why, before, and the fields of the request
     password change      what: party   the same, credential, replaces; `who` is the party itself
-    settings             what: files   why, before, after: what a daemon found that no command made
-results ledger: `who` is the publisher; `from` the batch's name
+    settings             what: files   why, before, after: changes that no command made
+results ledger: `who` is the publisher; `from` is the batch's name
     result               what: place   secim, belge, version, digest, batch, line, reason, sheet,
                                        sheet_sha256
     result-duplicate     what: place   batch, line, message
@@ -35,48 +35,46 @@ results ledger: `who` is the publisher; `from` the batch's name
     snapshot             what: number  sha256, results, previous
 any ledger
     recovered            what: segment bytes
-    removed              what: segment first, records, bytes, reason
+    removed              what: segment first, records, bytes, reason; only of earlier versions
 
-`via` is the balancer that passed a connection on, if one did; `from` is then the address that it
-stated. connection-refused has as its reason `address` (nobody registered it), `rate`, `penalty`,
-`sessions` (the cap on all), `resources` (of this machine) or `proxy header` (a balancer that did
-not send a good one); where more addresses knock than can be told apart, `from` is `many`.
+Transfer ledger. `session` and `handle` are numbers within one run of the server. A credential is
+named by its fingerprint, never by its secret. `via` is the load balancer that passed the connection
+on, if any; `from` is then the address that the balancer stated.
 
-session-end has as its reason, where the server ended it: `party suspended`, `party removed`,
+The reason of connection-refused is `address` (not registered), `rate`, `penalty`, `sessions` (the
+limit for all sessions), `resources` (of this machine) or `proxy header` (a balancer sent none, or a
+malformed one). If there are more addresses than the server tracks, `from` is `many`.
+
+The reason of session-end, if the server ended the session, is `party suspended`, `party removed`,
 `address withdrawn`, `key revoked`, `key expired`, `scope changed`, `not yet open`, `access closed`,
-`rehearsal over`, `server stopped`; otherwise `closed`, `no login in time`, `protocol error`,
-`server error` or `killed`.
-After a server that was itself killed, the next one writes the closes and session ends that are
-lacking, with `server was killed`; counts are then null. A close with `record not synced` takes back
-an open whose record the disk did not confirm, under `sync = "always"`: it was not granted.
-A close or a session-end that a full disk had no room for is written once there is room, and bears
-the time of that.
+`rehearsal over` or `server stopped`; otherwise `closed`, `no login in time`, `protocol error`,
+`server error` or `killed`. A session that ended because of its party, credential or address names
+the credential again.
 
-A `page` is one file that was taken in, by its number. Where it holds several sheets there is one
-filed record for each, `frame` of `frames` of the same original. `evidence` lists which printed
-copy was read by which engine at what scale or through which filter; `witnesses` counts those that
-are independent, and `witnesses_asked` is what the site asked for then: 1 is a loosened rule.
-`identified_by` names the operators who read the page where no machine could, `identifies` the file
-in quarantine, and `errand` their order. `absent` is the reason for which the sheet was believed
-never to come; expected takes such a record back.
+close has the SHA-256 of the file that was served, or null if the file has no digest. If the file
+was not sent completely, `ranges` has the first and last byte of each range that was, such as
+`0-32767,65536-99999`. If the session was killed, it is not known what was sent of an open file, and
+`bytes` is null.
 
-An operation is on record just before it is put in force, as ok; `before` and `after` are how that
-which it changes stood and stands, in words, null where there is nothing; `reason` is why it was
-refused or failed, and `of` the record that this one ends (keys/operations/change_record). What an
-operator asks of the
-publisher is `asked` first; under the command's name stands what became of it. `settings` in the
-detail of what changed `site.toml` or `parties.toml` are their hashes from then on
-(keys/operations/settings_record).
+If the server itself was killed, the next one writes the missing closes and session ends, with
+`server was killed`; their counts are null. A close with `record not synced` cancels an open whose
+record the disk did not confirm, under `sync = "always"`: the client did not get that file. A close
+or a session end for which the disk had no room is written when there is room, with that time.
 
-close says of a file that was not sent whole which ranges were (first and last byte of each, such
-as `0-32767,65536-99999`), and gives the SHA-256 of the file that was served; null where it bears
-no digest. Where a session was killed, what it had sent of an open file is not known: `bytes` is
-null then.
+Filing ledger. A `page` is one file from the intake, by its number. If the file has several sheets
+there is one filed record for each, `frame` of `frames` of the same original. `evidence` lists which
+engine read which printed copy, at what scale or through which filter. `witnesses` counts the
+readings that are independent; `witnesses_asked` is how many the site required then, where 1 is less
+than the rule. `identified_by` names the operators who read a page that no machine could read,
+`identifies` is the file in quarantine, and `errand` their request. `absent` is the reason why the
+sheet was expected never to come; `expected` cancels an absent record.
 
-A session that the server ended for its party, credential or address names the credential again.
-
-`session` and `handle` number things within one run of the server; a credential is named by
-its fingerprint, never by its secret.
+Operations ledger. A change is recorded as ok just before it takes effect. `before` and `after`
+describe the state of what it changes, in words, or null if there is none. `reason` says why it was
+refused or failed, and `of` is the number of the earlier record that this one completes
+(keys/operations/change_record). What an operator requests from the publisher is recorded as `asked`
+first, and under the command's name when the publisher has answered. A change of `site.toml` or
+`parties.toml` has the files' new digests in `settings` (keys/operations/settings_record).
 """
 
 from collections.abc import Mapping
@@ -87,7 +85,7 @@ Value = str | int | bool | None | list[str]
 
 
 class Outcome(StrEnum):
-    """How it ended."""
+    """How an action ended."""
 
     OK = "ok"
     REFUSED = "refused"
@@ -109,7 +107,7 @@ class TransferEvent(StrEnum):
 
 
 class FilingEvent(StrEnum):
-    """Events of the filing ledger, written by the publisher: what became of a page."""
+    """Events of the filing ledger, written by the publisher: what happened to a page."""
 
     FILED = "filed"
     DUPLICATE = "duplicate"
@@ -119,8 +117,8 @@ class FilingEvent(StrEnum):
     EXPECTED = "expected"
 
 
-class Results(StrEnum):
-    """Events of the results ledger: what became of a row, and each snapshot."""
+class ResultsEvent(StrEnum):
+    """Events of the results ledger: what happened to a row, and each snapshot."""
 
     ACCEPTED = "result"
     DUPLICATE = "result-duplicate"
@@ -130,7 +128,7 @@ class Results(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened, before a ledger gives it a number and a time."""
+    """An event, before a ledger gives it a number and a time."""
 
     event: str
     who: str

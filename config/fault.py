@@ -1,4 +1,4 @@
-"""Faults: what an operator has to mend, each on one line, all of them at once."""
+"""Faults: what an operator has to fix, one line each, and all of them at once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One line, `file: key: what is wrong, what to do`; key may be empty or a line number."""
+    """One line, `file: key: what is wrong, what to do`; the key may be empty or a line number."""
 
     file: str
     key: str
@@ -17,12 +17,12 @@ class Fault:
 
 
 def visible(text: str) -> str:
-    """Return `text` as it may be shown: what others wrote must not move the reader's cursor."""
+    """Escape characters that are not printable, so that foreign text cannot move the cursor."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Faults(Exception):
-    """The operator's files are at fault; `faults` holds every one, in the order found."""
+    """Something that the operator has to fix; `faults` has all of it, in the order found."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)

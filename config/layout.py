@@ -1,27 +1,27 @@
-"""Where a sheet stands in a party's tree: the only place where such a path is made or parsed.
+"""Makes and parses the path of a sheet in a party's tree. No other module does.
 
     /<election>/<cevre>/<kurul>/sandik-<no>/<secim>-<belge>-s<page>.<ext>
     /<election>/<cevre>/<kurul>/birlestirme/<secim>-<belge>-s<page>.<ext>
     /<election>/<cevre>/birlestirme/...   and   /<election>/birlestirme/...
 
 A later version of the same page (a re-scan, a correction) has `.v2`, `.v3`, ... before its
-extension and stands beside the first. Paths here are relative to the tree, without the
-leading slash. For example
+extension and is in the same folder. Paths here are relative to the tree, without the leading
+slash. For example
 
     2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.v2.jpg
 
 is the second version of page 1 of the presidential result sheet of box 1234.
 
-Beside the pages stands what the publisher writes of its own (publisher/feed/feed), the segments of
-the feed and the sums each with a signature in a file of the same name and `.sig` after it:
+The publisher also writes files of its own (publisher/feed/feed). Segments of the feed and sums have
+a signature each, in a file of the same name with `.sig` added:
 
     /BENIOKU.txt                                     what this is
     /akis/son.txt                                    which segment of the change feed is newest
     /akis/00000042.csv                               a segment
-    /<election>/SHA256SUMS                           of the files of that name further down:
-    /<election>/<cevre>/<kurul>/SHA256SUMS           of all pages under a board
-    /<election>/<cevre>/birlestirme/SHA256SUMS       of a district's own
-    /<election>/birlestirme/SHA256SUMS               of the election's own
+    /<election>/SHA256SUMS                           sums of the SHA256SUMS files below:
+    /<election>/<cevre>/<kurul>/SHA256SUMS           of all pages of a board
+    /<election>/<cevre>/birlestirme/SHA256SUMS       of the aggregates of a district
+    /<election>/birlestirme/SHA256SUMS               of the aggregates of the election
 """
 
 import re
@@ -49,7 +49,7 @@ _FILE = re.compile(
 
 
 class SheetFile(NamedTuple):
-    """What a path in a tree says of the file that stands there."""
+    """What the path of a page in a tree says about it."""
 
     election: str
     sheet: Sheet
@@ -58,7 +58,7 @@ class SheetFile(NamedTuple):
 
 
 def folder(election: str, sheet: Sheet) -> str:
-    """Return the folder, relative to a tree, in which every version of `sheet` stands."""
+    """Return the folder, relative to a tree, that has every version of `sheet`."""
     parts = [election, *(p for p in (sheet.cevre, sheet.kurul) if p is not None)]
     parts.append(_AGGREGATE if sheet.sandik is None else _BOX + sheet.sandik)
     return "/".join(parts)
@@ -73,7 +73,7 @@ def path(election: str, sheet: Sheet, version: int, extension: str) -> str:
 
 
 def parse(text: str) -> SheetFile:
-    """Return what `path` was given, or raise ValueError for anything it could not have made."""
+    """Return the arguments of `path` that make `text`; ValueError if none do."""
     *folders, file = text.split("/")
     match = _FILE.fullmatch(file)
     if match is None or not 2 <= len(folders) <= 4:
@@ -97,7 +97,7 @@ def segment(number: int) -> str:
 
 
 def sums_folder(cevre: str | None, kurul: str | None) -> str:
-    """Return the folder, relative to an election's, whose SHA256SUMS names a place's sheets."""
+    """Return the folder, relative to the election's, whose SHA256SUMS lists a place's sheets."""
     if cevre is None:
         return _AGGREGATE
     return f"{cevre}/{kurul or _AGGREGATE}"
@@ -106,7 +106,7 @@ def sums_folder(cevre: str | None, kurul: str | None) -> str:
 def in_scope(path: str, scope: Scope) -> bool:
     """Say whether a party with that scope may see the file or folder at `path` in its tree.
 
-    A folder that leads to something in scope is within, one whose sheets are all outside is not.
+    A folder is in scope if it leads to something in scope.
     """
     election, *places = path.split("/")
     if scope.places is None or not places or f"{election}/" == _FEED:
@@ -118,7 +118,7 @@ def in_scope(path: str, scope: Scope) -> bool:
 
 
 def is_publisher_file(path: str) -> bool:
-    """Say whether a path in a tree is that of a file which is the publisher's own, and no page."""
+    """Say whether a path in a tree is that of a file of the publisher's own, and not of a page."""
     signed = path.removesuffix(SIGNATURE_SUFFIX)
     if path in (README, NEWEST_SEGMENT) or _SEGMENT.fullmatch(signed):
         return True

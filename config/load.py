@@ -1,8 +1,8 @@
-"""A site's files -> frozen Settings, every fault named at once.
+"""Reads a site's files into frozen Settings, or names all their faults at once.
 
-Reads `site.toml` and `parties.toml`; what each key may say stands in config/schema, and here what
-it may not contradict: another key, the registry, the site's folder, from which paths are taken. A
-fault is one line, `file: key: what is wrong, what to do`; nothing here stops at the first.
+The files are `site.toml` and `parties.toml`. config/schema checks each key by itself. This module
+checks what depends on more than one key: other keys, the registry, and the site's folder, which
+paths are relative to. A fault is one line, `file: key: what is wrong, what to do`.
 """
 
 import hashlib
@@ -52,16 +52,16 @@ def load(site: Path) -> Settings:
     return settings
 
 
-def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list[Fault]]:
-    """Read the site's settings and all their faults; no settings if there is any fault.
+def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None, list[Fault]]:
+    """Read the site's settings and all their faults; the settings are None if there is a fault.
 
-    With `stated`, as they would be if that stood in parties.toml.
+    With `parties_toml`, read that instead of the file parties.toml.
     """
     faults: list[Fault] = []
     digests: dict[str, str] = {}
     warnings: list[Fault] = []
     agreed = _read_file(site / SITE_TOML, schema.Site, faults, digests, warnings=warnings)
-    listed = _read_file(site / PARTIES_TOML, schema.Parties, faults, digests, stated)
+    listed = _read_file(site / PARTIES_TOML, schema.Parties, faults, digests, parties_toml)
     boards: frozenset[tuple[str, str]] = frozenset()
     try:
         boards = registry.boards(site / REGISTRY_INDEX)
@@ -97,42 +97,50 @@ def read(site: Path, stated: bytes | None = None) -> tuple[Settings | None, list
 
 
 def _intake_faults(site: Path, folders: list[str]) -> Iterable[Fault]:
-    """Yield a fault for an intake folder that is not the scanners' alone."""
+    """Yield a fault for an intake folder that is not only for scanners."""
     key = "intake.folders"
     own = [(site / name).resolve() for name in _SITE_FOLDERS]
     seen: list[Path] = []
     for stated in folders:
         if not stated or not stated.isprintable():
-            yield Fault(SITE_TOML, key, f"{stated!r} is not a folder name")
+            yield Fault(SITE_TOML, key, f"{stated!r} is not a folder name, name one for scans")
             continue
         folder = (site / stated).resolve()
         if site.resolve().is_relative_to(folder) or any(map(folder.is_relative_to, own)):
-            wrong = f"{stated!r} holds the site's own files, name a folder for scans alone"
+            wrong = f"{stated!r} has the site's own files, name a folder only for scans"
             yield Fault(SITE_TOML, key, wrong)
         if any(a.is_relative_to(b) for s in seen for a, b in ((folder, s), (s, folder))):
-            wrong = f"{stated!r} lies in another of these folders or is one, name each once"
+            wrong = f"{stated!r} is in another of these folders or is listed twice, list each once"
             yield Fault(SITE_TOML, key, wrong)
         seen.append(folder)
 
 
 def _rehearsal_faults(site: Path, agreed: schema.Site) -> Iterable[Fault]:
-    """Yield a fault for a rehearsal that is confused with another, or with the election."""
+    """Yield a fault for a rehearsal that could be confused with another or with the election."""
     own = [(site / name).resolve() for name in _SITE_FOLDERS if name != REHEARSALS]
     seen: list[schema.Rehearsal] = []
     for one in agreed.rehearsal:
         key = f"rehearsal.{one.id}"
         if one.id in {agreed.election.id, *(other.id for other in seen)}:
-            yield Fault(SITE_TOML, key, "another rehearsal or the election has this id")
+            yield Fault(
+                SITE_TOML, key, "another rehearsal or the election has this id, choose another"
+            )
         if one.closes <= one.opens:
-            yield Fault(SITE_TOML, f"{key}.closes", f"{one.closes} is not after opens")
+            yield Fault(
+                SITE_TOML, f"{key}.closes", f"{one.closes} is not after opens, correct one of them"
+            )
         if one.opens >= agreed.election.opens:
             yield Fault(SITE_TOML, f"{key}.opens", "is after the election opens, correct it")
         for other in seen:
             if one.opens < other.closes and other.opens < one.closes:
-                yield Fault(SITE_TOML, f"{key}.opens", f"overlaps with rehearsal {other.id}")
+                yield Fault(
+                    SITE_TOML,
+                    f"{key}.opens",
+                    f"overlaps with rehearsal {other.id}, correct one of them",
+                )
         folder = (site / one.place).resolve()
         if site.resolve().is_relative_to(folder) or any(map(folder.is_relative_to, own)):
-            wrong = f"{one.place!r} holds the real election's files, name a folder of its own"
+            wrong = f"{one.place!r} has the real election's files, name another folder"
             yield Fault(SITE_TOML, f"{key}.folder", wrong)
         seen.append(one)
 
@@ -150,11 +158,11 @@ def _read_file(
         digests[path.name] = hashlib.sha256(content).hexdigest()
         data = tomllib.loads(content.decode())
     except FileNotFoundError:
-        faults.append(Fault(path.name, "", "is missing, `ssps init` shows what belongs in it"))
+        faults.append(Fault(path.name, "", "is missing, `ssps init` writes an example"))
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(Fault(path.name, "", f"cannot be read ({error}), mend that first"))
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number without end
-        faults.append(Fault(path.name, "", f"is not TOML ({error}), mend that line first"))
+        faults.append(Fault(path.name, "", f"cannot be read ({error}), fix that first"))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number that is too long
+        faults.append(Fault(path.name, "", f"is not TOML ({error}), fix that line first"))
     else:
         if warnings is not None:
             warnings += _take_removed_keys(path.name, data)
@@ -194,7 +202,7 @@ def _advice(detail: Any, model: type[BaseModel]) -> str:
             return str(detail["ctx"]["error"])
         case "extra_forbidden":
             known = _keys_at(model, detail["loc"][:-1])
-            return f"nobody knows this key, remove it or write one of: {', '.join(known)}"
+            return f"unknown key, remove it or write one of: {', '.join(known)}"
         case "missing":
             return "is missing, add it"
         case _:
@@ -226,7 +234,7 @@ def _parties(
         label = stated if isinstance(stated, str) and stated else f"party[{number}]"
         if label.casefold() in seen:
             first = seen[label.casefold()]
-            how = "stands twice" if first == label else f"differs from {first!r} by case alone"
+            how = "is there twice" if first == label else f"differs from {first!r} only by case"
             faults.append(Fault(PARTIES_TOML, f"{label}.id", f"{how}, give each party its own id"))
         seen.setdefault(label.casefold(), label)
         found = _validate(PARTIES_TOML, label, data, schema.Party, faults)
@@ -251,15 +259,16 @@ def _scope_faults(
     key = f"{label}.scope"
     places = party.scope.places
     if party.kind is PartyKind.INDEPENDENT and (places is None or len({c for c, _ in places}) != 1):
-        wrong = "an independent receives its own district alone (Genelge md. 3/c), name that one"
+        wrong = "an independent receives only its own district (Genelge md. 3/c), name that one"
         yield Fault(PARTIES_TOML, key, wrong)
     registered = {district for district, _ in boards}
     known = registered | set(cevre.names())
     for district, board in sorted(places or (), key=str):
         if district not in known:
             near = ", ".join(sorted(n for n in known if n.split("-")[0] == district.split("-")[0]))
-            hint = f"did you mean {near}?" if near else "the 87 are named as in 34-istanbul-1"
-            yield Fault(PARTIES_TOML, key, f"{district!r} is no election district, {hint}")
+            hint = f"did you mean {near}?" if near else "districts have names such as 34-istanbul-1"
+            yield Fault(PARTIES_TOML, key, f"{district!r} is not an election district, {hint}")
         elif board and district in registered and (district, board) not in boards:
-            wrong = f"{district}/{board} is no board in the registry, correct it or import anew"
-            yield Fault(PARTIES_TOML, key, wrong)
+            wrong = f"{district}/{board} is not a board in the registry"
+            advice = "correct it, or import the registry again"
+            yield Fault(PARTIES_TOML, key, f"{wrong}, {advice}")

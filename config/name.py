@@ -1,8 +1,8 @@
-"""Folder names that every client's file system can hold, and no two of which differ by case alone.
+"""Folder names that are safe on every client's file system.
 
-A name is lower-case ASCII letters, digits and single dashes, at most 64 characters:
-`parti-a`, `34-istanbul-1`, `2023-05-14-cb-mv`. Windows' device names and the names
-that the tree itself uses are no names for anything else.
+A name has lower-case ASCII letters, digits and single dashes, and at most 64 characters: `parti-a`,
+`34-istanbul-1`, `2023-05-14-cb-mv`. So no two names differ only by case. The device names of
+Windows (`con`, `lpt1`) and the names that a tree itself uses (`akis`) are reserved.
 """
 
 import re
@@ -15,10 +15,10 @@ _TREE = {"birlestirme", "akis"}
 
 
 def fault(name: str) -> str | None:
-    """Say what keeps `name` from being a folder's name, and what to do; None if nothing does."""
+    """Say what is wrong with `name` as a folder name, and what to do; None if it is good."""
     if not _SAFE.fullmatch(name):
         return (
-            f"{name!r} is no safe folder name, use lower-case ASCII letters, digits and single "
+            f"{name!r} is not a safe folder name, use lower-case ASCII letters, digits and single "
             "dashes, such as 'parti-a'"
         )
     if len(name) > _MAX_LENGTH:
@@ -29,7 +29,7 @@ def fault(name: str) -> str | None:
 
 
 def box_fault(number: str) -> str | None:
-    """The same for a ballot box: a number, or at customs a rumuz, whose capitals are kept."""
+    """Say what is wrong with a ballot box's number, or with its rumuz at customs; None if good."""
     if not _BOX.fullmatch(number) or len(number) > _MAX_LENGTH:
-        return f"{number!r} is no box number, use ASCII letters, digits and single dashes"
+        return f"{number!r} is not a box number, use ASCII letters, digits and single dashes"
     return None

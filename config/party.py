@@ -11,7 +11,7 @@ MAX_ADDRESSES = 2  # Genelge md. 4/b-2: one or two static addresses
 
 
 class PartyKind(StrEnum):
-    """In what capacity it receives."""
+    """In which capacity it receives sheets."""
 
     PARTY = "party"
     CANDIDATE = "candidate"
@@ -20,7 +20,7 @@ class PartyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Whom the operator telephones."""
+    """The person whom the operator telephones."""
 
     name: str = ""
     email: str = ""
@@ -29,10 +29,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One recipient; `id` is its user name, its folder in the trees and its key file's name.
+    """One recipient. Its `id` is its user name, its folder in trees/ and the name of its ring.
 
-    A suspended party keeps its tree and has no access; its rate, in megabits a second, caps all
-    its sessions together and goes before the site's.
+    A suspended party keeps its tree but has no access. `rate_mbit`, in megabits a second, limits
+    all its sessions together, and replaces the site's limit.
     """
 
     id: str
@@ -46,16 +46,16 @@ class Party:
 
     @property
     def mirrors(self) -> bool:
-        """Whether it has a tree and a login: independents get an export instead (md. 3/c)."""
+        """Whether it has a tree and may log in: an independent gets an export instead (md. 3/c)."""
         return self.kind is not PartyKind.INDEPENDENT
 
     def registered(self, address: Address) -> bool:
-        """Say whether `address` is one of the party's own."""
+        """Say whether the party has registered `address`."""
         return address in self.static_ips
 
 
 def parse_address(text: str) -> Address:
-    """Parse a peer's address as the kernel gives it; IPv4 in IPv6's clothes counts as IPv4."""
+    """Parse a peer's address as the kernel gives it; an IPv4-mapped IPv6 address becomes IPv4."""
     found = ip_address(text.partition("%")[0])
     if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
         return found.ipv4_mapped

@@ -1,18 +1,18 @@
-"""The registry: which sheet a karekod stands for, and so which sheets are expected.
+"""The registry: which sheet each karekod identifies, and so which sheets are expected.
 
 The authority hands it over as CSV, UTF-8, with this header:
 
     karekod,secim,belge,cevre,kurul,sandik_turu,sandik,mahalle,sayfa
     1093717526,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1234,Caferağa,1
 
-A karekod is ten digits. `cevre`, `kurul` and `sandik` are filled in as far down as the form's
-level goes and empty below; `sandik_turu` belongs to a box; `mahalle` may always be empty.
-No two rows may have one karekod, nor one sheet.
+A karekod is ten digits. `cevre`, `kurul` and `sandik` are filled in down to the form's level and
+empty below it; only boxes have a `sandik_turu`; `mahalle` may always be empty. No two rows may have
+the same karekod or the same sheet.
 
-Importing makes an SQLite index, `state/registry.sqlite`, that look-ups read row by row, with the
-number of sheets of each kind that each board owes. It is replaced as a whole: a row at fault
-changes nothing. What writes it and what reads it stand in this one module, long as it is: both go
-by the same columns.
+Importing makes an SQLite index, `state/registry.sqlite`, with a row for each sheet and the number
+of sheets of each kind that each board owes. The index is replaced as a whole; if one row is wrong,
+nothing changes. The writer and the reader of the index are both in this module, because they use
+the same columns.
 """
 
 import csv
@@ -61,7 +61,7 @@ _UNIQUE_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class RegistryEntry:
-    """One row: a sheet, its karekod, and what else the registry knows of its box."""
+    """One row: a sheet, its karekod, and the kind and mahalle of its box."""
 
     karekod: str
     sheet: Sheet
@@ -70,18 +70,21 @@ class RegistryEntry:
 
 
 class RegistrySource(NamedTuple):
-    """What the index was made from."""
+    """The CSV file that the index was made from."""
 
     sha256: str
     rows: int
 
 
 class PlaceCounts(NamedTuple):
-    """A board, or what is above boards, its `kurul` or `cevre` empty; what of it is in a tree."""
+    """How many folders and sheets a place has in a tree.
+
+    The place is a board, a district (`kurul` is empty) or the election (`cevre` is empty too).
+    """
 
     cevre: str
     kurul: str
-    folders: int  # its boxes, and one for aggregates where there are any
+    folders: int  # its boxes, and one for its aggregates if it has any
     sheets: int
 
 
@@ -89,7 +92,7 @@ Progress = Callable[[int], None]
 
 
 def parse_row(row: dict[str, str]) -> RegistryEntry:
-    """Read one row of the CSV; raise ValueError with every fault of the row, `; ` between."""
+    """Read one row of the CSV; ValueError has every fault of the row, separated by `; `."""
     wrong: list[str] = []
 
     def read(column: str, kind: Callable[[str], object], allowed: str) -> object:
@@ -130,7 +133,7 @@ def parse_row(row: dict[str, str]) -> RegistryEntry:
 
 
 def is_karekod(text: str) -> bool:
-    """Say whether `text` has a karekod's form: ten ASCII digits."""
+    """Say whether `text` has the form of a karekod: ten ASCII digits."""
     return len(text) == _DIGITS and text.isascii() and text.isdecimal()
 
 
@@ -144,10 +147,10 @@ def _page_number(text: str) -> int:
 def importing(
     source: Path, index: Path, progress: Progress = lambda read: None
 ) -> Iterator[RegistrySource]:
-    """Make an index of the CSV `source`; at the end of the `with` it replaces `index`, atomically.
+    """Make an index of the CSV file `source`; it replaces `index` when the `with` body ends.
 
-    `progress` is told the bytes read so far. Raises Faults, naming at most MOST_FAULTS rows by
-    their line; then, or if the body of the `with` raises, nothing has changed.
+    Calls `progress` with the number of bytes read so far. Raises Faults with at most MAX_FAULTS
+    rows, by line number. If it does, or if the body raises, nothing has changed.
     """
     index.parent.mkdir(parents=True, exist_ok=True)
     fresh = index.with_name(f".{index.name}.{os.getpid()}")
@@ -167,14 +170,14 @@ def importing(
 
 
 def import_csv(source: Path, index: Path) -> RegistrySource:
-    """Make `index` of the CSV `source` at once, with the faults of `importing`."""
+    """Make `index` from the CSV file `source`; raises what `importing` raises."""
     with importing(source, index) as made:
         return made
 
 
 def faults(source: Path, progress: Progress = lambda read: None) -> tuple[Fault, ...]:
-    """Return what `import_csv` would refuse `source` for, and make nothing."""
-    database = sqlite3.connect("", isolation_level=None)  # a temporary file of SQLite's own
+    """Return the faults that `import_csv` would raise for `source`, without writing anything."""
+    database = sqlite3.connect("", isolation_level=None)  # SQLite's own temporary file
     try:
         _fill(database, source, progress)
     except Faults as found:
@@ -202,13 +205,13 @@ def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Reg
     except OSError as error:
         raise Faults([Fault(source.name, "", f"cannot be read ({error})")]) from error
     if not rows and not wrong:
-        wrong.append(Fault(source.name, "", "names no sheet, so nothing could be filed"))
+        wrong.append(Fault(source.name, "", "has no sheets, so nothing could be filed"))
     for what, columns in _UNIQUE_KEYS.items():
         database.execute(f"CREATE INDEX by_{what} ON sheet ({columns})")
         wrong += _duplicates(database, source.name, what, columns)
     if wrong:
         raise Faults(sorted(wrong, key=lambda f: int(f.key.partition(" ")[2] or 0))[:MAX_FAULTS])
-    # Counting 1.2 million sheets takes seconds, and once is enough.
+    # Counting 1.2 million sheets takes seconds, so it is done once, here.
     database.execute(
         "CREATE TABLE expected AS SELECT cevre, kurul, secim, belge, count(*) AS sheets "
         "FROM sheet GROUP BY cevre, kurul, secim, belge"
@@ -238,7 +241,7 @@ def _entries(
     try:
         header = next(reader, [])
     except csv.Error as error:
-        wrong.append(Fault(file, "line 1", f"{error}, save it with line ends of LF or CRLF"))
+        wrong.append(Fault(file, "line 1", f"{error}, save it with LF or CRLF line ends"))
         return
     if tuple(header) != COLUMNS:
         stated = ",".join(header) or "nothing"
@@ -260,7 +263,7 @@ def _entries(
 
 
 def _decode(line: bytes) -> str:
-    # An undecodable byte becomes U+FFFD, which is not printable text of any column.
+    # A byte that is not UTF-8 becomes U+FFFD, which no column accepts.
     return line.decode("utf-8-sig" if line.startswith(b"\xef\xbb\xbf") else "utf-8", "replace")
 
 
@@ -312,7 +315,7 @@ def _sync(path: Path) -> None:
 
 
 class Registry:
-    """Look-ups in the index; follows it when an import replaces it. One thread's own."""
+    """Look-ups in the index, also after an import has replaced it. For one thread only."""
 
     def __init__(self, index: Path) -> None:
         """Raise Faults if there is no index yet."""
@@ -339,18 +342,18 @@ class Registry:
         return self._database
 
     def lookup(self, karekod: str) -> RegistryEntry | None:
-        """Return what `karekod` stands for, or None for a code that the registry lacks."""
+        """Return the entry of `karekod`, or None if the registry does not have it."""
         if not is_karekod(karekod):
             return None
         rows = self._rows("SELECT * FROM sheet WHERE karekod = ?", int(karekod))
         return next(map(_entry, rows), None)
 
     def entries(self) -> Iterator[RegistryEntry]:
-        """Yield every expected sheet, by district, board and box."""
+        """Yield every expected sheet, ordered by district, board and box."""
         return map(_entry, self._rows(f"SELECT * FROM sheet ORDER BY {_UNIQUE_KEYS['sheet']}"))
 
     def source(self) -> RegistrySource:
-        """Return the digest and row count of the CSV that the index was made from."""
+        """Return the digest and the number of rows of the CSV that the index was made from."""
         return next(RegistrySource(*row) for row in self._rows("SELECT * FROM source"))
 
     def has_box(self, cevre: str, kurul: str, sandik: str) -> bool:
@@ -400,7 +403,7 @@ class Registry:
         return frozenset(self._rows("SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"))
 
     def places(self) -> Iterator[PlaceCounts]:
-        """Yield every board, and every district and the election where they have sheets."""
+        """Yield every place that has sheets: boards, districts and the election."""
         query = "SELECT cevre, kurul, count(DISTINCT sandik), count(*) FROM sheet GROUP BY 1, 2"
         return (PlaceCounts(*row) for row in self._rows(query))
 
@@ -412,7 +415,7 @@ class Registry:
             raise Faults([Fault(str(REGISTRY_INDEX), "", message)]) from error
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Close the index."""
         self._database.close()
 
 
@@ -425,7 +428,7 @@ def _entry(row: tuple[int, str, str, str, str, str, str, str, int, int]) -> Regi
 
 
 def boards(index: Path) -> frozenset[tuple[str, str]]:
-    """Return the boards of the index at `index`; none if nothing was imported yet."""
+    """Return the boards in the index; none if no registry was imported yet."""
     if not index.exists():
         return frozenset()
     registry = Registry(index)

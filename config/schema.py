@@ -1,8 +1,7 @@
-"""What may stand in `site.toml` and `parties.toml`: each key, its kind, its bounds, its default.
+"""The keys of `site.toml` and `parties.toml`: their types, limits and defaults.
 
-A key that has no default must be there, and one that does not stand here is a fault. Times carry a
-zone. What is wrong with a value is a ValueError that says what to write; config/load names the file
-and the key.
+A key without a default is required, and a key that is not listed here is a fault. Times have a
+zone. If a value is wrong, a ValueError says what to write; config/load adds the file and the key.
 """
 
 from datetime import datetime
@@ -25,18 +24,18 @@ def _listen(value: object) -> tuple[str, int]:
     if not (isinstance(value, str) and colon and host and port.isascii() and port.isdecimal()):
         raise ValueError('write "address:port", such as "0.0.0.0:22" or "[::]:22"')
     if int(port) > 65535:
-        raise ValueError(f"{port} is no port, they end at 65535")
+        raise ValueError(f"{port} is not a port, the highest is 65535")
     try:
         return str(ip_address(host)), int(port)
     except ValueError:
-        raise ValueError(f"{host!r} is no address to listen on, write an IP address") from None
+        raise ValueError(f"{host!r} is not an IP address to listen on, write one") from None
 
 
 def _zoned(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise ValueError("write a time without quotes, such as 2023-05-14T17:00:00+03:00")
     if value.tzinfo is None:
-        raise ValueError("has no time zone, write it with one: 2023-05-14T17:00:00+03:00")
+        raise ValueError("has no time zone, add one: 2023-05-14T17:00:00+03:00")
     return value
 
 
@@ -65,7 +64,7 @@ def _addresses(value: object) -> tuple[Address, ...]:
         )
     found = tuple(_one_address(text) for text in value)
     if len(set(found)) < len(found):
-        raise ValueError("the same address twice, write it once")
+        raise ValueError("has the same address twice, write it once")
     return found
 
 
@@ -80,10 +79,10 @@ def _one_address(text: str) -> Address:
         found = parse_address(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no IPv4 or IPv6 address, write a single one without a /length"
+            f"{text!r} is not an IPv4 or IPv6 address, write a single address without a /length"
         ) from None
     if "%" in text or found.is_unspecified or found.is_multicast:
-        raise ValueError(f"{text!r} is no static address of one host")
+        raise ValueError(f"{text!r} is not the static address of one host")
     return found
 
 
@@ -179,7 +178,7 @@ class Rehearsal(_Strict):
 
     @property
     def place(self) -> str:
-        """Where its site is, from the real one's folder."""
+        """The folder of its site, relative to the real site."""
         return self.folder or str(REHEARSALS / self.id)
 
 
@@ -220,5 +219,5 @@ class Party(_Strict):
 class Parties(_Strict):
     """`parties.toml`."""
 
-    # Each is validated by itself, so that a fault is named by the party's id.
+    # Each party is validated separately, so that a fault can name it by its id.
     party: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
 """A party's scope: which sheets it may see.
 
-`"all"`, or a list of places, each a district (`34-istanbul-1`) or a board of one
-(`35-izmir-2/konak-1`). A sheet is in scope when its own place lies within one of them, so a
-district's aggregate is seen by who has the district, never by who has but one of its boards.
+A scope is `"all"`, or a list of places: districts (`34-istanbul-1`) and boards of districts
+(`35-izmir-2/konak-1`). A sheet is in scope if its place is in one of them. So a party with a whole
+district sees the aggregates of that district, and a party with only one of its boards does not.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from config.sheet import Sheet
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """All, or some places: (district, board) with board None for the whole district."""
+    """All places (None), or some: (district, board), where board None is the whole district."""
 
     places: frozenset[tuple[str, str | None]] | None
 
@@ -23,7 +23,7 @@ class Scope:
         return self.covers_place(sheet.cevre, sheet.kurul)
 
     def covers_place(self, cevre: str | None, kurul: str | None) -> bool:
-        """The same for what is filed under a board, a district (no board) or neither."""
+        """Say whether it may see what is filed under a board, a district (no board) or neither."""
         if self.places is None:
             return True
         if cevre is None:
@@ -40,13 +40,13 @@ ALL = Scope(None)
 
 
 def parse(text: str | Sequence[str]) -> Scope:
-    """Return the scope that parties.toml states; raise ValueError with what to write instead."""
+    """Return the scope that parties.toml has; ValueError says what to write instead."""
     if isinstance(text, str):
         if text != "all":
             raise ValueError(f'{text!r}, write "all" or a list such as ["34-istanbul-1"]')
         return ALL
     if not text:
-        raise ValueError('names no place, write "all" or a list such as ["34-istanbul-1"]')
+        raise ValueError('has no place, write "all" or a list such as ["34-istanbul-1"]')
     places: set[tuple[str, str | None]] = set()
     for place in text:
         cevre, slash, kurul = place.partition("/")

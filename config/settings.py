@@ -1,4 +1,4 @@
-"""What is agreed on one site, frozen: what config/load makes of the operator's files."""
+"""The settings of one site, frozen; config/load reads them from the operator's files."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,14 +11,14 @@ from config.party import Address, Party
 
 
 class SandboxMode(StrEnum):
-    """Whether the server may run where the kernel cannot shut a session in."""
+    """Whether the server may run on a kernel that cannot sandbox a session."""
 
     REQUIRED = "required"
     BEST_EFFORT = "best-effort"
 
 
 class Algorithms(StrEnum):
-    """Which key exchanges and MACs are offered."""
+    """Which key exchanges and MACs the server offers."""
 
     DEFAULT = "default"
     COMPATIBLE = "compatible"
@@ -27,11 +27,11 @@ class Algorithms(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SftpSettings:
-    """How the server listens, what it bears, and how it is shut in.
+    """Where the server listens, its limits, and its sandbox.
 
-    Rates are megabits a second for one party, all its sessions together, None for no cap; the
-    user is whom the server becomes if it is started as root; with must_change_password, one that an
-    operator made is good only for setting a new one.
+    `rate_mbit` limits all sessions of a party together, in megabits a second; None is no limit. If
+    it is started as root, the server switches to `user`. With `must_change_password`, a password
+    that an operator made can only be used to set a new one.
     """
 
     host: str
@@ -50,7 +50,7 @@ class SftpSettings:
 
 
 class Sync(StrEnum):
-    """When a record is made to survive a loss of power: before it is answered, or each second."""
+    """When a record is synced: before the client gets its answer, or once per second."""
 
     ALWAYS = "always"
     INTERVAL = "interval"
@@ -67,7 +67,7 @@ class LedgerSettings:
 
 @dataclass(frozen=True, slots=True)
 class IntakeSettings:
-    """Where scans arrive, and how patient the publisher is, in seconds."""
+    """Where scans arrive, and how long the publisher waits, in seconds."""
 
     folders: tuple[Path, ...]
     settle_seconds: float
@@ -76,14 +76,14 @@ class IntakeSettings:
 
 @dataclass(frozen=True, slots=True)
 class QrSettings:
-    """How much it takes to believe a karekod: so many independent witnesses, 2 or 1."""
+    """How many independent readings of a karekod must agree: 2, or 1."""
 
     witnesses: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class DeskSettings:
-    """How many operators must name the same sheet before a page is filed by their word."""
+    """How many operators must identify a page as the same sheet before it is filed."""
 
     confirmations: int = 2
 
@@ -110,11 +110,10 @@ class ResultsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that is agreed on one site.
+    """All settings of one site.
 
-    `digests` are the files that say so: each one's name and the SHA-256 of its bytes as they were
-    read, by name. `warnings` name keys of earlier versions, which the files still have and nothing
-    uses.
+    `digests` are the names of the settings files and the SHA-256 of their bytes as they were read.
+    `warnings` name keys of earlier versions that the files still have, and that nothing uses.
     """
 
     site: Path
@@ -131,11 +130,11 @@ class Settings:
     warnings: tuple[Fault, ...] = ()
 
     def party(self, party_id: str) -> Party | None:
-        """Return the party of that id, if there is one."""
+        """Return the party with that id, or None."""
         return next((p for p in self.parties if p.id == party_id), None)
 
     def stage(self, now: datetime) -> Election | Rehearsal | None:
-        """Return what the parties may look at: the election once it opens, whatever else is on."""
+        """Return what the parties may see now: the election once it opens, or else a rehearsal."""
         if now >= self.election.opens:
             return self.election if self.election.open_at(now) else None
         return next((r for r in self.rehearsals if r.open_at(now)), None)

@@ -1,7 +1,7 @@
-"""Sheets (*tutanak*): the eleven signed forms of a count, and which page of which one a scan is.
+"""Sheets (*tutanak*): the eleven signed forms of a count, and the identity of one page.
 
-A sheet's identity is contest, form, place and page. Its level says how much of the place it
-has: a box-level form names district, board and box; an election-level one names none of them.
+A sheet is identified by contest, form, place and page. The form's level says which parts of the
+place it has: a box-level form has district, board and box; an election-level form has none.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from config import name
 
 
 class Level(Enum):
-    """Where a form is filed, and so how many parts of a place it names."""
+    """Where a form is filed, which is also how many parts its place has."""
 
     ELECTION = 0
     DISTRICT = 1
@@ -20,7 +20,7 @@ class Level(Enum):
 
 
 class Secim(StrEnum):
-    """A contest (*seçim*); those held on one day share one tree."""
+    """A contest (*seçim türü*); contests on the same day are in one tree."""
 
     CB = "cb"
     MV = "mv"
@@ -32,7 +32,7 @@ class Secim(StrEnum):
 
     @property
     def turkish(self) -> str:
-        """The contest's name as its sheets print it."""
+        """The contest's name as it is printed on its sheets."""
         return _CONTESTS[self]
 
 
@@ -48,7 +48,7 @@ _CONTESTS = {
 
 
 class SandikTuru(StrEnum):
-    """What kind of ballot box it is."""
+    """The kind of a ballot box (*sandık türü*)."""
 
     NORMAL = "normal"
     CEZAEVI = "cezaevi"
@@ -58,7 +58,7 @@ class SandikTuru(StrEnum):
 
 
 class Belge(StrEnum):
-    """A form; its code is part of the file name, its level decides the folder."""
+    """A form (*belge*). Its code is part of the file name, and its level decides the folder."""
 
     SAYIM_DOKUM_CETVELI = "sayim-dokum-cetveli"
     SANDIK_SONUC = "sandik-sonuc"
@@ -74,12 +74,12 @@ class Belge(StrEnum):
 
     @property
     def turkish(self) -> str:
-        """The form's title as it prints it."""
+        """The form's title as it is printed."""
         return _FORMS[self][0]
 
     @property
     def level(self) -> Level:
-        """Where it is filed."""
+        """The level at which it is filed."""
         return _FORMS[self][1]
 
 
@@ -115,10 +115,10 @@ MAX_PAGE = 999
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One page of one signed form: what a karekod stands for.
+    """One page of one signed form: what a karekod identifies.
 
-    Place parts below the form's level are None. Raises ValueError where a part is missing,
-    too many, or no safe name: a Sheet that exists can be filed.
+    Parts of the place below the form's level are None. Raises ValueError if a part is missing, not
+    allowed at this level, or not a safe name; so every Sheet can be filed.
     """
 
     secim: Secim

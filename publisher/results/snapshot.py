@@ -46,7 +46,7 @@ import duckdb
 import sqlalchemy as sa
 import structlog
 
-from config.event import Event, Results, Value
+from config.event import Event, ResultsEvent, Value
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Secim
 from config.site import LATEST_SNAPSHOT, SNAPSHOTS
@@ -355,7 +355,7 @@ class SnapshotWriter:
                 "previous": self.last.sha256 if self.last else None,
             }
             seq = self._ledger.append(
-                Event(Results.SNAPSHOT, _WHO, "", str(closed.number), detail=detail)
+                Event(ResultsEvent.SNAPSHOT, _WHO, "", str(closed.number), detail=detail)
             )
             self._ledger.sync()
         self._step("recorded")
@@ -380,7 +380,7 @@ class SnapshotWriter:
             (
                 record.seq
                 for record in read_records(self._ledger_folder, first)
-                if record.event.event == Results.SNAPSHOT
+                if record.event.event == ResultsEvent.SNAPSHOT
                 and record.event.detail.get("sha256") == closed.sha256
             ),
             None,

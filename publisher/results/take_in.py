@@ -24,7 +24,7 @@ from typing import IO
 import structlog
 
 from config.ballot import Ballot
-from config.event import Event, Outcome, Results
+from config.event import Event, Outcome, ResultsEvent
 from config.registry import Registry
 from config.result import Result, ResultKey
 from config.sheet import Level, Secim
@@ -342,7 +342,7 @@ def _binding(sheets: Sequence[SheetVersion]) -> SheetBinding:
 def _result_event(name: str, sha256: str, row: StoredResult) -> Event:
     result = row.result
     return Event(
-        Results.ACCEPTED,
+        ResultsEvent.ACCEPTED,
         WHO,
         name,
         result.key.place,
@@ -364,9 +364,9 @@ def _set_aside_event(name: str, sha256: str, row: SetAsideRow) -> Event:
     detail: dict[str, str | int | bool | list[str] | None] = {"batch": sha256, "line": row.line}
     if row.fault == DUPLICATE:
         detail["message"] = row.message
-        return Event(Results.DUPLICATE, WHO, name, row.place, detail=detail)
+        return Event(ResultsEvent.DUPLICATE, WHO, name, row.place, detail=detail)
     detail |= {"reason": row.fault, "message": row.message}
-    return Event(Results.REJECTED, WHO, name, row.place, Outcome.REFUSED, detail)
+    return Event(ResultsEvent.REJECTED, WHO, name, row.place, Outcome.REFUSED, detail)
 
 
 def _chunks(rows: Iterator[GoodRow | BadRow]) -> Iterator[list[GoodRow | BadRow]]:

@@ -23,20 +23,20 @@ contact = { name = "Deneme" }  # new phone soon
 """
 
 
-def test_a_key_that_is_set_changes_its_line_alone() -> None:
+def test_setting_a_key_changes_only_its_line() -> None:
     assert amend.set_party_key(FILE, "parti-a", "name", "Yeni") == FILE.replace("A Partisi", "Yeni")
     assert amend.set_party_key(FILE, "parti-b", "suspended", None) == FILE.replace(
         "suspended = true\n", ""
     )
 
 
-def test_a_key_that_is_new_stands_with_its_party_and_above_what_is_about_the_next() -> None:
+def test_a_new_key_comes_before_the_comment_about_the_next_party() -> None:
     assert amend.set_party_key(FILE, "parti-a", "suspended", True) == FILE.replace(
         "]\n\n# the second", "]\nsuspended = true\n\n# the second"
     )
 
 
-def test_a_party_that_is_added_comes_last_and_all_before_it_stays() -> None:
+def test_an_added_party_comes_last() -> None:
     new = {"id": "parti-c", "static_ips": ["192.0.2.9"], "contact": {"name": "Ç"}}
 
     after = amend.add_party(FILE, new)
@@ -47,7 +47,7 @@ def test_a_party_that_is_added_comes_last_and_all_before_it_stays() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_party_that_is_removed_leaves_the_others_and_their_comments(number: int) -> None:
+def test_removing_a_party_keeps_the_others_and_their_comments(number: int) -> None:
     gone = ("parti-a", "parti-b")[number]
 
     after = amend.remove_party(FILE, gone)
@@ -59,19 +59,19 @@ def test_a_party_that_is_removed_leaves_the_others_and_their_comments(number: in
     assert "# the second came late\n" in after
 
 
-def test_who_is_not_there_or_cannot_be_told_apart_is_left_alone() -> None:
-    with pytest.raises(ValueError, match="no one party 'parti-z'"):
+def test_a_missing_or_ambiguous_party_is_refused() -> None:
+    with pytest.raises(ValueError, match="not have exactly one party 'parti-z'"):
         amend.remove_party(FILE, "parti-z")
-    with pytest.raises(ValueError, match="no one party 'parti-a'"):
+    with pytest.raises(ValueError, match="not have exactly one party 'parti-a'"):
         amend.set_party_key(FILE + FILE[FILE.index("[[party]]") :], "parti-a", "name", "x")
     inline = 'party = [{ id = "parti-a" }]\n'
     with pytest.raises(ValueError, match="by hand"):
         amend.set_party_key(inline, "parti-a", "name", "x")
 
 
-def test_a_header_inside_a_text_is_no_header() -> None:
+def test_a_header_inside_a_string_is_not_a_header() -> None:
     text = FILE.replace('name = "A Partisi"', 'name = """\n[[party]]\n"""')
-    with pytest.raises(ValueError, match="take it out by hand"):
+    with pytest.raises(ValueError, match="remove it by hand"):
         amend.remove_party(text, "parti-b")
 
 
@@ -88,7 +88,7 @@ id = "parti-b"
 """
 
 
-def test_a_contact_under_a_header_of_its_own_is_a_part_of_its_party() -> None:
+def test_a_contact_table_belongs_to_its_party() -> None:
     suspended = tomllib.loads(amend.set_party_key(SPREAD, "parti-a", "suspended", True))["party"]
     assert suspended[0] == {
         "id": "parti-a",

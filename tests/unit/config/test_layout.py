@@ -34,7 +34,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("path", GOLDEN)
-def test_a_sheet_of_each_level_has_the_agreed_path_and_is_read_back_from_it(path: str) -> None:
+def test_a_sheet_of_each_level_has_its_path(path: str) -> None:
     sheet, version = GOLDEN[path]
 
     made = layout.path("e-1", sheet, version, path.rsplit(".", 1)[1])
@@ -64,7 +64,7 @@ def test_a_sheet_of_each_level_has_the_agreed_path_and_is_read_back_from_it(path
         "e-1/06-ankara-1/cankaya-1/sandik-١/cb-sandik-sonuc-s1.jpg",
     ],
 )
-def test_what_no_sheet_was_given_is_no_path(path: str) -> None:
+def test_a_path_that_no_sheet_has_is_refused(path: str) -> None:
     with pytest.raises(ValueError):
         layout.parse(path)
 
@@ -89,7 +89,7 @@ def sheets(draw: st.DrawFn) -> Sheet:
 
 
 @given(names, sheets(), st.integers(1, 999_999), st.sampled_from(layout.EXTENSIONS))
-def test_every_path_says_what_it_was_made_from(
+def test_every_path_is_parsed_back_to_its_sheet(
     election: str, sheet: Sheet, version: int, extension: str
 ) -> None:
     path = layout.path(election, sheet, version, extension)
@@ -100,7 +100,7 @@ def test_every_path_says_what_it_was_made_from(
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_a_path_that_reads_back_or_a_plain_error(text: str) -> None:
+def test_any_text_is_a_path_or_a_value_error(text: str) -> None:
     try:
         placed = layout.parse(text)
     except ValueError:
@@ -108,7 +108,7 @@ def test_any_text_is_a_path_that_reads_back_or_a_plain_error(text: str) -> None:
     assert layout.path(*placed) == text
 
 
-def test_version_0_and_an_unknown_extension_have_no_path() -> None:
+def test_version_0_and_an_unknown_extension_are_refused() -> None:
     sheet = Sheet(Secim.CB, Belge.IL_BIRLESTIRME, "06-ankara-1", None, None, 1)
 
     with pytest.raises(ValueError):
@@ -131,7 +131,7 @@ def test_version_0_and_an_unknown_extension_have_no_path() -> None:
         "e-1/birlestirme/SHA256SUMS",
     ],
 )
-def test_the_publishers_own_files_are_told_from_pages(path: str) -> None:
+def test_the_publishers_own_files_are_recognised(path: str) -> None:
     assert layout.is_publisher_file(path)
     with pytest.raises(ValueError):
         layout.parse(path)
@@ -157,11 +157,11 @@ def test_the_publishers_own_files_are_told_from_pages(path: str) -> None:
         "e-1//SHA256SUMS",
     ],
 )
-def test_nothing_else_is_the_publishers_own(path: str) -> None:
+def test_other_files_are_not_the_publishers_own(path: str) -> None:
     assert not layout.is_publisher_file(path)
 
 
-def test_a_sheet_is_summed_up_where_everybody_who_sees_it_sees_all_that_is() -> None:
+def test_sums_cover_only_sheets_of_the_same_scope() -> None:
     summed = {layout.sums_folder(sheet.cevre, sheet.kurul) for sheet, _ in GOLDEN.values()}
 
     assert summed == {
@@ -205,9 +205,7 @@ def test_segments_are_numbered_from_one_in_eight_digits() -> None:
         ("e/34-istanbul-10", False),
     ],
 )
-def test_what_is_within_a_scope_and_the_folders_that_lead_there_are_seen(
-    path: str, seen: bool
-) -> None:
+def test_files_in_scope_and_the_folders_above_them_are_in_scope(path: str, seen: bool) -> None:
     narrow = scope.parse(["34-istanbul-1", "35-izmir-2/konak-1"])
 
     assert layout.in_scope(path, narrow) is seen

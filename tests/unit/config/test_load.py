@@ -18,7 +18,7 @@ from config.settings import (
 from config.site import REGISTRY_INDEX
 
 
-def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
+def test_a_good_site_is_read(tmp_path: Path) -> None:
     site = office.site(tmp_path)
 
     settings = load.load(site)
@@ -37,7 +37,7 @@ def test_a_good_site_is_read_as_it_is_stated(tmp_path: Path) -> None:
     assert settings.party("parti-z") is None
 
 
-def test_what_a_site_may_state_beside_the_least_is_read_too(tmp_path: Path) -> None:
+def test_optional_keys_are_read(tmp_path: Path) -> None:
     more = """
         drain_seconds = 5
         rate_mbit = 200
@@ -131,7 +131,7 @@ id = "../etc"
 """
 
 
-def test_every_fault_of_both_files_is_named_at_once_with_file_and_key(tmp_path: Path) -> None:
+def test_every_fault_of_both_files_is_named_at_once(tmp_path: Path) -> None:
     site = office.site(tmp_path, EVERYTHING_WRONG, PARTIES_WRONG)
 
     settings, faults = load.read(site)
@@ -182,23 +182,23 @@ def test_an_election_that_closes_before_it_opens_is_a_fault(tmp_path: Path) -> N
         (
             "06-ankara-1",
             "06-ankara-4",
-            "parties.toml: parti-b.scope: '06-ankara-4' is no election district, "
+            "parties.toml: parti-b.scope: '06-ankara-4' is not an election district, "
             "did you mean 06-ankara-1, 06-ankara-2, 06-ankara-3?",
         ),
         (
             'id = "parti-b"',
             'id = "parti-a"',
-            "parties.toml: parti-a.id: stands twice, give each party its own id",
+            "parties.toml: parti-a.id: is there twice, give each party its own id",
         ),
         (
             '["34-istanbul-1"]',
             '["34-istanbul-1", "34-istanbul-2"]',
-            "parties.toml: bagimsiz-c.scope: an independent receives its own district alone "
+            "parties.toml: bagimsiz-c.scope: an independent receives only its own district "
             "(Genelge md. 3/c), name that one",
         ),
     ],
 )
-def test_what_a_party_contradicts_is_named_with_what_to_do(
+def test_a_party_that_contradicts_other_keys_is_a_fault_with_advice(
     tmp_path: Path, old: str, new: str, line: str
 ) -> None:
     site = office.site(tmp_path, parties_toml=office.PARTIES_TOML.replace(old, new))
@@ -209,19 +209,17 @@ def test_what_a_party_contradicts_is_named_with_what_to_do(
     assert str(error.value) == line
 
 
-def test_missing_files_and_broken_toml_are_faults_too(tmp_path: Path) -> None:
+def test_missing_files_and_invalid_toml_are_faults(tmp_path: Path) -> None:
     (tmp_path / "site.toml").write_text("[election\n")
 
     _, faults = load.read(tmp_path)
 
     assert [f.file for f in faults] == ["site.toml", "parties.toml"]
     assert "is not TOML (" in faults[0].message
-    assert faults[1] == Fault(
-        "parties.toml", "", "is missing, `ssps init` shows what belongs in it"
-    )
+    assert faults[1] == Fault("parties.toml", "", "is missing, `ssps init` writes an example")
 
 
-def test_a_board_that_the_registry_lacks_is_a_fault_once_there_is_a_registry(
+def test_a_board_that_is_not_in_the_registry_is_a_fault(
     tmp_path: Path,
 ) -> None:
     wrong = office.PARTIES_TOML.replace("konak-1", "konak-9")
@@ -233,8 +231,8 @@ def test_a_board_that_the_registry_lacks_is_a_fault_once_there_is_a_registry(
 
     _, faults = load.read(site)
     assert [str(f) for f in faults] == [
-        "parties.toml: parti-b.scope: 35-izmir-2/konak-9 is no board in the registry, "
-        "correct it or import anew"
+        "parties.toml: parti-b.scope: 35-izmir-2/konak-9 is not a board in the registry, "
+        "correct it, or import the registry again"
     ]
 
 
@@ -254,7 +252,7 @@ def test_a_board_that_the_registry_lacks_is_a_fault_once_there_is_a_registry(
         '["a\\u0000b"]',
     ],
 )
-def test_an_intake_folder_is_the_scanners_alone(tmp_path: Path, folders: str) -> None:
+def test_an_intake_folder_with_other_files_is_a_fault(tmp_path: Path, folders: str) -> None:
     site = office.site(tmp_path / "site", office.SITE_TOML + f"[intake]\nfolders = {folders}\n")
 
     _, faults = load.read(site)
@@ -262,14 +260,14 @@ def test_an_intake_folder_is_the_scanners_alone(tmp_path: Path, folders: str) ->
     assert {(f.file, f.key) for f in faults} == {("site.toml", "intake.folders")}
 
 
-def test_several_intake_folders_may_stand_anywhere_else(tmp_path: Path) -> None:
+def test_several_intake_folders_may_be_anywhere_else(tmp_path: Path) -> None:
     stated = f'["intake", "{tmp_path}/share/scans"]'
     site = office.site(tmp_path / "site", office.SITE_TOML + f"[intake]\nfolders = {stated}\n")
 
     assert load.load(site).intake.folders == (site / "intake", tmp_path / "share/scans")
 
 
-def test_a_damaged_index_is_a_fault_that_says_how_to_make_it_anew(tmp_path: Path) -> None:
+def test_a_damaged_index_is_a_fault_with_the_command_to_run(tmp_path: Path) -> None:
     site = office.site(tmp_path)
     (site / "state").mkdir()
     (site / REGISTRY_INDEX).write_bytes(b"rubbish" * 1000)
@@ -289,7 +287,7 @@ closes = 2023-05-07T12:00:00+03:00
 """
 
 
-def test_a_rehearsal_stands_in_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_rehearsal_has_a_folder_of_its_own(tmp_path: Path) -> None:
     [found] = load.load(office.site(tmp_path / "site", office.SITE_TOML + REHEARSAL)).rehearsals
     assert (found.id, found.folder) == ("prova-1", tmp_path / "site/rehearsals/prova-1")
 
@@ -300,20 +298,20 @@ def test_a_rehearsal_stands_in_a_folder_of_its_own(tmp_path: Path) -> None:
         ("prova-1", "2023-05-14-cb-mv", "2023-05-14-cb-mv: another rehearsal or the election"),
         ("T12:00", "T10:00", "prova-1.closes: 2023-05-07 10:00:00+03:00 is not after opens"),
         ("2023-05-07T", "2023-05-15T", "prova-1.opens: is after the election opens"),
-        ("title", 'folder = "."\ntitle', "prova-1.folder: '.' holds the real election's files"),
-        ("title", 'folder = "trees/x"\ntitle', "prova-1.folder: 'trees/x' holds the real"),
+        ("title", 'folder = "."\ntitle', "prova-1.folder: '.' has the real election's files"),
+        ("title", 'folder = "trees/x"\ntitle', "prova-1.folder: 'trees/x' has the real"),
     ],
 )
-def test_a_rehearsal_cannot_be_taken_for_the_election(
+def test_a_rehearsal_that_could_be_confused_with_the_election_is_a_fault(
     tmp_path: Path, old: str, new: str, fault: str
 ) -> None:
     site = office.site(tmp_path / "site", office.SITE_TOML + REHEARSAL.replace(old, new))
     assert f"site.toml: rehearsal.{fault}" in "\n".join(map(str, load.read(site)[1]))
 
 
-def test_two_rehearsals_do_not_overlap(tmp_path: Path) -> None:
+def test_overlapping_rehearsals_are_a_fault(tmp_path: Path) -> None:
     twice = REHEARSAL + REHEARSAL.replace("prova-1", "prova-2").replace("T10:00", "T11:59")
     site = office.site(tmp_path / "site", office.SITE_TOML + twice)
     assert [str(f) for f in load.read(site)[1]] == [
-        "site.toml: rehearsal.prova-2.opens: overlaps with rehearsal prova-1"
+        "site.toml: rehearsal.prova-2.opens: overlaps with rehearsal prova-1, correct one of them"
     ]

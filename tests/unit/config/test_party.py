@@ -12,7 +12,7 @@ OPENS = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
-def test_an_election_opens_at_the_instant_and_closes_at_the_instant() -> None:
+def test_opens_is_included_and_closes_is_not() -> None:
     election = Election("e-1", "Seçim", OPENS, closes=OPENS + 10 * SECOND)
 
     assert not election.open_at(OPENS - timedelta(microseconds=1))
@@ -34,13 +34,11 @@ def test_an_election_without_a_close_stays_open() -> None:
         ("fe80::1%eth0", IPv6Address("fe80::1")),
     ],
 )
-def test_an_address_is_the_same_in_every_dress_the_kernel_gives_it(
-    text: str, address: party.Address
-) -> None:
+def test_an_ipv4_mapped_address_is_the_ipv4_address(text: str, address: party.Address) -> None:
     assert party.parse_address(text) == address
 
 
-def test_independents_have_no_tree_of_their_own() -> None:
+def test_an_independent_has_no_tree() -> None:
     kinds = [Party("p", "P", kind, ALL, (), Contact()).mirrors for kind in PartyKind]
 
     assert dict(zip(PartyKind, kinds, strict=True)) == {
@@ -50,7 +48,7 @@ def test_independents_have_no_tree_of_their_own() -> None:
     }
 
 
-def test_there_are_87_districts_in_81_provinces_and_two_beside_them() -> None:
+def test_there_are_87_districts_in_81_provinces_and_two_outside() -> None:
     names = cevre.names()
 
     assert len(names) == len(set(names)) == 89

@@ -29,7 +29,7 @@ def refused(folder: Path, text: str | bytes) -> list[str]:
     return [str(fault) for fault in error.value.faults]
 
 
-def test_a_karekod_leads_to_its_sheet(tmp_path: Path) -> None:
+def test_a_karekod_is_looked_up(tmp_path: Path) -> None:
     found = imported(tmp_path, office.registry_csv())
 
     assert found.lookup("1093717526") == RegistryEntry(
@@ -50,14 +50,14 @@ def test_a_karekod_leads_to_its_sheet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["1093717599", "", "109371752", "10937175266", "١٠٩٣٧١٧٥٢٦", "1093717526\n", "../x"]
 )
-def test_a_code_that_the_registry_lacks_leads_nowhere(tmp_path: Path, text: str) -> None:
+def test_an_unknown_code_is_not_found(tmp_path: Path, text: str) -> None:
     found = imported(tmp_path, office.registry_csv())
 
     assert found.lookup(text) is None
     found.close()
 
 
-def test_leading_zeros_are_digits_of_a_karekod(tmp_path: Path) -> None:
+def test_leading_zeros_of_a_karekod_count(tmp_path: Path) -> None:
     found = imported(tmp_path, office.registry_csv("0000000042,cb,il-birlestirme,gumruk,,,,,1"))
 
     entry = found.lookup("0000000042")
@@ -67,7 +67,7 @@ def test_leading_zeros_are_digits_of_a_karekod(tmp_path: Path) -> None:
     found.close()
 
 
-def test_the_expected_set_is_known_by_name(tmp_path: Path) -> None:
+def test_the_expected_sheets_are_listed(tmp_path: Path) -> None:
     found = imported(tmp_path, office.registry_csv())
 
     assert found.source().rows == 6
@@ -76,7 +76,7 @@ def test_the_expected_set_is_known_by_name(tmp_path: Path) -> None:
     found.close()
 
 
-def test_every_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
+def test_every_bad_row_is_named_with_its_line(tmp_path: Path) -> None:
     lines = refused(
         tmp_path,
         office.registry_csv(
@@ -127,7 +127,7 @@ def test_at_most_a_hundred_faults_are_listed(tmp_path: Path) -> None:
     ("content", "fault"),
     [
         (b"", "line 1: 'nothing', write the header karekod,secim,"),
-        (office.registry_csv().splitlines()[0].encode(), "names no sheet, so nothing could be"),
+        (office.registry_csv().splitlines()[0].encode(), "has no sheets, so nothing could be"),
         (office.registry_csv().replace("\n", "\r").encode(), "line 1: new-line character seen"),
         (b"karekod;secim\n", "line 1: 'karekod;secim', write the header"),
         (
@@ -142,7 +142,7 @@ def test_at_most_a_hundred_faults_are_listed(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_such_table_is_refused_in_plain_words(
+def test_a_file_that_is_not_a_registry_is_refused_with_the_cause(
     tmp_path: Path, content: bytes, fault: str
 ) -> None:
     (line,) = refused(tmp_path, content)
@@ -150,7 +150,7 @@ def test_what_is_no_such_table_is_refused_in_plain_words(
     assert line.startswith(f"kayit.csv: {fault}")
 
 
-def test_a_refused_import_leaves_the_old_registry_in_force(tmp_path: Path) -> None:
+def test_a_refused_import_keeps_the_old_registry(tmp_path: Path) -> None:
     found = imported(tmp_path, office.registry_csv())
 
     with pytest.raises(Faults):
@@ -160,7 +160,7 @@ def test_a_refused_import_leaves_the_old_registry_in_force(tmp_path: Path) -> No
     found.close()
 
 
-def test_a_reader_follows_when_the_registry_is_replaced(tmp_path: Path) -> None:
+def test_a_reader_sees_a_new_registry(tmp_path: Path) -> None:
     found = imported(tmp_path, office.registry_csv())
 
     imported(tmp_path, office.registry_csv("7000000001,cb,il-birlestirme,gumruk,,,,,1")).close()
@@ -170,7 +170,7 @@ def test_a_reader_follows_when_the_registry_is_replaced(tmp_path: Path) -> None:
     found.close()
 
 
-def test_a_byte_order_mark_and_crlf_of_a_spreadsheet_are_no_fault(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
     text = "\ufeff" + office.registry_csv().replace("\n", "\r\n")
 
     found = imported(tmp_path, text)
@@ -179,7 +179,7 @@ def test_a_byte_order_mark_and_crlf_of_a_spreadsheet_are_no_fault(tmp_path: Path
     found.close()
 
 
-def test_a_missing_registry_says_which_command_brings_it(tmp_path: Path) -> None:
+def test_a_missing_registry_is_a_fault_with_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(Faults) as error:
         Registry(tmp_path / "registry.sqlite")
 
@@ -188,7 +188,7 @@ def test_a_missing_registry_says_which_command_brings_it(tmp_path: Path) -> None
     )
 
 
-def test_looking_over_a_table_makes_nothing(tmp_path: Path) -> None:
+def test_faults_writes_nothing(tmp_path: Path) -> None:
     path = written(tmp_path, office.registry_csv(office.ROWS[0], office.ROWS[0]))
 
     faults = registry.faults(path)

@@ -13,8 +13,7 @@ from config.fault import Faults
         (
             "17:00:00+03:00",
             "17:00:00",
-            "site.toml: election.opens: has no time zone, "
-            "write it with one: 2023-05-14T17:00:00+03:00",
+            "site.toml: election.opens: has no time zone, add one: 2023-05-14T17:00:00+03:00",
         ),
         (
             "opens = 2023-05-14T17:00:00+03:00",
@@ -25,7 +24,7 @@ from config.fault import Faults
         (
             "[sftp]",
             "[sftp]\nport = 22",
-            "site.toml: sftp.port: nobody knows this key, remove it or write one of: "
+            "site.toml: sftp.port: unknown key, remove it or write one of: "
             "listen, max_sessions, max_sessions_per_party, login_grace_seconds, drain_seconds, "
             "rate_mbit, proxies, metrics, algorithms, cage, user, "
             "must_change_password",
@@ -38,7 +37,7 @@ from config.fault import Faults
         (
             "127.0.0.1:2222",
             "127.0.0.1:99999",
-            "site.toml: sftp.listen: 99999 is no port, they end at 65535",
+            "site.toml: sftp.listen: 99999 is not a port, the highest is 65535",
         ),
     ],
 )
@@ -63,7 +62,7 @@ def test_a_fault_of_the_site_says_what_to_do(tmp_path: Path, old: str, new: str,
         (
             '["127.0.0.1"]',
             '["192.0.2.1", "192.0.2.1"]',
-            "parties.toml: parti-a.static_ips: the same address twice, write it once",
+            "parties.toml: parti-a.static_ips: has the same address twice, write it once",
         ),
     ],
 )
@@ -77,7 +76,7 @@ def test_a_fault_of_a_party_says_what_to_do(tmp_path: Path, old: str, new: str, 
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "true", "nan", '"2"'])
-def test_a_number_that_is_none_is_a_fault_and_no_crash(tmp_path: Path, number: str) -> None:
+def test_an_invalid_number_is_a_fault(tmp_path: Path, number: str) -> None:
     text = office.SITE_TOML + f"[intake]\nsettle_seconds = {number}\n"
 
     _, faults = load.read(office.site(tmp_path, text))
@@ -86,12 +85,12 @@ def test_a_number_that_is_none_is_a_fault_and_no_crash(tmp_path: Path, number: s
 
 
 @pytest.mark.parametrize(("stated", "witnesses"), [("", 2), ("[qr]\nwitnesses = 1\n", 1)])
-def test_a_karekod_takes_two_witnesses_or_one(tmp_path: Path, stated: str, witnesses: int) -> None:
+def test_qr_witnesses_may_be_two_or_one(tmp_path: Path, stated: str, witnesses: int) -> None:
     assert load.load(office.site(tmp_path, office.SITE_TOML + stated)).qr.witnesses == witnesses
 
 
 @pytest.mark.parametrize("number", ["0", "3", "true"])
-def test_no_other_number_of_witnesses_will_do(tmp_path: Path, number: str) -> None:
+def test_another_number_of_witnesses_is_a_fault(tmp_path: Path, number: str) -> None:
     text = office.SITE_TOML + f"[qr]\nwitnesses = {number}\n"
 
     _, faults = load.read(office.site(tmp_path, text))

@@ -21,7 +21,7 @@ WHOLE = Sheet(Secim.CB, Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME, None, None
         (["34-istanbul-1"], []),
     ],
 )
-def test_a_party_sees_what_lies_within_its_scope_and_nothing_above_it(
+def test_a_party_sees_sheets_in_its_scope_and_none_above(
     stated: str | list[str], seen: list[Sheet]
 ) -> None:
     covers = scope.parse(stated).covers
@@ -33,12 +33,12 @@ def test_a_party_sees_what_lies_within_its_scope_and_nothing_above_it(
 @pytest.mark.parametrize(
     "stated", ["", "ALL", "34-istanbul-1", [], [""], ["/"], ["a/"], ["a/b/c"], ["../x"]]
 )
-def test_a_scope_that_is_not_plainly_stated_is_refused(stated: str | list[str]) -> None:
+def test_a_malformed_scope_is_refused(stated: str | list[str]) -> None:
     with pytest.raises(ValueError):
         scope.parse(stated)
 
 
-def test_a_scope_prints_in_one_order() -> None:
+def test_a_scope_prints_in_sorted_order() -> None:
     assert (
         str(scope.parse(["35-izmir-2/konak-1", "06-ankara-1"])) == "06-ankara-1 35-izmir-2/konak-1"
     )

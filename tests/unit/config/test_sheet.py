@@ -24,13 +24,13 @@ def test_there_are_eleven_forms_at_four_levels() -> None:
         (Belge.SANDIK_SONUC, ("34-istanbul-1", None, "1"), "kurul: empty"),
         (Belge.ILCE_BIRLESTIRME, ("34-istanbul-1", "kadikoy-2", "1"), "sandik: '1', but"),
         (Belge.IL_BIRLESTIRME, ("34-istanbul-1", "kadikoy-2", None), "kurul: 'kadikoy-2', but"),
-        (Belge.SANDIK_SONUC, ("..", "kadikoy-2", "1"), "cevre: '..' is no safe folder name"),
-        (Belge.SANDIK_SONUC, ("34-istanbul-1", "kadıköy", "1"), "kurul: 'kadıköy' is no safe"),
+        (Belge.SANDIK_SONUC, ("..", "kadikoy-2", "1"), "cevre: '..' is not a safe folder name"),
+        (Belge.SANDIK_SONUC, ("34-istanbul-1", "kadıköy", "1"), "kurul: 'kadıköy' is not a safe"),
         (Belge.SANDIK_SONUC, ("34-istanbul-1", "birlestirme", "1"), "kurul: 'birlestirme' is a"),
-        (Belge.SANDIK_SONUC, ("34-istanbul-1", "kadikoy-2", "1/2"), "sandik: '1/2' is no box"),
+        (Belge.SANDIK_SONUC, ("34-istanbul-1", "kadikoy-2", "1/2"), "sandik: '1/2' is not a box"),
     ],
 )
-def test_a_sheet_whose_place_does_not_fit_its_level_does_not_exist(
+def test_a_sheet_whose_place_does_not_fit_its_level_is_refused(
     belge: Belge, place: tuple[str | None, str | None, str | None], fault: str
 ) -> None:
     with pytest.raises(ValueError) as error:

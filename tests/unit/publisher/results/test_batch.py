@@ -95,7 +95,7 @@ def test_an_aggregate_names_its_sheet_and_leaves_out_what_does_not_apply() -> No
         ({"zaman": "2023-05-14 18:30"}, RowFault.BAD_VALUE, "write a time with its zone"),
         ({"zaman": 1684078200}, RowFault.BAD_VALUE, "write a time with its zone"),
         ({"sandik": None}, RowFault.BAD_VALUE, "sandik: empty"),
-        ({"sandik": "../1"}, RowFault.BAD_VALUE, "is no box number"),
+        ({"sandik": "../1"}, RowFault.BAD_VALUE, "is not a box number"),
         ({"kurul": 5}, RowFault.BAD_VALUE, "kurul: 5, write it as text"),
         ({"sandik_turu": "Normal"}, RowFault.BAD_VALUE, "write one of normal"),
         ({"neden": "a\0b"}, RowFault.BAD_VALUE, "neden: 'a\\x00b', write printable text"),

@@ -66,8 +66,8 @@ def test_party_add_refuses_an_invalid_party_and_changes_nothing(
     twice = ssps("party", "add", "--form", form, "--site", site)
 
     assert (wrong.exit_code, twice.exit_code) == (1, 1)
-    assert "parties.toml: parti-d.static_ips: '192.0.2.400' is no IPv4" in wrong.stderr
-    assert "parties.toml: parti-a.id: stands twice" in twice.stderr
+    assert "parties.toml: parti-d.static_ips: '192.0.2.400' is not an IPv4" in wrong.stderr
+    assert "parties.toml: parti-a.id: is there twice" in twice.stderr
     assert (site / "parties.toml").read_bytes() == before
     found = [r.event for r in segments.read_records(site / "ledgers/operations")]
     assert [(e.event, e.what, e.outcome) for e in found] == [
@@ -75,7 +75,7 @@ def test_party_add_refuses_an_invalid_party_and_changes_nothing(
         ("party add", "parti-a", "refused"),
     ]
     assert found[0].detail["why"] == "form form.toml"
-    assert "'192.0.2.400' is no IPv4" in str(found[0].detail["reason"])
+    assert "'192.0.2.400' is not an IPv4" in str(found[0].detail["reason"])
 
 
 @pytest.mark.parametrize(

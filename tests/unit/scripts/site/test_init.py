@@ -124,7 +124,7 @@ def test_check_suggests_districts_for_a_misspelled_one(site: Path, ssps: Ssps) -
 
     assert checked.exit_code == 1
     assert checked.stdout == (
-        "parties.toml: parti-b.scope: '06-ankara' is no election district, "
+        "parties.toml: parti-b.scope: '06-ankara' is not an election district, "
         "did you mean 06-ankara-1, 06-ankara-2, 06-ankara-3?\n"
     )
 
