@@ -81,22 +81,22 @@ def change_password(old: Ring, fingerprint: str, fresh: Credential) -> Ring:
     return add(revoke(old, fingerprint), named)
 
 
-def find_credential(held: Ring, text: str) -> Credential:
+def find_credential(party_ring: Ring, text: str) -> Credential:
     """Return the credential with this fingerprint, start of a fingerprint, or label."""
-    found = [c for c in held.credentials if c.fingerprint == text]
+    found = [c for c in party_ring.credentials if c.fingerprint == text]
     if not found and len(text.removeprefix(_PREFIX)) >= _MIN_PREFIX:
         start = _PREFIX + text.removeprefix(_PREFIX)
-        found = [c for c in held.credentials if c.fingerprint.startswith(start)]
+        found = [c for c in party_ring.credentials if c.fingerprint.startswith(start)]
     if not found:
-        found = [c for c in held.credentials if text and c.label == text]
+        found = [c for c in party_ring.credentials if text and c.label == text]
     if len(found) != 1:
-        has = ", ".join(c.fingerprint for c in found or held.credentials) or "none"
+        has = ", ".join(c.fingerprint for c in found or party_ring.credentials) or "none"
         which = "matches several credentials:" if found else "is not one of its credentials:"
         raise ValueError(f"{text!r} {which} {has}")
     return found[0]
 
 
-def access_ends(held: Ring, now: datetime) -> datetime | None:
+def access_ends(party_ring: Ring, now: datetime) -> datetime | None:
     """Return when the party will have no valid credential any more; None if never.
 
     `now` if it has none at present, even if one becomes valid later.
@@ -105,7 +105,7 @@ def access_ends(held: Ring, now: datetime) -> datetime | None:
     while True:
         ends = [
             c.not_after
-            for c in held.credentials
+            for c in party_ring.credentials
             if c.not_before <= end and (c.not_after is None or c.not_after > end)
         ]
         if None in ends:
@@ -135,10 +135,10 @@ class Expiry:
 def expiring(rings: Collection[Ring], now: datetime, within: timedelta) -> list[Expiry]:
     """Return the parties that cannot log in now or within that time, soonest first."""
     found = []
-    for held in rings:
-        when = access_ends(held, now)
+    for party_ring in rings:
+        when = access_ends(party_ring, now)
         if when is not None and when < now + within:
-            found.append(Expiry(held.party, when, when <= now))
+            found.append(Expiry(party_ring.party, when, when <= now))
     return sorted(found, key=lambda expiry: (expiry.when, expiry.party))
 
 

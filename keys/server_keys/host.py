@@ -40,7 +40,7 @@ from keys import files
 from keys.credentials.ring import fingerprint
 
 NEXT_HOST_KEYS = HOST_KEYS / "next"
-HOST_KEY_FILES = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
+HOST_KEY_NAMES = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
 SIGNING_KEY = "signing_key"
 SERVING, NEXT_KEY = "serving", "next"  # the words in a record
 _NEXT, _OLD, _DRAFT = "next", "old", "draft"
@@ -61,7 +61,7 @@ def create_key(path: Path, comment: str, *, bits: int = 0) -> str:
 
 def create_site_keys(site: Path) -> None:
     """Make the host keys and the signing key of a new site."""
-    for name in HOST_KEY_FILES:
+    for name in HOST_KEY_NAMES:
         create_key(site / HOST_KEYS / name, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
     create_key(site / SIGNING_KEYS / SIGNING_KEY, "ssps")
 
@@ -129,10 +129,10 @@ def announce_next(folder: Path) -> list[Path]:
     """Move the drafts to `next/`, where they are announced; return all next keys."""
     (folder / _NEXT).mkdir(mode=0o700, exist_ok=True)
     for name in _key_names(folder):
-        drafted, coming = folder / _DRAFT / name, folder / _NEXT / name
-        if drafted.exists() and not coming.exists():
-            drafted.with_name(f"{name}.pub").replace(coming.with_name(f"{name}.pub"))
-            drafted.replace(coming)
+        drafted, following = folder / _DRAFT / name, folder / _NEXT / name
+        if drafted.exists() and not following.exists():
+            drafted.with_name(f"{name}.pub").replace(following.with_name(f"{name}.pub"))
+            drafted.replace(following)
     files.sync(folder / _NEXT)
     shutil.rmtree(folder / _DRAFT, ignore_errors=True)
     return _next_files(folder)
@@ -140,10 +140,10 @@ def announce_next(folder: Path) -> list[Path]:
 
 def describe(folder: Path) -> list[str]:
     """Return a line about each key in `folder` for the ledger: in use, or next."""
-    serving = [folder / name for name in _key_names(folder) if (folder / name).exists()]
+    in_use = [folder / name for name in _key_names(folder) if (folder / name).exists()]
     return [
         f"{what} {read_public_key(path).fingerprint} {path.name}"
-        for what, paths in ((SERVING, serving), (NEXT_KEY, _next_files(folder)))
+        for what, paths in ((SERVING, in_use), (NEXT_KEY, _next_files(folder)))
         for path in paths
     ]
 
@@ -152,34 +152,34 @@ def promote_next(folder: Path, now: datetime) -> list[Path]:
     """Replace the keys in `folder` by the next ones; return the ones now in use."""
     moved = []
     for path in _next_files(folder):
-        serving = folder / path.name
-        if serving.exists():
-            gone = folder / _OLD / f"{path.name}-{now:%Y-%m-%dT%H%M%SZ}.pub"
-            gone.parent.mkdir(mode=0o700, exist_ok=True)
-            before = read_public_key(serving)
-            files.replace(gone, f"{before.kind} {before.blob} ssps\n".encode(), 0o644)
+        in_use = folder / path.name
+        if in_use.exists():
+            old = folder / _OLD / f"{path.name}-{now:%Y-%m-%dT%H%M%SZ}.pub"
+            old.parent.mkdir(mode=0o700, exist_ok=True)
+            before = read_public_key(in_use)
+            files.replace(old, f"{before.kind} {before.blob} ssps\n".encode(), 0o644)
         # The public half first: if a crash comes in between, a later call corrects it from the
         # private half.
         fresh = read_public_key(path)
         files.replace(
-            serving.with_name(serving.name + ".pub"),
+            in_use.with_name(in_use.name + ".pub"),
             f"{fresh.kind} {fresh.blob} ssps\n".encode(),
             0o644,
         )
-        path.replace(serving)
+        path.replace(in_use)
         files.sync(folder)
         path.with_name(path.name + ".pub").unlink(missing_ok=True)
-        moved.append(serving)
+        moved.append(in_use)
     return moved
 
 
 def withdraw_next(folder: Path) -> list[Path]:
     """Remove the next keys, which were never in use; return their paths."""
-    gone = _next_files(folder)
-    for path in gone:
+    withdrawn = _next_files(folder)
+    for path in withdrawn:
         path.unlink()
         path.with_name(path.name + ".pub").unlink(missing_ok=True)
-    return gone
+    return withdrawn
 
 
 def former_keys(folder: Path) -> Iterator[tuple[PublicKey, datetime]]:
@@ -207,7 +207,7 @@ def allowed_signers(site: Path, principal: str) -> str:
 
 
 def _key_names(folder: Path) -> tuple[str, ...]:
-    return (SIGNING_KEY,) if folder.name == SIGNING_KEYS.name else HOST_KEY_FILES
+    return (SIGNING_KEY,) if folder.name == SIGNING_KEYS.name else HOST_KEY_NAMES
 
 
 def _next_files(folder: Path) -> list[Path]:
@@ -216,7 +216,7 @@ def _next_files(folder: Path) -> list[Path]:
 
 def host_key_files(site: Path) -> list[Path]:
     """Return the files of the host keys in use, in the order in which they are offered."""
-    return [p for name in HOST_KEY_FILES if (p := site / HOST_KEYS / name).exists()]
+    return [p for name in HOST_KEY_NAMES if (p := site / HOST_KEYS / name).exists()]
 
 
 def announced_host_key_files(site: Path) -> list[Path]:

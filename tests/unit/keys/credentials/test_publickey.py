@@ -53,7 +53,7 @@ def test_an_ssh2_file_may_have_a_comment_and_continued_headers(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "a private key, which must stay with the party"),
         ("PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key, which must stay with the party"),
@@ -74,8 +74,8 @@ def test_an_ssh2_file_may_have_a_comment_and_continued_headers(tmp_path: Path) -
         ("", "not one OpenSSH public key line"),
     ],
 )
-def test_an_unusable_key_is_refused_with_the_cause(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_unusable_key_is_refused_with_the_cause(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         publickey.parse_public_key(text)
 
 

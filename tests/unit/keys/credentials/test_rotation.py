@@ -19,7 +19,7 @@ def at(clock: str) -> datetime:
     return DAY + timedelta(hours=int(clock[:2]), minutes=int(clock[3:]))
 
 
-def held(text: str) -> Ring:
+def ring_of(text: str) -> Ring:
     """`A 10.00-  p 10.00-17.00`: keys in capitals, passwords in small letters."""
     found = []
     for name, window in zip(text.split()[::2], text.split()[1::2], strict=True):
@@ -30,7 +30,7 @@ def held(text: str) -> Ring:
     return Ring("parti-a", tuple(found))
 
 
-def written(found: Ring) -> str:
+def as_text(found: Ring) -> str:
     def clock(when: datetime | None) -> str:
         return when.strftime("%H.%M") if when else ""
 
@@ -40,11 +40,11 @@ def written(found: Ring) -> str:
 
 
 def add(new: str) -> Callable[[Ring], Ring]:
-    return lambda old: rotation.add(old, held(new).credentials[0])
+    return lambda old: rotation.add(old, ring_of(new).credentials[0])
 
 
 def rotate(new: str, overlap: timedelta, *replaces: str) -> Callable[[Ring], Ring]:
-    fresh = held(new).credentials[0]
+    fresh = ring_of(new).credentials[0]
     named = {f"SHA256:{name}" for name in replaces} or None
     return lambda old: rotation.rotate(old, fresh, overlap, named)
 
@@ -97,14 +97,14 @@ TABLE = [
 def test_rotation(
     clock: str, before: str, command: Callable[[Ring], Ring], after: str, who: str
 ) -> None:
-    new = command(held(before))
+    new = command(ring_of(before))
 
-    assert written(new) == after
+    assert as_text(new) == after
     assert " ".join(c.label for c in new.credentials if c.valid_at(at(clock))) == who
 
 
 @pytest.mark.parametrize(
-    ("before", "command", "said"),
+    ("before", "command", "message"),
     [
         ("A 10.00-", add("A 12.00-"), "parti-a already has SHA256:A"),
         ("A 10.00-", rotate("A 12.00-", HOUR), "parti-a already has SHA256:A"),
@@ -114,10 +114,10 @@ def test_rotation(
     ],
 )
 def test_an_impossible_change_is_refused_with_the_cause(
-    before: str, command: Callable[[Ring], Ring], said: str
+    before: str, command: Callable[[Ring], Ring], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
-        command(held(before))
+    with pytest.raises(ValueError, match=message):
+        command(ring_of(before))
 
 
 @pytest.mark.parametrize(
@@ -134,15 +134,15 @@ def test_an_impossible_change_is_refused_with_the_cause(
     ],
 )
 def test_access_ends_with_the_last_credential(before: str, lapses: str | None) -> None:
-    assert rotation.access_ends(held(before), at("12.00")) == (at(lapses) if lapses else None)
+    assert rotation.access_ends(ring_of(before), at("12.00")) == (at(lapses) if lapses else None)
 
 
 def test_parties_that_lose_access_soon_are_listed_soonest_first() -> None:
     rings = [
-        Ring("parti-a", held("A 10.00-13.00").credentials),
-        Ring("parti-b", held("B 10.00-").credentials),
-        Ring("parti-c", held("C 10.00-12.30").credentials),
-        Ring("parti-d", held("D 10.00-18.00").credentials),
+        Ring("parti-a", ring_of("A 10.00-13.00").credentials),
+        Ring("parti-b", ring_of("B 10.00-").credentials),
+        Ring("parti-c", ring_of("C 10.00-12.30").credentials),
+        Ring("parti-d", ring_of("D 10.00-18.00").credentials),
         Ring("parti-e"),
     ]
 
@@ -170,12 +170,12 @@ def test_a_credential_is_found_by_a_unique_start_or_label() -> None:
 
     for text in ("SHA256:abcdefgh", "abcdef", "SHA256:abcdef", "ayna"):
         assert rotation.find_credential(found, text).fingerprint == "SHA256:abcdefgh"
-    for text, said in (
+    for text, message in (
         ("abcde", "is not one of"),
         ("ofis", "matches several"),
         ("", "is not one of"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             rotation.find_credential(found, text)
 
 

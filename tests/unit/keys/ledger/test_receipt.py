@@ -66,9 +66,9 @@ def test_a_receipt_for_another_key_or_another_index_is_refused() -> None:
 
 
 def test_a_signed_line_that_is_not_that_record_is_refused() -> None:
-    for line, said in ((b"rubbish\n", "is not a record"), (LINES[3], "record 3 is at index 0")):
+    for line, message in ((b"rubbish\n", "is not a record"), (LINES[3], "record 3 is at index 0")):
         head = Checkpoint("ssps/transfer/x", 1, merkle.hash_leaf(line), NOON)
-        with pytest.raises(InvalidReceipt, match=said):
+        with pytest.raises(InvalidReceipt, match=message):
             verify_receipt(
                 Receipt(line, 0, (), note.sign_checkpoint(head, KEY)), [KEY.public_key()]
             )

@@ -14,7 +14,7 @@ def tidying(ledger: Ledger) -> AbstractContextManager[ChangeRecord]:
     return record_change(ledger, "tidy", "ayse", "ysk-1", "desk", "dust")
 
 
-def told(folder: Path) -> list[Event]:
+def events(folder: Path) -> list[Event]:
     return [record.event for record in read_records(folder)]
 
 
@@ -22,7 +22,7 @@ def test_a_change_is_recorded_before_it_is_made(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger, tidying(ledger) as record:
         record.before = "dusty"
         record.done("clean", {"rags": 2})
-        (event,) = told(tmp_path)
+        (event,) = events(tmp_path)
 
     assert (event.event, event.who, event.origin, event.what) == ("tidy", "ayse", "ysk-1", "desk")
     assert event.outcome == "ok"
@@ -34,7 +34,7 @@ def test_a_refused_change_is_recorded_as_refused(tmp_path: Path) -> None:
         record.before = "locked"
         raise Faults([Fault("desk", "", "is locked, fetch the key")])
 
-    (event,) = told(tmp_path)
+    (event,) = events(tmp_path)
     assert event.outcome == "refused"
     assert event.detail == {
         "why": "dust",
@@ -52,7 +52,7 @@ def test_a_change_that_fails_after_its_record_gets_a_second_record(
         record.done("clean")
         raise error
 
-    first, second = told(tmp_path)
+    first, second = events(tmp_path)
     assert (first.outcome, second.outcome) == ("ok", "failed")
     assert (second.detail["of"], second.detail["after"]) == (0, None)
 
@@ -61,7 +61,7 @@ def test_an_interrupted_change_is_recorded_as_failed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Ledger(tmp_path) as ledger, tidying(ledger):
         raise KeyboardInterrupt
 
-    (event,) = told(tmp_path)
+    (event,) = events(tmp_path)
     assert (event.outcome, event.detail["reason"]) == ("failed", "KeyboardInterrupt")
 
 
@@ -69,7 +69,7 @@ def test_a_request_is_recorded_as_asked(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger, tidying(ledger) as record:
         record.requested({"errand": "7"})
 
-    (event,) = told(tmp_path)
+    (event,) = events(tmp_path)
     assert event.event == "asked"
     assert event.detail == {"why": "dust", "before": None, "command": "tidy", "errand": "7"}
 
@@ -78,4 +78,4 @@ def test_a_body_that_does_nothing_leaves_no_record(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger, tidying(ledger):
         pass
 
-    assert told(tmp_path) == []
+    assert events(tmp_path) == []

@@ -72,9 +72,9 @@ def test_the_state_of_another_process_and_rubbish_are_ignored(
 def test_a_second_server_is_refused_with_the_process_of_the_first(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
-    said = f"process {other.pid} already runs `ssps serve`"
+    message = f"process {other.pid} already runs `ssps serve`"
     with (
-        pytest.raises(server_state.AlreadyRunning, match=said),
+        pytest.raises(server_state.AlreadyRunning, match=message),
         server_state.claim(tmp_path, "serve"),
     ):
         pass

@@ -19,23 +19,23 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def prints(site: Path, *, coming: bool = False) -> list[str]:
-    return [line.fingerprint for line in host.public_host_keys(site, next_keys=coming)]
+def fingerprints(site: Path, *, following: bool = False) -> list[str]:
+    return [line.fingerprint for line in host.public_host_keys(site, next_keys=following)]
 
 
 def test_the_next_keys_are_announced_and_then_used(site: Path) -> None:
-    before = prints(site)
+    before = fingerprints(site)
 
     host.prepare_next(site / HOST_KEYS)
-    coming = prints(site, coming=True)
+    following = fingerprints(site, following=True)
     host.prepare_next(site / HOST_KEYS)
-    assert prints(site, coming=True) == coming  # the announced ones are kept
-    assert prints(site) == before
+    assert fingerprints(site, following=True) == following  # the announced ones are kept
+    assert fingerprints(site) == before
     assert len(host.announced_host_key_files(site)) == 4
 
     host.promote_next(site / HOST_KEYS, NOW)
-    assert prints(site) == coming
-    assert prints(site, coming=True) == []
+    assert fingerprints(site) == following
+    assert fingerprints(site, following=True) == []
     assert [key.fingerprint for key, _ in host.former_keys(site / HOST_KEYS)] == sorted(
         before, key=before.index
     )
@@ -50,7 +50,7 @@ def test_an_interrupted_promotion_is_finished_by_a_second_call(
     site: Path, monkeypatch: pytest.MonkeyPatch, moves: int
 ) -> None:
     host.prepare_next(site / HOST_KEYS)
-    coming = prints(site, coming=True)
+    following = fingerprints(site, following=True)
     replace, left = Path.replace, list(range(moves))
 
     def dies(self: Path, target: Path) -> Path:
@@ -68,14 +68,14 @@ def test_an_interrupted_promotion_is_finished_by_a_second_call(
 
     host.promote_next(site / HOST_KEYS, NOW)
 
-    assert prints(site) == coming
+    assert fingerprints(site) == following
 
 
 def test_next_keys_can_be_withdrawn(site: Path) -> None:
-    before = prints(site)
+    before = fingerprints(site)
     host.prepare_next(site / HOST_KEYS)
     host.withdraw_next(site / HOST_KEYS)
-    assert (prints(site), prints(site, coming=True)) == (before, [])
+    assert (fingerprints(site), fingerprints(site, following=True)) == (before, [])
     assert list((site / HOST_KEYS / "next").iterdir()) == []
 
 
