@@ -161,6 +161,8 @@ class ResultsRun:
         while claimed and not self._stop.is_set():
             for chunk in self._intake.take_in(claimed.pop(0)):
                 self._count(chunk)
+                self._store.commit()
+                self._close_snapshot_if_due()
             claimed += self._intake.grown
             self._intake.grown.clear()
         self._recheck_new_sheets()
@@ -173,10 +175,9 @@ class ResultsRun:
         self._wake.clear()
 
     def _count(self, chunk: RecordedChunk) -> None:
-        self._snapshots.add(chunk.results)
-        self._store.replace_findings(self._checker.add(chunk.results))
-        self._store.commit()
-        self._close_snapshot_if_due()
+        self._snapshots.add(chunk.results, chunk.known)
+        found = self._checker.add(chunk.results, chunk.known, chunk.sheets)
+        self._store.replace_findings(found)
 
     def _recheck_new_sheets(self) -> None:
         """Check boxes again for which a sheet was filed since the last call."""

@@ -35,12 +35,14 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import duckdb
 import sqlalchemy as sa
@@ -66,6 +68,7 @@ _WHO = "publisher"
 _NEW = ".new"
 _NULL = "\\N"  # in the rows that are loaded into DuckDB
 _ROWS_AN_INSERT = 20_000
+_CHANGES_A_TIME = 5000
 _MODE = 0o444
 
 log = structlog.get_logger()
@@ -179,6 +182,60 @@ class Columns:
             os.close(rows)
 
 
+class Changes:
+    """The changes since the last snapshot, written to a file for each contest as they come."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[Secim, IO[bytes]] = {}
+        self._counts: Counter[Secim] = Counter()
+
+    def add(
+        self,
+        results: Iterable[StoredResult],
+        known: Mapping[ResultKey, Mapping[int, StoredResult]],
+    ) -> None:
+        """Write each version that became the newest; `known` are those from before."""
+        newest: dict[ResultKey, Result] = {}
+        for stored in results:
+            key = stored.result.key
+            before = newest.get(key)
+            if before is None and (older := known.get(key)):
+                before = older[max(older)].result
+            if before is None or stored.result.version > before.version:
+                newest[key] = stored.result
+                self._file(key.secim).write(_change(before, stored.result))
+                self._counts[key.secim] += 1
+
+    def move_to(self, folder: Path, contests: Iterable[Secim]) -> dict[Secim, int]:
+        """Move the files into a snapshot's folder, durably; return how many changes each has."""
+        counts: dict[Secim, int] = {}
+        for secim in contests:
+            file = self._file(secim)
+            file.flush()
+            os.fchmod(file.fileno(), _MODE)
+            os.fsync(file.fileno())
+            file.close()
+            Path(file.name).rename(folder / f"{secim}.changes.ndjson")
+            counts[secim] = self._counts[secim]
+        self._files.clear()
+        self._counts.clear()
+        return counts
+
+    def close(self) -> None:
+        """Close the files; what they have is written again after the next start."""
+        for file in self._files.values():
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+
+    def _file(self, secim: Secim) -> IO[bytes]:
+        if secim not in self._files:
+            path = self._folder / f".{secim}.changes{_NEW}"
+            path.unlink(missing_ok=True)
+            self._files[secim] = path.open("xb")
+        return self._files[secim]
+
+
 class SnapshotWriter:
     """Closes snapshots; of one thread. `step` is called with the name of each step that is done."""
 
@@ -202,18 +259,23 @@ class SnapshotWriter:
         self._clock = clock
         self._step = step
         self._columns = Columns()
+        self._changes = Changes(site / SNAPSHOTS)
         self.last: Snapshot | None = None
 
     def close(self) -> None:
-        """Release the memory."""
+        """Release the memory and the files."""
         self._columns.close()
+        self._changes.close()
 
     def recover(self) -> None:
         """Finish or remove what an earlier run left, and load the newest results."""
         folder = self._site / SNAPSHOTS
         folder.mkdir(exist_ok=True)
         for path in folder.glob(f".*{_NEW}"):
-            shutil.rmtree(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         query = sa.select(t.snapshot).order_by(t.snapshot.c.number.desc()).limit(1)
         row = self._store.connection.execute(query).one_or_none()
         if row is not None:
@@ -235,12 +297,30 @@ class SnapshotWriter:
                     batch = []
             self._columns.replace(batch)
         self._columns.changed.clear()
-        for stored in self._store.since(held, self._store.last_recorded()):
-            self._columns.changed.add(_table(stored.result.key))
+        self._load_changes(held)
 
-    def add(self, results: Iterable[StoredResult]) -> None:
-        """Count results that were recorded just now; only the newest of a place matter."""
+    def _load_changes(self, held: int) -> None:
+        """Write the changes again that an earlier run saw after the last snapshot."""
+        last = self._store.last_recorded()
+        found = self._store.since(held, last)
+        while part := list(islice(found, _CHANGES_A_TIME)):
+            first = part[0].id
+            known = {
+                key: older
+                for key, versions in self._store.versions(s.result.key for s in part).items()
+                if (older := {v: s for v, s in versions.items() if s.id < first})
+            }
+            self._changes.add(part, known)
+            self._columns.changed.update(_table(stored.result.key) for stored in part)
+
+    def add(
+        self,
+        results: Sequence[StoredResult],
+        known: Mapping[ResultKey, Mapping[int, StoredResult]],
+    ) -> None:
+        """Count results that were recorded just now; `known` are the versions from before."""
         self._columns.replace(stored.result for stored in results if stored.newest)
+        self._changes.add(results, known)
 
     @property
     def due(self) -> bool:
@@ -255,7 +335,7 @@ class SnapshotWriter:
         fresh.mkdir(mode=0o755)
         closed_at = self._clock().astimezone(UTC)
         last_result = self._store.last_recorded()
-        changes = self._write_changes(fresh, last_result)
+        changes = self._changes.move_to(fresh, self._contests())
         for table in self._columns.tables():
             self._write_table(fresh, table)
         manifest = self._manifest(fresh, number, closed_at, last_result, changes)
@@ -276,27 +356,8 @@ class SnapshotWriter:
         log.info("snapshot-closed", snapshot=number, changes=sum(changes.values()))
         return closed
 
-    def _write_changes(self, fresh: Path, last_result: int) -> dict[Secim, int]:
-        """Write each contest's changes; return how many there are."""
-        held = self.last.last_result if self.last else 0
-        new = list(self._store.since(held, last_result))
-        versions = self._store.versions(stored.result.key for stored in new)
-        newest: dict[ResultKey, Result] = {}
-        lines: dict[Secim, list[bytes]] = {}
-        for stored in new:
-            key = stored.result.key
-            if key not in newest:
-                older = [s for s in versions[key].values() if s.id <= held]
-                if older:
-                    newest[key] = max(older, key=lambda s: s.result.version).result
-            before = newest.get(key)
-            if before is None or stored.result.version > before.version:
-                newest[key] = stored.result
-                lines.setdefault(key.secim, []).append(_change(before, stored.result))
-        contests = {Secim(table.removesuffix(AGGREGATES)) for table in self._columns.tables()}
-        for secim in contests:
-            _write(fresh / f"{secim}.changes.ndjson", b"".join(lines.get(secim, ())))
-        return {secim: len(lines.get(secim, ())) for secim in contests}
+    def _contests(self) -> set[Secim]:
+        return {Secim(table.removesuffix(AGGREGATES)) for table in self._columns.tables()}
 
     def _write_table(self, fresh: Path, table: str) -> None:
         name = f"{table}.parquet"

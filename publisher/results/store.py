@@ -12,7 +12,7 @@ batch goes on after its last decided line. Results count once they are recorded.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -117,6 +117,7 @@ class ResultStore:
             sa.event.listen(self._engine, "connect", _set_pragmas)
         t.METADATA.create_all(self._engine)
         self._connection = self._engine.connect()
+        self._next_ids: dict[str, int] = {}
 
     def close(self) -> None:
         """Drop what was not committed."""
@@ -193,8 +194,8 @@ class ResultStore:
         set_aside: Sequence[NewSetAside],
         known: Mapping[ResultKey, Mapping[int, StoredResult]],
         now: datetime,
-    ) -> None:
-        """Store a chunk's decisions; `known` are the versions from before the chunk."""
+    ) -> tuple[list[StoredResult], list[SetAsideRow]]:
+        """Store a chunk's decisions and return them; `known` are the versions from before it."""
         when = _text(now)
         highest: dict[ResultKey, int] = {
             key: max(versions) for key, versions in known.items() if versions
@@ -210,34 +211,50 @@ class ResultStore:
         if superseded:
             statement = sa.update(t.result).where(t.result.c.id == sa.bindparam("this"))
             self._connection.execute(statement.values(newest=False), superseded)
-        if accepted:
-            rows = [
-                {
-                    **_columns(new.result),
-                    "batch": batch,
-                    "line": new.line,
-                    "accepted_at": when,
-                    "sheet": new.sheet.path,
-                    "sheet_sha256": new.sheet.sha256,
-                    "newest": highest[new.result.key] == new.result.version,
-                }
-                for new in accepted
-            ]
-            self._connection.execute(sa.insert(t.result), rows)
-        if set_aside:
-            rows = [
-                {
-                    "batch": batch,
-                    "line": row.line,
-                    "fault": row.fault,
-                    "message": row.message,
-                    "place": row.place,
-                    "text": row.text,
-                    "set_aside_at": when,
-                }
-                for row in set_aside
-            ]
-            self._connection.execute(sa.insert(t.set_aside), rows)
+        first = self._take_ids(t.result, len(accepted))
+        results = [
+            StoredResult(
+                number,
+                new.result,
+                new.result.digest(),
+                batch,
+                new.line,
+                now,
+                new.sheet,
+                highest[new.result.key] == new.result.version,
+                None,
+            )
+            for number, new in enumerate(accepted, first)
+        ]
+        if results:
+            self._connection.execute(sa.insert(t.result), [_columns(row) for row in results])
+        first = self._take_ids(t.set_aside, len(set_aside))
+        others = [
+            SetAsideRow(
+                number,
+                batch,
+                row.line,
+                row.fault,
+                row.message,
+                row.place,
+                row.text,
+                when,
+                None,
+            )
+            for number, row in enumerate(set_aside, first)
+        ]
+        if others:
+            self._connection.execute(sa.insert(t.set_aside), [asdict(row) for row in others])
+        return results, others
+
+    def _take_ids(self, table: sa.Table, count: int) -> int:
+        """Return the first of `count` new ids; this process is the only writer."""
+        if table.name not in self._next_ids:
+            highest = self._connection.scalar(sa.select(sa.func.max(table.c.id))) or 0
+            self._next_ids[table.name] = highest + 1
+        first = self._next_ids[table.name]
+        self._next_ids[table.name] += count
+        return first
 
     def unrecorded(self) -> tuple[list[StoredResult], list[SetAsideRow]]:
         """Return what is decided and has no record yet, each in the order of its decision."""
@@ -377,9 +394,11 @@ def _key_values(key: ResultKey) -> tuple[str, ...]:
     return tuple(str(part) if part is not None else "" for part in key)
 
 
-def _columns(result: Result) -> dict[str, Any]:
+def _columns(stored: StoredResult) -> dict[str, Any]:
+    result = stored.result
     votes = json.dumps(dict(result.votes), sort_keys=True, separators=(",", ":"))
     return {
+        "id": stored.id,
         **dict(zip(t.KEY_COLUMNS, _key_values(result.key), strict=True)),
         "version": result.version,
         "sandik_turu": result.sandik_turu.value if result.sandik_turu else "",
@@ -387,7 +406,13 @@ def _columns(result: Result) -> dict[str, Any]:
         "time": _text(result.time),
         **result.numbers(),
         "votes": votes,
-        "digest": result.digest(),
+        "digest": stored.digest,
+        "batch": stored.batch,
+        "line": stored.line,
+        "accepted_at": _text(stored.accepted_at),
+        "sheet": stored.sheet.path,
+        "sheet_sha256": stored.sheet.sha256,
+        "newest": stored.newest,
     }
 
 

@@ -15,8 +15,8 @@ never stops the others.
 
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO
@@ -26,7 +26,7 @@ import structlog
 from config.ballot import Ballot
 from config.event import Event, Outcome, ResultsEvent
 from config.registry import Registry
-from config.result import Result, ResultKey
+from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Level, Secim
 from config.site import RESULTS_SPOOL, original_file
 from keys.files import sync
@@ -55,7 +55,7 @@ from publisher.results.store import (
 from publisher.source import Source
 
 WHO = "publisher"
-CHUNK_ROWS = 2000
+CHUNK_ROWS = 4000
 
 log = structlog.get_logger()
 
@@ -76,12 +76,20 @@ class ResultContext:
     step: Callable[[str], None] = lambda step: None
 
 
+Versions = dict[ResultKey, dict[int, StoredResult]]
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedChunk:
-    """What a chunk changed, for checks and snapshots."""
+    """What a chunk changed, for checks and snapshots.
+
+    `known` has the versions from before the chunk, of the same boxes in every contest. What the
+    reader of a chunk stores is committed together with it, when the next chunk is asked for.
+    """
 
     results: tuple[StoredResult, ...]
-    sheets: dict[ResultKey, tuple[SheetVersion, ...]] = field(default_factory=dict)
+    known: Versions
+    sheets: Mapping[ResultKey, tuple[SheetVersion, ...]]
 
 
 class ResultIntake:
@@ -159,6 +167,8 @@ class ResultIntake:
                 if context.stopped():
                     return
                 yield self._chunk(found, sha256, chunk)
+                context.store.commit()
+                context.step("noted")
         context.store.finish(batch_id, context.clock())
         context.store.commit()
         context.step("finished")
@@ -196,7 +206,7 @@ class ResultIntake:
         context = self._context
         good = [row for row in chunk if isinstance(row, GoodRow)]
         keys = {row.result.key for row in good}
-        known = context.store.versions(keys)
+        known = context.store.versions(self._with_other_contests(keys))
         with open_read_only(context.site) as catalog:
             sheets = sheet_versions(catalog, keys)
         facts = _Facts(context.registry, context.ballot(), known)
@@ -221,11 +231,24 @@ class ResultIntake:
                 set_aside.append(
                     NewSetAside(row.line, decision.fault, decision.message, place, text)
                 )
-        context.store.decide(found.id, accepted, set_aside, known, context.clock())
+        results, others = context.store.decide(
+            found.id, accepted, set_aside, known, context.clock()
+        )
         context.store.commit()
         context.step("decided")
-        results = self._record(found, sha256, chunk[-1].line)
-        return RecordedChunk(tuple(results), sheets)
+        self._record(found, sha256, chunk[-1].line, results, others)
+        return RecordedChunk(tuple(results), known, sheets)
+
+    def _with_other_contests(self, keys: set[ResultKey]) -> set[ResultKey]:
+        ballot = self._context.ballot()
+        contests = ballot.contests() if ballot is not None else ()
+        others = (
+            key._replace(secim=secim)
+            for key in keys
+            if key.belge is BOX_SHEET
+            for secim in contests
+        )
+        return keys.union(others)
 
     def _record_unrecorded(self, found: Batch) -> Iterator[RecordedChunk]:
         """Record the chunk that was decided when an earlier run ended, if there is one."""
@@ -233,11 +256,30 @@ class ResultIntake:
         lines = [row.line for row in results if row.batch == found.id]
         lines += [row.line for row in others if row.batch == found.id]
         if lines and found.sha256 is not None:
-            yield RecordedChunk(tuple(self._record(found, found.sha256, max(lines))))
+            self._record(found, found.sha256, max(lines), results, others)
+            keys = {row.result.key for row in results}
+            new = {row.id for row in results}
+            known = {
+                key: older
+                for key, versions in self._context.store.versions(
+                    self._with_other_contests(keys)
+                ).items()
+                if (older := {v: row for v, row in versions.items() if row.id not in new})
+            }
+            yield RecordedChunk(tuple(results), known, {})
+            self._context.store.commit()
+            self._context.step("noted")
 
-    def _record(self, found: Batch, sha256: str, done_lines: int) -> list[StoredResult]:
+    def _record(
+        self,
+        found: Batch,
+        sha256: str,
+        done_lines: int,
+        results: Sequence[StoredResult],
+        others: Sequence[SetAsideRow],
+    ) -> None:
+        """Record a chunk that is decided; the caller commits."""
         context = self._context
-        results, others = context.store.unrecorded()
         recorded = self._already_recorded(sha256)
         events: list[tuple[StoredResult | SetAsideRow, Event]] = sorted(
             chain(
@@ -259,9 +301,6 @@ class ResultIntake:
             {row.id: recorded[row.line] for row in results},
             {row.id: recorded[row.line] for row in others},
         )
-        context.store.commit()
-        context.step("noted")
-        return results
 
     def _already_recorded(self, sha256: str) -> dict[int, int]:
         """Return the records that the ledger has and the database does not, by line of the batch.

@@ -56,26 +56,35 @@ class Checker:
         """The sums of the newest results."""
         return self._sums
 
-    def add(self, results: Sequence[StoredResult]) -> Findings:
-        """Count results that were recorded just now; return the findings of their boxes."""
-        new_ids = {stored.id for stored in results}
+    def add(
+        self,
+        results: Sequence[StoredResult],
+        known: Mapping[ResultKey, Mapping[int, StoredResult]],
+        sheets: Mapping[ResultKey, tuple[SheetVersion, ...]],
+    ) -> Findings:
+        """Count results that were recorded just now; return the findings of their boxes.
+
+        `known` are the versions from before, of the same boxes in every contest.
+        """
+        versions = {key: dict(of_key) for key, of_key in known.items()}
+        for stored in results:
+            versions.setdefault(stored.result.key, {})[stored.result.version] = stored
         keys = {stored.result.key for stored in results}
-        places = {key._replace(secim=secim) for key in keys for secim in self._contests(key)}
-        versions = self._store.versions(keys | places)
         for key in keys:
-            ordered = sorted(versions[key].items())
-            before = [stored.result for _, stored in ordered if stored.id not in new_ids]
-            newest = ordered[-1][1]
-            if newest.id in new_ids:
-                self._count(before[-1] if before else None, newest.result)
-        return self._check_boxes(keys, versions)
+            before = known.get(key)
+            highest = max(before) if before else 0
+            newest = versions[key][max(versions[key])]
+            if newest.result.version > highest:
+                self._count(before[highest].result if before else None, newest.result)
+        return self._check_boxes(keys, versions, sheets)
 
     def recheck(self, keys: Iterable[ResultKey]) -> Findings:
         """Check boxes again whose sheets changed; a box without a result has no finding."""
         boxes = set(keys)
         places = {key._replace(secim=secim) for key in boxes for secim in self._contests(key)}
         versions = self._store.versions(boxes | places)
-        return self._check_boxes({key for key in boxes if key in versions}, versions)
+        found = {key for key in boxes if key in versions}
+        return self._check_boxes(found, versions, self._sheets_of(found))
 
     def check_changed_places(self) -> Findings:
         """Check the sums and the neighbours of every board that changed since the last call."""
@@ -111,9 +120,11 @@ class Checker:
             self._changed_boards.add((key.secim, key.cevre or "", key.kurul or ""))
 
     def _check_boxes(
-        self, keys: set[ResultKey], versions: Mapping[ResultKey, Mapping[int, StoredResult]]
+        self,
+        keys: set[ResultKey],
+        versions: Mapping[ResultKey, Mapping[int, StoredResult]],
+        sheets: Mapping[ResultKey, tuple[SheetVersion, ...]],
     ) -> Findings:
-        sheets = self._sheets_of(keys)
         found: Findings = {}
         by_place: defaultdict[ResultKey, dict[Secim, Result]] = defaultdict(dict)
         for key in versions:

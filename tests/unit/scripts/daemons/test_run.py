@@ -12,4 +12,4 @@ def test_no_daemon_starts_on_a_site_with_faults(site: Path, ssps: Ssps) -> None:
 
         assert done.exit_code == 1
         assert "site.toml: election.id: is missing, add it" in done.stderr
-        assert "keys/signing/signing_key: mode 0644" in done.stderr
+        assert "keys/signing/signing_key: permissions 0644" in done.stderr
