@@ -5,7 +5,7 @@ import pytest
 
 from keys.credentials import publickey
 
-# Made with OpenSSH; the second by PROTOCOL.u2f's layout, of the curve's generator.
+# Made with OpenSSH.
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1V7sCtd9sbSNjUPMtlSSB7hcM7WSG2Cq0KuGwzwyUM"
 
 

@@ -1,4 +1,4 @@
-"""Rotation as a table: the clock, the ring before, the command, the ring after, who gets in."""
+"""Rotation as a table: the clock, the ring before, the command, the ring after, which are valid."""
 
 import os
 from collections.abc import Callable

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keys.ledger import note
 from keys.ledger.note import Checkpoint, UnknownSigner, Verifier, WrongSignature
 
-# The vectors of the signed-note's own implementation (golang.org/x/mod/sumdb/note).
+# Test vectors of the reference implementation (golang.org/x/mod/sumdb/note).
 TEXT = (
     "If you think cryptography is the answer to your problem,\n"
     "then you don't know what your problem is.\n"

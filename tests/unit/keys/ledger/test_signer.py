@@ -220,7 +220,7 @@ def test_compressed_segments_read_the_same(tmp_path: Path) -> None:
     before = lines(tmp_path)
     names = [segment.path.name for segment in segments.list_segments(tmp_path)]
     with signer(tmp_path) as mine:
-        assert mine.compress_next() is None  # nothing is, before it was signed for
+        assert mine.compress_next() is None  # only signed segments are compressed
         mine.sign()
         packed = 0
         while mine.compress_next() is not None:

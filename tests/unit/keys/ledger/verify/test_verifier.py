@@ -446,7 +446,7 @@ with Ledger(Path(sys.argv[1])) as writer:
 
 
 def test_after_a_power_loss_the_signed_records_verify(tmp_path: Path) -> None:
-    """Records that were on disk when they were signed survive; later ones may be lost or torn."""
+    """Records that were synced when they were signed survive; later ones may be lost."""
     folder = tmp_path / "transfer"
     rng = random.Random(7)  # noqa: S311 - any will do
     for _ in range(4):
