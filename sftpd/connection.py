@@ -21,10 +21,10 @@ from config.party import Address
 from config.scope import ALL
 from config.settings import Algorithms, Settings
 from config.site import TREES
-from keys.credentials import ring
+from keys.credentials import admission, ring
+from keys.credentials.admission import Admitted, Password, Proof, Reason, Refused, RingOf
 from keys.credentials.ring import Credential
-from sftpd.access import authorize
-from sftpd.access.authorize import Admitted, Password, Proof, Reason, Refused, RingOf
+from sftpd.access.banner import banner
 from sftpd.ipc.hash_slots import HashSlots
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
@@ -122,7 +122,7 @@ class Connection:
         settings = self._config.settings
         self._now = self._config.clock()
         with self._config.slots.acquire() if isinstance(proof, Password) else nullcontext():
-            decision = authorize.decide(
+            decision = admission.decide(
                 settings,
                 self._config.ring_of,
                 user,
@@ -195,7 +195,7 @@ class Connection:
     def banner(self) -> str:
         """Return the text for a client that is early."""
         settings = self._config.settings
-        return authorize.banner(settings.election, settings.rehearsals, self._now)
+        return banner(settings.election, settings.rehearsals, self._now)
 
     # Application, for the Transport.
 

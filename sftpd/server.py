@@ -32,13 +32,13 @@ from config.fault import Fault, Faults
 from config.party import Address
 from config.settings import Settings
 from config.site import LEDGERS, TRANSFER
+from keys.credentials.penalties import ConnectionRates, Penalties
+from keys.credentials.ratelimit import BandwidthLimits
 from keys.credentials.ring import Ring
 from keys.ledger import writer
 from keys.ledger.writer import Ledger
 from keys.operations import server_state
 from keys.server_keys import host
-from sftpd.access.penalties import ConnectionRates, Penalties
-from sftpd.access.ratelimit import Pacer
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.connection import ChildConfig, serve_in_child
 from sftpd.ipc.hash_slots import HashSlots
@@ -182,7 +182,7 @@ class Server:
             self._loop,
             self._monitor,
             self._rate_limit,
-            Pacer(),
+            BandwidthLimits(),
             PasswordChanges(self._loop, config.settings.site, config.clock),
         )
         self._listener = Listener(
@@ -390,7 +390,7 @@ class Server:
     def _gauges(self) -> Gauges:
         monitor = self._monitor
         lag, unsynced = monitor.group_commit.lag(), monitor.group_commit.unsynced
-        left, damaged = self._revalidator.credentials()
+        left, damaged = self._revalidator.credential_lifetimes()
         return Gauges(
             monitor.sessions, len(self._children), lag, unsynced, self._started, left, damaged
         )

@@ -35,7 +35,6 @@ from config.fault import Fault, Faults
 from config.site import ring_file
 from keys.credentials import publickey
 
-MIN_PASSWORD = 12  # characters of a password, chosen by an operator or by the party
 # The form that argon2-cffi writes, with its costs: a hash with higher ones could exhaust memory.
 _HASH = re.compile(
     r"\$argon2id\$v=19\$m=65536,t=3,p=4\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", re.ASCII

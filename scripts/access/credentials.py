@@ -8,7 +8,8 @@ from typing import TextIO
 import click
 
 from keys.credentials import ring
-from keys.credentials.ring import MIN_PASSWORD, Credential, CredentialKind, Ring
+from keys.credentials.passwords import MIN_LENGTH
+from keys.credentials.ring import Credential, CredentialKind, Ring
 from scripts.shared import console
 
 # No letters or digits that look alike on paper or sound alike on the telephone.
@@ -37,8 +38,8 @@ def from_password(
     text: str, label: str, not_before: datetime, not_after: datetime | None
 ) -> Credential:
     """Make a credential from a password; raise UsageError if it is too short."""
-    if len(text) < MIN_PASSWORD:
-        raise click.UsageError(f"the password is too short: {MIN_PASSWORD} characters at least")
+    if len(text) < MIN_LENGTH:
+        raise click.UsageError(f"the password is too short: {MIN_LENGTH} characters at least")
     by = console.operator()
     return ring.password_credential(
         text, label=label, not_before=not_before, not_after=not_after, added_by=by

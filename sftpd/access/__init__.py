@@ -1,1 +1,1 @@
-"""Asks keys.credentials whether an address, a user and a credential may come in, and may stay."""
+"""Asks the rules of admission (keys/credentials/admission) for the server and its live sessions."""

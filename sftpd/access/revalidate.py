@@ -1,9 +1,11 @@
-"""Whether a session that was let in may go on: its party, credential and address as of now.
+"""Checks whether a session may begin, and whether a live session may go on.
 
-The parent asks this of every live session, and once more of each that its child would let in:
-a child goes by the settings of the moment when it was forked. Rings are read again when their
-file has changed. One that is damaged leaves the last good one in force, and is shouted about,
-so that a slip of the hand locks nobody out.
+A child uses the settings that were in force when it was forked. So the monitor asks the Revalidator
+once more before a session begins, and again and again while it lasts: party, credential, address
+and opening times must still admit it (keys/credentials/admission).
+
+A ring is read again when its file has changed. If the file is damaged, the last good ring stays in
+force and an error is logged, so that a mistake in a file locks no party out.
 """
 
 from collections.abc import Callable
@@ -18,13 +20,13 @@ from config.fault import Faults
 from config.party import Address
 from config.scope import Scope
 from config.settings import Settings
-from keys.credentials import ring, rotation
+from keys.credentials import admission, ring, rotation
+from keys.credentials.admission import Reason
 from keys.credentials.ring import Ring
-from sftpd.access import authorize
-from sftpd.access.authorize import Reason
 
 _FileStamp = tuple[int, int, int, int] | None
 
+# How the record names the end of a session for each reason.
 _END_REASONS = {
     Reason.UNKNOWN_USER: "party removed",
     Reason.NO_LOGIN: "party removed",
@@ -41,47 +43,50 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Cached:
+class _CachedRing:
     stamp: _FileStamp
     ring: Ring | None
     faults: Faults | None = None
 
 
 class Rings:
-    """The rings in force: those of a site's disk, or the last good ones."""
+    """The rings in force: those on the disk, or the last good ones."""
 
     def __init__(self, site: Path) -> None:
         self._site = site
-        self._cache: dict[str, _Cached] = {}
+        self._cache: dict[str, _CachedRing] = {}
 
-    def of(self, party: str) -> tuple[Ring | None, bool]:
-        """Return the ring of `party`, the last good one if the file is damaged, and if it is."""
+    def look_up(self, party: str) -> tuple[Ring | None, bool]:
+        """Return the ring of `party`, and whether its file is damaged.
+
+        The ring is the last good one if the file is damaged, None if there never was a good one.
+        """
         cached = self._load(party)
         return cached.ring, cached.faults is not None
 
     def in_force(self, party: str) -> Ring:
-        """Return the ring of `party`; raise Faults if the file is damaged and none was known."""
+        """Return the ring of `party`; raise Faults if its file was never good."""
         cached = self._load(party)
         if cached.ring is None:
-            raise cached.faults or AssertionError("a ring or its faults")
+            raise cached.faults or AssertionError("neither a ring nor faults")
         return cached.ring
 
-    def _load(self, party: str) -> _Cached:
+    def _load(self, party: str) -> _CachedRing:
         path = ring.ring_path(self._site, party)
         cached = self._cache.get(party)
         stamp = _file_stamp(path)
         if cached is None or cached.stamp != stamp:
             try:
-                cached = _Cached(stamp, ring.load(self._site, party))
+                cached = _CachedRing(stamp, ring.load(self._site, party))
             except Faults as faults:
                 _log.error("keys-unreadable", party=party, cause=str(faults))
-                cached = _Cached(stamp, cached.ring if cached else None, faults)
+                cached = _CachedRing(stamp, cached.ring if cached else None, faults)
             self._cache[party] = cached
         return cached
 
 
 class Revalidator:
-    """Judges by `settings`, which a reload replaces, and by the rings."""
+    """Decides by `settings`, which a reload replaces, and by the rings."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], rings: Rings) -> None:
         self.settings = settings
@@ -91,13 +96,13 @@ class Revalidator:
     def reason_to_refuse(
         self, party: str, credential: str, address: Address, rehearsal: str = ""
     ) -> Reason | None:
-        """Say why a session may not begin, None if it may; `credential` is a fingerprint."""
-        found, damaged = self._rings.of(party) if self._is_known_party(party) else (None, False)
-        if damaged and found is None:
+        """Return why a session may not begin, None if it may; `credential` is a fingerprint."""
+        ring, damaged = self._ring(party)
+        if damaged and ring is None:
             return Reason.KEYS_UNREADABLE
         now = self._clock()
-        return authorize.recheck(
-            self.settings, found or Ring(party), party, credential, address, now, rehearsal
+        return admission.recheck(
+            self.settings, ring or Ring(party), party, credential, address, now, rehearsal
         )
 
     def reason_to_end(
@@ -108,43 +113,48 @@ class Revalidator:
         rehearsal: str = "",
         settings_at_start: Settings | None = None,
     ) -> str | None:
-        """Say why a live session has to end, None if it may go on.
+        """Return why a live session has to end, None if it may go on.
 
-        `agreed` are the settings by which it serves: those of the moment when it was forked.
+        `settings_at_start` are those that the session's child uses: a session also ends when the
+        party's scope has changed since.
         """
-        found, _ = self._rings.of(party) if self._is_known_party(party) else (None, False)
+        ring, _ = self._ring(party)
         now = self._clock()
-        reason = authorize.recheck(
-            self.settings, found or Ring(party), party, credential, address, now, rehearsal
+        reason = admission.recheck(
+            self.settings, ring or Ring(party), party, credential, address, now, rehearsal
         )
         if reason is not None:
             return _END_REASONS.get(reason, str(reason))
-        then = self.settings if settings_at_start is None else settings_at_start
-        return None if _scope(then, party) == _scope(self.settings, party) else "scope changed"
+        at_start = self.settings if settings_at_start is None else settings_at_start
+        if _scope(at_start, party) != _scope(self.settings, party):
+            return "scope changed"
+        return None
 
     def may_change(self, party: str, credential: str, address: Address) -> bool:
-        """Say whether `party` may set a new password in place of that one, from there."""
-        found, _ = self._rings.of(party) if self._is_known_party(party) else (None, False)
-        now = self._clock()
-        held = found or Ring(party)
-        return authorize.may_change(self.settings, held, party, credential, address, now)
+        """Return whether `party` may replace that password by a new one, from there."""
+        ring, _ = self._ring(party)
+        return admission.may_change(
+            self.settings, ring or Ring(party), party, credential, address, self._clock()
+        )
 
-    def credentials(self) -> tuple[dict[str, float], int]:
-        """Return the seconds until each party stands outside, and how many files are damaged."""
+    def credential_lifetimes(self) -> tuple[dict[str, float], int]:
+        """Return the seconds until each party's access ends, and how many rings are damaged."""
         now = self._clock()
         left: dict[str, float] = {}
-        damaged = 0
+        damaged_rings = 0
         for party in self.settings.parties:
             if party.mirrors:
-                found, damaged_file = self._rings.of(party.id)
-                damaged += damaged_file
-                lapses = rotation.access_ends(found or Ring(party.id), now)
-                left[party.id] = inf if lapses is None else (lapses - now).total_seconds()
-        return left, damaged
+                ring, damaged = self._rings.look_up(party.id)
+                damaged_rings += damaged
+                ends = rotation.access_ends(ring or Ring(party.id), now)
+                left[party.id] = inf if ends is None else (ends - now).total_seconds()
+        return left, damaged_rings
 
-    def _is_known_party(self, party: str) -> bool:
-        # What a child says is no file name before it is a party's.
-        return self.settings.party(party) is not None
+    def _ring(self, party: str) -> tuple[Ring | None, bool]:
+        # `party` comes from a child: it must be a party's id before it becomes part of a path.
+        if self.settings.party(party) is None:
+            return None, False
+        return self._rings.look_up(party)
 
 
 def _scope(settings: Settings, party_id: str) -> Scope | None:
@@ -154,7 +164,7 @@ def _scope(settings: Settings, party_id: str) -> Scope | None:
 
 def _file_stamp(path: Path) -> _FileStamp:
     try:
-        seen = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

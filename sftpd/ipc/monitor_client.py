@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from sftpd.access.ratelimit import TokenBucket
+from keys.credentials.ratelimit import TokenBucket
 from sftpd.ipc import pending_closes
 from sftpd.ipc.messages import (
     MANY,

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import structlog
 
 from config.party import Address
+from keys.credentials.ratelimit import BandwidthLimits
 from keys.kernel import process
-from sftpd.access.ratelimit import Pacer
 from sftpd.ipc.messages import (
     MAX_DATAGRAM,
     NO,
@@ -70,7 +70,7 @@ class Children:
         loop: Loop,
         monitor: Monitor,
         rate_of: Callable[[str], float | None],
-        pacer: Pacer,
+        pacer: BandwidthLimits,
         password_changes: PasswordChanges,
     ) -> None:
         self._loop = loop

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from config.party import Address, parse_address
-from sftpd.access.penalties import ConnectionRates, Penalties
+from keys.credentials.penalties import ConnectionRates, Penalties
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.proxy_wait import ProxyWait
 

@@ -25,10 +25,10 @@ import structlog
 from config.event import Event, Outcome, TransferEvent, Value
 from config.party import Address
 from config.settings import Settings
+from keys.credentials.admission import Reason
+from keys.credentials.penalties import Cost, costs_penalty
 from keys.ledger.writer import Ledger
-from sftpd.access import penalties
-from sftpd.access.authorize import Reason
-from sftpd.access.penalties import Cost
+from sftpd.access import costs
 from sftpd.ipc.messages import Message, MessageKind
 from sftpd.monitor.group_commit import GroupCommit
 from sftpd.monitor.loop import Loop
@@ -179,7 +179,7 @@ class Monitor:
             self._release_session(state.party)
         elif state.termination_reason is None:
             probed = bool(state.probes) and not state.credential_proven
-            cost = penalties.cost_of_end(ended, probed=probed)
+            cost = costs.cost_of_end(ended, probed=probed)
             if cost is not None:
                 self._charge(state.address, cost)
         for probe in state.probes:
@@ -274,7 +274,7 @@ class Monitor:
             # A client tries its keys one after the other. Only if none fits are they recorded.
             state.probes.append(event)
             return True
-        if penalties.costs_penalty(reason):
+        if costs_penalty(reason):
             self._charge(state.address, Cost.LOGIN)
         return self._record_refusal(event)
 

@@ -38,7 +38,7 @@ class StatusFile:
         faults: Sequence[str],
     ) -> None:
         """Reload the rings that have changed, and write the file if anything in it has changed."""
-        rings = {p.id: self._rings.of(p.id) for p in settings.parties if p.mirrors}
+        rings = {p.id: self._rings.look_up(p.id) for p in settings.parties if p.mirrors}
         serving = ServerState(
             os.getpid(),
             {party: ring.ring_digest(found) for party, (found, _) in rings.items() if found},

@@ -1,23 +1,23 @@
-"""User authentication over SSH (RFC 4252): what the client says, to login's questions and back.
+"""Authenticates users over SSH (RFC 4252): translates between the client's messages and AuthPolicy.
 
-A public key is asked about twice. First unsigned, to learn whether a signature would do; only
-the signed request lets anybody in, is recorded as a login or a refusal, or earns the banner
-that tells when access opens. Methods: `publickey`, `password`; and where initial passwords have
-to be changed, `keyboard-interactive` (RFC 4256), in which the client's user is asked for the
-password and, if it is an initial one, twice for a new one. By the method `password` an initial one
-earns a banner that says so, and nothing else.
+Methods: `publickey`, `password`, and `keyboard-interactive` (RFC 4256) on a site where initial
+passwords must be changed. A client offers a public key twice: first without a signature, to learn
+whether a signature would be accepted (a probe), and then with one. Only the signed request can log
+in. With keyboard-interactive the user is asked for the password and, if that is an initial one,
+twice for a new one. With the method `password` an initial password only gets a banner that says so.
 
-What a refusal tells: nothing. Its bytes are the same whatever the reason, and it is sent a
-whole number of beats after the request came, a beat being longer than any judgement takes, so
-that neither the time to read a key file or hash a password is to be seen. All methods stand in one
-module because they share what makes it so: one count of attempts, one beat, one way to say no.
+A refusal tells the client nothing. Its bytes are the same for every reason. It is sent a whole
+number of response intervals after the request arrived, and an interval is longer than any decision
+takes, so the time to read a key file or to hash a password does not show. All methods are in one
+module because they share what makes this true: one count of attempts, one interval, one way to
+refuse.
 
-The unsigned question is answered with "yes" for a key that is the user's, valid now, and asked
-from that user's own address, unless the party is suspended. So who sits at a party's registered
-address and has one of its public keys can learn, as with any OpenSSH server, that it is one;
-from elsewhere, another party's address included, every key is answered with "no". To say "yes"
-to every key would close even that, but make each client sign with each key that it has, and its
-owner type a passphrase or touch a token for each.
+A probe is answered with yes for a key that is the user's, valid now, and offered from that user's
+own address, unless the party is suspended. So a client at a party's registered address that has one
+of the party's public keys can learn that it is one, as with any OpenSSH server. From anywhere else,
+also from another party's address, every key is answered with no. A yes for every key would hide
+even that, but each client would then have to sign with each of its keys, and its user would have to
+type a passphrase or touch a token for each.
 """
 
 import time
@@ -42,24 +42,23 @@ from paramiko.message import Message
 from paramiko.pkey import PKey
 from paramiko.rsakey import RSAKey
 
-from keys.credentials import fido
-from keys.credentials.ring import MIN_PASSWORD, Credential, fingerprint
-from sftpd.access.authorize import Admitted, Key, Password, Proof, Reason, Refused
+from keys.credentials import fido, passwords
+from keys.credentials.admission import Admitted, Key, Password, Proof, Reason, Refused
+from keys.credentials.passwords import MAX_LENGTH, MIN_LENGTH, Problem
+from keys.credentials.ring import Credential, fingerprint
 from sftpd.ssh.algorithms import PUBLIC_KEYS
 from sftpd.ssh.transport import Transport
 
 MAX_ATTEMPTS = 6
-_MAX_USER = 64
-# Seconds. A judgement on a password takes one to three argon2 hashes of about 0.1 s each.
+_MAX_USER = 64  # characters of a user or method name that go into a record
+# Seconds. A decision on a password takes one to three argon2 hashes of about 0.1 s each.
 _KEY_INTERVAL, _PASSWORD_INTERVAL = 0.01, 1.0
-
-_MAX_PASSWORD, _MIN_DISTINCT = 1024, 6  # characters of a new password
-_MAX_TRIES = 3
+_MAX_TRIES = 3  # new passwords that the user may propose after one login
 _INTERACTIVE = "keyboard-interactive"
 _ASK_NEW = (
     "Ilk parolaniz yalniz yeni parola belirlemek icindir; "
-    f"yenisi en az {MIN_PASSWORD} karakter.\r\n"
-    f"Your initial password is only good for setting a new one, of {MIN_PASSWORD} or more.\r\n"
+    f"yenisi en az {MIN_LENGTH} karakter.\r\n"
+    f"Your initial password is only good for setting a new one, of {MIN_LENGTH} or more.\r\n"
 )
 _MUST_CHANGE = (
     "Ilk parolanizi degistirmelisiniz: etkilesimli bir istemciyle (sftp, PuTTY) baglanin.\r\n"
@@ -67,18 +66,33 @@ _MUST_CHANGE = (
 )
 _CHANGED = "Parolaniz degistirildi. (Your password is changed.)\r\n"
 _NOT_CHANGED = "Parola degistirilemedi, yeniden deneyin. (Not changed, try again.)\r\n"
+_DIFFERENT = "Iki giris ayni degil. (The two differ.)\r\n"
+_PROBLEMS = {
+    Problem.NOT_TEXT: "Yalniz UTF-8 karakterler. (Only characters of UTF-8.)\r\n",
+    Problem.LENGTH: (
+        f"{MIN_LENGTH} - {MAX_LENGTH} karakter olmali. ({MIN_LENGTH} to {MAX_LENGTH} characters.)"
+        "\r\n"
+    ),
+    Problem.REUSED: (
+        "Eski parola ya da kullanici adi olamaz. (Not the old one, nor the user name.)\r\n"
+    ),
+    Problem.TOO_SIMPLE: "Cok basit. (Too simple.)\r\n",
+}
 
 _log = structlog.get_logger()
 
 
 class AuthPolicy(Protocol):
-    """Who decides and keeps the record."""
+    """Decides on logins and has them recorded; see sftpd/connection."""
 
     def decide(self, user: str, proof: Proof) -> Admitted | Refused:
-        """Decide on what is offered; nothing is recorded yet."""
+        """Decide on the credential that a client offers; records nothing."""
 
     def admit(self, admitted: Admitted, method: str) -> bool:
-        """Let a proven party in; False if the record or the cap on sessions forbids it."""
+        """Admit a party whose proof was verified.
+
+        Returns False if the login cannot be recorded or the party has too many sessions.
+        """
 
     def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
@@ -86,17 +100,17 @@ class AuthPolicy(Protocol):
         """Record a refusal."""
 
     def change_password(self, user: str, credential: Credential, text: str) -> bool:
-        """Have a new password set in place of `credential`; False if that cannot be."""
+        """Replace `credential` by a new password; return False if that fails."""
 
     def after_login(self) -> None:
-        """Do what is due as soon as a client has come in."""
+        """Called as soon as the client knows that it is logged in."""
 
     def banner(self) -> str:
-        """Return what an early client is told."""
+        """Return the text for a client that is early."""
 
 
 class UserauthHandler(AuthHandler):
-    """The server's side of one client's authentication."""
+    """The server's side of one client's authentication; paramiko calls the `_parse_` methods."""
 
     if TYPE_CHECKING:
 
@@ -112,25 +126,25 @@ class UserauthHandler(AuthHandler):
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Offer keyboard-interactive too if `interactive`; disconnect after `attempts` failures."""
         super().__init__(transport)
-        self._ssh = transport
+        self._transport = transport
         self._policy = policy
         self._attempts_left = attempts
+        self._interactive = interactive
+        self._methods = "publickey,password" + f",{_INTERACTIVE}" * interactive
         self._monotonic = monotonic
         self._sleep = sleep
         self._received_at = 0.0
         self._response_interval = _KEY_INTERVAL
-        self._any_request = False
+        self._had_request = False
         self._banner_sent = False
-        self._methods = "publickey,password" + ",keyboard-interactive" * interactive
-        self._interactive = interactive
-        self._expected_answers = 0  # how many answers are due
-        self._initial_password: tuple[Credential, str] | None = None  # what is to be changed
+        self._expected_answers = 0  # to the prompts that were sent last
+        self._initial_password: tuple[Credential, str] | None = None  # the one to be replaced
         self._tries_left = 0
 
-    # Called by the transport for SSH_MSG_USERAUTH_REQUEST.
     def _parse_userauth_request(self, m: Message) -> None:
-        if self.authenticated or not self._ssh.active:
+        if self.authenticated or not self._transport.active:
             return
         self._received_at = self._monotonic()
         user = m.get_binary().decode("utf-8", "replace")[:_MAX_USER]
@@ -139,99 +153,88 @@ class UserauthHandler(AuthHandler):
             self._disconnect()
             return
         self.auth_username = user
-        self._response_interval = _KEY_INTERVAL if method == b"publickey" else _PASSWORD_INTERVAL
-        if method not in (b"password", b"keyboard-interactive"):
-            self._response_interval = _KEY_INTERVAL
-        self._expected_answers, self._initial_password = (
-            0,
-            None,
-        )  # RFC 4256 3.1: a new request ends the old one
+        by_password = method in (b"password", _INTERACTIVE.encode())
+        self._response_interval = _PASSWORD_INTERVAL if by_password else _KEY_INTERVAL
+        # A new request ends the dialogue of the one before (RFC 4256 section 3.1).
+        self._expected_answers, self._initial_password = 0, None
         match method:
             case b"publickey":
-                self._public_key(user, m)
+                self._handle_public_key(user, m)
             case b"password":
-                self._password(user, m)
+                self._handle_password(user, m)
             case b"keyboard-interactive" if self._interactive:
                 self._send_prompts("", "", "Parola (password): ")
-            case b"none" if not self._any_request:
-                # How clients ask for the methods; the first time is no attempt.
+            case b"none" if not self._had_request:
+                # Clients ask this way which methods there are. The first time is not an attempt.
                 self._send_failure()
             case _:
                 name = method.decode("utf-8", "replace")[:_MAX_USER]
                 self._policy.record_refusal(user, name, "", Reason.METHOD, probe=False)
-                self._fail_after_interval()
-        self._any_request = True
+                self._refuse_after_interval()
+        self._had_request = True
 
-    def _password(self, user: str, m: Message) -> None:
-        changes = m.get_boolean()
+    def _handle_password(self, user: str, m: Message) -> None:
+        wants_change = m.get_boolean()
         text = m.get_binary().decode("utf-8", "replace")
-        if changes:
+        if wants_change:
             self._policy.record_refusal(user, "password", "", Reason.METHOD, probe=False)
-            self._fail_after_interval()
+            self._refuse_after_interval()
             return
-        self._finish(user, "password", self._policy.decide(user, Password(text)), "", lambda: True)
+        self._conclude(user, "password", self._policy.decide(user, Password(text)))
 
-    def _public_key(self, user: str, m: Message) -> None:
+    def _handle_public_key(self, user: str, m: Message) -> None:
         signed = m.get_boolean()
         algorithm = m.get_binary().decode("ascii", "replace")
         blob = m.get_binary()
         name = fingerprint(blob)
         if algorithm not in PUBLIC_KEYS:
             self._policy.record_refusal(user, "publickey", name, Reason.METHOD, probe=not signed)
-            self._fail_after_interval()
+            self._refuse_after_interval()
             return
-        verdict = self._policy.decide(user, Key(blob))
+        decision = self._policy.decide(user, Key(blob))
         if signed:
             signature = m.get_binary()
-            message = self._signed_text(user, algorithm, blob)
-            self._finish(
-                user,
-                "publickey",
-                verdict,
-                name,
-                lambda: _signature_is_valid(algorithm, blob, message, signature),
-            )
-        elif _asks_for_signature(verdict):
-            answer = Message()
-            answer.add_byte(cMSG_USERAUTH_PK_OK)
-            answer.add_string(algorithm)
-            answer.add_string(blob)
-            self._ssh._send_message(answer)
-        elif isinstance(verdict, Refused):
-            self._policy.record_refusal(user, "publickey", name, verdict.reason, probe=True)
-            self._fail_after_interval()
+            message = self._text_to_sign(user, algorithm, blob)
+            if _accepts_signature(decision) and not _signature_is_valid(
+                algorithm, blob, message, signature
+            ):
+                decision = Refused(Reason.SIGNATURE)
+            self._conclude(user, "publickey", decision, name)
+        elif _accepts_signature(decision):
+            reply = Message()
+            reply.add_byte(cMSG_USERAUTH_PK_OK)
+            reply.add_string(algorithm)
+            reply.add_string(blob)
+            self._transport._send_message(reply)
+        elif isinstance(decision, Refused):
+            self._policy.record_refusal(user, "publickey", name, decision.reason, probe=True)
+            self._refuse_after_interval()
 
-    def _finish(
-        self,
-        user: str,
-        method: str,
-        verdict: Admitted | Refused,
-        name: str,
-        proven: Callable[[], bool],
+    def _conclude(
+        self, user: str, method: str, decision: Admitted | Refused, offered: str = ""
     ) -> None:
-        if _asks_for_signature(verdict) and not proven():
-            verdict = Refused(Reason.SIGNATURE)
-        if isinstance(verdict, Refused):
-            matched = verdict.credential.fingerprint if verdict.credential else name
-            self._policy.record_refusal(user, method, matched, verdict.reason, probe=False)
-            if verdict.reason is Reason.NOT_YET_OPEN:
+        """Log the client in, or refuse it; `offered` is the fingerprint of the key it offered."""
+        if isinstance(decision, Refused):
+            name = decision.credential.fingerprint if decision.credential else offered
+            self._policy.record_refusal(user, method, name, decision.reason, probe=False)
+            if decision.reason is Reason.NOT_YET_OPEN:
                 self._send_banner(self._policy.banner())
-            elif verdict.reason is Reason.MUST_CHANGE:
+            elif decision.reason is Reason.MUST_CHANGE:
                 self._send_banner(_MUST_CHANGE)
-            self._fail_after_interval()
-        elif not self._policy.admit(verdict, method):
-            self._fail_after_interval()
+            self._refuse_after_interval()
+        elif not self._policy.admit(decision, method):
+            self._refuse_after_interval()
         else:
             self.authenticated = True
             success = Message()
             success.add_byte(cMSG_USERAUTH_SUCCESS)
-            self._ssh._send_message(success)
-            self._ssh.authenticated = True
+            self._transport._send_message(success)
+            self._transport.authenticated = True
             self._policy.after_login()
 
-    def _signed_text(self, user: str, algorithm: str, blob: bytes) -> bytes:
+    def _text_to_sign(self, user: str, algorithm: str, blob: bytes) -> bytes:
         message = Message()
-        message.add_string(self._ssh.session_id or b"")
+        message.add_string(self._transport.session_id or b"")
         message.add_byte(cMSG_USERAUTH_REQUEST)
         message.add_string(user)
         message.add_string("ssh-connection")
@@ -249,13 +252,11 @@ class UserauthHandler(AuthHandler):
         message.add_byte(cMSG_USERAUTH_BANNER)
         message.add_string(text)
         message.add_string("tr")
-        self._ssh._send_message(message)
+        self._transport._send_message(message)
 
-    def _fail_after_interval(self) -> None:
-        self._sleep(
-            self._response_interval
-            - (self._monotonic() - self._received_at) % self._response_interval
-        )
+    def _refuse_after_interval(self) -> None:
+        interval = self._response_interval
+        self._sleep(interval - (self._monotonic() - self._received_at) % interval)
         self._attempts_left -= 1
         if self._attempts_left <= 0:
             self._disconnect()
@@ -267,7 +268,7 @@ class UserauthHandler(AuthHandler):
         message.add_byte(cMSG_USERAUTH_FAILURE)
         message.add_string(self._methods)
         message.add_boolean(False)
-        self._ssh._send_message(message)
+        self._transport._send_message(message)
 
     def _disconnect(self) -> None:
         message = Message()
@@ -275,10 +276,10 @@ class UserauthHandler(AuthHandler):
         message.add_int(DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE)
         message.add_string("Too many authentication failures")
         message.add_string("en")
-        self._ssh._send_message(message)
-        self._ssh.close()
+        self._transport._send_message(message)
+        self._transport.close()
 
-    # Keyboard-interactive: one question, and for an initial password a second one.
+    # Keyboard-interactive: the client is asked for its password, and then perhaps for a new one.
 
     def _send_prompts(self, name: str, instruction: str, *prompts: str) -> None:
         message = Message()
@@ -289,41 +290,40 @@ class UserauthHandler(AuthHandler):
         message.add_int(len(prompts))
         for prompt in prompts:
             message.add_string(prompt)
-            message.add_boolean(False)  # not to be seen as it is typed
+            message.add_boolean(False)  # do not show what the user types
         self._expected_answers = len(prompts)
-        self._ssh._send_message(message)
+        self._transport._send_message(message)
 
-    # Called by the transport for SSH_MSG_USERAUTH_INFO_RESPONSE.
     def _parse_userauth_info_response(self, m: Message) -> None:
-        if self.authenticated or not self._ssh.active:
+        if self.authenticated or not self._transport.active:
             return
-        due, self._expected_answers = self._expected_answers, 0
-        if not due or m.get_int() != due or self.auth_username is None:
-            self._disconnect()  # an answer to what was never asked
+        expected, self._expected_answers = self._expected_answers, 0
+        if not expected or m.get_int() != expected or self.auth_username is None:
+            self._disconnect()  # answers to no question of ours
             return
         self._received_at = self._monotonic()
-        answers = [m.get_binary().decode("utf-8", "replace") for _ in range(due)]
+        answers = [m.get_binary().decode("utf-8", "replace") for _ in range(expected)]
         if self._initial_password is None:
-            self._check_answer(self.auth_username, answers[0])
+            self._check_password(self.auth_username, answers[0])
         else:
             self._set_new_password(self.auth_username, *self._initial_password, *answers)
 
-    def _check_answer(self, user: str, text: str) -> None:
-        verdict = self._policy.decide(user, Password(text))
+    def _check_password(self, user: str, text: str) -> None:
+        decision = self._policy.decide(user, Password(text))
         if (
-            isinstance(verdict, Refused)
-            and verdict.reason is Reason.MUST_CHANGE
-            and verdict.credential is not None
+            isinstance(decision, Refused)
+            and decision.reason is Reason.MUST_CHANGE
+            and decision.credential is not None
         ):
-            self._initial_password, self._tries_left = (verdict.credential, text), _MAX_TRIES
-            self._ask_new("")
+            self._initial_password, self._tries_left = (decision.credential, text), _MAX_TRIES
+            self._ask_new_password("")
             return
-        self._finish(user, _INTERACTIVE, verdict, "", lambda: True)
+        self._conclude(user, _INTERACTIVE, decision)
 
-    def _ask_new(self, wrong: str) -> None:
+    def _ask_new_password(self, problem: str) -> None:
         self._send_prompts(
             "Parola degisikligi",
-            f"{wrong}{_ASK_NEW}",
+            f"{problem}{_ASK_NEW}",
             "Yeni parola (new password): ",
             "Yeni parola, yeniden (again): ",
         )
@@ -331,57 +331,51 @@ class UserauthHandler(AuthHandler):
     def _set_new_password(
         self, user: str, credential: Credential, old: str, new: str, again: str
     ) -> None:
-        wrong = _password_problem(user, old, new, again)
-        if wrong and self._tries_left > 1:
+        problem = _password_problem(user, old, new, again)
+        if problem and self._tries_left > 1:
             self._tries_left -= 1
-            self._ask_new(wrong)
+            self._ask_new_password(problem)
             return
         self._initial_password = None
-        if wrong or not self._policy.change_password(user, credential, new):
+        if problem or not self._policy.change_password(user, credential, new):
             name = credential.fingerprint
             self._policy.record_refusal(user, _INTERACTIVE, name, Reason.MUST_CHANGE, probe=False)
             self._send_banner(_NOT_CHANGED)
-            self._fail_after_interval()
+            self._refuse_after_interval()
             return
         self._send_banner(_CHANGED)
-        self._banner_sent = False  # it may still be too early, which is then told as well
-        self._finish(user, _INTERACTIVE, self._policy.decide(user, Password(new)), "", lambda: True)
+        self._banner_sent = False  # a client that is early gets a second banner
+        self._conclude(user, _INTERACTIVE, self._policy.decide(user, Password(new)))
 
 
 def _password_problem(user: str, old: str, new: str, again: str) -> str:
-    """Say why that will not do as a new password; empty if it will."""
+    """Return the text that says why a new password is not accepted, empty if it is."""
     if new != again:
-        return "Iki giris ayni degil. (The two differ.)\r\n"
-    if "\ufffd" in new:  # where bytes that are no UTF-8 stood: any others would do as well
-        return "Yalniz UTF-8 karakterler. (Only characters of UTF-8.)\r\n"
-    if len(new) < MIN_PASSWORD or len(new) > _MAX_PASSWORD:
-        return f"En az {MIN_PASSWORD} karakter olmali. (At least {MIN_PASSWORD} characters.)\r\n"
-    if new == old or user.casefold() in new.casefold():
-        return "Eski parola ya da kullanici adi olamaz. (Not the old one, nor the user name.)\r\n"
-    if len(set(new)) < _MIN_DISTINCT:
-        return "Cok basit. (Too simple.)\r\n"
-    return ""
+        return _DIFFERENT
+    problem = passwords.problem(user, old, new)
+    return "" if problem is None else _PROBLEMS[problem]
 
 
-def _asks_for_signature(verdict: Admitted | Refused) -> bool:
-    return isinstance(verdict, Admitted) or verdict.reason is Reason.NOT_YET_OPEN
+def _accepts_signature(decision: Admitted | Refused) -> bool:
+    """Return whether a signature is asked for and verified; an early client proves its key too."""
+    return isinstance(decision, Admitted) or decision.reason is Reason.NOT_YET_OPEN
 
 
 def _signature_is_valid(algorithm: str, blob: bytes, message: bytes, signature: bytes) -> bool:
-    # RFC 8332 3: the signature names its own algorithm, which must be the one agreed on.
+    # The signature names its own algorithm, which must be the negotiated one (RFC 8332 section 3).
     if Message(signature).get_binary() != algorithm.encode():
         return False
     if algorithm in fido.KINDS:
         return fido.signature_is_valid(blob, message, signature)
     try:
-        key = _key(algorithm, blob)
+        key = _load_public_key(algorithm, blob)
         return bool(key.verify_ssh_sig(message, Message(signature)))
     except Exception as error:
         _log.info("key-unusable", algorithm=algorithm, cause=str(error))
         return False
 
 
-def _key(algorithm: str, blob: bytes) -> PKey:
+def _load_public_key(algorithm: str, blob: bytes) -> PKey:
     if algorithm == "ssh-ed25519":
         return Ed25519Key(data=blob)
     if algorithm.startswith("rsa-"):

@@ -29,13 +29,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.event import Event, Value
 from config.party import parse_address
+from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger import note, segments
 from keys.ledger.signer import Signer
 from keys.ledger.verify import LedgerFiles, verify_ledger
 from keys.ledger.writer import Ledger, WritePolicy, utc_now
 from scripts.audit import index
 from scripts.shared.signing import sign_until_closed
-from sftpd.access.ratelimit import Pacer
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor.children import Children
@@ -105,7 +105,7 @@ def asked(folder: Path, seconds: float, terms: WritePolicy, sessions: int) -> di
     with Ledger(folder, policy=terms) as writer:
         monitor = Monitor(loop, writer, sessions)
         passwords = PasswordChanges(loop, folder, utc_now)
-        children = Children(loop, monitor, lambda _: None, Pacer(), passwords)
+        children = Children(loop, monitor, lambda _: None, BandwidthLimits(), passwords)
         until = time.monotonic() + seconds + sessions * 0.005
         for _ in range(sessions):
             peer, other = socket.socketpair()

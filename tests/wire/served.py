@@ -45,7 +45,7 @@ from pathlib import Path
 from config import load
 from scripts.shared.json_log import configure_logging
 from sftpd import server
-from sftpd.access.penalties import ConnectionRates, Penalties
+from keys.credentials.penalties import ConnectionRates, Penalties
 configure_logging("serve")
 site, grace = Path(sys.argv[1]), float(sys.argv[2])
 {patch}

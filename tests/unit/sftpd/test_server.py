@@ -6,7 +6,7 @@ from pathlib import Path
 
 import office
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from config import load
 from config.settings import Settings

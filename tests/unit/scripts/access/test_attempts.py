@@ -8,10 +8,10 @@ from office import Ssps
 
 from config.event import Event, Outcome, TransferEvent, Value
 from keys.credentials import ring, rotation
+from keys.credentials.admission import Reason
 from keys.credentials.ring import Ring
 from keys.ledger import writer
 from scripts.access import attempts
-from sftpd.access.authorize import Reason
 
 KEY = ring.password_credential(
     "Yedi-Kule-Kapisi", label="ayna", not_before=office.OPENS, not_after=None, added_by="op"

@@ -17,25 +17,26 @@ HOME = parse_address("127.0.0.1")
 HASHES = "$argon2id$one", "$argon2id$two"
 NAMES = tuple(ring.fingerprint(hashed.encode()) for hashed in HASHES)
 ONE = Credential(CredentialKind.PASSWORD, "", NAMES[0], HASHES[0], NOW, None, "t")
-TWO = Credential(
-    CredentialKind.PASSWORD, "", NAMES[1], HASHES[1], NOW, NOW + timedelta(hours=1), "t"
-)
+HOUR = timedelta(hours=1)
+TWO = Credential(CredentialKind.PASSWORD, "", NAMES[1], HASHES[1], NOW, NOW + HOUR, "t")
 
 
 class Site:
-    """parti-a with two credentials, and somebody's session of each."""
+    """A site with a party that has two credentials, and a session with each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = office.site(folder)
         self.now = NOW
+        self.ring_file = ring.ring_path(self.folder, "parti-a")
         rotation.apply(self.folder, Ring("parti-a", (ONE, TWO)))
         self.revalidator = Revalidator(load.load(self.folder), lambda: self.now, Rings(self.folder))
 
-    def verdicts(self) -> tuple[str | None, str | None]:
+    def reasons_to_end(self) -> tuple[str | None, str | None]:
+        """Return why the session with each credential has to end."""
         one, two = (self.revalidator.reason_to_end("parti-a", name, HOME) for name in NAMES)
         return one, two
 
-    def change(self, old: str, new: str) -> None:
+    def edit_parties(self, old: str, new: str) -> None:
         path = self.folder / "parties.toml"
         path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
         self.revalidator.settings = load.load(self.folder)
@@ -46,52 +47,59 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path / "site")
 
 
-def test_who_was_let_in_may_stay(site: Site) -> None:
-    assert site.verdicts() == (None, None)
+def test_a_valid_session_may_begin_and_go_on(site: Site) -> None:
     assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) is None
+    assert site.reasons_to_end() == (None, None)
 
 
-def test_a_revoked_key_ends_its_own_sessions_alone(site: Site) -> None:
-    site.verdicts()
+def test_a_revoked_key_ends_only_its_own_sessions(site: Site) -> None:
+    site.reasons_to_end()
     rotation.apply(site.folder, Ring("parti-a", (TWO,)))
-    assert site.verdicts() == ("key revoked", None)
+
+    assert site.reasons_to_end() == ("key revoked", None)
     assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) == "wrong credential"
 
 
-def test_a_ring_that_was_removed_is_one_without_keys(site: Site) -> None:
-    site.verdicts()
-    ring.ring_path(site.folder, "parti-a").unlink()
-    assert site.verdicts() == ("key revoked", "key revoked")
+def test_a_removed_ring_is_a_ring_without_keys(site: Site) -> None:
+    site.reasons_to_end()
+    site.ring_file.unlink()
+
+    assert site.reasons_to_end() == ("key revoked", "key revoked")
 
 
-def test_a_key_ends_at_its_hour(site: Site) -> None:
-    site.now = NOW + timedelta(minutes=59, seconds=59)
-    assert site.verdicts() == (None, None)
-    site.now = NOW + timedelta(hours=1)
-    assert site.verdicts() == (None, "key expired")
+def test_a_key_expires_at_its_end(site: Site) -> None:
+    site.now = NOW + HOUR - timedelta(seconds=1)
+    assert site.reasons_to_end() == (None, None)
+
+    site.now = NOW + HOUR
+    assert site.reasons_to_end() == (None, "key expired")
 
 
-def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_shouted_about(
-    site: Site,
-) -> None:
-    site.verdicts()
-    ring.ring_path(site.folder, "parti-a").write_text("[[credential]")
+def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_logged_once(site: Site) -> None:
+    site.reasons_to_end()
+    site.ring_file.write_text("[[credential]")
+
     with capture_logs() as logs:
-        assert site.verdicts() == (None, None)
+        assert site.reasons_to_end() == (None, None)
         assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) is None
         assert (
             site.revalidator.reason_to_refuse("parti-a", "SHA256:other", HOME) == "wrong credential"
         )
-        assert site.verdicts() == (None, None)
-    assert [(log["log_level"], log["party"]) for log in logs] == [("error", "parti-a")]
+        assert site.reasons_to_end() == (None, None)
 
+    assert [(log["event"], log["log_level"], log["party"]) for log in logs] == [
+        ("keys-unreadable", "error", "parti-a")
+    ]
     rotation.apply(site.folder, Ring("parti-a", (ONE,)))
-    assert site.verdicts() == (None, "key revoked")
+    assert site.reasons_to_end() == (None, "key revoked")
 
 
-def test_a_ring_that_was_never_good_lets_nobody_in(site: Site) -> None:
-    ring.ring_path(site.folder, "parti-a").write_text("[[credential]")
-    assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) == "key file unreadable"
+def test_a_ring_that_was_never_good_admits_no_one(site: Site) -> None:
+    site.ring_file.write_text("[[credential]")
+
+    reason = site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME)
+
+    assert reason == "key file unreadable"
 
 
 @pytest.mark.parametrize(
@@ -102,40 +110,54 @@ def test_a_ring_that_was_never_good_lets_nobody_in(site: Site) -> None:
         ('static_ips = ["127.0.0.1"]', 'static_ips = ["192.0.2.1"]', "address withdrawn"),
     ],
 )
-def test_what_the_parties_file_says_ends_sessions(
+def test_a_change_in_the_parties_file_ends_sessions(
     site: Site, old: str, new: str, reason: str
 ) -> None:
-    site.verdicts()
-    site.change(old, new)
-    assert site.verdicts() == (reason, reason)
+    site.reasons_to_end()
+
+    site.edit_parties(old, new)
+
+    assert site.reasons_to_end() == (reason, reason)
 
 
-def test_the_elections_close_ends_them_all(site: Site) -> None:
-    election = replace(site.revalidator.settings.election, closes=NOW + timedelta(minutes=1))
-    site.revalidator.settings = replace(site.revalidator.settings, election=election)
-    assert site.verdicts() == (None, None)
+def test_the_end_of_the_election_ends_all_sessions(site: Site) -> None:
+    settings = site.revalidator.settings
+    election = replace(settings.election, closes=NOW + timedelta(minutes=1))
+    site.revalidator.settings = replace(settings, election=election)
+    assert site.reasons_to_end() == (None, None)
+
     site.now = NOW + timedelta(minutes=1)
-    assert site.verdicts() == ("access closed", "access closed")
+
+    assert site.reasons_to_end() == ("access closed", "access closed")
 
 
-def test_a_child_cannot_have_any_file_read(site: Site) -> None:
+def test_a_party_id_from_a_child_never_becomes_part_of_a_path(site: Site) -> None:
     (site.folder / "keys" / "evil.toml").write_text("not TOML")
+
     with capture_logs() as logs:
-        found = site.revalidator.reason_to_refuse("../evil", NAMES[0], HOME)
-    assert found == "unknown user"
+        reason = site.revalidator.reason_to_refuse("../evil", NAMES[0], HOME)
+
+    assert reason == "unknown user"
     assert logs == []
 
 
-def test_a_session_ends_when_its_party_is_to_see_something_else(site: Site) -> None:
-    agreed = site.revalidator.settings
-    assert (
-        site.revalidator.reason_to_end("parti-a", NAMES[0], HOME, settings_at_start=agreed) is None
-    )
+def test_a_session_ends_when_its_party_s_scope_changes(site: Site) -> None:
+    at_start = site.revalidator.settings
+    name = NAMES[0]
+    assert site.revalidator.reason_to_end("parti-a", name, HOME, settings_at_start=at_start) is None
 
-    site.change('scope = "all"', 'scope = ["35-izmir-2"]')
+    site.edit_parties('scope = "all"', 'scope = ["35-izmir-2"]')
 
-    assert (
-        site.revalidator.reason_to_end("parti-a", NAMES[0], HOME, settings_at_start=agreed)
-        == "scope changed"
-    )
-    assert site.verdicts() == (None, None)
+    reason = site.revalidator.reason_to_end("parti-a", name, HOME, settings_at_start=at_start)
+    assert reason == "scope changed"
+    assert site.reasons_to_end() == (None, None)
+
+
+def test_the_end_of_each_party_s_access_is_known_in_seconds(site: Site) -> None:
+    rotation.apply(site.folder, Ring("parti-a", (TWO,)))
+    ring.ring_path(site.folder, "parti-b").write_text("[[credential]")
+
+    left, damaged = site.revalidator.credential_lifetimes()
+
+    assert left["parti-a"] == 3600.0
+    assert damaged == 1

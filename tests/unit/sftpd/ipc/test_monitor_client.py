@@ -2,7 +2,7 @@ import socket
 from contextlib import closing
 
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from sftpd.ipc.messages import MAX_DATAGRAM, READ_TIME_BOUNDS, WAIT_MS, Message, MessageKind, unpack
 from sftpd.ipc.monitor_client import HOLD_SECONDS, MonitorClient

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from config.party import parse_address
+from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, WritePolicy
-from sftpd.access.ratelimit import Pacer
 from sftpd.ipc.messages import Message, MessageKind, pack
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
@@ -36,7 +36,7 @@ def recorded(
     with Ledger(folder, lambda: NOON) as ledger:
         passwords = PasswordChanges(loop, folder, lambda: NOON)
         monitor = Monitor(loop, ledger, 2)
-        children = Children(loop, monitor, lambda _: None, Pacer(), passwords)
+        children = Children(loop, monitor, lambda _: None, BandwidthLimits(), passwords)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             children.start(theirs, parse_address("192.0.2.7"), None, serve)
@@ -203,7 +203,9 @@ class Simultaneous:
         self.ledger = Ledger(folder, lambda: NOON, policy=WritePolicy(sync_always=True))
         self.monitor = Monitor(self.loop, self.ledger, 99)
         passwords = PasswordChanges(self.loop, folder, lambda: NOON)
-        self.children = Children(self.loop, self.monitor, lambda _: None, Pacer(), passwords)
+        self.children = Children(
+            self.loop, self.monitor, lambda _: None, BandwidthLimits(), passwords
+        )
         self.go, self.answers = os.pipe(), os.pipe()
         for number in range(count):
             ours, theirs = socket.socketpair()

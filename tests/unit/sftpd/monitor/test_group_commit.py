@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from config.event import Event
 from keys.ledger.segments import read_records

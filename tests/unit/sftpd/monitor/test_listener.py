@@ -4,10 +4,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from config.party import Address, parse_address
-from sftpd.access.penalties import ConnectionRates, Cost, Penalties
+from keys.credentials.penalties import ConnectionRates, Cost, Penalties
 from sftpd.monitor.listener import PAUSE, Listener
 from sftpd.monitor.loop import Loop
 

@@ -2,7 +2,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from sftpd.monitor.loop import Loop
 

@@ -3,7 +3,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics_server import MAX_CLIENTS, REQUEST_TIMEOUT, MetricsServer

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from config.party import Address, parse_address
+from keys.credentials.admission import Reason
+from keys.credentials.penalties import Cost
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, WritePolicy
-from sftpd.access.authorize import Reason
-from sftpd.access.penalties import Cost
 from sftpd.ipc.messages import Message, MessageKind
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import MAX_LOGIN_ATTEMPTS, ConnectionState, Monitor, ProtocolViolation

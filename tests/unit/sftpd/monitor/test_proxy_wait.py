@@ -2,7 +2,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 from unit.sftpd.monitor.test_proxy import ALL, BINARY, LINE, LOCAL, NAMES
 
 from config.party import Address, parse_address

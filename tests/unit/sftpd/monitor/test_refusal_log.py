@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
-from unit.sftpd.fake_clock import FakeClock
+from unit.fake_clock import FakeClock
 
 from config.event import Event
 from config.party import parse_address

@@ -8,25 +8,25 @@ from paramiko.message import Message
 
 from config.party import Contact, Party, PartyKind
 from config.scope import ALL
-from keys.credentials.ring import Credential, fingerprint
-from keys.credentials.ring import CredentialKind as CredentialKind
+from keys.credentials.admission import Admitted, Key, Password, Proof, Reason, Refused
+from keys.credentials.ring import Credential, CredentialKind, fingerprint
 from keys.server_keys import host
-from sftpd.access.authorize import Admitted, Key, Password, Proof, Reason, Refused
 from sftpd.ssh.userauth import UserauthHandler
 
-NO = b"\x33\0\0\0\x12publickey,password\0"
+FAILURE = b"\x33\0\0\0\x12publickey,password\0"
 PARTY = Party("parti-a", "", PartyKind.PARTY, ALL, (), Contact())
-SOON = datetime.fromisoformat("2023-05-14T10:00:00+03:00")
+START = datetime.fromisoformat("2023-05-14T10:00:00+03:00")
+SESSION_ID = b"s" * 32
 
 
 class FakeTransport:
-    """What of a transport a login touches; `sent` are the messages, `closed` how it ended."""
+    """The part of a transport that a login uses; `sent` are the messages."""
 
-    active = True
     authenticated = False
-    session_id = b"s" * 32
+    session_id = SESSION_ID
 
     def __init__(self) -> None:
+        self.active = True
         self.sent: list[bytes] = []
 
     def _send_message(self, message: Message) -> None:
@@ -37,18 +37,20 @@ class FakeTransport:
 
 
 class FakePolicy:
-    """Says what the test wants it to, and remembers what it was told; judging takes a while."""
+    """Decides as the test wants, which takes `seconds`, and remembers the refusals."""
 
-    def __init__(self, says: Admitted | Refused, clock: list[float], takes: float) -> None:
-        self.says = says
-        self.told: list[tuple[str, str, bool]] = []
-        self.greeted = False
+    def __init__(self, decision: Admitted | Refused, clock: list[float], seconds: float) -> None:
+        self.refusals: list[tuple[str, str, bool]] = []
+        self.proofs: list[Proof] = []
+        self.logged_in = False
+        self._decision = decision
         self._clock = clock
-        self._takes = takes
+        self._seconds = seconds
 
     def decide(self, user: str, proof: Proof) -> Admitted | Refused:
-        self._clock[0] += self._takes
-        return self.says
+        self._clock[0] += self._seconds
+        self.proofs.append(proof)
+        return self._decision
 
     def admit(self, admitted: Admitted, method: str) -> bool:
         return True
@@ -56,26 +58,26 @@ class FakePolicy:
     def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
-        self.told.append((method, reason, probe))
+        self.refusals.append((method, reason, probe))
 
     def change_password(self, user: str, credential: Credential, text: str) -> bool:
         raise NotImplementedError
 
     def after_login(self) -> None:
-        self.greeted = True
+        self.logged_in = True
 
     def banner(self) -> str:
         return "soon"
 
 
 class Login:
-    """A login under way, on a clock that only moves when somebody works or waits."""
+    """A login, on a clock that moves only by decisions and waits."""
 
-    def __init__(self, says: Admitted | Refused, takes: float = 0.0) -> None:
+    def __init__(self, decision: Admitted | Refused, seconds: float = 0.0) -> None:
         self.clock = [100.0]
-        self.slept: list[float] = []
+        self.waits: list[float] = []
         self.transport = FakeTransport()
-        self.policy = FakePolicy(says, self.clock, takes)
+        self.policy = FakePolicy(decision, self.clock, seconds)
         self.handler = UserauthHandler(
             self.transport,  # type: ignore[arg-type]
             self.policy,
@@ -84,10 +86,10 @@ class Login:
         )
 
     def _sleep(self, seconds: float) -> None:
-        self.slept.append(round(seconds, 6))
+        self.waits.append(round(seconds, 6))
         self.clock[0] += seconds
 
-    def ask(self, *parts: object, user: str = "parti-a") -> None:
+    def request(self, *parts: object, user: str = "parti-a") -> None:
         message = Message()
         for part in (user, b"ssh-connection", *parts):
             message.add(part)
@@ -102,16 +104,15 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Ed25519Key:
     return Ed25519Key(filename=str(path))
 
 
-def admitted(proof: bytes) -> Admitted:
-    name = fingerprint(proof)
-    return Admitted(
-        PARTY, Credential(CredentialKind.PUBLIC_KEY, "", name, "", SOON, None, "operator")
-    )
+def admitted(blob: bytes) -> Admitted:
+    kind = CredentialKind.PUBLIC_KEY
+    credential = Credential(kind, "", fingerprint(blob), "", START, None, "operator")
+    return Admitted(PARTY, credential)
 
 
-def signed(login: Login, key: Ed25519Key, user: str = "parti-a") -> bytes:
+def signature(key: Ed25519Key, user: str = "parti-a") -> bytes:
     message = Message()
-    message.add_string(login.transport.session_id)
+    message.add_string(SESSION_ID)
     message.add_byte(b"\x32")
     for part in (user, b"ssh-connection", b"publickey", True, "ssh-ed25519", key.asbytes()):
         message.add(part)
@@ -119,126 +120,128 @@ def signed(login: Login, key: Ed25519Key, user: str = "parti-a") -> bytes:
 
 
 PROBE: tuple[object, ...] = (b"publickey", False, "ssh-ed25519", b"blob")
-WORD: tuple[object, ...] = (b"password", False, "wrong")
+PASSWORD: tuple[object, ...] = (b"password", False, "wrong")
 
 
 @pytest.mark.parametrize(
-    ("ask", "takes", "waits"),
+    ("request_", "seconds", "wait"),
     [
         (PROBE, 0.001, 0.009),
         (PROBE, 0.008, 0.002),
         (PROBE, 0.013, 0.007),
-        (WORD, 0.1, 0.9),
-        (WORD, 0.35, 0.65),
-        (WORD, 1.2, 0.8),
+        (PASSWORD, 0.1, 0.9),
+        (PASSWORD, 0.35, 0.65),
+        (PASSWORD, 1.2, 0.8),
     ],
 )
-def test_a_refusal_goes_out_on_the_beat(
-    ask: tuple[object, ...], takes: float, waits: float
+def test_a_refusal_is_sent_a_whole_number_of_intervals_after_the_request(
+    request_: tuple[object, ...], seconds: float, wait: float
 ) -> None:
-    login = Login(Refused(Reason.CREDENTIAL), takes)
+    login = Login(Refused(Reason.CREDENTIAL), seconds)
 
-    login.ask(*ask)
+    login.request(*request_)
 
-    assert login.slept == [waits]
-    assert login.transport.sent == [NO]
-
-
-def test_every_reason_is_answered_alike_but_recorded() -> None:
-    for reason in Reason:
-        if reason in (Reason.NOT_YET_OPEN, Reason.MUST_CHANGE):
-            continue  # who holds the right credential is told what is missing
-        for ask, method, probe in ((PROBE, "publickey", True), (WORD, "password", False)):
-            login = Login(Refused(reason))
-            login.ask(*ask)
-            assert login.transport.sent == [NO]
-            assert login.policy.told == [(method, reason, probe)]
+    assert login.waits == [wait]
+    assert login.transport.sent == [FAILURE]
 
 
-def test_who_is_early_is_told_once(key: Ed25519Key) -> None:
+@pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.NOT_YET_OPEN, Reason.MUST_CHANGE}))
+@pytest.mark.parametrize(
+    ("request_", "method", "probe"), [(PROBE, "publickey", True), (PASSWORD, "password", False)]
+)
+def test_all_reasons_look_the_same_to_the_client_and_differ_in_the_record(
+    reason: Reason, request_: tuple[object, ...], method: str, probe: bool
+) -> None:
+    login = Login(Refused(reason))
+
+    login.request(*request_)
+
+    assert login.transport.sent == [FAILURE]
+    assert login.policy.refusals == [(method, reason, probe)]
+
+
+def test_an_early_client_gets_the_banner_once() -> None:
     login = Login(Refused(Reason.NOT_YET_OPEN))
 
-    login.ask(*WORD)
-    login.ask(*WORD)
+    login.request(*PASSWORD)
+    login.request(*PASSWORD)
 
     banner = b"\x35\0\0\0\x04soon\0\0\0\x02tr"
-    assert login.transport.sent == [banner, NO, NO]
+    assert login.transport.sent == [banner, FAILURE, FAILURE]
 
 
-def test_asking_for_the_methods_is_answered_at_once_and_no_attempt() -> None:
+def test_asking_for_the_methods_is_not_an_attempt_and_is_answered_at_once() -> None:
     login = Login(Refused(Reason.UNKNOWN_USER))
 
-    login.ask(b"none")
+    login.request(b"none")
     for _ in range(5):
-        login.ask(*PROBE)
+        login.request(*PROBE)
 
-    assert login.slept == [0.01] * 5
-    assert login.transport.sent == [NO] * 6
+    assert login.waits == [0.01] * 5
+    assert login.transport.sent == [FAILURE] * 6
     assert login.transport.active
 
 
-def test_the_sixth_attempt_is_the_last() -> None:
+def test_the_sixth_failure_disconnects() -> None:
     login = Login(Refused(Reason.CREDENTIAL))
 
     for _ in range(9):
-        login.ask(*PROBE)
+        login.request(*PROBE)
 
-    assert login.transport.sent[:5] == [NO] * 5
+    assert login.transport.sent[:5] == [FAILURE] * 5
     assert len(login.transport.sent) == 6
     assert b"Too many authentication failures" in login.transport.sent[5]
-    assert len(login.policy.told) == 6
+    assert len(login.policy.refusals) == 6
 
 
-def test_a_right_key_comes_in_without_waiting(key: Ed25519Key) -> None:
+def test_a_right_key_logs_in_without_waiting(key: Ed25519Key) -> None:
     login = Login(admitted(key.asbytes()), 0.003)
 
-    login.ask(b"publickey", False, "ssh-ed25519", key.asbytes())
-    login.ask(b"publickey", True, "ssh-ed25519", key.asbytes(), signed(login, key))
+    login.request(b"publickey", False, "ssh-ed25519", key.asbytes())
+    login.request(b"publickey", True, "ssh-ed25519", key.asbytes(), signature(key))
 
-    asked, let_in = login.transport.sent
-    assert (asked[0], let_in) == (60, b"\x34")
-    assert login.slept == []
-    assert login.policy.greeted
+    pk_ok, success = login.transport.sent
+    assert (pk_ok[0], success) == (60, b"\x34")
+    assert login.waits == []
+    assert login.policy.logged_in
     assert login.transport.authenticated
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "forge",
     [
-        lambda login, key: signed(login, key)[:-1] + bytes([signed(login, key)[-1] ^ 1]),
-        lambda login, key: signed(login, key, "parti-b"),
-        lambda login, key: b"",
-        lambda login, key: signed(login, key).replace(b"ed25519", b"ed25518"),
+        lambda key: signature(key)[:-1] + bytes([signature(key)[-1] ^ 1]),
+        lambda key: signature(key, "parti-b"),
+        lambda key: b"",
+        lambda key: signature(key).replace(b"ed25519", b"ed25518"),
     ],
+    ids=["one bit changed", "another user's", "empty", "another algorithm's"],
 )
 def test_a_wrong_signature_is_refused(
-    key: Ed25519Key, spoil: Callable[[Login, Ed25519Key], bytes]
+    key: Ed25519Key, forge: Callable[[Ed25519Key], bytes]
 ) -> None:
     login = Login(admitted(key.asbytes()))
 
-    login.ask(b"publickey", True, "ssh-ed25519", key.asbytes(), spoil(login, key))
+    login.request(b"publickey", True, "ssh-ed25519", key.asbytes(), forge(key))
 
-    assert login.transport.sent == [NO]
-    assert login.policy.told == [("publickey", Reason.SIGNATURE, False)]
+    assert login.transport.sent == [FAILURE]
+    assert login.policy.refusals == [("publickey", Reason.SIGNATURE, False)]
     assert not login.transport.authenticated
 
 
-def test_another_user_on_the_same_connection_is_hung_up_on() -> None:
+def test_a_second_user_on_the_same_connection_is_disconnected() -> None:
     login = Login(Refused(Reason.CREDENTIAL))
 
-    login.ask(*PROBE)
-    login.ask(*PROBE, user="parti-b")
+    login.request(*PROBE)
+    login.request(*PROBE, user="parti-b")
 
     assert not login.transport.active
 
 
-def test_what_was_judged_is_what_was_offered() -> None:
-    seen: list[Proof] = []
+def test_the_policy_decides_on_the_credential_that_was_offered() -> None:
     login = Login(Refused(Reason.CREDENTIAL))
-    decide = login.policy.decide
-    login.policy.decide = lambda user, proof: seen.append(proof) or decide(user, proof)  # type: ignore[method-assign]
 
-    login.ask(*PROBE)
-    login.ask(*WORD)
+    login.request(*PROBE)
+    login.request(*PASSWORD)
 
-    assert seen == [Key(b"blob"), Password("wrong")]
+    assert login.policy.proofs == [Key(b"blob"), Password("wrong")]

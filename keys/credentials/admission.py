@@ -1,17 +1,27 @@
-"""Who may come in: credentials, address and opening time -> Admitted or Refused.
+"""The rules of admission: whether a credential is accepted, here, now, and whether it stays so.
 
-The decision alone, without any SSH: `decide` is asked once for what a client offers. A key that
-is offered has still to be proved by its signature, which is the caller's to verify. To the
-client every refusal looks alike, with one exception: who holds the right credential and comes
-from a registered address before the opening is told when access opens (`banner`).
+Pure functions over settings and a party's ring; no protocol and no files. sftpd and the web portal
+use the same rules:
+
+- the user is a party that receives files by itself;
+- the credential is in the party's ring and valid now;
+- the client's address is one that the party registered (Genelge md. 4/b-2);
+- the party is not suspended;
+- a rehearsal or the election is open. The election goes before a rehearsal;
+- an initial password is good only for setting another (Genelge md. 5/c), if the site says so.
+
+`decide` is called once for each credential that a client offers. A public key must also be proved
+by a signature, which the caller verifies. To the client all refusals look the same, except that a
+client with the right credential, at a registered address, is told if it is early or has to change
+its password. `recheck` is called again and again while a session lasts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from config.election import Election, Rehearsal
+from config.election import Rehearsal
 from config.fault import Faults
 from config.party import Address, Party
 from config.settings import Settings
@@ -22,14 +32,14 @@ RingOf = Callable[[str], Ring]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key, in the wire form of RFC 4253 6.6."""
+    """A public key, in the wire form of RFC 4253 section 6.6."""
 
     blob: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """A password as it was typed."""
+    """A password as the client sent it."""
 
     text: str
 
@@ -41,7 +51,7 @@ Proof = Key | Password
 
 
 class Reason(StrEnum):
-    """Why a login is refused; only the record says it."""
+    """Why a login is refused; only the record contains it."""
 
     UNKNOWN_USER = "unknown user"
     NO_LOGIN = "receives an export, has no login"
@@ -61,7 +71,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The party may come in by that credential, to a rehearsal's tree or to the election's."""
+    """The party is admitted with that credential, to the election or to a rehearsal."""
 
     party: Party
     credential: Credential
@@ -70,7 +80,10 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It may not; `credential` names the one that matched, if one did, `cause` a fault of ours."""
+    """The login is refused.
+
+    `credential` is the one that matched, if one did; `cause` is an error on the server's side.
+    """
 
     reason: Reason
     credential: Credential | None = None
@@ -80,7 +93,7 @@ class Refused:
 def decide(
     settings: Settings, ring_of: RingOf, user: str, proof: Proof, address: Address, now: datetime
 ) -> Admitted | Refused:
-    """Judge one credential that `user` offers from `address` at `now`."""
+    """Decide on one credential that `user` offers from `address` at `now`."""
     party = settings.party(user)
     ring, cause = Ring(user), ""
     if party is not None and party.mirrors:
@@ -88,7 +101,7 @@ def decide(
             ring = ring_of(party.id)
         except Faults as faults:
             cause = str(faults)
-    # Asked of an empty ring too, so that an unknown user costs about the same time.
+    # Also done with an empty ring, so that an unknown user takes about the same time.
     credential = _matching_credential(ring, proof, now)
     if party is None:
         return Refused(Reason.UNKNOWN_USER)
@@ -101,17 +114,32 @@ def decide(
             c.fingerprint for c in ring.credentials
         }
         return Refused(Reason.CREDENTIAL_TIME if known else Reason.CREDENTIAL)
-    reason = _reason_to_refuse(settings, party, address, now)
+    reason = reason_to_refuse(settings, party, address, now)
     if reason in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential):
-        reason = Reason.MUST_CHANGE  # before the opening too: that is when there is time for it
+        # Before the opening too: that is when a party has time to change its password.
+        reason = Reason.MUST_CHANGE
     if reason is not None:
         return Refused(reason, credential)
     stage = settings.stage(now)
     return Admitted(party, credential, stage if isinstance(stage, Rehearsal) else None)
 
 
+def reason_to_refuse(
+    settings: Settings, party: Party, address: Address, now: datetime
+) -> Reason | None:
+    """Return why `party` is refused from `address` at `now`, whatever its credential; or None."""
+    # The times come last, so that only a party that would be admitted learns that it is early.
+    if not party.registered(address):
+        return Reason.ADDRESS
+    if party.suspended:
+        return Reason.SUSPENDED
+    if settings.stage(now) is not None:
+        return None
+    return Reason.NOT_YET_OPEN if now < settings.election.opens else Reason.CLOSED
+
+
 def must_change(settings: Settings, credential: Credential) -> bool:
-    """Say whether this credential is good only for setting another (Genelge md. 5/c)."""
+    """Return whether this credential is good only for setting another (Genelge md. 5/c)."""
     initial = credential.kind is CredentialKind.PASSWORD and not credential.chosen
     return initial and settings.sftp.must_change_password
 
@@ -119,13 +147,13 @@ def must_change(settings: Settings, credential: Credential) -> bool:
 def may_change(
     settings: Settings, ring: Ring, party_id: str, name: str, address: Address, now: datetime
 ) -> bool:
-    """Say whether the password of that fingerprint may be changed from there, by its party."""
+    """Return whether the party may replace the password with fingerprint `name`, from there."""
     party = settings.party(party_id)
-    credential = next((c for c in ring.credentials if c.fingerprint == name), None)
+    credential = _named_credential(ring, name)
     if party is None or not party.mirrors or credential is None or not credential.valid_at(now):
         return False
-    refusal = _reason_to_refuse(settings, party, address, now)
-    return refusal in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential)
+    reason = reason_to_refuse(settings, party, address, now)
+    return reason in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential)
 
 
 def recheck(
@@ -137,43 +165,31 @@ def recheck(
     now: datetime,
     rehearsal: str = "",
 ) -> Reason | None:
-    """Say why what was proved no longer lets in, None if it does.
+    """Return why an admitted party is no longer admitted, None if it still is.
 
-    For one who was admitted before: `name` is the fingerprint of the credential, `settings` and
-    `ring` are as they stand now, `rehearsal` is the id of the one whose tree it was let into.
+    `name` is the fingerprint of its credential, `rehearsal` the id of the rehearsal that it was
+    admitted to. `settings` and `ring` are the current ones.
     """
     party = settings.party(party_id)
     if party is None:
         return Reason.UNKNOWN_USER
     if not party.mirrors:
         return Reason.NO_LOGIN
-    credential = next((c for c in ring.credentials if c.fingerprint == name), None)
+    credential = _named_credential(ring, name)
     if credential is None:
         return Reason.CREDENTIAL
     if not credential.valid_at(now):
         return Reason.CREDENTIAL_TIME
     if must_change(settings, credential):
         return Reason.MUST_CHANGE
-    reason = _reason_to_refuse(settings, party, address, now)
+    reason = reason_to_refuse(settings, party, address, now)
     stage = settings.stage(now)
-    another = rehearsal != (stage.id if isinstance(stage, Rehearsal) else "")
-    # An address or a suspension goes before; whatever else is on, it is another tree.
-    if another and reason in (None, Reason.NOT_YET_OPEN, Reason.CLOSED):
+    other_stage = rehearsal != (stage.id if isinstance(stage, Rehearsal) else "")
+    # Another stage has another tree, so a session never goes from one to the other. An address or
+    # a suspension is the better reason if there is one.
+    if other_stage and reason in (None, Reason.NOT_YET_OPEN, Reason.CLOSED):
         return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
     return reason
-
-
-def _reason_to_refuse(
-    settings: Settings, party: Party, address: Address, now: datetime
-) -> Reason | None:
-    # Suspended before the times, so that only who will be let in is told when.
-    if not party.registered(address):
-        return Reason.ADDRESS
-    if party.suspended:
-        return Reason.SUSPENDED
-    if settings.stage(now) is not None:
-        return None
-    return Reason.NOT_YET_OPEN if now < settings.election.opens else Reason.CLOSED
 
 
 def _matching_credential(ring: Ring, proof: Proof, now: datetime) -> Credential | None:
@@ -182,26 +198,5 @@ def _matching_credential(ring: Ring, proof: Proof, now: datetime) -> Credential 
     return ring.by_password(proof.text, now)
 
 
-def banner(
-    election: Election, rehearsals: Iterable[Rehearsal] = (), now: datetime | None = None
-) -> str:
-    """Return what an early client is told, in the election's own zone, in plain ASCII.
-
-    With `now`, also when the next rehearsal is.
-    """
-    opens = election.opens
-    zone = opens.strftime("%z")
-    zone = f"UTC{zone[:3]}:{zone[3:5]}"
-    coming = [r for r in rehearsals if now is not None and now < r.opens < opens]
-    told = ""
-    if coming:
-        first = min(coming, key=lambda r: r.opens)
-        begins, ends = (t.astimezone(opens.tzinfo) for t in (first.opens, first.closes))
-        told = (
-            f"Prova {begins:%d.%m.%Y %H.%M} - {ends:%d.%m.%Y %H.%M} ({zone}).\r\n"
-            f"Rehearsal from {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} ({zone}).\r\n"
-        )
-    return told + (
-        f"Erisim {opens:%d.%m.%Y} saat {opens:%H.%M.%S} ({zone}) itibariyla acilacaktir.\r\n"
-        f"Access opens on {opens:%Y-%m-%d} at {opens:%H:%M:%S} ({zone}).\r\n"
-    )
+def _named_credential(ring: Ring, name: str) -> Credential | None:
+    return next((c for c in ring.credentials if c.fingerprint == name), None)

@@ -1,13 +1,13 @@
-"""How much patience an address has used up: failures that add up and fade, and a rate.
+"""Slows down an address that fails often or connects too fast.
 
-In the manner of OpenSSH's PerSourcePenalties (sshd_config(5)). Every failure costs an address
-some seconds; they add up, and pass as time does. Beyond what is tolerated its connections are
-closed at accept, `MAX_REFUSAL` seconds at most without a further failure: an address that gets this
-far is one that a party registered, and is slowed, never locked out. What is guessed under a
-party's name counts against where it came from alone. A login that succeeds costs nothing.
+Like OpenSSH's PerSourcePenalties (sshd_config(5)): each failure costs an address some seconds.
+They add up, and pass as time passes. While they are more than TOLERATED the address is refused, but
+never for longer than MAX_REFUSAL after its last failure: an address that gets this far is one that
+a party registered, so it is slowed down and not locked out. Failures under a party's name count
+against the address that they came from, not against the party. A successful login costs nothing.
 
-IPv4 addresses count one by one, IPv6 addresses by their /64. No more than `MOST_SOURCES` are
-remembered; the one that was heard of longest ago is forgotten first.
+An IPv4 address counts by itself, an IPv6 address by its /64. At most MAX_SOURCES are remembered;
+the one that was active longest ago is forgotten first.
 """
 
 import time
@@ -15,11 +15,11 @@ from collections.abc import Callable
 from enum import Enum
 
 from config.party import Address
-from sftpd.access.authorize import Reason
-from sftpd.access.ratelimit import TokenBucket
+from keys.credentials.admission import Reason
+from keys.credentials.ratelimit import TokenBucket
 
-TOLERATED = 10.0  # seconds of penalties that have no effect yet
-MAX_REFUSAL = 5.0  # seconds for which an address is refused
+TOLERATED = 10.0  # seconds of penalties without effect
+MAX_REFUSAL = 5.0  # seconds
 BURST, PER_SECOND = 200.0, 50.0  # connections of one address
 MAX_SOURCES = 4096
 
@@ -27,35 +27,21 @@ Source = tuple[int, int]
 
 
 class Cost(Enum):
-    """What goes wrong, and the seconds it costs."""
+    """A kind of failure, and the seconds that it costs."""
 
     LOGIN = 1.0
     PROTOCOL = 0.5
     GRACE = 2.0  # no login in time
-    CRASH = 5.0  # a child died of it
+    CRASH = 5.0  # the process that served it died
 
 
-# What a party's own client meets without anybody guessing.
+# What a party's own client runs into without anyone guessing a credential.
 _HARMLESS = frozenset({Reason.NOT_YET_OPEN, Reason.CLOSED, Reason.SESSIONS, Reason.KEYS_UNREADABLE})
-_COST_OF_END = {
-    "no login in time": Cost.GRACE,
-    "protocol error": Cost.PROTOCOL,
-    "server error": Cost.CRASH,
-    "killed": Cost.CRASH,
-}
 
 
 def costs_penalty(reason: str) -> bool:
-    """Say whether a login that was refused for `reason` costs something."""
+    """Return whether a login that was refused for `reason` costs a penalty."""
     return reason not in _HARMLESS
-
-
-def cost_of_end(end: str, *, probed: bool) -> Cost | None:
-    """Return what it costs that a connection without a login ended like that.
-
-    It may have offered keys that do not fit and left without a signature (`probed`).
-    """
-    return _COST_OF_END.get(end, Cost.LOGIN if probed else None)
 
 
 def source_of(address: Address) -> Source:
@@ -65,7 +51,7 @@ def source_of(address: Address) -> Source:
 
 
 class Penalties:
-    """Failures of each address."""
+    """The penalties of each address."""
 
     def __init__(
         self,
@@ -79,26 +65,26 @@ class Penalties:
         self._tolerated = tolerated
         self._max_refusal = max_refusal
         self._max_sources = max_sources
-        self._free_at: dict[Source, float] = {}
+        self._free_at: dict[Source, float] = {}  # when all penalties of a source have passed
 
     def charge(self, address: Address, cost: Cost) -> None:
-        """Note a failure."""
+        """Add a penalty."""
         now = self._monotonic()
-        key = source_of(address)
-        free_at = max(self._free_at.pop(key, now), now) + cost.value
+        source = source_of(address)
+        free_at = max(self._free_at.pop(source, now), now) + cost.value
         if len(self._free_at) >= self._max_sources:
             del self._free_at[next(iter(self._free_at))]
-        self._free_at[key] = min(free_at, now + self._tolerated + self._max_refusal)
+        self._free_at[source] = min(free_at, now + self._tolerated + self._max_refusal)
 
     def refused_for(self, address: Address) -> float:
-        """Return the seconds for which `address` is not to be served, 0 if it is welcome."""
-        key = source_of(address)
-        free_at = self._free_at.get(key)
+        """Return the seconds for which `address` is refused, 0 if it is not."""
+        source = source_of(address)
+        free_at = self._free_at.get(source)
         if free_at is None:
             return 0.0
         left = free_at - self._monotonic()
         if left <= 0:
-            del self._free_at[key]
+            del self._free_at[source]
         return max(0.0, left - self._tolerated)
 
     def __len__(self) -> int:
@@ -106,7 +92,7 @@ class Penalties:
 
 
 class ConnectionRates:
-    """How often each address connects."""
+    """Limits how often each address connects."""
 
     def __init__(
         self,
@@ -123,14 +109,14 @@ class ConnectionRates:
         self._buckets: dict[Source, TokenBucket] = {}
 
     def allow(self, address: Address) -> bool:
-        """Say whether one connection more of `address` is served."""
-        key = source_of(address)
-        bucket = self._buckets.pop(key, None)
+        """Count one connection; return False if it is one too many."""
+        source = source_of(address)
+        bucket = self._buckets.pop(source, None)
         if bucket is None:
             bucket = TokenBucket(self._per_second, self._burst, self._monotonic)
             if len(self._buckets) >= self._max_sources:
                 del self._buckets[next(iter(self._buckets))]
-        self._buckets[key] = bucket
+        self._buckets[source] = bucket
         return bucket.try_take(1)
 
     def __len__(self) -> int:

@@ -1,18 +1,19 @@
-"""A token bucket that lets its takers into debt: who takes too much is told how long to wait.
+"""Token buckets: limits on connections, refusals and bandwidth.
 
-What is taken is taken at once, so that several takers queue up one behind the other, and a
-bucket that stood idle gives at most its burst.
+`take` always takes the tokens, and returns how long to wait if there were too few. So several
+takers that share a bucket wait one after the other. A bucket that was not used for a while gives at
+most its burst.
 """
 
 import time
 from collections.abc import Callable
 
 _BURST = 0.1  # seconds of the rate
-_MIN_BURST = 32 * 1024
+_MIN_BURST = 32 * 1024  # bytes
 
 
 class TokenBucket:
-    """So many tokens a second, for all who share it."""
+    """Gives `rate` tokens a second, and up to `burst` at once."""
 
     def __init__(
         self, rate: float, burst: float, monotonic: Callable[[], float] = time.monotonic
@@ -21,16 +22,16 @@ class TokenBucket:
         self._burst = burst
         self._monotonic = monotonic
         self._tokens = burst
-        self._at = monotonic()
+        self._refilled_at = monotonic()
 
     def take(self, tokens: float) -> float:
-        """Take tokens and return the seconds to wait before they may be used."""
+        """Take tokens; return the seconds to wait before using them."""
         self._refill()
         self._tokens -= tokens
         return max(0.0, -self._tokens / self._rate)
 
     def try_take(self, tokens: float) -> bool:
-        """Take tokens if they are there, else none."""
+        """Take tokens if there are enough; return whether there were."""
         self._refill()
         if self._tokens < tokens:
             return False
@@ -39,18 +40,19 @@ class TokenBucket:
 
     @property
     def full(self) -> bool:
-        """Whether forgetting it would make no difference."""
+        """Return whether the bucket is as good as new."""
         self._refill()
         return self._tokens >= self._burst
 
     def _refill(self) -> None:
         now = self._monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
+        elapsed = now - self._refilled_at
+        self._tokens = min(self._burst, self._tokens + elapsed * self._rate)
+        self._refilled_at = now
 
 
-class Pacer:
-    """Each party's cap on bandwidth, shared by all its sessions."""
+class BandwidthLimits:
+    """Each party's limit on bandwidth, which all its sessions share."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -61,15 +63,15 @@ class Pacer:
         if rate_mbit is None:
             self._buckets.pop(party, None)
             return 0.0
-        stated, bucket = self._buckets.get(party, (None, None))
-        if bucket is None or stated != rate_mbit:
+        current_rate, bucket = self._buckets.get(party, (None, None))
+        if bucket is None or current_rate != rate_mbit:
             rate = rate_mbit * 1e6 / 8
             bucket = TokenBucket(rate, max(rate * _BURST, _MIN_BURST), self._monotonic)
             self._buckets[party] = rate_mbit, bucket
         return bucket.take(size)
 
     def forget(self, party: str) -> None:
-        """Let go of a party that has no session left, unless it is still in debt."""
-        held = self._buckets.get(party)
-        if held is not None and held[1].full:
+        """Drop the bucket of a party without a session, unless the party still has to wait."""
+        found = self._buckets.get(party)
+        if found is not None and found[1].full:
             del self._buckets[party]
