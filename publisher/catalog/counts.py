@@ -44,7 +44,7 @@ class Counts:
 def counts(site: Path) -> Counts:
     """Return a site's counts, all 0 if it has no catalog. The cost does not grow with the site."""
     with open_read_only(site) as connection:
-        return Counts() if connection is None else _count(connection)
+        return Counts() if connection is None else count(connection)
 
 
 @contextmanager
@@ -70,7 +70,8 @@ def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
         engine.dispose()
 
 
-def _count(connection: sa.Connection) -> Counts:
+def count(connection: sa.Connection) -> Counts:
+    """Return the counts of an open catalog."""
     totals = {row.name: row.number for row in connection.execute(sa.select(t.total))}
     waiting = sa.select(sa.func.count()).select_from(t.arrival).where(t.arrival.c.seq.is_(None))
     gaps = sa.select(sa.func.count()).select_from(t.gap)

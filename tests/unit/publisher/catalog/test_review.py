@@ -3,7 +3,8 @@ import pytest
 from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.catalog import review
-from publisher.catalog.review import Agreed, Identification, NotYetAgreed
+from publisher.catalog.catalog import Catalog
+from publisher.catalog.review import Agreed, Identification, NotYetAgreed, Review
 
 CB, MV, KONAK = "1093717526", "1093717527", "2000000001"
 
@@ -54,3 +55,29 @@ def test_sheets_that_filing_would_not_accept_are_refused_for_operators_too() -> 
     ):
         with pytest.raises(ValueError, match=wrong):
             review.entries_of(sheets, frames, KNOWN.get)
+
+
+def test_an_operators_newest_identification_replaces_his_earlier_one(opened: Catalog) -> None:
+    connection = opened.connection
+    review.add_identification(connection, "a.jpg", says("ayse", MV))
+    review.add_identification(connection, "a.jpg", says("veli", CB))
+    review.add_identification(connection, "a.jpg", says("ayse", CB))
+    review.add_identification(connection, "b.jpg", says("can", MV))
+
+    found = review.identifications(connection, "a.jpg")
+
+    assert found == {"a.jpg": [says("ayse", CB), says("veli", CB)]}
+    assert review.identifications(connection).keys() == {"a.jpg", "b.jpg"}
+
+
+def test_a_review_removes_the_identifications_of_its_file(opened: Catalog) -> None:
+    connection = opened.connection
+    review.add_identification(connection, "a.jpg", says("ayse", CB))
+    rejected = Review("request-1", review.REJECTED, "ayse", "no sheet", "2023-05-14T18:00:00+00:00")
+
+    review.add_review(connection, "a.jpg", rejected)
+
+    assert review.identifications(connection) == {}
+    assert review.review_of(connection, "a.jpg") == rejected
+    assert review.review_of(connection, "b.jpg") is None
+    assert review.reviews(connection) == {"a.jpg": rejected}
