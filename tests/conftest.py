@@ -7,7 +7,7 @@ from running_site import RunningSite
 
 @pytest.fixture(scope="session")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
-    """A night in which a whole small election has been scanned and filed; only read from it."""
+    """A running site with a small election, all of it filed. Tests must only read from it."""
     with running_site.running_rehearsal(tmp_path_factory.mktemp("rehearsal")) as found:
         found.scan()
         yield found

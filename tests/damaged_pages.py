@@ -1,31 +1,32 @@
-"""Draws damaged pages: real-looking sheets, both copies of the karekod printed, then spoilt.
+"""Draws damaged pages: realistic sheets with both copies of the karekod, damaged in many ways.
 
-Every page is a sheet of the rehearsal (scripts/rehearsal) with a karekod of its own, what befell
-the paper, a scan at 200 dpi (tilted a little, unevenly lit, soft, grainy, dusty), and what befell
-the scan; `page(kind, number, seed)` gives the same bytes each time. The karekod is 13 mm wide, so
-a module is 4.9 pixels. How strong each damage is, each page drawing its own from the range:
+Every page is a sheet of the rehearsal (scripts/rehearsal) with its own karekod. First the paper is
+damaged, then it is scanned at 200 dpi (tilted a little, unevenly lit, soft, grainy, dusty), then
+the scan is damaged. `page(kind, number, seed)` always gives the same bytes. The karekod is 13 mm
+wide, so a module is 4.9 pixels. The kinds, and how strong the damage is; each page draws its own
+strength from the range:
 
-    clean           nothing more than that scan
-    tilted          by 5 degrees at most, either way, beyond the scan's own tilt
+    clean           only the scan
+    tilted          by up to 5 degrees either way, in addition to the scan's own tilt
     turned-90, -180 fed in sideways, either way, or upside down
-    a3              the sheet somewhere on an A3 glass, upright or sideways
+    a3              the sheet lies anywhere on an A3 glass, upright or sideways
     150-dpi         scanned at three quarters of the size: a module is 3.7 pixels
     jpeg-q30        saved as JPEG of quality 30
-    low-contrast    ink and paper only 35 to 60 of 255 grey levels apart
+    low-contrast    ink and paper differ by only 35 to 60 of 255 grey levels
     shadow          a hard-edged shadow over a code leaves 25 to 45 % of the light
     narrow-zone     ruled boxes 0.8 to 1.5 modules around both codes, where 4 should be free
     noisy           Gaussian noise of 25 to 45 grey levels, and 0.5 to 2 % salt and pepper
     stamped         a round seal of 24 mm, ink as dark as 60 to 130, across each code
     scribbled       one to three strokes of a pen, 0.3 to 0.45 mm wide, across each code
     dithered        black and white by error diffusion, Group 4
-    bad-threshold   black and white at a threshold that thins or thickens all ink, Group 4
+    bad-threshold   black and white with a threshold that thins or thickens all ink, Group 4
     photocopied     two or three generations of soft, harsh and speckled copies before the scan
     blurred         out of focus by 1.5 to 2.3 pixels (sigma), or moved by 5 to 8
     torn-corner     one of the two codes is torn off, the other is whole
     crease          two to four creases across the sheet, one of them through a code or both
     ink-bleed       ink runs 0.06 to 0.14 mm outwards, unevenly: up to half of a gap is lost
     low-toner       ink faded to grey 120 to 190 in patches, with white streaks along the feed
-    fold            a fold hides a strip of 0.25 to 0.8 mm of one code; one in ten of both
+    fold            a fold hides a strip of 0.25 to 0.8 mm of one code, or one time in ten of both
     fax             204 x 98 or 204 x 196 dpi black and white, 1 to 3 % of the lines lost
     combined        shadow, scribble, creases or boxes; then two of tilt, noise of 10 to 22,
                     blur of 0.8 to 1.3, contrast of 70 to 110; then JPEG of quality 30
@@ -58,7 +59,7 @@ _MODULE = KAREKOD_MM / 21
 
 
 class DamagedPage(NamedTuple):
-    """A page as a scanner's file, and what is printed on it."""
+    """A page as a scanner's file, and the karekod printed on it."""
 
     content: bytes
     karekod: str
@@ -66,7 +67,7 @@ class DamagedPage(NamedTuple):
 
 @dataclass(frozen=True)
 class Damage:
-    """A kind of damage, and how many of a hundred such pages a reader has to read."""
+    """A kind of damage; `reach` is how many of a hundred such pages must be read."""
 
     name: str
     reach: float
@@ -118,7 +119,7 @@ def _form(number: int) -> Image.Image:
 
 
 def _codes(chance: random.Random, both: float) -> list[tuple[int, int]]:
-    """Choose both codes that often, else one; return the middle of each."""
+    """Return the centre of both codes with the probability `both`, else of one."""
     places = (
         list(KAREKOD_POSITIONS) if chance.random() < both else [chance.choice(KAREKOD_POSITIONS)]
     )
@@ -126,7 +127,7 @@ def _codes(chance: random.Random, both: float) -> list[tuple[int, int]]:
 
 
 def _dark(image: Image.Image, ink: Image.Image) -> Image.Image:
-    """Lay something translucent over it, white where there is nothing."""
+    """Lay a translucent layer over the page; white is transparent."""
     return ImageChops.multiply(image, ink)
 
 
@@ -143,12 +144,12 @@ def _noise(chance: random.Random) -> np.random.Generator:
 
 
 def _patchy(size: tuple[int, int], cell: int, chance: random.Random) -> np.ndarray:
-    """Return smooth noise, mean 0, deviation about 1, that changes over `cell` pixels."""
+    """Return smooth noise with mean 0 and deviation about 1 that changes over `cell` pixels."""
     small = _noise(chance).standard_normal((size[1] // cell + 2, size[0] // cell + 2))
     return _array(Image.fromarray(small.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
 
 
-# What befalls the paper.
+# Damage to the paper.
 
 
 def _shadow(image: Image.Image, chance: random.Random) -> Image.Image:
@@ -252,7 +253,7 @@ def _crease(image: Image.Image, at: tuple[int, int], chance: random.Random) -> I
     cos, sin = math.cos(turn), math.sin(turn)
     x = np.arange(image.width, dtype=np.float32) - at[0] - chance.uniform(-30, 30)
     y = np.arange(image.height, dtype=np.float32) - at[1] - chance.uniform(-30, 30)
-    # How far each pixel is from the line: paper beyond it is shifted, and shaded near it.
+    # The distance of each pixel from the line. Paper beyond it is shifted, and shaded near it.
     away = x[None, :] * -sin + y[:, None] * cos
     shift = chance.uniform(1.0, 3.0)
     moved = image.transform(
@@ -273,7 +274,7 @@ def _crease(image: Image.Image, at: tuple[int, int], chance: random.Random) -> I
 def _bleed(image: Image.Image, chance: random.Random) -> Image.Image:
     run = chance.uniform(0.5, 1.1)  # pixels outwards
     soft = _array(image.filter(ImageFilter.GaussianBlur(1.6)))
-    # Ink of a straight edge, blurred, falls below this at `run` pixels from it.
+    # The blurred ink of a straight edge falls below this value at `run` pixels from the edge.
     edge = 255 * 0.5 * (1 + math.erf(run / (1.6 * math.sqrt(2))))
     rough = edge + 14 * _patchy(image.size, 9, chance)
     spread = 255 / (1 + np.exp(-(soft - rough) / 8))
@@ -292,7 +293,7 @@ def _faded(image: Image.Image, chance: random.Random) -> Image.Image:
 
 
 def _fold(image: Image.Image, chance: random.Random) -> Image.Image:
-    upright = chance.random() < 0.1  # and so through both codes, which stand above one another
+    upright = chance.random() < 0.1  # then it goes through both codes, one above the other
     x, y = _codes(chance, 0)[0]
     hidden = max(2, px(chance.uniform(0.2, 0.8)))
     off = round(chance.uniform(-0.42, 0.42) * px(KAREKOD_MM))
@@ -328,7 +329,7 @@ def _copied(image: Image.Image, chance: random.Random) -> Image.Image:
     return image
 
 
-# What befalls the scan.
+# Damage to the scan.
 
 
 def _tilted(image: Image.Image, chance: random.Random) -> Image.Image:
@@ -378,7 +379,7 @@ def _noisy(image: Image.Image, chance: random.Random) -> Image.Image:
 def _blurred(image: Image.Image, chance: random.Random) -> Image.Image:
     if chance.random() < 0.6:
         return image.filter(ImageFilter.GaussianBlur(chance.uniform(1.5, 2.3)))
-    # Moved while it was taken, along the feed or across.
+    # The page moved during the scan, along the feed or across it.
     wide = chance.randint(5, 8)
     pixels = _array(image)
     axis = chance.randrange(2)
@@ -411,7 +412,7 @@ def _half_pale(image: Image.Image, chance: random.Random) -> Image.Image:
     return image.point([round(dark + apart * value / 255) for value in range(256)])
 
 
-# How it is saved.
+# How the scan is saved.
 
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -1,4 +1,4 @@
-"""A token in software, which signs as PROTOCOL.u2f says an authenticator does."""
+"""A FIDO token in software, which signs like an authenticator (OpenSSH's PROTOCOL.u2f)."""
 
 import base64
 import hashlib

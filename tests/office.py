@@ -1,4 +1,4 @@
-"""A small world for tests: an election of a few sheets, three parties, and a site on disk.
+"""Makes small test sites: three parties, and an election with these six sheets.
 
 34-istanbul-1/kadikoy-2   box 1234   cb and mv result sheets
 35-izmir-2/konak-1        box 7      cb result sheet
@@ -65,12 +65,12 @@ ROWS = (
 
 
 def registry_csv(*rows: str) -> str:
-    """The registry as the authority hands it over."""
+    """Return a registry file in the authority's format."""
     return "\n".join([",".join(COLUMNS), *(rows or ROWS), ""])
 
 
 def site(folder: Path, site_toml: str = SITE_TOML, parties_toml: str = PARTIES_TOML) -> Path:
-    """A site's two settings files, and nothing else."""
+    """Write a site's two settings files, and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "site.toml").write_text(site_toml, encoding="utf-8")
     (folder / "parties.toml").write_text(parties_toml, encoding="utf-8")
@@ -78,7 +78,7 @@ def site(folder: Path, site_toml: str = SITE_TOML, parties_toml: str = PARTIES_T
 
 
 def listing(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder` with its bytes, hidden ones too."""
+    """Return the bytes of every file below `folder`, hidden ones too, by path."""
     return {
         os.path.relpath(path, folder): path.read_bytes()
         for path in folder.rglob("*")

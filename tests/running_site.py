@@ -1,4 +1,4 @@
-"""A rehearsal night with real processes: `ssps run` on a site of its own, and real clients."""
+"""Runs a rehearsal site with real processes: `ssps run` and real clients."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ ADDRESS = "127.0.0.1"
 
 @dataclass(frozen=True)
 class RunningSite:
-    """A site whose two daemons run."""
+    """A site whose publisher and SFTP server run."""
 
     site: Path
     port: int
     log: Path
 
     def ssps(self, *words: object) -> str:
-        """Run one command on the site and return what it printed."""
+        """Run one `ssps` command on the site and return its output."""
         command = [*SSPS, *map(str, words), "--site", str(self.site)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -39,7 +39,7 @@ class RunningSite:
         return found
 
     def scan(self, *words: object) -> None:
-        """Scan pages, and wait until each has been filed or set aside."""
+        """Scan pages, and wait until each is filed, a duplicate or quarantined."""
         self.ssps("rehearse", "scan", *words)
         pages = len((self.site / "scanned.csv").read_text().splitlines())
         until(lambda: self.done() >= pages, f"{pages} pages filed, {self.status()}")
@@ -62,7 +62,7 @@ class RunningSite:
         return self.site / "clients" / "known_hosts"
 
     def ssh_options(self, party: str) -> list[str]:
-        """Return the options of OpenSSH's clients that leave nothing to the user's own files."""
+        """Return options for OpenSSH's clients, so that they ignore the user's own files."""
         stated = {
             "IdentityFile": self.key(party),
             "IdentitiesOnly": "yes",
@@ -82,7 +82,7 @@ class RunningSite:
 
 
 def until(met: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    """Wait for something that real processes bring about."""
+    """Wait until a condition holds that real processes bring about."""
     deadline = time.monotonic() + seconds
     while not met():
         if time.monotonic() > deadline:
@@ -115,7 +115,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def pages(folder: Path) -> dict[str, str]:
-    """Return the same of the pages alone: sums and feed go on while a mirror is looked at."""
+    """Return the same for pages only, because sums and feed change all the time."""
     endings = tuple(f".{extension}" for extension in layout.EXTENSIONS)
     return {path: digest for path, digest in digests(folder).items() if path.endswith(endings)}
 
@@ -124,7 +124,7 @@ def pages(folder: Path) -> dict[str, str]:
 def running_rehearsal(
     folder: Path, *, boxes: int = 12, parties: int = 3, seed: int = 1
 ) -> Iterator[RunningSite]:
-    """Lay out a rehearsal and run it."""
+    """Make a rehearsal site and run it."""
     site, port = folder / "site", free_port()
     words = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
     subprocess.run(
@@ -136,7 +136,7 @@ def running_rehearsal(
 
 @contextmanager
 def running(site: Path, port: int, logged: Path) -> Iterator[RunningSite]:
-    """Run a site that stands; at the end both daemons must stop cleanly."""
+    """Run an existing site; at the end both daemons must stop without an error."""
     found = RunningSite(site, port, logged)
     with found.log.open("ab") as log:
         process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)

@@ -1,16 +1,18 @@
-r"""A bag of pages for who mirrors nothing: BagIt (RFC 8493), its manifest signed.
+r"""Exports a party's pages as a bag in the BagIt format (RFC 8493) with a signed manifest.
 
     <election>-<party>-<first>-<last>/
         bagit.txt                          BagIt-Version: 1.0, Tag-File-Character-Encoding: UTF-8
-        bag-info.txt                       whose it is, when it was made, and the two numbers
-        data/<election>/<cevre>/...        the pages, at the paths that a party's tree has
-        manifest-sha256.txt                `<sha256>  data/<path>`, as `sha256sum -c` takes it
+        bag-info.txt                       for whom, when it was made, and the two numbers
+        data/<election>/<cevre>/...        the pages, at the same paths as in the party's tree
+        manifest-sha256.txt                `<sha256>  data/<path>`, as `sha256sum -c` reads it
         manifest-sha256.txt.sig            by the site's signing key (keys/server_keys/sshsig)
-        tagmanifest-sha256.txt  .sig       the same over the files beside `data`
+        tagmanifest-sha256.txt  .sig       the same for the files beside `data`
 
-`first` and `last` are numbers of the filing ledger: a bag holds what was filed from the one to the
-other, so that the next one begins where this one ends. What is being made is called `<...>.part`
-and is gone on with if it is there; it gets its name once every byte was read back.
+`first` and `last` are record numbers of the filing ledger. A bag has what was filed from `first` to
+`last`, so the next bag starts at `last` + 1.
+
+While a bag is made its name ends with `.part`. An export that was interrupted continues such a
+folder. The bag gets its final name after every byte was read back from the disk.
 """
 
 import os
@@ -30,34 +32,33 @@ from publisher.feed.sums import format_sums, parse_sums
 _DATA, _MANIFEST, _TAGS = "data", "manifest-sha256.txt", "tagmanifest-sha256.txt"
 _BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 _INFO = "bag-info.txt"
-_UNTIL = "until"
 _PART = ".part"
 _MAX_ROWS = 5000
 
-Progress = Callable[[int], None]  # is told how many bytes were done
+Progress = Callable[[int], None]  # called with the number of bytes of each file that is done
 
 
 class Damaged(Exception):
-    """A file does not hold what it ought to."""
+    """A file does not have the bytes that it must have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What goes into a bag: filings of these numbers, first and last."""
+    """The contents of a bag: the pages with record numbers from `first` to `last`."""
 
     first: int
     last: int
     filed: Sequence[FiledPage]
 
     def name(self, election: str, party: str) -> str:
-        """Return the bag's name."""
+        """Return the name of the bag's folder."""
         return f"{election}-{party}-{self.first}-{self.last}"
 
 
 def select_contents(
     filings: FeedQueries, party: Party, first: int, last: int | None = None
 ) -> Contents:
-    """Return what a party may see of what was filed from `first` on, up to `last` if given."""
+    """Select the pages in a party's scope with numbers from `first` to `last`, or to the newest."""
     wanted, seq = [], first - 1
     while found := filings.after(seq, _MAX_ROWS):
         seq = found[-1].seq
@@ -72,7 +73,7 @@ def select_contents(
 
 
 def unfinished_last_number(folder: Path, election: str, party: str, first: int) -> int | None:
-    """Return the last number of a bag that was begun in `folder` and not finished."""
+    """Return the last number of an unfinished bag in `folder`, None if there is none."""
     prefix = f"{election}-{party}-{first}-"
     for part in folder.glob(f"{prefix}*{_PART}"):
         last = part.name.removeprefix(prefix).removesuffix(_PART)
@@ -82,22 +83,22 @@ def unfinished_last_number(folder: Path, election: str, party: str, first: int) 
 
 
 def next_number(bag: Path, election: str, party: Party) -> int:
-    """Return the number after the last of a bag.
+    """Return the number from which the bag after `bag` must start.
 
-    Raises ValueError if it is none, or one after which something would be left out: another
-    party's, or one of another scope than the party's is now.
+    Raises ValueError if `bag` is not a finished bag, or if pages would be left out because it is
+    another party's or was made for another scope than the party has now.
     """
     try:
         lines = (bag / _INFO).read_text("ascii").splitlines()
-        said = dict(line.split(": ", 1) for line in lines)
-        name, scope = said["External-Identifier"], said["Ssps-Scope"]
-        numbers = Contents(int(said["Ssps-First"]), int(said["Ssps-Last"]), ())
+        info = dict(line.split(": ", 1) for line in lines)
+        name, scope = info["External-Identifier"], info["Ssps-Scope"]
+        numbers = Contents(int(info["Ssps-First"]), int(info["Ssps-Last"]), ())
     except (OSError, ValueError, KeyError):
-        raise ValueError(f"{bag} is no bag of this command's") from None
+        raise ValueError(f"{bag} is not a bag that `ssps export` made") from None
     if bag.suffix == _PART or name != numbers.name(election, party.id):
-        raise ValueError(f"{bag} is no finished bag of {election} for {party.id}")
+        raise ValueError(f"{bag} is not a finished bag of {election} for {party.id}")
     if scope != str(party.scope):
-        raise ValueError(f"{bag} was made for the scope {scope}, and it is {party.scope} now")
+        raise ValueError(f"{bag} was made for the scope {scope}, the scope is {party.scope} now")
     return numbers.last + 1
 
 
@@ -111,9 +112,10 @@ def make(
     now: datetime,
     progress: Progress = lambda size: None,
 ) -> Path:
-    """Make a bag in `folder`, or finish it, and read all of it back; return `<name>.part`.
+    """Make a bag in `folder`, or continue an unfinished one, and verify it.
 
-    Raises Damaged if an original is not what it was when it was filed.
+    Returns the path of `<name>.part`, which `finish` gives its final name. Raises Damaged if an
+    original has other bytes than when it was filed.
     """
     part = folder / f"{bag.name(election, party.id)}{_PART}"
     part.mkdir(parents=True, exist_ok=True)
@@ -143,28 +145,28 @@ def make(
 
 
 def describe(part: Path) -> str:
-    """Return what a record says of a bag that is whole: its name, and its manifest's hash."""
+    """Return the text that the operations ledger has about a verified bag: name and digest."""
     manifest = sha256((part / _MANIFEST).read_bytes()).hexdigest()
     return f"{part.name.removesuffix(_PART)}, sha256 {manifest} of {_MANIFEST}"
 
 
 def finish(part: Path) -> Path:
-    """Give a bag its name; it is whole."""
-    whole = part.with_name(part.name.removesuffix(_PART))
-    part.rename(whole)
-    sync(whole.parent)
-    return whole
+    """Give a verified bag its final name."""
+    bag = part.with_name(part.name.removesuffix(_PART))
+    part.rename(bag)
+    sync(bag.parent)
+    return bag
 
 
 def verify(bag: Path, progress: Progress = lambda size: None) -> None:
-    """Read a whole bag back from the disk; raise Damaged for what its manifests do not say."""
+    """Read a bag back from the disk; raise Damaged if it differs from its manifests."""
     manifest = parse_sums((bag / _MANIFEST).read_bytes())
     for path, digest in (*manifest, *parse_sums((bag / _TAGS).read_bytes())):
         if not _has_digest(bag / path, digest):
-            raise Damaged(f"{bag / path}: is not what {_MANIFEST} says, make the bag again")
+            raise Damaged(f"{bag / path}: differs from {_MANIFEST}, make the bag again")
         progress((bag / path).stat().st_size)
     if extra := sorted(set(_data_files(bag)) - {path for path, _ in manifest}):
-        raise Damaged(f"{bag / extra[0]}: is in no manifest, take it out")
+        raise Damaged(f"{bag / extra[0]}: is not in the manifest, remove it")
 
 
 def _data_files(bag: Path) -> Iterator[str]:
@@ -189,16 +191,16 @@ def _info(party: Party, election: str, bag: Contents, now: datetime, size: int) 
 
 def _copy_original(source: Path, target: Path, filed: FiledPage) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f"{target.name}.new")
-    with source.open("rb") as old, fresh.open("wb") as new:
+    new_file = target.with_name(f"{target.name}.new")
+    with source.open("rb") as old, new_file.open("wb") as new:
         shutil.copyfileobj(old, new, 1 << 20)
         new.flush()
         os.fsync(new.fileno())
-    if not _has_digest(fresh, filed.sha256):
-        fresh.unlink()
-        raise Damaged(f"{source}: is not what was filed, restore it from a copy")
-    os.utime(fresh, (filed.filed_at, filed.filed_at))
-    fresh.replace(target)
+    if not _has_digest(new_file, filed.sha256):
+        new_file.unlink()
+        raise Damaged(f"{source}: has other bytes than were filed, restore it from a copy")
+    os.utime(new_file, (filed.filed_at, filed.filed_at))
+    new_file.replace(target)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -211,7 +213,7 @@ def _write_synced(path: Path, content: bytes) -> None:
 def _has_digest(path: Path, digest: str) -> bool:
     try:
         with path.open("rb") as file:
-            # From the disk, not from what was just written there.
+            # Read from the disk, not from the page cache that has what was just written.
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return file_digest(file, "sha256").hexdigest() == digest
     except FileNotFoundError:

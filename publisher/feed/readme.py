@@ -1,8 +1,8 @@
-"""BENIOKU.txt: what a party's tree is, on what terms, and how to prove that one has all of it.
+"""Writes BENIOKU.txt, which tells a party what its tree is, on what terms, and how to verify it.
 
-Turkish in plain ASCII, since clients differ in Unicode. The commands are `COMMANDS`, which the
-tests run just as they are printed; they work in the folder that the tree was mirrored into, with
-the `allowed_signers` beside it that the party has in its kit and on its letter.
+The text is Turkish in plain ASCII, because clients differ in how they show Unicode. Its commands
+are COMMANDS, and a test runs them exactly as they are printed. They work in the folder of the
+mirror, with the file `allowed_signers` in it, which the party got with its kit and on its letter.
 """
 
 from datetime import datetime
@@ -24,9 +24,9 @@ SANDIK SONUCLARI PAYLASIM SISTEMI
 {party} icin
 
 NEDIR
-  Bu dizinde, ilce secim kurullarinda taranan tutanaklarin goruntuleri durur. Her goruntu
-  tarayicidan ciktigi gibidir; degistirilmez, silinmez. Duzeltilen bir tutanak ilkinin
-  yaninda .v2, .v3 ... ekiyle durur. Dosya saati dosyalama saatidir.
+  Bu dizinde, ilce secim kurullarinda taranan tutanaklarin goruntuleri vardir. Her goruntu
+  tarayicidan ciktigi gibidir; degistirilmez, silinmez. Bir tutanak duzeltilirse yenisi,
+  ilkinin yanina .v2, .v3 ... ekiyle konur. Dosyanin saati, dosyalandigi saattir.
     {election}/<secim cevresi>/<ilce secim kurulu>/sandik-<no>/<secim>-<belge>-s<sayfa>
     {election}/<secim cevresi>/<ilce secim kurulu>/birlestirme/...
   Kapsaminiz: {scope}
@@ -48,31 +48,32 @@ DOGRULAMA
   esitleyin. Eksik dosya, eslesmeyen toplam ya da gecersiz imza olursa kurula bildirin.
 
 DEGISIKLIK AKISI
-  akis/ altinda yeni dosyalarin numarali, imzali listeleri vardir; akis/son.txt en yenisini
-  soyler. Hicbir sey gelmese de dakikada en az bir liste kapanir. Her liste bir oncekinin
-  sha256 degerini tasir. Agaci bastan sona taramadan esitlemek icin bunlari izleyin.
+  akis/ altinda yeni dosyalarin numarali ve imzali listeleri vardir. En yeni listenin adi
+  akis/son.txt dosyasindadir. Yeni dosya gelmese de dakikada en az bir liste yayimlanir.
+  Her listede bir oncekinin sha256 degeri vardir. Bu listeleri izlerseniz, esitlemek icin
+  butun dizini taramaniz gerekmez.
 """
 
 
 def text(settings: Settings, party: Party) -> str:
-    """Return the file that stands at the root of `party`'s tree."""
+    """Return the text of BENIOKU.txt for a party's tree."""
     election = settings.election
-    banned = "Yayin yasagi surdukce yayimlanamaz."
+    ban = "Yayin yasagi surdukce yayimlanamaz."
     if election.ban_lifts is not None:
-        banned = f"Yayin yasagi {_moment(election.ban_lifts)} itibariyla kalkar."
+        ban = f"Yayin yasagi {_moment(election.ban_lifts)} itibariyla kalkar."
     return _TEXT.format(
         title=_plain(election.title),
         party=_plain(party.name),
         election=election.id,
         scope="butun secim cevreleri" if party.scope.places is None else str(party.scope),
         opens=_moment(election.opens),
-        ban=banned,
+        ban=ban,
         commands=commands(election.id),
     )
 
 
 def commands(election: str) -> list[str]:
-    """Return the three commands that verify a mirror, as they are printed."""
+    """Return the three commands that verify a mirror, as BENIOKU.txt prints them."""
     return [command.format(election=election) for command in COMMANDS]
 
 

@@ -1,4 +1,4 @@
-"""DESIGN's second story, with real processes: nothing is served but on the record."""
+"""Story "A client opens a file", with real processes: every file that is served is recorded."""
 
 import os
 import subprocess
@@ -10,9 +10,9 @@ from running_site import ADDRESS, RunningSite, pages, until
 from config import layout, load
 
 
-def sizes(night: RunningSite, party: str) -> dict[str, int]:
-    tree = night.site / "trees" / party
-    return {"/" + path: (tree / path).stat().st_size for path in night.tree(party)}
+def sizes(running: RunningSite, party: str) -> dict[str, int]:
+    tree = running.site / "trees" / party
+    return {"/" + path: (tree / path).stat().st_size for path in running.tree(party)}
 
 
 def test_the_ledger_records_every_file_of_a_mirror(rehearsal: RunningSite, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_the_ledger_records_every_file_of_a_mirror(rehearsal: RunningSite, tmp_p
 
     until(
         lambda: rehearsal.records()[-1].event.event == "session-end",
-        "the session's end",
+        "the end of the session is recorded",
         seconds=10,
     )
     events = [r.event for r in rehearsal.records()[before:]]
@@ -41,16 +41,16 @@ def test_the_ledger_records_every_file_of_a_mirror(rehearsal: RunningSite, tmp_p
 
 
 def test_the_ledger_has_the_open_before_the_close(rehearsal: RunningSite) -> None:
-    held: Counter[tuple[object, object]] = Counter()
+    opened: Counter[tuple[object, object]] = Counter()
 
     for record in rehearsal.records():
         detail = record.event.detail
         handle = (detail.get("session"), detail.get("handle"))
         if record.event.event == "open" and record.event.outcome == "ok":
-            held[handle] += 1
+            opened[handle] += 1
         if record.event.event == "close":
-            held[handle] -= 1
-            assert held[handle] == 0, "closed once, after it was opened"
+            opened[handle] -= 1
+            assert opened[handle] == 0, "a handle is closed once, after it was opened"
     assert [r.seq for r in rehearsal.records()] == list(range(len(rehearsal.records())))
 
 
@@ -93,7 +93,9 @@ def test_an_unknown_key_is_refused_and_recorded(rehearsal: RunningSite) -> None:
 
     assert done.returncode != 0
     assert "Permission denied (publickey" in done.stderr
-    until(lambda: len(rehearsal.records()) > before + 1, "the record", seconds=10)
+    until(
+        lambda: len(rehearsal.records()) > before + 1, "the refused login is recorded", seconds=10
+    )
     events = [r.event for r in rehearsal.records()[before:]]
     assert "login" not in {e.event for e in events}
     refused = next(e for e in events if e.event == "login-refused")

@@ -1,4 +1,4 @@
-"""DESIGN's first story, with real processes: from a scanner's file to every entitled tree."""
+"""Story "A page arrives", with real processes: from a scanner's file to every entitled tree."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from config.site import REGISTRY_INDEX
 
 @pytest.fixture(scope="module")
 def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
-    """A night of four parties, scanned in part politely and in part rudely."""
+    """A running site with four parties; some of its pages were written slowly into the intake."""
     with running_site.running_rehearsal(
         tmp_path_factory.mktemp("night"), parties=4, seed=7
     ) as found:
@@ -27,7 +27,7 @@ def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
 
 
 def scanned(filed: RunningSite) -> list[list[str]]:
-    """Name, SHA-256, karekod and kind of each page, as the scanner noted them."""
+    """Return name, SHA-256, karekod and kind of each page from the scanner's list."""
     return [line.split(",") for line in (filed.site / "scanned.csv").read_text().splitlines()]
 
 
@@ -53,7 +53,7 @@ def test_every_page_is_in_every_tree_whose_scope_covers_it(
 
 def test_the_trees_share_one_copy_of_each_page(filed: RunningSite) -> None:
     entitled = [filed.site / "trees" / p for p in ("parti-a", "parti-d")]
-    path = next(iter(filed.tree("parti-d")))
+    path = min(filed.tree("parti-d"))
 
     inodes = {(tree / path).stat().st_ino for tree in entitled}
 
@@ -91,9 +91,9 @@ def test_a_page_that_could_not_be_filed_is_in_quarantine_with_its_reason(
     kinds = Counter(kind for _, _, _, kind in scanned(filed))
     unreadable = {d for _, d, karekod, kind in scanned(filed) if not karekod or kind == "unknown"}
 
-    kept = set(digests(filed.site / "quarantine").values())
+    quarantined = set(digests(filed.site / "quarantine").values())
 
-    assert unreadable <= kept, kinds
+    assert unreadable <= quarantined, kinds
     reasons = [
         r.event.detail["reason"] for r in filed.records("filing") if "reason" in r.event.detail
     ]
@@ -103,14 +103,14 @@ def test_a_page_that_could_not_be_filed_is_in_quarantine_with_its_reason(
 def test_the_filing_ledger_has_each_page_once(filed: RunningSite) -> None:
     records = filed.records("filing")
 
-    told = Counter(r.event.event for r in records)
+    events = Counter(r.event.event for r in records)
     status = filed.status()
-    assert told == {
+    assert events == {
         "filed": status["filed"] + status["versions"],
         "duplicate": status["duplicates"],
         "quarantined": status["quarantined"],
     }
-    assert told.total() == len(scanned(filed))
+    assert events.total() == len(scanned(filed))
     assert [r.seq for r in records] == list(range(len(records)))
     assert Counter(r.event.origin for r in records) == Counter(s[0] for s in scanned(filed))
 
@@ -137,8 +137,8 @@ def shows(filed: RunningSite, party: str, path: str) -> bool:
 
 
 def test_a_new_page_is_visible_within_seconds(filed: RunningSite, tmp_path: Path) -> None:
-    """A correction after an objection: other bytes of a sheet that is filed."""
-    path = next(p for p in filed.tree("parti-d") if p.endswith("-s1.jpg"))
+    """A correction after an objection: a filed sheet arrives with other bytes."""
+    path = min(p for p in filed.tree("parti-d") if p.endswith("-s1.jpg"))
     content = (filed.site / "trees/parti-d" / path).read_bytes()
     (tmp_path / "correction.jpg").write_bytes(content + b"\0")
     later = path.replace(".jpg", ".v2.jpg")

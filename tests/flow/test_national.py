@@ -1,4 +1,4 @@
-"""A polling night of a few boxes, from the first page to what lies on the parties' disks."""
+"""A rehearsed polling night of a few boxes, from the first page to the parties' mirrors."""
 
 import json
 from pathlib import Path

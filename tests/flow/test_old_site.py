@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flow.test_page_arrives_killed import drawn
+from flow.test_publisher_killed import drawn
 from running_site import ADDRESS, SSPS, RunningSite, digests, free_port, pages, running, until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ OPENS = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="session")
 def draw() -> Draw:
-    """A page at 200 dpi, half a side high, its codes top right and bottom right."""
+    """Draw a page at 200 dpi, half a sheet high, with its codes top right and bottom right."""
 
     def drawn(*texts: str, tilt: float = 0, note: str = "") -> Image.Image:
         page = Image.new("L", (900, 700), 245)
@@ -39,7 +39,7 @@ def draw() -> Draw:
 
 @pytest.fixture(scope="session")
 def encode() -> Encode:
-    """A drawn page as a scanner's file."""
+    """Encode a drawn page as a scanner's file."""
 
     def encoded(page: Image.Image, form: str = "JPEG", **options: object) -> bytes:
         file = io.BytesIO()

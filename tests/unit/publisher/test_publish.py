@@ -51,7 +51,7 @@ def publishing(settings: Settings, **more: object) -> Iterator[threading.Event]:
         stop.set()
         begun = time.monotonic()
         thread.join(10)
-        assert time.monotonic() - begun < 2, "stops within two seconds"
+        assert time.monotonic() - begun < 2, "the publisher stops within two seconds"
         assert [t.name for t in threading.enumerate() if t.name.startswith("reader")] == []
 
 
@@ -113,7 +113,7 @@ def test_a_page_whose_writer_pauses_is_read_after_it_is_closed(
 def test_a_page_written_slowly_from_another_machine_is_filed_when_it_is_complete(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No lease tells of that writer; what lacks but its end is read again until it has it."""
+    """A lease does not detect such a writer: a page without its end is read again."""
     monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
     read, may_grow = threading.Event(), _Run._may_grow
 
@@ -149,7 +149,7 @@ def test_a_page_that_stays_truncated_is_quarantined(
 def test_a_half_tiff_is_quarantined_and_filed_when_it_is_complete(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A TIFF has no end; half of one is set aside, and the file kept for a while."""
+    """A TIFF has no end marker: half of one is quarantined, and its file is kept for a while."""
     monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
     slow = replace(settings, intake=replace(settings.intake, settle_seconds=0.2))
     whole = encode(draw(CB, CB), "TIFF")
@@ -213,7 +213,7 @@ def test_the_publisher_halts_on_a_full_disk_and_retries(
     halts = [entry for entry in logs if entry["event"] == "publisher-halted"]
     assert [entry["log_level"] for entry in halts] == ["error", "error"]
     assert "No space left" in halts[0]["cause"]
-    assert halts[1]["cause"] == "database or disk is full", "and nothing of the statement"
+    assert halts[1]["cause"] == "database or disk is full", "without the SQL statement"
     assert pauses == [1.0, 2.0]
     assert assert_consistent(settings).outcomes() == {"a.jpg": ["filed"]}
 
@@ -271,7 +271,7 @@ def test_a_starting_publisher_waits_while_another_process_tests_the_lock(
     flock = fcntl.flock
 
     def asked(descriptor: int, how: int) -> None:
-        """Let go of it as soon as the publisher was turned down once."""
+        """Release the lock as soon as the publisher has failed to get it once."""
         try:
             flock(descriptor, how)
         except BlockingIOError:

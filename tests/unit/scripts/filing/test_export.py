@@ -99,6 +99,8 @@ def test_a_bag_verifies_with_openssh_and_coreutils_alone(
     assert (made / "bagit.txt").read_text().startswith("BagIt-Version: 1.0\n")
 
 
+# The library calls re.sub in a way that Python 3.13 deprecates.
+@pytest.mark.filterwarnings("ignore:'count' is passed as positional:DeprecationWarning")
 def test_the_bagit_library_validates_a_bag(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:
@@ -156,8 +158,8 @@ def test_since_rejects_a_bag_after_which_pages_would_be_left_out(
     renamed = ssps("export", "parti-a", *words, "--since", tmp_path / "copy")
 
     assert (others.exit_code, widened.exit_code, renamed.exit_code) == (2, 2, 0)
-    assert "is no finished bag of 2023-05-14-cb-mv for parti-a" in others.stderr
-    assert "is no finished bag of 2023-05-14-cb-mv for parti: " in namesake.stderr
+    assert "is not a finished bag of 2023-05-14-cb-mv for parti-a" in others.stderr
+    assert "is not a finished bag of 2023-05-14-cb-mv for parti: " in namesake.stderr
     assert "was made for the scope 06-ankara-1 35-izmir-2/konak-1" in widened.stderr
     assert (tmp_path / "2023-05-14-cb-mv-parti-a-2-2").is_dir()
 
@@ -244,7 +246,7 @@ def test_a_damaged_original_makes_no_bag(
     done = ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
 
     assert done.exit_code == 1
-    assert "is not what was filed, restore it from a copy" in done.stderr
+    assert "has other bytes than were filed, restore it from a copy" in done.stderr
     assert [p.suffix for p in tmp_path.glob("*parti-a*")] == [".part"]
 
 

@@ -1,4 +1,4 @@
-"""The publisher is killed ten times while 300 pages arrive: nothing is lost, nothing twice."""
+"""The publisher is killed ten times while 300 pages arrive; each is filed exactly once."""
 
 import io
 import os
@@ -42,7 +42,7 @@ FAST_INTAKE = "[intake]\nsettle_seconds = 0.4\nrescan_seconds = 0.5\n"
 
 @dataclass(frozen=True)
 class Scan:
-    """A page as it is delivered."""
+    """A page as a scanner delivers it; `slowly` means bit by bit."""
 
     name: str
     content: bytes
@@ -64,7 +64,7 @@ def drawn(karekod: str | None, note: str) -> bytes:
 
 
 def scans(rng: random.Random) -> list[Scan]:
-    """Good pages, the same again, re-scans, unknown codes, no codes and rubbish."""
+    """Return good pages, duplicates, re-scans, unknown codes, no codes, rubbish, empty files."""
     contents: list[bytes] = []
     for number in range(PAGES):
         kind = rng.choices(
@@ -108,7 +108,7 @@ def site(folder: Path) -> Settings:
 
 
 def deliver(settings: Settings, pages: list[Scan], pause: float, rng: random.Random) -> None:
-    """Rename pages into the intake, or write them there bit by bit, as a rude scanner does."""
+    """Rename pages into the intake, or write them there slowly, as a bad scanner does."""
     intake, outside = settings.site / "intake", settings.site / "outside"
     for page in pages:
         if page.slowly:
@@ -141,7 +141,7 @@ def publisher(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def orphans() -> list[int]:
-    """Processes whose parent is gone or ours: readers that outlived their publisher."""
+    """Return worker processes whose publisher has ended: their parent is init or this test."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -172,7 +172,7 @@ def test_a_publisher_that_is_killed_ten_times_files_each_page_exactly_once(tmp_p
     done_at_kill = []
     for kill in range(KILLS):
         with publisher(settings) as process:
-            # Some are killed while they recover, the others once they have begun to file.
+            # Some are killed during recovery, the others after they started to file.
             if kill % 3 and process.stdout is not None:
                 begun = filed()
                 assert process.stdout.readline() == b"ready\n"
@@ -192,23 +192,27 @@ def test_a_publisher_that_is_killed_ten_times_files_each_page_exactly_once(tmp_p
         process.terminate()
         assert process.wait(5) == 0
 
-    story = assert_consistent(settings)
-    assert len(set(done_at_kill)) > 4, "kills came while pages were filed"
+    history = assert_consistent(settings)
+    assert len(set(done_at_kill)) > 4, "the kills came while pages were filed"
     delivered = {page.name: sha256(page.content).hexdigest() for page in pages}
     slow = {page.name for page in pages if page.slowly}
-    # A writer that this machine held up for long may be overtaken: then its half page is set
-    # aside, and the whole one arrives again.
+    # If this machine is slow, a page may be read before its writer has finished. The half page
+    # then goes to quarantine, and the complete one arrives again.
     halves = [
         event
-        for event in story.events
+        for event in history.events
         if event.detail["sha256"] != delivered[event.origin]
         and event.origin in slow
         and event.event == "quarantined"
     ]
-    whole = [event for event in story.events if event not in halves]
-    assert sorted(event.origin for event in whole) == sorted(delivered), "each page once"
+    whole = [event for event in history.events if event not in halves]
+    assert sorted(event.origin for event in whole) == sorted(delivered), (
+        "each page is recorded once"
+    )
     settled = [event.detail["sha256"] for event in whole if event.event != "duplicate"]
-    assert sorted(map(str, settled)) == sorted(set(delivered.values())), "and none twice"
+    assert sorted(map(str, settled)) == sorted(set(delivered.values())), (
+        "and no bytes are filed twice"
+    )
     assert list((settings.site / "intake").iterdir()) == []
     assert set(orphans()) <= before
     log = (settings.site / "publisher.log").read_text()
