@@ -18,7 +18,7 @@ _MAX_SHOWN = 20
 
 @click.group()
 def ballot() -> None:
-    """The ballot: for each contest and district, what a vote can go to."""
+    """Manage the ballot: what a vote can go to, by contest and district."""
 
 
 @ballot.command("import")
@@ -67,7 +67,10 @@ def read_file(file: Path) -> tuple[Ballot, bytes]:
 @ballot.command()
 @console.with_site
 def show(site: Path) -> None:
-    """Show the ballot in force: each contest, and the options of each district."""
+    """Show the ballot in force.
+
+    For each contest it lists the options of each district.
+    """
     found = load_ballot(site)
     if found is None:
         raise console.fault(BALLOT_CSV, "", "is missing: run `ssps ballot import FILE.csv`")

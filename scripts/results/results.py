@@ -18,12 +18,18 @@ from scripts.shared import console
 
 @click.group()
 def results() -> None:
-    """Results: what the boards state, every version, and what the checks find."""
+    """Show the results of the boards, their versions and checks."""
 
 
 @results.command()
 @click.option("--place", help="Only findings at this place or below: 34-istanbul-1/kadikoy-2.")
-@click.option("--check", "name", type=click.Choice([c.value for c in Check]), help="Only this one.")
+@click.option(
+    "--check",
+    "name",
+    type=click.Choice([c.value for c in Check]),
+    metavar="NAME",
+    help="Only this check; a wrong NAME prints all names.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 @console.with_site
@@ -61,7 +67,9 @@ def check(place: str | None, name: str | None, as_json: bool, as_csv: bool, site
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
 def show(box: str, as_json: bool, site: Path) -> None:
-    """Show every version of the results of BOX, such as 34-istanbul-1/kadikoy-2/1234.
+    """Show every version of the results of BOX.
+
+    A BOX is given as 34-istanbul-1/kadikoy-2/1234.
 
     Prints reasons, the batch and the record that each came from, the signed sheet that was in the
     trees at that time, and what the checks find.
@@ -102,7 +110,10 @@ def show(box: str, as_json: bool, site: Path) -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 @console.with_site
 def quarantine(as_json: bool, as_csv: bool, site: Path) -> None:
-    """List the rows that were rejected: batch, line, why, and the row as it came."""
+    """List the rows that were rejected.
+
+    For each row: its batch, its line, why it was rejected, and its original text.
+    """
     with open_results(site) as reader:
         names = reader.batch_names()
         rows = [
@@ -126,7 +137,10 @@ def quarantine(as_json: bool, as_csv: bool, site: Path) -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 @console.with_site
 def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, site: Path) -> None:
-    """List every result that was changed: old and new version, and the reason."""
+    """List every result that was changed.
+
+    For each: the old and the new version, and the reason.
+    """
     with open_results(site) as reader:
         rows = [
             {
@@ -149,7 +163,10 @@ def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, s
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 @console.with_site
 def coverage(as_json: bool, as_csv: bool, site: Path) -> None:
-    """Count, by district, the boxes with a result, a signed sheet, both, or neither."""
+    """Count boxes with and without results, by district.
+
+    Counts the boxes with a result, a signed sheet, both, or neither.
+    """
     rows = [{"cevre": district, **line} for district, line in compare_with_sheets(site).items()]
     _print(rows, ("cevre", "both", "result_only", "sheet_only", "neither"), as_json, as_csv)
 

@@ -30,6 +30,7 @@ BOX = "34-istanbul-1/kadikoy-2/1234"
 HELD = "20230514T140003000041-9f3c21ab-a.jpg"
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
 CONTACT = '[contact]\nname = "D"\nemail = "d@d.example"\nphones = ["+90 312 000 00 00"]\n'
+BALLOT = "secim,cevre,sira,secenek,tur,ad,ittifak\ncb,,1,aday-1,aday,Birinci Aday,\n"
 FORM = 'id = "parti-d"\nparty = "D"\nservices = ["sftp"]\nstatic_ips = ["192.0.2.40"]\n'
 
 # The order matters: some commands need what an earlier one did.
@@ -37,6 +38,7 @@ CHANGES: dict[str, list[str]] = {
     "init": ["@new"],
     "verify": ["--repair"],
     "registry import": ["@registry"],
+    "ballot import": ["@ballot"],
     "party add": ["--form", "@form"],
     "party suspend": ["parti-a"],
     "party resume": ["parti-a"],
@@ -72,6 +74,12 @@ READS = {
     "party letter",
     "key host show",
     "key signing show",
+    "ballot show",
+    "results check",
+    "results show",
+    "results quarantine",
+    "results history",
+    "results coverage",
     "audit tail",
     "audit verify",
     "audit query",
@@ -116,6 +124,7 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
     registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     (tmp_path / "form").write_text(FORM + CONTACT)
+    (tmp_path / "ballot").write_text(BALLOT)
     (tmp_path / "registry").write_text(office.registry_csv(*office.ROWS[:3]), encoding="utf-8")
     host.create_key(tmp_path / "first", "first")
     add_credential(site, "parti-a", load_public_key(tmp_path / "first.pub", ""), "set up")
@@ -180,7 +189,7 @@ def test_every_change_is_recorded_with_who_why_before_and_after(
 
 
 def test_nothing_is_changed_without_a_reason(site: Path, tmp_path: Path, ssps: Ssps) -> None:
-    for file in ("registry", "other", "form"):
+    for file in ("registry", "ballot", "other", "form"):
         (tmp_path / file).touch()
     before = office.listing(tmp_path)
 
