@@ -85,7 +85,9 @@ def add(
             "give exactly one of --public-key FILE, --password and --password-file FILE"
         )
     if seal is not None and public_key is not None:
-        raise click.UsageError("--seal needs --password or --password-file: a key is not secret")
+        raise click.UsageError(
+            "--seal needs --password or --password-file: a public key is not secret"
+        )
     settings = load.load(site)
     parties.find_with_login(settings, party_id)
     zone = settings.election.opens.tzinfo

@@ -221,7 +221,9 @@ def _read_new_keys(settings: Settings, folder: Path, start: datetime) -> dict[st
         except Faults as error:
             wrong += error.faults
     if not found and not wrong:
-        raise console.fault(str(folder), "", "no keys in this folder: expected parti-a.pub etc.")
+        raise console.fault(
+            str(folder), "", "no keys in this folder: expected files like parti-a.pub"
+        )
     if wrong:
         raise Faults(wrong)
     return found
