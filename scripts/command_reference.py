@@ -25,7 +25,8 @@ def contexts(
     command: click.Command = main, parent: click.Context | None = None, name: str = "ssps"
 ) -> Iterator[click.Context]:
     """Yield a context for each command and group, in the order of `--help`."""
-    found = click.Context(command, parent, name, terminal_width=COLUMNS, max_content_width=COLUMNS)
+    settings = {**command.context_settings, "terminal_width": COLUMNS, "max_content_width": COLUMNS}
+    found = click.Context(command, parent, name, **settings)
     yield found
     if isinstance(command, click.Group):
         for each in command.list_commands(found):
