@@ -26,7 +26,6 @@ From `restrict_to_tree` on:
 Everything that has to be loaded from the disk must be loaded before.
 """
 
-import ctypes
 import errno
 import os
 import pwd
@@ -38,14 +37,12 @@ from dataclasses import dataclass
 from config.fault import Fault, Faults
 from config.settings import SandboxMode, SftpSettings
 from config.site import SITE_TOML
-from keys.kernel import bpf, capabilities, landlock, process
-from keys.kernel.libc import libc
+from keys.kernel import bpf, capabilities, landlock, openat2, process
 from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
 
 MAX_DESCRIPTORS = 1280  # 8 channels with 128 handles each, and some for looking up paths
 MEMORY = 512 << 20  # bytes of address space beyond what is mapped at the fork
-_OPENAT2 = 437
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +80,7 @@ class SandboxPolicy:
 
 def kernel() -> KernelFeatures:
     """Return what the running kernel can enforce."""
-    opened = libc.syscall(_OPENAT2, ctypes.c_int(-1), None, None, ctypes.c_size_t(0))
-    openat2 = not (opened < 0 and ctypes.get_errno() == errno.ENOSYS)
-    return KernelFeatures(landlock.abi(), bpf.supported(), openat2)
+    return KernelFeatures(landlock.abi(), bpf.supported(), openat2.supported())
 
 
 def faults(sftp: SftpSettings, features: KernelFeatures, uid: int) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""How much of a file a client was sent: bytes in all, and whether every byte at least once."""
+"""Counts how much of a file was sent: the bytes in total, and which parts of the file."""
 
 from bisect import bisect_left, insort
 
@@ -7,10 +7,10 @@ _MAX_SHOWN = 32
 
 
 class ByteRanges:
-    """Ranges that were sent, merged; a client that reads in order keeps it at one range.
+    """The ranges that were sent, merged; a client that reads in order makes only one.
 
-    A client that scatters its reads over more than a thousand ranges is not followed further,
-    and its file counts as incomplete.
+    If a client's reads are scattered over more than a thousand ranges, further ranges are not kept,
+    and the file counts as incomplete.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class ByteRanges:
         self._ranges: list[tuple[int, int]] = []
 
     def add(self, start: int, end: int) -> None:
-        """Note that the bytes from `start` up to, not with, `end` were sent."""
+        """Add a range that was sent: from `start` up to, but not including, `end`."""
         self.sent += end - start
         ranges = self._ranges
         if ranges and ranges[-1][0] <= start <= ranges[-1][1]:
@@ -34,13 +34,13 @@ class ByteRanges:
             insort(ranges, (start, end))
 
     def complete(self, size: int) -> bool:
-        """Say whether every byte of a file of `size` bytes was sent."""
+        """Return whether every byte of a file of `size` bytes was sent at least once."""
         return size == 0 or (len(self._ranges) == 1 and self._covers(size))
 
     def ranges(self) -> str:
-        """Return what was sent, first and last byte of each range: `0-32767,65536-99999`.
+        """Return the first and last byte of each range: `0-32767,65536-99999`.
 
-        Of more than 32 ranges the last is `+` and how many there are beyond.
+        Only 32 ranges are listed; after them `+` and the number of the others.
         """
         shown = [f"{start}-{end - 1}" for start, end in self._ranges[:_MAX_SHOWN]]
         more = len(self._ranges) - len(shown)

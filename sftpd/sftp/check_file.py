@@ -1,12 +1,12 @@
-"""The digests of a file's bytes that a client asks for, over SFTP.
+"""Computes the digests that a client requests over SFTP.
 
-draft-ietf-secsh-filexfer-extensions-00, section 3: `check-file-name` and `check-file-handle`
-bring the names of hash algorithms in the client's order, a range (length 0: to the end) and the
-size of blocks, each of which is to have its digest (0: one for all). The reply carries the first
-algorithm that is known and the digests, one after the other.
+draft-ietf-secsh-filexfer-extensions-00, section 3: `check-file-name` and `check-file-handle` name
+hash algorithms in the client's order, a range (length 0: to the end), and a block size. Each block
+gets its own digest (block size 0: one digest for the whole range). The reply has the name of the
+first known algorithm, and the digests one after the other.
 
-A whole file's digest stands with its inode (keys/digest). What is asked of a part is computed, up
-to 64 MiB and 2,048 blocks a request, and refused beyond.
+The digests of a whole file are stored with its inode (keys/digest). Those of a part are computed,
+up to 64 MiB and 2,048 blocks for each request; larger requests are refused.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _CHUNK = 1 << 18
 
 
 class DigestRequest(NamedTuple):
-    """Which digests of a file: algorithms as a comma-separated list, start, length, block size."""
+    """A request: algorithms as a comma-separated list, start, length and block size in bytes."""
 
     algorithms: bytes
     start: int
@@ -33,32 +33,32 @@ class DigestRequest(NamedTuple):
 
 
 def algorithm(names: bytes) -> str | None:
-    """Return the first of a client's algorithms that is known, by the name we have for it."""
+    """Return our name of the first known algorithm in a client's list, None if none is known."""
     wanted = (name.decode("ascii", "replace") for name in names.split(b","))
     return next((_NAMES[name] for name in wanted if name in _NAMES), None)
 
 
-def digests(descriptor: int, size: int, request_: DigestRequest) -> bytes | None:
-    """Return the digests that are asked for, None if they are refused."""
-    name = algorithm(request_.algorithms)
-    if name is None or request_.start > size or 0 < request_.block < _MIN_BLOCK:
+def digests(descriptor: int, size: int, wanted: DigestRequest) -> bytes | None:
+    """Return the requested digests of an open file of `size` bytes, None to refuse."""
+    name = algorithm(wanted.algorithms)
+    if name is None or wanted.start > size or 0 < wanted.block < _MIN_BLOCK:
         return None
-    left = size - request_.start
-    length = min(request_.length, left) if request_.length else left
-    if length == size and not request_.block:
+    left = size - wanted.start
+    length = min(wanted.length, left) if wanted.length else left
+    if length == size and not wanted.block:
         return bytes.fromhex(getattr(digest.digests_of_file(descriptor), name))
-    block = request_.block or length
+    block = wanted.block or length
     if length > _MAX_BYTES or length > block * _MAX_BLOCKS:
         return None
     if not length:
         return hashlib.new(name, usedforsecurity=False).digest()
-    starts = range(request_.start, request_.start + length, block)
-    end = request_.start + length
+    starts = range(wanted.start, wanted.start + length, block)
+    end = wanted.start + length
     return b"".join(_of_range(descriptor, name, at, min(at + block, end)) for at in starts)
 
 
 def _of_range(descriptor: int, name: str, at: int, end: int) -> bytes:
-    # What the client compares; only sha256 proves anything.
+    # Only sha256 proves anything; sha1 and md5 are for the client's comparison.
     hashed = hashlib.new(name, usedforsecurity=False)
     while at < end and (chunk := os.pread(descriptor, min(_CHUNK, end - at), at)):
         hashed.update(chunk)

@@ -1,15 +1,15 @@
-"""SFTP on the wire: how a request is taken apart and a reply put together, and all its codes.
+"""SFTP messages: how a request is parsed and a reply is built, and all the protocol's numbers.
 
 SFTP version 3, draft-ietf-secsh-filexfer-02. A packet is
 
     uint32 length, byte type, uint32 request-id, arguments
 
-in network order, and a string is a uint32 length and the bytes. For example the READ of 32,768
-bytes from the start of the file whose handle is `00000004`, as request 7:
+in network byte order; a string is a uint32 length and the bytes. Example: a READ of 32,768 bytes
+from the start of the file with handle `00000004`, as request 7:
 
     00000019 05 00000007 00000004 00000004 0000000000000000 00008000
 
-A request's id is passed on as the four bytes that it came in.
+A request id is kept as the four bytes that arrived.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ _attributes = Struct(">IQIIIII")
 
 
 class Request(IntEnum):
-    """SSH_FXP_* that a client sends, section 3."""
+    """SSH_FXP_* of requests, section 3."""
 
     INIT = 1
     OPEN = 3
@@ -53,12 +53,12 @@ class Request(IntEnum):
     RENAME = 18
     READLINK = 19
     SYMLINK = 20
-    LINK = 21  # of version 6; some clients try
+    LINK = 21  # of version 6, but some clients try it
     EXTENDED = 200
 
 
 class Reply(IntEnum):
-    """SSH_FXP_* that a server sends."""
+    """SSH_FXP_* of replies."""
 
     VERSION = 2
     STATUS = 101
@@ -70,7 +70,7 @@ class Reply(IntEnum):
 
 
 class Status(IntEnum):
-    """SSH_FX_*, section 7."""
+    """SSH_FX_*, section 7, as far as they are used."""
 
     OK = 0
     EOF = 1
@@ -93,14 +93,14 @@ _STATUS_TEXT = {
 
 
 class Truncated(Exception):
-    """A packet ends before its arguments do."""
+    """A packet is shorter than its arguments."""
 
 
 class Arguments:
-    """What a request brings, after its id.
+    """The arguments of a request, which follow its id.
 
-    `parse` is told what to expect, a letter each: `s` a path or other string, `h` a handle,
-    `u` and `U` a uint32 and a uint64, `a` attributes, as bytes that nobody looks into.
+    `parse` takes their types, one letter for each: `s` a path or another string, `h` a handle,
+    `u` a uint32, `U` a uint64, `a` attributes, which are kept as bytes because nothing uses them.
     """
 
     def __init__(self, packet: bytes, at: int) -> None:
@@ -108,11 +108,11 @@ class Arguments:
         self._at = at
 
     def parse(self, types: str) -> list[bytes | int]:
-        """Return the arguments; raise Truncated if there are fewer."""
+        """Return the arguments; raise Truncated if the packet is too short."""
         return [_READERS[letter](self) for letter in types]
 
     def string(self) -> bytes:
-        """Return the next string."""
+        """Return the next argument, a string."""
         size = self.number(_u32)
         found = self._packet[self._at : self._at + size]
         if len(found) != size:
@@ -121,7 +121,7 @@ class Arguments:
         return found
 
     def number(self, form: Struct) -> int:
-        """Return the next number."""
+        """Return the next argument, a number."""
         if len(self._packet) < self._at + form.size:
             raise Truncated
         (found,) = form.unpack_from(self._packet, self._at)
@@ -129,7 +129,7 @@ class Arguments:
         return int(found)
 
     def rest(self) -> bytes:
-        """Return whatever is left."""
+        """Return all remaining bytes."""
         at, self._at = self._at, len(self._packet)
         return self._packet[at:]
 
@@ -137,62 +137,64 @@ class Arguments:
 _READERS: dict[str, Callable[[Arguments], bytes | int]] = {
     "s": Arguments.string,
     "h": Arguments.string,
-    "u": lambda given: given.number(_u32),
-    "U": lambda given: given.number(_u64),
+    "u": lambda arguments: arguments.number(_u32),
+    "U": lambda arguments: arguments.number(_u64),
     "a": Arguments.rest,
 }
 
 
 def version(*extensions: tuple[bytes, bytes]) -> bytes:
-    """Return the greeting, with the extensions that are offered."""
+    """Return the VERSION packet, with the extensions that are offered."""
     body = _u32.pack(VERSION) + b"".join(string(n) + string(v) for n, v in extensions)
     return _u32.pack(1 + len(body)) + bytes([Reply.VERSION]) + body
 
 
-def packet(kind: Reply, request: bytes, body: bytes) -> bytes:
+def packet(kind: Reply, request_id: bytes, body: bytes) -> bytes:
     """Return a reply."""
-    return _u32.pack(5 + len(body)) + bytes([kind]) + request + body
+    return _u32.pack(5 + len(body)) + bytes([kind]) + request_id + body
 
 
-def status(request: bytes, code: Status) -> bytes:
-    """Return the reply that says how it went."""
-    return packet(Reply.STATUS, request, _u32.pack(code) + string(_STATUS_TEXT[code]) + string(b""))
+def status(request_id: bytes, code: Status) -> bytes:
+    """Return a STATUS reply."""
+    return packet(
+        Reply.STATUS, request_id, _u32.pack(code) + string(_STATUS_TEXT[code]) + string(b"")
+    )
 
 
-def names(request: bytes, entries: list[bytes]) -> bytes:
-    """Return the reply that carries what `entry` made."""
-    return packet(Reply.NAME, request, _u32.pack(len(entries)) + b"".join(entries))
+def names(request_id: bytes, entries: list[bytes]) -> bytes:
+    """Return a NAME reply with entries made by `entry` or `bare_entry`."""
+    return packet(Reply.NAME, request_id, _u32.pack(len(entries)) + b"".join(entries))
 
 
 def entry(name: bytes, shown: Attributes, now: datetime) -> bytes:
-    """Return one line of a listing, with its long form as `ls -l` prints it."""
+    """Return one entry of a listing, with its line as `ls -l` prints it."""
     return string(name) + string(long_name(name, shown, now)) + attributes(shown)
 
 
 def bare_entry(name: bytes) -> bytes:
-    """Return a name alone, as REALPATH answers."""
+    """Return an entry without attributes, as in the reply to REALPATH."""
     return string(name) + string(name) + _u32.pack(0)
 
 
 def attributes(shown: Attributes) -> bytes:
-    """Return attributes: read-only modes, owner 0, one time for both."""
+    """Return the attributes on the wire: a read-only mode, owner and group 0, one time twice."""
     mode = _FOLDER_MODE if shown.folder else _FILE_MODE
     mtime = min(max(shown.mtime, 0), 0xFFFFFFFF)
     return _attributes.pack(_ATTRIBUTE_FLAGS, shown.size, 0, 0, mode, mtime, mtime)
 
 
 def numbers(*values: int) -> bytes:
-    """Return uint64s, one after the other."""
+    """Return uint64s on the wire."""
     return b"".join(map(_u64.pack, values))
 
 
 def string(text: bytes) -> bytes:
-    """Return a string."""
+    """Return a string on the wire."""
     return _u32.pack(len(text)) + text
 
 
 def long_name(name: bytes, shown: Attributes, now: datetime) -> bytes:
-    """Return a line as `ls -l` prints it; the time in the zone of `now`, or the year if old."""
+    """Return a line as `ls -l` prints it; the time in the zone of `now`, the year if it is old."""
     mode = "dr-xr-xr-x" if shown.folder else "-r--r--r--"
     when = datetime.fromtimestamp(shown.mtime, now.tzinfo)
     recent = timedelta(0) <= now - when < _RECENT

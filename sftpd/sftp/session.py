@@ -1,16 +1,27 @@
-"""The SFTP verbs, read only: a table of them, and one gate that every request passes.
+"""Serves the SFTP verbs of one channel, read only: one table of verbs, and one gate.
 
-Version 3 of the protocol (sftpd/sftp/protocol), and the extensions that read: of OpenSSH's
-(PROTOCOL,
-section 4) `limits`, `statvfs`, `fstatvfs` and `expand-path`; `home-directory`, `check-file-name`
-and `check-file-handle` (draft-ietf-secsh-filexfer-extensions-00; sftpd/sftp/check_file). Nothing
-here does any input or output of the connection's: `feed` takes what came and yields what is to be
-sent, so that the replies to pipelined requests leave together; a file's bytes are read to where
-they are sent from. What a verb needs of the disk comes from a View; what has to stand on record
-goes to a Recorder, and an open that cannot be recorded is not answered with a handle.
+The protocol is version 3 (sftpd/sftp/protocol) with these extensions, all of which only read:
 
-Table, gate and verbs stand in one module, long as it is, so that nobody has to look elsewhere to
-see that nothing writes; and each READ goes straight into the stream that all the replies share.
+- of OpenSSH (PROTOCOL, section 4): `limits`, `statvfs`, `fstatvfs`, `expand-path`;
+- of draft-ietf-secsh-filexfer-extensions-00: `home-directory`, `check-file-name`,
+  `check-file-handle` (sftpd/sftp/check_file).
+
+Rule 1: every request passes the gate (`_gate`), which looks up its verb in the table and asks
+whether it writes. A verb that writes is refused there, and has no code behind it. The only shortcut
+is for READ in its usual form, and READ cannot write.
+
+Rule 2: an open, a listing or a digest is recorded before it is answered. If it cannot be recorded,
+it is refused.
+
+Rule 3: a CLOSE is recorded with the bytes that were sent, so replies that are still unsent are sent
+before it is answered.
+
+Rule 4: this module does no input or output on the connection. `feed` takes what was received and
+yields what has to be sent. It knows no path policy either: files and folders come from a View,
+and records go to a Recorder.
+
+Table, gate and verbs are in one module, although it is long, so that a reader sees in one place
+that nothing writes. A file's bytes are read from the disk into the buffer from which they are sent.
 """
 
 import os
@@ -42,16 +53,18 @@ from sftpd.sftp.view import (
 )
 
 MAX_PACKET = 256 * 1024
-MAX_READ = 255 * 1024  # what OpenSSH itself advertises; some clients choke on more
+MAX_READ = 255 * 1024  # the limit that OpenSSH advertises; some clients fail with a larger one
 MAX_HANDLES = 128
-HEADROOM, TAILROOM = 16, 32  # bytes before and after the replies that are free for the sender's use
+# Unused bytes before and after the replies in `stream`. The packetizer puts the header of an SSH
+# packet and its padding there, so that no reply is copied.
+HEADROOM, TAILROOM = 16, 32
 _SLACK = 1024
-_MAX_BATCH = 264 * 1024  # bytes that leave together, unless a single reply is longer
+_MAX_BATCH = 264 * 1024  # bytes of replies that are sent together, unless a single reply is longer
 _MAX_NAMES = 64 * 1024  # bytes of directory entries in one reply
-_MAX_OTHER_REPLY = 80 * 1024  # bytes that any reply but to a READ stays under
-_HEADER = 9  # bytes of length, type and id
-_READ_ONLY = 1 | 2  # SSH_FXE_STATVFS_ST_RDONLY, _NOSUID
-_LONGEST_NAME = 255
+_MAX_OTHER_REPLY = 80 * 1024  # upper bound of any reply except the one to a READ
+_HEADER = 9  # bytes of length, type and request id
+_READ_ONLY = 1 | 2  # SSH_FXE_STATVFS_ST_RDONLY | SSH_FXE_STATVFS_ST_NOSUID
+_MAX_NAME = 255
 _OFFERED = (
     (b"statvfs@openssh.com", b"2"),
     (b"fstatvfs@openssh.com", b"2"),
@@ -61,48 +74,48 @@ _OFFERED = (
     (b"check-file", ",".join(check_file.ALGORITHMS).encode()),
 )
 _u32 = Struct(">I")
-_read_request = Struct(">IB4sI4sQI")  # as all clients send it, with a handle of ours
+_read_request = Struct(">IB4sI4sQI")  # a READ with a handle of 4 bytes, as ours are
 _data_reply = Struct(">IB4sI")
 
 _log = structlog.get_logger()
 
 
 class ProtocolError(Exception):
-    """The client does not speak the protocol; the session cannot go on."""
+    """The client does not speak SFTP; the session cannot go on."""
 
 
 class Recorder(Protocol):
-    """Who is told what the session serves and refuses; paths are canonical."""
+    """Writes records of what the session serves and refuses; paths are canonical."""
 
     def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
-        """Say whether the open stands on record; if not, the file is not served."""
+        """Record an open; return False if it cannot be recorded."""
 
     def record_list(self, handle: int, path: bytes) -> bool:
-        """The same for a listing."""
+        """Record a listing; return False if it cannot be recorded."""
 
     def record_hash(self, algorithm: str, path: bytes) -> bool:
-        """The same for a digest that is asked for."""
+        """Record a request for a digest; return False if it cannot be recorded."""
 
     def record_missing(self, verb: str, path: bytes) -> None:
-        """Note an open, a listing or a digest of what is not there."""
+        """Record a request to open, list or hash what does not exist."""
 
     def record_close(
         self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
     ) -> None:
-        """Note the end of a file's handle; `reason` is empty if the client closed it.
+        """Record the end of a file's handle; `reason` is empty if the client closed it.
 
-        `ranges` says what was sent of a file that was not sent whole.
+        `ranges` are the parts that were sent, for a file that was not sent completely.
         """
 
     def record_denied(self, verb: str, path: bytes) -> None:
-        """Note a verb that this server does not grant."""
+        """Record a verb that this server never grants."""
 
 
 class Meter(Protocol):
-    """Who measures."""
+    """Collects measurements."""
 
     def record_read_time(self, seconds: float) -> None:
-        """Note how long a READ took."""
+        """Count a READ and the time it took."""
 
 
 @dataclass(slots=True)
@@ -127,11 +140,11 @@ class _Listing:
 
 
 class Session:
-    """One SFTP channel.
+    """The SFTP session of one channel.
 
-    `now` is when it began, in the zone in which listings show their times; `numbers` gives the
-    handles their numbers, which the record names too, and may be shared by several channels.
-    The replies stand in `stream`, from HEADROOM on.
+    `now` is its start; listings show their times in the same zone. `numbers` yields the numbers of
+    handles, which records contain too; the channels of a connection share it. The replies are in
+    `stream`, from HEADROOM on.
     """
 
     def __init__(
@@ -155,17 +168,17 @@ class Session:
         self._end = HEADROOM
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Take what the client sent and yield replies, each to be sent before the next is asked.
+        """Process what the client sent, and yield replies; each must be sent before the next.
 
-        They are a part of `stream` and are overwritten by the next. A file's bytes count as sent
-        only once the next reply is asked for. Raises ProtocolError when the client has to be
-        dropped.
+        What is yielded is a part of `stream`, and the next replies overwrite it. A file's bytes
+        count as sent when the next replies are asked for. Raises ProtocolError if the client has
+        to be disconnected.
         """
         self._received += data
         self._end = HEADROOM
         try:
             for packet in self._packets():
-                # A CLOSE puts on record how much was sent, so that has to be certain by then.
+                # A CLOSE is recorded with the bytes that were sent, so send them first (rule 3).
                 if self._end > HEADROOM and (
                     self._end - HEADROOM + self._max_reply(packet) > _MAX_BATCH
                     or (self._unconfirmed and packet[4] == Request.CLOSE)
@@ -200,14 +213,14 @@ class Session:
             self.stream = wider
 
     def end(self) -> None:
-        """Close whatever the client left open, and put that on record."""
+        """Close all handles that are still open, and record that."""
         for held in self._handles.values():
             self._close_handle(held, "session ended")
         self._handles.clear()
 
     def _confirm_sent(self) -> None:
-        for progress, start, end in self._unconfirmed:
-            progress.add(start, end)
+        for ranges, start, end in self._unconfirmed:
+            ranges.add(start, end)
         self._unconfirmed.clear()
         self._end = HEADROOM
 
@@ -217,7 +230,7 @@ class Session:
             while len(received) - at >= _u32.size:
                 (length,) = _u32.unpack_from(received, at)
                 if not 1 <= length <= MAX_PACKET + _SLACK:
-                    raise ProtocolError(f"a packet of {length} bytes")
+                    raise ProtocolError(f"packet of {length} bytes")
                 end = at + _u32.size + length
                 if len(received) < end:
                     return
@@ -230,34 +243,34 @@ class Session:
     def _answer(self, packet: bytes) -> bytes:
         kind = packet[4]
         if len(packet) < _HEADER or (kind == Request.INIT) is self._initialized:
-            raise ProtocolError(f"a packet of type {kind} out of place")
+            raise ProtocolError(f"unexpected packet of type {kind}")
         if not self._initialized:
             self._initialized = True
             return protocol.version(*_OFFERED)
-        request = packet[5:_HEADER]
+        request_id = packet[5:_HEADER]
         try:
             if kind == Request.READ and len(packet) == _read_request.size:
-                # Nothing to ask the gate: the bulk of all there is takes the short way.
+                # Most requests are READs in this form. They need not pass the gate (rule 1).
                 _, _, _, size, handle, offset, length = _read_request.unpack(packet)
                 if size == len(handle):
-                    return self._read(request, handle, offset, length)
-            return self._gate(kind, request, Arguments(packet, _HEADER))
+                    return self._read(request_id, handle, offset, length)
+            return self._gate(kind, request_id, Arguments(packet, _HEADER))
         except Truncated:
-            return protocol.status(request, Status.BAD_MESSAGE)
+            return protocol.status(request_id, Status.BAD_MESSAGE)
         except Exception:
             _log.exception("request-failed", kind=kind)
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
 
-    def _gate(self, kind: int, request: bytes, given: Arguments) -> bytes:
+    def _gate(self, kind: int, request_id: bytes, rest: Arguments) -> bytes:
         extended = kind == Request.EXTENDED
-        verb = _EXTENSIONS.get(given.string()) if extended else _VERBS.get(kind)
+        verb = _EXTENSIONS.get(rest.string()) if extended else _VERBS.get(kind)
         if verb is None:
-            return protocol.status(request, Status.OP_UNSUPPORTED)
-        arguments = given.parse(verb.argument_types)
+            return protocol.status(request_id, Status.OP_UNSUPPORTED)
+        arguments = rest.parse(verb.argument_types)
         if verb.writes(arguments):
             self._recorder.record_denied(verb.name, self._path_of(verb, arguments))
-            return protocol.status(request, Status.PERMISSION_DENIED)
-        return verb.answer(self, request, *arguments)
+            return protocol.status(request_id, Status.PERMISSION_DENIED)
+        return verb.answer(self, request_id, *arguments)
 
     def _path_of(self, verb: "_Verb", arguments: list[bytes | int]) -> bytes:
         first = arguments[0]
@@ -268,19 +281,19 @@ class Session:
             return held.path if held else b""
         return canonical(first[:MAX_PATH])
 
-    # The verbs. Each takes the request's id and its arguments, and returns its reply.
+    # The verbs. Each takes the request id and the arguments of the request, and returns the reply.
 
-    def _open(self, request: bytes, path: bytes, _flags: int, _attributes: bytes) -> bytes:
+    def _open(self, request_id: bytes, path: bytes, _flags: int, _attributes: bytes) -> bytes:
         path = canonical(path)
         if len(self._handles) >= MAX_HANDLES:
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
         found = self._view.open_file(path)
         if isinstance(found, NotFound):
             self._recorder.record_missing("open", path[:MAX_PATH])
-            return protocol.status(request, Status.NO_SUCH_FILE)
-        return self._recorded_open(request, path, found)
+            return protocol.status(request_id, Status.NO_SUCH_FILE)
+        return self._recorded_open(request_id, path, found)
 
-    def _recorded_open(self, request: bytes, path: bytes, found: OpenFile) -> bytes:
+    def _recorded_open(self, request_id: bytes, path: bytes, found: OpenFile) -> bytes:
         recorded = False
         number = next(self._numbers)
         try:
@@ -290,17 +303,17 @@ class Session:
             if not recorded:
                 os.close(found.descriptor)
         if not recorded:
-            return protocol.status(request, Status.FAILURE)
-        return self._new_handle(request, _File(number, path, found.descriptor, found.attributes))
+            return protocol.status(request_id, Status.FAILURE)
+        return self._new_handle(request_id, _File(number, path, found.descriptor, found.attributes))
 
-    def _opendir(self, request: bytes, path: bytes) -> bytes:
+    def _opendir(self, request_id: bytes, path: bytes) -> bytes:
         path = canonical(path)
         if len(self._handles) >= MAX_HANDLES:
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
         found = self._view.open_folder(path)
         if isinstance(found, NotFound):
             self._recorder.record_missing("list", path[:MAX_PATH])
-            return protocol.status(request, Status.NO_SUCH_FILE)
+            return protocol.status(request_id, Status.NO_SUCH_FILE)
         recorded = False
         number = next(self._numbers)
         try:
@@ -309,20 +322,20 @@ class Session:
             if not recorded:
                 found.close()
         if not recorded:
-            return protocol.status(request, Status.FAILURE)
-        return self._new_handle(request, _Listing(number, path, found, found.entries()))
+            return protocol.status(request_id, Status.FAILURE)
+        return self._new_handle(request_id, _Listing(number, path, found, found.entries()))
 
-    def _new_handle(self, request: bytes, held: _File | _Listing) -> bytes:
+    def _new_handle(self, request_id: bytes, held: _File | _Listing) -> bytes:
         name = _u32.pack(held.number)
         self._handles[name] = held
-        return protocol.packet(Reply.HANDLE, request, protocol.string(name))
+        return protocol.packet(Reply.HANDLE, request_id, protocol.string(name))
 
-    def _close(self, request: bytes, handle: bytes) -> bytes:
+    def _close(self, request_id: bytes, handle: bytes) -> bytes:
         held = self._handles.pop(handle, None)
         if held is None:
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
         self._close_handle(held, "")
-        return protocol.status(request, Status.OK)
+        return protocol.status(request_id, Status.OK)
 
     def _close_handle(self, held: _File | _Listing, reason: str) -> None:
         if isinstance(held, _Listing):
@@ -334,153 +347,158 @@ class Session:
         ranges = b"" if complete else held.ranges_sent.ranges().encode()
         self._recorder.record_close(held.number, held.ranges_sent.sent, complete, ranges, reason)
 
-    def _read(self, request: bytes, handle: bytes, offset: int, length: int) -> bytes:
+    def _read(self, request_id: bytes, handle: bytes, offset: int, length: int) -> bytes:
         held = self._handles.get(handle)
         if not isinstance(held, _File):
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
         if offset >= held.attributes.size:
-            return protocol.status(request, Status.EOF)
+            return protocol.status(request_id, Status.EOF)
         size = min(length, MAX_READ, held.attributes.size - offset)
         at = self._end + _data_reply.size
         self._make_room(at + size)
         began = perf_counter()
-        # Into the stream; should it fail, nothing of it counts.
+        # Read into the stream behind the replies. If this fails, `_end` has not moved yet.
         size = os.preadv(held.descriptor, [self.stream[at : at + size]], offset)
         if self._meter is not None:
             self._meter.record_read_time(perf_counter() - began)
         if not size:
-            return protocol.status(request, Status.EOF)
-        _data_reply.pack_into(self.stream, self._end, 9 + size, Reply.DATA, request, size)
+            return protocol.status(request_id, Status.EOF)
+        _data_reply.pack_into(self.stream, self._end, 9 + size, Reply.DATA, request_id, size)
         self._end = at + size
         self._unconfirmed.append((held.ranges_sent, offset, offset + size))
         return b""
 
-    def _stat(self, request: bytes, path: bytes) -> bytes:
+    def _stat(self, request_id: bytes, path: bytes) -> bytes:
         found = self._view.stat(path)
         if isinstance(found, NotFound):
-            return protocol.status(request, Status.NO_SUCH_FILE)
-        return protocol.packet(Reply.ATTRS, request, protocol.attributes(found))
+            return protocol.status(request_id, Status.NO_SUCH_FILE)
+        return protocol.packet(Reply.ATTRS, request_id, protocol.attributes(found))
 
-    def _fstat(self, request: bytes, handle: bytes) -> bytes:
+    def _fstat(self, request_id: bytes, handle: bytes) -> bytes:
         held = self._handles.get(handle)
         if held is None:
-            return protocol.status(request, Status.FAILURE)
-        return protocol.packet(Reply.ATTRS, request, protocol.attributes(held.attributes))
+            return protocol.status(request_id, Status.FAILURE)
+        return protocol.packet(Reply.ATTRS, request_id, protocol.attributes(held.attributes))
 
-    def _readdir(self, request: bytes, handle: bytes) -> bytes:
+    def _readdir(self, request_id: bytes, handle: bytes) -> bytes:
         held = self._handles.get(handle)
         if not isinstance(held, _Listing):
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
         entries: list[bytes] = []
         size = 0
-        for name, shown in held.entries:
-            entries.append(protocol.entry(name, shown, self._now))
+        for name, attributes in held.entries:
+            entries.append(protocol.entry(name, attributes, self._now))
             size += len(entries[-1])
             if size >= _MAX_NAMES:
                 break
-        return protocol.names(request, entries) if entries else protocol.status(request, Status.EOF)
+        return (
+            protocol.names(request_id, entries)
+            if entries
+            else protocol.status(request_id, Status.EOF)
+        )
 
-    def _realpath(self, request: bytes, path: bytes) -> bytes:
-        meant = canonical(path)
-        # As OpenSSH has it, the last part need not be there, but what leads to it must.
-        if isinstance(self._view.stat(meant), NotFound):
-            parent = self._view.stat(meant.rpartition(b"/")[0])
+    def _realpath(self, request_id: bytes, path: bytes) -> bytes:
+        resolved = canonical(path)
+        # As in OpenSSH: the last part of the path need not exist, but its folder must.
+        if isinstance(self._view.stat(resolved), NotFound):
+            parent = self._view.stat(resolved.rpartition(b"/")[0])
             missing = isinstance(parent, NotFound) or not parent.folder
-            if missing or len(path) > MAX_PATH or b"\0" in meant:
-                return protocol.status(request, Status.NO_SUCH_FILE)
-        return protocol.names(request, [protocol.bare_entry(meant)])
+            if missing or len(path) > MAX_PATH or b"\0" in resolved:
+                return protocol.status(request_id, Status.NO_SUCH_FILE)
+        return protocol.names(request_id, [protocol.bare_entry(resolved)])
 
-    def _readlink(self, request: bytes, _path: bytes) -> bytes:
-        return protocol.status(request, Status.NO_SUCH_FILE)
+    def _readlink(self, request_id: bytes, _path: bytes) -> bytes:
+        return protocol.status(request_id, Status.NO_SUCH_FILE)
 
-    def _limits(self, request: bytes) -> bytes:
+    def _limits(self, request_id: bytes) -> bytes:
         limits = protocol.numbers(MAX_PACKET, MAX_READ, 0, MAX_HANDLES)
-        return protocol.packet(Reply.EXTENDED, request, limits)
+        return protocol.packet(Reply.EXTENDED, request_id, limits)
 
-    def _statvfs(self, request: bytes, path: bytes) -> bytes:
+    def _statvfs(self, request_id: bytes, path: bytes) -> bytes:
         found = self._view.statvfs(path)
         if isinstance(found, NotFound):
-            return protocol.status(request, Status.NO_SUCH_FILE)
-        return self._statvfs_reply(request, found)
+            return protocol.status(request_id, Status.NO_SUCH_FILE)
+        return self._statvfs_reply(request_id, found)
 
-    def _fstatvfs(self, request: bytes, handle: bytes) -> bytes:
+    def _fstatvfs(self, request_id: bytes, handle: bytes) -> bytes:
         held = self._handles.get(handle)
         if held is None:
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
         found = self._view.statvfs(held.path)
         if isinstance(found, NotFound):
-            return protocol.status(request, Status.FAILURE)
-        return self._statvfs_reply(request, found)
+            return protocol.status(request_id, Status.FAILURE)
+        return self._statvfs_reply(request_id, found)
 
-    def _statvfs_reply(self, request: bytes, found: FileSystemSize) -> bytes:
-        # No room for anybody to write in, and no count of what others have there.
+    def _statvfs_reply(self, request_id: bytes, found: FileSystemSize) -> bytes:
+        # Free space and numbers of files are given as 0: nothing can be written here, and how much
+        # other parties have is not shown.
         block, blocks = found
-        room = protocol.numbers(block, block, blocks, 0, 0, 0, 0, 0, 0, _READ_ONLY, _LONGEST_NAME)
-        return protocol.packet(Reply.EXTENDED, request, room)
+        room = protocol.numbers(block, block, blocks, 0, 0, 0, 0, 0, 0, _READ_ONLY, _MAX_NAME)
+        return protocol.packet(Reply.EXTENDED, request_id, room)
 
-    def _home(self, request: bytes, _user: bytes) -> bytes:
-        return protocol.names(request, [protocol.bare_entry(b"/")])
+    def _home(self, request_id: bytes, _user: bytes) -> bytes:
+        return protocol.names(request_id, [protocol.bare_entry(b"/")])
 
-    def _expand(self, request: bytes, path: bytes) -> bytes:
+    def _expand(self, request_id: bytes, path: bytes) -> bytes:
         head, _, rest = path.partition(b"/")
         if head.startswith(b"~") and head != b"~":
-            return protocol.status(request, Status.NO_SUCH_FILE)
-        return self._realpath(request, rest if head == b"~" else path)
+            return protocol.status(request_id, Status.NO_SUCH_FILE)
+        return self._realpath(request_id, rest if head == b"~" else path)
 
-    def _check_name(self, request: bytes, path: bytes, *request_: bytes | int) -> bytes:
+    def _check_name(self, request_id: bytes, path: bytes, *wanted: bytes | int) -> bytes:
         path = canonical(path)
         found = self._view.open_file(path)
         if isinstance(found, NotFound):
             self._recorder.record_missing("hash", path[:MAX_PATH])
-            return protocol.status(request, Status.NO_SUCH_FILE)
+            return protocol.status(request_id, Status.NO_SUCH_FILE)
         try:
-            return self._check_file_reply(request, b"", path, found, DigestRequest(*request_))  # type: ignore[arg-type]
+            return self._check_file_reply(request_id, b"", path, found, DigestRequest(*wanted))  # type: ignore[arg-type]
         finally:
             os.close(found.descriptor)
 
-    def _check_handle(self, request: bytes, handle: bytes, *request_: bytes | int) -> bytes:
-        return self._check(request, b"", handle, request_)
+    def _check_handle(self, request_id: bytes, handle: bytes, *wanted: bytes | int) -> bytes:
+        return self._check(request_id, b"", handle, wanted)
 
-    def _check_for_paramiko(self, request: bytes, handle: bytes, *request_: bytes | int) -> bytes:
-        # As paramiko's client asks, and wants it answered: with the extension's name before it.
-        return self._check(request, protocol.string(b"check-file"), handle, request_)
+    def _check_for_paramiko(self, request_id: bytes, handle: bytes, *wanted: bytes | int) -> bytes:
+        # paramiko's client uses this name, and expects it at the beginning of the reply.
+        return self._check(request_id, protocol.string(b"check-file"), handle, wanted)
 
     def _check(
-        self, request: bytes, lead: bytes, handle: bytes, request_: tuple[bytes | int, ...]
+        self, request_id: bytes, prefix: bytes, handle: bytes, wanted: tuple[bytes | int, ...]
     ) -> bytes:
         held = self._handles.get(handle)
         if not isinstance(held, _File):
-            return protocol.status(request, Status.FAILURE)
-        return self._check_file_reply(request, lead, held.path, held, DigestRequest(*request_))  # type: ignore[arg-type]
+            return protocol.status(request_id, Status.FAILURE)
+        return self._check_file_reply(request_id, prefix, held.path, held, DigestRequest(*wanted))  # type: ignore[arg-type]
 
     def _check_file_reply(
         self,
-        request: bytes,
-        lead: bytes,
+        request_id: bytes,
+        prefix: bytes,
         path: bytes,
         opened: OpenFile | _File,
-        request_: DigestRequest,
+        wanted: DigestRequest,
     ) -> bytes:
-        name = check_file.algorithm(request_.algorithms)
+        name = check_file.algorithm(wanted.algorithms)
         if name is None:
-            return protocol.status(request, Status.OP_UNSUPPORTED)
+            return protocol.status(request_id, Status.OP_UNSUPPORTED)
         if not self._recorder.record_hash(name, path):
-            return protocol.status(request, Status.FAILURE)
-        found = check_file.digests(opened.descriptor, opened.attributes.size, request_)
+            return protocol.status(request_id, Status.FAILURE)
+        found = check_file.digests(opened.descriptor, opened.attributes.size, wanted)
         if found is None:
-            return protocol.status(request, Status.FAILURE)
+            return protocol.status(request_id, Status.FAILURE)
         return protocol.packet(
-            Reply.EXTENDED, request, lead + protocol.string(name.encode()) + found
+            Reply.EXTENDED, request_id, prefix + protocol.string(name.encode()) + found
         )
 
     def _unreachable(self, _request: bytes, *_: object) -> bytes:
-        raise AssertionError("the gate let a verb through that writes")
+        raise AssertionError("the gate passed a verb that writes")
 
 
 @dataclass(frozen=True, slots=True)
 class _Verb:
     name: str
-    argument_types: str  # as sftp.Arguments spells it
+    argument_types: str  # see protocol.Arguments
     writes: Callable[[list[bytes | int]], bool]
     answer: Callable[..., bytes]
 

@@ -1,14 +1,14 @@
-"""What a party sees: (its tree, a client's path) -> an open file, a folder, or NotFound.
+"""Maps a client's path to an open file or folder in its party's tree, or to NotFound.
 
-A client's path is bytes, and is resolved twice. First lexically, as in a chroot: relative to
-`/`, with `..` at the root staying there. Then by the kernel, with openat2(2) through the
-descriptor of the tree, which refuses symlinks, magic links and whatever would leave the tree.
-Only regular files and directories exist here; a FIFO, a socket, a device or a symlink that
-someone planted is neither found nor listed, and neither is a name that holds control
-characters. Denied and missing look the same.
+A client's path is bytes, and is resolved twice. First by its text alone, as in a chroot: relative
+to `/`, and `..` at the root stays at the root. Then by the kernel, below the descriptor of the tree
+(keys/kernel/openat2), which refuses links and everything outside the tree.
+
+Only regular files and folders exist here. A FIFO, a socket, a device or a symbolic link that
+someone planted is neither found nor listed, and neither is a name with control characters. A path
+that is denied looks like a path that does not exist.
 """
 
-import ctypes
 import errno
 import os
 import stat
@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import structlog
 
+from keys.kernel import openat2
+
 MAX_PATH = 4096
 
-_OPENAT2 = 437  # the same number on every architecture
-_RESOLVE = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABSENT = {
     errno.ENOENT,
     errno.ENOTDIR,
@@ -38,34 +38,17 @@ _ABSENT = {
     errno.ENODEV,
 }
 _CONTROL = bytes([*range(32), 127])
-_MAX_RETRIES = 8
 
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("mode", ctypes.c_uint64),
-        ("resolve", ctypes.c_uint64),
-    )
-
-
-_openat2 = ctypes.CDLL(None, use_errno=True).syscall
-_openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
-_openat2.restype = ctypes.c_long
-_OPEN_HOW = {
-    flags: _OpenHow(flags, 0, _RESOLVE)
-    for flags in (_READ_FLAGS, _READ_FLAGS | os.O_DIRECTORY, _PATH_ONLY)
-}
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """Nothing there, or nothing that this party may see: one answer for both."""
+    """There is nothing at that path, or nothing that this party may see."""
 
 
 class Attributes(NamedTuple):
-    """What is shown of a file or folder; `mtime` in whole seconds since 1970."""
+    """What a client sees of a file or folder; `mtime` in whole seconds since 1970."""
 
     folder: bool
     size: int
@@ -73,21 +56,21 @@ class Attributes(NamedTuple):
 
 
 class OpenFile(NamedTuple):
-    """A regular file that is open for reading; whoever holds it closes the descriptor."""
+    """A regular file that is open for reading; the caller closes the descriptor."""
 
     descriptor: int
     attributes: Attributes
 
 
 class FileSystemSize(NamedTuple):
-    """How large a file system is: the size of its blocks in bytes, and how many there are."""
+    """The size of a file system: bytes of a block, and the number of blocks."""
 
     block: int
     blocks: int
 
 
 def canonical(path: bytes) -> bytes:
-    """Return the absolute path that a client means: no `.`, no `..`, no doubled slash."""
+    """Return the absolute path that a client means, without `.`, `..` and double slashes."""
     if path[:1] == b"/" and path[-1:] != b"/" and b"/." not in path and b"//" not in path:
         return path
     parts: list[bytes] = []
@@ -100,11 +83,11 @@ def canonical(path: bytes) -> bytes:
 
 
 class View:
-    """One party's tree; close it when the session is over.
+    """One party's tree; close it after the session.
 
-    A tree that does not exist, because nothing was filed for the party yet, is an empty one.
-    `is_visible` says of a path in the tree, without the leading slash, whether it is to be seen at
-    all: the publisher takes away what a narrower scope no longer covers, but not in an instant.
+    A tree that does not exist yet, because nothing was filed for the party, is shown as an empty
+    folder. `is_visible` returns whether a path in the tree (without the leading slash) may be seen:
+    when a party's scope becomes narrower, the publisher needs some time to remove the files.
     """
 
     def __init__(self, tree: Path, is_visible: Callable[[str], bool] | None = None) -> None:
@@ -116,20 +99,20 @@ class View:
 
     @property
     def root(self) -> int | None:
-        """The descriptor of the tree, if there is one."""
+        """Return the descriptor of the tree, None if the tree does not exist."""
         return None if self._root < 0 else self._root
 
     def close(self) -> None:
-        """Let go of the tree."""
+        """Close the tree."""
         root, self._root = self._root, -1
         if root >= 0:
             os.close(root)
 
     def stat(self, path: bytes) -> Attributes | NotFound:
-        """Return what is shown of whatever stands at `path`."""
+        """Return the attributes of the file or folder at `path`."""
         if self._root < 0 and canonical(path) == b"/":
             return Attributes(folder=True, size=0, mtime=0)
-        descriptor = self._open(path, _PATH_ONLY)
+        descriptor = self._open(path, _PATH_FLAGS)
         if isinstance(descriptor, NotFound):
             return descriptor
         try:
@@ -138,10 +121,10 @@ class View:
             os.close(descriptor)
 
     def statvfs(self, path: bytes) -> FileSystemSize | NotFound:
-        """Return how large the file system is on which `path` stands."""
+        """Return the size of the file system of `path`."""
         if self._root < 0 and canonical(path) == b"/":
             return FileSystemSize(4096, 0)
-        descriptor = self._open(path, _PATH_ONLY)
+        descriptor = self._open(path, _PATH_FLAGS)
         if isinstance(descriptor, NotFound):
             return descriptor
         try:
@@ -180,28 +163,23 @@ class View:
     def _open(self, path: bytes, flags: int) -> int | NotFound:
         if self._root < 0 or len(path) > MAX_PATH or _has_control_characters(path):
             return NotFound()
-        how = ctypes.addressof(_OPEN_HOW[flags])
         inside = canonical(path)[1:] or b"."
         if self._is_visible is not None and not self._is_visible(os.fsdecode(inside)):
             return NotFound()
-        for _ in range(_MAX_RETRIES):
-            descriptor = _openat2(_OPENAT2, self._root, inside, how, ctypes.sizeof(_OpenHow))
-            if descriptor >= 0:
-                return int(descriptor)
-            failed = ctypes.get_errno()
-            if failed == errno.EACCES:
-                # Not denied to the party but to us: a mode that the publisher would not give.
+        try:
+            return openat2.open_beneath(self._root, inside, flags)
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                # The server itself may not read it, because of a mode that the publisher never
+                # sets. The party sees NotFound; the operator must see an error.
                 _log.error("file-unreadable", path=os.fsdecode(inside))
-            if failed in _ABSENT:
+            if error.errno in _ABSENT:
                 return NotFound()
-            # EAGAIN: something was renamed meanwhile, and the kernel could not be sure.
-            if failed not in (errno.EAGAIN, errno.EINTR):
-                break
-        raise OSError(failed, os.strerror(failed))
+            raise
 
 
 class Folder:
-    """An open folder: what it holds, by name, as it stood when the listing began."""
+    """An open folder, and its entries at the time when the listing began."""
 
     def __init__(
         self,
@@ -216,9 +194,9 @@ class Folder:
         self._descriptor = descriptor
 
     def entries(self) -> Iterator[tuple[bytes, Attributes]]:
-        """Yield name and attributes in the order of the names' bytes.
+        """Yield name and attributes, in the order of the names' bytes.
 
-        Something that vanishes while the listing is under way is left out.
+        A file that is removed during the listing is left out.
         """
         if self._descriptor < 0:
             return
@@ -238,7 +216,7 @@ class Folder:
                 yield name, found
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
