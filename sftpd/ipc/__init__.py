@@ -1,1 +1,1 @@
-"""What a child and the monitor say to each other."""
+"""The messages between a connection's child and the monitor, and what they share in memory."""

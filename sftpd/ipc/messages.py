@@ -1,28 +1,29 @@
-"""What a connection's child tells its parent, who alone writes the transfer ledger.
+"""The messages that a connection's child sends to the monitor, which alone writes the ledger.
 
-One or more messages a datagram, over a SOCK_SEQPACKET pair:
+They go over a SOCK_SEQPACKET pair, one or more in a datagram. A message is
 
     kind       1 byte
-    handle     uint32, the number of the handle, 0 if there is none
-    count      uint64, bytes sent, or a file's size
+    handle     uint32, the number of a handle, 0 if there is none
+    count      uint64, bytes sent, or the size of a file
     flag       1 byte, 0 or 1
-    size       uint16, bytes of what follows
-    texts      as many strings as the kind has, UTF-8 or a path's own bytes, NUL between them
+    size       uint16, bytes that follow
+    texts      as many strings as the kind has, UTF-8 or the bytes of a path, with NUL between them
 
-in network order. The parent answers ADMIT, REFUSE, OPEN, LIST, HASH, MISS and DENY with one byte,
-`+` or `-`, once the record stands in the ledger or cannot stand there, so that what a client is
-told is on record by then; an answer that never comes is a `-`. All of a datagram's messages but the
-last are CLOSE. For example
+in network byte order. Example: handle 4 was opened on a file of 200,000 bytes that has no digest
 
     O 00000004 0000000000030d40 00 000d "/BENIOKU.txt" 00
 
-asks for the record that handle 4 was opened on a file of 200,000 bytes that bears no digest.
+The monitor answers ADMIT, REFUSE, CHANGE, OPEN, LIST, HASH, MISS and DENY with one byte. It is `+`
+when the record is in the ledger, and `-` when it cannot be written or the request is refused. So
+everything that a client learns is on record before. A missing answer counts as `-`. In a datagram
+all messages except the last one are CLOSE.
 
-In place of `+` it may say `~`: yes, and from now on PACE has to be asked before bytes are sent,
-since the party's bandwidth is capped. That is answered with a uint32, the milliseconds to wait.
-TIMES tells how long READs took: how many within each of `READ_TIME_BOUNDS`, how many took longer,
-and the microseconds of all of them. A DENY of `many` counts refusals (MISS, DENY) that are not told
-one by one.
+The answer `~` means yes, and that the party's bandwidth is limited: from now on the child sends
+PACE before it sends bytes to the client. PACE is answered with a uint32, the milliseconds to wait.
+
+TIMES reports how long READs took: how many took up to each of READ_TIME_BOUNDS, how many took
+longer, and the microseconds of all together. DENY with the verb `many` counts refusals (MISS, DENY)
+that are not recorded one by one.
 """
 
 from enum import Enum
@@ -34,27 +35,17 @@ _MAX_TEXT = 4096
 MAX_DATAGRAM = 32768
 
 YES, NO, YES_PACED = b"+", b"-", b"~"
-READ_TIME_BOUNDS: Final = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.05,
-    0.25,
-    1.0,
-)  # seconds
 WAIT_MS: Final = Struct(">I")
+# Seconds.
+READ_TIME_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 MANY = "many"
 
 
 class MessageKind(Enum):
-    """What is told, and the names of its texts."""
+    """A kind of message, with its letter and the names of its texts."""
 
     ADMIT = b"A", ("party", "method", "credential", "client", "cipher", "kex", "rehearsal")
-    # flag: only a probe
+    # flag: the client only probed a key
     REFUSE = b"R", ("user", "method", "credential", "client", "cipher", "kex", "reason")
     CHANGE = b"W", ("party", "credential", "secret")  # secret: the new password's hash
     OPEN = b"O", ("path", "sha256")  # count: size
@@ -62,7 +53,7 @@ class MessageKind(Enum):
     HASH = b"H", ("algorithm", "path")
     MISS = b"M", ("verb", "path")
     CLOSE = b"C", ("reason", "ranges")  # count: bytes sent; flag: every byte of the file
-    DENY = b"D", ("verb", "path")  # count: of how many, 0 if it is one
+    DENY = b"D", ("verb", "path")  # count: number of refusals, 0 for a single one
     TIMES = b"T", ("counts",)  # count: microseconds
     PACE = b"P", ("",)  # count: bytes
     END = b"E", ("reason",)
@@ -70,35 +61,35 @@ class MessageKind(Enum):
     def __init__(self, letter: bytes, texts: tuple[str, ...]) -> None:
         self.letter = letter
         self.texts = texts
-        self.needs_answer = letter not in b"CTPE"  # whether the child waits for a yes or no
+        self.needs_answer = letter not in b"CTPE"  # the child waits for a yes or no
 
 
 _KINDS_BY_LETTER = {kind.letter: kind for kind in MessageKind}
 
 
 class Message(NamedTuple):
-    """One thing told; the texts stand in the order that their kind names them."""
+    """One message; the texts are in the order of `MessageKind.texts`."""
 
     kind: MessageKind
     texts: tuple[bytes, ...]
     handle: int = 0
-    count: int = 0  # type: ignore[assignment]  # hides a tuple's own count
+    count: int = 0  # type: ignore[assignment]  # hides tuple.count
     flag: bool = False
 
     def text(self, number: int) -> str:
-        """Return one text; bytes that are no UTF-8 become lone surrogates."""
+        """Return one text; bytes that are not UTF-8 become lone surrogates."""
         return self.texts[number].decode("utf-8", "surrogateescape")
 
 
 def pack(message: Message) -> bytes:
-    """Write a message; texts are cut at 4,096 bytes and lose their NULs."""
+    """Return a message as bytes; texts are cut at 4,096 bytes, and NULs in them are removed."""
     kind, texts, handle, count, flag = message
-    told = b"\0".join([text[:_MAX_TEXT].replace(b"\0", b"") for text in texts])
-    return _header.pack(kind.letter, handle, count, flag, len(told)) + told
+    packed = b"\0".join([text[:_MAX_TEXT].replace(b"\0", b"") for text in texts])
+    return _header.pack(kind.letter, handle, count, flag, len(packed)) + packed
 
 
 def unpack(data: bytes) -> list[Message]:
-    """Read messages; ValueError for anything that `pack` would not have written."""
+    """Parse a datagram; ValueError for anything that `pack` does not produce."""
     messages: list[Message] = []
     at, end = 0, len(data)
     while at < end or not messages:

@@ -1,1 +1,1 @@
-"""What the kernel denies a child: Landlock, seccomp, capabilities, limits."""
+"""Restricts a child by means of the kernel: Landlock, seccomp, capabilities, limits."""

@@ -1,21 +1,21 @@
-"""The server's host keys: read for the key exchange, announced and proved to logged-in clients.
+"""The server's host keys: loaded for the key exchange, announced and proved after the login.
 
-After the login the server tells all its host keys, the next ones among them, so that a client
-knows the next key before the old one goes (OpenSSH PROTOCOL 2.5; its `UpdateHostKeys`):
+After the login the server announces all its host keys, the prepared ones too. So a client learns
+the next key before the old one is removed (OpenSSH PROTOCOL section 2.5; `UpdateHostKeys`):
 
     byte SSH_MSG_GLOBAL_REQUEST, "hostkeys-00@openssh.com", no reply wanted, string[] keys
 
-The client asks for a proof of those it does not know,
+The client asks for a proof of those that it does not know,
 
     byte SSH_MSG_GLOBAL_REQUEST, "hostkeys-prove-00@openssh.com", reply wanted, string[] keys
 
-and is answered with REQUEST_SUCCESS and a signature each, in the same order, over
+and gets REQUEST_SUCCESS with one signature for each, in the same order, over
 
     string "hostkeys-prove-00@openssh.com", string session identifier, string key
 
-Since that text opens what is signed, the signature is of no use in a key exchange. A request
-that names any key that is not ours is refused whole. Those next keys are never used to exchange
-keys; they become present when the operator moves them there (keys/server_keys/host).
+The first string makes such a signature useless in a key exchange. A request that names a key that
+is not ours is refused completely. Prepared keys are never used in a key exchange; they are when the
+operator has activated them (keys/server_keys/host).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,16 +37,16 @@ _KEY_CLASSES: Mapping[str, type[PKey]] = {"ed25519": Ed25519Key, "rsa": RSAKey}
 
 
 def load(paths: Iterable[Path]) -> list[PKey]:
-    """Read private keys, whose names say their kind, as in `ssh_host_ed25519_key`.
+    """Load private keys; a file's name says its kind, as in `ssh_host_ed25519_key`.
 
-    Raises Faults with every one that cannot be read.
+    Raises Faults that name every file that cannot be used.
     """
     found, faults = [], []
     for path in paths:
         try:
             found.append(_KEY_CLASSES[path.name.split("_")[2]].from_private_key_file(str(path)))
         except (OSError, ValueError, SSHException) as error:
-            message = f"no key that can be used ({error}), restore it from a copy"
+            message = f"the key cannot be used ({error}): restore the file from a backup"
             faults.append(Fault(str(path), "", message))
     if faults:
         raise Faults(faults)
@@ -54,7 +54,7 @@ def load(paths: Iterable[Path]) -> list[PKey]:
 
 
 def announcement(keys: Iterable[PKey]) -> Message:
-    """Return the message that tells a client all host keys."""
+    """Return the message that announces all host keys to a client."""
     message = Message()
     message.add_byte(cMSG_GLOBAL_REQUEST)
     message.add_string(ANNOUNCE)
@@ -67,18 +67,18 @@ def announcement(keys: Iterable[PKey]) -> Message:
 def proofs(
     keys: Sequence[PKey], request: bytes, session_id: bytes, host_key_algorithm: str
 ) -> bytes | None:
-    """Sign for each key that is request for; None where that is not to be answered.
+    """Return the signatures that a request asks for, None to refuse it.
 
-    `request` is the request behind its want-reply, `host_key_algorithm` the one that the key
-    exchange agreed on: a client that took an RSA signature there wants the same kind here.
+    `request` is what follows the want-reply field. `host_key_algorithm` is the one that the key
+    exchange negotiated: a client that got an RSA signature there expects the same algorithm here.
     """
-    named = _split_strings(request)
+    blobs = _split_strings(request)
     ours = {key.asbytes(): key for key in keys}
-    if not named or len(named) > MAX_PROOFS or not ours.keys() >= set(named):
+    if not blobs or len(blobs) > MAX_PROOFS or not ours.keys() >= set(blobs):
         return None
     rsa = host_key_algorithm if host_key_algorithm.startswith("rsa-") else "rsa-sha2-512"
     answer = Message()
-    for blob in named:
+    for blob in blobs:
         key = ours[blob]
         algorithm = rsa if isinstance(key, RSAKey) else None
         signed = key.sign_ssh_data(_text_to_sign(session_id, blob), algorithm)
@@ -95,7 +95,7 @@ def _text_to_sign(session_id: bytes, blob: bytes) -> bytes:
 
 
 def _split_strings(data: bytes) -> list[bytes]:
-    """Read a sequence of strings; none where it is cut short."""
+    """Parse a sequence of strings; return none if it is cut short."""
     found, at = [], 0
     while at < len(data):
         start = at + 4

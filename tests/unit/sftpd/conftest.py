@@ -12,7 +12,7 @@ from sftpd.sftp.view import View
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """Two parties' trees beside a store."""
+    """A site with the trees of two parties and a store."""
     for name in ("trees/parti-a/akis", "trees/parti-b", "store"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "trees/parti-a/BENIOKU.txt").write_bytes(b"oku beni\n")
@@ -36,20 +36,20 @@ def view(tree: Path) -> Iterator[View]:
 
 
 @pytest.fixture
-def kept() -> MemoryRecorder:
+def recorder() -> MemoryRecorder:
     return MemoryRecorder()
 
 
 @pytest.fixture
-def stranger(view: View, kept: MemoryRecorder) -> Iterator[Client]:
-    """A client that has not yet greeted."""
-    session = Session(view, kept, NOW)
+def new_client(view: View, recorder: MemoryRecorder) -> Iterator[Client]:
+    """A client that has not sent INIT yet."""
+    session = Session(view, recorder, NOW)
     yield Client(session)
     session.end()
 
 
 @pytest.fixture
-def client(stranger: Client) -> Client:
-    """A client that has."""
-    stranger.send(stranger.packet(1, pack(">I", 3)))
-    return stranger
+def client(new_client: Client) -> Client:
+    """A client that has sent INIT."""
+    new_client.send(new_client.packet(1, pack(">I", 3)))
+    return new_client

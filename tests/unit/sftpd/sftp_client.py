@@ -1,4 +1,4 @@
-"""A client that speaks SFTP in bytes, and a recorder that keeps what it is told."""
+"""An SFTP client that works on bytes, and a recorder that keeps its records in memory."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,34 +10,34 @@ NOW = datetime.fromisoformat("2023-05-14T18:00:00+03:00")
 
 
 class MemoryRecorder:
-    """Records in memory; `willing` says whether opens and listings can be recorded."""
+    """Keeps records in memory; refuses opens, listings and digests if `can_record` is False."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-        self.willing = True
+        self.records: list[tuple[object, ...]] = []
+        self.can_record = True
 
     def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
-        self.told.append(("open", handle, path, size))
-        return self.willing
+        self.records.append(("open", handle, path, size))
+        return self.can_record
 
     def record_list(self, handle: int, path: bytes) -> bool:
-        self.told.append(("list", handle, path))
-        return self.willing
+        self.records.append(("list", handle, path))
+        return self.can_record
 
     def record_hash(self, algorithm: str, path: bytes) -> bool:
-        self.told.append(("hash", algorithm, path))
-        return self.willing
+        self.records.append(("hash", algorithm, path))
+        return self.can_record
 
     def record_missing(self, verb: str, path: bytes) -> None:
-        self.told.append(("missed", verb, path))
+        self.records.append(("missed", verb, path))
 
     def record_close(
         self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
     ) -> None:
-        self.told.append(("close", handle, sent, complete, reason))
+        self.records.append(("close", handle, sent, complete, reason))
 
     def record_denied(self, verb: str, path: bytes) -> None:
-        self.told.append(("denied", verb, path))
+        self.records.append(("denied", verb, path))
 
 
 def string(text: bytes) -> bytes:
@@ -45,7 +45,7 @@ def string(text: bytes) -> bytes:
 
 
 class Client:
-    """Puts requests together and takes replies apart, byte by byte."""
+    """Builds requests and parses replies."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -56,7 +56,7 @@ class Client:
         return pack(">IB", 1 + len(body), kind) + body
 
     def send(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Feed bytes; return the replies as (type, what follows it)."""
+        """Send bytes; return the replies as (type, the bytes that follow it)."""
         replies = []
         answered = b"".join(bytes(replies) for replies in self.session.feed(data))
         while answered:
@@ -66,7 +66,7 @@ class Client:
         return replies
 
     def ask(self, kind: int, body: bytes) -> tuple[int, bytes]:
-        """Send one request; return its reply's type and what follows the request's id."""
+        """Send one request; return the reply's type and the bytes after the request id."""
         self._request += 1
         request = pack(">I", self._request)
         [(answer, rest)] = self.send(self.packet(kind, request + body))
@@ -89,7 +89,7 @@ class Client:
         return rest
 
     def names(self, handle: bytes) -> list[bytes]:
-        """The names of one READDIR reply, none at the end."""
+        """Return the names in one READDIR reply, none at the end of the listing."""
         answer, rest = self.ask(12, handle)
         if answer == 101:
             assert unpack_from(">I", rest)[0] == 1

@@ -70,21 +70,21 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def initialized(view: View, kept: MemoryRecorder) -> Session:
-    session = Session(view, kept, NOW)
+def initialized(view: View, recorder: MemoryRecorder) -> Session:
+    session = Session(view, recorder, NOW)
     assert len(split(b"".join(session.feed(bytes.fromhex("00000005 01 00000003"))))) == 1
     return session
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_every_request_gets_one_correct_reply_and_nothing_outside_the_tree_leaks(
-    site: Path, hostile_tree: Path, view: View, kept: MemoryRecorder, seed: int
+    site: Path, hostile_tree: Path, view: View, recorder: MemoryRecorder, seed: int
 ) -> None:
     rng = seeded(seed)
     visible, before, open_before = VisibleTree.of(hostile_tree), state(site), descriptors()
     used = 0
     attacker, checker = Attacker(rng, visible, hostile_tree), ReplyChecker(visible)
-    session = initialized(view, kept)
+    session = initialized(view, recorder)
     count = 0
     with structlog.testing.capture_logs() as logged:
         while count < PACKETS_A_SEED:
@@ -102,14 +102,14 @@ def test_every_request_gets_one_correct_reply_and_nothing_outside_the_tree_leaks
             for asked, reply in zip(batch, replies, strict=True):
                 checker.check(asked, reply)
             attacker.handles = list(checker.held)
-            kept.told.clear()
+            recorder.records.clear()
             if count < PACKETS_A_SEED / 4:
                 used = resident()
             if rng.random() < 0.02:
                 session.end()
                 assert descriptors() == open_before
                 checker.held.clear()
-                session = initialized(view, kept)
+                session = initialized(view, recorder)
     session.end()
 
     assert logged == []
@@ -123,14 +123,14 @@ def test_every_request_gets_one_correct_reply_and_nothing_outside_the_tree_leaks
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_protocol_error_ends_the_session_and_closes_its_handles(
-    hostile_tree: Path, view: View, kept: MemoryRecorder, seed: int
+    hostile_tree: Path, view: View, recorder: MemoryRecorder, seed: int
 ) -> None:
     rng = seeded(seed)
     visible, open_before = VisibleTree.of(hostile_tree), descriptors()
     ends = 0
     for _ in range(500):
         attacker = Attacker(rng, visible, hostile_tree)
-        session = Session(view, kept, NOW)
+        session = Session(view, recorder, NOW)
         stream = bytearray()
         if rng.random() < 0.9:
             stream += bytes.fromhex("00000005 01 00000003")
@@ -156,8 +156,8 @@ def test_a_protocol_error_ends_the_session_and_closes_its_handles(
         session.end()
         assert descriptors() == open_before
     assert ends > 400
-    opened = {told[1] for told in kept.told if told[0] == "open"}
-    closed = [told[1] for told in kept.told if told[0] == "close"]
+    opened = {told[1] for told in recorder.records if told[0] == "open"}
+    closed = [told[1] for told in recorder.records if told[0] == "close"]
     assert len(opened) > 2
     assert opened == set(closed)
 
@@ -195,15 +195,15 @@ def test_any_bytes_get_whole_packets_or_end_the_session(
     assert logged == []
 
 
-def test_an_endless_packet_does_not_use_up_memory(view: View, kept: MemoryRecorder) -> None:
-    session = initialized(view, kept)
+def test_an_endless_packet_does_not_use_up_memory(view: View, recorder: MemoryRecorder) -> None:
+    session = initialized(view, recorder)
     used = resident()
     with pytest.raises(ProtocolError):
         for _ in range(1000):
             list(session.feed(pack(">I", 2**32 - 1) + bytes(1 << 16)))
     assert resident() - used < 4 << 20
 
-    session = initialized(view, kept)
+    session = initialized(view, recorder)
     list(session.feed(pack(">I", 2**18)))
     for _ in range(2**18 - 5):
         assert list(session.feed(b"")) == []

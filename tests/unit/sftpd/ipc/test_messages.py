@@ -3,7 +3,7 @@ import pytest
 from sftpd.ipc.messages import Message, MessageKind, pack, unpack
 
 
-def test_the_example_byte_by_byte() -> None:
+def test_the_example_of_the_docstring_byte_by_byte() -> None:
     message = Message(MessageKind.OPEN, (b"/BENIOKU.txt", b""), 4, 200_000)
     packed = b"O" + bytes.fromhex("00000004 0000000000030d40 00 000d") + b"/BENIOKU.txt\0"
     assert pack(message) == packed
@@ -12,12 +12,12 @@ def test_the_example_byte_by_byte() -> None:
 
 
 @pytest.mark.parametrize("kind", list(MessageKind))
-def test_every_kind_reads_back_as_written(kind: MessageKind) -> None:
+def test_every_kind_is_parsed_as_it_was_packed(kind: MessageKind) -> None:
     message = Message(kind, tuple(f"ç{n}".encode() for n in range(len(kind.texts))), 7, 1, True)
     assert unpack(pack(message)) == [message]
 
 
-def test_a_path_may_be_any_bytes_but_nul() -> None:
+def test_a_path_is_cut_at_4096_bytes_and_loses_nuls() -> None:
     message = Message(MessageKind.LIST, (b"/\xff\n" + b"x" * 5000,), 1)
     (found,) = unpack(pack(message))
     assert found.texts == ((b"/\xff\n" + b"x" * 5000)[:4096],)
@@ -39,6 +39,6 @@ def test_a_path_may_be_any_bytes_but_nul() -> None:
         b"L" + bytes(13) + b"\x10\x01" + b"x" * 4097,
     ],
 )
-def test_what_no_child_would_write_is_refused(data: bytes) -> None:
+def test_a_malformed_message_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="message"):
         unpack(data)

@@ -22,33 +22,33 @@ from sftpd.sandbox import sandbox
 from sftpd.sandbox.sandbox import KernelFeatures, SandboxPolicy, User
 from sftpd.sftp.view import View
 
-HERE = sandbox.kernel()
-WHOLE = KernelFeatures(landlock=7, seccomp=True, openat2=True)
+THIS_KERNEL = sandbox.kernel()
+FULL_KERNEL = KernelFeatures(landlock=7, seccomp=True, openat2=True)
 SFTP = SftpSettings("127.0.0.1", 0, 9, 9)
-needs_landlock = pytest.mark.skipif(HERE.landlock == 0, reason="the kernel has no Landlock")
-needs_seccomp = pytest.mark.skipif(not HERE.seccomp, reason="the kernel has no seccomp")
+needs_landlock = pytest.mark.skipif(THIS_KERNEL.landlock == 0, reason="the kernel has no Landlock")
+needs_seccomp = pytest.mark.skipif(not THIS_KERNEL.seccomp, reason="the kernel has no seccomp")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 NOBODY = User("nobody", 65534, 65534)
 
 
-def caged(
+def in_sandbox(
     tree: Path,
-    act: Callable[[View], object],
-    policy: SandboxPolicy = SandboxPolicy(HERE),  # noqa: B008
+    action: Callable[[View], object],
+    policy: SandboxPolicy = SandboxPolicy(THIS_KERNEL),  # noqa: B008
 ) -> str:
-    """What `act` came to in a child that is caged with `tree`: its value, or its errno's name."""
-    pid, reading = start(tree, act, policy)
+    """Return the result of `action` in a child restricted to `tree`: its value, or its errno's name."""
+    pid, reading = start(tree, action, policy)
     with os.fdopen(reading) as answer:
         found = answer.read()
     os.waitpid(pid, 0)
     return found
 
 
-def ignoring(act: Callable[..., object], *words: object) -> Callable[[View], object]:
-    return lambda _: act(*words)
+def ignoring(action: Callable[..., object], *words: object) -> Callable[[View], object]:
+    return lambda _: action(*words)
 
 
-def start(tree: Path, act: Callable[[View], object], policy: SandboxPolicy) -> tuple[int, int]:
+def start(tree: Path, action: Callable[[View], object], policy: SandboxPolicy) -> tuple[int, int]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -57,10 +57,10 @@ def start(tree: Path, act: Callable[[View], object], policy: SandboxPolicy) -> t
             view = View(tree)
             sandbox.restrict_to_tree(view.root, policy)
             try:
-                said = str(act(view))
+                results = str(action(view))
             except OSError as error:
-                said = errno.errorcode[error.errno or 0]
-            os.write(writing, said.encode())
+                results = errno.errorcode[error.errno or 0]
+            os.write(writing, results.encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -72,30 +72,30 @@ def read(view: View) -> bytes:
     return os.pread(found.descriptor, 100, 0)  # type: ignore[union-attr]
 
 
-def test_its_own_tree_is_read(tree: Path) -> None:
-    assert caged(tree, read) == "b'oku beni\\n'"
-    assert caged(tree, lambda _: (tree / "BENIOKU.txt").read_bytes()) == "b'oku beni\\n'"
-    assert caged(tree, lambda _: sorted(p.name for p in tree.iterdir())) == (
+def test_the_party_s_own_tree_can_be_read(tree: Path) -> None:
+    assert in_sandbox(tree, read) == "b'oku beni\\n'"
+    assert in_sandbox(tree, lambda _: (tree / "BENIOKU.txt").read_bytes()) == "b'oku beni\\n'"
+    assert in_sandbox(tree, lambda _: sorted(p.name for p in tree.iterdir())) == (
         "['BENIOKU.txt', 'akis']"
     )
 
 
 @needs_landlock
-def test_nothing_else_is(site: Path, tree: Path) -> None:
+def test_no_file_outside_the_tree_can_be_read(site: Path, tree: Path) -> None:
     for path in (Path("/etc/passwd"), site / "trees/parti-b/gizli.txt", site / "store/gizli.txt"):
-        assert caged(tree, ignoring(path.read_bytes)) == "EACCES"
-    assert caged(tree, lambda _: os.listdir(site)) == "EACCES"  # noqa: PTH208
-    assert caged(tree, lambda _: Path("/proc/self/environ").read_bytes()) == "EACCES"
+        assert in_sandbox(tree, ignoring(path.read_bytes)) == "EACCES"
+    assert in_sandbox(tree, lambda _: os.listdir(site)) == "EACCES"  # noqa: PTH208
+    assert in_sandbox(tree, lambda _: Path("/proc/self/environ").read_bytes()) == "EACCES"
 
 
 @needs_landlock
-def test_nothing_is_written(site: Path, tree: Path) -> None:
+def test_nothing_can_be_written(site: Path, tree: Path) -> None:
     for path in (tree / "new", site / "new", Path("/tmp/new-in-cage")):
-        assert caged(tree, ignoring(path.write_bytes, b"x")) == "EACCES"
+        assert in_sandbox(tree, ignoring(path.write_bytes, b"x")) == "EACCES"
         assert not path.exists()
     readme = tree / "BENIOKU.txt"
     before = readme.stat()
-    for act in (
+    for action in (
         lambda _: readme.unlink(),
         lambda _: readme.rename(tree / "b"),
         lambda _: readme.hardlink_to(tree / "b"),
@@ -109,7 +109,7 @@ def test_nothing_is_written(site: Path, tree: Path) -> None:
         lambda _: os.setxattr(readme, "user.x", b"x"),
         lambda _: os.memfd_create("new"),
     ):
-        assert caged(tree, act) in ("EPERM", "EACCES")
+        assert in_sandbox(tree, action) in ("EPERM", "EACCES")
     assert readme.read_bytes() == b"oku beni\n"
     after = readme.stat()
     assert (after.st_mode, after.st_mtime) == (before.st_mode, before.st_mtime)
@@ -117,29 +117,31 @@ def test_nothing_is_written(site: Path, tree: Path) -> None:
 
 @needs_landlock
 @needs_seccomp
-def test_modes_of_files_elsewhere_stay(site: Path, tree: Path) -> None:
-    # Landlock alone lets the owner of a file change its mode.
-    assert caged(tree, lambda _: (site / "store/gizli.txt").chmod(0o777)) == "EPERM"
+def test_modes_of_files_outside_the_tree_cannot_be_changed(site: Path, tree: Path) -> None:
+    # Landlock does not stop the owner of a file from changing its mode; seccomp does.
+    assert in_sandbox(tree, lambda _: (site / "store/gizli.txt").chmod(0o777)) == "EPERM"
     assert (site / "store/gizli.txt").stat().st_mode & 0o777 == 0o644
 
 
 @needs_landlock
-def test_no_connection_is_made_without_seccomp(tree: Path) -> None:
-    if HERE.landlock < 4:
+def test_landlock_alone_prevents_tcp_connections(tree: Path) -> None:
+    if THIS_KERNEL.landlock < 4:
         pytest.skip("this kernel's Landlock does not know TCP")
-    policy = SandboxPolicy(replace(HERE, seccomp=False))
+    policy = SandboxPolicy(replace(THIS_KERNEL, seccomp=False))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         name = listener.getsockname()
-        assert caged(tree, lambda _: socket.create_connection(name), policy) == "EACCES"
-        assert caged(tree, lambda _: socket.create_server(("127.0.0.1", 0)), policy) == "EACCES"
+        assert in_sandbox(tree, lambda _: socket.create_connection(name), policy) == "EACCES"
+        assert (
+            in_sandbox(tree, lambda _: socket.create_server(("127.0.0.1", 0)), policy) == "EACCES"
+        )
 
 
 @needs_landlock
-def test_nothing_outside_is_signalled_without_seccomp(tree: Path) -> None:
-    if HERE.landlock < 6:
+def test_landlock_alone_prevents_signals_to_other_processes(tree: Path) -> None:
+    if THIS_KERNEL.landlock < 6:
         pytest.skip("this kernel's Landlock does not know signals")
-    policy = SandboxPolicy(replace(HERE, seccomp=False))
-    assert caged(tree, lambda _: os.kill(os.getppid(), 0), policy) == "EPERM"
+    policy = SandboxPolicy(replace(THIS_KERNEL, seccomp=False))
+    assert in_sandbox(tree, lambda _: os.kill(os.getppid(), 0), policy) == "EPERM"
 
 
 @needs_seccomp
@@ -158,37 +160,37 @@ def test_nothing_outside_is_signalled_without_seccomp(tree: Path) -> None:
         (socket.AF_VSOCK, socket.SOCK_STREAM),
     ],
 )
-def test_there_is_no_socket_of_any_kind(tree: Path, family: int, kind: int) -> None:
-    assert caged(tree, lambda _: socket.socket(family, kind)) == "EPERM"
+def test_no_socket_of_any_kind_can_be_created(tree: Path, family: int, kind: int) -> None:
+    assert in_sandbox(tree, lambda _: socket.socket(family, kind)) == "EPERM"
 
 
 @needs_seccomp
-def test_a_socket_that_is_there_already_leads_nowhere_else(tree: Path) -> None:
+def test_an_open_socket_cannot_be_connected_to_another_address(tree: Path) -> None:
     with socket.socket() as held, socket.create_server(("127.0.0.1", 0)) as listener:
         name = listener.getsockname()
-        assert caged(tree, lambda _: held.connect(name)) == "EPERM"
-        assert caged(tree, lambda _: held.bind(("127.0.0.1", 0))) == "EPERM"
-        assert caged(tree, lambda _: held.listen()) == "EPERM"
-        assert caged(tree, lambda _: listener.accept()) == "EPERM"
-    assert caged(tree, lambda _: socket.socketpair()) == "EPERM"
+        assert in_sandbox(tree, lambda _: held.connect(name)) == "EPERM"
+        assert in_sandbox(tree, lambda _: held.bind(("127.0.0.1", 0))) == "EPERM"
+        assert in_sandbox(tree, lambda _: held.listen()) == "EPERM"
+        assert in_sandbox(tree, lambda _: listener.accept()) == "EPERM"
+    assert in_sandbox(tree, lambda _: socket.socketpair()) == "EPERM"
 
 
 @needs_seccomp
-def test_no_program_and_no_process_is_started(tree: Path) -> None:
-    assert caged(tree, lambda _: os.execv("/bin/true", ["true"])) == "EPERM"  # noqa: S606
-    assert caged(tree, lambda _: os.fork()) == "EPERM"
-    assert caged(tree, lambda _: subprocess.run(["/bin/true"], check=False)) == "EPERM"
-    assert caged(tree, lambda _: os.posix_spawn("/bin/true", ["true"], {})) == "EPERM"
+def test_no_program_and_no_process_can_be_started(tree: Path) -> None:
+    assert in_sandbox(tree, lambda _: os.execv("/bin/true", ["true"])) == "EPERM"  # noqa: S606
+    assert in_sandbox(tree, lambda _: os.fork()) == "EPERM"
+    assert in_sandbox(tree, lambda _: subprocess.run(["/bin/true"], check=False)) == "EPERM"
+    assert in_sandbox(tree, lambda _: os.posix_spawn("/bin/true", ["true"], {})) == "EPERM"
 
 
 @needs_seccomp
-def test_other_processes_are_left_alone(tree: Path) -> None:
+def test_other_processes_cannot_be_touched(tree: Path) -> None:
     def ptrace(_: View) -> None:
         attach = 16
         if ctypes.CDLL(None, use_errno=True).ptrace(attach, os.getppid(), None, None) != 0:
             raise OSError(ctypes.get_errno(), "")
 
-    for act in (
+    for action in (
         ptrace,
         lambda _: os.kill(os.getppid(), 0),
         lambda _: os.kill(-1, 0),
@@ -201,44 +203,46 @@ def test_other_processes_are_left_alone(tree: Path) -> None:
         lambda _: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0)),
         lambda _: os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0)),
     ):
-        assert caged(tree, act) == "EPERM"
+        assert in_sandbox(tree, action) == "EPERM"
 
 
 @needs_seccomp
-def test_its_own_end_is_its_own(tree: Path) -> None:
-    assert caged(tree, lambda _: os.kill(os.getpid(), 0)) == "None"
-    assert caged(tree, lambda _: signal.raise_signal(signal.SIGKILL)) == ""
-    assert caged(tree, lambda _: resource.prlimit(os.getpid(), resource.RLIMIT_CORE)) == "(0, 0)"
-    assert caged(tree, lambda _: resource.getrlimit(resource.RLIMIT_CORE)) == "(0, 0)"
+def test_the_process_can_signal_itself(tree: Path) -> None:
+    assert in_sandbox(tree, lambda _: os.kill(os.getpid(), 0)) == "None"
+    assert in_sandbox(tree, lambda _: signal.raise_signal(signal.SIGKILL)) == ""
+    assert (
+        in_sandbox(tree, lambda _: resource.prlimit(os.getpid(), resource.RLIMIT_CORE)) == "(0, 0)"
+    )
+    assert in_sandbox(tree, lambda _: resource.getrlimit(resource.RLIMIT_CORE)) == "(0, 0)"
 
 
 @needs_seccomp
-def test_nothing_is_typed_into_the_operators_terminal(tree: Path) -> None:
+def test_nothing_can_be_typed_into_the_operator_s_terminal(tree: Path) -> None:
     leader, follower = os.openpty()
     try:
         typing = 0x5412
-        assert caged(tree, lambda _: fcntl.ioctl(follower, typing, b"x")) == "EPERM"
-        assert caged(tree, lambda _: os.isatty(follower)) == "True"
+        assert in_sandbox(tree, lambda _: fcntl.ioctl(follower, typing, b"x")) == "EPERM"
+        assert in_sandbox(tree, lambda _: os.isatty(follower)) == "True"
     finally:
         os.close(leader)
         os.close(follower)
 
 
 @needs_seccomp
-def test_before_the_login_there_are_no_sockets_and_programs_either(tree: Path) -> None:
+def test_no_socket_and_no_program_before_the_login_either(tree: Path) -> None:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        said = []
-        sandbox.restrict_before_login(SandboxPolicy(HERE))
-        for act in (socket.socket, lambda: os.execv("/bin/true", ["true"]), os.fork):  # noqa: S606
+        results = []
+        sandbox.restrict_before_login(SandboxPolicy(THIS_KERNEL))
+        for action in (socket.socket, lambda: os.execv("/bin/true", ["true"]), os.fork):  # noqa: S606
             try:
-                act()
+                action()
             except OSError as error:
-                said.append(errno.errorcode[error.errno or 0])
-        said.append(str(resource.getrlimit(resource.RLIMIT_AS)[0] < 8 << 30))
-        said.append((tree / "BENIOKU.txt").read_text())
-        os.write(writing, " ".join(said).encode())
+                results.append(errno.errorcode[error.errno or 0])
+        results.append(str(resource.getrlimit(resource.RLIMIT_AS)[0] < 8 << 30))
+        results.append((tree / "BENIOKU.txt").read_text())
+        os.write(writing, " ".join(results).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
@@ -247,16 +251,16 @@ def test_before_the_login_there_are_no_sockets_and_programs_either(tree: Path) -
 
 
 @needs_landlock
-def test_before_the_login_nothing_is_written_either(site: Path, tree: Path) -> None:
-    # Not even what the server's own user may write, as a ledger where it is not root's.
+def test_nothing_can_be_written_before_the_login_either(site: Path, tree: Path) -> None:
+    # Not even a file that the server's user may write, such as a ledger on a site without root.
     ledger = site / "ledger"
     ledger.write_text("record")
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        said = []
-        sandbox.restrict_before_login(SandboxPolicy(replace(HERE, seccomp=False)))
-        for act in (
+        results = []
+        sandbox.restrict_before_login(SandboxPolicy(replace(THIS_KERNEL, seccomp=False)))
+        for action in (
             lambda: ledger.write_text("forged"),
             lambda: os.open(ledger, os.O_RDONLY | os.O_TRUNC),
             lambda: os.open(ledger, os.O_WRONLY | os.O_APPEND),
@@ -265,11 +269,11 @@ def test_before_the_login_nothing_is_written_either(site: Path, tree: Path) -> N
             lambda: ledger.rename(site / "new"),
         ):
             try:
-                act()
+                action()
             except OSError as error:
-                said.append(errno.errorcode[error.errno or 0])
-        said.append(ledger.read_text())
-        os.write(writing, " ".join(said).encode())
+                results.append(errno.errorcode[error.errno or 0])
+        results.append(ledger.read_text())
+        os.write(writing, " ".join(results).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
@@ -279,31 +283,31 @@ def test_before_the_login_nothing_is_written_either(site: Path, tree: Path) -> N
 
 
 @needs_root
-def test_root_becomes_somebody_without_rights_for_good(site: Path, tree: Path) -> None:
-    def act(view: View) -> object:
-        said: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
+def test_root_becomes_an_unprivileged_user_permanently(site: Path, tree: Path) -> None:
+    def action(view: View) -> object:
+        results: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
         for regain in (partial(os.setresuid, 0, 0, 0), partial(os.setgroups, [0])):
             try:
                 regain()
             except PermissionError:
-                said.append("no")
-        return [*said, read(view)]
+                results.append("no")
+        return [*results, read(view)]
 
     for policy in (
-        SandboxPolicy(HERE, NOBODY),
+        SandboxPolicy(THIS_KERNEL, NOBODY),
         SandboxPolicy(KernelFeatures(0, False, True), NOBODY),
     ):
-        assert caged(tree, act, policy) == (
+        assert in_sandbox(tree, action, policy) == (
             "[(65534, 65534, 65534), (65534, 65534, 65534), [], 'no', 'no', b'oku beni\\n']"
         )
 
 
 @needs_root
-def test_root_leaves_nothing_outside_its_tree_to_look_at(site: Path, tree: Path) -> None:
-    policy = SandboxPolicy(HERE, NOBODY)
-    assert caged(tree, lambda _: (site / "store/gizli.txt").stat(), policy) == "ENOENT"
-    assert caged(tree, lambda _: Path("/etc/passwd").stat(), policy) == "ENOENT"
-    assert caged(tree, lambda _: sorted(os.listdir("/")), policy) == "['BENIOKU.txt', 'akis']"  # noqa: PTH208
+def test_a_child_of_root_cannot_even_stat_a_path_outside_its_tree(site: Path, tree: Path) -> None:
+    policy = SandboxPolicy(THIS_KERNEL, NOBODY)
+    assert in_sandbox(tree, lambda _: (site / "store/gizli.txt").stat(), policy) == "ENOENT"
+    assert in_sandbox(tree, lambda _: Path("/etc/passwd").stat(), policy) == "ENOENT"
+    assert in_sandbox(tree, lambda _: sorted(os.listdir("/")), policy) == "['BENIOKU.txt', 'akis']"  # noqa: PTH208
 
 
 @needs_root
@@ -311,7 +315,9 @@ def test_no_group_is_left(tree: Path) -> None:
     before = os.getgroups()
     os.setgroups([7, 8])
     try:
-        assert caged(tree, lambda _: os.getgroups(), SandboxPolicy(HERE, NOBODY)) == "[]"
+        assert (
+            in_sandbox(tree, lambda _: os.getgroups(), SandboxPolicy(THIS_KERNEL, NOBODY)) == "[]"
+        )
     finally:
         os.setgroups(before)
 
@@ -324,7 +330,7 @@ def test_no_capability_is_left(tree: Path, user: User | None) -> None:
     def wait(_: View) -> None:
         os.read(release, 1)
 
-    pid, answer = start(tree, wait, SandboxPolicy(HERE, user))
+    pid, answer = start(tree, wait, SandboxPolicy(THIS_KERNEL, user))
     status = ""
     while "Seccomp_filters:\t2\n" not in status:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -339,15 +345,15 @@ def test_no_capability_is_left(tree: Path, user: User | None) -> None:
 
 
 @needs_root
-def test_a_tree_that_the_user_may_not_read_is_said_aloud(tree: Path) -> None:
+def test_a_tree_that_the_user_may_not_read_is_logged(tree: Path) -> None:
     tree.chmod(0o700)
 
-    def act(view: View) -> object:
+    def action(view: View) -> object:
         with structlog.testing.capture_logs() as logs:
             view.open_folder(b"/")
         return logs
 
-    assert caged(tree, act, SandboxPolicy(HERE, NOBODY)) == (
+    assert in_sandbox(tree, action, SandboxPolicy(THIS_KERNEL, NOBODY)) == (
         "[{'path': '.', 'event': 'file-unreadable', 'log_level': 'error'}]"
     )
 
@@ -355,19 +361,24 @@ def test_a_tree_that_the_user_may_not_read_is_said_aloud(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("kernel", "uid", "sftp", "keys"),
     [
-        (WHOLE, 1000, SFTP, []),
-        (WHOLE, 0, SFTP, []),
-        (replace(WHOLE, landlock=0), 1000, SFTP, ["sftp.cage"]),
-        (replace(WHOLE, seccomp=False), 1000, SFTP, ["sftp.cage"]),
-        (replace(WHOLE, landlock=0), 1000, replace(SFTP, cage=SandboxMode.BEST_EFFORT), []),
-        (replace(WHOLE, openat2=False), 1000, replace(SFTP, cage=SandboxMode.BEST_EFFORT), [""]),
-        (WHOLE, 0, replace(SFTP, user="no-such-user"), ["sftp.user"]),
-        (WHOLE, 1000, replace(SFTP, user="no-such-user"), []),
-        (WHOLE, 0, replace(SFTP, user="root"), ["sftp.user"]),
+        (FULL_KERNEL, 1000, SFTP, []),
+        (FULL_KERNEL, 0, SFTP, []),
+        (replace(FULL_KERNEL, landlock=0), 1000, SFTP, ["sftp.cage"]),
+        (replace(FULL_KERNEL, seccomp=False), 1000, SFTP, ["sftp.cage"]),
+        (replace(FULL_KERNEL, landlock=0), 1000, replace(SFTP, cage=SandboxMode.BEST_EFFORT), []),
+        (
+            replace(FULL_KERNEL, openat2=False),
+            1000,
+            replace(SFTP, cage=SandboxMode.BEST_EFFORT),
+            [""],
+        ),
+        (FULL_KERNEL, 0, replace(SFTP, user="no-such-user"), ["sftp.user"]),
+        (FULL_KERNEL, 1000, replace(SFTP, user="no-such-user"), []),
+        (FULL_KERNEL, 0, replace(SFTP, user="root"), ["sftp.user"]),
         (KernelFeatures(0, False, True), 0, replace(SFTP, user="root"), ["sftp.cage", "sftp.user"]),
     ],
 )
-def test_a_server_that_cannot_cage_as_asked_does_not_start(
+def test_a_server_that_cannot_meet_its_settings_does_not_start(
     kernel: KernelFeatures, uid: int, sftp: SftpSettings, keys: list[str]
 ) -> None:
     assert [(fault.file, fault.key) for fault in sandbox.faults(sftp, kernel, uid)] == [
@@ -382,8 +393,8 @@ def test_a_server_that_cannot_cage_as_asked_does_not_start(
         )
 
 
-def test_the_operator_is_told_what_to_do_without_landlock() -> None:
-    [fault] = sandbox.faults(SFTP, replace(WHOLE, landlock=0), 1000)
+def test_the_fault_for_a_missing_landlock_says_what_to_do() -> None:
+    [fault] = sandbox.faults(SFTP, replace(FULL_KERNEL, landlock=0), 1000)
     assert str(fault) == (
         'site.toml: sftp.cage: "required", but this kernel has no Landlock, seccomp, openat2: '
         "boot Linux 5.13 or later with landlock in lsm= (see /sys/kernel/security/lsm), "
@@ -391,32 +402,32 @@ def test_the_operator_is_told_what_to_do_without_landlock() -> None:
     )
 
 
-def test_a_party_without_a_tree_sees_nothing(site: Path) -> None:
-    def act(view: View) -> object:
+def test_a_party_without_a_tree_can_read_nothing(site: Path) -> None:
+    def action(view: View) -> object:
         assert view.open_file(b"BENIOKU.txt")
         return Path("/etc/passwd").read_bytes()
 
-    wanted = "EACCES" if HERE.landlock else None
-    assert wanted is None or caged(site / "none", act) == wanted
+    wanted = "EACCES" if THIS_KERNEL.landlock else None
+    assert wanted is None or in_sandbox(site / "none", action) == wanted
 
 
-def test_no_other_process_of_the_same_user_looks_in(tree: Path) -> None:
+def test_other_processes_of_the_same_user_cannot_read_its_memory(tree: Path) -> None:
     dumpable = 3
-    assert caged(tree, lambda _: ctypes.CDLL(None).prctl(dumpable, 0, 0, 0, 0)) == "0"
+    assert in_sandbox(tree, lambda _: ctypes.CDLL(None).prctl(dumpable, 0, 0, 0, 0)) == "0"
 
 
 @needs_root
-def test_who_becomes_somebody_else_still_dies_with_its_parent(tree: Path) -> None:
-    def act(_: View) -> object:
+def test_a_child_that_changed_its_user_still_ends_with_its_parent(tree: Path) -> None:
+    def action(_: View) -> object:
         found = ctypes.c_int()
         ctypes.CDLL(None).prctl(2, ctypes.byref(found), 0, 0, 0)
         return found.value == signal.SIGKILL
 
-    assert caged(tree, act, SandboxPolicy(HERE, NOBODY)) == "True"
+    assert in_sandbox(tree, action, SandboxPolicy(THIS_KERNEL, NOBODY)) == "True"
 
 
 def test_limits_are_set(tree: Path) -> None:
-    limits = caged(
+    limits = in_sandbox(
         tree,
         lambda _: [
             resource.getrlimit(resource.RLIMIT_CORE),
@@ -427,19 +438,19 @@ def test_limits_are_set(tree: Path) -> None:
     assert limits == "[(0, 0), True, True]"
 
 
-def test_memory_is_bounded(tree: Path) -> None:
-    def act(_: View) -> object:
+def test_memory_is_limited(tree: Path) -> None:
+    def action(_: View) -> object:
         try:
             return len(bytearray(1 << 30))
         except MemoryError:
             return "none left"
 
-    assert caged(tree, act) == "none left"
+    assert in_sandbox(tree, action) == "none left"
 
 
 @needs_seccomp
-def test_no_thread_is_started_after_the_login(tree: Path) -> None:
-    def act(_: View) -> object:
+def test_no_thread_can_be_started_after_the_login(tree: Path) -> None:
+    def action(_: View) -> object:
         thread = threading.Thread(target=lambda: None)
         try:
             thread.start()
@@ -448,31 +459,33 @@ def test_no_thread_is_started_after_the_login(tree: Path) -> None:
         thread.join()
         return "started"
 
-    assert caged(tree, act) == "can't start new thread"
+    assert in_sandbox(tree, action) == "can't start new thread"
 
 
-def test_what_python_needs_later_is_there(tree: Path) -> None:
-    def act(view: View) -> object:
+def test_python_still_works_in_the_sandbox(tree: Path) -> None:
+    def action(view: View) -> object:
         import time
         import traceback
 
-        said: list[object] = []
+        results: list[object] = []
         try:
             raise ValueError
         except ValueError:
-            said.append(bool(traceback.format_exc()))
-        said.append(bool(read(view)))
-        said.append(bool(time.strftime("%c")))
-        said.append(b"\xff".decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace"))
-        said.append(len(os.urandom(8)))
-        return said
+            results.append(bool(traceback.format_exc()))
+        results.append(bool(read(view)))
+        results.append(bool(time.strftime("%c")))
+        results.append(
+            b"\xff".decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace")
+        )
+        results.append(len(os.urandom(8)))
+        return results
 
-    said = caged(tree, act)
-    assert said == "[True, True, True, b'\\\\udcff', 8]"
+    results = in_sandbox(tree, action)
+    assert results == "[True, True, True, b'\\\\udcff', 8]"
 
 
 @needs_root
-def test_root_is_given_up_before_the_login_but_for_two_capabilities(site: Path, tree: Path) -> None:
+def test_root_gives_up_all_but_two_capabilities_before_the_login(site: Path, tree: Path) -> None:
     key, ledger = site / "key", site / "ledger"
     for private in (key, ledger):
         private.write_text("x")
@@ -481,9 +494,9 @@ def test_root_is_given_up_before_the_login_but_for_two_capabilities(site: Path, 
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        sandbox.restrict_before_login(SandboxPolicy(HERE, NOBODY))
-        said: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
-        for act in (
+        sandbox.restrict_before_login(SandboxPolicy(THIS_KERNEL, NOBODY))
+        results: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
+        for action in (
             lambda: ledger.write_text("y"),
             lambda: os.setresuid(0, 0, 0),
             lambda: os.setgroups([0]),
@@ -492,12 +505,12 @@ def test_root_is_given_up_before_the_login_but_for_two_capabilities(site: Path, 
             (tree / "BENIOKU.txt").read_text,
         ):
             try:
-                said.append(act())
+                results.append(action())
             except OSError as error:
-                said.append(errno.errorcode[error.errno or 0])
+                results.append(errno.errorcode[error.errno or 0])
         status = Path("/proc/self/status").read_text()
-        said += [line.split()[1] for line in status.splitlines() if line.startswith("Cap")]
-        os.write(writing, str(said).encode())
+        results += [line.split()[1] for line in status.splitlines() if line.startswith("Cap")]
+        os.write(writing, str(results).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:

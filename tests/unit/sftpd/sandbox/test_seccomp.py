@@ -16,10 +16,10 @@ PID = 4711
 BEFORE_LOGIN, SERVING = Stage.BEFORE_LOGIN, Stage.IN_TREE
 
 
-def verdict(
+def answer(
     stage: Stage, machine: str, number: int, *arguments: int, audit: int | None = None
 ) -> int:
-    """Run the filter as the kernel would, on one call."""
+    """Return the filter's answer to one call, by interpreting the filter as the kernel does."""
     given = [*arguments, *[0] * (6 - len(arguments))]
     call = pack("<iIQ6Q", number, AUDIT[machine] if audit is None else audit, 0, *given)
     steps = list(iter_unpack("=HBBI", seccomp.program(stage, PID, machine)))
@@ -59,8 +59,8 @@ def verdict(
     ],
 )
 def test_a_call_is_denied_at_every_stage(machine: str, call: str, number: int) -> None:
-    assert verdict(BEFORE_LOGIN, machine, number) == EPERM
-    assert verdict(SERVING, machine, number) == EPERM
+    assert answer(BEFORE_LOGIN, machine, number) == EPERM
+    assert answer(SERVING, machine, number) == EPERM
 
 
 @pytest.mark.parametrize(
@@ -72,74 +72,72 @@ def test_a_call_is_denied_at_every_stage(machine: str, call: str, number: int) -
     ],
 )
 def test_what_a_session_needs_is_allowed(machine: str, numbers: list[int]) -> None:
-    assert {verdict(SERVING, machine, number) for number in numbers} == {ALLOW}
+    assert {answer(SERVING, machine, number) for number in numbers} == {ALLOW}
 
 
-def test_the_way_into_the_cage_closes_behind_it() -> None:
+def test_the_calls_that_set_up_the_sandbox_are_denied_after_the_login() -> None:
     setresuid, chroot = 117, 161
     assert (
-        verdict(BEFORE_LOGIN, "x86_64", setresuid)
-        == verdict(BEFORE_LOGIN, "x86_64", chroot)
-        == ALLOW
+        answer(BEFORE_LOGIN, "x86_64", setresuid) == answer(BEFORE_LOGIN, "x86_64", chroot) == ALLOW
     )
-    assert verdict(SERVING, "x86_64", setresuid) == verdict(SERVING, "x86_64", chroot) == EPERM
+    assert answer(SERVING, "x86_64", setresuid) == answer(SERVING, "x86_64", chroot) == EPERM
 
 
-def test_threads_are_processes_of_ones_own() -> None:
+def test_threads_are_allowed_only_before_the_login_and_processes_never() -> None:
     clone, clone3, thread, process = 56, 435, 0x3D0F00, 0x01200011
-    assert verdict(SERVING, "x86_64", clone, process) == EPERM
-    assert verdict(BEFORE_LOGIN, "x86_64", clone, thread) == ALLOW
-    assert verdict(SERVING, "x86_64", clone, thread) == EPERM
-    assert verdict(SERVING, "x86_64", clone3) == ENOSYS
+    assert answer(SERVING, "x86_64", clone, process) == EPERM
+    assert answer(BEFORE_LOGIN, "x86_64", clone, thread) == ALLOW
+    assert answer(SERVING, "x86_64", clone, thread) == EPERM
+    assert answer(SERVING, "x86_64", clone3) == ENOSYS
 
 
-def test_only_itself_is_signalled() -> None:
+def test_a_process_may_signal_only_itself() -> None:
     kill, tgkill = 62, 234
-    assert verdict(SERVING, "x86_64", kill, PID, 9) == ALLOW
-    assert verdict(SERVING, "x86_64", tgkill, PID, PID + 1, 9) == ALLOW
+    assert answer(SERVING, "x86_64", kill, PID, 9) == ALLOW
+    assert answer(SERVING, "x86_64", tgkill, PID, PID + 1, 9) == ALLOW
     for other in (1, 0, PID + 1, (1 << 64) - 1):
-        assert verdict(SERVING, "x86_64", kill, other, 9) == EPERM
-        assert verdict(SERVING, "x86_64", tgkill, other, PID, 9) == EPERM
+        assert answer(SERVING, "x86_64", kill, other, 9) == EPERM
+        assert answer(SERVING, "x86_64", tgkill, other, PID, 9) == EPERM
 
 
-def test_only_its_own_limits_are_its_to_set() -> None:
+def test_a_process_may_set_only_its_own_limits() -> None:
     prlimit64 = 302
-    assert verdict(SERVING, "x86_64", prlimit64, 0, 7) == ALLOW
-    assert verdict(SERVING, "x86_64", prlimit64, PID, 7) == ALLOW
+    assert answer(SERVING, "x86_64", prlimit64, 0, 7) == ALLOW
+    assert answer(SERVING, "x86_64", prlimit64, PID, 7) == ALLOW
     for other in (1, PID + 1, (1 << 32) - 1):
-        assert verdict(SERVING, "x86_64", prlimit64, other, 7) == EPERM
-        assert verdict(BEFORE_LOGIN, "x86_64", prlimit64, other, 7) == EPERM
+        assert answer(SERVING, "x86_64", prlimit64, other, 7) == EPERM
+        assert answer(BEFORE_LOGIN, "x86_64", prlimit64, other, 7) == EPERM
 
 
-def test_terminals_are_asked_but_not_typed_into() -> None:
+def test_terminals_may_be_queried_but_not_typed_into() -> None:
     ioctl, tcgets, tiocsti, tioclinux = 16, 0x5401, 0x5412, 0x541C
-    assert verdict(SERVING, "x86_64", ioctl, 0, tcgets) == ALLOW
-    assert verdict(SERVING, "x86_64", ioctl, 0, tiocsti) == EPERM
-    assert verdict(SERVING, "x86_64", ioctl, 0, tioclinux) == EPERM
-    # The kernel looks at the low half alone, and so must the filter.
-    assert verdict(SERVING, "x86_64", ioctl, 0, tiocsti | 1 << 32) == EPERM
+    assert answer(SERVING, "x86_64", ioctl, 0, tcgets) == ALLOW
+    assert answer(SERVING, "x86_64", ioctl, 0, tiocsti) == EPERM
+    assert answer(SERVING, "x86_64", ioctl, 0, tioclinux) == EPERM
+    # The kernel uses only the lower half of the argument, so the filter must do the same.
+    assert answer(SERVING, "x86_64", ioctl, 0, tiocsti | 1 << 32) == EPERM
 
 
-def test_nobody_else_is_signalled_when_something_arrives() -> None:
+def test_no_other_process_can_be_signalled_when_data_arrives() -> None:
     fcntl, ioctl, getfl, setfl, setown, setsig, setown_ex = 72, 16, 3, 4, 8, 10, 15
     fiosetown, siocspgrp = 0x8901, 0x8902
-    assert verdict(SERVING, "x86_64", fcntl, 0, getfl) == ALLOW
-    assert verdict(SERVING, "x86_64", fcntl, 0, setfl) == ALLOW
+    assert answer(SERVING, "x86_64", fcntl, 0, getfl) == ALLOW
+    assert answer(SERVING, "x86_64", fcntl, 0, setfl) == ALLOW
     for command in (setown, setsig, setown_ex):
-        assert verdict(BEFORE_LOGIN, "x86_64", fcntl, 0, command) == EPERM
-        assert verdict(SERVING, "aarch64", 25, 0, command) == EPERM
+        assert answer(BEFORE_LOGIN, "x86_64", fcntl, 0, command) == EPERM
+        assert answer(SERVING, "aarch64", 25, 0, command) == EPERM
     for request in (fiosetown, siocspgrp):
-        assert verdict(SERVING, "x86_64", ioctl, 0, request) == EPERM
+        assert answer(SERVING, "x86_64", ioctl, 0, request) == EPERM
 
 
-def test_calls_in_another_architectures_clothes_are_denied() -> None:
+def test_calls_of_another_architecture_are_denied() -> None:
     read, x32 = 0, 0x40000000
-    assert verdict(SERVING, "x86_64", read, audit=I386) == EPERM
-    assert verdict(SERVING, "x86_64", read, audit=AARCH64) == EPERM
-    assert verdict(SERVING, "x86_64", x32 | read) == EPERM
+    assert answer(SERVING, "x86_64", read, audit=I386) == EPERM
+    assert answer(SERVING, "x86_64", read, audit=AARCH64) == EPERM
+    assert answer(SERVING, "x86_64", x32 | read) == EPERM
 
 
-def test_a_machine_whose_calls_are_not_known_has_no_filter() -> None:
+def test_an_unknown_architecture_has_no_filter() -> None:
     assert not bpf.supported("riscv64")
     with pytest.raises(KeyError):
         seccomp.program(SERVING, PID, "riscv64")
@@ -152,7 +150,7 @@ def test_a_machine_whose_calls_are_not_known_has_no_filter() -> None:
         ("aarch64", Path("/usr/include/asm-generic/unistd.h")),
     ],
 )
-def test_the_numbers_are_the_kernels(machine: str, header: Path) -> None:
+def test_the_numbers_are_those_of_the_kernel_headers(machine: str, header: Path) -> None:
     if not header.exists():
         pytest.skip("no kernel headers here")
     stated = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)\s", header.read_text())
@@ -162,6 +160,6 @@ def test_the_numbers_are_the_kernels(machine: str, header: Path) -> None:
     table = dict(zip(words[::3], words[1 + column :: 3], strict=True))
     assert len(table) == 152
     for name, number in table.items():
-        # Headers older than a call do not name it; those calls have one number everywhere.
+        # Old headers lack the newest calls; from 424 on the numbers are the same everywhere.
         if name in known or int(number if number != "-" else 0) < 424:
             assert (name, number) == (name, str(known.get(name, "-")))

@@ -1,7 +1,7 @@
 from sftpd.sftp.byte_ranges import ByteRanges
 
 
-def test_reading_in_order_completes_a_file() -> None:
+def test_a_file_read_in_order_is_complete() -> None:
     progress = ByteRanges()
     progress.add(0, 10)
     assert not progress.complete(20)
@@ -10,14 +10,14 @@ def test_reading_in_order_completes_a_file() -> None:
     assert progress.sent == 20
 
 
-def test_the_order_does_not_matter() -> None:
+def test_a_file_read_in_any_order_is_complete() -> None:
     progress = ByteRanges()
     for start in (20, 0, 30, 10):
         progress.add(start, start + 10)
     assert progress.complete(40)
 
 
-def test_a_hole_is_noticed_though_the_bytes_add_up() -> None:
+def test_a_hole_makes_a_file_incomplete_even_if_the_byte_count_fits() -> None:
     progress = ByteRanges()
     progress.add(0, 10)
     progress.add(0, 10)
@@ -36,11 +36,11 @@ def test_overlapping_ranges_are_merged() -> None:
     assert progress.sent == 70
 
 
-def test_a_file_without_bytes_is_complete_from_the_start() -> None:
+def test_an_empty_file_is_complete_without_a_read() -> None:
     assert ByteRanges().complete(0)
 
 
-def test_scattered_reads_take_bounded_memory_and_never_count_as_complete() -> None:
+def test_too_many_scattered_ranges_count_as_incomplete() -> None:
     progress = ByteRanges()
     for start in range(0, 10_000, 2):
         progress.add(start, start + 1)

@@ -23,8 +23,8 @@ def read_request(handle: bytes, offset: int, length: int) -> bytes:
     return handle + pack(">QI", offset, length)
 
 
-def test_the_greeting_byte_by_byte(stranger: Client) -> None:
-    greeting = b"".join(stranger.session.feed(bytes.fromhex("00000005 01 00000003")))
+def test_the_version_packet_byte_by_byte(new_client: Client) -> None:
+    greeting = b"".join(new_client.session.feed(bytes.fromhex("00000005 01 00000003")))
     assert greeting == bytes.fromhex("000000b1 02 00000003") + b"".join(
         string(name) + string(value)
         for name, value in (
@@ -38,9 +38,9 @@ def test_the_greeting_byte_by_byte(stranger: Client) -> None:
     )
 
 
-def test_a_small_file_byte_by_byte(client: Client) -> None:
-    asked = bytes.fromhex("0000001d 03 00000007 0000000c") + b"/BENIOKU.txt" + pack(">II", 1, 0)
-    opened = b"".join(client.session.feed(asked))
+def test_opening_and_reading_a_small_file_byte_by_byte(client: Client) -> None:
+    request = bytes.fromhex("0000001d 03 00000007 0000000c") + b"/BENIOKU.txt" + pack(">II", 1, 0)
+    opened = b"".join(client.session.feed(request))
     assert opened == bytes.fromhex("0000000d 66 00000007 00000004 00000001")
 
     data = bytes.fromhex("00000019 05 00000008 00000004 00000001 0000000000000005 00008000")
@@ -56,7 +56,7 @@ def test_packets_may_arrive_in_any_pieces(client: Client) -> None:
     assert answers[-1][4] == ATTRS
 
 
-def test_attributes_say_read_only_and_owned_by_nobody_in_particular(client: Client) -> None:
+def test_attributes_show_a_read_only_mode_and_owner_0(client: Client) -> None:
     for kind in (STAT, LSTAT):
         answer, rest = client.ask(kind, string(b"BENIOKU.txt"))
         assert answer == ATTRS
@@ -67,7 +67,7 @@ def test_attributes_say_read_only_and_owned_by_nobody_in_particular(client: Clie
     assert unpack_from(">IQ", rest) == (15, 9)
 
 
-def test_a_listing_reads_like_ls(client: Client) -> None:
+def test_a_listing_has_lines_like_ls(client: Client) -> None:
     handle = client.opendir(b"/")
     _, rest = client.ask(READDIR, handle)
     (first, long_form, _), (second, _, _) = entries(rest)
@@ -77,7 +77,7 @@ def test_a_listing_reads_like_ls(client: Client) -> None:
     assert client.names(handle) == []
 
 
-def test_a_large_listing_comes_in_replies_of_some_64_kib(tree: Path, client: Client) -> None:
+def test_a_large_listing_is_split_into_replies_of_about_64_kib(tree: Path, client: Client) -> None:
     for number in range(2000):
         (tree / "akis" / f"{number:08}.csv").write_bytes(b"")
     handle = client.opendir(b"/akis")
@@ -110,11 +110,11 @@ def test_realpath_answers_like_openssh(client: Client, path: bytes, answer: byte
 
 
 @pytest.mark.parametrize("path", [b"/none/new", b"/BENIOKU.txt/new", b"a\0b", b"x/" * 3000])
-def test_realpath_of_what_leads_nowhere(client: Client, path: bytes) -> None:
+def test_realpath_of_an_impossible_path_fails(client: Client, path: bytes) -> None:
     assert client.status(REALPATH, string(path)) == NO_SUCH_FILE
 
 
-def test_limits_are_openssh_s_own(client: Client) -> None:
+def test_limits_are_the_same_as_openssh_s(client: Client) -> None:
     kind, rest = client.ask(EXTENDED, string(b"limits@openssh.com"))
     assert kind == 201
     assert unpack(">QQQQ", rest) == (262144, 261120, 0, 128)
@@ -130,18 +130,18 @@ def test_a_tilde_is_the_root(client: Client, path: bytes, answer: bytes) -> None
     assert rest == pack(">I", 1) + string(answer) * 2 + pack(">I", 0)
 
 
-def test_nobody_elses_tilde_leads_anywhere(client: Client) -> None:
-    asked = string(b"expand-path@openssh.com") + string(b"~parti-b/gizli.txt")
-    assert client.status(EXTENDED, asked) == NO_SUCH_FILE
+def test_the_tilde_of_another_user_is_not_found(client: Client) -> None:
+    request = string(b"expand-path@openssh.com") + string(b"~parti-b/gizli.txt")
+    assert client.status(EXTENDED, request) == NO_SUCH_FILE
 
 
-def test_everybodys_home_is_the_root(client: Client) -> None:
+def test_the_home_of_every_user_is_the_root(client: Client) -> None:
     for user in (b"", b"parti-a", b"root"):
         kind, rest = client.ask(EXTENDED, string(b"home-directory") + string(user))
         assert (kind, rest) == (NAME, pack(">I", 1) + string(b"/") * 2 + pack(">I", 0))
 
 
-def test_a_file_system_is_read_only_and_has_no_room(client: Client) -> None:
+def test_a_file_system_is_read_only_and_has_no_free_space(client: Client) -> None:
     by_name = client.ask(EXTENDED, string(b"statvfs@openssh.com") + string(b"/akis"))
     handle = client.open(b"/BENIOKU.txt")
     by_handle = client.ask(EXTENDED, string(b"fstatvfs@openssh.com") + handle)
@@ -164,13 +164,13 @@ def check(
 
 @pytest.mark.parametrize("name", ["sha256", "sha1", "md5"])
 def test_a_file_is_hashed_by_name_as_winscp_asks(
-    client: Client, kept: MemoryRecorder, name: str
+    client: Client, recorder: MemoryRecorder, name: str
 ) -> None:
     kind, rest = client.ask(EXTENDED, check(b"check-file-name", b"BENIOKU.txt", name.encode()))
 
     assert kind == 201
     assert rest == string(name.encode()) + hashlib.new(name, b"oku beni\n").digest()
-    assert kept.told == [("hash", name, b"/BENIOKU.txt")]
+    assert recorder.records == [("hash", name, b"/BENIOKU.txt")]
 
 
 def test_a_file_is_hashed_by_handle_with_the_first_algorithm_that_is_known(client: Client) -> None:
@@ -183,7 +183,7 @@ def test_a_file_is_hashed_by_handle_with_the_first_algorithm_that_is_known(clien
     assert paramikos == string(b"check-file") + rest
 
 
-def test_a_stamp_answers_for_the_whole_file_and_nothing_for_a_part(
+def test_a_stored_digest_is_used_for_the_whole_file_and_not_for_a_part(
     tree: Path, client: Client
 ) -> None:
     with (tree / "BENIOKU.txt").open("rb") as file:
@@ -191,13 +191,13 @@ def test_a_stamp_answers_for_the_whole_file_and_nothing_for_a_part(
     stamped = string(b"md5") + bytes.fromhex("c" * 32)
 
     for size in (0, 9, 100, 2**64 - 1):
-        asked = check(b"check-file-name", b"/BENIOKU.txt", b"md5", 0, size)
-        assert client.ask(EXTENDED, asked)[1] == stamped
+        request = check(b"check-file-name", b"/BENIOKU.txt", b"md5", 0, size)
+        assert client.ask(EXTENDED, request)[1] == stamped
     _, part = client.ask(EXTENDED, check(b"check-file-name", b"/BENIOKU.txt", b"md5", 4))
     assert part == string(b"md5") + hashlib.md5(b"beni\n").digest()  # noqa: S324
 
 
-def test_blocks_are_hashed_one_by_one(tree: Path, client: Client) -> None:
+def test_each_block_has_its_own_digest(tree: Path, client: Client) -> None:
     content = bytes(range(250)) * 4
     (tree / "blocks").write_bytes(content)
 
@@ -218,20 +218,20 @@ def test_blocks_are_hashed_one_by_one(tree: Path, client: Client) -> None:
     ((b"/akis", b"md5"), NO_SUCH_FILE),
     ((b"/../parti-b/gizli.txt", b"md5"), NO_SUCH_FILE),
 ])  # fmt: skip
-def test_what_no_honest_client_asks_is_refused_and_costs_nothing(
-    tree: Path, client: Client, asked: tuple[bytes, bytes], status: int
+def test_an_impossible_or_huge_digest_request_is_refused_without_work(
+    tree: Path, client: Client, request: tuple[bytes, bytes], status: int
 ) -> None:
     with (tree / "sparse").open("wb") as file:
         file.truncate(1 << 40)
 
-    assert client.status(EXTENDED, check(b"check-file-name", *asked)) == status
+    assert client.status(EXTENDED, check(b"check-file-name", *request)) == status
 
 
-def test_a_digest_that_cannot_be_recorded_is_not_given(
-    client: Client, kept: MemoryRecorder
+def test_a_digest_that_cannot_be_recorded_is_refused(
+    client: Client, recorder: MemoryRecorder
 ) -> None:
     handle = client.open(b"/BENIOKU.txt")[4:]
-    kept.willing = False
+    recorder.can_record = False
 
     for by, what in ((b"check-file-name", b"/BENIOKU.txt"), (b"check-file-handle", handle)):
         assert client.status(EXTENDED, check(by, what, b"md5")) == FAILURE
@@ -280,15 +280,15 @@ WRITES = {
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_what_writes_is_denied_recorded_and_without_effect(
-    tree: Path, client: Client, kept: MemoryRecorder, name: str
+def test_a_verb_that_writes_is_denied_and_recorded_and_changes_nothing(
+    tree: Path, client: Client, recorder: MemoryRecorder, name: str
 ) -> None:
     kind, body, verb, path = WRITES[name]
     before = sorted((p, p.lstat()) for p in tree.rglob("*"))
 
     assert client.status(kind, body) == DENIED
 
-    assert kept.told == [("denied", verb, path)]
+    assert recorder.records == [("denied", verb, path)]
     assert [(p, s.st_mtime_ns) for p, s in before] == [
         (p, p.lstat().st_mtime_ns) for p in sorted(tree.rglob("*"))
     ]
@@ -308,16 +308,16 @@ def test_what_writes_is_denied_recorded_and_without_effect(
         ),
     ],
 )
-def test_what_writes_through_a_handle_is_denied_by_the_files_name(
-    client: Client, kept: MemoryRecorder, kind: int, before: bytes, after: bytes, verb: str
+def test_a_write_through_a_handle_is_recorded_with_the_file_s_path(
+    client: Client, recorder: MemoryRecorder, kind: int, before: bytes, after: bytes, verb: str
 ) -> None:
     handle = client.open(b"/BENIOKU.txt")
     assert client.status(kind, before + handle + after) == DENIED
     assert client.status(kind, before + string(b"no handle") + after) == DENIED
-    assert kept.told[1:] == [("denied", verb, b"/BENIOKU.txt"), ("denied", verb, b"")]
+    assert recorder.records[1:] == [("denied", verb, b"/BENIOKU.txt"), ("denied", verb, b"")]
 
 
-def test_there_are_no_links_to_read(client: Client) -> None:
+def test_no_link_is_found(client: Client) -> None:
     assert client.status(READLINK, PATH) == NO_SUCH_FILE
 
 
@@ -330,8 +330,8 @@ def test_an_unknown_extension_is_unsupported(client: Client) -> None:
     assert client.status(EXTENDED, string(b"md5-hash") + PATH) == UNSUPPORTED
 
 
-def test_an_open_stands_on_record_before_its_handle_and_a_close_says_how_it_went(
-    client: Client, kept: MemoryRecorder
+def test_opens_and_closes_are_recorded_with_the_bytes_sent(
+    client: Client, recorder: MemoryRecorder
 ) -> None:
     handle = client.open(b"akis/../BENIOKU.txt")
     client.ask(READ, read_request(handle, 0, 32768))
@@ -342,7 +342,7 @@ def test_an_open_stands_on_record_before_its_handle_and_a_close_says_how_it_went
     client.ask(READ, read_request(half, 0, 4))
     client.status(CLOSE, half)
 
-    assert kept.told == [
+    assert recorder.records == [
         ("open", 1, b"/BENIOKU.txt", 9),
         ("close", 1, 9, True, ""),
         ("open", 2, b"/BENIOKU.txt", 9),
@@ -350,30 +350,32 @@ def test_an_open_stands_on_record_before_its_handle_and_a_close_says_how_it_went
     ]
 
 
-def test_what_cannot_be_recorded_is_not_served(client: Client, kept: MemoryRecorder) -> None:
+def test_an_open_that_cannot_be_recorded_is_refused(
+    client: Client, recorder: MemoryRecorder
+) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    kept.willing = False
+    recorder.can_record = False
     assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
     assert client.status(OPENDIR, string(b"/")) == FAILURE
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
-    kept.willing = True
+    recorder.can_record = True
     assert client.open(b"/BENIOKU.txt") == string(b"\0\0\0\3")
 
 
-def test_what_is_missing_is_recorded_and_looks_like_what_is_denied(
-    tree: Path, client: Client, kept: MemoryRecorder
+def test_a_missing_file_looks_like_a_denied_one_and_is_recorded(
+    tree: Path, client: Client, recorder: MemoryRecorder
 ) -> None:
     (tree / "link").symlink_to("BENIOKU.txt")
     for path in (b"none", b"link", b"../parti-b/gizli.txt", b"x" * 300, b"a\0b"):
         assert client.status(OPEN, string(path) + pack(">II", 1, 0)) == NO_SUCH_FILE
         assert client.status(OPENDIR, string(path)) == NO_SUCH_FILE
         assert client.status(STAT, string(path)) == NO_SUCH_FILE
-    assert kept.told[:2] == [("missed", "open", b"/none"), ("missed", "list", b"/none")]
-    assert len(kept.told) == 10
+    assert recorder.records[:2] == [("missed", "open", b"/none"), ("missed", "list", b"/none")]
+    assert len(recorder.records) == 10
 
 
-def test_a_read_is_clamped_to_255_kib(tree: Path, client: Client) -> None:
+def test_a_read_returns_at_most_255_kib(tree: Path, client: Client) -> None:
     (tree / "big").write_bytes(bytes(600_000))
     handle = client.open(b"big")
     for length in (261_121, 0x7FFFFFFF, 0xFFFFFFFF):
@@ -383,12 +385,12 @@ def test_a_read_is_clamped_to_255_kib(tree: Path, client: Client) -> None:
 
 
 @pytest.mark.parametrize("offset", [9, 10, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
-def test_a_read_past_the_end_is_the_end(client: Client, offset: int) -> None:
+def test_a_read_past_the_end_is_eof(client: Client, offset: int) -> None:
     handle = client.open(b"BENIOKU.txt")
     assert client.status(READ, read_request(handle, offset, 100)) == EOF
 
 
-def test_at_most_128_handles_are_open(client: Client, kept: MemoryRecorder) -> None:
+def test_at_most_128_handles_are_open(client: Client, recorder: MemoryRecorder) -> None:
     handles = [client.open(b"BENIOKU.txt") for _ in range(127)]
     handles.append(client.opendir(b"/"))
     assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
@@ -413,7 +415,7 @@ def test_a_handle_of_the_wrong_kind_fails(client: Client) -> None:
     assert client.status(READ, read_request(folder, 0, 1)) == FAILURE
 
 
-def test_replies_to_pipelined_requests_leave_together(client: Client) -> None:
+def test_replies_to_pipelined_requests_are_sent_together(client: Client) -> None:
     handle = client.open(b"BENIOKU.txt")
     reads = b"".join(
         client.packet(READ, pack(">I", n) + read_request(handle, n, 1)) for n in range(9)
@@ -421,7 +423,7 @@ def test_replies_to_pipelined_requests_leave_together(client: Client) -> None:
     assert len(list(client.session.feed(reads))) == 1
 
 
-def test_replies_are_not_piled_up(tree: Path, client: Client) -> None:
+def test_the_replies_of_one_batch_are_limited(tree: Path, client: Client) -> None:
     (tree / "big").write_bytes(bytes(200_000))
     handle = client.open(b"big")
     read = client.packet(READ, pack(">I", 1) + read_request(handle, 0, 200_000))
@@ -430,30 +432,34 @@ def test_replies_are_not_piled_up(tree: Path, client: Client) -> None:
     assert max(sizes) < 512 * 1024
 
 
-def test_only_what_was_taken_off_counts_as_sent(client: Client, kept: MemoryRecorder) -> None:
+def test_bytes_count_as_sent_when_the_next_replies_are_asked_for(
+    client: Client, recorder: MemoryRecorder
+) -> None:
     handle = client.open(b"BENIOKU.txt")
     replies = client.session.feed(client.packet(READ, pack(">I", 1) + read_request(handle, 0, 9)))
     next(replies)
     replies.close()  # type: ignore[attr-defined]
     client.session.end()
-    assert kept.told[-1] == ("close", 1, 0, False, "session ended")
+    assert recorder.records[-1] == ("close", 1, 0, False, "session ended")
 
 
-def test_a_close_sent_along_with_its_reads_still_knows_what_was_sent(
-    client: Client, kept: MemoryRecorder
+def test_a_close_pipelined_after_reads_is_recorded_with_their_bytes(
+    client: Client, recorder: MemoryRecorder
 ) -> None:
     handle = client.open(b"BENIOKU.txt")
     read = client.packet(READ, pack(">I", 1) + read_request(handle, 0, 9))
     client.send(read + client.packet(CLOSE, pack(">I", 2) + handle))
-    assert kept.told[-1] == ("close", 1, 9, True, "")
+    assert recorder.records[-1] == ("close", 1, 9, True, "")
 
 
-def test_the_end_closes_what_was_left_open(client: Client, kept: MemoryRecorder) -> None:
+def test_the_end_of_the_session_closes_all_handles(
+    client: Client, recorder: MemoryRecorder
+) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     client.open(b"BENIOKU.txt")
     client.opendir(b"/")
     client.session.end()
-    assert kept.told[2:] == [("close", 1, 0, False, "session ended")]
+    assert recorder.records[2:] == [("close", 1, 0, False, "session ended")]
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
@@ -471,7 +477,7 @@ def test_the_end_closes_what_was_left_open(client: Client, kept: MemoryRecorder)
         (WRITE, string(b"\0\0\0\1")),
     ],
 )
-def test_a_truncated_request_is_a_bad_message(client: Client, kind: int, body: bytes) -> None:
+def test_a_truncated_request_gets_bad_message(client: Client, kind: int, body: bytes) -> None:
     assert client.status(kind, body) == BAD_MESSAGE
 
 
@@ -486,17 +492,17 @@ def test_a_truncated_request_is_a_bad_message(client: Client, kind: int, body: b
         bytes.fromhex("00000005 01 00000003"),
     ],
 )
-def test_who_does_not_speak_the_protocol_is_dropped(client: Client, data: bytes) -> None:
+def test_a_malformed_packet_is_a_protocol_error(client: Client, data: bytes) -> None:
     with pytest.raises(ProtocolError):
         list(client.session.feed(data))
 
 
-def test_a_greeting_comes_first(stranger: Client) -> None:
+def test_a_request_before_init_is_a_protocol_error(new_client: Client) -> None:
     with pytest.raises(ProtocolError):
-        list(stranger.session.feed(stranger.packet(STAT, pack(">I", 1) + PATH)))
+        list(new_client.session.feed(new_client.packet(STAT, pack(">I", 1) + PATH)))
 
 
-def test_a_long_packet_is_waited_for_up_to_its_bound(client: Client) -> None:
+def test_a_packet_of_the_maximum_length_is_accepted(client: Client) -> None:
     assert list(client.session.feed(pack(">I", 263_168))) == []
 
 
@@ -505,7 +511,7 @@ class Failing(MemoryRecorder):
         raise MemoryError
 
 
-def test_a_fault_of_ours_is_a_failure_and_not_the_end(view: View) -> None:
+def test_an_exception_in_a_verb_fails_that_request_only(view: View) -> None:
     client = Client(Session(view, Failing(), NOW))
     client.send(client.packet(1, pack(">I", 3)))
     assert client.status(OPENDIR, string(b"/")) == FAILURE

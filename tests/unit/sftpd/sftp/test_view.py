@@ -45,12 +45,12 @@ def names(view: View, path: bytes = b"/") -> list[bytes] | None:
         (b"...", b"/..."),
     ],
 )
-def test_a_path_means_what_it_would_in_a_chroot(path: bytes, meant: bytes) -> None:
+def test_a_path_is_resolved_as_in_a_chroot(path: bytes, meant: bytes) -> None:
     assert canonical(path) == meant
 
 
 @pytest.mark.parametrize("path", [b"BENIOKU.txt", b"/BENIOKU.txt", b"akis/../../BENIOKU.txt"])
-def test_a_file_of_the_tree_is_read(view: View, path: bytes) -> None:
+def test_a_file_in_the_tree_is_found(view: View, path: bytes) -> None:
     assert read(view, path) == b"oku beni\n"
 
 
@@ -71,13 +71,13 @@ def test_a_file_of_the_tree_is_read(view: View, path: bytes) -> None:
         b"a/" * 4096,
     ],
 )
-def test_nothing_else_is(view: View, path: bytes) -> None:
+def test_a_path_outside_the_tree_or_malformed_is_not_found(view: View, path: bytes) -> None:
     assert read(view, path) is None
     assert view.stat(path) == NotFound()
     assert names(view, path) is None
 
 
-def test_the_other_trees_absolute_path_is_one_within_the_tree(site: Path, view: View) -> None:
+def test_an_absolute_path_is_relative_to_the_tree(site: Path, view: View) -> None:
     assert read(view, os.fsencode(site / "trees/parti-b/gizli.txt")) is None
 
 
@@ -104,7 +104,7 @@ def test_a_planted_symlink_is_neither_found_nor_listed(tree: Path, view: View, t
         ("/proc/self/cwd", b"setup.cfg"),
     ],
 )
-def test_nothing_is_reached_through_a_planted_symlink_to_a_folder(
+def test_nothing_is_found_through_a_planted_symlink_to_a_folder(
     tree: Path, view: View, target: str, inside: bytes
 ) -> None:
     (tree / "link").symlink_to(target)
@@ -113,7 +113,7 @@ def test_nothing_is_reached_through_a_planted_symlink_to_a_folder(
     assert view.stat(b"link/" + inside) == NotFound()
 
 
-def test_what_is_neither_file_nor_folder_is_not_there(tree: Path, view: View) -> None:
+def test_a_fifo_or_socket_is_neither_found_nor_listed(tree: Path, view: View) -> None:
     os.mkfifo(tree / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tree / "socket"))
@@ -123,7 +123,7 @@ def test_what_is_neither_file_nor_folder_is_not_there(tree: Path, view: View) ->
         assert names(view) == [b"BENIOKU.txt", b"akis"]
 
 
-def test_a_name_with_control_characters_is_not_there(tree: Path, view: View) -> None:
+def test_a_name_with_control_characters_is_neither_found_nor_listed(tree: Path, view: View) -> None:
     (tree / "iki\nsatir").write_bytes(b"x")
     (tree / "kirmizi\x1b[31m").write_bytes(b"x")
 
@@ -131,7 +131,7 @@ def test_a_name_with_control_characters_is_not_there(tree: Path, view: View) -> 
     assert names(view) == [b"BENIOKU.txt", b"akis"]
 
 
-def test_a_folder_is_no_file_and_a_file_is_no_folder(view: View) -> None:
+def test_a_folder_is_not_opened_as_a_file_or_the_reverse(view: View) -> None:
     assert read(view, b"akis") is None
     assert names(view, b"BENIOKU.txt") is None
 
@@ -140,14 +140,14 @@ def test_attributes_are_size_and_whole_seconds(view: View) -> None:
     assert view.stat(b"BENIOKU.txt") == Attributes(folder=False, size=9, mtime=1684072800)
 
 
-def test_a_listing_is_sorted_by_the_names_bytes(tree: Path, view: View) -> None:
+def test_a_listing_is_sorted_by_the_bytes_of_the_names(tree: Path, view: View) -> None:
     for name in (b"b", b"B", b"a10", b"a9", b"\xff"):
         (tree / os.fsdecode(name)).write_bytes(b"")
 
     assert names(view) == [b"B", b"BENIOKU.txt", b"a10", b"a9", b"akis", b"b", b"\xff"]
 
 
-def test_what_vanishes_during_a_listing_is_left_out(tree: Path, view: View) -> None:
+def test_a_file_removed_during_a_listing_is_left_out(tree: Path, view: View) -> None:
     (tree / "a1").write_bytes(b"")
     folder = view.open_folder(b"/")
     assert isinstance(folder, Folder)
@@ -160,7 +160,7 @@ def test_what_vanishes_during_a_listing_is_left_out(tree: Path, view: View) -> N
     folder.close()
 
 
-def test_a_tree_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
+def test_a_tree_that_does_not_exist_yet_is_an_empty_folder(tmp_path: Path) -> None:
     view = View(tmp_path / "none")
 
     assert names(view) == []
@@ -176,14 +176,14 @@ def test_a_tree_that_is_a_symlink_is_refused(site: Path) -> None:
         View(site / "trees/parti-c")
 
 
-def test_an_open_file_does_not_survive_an_exec(view: View) -> None:
+def test_a_descriptor_is_not_inherited_by_other_programs(view: View) -> None:
     found = view.open_file(b"BENIOKU.txt")
     assert isinstance(found, OpenFile)
     assert not os.get_inheritable(found.descriptor)
     os.close(found.descriptor)
 
 
-def test_what_a_narrower_scope_no_longer_covers_is_neither_found_nor_listed(tmp_path: Path) -> None:
+def test_a_file_outside_the_scope_is_neither_found_nor_listed(tmp_path: Path) -> None:
     for place in ("34-istanbul-1/kadikoy-2", "34-istanbul-1/uskudar-1", "06-ankara-1/cankaya-1"):
         box = tmp_path / "e" / place / "sandik-1"
         box.mkdir(parents=True)

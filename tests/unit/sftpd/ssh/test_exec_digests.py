@@ -11,8 +11,10 @@ from sftpd.ssh.exec_digests import Output, run
 EMPTY_MD5 = b"d41d8cd98f00b204e9800998ecf8427e"
 
 
-def test_the_shell_that_rclone_asks_for_is_a_posix_one(view: View, kept: MemoryRecorder) -> None:
-    assert run(b"echo ${ShellId}%ComSpec%", view, kept) == Output(b"%ComSpec%\n")
+def test_rclone_s_question_for_the_shell_is_answered_as_a_posix_shell_does(
+    view: View, recorder: MemoryRecorder
+) -> None:
+    assert run(b"echo ${ShellId}%ComSpec%", view, recorder) == Output(b"%ComSpec%\n")
 
 
 @pytest.mark.parametrize(
@@ -26,55 +28,55 @@ def test_the_shell_that_rclone_asks_for_is_a_posix_one(view: View, kept: MemoryR
         (b"sha256sum", b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ],
 )
-def test_without_a_path_it_is_the_digest_of_nothing(
-    view: View, kept: MemoryRecorder, command: bytes, digest: bytes
+def test_a_command_without_a_path_prints_the_digest_of_empty_input(
+    view: View, recorder: MemoryRecorder, command: bytes, digest: bytes
 ) -> None:
-    assert run(command, view, kept) == Output(digest + b"  -\n")
-    assert kept.told == []
+    assert run(command, view, recorder) == Output(digest + b"  -\n")
+    assert recorder.records == []
 
 
 @pytest.mark.parametrize(
     "path",
     [b"BENIOKU.txt", b"/BENIOKU.txt", b"'/BENIOKU.txt'", rb"/BENIOKU\.txt", b'"BENIOKU.txt"'],
 )
-def test_a_file_is_hashed_however_its_path_is_quoted(
-    tree: Path, view: View, kept: MemoryRecorder, path: bytes
+def test_a_path_may_be_quoted_or_escaped(
+    tree: Path, view: View, recorder: MemoryRecorder, path: bytes
 ) -> None:
     with (tree / "BENIOKU.txt").open("rb") as file:
         digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
 
-    said = run(b"md5sum " + path, view, kept)
+    said = run(b"md5sum " + path, view, recorder)
 
     named = b"BENIOKU.txt" if b"/" not in path else b"/BENIOKU.txt"
     assert said == Output(b"c" * 32 + b"  " + named + b"\n")
-    assert kept.told == [("hash", "md5", b"/BENIOKU.txt")]
+    assert recorder.records == [("hash", "md5", b"/BENIOKU.txt")]
 
 
 def test_a_name_with_spaces_and_quotes_is_one_path(
-    tree: Path, view: View, kept: MemoryRecorder
+    tree: Path, view: View, recorder: MemoryRecorder
 ) -> None:
     (tree / "it's here").write_bytes(b"")
 
-    said = run(b"md5sum 'it'\"'\"'s here'", view, kept)
+    said = run(b"md5sum 'it'\"'\"'s here'", view, recorder)
 
     assert said == Output(EMPTY_MD5 + b"  it's here\n")
-    assert run(rb"md5sum it\'s\ here", view, kept) == said
+    assert run(rb"md5sum it\'s\ here", view, recorder) == said
 
 
 @pytest.mark.parametrize("path", [b"/none", b"/akis", b"/../parti-b/gizli.txt", b"x" * 5000])
-def test_what_is_no_file_is_said_as_md5sum_says_it(
-    view: View, kept: MemoryRecorder, path: bytes
+def test_a_missing_file_gets_the_error_of_md5sum(
+    view: View, recorder: MemoryRecorder, path: bytes
 ) -> None:
-    said = run(b"md5sum " + path, view, kept)
+    said = run(b"md5sum " + path, view, recorder)
 
     assert said == Output(b"", b"md5sum: " + path + b": No such file or directory\n", 1)
-    assert [told[:2] for told in kept.told] == [("missed", "hash")]
+    assert [told[:2] for told in recorder.records] == [("missed", "hash")]
 
 
-def test_a_digest_that_cannot_be_recorded_is_not_given(view: View, kept: MemoryRecorder) -> None:
-    kept.willing = False
+def test_a_digest_that_cannot_be_recorded_is_refused(view: View, recorder: MemoryRecorder) -> None:
+    recorder.can_record = False
 
-    said = run(b"sha256sum BENIOKU.txt", view, kept)
+    said = run(b"sha256sum BENIOKU.txt", view, recorder)
 
     assert said is not None
     assert (said.out, said.status) == (b"", 1)
@@ -105,6 +107,6 @@ def test_a_digest_that_cannot_be_recorded_is_not_given(view: View, kept: MemoryR
         b"\xff\xfe",
     ],
 )
-def test_nothing_else_is_a_command(view: View, kept: MemoryRecorder, command: bytes) -> None:
-    assert run(command, view, kept) is None
-    assert kept.told == []
+def test_any_other_command_is_refused(view: View, recorder: MemoryRecorder, command: bytes) -> None:
+    assert run(command, view, recorder) is None
+    assert recorder.records == []

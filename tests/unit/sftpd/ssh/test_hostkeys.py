@@ -32,11 +32,11 @@ def listed(keys: list[PKey]) -> bytes:
     return b"".join(string(key.asbytes()) for key in keys)
 
 
-def test_keys_are_read_by_their_names(keys: list[PKey]) -> None:
+def test_the_file_name_says_the_kind_of_key(keys: list[PKey]) -> None:
     assert [key.get_name() for key in keys] == ["ssh-ed25519", "ssh-rsa"]
 
 
-def test_every_key_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_every_key_that_cannot_be_loaded_is_a_fault(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in KINDS]
     paths[0].write_text("rubbish")
 
@@ -46,7 +46,7 @@ def test_every_key_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert [fault.file for fault in caught.value.faults] == [str(path) for path in paths]
 
 
-def test_the_announcement_names_all_keys(keys: list[PKey]) -> None:
+def test_the_announcement_contains_all_keys(keys: list[PKey]) -> None:
     found = hostkeys.announcement(keys).asbytes()
 
     assert found == b"\x50" + string(b"hostkeys-00@openssh.com") + b"\0" + listed(keys)
@@ -60,7 +60,9 @@ def test_the_announcement_names_all_keys(keys: list[PKey]) -> None:
         ("rsa-sha2-256", "rsa-sha2-256"),
     ],
 )
-def test_each_key_is_proved_in_the_order_asked(keys: list[PKey], agreed: str, rsa: str) -> None:
+def test_each_key_is_proved_in_the_order_of_the_request(
+    keys: list[PKey], agreed: str, rsa: str
+) -> None:
     keys = keys[::-1]
 
     answer = Message(hostkeys.proofs(keys, listed(keys), SESSION, agreed) or b"")
@@ -75,7 +77,7 @@ def test_each_key_is_proved_in_the_order_asked(keys: list[PKey], agreed: str, rs
     assert answer.get_remainder() == b""
 
 
-def test_what_is_not_ours_is_not_proved(keys: list[PKey]) -> None:
+def test_a_malformed_request_or_an_unknown_key_is_refused(keys: list[PKey]) -> None:
     other = hostkeys._text_to_sign(SESSION, b"x")
     for asked in (
         b"",
@@ -90,7 +92,7 @@ def test_what_is_not_ours_is_not_proved(keys: list[PKey]) -> None:
         assert hostkeys.proofs(keys, asked, SESSION, "ssh-ed25519") is None
 
 
-def test_next_keys_are_announced_but_not_present(tmp_path: Path) -> None:
+def test_prepared_keys_are_announced_but_not_used(tmp_path: Path) -> None:
     host.create_key(tmp_path / HOST_KEYS / KINDS[0], "")
     following = tmp_path / host.NEXT_HOST_KEYS / KINDS[0]
     host.create_key(following, "")

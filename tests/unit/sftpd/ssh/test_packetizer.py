@@ -1,4 +1,4 @@
-"""The packet layer against paramiko's own: what one seals the other opens, and nothing else."""
+"""Our packetizer against paramiko's: each opens what the other seals, and refuses all else."""
 
 import os
 import socket
@@ -24,8 +24,8 @@ IGNORE, UNIMPLEMENTED, DATA = 2, 3, 94
 SIZES = [0, 1, *range(2, 52), 255, 256, 4095, 4096, 32767, 32768, 32769, 255 * 1024, 262_000]
 
 
-class End:
-    """One end of a connection in memory, for either packet layer."""
+class FakeConnection:
+    """A connection in memory, for either packetizer."""
 
     def __init__(self) -> None:
         self.sent = bytearray()
@@ -63,7 +63,7 @@ class End:
 
 @dataclass
 class Keys:
-    """A cipher's keys, for either end."""
+    """The keys of a cipher, for either packetizer."""
 
     ctr: int
     gcm: int = 0
@@ -120,8 +120,8 @@ def message(size: int, kind: int = IGNORE) -> Message:
     return Message(bytes([kind]) + os.urandom(size))
 
 
-def ours(keys: Keys | None = None) -> tuple[Packetizer, End]:
-    end = End()
+def ours(keys: Keys | None = None) -> tuple[Packetizer, FakeConnection]:
+    end = FakeConnection()
     packets = Packetizer(end)
     packets._initial_kex_done = True
     if keys:
@@ -130,8 +130,8 @@ def ours(keys: Keys | None = None) -> tuple[Packetizer, End]:
     return packets, end
 
 
-def theirs(keys: Keys | None = None) -> tuple[ParamikoPacketizer, End]:
-    end = End()
+def theirs(keys: Keys | None = None) -> tuple[ParamikoPacketizer, FakeConnection]:
+    end = FakeConnection()
     packets = ParamikoPacketizer(end)  # type: ignore[arg-type]
     packets._initial_kex_done = True  # type: ignore[attr-defined]
     if keys:
@@ -140,7 +140,7 @@ def theirs(keys: Keys | None = None) -> tuple[ParamikoPacketizer, End]:
     return packets, end
 
 
-def flushed(packets: Packetizer, end: End) -> bytes:
+def flushed(packets: Packetizer, end: FakeConnection) -> bytes:
     with pytest.raises(EOFError):
         packets.read_message()
     sent = bytes(end.sent)
@@ -149,48 +149,48 @@ def flushed(packets: Packetizer, end: End) -> bytes:
 
 
 @pytest.mark.parametrize("keys", [None, *CIPHERS.values()], ids=["clear", *CIPHERS])
-def test_what_we_seal_paramiko_opens(keys: Keys | None) -> None:
-    us, ourend = ours(keys)
-    them, theirend = theirs(keys)
+def test_paramiko_opens_what_we_seal(keys: Keys | None) -> None:
+    us, our_end = ours(keys)
+    them, their_end = theirs(keys)
     for size in SIZES:
         sealed = message(size)
         us.send_message(sealed)
-        theirend.waiting += flushed(us, ourend)
+        their_end.waiting += flushed(us, our_end)
 
         kind, opened = them.read_message()
 
         assert (kind, opened.asbytes()) == (IGNORE, sealed.asbytes()[1:])
-    assert not theirend.waiting
+    assert not their_end.waiting
 
 
 @pytest.mark.parametrize("keys", [None, *CIPHERS.values()], ids=["clear", *CIPHERS])
-def test_what_paramiko_seals_we_open(keys: Keys | None) -> None:
-    us, ourend = ours(keys)
-    them, theirend = theirs(keys)
+def test_we_open_what_paramiko_seals(keys: Keys | None) -> None:
+    us, our_end = ours(keys)
+    them, their_end = theirs(keys)
     sealed = [message(size) for size in SIZES]
     for each in sealed:
         them.send_message(each)
-    ourend.waiting += theirend.sent
+    our_end.waiting += their_end.sent
 
     for each in sealed:
         assert us.read_message()[1].asbytes() == each.asbytes()[1:]
-    assert not ourend.waiting
+    assert not our_end.waiting
 
 
 @keyed
 @pytest.mark.parametrize("most", [100, 4096, 32768])
-def test_a_stream_leaves_in_packets_of_the_clients_size_and_stays_as_it_was(
+def test_a_stream_is_split_into_packets_of_the_client_s_size_and_not_changed(
     keys: Keys, most: int
 ) -> None:
-    us, ourend = ours(keys)
-    them, theirend = theirs(keys)
+    us, our_end = ours(keys)
+    them, their_end = theirs(keys)
     content = os.urandom(100_001)
     stream = memoryview(bytearray(HEADROOM) + content + b"t" * TAILROOM)
     at, end = HEADROOM, HEADROOM + 90_000
 
     while at < end:
         at += us.send_data(7, stream, at, end, most)
-        theirend.waiting += flushed(us, ourend)
+        their_end.waiting += flushed(us, our_end)
 
     got = bytearray()
     while len(got) < 90_000:
@@ -204,16 +204,16 @@ def test_a_stream_leaves_in_packets_of_the_clients_size_and_stays_as_it_was(
     assert stream[end:] == content[90_000:] + b"t" * TAILROOM
 
 
-def test_a_session_leaves_the_room_that_sealing_takes() -> None:
+def test_a_session_s_stream_has_the_headroom_and_tailroom_that_sealing_needs() -> None:
     assert (session.HEADROOM, session.TAILROOM) == (HEADROOM, TAILROOM)
 
 
-def test_padding_carries_nothing_of_what_follows_in_the_stream() -> None:
+def test_padding_contains_no_bytes_of_the_stream() -> None:
     keys = CIPHERS["aes128-gcm"]
-    us, ourend = ours(keys)
+    us, our_end = ours(keys)
     stream = memoryview(bytearray(HEADROOM) + b"x" * 1000 + b"secret" * 10)
     us.send_data(0, stream, HEADROOM, HEADROOM + 1000, 100)
-    sent = flushed(us, ourend)
+    sent = flushed(us, our_end)
     for number in range(10):
         (length,) = (int.from_bytes(sent[:4], "big"),)
         nonce = keys.nonce[:4] + pack(">Q", number)
@@ -225,44 +225,44 @@ def test_padding_carries_nothing_of_what_follows_in_the_stream() -> None:
 
 
 @keyed
-def test_every_flipped_bit_is_refused(keys: Keys) -> None:
-    them, theirend = theirs(keys)
+def test_a_packet_with_a_flipped_bit_is_refused(keys: Keys) -> None:
+    them, their_end = theirs(keys)
     them.send_message(message(20))
-    sealed = bytes(theirend.sent)
+    sealed = bytes(their_end.sent)
     for bit in range(len(sealed) * 8):
-        us, ourend = ours(keys)
-        ourend.waiting += sealed
-        ourend.waiting[bit // 8] ^= 1 << bit % 8
+        us, our_end = ours(keys)
+        our_end.waiting += sealed
+        our_end.waiting[bit // 8] ^= 1 << bit % 8
         with pytest.raises((SSHException, EOFError)) as refusal:
             us.read_message()
-        # A length that grew waits for bytes that do not come.
+        # If the flipped bit makes the length larger, the packetizer waits for bytes until the end.
         assert bit < 32 or "Mismatched MAC" in str(refusal.value)
 
 
 @keyed
-def test_every_cut_is_an_end_and_no_message(keys: Keys) -> None:
-    them, theirend = theirs(keys)
+def test_a_packet_that_is_cut_off_is_never_returned(keys: Keys) -> None:
+    them, their_end = theirs(keys)
     them.send_message(message(20))
-    sealed = bytes(theirend.sent)
+    sealed = bytes(their_end.sent)
     for size in range(len(sealed)):
-        us, ourend = ours(keys)
-        ourend.waiting += sealed[:size]
+        us, our_end = ours(keys)
+        our_end.waiting += sealed[:size]
         with pytest.raises(EOFError):
             us.read_message()
 
 
 @keyed
-def test_a_packet_opens_once_and_in_its_place(keys: Keys) -> None:
-    them, theirend = theirs(keys)
+def test_a_repeated_or_reordered_packet_is_refused(keys: Keys) -> None:
+    them, their_end = theirs(keys)
     sealed = []
     for _ in range(3):
         them.send_message(message(20))
-        sealed.append(bytes(theirend.sent))
-        theirend.sent.clear()
+        sealed.append(bytes(their_end.sent))
+        their_end.sent.clear()
     for wrong in ([0, 0], [1], [0, 2]):
-        us, ourend = ours(keys)
-        ourend.waiting += b"".join(sealed[number] for number in wrong)
-        # Where the length is encrypted, it is the first that is not what it was.
+        us, our_end = ours(keys)
+        our_end.waiting += b"".join(sealed[number] for number in wrong)
+        # If the length is encrypted, it is the first field that decrypts to something else.
         with pytest.raises(SSHException, match="packet of" if keys.hides_length else "MAC"):
             for _ in wrong:
                 us.read_message()
@@ -270,41 +270,41 @@ def test_a_packet_opens_once_and_in_its_place(keys: Keys) -> None:
 
 @pytest.mark.parametrize("keys", [None, *CIPHERS.values()], ids=["clear", *CIPHERS])
 @pytest.mark.parametrize("length", [0, 1, 5, 17, 270_000, 266_240 + 16, 2**31, 2**32 - 4])
-def test_a_length_that_cannot_be_is_refused_as_soon_as_it_can_be_read(
+def test_an_invalid_length_is_refused_as_soon_as_it_has_arrived(
     keys: Keys | None, length: int
 ) -> None:
-    us, ourend = ours(keys)
+    us, our_end = ours(keys)
     head = pack(">I", length)
     if keys and keys.hides_length:
         head = keys.engine(False).update(head + bytes(12))  # type: ignore[attr-defined]
-    ourend.waiting += head
+    our_end.waiting += head
     with pytest.raises(SSHException, match=f"packet of {length} bytes"):
         us.read_message()
 
 
 @pytest.mark.parametrize("padding", [0, 3, 11, 12, 255])
-def test_a_padding_that_cannot_be_is_refused(padding: int) -> None:
-    us, ourend = ours()
-    ourend.waiting += pack(">IB", 12, padding) + bytes([IGNORE]) + bytes(10)
+def test_an_invalid_padding_is_refused(padding: int) -> None:
+    us, our_end = ours()
+    our_end.waiting += pack(">IB", 12, padding) + bytes([IGNORE]) + bytes(10)
     with pytest.raises(SSHException, match="padding"):
         us.read_message()
 
 
-def test_the_nonce_counts_packets_and_comes_round_at_its_64_bits() -> None:
+def test_the_nonce_counts_packets_and_wraps_at_64_bits() -> None:
     keys = Keys(0, gcm=16, nonce=b"abcd" + b"\xff" * 8)
-    us, ourend = ours(keys)
+    us, our_end = ours(keys)
     for _ in range(2):
         us.send_message(message(20))
-    sent = flushed(us, ourend)
+    sent = flushed(us, our_end)
     half = len(sent) // 2
     for nonce, packet in ((b"abcd" + b"\xff" * 8, sent[:half]), (b"abcd" + bytes(8), sent[half:])):
         AESGCM(b"k" * 16).decrypt(nonce, packet[4:], packet[:4])
 
 
-def test_sequence_numbers_come_round_at_32_bits_and_start_anew_when_told() -> None:
+def test_sequence_numbers_wrap_at_32_bits_and_can_be_reset() -> None:
     keys = CIPHERS["aes128-ctr-sha256-etm"]
-    us, ourend = ours(keys)
-    them, theirend = theirs(keys)
+    us, our_end = ours(keys)
+    them, their_end = theirs(keys)
     us._number_out = us._number_in = 0xFFFFFFFF
     them._Packetizer__sequence_number_in = 0xFFFFFFFF  # type: ignore[attr-defined]
     them._Packetizer__sequence_number_out = 0xFFFFFFFF  # type: ignore[attr-defined]
@@ -315,15 +315,15 @@ def test_sequence_numbers_come_round_at_32_bits_and_start_anew_when_told() -> No
             them.reset_seqno_in()
             them.reset_seqno_out()
         us.send_message(message(3))
-        theirend.waiting += flushed(us, ourend)
+        their_end.waiting += flushed(us, our_end)
         assert them.read_message()[0] == IGNORE
         them.send_message(message(3))
-        ourend.waiting += theirend.sent
-        theirend.sent.clear()
+        our_end.waiting += their_end.sent
+        their_end.sent.clear()
         assert us.read_message()[0] == IGNORE
 
 
-def test_the_first_key_exchange_ends_before_the_sequence_number_does() -> None:
+def test_the_sequence_number_must_not_wrap_in_the_first_key_exchange() -> None:
     us, _ = ours()
     us._initial_kex_done = False
     us._number_out = 0xFFFFFFFF
@@ -331,16 +331,16 @@ def test_the_first_key_exchange_ends_before_the_sequence_number_does() -> None:
         us.send_message(message(3))
 
 
-def test_a_packet_of_a_type_that_nobody_knows_is_answered_as_such() -> None:
-    us, ourend = ours()
-    them, theirend = theirs()
+def test_a_packet_of_an_unknown_type_gets_unimplemented() -> None:
+    us, our_end = ours()
+    them, their_end = theirs()
     for kind in (IGNORE, 77, IGNORE):
         them.send_message(message(5, kind))
-    ourend.waiting += theirend.sent
+    our_end.waiting += their_end.sent
 
     assert [us.read_message()[0], us.read_message()[0]] == [IGNORE, IGNORE]
 
-    theirend.waiting += flushed(us, ourend)
+    their_end.waiting += flushed(us, our_end)
     kind, answer = them.read_message()
     assert (kind, answer.get_int()) == (UNIMPLEMENTED, 1)
 
@@ -354,7 +354,7 @@ def test_a_packet_of_a_type_that_nobody_knows_is_answered_as_such() -> None:
     ],
     ids=["a MAC of the plaintext cut short", "a MAC cut short", "no nonce"],
 )
-def test_other_ciphers_are_refused(given: dict[str, object]) -> None:
+def test_an_unknown_cipher_is_refused(given: dict[str, object]) -> None:
     us, _ = ours()
     with pytest.raises(SSHException, match="unknown cipher"):
         us.set_outbound_cipher(block_engine=None, block_size=16, **given)  # type: ignore[arg-type]
@@ -362,16 +362,16 @@ def test_other_ciphers_are_refused(given: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("limit", ["REKEY_BYTES", "REKEY_PACKETS"])
 @pytest.mark.parametrize("sending", [True, False], ids=["sent", "received"])
-def test_new_keys_are_asked_for_once_and_not_between_the_two_halves(
+def test_a_rekey_is_requested_once_and_not_between_the_two_newkeys(
     monkeypatch: pytest.MonkeyPatch, limit: str, sending: bool
 ) -> None:
     monkeypatch.setattr(Packetizer, limit, 3 if limit == "REKEY_PACKETS" else 150)
     keys = CIPHERS["aes128-gcm"]
-    us, ourend = ours(keys)
-    them, theirend = theirs(keys)
+    us, our_end = ours(keys)
+    them, their_end = theirs(keys)
     for _ in range(3):
         (us if sending else them).send_message(message(30))
-    ourend.waiting += theirend.sent
+    our_end.waiting += their_end.sent
     seen = 0
     with pytest.raises(NeedRekeyException):
         while True:
@@ -389,7 +389,7 @@ def test_new_keys_are_asked_for_once_and_not_between_the_two_halves(
     assert not us.need_rekey()
 
 
-def test_data_stops_where_new_keys_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_data_is_sealed_while_new_keys_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Packetizer, "REKEY_PACKETS", 3)
     us, _ = ours(CIPHERS["aes128-gcm"])
     stream = memoryview(bytearray(HEADROOM + 1000 + TAILROOM))
@@ -397,14 +397,16 @@ def test_data_stops_where_new_keys_are_due(monkeypatch: pytest.MonkeyPatch) -> N
     assert us.send_data(0, stream, HEADROOM + 300, HEADROOM + 1000, 100) == 0
 
 
-def test_a_client_that_will_not_change_keys_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_ignores_the_key_exchange_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Packetizer, "REKEY_PACKETS", 3)
     monkeypatch.setattr(Packetizer, "OVERFLOW_PACKETS", 10)
-    us, ourend = ours()
-    them, theirend = theirs()
+    us, our_end = ours()
+    them, their_end = theirs()
     for _ in range(20):
         them.send_message(message(5))
-    ourend.waiting += theirend.sent
+    our_end.waiting += their_end.sent
     taken = 0
     with pytest.raises(SSHException, match="key exchange"):
         for _ in range(20):
@@ -421,7 +423,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 class Idle:
-    """ChannelService that waits for the client for ever."""
+    """A ChannelService that always waits for the client."""
 
     def handle_packet(self, kind: int, payload: memoryview) -> bool:
         return False
@@ -439,12 +441,12 @@ class Idle:
         return 0.0
 
 
-def test_a_client_that_does_nothing_while_something_is_due_is_dropped(
+def test_a_client_that_makes_no_progress_is_disconnected(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    wire = ClientSocket(pair[0], grace=60)
-    wire.lift_login_limits()
-    us = Packetizer(wire)
+    connection = ClientSocket(pair[0], grace=60)
+    connection.lift_login_limits()
+    us = Packetizer(connection)
     us.STALL_SECONDS = 0.001
     us.service = Idle()
     with pytest.raises(EOFError):
@@ -452,31 +454,31 @@ def test_a_client_that_does_nothing_while_something_is_due_is_dropped(
     assert us.stalled
 
 
-def test_a_client_that_reads_nothing_is_not_read_from_either(
+def test_a_client_that_reads_nothing_is_not_read_from(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    wire = ClientSocket(pair[0], grace=60)
-    wire.lift_login_limits()
-    us = Packetizer(wire)
+    connection = ClientSocket(pair[0], grace=60)
+    connection.lift_login_limits()
+    us = Packetizer(connection)
     us.STALL_SECONDS = 0.001
     us.service = Idle()
     us._initial_kex_done = True
-    them, theirend = theirs()
+    them, their_end = theirs()
     for _ in range(4):
         us.send_message(message(500_000))
     them.send_message(message(5))
-    pair[1].sendall(theirend.sent)
+    pair[1].sendall(their_end.sent)
     with pytest.raises(EOFError):
         us.read_message()
     assert us.stalled
     assert us.unsent > 1 << 20
 
 
-def test_the_clients_kexinit_is_seen_ahead_and_read_all_the_same() -> None:
-    us, ourend = ours()
-    them, theirend = theirs()
+def test_peeking_at_the_client_s_kexinit_does_not_consume_it() -> None:
+    us, our_end = ours()
+    them, their_end = theirs()
     them.send_message(message(600, kind=20))
-    ourend.waiting += b"SSH-2.0-client\r\n" + theirend.sent
+    our_end.waiting += b"SSH-2.0-client\r\n" + their_end.sent
     assert us.readline(1.0) == "SSH-2.0-client"
 
     seen = us.peek_client_kexinit(1.0)
@@ -486,7 +488,7 @@ def test_the_clients_kexinit_is_seen_ahead_and_read_all_the_same() -> None:
     assert (kind, bytes([kind]) + read.asbytes()) == (20, seen)
 
 
-def test_a_kexinit_that_does_not_come_is_not_waited_for(
+def test_waiting_for_the_client_s_kexinit_has_a_timeout(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     us = Packetizer(ClientSocket(pair[0], grace=60))
@@ -495,8 +497,8 @@ def test_a_kexinit_that_does_not_come_is_not_waited_for(
     assert us.peek_client_kexinit(0.001) is None
 
 
-def test_a_greeting_has_an_end() -> None:
-    us, ourend = ours()
-    ourend.waiting += b"SSH-2.0-" + b"x" * 2000
+def test_a_version_line_that_is_too_long_is_refused() -> None:
+    us, our_end = ours()
+    our_end.waiting += b"SSH-2.0-" + b"x" * 2000
     with pytest.raises(SSHException, match="version line"):
         us.readline(1.0)

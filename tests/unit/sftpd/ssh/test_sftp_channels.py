@@ -19,8 +19,8 @@ INIT = Client.packet(1, pack(">I", 3))
 
 
 @dataclass
-class Line:
-    """A channel as paramiko keeps it."""
+class FakeChannel:
+    """The part of a paramiko channel that is used."""
 
     chanid: int = 0
     remote_chanid: int = 50
@@ -36,18 +36,18 @@ class Line:
         self.closed.append("close")
 
 
-class Wired:
-    """Carriers, and what they have sealed, by the client's number of the channel."""
+class Harness:
+    """SFTP channels, and the data that they had sealed, with the client's channel numbers."""
 
     def __init__(
-        self, view: View, kept: MemoryRecorder, pace: Callable[[int], float] | None = None
+        self, view: View, recorder: MemoryRecorder, pace: Callable[[int], float] | None = None
     ) -> None:
         self.now = 100.0
-        self.carriers = SftpChannels(self, lambda: self.now, pace)
+        self.channels = SftpChannels(self, lambda: self.now, pace)
         self.sealed: list[tuple[int, bytes]] = []
-        self.told: list[bytes] = []
+        self.records: list[bytes] = []
         self.room = 1 << 30
-        self._view, self._kept = view, kept
+        self._view, self._recorder = view, recorder
 
     def send_data(
         self, recipient: int, stream: memoryview, at: int, end: int, max_size: int
@@ -57,26 +57,26 @@ class Wired:
         self.sealed.append((recipient, bytes(stream[at:end])))
         return end - at
 
-    def add(self, line: Line) -> Line:
-        session = Session(self._view, self._kept, NOW)
-        self.carriers.add(line, session, self._send_message)  # type: ignore[arg-type]
-        return line
+    def add(self, channel: FakeChannel) -> FakeChannel:
+        session = Session(self._view, self._recorder, NOW)
+        self.channels.add(channel, session, self._send_message)  # type: ignore[arg-type]
+        return channel
 
     def _send_message(self, message: Message) -> None:
-        self.told.append(message.asbytes())
+        self.records.append(message.asbytes())
 
     def data(self, chanid: int, content: bytes) -> bool:
-        return self.carriers.handle_packet(
+        return self.channels.handle_packet(
             DATA, memoryview(pack(">BI", DATA, chanid) + string(content))
         )
 
     def add_window(self, chanid: int, size: int) -> bool:
-        return self.carriers.handle_packet(ADJUST, memoryview(pack(">BII", ADJUST, chanid, size)))
+        return self.channels.handle_packet(ADJUST, memoryview(pack(">BII", ADJUST, chanid, size)))
 
     def run(self) -> bytes:
-        """Step until nothing more is to be done; return what was sealed meanwhile."""
+        """Send until nothing more can be sealed; return what was sealed."""
         before = len(self.sealed)
-        while self.carriers.send_some():
+        while self.channels.send_some():
             pass
         return b"".join(content for _, content in self.sealed[before:])
 
@@ -89,8 +89,8 @@ def big(tree: Path) -> bytes:
 
 
 @pytest.fixture
-def wired(view: View, kept: MemoryRecorder, big: bytes) -> Wired:
-    return Wired(view, kept)
+def harness(view: View, recorder: MemoryRecorder, big: bytes) -> Harness:
+    return Harness(view, recorder)
 
 
 def opening(request: int = 1) -> bytes:
@@ -107,210 +107,212 @@ def closing(handle: int = 1) -> bytes:
     return Client.packet(4, pack(">I", 9) + string(pack(">I", handle)))
 
 
-def test_pipelined_requests_are_answered_together(wired: Wired, big: bytes) -> None:
-    wired.add(Line())
-    wired.data(0, INIT + opening())
-    wired.run()
-    wired.data(0, reading(0, 10) + reading(10, 10)[:20])
-    wired.data(0, reading(10, 10)[20:])
+def test_pipelined_requests_are_answered_together(harness: Harness, big: bytes) -> None:
+    harness.add(FakeChannel())
+    harness.data(0, INIT + opening())
+    harness.run()
+    harness.data(0, reading(0, 10) + reading(10, 10)[:20])
+    harness.data(0, reading(10, 10)[20:])
 
-    answered = wired.run()
+    answered = harness.run()
 
     expected = b"".join(pack(">IBII", 19, 103, 7, 10) + big[a : a + 10] for a in (0, 10))
     assert answered == expected
-    assert len(wired.sealed) == 2
+    assert len(harness.sealed) == 2
 
 
-def test_replies_stay_within_the_clients_window(
-    wired: Wired, kept: MemoryRecorder, big: bytes
+def test_replies_stay_within_the_client_s_window(
+    harness: Harness, recorder: MemoryRecorder, big: bytes
 ) -> None:
-    wired.add(Line(out_window_size=1000))
-    wired.data(0, INIT + opening() + reading())
-    first = wired.run()
+    harness.add(FakeChannel(out_window_size=1000))
+    harness.data(0, INIT + opening() + reading())
+    first = harness.run()
     assert len(first) == 1000
-    assert wired.carriers.waits_for_client()
-    wired.data(0, closing())
-    assert wired.run() == b""
+    assert harness.channels.waits_for_client()
+    harness.data(0, closing())
+    assert harness.run() == b""
 
-    wired.add_window(0, 60_000)
-    second = wired.run()
+    harness.add_window(0, 60_000)
+    second = harness.run()
     assert len(second) == 60_000
-    assert ("close", 1, SIZE, True, "") not in kept.told
-    wired.add_window(0, 1 << 20)
-    third = wired.run()
+    assert ("close", 1, SIZE, True, "") not in recorder.records
+    harness.add_window(0, 1 << 20)
+    third = harness.run()
 
     assert big in first + second + third
-    assert not wired.carriers.waits_for_client()
-    assert kept.told[-1] == ("close", 1, SIZE, True, "")
+    assert not harness.channels.waits_for_client()
+    assert recorder.records[-1] == ("close", 1, SIZE, True, "")
 
 
-def test_a_full_socket_is_waited_for(wired: Wired, big: bytes) -> None:
-    wired.add(Line())
-    wired.data(0, INIT + opening() + reading())
-    wired.room = 30_000
-    assert wired.carriers.send_some()
-    assert sum(len(content) for _, content in wired.sealed) == 30_000
-    assert big in wired.sealed[0][1] + wired.run()
+def test_sealing_goes_on_after_the_queue_was_full(harness: Harness, big: bytes) -> None:
+    harness.add(FakeChannel())
+    harness.data(0, INIT + opening() + reading())
+    harness.room = 30_000
+    assert harness.channels.send_some()
+    assert sum(len(content) for _, content in harness.sealed) == 30_000
+    assert big in harness.sealed[0][1] + harness.run()
 
 
-def test_what_cannot_be_sealed_yet_is_sealed_later(wired: Wired, big: bytes) -> None:
-    wired.add(Line())
-    wired.data(0, INIT + opening() + reading())
-    wired.room = 0
-    assert wired.run() == b""
-    wired.room = 1 << 30
-    assert big in wired.run()
+def test_replies_are_sealed_later_if_the_packetizer_refuses(harness: Harness, big: bytes) -> None:
+    harness.add(FakeChannel())
+    harness.data(0, INIT + opening() + reading())
+    harness.room = 0
+    assert harness.run() == b""
+    harness.room = 1 << 30
+    assert big in harness.run()
 
 
-def test_a_window_has_an_end(wired: Wired) -> None:
-    wired.add(Line(out_window_size=2**32 - 10))
-    assert wired.add_window(0, 9)
+def test_a_window_overflow_is_refused(harness: Harness) -> None:
+    harness.add(FakeChannel(out_window_size=2**32 - 10))
+    assert harness.add_window(0, 9)
     with pytest.raises(SSHException, match="window"):
-        wired.add_window(0, 1)
+        harness.add_window(0, 1)
 
 
-def test_a_client_that_sends_more_than_its_window_is_refused(wired: Wired) -> None:
-    wired.add(Line(in_window_size=100))
-    wired.data(0, bytes(60))
+def test_data_beyond_the_client_s_window_is_refused(harness: Harness) -> None:
+    harness.add(FakeChannel(in_window_size=100))
+    harness.data(0, bytes(60))
     with pytest.raises(SSHException, match="window of 40"):
-        wired.data(0, bytes(41))
+        harness.data(0, bytes(41))
 
 
-def test_a_client_that_sends_longer_packets_than_agreed_is_refused(wired: Wired) -> None:
-    wired.add(Line())
+def test_a_packet_with_too_much_data_is_refused(harness: Harness) -> None:
+    harness.add(FakeChannel())
     with pytest.raises(SSHException, match="32769 bytes"):
-        wired.data(0, bytes(32769))
+        harness.data(0, bytes(32769))
 
 
 @pytest.mark.parametrize("packet", [b"\x5e\0\0\0\0\0\0\0\5abcd", b"\x5e\0\0\0\0", b"\x5d\0\0\0"])
-def test_a_packet_that_ends_too_early_is_refused(wired: Wired, packet: bytes) -> None:
-    wired.add(Line())
+def test_a_packet_that_is_too_short_is_refused(harness: Harness, packet: bytes) -> None:
+    harness.add(FakeChannel())
     with pytest.raises(SSHException, match="too short"):
-        wired.carriers.handle_packet(packet[0], memoryview(packet))
+        harness.channels.handle_packet(packet[0], memoryview(packet))
 
 
-def test_channels_that_are_not_here_are_left_to_others(wired: Wired) -> None:
-    wired.add(Line())
-    assert not wired.data(1, b"x")
-    assert not wired.add_window(1, 1)
+def test_packets_for_other_channels_are_left_to_paramiko(harness: Harness) -> None:
+    harness.add(FakeChannel())
+    assert not harness.data(1, b"x")
+    assert not harness.add_window(1, 1)
 
 
-def test_the_clients_window_opens_again_as_requests_are_used_up(wired: Wired) -> None:
-    wired.add(Line(out_window_size=1000))
-    wired.data(0, INIT + opening() + reading())
-    wired.run()
+def test_the_client_s_window_opens_again_as_requests_are_processed(harness: Harness) -> None:
+    harness.add(FakeChannel(out_window_size=1000))
+    harness.data(0, INIT + opening() + reading())
+    harness.run()
     pad = Client.packet(17, pack(">I", 1) + string(b"/" + b"x" * 30_000))
-    wired.data(0, pad[:32768])
-    wired.data(0, pad[:32768])
-    wired.run()
-    assert wired.told == []
+    harness.data(0, pad[:32768])
+    harness.data(0, pad[:32768])
+    harness.run()
+    assert harness.records == []
 
-    wired.add_window(0, 1 << 20)
-    wired.run()
+    harness.add_window(0, 1 << 20)
+    harness.run()
 
     used = len(INIT + opening() + reading() + pad + pad)
-    adjusted = [int.from_bytes(told[5:], "big") for told in wired.told]
-    assert all(told[:5] == pack(">BI", ADJUST, 50) for told in wired.told)
+    adjusted = [int.from_bytes(told[5:], "big") for told in harness.records]
+    assert all(told[:5] == pack(">BI", ADJUST, 50) for told in harness.records)
     assert used - 32768 < sum(adjusted) <= used
 
 
-def test_channels_take_turns(wired: Wired) -> None:
+def test_channels_take_turns(harness: Harness) -> None:
     for chanid in (0, 1):
-        wired.add(Line(chanid, 50 + chanid))
-        wired.data(chanid, INIT + opening())
-    wired.run()
-    wired.sealed.clear()
+        harness.add(FakeChannel(chanid, 50 + chanid))
+        harness.data(chanid, INIT + opening())
+    harness.run()
+    harness.sealed.clear()
     for chanid in (0, 1):
-        wired.data(chanid, reading() * 9)
+        harness.data(chanid, reading() * 9)
 
-    wired.run()
+    harness.run()
 
-    turns = [recipient for recipient, _ in wired.sealed]
+    turns = [recipient for recipient, _ in harness.sealed]
     assert turns == [50, 51] * (len(turns) // 2)
     assert len(turns) >= 8
 
 
-def test_a_client_that_is_gone_and_whose_window_is_shut_is_let_go(
-    wired: Wired, kept: MemoryRecorder
+def test_a_channel_with_eof_and_a_closed_window_is_ended(
+    harness: Harness, recorder: MemoryRecorder
 ) -> None:
-    line = wired.add(Line(out_window_size=1000))
-    wired.data(0, INIT + opening() + reading())
-    wired.run()
+    channel = harness.add(FakeChannel(out_window_size=1000))
+    harness.data(0, INIT + opening() + reading())
+    harness.run()
 
-    wired.carriers.end_of_file(0)
-    wired.run()
+    harness.channels.end_of_file(0)
+    harness.run()
 
-    assert line.closed == ["exit 0", "close"]
-    assert kept.told[-1] == ("close", 1, 0, False, "session ended")
-    assert not wired.add_window(0, 1)
+    assert channel.closed == ["exit 0", "close"]
+    assert recorder.records[-1] == ("close", 1, 0, False, "session ended")
+    assert not harness.add_window(0, 1)
 
 
-def test_what_was_asked_before_the_end_is_answered_if_there_is_room(
-    wired: Wired, big: bytes
+def test_requests_before_eof_are_answered_as_far_as_the_window_allows(
+    harness: Harness, big: bytes
 ) -> None:
-    line = wired.add(Line())
-    wired.data(0, INIT + opening() + reading() + closing())
-    wired.carriers.end_of_file(0)
+    channel = harness.add(FakeChannel())
+    harness.data(0, INIT + opening() + reading() + closing())
+    harness.channels.end_of_file(0)
 
-    assert big in wired.run()
+    assert big in harness.run()
 
-    assert line.closed == ["exit 0", "close"]
+    assert channel.closed == ["exit 0", "close"]
 
 
-def test_nothing_may_be_sent_after_the_end(wired: Wired) -> None:
-    wired.add(Line())
-    wired.carriers.end_of_file(0)
+def test_data_after_eof_is_refused(harness: Harness) -> None:
+    harness.add(FakeChannel())
+    harness.channels.end_of_file(0)
     with pytest.raises(SSHException, match="after the end"):
-        wired.data(0, b"x")
+        harness.data(0, b"x")
 
 
-def test_a_channel_that_the_client_closes_is_dropped_where_it_stands(
-    wired: Wired, kept: MemoryRecorder
+def test_a_channel_that_the_client_closes_is_ended_at_once(
+    harness: Harness, recorder: MemoryRecorder
 ) -> None:
-    line = wired.add(Line(out_window_size=1000))
-    wired.data(0, INIT + opening() + reading())
-    wired.run()
+    channel = harness.add(FakeChannel(out_window_size=1000))
+    harness.data(0, INIT + opening() + reading())
+    harness.run()
 
-    wired.carriers.discard(0)
+    harness.channels.discard(0)
 
-    assert line.closed == []
-    assert kept.told[-1] == ("close", 1, 0, False, "session ended")
-    assert wired.run() == b""
+    assert channel.closed == []
+    assert recorder.records[-1] == ("close", 1, 0, False, "session ended")
+    assert harness.run() == b""
 
 
-def test_the_end_of_the_connection_ends_every_session(wired: Wired, kept: MemoryRecorder) -> None:
+def test_the_end_of_the_connection_ends_every_session(
+    harness: Harness, recorder: MemoryRecorder
+) -> None:
     for chanid in (0, 1):
-        wired.add(Line(chanid))
-        wired.data(chanid, INIT + opening())
-    wired.run()
-    wired.carriers.end()
-    assert [told[0] for told in kept.told] == ["open", "open", "close", "close"]
+        harness.add(FakeChannel(chanid))
+        harness.data(chanid, INIT + opening())
+    harness.run()
+    harness.channels.end()
+    assert [told[0] for told in recorder.records] == ["open", "open", "close", "close"]
 
 
-def test_a_client_that_speaks_something_else_loses_its_channel_alone(wired: Wired) -> None:
-    broken, whole = wired.add(Line(0)), wired.add(Line(1))
-    wired.data(0, b"GET / HTTP/1.1\r\n\r\n")
-    wired.data(1, INIT)
+def test_a_protocol_error_ends_only_its_own_channel(harness: Harness) -> None:
+    broken, whole = harness.add(FakeChannel(0)), harness.add(FakeChannel(1))
+    harness.data(0, b"GET / HTTP/1.1\r\n\r\n")
+    harness.data(1, INIT)
     with structlog.testing.capture_logs() as logs:
-        wired.run()
+        harness.run()
     assert [log["event"] for log in logs] == ["client-dropped"]
     assert (broken.closed, whole.closed) == (["close"], [])
-    assert [recipient for recipient, _ in wired.sealed] == [50]
+    assert [recipient for recipient, _ in harness.sealed] == [50]
 
 
-def test_the_pace_is_kept(view: View, kept: MemoryRecorder, big: bytes) -> None:
+def test_a_bandwidth_limit_delays_sealing(view: View, recorder: MemoryRecorder, big: bytes) -> None:
     asked: list[int] = []
 
     def pace(size: int) -> float:
         asked.append(size)
         return 2.5
 
-    wired = Wired(view, kept, pace)
-    wired.add(Line())
-    wired.data(0, INIT)
-    assert len(wired.run()) == asked[0]
-    wired.data(0, opening())
-    assert wired.run() == b""
-    assert wired.carriers.seconds_to_pause() == 2.5
-    wired.now += 2.5
-    assert len(wired.run()) == asked[1]
+    harness = Harness(view, recorder, pace)
+    harness.add(FakeChannel())
+    harness.data(0, INIT)
+    assert len(harness.run()) == asked[0]
+    harness.data(0, opening())
+    assert harness.run() == b""
+    assert harness.channels.seconds_to_pause() == 2.5
+    harness.now += 2.5
+    assert len(harness.run()) == asked[1]
