@@ -27,7 +27,7 @@ FULL_KERNEL = KernelFeatures(landlock=7, seccomp=True, openat2=True)
 SFTP = SftpSettings("127.0.0.1", 0, 9, 9)
 needs_landlock = pytest.mark.skipif(THIS_KERNEL.landlock == 0, reason="the kernel has no Landlock")
 needs_seccomp = pytest.mark.skipif(not THIS_KERNEL.seccomp, reason="the kernel has no seccomp")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 NOBODY = User("nobody", 65534, 65534)
 
 
@@ -36,7 +36,7 @@ def in_sandbox(
     action: Callable[[View], object],
     policy: SandboxPolicy = SandboxPolicy(THIS_KERNEL),  # noqa: B008
 ) -> str:
-    """Return the result of `action` in a child restricted to `tree`: its value, or its errno's name."""
+    """Return the result of `action` in a child restricted to `tree`: its value, or an errno name."""
     pid, reading = start(tree, action, policy)
     with os.fdopen(reading) as answer:
         found = answer.read()

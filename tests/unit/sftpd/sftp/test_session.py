@@ -207,7 +207,7 @@ def test_each_block_has_its_own_digest(tree: Path, client: Client) -> None:
     assert rest == string(b"md5") + b"".join(hashlib.md5(part).digest() for part in parts)  # noqa: S324
 
 
-@pytest.mark.parametrize(("asked", "status"), [
+@pytest.mark.parametrize(("wanted", "status"), [
     ((b"/BENIOKU.txt", b"blake3"), UNSUPPORTED),
     ((b"/BENIOKU.txt", b""), UNSUPPORTED),
     ((b"/BENIOKU.txt", b"md5", 10), FAILURE),
@@ -219,12 +219,12 @@ def test_each_block_has_its_own_digest(tree: Path, client: Client) -> None:
     ((b"/../parti-b/gizli.txt", b"md5"), NO_SUCH_FILE),
 ])  # fmt: skip
 def test_an_impossible_or_huge_digest_request_is_refused_without_work(
-    tree: Path, client: Client, request: tuple[bytes, bytes], status: int
+    tree: Path, client: Client, wanted: tuple[bytes, bytes], status: int
 ) -> None:
     with (tree / "sparse").open("wb") as file:
         file.truncate(1 << 40)
 
-    assert client.status(EXTENDED, check(b"check-file-name", *request)) == status
+    assert client.status(EXTENDED, check(b"check-file-name", *wanted)) == status
 
 
 def test_a_digest_that_cannot_be_recorded_is_refused(
