@@ -36,7 +36,7 @@ def in_sandbox(
     action: Callable[[View], object],
     policy: SandboxPolicy = SandboxPolicy(THIS_KERNEL),  # noqa: B008
 ) -> str:
-    """Return the result of `action` in a child restricted to `tree`: its value, or an errno name."""
+    """Return the result of `action` in a child restricted to `tree`: a value or an errno name."""
     pid, reading = start(tree, action, policy)
     with os.fdopen(reading) as answer:
         found = answer.read()
