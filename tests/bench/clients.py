@@ -1,11 +1,11 @@
-"""Clients that parties may have and that scripts/test cannot bring: does each mirror all of a tree?
+"""Check that asyncssh, which the tests do not install, mirrors a whole tree.
 
-asyncssh is under EPL or GPL, so it is no dependency of this project: scripts/bench installs it into
-a folder of its own. FileZilla's fzsftp cannot be asked here: it logs in and lists as it is told on
-its stdin (`open`, `ls`), but hands each file to FileZilla itself through memory that they share.
-Its SSH is PuTTY's, as is that of psftp, which the tests drive.
+asyncssh is licensed under EPL or GPL, so it is not a dependency of this project: scripts/bench
+installs it into a folder of its own. FileZilla's fzsftp cannot be tested here: it logs in and lists
+on commands from its stdin (`open`, `ls`), but passes files to FileZilla through shared memory. Its
+SSH code is PuTTY's, like that of psftp, which the tests use.
 
-Prints what was agreed on; exits with 1 if anything differs.
+Prints the negotiated cipher and the result. The exit code is 1 if a file differs.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def fill(tree: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o444)
 
 
-def seen(folder: Path) -> dict[str, tuple[str, float]]:
-    """Return each file's SHA-256 and mtime, by its path."""
+def pages_in(folder: Path) -> dict[str, tuple[str, float]]:
+    """Return the SHA-256 and mtime of each page, by its path."""
     return {
         path.relative_to(folder).as_posix(): (
             sha256(path.read_bytes()).hexdigest(),
@@ -47,7 +47,7 @@ def seen(folder: Path) -> dict[str, tuple[str, float]]:
 
 
 async def mirror(asyncssh: Any, server: Server, into: Path) -> str:
-    """Fetch all with asyncssh, try to write, and return the ciphers that were agreed on."""
+    """Fetch everything with asyncssh, check that writing fails, and return the cipher."""
     async with asyncssh.connect(
         "127.0.0.1", server.port, username=server.user, client_keys=[str(server.key)],
         known_hosts=None,
@@ -59,16 +59,16 @@ async def mirror(asyncssh: Any, server: Server, into: Path) -> str:
                     await write
                 except asyncssh.SFTPError:
                     continue
-                raise SystemExit("it could write")
+                raise SystemExit("a write succeeded")
         page = "2023/c-1/k-0/sandik-0/cb-sandik-sonuc-s1.jpg"
-        told = (await connection.run(f"sha256sum {page}")).stdout.split()[0]
-        if told != sha256((into.parent / page).read_bytes()).hexdigest():
-            raise SystemExit("the digest that it was told is another")
+        digest = (await connection.run(f"sha256sum {page}")).stdout.split()[0]
+        if digest != sha256((into.parent / page).read_bytes()).hexdigest():
+            raise SystemExit("the server's sha256sum differs from the file's")
         return str(connection.get_extra_info("recv_cipher"))
 
 
 def main() -> None:
-    """Mirror once, and compare."""
+    """Mirror a tree, and compare the result with it."""
     argparse.ArgumentParser(prog="scripts/bench clients", description=__doc__).parse_args()
     sys.path.append(str(ASYNCSSH))
     import asyncssh  # type: ignore[import-not-found]
@@ -79,9 +79,9 @@ def main() -> None:
         tree = servers.lay_out(folder)
         fill(tree)
         with servers.ours(folder) as server:
-            (folder / "got").mkdir()
-            cipher = asyncio.run(mirror(asyncssh, server, folder / "got" / "2023"))
-        same = seen(folder / "got") == seen(tree)
+            (folder / "mirror").mkdir()
+            cipher = asyncio.run(mirror(asyncssh, server, folder / "mirror" / "2023"))
+        same = pages_in(folder / "mirror") == pages_in(tree)
         print(f"asyncssh {asyncssh.__version__}, {cipher}: {FILES} files,",
               "all identical" if same else "NOT identical")  # fmt: skip
     sys.exit(int(not same))

@@ -1,10 +1,10 @@
-"""How much one party with a single session gets beside another with many: prints it.
+"""Measure the share that a party with one session gets beside a party with many.
 
-Both fetch a big file as fast as they can. The server has one processor, the clients the others,
-so that it is the server's that is fought over; the single session's client goes before the
-others', so that only the server holds it back. What is compared is what each party's children
-used of the processor and read from the tree, with the shares that sftpd/monitor/cpu_shares gives
-and without. An even share is 1.00: half of it all.
+Both fetch a big file as fast as they can. The server runs on one core and the clients on the
+others, so that the parties compete for the server's core. The client of the single session has a
+higher priority than the other clients, so that only the server can slow it down. The benchmark
+compares the CPU time that each party's children used and the bytes that they read, with and without
+sftpd/monitor/cpu_shares. 1.00 is an even share: half of everything.
 """
 
 import argparse
@@ -24,18 +24,19 @@ from wire.served import OPENS, Served, lay_out, server_script, until  # noqa: E4
 from keys.server_keys import host  # noqa: E402
 
 PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
-WITHOUT = "from sftpd.monitor import cpu_shares\ncpu_shares.set_nice = lambda *_: None\n"
-BIG = 8 << 30
+WITHOUT_SHARES = "from sftpd.monitor import cpu_shares\ncpu_shares.set_nice = lambda *_: None\n"
+BIG_FILE = 8 << 30  # bytes
 
 
 def used(pid: int) -> tuple[float, int]:
-    """Return the processor's seconds and the bytes read of a process."""
-    scheduled = Path(f"/proc/{pid}/schedstat").read_text().split()[0]
-    counted = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    return int(scheduled) / 1e9, int(counted["rchar"])
+    """Return the CPU seconds of a process and the bytes that it read."""
+    nanoseconds = Path(f"/proc/{pid}/schedstat").read_text().split()[0]
+    io = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(nanoseconds) / 1e9, int(io["rchar"])
 
 
 def start(folder: Path, patch: str) -> Served:
+    """Start a server with `patch` applied, and a big file in the tree of each party."""
     site = folder / "site"
     lay_out(site, PARTIES, 64, 32)
     (site / "now").write_text((OPENS + timedelta(hours=1)).isoformat())
@@ -58,11 +59,12 @@ def start(folder: Path, patch: str) -> Served:
     (site / "known_hosts").write_text(host.known_hosts(site, "127.0.0.1", served.port))
     for party in PARTIES:
         with (site / "trees" / party / "big").open("wb") as file:
-            file.truncate(BIG)
+            file.truncate(BIG_FILE)
     return served
 
 
 def fetch(served: Served, party: str) -> "subprocess.Popen[bytes]":
+    """Start a client of `party` that fetches the big file."""
     more = ("-oCiphers=aes128-gcm@openssh.com", f"-oBindAddress={PARTIES[party]}")
     client = subprocess.Popen(
         ["sftp", "-q", *served.ssh(party, *more), "-b", "-", "127.0.0.1"],
@@ -76,20 +78,22 @@ def fetch(served: Served, party: str) -> "subprocess.Popen[bytes]":
     return client
 
 
-def favour(client: "subprocess.Popen[bytes]") -> None:
+def raise_priority(client: "subprocess.Popen[bytes]") -> None:
+    """Give a client and its ssh process a higher priority."""
     children = Path(f"/proc/{client.pid}/task/{client.pid}/children").read_text().split()
     for pid in (client.pid, *map(int, children)):
         os.setpriority(os.PRIO_PROCESS, pid, -15)
 
 
 def measure(served: Served, greedy: int, seconds: float) -> tuple[float, float, int]:
-    processors = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(served.process.pid, processors[:1])
-    os.sched_setaffinity(0, processors[1:] or processors)
+    """Return the single session's share of CPU and of bytes, and the nice value of the others."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(served.process.pid, cores[:1])
+    os.sched_setaffinity(0, cores[1:] or cores)
     clients = [fetch(served, "parti-b")]
     try:
         until(lambda: len(served.records("open")) == 1)
-        favour(clients[0])
+        raise_priority(clients[0])
         [single] = served.children()
         clients += [fetch(served, "parti-a") for _ in range(greedy)]
         until(lambda: len(served.records("open")) == greedy + 1, 60)
@@ -110,22 +114,23 @@ def measure(served: Served, greedy: int, seconds: float) -> tuple[float, float, 
         for client in clients:
             client.kill()
             client.communicate()
-        os.sched_setaffinity(0, processors)
+        os.sched_setaffinity(0, cores)
         served.stop()
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--greedy", type=int, default=16)
-    asked.add_argument("--seconds", type=float, default=5.0)
-    given = asked.parse_args()
-    print(f"one session beside {given.greedy} of another party, of an even share")
-    print(f"{'shares':<10}{'nice':>5}{'processor':>11}{'bytes':>8}")
-    for name, patch in (("without", WITHOUT), ("with", "")):
+    """Measure without and with CPU shares, and print a table."""
+    parser = argparse.ArgumentParser(prog="scripts/bench fairness", description=__doc__)
+    parser.add_argument("--greedy", type=int, default=16, help="sessions of the other party (16)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a measurement (5)")
+    options = parser.parse_args()
+    print(f"share of one session beside {options.greedy} of another party; 1.00 is even")
+    print(f"{'shares':<10}{'nice':>5}{'CPU':>8}{'bytes':>8}")
+    for name, patch in (("without", WITHOUT_SHARES), ("with", "")):
         with tempfile.TemporaryDirectory() as folder:
             served = start(Path(folder), patch)
-            cpu, read, nice = measure(served, given.greedy, given.seconds)
-        print(f"{name:<10}{nice:>5}{cpu:>11.2f}{read:>8.2f}", flush=True)
+            cpu, read, nice = measure(served, options.greedy, options.seconds)
+        print(f"{name:<10}{nice:>5}{cpu:>8.2f}{read:>8.2f}", flush=True)
 
 
 if __name__ == "__main__":

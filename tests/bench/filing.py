@@ -1,26 +1,26 @@
-"""How fast pages become files in every tree: scripts/bench filing --help.
+"""Measure how fast pages become files in every tree.
 
-Pages are drawn at 200 dpi by tests/damaged_pages.py and renamed into the intake of a site of its
-own, whose publisher is `ssps publish` as anybody runs it: workers, cage, fsync and all. A rename
-counts from the moment it was made to the moment the page can be seen in the tree of the last party.
+Pages are drawn at 200 dpi by tests/damaged_pages.py and renamed into the intake of a new site. Its
+publisher is the real `ssps publish` with workers, sandbox and fsync. Times start at the rename and
+end when the page is visible in the tree of the last party.
 
-    ordinary      clean scans, all there at once
-    hard mix      every kind of damage in turn, all there at once
-    latency       ordinary pages at a tenth, a half and nine tenths of the speed of the first row
-    workers       ordinary pages again, by so many workers on so many cores
-    growth        cost of a page with so many filed before, and with so many parties; its pages
-                  share their bytes and are read by the stand-in of the rehearsal
-    memory        of that publisher, over so many pages
-    waiting       how soon the first is filed where so many were there at the start, and what that
-                  takes; their names are in no order
+    ordinary    clean scans, all dropped at once
+    hard mix    every kind of damage in turn, all dropped at once
+    latency     ordinary pages at 10 %, 50 % and 90 % of the rate of the first row
+    workers     ordinary pages with other numbers of workers and cores
+    growth      the cost of a page, and the memory of the publisher, for other numbers of pages
+                filed before and of parties; its pages share their bytes and use the simulated
+                reader of the rehearsal
+    waiting     how long it takes until the first of many pages is filed that wait when the
+                publisher starts; the order of their names is not that of their age
 
-Workers, growth and waiting are of the filing alone: what feed and notary cost beside it, and how
-that grows, feed.py and ledger.py print.
+Workers, growth and waiting measure filing without feed and signer; feed.py and ledger.py measure
+those.
 
-For some minutes after a large tree was removed, ext4 passes over the inodes that this gave up one
-by one, and a folder, of which a page makes forty, costs up to twenty times as much. So each
-measurement first waits until folders are cheap, six minutes at most, and says so; in TMPDIR a file
-system of its own need not be waited for.
+For some minutes after a large tree was deleted, ext4 is up to twenty times slower to create
+folders, because it skips the freed inodes one by one. A page creates forty folders. So each
+measurement waits until creating a folder is fast again, at most six minutes, and prints that it
+waits. To avoid this, set TMPDIR to a file system of its own.
 """
 
 import argparse
@@ -64,22 +64,22 @@ from scripts.rehearsal import simulated_reader
 from scripts.rehearsal.scanner import PlannedScan
 from scripts.shared.json_log import configure_logging
 
-_BOXES_A_BOARD = 180
-_PROBES, _CHEAP = 500, 70.0  # folders, microseconds for each
+_BOXES_PER_BOARD = 180
+_PROBES, _FAST_MKDIR = 500, 70.0  # folders to create, microseconds for each
 _ORDINARY = ("clean",)
-_SHARES = (0.1, 0.5, 0.9)  # of the speed at which pages are filed that are all there
-_LONGEST = 40.0  # seconds in which pages come, at each of these
+_SHARES = (0.1, 0.5, 0.9)  # of the rate at which pages are filed that are dropped at once
+_MAX_SECONDS = 40.0  # in which pages are dropped at each of these rates
 
 
 class Drawn(NamedTuple):
-    """A page that was drawn: its file, and what is printed on it."""
+    """A drawn page: its file and its karekod."""
 
     path: Path
     karekod: str
 
 
 class Rate(NamedTuple):
-    """A run: pages, seconds, how many were filed, and the publisher's processor seconds."""
+    """The result of a run: pages dropped, seconds, pages filed, CPU seconds of the publisher."""
 
     pages: int
     seconds: float
@@ -92,20 +92,20 @@ class Rate(NamedTuple):
 
 
 def entry(number: int, karekod: str) -> RegistryEntry:
-    """Return the sheet that the karekod of page `number` stands for: a box of its own."""
-    board, box = f"kurul-{number // _BOXES_A_BOARD + 1}", str(number + 1)
+    """Return the registry entry of page `number`, the result sheet of a box of its own."""
+    board, box = f"kurul-{number // _BOXES_PER_BOARD + 1}", str(number + 1)
     sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", board, box, 1)
     return RegistryEntry(karekod, sheet, SandikTuru.NORMAL, "")
 
 
 def make_site(folder: Path, parties: int, entries: list[RegistryEntry]) -> Path:
-    """Lay out a site whose registry has these sheets."""
-    listed = "".join(
+    """Create a site with this number of parties and these sheets in its registry."""
+    parties_toml = "".join(
         f'[[party]]\nid = "parti-{n}"\nname = "{n}"\nkind = "party"\nscope = "all"\n'
         'static_ips = ["127.0.0.1"]\ncontact = { name = "", email = "", phone = "" }\n'
         for n in range(1, parties + 1)
     )
-    site = office.site(folder, parties_toml=listed)
+    site = office.site(folder, parties_toml=parties_toml)
     for name in ("intake", "state", "ledgers"):
         (site / name).mkdir()
     host.create_site_keys(site)
@@ -123,7 +123,7 @@ def make_site(folder: Path, parties: int, entries: list[RegistryEntry]) -> Path:
 
 
 def draw(folder: Path, kinds: tuple[str, ...], count: int, seed: int) -> list[Drawn]:
-    """Draw pages of these kinds in turn, on all cores, unless they are there from before."""
+    """Draw pages of these kinds in turn, on all cores; use pages that exist in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     known = {kind.name: kind for kind in damaged_pages.KINDS}
     wanted = [
@@ -145,19 +145,19 @@ def _draw(kind: damaged_pages.Damage, number: int, seed: int, folder: Path) -> D
 
 
 class Alone(NamedTuple):
-    """How a publisher runs without feed and notary."""
+    """The options of a publisher without feed and signer."""
 
     workers: int = 2
     cores: int = 2
-    stand_in: int = 0  # 1 if the rehearsal's reads in place of the engines
+    simulated: int = 0  # 1 to use the simulated reader of the rehearsal
 
 
-_STAND_IN = Alone(stand_in=1)
+_SIMULATED = Alone(simulated=1)
 
 
 @contextmanager
 def publishing(site: Path, alone: Alone | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a publisher on a site until the end of the `with`."""
+    """Run a publisher on a site until the end of the `with` block."""
     command = [sys.executable, "-m", "scripts.ssps", "publish", "--site", str(site)]
     if alone is not None:
         command = [sys.executable, __file__, "--publish", str(site), *map(str, alone)]
@@ -170,55 +170,55 @@ def publishing(site: Path, alone: Alone | None = None) -> Iterator[subprocess.Po
             process.wait(30)
 
 
-def publish_alone(site: Path, how: Alone) -> None:
-    """Be a publisher without feed and notary, until SIGTERM."""
+def publish_alone(site: Path, alone: Alone) -> None:
+    """Run a publisher without feed and signer in this process, until SIGTERM."""
     configure_logging("publish")
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: how.cores])
-    new_client = simulated_reader.SimulatedReader if how.stand_in else WorkerClient
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: alone.cores])
+    new_client = simulated_reader.SimulatedReader if alone.simulated else WorkerClient
     with stop_on_signal() as stop:
-        publish.publish(load.load(site), stop=stop, workers=how.workers, new_client=new_client)
+        publish.publish(load.load(site), stop=stop, workers=alone.workers, new_client=new_client)
 
 
 def settled(site: Path) -> int:
-    """Return how many pages came to their end."""
+    """Return how many pages are filed, duplicates or in quarantine."""
     counts = catalog_counts.counts(site)
     return counts.filed + counts.versions + counts.duplicates + counts.quarantined
 
 
 def until(done: Callable[[], bool], process: subprocess.Popen[bytes], pause: float = 0.02) -> None:
-    """Wait for something that the publisher does."""
+    """Wait until the publisher has done something; fail if it has exited."""
     while not done():
         if process.poll() is not None:
-            raise SystemExit("the publisher ended, see publisher.log")
+            raise SystemExit("the publisher exited: see publisher.log")
         time.sleep(pause)
 
 
-def _is_settled(site: Path, due: int) -> bool:
-    return settled(site) >= due
+def _is_settled(site: Path, pages: int) -> bool:
+    return settled(site) >= pages
 
 
 def cpu_of(process: subprocess.Popen[bytes]) -> float:
-    """Return the processor seconds of a process and its workers, alive or gone."""
+    """Return the CPU seconds of a process and of its workers, running or ended."""
     ticks = 0
-    for pid in family(process.pid):
+    for pid in process_tree(process.pid):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += sum(map(int, fields[11:15] if pid == process.pid else fields[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and all below it."""
+def process_tree(pid: int) -> list[int]:
+    """Return a process and all its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in task.read_text().split():
-            found += family(int(child))
+            found += process_tree(int(child))
     return found
 
 
 def memory_of(process: subprocess.Popen[bytes]) -> float:
-    """Return the megabytes that a process and its workers hold, what they share counted once."""
+    """Return the memory of a process and its workers in megabytes, counting shared pages once."""
     kib = 0
-    for pid in family(process.pid):
+    for pid in process_tree(process.pid):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 kib += int(line.split()[1])
@@ -226,38 +226,38 @@ def memory_of(process: subprocess.Popen[bytes]) -> float:
 
 
 def warm_up(site: Path, process: subprocess.Popen[bytes], pages: list[Drawn]) -> None:
-    """Have some pages filed first, so that workers are up."""
+    """File some pages first, so that the workers are running."""
     for page in pages:
         drop(site, page)
     until(lambda: settled(site) >= len(pages), process)
 
 
 def drop(site: Path, page: Drawn) -> float:
-    """Rename a copy of a page into the intake; return when that was done."""
-    fresh = site / f".{page.path.name}"
-    shutil.copyfile(page.path, fresh)
-    fresh.rename(site / "intake" / page.path.name)
+    """Rename a copy of a page into the intake; return the time of the rename."""
+    copy = site / f".{page.path.name}"
+    shutil.copyfile(page.path, copy)
+    copy.rename(site / "intake" / page.path.name)
     return time.monotonic()
 
 
-def rest(folder: Path) -> None:
-    """Wait until a folder is cheap to make; those made to see that stay, to be no new cause."""
+def wait_for_fast_mkdir(folder: Path) -> None:
+    """Wait until creating folders is fast. The probes stay, because deleting them is slow again."""
     for attempt in range(19):
-        place = folder / f"rested-{time.monotonic_ns()}"
-        place.mkdir(parents=True)
-        begun = time.perf_counter()
+        probes = folder / f"probes-{time.monotonic_ns()}"
+        probes.mkdir(parents=True)
+        began = time.perf_counter()
         for number in range(_PROBES):
-            (place / str(number)).mkdir()
-        cost = (time.perf_counter() - begun) / _PROBES * 1e6
-        if cost < _CHEAP:
+            (probes / str(number)).mkdir()
+        cost = (time.perf_counter() - began) / _PROBES * 1e6
+        if cost < _FAST_MKDIR:
             return
-        print(f"a folder costs {cost:.0f} us, much was removed here: waiting", flush=True)
+        print(f"creating a folder takes {cost:.0f} us: waiting until it is faster", flush=True)
         if attempt < 18:
             time.sleep(20)
 
 
 def rate(pages: list[Drawn], parties: int, folder: Path, alone: Alone | None = None) -> Rate:
-    """Measure how fast pages are filed that are all there at once."""
+    """Measure how fast pages are filed that are dropped all at once."""
     site = make_site(folder, parties, [entry(n, page.karekod) for n, page in enumerate(pages)])
     first, rest = pages[:16], pages[16:]
     with publishing(site, alone) as process:
@@ -268,26 +268,26 @@ def rate(pages: list[Drawn], parties: int, folder: Path, alone: Alone | None = N
             shutil.copyfile(page.path, site / "outside" / page.path.name)
         os.sync()
         before, cpu = catalog_counts.counts(site), cpu_of(process)
-        begun = time.monotonic()
+        began = time.monotonic()
         for page in rest:
             (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
         until(lambda: settled(site) >= len(pages), process)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - began
         counts = catalog_counts.counts(site)
         return Rate(len(rest), seconds, counts.filed - before.filed, cpu_of(process) - cpu)
 
 
 def latency(pages: list[Drawn], parties: int, speed: float, folder: Path) -> list[float]:
-    """Return how long each page took from its rename to the last party's tree, in seconds."""
+    """Return the sorted seconds from the rename of each page to the tree of the last party."""
     entries = {page.karekod: entry(n, page.karekod) for n, page in enumerate(pages)}
     site = make_site(folder, parties, list(entries.values()))
     tree = site / "trees" / f"parti-{parties}"
     waiting: dict[Path, float] = {}
     took: list[float] = []
-    over = threading.Event()
+    stop = threading.Event()
 
     def watch() -> None:
-        while not over.is_set() or waiting:
+        while not stop.is_set() or waiting:
             for path, since in list(waiting.items()):
                 if path.exists():
                     took.append(time.monotonic() - since)
@@ -299,21 +299,21 @@ def latency(pages: list[Drawn], parties: int, speed: float, folder: Path) -> lis
         warm_up(site, process, pages[:16])
         watcher = threading.Thread(target=watch)
         watcher.start()
-        begun = time.monotonic()
+        began = time.monotonic()
         for number, page in enumerate(pages[16:]):
-            time.sleep(max(0.0, begun + number / speed - time.monotonic()))
+            time.sleep(max(0.0, began + number / speed - time.monotonic()))
             placed = layout.path("2023-05-14-cb-mv", entries[page.karekod].sheet, 1, "jpg")
             waiting[tree / placed] = drop(site, page)
         until(lambda: settled(site) >= len(pages), process)
         time.sleep(1)
-        over.set()
-        waiting.clear()  # what was not read is in no tree
+        stop.set()
+        waiting.clear()  # pages that could not be read never appear in a tree
         watcher.join()
     return sorted(took)
 
 
-class Grown(NamedTuple):
-    """What a page costs: with so many filed before, for so many parties."""
+class PageCost(NamedTuple):
+    """The cost of a page with `before` pages filed before and this number of parties."""
 
     before: int
     parties: int
@@ -323,30 +323,33 @@ class Grown(NamedTuple):
     memory: list[float]
 
 
-def grown(before: int, parties: int, pages: int, folder: Path, looks: int = 10) -> Grown:
-    """Measure the cost of pages where `before` were filed already, by rows alone."""
+def page_cost(before: int, parties: int, pages: int, folder: Path, steps: int = 10) -> PageCost:
+    """Measure the cost of pages when the catalog has `before` rows already.
+
+    The memory is measured `steps` times on the way.
+    """
     entries = [entry(n, f"{1_000_000_000 + n}") for n in range(before + pages)]
     site = make_site(folder, parties, entries)
     fill(site, entries[:before], parties)
     settings = load.load(site)
     shared = simulated_reader.shared_scan(entries[0], settings.election, 1)
     memory: list[float] = []
-    with publishing(site, _STAND_IN) as process:
+    with publishing(site, _SIMULATED) as process:
         until(lambda: "tree-complete" in (site / "publisher.log").read_text(), process)
-        cpu, begun = cpu_of(process), time.monotonic()
+        cpu, began = cpu_of(process), time.monotonic()
         done = settled(site)
-        for start in range(0, pages, step := max(pages // looks, 1)):
+        for start in range(0, pages, step := max(pages // steps, 1)):
             for number, one in enumerate(islice(entries, before + start, before + start + step)):
                 page = simulated_reader.mark_page(
                     shared, PlannedScan(start + number, one, one.karekod)
                 )
-                (site / "fresh").write_bytes(page)
-                (site / "fresh").rename(site / "intake" / f"{one.karekod}.jpg")
-            due = done + min(start + step, pages)
-            until(partial(_is_settled, site, due), process)
+                (site / "new").write_bytes(page)
+                (site / "new").rename(site / "intake" / f"{one.karekod}.jpg")
+            expected = done + min(start + step, pages)
+            until(partial(_is_settled, site, expected), process)
             memory.append(memory_of(process))
-        seconds = time.monotonic() - begun
-        return Grown(
+        seconds = time.monotonic() - began
+        return PageCost(
             before,
             parties,
             pages,
@@ -356,20 +359,20 @@ def grown(before: int, parties: int, pages: int, folder: Path, looks: int = 10) 
         )
 
 
-class Waited(NamedTuple):
-    """What pages that were there at the start did: seconds until the first and until `filed`."""
+class Backlog(NamedTuple):
+    """How a publisher works off pages that wait when it starts."""
 
     waiting: int
-    told: int
-    first: float
+    counted: int  # waiting pages according to `ssps status`
+    first: float  # seconds until the first page is filed
     filed: int
-    seconds: float
+    seconds: float  # until `filed` pages are filed
     memory: float
-    oldest: int  # of those claimed first, how many are among as many oldest
+    oldest: int  # of the first `filed` pages claimed, how many are among the `filed` oldest
 
 
-def waited(waiting: int, filed: int, folder: Path) -> Waited:
-    """Start a publisher where so many pages wait, the oldest with the last of the names."""
+def backlog(waiting: int, filed: int, folder: Path) -> Backlog:
+    """Start a publisher with `waiting` pages in the intake; the oldest have the last names."""
     entries = [entry(n, f"{1_000_000_000 + n}") for n in range(waiting)]
     site = make_site(folder, 1, entries)
     settings = load.load(site)
@@ -378,24 +381,24 @@ def waited(waiting: int, filed: int, folder: Path) -> Waited:
         path = site / "intake" / f"{one.karekod}.jpg"
         path.write_bytes(simulated_reader.mark_page(shared, PlannedScan(number, one, one.karekod)))
         os.utime(path, ns=(0, number * 1_000_000_000))
-    begun = time.monotonic()
-    with publishing(site, _STAND_IN) as process:
+    began = time.monotonic()
+    with publishing(site, _SIMULATED) as process:
         until(lambda: _is_settled(site, 1), process, 0.005)
-        first = time.monotonic() - begun
-        told = count_sheets(site)
+        first = time.monotonic() - began
+        counts = count_sheets(site)
         until(partial(_is_settled, site, filed), process)
-        seconds, memory = time.monotonic() - begun, memory_of(process)
+        seconds, memory = time.monotonic() - began, memory_of(process)
     with sqlite3.connect(site / CATALOG) as database:
         rows = database.execute("SELECT name FROM arrival ORDER BY id LIMIT ?", (filed,))
         names = {name for (name,) in rows}
     database.close()
     oldest = len(names & {f"{one.karekod}.jpg" for one in entries[-filed:]})
-    waits = told["in_intake"] + told["waiting"]
-    return Waited(waiting, waits, first, filed, seconds, memory, oldest)
+    counted = counts["in_intake"] + counts["waiting"]
+    return Backlog(waiting, counted, first, filed, seconds, memory, oldest)
 
 
 def fill(site: Path, entries: list[RegistryEntry], parties: int) -> None:
-    """Put rows into the catalog, as if those sheets had been filed; no file is made."""
+    """Add rows to the catalog as if these sheets had been filed, without creating files."""
     with catalog.Catalog(catalog.url(site)) as opened:
         for n in range(1, parties + 1):
             opened.mark_tree_complete(f"parti-{n}", "all")
@@ -431,7 +434,7 @@ def fill(site: Path, entries: list[RegistryEntry], parties: int) -> None:
     database.close()
     with (site / "publisher.log").open("a") as log:
         log.write("tree-complete\n" * bool(entries))
-    # The record goes on from there; what came before is taken as read.
+    # The filing ledger continues at this number, without the earlier records.
     folder = site / "ledgers" / "filing"
     folder.mkdir(mode=0o700)
     (folder / f"{len(entries):012}.jsonl").touch(mode=0o600)
@@ -441,100 +444,122 @@ _THEN = "2023-05-14T14:00:00.000000+00:00"
 
 
 def main() -> None:
-    """Measure, and print one row after the other; at the end one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--pages", type=int, default=800, help="ordinary pages, and hard ones")
-    parser.add_argument("--parties", type=int, default=40)
-    parser.add_argument("--filed", type=int, nargs="*", default=[10_000, 1_000_000])
-    parser.add_argument("--among", type=int, nargs="*", default=[1, 10, 100], help="parties, too")
-    parser.add_argument("--waiting", type=int, default=50_000, help="pages there at the start")
-    parser.add_argument("--flat", type=int, default=2_000, help="pages a growth run files")
+    """Measure and print one line after the other, and at the end one JSON object."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench filing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--pages", type=int, default=800, help="ordinary pages, and as many damaged ones (800)"
+    )
+    parser.add_argument("--parties", type=int, default=40, help="number of parties (40)")
+    parser.add_argument(
+        "--filed",
+        type=int,
+        nargs="*",
+        default=[10_000, 1_000_000],
+        help="growth: pages filed before (10000 1000000)",
+    )
+    parser.add_argument(
+        "--among",
+        type=int,
+        nargs="*",
+        default=[1, 10, 100],
+        help="growth: other numbers of parties (1 10 100)",
+    )
+    parser.add_argument(
+        "--waiting", type=int, default=50_000, help="pages in the intake at the start (50000)"
+    )
+    parser.add_argument(
+        "--flat", type=int, default=2_000, help="growth: pages to file in a run (2000)"
+    )
     parser.add_argument("--publish", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--only", choices=["speed", "workers", "growth"])
-    parser.add_argument("--drawn", type=Path, help="keep drawn pages here, and use those there")
-    chosen = parser.parse_args()
-    if chosen.publish:
-        site, *how = chosen.publish
-        publish_alone(Path(site), Alone(*map(int, how)))
+    parser.add_argument("--only", choices=["speed", "workers", "growth"], help="only this part")
+    parser.add_argument("--drawn", type=Path, metavar="DIR", help="keep and reuse drawn pages here")
+    options = parser.parse_args()
+    if options.publish:
+        site, *numbers = options.publish
+        publish_alone(Path(site), Alone(*map(int, numbers)))
         return
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="ssps-filing-") as name:
         work = Path(name)
-        if chosen.only in (None, "speed"):
-            found |= _speed(chosen, work)
-        if chosen.only in (None, "workers"):
-            found |= _workers(chosen, work)
-        if chosen.only in (None, "growth"):
-            runs = [(n, chosen.parties) for n in chosen.filed]
-            runs += [(chosen.filed[0], n) for n in chosen.among if n != chosen.parties]
+        if options.only in (None, "speed"):
+            found |= _speed(options, work)
+        if options.only in (None, "workers"):
+            found |= _workers(options, work)
+        if options.only in (None, "growth"):
+            runs = [(n, options.parties) for n in options.filed]
+            runs += [(options.filed[0], n) for n in options.among if n != options.parties]
             for before, parties in runs:
-                rest(work)
-                one = grown(before, parties, chosen.flat, work / f"grown-{before}-{parties}")
+                wait_for_fast_mkdir(work)
+                one = page_cost(before, parties, options.flat, work / f"growth-{before}-{parties}")
                 print(
                     f"growth: {before:>9,} filed before, {parties:>3} parties: {one.ms:6.2f} ms "
-                    f"a page, {one.cpu_ms:6.2f} ms of processor, {one.memory[0]:.0f} MB at first, "
+                    f"per page, {one.cpu_ms:6.2f} ms of CPU, {one.memory[0]:.0f} MB at first, "
                     f"{one.memory[-1]:.0f} MB after {one.pages:,} pages",
                     flush=True,
                 )
                 found[f"growth-{before}-{parties}"] = one._asdict()
-            late = waited(chosen.waiting, min(2000, chosen.waiting), work / "waited")
+            late = backlog(options.waiting, min(2000, options.waiting), work / "backlog")
             print(
-                f"waiting: {late.waiting:,} there at the start, {late.told:,} told of; the first "
-                f"filed after {late.first:.1f} s, {late.filed:,} after {late.seconds:.1f} s, of "
-                f"which {late.oldest:,} are the oldest, {late.memory:.0f} MB",
+                f"waiting: {late.waiting:,} at the start, {late.counted:,} counted by status; "
+                f"first filed after {late.first:.1f} s, {late.filed:,} filed after "
+                f"{late.seconds:.1f} s, {late.oldest:,} of them the oldest; {late.memory:.0f} MB",
                 flush=True,
             )
             found["waiting"] = late._asdict()
     print(json.dumps(found))
 
 
-def _speed(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
-    drawn = chosen.drawn or work / "drawn"
+def _speed(options: argparse.Namespace, work: Path) -> dict[str, object]:
+    drawn = options.drawn or work / "drawn"
     hard = tuple(kind.name for kind in damaged_pages.KINDS)
     found: dict[str, object] = {}
     for what, kinds in (("ordinary", _ORDINARY), ("hard mix", hard)):
-        pages = draw(drawn, kinds, chosen.pages, 1)
-        rest(work)
-        one = rate(pages, chosen.parties, work / what.replace(" ", "-"))
+        pages = draw(drawn, kinds, options.pages, 1)
+        wait_for_fast_mkdir(work)
+        one = rate(pages, options.parties, work / what.replace(" ", "-"))
         print(
-            f"{what}: {one.a_second:.1f} pages a second into {chosen.parties} trees "
+            f"{what}: {one.a_second:.1f} pages per second into {options.parties} trees "
             f"({one.pages} pages, {one.filed} filed, {one.cpu / one.pages * 1000:.1f} ms of "
-            "processor a page)",
+            "CPU per page)",
             flush=True,
         )
         found[what] = {**one._asdict(), "a_second": one.a_second}
         if what == "ordinary":
             for share in _SHARES:
-                found[f"latency-{share}"] = _late(chosen, work, pages, one.a_second, share)
+                found[f"latency-{share}"] = _latency(options, work, pages, one.a_second, share)
     return found
 
 
-def _late(
-    chosen: argparse.Namespace, work: Path, pages: list[Drawn], most: float, share: float
+def _latency(
+    options: argparse.Namespace, work: Path, pages: list[Drawn], max_rate: float, share: float
 ) -> dict[str, float]:
-    speed = most * share
-    some = pages[: 16 + min(len(pages), round(speed * _LONGEST))]
-    rest(work)
-    took = latency(some, chosen.parties, speed, work / f"latency-{share}")
-    half, late = statistics.median(took), took[int(len(took) * 0.99)]
+    speed = max_rate * share
+    some = pages[: 16 + min(len(pages), round(speed * _MAX_SECONDS))]
+    wait_for_fast_mkdir(work)
+    took = latency(some, options.parties, speed, work / f"latency-{share}")
+    p50, p99 = statistics.median(took), took[int(len(took) * 0.99)]
     print(
-        f"latency at {speed:.1f} pages a second, {share:.0%} of that: p50 {half:.3f} s, "
-        f"p99 {late:.3f} s, longest {took[-1]:.3f} s ({len(took)} pages)",
+        f"latency at {speed:.1f} pages per second, {share:.0%} of that: p50 {p50:.3f} s, "
+        f"p99 {p99:.3f} s, longest {took[-1]:.3f} s ({len(took)} pages)",
         flush=True,
     )
-    return {"p50": half, "p99": late, "longest": took[-1], "rate": speed}
+    return {"p50": p50, "p99": p99, "longest": took[-1], "rate": speed}
 
 
-def _workers(chosen: argparse.Namespace, work: Path) -> dict[str, object]:
-    pages = draw(chosen.drawn or work / "drawn", _ORDINARY, chosen.pages, 1)
+def _workers(options: argparse.Namespace, work: Path) -> dict[str, object]:
+    pages = draw(options.drawn or work / "drawn", _ORDINARY, options.pages, 1)
     found: dict[str, object] = {}
     for workers, cores in ((1, 1), (1, 2), (2, 2), (4, 2)):
-        rest(work)
-        how = Alone(workers, cores)
-        one = rate(pages, chosen.parties, work / f"workers-{workers}-{cores}", how)
+        wait_for_fast_mkdir(work)
+        alone = Alone(workers, cores)
+        one = rate(pages, options.parties, work / f"workers-{workers}-{cores}", alone)
         print(
-            f"workers: {workers} on {cores} cores, {one.a_second:.1f} pages a second "
-            f"({one.cpu / one.pages * 1000:.1f} ms of processor a page)",
+            f"workers: {workers} on {cores} cores, {one.a_second:.1f} pages per second "
+            f"({one.cpu / one.pages * 1000:.1f} ms of CPU per page)",
             flush=True,
         )
         found[f"workers-{workers}-cores-{cores}"] = {**one._asdict(), "a_second": one.a_second}

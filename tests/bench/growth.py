@@ -1,11 +1,12 @@
-"""How each cost grows with what there is already: prints a table at 1, 10 and 100 times a size.
+"""Measure how the cost of each operation grows with the amount of existing data.
 
-A cost is that of one unit of work (a row, a page, a record, an entry) where so many are there
-before. It may not depend on how many those are: what at a hundred times the size costs more than
-`LIMIT` times as much a unit is a defect, is marked so, and makes the exit code 1. The limit is
-above one since a tree of pages in a database is deeper then, and a processor's caches are not.
-What is measured is the processor's time (but for the listing, which is a client's and a server's),
-in memory (/dev/shm), so that neither the disk nor whoever else is busy makes a difference.
+It prints a table of the cost of one unit (a row, a page, a record, an entry) with 1, 10 and 100
+times a base size of existing data. The cost must not depend on the size: if a unit costs more than
+`LIMIT` times as much at 100 times the size, the row is marked and the exit code is 1. The limit is
+above 1 because the trees in a database are deeper then, and CPU caches are not larger.
+
+It measures CPU time, and for the listing the time of client and server. All files are in memory
+(/dev/shm), so that neither the disk nor other processes influence the result.
 """
 
 import argparse
@@ -43,38 +44,38 @@ from scripts.site.init import PARTIES_TEMPLATE, SITE_TEMPLATE, create_site
 
 LIMIT = 2.0
 _FACTORS = (1, 10, 100)
-_BATCH = 32  # as the publisher has it
+_BATCH = 32  # pages, as in the publisher
 _SAMPLE = 320  # pages that are timed at each size
-_LISTINGS = 20  # in one session, whose login is no part of what is asked
-_SHEETS_A_BOX = 5  # there are more, so that no size lacks any
+_LISTINGS = 20  # in one session, so that the login hardly counts
+_SHEETS_PER_BOX = 5  # a lower bound, so that the election has enough sheets
 
-Costs = dict[int, float]  # size -> seconds a unit
+Costs = dict[int, float]  # size -> seconds per unit
 
 
 def imported(folder: Path, sizes: list[int]) -> tuple[Costs, Costs]:
-    """Import a registry of each size and look a thousand of its karekods up."""
+    """Return the costs of importing a row and of looking up a karekod."""
     importing: Costs = {}
-    open_read_only: Costs = {}
+    lookups: Costs = {}
     for size in sizes:
         source = folder / f"{size}.csv"
-        entries = islice(election.entries(size // _SHEETS_A_BOX + 4, 1), size)
+        entries = islice(election.entries(size // _SHEETS_PER_BOX + 4, 1), size)
         election.write_csv(entries, source)
         index = folder / f"{size}.sqlite"
-        importing[size] = took(registry.import_csv, source, index) / size
+        importing[size] = cpu_seconds(registry.import_csv, source, index) / size
         opened = Registry(index)
         karekods = [election.serial(1, number * size // 1000) for number in range(1000)]
-        open_read_only[size] = took(_look_up, opened, karekods) / 1000
+        lookups[size] = cpu_seconds(_look_up, opened, karekods) / 1000
         opened.close()
-    return importing, open_read_only
+    return importing, lookups
 
 
 def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
-    """File pages until each size is reached, and time the last of them; then what counts them."""
+    """Return the costs of filing a page, of `ssps status`, and of opening catalog and ledger."""
     site = folder / "site"
     text = SITE_TEMPLATE.format(id="prova-cb-mv", title="Olcum", opens="2023-05-14T17:00:00+03:00",
                             listen="127.0.0.1:0")  # fmt: skip
     create_site(site, text, PARTIES_TEMPLATE + servers._PARTIES, "a measurement")
-    entries = list(islice(election.entries(sizes[-1] // _SHEETS_A_BOX + 4, 1), sizes[-1]))
+    entries = list(islice(election.entries(sizes[-1] // _SHEETS_PER_BOX + 4, 1), sizes[-1]))
     election.write_csv(entries, site / "registry.csv")
     registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     found: dict[str, Costs] = {"file a page": {}, "ssps status": {}, "open the catalog": {}}
@@ -82,16 +83,22 @@ def filed(folder: Path, sizes: list[int]) -> dict[str, Costs]:
         done = 0
         for size in sizes:
             file_pages(entries[done : size - _SAMPLE])
-            found["file a page"][size] = took(file_pages, entries[size - _SAMPLE : size]) / _SAMPLE
+            found["file a page"][size] = (
+                cpu_seconds(file_pages, entries[size - _SAMPLE : size]) / _SAMPLE
+            )
             done = size
-            found["ssps status"][size] = took(status.count_sheets, site) / size
-            found["open the catalog"][size] = took(lambda: Catalog(catalog.url(site)).close())
-            found.setdefault("read the last record", {})[size] = took(_read_on, site, size - 1)
+            found["ssps status"][size] = cpu_seconds(status.count_sheets, site) / size
+            found["open the catalog"][size] = cpu_seconds(
+                lambda: Catalog(catalog.url(site)).close()
+            )
+            reading = cpu_seconds(_read_from, site, size - 1)
+            found.setdefault("read the last record", {})[size] = reading
     return found
 
 
 @contextmanager
 def _filer(site: Path) -> Iterator[Callable[[list[registry.RegistryEntry]], None]]:
+    """Yield a function that files one page for each entry, as the publisher does."""
     settings = load.load(site)
     store, sheets = Store(site), Registry(site / REGISTRY_INDEX)
     shared = simulated_reader.shared_scan(next(election.entries(4, 1)), settings.election, 1)
@@ -134,7 +141,7 @@ def _filer(site: Path) -> Iterator[Callable[[list[registry.RegistryEntry]], None
 
 
 def recorded(folder: Path, sizes: list[int]) -> dict[str, Costs]:
-    """Append to a ledger of each size, and open one."""
+    """Return the costs of appending a record and of opening the ledger."""
     found: dict[str, Costs] = {"append a record": {}, "open the ledger": {}}
     event = Event("open", "parti-a", "192.0.2.7", "/x", detail={"session": 1, "handle": 2})
     done = 0
@@ -143,15 +150,15 @@ def recorded(folder: Path, sizes: list[int]) -> dict[str, Costs]:
             for _ in range(size - done - 1000):
                 opened.append(event)
             found["append a record"][size] = (
-                took(lambda o=opened: [o.append(event) for _ in range(1000)]) / 1000
+                cpu_seconds(lambda o=opened: [o.append(event) for _ in range(1000)]) / 1000
             )
-        found["open the ledger"][size] = took(lambda: Ledger(folder / "ledger").close())
+        found["open the ledger"][size] = cpu_seconds(lambda: Ledger(folder / "ledger").close())
         done = size
     return found
 
 
 def listed(folder: Path, sizes: list[int]) -> Costs:
-    """List a folder of so many entries with OpenSSH's client."""
+    """Return the cost of listing an entry of a folder with OpenSSH's client."""
     (folder / "served").mkdir()
     (folder / "served").chmod(0o755)
     tree = servers.lay_out(folder / "served")
@@ -174,59 +181,63 @@ def listed(folder: Path, sizes: list[int]) -> Costs:
 def _look_up(index: Registry, karekods: list[str]) -> None:
     for karekod in karekods:
         if index.lookup(karekod) is None:
-            raise SystemExit(f"{karekod} is not where it was put")
+            raise SystemExit(f"{karekod} is not in the registry")
 
 
-def _read_on(site: Path, first: int) -> None:
+def _read_from(site: Path, first: int) -> None:
     if not list(read_records(site / LEDGERS / FILING, first)):
-        raise SystemExit(f"record {first} is not where it was put")
+        raise SystemExit(f"record {first} is not in the ledger")
 
 
-def took(work: Callable[..., object], *given: object) -> float:
-    """Return the seconds of a processor that something takes, whoever else wants it."""
+def cpu_seconds(work: Callable[..., object], *arguments: object) -> float:
+    """Return the CPU seconds that a call takes in this process."""
     began = time.process_time()
-    work(*given)
+    work(*arguments)
     return time.process_time() - began
 
 
 def main() -> None:
-    """Measure, print, and judge."""
-    parser = argparse.ArgumentParser(prog="scripts/bench growth", description=__doc__)
-    parser.add_argument("--base", type=int, default=400, help="what is 1 time the size (400)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    given = parser.parse_args()
-    if given.base < _SAMPLE:
-        parser.error(f"--base {given.base}, at least {_SAMPLE} are needed")
-    sizes = [given.base * factor for factor in _FACTORS]
+    """Measure, print the table, and exit with 1 if a cost grows."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench growth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--base", type=int, default=400, help="the base size (400)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    options = parser.parse_args()
+    if options.base < _SAMPLE:
+        parser.error(f"--base: must be at least {_SAMPLE}")
+    sizes = [options.base * factor for factor in _FACTORS]
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="ssps-growth-", dir=shared) as name:
         folder = Path(name)
         folder.chmod(0o755)
         costs: dict[str, Costs] = {}
-        costs["import a row"], costs["look a karekod up"] = imported(folder, sizes)
+        costs["import a row"], costs["look up a karekod"] = imported(folder, sizes)
         costs |= filed(folder, sizes)
         costs |= recorded(folder, sizes)
         costs["list an entry"] = listed(folder, [size // 10 for size in sizes])
     print("\n".join(table(costs)))
-    if given.json:
-        given.json.write_text(json.dumps(costs, indent=1) + "\n")
-    sys.exit(int(any(grows(cost) > LIMIT for cost in costs.values())))
+    if options.json:
+        options.json.write_text(json.dumps(costs, indent=1) + "\n")
+    sys.exit(int(any(growth(cost) > LIMIT for cost in costs.values())))
 
 
-def grows(cost: Costs) -> float:
-    """Return how many times as much a unit costs at the largest size as at the smallest."""
+def growth(cost: Costs) -> float:
+    """Return the cost at the largest size divided by the cost at the smallest."""
     first, *_, last = cost.values()
     return last / first if first else 1.0
 
 
 def table(costs: dict[str, Costs]) -> list[str]:
-    """Write microseconds a unit at each size, and how that grows."""
+    """Format a table of microseconds per unit at each size, and the growth."""
     heads = "".join(f"{f'{factor}x':>12}" for factor in _FACTORS)
     lines = [f"{'microseconds':<24}{heads}{'growth':>9}"]
     for name, cost in costs.items():
         shown = "".join(f"{value * 1e6:12.2f}" for value in cost.values())
-        mark = "  grows" if grows(cost) > LIMIT else ""
-        lines.append(f"{name:<24}{shown}{grows(cost):9.2f}{mark}")
+        mark = "  grows" if growth(cost) > LIMIT else ""
+        lines.append(f"{name:<24}{shown}{growth(cost):9.2f}{mark}")
     return lines
 
 

@@ -1,16 +1,16 @@
-"""How fast the record is written, proved and asked: prints a table.
+"""Measure how fast ledgers are written, verified and queried.
 
-append    records like those of a transfer, one by one, while a signer signs once a second; writer
-          and signer share one core. `always` has the disk hold each record before the next, `of 32`
-          as many at once
-asked     what sessions get of it: so many processes that open and close files, each waiting for
-          its answer, and the server's parent (sftpd/monitor/children) that writes for all of them;
-          the processor time is the parent's
-verify    `ssps audit verify`'s own work, on one core
-index     DuckDB, which `ssps audit query` uses, beside SQLite with the indexes it would need:
-          making it of the same lines, its size, and the same questions to both
+append    append records of transfers while a signer signs once a second; writer and signer share
+          one core. With `always` each record is synced to disk before the next one, with `of 32`
+          32 records at once
+asked     processes that open and close files like sessions, each waiting for its answer, and the
+          server's monitor (sftpd/monitor/children), which writes the records of all of them; the
+          CPU time is the monitor's
+verify    the work of `ssps audit verify`, on one core
+index     DuckDB, which `ssps audit query` uses, compared with SQLite and the indexes that it would
+          need: building the index from the same lines, its size, and the same queries
 
-Below 20,000 appended records a second the exit code is 1.
+The exit code is 1 if fewer than 20,000 records per second are appended.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -44,65 +45,67 @@ from sftpd.monitor.monitor import Monitor
 from sftpd.monitor.password_change import PasswordChanges
 
 KEY = Ed25519PrivateKey.generate()
-REACH = 20_000
+MIN_RATE = 20_000  # appended records per second
 
 
 def transfers(count: int) -> Iterator[Event]:
-    """The opens and closes of forty parties that each mirror the same sheets."""
+    """Yield OPEN and CLOSE events of forty parties that mirror the same sheets."""
     for number in range(count):
         sheet = number // 80 % 201_000
         path = (
             f"/2023-05-14-cb-mv/{sheet % 87}-il/kurul-{sheet % 1094}/sandik-{sheet}"
             "/cb-sandik-sonuc-s1.jpg"
         )
-        told: dict[str, Value] = {"session": number // 1000, "handle": number % 9}
+        detail: dict[str, Value] = {"session": number // 1000, "handle": number % 9}
         party, address = f"parti-{number // 2 % 40:02}", f"192.0.2.{number // 2 % 40}"
         if number % 2:
-            told |= {"bytes": 200_000, "complete": True, "ms": 12, "sha256": f"{sheet:064x}"}
-            yield Event("close", party, address, path, detail=told)
+            detail |= {"bytes": 200_000, "complete": True, "ms": 12, "sha256": f"{sheet:064x}"}
+            yield Event("close", party, address, path, detail=detail)
         else:
-            yield Event("open", party, address, path, detail={**told, "size": 200_000})
+            yield Event("open", party, address, path, detail={**detail, "size": 200_000})
 
 
-def append(folder: Path, seconds: float, terms: WritePolicy, group: int = 1) -> dict[str, float]:
-    """Write for so long with a signer beside, both on one core."""
+def append(folder: Path, seconds: float, policy: WritePolicy, group: int = 1) -> dict[str, float]:
+    """Append groups of records for some seconds beside a signer, both on one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     folder.mkdir(parents=True)
-    asked, told = os.pipe()
+    reader, writer_end = os.pipe()  # closing the writer's end stops the signer
     child = os.fork()
     if child == 0:
-        os.close(told)
-        signed = sign(folder, asked)
+        os.close(writer_end)
+        signed = sign(folder, reader)
         os._exit(min(signed, 255))
-    os.close(asked)
+    os.close(reader)
     took: list[float] = []
-    with Ledger(folder, policy=terms) as writer:
-        begun = time.monotonic()
+    with Ledger(folder, policy=policy) as writer:
+        began = time.monotonic()
         events = transfers(1 << 40)
-        while (before := time.perf_counter()) and time.monotonic() < begun + seconds:
+        while (before := time.perf_counter()) and time.monotonic() < began + seconds:
             writer.append(*(next(events) for _ in range(group)))
             took.append(time.perf_counter() - before)
-        whole = time.monotonic() - begun
+        elapsed = time.monotonic() - began
         count = writer.next_seq
-    os.close(told)
+    os.close(writer_end)
     _, status = os.waitpid(child, 0)
     os.sched_setaffinity(0, cores)
     checkpoint = segments.read_checkpoint(folder)
     assert checkpoint is not None
     assert note.open_checkpoint(checkpoint, [KEY.public_key()]).size == count
     return {
-        "records a second": count / whole,
+        "records per second": count / elapsed,
         "median us": statistics.median(took) * 1e6,
         "p99 us": statistics.quantiles(took, n=100)[98] * 1e6,
         "checkpoints": os.waitstatus_to_exitcode(status),
     }
 
 
-def asked(folder: Path, seconds: float, terms: WritePolicy, sessions: int) -> dict[str, float]:
-    """Have so many children ask for so long."""
+def sessions_rate(
+    folder: Path, seconds: float, policy: WritePolicy, sessions: int
+) -> dict[str, float]:
+    """Measure the records of this number of sessions for some seconds."""
     loop = Loop()
-    with Ledger(folder, policy=terms) as writer:
+    with Ledger(folder, policy=policy) as writer:
         monitor = Monitor(loop, writer, sessions)
         passwords = PasswordChanges(loop, folder, utc_now)
         children = Children(loop, monitor, lambda _: None, BandwidthLimits(), passwords)
@@ -114,51 +117,52 @@ def asked(folder: Path, seconds: float, terms: WritePolicy, sessions: int) -> di
                     peer,
                     parse_address("192.0.2.7"),
                     None,
-                    lambda parent, slate: ask(parent, slate, until),
+                    lambda parent, pending: run_session(parent, pending, until),
                 )
-        while monitor.sessions["a"] < sessions:
+        # A slow disk may admit the last sessions only when the first have ended.
+        while monitor.sessions["a"] < sessions and time.monotonic() < until:
             loop.run_once()
-        first, begun, before = writer.next_seq, time.monotonic(), time.process_time()
+        first, began, before = writer.next_seq, time.monotonic(), time.process_time()
         while time.monotonic() < until:
             loop.run_once(until)
-        count, took = writer.next_seq - first, time.monotonic() - begun
+        count, took = writer.next_seq - first, time.monotonic() - began
         spent = time.process_time() - before
         while children:
             loop.run_once()
     loop.close()
-    return {"records a second": count / took, "parent's us a record": spent / count * 1e6}
+    return {"records per second": count / took, "monitor's us per record": spent / count * 1e6}
 
 
-def ask(parent: socket.socket, slate: PendingCloses, until: float) -> None:
-    """Open and close files, as a session does."""
-    reporter = MonitorClient(parent, slate)
-    reporter.admit("a", "publickey", "SHA256:x", "SSH-2.0-x", "aes128-gcm", "mlkem768x25519")
+def run_session(parent: socket.socket, pending: PendingCloses, until: float) -> None:
+    """Open and close files as a session does, in a child."""
+    monitor = MonitorClient(parent, pending)
+    monitor.admit("a", "publickey", "SHA256:x", "SSH-2.0-x", "aes128-gcm", "mlkem768x25519")
     path, sha256 = b"/2023-05-14-cb-mv/7-il/kurul-7/sandik-7/cb-sandik-sonuc-s1.jpg", b"0" * 64
     while time.monotonic() < until:
-        assert reporter.record_open(1, path, 200_000, sha256)
-        reporter.record_close(1, 200_000, True, b"", "")
-    reporter.end("closed")
+        assert monitor.record_open(1, path, 200_000, sha256)
+        monitor.record_close(1, 200_000, True, b"", "")
+    monitor.end("closed")
     os._exit(0)
 
 
-def sign(folder: Path, asked: int) -> int:
-    """Sign once a second until the other end is closed; return how often."""
+def sign(folder: Path, pipe: int) -> int:
+    """Sign once a second until the other end of the pipe is closed; return how often."""
     count = 0
 
-    class Counted(Signer):
+    class CountingSigner(Signer):
         def sign(self, last: bool = False) -> note.Checkpoint | None:
             nonlocal count
             signed = super().sign(last)
             count += signed is not None
             return signed
 
-    with Counted(folder, KEY) as signer:
-        sign_until_closed(signer, asked, compress=False)
+    with CountingSigner(folder, KEY) as signer:
+        sign_until_closed(signer, pipe, compress=False)
     return count
 
 
-def filled(folder: Path, count: int) -> None:
-    """Write and sign a ledger of so many records."""
+def write_ledger(folder: Path, count: int) -> None:
+    """Write and sign a ledger with this number of records."""
     with Ledger(folder) as writer:
         block: list[Event] = []
         for event in transfers(count):
@@ -173,13 +177,13 @@ def filled(folder: Path, count: int) -> None:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that it takes."""
-    begun = time.perf_counter()
+    """Return the seconds that a call takes."""
+    began = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - began
 
 
-QUESTIONS = {
+QUERIES = {
     "one party's refusals": (
         "select count(*) from record where who = 'parti-07' and outcome <> 'ok'"
     ),
@@ -187,34 +191,34 @@ QUESTIONS = {
         "select * from record where who = 'parti-07' "
         "and what glob '/2023-05-14-cb-mv/7-il/kurul-7/*'"
     ),
-    "who took how much": (
+    "bytes of each party": (
         "select who, count(distinct what), sum({bytes}) from record "
         "where event = 'close' group by who"
     ),
-    "first fetch of each sheet": (
+    "first download of each sheet": (
         "select who, what, min(time) from record where event = 'close' group by who, what"
     ),
 }
 
 
-def duck(folder: Path) -> dict[str, float]:
-    """Make the index and ask it."""
+def duckdb_figures(folder: Path) -> dict[str, float]:
+    """Build the index of `ssps audit query`, and query it."""
     database = index.open_index([folder], rebuild=True)
     database.close()
     path = index.index_path([folder])
-    made = timed(lambda: index.open_index([folder], rebuild=True).close())
+    built = timed(lambda: index.open_index([folder], rebuild=True).close())
     database = index.open_index([folder])
-    found = {"made, s": made, "MB": path.stat().st_size / 1e6}
-    for name, question in QUESTIONS.items():
-        asked = question.format(bytes="try_cast(detail->>'bytes' as bigint)")
-        found[name] = timed(lambda asked=asked: index.select_rows(database, asked))  # type: ignore[misc]
+    figures = {"built, s": built, "MB": path.stat().st_size / 1e6}
+    for name, query in QUERIES.items():
+        query = query.format(bytes="try_cast(detail->>'bytes' as bigint)")
+        figures[name] = timed(partial(index.select_rows, database, query))
     database.close()
     path.unlink()
-    return found
+    return figures
 
 
-def sqlite(folder: Path, path: Path) -> dict[str, float]:
-    """Do the same with SQLite and the indexes that these questions would need."""
+def sqlite_figures(folder: Path, path: Path) -> dict[str, float]:
+    """Do the same with SQLite and the indexes that these queries need."""
 
     def records() -> Iterator[tuple[object, ...]]:
         for _, _, line in segments.read_lines(folder):
@@ -234,7 +238,7 @@ def sqlite(folder: Path, path: Path) -> dict[str, float]:
 
     database = sqlite3.connect(path)
 
-    def make() -> None:
+    def build() -> None:
         database.executescript("pragma journal_mode = off; pragma synchronous = off;")
         columns = "seq integer primary key, time, event, who, origin, what, outcome, bytes, detail"
         database.execute(f"create table record ({columns})")
@@ -243,69 +247,82 @@ def sqlite(folder: Path, path: Path) -> dict[str, float]:
             database.execute(f"create index by_{column} on record ({column})")
         database.commit()
 
-    found = {"made, s": timed(make), "MB": path.stat().st_size / 1e6}
-    for name, question in QUESTIONS.items():
-        asked = question.format(bytes="bytes")
-        found[name] = timed(lambda asked=asked: database.execute(asked).fetchall())  # type: ignore[misc]
+    figures = {"built, s": timed(build), "MB": path.stat().st_size / 1e6}
+
+    def select(query: str) -> None:
+        database.execute(query).fetchall()
+
+    for name, query in QUERIES.items():
+        figures[name] = timed(partial(select, query.format(bytes="bytes")))
     database.close()
-    return found
+    return figures
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure and print the figures; return the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="scripts/bench ledger",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--records", type=int, default=1_000_000, help="to verify and to index")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of appending")
-    parser.add_argument("--only", choices=["append", "asked", "verify", "index"])
-    parser.add_argument("--folder", type=Path, help="where to write; else a temporary folder")
-    stated = parser.parse_args()
+    parser.add_argument(
+        "--records", type=int, default=1_000_000, help="records to verify and to index (1000000)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="length of an append measurement (10)"
+    )
+    parser.add_argument(
+        "--only", choices=["append", "asked", "verify", "index"], help="only this part"
+    )
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="folder for the ledgers (a temporary one)"
+    )
+    options = parser.parse_args()
     slow = False
-    with tempfile.TemporaryDirectory(dir=stated.folder) as made:
+    with tempfile.TemporaryDirectory(dir=options.folder) as made:
         room = Path(made)
         os.environ["XDG_CACHE_HOME"] = str(room / "cache")
-        if stated.only in (None, "append"):
-            plain = append(room / "a", stated.seconds, WritePolicy())
+        if options.only in (None, "append"):
+            plain = append(room / "a", options.seconds, WritePolicy())
             show("append", plain)
-            slow = plain["records a second"] < REACH
+            slow = plain["records per second"] < MIN_RATE
             show(
                 "append, always",
-                append(room / "b", stated.seconds / 3, WritePolicy(sync_always=True)),
+                append(room / "b", options.seconds / 3, WritePolicy(sync_always=True)),
             )
-            of = append(room / "c", stated.seconds / 3, WritePolicy(sync_always=True), 32)
+            of = append(room / "c", options.seconds / 3, WritePolicy(sync_always=True), 32)
             show("append, always, of 32", of)
-        if stated.only in (None, "asked"):
+        if options.only in (None, "asked"):
             for sessions in (1, 8, 32):
-                for kind, terms in (
+                for kind, policy in (
                     ("", WritePolicy()),
                     (", always", WritePolicy(sync_always=True)),
                 ):
-                    found = asked(room / f"{sessions}{kind}", stated.seconds / 3, terms, sessions)
-                    show(f"asked by {sessions}{kind}", found)
-        if stated.only in (None, "verify", "index"):
-            filled(room / "v", stated.records)
-        if stated.only in (None, "verify"):
+                    folder, seconds = room / f"{sessions}{kind}", options.seconds / 3
+                    figures = sessions_rate(folder, seconds, policy, sessions)
+                    show(f"asked by {sessions}{kind}", figures)
+        if options.only in (None, "verify", "index"):
+            write_ledger(room / "v", options.records)
+        if options.only in (None, "verify"):
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-            took = timed(lambda: verified(room / "v"))
-            show(
-                "verify", {"records": stated.records, "s": took, "a second": stated.records / took}
-            )
+            took = timed(lambda: verify(room / "v"))
+            count = options.records
+            show("verify", {"records": count, "s": took, "records per second": count / took})
             os.sched_setaffinity(0, range(os.cpu_count() or 1))
-        if stated.only in (None, "index"):
-            show("DuckDB", duck(room / "v"))
-            show("SQLite", sqlite(room / "v", room / "sqlite"))
+        if options.only in (None, "index"):
+            show("DuckDB", duckdb_figures(room / "v"))
+            show("SQLite", sqlite_figures(room / "v", room / "sqlite"))
     return int(slow)
 
 
-def verified(folder: Path) -> None:
-    """Verify, and have it hold."""
+def verify(folder: Path) -> None:
+    """Verify a ledger; it must have no findings."""
     result = verify_ledger(LedgerFiles(folder), [KEY.public_key()])
     assert not result.findings, result.findings
 
 
 def show(name: str, figures: dict[str, float]) -> None:
-    """Print a line a figure."""
+    """Print one line for each figure."""
     for what, figure in figures.items():
         text = f"{figure:,.0f}" if figure >= 100 else f"{figure:,.3g}"
         print(f"{name:24} {what:28} {text:>14}", flush=True)

@@ -1,9 +1,9 @@
-"""A long link on one machine: a proxy that hands every byte on only after half a round trip.
+"""Simulate a long link on one machine: a TCP proxy that delays every byte by half a round trip.
 
-For where the kernel has no netem. It delays, and paces if it is told a rate; else as much may be
-under way as the two ends allow each other, which over SSH is the channel's window and the
-requests in flight. One process a link, so that it takes nothing from client or server but the
-processor.
+It works where the kernel has no netem. It also limits the rate if one is given. Without a rate, the
+amount of data in flight is limited only by the two ends; over SSH that is the channel window and
+the number of outstanding requests. Each link is a process of its own, so that it uses nothing of
+client and server except CPU time.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-_PIECE = 256 << 10
-_NARROW_PIECE = 8 << 10
-_MOST = 512  # pieces under way in one direction
+_CHUNK = 256 << 10
+_PACED_CHUNK = 8 << 10  # with a rate
+_MAX_CHUNKS = 512  # in flight in one direction
 
 
 @contextmanager
 def delayed(port: int, round_trip: float, mbit: float = 0) -> Iterator[int]:
-    """Yield a port that leads to `port`, `round_trip` seconds away there and back.
+    """Yield a port that forwards to `port` with a delay of `round_trip` seconds in total.
 
-    No more than `mbit` megabits a second pass either way, unless it is 0.
+    `mbit` limits the rate in each direction to megabits per second, unless it is 0.
     """
     command = [sys.executable, __file__, str(port), str(round_trip / 2), str(mbit)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -32,31 +32,31 @@ def delayed(port: int, round_trip: float, mbit: float = 0) -> Iterator[int]:
             process.terminate()
 
 
-async def _hand_on(
+async def _forward(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float, mbit: float
 ) -> None:
     now = asyncio.get_running_loop().time
-    waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MOST)
+    waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MAX_CHUNKS)
 
     async def send() -> None:
         while True:
-            due, piece = await waiting.get()
+            due, chunk = await waiting.get()
             if due > now():
                 await asyncio.sleep(due - now())
-            if not piece:
+            if not chunk:
                 writer.close()
                 return
-            writer.write(piece)
+            writer.write(chunk)
             await writer.drain()
 
     sending = asyncio.create_task(send())
     free = now()
     with suppress(ConnectionError):
-        while piece := await reader.read(_NARROW_PIECE if mbit else _PIECE):
+        while chunk := await reader.read(_PACED_CHUNK if mbit else _CHUNK):
             if mbit:
-                free = max(free, now()) + len(piece) * 8 / (mbit * 1e6)
+                free = max(free, now()) + len(chunk) * 8 / (mbit * 1e6)
                 await asyncio.sleep(free - now())
-            await waiting.put((now() + delay, piece))
+            await waiting.put((now() + delay, chunk))
             if sending.done():
                 return
     await waiting.put((now() + delay, b""))
@@ -65,13 +65,13 @@ async def _hand_on(
 
 
 async def _serve(port: int, delay: float, mbit: float) -> None:
-    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far, to_far = await asyncio.open_connection("127.0.0.1", port, limit=_PIECE)
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far, to_far = await asyncio.open_connection("127.0.0.1", port, limit=_CHUNK)
         await asyncio.gather(
-            _hand_on(reader, to_far, delay, mbit), _hand_on(far, writer, delay, mbit)
+            _forward(reader, to_far, delay, mbit), _forward(far, writer, delay, mbit)
         )
 
-    server = await asyncio.start_server(welcome, "127.0.0.1", 0, limit=_PIECE, backlog=200)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=_CHUNK, backlog=200)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -1,10 +1,10 @@
-"""What the reference mirror holds in memory while everything is still to be fetched.
+"""Measure the memory of the reference mirror while all pages are still to be fetched.
 
     scripts/bench mirror [--pages 200000] [--each 500]
 
-Writes a feed of so many pages, so many in each segment, into the mirror's folder, as if all of its
-segments had come and no page. Prints what the mirror then holds, by tracemalloc, what it holds when
-every page has come and no sums yet, and the seconds it takes to learn what is wanted.
+It writes a feed into the mirror's folder as if all segments were fetched and no page. It prints the
+memory of the mirror (by tracemalloc) in this state, the memory when all pages are fetched but no
+sums, and the seconds that the mirror needs to read the feed.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _ELECTION = "2023-05-14-cb-mv"
 
 
 def mirror() -> ModuleType:
-    """Load the script, which is no module's name."""
+    """Load scripts/mirror, whose name cannot be imported."""
     path = str(Path(__file__).parents[2] / "scripts" / "mirror")
     spec = spec_from_loader("mirror", SourceFileLoader("mirror", path))
     assert spec is not None and spec.loader is not None
@@ -43,7 +43,7 @@ def mirror() -> ModuleType:
 
 
 def entry(number: int) -> FeedEntry:
-    """Return the page of that number, of a board and a box of its own."""
+    """Return the feed entry of page `number`, spread over all boards."""
     board, box = number % _BOARDS, number // _BOARDS // 6
     kind = (Belge.SANDIK_SONUC, Belge.SAYIM_DOKUM_CETVELI)[number // _BOARDS % 6 > 0]
     sheet = Sheet(
@@ -57,7 +57,7 @@ def entry(number: int) -> FeedEntry:
 
 
 def write(folder: Path, pages: int, each: int) -> None:
-    """Write the segments and their signatures, as a mirror keeps them."""
+    """Write the segments and their signatures as a mirror saves them."""
     (folder / "akis").mkdir()
     before = NO_PREVIOUS
     for number, first in enumerate(range(0, pages, each), start=1):
@@ -72,38 +72,43 @@ def write(folder: Path, pages: int, each: int) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--pages", type=int, default=200_000)
-    parser.add_argument("--each", type=int, default=500)
-    asked = parser.parse_args()
+    """Measure and print the figures."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench mirror",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--pages", type=int, default=200_000, help="pages in the feed (200000)")
+    parser.add_argument("--each", type=int, default=500, help="pages in each segment (500)")
+    options = parser.parse_args()
     script = mirror()
     with tempfile.TemporaryDirectory(prefix="ssps-mirror-") as name:
         folder = Path(name)
-        write(folder, asked.pages, asked.each)
+        write(folder, options.pages, options.each)
 
-        def taken_up() -> Any:
+        def resume() -> Any:
             made = script.Mirror(folder, [KEY.public_key()], None, 4, print)
             made.resume(recheck=False)
             made.lock_file.close()
             return made
 
-        begun = time.perf_counter()
-        taken_up()
-        seconds = time.perf_counter() - begun
+        began = time.perf_counter()
+        resume()
+        seconds = time.perf_counter() - began
         tracemalloc.start()
-        made = taken_up()
-        told(f"{asked.pages} pages wait", asked.pages)
+        made = resume()
+        show_memory(f"{options.pages} pages to fetch", options.pages)
         while taken := made.take_next():
             made.expect_sum(taken[1])
-        told("all are here, none is summed", asked.pages)
-        print(f"learned in {seconds:.1f} s")
+        show_memory("all pages fetched, no sums", options.pages)
+        print(f"feed read in {seconds:.1f} s")
 
 
-def told(what: str, pages: int) -> None:
-    """Print what is held now, and the most that was since."""
-    held, most = tracemalloc.get_traced_memory()
-    print(f"{what}: {held / 1e6:.1f} MB, {held / pages:.0f} bytes a page, {most / 1e6:.1f} at most")
+def show_memory(state: str, pages: int) -> None:
+    """Print the memory in use now, and its peak since the last call."""
+    used, peak = tracemalloc.get_traced_memory()
+    per_page = f"{used / pages:.0f} bytes per page"
+    print(f"{state}: {used / 1e6:.1f} MB, {per_page}, peak {peak / 1e6:.1f} MB")
     tracemalloc.reset_peak()
 
 

@@ -1,7 +1,7 @@
-"""What a party would otherwise be given: ProFTPD's mod_sftp and asyncssh's server, over our tree.
+"""Run other SFTP servers on the same tree: ProFTPD with mod_sftp, and asyncssh.
 
-Each runs with its defaults but for where it listens and who may log in: the one key that the
-other servers know too. ProFTPD serves as `nobody`, asyncssh as whoever runs it.
+Both run with their defaults, except for the address and the one key that may log in, which is the
+same for all servers. ProFTPD serves as `nobody`, asyncssh as the current user.
 """
 
 import pwd
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from servers import Server, _free_port, _listening
+from servers import Server, _free_port, _wait_until_listening
 
 PROFTPD = "/usr/sbin/proftpd"
 ASYNCSSH = Path(__file__).resolve().parents[2] / ".venv" / "peers"
@@ -62,9 +62,9 @@ asyncio.run(main(*sys.argv[1:]))
 
 @contextmanager
 def proftpd(folder: Path, tree: Path) -> Iterator[Server]:
-    """Run ProFTPD with mod_sftp as a server of its own; it has to be started by root."""
+    """Run ProFTPD with mod_sftp; needs root."""
     if not shutil.which(PROFTPD):
-        raise SystemExit(f"{PROFTPD} is not there; install proftpd-core and proftpd-mod-crypto")
+        raise SystemExit(f"{PROFTPD} not found: install proftpd-core and proftpd-mod-crypto")
     nobody = pwd.getpwnam("nobody")
     port = _free_port()
     (folder / "proftpd.conf").write_text(_PROFTPD.format(port=port, folder=folder))
@@ -74,12 +74,12 @@ def proftpd(folder: Path, tree: Path) -> Iterator[Server]:
     (folder / "proftpd.group").write_text(f"nogroup:*:{nobody.pw_gid}:\n")
     for name in ("proftpd.passwd", "proftpd.group"):
         (folder / name).chmod(0o600)
-    key = folder / "proftpd_host_key"  # it reads no others than its own ed25519 or PEM
+    key = folder / "proftpd_host_key"  # mod_sftp reads only PEM and its own ed25519 format
     command = ["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-m", "PEM", "-N", ""]
     subprocess.run([*command, "-f", str(key)], check=True)
-    form = ["ssh-keygen", "-e", "-f", str(folder / "authorized_keys")]
-    shown = subprocess.run(form, check=True, capture_output=True, text=True).stdout
-    (folder / "proftpd.keys").write_text(shown)
+    convert = ["ssh-keygen", "-e", "-f", str(folder / "authorized_keys")]
+    converted = subprocess.run(convert, check=True, capture_output=True, text=True).stdout
+    (folder / "proftpd.keys").write_text(converted)
     log = folder / "proftpd.log"
     with (
         (folder / "proftpd.err").open("w") as err,
@@ -88,7 +88,7 @@ def proftpd(folder: Path, tree: Path) -> Iterator[Server]:
         ) as process,
     ):
         try:
-            _listening(port, process, folder / "proftpd.err")
+            _wait_until_listening(port, process, folder / "proftpd.err")
             yield Server("proftpd", process.pid, port, "olcum", folder / "client")
         finally:
             process.terminate()
@@ -97,9 +97,9 @@ def proftpd(folder: Path, tree: Path) -> Iterator[Server]:
 
 @contextmanager
 def asyncssh(folder: Path, tree: Path) -> Iterator[Server]:
-    """Run asyncssh's server, from the folder that scripts/bench installed it to."""
+    """Run asyncssh's server from the folder into which scripts/bench installs it."""
     if not ASYNCSSH.is_dir():
-        raise SystemExit(f"{ASYNCSSH} is not there; scripts/bench peers puts asyncssh there")
+        raise SystemExit(f"{ASYNCSSH} not found: run `scripts/bench peers`, which installs it")
     with (
         (folder / "asyncssh.log").open("w") as log,
         subprocess.Popen(

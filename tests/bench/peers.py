@@ -1,11 +1,11 @@
-"""Ours beside what a party would otherwise be given: OpenSSH's sshd, ProFTPD and asyncssh.
+"""Compare our server with other SFTP servers: OpenSSH's sshd, ProFTPD and asyncssh.
 
-All four serve one and the same tree to the same clients in one run; each piece of work is done in
-turns, one server after the other, and the medians are compared. It prints a table of seconds with
-the ratio of each to ours (above 1 ours is faster), the server's CPU a gigabyte and its memory a
-session, and with --json and --svg writes the figures and a plot. With --rtt the clients are that
-many milliseconds away, through a proxy that delays (tests/bench/link.py): no kernel of ours had
-netem to shape a link with. Work that would take minutes there is done on a smaller tree.
+All four serve the same tree to the same clients. Each task is done with one server after the other,
+several times, and the medians are compared. It prints a table of seconds with the ratio of each
+server to ours (above 1 ours is faster), the server's CPU time per gigabyte, and its memory per
+session. --json and --svg write the figures and a plot to files. With --rtt the clients are this
+many milliseconds away, through a delaying proxy (tests/bench/link.py), which works without netem
+in the kernel. Over such a link the tree is smaller.
 """
 
 import argparse
@@ -29,24 +29,24 @@ import plot
 import run
 import servers
 from link import delayed
-from run import Size, Taken, Work
+from run import Measurements, Size, Task
 from servers import Server
 
 FULL = Size(40, 50, 200_000, 500_000_000, 10_000, 20)
 QUICK = Size(40, 10, 200_000, 100_000_000, 2_000, 10)
 FAR = Size(40, 2, 200_000, 20_000_000, 10_000, 3)
-_IDLE = 20  # sessions whose memory is looked at
+_IDLE = 20  # sessions whose memory is measured
 
 
-def works(size: Size, folders: int) -> list[Work]:
-    """All that is compared, without a goal for each."""
-    named = {work.name: work for work in run.works(size)}
+def tasks(size: Size, folders: int) -> list[Task]:
+    """Return the tasks to compare; they have no goals here."""
+    named = {task.name: task for task in run.tasks(size)}
     kept = ("tree", "lftp", "rclone", "file", "ls-1", "clients-8", "clients-40", "login")
-    return [*(named[name] for name in kept), Work(f"walk-{folders}", 0, walk)]
+    return [*(named[name] for name in kept), Task(f"walk-{folders}", 0, walk)]
 
 
 def walk(server: Server, into: Path) -> None:
-    """Look into every folder of a tree that has many."""
+    """List every folder of a tree with many folders."""
     ssh = shlex.join(["ssh", "-a", "-x", *server.options])
     script = (
         f'set sftp:auto-confirm yes; set sftp:connect-program "{ssh}"; '
@@ -56,7 +56,7 @@ def walk(server: Server, into: Path) -> None:
 
 
 def fill_walk(tree: Path, folders: int) -> None:
-    """Write the folders to walk: a hundred boards, each with its boxes, a file in each."""
+    """Create the folders to walk: a hundred boards with boxes, one file in each box."""
     for number in range(folders):
         folder = tree / "gezi" / f"kurul-{number % 100:02}" / f"sandik-{number:05}"
         folder.mkdir(parents=True)
@@ -67,14 +67,14 @@ def fill_walk(tree: Path, folders: int) -> None:
 
 @dataclass(frozen=True)
 class Memory:
-    """MB a session that has logged in and idles."""
+    """The memory of an idle session in MB."""
 
     rss: float
     pss: float
 
 
 def memory(server: Server) -> Memory:
-    """Measure what idle sessions add to a server and its processes."""
+    """Measure the memory that each idle session adds to a server and its processes."""
     server.settled()
     before = _memory(server)
     with ExitStack() as stack:
@@ -113,40 +113,46 @@ def _memory(server: Server) -> Memory:
 
 
 def heading(names: list[str]) -> str:
-    """Head the table of seconds."""
+    """Return the heading of the table of seconds."""
     return f"{'seconds':<12}" + "".join(f"{n:>11}" for n in names) + "   ratio to ours"
 
 
-def row(work: Work, taken: dict[str, Taken]) -> str:
-    """Write one work's seconds, and the ratios of the others to ours."""
+def row(task: Task, taken: dict[str, Measurements]) -> str:
+    """Format the seconds of one task, and the ratios of the other servers to ours."""
     medians = _medians(taken)
     ratios = "".join(f"{took / medians['ours']:>9.2f}" for took in list(medians.values())[1:])
-    return f"{work.name:<12}" + "".join(f"{took:11.3f}" for took in medians.values()) + ratios
+    return f"{task.name:<12}" + "".join(f"{took:11.3f}" for took in medians.values()) + ratios
 
 
-def cpu_table(works: list[Work], taken: dict[str, dict[str, Taken]], names: list[str]) -> list[str]:
-    """Write the CPU a gigabyte, a line a work that moves any."""
+def cpu_table(
+    tasks: list[Task], taken: dict[str, dict[str, Measurements]], names: list[str]
+) -> list[str]:
+    """Format the CPU time per gigabyte of each task that transfers data."""
     lines = ["", f"{'CPU s/GB':<12}" + "".join(f"{n:>11}" for n in names)]
-    for work in works:
-        if work.moved:
-            cpu = [statistics.median(taken[work.name][n].cpu) / work.moved * 1e9 for n in names]
-            lines.append(f"{work.name:<12}" + "".join(f"{value:11.2f}" for value in cpu))
+    for task in tasks:
+        if task.moved:
+            cpu = [statistics.median(taken[task.name][n].cpu) / task.moved * 1e9 for n in names]
+            lines.append(f"{task.name:<12}" + "".join(f"{value:11.2f}" for value in cpu))
     return lines if len(lines) > 2 else []
 
 
 def main() -> None:
-    """Lay out, measure, print."""
+    """Create the tree, measure all servers, and print the tables."""
     parser = argparse.ArgumentParser(prog="scripts/bench peers", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="rounds of each work (3)")
-    parser.add_argument("--only", action="append", metavar="NAME", help="this work, may repeat")
-    parser.add_argument("--quick", action="store_true", help="a smaller tree")
-    parser.add_argument("--rtt", type=float, default=0, metavar="MS", help="a long link (0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the ratios there")
-    given = parser.parse_args()
-    size = FAR if given.rtt else QUICK if given.quick else FULL
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of each task (3)")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="only this task; may be repeated"
+    )
+    parser.add_argument("--quick", action="store_true", help="use a smaller tree")
+    parser.add_argument(
+        "--rtt", type=float, default=0, metavar="MS", help="round trip to the clients (0)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw a plot to FILE")
+    options = parser.parse_args()
+    size = FAR if options.rtt else QUICK if options.quick else FULL
     folders = 5_000 if size is FULL else 100 if size is FAR else 1_000
-    chosen = [w for w in works(size, folders) if not given.only or w.name in given.only]
+    chosen = [w for w in tasks(size, folders) if not options.only or w.name in options.only]
     with ExitStack() as stack:
         enter = stack.enter_context
         folder = Path(enter(tempfile.TemporaryDirectory(prefix="ssps-peers-")))
@@ -165,59 +171,59 @@ def main() -> None:
             enter(others.asyncssh(folder, tree)),
         ]
         names = [server.name for server in running]
-        memories = {} if given.rtt or given.only else {s.name: memory(s) for s in running}
-        if given.rtt:
-            running = [replace(s, port=enter(delayed(s.port, given.rtt / 1000))) for s in running]
+        memories = {} if options.rtt or options.only else {s.name: memory(s) for s in running}
+        if options.rtt:
+            running = [replace(s, port=enter(delayed(s.port, options.rtt / 1000))) for s in running]
         where = machine()
-        away = f", clients {given.rtt:.0f} ms away" if given.rtt else ""
-        print(f"{where}; {len(chosen)} works, medians of {given.repeats}{away}\n")
+        away = f", clients {options.rtt:.0f} ms away" if options.rtt else ""
+        print(f"{where}; {len(chosen)} tasks, medians of {options.repeats}{away}\n")
         print(heading(names), flush=True)
-        taken = {w.name: {name: Taken() for name in names} for w in chosen}
-        for work in chosen:
-            for number in range(given.repeats):
+        taken = {w.name: {name: Measurements() for name in names} for w in chosen}
+        for task in chosen:
+            for number in range(options.repeats):
                 for server in running:
-                    seconds, cpu = run.measure(work, server, fetched / "got")
-                    taken[work.name][server.name].seconds.append(seconds)
-                    taken[work.name][server.name].cpu.append(cpu)
-                print(f"{work.name}: {number + 1} of {given.repeats}", file=sys.stderr)
-            print(row(work, taken[work.name]), flush=True)
+                    seconds, cpu = run.measure(task, server, fetched / "got")
+                    taken[task.name][server.name].seconds.append(seconds)
+                    taken[task.name][server.name].cpu.append(cpu)
+                print(f"{task.name}: {number + 1} of {options.repeats}", file=sys.stderr)
+            print(row(task, taken[task.name]), flush=True)
     print(*cpu_table(chosen, taken, names), sep="\n")
     for name, found in memories.items():
-        print(f"{name}: {found.pss:.1f} MB a session (PSS), {found.rss:.1f} MB (RSS)")
-    if given.json:
-        given.json.write_text(json.dumps(figures(where, given.rtt, taken, memories), indent=1))
-    if given.svg:
-        medians = {work: _medians(by) for work, by in taken.items()}
-        given.svg.write_text(plot.bars(f"Seconds{away}", "s", medians))
+        print(f"{name}: {found.pss:.1f} MB per session (PSS), {found.rss:.1f} MB (RSS)")
+    if options.json:
+        options.json.write_text(json.dumps(figures(where, options.rtt, taken, memories), indent=1))
+    if options.svg:
+        medians = {task: _medians(by) for task, by in taken.items()}
+        options.svg.write_text(plot.bars(f"Seconds{away}", "s", medians))
 
 
 def figures(
     where: str,
     rtt: float,
-    taken: dict[str, dict[str, Taken]],
+    taken: dict[str, dict[str, Measurements]],
     memories: dict[str, Memory],
 ) -> dict[str, object]:
-    """Return all that was measured, as JSON has it."""
+    """Return all figures for --json."""
     return {
         "machine": where,
         "rtt_ms": rtt,
         "works": {
-            work: {name: {"seconds": t.seconds, "cpu": t.cpu} for name, t in by.items()}
-            for work, by in taken.items()
+            task: {name: {"seconds": t.seconds, "cpu": t.cpu} for name, t in by.items()}
+            for task, by in taken.items()
         },
         "memory": {n: {"pss_mb": m.pss, "rss_mb": m.rss} for n, m in memories.items()},
     }
 
 
-def _medians(taken: dict[str, Taken]) -> dict[str, float]:
+def _medians(taken: dict[str, Measurements]) -> dict[str, float]:
     return {name: statistics.median(each.seconds) for name, each in taken.items()}
 
 
 def machine() -> str:
-    """Say what this was measured on, and when."""
+    """Return a line with the date, the CPU and the kernel."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    stated = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    model = next(stated, platform.machine())
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    model = next(models, platform.machine())
     return f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} × {model}, Linux {platform.release()}"
 
 

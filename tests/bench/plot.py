@@ -1,6 +1,7 @@
-"""Groups of bars as an SVG, without a library: a group a row of a table, a bar a column.
+"""Draw the rows of a table as groups of bars in SVG, without a library.
 
-The longest bar of a group is as long as the plot is wide; what it stands for is written on it.
+Each row is a group, and each column of it a bar. The longest bar of each group has the full width;
+the value is written beside each bar.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ _COLOURS = ("#0b6e4f", "#8d99ae", "#d08c60", "#6d597a", "#b56576", "#355070")
 
 
 def bars(title: str, unit: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Return an SVG of `rows`: a value of each column by its name; a column may be missing."""
+    """Return the SVG; each row maps column names to values and may lack columns."""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     colour = dict(zip(columns, _COLOURS * (1 + len(columns) // len(_COLOURS)), strict=False))
     drawn: list[str] = []

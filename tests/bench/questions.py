@@ -1,9 +1,9 @@
-"""How fast an auditor has answers from a large transfer ledger: prints a table.
+"""Measure how fast `ssps audit query` answers from a large transfer ledger.
 
-Writes one as a polling night of 40 parties leaves it: sessions of a thousand files each, with
-logins, opens, closes, goodbyes, and now and then a file that is not there, a verb that is denied
-and a login that fails. Then times `ssps audit query` as it is typed, a process each: the first
-makes the index, the others find it made. The answers are counted, and a wrong count is exit code 1.
+It writes a ledger like that of a polling night with 40 parties: sessions of a thousand files each,
+with LOGIN, OPEN, CLOSE and SESSION_END records, and sometimes a missing file, a denied verb or a
+failed login. Then it runs `ssps audit query` in a new process for each query. The first run builds
+the index, the others use it. The exit code is 1 if a query returns a wrong number of records.
 """
 
 import argparse
@@ -21,21 +21,21 @@ from keys.ledger import segments
 from keys.ledger.record import parse_record
 
 PARTIES = 40
-FILES = 1000  # a session
-SEGMENT = 200_000  # records, some 64 MB
+FILES = 1000  # per session
+SEGMENT = 200_000  # records per segment, about 64 MB
 _BEGAN = datetime(2023, 5, 14, 14, tzinfo=UTC)
 _A_DAY = timedelta(hours=24)
 _SSPS = [sys.executable, "-m", "scripts.ssps", "audit", "query"]
 
 
 def lines(count: int) -> Iterator[str]:
-    """Yield the lines, each as keys/ledger/record writes it, in order of their times."""
+    """Yield the lines of the ledger in order, as keys/ledger/record formats them."""
     step = _A_DAY / count
     seq = 0
     for session in range(count):
         party = session % PARTIES
         tail = f'"who":"parti-{party:02}"}}\n'
-        for detail, event, outcome, what in visit(session, party):
+        for detail, event, outcome, what in session_events(session, party):
             at = _BEGAN + seq * step
             yield (
                 f'{{"detail":{{{detail}}},"event":"{event}","from":"192.0.2.{party}","mono":{seq},'
@@ -45,9 +45,9 @@ def lines(count: int) -> Iterator[str]:
             seq += 1
 
 
-def visit(session: int, party: int) -> Iterator[tuple[str, str, str, str]]:
-    """Yield detail, event, outcome and path of all that a session does."""
-    told = (
+def session_events(session: int, party: int) -> Iterator[tuple[str, str, str, str]]:
+    """Yield detail, event, outcome and path of each record of a session."""
+    login = (
         f'"cipher":"aes128-gcm@openssh.com","client":"SSH-2.0-OpenSSH_9.2","credential":'
         f'"SHA256:{party:043}","kex":"mlkem768x25519-sha256","method":"publickey","session":{session}'
     )
@@ -57,9 +57,9 @@ def visit(session: int, party: int) -> Iterator[tuple[str, str, str, str]]:
             f'"method":"publickey","reason":"wrong credential","session":{session}'
         )
         yield refused, "login-refused", "refused", ""
-    yield told, "login", "ok", ""
+    yield login, "login", "ok", ""
     for number in range(FILES):
-        # Every party fetches the same sheets, in the same order.
+        # Every party downloads the same sheets in the same order.
         sheet = (session // PARTIES * FILES + number) % 201_000
         what = (
             f"/2023-05-14-cb-mv/{sheet % 87}-il/kurul-{sheet % 1094}/sandik-{sheet}"
@@ -80,46 +80,46 @@ def visit(session: int, party: int) -> Iterator[tuple[str, str, str, str]]:
 
 
 def write(folder: Path, count: int) -> int:
-    """Write the segments and return how many bytes; one line of each is held against its parser."""
+    """Write the segments and return their size in bytes; parse one line of each as a check."""
     folder.mkdir()
-    written, every = 0, lines(count)
+    written, remaining = 0, lines(count)
     for first in range(0, count, SEGMENT):
-        part = list(islice(every, min(SEGMENT, count - first)))
+        part = list(islice(remaining, min(SEGMENT, count - first)))
         if parse_record(part[-1].encode()).seq != first + len(part) - 1:
-            raise SystemExit("these are no lines of a ledger")
+            raise SystemExit("the generated lines are not valid records")
         path = folder / segments.file_name(first, segments.PLAIN)
         path.write_text("".join(part), encoding="utf-8")
         written += path.stat().st_size
     return written
 
 
-def questions(count: int) -> dict[str, tuple[list[str], int | None]]:
-    """Return what is asked, how, and how many answers there must be, where that is plain."""
+def queries(count: int) -> dict[str, tuple[list[str], int | None]]:
+    """Return name, options and expected number of records of each query; None if not known."""
     noon = _BEGAN + _A_DAY / 2
     hour = ["--since", noon.isoformat(), "--until", (noon + timedelta(minutes=10)).isoformat()]
-    visits = count // (PARTIES * (2 * FILES + 2))  # of each party at least
+    sessions = count // (PARTIES * (2 * FILES + 2))  # of each party, at least
     sheet = "/2023-05-14-cb-mv/7-il/kurul-7/sandik-7/cb-sandik-sonuc-s1.jpg"
-    fetched = 2 * PARTIES * (1 + (visits * FILES - 1000) // 201_000)
+    fetched = 2 * PARTIES * (1 + (sessions * FILES - 1000) // 201_000)
     return {
-        "what is new (nothing)": (["--since", "2030-01-01T00:00:00+00:00"], 0),
-        "a party's ten minutes": (["--party", "parti-07", *hour], None),
+        "new records (none)": (["--since", "2030-01-01T00:00:00+00:00"], 0),
+        "ten minutes of one party": (["--party", "parti-07", *hour], None),
         "one sheet, all parties": (["--path", sheet], fetched if count >= 40_000_000 else None),
         "one board of one party": (
             ["--party", "parti-07", "--path", "/2023-05-14-cb-mv/7-il/kurul-7/*"], None,
         ),
-        "an address that never came": (["--address", "198.51.100.1"], 0),
-        "an address's first hundred": (["--address", "192.0.2.9", "-n", "100"], 100),
-        "a credential's refused requests": (
+        "an unknown address": (["--address", "198.51.100.1"], 0),
+        "first hundred of one address": (["--address", "192.0.2.9", "-n", "100"], 100),
+        "refusals of one credential": (
             ["--credential", f"SHA256:{11:043}", "--outcome", "refused"], None,
         ),
-        "a credential of one failed login": (["--credential", f"SHA256:x{13:042}"], None),
-        "all that was refused": (["--outcome", "refused"], None),
-        "failed logins of a party": (["--party", "parti-03", "--event", "login-refused"], None),
+        "credential of one failed login": (["--credential", f"SHA256:x{13:042}"], None),
+        "all refusals": (["--outcome", "refused"], None),
+        "failed logins of one party": (["--party", "parti-03", "--event", "login-refused"], None),
     }  # fmt: skip
 
 
-def asked(folder: Path, options: list[str]) -> tuple[float, int]:
-    """Ask, and return the seconds and the lines of the answer."""
+def run_query(folder: Path, options: list[str]) -> tuple[float, int]:
+    """Run one query; return the seconds and the number of records."""
     begun = time.perf_counter()
     done = subprocess.run([*_SSPS, str(folder), "--json", *options], capture_output=True)
     if done.returncode:
@@ -128,12 +128,14 @@ def asked(folder: Path, options: list[str]) -> tuple[float, int]:
 
 
 def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    """Measure and print the figures; return the exit code."""
+    parser = argparse.ArgumentParser(prog="scripts/bench questions", description=__doc__)
+    parser.add_argument(
+        "--records", type=int, default=40_000_000, help="records in the ledger (40000000)"
     )
-    parser.add_argument("--records", type=int, default=40_000_000)
-    parser.add_argument("--folder", type=Path, help="where to write; else a temporary folder")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="folder for the ledger (a temporary one)"
+    )
     stated = parser.parse_args()
     wrong = 0
     with tempfile.TemporaryDirectory(dir=stated.folder) as made:
@@ -142,12 +144,12 @@ def main() -> int:
         folder = room / "transfer"
         size = write(folder, stated.records)
         print(f"{stated.records:,} records, {size / 1e9:.1f} GB", flush=True)
-        took, _ = asked(folder, ["--address", "198.51.100.1"])
+        took, _ = run_query(folder, ["--address", "198.51.100.1"])
         index = sum(path.stat().st_size for path in (room / "cache").rglob("*.duckdb"))
-        print(f"{'the index, once':36} {took:8.1f} s  {index / 1e9:.1f} GB", flush=True)
-        for name, (options, due) in questions(stated.records).items():
-            took, found = asked(folder, options)
-            wrong += due is not None and due != found
+        print(f"{'build the index':36} {took:8.1f} s  {index / 1e9:.1f} GB", flush=True)
+        for name, (options, expected) in queries(stated.records).items():
+            took, found = run_query(folder, options)
+            wrong += expected is not None and expected != found
             print(f"{name:36} {took:8.2f} s  {found:,} records", flush=True)
     return int(wrong > 0)
 

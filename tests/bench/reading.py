@@ -1,15 +1,20 @@
-"""How well and how fast damaged pages are read, kind by kind: prints a table.
+"""Measure how well and how fast damaged pages are read, for each kind of damage.
 
-Pages come from tests/damaged_pages.py, whose docstring says how strong each damage is; the same
-seed gives the same pages. A page is `read` if the desk would file it under its own karekod, with
-two witnesses, and `wrong` if under any other; to make that as easy as can be, the registry here
-knows every ten digits there are. `first` is how many of a hundred pages the first pass over the
-whole page was enough for, and so says how hard a kind is; `misread` counts pages on which anything
-but the karekod was read at all, be it set aside.
+The pages come from tests/damaged_pages.py, whose docstring describes each kind; the same seed gives
+the same pages. It prints a table with one row for each kind:
 
-Times are milliseconds of one core a page, file bytes in, decoding and all (user and system time,
-which other work on the machine hardly touches). A kind that stays below its reach, a wrong read
-or a time above its limit makes the exit code 1.
+    n            pages
+    read %       pages that would be filed under their karekod, with two agreeing readings
+    reach        the lowest `read %` that is accepted
+    first %      pages for which the first pass over the whole page was enough
+    misread      pages on which any reading was another karekod, even if it was discarded
+    wrong        pages that would be filed under another karekod
+    median, p95  milliseconds of one core per page (user and system time), from the bytes of the
+                 file to the readings
+
+The registry here contains every number of ten digits, so that a wrong reading is as likely as
+possible. The exit code is 1 if a kind is below its reach, a page is wrong, or a time is above its
+limit.
 """
 
 import argparse
@@ -34,12 +39,12 @@ from publisher.filing.decide import identified
 from publisher.page import ReadResult
 from publisher.reading.worker import read_file
 
-ORDINARY = 99.5  # the reach of what a good scanner delivers
-MOST_MEDIAN, MOST_P95 = 20.0, 60.0  # ms, of ordinary pages
+ORDINARY = 99.5  # reach of the kinds that a good scanner delivers
+MAX_MEDIAN, MAX_P95 = 20.0, 60.0  # ms, of ordinary pages
 
 
 class Outcome(NamedTuple):
-    """What became of one page."""
+    """The result of reading one page."""
 
     kind: str
     read: bool
@@ -49,8 +54,8 @@ class Outcome(NamedTuple):
     ms: float
 
 
-def every(karekod: str) -> RegistryEntry:
-    """A registry in which any ten digits are a sheet of their own."""
+def lookup(karekod: str) -> RegistryEntry:
+    """Look up a karekod in a registry that contains every number of ten digits."""
     place = f"k-{karekod}"
     sheet = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", place, "1", 1)
     return RegistryEntry(karekod, sheet, SandikTuru.NORMAL, "")
@@ -61,10 +66,10 @@ def read(task: tuple[str, int, int]) -> Outcome:
     name, number, seed = task
     kind = next(kind for kind in damaged_pages.KINDS if kind.name == name)
     content, karekod = damaged_pages.page(kind, number, seed)
-    begun = time.process_time()
+    began = time.process_time()
     seen = read_file(content)
-    ms = (time.process_time() - begun) * 1000
-    found = identified(seen.readings, every, 2)
+    ms = (time.process_time() - began) * 1000
+    found = identified(seen.readings, lookup, 2)
     filed = found.karekod if isinstance(found, RegistryEntry) else None
     return Outcome(
         name,
@@ -81,7 +86,7 @@ def _first(seen: ReadResult) -> bool:
 
 
 def outcomes(tasks: list[tuple[str, int, int]], jobs: int) -> Iterator[Outcome]:
-    """Read pages on several cores, in any order."""
+    """Read the pages on several cores, and yield the outcomes in any order."""
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for number, outcome in enumerate(pool.imap_unordered(read, tasks, 8), start=1):
             if sys.stderr.isatty() and number % 20 == 0:
@@ -92,7 +97,7 @@ def outcomes(tasks: list[tuple[str, int, int]], jobs: int) -> Iterator[Outcome]:
 
 
 def table(found: list[Outcome]) -> bool:
-    """Print it; say whether everything was reached."""
+    """Print the table; return whether all goals were reached."""
     by_kind: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in found:
         by_kind[outcome.kind].append(outcome)
@@ -117,7 +122,7 @@ def table(found: list[Outcome]) -> bool:
     if ordinary:
         print(_line("ordinary", ordinary, "", ""))
         times = [page.ms for page in ordinary]
-        reached &= statistics.median(times) <= MOST_MEDIAN and _p95(times) <= MOST_P95
+        reached &= statistics.median(times) <= MAX_MEDIAN and _p95(times) <= MAX_P95
     return reached and not any(page.wrong for page in found)
 
 
@@ -141,14 +146,23 @@ def _p95(times: list[float]) -> float:
 
 
 def main() -> None:
-    """Read the command line and do it."""
+    """Draw and read the pages, and print the table."""
     parser = argparse.ArgumentParser(prog="scripts/bench reading", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--pages", type=int, help="in all, instead of 100 of each kind")
-    parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in damaged_pages.KINDS])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--json", action="store_true", help="one object a page, no table")
+    parser.add_argument("--pages", type=int, help="pages in total (100 of each kind)")
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=[kind.name for kind in damaged_pages.KINDS],
+        help="only these kinds",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="the same seed gives the same pages (1)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (one per core)")
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object for each page and no table"
+    )
     given = parser.parse_args()
     kinds = given.kinds or [kind.name for kind in damaged_pages.KINDS]
     each = -(-given.pages // len(kinds)) if given.pages else 100

@@ -1,11 +1,11 @@
-"""How fast we are at a party's mirror, side by side with OpenSSH's sshd: prints a table.
+"""Compare the speed of our server with OpenSSH's sshd at the tasks of a party's mirror.
 
-Both servers read one and the same tree; each piece of work is done in turns, ours, theirs, ours,
-theirs, and the medians are compared, so that whatever else the machine does strikes both. The
-ratio is theirs to ours: above 1 we are faster. CPU is that of the server's processes alone, a
-gigabyte; its ratio is ours to theirs, and below 1 we take less. What the clients fetch goes to
-memory (/dev/shm) if there is room. `far-` goes over a link with a round trip of 50 ms, `slow-` over
-one that also passes no more than 5 Mbit/s (tests/bench/link.py).
+Both servers serve the same tree. Each task is done in turn with ours and with sshd, several times,
+and the medians are compared, so that other load on the machine affects both. The ratio of seconds
+is sshd's to ours: above 1 we are faster. CPU is the CPU time of the server's processes per
+gigabyte; its ratio is ours to sshd's: below 1 we need less. The clients write to memory (/dev/shm)
+if there is room. Tasks named `far-` use a link with a round trip of 50 ms, tasks named `slow-` a
+link that is also limited to 5 Mbit/s (tests/bench/link.py).
 """
 
 import argparse
@@ -32,13 +32,13 @@ GCM = "-oCiphers=aes128-gcm@openssh.com"
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is to fetch."""
+    """The size of the tree, and the number of logins."""
 
     folders: int
-    files: int  # a folder
-    file: int
-    big: int
-    entries: int
+    files: int  # per folder
+    file: int  # bytes
+    big: int  # bytes of the big file
+    entries: int  # of the folder to list
     logins: int
 
     @property
@@ -51,8 +51,8 @@ QUICK = Size(40, 10, 200_000, 100_000_000, 2_000, 10)
 
 
 @dataclass(frozen=True)
-class Work:
-    """Something that a party does, what it moves, and what the ratio is to reach."""
+class Task:
+    """A task of a party: what it does, the bytes it transfers, and the ratio to reach."""
 
     name: str
     reach: float
@@ -62,15 +62,15 @@ class Work:
 
 
 @dataclass
-class Taken:
-    """What one server took for one work, once for each round."""
+class Measurements:
+    """The seconds and CPU seconds of one server for one task, one value for each round."""
 
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
 
 def fill(tree: Path, size: Size) -> None:
-    """Write what the parties fetch."""
+    """Create the files of the tree."""
     block = os.urandom(1 << 20)
     for number in range(size.folders):
         folder = tree / "agac" / f"kurul-{number:02}"
@@ -90,15 +90,15 @@ def fill(tree: Path, size: Size) -> None:
         path.chmod(0o755 if path.is_dir() else 0o444)
 
 
-def run(command: list[str], given: str = "") -> None:
-    """Run a client, which must succeed."""
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+def run(command: list[str], stdin: str = "") -> None:
+    """Run a client; exit if it fails."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)}\n{done.stderr}")
 
 
 def sftp(*more: str, get: str = "") -> Callable[[Server, Path], None]:
-    """A batch of OpenSSH's client."""
+    """Return a task: a batch of commands for OpenSSH's `sftp`."""
 
     def do(server: Server, into: Path) -> None:
         command = ["sftp", "-q", *server.options, *more, "-b", "-", "127.0.0.1"]
@@ -108,7 +108,7 @@ def sftp(*more: str, get: str = "") -> Callable[[Server, Path], None]:
 
 
 def lftp(server: Server, into: Path) -> None:
-    """Mirror with four transfers at once."""
+    """Mirror with `lftp` and four transfers at once."""
     ssh = shlex.join(["ssh", "-a", "-x", *server.options])
     script = (
         f'set sftp:auto-confirm yes; set sftp:connect-program "{ssh}"; '
@@ -119,7 +119,7 @@ def lftp(server: Server, into: Path) -> None:
 
 
 def rclone(server: Server, into: Path) -> None:
-    """Copy with four transfers at once."""
+    """Copy with `rclone` and four transfers at once."""
     remote = (
         f":sftp,host=127.0.0.1,port={server.port},user={server.user},key_file={server.key},"
         "md5sum_command=none,sha1sum_command=none:agac"
@@ -128,7 +128,7 @@ def rclone(server: Server, into: Path) -> None:
 
 
 def several(clients: int, size: Size) -> Callable[[Server, Path], None]:
-    """So many clients at once, each with its share of the tree."""
+    """Return a task: several clients at once that fetch a share of the tree each."""
 
     def do(server: Server, into: Path) -> None:
         running = []
@@ -145,13 +145,13 @@ def several(clients: int, size: Size) -> Callable[[Server, Path], None]:
             running.append(client)
         ended = [client.wait() for client in running]
         if any(ended):
-            raise SystemExit(f"{server.name}: a client of {clients} failed")
+            raise SystemExit(f"{server.name}: one of {clients} clients failed")
 
     return do
 
 
 def logins(count: int) -> Callable[[Server, Path], None]:
-    """One login after the other."""
+    """Return a task: this number of logins, one after the other."""
     once = sftp(get="pwd\n")
 
     def do(server: Server, into: Path) -> None:
@@ -161,34 +161,34 @@ def logins(count: int) -> Callable[[Server, Path], None]:
     return do
 
 
-def works(size: Size) -> list[Work]:
-    """All that is compared."""
+def tasks(size: Size) -> list[Task]:
+    """Return all tasks."""
     tree = "get -r agac {into}/agac\n"
     return [
-        Work("tree", 1.5, sftp(get=tree), size.tree),
-        Work("tree-gcm", 1.2, sftp(GCM, get=tree), size.tree),
-        Work("file", 1.5, sftp(get="get buyuk {into}/buyuk\n"), size.big),
-        Work("ls-l", 1.5, sftp(get="ls -l liste\n")),
-        Work("ls-1", 1.1, sftp(get="ls -1 liste\n")),
-        Work("lftp", 1.3, lftp, size.tree),
-        Work("rclone", 1.1, rclone, size.tree),
-        Work("clients-8", 1.6, several(8, size), size.tree),
-        Work("clients-40", 1.5, several(40, size), size.tree),
-        Work("login", 3.0, logins(size.logins)),
-        Work("far-tree", 1.0, sftp(get="get -r agac/kurul-00 {into}/agac\n"), 0, "far"),
-        Work("far-ls-l", 1.0, sftp(get="ls -l liste\n"), 0, "far"),
-        Work("slow-tree", 1.0, sftp(get="get agac/kurul-00/sandik-000* {into}\n"), 0, "slow"),
+        Task("tree", 1.5, sftp(get=tree), size.tree),
+        Task("tree-gcm", 1.2, sftp(GCM, get=tree), size.tree),
+        Task("file", 1.5, sftp(get="get buyuk {into}/buyuk\n"), size.big),
+        Task("ls-l", 1.5, sftp(get="ls -l liste\n")),
+        Task("ls-1", 1.1, sftp(get="ls -1 liste\n")),
+        Task("lftp", 1.3, lftp, size.tree),
+        Task("rclone", 1.1, rclone, size.tree),
+        Task("clients-8", 1.6, several(8, size), size.tree),
+        Task("clients-40", 1.5, several(40, size), size.tree),
+        Task("login", 3.0, logins(size.logins)),
+        Task("far-tree", 1.0, sftp(get="get -r agac/kurul-00 {into}/agac\n"), 0, "far"),
+        Task("far-ls-l", 1.0, sftp(get="ls -l liste\n"), 0, "far"),
+        Task("slow-tree", 1.0, sftp(get="get agac/kurul-00/sandik-000* {into}\n"), 0, "slow"),
     ]
 
 
-def measure(work: Work, server: Server, into: Path) -> tuple[float, float]:
-    """Do the work once; return seconds, and the server's seconds of CPU."""
+def measure(task: Task, server: Server, into: Path) -> tuple[float, float]:
+    """Do a task once; return the seconds and the server's CPU seconds."""
     into.mkdir()
     try:
         server.settled()
         with Cpu(server) as cpu:
             began = time.perf_counter()
-            work.do(server, into)
+            task.do(server, into)
             seconds = time.perf_counter() - began
             server.settled()
         return seconds, cpu.seconds
@@ -197,10 +197,11 @@ def measure(work: Work, server: Server, into: Path) -> tuple[float, float]:
 
 
 def memory(server: Server, count: int = 20) -> tuple[float, float, float]:
-    """Return what a session that has logged in and idles takes: MB, MB of its own, share of a CPU.
+    """Return what an idle session needs: MB (PSS), MB of its own, and a share of a CPU.
 
-    The first is its proportional share (PSS) of what several processes have, the second what no
-    other process has (Private_Dirty): what one session more costs. All of a session's processes.
+    PSS includes a share of the memory that several processes use. The second value is
+    Private_Dirty, which only this session uses: the cost of one more session. Both count all
+    processes of a session.
     """
     command = ["sftp", "-q", *server.options, "127.0.0.1"]
     idle = [
@@ -229,23 +230,23 @@ def _memory(pid: int, kind: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))
 
 
-def report(works: list[Work], taken: dict[str, dict[str, Taken]]) -> list[dict[str, object]]:
-    """Print the table, and return its rows."""
+def report(tasks: list[Task], taken: dict[str, dict[str, Measurements]]) -> list[dict[str, object]]:
+    """Print the table of tasks, and return its rows for --json."""
     rows: list[dict[str, object]] = []
     times = f"{'ours s':>9}{'sshd s':>9}{'ratio':>7}{'reach':>7}"
     spreads = f"{'spread ours':>14}{'spread sshd':>14}"
-    print(f"{'work':<11}{times}{spreads}{'CPU s/GB':>11}{'sshd':>7}{'ratio':>7}")
-    for work in works:
-        ours, sshd = taken[work.name]["ours"], taken[work.name]["sshd"]
+    print(f"{'task':<11}{times}{spreads}{'CPU s/GB':>11}{'sshd':>7}{'ratio':>7}")
+    for task in tasks:
+        ours, sshd = taken[task.name]["ours"], taken[task.name]["sshd"]
         mine, other = statistics.median(ours.seconds), statistics.median(sshd.seconds)
         row: dict[str, object] = {
-            "work": work.name, "ours": mine, "sshd": other, "ratio": other / mine,
-            "reach": work.reach, "ours_all": ours.seconds, "sshd_all": sshd.seconds,
+            "work": task.name, "ours": mine, "sshd": other, "ratio": other / mine,
+            "reach": task.reach, "ours_all": ours.seconds, "sshd_all": sshd.seconds,
         }  # fmt: skip
-        line = (f"{work.name:<11}{mine:9.3f}{other:9.3f}{other / mine:7.2f}{work.reach:7.1f}"
+        line = (f"{task.name:<11}{mine:9.3f}{other:9.3f}{other / mine:7.2f}{task.reach:7.1f}"
                 f"{_spread(ours.seconds):>14}{_spread(sshd.seconds):>14}")  # fmt: skip
-        if work.moved:
-            cpu = [statistics.median(t.cpu) / work.moved * 1e9 for t in (ours, sshd)]
+        if task.moved:
+            cpu = [statistics.median(t.cpu) / task.moved * 1e9 for t in (ours, sshd)]
             row |= {"cpu_per_gb_ours": cpu[0], "cpu_per_gb_sshd": cpu[1]}
             line += f"{cpu[0]:11.2f}{cpu[1]:7.2f}{cpu[0] / cpu[1]:7.2f}"
         print(line)
@@ -258,16 +259,18 @@ def _spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Lay out, measure, print."""
+    """Create the tree, measure both servers, and print the table."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of each work (5)")
-    parser.add_argument("--only", action="append", metavar="NAME", help="this work, may repeat")
-    parser.add_argument("--quick", action="store_true", help="a smaller tree and 3 rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    given = parser.parse_args()
-    size = QUICK if given.quick else FULL
-    rounds = min(given.repeats, 3) if given.quick else given.repeats
-    chosen = [w for w in works(size) if not given.only or w.name in given.only]
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each task (5)")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="only this task; may be repeated"
+    )
+    parser.add_argument("--quick", action="store_true", help="use a smaller tree and 3 rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    options = parser.parse_args()
+    size = QUICK if options.quick else FULL
+    rounds = min(options.repeats, 3) if options.quick else options.repeats
+    chosen = [w for w in tasks(size) if not options.only or w.name in options.only]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssps-bench-")))
         shared = _shared(size)
@@ -287,27 +290,27 @@ def main() -> None:
             "far": [_away(server, stack, 0) for server in both],
             "slow": [_away(server, stack, 5) for server in both],
         }
-        taken = {w.name: {s.name: Taken() for s in both} for w in chosen}
-        for work in chosen:
+        taken = {w.name: {s.name: Measurements() for s in both} for w in chosen}
+        for task in chosen:
             for number in range(rounds + 1):
-                for server in over[work.link]:
-                    seconds, cpu = measure(work, server, fetched / "got")
-                    if number:  # the first round only warms up
-                        taken[work.name][server.name].seconds.append(seconds)
-                        taken[work.name][server.name].cpu.append(cpu)
-                print(f"{work.name}: {number} of {rounds}", file=sys.stderr)
+                for server in over[task.link]:
+                    seconds, cpu = measure(task, server, fetched / "got")
+                    if number:  # the first round is a warm-up
+                        taken[task.name][server.name].seconds.append(seconds)
+                        taken[task.name][server.name].cpu.append(cpu)
+                print(f"{task.name}: {number} of {rounds}", file=sys.stderr)
         rows = report(chosen, taken)
-        if not given.only or "memory" in given.only:
+        if not options.only or "memory" in options.only:
             for server in both:
                 megabytes, own, share = memory(server)
                 print(
-                    f"{server.name}: {megabytes:.1f} MB a session (PSS), {own:.1f} MB of its own "
-                    f"(private), {share:.3%} of a CPU idle"
+                    f"{server.name}: {megabytes:.1f} MB per session (PSS), {own:.1f} MB of its own "
+                    f"(private), {share:.3%} of a CPU when idle"
                 )
                 found = {"work": "memory", "server": server.name, "mb": megabytes, "mb_own": own}
                 rows.append({**found, "idle_cpu": share})
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _away(server: Server, stack: ExitStack, mbit: float) -> Server:

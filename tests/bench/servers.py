@@ -1,4 +1,4 @@
-"""The two servers that are compared, over one and the same tree: ours whole, and OpenSSH's sshd."""
+"""Run the two servers to compare on the same tree: ours, and OpenSSH's sshd."""
 
 import os
 import pwd
@@ -65,7 +65,7 @@ Subsystem sftp internal-sftp -d {tree}
 
 @dataclass(frozen=True)
 class Server:
-    """One that runs, and how a client reaches it."""
+    """A running server, and how a client connects to it."""
 
     name: str
     pid: int
@@ -75,8 +75,8 @@ class Server:
 
     @property
     def options(self) -> list[str]:
-        """Options for OpenSSH's clients, without the port."""
-        stated = {
+        """Options for OpenSSH's clients."""
+        options = {
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
@@ -88,10 +88,10 @@ class Server:
             "Port": str(self.port),
             "User": self.user,
         }
-        return ["-F", "none", *(f"-o{name}={value}" for name, value in stated.items())]
+        return ["-F", "none", *(f"-o{name}={value}" for name, value in options.items())]
 
     def sessions(self) -> list[int]:
-        """The processes of its connections."""
+        """Return the processes of its connections: all descendants."""
         found, new = [], [self.pid]
         while new:
             new = [child for pid in new for child in _children(pid)]
@@ -99,18 +99,18 @@ class Server:
         return found
 
     def settled(self) -> bool:
-        """Wait for its connections to end."""
-        end = time.monotonic() + 10
-        while self.sessions() and time.monotonic() < end:
+        """Wait at most ten seconds until its connections have ended; return whether they have."""
+        deadline = time.monotonic() + 10
+        while self.sessions() and time.monotonic() < deadline:
             time.sleep(0.01)
         return not self.sessions()
 
 
 class Cpu:
-    """Seconds of CPU that a server and its connections take while this is entered.
+    """Measures the CPU seconds of a server and its connections inside a `with` block.
 
-    They are looked at every 20 ms, since sshd leaves some of its processes to init, and their
-    times are in nobody's account then.
+    It reads them every 20 ms, because some processes of sshd become children of init when they end,
+    and no process counts their times then.
     """
 
     def __init__(self, server: Server) -> None:
@@ -122,7 +122,7 @@ class Cpu:
 
     @property
     def seconds(self) -> float:
-        """What was taken so far."""
+        """The CPU seconds so far."""
         return sum(self._taken.values()) - sum(self._before.values())
 
     def _look(self) -> None:
@@ -155,7 +155,7 @@ def _children(pid: int) -> list[int]:
 
 
 def lay_out(folder: Path) -> Path:
-    """Make a site whose one party has an empty tree, and return that tree."""
+    """Create a site with one party and an empty tree, and return the tree."""
     site = folder / "site"
     tree = site / "trees" / PARTY
     tree.mkdir(parents=True)
@@ -174,7 +174,7 @@ def lay_out(folder: Path) -> Path:
 
 @contextmanager
 def ours(folder: Path) -> Iterator[Server]:
-    """Run our server over the site, with fork, cage, ledger and limits as always."""
+    """Run our server on the site, as in production with children, sandbox, ledger and limits."""
     with (
         (folder / "ours.log").open("w") as log,
         subprocess.Popen(
@@ -196,9 +196,9 @@ def ours(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def theirs(folder: Path, tree: Path) -> Iterator[Server]:
-    """Run OpenSSH's sshd with its defaults, as whoever we are."""
+    """Run OpenSSH's sshd with its defaults as the current user."""
     if not shutil.which(SSHD):
-        raise SystemExit(f"{SSHD} is not there; install openssh-server")
+        raise SystemExit(f"{SSHD} not found: install openssh-server")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     host.create_key(folder / "host_key", "sshd")
@@ -211,7 +211,7 @@ def theirs(folder: Path, tree: Path) -> Iterator[Server]:
         ) as process,
     ):
         try:
-            _listening(port, process, folder / "sshd.log")
+            _wait_until_listening(port, process, folder / "sshd.log")
             user = pwd.getpwuid(os.geteuid()).pw_name
             yield Server("sshd", process.pid, port, user, folder / "client")
         finally:
@@ -223,7 +223,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server accepts connections; exit with its log if it does not."""
     for _ in range(200):
         try:
             socket.create_connection(("127.0.0.1", port)).close()
