@@ -39,7 +39,7 @@ _debian_packages() {
 }
 
 _made_of() {
-    sha256sum setup.cfg pyproject.toml
+    sha256sum setup.cfg pyproject.toml .ci/constraints.txt
     echo "$1"
     "$1" --version
     pwd
@@ -66,7 +66,8 @@ set_up() {
     fi
     echo "set-up: making .venv and installing this project${extra:+ with its checks}" >&2
     "$python" -m venv --clear .venv &&
-        .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$extra" >&2 ||
+        .venv/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt \
+            --editable ".$extra" >&2 ||
         { echo "set-up: pip failed, see above" >&2; return 1; }
     echo "$wanted" >".venv/made${extra:+-dev}"
 }

@@ -159,7 +159,7 @@ def test_a_tree_is_rebuilt_from_the_old_catalog(unpacked: RunningSite) -> None:
     before = unpacked.tree("parti-c")
     shutil.rmtree(unpacked.site / "trees" / "parti-c" / "prova-cb-mv")
 
-    done = ssps(unpacked.site, "rebuild", "parti-c", "--why", "its folder was deleted")
+    done = ssps(unpacked.site, "rebuild", "parti-c", "--why", "x", "--grace", "0")
 
     assert done.returncode == 0, done.stderr
     assert unpacked.tree("parti-c") == before
