@@ -14,12 +14,14 @@ The format is C2SP's tlog-proof, one text file that anyone with the public key c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from keys.ledger import merkle, note
+from keys.ledger import merkle, note, segments
 from keys.ledger.note import Checkpoint, decode_base64, encode_base64
 from keys.ledger.record import Record, parse_record
+from keys.ledger.tiles import HashReader
 
 _HEADER = "c2sp.org/tlog-proof@v1"
 _MAX_BYTES = 1 << 20
@@ -30,6 +32,10 @@ class InvalidReceipt(Exception):
     """The receipt does not prove what it claims."""
 
 
+class NotSignedYet(Exception):
+    """The newest checkpoint of the ledger does not cover the record yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """A line of a ledger, its index, the inclusion proof and the signed checkpoint."""
@@ -38,6 +44,27 @@ class Receipt:
     index: int
     proof: tuple[bytes, ...]
     checkpoint: bytes
+
+
+def make_receipt(folder: Path, seq: int) -> Receipt:
+    """Make the receipt of record `seq` of the ledger in `folder`.
+
+    Raises NotSignedYet, or HashesMissing if the folder lacks hash files.
+    """
+    checkpoint = segments.read_checkpoint(folder)
+    size = note.unverified_checkpoint(checkpoint).size if checkpoint is not None else 0
+    if checkpoint is None or seq >= size:
+        raise NotSignedYet(f"record {seq} is not signed yet")
+    line = next(line for _, _, line in segments.read_lines(folder, seq) if _has_seq(line, seq))
+    proof = merkle.inclusion_proof(seq, size, HashReader(folder).node)
+    return Receipt(line, seq, tuple(proof), checkpoint)
+
+
+def _has_seq(line: bytes, seq: int) -> bool:
+    try:
+        return parse_record(line).seq == seq
+    except ValueError:
+        return False
 
 
 def format_receipt(receipt: Receipt) -> bytes:

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import click
 
-from keys.ledger import merkle, note, segments
 from keys.ledger.receipt import (
     InvalidReceipt,
-    Receipt,
+    NotSignedYet,
     format_receipt,
+    make_receipt,
     parse_receipt,
     verify_receipt,
 )
-from keys.ledger.record import parse_record
-from keys.ledger.tiles import HashesMissing, HashReader
+from keys.ledger.tiles import HashesMissing
 from scripts.audit import evidence, index
 from scripts.audit.record_text import format_record_line
 from scripts.shared import console
@@ -48,10 +47,10 @@ def make(
 ) -> None:
     """Make a proof of the last complete download of PATH by PARTY.
 
-    FOLDER is a ledger, or a folder with ledgers; without one, the site's are used.
+    The proof is one text file (C2SP tlog-proof): the record, its place in the Merkle tree and the
+    signed checkpoint.
 
-    It is one text file (C2SP tlog-proof): the record, its place in the Merkle tree and the signed
-    checkpoint.
+    FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     database = index.open_index(sources.ledgers)
@@ -64,7 +63,12 @@ def make(
         wrong = f"no record of a complete download by {party}"
         raise console.fault(what, "", f"{wrong}: see `ssps audit query --path {what}`")
     log, record = found[0]
-    content = format_receipt(_make_receipt(Path(log), record.seq))
+    try:
+        content = format_receipt(make_receipt(Path(log), record.seq))
+    except NotSignedYet as error:
+        raise console.fault(log, "", f"{error}: try again in a second") from None
+    except HashesMissing as error:
+        raise console.fault(log, "", f"{error}: copy the whole folder") from None
     if output is None:
         sys.stdout.buffer.write(content)
     else:
@@ -92,31 +96,3 @@ def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
         f"{file}: valid: record {record.seq} of {checkpoint.size} "
         f"in {checkpoint.origin}, signed{when}"
     )
-
-
-def _make_receipt(folder: Path, seq: int) -> Receipt:
-    message = segments.read_checkpoint(folder)
-    size = _checkpoint_size(message)
-    if message is None or seq >= size:
-        wrong = f"record {seq} is not signed yet: try again in a second"
-        raise console.fault(str(folder), "", wrong)
-    text = next(text for _, _, text in segments.read_lines(folder, seq) if _has_seq(text, seq))
-    try:
-        hashes = HashReader(folder)
-        proof = merkle.inclusion_proof(seq, size, hashes.node)
-    except HashesMissing as error:
-        raise console.fault(str(folder), "", f"{error}: copy the whole folder") from None
-    return Receipt(text, seq, tuple(proof), message)
-
-
-def _checkpoint_size(message: bytes | None) -> int:
-    if message is None:
-        return 0
-    return note.unverified_checkpoint(message).size
-
-
-def _has_seq(text: bytes, seq: int) -> bool:
-    try:
-        return parse_record(text).seq == seq
-    except ValueError:
-        return False

@@ -1,17 +1,21 @@
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.keys.ledger.signed_ledgers import make_signed, write
 
 from config.event import Event
 from keys.ledger import merkle, note
 from keys.ledger.note import Checkpoint
 from keys.ledger.receipt import (
     InvalidReceipt,
+    NotSignedYet,
     Receipt,
     format_receipt,
+    make_receipt,
     parse_receipt,
     verify_receipt,
 )
@@ -36,6 +40,17 @@ SIGNED = note.sign_checkpoint(HEAD, KEY)
 
 def receipt(index: int) -> Receipt:
     return Receipt(LINES[index], index, tuple(merkle.inclusion_proof(index, 7, node)), SIGNED)
+
+
+def test_a_receipt_is_made_of_a_signed_record_and_of_no_other(tmp_path: Path) -> None:
+    folder = make_signed(tmp_path / "transfer", count=10)
+    write(folder, 1, 10)
+
+    record, checkpoint = verify_receipt(make_receipt(folder, 7), [KEY.public_key()])
+
+    assert (record.seq, record.event.what, checkpoint.size) == (7, "/7.jpg", 10)
+    with pytest.raises(NotSignedYet, match="record 10 is not signed yet"):
+        make_receipt(folder, 10)
 
 
 def test_a_receipt_proves_its_record() -> None:
