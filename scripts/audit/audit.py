@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
+from config.site import LEDGER_NAMES, LEDGERS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record, format_record
 from scripts.audit.exports import export
@@ -19,7 +19,6 @@ from scripts.audit.timelines import timeline
 from scripts.audit.verify import verify
 from scripts.shared import console
 
-_LEDGERS = (TRANSFER, FILING, OPERATIONS)
 _POLL_SECONDS = 0.5
 
 
@@ -36,7 +35,7 @@ for command in (verify, query, receipt, report, timeline, gap, export):
 @click.option(
     "--ledger",
     "name",
-    type=click.Choice(_LEDGERS),
+    type=click.Choice(LEDGER_NAMES),
     default=TRANSFER,
     show_default=True,
     help="Which ledger.",

@@ -41,8 +41,9 @@ _DOWNLOAD, _OPEN, _OTHER = 2, 14, 99  # OCSF: activity_id of class 6006
 def export(folders: tuple[Path, ...], format_name: str, site: Path | None) -> None:
     """Write the transfer ledgers in a format of other tools.
 
-    The lines are written to stdout. FOLDER is a ledger, or a folder with ledgers; without one, the
-    site's are used.
+    The lines are written to stdout.
+
+    FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     format_record = _FORMATS[format_name]

@@ -103,7 +103,7 @@ def gap(
     record after it. The time since a ledger's last record is listed too. For a feed, segments that
     are missing or out of the chain are listed as well; with --key, their signatures are verified.
 
-    FOLDER is a ledger, or a folder with ledgers; without one, the site's are used.
+    FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     keys = evidence.public_keys(key_files, site) if feed and (key_files or site) else ()

@@ -58,7 +58,7 @@ def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | 
 
     SHEET is its path in a tree, its karekod, the SHA-256 of its bytes or its arrival's id.
 
-    FOLDER is a ledger, or a folder with ledgers; without one, the site's are used.
+    FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
     steps = list(sheet_steps(index.open_index(sources.ledgers), sheet.lstrip("/")))

@@ -22,7 +22,7 @@ def registry() -> None:
 @console.why_option()
 @console.with_site
 def import_(file: Path, why: str, site: Path) -> None:
-    """Import the registry from FILE, a CSV file, completely or not at all.
+    """Import the registry from FILE, a CSV file.
 
     If rows are wrong, nothing is imported, and up to a hundred of them are named by line. A
     running publisher uses the new registry from the next page on.
