@@ -93,7 +93,7 @@ def publish(
             with _Run(settings, stop, clock, workers or os.cpu_count() or 1, new_client) as run:
                 run.recover()
                 if signer is not None:
-                    run.feed(signer)
+                    run.start_feed(signer)
                 started = True
                 ready()
                 run.work(poll_signer)
@@ -188,7 +188,7 @@ class _Run:
                 workers, self._spool, self._context.store.stage, self._wake, new_client
             )
             stack.callback(self._pool.close)
-            stack.callback(self._end_feed)
+            stack.callback(self._stop_feed)
             watched, wait = settings.intake.folders, settings.intake.settle_seconds
             now = time.monotonic()
             self._intake = Intake(watched, wait, self._rescan, now, self._wake.set)
@@ -207,7 +207,7 @@ class _Run:
         for arrival in self._recovery.recover(trees=False):
             self._pool.submit(arrival)
 
-    def feed(self, signer: Ed25519PrivateKey) -> None:
+    def start_feed(self, signer: Ed25519PrivateKey) -> None:
         """Write the parties' feeds in a thread of their own until this run ends.
 
         Only parties with a complete tree get a feed now, since a tree must show every page that
@@ -216,7 +216,7 @@ class _Run:
         """
         context = self._context
         self._signer = signer
-        self._end_feed()
+        self._stop_feed()
         complete, site = context.catalog.completed_trees(), context.settings.site
         parties = tuple(p for p in context.mirroring_parties if complete.get(p.id) == str(p.scope))
         if parties:
@@ -228,7 +228,7 @@ class _Run:
                 lambda: _checkpoints(site / LEDGERS),
             )
 
-    def _end_feed(self) -> None:
+    def _stop_feed(self) -> None:
         if self._feed_thread is not None:
             self._feed_thread.close()
             self._feed_thread = None
@@ -246,7 +246,7 @@ class _Run:
                 # Link earlier originals into the trees of new parties instead of waiting.
                 complete = self._recovery.continue_trees(self._is_idle(now + _BACKFILL_SECONDS))
                 if complete and self._recovery.completed and self._signer is not None:
-                    self.feed(self._signer)
+                    self.start_feed(self._signer)
             read, unsettled = self._pool.results(_MAX_BATCH)
             growing = [page.arrival for page in read if self._may_grow(page, now)]
             pages = [page for page in read if page.arrival.id not in self._give_up_at]
