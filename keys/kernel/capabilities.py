@@ -12,7 +12,7 @@ _VERSION_3 = 0x20080522
 
 
 def keep_on_user_change(keep: bool) -> None:
-    """Say whether the permitted capabilities survive a change from root to another user."""
+    """Set whether the permitted capabilities survive a change from root to another user."""
     prctl(_PR_SET_KEEPCAPS, int(keep))
 
 

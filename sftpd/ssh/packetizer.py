@@ -40,7 +40,7 @@ _CHUNK = 1 << 16
 # some packets while the next ones are sealed.
 _MAX_QUEUED = 128 * 1024
 _BATCH = _MAX_QUEUED + 40_000  # room for one packet beyond _MAX_QUEUED
-_MAX_UNSENT = 1 << 20  # above so many unsent bytes nothing more is read
+_MAX_UNSENT = 1 << 20  # nothing is read while more bytes than this are unsent
 _SENDS_PER_READ = 4  # calls of `send_some` before the socket is read again
 _WINDOW_ADJUST, _CHANNEL_DATA = 93, 94
 _KEXINIT = 20

@@ -57,7 +57,7 @@ class SftpChannel:
         self._window = channel.out_window_size
         self._max_data = min(channel.out_max_packet_size, MAX_DATA)
         self._client_window = channel.in_window_size
-        self._processed = 0  # bytes by which the client's window was not opened again yet
+        self._processed = 0  # bytes that were processed since the client's window was last opened
         self._inbox = bytearray()
         self._eof = False
         self._replies: Iterator[memoryview] | None = None

@@ -169,9 +169,9 @@ class Attacker:
                 return self._path() + self._path() + b"\1"
             case 200:
                 name = string(self.rng.choice(EXTENSIONS))
-                asked = string(b"md5,sha1") + self._wide() + self._wide()
-                asked += pack(">I", self.rng.choice(EDGES))
-                forms = (self._path() + asked, self._handle() + asked, self._path() * 2)
+                request = string(b"md5,sha1") + self._wide() + self._wide()
+                request += pack(">I", self.rng.choice(EDGES))
+                forms = (self._path() + request, self._handle() + request, self._path() * 2)
                 return name + self.rng.choice((*forms, self._handle(), self._junk(300)))
             case 7 | 11 | 13 | 15 | 16 | 17 | 19:
                 return self._path()
@@ -220,10 +220,10 @@ class ReplyChecker:
     held: dict[bytes, bytes] = field(default_factory=dict)
     answers: set[tuple[int, int]] = field(default_factory=set)
 
-    def check(self, asked: bytes, reply: bytes) -> None:
-        kind, arguments = asked[4], asked[9:]
+    def check(self, request: bytes, reply: bytes) -> None:
+        kind, arguments = request[4], request[9:]
         answer, rest = reply[4], reply[9:]
-        assert reply[5:9] == asked[5:9]
+        assert reply[5:9] == request[5:9]
         assert len(reply) - 4 <= MAX_REPLY
         assert answer in (STATUS, ANSWERS.get(kind)) or (kind, answer) == (EXTEND, NAME)
         self.answers.add((kind, answer))

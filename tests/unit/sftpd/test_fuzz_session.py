@@ -99,8 +99,8 @@ def test_every_request_gets_one_correct_reply_and_nothing_outside_the_tree_leaks
                     replies += split(sent)
                     assert descriptors() - open_before <= 128
             assert len(replies) == len(batch)
-            for asked, reply in zip(batch, replies, strict=True):
-                checker.check(asked, reply)
+            for request, reply in zip(batch, replies, strict=True):
+                checker.check(request, reply)
             attacker.handles = list(checker.held)
             recorder.records.clear()
             if count < PACKETS_A_SEED / 4:
@@ -156,8 +156,8 @@ def test_a_protocol_error_ends_the_session_and_closes_its_handles(
         session.end()
         assert descriptors() == open_before
     assert ends > 400
-    opened = {told[1] for told in recorder.records if told[0] == "open"}
-    closed = [told[1] for told in recorder.records if told[0] == "close"]
+    opened = {record[1] for record in recorder.records if record[0] == "open"}
+    closed = [record[1] for record in recorder.records if record[0] == "close"]
     assert len(opened) > 2
     assert opened == set(closed)
 

@@ -145,17 +145,17 @@ def test_a_damaged_key_file_is_named_as_the_cause() -> None:
 
 
 def test_the_password_of_an_unknown_user_is_hashed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    hashed_for: list[str] = []
     plain = Ring.by_password
 
     def counted(self: Ring, password: str, now: datetime) -> Credential | None:
-        asked.append(self.party)
+        hashed_for.append(self.party)
         return plain(self, password, now)
 
     monkeypatch.setattr(Ring, "by_password", counted)
     decide(SETTINGS, ring_of, "unknown", WORD, parse_address(HOME), OPENS)
     decide(SETTINGS, ring_of, "bagimsiz", WORD, parse_address(HOME), OPENS)
-    assert asked == ["unknown", "bagimsiz"]
+    assert hashed_for == ["unknown", "bagimsiz"]
 
 
 def test_a_password_does_not_appear_in_its_repr() -> None:

@@ -29,7 +29,7 @@ def test_a_process_ends_with_its_parent() -> None:
 
 
 def test_a_process_whose_parent_has_ended_already_is_told() -> None:
-    told, telling = os.pipe()
+    answer, telling = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
@@ -39,6 +39,6 @@ def test_a_process_whose_parent_has_ended_already_is_told() -> None:
         os._exit(0)
     os.waitpid(pid, 0)
 
-    assert os.read(told, 10) == b"ended"
-    os.close(told)
+    assert os.read(answer, 10) == b"ended"
+    os.close(answer)
     os.close(telling)

@@ -90,7 +90,7 @@ def test_no_file_outside_the_tree_can_be_read(site: Path, tree: Path) -> None:
 
 @needs_landlock
 def test_nothing_can_be_written(site: Path, tree: Path) -> None:
-    for path in (tree / "new", site / "new", Path("/tmp/new-in-cage")):
+    for path in (tree / "new", site / "new", Path("/tmp/new-in-sandbox")):
         assert in_sandbox(tree, ignoring(path.write_bytes, b"x")) == "EACCES"
         assert not path.exists()
     readme = tree / "BENIOKU.txt"

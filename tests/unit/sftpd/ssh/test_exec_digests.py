@@ -45,10 +45,10 @@ def test_a_path_may_be_quoted_or_escaped(
     with (tree / "BENIOKU.txt").open("rb") as file:
         digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
 
-    said = run(b"md5sum " + path, view, recorder)
+    output = run(b"md5sum " + path, view, recorder)
 
     named = b"BENIOKU.txt" if b"/" not in path else b"/BENIOKU.txt"
-    assert said == Output(b"c" * 32 + b"  " + named + b"\n")
+    assert output == Output(b"c" * 32 + b"  " + named + b"\n")
     assert recorder.records == [("hash", "md5", b"/BENIOKU.txt")]
 
 
@@ -57,29 +57,29 @@ def test_a_name_with_spaces_and_quotes_is_one_path(
 ) -> None:
     (tree / "it's here").write_bytes(b"")
 
-    said = run(b"md5sum 'it'\"'\"'s here'", view, recorder)
+    output = run(b"md5sum 'it'\"'\"'s here'", view, recorder)
 
-    assert said == Output(EMPTY_MD5 + b"  it's here\n")
-    assert run(rb"md5sum it\'s\ here", view, recorder) == said
+    assert output == Output(EMPTY_MD5 + b"  it's here\n")
+    assert run(rb"md5sum it\'s\ here", view, recorder) == output
 
 
 @pytest.mark.parametrize("path", [b"/none", b"/akis", b"/../parti-b/gizli.txt", b"x" * 5000])
 def test_a_missing_file_gets_the_error_of_md5sum(
     view: View, recorder: MemoryRecorder, path: bytes
 ) -> None:
-    said = run(b"md5sum " + path, view, recorder)
+    output = run(b"md5sum " + path, view, recorder)
 
-    assert said == Output(b"", b"md5sum: " + path + b": No such file or directory\n", 1)
-    assert [told[:2] for told in recorder.records] == [("missed", "hash")]
+    assert output == Output(b"", b"md5sum: " + path + b": No such file or directory\n", 1)
+    assert [record[:2] for record in recorder.records] == [("missed", "hash")]
 
 
 def test_a_digest_that_cannot_be_recorded_is_refused(view: View, recorder: MemoryRecorder) -> None:
     recorder.can_record = False
 
-    said = run(b"sha256sum BENIOKU.txt", view, recorder)
+    output = run(b"sha256sum BENIOKU.txt", view, recorder)
 
-    assert said is not None
-    assert (said.out, said.status) == (b"", 1)
+    assert output is not None
+    assert (output.out, output.status) == (b"", 1)
 
 
 @pytest.mark.parametrize(

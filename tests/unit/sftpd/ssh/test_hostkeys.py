@@ -79,7 +79,7 @@ def test_each_key_is_proved_in_the_order_of_the_request(
 
 def test_a_malformed_request_or_an_unknown_key_is_refused(keys: list[PKey]) -> None:
     other = hostkeys._text_to_sign(SESSION, b"x")
-    for asked in (
+    for request in (
         b"",
         string(b""),
         string(other),
@@ -89,7 +89,7 @@ def test_a_malformed_request_or_an_unknown_key_is_refused(keys: list[PKey]) -> N
         pack(">I", 0xFFFFFFFF),
         listed(keys[:1]) * 17,
     ):
-        assert hostkeys.proofs(keys, asked, SESSION, "ssh-ed25519") is None
+        assert hostkeys.proofs(keys, request, SESSION, "ssh-ed25519") is None
 
 
 def test_prepared_keys_are_announced_but_not_used(tmp_path: Path) -> None:

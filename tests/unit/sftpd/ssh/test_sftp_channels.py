@@ -209,8 +209,8 @@ def test_the_client_s_window_opens_again_as_requests_are_processed(harness: Harn
     harness.run()
 
     used = len(INIT + opening() + reading() + pad + pad)
-    adjusted = [int.from_bytes(told[5:], "big") for told in harness.records]
-    assert all(told[:5] == pack(">BI", ADJUST, 50) for told in harness.records)
+    adjusted = [int.from_bytes(record[5:], "big") for record in harness.records]
+    assert all(record[:5] == pack(">BI", ADJUST, 50) for record in harness.records)
     assert used - 32768 < sum(adjusted) <= used
 
 
@@ -286,7 +286,7 @@ def test_the_end_of_the_connection_ends_every_session(
         harness.data(chanid, INIT + opening())
     harness.run()
     harness.channels.end()
-    assert [told[0] for told in recorder.records] == ["open", "open", "close", "close"]
+    assert [record[0] for record in recorder.records] == ["open", "open", "close", "close"]
 
 
 def test_a_protocol_error_ends_only_its_own_channel(harness: Harness) -> None:
@@ -301,18 +301,18 @@ def test_a_protocol_error_ends_only_its_own_channel(harness: Harness) -> None:
 
 
 def test_a_bandwidth_limit_delays_sealing(view: View, recorder: MemoryRecorder, big: bytes) -> None:
-    asked: list[int] = []
+    paced: list[int] = []
 
     def pace(size: int) -> float:
-        asked.append(size)
+        paced.append(size)
         return 2.5
 
     harness = Harness(view, recorder, pace)
     harness.add(FakeChannel())
     harness.data(0, INIT)
-    assert len(harness.run()) == asked[0]
+    assert len(harness.run()) == paced[0]
     harness.data(0, opening())
     assert harness.run() == b""
     assert harness.channels.seconds_to_pause() == 2.5
     harness.now += 2.5
-    assert len(harness.run()) == asked[1]
+    assert len(harness.run()) == paced[1]
