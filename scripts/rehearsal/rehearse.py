@@ -7,7 +7,6 @@ scanner delivered, and not only with our own store.
 
 import csv
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -294,6 +293,7 @@ def national(
     It uses DIR, or a temporary folder that is deleted afterwards. The exit code is 1 if anything
     was lost, or if a party's disk differs from its tree.
     """
+    from scripts.rehearsal.demo import delete_folder
     from scripts.rehearsal.national import NationalRehearsal, run_rehearsal
     from scripts.rehearsal.reconcile import format_report
 
@@ -306,7 +306,7 @@ def national(
         report = run_rehearsal(rehearsal, work.absolute())
     finally:
         if folder is None:
-            shutil.rmtree(work)
+            delete_folder(work)
     click.echo(format_report(report))
     if file:
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
