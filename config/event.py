@@ -27,6 +27,7 @@ operations ledger: `who` is the operator; `from` is the host
     asked                what: object  command, errand, why, before, and the fields of the request
     password change      what: party   the same, credential, replaces; `who` is the party itself
     settings             what: files   why, before, after: changes that no command made
+    keys                 what: keys    why, before, after: the same, of host and signing keys
 results ledger: `who` is the publisher; `from` is the batch's name
     result               what: place   secim, belge, version, digest, batch, line, reason, sheet,
                                        sheet_sha256
@@ -74,7 +75,8 @@ describe the state of what it changes, in words, or null if there is none. `reas
 refused or failed, and `of` is the number of the earlier record that this one completes
 (keys/operations/change_record). What an operator requests from the publisher is recorded as `asked`
 first, and under the command's name when the publisher has answered. A change of `site.toml` or
-`parties.toml` has the files' new digests in `settings` (keys/operations/settings_record).
+`parties.toml` has the files' new digests in `settings` (keys/operations/settings_record), and a
+change of credentials has the digest of their file in `key_files` (keys/operations/key_files).
 """
 
 from collections.abc import Mapping

@@ -1,15 +1,13 @@
 """Plans changes of a ring: each function takes a ring and returns a new one.
 
-Only `apply` writes to disk, and nothing here reads the clock. A change that is not possible raises
+Nothing here reads the clock or writes to disk. A change that is not possible raises
 ValueError, whose text says why.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from keys import files
 from keys.credentials import ring
 from keys.credentials.ring import Credential, Ring
 
@@ -140,14 +138,3 @@ def expiring(rings: Collection[Ring], now: datetime, within: timedelta) -> list[
         if when is not None and when < now + within:
             found.append(Expiry(party_ring.party, when, when <= now))
     return sorted(found, key=lambda expiry: (expiry.when, expiry.party))
-
-
-def apply(site: Path, new: Ring) -> None:
-    """Write a ring to its file atomically: a reader sees the old one or the new one."""
-    path = ring.ring_path(site, new.party)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = ring.format_ring(new)
-    if ring.parse_ring(content.decode()) != new:
-        raise AssertionError("a ring must be the same when it is read back")
-    files.remove_unfinished(path.parent)
-    files.replace(path, content)

@@ -18,8 +18,7 @@ from config.party import Party
 from config.settings import Settings
 from config.site import PARTIES_TOML, ring_file
 from keys import files
-from keys.credentials import ring
-from keys.operations import server_state, settings_record
+from keys.operations import key_files, ring_files, server_state, settings_record
 from keys.operations.change_record import ChangeRecord
 from scripts.access import form, parties
 from scripts.shared import change, console, server_reload
@@ -285,17 +284,19 @@ def remove(party_id: str, mode: change.Mode, why: str, site: Path) -> None:
     records in the ledgers.
     """
     parties.find(load.load(site), party_id)
-    held = [c.fingerprint for c in ring.load(site, party_id).credentials]
+    held = [c.fingerprint for c in ring_files.load(site, party_id).credentials]
 
     def edit(text: str) -> str:
         return amend.remove_party(text, party_id)
 
     def remove_ring() -> None:
-        ring.ring_path(site, party_id).unlink(missing_ok=True)
+        ring_files.remove(site, party_id)
 
-    made = _PartiesEdit(
-        site, "party remove", party_id, why, edit, {"credentials": held}, remove_ring
-    )
+    detail: dict[str, Value] = {
+        "credentials": held,
+        key_files.KEY_FILES: [ring_files.removal(party_id)],
+    }
+    made = _PartiesEdit(site, "party remove", party_id, why, edit, detail, remove_ring)
     if change.carry_out(site, made, mode) is not None:
         console.print_message_for(
             party_id, "Kaydiniz silinmistir.", "You are no longer registered."

@@ -20,9 +20,9 @@ from config.fault import visible
 from config.party import Party
 from config.settings import Settings
 from config.site import LEDGERS, TRANSFER
-from keys.credentials import ring
 from keys.ledger import segments
 from keys.ledger.record import Record
+from keys.operations import ring_files
 from scripts.access import parties
 from scripts.shared import console, times
 
@@ -156,7 +156,7 @@ def read_backwards(folder: Path, limit: int = MAX_RECORDS) -> Iterator[Record]:
 def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
     """Return when and from where each credential last logged in, by fingerprint."""
     zone = load.load(site).election.opens.tzinfo
-    wanted = {c.fingerprint for c in ring.load(site, party_id).credentials}
+    wanted = {c.fingerprint for c in ring_files.load(site, party_id).credentials}
     found: dict[str, dict[str, str]] = {}
     for record in read_backwards(site / LEDGERS / TRANSFER):
         if not wanted:
@@ -229,7 +229,7 @@ def _print(fields: dict[str, Any]) -> None:
 def _find_attempts(
     site: Path, settings: Settings, party: Party, last: int
 ) -> tuple[list[Attempt], list[Attempt]]:
-    labels = {c.fingerprint: c.label for c in ring.load(site, party.id).credentials}
+    labels = {c.fingerprint: c.label for c in ring_files.load(site, party.id).credentials}
     own_addresses = {str(a) for a in party.static_ips}
     registered_addresses = {str(a) for p in settings.parties for a in p.static_ips}
     own: list[Attempt] = []

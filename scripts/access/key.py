@@ -16,6 +16,7 @@ from keys.credentials import rotation
 from keys.credentials.ring import Credential, Ring
 from keys.ledger import segments
 from scripts.access import credentials, hostkey, parties
+from scripts.access.adopt import adopt
 from scripts.access.ring_change import Edit, RingChange
 from scripts.access.rotate import rotate
 from scripts.shared import change, console, times
@@ -28,7 +29,7 @@ def key() -> None:
     """Manage the credentials of the parties and the keys of the server."""
 
 
-for command in (rotate, hostkey.hosts, hostkey.signing):
+for command in (rotate, adopt, hostkey.hosts, hostkey.signing):
     key.add_command(command)
 
 

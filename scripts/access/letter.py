@@ -17,6 +17,7 @@ from config.party import Party
 from config.settings import Settings
 from config.turkish import to_ascii
 from keys.credentials import ring
+from keys.operations import ring_files
 from keys.server_keys import host, sshsig
 from scripts.access import parties
 from scripts.shared import console, times
@@ -138,7 +139,7 @@ def render_text(
         f"  {c.fingerprint}  {'parola' if c.kind is ring.CredentialKind.PASSWORD else 'anahtar'}"
         f"  {c.label}  {times.format_time(c.not_before, zone)}"
         f" .. {times.format_time(c.not_after, zone)}"
-        for c in ring.load(site, party.id).credentials
+        for c in ring_files.load(site, party.id).credentials
     ]
     closes = (
         f"Kapanış             {times.format_time(election.closes, zone)}\n"

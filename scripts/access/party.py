@@ -10,8 +10,8 @@ from rich.table import Table
 
 from config import load
 from config.party import Party
-from keys.credentials import ring
 from keys.credentials.ring import Credential
+from keys.operations import ring_files
 from scripts.access import agreement, attempts, letter, parties
 from scripts.shared import console
 
@@ -78,7 +78,7 @@ def show(party_id: str, as_json: bool, site: Path) -> None:
 
 
 def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:
-    credentials = ring.load(site, p.id).credentials
+    credentials = ring_files.load(site, p.id).credentials
     return {
         "id": p.id,
         "name": p.name,

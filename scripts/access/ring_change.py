@@ -7,8 +7,9 @@ from pathlib import Path
 
 from config.event import Value
 from config.site import ring_file
-from keys.credentials import ring, rotation
+from keys.credentials import ring
 from keys.credentials.ring import Credential, Ring
+from keys.operations import key_files, ring_files
 from scripts.shared import console, server_reload, times
 from scripts.shared.change import Change, Plan
 
@@ -39,7 +40,7 @@ class RingChange(Change[Ring]):
 
     def read(self) -> Ring:
         """Return the party's ring."""
-        return ring.load(self._site, self.what)
+        return ring_files.load(self._site, self.what)
 
     def describe(self, old: Ring) -> Value:
         """Return a line for each credential."""
@@ -53,12 +54,18 @@ class RingChange(Change[Ring]):
             file = str(ring_file(self.what))
             raise console.fault(file, "", str(error)) from None
 
+        def describe() -> Value:
+            ring_files.stage(self._site, edit.new)
+            return list(ring.describe(edit.new))
+
         def apply() -> None:
             edit.write_first()
-            rotation.apply(self._site, edit.new)
+            ring_files.apply(self._site, edit.new)
 
         preview = list(_preview(old, edit.new, self._zone))
-        return Plan(edit.new, preview, lambda: list(ring.describe(edit.new)), apply, edit.detail)
+        key_file: Value = [ring_files.line(self._site, edit.new)]
+        detail = {**edit.detail, key_files.KEY_FILES: key_file}
+        return Plan(edit.new, preview, describe, apply, detail)
 
     def wait(self, new: Ring) -> bool:
         """Wait until the server uses the new ring."""

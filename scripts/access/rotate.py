@@ -25,8 +25,9 @@ from config.fault import Fault, Faults
 from config.settings import Settings
 from config.site import ROTATION_JOURNAL
 from keys import files
-from keys.credentials import ring, rotation
+from keys.credentials import rotation
 from keys.credentials.ring import Credential, Ring
+from keys.operations import ring_files
 from scripts.access import credentials, parties
 from scripts.access.ring_change import Edit, RingChange
 from scripts.shared import change, console, server_reload, times
@@ -201,7 +202,7 @@ def _rotate_all(
     steps = list(zip(changes, previews, strict=True))
     for each, preview in track(steps, "rotating", console=console.err, transient=True):
         change.apply(site, each, preview)
-    server_reload.wait_for_rings(site, *(ring.load(site, party) for party in fresh))
+    server_reload.wait_for_rings(site, *(ring_files.load(site, party) for party in fresh))
     (site / ROTATION_JOURNAL).unlink(missing_ok=True)
     _report(settings, fresh, remaining, schedule)
 
@@ -254,7 +255,7 @@ def _report(
 
 
 def _has_credential(site: Path, party: str, fingerprint: str) -> bool:
-    return any(c.fingerprint == fingerprint for c in ring.load(site, party).credentials)
+    return any(c.fingerprint == fingerprint for c in ring_files.load(site, party).credentials)
 
 
 def _format_journal(parties: Mapping[str, str], schedule: _Schedule) -> bytes:

@@ -22,8 +22,9 @@ from rich.text import Text
 from config import load
 from config.fault import Faults
 from config.site import LEDGERS, STATE, STORE
-from keys.credentials import ring, rotation
-from keys.operations import server_state
+from keys.credentials import rotation
+from keys.operations import ring_files, server_state
+from keys.operations.key_files import KeyFilesOnRecord
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
@@ -174,11 +175,12 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
         yield f"pages are waiting ({waiting:,}) but no publisher is running: {advice}"
     yield from _disk_warnings(site, settings.intake.folders)
     rings = []
+    on_record = KeyFilesOnRecord(site)
     for party in settings.parties:
         if not party.mirrors or party.suspended:
             continue
         try:
-            rings.append(ring.load(site, party.id))
+            rings.append(ring_files.load(site, party.id, on_record))
         except Faults as error:
             yield from map(str, error.faults)
     yield from map(str, rotation.expiring(rings, datetime.now(UTC), _EXPIRY_NOTICE))

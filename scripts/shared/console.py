@@ -23,7 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from config.fault import Fault, Faults
 from config.site import LEDGERS, OPERATIONS, SITE_TOML
 from keys.ledger import writer
-from keys.operations import change_record, server_state
+from keys.operations import change_record, keys_record, server_state
 from keys.operations.change_record import ChangeRecord
 from scripts.shared import signing
 
@@ -184,11 +184,12 @@ def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[C
     with (
         writer.Ledger(site / LEDGERS / OPERATIONS, wait_seconds=_LOCK_TIMEOUT) as operations,
         signing.sign_after(site, OPERATIONS),
-        change_record.record_change(
-            operations, command, operator(), socket.gethostname(), what, why
-        ) as record,
     ):
-        yield record
+        who, here = operator(), socket.gethostname()
+        if keys_record.rings_to_adopt(site):
+            keys_record.record_if_changed(operations, site, who, here, f"found by {command}")
+        with change_record.record_change(operations, command, who, here, what, why) as record:
+            yield record
 
 
 def progress_bar(description: str, total: int) -> tuple[Progress, Callable[[int], None]]:

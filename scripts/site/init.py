@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from config import load, registry
+from config.event import Value
 from config.fault import Fault, Faults
 from config.site import (
     HOST_KEYS,
@@ -31,8 +32,8 @@ from config.site import (
     TREES,
 )
 from keys import digest, files
-from keys.credentials import ring
-from keys.operations import settings_record
+from keys.operations import key_files, ring_files, settings_record
+from keys.operations.key_files import KeyFilesOnRecord
 from keys.server_keys import host
 from scripts.shared import console
 from scripts.site import disk_budget
@@ -136,7 +137,11 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
     ) as record:  # there is none to hold it before
         made = [*host.describe(site / HOST_KEYS), *host.describe(site / SIGNING_KEYS)]
         digests = ((name, hashlib.sha256(text).hexdigest()) for name, text in written.items())
-        record.done(made, {settings_record.SETTINGS: settings_record.digest_lines(digests)})
+        detail: dict[str, Value] = {
+            settings_record.SETTINGS: settings_record.digest_lines(digests),
+            key_files.KEY_FILES: key_files.lines(key_files.server_key_files(site)),
+        }
+        record.done(made, detail)
 
 
 @click.command()
@@ -220,7 +225,7 @@ def check(site: Path) -> None:
     for warning in settings.warnings:
         console.err.print(f"note: {warning}")
     for party in settings.parties:
-        if party.mirrors and not ring.load(site, party.id).credentials:
+        if party.mirrors and not ring_files.load(site, party.id).credentials:
             console.err.print(f"note: {party.id} has no credential yet, so it cannot log in")
     if not digest.supported(site):
         advice = "use ext4, XFS or Btrfs"
@@ -252,7 +257,8 @@ def find_faults(site: Path) -> Iterator[Fault]:
 
 
 def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
-    for path in sorted((site / RINGS).glob("*.toml")):
+    on_record = KeyFilesOnRecord(site)
+    for path in sorted((site / RINGS).glob("[!.]*.toml")):
         if parties is not None and path.stem not in parties:
             message = (
                 f"{path.stem} is not a party in {PARTIES_TOML}: remove the file or add the party"
@@ -260,7 +266,7 @@ def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
             yield Fault(str(RINGS / path.name), "", message)
             continue
         try:
-            ring.load(site, path.stem)
+            ring_files.load(site, path.stem, on_record)
         except Faults as error:
             yield from error.faults
 

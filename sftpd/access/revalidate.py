@@ -4,8 +4,9 @@ A child uses the settings that were in force when it was forked. So the monitor 
 once more before a session begins, and again and again while it lasts: party, credential, address
 and opening times must still admit it (keys/credentials/admission).
 
-A ring is read again when its file has changed. If the file is damaged, the last good ring stays in
-force and an error is logged, so that a mistake in a file locks no party out.
+A ring is read again when its file has changed. If the file is damaged, or no command has written it
+(keys/operations/ring_files), the last good ring stays in force and an error is logged: a mistake in
+a file locks no party out, and a key that was added by hand lets nobody in.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from config.settings import Settings
 from keys.credentials import admission, ring, rotation
 from keys.credentials.admission import Reason
 from keys.credentials.ring import Ring
+from keys.operations import ring_files
+from keys.operations.key_files import KeyFilesOnRecord
 
 _FileStamp = tuple[int, int, int, int] | None
 
@@ -54,6 +57,7 @@ class Rings:
 
     def __init__(self, site: Path) -> None:
         self._site = site
+        self._on_record = KeyFilesOnRecord(site)
         self._cache: dict[str, _CachedRing] = {}
 
     def look_up(self, party: str) -> tuple[Ring | None, bool]:
@@ -77,7 +81,8 @@ class Rings:
         stamp = _file_stamp(path)
         if cached is None or cached.stamp != stamp:
             try:
-                cached = _CachedRing(stamp, ring.load(self._site, party))
+                held = ring_files.load(self._site, party, self._on_record, signed_only=True)
+                cached = _CachedRing(stamp, held)
             except Faults as faults:
                 _log.error("keys-unreadable", party=party, cause=str(faults))
                 cached = _CachedRing(stamp, cached.ring if cached else None, faults)

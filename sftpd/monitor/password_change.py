@@ -18,9 +18,11 @@ from pathlib import Path
 
 import structlog
 
+from config.event import Value
 from config.site import LEDGERS, OPERATIONS
 from keys.credentials import ring, rotation
 from keys.ledger import writer
+from keys.operations import key_files, ring_files
 from keys.operations.change_record import record_change
 from sftpd.monitor.loop import Loop
 
@@ -111,9 +113,15 @@ def change_password(
         writer.Ledger(folder, clock, _LOCK_TIMEOUT) as operations,
         record_change(operations, COMMAND, party, origin, party, _REASON) as record,
     ):
-        held = ring.load(site, party)
+        held = ring_files.load(site, party)
         record.before = ring.describe(held)
         fresh = ring.chosen_password_credential(secret, label="", not_before=now, added_by=party)
         new = rotation.change_password(held, credential, fresh)
-        record.done(ring.describe(new), {"credential": fresh.fingerprint, "replaces": credential})
-        rotation.apply(site, new)
+        ring_files.stage(site, new)
+        detail: dict[str, Value] = {
+            "credential": fresh.fingerprint,
+            "replaces": credential,
+            key_files.KEY_FILES: [ring_files.line(site, new)],
+        }
+        record.done(ring.describe(new), detail)
+        ring_files.apply(site, new)

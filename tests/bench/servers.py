@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from config.site import HOST_KEYS
-from keys.credentials import ring, rotation
+from config.site import HOST_KEYS, SIGNING_KEYS
+from keys.credentials import ring
 from keys.credentials.ring import Ring
+from keys.operations import ring_files
 from keys.server_keys import host
 
 PARTY = "parti-a"
@@ -162,12 +163,13 @@ def lay_out(folder: Path) -> Path:
     (site / "site.toml").write_text(_SITE)
     (site / "parties.toml").write_text(_PARTIES)
     host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
     line = host.create_key(folder / "client", "bench")
     since = datetime.now(UTC) - timedelta(days=1)
     credential = ring.key_credential(
         line, label="", not_before=since, not_after=None, added_by="bench"
     )
-    rotation.apply(site, Ring(PARTY, (credential,)))
+    ring_files.apply(site, Ring(PARTY, (credential,)))
     (folder / "authorized_keys").write_text(line)
     return tree
 

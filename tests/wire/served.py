@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from config.site import HOST_KEYS
-from keys.credentials import ring, rotation
+from config.site import HOST_KEYS, SIGNING_KEYS
+from keys.credentials import ring
 from keys.credentials.ring import Ring
 from keys.ledger import segments
 from keys.ledger.record import Record
+from keys.operations import ring_files
 from keys.server_keys import host
 
 OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
@@ -163,6 +164,7 @@ def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) 
     listed = "".join(_PARTY.format(id=id_, address=a) for id_, a in parties.items())
     (site / "parties.toml").write_text(listed)
     host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
     since = OPENS - timedelta(days=1)
     for id_ in parties:
         line = host.create_key(site / "clients" / id_, id_)
@@ -172,7 +174,7 @@ def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) 
                 SECRET, label="", not_before=since, not_after=None, added_by="test"
             ),
         )
-        rotation.apply(site, Ring(id_, credentials))
+        ring_files.apply(site, Ring(id_, credentials))
         tree = site / "trees" / id_ / "2023-05-14-cb-mv"
         tree.mkdir(parents=True)
         (site / "trees" / id_ / "BENIOKU.txt").write_text(f"{id_}\n")

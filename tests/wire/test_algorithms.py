@@ -18,6 +18,7 @@ from wire.login_client import FAILURE, SUCCESS, login_client
 from wire.served import OPENS, SECRET, Serve, Served, setting
 
 from keys.credentials import ring, rotation
+from keys.operations import ring_files
 from keys.server_keys import host
 from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
 
@@ -176,7 +177,7 @@ def test_signatures_over_sha1_are_refused(serve: Serve) -> None:
     credential = ring.key_credential(
         line, label="", not_before=start, not_after=None, added_by="test"
     )
-    rotation.apply(served.site, rotation.add(ring.load(served.site, "parti-a"), credential))
+    ring_files.apply(served.site, rotation.add(ring.load(served.site, "parti-a"), credential))
     key = paramiko.RSAKey(filename=str(served.site / "clients" / "rsa"))
     sha1 = _Sha1(filename=str(served.site / "clients" / "rsa"))
 

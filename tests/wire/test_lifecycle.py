@@ -15,10 +15,10 @@ from wire.served import OPENS, Serve, Served, until
 from wire.test_server import add_file, connected, sum_of, told
 
 from config import load
-from keys.credentials import ring, rotation
+from keys.credentials import ring
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger
-from keys.operations import server_state, settings_record
+from keys.operations import ring_files, server_state, settings_record
 
 HOUR = timedelta(hours=1)
 TWO = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
@@ -72,7 +72,7 @@ def banner(served: Served, source: str = "127.0.0.1") -> bytes:
 def revoke(served: Served, party: str = "parti-a") -> None:
     found = ring.load(served.site, party)
     keys = [c for c in found.credentials if c.kind is not ring.CredentialKind.PUBLIC_KEY]
-    rotation.apply(served.site, replace(found, credentials=tuple(keys)))
+    ring_files.apply(served.site, replace(found, credentials=tuple(keys)))
 
 
 # SIGHUP
@@ -132,7 +132,8 @@ def test_edited_settings_wait_for_their_record_while_others_write_that_ledger(
     until(lambda: "settings-reloaded" in served.log.read_text())
 
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 0
-    [record] = read_records(operations)
+    record, keys = read_records(operations)
+    assert keys.event.event == "keys"  # the first record of this site's key files
     assert record.event.detail["after"] == settings_record.digest_lines(
         load.load(served.site).digests
     )
@@ -145,7 +146,7 @@ def test_settings_that_cannot_be_put_on_record_are_not_put_in_force(serve: Serve
     served.process.send_signal(signal.SIGHUP)
     until(lambda: "settings-rejected" in served.log.read_text())
 
-    assert "cannot be put on record" in served.log.read_text()
+    assert "cannot be recorded" in served.log.read_text()
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.2").returncode == 0
     assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.3").returncode == 255
 
@@ -220,11 +221,11 @@ def test_a_session_ends_when_its_key_or_the_access_does(serve: Serve) -> None:
     found = ring.load(served.site, "parti-a")
     ends = OPENS + 2 * HOUR
     keys = tuple(replace(c, not_after=ends) for c in found.credentials)
-    rotation.apply(served.site, replace(found, credentials=keys))
+    ring_files.apply(served.site, replace(found, credentials=keys))
     with downloading(served):
         served.at(ends)
         gone_within(served, 1.0)
-    rotation.apply(served.site, found)
+    ring_files.apply(served.site, found)
     closes = (OPENS + 3 * HOUR).isoformat()
     rewrite(served, "site.toml", "[sftp]", f"closes = {closes}\n[sftp]")
     reloaded(served)

@@ -183,13 +183,14 @@ def test_a_key_added_while_running_lets_in_and_a_spoilt_file_leaves_in_force_wha
     serve: Serve,
 ) -> None:
     from keys.credentials import ring, rotation
+    from keys.operations import ring_files
 
     served = serve()
     line = (served.site / "clients" / "stranger.pub").read_text()
     new = ring.key_credential(
         line, label="new", not_before=OPENS, not_after=None, added_by="operator"
     )
-    rotation.apply(served.site, rotation.add(ring.load(served.site, "parti-a"), new))
+    ring_files.apply(served.site, rotation.add(ring.load(served.site, "parti-a"), new))
     assert served.sftp("parti-a", "ls\n", key="stranger").returncode == 0
 
     ring.ring_path(served.site, "parti-a").write_text("not TOML")

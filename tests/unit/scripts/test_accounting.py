@@ -9,9 +9,9 @@ from office import OPENS, Ssps
 
 from config import registry
 from config.site import REGISTRY_INDEX
-from keys.credentials import ring, rotation
+from keys.credentials import ring
 from keys.credentials.ring import Ring
-from keys.operations import server_state
+from keys.operations import ring_files, server_state
 from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.shared import console
 
@@ -41,7 +41,7 @@ def test_status_warns_of_a_party_whose_last_credential_ends(counted: Path, ssps:
     ends = ring.password_credential(
         "Yedi-Kule-17", label="", not_before=OPENS, not_after=hour, added_by=""
     )
-    rotation.apply(counted, Ring("parti-a", (ends,)))
+    ring_files.apply(counted, Ring("parti-a", (ends,)))
 
     warned = json.loads(ssps("status", "--json", "--site", counted).stdout)["warnings"]
 

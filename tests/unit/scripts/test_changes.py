@@ -48,6 +48,7 @@ CHANGES: dict[str, list[str]] = {
     "key add": ["parti-a", "--password"],
     "key rotate": ["parti-a", "--public-key", "@other", "--apply"],
     "key revoke": ["parti-a", "first"],
+    "key adopt": ["parti-a", "--yes"],
     "key host next": ["--apply"],
     "key host withdraw": ["--apply"],
     "key host rotate": ["--apply"],
@@ -168,6 +169,9 @@ def test_every_change_is_recorded_with_who_why_before_and_after(
         where = () if name == "init" else ("--site", site)
         if name in ("key host rotate", "key signing rotate"):
             host.prepare_next(site / "keys" / name.split()[1])
+        if name == "key adopt":
+            edited = ring.ring_path(site, "parti-a")
+            edited.write_text(edited.read_text().replace('added_by = "ayse"', 'added_by = "x"'))
         count = 0 if name == "init" else len(events(site))
 
         done = ssps(*call(name, tmp_path), "--why", f"form {name}", *where)

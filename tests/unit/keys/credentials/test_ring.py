@@ -133,15 +133,12 @@ def test_strong_keys_of_three_types_are_accepted() -> None:
         assert key_credential(public).kind is CredentialKind.PUBLIC_KEY
 
 
-def test_a_ring_is_the_same_when_it_is_read_back(tmp_path: Path) -> None:
+def test_a_ring_is_the_same_when_it_is_read_back() -> None:
     held = Ring("parti-a", (key_credential(A, "ayna-1"), password_credential("dogru-sifre")))
     endless = dataclasses.replace(key_credential(B), not_after=None)
     held = rotation.add(held, endless)
 
-    rotation.apply(tmp_path, held)
-
-    assert ring.load(tmp_path, "parti-a") == held
-    assert ring.ring_path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
+    assert ring.parse_ring(ring.format_ring(held).decode()) == held
 
 
 def test_a_party_without_a_file_has_an_empty_ring(tmp_path: Path) -> None:

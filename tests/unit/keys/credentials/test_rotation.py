@@ -1,13 +1,10 @@
 """Rotation as a table: the clock, the ring before, the command, the ring after, which are valid."""
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from config.site import RINGS
 from keys.credentials import ring, rotation
 from keys.credentials.ring import Credential, CredentialKind, Ring
 
@@ -215,58 +212,3 @@ def test_a_party_changes_an_operators_password_once() -> None:
 def test_a_hash_that_this_server_would_not_make_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match="not a password hash"):
         ring.chosen_password_credential(secret, label="", not_before=DAY, added_by="parti-a")
-
-
-@pytest.mark.parametrize("step", ["open", "write", "fchmod", "fsync", "replace"])
-def test_a_failed_write_leaves_the_old_ring(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    before, after = Ring("parti-a", (OLD,)), Ring("parti-a")
-    rotation.apply(tmp_path, before)
-
-    def dies(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        if step == "replace":
-            patch.setattr(Path, "replace", dies)
-        else:
-            patch.setattr(os, "fdopen" if step == "write" else step, dies)
-        with pytest.raises(OSError, match="No space"):
-            rotation.apply(tmp_path, after)
-
-    assert ring.load(tmp_path, "parti-a") == before
-    assert [p.name for p in (tmp_path / RINGS).iterdir()] == ["parti-a.toml"]
-
-
-def test_the_next_change_removes_the_file_of_a_killed_writer(tmp_path: Path) -> None:
-    rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
-    left = tmp_path / RINGS / ".parti-b.toml.4711.new"
-    left.write_bytes(b'party = "parti-b"\n\n[[cred')
-
-    rotation.apply(tmp_path, Ring("parti-a"))
-
-    assert [p.name for p in (tmp_path / RINGS).iterdir()] == ["parti-a.toml"]
-
-
-def test_a_ring_is_private_with_any_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
-    finally:
-        os.umask(before)
-
-    assert ring.ring_path(tmp_path, "parti-a").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / RINGS).stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_ring_written_by_root_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / RINGS
-    folder.mkdir(parents=True)
-    os.chown(folder, 4711, 4712)
-
-    rotation.apply(tmp_path, Ring("parti-a", (OLD,)))
-
-    seen = ring.ring_path(tmp_path, "parti-a").stat()
-    assert (seen.st_uid, seen.st_gid) == (4711, 4712)

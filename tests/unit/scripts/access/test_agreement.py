@@ -188,6 +188,7 @@ def test_party_remove_deletes_the_credentials_too(site: Path, ssps: Ssps) -> Non
         ],
         "after": None,
         "settings": settings_record.digest_lines(load.load(site).digests),
+        "key_files": ["keys/parties/parti-a.toml -"],
     }
 
 

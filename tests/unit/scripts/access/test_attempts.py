@@ -7,10 +7,11 @@ import pytest
 from office import Ssps
 
 from config.event import Event, Outcome, TransferEvent, Value
-from keys.credentials import ring, rotation
+from keys.credentials import ring
 from keys.credentials.admission import Reason
 from keys.credentials.ring import Ring
 from keys.ledger import writer
+from keys.operations import ring_files
 from scripts.access import attempts
 
 KEY = ring.password_credential(
@@ -20,7 +21,7 @@ KEY = ring.password_credential(
 
 @pytest.fixture
 def transfers(site: Path) -> Iterator[writer.Ledger]:
-    rotation.apply(site, Ring("parti-a", (KEY,)))
+    ring_files.apply(site, Ring("parti-a", (KEY,)))
     with writer.Ledger(site / "ledgers/transfer", lambda: office.OPENS) as found:
         yield found
 

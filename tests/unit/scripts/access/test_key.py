@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -18,6 +19,10 @@ def public(tmp_path: Path) -> Path:
     return tmp_path / "id_ed25519.pub"
 
 
+def ring_file_digest(site: Path) -> str:
+    return hashlib.sha256(ring.ring_path(site, "parti-a").read_bytes()).hexdigest()
+
+
 def test_key_add_stores_the_key_and_records_it(site: Path, ssps: Ssps, public: Path) -> None:
     done = ssps("key", "add", "parti-a", "--public-key", public, "--why", "form 12", "--site", site)
 
@@ -33,6 +38,7 @@ def test_key_add_stores_the_key_and_records_it(site: Path, ssps: Ssps, public: P
         "why": "form 12",
         "before": [],
         "after": ring.describe(ring.load(site, "parti-a")),
+        "key_files": [f"keys/parties/parti-a.toml {ring_file_digest(site)}"],
     }
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from office import Ssps
 
-from keys.credentials import ring, rotation
+from keys.credentials import ring
 from keys.ledger import segments
+from keys.operations import ring_files
 from keys.server_keys import host
 
 
@@ -81,7 +82,7 @@ def test_an_interrupted_rotation_continues_with_its_own_times(
     two: Path, ssps: Ssps, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("key", "rotate", "--all", "--public-keys", folder, "--overlap", "1h", "--site", two)
-    apply, left = rotation.apply, [1]
+    apply, left = ring_files.apply, [1]
 
     def dies(site: Path, new: ring.Ring) -> None:
         if not left:
@@ -90,7 +91,7 @@ def test_an_interrupted_rotation_continues_with_its_own_times(
         apply(site, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rotation, "apply", dies)
+        patch.setattr(ring_files, "apply", dies)
         cut = ssps(*words, "--not-before", "2033-05-14T16:30", "--why", "yearly", "--apply")
     assert cut.exit_code == 1
     assert json.loads((two / "state/rotation.json").read_text())["overlap"] == 3600

@@ -8,8 +8,11 @@ from structlog.testing import capture_logs
 
 from config import load
 from config.party import parse_address
-from keys.credentials import ring, rotation
+from config.site import SIGNING_KEYS
+from keys.credentials import ring
 from keys.credentials.ring import Credential, CredentialKind, Ring
+from keys.operations import ring_files
+from keys.server_keys import host
 from sftpd.access.revalidate import Revalidator, Rings
 
 NOW = datetime(2023, 5, 14, 15, tzinfo=UTC)
@@ -28,7 +31,8 @@ class Site:
         self.folder = office.site(folder)
         self.now = NOW
         self.ring_file = ring.ring_path(self.folder, "parti-a")
-        rotation.apply(self.folder, Ring("parti-a", (ONE, TWO)))
+        host.create_key(self.folder / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
+        ring_files.apply(self.folder, Ring("parti-a", (ONE, TWO)))
         self.revalidator = Revalidator(load.load(self.folder), lambda: self.now, Rings(self.folder))
 
     def reasons_to_end(self) -> tuple[str | None, str | None]:
@@ -54,7 +58,7 @@ def test_a_valid_session_may_begin_and_go_on(site: Site) -> None:
 
 def test_a_revoked_key_ends_only_its_own_sessions(site: Site) -> None:
     site.reasons_to_end()
-    rotation.apply(site.folder, Ring("parti-a", (TWO,)))
+    ring_files.apply(site.folder, Ring("parti-a", (TWO,)))
 
     assert site.reasons_to_end() == ("key revoked", None)
     assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) == "wrong credential"
@@ -90,7 +94,7 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_logged_once(sit
     assert [(log["event"], log["log_level"], log["party"]) for log in logs] == [
         ("keys-unreadable", "error", "parti-a")
     ]
-    rotation.apply(site.folder, Ring("parti-a", (ONE,)))
+    ring_files.apply(site.folder, Ring("parti-a", (ONE,)))
     assert site.reasons_to_end() == (None, "key revoked")
 
 
@@ -154,7 +158,7 @@ def test_a_session_ends_when_its_party_s_scope_changes(site: Site) -> None:
 
 
 def test_the_end_of_each_party_s_access_is_known_in_seconds(site: Site) -> None:
-    rotation.apply(site.folder, Ring("parti-a", (TWO,)))
+    ring_files.apply(site.folder, Ring("parti-a", (TWO,)))
     ring.ring_path(site.folder, "parti-b").write_text("[[credential]")
 
     left, damaged = site.revalidator.credential_lifetimes()

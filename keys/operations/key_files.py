@@ -1,0 +1,120 @@
+"""Which files under keys/ the operations ledger knows, each with the SHA-256 of its bytes.
+
+A command that writes a ring has the ring's line in `key_files` of its record, for example
+
+    keys/parties/parti-a.toml 9f64844533fd90928620bad8f9711bbaf0435eccdb5928b442268e48df425d20
+
+with `-` instead of a digest if it removes the file. A `keys` record (keys/operations/keys_record)
+has such lines in `before` and `after`, of the files that changed and of no others. The newest line
+about a file counts; the lines of a change that then failed do not.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from config.event import Outcome
+from config.site import KEYS as FOLDER
+from config.site import LEDGERS, OPERATIONS, RINGS
+from keys.ledger import segments
+from keys.ledger.record import Record, parse_record, seq_of
+
+KEYS, KEY_FILES = "keys", "key_files"
+REMOVED = "-"
+_MARKS = (f'"{KEY_FILES}"'.encode(), f'"event":"{KEYS}"'.encode(), b'"outcome":"failed"')
+
+
+class KeyFilesOnRecord:
+    """The files on record, from the operations ledger; `refresh` reads only what was added."""
+
+    def __init__(self, site: Path) -> None:
+        self._folder = site / LEDGERS / OPERATIONS
+        self._next = 0
+        self._undo: dict[int, dict[str, str | None]] = {}
+        self.digests: dict[str, str] = {}
+
+    def refresh(self) -> "KeyFilesOnRecord":
+        """Read the records that were added since the last call; return itself."""
+        if not self._folder.exists():
+            return self
+        for _, _, line in segments.read_lines(self._folder, self._next):
+            number = seq_of(line)
+            if number < self._next:
+                continue
+            self._next = number + 1
+            if any(mark in line for mark in _MARKS):
+                try:
+                    self._take_up(parse_record(line))
+                except ValueError:
+                    continue  # `ssps audit verify` names a damaged line
+        return self
+
+    @property
+    def empty(self) -> bool:
+        """Whether the ledger says nothing of key files: the site is older than these records."""
+        return not self.digests
+
+    def _take_up(self, record: Record) -> None:
+        event = record.event
+        if event.outcome is Outcome.FAILED:
+            completes = event.detail.get("of")
+            if isinstance(completes, int):
+                self._set(self._undo.pop(completes, {}))
+            return
+        if event.event == KEYS:
+            changed: dict[str, str | None] = dict.fromkeys(_parse(event.detail.get("before")))
+            changed |= _parse(event.detail.get("after"))
+        elif event.outcome is Outcome.OK:
+            changed = dict(_parse(event.detail.get(KEY_FILES)))
+        else:
+            return
+        self._undo[record.seq] = {name: self.digests.get(name) for name in changed}
+        self._set(changed)
+
+    def _set(self, changed: Mapping[str, str | None]) -> None:
+        for name, digest in changed.items():
+            if digest is None:
+                self.digests.pop(name, None)
+            else:
+                self.digests[name] = digest
+
+
+def lines(digests: Mapping[str, str]) -> list[str]:
+    """Return a line for each file, in the order of their names."""
+    return [f"{name} {digests[name]}" for name in sorted(digests)]
+
+
+def digest_of(content: bytes | None) -> str:
+    """Return what a line says of a file with these bytes; None is a file that is not there."""
+    return REMOVED if content is None else hashlib.sha256(content).hexdigest()
+
+
+def names(stated: object, name: str) -> bool:
+    """Say whether `key_files` of a record names that file, and not as removed."""
+    return _parse(stated).get(name, REMOVED) != REMOVED
+
+
+def is_ring(name: str) -> bool:
+    """Say whether that name, relative to the site, is the name of a ring."""
+    return Path(name).parent == RINGS
+
+
+def server_key_files(site: Path) -> dict[str, str]:
+    """Return the digests of the host keys and signing keys on the disk, with their public halves.
+
+    Drafts are left out: nothing uses them.
+    """
+    found = {}
+    for path in sorted((site / FOLDER).rglob("*")):
+        name = path.relative_to(site)
+        if name.parts[1] == RINGS.name or "draft" in name.parts or path.name.startswith("."):
+            continue
+        if path.is_file():
+            found[str(name)] = digest_of(path.read_bytes())
+    return found
+
+
+def _parse(stated: object) -> dict[str, str]:
+    listed: Iterable[object] = stated if isinstance(stated, list) else ()
+    pairs = (str(line).rpartition(" ") for line in listed)
+    return {name: digest for name, space, digest in pairs if space}

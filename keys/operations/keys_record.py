@@ -1,0 +1,67 @@
+"""Records changes of the files under keys/ that no command has recorded.
+
+When a daemon starts or reloads, host keys and signing keys that differ from those on record are
+written to a `keys` record: `before` and `after` have a line for each file that changed
+(keys/operations/key_files). A ring is not recorded like this: one that no command has written is
+not used at all (keys/operations/ring_files).
+
+The exception is a site of an earlier version, whose ledger says nothing about key files: its rings
+are signed as they are, and the first `keys` record names them too.
+"""
+
+from pathlib import Path
+
+from config.event import Event, Value
+from config.fault import Faults
+from keys.ledger.writer import Ledger
+from keys.operations import key_files, ring_files
+from keys.operations.key_files import KEYS, KeyFilesOnRecord
+
+
+def changed(site: Path) -> bool:
+    """Say whether `record_if_changed` would write a record."""
+    known = KeyFilesOnRecord(site).refresh()
+    return known.empty or _server_keys_on_record(known) != key_files.server_key_files(site)
+
+
+def rings_to_adopt(site: Path) -> bool:
+    """Say whether the site has rings of an earlier version, which nothing has recorded."""
+    return any(ring_files.on_disk(site)) and KeyFilesOnRecord(site).refresh().empty
+
+
+def record_if_changed(operations: Ledger, site: Path, who: str, origin: str, why: str) -> bool:
+    """Record the files under keys/ unless they are recorded; say whether it wrote a record.
+
+    Raises Unwritable. On a site of an earlier version it also signs the rings; a damaged ring is
+    left as it is, and stays refused.
+    """
+    known = KeyFilesOnRecord(site).refresh()
+    before, after = _server_keys_on_record(known), key_files.server_key_files(site)
+    adopted = []
+    if known.empty:
+        for party in ring_files.on_disk(site):
+            try:
+                held = ring_files.load(site, party)
+                ring_files.stage(site, held)
+                name, _, digest = ring_files.line(site, held).rpartition(" ")
+            except Faults:
+                continue
+            adopted.append(held)
+            after[name] = digest
+    names = {n for n in {*before, *after} if before.get(n) != after.get(n)}
+    if not names:
+        return False
+    detail: dict[str, Value] = {
+        "why": why,
+        "before": key_files.lines({n: before[n] for n in names if n in before}) or None,
+        "after": key_files.lines({n: after[n] for n in names if n in after}) or None,
+    }
+    operations.append(Event(KEYS, who, origin, KEYS, detail=detail))
+    operations.sync()
+    for held in adopted:
+        ring_files.apply(site, held)
+    return True
+
+
+def _server_keys_on_record(known: KeyFilesOnRecord) -> dict[str, str]:
+    return {name: digest for name, digest in known.digests.items() if not key_files.is_ring(name)}

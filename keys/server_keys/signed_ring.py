@@ -1,0 +1,74 @@
+"""Signs the file of a party's ring, and verifies that a command of this site has written it.
+
+The last line of the file is a comment with an ed25519 signature by the site's signing key:
+
+    party = "parti-a"
+    …                                       as keys/credentials/ring has it
+    # signature: f31c…0a                     64 bytes in hexadecimal
+
+The signed data is `ssps ring v1`, a line feed, and every byte before that line. To TOML it is a
+comment, so a reader that knows nothing of signatures still reads the ring. The same ring and key
+always give the same bytes.
+
+A signature does not say that a ring is the newest one: keys/operations/ring_files compares its
+digest with the operations ledger.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from config.site import SIGNING_KEYS
+from keys.credentials import ring
+from keys.credentials.ring import Ring
+from keys.server_keys import sshsig
+
+_CONTEXT = b"ssps ring v1\n"
+_LINE = re.compile(rb"# signature: ([0-9a-f]{128})\n")
+
+
+class Unsigned(ValueError):
+    """The file has no signature, or none by a key of this site."""
+
+
+def format_signed(new: Ring, key: Ed25519PrivateKey) -> bytes:
+    """Write a ring with its signature; AssertionError if it would not be read back the same."""
+    content = ring.format_ring(new)
+    if ring.parse_ring(content.decode()) != new:
+        raise AssertionError("a ring must be the same when it is read back")
+    return content + b"# signature: " + key.sign(_CONTEXT + content).hex().encode() + b"\n"
+
+
+def is_signed(content: bytes) -> bool:
+    """Say whether a ring's file has a signature, right or wrong."""
+    return b"\n# signature:" in content
+
+
+def verify(content: bytes, keys: Iterable[Ed25519PublicKey]) -> None:
+    """Raise Unsigned unless one of `keys` has signed these bytes of a ring's file."""
+    at = content.rstrip(b"\n").rfind(b"\n") + 1
+    line = _LINE.fullmatch(content[at:])
+    if line is None:
+        raise Unsigned("it has no signature")
+    signature = bytes.fromhex(line[1].decode())
+    for key in keys:
+        try:
+            key.verify(signature, _CONTEXT + content[:at])
+        except InvalidSignature:
+            continue
+        return
+    raise Unsigned("its signature does not match")
+
+
+def site_public_keys(site: Path) -> list[Ed25519PublicKey]:
+    """Return the site's public signing keys: in use, next and former ones."""
+    found = []
+    for path in sorted((site / SIGNING_KEYS).rglob("*.pub")):
+        try:
+            found.append(sshsig.public_key(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue  # `ssps check` names a damaged key; a ring that it signed is refused
+    return found
