@@ -88,6 +88,7 @@ def sheets(draw: st.DrawFn) -> Sheet:
     )
 
 
+@pytest.mark.slow
 @given(names, sheets(), st.integers(1, 999_999), st.sampled_from(layout.EXTENSIONS))
 def test_every_path_is_parsed_back_to_its_sheet(
     election: str, sheet: Sheet, version: int, extension: str

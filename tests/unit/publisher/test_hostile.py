@@ -2,6 +2,7 @@ import os
 import threading
 from collections.abc import Callable
 
+import pytest
 from PIL import Image
 from unit.publisher import hostile
 from unit.publisher.consistency import assert_consistent
@@ -16,6 +17,7 @@ Encode = Callable[..., bytes]
 CB, MV = "1093717526", "1093717527"
 
 
+@pytest.mark.slow
 def test_every_hostile_file_is_quarantined_with_its_reason_and_the_next_page_is_read(
     settings: Settings, draw: Draw, encode: Encode
 ) -> None:

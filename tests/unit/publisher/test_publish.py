@@ -146,6 +146,7 @@ def test_a_page_that_stays_truncated_is_quarantined(
     assert event.detail["reason"] == "incomplete"
 
 
+@pytest.mark.slow
 def test_a_half_tiff_is_quarantined_and_filed_when_it_is_complete(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +177,7 @@ def test_the_publisher_does_not_start_without_its_ledger(
         publish(settings, stop=threading.Event(), workers=1)
 
 
+@pytest.mark.slow
 def test_the_publisher_halts_on_a_full_disk_and_retries(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def test_every_command_is_listed_as_changing_or_reading() -> None:
     assert set(COMMANDS) == {*CHANGES, *READS, *DAEMONS, *REHEARSALS}
 
 
+@pytest.mark.slow
 def test_every_change_is_recorded_with_who_why_before_and_after(
     whole: Path, tmp_path: Path, ssps: Ssps
 ) -> None:

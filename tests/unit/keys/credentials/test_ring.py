@@ -59,6 +59,7 @@ def test_a_public_key_is_valid_only_within_its_time() -> None:
     assert Ring("parti-a").by_key(blob(A), NOW) is None
 
 
+@pytest.mark.slow
 def test_a_password_is_valid_only_within_its_time() -> None:
     held = Ring("parti-a", (password_credential("dogru-sifre"), password_credential("ikinci")))
 
@@ -223,6 +224,7 @@ def test_known_hosts_lines_name_host_and_port(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_files_that_others_can_read_are_faults_with_the_command_to_run(tmp_path: Path) -> None:
     host.create_site_keys(tmp_path)
     (tmp_path / "keys").chmod(0o700)

@@ -23,6 +23,7 @@ def fingerprints(site: Path, *, following: bool = False) -> list[str]:
     return [line.fingerprint for line in host.public_host_keys(site, next_keys=following)]
 
 
+@pytest.mark.slow
 def test_the_next_keys_are_announced_and_then_used(site: Path) -> None:
     before = fingerprints(site)
 
@@ -45,6 +46,7 @@ def test_the_next_keys_are_announced_and_then_used(site: Path) -> None:
     assert host.read_public_key(site / ED25519).blob == public[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", range(2))
 def test_an_interrupted_promotion_is_finished_by_a_second_call(
     site: Path, monkeypatch: pytest.MonkeyPatch, moves: int

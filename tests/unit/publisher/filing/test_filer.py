@@ -265,6 +265,7 @@ def test_the_note_of_a_quarantined_file_says_which_page_has_which_code(settings:
     assert found.readings[-1] == f"page 2: {KONAK} by zxing-cpp, half, 1 ms"
 
 
+@pytest.mark.slow
 def test_after_a_crash_at_any_step_a_restart_finishes_everything_exactly_once(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -285,6 +286,7 @@ def test_after_a_crash_at_any_step_a_restart_finishes_everything_exactly_once(
         assert_outcomes(site)
 
 
+@pytest.mark.slow
 def test_crashes_during_recovery_lose_nothing(settings: Settings, tmp_path: Path) -> None:
     for first in range(5, 95, 9):
         site = copied(settings, tmp_path / str(first))
@@ -678,6 +680,7 @@ def test_a_source_that_may_not_be_removed_is_filed_once_even_after_a_crash(
     assert assert_consistent(settings).outcomes() == {"1.png": ["filed"]}
 
 
+@pytest.mark.slow
 def test_a_quarantine_on_another_file_system_survives_crashes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_file_that_was_there_before_the_start_is_found_by_the_scan_and_taken_w
     assert names(intake, 2.0) == ["early.jpg"]
 
 
+@pytest.mark.slow
 def test_after_an_outage_the_oldest_file_is_taken_first_whatever_its_name(
     tmp_path: Path,
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_chosen_password_is_read_from_a_file(site: Path, ssps: Ssps) -> None:
     assert ring.load(site, "parti-a").by_password("on-iki-karakter", datetime.now(UTC))
 
 
+@pytest.mark.slow
 def test_operators_who_add_keys_at_the_same_time_lose_none(
     site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:

@@ -179,6 +179,7 @@ def test_an_existing_bag_is_not_made_or_recorded_again(
     assert list(segments.read_records(site / "ledgers/operations")) == recorded
 
 
+@pytest.mark.slow
 def test_an_export_that_is_killed_several_times_ends_with_a_complete_bag(
     site: Path, filer: PageFiler, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def test_the_bytes_of_a_scan_depend_on_the_random_numbers(page: Image.Image) -> 
     assert scan(page, seeded_rng(1)).content != scan(page, seeded_rng(2)).content
 
 
+@pytest.mark.slow
 def test_scans_are_readable_jpeg_or_g4_tiff_at_200_dpi(
     page: Image.Image, entry: RegistryEntry
 ) -> None:

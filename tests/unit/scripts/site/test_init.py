@@ -11,6 +11,7 @@ from keys.ledger import segments
 from sftpd.sandbox import sandbox
 
 
+@pytest.mark.slow
 def test_init_creates_a_site_without_faults(tmp_path: Path, ssps: Ssps) -> None:
     site = tmp_path / "site"
 
