@@ -14,7 +14,7 @@ from config import layout
 from publisher.page import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
-HANDBOOK = (ROOT / "scripts" / "HANDBOOK.md").read_text(encoding="utf-8")
+HANDBOOK = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 SLUG = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 PACKAGES = ("config", "keys", "publisher", "sftpd", "scripts")
 ALERTS = {"error", "warning", "exception", "critical"}
