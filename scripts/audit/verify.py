@@ -139,6 +139,8 @@ def _origin(checkpoint: bytes) -> str:
 
 def _format_verdict(verdict: VerificationResult) -> str:
     lines = [f"{verdict.folder}: {finding.kind}: {finding.text}" for finding in verdict.findings]
+    if not (lines or verdict.records or verdict.heads):
+        return f"{verdict.folder}: OK: no records yet"
     when = f", signed at {verdict.last:%Y-%m-%d %H:%M:%S} UTC" if verdict.last else ""
     summary = f"{verdict.folder}: {verdict.records:,} records"
     if not lines:

@@ -10,6 +10,7 @@ Nothing stored beside the lines is trusted, except the hashes of segments that a
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -38,7 +39,8 @@ def verify_ledger(
     result = VerificationResult(ledger.folder)
 
     # Step 1: open every checkpoint.
-    checkpoints = _open_checkpoints(result, keys, kept)
+    own = _read_checkpoints(ledger.folder)
+    checkpoints = _open_checkpoints(result, keys, [*own, *kept])
     checkpoints.sort(key=lambda each: each.checkpoint.size)
     newest = next((each for each in checkpoints if each.source == CHECKPOINT), None)
     if newest is None and checkpoints:
@@ -54,6 +56,11 @@ def verify_ledger(
     except OSError as error:
         result.findings.append(Finding(FindingKind.UNREADABLE, None, str(error)))
         return result
+
+    # An empty ledger gets its first checkpoint with its first record.
+    if result.records and not own:
+        text = "no checkpoint: nothing in this folder is signed"
+        result.findings.append(Finding(FindingKind.UNSIGNED, None, text))
 
     # Step 3: compare the roots.
     wrong = [h for h in checkpoints if roots.get(h.checkpoint.size) != h.checkpoint.root]
@@ -74,19 +81,22 @@ def verify_ledger(
     return result
 
 
-def _open_checkpoints(
-    result: VerificationResult,
-    keys: Sequence[Ed25519PublicKey],
-    kept: Sequence[tuple[str, bytes]],
-) -> list[VerifiedCheckpoint]:
-    folder = result.folder
+def _read_checkpoints(folder: Path) -> list[tuple[str, bytes]]:
+    """Return the newest checkpoint of the ledger and its history, each with its name."""
     newest = segments.read_checkpoint(folder)
     messages = [(CHECKPOINT, newest)] if newest is not None else []
     history = folder / CHECKPOINTS
     past = note.split_notes(history.read_bytes()) if history.exists() else []
-    messages += [(f"{CHECKPOINTS} #{n}", message) for n, message in enumerate(past, start=1)]
+    return messages + [(f"{CHECKPOINTS} #{n}", message) for n, message in enumerate(past, start=1)]
+
+
+def _open_checkpoints(
+    result: VerificationResult,
+    keys: Sequence[Ed25519PublicKey],
+    messages: Sequence[tuple[str, bytes]],
+) -> list[VerifiedCheckpoint]:
     found = []
-    for source, message in (*messages, *kept):
+    for source, message in messages:
         try:
             found.append(VerifiedCheckpoint(source, note.open_checkpoint(message, keys)))
         except note.UnknownSigner:
@@ -94,9 +104,6 @@ def _open_checkpoints(
             result.findings.append(Finding(FindingKind.ANOTHER_KEY, None, text))
         except (note.WrongSignature, ValueError) as error:
             result.findings.append(Finding(FindingKind.FORGED, None, f"{source}: {error}"))
-    if not messages:
-        text = "no checkpoint: nothing in this folder is signed"
-        result.findings.append(Finding(FindingKind.UNSIGNED, None, text))
     if not found:
         return []
     origin = found[0].checkpoint.origin

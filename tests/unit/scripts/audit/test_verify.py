@@ -8,6 +8,7 @@ from unit.keys.ledger.signed_ledgers import Signed
 from keys import feed_segment
 from keys.feed_segment import NO_PREVIOUS, format_segment
 from keys.ledger import note, segments
+from keys.ledger.writer import Ledger
 from scripts.shared import console
 
 
@@ -119,6 +120,16 @@ def test_verify_joins_segments_on_another_disk_to_their_ledger(
     assert both.exit_code == 0, both.output
     assert both.stdout.startswith(f"{folder}: 30 records, OK")
     assert len(both.stdout.splitlines()) == 1
+
+
+def test_verify_accepts_a_ledger_without_records(public: Path, ssps: Ssps, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    with Ledger(folder):
+        pass
+
+    done = ssps("audit", "verify", folder, "--key", public)
+
+    assert (done.exit_code, done.stdout) == (0, f"{folder}: OK: no records yet\n")
 
 
 def test_verify_uses_the_keys_of_the_site(site: Path, ssps: Ssps) -> None:

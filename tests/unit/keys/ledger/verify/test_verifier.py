@@ -284,6 +284,14 @@ def test_a_ledger_without_checkpoints_is_unsigned(signed: Signed) -> None:
     assert found(folder) == [(FindingKind.UNSIGNED, None)]
 
 
+def test_an_empty_ledger_needs_no_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    with Ledger(folder):
+        pass
+
+    assert found(folder) == []
+
+
 def test_unsigned_records_are_checked_by_their_numbers(
     signed: Signed,
 ) -> None:
