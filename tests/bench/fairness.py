@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from wire.served import OPENS, Served, lay_out, server_script, until  # noqa: E402
+from wire.server import OPENS, RunningServer, make_site, server_script, until  # noqa: E402
 
 from keys.server_keys import host  # noqa: E402
 
@@ -35,10 +35,10 @@ def used(pid: int) -> tuple[float, int]:
     return int(nanoseconds) / 1e9, int(io["rchar"])
 
 
-def start(folder: Path, patch: str) -> Served:
+def start(folder: Path, patch: str) -> RunningServer:
     """Start a server with `patch` applied, and a big file in the tree of each party."""
     site = folder / "site"
-    lay_out(site, PARTIES, 64, 32)
+    make_site(site, PARTIES, 64, 32)
     (site / "now").write_text((OPENS + timedelta(hours=1)).isoformat())
     log = site / "log"
     process = subprocess.Popen(
@@ -55,19 +55,19 @@ def start(folder: Path, patch: str) -> Served:
         cwd=ROOT,
     )
     assert process.stdout is not None
-    served = Served(site, int(process.stdout.readline()), process, log)
-    (site / "known_hosts").write_text(host.known_hosts(site, "127.0.0.1", served.port))
+    server = RunningServer(site, int(process.stdout.readline()), process, log)
+    (site / "known_hosts").write_text(host.known_hosts(site, "127.0.0.1", server.port))
     for party in PARTIES:
         with (site / "trees" / party / "big").open("wb") as file:
             file.truncate(BIG_FILE)
-    return served
+    return server
 
 
-def fetch(served: Served, party: str) -> "subprocess.Popen[bytes]":
+def fetch(server: RunningServer, party: str) -> "subprocess.Popen[bytes]":
     """Start a client of `party` that fetches the big file."""
     more = ("-oCiphers=aes128-gcm@openssh.com", f"-oBindAddress={PARTIES[party]}")
     client = subprocess.Popen(
-        ["sftp", "-q", *served.ssh(party, *more), "-b", "-", "127.0.0.1"],
+        ["sftp", "-q", *server.ssh(party, *more), "-b", "-", "127.0.0.1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -85,20 +85,20 @@ def raise_priority(client: "subprocess.Popen[bytes]") -> None:
         os.setpriority(os.PRIO_PROCESS, pid, -15)
 
 
-def measure(served: Served, greedy: int, seconds: float) -> tuple[float, float, int]:
+def measure(server: RunningServer, greedy: int, seconds: float) -> tuple[float, float, int]:
     """Return the single session's share of CPU and of bytes, and the nice value of the others."""
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(served.process.pid, cores[:1])
+    os.sched_setaffinity(server.process.pid, cores[:1])
     os.sched_setaffinity(0, cores[1:] or cores)
-    clients = [fetch(served, "parti-b")]
+    clients = [fetch(server, "parti-b")]
     try:
-        until(lambda: len(served.records("open")) == 1)
+        until(lambda: len(server.records("open")) == 1)
         raise_priority(clients[0])
-        [single] = served.children()
-        clients += [fetch(served, "parti-a") for _ in range(greedy)]
-        until(lambda: len(served.records("open")) == greedy + 1, 60)
+        [single] = server.children()
+        clients += [fetch(server, "parti-a") for _ in range(greedy)]
+        until(lambda: len(server.records("open")) == greedy + 1, 60)
         time.sleep(1)
-        before = {pid: used(pid) for pid in served.children()}
+        before = {pid: used(pid) for pid in server.children()}
         time.sleep(seconds)
         after = {pid: used(pid) for pid in before}
         cpu = {pid: after[pid][0] - before[pid][0] for pid in before}
@@ -115,7 +115,7 @@ def measure(served: Served, greedy: int, seconds: float) -> tuple[float, float, 
             client.kill()
             client.communicate()
         os.sched_setaffinity(0, cores)
-        served.stop()
+        server.stop()
 
 
 def main() -> None:
@@ -128,8 +128,8 @@ def main() -> None:
     print(f"{'shares':<10}{'nice':>5}{'CPU':>8}{'bytes':>8}")
     for name, patch in (("without", WITHOUT_SHARES), ("with", "")):
         with tempfile.TemporaryDirectory() as folder:
-            served = start(Path(folder), patch)
-            cpu, read, nice = measure(served, options.greedy, options.seconds)
+            server = start(Path(folder), patch)
+            cpu, read, nice = measure(server, options.greedy, options.seconds)
         print(f"{name:<10}{nice:>5}{cpu:>8.2f}{read:>8.2f}", flush=True)
 
 

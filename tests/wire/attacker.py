@@ -1,6 +1,5 @@
-"""What the hostile tests share: SFTP spoken in raw packets, and a look into /proc."""
+"""SFTP and SSH in raw packets, checks of the record, and the memory of a process."""
 
-import os
 import socket
 import threading
 import time
@@ -12,7 +11,7 @@ from subprocess import Popen
 
 import paramiko
 from paramiko.message import Message
-from wire.served import Served, until
+from wire.server import RunningServer, until
 
 from config.event import Outcome, TransferEvent
 
@@ -30,8 +29,8 @@ def packet(kind: int, request: int, body: bytes) -> bytes:
     return pack(">IBI", 5 + len(body), kind, request) + body
 
 
-class Raw:
-    """An SFTP client that sends what it is told to, over any two ways."""
+class RawSftp:
+    """An SFTP client that sends any packet, over any pair of functions."""
 
     def __init__(self, send: Callable[[bytes], object], read: Callable[[int], bytes]) -> None:
         self.send = send
@@ -39,29 +38,29 @@ class Raw:
         self._request = 0
 
     @classmethod
-    def on(cls, channel: paramiko.Channel, patience: float = 20.0) -> "Raw":
-        """Speak on a channel, greeted."""
+    def on_channel(cls, channel: paramiko.Channel, patience: float = 20.0) -> "RawSftp":
+        """Start SFTP on a channel and exchange versions."""
         channel.settimeout(patience)
         channel.invoke_subsystem("sftp")
-        raw = cls(channel.sendall, channel.recv)
-        raw.greet()
-        return raw
+        sftp = cls(channel.sendall, channel.recv)
+        sftp.init()
+        return sftp
 
     @classmethod
-    def to(cls, server: "Popen[bytes]") -> "Raw":
-        """Speak to an SFTP server's own input and output, greeted."""
+    def of_process(cls, server: "Popen[bytes]") -> "RawSftp":
+        """Start SFTP on a server process's input and output and exchange versions."""
         assert server.stdin is not None
         assert server.stdout is not None
-        raw = cls(server.stdin.write, server.stdout.read)
-        raw.greet()
-        return raw
+        sftp = cls(server.stdin.write, server.stdout.read)
+        sftp.init()
+        return sftp
 
-    def greet(self) -> None:
+    def init(self) -> None:
         self.send(HELLO)
         assert self.receive()[0] == 2
 
     def receive(self) -> tuple[int, int, bytes]:
-        """The next reply: its type, its request, and the rest."""
+        """Return the next reply: its type, its request id, and the rest."""
         (length,) = unpack_from(">I", self._exactly(4))
         assert 5 <= length <= 256 * 1024
         reply = self._exactly(length)
@@ -76,30 +75,30 @@ class Raw:
             found += more
         return bytes(found)
 
-    def ask(self, kind: int, body: bytes) -> tuple[int, bytes]:
+    def request(self, kind: int, body: bytes) -> tuple[int, bytes]:
         self._request += 1
         self.send(packet(kind, self._request, body))
         answer, request, rest = self.receive()
         assert request == self._request
         return answer, rest
 
-    def code(self, kind: int, body: bytes) -> int:
-        """The status that a request is answered with, OK if it is answered with a handle."""
-        answer, rest = self.ask(kind, body)
+    def status(self, kind: int, body: bytes) -> int:
+        """Return the status code of the reply; OK if the reply is a handle."""
+        answer, rest = self.request(kind, body)
         assert answer in (STATUS, HANDLE), answer
         return OK if answer == HANDLE else int(unpack_from(">I", rest)[0])
 
     def open(self, path: bytes, flags: int = 1) -> bytes:
-        answer, rest = self.ask(OPEN, string(path) + pack(">II", flags, 0))
+        answer, rest = self.request(OPEN, string(path) + pack(">II", flags, 0))
         assert answer == HANDLE, rest
         return rest
 
     def close(self, handle: bytes) -> None:
-        assert self.code(CLOSE, handle) == OK
+        assert self.status(CLOSE, handle) == OK
 
 
-def plain(payload: bytes) -> bytes:
-    """An SSH packet before there are keys: RFC 4253, section 6."""
+def ssh_packet(payload: bytes) -> bytes:
+    """An unencrypted SSH packet (RFC 4253, section 6)."""
     padding = 8 - (len(payload) + 5) % 8 + 8
     return pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
 
@@ -109,7 +108,7 @@ def kexinit(
     cipher: bytes = b"aes128-gcm@openssh.com",
     compression: bytes = b"none",
 ) -> bytes:
-    """An SSH_MSG_KEXINIT, RFC 4253, section 7.1."""
+    """An SSH_MSG_KEXINIT (RFC 4253, section 7.1)."""
     mac = b"hmac-sha2-256-etm@openssh.com"
     lists = kex, b"ssh-ed25519", cipher, cipher, mac, mac, compression, compression, b"", b""
     return b"\x14" + bytes(16) + b"".join(map(string, lists)) + bytes(5)
@@ -117,10 +116,10 @@ def kexinit(
 
 @contextmanager
 def key_exchanged(
-    served: Served, source: str = "127.0.0.1", patience: float = 20.0
+    server: RunningServer, source: str = "127.0.0.1", patience: float = 20.0
 ) -> Iterator[paramiko.Transport]:
-    """A connection with its keys exchanged, and nobody logged in."""
-    with socket.create_connection(("127.0.0.1", served.port), 20, (source, 0)) as sock:
+    """A connection after the key exchange and before the login."""
+    with socket.create_connection(("127.0.0.1", server.port), 20, (source, 0)) as sock:
         transport = paramiko.Transport(sock)
         try:
             transport.start_client(timeout=patience)
@@ -131,18 +130,18 @@ def key_exchanged(
 
 @contextmanager
 def logged_in(
-    served: Served, user: str = "parti-a", source: str = "127.0.0.1"
+    server: RunningServer, user: str = "parti-a", source: str = "127.0.0.1"
 ) -> Iterator[paramiko.Transport]:
-    key = paramiko.Ed25519Key.from_private_key_file(str(served.site / "clients" / user))
-    with key_exchanged(served, source) as transport:
+    key = paramiko.Ed25519Key.from_private_key_file(str(server.site / "clients" / user))
+    with key_exchanged(server, source) as transport:
         transport.auth_publickey(user, key)
         yield transport
 
 
 @contextmanager
-def after_version_line(served: Served, source: str = "127.0.0.1") -> Iterator[socket.socket]:
-    """A bare connection that has heard the server's banner."""
-    with socket.create_connection(("127.0.0.1", served.port), 20, (source, 0)) as sock:
+def after_version_line(server: RunningServer, source: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """A plain connection on which the server's version line has been read."""
+    with socket.create_connection(("127.0.0.1", server.port), 20, (source, 0)) as sock:
         heard = b""
         while not heard.endswith(b"\r\n"):
             more = sock.recv(1)
@@ -152,7 +151,7 @@ def after_version_line(served: Served, source: str = "127.0.0.1") -> Iterator[so
 
 
 def read_to_end(sock: socket.socket) -> bytes:
-    """All that still comes, until the server hangs up."""
+    """Return everything that the server sends until it disconnects."""
     heard = b""
     with suppress(ConnectionResetError):
         while more := sock.recv(65536):
@@ -160,8 +159,8 @@ def read_to_end(sock: socket.socket) -> bytes:
     return heard
 
 
-def message(kind: int, *parts: int | bytes) -> Message:
-    """A message of SSH: booleans, uint32s and strings."""
+def ssh_message(kind: int, *parts: int | bytes) -> Message:
+    """An SSH message of booleans, uint32s and strings."""
     made = Message()
     made.add_byte(bytes([kind]))
     for part in parts:
@@ -175,71 +174,64 @@ def message(kind: int, *parts: int | bytes) -> Message:
 
 
 def send_raw(transport: paramiko.Transport, made: Message) -> None:
-    """Send a message whatever the rules say."""
+    """Send a message without paramiko's own checks."""
     transport._send_message(made)  # type: ignore[attr-defined]
 
 
-def add_file(served: Served, name: str, size: int) -> bytes:
-    """Put a file into the first party's tree; its bytes."""
-    content = os.urandom(size)
-    (served.site / "trees" / "parti-a" / name).write_bytes(content)
-    return content
+def end_reasons(server: RunningServer) -> list[object]:
+    """Return the reason of every session that has ended."""
+    return [record.event.detail["reason"] for record in server.records("session-end")]
 
 
-def end_reasons(served: Served) -> list[object]:
-    """Why the sessions ended that did."""
-    return [record.event.detail["reason"] for record in served.records("session-end")]
+def assert_record_complete(server: RunningServer) -> None:
+    """Check that no record is missing: no number, no close of an open, no end of a session.
 
-
-def assert_record_complete(served: Served) -> None:
-    """Show that nothing is missing: no number, no close of an open, no end of a session.
-
-    A child is gone a moment before its parent has written down that it is.
+    A child ends a moment before the monitor has recorded it, so wait for that first.
     """
     with suppress(AssertionError):
-        until(lambda: _sessions_recorded(served) == set(_sessions_ended(served)))
-    records = served.records()
+        until(lambda: _sessions_recorded(server) == set(_sessions_ended(server)))
+    records = server.records()
     assert [record.seq for record in records] == list(range(len(records)))
     granted = [r.event for r in records if r.event.outcome is not Outcome.REFUSED]
     opened = [_numbers(e.detail) for e in granted if e.event == TransferEvent.OPEN]
     closed = [_numbers(e.detail) for e in granted if e.event == TransferEvent.CLOSE]
     assert sorted(opened) == sorted(closed)
     assert len(set(opened)) == len(opened)
-    ended = _sessions_ended(served)
-    assert _sessions_recorded(served) == set(ended)
+    ended = _sessions_ended(server)
+    assert _sessions_recorded(server) == set(ended)
     assert len(set(ended)) == len(ended)
 
 
-def _sessions_recorded(served: Served) -> set[object]:
-    return {r.event.detail["session"] for r in served.records() if "session" in r.event.detail}
+def _sessions_recorded(server: RunningServer) -> set[object]:
+    return {r.event.detail["session"] for r in server.records() if "session" in r.event.detail}
 
 
-def _sessions_ended(served: Served) -> list[object]:
-    return [r.event.detail["session"] for r in served.records("session-end")]
+def _sessions_ended(server: RunningServer) -> list[object]:
+    return [r.event.detail["session"] for r in server.records("session-end")]
 
 
 def _numbers(detail: Mapping[str, object]) -> tuple[int, int]:
     return int(str(detail["session"])), int(str(detail["handle"]))
 
 
-def assert_still_serves(served: Served) -> None:
-    """Show that a client that means no harm gets its file, and at once."""
+def assert_still_serves(server: RunningServer) -> None:
+    """Check that an honest client gets its file within a few seconds."""
     started = time.monotonic()
-    with logged_in(served) as transport:
-        raw = Raw.on(transport.open_session())
-        _, content = raw.ask(READ, raw.open(b"BENIOKU.txt") + pack(">QI", 0, 100))
+    with logged_in(server) as transport:
+        sftp = RawSftp.on_channel(transport.open_session())
+        _, content = sftp.request(READ, sftp.open(b"BENIOKU.txt") + pack(">QI", 0, 100))
         assert content[4:] == b"parti-a\n"
     assert time.monotonic() - started < 5
 
 
-def only_child(served: Served) -> int:
-    """The one child that there is."""
-    until(lambda: len(served.children()) == 1)
-    return served.children()[0]
+def only_child(server: RunningServer) -> int:
+    """Return the process id of the only child."""
+    until(lambda: len(server.children()) == 1)
+    return server.children()[0]
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process has of its own, without what it shares with its parent."""
+def private_memory(pid: int) -> int:
+    """Return the bytes of memory that a process does not share with its parent."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     own = [line.split()[1] for line in lines if line.startswith("Private_")]
     return sum(map(int, own)) * 1024
@@ -247,13 +239,13 @@ def resident(pid: int) -> int:
 
 @contextmanager
 def peak_memory(pid: int) -> Iterator[list[int]]:
-    """The memory of a process, looked at a hundred times a second; the last is the most."""
-    most, done = [resident(pid)], threading.Event()
+    """Measure a process's memory a hundred times a second; the last element is the peak."""
+    most, done = [private_memory(pid)], threading.Event()
 
     def look() -> None:
         while not done.wait(0.01):
             with suppress(OSError):
-                most.append(max(most[-1], resident(pid)))
+                most.append(max(most[-1], private_memory(pid)))
 
     looker = threading.Thread(target=look)
     looker.start()

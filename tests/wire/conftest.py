@@ -7,15 +7,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from wire.served import OPENS, Serve, Served, lay_out, server_script
+from wire.server import OPENS, RunningServer, StartServer, make_site, server_script
 
 from keys.server_keys import host
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start servers; every one is stopped in the end and must have left nothing behind."""
-    running: list[Served] = []
+def serve(tmp_path: Path) -> Iterator[StartServer]:
+    """Start servers. At the end each must stop with exit code 0 and leave no child behind."""
+    running: list[RunningServer] = []
 
     def start(
         parties: dict[str, str] | None = None,
@@ -31,11 +31,15 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         rates: str = "",
         drain: float | None = 0.3,
         name: str = "site",
-    ) -> Served:
-        """Start one; `before` changes the site first, `again` takes the one that is there."""
+    ) -> RunningServer:
+        """Start a server and wait until it listens.
+
+        `parties` are ids and registered addresses. `before` changes the site before the start;
+        `again` starts on the site that is there. For the others see `server_script`.
+        """
         site = tmp_path / name
         if not again:
-            lay_out(site, parties or {"parti-a": "127.0.0.1"}, sessions, per_party)
+            make_site(site, parties or {"parti-a": "127.0.0.1"}, sessions, per_party)
         before(site)
         (site / "now").write_text(now.isoformat())
         log = site / "log"
@@ -52,28 +56,28 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
                 stderr=errors,
                 text=True,
             )
-        served = Served(site, 0, process, log)
-        running.append(served)
+        server = RunningServer(site, 0, process, log)
+        running.append(server)
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], 20)
         port = process.stdout.readline() if ready else ""
         assert port, log.read_text()
-        served.port = int(port)
-        (site / "known_hosts").write_text(host.known_hosts(site, "127.0.0.1", served.port))
-        return served
+        server.port = int(port)
+        (site / "known_hosts").write_text(host.known_hosts(site, "127.0.0.1", server.port))
+        return server
 
     try:
         yield start
     finally:
-        for served in running:
-            children = served.children() if served.process.poll() is None else []
-            if served.process.poll() is None:
-                served.process.send_signal(signal.SIGTERM)
+        for server in running:
+            children = server.children() if server.process.poll() is None else []
+            if server.process.poll() is None:
+                server.process.send_signal(signal.SIGTERM)
             try:
-                assert served.gone or served.process.wait(10) == 0, served.log.read_text()
+                assert server.ended or server.process.wait(10) == 0, server.log.read_text()
             finally:
-                served.process.kill()
-                if served.process.stdout is not None:
-                    served.process.stdout.close()
+                server.process.kill()
+                if server.process.stdout is not None:
+                    server.process.stdout.close()
             for child in children:
                 assert not Path(f"/proc/{child}").exists()

@@ -1,4 +1,4 @@
-"""A client at the door: user authentication in raw messages, every answer kept to the byte."""
+"""User authentication in raw messages; every answer is kept byte for byte."""
 
 import queue
 import socket
@@ -9,7 +9,7 @@ from typing import Any
 import paramiko
 from paramiko.message import Message
 from paramiko.packet import Packetizer
-from wire.served import Served
+from wire.server import RunningServer
 
 DISCONNECT, SERVICE_REQUEST, SERVICE_ACCEPT, USERAUTH_REQUEST = 1, 5, 6, 50
 FAILURE, SUCCESS, BANNER, PK_OK = 51, 52, 53, 60
@@ -17,7 +17,7 @@ _AUTHENTICATION = range(50, 80)
 
 
 class _CapturingPacketizer(Packetizer):
-    """Takes what answers a login out of the stream, before paramiko's client sees it."""
+    """Takes the answers to a login out of the stream before paramiko's client sees them."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
@@ -34,7 +34,7 @@ class _CapturingPacketizer(Packetizer):
 
 
 class LoginClient:
-    """A connection whose keys are exchanged, and that asks to be let in."""
+    """A connection after the key exchange, on which a test sends its own login requests."""
 
     def __init__(self, transport: paramiko.Transport, packetizer: _CapturingPacketizer) -> None:
         self._transport = transport
@@ -48,7 +48,7 @@ class LoginClient:
         self._transport._send_message(message)  # type: ignore[attr-defined]
 
     def receive(self) -> bytes:
-        """The next answer: its type and the rest, as it was sent."""
+        """Return the next answer, its type byte included."""
         return self._packetizer.messages.get(timeout=20)
 
     def password(self, user: str, text: str) -> bytes:
@@ -56,14 +56,14 @@ class LoginClient:
         return self.receive()
 
     def probe(self, user: str, key: paramiko.PKey, algorithm: str = "ssh-ed25519") -> bytes:
-        """Ask whether a signature by that key would do."""
+        """Ask whether the server would accept a signature by this key."""
         self._ask(user, b"publickey", False, algorithm, key.asbytes())
         return self.receive()
 
     def sign(
         self, user: str, key: paramiko.PKey, algorithm: str = "ssh-ed25519", public: bytes = b""
     ) -> bytes:
-        """Log in by a key without asking first; `public` is what it says it is."""
+        """Log in by a key without asking first; `public` replaces the public key in the request."""
         public = public or key.asbytes()
         signed = Message()
         signed.add_string(self._transport.session_id or b"")
@@ -79,15 +79,15 @@ class LoginClient:
 
 
 @contextmanager
-def login_client(served: Served, source: str = "127.0.0.1") -> Iterator[LoginClient]:
-    """Connect, exchange keys, and ask for the service of user authentication."""
+def login_client(server: RunningServer, source: str = "127.0.0.1") -> Iterator[LoginClient]:
+    """Connect, exchange keys, and request the user authentication service."""
     kept: list[_CapturingPacketizer] = []
 
     def packetizer(sock: Any) -> _CapturingPacketizer:
         kept.append(_CapturingPacketizer(sock))
         return kept[-1]
 
-    with socket.create_connection(("127.0.0.1", served.port), source_address=(source, 0)) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), source_address=(source, 0)) as sock:
         transport = paramiko.Transport(sock, packetizer_class=packetizer)  # type: ignore[arg-type]
         try:
             transport.start_client(timeout=10)

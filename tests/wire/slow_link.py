@@ -1,4 +1,4 @@
-"""A link that is slow, long and unreliable: a proxy between a client and the server."""
+"""A proxy between client and server that acts as a slow, distant and unreliable link."""
 
 import socket
 import threading
@@ -13,22 +13,22 @@ _PIECE = 4096
 
 @dataclass
 class SlowLink:
-    """Passes bytes on after half of `round_trip`, at `mbit`, and cuts connections.
+    """Forwards bytes at `mbit` Mbit/s, delayed by half of `round_trip` seconds.
 
-    Each connection takes the next of `cuts`, bytes towards the client after which it is cut; once
-    they are used up, none is.
+    The first connection is cut after cuts[0] bytes to the client, the second after cuts[1], and so
+    on; the connections after that are not cut.
     """
 
     port: int
     mbit: float
     round_trip: float
     cuts: list[int] = field(default_factory=list)
-    passed: int = 0  # bytes towards the client
+    bytes_to_client: int = 0
     connections: int = 0
     listener: socket.socket = field(default_factory=socket.socket)
 
     @property
-    def address(self) -> int:
+    def listen_port(self) -> int:
         """The port that clients connect to."""
         port: int = self.listener.getsockname()[1]
         return port
@@ -59,7 +59,7 @@ class SlowLink:
                 now = time.monotonic()
                 free = max(free, now) + len(data) * 8 / (self.mbit * 1e6)
                 pieces.put((free + self.round_trip / 2, data))
-                # A link holds little more than what is under way on it.
+                # A link buffers little more than the bytes that are on their way.
                 time.sleep(max(0.0, free - now - 0.1))
         pieces.put((0.0, b""))
 
@@ -70,8 +70,8 @@ class SlowLink:
             while (piece := pieces.get())[1]:
                 time.sleep(max(0.0, piece[0] - time.monotonic()))
                 sink.sendall(piece[1])
-                if source.getsockname()[1] != self.address:
-                    self.passed += len(piece[1])
+                if source.getsockname()[1] != self.listen_port:
+                    self.bytes_to_client += len(piece[1])
         for end in (sink, source):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -82,7 +82,7 @@ class SlowLink:
 def slow_link(
     port: int, mbit: float = 5.0, round_trip: float = 0.05, *cuts: int
 ) -> Iterator[SlowLink]:
-    """Open one to the server on `port`."""
+    """Run a link to the server on `port`."""
     link = SlowLink(port, mbit, round_trip, list(cuts))
     link.listener.bind(("127.0.0.1", 0))
     link.listener.listen()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1
 from paramiko.message import Message
 from wire.login_client import FAILURE, SUCCESS, login_client
-from wire.served import OPENS, SECRET, Serve, Served, setting
+from wire.server import OPENS, SECRET, RunningServer, StartServer, setting
 
 from keys.credentials import ring, rotation
 from keys.operations import ring_files
@@ -26,15 +26,15 @@ COMPATIBLE = 'algorithms = "compatible"'
 NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"
 
 
-def with_rsa(site: Path) -> None:
+def add_rsa_key(site: Path) -> None:
     host.create_key(site / "keys/host" / "ssh_host_rsa_key", "", bits=4096)
 
 
-def audited(served: Served) -> dict[str, dict[str, set[str]]]:
-    """What ssh-audit finds fault with: level -> algorithm -> its words."""
+def audit_findings(server: RunningServer) -> dict[str, dict[str, set[str]]]:
+    """Return the findings of ssh-audit: level -> algorithm -> messages."""
     command = [sys.executable, "-m", "ssh_audit.ssh_audit", "-j", "-t", "20"]
     done = subprocess.run(
-        [*command, "-p", str(served.port), "127.0.0.1"],
+        [*command, "-p", str(server.port), "127.0.0.1"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -53,8 +53,8 @@ def audited(served: Served) -> dict[str, dict[str, set[str]]]:
     return found
 
 
-def test_an_audit_finds_nothing_but_the_classical_fallback(serve: Serve) -> None:
-    found = audited(serve(before=with_rsa))
+def test_ssh_audit_finds_only_the_classical_fallback(serve: StartServer) -> None:
+    found = audit_findings(serve(before=add_rsa_key))
 
     assert found["fail"] == {}
     assert set(found["warn"]) == {"curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512"}
@@ -62,139 +62,139 @@ def test_an_audit_finds_nothing_but_the_classical_fallback(serve: Serve) -> None
         assert all(NOT_POST_QUANTUM in text for text in words)
 
 
-def test_an_audit_finds_nothing_at_all_on_a_post_quantum_site(serve: Serve) -> None:
-    served = serve(before=lambda site: (with_rsa(site), setting('algorithms = "pq-only"')(site)))
+def test_ssh_audit_finds_nothing_on_a_post_quantum_site(serve: StartServer) -> None:
+    server = serve(before=lambda site: (add_rsa_key(site), setting('algorithms = "pq-only"')(site)))
 
-    assert audited(served) == {"fail": {}, "warn": {}}
-    assert served.sftp("parti-a", "ls\n", f"-oKexAlgorithms={KEX[1]}").returncode == 255
-    assert kex_of(served, KEX[::-1]) == "mlkem768x25519-sha256"
+    assert audit_findings(server) == {"fail": {}, "warn": {}}
+    assert server.sftp("parti-a", "ls\n", f"-oKexAlgorithms={KEX[1]}").returncode == 255
+    assert kex_of(server, KEX[::-1]) == "mlkem768x25519-sha256"
 
 
-def kex_of(served: Served, offered: Sequence[str] = ()) -> object:
-    """Log in with paramiko, offering those key exchanges or its own; say which was taken."""
+def kex_of(server: RunningServer, offered: Sequence[str] = ()) -> object:
+    """Log in with paramiko, offering these key exchanges or its own; return the one chosen."""
     with (
-        socket.create_connection(("127.0.0.1", served.port)) as sock,
+        socket.create_connection(("127.0.0.1", server.port)) as sock,
         paramiko.Transport(sock) as transport,
     ):
         if offered:
             transport.get_security_options().kex = offered
-        key = paramiko.Ed25519Key(filename=str(served.site / "clients" / "parti-a"))
+        key = paramiko.Ed25519Key(filename=str(server.site / "clients" / "parti-a"))
         transport.connect(username="parti-a", pkey=key)
         with paramiko.SFTPClient.from_transport(transport) as sftp:  # type: ignore[union-attr]
             assert sftp.listdir("/")
-    return served.records("login")[-1].event.detail["kex"]
+    return server.records("login")[-1].event.detail["kex"]
 
 
-def test_each_algorithm_on_offer_works(serve: Serve) -> None:
-    served = serve(before=with_rsa)
+def test_every_offered_algorithm_works(serve: StartServer) -> None:
+    server = serve(before=add_rsa_key)
     for name in KEX:
-        assert kex_of(served, [name]) == name
+        assert kex_of(server, [name]) == name
     for name in CIPHERS:
-        assert served.sftp("parti-a", "ls\n", f"-oCiphers={name}").returncode == 0, name
+        assert server.sftp("parti-a", "ls\n", f"-oCiphers={name}").returncode == 0, name
     for name in MACS:
         more = ("-oCiphers=aes256-ctr", f"-oMACs={name}")
-        assert served.sftp("parti-a", "ls\n", *more).returncode == 0, name
+        assert server.sftp("parti-a", "ls\n", *more).returncode == 0, name
     for name in HOST_KEYS:
         only = f"-oHostKeyAlgorithms={name}"
-        assert served.sftp("parti-a", "ls\n", only).returncode == 0, name
+        assert server.sftp("parti-a", "ls\n", only).returncode == 0, name
     for name in KEX[1:]:
-        assert served.sftp("parti-a", "ls\n", f"-oKexAlgorithms={name}").returncode == 0, name
-    assert {record.event.detail["cipher"] for record in served.records("login")} >= set(CIPHERS)
+        assert server.sftp("parti-a", "ls\n", f"-oKexAlgorithms={name}").returncode == 0, name
+    assert {record.event.detail["cipher"] for record in server.records("login")} >= set(CIPHERS)
 
 
-def test_what_clients_prefer_first_is_post_quantum(serve: Serve) -> None:
+def test_the_first_key_exchange_offered_is_post_quantum(serve: StartServer) -> None:
     assert kex_of(serve()) == "mlkem768x25519-sha256"
 
 
-def test_curl_of_debian_12_is_let_in_on_a_compatible_site_alone(
-    serve: Serve, tmp_path: Path
+def test_curl_of_debian_12_connects_only_to_a_compatible_site(
+    serve: StartServer, tmp_path: Path
 ) -> None:
     version = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True)
     if "libssh2/1.10." not in version.stdout:
-        pytest.skip("this curl is built with another SSH than Debian 12's")
+        pytest.skip("this curl is not built with libssh2 1.10 as in Debian 12")
     content = os.urandom(1_000_000)
 
-    def furnish(site: Path) -> None:
+    def add_page(site: Path) -> None:
         (site / "trees/parti-a/2023-05-14-cb-mv/sayfa.jpg").write_bytes(content)
 
-    strict = serve(before=furnish, name="strict")
-    served = serve(before=lambda site: (furnish(site), setting(COMPATIBLE)(site)))
+    strict = serve(before=add_page, name="strict")
+    server = serve(before=lambda site: (add_page(site), setting(COMPATIBLE)(site)))
 
     assert curl(strict, "/").returncode != 0
-    listed = curl(served, "/2023-05-14-cb-mv/")
-    by_key = curl(served, "/2023-05-14-cb-mv/sayfa.jpg", "-o", str(tmp_path / "got"))
-    by_password = curl(served, "/2023-05-14-cb-mv/sayfa.jpg", user=f"parti-a:{SECRET}")
-    tail = curl(served, "/2023-05-14-cb-mv/sayfa.jpg", "-r", "900000-")
+    listed = curl(server, "/2023-05-14-cb-mv/")
+    by_key = curl(server, "/2023-05-14-cb-mv/sayfa.jpg", "-o", str(tmp_path / "got"))
+    by_password = curl(server, "/2023-05-14-cb-mv/sayfa.jpg", user=f"parti-a:{SECRET}")
+    tail = curl(server, "/2023-05-14-cb-mv/sayfa.jpg", "-r", "900000-")
 
     assert by_key.returncode == 0, by_key.stderr
     assert b"sayfa.jpg" in listed.stdout
     assert (tmp_path / "got").read_bytes() == by_password.stdout == content
     assert tail.stdout == content[900_000:]
-    assert {record.event.detail["client"] for record in served.records("login")} == {
+    assert {record.event.detail["client"] for record in server.records("login")} == {
         "SSH-2.0-libssh2_1.10.0"
     }
 
 
 def curl(
-    served: Served, path: str, *more: str, user: str = "parti-a:"
+    server: RunningServer, path: str, *more: str, user: str = "parti-a:"
 ) -> "subprocess.CompletedProcess[bytes]":
-    key = served.site / "clients" / "parti-a"
-    public = (served.site / "keys/host/ssh_host_ed25519_key.pub").read_text().split()[1]
+    key = server.site / "clients" / "parti-a"
+    public = (server.site / "keys/host/ssh_host_ed25519_key.pub").read_text().split()[1]
     print_of = base64.b64encode(hashlib.sha256(base64.b64decode(public)).digest()).decode()
     known = ["--hostpubsha256", print_of.rstrip("=")]
     keys = ["--key", str(key), "--pubkey", f"{key}.pub"] if user.endswith(":") else []
     return subprocess.run(
-        ["curl", "-sS", "-u", user, *known, *keys, f"sftp://127.0.0.1:{served.port}{path}", *more],
+        ["curl", "-sS", "-u", user, *known, *keys, f"sftp://127.0.0.1:{server.port}{path}", *more],
         capture_output=True,
         timeout=30,
         check=False,
     )
 
 
-def test_on_a_compatible_site_others_get_what_they_always_got(serve: Serve) -> None:
-    served = serve(before=setting(COMPATIBLE))
+def test_modern_clients_get_the_same_algorithms_on_a_compatible_site(serve: StartServer) -> None:
+    server = serve(before=setting(COMPATIBLE))
 
-    agreed = served.sftp("parti-a", "ls\n", "-v", "-oCiphers=aes128-ctr").stderr
+    agreed = server.sftp("parti-a", "ls\n", "-v", "-oCiphers=aes128-ctr").stderr
     assert agreed.count("cipher: aes128-ctr MAC: hmac-sha2-256-etm@openssh.com") == 2
-    served.sftp("parti-a", "ls\n")
-    assert "-gcm@" in str(served.records("login")[-1].event.detail["cipher"])
+    server.sftp("parti-a", "ls\n")
+    assert "-gcm@" in str(server.records("login")[-1].event.detail["cipher"])
     plain_first = ("-v", "-oCiphers=aes128-ctr", f"-oMACs={PLAIN_MACS[0]},{MACS[0]}")
-    agreed = served.sftp("parti-a", "ls\n", *plain_first).stderr
+    agreed = server.sftp("parti-a", "ls\n", *plain_first).stderr
     assert agreed.count(f"MAC: {MACS[0]} ") == 2
     for name in PLAIN_MACS:
         more = ("-oCiphers=aes128-ctr", f"-oMACs={name}")
-        assert served.sftp("parti-a", "ls\n", *more).returncode == 0, name
-    found = audited(served)
+        assert server.sftp("parti-a", "ls\n", *more).returncode == 0, name
+    found = audit_findings(server)
     assert found["fail"] == {}
-    # A client that has encrypt-then-MAC, as ssh-audit has, is offered nothing else.
+    # A client that offers encrypt-then-MAC, as ssh-audit does, gets no other MAC.
     assert set(found["warn"]) == set(KEX[1:])
 
 
-def test_signatures_over_sha1_are_refused(serve: Serve) -> None:
-    served = serve()
-    line = host.create_key(served.site / "clients" / "rsa", "rsa", bits=3072)
+def test_signatures_over_sha1_are_refused(serve: StartServer) -> None:
+    server = serve()
+    line = host.create_key(server.site / "clients" / "rsa", "rsa", bits=3072)
     start = OPENS - timedelta(days=1)
     credential = ring.key_credential(
         line, label="", not_before=start, not_after=None, added_by="test"
     )
-    ring_files.apply(served.site, rotation.add(ring.load(served.site, "parti-a"), credential))
-    key = paramiko.RSAKey(filename=str(served.site / "clients" / "rsa"))
-    sha1 = _Sha1(filename=str(served.site / "clients" / "rsa"))
+    ring_files.apply(server.site, rotation.add(ring.load(server.site, "parti-a"), credential))
+    key = paramiko.RSAKey(filename=str(server.site / "clients" / "rsa"))
+    sha1 = _Sha1(filename=str(server.site / "clients" / "rsa"))
 
-    with login_client(served) as client:
+    with login_client(server) as client:
         assert client.probe("parti-a", key, "ssh-rsa")[0] == FAILURE
         assert client.sign("parti-a", sha1, "ssh-rsa")[0] == FAILURE
-        # A weak signature under a strong name.
+        # A SHA-1 signature that claims to be SHA-256.
         assert client.sign("parti-a", sha1, "rsa-sha2-256")[0] == FAILURE
         assert client.sign("parti-a", key, "rsa-sha2-512")[0] == SUCCESS
-    with login_client(served) as client:
+    with login_client(server) as client:
         assert client.sign("parti-a", key, "rsa-sha2-256")[0] == SUCCESS
     only = "-oPubkeyAcceptedAlgorithms=ssh-rsa"
-    assert served.sftp("parti-a", "ls\n", only, key="rsa").returncode == 255
+    assert server.sftp("parti-a", "ls\n", only, key="rsa").returncode == 255
 
 
 class _Sha1(paramiko.RSAKey):
-    """Signs as RFC 4253 6.6 has it, over SHA-1."""
+    """Signs with SHA-1 (RFC 4253, section 6.6)."""
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> Message:
         signature = Message()

@@ -1,4 +1,4 @@
-"""The four clients that parties use, each against the real server: complete, byte for byte."""
+"""The clients that parties use, each against the real server."""
 
 import os
 import shlex
@@ -20,33 +20,33 @@ def run(*command: str, env: dict[str, str] | None = None) -> subprocess.Complete
     return done
 
 
-def lftp(night: RunningSite, party: str, *commands: str) -> str:
-    ssh = shlex.join(["ssh", "-a", "-x", *night.ssh_options(party)])
+def lftp(site: RunningSite, party: str, *commands: str) -> str:
+    ssh = shlex.join(["ssh", "-a", "-x", *site.ssh_options(party)])
     script = "; ".join(
         [
             "set net:max-retries 1",
             "set sftp:auto-confirm no",
             f'set sftp:connect-program "{ssh}"',
-            f"open -u {party}, sftp://{ADDRESS}:{night.port}",
+            f"open -u {party}, sftp://{ADDRESS}:{site.port}",
             *commands,
         ]
     )
     return run("lftp", "--norc", "-c", script).stdout
 
 
-def rclone(night: RunningSite, party: str, home: Path, *words: str) -> str:
+def rclone(site: RunningSite, party: str, home: Path, *words: str) -> str:
     config = home / "rclone.conf"
     if not config.exists():
         config.write_text(
-            f"[ysk]\ntype = sftp\nhost = {ADDRESS}\nport = {night.port}\nuser = {party}\n"
-            f"key_file = {night.key(party)}\nknown_hosts_file = {night.known_hosts}\n"
+            f"[ysk]\ntype = sftp\nhost = {ADDRESS}\nport = {site.port}\nuser = {party}\n"
+            f"key_file = {site.key(party)}\nknown_hosts_file = {site.known_hosts}\n"
         )
     return run("rclone", "--config", str(config), *words).stderr
 
 
-def opened(night: RunningSite, since: int) -> list[str]:
-    """Which pages were opened; the feed goes on, so its files may well be."""
-    events = (record.event for record in night.records()[since:])
+def opened(site: RunningSite, since: int) -> list[str]:
+    """Return the pages that were opened; feed files are left out, since they change meanwhile."""
+    events = (record.event for record in site.records()[since:])
     paths = (event.what[1:] for event in events if event.event == "open")
     return [path for path in paths if not layout.is_publisher_file(path)]
 
@@ -62,7 +62,7 @@ def test_openssh_sftp_mirrors_the_tree(rehearsal: RunningSite, tmp_path: Path, p
     assert (tmp_path / page).stat().st_mtime == original.stat().st_mtime
 
 
-def test_lftp_mirrors_the_tree_and_its_second_pass_moves_nothing(
+def test_lftp_mirrors_the_tree_and_a_second_pass_transfers_nothing(
     rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     lftp(rehearsal, "parti-a", f"mirror --parallel=4 / {tmp_path}")
@@ -74,7 +74,7 @@ def test_lftp_mirrors_the_tree_and_its_second_pass_moves_nothing(
     assert opened(rehearsal, before) == []
 
 
-def test_rclone_copies_the_tree_and_its_second_pass_moves_nothing(
+def test_rclone_copies_the_tree_and_a_second_pass_transfers_nothing(
     rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     mirror = tmp_path / "mirror"
@@ -134,7 +134,7 @@ def test_psftp_fetches_a_board(rehearsal: RunningSite, tmp_path: Path) -> None:
     )
 
 
-def test_several_sessions_on_one_multiplexed_connection_all_work(
+def test_sessions_on_one_multiplexed_connection_all_work(
     rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     control = [*rehearsal.ssh_options("parti-a"), f"-oControlPath={tmp_path}/c"]
@@ -159,7 +159,7 @@ def test_several_sessions_on_one_multiplexed_connection_all_work(
         master.wait()
 
 
-def test_every_write_is_denied_recorded_and_leaves_the_disk_as_it_was(
+def test_every_write_is_denied_and_recorded_and_changes_nothing(
     rehearsal: RunningSite, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine"
@@ -206,7 +206,7 @@ def test_every_write_is_denied_recorded_and_leaves_the_disk_as_it_was(
     ],
     ids=["store", "relative", "other party", "proc", "etc", "long name", "deep", "newline"],
 )
-def test_no_path_leaves_the_tree(rehearsal: RunningSite, tmp_path: Path, path: str) -> None:
+def test_no_path_leads_out_of_the_tree(rehearsal: RunningSite, tmp_path: Path, path: str) -> None:
     quoted = path.replace("\n", "\\n")
 
     done = rehearsal.sftp("parti-a", f'get "{quoted}" {tmp_path}/got')
@@ -215,7 +215,7 @@ def test_no_path_leaves_the_tree(rehearsal: RunningSite, tmp_path: Path, path: s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_client_is_refused_shell_command_and_tunnel(rehearsal: RunningSite) -> None:
+def test_shell_commands_and_tunnels_are_refused(rehearsal: RunningSite) -> None:
     options = rehearsal.ssh_options("parti-a")
     command = subprocess.run(
         ["ssh", *options, f"parti-a@{ADDRESS}", "id"], capture_output=True, text=True, timeout=30
@@ -233,7 +233,7 @@ def test_a_client_is_refused_shell_command_and_tunnel(rehearsal: RunningSite) ->
     assert "SSH-2.0" not in tunnel.stdout
 
 
-def test_rclone_takes_our_sums_as_they_are(rehearsal: RunningSite, tmp_path: Path) -> None:
+def test_rclone_reads_our_sha256sums(rehearsal: RunningSite, tmp_path: Path) -> None:
     root = rehearsal.site / "trees/parti-a/prova-cb-mv"
     until(lambda: (root / "SHA256SUMS").exists(), "the sums", seconds=70)
     sums = next(path for path in root.glob("*/*/SHA256SUMS"))

@@ -5,19 +5,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wire.served import Serve, Served, until
-from wire.test_lifecycle import TWO, reloaded, rewrite
-from wire.test_server import add_file, connected, sum_of, told
+from wire.server import TWO_PARTIES, RunningServer, StartServer, until
 
 
-def fetched(served: Served, user: str, source: str, into: Path, name: str = "big") -> float:
+def fetch_seconds(
+    server: RunningServer, user: str, source: str, into: Path, name: str = "big"
+) -> float:
     began = time.monotonic()
-    done = served.sftp(user, f"get {name} {into}\n", f"-oBindAddress={source}")
+    done = server.sftp(user, f"get {name} {into}\n", f"-oBindAddress={source}")
     assert done.returncode == 0, done.stderr
     return time.monotonic() - began
 
 
-def at_once(*acts: Callable[[], float]) -> list[float]:
+def run_in_parallel(*acts: Callable[[], float]) -> list[float]:
     found: list[float] = [0.0] * len(acts)
 
     def run(number: int) -> None:
@@ -31,50 +31,50 @@ def at_once(*acts: Callable[[], float]) -> list[float]:
     return found
 
 
-def test_the_sessions_of_a_party_share_its_bandwidth(serve: Serve, tmp_path: Path) -> None:
-    served = serve(TWO)
-    rewrite(served, "parties.toml", 'id = "parti-a"', 'id = "parti-a"\nrate_mbit = 40')
-    reloaded(served)
-    digests = {add_file(served, "big", 5_000_000), add_file(served, "big", 5_000_000, "parti-b")}
-    at_once(
-        lambda: fetched(served, "parti-a", "127.0.0.1", tmp_path / "one"),
-        lambda: fetched(served, "parti-a", "127.0.0.1", tmp_path / "two"),
-        lambda: fetched(served, "parti-b", "127.0.0.2", tmp_path / "three"),
+def test_the_sessions_of_a_party_share_its_bandwidth(serve: StartServer, tmp_path: Path) -> None:
+    server = serve(TWO_PARTIES)
+    server.edit("parties.toml", 'id = "parti-a"', 'id = "parti-a"\nrate_mbit = 40')
+    server.reload()
+    contents = {server.add_file("big", 5_000_000), server.add_file("big", 5_000_000, "parti-b")}
+    run_in_parallel(
+        lambda: fetch_seconds(server, "parti-a", "127.0.0.1", tmp_path / "one"),
+        lambda: fetch_seconds(server, "parti-a", "127.0.0.1", tmp_path / "two"),
+        lambda: fetch_seconds(server, "parti-b", "127.0.0.2", tmp_path / "three"),
     )
-    assert {sum_of(tmp_path / name) for name in ("one", "two", "three")} == digests
+    assert {(tmp_path / name).read_bytes() for name in ("one", "two", "three")} == contents
     took: dict[str, list[int]] = {}
-    for record in served.records("close"):
+    for record in server.records("close"):
         took.setdefault(record.event.who, []).append(int(str(record.event.detail["ms"])))
     print(f"\n10 MB at 40 Mbit/s took {max(took['parti-a'])} ms, uncapped {took['parti-b']} ms")
     assert 1500 < max(took["parti-a"]) < 2500
     assert took["parti-b"][0] < 1000
 
 
-def test_a_session_takes_its_turn_and_the_parent_is_prompt(serve: Serve) -> None:
-    served = serve(TWO)
-    with connected(served, "parti-a"):
-        [child] = served.children()
+def test_children_run_under_sched_batch_and_the_monitor_does_not(serve: StartServer) -> None:
+    server = serve(TWO_PARTIES)
+    with server.connect("parti-a"):
+        [child] = server.children()
         assert os.sched_getscheduler(child) == os.SCHED_BATCH
-        assert os.sched_getscheduler(served.process.pid) == os.SCHED_OTHER
+        assert os.sched_getscheduler(server.process.pid) == os.SCHED_OTHER
 
 
-def nice_of(pid: int) -> int:
+def nice_value(pid: int) -> int:
     return os.getpriority(os.PRIO_PROCESS, pid)
 
 
-def test_a_party_with_many_sessions_weighs_no_more_than_one_with_few(serve: Serve) -> None:
-    served = serve(TWO)
-    mine = nice_of(served.process.pid)
-    with connected(served, "parti-b", source="127.0.0.2"):
-        [b] = served.children()
+def test_sessions_of_a_party_with_many_get_a_higher_nice_value(serve: StartServer) -> None:
+    server = serve(TWO_PARTIES)
+    mine = nice_value(server.process.pid)
+    with server.connect("parti-b", source="127.0.0.2"):
+        [b] = server.children()
         clients = [subprocess.Popen(
-            ["sftp", "-q", *served.ssh("parti-a"), "127.0.0.1"],
+            ["sftp", "-q", *server.ssh("parti-a"), "127.0.0.1"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         ) for _ in range(8)]  # fmt: skip
         try:
-            until(lambda: len(told(served, "login")) == 9)
-            until(lambda: [nice_of(c) - mine for c in served.children() if c != b] == [9] * 8)
-            assert nice_of(b) == mine
+            until(lambda: len(server.details("login")) == 9)
+            until(lambda: [nice_value(c) - mine for c in server.children() if c != b] == [9] * 8)
+            assert nice_value(b) == mine
         finally:
             for client in clients:
                 client.communicate(b"bye\n", timeout=20)

@@ -1,4 +1,4 @@
-"""Credentials changed under a running server: by its operator's own commands, with real clients."""
+"""The operator's commands change credentials while the server runs and real clients read."""
 
 import shutil
 import socket
@@ -15,8 +15,7 @@ import paramiko
 import pytest
 from click.testing import CliRunner, Result
 from fido_token import SoftwareToken, string
-from wire.served import OPENS, SECRET, Serve, Served, until
-from wire.test_server import add_file, connected, told
+from wire.server import OPENS, SECRET, RunningServer, StartServer, until
 
 from keys.credentials import fido, ring
 from keys.server_keys import host
@@ -26,103 +25,103 @@ PARTIES = {f"parti-{letter}": "127.0.0.1" for letter in "abc"}
 NOW = OPENS + timedelta(hours=1)
 
 
-def ssps(served: Served, *words: object) -> Result:
-    done = CliRunner().invoke(main, [*map(str, words), "--site", str(served.site)])
+def ssps(server: RunningServer, *words: object) -> Result:
+    done = CliRunner().invoke(main, [*map(str, words), "--site", str(server.site)])
     assert done.exit_code == 0, done.output
     return done
 
 
 @dataclass
-class Mirror:
-    """A party's session that reads on and on; `broke` is when it could no more."""
+class Reader:
+    """A session that reads a file over and over; `ended_at` is when it was disconnected."""
 
-    served: Served
+    server: RunningServer
     user: str
     password: str | None
     read: int = 0
-    broke: float | None = None
+    ended_at: float | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        with connected(self.served, self.user, password=self.password) as client:
+        with self.server.connect(self.user, password=self.password) as client:
             sftp = client.open_sftp()
             while not self.stop.is_set():
                 try:
                     with sftp.open("page") as file:
                         self.read += len(file.read())
                 except (OSError, EOFError, paramiko.SSHException):
-                    self.broke = time.monotonic()
+                    self.ended_at = time.monotonic()
                     return
 
 
 @contextmanager
-def mirroring(served: Served, *credentials: tuple[str, str | None]) -> Iterator[list[Mirror]]:
-    mirrors = [Mirror(served, user, password) for user, password in credentials]
-    threads = [threading.Thread(target=mirror.run) for mirror in mirrors]
+def reading(server: RunningServer, *credentials: tuple[str, str | None]) -> Iterator[list[Reader]]:
+    readers = [Reader(server, user, password) for user, password in credentials]
+    threads = [threading.Thread(target=reader.run) for reader in readers]
     for thread in threads:
         thread.start()
     try:
-        until(lambda: all(mirror.read for mirror in mirrors))
-        yield mirrors
+        until(lambda: all(reader.read for reader in readers))
+        yield readers
     finally:
-        for mirror in mirrors:
-            mirror.stop.set()
+        for reader in readers:
+            reader.stop.set()
         for thread in threads:
             thread.join()
 
 
-def test_all_parties_are_rotated_under_load_and_only_what_ended_breaks(serve: Serve) -> None:
-    served = serve(PARTIES, before=lambda site: (site / "state").mkdir())
-    (served.site / "keys").chmod(0o700)
-    new = served.site / "new"
+def test_a_rotation_under_load_ends_only_sessions_of_ended_credentials(serve: StartServer) -> None:
+    server = serve(PARTIES, before=lambda site: (site / "state").mkdir())
+    (server.site / "keys").chmod(0o700)
+    new = server.site / "new"
     for party in PARTIES:
-        add_file(served, "page", 200_000, party)
+        server.add_file("page", 200_000, party)
         host.create_key(new / party, "yeni")
     words = ["key", "rotate", "--all", "--public-keys", new, "--not-before", NOW.isoformat()]
     words += ["--overlap", "1h", "--why", "yearly", "--apply"]
     by_key = [(party, None) for party in PARTIES]
     by_password = [(party, SECRET) for party in PARTIES]
 
-    with mirroring(served, *by_key, *by_password) as mirrors:
-        done = ssps(served, *words)
-        before = [mirror.read for mirror in mirrors]
-        until(lambda: all(m.read > b for m, b in zip(mirrors, before, strict=True)))
-        assert [m.broke for m in mirrors] == [None] * 6  # old and new overlap
+    with reading(server, *by_key, *by_password) as readers:
+        done = ssps(server, *words)
+        before = [reader.read for reader in readers]
+        until(lambda: all(m.read > b for m, b in zip(readers, before, strict=True)))
+        assert [m.ended_at for m in readers] == [None] * 6  # old and new credentials overlap
 
         ends, began = NOW + timedelta(hours=1), time.monotonic()
-        served.at(ends)
-        until(lambda: all(m.broke for m in mirrors[:3]))
-        assert all(m.broke is not None and m.broke - began < 1.0 for m in mirrors[:3])
-        before = [mirror.read for mirror in mirrors[3:]]
-        until(lambda: all(m.read > b for m, b in zip(mirrors[3:], before, strict=True)))
-        assert [m.broke for m in mirrors[3:]] == [None] * 3
+        server.set_time(ends)
+        until(lambda: all(m.ended_at for m in readers[:3]))
+        assert all(m.ended_at is not None and m.ended_at - began < 1.0 for m in readers[:3])
+        before = [reader.read for reader in readers[3:]]
+        until(lambda: all(m.read > b for m, b in zip(readers[3:], before, strict=True)))
+        assert [m.ended_at for m in readers[3:]] == [None] * 3
 
     assert "in force: the server" in done.stderr
     for party in PARTIES:
-        assert served.sftp(party, "ls\n").returncode == 255
-        shutil.copy(new / party, served.site / "clients" / f"{party}-2")
-        assert served.sftp(party, "ls\n", key=f"{party}-2").returncode == 0
+        assert server.sftp(party, "ls\n").returncode == 255
+        shutil.copy(new / party, server.site / "clients" / f"{party}-2")
+        assert server.sftp(party, "ls\n", key=f"{party}-2").returncode == 0
 
 
-def test_a_revocation_names_the_sessions_that_it_ended(serve: Serve) -> None:
-    served = serve(PARTIES)
-    name = ring.load(served.site, "parti-a").credentials[0].fingerprint
-    add_file(served, "page", 200_000)
+def test_a_revocation_reports_the_sessions_that_it_ended(serve: StartServer) -> None:
+    server = serve(PARTIES)
+    name = ring.load(server.site, "parti-a").credentials[0].fingerprint
+    server.add_file("page", 200_000)
 
-    with mirroring(served, ("parti-a", None), ("parti-a", SECRET)) as (by_key, by_password):
+    with reading(server, ("parti-a", None), ("parti-a", SECRET)) as (by_key, by_password):
         began = time.monotonic()
-        done = ssps(served, "key", "revoke", "parti-a", name, "--why", "lost")
-        assert by_key.broke is not None
-        assert by_key.broke - began < 1.5  # of which the command itself takes some
-        assert by_password.broke is None
+        done = ssps(server, "key", "revoke", "parti-a", name, "--why", "lost")
+        assert by_key.ended_at is not None
+        assert by_key.ended_at - began < 1.5  # includes the time of the command
+        assert by_password.ended_at is None
 
-    [end] = [d for d in told(served, "session-end") if d["reason"] == "key revoked"]
+    [end] = [d for d in server.details("session-end") if d["reason"] == "key revoked"]
     assert end["credential"] == name
     assert f"ended: session {end['session']} from 127.0.0.1" in done.stderr
 
 
 class Agent:
-    """An SSH agent (draft-ietf-sshm-ssh-agent) that holds one token, touched each time."""
+    """An SSH agent (draft-ietf-sshm-ssh-agent) with one FIDO token that is always touched."""
 
     def __init__(self, path: Path, key: SoftwareToken) -> None:
         self.path = path
@@ -161,12 +160,14 @@ class Agent:
 
 
 @pytest.mark.parametrize("kind", fido.KINDS)
-def test_openssh_logs_in_with_a_key_on_a_token(serve: Serve, tmp_path: Path, kind: str) -> None:
-    served, key, other = serve(), SoftwareToken(kind), SoftwareToken(kind)
+def test_openssh_logs_in_with_a_key_on_a_fido_token(
+    serve: StartServer, tmp_path: Path, kind: str
+) -> None:
+    server, key, other = serve(), SoftwareToken(kind), SoftwareToken(kind)
     public = tmp_path / "token.pub"
     public.write_text(key.public_line + "\n")
     ssps(
-        served,
+        server,
         "key",
         "add",
         "parti-a",
@@ -183,30 +184,32 @@ def test_openssh_logs_in_with_a_key_on_a_token(serve: Serve, tmp_path: Path, kin
         for number, held in enumerate((key, other)):
             agent = Agent(tmp_path / f"agent-{number}", held)
             stack.callback(agent.close)
-            # OpenSSH goes by the first that is said.
+            # OpenSSH uses the first value of an option.
             options = [f"-oIdentityAgent={agent.path}", "-oIdentitiesOnly=no"]
-            options += served.ssh("parti-a", key="stranger")
+            options += server.ssh("parti-a", key="stranger")
             command = ["sftp", *options, "-b", "/dev/null", "127.0.0.1"]
             codes.append(subprocess.run(command, capture_output=True).returncode)
 
     assert codes == [0, 255]
-    [login] = told(served, "login")
-    assert login["credential"] == ring.load(served.site, "parti-a").credentials[-1].fingerprint
+    [login] = server.details("login")
+    assert login["credential"] == ring.load(server.site, "parti-a").credentials[-1].fingerprint
 
 
-Spoil = Callable[[Path], object]
+Damage = Callable[[Path], object]
 
 
 @pytest.mark.parametrize("spoil", [lambda p: p.write_text("[[cred"), lambda p: p.write_bytes(b"")])
-def test_a_command_does_not_claim_what_the_server_cannot_take(serve: Serve, spoil: Spoil) -> None:
-    served = serve(PARTIES)
-    spoil(ring.ring_path(served.site, "parti-a"))
+def test_a_command_fails_if_the_server_cannot_apply_the_change(
+    serve: StartServer, damage: Damage
+) -> None:
+    server = serve(PARTIES)
+    damage(ring.ring_path(server.site, "parti-a"))
 
     done = CliRunner().invoke(
         main,
-        ["key", "add", "parti-a", "--password", "--why", "x", "--site", str(served.site)],
+        ["key", "add", "parti-a", "--password", "--why", "x", "--site", str(server.site)],
     )
 
     assert done.exit_code == 1
     assert "keys/parties/parti-a.toml: " in done.output
-    assert served.sftp("parti-a", "ls\n").returncode == 0  # by the ring that was good last
+    assert server.sftp("parti-a", "ls\n").returncode == 0  # with the last good ring

@@ -1,4 +1,4 @@
-"""What clients compare by: digests over exec and over SFTP."""
+"""Digests that clients ask for, over exec and over SFTP."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from wire.served import Serve, Served, until
+from wire.server import RunningServer, StartServer, until
 
 from keys import digest
 
@@ -18,7 +18,7 @@ PAGES = {
 }
 
 
-# A client that is told of no limits asks for none, like OpenSSH before 8.5.
+# Without the limits extension a client does not ask for limits, like OpenSSH before 8.5.
 UNLIMITED = """
 from sftpd.sftp import session
 session._OFFERED = tuple(each for each in session._OFFERED if b"limits" not in each[0])
@@ -26,10 +26,10 @@ session._OFFERED = tuple(each for each in session._OFFERED if b"limits" not in e
 
 
 @pytest.fixture
-def served(serve: Serve) -> Served:
-    """A server with three files, of which all but the last bear a stamp."""
+def server(serve: StartServer) -> RunningServer:
+    """A server with three files; all but the last have their digests stored with the file."""
 
-    def furnish(site: Path) -> None:
+    def add_pages(site: Path) -> None:
         for number, (path, content) in enumerate(PAGES.items()):
             file = site / "trees/parti-a" / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,23 +39,23 @@ def served(serve: Serve) -> Served:
                 with file.open("rb") as opened:
                     digest.stamp(opened.fileno(), digest.digests_of(content))
 
-    return serve(before=furnish)
+    return serve(before=add_pages)
 
 
-def ssh(served: Served, command: str) -> subprocess.CompletedProcess[bytes]:
+def ssh(server: RunningServer, command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["ssh", *served.ssh("parti-a"), "127.0.0.1", command],
+        ["ssh", *server.ssh("parti-a"), "127.0.0.1", command],
         capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def rclone(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
-    config = served.site / "rclone.conf"
+def rclone(server: RunningServer, *words: str) -> subprocess.CompletedProcess[str]:
+    config = server.site / "rclone.conf"
     if not config.exists():
         config.write_text(
-            f"[ysk]\ntype = sftp\nhost = 127.0.0.1\nport = {served.port}\nuser = parti-a\n"
-            f"key_file = {served.site / 'clients/parti-a'}\n"
-            f"known_hosts_file = {served.site / 'known_hosts'}\n"
+            f"[ysk]\ntype = sftp\nhost = 127.0.0.1\nport = {server.port}\nuser = parti-a\n"
+            f"key_file = {server.site / 'clients/parti-a'}\n"
+            f"known_hosts_file = {server.site / 'known_hosts'}\n"
         )
     return subprocess.run(
         ["rclone", "--config", str(config), *words],
@@ -63,22 +63,22 @@ def rclone(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_rclone_copies_checks_and_keeps_the_commands_it_found(served: Served) -> None:
-    mirror = served.site / "mirror"
-    copied = rclone(served, "copy", "ysk:/", str(mirror))
+def test_rclone_detects_the_hash_commands_copies_and_checks(server: RunningServer) -> None:
+    mirror = server.site / "mirror"
+    copied = rclone(server, "copy", "ysk:/", str(mirror))
     assert copied.returncode == 0, copied.stderr
 
-    checked = rclone(served, "check", "ysk:/", str(mirror))
-    hashed = rclone(served, "hashsum", "md5", "ysk:/")
-    sha1 = rclone(served, "sha1sum", "ysk:/")
-    before = len(served.records("open"))
-    again = rclone(served, "sync", "--checksum", "ysk:/", str(mirror))
+    checked = rclone(server, "check", "ysk:/", str(mirror))
+    hashed = rclone(server, "hashsum", "md5", "ysk:/")
+    sha1 = rclone(server, "sha1sum", "ysk:/")
+    before = len(server.records("open"))
+    again = rclone(server, "sync", "--checksum", "ysk:/", str(mirror))
 
     assert checked.returncode == 0, checked.stderr
     assert "0 differences found" in checked.stderr
     assert "hashes could not be checked" not in checked.stderr
     assert again.returncode == 0, again.stderr
-    assert len(served.records("open")) == before
+    assert len(server.records("open")) == before
     for listed, name in ((hashed, "md5"), (sha1, "sha1")):
         lines = {
             path: digest
@@ -86,50 +86,50 @@ def test_rclone_copies_checks_and_keeps_the_commands_it_found(served: Served) ->
         }
         for path, content in PAGES.items():
             assert lines[path] == hashlib.new(name, content).hexdigest()
-    config = (served.site / "rclone.conf").read_text()
+    config = (server.site / "rclone.conf").read_text()
     assert "md5sum_command = md5sum\n" in config
     assert "sha1sum_command = sha1sum\n" in config
     assert "shell_type = unix\n" in config
     assert "none" not in config
 
-    asked = {(r.event.what, r.event.detail["algorithm"]) for r in served.records("hash")}
+    asked = {(r.event.what, r.event.detail["algorithm"]) for r in server.records("hash")}
     assert asked >= {(f"/{path}", "md5") for path in PAGES}
 
 
-def test_rclone_without_hashes_goes_by_size_and_time(served: Served) -> None:
-    mirror = served.site / "mirror"
+def test_rclone_without_hashes_compares_size_and_time(server: RunningServer) -> None:
+    mirror = server.site / "mirror"
     plain = ("--sftp-disable-hashcheck", "ysk:/", str(mirror))
-    synced = rclone(served, "sync", *plain)
-    before = len(served.records("open"))
+    synced = rclone(server, "sync", *plain)
+    before = len(server.records("open"))
 
-    again = rclone(served, "sync", *plain)
+    again = rclone(server, "sync", *plain)
 
     assert (synced.returncode, again.returncode) == (0, 0), synced.stderr
-    assert len(served.records("open")) == before
-    assert served.records("hash") == []
-    checked = rclone(served, "check", "--download", *plain)
+    assert len(server.records("open")) == before
+    assert server.records("hash") == []
+    checked = rclone(server, "check", "--download", *plain)
     assert (checked.returncode, "0 differences found" in checked.stderr) == (0, True)
 
 
-def test_a_changed_copy_is_found_by_its_digest(served: Served) -> None:
-    mirror = served.site / "mirror"
-    rclone(served, "copy", "ysk:/", str(mirror))
+def test_rclone_finds_a_changed_copy_by_its_digest(server: RunningServer) -> None:
+    mirror = server.site / "mirror"
+    rclone(server, "copy", "ysk:/", str(mirror))
     changed = mirror / next(iter(PAGES))
     changed.write_bytes(b"eno" * 1000)
     os.utime(changed, (1684080000, 1684080000))
 
-    checked = rclone(served, "check", "ysk:/", str(mirror))
+    checked = rclone(server, "check", "ysk:/", str(mirror))
 
     assert checked.returncode == 1
     assert "1 differences found" in checked.stderr
 
 
-def test_ssh_prints_a_digest_and_nothing_is_executed(served: Served) -> None:
+def test_ssh_prints_a_digest_and_no_command_is_executed(server: RunningServer) -> None:
     page = next(iter(PAGES))
 
-    good = ssh(served, f"sha256sum '{page}'")
-    missing = ssh(served, "sha256sum /none")
-    refused = ssh(served, f"sha256sum '{page}'; id")
+    good = ssh(server, f"sha256sum '{page}'")
+    missing = ssh(server, "sha256sum /none")
+    refused = ssh(server, f"sha256sum '{page}'; id")
 
     assert good.returncode == 0, good.stderr
     expected = hashlib.sha256(PAGES[page]).hexdigest()
@@ -138,18 +138,18 @@ def test_ssh_prints_a_digest_and_nothing_is_executed(served: Served) -> None:
     assert missing.stderr.endswith(b"sha256sum: /none: No such file or directory\n")
     assert (refused.returncode, refused.stdout) == (255, b"")
     assert b"exec request failed" in refused.stderr
-    until(lambda: served.records("denied"))
-    assert [r.event.detail["verb"] for r in served.records("denied")] == ["exec"]
-    outcomes = [(r.event.what, r.event.outcome) for r in served.records("hash")]
+    until(lambda: server.records("denied"))
+    assert [r.event.detail["verb"] for r in server.records("denied")] == ["exec"]
+    outcomes = [(r.event.what, r.event.outcome) for r in server.records("hash")]
     assert outcomes == [(f"/{page}", "ok"), ("/none", "refused")]
 
 
-def test_paramikos_client_hashes_and_browses_on_one_connection(served: Served) -> None:
+def test_paramiko_hashes_and_lists_on_one_connection(server: RunningServer) -> None:
     page = next(iter(PAGES))
     client = paramiko.SSHClient()
-    client.load_host_keys(str(served.site / "known_hosts"))
+    client.load_host_keys(str(server.site / "known_hosts"))
     client.connect(
-        "127.0.0.1", served.port, "parti-a", key_filename=str(served.site / "clients/parti-a"),
+        "127.0.0.1", server.port, "parti-a", key_filename=str(server.site / "clients/parti-a"),
         allow_agent=False, look_for_keys=False,
     )  # fmt: skip
     try:
@@ -165,12 +165,14 @@ def test_paramikos_client_hashes_and_browses_on_one_connection(served: Served) -
         client.close()
 
 
-def test_openssh_8_which_asks_for_no_limits_gets_a_large_file(serve: Serve, tmp_path: Path) -> None:
-    served = serve(patch=UNLIMITED)
+def test_openssh_8_without_the_limits_extension_gets_a_large_file(
+    serve: StartServer, tmp_path: Path
+) -> None:
+    server = serve(patch=UNLIMITED)
     content = os.urandom(20_000_003)
-    (served.site / "trees/parti-a/buyuk").write_bytes(content)
+    (server.site / "trees/parti-a/buyuk").write_bytes(content)
 
-    got = served.sftp("parti-a", f"get buyuk {tmp_path}/got\n", "-vv", "-B", "32768", "-R", "64")
+    got = server.sftp("parti-a", f"get buyuk {tmp_path}/got\n", "-vv", "-B", "32768", "-R", "64")
 
     assert got.returncode == 0, got.stderr
     assert "statvfs@openssh.com" in got.stderr
@@ -178,13 +180,13 @@ def test_openssh_8_which_asks_for_no_limits_gets_a_large_file(serve: Serve, tmp_
     assert (tmp_path / "got").read_bytes() == content
 
 
-def test_scp_expands_a_tilde_and_sftp_asks_for_the_room(served: Served, tmp_path: Path) -> None:
+def test_scp_expands_a_tilde_and_sftp_answers_df(server: RunningServer, tmp_path: Path) -> None:
     page = next(iter(PAGES))
     copied = subprocess.run(
-        ["scp", *served.ssh("parti-a"), f"127.0.0.1:~/{page}", str(tmp_path / "got")],
+        ["scp", *server.ssh("parti-a"), f"127.0.0.1:~/{page}", str(tmp_path / "got")],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    room = served.sftp("parti-a", "df\n")
+    room = server.sftp("parti-a", "df\n")
 
     assert copied.returncode == 0, copied.stderr
     assert (tmp_path / "got").read_bytes() == PAGES[page]

@@ -1,4 +1,4 @@
-"""The first login, where an operator's password is good only for setting another (md. 5/c)."""
+"""The first login: an initial password can only be used to set a new one (md. 5/c)."""
 
 import subprocess
 from datetime import timedelta
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from wire.login_client import FAILURE, SUCCESS, LoginClient, login_client
-from wire.served import OPENS, SECRET, Serve, Served, setting
-from wire.test_server import told
+from wire.server import OPENS, SECRET, RunningServer, StartServer, setting
 
 from keys.credentials import ring
 from keys.ledger import segments
@@ -18,8 +17,8 @@ INFO_REQUEST, INFO_RESPONSE, BANNER = 60, 61, 53
 must_change = setting("must_change_password = true")
 
 
-def sftp(served: Served, tmp_path: Path, *answers: str) -> subprocess.CompletedProcess[str]:
-    """OpenSSH's sftp, whose user types these answers to whatever it prompts for."""
+def sftp(server: RunningServer, tmp_path: Path, *answers: str) -> subprocess.CompletedProcess[str]:
+    """Run OpenSSH's sftp; its user types these answers to its prompts."""
     lines = tmp_path / "answers"
     lines.write_text("".join(f"{answer}\n" for answer in answers))
     ask = tmp_path / "askpass"
@@ -27,8 +26,8 @@ def sftp(served: Served, tmp_path: Path, *answers: str) -> subprocess.CompletedP
     ask.chmod(0o755)
     options = [
         "-F", "none", "-oBatchMode=no", "-oIdentityAgent=none", "-oIdentitiesOnly=yes",
-        "-oStrictHostKeyChecking=yes", f"-oUserKnownHostsFile={served.site}/known_hosts",
-        f"-oPort={served.port}", "-oPubkeyAuthentication=no", "-oNumberOfPasswordPrompts=1",
+        "-oStrictHostKeyChecking=yes", f"-oUserKnownHostsFile={server.site}/known_hosts",
+        f"-oPort={server.port}", "-oPubkeyAuthentication=no", "-oNumberOfPasswordPrompts=1",
     ]  # fmt: skip
     return subprocess.run(
         ["sftp", *options, "-b", "-", "parti-a@127.0.0.1"],
@@ -41,35 +40,33 @@ def sftp(served: Served, tmp_path: Path, *answers: str) -> subprocess.CompletedP
     )
 
 
-def test_openssh_sets_a_new_password_and_comes_in(serve: Serve, tmp_path: Path) -> None:
-    served = serve(before=must_change)
+def test_openssh_sets_a_new_password_and_logs_in(serve: StartServer, tmp_path: Path) -> None:
+    server = serve(before=must_change)
 
-    first = sftp(served, tmp_path, SECRET, OWN, OWN)
-    again = sftp(served, tmp_path, OWN)
-    old = sftp(served, tmp_path, SECRET)
+    first = sftp(server, tmp_path, SECRET, OWN, OWN)
+    again = sftp(server, tmp_path, OWN)
+    old = sftp(server, tmp_path, SECRET)
 
     assert first.returncode == 0, first.stderr
     assert "BENIOKU.txt" in first.stdout
     assert "Parolaniz degistirildi." in first.stderr
     assert (again.returncode, old.returncode) == (0, 255)
-    [own] = [c for c in ring.load(served.site, "parti-a").credentials if c.chosen]
-    [record] = segments.read_records(served.site / "ledgers/operations")
+    [own] = [c for c in ring.load(server.site, "parti-a").credentials if c.chosen]
+    [record] = segments.read_records(server.site / "ledgers/operations")
     assert (record.event.event, record.event.who) == ("password change", "parti-a")
     assert record.event.detail["credential"] == own.fingerprint
-    everything = b"".join(p.read_bytes() for p in (served.site / "ledgers").rglob("*.jsonl"))
+    everything = b"".join(p.read_bytes() for p in (server.site / "ledgers").rglob("*.jsonl"))
     for secret in (OWN, SECRET, "argon2"):
         assert secret.encode() not in everything
-        assert secret not in served.log.read_text()
+        assert secret not in server.log.read_text()
 
 
-def test_it_is_set_before_the_opening_which_is_when_there_is_time(
-    serve: Serve, tmp_path: Path
-) -> None:
-    served = serve(before=must_change, now=OPENS - timedelta(hours=3))
+def test_the_password_can_be_set_before_access_opens(serve: StartServer, tmp_path: Path) -> None:
+    server = serve(before=must_change, now=OPENS - timedelta(hours=3))
 
-    early = sftp(served, tmp_path, SECRET, OWN, OWN)
-    served.at(OPENS)
-    opened = sftp(served, tmp_path, OWN)
+    early = sftp(server, tmp_path, SECRET, OWN, OWN)
+    server.set_time(OPENS)
+    opened = sftp(server, tmp_path, OWN)
 
     assert early.returncode == 255
     assert "Parolaniz degistirildi." in early.stderr
@@ -98,11 +95,11 @@ def begin(client: LoginClient, user: str = "parti-a") -> bytes:
         (b"\xfe\xf0\xfd-parola-1453", b"\xfe\xf0\xfd-parola-1453", b"Yalniz UTF-8"),
     ],
 )
-def test_what_will_not_do_is_asked_for_again_and_at_last_refused(
-    serve: Serve, new: str | bytes, again: str | bytes, said: bytes
+def test_an_unacceptable_password_is_asked_for_again_and_then_refused(
+    serve: StartServer, new: str | bytes, again: str | bytes, said: bytes
 ) -> None:
-    served = serve(before=must_change)
-    with login_client(served) as client:
+    server = serve(before=must_change)
+    with login_client(server) as client:
         assert begin(client)[0] == INFO_REQUEST
         assert answer(client, SECRET)[0] == INFO_REQUEST
         for _ in range(2):
@@ -110,36 +107,38 @@ def test_what_will_not_do_is_asked_for_again_and_at_last_refused(
         assert answer(client, new, again)[0] == BANNER
         assert client.receive()[0] == FAILURE
         client.password("parti-a", SECRET)
-    assert not any(c.chosen for c in ring.load(served.site, "parti-a").credentials)
-    assert told(served, "login") == []
+    assert not any(c.chosen for c in ring.load(server.site, "parti-a").credentials)
+    assert server.details("login") == []
 
 
-def test_by_the_method_password_it_opens_nothing_and_a_key_as_ever(serve: Serve) -> None:
-    served = serve(before=must_change)
-    with login_client(served) as client:
+def test_the_initial_password_gives_no_access_and_a_key_still_does(serve: StartServer) -> None:
+    server = serve(before=must_change)
+    with login_client(server) as client:
         banner = client.password("parti-a", SECRET)
         assert banner[0] == BANNER
         assert b"Ilk parolanizi degistirmelisiniz" in banner
         assert client.receive() == b"\x33" + len(METHODS).to_bytes(4, "big") + METHODS + b"\0"
-    assert served.sftp("parti-a", "ls\n").returncode == 0
-    assert [d["reason"] for d in told(served, "login-refused")] == ["password must be changed"]
+    assert server.sftp("parti-a", "ls\n").returncode == 0
+    assert [d["reason"] for d in server.details("login-refused")] == ["password must be changed"]
 
 
-def test_a_wrong_password_or_address_or_an_answer_unasked_learns_nothing(serve: Serve) -> None:
-    served = serve({"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}, before=must_change)
+def test_a_wrong_password_address_or_answer_reveals_nothing(
+    serve: StartServer,
+) -> None:
+    server = serve({"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}, before=must_change)
     for user, text in (("parti-a", "wrong"), ("nobody", SECRET), ("parti-b", SECRET)):
-        with login_client(served) as client:
+        with login_client(server) as client:
             assert begin(client, user)[0] == INFO_REQUEST
             assert answer(client, text)[0] == FAILURE
-    with login_client(served) as client:
+    with login_client(server) as client:
         begin(client)
         client.send(INFO_RESPONSE, 2, SECRET, OWN)
-        assert client.receive()[0] == 1  # hung up on
-    assert served.sftp("parti-a", "ls\n").returncode == 0
+        assert client.receive()[0] == 1  # SSH_MSG_DISCONNECT
+    assert server.sftp("parti-a", "ls\n").returncode == 0
 
 
-def test_where_it_need_not_be_changed_nobody_is_asked(serve: Serve) -> None:
-    served = serve()
-    with login_client(served) as client:
+def test_without_must_change_password_no_new_one_is_asked_for(serve: StartServer) -> None:
+    server = serve()
+    with login_client(server) as client:
         assert begin(client)[0] == FAILURE
         assert client.password("parti-a", SECRET)[0] == SUCCESS

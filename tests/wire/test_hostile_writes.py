@@ -1,7 +1,7 @@
-"""Write verbs of every kind: each works against OpenSSH's server, and changes nothing on ours.
+"""Write verbs of every kind: each works on OpenSSH's server, and changes nothing on ours.
 
-In the manner of OpenSSH's regress/sftp-perm.sh: a denial proves something only if the very same
-packets do their work where they are allowed to, and if the disk is looked at afterwards.
+Like OpenSSH's regress/sftp-perm.sh: a denial proves something only if the same packets have an
+effect where they are allowed, and if the disk is compared afterwards.
 """
 
 import os
@@ -12,8 +12,19 @@ from pathlib import Path
 from struct import pack
 
 import pytest
-from wire.attacker import CLOSE, DENIED, FSETSTAT, HANDLE, OK, OPEN, WRITE, Raw, logged_in, string
-from wire.served import Serve, until
+from wire.attacker import (
+    CLOSE,
+    DENIED,
+    FSETSTAT,
+    HANDLE,
+    OK,
+    OPEN,
+    WRITE,
+    RawSftp,
+    logged_in,
+    string,
+)
+from wire.server import StartServer, until
 
 OPENSSH = "/usr/lib/openssh/sftp-server"
 SETSTAT, REMOVE, MKDIR, RMDIR, RENAME, SYMLINK, EXTENDED = 9, 13, 14, 15, 18, 20, 200
@@ -28,12 +39,12 @@ SIZE, OWNERS, MODE, TIMES = (
     pack(">III", 8, 1, 2),
 )
 
-# What is sent, given how to open a file that would be written to.
-Attempt = Callable[[Raw, int], int]
+# Sends one verb; its argument is the flags to open a file with. Returns the status code.
+Attempt = Callable[[RawSftp, int], int]
 
 
 def verb(kind: int, body: bytes) -> Attempt:
-    return lambda raw, _: raw.code(kind, body)
+    return lambda sftp, _: sftp.status(kind, body)
 
 
 def extension(name: bytes, body: bytes) -> Attempt:
@@ -41,43 +52,43 @@ def extension(name: bytes, body: bytes) -> Attempt:
 
 
 def on_handle(kind: int, before: bytes, after: bytes) -> Attempt:
-    """One that needs a file open, for writing where the server lets it."""
+    """A verb that needs an open file, opened for writing if the server allows it."""
 
-    def attempt(raw: Raw, flags: int) -> int:
-        handle = raw.open(b"dosya", flags)
-        code = raw.code(kind, before + handle + after)
-        raw.close(handle)
+    def attempt(sftp: RawSftp, flags: int) -> int:
+        handle = sftp.open(b"dosya", flags)
+        code = sftp.status(kind, before + handle + after)
+        sftp.close(handle)
         return code
 
     return attempt
 
 
-def opens(flags: int) -> Attempt:
-    """OPEN, and a WRITE if it is granted."""
+def open_and_write(flags: int) -> Attempt:
+    """OPEN with these flags, and WRITE if it is granted."""
     name = b"yeni" if flags & CREAT else b"dosya"
 
-    def attempt(raw: Raw, _: int) -> int:
-        answer, rest = raw.ask(OPEN, string(name) + pack(">II", flags, 0))
+    def attempt(sftp: RawSftp, _: int) -> int:
+        answer, rest = sftp.request(OPEN, string(name) + pack(">II", flags, 0))
         if answer != HANDLE:
             return int.from_bytes(rest[:4], "big")
-        written = raw.code(WRITE, rest + pack(">Q", 0) + string(b"YAZILDI"))
+        written = sftp.status(WRITE, rest + pack(">Q", 0) + string(b"YAZILDI"))
         assert written == OK or not flags & WRITE_FLAG
-        raw.close(rest)
+        sftp.close(rest)
         return OK
 
     return attempt
 
 
-def copies(raw: Raw, flags: int) -> int:
-    source, target = raw.open(b"diger"), raw.open(b"dosya", flags)
+def copy_data(sftp: RawSftp, flags: int) -> int:
+    source, target = sftp.open(b"diger"), sftp.open(b"dosya", flags)
     body = string(b"copy-data") + source + pack(">QQ", 0, 0) + target + pack(">Q", 0)
-    code = raw.code(EXTENDED, body)
-    raw.close(source)
-    raw.close(target)
+    code = sftp.status(EXTENDED, body)
+    sftp.close(source)
+    sftp.close(target)
     return code
 
 
-# Each with whether the disk shows it afterwards.
+# Each with whether it changes the disk where it is allowed.
 ATTEMPTS: dict[str, tuple[Attempt, bool]] = {
     "WRITE": (on_handle(WRITE, b"", pack(">Q", 2) + string(b"YAZILDI")), True),
     "WRITE far beyond the end": (on_handle(WRITE, b"", pack(">Q", 2**20) + string(b"x")), True),
@@ -102,23 +113,26 @@ ATTEMPTS: dict[str, tuple[Attempt, bool]] = {
     "fsync": (on_handle(EXTENDED, string(b"fsync@openssh.com"), b""), False),
     "lsetstat mode": (extension(b"lsetstat@openssh.com", string(b"bos") + MODE), True),
     "lsetstat times": (extension(b"lsetstat@openssh.com", FILE + TIMES), True),
-    "copy-data": (copies, True),
+    "copy-data": (copy_data, True),
     **{
-        f"OPEN with flags {flags:#04x}": (opens(flags), bool(flags & (WRITE_FLAG | CREAT | TRUNC)))
+        f"OPEN with flags {flags:#04x}": (
+            open_and_write(flags),
+            bool(flags & (WRITE_FLAG | CREAT | TRUNC)),
+        )
         for flags in range(1, 64)
         if flags & ~READING
     },
 }
 
 
-def furnish(folder: Path) -> None:
+def add_files(folder: Path) -> None:
     (folder / "dosya").write_bytes(b"tutanak\n")
     (folder / "diger").write_bytes(b"oteki tutanak\n")
     (folder / "bos").mkdir(exist_ok=True)
 
 
-def disk(folder: Path) -> dict[str, tuple[object, ...]]:
-    """All that a verb could have changed below a folder."""
+def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Return everything below a folder that a verb could change."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted([folder, *folder.rglob("*")]):
         status = path.lstat()
@@ -131,10 +145,10 @@ def disk(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-def test_it_works_where_it_is_allowed(tmp_path: Path, name: str) -> None:
-    attempt, shows = ATTEMPTS[name]
-    furnish(tmp_path)
-    before = disk(tmp_path)
+def test_the_write_verb_works_on_opensshs_server(tmp_path: Path, name: str) -> None:
+    attempt, changes_disk = ATTEMPTS[name]
+    add_files(tmp_path)
+    before = state_of(tmp_path)
     with subprocess.Popen(
         [OPENSSH, "-d", str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -142,37 +156,37 @@ def test_it_works_where_it_is_allowed(tmp_path: Path, name: str) -> None:
         stderr=subprocess.DEVNULL,
         bufsize=0,
     ) as server:
-        code = attempt(Raw.to(server), WRITING)
+        code = attempt(RawSftp.of_process(server), WRITING)
         assert server.stdin is not None
         server.stdin.close()
         assert server.wait(10) == 0
 
     assert code == OK
-    if shows:
-        assert disk(tmp_path) != before
+    if changes_disk:
+        assert state_of(tmp_path) != before
 
 
-def test_it_is_denied_here_and_the_disk_stays_as_it_was(serve: Serve) -> None:
-    served = serve()
-    tree = served.site / "trees" / "parti-a"
+def test_every_write_verb_is_denied_and_changes_nothing(serve: StartServer) -> None:
+    server = serve()
+    tree = server.site / "trees" / "parti-a"
     shutil.rmtree(tree)
     tree.mkdir()
-    furnish(tree)
-    outside = served.site / "trees" / "store"
+    add_files(tree)
+    outside = server.site / "trees" / "store"
     outside.mkdir()
-    furnish(outside)
-    before, before_outside = disk(tree), disk(outside)
+    add_files(outside)
+    before, before_outside = state_of(tree), state_of(outside)
 
-    with logged_in(served) as transport:
-        raw = Raw.on(transport.open_session())
-        codes = {name: attempt(raw, READING) for name, (attempt, _) in ATTEMPTS.items()}
-        changed = disk(tree) != before
+    with logged_in(server) as transport:
+        sftp = RawSftp.on_channel(transport.open_session())
+        codes = {name: attempt(sftp, READING) for name, (attempt, _) in ATTEMPTS.items()}
+        changed = state_of(tree) != before
 
     assert codes == dict.fromkeys(ATTEMPTS, DENIED)
     assert not changed
-    assert disk(outside) == before_outside
-    until(lambda: served.records("session-end"))
-    denied = served.records("denied")
+    assert state_of(outside) == before_outside
+    until(lambda: server.records("session-end"))
+    denied = server.records("denied")
     assert len(denied) == len(ATTEMPTS)
     assert {record.event.who for record in denied} == {"parti-a"}
     assert {str(record.event.detail["verb"]) for record in denied} == {
@@ -187,31 +201,31 @@ PATHS = (
 )
 
 
-def test_no_path_makes_a_write_verb_say_anything_but_denied(serve: Serve) -> None:
-    served = serve()
-    tree = served.site / "trees" / "parti-a"
-    furnish(tree)
-    store = served.site / "trees" / "store"
+def test_write_verbs_are_denied_for_every_path(serve: StartServer) -> None:
+    server = serve()
+    tree = server.site / "trees" / "parti-a"
+    add_files(tree)
+    store = server.site / "trees" / "store"
     store.mkdir()
-    furnish(store)
+    add_files(store)
     (tree / "yol").symlink_to("../store")
-    before, before_outside = disk(tree), disk(store)
+    before, before_outside = state_of(tree), state_of(store)
 
     codes = {}
-    with logged_in(served) as transport:
-        raw = Raw.on(transport.open_session())
+    with logged_in(server) as transport:
+        sftp = RawSftp.on_channel(transport.open_session())
         for path in PATHS:
             name = string(path)
             codes[path] = {
-                *(raw.code(kind, name) for kind in (REMOVE, RMDIR)),
-                *(raw.code(kind, name + MODE) for kind in (SETSTAT, MKDIR)),
-                *(raw.code(kind, name + NEW) for kind in (RENAME, SYMLINK)),
-                *(raw.code(kind, FILE + name) for kind in (RENAME, SYMLINK)),
-                raw.code(OPEN, name + pack(">II", 0x1A, 0)),
-                raw.code(WRITE, name + pack(">Q", 0) + string(b"x")),
-                raw.code(FSETSTAT, name + MODE),
+                *(sftp.status(kind, name) for kind in (REMOVE, RMDIR)),
+                *(sftp.status(kind, name + MODE) for kind in (SETSTAT, MKDIR)),
+                *(sftp.status(kind, name + NEW) for kind in (RENAME, SYMLINK)),
+                *(sftp.status(kind, FILE + name) for kind in (RENAME, SYMLINK)),
+                sftp.status(OPEN, name + pack(">II", 0x1A, 0)),
+                sftp.status(WRITE, name + pack(">Q", 0) + string(b"x")),
+                sftp.status(FSETSTAT, name + MODE),
             }
-        assert raw.code(CLOSE, raw.open(b"dosya")) == OK
+        assert sftp.status(CLOSE, sftp.open(b"dosya")) == OK
 
     assert codes == {path: {DENIED} for path in PATHS}
-    assert (disk(tree), disk(store)) == (before, before_outside)
+    assert (state_of(tree), state_of(store)) == (before, before_outside)

@@ -18,7 +18,7 @@ import office
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from unit.publisher.filed_site import KEY, PageFiler, digests, pages
-from wire.served import Serve, Served, until
+from wire.server import RunningServer, StartServer, until
 from wire.slow_link import slow_link
 
 from config import load
@@ -42,7 +42,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "mirror"
 class Party:
     """A party with the files that its client needs, and the site that it mirrors."""
 
-    served: Served
+    server: RunningServer
     settings: Settings
     filer: PageFiler
     folder: Path
@@ -53,8 +53,8 @@ class Party:
 
     def feed(self) -> None:
         """Close a segment."""
-        store = self.served.site / "store"
-        with FeedQueries(catalog.url(self.served.site)) as filings:
+        store = self.server.site / "store"
+        with FeedQueries(catalog.url(self.server.site)) as filings:
             feed = Feed(
                 self.settings, filings, KEY, lambda: datetime.now(UTC),
                 lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
@@ -63,10 +63,10 @@ class Party:
             feed.tick(0)
 
     def command(self, *more: str, port: int = 0) -> list[str]:
-        site = self.served.site
+        site = self.server.site
         return [
             sys.executable, str(SCRIPT), "--host", "127.0.0.1",
-            "--port", str(port or self.served.port), "--user", "parti-a",
+            "--port", str(port or self.server.port), "--user", "parti-a",
             "--key", str(site / "clients/parti-a"), "--known-hosts", str(site / "known_hosts"),
             "--signers", str(site / "allowed_signers"), "--to", str(self.folder), "--json", *more,
         ]  # fmt: skip
@@ -80,21 +80,21 @@ class Party:
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
     def opened(self) -> list[str]:
-        return [r.event.what for r in self.served.records("open") if r.event.what.endswith(".jpg")]
+        return [r.event.what for r in self.server.records("open") if r.event.what.endswith(".jpg")]
 
     @property
     def tree(self) -> Path:
-        return self.served.site / "trees" / "parti-a"
+        return self.server.site / "trees" / "parti-a"
 
 
 @pytest.fixture
-def party(serve: Serve, tmp_path: Path) -> Party:
-    served = serve()
-    settings = load.load(served.site)
-    (served.site / "state").mkdir(exist_ok=True)
+def party(serve: StartServer, tmp_path: Path) -> Party:
+    server = serve()
+    settings = load.load(server.site)
+    (server.site / "state").mkdir(exist_ok=True)
     signers = sshsig.allowed_signers(KEY.public_key())
-    (served.site / "allowed_signers").write_text(signers)
-    return Party(served, settings, PageFiler(settings), tmp_path / "mirror")
+    (server.site / "allowed_signers").write_text(signers)
+    return Party(server, settings, PageFiler(settings), tmp_path / "mirror")
 
 
 def test_a_mirror_is_complete_and_a_second_run_fetches_nothing(party: Party) -> None:
@@ -133,7 +133,7 @@ def test_a_mirror_has_every_file_and_verifies_with_the_commands_of_the_readme(pa
     assert (code, last["files"], last["unsummed"]) == (0, 4, 0)
     assert whole(party.folder) == whole(party.tree)
     assert {"BENIOKU.txt", f"{ELECTION}/SHA256SUMS.sig"} <= whole(party.folder).keys()
-    shutil.copy(party.served.site / "allowed_signers", party.folder)
+    shutil.copy(party.server.site / "allowed_signers", party.folder)
     for command in readme.COMMANDS:
         line = ["bash", "-c", command.format(election=ELECTION)]
         done = subprocess.run(line, cwd=party.folder, capture_output=True, check=False)
@@ -143,10 +143,10 @@ def test_a_mirror_has_every_file_and_verifies_with_the_commands_of_the_readme(pa
 def test_only_changed_sums_and_readme_are_fetched_again(party: Party) -> None:
     def fetched() -> list[str]:
         """Run the mirror, and return which sums and readme it fetched."""
-        before = len(party.served.records("open"))
+        before = len(party.server.records("open"))
         assert party.mirror()[0] == 0
         assert whole(party.folder) == whole(party.tree)
-        opened = (record.event.what.lstrip("/") for record in party.served.records("open")[before:])
+        opened = (record.event.what.lstrip("/") for record in party.server.records("open")[before:])
         root, board = f"{ELECTION}/SHA256SUMS", f"{ELECTION}/34-istanbul-1/kadikoy-2/SHA256SUMS"
         short = {root: "root", board: "board", "BENIOKU.txt": "readme"}
         return sorted(short[path] for path in opened if path in short)
@@ -502,12 +502,14 @@ def test_a_killed_mirror_continues_its_partial_files(party: Party) -> None:
     paths = [party.file(box, content=f"a large page {box} " * 100_000) for box in (1, 2)]
     party.feed()
     sizes = [(party.tree / path).stat().st_size for path in paths]
-    with slow_link(party.served.port, 50.0, 0.01) as link:
-        known = party.served.site / "known_hosts"
+    with slow_link(party.server.port, 50.0, 0.01) as link:
+        known = party.server.site / "known_hosts"
         text = known.read_text()
-        known.write_text(text.replace(f"]:{party.served.port}", f"]:{link.address}"))
+        known.write_text(text.replace(f"]:{party.server.port}", f"]:{link.listen_port}"))
         process = subprocess.Popen(
-            party.command(port=link.address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            party.command(port=link.listen_port),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         parts = [party.folder / f"{path}.part" for path in paths]
         until(lambda: all(p.exists() and p.stat().st_size > 500_000 for p in parts), 30)
@@ -558,14 +560,14 @@ def test_a_second_mirror_on_the_same_folder_is_refused(party: Party) -> None:
     assert party.mirror()[0] == 0
 
 
-def test_another_host_key_fails_verification(party: Party, serve: Serve) -> None:
+def test_another_host_key_fails_verification(party: Party, serve: StartServer) -> None:
     party.file(1)
     party.feed()
     other = serve(name="other")
     name, _, rest = (other.site / "known_hosts").read_text().partition(" ")
-    ours = (party.served.site / "known_hosts").read_text().partition(" ")[2]
+    ours = (party.server.site / "known_hosts").read_text().partition(" ")[2]
     assert rest != ours
-    hosts = party.served.site / "swapped"
+    hosts = party.server.site / "swapped"
     hosts.write_text(f"{name} {ours}")
 
     code, last = party.mirror("--known-hosts", str(hosts), port=other.port)
@@ -606,7 +608,7 @@ def test_a_tree_without_a_feed_is_not_complete(party: Party) -> None:
 
 
 def test_a_refused_login_exits_with_3_and_wrong_usage_with_2(party: Party) -> None:
-    key = party.served.site / "clients/stranger"
+    key = party.server.site / "clients/stranger"
 
     code, last = party.mirror("--key", str(key))
     wrong = subprocess.run(
@@ -626,16 +628,16 @@ def test_over_a_slow_link_that_breaks_no_file_is_fetched_twice(
     party.feed()
     sizes = sum(path.stat().st_size for path in party.tree.rglob("*.jpg"))
     # The server accepts one address of the party, and the link connects from the same one.
-    with slow_link(party.served.port, 5.0, 0.05, 150_000, 220_000) as link:
-        name = f"[127.0.0.1]:{party.served.port}"
-        hosts = party.served.site / "known_hosts"
-        hosts.write_text(hosts.read_text().replace(name, f"[127.0.0.1]:{link.address}"))
+    with slow_link(party.server.port, 5.0, 0.05, 150_000, 220_000) as link:
+        name = f"[127.0.0.1]:{party.server.port}"
+        hosts = party.server.site / "known_hosts"
+        hosts.write_text(hosts.read_text().replace(name, f"[127.0.0.1]:{link.listen_port}"))
 
-        code, last = party.mirror("--parallel", "2", port=link.address)
+        code, last = party.mirror("--parallel", "2", port=link.listen_port)
 
     assert (code, last["waiting"], last["files"]) == (0, 0, 4)
     assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
     assert link.connections == 3
-    assert link.passed < sizes + 2 * 2 * 65_536 + 100_000
+    assert link.bytes_to_client < sizes + 2 * 2 * 65_536 + 100_000
     first = [path for path in party.opened() if "sayim" in path]
     assert party.opened().index(first[0]) >= 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from unit.publisher.filed_site import KEY, PageFiler, digests, read_sums
-from wire.served import Serve, Served
+from wire.server import RunningServer, StartServer
 
 from config import load
 from config.sheet import Belge, Secim, Sheet
@@ -25,10 +25,10 @@ ROOT = "2023-05-14-cb-mv"
 
 
 @contextmanager
-def filing(served: Served) -> Iterator[list[Sheet]]:
+def filing(server: RunningServer) -> Iterator[list[Sheet]]:
     """File fifty pages per second, with segments and sums three times per second."""
-    settings = load.load(served.site)
-    (served.site / "state").mkdir(exist_ok=True)
+    settings = load.load(server.site)
+    (server.site / "state").mkdir(exist_ok=True)
     filer, filed = PageFiler(settings), list[Sheet]()
     left, done = threading.Event(), threading.Event()
 
@@ -42,8 +42,8 @@ def filing(served: Served) -> Iterator[list[Sheet]]:
         done.set()
 
     def feed() -> None:
-        store = served.site / "store"
-        with FeedQueries(catalog.url(served.site)) as filings:
+        store = server.site / "store"
+        with FeedQueries(catalog.url(server.site)) as filings:
             kept = Feed(
                 settings, filings, KEY, lambda: datetime.now(UTC),
                 lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
@@ -66,35 +66,35 @@ def filing(served: Served) -> Iterator[list[Sheet]]:
             thread.join()
 
 
-def copy_with(client: str, served: Served, mirror: Path) -> list[str]:
-    site = served.site
+def copy_with(client: str, server: RunningServer, mirror: Path) -> list[str]:
+    site = server.site
     if client == "sftp":
-        return ["sftp", *served.ssh("parti-a"), "-r", "-p", "127.0.0.1:/", str(mirror)]
+        return ["sftp", *server.ssh("parti-a"), "-r", "-p", "127.0.0.1:/", str(mirror)]
     if client == "rclone":
         return [
             "rclone", "copy", "--config", "/dev/null", "--sftp-host", "127.0.0.1",
-            "--sftp-port", str(served.port), "--sftp-user", "parti-a", "--sftp-known-hosts-file",
+            "--sftp-port", str(server.port), "--sftp-user", "parti-a", "--sftp-known-hosts-file",
             str(site / "known_hosts"), "--sftp-key-file", str(site / "clients/parti-a"),
             ":sftp:/", str(mirror),
         ]  # fmt: skip
-    ssh = shlex.join(["ssh", "-a", "-x", *served.ssh("parti-a")])
+    ssh = shlex.join(["ssh", "-a", "-x", *server.ssh("parti-a")])
     return [
         "lftp", "--norc", "-c",
         f'set net:max-retries 1; set sftp:auto-confirm no; set sftp:connect-program "{ssh}"; '
-        f"open -u parti-a, sftp://127.0.0.1:{served.port}; mirror --parallel=2 / {mirror}",
+        f"open -u parti-a, sftp://127.0.0.1:{server.port}; mirror --parallel=2 / {mirror}",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("client", ["sftp", "lftp", "rclone"])
 def test_a_mirror_taken_while_pages_are_filed_is_consistent(
-    serve: Serve, tmp_path: Path, client: str
+    serve: StartServer, tmp_path: Path, client: str
 ) -> None:
-    served = serve()
-    tree, mirror = served.site / "trees" / "parti-a", tmp_path / "mirror"
-    command = copy_with(client, served, mirror)
+    server = serve()
+    tree, mirror = server.site / "trees" / "parti-a", tmp_path / "mirror"
+    command = copy_with(client, server, mirror)
 
     passes = []
-    with filing(served) as filed:
+    with filing(server) as filed:
         for _ in range(2):
             time.sleep(1.5)
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -5,38 +5,40 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from wire.served import Serve, until
-from wire.test_lifecycle import TWO, banner
-from wire.test_server import told
+from wire.server import TWO_PARTIES, StartServer, until
 
 
 def cpu_seconds(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def test_an_unregistered_address_costs_next_to_nothing(serve: Serve) -> None:
-    served = serve(limited=True)
-    before = cpu_seconds(served.process.pid)
-    knocks = 2000
-    for _ in range(knocks):
+def test_refusing_an_unregistered_address_costs_little_cpu(serve: StartServer) -> None:
+    server = serve(limited=True)
+    before = cpu_seconds(server.process.pid)
+    connections = 2000
+    for _ in range(connections):
         with (
             suppress(ConnectionResetError),
             socket.create_connection(
-                ("127.0.0.1", served.port), source_address=("127.0.0.3", 0)
+                ("127.0.0.1", server.port), source_address=("127.0.0.3", 0)
             ) as s,
         ):
             s.recv(1)
-    each = (cpu_seconds(served.process.pid) - before) / knocks
+    each = (cpu_seconds(server.process.pid) - before) / connections
     print(f"\nan unregistered address costs {each * 1e3:.3f} ms")
     assert each < 0.0002
-    until(lambda: sum(int(str(d["count"])) for d in told(served, "connection-refused")) == knocks)
-    assert len(served.records()) < 30
+    until(
+        lambda: (
+            sum(int(str(d["count"])) for d in server.details("connection-refused")) == connections
+        )
+    )
+    assert len(server.records()) < 30
 
 
-def test_guesses_slow_the_address_they_come_from_for_seconds(serve: Serve) -> None:
-    served = serve(TWO, limited=True)
+def test_wrong_passwords_block_their_address_for_some_seconds(serve: StartServer) -> None:
+    server = serve(TWO_PARTIES, limited=True)
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", served.port)) as sock:
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
             transport = paramiko.Transport(sock)
             try:
                 transport.start_client(timeout=10)
@@ -45,31 +47,31 @@ def test_guesses_slow_the_address_they_come_from_for_seconds(serve: Serve) -> No
                         transport.auth_password("parti-b", "wrong", fallback=False)
             finally:
                 transport.close()
-    until(lambda: not served.children())
-    until(lambda: banner(served) == b"")
-    # Whose name was guessed under is not slowed, and nobody is for long.
-    assert served.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.2").returncode == 0
+    until(lambda: not server.children())
+    until(lambda: server.first_bytes() == b"")
+    # The party whose password was guessed is not blocked, and the address not for long.
+    assert server.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.2").returncode == 0
     began = time.monotonic()
-    until(lambda: served.sftp("parti-a", "ls\n").returncode == 0)
+    until(lambda: server.sftp("parti-a", "ls\n").returncode == 0)
     assert time.monotonic() - began < 6.0
-    assert {d["reason"] for d in told(served, "connection-refused")} == {"penalty"}
+    assert {d["reason"] for d in server.details("connection-refused")} == {"penalty"}
 
 
-def test_a_client_of_many_connections_is_not_slowed(serve: Serve) -> None:
-    served = serve(limited=True)
+def test_an_honest_client_with_many_connections_is_not_refused(serve: StartServer) -> None:
+    server = serve(limited=True)
     for _ in range(20):
-        assert served.sftp("parti-a", "ls\n").returncode == 0
-    held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(40)]
+        assert server.sftp("parti-a", "ls\n").returncode == 0
+    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
     for sock in held:
         sock.settimeout(10)
         assert sock.recv(4) == b"SSH-"
         sock.close()
-    assert not told(served, "connection-refused")
+    assert not server.details("connection-refused")
 
 
-def test_a_flood_from_a_registered_address_is_thinned(serve: Serve) -> None:
-    served = serve(limited=True, rates="ConnectionRates(burst=30, per_second=5)")
-    held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(100)]
+def test_a_flood_from_a_registered_address_is_limited(serve: StartServer) -> None:
+    server = serve(limited=True, rates="ConnectionRates(burst=30, per_second=5)")
+    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
     heard = []
     for sock in held:
         sock.settimeout(10)
@@ -83,9 +85,9 @@ def test_a_flood_from_a_registered_address_is_thinned(serve: Serve) -> None:
     assert 30 <= heard.count(b"SSH-") < 60
     until(
         lambda: (
-            sum(int(str(d["count"])) for d in told(served, "connection-refused"))
+            sum(int(str(d["count"])) for d in server.details("connection-refused"))
             == heard.count(b"")
         )
     )
-    assert {d["reason"] for d in told(served, "connection-refused")} == {"rate"}
-    until(lambda: served.sftp("parti-a", "ls\n").returncode == 0)
+    assert {d["reason"] for d in server.details("connection-refused")} == {"rate"}
+    until(lambda: server.sftp("parti-a", "ls\n").returncode == 0)

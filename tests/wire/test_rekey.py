@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from wire.served import SECRET, Serve, Served, until
+from wire.server import SECRET, RunningServer, StartServer, until
 
 SIZE = 12_000_000
-OFTEN = """
+REKEY_OFTEN = """
 from sftpd.ssh.packetizer import Packetizer
 Packetizer.REKEY_BYTES = 300_000
 """
-TOLD = """
+LOG_REKEY = """
 from sftpd.ssh.transport import Transport
 parse = Transport._parse_newkeys
 def told(self, m):
@@ -25,11 +25,11 @@ Transport._parse_newkeys = told
 """
 
 
-def start(serve: Serve, patch: str = OFTEN) -> tuple[Served, bytes]:
-    served: Served = serve(patch=patch)
+def start(serve: StartServer, patch: str = REKEY_OFTEN) -> tuple[RunningServer, bytes]:
+    server: RunningServer = serve(patch=patch)
     content = os.urandom(SIZE)
-    (served.site / "trees/parti-a/buyuk").write_bytes(content)
-    return served, content
+    (server.site / "trees/parti-a/buyuk").write_bytes(content)
+    return server, content
 
 
 def run(*command: str) -> None:
@@ -40,46 +40,46 @@ def run(*command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def sftp(*more: str) -> Callable[[Served, Path], None]:
-    def fetch(served: Served, into: Path) -> None:
-        done = served.sftp("parti-a", f"get buyuk {into}\n", *more)
+def sftp(*more: str) -> Callable[[RunningServer, Path], None]:
+    def fetch(server: RunningServer, into: Path) -> None:
+        done = server.sftp("parti-a", f"get buyuk {into}\n", *more)
         assert done.returncode == 0, done.stderr
 
     return fetch
 
 
-def lftp(served: Served, into: Path) -> None:
-    ssh = shlex.join(["ssh", "-a", "-x", *served.ssh("parti-a")])
+def lftp(server: RunningServer, into: Path) -> None:
+    ssh = shlex.join(["ssh", "-a", "-x", *server.ssh("parti-a")])
     run("lftp", "--norc", "-c",
         f'set net:max-retries 1; set sftp:auto-confirm no; set sftp:connect-program "{ssh}"; '
-        f"open -u parti-a, sftp://127.0.0.1:{served.port}; get buyuk -o {into}")  # fmt: skip
+        f"open -u parti-a, sftp://127.0.0.1:{server.port}; get buyuk -o {into}")  # fmt: skip
 
 
-def rclone(served: Served, into: Path) -> None:
+def rclone(server: RunningServer, into: Path) -> None:
     remote = (
-        f":sftp,host=127.0.0.1,port={served.port},user=parti-a,"
-        f"key_file={served.site / 'clients/parti-a'},md5sum_command=none,sha1sum_command=none:buyuk"
+        f":sftp,host=127.0.0.1,port={server.port},user=parti-a,"
+        f"key_file={server.site / 'clients/parti-a'},md5sum_command=none,sha1sum_command=none:buyuk"
     )
     run("rclone", "--config", "/dev/null", "copyto", remote, str(into))
 
 
-def psftp(served: Served, into: Path) -> None:
-    batch = served.site / "batch"
+def psftp(server: RunningServer, into: Path) -> None:
+    batch = server.site / "batch"
     batch.write_text(f"get buyuk {into}\n")
     shown = subprocess.run(
-        ["ssh-keygen", "-lf", str(served.site / "keys/host/ssh_host_ed25519_key.pub")],
+        ["ssh-keygen", "-lf", str(server.site / "keys/host/ssh_host_ed25519_key.pub")],
         capture_output=True,
         text=True,
         check=True,
     )
-    run("psftp", "-batch", "-P", str(served.port), "-pw", SECRET, "-b", str(batch),
+    run("psftp", "-batch", "-P", str(server.port), "-pw", SECRET, "-b", str(batch),
         "-hostkey", shown.stdout.split()[1], "parti-a@127.0.0.1")  # fmt: skip
 
 
 CLIENTS = {
     "sftp": sftp(),
     "sftp, AES-CTR": sftp("-oCiphers=aes128-ctr"),
-    "sftp, which rekeys too": sftp("-oRekeyLimit=3M"),
+    "sftp that rekeys too": sftp("-oRekeyLimit=3M"),
     "lftp": lftp,
     "rclone": rclone,
     "psftp": psftp,
@@ -87,25 +87,27 @@ CLIENTS = {
 
 
 @pytest.mark.parametrize("fetch", CLIENTS.values(), ids=CLIENTS)
-def test_a_download_outlives_many_key_exchanges(
-    serve: Serve, tmp_path: Path, fetch: Callable[[Served, Path], None]
+def test_a_download_continues_through_many_key_exchanges(
+    serve: StartServer, tmp_path: Path, fetch: Callable[[RunningServer, Path], None]
 ) -> None:
-    served, content = start(serve, OFTEN + TOLD)
+    server, content = start(serve, REKEY_OFTEN + LOG_REKEY)
 
-    fetch(served, tmp_path / "got")
+    fetch(server, tmp_path / "got")
 
     got = hashlib.sha256((tmp_path / "got").read_bytes()).digest()
     assert got == hashlib.sha256(content).digest()
-    assert served.log.read_text().count("new keys") >= 5
-    until(lambda: served.records("close"))
-    [close] = [r.event.detail for r in served.records("close")]
+    assert server.log.read_text().count("new keys") >= 5
+    until(lambda: server.records("close"))
+    [close] = [r.event.detail for r in server.records("close")]
     assert (close["bytes"], close["complete"]) == (SIZE, True)
 
 
-def test_several_channels_outlive_many_key_exchanges(serve: Serve, tmp_path: Path) -> None:
-    served, content = start(serve)
+def test_several_channels_continue_through_many_key_exchanges(
+    serve: StartServer, tmp_path: Path
+) -> None:
+    server, content = start(serve)
     control = [f"-oControlPath={tmp_path}/c", "-oRekeyLimit=2M"]
-    master = subprocess.Popen(["ssh", *served.ssh("parti-a", *control), "-MN", "127.0.0.1"])
+    master = subprocess.Popen(["ssh", *server.ssh("parti-a", *control), "-MN", "127.0.0.1"])
     try:
         waited = subprocess.run(
             ["bash", "-c", f"until [ -S {tmp_path}/c ]; do sleep 0.02; done"], timeout=10
@@ -113,7 +115,7 @@ def test_several_channels_outlive_many_key_exchanges(serve: Serve, tmp_path: Pat
         assert waited.returncode == 0
         clients = []
         for number in range(3):
-            command = ["sftp", *served.ssh("parti-a", *control), "-b", "-", "127.0.0.1"]
+            command = ["sftp", *server.ssh("parti-a", *control), "-b", "-", "127.0.0.1"]
             client = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
             )
@@ -137,11 +139,11 @@ def test_several_channels_outlive_many_key_exchanges(serve: Serve, tmp_path: Pat
         ("aes256-ctr,aes128-ctr", "aes256-ctr"),
     ],
 )
-def test_gcm_is_agreed_on_wherever_the_client_has_it(
-    serve: Serve, ciphers: str, agreed: str
+def test_gcm_is_chosen_if_the_client_offers_it(
+    serve: StartServer, ciphers: str, agreed: str
 ) -> None:
-    served: Served = serve()
-    done = served.sftp("parti-a", "ls\n", f"-oCiphers={ciphers}")
+    server: RunningServer = serve()
+    done = server.sftp("parti-a", "ls\n", f"-oCiphers={ciphers}")
     assert done.returncode == 0, done.stderr
-    [login] = [r.event.detail for r in served.records("login")]
+    [login] = [r.event.detail for r in server.records("login")]
     assert login["cipher"] == agreed

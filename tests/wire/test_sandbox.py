@@ -4,41 +4,40 @@ import socket
 from pathlib import Path
 
 import pytest
-from wire.served import Serve, Served, lay_out, setting, until
-from wire.test_server import connected
+from wire.server import RunningServer, StartServer, make_site, setting, until
 
 from config import load
 from config.fault import Faults
-from sftpd import server
+from sftpd import server as sftp_server
 from sftpd.sandbox import sandbox
 
-NONE_OF_IT = (
+NO_SANDBOX = (
     "from sftpd.sandbox import sandbox\n"
     "sandbox.kernel = lambda: sandbox.KernelFeatures(0, False, True)\n"
 )
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 needs_landlock = pytest.mark.skipif(
     not sandbox.kernel().landlock, reason="the kernel has no Landlock"
 )
 
 
-def status(served: Served) -> dict[str, str]:
-    """What /proc says of the one child."""
-    [child] = served.children()
+def status(server: RunningServer) -> dict[str, str]:
+    """Return /proc/PID/status of the only child."""
+    [child] = server.children()
     lines = Path(f"/proc/{child}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 @needs_landlock
-def test_a_child_is_shut_in_before_and_after_the_login(serve: Serve) -> None:
-    served = serve()
-    with socket.create_connection(("127.0.0.1", served.port)) as silent:
+def test_a_child_is_sandboxed_before_and_after_the_login(serve: StartServer) -> None:
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port)) as silent:
         silent.recv(8)
-        before = status(served)
-    until(lambda: not served.children())
-    with connected(served, "parti-a") as client, client.open_sftp() as sftp:
+        before = status(server)
+    until(lambda: not server.children())
+    with server.connect("parti-a") as client, client.open_sftp() as sftp:
         assert sftp.listdir("/")
-        after = status(served)
+        after = status(server)
 
     assert (before["NoNewPrivs"], before["Seccomp"], before["Seccomp_filters"]) == ("1", "2", "1")
     assert (after["NoNewPrivs"], after["Seccomp"], after["Seccomp_filters"]) == ("1", "2", "2")
@@ -48,12 +47,12 @@ def test_a_child_is_shut_in_before_and_after_the_login(serve: Serve) -> None:
 
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
-def test_a_child_of_root_is_nobody(serve: Serve, user: str) -> None:
-    served = serve(before=setting(f'user = "{user}"'))
-    with connected(served, "parti-a") as client, client.open_sftp() as sftp:
+def test_a_child_of_root_runs_as_the_configured_user(serve: StartServer, user: str) -> None:
+    server = serve(before=setting(f'user = "{user}"'))
+    with server.connect("parti-a") as client, client.open_sftp() as sftp:
         assert sftp.open("BENIOKU.txt").read() == b"parti-a\n"
-        found = status(served)
-        [child] = served.children()
+        found = status(server)
+        [child] = server.children()
         root = Path(f"/proc/{child}/root").readlink()
 
     who = pwd.getpwnam(user)
@@ -61,43 +60,43 @@ def test_a_child_of_root_is_nobody(serve: Serve, user: str) -> None:
     assert found["Gid"].split() == [str(who.pw_gid)] * 4
     assert found["Groups"] == ""
     assert int(found["CapBnd"], 16) == 0
-    assert root == served.site / "trees" / "parti-a"
+    assert root == server.site / "trees" / "parti-a"
 
 
 @needs_root
-def test_a_tree_that_nobody_may_read_is_an_error_and_not_an_empty_one(serve: Serve) -> None:
-    served = serve()
-    tree = served.site / "trees" / "parti-a"
+def test_an_unreadable_tree_is_an_error_and_not_an_empty_listing(serve: StartServer) -> None:
+    server = serve()
+    tree = server.site / "trees" / "parti-a"
     tree.chmod(0o700)
-    assert served.sftp("parti-a", "ls\n").returncode == 255
-    assert "tree-unreadable" in served.log.read_text()
+    assert server.sftp("parti-a", "ls\n").returncode == 255
+    assert "tree-unreadable" in server.log.read_text()
 
     tree.chmod(0o755)
     (tree / "BENIOKU.txt").chmod(0o400)
-    assert served.sftp("parti-a", "get BENIOKU.txt /dev/null\n").returncode == 1
-    assert "file-unreadable" in served.log.read_text().splitlines()[-1]
+    assert server.sftp("parti-a", "get BENIOKU.txt /dev/null\n").returncode == 1
+    assert "file-unreadable" in server.log.read_text().splitlines()[-1]
 
 
-def test_what_is_poured_in_before_the_login_takes_no_memory(serve: Serve) -> None:
-    served = serve()
-    with socket.create_connection(("127.0.0.1", served.port)) as loud:
-        until(served.children)  # it may be gone before it is looked at among what comes
-        most = max(map(_peak, served.children()))
+def test_data_before_the_login_uses_no_memory(serve: StartServer) -> None:
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port)) as loud:
+        until(server.children)  # it may end before the loop looks at it
+        most = max(map(_peak, server.children()))
         loud.sendall(b"SSH-2.0-loud\r\n")
         try:
             for _ in range(4800):
                 loud.sendall(b"x" * 65536)
-                for child in served.children():
+                for child in server.children():
                     most = max(most, _peak(child))
         except OSError:
             pass
-    until(lambda: not served.children())
+    until(lambda: not server.children())
     assert 0 < most < 100 << 10
-    assert served.sftp("parti-a", "ls\n").returncode == 0
+    assert server.sftp("parti-a", "ls\n").returncode == 0
 
 
 def _peak(pid: int) -> int:
-    """The most memory that a process has had resident, in KiB."""
+    """Return the peak resident memory of a process in KiB."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -105,18 +104,18 @@ def _peak(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
-def test_without_a_kernel_that_can_the_server_does_not_start(tmp_path: Path) -> None:
+def test_the_server_does_not_start_if_the_kernel_lacks_the_sandbox(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    lay_out(site, {"parti-a": "127.0.0.1"}, 9, 9)
+    make_site(site, {"parti-a": "127.0.0.1"}, 9, 9)
     (site / "now").touch()
     with pytest.raises(Faults, match=r'site\.toml: sftp\.cage: "required", but this kernel has no'):
-        server.serve(load.load(site), kernel=sandbox.KernelFeatures(0, False, True))
+        sftp_server.serve(load.load(site), kernel=sandbox.KernelFeatures(0, False, True))
 
 
-def test_unless_the_best_effort_is_asked_for(serve: Serve) -> None:
-    served = serve(before=setting('cage = "best-effort"'), patch=NONE_OF_IT)
-    assert served.sftp("parti-a", "ls\n").returncode == 0
-    with connected(served, "parti-a"):
-        assert status(served)["Seccomp"] == "0"
-        assert int(status(served)["CapEff"], 16) == 0
-    assert "sandbox-incomplete" in served.log.read_text()
+def test_the_server_starts_without_the_sandbox_if_best_effort_is_set(serve: StartServer) -> None:
+    server = serve(before=setting('cage = "best-effort"'), patch=NO_SANDBOX)
+    assert server.sftp("parti-a", "ls\n").returncode == 0
+    with server.connect("parti-a"):
+        assert status(server)["Seccomp"] == "0"
+        assert int(status(server)["CapEff"], 16) == 0
+    assert "sandbox-incomplete" in server.log.read_text()

@@ -7,26 +7,26 @@ import time
 from pathlib import Path
 
 import paramiko
-from wire.served import Serve, Served, until
+from wire.server import RunningServer, StartServer, until
 
 SIZE = 2_000_000_000
-SOON = """
+SHORT_STALL = """
 from sftpd.ssh.packetizer import Packetizer
 Packetizer.STALL_SECONDS = 1.5
 """
 
 
-def start(serve: Serve) -> Served:
-    served: Served = serve(patch=SOON)
-    with (served.site / "trees/parti-a/buyuk").open("wb") as file:
+def start(serve: StartServer) -> RunningServer:
+    server: RunningServer = serve(patch=SHORT_STALL)
+    with (server.site / "trees/parti-a/buyuk").open("wb") as file:
         file.truncate(SIZE)
-    return served
+    return server
 
 
-def test_a_client_that_is_stopped_is_let_go(serve: Serve, tmp_path: Path) -> None:
-    served = start(serve)
+def test_a_stopped_client_is_disconnected(serve: StartServer, tmp_path: Path) -> None:
+    server = start(serve)
     client = subprocess.Popen(
-        ["sftp", "-q", *served.ssh("parti-a"), "-b", "-", "127.0.0.1"],
+        ["sftp", "-q", *server.ssh("parti-a"), "-b", "-", "127.0.0.1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -37,7 +37,7 @@ def test_a_client_that_is_stopped_is_let_go(serve: Serve, tmp_path: Path) -> Non
         assert client.stdin is not None
         client.stdin.write(f"get buyuk {tmp_path}/got\n")
         client.stdin.flush()
-        # By then it has asked for far more than its window and the sockets hold.
+        # By then it has requested far more than its window and the sockets hold.
         until(
             lambda: (tmp_path / "got").exists() and (tmp_path / "got").stat().st_size > 100_000_000
         )
@@ -46,9 +46,9 @@ def test_a_client_that_is_stopped_is_let_go(serve: Serve, tmp_path: Path) -> Non
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
 
-        until(lambda: not served.children())
+        until(lambda: not server.children())
 
-        [close] = [r.event.detail for r in served.records("close")]
+        [close] = [r.event.detail for r in server.records("close")]
         assert (close["complete"], close["reason"]) == (False, "session ended")
         assert 0 < int(str(close["bytes"])) < SIZE
     finally:
@@ -57,15 +57,15 @@ def test_a_client_that_is_stopped_is_let_go(serve: Serve, tmp_path: Path) -> Non
         client.communicate()
 
 
-def test_a_client_that_never_opens_its_window_is_let_go(serve: Serve) -> None:
-    served = start(serve)
+def test_a_client_that_never_opens_its_window_is_disconnected(serve: StartServer) -> None:
+    server = start(serve)
     with paramiko.SSHClient() as client:
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
         client.connect(
             "127.0.0.1",
-            served.port,
+            server.port,
             "parti-a",
-            key_filename=str(served.site / "clients/parti-a"),
+            key_filename=str(server.site / "clients/parti-a"),
             allow_agent=False,
             look_for_keys=False,
         )
@@ -73,7 +73,7 @@ def test_a_client_that_never_opens_its_window_is_let_go(serve: Serve) -> None:
         assert transport is not None
         channel = transport.open_session(window_size=65536)
         channel.invoke_subsystem("sftp")
-        # Greeting, open, and far more reads than the window has room for; nothing is ever read.
+        # INIT, OPEN, and far more READs than the window has room for; the client never reads.
         asked = [bytes.fromhex("00000005 01 00000003")]
         asked += [bytes.fromhex("00000017 03 00000001 00000006") + b"buyuk\0"[:5].rjust(6, b"/")]
         asked[-1] += bytes.fromhex("00000001 00000000")
@@ -83,26 +83,26 @@ def test_a_client_that_never_opens_its_window_is_let_go(serve: Serve) -> None:
             )
         channel.sendall(b"".join(asked))
 
-        until(lambda: not served.children())
+        until(lambda: not server.children())
 
-    [close] = [r.event.detail for r in served.records("close")]
+    [close] = [r.event.detail for r in server.records("close")]
     assert close["reason"] == "session ended"
     assert int(str(close["bytes"])) <= 65536
 
 
-def test_a_client_that_only_idles_stays(serve: Serve) -> None:
-    served = start(serve)
+def test_an_idle_client_stays_connected(serve: StartServer) -> None:
+    server = start(serve)
     client = subprocess.Popen(
-        ["sftp", "-q", *served.ssh("parti-a"), "127.0.0.1"],
+        ["sftp", "-q", *server.ssh("parti-a"), "127.0.0.1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert client.stdin is not None
-    until(lambda: served.records("login"))
+    until(lambda: server.records("login"))
 
     time.sleep(3)
 
-    assert len(served.children()) == 1
+    assert len(server.children()) == 1
     out, _ = client.communicate("pwd\n", timeout=10)
     assert "/" in out

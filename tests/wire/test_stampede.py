@@ -1,4 +1,4 @@
-"""Very many clients: the caps hold to the last one, and nothing is left behind by any of them."""
+"""Very many clients: the limits are exact, and no client leaves anything behind."""
 
 import selectors
 import signal
@@ -18,7 +18,7 @@ import paramiko
 import pytest
 from wire.attacker import (
     READ,
-    Raw,
+    RawSftp,
     after_version_line,
     assert_record_complete,
     end_reasons,
@@ -28,11 +28,11 @@ from wire.attacker import (
     read_to_end,
     threads,
 )
-from wire.served import Serve, Served, until
+from wire.server import RunningServer, StartServer, until
 
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes of a close a reset
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 MIB = 1 << 20
-# Many addresses, as a rate for each of them must not be what holds a stampede up.
+# Many addresses, so that no limit of a single address applies.
 PARTIES = {f"parti-{n:02}": f"127.0.1.{n}" for n in range(1, 41)}
 HOLDER = """
 import socket, sys, time
@@ -47,15 +47,15 @@ time.sleep(60)
 """
 
 
-def refused(served: Served, reason: str) -> int:
-    """How many connections the record says were closed unheard for that reason."""
-    told = [record.event.detail for record in served.records("connection-refused")]
-    return sum(int(str(detail["count"])) for detail in told if detail["reason"] == reason)
+def refused_connections(server: RunningServer, reason: str) -> int:
+    """Return how many connections were refused for a reason, according to the record."""
+    details = [record.event.detail for record in server.records("connection-refused")]
+    return sum(int(str(detail["count"])) for detail in details if detail["reason"] == reason)
 
 
 @contextmanager
-def all_at_once(served: Served, count: int) -> Iterator[list[socket.socket]]:
-    """Open connections without waiting for any of them."""
+def simultaneous_connections(server: RunningServer, count: int) -> Iterator[list[socket.socket]]:
+    """Open connections without waiting for each."""
     with ExitStack() as held:
         socks = []
         for _, source in zip(range(count), cycle(PARTIES.values()), strict=False):
@@ -63,50 +63,50 @@ def all_at_once(served: Served, count: int) -> Iterator[list[socket.socket]]:
             sock.bind((source, 0))
             sock.setblocking(False)
             with suppress(BlockingIOError):
-                sock.connect(("127.0.0.1", served.port))
+                sock.connect(("127.0.0.1", server.port))
             socks.append(sock)
         yield socks
 
 
-def first_words(socks: list[socket.socket], patience: float = 20.0) -> list[bytes]:
-    """What each hears first; nothing if it is closed before that."""
-    heard: dict[socket.socket, bytes] = {}
+def first_bytes_of(socks: list[socket.socket], patience: float = 20.0) -> list[bytes]:
+    """Return the first bytes that each receives; none if it is closed before."""
+    received: dict[socket.socket, bytes] = {}
     with selectors.DefaultSelector() as waiting:
         for sock in socks:
             waiting.register(sock, selectors.EVENT_READ)
-        while len(heard) < len(socks):
+        while len(received) < len(socks):
             ready = waiting.select(patience)
-            assert ready, f"{len(socks) - len(heard)} hear nothing at all"
+            assert ready, f"{len(socks) - len(received)} receive nothing"
             for key, _ in ready:
                 answering = key.fileobj
                 assert isinstance(answering, socket.socket)
                 try:
-                    heard[answering] = answering.recv(8)
+                    received[answering] = answering.recv(8)
                 except ConnectionResetError:
-                    heard[answering] = b""
+                    received[answering] = b""
                 waiting.unregister(answering)
-    return [heard[sock] for sock in socks]
+    return [received[sock] for sock in socks]
 
 
-def test_of_four_hundred_at_once_exactly_a_hundred_are_served(serve: Serve) -> None:
-    served = serve(PARTIES, sessions=100, grace=50.0)
-    with all_at_once(served, 400) as socks:
-        words = Counter(first_words(socks))
+def test_of_400_simultaneous_connections_exactly_100_are_served(serve: StartServer) -> None:
+    server = serve(PARTIES, sessions=100, grace=50.0)
+    with simultaneous_connections(server, 400) as socks:
+        words = Counter(first_bytes_of(socks))
         assert words == {b"SSH-2.0-": 100, b"": 300}
-        assert len(served.children()) == 100
-        until(lambda: refused(served, "sessions") == 300)
+        assert len(server.children()) == 100
+        until(lambda: refused_connections(server, "sessions") == 300)
 
         leaver = next(sock for sock in socks if not _closed(sock))
         leaver.close()
-        until(lambda: len(served.children()) == 99)
-        with logged_in(served, "parti-01", "127.0.1.1") as transport:
+        until(lambda: len(server.children()) == 99)
+        with logged_in(server, "parti-01", "127.0.1.1") as transport:
             assert transport.is_authenticated()
-            with all_at_once(served, 5) as late:
-                assert first_words(late) == [b""] * 5
-    until(lambda: not served.children(), 20)
-    until(lambda: len(end_reasons(served)) == 101)
-    until(lambda: refused(served, "sessions") == 305)
-    assert_record_complete(served)
+            with simultaneous_connections(server, 5) as late:
+                assert first_bytes_of(late) == [b""] * 5
+    until(lambda: not server.children(), 20)
+    until(lambda: len(end_reasons(server)) == 101)
+    until(lambda: refused_connections(server, "sessions") == 305)
+    assert_record_complete(server)
 
 
 def _closed(sock: socket.socket) -> bool:
@@ -118,16 +118,16 @@ def _closed(sock: socket.socket) -> bool:
         return True
 
 
-def test_of_a_partys_logins_all_at_once_exactly_as_many_as_it_may_have_succeed(
-    serve: Serve,
+def test_of_simultaneous_logins_exactly_the_partys_maximum_succeeds(
+    serve: StartServer,
 ) -> None:
-    served = serve({"parti-a": "127.0.0.1", "parti-b": "127.0.0.1"}, per_party=6, grace=50.0)
+    server = serve({"parti-a": "127.0.0.1", "parti-b": "127.0.0.1"}, per_party=6, grace=50.0)
     start, leave = threading.Barrier(25), threading.Event()
     results: list[str] = []
 
     def client(user: str) -> None:
-        key = paramiko.Ed25519Key.from_private_key_file(str(served.site / "clients" / user))
-        with key_exchanged(served) as transport:
+        key = paramiko.Ed25519Key.from_private_key_file(str(server.site / "clients" / user))
+        with key_exchanged(server) as transport:
             start.wait(40)
             try:
                 transport.auth_publickey(user, key)
@@ -153,81 +153,81 @@ def test_of_a_partys_logins_all_at_once_exactly_as_many_as_it_may_have_succeed(
         "parti-b in": 6,
         "parti-b refused": 2,
     }
-    assert Counter(r.event.who for r in served.records("login")) == {"parti-a": 6, "parti-b": 6}
-    until(lambda: len(end_reasons(served)) == 24)
-    with logged_in(served, "parti-a") as transport:
+    assert Counter(r.event.who for r in server.records("login")) == {"parti-a": 6, "parti-b": 6}
+    until(lambda: len(end_reasons(server)) == 24)
+    with logged_in(server, "parti-a") as transport:
         assert transport.is_authenticated()
-    until(lambda: len(end_reasons(served)) == 25)
-    assert_record_complete(served)
+    until(lambda: len(end_reasons(server)) == 25)
+    assert_record_complete(server)
 
 
 class Crowd:
-    """Clients of one server, each ending in its own way."""
+    """Clients of one server that end in different ways."""
 
-    def __init__(self, served: Served) -> None:
-        self.served = served
+    def __init__(self, server: RunningServer) -> None:
+        self.server = server
         self._turns = cycle(PARTIES.items())
 
-    def transfers(self) -> None:
-        """A mirror's connection, ended in good order."""
+    def transfer(self) -> None:
+        """Log in, read a file, and disconnect."""
         user, source = next(self._turns)
-        with logged_in(self.served, user, source) as transport:
-            raw = Raw.on(transport.open_session())
-            handle = raw.open(b"BENIOKU.txt")
-            assert raw.ask(READ, handle + pack(">QI", 0, 100))[1][4:] == f"{user}\n".encode()
-            raw.close(handle)
+        with logged_in(self.server, user, source) as transport:
+            sftp = RawSftp.on_channel(transport.open_session())
+            handle = sftp.open(b"BENIOKU.txt")
+            assert sftp.request(READ, handle + pack(">QI", 0, 100))[1][4:] == f"{user}\n".encode()
+            sftp.close(handle)
 
-    def vanishes_in_mid_file(self) -> None:
+    def reset_in_mid_file(self) -> None:
         user, source = next(self._turns)
-        with logged_in(self.served, user, source) as transport:
-            raw = Raw.on(transport.open_session())
-            handle = raw.open(b"BENIOKU.txt")
-            raw.send(packet(READ, 1, handle + pack(">QI", 0, 100)))
+        with logged_in(self.server, user, source) as transport:
+            sftp = RawSftp.on_channel(transport.open_session())
+            handle = sftp.open(b"BENIOKU.txt")
+            sftp.send(packet(READ, 1, handle + pack(">QI", 0, 100)))
             assert isinstance(transport.sock, socket.socket)
             transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             transport.sock.close()
 
-    def is_refused(self) -> None:
+    def fail_login(self) -> None:
         user, source = next(self._turns)
-        stranger = self.served.site / "clients" / "stranger"
+        stranger = self.server.site / "clients" / "stranger"
         key = paramiko.Ed25519Key.from_private_key_file(str(stranger))
         with (
-            key_exchanged(self.served, source) as transport,
+            key_exchanged(self.server, source) as transport,
             pytest.raises(paramiko.AuthenticationException),
         ):
             transport.auth_publickey(user, key)
 
-    def closes_at_once(self) -> None:
+    def close_at_once(self) -> None:
         self._bare().close()
 
-    def resets_at_once(self) -> None:
+    def reset_at_once(self) -> None:
         sock = self._bare()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         sock.close()
 
-    def talks_nonsense(self) -> None:
-        with after_version_line(self.served, next(self._turns)[1]) as sock, suppress(OSError):
+    def send_nonsense(self) -> None:
+        with after_version_line(self.server, next(self._turns)[1]) as sock, suppress(OSError):
             sock.sendall(b"SSH-2.0-x\r\n" + b"nonsense" * 1000)
             read_to_end(sock)
 
-    def is_a_stranger(self) -> None:
+    def connect_unregistered(self) -> None:
         with self._bare("127.0.0.2") as sock:
             assert read_to_end(sock) == b""
 
     def _bare(self, source: str | None = None) -> socket.socket:
         name = (source or next(self._turns)[1], 0)
-        return socket.create_connection(("127.0.0.1", self.served.port), 20, name)
+        return socket.create_connection(("127.0.0.1", self.server.port), 20, name)
 
-    def say_nothing_until_the_grace_time(self, count: int) -> None:
+    def stay_silent(self, count: int) -> None:
         held = [self._bare() for _ in range(count)]
         for sock in held:
             read_to_end(sock)
             sock.close()
 
-    def are_killed(self, count: int) -> None:
+    def be_killed(self, count: int) -> None:
         sources = [next(self._turns)[1] for _ in range(count)]
         with subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(self.served.port), *sources],
+            [sys.executable, "-c", HOLDER, str(self.server.port), *sources],
             stdout=subprocess.PIPE,
         ) as holder:
             assert holder.stdout is not None
@@ -239,50 +239,50 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-def held_by(pid: int) -> tuple[int, int]:
-    """How many descriptors and threads a process has."""
+def descriptors_and_threads(pid: int) -> tuple[int, int]:
+    """Return how many descriptors and threads a process has."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir())), threads(pid)
 
 
-def test_two_thousand_connections_leave_nothing_behind(serve: Serve) -> None:
-    served = serve(PARTIES, sessions=200, grace=3.0)
-    parent = served.process.pid
-    crowd = Crowd(served)
+def test_two_thousand_connections_leave_nothing_behind(serve: StartServer) -> None:
+    server = serve(PARTIES, sessions=200, grace=3.0)
+    parent = server.process.pid
+    crowd = Crowd(server)
     ways: list[tuple[Callable[[], None], int]] = [
-        (crowd.transfers, 50),
-        (crowd.vanishes_in_mid_file, 40),
-        (crowd.is_refused, 40),
-        (crowd.closes_at_once, 610),
-        (crowd.resets_at_once, 610),
-        (crowd.talks_nonsense, 100),
-        (crowd.is_a_stranger, 400),
+        (crowd.transfer, 50),
+        (crowd.reset_in_mid_file, 40),
+        (crowd.fail_login, 40),
+        (crowd.close_at_once, 610),
+        (crowd.reset_at_once, 610),
+        (crowd.send_nonsense, 100),
+        (crowd.connect_unregistered, 400),
     ]
     for end, _ in ways:
         end()
-    until(lambda: not served.children())
-    before, used = held_by(parent), resident(parent)
+    until(lambda: not server.children())
+    before, used = descriptors_and_threads(parent), resident(parent)
 
     for end, count in ways:
         for _ in range(count - 1):
             end()
-            if len(served.children()) > 100:
-                until(lambda: len(served.children()) < 50, 20)
-    crowd.are_killed(50)
-    until(lambda: len(served.children()) < 50, 20)
-    crowd.are_killed(50)
-    until(lambda: len(served.children()) < 50, 20)
-    crowd.say_nothing_until_the_grace_time(50)
+            if len(server.children()) > 100:
+                until(lambda: len(server.children()) < 50, 20)
+    crowd.be_killed(50)
+    until(lambda: len(server.children()) < 50, 20)
+    crowd.be_killed(50)
+    until(lambda: len(server.children()) < 50, 20)
+    crowd.stay_silent(50)
 
-    until(lambda: not served.children(), 20)
-    assert held_by(parent) == before
+    until(lambda: not server.children(), 20)
+    assert descriptors_and_threads(parent) == before
     assert resident(parent) - used < 4 * MIB
-    until(lambda: refused(served, "address") == 400)
-    assert len(end_reasons(served)) == 1600
-    assert end_reasons(served).count("no login in time") == 50
-    assert not {"server error", "killed", "hung up"} & set(end_reasons(served))
-    assert '"level": "error"' not in served.log.read_text()
-    assert len(served.records("login")) == 90
-    assert len(served.records("open")) == 90
-    assert len(served.records("login-refused")) == 40
-    assert_record_complete(served)
-    crowd.transfers()
+    until(lambda: refused_connections(server, "address") == 400)
+    assert len(end_reasons(server)) == 1600
+    assert end_reasons(server).count("no login in time") == 50
+    assert not {"server error", "killed", "hung up"} & set(end_reasons(server))
+    assert '"level": "error"' not in server.log.read_text()
+    assert len(server.records("login")) == 90
+    assert len(server.records("open")) == 90
+    assert len(server.records("login-refused")) == 40
+    assert_record_complete(server)
+    crowd.transfer()

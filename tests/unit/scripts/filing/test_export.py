@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from office import SITE_TOML, Ssps
 from unit.publisher.filed_site import PageFiler
-from wire.served import until
+from wire.server import until
 
 from config import load
 from config.sheet import Belge, Secim, Sheet

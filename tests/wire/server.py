@@ -1,12 +1,17 @@
-"""A small site on disk, and the real server over it in a process of its own."""
+"""Makes a small site, runs the real server on it in a process of its own, and connects to it."""
 
+import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+
+import paramiko
 
 from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.credentials import ring
@@ -18,6 +23,7 @@ from keys.server_keys import host
 
 OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
 SECRET = "Yedi-Kule-Kapisi-17"
+TWO_PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
 
 _SITE = """\
 [election]
@@ -80,26 +86,27 @@ def server_script(
 
 
 @dataclass
-class Served:
-    """A running server and what is needed to reach it."""
+class RunningServer:
+    """A server that runs, and what its clients need."""
 
     site: Path
     port: int
     process: subprocess.Popen[str]
     log: Path
-    gone: bool = False
+    ended: bool = False
 
-    def forget(self) -> None:
-        """The test has ended it in its own way."""
-        self.gone = True
+    def mark_ended(self) -> None:
+        """Tell the fixture that the test ended the server itself, so any exit code is right."""
+        self.ended = True
 
-    def at(self, now: datetime) -> None:
+    def set_time(self, now: datetime) -> None:
+        """Set the server's clock."""
         fresh = self.site / "now.new"
         fresh.write_text(now.isoformat())
         fresh.replace(self.site / "now")
 
     def ssh(self, user: str, *more: str, key: str | None = None) -> list[str]:
-        """Options for OpenSSH's clients."""
+        """Return the options that OpenSSH's clients need to log in as `user`."""
         options = {
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
@@ -115,6 +122,7 @@ class Served:
     def sftp(
         self, user: str, batch: str, *more: str, **how: str
     ) -> subprocess.CompletedProcess[str]:
+        """Run OpenSSH's sftp with a batch of commands."""
         return subprocess.run(
             ["sftp", *self.ssh(user, *more, **how), "-b", "-", "127.0.0.1"],
             input=batch,
@@ -125,31 +133,93 @@ class Served:
         )
 
     def records(self, event: str | None = None) -> list[Record]:
+        """Return the records of the transfer ledger, all or those of one event."""
         found = segments.read_records(self.site / "ledgers" / "transfer")
         return [r for r in found if event in (None, r.event.event)]
 
+    def details(self, event: str) -> list[dict[str, object]]:
+        """Return the details of the records of one event."""
+        return [dict(record.event.detail) for record in self.records(event)]
+
     def children(self) -> list[int]:
+        """Return the process ids of the children."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
 
+    def reload(self) -> None:
+        """Make the server reload its settings, and wait until it has."""
+        before = self.log.read_text().count("settings-reloaded")
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: self.log.read_text().count("settings-reloaded") > before)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace text in a file of the site."""
+        path = self.site / file
+        text = path.read_text()
+        assert old in text
+        fresh = path.with_suffix(".new")
+        fresh.write_text(text.replace(old, new, 1))
+        fresh.replace(path)
+
+    def add_file(self, name: str, size: int, party: str = "parti-a") -> bytes:
+        """Put a file of random bytes into a party's tree; return the bytes."""
+        content = os.urandom(size)
+        (self.site / "trees" / party / name).write_bytes(content)
+        return content
+
+    @contextmanager
+    def connect(
+        self, user: str, *, password: str | None = None, source: str = "127.0.0.1"
+    ) -> Iterator[paramiko.SSHClient]:
+        """Log in with paramiko's client, by the party's key or by password."""
+        client = paramiko.SSHClient()
+        client.load_host_keys(str(self.site / "known_hosts"))
+        key = str(self.site / "clients" / user) if password is None else None
+        with (
+            socket.create_connection(("127.0.0.1", self.port), source_address=(source, 0)) as sock,
+            client,
+        ):
+            client.connect(
+                "127.0.0.1",
+                self.port,
+                user,
+                password,
+                key_filename=key,
+                sock=sock,
+                allow_agent=False,
+                look_for_keys=False,
+            )
+            yield client
+
+    def first_bytes(self, source: str = "127.0.0.1") -> bytes:
+        """Return the first four bytes that a new connection gets; none if it is closed at once."""
+        with (
+            suppress(ConnectionResetError),
+            socket.create_connection(("127.0.0.1", self.port), source_address=(source, 0)) as sock,
+        ):
+            sock.settimeout(10)
+            return sock.recv(4)
+        return b""
+
     def stop(self) -> int:
+        """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(10)
 
 
-def until(condition: Callable[[], object], patience: float = 10.0) -> None:
-    """Wait for what other processes have yet to do."""
-    end = time.monotonic() + patience
+def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Wait until `condition` is true."""
+    deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "did not happen in time"
+        assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
 
 
-Serve = Callable[..., Served]
+StartServer = Callable[..., RunningServer]
 
 
 def setting(line: str) -> Callable[[Path], object]:
-    """Add a line to [sftp] of site.toml, before the server starts."""
+    """Return a `before` that adds a line to [sftp] of site.toml."""
 
     def change(site: Path) -> None:
         with (site / "site.toml").open("a") as file:
@@ -158,7 +228,12 @@ def setting(line: str) -> Callable[[Path], object]:
     return change
 
 
-def lay_out(site: Path, parties: dict[str, str], sessions: int, per_party: int) -> None:
+def make_site(site: Path, parties: dict[str, str], sessions: int, per_party: int) -> None:
+    """Make a site with these parties: id -> registered address.
+
+    Each has a key in `clients`, the password SECRET, and a tree with BENIOKU.txt. `clients` also
+    has the key of a stranger.
+    """
     site.mkdir()
     (site / "site.toml").write_text(_SITE.format(sessions=sessions, per_party=per_party))
     listed = "".join(_PARTY.format(id=id_, address=a) for id_, a in parties.items())
