@@ -132,11 +132,11 @@ def serve(
             ledger,
             live,
             rings,
-            Penalties() if penalties is None else penalties,
-            ConnectionRates() if rates is None else rates,
-            drain,
-            poll_signer,
-            record_new_settings,
+            penalties=Penalties() if penalties is None else penalties,
+            rates=ConnectionRates() if rates is None else rates,
+            drain=drain,
+            poll_signer=poll_signer,
+            record_new_settings=record_new_settings,
         ).run(listening, ready)
 
 
@@ -150,6 +150,7 @@ class Server:
         ledger: Ledger,
         live: LiveFile,
         rings: Rings,
+        *,
         penalties: Penalties,
         rates: ConnectionRates,
         drain: float | None,
@@ -200,8 +201,8 @@ class Server:
         with closing(self._loop), self._signals.handled(self._loop):
             metrics_server = self._open_metrics()
             self._start_timers()
-            # Children share the server's memory until either writes to it. A collection writes to
-            # every object; frozen objects are left out of it.
+            # Children share the server's memory until one of them writes to it. The garbage
+            # collector writes to every object that is not frozen.
             gc.collect()
             gc.freeze()
             address, port = listening.getsockname()[:2]
@@ -432,7 +433,7 @@ class Signals:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.stop_count = 0
-        self.reload = False  # whoever reloads clears it
+        self.reload = False  # cleared by the reload
         self._monotonic = monotonic
         self._last_stop = 0.0
 

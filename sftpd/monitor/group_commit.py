@@ -3,8 +3,7 @@
 Under `[ledger] sync = "always"` a record must be on the disk before its client gets an answer. One
 sync takes as long for many records as for one, so GroupCommit is then `batching`: `append` only
 collects, and `commit`, called once a turn of the loop, writes and syncs the whole batch. If that
-fails, none of the batch counts, and every `on_rollback` function undoes what was granted because
-of it.
+fails, no record of the batch counts, and the `on_rollback` functions take back what was granted.
 
 Under `sync = "interval"` (the default) `append` writes at once, and the server syncs every second.
 

@@ -38,9 +38,9 @@ class RawSftp:
         self._request = 0
 
     @classmethod
-    def on_channel(cls, channel: paramiko.Channel, patience: float = 20.0) -> "RawSftp":
+    def on_channel(cls, channel: paramiko.Channel, timeout: float = 20.0) -> "RawSftp":
         """Start SFTP on a channel and exchange versions."""
-        channel.settimeout(patience)
+        channel.settimeout(timeout)
         channel.invoke_subsystem("sftp")
         sftp = cls(channel.sendall, channel.recv)
         sftp.init()
@@ -116,13 +116,13 @@ def kexinit(
 
 @contextmanager
 def key_exchanged(
-    server: RunningServer, source: str = "127.0.0.1", patience: float = 20.0
+    server: RunningServer, source: str = "127.0.0.1", timeout: float = 20.0
 ) -> Iterator[paramiko.Transport]:
     """A connection after the key exchange and before the login."""
     with socket.create_connection(("127.0.0.1", server.port), 20, (source, 0)) as sock:
         transport = paramiko.Transport(sock)
         try:
-            transport.start_client(timeout=patience)
+            transport.start_client(timeout=timeout)
             yield transport
         finally:
             transport.close()
@@ -142,21 +142,21 @@ def logged_in(
 def after_version_line(server: RunningServer, source: str = "127.0.0.1") -> Iterator[socket.socket]:
     """A plain connection on which the server's version line has been read."""
     with socket.create_connection(("127.0.0.1", server.port), 20, (source, 0)) as sock:
-        heard = b""
-        while not heard.endswith(b"\r\n"):
+        received = b""
+        while not received.endswith(b"\r\n"):
             more = sock.recv(1)
             assert more
-            heard += more
+            received += more
         yield sock
 
 
 def read_to_end(sock: socket.socket) -> bytes:
     """Return everything that the server sends until it disconnects."""
-    heard = b""
+    received = b""
     with suppress(ConnectionResetError):
         while more := sock.recv(65536):
-            heard += more
-    return heard
+            received += more
+    return received
 
 
 def ssh_message(kind: int, *parts: int | bytes) -> Message:

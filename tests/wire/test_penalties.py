@@ -72,21 +72,21 @@ def test_an_honest_client_with_many_connections_is_not_refused(serve: StartServe
 def test_a_flood_from_a_registered_address_is_limited(serve: StartServer) -> None:
     server = serve(limited=True, rates="ConnectionRates(burst=30, per_second=5)")
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
-    heard = []
+    received = []
     for sock in held:
         sock.settimeout(10)
         try:
-            heard.append(sock.recv(4))
+            received.append(sock.recv(4))
         except ConnectionResetError:
-            heard.append(b"")
+            received.append(b"")
     for sock in held:
         sock.close()
-    assert heard[:30] == [b"SSH-"] * 30
-    assert 30 <= heard.count(b"SSH-") < 60
+    assert received[:30] == [b"SSH-"] * 30
+    assert 30 <= received.count(b"SSH-") < 60
     until(
         lambda: (
             sum(int(str(d["count"])) for d in server.details("connection-refused"))
-            == heard.count(b"")
+            == received.count(b"")
         )
     )
     assert {d["reason"] for d in server.details("connection-refused")} == {"rate"}

@@ -18,10 +18,10 @@ Packetizer.REKEY_BYTES = 300_000
 LOG_REKEY = """
 from sftpd.ssh.transport import Transport
 parse = Transport._parse_newkeys
-def told(self, m):
+def parse_and_log(self, m):
     print("new keys", file=sys.stderr)
     return parse(self, m)
-Transport._parse_newkeys = told
+Transport._parse_newkeys = parse_and_log
 """
 
 

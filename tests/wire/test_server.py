@@ -186,14 +186,14 @@ def test_connections_cannot_exceed_max_sessions(serve: StartServer) -> None:
     server = serve(sessions=2)
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
     try:
-        heard = []
+        received = []
         for sock in held:
             sock.settimeout(10)
             try:
-                heard.append(sock.recv(8))
+                received.append(sock.recv(8))
             except ConnectionResetError:
-                heard.append(b"")
-        assert heard == [b"SSH-2.0-", b"SSH-2.0-", b"", b"", b""]
+                received.append(b"")
+        assert received == [b"SSH-2.0-", b"SSH-2.0-", b"", b"", b""]
         assert len(server.children()) == 2
     finally:
         for sock in held:

@@ -68,14 +68,14 @@ def simultaneous_connections(server: RunningServer, count: int) -> Iterator[list
         yield socks
 
 
-def first_bytes_of(socks: list[socket.socket], patience: float = 20.0) -> list[bytes]:
+def first_bytes_of(socks: list[socket.socket], timeout: float = 20.0) -> list[bytes]:
     """Return the first bytes that each receives; none if it is closed before."""
     received: dict[socket.socket, bytes] = {}
     with selectors.DefaultSelector() as waiting:
         for sock in socks:
             waiting.register(sock, selectors.EVENT_READ)
         while len(received) < len(socks):
-            ready = waiting.select(patience)
+            ready = waiting.select(timeout)
             assert ready, f"{len(socks) - len(received)} receive nothing"
             for key, _ in ready:
                 answering = key.fileobj
