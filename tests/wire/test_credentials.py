@@ -198,7 +198,7 @@ def test_openssh_logs_in_with_a_key_on_a_fido_token(
 Damage = Callable[[Path], object]
 
 
-@pytest.mark.parametrize("spoil", [lambda p: p.write_text("[[cred"), lambda p: p.write_bytes(b"")])
+@pytest.mark.parametrize("damage", [lambda p: p.write_text("[[cred"), lambda p: p.write_bytes(b"")])
 def test_a_command_fails_if_the_server_cannot_apply_the_change(
     serve: StartServer, damage: Damage
 ) -> None:

@@ -111,12 +111,12 @@ def test_an_error_in_a_verb_is_a_failure_status_and_a_log_line(serve: StartServe
     patch = (
         "import errno\n"
         "from sftpd.sftp.view import View\n"
-        "look = View.look\n"
+        "stat = View.stat\n"
         "def failing(view, path):\n"
         "    if path.endswith(b'bozuk'): raise OSError(errno.EIO, 'Input/output error')\n"
         "    if path.endswith(b'hata'): raise ZeroDivisionError('a bug of ours')\n"
-        "    return look(view, path)\n"
-        "View.look = failing\n"
+        "    return stat(view, path)\n"
+        "View.stat = failing\n"
     )
     server = serve(patch=patch)
     with logged_in(server) as transport:
