@@ -39,7 +39,10 @@ from publisher.fsck import snapshot
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
 from publisher.fsck.repair import Repair
+from publisher.fsck.results import verify_results
 from publisher.page import ID_LENGTH, escaped
+from publisher.results import evidence
+from publisher.results.reading import is_batch
 from publisher.store import quarantine
 from publisher.store.quarantine import parse_note
 from publisher.store.store import FILE_MODE, STAGED
@@ -103,6 +106,7 @@ class _SiteCheck:
             yield from self._ledger()
             yield from self._confirmed(self._quarantine())
             yield from self._confirmed(self._spool())
+            yield from verify_results(self._site, self._quick, self._progress)
             yield from self._unlisted
 
     def _confirmed(self, found: Iterator[Finding | PossibleFinding]) -> Iterator[Finding]:
@@ -178,7 +182,7 @@ class _SiteCheck:
     def _extra_original(
         self, place: str, entry: os.DirEntry[str]
     ) -> Iterator[Finding | PossibleFinding]:
-        if entry.name.startswith(STAGED):
+        if entry.name.startswith((STAGED, evidence.STAGED)):
             if not self._publisher_runs:
                 yield Finding(place, "is unfinished", _NEXT_START, note=True)
             return
@@ -187,8 +191,11 @@ class _SiteCheck:
         query = "SELECT 1 FROM filing WHERE sha256 = ?"
 
         def still_true() -> bool:
-            return os.path.lexists(entry.path) and not self._knows(query, entry.name)
+            known = self._knows(query, entry.name) or is_batch(self._site, entry.name)
+            return os.path.lexists(entry.path) and not known
 
+        if is_batch(self._site, entry.name):
+            return
         yield PossibleFinding(finding, still_true)
 
     def _knows(self, query: str, *values: str) -> bool:

@@ -12,14 +12,14 @@ from pathlib import Path
 from config.site import STORE, original_file
 from keys.files import sync
 
-_STAGED = ".batch-"
+STAGED = ".batch-"
 _COPY_BYTES = 1 << 20
 _MODE = 0o444
 
 
 def keep(site: Path, batch: str, source: Path, now: datetime) -> str:
     """Copy a batch into the store, durably; return its SHA-256 in hexadecimal."""
-    staged = site / STORE / f"{_STAGED}{batch}"
+    staged = site / STORE / f"{STAGED}{batch}"
     staged.unlink(missing_ok=True)
     digest = hashlib.sha256()
     with source.open("rb") as delivered, staged.open("xb") as copy:
@@ -44,5 +44,5 @@ def keep(site: Path, batch: str, source: Path, now: datetime) -> str:
 
 def sweep(site: Path) -> None:
     """Remove unfinished copies of an earlier run; their batches are still in the spool."""
-    for path in (site / STORE).glob(f"{_STAGED}*"):
+    for path in (site / STORE).glob(f"{STAGED}*"):
         path.unlink()

@@ -34,6 +34,11 @@ class ResultReader:
     def __init__(self, store: ResultStore | None) -> None:
         self._store = store
 
+    @property
+    def store(self) -> ResultStore | None:
+        """The database, None for a site without results."""
+        return self._store
+
     def findings(self) -> Iterator[Finding]:
         """Yield every finding, by check and place."""
         if self._store is not None:
@@ -86,6 +91,22 @@ class ResultReader:
         )
         return self._store.connection.scalar(query) or 0
 
+    def number_of_results(self) -> int:
+        """Return how many places have a result, aggregates included, once for each contest."""
+        if self._store is None:
+            return 0
+        c = t.result.c
+        query = sa.select(sa.func.count()).where(c.newest, c.seq.is_not(None))
+        return self._store.connection.scalar(query) or 0
+
+    def is_published(self) -> bool:
+        """Return True if the latest snapshot holds every result."""
+        if self._store is None:
+            return False
+        query = sa.select(sa.func.max(t.snapshot.c.last_result))
+        held = self._store.connection.scalar(query)
+        return held is not None and held == self._store.last_recorded()
+
     def number_of_errors(self) -> int:
         """Return how many findings are errors."""
         if self._store is None:
@@ -114,6 +135,15 @@ def open_results(site: Path) -> Iterator[ResultReader]:
         return
     with ResultStore(url(site)) as store:
         yield ResultReader(store)
+
+
+def is_batch(site: Path, sha256: str) -> bool:
+    """Return True if a batch with that digest was taken in."""
+    with open_results(site) as reader:
+        if reader.store is None:
+            return False
+        query = sa.select(t.batch.c.id).where(t.batch.c.sha256 == sha256).limit(1)
+        return reader.store.connection.scalar(query) is not None
 
 
 def count_results(site: Path) -> ResultCounts:

@@ -19,13 +19,13 @@ from config.sheet import Belge, SandikTuru, Secim, Sheet
 from scripts.rehearsal import places
 from scripts.rehearsal.seeded_random import seeded_rng
 
-_NOT_IN_TURKEY = (cevre.ABROAD, cevre.CUSTOMS)
+NOT_IN_TURKEY = (cevre.ABROAD, cevre.CUSTOMS)
 CONTESTS = (Secim.CB, Secim.MV)
 _BOARDS_IN_TURKEY = 1094
 _SHARE_ABROAD, _SHARE_CUSTOMS = 0.025, 0.005  # of all boxes
 _MIN_BOXES_PER_DISTRICT = 4
 _MIN_BOXES_PER_BOARD = 3
-_ROWS_PER_PAGE = 40  # boxes or places listed on one page of an aggregate sheet
+AGGREGATE_LINES = 40  # boxes or places listed on one page of an aggregate sheet
 _FIRST_BOX_NUMBER = 1001  # of each board
 _HALF_RANGE = 10**5  # a karekod is two halves of five digits
 
@@ -77,7 +77,7 @@ def districts(made: Iterable[RegistryEntry]) -> list[str]:
         sheet = entry.sheet
         if sheet.cevre and sheet.sandik:
             boxes.setdefault(sheet.cevre, set()).add((sheet.kurul, sheet.sandik))
-    return sorted(boxes, key=lambda name: (name in _NOT_IN_TURKEY, -len(boxes[name]), name))
+    return sorted(boxes, key=lambda name: (name in NOT_IN_TURKEY, -len(boxes[name]), name))
 
 
 def serial(seed: int, number: int) -> str:
@@ -116,7 +116,7 @@ def _districts(boxes: int, seed: int) -> list[_District]:
 
 def _districts_in_turkey(boxes: int, seed: int) -> Iterator[_District]:
     """Yield the districts in Turkey. A small election has few districts with several boxes each."""
-    names = [n for n in cevre.names() if n not in _NOT_IN_TURKEY]
+    names = [n for n in cevre.names() if n not in NOT_IN_TURKEY]
     weights = {name: _weight(name, seed) for name in names}
     board_shares = _shares(_BOARDS_IN_TURKEY, [weights[name] ** 0.5 for name in names], 1)
     max_boards = dict(zip(names, board_shares, strict=True))
@@ -153,7 +153,7 @@ _SheetRow = tuple[Sheet, SandikTuru | None, str]
 
 def _sheets(country: Sequence[_District], seed: int) -> Iterator[_SheetRow]:
     for district in country:
-        in_turkey = district.cevre not in _NOT_IN_TURKEY
+        in_turkey = district.cevre not in NOT_IN_TURKEY
         for board, boxes in district.boards:
             rng = seeded_rng(seed, "boxes", district.cevre, board)
             yield from _box_sheets(district.cevre, board, boxes, rng)
@@ -164,7 +164,7 @@ def _sheets(country: Sequence[_District], seed: int) -> Iterator[_SheetRow]:
                 yield from _aggregate_sheets(belge, district.cevre, board, boxes)
         belge = _DISTRICT_FORMS.get(district.cevre, Belge.IL_BIRLESTIRME)
         yield from _aggregate_sheets(belge, district.cevre, None, len(district.boards))
-    elsewhere = [d for d in country if d.cevre in _NOT_IN_TURKEY]
+    elsewhere = [d for d in country if d.cevre in NOT_IN_TURKEY]
     if elsewhere:
         belge = Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME
         yield from _aggregate_sheets(belge, None, None, sum(len(d.boards) for d in elsewhere))
@@ -184,7 +184,7 @@ def _aggregate_sheets(
     belge: Belge, district: str | None, board: str | None, rows: int
 ) -> Iterator[_SheetRow]:
     for secim in CONTESTS:
-        for page in range(1, 2 + (rows - 1) // _ROWS_PER_PAGE):
+        for page in range(1, 2 + (rows - 1) // AGGREGATE_LINES):
             yield Sheet(secim, belge, district, board, None, page), None, ""
 
 

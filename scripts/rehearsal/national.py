@@ -43,7 +43,9 @@ from scripts.rehearsal.arrivals import ScheduledScan
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MirrorClient, MirrorRunner
 from scripts.rehearsal.reconcile import DeliveredPage
+from scripts.rehearsal.result_batches import RehearsalResults, ResultSender
 from scripts.rehearsal.scanner import ScanKind
+from scripts.rehearsal.sheets import SheetNumbers
 from scripts.shared import console
 
 BOXES = 201_000
@@ -51,6 +53,8 @@ REAL, SHARED = "real", "shared"
 _ABSENCE_OPTIONS = ("--reason", "not-opened", "--why", "rehearsal")
 _IN_PLACE_EVERY = 12  # every 12th scan is written slowly and in place
 _IN_PLACE_THREADS = 4
+_KEYING_ERRORS = 0.05  # share of results that are keyed in wrongly
+_WITHHELD_RESULTS = 0.005  # share of boxes whose result never arrives
 _STALL_SECONDS = 600.0  # without a single page filed, after which the rehearsal fails
 
 
@@ -80,9 +84,13 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
     settings = load.load(site)
     registry = Registry(site / REGISTRY_INDEX)
     schedule = arrivals.plan(registry.entries(), rehearsal.seed)
+    results = RehearsalResults(
+        registry.entries(), rehearsal.seed, _KEYING_ERRORS, _WITHHELD_RESULTS
+    )
     registry.close()
     if rehearsal.pages == REAL:
-        make_page = _draw_pages(schedule, settings.election, rehearsal.seed, folder / "drawn")
+        draw = partial(_draw_pages, results=results, folder=folder / "drawn")
+        make_page = draw(schedule, settings.election, rehearsal.seed)
     else:
         make_page = _mark_pages(schedule, settings.election, rehearsal.seed)
     names = rehearsal.clients
@@ -98,13 +106,21 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
         wait_until_served(port)
         runner.start()
         try:
-            delivered = _deliver(schedule, make_page, settings.intake.folders[0], rehearsal)
+            delivered = _deliver(
+                schedule,
+                make_page,
+                settings.intake.folders[0],
+                rehearsal,
+                ResultSender(site, results),
+            )
             reconcile.wait_until_filed(site, len(delivered), _STALL_SECONDS)
+            reconcile.wait_for_results(site, len(results.sent), _STALL_SECONDS)
             _record_absences(site, rehearsal.seed)
         finally:
             runner.finish()
         seconds = time.monotonic() - began
-    return _report(rehearsal, site, schedule, delivered, runner.clients, seconds)
+    report = _report(rehearsal, site, schedule, delivered, runner.clients, seconds)
+    return report | reconcile.reconcile_results(site, results, bool(report["ok"]))
 
 
 # Returns the file name and the content of a scan.
@@ -112,14 +128,19 @@ PageMaker = Callable[[ScheduledScan], tuple[str, bytes]]
 
 
 def _draw_pages(
-    schedule: list[ScheduledScan], election: Election, seed: int, folder: Path
+    schedule: list[ScheduledScan],
+    election: Election,
+    seed: int,
+    results: RehearsalResults,
+    folder: Path,
 ) -> PageMaker:
     """Draw and scan all pages in advance, on all cores."""
     folder.mkdir()
     draw = partial(_draw, election, seed, folder)
     names: dict[int, str] = {}
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        drawn = workers.map(draw, (s.scan for s in schedule), chunksize=8)
+        pages = ((s.scan, results.numbers(s.scan)) for s in schedule)
+        drawn = workers.map(draw, pages, chunksize=8)
         for number, name in enumerate(track(drawn, "drawing", len(schedule), console=console.err)):
             names[number] = name
 
@@ -132,8 +153,11 @@ def _draw_pages(
     return make_page
 
 
-def _draw(election: Election, seed: int, folder: Path, planned: scanner.PlannedScan) -> str:
-    name, content = scanner.render(planned, election, seed)
+def _draw(
+    election: Election, seed: int, folder: Path, page: tuple[scanner.PlannedScan, SheetNumbers]
+) -> str:
+    planned, numbers = page
+    name, content = scanner.render(planned, election, seed, numbers)
     (folder / name).write_bytes(content)
     return name
 
@@ -160,8 +184,9 @@ def _deliver(
     make_page: PageMaker,
     intake: Path,
     rehearsal: NationalRehearsal,
+    results: ResultSender,
 ) -> list[DeliveredPage]:
-    """Drop every page into the intake at its time."""
+    """Drop every page into the intake at its time, and its result into results/ a little later."""
     delivered: list[DeliveredPage] = []
     in_place: queue.SimpleQueue[tuple[str, bytes, ScanKind] | None] = queue.SimpleQueue()
 
@@ -188,6 +213,7 @@ def _deliver(
                 sha256 = scanner.digest(content)
                 scanner.drop(intake, name, content)
                 delivered.append(DeliveredPage(name, sha256, kind, datetime.now(UTC)))
+            results.scanned(scheduled.scan)
             if time.monotonic() - reported > 10:
                 reported = time.monotonic()
                 done = f"{number + 1} of {len(schedule)} scans"
@@ -197,6 +223,7 @@ def _deliver(
             in_place.put(None)
         for thread in threads:
             thread.join()
+    results.flush()
     return delivered
 
 

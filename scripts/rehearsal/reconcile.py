@@ -8,6 +8,7 @@ own counts.
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,10 @@ from pathlib import Path
 from config.event import FilingEvent, TransferEvent
 from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
 from keys.ledger import segments
+from publisher.results.reading import open_results
+from publisher.results.snapshot import latest_number
 from scripts.filing.status import count_sheets
+from scripts.rehearsal.result_batches import ERRORS, InjectedError, RehearsalResults
 from scripts.rehearsal.scanner import UNFILABLE, ScanKind
 from scripts.shared import console
 
@@ -79,6 +83,44 @@ def reconcile_pages(site: Path, delivered: list[DeliveredPage]) -> tuple[list[fl
             lags.append((record.time - page.at).total_seconds())
     wrong += [f"{name}: no record" for name in pages]
     return sorted(lags), wrong[:_MAX_NAMED]
+
+
+def wait_for_results(site: Path, expected: int, stall_seconds: float) -> None:
+    """Wait until every result is accepted and in a snapshot; TimeoutError without progress."""
+    before, since = -1, time.monotonic()
+    while True:
+        with open_results(site) as reader:
+            here, published = reader.number_of_results(), reader.is_published()
+        if here >= expected and published:
+            return
+        if here > before:
+            before, since = here, time.monotonic()
+        if time.monotonic() - since > stall_seconds:
+            raise TimeoutError(f"only {here} of {expected} results are in a snapshot")
+        time.sleep(1)
+
+
+def reconcile_results(site: Path, results: RehearsalResults, pages_ok: bool) -> dict[str, object]:
+    """Compare the findings of the arithmetic checks with the errors that were injected."""
+    with open_results(site) as reader:
+        findings = list(reader.findings())
+        rejected = len(reader.quarantined())
+    found = {InjectedError(f.check, f.secim, f.places[0]) for f in findings if f.check in ERRORS}
+    injected = set(results.injected)
+    missed = sorted(f"{e.secim} {e.place}: {e.check} not found" for e in injected - found)
+    extra = sorted(f"{e.secim} {e.place}: {e.check} not injected" for e in found - injected)
+    kinds = Counter(finding.check.kind.value for finding in findings)
+    snapshots = latest_number(site)
+    return {
+        "results": len(results.sent),
+        "results_rejected": rejected,
+        "errors_injected": len(injected),
+        "errors_missed": missed[:_MAX_NAMED],
+        "errors_not_injected": extra[:_MAX_NAMED],
+        "findings": dict(kinds),
+        "snapshots": snapshots,
+        "ok": pages_ok and not missed and not extra and not rejected,
+    }
 
 
 def percentile(values: list[float], share: int) -> float | None:

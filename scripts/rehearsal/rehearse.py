@@ -14,6 +14,7 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 import tomli_w
@@ -22,6 +23,7 @@ from rich.progress import track
 from config import load
 from config.registry import Registry
 from config.site import (
+    BALLOT_CSV,
     CLIENTS,
     PARTIES_TOML,
     REGISTRY_CSV,
@@ -34,7 +36,7 @@ from keys.server_keys import host, sshsig
 from scripts.access.key import add_credential, load_public_key
 from scripts.filing import registry
 from scripts.rehearsal import election as synthetic
-from scripts.rehearsal import scanner
+from scripts.rehearsal import scanner, synthetic_results
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
 from scripts.rehearsal.rehearsal_site import (
     ADDRESS,
@@ -43,10 +45,13 @@ from scripts.rehearsal.rehearsal_site import (
     known_hosts,
     scanned_pages,
 )
+from scripts.rehearsal.result_batches import RehearsalResults, deliver_batch
+from scripts.results.ballot import import_ballot
 from scripts.shared import console
 from scripts.site.init import SITE_TEMPLATE, create_site
 
 _WHY = "rehearsal"
+_ROWS_PER_BATCH = 100
 _TITLE = "PROVA: Cumhurbaşkanı ve Milletvekili Seçimi"
 
 
@@ -117,6 +122,11 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     registry_csv = site / REGISTRY_CSV
     sheets = synthetic.write_csv(synthetic.entries(boxes, seed), registry_csv)
     registry.import_registry(site, registry_csv, _WHY)
+    ballot_csv = site / BALLOT_CSV
+    ballot_csv.write_text(
+        synthetic_results.ballot_csv(synthetic.CONTESTS, districts), encoding="utf-8"
+    )
+    import_ballot(site, ballot_csv, _WHY)
     _write_client_files(site, port)
     if like is not None:
         click.echo(f"{site}: {sheets} sheets of {boxes} boxes for the parties of {like}. Next:")
@@ -189,9 +199,20 @@ def party_id(number: int) -> str:
     help="Write each file slowly and in place, as some scanners do.",
 )
 @click.option("--again", is_flag=True, help="Start at the first page again.")
+@click.option("--no-results", is_flag=True, help="Do not deliver the results of the scanned boxes.")
 @console.with_site
-def scan(count: int | None, rate: float | None, in_place: bool, again: bool, site: Path) -> None:
-    """Print and scan the next pages into the intake."""
+def scan(
+    count: int | None,
+    rate: float | None,
+    in_place: bool,
+    again: bool,
+    no_results: bool,
+    site: Path,
+) -> None:
+    """Print and scan the next pages into the intake.
+
+    The result of each box whose result sheet is scanned is delivered as well, in batches.
+    """
     settings = load.load(site)
     if not (site / REHEARSAL_TOML).exists():
         wrong = "is missing: this is not a rehearsal's site; create one with `ssps rehearse init`"
@@ -201,7 +222,9 @@ def scan(count: int | None, rate: float | None, in_place: bool, again: bool, sit
     done = 0 if again else len(list(scanned_pages(site)))
     last = done + count if count else None
     planned = list(islice(scanner.plan(index.entries(), seed, last), done, None))
+    results = RehearsalResults(index.entries(), seed)
     index.close()
+    rows: list[dict[str, Any]] = []
     folder = settings.intake.folders[0]
     started = time.monotonic()
     with (site / SCANNED_CSV).open("a", encoding="utf-8", newline="") as file:
@@ -209,13 +232,18 @@ def scan(count: int | None, rate: float | None, in_place: bool, again: bool, sit
         for number, page in enumerate(track(planned, "scanning", console=console.err)):
             if rate:
                 time.sleep(max(0.0, started + number / rate - time.monotonic()))
-            name, content = scanner.render(page, settings.election, seed)
+            name, content = scanner.render(page, settings.election, seed, results.numbers(page))
             if in_place:
                 scanner.drop_in_place(folder, name, content, lambda: time.sleep(0.05))
             else:
                 scanner.drop(folder, name, content)
             log.writerow((name, scanner.digest(content), page.karekod or "", page.kind))
             file.flush()
+            row = None if no_results else results.row(page, console.utc_now())
+            rows += [] if row is None else [row]
+            if rows and (len(rows) == _ROWS_PER_BATCH or number == len(planned) - 1):
+                deliver_batch(site, f"sonuc-{done + number:08d}.ndjson", rows)
+                rows = []
     click.echo(f"{len(planned)} pages dropped into {folder}")
     if not planned:
         click.echo("all pages are scanned already: use --again to start at the first page")

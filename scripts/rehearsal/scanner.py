@@ -23,7 +23,7 @@ from scripts.rehearsal.election import unregistered_karekod
 from scripts.rehearsal.handwriting import A4
 from scripts.rehearsal.scan_damage import DPI, scan
 from scripts.rehearsal.seeded_random import seeded_rng
-from scripts.rehearsal.sheets import print_sheet
+from scripts.rehearsal.sheets import SheetNumbers, print_sheet
 
 _BLOCK = 50  # scans; the extras are placed in each block
 _CHUNK = 32 * 1024  # bytes that a slow scanner writes at once
@@ -117,14 +117,16 @@ def _extras(seed: int, block: int, size: int) -> dict[int, ScanKind]:
     return dict(zip(places, kinds, strict=True))
 
 
-def render(planned: PlannedScan, election: Election, seed: int) -> ScannedFile:
-    """Print the sheet and scan it.
+def render(
+    planned: PlannedScan, election: Election, seed: int, numbers: SheetNumbers | None = None
+) -> ScannedFile:
+    """Print the sheet with its numbers and scan it.
 
     The file name depends on the number of the scan, its bytes on everything else.
     """
     sheet = planned.entry.karekod
     printed = replace(planned.entry, karekod=planned.karekod or sheet)
-    page = print_sheet(printed, election, seed, DPI)
+    page = print_sheet(printed, election, seed, DPI, numbers)
     if planned.kind is ScanKind.BLANK:
         page = Image.new(page.mode, page.size, (255, 255, 255))
     elif planned.kind is ScanKind.TORN:

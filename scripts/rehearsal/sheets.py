@@ -1,11 +1,14 @@
 """Print a sheet that looks like the real form, filled in and signed, with the watermark PROVA.
 
 It is A4 portrait. As in 2023, the karekod is printed twice, top right and bottom right: version 1,
-level L, ten digits, 13 mm wide, with a quiet zone and the digits underneath. The numbers on one
-sheet add up, but the numbers of different sheets do not match each other.
+level L, ten digits, 13 mm wide, with a quiet zone and the digits underneath. The numbers on it are
+those of the rehearsal's results (scripts/rehearsal/synthetic_results): a box's sheet shows the
+result of the box, an aggregate sheet one line for each place below it, if they are given.
 """
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import qrcode
@@ -14,11 +17,17 @@ from PIL import Image
 from config.cevre import ABROAD, CUSTOMS
 from config.election import Election
 from config.registry import RegistryEntry
-from config.sheet import Belge, Level, SandikTuru, Secim
-from scripts.rehearsal import synthetic_results
+from config.sheet import Belge, Level, SandikTuru
 from scripts.rehearsal.handwriting import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, PrintedPage
 from scripts.rehearsal.places import turkish_name, turkish_upper
 from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic_results import (
+    NO_RESULT,
+    BoxResult,
+    box_result,
+    number_in_words,
+    options,
+)
 
 KAREKOD_MM = 13.0
 KAREKOD_POSITIONS = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of each copy, in mm
@@ -34,19 +43,42 @@ _SANDIK_TURU_NAMES = {
 _MEMBERS = ("Başkan", "Üye", "Üye", "Üye", "Üye", "Üye", "Üye")
 
 
-def print_sheet(entry: RegistryEntry, election: Election, seed: int, dpi: int = 200) -> Image.Image:
-    """Print and fill in one sheet as an RGB image; the same entry and seed give the same page."""
+@dataclass(frozen=True, slots=True)
+class SheetNumbers:
+    """What is written on a sheet: a box's result, or the lines of an aggregate sheet's page."""
+
+    box: BoxResult | None = None
+    lines: Sequence[BoxResult] = ()
+    first_line: int = 1
+    total: BoxResult | None = None
+
+
+def print_sheet(
+    entry: RegistryEntry,
+    election: Election,
+    seed: int,
+    dpi: int = 200,
+    numbers: SheetNumbers | None = None,
+) -> Image.Image:
+    """Print and fill in one sheet as an RGB image; the same arguments give the same page.
+
+    Without `numbers` a box's sheet shows the first version of its result, and an aggregate sheet
+    an empty table.
+    """
+    if numbers is None:
+        at_box = entry.sheet.belge.level is Level.BOX
+        numbers = SheetNumbers(box=box_result(seed, entry) if at_box else None)
     rng = seeded_rng(seed, "sheet", entry.karekod)
     ink = rng.choice(INKS)
     page = PrintedPage(dpi, "PROVA")
     _heading(page, entry, election)
     _place_table(page, entry)
     if entry.sheet.belge is Belge.SANDIK_SONUC:
-        _result_table(page, entry.sheet.secim, ink, rng)
+        _result_table(page, entry, numbers.box or NO_RESULT, ink, rng)
     elif entry.sheet.belge is Belge.SAYIM_DOKUM_CETVELI:
-        _tally_table(page, entry.sheet.secim, ink, rng)
+        _tally_table(page, entry, numbers.box or NO_RESULT, ink, rng)
     else:
-        _aggregate_table(page, entry, rng)
+        _aggregate_table(page, entry, numbers)
     _signatures(page, entry, ink, rng)
     _karekod(page, entry.karekod)
     return page.image
@@ -87,16 +119,20 @@ def _place_table(page: PrintedPage, entry: RegistryEntry) -> None:
     page.text(173.5, 56, sheet.sandik or "-", 24, name=BOLD, anchor="mm")
 
 
-def _result_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Random) -> None:
-    count = synthetic_results.make_result(rng, secim, 400)
+def _result_table(
+    page: PrintedPage, entry: RegistryEntry, count: BoxResult, ink: Colour, rng: random.Random
+) -> None:
+    ballot = options(entry.sheet.secim, entry.sheet.cevre)
     lines = [
         ("Sandık seçmen listesinde yazılı seçmen sayısı", count.registered),
-        ("Oy kullanan seçmen sayısı", count.voted),
+        ("Listede yazılı olup oy kullanan seçmen sayısı", count.listed),
+        ("Liste dışı oy kullanan seçmen sayısı", count.unlisted),
         ("Sandıktan çıkan zarf sayısı", count.voted),
         ("Geçersiz oy pusulası sayısı", count.invalid),
+        ("İtirazlı geçerli oy pusulası sayısı", count.disputed),
         ("Geçerli oy pusulası sayısı", count.valid),
-        *zip(synthetic_results.contenders(secim), count.votes, strict=True),
-        ("TOPLAM GEÇERLİ OY", sum(count.votes)),
+        *((option.title, count.votes.get(option.id, 0)) for option in ballot),
+        ("TOPLAM GEÇERLİ OY", sum(count.votes.values())),
     ]
     height = min(11.0, (_BOTTOM - _TOP - 6) / len(lines))
     columns = [_LEFT, 20, 92, 118, _RIGHT]
@@ -108,29 +144,29 @@ def _result_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Rand
     for number, (label, value) in enumerate(lines):
         middle = rows[number + 1] + height / 2
         page.text(16, middle, str(number + 1), 7, anchor="mm")
-        page.text(22, middle, label, 7.5, name=BOLD if number > 4 else SANS)
+        page.text(22, middle, label, 7.5, name=BOLD if number > 6 else SANS)
         page.digits(97, middle, value, min(4.6, height * 0.68), ink, rng)
-        page.words(
-            120, middle, synthetic_results.number_in_words(value), min(10, height * 1.7), ink, rng
-        )
+        page.words(120, middle, number_in_words(value), min(10, height * 1.7), ink, rng)
 
 
-def _tally_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Random) -> None:
+def _tally_table(
+    page: PrintedPage, entry: RegistryEntry, count: BoxResult, ink: Colour, rng: random.Random
+) -> None:
     """Draw the tally: one stroke for each vote, every fifth across; five in a cell."""
-    contenders = synthetic_results.contenders(secim)
-    strips = 26 // len(contenders) or 1
-    count = synthetic_results.make_result(rng, secim, 400)
-    height = (_BOTTOM - _TOP - 6) / (len(contenders) * strips)
+    ballot = options(entry.sheet.secim, entry.sheet.cevre)
+    strips = 26 // len(ballot) or 1
+    height = (_BOTTOM - _TOP - 6) / (len(ballot) * strips)
     cells, width = 19, 7.0
     first = _LEFT + 34
-    rows = [_TOP + 6 + height * n for n in range(len(contenders) * strips + 1)]
+    rows = [_TOP + 6 + height * n for n in range(len(ballot) * strips + 1)]
     page.shade(_LEFT, _TOP, first + cells * width, _TOP + 6)
     page.grid([first + width * n for n in range(cells + 1)], rows)
     page.grid([_LEFT, first, first + cells * width, _RIGHT], [_TOP, *rows[::strips]])
     page.text(_LEFT + 1, _TOP + 3, "ADAY / PARTİ", 6, name=BOLD)
     page.text(first + 1, _TOP + 3, "OY İŞARETLERİ (beşer beşer)", 6, name=BOLD)
     page.text(first + cells * width + 1, _TOP + 3, "TOPLAM", 6, name=BOLD)
-    for number, (name, votes) in enumerate(zip(contenders, count.votes, strict=True)):
+    for number, option in enumerate(ballot):
+        name, votes = option.title, count.votes.get(option.id, 0)
         top = rows[number * strips]
         shown = min(votes, cells * 5 * strips)
         page.text(_LEFT + 2, top + height * strips / 2, name, 8, name=BOLD)
@@ -146,29 +182,30 @@ def _tally_table(page: PrintedPage, secim: Secim, ink: Colour, rng: random.Rando
                 page.stroke([(x - 0.5, low - 0.6), (x + 4.9, y + 0.6)], ink, 0.3)
 
 
-def _aggregate_table(page: PrintedPage, entry: RegistryEntry, rng: random.Random) -> None:
+def _aggregate_table(page: PrintedPage, entry: RegistryEntry, numbers: SheetNumbers) -> None:
     """Draw the table of an aggregate sheet: one typed line for each box or place."""
-    sheet = entry.sheet
-    votes = synthetic_results.contenders(sheet.secim)[:8]
-    titles = ["SIRA", "SEÇMEN", "OY KUL.", "GEÇERLİ", "GEÇSZ.", *(n.split()[0] for n in votes)]
-    lines = rng.randint(12, 34)
-    height, width = 4.3, (_RIGHT - _LEFT) / len(titles)
+    ballot = options(entry.sheet.secim, entry.sheet.cevre)[:8]
+    names = [option.title.split()[0] for option in ballot]
+    titles = ["SIRA", "SEÇMEN", "OY KUL.", "GEÇERLİ", "GEÇSZ.", *names]
+    lines = numbers.lines
+    height, width = 4.0, (_RIGHT - _LEFT) / len(titles)
     columns = [_LEFT + width * n for n in range(len(titles) + 1)]
-    rows = [_TOP, *(_TOP + 5 + height * n for n in range(lines + 2))]
+    rows = [_TOP, *(_TOP + 5 + height * n for n in range(len(lines) + 2))]
     page.shade(_LEFT, _TOP, _RIGHT, rows[1])
     page.shade(_LEFT, rows[-2], _RIGHT, rows[-1])
     page.grid(columns, rows)
     for x, title in zip(columns, titles, strict=False):
         page.text(x + width / 2, _TOP + 2.5, title, 6, name=BOLD, anchor="mm")
-    max_voters = 400 if sheet.belge.level is Level.BOARD else 90_000
-    totals = [0] * (len(titles) - 1)
-    for line in range(lines):
-        count = synthetic_results.make_result(rng, sheet.secim, max_voters)
-        values = (count.registered, count.voted, count.valid, count.invalid, *count.votes)
-        shown = values[: len(totals)]
-        totals = [total + value for total, value in zip(totals, shown, strict=True)]
-        _typed(page, columns, rows[line + 1] + height / 2, [str(line + 1), *map(str, shown)])
-    _typed(page, columns, rows[-2] + height / 2, ["", *map(str, totals)])
+
+    def values(count: BoxResult) -> list[str]:
+        shown = (count.registered, count.voted, count.valid, count.invalid)
+        return [*map(str, shown), *(str(count.votes.get(option.id, 0)) for option in ballot)]
+
+    for line, count in enumerate(lines):
+        number = str(numbers.first_line + line)
+        _typed(page, columns, rows[line + 1] + height / 2, [number, *values(count)])
+    if numbers.total is not None:
+        _typed(page, columns, rows[-2] + height / 2, ["", *values(numbers.total)])
     page.text(_LEFT + 1, rows[-2] + height / 2, "TOPLAM", 6, name=BOLD)
 
 

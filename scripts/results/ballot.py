@@ -34,22 +34,22 @@ def import_(file: Path, dry_run: bool, why: str, site: Path) -> None:
     Results are checked against the new ballot from the next row on; results that were accepted
     before stay.
     """
-    import_ballot(site, file, why, dry_run=dry_run)
-
-
-def import_ballot(site: Path, file: Path, why: str, *, dry_run: bool = False) -> Ballot:
-    """Import `file` as the site's ballot.csv; raise Faults if it is wrong."""
-    new, content = read_file(file)
-    old = load_ballot(site)
-    _show(ballots.compare(old or Ballot((), ""), new))
+    new, _ = read_file(file)
+    _show(ballots.compare(load_ballot(site) or Ballot((), ""), new))
     if dry_run:
         click.echo("dry run: nothing has changed", err=True)
-        return new
+        return
+    click.echo(_describe(import_ballot(site, file, why)))
+
+
+def import_ballot(site: Path, file: Path, why: str) -> Ballot:
+    """Import `file` as the site's ballot.csv; raise Faults if it is wrong."""
+    new, content = read_file(file)
     with console.recorded_change(site, "ballot import", file.name, why) as change:
+        old = load_ballot(site)
         change.before = _describe(old) if old is not None else None
         change.done(_describe(new), {"rows": len(new.rows)})
         files.replace(site / BALLOT_CSV, content, 0o644)
-    click.echo(_describe(new))
     return new
 
 
