@@ -384,6 +384,14 @@ class Registry:
         query = "SELECT 1 FROM expected WHERE (cevre, kurul, secim, belge) = (?, ?, ?, ?) LIMIT 1"
         return any(self._rows(query, cevre or "", kurul or "", secim.value, belge.value))
 
+    def boxes(self, secim: Secim, belge: Belge) -> Iterator[tuple[str, str, str, str]]:
+        """Yield district, board, number and kind of every box that has page 1 of a sheet."""
+        query = (
+            "SELECT cevre, kurul, sandik, sandik_turu FROM sheet "
+            "WHERE secim = ? AND belge = ? AND page = 1"
+        )
+        return self._rows(query, secim.value, belge.value)
+
     def expected_sheets(self, belge: Belge) -> int:
         """Return how many pages of a sheet are expected in all; a box-level result has one."""
         query = "SELECT coalesce(sum(sheets), 0) FROM expected WHERE belge = ?"

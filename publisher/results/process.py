@@ -35,6 +35,7 @@ from publisher.results.exports import EXPORTS
 from publisher.results.sheets import sheet_versions
 from publisher.results.snapshot import SnapshotWriter, snapshot_folder
 from publisher.results.store import ResultStore
+from publisher.results.summary import summary_lines
 from publisher.results.take_in import RecordedChunk, ResultContext, ResultIntake
 
 EXPORT_COMMAND = (sys.executable, "-P", "-m", "publisher.results.exports")
@@ -94,6 +95,7 @@ class ResultsRun:
         self._stop = stop
         self._wake = threading.Event()
         self._interval = settings.results.snapshot_seconds
+        self._share_level = settings.results.share_level
         self._next_snapshot = monotonic()
         self._last_filing = 0
         self._next_export = monotonic()
@@ -106,7 +108,7 @@ class ResultsRun:
             )
             registry = Registry(site / REGISTRY_INDEX)
             stack.callback(registry.close)
-            ballot = BallotFile(site)
+            ballot = self._ballot = BallotFile(site)
             self._store = stack.enter_context(ResultStore(result_store.url(site)))
             self._snapshots = SnapshotWriter(
                 site,
@@ -205,7 +207,11 @@ class ResultsRun:
             return
         self._store.replace_findings(self._checker.check_changed_places())
         self._store.commit()
-        self._snapshots.close_snapshot()
+        self._snapshots.close_snapshot(
+            lambda secim: summary_lines(
+                secim, self._checker.sums, self._ballot(), self._share_level
+            )
+        )
         took = self._monotonic() - now
         # Under load snapshots come less often, so that they never take more than a fifth.
         self._next_snapshot = now + max(self._interval, 5 * took)

@@ -5,6 +5,7 @@ A snapshot has, for each contest:
     <secim>.parquet                one row a box, its newest version
     <secim>-birlestirme.parquet    one row an aggregate sheet, its newest version
     <secim>.changes.ndjson         the versions that became the newest since the snapshot before
+    <secim>.sums.ndjson            sums by board and district, with the shares of joint votes
 
 and `manifest.json` with `manifest.json.sig`, a signature that `ssh-keygen -Y verify` accepts. The
 ready-made exports follow later (publisher/results/exports). The manifest is
@@ -73,6 +74,7 @@ _MODE = 0o444
 
 log = structlog.get_logger()
 Sign = Callable[[bytes], bytes]
+SumsOf = Callable[[Secim], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,8 +329,8 @@ class SnapshotWriter:
         """Return True if something changed since the last snapshot."""
         return bool(self._columns.changed)
 
-    def close_snapshot(self) -> Snapshot:
-        """Close the next snapshot of all results that are recorded."""
+    def close_snapshot(self, sums: SumsOf = lambda secim: ()) -> Snapshot:
+        """Close the next snapshot of all results that are recorded; `sums` gives their sums."""
         number = self.last.number + 1 if self.last else 1
         folder = snapshot_folder(self._site, number)
         fresh = folder.with_name(f".{folder.name}{_NEW}")
@@ -338,6 +340,8 @@ class SnapshotWriter:
         changes = self._changes.move_to(fresh, self._contests())
         for table in self._columns.tables():
             self._write_table(fresh, table)
+        for secim in sorted(changes):
+            self._write_sums(fresh, secim, sums)
         manifest = self._manifest(fresh, number, closed_at, last_result, changes)
         content = (
             json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
@@ -358,6 +362,14 @@ class SnapshotWriter:
 
     def _contests(self) -> set[Secim]:
         return {Secim(table.removesuffix(AGGREGATES)) for table in self._columns.tables()}
+
+    def _write_sums(self, fresh: Path, secim: Secim, sums: SumsOf) -> None:
+        name = f"{secim}.sums.ndjson"
+        if secim.value not in self._columns.changed and self.last is not None:
+            with suppress(FileNotFoundError):
+                (fresh / name).hardlink_to(snapshot_folder(self._site, self.last.number) / name)
+                return
+        _write(fresh / name, b"".join(sums(secim)))
 
     def _write_table(self, fresh: Path, table: str) -> None:
         name = f"{table}.parquet"

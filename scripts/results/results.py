@@ -6,10 +6,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click
 
+from config.registry import Registry
+from config.result import BOX_SHEET
 from config.sheet import Secim
+from config.site import BALLOT_CSV, REGISTRY_INDEX, RESULTS
+from publisher.results import ysk_rows
+from publisher.results.ballot_file import load_ballot
+from publisher.results.batch import BadRow
 from publisher.results.checks.finding import Check, Finding
 from publisher.results.reading import compare_with_sheets, open_results
 from publisher.results.store import StoredResult
@@ -156,6 +163,65 @@ def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, s
             and _is_at((stored.result.key.place,), place)
         ]
     _print(rows, ("secim", "place", "version", "reason", "time", "sheet"), as_json, as_csv)
+
+
+@results.command("import")
+@click.argument("rows", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("headings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@console.with_site
+def import_(rows: Path, headings: Path, site: Path) -> None:
+    """Put an export of YSK's result interface into results/, as a batch.
+
+    ROWS is a saved answer of getSecimSandikSonucList, HEADINGS one of
+    getSandikSecimSonucBaslikList. Rows whose box or option is unknown are named and left out;
+    exit code 1 if there are any.
+    """
+    found = load_ballot(site)
+    if found is None:
+        raise console.fault(BALLOT_CSV, "", "is missing: run `ssps ballot import FILE.csv`")
+    index = BoxIndex(site / REGISTRY_INDEX)
+    converted = list(ysk_rows.convert(_json_array(rows), _json_array(headings), index, found))
+    good = [row for row in converted if not isinstance(row, BadRow)]
+    bad = [row for row in converted if isinstance(row, BadRow)]
+    for row in bad:
+        click.echo(f"{rows.name}: row {row.line}: {row.fault}: {row.message}", err=True)
+    if good:
+        name = f"{rows.stem}-{uuid4().hex[:8]}.ndjson"
+        fresh = site / RESULTS / f".{name}.part"
+        lines = (f"{json.dumps(row, ensure_ascii=False)}\n" for row in good)
+        fresh.write_text("".join(lines), encoding="utf-8")
+        fresh.replace(site / RESULTS / name)
+        click.echo(f"{len(good)} rows in results/{name}, {len(bad)} left out")
+    sys.exit(int(bool(bad)))
+
+
+def _json_array(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise console.fault(file.name, "", f"is not JSON ({error})") from None
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise console.fault(file.name, "", "is not a JSON array of objects")
+    return content
+
+
+class BoxIndex:
+    """The boxes of the registry by number, read once for each contest."""
+
+    def __init__(self, index: Path) -> None:
+        self._index = index
+        self._boxes: dict[Secim, dict[str, list[tuple[str, str, str]]]] = {}
+
+    def boxes_numbered(self, secim: Secim, sandik: str) -> list[tuple[str, str, str]]:
+        """Return district, board and kind of every box with that number in a contest."""
+        if secim not in self._boxes:
+            registry = Registry(self._index)
+            by_number: dict[str, list[tuple[str, str, str]]] = {}
+            for box in registry.boxes(secim, BOX_SHEET):
+                by_number.setdefault(box[2], []).append((box[0], box[1], box[3]))
+            registry.close()
+            self._boxes[secim] = by_number
+        return self._boxes[secim].get(sandik, [])
 
 
 @results.command()

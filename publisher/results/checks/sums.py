@@ -19,7 +19,7 @@ from config.sheet import Level, Secim
 from publisher.results.checks.finding import Check, Finding
 
 BOXES = "sandik"  # in a sum: how many boxes it adds up
-_VOTES = "oylar."
+VOTES = "oylar."
 _CHECK = {
     Level.BOARD: Check.BOARD_NOT_SUM,
     Level.DISTRICT: Check.DISTRICT_NOT_SUM,
@@ -38,6 +38,10 @@ class PlaceSums:
     BESIDE: ClassVar[tuple[str, str]] = (cevre.ABROAD, cevre.CUSTOMS)
 
     _boards: dict[_Board, Counter[str]] = field(default_factory=dict)
+
+    def boards(self) -> Iterable[_Board]:
+        """Return contest, district and board of everything that has a result."""
+        return self._boards.keys()
 
     def replace(self, before: Result | None, after: Result) -> None:
         """Count `after` as the newest result of its box, in place of `before`."""
@@ -91,8 +95,8 @@ def check_sum(
     if not missing:
         stated_votes = aggregate.votes.keys()
         for name, added in below.items():
-            option = name.removeprefix(_VOTES)
-            if name.startswith(_VOTES) and added and option not in stated_votes:
+            option = name.removeprefix(VOTES)
+            if name.startswith(VOTES) and added and option not in stated_votes:
                 differ[name] = 0
                 differ[f"toplam.{name}"] = added
     if differ:
@@ -109,5 +113,5 @@ def _board(key: ResultKey) -> _Board:
 
 def _numbers(result: Result) -> dict[str, int]:
     numbers = {name: value for name, value in result.numbers().items() if value is not None}
-    votes = {f"{_VOTES}{option}": number for option, number in result.votes.items()}
+    votes = {f"{VOTES}{option}": number for option, number in result.votes.items()}
     return {**numbers, **votes, BOXES: 1}

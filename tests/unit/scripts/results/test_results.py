@@ -139,3 +139,34 @@ def test_a_dry_run_and_a_wrong_ballot_change_nothing(tmp_path: Path, ssps: Ssps)
     assert (dry.exit_code, wrong.exit_code) == (0, 1)
     assert "line 7: secenek: 'parti-a' is also in line 2, keep one" in wrong.stderr
     assert not (site / "ballot.csv").exists()
+
+
+def test_an_export_of_the_public_interface_becomes_a_batch(
+    site: ResultsSite, ssps: Ssps, tmp_path: Path
+) -> None:
+    (site.path / "ballot.csv").write_text(BALLOT, encoding="utf-8")
+    box = {
+        "il_ID": 34,
+        "il_ADI": "İSTANBUL-1",
+        "ilce_ADI": "Kadıköy",
+        "sandik_NO": 3,
+        "secim_TURU": 8,
+        "secmen_SAYISI": 300,
+        "oy_KULLANAN_SECMEN_SAYISI": 250,
+        "itirazsiz_GECERLI_OY_SAYISI": 245,
+        "gecerli_OY_TOPLAMI": 245,
+        "gecersiz_OY_TOPLAMI": 5,
+        "parti1_ALDIGI_OY": 245,
+        "son_ISLEM_TARIHI": "2023-05-14T18:30:00",
+    }
+    headings = [{"sira_NO": 1, "ad": "A Partisi", "column_NAME": "parti1_ALDIGI_OY"}]
+    rows, meaning = tmp_path / "sandiklar.json", tmp_path / "basliklar.json"
+    rows.write_text(json.dumps([box, box | {"sandik_NO": 99}]), encoding="utf-8")
+    meaning.write_text(json.dumps(headings), encoding="utf-8")
+
+    done = ssps("results", "import", rows, meaning, "--site", site.path)
+    site.take_in(*site.waiting())
+
+    assert done.exit_code == 1
+    assert "row 2: unknown-place: sandik_NO 99" in done.stderr
+    assert site.accepted() == [("3", 1, True)]

@@ -1,0 +1,137 @@
+"""Converts the box rows of YSK's own result interface into rows of a batch.
+
+Public clients save the answers of two calls (GET, JSON arrays): `getSecimSandikSonucList`, one
+object a box, and `getSandikSecimSonucBaslikList`, which says what its vote columns mean:
+
+    {"il_ID": 34, "il_ADI": "İSTANBUL-1", "ilce_ADI": "KADIKÖY", "sandik_NO": 1234,
+     "secim_TURU": 8, "secmen_SAYISI": 300, "oy_KULLANAN_SECMEN_SAYISI": 250,
+     "itirazsiz_GECERLI_OY_SAYISI": 240, "itirazli_GECERLI_OY_SAYISI": 5, "gecerli_OY_TOPLAMI": 245,
+     "gecersiz_OY_TOPLAMI": 5, "parti1_ALDIGI_OY": 100, "ittifak1_ALDIGI_OY": 5, "versiyon": 1,
+     "degisiklik_NEDENI": null, "son_ISLEM_TARIHI": "2023-05-14T18:30:00"}
+
+    {"sira_NO": 1, "ad": "A PARTİSİ", "column_NAME": "parti1_ALDIGI_OY"}
+
+A heading with `sira_NO` 0 names no column. An option is found by its title on the ballot, or by its
+id; upper and lower case and Turkish letters do not matter. A box is found in the registry by plate,
+district, ilçe and number; if several boards of the ilçe have a box of that number, the row is bad.
+A time without a zone is Turkey's.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Protocol
+
+from config.ballot import Ballot
+from config.cevre import ascii_name
+from config.sheet import Secim
+from publisher.results.batch import BadRow, RowFault
+
+SECIM_TURU = {8: Secim.MV, 9: Secim.CB, 6: Secim.BB, 2: Secim.B}
+TURKEY = timezone(timedelta(hours=3))
+_NUMBERS = {
+    "secmen_SAYISI": "secmen",
+    "oy_KULLANAN_SECMEN_SAYISI": "oy_kullanan",
+    "itirazsiz_GECERLI_OY_SAYISI": "itirazsiz_gecerli",
+    "itirazli_GECERLI_OY_SAYISI": "itirazli_gecerli",
+    "gecerli_OY_TOPLAMI": "gecerli",
+    "gecersiz_OY_TOPLAMI": "gecersiz",
+}
+_VOTES = ("parti", "bagimsiz", "ittifak")
+_COLUMN = "_ALDIGI_OY"
+
+
+class Boxes(Protocol):
+    """The boxes of the registry."""
+
+    def boxes_numbered(self, secim: Secim, sandik: str) -> Iterable[tuple[str, str, str]]:
+        """Return district, board and kind of every box with that number in a contest."""
+
+
+def convert(
+    rows: Iterable[Mapping[str, Any]],
+    headings: Iterable[Mapping[str, Any]],
+    boxes: Boxes,
+    ballot: Ballot,
+) -> Iterator[dict[str, Any] | BadRow]:
+    """Yield a batch's row for each box row, or why there is none; lines count from 1."""
+    titles = {
+        str(heading["column_NAME"]): str(heading["ad"])
+        for heading in headings
+        if heading.get("sira_NO") and heading.get("column_NAME")
+    }
+    for line, row in enumerate(rows, 1):
+        try:
+            yield _convert(row, titles, boxes, ballot)
+        except _BadBox as error:
+            yield BadRow(line, error.fault, str(error), str(dict(row)))
+
+
+class _BadBox(ValueError):
+    def __init__(self, fault: RowFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+def _convert(
+    row: Mapping[str, Any], titles: Mapping[str, str], boxes: Boxes, ballot: Ballot
+) -> dict[str, Any]:
+    secim = SECIM_TURU.get(row.get("secim_TURU") or 0)
+    if secim is None:
+        message = f"secim_TURU: {row.get('secim_TURU')!r}, known are {sorted(SECIM_TURU)}"
+        raise _BadBox(RowFault.WRONG_CONTEST, message)
+    district, board, kind = _box(row, secim, boxes)
+    ids = {}
+    for option in ballot.options(secim, district):
+        ids[ascii_name(option.ad)] = ids[option.id.lower()] = option.id
+    votes: dict[str, int] = {}
+    for column, number in row.items():
+        if not (column.startswith(_VOTES) and column.endswith(_COLUMN)) or not number:
+            continue
+        title = titles.get(column, "")
+        if (option_id := ids.get(ascii_name(title))) is None:
+            named = title or "no heading"
+            message = f"{column}: {named}, the ballot of {district} has no such option"
+            raise _BadBox(RowFault.UNKNOWN_OPTION, message)
+        votes[option_id] = number
+    return {
+        "secim": secim.value,
+        "cevre": district,
+        "kurul": board,
+        "sandik": str(row.get("sandik_RUMUZ") or row["sandik_NO"]),
+        "sandik_turu": kind,
+        "surum": row.get("versiyon") or 1,
+        "neden": row.get("degisiklik_NEDENI") or "",
+        "zaman": _time(row.get("son_ISLEM_TARIHI")),
+        **{name: row.get(column, 0) for column, name in _NUMBERS.items()},
+        "oylar": votes,
+    }
+
+
+def _box(row: Mapping[str, Any], secim: Secim, boxes: Boxes) -> tuple[str, str, str]:
+    number = str(row.get("sandik_RUMUZ") or row.get("sandik_NO") or "")
+    plate, town = row.get("il_ID"), ascii_name(str(row.get("ilce_ADI") or ""))
+    part = str(row.get("il_ADI") or "").rpartition("-")[2]
+    found = [
+        (district, board, kind)
+        for district, board, kind in boxes.boxes_numbered(secim, number)
+        if (not plate or district.startswith(f"{int(plate):02}-"))
+        and (not part.isdecimal() or district.endswith(f"-{part}"))
+        and (not town or board == town or board.rpartition("-")[0] == town)
+    ]
+    where = f"sandik_NO {number}, il_ID {plate}, ilce_ADI {row.get('ilce_ADI')}"
+    if not found:
+        raise _BadBox(RowFault.UNKNOWN_PLACE, f"{where}: the registry has no such box")
+    if len(found) > 1:
+        places = ", ".join(f"{district}/{board}" for district, board, _ in found)
+        raise _BadBox(RowFault.UNKNOWN_PLACE, f"{where}: several boards have it: {places}")
+    return found[0]
+
+
+def _time(value: object) -> str:
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="seconds")
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise _BadBox(RowFault.BAD_VALUE, f"son_ISLEM_TARIHI: {value!r} is no time") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=TURKEY)).isoformat()

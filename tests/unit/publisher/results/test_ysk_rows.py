@@ -1,0 +1,103 @@
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from config import ballot
+from config.sheet import Secim
+from publisher.results import batch, ysk_rows
+from publisher.results.batch import BadRow, GoodRow, RowFault
+
+CSV = """\
+secim,cevre,sira,secenek,tur,ad,ittifak
+mv,,1,chp,parti,CUMHURİYET HALK PARTİSİ,millet
+mv,,2,iyi,parti,İYİ PARTİ,millet
+mv,,3,millet,ittifak,MİLLET İTTİFAKI,
+"""
+BALLOT = ballot.read("b", CSV.splitlines(keepends=True), b"")
+HEADINGS = [
+    {"sira_NO": 0, "ad": "PARTİLER", "column_NAME": None},
+    {"sira_NO": 1, "ad": "Cumhuriyet Halk Partisi", "column_NAME": "parti6_ALDIGI_OY"},
+    {"sira_NO": 2, "ad": "İYİ PARTİ", "column_NAME": "parti9_ALDIGI_OY"},
+    {"sira_NO": 3, "ad": "MİLLET İTTİFAKI", "column_NAME": "ittifak2_ALDIGI_OY"},
+]
+ROW: dict[str, Any] = {
+    "il_ID": 34,
+    "il_ADI": "İSTANBUL-1",
+    "ilce_ADI": "KADIKÖY",
+    "sandik_NO": 1234,
+    "secim_TURU": 8,
+    "secmen_SAYISI": 300,
+    "oy_KULLANAN_SECMEN_SAYISI": 250,
+    "itirazsiz_GECERLI_OY_SAYISI": 240,
+    "itirazli_GECERLI_OY_SAYISI": 5,
+    "gecerli_OY_TOPLAMI": 245,
+    "gecersiz_OY_TOPLAMI": 5,
+    "parti6_ALDIGI_OY": 140,
+    "parti9_ALDIGI_OY": 100,
+    "parti1_ALDIGI_OY": 0,
+    "ittifak2_ALDIGI_OY": 5,
+    "versiyon": 1,
+    "degisiklik_NEDENI": None,
+    "son_ISLEM_TARIHI": "2023-05-14T18:30:00",
+}
+
+
+class Boxes:
+    def boxes_numbered(self, secim: Secim, sandik: str) -> Iterable[tuple[str, str, str]]:
+        places = {
+            "1234": [("34-istanbul-1", "kadikoy-2", "normal"), ("34-istanbul-3", "x", "normal")],
+            "7": [("34-istanbul-1", "kadikoy-1", "normal"), ("34-istanbul-1", "kadikoy-2", "x")],
+        }
+        return places.get(sandik, [])
+
+
+def converted(**changes: Any) -> dict[str, Any] | BadRow:
+    (found,) = ysk_rows.convert([ROW | changes], HEADINGS, Boxes(), BALLOT)
+    return found
+
+
+def test_a_box_row_becomes_a_row_of_a_batch() -> None:
+    row = converted()
+
+    assert isinstance(row, dict)
+    assert (row["cevre"], row["kurul"], row["sandik"]) == ("34-istanbul-1", "kadikoy-2", "1234")
+    assert row["oylar"] == {"chp": 140, "iyi": 100, "millet": 5}
+    assert row["zaman"] == "2023-05-14T18:30:00+03:00"
+
+    (parsed,) = batch.read_ndjson([json.dumps(row).encode()], "e")
+    assert isinstance(parsed, GoodRow)
+    assert (parsed.result.registered, parsed.result.valid) == (300, 245)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault", "message"),
+    [
+        ({"secim_TURU": 77}, RowFault.WRONG_CONTEST, "secim_TURU: 77"),
+        ({"sandik_NO": 9}, RowFault.UNKNOWN_PLACE, "the registry has no such box"),
+        ({"ilce_ADI": "ÜSKÜDAR"}, RowFault.UNKNOWN_PLACE, "the registry has no such box"),
+        (
+            {"sandik_NO": 7},
+            RowFault.UNKNOWN_PLACE,
+            "several boards have it: 34-istanbul-1/kadikoy-1",
+        ),
+        ({"parti1_ALDIGI_OY": 3}, RowFault.UNKNOWN_OPTION, "parti1_ALDIGI_OY: no heading"),
+        ({"son_ISLEM_TARIHI": "dün"}, RowFault.BAD_VALUE, "'dün' is no time"),
+    ],
+)
+def test_a_row_that_cannot_be_placed_says_why(
+    changes: dict[str, Any], fault: RowFault, message: str
+) -> None:
+    found = converted(**changes)
+
+    assert isinstance(found, BadRow)
+    assert (found.line, found.fault) == (1, fault)
+    assert message in found.message
+
+
+def test_a_time_in_milliseconds_is_read() -> None:
+    row = converted(son_ISLEM_TARIHI=1_684_078_200_000)
+
+    assert isinstance(row, dict)
+    assert row["zaman"] == "2023-05-14T15:30:00+00:00"
