@@ -30,6 +30,17 @@ strength from the range:
     fax             204 x 98 or 204 x 196 dpi black and white, 1 to 3 % of the lines lost
     combined        shadow, scribble, creases or boxes; then two of tilt, noise of 10 to 22,
                     blur of 0.8 to 1.3, contrast of 70 to 110; then JPEG of quality 30
+
+On the pages of four more kinds there are codes that are not the page's own. None of them may be
+filed under such a code; where the page's own code cannot be told, it may go to quarantine:
+
+    neighbour       both codes are sealed, scribbled on, faded or folded; another sheet lies below
+                    the page, turned in any way, and shows one or both of its codes at an edge
+    neighbour-part  the same, and only the part of the edge around one code is in the scan
+    show-through    the blank back of a sheet: both codes shine through, mirrored, with 3 to 30 %
+                    of their contrast and a blur of 0.5 to 2.5 pixels
+    foreign-codes   30 codes of a form printer or of a post office all over the page: links, GS1
+                    codes, parts of a structured append, larger versions; all have ten digits
 """
 
 import io
@@ -42,7 +53,10 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+import qrcode
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+from qrcode.base import rs_blocks
+from qrcode.util import BitBuffer, create_bytes, length_in_bits
 
 from config.election import Election
 from scripts.rehearsal.election import entries, serial
@@ -59,10 +73,10 @@ _MODULE = KAREKOD_MM / 21
 
 
 class DamagedPage(NamedTuple):
-    """A page as a scanner's file, and the karekod printed on it."""
+    """A page as a scanner's file, and the karekod printed on it, None on a blank back."""
 
     content: bytes
-    karekod: str
+    karekod: str | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Damage:
     paper: Step | None = None
     sensor: Step | None = None
     encode: Encode | None = None
-    group: str = ""
+    blank: bool = False
 
 
 def page(kind: Damage, number: int, seed: int) -> DamagedPage:
@@ -87,7 +101,8 @@ def page(kind: Damage, number: int, seed: int) -> DamagedPage:
     image = expose(image, chance)
     if kind.sensor:
         image = kind.sensor(image, chance)
-    return DamagedPage((kind.encode or _jpeg)(image, chance), karekod)
+    content = (kind.encode or _jpeg)(image, chance)
+    return DamagedPage(content, None if kind.blank else karekod)
 
 
 def px(mm: float) -> int:
@@ -329,6 +344,109 @@ def _copied(image: Image.Image, chance: random.Random) -> Image.Image:
     return image
 
 
+# Codes that are not the page's own.
+
+
+def _sealed(image: Image.Image, chance: random.Random) -> Image.Image:
+    """Put a dense seal on both codes: a double ring, and strokes as of letters."""
+    ink = Image.new("L", image.size, 255)
+    draw = ImageDraw.Draw(ink)
+    for x, y in _codes(chance, 1):
+        shade, radius = chance.randint(40, 100), px(chance.uniform(10, 13))
+        x, y = x + px(chance.uniform(-2, 2)), y + px(chance.uniform(-2, 2))
+        for part, width in ((1.0, 7), (0.76, 4), (0.37, 5)):
+            far = round(radius * part)
+            draw.ellipse((x - far, y - far, x + far, y + far), outline=shade, width=width)
+        for k in range(-radius * 2 // 3, radius * 2 // 3, chance.randint(15, 22)):
+            draw.line((x - radius * 2 // 3, y + k, x + radius * 2 // 3, y + k + 6), shade, 6)
+    return _dark(image, ink.filter(ImageFilter.GaussianBlur(0.8)))
+
+
+def _neighbour(image: Image.Image, chance: random.Random, part: bool = False) -> Image.Image:
+    """Damage both codes, and lay the page on another sheet whose right or upper edge shows."""
+    spoil = chance.choice((_sealed, _sealed, _stamp, _scribble, _faded))
+    image = spoil(image, chance)
+    if spoil in (_stamp, _scribble):
+        image = spoil(image, chance)
+    other = _printed(serial(chance.getrandbits(30), chance.randrange(10**9)), chance)
+    across, down = chance.choice(((1, 0), (1, 0), (0, -1), (0, 1)))
+    aside = px(chance.uniform(26, 45)) + (px(10) if down > 0 else 0)
+    along = px(chance.uniform(-40, 40) if across else chance.uniform(-30, 5))
+    if part:  # only what is near one of the two codes
+        keep = chance.choice((0, 1))
+        y = px(KAREKOD_POSITIONS[1 - keep][1])
+        other.paste(chance.choice((250, 245)), (0, y - px(8), other.width, y + px(24)))
+    shift = (aside, along) if across else (along, down * aside)
+    turns = chance.choice((0, 0, 1, 2, 3))
+    for _ in range(turns):
+        other = other.transpose(Image.Transpose.ROTATE_90)
+        shift = (shift[1], -shift[0])
+    left, top = min(0, shift[0]), min(0, shift[1])
+    size = (
+        max(image.width, shift[0] + other.width) - left,
+        max(image.height, shift[1] + other.height) - top,
+    )
+    glass = Image.new("L", size, chance.choice((236, 250)))
+    glass.paste(other, (shift[0] - left, shift[1] - top))
+    if chance.random() < 0.5:  # the edge of the paper throws a shadow
+        box = (-left - 3, -top - 3, image.width - left + 3, image.height - top + 3)
+        ImageDraw.Draw(glass).rectangle(box, outline=chance.randint(120, 220), width=3)
+    glass.paste(image, (-left, -top))
+    return glass
+
+
+def _neighbour_part(image: Image.Image, chance: random.Random) -> Image.Image:
+    return _neighbour(image, chance, part=True)
+
+
+def _show_through(image: Image.Image, chance: random.Random) -> Image.Image:
+    soft = ImageOps.mirror(image).filter(ImageFilter.GaussianBlur(chance.uniform(0.5, 2.5)))
+    return _image(250 - (255 - _array(soft)) * chance.uniform(0.03, 0.3))
+
+
+def _foreign(image: Image.Image, chance: random.Random) -> Image.Image:
+    """Print 30 codes in the body of the form, each with ten digits or a link."""
+    places = [(left, top) for top in range(75, 220, 25) for left in range(12, 150, 27)]
+    for left, top in chance.sample(places, 30):
+        digits = serial(chance.getrandbits(30), chance.randrange(10**9))
+        code = foreign_code(digits, chance.choice(("link", "gs1", "part", "version")))
+        side = px(chance.uniform(11, 20))
+        code = code.resize((side, side), Image.Resampling.BOX)
+        image.paste(code, (px(left), px(top)))
+    return image
+
+
+def foreign_code(digits: str, what: str) -> Image.Image:
+    """Return a code, four pixels a module, of a kind that is no karekod."""
+    version = {"link": 2, "version": 2}.get(what, 1)
+    code = qrcode.QRCode(version, qrcode.ERROR_CORRECT_L, box_size=4, border=4)
+    code.add_data(f"https://example.org/{digits}" if what == "link" else digits)
+    head = {"gs1": [(5, 4)], "part": [(3, 4), (0, 4), (3, 4), (0x5A, 8)]}.get(what, [])
+    code.data_cache = _codewords(code, version, head)
+    code.make(fit=False)
+    drawn: Image.Image = code.make_image().convert("L")
+    return drawn
+
+
+def _codewords(code: qrcode.QRCode, version: int, head: list[tuple[int, int]]) -> list[int]:
+    """Encode what is in `code`, after a header of ISO/IEC 18004, section 7.4 or 8."""
+    bits = BitBuffer()
+    for value, length in head:
+        bits.put(value, length)
+    for part in code.data_list:
+        bits.put(part.mode, 4)
+        bits.put(len(part), length_in_bits(part.mode, version))
+        part.write(bits)
+    blocks = rs_blocks(version, qrcode.ERROR_CORRECT_L)
+    limit = sum(block.data_count for block in blocks) * 8
+    bits.put(0, min(4, limit - len(bits)))
+    bits.put(0, -len(bits) % 8)
+    for number in range((limit - len(bits)) // 8):
+        bits.put((0xEC, 0x11)[number % 2], 8)
+    made: list[int] = create_bytes(bits, blocks)
+    return made
+
+
 # Damage to the scan.
 
 
@@ -480,4 +598,11 @@ KINDS = (
     Damage("fold", 90, paper=_fold),
     Damage("fax", 90, encode=_fax),
     Damage("combined", 90, paper=_combined_paper, sensor=_combined, encode=_jpeg_30),
+    # Pages with codes that are not their own.
+    Damage("neighbour", 0, paper=_neighbour),
+    Damage("neighbour-part", 0, paper=_neighbour_part),
+    Damage("show-through", 0, paper=_show_through, blank=True),
+    Damage("foreign-codes", 99, paper=_foreign),
 )
+# The kinds of which every page must be read.
+OWN_CODES = tuple(kind for kind in KINDS if kind.reach)

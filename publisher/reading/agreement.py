@@ -4,7 +4,8 @@ A misread karekod would file a sheet under another box, so a single reading is n
 counts as independent:
 
 Rule 1. Two printed copies of the code that read the same count as two, because each copy is
-        damaged in its own way.
+        damaged in its own way, if they are where the two copies on a form are
+        (publisher/reading/placing). Codes elsewhere are counted each by itself.
 Rule 2. Two passes over the same copy count as two if the engine, the scale or the filter differs:
         noise that looks like a valid code in one pass does not look so in the other.
 Rule 3. The same engine reading the same pixels again (a crop of the unfiltered page) adds nothing.
@@ -13,10 +14,13 @@ The evidence has one line per reading: `copy 1 by zxing-cpp, whole, 2 ms`. Copie
 the order in which they were found; a scan is named after its scale or filter.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from publisher.page import Reading
+from publisher.reading.placing import Placed, are_two_copies
 
 _UNFILTERED = ("whole", "crop", "hard")  # scans of the same pixels
 
@@ -35,10 +39,23 @@ class Agreement:
     @property
     def agreeing(self) -> int:
         """How many independent readings there are."""
-        passes = ((copy, reading.engine, reading.scan) for copy, reading in self.readings)
-        return len(
-            {(copy, by, "as it is" if scan in _UNFILTERED else scan) for copy, by, scan in passes}
+        passes = {
+            (copy, reading.engine, "as it is" if reading.scan in _UNFILTERED else reading.scan)
+            for copy, reading in self.readings
+        }
+        counts = Counter(copy for copy, _, _ in passes)
+        return max(
+            (sum(counts[copy] for copy in group) for group in self._groups(list(counts))), default=0
         )
+
+    def _groups(self, copies: list[int]) -> Iterator[tuple[int, ...]]:
+        """Yield each copy, and each two copies that are where a form has its two."""
+        placed = {copy: Placed.of(reading.corners) for copy, reading in reversed(self.readings)}
+        yield from ((copy,) for copy in copies)
+        for one, other in combinations(copies, 2):
+            here, there = placed[one], placed[other]
+            if here and there and are_two_copies(here, there):
+                yield one, other
 
     @property
     def engines(self) -> str:

@@ -11,13 +11,21 @@ agree on a karekod (publisher/reading/agreement):
     zbar    pyzbar on the same squares; it reads stamped, faded or copied codes, but misreads more
     hard    zxing-cpp on the whole page with all its options: rotated, shrunk and inverted
 
+If they agree, the page is searched for codes that were not read (publisher/reading/locate). The
+crops are made around each of these too, until it is read or the budget is used. What is returned
+for a code that is no karekod has a text that says so:
+
+    other 1093717526       ten digits, but a GS1 code, a part of several codes, or a larger version
+    mirrored 1093717526    a karekod that shines through from the other side of the paper
+    unread code            a code at which no pass read anything
+
 The filters are in publisher/reading/filters. The registry is not asked here: a karekod that was
 read twice and is not in the registry sends the page to quarantine, whatever else is on it.
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +36,16 @@ from pyzbar.pyzbar import ZBarSymbol
 from pyzbar.pyzbar import decode as zbar_decode
 
 from config.registry import is_karekod
-from publisher.page import Reading
+from publisher.page import Reading, Reason
 from publisher.reading.agreement import agreement_on
 from publisher.reading.filters import FILTERS, ZBAR_FILTERS
+from publisher.reading.locate import unread_codes
+from publisher.reading.placing import Placed, are_in_place
 from publisher.reading.protocol import MAX_READINGS, MAX_TEXT_LENGTH
+from publisher.reading.symbol import LEVELS, Symbol, symbol_of
 
+UNREAD = "unread code"
+MAX_CODES = 64  # codes that one pass may return
 ENOUGH_READINGS = 2  # agreeing readings, after which no more passes are made
 CPU_BUDGET = 2.5  # seconds of CPU time per page, so a busy machine makes no fewer passes
 _WALL_BUDGET = 4.0  # seconds by the clock; below the deadline of the worker client
@@ -47,7 +60,15 @@ Crop = tuple[Image.Image, tuple[int, int]]  # a square, and its top left corner 
 Pixels = npt.NDArray[Any]
 
 
-def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET) -> list[Reading]:
+@dataclass(frozen=True, slots=True)
+class PageCodes:
+    """The readings of one page, and a reason why they may not identify it."""
+
+    readings: list[Reading]
+    fault: Reason | None = None
+
+
+def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET) -> PageCodes:
     """Return every reading of every code, so a code that was read twice is returned twice.
 
     `scale` is the width of the page divided by the width of `grey`; it converts the corners of
@@ -55,13 +76,23 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
     """
     cpu_deadline, deadline = time.process_time() + budget, time.monotonic() + _WALL_BUDGET
     found: list[Reading] = []
+    fault = None
     for readings in _passes(grey, found):
         found += readings
-        if _has_agreement(found):
+        if text := _agreed(found):
+            fault = _fault(grey, text, found, cpu_deadline)
             break
         if time.process_time() > cpu_deadline or time.monotonic() > deadline:
             break
-    return [_scaled(reading, scale) for reading in found[:MAX_READINGS]]
+    return PageCodes([_scaled(reading, scale) for reading in _most_important(found)], fault)
+
+
+def _most_important(found: list[Reading]) -> list[Reading]:
+    """Return at most 64 readings; other codes never take the place of a karekod's readings."""
+    karekods = [reading for reading in found if is_karekod(reading.text)][:MAX_READINGS]
+    others = [reading for reading in found if not is_karekod(reading.text)]
+    kept = {id(r) for r in (*karekods, *others[: max(0, MAX_READINGS - len(karekods))])}
+    return [reading for reading in found if id(reading) in kept]
 
 
 def _scaled(reading: Reading, scale: float) -> Reading:
@@ -69,9 +100,53 @@ def _scaled(reading: Reading, scale: float) -> Reading:
     return replace(reading, corners=corners)
 
 
-def _has_agreement(found: list[Reading]) -> bool:
-    texts = {reading.text for reading in found if is_karekod(reading.text)}
-    return any(agreement_on(text, found).agreeing >= ENOUGH_READINGS for text in texts)
+def _agreed(found: list[Reading]) -> str | None:
+    texts = dict.fromkeys(reading.text for reading in found if is_karekod(reading.text))
+    return next(
+        (text for text in texts if agreement_on(text, found).agreeing >= ENOUGH_READINGS), None
+    )
+
+
+def _fault(
+    grey: Image.Image, text: str, found: list[Reading], cpu_deadline: float
+) -> Reason | None:
+    """Return why a page is not filed although two readings agree on `text`.
+
+    Codes that were located and not read before are read now, or added to `found` as unread.
+    """
+    if any(is_karekod(reading.text) and reading.text != text for reading in found):
+        return None  # the registry decides which sheets they are
+    own = _placed(reading for reading in found if reading.text == text)
+    others = _placed(reading for reading in found if reading.text != text)
+    begun = time.monotonic()
+    for corners in unread_codes(grey, own, others):
+        square = Placed.of(corners)
+        assert square is not None  # noqa: S101 - a square has four corners
+        if not _read_at(grey, square, found, cpu_deadline):
+            places = tuple((round(x), round(y)) for x, y in corners)
+            found.append(Reading(UNREAD, "pattern", "located", milliseconds(begun), places))
+            return Reason.CONFLICTING_KAREKODS
+    return None if are_in_place(own, grey.size) else Reason.CODE_OUT_OF_PLACE
+
+
+def _placed(readings: Iterable[Reading]) -> list[Placed]:
+    return [code for reading in readings if (code := Placed.of(reading.corners))]
+
+
+def _read_at(grey: Image.Image, square: Placed, found: list[Reading], cpu_deadline: float) -> bool:
+    """Read a code that was located with one filter after another; add the reading to `found`."""
+    half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
+    crop, corner = _crop(grey, (square.x, square.y), half)
+    for engine, filters in ((_zxing, FILTERS), (_zbar, ZBAR_FILTERS)):
+        for name, apply, scale in filters:
+            for reading in engine(apply(crop), name, scale, corner):
+                at = Placed.of(reading.corners)
+                if at and max(abs(at.x - square.x), abs(at.y - square.y)) < square.width / 2:
+                    found.append(reading)
+                    return True
+            if time.process_time() > cpu_deadline:
+                return False
+    return False
 
 
 def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
@@ -94,7 +169,7 @@ def _candidate_crops(grey: Image.Image, found: list[Reading], known: list[Crop])
     half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
     if not known:
         points = _spread_out(
-            [*_unread_codes(grey), *_edge_rich(grey), *_page_corners(grey, half)], half
+            [*_unread_codes(grey), *_edge_rich(grey, found), *_page_corners(grey, half)], half
         )
         known = [_crop(grey, at, half) for at in points]
     read_at = _spread_out([_middle(r) for r in found if is_karekod(r.text)], half)
@@ -144,18 +219,24 @@ def _unread_codes(grey: Image.Image) -> list[Point]:
             (code.position.top_left.x + code.position.bottom_right.x) / 2,
             (code.position.top_left.y + code.position.bottom_right.y) / 2,
         )
-        for code in seen[:_CROPS]
+        for code in [code for code in seen if not code.valid][:_CROPS]
     ]
 
 
-def _edge_rich(grey: Image.Image) -> Iterator[Point]:
-    """Yield the squares of a code's size with most edges: the smaller of across and down counts."""
+def _edge_rich(grey: Image.Image, found: list[Reading]) -> Iterator[Point]:
+    """Yield the squares of a code's size with most edges: the smaller of across and down counts.
+
+    Squares with a code that was read and is no karekod are left out.
+    """
     pixels = np.asarray(grey.reduce(2), np.int16)
     across = np.abs(np.diff(pixels, axis=1))[:-1]
     down = np.abs(np.diff(pixels, axis=0))[:, :-1]
     cell = _CELL // 2
     side = max(2, round(max(grey.size) / _A4_MM * _CODE_MM / _CELL))
     energy = np.minimum(_sums(_pooled(across, cell), side), _sums(_pooled(down, cell), side))
+    for code in _placed(reading for reading in found if not is_karekod(reading.text)):
+        top, left = (int(at / _CELL - side * 1.5) for at in (code.y, code.x))
+        energy[max(0, top) : max(0, top + 2 * side), max(0, left) : max(0, left + 2 * side)] = 0
     for _ in range(_CROPS if energy.size else 0):
         y, x = divmod(int(energy.argmax()), energy.shape[1])
         if energy[y, x] <= 0:
@@ -200,13 +281,35 @@ def _zxing(
     )
     ms = milliseconds(begun)
     found = []
-    for code in codes[:MAX_READINGS]:
+    for code in codes[:MAX_CODES]:
         at = code.position
         corners = (at.top_left, at.top_right, at.bottom_right, at.bottom_left)
-        places = tuple(_on_page(point.x, point.y, scale, corner) for point in corners)
+        points = tuple((point.x, point.y) for point in corners)
+        places = tuple(_on_page(x, y, scale, corner) for x, y in points)
         # `.text` rewrites control characters; `.bytes` is the content of the code.
-        found.append(Reading(_text(code.bytes), "zxing-cpp", scan, ms, places))
+        text = _text(code.bytes)
+        if is_karekod(text):
+            text = _marked(text, _symbol_by_zxing(grey, code, points, text))
+        found.append(Reading(text, "zxing-cpp", scan, ms, places))
     return found
+
+
+def _symbol_by_zxing(
+    grey: Image.Image, code: zxingcpp.Barcode, points: tuple[Point, ...], text: str
+) -> Symbol:
+    # ]Q1 is a plain QR code model 2; ]Q3 and ]Q5 are GS1 and AIM codes, ]Q2 has another charset.
+    extra: Any = code.extra
+    if code.symbology_identifier != "]Q1" or extra.get("Version") != "1":
+        return Symbol.OTHER
+    level, mask = extra.get("ECLevel"), extra.get("DataMask")
+    if level not in LEVELS or mask not in range(8):
+        return Symbol.OTHER
+    return symbol_of(grey, points, text, level, mask)[0]
+
+
+def _marked(text: str, symbol: Symbol) -> str:
+    """Return the text of a karekod; for another code with ten digits, words that are none."""
+    return text if symbol is Symbol.PRINTED else f"{symbol} {text}"
 
 
 def _zbar(grey: Image.Image, scan: str, scale: float, corner: tuple[int, int]) -> list[Reading]:
@@ -216,16 +319,20 @@ def _zbar(grey: Image.Image, scan: str, scale: float, corner: tuple[int, int]) -
     except Exception:
         codes = []
     ms = milliseconds(begun)
-    return [
-        Reading(
-            _text(code.data),
-            "pyzbar",
-            scan,
-            ms,
-            tuple(_on_page(point.x, point.y, scale, corner) for point in code.polygon[:4]),
-        )
-        for code in codes[:MAX_READINGS]
-    ]
+    found = []
+    for code in codes[:MAX_CODES]:
+        text = _text(code.data)
+        points = tuple((float(point.x), float(point.y)) for point in code.polygon)
+        if len(points) != 4:
+            continue
+        if is_karekod(text):
+            # ZBar gives the corners anticlockwise, and does not say which is the top left one.
+            points = points[::-1]
+            symbol, turn = symbol_of(grey, points, text)
+            text, points = _marked(text, symbol), points[turn:] + points[:turn]
+        places = tuple(_on_page(x, y, scale, corner) for x, y in points)
+        found.append(Reading(text, "pyzbar", scan, ms, places))
+    return found
 
 
 def _on_page(x: float, y: float, scale: float, corner: tuple[int, int]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
+import qrcode
 from PIL import Image
 
 from publisher.page import MAGIC, Reading, ReadResult, Reason, format_of
@@ -42,7 +43,8 @@ def read_pages(data: bytes) -> Iterator[ReadResult]:
         readings: tuple[Reading, ...] = ()
         try:
             grey = frames.grey(number)
-            readings = tuple(decode.read_codes(grey, width / grey.width))
+            codes = decode.read_codes(grey, width / grey.width)
+            readings, fault = tuple(codes.readings), codes.fault
         except rasterize.Refused as refused:
             fault = refused.reason
         except MemoryError:
@@ -66,12 +68,18 @@ def serve(
 
 def warm_up() -> None:
     """Read a page of each format, so that every library is loaded before the sandbox."""
-    page = Image.new("L", (64, 64), 255)
+    code = qrcode.QRCode(1, qrcode.ERROR_CORRECT_L, box_size=2, border=4)
+    code.add_data("0000000000")
+    image = code.make_image().convert("L")
+    page = Image.new("L", (64 * 8, 64 * 12), 255)
+    for top in (0, 64 * 10):
+        page.paste(image, (64 * 7, top))
     for kind in MAGIC:
         file = io.BytesIO()
         page.save(file, kind)
         grey = rasterize.open_file(file.getvalue()).grey(0)
     decode.read_codes(grey)
+    decode.read_codes(grey.crop((0, 0, 64, 64)))  # the passes over a page without a code
 
 
 def main(parent: int, read: Callable[[bytes], Iterable[ReadResult]] = read_pages) -> None:

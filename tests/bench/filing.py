@@ -125,7 +125,7 @@ def make_site(folder: Path, parties: int, entries: list[RegistryEntry]) -> Path:
 def draw(folder: Path, kinds: tuple[str, ...], count: int, seed: int) -> list[Drawn]:
     """Draw pages of these kinds in turn, on all cores; use pages that exist in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = {kind.name: kind for kind in damaged_pages.KINDS}
+    known = {kind.name: kind for kind in damaged_pages.OWN_CODES}
     wanted = [
         (known[name], number, seed, folder) for number, name in zip(range(count), cycle(kinds))
     ]
@@ -139,6 +139,7 @@ def _draw(kind: damaged_pages.Damage, number: int, seed: int, folder: Path) -> D
     for path in folder.glob(f"{stem}-*"):
         return Drawn(path, path.name.rpartition("-")[2])
     made = damaged_pages.page(kind, number, seed)
+    assert made.karekod
     path = folder / f"{stem}-{made.karekod}"
     path.write_bytes(made.content)
     return Drawn(path, made.karekod)
@@ -515,7 +516,7 @@ def main() -> None:
 
 def _speed(options: argparse.Namespace, work: Path) -> dict[str, object]:
     drawn = options.drawn or work / "drawn"
-    hard = tuple(kind.name for kind in damaged_pages.KINDS)
+    hard = tuple(kind.name for kind in damaged_pages.OWN_CODES)
     found: dict[str, object] = {}
     for what, kinds in (("ordinary", _ORDINARY), ("hard mix", hard)):
         pages = draw(drawn, kinds, options.pages, 1)

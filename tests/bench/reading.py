@@ -69,7 +69,7 @@ def read(task: tuple[str, int, int]) -> Outcome:
     began = time.process_time()
     seen = read_file(content)
     ms = (time.process_time() - began) * 1000
-    found = identified(seen.readings, lookup, 2)
+    found = seen.fault or identified(seen.readings, lookup, 2)
     filed = found.karekod if isinstance(found, RegistryEntry) else None
     return Outcome(
         name,

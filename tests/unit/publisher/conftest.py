@@ -20,15 +20,15 @@ OPENS = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="session")
 def draw() -> Draw:
-    """Draw a page at 200 dpi, half a sheet high, with its codes top right and bottom right."""
+    """Draw a page at 200 dpi, half a sheet wide, with its codes top right and bottom right."""
 
     def drawn(*texts: str, tilt: float = 0, note: str = "") -> Image.Image:
-        page = Image.new("L", (900, 700), 245)
+        page = Image.new("L", (900, 1500), 245)
         pen = ImageDraw.Draw(page)
         pen.text((60, 60), f"Sandik Sonuc Tutanagi {note}", fill=20)
-        for row in range(120, 640, 40):
+        for row in range(120, 1440, 40):
             pen.line((60, row, 640, row), fill=60, width=2)
-        for place, text in zip(((720, 60), (720, 500), (300, 300)), texts, strict=False):
+        for place, text in zip(((720, 60), (720, 1180), (300, 600)), texts, strict=False):
             code = qrcode.QRCode(None, qrcode.constants.ERROR_CORRECT_L, box_size=5, border=4)
             code.add_data(text)
             page.paste(code.make_image().get_image().convert("L"), place)

@@ -63,5 +63,5 @@ def test_every_hostile_file_is_quarantined_with_its_reason_and_the_next_page_is_
 def test_every_page_of_a_pdf_is_rendered(draw: Draw) -> None:
     found = open_file(hostile.pdf([draw(CB, CB), draw(MV, MV)]))
 
-    assert (found.format, found.sizes) == ("PDF", ((900, 700), (900, 700)))
-    assert found.grey(1).size == (900, 700)
+    assert (found.format, found.sizes) == ("PDF", ((900, 1500), (900, 1500)))
+    assert found.grey(1).size == (900, 1500)

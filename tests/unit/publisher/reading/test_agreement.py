@@ -19,6 +19,15 @@ def test_two_printed_copies_of_the_same_text_count_as_two_readings() -> None:
     ]
 
 
+def test_two_codes_that_are_not_one_above_the_other_do_not_support_each_other() -> None:
+    beside = [reading("whole", 1500, 80), reading("whole", 300, 80)]
+    below = [reading("whole", 1500, 80), reading("whole", 1500, 700)]
+
+    assert (agreement_on(CODE, beside).copies, agreement_on(CODE, beside).agreeing) == (2, 1)
+    assert agreement_on(CODE, below).agreeing == 1
+    assert agreement_on(CODE, [*beside, reading("half", 301, 80)]).agreeing == 2
+
+
 def test_two_engines_reading_one_copy_count_as_two_even_if_their_corners_differ() -> None:
     found = agreement_on(CODE, [reading("whole", 1500, 80), reading("zbar", 1512, 71, "pyzbar")])
 
