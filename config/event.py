@@ -28,6 +28,8 @@ operations ledger: `who` is the operator; `from` is the host
     password change      what: party   the same, credential, replaces; `who` is the party itself
     settings             what: files   why, before, after: changes that no command made
     keys                 what: keys    why, before, after: the same, of host and signing keys
+    start                what: daemon  checkpoints
+    recover              what: ledgers why, before, after, accepted, checkpoints
 results ledger: `who` is the publisher; `from` is the batch's name
     result               what: place   secim, belge, version, digest, batch, line, reason, sheet,
                                        sheet_sha256
@@ -35,6 +37,7 @@ results ledger: `who` is the publisher; `from` is the batch's name
     result-rejected      what: place   batch, line, reason, message
     snapshot             what: number  sha256, results, previous
 any ledger
+    anchor               what: anchor  checkpoints: the newest of the other ledgers, once a minute
     recovered            what: segment bytes
     removed              what: segment first, records, bytes, reason; only of earlier versions
 
@@ -77,6 +80,7 @@ refused or failed, and `of` is the number of the earlier record that this one co
 first, and under the command's name when the publisher has answered. A change of `site.toml` or
 `parties.toml` has the files' new digests in `settings` (keys/operations/settings_record), and a
 change of credentials has the digest of their file in `key_files` (keys/operations/key_files).
+keys/ledger/anchors explains `checkpoints` and `accepted`.
 """
 
 from collections.abc import Mapping

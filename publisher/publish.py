@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from config.fault import Faults
 from config.registry import Registry
 from config.settings import Settings
-from config.site import FILING, LEDGERS, OPERATIONS, REGISTRY_INDEX, SPOOL, TRANSFER
+from config.site import FILING, LEDGER_NAMES, LEDGERS, REGISTRY_INDEX, SPOOL
+from keys.ledger.anchors import AnchorWriter
 from keys.ledger.segments import read_checkpoint
 from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from publisher.catalog import catalog
@@ -182,6 +183,7 @@ class _Run:
             self._context = stack.enter_context(
                 open_context(settings, clock, stop, _LOCK_WAIT_SECONDS)
             )
+            self._anchors = AnchorWriter(site / LEDGERS, FILING, LEDGER_NAMES)
             self._filer = Filer(self._context)
             self._requests = RequestHandler(self._context, self._filer)
             self._pool = Pool(
@@ -255,9 +257,15 @@ class _Run:
             self._clean_delayed(now)
             self._requests.handle_pending()
             poll_signer()
+            self._record_anchors()
             if now >= next_retry:
                 self._filer.retry_gaps()
                 next_retry = now + self._rescan
+
+    def _record_anchors(self) -> None:
+        if (event := self._anchors.next_event()) is not None:
+            with suppress(Unwritable):  # the next page's record reports what is wrong
+                self._context.ledger.append(event)
 
     def _is_idle(self, until: float) -> Callable[[], bool]:
         return lambda: time.monotonic() < until and not self._stop.is_set()
@@ -312,5 +320,5 @@ class _Run:
 
 def _checkpoints(ledgers: Path) -> tuple[tuple[str, bytes], ...]:
     """Return each ledger's newest checkpoint; every feed segment carries them to the parties."""
-    newest = ((name, read_checkpoint(ledgers / name)) for name in (TRANSFER, FILING, OPERATIONS))
+    newest = ((name, read_checkpoint(ledgers / name)) for name in LEDGER_NAMES)
     return tuple((name, note) for name, note in newest if note is not None)

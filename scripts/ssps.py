@@ -14,6 +14,7 @@ from scripts.shared import console
 _COMMANDS = {
     "init": "scripts.site.init:init",
     "check": "scripts.site.init:check",
+    "recover": "scripts.site.recover:recover",
     "status": "scripts.filing.status:status",
     "verify": "scripts.filing.verify:verify",
     "rebuild": "scripts.filing.verify:rebuild_",

@@ -31,11 +31,12 @@ from config import load
 from config.fault import Fault, Faults
 from config.party import Address
 from config.settings import Settings
-from config.site import LEDGERS, TRANSFER
+from config.site import LEDGER_NAMES, LEDGERS, TRANSFER
 from keys.credentials.penalties import ConnectionRates, Penalties
 from keys.credentials.ratelimit import BandwidthLimits
 from keys.credentials.ring import Ring
 from keys.ledger import writer
+from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
 from keys.operations import server_state
 from keys.server_keys import host
@@ -164,6 +165,8 @@ class Server:
         self._drain_seconds = drain
         self._poll_signer = poll_signer
         self._record_new_settings = record_new_settings
+        ledgers = config.settings.site / LEDGERS
+        self._anchors = AnchorWriter(ledgers, TRANSFER, LEDGER_NAMES)
         self._loop = Loop()
         self._signals = Signals()
         self._revalidator = Revalidator(config.settings, config.clock, rings)
@@ -239,6 +242,7 @@ class Server:
             self._end_stuck_logins,
             self._update_live_file,
             self._poll_signer,
+            self._record_anchors,
         ):
             self._loop.call_every(_SYNC_INTERVAL, task)
 
@@ -360,6 +364,10 @@ class Server:
             _log.error("ledger-not-synced", cause=str(error))
         else:
             self._monitor.group_commit.mark_synced()
+
+    def _record_anchors(self) -> None:
+        if (event := self._anchors.next_event()) is not None:
+            self._monitor.group_commit.append(event)
 
     def _update_live_file(self) -> None:
         """Note in the live file from which record on the connected clients have records."""

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import sqlalchemy as sa
 import structlog
@@ -21,7 +21,8 @@ from config.registry import Registry
 from config.result import BOX_SHEET, ResultKey
 from config.settings import Settings
 from config.sheet import Secim
-from config.site import LEDGERS, REGISTRY_INDEX, RESULTS, RESULTS_LEDGER
+from config.site import LEDGER_NAMES, LEDGERS, REGISTRY_INDEX, RESULTS, RESULTS_LEDGER
+from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from keys.server_keys import sshsig
 from publisher.catalog import tables as catalog_tables
@@ -100,12 +101,14 @@ class ResultsRun:
         self._last_filing = 0
         self._next_export = monotonic()
         self._exporting: subprocess.Popen[bytes] | None = None
+        self._anchors = AnchorWriter(site / LEDGERS, RESULTS_LEDGER, LEDGER_NAMES)
         (site / RESULTS).mkdir(exist_ok=True)
         with ExitStack() as stack:
             ledger_folder = site / LEDGERS / RESULTS_LEDGER
             ledger = stack.enter_context(
                 Ledger(ledger_folder, clock, 1.0, write_policy(settings.ledger))
             )
+            self._ledger = ledger
             registry = Registry(site / REGISTRY_INDEX)
             stack.callback(registry.close)
             ballot = self._ballot = BallotFile(site)
@@ -156,6 +159,11 @@ class ResultsRun:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def _record_anchors(self) -> None:
+        if (event := self._anchors.next_event()) is not None:
+            with suppress(Unwritable):  # the next batch's record reports what is wrong
+                self._ledger.append(event)
+
     def turn(self) -> None:
         """Take in what is complete, close a snapshot if one is due, then wait a moment."""
         candidates = self._watched.ready(self._monotonic(), _MAX_BATCHES_A_TURN)
@@ -169,6 +177,7 @@ class ResultsRun:
             self._intake.grown.clear()
         self._recheck_new_sheets()
         self._close_snapshot_if_due()
+        self._record_anchors()
         self._export_if_idle()
         now = self._monotonic()
         until = min(now + _TICK_SECONDS, self._watched.next_check(now))

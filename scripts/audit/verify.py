@@ -2,15 +2,20 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from config.fault import Faults
+from config.site import FEED, OPERATIONS
 from keys.feed_segment import parse_segment
-from keys.ledger import note, segments
+from keys.ledger import anchors, note, segments
+from keys.ledger.anchors import Accepted, Anchor
+from keys.ledger.note import Checkpoint
 from keys.ledger.verify import (
     Finding,
     FindingKind,
@@ -54,12 +59,22 @@ def verify(
     FOLDER is a ledger or contains ledgers. Default: the site's ledgers. If old segments of a ledger
     were moved to another disk, name that folder too. The first bad record is named. The exit code
     is 1 if anything is wrong.
+
+    Each ledger is also compared with the checkpoints of it in the other ledgers and in the site's
+    change feed, so one that was cut back together with its own checkpoints is found.
     """
     sources = evidence.find(folders, key_files, site)
     ledgers = find_ledgers(sources.ledgers)
     names = {_ledger_name(ledger.folder) for ledger in ledgers}
     by_path = {str(path): list(_read_checkpoints(path, names)) for path in checkpoint_paths}
     older = [checkpoint for found in by_path.values() for checkpoint in found]
+    if site is not None and not folders:
+        # The site's own change feed: a ledger that was cut back with its checkpoints lacks them.
+        older = list(_without_copies([*older, *_read_site_feed(site, names)]))
+    all_folders = [ledger.folder for ledger in ledgers]
+    losses = _read_accepted(all_folders)
+    older = [each for each in older if not _is_accepted(each[1], losses)]
+    known = _assign_anchors(all_folders, losses)
     assigned = _assign_checkpoints([ledger.folder for ledger in ledgers], older)
     verdicts = []
     for ledger in ledgers:
@@ -74,7 +89,11 @@ def verify(
 
         with bar:
             kept = assigned.get(ledger.folder, ())
-            verdicts.append(verify_ledger(ledger, sources.keys, kept, progress))
+            other = known.get(ledger.folder, ())
+            verdict = verify_ledger(ledger, sources.keys, kept, progress, anchors=other)
+            name = _ledger_name(ledger.folder)
+            verdict.accepted += [_format_loss(each) for each in losses if each.ledger == name]
+            verdicts.append(verdict)
     used = {name for checkpoints in assigned.values() for name, _ in checkpoints}
     unused = [name for name, _ in older if name not in used]
     empty = [path for path, found in by_path.items() if not found]
@@ -113,21 +132,91 @@ def _read_checkpoints(path: Path, names: set[str]) -> Iterator[_SourcedCheckpoin
             yield f"{path} ({name})", checkpoint
 
 
+def _read_site_feed(site: Path, names: set[str]) -> Iterator[_SourcedCheckpoint]:
+    """Yield the checkpoints in the site's change feeds.
+
+    Damaged segments are left out: `ssps audit gap --feed` names those.
+    """
+    for feed in feeds.find_feeds(site / FEED) if (site / FEED).is_dir() else ():
+        for file in sorted(feed.glob("*.csv")):
+            with suppress(Faults):
+                for name, checkpoint in _read_checkpoints(file, names):
+                    yield str(Path(name).relative_to(site)), checkpoint
+
+
 def _assign_checkpoints(
     ledgers: Sequence[Path], older: Sequence[_SourcedCheckpoint]
 ) -> dict[Path, list[_SourcedCheckpoint]]:
-    """Assign each older checkpoint to the ledger with the same origin.
+    """Assign each older checkpoint to the ledger with the same origin, or else the same name.
 
     If there is only one ledger it gets all of them, so that one of another origin is reported.
     """
     found: dict[Path, list[_SourcedCheckpoint]] = {}
+    origins = {_origin(segments.read_checkpoint(each) or b"") for each in ledgers}
+    named = [_ledger_name(each) for each in ledgers]
     for name, checkpoint in older:
         for folder in ledgers:
             newest = segments.read_checkpoint(folder) or b""
-            same = _origin(checkpoint) and _origin(checkpoint) == _origin(newest)
+            stated = _origin(checkpoint)
+            same = stated and stated == _origin(newest)
+            if stated not in origins and named.count(anchors.ledger_name(stated)) == 1:
+                # The only ledger of that name has begun again under another origin.
+                same = anchors.ledger_name(stated) == _ledger_name(folder)
             if len(ledgers) == 1 or same:
                 found.setdefault(folder, []).append((name, checkpoint))
     return found
+
+
+def _read_accepted(ledgers: Sequence[Path]) -> list[Accepted]:
+    """Return the losses that operators have accepted with `ssps recover`."""
+    named = [folder for folder in ledgers if _ledger_name(folder) == OPERATIONS]
+    return [each for folder in named for each in anchors.accepted(folder)]
+
+
+def _is_accepted(checkpoint: bytes, losses: Sequence[Accepted]) -> bool:
+    try:
+        found = note.unverified_checkpoint(checkpoint)
+    except ValueError:
+        return False
+    return any(each.covers(found) for each in losses)
+
+
+def _assign_anchors(
+    ledgers: Sequence[Path], losses: Sequence[Accepted]
+) -> dict[Path, list[Anchor]]:
+    """Assign the anchors in the ledgers' records: by origin, else to the one ledger of that name.
+
+    So a ledger that began again under another origin is reported.
+    """
+    by_origin = {_origin(segments.read_checkpoint(each) or b""): each for each in ledgers}
+    named: dict[str, list[Path]] = {}
+    for each in ledgers:
+        named.setdefault(_ledger_name(each), []).append(each)
+    found: dict[Path, dict[Checkpoint, Anchor]] = {}
+    for source in ledgers:
+        for anchor in anchors.all_in(source):
+            if any(loss.covers(anchor.checkpoint) for loss in losses):
+                continue
+            alike = named.get(anchor.ledger, [])
+            target = by_origin.get(anchor.checkpoint.origin) or (
+                alike[0] if len(alike) == 1 else None
+            )
+            if target is not None and anchor.checkpoint.size:
+                found.setdefault(target, {}).setdefault(anchor.checkpoint, anchor)
+    return {folder: list(each.values()) for folder, each in found.items()}
+
+
+def _without_copies(checkpoints: Iterable[_SourcedCheckpoint]) -> Iterator[_SourcedCheckpoint]:
+    seen = set()
+    for name, checkpoint in checkpoints:
+        if checkpoint not in seen:
+            seen.add(checkpoint)
+            yield name, checkpoint
+
+
+def _format_loss(loss: Accepted) -> str:
+    lost = f"records {loss.kept} to {loss.lost - 1} of {loss.origin} were lost"
+    return f"{lost}; `ssps recover` accepted that (record {loss.seq} of {OPERATIONS})"
 
 
 def _origin(checkpoint: bytes) -> str:
@@ -157,6 +246,7 @@ def _format_verdict(verdict: VerificationResult) -> str:
         lines.append(f"{verdict.folder}: extends {number}, from {first} to {last}")
     else:
         lines += [f"{verdict.folder}: extends {name}" for name in verdict.extends]
+    lines += [f"{verdict.folder}: {text}" for text in verdict.accepted]
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ from config.settings import Settings
 from config.site import FILING, TRANSFER
 from keys.operations import server_state
 from keys.server_keys import host, sshsig
-from scripts.daemons import settings_record
+from scripts.daemons import settings_record, starts
 from scripts.daemons.results import running_results
 from scripts.daemons.supervisor import KILL_MARGIN, Supervisor
 from scripts.shared import console, signer_client
@@ -44,7 +44,7 @@ def run(site: Path) -> None:
     settings = load_ready_settings(site)
     if found := sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()):
         raise Faults(found)  # restarting the server again and again would not fix them
-    settings_record.record_if_changed(settings, "ssps run started")
+    starts.record_start(settings, server_state.RUN)
     configure_logging("run")
     _log_warnings(settings)
     commands = {
@@ -78,7 +78,7 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     from publisher.publish import publish as run
 
     site = settings.site
-    settings_record.record_if_changed(settings, "ssps publish started")
+    starts.record_start(settings, server_state.PUBLISH)
     # Folders in a tree must be readable by the sessions of the server from the first moment.
     # Whatever must not be readable is created with an explicit mode, or in a folder of mode 0700.
     os.umask(0o022)
@@ -117,8 +117,8 @@ def run_server(settings: Settings, **how: Any) -> None:
     from sftpd.server import serve as run
 
     site = settings.site
-    # Another process signs this record: the server never has the key.
-    settings_record.record_if_changed(settings, "ssps serve started", signed=False)
+    # Another process signs these records: the server never has the key.
+    starts.record_start(settings, server_state.SERVE, signed=False)
     with signer_client.running_signer(site, TRANSFER, settings.ledger) as signer:
 
         def record_new_settings(new_settings: Settings) -> None:

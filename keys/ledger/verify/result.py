@@ -55,4 +55,5 @@ class VerificationResult:
     heads: int = 0  # checkpoints with a valid signature
     last: datetime | None = None  # when the newest checkpoint was signed
     extends: list[str] = field(default_factory=list)  # kept checkpoints that the ledger extends
+    accepted: list[str] = field(default_factory=list)  # losses that an operator has accepted
     findings: list[Finding] = field(default_factory=list)

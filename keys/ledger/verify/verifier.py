@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from keys.ledger import note, segments
+from keys.ledger.anchors import Anchor
 from keys.ledger.merkle import MerkleTree
 from keys.ledger.segments import CHECKPOINT, CHECKPOINTS
 from keys.ledger.verify.leaf_hashes import LedgerFiles, Progress, segment_hashes
@@ -31,16 +32,19 @@ def verify_ledger(
     keys: Sequence[Ed25519PublicKey],
     kept: Sequence[tuple[str, bytes]] = (),
     progress: Progress = lambda _: None,
+    *,
+    anchors: Sequence[Anchor] = (),
 ) -> VerificationResult:
     """Verify a ledger against its own checkpoints and those `kept` elsewhere, each with its name.
 
-    A finding is part of the result; nothing is raised for what is wrong with the ledger.
+    `anchors` are checkpoints in the records of other ledgers, which are signed with those. A
+    finding is part of the result; nothing is raised for what is wrong with the ledger.
     """
     result = VerificationResult(ledger.folder)
 
     # Step 1: open every checkpoint.
     own = _read_checkpoints(ledger.folder)
-    checkpoints = _open_checkpoints(result, keys, [*own, *kept])
+    checkpoints = _open_checkpoints(result, keys, [*own, *kept], anchors)
     checkpoints.sort(key=lambda each: each.checkpoint.size)
     newest = next((each for each in checkpoints if each.source == CHECKPOINT), None)
     if newest is None and checkpoints:
@@ -65,7 +69,7 @@ def verify_ledger(
     # Step 3: compare the roots.
     wrong = [h for h in checkpoints if roots.get(h.checkpoint.size) != h.checkpoint.root]
     right = [h for h in checkpoints if h not in wrong]
-    names = {name for name, _ in kept}
+    names = {*(name for name, _ in kept), *(anchor.source for anchor in anchors)}
     result.extends = [h.source for h in right if h.source in names]
 
     if wrong:
@@ -94,6 +98,7 @@ def _open_checkpoints(
     result: VerificationResult,
     keys: Sequence[Ed25519PublicKey],
     messages: Sequence[tuple[str, bytes]],
+    anchors: Sequence[Anchor],
 ) -> list[VerifiedCheckpoint]:
     found = []
     for source, message in messages:
@@ -104,13 +109,14 @@ def _open_checkpoints(
             result.findings.append(Finding(FindingKind.ANOTHER_KEY, None, text))
         except (note.WrongSignature, ValueError) as error:
             result.findings.append(Finding(FindingKind.FORGED, None, f"{source}: {error}"))
+    found += [VerifiedCheckpoint(anchor.source, anchor.checkpoint) for anchor in anchors]
     if not found:
         return []
     origin = found[0].checkpoint.origin
-    for each in found:
-        if each.checkpoint.origin != origin:
-            text = f"{each.source}: is of {each.checkpoint.origin}, but this ledger is {origin}"
-            result.findings.append(Finding(FindingKind.ANOTHER_LOG, None, text))
+    others = {each.checkpoint.origin: each for each in found if each.checkpoint.origin != origin}
+    for each in others.values():  # one of each log, the last
+        text = f"{each.source}: is of {each.checkpoint.origin}, but this ledger is {origin}"
+        result.findings.append(Finding(FindingKind.ANOTHER_LOG, None, text))
     return [each for each in found if each.checkpoint.origin == origin]
 
 

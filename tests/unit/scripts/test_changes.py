@@ -18,7 +18,7 @@ from config.event import Event
 from config.sheet import Belge, Secim, Sheet
 from config.site import REGISTRY_INDEX
 from keys.credentials import ring
-from keys.ledger import segments, writer
+from keys.ledger import anchors, segments, writer
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.access.key import add_credential, load_public_key
@@ -36,6 +36,7 @@ FORM = 'id = "parti-d"\nparty = "D"\nservices = ["sftp"]\nstatic_ips = ["192.0.2
 # The order matters: some commands need what an earlier one did.
 CHANGES: dict[str, list[str]] = {
     "init": ["@new"],
+    "recover": ["--yes"],
     "verify": ["--repair"],
     "registry import": ["@registry"],
     "ballot import": ["@ballot"],
@@ -170,6 +171,10 @@ def test_every_change_is_recorded_with_who_why_before_and_after(
         where = () if name == "init" else ("--site", site)
         if name in ("key host rotate", "key signing rotate"):
             host.prepare_next(site / "keys" / name.split()[1])
+        if name == "recover":
+            with writer.Ledger(site / "ledgers/filing") as filing:
+                lost = {anchors.CHECKPOINTS: ["ssps/transfer/0123456789abcdef 5 " + "A" * 43 + "="]}
+                filing.append(Event(anchors.ANCHOR, "filing", "", anchors.ANCHOR, detail=lost))
         if name == "key adopt":
             edited = ring.ring_path(site, "parti-a")
             edited.write_text(edited.read_text().replace('added_by = "ayse"', 'added_by = "x"'))

@@ -68,7 +68,7 @@ def test_a_mirrored_feed_can_be_given_as_older_checkpoints(
         done = ssps("audit", "verify", one, "--key", public, "--checkpoint", given)
         assert (done.exit_code, done.stdout.count(f"{one}: extends {feed}")) == (0, count)
     other = ssps("audit", "verify", two, "--key", public, "--checkpoint", feed)
-    assert (other.exit_code, other.stdout.count("another log")) == (1, 2)
+    assert (other.exit_code, other.stdout.count("another log")) == (1, 1)  # one for each log
     keep_records(one, 15)
     for beside in ("checkpoint", "checkpoints"):
         (one / beside).unlink()

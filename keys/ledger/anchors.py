@@ -1,0 +1,248 @@
+"""Anchors: checkpoints of ledgers that are written down outside those ledgers, to show a rollback.
+
+A ledger that is cut back together with its own checkpoint looks complete. So its newest checkpoint
+is also in the records of the other ledgers, in an `anchor` record once a minute and in the `start`
+record of each daemon. Both have a line for each ledger in `checkpoints`, for example
+
+    ssps/filing/5f0c9b1e8a63d274 17 CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+
+with the ledger's origin, the number of its records and their root (keys/ledger/note). The record
+that has these lines is signed with its own ledger, so they have no signature of their own. The
+change feed carries whole checkpoints too (keys/feed_segment), out to every party.
+
+A ledger is behind an anchor if it has another origin, fewer records, or another root at that size.
+`ssps recover` accepts that, after a restore from a backup; its record has in `accepted`, for each
+such ledger, the origin, how many records were kept, and how many the anchors knew of:
+
+    ssps/filing/5f0c9b1e8a63d274 12 17
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.event import Event
+from keys.ledger import merkle, note, segments, tiles
+from keys.ledger.merkle import MerkleTree
+from keys.ledger.note import Checkpoint, decode_base64, encode_base64
+from keys.ledger.record import Record, parse_record
+from keys.ledger.tiles import HashReader
+
+ANCHOR, START, RECOVER = "anchor", "start", "recover"
+CHECKPOINTS, ACCEPTED = "checkpoints", "accepted"
+INTERVAL = 60.0  # seconds between two anchor records of a ledger
+_MARK, _ACCEPTED_MARK = f'"{CHECKPOINTS}":['.encode(), f'"{ACCEPTED}":['.encode()
+_SEARCHED_SEGMENTS = 3  # a ledger that is written has an anchor each minute
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A checkpoint that a ledger must extend, and where it is written down."""
+
+    source: str
+    checkpoint: Checkpoint
+
+    @property
+    def ledger(self) -> str:
+        """The name of the ledger that it is about."""
+        return ledger_name(self.checkpoint.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A ledger that does not extend an anchor; `records` is how many it has."""
+
+    anchor: Anchor
+    records: int
+    origin: str
+
+    def __str__(self) -> str:
+        known = self.anchor.checkpoint
+        if self.origin != known.origin:
+            what = f"is {self.origin or 'empty'}, but it was {known.origin}"
+        elif self.records < known.size:
+            what = f"has {self.records} records, but it had {known.size}"
+        else:
+            what = f"has other records among its first {known.size}"
+        return f"{what} ({self.anchor.source})"
+
+
+def newest_lines(ledgers: Path, names: Iterable[str]) -> list[str]:
+    """Return a line for the newest checkpoint of each of these ledgers that has one."""
+    found = []
+    for name in names:
+        message = segments.read_checkpoint(ledgers / name)
+        if message is not None:
+            try:
+                found.append(format_line(note.unverified_checkpoint(message)))
+            except ValueError:
+                continue  # the signer of that ledger refuses to go on, and says why
+    return found
+
+
+class AnchorWriter:
+    """Makes the anchor records of one ledger: when another ledger has a newer checkpoint."""
+
+    def __init__(
+        self,
+        ledgers: Path,
+        own: str,
+        names: Collection[str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledgers, self._own, self._monotonic = ledgers, own, monotonic
+        self._names = [name for name in names if name != own]
+        self._last: list[str] = []
+        self._due = monotonic() + INTERVAL
+
+    def next_event(self) -> Event | None:
+        """Return the event to record now; None if it is too early or no ledger has changed."""
+        if self._monotonic() < self._due:
+            return None
+        self._due = self._monotonic() + INTERVAL
+        lines = newest_lines(self._ledgers, self._names)
+        if not lines or lines == self._last:
+            return None
+        self._last = lines
+        return Event(ANCHOR, self._own, "", ANCHOR, detail={CHECKPOINTS: lines})
+
+
+def format_line(checkpoint: Checkpoint) -> str:
+    """Write a checkpoint as one line."""
+    return f"{checkpoint.origin} {checkpoint.size} {encode_base64(checkpoint.root)}"
+
+
+def parse_line(line: str) -> Checkpoint:
+    """Read a line; ValueError for anything that `format_line` would not have written."""
+    words = line.split(" ")
+    if len(words) != 3 or not words[1].isdigit():
+        raise ValueError(f"not a line of an anchor: {line[:80]!r}")
+    root = decode_base64(words[2])
+    if len(root) != merkle.HASH_SIZE:
+        raise ValueError("the root is not a SHA-256 hash")
+    return Checkpoint(words[0], int(words[1]), root)
+
+
+def ledger_name(origin: str) -> str:
+    """Return the name of the ledger with that origin: the middle of `ssps/<name>/<digits>`."""
+    return origin.partition("/")[2].partition("/")[0]
+
+
+def last_in(folder: Path) -> list[Anchor]:
+    """Return the anchors in the newest record of a ledger that has any."""
+    for segment in reversed(segments.list_segments(folder)[-_SEARCHED_SEGMENTS:]):
+        with segment.open() as file:
+            content = file.read()
+        end = len(content)
+        while (at := content.rfind(_MARK, 0, end)) >= 0:
+            begin = content.rfind(b"\n", 0, at) + 1
+            found = list(_anchors(folder, content[begin : content.find(b"\n", at) + 1]))
+            if found:
+                return found
+            end = begin
+    return []
+
+
+def all_in(folder: Path) -> Iterator[Anchor]:
+    """Yield all anchors in the records of a ledger."""
+    for _, _, line in segments.read_lines(folder):
+        if _MARK in line:
+            yield from _anchors(folder, line)
+
+
+def _anchors(folder: Path, line: bytes) -> Iterator[Anchor]:
+    try:
+        record = parse_record(line)
+    except ValueError:
+        return
+    stated = record.event.detail.get(CHECKPOINTS)
+    if record.event.event in (ANCHOR, START, RECOVER) and isinstance(stated, list):
+        for each in stated:
+            try:
+                yield Anchor(f"record {record.seq} of {folder.name}", parse_line(each))
+            except ValueError:
+                continue
+
+
+def behind(ledgers: Path, anchor: Anchor) -> Behind | None:
+    """Say how a ledger does not extend an anchor; None if it does. Raises OSError."""
+    folder, known = ledgers / anchor.ledger, anchor.checkpoint
+    message = segments.read_checkpoint(folder)
+    try:
+        origin = note.unverified_checkpoint(message).origin if message else ""
+    except ValueError:
+        origin = ""
+    records = segments.next_seq(folder) if folder.exists() else 0
+    if known.size == 0 and not origin:
+        return None
+    same = origin == known.origin and records >= known.size
+    return (
+        None
+        if same and _root(folder, known.size) == known.root
+        else Behind(anchor, records, origin)
+    )
+
+
+def _root(folder: Path, size: int) -> bytes:
+    """Return the root over the first records, from the stored hashes or else from the lines."""
+    try:
+        return merkle.root_hash(size, HashReader(folder).node)
+    except tiles.HashesMissing:
+        tree = MerkleTree()
+        for _, _, line in segments.read_lines(folder):
+            if tree.size == size:
+                break
+            tree.append(merkle.hash_leaf(line))
+        return tree.root() if tree.size == size else b""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What one `recover` record accepts of one ledger."""
+
+    origin: str
+    kept: int
+    lost: int
+    seq: int  # the record's number
+
+    @property
+    def ledger(self) -> str:
+        """The name of the ledger that it is about."""
+        return ledger_name(self.origin)
+
+    def covers(self, checkpoint: Checkpoint) -> bool:
+        """Say whether a ledger need not extend that checkpoint."""
+        return checkpoint.origin == self.origin and self.kept < checkpoint.size <= self.lost
+
+
+def accepted(operations: Path) -> list[Accepted]:
+    """Return what the `recover` records of an operations ledger accept."""
+    found = []
+    for _, _, line in segments.read_lines(operations) if operations.exists() else ():
+        if _ACCEPTED_MARK not in line:
+            continue
+        try:
+            found += list(_accepted(parse_record(line)))
+        except ValueError:
+            continue
+    return found
+
+
+def _accepted(record: Record) -> Iterator[Accepted]:
+    stated = record.event.detail.get(ACCEPTED)
+    if record.event.event == RECOVER and isinstance(stated, list):
+        for line in stated:
+            origin, kept, lost = line.split(" ")
+            yield Accepted(origin, int(kept), int(lost), record.seq)
+
+
+def acceptance_lines(found: Iterable[Behind]) -> list[str]:
+    """Return the lines for a `recover` record, one for each origin."""
+    lines: dict[str, tuple[int, int]] = {}
+    for each in found:
+        origin, size = each.anchor.checkpoint.origin, each.anchor.checkpoint.size
+        kept = min(each.records, size - 1) if each.origin == origin else 0
+        before = lines.get(origin, (kept, size))
+        lines[origin] = (min(before[0], kept), max(before[1], size))
+    return [f"{origin} {kept} {lost}" for origin, (kept, lost) in sorted(lines.items())]

@@ -1,0 +1,139 @@
+"""A ledger that was wound back together with its checkpoints is behind what others know of it."""
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from unit.keys.ledger.signed_ledgers import KEY, NOON, make_signed, write
+
+from config.event import Event
+from keys.ledger import anchors, note, segments
+from keys.ledger.anchors import Accepted, Anchor, AnchorWriter
+from keys.ledger.signer import Signer
+from keys.ledger.writer import Ledger
+
+
+@pytest.fixture
+def ledgers(tmp_path: Path) -> Path:
+    """A transfer ledger of 20 records and a filing ledger of 10, both signed."""
+    make_signed(tmp_path / "transfer", 20)
+    make_signed(tmp_path / "filing", 10)
+    return tmp_path
+
+
+def sign(folder: Path) -> None:
+    with Signer(folder, KEY, lambda: NOON + timedelta(hours=1)) as signer:
+        signer.sign(last=True)
+
+
+def anchor(ledgers: Path, own: str = "filing", of: str = "transfer") -> Anchor:
+    """Write the newest checkpoint of one ledger into another, and read it back."""
+    with Ledger(ledgers / own, lambda: NOON) as writer:
+        detail = {anchors.CHECKPOINTS: anchors.newest_lines(ledgers, [of])}
+        writer.append(Event(anchors.ANCHOR, own, "", anchors.ANCHOR, detail=detail))
+    [found] = anchors.last_in(ledgers / own)
+    return found
+
+
+def behind(ledgers: Path, known: Anchor) -> str:
+    return str(anchors.behind(ledgers, known))
+
+
+def test_a_ledger_that_grew_extends_its_anchor(ledgers: Path) -> None:
+    known = anchor(ledgers)
+    write(ledgers / "transfer", 5, 20)
+    sign(ledgers / "transfer")
+
+    assert (known.ledger, known.checkpoint.size) == ("transfer", 20)
+    assert anchors.behind(ledgers, known) is None
+
+
+def test_an_older_copy_of_a_ledger_is_behind(ledgers: Path) -> None:
+    shutil.copytree(ledgers / "transfer", ledgers / "copy")
+    write(ledgers / "transfer", 5, 20)
+    sign(ledgers / "transfer")
+    known = anchor(ledgers)
+    shutil.rmtree(ledgers / "transfer")
+    (ledgers / "copy").rename(ledgers / "transfer")
+
+    assert behind(ledgers, known) == ("has 20 records, but it had 25 (record 10 of filing)")
+
+
+def test_an_older_copy_that_grew_past_the_anchor_is_behind(ledgers: Path) -> None:
+    shutil.copytree(ledgers / "transfer", ledgers / "copy")
+    write(ledgers / "transfer", 5, 20)
+    sign(ledgers / "transfer")
+    known = anchor(ledgers)
+    shutil.rmtree(ledgers / "transfer")
+    (ledgers / "copy").rename(ledgers / "transfer")
+    write(ledgers / "transfer", 10, 100)
+    sign(ledgers / "transfer")
+
+    assert "has other records among its first 25" in behind(ledgers, known)
+    for stored in (ledgers / "transfer").glob("*.hashes"):
+        stored.unlink()
+    assert "has other records among its first 25" in behind(ledgers, known)
+
+
+def test_a_ledger_that_began_again_under_another_origin_is_behind(ledgers: Path) -> None:
+    known = anchor(ledgers)
+    for name in (segments.CHECKPOINT, segments.CHECKPOINTS):
+        (ledgers / "transfer" / name).unlink()
+    sign(ledgers / "transfer")
+
+    assert f"but it was {known.checkpoint.origin}" in behind(ledgers, known)
+
+
+def test_a_ledger_that_is_gone_is_behind(ledgers: Path) -> None:
+    known = anchor(ledgers)
+    shutil.rmtree(ledgers / "transfer")
+
+    assert "is empty, but it was ssps/transfer/" in behind(ledgers, known)
+
+
+def test_the_newest_anchor_of_a_ledger_counts(ledgers: Path) -> None:
+    anchor(ledgers)
+    write(ledgers / "transfer", 1, 20)
+    sign(ledgers / "transfer")
+
+    assert anchor(ledgers).checkpoint.size == 21
+    assert [each.checkpoint.size for each in anchors.all_in(ledgers / "filing")] == [20, 21]
+
+
+def test_other_records_cannot_pass_for_an_anchor(ledgers: Path) -> None:
+    line = anchors.newest_lines(ledgers, ["transfer"])
+    with Ledger(ledgers / "filing", lambda: NOON) as writer:
+        writer.append(Event("open", "x", "", "x", detail={anchors.CHECKPOINTS: line}))
+        writer.append(Event(anchors.ANCHOR, "x", "", "x", detail={anchors.CHECKPOINTS: ["a 1 b"]}))
+
+    assert anchors.last_in(ledgers / "filing") == []
+
+
+def test_an_anchor_is_due_once_a_minute_and_only_for_news(ledgers: Path) -> None:
+    now = [0.0]
+    writer = AnchorWriter(ledgers, "filing", ("transfer", "filing"), lambda: now[0])
+
+    found = []
+    for now[0] in (0, 30, 60, 90, 120, 180):
+        event = writer.next_event()
+        found.append(None if event is None else event.detail[anchors.CHECKPOINTS])
+        if now[0] == 120:
+            write(ledgers / "transfer", 1, 20)
+            sign(ledgers / "transfer")
+
+    assert [lines is not None for lines in found] == [False, False, True, False, False, True]
+    assert found[-1] == anchors.newest_lines(ledgers, ["transfer"])
+
+
+def test_a_recover_record_accepts_only_what_was_lost_then(ledgers: Path) -> None:
+    origin = note.unverified_checkpoint((ledgers / "filing/checkpoint").read_bytes()).origin
+    with Ledger(ledgers / "operations", lambda: NOON) as writer:
+        detail = {anchors.ACCEPTED: [f"{origin} 10 15"]}
+        writer.append(Event(anchors.RECOVER, "ali", "h", "ledgers", detail=detail))
+
+    assert anchors.accepted(ledgers / "operations") == [Accepted(origin, 10, 15, 0)]
+    [loss] = anchors.accepted(ledgers / "operations")
+    covered = [loss.covers(note.Checkpoint(origin, size, b"")) for size in (10, 11, 15, 16)]
+    assert covered == [False, True, True, False]
+    assert not loss.covers(note.Checkpoint("ssps/filing/other", 12, b""))
