@@ -138,17 +138,20 @@ def fault(file: str, key: str, message: str) -> Faults:
 
 
 def operator(login: Path = Path("/proc/self/loginuid")) -> str:
-    """Return the name of the person at the keyboard, also under sudo or su.
+    """Return the name of the person at the keyboard, as the kernel knows it.
 
-    With pam_loginuid the kernel remembers who logged in. Without it, SUDO_USER is used if this
-    account is root or has no login shell; else it is the name of this account.
+    With pam_loginuid that is who logged in, also under sudo or su. Without it, it is the account
+    that runs the command. The environment does not count: whoever sets SUDO_USER could be anybody.
+    So without pam_loginuid everybody who works as one account is one operator.
     """
-    with suppress(OSError, ValueError, KeyError):
-        if (number := int(login.read_text())) != _NO_LOGIN_UID:
-            return pwd.getpwuid(number).pw_name
-    account = pwd.getpwuid(os.getuid())
-    shared = account.pw_uid == 0 or account.pw_shell.endswith(("nologin", "false"))
-    return (os.environ.get("SUDO_USER") if shared else None) or account.pw_name
+    number = os.getuid()
+    with suppress(OSError, ValueError):
+        if (stated := int(login.read_text())) != _NO_LOGIN_UID:
+            number = stated
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"uid {number}"
 
 
 _WHY_NEEDED = "give a reason: it is recorded together with your name"
