@@ -1,7 +1,7 @@
-# Sourced by scripts/demo and scripts/test, from the repository's root: brings what they need,
-# asks for nothing, says what it installs, and is quick when it is all there.
+# Sourced by the scripts in this folder, from the root of the repository. Installs what they need
+# without a question, says what it installs, and does nothing if everything is there already.
 #
-#   set_up [--dev] PACKAGE...     Debian packages, then .venv with this project installed
+#   set_up [--dev] PACKAGE...     Debian packages, then .venv with this project; --dev: with the checks
 
 _as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
@@ -11,8 +11,8 @@ _recent() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-# Debian's own is built with profile-guided optimisation, which what is built from source seldom
-# is: sessions are served up to 7 % faster by it.
+# Debian's own Python comes first: it is built with profile-guided optimization, and serves sessions
+# up to 7 % faster than most that are built from source.
 _python() {
     local candidate
     for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
@@ -53,12 +53,12 @@ set_up() {
     python=$(_python) || { echo "set-up: no Python 3.11 or newer with venv was found" >&2; return 1; }
     wanted=$(_made_of "$python")
     for made in .venv/made .venv/made-dev; do
-        # What was made with the extras serves without them too.
+        # A .venv that was made with --dev is good enough without it.
         if { [ -z "$extra" ] || [ "$made" = .venv/made-dev ]; } && [ "$(cat "$made" 2>/dev/null)" = "$wanted" ]; then
             return
         fi
     done
-    # Where Debian's cannot be completed, the one that was found will do.
+    # Prefer Debian's Python if its venv package can be installed; otherwise use the one found.
     if [ "$python" != /usr/bin/python3 ] && _recent /usr/bin/python3 && _as_root true 2>/dev/null &&
         _debian_packages python3-venv; then
         python=$(_python)
