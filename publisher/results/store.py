@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -28,8 +27,16 @@ from publisher.results import tables as t
 from publisher.results.checks.finding import Check, Finding
 
 DUPLICATE = "duplicate"
-_KEYS_A_QUERY = 150  # five values each; SQLite allows 999 in old versions
 _ROWS_A_FETCH = 5000
+
+
+_WANT = sa.insert(t.wanted)
+_WANT_NOTHING = sa.delete(t.wanted)
+_WANTED_VERSIONS = sa.select(t.result).select_from(
+    t.wanted.join(
+        t.result, sa.and_(*(t.result.c[name] == t.wanted.c[name] for name in t.KEY_COLUMNS))
+    )
+)
 
 
 class SheetBinding(NamedTuple):
@@ -117,6 +124,8 @@ class ResultStore:
             sa.event.listen(self._engine, "connect", _set_pragmas)
         t.METADATA.create_all(self._engine)
         self._connection = self._engine.connect()
+        t.wanted.create(self._connection)
+        self._connection.commit()
         self._next_ids: dict[str, int] = {}
 
     def close(self) -> None:
@@ -178,13 +187,14 @@ class ResultStore:
     def versions(self, keys: Iterable[ResultKey]) -> dict[ResultKey, dict[int, StoredResult]]:
         """Return the known versions of each key, by version; a key without any is left out."""
         found: dict[ResultKey, dict[int, StoredResult]] = {}
-        columns = sa.tuple_(*(t.result.c[name] for name in t.KEY_COLUMNS))
-        waiting = iter(set(keys))
-        while some := list(islice(waiting, _KEYS_A_QUERY)):
-            chosen = columns.in_([_key_values(key) for key in some])
-            for row in self._connection.execute(sa.select(t.result).where(chosen)):
-                stored = as_stored(row)
-                found.setdefault(stored.result.key, {})[stored.result.version] = stored
+        rows = [dict(zip(t.KEY_COLUMNS, _key_values(key), strict=True)) for key in set(keys)]
+        if not rows:
+            return found
+        self._connection.execute(_WANT, rows)
+        for row in self._connection.execute(_WANTED_VERSIONS):
+            stored = as_stored(row)
+            found.setdefault(stored.result.key, {})[stored.result.version] = stored
+        self._connection.execute(_WANT_NOTHING)
         return found
 
     def decide(

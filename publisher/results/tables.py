@@ -74,6 +74,12 @@ sa.Index(
     sqlite_where=result.c.seq.is_(None),
     postgresql_where=result.c.seq.is_(None),
 )
+wanted = sa.Table(  # the keys of one look-up
+    "wanted",
+    sa.MetaData(),
+    *(sa.Column(name, sa.String(64), nullable=False) for name in KEY_COLUMNS),
+    prefixes=["TEMPORARY"],
+)
 set_aside = sa.Table(  # rows that were not accepted: duplicates, and the results quarantine
     "set_aside",
     METADATA,
