@@ -21,6 +21,7 @@ _HEAD = (
     ("waiting", "in_intake", "oldest_seconds", "pages_a_second"),
 )
 _LABELS = {
+    "ruled": "reviewed",
     "in_intake": "in the intake",
     "oldest_seconds": "oldest waits",
     "pages_a_second": "pages per second",

@@ -125,6 +125,7 @@ def _count_results(site: Path) -> dict[str, int]:
     }
 
 
+_LABELS = {"ruled": "reviewed", "pages_a_second": "pages per second"}
 _MEANING = {
     "filed": "sheets with at least one page filed",
     "versions": "later scans of sheets that were filed before",
@@ -156,7 +157,8 @@ def _screen(site: Path, by: str | None) -> Group:
         if key == "filed" and counted["expected"]:
             share = f"{100 * value / counted['expected']:.1f} %, "
         shown = "-" if value is None else f"{value:,}"
-        table.add_row(key.replace("_", " "), shown, f"{share}{_MEANING.get(key, '')}")
+        label = _LABELS.get(key, key.replace("_", " "))
+        table.add_row(label, shown, f"{share}{_MEANING.get(key, '')}")
     parts: list[RenderableType] = [table]
     if by is not None:
         with coverage.open_coverage(site) as opened:

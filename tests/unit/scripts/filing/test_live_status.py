@@ -28,7 +28,7 @@ def drawn(width: int, height: int, places: list[CoverageLine] = PLACES, **more: 
 def test_the_head_has_counts_rate_and_the_wait_of_the_oldest_page() -> None:
     assert drawn(80, 24)[:4] == [
         "expected 1,207,000   filed 905,250 (75.0 %)   absent 12   missing 301,738",
-        "versions 3   duplicates 4   quarantined 21   ruled 0   gaps 2   at 21:04:33",
+        "versions 3   duplicates 4   quarantined 21   reviewed 0   gaps 2   at 21:04:33",
         "waiting 96   in the intake 41,000   oldest waits 90 min   pages per second 61.25",
         "",
     ]
