@@ -20,10 +20,12 @@ _MAX_NAME_LENGTH = 80
 MAGIC = {
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "TIFF": (b"II*\0", b"MM\0*"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "PDF": (b"%PDF-",),
 }
 EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
+_MAX_PREFIX = 1 << 20
+_PJL = (b"\x1b%-12345X", b"@PJL")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 
@@ -46,6 +48,7 @@ class Reason(StrEnum):
     UNREADABLE_IMAGE = "unreadable-image"
     ODD_PIXELS = "odd-pixels"
     POLYGLOT = "polyglot"
+    ACTIVE_CONTENT = "active-content"  # a PDF with scripts, programs to start or attached files
     TOO_MANY_PAGES = "too-many-pages"
     READER_DIED = "reader-died"
     READER_TIMEOUT = "reader-timeout"
@@ -115,7 +118,18 @@ def escaped(name: str) -> str:
 
 def format_of(content: bytes) -> str | None:
     """Return the format that the first bytes show, None if it is none that is filed."""
-    return next((name for name, magic in MAGIC.items() if content.startswith(magic)), None)
+    found = next((name for name, magic in MAGIC.items() if content.startswith(magic)), None)
+    return found or ("PDF" if pdf_start(content) else None)
+
+
+def pdf_start(content: bytes) -> int:
+    """Return where a PDF begins behind the commands of a printer (PJL) or padding of up to 1 MB.
+
+    Returns 0 if it begins at the first byte, or if this is no such file.
+    """
+    at = content.find(MAGIC["PDF"][0], 0, _MAX_PREFIX)
+    is_padding = at > 0 and not content[:at].strip(b"\0\t\n\f\r \xef\xbb\xbf")
+    return at if at > 0 and (is_padding or content.startswith(_PJL)) else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,24 @@
 """Decodes the pages of a file to grey images. Only this module uses Pillow's and pdfium's decoders.
 
 The first bytes of a file give its format, never its name. JPEG and PNG have one page, TIFF and PDF
-up to 64. A file is refused before anything is decoded if
+up to 64. What a camera adds to a JPEG is skipped: smaller pictures, and bytes after its end. A file
+is refused before anything is decoded if
 
 - it is cut off: no end marker in JPEG or PNG, a broken chain of directories in TIFF, no trailer
   in PDF;
 - a page has more pixels than a scanner makes;
 - it is a file of another kind at the same time, because two programs would then show different
-  pages.
+  pages;
+- it is a PDF with active content (publisher/reading/pdf).
 
-PDF pages are rendered at 200 dpi for reading; the store keeps the PDF itself. A page longer than
-5,000 pixels (A3 at 300 dpi has 4,961) is reduced by a whole factor.
+PDF pages are rendered at 200 dpi for reading; the store keeps the PDF itself. Some programs write a
+page whose size is not the paper's, for example one point for each pixel. If a page would be shorter
+than 1,500 or longer than 5,000 pixels, the pixels of its largest picture count, up to 3,400. A page
+longer than 5,000 pixels (A3 at 300 dpi has 4,961) is reduced by a whole factor.
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,19 +28,30 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from publisher.page import Reason, format_of
-from publisher.reading import tiff
+from publisher.page import Reason, format_of, pdf_start
+from publisher.reading import pdf, tiff
 from publisher.reading.protocol import MAX_FRAMES
 
 MAX_PIXELS = 120_000_000
 PDF_DPI = 200
 MAX_SIDE = 5_000
+_LEAST_SIDE, _RENDERED_SIDE = 1_500, 3_400  # of PDF pages
 _PNG_END = b"IEND\xaeB`\x82"
-_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_SCAN, _JPEG_END = 0xDA, 0xD9
+_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
+_MARKER = re.compile(rb"\xff+[^\0\xd0-\xd7\xff]")  # the end of a scan
 _PDF_TAIL = 2048  # %%EOF must be in the last bytes; some programs add padding after it
 # Imported here, so that they are loaded before the sandbox of a worker forbids opening files.
 _PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin)
-_NO_IMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, pdfium.PdfiumError)
+_NO_IMAGE = (
+    pdf.Unreadable,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    pdfium.PdfiumError,
+)
 
 # This module checks sizes before decoding; Pillow would only warn up to twice its limit.
 Image.MAX_IMAGE_PIXELS = None
@@ -51,11 +67,15 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """The pages of a file: their sizes in pixels, and a function that decodes one, from 0."""
+    """The pages of a file: their sizes in pixels, and functions for one of them, from 0.
+
+    `decode` returns its pixels, `copy` returns a file that has only this page.
+    """
 
     format: str
     sizes: tuple[tuple[int, int], ...]
     decode: Callable[[int], Image.Image]
+    copy: Callable[[int], bytes]
 
     def grey(self, number: int) -> Image.Image:
         """Decode one page and reduce it if it is large; raises Refused."""
@@ -63,6 +83,11 @@ class Frames:
             grey = self.decode(number)
             factor = _reduction(grey.size)
             return grey.reduce(factor) if factor > 1 else grey
+
+    def extract(self, number: int) -> bytes:
+        """Return a file that has only this page; raises Refused."""
+        with _decoder_errors_refused():
+            return self.copy(number)
 
 
 def open_file(data: bytes) -> Frames:
@@ -76,17 +101,44 @@ def open_file(data: bytes) -> Frames:
         raise Refused(Reason.INCOMPLETE)
     with _decoder_errors_refused():
         if kind == "PDF":
+            data = data[pdf_start(data) :]
+            if pdf.has_active_content(data):
+                raise Refused(Reason.ACTIVE_CONTENT)
             document = pdfium.PdfDocument(data)
-            if _has_active_content(document):
-                raise Refused(Reason.POLYGLOT)
+            sizes = _checked_sizes(_pdf_sizes(document))
             return Frames(
-                kind, _checked_sizes(_pdf_sizes(document)), lambda n: _render_pdf_page(document[n])
+                kind,
+                sizes,
+                lambda n: _render_pdf_page(document[n], sizes[n]),
+                lambda n: pdf.extract(data, n),
             )
-        sizes = _checked_sizes(tiff.page_sizes(data, MAX_FRAMES)) if kind == "TIFF" else ()
+        if kind == "TIFF":
+            pages = tiff.pages(data, MAX_FRAMES)
+            sizes = _checked_sizes([(page.width, page.height) for page in pages])
+            image = Image.open(io.BytesIO(data), formats=[kind])
+            return Frames(
+                kind,
+                sizes,
+                lambda n: _grey(image, pages[n].number),
+                lambda n: tiff.extract(data, pages[n]),
+            )
         image = Image.open(io.BytesIO(data), formats=[kind])
-        if kind != "TIFF" and getattr(image, "is_animated", False):
+        if kind == "JPEG" and _has_only_previews(image):
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        if getattr(image, "is_animated", False):
             raise Refused(Reason.NOT_AN_IMAGE)  # its other pictures would not be read
-        return Frames(kind, sizes or _checked_sizes([image.size]), lambda n: _grey(image, n))
+        return Frames(kind, _checked_sizes([image.size]), lambda n: _grey(image, n), lambda n: data)
+
+
+def _has_only_previews(image: Image.Image) -> bool:
+    """Return whether every further picture in a JPEG is smaller than the first."""
+    first = image.size
+    for number in range(1, getattr(image, "n_frames", 1)):
+        image.seek(number)
+        if image.width >= first[0] or image.height >= first[1]:
+            image.seek(0)
+            return False
+    return True
 
 
 @contextmanager
@@ -116,12 +168,36 @@ def _is_polyglot(data: bytes, kind: str) -> bool:
 def _is_truncated(data: bytes, kind: str) -> bool:
     match kind:
         case "JPEG":
-            return data.rfind(_JPEG_END) < data.rfind(_SCAN) or _SCAN not in data
+            return not _jpeg_ends(data)
         case "PNG":
             return _PNG_END not in data
         case "PDF":
             return b"%%EOF" not in data[-_PDF_TAIL:]
     return False  # a TIFF has its directories anywhere; publisher/reading/tiff checks them
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Return whether the first picture of a JPEG is whole (ISO/IEC 10918-1, annex B)."""
+    at, scanned = 2, False
+    while at + 4 <= len(data) or (scanned and at + 2 <= len(data)):
+        if data[at] != 0xFF:
+            return False
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker == _JPEG_END:
+            return scanned
+        elif marker in _NO_LENGTH:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if marker == _SCAN:
+                scanned = True
+                end = _MARKER.search(data, at)
+                if end is None:
+                    return False
+                at = end.start()
+    return False
 
 
 def _checked_sizes(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -137,7 +213,7 @@ def _grey(image: Image.Image, number: int) -> Image.Image:
         factor = _reduction(image.size)
         image.draft("L", (image.width // factor, image.height // factor))
     if image.mode.startswith("I;16"):
-        return image.point(lambda value: value * (1 / 256)).convert("L")
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("F", "I"):
         raise Refused(Reason.ODD_PIXELS)
     if image.has_transparency_data:
@@ -159,23 +235,30 @@ def _pdf_sizes(document: pdfium.PdfDocument) -> list[tuple[int, int]]:
         raise Refused(Reason.TOO_MANY_PAGES)
     if not count:
         raise Refused(Reason.UNREADABLE_IMAGE)
-    sizes = []
-    for number in range(count):
-        width, height = document.get_page_size(number)
-        sizes.append((round(width * PDF_DPI / 72), round(height * PDF_DPI / 72)))
-    return sizes
+    return [_pdf_size(document[number]) for number in range(count)]
 
 
-def _has_active_content(document: pdfium.PdfDocument) -> bool:
-    """Return True if a PDF contains scripts or attached files; a scanner adds neither."""
-    scripts = raw.FPDFDoc_GetJavaScriptActionCount(document)
-    return bool(scripts or raw.FPDFDoc_GetAttachmentCount(document))
+def _pdf_size(page: pdfium.PdfPage) -> tuple[int, int]:
+    """Return the pixels to which a page is rendered."""
+    width, height = (side * PDF_DPI / 72 for side in page.get_size())
+    side = max(width, height, 1)
+    wanted = side
+    if not _LEAST_SIDE <= side <= MAX_SIDE:
+        pictures = [max(part.get_px_size()) for part in _pictures(page)]
+        wanted = min(max(pictures, default=_RENDERED_SIDE), _RENDERED_SIDE)
+        wanted = max(wanted, side) if side < _LEAST_SIDE else wanted
+    return max(1, round(width * wanted / side)), max(1, round(height * wanted / side))
 
 
-def _render_pdf_page(page: pdfium.PdfPage) -> Image.Image:
-    for part in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=8):
+def _pictures(page: pdfium.PdfPage) -> Iterator[pdfium.PdfImage]:
+    yield from page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=8)
+
+
+def _render_pdf_page(page: pdfium.PdfPage, size: tuple[int, int]) -> Image.Image:
+    for part in _pictures(page):
         width, height = part.get_px_size()
         if width * height > MAX_PIXELS:
             raise Refused(Reason.TOO_LARGE)
-    grey: Image.Image = page.render(scale=PDF_DPI / 72, grayscale=True).to_pil()
+    scale = max(size) / max(*page.get_size(), 1)
+    grey: Image.Image = page.render(scale=scale, grayscale=True).to_pil()
     return grey.convert("L")
