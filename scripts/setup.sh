@@ -27,7 +27,9 @@ _python() {
 _debian_packages() {
     local package missing=()
     for package in "$@"; do
-        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
+        # Debian 13 has libzbar0 under the name libzbar0t64.
+        dpkg-query -W -f='${Status}\n' "$package" "${package}t64" 2>/dev/null | grep -q ' installed$' ||
+            missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return
     echo "set-up: installing Debian packages: ${missing[*]}" >&2

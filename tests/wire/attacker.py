@@ -1,5 +1,6 @@
 """SFTP and SSH in raw packets, checks of the record, and the memory of a process."""
 
+import resource
 import socket
 import threading
 import time
@@ -231,10 +232,23 @@ def only_child(server: RunningServer) -> int:
 
 
 def private_memory(pid: int) -> int:
-    """Return the bytes of memory that a process does not share with its parent."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    """Return the bytes of memory that a process does not share with its parent.
+
+    Only root may read the exact number of a child, which is not dumpable. For an ordinary user it
+    is estimated: what the child has in memory, without files, beyond what its parent has.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except PermissionError:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return max(0, _anonymous_memory(pid) - _anonymous_memory(parent))
     own = [line.split()[1] for line in lines if line.startswith("Private_")]
     return sum(map(int, own)) * 1024
+
+
+def _anonymous_memory(pid: int) -> int:
+    _, resident, of_files, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    return (resident - of_files) * resource.getpagesize()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Hostile SFTP requests against the real server: memory, handles and records stay limited."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from struct import pack
@@ -64,7 +65,8 @@ def test_a_session_can_hold_128_handles(serve: StartServer) -> None:
         for kind, body in ((OPEN, string(b"BENIOKU.txt") + pack(">II", 1, 0)), (11, string(b"/"))):
             codes.update(sftp.status(kind, body) for _ in range(2500))
         assert codes == {OK: 128, FAILURE: 4872}
-        assert len(list(Path(f"/proc/{child}/fd").iterdir())) < 150
+        if os.geteuid() == 0:  # the child is not dumpable, so only root may look
+            assert len(list(Path(f"/proc/{child}/fd").iterdir())) < 150
         sftp.close(pack(">II", 4, 1))
         assert sftp.status(OPENDIR, string(b"/")) == OK
     until(lambda: end_reasons(server))
