@@ -9,6 +9,7 @@ import click
 from config.site import LEDGER_NAMES, LEDGERS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record, format_record
+from scripts.audit.compare import compare
 from scripts.audit.exports import export
 from scripts.audit.gaps import gap
 from scripts.audit.query import query
@@ -27,7 +28,7 @@ def audit() -> None:
     """Read and verify the record of what was served, filed and changed."""
 
 
-for command in (verify, query, receipt, report, timeline, gap, export):
+for command in (verify, compare, query, receipt, report, timeline, gap, export):
     audit.add_command(command)
 
 

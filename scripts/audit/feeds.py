@@ -68,7 +68,9 @@ class _ReadSegment:
 def find_feeds(folder: Path) -> list[Path]:
     """Return the feeds in `folder`: the folder itself, a tree's `akis`, or all of a site's."""
     places = ([folder], *(folder.glob(below) for below in ("akis", "*", "akis/*", "feed/akis/*")))
-    found = (sorted(each for each in some if each.is_dir() and _numbers(each)) for some in places)
+    found = (
+        sorted(each for each in some if each.is_dir() and segment_numbers(each)) for some in places
+    )
     return next(filter(None, found), [])
 
 
@@ -81,7 +83,7 @@ def feed_problems(
     If `keys` are given, each segment must have a signature file made by one of them.
     """
     before: _ReadSegment | None = None
-    for number in _numbers(folder):
+    for number in segment_numbers(folder):
         here = _read(folder, number, keys)
         if here.closed is not None and here.closed > until:
             break
@@ -111,12 +113,13 @@ def feed_problems(
         yield FeedProblem(folder, ProblemKind.SILENCE, start, until, text)
 
 
-def _numbers(folder: Path) -> list[int]:
+def segment_numbers(folder: Path) -> list[int]:
+    """Return the numbers of the segments in a feed's folder, in order."""
     return sorted(int(m[1]) for f in folder.iterdir() if (m := _NAME.fullmatch(f.name)))
 
 
 def _read(folder: Path, number: int, keys: Sequence[Ed25519PublicKey]) -> _ReadSegment:
-    path = folder / Path(layout.segment(number)).name
+    path = segment_file(folder, number)
     content = path.read_bytes()
     digest = sha256(content).hexdigest()
     try:
@@ -125,11 +128,17 @@ def _read(folder: Path, number: int, keys: Sequence[Ed25519PublicKey]) -> _ReadS
         return _ReadSegment(number, None, digest, f"is damaged ({error})")
     problem = "" if segment.number == number else f"has the number {segment.number} inside"
     if keys and not problem:
-        problem = _signature_problem(path, content, keys)
+        problem = signature_problem(path, content, keys)
     return _ReadSegment(number, segment, digest, problem)
 
 
-def _signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicKey]) -> str:
+def segment_file(folder: Path, number: int) -> Path:
+    """Return the file of a segment in a feed's folder."""
+    return folder / Path(layout.segment(number)).name
+
+
+def signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicKey]) -> str:
+    """Say what is wrong with the signature beside a segment; "" if one of `keys` made it."""
     try:
         signature = Path(f"{path}{layout.SIGNATURE_SUFFIX}").read_bytes()
     except FileNotFoundError:

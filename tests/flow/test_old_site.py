@@ -134,7 +134,7 @@ def test_an_old_mirror_of_a_party_continues(served: RunningSite, tmp_path: Path)
     command = [sys.executable, str(ROOT / "scripts" / "mirror"), "--to", str(folder)]
     command += ["--host", ADDRESS, "--port", str(served.port), "--user", "parti-a"]
     command += ["--key", str(served.key("parti-a")), "--known-hosts", str(served.known_hosts)]
-    command += ["--signers", str(signers), "--recheck"]
+    command += ["--signers", str(signers), "--recheck", "--max-age", "0"]
 
     def complete() -> bool:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -641,3 +642,17 @@ def test_over_a_slow_link_that_breaks_no_file_is_fetched_twice(
     assert link.bytes_to_client < sizes + 2 * 2 * 65_536 + 100_000
     first = [path for path in party.opened() if "sayim" in path]
     assert party.opened().index(first[0]) >= 2
+
+
+def test_a_complete_mirror_of_a_server_that_stopped_does_not_exit_with_0(party: Party) -> None:
+    party.file(1)
+    party.feed()
+
+    assert party.mirror()[0] == 0
+    threading.Event().wait(2.0)
+    code, last = party.mirror("--max-age", "1")
+
+    assert code == 5
+    assert last["error"].startswith("OLD: what is here was complete at ")
+    assert digests(party.folder, ".jpg") == digests(party.tree, ".jpg")
+    assert party.mirror("--max-age", "0")[0] == 0

@@ -84,6 +84,7 @@ READS = {
     "results coverage",
     "audit tail",
     "audit verify",
+    "audit compare",
     "audit query",
     "audit receipt make",
     "audit receipt verify",

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -283,7 +284,9 @@ def run(script: ModuleType, mirror: Any, served: Served, stop: threading.Event) 
     mirror.lock_file.close()
     served.close = lambda: None  # type: ignore[attr-defined]
     mirror.connect = lambda: served
-    options = SimpleNamespace(recheck=False, once=True, follow=False, poll=10.0, retries=0)
+    options = SimpleNamespace(
+        recheck=False, once=True, follow=False, poll=10.0, retries=0, max_age=0.0
+    )
     code: int = script.run(mirror, options, stop)
     return code
 
@@ -345,3 +348,26 @@ def test_a_disk_error_is_not_a_lost_connection(
     served = Served(night.tree, meanwhile=lambda _: monkeypatch.setattr(os, "fsync", broken))
 
     assert run(script, mirror, served, threading.Event()) == 4
+
+
+@pytest.mark.parametrize(
+    ("lag", "max_age", "code", "said"),
+    [
+        (299, 300, 0, ""),
+        (404, 300, 5, "404 seconds ago"),
+        (404, 0, 0, ""),
+        (404, 500, 0, ""),
+        (-299, 300, 0, ""),
+        (-404, 300, 5, "set this machine's clock"),
+    ],
+)
+def test_a_mirror_says_how_old_its_newest_segment_is(
+    mirror: Any, monkeypatch: pytest.MonkeyPatch, lag: int, max_age: float, code: int, said: str
+) -> None:
+    closed = 1_684_072_800
+    mirror.newest = SimpleNamespace(number=7, closed_at=closed)
+    monkeypatch.setattr(time, "time", lambda: closed + lag)
+
+    assert mirror.outcome(max_age) == code
+    assert said in mirror.staleness(max_age)
+    assert bool(said) == bool(mirror.staleness(max_age))
