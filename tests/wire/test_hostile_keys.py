@@ -1,4 +1,4 @@
-"""Whoever may write to keys/ but gives no command gets no access that is not on record."""
+"""Key files that no command wrote give no access, even to someone who may write to keys/."""
 
 import dataclasses
 from datetime import timedelta
@@ -19,7 +19,7 @@ def ssps(server: RunningServer, *words: str) -> None:
 
 
 def paste_key(site: Path, party: str, name: str) -> None:
-    """Add the public key of a file to the party's ring with an editor."""
+    """Add a public key to the party's ring as with a text editor, without a new signature."""
     path = ring.ring_path(site, party)
     held = ring.load(site, party)
     line = (site / "clients" / f"{name}.pub").read_text()
@@ -35,12 +35,12 @@ def paste_key(site: Path, party: str, name: str) -> None:
     path.write_bytes(ring.format_ring(edited) + signature)
 
 
-def refused(server: RunningServer) -> int:
+def rejections(server: RunningServer) -> int:
     return server.log.read_text().count("keys-unreadable")
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["running", "after a restart"])
-def test_a_key_that_was_pasted_into_a_ring_lets_nobody_in(
+def test_a_key_pasted_into_a_ring_gives_no_access_until_it_is_adopted(
     serve: StartServer, restart: bool
 ) -> None:
     server = serve()
@@ -49,12 +49,12 @@ def test_a_key_that_was_pasted_into_a_ring_lets_nobody_in(
         server.stop()
         server = serve(again=True)
 
-    until(lambda: refused(server) > 0)
+    until(lambda: rejections(server) > 0)
     assert server.sftp("parti-a", "ls\n", key="stranger").returncode == 255
 
     assert [r for r in server.records() if r.event.event == "login"] == []
     assert "ssps key adopt parti-a" in server.log.read_text()
-    # The keys that were good stay good until a restart, and count again once the file is adopted.
+    # The last good ring stays in use until a restart. Adopting the file makes it the good one.
     assert server.sftp("parti-a", "ls\n").returncode == (255 if restart else 0)
     ssps(server, "key", "adopt", "parti-a", "--yes")
     assert server.sftp("parti-a", "ls\n", key="stranger").returncode == 0
@@ -65,7 +65,7 @@ def test_a_key_that_was_pasted_into_a_ring_lets_nobody_in(
     assert stranger not in str(record.event.detail["before"])
 
 
-def test_a_revoked_key_does_not_return_with_an_old_copy_of_the_ring(serve: StartServer) -> None:
+def test_restoring_an_old_copy_of_a_ring_does_not_restore_a_revoked_key(serve: StartServer) -> None:
     server = serve()
     path = ring.ring_path(server.site, "parti-a")
     copy = path.read_bytes()
@@ -79,7 +79,7 @@ def test_a_revoked_key_does_not_return_with_an_old_copy_of_the_ring(serve: Start
     assert server.sftp("parti-a", "ls\n").returncode == 255
 
     path.write_bytes(copy)
-    until(lambda: refused(server) > 0)
+    until(lambda: rejections(server) > 0)
 
     assert server.sftp("parti-a", "ls\n").returncode == 255
     server.stop()
