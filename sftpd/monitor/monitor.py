@@ -20,8 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import structlog
-
 from config.event import Event, Outcome, TransferEvent, Value
 from config.party import Address
 from config.settings import Settings
@@ -45,8 +43,6 @@ _EVENT_OF_MISS = {"list": TransferEvent.LIST, "hash": TransferEvent.HASH}
 _MAX_USER_LENGTH = 64
 _MAX_PACED_BYTES = 4 << 20
 _MAX_TOTAL_BYTES = 1 << 53  # a record cannot hold a larger number
-
-_log = structlog.get_logger()
 
 
 class ProtocolViolation(Exception):
