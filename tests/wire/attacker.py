@@ -142,7 +142,7 @@ def logged_in(
 @contextmanager
 def after_version_line(server: RunningServer, source: str = "127.0.0.1") -> Iterator[socket.socket]:
     """A plain connection on which the server's version line has been read."""
-    with socket.create_connection(("127.0.0.1", server.port), 20, (source, 0)) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), 60, (source, 0)) as sock:
         received = b""
         while not received.endswith(b"\r\n"):
             more = sock.recv(1)
