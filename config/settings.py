@@ -97,15 +97,13 @@ class ShareLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ResultsSettings:
-    """How often results are published, and where.
+    """How often results are published, and how joint votes are divided.
 
-    `snapshot_seconds` is the shortest time between two snapshots; with `in_trees` each party finds
-    them in its tree.
+    `snapshot_seconds` is the shortest time between two snapshots.
     """
 
     snapshot_seconds: float = 10.0
     share_level: ShareLevel = ShareLevel.CEVRE
-    in_trees: bool = False
 
 
 @dataclass(frozen=True, slots=True)

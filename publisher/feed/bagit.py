@@ -4,6 +4,7 @@ r"""Exports a party's pages as a bag in the BagIt format (RFC 8493) with a signe
         bagit.txt                          BagIt-Version: 1.0, Tag-File-Character-Encoding: UTF-8
         bag-info.txt                       for whom, when it was made, and the two numbers
         data/<election>/<cevre>/...        the pages, at the same paths as in the party's tree
+        data/<election>/sonuclar/00000042/ the newest results in its scope, as CSV, if there are any
         manifest-sha256.txt                `<sha256>  data/<path>`, as `sha256sum -c` reads it
         manifest-sha256.txt.sig            by the site's signing key (keys/server_keys/sshsig)
         tagmanifest-sha256.txt  .sig       the same for the files beside `data`
@@ -17,11 +18,12 @@ folder. The bag gets its final name after every byte was read back from the disk
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
+from types import MappingProxyType
 
 from config import layout
 from config.party import Party
@@ -33,6 +35,7 @@ _DATA, _MANIFEST, _TAGS = "data", "manifest-sha256.txt", "tagmanifest-sha256.txt
 _BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 _INFO = "bag-info.txt"
 _PART = ".part"
+RESULTS_FOLDER = "sonuclar"
 _MAX_ROWS = 5000
 
 Progress = Callable[[int], None]  # called with the number of bytes of each file that is done
@@ -111,11 +114,13 @@ def make(
     sign: Callable[[bytes], bytes],
     now: datetime,
     progress: Progress = lambda size: None,
+    results: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
     """Make a bag in `folder`, or continue an unfinished one, and verify it.
 
-    Returns the path of `<name>.part`, which `finish` gives its final name. Raises Damaged if an
-    original has other bytes than when it was filed.
+    `results` are more files of its payload, by path. Returns the path of `<name>.part`, which
+    `finish` gives its final name. Raises Damaged if an original has other bytes than when it
+    was filed.
     """
     part = folder / f"{bag.name(election, party.id)}{_PART}"
     part.mkdir(parents=True, exist_ok=True)
@@ -128,10 +133,18 @@ def make(
         size += done
         progress(done)
     (part / _DATA).mkdir(exist_ok=True)
-    manifest = format_sums(sorted((f"{_DATA}/{f.path}", f.sha256) for f in bag.filed))
+    listed = [(f"{_DATA}/{filed.path}", filed.sha256) for filed in bag.filed]
+    shutil.rmtree(part / _DATA / election / RESULTS_FOLDER, ignore_errors=True)  # older numbers
+    for path, content in results.items():
+        target = part / _DATA / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_synced(target, content)
+        listed.append((f"{_DATA}/{path}", sha256(content).hexdigest()))
+        size += len(content)
+    manifest = format_sums(sorted(listed))
     tags = {
         "bagit.txt": _BAGIT,
-        _INFO: _info(party, election, bag, now, size).encode(),
+        _INFO: _info(party, election, bag, now, f"{size}.{len(listed)}").encode(),
         _MANIFEST: manifest,
         f"{_MANIFEST}{layout.SIGNATURE_SUFFIX}": sign(manifest),
     }
@@ -175,13 +188,13 @@ def _data_files(bag: Path) -> Iterator[str]:
             yield path.relative_to(bag).as_posix()
 
 
-def _info(party: Party, election: str, bag: Contents, now: datetime, size: int) -> str:
+def _info(party: Party, election: str, bag: Contents, now: datetime, oxum: str) -> str:
     lines: Iterable[tuple[str, object]] = (
         ("Source-Organization", "Yuksek Secim Kurulu"),
         ("External-Description", f"{election}: tutanak goruntuleri, {party.id} kapsami"),
         ("External-Identifier", bag.name(election, party.id)),
         ("Bagging-Date", f"{now:%Y-%m-%d}"),
-        ("Payload-Oxum", f"{size}.{len(bag.filed)}"),
+        ("Payload-Oxum", oxum),
         ("Ssps-Scope", party.scope),
         ("Ssps-First", bag.first),
         ("Ssps-Last", bag.last),

@@ -24,11 +24,12 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import duckdb
 import xlsxwriter
@@ -110,6 +111,35 @@ def write_exports(
     sync(folder)
 
 
+def prune_exports(site: Path, newest: int) -> list[int]:
+    """Remove the exports of older snapshots, but the last of each full hour; return which.
+
+    Parquet files, changes, sums and manifests of every snapshot stay.
+    """
+    exported = sorted(
+        int(file.parent.name)
+        for file in (site / SNAPSHOTS).glob(f"*/{EXPORTS}")
+        if int(file.parent.name) <= newest
+    )
+    hours = {number: _hour_closed(snapshot_folder(site, number)) for number in exported}
+    removed = []
+    for number, following in pairwise(exported):
+        if hours[number] != hours[following]:
+            continue
+        folder = snapshot_folder(site, number)
+        names = json.loads((folder / EXPORTS).read_bytes())["files"]
+        # The list goes first, so that it never names a file that is gone.
+        for name in (EXPORTS, SIGNATURE, *names):
+            (folder / name).unlink(missing_ok=True)
+        removed.append(number)
+    return removed
+
+
+def _hour_closed(folder: Path) -> str:
+    closed_at: str = json.loads((folder / MANIFEST).read_bytes())["closed_at"]
+    return closed_at[: len("2023-05-14T18")]
+
+
 def heading(column: str, titles: Mapping[str, str]) -> str:
     """Return the Turkish heading of a Parquet column; `titles` names options by their id."""
     if column.startswith(VOTES):
@@ -132,23 +162,12 @@ def _export_table(parquet: Path, before: Path, number: int, ballot: Ballot | Non
     same = older.exists() and older.samefile(parquet)
     database = duckdb.connect()
     try:
-        source = str(parquet).replace("'", "''")
-        columns = [
-            row[0] for row in database.execute(f"DESCRIBE SELECT * FROM '{source}'").fetchall()
-        ]
         titles = option_titles(ballot, Secim(name.removesuffix(AGGREGATES)))
+        columns = parquet_columns(database, parquet)
         headings = [heading(column, titles) for column in columns]
-        shown = ", ".join(
-            "strftime(zaman AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS zaman"
-            if column == "zaman"
-            else f'"{column}"'
-            for column in columns
-        )
 
         def rows() -> Iterator[Sequence[Any]]:
-            found = database.execute(f"SELECT {shown} FROM '{source}'")
-            while part := found.fetchmany(_ROWS_A_FETCH):
-                yield from part
+            return read_parquet(database, parquet)
 
         written: dict[str, Callable[[Path], object]] = {
             f"{name}.csv": lambda path: _write_csv(path, headings, rows, number),
@@ -167,12 +186,52 @@ def _export_table(parquet: Path, before: Path, number: int, ballot: Ballot | Non
         database.close()
 
 
+def parquet_columns(database: duckdb.DuckDBPyConnection, parquet: Path) -> list[str]:
+    """Return the names of the columns of a snapshot's Parquet file."""
+    described = database.execute(f"DESCRIBE SELECT * FROM '{_quoted(parquet)}'").fetchall()
+    return [row[0] for row in described]
+
+
+def parquet_headings(
+    database: duckdb.DuckDBPyConnection, parquet: Path, titles: Mapping[str, str]
+) -> list[str]:
+    """Return the Turkish headings of the columns of a snapshot's Parquet file."""
+    return [heading(column, titles) for column in parquet_columns(database, parquet)]
+
+
+def read_parquet(
+    database: duckdb.DuckDBPyConnection, parquet: Path, condition: str = "true"
+) -> Iterator[Sequence[Any]]:
+    """Yield the rows of a snapshot's Parquet file that satisfy an SQL condition, times as text."""
+    shown = ", ".join(
+        "strftime(zaman AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS zaman"
+        if column == "zaman"
+        else f'"{column}"'
+        for column in parquet_columns(database, parquet)
+    )
+    query = f"SELECT {shown} FROM '{_quoted(parquet)}' WHERE {condition}"
+    found = database.execute(query)
+    while part := found.fetchmany(_ROWS_A_FETCH):
+        yield from part
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def write_csv(
+    file: IO[str], headings: Sequence[str], rows: Iterable[Sequence[Any]], number: int
+) -> None:
+    """Write rows as CSV that a Turkish Excel opens, each with the snapshot's number."""
+    file.write(_BOM)
+    writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
+    writer.writerow((*headings, SNAPSHOT_HEADING, "Durum"))
+    writer.writerows((*row, number, PROVISIONAL) for row in rows)
+
+
 def _write_csv(path: Path, headings: Sequence[str], rows: Rows, number: int) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(_BOM)
-        writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
-        writer.writerow((*headings, SNAPSHOT_HEADING, "Durum"))
-        writer.writerows((*row, number, PROVISIONAL) for row in rows())
+        write_csv(file, headings, rows(), number)
 
 
 def _ndjson(columns: Sequence[str], rows: Rows, name: str) -> Iterator[bytes]:
@@ -301,6 +360,7 @@ def main(site: Path, number: int) -> int:
     key = sshsig.site_signing_key(site)
     ballot = load_ballot(site)
     write_exports(site, number, manifest["election"], ballot, lambda text: sshsig.sign(key, text))
+    prune_exports(site, number)
     return 0
 
 

@@ -18,6 +18,8 @@ from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed import bagit
 from publisher.feed.bagit import Contents, Damaged
+from publisher.results.ballot_file import load_ballot
+from publisher.results.scoped import scoped_results
 from scripts.shared import console
 
 COMMAND = "export"
@@ -59,7 +61,8 @@ def export(
 ) -> None:
     """Copy all pages in PARTY's scope into a bag (BagIt).
 
-    The bag follows RFC 8493 and has a signed manifest.
+    The bag follows RFC 8493 and has a signed manifest. If there are results, the newest ones in
+    PARTY's scope are in it too, as CSV.
 
     An independent candidate gets an export only after the publication ban is lifted (Genelge
     md. 3/c). An interrupted export continues when it is run again. The bag gets its final name
@@ -143,7 +146,8 @@ def _make_bag(
     election = settings.election.id
     with bar:
         now = datetime.now(UTC)
-        part = bagit.make(folder, party, election, contents, original, sign, now, progress)
+        results = scoped_results(site, election, party.scope, load_ballot(site))
+        part = bagit.make(folder, party, election, contents, original, sign, now, progress, results)
     detail: dict[str, Value] = {
         "files": len(contents.filed),
         "first": contents.first,

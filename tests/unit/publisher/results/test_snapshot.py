@@ -14,9 +14,11 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from unit.publisher.results.results_site import ELECTION, NOW, Killed, ResultsSite, row
 
+from config.scope import parse as parse_scope
 from config.site import LEDGERS, RESULTS_LEDGER, SNAPSHOTS
 from keys.server_keys import sshsig
-from publisher.results.exports import write_exports
+from publisher.results.exports import prune_exports, write_exports
+from publisher.results.scoped import scoped_results
 from publisher.results.snapshot import MANIFEST, SIGNATURE, SnapshotWriter, latest_number
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -229,3 +231,41 @@ def test_an_export_row_is_a_row_of_a_batch(site: ResultsSite) -> None:
 
     assert other.quarantined() == []
     assert other.accepted() == [("1", 1, True), ("2", 2, True)]
+
+
+def at(site: ResultsSite, minute: int) -> None:
+    """Change the time at which the newest snapshot was closed."""
+    folder = site.path / SNAPSHOTS / f"{latest_number(site.path):08}"
+    stated = manifest(folder) | {"closed_at": f"2023-05-14T{18 + minute // 60}:{minute % 60:02}:00"}
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_text(json.dumps(stated))
+
+
+def test_exports_of_the_newest_and_of_each_full_hour_are_kept(site: ResultsSite) -> None:
+    for box, minute in enumerate((5, 40, 61, 70, 125), 1):
+        site.take_in(site.deliver(row(box)))
+        exported(site, close(site))
+        at(site, minute)
+
+    assert prune_exports(site.path, 5) == [1, 3]
+
+    folders = sorted(path for path in (site.path / SNAPSHOTS).iterdir() if path.is_dir())
+    assert [(f / "mv.csv").exists() for f in folders] == [False, True, False, True, True]
+    assert [(f / "exports.json").exists() for f in folders] == [False, True, False, True, True]
+    assert all((f / "mv.parquet").exists() for f in folders)
+
+
+@pytest.mark.parametrize(
+    ("scope", "boxes"),
+    [("all", 2), (["34-istanbul-1"], 2), (["34-istanbul-1/kadikoy-2"], 2), (["06-ankara-1"], 0)],
+)
+def test_a_party_gets_only_the_results_in_its_scope(
+    site: ResultsSite, scope: str | list[str], boxes: int
+) -> None:
+    site.take_in(site.deliver(row(1), row(2)))
+    close(site)
+
+    found = scoped_results(site.path, ELECTION, parse_scope(scope), site.ballot)
+
+    (content,) = (c for path, c in found.items() if path == f"{ELECTION}/sonuclar/00000001/mv.csv")
+    assert len(content.decode("utf-8-sig").splitlines()) == 1 + boxes

@@ -1,0 +1,52 @@
+"""The newest results in a party's scope, as the CSV files that an export hands over (md. 3/c).
+
+The files are those of the latest snapshot with only the rows in scope; their columns are described
+in publisher/results/exports. An aggregate sheet is in scope if its place is.
+"""
+
+import io
+from pathlib import Path
+
+import duckdb
+
+from config.ballot import Ballot
+from config.scope import Scope
+from config.sheet import Secim
+from publisher.results.exports import option_titles, parquet_headings, read_parquet, write_csv
+from publisher.results.snapshot import AGGREGATES, latest_number, snapshot_folder
+
+_FOLDER = "sonuclar"
+
+
+def scoped_results(
+    site: Path, election: str, scope: Scope, ballot: Ballot | None
+) -> dict[str, bytes]:
+    """Return the files by their path in a tree: `<election>/sonuclar/00000042/mv.csv`.
+
+    There are none before the first snapshot.
+    """
+    number = latest_number(site)
+    if number is None:
+        return {}
+    found: dict[str, bytes] = {}
+    with duckdb.connect() as database:
+        for parquet in sorted(snapshot_folder(site, number).glob("*.parquet")):
+            name = parquet.name.removesuffix(".parquet")
+            titles = option_titles(ballot, Secim(name.removesuffix(AGGREGATES)))
+            text = io.StringIO(newline="")
+            rows = read_parquet(database, parquet, _condition(scope))
+            write_csv(text, parquet_headings(database, parquet, titles), rows, number)
+            path = f"{election}/{_FOLDER}/{number:08}/{name}.csv"
+            found[path] = text.getvalue().encode()
+    return found
+
+
+def _condition(scope: Scope) -> str:
+    """Return the SQL condition of the rows in scope; names are safe (config/name)."""
+    if scope.places is None:
+        return "true"
+    parts = [
+        f"cevre = '{district}'" + (f" AND kurul = '{board}'" if board is not None else "")
+        for district, board in sorted(scope.places, key=str)
+    ]
+    return " OR ".join(f"({part})" for part in parts) or "false"
