@@ -4,10 +4,11 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 
@@ -29,6 +30,7 @@ from sftpd.ipc.hash_slots import HashSlots
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.sandbox import sandbox
+from sftpd.sftp.budget import Budget
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import NotFound, View
 from sftpd.ssh import exec_digests, hostkeys
@@ -74,9 +76,10 @@ class Connection:
         self._address = address
         self._monitor = monitor
         self._view: View | None = None
-        self._now = config.clock()
+        self._now, self._decided_at = config.clock(), time.monotonic()
         self._stopped = False
         self._handle_numbers = count(1)
+        self._budget = Budget()
         _set_socket_options(peer)
         self._socket = ClientSocket(peer, config.grace)
         algorithms = config.settings.sftp.algorithms
@@ -120,7 +123,7 @@ class Connection:
     def decide(self, user: str, proof: Proof) -> Admitted | Refused:
         """Decide on the credential that a client offers."""
         settings = self._config.settings
-        self._now = self._config.clock()
+        self._now, self._decided_at = self._config.clock(), time.monotonic()
         with self._config.slots.acquire() if isinstance(proof, Password) else nullcontext():
             decision = admission.decide(
                 settings,
@@ -208,9 +211,16 @@ class Connection:
         """Start the SFTP session of a channel."""
         if self._view is None:
             raise AssertionError("a channel before the login")
-        zone = self._config.settings.election.opens.tzinfo
-        now = self._now.astimezone(zone)
-        return Session(self._view, self._monitor, now, self._handle_numbers, self._monitor)
+        monitor = self._monitor
+        return Session(
+            self._view, monitor, self._local_time, self._handle_numbers, monitor, self._budget
+        )
+
+    def _local_time(self) -> datetime:
+        # The time of the login and what has passed since: the configured clock may read files,
+        # which the sandbox forbids.
+        passed = timedelta(seconds=time.monotonic() - self._decided_at)
+        return (self._now + passed).astimezone(self._config.settings.election.opens.tzinfo)
 
     def run_command(self, command: bytes) -> Output | None:
         """Return what a command prints, None to refuse it."""

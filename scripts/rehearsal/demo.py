@@ -6,7 +6,6 @@ scanner delivered, and prints one JSON object. The exit code is 1 if a file is m
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -72,7 +71,7 @@ def main(once: bool, boxes: int, parties: int, seed: int) -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        delete_folder(folder)
+        shutil.rmtree(folder)
 
 
 def free_port() -> int:
@@ -223,17 +222,6 @@ Log: {log}. Ctrl-C stops the demo and deletes {site}."""
 
 def _ssps() -> str:
     return str(Path(sys.executable).with_name("ssps"))
-
-
-def delete_folder(folder: Path) -> None:
-    """Delete a folder with mirrors in it, also as an ordinary user.
-
-    The server reports folders with mode 0555, and OpenSSH's `get -r` gives the folders of a mirror
-    that mode. Only root can delete files from such folders.
-    """
-    for parent, _, _ in os.walk(folder):
-        Path(parent).chmod(0o700)
-    shutil.rmtree(folder)
 
 
 def _sha256(path: Path) -> str:

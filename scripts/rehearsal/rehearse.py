@@ -7,6 +7,7 @@ scanner delivered, and not only with our own store.
 
 import csv
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -321,7 +322,6 @@ def national(
     It uses DIR, or a temporary folder that is deleted afterwards. The exit code is 1 if anything
     was lost, or if a party's disk differs from its tree.
     """
-    from scripts.rehearsal.demo import delete_folder
     from scripts.rehearsal.national import NationalRehearsal, run_rehearsal
     from scripts.rehearsal.reconcile import format_report
 
@@ -334,7 +334,7 @@ def national(
         report = run_rehearsal(rehearsal, work.absolute())
     finally:
         if folder is None:
-            delete_folder(work)
+            shutil.rmtree(work)
     click.echo(format_report(report))
     if file:
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

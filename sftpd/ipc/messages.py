@@ -26,7 +26,7 @@ longer, and the microseconds of all together. DENY with the verb `many` counts r
 that are not recorded one by one.
 """
 
-from enum import Enum
+from enum import Enum, StrEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -41,6 +41,15 @@ READ_TIME_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 
 MANY = "many"
 
 
+class Miss(StrEnum):
+    """Why a request to open, list or hash failed."""
+
+    ABSENT = "no such file"
+    FOLDER = "is a folder"
+    FILE = "is a file"
+    HANDLES = "too many open handles"
+
+
 class MessageKind(Enum):
     """A kind of message, with its letter and the names of its texts."""
 
@@ -51,7 +60,7 @@ class MessageKind(Enum):
     OPEN = b"O", ("path", "sha256")  # count: size
     LIST = b"L", ("path",)
     HASH = b"H", ("algorithm", "path")
-    MISS = b"M", ("verb", "path")
+    MISS = b"M", ("verb", "path", "reason")  # reason: a Miss
     CLOSE = b"C", ("reason", "ranges")  # count: bytes sent; flag: every byte of the file
     DENY = b"D", ("verb", "path")  # count: number of refusals, 0 for a single one
     TIMES = b"T", ("counts",)  # count: microseconds

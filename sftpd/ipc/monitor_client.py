@@ -28,6 +28,7 @@ from sftpd.ipc.messages import (
     YES_PACED,
     Message,
     MessageKind,
+    Miss,
     pack,
 )
 from sftpd.ipc.pending_closes import PendingCloses
@@ -111,10 +112,10 @@ class MonitorClient:
         """Record a request for a file's digest; return False if it cannot be recorded."""
         return self._request(Message(MessageKind.HASH, (_bytes(algorithm), path)))
 
-    def record_missing(self, verb: str, path: bytes) -> None:
-        """Record a request to open, list or hash what does not exist."""
+    def record_missing(self, verb: str, path: bytes, reason: Miss = Miss.ABSENT) -> None:
+        """Record that a request to open, list or hash failed, and why."""
         if self._may_record_refusal():
-            self._request(Message(MessageKind.MISS, (_bytes(verb), path)))
+            self._request(Message(MessageKind.MISS, (_bytes(verb), path, _bytes(reason))))
 
     def record_close(
         self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str

@@ -41,7 +41,7 @@ from sftpd.monitor.loop import Loop, Timer
 from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
 from sftpd.monitor.password_change import PasswordChanges
 
-MAX_OPEN_FILES = 2048  # of one connection: 8 channels with 128 handles each, and a reserve
+MAX_OPEN_FILES = 2048  # of one connection: 2,000 handles (sftpd/sftp/budget), and a reserve
 _MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # those that the server handles
 

@@ -27,7 +27,7 @@ from keys.credentials.admission import Reason
 from keys.credentials.penalties import Cost, costs_penalty
 from keys.ledger.writer import Ledger
 from sftpd.access import costs
-from sftpd.ipc.messages import Message, MessageKind
+from sftpd.ipc.messages import Message, MessageKind, Miss
 from sftpd.monitor.group_commit import GroupCommit
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Counters
@@ -40,6 +40,7 @@ MAX_LOGIN_ATTEMPTS = 32  # of one connection; an honest child hangs up sooner
 _SESSIONS_PER_RECORD = 10_000
 _REASONS = frozenset(Reason)
 _EVENT_OF_MISS = {"list": TransferEvent.LIST, "hash": TransferEvent.HASH}
+_MISSES = frozenset(Miss)
 _MAX_USER_LENGTH = 64
 _MAX_PACED_BYTES = 4 << 20
 _MAX_TOTAL_BYTES = 1 << 53  # a record cannot hold a larger number
@@ -314,7 +315,10 @@ class Monitor:
 
     def _on_miss(self, state: ConnectionState, message: Message) -> bool:
         event = _EVENT_OF_MISS.get(message.text(0), TransferEvent.OPEN)
-        detail: dict[str, Value] = {"reason": "no such file"}
+        reason = message.text(2)
+        if reason not in _MISSES:
+            raise ProtocolViolation(f"MISS with an unknown reason: {reason[:64]!r}")
+        detail: dict[str, Value] = {"reason": reason}
         return self._record(state, event, message.text(1), detail, Outcome.REFUSED)
 
     def _on_close(self, state: ConnectionState, message: Message) -> bool:

@@ -41,7 +41,7 @@ from keys.kernel import bpf, capabilities, landlock, openat2, process
 from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
 
-MAX_DESCRIPTORS = 1280  # 8 channels with 128 handles each, and some for looking up paths
+MAX_DESCRIPTORS = 2304  # 2,000 handles (sftpd/sftp/budget), and some for looking up paths
 MEMORY = 512 << 20  # bytes of address space beyond what is mapped at the fork
 
 

@@ -2,6 +2,8 @@
 
 from bisect import bisect_left, insort
 
+from sftpd.sftp.budget import Budget
+
 _MAX_RANGES = 1024
 _MAX_SHOWN = 32
 
@@ -9,12 +11,14 @@ _MAX_SHOWN = 32
 class ByteRanges:
     """The ranges that were sent, merged; a client that reads in order makes only one.
 
-    If a client's reads are scattered over more than a thousand ranges, further ranges are not kept,
-    and the file counts as incomplete.
+    If a client's reads are scattered over more than a thousand ranges of a file, or its files have
+    used up the budget, further ranges are not kept, and the file counts as incomplete. The first
+    range of a file is always kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
         self.sent = 0
+        self._budget = budget if budget is not None else Budget()
         self._ranges: list[tuple[int, int]] = []
 
     def add(self, start: int, end: int) -> None:
@@ -30,8 +34,15 @@ class ByteRanges:
             start, end = min(start, ranges[last][0]), max(end, ranges[last][1])
             last += 1
         del ranges[first:last]
-        if len(ranges) < _MAX_RANGES:
+        self._budget.ranges += last - first
+        if not ranges or (len(ranges) < _MAX_RANGES and self._budget.ranges > 0):
             insort(ranges, (start, end))
+            self._budget.ranges -= 1
+
+    def release(self) -> None:
+        """Give the ranges back to the budget, after the last use."""
+        self._budget.ranges += len(self._ranges)
+        self._ranges = []
 
     def complete(self, size: int) -> bool:
         """Return whether every byte of a file of `size` bytes was sent at least once."""

@@ -22,7 +22,9 @@ from sftpd.sftp.view import Attributes
 VERSION = 3
 WRITING_FLAGS = 0x02 | 0x04 | 0x08 | 0x10 | 0x20  # WRITE, APPEND, CREAT, TRUNC, EXCL
 _ATTRIBUTE_FLAGS = 0x01 | 0x02 | 0x04 | 0x08  # SIZE, UIDGID, PERMISSIONS, ACMODTIME
-_FILE_MODE, _FOLDER_MODE = 0o100444, 0o040555
+# Clients give their copies these modes (OpenSSH `get -r`, psftp, sshfs), and an ordinary user must
+# be able to update a copy. The gate (sftpd/sftp/session) and the kernel deny writing, not the mode.
+_FILE_MODE, _FOLDER_MODE = 0o100644, 0o040755
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _RECENT = timedelta(days=183)
 
@@ -154,11 +156,10 @@ def packet(kind: Reply, request_id: bytes, body: bytes) -> bytes:
     return _u32.pack(5 + len(body)) + bytes([kind]) + request_id + body
 
 
-def status(request_id: bytes, code: Status) -> bytes:
-    """Return a STATUS reply."""
-    return packet(
-        Reply.STATUS, request_id, _u32.pack(code) + string(_STATUS_TEXT[code]) + string(b"")
-    )
+def status(request_id: bytes, code: Status, text: bytes = b"") -> bytes:
+    """Return a STATUS reply; `text` replaces the usual text of that code."""
+    text = text or _STATUS_TEXT[code]
+    return packet(Reply.STATUS, request_id, _u32.pack(code) + string(text) + string(b""))
 
 
 def names(request_id: bytes, entries: list[bytes]) -> bytes:
@@ -177,7 +178,7 @@ def bare_entry(name: bytes) -> bytes:
 
 
 def attributes(shown: Attributes) -> bytes:
-    """Return the attributes on the wire: a read-only mode, owner and group 0, one time twice."""
+    """Return the attributes on the wire: owner and group 0, the mtime also as atime."""
     mode = _FOLDER_MODE if shown.folder else _FILE_MODE
     mtime = min(max(shown.mtime, 0), 0xFFFFFFFF)
     return _attributes.pack(_ATTRIBUTE_FLAGS, shown.size, 0, 0, mode, mtime, mtime)
@@ -194,10 +195,13 @@ def string(text: bytes) -> bytes:
 
 
 def long_name(name: bytes, shown: Attributes, now: datetime) -> bytes:
-    """Return a line as `ls -l` prints it; the time in the zone of `now`, the year if it is old."""
-    mode = "dr-xr-xr-x" if shown.folder else "-r--r--r--"
+    """Return a line as `ls -l` prints it, in the zone of `now`.
+
+    It shows the time of day, or the year if the file is half a year away from `now`.
+    """
+    mode = "drwxr-xr-x" if shown.folder else "-rw-r--r--"
     when = datetime.fromtimestamp(shown.mtime, now.tzinfo)
-    recent = timedelta(0) <= now - when < _RECENT
+    recent = -_RECENT < now - when < _RECENT
     time = f"{when.hour:02}:{when.minute:02}" if recent else f" {when.year}"
     date = f"{_MONTHS[when.month - 1]} {when.day:2} {time}"
     return f"{mode}    1 0        0        {shown.size:8} {date} ".encode() + name

@@ -20,14 +20,19 @@ Rule 4: this module does no input or output on the connection. `feed` takes what
 yields what has to be sent. It knows no path policy either: files and folders come from a View,
 and records go to a Recorder.
 
+Rule 5: what a session keeps in memory is limited: its handles, the names of the folders that are
+being listed, and the ranges of files that were sent. A request beyond a limit fails, and that is
+recorded.
+
 Table, gate and verbs are in one module, although it is long, so that a reader sees in one place
 that nothing writes. A file's bytes are read from the disk into the buffer from which they are sent.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from struct import Struct
@@ -37,7 +42,9 @@ from typing import Protocol
 import structlog
 
 from keys.digest import read_stamped_sha256
+from sftpd.ipc.messages import Miss
 from sftpd.sftp import check_file, protocol
+from sftpd.sftp.budget import Budget
 from sftpd.sftp.byte_ranges import ByteRanges
 from sftpd.sftp.check_file import DigestRequest
 from sftpd.sftp.protocol import Arguments, Reply, Request, Status, Truncated
@@ -46,6 +53,8 @@ from sftpd.sftp.view import (
     Attributes,
     FileSystemSize,
     Folder,
+    IsFile,
+    IsFolder,
     NotFound,
     OpenFile,
     View,
@@ -54,7 +63,7 @@ from sftpd.sftp.view import (
 
 MAX_PACKET = 256 * 1024
 MAX_READ = 255 * 1024  # the limit that OpenSSH advertises; some clients fail with a larger one
-MAX_HANDLES = 128
+MAX_HANDLES = 1000  # of a session; OpenSSH's server allows about as many
 # Unused bytes before and after the replies in `stream`. The packetizer puts the header of an SSH
 # packet and its padding there, so that no reply is copied.
 HEADROOM, TAILROOM = 16, 32
@@ -84,6 +93,15 @@ class ProtocolError(Exception):
     """The client does not speak SFTP; the session cannot go on."""
 
 
+class _Refused(Exception):
+    """A request fails with this status; `text` replaces its usual text."""
+
+    def __init__(self, code: Status, text: bytes = b"") -> None:
+        super().__init__(code)
+        self.code = code
+        self.text = text
+
+
 class Recorder(Protocol):
     """Writes records of what the session serves and refuses; paths are canonical."""
 
@@ -96,8 +114,8 @@ class Recorder(Protocol):
     def record_hash(self, algorithm: str, path: bytes) -> bool:
         """Record a request for a digest; return False if it cannot be recorded."""
 
-    def record_missing(self, verb: str, path: bytes) -> None:
-        """Record a request to open, list or hash what does not exist."""
+    def record_missing(self, verb: str, path: bytes, reason: Miss) -> None:
+        """Record that a request to open, list or hash failed, and why."""
 
     def record_close(
         self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
@@ -124,7 +142,7 @@ class _File:
     path: bytes
     descriptor: int
     attributes: Attributes
-    ranges_sent: ByteRanges = field(default_factory=ByteRanges)
+    ranges_sent: ByteRanges
 
 
 @dataclass(slots=True)
@@ -132,7 +150,8 @@ class _Listing:
     number: int
     path: bytes
     folder: Folder
-    entries: Iterator[tuple[bytes, Attributes]]
+    entries: Iterator[tuple[bytes, Attributes]] | None = None  # None before the first READDIR
+    kept_names: int = 0
 
     @property
     def attributes(self) -> Attributes:
@@ -142,24 +161,26 @@ class _Listing:
 class Session:
     """The SFTP session of one channel.
 
-    `now` is its start; listings show their times in the same zone. `numbers` yields the numbers of
-    handles, which records contain too; the channels of a connection share it. The replies are in
-    `stream`, from HEADROOM on.
+    `clock` returns the time; listings show their times in the same zone. `numbers` yields the
+    numbers of handles, which records contain too. The channels of a connection share it, and the
+    `budget`. The replies are in `stream`, from HEADROOM on.
     """
 
     def __init__(
         self,
         view: View,
         recorder: Recorder,
-        now: datetime,
+        clock: Callable[[], datetime],
         numbers: Iterator[int] | None = None,
         meter: Meter | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._view = view
         self._recorder = recorder
-        self._now = now
+        self._clock = clock
         self._numbers = numbers if numbers is not None else count(1)
         self._handles: dict[bytes, _File | _Listing] = {}
+        self._budget = budget if budget is not None else Budget()
         self._received = bytearray()
         self._initialized = False
         self._unconfirmed: list[tuple[ByteRanges, int, int]] = []
@@ -257,6 +278,8 @@ class Session:
             return self._gate(kind, request_id, Arguments(packet, _HEADER))
         except Truncated:
             return protocol.status(request_id, Status.BAD_MESSAGE)
+        except _Refused as refused:
+            return protocol.status(request_id, refused.code, refused.text)
         except Exception:
             _log.exception("request-failed", kind=kind)
             return protocol.status(request_id, Status.FAILURE)
@@ -285,13 +308,33 @@ class Session:
 
     def _open(self, request_id: bytes, path: bytes, _flags: int, _attributes: bytes) -> bytes:
         path = canonical(path)
-        if len(self._handles) >= MAX_HANDLES:
-            return protocol.status(request_id, Status.FAILURE)
-        found = self._view.open_file(path)
+        if self._handles_are_used_up():
+            raise self._too_many("open", path)
+        return self._recorded_open(request_id, path, self._find_file("open", path))
+
+    def _find_file(self, verb: str, path: bytes) -> OpenFile:
+        """Open the file at `path`; record and raise that there is none."""
+        try:
+            found = self._view.open_file(path)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise self._too_many(verb, path) from error
+            raise
+        if isinstance(found, IsFolder):
+            # OpenSSH's server too answers with Failure; version 3 has no code for it.
+            self._recorder.record_missing(verb, path[:MAX_PATH], Miss.FOLDER)
+            raise _Refused(Status.FAILURE, b"Is a directory")
         if isinstance(found, NotFound):
-            self._recorder.record_missing("open", path[:MAX_PATH])
-            return protocol.status(request_id, Status.NO_SUCH_FILE)
-        return self._recorded_open(request_id, path, found)
+            self._recorder.record_missing(verb, path[:MAX_PATH], Miss.ABSENT)
+            raise _Refused(Status.NO_SUCH_FILE)
+        return found
+
+    def _handles_are_used_up(self) -> bool:
+        return len(self._handles) >= MAX_HANDLES or self._budget.handles <= 0
+
+    def _too_many(self, verb: str, path: bytes) -> "_Refused":
+        self._recorder.record_missing(verb, path[:MAX_PATH], Miss.HANDLES)
+        return _Refused(Status.FAILURE, b"Too many open files and folders; close some first")
 
     def _recorded_open(self, request_id: bytes, path: bytes, found: OpenFile) -> bytes:
         recorded = False
@@ -304,16 +347,26 @@ class Session:
                 os.close(found.descriptor)
         if not recorded:
             return protocol.status(request_id, Status.FAILURE)
-        return self._new_handle(request_id, _File(number, path, found.descriptor, found.attributes))
+        ranges = ByteRanges(self._budget)
+        return self._new_handle(
+            request_id, _File(number, path, found.descriptor, found.attributes, ranges)
+        )
 
     def _opendir(self, request_id: bytes, path: bytes) -> bytes:
         path = canonical(path)
-        if len(self._handles) >= MAX_HANDLES:
-            return protocol.status(request_id, Status.FAILURE)
-        found = self._view.open_folder(path)
+        if self._handles_are_used_up():
+            raise self._too_many("list", path)
+        try:
+            found = self._view.open_folder(path)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise self._too_many("list", path) from error
+            raise
         if isinstance(found, NotFound):
-            self._recorder.record_missing("list", path[:MAX_PATH])
-            return protocol.status(request_id, Status.NO_SUCH_FILE)
+            is_file = isinstance(found, IsFile)
+            reason = Miss.FILE if is_file else Miss.ABSENT
+            self._recorder.record_missing("list", path[:MAX_PATH], reason)
+            raise _Refused(Status.NO_SUCH_FILE, b"Not a directory" if is_file else b"")
         recorded = False
         number = next(self._numbers)
         try:
@@ -323,11 +376,12 @@ class Session:
                 found.close()
         if not recorded:
             return protocol.status(request_id, Status.FAILURE)
-        return self._new_handle(request_id, _Listing(number, path, found, found.entries()))
+        return self._new_handle(request_id, _Listing(number, path, found))
 
     def _new_handle(self, request_id: bytes, held: _File | _Listing) -> bytes:
         name = _u32.pack(held.number)
         self._handles[name] = held
+        self._budget.handles -= 1
         return protocol.packet(Reply.HANDLE, request_id, protocol.string(name))
 
     def _close(self, request_id: bytes, handle: bytes) -> bytes:
@@ -338,13 +392,16 @@ class Session:
         return protocol.status(request_id, Status.OK)
 
     def _close_handle(self, held: _File | _Listing, reason: str) -> None:
+        self._budget.handles += 1
         if isinstance(held, _Listing):
+            self._release_names(held)
             held.folder.close()
             return
         with suppress(OSError):
             os.close(held.descriptor)
         complete = held.ranges_sent.complete(held.attributes.size)
         ranges = b"" if complete else held.ranges_sent.ranges().encode()
+        held.ranges_sent.release()
         self._recorder.record_close(held.number, held.ranges_sent.sent, complete, ranges, reason)
 
     def _read(self, request_id: bytes, handle: bytes, offset: int, length: int) -> bytes:
@@ -384,18 +441,38 @@ class Session:
         held = self._handles.get(handle)
         if not isinstance(held, _Listing):
             return protocol.status(request_id, Status.FAILURE)
+        if held.entries is None:
+            self._begin_listing(held)
         entries: list[bytes] = []
-        size = 0
-        for name, attributes in held.entries:
-            entries.append(protocol.entry(name, attributes, self._now))
+        size, now = 0, self._clock()
+        for name, attributes in held.entries or ():
+            entries.append(protocol.entry(name, attributes, now))
             size += len(entries[-1])
             if size >= _MAX_NAMES:
                 break
+        else:
+            self._release_names(held)
         return (
             protocol.names(request_id, entries)
             if entries
             else protocol.status(request_id, Status.EOF)
         )
+
+    def _begin_listing(self, held: _Listing) -> None:
+        names = held.folder.names()
+        # While no other folder is being listed, a folder may have any number of names.
+        if len(names) > self._budget.names and self._listings_with_names():
+            raise self._too_many("list", held.path)
+        held.kept_names = len(names)
+        self._budget.names -= len(names)
+        held.entries = held.folder.entries(names)
+
+    def _listings_with_names(self) -> bool:
+        return any(isinstance(h, _Listing) and h.kept_names for h in self._handles.values())
+
+    def _release_names(self, held: _Listing) -> None:
+        self._budget.names += held.kept_names
+        held.kept_names = 0
 
     def _realpath(self, request_id: bytes, path: bytes) -> bytes:
         resolved = canonical(path)
@@ -430,10 +507,13 @@ class Session:
         return self._statvfs_reply(request_id, found)
 
     def _statvfs_reply(self, request_id: bytes, found: FileSystemSize) -> bytes:
-        # Free space and numbers of files are given as 0: nothing can be written here, and how much
-        # other parties have is not shown.
+        # The whole file system is shown as free, so that no client warns of a full disk: how much
+        # other parties have is not shown, and the flag says that nothing can be written. The
+        # numbers of files are given as 0, which means that they are not known.
         block, blocks = found
-        room = protocol.numbers(block, block, blocks, 0, 0, 0, 0, 0, 0, _READ_ONLY, _MAX_NAME)
+        room = protocol.numbers(
+            block, block, blocks, blocks, blocks, 0, 0, 0, 0, _READ_ONLY, _MAX_NAME
+        )
         return protocol.packet(Reply.EXTENDED, request_id, room)
 
     def _home(self, request_id: bytes, _user: bytes) -> bytes:
@@ -447,10 +527,7 @@ class Session:
 
     def _check_name(self, request_id: bytes, path: bytes, *wanted: bytes | int) -> bytes:
         path = canonical(path)
-        found = self._view.open_file(path)
-        if isinstance(found, NotFound):
-            self._recorder.record_missing("hash", path[:MAX_PATH])
-            return protocol.status(request_id, Status.NO_SUCH_FILE)
+        found = self._find_file("hash", path)
         try:
             return self._check_file_reply(request_id, b"", path, found, DigestRequest(*wanted))  # type: ignore[arg-type]
         finally:

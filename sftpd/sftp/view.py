@@ -47,6 +47,14 @@ class NotFound:
     """There is nothing at that path, or nothing that this party may see."""
 
 
+class IsFolder(NotFound):
+    """There is no file at that path, but a folder."""
+
+
+class IsFile(NotFound):
+    """There is no folder at that path, but a file."""
+
+
 class Attributes(NamedTuple):
     """What a client sees of a file or folder; `mtime` in whole seconds since 1970."""
 
@@ -143,7 +151,7 @@ class View:
         found = _attributes(os.fstat(descriptor))
         if isinstance(found, NotFound) or found.folder:
             os.close(descriptor)
-            return NotFound()
+            return found if isinstance(found, NotFound) else IsFolder()
         return OpenFile(descriptor, found)
 
     def open_folder(self, path: bytes) -> "Folder | NotFound":
@@ -152,7 +160,9 @@ class View:
             return Folder(-1, Attributes(folder=True, size=0, mtime=0))
         descriptor = self._open(path, _READ_FLAGS | os.O_DIRECTORY)
         if isinstance(descriptor, NotFound):
-            return descriptor
+            if isinstance(descriptor, IsFile) and not isinstance(self.stat(path), NotFound):
+                return descriptor
+            return NotFound()
         found = _attributes(os.fstat(descriptor))
         if isinstance(found, NotFound):
             os.close(descriptor)
@@ -173,13 +183,15 @@ class View:
                 # The server itself may not read it, because of a mode that the publisher never
                 # sets. The party sees NotFound; the operator must see an error.
                 _log.error("file-unreadable", path=os.fsdecode(inside))
+            if error.errno == errno.ENOTDIR and flags & os.O_DIRECTORY:
+                return IsFile()
             if error.errno in _ABSENT:
                 return NotFound()
             raise
 
 
 class Folder:
-    """An open folder, and its entries at the time when the listing began."""
+    """An open folder: its names, and the attributes of what they name."""
 
     def __init__(
         self,
@@ -193,14 +205,20 @@ class Folder:
         self.attributes = attributes
         self._descriptor = descriptor
 
-    def entries(self) -> Iterator[tuple[bytes, Attributes]]:
-        """Yield name and attributes, in the order of the names' bytes.
-
-        A file that is removed during the listing is left out.
-        """
+    def names(self) -> list[bytes]:
+        """Return the names of what may be in the folder, sorted by their bytes."""
         if self._descriptor < 0:
-            return
-        for name in sorted(map(os.fsencode, os.listdir(self._descriptor))):  # noqa: PTH208 - a descriptor
+            return []
+        return sorted(map(os.fsencode, os.listdir(self._descriptor)))  # noqa: PTH208 - a descriptor
+
+    def entries(self, names: list[bytes]) -> Iterator[tuple[bytes, Attributes]]:
+        """Yield `.` and `..`, and then name and attributes of each of `names`.
+
+        What was removed since `names` was called, or may not be seen, is left out.
+        """
+        yield b".", self.attributes
+        yield b"..", self._parent()
+        for name in names:
             if _has_control_characters(name):
                 continue
             if self._is_visible is not None and not self._is_visible(
@@ -214,6 +232,15 @@ class Folder:
             found = _attributes(status)
             if not isinstance(found, NotFound):
                 yield name, found
+
+    def _parent(self) -> Attributes:
+        if self._descriptor < 0 or not self._within:
+            return self.attributes  # as in a chroot: the root is its own parent
+        try:
+            found = _attributes(os.stat("..", dir_fd=self._descriptor))
+        except OSError:
+            return self.attributes
+        return self.attributes if isinstance(found, NotFound) else found
 
     def close(self) -> None:
         """Close the folder."""

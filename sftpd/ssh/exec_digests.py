@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from keys import digest
-from sftpd.sftp.view import MAX_PATH, NotFound, View, canonical
+from sftpd.ipc.messages import Miss
+from sftpd.sftp.view import MAX_PATH, IsFolder, NotFound, View, canonical
 
 _MAX_COMMAND = 4 * MAX_PATH + 64  # every byte of a path may be escaped
 _SHELL = b"echo ${ShellId}%ComSpec%"
@@ -44,8 +45,8 @@ class Recorder(Protocol):
     def record_hash(self, algorithm: str, path: bytes) -> bool:
         """Record a request for a digest; return False if it cannot be recorded."""
 
-    def record_missing(self, verb: str, path: bytes) -> None:
-        """Record a request for a file that does not exist."""
+    def record_missing(self, verb: str, path: bytes, reason: Miss) -> None:
+        """Record that a request for a file failed, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,11 @@ def run(command: bytes, view: View, recorder: Recorder) -> Output | None:
     path = os.fsencode(parsed.path)
     found = view.open_file(path)
     if isinstance(found, NotFound):
-        recorder.record_missing("hash", canonical(path)[:MAX_PATH])
-        error = f"{parsed.program}: {parsed.path}: No such file or directory\n"
+        is_folder = isinstance(found, IsFolder)
+        reason = Miss.FOLDER if is_folder else Miss.ABSENT
+        recorder.record_missing("hash", canonical(path)[:MAX_PATH], reason)
+        cause = "Is a directory" if is_folder else "No such file or directory"
+        error = f"{parsed.program}: {parsed.path}: {cause}\n"
         return Output(b"", os.fsencode(error), 1)
     try:
         if not recorder.record_hash(parsed.algorithm, canonical(path)):

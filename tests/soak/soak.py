@@ -16,6 +16,7 @@ is skipped, and the report says so.
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from config import load
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
 from scripts.rehearsal import arrivals, reconcile, scanner
-from scripts.rehearsal.demo import delete_folder, free_port, ssps, wait_until_served
+from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, MirrorClient, MirrorRunner
 from scripts.rehearsal.reconcile import DeliveredPage
 from scripts.rehearsal.rehearsal_site import ADDRESS
@@ -245,7 +246,7 @@ def main(minutes: float, parties: int, seed: int, file: Path | None, keep: bool)
             print(folder)
         else:
             with suppress(OSError):  # the report matters more
-                delete_folder(folder)
+                shutil.rmtree(folder)
     click.echo(reconcile.format_report(report))
     if file:
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

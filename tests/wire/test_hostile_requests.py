@@ -56,21 +56,23 @@ def test_a_read_of_two_gigabytes_returns_255_kib(serve: StartServer) -> None:
         assert (beyond, rest[:4]) == (STATUS, pack(">I", EOF))
 
 
-def test_a_session_can_hold_128_handles(serve: StartServer) -> None:
+def test_a_session_can_hold_1000_handles_and_more_are_refused_on_record(serve: StartServer) -> None:
     server = serve()
     with logged_in(server) as transport:
         sftp = RawSftp.on_channel(transport.open_session())
         child = only_child(server)
         codes: Counter[int] = Counter()
         for kind, body in ((OPEN, string(b"BENIOKU.txt") + pack(">II", 1, 0)), (11, string(b"/"))):
-            codes.update(sftp.status(kind, body) for _ in range(2500))
-        assert codes == {OK: 128, FAILURE: 4872}
+            codes.update(sftp.status(kind, body) for _ in range(1100))
+        assert codes == {OK: 1000, FAILURE: 1200}
         if os.geteuid() == 0:  # the child is not dumpable, so only root may look
-            assert len(list(Path(f"/proc/{child}/fd").iterdir())) < 150
+            assert len(list(Path(f"/proc/{child}/fd").iterdir())) < 1050
         sftp.close(pack(">II", 4, 1))
         assert sftp.status(OPENDIR, string(b"/")) == OK
     until(lambda: end_reasons(server))
-    assert len(server.records("open")) == 128
+    assert len([r for r in server.records("open") if r.event.outcome == "ok"]) == 1000
+    refused = [r.event.detail for r in server.records("open") if r.event.outcome == "refused"]
+    assert {detail["reason"] for detail in refused} == {"too many open handles"}
     assert_record_complete(server)
 
 
@@ -104,7 +106,7 @@ def test_a_long_listing_comes_in_replies_of_limited_size(serve: StartServer) -> 
         while (reply := sftp.request(READDIR, handle))[0] == NAME:
             assert len(reply[1]) < 256 * 1024
             counts.append(int.from_bytes(reply[1][:4], "big"))
-    assert sum(counts) == 10_000
+    assert sum(counts) == 10_002  # `.` and `..` too
     assert min(counts[:-1]) >= 100
 
 

@@ -43,7 +43,7 @@ def recorder() -> MemoryRecorder:
 @pytest.fixture
 def new_client(view: View, recorder: MemoryRecorder) -> Iterator[Client]:
     """A client that has not sent INIT yet."""
-    session = Session(view, recorder, NOW)
+    session = Session(view, recorder, lambda: NOW)
     yield Client(session)
     session.end()
 

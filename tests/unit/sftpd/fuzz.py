@@ -15,6 +15,8 @@ from struct import pack, unpack_from
 
 from unit.sftpd.sftp_client import entries, string
 
+from sftpd.sftp.session import MAX_HANDLES
+
 SECRET = b"YALNIZ-KASADA-DURUR"
 OPEN, CLOSE, READ, LSTAT, FSTAT, OPENDIR, READDIR, REALPATH, STAT = 3, 4, 5, 7, 8, 11, 12, 16, 17
 EXTEND = 200
@@ -241,7 +243,7 @@ class ReplyChecker:
             assert path_in_tree in (self.visible.files if kind == OPEN else self.visible.folders)
             assert kind == OPENDIR or arguments[4 + len(path) :][:4][-1] & WRITING == 0
             self.held[handle] = path_in_tree
-            assert len(self.held) <= 128
+            assert len(self.held) <= MAX_HANDLES
         elif answer == DATA:
             at, length = unpack_from(">QI", arguments, 4 + len(_first(arguments)))
             whole = self.visible.files[self.held[_first(arguments)]]
@@ -249,7 +251,7 @@ class ReplyChecker:
             assert content == whole[at : at + min(length, 255 * 1024)]
             assert content or length == 0
         elif kind == READDIR:
-            names = {name for name, _, _ in entries(rest)}
+            names = {name for name, _, _ in entries(rest)} - {b".", b".."}
             assert names <= self.visible.folders[self.held[_first(arguments)]]
 
 

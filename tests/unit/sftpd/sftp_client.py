@@ -28,8 +28,8 @@ class MemoryRecorder:
         self.records.append(("hash", algorithm, path))
         return self.can_record
 
-    def record_missing(self, verb: str, path: bytes) -> None:
-        self.records.append(("missed", verb, path))
+    def record_missing(self, verb: str, path: bytes, reason: str) -> None:
+        self.records.append(("missed", verb, path, reason))
 
     def record_close(
         self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
@@ -95,7 +95,7 @@ class Client:
             assert unpack_from(">I", rest)[0] == 1
             return []
         assert answer == 104
-        return [name for name, _, _ in entries(rest)]
+        return [name for name, _, _ in entries(rest) if name not in (b".", b"..")]
 
 
 def entries(rest: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

@@ -25,7 +25,7 @@ from unit.sftpd.fuzz import (
 )
 from unit.sftpd.sftp_client import NOW, MemoryRecorder
 
-from sftpd.sftp.session import ProtocolError, Session
+from sftpd.sftp.session import MAX_HANDLES, ProtocolError, Session
 from sftpd.sftp.view import View
 
 PACKETS_A_SEED, SEEDS = 20_000, 10
@@ -71,7 +71,7 @@ def resident() -> int:
 
 
 def initialized(view: View, recorder: MemoryRecorder) -> Session:
-    session = Session(view, recorder, NOW)
+    session = Session(view, recorder, lambda: NOW)
     assert len(split(b"".join(session.feed(bytes.fromhex("00000005 01 00000003"))))) == 1
     return session
 
@@ -97,7 +97,7 @@ def test_every_request_gets_one_correct_reply_and_nothing_outside_the_tree_leaks
                 for sent in map(bytes, session.feed(piece)):
                     assert SECRET not in sent
                     replies += split(sent)
-                    assert descriptors() - open_before <= 128
+                    assert descriptors() - open_before <= MAX_HANDLES
             assert len(replies) == len(batch)
             for request, reply in zip(batch, replies, strict=True):
                 checker.check(request, reply)
@@ -130,7 +130,7 @@ def test_a_protocol_error_ends_the_session_and_closes_its_handles(
     ends = 0
     for _ in range(500):
         attacker = Attacker(rng, visible, hostile_tree)
-        session = Session(view, recorder, NOW)
+        session = Session(view, recorder, lambda: NOW)
         stream = bytearray()
         if rng.random() < 0.9:
             stream += bytes.fromhex("00000005 01 00000003")
@@ -181,7 +181,7 @@ def test_any_bytes_get_whole_packets_or_end_the_session(
     pieces: list[bytes],
 ) -> None:
     view = View(Path("/nonexistent"))
-    session = Session(view, MemoryRecorder(), NOW)
+    session = Session(view, MemoryRecorder(), lambda: NOW)
     with structlog.testing.capture_logs() as logged:
         try:
             for piece in pieces:

@@ -71,7 +71,7 @@ def test_a_session_is_recorded_from_login_to_end(
     clock.now += 0.25
     monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, 9, True))
     monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 2))
-    monitor.handle_messages(state, Message(MessageKind.MISS, (b"open", b"/none")))
+    monitor.handle_messages(state, Message(MessageKind.MISS, (b"open", b"/none", b"no such file")))
     monitor.handle_messages(state, Message(MessageKind.DENY, (b"mkdir", b"/new")))
     monitor.handle_messages(state, Message(MessageKind.END, (b"closed",)))
     monitor.end(state, "killed")
@@ -352,7 +352,10 @@ def test_a_batch_is_written_in_order_with_one_sync(
 
     assert batching.handle_messages(two, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     assert batching.handle_messages(one, Message(MessageKind.OPEN, (b"/y", b""), 1, 9))
-    close, missed = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True), (b"open", b"/none")
+    close, missed = (
+        Message(MessageKind.CLOSE, (b"", b""), 1, 9, True),
+        (b"open", b"/none", b"no such file"),
+    )
     assert batching.handle_messages(two, close, Message(MessageKind.MISS, missed))
     assert len(recorded(folder)) == 3
     assert batching.group_commit.commit()

@@ -431,7 +431,7 @@ def test_limits_are_set(tree: Path) -> None:
         tree,
         lambda _: [
             resource.getrlimit(resource.RLIMIT_CORE),
-            resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= 1280,
+            resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= 2304,
             resource.getrlimit(resource.RLIMIT_AS)[1] < 8 << 30,
         ],
     )

@@ -1,5 +1,7 @@
 import hashlib
 import os
+import resource
+from datetime import timedelta
 from pathlib import Path
 from struct import pack, unpack, unpack_from
 
@@ -8,6 +10,7 @@ from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder, entries, string
 
 from keys import digest
 from keys.digest import Digests
+from sftpd.sftp.budget import Budget
 from sftpd.sftp.session import ProtocolError, Session
 from sftpd.sftp.view import View
 
@@ -56,13 +59,13 @@ def test_packets_may_arrive_in_any_pieces(client: Client) -> None:
     assert answers[-1][4] == ATTRS
 
 
-def test_attributes_show_a_read_only_mode_and_owner_0(client: Client) -> None:
+def test_attributes_show_modes_that_a_client_can_give_its_copy_and_owner_0(client: Client) -> None:
     for kind in (STAT, LSTAT):
         answer, rest = client.ask(kind, string(b"BENIOKU.txt"))
         assert answer == ATTRS
-        assert unpack(">IQIIIII", rest) == (15, 9, 0, 0, 0o100444, 1684072800, 1684072800)
+        assert unpack(">IQIIIII", rest) == (15, 9, 0, 0, 0o100644, 1684072800, 1684072800)
     _, rest = client.ask(STAT, string(b"/akis"))
-    assert unpack_from(">IQIII", rest)[4] == 0o040555
+    assert unpack_from(">IQIII", rest)[4] == 0o040755
     _, rest = client.ask(FSTAT, client.open(b"BENIOKU.txt"))
     assert unpack_from(">IQ", rest) == (15, 9)
 
@@ -70,10 +73,12 @@ def test_attributes_show_a_read_only_mode_and_owner_0(client: Client) -> None:
 def test_a_listing_has_lines_like_ls(client: Client) -> None:
     handle = client.opendir(b"/")
     _, rest = client.ask(READDIR, handle)
-    (first, long_form, _), (second, _, _) = entries(rest)
+    (here, _, _), (above, _, _), (first, long_form, _), (second, folder, _) = entries(rest)
+    assert (here, above) == (b".", b"..")
     assert first == b"BENIOKU.txt"
-    assert long_form == b"-r--r--r--    1 0        0               9 May 14 17:00 BENIOKU.txt"
+    assert long_form == b"-rw-r--r--    1 0        0               9 May 14 17:00 BENIOKU.txt"
     assert second == b"akis"
+    assert folder.startswith(b"drwxr-xr-x    1 0        0        ")
     assert client.names(handle) == []
 
 
@@ -87,7 +92,7 @@ def test_a_large_listing_is_split_into_replies_of_about_64_kib(tree: Path, clien
         sizes.append(len(reply[1]))
         found += len(list(entries(reply[1])))
 
-    assert found == 2001
+    assert found == 2003  # son.txt, `.` and `..` too
     assert max(sizes) < 66 * 1024
     assert len(sizes) == 4
 
@@ -117,7 +122,7 @@ def test_realpath_of_an_impossible_path_fails(client: Client, path: bytes) -> No
 def test_limits_are_the_same_as_openssh_s(client: Client) -> None:
     kind, rest = client.ask(EXTENDED, string(b"limits@openssh.com"))
     assert kind == 201
-    assert unpack(">QQQQ", rest) == (262144, 261120, 0, 128)
+    assert unpack(">QQQQ", rest) == (262144, 261120, 0, 1000)
 
 
 @pytest.mark.parametrize(("path", "answer"), [
@@ -141,7 +146,7 @@ def test_the_home_of_every_user_is_the_root(client: Client) -> None:
         assert (kind, rest) == (NAME, pack(">I", 1) + string(b"/") * 2 + pack(">I", 0))
 
 
-def test_a_file_system_is_read_only_and_has_no_free_space(client: Client) -> None:
+def test_a_file_system_is_read_only_and_shown_as_free(client: Client) -> None:
     by_name = client.ask(EXTENDED, string(b"statvfs@openssh.com") + string(b"/akis"))
     handle = client.open(b"/BENIOKU.txt")
     by_handle = client.ask(EXTENDED, string(b"fstatvfs@openssh.com") + handle)
@@ -151,7 +156,7 @@ def test_a_file_system_is_read_only_and_has_no_free_space(client: Client) -> Non
     size, _, blocks, *rest_of_it = unpack(">11Q", rest)
     assert kind == 201
     assert (size % 512, blocks > 0) == (0, True)
-    assert rest_of_it == [0, 0, 0, 0, 0, 0, 3, 255]
+    assert rest_of_it == [blocks, blocks, 0, 0, 0, 0, 3, 255]
     missing = string(b"statvfs@openssh.com") + string(b"/../parti-b")
     assert client.status(EXTENDED, missing) == NO_SUCH_FILE
 
@@ -215,7 +220,7 @@ def test_each_block_has_its_own_digest(tree: Path, client: Client) -> None:
     ((b"/BENIOKU.txt", b"md5", 0, 0, 255), FAILURE),
     ((b"/sparse", b"md5", 0, 0, 256), FAILURE),
     ((b"/sparse", b"md5", 1, 0, 0), FAILURE),
-    ((b"/akis", b"md5"), NO_SUCH_FILE),
+    ((b"/akis", b"md5"), FAILURE),
     ((b"/../parti-b/gizli.txt", b"md5"), NO_SUCH_FILE),
 ])  # fmt: skip
 def test_an_impossible_or_huge_digest_request_is_refused_without_work(
@@ -371,7 +376,10 @@ def test_a_missing_file_looks_like_a_denied_one_and_is_recorded(
         assert client.status(OPEN, string(path) + pack(">II", 1, 0)) == NO_SUCH_FILE
         assert client.status(OPENDIR, string(path)) == NO_SUCH_FILE
         assert client.status(STAT, string(path)) == NO_SUCH_FILE
-    assert recorder.records[:2] == [("missed", "open", b"/none"), ("missed", "list", b"/none")]
+    assert recorder.records[:2] == [
+        ("missed", "open", b"/none", "no such file"),
+        ("missed", "list", b"/none", "no such file"),
+    ]
     assert len(recorder.records) == 10
 
 
@@ -390,14 +398,130 @@ def test_a_read_past_the_end_is_eof(client: Client, offset: int) -> None:
     assert client.status(READ, read_request(handle, offset, 100)) == EOF
 
 
-def test_at_most_128_handles_are_open(client: Client, recorder: MemoryRecorder) -> None:
-    handles = [client.open(b"BENIOKU.txt") for _ in range(127)]
+def test_at_most_1000_handles_are_open_and_more_are_refused_on_record(
+    client: Client, recorder: MemoryRecorder
+) -> None:
+    handles = [client.open(b"BENIOKU.txt") for _ in range(999)]
     handles.append(client.opendir(b"/"))
-    assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
-    assert client.status(OPENDIR, string(b"/")) == FAILURE
+    _, refusal = client.ask(OPEN, PATH + pack(">II", 1, 0))
+    assert refusal[:4] == pack(">I", FAILURE)
+    assert b"Too many open files" in refusal
+    assert client.status(OPENDIR, string(b"/akis")) == FAILURE
+    assert recorder.records[-2:] == [
+        ("missed", "open", b"/BENIOKU.txt", "too many open handles"),
+        ("missed", "list", b"/akis", "too many open handles"),
+    ]
 
     assert client.status(CLOSE, handles[0]) == OK
-    assert client.open(b"BENIOKU.txt") == string(pack(">I", 129))
+    assert client.open(b"BENIOKU.txt") == string(pack(">I", 1001))
+
+
+def test_the_sessions_of_a_connection_share_a_budget_of_handles(
+    view: View, recorder: MemoryRecorder
+) -> None:
+    budget, clients = Budget(handles=3), []
+    for _ in range(2):
+        session = Session(view, recorder, lambda: NOW, budget=budget)
+        clients.append(Client(session))
+        clients[-1].send(clients[-1].packet(1, pack(">I", 3)))
+    one, two = clients
+    one.open(b"BENIOKU.txt")
+    one.opendir(b"/")
+    held = two.open(b"BENIOKU.txt")
+    assert two.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
+
+    one.session.end()
+    two.status(CLOSE, held)
+
+    assert budget == Budget(handles=3)
+    two.session.end()
+
+
+def test_a_process_without_descriptors_refuses_on_record(
+    client: Client, recorder: MemoryRecorder
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        statuses = [client.status(OPEN, PATH + pack(">II", 1, 0))]
+        statuses.append(client.status(OPENDIR, string(b"/")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert statuses == [FAILURE, FAILURE]
+    assert [record[::3] for record in recorder.records] == [("missed", "too many open handles")] * 2
+
+
+def test_the_names_of_listings_are_limited_but_any_folder_can_be_listed_alone(
+    tree: Path, view: View, recorder: MemoryRecorder
+) -> None:
+    for number in range(9):
+        (tree / "akis" / str(number)).write_bytes(b"")
+    client = Client(Session(view, recorder, lambda: NOW, budget=Budget(names=5)))
+    client.send(client.packet(1, pack(">I", 3)))
+
+    large, small = client.opendir(b"/akis"), client.opendir(b"/")
+    client.session._budget.names = 5
+    assert len(client.names(large)) == 10
+    assert client.names(large) == []
+    assert len(client.names(small)) == 2
+    client.session.end()
+    assert client.session._budget == Budget(names=5)
+
+
+def test_a_listing_beyond_the_budget_of_names_fails_on_record(
+    tree: Path, view: View, recorder: MemoryRecorder
+) -> None:
+    for number in range(2000):  # more than one reply
+        (tree / "akis" / f"{number:040}").write_bytes(b"")
+    client = Client(Session(view, recorder, lambda: NOW, budget=Budget(names=2000)))
+    client.send(client.packet(1, pack(">I", 3)))
+    first, second = client.opendir(b"/akis"), client.opendir(b"/akis")
+    assert client.names(first)
+
+    assert client.status(READDIR, second) == FAILURE
+    assert recorder.records[-1] == ("missed", "list", b"/akis", "too many open handles")
+    while client.names(first):
+        pass
+    assert client.names(second)
+    client.session.end()
+
+
+def test_opening_a_folder_as_a_file_says_so(client: Client, recorder: MemoryRecorder) -> None:
+    _, answer = client.ask(OPEN, string(b"/akis") + pack(">II", 1, 0))
+    assert answer == pack(">I", FAILURE) + string(b"Is a directory") + string(b"")
+    _, answer = client.ask(OPENDIR, PATH)
+    assert answer == pack(">I", NO_SUCH_FILE) + string(b"Not a directory") + string(b"")
+    assert recorder.records == [
+        ("missed", "open", b"/akis", "is a folder"),
+        ("missed", "list", b"/BENIOKU.txt", "is a file"),
+    ]
+
+
+def test_a_listing_begins_with_the_folder_and_its_parent(tree: Path, client: Client) -> None:
+    os.utime(tree, (1684000000, 1684000000))
+    os.utime(tree / "akis", (1684000001, 1684000001))
+    for path, times in ((b"/akis", (1684000001, 1684000000)), (b"/", (1684000000, 1684000000))):
+        _, rest = client.ask(READDIR, client.opendir(path))
+        (here, _, mine), (above, _, parent), *_ = entries(rest)
+        assert (here, above) == (b".", b"..")
+        assert (unpack(">IQIIIII", mine)[-1], unpack(">IQIIIII", parent)[-1]) == times
+
+
+def test_a_page_that_came_after_the_login_is_listed_with_its_time(
+    tree: Path, view: View, recorder: MemoryRecorder
+) -> None:
+    now = [NOW]
+    client = Client(Session(view, recorder, lambda: now[0]))
+    client.send(client.packet(1, pack(">I", 3)))
+    now[0] += timedelta(hours=3)
+    later = now[0].timestamp() - 60
+    os.utime(tree / "akis/son.txt", (later, later))
+
+    _, rest = client.ask(READDIR, client.opendir(b"/akis"))
+
+    assert list(entries(rest))[-1][1].endswith(b"May 14 20:59 son.txt")
+    client.session.end()
 
 
 def test_a_handle_is_never_used_again(client: Client) -> None:
@@ -512,7 +636,7 @@ class Failing(MemoryRecorder):
 
 
 def test_an_exception_in_a_verb_fails_that_request_only(view: View) -> None:
-    client = Client(Session(view, Failing(), NOW))
+    client = Client(Session(view, Failing(), lambda: NOW))
     client.send(client.packet(1, pack(">I", 3)))
     assert client.status(OPENDIR, string(b"/")) == FAILURE
     assert client.ask(STAT, string(b"/"))[0] == ATTRS

@@ -63,7 +63,7 @@ def test_a_name_with_spaces_and_quotes_is_one_path(
     assert run(rb"md5sum it\'s\ here", view, recorder) == output
 
 
-@pytest.mark.parametrize("path", [b"/none", b"/akis", b"/../parti-b/gizli.txt", b"x" * 5000])
+@pytest.mark.parametrize("path", [b"/none", b"/../parti-b/gizli.txt", b"x" * 5000])
 def test_a_missing_file_gets_the_error_of_md5sum(
     view: View, recorder: MemoryRecorder, path: bytes
 ) -> None:
@@ -71,6 +71,13 @@ def test_a_missing_file_gets_the_error_of_md5sum(
 
     assert output == Output(b"", b"md5sum: " + path + b": No such file or directory\n", 1)
     assert [record[:2] for record in recorder.records] == [("missed", "hash")]
+
+
+def test_a_folder_gets_the_error_of_md5sum(view: View, recorder: MemoryRecorder) -> None:
+    output = run(b"md5sum /akis", view, recorder)
+
+    assert output == Output(b"", b"md5sum: /akis: Is a directory\n", 1)
+    assert recorder.records == [("missed", "hash", b"/akis", "is a folder")]
 
 
 def test_a_digest_that_cannot_be_recorded_is_refused(view: View, recorder: MemoryRecorder) -> None:

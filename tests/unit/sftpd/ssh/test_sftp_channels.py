@@ -58,7 +58,7 @@ class Harness:
         return end - at
 
     def add(self, channel: FakeChannel) -> FakeChannel:
-        session = Session(self._view, self._recorder, NOW)
+        session = Session(self._view, self._recorder, lambda: NOW)
         self.channels.add(channel, session, self._send_message)  # type: ignore[arg-type]
         return channel
 
