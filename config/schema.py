@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from config import name, scope
+from config import litter, name, scope
 from config.party import MAX_ADDRESSES, Address, PartyKind
 from config.party import parse_address as parse_address
 from config.scope import Scope
@@ -42,6 +42,12 @@ def _zoned(value: object) -> datetime:
 def _safe(value: object) -> object:
     if isinstance(value, str) and (wrong := name.fault(value)):
         raise ValueError(wrong)
+    return value
+
+
+def _pattern(value: object) -> object:
+    if isinstance(value, str) and (not value or "/" in value or value.strip("*") == ""):
+        raise ValueError(f'{value!r} is not a pattern of names, write one such as "@eaDir"')
     return value
 
 
@@ -97,6 +103,7 @@ REMOVED_KEYS = {
 _Safe = Annotated[str, BeforeValidator(_safe)]
 _Time = Annotated[datetime, BeforeValidator(_zoned)]
 _Count = Annotated[int, Field(strict=True, ge=1)]
+_Pattern = Annotated[str, BeforeValidator(_pattern)]
 _Rate = Annotated[float, Field(strict=True, gt=0, le=100_000)]
 
 
@@ -137,6 +144,10 @@ class Intake(_Strict):
     folders: Annotated[list[str], Field(min_length=1)] = [str(INTAKE)]
     settle_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 2.0
     rescan_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 30.0
+    quiet_seconds: Annotated[float, Field(strict=True, ge=0, le=86_400)] = 600.0
+    mounts: Annotated[bool, Field(strict=True)] = False
+    ignore_folders: list[_Pattern] = list(litter.FOLDERS)
+    ignore_files: list[_Pattern] = list(litter.FILES)
 
 
 class Desk(_Strict):

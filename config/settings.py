@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from config import litter
 from config.election import Election, Rehearsal
 from config.fault import Fault
 from config.party import Address, Party
@@ -67,11 +68,25 @@ class LedgerSettings:
 
 @dataclass(frozen=True, slots=True)
 class IntakeSettings:
-    """Where scans arrive, and how long the publisher waits, in seconds."""
+    """Where scans arrive, and how long the publisher waits, in seconds.
+
+    A file that could still be open for writing stays in its folder until it has not changed for
+    `quiet_seconds`. With `mounts` each folder must be a mount point. Files and folders whose names
+    match a pattern of `ignore_files` or `ignore_folders` are not scans (config/litter).
+    """
 
     folders: tuple[Path, ...]
     settle_seconds: float
     rescan_seconds: float
+    quiet_seconds: float = 600.0
+    mounts: bool = False
+    ignore_folders: tuple[str, ...] = litter.FOLDERS
+    ignore_files: tuple[str, ...] = litter.FILES
+
+    @property
+    def litter(self) -> litter.Litter:
+        """Which names in the folders are not those of scans."""
+        return litter.Litter(self.ignore_folders, self.ignore_files)
 
 
 @dataclass(frozen=True, slots=True)
