@@ -2,10 +2,11 @@
 
 import ctypes
 import errno
+from pathlib import Path
 
 from keys.kernel.libc import libc, os_error, prctl
 
-DAC_READ_SEARCH, SYS_CHROOT = 2, 18
+DAC_READ_SEARCH, SYS_CHROOT, LEASE = 2, 18, 28
 _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 8, 24, 47
 _CLEAR_ALL = 4
 _VERSION_3 = 0x20080522
@@ -24,6 +25,17 @@ def clear_inheritance() -> None:
     if ctypes.get_errno() != errno.EINVAL:  # EINVAL: there are no more capabilities
         raise os_error()
     prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
+
+
+def clear_ambient() -> None:
+    """Let no program that this process executes get a capability from it."""
+    prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
+
+
+def has(capability: int) -> bool:
+    """Return True if this process has a capability in effect."""
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.partition("\nCapEff:")[2].split()[0], 16) >> capability & 1)
 
 
 def limit_to(*kept: int) -> None:
