@@ -25,6 +25,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/spool/                      pages that were taken from the intake and are not filed yet
     state/errands/                    requests of operators to the publisher, and its answers
     state/serving.json                which settings and keys the running server uses
+    state/publishing.json             what keeps the running publisher from filing
     state/rotation.json               a rotation of all parties' credentials that is under way
     state/signer.sock                 where the daemons reach the process that signs the ledgers
     state/*.lock                      locks between commands and daemons
@@ -73,6 +74,7 @@ RESULTS_DATABASE = STATE / "results.sqlite"
 RESULTS_SPOOL = STATE / "results-spool"
 REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
+PUBLISHER_STATE = STATE / "publishing.json"
 ROTATION_JOURNAL = STATE / "rotation.json"
 SIGNER_SOCKET = STATE / "signer.sock"
 

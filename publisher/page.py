@@ -26,6 +26,7 @@ MAGIC = {
 EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
 _MAX_PREFIX = 1 << 20
 _PJL = (b"\x1b%-12345X", b"@PJL")
+MAX_FILE_BYTES = 64 << 20  # a larger file is not read
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 

@@ -12,7 +12,6 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -30,13 +29,16 @@ from config.site import FILING, LEDGER_NAMES, LEDGERS, REGISTRY_INDEX, SPOOL
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.segments import read_checkpoint
 from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
+from keys.operations.publisher_state import MAX_TROUBLES, PublisherState, StateFile
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
 from publisher.feed.feed import FeedThread
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery, Stopped
+from publisher.intake import lease
+from publisher.intake.held import HeldSources
 from publisher.intake.watch import Intake, Settling
-from publisher.page import Arrival, Page, Reason, Stamp
+from publisher.page import Arrival, Stamp, escaped
 from publisher.reading.pool import Pool
 from publisher.reading.worker_client import WorkerClient
 from publisher.requests.handler import RequestHandler
@@ -50,9 +52,9 @@ _TICK_SECONDS = 0.5  # the longest wait between two looks at requests and at `st
 _GATHER_SECONDS = 0.04  # a short wait that lets more pages join the next batch
 _BACKFILL_SECONDS = 0.1  # work on the trees of new parties between two batches
 _MAX_RETRY_SECONDS = 30.0
+_REPORT_SECONDS = 1.0  # the shortest time between two reports of what is wrong
 # `ssps verify` and other commands take the ledger's lock for an instant (publisher/fsck/finding).
 _LOCK_WAIT_SECONDS = 1.0
-_GIVE_UP_FACTOR = 15  # a truncated page may be continued for this many times the settling time
 
 log = structlog.get_logger()
 
@@ -88,10 +90,13 @@ def publish(
     LedgerBusy if another publisher works on this site.
     """
     pause, started = 1.0, False
+    state = StateFile(settings.site)
     while not stop.is_set():
         begun = time.monotonic()
         try:
-            with _Run(settings, stop, clock, workers or os.cpu_count() or 1, new_client) as run:
+            with _Run(
+                settings, stop, clock, workers or os.cpu_count() or 1, new_client, state
+            ) as run:
                 run.recover()
                 if signer is not None:
                     run.start_feed(signer)
@@ -107,6 +112,7 @@ def publish(
                 pause = 1.0
             cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
             log.error("publisher-halted", cause=cause, retry_seconds=pause)
+            state.update(PublisherState(os.getpid(), (cause, clock().isoformat())))
             if stop.wait(pause):
                 return
             pause = min(pause * 2, _MAX_RETRY_SECONDS)
@@ -165,8 +171,13 @@ class _Run:
         clock: Clock,
         workers: int,
         new_client: Callable[[], WorkerClient],
+        state: StateFile,
     ) -> None:
         site = settings.site
+        self._state = state
+        self._folders = settings.intake.folders
+        self._next_report = time.monotonic()
+        self._no_leases: dict[str, str] = {}
         self._stop = stop
         self._depth = workers * _PAGES_PER_WORKER
         self._spool = site / SPOOL
@@ -174,9 +185,6 @@ class _Run:
         self._wake = threading.Event()
         self._settling = Settling(settings.intake.settle_seconds)
         self._growing: dict[str, Arrival] = {}
-        self._give_up_seconds = settings.intake.settle_seconds * _GIVE_UP_FACTOR
-        self._cleaning_due: deque[tuple[float, Arrival, Stamp]] = deque()
-        self._give_up_at: dict[str, float] = {}  # for each truncated page, by arrival id
         self._signer: Ed25519PrivateKey | None = None
         self._feed_thread: FeedThread | None = None
         with ExitStack() as stack:
@@ -191,9 +199,22 @@ class _Run:
             )
             stack.callback(self._pool.close)
             stack.callback(self._stop_feed)
-            watched, wait = settings.intake.folders, settings.intake.settle_seconds
             now = time.monotonic()
-            self._intake = Intake(watched, wait, self._rescan, now, self._wake.set)
+            self._held = HeldSources(
+                settings.intake.quiet_seconds, self._filer.report_not_removable
+            )
+            for source, stamp in self._filer.left_behind.items():
+                self._held.add(source, stamp, now)
+            self._intake = Intake(
+                settings.intake.folders,
+                settings.intake.settle_seconds,
+                self._rescan,
+                now,
+                self._wake.set,
+                litter=settings.intake.litter,
+                mounts=settings.intake.mounts,
+                left_behind=self._filer.is_left_behind,
+            )
             stack.callback(self._intake.close)
             self._open = stack.pop_all()
 
@@ -250,14 +271,16 @@ class _Run:
                 if complete and self._recovery.completed and self._signer is not None:
                     self.start_feed(self._signer)
             read, unsettled = self._pool.results(_MAX_BATCH)
-            growing = [page.arrival for page in read if self._may_grow(page, now)]
-            pages = [page for page in read if page.arrival.id not in self._give_up_at]
-            for arrival in (*growing, *unsettled, *(self._filer.file(pages) if pages else ())):
+            for arrival in (*unsettled, *(self._filer.file(read) if read else ())):
                 self._watch_again(arrival, now)
-            self._clean_delayed(now)
+            if gone := self._held.remove_quiet(now):
+                self._filer.forget_left_behind(gone)
             self._requests.handle_pending()
             poll_signer()
             self._record_anchors()
+            if now >= self._next_report:
+                self._next_report = now + _REPORT_SECONDS
+                self._report()
             if now >= next_retry:
                 self._filer.retry_gaps()
                 next_retry = now + self._rescan
@@ -266,6 +289,33 @@ class _Run:
         if (event := self._anchors.next_event()) is not None:
             with suppress(Unwritable):  # the next page's record reports what is wrong
                 self._context.ledger.append(event)
+
+    def _report(self) -> None:
+        """Publish what keeps pages from being filed, and log where leases cannot be had."""
+        found: dict[str, str] = {}
+        for folder in self._folders:
+            with suppress(OSError):  # it is missing, which is among the intake's troubles
+                if cause := lease.obstacle(folder):
+                    found[str(folder)] = cause
+        for name, cause in found.items():
+            if self._no_leases.get(name) != cause:
+                wait = self._context.settings.intake.quiet_seconds
+                log.warning("no-leases", folder=name, cause=cause, quiet_seconds=wait)
+        self._no_leases = found
+        troubles = self._intake.troubles
+        self._state.update(
+            PublisherState(
+                os.getpid(),
+                troubles=tuple(
+                    (escaped(one.path), one.cause, one.advice, one.since.isoformat())
+                    for one in troubles[:MAX_TROUBLES]
+                ),
+                trouble_count=len(troubles),
+                by_rescan_only=self._intake.by_rescan_only,
+                no_leases=tuple(found.items()),
+                held=len(self._held),
+            )
+        )
 
     def _is_idle(self, until: float) -> Callable[[], bool]:
         return lambda: time.monotonic() < until and not self._stop.is_set()
@@ -277,7 +327,12 @@ class _Run:
         room = self._depth - self._pool.in_flight
         if room > 0:
             for arrival in self._filer.claim(self._intake.ready(now, room)):
+                self._intake.claimed(arrival.source)
+                if self._filer.is_left_behind(arrival.source, arrival.stamp):
+                    self._held.add(arrival.source, arrival.stamp, now)
                 self._pool.submit(arrival)
+            for candidate, reason in self._filer.take_postponed():
+                self._intake.postpone(candidate, reason, now)
 
     def _watch_again(self, arrival: Arrival, now: float) -> None:
         # The file is in the spool, but its writer has not finished: let it settle again.
@@ -287,26 +342,6 @@ class _Run:
             self._pool.submit(arrival)
         else:
             self._growing[str(path)] = arrival
-
-    def _may_grow(self, page: Page, now: float) -> bool:
-        # A page that lacks only its end is probably still being uploaded: read it again for a
-        # while, then file or quarantine what is there.
-        give_up = now
-        if page.result.fault is Reason.INCOMPLETE:
-            give_up = self._give_up_at.setdefault(page.arrival.id, now + self._give_up_seconds)
-        if now >= give_up:
-            self._give_up_at.pop(page.arrival.id, None)
-        return now < give_up
-
-    def _clean_delayed(self, now: float) -> None:
-        # A page that could not be decoded may be half a page whose writer paused. Its file stays
-        # in the spool for a while; if it has grown by then, it is a new arrival.
-        for arrival, stamp in self._filer.take_unreadable():
-            self._cleaning_due.append((now + self._give_up_seconds, arrival, stamp))
-        while self._cleaning_due and self._cleaning_due[0][0] <= now:
-            _, arrival, stamp = self._cleaning_due.popleft()
-            if grown := self._filer.clean(arrival, stamp):
-                self._watch_again(grown, now)
 
     def _wait(self, now: float) -> None:
         until = now + _TICK_SECONDS

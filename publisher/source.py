@@ -14,6 +14,10 @@ from typing import NamedTuple
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# What an operation on a source raises if the source is not there any more.
+GONE = (FileNotFoundError, NotADirectoryError)
+
+
 class Source(NamedTuple):
     """A resolved intake folder and a path below it; written as `<folder>//<path>`."""
 

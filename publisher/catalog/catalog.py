@@ -47,6 +47,7 @@ from publisher.catalog.rows import (
 from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
+from publisher.source import Source
 
 FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
 VERSIONS = "versions"
@@ -142,6 +143,13 @@ class Catalog:
         """Return the sources that could not be removed, with the stamps they were copied with."""
         rows = self._connection.execute(sa.select(t.left_behind))
         return {row.source: row.stamp for row in rows}
+
+    def forget_left_behind(self, sources: Sequence[Source]) -> None:
+        """Remove the note about sources that are not in the intake any more."""
+        condition = t.left_behind.c.source == sa.bindparam("gone")
+        rows = [{"gone": bytes(source)} for source in sources]
+        if rows:
+            self._connection.execute(sa.delete(t.left_behind).where(condition), rows)
 
     def arrival_state(self, arrival: str) -> ArrivalState | None:
         """Return an arrival and its progress, or None if there is no arrival with that id."""

@@ -25,9 +25,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from config.litter import Litter
 from config.sheet import Belge, Secim, Sheet
 from config.site import CATALOG, COVERAGE_CACHE, REGISTRY_INDEX
 from keys.files import replace
+from publisher.page import Stamp
+from publisher.source import Source
 
 GROUP_COLUMNS = {"secim": (2,), "belge": (3,), "cevre": (0,), "kurul": (0, 1)}
 _KIND = "cevre, kurul, secim, belge"
@@ -79,12 +82,13 @@ class FilingRate:
     """How fast pages are filed and how many wait.
 
     `pages_a_second` is the mean of the last minute. `oldest_seconds` is the age of the oldest page
-    that is not done, None if there is none.
+    that is not done, None if there is none. `ignored` are files in the intake that are no scans.
     """
 
     pages_a_second: float
     in_intake: int
     oldest_seconds: float | None
+    ignored: int = 0
 
 
 class Coverage:
@@ -152,9 +156,26 @@ class Coverage:
         query = f"SELECT 1 FROM registry.sheet s WHERE {' AND '.join(in_place)} LIMIT 1"
         return self._database.execute(query, parts).fetchone() is not None
 
-    def filing_rate(self, folders: Iterable[Path], now: datetime) -> FilingRate:
-        """Return how fast pages are filed; `folders` are the intake folders."""
-        ages = [_age(path, now) for folder in folders for path in _files(folder)]
+    def filing_rate(
+        self, folders: Iterable[Path], now: datetime, litter: Litter | None = None
+    ) -> FilingRate:
+        """Return how fast pages are filed; `folders` are the intake folders.
+
+        Files that were claimed and are still there do not wait; `litter` is only counted.
+        """
+        litter = litter or Litter((), ())
+        claimed = self._left_behind()
+        ages: list[float] = []
+        ignored = 0
+        for folder in map(Path.resolve, folders):
+            for entry in _files(folder):
+                source = Source(str(folder), os.path.relpath(entry.path, folder))
+                if litter.covers(source.path):
+                    ignored += 1
+                    continue
+                stamp = claimed.get(bytes(source))
+                if stamp is None or stamp != _stamp(entry):
+                    ages.append(_age(entry, now))
         in_intake = len(ages)
         done = 0
         if "arrival" in self._tables:
@@ -171,7 +192,12 @@ class Coverage:
                 if decided < start:
                     break
                 done += 1
-        return FilingRate(done / 60, in_intake, max(ages, default=None))
+        return FilingRate(done / 60, in_intake, max(ages, default=None), ignored)
+
+    def _left_behind(self) -> dict[bytes, str]:
+        if "left_behind" not in self._tables:
+            return {}
+        return dict(self._database.execute("SELECT source, stamp FROM left_behind"))
 
     def _expected(self) -> Iterator[tuple[_Kind, int]]:
         if not self.registered:
@@ -261,7 +287,13 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
+def _stamp(entry: os.DirEntry[str]) -> str | None:
+    with suppress(OSError):
+        return str(Stamp.of(entry.stat(follow_symlinks=False)))
+    return None
+
+
 def _age(entry: os.DirEntry[str], now: datetime) -> float:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         return now.timestamp() - entry.stat(follow_symlinks=False).st_ctime
     return 0.0

@@ -12,13 +12,12 @@ from publisher.source import Source
 class ArrivalState(NamedTuple):
     """An arrival and its progress. `stamp` is the stamp of its spool file when it was read.
 
-    `done` means that everything is recorded; `reason` is why it was quarantined.
+    `done` means that everything is recorded.
     """
 
     arrival: Arrival
     stamp: Stamp | None
     done: bool
-    reason: Reason | None
 
 
 class Original(NamedTuple):
@@ -71,8 +70,7 @@ class UnrecordedDecision:
 def as_arrival_state(row: Any) -> ArrivalState:
     """Return the progress of an arrival from its row."""
     stamp = Stamp.parse(row.stamp) if row.stamp else None
-    reason = Reason(row.reason) if row.reason else None
-    return ArrivalState(as_arrival(row), stamp, row.seq is not None, reason)
+    return ArrivalState(as_arrival(row), stamp, row.seq is not None)
 
 
 def as_unrecorded_decision(row: Any) -> UnrecordedDecision:

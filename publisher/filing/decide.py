@@ -46,7 +46,9 @@ def decide(
         return Duplicate(filed)
     found = page.result.fault or sheets(page, lookup, needed_readings)
     if isinstance(found, Reason):
-        before = page.sha256 and facts.quarantined_path(page.sha256, found)
+        # All empty files have the same bytes, but each is the trouble of another scan.
+        same = page.sha256 if found is not Reason.EMPTY else None
+        before = same and facts.quarantined_path(same, found)
         return Duplicate(before) if before else Quarantined(found)
     extension = EXTENSION[page.result.format or ""]
     return Filed(

@@ -40,7 +40,7 @@ from publisher.filing import decide
 from publisher.intake import spool
 from publisher.intake.watch import Candidate
 from publisher.outcome import Duplicate, Filed, Quarantined
-from publisher.page import Arrival, Page, Reason, Stamp, arrival_id, escaped
+from publisher.page import Arrival, Page, Stamp, arrival_id, escaped
 from publisher.reading.agreement import agreement_on
 from publisher.source import Source
 from publisher.store.quarantine import Quarantine, QuarantineNote
@@ -97,32 +97,41 @@ class Filer:
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parties = context.mirroring_parties
         self._left_behind = context.catalog.left_behind()
-        self._reported_folders = {Source.parse(source).folder for source in self._left_behind}
-        self._unreadable: list[tuple[Arrival, Stamp]] = []
+        self._reported_folders: set[str] = set()
+        self._postponed: list[tuple[Candidate, spool.Postponed]] = []
+        intake = context.settings.intake
+        self._patience = spool.Patience(intake.settle_seconds, intake.quiet_seconds)
 
     def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
-        """Move files from the intake into the spool; skip those that changed or disappeared."""
-        arrivals = [
-            arrival
-            for arrival in map(self._new_arrival, candidates)
-            if self._left_behind.get(bytes(arrival.source)) != str(arrival.stamp)
+        """Move or copy files from the intake into the spool.
+
+        Skips files that changed or disappeared. Those that cannot be claimed yet are returned by
+        `take_postponed`.
+        """
+        found = [
+            (self._new_arrival(candidate), candidate)
+            for candidate in candidates
+            if self._is_claimable(candidate)
         ]
-        if not arrivals:
+        if not found:
             return []
-        self._catalog.add_arrivals(arrivals)
+        self._catalog.add_arrivals([arrival for arrival, _ in found])
         self._catalog.commit()
         self._step("received")
         claimed, missed = [], []
-        for arrival in arrivals:
+        for arrival, candidate in found:
             try:
-                if not spool.claim(arrival, self._spool):
+                became = spool.claim(arrival, self._spool, hold=True)
+                if became is not spool.Claim.MOVED:
                     self.note_left_behind(arrival)
+                if became is spool.Claim.NOT_REMOVABLE:
+                    self.report_not_removable(arrival.source)
                 claimed.append(arrival)
                 self._step("claimed")
-            except spool.SourceChanged:
+            except spool.Postponed as postponed:
+                self._postponed.append((candidate, postponed))
                 missed.append(arrival)
-            except PermissionError as error:
-                log.error("not-claimed", name=arrival.name, cause=str(error))
+            except spool.SourceChanged:
                 missed.append(arrival)
         sync(self._spool)
         self._catalog.remove_arrivals([arrival.id for arrival in missed])
@@ -130,6 +139,24 @@ class Filer:
         self._catalog.commit()
         self._step("claims noted")
         return claimed
+
+    def _is_claimable(self, candidate: Candidate) -> bool:
+        source = _source(candidate)
+        if self.is_left_behind(source, candidate.stamp):
+            return False
+        try:
+            spool.check(source, candidate.stamp, candidate.unchanged, self._patience)
+        except spool.Postponed as postponed:
+            self._postponed.append((candidate, postponed))
+            return False
+        except spool.SourceChanged:
+            return False
+        return True
+
+    def take_postponed(self) -> list[tuple[Candidate, spool.Postponed]]:
+        """Return the files that could not be claimed yet, each with the reason; forget them."""
+        postponed, self._postponed = self._postponed, []
+        return postponed
 
     def file(self, pages: Sequence[Page]) -> list[Arrival]:
         """Decide on files that were read, and carry the decisions out.
@@ -161,16 +188,40 @@ class Filer:
 
     def note_left_behind(self, arrival: Arrival) -> None:
         """Note that the source of an arrival stays in the intake and must not be claimed again."""
-        if arrival.source.folder not in self._reported_folders:
-            advice = "let the publisher delete files there, or empty that folder by hand"
-            log.error("source-not-removable", folder=arrival.source.folder, advice=advice)
-            self._reported_folders.add(arrival.source.folder)
         self._left_behind[bytes(arrival.source)] = str(arrival.stamp)
         self._catalog.note_left_behind(arrival)
 
+    def report_not_removable(self, source: Source) -> None:
+        """Log that files stay in a folder because they may not be removed, once for each folder."""
+        folder = source.folder
+        if within := source.path.rpartition("/")[0]:
+            folder = f"{folder}/{within}"
+        if folder not in self._reported_folders:
+            advice = "let the publisher delete files there, or empty that folder by hand"
+            log.error("source-not-removable", folder=folder, advice=advice)
+            self._reported_folders.add(folder)
+
+    @property
+    def left_behind(self) -> dict[Source, Stamp]:
+        """The sources that were claimed and stay in the intake, with their stamps at that time."""
+        return {
+            Source.parse(source): Stamp.parse(stamp) for source, stamp in self._left_behind.items()
+        }
+
+    def is_left_behind(self, source: Source, stamp: Stamp) -> bool:
+        """Return whether a file was claimed before and has not changed since."""
+        return bool(self._left_behind) and self._left_behind.get(bytes(source)) == str(stamp)
+
+    def forget_left_behind(self, sources: Sequence[Source]) -> None:
+        """Forget sources that are not in the intake any more."""
+        for source in sources:
+            self._left_behind.pop(bytes(source), None)
+        self._catalog.forget_left_behind(sources)
+        self._catalog.commit()
+
     def _new_arrival(self, found: Candidate) -> Arrival:
         now = self._context.clock()
-        source = Source(str(found.folder), os.path.relpath(found.path, found.folder))
+        source = _source(found)
         identity = arrival_id(now, self._context.token())
         return Arrival(identity, escaped(source.path), source, found.stamp, now)
 
@@ -215,7 +266,7 @@ class Filer:
         self._catalog.commit()
         self._step("done")
         files = {row.arrival.id: row for row in rows}.values()
-        again = (self.clean(row.arrival, row.stamp, row.reason) for row in files)
+        again = (self.clean(row.arrival, row.stamp) for row in files)
         return [arrival for arrival in again if arrival]
 
     def _carry_out_one(self, row: UnrecordedDecision) -> Event:
@@ -310,26 +361,11 @@ class Filer:
             return str(error)
         return None
 
-    def take_unreadable(self) -> list[tuple[Arrival, Stamp]]:
-        """Return the arrivals that could not be decoded, and forget them.
-
-        Their files may have been incomplete, so the caller cleans them later.
-        """
-        unread, self._unreadable = self._unreadable, []
-        return unread
-
-    def clean(
-        self, arrival: Arrival, read_as: Stamp | None, reason: Reason | None = None
-    ) -> Arrival | None:
+    def clean(self, arrival: Arrival, read_as: Stamp | None) -> Arrival | None:
         """Remove the spool file of an arrival that is done.
 
         If the file was written to after it was read, it becomes a new arrival, which is returned.
-        A file that could not be decoded may still be growing: it stays in the spool and is
-        returned by `take_unreadable`.
         """
-        if reason is Reason.UNREADABLE_IMAGE and read_as is not None:
-            self._unreadable.append((arrival, read_as))
-            return None
         path = self._spool / arrival.file
         try:
             stamp = Stamp.of(path.lstat())
@@ -354,3 +390,7 @@ class Filer:
         self._catalog.mark_claimed([again.id])
         self._catalog.commit()
         return again
+
+
+def _source(found: Candidate) -> Source:
+    return Source(str(found.folder), os.path.relpath(found.path, found.folder))

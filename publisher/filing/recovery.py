@@ -223,7 +223,7 @@ class Recovery:
             # The catalog was lost, or a person put the file here. In both cases it is a page.
             self._filer.reclaim(path, path.name, Stamp.of(path.lstat()))
         elif known.done:
-            self._filer.clean(known.arrival, known.stamp, known.reason)
+            self._filer.clean(known.arrival, known.stamp)
 
     def _reclaim(self) -> list[Arrival]:
         claimed, missed = [], []
@@ -231,7 +231,7 @@ class Recovery:
             path = self._spool / arrival.file
             if path.exists() or path.is_symlink():
                 self._context.quarantine.remove(arrival.file)
-                if state == RECEIVED and not spool.finish_claim(arrival):
+                if state == RECEIVED and spool.is_source_unchanged(arrival):
                     self._filer.note_left_behind(arrival)
                 claimed.append(arrival)
             elif state == RECEIVED or spool.is_source_unchanged(arrival):

@@ -1,83 +1,265 @@
 """Claims files: moves them from the intake into the spool, `state/spool/<arrival's file>`.
 
-A claim is one rename, so a file is either in the intake or in the spool. If the intake is on
-another file system, the file is copied and then removed from the intake. A crash between the two
-leaves the copy and an unchanged source; `finish_claim` then removes the source. A source that may
-be read but not removed stays in the intake; its copy is filed all the same.
+A page is claimed only once it can be read and has the end that its format gives it
+(publisher/intake/ending). What happens then depends on its writers (publisher/intake/lease):
+
+    none               the file is renamed into the spool. If it is on another file system, or may
+                       not be moved, it is copied and then removed if that is allowed.
+    some, or unknown   the file is copied and stays in the intake, because its writer would write
+                       the rest to a file without a name. publisher/intake/held removes it later.
+
+A copy is durable before its source is removed. A crash between the two leaves the copy and an
+unchanged source, which is then held like any other. A file that is too large to be read is not
+copied: the spool gets a link to its place in the intake, where it stays.
+
+An error of one file, such as EBUSY of a share, is Postponed: it says nothing about other files. An
+error of the spool's own disk is raised as it is.
 """
 
 import errno
 import os
 import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-from publisher.intake.lease import StillWritten, without_writers
-from publisher.page import Arrival, Stamp
-from publisher.source import parent, status
+from keys.files import sync
+from publisher.intake import ending
+from publisher.intake.lease import StillWritten, Writers, blocking_writers, without_writers
+from publisher.page import MAX_FILE_BYTES, Arrival, Stamp
+from publisher.source import GONE, Source, parent, status
 from publisher.store.copy import copy
 
-_GONE = (FileNotFoundError, NotADirectoryError)
-_NOT_REMOVABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
+_NOT_MOVABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EXDEV, errno.EMLINK}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PIECE = 1 << 20
+_UNFINISHED_FACTOR = 15  # a file without its end waits this many times the settling time
+_MAX_BUSY_SECONDS = 30.0
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class SourceChanged(Exception):
     """The file was removed or changed before it could be claimed; a later scan finds it again."""
 
 
-def claim(arrival: Arrival, spool: Path) -> bool:
-    """Move the arrival's source into the spool; return False if the source stays in the intake.
+class SourceGone(SourceChanged):
+    """The file was removed."""
 
-    Raises SourceChanged, and OSError if the disk fails.
+
+class Postponed(SourceChanged):
+    """The file cannot be claimed now. Its text is the cause.
+
+    It should be tried again in `seconds`. With `trouble` it is not a writer that we wait for, but
+    something that an operator may have to fix.
+    """
+
+    def __init__(
+        self, cause: str, seconds: float = 0.0, *, trouble: bool = False, advice: str = ""
+    ) -> None:
+        super().__init__(cause)
+        self.seconds = seconds
+        self.trouble = trouble
+        self.advice = advice
+
+
+class Claim(Enum):
+    """What became of the source of a claimed arrival."""
+
+    MOVED = auto()  # it is not in the intake any more
+    HELD = auto()  # it stays until it can be removed safely
+    NOT_REMOVABLE = auto()  # it stays, because it may not be removed
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a file must not change, in seconds: `settle` at least, `quiet` if in doubt."""
+
+    settle: float
+    quiet: float
+
+
+def check(source: Source, stamp: Stamp, unchanged: float, patience: Patience) -> None:
+    """Raise Postponed unless a page can be claimed that has not changed for `unchanged` seconds.
+
+    Raises SourceChanged if it is not there with that stamp.
+    """
+    with _errors_of_source(), parent(source) as (folder, name):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if Stamp.of(found) != stamp:
+            raise SourceChanged(source.path)
+        if not stat.S_ISREG(found.st_mode) or stamp.size > MAX_FILE_BYTES:
+            return
+        descriptor = _open(name, folder, found)
+        try:
+            with blocking_writers(descriptor) as writers:
+                cause, needed = _reason_to_wait(descriptor, stamp.size, writers, patience)
+        finally:
+            os.close(descriptor)
+    if unchanged < needed:
+        wait = needed - unchanged
+        if writers is Writers.SOME:  # it may be closed at any moment
+            wait = min(wait, max(unchanged, patience.settle), _MAX_BUSY_SECONDS)
+        raise Postponed(cause, wait)
+
+
+def _open(name: str, folder: int, found: os.stat_result) -> int:
+    try:
+        return os.open(name, _OPEN, dir_fd=folder)
+    except PermissionError as error:
+        mode = f"mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}:{found.st_gid}"
+        advice = (
+            "let its scanner write with umask 027 and the group of the intake folder (chmod g+s), "
+            "or with umask 022; for this file: chmod g+r, or a+r"
+        )
+        cause = f"{error.strerror}: the publisher may not read it ({mode})"
+        raise Postponed(cause, trouble=True, advice=advice) from None
+
+
+def _reason_to_wait(
+    descriptor: int, size: int, writers: Writers, patience: Patience
+) -> tuple[str, float]:
+    """Return why a file may be unfinished, and for how long it must be unchanged all the same."""
+    if writers is Writers.SOME:
+        return "a process has it open for writing", patience.quiet
+    kind = ending.known_format(descriptor) if size else None
+    if kind is not None and not ending.has_end(descriptor, kind):
+        short = min(patience.quiet, patience.settle * _UNFINISHED_FACTOR)
+        needed = short if writers is Writers.NONE else patience.quiet
+        return f"a {kind} without its end", needed
+    if kind is None and writers is Writers.UNKNOWN:
+        return "empty" if not size else "not an image yet", patience.quiet
+    return "", 0.0
+
+
+def claim(arrival: Arrival, spool: Path, *, hold: bool = False) -> Claim:
+    """Move or copy the arrival's source into the spool.
+
+    With `hold`, a source that could still be written to stays in the intake, and one that is too
+    large to be read is linked to. Raises SourceChanged or Postponed, and OSError if the disk fails.
     """
     target = spool / arrival.file
-    try:
-        with parent(arrival.source) as (folder, name):
-            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if Stamp.of(found) != arrival.stamp or stat.S_ISDIR(found.st_mode):
-                raise SourceChanged(arrival.name)
-            try:
-                os.rename(name, target, src_dir_fd=folder)
-                return True
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-            if stat.S_ISREG(found.st_mode):
-                return _claim_by_copy(arrival, folder, name, target)
-            copy(name, target, folder)
-    except (*_GONE, StillWritten):
-        raise SourceChanged(arrival.name) from None
-    return finish_claim(arrival)
-
-
-def _claim_by_copy(arrival: Arrival, folder: int, name: str, target: Path) -> bool:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=folder)
-    try:
-        # A process that still writes to the source would not write to the copy.
-        with without_writers(descriptor):
+    with _errors_of_source(), parent(arrival.source) as (folder, name):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if Stamp.of(found) != arrival.stamp or stat.S_ISDIR(found.st_mode):
+            raise SourceChanged(arrival.name)
+        if not stat.S_ISREG(found.st_mode):
+            if _renamed(name, folder, target):
+                return Claim.MOVED
             copy(name, target, folder)
             return finish_claim(arrival)
+        if hold and found.st_size > MAX_FILE_BYTES:
+            if _renamed(name, folder, target):
+                return Claim.MOVED
+            _spool_disk(target.symlink_to, linked_place(arrival))
+            return Claim.HELD
+        if not hold and _renamed(name, folder, target):
+            return Claim.MOVED
+        descriptor = _open(name, folder, found)
+        try:
+            if hold:
+                return _claim_page(arrival, folder, name, descriptor, target)
+            # A process that still writes to the source would not write to the copy.
+            with without_writers(descriptor):
+                _copy_unchanged(arrival, descriptor, target)
+                return finish_claim(arrival)
+        except StillWritten:
+            raise SourceChanged(arrival.name) from None
+        finally:
+            os.close(descriptor)
+
+
+def _claim_page(arrival: Arrival, folder: int, name: str, descriptor: int, target: Path) -> Claim:
+    with blocking_writers(descriptor) as writers:
+        if writers is Writers.NONE and _renamed(name, folder, target):
+            return Claim.MOVED
+        _copy_unchanged(arrival, descriptor, target)
+        return finish_claim(arrival) if writers is Writers.NONE else Claim.HELD
+
+
+def _renamed(name: str, folder: int, target: Path) -> bool:
+    """Rename a source into the spool; return False if it may not be moved there."""
+    try:
+        os.rename(name, target, src_dir_fd=folder)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _SpoolFailed(error) from error
+        if error.errno not in _NOT_MOVABLE:
+            raise
+        return False
+    return True
+
+
+def _copy_unchanged(arrival: Arrival, descriptor: int, target: Path) -> None:
+    fresh = target.with_name(f".{target.name}.new")
+    writing = _spool_disk(
+        os.open, fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+    )
+    try:
+        left = arrival.stamp.size
+        while left > 0 and (piece := os.read(descriptor, min(left, _PIECE))):
+            left -= len(piece)
+            while piece:
+                piece = piece[_spool_disk(os.write, writing, piece) :]
+        _spool_disk(os.fsync, writing)
+        if Stamp.of(os.fstat(descriptor)) != arrival.stamp:
+            raise SourceChanged(arrival.name)
+        _spool_disk(os.rename, fresh, target)
+        _spool_disk(sync, target.parent)
     finally:
-        os.close(descriptor)
+        os.close(writing)
+        fresh.unlink(missing_ok=True)
 
 
-def finish_claim(arrival: Arrival) -> bool:
-    """Remove the source of a copied arrival, unless it changed after the copy was made.
-
-    Returns False if the source is unchanged and may not be removed.
-    """
+def finish_claim(arrival: Arrival) -> Claim:
+    """Remove the source of a copied arrival, unless it changed after the copy was made."""
     try:
         with parent(arrival.source) as (folder, name):
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if Stamp.of(found) == arrival.stamp:
                 os.unlink(name, dir_fd=folder)
-    except _GONE:
+    except GONE:
         pass
     except OSError as error:
-        if error.errno not in _NOT_REMOVABLE:
-            raise
-        return False
-    return True
+        return Claim.NOT_REMOVABLE if error.errno in _NOT_MOVABLE else Claim.HELD
+    return Claim.MOVED
+
+
+def check_unchanged(source: Source, stamp: Stamp) -> None:
+    """Raise SourceGone or SourceChanged if a file was removed or changed; OSError may happen."""
+    try:
+        found = status(source)
+    except GONE:
+        raise SourceGone(source.path) from None
+    if Stamp.of(found) != stamp:
+        raise SourceChanged(source.path)
+
+
+def remove(source: Source, stamp: Stamp) -> None:
+    """Remove a file from the intake whose copy was filed.
+
+    Raises SourceGone or SourceChanged if it was removed or changed, StillWritten if a process has
+    it open for writing, and OSError if it may not be removed.
+    """
+    check_unchanged(source, stamp)
+    with parent(source) as (folder, name):
+        try:
+            descriptor = os.open(name, _OPEN, dir_fd=folder)
+        except PermissionError:
+            os.unlink(name, dir_fd=folder)
+            return
+        try:
+            with blocking_writers(descriptor) as writers:
+                if writers is Writers.SOME:
+                    raise StillWritten
+                if Stamp.of(os.fstat(descriptor)) != stamp:
+                    raise SourceChanged(source.path)
+                os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(descriptor)
 
 
 def is_source_unchanged(arrival: Arrival) -> bool:
@@ -88,7 +270,44 @@ def is_source_unchanged(arrival: Arrival) -> bool:
         return False
 
 
+def linked_place(arrival: Arrival) -> str:
+    """Return what the spool's link to a file that is too large to be read has as its target."""
+    return f"{arrival.source.folder}{os.sep}{arrival.source.path}"
+
+
 def sweep(spool: Path) -> None:
     """Remove unfinished copies that a crash left in the spool; their sources are complete."""
     for path in spool.glob(".*"):
         path.unlink()
+
+
+class _SpoolFailed(Exception):
+    """The spool's own disk failed; `error` is how."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _spool_disk(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    try:
+        return call(*args, **kwargs)
+    except OSError as error:
+        raise _SpoolFailed(error) from error
+
+
+class _errors_of_source:  # noqa: N801 - used like a function
+    """Translate errors inside a `with`: the source's own become SourceChanged or Postponed."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _SpoolFailed):
+            raise error.error from None
+        if isinstance(error, GONE):
+            raise SourceChanged(str(error)) from None
+        if isinstance(error, OSError):
+            if error.errno in _NO_ROOM:
+                return
+            raise Postponed(error.strerror or str(error), trouble=True) from error

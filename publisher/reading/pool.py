@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from publisher.intake.lease import StillWritten, without_writers
+from publisher.intake.spool import linked_place
 from publisher.page import Arrival, Page, ReadResult, Reason, Stamp
 from publisher.reading.protocol import MAX_FILE_BYTES
 from publisher.reading.worker_client import ClientClosed, WorkerClient
@@ -30,6 +31,8 @@ def read_page(
     """
     status = path.lstat()
     stamp = Stamp.of(status)
+    if stat.S_ISLNK(status.st_mode) and str(path.readlink()) == linked_place(arrival):
+        return Page(arrival, stamp, None, ReadResult(fault=Reason.TOO_LARGE))
     if not stat.S_ISREG(status.st_mode):
         return Page(arrival, stamp, None, ReadResult(fault=Reason.NOT_A_FILE))
     if stamp.size > MAX_FILE_BYTES:

@@ -16,8 +16,8 @@ import time
 from typing import Any
 
 from publisher.page import MAGIC, Reading, ReadResult, Reason
+from publisher.page import MAX_FILE_BYTES as MAX_FILE_BYTES
 
-MAX_FILE_BYTES = 64 << 20
 MAX_FRAMES = 64
 MAX_READINGS, MAX_TEXT_LENGTH = 64, 4096
 _NUMBER_LIMIT = 1 << 31

@@ -23,7 +23,7 @@ from config import load
 from config.fault import Faults
 from config.site import LEDGERS, STATE, STORE
 from keys.credentials import rotation
-from keys.operations import ring_files, server_state
+from keys.operations import publisher_state, ring_files, server_state
 from keys.operations.key_files import KeyFilesOnRecord
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
@@ -34,6 +34,9 @@ from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
+_SOMETHING_IS_WRONG = 3  # exit code of --check
+_SLOW_SECONDS = 600.0  # a page that waits this much longer than a quiet file is stuck
+_MAX_TROUBLES = 10
 _MIN_FREE_BYTES = 1 << 30  # room for some thousand pages
 _EXPIRY_NOTICE = timedelta(days=1)  # a party is named this long before its last credential ends
 
@@ -47,6 +50,7 @@ _EXPIRY_NOTICE = timedelta(days=1)  # a party is named this long before its last
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 @click.option("--watch", is_flag=True, help="Refresh the figures until interrupted.")
 @click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, hidden=True)
+@click.option("--check", "checking", is_flag=True, help="Print only what is wrong; then exit 3.")
 @click.argument("place", required=False)
 @console.with_site
 def status(
@@ -56,24 +60,30 @@ def status(
     as_csv: bool,
     watch: bool,
     every: float,
+    checking: bool,
     place: str | None,
     site: Path,
 ) -> None:
     """Count expected, filed, absent and missing sheets.
 
+    What is wrong now comes first: the publisher halts, pages wait but no publisher runs, a file or
+    folder of the intake cannot be read, a page waits too long, a disk is nearly full, links are
+    missing from a party's tree, a party's last credential ends within a day, a rotation was
+    interrupted. With --check only that is printed, and the exit code is 3 if there is anything.
+
     Also counts the pages that were not filed (duplicates, in quarantine, waiting) and the links
-    that are missing from a party's tree (gaps). Below the counts come warnings for the operator:
-    pages wait but no publisher runs, a disk is nearly full, a party's last credential ends within
-    a day, a rotation was interrupted.
+    that are missing from a party's tree (gaps).
 
     PLACE limits --missing to 34-istanbul-1, 34-istanbul-1/kadikoy-2 or
     34-istanbul-1/kadikoy-2/1234.
     """
     if place and not named:
         raise click.UsageError("PLACE works only with --missing")
-    if sum((as_json, as_csv, watch)) > 1:
-        raise click.UsageError("use only one of --json, --csv and --watch")
-    if watch:
+    if sum((as_json, as_csv, watch, checking)) > 1:
+        raise click.UsageError("use only one of --json, --csv, --watch and --check")
+    if checking:
+        _check(site)
+    elif watch:
         _watch(site, by or "cevre", every)
     elif named:
         _show_missing(site, place, as_json, as_csv)
@@ -94,7 +104,8 @@ def count_sheets(site: Path) -> dict[str, Any]:
     """Return what `ssps status --json` prints."""
     with coverage.open_coverage(site) as opened:
         (whole,) = opened.lines()
-        flow = opened.filing_rate(load.load(site).intake.folders, datetime.now(UTC))
+        intake = load.load(site).intake
+        flow = opened.filing_rate(intake.folders, datetime.now(UTC), intake.litter)
     counts = catalog_counts.counts(site)
     return {
         "expected": whole.expected,
@@ -107,6 +118,7 @@ def count_sheets(site: Path) -> dict[str, Any]:
         "ruled": counts.reviewed,
         "waiting": counts.waiting,
         "in_intake": flow.in_intake,
+        "ignored": flow.ignored,
         "oldest_seconds": None if flow.oldest_seconds is None else round(flow.oldest_seconds, 1),
         "pages_a_second": round(flow.pages_a_second, 2),
         "gaps": counts.gaps,
@@ -133,6 +145,7 @@ _MEANING = {
     "ruled": "quarantined and reviewed by operators",
     "waiting": "claimed from the intake, not filed yet",
     "in_intake": "not claimed yet",
+    "ignored": "thumbnails and other litter in the intake: see [intake] ignore_folders",
     "oldest_seconds": "how long the oldest of these two has waited",
     "pages_a_second": "in the last minute",
     "gaps": "links missing from a party's tree: run `ssps verify`",
@@ -159,13 +172,35 @@ def _screen(site: Path, by: str | None) -> Group:
         shown = "-" if value is None else f"{value:,}"
         label = _LABELS.get(key, key.replace("_", " "))
         table.add_row(label, shown, f"{share}{_MEANING.get(key, '')}")
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = []
+    if warnings := list(_warnings(site, counted)):
+        parts += [*(Text(line, style="bold yellow") for line in warnings), Text()]
+    parts.append(table)
     if by is not None:
         with coverage.open_coverage(site) as opened:
             parts += [Text(), _table(by, opened.lines(by))]
-    if warnings := list(_warnings(site, counted)):
-        parts += [Text(), *(Text(line, style="bold yellow") for line in warnings)]
+    if notes := list(_notes(site)):
+        parts += [Text(), *(Text(line, style="dim") for line in notes)]
     return Group(*parts)
+
+
+def _check(site: Path) -> None:
+    warnings = list(_warnings(site, count_sheets(site)))
+    for line in warnings:
+        click.echo(line)
+    if warnings:
+        sys.exit(_SOMETHING_IS_WRONG)
+
+
+def _notes(site: Path) -> Iterator[str]:
+    """Yield what an operator may want to know and need not fix."""
+    state = publisher_state.read(site)
+    if state is None:
+        return
+    for folder, cause in state.by_rescan_only:
+        yield f"{folder}: new files are found by rescan only: {cause}"
+    if state.held:
+        yield f"{state.held:,} filed pages stay in the intake until nothing can write to them"
 
 
 def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
@@ -175,6 +210,13 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
     if waiting and server_state.holder(site, server_state.PUBLISH) is None:
         advice = "start it, or check why with `systemctl status`"
         yield f"pages are waiting ({waiting:,}) but no publisher is running: {advice}"
+    yield from _publisher_warnings(site)
+    patience = settings.intake.quiet_seconds + _SLOW_SECONDS
+    oldest = counted["oldest_seconds"]
+    if waiting and oldest is not None and oldest > patience:
+        yield f"the oldest page has waited for {oldest / 60:,.0f} minutes: see the publisher's log"
+    if counted["gaps"]:
+        yield f"{counted['gaps']:,} links are missing from parties' trees: run `ssps verify`"
     yield from _disk_warnings(site, settings.intake.folders)
     rings = []
     on_record = KeyFilesOnRecord(site)
@@ -189,14 +231,27 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
     yield from rotate.unfinished(site)
 
 
+def _publisher_warnings(site: Path) -> Iterator[str]:
+    state = publisher_state.read(site)
+    if state is None:
+        return
+    if state.halted is not None:
+        cause, since = state.halted
+        yield f"the publisher files nothing since {since}: {cause}"
+    for path, cause, advice, since in state.troubles[:_MAX_TROUBLES]:
+        yield f"{path}: {cause}, since {since}" + (f": {advice}" if advice else "")
+    if (more := state.trouble_count - _MAX_TROUBLES) > 0:
+        yield f"and {more:,} more files or folders of the intake cannot be read"
+
+
 def _disk_warnings(site: Path, intake: Iterable[Path]) -> Iterator[str]:
     seen = set()
     for folder in (site / STORE, site / STATE, site / LEDGERS, *intake):
         if not folder.exists() or (disk := folder.stat().st_dev) in seen:
             continue
         seen.add(disk)
-        free = shutil.disk_usage(folder).free
-        if free < _MIN_FREE_BYTES:
+        disk_size, _, free = shutil.disk_usage(folder)
+        if disk_size and free < _MIN_FREE_BYTES:  # some shares do not say how large they are
             left = f"only {free / 1e6:,.0f} MB are free on its disk"
             yield f"{folder}: {left}: make room, or the publisher stops claiming pages"
 

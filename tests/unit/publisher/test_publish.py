@@ -26,8 +26,8 @@ from publisher.catalog import counts as catalog_counts
 from publisher.catalog.counts import Counts
 from publisher.fsck import finding
 from publisher.intake import lease
-from publisher.page import Page
-from publisher.publish import _Run, publish
+from publisher.intake.held import HeldSources
+from publisher.publish import publish
 from publisher.store.store import Store
 
 CB, MV = "1093717526", "1093717527"
@@ -102,9 +102,10 @@ def test_a_page_whose_writer_pauses_is_read_after_it_is_closed(
     with publishing(settings):
         with (settings.site / "intake" / "slow.jpg").open("wb", buffering=0) as file:
             file.write(whole[: len(whole) // 2])
-            wait_for(settings, lambda counts: counts.waiting == 1)
             threading.Event().wait(0.3)  # six times what it takes to settle
             file.write(whole[len(whole) // 2 :])
+            threading.Event().wait(0.3)
+            assert catalog_counts.counts(settings.site) == Counts(), "it is still open"
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
     assert assert_consistent(settings).outcomes() == {"slow.jpg": ["filed"]}
@@ -113,21 +114,14 @@ def test_a_page_whose_writer_pauses_is_read_after_it_is_closed(
 def test_a_page_written_slowly_from_another_machine_is_filed_when_it_is_complete(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease does not detect such a writer: a page without its end is read again."""
+    """A lease does not detect such a writer, so a page without its end is not claimed."""
     monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
-    read, may_grow = threading.Event(), _Run._may_grow
-
-    def noted(run: _Run, page: Page, now: float) -> bool:
-        found = may_grow(run, page, now)
-        read.set()
-        return found
-
-    monkeypatch.setattr(_Run, "_may_grow", noted)
     whole = encode(draw(CB, CB))
     with publishing(settings):
         with (settings.site / "intake" / "slow.jpg").open("wb", buffering=0) as file:
             file.write(whole[:-2])
-            assert read.wait(20)
+            threading.Event().wait(0.5)  # ten times what it takes to settle
+            assert catalog_counts.counts(settings.site) == Counts()
             file.write(whole[-2:])
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
@@ -150,9 +144,10 @@ def test_a_page_that_stays_truncated_is_quarantined(
 def test_a_half_tiff_is_quarantined_and_filed_when_it_is_complete(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A TIFF has no end marker: half of one is quarantined, and its file is kept for a while."""
+    """A file that nobody finishes is quarantined, but kept for as long as it may grow."""
     monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
-    slow = replace(settings, intake=replace(settings.intake, settle_seconds=0.2))
+    monkeypatch.setattr(HeldSources, "remove_quiet", lambda held, now: [])
+    slow = replace(settings, intake=replace(settings.intake, quiet_seconds=0.5))
     whole = encode(draw(CB, CB), "TIFF")
     with publishing(slow):
         with (settings.site / "intake" / "slow.tif").open("wb", buffering=0) as file:
@@ -162,6 +157,60 @@ def test_a_half_tiff_is_quarantined_and_filed_when_it_is_complete(
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
     assert assert_consistent(settings).outcomes() == {"slow.tif": ["quarantined", "filed"]}
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PDF"])
+def test_a_page_added_to_a_file_that_was_whole_before_is_filed_too(
+    settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Without leases such a file is claimed, and kept until it was quiet for long enough."""
+    monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
+    careful = replace(settings, intake=replace(settings.intake, rescan_seconds=0.2))
+    first, second = draw(CB, CB), draw(MV, MV)
+    one, both = encode(first, kind), encode(first, kind, save_all=True, append_images=[second])
+    scan = settings.site / "intake" / f"scan.{kind.lower()}"
+    with publishing(careful), scan.open("wb", buffering=0) as file:
+        file.write(one)
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+        os.pwrite(file.fileno(), both, 0)
+        os.ftruncate(file.fileno(), len(both))
+        wait_for(settings, lambda counts: counts.filed == 2 and not counts.waiting)
+        assert scan.exists()
+
+    assert_consistent(settings)
+
+
+def test_a_source_that_nobody_changes_is_removed_once_it_was_quiet_also_after_a_restart(
+    settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
+    scan = settings.site / "intake" / "scan.jpg"
+    scan.write_bytes(encode(draw(CB, CB)))
+    with publishing(settings):  # quiet_seconds is 600
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+    assert scan.exists()
+    soon = replace(settings, intake=replace(settings.intake, quiet_seconds=0.3))
+    with publishing(soon):
+        wait_until(lambda: not scan.exists())
+
+    assert assert_consistent(settings).outcomes() == {"scan.jpg": ["filed"]}
+
+
+def test_a_process_that_keeps_a_file_open_does_not_lose_what_it_writes_later(
+    settings: Settings, draw: Draw, encode: Encode
+) -> None:
+    hasty = replace(settings, intake=replace(settings.intake, quiet_seconds=0.3))
+    scan = settings.site / "intake" / "scan.tif"
+    one, two = encode(draw(CB, CB), "TIFF"), encode(draw(MV, MV), "TIFF")
+    with publishing(hasty):
+        with scan.open("wb", buffering=0) as file:
+            file.write(one)
+            wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+            threading.Event().wait(1.0)  # three times what it takes to be quiet
+            assert scan.exists(), "a file that is open is never removed"
+            os.pwrite(file.fileno(), two, 0)
+        wait_for(settings, lambda counts: counts.filed == 2 and not counts.waiting)
+        wait_until(lambda: not scan.exists())
 
 
 def test_the_publisher_does_not_start_without_its_ledger(

@@ -77,7 +77,7 @@ def test_a_folder_without_inotify_events_is_scanned(
     def refuse(observer: object) -> None:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr("publisher.intake.watch.InotifyObserver.start", refuse)
+    monkeypatch.setattr("publisher.intake.folder_events.InotifyObserver.start", refuse)
     wake: Callable[[], None] = lambda: None  # noqa: E731
     with capture_logs() as logs:
         intake = Intake((tmp_path,), 2.0, 30.0, 0.0, wake)

@@ -97,12 +97,12 @@ def test_a_file_with_two_sheets_is_done_when_both_are_recorded(opened: Catalog) 
     assert opened.unrecorded_decisions() == [first]
     assert committed(opened) == Counts(filed=1, waiting=1)
     assert opened.next_seq() == 8
-    assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), False, None)
+    assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), False)
 
     assert opened.mark_recorded("a1", 8, 1)
     assert opened.unrecorded_decisions() == []
     assert committed(opened) == Counts(filed=2)
-    assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), True, None)
+    assert opened.arrival_state("a1") == (arrival(1), Stamp(1, 5, 7), True)
     assert opened.path_of_bytes("1" * 64) == PATH
 
 
@@ -176,7 +176,7 @@ def test_removing_arrivals_leaves_decided_ones(opened: Catalog) -> None:
     opened.remove_arrivals(["a1", "a2"])
 
     assert opened.arrival_state("a1") is None
-    assert opened.arrival_state("a2") == (arrival(2), Stamp(2, 5, 7), False, None)
+    assert opened.arrival_state("a2") == (arrival(2), Stamp(2, 5, 7), False)
 
 
 def test_a_tree_is_complete_for_one_scope_and_has_gaps(opened: Catalog) -> None:

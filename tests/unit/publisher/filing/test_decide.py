@@ -188,3 +188,10 @@ def test_a_single_reading_is_enough_only_if_the_site_asks_for_one() -> None:
     loosened = decided(once, needed_readings=1)
     assert isinstance(loosened, Filed)
     assert loosened.needed_readings == 1
+
+
+def test_each_empty_file_is_quarantined_although_all_have_the_same_bytes() -> None:
+    facts = KnownFacts(quarantined={(A, Reason.EMPTY): "quarantine/x"})
+    empty = page(fault=Reason.EMPTY)
+
+    assert decide(empty, ELECTION, KNOWN.get, facts, 2) == Quarantined(Reason.EMPTY)

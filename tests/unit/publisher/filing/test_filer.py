@@ -24,7 +24,7 @@ from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.intake import spool
 from publisher.intake.watch import Candidate
-from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp
+from publisher.page import Arrival, Page, Reading, ReadResult, Stamp
 from publisher.reading.pool import read_page
 from publisher.store.quarantine import Quarantine, parse_note
 from publisher.store.store import Store
@@ -702,45 +702,6 @@ def test_a_quarantine_on_another_file_system_survives_crashes(
         assert_outcomes(site)
 
 
-def test_an_undecodable_page_stays_in_the_spool_until_the_rest_is_written(
-    settings: Settings,
-) -> None:
-    drop(settings, {"1.png": CB})
-    with open_filer(settings) as (filer, store):
-        (arrival,) = filer.claim(candidates(settings.site / "intake"))
-        spooled = settings.site / "state" / "spool" / arrival.file
-        half = read_page(arrival, spooled, unreadable, store.stage)
-
-        assert filer.file([half]) == []
-        assert filer.take_unreadable() == [(arrival, half.stamp)]
-        assert filer.take_unreadable() == []
-
-        spooled.write_text(f"{CB}; and the rest")
-        whole = filer.clean(arrival, half.stamp)
-        assert whole is not None
-        assert filer.file([read(settings, whole, store, None)]) == []
-
-    assert assert_consistent(settings).outcomes() == {"1.png": ["quarantined", "filed"]}
-
-
-def test_an_undecodable_page_stays_in_the_spool_after_a_restart(settings: Settings) -> None:
-    drop(settings, {"1.png": CB})
-    with open_filer(settings) as (filer, store):
-        (arrival,) = filer.claim(candidates(settings.site / "intake"))
-        spooled = settings.site / "state" / "spool" / arrival.file
-        half = read_page(arrival, spooled, unreadable, store.stage)
-        filer.file([half])
-
-    with open_filer(settings) as (filer, _):
-        assert filer.take_unreadable() == [(arrival, half.stamp)]
-        assert filer.clean(arrival, half.stamp) is None
-    assert assert_consistent(settings).outcomes() == {"1.png": ["quarantined"]}
-
-
-def unreadable(_: bytes) -> ReadResult:
-    return ReadResult("PNG", 9, 9, fault=Reason.UNREADABLE_IMAGE)
-
-
 def test_a_foreign_file_blocks_a_link_in_one_tree_only_and_only_until_it_is_removed(
     settings: Settings,
 ) -> None:
@@ -888,7 +849,9 @@ def test_a_copy_from_another_file_system_is_filed_once_if_a_crash_left_its_sourc
     run(settings)
 
     assert assert_consistent(settings).outcomes() == {"a.png": ["filed"]}
-    assert list((settings.site / "intake").iterdir()) == []
+    with open_filer(settings) as (filer, _):
+        (source,) = filer.left_behind
+        assert source.path == "a.png", "it is removed once it was quiet for long enough"
 
 
 def crash_at(name: str) -> Step:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from publisher.intake import spool
-from publisher.page import Arrival, Stamp
+from publisher.intake import lease, spool
+from publisher.intake.lease import StillWritten
+from publisher.page import MAX_FILE_BYTES, Arrival, Stamp
 from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
@@ -168,7 +169,7 @@ def test_a_source_that_may_not_be_removed_is_claimed_and_stays(
 
     monkeypatch.setattr(os, "unlink", refused)
 
-    assert spool.claim(arrival, folders / "spool") is False
+    assert spool.claim(arrival, folders / "spool") is spool.Claim.NOT_REMOVABLE
 
     assert (folders / "spool" / arrival.file).read_bytes() == b"a page"
     assert (folders / "in" / "a.jpg").exists()
@@ -182,3 +183,167 @@ def test_a_file_open_for_writing_is_not_copied_from_another_file_system(
         spool.claim(arrived(folders), folders / "spool")
 
     assert spool.claim(arrived(folders), folders / "spool")
+
+
+@pytest.fixture
+def no_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
+
+
+PATIENCE = spool.Patience(settle=2.0, quiet=600.0)
+
+
+def wait_of(folders: Path, unchanged: float) -> float:
+    """Return how long the page must still wait, 0 if it can be claimed."""
+    arrival = arrived(folders)
+    try:
+        spool.check(arrival.source, arrival.stamp, unchanged, PATIENCE)
+    except spool.Postponed as postponed:
+        assert not postponed.trouble
+        return postponed.seconds
+    return 0.0
+
+
+def test_a_page_without_its_end_waits_longer_if_it_is_not_known_whether_it_is_open(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders / "in" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 half a page")
+
+    assert (wait_of(folders, 2.0), wait_of(folders, 30.0)) == (28.0, 0.0)
+    monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
+    assert (wait_of(folders, 2.0), wait_of(folders, 600.0)) == (598.0, 0.0)
+
+
+@pytest.mark.usefixtures("no_leases")
+def test_a_file_that_is_empty_or_has_only_zeros_waits_if_it_may_be_open(folders: Path) -> None:
+    for content in (b"", bytes(5000)):
+        (folders / "in" / "a.jpg").write_bytes(content)
+
+        assert (wait_of(folders, 2.0), wait_of(folders, 600.0)) == (598.0, 0.0)
+
+
+def test_a_page_that_a_process_has_open_is_tried_again_soon_and_claimed_once_it_is_quiet(
+    folders: Path,
+) -> None:
+    with (folders / "in" / "a.jpg").open("ab"):
+        waits = [wait_of(folders, unchanged) for unchanged in (2.0, 10.0, 300.0, 600.0)]
+
+    assert waits == [2.0, 10.0, 30.0, 0.0]
+    assert wait_of(folders, 2.0) == 0.0
+
+
+@pytest.mark.usefixtures("no_leases")
+def test_a_page_that_may_still_be_open_is_copied_and_stays(folders: Path) -> None:
+    arrival = arrived(folders)
+
+    assert spool.claim(arrival, folders / "spool", hold=True) is spool.Claim.HELD
+
+    assert (folders / "spool" / arrival.file).read_bytes() == b"a page"
+    assert spool.is_source_unchanged(arrival)
+
+
+def test_a_page_that_is_open_for_writing_is_not_removed(folders: Path) -> None:
+    arrival = arrived(folders)
+    with (folders / "in" / "a.jpg").open("ab"):
+        assert spool.claim(arrival, folders / "spool", hold=True) is spool.Claim.HELD
+        with pytest.raises(StillWritten):
+            spool.remove(arrival.source, arrival.stamp)
+
+    spool.remove(arrival.source, arrival.stamp)
+    with pytest.raises(spool.SourceGone):
+        spool.remove(arrival.source, arrival.stamp)
+
+
+@pytest.mark.usefixtures("no_leases")
+def test_a_page_that_changes_while_it_is_copied_is_not_claimed(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival, read = arrived(folders), os.read
+
+    def grown(descriptor: int, size: int) -> bytes:
+        with (folders / "in" / "a.jpg").open("ab") as file:
+            file.write(b" more")
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", grown)
+    with pytest.raises(spool.SourceChanged):
+        spool.claim(arrival, folders / "spool", hold=True)
+
+    assert list((folders / "spool").iterdir()) == []
+
+
+@pytest.mark.usefixtures("other_file_system")
+def test_of_a_file_that_is_too_large_no_byte_is_copied(folders: Path) -> None:
+    os.truncate(folders / "in" / "a.jpg", MAX_FILE_BYTES + 1)
+    arrival = arrived(folders)
+    spool.check(arrival.source, arrival.stamp, 2.0, PATIENCE)
+
+    assert spool.claim(arrival, folders / "spool", hold=True) is spool.Claim.HELD
+
+    assert (folders / "spool" / arrival.file).readlink() == folders / "in" / "a.jpg"
+    assert spool.is_source_unchanged(arrival)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize("call", ["stat", "open", "read", "rename"])
+def test_an_error_of_one_file_postpones_that_file_alone(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    arrival = arrived(folders)
+    if call == "read":
+        monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)
+
+    def refused(*_: object, **at: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refused)
+        with pytest.raises(spool.Postponed, match=os.strerror(number)) as postponed:
+            spool.claim(arrival, folders / "spool", hold=True)
+
+    assert postponed.value.trouble
+    assert list((folders / "spool").iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_leases")
+@pytest.mark.parametrize("call", ["write", "fsync"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_an_error_of_the_spools_disk_is_not_blamed_on_the_file(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    arrival = arrived(folders)
+
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refused)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            spool.claim(arrival, folders / "spool", hold=True)
+
+    assert list((folders / "spool").iterdir()) == []
+    assert spool.is_source_unchanged(arrival)
+
+
+def test_a_folder_from_which_nothing_may_be_moved_is_copied_from(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scanner with umask 022 makes folders of mode 0755."""
+    arrival, rename, unlink = arrived(folders), os.rename, os.unlink
+
+    def refused_rename(source: str | Path, target: Path, **at: int) -> None:
+        if at:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        rename(source, target)
+
+    def refused_unlink(path: str | Path, **at: int) -> None:
+        if at:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path)
+
+    monkeypatch.setattr(os, "rename", refused_rename)
+    monkeypatch.setattr(os, "unlink", refused_unlink)
+
+    assert spool.claim(arrival, folders / "spool", hold=True) is spool.Claim.NOT_REMOVABLE
+
+    assert (folders / "spool" / arrival.file).read_bytes() == b"a page"

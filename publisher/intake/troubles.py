@@ -1,0 +1,70 @@
+"""Remembers the files and folders of the intake that cannot be read now, and when to try again.
+
+A share that is gone, a folder that may not be entered or a file that another process keeps locked
+is the trouble of that entry alone: it waits, and everything else is filed. Each trouble is logged
+when it begins and when its cause changes, and shown by `ssps status` until it is over.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from keys.ledger.writer import utc_now
+from publisher.page import escaped
+
+_MAX_TRIES = 32  # the delay has reached its limit long before
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a file or folder of the intake cannot be read, since when, and what helps."""
+
+    path: str
+    cause: str
+    advice: str
+    since: datetime
+    tries: int = 1
+
+
+class Troubles:
+    """The current troubles of one intake."""
+
+    def __init__(
+        self, first_delay: float, max_delay: float, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        """Delays are in seconds; each try doubles the delay up to `max_delay`."""
+        self._first_delay = max(first_delay, 0.05)
+        self._max_delay = max_delay
+        self._clock = clock
+        self._of: dict[str, Trouble] = {}
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._of
+
+    def note(
+        self, path: str, event: str, cause: str, advice: str = "", *, field: str = "name"
+    ) -> float:
+        """Note a trouble, log `event` if it is a new one, and return the delay to the next try."""
+        known = self._of.get(path)
+        if known is not None and known.cause == cause:
+            self._of[path] = replace(known, tries=min(known.tries + 1, _MAX_TRIES))
+        else:
+            self._of[path] = Trouble(path, cause, advice, self._clock())
+            hint = {"advice": advice} if advice else {}
+            log.error(event, **{field: escaped(path)}, cause=cause, **hint)
+        delay = self._first_delay * 2.0 ** (self._of[path].tries - 1)
+        return float(min(delay, self._max_delay))
+
+    def over(self, path: str) -> None:
+        """Note that a file or folder has no trouble any more."""
+        known = self._of.pop(path, None)
+        if known is not None:
+            log.info("intake-trouble-over", name=escaped(path), cause=known.cause)
+
+    def all(self) -> tuple[Trouble, ...]:
+        """Return the current troubles, the oldest first."""
+        return tuple(sorted(self._of.values(), key=lambda trouble: trouble.since))
