@@ -20,9 +20,10 @@ from config import load
 from config.fault import Faults
 from config.settings import Settings
 from config.site import FILING, TRANSFER
+from keys.kernel import capabilities
 from keys.operations import server_state
 from keys.server_keys import host, sshsig
-from scripts.daemons import settings_record, starts
+from scripts.daemons import obstacles, settings_record, starts
 from scripts.daemons.results import running_results
 from scripts.daemons.supervisor import KILL_MARGIN, Supervisor
 from scripts.shared import console, signer_client
@@ -39,11 +40,19 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 def run(site: Path) -> None:
     """Run publisher and server, and restart them if they die.
 
+    Stops with exit code 1 if a restart could not help: a fault of the settings, no registry, an
+    intake folder that does not exist, a port that is taken.
+
     SIGHUP reloads the settings, SIGTERM stops both.
     """
     settings = load_ready_settings(site)
-    if found := sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()):
-        raise Faults(found)  # restarting the server again and again would not fix them
+    found = [
+        *sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()),
+        *obstacles.publisher_faults(settings),
+        *obstacles.port_faults(settings, privileged=True),
+    ]
+    if found:
+        raise Faults(found)  # restarting the daemons again and again would not fix them
     starts.record_start(settings, server_state.RUN)
     configure_logging("run")
     _log_warnings(settings)
@@ -65,6 +74,8 @@ def run(site: Path) -> None:
 def publish(site: Path) -> None:
     """Run the publisher: read and file the pages in the intake."""
     settings = load_ready_settings(site)
+    if found := list(obstacles.publisher_faults(settings)):
+        raise Faults(found)
     configure_logging("publish")
     _log_warnings(settings)
     run_publisher(settings)
@@ -82,6 +93,8 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     # Folders in a tree must be readable by the sessions of the server from the first moment.
     # Whatever must not be readable is created with an explicit mode, or in a folder of mode 0700.
     os.umask(0o022)
+    # Only the publisher itself needs CAP_LEASE (publisher/intake/lease).
+    capabilities.clear_ambient()
     with (
         server_state.claim(site, server_state.PUBLISH),
         signer_client.running_signer(site, FILING, settings.ledger) as ledger_signer,
@@ -146,8 +159,11 @@ def _log_warnings(settings: Settings) -> None:
 
 def _accept_new_settings(site: Path) -> bool:
     try:
+        settings = load_ready_settings(site)
+        if found := list(obstacles.intake_faults(settings)):
+            raise Faults(found)
         settings_record.record_if_changed(
-            load_ready_settings(site), "loaded by ssps run", wait_seconds=_RECORD_TIMEOUT
+            settings, "loaded by ssps run", wait_seconds=_RECORD_TIMEOUT
         )
     except Faults as error:
         for fault in error.faults:

@@ -13,6 +13,7 @@ import click
 from config import load, registry
 from config.event import Value
 from config.fault import Fault, Faults
+from config.settings import Settings
 from config.site import (
     HOST_KEYS,
     INTAKE,
@@ -32,9 +33,11 @@ from config.site import (
     TREES,
 )
 from keys import digest, files
-from keys.operations import key_files, ring_files, settings_record
+from keys.operations import key_files, publisher_state, ring_files, settings_record
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.server_keys import host
+from publisher.intake import lease
+from scripts.daemons import obstacles
 from scripts.shared import console
 from scripts.site import disk_budget
 from scripts.site import system as system_
@@ -76,6 +79,10 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 folders = ["intake"]             # where scanners drop pages; relative to the site, or absolute
 settle_seconds = 2.0             # a file is read when it has not changed for this long
 rescan_seconds = 30.0            # how often to scan the folders; network shares send no events
+# quiet_seconds = 600.0          # how long a file that could still be open stays in its folder
+# mounts = true                  # each folder must be a mount point: a share that is mounted
+# ignore_folders = ["@eaDir", ".*"]   # names of folders that hold no scans; replaces the whole list
+# ignore_files = ["Thumbs.db", ".*"]  # the same for files
 
 # [desk]
 # confirmations = 2              # how many operators must identify a sheet that is not readable
@@ -210,7 +217,8 @@ def _create(site: Path, why: str) -> None:
 def check(site: Path) -> None:
     """Report every problem of the site, one per line.
 
-    Checks settings, keys and registry. Each line names the file, the key, what
+    Checks settings, keys and registry, and everything without which `ssps run` would stop: the
+    intake folders, the disk of trees and store, the ports. Each line names the file, the key, what
     is wrong and what to do. Exit code 1 if there is a problem. Notes, such as
     what the kernel offers to sandbox a session, are printed on stderr.
     """
@@ -240,9 +248,22 @@ def check(site: Path) -> None:
     mirroring = [party for party in settings.parties if party.mirrors]
     if shortage := disk_budget.shortage(site, mirroring):
         console.err.print(f"note: {shortage}; {_DISK_ADVICE}")
-    if not (site / REGISTRY_INDEX).exists():
-        console.err.print("note: no registry yet: `ssps registry import FILE.csv`")
+    for note in _lease_notes(settings):
+        console.err.print(f"note: {note}")
     console.err.print(f"OK: {len(settings.parties)} parties, no problems")
+
+
+def _lease_notes(settings: Settings) -> Iterator[str]:
+    """Say in which intake folders nobody can know whether a file is still being written."""
+    running = publisher_state.read(settings.site)
+    if running is not None and running.halted is None:
+        found = dict(running.no_leases)
+    else:
+        causes = {str(folder): lease.obstacle(folder) for folder in settings.intake.folders}
+        found = {folder: cause for folder, cause in causes.items() if cause is not None}
+    for folder, cause in found.items():
+        wait = f"{settings.intake.quiet_seconds:g} s"
+        yield f"{folder}: no leases on files: {cause}; a scan stays there until {wait} unchanged"
 
 
 def find_faults(site: Path) -> Iterator[Fault]:
@@ -251,6 +272,12 @@ def find_faults(site: Path) -> Iterator[Fault]:
     yield from found
     if settings is not None:
         yield from sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid())
+        yield from obstacles.port_faults(settings, privileged=False)
+        for fault in obstacles.publisher_faults(settings):
+            # `_registry_faults` says more about a registry that was not imported yet.
+            if fault.file != str(REGISTRY_INDEX) or not (site / REGISTRY_CSV).exists():
+                yield fault
+        yield from obstacles.scope_faults(settings)
     yield from host.faults(site)
     yield from _ring_faults(site, {p.id for p in settings.parties} if settings else None)
     yield from _registry_faults(site)

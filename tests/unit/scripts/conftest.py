@@ -18,6 +18,7 @@ def site(tmp_path: Path) -> Path:
     host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
     (site / "keys").chmod(0o700)
     (site / "state").mkdir()
+    (site / "intake").mkdir()
     return site
 
 

@@ -1,5 +1,6 @@
 import os
 import re
+import socket
 from pathlib import Path
 
 import office
@@ -7,12 +8,23 @@ import pytest
 from office import Ssps
 
 from keys.credentials import ring
+from keys.kernel import file_system
 from keys.ledger import segments
 from sftpd.sandbox import sandbox
 
+NO_REGISTRY = (
+    "state/registry.sqlite: no registry yet: run `ssps registry import FILE.csv --why TEXT`\n"
+)
+
+
+def import_registry(site: Path, ssps: Ssps) -> None:
+    (site.parent / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
+    words = ("registry", "import", site.parent / "registry.csv", "--why", "x", "--site", site)
+    assert ssps(*words).exit_code == 0
+
 
 @pytest.mark.slow
-def test_init_creates_a_site_without_faults(tmp_path: Path, ssps: Ssps) -> None:
+def test_init_creates_a_site_that_only_needs_a_registry(tmp_path: Path, ssps: Ssps) -> None:
     site = tmp_path / "site"
 
     made = ssps("init", site, "--why", "the May election")
@@ -36,8 +48,11 @@ def test_init_creates_a_site_without_faults(tmp_path: Path, ssps: Ssps) -> None:
     own = ("keys", "store", "trees", "quarantine", "state", "ledgers")
     assert {(site / name).stat().st_mode & 0o777 for name in own} == {0o700}
     checked = ssps("check", "--site", site)
+    assert (checked.exit_code, checked.stdout) == (1, NO_REGISTRY)
+    import_registry(site, ssps)
+    checked = ssps("check", "--site", site)
     assert (checked.exit_code, checked.stdout) == (0, "")
-    (record,) = segments.read_records(site / "ledgers/operations")
+    record = next(segments.read_records(site / "ledgers/operations"))
     assert (record.event.event, record.event.what) == ("init", str(site))
 
 
@@ -87,6 +102,7 @@ def test_check_reports_the_faults_of_all_files_at_once(site: Path, ssps: Ssps) -
 def test_check_names_a_key_of_an_earlier_version_and_passes(site: Path, ssps: Ssps) -> None:
     stated = office.SITE_TOML + "[ledger]\nkeep_days = 3650\n"
     (site / "site.toml").write_text(stated, encoding="utf-8")
+    import_registry(site, ssps)
 
     checked = ssps("check", "--site", site)
 
@@ -104,6 +120,7 @@ def test_check_notes_what_the_kernel_offers_for_the_sandbox(site: Path, ssps: Ss
 def test_check_reports_an_unknown_user_if_it_runs_as_root(site: Path, ssps: Ssps) -> None:
     stated = office.SITE_TOML.replace("[sftp]", '[sftp]\nuser = "no-such-user"')
     (site / "site.toml").write_text(stated, encoding="utf-8")
+    import_registry(site, ssps)
 
     checked = ssps("check", "--site", site)
 
@@ -193,3 +210,70 @@ def test_commands_have_the_option_site(ssps: Ssps, command: list[str]) -> None:
 
     assert shown.exit_code == 0
     assert "--site" in shown.stdout
+
+
+def test_check_finds_what_run_would_die_of_and_run_stops_with_it(site: Path, ssps: Ssps) -> None:
+    """A restart would change nothing, so `ssps run` ends instead of starting daemons that die."""
+    import_registry(site, ssps)
+    (site / "intake").rmdir()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        stated = re.sub(r"listen = .*", f'listen = "127.0.0.1:{port}"', office.SITE_TOML)
+        (site / "site.toml").write_text(stated, encoding="utf-8")
+
+        checked = ssps("check", "--site", site)
+        started = ssps("run", "--site", site)
+
+    taken = f"site.toml: sftp.listen: 127.0.0.1:{port} is taken by process {os.getpid()} "
+    missing = f"site.toml: intake.folders: {site}/intake does not exist: create it, or mount"
+    assert (checked.exit_code, started.exit_code) == (1, 1)
+    for found in (checked.stdout, started.stderr):
+        assert taken in found
+        assert missing in found
+    assert not (site / "intake").exists(), "it is not created"
+
+
+def test_check_finds_an_intake_that_is_no_mount_point(site: Path, ssps: Ssps) -> None:
+    import_registry(site, ssps)
+    stated = office.SITE_TOML + "[intake]\nmounts = true\n"
+    (site / "site.toml").write_text(stated, encoding="utf-8")
+
+    assert "is not a mount point, but intake.mounts = true" in ssps("check", "--site", site).stdout
+
+
+def test_check_finds_a_scope_without_sheets(site: Path, ssps: Ssps) -> None:
+    import_registry(site, ssps)
+    stated = re.sub(r"scope = \[.*", 'scope = ["81-duzce"]', office.PARTIES_TOML)
+    (site / "parties.toml").write_text(stated, encoding="utf-8")
+
+    assert "parti-b.scope: " in (found := ssps("check", "--site", site).stdout)
+    assert "has no sheet in the registry" in found
+
+
+def test_check_finds_trees_on_another_file_system(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_registry(site, ssps)
+    for name in ("store", "trees"):
+        (site / name).mkdir()
+    stat = Path.stat
+
+    def elsewhere(path: Path, **how: bool) -> os.stat_result:
+        found = stat(path, **how)
+        return os.stat_result((*found[:2], 99, *found[3:10])) if path.name == "trees" else found
+
+    monkeypatch.setattr(Path, "stat", elsewhere)
+
+    assert "trees: is on another file system than store/" in ssps("check", "--site", site).stdout
+
+
+def test_check_names_the_folders_without_leases(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_registry(site, ssps)
+    monkeypatch.setattr(file_system, "is_local", lambda descriptor: False)
+
+    notes = " ".join(ssps("check", "--site", site).stderr.split())
+
+    assert f"note: {site}/intake: no leases on files: it is a share" in notes
+    assert "a scan stays there until 600 s unchanged" in notes
