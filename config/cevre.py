@@ -6,6 +6,7 @@ and `gumruk`. Source: `iller.csv` beside this module (plate, province, number of
 """
 
 import csv
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -32,6 +33,18 @@ def titles() -> dict[str, str]:
         else:
             found |= {f"{stem}-{n}": f"{province} {n}" for n in range(1, int(count) + 1)}
     return {**found, ABROAD: "Yurt Dışı", CUSTOMS: "Gümrük Kapıları"}
+
+
+def hint(wrong: str, known: Iterable[str] = ()) -> str:
+    """Say what may have been meant by a name that is not one of a district.
+
+    `known` are further names that would be right.
+    """
+    plate = wrong.split("-")[0]
+    near = sorted(name for name in {*titles(), *known} if name.split("-")[0] == plate)
+    return (
+        f"did you mean {', '.join(near)}?" if near else "districts have names such as 34-istanbul-1"
+    )
 
 
 def names() -> tuple[str, ...]:

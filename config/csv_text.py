@@ -9,12 +9,15 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator
+from typing import BinaryIO
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_SAVE = "save the file as CSV in UTF-8"
+_WINDOWS_1254_LETTERS = "ğĞıİşŞçÇöÖüÜ".encode("cp1254")
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -32,10 +35,55 @@ def decode(content: bytes) -> str:
     return text
 
 
+class WrongEncoding(ValueError):
+    """A file is in an encoding that is not read; `line` is the first such line, 0 if not known."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def decoded_lines(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of an open file one by one, as `decode` would read them.
+
+    Raises WrongEncoding with what to do.
+    """
+    start = file.peek(4) if isinstance(file, io.BufferedReader) else b""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = io.TextIOWrapper(file, encoding="utf-16", newline="")
+        try:
+            yield from text
+        except UnicodeError:
+            raise WrongEncoding(f"is not UTF-16: {_SAVE}") from None
+        finally:
+            text.detach()
+        return
+    for number, line in enumerate(file, start=1):
+        try:
+            found = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise WrongEncoding(f"is not UTF-8: {_advice(line)}", number) from None
+        if "\0" in found:
+            raise WrongEncoding(f"has NUL bytes: {_SAVE}", number)
+        yield found
+
+
+def delimiter_of(header: str) -> str:
+    """Return what separates the columns of a file: comma, semicolon or tab."""
+    return max(_DELIMITERS, key=header.count)
+
+
+def _advice(line: bytes) -> str:
+    """Say what to do about a line in another encoding, and which one it probably has."""
+    turkish = any(byte in line for byte in _WINDOWS_1254_LETTERS)
+    guess = "it looks like Windows-1254 or ISO-8859-9 (Turkish), " if turkish else ""
+    return f'{guess}{_SAVE} (in Excel: "CSV UTF-8")'
+
+
 def lines(text: str) -> Iterator[str]:
     """Yield the lines of a CSV text with commas between columns, whatever it had there."""
     first = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first.count)
+    delimiter = delimiter_of(first)
     if delimiter == ",":
         yield from io.StringIO(text, newline="")
         return

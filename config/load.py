@@ -269,8 +269,7 @@ def _scope_faults(
     known = registered | set(cevre.names())
     for district, board in sorted(places or (), key=str):
         if district not in known:
-            near = ", ".join(sorted(n for n in known if n.split("-")[0] == district.split("-")[0]))
-            hint = f"did you mean {near}?" if near else "districts have names such as 34-istanbul-1"
+            hint = cevre.hint(district, known)
             yield Fault(PARTIES_TOML, key, f"{district!r} is not an election district, {hint}")
         elif board and district in registered and (district, board) not in boards:
             wrong = f"{district}/{board} is not a board in the registry"

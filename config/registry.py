@@ -1,6 +1,7 @@
 """The registry: which sheet each karekod identifies, and so which sheets are expected.
 
-The authority hands it over as CSV, UTF-8, with this header:
+The authority hands it over as CSV with this header. Spreadsheets save it in several ways, and
+config/csv_text reads them: UTF-8 or UTF-16, separated by commas, semicolons or tabs.
 
     karekod,secim,belge,cevre,kurul,sandik_turu,sandik,mahalle,sayfa
     1093717526,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1234,Caferağa,1
@@ -17,14 +18,16 @@ the same columns.
 
 import csv
 import hashlib
+import io
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from config import cevre, csv_text
 from config.fault import Fault, Faults
 from config.sheet import Belge, Level, SandikTuru, Secim, Sheet
 from config.site import REGISTRY_CSV, REGISTRY_INDEX
@@ -127,6 +130,8 @@ def parse_row(row: dict[str, str]) -> RegistryEntry:
             )
         except ValueError as error:
             wrong.append(str(error))
+    if (place := row["cevre"]) and place not in cevre.titles():
+        wrong.append(f"cevre: {place!r} is not an election district, {cevre.hint(place)}")
     if wrong:
         raise ValueError("; ".join(wrong))
     return RegistryEntry(karekod, sheet, SandikTuru(turu) if turu else None, row["mahalle"])
@@ -153,7 +158,7 @@ def importing(
     rows, by line number. If it does, or if the body raises, nothing has changed.
     """
     index.parent.mkdir(parents=True, exist_ok=True)
-    fresh = index.with_name(f".{index.name}.{os.getpid()}")
+    fresh = new_index(index)
     fresh.unlink(missing_ok=True)
     try:
         database = sqlite3.connect(fresh, isolation_level=None)
@@ -167,6 +172,11 @@ def importing(
         _sync(index.parent)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def new_index(index: Path) -> Path:
+    """Return the file in which `importing` makes an index that will replace `index`."""
+    return index.with_name(f".{index.name}.{os.getpid()}")
 
 
 def import_csv(source: Path, index: Path) -> RegistrySource:
@@ -195,9 +205,9 @@ def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Reg
     digest = hashlib.sha256()
     rows = 0
     try:
-        with source.open("rb") as file:
+        with _HashedFile(source, digest, progress) as raw, io.BufferedReader(raw, 1 << 20) as file:
             batch: list[tuple[object, ...]] = []
-            for line, entry in _entries(source.name, _hashed_lines(file, digest, progress), wrong):
+            for line, entry in _entries(source.name, csv_text.decoded_lines(file), wrong):
                 batch.append(_row(line, entry))
                 if len(batch) == _BATCH:
                     rows += _insert(database, batch)
@@ -221,50 +231,64 @@ def _fill(database: sqlite3.Connection, source: Path, progress: Progress) -> Reg
     return made
 
 
-def _hashed_lines(
-    file: Iterable[bytes], digest: "hashlib._Hash", progress: Progress
-) -> Iterator[bytes]:
-    read = 0
-    for number, line in enumerate(file):
-        digest.update(line)
-        read += len(line)
-        if number % _BATCH == 0:
-            progress(read)
-        yield line
-    progress(read)
+class _HashedFile(io.RawIOBase):
+    """A file that is hashed while it is read."""
+
+    def __init__(self, path: Path, digest: "hashlib._Hash", progress: Progress) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._digest = digest
+        self._progress = progress
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self._file.readinto(buffer) or 0
+        self._digest.update(memoryview(buffer)[:size])
+        self._read += size
+        self._progress(self._read)
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _entries(
-    file: str, lines: Iterable[bytes], wrong: list[Fault]
+    file: str, lines: Iterator[str], wrong: list[Fault]
 ) -> Iterator[tuple[int, RegistryEntry]]:
-    reader = csv.reader(_decode(line) for line in lines)
     try:
-        header = next(reader, [])
-    except csv.Error as error:
-        wrong.append(Fault(file, "line 1", f"{error}, save it with LF or CRLF line ends"))
+        header = next(lines, "")
+        delimiter = csv_text.delimiter_of(header)
+        stated = next(csv.reader([header], delimiter=delimiter), [])
+    except (ValueError, csv.Error) as error:
+        wrong.append(Fault(file, "line 1", str(error)))
         return
-    if tuple(header) != COLUMNS:
-        stated = ",".join(header) or "nothing"
-        wrong.append(Fault(file, "line 1", f"{stated!r}, write the header {','.join(COLUMNS)}"))
+    if tuple(stated) != COLUMNS:
+        found = delimiter.join(stated) or "nothing"
+        wrong.append(Fault(file, "line 1", f"{found!r}, write the header {','.join(COLUMNS)}"))
         return
+    reader = csv.reader(lines, delimiter=delimiter)
     while len(wrong) < MAX_FAULTS:
+        line = reader.line_num + 2
         try:
             fields = next(reader)
-            line = reader.line_num
-            if not fields:
-                continue
+            line = reader.line_num + 1
+            if not any(fields):
+                continue  # spreadsheets add rows of empty cells
             if len(fields) != len(COLUMNS):
                 raise ValueError(f"{len(fields)} columns, write {len(COLUMNS)}")
-            yield line, parse_row(dict(zip(COLUMNS, fields, strict=True)))
+            entry = parse_row(dict(zip(COLUMNS, fields, strict=True)))
         except StopIteration:
             return
+        except csv_text.WrongEncoding as error:  # the rest cannot be read either
+            wrong.append(Fault(file, f"line {error.line or line}", str(error)))
+            return
         except (ValueError, csv.Error) as error:
-            wrong.append(Fault(file, f"line {reader.line_num}", str(error)))
-
-
-def _decode(line: bytes) -> str:
-    # A byte that is not UTF-8 becomes U+FFFD, which no column accepts.
-    return line.decode("utf-8-sig" if line.startswith(b"\xef\xbb\xbf") else "utf-8", "replace")
+            wrong.append(Fault(file, f"line {line}", str(error)))
+            continue
+        yield line, entry
 
 
 def _row(line: int, entry: RegistryEntry) -> tuple[object, ...]:

@@ -246,6 +246,23 @@ class Coverage:
             replace(self._site / COVERAGE_CACHE, content.encode() + b"\n")
         return found
 
+    def unexpected(self) -> int:
+        """Return how many sheets are filed that the current registry does not have."""
+        if "tally" not in self._tables or not self.registered:
+            return 0
+        return self._unregistered().total()
+
+    def unexpected_sheets(self, limit: int) -> list[tuple[str, str]]:
+        """Return path and karekod of the first sheets that are filed and not in the registry."""
+        if not self.unexpected():
+            return []
+        query = (
+            "SELECT path, karekod FROM filing f WHERE version = 1 AND NOT EXISTS (SELECT 1 FROM "
+            f"registry.sheet s WHERE s.karekod = CAST(f.karekod AS INTEGER) AND {_SAME}) "
+            "ORDER BY path LIMIT ?"
+        )
+        return [(path, karekod) for path, karekod in self._database.execute(query, (limit,))]
+
     def _load_cache(self, sha256: str) -> tuple[int, Counter[_Kind]]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads((self._site / COVERAGE_CACHE).read_bytes())

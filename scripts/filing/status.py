@@ -37,6 +37,7 @@ _COLUMNS = ("expected", "filed", "absent", "missing")
 _SOMETHING_IS_WRONG = 3  # exit code of --check
 _SLOW_SECONDS = 600.0  # a page that waits this much longer than a quiet file is stuck
 _MAX_TROUBLES = 10
+_MAX_UNEXPECTED = 50
 _MIN_FREE_BYTES = 1 << 30  # room for some thousand pages
 _EXPIRY_NOTICE = timedelta(days=1)  # a party is named this long before its last credential ends
 
@@ -104,6 +105,7 @@ def count_sheets(site: Path) -> dict[str, Any]:
     """Return what `ssps status --json` prints."""
     with coverage.open_coverage(site) as opened:
         (whole,) = opened.lines()
+        unexpected = opened.unexpected()
         intake = load.load(site).intake
         flow = opened.filing_rate(intake.folders, datetime.now(UTC), intake.litter)
     counts = catalog_counts.counts(site)
@@ -112,6 +114,7 @@ def count_sheets(site: Path) -> dict[str, Any]:
         "filed": counts.filed,
         "absent": whole.absent,
         "missing": whole.missing,
+        "unexpected": unexpected,
         "versions": counts.versions,
         "duplicates": counts.duplicates,
         "quarantined": counts.quarantined - counts.reviewed,
@@ -149,6 +152,7 @@ _MEANING = {
     "oldest_seconds": "how long the oldest of these two has waited",
     "pages_a_second": "in the last minute",
     "gaps": "links missing from a party's tree: run `ssps verify`",
+    "unexpected": "filed, and not in the registry any more",
     "missing": "see `ssps status --missing`",
     "results_expected": "results of boxes, one for each contest",
     "results_here": "see `ssps results coverage`",
@@ -168,7 +172,8 @@ def _screen(site: Path, by: str | None) -> Group:
     for key, value in figures.items():
         share = ""
         if key == "filed" and counted["expected"]:
-            share = f"{100 * value / counted['expected']:.1f} %, "
+            done = value - counted["unexpected"]
+            share = f"{100 * done / counted['expected']:.1f} %, "
         shown = "-" if value is None else f"{value:,}"
         label = _LABELS.get(key, key.replace("_", " "))
         table.add_row(label, shown, f"{share}{_MEANING.get(key, '')}")
@@ -194,6 +199,9 @@ def _check(site: Path) -> None:
 
 def _notes(site: Path) -> Iterator[str]:
     """Yield what an operator may want to know and need not fix."""
+    with coverage.open_coverage(site) as opened:
+        for path, karekod in opened.unexpected_sheets(_MAX_UNEXPECTED):
+            yield f"filed and no longer expected: {path} ({karekod})"
     state = publisher_state.read(site)
     if state is None:
         return

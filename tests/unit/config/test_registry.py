@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import office
@@ -134,7 +135,7 @@ def test_at_most_a_hundred_faults_are_listed(tmp_path: Path) -> None:
             office.registry_csv("1000000001,cb,il-birlestirme,06-ankara-1,,,,M\xe7,1").encode(
                 "latin-1"
             ),
-            "line 2: mahalle: 'M�', write it in UTF-8",
+            "line 2: is not UTF-8: it looks like Windows-1254",
         ),
         (
             office.registry_csv("1000000001,cb,il-birlestirme,06-ankara-1,,,,\x1b[2J,1").encode(),
@@ -195,3 +196,44 @@ def test_faults_writes_nothing(tmp_path: Path) -> None:
 
     assert [f.key for f in faults] == ["line 3", "line 3"]
     assert office.listing(tmp_path).keys() == {"kayit.csv"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_registry_is_read_as_a_spreadsheet_saves_it(
+    tmp_path: Path, encoding: str, delimiter: str
+) -> None:
+    text = office.registry_csv().replace("\n", "\r\n").replace(",", delimiter)
+    source = tmp_path / "kayit.csv"
+    source.write_bytes((text + delimiter * 8 + "\r\n").encode(encoding))
+
+    made = registry.import_csv(source, tmp_path / "index")
+
+    assert made.rows == len(office.ROWS)
+    assert made.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+    opened = registry.Registry(tmp_path / "index")
+    entry = opened.lookup("1093717526")
+    opened.close()
+    assert entry is not None
+    assert entry.mahalle == "Caferağa"
+
+
+def test_a_district_that_does_not_exist_is_a_fault(tmp_path: Path) -> None:
+    row = office.ROWS[0].replace("34-istanbul-1", "99-ankara-1")
+    (tmp_path / "kayit.csv").write_text(office.registry_csv(row), encoding="utf-8")
+
+    (fault,) = registry.faults(tmp_path / "kayit.csv")
+
+    assert str(fault) == (
+        "kayit.csv: line 2: cevre: '99-ankara-1' is not an election district, "
+        "districts have names such as 34-istanbul-1"
+    )
+
+
+def test_of_a_file_in_another_encoding_one_fault_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "kayit.csv").write_bytes(office.registry_csv().encode("iso8859-9"))
+
+    (fault,) = registry.faults(tmp_path / "kayit.csv")
+
+    assert "is not UTF-8: it looks like Windows-1254 or ISO-8859-9 (Turkish)" in str(fault)
+    assert 'in Excel: "CSV UTF-8"' in str(fault)

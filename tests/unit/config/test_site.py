@@ -22,7 +22,7 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "intake", "keys", "keys/host", "keys/signing", "keys/parties", "store", "trees", "feed",
         "quarantine", "ledgers", "rehearsals", "clients", "state", "state/registry.sqlite",
         "state/catalog.sqlite", "state/accounts.json", "state/spool", "state/errands",
-        "state/serving.json", "state/rotation.json", "state/signer.sock",
+        "state/publishing.json", "state/serving.json", "state/rotation.json", "state/signer.sock",
         "results", "snapshots", "snapshots/latest", "state/results.sqlite", "state/results-spool",
     }  # fmt: skip
     assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results")
