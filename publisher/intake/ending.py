@@ -23,6 +23,7 @@ _JPEG_MARK = re.compile(b"\xff[\xd9\xda]")
 _PNG_END = b"IEND\xaeB`\x82"
 _PDF_END = re.compile(rb"startxref\s+\d+\s+%%EOF")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0")
+_PRINTER = (b"\x1b%-12345X", b"@PJL")
 _BLOCKS = ((273, 279), (324, 325))  # offsets and lengths of strips; of tiles
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_DIRECTORIES, _MAX_VALUES = 4096, 100_000
@@ -35,9 +36,8 @@ def known_format(descriptor: int) -> str | None:
         return "TIFF"
     if found := format_of(head):
         return found
-    printer = head.startswith((b"\x1b%-12345X", b"@PJL")) or not head.strip(b"\0 \t\r\n")
-    if head and (b"%PDF-" in head or (printer and b"%PDF-" in os.pread(descriptor, _MARGIN, 0))):
-        return "PDF"
+    if head.startswith(_PRINTER) or not head.strip(b"\0 \t\r\n\f"):
+        return format_of(os.pread(descriptor, _MARGIN, 0)) if head else None
     return None
 
 

@@ -28,6 +28,8 @@ def filed(site: Path, ssps: Ssps) -> Path:
     PageFiler(load.load(site)).file(FILED, "a page")
     catalog = sqlite3.connect(site / CATALOG)
     catalog.execute("UPDATE filing SET karekod = ?", (KAREKOD,))
+    place = ("34-istanbul-1", "kadikoy-2", "cb", "sandik-sonuc")
+    catalog.execute("INSERT INTO tally VALUES (?, ?, ?, ?, 1)", place)
     catalog.execute("UPDATE arrival SET decided_at = '2023-05-14T14:00:00+00:00'")
     catalog.commit()
     catalog.close()
