@@ -79,7 +79,20 @@ def read_stamped_sha256(descriptor: int) -> str | None:
 
 def digests_of_file(descriptor: int) -> Digests:
     """Return the digests of a file open for reading: its stamp, or else computed from it."""
-    return read_stamp(descriptor) or _hashed(_chunks(descriptor))
+    return read_stamp(descriptor) or compute(descriptor)
+
+
+def compute(descriptor: int) -> Digests:
+    """Return the digests of the bytes of a file open for reading, whatever its stamp says."""
+    return _hashed(_chunks(descriptor))
+
+
+def has_attributes(descriptor: int) -> bool:
+    """Say whether an open file has any attribute of a stamp, well formed or not."""
+    try:
+        return any(name.startswith(_PREFIX) for name in os.listxattr(descriptor))
+    except OSError:
+        return False
 
 
 def supported(folder: Path) -> bool:

@@ -3,7 +3,7 @@
 A repair is one line, such as `link parti-a 2023-05-14-cb-mv/…/cb-sandik-sonuc-s1.jpg`:
 
     original <sha256>         restore an original from a tree that still shows it
-    times <sha256>            set the mode and the filing time of an original
+    times <sha256>            set the mode, the filing time and the stamp of an original
     link <party> <path>       link a filing into a tree
     replace <party> <path>    the same, after moving the file that is there to quarantine
     hide <party> <path>       move a file that the party may not see to quarantine

@@ -58,7 +58,8 @@ def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[i
     for table, query in _COPIED:
         rows = live.execute(query)
         marks = ", ".join("?" * len(rows.description))
-        copy.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        # publisher/fsck/rows finds a row that a changed catalog has twice, or without its key.
+        copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
     copy.commit()
     (filings,) = copy.execute("SELECT count(*) FROM filing").fetchone()
     complete = dict(live.execute("SELECT id, scope FROM party").fetchall())

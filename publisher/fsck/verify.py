@@ -6,7 +6,8 @@ The check only reads, and it may run beside a publisher. The steps:
 2. Store: every original is there with its bytes, mode and filing time, and nothing else is.
 3. Trees: every party's tree shows exactly the originals in its scope.
 4. Trees that belong to no party.
-5. Filing ledger: it has exactly the records that the catalog has numbers for.
+5. Filing ledger: it has exactly the records that the catalog has numbers for, with the same fields
+   (publisher/fsck/rows).
 6. Quarantine: every file is there with its bytes and its note, and nothing else is.
 7. Spool: every file there is a known arrival.
 
@@ -34,12 +35,15 @@ from config.event import FilingEvent
 from config.party import Party
 from config.settings import Settings
 from config.site import CATALOG, FILING, LEDGERS, QUARANTINE, SPOOL, STORE, TREES
+from keys import digest
+from keys.digest import Digests
 from keys.ledger.segments import read_records
 from publisher.fsck import snapshot
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
 from publisher.fsck.repair import Repair
 from publisher.fsck.results import verify_results
+from publisher.fsck.rows import compare_record, compare_totals, is_unfinished
 from publisher.page import ID_LENGTH, escaped
 from publisher.results import evidence
 from publisher.results.reading import is_batch
@@ -48,6 +52,7 @@ from publisher.store.quarantine import parse_note
 from publisher.store.store import FILE_MODE, STAGED
 
 _NEXT_START = "the publisher's next start removes it"
+_MAX_ROWS = 1000  # findings about single rows; a catalog with more is another one
 _CONFIRM_SECONDS = 2.0  # a running publisher finishes the pages in flight within this time
 
 Progress = Callable[[str, int, int], None]  # name of the step, how many are done, of how many
@@ -92,6 +97,7 @@ class _SiteCheck:
         self._pause = pause
         self._publisher_runs = publisher_is_running(self._site)
         self._unlisted: list[Finding] = []
+        self._different_rows: list[Finding] = []
         name = f"{(self._site / CATALOG).absolute().as_uri()}?mode=ro"
         self._live = sqlite3.connect(name, uri=True)
 
@@ -169,10 +175,12 @@ class _SiteCheck:
             advice = "keep it as evidence, restore the file from a copy"
             yield Finding(place, "is not a regular file", advice)
             return
-        if not self._quick and _digest(entry.path) != sha256:
+        actual = None if self._quick else _digests(entry.path)
+        if not self._quick and (actual is None or actual.sha256 != sha256):
             advice = "keep it as evidence, restore the file from a copy"
             yield Finding(place, "has other bytes than were filed", advice)
             return
+        yield from _stamp_finding(place, entry.path, sha256, actual)
         if stat.S_IMODE(status.st_mode) != FILE_MODE:
             problem = f"has mode {stat.S_IMODE(status.st_mode):04o}, not {FILE_MODE:04o}"
             yield Finding(place, problem, "", Repair("times", sha256))
@@ -284,6 +292,8 @@ class _SiteCheck:
                     yield Finding(place, problem, "compare both with their copies")
         except ValueError as error:
             yield Finding(f"{LEDGERS}/{FILING}", str(error), "run `ssps audit verify`")
+        yield from self._different_rows
+        yield from compare_totals(self._live)
 
     def _ledger_records(
         self, folder: Path, last: int | None
@@ -292,13 +302,19 @@ class _SiteCheck:
             return
         for record in read_records(folder):
             if record.seq > last:
-                return  # filed since, or the next start brings the catalog up to date
+                if self._publisher_runs:
+                    return  # filed since
+                if not is_unfinished(self._live, record):
+                    self._different_rows += compare_record(self._live, record)
+                continue
             self._progress("ledger", record.seq, last)
             event = record.event
             if event.event in (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED):
                 what = event.what.removeprefix(f"{QUARANTINE}/")
                 if event.event == FilingEvent.DUPLICATE:
                     what = event.what
+                if len(self._different_rows) < _MAX_ROWS:
+                    self._different_rows += compare_record(self._live, record)
                 yield _number(record.seq), (str(event.event), event.detail.get("page"), what)
 
     # Quarantine and spool.
@@ -396,6 +412,41 @@ def _digest(path: str | Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def _stamp_finding(place: str, path: str, sha256: str, actual: Digests | None) -> Iterator[Finding]:
+    """Yield a finding if the digests that the file is stamped with are not those of its bytes.
+
+    `actual` are the digests of the bytes, None if only the SHA-256 of the filing is known.
+    """
+    try:
+        descriptor = _open_no_follow(path, os.O_RDONLY)
+    except OSError:
+        return  # the mode is wrong, which is a finding of its own
+    try:
+        stamped, any_there = digest.read_stamp(descriptor), digest.has_attributes(descriptor)
+    finally:
+        os.close(descriptor)
+    if stamped is None:
+        wrong = any_there  # files of earlier versions have no stamp, and are hashed when asked
+    else:
+        wrong = stamped != actual if actual is not None else stamped.sha256 != sha256
+    if wrong:
+        problem = "is stamped with other digests than its bytes have"
+        yield Finding(place, problem, "", Repair("times", sha256))
+
+
+def _digests(path: str) -> Digests | None:
+    try:
+        descriptor = _open_no_follow(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return digest.compute(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _open_no_follow(path: str, flags: int) -> int:

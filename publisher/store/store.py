@@ -113,10 +113,15 @@ class Store:
         return True
 
     def restore_metadata(self, sha256: str, filed_at: int) -> bool:
-        """Reset mode and mtime of an original; return False if its bytes are wrong."""
+        """Reset mode, mtime and stamp of an original; return False if its bytes are wrong."""
         original = self.original(sha256)
         if original.is_symlink() or not _has_digest(original, sha256):
             return False
+        with original.open("rb") as file:
+            actual = digest.compute(file.fileno())
+            if digest.read_stamp(file.fileno()) != actual:
+                original.chmod(FILE_MODE | stat.S_IWUSR)  # an attribute is set only if it may write
+                digest.stamp(file.fileno(), actual)
         original.chmod(FILE_MODE)
         os.utime(original, (filed_at, filed_at))
         self._dirty = True

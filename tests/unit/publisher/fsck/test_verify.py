@@ -1,5 +1,7 @@
 import os
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from config import scope
 from config.event import Value
 from config.settings import Settings
 from config.site import FILING, LEDGERS
+from keys import digest
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
@@ -336,3 +339,85 @@ def test_a_lost_tree_can_be_rebuilt(site_with_pages: Settings) -> None:
     assert rebuild_tree(site_with_pages, "parti-b").done
 
     assert findings(site_with_pages) == []
+
+
+def in_catalog(settings: Settings, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(settings.site / "state/catalog.sqlite")) as catalog, catalog:
+        catalog.execute("PRAGMA foreign_keys = OFF")
+        assert catalog.execute(statement, values).rowcount > 0
+
+
+FIRST = "UPDATE filing SET {} WHERE id = (SELECT min(id) FROM filing)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        (FIRST.format("karekod = '7777777777'"), "has karekod 7777777777, but the filing ledger"),
+        (FIRST.format("kurul = 'baska-1'"), "has kurul baska-1, but the filing ledger"),
+        (FIRST.format("cevre = 'baska-1'"), "has cevre baska-1, but the filing ledger"),
+        (FIRST.format("sandik = '99'"), "has sandik 99, but the filing ledger"),
+        (FIRST.format("secim = 'bb'"), "has secim bb, but the filing ledger"),
+        (FIRST.format("belge = 'x'"), "has belge x, but the filing ledger"),
+        (FIRST.format("page = 7"), "has page 7, but the filing ledger 1"),
+        (FIRST.format("version = 9"), "has version 9, but the filing ledger 1"),
+        (FIRST.format("frame = 3"), "has frame 3, but the filing ledger 1"),
+        (FIRST.format("seq = 4711"), "lacks the filing of number"),
+        ("UPDATE arrival SET name = 'x.png' WHERE outcome = 'filed'", "arrival.name x.png"),
+        (
+            "UPDATE arrival SET sha256 = '" + "0" * 64 + "' WHERE outcome = 'filed'",
+            f"has arrival.sha256 {'0' * 64}, but the filing ledger",
+        ),
+        ("UPDATE arrival SET outcome = 'duplicate' WHERE outcome = 'filed'", "arrival.outcome"),
+        ("UPDATE arrival SET outcome = 'odd' WHERE outcome = 'quarantined'", "has outcome odd"),
+        ("UPDATE arrival SET outcome = 'filed' WHERE outcome = 'quarantined'", "has outcome filed"),
+        ("UPDATE arrival SET what = NULL WHERE outcome = 'quarantined'", "has what None"),
+        ("UPDATE arrival SET reason = 'x' WHERE outcome = 'quarantined'", "has reason x"),
+        ("UPDATE arrival SET seq = 9000 + seq WHERE outcome = 'filed'", "its last record is"),
+        ("DELETE FROM arrival WHERE outcome = 'filed'", "has arrival.id None"),
+        ("DELETE FROM arrival WHERE outcome = 'quarantined'", "lacks the arrival of number"),
+        ("UPDATE total SET number = 99 WHERE name = 'filed'", "total of filed is 99, but"),
+        ("UPDATE total SET number = 99 WHERE name = 'versions'", "total of versions is 99, but"),
+        ("UPDATE total SET number = 99 WHERE name = 'quarantined'", "total of quarantined is 99"),
+        ("UPDATE tally SET number = 99", "is 99, but the rows come to 1"),
+        ("DELETE FROM tally", "is None, but the rows come to 1"),
+    ],
+)
+def test_a_row_that_is_not_what_was_recorded_is_named(
+    site_with_pages: Settings, statement: str, problem: str
+) -> None:
+    in_catalog(site_with_pages, statement)
+
+    told = findings(site_with_pages)
+
+    assert [line for line in told if problem in line], told
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("sha256", b"0" * 64),
+        ("sha1", b"0" * 40),
+        ("md5", b"0" * 32),
+        ("sha256", b"short"),
+        ("sha256", b""),
+    ],
+)
+def test_a_stamp_that_is_not_of_the_bytes_is_found_and_repaired(
+    site_with_pages: Settings, attribute: str, value: bytes
+) -> None:
+    page = original(site_with_pages)
+    if not digest.supported(page.parent):
+        pytest.skip("this file system has no extended attributes")
+    before = page.stat()
+    page.chmod(0o644)
+    os.setxattr(page, f"user.ssps.{attribute}", value)
+    page.chmod(0o444)
+
+    [told] = findings(site_with_pages)
+    assert "is stamped with other digests than its bytes have" in told
+
+    repair_everything(site_with_pages)
+    assert findings(site_with_pages) == []
+    after = page.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)

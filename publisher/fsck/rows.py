@@ -1,0 +1,149 @@
+"""Compares the rows of the catalog with the filing ledger, field by field.
+
+The ledger is the record, and the catalog is what the publisher derived from it or wrote beside it.
+Each record of a filed page, a duplicate or a quarantined page has one row, and each field that both
+have must be the same:
+
+    record                  filing                                    arrival
+    event, from             -                                         outcome, name
+    what                    path, and what the path says of it        what (duplicate, quarantined)
+    page, frame             arrival, frame                            id
+    sha256                  sha256                                    sha256
+    karekod, version        karekod, version                          -
+    reason                  -                                         reason
+    its number              seq                                       seq (of the last record)
+
+The totals, which `ssps status` shows without counting, must be what the rows come to.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+
+from config import layout
+from config.event import FilingEvent
+from config.site import CATALOG, QUARANTINE
+from keys.ledger.record import Record
+from publisher.fsck.finding import Finding
+
+_ADVICE = f"the ledger is the record: restore {CATALOG} from its copy"
+_FILING = """
+SELECT f.arrival, f.frame, f.secim, f.belge, f.cevre, f.kurul, f.sandik, f.page, f.version,
+    f.karekod, f.sha256, f.path, a.id, a.name, a.sha256, a.outcome, a.seq,
+    (SELECT max(seq) FROM filing WHERE arrival = f.arrival),
+    (SELECT count(*) FROM filing WHERE arrival = f.arrival AND seq IS NULL)
+FROM filing f LEFT JOIN arrival a ON a.id = f.arrival WHERE f.seq = ?
+"""
+_FILING_FIELDS = (
+    "arrival", "frame", "secim", "belge", "cevre", "kurul", "sandik", "page", "version",
+    "karekod", "sha256", "path", "arrival.id", "arrival.name", "arrival.sha256", "arrival.outcome",
+)  # fmt: skip
+_ARRIVAL = "SELECT id, name, sha256, outcome, what, reason FROM arrival WHERE seq = ?"
+_ARRIVAL_FIELDS = ("id", "name", "sha256", "outcome", "what", "reason")
+_TOTALS = """
+SELECT 'total of ' || t.name, t.number, CASE t.name
+    WHEN 'filed' THEN (SELECT count(*) FROM filing WHERE seq IS NOT NULL AND version = 1)
+    WHEN 'versions' THEN (SELECT count(*) FROM filing WHERE seq IS NOT NULL AND version > 1)
+    ELSE (SELECT count(*) FROM arrival WHERE seq IS NOT NULL AND outcome = t.name) END AS counted
+FROM total t WHERE t.number IS NOT counted
+"""
+_COUNTED_TALLY = """
+SELECT cevre, kurul, secim, belge, count(*) AS number FROM filing
+WHERE seq IS NOT NULL AND version = 1 GROUP BY cevre, kurul, secim, belge
+"""
+_TALLY = f"""
+SELECT 'tally of ' || c.cevre || ' ' || c.kurul || ' ' || c.secim || ' ' || c.belge,
+    t.number, c.number
+FROM ({_COUNTED_TALLY}) c LEFT JOIN tally t USING (cevre, kurul, secim, belge)
+WHERE t.number IS NOT c.number
+UNION ALL
+SELECT 'tally of ' || t.cevre || ' ' || t.kurul || ' ' || t.secim || ' ' || t.belge, t.number, 0
+FROM tally t LEFT JOIN ({_COUNTED_TALLY}) c USING (cevre, kurul, secim, belge)
+WHERE c.number IS NULL AND t.number <> 0
+"""
+
+
+def compare_record(live: sqlite3.Connection, record: Record) -> Iterator[Finding]:
+    """Yield what the row of a record has that the record does not."""
+    event = record.event
+    if event.event == FilingEvent.FILED:
+        yield from _compare_filing(live, record)
+    elif event.event in (FilingEvent.DUPLICATE, FilingEvent.QUARANTINED):
+        what = event.what.removeprefix(f"{QUARANTINE}/")
+        wanted: dict[str, object] = {
+            "id": event.detail.get("page"),
+            "name": event.origin,
+            "sha256": event.detail.get("sha256"),
+            "outcome": event.event,
+            "what": what if event.event == FilingEvent.QUARANTINED else event.what,
+            "reason": event.detail.get("reason"),
+        }
+        row = live.execute(_ARRIVAL, (record.seq,)).fetchone()
+        if row is None:
+            yield _lost(record.seq, "arrival")
+        else:
+            found = dict(zip(_ARRIVAL_FIELDS, row, strict=True))
+            yield from _differences(record.seq, wanted, found)
+
+
+def is_unfinished(live: sqlite3.Connection, record: Record) -> bool:
+    """Say whether the next start brings the catalog up to date with that record: after a kill."""
+    query = "SELECT 1 FROM arrival WHERE id = ? AND seq IS NULL"
+    return live.execute(query, (record.event.detail.get("page"),)).fetchone() is not None
+
+
+def _compare_filing(live: sqlite3.Connection, record: Record) -> Iterator[Finding]:
+    row = live.execute(_FILING, (record.seq,)).fetchone()
+    if row is None:
+        yield _lost(record.seq, "filing")
+        return
+    *fields, arrival_seq, last_seq, unrecorded = row
+    found = dict(zip(_FILING_FIELDS, fields, strict=True))
+    detail = record.event.detail
+    wanted: dict[str, object] = {
+        "arrival": detail.get("page"),
+        "frame": detail.get("frame", 1),
+        "karekod": detail.get("karekod"),
+        "version": detail.get("version", 1),
+        "sha256": detail.get("sha256"),
+        "path": record.event.what,
+        "arrival.id": detail.get("page"),
+        "arrival.name": record.event.origin,
+        "arrival.sha256": detail.get("sha256"),
+        "arrival.outcome": "filed",
+    }
+    with suppress(ValueError):  # a path that is none differs from the row's already
+        sheet = layout.parse(record.event.what).sheet
+        wanted |= {
+            "secim": str(sheet.secim),
+            "belge": str(sheet.belge),
+            "cevre": sheet.cevre or "",
+            "kurul": sheet.kurul or "",
+            "sandik": sheet.sandik or "",
+            "page": sheet.page,
+        }
+    yield from _differences(record.seq, wanted, found)
+    if found["arrival.id"] is not None and not unrecorded and arrival_seq != last_seq:
+        text = f"has number {arrival_seq} for arrival {found['arrival.id']}"
+        yield Finding(str(CATALOG), f"{text}, its last record is {last_seq}", _ADVICE)
+
+
+def compare_totals(live: sqlite3.Connection) -> Iterator[Finding]:
+    """Yield the totals that are not what the rows come to."""
+    for query in (_TOTALS, _TALLY):
+        for name, stated, counted in live.execute(query):
+            problem = f"{name} is {stated}, but the rows come to {counted}"
+            yield Finding(str(CATALOG), problem, _ADVICE)
+
+
+def _differences(
+    seq: int, wanted: dict[str, object], found: dict[str, object]
+) -> Iterator[Finding]:
+    for name, value in wanted.items():
+        if found[name] != value:
+            problem = f"number {seq} has {name} {found[name]}, but the filing ledger {value}"
+            yield Finding(str(CATALOG), problem, _ADVICE)
+
+
+def _lost(seq: int, table: str) -> Finding:
+    return Finding(str(CATALOG), f"lacks the {table} of number {seq}", _ADVICE)
