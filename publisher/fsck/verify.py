@@ -298,8 +298,7 @@ class _SiteCheck:
     def _ledger_records(
         self, folder: Path, last: int | None
     ) -> Iterator[tuple[bytes, tuple[str, object, str]]]:
-        if last is None:
-            return
+        last = -1 if last is None else last
         for record in read_records(folder):
             if record.seq > last:
                 if self._publisher_runs:
