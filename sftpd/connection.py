@@ -52,8 +52,8 @@ class ChildConfig:
     """What all connections of a server share.
 
     `host_keys` are used in the key exchange; `announced` are these and the prepared ones. `ring_of`
-    returns a party's ring in force. A client has `grace` seconds to log in. `slots` limits how many
-    passwords are hashed at the same time.
+    returns the ring that is in force for a party. A client has `grace` seconds to log in. `slots`
+    limits how many passwords are hashed at the same time.
     """
 
     settings: Settings
@@ -166,7 +166,7 @@ class Connection:
         return True
 
     def _check_tree(self, view: View, party: str) -> None:
-        # A tree that the server may not read would look empty to the party, with no error anywhere.
+        # Without this check, a tree that the server may not read would look empty to the party.
         found = view.open_folder(b"/")
         if isinstance(found, NotFound):
             user = self._config.sandbox_policy.user
@@ -183,7 +183,7 @@ class Connection:
         return self._monitor.change_password(user, credential.fingerprint, secret)
 
     def after_login(self) -> None:
-        """Announce the host keys, the prepared ones too."""
+        """Announce the host keys, including the prepared ones."""
         self._transport.send_unasked(hostkeys.announcement(self._config.announced))
 
     def record_refusal(
@@ -196,7 +196,7 @@ class Connection:
         self._monitor.record_refusal(user, *how, reason, probe=probe)
 
     def banner(self) -> str:
-        """Return the text for a client that is early."""
+        """Return the banner for a client that logs in before access opens."""
         settings = self._config.settings
         return banner(settings.election, settings.rehearsals, self._now)
 

@@ -6,8 +6,8 @@ writes the transfer ledger: a child asks for each record (ipc/messages), and wha
 is not served.
 
     SIGHUP             reload `site.toml` and `parties.toml`; a file with a fault changes nothing
-    SIGTERM, SIGINT    drain: accept nothing more, end idle sessions, give running transfers
-                       `[sftp] drain_seconds`
+    SIGTERM, SIGINT    drain: accept no connection, end idle sessions, and let running transfers
+                       continue for `[sftp] drain_seconds`
     a second of these  end all sessions now
 
 Every `_CHECK_INTERVAL` the live sessions are checked against settings and keys
@@ -61,9 +61,9 @@ _SYNC_INTERVAL = 1.0
 _CHECK_INTERVAL = 0.3
 _END_TIMEOUT = 0.3  # from SIGTERM to SIGKILL, for a session that may not go on
 _STOP_TIMEOUT = 2.0  # the same while the server stops; enough to close the handles
-_IDLE_TIME = 1.0  # without an open file, after which a session counts as idle while draining
-_STUCK_AFTER = 2.0  # beyond the grace time, after which a child that has no login must be stuck
-_PASSWORD_CHANGE_GRACE = 180.0  # to log in where a new password must be set
+_IDLE_TIME = 1.0  # since the last message: a session without open files is then idle (drain)
+_STUCK_AFTER = 2.0  # after the grace time: a child without a login must then be stuck
+_PASSWORD_CHANGE_GRACE = 180.0  # the grace time on a site where a new password must be set
 _SAME_KEYSTROKE = 0.25  # Ctrl-C arrives twice: from the terminal and from the supervisor
 
 _BACKLOG = 1024
@@ -93,7 +93,7 @@ def serve(
     credentials and records. `drain` and `grace` replace `drain_seconds` and `login_grace_seconds`
     of the settings; `kernel`, `penalties` and `rates` replace the defaults. `poll_signer` is called
     once a second. `record_new_settings` is called at a reload before the settings are applied: if
-    it raises Faults they are rejected, if it raises LedgerBusy the reload is tried again.
+    it raises Faults, they are rejected; if it raises LedgerBusy, the reload is tried again.
     """
     kernel = kernel or sandbox.kernel()
     hash_slots = HashSlots()
@@ -370,7 +370,7 @@ class Server:
             self._monitor.group_commit.append(event)
 
     def _update_live_file(self) -> None:
-        """Note in the live file from which record on the connected clients have records."""
+        """Write the live file: no connected client has a record before the number in it."""
         self._children.commit()
         if self._monitor.group_commit.pending:
             return  # the next server must also look for the records that are pending
@@ -415,7 +415,7 @@ class ReloadResult:
 
 
 def reload_settings(old: Settings) -> ReloadResult:
-    """Read the settings files again; keep of `old` what a running server cannot change."""
+    """Read the settings files again; keep the values of `old` that need a restart to change."""
     new, faults = load.read(old.site)
     if new is None:
         return ReloadResult(None, tuple(faults))

@@ -1,1 +1,1 @@
-"""Asks the rules of admission (keys/credentials/admission) for the server and its live sessions."""
+"""Applies the rules of admission (keys/credentials/admission) to logins and live sessions."""

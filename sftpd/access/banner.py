@@ -1,4 +1,4 @@
-"""The text that tells a client that is early when access opens."""
+"""The banner for a client that logs in too early: it says when access opens."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What a connection that ended without a login costs its address (keys/credentials/penalties)."""
+"""The penalty for a connection that ended without a login (keys/credentials/penalties)."""
 
 from keys.credentials.penalties import Cost
 
@@ -13,6 +13,6 @@ _COST_OF_END = {
 def cost_of_end(reason: str, *, probed: bool) -> Cost | None:
     """Return the cost of a connection that ended for `reason` without a login.
 
-    `probed` says that it only offered keys that do not match, and signed with none.
+    `probed` says that the client offered only keys that do not match, and never sent a signature.
     """
     return _COST_OF_END.get(reason, Cost.LOGIN if probed else None)

@@ -1,12 +1,12 @@
 """Checks whether a session may begin, and whether a live session may go on.
 
-A child uses the settings that were in force when it was forked. So the monitor asks the Revalidator
-once more before a session begins, and again and again while it lasts: party, credential, address
-and opening times must still admit it (keys/credentials/admission).
+A child uses the settings that were in force when it was forked. So the monitor checks with the
+Revalidator once before a session begins, and several times a second while it lasts: party,
+credential, address and opening times must still admit it (keys/credentials/admission).
 
 A ring is read again when its file has changed. If the file is damaged, or no command has written it
-(keys/operations/ring_files), the last good ring stays in force and an error is logged: a mistake in
-a file locks no party out, and a key that was added by hand lets nobody in.
+(keys/operations/ring_files), the last good ring stays in force and an error is logged. So a mistake
+in a file does not lock a party out, and a key that was added to the file by hand is not accepted.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from keys.operations.key_files import KeyFilesOnRecord
 
 _FileStamp = tuple[int, int, int, int] | None
 
-# How the record names the end of a session for each reason.
+# The reason in the session-end record, for each reason of the admission rules.
 _END_REASONS = {
     Reason.UNKNOWN_USER: "party removed",
     Reason.NO_LOGIN: "party removed",
@@ -69,7 +69,7 @@ class Rings:
         return cached.ring, cached.faults is not None
 
     def in_force(self, party: str) -> Ring:
-        """Return the ring of `party`; raise Faults if its file was never good."""
+        """Return the ring of `party`; raise Faults if there never was a good one."""
         cached = self._load(party)
         if cached.ring is None:
             raise cached.faults or AssertionError("neither a ring nor faults")
@@ -91,7 +91,7 @@ class Rings:
 
 
 class Revalidator:
-    """Decides by `settings`, which a reload replaces, and by the rings."""
+    """Decides from the rings and from `settings`, which a reload replaces."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], rings: Rings) -> None:
         self.settings = settings
@@ -136,7 +136,7 @@ class Revalidator:
         return None
 
     def may_change(self, party: str, credential: str, address: Address) -> bool:
-        """Return whether `party` may replace that password by a new one, from there."""
+        """Return whether `party` may now replace that password by a new one, from `address`."""
         ring, _ = self._ring(party)
         return admission.may_change(
             self.settings, ring or Ring(party), party, credential, address, self._clock()

@@ -1,9 +1,9 @@
 """Limits how many passwords are hashed at the same time, over all children.
 
-Each argon2id hash takes 64 MiB. A slot is a byte of an in-memory file that the monitor creates and
-every child inherits. A child that hashes holds a record lock on its slot (fcntl(2), F_SETLKW); the
-kernel releases the lock if the child dies. The file is empty and sealed, or else a child could fill
-the machine's memory by writing to it.
+Each argon2id hash takes 64 MiB. A slot is a byte position in an in-memory file that the monitor
+creates and every child inherits. While a child hashes, it holds a record lock on its slot
+(fcntl(2), F_SETLKW); the kernel releases the lock if the child dies. The file is empty and sealed:
+otherwise a child could fill the machine's memory by writing to it.
 """
 
 import fcntl

@@ -14,16 +14,16 @@ in network byte order. Example: handle 4 was opened on a file of 200,000 bytes t
     O 00000004 0000000000030d40 00 000d "/BENIOKU.txt" 00
 
 The monitor answers ADMIT, REFUSE, CHANGE, OPEN, LIST, HASH, MISS and DENY with one byte. It is `+`
-when the record is in the ledger, and `-` when it cannot be written or the request is refused. So
-everything that a client learns is on record before. A missing answer counts as `-`. In a datagram
-all messages except the last one are CLOSE.
+when the record is in the ledger, and `-` when it cannot be written or the request is refused. So an
+open, a listing or a digest is on record before the client gets it. A missing answer counts as `-`.
+If a datagram has several messages, all except the last one are CLOSE.
 
-The answer `~` means yes, and that the party's bandwidth is limited: from now on the child sends
+The answer `~` means `+`, and that the party's bandwidth is limited: from now on the child sends
 PACE before it sends bytes to the client. PACE is answered with a uint32, the milliseconds to wait.
 
-TIMES reports how long READs took: how many took up to each of READ_TIME_BOUNDS, how many took
-longer, and the microseconds of all together. DENY with the verb `many` counts refusals (MISS, DENY)
-that are not recorded one by one.
+TIMES reports how long READs took: the number of READs in each bucket of READ_TIME_BOUNDS, the
+number that took longer, and the microseconds of all READs together. DENY with the verb `many` gives
+the number of refusals (MISS, DENY) that did not get a record of their own.
 """
 
 from enum import Enum, StrEnum

@@ -1,13 +1,13 @@
 """The child's end of the socket to the monitor: sends messages and waits for answers.
 
-Waking the monitor costs more than the work it then does. So a CLOSE, which needs no answer, is held
-back for up to HOLD_SECONDS, and is sent together with the next message. While it is held it is also
+Waking the monitor costs more than the work that it then does. So a CLOSE, which needs no answer, is
+held back for up to HOLD_SECONDS, and is sent together with the next message. Meanwhile it is also
 in shared memory (sftpd/ipc/pending_closes), where the monitor reads it if the child is killed. The
 times of READs are sent once a second.
 
-A client whose requests are refused again and again must not fill the disk with records. After the
-first MAX_REFUSALS, and beyond REFUSALS_PER_SECOND, refusals are only counted, and the count is sent
-with the next refusal or at the end.
+A client whose requests are refused again and again must not fill the disk with records. The first
+_MAX_REFUSALS refusals get a record each, and then _REFUSALS_PER_SECOND. The others are counted; the
+count is sent with the next refusal that gets a record, or when the connection ends.
 """
 
 import socket
@@ -41,10 +41,10 @@ _log = structlog.get_logger()
 
 
 class MonitorClient:
-    """Asks the monitor, and has it write the records; the Recorder and Meter of a Session.
+    """Sends the child's messages to the monitor; it is the Recorder and Meter of a Session.
 
-    If the monitor has died, every answer is no. `flush_due_closes` must be called again and again,
-    or the CLOSE records that are held back are sent late.
+    If the monitor has died, every answer is no. Call `flush_due_closes` often: it sends the CLOSE
+    records that are held back.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class MonitorClient:
         kex: str,
         rehearsal: str = "",
     ) -> bool:
-        """Have a login recorded; return False if the party may not have another session."""
+        """Have a login recorded; return False if the monitor refuses it or cannot record it."""
         texts = (party, method, credential, client, cipher, kex, rehearsal)
         return self._request(Message(MessageKind.ADMIT, tuple(map(_bytes, texts))))
 
@@ -96,7 +96,7 @@ class MonitorClient:
         *,
         probe: bool,
     ) -> None:
-        """Record a refused login; a probe if the client only offered a key, without signing."""
+        """Record a refused login; `probe` if the client offered a key without a signature."""
         texts = (user, method, credential, client, cipher, kex, reason)
         self._request(Message(MessageKind.REFUSE, tuple(map(_bytes, texts)), flag=probe))
 
@@ -130,7 +130,7 @@ class MonitorClient:
         self._pending.write(self._held_closes)
 
     def flush_due_closes(self) -> float | None:
-        """Send the CLOSE records that are due; return the seconds until others are due, or None."""
+        """Send the CLOSE records if they are due; return the seconds until then, or None."""
         if not self._held_closes:
             return None
         left = self._held_since + HOLD_SECONDS - self._clock()

@@ -4,8 +4,8 @@ If the child is killed, the monitor reads them there, so that the record still s
 file was sent. The page is mapped before the fork. The child alone writes, and the monitor reads it
 only after the child has died, so no lock is needed.
 
-The page holds a uint32 in the machine's byte order, the number of bytes that follow, and those
-bytes, in the format of sftpd/ipc/messages. Example, with no message:
+The page starts with a uint32 in the machine's byte order: the number of bytes that follow. Those
+bytes are messages in the format of sftpd/ipc/messages. Example, with no message:
 
     00000000
 """
@@ -24,7 +24,7 @@ class PendingCloses:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
     def write(self, messages: bytes) -> None:
-        """Replace the content by up to CAPACITY bytes.
+        """Replace the content with `messages`, up to CAPACITY bytes.
 
         The size is written last, so a child that is killed in the middle leaves the page empty.
         """

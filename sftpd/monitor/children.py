@@ -1,8 +1,8 @@
 """Forks one child per connection, reads its messages, answers them, and reaps it.
 
 The monitor holds a pidfd and one end of a socket pair for each child. Messages (ipc/messages) go
-to Monitor, which records and decides. The answer goes back at once; while records are written in
-batches (group_commit), after the commit at the end of the loop's turn.
+to Monitor, which records and decides. The child gets its answer at once. If records are written in
+batches (group_commit), it gets the answer after the commit at the end of the loop's turn.
 
 A child ends in one of four ways, and `reap` is the last step of each:
 
@@ -50,7 +50,7 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Child:
-    """A child process, the monitor's ways to it, and the state of its connection."""
+    """A child process, the descriptors for reaching it, and the state of its connection."""
 
     pid: int
     pidfd: int
@@ -135,18 +135,18 @@ class Children:
     def _receive(self, child: Child) -> bool:
         """Handle one datagram of a child; return whether it may have sent more.
 
-        Only one at a time, so that no child keeps the others waiting: the loop calls again.
+        It handles only one, so that no child makes the others wait; the loop calls it again.
         """
         try:
             data = child.channel.recv(MAX_DATAGRAM)
         except BlockingIOError:
             return False
         except ConnectionResetError:
-            return True  # it died with an answer unread; what it sent before is still there
+            return True  # it died before it read an answer; what it sent before is still there
         if not data:
             self._loop.unwatch(child.channel)
             if child.state.reported_reason is None:
-                # Either it is dead, or it closed the socket and would go on unrecorded.
+                # Either it is dead, or it closed the socket to go on without records.
                 signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
             return False
         try:
@@ -205,7 +205,7 @@ class Children:
     def enforce_open_limit(self) -> None:
         """Kill every child with more open files than a client can have. Call it now and then.
 
-        It is not checked at each open, because opens are frequent and no honest child gets there.
+        The limit is not checked at each open: opens are frequent, and no honest child reaches it.
         """
         for child in self:
             if len(child.state.open_files) > MAX_OPEN_FILES and not child.killed_by_monitor:
@@ -247,7 +247,7 @@ class Children:
                 if not self._receive(child):
                     break
         self._read_pending_closes(child)
-        self.commit()  # a rollback must come before the records of its end
+        self.commit()  # if this is rolled back, that must come before the records of the end
         os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         for watched in (child.channel, child.pidfd):
             self._loop.unwatch(watched)

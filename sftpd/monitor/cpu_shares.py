@@ -9,8 +9,8 @@ that is alone gets nice 0.
 Lowering a nice value again needs CAP_SYS_NICE; without it the higher value stays.
 
 Children also run under SCHED_BATCH: they do not preempt a running process when a packet arrives.
-A client that sends its requests one by one would otherwise wake its child for each of them, where
-a moment later ten could be answered at once.
+Otherwise a client that sends its requests one by one would wake its child for each of them. A
+moment later the child could answer ten of them at once.
 """
 
 import math

@@ -1,9 +1,9 @@
-"""Writes the monitor's records to the transfer ledger: each at once, or a batch with one sync.
+"""Writes the monitor's records to the transfer ledger, one at a time or in batches with one sync.
 
 Under `[ledger] sync = "always"` a record must be on the disk before its client gets an answer. One
 sync takes as long for many records as for one, so GroupCommit is then `batching`: `append` only
 collects, and `commit`, called once a turn of the loop, writes and syncs the whole batch. If that
-fails, no record of the batch counts, and the `on_rollback` functions take back what was granted.
+fails, no record of the batch counts, and the `on_rollback` functions undo what was granted.
 
 Under `sync = "interval"` (the default) `append` writes at once, and the server syncs every second.
 
@@ -58,7 +58,7 @@ class GroupCommit:
         return self._write(events)
 
     def hold(self) -> None:
-        """Collect what is appended from now on, to write it together with what comes later."""
+        """Collect the records that are appended from now on, to write them together later."""
         self._holding = True
 
     def release(self) -> None:
@@ -66,7 +66,7 @@ class GroupCommit:
         self._holding = False
 
     def flush(self) -> None:
-        """Write what was collected by `hold` if nothing was appended after it."""
+        """Stop collecting, and write what was collected if no later `append` has written it."""
         self._holding = False
         if self._batch and not self.batching:
             self.append()
@@ -74,8 +74,8 @@ class GroupCommit:
     def on_rollback(self, undo: Callable[[bool], None]) -> None:
         """While batching, call `undo` if the record that was appended last cannot be committed.
 
-        Its argument says whether the record may be in the ledger all the same: written, but not
-        confirmed by the disk.
+        The argument of `undo` is True if the record may still be in the ledger: it was written, but
+        the disk did not confirm it.
         """
         if self.batching:
             self._rollbacks.append(undo)

@@ -1,13 +1,13 @@
-"""Accepts connections, and closes those that may not be served before a byte of SSH is sent.
+"""Accepts connections. It closes a refused connection before a byte of SSH is sent.
 
-A connection is served if all of this is true, checked in this order. The word is the reason of the
-`connection-refused` record:
+A connection is served if all of this is true, checked in this order. If a line is not true, its
+first word is the reason in the `connection-refused` record:
 
     address      a party registered the address
-    rate         the address does not connect too often (access/penalties)
-    penalty      the address has not failed too often (access/penalties)
+    rate         the address does not connect too often (keys/credentials/penalties)
+    penalty      the address has not failed too often (keys/credentials/penalties)
     sessions     the server has fewer connections than `[sftp] max_sessions`
-    resources    the machine has a process and descriptors left
+    resources    the machine can start another process and open more descriptors
 
 A connection from a balancer (`[sftp] proxies`) first waits for its PROXY header (proxy_wait), and
 is then checked with the client's address. If the machine lacks resources, the listener pauses for

@@ -59,7 +59,7 @@ class Loop:
         self.after_events: Callback | None = None
         self._epoll = select.epoll()
         self._watched: dict[int, Callback] = {}
-        # A heap. The number keeps timers of the same time in order, and from being compared.
+        # A heap. The number orders timers that have the same time; Timers cannot be compared.
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = count()
 
@@ -98,7 +98,7 @@ class Loop:
         self.call_at(self.time() + seconds, repeat)
 
     def run_once(self, until: float | None = None) -> None:
-        """Wait for a file or a timer, `until` at the latest, and make the calls that are due."""
+        """Wait for a file or a timer, at most until `until`, and make the calls that are due."""
         timers = self._timers
         while timers and timers[0][2].callback is None:
             heappop(timers)

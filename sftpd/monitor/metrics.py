@@ -15,7 +15,7 @@ served at `GET /metrics` (sftpd/monitor/metrics_server), one request per connect
     ssps_forks_total
     ssps_start_time_seconds           Unix time of the start
     ssps_credential_seconds{party}    until the party's last credential expires; +Inf if never
-    ssps_key_files_damaged            key files that cannot be read; the last good ring stays in use
+    ssps_key_files_damaged            key files that cannot be used; the last good ring stays in use
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
-"""Answers a Prometheus server over HTTP, from the monitor's loop, without ever blocking it.
+"""Answers a Prometheus server over HTTP, in the monitor's loop, and never blocks it.
 
-At most `MAX_CLIENTS` connections at a time, one request each (sftpd/monitor/metrics), at most
-`REQUEST_TIMEOUT` seconds from accept to the last byte.
+It serves at most `MAX_CLIENTS` connections at a time, with one request each
+(sftpd/monitor/metrics). A connection is closed after `REQUEST_TIMEOUT` seconds at the latest.
 """
 
 import socket

@@ -4,16 +4,17 @@ A child handles untrusted input, so the monitor does not trust it. It believes a
 the client did in its session, and nothing else:
 
 Rule 1. Address and session number come from the monitor, never from a message.
-Rule 2. A child logs in once, as one party. Whether that party may come in is checked again here,
-with the settings and keys of this moment.
+Rule 2. A child logs in once, as one party. The monitor checks again whether that party may log in,
+with the settings and keys that are in force now.
 Rule 3. Each kind of message is allowed either before the login or after it (`_BEFORE_LOGIN`,
 `_AFTER_LOGIN`). After END nothing is allowed.
 Rule 4. A message that an honest child would not send is a ProtocolViolation: the child is killed.
 Rule 5. Every OPEN gets its CLOSE and every connection its SESSION_END, even if the child is killed.
 
-A session number is the sequence number that the next record has when the connection is accepted,
-times 10,000, plus the number of connections accepted since that record. Every connection leaves a
-record when it ends, so a number is never used twice, not even after a crash.
+A session number is 10,000 times the sequence number that the next record will have when the
+connection is accepted, plus 1 for each connection that was accepted since the newest record. Every
+connection gets a record when it ends. So no two sessions in the ledger have the same number, not
+even after a crash.
 """
 
 from collections import Counter
@@ -125,8 +126,8 @@ class Monitor:
     def handle_messages(self, state: ConnectionState, *messages: Message) -> bool:
         """Record a datagram of messages from a child; return whether the last one is granted.
 
-        While `group_commit` is batching, True only holds if its next `commit` succeeds. All
-        messages but the last must be CLOSE. Raises ProtocolViolation.
+        While `group_commit` is batching, True is valid only if the next `commit` succeeds. All
+        messages except the last must be CLOSE. Raises ProtocolViolation.
         """
         state.last_message_at = self._now()
         try:
@@ -268,7 +269,7 @@ class Monitor:
         }
         event = _event(state, TransferEvent.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
         if message.flag:
-            # A client tries its keys one after the other. Only if none fits are they recorded.
+            # A client tries its keys one by one; they are recorded only if none is accepted.
             state.probes.append(event)
             return True
         if costs_penalty(reason):
@@ -387,7 +388,7 @@ class Monitor:
 
 
 def first_record(session: int) -> int:
-    """Return the sequence number from which on the records of `session` are found."""
+    """Return a sequence number; no record of `session` comes before it."""
     return session // _SESSIONS_PER_RECORD
 
 

@@ -76,7 +76,7 @@ class PasswordChanges:
             if done:
                 _log.info("password-changed", party=party)
             elif status is not None and status.si_code != os.CLD_EXITED:
-                cause = f"killed by signal {status.si_status}"  # so it could not log why
+                cause = f"killed by signal {status.si_status}"  # so it could not log the cause
                 _log.error("password-not-changed", party=party, cause=cause)
             answer(done)
 

@@ -7,7 +7,7 @@ either a line of at most 107 bytes (section 2.1),
     PROXY TCP6 2001:db8::7 2001:db8::1 51842 22\r\n
     PROXY UNKNOWN ...\r\n
 
-source before destination, or a binary header (section 2.2), in network order:
+with the source before the destination, or a binary header (section 2.2), in network byte order:
 
     signature   12 bytes    0d 0a 0d 0a 00 0d 0a 51 55 49 54 0a
     version     4 bits      2

@@ -1,8 +1,8 @@
-"""Closes in the ledger what a killed server left open there.
+"""Writes the CLOSE and SESSION_END records that a killed server could not write.
 
 The server writes a file `live` beside the transfer ledger: one decimal number, padded with spaces
-to 16 characters. No client that is connected has a record before that number. The server rewrites
-it about once a second. It needs no fsync: an older number only means more records to read.
+to 16 characters. No connected client has a record before that number. The server rewrites it about
+once a second. It needs no fsync: with an older number, the next server only reads more records.
 
 At the next start the server reads the ledger from that record on. For each file that is still open
 and each party that is still logged in it appends the missing CLOSE or SESSION_END, with the reason
@@ -54,7 +54,7 @@ class LiveFile:
 
 
 def close_unfinished(folder: Path, ledger: Ledger, live: LiveFile) -> int:
-    """Append the missing records of a killed server; return how many there were."""
+    """Append the records that a killed server could not write; return their number."""
     first = live.first
     end = ledger.next_seq
     if first is not None and first < end:

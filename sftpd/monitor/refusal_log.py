@@ -1,4 +1,4 @@
-"""Records refused connections without letting anyone flood the ledger.
+"""Records refused connections, and limits how many records a second they can cause.
 
 The first refusal of an address for a reason is recorded at once. Further ones of the same address
 and reason are counted, and recorded once a second as one record with their `count`:
@@ -6,7 +6,7 @@ and reason are counted, and recorded once a second as one record with their `cou
     connection-refused    from 192.0.2.7    reason "rate"    count 41
 
 If more than `MAX_KEYS` addresses are refused within a second, the rest are counted together, with
-`many` as their origin. So the ledger gets some 1,000 of these records a second at most.
+`many` as their origin. So the ledger gets at most about 1,000 of these records a second.
 """
 
 from collections.abc import Callable

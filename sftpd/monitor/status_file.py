@@ -1,8 +1,9 @@
 """Writes `state/serving.json`: which settings and keys the server uses now.
 
 The format is in keys/operations/server_state. A command reads the file to see whether the server
-has taken up a change. It is written again only if something in it has changed: a ring was reloaded,
-settings were applied or rejected. If it cannot be written, the server goes on and logs that.
+uses a change. It is written again only if its content has changed, for example after a ring was
+reloaded or settings were applied or rejected. If it cannot be written, the server logs an error and
+goes on.
 """
 
 import os

@@ -23,7 +23,7 @@ From `restrict_to_tree` on:
 - No capabilities; and if the server was started as root, the tree is the root directory.
 - Not dumpable: no other process of that user can read this one's memory, which has the host keys.
 
-Everything that has to be loaded from the disk must be loaded before.
+Whatever has to be loaded from the disk must be loaded before `restrict_to_tree`.
 """
 
 import errno
@@ -72,7 +72,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class SandboxPolicy:
-    """How the children of this server are restricted; no user if the server is not root itself."""
+    """How the children of this server are restricted; `user` is None if the server is not root."""
 
     kernel: KernelFeatures
     user: User | None = None
@@ -139,7 +139,7 @@ def restrict_before_login(policy: SandboxPolicy) -> None:
 
 
 def restrict_to_tree(tree: int | None, policy: SandboxPolicy) -> None:
-    """Restrict this process to reading the tree with that descriptor; without one, to no file.
+    """Let this process read only the tree with that descriptor, or no file if it is None.
 
     Call `restrict_before_login` first. Raises OSError if the kernel has a part of the sandbox and
     refuses to set it up; the process must then not serve anything.

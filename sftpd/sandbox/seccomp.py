@@ -12,13 +12,13 @@ A denied call fails with EPERM; the process is never killed for it. So a call ma
 error with a traceback, not a session that ends without a message.
 
 This is a list of denied calls, not of allowed ones. Python, its memory allocator and OpenSSL make
-calls that differ between versions of libc, so a list of allowed calls could break after an upgrade,
-on polling night. What this list forgets is still limited by Landlock, by the unprivileged user and
-by the missing capabilities.
+calls that differ between versions of libc. So after an upgrade a list of allowed calls could stop
+the server on polling night. A call that is missing from this list is still limited by Landlock, by
+the unprivileged user and by the missing capabilities.
 
-There are two stages, and the second filter adds to the first. Before the login the calls are denied
-that no part of a connection needs. After the login threads are denied too, and the calls with which
-the sandbox itself is set up. Calls of another architecture (i386, x32) are always denied.
+There are two stages, and the second filter adds to the first. The first denies the calls that no
+part of a connection needs. After the login, the second also denies threads and the calls that set
+up the sandbox itself. Calls of another architecture (i386, x32) are always denied.
 """
 
 import errno
@@ -139,7 +139,7 @@ def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
 
 
 def install(stage: Stage) -> None:
-    """Put the filter in force for this thread and whatever it starts; needs no_new_privs.
+    """Install the filter for this thread and what it starts; no_new_privs must be set.
 
     Raises OSError if the kernel refuses it.
     """

@@ -51,7 +51,7 @@ class ByteRanges:
     def ranges(self) -> str:
         """Return the first and last byte of each range: `0-32767,65536-99999`.
 
-        Only 32 ranges are listed; after them `+` and the number of the others.
+        At most 32 ranges are listed; `+` and the number of the other ranges follow.
         """
         shown = [f"{start}-{end - 1}" for start, end in self._ranges[:_MAX_SHOWN]]
         more = len(self._ranges) - len(shown)

@@ -33,7 +33,7 @@ class DigestRequest(NamedTuple):
 
 
 def algorithm(names: bytes) -> str | None:
-    """Return our name of the first known algorithm in a client's list, None if none is known."""
+    """Return the first algorithm in a client's list that we know, by our name; None if none."""
     wanted = (name.decode("ascii", "replace") for name in names.split(b","))
     return next((_NAMES[name] for name in wanted if name in _NAMES), None)
 
@@ -58,7 +58,7 @@ def digests(descriptor: int, size: int, wanted: DigestRequest) -> bytes | None:
 
 
 def _of_range(descriptor: int, name: str, at: int, end: int) -> bytes:
-    # Only sha256 proves anything; sha1 and md5 are for the client's comparison.
+    # Only sha256 proves anything; sha1 and md5 are for clients that compare them.
     hashed = hashlib.new(name, usedforsecurity=False)
     while at < end and (chunk := os.pread(descriptor, min(_CHUNK, end - at), at)):
         hashed.update(chunk)

@@ -1,4 +1,4 @@
-"""SFTP messages: how a request is parsed and a reply is built, and all the protocol's numbers.
+"""Parses SFTP requests and builds replies; holds all numbers of the protocol.
 
 SFTP version 3, draft-ietf-secsh-filexfer-02. A packet is
 

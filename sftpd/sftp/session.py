@@ -6,9 +6,9 @@ The protocol is version 3 (sftpd/sftp/protocol) with these extensions, all of wh
 - of draft-ietf-secsh-filexfer-extensions-00: `home-directory`, `check-file-name`,
   `check-file-handle` (sftpd/sftp/check_file).
 
-Rule 1: every request passes the gate (`_gate`), which looks up its verb in the table and asks
-whether it writes. A verb that writes is refused there, and has no code behind it. The only shortcut
-is for READ in its usual form, and READ cannot write.
+Rule 1: every request passes the gate (`_gate`), which looks up its verb in the table and checks
+whether it writes. The gate refuses a verb that writes; no code for such a verb exists. The only
+shortcut is for READ in its usual form, and READ cannot write.
 
 Rule 2: an open, a listing or a digest is recorded before it is answered. If it cannot be recorded,
 it is refused.
@@ -24,8 +24,8 @@ Rule 5: what a session keeps in memory is limited: its handles, the names of the
 being listed, and the ranges of files that were sent. A request beyond a limit fails, and that is
 recorded.
 
-Table, gate and verbs are in one module, although it is long, so that a reader sees in one place
-that nothing writes. A file's bytes are read from the disk into the buffer from which they are sent.
+Table, gate and verbs are in one long module, so that a reader can see in one place that nothing
+writes. A file's bytes are read from the disk into the buffer from which they are sent.
 """
 
 import errno
@@ -191,8 +191,8 @@ class Session:
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """Process what the client sent, and yield replies; each must be sent before the next.
 
-        What is yielded is a part of `stream`, and the next replies overwrite it. A file's bytes
-        count as sent when the next replies are asked for. Raises ProtocolError if the client has
+        Each yielded part of `stream` is overwritten by the next replies. A file's bytes count as
+        sent when the caller asks for the next replies. Raises ProtocolError if the client has
         to be disconnected.
         """
         self._received += data

@@ -4,9 +4,9 @@ A client's path is bytes, and is resolved twice. First by its text alone, as in 
 to `/`, and `..` at the root stays at the root. Then by the kernel, below the descriptor of the tree
 (keys/kernel/openat2), which refuses links and everything outside the tree.
 
-Only regular files and folders exist here. A FIFO, a socket, a device or a symbolic link that
-someone planted is neither found nor listed, and neither is a name with control characters. A path
-that is denied looks like a path that does not exist.
+A client sees only regular files and folders. A FIFO, a socket, a device or a symbolic link that
+someone put into the tree is neither found nor listed; the same goes for a name with control
+characters. A path that is denied looks like a path that does not exist.
 """
 
 import errno
@@ -94,8 +94,8 @@ class View:
     """One party's tree; close it after the session.
 
     A tree that does not exist yet, because nothing was filed for the party, is shown as an empty
-    folder. `is_visible` returns whether a path in the tree (without the leading slash) may be seen:
-    when a party's scope becomes narrower, the publisher needs some time to remove the files.
+    folder. `is_visible` returns whether a path in the tree (without the leading slash) may be seen.
+    After a party's scope became narrower, the publisher needs some time to remove the files.
     """
 
     def __init__(self, tree: Path, is_visible: Callable[[str], bool] | None = None) -> None:

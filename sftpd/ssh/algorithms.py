@@ -3,8 +3,8 @@
 In SSH the client's order decides (RFC 4253 section 7.1), and OpenSSH's client puts AES-CTR before
 AES-GCM, although AES-CTR with its MAC costs three times the CPU. A server can still prefer
 AES-GCM: it waits for the client's KEXINIT, and offers AES-GCM alone if the client lists it for
-both directions. In the same way it offers only encrypt-then-MAC to a client that has it, on a site
-that offers other MACs too (`algorithms = "compatible"`).
+both directions. In the same way, a site that also offers other MACs (`algorithms = "compatible"`)
+offers only encrypt-then-MAC to a client that lists it.
 
 A client that does not list the preferred algorithms is offered everything.
 """
@@ -50,12 +50,12 @@ _HEADER = 17
 
 
 def preferred_ciphers(kexinit: bytes) -> Sequence[str] | None:
-    """Return the ciphers to offer to the client of this KEXINIT alone; None to offer all."""
+    """Return the only ciphers to offer to the client that sent `kexinit`; None to offer all."""
     return GCM_CIPHERS if _lists_any(kexinit, _CIPHERS_AT, GCM_CIPHERS) else None
 
 
 def preferred_macs(kexinit: bytes) -> Sequence[str] | None:
-    """Return the MACs to offer to the client of this KEXINIT alone; None to offer all."""
+    """Return the only MACs to offer to the client that sent `kexinit`; None to offer all."""
     return MACS if _lists_any(kexinit, _MACS_AT, MACS) else None
 
 

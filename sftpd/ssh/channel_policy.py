@@ -35,10 +35,10 @@ class Channels(Protocol):
         """Return how many channels are open."""
 
     def serve_sftp(self, channel: Channel, session: Session) -> None:
-        """Answer the channel's SFTP requests by the session from now on."""
+        """Let `session` answer the channel's SFTP requests from now on."""
 
     def call_after_reply(self, action: Callable[[], None]) -> None:
-        """Call `action` after the reply to the current channel request was sent."""
+        """Call `action` as soon as the reply to the current channel request has been sent."""
 
 
 class ChannelBackend(Protocol):

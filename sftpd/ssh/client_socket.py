@@ -20,7 +20,7 @@ class ClientSocket:
     def __init__(
         self, connection: socket.socket, grace: float, max_login_bytes: int = LOGIN_BYTES
     ) -> None:
-        """Start the login's clock: the client has `grace` seconds and `max_login_bytes` bytes."""
+        """Start the limits of the login: `grace` seconds and `max_login_bytes` bytes."""
         self._socket = connection
         self._deadline: float | None = time.monotonic() + grace
         self._login_bytes_left = max_login_bytes
@@ -60,7 +60,7 @@ class ClientSocket:
         return self._socket.send(data, socket.MSG_DONTWAIT)
 
     def login_seconds_left(self) -> float | None:
-        """Return the seconds left for the login, None after it; raise EOFError if none are."""
+        """Return the seconds left for the login, None after it; raise EOFError if none are left."""
         if self._deadline is None:
             return None
         self._check_login_limits()

@@ -1,7 +1,7 @@
 """Answers the few exec commands that rclone uses to compare digests; everything else is refused.
 
     echo ${ShellId}%ComSpec%     asks which shell this is; the answer is that of a POSIX shell
-    md5sum                       the digest of empty input; rclone tries whether the command works
+    md5sum                       the digest of empty input; rclone uses it to test the command
     md5sum PATH                  a file's digest, as `md5sum` prints it
 
 The same for `sha1sum` and `sha256sum`, and for the other spellings that rclone tries: `md5 -r`,

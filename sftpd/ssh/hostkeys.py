@@ -1,7 +1,7 @@
 """The server's host keys: loaded for the key exchange, announced and proved after the login.
 
-After the login the server announces all its host keys, the prepared ones too. So a client learns
-the next key before the old one is removed (OpenSSH PROTOCOL section 2.5; `UpdateHostKeys`):
+After the login the server announces all its host keys, including the prepared ones. So a client
+learns the next key before the old one is removed (OpenSSH PROTOCOL section 2.5; `UpdateHostKeys`):
 
     byte SSH_MSG_GLOBAL_REQUEST, "hostkeys-00@openssh.com", no reply wanted, string[] keys
 
@@ -14,8 +14,8 @@ and gets REQUEST_SUCCESS with one signature for each, in the same order, over
     string "hostkeys-prove-00@openssh.com", string session identifier, string key
 
 The first string makes such a signature useless in a key exchange. A request that names a key that
-is not ours is refused completely. Prepared keys are never used in a key exchange; they are when the
-operator has activated them (keys/server_keys/host).
+is not ours is refused completely. A prepared key is not used in a key exchange until the operator
+activates it (keys/server_keys/host).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

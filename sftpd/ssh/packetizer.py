@@ -2,11 +2,12 @@
 
 This replaces paramiko's Packetizer, which needs a thread of its own. The socket is read in large
 pieces. Packets are sealed one after the other into one buffer, and one send passes all of them to
-the kernel. A channel's data is sealed from the buffer into which it was read from the disk.
+the kernel. A channel's data is sealed directly from the buffer into which it was read from the
+disk.
 
 `read_message` is the main loop of a connection. Between two packets it sends what is sealed, and
-asks the ChannelService to seal more. It never blocks on a full socket, so whatever a client does or
-fails to do, the server goes on reading from it.
+asks the ChannelService to seal more. It never blocks on a full socket, so it can always read from
+the client.
 
 This is one module because every packet touches the buffers, the counters that request new keys,
 and the loop. The ciphers are in sftpd/ssh/ciphers. Example: `SSH_MSG_NEWKEYS` before there are keys
@@ -68,7 +69,7 @@ class Connection(Protocol):
         """Write what the socket takes and return its size; raise BlockingIOError if it is full."""
 
     def login_seconds_left(self) -> float | None:
-        """Return the seconds left for the login, None after it; raise EOFError if none are."""
+        """Return the seconds left for the login, None after it; raise EOFError if none are left."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -84,7 +85,7 @@ class ChannelService(Protocol):
         """Seal some replies; return False if nothing can be sealed now."""
 
     def flush_due_closes(self) -> float | None:
-        """Send the CLOSE records that are due; return the seconds until others are due, or None."""
+        """Send the CLOSE records if they are due; return the seconds until then, or None."""
 
     def waits_for_client(self) -> bool:
         """Return whether the server waits for the client, for example for a window to open."""
@@ -96,14 +97,13 @@ class ChannelService(Protocol):
 class Packetizer:
     """The packet layer of one connection, with the interface of paramiko's Packetizer."""
 
-    # After so much in one direction the server starts a new key exchange.
+    # After this many packets or bytes in one direction the server starts a new key exchange.
     REKEY_PACKETS = 1 << 29
     REKEY_BYTES = 1 << 30
     # What a client may still send before it answers that key exchange.
     OVERFLOW_PACKETS = 1 << 29
     OVERFLOW_BYTES = 1 << 29
-    # Seconds without progress after which a client is disconnected: data waits for it, and it takes
-    # none.
+    # A client is disconnected if data waits for it and it takes none for this many seconds.
     STALL_SECONDS = 120.0
 
     def __init__(self, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:

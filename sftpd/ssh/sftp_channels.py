@@ -1,11 +1,12 @@
 """Serves SFTP channels in the thread that reads the connection (RFC 4254 section 5).
 
-An SftpChannel collects the data of one channel, feeds it to a Session, and has the replies sealed
-as far as the client's window allows. Flow control is in both directions:
+An SftpChannel collects the data of one channel, feeds it to a Session, and seals as much of the
+replies as the client's window allows. Flow control works in both directions:
 
 - If the client's window is closed, or the socket is full, the session's generator is not advanced.
   What the client sends in the meantime is kept in the inbox.
-- The client's own window opens again only as the inbox is processed, so the inbox stays small.
+- The window in which the client may send opens only as the inbox is processed, so the inbox stays
+  small.
 
 The channels of a connection take turns.
 """
@@ -74,7 +75,7 @@ class SftpChannel:
         self._inbox += data
 
     def add_window(self, size: int) -> None:
-        """The client accepts `size` bytes more; raise SSHException if the window overflows."""
+        """Add `size` bytes to the client's window; raise SSHException if it overflows."""
         if self._window + size > _MAX_WINDOW:
             raise SSHException(f"a window of {self._window + size} bytes")
         self._window += size

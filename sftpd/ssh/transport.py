@@ -8,8 +8,8 @@ from `paramiko.Transport` in these points:
 - Packets are sealed and opened by our own packetizer (sftpd/ssh/packetizer).
 - The data of SFTP channels goes to sftpd/ssh/sftp_channels. In paramiko each channel needs a thread
   of its own. Opening, requests and closing of channels remain paramiko's.
-- Nothing blocks during a key exchange: messages that have to wait for its end are held and sent
-  then. Only this thread can finish the key exchange, so it must not wait for it.
+- Nothing blocks during a key exchange, because only this thread can finish it. Messages that may
+  not be sent during the key exchange are held, and sent after it.
 - AES-GCM is preferred (sftpd/ssh/algorithms): the server's KEXINIT waits for the client's, up to
   KEXINIT_WAIT seconds. A client whose KEXINIT has not arrived by then is far away, or waits for
   ours; it is offered all algorithms. On such a link the cipher is not the bottleneck. The signature
@@ -177,11 +177,11 @@ class Transport(_TypedTransport):
         return len(self._open_channels)
 
     def serve_sftp(self, channel: Channel, session: Session) -> None:
-        """Answer the channel's SFTP requests by the session from now on."""
+        """Let `session` answer the channel's SFTP requests from now on."""
         self._sftp_channels.add(channel, session, self.send_unasked)
 
     def call_after_reply(self, action: Callable[[], None]) -> None:
-        """Call `action` after the reply to the current channel request was sent."""
+        """Call `action` as soon as the reply to the current channel request has been sent."""
         self._after_reply.append(action)
 
     # ChannelService, for the packetizer.
@@ -198,7 +198,7 @@ class Transport(_TypedTransport):
         return self.clear_to_send.is_set() and self._sftp_channels.send_some()
 
     def flush_due_closes(self) -> float | None:
-        """Send the CLOSE records that are due; return the seconds until others are due, or None."""
+        """Send the CLOSE records if they are due; return the seconds until then, or None."""
         return self._flush_due_closes()
 
     def waits_for_client(self) -> bool:
@@ -232,7 +232,7 @@ class Transport(_TypedTransport):
         self.kex_name = next(name for name in KEX if self._kex_info[name] is chosen)
 
     def _parse_ext_info(self, msg: Message) -> None:
-        # We use none of a client's extensions, and paramiko would loop as often as the client says.
+        # We use no extension of a client, and paramiko would loop as many times as the client says.
         pass
 
     def _parse_newkeys(self, m: Message) -> None:
@@ -313,11 +313,11 @@ class Transport(_TypedTransport):
 
 
 def is_client_fault(failure: BaseException) -> bool:
-    """Return whether a connection failed because of what the client sent, not by a bug of ours.
+    """Return whether a connection failed because of what the client sent, not because of our bug.
 
-    Our own code raises SSHException for a malformed message. paramiko, and what it calls, raise
-    all kinds of exceptions for it. So any exception counts as the client's fault unless it was
-    raised in our own code.
+    Our own code raises SSHException for a malformed message. paramiko and the libraries that it
+    calls raise many kinds of exceptions. So every exception counts as the client's fault, unless
+    our own code raised it and it is not an SSHException.
     """
     frame = failure.__traceback__
     while frame is not None and frame.tb_next is not None:

@@ -6,18 +6,18 @@ whether a signature would be accepted (a probe), and then with one. Only the sig
 in. With keyboard-interactive the user is asked for the password and, if that is an initial one,
 twice for a new one. With the method `password` an initial password only gets a banner that says so.
 
-A refusal tells the client nothing. Its bytes are the same for every reason. It is sent a whole
-number of response intervals after the request arrived, and an interval is longer than any decision
-takes, so the time to read a key file or to hash a password does not show. All methods are in one
-module because they share what makes this true: one count of attempts, one interval, one way to
-refuse.
+A refusal does not tell the client the reason: its bytes are always the same. Only a client with the
+right credential gets a banner with it. A refusal is sent a whole number of response intervals after
+the request arrived. An interval is longer than any decision takes, so the client cannot measure the
+time to read a key file or to hash a password. All methods are in one module because they share the
+count of attempts, the interval and the way to refuse.
 
-A probe is answered with yes for a key that is the user's, valid now, and offered from that user's
-own address, unless the party is suspended. So a client at a party's registered address that has one
-of the party's public keys can learn that it is one, as with any OpenSSH server. From anywhere else,
-also from another party's address, every key is answered with no. A yes for every key would hide
-even that, but each client would then have to sign with each of its keys, and its user would have to
-type a passphrase or touch a token for each.
+A probe is answered with yes if the key is the user's and valid now, the address is the user's own,
+and the party is not suspended. So a client at a party's registered address can learn whether a
+public key belongs to the party, as with any OpenSSH server. From all other addresses, including
+those of other parties, the answer is always no. If the answer were always yes, a client could not
+learn even that. But then each client would have to sign with each of its keys, and its user would
+have to type a passphrase or touch a token for each.
 """
 
 import time
@@ -91,7 +91,7 @@ class AuthPolicy(Protocol):
     def admit(self, admitted: Admitted, method: str) -> bool:
         """Admit a party whose proof was verified.
 
-        Returns False if the login cannot be recorded or the party has too many sessions.
+        Returns False if the monitor refuses the login or cannot record it.
         """
 
     def record_refusal(
@@ -103,10 +103,10 @@ class AuthPolicy(Protocol):
         """Replace `credential` by a new password; return False if that fails."""
 
     def after_login(self) -> None:
-        """Called as soon as the client knows that it is logged in."""
+        """Called as soon as the success message is on its way to the client."""
 
     def banner(self) -> str:
-        """Return the text for a client that is early."""
+        """Return the banner for a client that logs in before access opens."""
 
 
 class UserauthHandler(AuthHandler):
@@ -165,7 +165,7 @@ class UserauthHandler(AuthHandler):
             case b"keyboard-interactive" if self._interactive:
                 self._send_prompts("", "", "Parola (password): ")
             case b"none" if not self._had_request:
-                # Clients ask this way which methods there are. The first time is not an attempt.
+                # Clients ask for the list of methods this way. The first time is not an attempt.
                 self._send_failure()
             case _:
                 name = method.decode("utf-8", "replace")[:_MAX_USER]
@@ -357,7 +357,7 @@ def _password_problem(user: str, old: str, new: str, again: str) -> str:
 
 
 def _accepts_signature(decision: Admitted | Refused) -> bool:
-    """Return whether a signature is asked for and verified; an early client proves its key too."""
+    """Return whether a signature is verified; an early client must prove its key too."""
     return isinstance(decision, Admitted) or decision.reason is Reason.NOT_YET_OPEN
 
 
