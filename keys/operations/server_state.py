@@ -103,6 +103,14 @@ def claim(site: Path, part: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def refuse_second(site: Path, part: str) -> None:
+    """Raise AlreadyRunning at once if a process runs that part of the site; for before `claim`."""
+    if (pid := holder(site, part)) is not None:
+        raise AlreadyRunning(
+            f"{site}: process {pid} already runs `ssps {part}`, stop that one first"
+        )
+
+
 def holder(site: Path, part: str) -> int | None:
     """Return the process that runs this part of the site now, or None."""
     try:

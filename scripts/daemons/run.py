@@ -45,6 +45,7 @@ def run(site: Path) -> None:
 
     SIGHUP reloads the settings, SIGTERM stops both.
     """
+    server_state.refuse_second(site, server_state.RUN)
     settings = load_ready_settings(site)
     found = [
         *sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()),
@@ -73,6 +74,7 @@ def run(site: Path) -> None:
 @console.with_site
 def publish(site: Path) -> None:
     """Run the publisher: read and file the pages in the intake."""
+    server_state.refuse_second(site, server_state.PUBLISH)
     settings = load_ready_settings(site)
     if found := list(obstacles.publisher_faults(settings)):
         raise Faults(found)
@@ -130,6 +132,8 @@ def run_server(settings: Settings, **how: Any) -> None:
     from sftpd.server import serve as run
 
     site = settings.site
+    # Before the signer is asked: it would wait for the other server's ledger.
+    server_state.refuse_second(site, server_state.SERVE)
     # Another process signs these records: the server never has the key.
     starts.record_start(settings, server_state.SERVE, signed=False)
     with signer_client.running_signer(site, TRANSFER, settings.ledger) as signer:

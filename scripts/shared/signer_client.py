@@ -2,16 +2,20 @@
 
 The daemon starts the process if none is running. If the process dies, the daemon logs
 `signer-died` and starts it again after a pause, which doubles each time; its records are written
-meanwhile and are signed afterwards. A daemon does not start if the ledger that it is about to
-write does not match its newest checkpoint.
+meanwhile and are signed afterwards. A process that gives no sign of life for `STUCK_AFTER` seconds,
+for example because it was stopped, is logged as `signer-stuck`, killed and replaced in the same
+way. A daemon does not start if the ledger that it is about to write does not match its newest
+checkpoint.
 """
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -19,12 +23,21 @@ import structlog
 from config.fault import Fault, Faults
 from config.settings import LedgerSettings
 from config.site import LEDGERS
-from scripts.shared.signer_process import ENDED, MAX_MESSAGE, READY, SIGNED, socket_address
+from keys.operations import server_state
+from scripts.shared.signer_process import (
+    ENDED,
+    MAX_MESSAGE,
+    PART,
+    READY,
+    SIGNED,
+    socket_address,
+)
 
 _STOP_TIMEOUT = 60.0  # seconds for the last signature
 _MIN_BACKOFF, _MAX_BACKOFF = 1.0, 30.0  # seconds before the next attempt
 _CONNECT_INTERVAL = 0.02
 _STOP_ATTEMPTS = 3
+STUCK_AFTER = 15.0  # seconds without a sign of life, of which the signer gives one a second
 _log = structlog.get_logger()
 
 
@@ -45,6 +58,7 @@ class SignerClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._backoff = _MIN_BACKOFF
         self._next_attempt = 0.0
+        self._heard: float | None = None  # the last sign of life on this connection
 
     def start(self) -> None:
         """Wait until the ledger is being signed; raise Faults if the signer refuses it."""
@@ -52,6 +66,7 @@ class SignerClient:
             connection = self._connect_or_spawn()
             answer = connection.recv(MAX_MESSAGE)
             if answer == READY:
+                self._heard = self._monotonic()
                 return
             self._disconnect()
             if answer not in (b"", ENDED):  # else that signer has just ended with its daemon
@@ -65,13 +80,14 @@ class SignerClient:
                 self._reconnect(now)
             return
         try:
-            answer = self._connection.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)
+            while (answer := self._connection.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)) == READY:
+                self._heard = now
         except BlockingIOError:
+            if self._heard is not None and now >= self._heard + STUCK_AFTER:
+                self._replace_stuck(now)
             return
         except OSError:
             answer = b""
-        if answer == READY:
-            return
         self._disconnect()
         if answer == ENDED:
             self._next_attempt = now
@@ -146,6 +162,16 @@ class SignerClient:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._heard = None
+
+    def _replace_stuck(self, now: float) -> None:
+        # Whichever daemon started it: the kernel knows who holds the signer's lock.
+        if (pid := server_state.holder(self._site, PART)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._disconnect()
+        cause = f"process {pid} gave no sign of life for {STUCK_AFTER:.0f} s and was killed"
+        self._wait_to_retry("signer-stuck", cause, now)
 
     def _spawn(self) -> None:
         self._process = subprocess.Popen(

@@ -8,6 +8,7 @@ ledger connects to `state/signer.sock` (SOCK_SEQPACKET, mode 0600) and sends one
                                  "ready"     the ledger matches its newest checkpoint
                                  or why not, such as "has 0 records, but 1 were signed"
                                  … signs once a second, compresses sealed segments …
+                                 "ready"     once a second: it is alive
     shutdown(SHUT_WR)
                                  "signed"    every record is signed
 
@@ -112,7 +113,11 @@ class SignerServer:
                     signer.sign()
                     connection.send(READY)
                     signing.sign_until_closed(
-                        signer, connection.fileno(), ledger, compress="compress" in options
+                        signer,
+                        connection.fileno(),
+                        ledger,
+                        compress="compress" in options,
+                        alive=lambda: _send_alive(connection),
                     )
             except (LedgerMismatch, OSError, ValueError) as error:
                 connection.send(str(error).encode()[:MAX_MESSAGE])
@@ -142,6 +147,11 @@ def has_unsigned_records(folder: Path) -> bool:
     message = segments.read_checkpoint(folder)
     signed = 0 if message is None else note.unverified_checkpoint(message).size
     return segments.next_seq(folder) > signed
+
+
+def _send_alive(connection: socket.socket) -> None:
+    with suppress(OSError):  # the daemon has not read the last ones, or has just died
+        connection.send(READY, socket.MSG_DONTWAIT)
 
 
 def _thread(work: Callable[..., None], *arguments: object) -> threading.Thread:

@@ -59,8 +59,11 @@ def sign_until_closed(
     *,
     compress: bool = True,
     monotonic: Callable[[], float] = time.monotonic,
+    alive: Callable[[], object] = lambda: None,
 ) -> None:
     """Sign once a second until the descriptor `closed` is at its end, and once more then.
+
+    `alive` is called once a second.
 
     With `compress`, sealed segments are compressed too, one a second. An error of the disk is
     logged, and signing is tried again a second later.
@@ -72,6 +75,7 @@ def sign_until_closed(
         # The time that signing takes is not added to the interval; missed signatures are skipped.
         due = max(due, now) + SIGN_INTERVAL
         ended = bool(readable) and not _read(closed)
+        alive()
         try:
             signer.sign(last=ended)
             if compress and not ended and (compressed := signer.compress_next()):

@@ -1,6 +1,12 @@
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import pytest
 from office import Ssps
+
+from keys.operations import server_state
 
 
 def test_no_daemon_starts_on_a_site_with_faults(site: Path, ssps: Ssps) -> None:
@@ -13,3 +19,35 @@ def test_no_daemon_starts_on_a_site_with_faults(site: Path, ssps: Ssps) -> None:
         assert done.exit_code == 1
         assert "site.toml: election.id: is missing, add it" in done.stderr
         assert "keys/signing/signing_key: permissions 0644" in done.stderr
+
+
+@pytest.mark.parametrize("part", ["run", "serve", "publish"])
+def test_a_second_daemon_is_refused_at_once_and_leaves_nothing_behind(
+    site: Path, part: str
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from keys.operations import server_state\n"
+        "with server_state.claim(Path(sys.argv[1]), sys.argv[2]): print(flush=True), input()"
+    )
+    command = [sys.executable, "-c", code, str(site), part]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+
+        began = time.monotonic()
+        second = subprocess.run(
+            [sys.executable, "-m", "scripts.ssps", part, "--site", str(site)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert second.returncode == 1
+        assert f"process {first.pid} already runs `ssps {part}`, stop that one first" in (
+            second.stderr
+        )
+        assert time.monotonic() - began < 30  # it waited for 60 s before
+        assert server_state.holder(site, "signer") is None
+        assert not (site / "ledgers/operations").exists()  # it has not started, and says nothing
+        first.communicate(b"\n")

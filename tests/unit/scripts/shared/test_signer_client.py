@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from config.settings import LedgerSettings
 from keys.ledger import note, segments
 from keys.ledger.writer import Ledger
 from keys.operations import server_state
-from scripts.shared.signer_client import SignerClient, running_signer
+from scripts.shared.signer_client import STUCK_AFTER, SignerClient, running_signer
 
 SETTINGS = LedgerSettings()
 
@@ -167,3 +169,46 @@ def test_a_ledger_that_is_refused_is_logged_again_and_again_with_the_cause(site:
     ]
     assert [entry["retry_seconds"] for entry in logs[:3]] == [1.0, 2.0, 4.0]
     assert "has 0 records, but 1 were signed" in logs[1]["cause"]
+
+
+def test_a_process_that_hangs_is_killed_and_replaced_also_by_another_daemon(site: Path) -> None:
+    now = [0.0]
+    first = SignerClient(site, "filing", SETTINGS, lambda: now[0])
+    second = SignerClient(site, "transfer", SETTINGS, lambda: now[0])
+    first.start()
+    second.start()
+    stuck = server_state.holder(site, "signer")
+    assert stuck is not None and second._process is None
+    os.kill(stuck, signal.SIGSTOP)
+
+    with Ledger(site / "ledgers/transfer") as writer, capture_logs() as logs:
+        writer.append(OPENED)
+        second.poll()  # reads what was sent before
+        now[0] = STUCK_AFTER - 0.1
+        second.poll()
+        assert logs == []
+        now[0] = 2 * STUCK_AFTER
+        second.poll()
+        [log] = logs
+        assert (log["event"], log["ledger"], log["log_level"]) == (
+            "signer-stuck",
+            "transfer",
+            "error",
+        )
+        assert f"process {stuck} gave no sign of life for 15 s" in log["cause"]
+
+        def replaced() -> bool:
+            if second._connection is None:
+                now[0] += 60  # it is due to try again
+            second.poll()
+            return signed_size(site) == 1
+
+        wait_until(replaced)
+    assert server_state.holder(site, "signer") not in (None, stuck)
+    first.stop()
+    second.stop()
+
+
+def signed_size(site: Path) -> int:
+    message = segments.read_checkpoint(site / "ledgers/transfer")
+    return 0 if message is None else note.unverified_checkpoint(message).size
