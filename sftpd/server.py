@@ -38,7 +38,7 @@ from keys.credentials.ring import Ring
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
-from keys.operations import server_state
+from keys.operations import publisher_state, server_state
 from keys.server_keys import host
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.connection import ChildConfig, serve_in_child
@@ -401,7 +401,14 @@ class Server:
         lag, unsynced = monitor.group_commit.lag(), monitor.group_commit.unsynced
         left, damaged = self._revalidator.credential_lifetimes()
         return Gauges(
-            monitor.sessions, len(self._children), lag, unsynced, self._started, left, damaged
+            monitor.sessions,
+            len(self._children),
+            lag,
+            unsynced,
+            self._started,
+            left,
+            damaged,
+            publisher_state.read(self._config.settings.site),
         )
 
 

@@ -62,8 +62,8 @@ class StateFile:
 
 def read(site: Path) -> PublisherState | None:
     """Return the state of the running publisher, or None if none runs or it has not written yet."""
-    pid = server_state.holder(site, server_state.PUBLISH)
     try:
+        pid = server_state.holder(site, server_state.PUBLISH)
         data = json.loads((site / PUBLISHER_STATE).read_bytes())
         lists = ("troubles", "by_rescan_only", "no_leases")
         data |= {key: tuple(map(tuple, data[key])) for key in lists}

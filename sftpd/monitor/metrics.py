@@ -16,6 +16,8 @@ served at `GET /metrics` (sftpd/monitor/metrics_server), one request per connect
     ssps_start_time_seconds           Unix time of the start
     ssps_credential_seconds{party}    until the party's last credential expires; +Inf if never
     ssps_key_files_damaged            key files that cannot be used; the last good ring stays in use
+    ssps_intake_troubles              files and folders that the running publisher cannot read
+    ssps_publisher_halted             1 while it files nothing because a disk fails
 """
 
 from collections import Counter
@@ -32,6 +34,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from keys.operations.publisher_state import PublisherState
 from sftpd.ipc.messages import READ_TIME_BOUNDS
 
 MAX_REQUEST = 4096
@@ -85,6 +88,7 @@ class Gauges:
     started: float
     credentials: Mapping[str, float] = field(default_factory=dict)
     damaged: int = 0
+    publisher: PublisherState | None = None
 
 
 class MetricsPage(Collector):
@@ -129,6 +133,17 @@ class MetricsPage(Collector):
         yield GaugeMetricFamily(
             "ssps_key_files_damaged", "Key files that cannot be read", value=now.damaged
         )
+        if (publisher := now.publisher) is not None:
+            yield GaugeMetricFamily(
+                "ssps_intake_troubles",
+                "Files and folders of the intake that cannot be read",
+                value=publisher.trouble_count,
+            )
+            yield GaugeMetricFamily(
+                "ssps_publisher_halted",
+                "1 while the publisher files nothing",
+                value=int(publisher.halted is not None),
+            )
 
 
 def _gauge_family(name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:

@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 
+from keys.operations.publisher_state import PublisherState
 from sftpd.ipc.messages import READ_TIME_BOUNDS
 from sftpd.monitor.metrics import MAX_REQUEST, Counters, Gauges, MetricsPage, ReadLatencies, respond
 
@@ -123,3 +124,16 @@ def test_any_other_request_is_refused(request_: bytes, status: bytes) -> None:
 
 def test_an_incomplete_request_is_not_answered_yet() -> None:
     assert [respond(GET[:size], bytes) for size in range(len(GET))] == [None] * len(GET)
+
+
+def test_the_page_says_what_keeps_the_running_publisher_from_filing() -> None:
+    halted = PublisherState(1, ("disk full", "2023-05-14T14:00:00Z"), trouble_count=3)
+
+    def shown(state: PublisherState | None) -> bytes:
+        return MetricsPage(Counters(), lambda: Gauges(Counter(), 0, 0.0, 0, 0.0, publisher=state))()
+
+    without, with_one = shown(None), shown(halted)
+
+    assert b"ssps_intake_troubles" not in without
+    assert b"ssps_intake_troubles 3.0" in with_one
+    assert b"ssps_publisher_halted 1.0" in with_one
