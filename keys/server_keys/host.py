@@ -228,7 +228,10 @@ def faults(site: Path) -> list[Fault]:
     """Return what is wrong with the site's keys: missing, damaged, or readable by others."""
     found = []
     if not host_key_files(site):
-        advice = "no host key, run `ssps init` or restore it from a copy"
+        advice = (
+            "no host key, restore it from a copy, or make new ones with `ssps key host next` "
+            "and `ssps key host rotate`"
+        )
         found.append(Fault(str(HOST_KEYS), "", advice))
     if not (site / SIGNING_KEYS / SIGNING_KEY).exists():
         found.append(Fault(str(SIGNING_KEYS), "", "no signing key, restore it from a copy"))

@@ -3,7 +3,8 @@
 Nothing runs as root. Both daemons run as the system user `ssps`, who owns the site. Scanners are
 in the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the
 same user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. Both
-share one systemd sandbox; only the server has network access, and its only privilege is port 22.
+share one systemd sandbox. Only the server has network access, and its only privilege is port 22.
+The publisher's only one is to ask the kernel who writes to a scanner's file (CAP_LEASE).
 """
 
 import grp

@@ -7,6 +7,7 @@ from office import Ssps
 
 from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.server_keys import host
+from scripts.daemons import obstacles
 from scripts.ssps import main
 
 
@@ -26,3 +27,9 @@ def site(tmp_path: Path) -> Path:
 def ssps() -> Ssps:
     """Runs `ssps` with the given words in this process."""
     return lambda *words, **kwargs: CliRunner().invoke(main, [str(w) for w in words], **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every port be free: another server may listen on that of the test site."""
+    monkeypatch.setattr(obstacles, "_try_listening", lambda host, port: None)

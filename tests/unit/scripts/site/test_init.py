@@ -212,8 +212,11 @@ def test_commands_have_the_option_site(ssps: Ssps, command: list[str]) -> None:
     assert "--site" in shown.stdout
 
 
-def test_check_finds_what_run_would_die_of_and_run_stops_with_it(site: Path, ssps: Ssps) -> None:
+def test_check_finds_what_run_would_die_of_and_run_stops_with_it(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A restart would change nothing, so `ssps run` ends instead of starting daemons that die."""
+    monkeypatch.undo()  # of `free_ports`
     import_registry(site, ssps)
     (site / "intake").rmdir()
     with socket.create_server(("127.0.0.1", 0)) as other:
