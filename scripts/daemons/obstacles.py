@@ -19,13 +19,18 @@ from keys.operations import server_state
 _LISTENING = "0A"  # a state in /proc/net/tcp
 
 
-def publisher_faults(settings: Settings) -> Iterator[Fault]:
-    """Yield what keeps the publisher from filing: no registry, no intake, no hard links."""
+def publisher_faults(settings: Settings, *, every_folder: bool = True) -> Iterator[Fault]:
+    """Yield what keeps the publisher from filing: no registry, no intake, no hard links.
+
+    Without `every_folder` one intake folder is enough: the running publisher names the others.
+    """
     site = settings.site
     if not (site / REGISTRY_INDEX).exists():
         advice = "no registry yet: run `ssps registry import FILE.csv --why TEXT`"
         yield Fault(str(REGISTRY_INDEX), "", advice)
-    yield from intake_faults(settings)
+    missing = list(intake_faults(settings))
+    if every_folder or len(missing) == len(settings.intake.folders):
+        yield from missing
     store, trees = site / STORE, site / TREES
     with suppress(OSError):  # the publisher creates both
         if store.stat().st_dev != trees.stat().st_dev:

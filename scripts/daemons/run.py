@@ -76,7 +76,8 @@ def publish(site: Path) -> None:
     """Run the publisher: read and file the pages in the intake."""
     server_state.refuse_second(site, server_state.PUBLISH)
     settings = load_ready_settings(site)
-    if found := list(obstacles.publisher_faults(settings)):
+    # A share that is late after a power cut must not keep the pages of the others waiting.
+    if found := list(obstacles.publisher_faults(settings, every_folder=False)):
         raise Faults(found)
     configure_logging("publish")
     _log_warnings(settings)

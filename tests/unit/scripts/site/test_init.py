@@ -7,9 +7,11 @@ import office
 import pytest
 from office import Ssps
 
+from config.settings import Settings
 from keys.credentials import ring
 from keys.kernel import file_system
 from keys.ledger import segments
+from scripts.daemons import run
 from sftpd.sandbox import sandbox
 
 NO_REGISTRY = (
@@ -280,3 +282,21 @@ def test_check_names_the_folders_without_leases(
 
     assert f"note: {site}/intake: no leases on files: it is a share" in notes
     assert "a scan stays there until 600 s unchanged" in notes
+
+
+def test_the_publisher_itself_starts_with_one_of_its_intake_folders(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that is late after a power cut must not keep the pages of the others waiting."""
+    import_registry(site, ssps)
+    stated = office.SITE_TOML + '[intake]\nfolders = ["intake", "/nowhere/tarama"]\n'
+    (site / "site.toml").write_text(stated, encoding="utf-8")
+    started: list[Settings] = []
+    monkeypatch.setattr(run, "run_publisher", started.append)
+
+    first = ssps("publish", "--site", site)
+    (site / "intake").rmdir()
+    second = ssps("publish", "--site", site)
+
+    assert (first.exit_code, second.exit_code, len(started)) == (0, 1, 1)
+    assert "/nowhere/tarama does not exist" in second.stderr
