@@ -10,12 +10,19 @@ import sqlalchemy as sa
 
 from config.registry import Registry
 from config.result import BOX_SHEET
-from config.site import REGISTRY_INDEX, RESULTS_DATABASE
+from config.site import REGISTRY_INDEX
 from publisher.catalog import tables as catalog
 from publisher.catalog.counts import open_read_only as open_catalog
 from publisher.results import tables as t
 from publisher.results.checks.finding import Finding
-from publisher.results.store import ResultStore, SetAsideRow, StoredResult, as_stored, url
+from publisher.results.store import (
+    ResultStore,
+    SetAsideRow,
+    StoredResult,
+    as_stored,
+    is_complete,
+    url,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +137,10 @@ class ResultReader:
 @contextmanager
 def open_results(site: Path) -> Iterator[ResultReader]:
     """Open a site's results to read them; a site without any has an empty reader."""
-    if not (site / RESULTS_DATABASE).exists():
+    if not is_complete(url(site)):
         yield ResultReader(None)
         return
-    with ResultStore(url(site)) as store:
+    with ResultStore(url(site), read_only=True) as store:
         yield ResultReader(store)
 
 

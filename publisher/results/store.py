@@ -117,12 +117,13 @@ class Batch:
 class ResultStore:
     """An open database of results, of one thread; nothing lasts until `commit`."""
 
-    def __init__(self, url: sa.URL) -> None:
-        """Open it and make what is missing."""
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _set_pragmas)
-        t.METADATA.create_all(self._engine)
+    def __init__(self, url: sa.URL, *, read_only: bool = False) -> None:
+        """Open it and make what is missing; to read only, it must be complete already."""
+        self._engine = _read_only_engine(url) if read_only else sa.create_engine(url)
+        if not read_only:
+            if self._engine.dialect.name == "sqlite":
+                sa.event.listen(self._engine, "connect", _set_pragmas)
+            t.METADATA.create_all(self._engine)
         self._connection = self._engine.connect()
         t.wanted.create(self._connection)
         self._connection.commit()
@@ -393,6 +394,25 @@ class ResultStore:
 def url(site: Path) -> sa.URL:
     """Return the URL of a site's own database of results."""
     return sa.URL.create("sqlite", database=str(site / RESULTS_DATABASE))
+
+
+def is_complete(url: sa.URL) -> bool:
+    """Return True if the database has all its tables; it may be being made just now."""
+    if url.database is None or not Path(url.database).exists():
+        return False
+    engine = _read_only_engine(url)
+    try:
+        with engine.connect() as connection:
+            return set(sa.inspect(connection).get_table_names()) >= set(t.METADATA.tables)
+    finally:
+        engine.dispose()
+
+
+def _read_only_engine(url: sa.URL) -> sa.Engine:
+    name = f"{Path(url.database or '').absolute().as_uri()}?mode=ro"
+    return sa.create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=sa.NullPool
+    )
 
 
 def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
