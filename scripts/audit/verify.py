@@ -19,10 +19,12 @@ from keys.ledger.note import Checkpoint
 from keys.ledger.verify import (
     Finding,
     FindingKind,
+    LedgerFiles,
     VerificationResult,
     find_ledgers,
     verify_ledger,
 )
+from keys.ledger.verify.clock import records_that_run_backwards
 from scripts.audit import evidence, feeds
 from scripts.shared import console
 
@@ -93,6 +95,7 @@ def verify(
             verdict = verify_ledger(ledger, sources.keys, kept, progress, anchors=other)
             name = _ledger_name(ledger.folder)
             verdict.accepted += [_format_loss(each) for each in losses if each.ledger == name]
+            verdict.backwards = list(_clock_steps(ledger))
             verdicts.append(verdict)
     used = {name for checkpoints in assigned.values() for name, _ in checkpoints}
     unused = [name for name, _ in older if name not in used]
@@ -103,6 +106,16 @@ def verify(
     for verdict in verdicts:
         click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
     sys.exit(any(verdict.findings for verdict in verdicts))
+
+
+def _clock_steps(ledger: LedgerFiles) -> Iterator[str]:
+    """Yield a line for each record that is dated before the one before it; none if unreadable."""
+    with suppress(OSError, EOFError, segments.DecompressionError):
+        for seq, at, before in records_that_run_backwards(ledger):
+            yield (
+                f"record {seq} is dated {at:%Y-%m-%d %H:%M:%S} UTC, before the record before it "
+                f"({before:%Y-%m-%d %H:%M:%S} UTC): was the clock set back?"
+            )
 
 
 def _ledger_name(folder: Path) -> str:
@@ -247,6 +260,9 @@ def _format_verdict(verdict: VerificationResult) -> str:
     else:
         lines += [f"{verdict.folder}: extends {name}" for name in verdict.extends]
     lines += [f"{verdict.folder}: {text}" for text in verdict.accepted]
+    lines += [f"{verdict.folder}: {text}" for text in verdict.backwards[:_MAX_LISTED]]
+    if (more := len(verdict.backwards) - _MAX_LISTED) > 0:
+        lines.append(f"{verdict.folder}: {more:,} more records are dated backwards")
     return "\n".join(lines)
 
 

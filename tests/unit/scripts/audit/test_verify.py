@@ -1,10 +1,12 @@
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 from office import Ssps
-from unit.keys.ledger.signed_ledgers import Signed
+from unit.keys.ledger.signed_ledgers import NOON, Signed
 
+from config.event import Event
 from keys import feed_segment
 from keys.feed_segment import NO_PREVIOUS, format_segment
 from keys.ledger import note, segments
@@ -139,3 +141,21 @@ def test_verify_uses_the_keys_of_the_site(site: Path, ssps: Ssps) -> None:
     done = ssps("audit", "verify", "--site", site)
 
     assert (done.exit_code, "1 records, OK: all match the checkpoint" in done.stdout) == (0, True)
+
+
+def test_records_whose_time_runs_backwards_are_named(
+    signed: Signed, public: Path, ssps: Ssps
+) -> None:
+    folder = signed("transfer", 2, 1)
+    with Ledger(folder, lambda: NOON - timedelta(hours=1)) as writer:
+        trick = {"x": f'"time":"{NOON:%Y}-01-01T00:00:00.000000Z","what":'}
+        writer.append(Event("open", "parti-a", "192.0.2.7", "/1", detail=trick))
+    with Ledger(folder, lambda: NOON) as writer:
+        writer.append(Event("open", "parti-a", "192.0.2.7", "/2"))
+
+    done = ssps("audit", "verify", folder, "--key", public)
+
+    assert done.exit_code == 0, done.output  # the ledger is what was signed
+    said = "record 2 is dated 2023-05-14 13:00:00 UTC, before the record before it (2023-05-14 14:0"
+    assert done.stdout.count("is dated") == 1
+    assert said in done.stdout

@@ -1,0 +1,37 @@
+"""Finds the records of a ledger whose time is before that of the record before them.
+
+The writer takes the wall clock's time, so this happens if the clock was set back, and also if
+somebody has added records with times of their own choice.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+
+from keys.ledger.record import seq_of
+from keys.ledger.verify.leaf_hashes import LedgerFiles
+
+_TIME = re.compile(rb'"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)","what":')
+
+
+def records_that_run_backwards(ledger: LedgerFiles) -> Iterator[tuple[int, datetime, datetime]]:
+    """Yield each such record's number, its time and the time of the record before it.
+
+    Raises OSError if a segment cannot be read.
+    """
+    before = b""
+    for _, segment in sorted(ledger.segments().items()):
+        with segment.open() as file:
+            for line in file:
+                # In canonical form only `what` and `who` come after the time, and no string has a
+                # bare quote: the last one is the record's own.
+                found = _TIME.match(line, max(0, line.rfind(b'"time":"')))
+                if found is None:
+                    continue
+                if before and found[1] < before:
+                    yield seq_of(line), _parsed(found[1]), _parsed(before)
+                before = found[1]
+
+
+def _parsed(stated: bytes) -> datetime:
+    return datetime.fromisoformat(stated.decode().replace("Z", "+00:00"))
