@@ -20,6 +20,7 @@ filing ledger: `who` is the publisher; `from` is the file's name in the intake
                                        identified_by, identifies, confirmations, errand, absent
     duplicate            what: path    page, sha256, karekod
     quarantined          what: folder  page, sha256, reason
+    split                what: store   page, sha256, extracts
     rejected             what: folder  errand, reason; `who` is the operator, `from` the host
     absent, expected     what: place   errand, karekod, reason, why; `who`, `from` as in rejected
 operations ledger: `who` is the operator; `from` is the host
@@ -73,6 +74,12 @@ than the rule. `identified_by` names the operators who read a page that no machi
 `identifies` is the file in quarantine, and `errand` their request. `absent` is the reason why the
 sheet was expected never to come; `expected` cancels an absent record.
 
+A file of several pages is split, and `what` is the file itself, which stays in the store. Each page
+becomes a file and gets a record of its own: filed, duplicate or quarantined, with `original`, the
+digest of the file that was split, and `original_page`, counted from 1; its `sha256` is that of the
+copied page. `extracts` lists the digests of all pages, in order. `python -m
+publisher.reading.extract` copies a page out of a file again, to the same bytes.
+
 Operations ledger. A change is recorded as ok just before it takes effect. `before` and `after`
 describe the state of what it changes, in words, or null if there is none. `reason` says why it was
 refused or failed, and `of` is the number of the earlier record that this one completes
@@ -118,6 +125,7 @@ class FilingEvent(StrEnum):
     FILED = "filed"
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
+    SPLIT = "split"
     REJECTED = "rejected"
     ABSENT = "absent"
     EXPECTED = "expected"

@@ -1,4 +1,4 @@
-"""The three outcomes of a file: filed, a duplicate, or quarantined."""
+"""The outcomes of a file: filed, a duplicate, quarantined, or split into its pages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,5 +42,12 @@ class Quarantined:
     reason: Reason
 
 
-Decision = Filed | Duplicate | Quarantined
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The file has several pages, and each becomes an arrival of its own."""
+
+    digests: tuple[str, ...]
+
+
+Decision = Filed | Duplicate | Quarantined | Split
 Lookup = Callable[[str], RegistryEntry | None]

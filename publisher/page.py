@@ -4,12 +4,13 @@ An arrival is one file. A TIFF or PDF may hold several pages; each is called a f
 from 1, because `page` in the ledger and in the catalog means the whole file.
 """
 
+import hashlib
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 from publisher.source import Source
@@ -155,7 +156,8 @@ class Reading:
 class ReadResult:
     """What a reading worker found in a file; `fault` says why a part of it could not be read.
 
-    Width and height are those of the first frame, in pixels; `frames` is the number of frames.
+    Width and height are those of the first frame, in pixels; `frames` is the number of frames. A
+    file of several frames is not read; `extracts` has a file for each, which is read instead.
     """
 
     format: str | None = None
@@ -165,20 +167,7 @@ class ReadResult:
     ms: int = 0
     fault: Reason | None = None
     frames: int = 1
-
-    @classmethod
-    def combined(cls, parts: Sequence["ReadResult"]) -> "ReadResult":
-        """Combine the results of a file's frames, given in order, into one for the file."""
-        return replace(
-            parts[0],
-            readings=tuple(
-                replace(reading, frame=frame)
-                for frame, part in enumerate(parts, start=1)
-                for reading in part.readings
-            ),
-            ms=sum(part.ms for part in parts),
-            fault=next((part.fault for part in parts if part.fault), None),
-        )
+    extracts: tuple[bytes, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -194,10 +183,36 @@ class ReadResult:
 class Page:
     """An arrival after reading; `sha256` is None if its bytes could not be read.
 
-    `stamp` is that of the spool file before it was read.
+    `stamp` is that of the spool file before it was read. If the file has several pages, `extracts`
+    are the digests of the files with one page each, which are in the spool (`extract_file`).
     """
 
     arrival: Arrival
     stamp: Stamp
     sha256: str | None
     result: ReadResult
+    extracts: tuple[str, ...] = ()
+
+
+def extract_file(arrival: str, number: int) -> str:
+    """Return the name in the spool of a page that was copied out of a file and not claimed yet."""
+    return f".extract-{arrival}-{number:03}"
+
+
+def extracted_arrival(whole: Arrival, number: int, format: str, path: Path) -> Arrival:
+    """Return the arrival of one page of a file of several; `path` is its extract in the spool.
+
+    The same page always has the same id, so that splitting a file again gives the same arrivals.
+    """
+    stem = whole.name.rpartition(".")[0] or whole.name
+    name = f"{stem}.page-{number}.{EXTENSION[format]}"
+    spool = Source(str(path.parent), path.name)
+    return Arrival(
+        extracted_id(whole, number), name, spool, Stamp.of(path.lstat()), whole.received_at
+    )
+
+
+def extracted_id(whole: Arrival, number: int) -> str:
+    """Return the id of one page of a file of several."""
+    token = hashlib.sha256(f"{whole.id} {number}".encode()).hexdigest()[:8]
+    return arrival_id(whole.received_at, token)

@@ -5,8 +5,8 @@ An arrival is one file. It goes through these states, each committed before the 
     received     the row is written; the file is still in the intake
     claimed      the file is in the spool
     stored       decided: it will be filed; the original is in the store, the version is assigned
-    read         decided: it is a duplicate, or it will be quarantined
-    filed, duplicate, quarantined       done; the filing ledger has it under number `seq`
+    read         decided: it is a duplicate, it will be quarantined, or it is split
+    filed, duplicate, quarantined, split   done; the filing ledger has it under number `seq`
 
 A file that shows several sheets is one arrival with one filing for each sheet, and each filing has
 its own ledger record. When all of them are recorded, the arrival's state is `filed` and its `seq`
@@ -33,7 +33,7 @@ import sqlalchemy as sa
 
 from config.event import Value
 from config.sheet import Sheet
-from config.site import CATALOG, QUARANTINE
+from config.site import CATALOG, QUARANTINE, original_file
 from publisher.catalog import statements
 from publisher.catalog import tables as t
 from publisher.catalog.rows import (
@@ -49,7 +49,7 @@ from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
 from publisher.source import Source
 
-FILED, DUPLICATE, QUARANTINED = "filed", "duplicate", "quarantined"
+FILED, DUPLICATE, QUARANTINED, SPLIT = "filed", "duplicate", "quarantined", "split"
 VERSIONS = "versions"
 _CHUNK = 1000
 
@@ -64,7 +64,7 @@ class Catalog:
             sa.event.listen(self._engine, "connect", _set_pragmas)
         t.METADATA.create_all(self._engine)
         self._connection = self._engine.connect()
-        names = (FILED, VERSIONS, DUPLICATE, QUARANTINED)
+        names = (FILED, VERSIONS, DUPLICATE, QUARANTINED, SPLIT)
         known = set(self._connection.scalars(sa.select(t.total.c.name)))
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:
             self._connection.execute(sa.insert(t.total), missing)
@@ -231,6 +231,38 @@ class Catalog:
                     reason=reason.value,
                     evidence={},
                 )
+
+    def add_split(
+        self, page: Page, pages: Sequence[Arrival], digests: Sequence[str], kept_at: int
+    ) -> None:
+        """Note that a file, whose original is in the store, is split into arrivals of a page each.
+
+        `kept_at` is the mtime of the original, and `digests` are those of the pages.
+        """
+        assert page.sha256 is not None  # noqa: S101 - a file that was split has bytes
+        self.add_arrivals(pages)
+        self.mark_claimed([one.id for one in pages])
+        rows = [
+            {
+                "arrival": one.id,
+                "whole": page.arrival.id,
+                "number": number,
+                "original": page.sha256,
+                "kept_at": kept_at,
+            }
+            for number, one in enumerate(pages, start=1)
+        ]
+        self._connection.execute(sa.insert(t.extract), rows)
+        now = datetime.fromtimestamp(kept_at, UTC)
+        what = str(original_file(page.sha256))
+        evidence = {"extracts": list(digests)}
+        self._decide(page, now, state=READ, outcome=SPLIT, what=what, evidence=evidence)
+
+    def origin_of_extract(self, arrival: str) -> tuple[str, int] | None:
+        """Return the digest of the file and the page that an arrival was copied from, if any."""
+        query = sa.select(t.extract.c.original, t.extract.c.number)
+        row = self._connection.execute(query.where(t.extract.c.arrival == arrival)).one_or_none()
+        return (row.original, row.number) if row else None
 
     def _decide(
         self,

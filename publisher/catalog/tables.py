@@ -59,6 +59,16 @@ sa.Index(
     sqlite_where=arrival.c.seq.is_(None),
     postgresql_where=arrival.c.seq.is_(None),
 )
+# One page that was copied out of a file of several pages: an arrival of its own.
+extract = sa.Table(
+    "extract",
+    METADATA,
+    sa.Column("arrival", sa.String(64), primary_key=True),
+    sa.Column("whole", sa.ForeignKey("arrival.id"), nullable=False),  # the arrival of the file
+    sa.Column("number", sa.Integer, nullable=False),  # of the page in the file, from 1
+    sa.Column("original", sa.String(64), nullable=False),  # digest of the file
+    sa.Column("kept_at", sa.BigInteger, nullable=False),  # mtime of the file in the store
+)
 # The parties whose trees are complete, and the scope for which they are.
 party = sa.Table(
     "party",

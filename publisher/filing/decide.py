@@ -4,14 +4,14 @@ Rule 1. A page is filed if every karekod on it that is in the registry belongs t
         there is no karekod on it that is not in the registry, and as many readings agree on the
         karekod as the site asks for (publisher/reading/agreement). Other codes, such as a link or
         a serial number of the printer, are ignored.
-Rule 2. A file of several pages is filed as a whole or not at all. Its bytes are one original, so
-        a party that may see one of its sheets gets all of them. Therefore each page must be a
-        sheet that could be filed alone, and all sheets must belong to the same board, or all to
-        the district itself, because scopes distinguish districts and boards.
-Rule 3. Otherwise the file goes to quarantine, where nothing is lost and a person decides. This
-        includes a file with a page on which no code was read, even if that is the empty back of a
-        sheet: the page could belong to any board, and filing the others would reveal it.
-Rule 4. A sheet that is on two pages of a file is filed once, with the first of them.
+Rule 2. A file of several pages is split: each page becomes a file, and is decided on alone. So a
+        party gets no page that it may not see, and a page that cannot be identified holds nothing
+        back. The file itself stays in the store, as evidence.
+Rule 3. Otherwise the file goes to quarantine, where nothing is lost and a person decides.
+Rule 4. If a file of several pages was read as a whole, it is filed as a whole or not at all: each
+        page must be a sheet that could be filed alone, and all sheets must belong to the same
+        board, or all to the district itself, because scopes distinguish districts and boards. A
+        sheet that is on two of its pages is filed once, with the first of them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from typing import Protocol
 from config import layout
 from config.registry import RegistryEntry, is_karekod
 from config.sheet import Sheet
-from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined
+from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined, Split
 from publisher.page import EXTENSION, Page, Reading, Reason
 from publisher.reading.agreement import agreement_on
 
@@ -44,6 +44,8 @@ def decide(
     """Decide on one file. The decision must be in `facts` before the next file is decided on."""
     if page.sha256 is not None and (filed := facts.path_of_bytes(page.sha256)):
         return Duplicate(filed)
+    if page.extracts and not page.result.fault:
+        return Split(page.extracts)
     found = page.result.fault or sheets(page, lookup, needed_readings)
     if isinstance(found, Reason):
         # All empty files have the same bytes, but each is the trouble of another scan.

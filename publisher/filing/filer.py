@@ -3,7 +3,8 @@
 Each file passes through four steps, and each step is durable before the next begins:
 
     claim      add a row to the catalog, then rename the file into the spool
-    decide     put the bytes into the store or the quarantine, then the decision into the catalog
+    decide     put the bytes into the store or the quarantine, then the decision into the catalog;
+               the pages of a file that is split become claimed arrivals in the same commit
     carry out  link into the trees, append to the filing ledger, then mark the row as done
     clean      remove the file from the spool if it has not changed since it was read; if it has,
                it becomes a new arrival
@@ -30,7 +31,7 @@ from config.party import Party
 from config.registry import RegistryEntry, is_karekod
 from config.settings import Settings
 from config.site import QUARANTINE, SPOOL
-from keys.files import sync
+from keys.files import sync, sync_file_system
 from keys.ledger.writer import Clock, Ledger
 from publisher.catalog import absences
 from publisher.catalog import catalog as states
@@ -39,8 +40,16 @@ from publisher.catalog.rows import FilingRow, Original, UnrecordedDecision
 from publisher.filing import decide
 from publisher.intake import spool
 from publisher.intake.watch import Candidate
-from publisher.outcome import Duplicate, Filed, Quarantined
-from publisher.page import Arrival, Page, Stamp, arrival_id, escaped
+from publisher.outcome import Duplicate, Filed, Quarantined, Split
+from publisher.page import (
+    Arrival,
+    Page,
+    Stamp,
+    arrival_id,
+    escaped,
+    extract_file,
+    extracted_arrival,
+)
 from publisher.reading.agreement import agreement_on
 from publisher.source import Source
 from publisher.store.quarantine import Quarantine, QuarantineNote
@@ -101,6 +110,7 @@ class Filer:
         self._postponed: list[tuple[Candidate, spool.Postponed]] = []
         intake = context.settings.intake
         self._patience = spool.Patience(intake.settle_seconds, intake.quiet_seconds)
+        self._extracted: list[Arrival] = []
 
     def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
         """Move or copy files from the intake into the spool.
@@ -161,15 +171,19 @@ class Filer:
     def file(self, pages: Sequence[Page]) -> list[Arrival]:
         """Decide on files that were read, and carry the decisions out.
 
-        Returns a new arrival for each file that was written to after it was read.
+        Returns a new arrival for each file that was written to after it was read, and for each
+        page of a file that was split.
         """
+        self._extracted = []
         for page in pages:
             self._decide(page)
+        if self._extracted:
+            sync_file_system(self._spool)
         self._context.sync()
         self._step("stored")
         self._catalog.commit()
         self._step("decided")
-        return self.carry_out()
+        return [*self.carry_out(), *self._extracted]
 
     def retry_gaps(self) -> None:
         """Retry the links that failed before."""
@@ -245,6 +259,22 @@ class Filer:
             case Duplicate():
                 self._store.discard(page.arrival.id)
                 self._catalog.add_unfiled(page, decision, now)
+            case Split(digests):
+                self._split(page, digests, int(now.timestamp()))
+
+    def _split(self, page: Page, digests: tuple[str, ...], now: int) -> None:
+        assert page.sha256 is not None  # noqa: S101 - a file that was split has bytes
+        kept_at = self._store.keep(page.arrival.id, page.sha256, now)
+        self._step("kept")
+        made = []
+        for number in range(1, len(digests) + 1):
+            path = self._spool / extract_file(page.arrival.id, number)
+            one = extracted_arrival(page.arrival, number, page.result.format or "", path)
+            path.rename(self._spool / one.file)
+            made.append(one)
+            self._step("extracted")
+        self._catalog.add_split(page, made, digests, kept_at)
+        self._extracted += made
 
     def carry_out(self) -> list[Arrival]:
         """Carry out every decision that is not done yet; returns the same as `file`."""
@@ -273,7 +303,12 @@ class Filer:
         detail: dict[str, Value] = {"page": row.arrival.id}
         if row.sha256 is not None:
             detail["sha256"] = row.sha256
+        if origin := self._catalog.origin_of_extract(row.arrival.id):
+            detail["original"], detail["original_page"] = origin
         match row.outcome:
+            case states.SPLIT:
+                detail["extracts"] = row.evidence["extracts"]
+                return Event(FilingEvent.SPLIT, WHO, row.arrival.name, row.what, detail=detail)
             case states.FILED:
                 assert row.filing is not None  # noqa: S101 - the row of a filing has one
                 return self._carry_out_filed(row, row.filing, detail)

@@ -27,7 +27,16 @@ from publisher.catalog.rows import Original
 from publisher.catalog.tables import RECEIVED
 from publisher.filing.filer import ONE_TREE_ERRORS, Filer, FilingContext
 from publisher.intake import spool
-from publisher.page import ID_LENGTH, Arrival, Stamp, arrival_id, escaped, safe_name
+from publisher.page import (
+    ID_LENGTH,
+    Arrival,
+    Stamp,
+    arrival_id,
+    escaped,
+    extracted_id,
+    safe_name,
+)
+from publisher.reading.protocol import MAX_FRAMES
 from publisher.store.quarantine import FOUND_IN_TREE, QuarantineNote
 
 log = structlog.get_logger()
@@ -67,8 +76,14 @@ class Recovery:
             deque(self._update_trees(), 0)
         self._filer.retry_gaps()
         self._filer.carry_out()
+        # Pages of files that were not completely split: they are split again.
+        unfinished = {
+            extracted_id(arrival, number)
+            for arrival, _ in self._catalog.undecided()
+            for number in range(1, MAX_FRAMES + 1)
+        }
         for path in sorted(self._spool.iterdir()):
-            self._handle_spool_file(path)
+            self._handle_spool_file(path, unfinished)
         return self._reclaim()
 
     def _catch_up_with_ledger(self) -> None:
@@ -217,9 +232,11 @@ class Recovery:
                 raise Stopped
             yield original
 
-    def _handle_spool_file(self, path: Path) -> None:
+    def _handle_spool_file(self, path: Path, unfinished: set[str]) -> None:
         known = self._catalog.arrival_state(path.name[:ID_LENGTH])
-        if known is None or known.arrival.file != path.name:
+        if known is None and path.name[:ID_LENGTH] in unfinished:
+            path.unlink()
+        elif known is None or known.arrival.file != path.name:
             # The catalog was lost, or a person put the file here. In both cases it is a page.
             self._filer.reclaim(path, path.name, Stamp.of(path.lstat()))
         elif known.done:

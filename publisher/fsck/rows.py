@@ -1,12 +1,12 @@
 """Compares the rows of the catalog with the filing ledger, field by field.
 
 The ledger is the record, and the catalog is what the publisher derived from it or wrote beside it.
-Each record of a filed page, a duplicate or a quarantined page has one row, and each field that both
-have must be the same:
+Each record of a filed page, a duplicate, a quarantined page or a split file has one row, and each
+field that both have must be the same:
 
     record                  filing                                    arrival
     event, from             -                                         outcome, name
-    what                    path, and what the path says of it        what (duplicate, quarantined)
+    what                    path, and what the path says of it        what (not of a filed page)
     page, frame             arrival, frame                            id
     sha256                  sha256                                    sha256
     karekod, version        karekod, version                          -
@@ -68,7 +68,7 @@ def compare_record(live: sqlite3.Connection, record: Record) -> Iterator[Finding
     event = record.event
     if event.event == FilingEvent.FILED:
         yield from _compare_filing(live, record)
-    elif event.event in (FilingEvent.DUPLICATE, FilingEvent.QUARANTINED):
+    elif event.event in (FilingEvent.DUPLICATE, FilingEvent.QUARANTINED, FilingEvent.SPLIT):
         what = event.what.removeprefix(f"{QUARANTINE}/")
         wanted: dict[str, object] = {
             "id": event.detail.get("page"),

@@ -48,6 +48,19 @@ _COPIED = (
 )
 
 
+# Files of several pages that were split. Older catalogs do not have the table.
+_SPLIT = (
+    "SELECT e.original, min(e.kept_at) FROM extract e JOIN arrival a ON a.id = e.whole "
+    "WHERE a.seq IS NOT NULL GROUP BY e.original"
+)
+
+
+def has_table(live: sqlite3.Connection, name: str) -> bool:
+    """Return whether a catalog has a table, since older catalogs have fewer."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return live.execute(query, (name,)).fetchone() is not None
+
+
 def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
     """Copy all recorded rows from `live` to `copy`.
 
@@ -60,6 +73,8 @@ def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[i
         marks = ", ".join("?" * len(rows.description))
         # publisher/fsck/rows finds a row that a changed catalog has twice, or without its key.
         copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
+    if has_table(live, "extract"):
+        copy.executemany("INSERT OR IGNORE INTO original VALUES (?, ?)", live.execute(_SPLIT))
     copy.commit()
     (filings,) = copy.execute("SELECT count(*) FROM filing").fetchone()
     complete = dict(live.execute("SELECT id, scope FROM party").fetchall())

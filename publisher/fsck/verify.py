@@ -196,10 +196,15 @@ class _SiteCheck:
             return
         advice = "keep it, and search the filing ledger for its digest"
         finding = Finding(place, "belongs to no filing", advice)
-        query = "SELECT 1 FROM filing WHERE sha256 = ?"
+        filing = "SELECT 1 FROM filing WHERE sha256 = ?"
+        split = "SELECT 1 FROM extract WHERE original = ?"
 
         def still_true() -> bool:
-            known = self._knows(query, entry.name) or is_batch(self._site, entry.name)
+            known = (
+                self._knows(filing, entry.name)
+                or (snapshot.has_table(self._live, "extract") and self._knows(split, entry.name))
+                or is_batch(self._site, entry.name)
+            )
             return os.path.lexists(entry.path) and not known
 
         if is_batch(self._site, entry.name):
@@ -308,7 +313,10 @@ class _SiteCheck:
                 continue
             self._progress("ledger", record.seq, last)
             event = record.event
-            if event.event in (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED):
+            if event.event in (
+                *(FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED),
+                FilingEvent.SPLIT,
+            ):
                 what = event.what.removeprefix(f"{QUARANTINE}/")
                 if event.event == FilingEvent.DUPLICATE:
                     what = event.what

@@ -10,12 +10,13 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
 from publisher.intake.lease import StillWritten, without_writers
 from publisher.intake.spool import linked_place
-from publisher.page import Arrival, Page, ReadResult, Reason, Stamp
+from publisher.page import Arrival, Page, ReadResult, Reason, Stamp, extract_file
 from publisher.reading.protocol import MAX_FILE_BYTES
 from publisher.reading.worker_client import ClientClosed, WorkerClient
 
@@ -26,6 +27,8 @@ def read_page(
     arrival: Arrival, path: Path, read: Callable[[bytes], ReadResult], stage: Stage
 ) -> Page:
     """Read one file and stage its bytes; raise StillWritten if a process is writing to it.
+
+    If it has several pages, a file for each is put beside it (`extract_file`).
 
     An OSError means that the disk failed. A link, pipe, socket or device is never opened.
     """
@@ -48,7 +51,11 @@ def read_page(
     sha256 = hashlib.sha256(content).hexdigest()
     result = read(content) if content else ReadResult(fault=Reason.EMPTY)
     stage(arrival.id, content)
-    return Page(arrival, stamp, sha256, result)
+    digests = []
+    for number, extract in enumerate(result.extracts, start=1):
+        (path.parent / extract_file(arrival.id, number)).write_bytes(extract)
+        digests.append(hashlib.sha256(extract).hexdigest())
+    return Page(arrival, stamp, sha256, replace(result, extracts=()), tuple(digests))
 
 
 def _read_all(read: Callable[[int], bytes | None], size: int) -> bytes:

@@ -1,13 +1,14 @@
 """The messages between the publisher and a reading worker, over a socket.
 
 A message is its length in four bytes, big-endian, followed by that many bytes. The worker first
-sends `ready`. Then each request is the bytes of a file, and the answer is one message per page of
-the file: the ReadResult of that page as JSON, for example
+sends `ready`. Then each request is the bytes of a file, and the answer is its ReadResult as JSON,
+for example
 
     ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null, 1]
 
 These are format, width, height, readings (text, engine, scan, ms, corners), ms, fault, and the
-number of pages in the file, which is also the number of messages.
+number of pages in the file. If that is more than one, no readings are in it, and as many messages
+follow: for each page the bytes of a file that has only this page.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The worker process: it gets the bytes of a file and returns what is on each page.
+"""The worker process: it gets the bytes of a file and returns what is on its page, or its pages.
 
     python -m publisher.reading.worker PARENT_PID      the socket is its standard input
 
@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import qrcode
 from PIL import Image
@@ -25,44 +26,57 @@ from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, rec
 
 
 def read_file(data: bytes) -> ReadResult:
-    """Return every code in the file, or why its pages cannot be read."""
-    return ReadResult.combined(list(read_pages(data)))
+    """Return every code on a page, or why it cannot be read; or the pages of a file of several."""
+    first, *extracts = answers(data)
+    assert isinstance(first, ReadResult)  # noqa: S101 - so say the answers
+    return replace(first, extracts=tuple(part for part in extracts if isinstance(part, bytes)))
 
 
-def read_pages(data: bytes) -> Iterator[ReadResult]:
-    """Yield the result of each page of the file."""
+def answers(data: bytes) -> Iterator[ReadResult | bytes]:
+    """Yield the result of a file, and then a file for each page if it has several."""
     begun = time.monotonic()
     kind = format_of(data)
     try:
         frames = rasterize.open_file(data)
+        if len(frames.sizes) == 1:
+            yield _read_page(frames, begun)
+            return
+        # Copied before anything is answered, since a page that cannot be copied is a fault.
+        extracts = [frames.extract(number) for number in range(len(frames.sizes))]
+        if sum(map(len, extracts)) > MAX_FILE_BYTES:
+            raise rasterize.Refused(Reason.TOO_LARGE)
     except rasterize.Refused as refused:
         yield ReadResult(kind, ms=milliseconds(begun), fault=refused.reason)
         return
-    for number, (width, height) in enumerate(frames.sizes):
-        fault: Reason | None = None
-        readings: tuple[Reading, ...] = ()
-        try:
-            grey = frames.grey(number)
-            codes = decode.read_codes(grey, width / grey.width)
-            readings, fault = tuple(codes.readings), codes.fault
-        except rasterize.Refused as refused:
-            fault = refused.reason
-        except MemoryError:
-            fault = Reason.TOO_LARGE
-        ms = milliseconds(begun)
-        yield ReadResult(kind, width, height, readings, ms, fault, len(frames.sizes))
-        begun = time.monotonic()
+    width, height = frames.sizes[0]
+    yield ReadResult(kind, width, height, ms=milliseconds(begun), frames=len(extracts))
+    yield from extracts
+
+
+def _read_page(frames: rasterize.Frames, begun: float) -> ReadResult:
+    ((width, height),) = frames.sizes
+    fault: Reason | None = None
+    readings: tuple[Reading, ...] = ()
+    try:
+        grey = frames.grey(0)
+        codes = decode.read_codes(grey, width / grey.width)
+        readings, fault = tuple(codes.readings), codes.fault
+    except rasterize.Refused as refused:
+        fault = refused.reason
+    except MemoryError:
+        fault = Reason.TOO_LARGE
+    return ReadResult(frames.format, width, height, readings, milliseconds(begun), fault)
 
 
 def serve(
-    channel: socket.socket, read: Callable[[bytes], Iterable[ReadResult]] = read_pages
+    channel: socket.socket, read: Callable[[bytes], Iterable[ReadResult | bytes]] = answers
 ) -> None:
     """Answer requests until the publisher closes the socket."""
     send(channel, READY)
     while (data := receive(channel, MAX_FILE_BYTES)) is not None:
         sandbox.allow_cpu()
-        for seen in read(data):
-            send(channel, format_result(seen))
+        for answer in read(data):
+            send(channel, answer if isinstance(answer, bytes) else format_result(answer))
             sandbox.allow_cpu()
 
 
@@ -77,12 +91,14 @@ def warm_up() -> None:
     for kind in MAGIC:
         file = io.BytesIO()
         page.save(file, kind)
-        grey = rasterize.open_file(file.getvalue()).grey(0)
+        frames = rasterize.open_file(file.getvalue())
+        grey = frames.grey(0)
+        frames.extract(0)
     decode.read_codes(grey)
     decode.read_codes(grey.crop((0, 0, 64, 64)))  # the passes over a page without a code
 
 
-def main(parent: int, read: Callable[[bytes], Iterable[ReadResult]] = read_pages) -> None:
+def main(parent: int, read: Callable[[bytes], Iterable[ReadResult | bytes]] = answers) -> None:
     """Run as a worker of the process `parent`."""
     warnings.simplefilter("ignore")
     warm_up()

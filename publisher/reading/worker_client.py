@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from publisher.page import ReadResult, Reason
-from publisher.reading.protocol import READY, parse_result, receive, send
+from publisher.reading.protocol import MAX_FILE_BYTES, READY, parse_result, receive, send
 
 COMMAND = (sys.executable, "-P", "-m", "publisher.reading.worker")
 DEADLINE = 5.0
@@ -66,8 +67,8 @@ class WorkerClient:
             begun = time.monotonic()
             fault = Reason.READER_DIED
             try:
-                if parts := self._request(channel, data):
-                    return ReadResult.combined(parts)
+                if (seen := self._request(channel, data)) is not None:
+                    return seen
             except TimeoutError:
                 fault = Reason.READER_TIMEOUT
             except (OSError, ValueError):
@@ -89,20 +90,24 @@ class WorkerClient:
         self._closed = True
         self._stop()
 
-    def _request(self, channel: socket.socket, data: bytes) -> list[ReadResult]:
-        """Return the result of each page, no results if the worker died.
-
-        Each page has its own deadline.
-        """
+    def _request(self, channel: socket.socket, data: bytes) -> ReadResult | None:
+        """Return what the worker answered, None if it died. Each answer has its own deadline."""
         channel.settimeout(self._deadline)
         send(channel, data)
-        parts: list[ReadResult] = []
-        while not parts or len(parts) < parts[0].frames:
-            answer = receive(channel, _MAX_ANSWER_BYTES, time.monotonic() + self._deadline)
-            if answer is None:
-                return []
-            parts.append(parse_result(answer))
-        return parts
+        answer = receive(channel, _MAX_ANSWER_BYTES, time.monotonic() + self._deadline)
+        if answer is None:
+            return None
+        seen = parse_result(answer)
+        if seen.frames == 1:
+            return seen
+        extracts: list[bytes] = []
+        for _ in range(seen.frames):
+            room = MAX_FILE_BYTES - sum(map(len, extracts))
+            extract = receive(channel, room, time.monotonic() + self._deadline)
+            if extract is None:
+                return None
+            extracts.append(extract)
+        return replace(seen, extracts=tuple(extracts))
 
     def _ready_channel(self) -> socket.socket:
         if self._pages >= self._max_pages:

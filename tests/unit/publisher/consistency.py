@@ -44,8 +44,9 @@ def assert_consistent(settings: Settings) -> FilingHistory:
     filed = {event.what: str(event.detail["sha256"]) for event in events if event.event == "filed"}
     assert len(filed) == len([event for event in events if event.event == "filed"])
 
+    split = [str(event.detail["sha256"]) for event in events if event.event == "split"]
     assert _digests(site / "store") == {
-        f"{sha256[:2]}/{sha256[2:4]}/{sha256}": sha256 for sha256 in filed.values()
+        f"{sha256[:2]}/{sha256[2:4]}/{sha256}": sha256 for sha256 in {*filed.values(), *split}
     }
     for party in settings.parties:
         if party.mirrors:

@@ -162,13 +162,18 @@ def test_a_truncated_page_is_incomplete_or_unreadable(draw: Draw, encode: Encode
         assert read_file(data[:-2] if data is jpeg else data[:-5]).fault is reason
 
 
-def test_each_page_of_a_file_is_read(draw: Draw, encode: Encode) -> None:
+def test_a_file_of_several_pages_becomes_a_file_for_each(draw: Draw, encode: Encode) -> None:
     first, second = draw(CODE), draw(OTHER, OTHER)
 
     seen = read_file(encode(first, "TIFF", save_all=True, append_images=[second, draw()]))
 
-    assert (seen.frames, seen.fault) == (3, None)
-    assert {(reading.frame, reading.text) for reading in seen.readings} == {(1, CODE), (2, OTHER)}
+    assert (seen.frames, seen.fault, seen.readings) == (3, None, ())
+    pages = [read_file(extract) for extract in seen.extracts]
+    assert [(page.frames, page.texts, page.extracts) for page in pages] == [
+        (1, (CODE,), ()),
+        (1, (OTHER,), ()),
+        (1, (), ()),
+    ]
 
 
 def test_a_page_of_600_dpi_is_reduced_and_the_corners_are_those_of_the_full_page(
