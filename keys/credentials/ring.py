@@ -1,6 +1,7 @@
 """A party's ring: its credentials, each with the time in which it is valid. Immutable.
 
-The file `keys/parties/<id>.toml`, mode 0600, written only by `ssps key`:
+The file is `keys/parties/<id>.toml`, mode 0600. Only commands write it, and the server when a party
+changes its password:
 
     party = "parti-a"
 
@@ -91,7 +92,8 @@ class Ring:
     def by_password(self, password: str, now: datetime) -> Credential | None:
         """Return the valid credential with this password, or None.
 
-        It hashes at least once, so its time does not show whether the party has a password.
+        It hashes at least once, so the time that it takes does not show whether the party has a
+        password.
         """
         found = None
         passwords = [
@@ -118,7 +120,7 @@ def _decoy_hash() -> str:
 
 
 def fingerprint(blob: bytes) -> str:
-    """Return OpenSSH's name for a public key: `SHA256:` and the digest in bare base64."""
+    """Return the name OpenSSH prints for a public key: `SHA256:` and base64 without padding."""
     digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
     return "SHA256:" + digest.rstrip("=")
 
@@ -185,12 +187,12 @@ def describe(ring: Ring) -> list[str]:
 
 
 def ring_digest(ring: Ring) -> str:
-    """Return the SHA-256 of the ring's file, which changes whenever the ring does."""
+    """Return a SHA-256 that changes whenever the ring does; the signature is not part of it."""
     return hashlib.sha256(format_ring(ring)).hexdigest()
 
 
 def format_ring(ring: Ring) -> bytes:
-    """Write a ring in the format of its file; `parse_ring` reads it back."""
+    """Write a ring in the format of its file, without a signature; `parse_ring` reads it back."""
     listed = [
         {
             k: str(v) if k == "kind" else v
@@ -255,6 +257,9 @@ def load(site: Path, party: str) -> Ring:
     except FileNotFoundError:
         return Ring(party)
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested too deeply
-        advice = "restore it from a copy, or remove it and add the keys again with `ssps key add`"
+        advice = (
+            f"restore it from a copy, or remove it, run `ssps key adopt {party}`, and add the keys "
+            "again with `ssps key add`"
+        )
         raise Faults([Fault(name, "", f"{error}; {advice}")]) from None
     return ring
