@@ -1,1 +1,1 @@
-"""What proves the agreement: credentials, signatures and the record."""
+"""Credentials, signatures and ledgers: they prove who logged in and what was filed and served."""

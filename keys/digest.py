@@ -1,16 +1,16 @@
 """Stamps files with their digests, in extended attributes that belong to the inode.
 
 There are three attributes, in lower-case hexadecimal as `sha256sum`, `sha1sum` and `md5sum` print
-it, for example
+them. For example
 
     user.ssps.sha256   e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     user.ssps.sha1     da39a3ee5e6b4b0d3255bfef95601890afd80709
     user.ssps.md5      d41d8cd98f00b204e9800998ecf8427e
 
 A file is stamped before any client can see it and never changes afterwards, so a process that has
-it open knows its digests without reading it. A file without a stamp (from an earlier version, or on
-a file system without extended attributes) is hashed when a client asks, with the same result. Only
-sha256 proves anything; clients compare the other two.
+it open gets its digests without reading its content. A file without a stamp (from an earlier
+version, or on a file system without extended attributes) is hashed when a client asks, with the
+same result. Only sha256 proves anything; the other two are for clients that compare them.
 """
 
 import errno
@@ -78,7 +78,7 @@ def read_stamped_sha256(descriptor: int) -> str | None:
 
 
 def digests_of_file(descriptor: int) -> Digests:
-    """Return the digests of a file open for reading: its stamp, or else computed from it."""
+    """Return the digests of a file that is open for reading, from its stamp or its content."""
     return read_stamp(descriptor) or compute(descriptor)
 
 
@@ -96,7 +96,7 @@ def has_attributes(descriptor: int) -> bool:
 
 
 def supported(folder: Path) -> bool:
-    """Say whether files in `folder` can be stamped; it tries with the folder itself."""
+    """Say whether files in `folder` can be stamped; it tries to stamp the folder itself."""
     name = _PREFIX + "probe"
     try:
         os.setxattr(folder, name, b"")
@@ -108,7 +108,7 @@ def supported(folder: Path) -> bool:
 
 
 def _hashed(chunks: Iterator[bytes] | list[bytes]) -> Digests:
-    # Not for security, and the flag makes them available under FIPS.
+    # sha1 and md5 are not used for security; with the flag they also work under FIPS.
     sha1 = hashlib.sha1(usedforsecurity=False)
     md5 = hashlib.md5(usedforsecurity=False)
     sha256 = hashlib.sha256()

@@ -15,17 +15,17 @@
 
     akis          the feed's name; its segments are numbered from 1
     no            the number of this segment
-    kapanis       when it was closed, which is never before the previous segment
+    kapanis       when it was closed, never earlier than the previous segment
     onceki        the sha256 of the whole previous file, 64 zeros in the first segment
     defter        a ledger's newest checkpoint (keys/ledger/note), in base64
 
-Because of `onceki` the newest segment proves all before it. An entry is a file that is in the
-party's tree before the segment is: `filed_at` is its mtime, `sheet` the form's code, `supersedes`
-the path of the version before, empty for the first version. Every line ends with a line feed; no
-value has a comma or a quote. Each segment has its signature in a file of the same name and `.sig`
-(keys/server_keys/sshsig).
+Because of `onceki`, the signature of the newest segment also proves all earlier segments. An entry
+is one file, which is in the party's tree before the segment is: `filed_at` is its mtime, `sheet`
+the form's code, `supersedes` the path of the previous version, empty for the first version. Every
+line ends with a line feed; no value has a comma or a quote. The signature of a segment is in a file
+of the same name with `.sig` added (keys/server_keys/sshsig).
 
-A segment without entries says that nothing was filed up to `kapanis`: silence is signed too.
+A segment without entries proves that nothing more was filed up to `kapanis`.
 """
 
 import base64

@@ -61,8 +61,8 @@ def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     """Replace a file atomically and durably: a reader sees the old file or the new one.
 
-    If root writes it, it belongs to the owner of the folder, so that the server can still read a
-    file that an operator wrote with `sudo`.
+    If root writes it, the owner of the folder owns the file, so that the server can read a file
+    that an operator wrote with `sudo`.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
@@ -83,7 +83,7 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove files that killed writers left unfinished; only for the one writer of `folder`."""
+    """Remove files that killed writers left; call it only where no other process writes."""
     for left in folder.glob(".*.new"):
         left.unlink(missing_ok=True)
 

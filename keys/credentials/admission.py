@@ -1,19 +1,20 @@
-"""The rules of admission: whether a credential is accepted, here, now, and whether it stays so.
+"""The rules of admission: whether a login is accepted, and whether a live session may go on.
 
-Pure functions over settings and a party's ring; no protocol and no files. sftpd and the web portal
-use the same rules:
+Pure functions over settings and a party's ring, without protocol or files, so that every service of
+a site can use the same rules:
 
 - the user is a party that receives files by itself;
 - the credential is in the party's ring and valid now;
 - the client's address is one that the party registered (Genelge md. 4/b-2);
 - the party is not suspended;
-- a rehearsal or the election is open. The election goes before a rehearsal;
-- an initial password is good only for setting another (Genelge md. 5/c), if the site says so.
+- a rehearsal or the election is open. Once the election has opened, rehearsals do not count;
+- if the site says so, an initial password can be used only to set a new one (Genelge md. 5/c).
 
-`decide` is called once for each credential that a client offers. A public key must also be proved
-by a signature, which the caller verifies. To the client all refusals look the same, except that a
-client with the right credential, at a registered address, is told if it is early or has to change
-its password. `recheck` is called again and again while a session lasts.
+`decide` is called each time a client offers a credential. A public key must also be proved by a
+signature, which the caller verifies. All refusals look the same to the client, with one exception:
+a client with the right credential, at a registered address, is told if it is early or has to change
+its password. `recheck` is called before a session begins, and several times a second while it
+lasts.
 """
 
 from collections.abc import Callable
@@ -51,7 +52,7 @@ Proof = Key | Password
 
 
 class Reason(StrEnum):
-    """Why a login is refused; only the record contains it."""
+    """Why a login is refused, for the record; a client gets no reason."""
 
     UNKNOWN_USER = "unknown user"
     NO_LOGIN = "receives an export, has no login"
@@ -116,7 +117,7 @@ def decide(
         return Refused(Reason.CREDENTIAL_TIME if known else Reason.CREDENTIAL)
     reason = reason_to_refuse(settings, party, address, now)
     if reason in (None, Reason.NOT_YET_OPEN) and must_change(settings, credential):
-        # Before the opening too: that is when a party has time to change its password.
+        # Also before the opening, because then a party has time to change its password.
         reason = Reason.MUST_CHANGE
     if reason is not None:
         return Refused(reason, credential)
@@ -139,7 +140,7 @@ def reason_to_refuse(
 
 
 def must_change(settings: Settings, credential: Credential) -> bool:
-    """Return whether this credential is good only for setting another (Genelge md. 5/c)."""
+    """Return whether this credential can be used only to set a new one (Genelge md. 5/c)."""
     initial = credential.kind is CredentialKind.PASSWORD and not credential.chosen
     return initial and settings.sftp.must_change_password
 
@@ -147,7 +148,7 @@ def must_change(settings: Settings, credential: Credential) -> bool:
 def may_change(
     settings: Settings, ring: Ring, party_id: str, name: str, address: Address, now: datetime
 ) -> bool:
-    """Return whether the party may replace the password with fingerprint `name`, from there."""
+    """Return whether the party may replace the password with fingerprint `name`, from `address`."""
     party = settings.party(party_id)
     credential = _named_credential(ring, name)
     if party is None or not party.mirrors or credential is None or not credential.valid_at(now):
@@ -185,8 +186,8 @@ def recheck(
     reason = reason_to_refuse(settings, party, address, now)
     stage = settings.stage(now)
     other_stage = rehearsal != (stage.id if isinstance(stage, Rehearsal) else "")
-    # Another stage has another tree, so a session never goes from one to the other. An address or
-    # a suspension is the better reason if there is one.
+    # Each stage has its own tree, so a session never continues in another stage. If the address or
+    # a suspension is a reason too, that reason is returned.
     if other_stage and reason in (None, Reason.NOT_YET_OPEN, Reason.CLOSED):
         return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
     return reason

@@ -1,4 +1,4 @@
-"""What a new password must be like, whoever sets it and for whichever service."""
+"""The rules for a new password; they are the same for every service."""
 
 from enum import Enum
 
@@ -18,7 +18,7 @@ class Problem(Enum):
 def problem(user: str, old: str, new: str) -> Problem | None:
     """Return why `user` may not replace the password `old` by `new`; None if it may."""
     if "\ufffd" in new:
-        # It replaced bytes that were not UTF-8, so any other such bytes would match too.
+        # U+FFFD stands for bytes that were not UTF-8, so other such bytes would match as well.
         return Problem.NOT_TEXT
     if not MIN_LENGTH <= len(new) <= MAX_LENGTH:
         return Problem.LENGTH

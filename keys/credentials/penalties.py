@@ -1,10 +1,11 @@
 """Slows down an address that fails often or connects too fast.
 
-Like OpenSSH's PerSourcePenalties (sshd_config(5)): each failure costs an address some seconds.
-They add up, and pass as time passes. While they are more than TOLERATED the address is refused, but
-never for longer than MAX_REFUSAL after its last failure: an address that gets this far is one that
-a party registered, so it is slowed down and not locked out. Failures under a party's name count
-against the address that they came from, not against the party. A successful login costs nothing.
+This works like OpenSSH's PerSourcePenalties (sshd_config(5)). Each failure adds some seconds to an
+address's penalty, and the penalty decreases by one second per second. While it is more than
+TOLERATED, the address is refused, but for at most MAX_REFUSAL after its last failure: only an
+address that a party registered gets this far, so it is slowed down and not locked out. Failures
+under a party's name count against the address that they came from, not against the party. A
+successful login adds no penalty.
 
 An IPv4 address counts by itself, an IPv6 address by its /64. At most MAX_SOURCES are remembered;
 the one that was active longest ago is forgotten first.
@@ -35,7 +36,7 @@ class Cost(Enum):
     CRASH = 5.0  # the process that served it died
 
 
-# What a party's own client runs into without anyone guessing a credential.
+# Reasons that a party's own client can meet; they do not mean that someone guesses a credential.
 _HARMLESS = frozenset({Reason.NOT_YET_OPEN, Reason.CLOSED, Reason.SESSIONS, Reason.KEYS_UNREADABLE})
 
 
@@ -45,7 +46,7 @@ def costs_penalty(reason: str) -> bool:
 
 
 def source_of(address: Address) -> Source:
-    """Return what `address` counts as."""
+    """Return the key under which `address` is counted."""
     number = int(address)
     return address.version, number if address.version == 4 else number >> 64
 

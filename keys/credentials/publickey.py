@@ -1,4 +1,4 @@
-"""Reads public keys as the parties send them, into the one line that a key file holds.
+"""Reads a public key in a form that parties send, and returns it as a line for a key file.
 
 It reads two forms: OpenSSH's line, `ssh-ed25519 AAAAC3… comment`, and the SSH2 file of RFC 4716
 that PuTTY writes:
@@ -56,7 +56,8 @@ def parse_public_key(text: str) -> tuple[str, str]:
         raise ValueError(f"{wrong}, use one of {', '.join(KINDS)}")
     line = f"{stated or kind} {encoded}"
     try:
-        with warnings.catch_warnings(action="ignore"):  # about weak types, which are refused below
+        # It warns about weak types, which are refused below.
+        with warnings.catch_warnings(action="ignore"):
             key = load_ssh_public_key(line.encode())
     except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
         raise ValueError(f"not an OpenSSH public key ({error})") from None
@@ -75,7 +76,7 @@ def _split_openssh(text: str) -> tuple[str, str, str]:
     if len(parts) < 2 or len(text.splitlines()) != 1:
         raise ValueError(
             "not one OpenSSH public key line, such as 'ssh-ed25519 AAAA… comment', "
-            "and no SSH2 file (RFC 4716) either"
+            "and not an SSH2 file (RFC 4716)"
         )
     return parts[0], parts[1], parts[2].strip() if len(parts) > 2 else ""
 

@@ -1,14 +1,14 @@
 """Token buckets: limits on connections, refusals and bandwidth.
 
 `take` always takes the tokens, and returns how long to wait if there were too few. So several
-takers that share a bucket wait one after the other. A bucket that was not used for a while gives at
+takers that share a bucket wait one after the other. A bucket that was not used for a while holds at
 most its burst.
 """
 
 import time
 from collections.abc import Callable
 
-_BURST = 0.1  # seconds of the rate
+_BURST = 0.1  # the burst is what the rate allows in this many seconds
 _MIN_BURST = 32 * 1024  # bytes
 
 
@@ -40,7 +40,7 @@ class TokenBucket:
 
     @property
     def full(self) -> bool:
-        """Return whether the bucket is as good as new."""
+        """Return whether the bucket has all its tokens."""
         self._refill()
         return self._tokens >= self._burst
 

@@ -29,7 +29,8 @@ def rotate(
 ) -> Ring:
     """Return the ring with the credential `fresh`, which replaces others.
 
-    The replaced credentials end `overlap` after `fresh` begins, or earlier if they already do.
+    The replaced credentials end `overlap` after `fresh` begins, or at their own end if that is
+    earlier.
     `replaces` has their fingerprints; without it they are all credentials of the same kind that
     are valid when `fresh` begins.
     """
@@ -95,7 +96,7 @@ def find_credential(party_ring: Ring, text: str) -> Credential:
 
 
 def access_ends(party_ring: Ring, now: datetime) -> datetime | None:
-    """Return when the party will have no valid credential any more; None if never.
+    """Return when the party's access ends because no credential is valid; None if it never ends.
 
     `now` if it has none at present, even if one becomes valid later.
     """

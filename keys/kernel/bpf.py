@@ -10,7 +10,8 @@ the arguments from 16 on, 8 bytes each. Example, a program that denies everythin
 
     0006 00 00 00050001
 
-A filter stays in force for the process and its children. Several add up: the strictest answer wins.
+A filter stays in force for the process and its children. If there are several filters, the
+strictest answer counts.
 """
 
 import ctypes
@@ -31,7 +32,7 @@ _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """How a machine's system calls are named: its audit value, and its column in our tables."""
+    """A machine's value in `seccomp_data`, and its column in our tables of system calls."""
 
     audit: int
     column: int
@@ -85,9 +86,9 @@ def require_architecture(machine: str) -> list[bytes]:
 
 
 def call_numbers(table: str, machine: str) -> dict[str, int]:
-    """Read a table of system calls: name, number on x86_64, number on aarch64, and so on.
+    """Read a table of system calls; each is a name, a number on x86_64, a number on aarch64.
 
-    The numbers are those of asm/unistd.h; "-" stands for a call that the architecture lacks.
+    The numbers are those of asm/unistd.h; "-" means that the architecture lacks the call.
     """
     words = table.split()
     numbers = words[1 + ARCHITECTURES[machine].column :: 3]

@@ -1,4 +1,4 @@
-"""Capabilities: the single rights that make up root's power (capabilities(7))."""
+"""Capabilities: the separate privileges that root has (capabilities(7))."""
 
 import ctypes
 import errno

@@ -1,14 +1,15 @@
 """Landlock: a process denies itself access to files and the network (landlock(7)).
 
-Kernel 5.13 or later. Each ABI adds rights that can be denied; of an ABI later than 7 the rights
-known here are used:
+It needs Linux 5.13 or later. Each ABI adds rights that can be denied. With an ABI later than 6,
+only the rights in this table are denied:
 
     ABI      1       2      3         4          5             6
     files    13      14     15        15         16 rights     16
     network                           TCP
     scopes                                                     abstract sockets, signals
 
-A ruleset stays in force for the process and its children, and several add up.
+A ruleset stays in force for the process and its children. If there are several rulesets, all of
+them apply.
 """
 
 import ctypes

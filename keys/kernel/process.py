@@ -1,4 +1,4 @@
-"""Settings of a process that it makes for itself and, most of them, cannot undo (prctl(2))."""
+"""Settings that a process makes for itself; most of them cannot be undone (prctl(2))."""
 
 import errno
 import os
@@ -22,10 +22,10 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 
 def forbid_new_privileges() -> None:
-    """Let no program that this process executes gain privileges; seccomp requires it."""
+    """Forbid programs that this process executes to gain privileges; seccomp requires it."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def forbid_inspection() -> None:
-    """Let no other process of the same user read this one's memory, and write no core file."""
+    """Forbid other processes of the same user to read this one's memory; disable core files."""
     prctl(_PR_SET_DUMPABLE, 0)

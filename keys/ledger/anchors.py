@@ -1,18 +1,19 @@
-"""Anchors: checkpoints of ledgers that are written down outside those ledgers, to show a rollback.
+"""Anchors: checkpoints of a ledger that are recorded outside it, to show if it was rolled back.
 
-A ledger that is cut back together with its own checkpoint looks complete. So its newest checkpoint
-is also in the records of the other ledgers, in an `anchor` record once a minute and in the `start`
-record of each daemon. Both have a line for each ledger in `checkpoints`, for example
+If someone shortens a ledger and also puts back an older checkpoint, the ledger looks complete. So
+its newest checkpoint is also recorded in the other ledgers: in an `anchor` record once a minute,
+and in the `start` record of each daemon. Both have a line for each ledger in `checkpoints`, for
+example
 
     ssps/filing/5f0c9b1e8a63d274 17 CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 
-with the ledger's origin, the number of its records and their root (keys/ledger/note). The record
-that has these lines is signed with its own ledger, so they have no signature of their own. The
-change feed carries whole checkpoints too (keys/feed_segment), out to every party.
+with the ledger's origin, the number of its records and their root (keys/ledger/note). These lines
+need no signature of their own, because the record that has them is signed as part of its ledger.
+The change feed, which every party gets, contains whole checkpoints (keys/feed_segment).
 
 A ledger is behind an anchor if it has another origin, fewer records, or another root at that size.
-`ssps recover` accepts that, after a restore from a backup; its record has in `accepted`, for each
-such ledger, the origin, how many records were kept, and how many the anchors knew of:
+`ssps recover` accepts that after a restore from a backup. For each such ledger, `accepted` in its
+record has the origin, how many records remain, and how many the newest anchor says there were:
 
     ssps/filing/5f0c9b1e8a63d274 12 17
 """
@@ -33,12 +34,12 @@ ANCHOR, START, RECOVER = "anchor", "start", "recover"
 CHECKPOINTS, ACCEPTED = "checkpoints", "accepted"
 INTERVAL = 60.0  # seconds between two anchor records of a ledger
 _MARK, _ACCEPTED_MARK = f'"{CHECKPOINTS}":['.encode(), f'"{ACCEPTED}":['.encode()
-_SEARCHED_SEGMENTS = 3  # a ledger that is written has an anchor each minute
+_SEARCHED_SEGMENTS = 3  # enough: a ledger in use gets an anchor each minute
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A checkpoint that a ledger must extend, and where it is written down."""
+    """A checkpoint that a ledger must still contain, and where it was recorded."""
 
     source: str
     checkpoint: Checkpoint
@@ -77,7 +78,7 @@ def newest_lines(ledgers: Path, names: Iterable[str]) -> list[str]:
             try:
                 found.append(format_line(note.unverified_checkpoint(message)))
             except ValueError:
-                continue  # the signer of that ledger refuses to go on, and says why
+                continue  # the signer of that ledger refuses to sign, and logs the cause
     return found
 
 

@@ -1,6 +1,6 @@
 """Signs and opens notes and checkpoints (C2SP signed-note and tlog-checkpoint).
 
-A note is a text with signatures under it. It is UTF-8, and its only control characters are line
+A note is a text with signatures below it. It is UTF-8, and has no control characters except line
 feeds. For example
 
     ssps/transfer/5f0c9b1e8a63d274
@@ -18,8 +18,8 @@ A checkpoint is a note whose text has these lines: the log's origin, the number 
 root hash in base64 (RFC 6962), and, in an extension line of our own, the time of signing. The
 key's name is the origin.
 
-Ignore a note's text until a known key's signature on it is verified: use `open_note` or
-`open_checkpoint`. The functions named `unverified_` are for choosing what to open.
+Do not trust a note's text until the signature of a known key is verified: use `open_note` or
+`open_checkpoint`. Use the functions named `unverified_` only to decide what to open.
 """
 
 import base64
@@ -56,7 +56,7 @@ class WrongSignature(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """A public key and the name it signs under."""
+    """A public key, and its name in signatures."""
 
     name: str
     key: Ed25519PublicKey
@@ -123,7 +123,7 @@ def parse_public_key(text: str) -> Ed25519PublicKey:
     except Exception as error:  # cryptography raises many kinds
         raise ValueError(f"not a public key ({error})") from None
     if not isinstance(found, Ed25519PublicKey):
-        raise ValueError("not an ed25519 key, and the record is signed with one")
+        raise ValueError("not an ed25519 key, but ledgers are signed with one")
     return found
 
 

@@ -8,7 +8,7 @@ integers below 2**53, and the names in `detail` are ASCII. For example
      "time":"2023-05-14T14:00:03.000041Z","what":"/BENIOKU.txt","who":"parti-a"}
 
 (on one line). `seq` counts from 0 without gaps. `time` is UTC to the microsecond. `mono` is the
-writer's monotonic clock in microseconds, which shows if the wall clock was set in between.
+writer's monotonic clock in microseconds; with it, a reader can see that the wall clock was changed.
 config/event explains the other names.
 """
 
@@ -22,7 +22,7 @@ from config.event import Event, Outcome, Value
 
 _FIELDS = {"seq", "time", "mono", "event", "who", "from", "what", "outcome", "detail"}
 _CONSTANTS = {None: "null", False: "false", True: "true"}
-_json_string = encode_basestring  # JSON's own, in C
+_json_string = encode_basestring  # from the json module, in C
 _MAX_INTEGER = 1 << 53  # JSON readers disagree about larger ones (RFC 8785 3.2.2.3)
 
 
@@ -58,7 +58,7 @@ def format_records(events: Iterable[Event], first: int, time: datetime, mono: in
 
 
 def _json_detail(detail: Mapping[str, Value]) -> str:
-    # For other names the canonical order is not the order of code points (RFC 8785 3.2.3).
+    # If a name is not ASCII, the canonical order is not that of `sorted` (RFC 8785 3.2.3).
     if not "".join(detail).isascii():
         raise ValueError(f"{list(detail)!r}: the names in a record must be ASCII")
     written = [f"{_json_string(key)}:{_json_value(detail[key])}" for key in sorted(detail)]

@@ -9,9 +9,9 @@
     checkpoints                       the history: one checkpoint per minute, one after the other
 
 The hashes and tree files can be computed again from the lines. An operator may move a sealed
-segment to another disk: either leave a symbolic link in its place, or leave only its `.hashes`
-file. With a link every command still reads the lines. Without it only `ssps audit verify` does,
-when it is given the other folder too.
+segment to another disk, and leave a symbolic link in its place or only its `.hashes` file. With a
+link, every command still reads the lines. Without a link, only `ssps audit verify` reads them, if
+the other folder is given as well.
 """
 
 import gzip
@@ -45,7 +45,7 @@ class Segment:
         return self.path.name.endswith(COMPRESSED)
 
     def open(self) -> IO[bytes]:
-        """Open it for reading, also if it was compressed after it was listed."""
+        """Open it for reading, even if it was compressed after it was listed."""
         if not self.compressed:
             try:
                 return self.path.open("rb")
@@ -92,7 +92,7 @@ def read_checkpoint(folder: Path) -> bytes | None:
 
 
 def read_lines(folder: Path, first: int = 0) -> Iterator[tuple[Segment, int, bytes]]:
-    """Yield segment, byte offset and line, from number `first` on or from a few lines before.
+    """Yield segment, byte offset and line, from record `first` or a few records before it.
 
     Skips an incomplete last line. Raises OSError if a file cannot be read or decompressed.
     """
@@ -165,7 +165,7 @@ def end_of_last_complete_line(file: int, size: int) -> int:
 
 
 def find_offset(file: int, seq: int) -> int:
-    """Return the offset where the record of that number begins in a segment, or one before it.
+    """Return the offset of the record with that number in a segment, or of an earlier record.
 
     This is a binary search over the numbers in the lines. The result can be up to 64 KiB early.
     """

@@ -74,7 +74,7 @@ class Signer:
         former: Iterable[Ed25519PublicKey] = (),
         token: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
-        """Open the ledger in `folder`; `former` keys may have signed its checkpoints so far.
+        """Open the ledger in `folder`; its checkpoints may be signed by `key` or by `former` keys.
 
         Raises LedgerMismatch if the ledger does not match its newest checkpoint.
         """
@@ -95,9 +95,10 @@ class Signer:
             raise
 
     def sign(self, last: bool = False) -> Checkpoint | None:
-        """Sign the records added since the last call; return the new checkpoint, or None if none.
+        """Sign the records added since the last call; return the new checkpoint or None.
 
-        The history keeps one checkpoint per minute, and the `last` one of a run in any case.
+        The history gets one checkpoint per minute. With `last`, at the end of a run, it gets this
+        one in any case.
         """
         self._catch_up(self._tree_files, durable=True)
         tree, before = self._tree_files.tree, self._newest
@@ -241,8 +242,8 @@ class Signer:
             left = sys.maxsize
             if not isinstance(file, gzip.GzipFile):
                 file.seek(segments.find_offset(file.fileno(), tree_files.tree.size))
-                # Lines that the writer adds from now on are left for the next call, or this loop
-                # might never end.
+                # Lines that the writer adds from now on are read in the next call; otherwise this
+                # loop might never end.
                 left = os.fstat(file.fileno()).st_size - file.tell()
             begun, rest = False, b""
             while end is None or tree_files.tree.size < end:
@@ -252,7 +253,7 @@ class Signer:
                 left -= len(read)
                 if durable and not segment.compressed and not _sync_read(file):
                     return
-                # Not with readlines: it would return a line that is just being written as two.
+                # Do not use readlines: it could split a line that is being written into two.
                 *bare, rest = (rest + read).split(b"\n")
                 found = [line + b"\n" for line in bare]
                 if not begun:  # find_offset may return the offset of an earlier line

@@ -1,4 +1,4 @@
-"""Reads and writes a ledger's hashes on disk: of each line, and of each 256, 65,536, ... lines.
+"""Reads and writes the files with a ledger's hashes: of each line, and of each full subtree.
 
 With these files a proof reads a few kilobytes in a ledger of any length, and a start does not hash
 all lines again. The files are beside the segments (keys/ledger/segments lists them): one `.hashes`
@@ -42,7 +42,7 @@ class HashReader:
         return end
 
     def leaves(self, first: int, count: int) -> bytes:
-        """Return the hashes of `count` lines from `first` on, concatenated; HashesMissing."""
+        """Return the hashes of `count` lines from `first` on, joined; raise HashesMissing."""
         found = b""
         for start, path in self._starts:
             here = first + len(found) // HASH_SIZE
@@ -58,7 +58,7 @@ class HashReader:
         return found
 
     def node(self, level: int, index: int) -> bytes:
-        """Return the hash of a full subtree, for keys/ledger/merkle; HashesMissing."""
+        """Return the hash of a full subtree, for keys/ledger/merkle; raise HashesMissing."""
         stored = max((each for each in (0, *LEVELS) if each <= level), default=0)
         found = self._read_level(stored, index << (level - stored), 1 << (level - stored))
         return _subtree_root(found)

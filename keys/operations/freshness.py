@@ -1,9 +1,9 @@
-"""Says whether the ledgers of a site still have what anchors (keys/ledger/anchors) know of.
+"""Checks that a site's ledgers still have the records that anchors name (keys/ledger/anchors).
 
 The anchors are in the newest anchor or start record of each ledger and in the newest segment of
-the site's change feeds. What `ssps recover` has accepted does not count. A site that was restored
-as a whole from one backup has no such anchor: only the `akis` folder of a party's mirror shows
-that, with `ssps audit verify --checkpoint AKIS`.
+the site's change feeds. A loss that `ssps recover` has accepted does not count. If a whole site was
+restored from one backup, its anchors are as old as its ledgers. Then only the `akis` folder of a
+party's mirror shows what is missing, with `ssps audit verify --checkpoint AKIS`.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _SEGMENT_DIGITS = 8
 
 
 def ledgers_behind(site: Path) -> list[Behind]:
-    """Return what the ledgers lack of what the anchors know, without what was accepted."""
+    """Return the ledgers that do not have what an anchor names, except for accepted losses."""
     ledgers = site / LEDGERS
     accepted = anchors.accepted(ledgers / OPERATIONS)
     known: list[Anchor] = []

@@ -1,4 +1,4 @@
-"""Which files under keys/ the operations ledger knows, each with the SHA-256 of its bytes.
+"""The files under keys/ that the operations ledger names, each with the SHA-256 of its bytes.
 
 A command that writes a ring has the ring's line in `key_files` of its record, for example
 
@@ -51,7 +51,7 @@ class KeyFilesOnRecord:
 
     @property
     def empty(self) -> bool:
-        """Whether the ledger says nothing of key files: the site is older than these records."""
+        """Whether the ledger names no key file, because the site is older than these records."""
         return not self.digests
 
     def _take_up(self, record: Record) -> None:
@@ -85,12 +85,12 @@ def lines(digests: Mapping[str, str]) -> list[str]:
 
 
 def digest_of(content: bytes | None) -> str:
-    """Return what a line says of a file with these bytes; None is a file that is not there."""
+    """Return the second word of a line: the digest of `content`, or `-` if there is no file."""
     return REMOVED if content is None else hashlib.sha256(content).hexdigest()
 
 
 def names(stated: object, name: str) -> bool:
-    """Say whether `key_files` of a record names that file, and not as removed."""
+    """Say whether `stated`, a record's `key_files`, gives a digest for that file."""
     return _parse(stated).get(name, REMOVED) != REMOVED
 
 
@@ -100,7 +100,7 @@ def is_ring(name: str) -> bool:
 
 
 def server_key_files(site: Path) -> dict[str, str]:
-    """Return the digests of the host keys and signing keys on the disk, with their public halves.
+    """Return the digests of the host and signing keys on the disk, private and public halves.
 
     Drafts are left out: nothing uses them.
     """

@@ -1,11 +1,11 @@
-"""Reads a party's ring if a command has written it, and writes one so that this can be checked.
+"""Reads and writes the rings of parties; refuses a ring that no command has written.
 
 A ring is in force if all of this is true:
 
 1. It is well formed, and the name of its file is its party's (keys/credentials/ring).
 2. The site's signing key has signed it (keys/server_keys/signed_ring): it was not edited by hand.
-3. Its digest is the one that the operations ledger has last, if it has one: an older ring that was
-   copied back, or a ring that was deleted, does not count.
+3. Its digest is the newest one in the operations ledger, if it has one. So an older ring that was
+   copied back is refused, and so is a ring whose file was deleted.
 
 Otherwise `load` raises Faults, which name the command that accepts the file as it is:
 `ssps key adopt`. A site of an earlier version has nothing about rings in its ledger and no
@@ -42,8 +42,8 @@ def load(
 ) -> Ring:
     """Read the ring that is in force, empty if there is none; raise Faults if it is refused.
 
-    With `signed_only` the rings of an earlier version are refused too. The server reads like that:
-    they are signed before it starts.
+    With `signed_only` the unsigned rings of an earlier version are refused too. The server uses
+    this: those rings are signed before it starts.
     """
     content = read_file(site, party)
     held = ring.load(site, party)
@@ -86,7 +86,7 @@ def stage(site: Path, new: Ring) -> None:
 
 
 def apply(site: Path, new: Ring) -> None:
-    """Move a staged ring into force; write it first if it is not staged."""
+    """Put a staged ring in force; write it first if it is not staged."""
     staged = _staged(site, new.party)
     if _read(staged) != _signed(site, new):
         stage(site, new)
@@ -128,13 +128,13 @@ def removal(party: str) -> str:
 
 
 def remove(site: Path, party: str) -> None:
-    """Remove a party's ring, after that is recorded."""
+    """Remove a party's ring; call it after the removal is recorded."""
     ring.ring_path(site, party).unlink(missing_ok=True)
     _staged(site, party).unlink(missing_ok=True)
 
 
 def on_disk(site: Path) -> Iterator[str]:
-    """Yield the parties that have a ring's file."""
+    """Yield the parties that have a ring file."""
     for path in sorted((site / RINGS).glob("*.toml")):
         if not path.name.startswith("."):
             yield path.stem

@@ -7,10 +7,10 @@ The server replaces `state/serving.json` whenever anything in it changes:
      "pid": 4711, "rings": {"parti-a": "<digest>"}}
 
     rings         for each party, `ring_digest` of the ring in use
-    damaged       parties whose ring file has become unreadable; the last good ring is in use
+    damaged       parties whose ring file cannot be used; the last good ring is in use
     parties       for each party, `party_digest` of its settings in use
     host_keys     fingerprints of the host keys in use
-    announced     fingerprints that clients are told, with the next keys
+    announced     fingerprints of the host keys that clients are told: in use, and next
     faults        why the last reload was rejected; empty if it was not
     pid           the server's process
 

@@ -36,7 +36,7 @@ def digest_lines(digests: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def last_recorded(folder: Path) -> list[str] | None:
-    """Return the lines that the operations ledger in `folder` has last; None if it has none.
+    """Return the newest such lines of the operations ledger in `folder`; None if it has none.
 
     A damaged line is skipped: at worst, that leads to one more record.
     """

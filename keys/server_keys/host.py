@@ -11,9 +11,9 @@ the same name and `.pub`.
 A rotation has two steps. `prepare_next` makes keys of the same names in `next/`: they are announced
 and not used yet. The server tells clients that log in about the next host keys, and the letters
 print the next signing key. `promote_next` moves them into use, one key at a time; each is moved
-completely or not at all. If it is interrupted, call it again and it finishes. The public half of a
-key that was in use stays in `old/`, named after the time of its end, so that old signatures still
-verify.
+completely or not at all. If it is interrupted, call it again to finish. The public half of a key
+that was in use stays in `old/`, and its name has the time when its use ended, so that old
+signatures can still be verified.
 """
 
 import base64
@@ -109,13 +109,13 @@ def known_hosts(site: Path, host: str, port: int, *, next_keys: bool = False) ->
 
 
 def prepare_next(folder: Path) -> list[Path]:
-    """Make the next keys for `folder` that do not exist yet; return all next ones."""
+    """Make and announce the next keys of `folder` that do not exist yet; return all next keys."""
     draft_next(folder)
     return announce_next(folder)
 
 
 def draft_next(folder: Path) -> list[PublicKey]:
-    """Make missing next keys in `draft/`, where they are not announced; then `announce_next`."""
+    """Make the missing next keys in `draft/`, unannounced; call `announce_next` afterwards."""
     made = []
     for name in _key_names(folder):
         if not (folder / _NEXT / name).exists():
@@ -149,7 +149,7 @@ def describe(folder: Path) -> list[str]:
 
 
 def promote_next(folder: Path, now: datetime) -> list[Path]:
-    """Replace the keys in `folder` by the next ones; return the ones now in use."""
+    """Replace the keys in `folder` by the next ones; return the files now in use."""
     moved = []
     for path in _next_files(folder):
         in_use = folder / path.name
@@ -183,7 +183,7 @@ def withdraw_next(folder: Path) -> list[Path]:
 
 
 def former_keys(folder: Path) -> Iterator[tuple[PublicKey, datetime]]:
-    """Yield the keys that were in use before, by name, with the time each one ended."""
+    """Yield the keys that were in use before, by name, each with the time when its use ended."""
     for path in sorted((folder / _OLD).glob("*.pub")):
         kind, blob, *_ = path.read_text(encoding="utf-8").split()
         name, _, day = path.stem.partition("-")

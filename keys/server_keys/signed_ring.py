@@ -6,9 +6,9 @@ The last line of the file is a comment with an ed25519 signature by the site's s
     …                                       as keys/credentials/ring has it
     # signature: f31c…0a                     64 bytes in hexadecimal
 
-The signed data is `ssps ring v1`, a line feed, and every byte before that line. To TOML it is a
-comment, so a reader that knows nothing of signatures still reads the ring. The same ring and key
-always give the same bytes.
+The signed data is `ssps ring v1`, a line feed, and every byte before the comment. A TOML reader
+skips the comment, so software that knows nothing about signatures can still read the ring. The same
+ring and key always give the same bytes.
 
 A signature does not say that a ring is the newest one: keys/operations/ring_files compares its
 digest with the operations ledger.

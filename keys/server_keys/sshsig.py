@@ -50,7 +50,7 @@ _u32 = Struct(">I")
 
 
 class BadSignature(Exception):
-    """Malformed, over another message, in another namespace, or by another key."""
+    """The signature is malformed, or of another message, namespace or key."""
 
 
 def site_signing_key(site: Path) -> Ed25519PrivateKey:

@@ -57,7 +57,7 @@ class LedgerFiles:
                 yield part
 
     def recorded_removals(self) -> dict[int, int]:
-        """Return, by first number, how many records `removed` records say a segment had."""
+        """Return the number of records in each removed segment, by its first record's number."""
         found = {}
         for folder in (*self.moved, self.folder):
             for _, _, line in segments.read_lines(folder):
@@ -118,9 +118,10 @@ def segment_hashes(part: SegmentPart, progress: Progress) -> Iterator[list[bytes
 def find_ledgers(folders: Sequence[Path]) -> list[LedgerFiles]:
     """Join folders with moved segments to the ledgers that they came from.
 
-    A folder without checkpoints belongs to the ledger that stores the hash of its first line and
-    lacks the lines of all its segments. If there is no such ledger, the folder is returned as a
-    ledger of its own. So every line in `folders` is verified.
+    A folder without checkpoints has segments that were moved out of a ledger. Its ledger is the one
+    that has the hash of the folder's first line and has no lines of the folder's segments itself.
+    If there is no such ledger, the folder is returned as a ledger of its own. So every line in
+    `folders` is verified.
     """
     ledgers = [LedgerFiles(each) for each in folders if _has_checkpoint(each)]
     alone = []

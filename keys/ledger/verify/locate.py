@@ -1,8 +1,8 @@
 """Finds the first record of a ledger that does not match what was signed.
 
-If the stored hashes come to the signed root, comparing them with the hashes of the lines shows the
-record and what happened to it. If someone has changed the stored hashes too, only the range between
-two checkpoints is certain, and within it the numbers that are missing or there twice.
+If the stored hashes give the signed root, comparing them with the hashes of the lines shows which
+record changed, and how. If someone has changed the stored hashes too, the change can only be
+located between two checkpoints, or by a number that is missing or is there twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def locate_first_change(
 
 
 def stored_hashes_match(ledger: LedgerFiles, newest: VerifiedCheckpoint | None) -> bool:
-    """Say whether the stored hashes come to the root of the newest checkpoint."""
+    """Say whether the stored hashes give the root of the newest checkpoint."""
     if newest is None:
         return False
     tree = MerkleTree()
@@ -91,7 +91,8 @@ def _locate_by_hashes(ledger: LedgerFiles, size: int) -> Finding | None:
 
 
 def _cut_short(number: int, size: int) -> Finding:
-    text = f"ends before record {number}: records {number} to {size - 1} were signed, are missing"
+    missing = f"records {number} to {size - 1} were signed and are missing"
+    text = f"ends before record {number}: {missing}"
     return Finding(FindingKind.CUT, number, text)
 
 
@@ -134,7 +135,7 @@ def _count(hashes: Iterator[bytes], *wanted: bytes) -> dict[bytes, int]:
 
 
 def _locate_by_numbers(ledger: LedgerFiles, start: int, wrong: VerifiedCheckpoint) -> Finding:
-    """Find a record with a wrong number between two checkpoints, or else name the range."""
+    """Find a record with a wrong number between two checkpoints, or name the range of both."""
     end, seen, number = wrong.checkpoint.size, set[int](), 0
     for _, line in ledger.line_hashes():
         if number >= max(end, start):

@@ -37,8 +37,8 @@ def verify_ledger(
 ) -> VerificationResult:
     """Verify a ledger against its own checkpoints and those `kept` elsewhere, each with its name.
 
-    `anchors` are checkpoints in the records of other ledgers, which are signed with those. A
-    finding is part of the result; nothing is raised for what is wrong with the ledger.
+    `anchors` are checkpoints in the records of other ledgers, and are signed as part of those
+    ledgers. What is wrong with the ledger is returned as findings, and never raised.
     """
     result = VerificationResult(ledger.folder)
 
@@ -77,7 +77,7 @@ def verify_ledger(
         found = locate_first_change(ledger, result.records, newest, right, wrong[0])
         result.findings.append(found)
         if not stored_hashes_match(ledger, newest):
-            text = "the stored hashes are missing or do not come to the signed root"
+            text = "the stored hashes are missing or do not give the signed root"
             result.findings.append(Finding(FindingKind.HASHES, None, text))
     elif newest is not None:
         # Step 5: check the records that are not signed yet.
