@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import damaged_pages
 import pytest
 from PIL import Image
 from unit.publisher import hostile
@@ -131,6 +132,18 @@ def test_every_format_is_read_inside_the_sandbox(
                 assert (page_seen.fault, page_seen.texts) == (None, ("1093717526",))
     finally:
         client.close()
+
+
+def test_a_scanned_sheet_is_read_inside_the_sandbox() -> None:
+    clean = next(kind for kind in damaged_pages.KINDS if kind.name == "clean")
+    sheet = damaged_pages.page(clean, 0, 1)
+    client = WorkerClient()
+    try:
+        seen = client.read(sheet.content)
+    finally:
+        client.close()
+
+    assert (seen.fault, seen.texts) == (None, (sheet.karekod,))
 
 
 def test_a_page_that_kills_its_worker_does_not_affect_other_pages(
