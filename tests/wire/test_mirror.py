@@ -1,5 +1,6 @@
 """scripts/mirror as a party runs it: in a process of its own, against the real server."""
 
+import base64
 import hashlib
 import json
 import resource
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -577,6 +579,40 @@ def test_another_host_key_fails_verification(party: Party, serve: StartServer) -
     assert "the server's host key is not the one in" in str(last["error"])
 
 
+def test_a_host_that_is_not_in_known_hosts_ends_the_mirror_at_once(party: Party) -> None:
+    hosts = party.server.site / "empty"
+    hosts.write_text("")
+    kind, key = (party.server.site / "known_hosts").read_text().split()[1:3]
+    fingerprint = base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode()
+
+    code, last = party.mirror("--known-hosts", str(hosts))
+
+    error = str(last["error"])
+    assert code == 2
+    assert f"has no key for [127.0.0.1]:{party.server.port}. Add the line from your letter" in error
+    assert f"[127.0.0.1]:{party.server.port} {kind} " in error
+    assert f"SHA256:{fingerprint.rstrip('=')}" in error
+    assert party.server.records("login") == []
+
+
+def test_files_do_not_wait_for_round_trips_to_each_other(party: Party) -> None:
+    for box in range(1, 61):
+        party.file(box)
+    party.feed()
+    with slow_link(party.server.port, 100.0, 0.4) as link:
+        name = f"[127.0.0.1]:{party.server.port}"
+        hosts = party.server.site / "known_hosts"
+        hosts.write_text(hosts.read_text().replace(name, f"[127.0.0.1]:{link.listen_port}"))
+        began = time.monotonic()
+
+        code, last = party.mirror(port=link.listen_port)
+
+        took = time.monotonic() - began
+    assert (code, last["files"], link.connections) == (0, 60, 1)
+    # One after the other needs 60 files x 2 round trips = 48 s; four at once, 12 s and the rest.
+    assert took < 40
+
+
 def test_follow_mirrors_new_pages_until_sigterm(party: Party) -> None:
     party.file(1)
     party.feed()
@@ -613,7 +649,7 @@ def test_a_refused_login_exits_with_3_and_wrong_usage_with_2(party: Party) -> No
 
     code, last = party.mirror("--key", str(key))
     wrong = subprocess.run(
-        party.command("--parallel", "9"), capture_output=True, text=True, check=False
+        party.command("--parallel", "65"), capture_output=True, text=True, check=False
     )
 
     assert (code, str(last["error"])[:13]) == (3, "login refused")

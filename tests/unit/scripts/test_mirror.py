@@ -2,6 +2,9 @@
 
 import errno
 import os
+import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +15,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from io import FileIO
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -26,11 +30,13 @@ from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed.feed import Feed
 
+SCRIPT = Path(__file__).parents[3] / "scripts" / "mirror"
+
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Loads the script, whose name cannot be imported."""
-    path = str(Path(__file__).parents[3] / "scripts" / "mirror")
+    path = str(SCRIPT)
     spec = spec_from_loader("mirror", SourceFileLoader("mirror", path))
     assert spec is not None
     assert spec.loader is not None
@@ -41,21 +47,18 @@ def script() -> ModuleType:
 
 @dataclass
 class Served:
-    """A party's tree behind paramiko's interface; calls `meanwhile` with each opened path."""
+    """A party's tree behind the mirror's session; calls `meanwhile` with each opened path."""
 
     tree: Path
     opened: list[str] = field(default_factory=list)
     meanwhile: Callable[[str], object] = lambda path: None
 
-    def open_sftp(self) -> "Served":
-        return self
+    def close(self) -> None:
+        pass
 
-    @property
-    def sock(self) -> Any:
-        return SimpleNamespace(settimeout=lambda seconds: None)
-
-    def stat(self, path: str) -> os.stat_result:
-        return (self.tree / path.lstrip("/")).stat()
+    def stat(self, path: str) -> tuple[int, int]:
+        found = (self.tree / path.lstrip("/")).stat()
+        return found.st_size, int(found.st_mtime)
 
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
@@ -63,11 +66,12 @@ class Served:
         self.meanwhile(path.lstrip("/"))
         with FileIO(self.tree / path.lstrip("/")) as file:
 
-            def readv(wanted: list[tuple[int, int]]) -> Iterator[bytes]:
-                return (os.pread(file.fileno(), size, at) for at, size in wanted)
+            def read(start: int, end: int) -> Iterator[bytes]:
+                while start < end and (data := os.pread(file.fileno(), 1000, start)):
+                    start += len(data)
+                    yield data
 
-            stat = os.fstat(file.fileno())
-            yield SimpleNamespace(read=file.read, readv=readv, stat=lambda: stat)
+            yield SimpleNamespace(read=read, content=lambda most: file.read())
 
 
 @dataclass
@@ -282,7 +286,6 @@ def test_sums_whose_signature_does_not_match_count_as_lost(
 
 def run(script: ModuleType, mirror: Any, served: Served, stop: threading.Event) -> int:
     mirror.lock_file.close()
-    served.close = lambda: None  # type: ignore[attr-defined]
     mirror.connect = lambda: served
     options = SimpleNamespace(
         recheck=False, once=True, follow=False, poll=10.0, retries=0, max_age=0.0
@@ -371,3 +374,115 @@ def test_a_mirror_says_how_old_its_newest_segment_is(
     assert mirror.outcome(max_age) == code
     assert said in mirror.staleness(max_age)
     assert bool(said) == bool(mirror.staleness(max_age))
+
+
+@pytest.mark.parametrize("option", ["--help", "--once"])
+def test_without_paramiko_it_says_what_to_install(tmp_path: Path, option: str) -> None:
+    (tmp_path / "paramiko.py").write_text("raise ImportError('No module named paramiko')")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), option], env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "apt install python3-paramiko" in done.stderr
+    assert f"{sys.executable} -m pip install paramiko" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [("ssh-ed25519 AAAA a public key", "is not a private key"), ("", "is not a private key")],
+)
+def test_a_file_that_is_no_private_key_is_refused(
+    script: ModuleType, tmp_path: Path, content: str, wrong: str
+) -> None:
+    key = tmp_path / "key"
+    key.write_text(content)
+    with pytest.raises(ValueError, match=wrong):
+        script.check_key(str(key))
+
+
+def test_a_key_with_a_passphrase_is_refused(script: ModuleType, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", key], check=True)
+    with pytest.raises(ValueError, match="has a passphrase"):
+        script.check_key(str(key))
+
+
+def test_the_depth_follows_rate_and_round_trip(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(script.time, "monotonic", lambda: now)
+    depth = script.Depth()
+    assert depth.limit == script.LOW_DEPTH
+
+    for _ in range(20):  # 12.5 MB/s with answers after 50 ms
+        now += 0.02
+        depth.measure(0.05, 250_000)
+    full = script.LOW_DEPTH + 3 * 12_500_000 * 0.05
+    assert depth.limit == pytest.approx(full, rel=0.25)
+
+    for _ in range(20):
+        now += 0.02
+        depth.measure(0.05, 25_000_000)
+    assert depth.limit == script.HIGH_DEPTH
+
+
+def test_a_large_file_lets_waiting_files_request_first(script: ModuleType) -> None:
+    depth = script.Depth()
+    half = script.LOW_DEPTH // 2
+    assert depth.reserve(half, wait=True)
+    assert depth.reserve(half, wait=False)
+    assert not depth.reserve(half, wait=False)
+    other = threading.Thread(target=depth.reserve, args=(script.LOW_DEPTH,), kwargs={"wait": True})
+    other.start()
+    while not depth.waiting:
+        threading.Event().wait(0.01)
+
+    depth.release(half)
+    assert not depth.reserve(half, wait=False)
+    depth.release(half)
+    other.join(10)
+
+    assert not other.is_alive()
+    assert (depth.used, depth.waiting) == (script.LOW_DEPTH, 0)
+
+
+class SilentChannel:
+    """A channel that notes what is sent and receives what the test gives."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.received: SimpleQueue[bytes] = SimpleQueue()
+        self.received.put(struct.pack(">IBI", 5, 2, 3))
+        self.invoke_subsystem = self.settimeout = lambda value: None
+
+    def sendall(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def recv(self, size: int) -> bytes:
+        return self.received.get(timeout=10)
+
+
+def test_requests_are_sent_before_earlier_ones_are_answered(script: ModuleType) -> None:
+    channel = SilentChannel()
+    transport = SimpleNamespace(open_session=lambda window_size: channel)
+    session = script.Session(SimpleNamespace(get_transport=lambda: transport))
+    file = script.RemoteFile(session, b"handle")
+
+    first, second, third = (file.request(at, 100) for at in (0, 100, 200))
+    assert len(channel.sent) == 1 + 3
+    data = struct.pack(">IBII", 13, script.DATA, 2, 4) + b"late"
+    missing = struct.pack(">IBII", 9, script.STATUS, 1, script.NO_SUCH_FILE)
+    for part in (data[:7], data[7:] + missing, b""):
+        channel.received.put(part)
+
+    assert second.result(10) == b"late"
+    with pytest.raises(FileNotFoundError):
+        first.result(10)
+    with pytest.raises(EOFError, match="closed the connection"):
+        third.result(10)
+    with pytest.raises(EOFError, match="closed the connection"):
+        file.request(0, 1)
