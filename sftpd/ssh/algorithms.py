@@ -18,6 +18,7 @@ from keys.credentials import fido
 
 KEX: Final = (
     "mlkem768x25519-sha256",
+    "curve25519-sha256",  # RFC 8731; the next is the name that it had before
     "curve25519-sha256@libssh.org",
     "diffie-hellman-group16-sha512",
 )
@@ -45,7 +46,8 @@ PUBLIC_KEYS: Final = (
 
 # A KEXINIT is the type byte, a cookie of 16 bytes and ten name-lists. These are the positions of
 # two lists for the direction client to server; the list for the other direction comes next.
-_CIPHERS_AT, _MACS_AT = 2, 4
+_KEX_AT, _HOST_KEYS_AT, _CIPHERS_AT, _MACS_AT = 0, 1, 2, 4
+_LISTS = 10
 _HEADER = 17
 
 
@@ -61,7 +63,27 @@ def preferred_macs(kexinit: bytes) -> Sequence[str] | None:
 
 def _lists_any(kexinit: bytes, position: int, names: Sequence[str]) -> bool:
     """Return whether the list at `position` and the next list each contain one of `names`."""
-    message = Message(kexinit[_HEADER:])
-    lists = [message.get_binary().split(b",") for _ in range(position + 2)]
+    lists = _lists(kexinit, position + 2)
     wanted = {name.encode() for name in names}
     return not any(wanted.isdisjoint(each) for each in lists[position:])
+
+
+def guess_is_wrong(client_kexinit: bytes, server_kexinit: bytes) -> bool:
+    """Return whether the client sends a first packet of a key exchange that will not take place.
+
+    A client may guess that the first algorithms of its lists will be chosen, and send its next
+    packet at once (RFC 4253 section 7). The guess is right only if key exchange and host key are
+    the first in the server's lists too. The packet of a wrong guess must be ignored.
+    """
+    message = Message(client_kexinit[_HEADER:])
+    client = [message.get_binary().split(b",") for _ in range(_LISTS)]
+    if not message.get_boolean():
+        return False
+    server = _lists(server_kexinit, _HOST_KEYS_AT + 1)
+    return any(client[at][0] != server[at][0] for at in (_KEX_AT, _HOST_KEYS_AT))
+
+
+def _lists(kexinit: bytes, count: int) -> list[list[bytes]]:
+    """Return the first `count` lists of a KEXINIT."""
+    message = Message(kexinit[_HEADER:])
+    return [message.get_binary().split(b",") for _ in range(count)]

@@ -1,8 +1,9 @@
 """Decides what a client may request on a connection: SFTP on several channels, and digests.
 
 SFTP channels go to sftpd/ssh/sftp_channels. The commands for digests are answered here
-(sftpd/ssh/exec_digests). Shells, all other commands, terminals, environment variables, and the
-forwarding of ports, agents or displays are refused, and each refusal is recorded.
+(sftpd/ssh/exec_digests). Instead of a shell or another command the client gets a sentence that says
+that there is only SFTP. Terminals, environment variables, and the forwarding of ports, agents or
+displays are refused. Each refusal is recorded.
 """
 
 import weakref
@@ -16,7 +17,10 @@ from paramiko.common import (
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_FAILED_RESOURCE_SHORTAGE,
     OPEN_SUCCEEDED,
+    cMSG_CHANNEL_DATA,
+    cMSG_CHANNEL_EXTENDED_DATA,
 )
+from paramiko.message import Message
 from paramiko.server import ServerInterface
 from paramiko.ssh_exception import SSHException
 
@@ -24,6 +28,11 @@ from sftpd.sftp.session import Session
 from sftpd.ssh.exec_digests import Output
 
 MAX_CHANNELS = 8
+_STDERR = 1  # SSH_EXTENDED_DATA_STDERR
+_ONLY_SFTP = (
+    b"Bu sunucu yalniz SFTP sunar: sftp, lftp, rclone, WinSCP ya da -O olmadan scp kullanin.\n"
+    b"This server offers SFTP only: use sftp, lftp, rclone, WinSCP, or scp without -O.\n"
+)
 _MAX_VERB = 64  # characters of a client's word that go into a record
 
 
@@ -36,6 +45,9 @@ class Channels(Protocol):
 
     def serve_sftp(self, channel: Channel, session: Session) -> None:
         """Let `session` answer the channel's SFTP requests from now on."""
+
+    def send_unasked(self, message: Message) -> None:
+        """Send a message that is not a reply."""
 
     def call_after_reply(self, action: Callable[[], None]) -> None:
         """Call `action` as soon as the reply to the current channel request has been sent."""
@@ -81,12 +93,30 @@ class ChannelPolicy(ServerInterface):
         return True
 
     def check_channel_exec_request(self, channel: Channel, command: bytes) -> bool:
-        """Answer a command for digests, once for each channel; refuse all others."""
-        output = None if channel in self._served else self._backend.run_command(command)
-        if output is None:
+        """Answer a command for digests, once for each channel; explain that there are no others."""
+        if channel in self._served:
             return self._deny("exec")
+        output = self._backend.run_command(command)
+        if output is None:
+            return self._explain(channel, "exec")
+        self._print(channel, output)
+        return True
+
+    def _print(self, channel: Channel, output: Output) -> None:
         self._served.add(channel)
-        self._channels.call_after_reply(partial(send_output, channel, output))
+        send = self._channels.send_unasked
+        self._channels.call_after_reply(partial(send_output, channel, output, send))
+
+    def _explain(self, channel: Channel, verb: str) -> bool:
+        """Record that a shell or a command is refused, and say so on the channel's stderr.
+
+        A request that fails tells the user nothing ("exec request failed on channel 0"), so it
+        succeeds, and ends with this sentence and exit status 1, as with OpenSSH's internal-sftp.
+        """
+        self._deny(verb)
+        if channel in self._served:
+            return False
+        self._print(channel, Output(b"", _ONLY_SFTP, 1))
         return True
 
     def check_channel_direct_tcpip_request(
@@ -97,8 +127,8 @@ class ChannelPolicy(ServerInterface):
         return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
     def check_channel_shell_request(self, channel: Channel) -> bool:
-        """Refuse."""
-        return self._deny("shell")
+        """Explain that there is none."""
+        return self._explain(channel, "shell")
 
     def check_channel_pty_request(self, channel: Channel, *_: object) -> bool:
         """Refuse."""
@@ -124,18 +154,26 @@ class ChannelPolicy(ServerInterface):
         return False
 
 
-def send_output(channel: Channel, output: Output) -> None:
+def send_output(channel: Channel, output: Output, send_message: Callable[[Message], None]) -> None:
     """Send what a command prints, its exit status, and close the channel.
 
     This runs in the thread that reads the connection, so it must not wait for the client's window
     to open. Output that does not fit into the window is dropped, and the exit status is 1.
+    paramiko's Channel.send is not used: it cannot send packets of 64 bytes or less.
     """
     out, error, status = output
     with suppress(OSError, EOFError, SSHException):
         if len(out) + len(error) > channel.out_window_size:
             out, error, status = b"", b"", 1
-        for text, send in ((out, channel.send), (error, channel.send_stderr)):
-            while text and (sent := send(text)):
-                text = text[sent:]
+        size = channel.out_max_packet_size
+        for text, is_error in ((out, False), (error, True)):
+            for at in range(0, len(text), size):
+                message = Message()
+                message.add_byte(cMSG_CHANNEL_EXTENDED_DATA if is_error else cMSG_CHANNEL_DATA)
+                message.add_int(channel.remote_chanid)
+                if is_error:
+                    message.add_int(_STDERR)
+                message.add_string(text[at : at + size])
+                send_message(message)
         channel.send_exit_status(status)
         channel.close()

@@ -45,6 +45,7 @@ _MAX_UNSENT = 1 << 20  # nothing is read while more bytes than this are unsent
 _SENDS_PER_READ = 4  # calls of `send_some` before the socket is read again
 _WINDOW_ADJUST, _CHANNEL_DATA = 93, 94
 _KEXINIT = 20
+_KEX_METHOD = range(30, 50)  # messages of a key exchange method, RFC 4250 section 4.1.2
 _OUT, _IN = 1, 2
 _MAX_SEQUENCE_NUMBER = 0xFFFFFFFF
 _DATA_HEADER = 14  # length, padding length, type, recipient channel, length of the data
@@ -110,6 +111,7 @@ class Packetizer:
         self.service: ChannelService | None = None
         self.stalled = False
         self.closed = False
+        self._drops_guess = False
         self._initial_kex_done = False  # set by paramiko's Transport
         self._socket = connection
         self._clock = clock
@@ -262,6 +264,9 @@ class Packetizer:
                 and self.service.handle_packet(kind, payload)
             ):
                 continue
+            if self._drops_guess and kind in _KEX_METHOD:
+                self._drops_guess = False
+                continue
             number = (self._number_in - 1) & _MAX_SEQUENCE_NUMBER
             if kind not in MSG_NAMES:
                 self._reply_unimplemented(kind, number)
@@ -269,6 +274,10 @@ class Packetizer:
             message = Message(bytes(payload[1:]))
             message.seqno = number
             return kind, message
+
+    def drop_guess(self) -> None:
+        """Drop the next packet of a key exchange: the client's guess was wrong."""
+        self._drops_guess = True
 
     def _reply_unimplemented(self, kind: int, number: int) -> None:
         if not self._initial_kex_done:

@@ -25,7 +25,7 @@ tests/unit/sftpd/ssh/test_transport.py checks each name.
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
@@ -35,6 +35,7 @@ from paramiko.common import (
     MSG_CHANNEL_EOF,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_REQUEST,
+    cMSG_KEXINIT,
     cMSG_REQUEST_FAILURE,
     cMSG_REQUEST_SUCCESS,
 )
@@ -44,7 +45,7 @@ from paramiko.ssh_exception import SSHException
 from paramiko.transport import Transport as ParamikoTransport
 
 from sftpd.sftp.session import Session
-from sftpd.ssh import algorithms
+from sftpd.ssh import algorithms, key_exchanges
 from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, PUBLIC_KEYS
 from sftpd.ssh.channel_policy import ChannelBackend, ChannelPolicy
 from sftpd.ssh.client_socket import ClientSocket
@@ -86,6 +87,12 @@ class _TypedTransport(ParamikoTransport):
         host_key_type: str | None
         packetizer: Packetizer  # type: ignore[assignment]
         _expected_packet: tuple[int, ...]
+        agreed_on_strict_kex: bool
+        advertise_strict_kex: bool
+        initial_kex_done: bool
+        local_kex_init: bytes | None
+        kex_engine: Any
+        _remote_ext_info: str | None
         _kex_info: dict[str, type]
         _channel_handler_table: dict[int, Callable[[Any, Message], None]]
 
@@ -96,6 +103,7 @@ class _TypedTransport(ParamikoTransport):
         def _parse_ext_info(self, msg: Message) -> None: ...
         def _parse_kex_init(self, m: Message) -> None: ...
         def _parse_global_request(self, m: Message) -> None: ...
+        def _sanitize_packet_size(self, max_packet_size: int | None) -> int: ...
         def _queue_incoming_channel(self, channel: Channel) -> None: ...
         def _unlink_channel(self, chanid: int) -> None: ...
 
@@ -105,6 +113,8 @@ class Transport(_TypedTransport):
 
     It is the ChannelService of its packetizer and the Channels of its ChannelPolicy.
     """
+
+    _kex_info: ClassVar[dict[str, type]] = {**ParamikoTransport._kex_info, **key_exchanges.OURS}  # type: ignore[attr-defined,misc]
 
     def __init__(
         self,
@@ -217,6 +227,8 @@ class Transport(_TypedTransport):
             kexinit = self.packetizer.peek_client_kexinit(KEXINIT_WAIT)
             if kexinit is not None:
                 self._offer_preferred_algorithms(kexinit)
+        if self.initial_kex_done:
+            self.advertise_strict_kex = False
         super()._send_kex_init()
 
     def _offer_preferred_algorithms(self, kexinit: bytes) -> None:
@@ -227,9 +239,17 @@ class Transport(_TypedTransport):
             options.digests = macs
 
     def _parse_kex_init(self, m: Message) -> None:
+        # Strict key exchange and EXT_INFO belong to the first exchange only (OpenSSH PROTOCOL,
+        # section 1.10; RFC 8308 section 2.4). paramiko would agree on them again each time.
+        kexinit, ours = cMSG_KEXINIT + m.asbytes(), self.local_kex_init or b""
+        strict = self.agreed_on_strict_kex
         super()._parse_kex_init(m)
+        if self.initial_kex_done:
+            self.agreed_on_strict_kex, self._remote_ext_info = strict, None
+        if algorithms.guess_is_wrong(kexinit, ours):
+            self.packetizer.drop_guess()
         chosen = type(self.kex_engine)
-        self.kex_name = next(name for name in KEX if self._kex_info[name] is chosen)
+        self.kex_name = next(name for name, kex in self._kex_info.items() if kex is chosen)
 
     def _parse_ext_info(self, msg: Message) -> None:
         # We use no extension of a client, and paramiko would loop as many times as the client says.
@@ -244,6 +264,14 @@ class Transport(_TypedTransport):
         messages, self._held_messages = self._held_messages, []
         for message in messages:
             self._send_user_message(message)
+
+    def _sanitize_packet_size(self, max_packet_size: int | None) -> int:
+        # paramiko would send packets of 4,096 bytes to a client that takes only smaller ones.
+        if max_packet_size is None:
+            return super()._sanitize_packet_size(max_packet_size)
+        if not max_packet_size:
+            raise SSHException("a channel whose packets may not contain anything")
+        return max_packet_size
 
     def _send_user_message(self, data: Message) -> None:
         if self.clear_to_send.is_set():

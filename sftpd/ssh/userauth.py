@@ -22,13 +22,14 @@ have to type a passphrase or touch a token for each.
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
     DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE,
     cMSG_DISCONNECT,
+    cMSG_UNIMPLEMENTED,
     cMSG_USERAUTH_BANNER,
     cMSG_USERAUTH_FAILURE,
     cMSG_USERAUTH_INFO_REQUEST,
@@ -112,10 +113,6 @@ class AuthPolicy(Protocol):
 class UserauthHandler(AuthHandler):
     """The server's side of one client's authentication; paramiko calls the `_parse_` methods."""
 
-    if TYPE_CHECKING:
-
-        def _parse_service_request(self, m: Message) -> None: ...
-
     def __init__(
         self,
         transport: Transport,
@@ -143,6 +140,17 @@ class UserauthHandler(AuthHandler):
         self._initial_password: tuple[Credential, str] | None = None  # the one to be replaced
         self._tries_left = 0
 
+    def _parse_service_request(self, m: Message) -> None:
+        if not self.authenticated:
+            super()._parse_service_request(m)  # type: ignore[misc]
+            return
+        # As OpenSSH's server does. A client that asks again after a key exchange would otherwise
+        # begin to log in once more, and wait for an answer that must not come (RFC 4252, 5.3).
+        reply = Message()
+        reply.add_byte(cMSG_UNIMPLEMENTED)
+        reply.add_int(m.seqno)
+        self._transport._send_message(reply)
+
     def _parse_userauth_request(self, m: Message) -> None:
         if self.authenticated or not self._transport.active:
             return
@@ -163,7 +171,7 @@ class UserauthHandler(AuthHandler):
             case b"password":
                 self._handle_password(user, m)
             case b"keyboard-interactive" if self._interactive:
-                self._send_prompts("", "", "Parola (password): ")
+                self._send_prompts("", "", "Parola / Password: ")
             case b"none" if not self._had_request:
                 # Clients ask for the list of methods this way. The first time is not an attempt.
                 self._send_failure()

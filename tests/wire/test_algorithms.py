@@ -23,6 +23,7 @@ from keys.server_keys import host
 from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
 
 COMPATIBLE = 'algorithms = "compatible"'
+PARAMIKO_KEX = [name for name in KEX if name != "curve25519-sha256"]  # it knows the old name only
 NOT_POST_QUANTUM = "does not provide protection against post-quantum attacks"
 
 
@@ -57,7 +58,7 @@ def test_ssh_audit_finds_only_the_classical_fallback(serve: StartServer) -> None
     found = audit_findings(serve(before=add_rsa_key))
 
     assert found["fail"] == {}
-    assert set(found["warn"]) == {"curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512"}
+    assert set(found["warn"]) == set(KEX[1:])
     for words in found["warn"].values():
         assert all(NOT_POST_QUANTUM in text for text in words)
 
@@ -67,7 +68,7 @@ def test_ssh_audit_finds_nothing_on_a_post_quantum_site(serve: StartServer) -> N
 
     assert audit_findings(server) == {"fail": {}, "warn": {}}
     assert server.sftp("parti-a", "ls\n", f"-oKexAlgorithms={KEX[1]}").returncode == 255
-    assert kex_of(server, KEX[::-1]) == "mlkem768x25519-sha256"
+    assert kex_of(server, PARAMIKO_KEX[::-1]) == "mlkem768x25519-sha256"
 
 
 def kex_of(server: RunningServer, offered: Sequence[str] = ()) -> object:
@@ -87,7 +88,7 @@ def kex_of(server: RunningServer, offered: Sequence[str] = ()) -> object:
 
 def test_every_offered_algorithm_works(serve: StartServer) -> None:
     server = serve(before=add_rsa_key)
-    for name in KEX:
+    for name in PARAMIKO_KEX:
         assert kex_of(server, [name]) == name
     for name in CIPHERS:
         assert server.sftp("parti-a", "ls\n", f"-oCiphers={name}").returncode == 0, name

@@ -227,8 +227,9 @@ def test_shell_commands_and_tunnels_are_refused(rehearsal: RunningSite) -> None:
         timeout=30,
     )
 
-    assert command.returncode != 0
-    assert "uid=" not in command.stdout
+    assert command.returncode == 1
+    assert command.stdout == ""
+    assert "use sftp, lftp, rclone, WinSCP, or scp without -O" in command.stderr
     assert tunnel.returncode != 0
     assert "SSH-2.0" not in tunnel.stdout
 

@@ -84,6 +84,19 @@ def begin(client: LoginClient, user: str = "parti-a") -> bytes:
     return client.receive()
 
 
+def test_the_prompt_is_one_that_programs_which_feed_a_password_recognize(
+    serve: StartServer,
+) -> None:
+    # sshfs, gvfs, JSch and sshj look at its end. OpenSSH puts "(user@host) " before it.
+    server = serve(before=must_change)
+    with login_client(server) as client:
+        asked = begin(client)
+        assert asked[0] == INFO_REQUEST
+        assert asked.endswith(b"assword: \0")  # and then whether to show what the user types
+        wanted = answer(client, SECRET)
+        assert b"assword: " not in wanted.replace(b"(new password): ", b"")
+
+
 @pytest.mark.parametrize(
     ("new", "again", "said"),
     [

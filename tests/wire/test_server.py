@@ -248,12 +248,16 @@ def test_everything_but_sftp_is_refused_and_recorded(serve: StartServer) -> None
         timeout=30,
         check=False,
     )
-    assert done.returncode != 0
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"This server offers SFTP only" in done.stderr
     with server.connect("parti-a") as client:
         transport = client.get_transport()
         assert transport is not None
+        shell = transport.open_session()
+        shell.invoke_shell()
+        assert b"SFTP" in shell.makefile_stderr().read()
+        assert shell.recv_exit_status() == 1
         asks: list[Callable[[], object]] = [
-            lambda: transport.open_session().invoke_shell(),
             lambda: transport.open_session().get_pty(),
             lambda: transport.open_session().invoke_subsystem("netconf"),
             lambda: transport.open_channel("direct-tcpip", ("127.0.0.1", 1), ("127.0.0.1", 1)),

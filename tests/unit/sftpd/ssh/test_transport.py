@@ -32,6 +32,7 @@ METHODS = {
         "_parse_newkeys": ["m"],
         "_parse_ext_info": ["msg"],
         "_parse_kex_init": ["m"],
+        "_sanitize_packet_size": ["max_packet_size"],
         "_parse_global_request": ["m"],
         "_queue_incoming_channel": ["channel"],
         "_unlink_channel": ["chanid"],
@@ -56,7 +57,8 @@ ATTRIBUTES = {
         *("_expected_packet", "_preferred_pubkeys", "active", "auth_handler", "authenticated"),
         *("clear_to_send", "completion_event", "kex_engine", "local_version", "packetizer"),
         *("saved_exception", "server_mode", "server_object", "host_key_type", "session_id"),
-        *("remote_version", "local_cipher"),
+        *("remote_version", "local_cipher", "agreed_on_strict_kex", "advertise_strict_kex"),
+        *("initial_kex_done", "local_kex_init", "_remote_ext_info"),
     },
     AuthHandler: {"auth_username", "authenticated"},
     Channel: {
@@ -114,7 +116,7 @@ def test_our_packetizer_and_socket_have_all_that_paramiko_s_transport_uses() -> 
 
 
 def test_paramiko_knows_every_algorithm_that_is_offered() -> None:
-    assert set(KEX) <= set(ParamikoTransport._kex_info)  # type: ignore[attr-defined]
+    assert set(KEX) <= set(Transport._kex_info)
     assert set(CIPHERS) <= set(ParamikoTransport._cipher_info)  # type: ignore[attr-defined]
     assert {*MACS, *PLAIN_MACS} <= set(ParamikoTransport._mac_info)  # type: ignore[attr-defined]
     assert set(PUBLIC_KEYS) - set(fido.KINDS) <= set(ParamikoTransport._key_info)  # type: ignore[attr-defined]
