@@ -1,1 +1,1 @@
-"""What is agreed before polling day: the nouns of the trade, and the files that state them."""
+"""The domain types (election, party, sheet, ballot, …), and the files that an operator writes."""

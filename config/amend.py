@@ -1,8 +1,8 @@
 """Changes parties.toml without touching the rest of it: comments, order and white space stay.
 
-Both the operator's editor and `ssps party` write this file. Every function takes the text of the
-file and returns the new text. Before that replaces the file, config/load must accept it. ValueError
-says why a change is not possible.
+Operators edit this file by hand, and `ssps party` changes it too. Every function takes the text of
+the file and returns the new text. The caller must check the new text with config/load before it
+replaces the file. ValueError says why a change is not possible.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import AoT, Table
 
-_HEADER = re.compile(r"\s*\[(?!\s*party\s*\.)")  # not [party.contact], a part of the one above
+_HEADER = re.compile(r"\s*\[(?!\s*party\s*\.)")  # not [party.contact], which is part of a party
 _PARTY = re.compile(r"\s*\[\[\s*party\s*\]\]\s*(#.*)?", re.ASCII)
 
 
@@ -45,7 +45,7 @@ def set_party_key(
     elif key in table:
         table[key] = value
     else:
-        # Before any comment after the table's last key, which is about the next party.
+        # Insert it before a comment that follows the last key: that is about the next party.
         _insert_key(table, key, value)
     return tomlkit.dumps(document)
 

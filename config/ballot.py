@@ -1,6 +1,6 @@
 """The ballot: for each contest and district, what a vote can go to.
 
-The authority hands it over as CSV, UTF-8, with this header:
+The authority delivers it as CSV in UTF-8, with this header:
 
     secim,cevre,sira,secenek,tur,ad,ittifak
     cb,,1,aday-1,aday,Birinci Aday,
@@ -11,13 +11,13 @@ The authority hands it over as CSV, UTF-8, with this header:
 
 `sira` is the place on the ballot paper, from 1. `secenek` is the option's id in every result and
 export: short and ASCII. `tur` is `parti`, `aday` (candidate), `bagimsiz` (independent) or
-`ittifak`: the joint votes of an alliance (law 7102), which the boards count as an option of their
-own; an alliance may lack a title (`ad`) and is then called İTTİFAK, numbered in ballot order if a
-contest has several such (md. 17). `ittifak` names the alliance that a party belongs to: the
-`secenek` of the alliance's row, or what that row has in its own `ittifak` column. An empty
-`cevre` means every district; a district adds its own rows to those. Within one contest and
-district no two options have the same `sira` or the same `secenek`, and upper and lower case count
-as the same.
+`ittifak`. `ittifak` means the joint votes of an alliance (law 7102), which the boards count as an
+option of its own. An alliance without a title (`ad`) is called İTTİFAK; if a contest has several
+of these, they are numbered in ballot order (md. 17). The column `ittifak` names the alliance that a
+party belongs to: by the `secenek` of the alliance's row, or by the value that the alliance's row
+has in its own `ittifak` column. An empty `cevre` means every district; a district can have more
+rows of its own. Within one contest and district no two options have the same `sira` or the same
+`secenek`; upper and lower case count as the same.
 
 A ballot has a few thousand rows, so it is read whole and kept in memory.
 """
@@ -111,7 +111,7 @@ class Ballot:
 
 @dataclass(frozen=True, slots=True)
 class BallotChanges:
-    """What a new ballot changes; each entry as `contest district option`, in words."""
+    """The differences between two ballots; each entry names contest, district and option."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -142,7 +142,7 @@ def read(file: str, lines: Iterable[str], content: bytes) -> Ballot:
 
 
 def compare(before: Ballot, after: Ballot) -> BallotChanges:
-    """Return what `after` changes in `before`."""
+    """Return the differences between two ballots."""
     old = {(row.secim, row.cevre, row.option.id): row.option for row in before.rows}
     new = {(row.secim, row.cevre, row.option.id): row.option for row in after.rows}
     return BallotChanges(

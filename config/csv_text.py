@@ -22,7 +22,7 @@ _DELIMITERS = (",", ";", "\t")
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a file; raise ValueError with what to do if its encoding is not read."""
+    """Return the text of a file; if its encoding is not supported, ValueError says what to do."""
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
@@ -81,7 +81,7 @@ def _advice(line: bytes) -> str:
 
 
 def lines(text: str) -> Iterator[str]:
-    """Yield the lines of a CSV text with commas between columns, whatever it had there."""
+    """Yield the lines of a CSV text, with commas in place of its own separator."""
     first = text.partition("\n")[0]
     delimiter = delimiter_of(first)
     if delimiter == ",":

@@ -1,7 +1,7 @@
 """The events that the ledgers record, and the fields of each.
 
 Every record answers five questions: what happened (`event`), who did it (`who`), from where
-(`from`), to what (`what`), and how it ended (`outcome`). Everything else is in `detail`, under the
+(`from`), to what (`what`), and how it ended (`outcome`). Everything else is in `detail`, with the
 names in the right column.
 
 transfer ledger: `who` is the party, or the user name that a client gave; `from` is its address
@@ -10,7 +10,7 @@ transfer ledger: `who` is the party, or the user name that a client gave; `from`
                                       rehearsal
     login-refused        what: -       session, method, credential, client, cipher, kex, reason, via
     open, list           what: path    session, handle, size, reason
-    close                what: path    session, handle, bytes, complete, ranges, sha256, ms
+    close                what: path    session, handle, bytes, complete, ranges, sha256, ms, reason
     hash                 what: path    session, algorithm, reason
     denied               what: path    session, verb, count
     session-end          what: -       session, files, bytes, ms, reason, via, credential
@@ -51,10 +51,10 @@ limit for all sessions), `resources` (of this machine) or `proxy header` (a bala
 malformed one). If there are more addresses than the server tracks, `from` is `many`.
 
 The reason of session-end, if the server ended the session, is `party suspended`, `party removed`,
-`address withdrawn`, `key revoked`, `key expired`, `scope changed`, `not yet open`, `access closed`,
-`rehearsal over` or `server stopped`; otherwise `closed`, `no login in time`, `protocol error`,
-`server error` or `killed`. A session that ended because of its party, credential or address names
-the credential again.
+`address withdrawn`, `key revoked`, `key expired`, `password must be changed`, `scope changed`,
+`not yet open`, `access closed`, `rehearsal over` or `server stopped`; otherwise `closed`,
+`no login in time`, `client stalled`, `protocol error`, `server error` or `killed`. If the server
+ended a session after its login, the record names the credential again.
 
 close has the SHA-256 of the file that was served, or null if the file has no digest. If the file
 was not sent completely, `ranges` has the first and last byte of each range that was, such as
@@ -62,17 +62,19 @@ was not sent completely, `ranges` has the first and last byte of each range that
 `bytes` is null.
 
 If the server itself was killed, the next one writes the missing closes and session ends, with
-`server was killed`; their counts are null. A close with `record not synced` cancels an open whose
-record the disk did not confirm, under `sync = "always"`: the client did not get that file. A close
-or a session end for which the disk had no room is written when there is room, with that time.
+`server was killed`; their counts are null. Under `sync = "always"`, a close with
+`record not synced` cancels an open whose record the disk did not confirm: the client did not get
+that file. If the disk has no room for a close or a session end, the record is written when there is
+room, and has the time of that moment.
 
 Filing ledger. A `page` is one file from the intake, by its number. If the file has several sheets
 there is one filed record for each, `frame` of `frames` of the same original. `evidence` lists which
 engine read which printed copy, at what scale or through which filter. `witnesses` counts the
-readings that are independent; `witnesses_asked` is how many the site required then, where 1 is less
-than the rule. `identified_by` names the operators who read a page that no machine could read,
-`identifies` is the file in quarantine, and `errand` their request. `absent` is the reason why the
-sheet was expected never to come; `expected` cancels an absent record.
+readings that are independent; `witnesses_asked` is how many the site required at that time: the
+rule is 2, and a site can lower it to 1. `identified_by` names the operators who read a page that no
+machine could read, `identifies` is the file in quarantine, and `errand` their request. `absent` in
+a filed record is the reason that was given when the sheet was recorded as absent. An `expected`
+record cancels an absent record.
 
 A file of several pages is split, and `what` is the file itself, which stays in the store. Each page
 becomes a file and gets a record of its own: filed, duplicate or quarantined, with `original`, the
@@ -82,7 +84,7 @@ publisher.reading.extract` copies a page out of a file again, to the same bytes.
 
 Operations ledger. A change is recorded as ok just before it takes effect. `before` and `after`
 describe the state of what it changes, in words, or null if there is none. `reason` says why it was
-refused or failed, and `of` is the number of the earlier record that this one completes
+refused or why it failed, and `of` is the number of the earlier record that this one completes
 (keys/operations/change_record). What an operator requests from the publisher is recorded as `asked`
 first, and under the command's name when the publisher has answered. A change of `site.toml` or
 `parties.toml` has the files' new digests in `settings` (keys/operations/settings_record), and a

@@ -22,7 +22,7 @@ def visible(text: str) -> str:
 
 
 class Faults(Exception):
-    """Something that the operator has to fix; `faults` has all of it, in the order found."""
+    """What the operator has to fix; `faults` lists all of it, in the order found."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)

@@ -49,7 +49,7 @@ _FILE = re.compile(
 
 
 class SheetFile(NamedTuple):
-    """What the path of a page in a tree says about it."""
+    """What the path of a page tells about the page."""
 
     election: str
     sheet: Sheet
@@ -73,7 +73,7 @@ def path(election: str, sheet: Sheet, version: int, extension: str) -> str:
 
 
 def parse(text: str) -> SheetFile:
-    """Return the arguments of `path` that make `text`; ValueError if none do."""
+    """Return the arguments with which `path` returns `text`; ValueError if there are none."""
     *folders, file = text.split("/")
     match = _FILE.fullmatch(file)
     if match is None or not 2 <= len(folders) <= 4:
@@ -97,7 +97,7 @@ def segment(number: int) -> str:
 
 
 def sums_folder(cevre: str | None, kurul: str | None) -> str:
-    """Return the folder, relative to the election's, whose SHA256SUMS lists a place's sheets."""
+    """Return the folder of the SHA256SUMS file for a place, relative to the election's folder."""
     if cevre is None:
         return _AGGREGATE
     return f"{cevre}/{kurul or _AGGREGATE}"
@@ -118,7 +118,7 @@ def in_scope(path: str, scope: Scope) -> bool:
 
 
 def is_publisher_file(path: str) -> bool:
-    """Say whether a path in a tree is that of a file of the publisher's own, and not of a page."""
+    """Say whether the file at `path` in a tree is one that the publisher writes, not a page."""
     signed = path.removesuffix(SIGNATURE_SUFFIX)
     if path in (README, NEWEST_SEGMENT) or _SEGMENT.fullmatch(signed):
         return True

@@ -101,7 +101,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
 
 
 def _intake_faults(site: Path, folders: list[str]) -> Iterable[Fault]:
-    """Yield a fault for an intake folder that is not only for scanners."""
+    """Yield a fault for each intake folder that has the site's files or overlaps with another."""
     key = "intake.folders"
     own = [(site / name).resolve() for name in _SITE_FOLDERS]
     seen: list[Path] = []
@@ -175,7 +175,7 @@ def _read_file(
 
 
 def _take_removed_keys(file: str, data: dict[str, Any]) -> Iterable[Fault]:
-    """Take keys of earlier versions out of `data`; yield a warning for each that was there."""
+    """Remove keys of earlier versions from `data`; yield a warning for each."""
     for key, advice in schema.REMOVED_KEYS.items():
         table, _, name = key.partition(".")
         section = data.get(table)

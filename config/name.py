@@ -29,7 +29,7 @@ def fault(name: str) -> str | None:
 
 
 def box_fault(number: str) -> str | None:
-    """Say what is wrong with a ballot box's number, or with its rumuz at customs; None if good."""
+    """Say what is wrong with a ballot box's number (at customs: its rumuz); None if it is good."""
     if not _BOX.fullmatch(number) or len(number) > _MAX_LENGTH:
         return f"{number!r} is not a box number, use ASCII letters, digits and single dashes"
     return None

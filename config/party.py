@@ -11,7 +11,7 @@ MAX_ADDRESSES = 2  # Genelge md. 4/b-2: one or two static addresses
 
 
 class PartyKind(StrEnum):
-    """In which capacity it receives sheets."""
+    """As what a party receives sheets: a political party, a candidate or an independent."""
 
     PARTY = "party"
     CANDIDATE = "candidate"
@@ -20,7 +20,7 @@ class PartyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The person whom the operator telephones."""
+    """The person whom the operator calls if there is a problem."""
 
     name: str = ""
     email: str = ""

@@ -1,6 +1,6 @@
 """The registry: which sheet each karekod identifies, and so which sheets are expected.
 
-The authority hands it over as CSV with this header. Spreadsheets save it in several ways, and
+The authority delivers it as CSV with this header. Spreadsheets save it in several ways, and
 config/csv_text reads them: UTF-8 or UTF-16, separated by commas, semicolons or tabs.
 
     karekod,secim,belge,cevre,kurul,sandik_turu,sandik,mahalle,sayfa
@@ -11,9 +11,9 @@ empty below it; only boxes have a `sandik_turu`; `mahalle` may always be empty. 
 the same karekod or the same sheet.
 
 Importing makes an SQLite index, `state/registry.sqlite`, with a row for each sheet and the number
-of sheets of each kind that each board owes. The index is replaced as a whole; if one row is wrong,
-nothing changes. The writer and the reader of the index are both in this module, because they use
-the same columns.
+of sheets of each kind that each board must deliver. The index is replaced as a whole; if one row is
+wrong, nothing changes. The writer and the reader of the index are both in this module, because they
+use the same columns.
 """
 
 import csv
@@ -391,7 +391,7 @@ class Registry:
     def box_kind(
         self, secim: Secim, belge: Belge, cevre: str, kurul: str, sandik: str
     ) -> SandikTuru | None:
-        """Return the kind of the box if page 1 of that sheet of it is expected, None if not."""
+        """Return the kind of a box; None if page 1 of that form is not expected from it."""
         query = (
             "SELECT sandik_turu FROM sheet WHERE cevre = ? COLLATE NOCASE "
             "AND kurul = ? COLLATE NOCASE AND sandik = ? COLLATE NOCASE AND secim = ? "
@@ -409,7 +409,7 @@ class Registry:
         return any(self._rows(query, cevre or "", kurul or "", secim.value, belge.value))
 
     def boxes(self, secim: Secim, belge: Belge) -> Iterator[tuple[str, str, str, str]]:
-        """Yield district, board, number and kind of every box that has page 1 of a sheet."""
+        """Yield district, board, number and kind of each box with page 1 of a form."""
         query = (
             "SELECT cevre, kurul, sandik, sandik_turu FROM sheet "
             "WHERE secim = ? AND belge = ? AND page = 1"
@@ -417,12 +417,12 @@ class Registry:
         return self._rows(query, secim.value, belge.value)
 
     def expected_sheets(self, belge: Belge) -> int:
-        """Return how many pages of a sheet are expected in all; a box-level result has one."""
+        """Return how many pages of a form are expected in all; each box has one result page."""
         query = "SELECT coalesce(sum(sheets), 0) FROM expected WHERE belge = ?"
         return next(int(sheets) for (sheets,) in self._rows(query, belge.value))
 
     def expected_boxes(self, belge: Belge) -> dict[tuple[Secim, str, str], int]:
-        """Return how many boxes of each (contest, district, board) have page 1 of a sheet."""
+        """Return how many boxes of each (contest, district, board) have page 1 of a form."""
         query = (
             "SELECT secim, cevre, kurul, count(*) FROM sheet WHERE belge = ? AND page = 1 "
             "GROUP BY secim, cevre, kurul"

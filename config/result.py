@@ -1,8 +1,9 @@
 """A result: the numbers that one board states for one box and contest, or for an aggregate sheet.
 
 The numbers are the fields of the form (sandık sonuç tutanağı); an aggregate sheet (`belge` is then
-not `sandik-sonuc`) leaves out what does not apply, which is None here. Nothing here says whether
-the numbers agree with each other: a board's number is the number, and checks only flag it.
+not `sandik-sonuc`) leaves out what does not apply, which is None here. This module does not check
+whether the numbers agree with each other: they stay as the board stated them, and the publisher's
+checks only mark what does not agree.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ BOX_SHEET = Belge.SANDIK_SONUC
 
 
 class ResultKey(NamedTuple):
-    """What a result is of: a contest, a form and a place; parts below the form's level are None."""
+    """What a result is about: contest, form and place; parts below the form's level are None."""
 
     secim: Secim
     belge: Belge
@@ -48,7 +49,7 @@ class Result:
     sandik_turu: SandikTuru | None
     version: int  # surum, from 1
     reason: str  # neden; empty only in version 1
-    time: datetime  # zaman: when the board keyed it in, aware
+    time: datetime  # zaman: when the board entered it, with a time zone
     registered: int | None  # secmen: voters on the list
     voted: int | None  # oy_kullanan: everyone who voted
     listed_voted: int | None  # liste_ici_oy_kullanan: of those, voters on the list
@@ -61,7 +62,7 @@ class Result:
     votes: Mapping[str, int]  # by the option's id
 
     def canonical(self) -> bytes:
-        """Return the row as canonical JSON: the bytes that its digest is of.
+        """Return the row as canonical JSON, from which its digest is computed.
 
         Keys are sorted, there is no white space, text is UTF-8, times are UTC with seconds:
 

@@ -23,7 +23,7 @@ class Scope:
         return self.covers_place(sheet.cevre, sheet.kurul)
 
     def covers_place(self, cevre: str | None, kurul: str | None) -> bool:
-        """Say whether it may see what is filed under a board, a district (no board) or neither."""
+        """Say whether it may see sheets of a board, a district (no board) or the election."""
         if self.places is None:
             return True
         if cevre is None:

@@ -31,8 +31,8 @@ class SftpSettings:
     """Where the server listens, its limits, and its sandbox.
 
     `rate_mbit` limits all sessions of a party together, in megabits a second; None is no limit. If
-    it is started as root, the server switches to `user`. With `must_change_password`, a password
-    that an operator made can only be used to set a new one.
+    the server is started as root, the processes that serve clients switch to `user`. With
+    `must_change_password`, a password that an operator made can only be used to set a new one.
     """
 
     host: str
@@ -126,7 +126,7 @@ class Settings:
     """All settings of one site.
 
     `digests` are the names of the settings files and the SHA-256 of their bytes as they were read.
-    `warnings` name keys of earlier versions that the files still have, and that nothing uses.
+    `warnings` name keys of earlier versions that are still in the files and are not used any more.
     """
 
     site: Path

@@ -11,7 +11,7 @@ from config import name
 
 
 class Level(Enum):
-    """Where a form is filed, which is also how many parts its place has."""
+    """The level at which a form is filed; the number is how many parts its place has."""
 
     ELECTION = 0
     DISTRICT = 1

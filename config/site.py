@@ -4,7 +4,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
 
     site.toml  parties.toml           settings, edited by the operator
     registry.csv  ballot.csv          copies of the registry and the ballot that were imported
-    results/                          SEÇSİS drops result batches here
+    results/                          SEÇSİS puts result batches here
     intake/                           scanners drop pages here, unless [intake] names other folders
     keys/host/  keys/host/next/       the host keys of the server, and those it will use next
     keys/signing/                     the key that signs feeds, sums and ledger checkpoints
@@ -13,7 +13,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     trees/<party>/                    what that party sees as /; config/layout has the paths in it
     feed/                             change feeds and sums, before they are linked into trees/
     snapshots/00000042/  latest       results, numbered and immutable, and the newest number
-    quarantine/                       pages that no rule could file, each with its reason beside it
+    quarantine/                       pages that could not be filed, each with a file of its reason
     ledgers/{transfer,filing,operations}/    the record of downloads, of filing, of changes
     ledgers/results/                  the record of results and snapshots
     rehearsals/<id>/                  a site of its own for each test day, unless it names a folder
@@ -36,9 +36,9 @@ A rehearsal's site has, besides:
     scanned.csv                       the pages that were scanned
     clients/                          for each party, the files that its client needs
 
-Open `site / TREES / party.id`, and name `str(TREES / party.id)` in a message. These names are a
-fixed interface: operators, backups and checks outside this repository use them. A product module
-takes them from here and spells none itself; tests/unit/config/test_site.py enforces that.
+To open a file, use `site / TREES / party.id`; in a message, write `str(TREES / party.id)`. These
+names are a fixed interface: operators, backups and checks outside this repository use them. Product
+modules take them from here and never write them out; tests/unit/config/test_site.py enforces that.
 """
 
 from pathlib import Path
@@ -94,5 +94,5 @@ def original_file(sha256: str) -> Path:
 
 
 def lock_file(part: str) -> Path:
-    """Return the lock file that the processes of one `part` of the job share."""
+    """Return the lock file of one `part` of the site, such as `serve`."""
     return STATE / f"{part}.lock"

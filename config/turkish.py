@@ -7,7 +7,7 @@ import unicodedata
 
 
 def to_ascii(text: str) -> str:
-    """Replace Turkish and accented letters by their ASCII letters; upper and lower case stay.
+    """Replace Turkish and accented letters with ASCII letters; upper and lower case stay.
 
     Characters that have no ASCII letter, such as a dash or another script, stay as they are. For
     lower case call `to_ascii(text).lower()`: `"İ".lower()` alone gives an `i` and a combining dot.
