@@ -20,9 +20,9 @@ from config.site import LEDGERS, RESULTS_DATABASE, RESULTS_LEDGER, SNAPSHOTS, or
 from keys.ledger.segments import read_records
 from publisher.fsck.finding import Finding
 from publisher.results import tables as t
-from publisher.results.exports import EXPORTS
 from publisher.results.reading import open_results
-from publisher.results.snapshot import MANIFEST, describe_file, snapshot_folder
+from publisher.results.snapshots.exports import EXPORTS
+from publisher.results.snapshots.snapshot import MANIFEST, describe_file, snapshot_folder
 from publisher.results.store import ResultStore
 
 _RESTORE = "restore it from a backup"

@@ -45,7 +45,7 @@ from publisher.fsck.repair import Repair
 from publisher.fsck.results import verify_results
 from publisher.fsck.rows import compare_record, compare_totals, is_unfinished
 from publisher.page import ID_LENGTH, escaped
-from publisher.results import evidence
+from publisher.results.intake import evidence
 from publisher.results.reading import is_batch
 from publisher.store import quarantine
 from publisher.store.quarantine import parse_note

@@ -30,16 +30,16 @@ from publisher.catalog.counts import open_read_only
 from publisher.intake.watch import Intake
 from publisher.results import store as result_store
 from publisher.results.ballot_file import BallotFile
+from publisher.results.checker import Checker
 from publisher.results.checks.box import SheetVersion
-from publisher.results.checks.checker import Checker
-from publisher.results.exports import EXPORTS
+from publisher.results.intake.take_in import RecordedChunk, ResultContext, ResultIntake
 from publisher.results.sheets import sheet_versions
-from publisher.results.snapshot import SnapshotWriter, snapshot_folder
+from publisher.results.snapshots.exports import EXPORTS
+from publisher.results.snapshots.snapshot import SnapshotWriter, snapshot_folder
+from publisher.results.snapshots.summary import summary_lines
 from publisher.results.store import ResultStore
-from publisher.results.summary import summary_lines
-from publisher.results.take_in import RecordedChunk, ResultContext, ResultIntake
 
-EXPORT_COMMAND = (sys.executable, "-P", "-m", "publisher.results.exports")
+EXPORT_COMMAND = (sys.executable, "-P", "-m", "publisher.results.snapshots.exports")
 DISK_ERRORS = (OSError, Unwritable, sa.exc.OperationalError)
 _TICK_SECONDS = 0.5
 _MAX_RETRY_SECONDS = 30.0

@@ -19,7 +19,7 @@ from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed import bagit
 from publisher.feed.bagit import Contents, Damaged
 from publisher.results.ballot_file import load_ballot
-from publisher.results.scoped import scoped_results
+from publisher.results.snapshots.scoped import scoped_results
 from scripts.shared import console
 
 COMMAND = "export"

@@ -18,7 +18,7 @@ from config.event import FilingEvent, TransferEvent
 from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
 from keys.ledger import segments
 from publisher.results.reading import open_results
-from publisher.results.snapshot import latest_number
+from publisher.results.snapshots.snapshot import latest_number
 from scripts.filing.status import count_sheets
 from scripts.rehearsal.result_batches import ERRORS, InjectedError, RehearsalResults
 from scripts.rehearsal.scanner import UNFILABLE, ScanKind

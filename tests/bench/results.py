@@ -38,11 +38,11 @@ from keys.server_keys import sshsig  # noqa: E402
 from publisher.intake.watch import Candidate  # noqa: E402
 from publisher.page import Stamp  # noqa: E402
 from publisher.results import store as result_store  # noqa: E402
-from publisher.results.checks.checker import Checker  # noqa: E402
-from publisher.results.exports import write_exports  # noqa: E402
-from publisher.results.snapshot import SnapshotWriter  # noqa: E402
+from publisher.results.checker import Checker  # noqa: E402
+from publisher.results.intake.take_in import ResultContext, ResultIntake  # noqa: E402
+from publisher.results.snapshots.exports import write_exports  # noqa: E402
+from publisher.results.snapshots.snapshot import SnapshotWriter  # noqa: E402
 from publisher.results.store import ResultStore  # noqa: E402
-from publisher.results.take_in import ResultContext, ResultIntake  # noqa: E402
 
 ALL_BOXES = 201_000
 ELECTION = "bench-cb-mv"

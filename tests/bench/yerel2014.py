@@ -36,10 +36,10 @@ from keys.ledger.writer import Ledger, utc_now  # noqa: E402
 from publisher.intake.watch import Candidate  # noqa: E402
 from publisher.page import Stamp  # noqa: E402
 from publisher.results import store as result_store  # noqa: E402
-from publisher.results.checks.checker import Checker  # noqa: E402
+from publisher.results.checker import Checker  # noqa: E402
 from publisher.results.checks.finding import Check  # noqa: E402
+from publisher.results.intake.take_in import ResultContext, ResultIntake  # noqa: E402
 from publisher.results.store import ResultStore  # noqa: E402
-from publisher.results.take_in import ResultContext, ResultIntake  # noqa: E402
 
 ELECTION = "2014-03-30-b"
 _PLACE_COLUMNS, _NUMBER_COLUMNS = 7, 6

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from unit.publisher.results.results_site import ResultsSite, row
-from unit.publisher.results.test_snapshot import close, exported
+from unit.publisher.results.snapshots.test_snapshot import close, exported
 
 from config.site import original_file
 from publisher.fsck.results import verify_results

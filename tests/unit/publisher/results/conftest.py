@@ -12,4 +12,4 @@ def site(tmp_path: Path) -> ResultsSite:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    return lambda rows: monkeypatch.setattr("publisher.results.take_in.CHUNK_ROWS", rows)
+    return lambda rows: monkeypatch.setattr("publisher.results.intake.take_in.CHUNK_ROWS", rows)

@@ -12,8 +12,8 @@ from keys.ledger.writer import Ledger
 from publisher.intake.watch import Candidate
 from publisher.page import Stamp
 from publisher.results import store as result_store
+from publisher.results.intake.take_in import RecordedChunk, ResultContext, ResultIntake
 from publisher.results.store import ResultStore
-from publisher.results.take_in import RecordedChunk, ResultContext, ResultIntake
 
 ELECTION = "2023-05-14-cb-mv"
 NOW = datetime(2023, 5, 14, 18, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ A snapshot has, for each contest:
     <secim>.sums.ndjson            sums by board and district, with the shares of joint votes
 
 and `manifest.json` with `manifest.json.sig`, a signature that `ssh-keygen -Y verify` accepts. The
-ready-made exports follow later (publisher/results/exports). The manifest is
+ready-made exports follow later (publisher/results/snapshots/exports). The manifest is
 
     {"format": "ssps-snapshot-v1", "election": "2023-05-14-cb-mv", "number": 42,
      "closed_at": "2023-05-14T18:04:10+00:00", "previous": "<sha256 of the previous manifest>",

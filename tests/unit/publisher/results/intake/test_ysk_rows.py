@@ -6,8 +6,8 @@ import pytest
 
 from config import ballot
 from config.sheet import Secim
-from publisher.results import batch, ysk_rows
-from publisher.results.batch import BadRow, GoodRow, RowFault
+from publisher.results.intake import batch, ysk_rows
+from publisher.results.intake.batch import BadRow, GoodRow, RowFault
 
 CSV = """\
 secim,cevre,sira,secenek,tur,ad,ittifak

@@ -1,7 +1,7 @@
 """The newest results in a party's scope, as the CSV files that an export hands over (md. 3/c).
 
 The files are those of the latest snapshot with only the rows in scope; their columns are described
-in publisher/results/exports. An aggregate sheet is in scope if its place is.
+in publisher/results/snapshots/exports. An aggregate sheet is in scope if its place is.
 """
 
 import io
@@ -12,8 +12,13 @@ import duckdb
 from config.ballot import Ballot
 from config.scope import Scope
 from config.sheet import Secim
-from publisher.results.exports import option_titles, parquet_headings, read_parquet, write_csv
-from publisher.results.snapshot import AGGREGATES, latest_number, snapshot_folder
+from publisher.results.snapshots.exports import (
+    option_titles,
+    parquet_headings,
+    read_parquet,
+    write_csv,
+)
+from publisher.results.snapshots.snapshot import AGGREGATES, latest_number, snapshot_folder
 
 _FOLDER = "sonuclar"
 

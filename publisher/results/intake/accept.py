@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from config.result import Result, ResultKey
-from publisher.results.batch import RowFault
+from publisher.results.intake.batch import RowFault
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from config import ballot
 from config.settings import ShareLevel
 from config.sheet import Secim
 from publisher.results.checks.sums import PlaceSums
-from publisher.results.summary import summary_lines
+from publisher.results.snapshots.summary import summary_lines
 
 BALLOT_CSV = """\
 secim,cevre,sira,secenek,tur,ad,ittifak

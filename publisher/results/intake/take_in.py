@@ -36,10 +36,10 @@ from publisher.catalog.counts import open_read_only
 from publisher.intake import spool
 from publisher.intake.watch import Candidate
 from publisher.page import Arrival, Stamp, arrival_id, escaped, safe_name
-from publisher.results import accept, batch, evidence
-from publisher.results.accept import Accepted, DuplicateRow
-from publisher.results.batch import BadRow, GoodRow
 from publisher.results.checks.box import SheetVersion
+from publisher.results.intake import accept, batch, evidence
+from publisher.results.intake.accept import Accepted, DuplicateRow
+from publisher.results.intake.batch import BadRow, GoodRow
 from publisher.results.sheets import sheet_versions
 from publisher.results.store import (
     DUPLICATE,

@@ -17,9 +17,9 @@ from unit.publisher.results.results_site import ELECTION, NOW, Killed, ResultsSi
 from config.scope import parse as parse_scope
 from config.site import LEDGERS, RESULTS_LEDGER, SNAPSHOTS
 from keys.server_keys import sshsig
-from publisher.results.exports import prune_exports, write_exports
-from publisher.results.scoped import scoped_results
-from publisher.results.snapshot import MANIFEST, SIGNATURE, SnapshotWriter, latest_number
+from publisher.results.snapshots.exports import prune_exports, write_exports
+from publisher.results.snapshots.scoped import scoped_results
+from publisher.results.snapshots.snapshot import MANIFEST, SIGNATURE, SnapshotWriter, latest_number
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pytest
 
 from config.sheet import Belge, SandikTuru, Secim
-from publisher.results import batch
-from publisher.results.batch import BadRow, GoodRow, RowFault
+from publisher.results.intake import batch
+from publisher.results.intake.batch import BadRow, GoodRow, RowFault
 
 ELECTION = "2023-05-14-cb-mv"
 ROW: dict[str, object] = {

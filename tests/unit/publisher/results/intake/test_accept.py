@@ -6,8 +6,8 @@ from unit.config.test_result import RESULT
 
 from config.result import Result, ResultKey
 from config.sheet import Secim
-from publisher.results.accept import Accepted, DuplicateRow, RejectedRow, decide
-from publisher.results.batch import RowFault
+from publisher.results.intake.accept import Accepted, DuplicateRow, RejectedRow, decide
+from publisher.results.intake.batch import RowFault
 
 
 @dataclass

@@ -16,7 +16,7 @@ and `<secim>.changes.csv` and `<secim>.changes.xlsx` (Genelge md. 6/c). When all
 A file is copied from the snapshot before where its Parquet file is the same. An export says in its
 last columns of which snapshot it is. This runs in a process of its own, with the lowest priority:
 
-    python -m publisher.results.exports SITE NUMBER
+    python -m publisher.results.snapshots.exports SITE NUMBER
 """
 
 import csv
@@ -41,7 +41,7 @@ from config.site import SNAPSHOTS
 from keys.files import sync
 from keys.server_keys import sshsig
 from publisher.results.ballot_file import load_ballot
-from publisher.results.snapshot import (
+from publisher.results.snapshots.snapshot import (
     AGGREGATES,
     MANIFEST,
     VOTES,

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from publisher.results import shares
+from publisher.results.snapshots import shares
 
 # Adana/Aladağ, parliament 2018.
 ALADAG = {

@@ -1,0 +1,1 @@
+"""A batch in results/ becomes versions of results, each row recorded exactly once."""

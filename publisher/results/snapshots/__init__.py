@@ -1,0 +1,1 @@
+"""All results become a numbered, signed snapshot, and its exports."""
