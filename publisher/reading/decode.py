@@ -18,6 +18,7 @@ for a code that is no karekod has a text that says so:
     other 1093717526       ten digits, but a GS1 code, a part of several codes, or a larger version
     mirrored 1093717526    a karekod that shines through from the other side of the paper
     unread code            a code at which no pass read anything
+    ink 0.0031%            a blank page, on which no code was read (publisher/reading/blank)
 
 The filters are in publisher/reading/filters. The registry is not asked here: a karekod that was
 read twice and is not in the registry sends the page to quarantine, whatever else is on it.
@@ -38,6 +39,7 @@ from pyzbar.pyzbar import decode as zbar_decode
 from config.registry import is_karekod
 from publisher.page import Reading, Reason
 from publisher.reading.agreement import agreement_on
+from publisher.reading.blank import MOST_INK, ink_share
 from publisher.reading.filters import FILTERS, ZBAR_FILTERS
 from publisher.reading.locate import unread_codes
 from publisher.reading.placing import Placed, are_in_place
@@ -45,6 +47,7 @@ from publisher.reading.protocol import MAX_READINGS, MAX_TEXT_LENGTH
 from publisher.reading.symbol import LEVELS, Symbol, symbol_of
 
 UNREAD = "unread code"
+_QUICK_PASSES = 2  # the passes over the whole page, after which a blank page is recognised
 MAX_CODES = 64  # codes that one pass may return
 ENOUGH_READINGS = 2  # agreeing readings, after which no more passes are made
 CPU_BUDGET = 2.5  # seconds of CPU time per page, so a busy machine makes no fewer passes
@@ -77,8 +80,13 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
     cpu_deadline, deadline = time.process_time() + budget, time.monotonic() + _WALL_BUDGET
     found: list[Reading] = []
     fault = None
-    for readings in _passes(grey, found):
+    for number, readings in enumerate(_passes(grey, found), start=1):
         found += readings
+        if number == _QUICK_PASSES and not found:
+            begun = time.monotonic()
+            if (ink := ink_share(grey)) <= MOST_INK:
+                measure = Reading(f"ink {ink:.4%}", "pixels", "half", milliseconds(begun))
+                return PageCodes([measure], Reason.BLANK_BACK)
         if text := _agreed(found):
             fault = _fault(grey, text, found, cpu_deadline)
             break
