@@ -73,10 +73,17 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 80
 
 
-def test_the_list_of_modules_is_up_to_date() -> None:
+def test_every_module_is_in_the_list_of_architecture_and_no_other() -> None:
+    # Not compared are the sentences: they follow the docstrings when the list is written again.
     document = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    entry = re.compile(r"^#+ .*|^ *- `[\w.]+`|^ *- \*\*\w+/\*\*", re.MULTILINE)
 
-    assert module_list.updated(document) == document, "run: python -m scripts.module_list"
+    listed = entry.findall(document)
+
+    assert len(listed) > 150
+    assert listed == entry.findall(module_list.updated(document)), (
+        "run: python -m scripts.module_list"
+    )
 
 
 def test_every_module_begins_with_a_sentence_that_says_what_it_does() -> None:
