@@ -205,10 +205,11 @@ def show_commands_and_wait(site: Path, port: int, log: Path) -> None:
 Try these in another terminal:
 
   {client_command(site, _PARTY, port)}
-  lftp -e 'set sftp:connect-program "{ssh}"; mirror --parallel=4 / mirror; quit' \\
+  lftp -e 'set sftp:connect-program "{ssh}"; mirror --parallel=10 / mirror; quit' \\
       sftp://{_PARTY}:@{ADDRESS}:{port}
   rclone copy --sftp-host {ADDRESS} --sftp-port {port} --sftp-user {_PARTY} \\
-      --sftp-key-file {key} --sftp-known-hosts-file {hosts} :sftp:/ mirror
+      --sftp-key-file {key} --sftp-known-hosts-file {hosts} \\
+      --transfers 16 --checkers 8 :sftp:/ mirror
   sshfs -o ro,IdentityFile={key},UserKnownHostsFile={hosts},port={port} {_PARTY}@{ADDRESS}:/ mnt
 
   {_ssps()} status --site {site}
