@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 
 _CHUNK = 256 << 10
 _PACED_CHUNK = 8 << 10  # with a rate
+_LATENESS = 0.02  # seconds
 _MAX_CHUNKS = 512  # in flight in one direction
 
 
@@ -21,7 +22,8 @@ _MAX_CHUNKS = 512  # in flight in one direction
 def delayed(port: int, round_trip: float, mbit: float = 0) -> Iterator[int]:
     """Yield a port that forwards to `port` with a delay of `round_trip` seconds in total.
 
-    `mbit` limits the rate in each direction to megabits per second, unless it is 0.
+    `mbit` limits the rate of all connections together in each direction to megabits per second,
+    unless it is 0.
     """
     command = [sys.executable, __file__, str(port), str(round_trip / 2), str(mbit)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -32,8 +34,23 @@ def delayed(port: int, round_trip: float, mbit: float = 0) -> Iterator[int]:
             process.terminate()
 
 
+class _Line:
+    """One direction of the link; `mbit` is its rate, 0 if it has no limit."""
+
+    def __init__(self, mbit: float) -> None:
+        self.mbit = mbit
+        self._free = 0.0  # when it has sent everything so far
+
+    async def send(self, size: int, now: float) -> None:
+        """Wait until the line has sent `size` more bytes."""
+        if self.mbit:
+            # A timer may fire late. What the line could have sent meanwhile is not lost.
+            self._free = max(self._free, now - _LATENESS) + size * 8 / (self.mbit * 1e6)
+            await asyncio.sleep(self._free - now)
+
+
 async def _forward(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float, mbit: float
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float, line: _Line
 ) -> None:
     now = asyncio.get_running_loop().time
     waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MAX_CHUNKS)
@@ -50,12 +67,9 @@ async def _forward(
             await writer.drain()
 
     sending = asyncio.create_task(send())
-    free = now()
     with suppress(ConnectionError):
-        while chunk := await reader.read(_PACED_CHUNK if mbit else _CHUNK):
-            if mbit:
-                free = max(free, now()) + len(chunk) * 8 / (mbit * 1e6)
-                await asyncio.sleep(free - now())
+        while chunk := await reader.read(_PACED_CHUNK if line.mbit else _CHUNK):
+            await line.send(len(chunk), now())
             await waiting.put((now() + delay, chunk))
             if sending.done():
                 return
@@ -65,10 +79,12 @@ async def _forward(
 
 
 async def _serve(port: int, delay: float, mbit: float) -> None:
+    up, down = _Line(mbit), _Line(mbit)
+
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far, to_far = await asyncio.open_connection("127.0.0.1", port, limit=_CHUNK)
         await asyncio.gather(
-            _forward(reader, to_far, delay, mbit), _forward(far, writer, delay, mbit)
+            _forward(reader, to_far, delay, up), _forward(far, writer, delay, down)
         )
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=_CHUNK, backlog=200)
