@@ -36,7 +36,7 @@ def titles() -> dict[str, str]:
 
 
 def hint(wrong: str, known: Iterable[str] = ()) -> str:
-    """Say what may have been meant by a name that is not one of a district.
+    """Suggest the district that was meant by a name that no district has.
 
     `known` are further names that would be right.
     """

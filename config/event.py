@@ -42,9 +42,9 @@ any ledger
     recovered            what: segment bytes
     removed              what: segment first, records, bytes, reason; only of earlier versions
 
-Transfer ledger. `session` and `handle` are numbers within one run of the server. A credential is
-named by its fingerprint, never by its secret. `via` is the load balancer that passed the connection
-on, if any; `from` is then the address that the balancer stated.
+Transfer ledger. A `session` number is unique in the ledger, a `handle` is unique in its session. A
+credential is named by its fingerprint, never by its secret. `via` is the load balancer that passed
+the connection on, if any; `from` is then the address that the balancer stated.
 
 The reason of connection-refused is `address` (not registered), `rate`, `penalty`, `sessions` (the
 limit for all sessions), `resources` (of this machine) or `proxy header` (a balancer sent none, or a

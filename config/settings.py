@@ -85,7 +85,7 @@ class IntakeSettings:
 
     @property
     def litter(self) -> litter.Litter:
-        """Which names in the folders are not those of scans."""
+        """The names in the intake folders that are not scans."""
         return litter.Litter(self.ignore_folders, self.ignore_files)
 
 

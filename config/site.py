@@ -5,7 +5,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     site.toml  parties.toml           settings, edited by the operator
     registry.csv  ballot.csv          copies of the registry and the ballot that were imported
     results/                          SEÇSİS puts result batches here
-    intake/                           scanners drop pages here, unless [intake] names other folders
+    intake/                           scanners put pages here, unless [intake] names other folders
     keys/host/  keys/host/next/       the host keys of the server, and those it will use next
     keys/signing/                     the key that signs feeds, sums and ledger checkpoints
     keys/parties/<party>.toml         the ring of a party: its credentials

@@ -30,9 +30,8 @@ def rotate(
     """Return the ring with the credential `fresh`, which replaces others.
 
     The replaced credentials end `overlap` after `fresh` begins, or at their own end if that is
-    earlier.
-    `replaces` has their fingerprints; without it they are all credentials of the same kind that
-    are valid when `fresh` begins.
+    earlier. `replaces` has their fingerprints; without it, all credentials of the same kind that
+    are valid when `fresh` begins are replaced.
     """
     end = fresh.not_before + overlap
     ends = set(replaced_by(old, fresh, replaces))

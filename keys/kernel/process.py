@@ -22,10 +22,10 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 
 def forbid_new_privileges() -> None:
-    """Forbid programs that this process executes to gain privileges; seccomp requires it."""
+    """Keep programs that this process executes from gaining privileges; seccomp requires it."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def forbid_inspection() -> None:
-    """Forbid other processes of the same user to read this one's memory; disable core files."""
+    """Keep other processes of the same user from reading the memory; disable core files."""
     prctl(_PR_SET_DUMPABLE, 0)

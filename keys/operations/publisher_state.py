@@ -1,4 +1,4 @@
-"""Publishes what keeps the running publisher from filing, so that `ssps status` can say it.
+"""Publishes what keeps the running publisher from filing, so that `ssps status` can show it.
 
 The publisher replaces `state/publishing.json` whenever anything in it changes:
 
@@ -10,7 +10,7 @@ The publisher replaces `state/publishing.json` whenever anything in it changes:
     troubles         files and folders of the intake that cannot be read: path, cause, advice,
                      since; at most 100 of `trouble_count`
     by_rescan_only   intake folders in which new files are found only by the scan, with the cause
-    no_leases        intake folders in which nobody can say whether a file is still being written
+    no_leases        intake folders in which it is not known if a file is still being written
     held             files that were claimed and stay in the intake until they are quiet
     pid              the publisher's process
 
@@ -51,7 +51,7 @@ class StateFile:
         self._written: PublisherState | None = None
 
     def update(self, state: PublisherState) -> None:
-        """Write a state unless it is the one in the file. A disk that is full is no error."""
+        """Write a state unless it is the one in the file. A full disk is not an error."""
         if state == self._written:
             return
         content = json.dumps(asdict(state), sort_keys=True).encode() + b"\n"

@@ -104,7 +104,7 @@ def claim(site: Path, part: str) -> Iterator[None]:
 
 
 def refuse_second(site: Path, part: str) -> None:
-    """Raise AlreadyRunning at once if a process runs that part of the site; for before `claim`."""
+    """Raise AlreadyRunning if a process runs that part of the site; call it before `claim`."""
     if (pid := holder(site, part)) is not None:
         raise AlreadyRunning(
             f"{site}: process {pid} already runs `ssps {part}`, stop that one first"

@@ -102,7 +102,7 @@ def _read(connection: _Connection) -> Header | None:
             raise Malformed("the header is incomplete")
         return Header(0, None)  # a probe of the port: it connected and hung up
     header = proxy.parse(connection.received + peeked)
-    # Only peeked so far: what follows the header is SSH, and must stay in the socket.
+    # So far it only peeked. What follows the header is SSH, and must stay in the socket.
     size = len(peeked) if header is None else header.length - len(connection.received)
     connection.received += connection.peer.recv(size)
     return header

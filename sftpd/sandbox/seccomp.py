@@ -117,8 +117,8 @@ def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
     if machine == "x86_64":
         code += [instruction(bpf.AT_LEAST, _X32, 0, 1), bpf.deny()]
     code.append(_denied_calls(in_tree, machine))
-    # The flags of clone3 are in memory, where no filter can read them. With ENOSYS libc calls clone
-    # instead.
+    # The flags of clone3 are in memory, where no filter can read them. After ENOSYS libc calls
+    # clone instead.
     code += [instruction(bpf.EQUAL, checked["clone3"], 0, 1), bpf.deny(errno.ENOSYS)]
     # Before the login a password may be hashed, which argon2 does in four threads.
     threads = [] if in_tree else [instruction(bpf.HAS_BITS, _CLONE_THREAD, 0, 1), bpf.allow()]

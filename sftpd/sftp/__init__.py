@@ -1,1 +1,1 @@
-"""The SFTP protocol in a child: the verbs behind one gate, and the view of a party's tree."""
+"""The SFTP protocol in a child: the verbs, and the view of a party's tree."""

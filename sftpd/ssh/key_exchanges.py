@@ -4,8 +4,8 @@
     diffie-hellman-group14-sha256     RFC 8268: 2,048 bits
     diffie-hellman-group16-sha512     RFC 8268: 4,096 bits
 
-paramiko computes Diffie-Hellman with Python's own numbers, which takes several times as long as
-OpenSSL, and anyone who connects can ask for it. The messages are those of RFC 4253 section 8.
+paramiko computes Diffie-Hellman in Python, which takes several times as long as in OpenSSL, and any
+client can request it. The messages are those of RFC 4253 section 8.
 """
 
 import warnings

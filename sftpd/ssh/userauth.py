@@ -144,8 +144,8 @@ class UserauthHandler(AuthHandler):
         if not self.authenticated:
             super()._parse_service_request(m)  # type: ignore[misc]
             return
-        # As OpenSSH's server does. A client that asks again after a key exchange would otherwise
-        # begin to log in once more, and wait for an answer that must not come (RFC 4252, 5.3).
+        # As OpenSSH's server does. Otherwise a client that asks again after a key exchange would
+        # start a second login, and wait for an answer that must not be sent (RFC 4252, 5.3).
         reply = Message()
         reply.add_byte(cMSG_UNIMPLEMENTED)
         reply.add_int(m.seqno)

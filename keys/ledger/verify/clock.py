@@ -1,7 +1,7 @@
 """Finds the records of a ledger whose time is before that of the record before them.
 
 The writer takes the wall clock's time, so this happens if the clock was set back, and also if
-somebody has added records with times of their own choice.
+someone has added records with invented times.
 """
 
 import re

@@ -135,7 +135,7 @@ def _count(hashes: Iterator[bytes], *wanted: bytes) -> dict[bytes, int]:
 
 
 def _locate_by_numbers(ledger: LedgerFiles, start: int, wrong: VerifiedCheckpoint) -> Finding:
-    """Find a record with a wrong number between two checkpoints, or name the range of both."""
+    """Find a record with a wrong number between two checkpoints, or name the range."""
     end, seen, number = wrong.checkpoint.size, set[int](), 0
     for _, line in ledger.line_hashes():
         if number >= max(end, start):

@@ -56,5 +56,5 @@ class VerificationResult:
     last: datetime | None = None  # when the newest checkpoint was signed
     extends: list[str] = field(default_factory=list)  # kept checkpoints that the ledger extends
     accepted: list[str] = field(default_factory=list)  # losses that an operator has accepted
-    backwards: list[str] = field(default_factory=list)  # records dated before the one before
+    backwards: list[str] = field(default_factory=list)  # records older than the previous one
     findings: list[Finding] = field(default_factory=list)
