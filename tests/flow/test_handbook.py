@@ -151,7 +151,10 @@ def test_a_site_restored_from_the_documented_backup_continues(tmp_path: Path) ->
     with running(here.site, here.port, here.log):
         here.scan("--count", 10)
         assert counts(here)["filed"] > before["filed"]
-        assert {sequence.seq for sequence in here.records("filing")} == set(range(40))
+        filing = here.records("filing")
+        assert [record.seq for record in filing] == list(range(len(filing)))
+        pages_filed = [record for record in filing if record.event.event != "anchor"]
+        assert len(pages_filed) == 40  # an anchor of the other ledgers comes once a minute
         mirror = tmp_path / "mirror"
         mirror.mkdir()
         # The same host key: a client that knew the lost machine asks nothing.
