@@ -27,6 +27,7 @@ from keys.credentials.admission import Admitted, Password, Proof, Reason, Refuse
 from keys.credentials.ring import Credential
 from sftpd.access.banner import banner
 from sftpd.ipc.hash_slots import HashSlots
+from sftpd.ipc.messages import LoginAnswer
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.sandbox import sandbox
@@ -137,17 +138,18 @@ class Connection:
             _log.error("keys-unreadable", party=user, cause=decision.cause)
         return decision
 
-    def admit(self, admitted: Admitted, method: str) -> bool:
+    def admit(self, admitted: Admitted, method: str) -> LoginAnswer:
         """Have the login recorded, and restrict this process to the party's tree."""
         transport = self._transport
         party, credential = admitted.party.id, admitted.credential.fingerprint
         client = transport.remote_version[:_MAX_CLIENT]
         rehearsal = admitted.rehearsal
         name = rehearsal.id if rehearsal else ""
-        if not self._monitor.admit(
+        answer = self._monitor.admit(
             party, method, credential, client, transport.local_cipher, transport.kex_name, name
-        ):
-            return False
+        )
+        if answer is not LoginAnswer.ADMITTED:
+            return answer
         self._socket.lift_login_limits()
         self._config.slots.close()  # no password is hashed after the login
         try:
@@ -163,7 +165,7 @@ class Connection:
             _log.error("sandbox-failed", party=party, cause=str(error))
             raise SSHException("sandbox failed") from error
         self._check_tree(self._view, party)
-        return True
+        return answer
 
     def _check_tree(self, view: View, party: str) -> None:
         # Without this check, a tree that the server may not read would look empty to the party.

@@ -18,6 +18,8 @@ when the record is in the ledger, and `-` when it cannot be written or the reque
 open, a listing or a digest is on record before the client gets it. A missing answer counts as `-`.
 If a datagram has several messages, all except the last one are CLOSE.
 
+ADMIT has further answers (LoginAnswer).
+
 The answer `~` means `+`, and that the party's bandwidth is limited: from now on the child sends
 PACE before it sends bytes to the client. PACE is answered with a uint32, the milliseconds to wait.
 
@@ -35,6 +37,20 @@ _MAX_TEXT = 4096
 MAX_DATAGRAM = 32768
 
 YES, NO, YES_PACED = b"+", b"-", b"~"
+
+
+class LoginAnswer(Enum):
+    """The answers to ADMIT; most of them say why a right credential does not let in now."""
+
+    ADMITTED = YES
+    REFUSED = NO
+    SESSIONS = b"s"
+    SUSPENDED = b"u"
+    NOT_YET_OPEN = b"e"
+    CLOSED = b"c"
+    NOT_RECORDED = b"!"
+
+
 WAIT_MS: Final = Struct(">I")
 # Seconds.
 READ_TIME_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)

@@ -26,6 +26,7 @@ from sftpd.ipc.messages import (
     WAIT_MS,
     YES,
     YES_PACED,
+    LoginAnswer,
     Message,
     MessageKind,
     Miss,
@@ -64,6 +65,7 @@ class MonitorClient:
         self._refusals = TokenBucket(_REFUSALS_PER_SECOND, _MAX_REFUSALS)
         self._counted_refusals = 0
         self.paced = False
+        self._last_answer = b""
 
     def admit(
         self,
@@ -74,10 +76,15 @@ class MonitorClient:
         cipher: str,
         kex: str,
         rehearsal: str = "",
-    ) -> bool:
-        """Have a login recorded; return False if the monitor refuses it or cannot record it."""
+    ) -> LoginAnswer:
+        """Have a login recorded; return whether the party may have a session, and why not."""
         texts = (party, method, credential, client, cipher, kex, rehearsal)
-        return self._request(Message(MessageKind.ADMIT, tuple(map(_bytes, texts))))
+        if self._request(Message(MessageKind.ADMIT, tuple(map(_bytes, texts)))):
+            return LoginAnswer.ADMITTED
+        try:
+            return LoginAnswer(self._last_answer)
+        except ValueError:
+            return LoginAnswer.NOT_RECORDED  # the monitor has died
 
     def change_password(self, party: str, credential: str, secret: str) -> bool:
         """Replace that credential by a new password, of which only the hash is sent."""
@@ -199,6 +206,7 @@ class MonitorClient:
         except OSError as error:
             _log.error("record-not-written", kind=message.kind.name, cause=str(error))
             return False
+        self._last_answer = answer
         self.paced = answer == YES_PACED or (self.paced and answer != YES)
         return answer in (YES, YES_PACED)
 

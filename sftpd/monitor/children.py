@@ -172,7 +172,7 @@ class Children:
         pending_answers, self._pending_answers = self._pending_answers, []
         for child, answer in pending_answers:
             with suppress(OSError):  # the child is dead, or does not read its answers
-                child.channel.send(answer if committed else NO)
+                child.channel.send(answer if committed else child.state.login_answer.value)
 
     def _answer(self, child: Child, messages: list[Message]) -> bytes:
         state = child.state
@@ -187,7 +187,9 @@ class Children:
         if paced:
             wait = self._pacer.wait(state.who, rate, message.count)
             return WAIT_MS.pack(min(round(wait * 1000), (1 << 32) - 1))
-        return NO if not granted else YES if rate is None else YES_PACED
+        if not granted:
+            return state.login_answer.value if message.kind is MessageKind.ADMIT else NO
+        return YES if rate is None else YES_PACED
 
     def _start_password_change(self, child: Child, message: Message) -> bytes:
         """Start the process that writes the new password; the answer follows when it has ended."""

@@ -28,7 +28,7 @@ from keys.credentials.admission import Reason
 from keys.credentials.penalties import Cost, costs_penalty
 from keys.ledger.writer import Ledger
 from sftpd.access import costs
-from sftpd.ipc.messages import Message, MessageKind, Miss
+from sftpd.ipc.messages import LoginAnswer, Message, MessageKind, Miss
 from sftpd.monitor.group_commit import GroupCommit
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Counters
@@ -42,6 +42,14 @@ _SESSIONS_PER_RECORD = 10_000
 _REASONS = frozenset(Reason)
 _EVENT_OF_MISS = {"list": TransferEvent.LIST, "hash": TransferEvent.HASH}
 _MISSES = frozenset(Miss)
+# What a client learns that has proven its credential.
+_LOGIN_ANSWERS = {
+    Reason.SESSIONS: LoginAnswer.SESSIONS,
+    Reason.SUSPENDED: LoginAnswer.SUSPENDED,
+    Reason.NOT_YET_OPEN: LoginAnswer.NOT_YET_OPEN,
+    Reason.CLOSED: LoginAnswer.CLOSED,
+    Reason.REHEARSAL: LoginAnswer.CLOSED,
+}
 _MAX_USER_LENGTH = 64
 _MAX_PACED_BYTES = 4 << 20
 _MAX_TOTAL_BYTES = 1 << 53  # a record cannot hold a larger number
@@ -79,6 +87,7 @@ class ConnectionState:
     probes: list[Event] = field(default_factory=list)  # refusals of unsigned keys, not recorded yet
     login_attempts: int = 0
     credential_proven: bool = False  # the client had a right credential, admitted or not
+    login_answer: LoginAnswer = LoginAnswer.REFUSED  # to the last ADMIT that was not granted
     reported_reason: str | None = None  # why the connection ended, as the child says
     termination_reason: str | None = None  # why the monitor ends the connection
 
@@ -218,6 +227,7 @@ class Monitor:
         if reason is None and self.sessions[party] >= self.max_sessions_per_party:
             reason = Reason.SESSIONS
         if reason is not None:
+            state.login_answer = _LOGIN_ANSWERS.get(reason, LoginAnswer.REFUSED)
             detail["reason"] = reason
             self._record_refusal(
                 _event(state, TransferEvent.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
@@ -226,6 +236,7 @@ class Monitor:
         if rehearsal:
             detail["rehearsal"] = rehearsal
         if not self._record(state, TransferEvent.LOGIN, "", detail):
+            state.login_answer = LoginAnswer.NOT_RECORDED
             return False
         state.party, state.credential, state.rehearsal = party, credential, rehearsal
         probes, state.probes = state.probes, []
@@ -236,6 +247,7 @@ class Monitor:
 
     def _roll_back_admit(self, state: ConnectionState, party: str, probes: list[Event]) -> None:
         state.party, state.credential, state.rehearsal = None, "", ""
+        state.login_answer = LoginAnswer.NOT_RECORDED
         state.probes = probes
         self.counters.logins[party] -= 1
         self._release_session(party)
@@ -258,6 +270,8 @@ class Monitor:
         if reason not in _REASONS:
             raise ProtocolViolation(f"REFUSE with an unknown reason: {reason[:64]!r}")
         state.user = user[:_MAX_USER_LENGTH]
+        if reason in _LOGIN_ANSWERS and not message.flag:
+            state.credential_proven = True
         detail: dict[str, Value] = {
             "method": method,
             "credential": credential,

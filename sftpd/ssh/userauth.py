@@ -47,6 +47,7 @@ from keys.credentials import fido, passwords
 from keys.credentials.admission import Admitted, Key, Password, Proof, Reason, Refused
 from keys.credentials.passwords import MAX_LENGTH, MIN_LENGTH, Problem
 from keys.credentials.ring import Credential, fingerprint
+from sftpd.ipc.messages import LoginAnswer
 from sftpd.ssh.algorithms import PUBLIC_KEYS
 from sftpd.ssh.transport import Transport
 
@@ -80,6 +81,36 @@ _PROBLEMS = {
     Problem.TOO_SIMPLE: "Cok basit. (Too simple.)\r\n",
 }
 
+# Reasons that a client learns, once it has proven its credential at a registered address.
+_NOT_NOW = {
+    Reason.SUSPENDED: LoginAnswer.SUSPENDED,
+    Reason.NOT_YET_OPEN: LoginAnswer.NOT_YET_OPEN,
+    Reason.CLOSED: LoginAnswer.CLOSED,
+}
+# RFC 4253 section 11.1.
+_SERVICE_NOT_AVAILABLE, _BY_APPLICATION, _TOO_MANY_CONNECTIONS = 7, 11, 12
+_GOODBYES = {
+    LoginAnswer.SESSIONS: (
+        _TOO_MANY_CONNECTIONS,
+        "Too many sessions of your party are open: close some, or try again. "
+        "(Cok fazla oturum acik: birini kapatin ya da yeniden deneyin.)",
+    ),
+    LoginAnswer.SUSPENDED: (
+        _BY_APPLICATION,
+        "Your party's access is suspended: call YSK. (Erisiminiz durduruldu: YSK'yi arayin.)",
+    ),
+    LoginAnswer.NOT_YET_OPEN: (
+        _SERVICE_NOT_AVAILABLE,
+        "Access is not open yet. (Erisim henuz acilmadi.)",
+    ),
+    LoginAnswer.CLOSED: (_SERVICE_NOT_AVAILABLE, "Access is closed. (Erisim kapandi.)"),
+    LoginAnswer.NOT_RECORDED: (
+        _SERVICE_NOT_AVAILABLE,
+        "The server cannot record a login now: try again later. "
+        "(Sunucu su anda oturum kaydedemiyor: sonra yeniden deneyin.)",
+    ),
+}
+
 _log = structlog.get_logger()
 
 
@@ -89,11 +120,8 @@ class AuthPolicy(Protocol):
     def decide(self, user: str, proof: Proof) -> Admitted | Refused:
         """Decide on the credential that a client offers; records nothing."""
 
-    def admit(self, admitted: Admitted, method: str) -> bool:
-        """Admit a party whose proof was verified.
-
-        Returns False if the monitor refuses the login or cannot record it.
-        """
+    def admit(self, admitted: Admitted, method: str) -> LoginAnswer:
+        """Have a party admitted whose proof was verified, and return the answer."""
 
     def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
@@ -225,20 +253,34 @@ class UserauthHandler(AuthHandler):
         if isinstance(decision, Refused):
             name = decision.credential.fingerprint if decision.credential else offered
             self._policy.record_refusal(user, method, name, decision.reason, probe=False)
-            if decision.reason is Reason.NOT_YET_OPEN:
-                self._send_banner(self._policy.banner())
-            elif decision.reason is Reason.MUST_CHANGE:
+            if decision.reason in _NOT_NOW:
+                self._end_proven(_NOT_NOW[decision.reason])
+                return
+            if decision.reason is Reason.MUST_CHANGE:
                 self._send_banner(_MUST_CHANGE)
             self._refuse_after_interval()
-        elif not self._policy.admit(decision, method):
-            self._refuse_after_interval()
-        else:
+            return
+        answer = self._policy.admit(decision, method)
+        if answer is LoginAnswer.ADMITTED:
             self.authenticated = True
             success = Message()
             success.add_byte(cMSG_USERAUTH_SUCCESS)
             self._transport._send_message(success)
             self._transport.authenticated = True
             self._policy.after_login()
+        elif answer is LoginAnswer.REFUSED:
+            self._refuse_after_interval()
+        else:
+            self._end_proven(answer)
+
+    def _end_proven(self, answer: LoginAnswer) -> None:
+        """Disconnect a client that has proven its credential, and say why.
+
+        "Permission denied" would send its user to look for a wrong key, and lftp would give up.
+        """
+        if answer is LoginAnswer.NOT_YET_OPEN:
+            self._send_banner(self._policy.banner())
+        self._disconnect(*_GOODBYES[answer])
 
     def _text_to_sign(self, user: str, algorithm: str, blob: bytes) -> bytes:
         message = Message()
@@ -278,11 +320,15 @@ class UserauthHandler(AuthHandler):
         message.add_boolean(False)
         self._transport._send_message(message)
 
-    def _disconnect(self) -> None:
+    def _disconnect(
+        self,
+        code: int = DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE,
+        text: str = "Too many authentication failures",
+    ) -> None:
         message = Message()
         message.add_byte(cMSG_DISCONNECT)
-        message.add_int(DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE)
-        message.add_string("Too many authentication failures")
+        message.add_int(code)
+        message.add_string(text)
         message.add_string("en")
         self._transport._send_message(message)
         self._transport.close()
@@ -365,8 +411,11 @@ def _password_problem(user: str, old: str, new: str, again: str) -> str:
 
 
 def _accepts_signature(decision: Admitted | Refused) -> bool:
-    """Return whether a signature is verified; an early client must prove its key too."""
-    return isinstance(decision, Admitted) or decision.reason is Reason.NOT_YET_OPEN
+    """Return whether a signature is asked for and verified.
+
+    A client that may not come in now proves its key too, and is then told why.
+    """
+    return isinstance(decision, Admitted) or decision.reason in _NOT_NOW
 
 
 def _signature_is_valid(algorithm: str, blob: bytes, message: bytes, signature: bytes) -> bool:

@@ -41,7 +41,6 @@ SIGNED: dict[str, tuple[str, Act]] = {
     "unknown user": (HOME, lambda k, s: k.sign("nobody", key(s, "parti-a"))),
     "wrong credential": (HOME, lambda k, s: k.sign("parti-a", key(s, "stranger"))),
     "wrong address": (HOME, lambda k, s: k.sign("parti-b", key(s, "parti-b"))),
-    "suspended": (HOME, lambda k, s: k.sign("halted", key(s, "halted"))),
     "receives an export, has no login": (
         HOME,
         lambda k, s: k.sign("bagimsiz", key(s, "bagimsiz")),
@@ -56,14 +55,12 @@ PROBED: dict[str, Act] = {
     "unknown user": lambda k, s: k.probe("nobody", key(s, "parti-a")),
     "wrong credential": lambda k, s: k.probe("parti-a", key(s, "stranger")),
     "wrong address": lambda k, s: k.probe("parti-b", key(s, "parti-b")),
-    "suspended": lambda k, s: k.probe("halted", key(s, "halted")),
     "receives an export, has no login": lambda k, s: k.probe("bagimsiz", key(s, "bagimsiz")),
 }
 PASSWORDS: dict[str, Act] = {
     "unknown user": lambda k, s: k.password("nobody", SECRET),
     "wrong credential": lambda k, s: k.password("parti-a", "wrong"),
     "wrong address": lambda k, s: k.password("parti-b", SECRET),
-    "suspended": lambda k, s: k.password("halted", SECRET),
     "receives an export, has no login": lambda k, s: k.password("bagimsiz", SECRET),
 }
 
@@ -80,7 +77,7 @@ def test_all_refusals_are_byte_for_byte_the_same(server: RunningServer) -> None:
         for reason, act in acts.items():
             with login_client(server) as client:
                 assert act(client, server) == REFUSAL, reason
-    until(lambda: len(server.records("session-end")) == 17)
+    until(lambda: len(server.records("session-end")) == 14)
     # A probe is recorded when its client has left, which may be after the next one came.
     assert Counter(reasons(server)) == Counter([*SIGNED, *PROBED, *PASSWORDS])
     assert not server.records("login")
@@ -106,7 +103,9 @@ def test_only_a_right_credential_learns_when_access_opens(serve: StartServer) ->
             banner = act(client)
             assert banner[0] == BANNER
             assert opening in banner
-            assert client.receive() == REFUSAL
+            goodbye = client.receive()
+            assert goodbye[:5] == b"\x01\0\0\0\x07"  # DISCONNECT, service not available
+            assert b"Access is not open yet" in goodbye
     with login_client(server) as client:
         # A client that has only the public key does not learn it.
         assert client.probe("parti-a", key(server, "parti-a"))[0] == PK_OK
@@ -128,10 +127,10 @@ def test_a_key_probe_is_answered_only_at_the_partys_own_address(
 
 def test_attempts_of_unknown_users_are_limited_too(server: RunningServer) -> None:
     answers = {}
-    for user, whose in (("nobody", "parti-a"), ("parti-a", "stranger"), ("halted", "halted")):
+    for user, whose in (("nobody", "parti-a"), ("parti-a", "stranger")):
         with login_client(server) as client:
             answers[user] = [client.probe(user, key(server, whose)) for _ in range(6)]
-    assert answers["nobody"] == answers["parti-a"] == answers["halted"]
+    assert answers["nobody"] == answers["parti-a"]
     assert answers["nobody"][:5] == [REFUSAL] * 5
     assert b"Too many authentication failures" in answers["nobody"][5]
 
@@ -171,3 +170,24 @@ def test_the_time_of_a_refusal_reveals_nothing(
     # The shortest times: other work of the machine only makes some of them longer.
     shortest = {user: min(times) for user, times in took.items()}
     assert max(shortest.values()) - min(shortest.values()) < bound, shortest
+
+
+def test_a_proven_client_learns_why_it_may_not_come_in_now(serve: StartServer) -> None:
+    server = serve(per_party=1)
+    with server.connect("parti-a"):
+        over_the_cap = server.sftp("parti-a", "ls\n")
+        stranger = server.sftp("parti-a", "ls\n", key="stranger")
+    until(lambda: len(server.records("session-end")) == 3)
+    server.edit("parties.toml", 'scope = "all"', 'scope = "all"\nsuspended = true')
+    server.reload()
+    suspended = server.sftp("parti-a", "ls\n")
+    unproven = server.sftp("parti-a", "ls\n", key="stranger")
+
+    assert "Too many sessions of your party" in over_the_cap.stderr
+    assert "access is suspended" in suspended.stderr
+    for refused in (stranger, unproven):
+        assert "Permission denied" in refused.stderr
+        assert "session" not in refused.stderr
+        assert "suspended" not in refused.stderr
+    reasons = [detail["reason"] for detail in server.details("login-refused")]
+    assert (reasons[0], reasons[2]) == ("too many sessions", "suspended")

@@ -4,7 +4,15 @@ from contextlib import closing
 import pytest
 from unit.fake_clock import FakeClock
 
-from sftpd.ipc.messages import MAX_DATAGRAM, READ_TIME_BOUNDS, WAIT_MS, Message, MessageKind, unpack
+from sftpd.ipc.messages import (
+    MAX_DATAGRAM,
+    READ_TIME_BOUNDS,
+    WAIT_MS,
+    LoginAnswer,
+    Message,
+    MessageKind,
+    unpack,
+)
 from sftpd.ipc.monitor_client import HOLD_SECONDS, MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
 
@@ -15,7 +23,7 @@ def test_without_a_monitor_every_answer_is_no() -> None:
         ours.close()
         client = MonitorClient(theirs, PendingCloses())
         assert client.record_open(1, b"/x", 1, b"") is False
-        assert client.admit("a", "password", "", "", "", "") is False
+        assert client.admit("a", "password", "", "", "", "") is LoginAnswer.NOT_RECORDED
         client.record_denied("write", b"/x")
 
 

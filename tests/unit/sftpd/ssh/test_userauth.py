@@ -11,6 +11,7 @@ from config.scope import ALL
 from keys.credentials.admission import Admitted, Key, Password, Proof, Reason, Refused
 from keys.credentials.ring import Credential, CredentialKind, fingerprint
 from keys.server_keys import host
+from sftpd.ipc.messages import LoginAnswer
 from sftpd.ssh.userauth import UserauthHandler
 
 FAILURE = b"\x33\0\0\0\x12publickey,password\0"
@@ -43,6 +44,7 @@ class FakePolicy:
         self.refusals: list[tuple[str, str, bool]] = []
         self.proofs: list[Proof] = []
         self.logged_in = False
+        self.answer = LoginAnswer.ADMITTED
         self._decision = decision
         self._clock = clock
         self._seconds = seconds
@@ -52,8 +54,8 @@ class FakePolicy:
         self.proofs.append(proof)
         return self._decision
 
-    def admit(self, admitted: Admitted, method: str) -> bool:
-        return True
+    def admit(self, admitted: Admitted, method: str) -> LoginAnswer:
+        return self.answer
 
     def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
@@ -145,7 +147,11 @@ def test_a_refusal_is_sent_a_whole_number_of_intervals_after_the_request(
     assert login.transport.sent == [FAILURE]
 
 
-@pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.NOT_YET_OPEN, Reason.MUST_CHANGE}))
+# Reasons that a client learns which has proven its credential.
+TOLD = {Reason.NOT_YET_OPEN, Reason.SUSPENDED, Reason.CLOSED}
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - TOLD - {Reason.MUST_CHANGE}))
 @pytest.mark.parametrize(
     ("request_", "method", "probe"), [(PROBE, "publickey", True), (PASSWORD, "password", False)]
 )
@@ -160,14 +166,55 @@ def test_all_reasons_look_the_same_to_the_client_and_differ_in_the_record(
     assert login.policy.refusals == [(method, reason, probe)]
 
 
-def test_an_early_client_gets_the_banner_once() -> None:
+def test_an_early_client_gets_the_banner_and_is_disconnected() -> None:
     login = Login(Refused(Reason.NOT_YET_OPEN))
 
     login.request(*PASSWORD)
-    login.request(*PASSWORD)
 
     banner = b"\x35\0\0\0\x04soon\0\0\0\x02tr"
-    assert login.transport.sent == [banner, FAILURE, FAILURE]
+    assert login.transport.sent[0] == banner
+    assert login.transport.sent[1].startswith(b"\x01\0\0\0\x07")
+    assert b"not open yet" in login.transport.sent[1]
+    assert not login.transport.active
+
+
+@pytest.mark.parametrize("reason", sorted(TOLD))
+def test_a_reason_is_told_only_after_the_proof(reason: Reason, key: Ed25519Key) -> None:
+    login = Login(Refused(reason))
+    probe = (b"publickey", False, "ssh-ed25519", key.asbytes())
+
+    login.request(*probe)
+    wrong = Message()
+    wrong.add_string("ssh-ed25519")
+    wrong.add_string(bytes(64))
+    login.request(b"publickey", True, "ssh-ed25519", key.asbytes(), wrong.asbytes())
+
+    assert [message[0] for message in login.transport.sent] == [60, 51]  # PK_OK, FAILURE
+    assert login.policy.refusals == [("publickey", Reason.SIGNATURE, False)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        (LoginAnswer.SESSIONS, 12, b"Too many sessions"),
+        (LoginAnswer.SUSPENDED, 11, b"suspended"),
+        (LoginAnswer.NOT_YET_OPEN, 7, b"not open yet"),
+        (LoginAnswer.CLOSED, 7, b"closed"),
+        (LoginAnswer.NOT_RECORDED, 7, b"cannot record"),
+    ],
+)
+def test_a_proven_client_that_may_not_come_in_now_is_disconnected_with_the_reason(
+    answer: LoginAnswer, code: int, words: bytes
+) -> None:
+    login = Login(admitted(b""))
+    login.policy.answer = answer
+
+    login.request(*PASSWORD)
+
+    goodbye = login.transport.sent[-1]
+    assert goodbye[:5] == b"\x01\0\0\0" + bytes([code])
+    assert words in goodbye
+    assert (login.transport.active, login.policy.logged_in) == (False, False)
 
 
 def test_asking_for_the_methods_is_not_an_attempt_and_is_answered_at_once() -> None:
