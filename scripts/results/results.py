@@ -170,7 +170,7 @@ def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, s
 @click.argument("headings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @console.with_site
 def import_(rows: Path, headings: Path, site: Path) -> None:
-    """Put an export of YSK's result interface into results/, as a batch.
+    """Put an export of YSK's interface into results/ as a batch.
 
     ROWS is a saved answer of getSecimSandikSonucList, HEADINGS one of
     getSandikSecimSonucBaslikList. Rows whose box or option is unknown are named and left out;
