@@ -258,8 +258,9 @@ def _disk_warnings(site: Path, intake: Iterable[Path]) -> Iterator[str]:
         if not folder.exists() or (disk := folder.stat().st_dev) in seen:
             continue
         seen.add(disk)
-        disk_size, _, free = shutil.disk_usage(folder)
-        if disk_size and free < _MIN_FREE_BYTES:  # some shares do not say how large they are
+        usage = shutil.disk_usage(folder)
+        free = usage.free
+        if usage.total and free < _MIN_FREE_BYTES:  # some shares do not say how large they are
             left = f"only {free / 1e6:,.0f} MB are free on its disk"
             yield f"{folder}: {left}: make room, or the publisher stops claiming pages"
 

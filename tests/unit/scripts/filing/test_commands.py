@@ -129,7 +129,8 @@ def test_status_warns_once_of_a_disk_that_is_nearly_full(
     (counted / "store").mkdir(exist_ok=True)
 
     def usage(free: int) -> None:
-        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+        found = SimpleNamespace(total=1 << 40, free=free)
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: found)
 
     usage(2 << 30)
     assert "make room" not in ssps("status", "--site", counted).stdout
