@@ -127,7 +127,8 @@ class Sftp(_Strict):
     listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
     max_sessions: _Count = 512
     max_sessions_per_party: _Count = 32
-    login_grace_seconds: Annotated[float, Field(strict=True, gt=0, le=600)] = 30.0
+    login_grace_seconds: Annotated[float, Field(strict=True, gt=0, le=600)] = 120.0
+    stall_seconds: Annotated[float, Field(strict=True, ge=1, le=86_400)] = 900.0
     drain_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 30.0
     rate_mbit: _Rate | None = None
     proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()

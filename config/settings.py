@@ -39,7 +39,8 @@ class SftpSettings:
     port: int
     max_sessions: int
     max_sessions_per_party: int
-    login_grace_seconds: float = 30.0
+    login_grace_seconds: float = 120.0
+    stall_seconds: float = 900.0
     drain_seconds: float = 30.0
     rate_mbit: float | None = None
     proxies: tuple[Address, ...] = ()

@@ -1,5 +1,6 @@
 """Serves one client's connection in a child process: login, sandbox, channels."""
 
+import errno
 import logging
 import os
 import signal
@@ -38,12 +39,14 @@ from sftpd.ssh import exec_digests, hostkeys
 from sftpd.ssh.algorithms import KEX, MACS, PLAIN_MACS, PQ_KEX
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.exec_digests import Output
+from sftpd.ssh.packetizer import Packetizer
 from sftpd.ssh.transport import Transport, is_client_fault
 from sftpd.ssh.userauth import UserauthHandler
 
 _MAX_CLIENT = 255  # characters of the client's version that go into a record
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-_USER_TIMEOUT_MS = 60_000
+# The kernel gives up this much later than the packetizer, which records the right reason.
+_USER_TIMEOUT_MARGIN = 5.0
 
 _log = structlog.get_logger()
 
@@ -81,9 +84,11 @@ class Connection:
         self._stopped = False
         self._handle_numbers = count(1)
         self._budget = Budget()
-        _set_socket_options(peer)
+        stall = config.settings.sftp.stall_seconds
+        _set_socket_options(peer, stall + _USER_TIMEOUT_MARGIN)
         self._socket = ClientSocket(peer, config.grace)
         algorithms = config.settings.sftp.algorithms
+        Packetizer.STALL_SECONDS = stall  # this process serves only this connection
         self._transport = Transport(
             self._socket,
             config.host_keys,
@@ -104,7 +109,9 @@ class Connection:
             return "server stopped"
         if self._socket.login_timed_out:
             return "no login in time"
-        if self._transport.stalled:
+        if self._transport.stalled or (
+            isinstance(failure, OSError) and failure.errno == errno.ETIMEDOUT
+        ):
             return "client stalled"
         if failure is not None and not isinstance(failure, EOFError | OSError):
             address, cause = str(self._address), repr(failure)
@@ -249,12 +256,12 @@ class Connection:
         return None
 
 
-def _set_socket_options(peer: socket.socket) -> None:
+def _set_socket_options(peer: socket.socket, timeout: float) -> None:
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         peer.setsockopt(socket.IPPROTO_TCP, option, value)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout * 1000))
 
 
 def serve_in_child(

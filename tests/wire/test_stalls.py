@@ -7,17 +7,14 @@ import time
 from pathlib import Path
 
 import paramiko
-from wire.server import RunningServer, StartServer, until
+from wire.server import RunningServer, StartServer, setting, until
 
 SIZE = 2_000_000_000
-SHORT_STALL = """
-from sftpd.ssh.packetizer import Packetizer
-Packetizer.STALL_SECONDS = 1.5
-"""
+SHORT_STALL = setting("stall_seconds = 1.5")
 
 
 def start(serve: StartServer) -> RunningServer:
-    server: RunningServer = serve(patch=SHORT_STALL)
+    server: RunningServer = serve(before=SHORT_STALL)
     with (server.site / "trees/parti-a/buyuk").open("wb") as file:
         file.truncate(SIZE)
     return server
