@@ -180,7 +180,7 @@ def test_a_protocol_error_ends_the_session_and_closes_its_handles(
 def test_any_bytes_get_whole_packets_or_end_the_session(
     pieces: list[bytes],
 ) -> None:
-    view = View(Path("/nonexistent"))
+    view = View(Path("/no-such-tree"))
     session = Session(view, MemoryRecorder(), lambda: NOW)
     with structlog.testing.capture_logs() as logged:
         try:

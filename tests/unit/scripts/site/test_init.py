@@ -278,10 +278,10 @@ def test_check_names_the_folders_without_leases(
     import_registry(site, ssps)
     monkeypatch.setattr(file_system, "is_local", lambda descriptor: False)
 
-    notes = " ".join(ssps("check", "--site", site).stderr.split())
+    notes = "".join(ssps("check", "--site", site).stderr.split())  # lines break anywhere
 
-    assert f"note: {site}/intake: no leases on files: it is a share" in notes
-    assert "a scan stays there until 600 s unchanged" in notes
+    assert f"note:{site}/intake:noleasesonfiles:itisashare" in notes
+    assert "ascanstaysthereuntil600sunchanged" in notes
 
 
 def test_the_publisher_itself_starts_with_one_of_its_intake_folders(
