@@ -178,6 +178,8 @@ def main() -> None:
                         began = time.perf_counter()
                         do(replace(near, port=port), into)
                         taken[name].append(time.perf_counter() - began)
+                        took = taken[name][-1]
+                        print(f"{line}: {name} {took:.1f} s", file=sys.stderr, flush=True)
                         pages = sum(file.stat().st_size for file in into.rglob("*.jpg"))
                         if pages != moved:
                             raise SystemExit(f"{name}: {pages} bytes of {moved} arrived")
