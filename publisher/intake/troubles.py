@@ -45,19 +45,31 @@ class Troubles:
     def __contains__(self, path: str) -> bool:
         return path in self._of
 
-    def note(
-        self, path: str, event: str, cause: str, advice: str = "", *, field: str = "name"
-    ) -> float:
-        """Note a trouble, log `event` if it is a new one, and return the delay to the next try."""
+    def note_file(self, path: str, cause: str, advice: str = "") -> float:
+        """Note the trouble of a file, log a new one, and return the delay to the next try."""
+        if self._note(path, cause, advice):
+            hint = {"advice": advice} if advice else {}
+            log.error("not-claimed", name=escaped(path), cause=cause, **hint)
+        return self._delay(path)
+
+    def note_folder(self, path: str, cause: str, advice: str = "") -> float:
+        """Do the same for a folder."""
+        if self._note(path, cause, advice):
+            hint = {"advice": advice} if advice else {}
+            log.error("intake-folder-unreadable", folder=escaped(path), cause=cause, **hint)
+        return self._delay(path)
+
+    def _note(self, path: str, cause: str, advice: str) -> bool:
+        """Note a trouble; return True if it is a new one."""
         known = self._of.get(path)
         if known is not None and known.cause == cause:
             self._of[path] = replace(known, tries=min(known.tries + 1, _MAX_TRIES))
-        else:
-            self._of[path] = Trouble(path, cause, advice, self._clock())
-            hint = {"advice": advice} if advice else {}
-            log.error(event, **{field: escaped(path)}, cause=cause, **hint)
-        delay = self._first_delay * 2.0 ** (self._of[path].tries - 1)
-        return float(min(delay, self._max_delay))
+            return False
+        self._of[path] = Trouble(path, cause, advice, self._clock())
+        return True
+
+    def _delay(self, path: str) -> float:
+        return float(min(self._first_delay * 2.0 ** (self._of[path].tries - 1), self._max_delay))
 
     def over(self, path: str) -> None:
         """Note that a file or folder has no trouble any more."""

@@ -233,7 +233,7 @@ class Intake:
         """Offer a candidate again later, since it could not be claimed for that reason."""
         delay = reason.seconds
         if reason.trouble:
-            delay = self._troubles.note(candidate.path, "not-claimed", str(reason), reason.advice)
+            delay = self._troubles.note_file(candidate.path, str(reason), reason.advice)
         else:
             self._troubles.over(candidate.path)
         since = now - candidate.unchanged
@@ -296,7 +296,7 @@ class Intake:
         self._troubles.over(path)
 
     def _entry_refused(self, path: str, error: OSError, now: float) -> None:
-        delay = self._troubles.note(path, "not-claimed", error.strerror or str(error))
+        delay = self._troubles.note_file(path, error.strerror or str(error))
         self._settling.wait(path, _NO_STAMP, now, delay, now)
 
     def _folder_of(self, path: str) -> Path | None:
@@ -364,7 +364,7 @@ class Intake:
                 yield root, entry.path, found
 
     def _folder_refused(self, folder: str, cause: str, advice: str) -> None:
-        self._troubles.note(folder, "intake-folder-unreadable", cause, advice, field="folder")
+        self._troubles.note_folder(folder, cause, advice)
 
     def _look_after(self, folder: Path) -> bool:
         """Watch the folder that is at its path now; return True if that is a new one."""
