@@ -1,4 +1,6 @@
-"""A finding: what a check noticed. It never blocks a number: the board's number is the number.
+"""The names of all checks, and a finding: what one of them noticed.
+
+A finding never blocks a number: the board's number is the number.
 
 Findings of the kind HINT are statistical: they say where to look, and many have an innocent cause.
 """
