@@ -65,7 +65,8 @@ def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
         with engine.connect() as connection:
             present = set(sa.inspect(connection).get_table_names())
             # Another process may be creating the tables at this moment.
-            yield connection if present >= set(t.METADATA.tables) else None
+            # A catalog of an earlier version has no table of extracts until its publisher starts.
+            yield connection if present >= set(t.METADATA.tables) - {t.extract.name} else None
     finally:
         engine.dispose()
 

@@ -77,6 +77,12 @@ class ResultReader:
             return {}
         return {batch.id: batch.name for batch in self._store.batches()}
 
+    def batch_digests(self) -> set[str]:
+        """Return the digests of all batches, whose bytes are in the store."""
+        if self._store is None:
+            return set()
+        return {batch.sha256 for batch in self._store.batches() if batch.sha256 is not None}
+
     def boxes(self) -> set[tuple[str, str, str, str]]:
         """Return contest, district, board and box of every box that has a result."""
         if self._store is None:

@@ -78,7 +78,7 @@ def test_no_daemon_starts_after_a_rollback_until_it_is_accepted(
         assert site.sftp("parti-a", "ls /").returncode == 0
     audited = ssps(site.site, "audit", "verify")
     assert audited.returncode == 0, audited.stdout
-    assert audited.stdout.count("`ssps recover` accepted that") == len(lost)
+    assert audited.stdout.count("`ssps recover` accepted that") >= len(lost)
     [record] = [
         r.event
         for r in segments.read_records(site.site / "ledgers/operations")

@@ -78,6 +78,7 @@ READS = {
     "key signing show",
     "ballot show",
     "results check",
+    "results import",  # delivers a batch, as SEÇSİS does
     "results show",
     "results quarantine",
     "results history",
