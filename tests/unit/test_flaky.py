@@ -18,22 +18,26 @@ def test_once_more(number, tmp_path):
         seen.touch()
         raise AssertionError
 """
-STEADY = "def test_good():\n    pass\n"
+STEADY = "import pytest\n@pytest.mark.ours\ndef test_good():\n    pass\n"
 BROKEN = "def test_bad():\n    raise AssertionError\n"
 
 
 def run_twice(folder: Path, *sources: str) -> tuple[int, list[str]]:
     """Run the tests in `sources` as scripts/test does; return exit code and last output."""
+    tests, results = folder / "tests", folder / "results"
+    tests.mkdir()
+    results.mkdir()
+    (tests / "pytest.ini").write_text("[pytest]\nmarkers = ours\naddopts = --strict-markers\n")
     for number, source in enumerate(sources):
-        (folder / f"test_{number}.py").write_text(source)
-    command = [sys.executable, "-m", "pytest", "-p", "flaky", "--rootdir", "."]
+        (tests / f"test_{number}.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-p", "flaky"]
     for options in (
-        ["--outcomes", "first"],
-        ["--rerun-of", "first", "--last-failed", "--last-failed-no-failures", "none"],
+        [f"--outcomes={results / 'first'}"],
+        [f"--rerun-of={results / 'first'}", "--last-failed", "--last-failed-no-failures", "none"],
     ):
         done = subprocess.run(
             [*command, *options],
-            cwd=folder,
+            cwd=tests,
             env={"PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,

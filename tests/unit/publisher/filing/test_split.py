@@ -96,9 +96,8 @@ def published(settings: Settings) -> Callable[[int], None]:
         def watch() -> None:
             while not stop.wait(0.05):
                 found = counts.counts(settings.site)
-                if found.filed + found.quarantined + found.duplicates >= done and (
-                    not list((settings.site / "state" / "spool").iterdir())
-                ):
+                settled = found.filed + found.versions + found.quarantined + found.duplicates
+                if settled >= done and not list((settings.site / "state" / "spool").iterdir()):
                     stop.set()
 
         limit = threading.Timer(90, stop.set)
