@@ -39,7 +39,7 @@ class Reason(StrEnum):
     CONFLICTING_KAREKODS = "conflicting-karekods"
     SEVERAL_SHEETS = "several-sheets"
     SEVERAL_BOARDS = "several-boards"
-    BLANK_BACK = "blank-back"  # nothing is on the page; publisher/reading/blank has the measure
+    BLANK_BACK = "blank-back"  # nothing is on the page (publisher/reading/codes/blank)
     CODE_OUT_OF_PLACE = "code-out-of-place"  # a karekod that is not where a form has one
     TOO_FEW_READINGS = "one-witness"  # fewer agreeing readings than [qr] witnesses asks for
     EMPTY = "empty"

@@ -2,8 +2,8 @@
 
 Rule 1. A page is filed if every karekod on it that is in the registry belongs to the same sheet,
         there is no karekod on it that is not in the registry, and as many readings agree on the
-        karekod as the site asks for (publisher/reading/agreement). Other codes, such as a link or
-        a serial number of the printer, are ignored.
+        karekod as the site asks for (publisher/reading/codes/agreement). Other codes, such as a
+        link or a serial number of the printer, are ignored.
 Rule 2. A file of several pages is split: each page becomes a file, and is decided on alone. So a
         party gets no page that it may not see, and a page that cannot be identified holds nothing
         back. The file itself stays in the store, as evidence.
@@ -22,7 +22,7 @@ from config.registry import RegistryEntry, is_karekod
 from config.sheet import Sheet
 from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined, Split
 from publisher.page import EXTENSION, Page, Reading, Reason
-from publisher.reading.agreement import agreement_on
+from publisher.reading.codes.agreement import agreement_on
 
 
 class Facts(Protocol):

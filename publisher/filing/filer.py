@@ -50,7 +50,7 @@ from publisher.page import (
     extract_file,
     extracted_arrival,
 )
-from publisher.reading.agreement import agreement_on
+from publisher.reading.codes.agreement import agreement_on
 from publisher.source import Source
 from publisher.store.quarantine import Quarantine, QuarantineNote
 from publisher.store.store import CannotLink, Store

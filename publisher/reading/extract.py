@@ -9,7 +9,7 @@ is its `original_page`. The SHA-256 of COPY must be the `sha256` of the record.
 import sys
 from pathlib import Path
 
-from publisher.reading import rasterize
+from publisher.reading.formats import rasterize
 
 
 def extract(data: bytes, page: int) -> bytes:

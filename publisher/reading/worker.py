@@ -20,8 +20,10 @@ import qrcode
 from PIL import Image
 
 from publisher.page import MAGIC, Reading, ReadResult, Reason, format_of
-from publisher.reading import decode, rasterize, sandbox
-from publisher.reading.decode import milliseconds
+from publisher.reading import sandbox
+from publisher.reading.codes import decode
+from publisher.reading.codes.decode import milliseconds
+from publisher.reading.formats import rasterize
 from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, receive, send
 
 

@@ -10,7 +10,7 @@ from unit.publisher.consistency import assert_consistent
 from config.settings import Settings
 from publisher.catalog import counts as catalog_counts
 from publisher.publish import publish
-from publisher.reading.rasterize import open_file
+from publisher.reading.formats.rasterize import open_file
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]

@@ -9,8 +9,8 @@ from PIL import Image
 from unit.publisher import hostile
 
 from publisher.page import Reason
-from publisher.reading import decode
-from publisher.reading.agreement import agreement_on
+from publisher.reading.codes import decode
+from publisher.reading.codes.agreement import agreement_on
 from publisher.reading.worker import read_file
 
 Draw = Callable[..., Image.Image]

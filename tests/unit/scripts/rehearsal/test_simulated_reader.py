@@ -9,7 +9,7 @@ from PIL import Image
 from config.election import Election
 from config.registry import RegistryEntry
 from publisher.page import Reason
-from publisher.reading.agreement import agreement_on
+from publisher.reading.codes.agreement import agreement_on
 from scripts.rehearsal import simulated_reader
 from scripts.rehearsal.scanner import PlannedScan, ScanKind
 

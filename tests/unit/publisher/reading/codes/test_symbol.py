@@ -2,8 +2,8 @@ import damaged_pages
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 
-from publisher.reading.decode import read_codes
-from publisher.reading.symbol import Symbol, symbol_of
+from publisher.reading.codes.decode import read_codes
+from publisher.reading.codes.symbol import Symbol, symbol_of
 from scripts.rehearsal.sheets import karekod_image
 
 CODE = "1093717526"

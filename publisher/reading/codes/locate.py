@@ -23,8 +23,8 @@ import numpy.fft  # NumPy loads it on first use, which the sandbox denies
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
-from publisher.reading.placing import Placed
-from publisher.reading.symbol import SIDE
+from publisher.reading.codes.placing import Placed
+from publisher.reading.codes.symbol import SIDE
 
 _CANDIDATES = 5
 _LEAST_CANDIDATE = 0.15  # of the darkness and the edges of the code that was read

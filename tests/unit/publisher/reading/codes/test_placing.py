@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from publisher.reading.placing import Placed, are_in_place, are_two_copies
+from publisher.reading.codes.placing import Placed, are_in_place, are_two_copies
 
 A4 = (1654, 2339)  # pixels at 200 dpi
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, ImageChops
 from unit.publisher.hostile import chain, directory
 
-from publisher.reading.tiff import BrokenTiff, TooManyPages, extract, pages
+from publisher.reading.formats.tiff import BrokenTiff, TooManyPages, extract, pages
 
 
 def test_the_sizes_of_all_pages_are_returned() -> None:

@@ -1,5 +1,5 @@
 from publisher.page import Reading
-from publisher.reading.agreement import agreement_on
+from publisher.reading.codes.agreement import agreement_on
 
 CODE = "1093717526"
 

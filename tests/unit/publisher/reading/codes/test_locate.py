@@ -6,9 +6,9 @@ from PIL import Image
 
 from config.registry import is_karekod
 from publisher.page import Reason
-from publisher.reading.decode import UNREAD
-from publisher.reading.locate import unread_codes
-from publisher.reading.placing import Placed
+from publisher.reading.codes.decode import UNREAD
+from publisher.reading.codes.locate import unread_codes
+from publisher.reading.codes.placing import Placed
 from publisher.reading.worker import read_file
 from scripts.rehearsal.sheets import karekod_image
 

@@ -26,7 +26,7 @@ LEVELS = {"L": qrcode.ERROR_CORRECT_L, "M": qrcode.ERROR_CORRECT_M} | {
 _MODES = (MODE_NUMBER, MODE_8BIT_BYTE, MODE_ALPHA_NUM)
 _SAMPLES = 3  # pixels that are averaged in each direction of a module
 # A code that is printed as expected agrees by 0.75 or more even if it is damaged, another one by
-# less than 0.35 (tests/unit/publisher/reading/test_symbol.py).
+# less than 0.35 (tests/unit/publisher/reading/codes/test_symbol.py).
 _LIKELY = 0.5
 
 Corners = tuple[tuple[float, float], ...]

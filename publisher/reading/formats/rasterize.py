@@ -9,7 +9,7 @@ is refused before anything is decoded if
 - a page has more pixels than a scanner makes;
 - it is a file of another kind at the same time, because two programs would then show different
   pages;
-- it is a PDF with active content (publisher/reading/pdf).
+- it is a PDF with active content (publisher/reading/formats/pdf).
 
 PDF pages are rendered at 200 dpi for reading; the store keeps the PDF itself. Some programs write a
 page whose size is not the paper's, for example one point for each pixel. If a page would be shorter
@@ -29,7 +29,7 @@ import pypdfium2.raw as raw
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from publisher.page import Reason, format_of, pdf_start
-from publisher.reading import pdf, tiff
+from publisher.reading.formats import pdf, tiff
 from publisher.reading.protocol import MAX_FRAMES
 
 MAX_PIXELS = 120_000_000
@@ -173,7 +173,7 @@ def _is_truncated(data: bytes, kind: str) -> bool:
             return _PNG_END not in data
         case "PDF":
             return b"%%EOF" not in data[-_PDF_TAIL:]
-    return False  # a TIFF has its directories anywhere; publisher/reading/tiff checks them
+    return False  # a TIFF has its directories anywhere; publisher/reading/formats/tiff checks them
 
 
 def _jpeg_ends(data: bytes) -> bool:

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from config.registry import is_karekod
-from publisher.reading import decode
-from publisher.reading.agreement import agreement_on
+from publisher.reading.codes import decode
+from publisher.reading.codes.agreement import agreement_on
 from publisher.reading.worker import read_file
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from unit.publisher import hostile
 
 from publisher.page import Reason
-from publisher.reading import pdf
+from publisher.reading.formats import pdf
 from publisher.reading.worker import read_file
 
 Draw = Callable[..., Image.Image]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from publisher.page import Reason
-from publisher.reading.blank import MOST_INK, ink_share
+from publisher.reading.codes.blank import MOST_INK, ink_share
 from publisher.reading.worker import read_file
 from scripts.rehearsal.scan_damage import expose
 from scripts.rehearsal.seeded_random import seeded_rng

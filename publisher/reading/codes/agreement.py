@@ -5,7 +5,7 @@ counts as independent:
 
 Rule 1. Two printed copies of the code that read the same count as two, because each copy is
         damaged in its own way, if they are where the two copies on a form are
-        (publisher/reading/placing). Codes elsewhere are counted each by itself.
+        (publisher/reading/codes/placing). Codes elsewhere are counted each by itself.
 Rule 2. Two passes over the same copy count as two if the engine, the scale or the filter differs:
         noise that looks like a valid code in one pass does not look so in the other.
 Rule 3. The same engine reading the same pixels again (a crop of the unfiltered page) adds nothing.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from publisher.page import Reading
-from publisher.reading.placing import Placed, are_two_copies
+from publisher.reading.codes.placing import Placed, are_two_copies
 
 _UNFILTERED = ("whole", "crop", "hard")  # scans of the same pixels
 

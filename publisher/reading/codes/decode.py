@@ -1,7 +1,7 @@
 """Reads the codes on a grey page with zxing-cpp and pyzbar, cheap passes first.
 
 Only this module uses the two engines. It makes these passes, and stops as soon as two readings
-agree on a karekod (publisher/reading/agreement):
+agree on a karekod (publisher/reading/codes/agreement):
 
     whole   zxing-cpp on the whole page
     half    zxing-cpp on the page at half size, which closes gaps in thin or grainy ink
@@ -11,17 +11,17 @@ agree on a karekod (publisher/reading/agreement):
     zbar    pyzbar on the same squares; it reads stamped, faded or copied codes, but misreads more
     hard    zxing-cpp on the whole page with all its options: rotated, shrunk and inverted
 
-If they agree, the page is searched for codes that were not read (publisher/reading/locate). The
-crops are made around each of these too, until it is read or the budget is used. What is returned
-for a code that is no karekod has a text that says so:
+If they agree, the page is searched for codes that were not read (publisher/reading/codes/locate).
+The crops are made around each of these too, until it is read or the budget is used. What is
+returned for a code that is no karekod has a text that says so:
 
     other 1093717526       ten digits, but a GS1 code, a part of several codes, or a larger version
     mirrored 1093717526    a karekod that shines through from the other side of the paper
     unread code            a code at which no pass read anything
-    ink 0.0031%            a blank page, on which no code was read (publisher/reading/blank)
+    ink 0.0031%            a blank page, on which no code was read (publisher/reading/codes/blank)
 
-The filters are in publisher/reading/filters. The registry is not asked here: a karekod that was
-read twice and is not in the registry sends the page to quarantine, whatever else is on it.
+The filters are in publisher/reading/codes/filters. The registry is not asked here: a karekod that
+was read twice and is not in the registry sends the page to quarantine, whatever else is on it.
 """
 
 import time
@@ -38,13 +38,13 @@ from pyzbar.pyzbar import decode as zbar_decode
 
 from config.registry import is_karekod
 from publisher.page import Reading, Reason
-from publisher.reading.agreement import agreement_on
-from publisher.reading.blank import MOST_INK, ink_share
-from publisher.reading.filters import FILTERS, ZBAR_FILTERS
-from publisher.reading.locate import unread_codes
-from publisher.reading.placing import Placed, are_in_place
+from publisher.reading.codes.agreement import agreement_on
+from publisher.reading.codes.blank import MOST_INK, ink_share
+from publisher.reading.codes.filters import FILTERS, ZBAR_FILTERS
+from publisher.reading.codes.locate import unread_codes
+from publisher.reading.codes.placing import Placed, are_in_place
+from publisher.reading.codes.symbol import LEVELS, Symbol, symbol_of
 from publisher.reading.protocol import MAX_READINGS, MAX_TEXT_LENGTH
-from publisher.reading.symbol import LEVELS, Symbol, symbol_of
 
 UNREAD = "unread code"
 _QUICK_PASSES = 2  # the passes over the whole page, after which a blank page is recognised
