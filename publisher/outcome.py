@@ -37,7 +37,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """No rule files it."""
+    """The file is in quarantine, for `reason`."""
 
     reason: Reason
 

@@ -58,7 +58,7 @@ class Reason(StrEnum):
 
 
 class Stamp(NamedTuple):
-    """Inode, size and mtime: differs once a file is replaced or written to."""
+    """Inode, size and mtime of a file: one of them changes if it is replaced or written to."""
 
     inode: int
     size: int
@@ -109,7 +109,7 @@ def arrival_id(now: datetime, token: str) -> str:
 def safe_name(name: str) -> str:
     """Return the last part of `name` in letters, digits, dots, dashes and underscores.
 
-    Of a name longer than 80 characters the end is kept, which has the extension.
+    A name longer than 80 characters loses its beginning, so that it keeps its extension.
     """
     return _UNSAFE.sub("_", name.rpartition("/")[2])[-_MAX_NAME_LENGTH:].lstrip(".") or "_"
 
@@ -128,7 +128,7 @@ def format_of(content: bytes) -> str | None:
 def pdf_start(content: bytes) -> int:
     """Return where a PDF begins behind the commands of a printer (PJL) or padding of up to 1 MB.
 
-    Returns 0 if it begins at the first byte, or if this is no such file.
+    Returns 0 if it begins at the first byte, or if this is not a PDF.
     """
     at = content.find(MAGIC["PDF"][0], 0, _MAX_PREFIX)
     is_padding = at > 0 and not content[:at].strip(b"\0\t\n\f\r \xef\xbb\xbf")
@@ -157,8 +157,9 @@ class Reading:
 class ReadResult:
     """What a reading worker found in a file; `fault` says why a part of it could not be read.
 
-    Width and height are those of the first frame, in pixels; `frames` is the number of frames. A
-    file of several frames is not read; `extracts` has a file for each, which is read instead.
+    `width` and `height` are those of the first frame, in pixels; `frames` is the number of frames.
+    If there are several, nothing was read yet: `extracts` has a file with each frame, and these
+    files are read.
     """
 
     format: str | None = None
@@ -184,8 +185,9 @@ class ReadResult:
 class Page:
     """An arrival after reading; `sha256` is None if its bytes could not be read.
 
-    `stamp` is that of the spool file before it was read. If the file has several pages, `extracts`
-    are the digests of the files with one page each, which are in the spool (`extract_file`).
+    `stamp` is the stamp of the spool file before it was read. If the file has several pages,
+    `extracts` are the digests of the files with one page each, which are in the spool
+    (`extract_file`).
     """
 
     arrival: Arrival

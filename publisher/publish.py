@@ -46,7 +46,7 @@ from publisher.store.quarantine import Quarantine
 from publisher.store.store import Store
 
 MACHINE_ERRORS = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
-_MAX_BATCH = 128  # pages filed together; about as many are read while one batch is synced
+_MAX_BATCH = 128  # pages filed together: about as many as are read while one batch is synced
 _PAGES_PER_WORKER = 48  # pages in flight for each worker, so that no worker waits for the disk
 _TICK_SECONDS = 0.5  # the longest wait between two looks at requests and at `stop`
 _GATHER_SECONDS = 0.04  # a short wait that lets more pages join the next batch
@@ -162,7 +162,7 @@ def handle_requests(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -
 
 
 class _Run:
-    """One run of the publisher: it ends with a stop or with the next failure of the disk."""
+    """One run of the publisher: it ends when it is told to stop, or when the disk fails."""
 
     def __init__(
         self,
@@ -291,7 +291,7 @@ class _Run:
                 self._context.ledger.append(event)
 
     def _report(self) -> None:
-        """Publish what keeps pages from being filed, and log where leases cannot be had."""
+        """Write what keeps pages from being filed to the state file; log folders without leases."""
         found: dict[str, str] = {}
         for folder in self._folders:
             with suppress(OSError):  # it is missing, which is among the intake's troubles
@@ -335,7 +335,7 @@ class _Run:
                 self._intake.postpone(candidate, reason, now)
 
     def _watch_again(self, arrival: Arrival, now: float) -> None:
-        # The file is in the spool, but its writer has not finished: let it settle again.
+        # The file is in the spool, but its writer has not finished: wait until it stops changing.
         path = self._spool / arrival.file
         if self._settling.seen(str(path), Stamp.of(path.lstat()), now):
             del self._growing[str(path)]

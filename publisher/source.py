@@ -14,7 +14,7 @@ from typing import NamedTuple
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-# What an operation on a source raises if the source is not there any more.
+# What an operation on a source raises if the source no longer exists.
 GONE = (FileNotFoundError, NotADirectoryError)
 
 

@@ -1,4 +1,4 @@
-"""Looks whether a file has the end that its format gives it, without reading all of it.
+"""Checks whether a file has the end that its format requires, without reading all of it.
 
     JPEG   an EOI marker after the last start of scan (ITU-T T.81, B.1.1.3)
     PNG    the IEND chunk (PNG specification, 11.2.5)
@@ -6,8 +6,8 @@
            (TIFF 6.0, section 2; BigTIFF)
     PDF    %%EOF behind startxref; padding of up to 1 MB may follow
 
-A file that lacks its end is probably still being written. A file that has it may grow all the
-same: a TIFF or PDF with a page added is complete before and after.
+A file without its end is probably still being written. A file with its end may still grow: a TIFF
+or PDF to which a page is added is complete before and after.
 """
 
 import os
@@ -18,7 +18,7 @@ from struct import Struct, error
 from publisher.page import format_of
 
 _PIECE = 1 << 16
-_MARGIN = 1 << 20  # a PDF may stand behind this many bytes of PJL, or before as many of padding
+_MARGIN = 1 << 20  # bytes of PJL before a PDF, or of padding after it
 _JPEG_MARK = re.compile(b"\xff[\xd9\xda]")
 _PNG_END = b"IEND\xaeB`\x82"
 _PDF_END = re.compile(rb"startxref\s+\d+\s+%%EOF")
@@ -67,7 +67,7 @@ def _last_jpeg_mark(descriptor: int, size: int) -> Iterator[bytes]:
     end = size
     while end > 0:
         start = max(0, end - _PIECE)
-        # One byte more, for a marker of which this piece has only the first.
+        # One byte more, because a marker of two bytes may cross the end of this piece.
         piece = os.pread(descriptor, end - start + 1, start)
         if found := _JPEG_MARK.findall(piece):
             yield found[-1]
@@ -86,7 +86,7 @@ def _tiff_is_whole(descriptor: int, size: int) -> bool:
     (at,) = _unpack(descriptor, offset, 8 if big else 4)
     while at:
         if at in seen or len(seen) == _MAX_DIRECTORIES:
-            return True  # a loop is no sign of a writer; reading refuses the file
+            return True  # a loop does not mean that the file is being written; reading refuses it
         seen.add(at)
         (count,) = _unpack(descriptor, number, at)
         if at + number.size + count * entry.size + offset.size > size:

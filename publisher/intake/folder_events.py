@@ -1,9 +1,9 @@
 """Reports files that arrive in one intake folder and its subfolders, by inotify (watchdog).
 
 A watch belongs to an inode, not to a path: a folder that is made again, or mounted over, needs a
-new watch, and nothing says so. The kernel also limits the number of watches. The owner of a
-FolderEvents therefore compares `identity` now and then, and asks `covers` for each folder that it
-scans.
+new watch, and the kernel does not report it. The kernel also limits the number of watches. The
+owner of a FolderEvents therefore compares `identity` now and then, and asks `covers` for each
+folder that it scans.
 """
 
 import logging
@@ -28,8 +28,9 @@ from keys.kernel import file_system
 
 _KINDS: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileClosedEvent]
 
-# watchdog logs an error each time it is stopped normally, and its lines are not JSON. What it
-# could say is noticed here: a folder without a watch, and a queue that overflowed by the next scan.
+# watchdog logs an error each time it is stopped normally, and its lines are not JSON. Its real
+# errors are noticed without it: `covers` finds a folder without a watch, and the next scan finds
+# what was lost when a queue overflowed.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
 log = structlog.get_logger()
@@ -123,7 +124,7 @@ class _ArrivalEmitter(InotifyFullEmitter):
         return Mask(super().get_event_mask_from_filter() & ~moves)
 
     def watches(self, folder: bytes) -> bool:
-        """Return whether a folder has a watch; watchdog skips those beyond the kernel's limit."""
+        """Return whether a folder has a watch; beyond the kernel's limit, watchdog adds none."""
         group = self._inotify
         if group is None:
             return False
@@ -141,7 +142,7 @@ class _ArrivalEmitter(InotifyFullEmitter):
 
 
 class _Observer(InotifyObserver):
-    """Also reports files that are moved in from an unwatched folder, as good scanners do."""
+    """Also reports files that are moved in from an unwatched folder, as some scanners do."""
 
     def __init__(self) -> None:
         super().__init__(generate_full_events=True)

@@ -19,7 +19,7 @@ from publisher.page import MAX_FILE_BYTES, Stamp
 from publisher.source import Source
 
 _MAX_DELAY = 600.0  # seconds between two attempts to remove a file
-_A_TURN = 500  # files looked at in one call, so that filing goes on
+_A_TURN = 500  # files checked in one call, so that filing is not held up
 
 log = structlog.get_logger()
 
@@ -69,10 +69,11 @@ class HeldSources:
         return gone
 
     def _try(self, held: _Held) -> bool:
-        """Return True if the file is not there any more."""
+        """Try to remove a file; return True if it is gone."""
         try:
             if held.stamp.size > MAX_FILE_BYTES:
-                spool.check_unchanged(held.source, held.stamp)  # it was not copied
+                # Too large, so it was never copied: only an operator removes it.
+                spool.check_unchanged(held.source, held.stamp)
                 return False
             spool.remove(held.source, held.stamp)
         except spool.SourceGone:

@@ -3,14 +3,14 @@
 The kernel grants a read lease only on a file that no process has open for writing. While we hold
 it, a process that opens the file for writing is blocked until we release it.
 
-There are three answers, and "cannot know" is never taken for "is not so":
+There are three answers; UNKNOWN is never treated as NONE:
 
     NONE      no process can write to the file while the lease is held
     SOME      a process has it open for writing
     UNKNOWN   the kernel cannot tell: the file belongs to another account and this process lacks
               CAP_LEASE, or it is on a share, where the writer may be on another machine
 
-A file of which this is not known may be read, but it is not removed before it has not changed for
+With UNKNOWN, a file is copied and read, but it is removed only after it has not changed for
 `[intake] quiet_seconds` (publisher/intake/held).
 """
 
@@ -78,7 +78,7 @@ def blocking_writers(descriptor: int) -> Iterator[Writers]:
 
 
 def obstacle(folder: Path) -> str | None:
-    """Say why leases cannot be had on the files of other accounts in a folder; None if they can.
+    """Return why there are no leases on other accounts' files in a folder; None if there are.
 
     Raises OSError if the folder cannot be opened.
     """
@@ -96,7 +96,7 @@ def obstacle(folder: Path) -> str | None:
 def _take_lease(descriptor: int) -> bool:
     """Return whether the kernel granted a lease; raise StillWritten if a process writes."""
     if not file_system.is_local(descriptor):
-        return False  # there EAGAIN may also mean that the server gave us no delegation
+        return False  # on a share, EAGAIN may also mean that the file server refused a delegation
     try:
         # The kernel announces a blocked writer with SIGIO, which would end this process.
         # SIGURG is ignored by default.

@@ -53,8 +53,8 @@ class SourceGone(SourceChanged):
 class Postponed(SourceChanged):
     """The file cannot be claimed now. Its text is the cause.
 
-    It should be tried again in `seconds`. With `trouble` it is not a writer that we wait for, but
-    something that an operator may have to fix.
+    Try again in `seconds`. `trouble` means that an operator may have to fix something; otherwise we
+    wait for a writer.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class Patience:
 
 
 def check(source: Source, stamp: Stamp, unchanged: float, patience: Patience) -> None:
-    """Raise Postponed unless a page can be claimed that has not changed for `unchanged` seconds.
+    """Raise Postponed if a page cannot be claimed yet; it has not changed for `unchanged` seconds.
 
-    Raises SourceChanged if it is not there with that stamp.
+    Raises SourceChanged if it is gone or its stamp is not `stamp`.
     """
     with _errors_of_source(), parent(source) as (folder, name):
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -101,7 +101,7 @@ def check(source: Source, stamp: Stamp, unchanged: float, patience: Patience) ->
             os.close(descriptor)
     if unchanged < needed:
         wait = needed - unchanged
-        if writers is Writers.SOME:  # it may be closed at any moment
+        if writers is Writers.SOME:  # its writer may close it at any moment
             wait = min(wait, max(unchanged, patience.settle), _MAX_BUSY_SECONDS)
         raise Postponed(cause, wait)
 
@@ -122,7 +122,7 @@ def _open(name: str, folder: int, found: os.stat_result) -> int:
 def _reason_to_wait(
     descriptor: int, size: int, writers: Writers, patience: Patience
 ) -> tuple[str, float]:
-    """Return why a file may be unfinished, and for how long it must be unchanged all the same."""
+    """Return why a file may be unfinished, and how many seconds without change are enough."""
     if writers is Writers.SOME:
         return "a process has it open for writing", patience.quiet
     kind = ending.known_format(descriptor) if size else None
@@ -162,7 +162,7 @@ def claim(arrival: Arrival, spool: Path, *, hold: bool = False) -> Claim:
         try:
             if hold:
                 return _claim_page(arrival, folder, name, descriptor, target)
-            # A process that still writes to the source would not write to the copy.
+            # What a writer adds to the source during the copying would be missing in the copy.
             with without_writers(descriptor):
                 _copy_unchanged(arrival, descriptor, target)
                 return finish_claim(arrival)
@@ -271,7 +271,7 @@ def is_source_unchanged(arrival: Arrival) -> bool:
 
 
 def linked_place(arrival: Arrival) -> str:
-    """Return what the spool's link to a file that is too large to be read has as its target."""
+    """Return the target of the link that the spool has in place of a file that is too large."""
     return f"{arrival.source.folder}{os.sep}{arrival.source.path}"
 
 
@@ -282,7 +282,7 @@ def sweep(spool: Path) -> None:
 
 
 class _SpoolFailed(Exception):
-    """The spool's own disk failed; `error` is how."""
+    """The spool's own disk failed, with `error`."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))

@@ -1,8 +1,8 @@
 """Remembers the files and folders of the intake that cannot be read now, and when to try again.
 
-A share that is gone, a folder that may not be entered or a file that another process keeps locked
-is the trouble of that entry alone: it waits, and everything else is filed. Each trouble is logged
-when it begins and when its cause changes, and shown by `ssps status` until it is over.
+If a share is gone, a folder may not be entered or another process keeps a file locked, only that
+entry waits; everything else is filed. Each trouble is logged when it begins and when its cause
+changes, and shown by `ssps status` until it is over.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import structlog
 from keys.ledger.writer import utc_now
 from publisher.page import escaped
 
-_MAX_TRIES = 32  # the delay has reached its limit long before
+_MAX_TRIES = 32  # more tries do not change the delay, which has reached its limit
 
 log = structlog.get_logger()
 

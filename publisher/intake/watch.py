@@ -10,8 +10,8 @@ their rename. Such a file that does not change for ten minutes is taken like any
 page could be lost without a message. Subfolders are scanned too; links are never followed, and
 litter (config/litter) is left alone.
 
-A folder must exist. One that is missing, that may not be entered or whose share does not answer is
-named (publisher/intake/troubles) and tried again; the others go on.
+A folder that is missing, that may not be entered or whose share does not answer is reported
+(publisher/intake/troubles) and tried again; the other folders are not affected.
 """
 
 import errno
@@ -39,7 +39,7 @@ TEMPORARY_NAME_SECONDS = 600.0  # how long a file with a temporary name must not
 _TEMPORARY = (".tmp", ".part", ".partial", ".filepart")
 _SCAN_SLICE = 2000  # entries of a scan per call, so that filing continues during a long scan
 
-_LOOK_SECONDS = 1.0  # how often to look whether a folder is still the one that is watched
+_LOOK_SECONDS = 1.0  # how often to check that a path still leads to the folder that is watched
 _MODE_ADVICE = "let the publisher list and enter that folder: chmod 755, or the group of scanners"
 _MOUNT_ADVICE = "create the folder, or mount the share"
 _NO_STAMP = Stamp(0, 0, 0)
@@ -50,7 +50,7 @@ log = structlog.get_logger()
 class Candidate(NamedTuple):
     """A file that may be claimed if its stamp is still `stamp`.
 
-    `unchanged` is for how many seconds it had that stamp, as far as we saw.
+    `unchanged` is for how many seconds we have seen it with that stamp.
     """
 
     folder: Path
@@ -95,7 +95,7 @@ class Settling:
         return False
 
     def wait(self, path: str, stamp: Stamp, now: float, seconds: float, since: float) -> None:
-        """Check a file again in some seconds; it has had that stamp since `since`."""
+        """Check a file again in `seconds`; it has had this stamp since `since`."""
         due = now + seconds
         self._waiting[path] = _Waiting(stamp, due, since)
         heapq.heappush(self._queue, (due, path))
@@ -208,7 +208,7 @@ class Intake:
 
     @property
     def by_rescan_only(self) -> tuple[tuple[str, str], ...]:
-        """The folders in which new files are found only by the scan, each with the cause."""
+        """The folders without inotify events, where only the scan finds files; with the cause."""
         causes = ((folder, self._cause_of_no_events(folder)) for folder in self._folders)
         return tuple((str(folder), cause) for folder, cause in causes if cause)
 

@@ -13,7 +13,7 @@ from publisher.reading.formats import rasterize
 
 
 def extract(data: bytes, page: int) -> bytes:
-    """Return a file with one page, counted from 1; raises Refused, and IndexError if none is."""
+    """Return a file with one page, counted from 1; raise IndexError if there is none, or Refused."""
     frames = rasterize.open_file(data)
     if not 1 <= page <= len(frames.sizes):
         raise IndexError(f"the file has {len(frames.sizes)} pages")

@@ -1,7 +1,7 @@
 """Reads claimed files on several cores: several threads, each with its own worker process.
 
-The bytes of a file are read from the disk once; the same bytes are hashed, decoded and staged for
-the store. So it does no harm if the scanner changes the file in the meantime.
+A file is read from the disk once; the same bytes are hashed, decoded and staged for the store. So
+it does no harm if the scanner changes the file in the meantime.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ class Pool:
         wake: threading.Event,
         new_client: Callable[[], WorkerClient] = WorkerClient,
     ) -> None:
-        """`wake` is set whenever there is a result to fetch."""
+        """`wake` is set each time a file was read."""
         self._spool = spool
         self._stage = stage
         self._wake = wake

@@ -7,8 +7,8 @@ for example
     ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null, 1]
 
 These are format, width, height, readings (text, engine, scan, ms, corners), ms, fault, and the
-number of pages in the file. If that is more than one, no readings are in it, and as many messages
-follow: for each page the bytes of a file that has only this page.
+number of pages in the file. If the file has several pages, the list of readings is empty, and one
+message for each page follows: the bytes of a file that has only this page.
 """
 
 import json

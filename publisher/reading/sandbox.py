@@ -12,7 +12,7 @@ socket that it has, and exit:
 
 A worker only computes, so the calls that it needs are few and can be listed. sftpd's sessions open
 files and write a log; for them the denied calls are listed instead (sftpd/sandbox/seccomp).
-Everything that has to be loaded from the disk must be loaded, and used once, before.
+Whatever a library loads from the disk must be loaded before: the worker uses each library once.
 """
 
 import platform

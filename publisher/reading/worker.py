@@ -1,4 +1,6 @@
-"""The worker process: it gets the bytes of a file and returns what is on its page, or its pages.
+"""The worker process: it gets the bytes of a file and returns the codes on its page.
+
+A file of several pages is not read: for each page a file that has only this page is returned.
 
     python -m publisher.reading.worker PARENT_PID      the socket is its standard input
 
@@ -28,9 +30,9 @@ from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, rec
 
 
 def read_file(data: bytes) -> ReadResult:
-    """Return every code on a page, or why it cannot be read; or the pages of a file of several."""
+    """Return the codes in a file of one page, or files with one page each; or why neither works."""
     first, *extracts = answers(data)
-    assert isinstance(first, ReadResult)  # noqa: S101 - so say the answers
+    assert isinstance(first, ReadResult)  # noqa: S101 - the first answer is always the result
     return replace(first, extracts=tuple(part for part in extracts if isinstance(part, bytes)))
 
 
@@ -43,7 +45,7 @@ def answers(data: bytes) -> Iterator[ReadResult | bytes]:
         if len(frames.sizes) == 1:
             yield _read_page(frames, begun)
             return
-        # Copied before anything is answered, since a page that cannot be copied is a fault.
+        # All pages are copied first: if one cannot be copied, the answer is a fault.
         extracts = [frames.extract(number) for number in range(len(frames.sizes))]
         if sum(map(len, extracts)) > MAX_FILE_BYTES:
             raise rasterize.Refused(Reason.TOO_LARGE)

@@ -4,11 +4,12 @@ A misread karekod would file a sheet under another box, so a single reading is n
 counts as independent:
 
 Rule 1. Two printed copies of the code that read the same count as two, because each copy is
-        damaged in its own way, if they are where the two copies on a form are
-        (publisher/reading/codes/placing). Codes elsewhere are counted each by itself.
+        damaged in its own way. They must be as far apart as the two copies on a form
+        (publisher/reading/codes/placing); the readings of other codes are not added up.
 Rule 2. Two passes over the same copy count as two if the engine, the scale or the filter differs:
         noise that looks like a valid code in one pass does not look so in the other.
-Rule 3. The same engine reading the same pixels again (a crop of the unfiltered page) adds nothing.
+Rule 3. If the same engine reads the same pixels again (a crop of the unfiltered page), it does not
+        count.
 
 The evidence has one line per reading: `copy 1 by zxing-cpp, whole, 2 ms`. Copies are numbered in
 the order in which they were found; a scan is named after its scale or filter.
@@ -49,7 +50,7 @@ class Agreement:
         )
 
     def _groups(self, copies: list[int]) -> Iterator[tuple[int, ...]]:
-        """Yield each copy, and each two copies that are where a form has its two."""
+        """Yield each copy alone, and each pair of copies that are as far apart as on a form."""
         placed = {copy: Placed.of(reading.corners) for copy, reading in reversed(self.readings)}
         yield from ((copy,) for copy in copies)
         for one, other in combinations(copies, 2):

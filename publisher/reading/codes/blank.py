@@ -1,9 +1,10 @@
 """Recognises the blank back of a sheet by how little ink is on it.
 
-The measure is the share of pixels, of the page at half size and without a margin of 4 % on each
-side, that are darker by more than 12 of 255 levels than the page around them. A printed form has
-0.5 % or more even if it is faded; a blank page with dust, and with a form that shines through from
-the other side at up to 4 % of its contrast has less than 0.02 %. A page in between is not blank.
+A pixel is ink if it is darker than the page around it by more than 12 of 255 levels. The page is
+measured at half size and without a margin of 4 % on each side. A printed form has 0.5 % of ink or
+more, even if it is faded. A blank page with dust has less than 0.02 %, also if a form shines
+through from the other side with up to 4 % of its contrast. A page in between does not count as
+blank.
 """
 
 import numpy as np

@@ -12,8 +12,8 @@ agree on a karekod (publisher/reading/codes/agreement):
     hard    zxing-cpp on the whole page with all its options: rotated, shrunk and inverted
 
 If they agree, the page is searched for codes that were not read (publisher/reading/codes/locate).
-The crops are made around each of these too, until it is read or the budget is used. What is
-returned for a code that is no karekod has a text that says so:
+Each of these is cropped and read as well, until it is read or the budget is used. A code that is no
+karekod is returned with a text that cannot be mistaken for one:
 
     other 1093717526       ten digits, but a GS1 code, a part of several codes, or a larger version
     mirrored 1093717526    a karekod that shines through from the other side of the paper
@@ -120,7 +120,7 @@ def _fault(
 ) -> Reason | None:
     """Return why a page is not filed although two readings agree on `text`.
 
-    Codes that were located and not read before are read now, or added to `found` as unread.
+    Located codes that no pass has read are read now; one that cannot be read is added to `found`.
     """
     if any(is_karekod(reading.text) and reading.text != text for reading in found):
         return None  # the registry decides which sheets they are
@@ -142,7 +142,7 @@ def _placed(readings: Iterable[Reading]) -> list[Placed]:
 
 
 def _read_at(grey: Image.Image, square: Placed, found: list[Reading], cpu_deadline: float) -> bool:
-    """Read a code that was located with one filter after another; add the reading to `found`."""
+    """Try one filter after another on a located code; add the reading to `found`."""
     half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
     crop, corner = _crop(grey, (square.x, square.y), half)
     for engine, filters in ((_zxing, FILTERS), (_zbar, ZBAR_FILTERS)):
@@ -173,7 +173,7 @@ def _passes(grey: Image.Image, found: list[Reading]) -> Iterator[list[Reading]]:
 
 
 def _candidate_crops(grey: Image.Image, found: list[Reading], known: list[Crop]) -> list[Crop]:
-    """Cut out the squares that may contain a code; those where one was read come first."""
+    """Cut out the squares that may contain a code, first those in which a karekod was read."""
     half = max(8, round(max(grey.size) / _A4_MM * _CROP_MM / 2))
     if not known:
         points = _spread_out(
@@ -232,9 +232,10 @@ def _unread_codes(grey: Image.Image) -> list[Point]:
 
 
 def _edge_rich(grey: Image.Image, found: list[Reading]) -> Iterator[Point]:
-    """Yield the squares of a code's size with most edges: the smaller of across and down counts.
+    """Yield the squares of a code's size that have most edges, the best first.
 
-    Squares with a code that was read and is no karekod are left out.
+    A code has edges in both directions, so the direction with fewer of them counts. Squares with a
+    code that was read and is no karekod are left out.
     """
     pixels = np.asarray(grey.reduce(2), np.int16)
     across = np.abs(np.diff(pixels, axis=1))[:-1]
@@ -316,7 +317,7 @@ def _symbol_by_zxing(
 
 
 def _marked(text: str, symbol: Symbol) -> str:
-    """Return the text of a karekod; for another code with ten digits, words that are none."""
+    """Return the text of a karekod; put a word before the ten digits of any other code."""
     return text if symbol is Symbol.PRINTED else f"{symbol} {text}"
 
 
@@ -353,7 +354,7 @@ def _middle(reading: Reading) -> Point:
 
 
 def _text(content: bytes) -> str:
-    # Escaped bytes contain a backslash, so they can never make up a karekod.
+    # Escaped bytes contain a backslash, so they can never look like a karekod.
     return content.decode("utf-8", "backslashreplace")[:MAX_TEXT_LENGTH]
 
 

@@ -1,9 +1,9 @@
 """Filters that make a damaged code readable, in the order in which they are tried.
 
 FILTERS are for zxing-cpp, ZBAR_FILTERS for pyzbar. The name of a filter is the name of the scan in
-the evidence. `dark-15` keeps as ink what is darker than 15 % of the way from the darkest grey to
-the paper: toner is darker than the ink of a stamp or a pen. A new filter is one line in a list;
-its order matters, because reading stops at the first two readings that agree.
+the evidence. `dark-15` keeps only dark pixels: if the darkest grey is 0 % and the paper 100 %,
+those below 15 %. Toner is darker than the ink of a stamp or a pen. To add a filter, add a line to a
+list. The order matters, because reading stops at the first two readings that agree.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Apply = Callable[[Image.Image], Image.Image]
 
 
 class Filter(NamedTuple):
-    """One filter; what it returns is `scale` times as large as what it is given."""
+    """One filter; it returns a picture that is `scale` times as large."""
 
     name: str
     apply: Apply

@@ -1,14 +1,14 @@
 """Finds codes on a page that no engine can read, for example under a seal.
 
-If another sheet lies beside a page whose own codes are damaged, its clean code would be the only
-one that is read. Therefore a page is only filed if no code remains on it that was not read, other
-than the damaged second copy of its own karekod. The codes of one scan have the same size, so the
-code that was read says how large the others are. Two steps:
+If the codes of a page are damaged and another sheet lies beside it, only the clean code of the
+other sheet is read, and the page would be filed as that sheet. Therefore a page is filed only if
+every code on it was read, except a damaged second copy of its own karekod. The codes of one scan
+have the same size, so the code that was read says how large the others are. Two steps:
 
-    candidates   squares of a code's size that are dark and have edges both across and down in each
-                 quarter, compared with the code that was read; the best of them
-    pattern      the correlation with what all codes of version 1 have in common, which is three
-                 finder patterns and two timing patterns, in four turns and three tilts
+    candidates   squares of a code's size in which each quarter is dark and has edges in both
+                 directions, as the code that was read has; the best five are looked at
+    pattern      the correlation with what all codes of version 1 have in common: three finder
+                 patterns and two timing patterns, in four turns and three tilts
 
 Seals, pen strokes and faded ink leave a correlation of 0.55 or more, and print, handwriting,
 tables and seals without a code have 0.45 or less.
@@ -27,11 +27,11 @@ from publisher.reading.codes.placing import Placed
 from publisher.reading.codes.symbol import SIDE
 
 _CANDIDATES = 5
-_LEAST_CANDIDATE = 0.15  # of the darkness and the edges of the code that was read
+_LEAST_CANDIDATE = 0.15  # as a share of the darkness and the edges of the code that was read
 _LEAST_LIKENESS = 0.5
 _MODULE_PX, _PATTERN_PX, _WINDOW_PX = 1.6, 34, 64
 _TILTS = (-3.0, 0.0, 3.0)
-_LEAST_WIDTH = 60  # pixels of a code, from which half the resolution is enough for its edges
+_LEAST_WIDTH = 60  # pixels; the edges of a code at least this wide are found at half the resolution
 _QUARTER = 3  # cells across a quarter of a code
 
 Corner = tuple[float, float]
@@ -43,8 +43,8 @@ def unread_codes(
 ) -> list[tuple[Corner, ...]]:
     """Return the corners of each code that is not among those that were read.
 
-    `own` are the copies of the page's karekod, of which at least one was read; where its partner
-    may be, nothing is reported. `others` are codes that were read and are no karekods.
+    `own` are the copies of the page's karekod, of which at least one was read; nothing is reported
+    where the other copy may be. `others` are codes that were read and are no karekods.
     """
     first = own[0]
     likely, cell = _candidate_map(grey, first)
@@ -83,9 +83,9 @@ def _square(x: float, y: float, like: Placed) -> tuple[Corner, ...]:
 
 
 def _candidate_map(grey: Image.Image, like: Placed) -> tuple[Array, float]:
-    """Return how much each square resembles the code `like`, and the pixels between two squares.
+    """Return how much each square resembles the code `like`, and the size of a cell in pixels.
 
-    The square in row r and column c has its middle at (c + 3, r + 3) times that many pixels.
+    The square in row r and column c has its middle at (c + 3, r + 3) cells.
     """
     factor = 1 if like.width < _LEAST_WIDTH else 2
     base = grey.reduce(factor) if factor > 1 else grey

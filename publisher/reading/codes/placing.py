@@ -1,4 +1,4 @@
-"""Says whether codes are at the places where a form has its karekod.
+"""Decides whether codes are at the places where a form has its karekod.
 
 A form has two copies of its karekod, one above the other at its right edge. Everything is measured
 along the code's own sides, so it holds for all four turns and for tilted pages. Measured on real
@@ -9,8 +9,9 @@ with room for perspective and for cut margins:
     across the picture   at 0.79 to 0.93                             allowed: 0.6 or more
     down the picture     at 0.05 to 0.21, or at 0.70 to 0.98         allowed: outside 0.4 to 0.6
 
-On a glass that is larger than the sheet the shares are others. Then a copy is at its place if the
-picture goes on for 8 widths to its left (14 on the form) and for 10 above or below it (19).
+If the scanner's glass is larger than the sheet, the shares are different. Then a copy is at its
+place if the picture extends at least 8 widths to its left (a form has 14), and at least 10 widths
+above or below it (a form has 19).
 """
 
 import math
@@ -20,7 +21,7 @@ from itertools import combinations
 
 LEAST_DOWN, MOST_DOWN = 10.0, 23.0
 _MOST_ACROSS = 2.0
-_PARTNER_ACROSS = 1.2  # how far from the line below a copy its damaged partner may be
+_PARTNER_ACROSS = 1.2  # how far to the side of a copy its damaged partner may be
 _LEAST_LEFT = 8.0
 _LEAST_SHARE_ACROSS = 0.6
 _MIDDLE = (0.4, 0.6)  # the shares down the picture where no copy is
@@ -42,7 +43,10 @@ class Placed:
 
     @classmethod
     def of(cls, corners: Corners) -> "Placed | None":
-        """Measure a code by its four corners, clockwise from its own top left one, else None."""
+        """Measure a code by its four corners, clockwise from its own top left one.
+
+        Returns None if there are not four corners, or if they enclose nothing.
+        """
         if len(corners) != 4:
             return None
         (a, b), (c, d), (e, f), (g, h) = corners

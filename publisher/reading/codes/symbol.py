@@ -25,8 +25,8 @@ LEVELS = {"L": qrcode.ERROR_CORRECT_L, "M": qrcode.ERROR_CORRECT_M} | {
 }
 _MODES = (MODE_NUMBER, MODE_8BIT_BYTE, MODE_ALPHA_NUM)
 _SAMPLES = 3  # pixels that are averaged in each direction of a module
-# A code that is printed as expected agrees by 0.75 or more even if it is damaged, another one by
-# less than 0.35 (tests/unit/publisher/reading/codes/test_symbol.py).
+# The likeness of a code that is printed as expected is 0.75 or more even if it is damaged, that of
+# another code is less than 0.35 (tests/unit/publisher/reading/codes/test_symbol.py).
 _LIKELY = 0.5
 
 Corners = tuple[tuple[float, float], ...]
@@ -44,7 +44,7 @@ class Symbol(StrEnum):
 def symbol_of(
     grey: Image.Image, corners: Corners, text: str, level: str = "L", mask: int | None = None
 ) -> tuple[Symbol, int]:
-    """Return what the modules of a code with ten digits show, and its turn.
+    """Return what the modules of a code with ten digits show, and how it is turned.
 
     `corners` are those of the code on `grey`: top left, top right, bottom right, bottom left. If
     the engine does not know which is which, `mask` is None and every turn and mask is tried; the
@@ -55,13 +55,13 @@ def symbol_of(
     masks = range(8) if mask is None else (mask,)
     best, symbol, turned_by = _LIKELY, Symbol.OTHER, 0
     for mode in _MODES:
-        telling = _telling(level, mode)
+        varying = _varying(level, mode)
         for turn in turns:
             turned = np.rot90(seen, turn)
             for number in masks:
                 expected = _expected(text, level, number, mode)
-                printed = _likeness(turned, expected, telling)
-                mirrored = _likeness(turned.T, expected, telling)
+                printed = _likeness(turned, expected, varying)
+                mirrored = _likeness(turned.T, expected, varying)
                 for likeness, what in ((printed, Symbol.PRINTED), (mirrored, Symbol.MIRRORED)):
                     if likeness > best:
                         best, symbol, turned_by = likeness, what, turn
@@ -84,15 +84,15 @@ def _sampled(grey: Image.Image, corners: Corners) -> Modules:
     return seen
 
 
-def _likeness(seen: Modules, expected: Modules, telling: Modules) -> float:
-    """Return the correlation of the telling modules: 1 if all are the same, about 0 by chance."""
-    values, wanted = seen[telling], expected[telling]
+def _likeness(seen: Modules, expected: Modules, varying: Modules) -> float:
+    """Return the correlation of the varying modules: 1 if all are the same, about 0 by chance."""
+    values, wanted = seen[varying], expected[varying]
     values, wanted = values - values.mean(), wanted - wanted.mean()
     return float((values * wanted).sum() / (np.linalg.norm(values) * np.linalg.norm(wanted) + 1e-9))
 
 
 @lru_cache(maxsize=16)
-def _telling(level: str, mode: int) -> Modules:
+def _varying(level: str, mode: int) -> Modules:
     """Return the modules that depend on the ten digits; padding is the same in other codes."""
     samples = [f"{number * 7919 % 10**10:010d}" for number in range(1, 10**7, 10**7 // 24)]
     drawn = np.stack([_expected(text, level, 0, mode) for text in samples])

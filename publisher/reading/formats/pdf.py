@@ -22,7 +22,7 @@ _MAX_DEPTH = 64
 
 
 class Unreadable(ValueError):
-    """The file is no PDF that can be taken apart."""
+    """The PDF is broken, encrypted or nested too deeply."""
 
 
 def has_active_content(data: bytes) -> bool:
@@ -63,7 +63,7 @@ def extract(data: bytes, number: int) -> bytes:
 
 
 def _dictionaries(item: pikepdf.Object, depth: int) -> Iterator[pikepdf.Object]:
-    """Yield an object and all that it contains, except objects that have a number of their own."""
+    """Yield an object and those inside it; numbered (indirect) objects are listed elsewhere."""
     if depth > _MAX_DEPTH:
         raise Unreadable("an object is nested too deeply")
     if isinstance(item, pikepdf.Array):

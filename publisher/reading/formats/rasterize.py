@@ -12,9 +12,9 @@ is refused before anything is decoded if
 - it is a PDF with active content (publisher/reading/formats/pdf).
 
 PDF pages are rendered at 200 dpi for reading; the store keeps the PDF itself. Some programs write a
-page whose size is not the paper's, for example one point for each pixel. If a page would be shorter
-than 1,500 or longer than 5,000 pixels, the pixels of its largest picture count, up to 3,400. A page
-longer than 5,000 pixels (A3 at 300 dpi has 4,961) is reduced by a whole factor.
+wrong page size, for example one point for each pixel. If the longer side of a page would have fewer
+than 1,500 or more than 5,000 pixels, it gets as many as that of its largest picture, up to 3,400. A
+page longer than 5,000 pixels (A3 at 300 dpi has 4,961) is reduced by a whole factor.
 """
 
 import io
@@ -126,7 +126,7 @@ def open_file(data: bytes) -> Frames:
         if kind == "JPEG" and _has_only_previews(image):
             image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
         if getattr(image, "is_animated", False):
-            raise Refused(Reason.NOT_AN_IMAGE)  # its other pictures would not be read
+            raise Refused(Reason.NOT_AN_IMAGE)  # only the first picture would be read
         return Frames(kind, _checked_sizes([image.size]), lambda n: _grey(image, n), lambda n: data)
 
 

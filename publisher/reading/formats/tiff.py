@@ -7,8 +7,8 @@
 BigTIFF has 43 in place of 42 and numbers of eight bytes in place of four. Pillow reads a chain that
 is cut off or loops as a shorter one, so pages would be missing without an error. This check
 requires that each directory, and the strips or tiles it names, lies within the file, and that no
-directory occurs twice. It decodes no pixels. A directory that says that it is a smaller picture of
-another page (NewSubfileType bit 0, or SubfileType 2) is not a page.
+directory occurs twice. It decodes no pixels. A directory of a smaller picture of another page
+(NewSubfileType bit 0, or SubfileType 2) is not a page.
 
 `extract` makes a file of one page: a header, the page's directory with its entries in the same
 order, the values that do not fit into an entry, and its strips or tiles, byte for byte as they
