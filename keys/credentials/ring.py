@@ -258,8 +258,8 @@ def load(site: Path, party: str) -> Ring:
         return Ring(party)
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested too deeply
         advice = (
-            f"restore it from a copy, or remove it, run `ssps key adopt {party}`, and add the keys "
-            "again with `ssps key add`"
+            f"restore it from a backup, or remove it, run `ssps key adopt {party}`, and add the "
+            "keys again with `ssps key add`"
         )
         raise Faults([Fault(name, "", f"{error}; {advice}")]) from None
     return ring

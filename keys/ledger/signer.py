@@ -44,7 +44,7 @@ from keys.ledger.writer import Clock, utc_now
 _UNFINISHED = ".new"
 _CHUNK = 16 << 20  # bytes that are read and synced at a time
 _HISTORY_INTERVAL = timedelta(seconds=60)  # between two checkpoints in the history
-_ADVICE = "do not change its files, and restore the ledger from a copy"
+_ADVICE = "do not change its files, and restore the ledger from a backup"
 
 
 class LedgerMismatch(Exception):

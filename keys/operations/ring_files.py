@@ -158,7 +158,7 @@ def _read(path: Path) -> bytes | None:
 
 def _refused(site: Path, party: str, cause: str) -> Faults:
     message = (
-        f"was not written by `ssps key`, so it is not used ({cause}): restore it from a copy, or "
+        f"was not written by `ssps key`, so it is not used ({cause}): restore it from a backup, or "
         f"accept it as it is with `ssps key adopt {party}`"
     )
     return Faults([Fault(str(ring_file(party)), "", message)])

@@ -229,16 +229,16 @@ def faults(site: Path) -> list[Fault]:
     found = []
     if not host_key_files(site):
         advice = (
-            "no host key, restore it from a copy, or make new ones with `ssps key host next` "
+            "no host key, restore it from a backup, or make new ones with `ssps key host next` "
             "and `ssps key host rotate`"
         )
         found.append(Fault(str(HOST_KEYS), "", advice))
     if not (site / SIGNING_KEYS / SIGNING_KEY).exists():
-        found.append(Fault(str(SIGNING_KEYS), "", "no signing key, restore it from a copy"))
+        found.append(Fault(str(SIGNING_KEYS), "", "no signing key, restore it from a backup"))
     signing = site / SIGNING_KEYS
     for path in [*announced_host_key_files(site), signing / SIGNING_KEY, *_next_files(signing)]:
         if path.exists() and (wrong := _damage(path)):
-            message = f"not a usable key ({wrong}), restore it from a copy"
+            message = f"not a usable key ({wrong}), restore it from a backup"
             found.append(Fault(str(path.relative_to(site)), "", message))
     if (site / KEYS).exists():
         found += files.permission_faults(site, site / KEYS)

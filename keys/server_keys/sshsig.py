@@ -59,10 +59,10 @@ def site_signing_key(site: Path) -> Ed25519PrivateKey:
     try:
         key = load_ssh_private_key((site / path).read_bytes(), None)
     except (OSError, ValueError) as error:
-        wrong = f"cannot be read ({error}), restore it from a copy"
+        wrong = f"cannot be read ({error}), restore it from a backup"
         raise Faults([Fault(str(path), "", wrong)]) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise Faults([Fault(str(path), "", "not an ed25519 key, restore it from a copy")])
+        raise Faults([Fault(str(path), "", "not an ed25519 key, restore it from a backup")])
     return key
 
 

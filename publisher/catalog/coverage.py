@@ -161,7 +161,8 @@ class Coverage:
     ) -> FilingRate:
         """Return how fast pages are filed; `folders` are the intake folders.
 
-        Files that were claimed and are still there do not wait; `litter` is only counted.
+        Files that were claimed and are still in the intake are not counted as waiting; `litter` is
+        counted as ignored.
         """
         litter = litter or Litter((), ())
         claimed = self._left_behind()

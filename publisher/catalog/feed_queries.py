@@ -95,7 +95,7 @@ class FeedQueries:
         return -1 if found.seq is None else int(found.seq)
 
     def folders(self) -> set[SumsFolder]:
-        """Return every folder in which a page is filed or will be within a moment."""
+        """Return every folder that has a page, or gets one when the pages in flight are filed."""
         rows = self._rows(sa.select(t.filing.c.cevre, t.filing.c.kurul).distinct())
         return {SumsFolder(row.cevre or None, row.kurul or None) for row in rows}
 

@@ -1,8 +1,8 @@
 """Compares a new registry with the one in force, and with the sheets that are filed already.
 
-A registry that is exchanged in mid-election must not drop or move a sheet that the parties have.
-The page and its record would stay where they are, but nobody would expect it there any more. So
-`ssps registry import` asks for such sheets first.
+If a registry is replaced during an election, it must not drop or move a sheet that is filed: the
+parties have the page at the old place, and coverage would count it as unexpected. `ssps registry
+import` refuses such a registry without --force.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ MAX_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Sheets:
-    """How many sheets something is about, and the first of them, each in words."""
+    """A number of sheets, and the first of them as texts."""
 
     number: int = 0
     first: tuple[str, ...] = ()
@@ -33,8 +33,8 @@ class Sheets:
 class RegistryChanges:
     """What a new registry changes.
 
-    `changed` are sheets with another karekod, sandık türü or mahalle. `filed` are those sheets that
-    are filed and that the new registry lacks, or has with another karekod.
+    `changed` are sheets with another karekod, sandık türü or mahalle. `filed` are sheets that are
+    filed already, and that the new registry lacks or gives another karekod.
     """
 
     added: Sheets = Sheets()

@@ -57,7 +57,7 @@ class Agreed:
 
 @dataclass(frozen=True, slots=True)
 class NotYetAgreed:
-    """`more` operators must still name the same sheets; `differ` are those that name others."""
+    """`more` operators must still name the same sheets; `differ` are identifications of others."""
 
     more: int
     differ: tuple[Identification, ...]
@@ -85,7 +85,7 @@ def format_sheets(sheets: Sheets) -> str:
 
 
 def entries_of(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, RegistryEntry]]:
-    """Return the registry entries of the sheets; raise ValueError if they cannot be filed so."""
+    """Return the registry entries of the sheets; raise ValueError if they must not be filed."""
     found: list[tuple[int, RegistryEntry]] = []
     for page, karekod in sheets:
         entry = lookup(karekod)

@@ -88,8 +88,8 @@ def unfinished_last_number(folder: Path, election: str, party: str, first: int) 
 def next_number(bag: Path, election: str, party: Party) -> int:
     """Return the number from which the bag after `bag` must start.
 
-    Raises ValueError if `bag` is not a finished bag, or if pages would be left out because it is
-    another party's or was made for another scope than the party has now.
+    Raises ValueError if `bag` is not a finished bag of this party, or if the party's scope has
+    changed since: the next bag would lack earlier pages of the new scope.
     """
     try:
         lines = (bag / _INFO).read_text("ascii").splitlines()
@@ -118,9 +118,9 @@ def make(
 ) -> Path:
     """Make a bag in `folder`, or continue an unfinished one, and verify it.
 
-    `results` are more files of its payload, by path. Returns the path of `<name>.part`, which
-    `finish` gives its final name. Raises Damaged if an original has other bytes than when it
-    was filed.
+    `results` are further files for the bag, by path below `data`. Returns the path of
+    `<name>.part`, which `finish` gives its final name. Raises Damaged if an original has other
+    bytes than when it was filed.
     """
     part = folder / f"{bag.name(election, party.id)}{_PART}"
     part.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def make(
         progress(done)
     (part / _DATA).mkdir(exist_ok=True)
     listed = [(f"{_DATA}/{filed.path}", filed.sha256) for filed in bag.filed]
-    shutil.rmtree(part / _DATA / election / RESULTS_FOLDER, ignore_errors=True)  # older numbers
+    shutil.rmtree(part / _DATA / election / RESULTS_FOLDER, ignore_errors=True)  # of earlier tries
     for path, content in results.items():
         target = part / _DATA / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ def _copy_original(source: Path, target: Path, filed: FiledPage) -> None:
         os.fsync(new.fileno())
     if not _has_digest(new_file, filed.sha256):
         new_file.unlink()
-        raise Damaged(f"{source}: has other bytes than were filed, restore it from a copy")
+        raise Damaged(f"{source}: has other bytes than were filed, restore it from a backup")
     os.utime(new_file, (filed.filed_at, filed.filed_at))
     new_file.replace(target)
 

@@ -143,7 +143,7 @@ class Feed:
         listed = list(self._entries(shown))
         still_left_out = not_shown | {filed.seq for filed in shown} - {seq for seq, _ in listed}
         if not listed and not even_if_empty:
-            # Nothing to list. If nothing is left out either, do not look at these filings again.
+            # Nothing to list. Unless a page was left out, do not look at these filings again.
             if still_left_out:
                 return False
             chain.position = replace(position, seq=seq)
@@ -197,7 +197,7 @@ class Feed:
         self._show_newest(chain)
 
     def _missing_segments(self, kept: dict[str, int], party: Party) -> Iterable[int]:
-        """Return the numbers of the segments that a tree does not show as they are kept."""
+        """Return the numbers of the segments that a tree lacks, or has as another file."""
         shown = self._files.inodes_in_tree(party.id, CHAINS)
         missing = (int(name[:8]) for name, inode in kept.items() if shown.get(name) != inode)
         return dict.fromkeys(missing)  # each once, in order
@@ -232,7 +232,7 @@ class Feed:
                 size = self._original(one.sha256).stat().st_size
             except FileNotFoundError:
                 if one.sha256 not in self._missing_originals:
-                    advice = f"restore {one.sha256} in store/ from a copy"
+                    advice = f"restore {one.sha256} in store/ from a backup"
                     log.error("not-listed", path=one.path, advice=advice)
                     self._missing_originals.add(one.sha256)
                 continue

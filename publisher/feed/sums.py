@@ -182,7 +182,7 @@ class Sums:
             return
         path = self._path(folder)
         for end in (layout.SIGNATURE_SUFFIX, ""):
-            # The mtime must be later than that of the own sums which this file replaces, too.
+            # This file also replaces the sums that only one tree had: its mtime must be later.
             replaced = (self._files.next_mtime(party, path + end, at) for party in rejoining)
             new = self._sign(content) if end else content
             self._files.keep(f"{_SUMS}/{path}{end}", new, max([at, *replaced]), durable=False)
@@ -236,7 +236,7 @@ class Sums:
         return f"{self._election}/{_folder_path(folder)}/{layout.SUMS}"
 
     def _start(self, folder: SumsFolder) -> int:
-        """Return the length of the prefix that the lines of a folder leave out of the paths."""
+        """Return where the paths in a folder's sums begin, as an index into the full path."""
         return len(f"{self._election}/{_folder_path(folder)}/")
 
 

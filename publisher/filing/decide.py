@@ -48,7 +48,7 @@ def decide(
         return Split(page.extracts)
     found = page.result.fault or sheets(page, lookup, needed_readings)
     if isinstance(found, Reason):
-        # All empty files have the same bytes, but each is the trouble of another scan.
+        # All empty files have the same bytes, but each is another scan that failed.
         same = page.sha256 if found is not Reason.EMPTY else None
         before = same and facts.quarantined_path(same, found)
         return Duplicate(before) if before else Quarantined(found)

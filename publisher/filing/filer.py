@@ -78,7 +78,7 @@ class FilingContext:
     quarantine: Quarantine
     lookup: Callable[[str], RegistryEntry | None]
     clock: Clock
-    token: Callable[[], str]  # eight hexadecimal digits, not the same twice in a microsecond
+    token: Callable[[], str]  # eight hexadecimal digits; they differ within one microsecond
     step_done: Callable[[str], None] = lambda step: None
     stopped: Callable[[], bool] = lambda: False
     has_box: Callable[[str, str, str], bool] = lambda cevre, kurul, sandik: True

@@ -14,12 +14,12 @@ F = TypeVar("F")
 def merge_sorted(
     expected: Iterable[tuple[bytes, E]], found: Iterable[tuple[bytes, F]]
 ) -> Iterator[tuple[bytes, E | None, F | None]]:
-    """Yield each key of two listings sorted by key, with the value that each has for it or None."""
+    """Yield each key of two sorted listings, with its value in each; None if it is not in one."""
     left, right = iter(expected), iter(found)
     one, other = next(left, None), next(right, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one[0] < other[0]):
-            assert one is not None  # noqa: S101 - for mypy; otherwise the loop had ended
+            assert one is not None  # noqa: S101 - for mypy: the loop ends when both are None
             yield one[0], one[1], None
             one = next(left, None)
         elif one is None or other[0] < one[0]:

@@ -6,14 +6,14 @@ field that both have must be the same:
 
     record                  filing                                    arrival
     event, from             -                                         outcome, name
-    what                    path, and what the path says of it        what (not of a filed page)
+    what                    path, and the sheet that it names         what (except of a filed page)
     page, frame             arrival, frame                            id
     sha256                  sha256                                    sha256
     karekod, version        karekod, version                          -
     reason                  -                                         reason
     its number              seq                                       seq (of the last record)
 
-The totals, which `ssps status` shows without counting, must be what the rows come to.
+The totals, which `ssps status` shows without counting, must be the same as a count of the rows.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ from config.site import CATALOG, QUARANTINE
 from keys.ledger.record import Record
 from publisher.fsck.finding import Finding
 
-_ADVICE = f"the ledger is the record: restore {CATALOG} from its copy"
+_ADVICE = f"the ledger is the record: restore {CATALOG} from a backup"
 _FILING = """
 SELECT f.arrival, f.frame, f.secim, f.belge, f.cevre, f.kurul, f.sandik, f.page, f.version,
     f.karekod, f.sha256, f.path, a.id, a.name, a.sha256, a.outcome, a.seq,
@@ -64,7 +64,7 @@ WHERE c.number IS NULL AND t.number <> 0
 
 
 def compare_record(live: sqlite3.Connection, record: Record) -> Iterator[Finding]:
-    """Yield what the row of a record has that the record does not."""
+    """Yield the differences between a record and its row."""
     event = record.event
     if event.event == FilingEvent.FILED:
         yield from _compare_filing(live, record)
@@ -87,7 +87,7 @@ def compare_record(live: sqlite3.Connection, record: Record) -> Iterator[Finding
 
 
 def is_unfinished(live: sqlite3.Connection, record: Record) -> bool:
-    """Say whether the next start brings the catalog up to date with that record: after a kill."""
+    """Return whether the publisher was killed after this record; its next start updates the row."""
     query = "SELECT 1 FROM arrival WHERE id = ? AND seq IS NULL"
     return live.execute(query, (record.event.detail.get("page"),)).fetchone() is not None
 
@@ -112,7 +112,9 @@ def _compare_filing(live: sqlite3.Connection, record: Record) -> Iterator[Findin
         "arrival.sha256": detail.get("sha256"),
         "arrival.outcome": "filed",
     }
-    with suppress(ValueError):  # a path that is none differs from the row's already
+    # A malformed path names no sheet; it differs from the path in the row, which is compared
+    # anyway.
+    with suppress(ValueError):
         sheet = layout.parse(record.event.what).sheet
         wanted |= {
             "secim": str(sheet.secim),
@@ -129,10 +131,10 @@ def _compare_filing(live: sqlite3.Connection, record: Record) -> Iterator[Findin
 
 
 def compare_totals(live: sqlite3.Connection) -> Iterator[Finding]:
-    """Yield the totals that are not what the rows come to."""
+    """Yield the totals that differ from a count of the rows."""
     for query in (_TOTALS, _TALLY):
         for name, stated, counted in live.execute(query):
-            problem = f"{name} is {stated}, but the rows come to {counted}"
+            problem = f"{name} is {stated}, but the rows add up to {counted}"
             yield Finding(str(CATALOG), problem, _ADVICE)
 
 

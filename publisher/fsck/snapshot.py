@@ -71,7 +71,7 @@ def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[i
     for table, query in _COPIED:
         rows = live.execute(query)
         marks = ", ".join("?" * len(rows.description))
-        # publisher/fsck/rows finds a row that a changed catalog has twice, or without its key.
+        # A damaged catalog may have a row twice, or without a key: publisher/fsck/rows reports it.
         copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
     if has_table(live, "extract"):
         copy.executemany("INSERT OR IGNORE INTO original VALUES (?, ?)", live.execute(_SPLIT))

@@ -12,8 +12,8 @@ The check only reads, and it may run beside a publisher. The steps:
 7. Spool: every file there is a known arrival.
 
 Everything in the copy must be on disk. What is on disk but not in the copy may be a page that was
-filed since, so it is looked up in the current catalog. Findings that the catalog can solve name a
-repair (publisher/fsck/repair).
+filed since, so it is looked up in the current catalog. A finding that can be repaired from the
+catalog names the repair (publisher/fsck/repair).
 
 The cost grows linearly with the number of filings. No listing is held in memory: the copy is in a
 temporary file, and folders are read one at a time. The steps are in one module because each uses
@@ -52,7 +52,7 @@ from publisher.store.quarantine import parse_note
 from publisher.store.store import FILE_MODE, STAGED
 
 _NEXT_START = "the publisher's next start removes it"
-_MAX_ROWS = 1000  # findings about single rows; a catalog with more is another one
+_MAX_ROWS = 1000  # findings about single rows; more mean that this is another site's catalog
 _CONFIRM_SECONDS = 2.0  # a running publisher finishes the pages in flight within this time
 
 Progress = Callable[[str, int, int], None]  # name of the step, how many are done, of how many
@@ -71,7 +71,7 @@ def verify(
     """
     if not (settings.site / CATALOG).exists():
         if any((settings.site / STORE).glob("*")):
-            advice = "restore it from its copy"
+            advice = "restore it from a backup"
             yield Finding(str(CATALOG), "is missing, but pages are in the store", advice)
         return
     with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
@@ -149,7 +149,7 @@ class _SiteCheck:
             place = f"{STORE}/{escaped(os.fsdecode(key))}"
             if entry is None and wanted is not None:
                 repair = Repair("original", wanted[0])
-                yield Finding(place, "is missing", "restore it from a copy", repair)
+                yield Finding(place, "is missing", "restore it from a backup", repair)
             elif entry is not None and wanted is None:
                 yield from self._extra_original(place, entry)
             elif entry is not None and wanted is not None:
@@ -172,12 +172,12 @@ class _SiteCheck:
     ) -> Iterator[Finding]:
         status = entry.stat(follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
-            advice = "keep it as evidence, restore the file from a copy"
+            advice = "keep it as evidence, restore the file from a backup"
             yield Finding(place, "is not a regular file", advice)
             return
         actual = None if self._quick else _digests(entry.path)
         if not self._quick and (actual is None or actual.sha256 != sha256):
-            advice = "keep it as evidence, restore the file from a copy"
+            advice = "keep it as evidence, restore the file from a backup"
             yield Finding(place, "has other bytes than were filed", advice)
             return
         yield from _stamp_finding(place, entry.path, sha256, actual)
@@ -288,13 +288,13 @@ class _SiteCheck:
             for key, wanted, found in merge_sorted(expected, self._ledger_records(folder, last)):
                 place = f"{LEDGERS}/{FILING}: number {int.from_bytes(key, 'big')}"
                 if found is None and wanted is not None:
-                    yield Finding(place, f"is missing: {wanted[2]}", "restore it from its copy")
+                    yield Finding(place, f"is missing: {wanted[2]}", "restore it from a backup")
                 elif wanted is None and found is not None:
-                    advice = f"restore {CATALOG} from its copy"
+                    advice = f"restore {CATALOG} from a backup"
                     yield Finding(place, f"is not in the catalog: {found[2]}", advice)
                 elif wanted != found:
                     problem = f"has {found and found[2]}, but the catalog {wanted and wanted[2]}"
-                    yield Finding(place, problem, "compare both with their copies")
+                    yield Finding(place, problem, "compare both with their backups")
         except ValueError as error:
             yield Finding(f"{LEDGERS}/{FILING}", str(error), "run `ssps audit verify`")
         yield from self._different_rows
@@ -343,7 +343,7 @@ class _SiteCheck:
             file = os.fsdecode(key)
             place = f"{QUARANTINE}/{escaped(file)}"
             if name is None:
-                yield Finding(place, "is missing", "restore it from a copy")
+                yield Finding(place, "is missing", "restore it from a backup")
             elif wanted is None:
                 yield from self._extra_quarantined(place, folder / file)
             else:
@@ -353,7 +353,9 @@ class _SiteCheck:
         self, place: str, path: Path, sha256: str | None, reason: str
     ) -> Iterator[Finding]:
         if sha256 is not None and not self._quick and _digest(path) != sha256:
-            yield Finding(place, "has other bytes than were quarantined", "restore it from a copy")
+            yield Finding(
+                place, "has other bytes than were quarantined", "restore it from a backup"
+            )
         try:
             note = parse_note(path.with_name(f"{path.name}.json").read_bytes())
         except (OSError, ValueError):
@@ -374,7 +376,7 @@ class _SiteCheck:
         if _is_note_of_found_file(path.with_name(f"{path.name}.json")):
             return  # it was found in a tree, and its note says so
         if path.suffix == ".json" and _is_note_of_found_file(path):
-            yield Finding(place.removesuffix(".json"), "is missing", "restore it from a copy")
+            yield Finding(place.removesuffix(".json"), "is missing", "restore it from a backup")
             return
         advice = "examine it, and drop it into intake"
         finding = Finding(place, "was not put there by the publisher", advice)

@@ -13,7 +13,10 @@ from publisher.reading.formats import rasterize
 
 
 def extract(data: bytes, page: int) -> bytes:
-    """Return a file with one page, counted from 1; raise IndexError if there is none, or Refused."""
+    """Return a file with only one page of `data`; pages are counted from 1.
+
+    Raises IndexError if there is no such page, and Refused.
+    """
     frames = rasterize.open_file(data)
     if not 1 <= page <= len(frames.sizes):
         raise IndexError(f"the file has {len(frames.sizes)} pages")

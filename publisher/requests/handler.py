@@ -1,7 +1,7 @@
 """Handles the requests of operators (publisher/requests/queue) between two batches of pages.
 
 Every request may be handled twice, because a crash may come before its answer is written. If the
-catalog or the filing ledger already has its effect, the second time only answers again.
+catalog or the filing ledger shows that it was carried out, only the answer is written again.
 """
 
 import hashlib

@@ -44,7 +44,7 @@ class Request:
     detail: Mapping[str, Value] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """Return the detail `name`; raise ValueError if it is missing or no text."""
+        """Return the detail `name`; raise ValueError if it is missing or not a text."""
         value = self.detail.get(name)
         if not isinstance(value, str):
             raise ValueError(f"a request of kind {self.kind} needs the text {name!r}")
@@ -97,7 +97,8 @@ def submit(site: Path, request: Request) -> None:
 def pending(site: Path) -> Iterator[Request]:
     """Yield the requests that are not answered yet, oldest first.
 
-    Answers files that are no requests. If there is none, this only lists a folder.
+    A file that is not a request gets an answer that says so. Without requests, this only lists a
+    folder.
     """
     try:
         names = sorted(path.name for path in (site / REQUESTS).iterdir())

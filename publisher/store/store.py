@@ -39,8 +39,8 @@ class Store:
         self._trees = site / TREES
         # Changes of an earlier run may not be durable yet, but this run relies on them.
         self._dirty = True
-        # The folder that was missing in the tree of the last `link`: if one tree does not have it
-        # yet, the next ones will not have it either.
+        # The folder that the last `link` had to create. The next trees lack it too, so `link`
+        # creates it there without trying first.
         self._last_missing_folder = ""
         # The publisher runs with a umask that leaves folders at 0755. With any other umask each new
         # folder needs a chmod.
@@ -89,8 +89,8 @@ class Store:
     def keep(self, arrival: str, sha256: str, filed_at: int) -> int:
         """Move a staged file to its place in the store, and return its mtime in seconds.
 
-        The mtime is `filed_at`. If the original exists already, because a crash came before its
-        catalog row, and its bytes are right, it stays with the mtime it has.
+        The mtime is `filed_at`. After a crash the original may already be there, without a row in
+        the catalog; if its bytes are right, it keeps its mtime.
         """
         staged, original = self.staged_path(arrival), self.original(sha256)
         if _has_digest(original, sha256):
@@ -120,7 +120,7 @@ class Store:
         with original.open("rb") as file:
             actual = digest.compute(file.fileno())
             if digest.read_stamp(file.fileno()) != actual:
-                original.chmod(FILE_MODE | stat.S_IWUSR)  # an attribute is set only if it may write
+                original.chmod(FILE_MODE | stat.S_IWUSR)  # needed to set an extended attribute
                 digest.stamp(file.fileno(), actual)
         original.chmod(FILE_MODE)
         os.utime(original, (filed_at, filed_at))

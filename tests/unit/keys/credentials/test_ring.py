@@ -181,7 +181,7 @@ def test_a_damaged_key_file_is_a_fault_with_its_name(tmp_path: Path, text: str, 
     (found,) = error.value.faults
     assert found.file == "keys/parties/parti-a.toml"
     assert found.message.startswith(fault)
-    assert "restore it from a copy" in found.message
+    assert "restore it from a backup" in found.message
 
 
 def test_a_fingerprint_of_another_secret_is_a_fault() -> None:
@@ -218,7 +218,7 @@ def test_known_hosts_lines_name_host_and_port(tmp_path: Path) -> None:
     assert lines.startswith("[192.0.2.1]:2222 ssh-ed25519 AAAA")
     assert host.known_hosts(tmp_path, "192.0.2.1", 22).startswith("192.0.2.1 ssh-ed25519 ")
     assert [str(f) for f in host.faults(tmp_path)] == [
-        "keys/signing: no signing key, restore it from a copy",
+        "keys/signing: no signing key, restore it from a backup",
         f"keys: permissions {(tmp_path / 'keys').stat().st_mode & 0o777:04o} are too open, "
         f"run `chmod 700 {tmp_path / 'keys'}`",
     ]

@@ -379,8 +379,8 @@ FIRST = "UPDATE filing SET {} WHERE id = (SELECT min(id) FROM filing)"
         ("UPDATE total SET number = 99 WHERE name = 'filed'", "total of filed is 99, but"),
         ("UPDATE total SET number = 99 WHERE name = 'versions'", "total of versions is 99, but"),
         ("UPDATE total SET number = 99 WHERE name = 'quarantined'", "total of quarantined is 99"),
-        ("UPDATE tally SET number = 99", "is 99, but the rows come to 1"),
-        ("DELETE FROM tally", "is None, but the rows come to 1"),
+        ("UPDATE tally SET number = 99", "is 99, but the rows add up to 1"),
+        ("DELETE FROM tally", "is None, but the rows add up to 1"),
     ],
 )
 def test_a_row_that_is_not_what_was_recorded_is_named(

@@ -247,7 +247,7 @@ def test_a_damaged_original_makes_no_bag(
     done = ssps("export", "parti-a", "--to", tmp_path, "--why", "x", "--site", site)
 
     assert done.exit_code == 1
-    assert "has other bytes than were filed, restore it from a copy" in done.stderr
+    assert "has other bytes than were filed, restore it from a backup" in done.stderr
     assert [p.suffix for p in tmp_path.glob("*parti-a*")] == [".part"]
 
 
