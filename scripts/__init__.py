@@ -1,1 +1,1 @@
-"""Starts things: the `ssps` command, a module a group, and nothing that the other packages need."""
+"""The `ssps` command: a module for each command or group of commands. Nothing imports it."""

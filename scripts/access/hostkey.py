@@ -210,7 +210,7 @@ class _KeyChange(Change[_Keys]):
 
 
 class _Next(_KeyChange):
-    """Creates the next keys, where there are none. Their fingerprints are known only then."""
+    """Creates the next keys that do not exist yet; the preview cannot show their fingerprints."""
 
     verb = "next"
 

@@ -1,4 +1,4 @@
-"""Draw charts as inline SVG; the page's style sheet sets the colours."""
+"""Draws charts as inline SVG; the page's style sheet sets the colours."""
 
 from collections.abc import Sequence
 from html import escape

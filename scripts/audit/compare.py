@@ -1,13 +1,14 @@
 """`ssps audit compare`: compare the change feeds that several parties have mirrored.
 
-Parties with the same scope are shown one feed, byte for byte the same. A server that shows one of
-them something else cannot hide that from two who compare: `onceki` binds each segment to all before
-it, so the first segment that differs is where it began. (The publisher itself parts two such feeds
-if it could not link a page into one of the trees; it then logs `feed-split`.)
+All parties with the same scope get one feed, byte for byte the same. If the server shows something
+else to one of them, two parties find that out when they compare their feeds. Each segment names the
+digest of the one before it (`onceki`), so everything before the first different segment is the
+same. (The publisher splits a feed if it cannot link a page into one of the trees; it then logs
+`feed-split`.)
 
-Feeds of other scopes have other segments. Two such feeds still agree in this: a page that both list
-has one size and SHA-256, and of each ledger they carry checkpoints with one origin and, at the same
-size, one root.
+The feeds of two scopes have different segments, but some things in them must still agree: the size
+and the SHA-256 of a page that both list, the origin of each ledger, and the root of two checkpoints
+of the same size.
 """
 
 import json
@@ -32,7 +33,7 @@ from scripts.shared import console
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first thing in which two feeds differ; `ssps audit compare --json` prints the fields."""
+    """The first difference of two feeds; `ssps audit compare --json` prints the fields."""
 
     one: str
     other: str
@@ -86,7 +87,7 @@ def compare(
 ) -> None:
     """Compare feeds that several parties mirrored.
 
-    Names the first difference of each two.
+    Names the first difference of each pair of feeds.
 
     AKIS is the akis folder of a party's mirror. With --site the site's own
     feeds are compared with them. Signatures are verified. The exit code is 1
@@ -103,8 +104,8 @@ def compare(
         if (found_one := first_difference(one, other)) is not None
     ]
     for each in differences:
-        told = f"{each.one} and {each.other} differ: {each.text}"
-        click.echo(json.dumps(asdict(each)) if as_json else told)
+        text = f"{each.one} and {each.other} differ: {each.text}"
+        click.echo(json.dumps(asdict(each)) if as_json else text)
     if not differences and not as_json:
         click.echo(f"OK: {len(found)} feeds agree in everything that they share")
     sys.exit(bool(differences))
@@ -128,7 +129,7 @@ def _segments_differ(one: MirroredFeed, other: MirroredFeed) -> Iterator[str]:
             here, there = set(segment.entries), set(other_segment.entries)
             only = sorted(entry.path for entry in here ^ there)
             what = f"; only one of them has {only[0]}" if only else ""
-            yield f"segment {number} is another file{what}"
+            yield f"segment {number} differs{what}"
             return
 
 
@@ -149,8 +150,8 @@ def _checkpoints_differ(one: MirroredFeed, other: MirroredFeed) -> Iterator[str]
         for mine, number in known.values():
             for far, far_number in theirs.values():
                 if far.origin != mine.origin:
-                    where = f"in segment {number}, and of {far.origin} in segment {far_number}"
-                    yield f"the {ledger} ledger is {mine.origin} {where}"
+                    where = f"in segment {number}, and {far.origin} in segment {far_number}"
+                    yield f"the {ledger} ledger has the origin {mine.origin} {where}"
                     return
             same = theirs.get(mine.size)
             if same is not None and same[0].root != mine.root:

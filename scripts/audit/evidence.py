@@ -1,4 +1,4 @@
-"""Find the ledgers and the public keys that an audit command works on.
+"""Finds the ledgers and the public keys that an audit command works on.
 
 They are those of a site, or copies in any folder: an auditor needs no site.
 """
@@ -26,7 +26,7 @@ class Evidence:
     keys: tuple[Ed25519PublicKey, ...]
 
     def named(self, name: str) -> list[Path]:
-        """Return the ledgers with that name: one for each gateway."""
+        """Return the ledgers with that name: several if copies from several sites were given."""
         return [folder for folder in self.ledgers if folder.name == name]
 
 

@@ -1,4 +1,4 @@
-"""Check a change feed: find segments that are missing, damaged, late or out of the chain.
+"""Checks a change feed: finds segments that are missing, damaged, late or out of the chain.
 
 A feed is a folder of segments (keys/feed_segment). Every tree has one in `akis/`, the site has all
 of them in `feed/akis/<feed>/`. The publisher closes a segment every minute, even if nothing was
@@ -157,9 +157,7 @@ def signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicKe
 def _chain_problem(before: _ReadSegment | None, here: _ReadSegment) -> str:
     assert here.segment is not None  # noqa: S101 - an unreadable segment is reported as damaged
     if before is None:
-        return (
-            "" if here.segment.previous == NO_PREVIOUS else "segment 1 is not the first of its feed"
-        )
+        return "" if here.segment.previous == NO_PREVIOUS else "segment 1 names a segment before it"
     if before.segment is not None and before.segment.feed != here.segment.feed:
         return f"segment {here.number} belongs to another feed, {here.segment.feed}"
     if here.segment.previous != before.digest:

@@ -1,4 +1,4 @@
-"""Index ledgers in a DuckDB database, so that the audit commands can query them quickly.
+"""Indexes ledgers in a DuckDB database, so that the audit commands can query them quickly.
 
 The index is a cache: it is built from the ledgers' lines and can be deleted at any time. It
 remembers the size and mtime of each segment, and reads only the segments that changed since. It
@@ -25,7 +25,9 @@ from keys.ledger.record import Record
 from keys.ledger.segments import Segment
 from scripts.shared import console
 
-_VERSION = 1  # of the tables; an index of another version has another name and is never opened
+_VERSION = (
+    1  # of the tables; it is in the file's name, so that an index of another version is not used
+)
 _SCHEMA = """
 create table if not exists source (log varchar, segment bigint, size bigint, changed bigint);
 create table if not exists record (log varchar, name varchar, segment bigint, seq bigint,

@@ -1,4 +1,4 @@
-"""Format a record as one line of text for a terminal."""
+"""Formats a record as one line of text for a terminal."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Compute the figures of a report: what each party was entitled to, what it downloaded and when.
+"""Computes the figures of a report: what each party was entitled to, what it downloaded and when.
 
 A party is entitled to every sheet in its scope that the filing ledger records as filed. A sheet
 counts as downloaded at the first CLOSE record of a complete transfer. Its lag is the time from
@@ -160,7 +160,7 @@ def party_report(
 def unequally_linked(
     filed: list[FiledSheet], scopes: Mapping[str, Scope]
 ) -> Iterator[tuple[FiledSheet, int]]:
-    """Yield (sheet, entitled parties) for sheets linked into fewer or more trees than that."""
+    """Yield (sheet, number of entitled parties) if the sheet is not in exactly that many trees."""
     for each in filed:
         entitled = sum(scope.covers(each.sheet) for scope in scopes.values())
         if each.parties is not None and each.parties != entitled:

@@ -1,4 +1,4 @@
-"""Write the pages of a report: self-contained HTML for one party, and one page to compare all."""
+"""Writes the pages of a report: self-contained HTML for one party, and one page to compare all."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime

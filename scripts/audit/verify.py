@@ -63,7 +63,7 @@ def verify(
     is 1 if anything is wrong.
 
     Each ledger is also compared with the checkpoints of it in the other ledgers and in the site's
-    change feed, so one that was cut back together with its own checkpoints is found.
+    change feed, which finds a ledger that was shortened together with its own checkpoint.
     """
     sources = evidence.find(folders, key_files, site)
     ledgers = find_ledgers(sources.ledgers)
@@ -71,7 +71,7 @@ def verify(
     by_path = {str(path): list(_read_checkpoints(path, names)) for path in checkpoint_paths}
     older = [checkpoint for found in by_path.values() for checkpoint in found]
     if site is not None and not folders:
-        # The site's own change feed: a ledger that was cut back with its checkpoints lacks them.
+        # The site's change feed has checkpoints too: a shortened ledger does not match them.
         older = list(_without_copies([*older, *_read_site_feed(site, names)]))
     all_folders = [ledger.folder for ledger in ledgers]
     losses = _read_accepted(all_folders)
@@ -109,11 +109,11 @@ def verify(
 
 
 def _clock_steps(ledger: LedgerFiles) -> Iterator[str]:
-    """Yield a line for each record that is dated before the one before it; none if unreadable."""
+    """Yield a line for each record with an earlier time than the record before it."""
     with suppress(OSError, EOFError, segments.DecompressionError):
         for seq, at, before in records_that_run_backwards(ledger):
             yield (
-                f"record {seq} is dated {at:%Y-%m-%d %H:%M:%S} UTC, before the record before it "
+                f"record {seq} is dated {at:%Y-%m-%d %H:%M:%S} UTC, earlier than record {seq - 1} "
                 f"({before:%Y-%m-%d %H:%M:%S} UTC): was the clock set back?"
             )
 
@@ -162,7 +162,7 @@ def _assign_checkpoints(
 ) -> dict[Path, list[_SourcedCheckpoint]]:
     """Assign each older checkpoint to the ledger with the same origin, or else the same name.
 
-    If there is only one ledger it gets all of them, so that one of another origin is reported.
+    A single ledger gets all of them, so that a checkpoint of another origin is reported.
     """
     found: dict[Path, list[_SourcedCheckpoint]] = {}
     origins = {_origin(segments.read_checkpoint(each) or b"") for each in ledgers}
@@ -173,7 +173,7 @@ def _assign_checkpoints(
             stated = _origin(checkpoint)
             same = stated and stated == _origin(newest)
             if stated not in origins and named.count(anchors.ledger_name(stated)) == 1:
-                # The only ledger of that name has begun again under another origin.
+                # The only ledger of that name was begun again, so it has another origin now.
                 same = anchors.ledger_name(stated) == _ledger_name(folder)
             if len(ledgers) == 1 or same:
                 found.setdefault(folder, []).append((name, checkpoint))

@@ -87,7 +87,7 @@ def port_faults(settings: Settings, *, privileged: bool) -> Iterator[Fault]:
     """Yield a fault for each address on which the server cannot listen.
 
     With `privileged`, a port that this process may not use is a fault too; the units give the
-    server that right. A server of this site that runs already is none.
+    server that right. If a server of this site is running already, nothing is checked.
     """
     if server_state.holder(settings.site, server_state.SERVE) is not None:
         return

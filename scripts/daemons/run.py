@@ -30,7 +30,7 @@ from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging
 from sftpd.sandbox import sandbox
 
-_RECORD_TIMEOUT = 10.0  # seconds in which the supervisor may not look after its children
+_RECORD_TIMEOUT = 10.0  # seconds; meanwhile the supervisor restarts no daemon
 RELOAD_SIGNALS = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 

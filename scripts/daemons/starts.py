@@ -1,9 +1,8 @@
-"""Records each start of a daemon, and refuses it on a site whose ledgers were wound back.
+"""Records each start of a daemon, and refuses it if a ledger lacks records that were signed.
 
 The `start` record has the newest checkpoint of every ledger (keys/ledger/anchors). Before it is
-written, the ledgers are compared with the anchors that are there: if one lacks records that an
-anchor knows, such as after a restore from a backup, no daemon starts until `ssps recover` has
-recorded why.
+written, the ledgers are compared with the anchors that exist. If a ledger is shorter than an anchor
+says, such as after a restore from a backup, no daemon starts until `ssps recover` has recorded why.
 """
 
 import socket
@@ -24,7 +23,7 @@ _LOCK_TIMEOUT = 60.0  # seconds to wait for another process that writes the ledg
 def record_start(settings: Settings, part: str, *, signed: bool = True) -> None:
     """Record that a daemon starts, and settings and key files that have changed.
 
-    Raises Faults if the ledgers were wound back or the start cannot be recorded, and LedgerBusy.
+    Raises Faults if a ledger lacks records or the start cannot be recorded, and LedgerBusy.
     """
     site = settings.site
     if found := freshness.ledgers_behind(site):
@@ -50,7 +49,7 @@ def record_start(settings: Settings, part: str, *, signed: bool = True) -> None:
 
 def _fault(lack: anchors.Behind) -> Fault:
     message = (
-        f"{lack}: it was wound back, so nothing starts. Restore the newer ledger, or accept the "
-        "loss with `ssps recover`"
+        f"{lack}: it lacks its newest records, so no daemon starts. Restore the newer ledger, or "
+        "accept the loss with `ssps recover`"
     )
     return Fault(str(LEDGERS / lack.anchor.ledger), "", message)

@@ -32,7 +32,7 @@ def absent() -> None:
     help="The box was not opened, joined with another or burnt; other: see --why.",
 )
 @change.mode_options()
-@console.why_option("Where this is known from, for example minutes or a phone call.")
+@console.why_option("How you know, for example from minutes or a phone call.")
 @console.with_site
 def add(places: tuple[str, ...], reason: str, mode: change.Mode, why: str, site: Path) -> None:
     """Record that no sheet will come from each PLACE.

@@ -117,7 +117,7 @@ def identify(file: str, karekod: tuple[str, ...], mode: change.Mode, why: str, s
 
     If FILE has several pages, give PAGE:KAREKOD for each of them.
 
-    The file is filed when a second operator has named the same.
+    The file is filed when a second operator names the same sheet.
     """
     try:
         sheets = review.format_sheets(review.parse_sheets(karekod))

@@ -33,7 +33,7 @@ def import_(file: Path, dry_run: bool, force: bool, why: str, site: Path) -> Non
 
     FILE may be as a spreadsheet saves it: UTF-8 or UTF-16, separated by commas, semicolons or tabs.
     If rows are wrong, nothing is imported, and up to a hundred of them are named by line. Prints
-    what changes against the registry in force. A running publisher uses the new registry from the
+    the differences from the registry in force. A running publisher uses the new registry from the
     next page on.
 
     A registry that lacks a filed sheet, or has it with another karekod, is refused without --force.

@@ -35,7 +35,7 @@ from scripts.shared import console
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
 _SOMETHING_IS_WRONG = 3  # exit code of --check
-_SLOW_SECONDS = 600.0  # a page that waits this much longer than a quiet file is stuck
+_SLOW_SECONDS = 600.0  # a page that waits this much longer than `quiet_seconds` is reported
 _MAX_TROUBLES = 10
 _MAX_UNEXPECTED = 50
 _MIN_FREE_BYTES = 1 << 30  # room for some thousand pages
@@ -149,7 +149,7 @@ _MEANING = {
     "waiting": "claimed from the intake, not filed yet",
     "in_intake": "not claimed yet",
     "ignored": "thumbnails and other litter in the intake: see [intake] ignore_folders",
-    "oldest_seconds": "how long the oldest of these two has waited",
+    "oldest_seconds": "how long the oldest page has waited (claimed or not)",
     "pages_a_second": "in the last minute",
     "gaps": "links missing from a party's tree: run `ssps verify`",
     "unexpected": "filed, and not in the registry any more",
@@ -245,7 +245,7 @@ def _publisher_warnings(site: Path) -> Iterator[str]:
         return
     if state.halted is not None:
         cause, since = state.halted
-        yield f"the publisher files nothing since {since}: {cause}"
+        yield f"the publisher has filed nothing since {since}: {cause}"
     for path, cause, advice, since in state.troubles[:_MAX_TROUBLES]:
         yield f"{path}: {cause}, since {since}" + (f": {advice}" if advice else "")
     if (more := state.trouble_count - _MAX_TROUBLES) > 0:

@@ -30,7 +30,7 @@ def import_(file: Path, dry_run: bool, why: str, site: Path) -> None:
     """Import the ballot from FILE, a CSV file, completely or not at all.
 
     The header is secim,cevre,sira,secenek,tur,ad,ittifak. If rows are wrong, nothing is imported,
-    and up to a hundred of them are named by line. Prints what changes against the ballot in force.
+    and up to a hundred of them are named by line. Prints the differences from the ballot in force.
     Results are checked against the new ballot from the next row on; results that were accepted
     before stay.
     """

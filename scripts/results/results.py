@@ -35,7 +35,7 @@ def results() -> None:
     "name",
     type=click.Choice([c.value for c in Check]),
     metavar="NAME",
-    help="Only this check; a wrong NAME prints all names.",
+    help="Only findings of this check. An unknown NAME lists all names.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
@@ -43,8 +43,8 @@ def results() -> None:
 def check(place: str | None, name: str | None, as_json: bool, as_csv: bool, site: Path) -> None:
     """List what the checks find, by check and place.
 
-    A finding blocks nothing: the board's number is the number. Errors are numbers that must agree
-    and do not; notes are possible and worth a look; hints are statistical.
+    A finding blocks nothing: the board's number counts. An error is a contradiction between
+    numbers, a note is possible but unusual, a hint is statistical.
     """
     with open_results(site) as reader:
         found = [

@@ -134,7 +134,7 @@ def carry_out(site: Path, change: Change[State], mode: Mode) -> Applied[State] |
 
 
 def may_apply(mode: Mode) -> bool:
-    """Ask the operator, if `mode` says so, after the preview; say so if nothing is changed."""
+    """Return whether to make the change, after asking the operator if `mode` says so."""
     if mode.dry_run:
         click.echo(f"dry run: {_UNCHANGED}", err=True)
         return False

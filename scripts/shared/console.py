@@ -141,8 +141,8 @@ def operator(login: Path = Path("/proc/self/loginuid")) -> str:
     """Return the name of the person at the keyboard, as the kernel knows it.
 
     With pam_loginuid that is who logged in, also under sudo or su. Without it, it is the account
-    that runs the command. The environment does not count: whoever sets SUDO_USER could be anybody.
-    So without pam_loginuid everybody who works as one account is one operator.
+    that runs the command. SUDO_USER is not used, because anybody can set it. So without
+    pam_loginuid, all people who share an account count as one operator.
     """
     number = os.getuid()
     with suppress(OSError, ValueError):

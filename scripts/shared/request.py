@@ -30,7 +30,9 @@ from scripts.shared import console
 
 _ANSWER_TIMEOUT = 60.0  # seconds
 _POLL_INTERVAL = 0.1
-_UNANSWERED = "no answer from the publisher yet; the filing ledger will show if it does it later"
+_UNANSWERED = (
+    "no answer from the publisher yet; if it still carries this out, the filing ledger shows it"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def send(
 ) -> Answer:
     """Send one request to the publisher, record it and its outcome, and return the answer.
 
-    Raises Faults if a running publisher does not answer within a minute; it may still do it later.
+    Raises Faults if a running publisher does not answer within a minute; it may still carry it out
+    later.
     """
     if mode.dry_run:
         change_.show([f"{change.what}: now {_shown(change.describe_state(None))}"])

@@ -37,7 +37,7 @@ _STOP_TIMEOUT = 60.0  # seconds for the last signature
 _MIN_BACKOFF, _MAX_BACKOFF = 1.0, 30.0  # seconds before the next attempt
 _CONNECT_INTERVAL = 0.02
 _STOP_ATTEMPTS = 3
-STUCK_AFTER = 15.0  # seconds without a sign of life, of which the signer gives one a second
+STUCK_AFTER = 15.0  # seconds without a sign of life; the signer gives one every second
 _log = structlog.get_logger()
 
 
@@ -69,11 +69,14 @@ class SignerClient:
                 self._heard = self._monotonic()
                 return
             self._disconnect()
-            if answer not in (b"", ENDED):  # else that signer has just ended with its daemon
+            if answer not in (
+                b"",
+                ENDED,
+            ):  # it refuses; otherwise it ended together with its daemon
                 raise self._fault(answer.decode())
 
     def poll(self) -> None:
-        """Look after the connection: reconnect if the signer has ended. To be called often."""
+        """Reconnect if the signer has ended, replace it if it is stuck. Must be called often."""
         now = self._monotonic()
         if self._connection is None:
             if now >= self._next_attempt:
@@ -99,7 +102,9 @@ class SignerClient:
     def stop(self) -> None:
         """Have the rest of the ledger signed, and end the process if this daemon started it."""
         try:
-            for _ in range(_STOP_ATTEMPTS):  # the signer may end or die at the same time
+            for _ in range(
+                _STOP_ATTEMPTS
+            ):  # more than one, because the signer may end or die at that moment
                 if self._connection is None:
                     if self._process is not None and self._process.poll() is not None:
                         self._reap()  # `poll` would have logged this
@@ -165,7 +170,7 @@ class SignerClient:
         self._heard = None
 
     def _replace_stuck(self, now: float) -> None:
-        # Whichever daemon started it: the kernel knows who holds the signer's lock.
+        # The other daemon may have started it, so the kernel is asked who holds the signer's lock.
         if (pid := server_state.holder(self._site, PART)) is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -48,7 +48,9 @@ PART = "signer"
 READY, SIGNED, ENDED = b"ready", b"signed", b"ended"
 MAX_MESSAGE = 4096
 _OPERATIONS_INTERVAL = 5.0  # seconds between two looks at the operations ledger
-_LAST_OPERATIONS = 5.0  # seconds to sign it at the end; a command that is recording signs it itself
+_LAST_OPERATIONS = (
+    5.0  # seconds to sign it at the end; a command that still writes to it signs it itself
+)
 _BACKLOG = 8
 _log = structlog.get_logger()
 

@@ -61,7 +61,7 @@ def sign_until_closed(
     monotonic: Callable[[], float] = time.monotonic,
     alive: Callable[[], object] = lambda: None,
 ) -> None:
-    """Sign once a second until the descriptor `closed` is at its end, and once more then.
+    """Sign once a second, and a last time when reading the descriptor `closed` reaches the end.
 
     `alive` is called once a second.
 

@@ -47,7 +47,7 @@ def space_needed(registry: Registry, parties: Iterable[Party]) -> DiskSpace:
 
 
 def shortage(site: Path, parties: Iterable[Party]) -> str | None:
-    """Say how much space is missing for the sheets that are not filed yet; None if none is."""
+    """Return how much space the sheets that are not filed yet need, if it is more than is free."""
     if not (site / REGISTRY_INDEX).exists():
         return None
     registry = Registry(site / REGISTRY_INDEX)
@@ -63,14 +63,15 @@ def shortage(site: Path, parties: Iterable[Party]) -> str | None:
     short = []
     if needed.bytes > free.bytes:
         short.append(
-            f"{_format_number(needed.bytes)}B (pages of {PAGE_BYTES // 1000} KB), "
-            f"of {_format_number(free.bytes)}B"
+            f"{_format_number(needed.bytes)}B (pages of {PAGE_BYTES // 1000} KB), but "
+            f"{_format_number(free.bytes)}B are free"
         )
     if needed.inodes > free.inodes and disk.f_files:  # Btrfs has no fixed number of inodes
-        short.append(f"{_format_number(needed.inodes)} inodes, of {_format_number(free.inodes)}")
+        free_inodes = _format_number(free.inodes)
+        short.append(f"{_format_number(needed.inodes)} inodes, but {free_inodes} are free")
     if not short:
         return None
-    return f"the remaining sheets need about {' and '.join(short)} that are free"
+    return f"the remaining sheets need about {', and '.join(short)}"
 
 
 def _format_number(number: int) -> str:

@@ -132,7 +132,7 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
     try:
         for folder, mode in _FOLDERS.items():
             (site / folder).mkdir(parents=True)
-            (site / folder).chmod(mode)  # whatever the umask says
+            (site / folder).chmod(mode)  # the umask may have removed permissions
         (site / RINGS).mkdir(mode=0o700, parents=True)
         (site / KEYS).chmod(0o700)
         host.create_site_keys(site)
@@ -140,9 +140,8 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
             files.replace(site / name, content, 0o644)
     except OSError as error:
         raise console.fault(str(site), "", f"cannot create the site: {error}") from error
-    with console.recorded_change(
-        site, "init", str(site), why
-    ) as record:  # there is none to hold it before
+    # The record comes last, because before this there is no ledger to write it to.
+    with console.recorded_change(site, "init", str(site), why) as record:
         made = [*host.describe(site / HOST_KEYS), *host.describe(site / SIGNING_KEYS)]
         digests = ((name, hashlib.sha256(text).hexdigest()) for name, text in written.items())
         detail: dict[str, Value] = {
@@ -255,7 +254,7 @@ def check(site: Path) -> None:
 
 
 def _lease_notes(settings: Settings) -> Iterator[str]:
-    """Say in which intake folders nobody can know whether a file is still being written."""
+    """Yield the intake folders where the publisher cannot see whether a file is being written."""
     running = publisher_state.read(settings.site)
     if running is not None and running.halted is None:
         found = dict(running.no_leases)
@@ -264,7 +263,7 @@ def _lease_notes(settings: Settings) -> Iterator[str]:
         found = {folder: cause for folder, cause in causes.items() if cause is not None}
     for folder, cause in found.items():
         wait = f"{settings.intake.quiet_seconds:g} s"
-        yield f"{folder}: no leases on files: {cause}; a scan stays there until {wait} unchanged"
+        yield f"{folder}: no leases on files: {cause}; a filed scan stays there for {wait}"
 
 
 def find_faults(site: Path) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""`ssps recover`: accept that ledgers were wound back, on the record.
+"""`ssps recover`: record that ledgers lack their newest records, so that the daemons start again.
 
 After a restore from a backup the ledgers lack the newest records, and no daemon starts
 (scripts/daemons/starts). This command shows what is missing, asks, and records it with the reason.
@@ -23,13 +23,13 @@ from scripts.shared import change, console
 def recover(mode: change.Mode, why: str, site: Path) -> None:
     """Accept that ledgers lack records, after a restore from a backup.
 
-    A daemon does not start if a ledger has less than the other ledgers, the
-    change feed or an earlier start know of. This shows what is missing and
-    asks. The loss is recorded, and `ssps audit verify` goes on naming it.
+    A daemon does not start if a ledger lacks records that another ledger, the change feed or an
+    earlier start has a checkpoint of. This shows what is missing, and asks. The loss is recorded;
+    `ssps audit verify` still names it.
     """
     found = freshness.ledgers_behind(site)
     if not found:
-        click.echo("no change: no ledger was wound back", err=True)
+        click.echo("no change: no ledger lacks records", err=True)
         return
     for part in (server_state.RUN, server_state.SERVE, server_state.PUBLISH):
         if pid := server_state.holder(site, part):

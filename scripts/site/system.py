@@ -1,10 +1,10 @@
 """Sets up the machine for a site (`ssps init --system`): user, permissions, systemd units.
 
-Nothing runs as root. Both daemons run as the system user `ssps`, who owns the site. Scanners are
-in the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the
-same user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. Both
-share one systemd sandbox. Only the server has network access, and its only privilege is port 22.
-The publisher's only one is to ask the kernel who writes to a scanner's file (CAP_LEASE).
+Nothing runs as root. Both daemons run as the system user `ssps`, who owns the site. Scanners are in
+the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the same
+user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. Both share
+one systemd sandbox. Only the server has network access. Each has one privilege: the server may use
+port 22, and the publisher may ask the kernel whether a scanner still writes to a file (CAP_LEASE).
 """
 
 import grp

@@ -65,7 +65,7 @@ def test_a_publisher_that_halts_is_wrong_and_folders_without_events_are_a_note(
     assert "2 filed pages stay in the intake" in text
     assert (halted.exit_code, halted.stdout) == (
         3,
-        "the publisher files nothing since 2023-05-14T14:00:00Z: disk full\n",
+        "the publisher has filed nothing since 2023-05-14T14:00:00Z: disk full\n",
     )
 
 

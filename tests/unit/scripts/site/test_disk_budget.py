@@ -69,7 +69,7 @@ def test_check_notes_how_much_disk_space_is_missing(imported: Path, ssps: Ssps, 
     disk(GB, 60_000)
     checked = ssps("check", "--site", imported)
     assert checked.exit_code == 0
-    assert "the remaining sheets need about 65.8 k inodes, of 60.0 k that are free" in " ".join(
+    assert "the remaining sheets need about 65.8 k inodes, but 60.0 k are free" in " ".join(
         checked.stderr.split()
     )
     assert "mkfs.ext4 -i" in checked.stderr

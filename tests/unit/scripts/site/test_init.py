@@ -281,7 +281,7 @@ def test_check_names_the_folders_without_leases(
     notes = "".join(ssps("check", "--site", site).stderr.split())  # lines break anywhere
 
     assert f"note:{site}/intake:noleasesonfiles:itisashare" in notes
-    assert "ascanstaysthereuntil600sunchanged" in notes
+    assert "afiledscanstaystherefor600s" in notes
 
 
 def test_the_publisher_itself_starts_with_one_of_its_intake_folders(
