@@ -14,7 +14,7 @@ PAGE = FeedEntry("e/34-istanbul-1/s1.jpg", 10, "ab" * 32, 1_684_072_800, "sandik
 MORE = replace(PAGE, path="e/34-istanbul-1/s2.jpg")
 OTHER = replace(PAGE, sha256="cd" * 32)
 
-ONLY = "file; only one of them has"
+ONLY = "differs; only one of them has"
 
 Segments = list[tuple[FeedEntry, ...]]
 
@@ -43,8 +43,8 @@ def mirror(
     [
         ([(PAGE,), (MORE,)], [(PAGE,), (MORE,)], ""),
         ([(PAGE,), (MORE,)], [(PAGE,)], ""),
-        ([(PAGE,), ()], [(PAGE,), (MORE,)], f"segment 2 is another {ONLY} {MORE.path}"),
-        ([(), (PAGE,)], [(PAGE,), ()], f"segment 1 is another {ONLY} {PAGE.path}"),
+        ([(PAGE,), ()], [(PAGE,), (MORE,)], f"segment 2 {ONLY} {MORE.path}"),
+        ([(), (PAGE,)], [(PAGE,), ()], f"segment 1 {ONLY} {PAGE.path}"),
     ],
 )
 def test_two_mirrors_of_one_feed(

@@ -75,7 +75,7 @@ def test_check_notes_how_much_disk_space_is_missing(imported: Path, ssps: Ssps, 
     assert "mkfs.ext4 -i" in checked.stderr
 
     disk(1_000_000, 1_000_000)
-    assert "B (pages of 250 KB), of 1.0 MB that are free" in " ".join(
+    assert "B (pages of 250 KB), but 1.0 MB are free" in " ".join(
         ssps("check", "--site", imported).stderr.split()
     )
 
