@@ -7,6 +7,7 @@ mirror, with the file `allowed_signers` in it, which the party got with its kit 
 
 from datetime import datetime
 
+from config import parallel
 from config.party import Party
 from config.settings import Settings
 from config.turkish import to_ascii
@@ -35,6 +36,15 @@ KOSULLAR
   Erisim {opens} itibariyla acilir; yalniz okunur, yalniz bildirdiginiz sabit IP
   adreslerinden ve size verilen kimlikle yapilir (Genelge md. 4). Her baglanti ve her dosya
   aktarimi kayit altindadir. {ban}
+
+ESITLEME
+  Sunucunun adi, anahtarinizin dosyasi ve known_hosts satirlari zarfinizdadir. Uzak bir hatta da
+  hizli olan ve oturum sinirinizi asmayan komutlar (SUNUCU, ANAHTAR ve HEDEF sizindir):
+     lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR";
+       mirror --parallel={at_once.lftp} / HEDEF; quit' sftp://{user}:@SUNUCU
+     rclone copy --sftp-host SUNUCU --sftp-user {user} --sftp-key-file ANAHTAR
+       --sftp-known-hosts-file known_hosts
+       --transfers {at_once.transfers} --checkers {at_once.checkers} :sftp:/ HEDEF
 
 DOGRULAMA
   allowed_signers dosyasi size verilen zarftadir; bu dizinin kopyasina koyun ve kopyanin icinde:
@@ -68,6 +78,8 @@ def text(settings: Settings, party: Party) -> str:
         scope="butun secim cevreleri" if party.scope.places is None else str(party.scope),
         opens=_moment(election.opens),
         ban=ban,
+        user=party.id,
+        at_once=parallel.within(settings.sftp.max_sessions_per_party),
         commands=commands(election.id),
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from config import load
+from config import load, parallel
 from config.party import Party
 from config.settings import Settings
 from config.turkish import to_ascii
@@ -147,12 +147,12 @@ def render_text(
         if election.closes
         else ""
     )
-    lftp, transfers, checkers = parallelism(settings.sftp.max_sessions_per_party)
+    at_once = parallel.within(settings.sftp.max_sessions_per_party)
     return _TEXT.format(
         name=party.name,
-        lftp=lftp,
-        transfers=transfers,
-        checkers=checkers,
+        lftp=at_once.lftp,
+        transfers=at_once.transfers,
+        checkers=at_once.checkers,
         title=election.title,
         host=address.host,
         port=address.port,
@@ -171,16 +171,6 @@ def render_text(
         known_hosts=known or "  (metin olarak ayrıca gönderilir)\n",
         credentials="\n".join(held) or "  (henüz yok: açık anahtarınızı gönderiniz)",
     )
-
-
-def parallelism(sessions: int) -> tuple[int, int, int]:
-    """Return lftp's transfers, and rclone's transfers and checkers, for a party far away.
-
-    Over 50 ms, 10 and 16 transfers fill a line of 100 Mbit/s. Each transfer and each checker is a
-    session of its own, and a party may have `sessions` of them.
-    """
-    checkers = max(1, min(8, sessions // 3))
-    return min(10, sessions), max(1, min(16, sessions - checkers)), checkers
 
 
 def render_pdf(text: str, fingerprint: str, fonts: Path = _FONTS) -> bytes:

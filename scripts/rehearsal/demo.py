@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 
-from config import layout
+from config import layout, load, parallel
 from config.registry import Registry
 from config.sheet import Sheet
 from config.site import LEDGERS, REGISTRY_INDEX, TRANSFER
@@ -198,6 +198,7 @@ def show_commands_and_wait(site: Path, port: int, log: Path) -> None:
     counts = count_sheets(site)
     key, hosts = client_key(site, _PARTY), known_hosts(site)
     ssh = f"ssh -a -x -i {key} -o UserKnownHostsFile={hosts}"
+    at_once = parallel.within(load.load(site).sftp.max_sessions_per_party)
     click.echo(
         f"""
 {counts["filed"]} of {counts["expected"]} sheets filed, {counts["versions"]} later versions, \
@@ -205,11 +206,11 @@ def show_commands_and_wait(site: Path, port: int, log: Path) -> None:
 Try these in another terminal:
 
   {client_command(site, _PARTY, port)}
-  lftp -e 'set sftp:connect-program "{ssh}"; mirror --parallel=10 / mirror; quit' \\
+  lftp -e 'set sftp:connect-program "{ssh}"; mirror --parallel={at_once.lftp} / mirror; quit' \\
       sftp://{_PARTY}:@{ADDRESS}:{port}
   rclone copy --sftp-host {ADDRESS} --sftp-port {port} --sftp-user {_PARTY} \\
       --sftp-key-file {key} --sftp-known-hosts-file {hosts} \\
-      --transfers 16 --checkers 8 :sftp:/ mirror
+      --transfers {at_once.transfers} --checkers {at_once.checkers} :sftp:/ mirror
   sshfs -o ro,IdentityFile={key},UserKnownHostsFile={hosts},port={port} {_PARTY}@{ADDRESS}:/ mnt
 
   {_ssps()} status --site {site}

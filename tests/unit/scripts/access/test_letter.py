@@ -1,7 +1,6 @@
 import subprocess
 from pathlib import Path
 
-import pytest
 from office import Ssps
 from PIL import Image
 
@@ -35,19 +34,6 @@ def test_the_letter_has_everything_that_a_party_needs(site: Path, ssps: Ssps) ->
         assert said in done.stdout
     assert done.stdout.isascii()
     assert "argon2" not in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("sessions", "found"),
-    [(32, (10, 16, 8)), (24, (10, 16, 8)), (12, (10, 8, 4)), (4, (4, 3, 1)), (2, (2, 1, 1))],
-)
-def test_the_commands_stay_within_the_sessions_of_a_party(
-    sessions: int, found: tuple[int, int, int]
-) -> None:
-    lftp, transfers, checkers = letter.parallelism(sessions)
-
-    assert (lftp, transfers, checkers) == found
-    assert max(lftp, transfers + checkers) <= sessions
 
 
 def test_letter_needs_host_if_the_server_listens_on_every_address(site: Path, ssps: Ssps) -> None:

@@ -1,0 +1,23 @@
+"""The lftp and rclone commands that we print have one set of numbers."""
+
+import pytest
+
+from config import parallel
+from config.parallel import Parallel
+
+
+@pytest.mark.parametrize(
+    ("sessions", "found"),
+    [
+        (32, Parallel(10, 16, 8)),
+        (24, Parallel(10, 16, 8)),
+        (12, Parallel(10, 8, 4)),
+        (4, Parallel(4, 3, 1)),
+        (2, Parallel(2, 1, 1)),
+    ],
+)
+def test_the_commands_stay_within_the_sessions_of_a_party(sessions: int, found: Parallel) -> None:
+    at_once = parallel.within(sessions)
+
+    assert at_once == found
+    assert max(at_once.lftp, at_once.transfers + at_once.checkers) <= sessions
