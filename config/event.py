@@ -13,7 +13,8 @@ transfer ledger: `who` is the party, or the user name that a client gave; `from`
     close                what: path    session, handle, bytes, complete, ranges, sha256, ms, reason
     hash                 what: path    session, algorithm, reason
     denied               what: path    session, verb, count
-    session-end          what: -       session, files, bytes, ms, reason, via, credential
+    session-end          what: -       session, files, bytes, ms, reason, via, credential,
+                                      client, missing
 filing ledger: `who` is the publisher; `from` is the file's name in the intake
     filed                what: path    page, frame, frames, sha256, karekod, version, parties,
                                        copies, witnesses, witnesses_asked, engine, evidence, ms,
@@ -54,7 +55,9 @@ The reason of session-end, if the server ended the session, is `party suspended`
 `address withdrawn`, `key revoked`, `key expired`, `password must be changed`, `scope changed`,
 `not yet open`, `access closed`, `rehearsal over` or `server stopped`; otherwise `closed`,
 `no login in time`, `client stalled`, `protocol error`, `server error` or `killed`. If the server
-ended a session after its login, the record names the credential again.
+ended a session after its login, the record names the credential again. If nobody logged in, it
+names the client's version, and if client and server have no algorithm in common, `missing` has what
+the client offers instead, such as `key exchange: diffie-hellman-group1-sha1; MAC: hmac-md5`.
 
 close has the SHA-256 of the file that was served, or null if the file has no digest. If the file
 was not sent completely, `ranges` has the first and last byte of each range that was, such as

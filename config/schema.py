@@ -134,6 +134,7 @@ class Sftp(_Strict):
     proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
     metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT
+    sha1_signatures: Annotated[bool, Field(strict=True)] = False
     cage: SandboxMode = SandboxMode.REQUIRED
     user: Annotated[str, Field(min_length=1)] = "nobody"
     must_change_password: Annotated[bool, Field(strict=True)] = False

@@ -19,7 +19,7 @@ class SandboxMode(StrEnum):
 
 
 class Algorithms(StrEnum):
-    """Which key exchanges and MACs the server offers."""
+    """Which key exchanges and MACs the server offers (sftpd/ssh/algorithms)."""
 
     DEFAULT = "default"
     COMPATIBLE = "compatible"
@@ -46,6 +46,7 @@ class SftpSettings:
     proxies: tuple[Address, ...] = ()
     metrics: tuple[str, int] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT
+    sha1_signatures: bool = False
     cage: SandboxMode = SandboxMode.REQUIRED
     user: str = "nobody"
     must_change_password: bool = False

@@ -21,7 +21,7 @@ from paramiko.ssh_exception import SSHException
 from config import layout
 from config.party import Address
 from config.scope import ALL
-from config.settings import Algorithms, Settings
+from config.settings import Settings
 from config.site import TREES
 from keys.credentials import admission, ring
 from keys.credentials.admission import Admitted, Password, Proof, Reason, Refused, RingOf
@@ -35,8 +35,7 @@ from sftpd.sandbox import sandbox
 from sftpd.sftp.budget import Budget
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import NotFound, View
-from sftpd.ssh import exec_digests, hostkeys
-from sftpd.ssh.algorithms import KEX, MACS, PLAIN_MACS, PQ_KEX
+from sftpd.ssh import algorithms, exec_digests, hostkeys
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.exec_digests import Output
 from sftpd.ssh.packetizer import Packetizer
@@ -87,14 +86,12 @@ class Connection:
         stall = config.settings.sftp.stall_seconds
         _set_socket_options(peer, stall + _USER_TIMEOUT_MARGIN)
         self._socket = ClientSocket(peer, config.grace)
-        algorithms = config.settings.sftp.algorithms
         Packetizer.STALL_SECONDS = stall  # this process serves only this connection
         self._transport = Transport(
             self._socket,
             config.host_keys,
             self,
-            kex=PQ_KEX if algorithms is Algorithms.PQ_ONLY else KEX,
-            macs=(*MACS, *PLAIN_MACS) if algorithms is Algorithms.COMPATIBLE else MACS,
+            offer=algorithms.offer(config.settings.sftp),
             pace=monitor.pace,
             flush_due_closes=monitor.flush_due_closes,
         )
@@ -121,6 +118,13 @@ class Connection:
             _log.error("connection-broken", address=address, cause=cause)
             return "server error"
         return "closed"
+
+    def report_no_login(self) -> None:
+        """Have the record name the client, if it did not log in."""
+        transport = self._transport
+        if self._view is None and transport.remote_version:
+            client = transport.remote_version[:_MAX_CLIENT]
+            self._monitor.report_no_login(client, transport.nothing_in_common)
 
     def _stop(self, *_: object) -> None:
         self._stopped = True
@@ -276,7 +280,10 @@ def serve_in_child(
     try:
         sandbox.restrict_before_login(config.sandbox_policy)
         client = MonitorClient(monitor, pending_closes)
-        client.end(Connection(config, peer, address, client).serve())
+        connection = Connection(config, peer, address, client)
+        reason = connection.serve()
+        connection.report_no_login()
+        client.end(reason)
         status = 0
     except BaseException:
         _log.exception("connection-failed", address=str(address))

@@ -54,7 +54,7 @@ from sftpd.monitor.password_change import PasswordChanges
 from sftpd.monitor.recovery import LiveFile
 from sftpd.monitor.status_file import StatusFile
 from sftpd.sandbox import sandbox
-from sftpd.ssh import hostkeys
+from sftpd.ssh import algorithms, hostkeys
 
 # All in seconds.
 _SYNC_INTERVAL = 1.0
@@ -125,6 +125,7 @@ def serve(
         recovery.close_unfinished(folder, ledger, live)
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("sandbox-incomplete", kernel=str(kernel))
+        _warn_of_algorithms(settings)
         # The first check of a password makes a dummy hash; make it here and not in each child.
         Ring("").by_password("", clock())
         Server(
@@ -291,7 +292,10 @@ class Server:
         except Exception:
             _log.exception("settings-unreadable")
             return
+        before = algorithms.weaknesses(self._config.settings.sftp)
         self._apply_config(config)
+        if algorithms.weaknesses(config.settings.sftp) != before:
+            _warn_of_algorithms(config.settings)
         for key in result.restart:
             _log.warning("restart-needed", key=key)
         _log.info("settings-reloaded", parties=len(config.settings.parties))
@@ -487,6 +491,11 @@ def _empty(wake: socket.socket) -> None:
             pass
     except BlockingIOError:
         return
+
+
+def _warn_of_algorithms(settings: Settings) -> None:
+    for name, cause in algorithms.weaknesses(settings.sftp).items():
+        _log.warning("weak-algorithm", name=name, cause=cause)
 
 
 def _grace_seconds(settings: Settings) -> float:

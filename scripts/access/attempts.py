@@ -103,9 +103,16 @@ ADVICE = {
         "Baglandi ama giris yapmadi: istemci parola ya da anahtar bekliyor olabilir.",
     ),
     "protocol error": (
-        "not an SSH client, or no common algorithm: see its name here, and `sftp.algorithms`",
+        "what it sent is not valid SSH: see its name here, and the server's log",
         "Istemciniz gerekli algoritmalari desteklemiyor; guncelleyin.",
     ),
+}
+
+_KINDS_IN_TURKISH = {
+    "key exchange": "anahtar degisimi (kex)",
+    "host key": "sunucu anahtari turu",
+    "cipher": "sifreleme (cipher)",
+    "MAC": "butunluk denetimi (MAC)",
 }
 
 
@@ -125,7 +132,9 @@ class Attempt:
         """Return the fields that `--json` prints."""
         event = self.record.event
         english, turkish = ADVICE.get(self.reason, ("", ""))
-        copied = ("client", "method", "cipher", "kex", "count", "via", "rehearsal")
+        if missing := str(event.detail.get("missing", "")):
+            english, turkish = advice_on_algorithms(missing)
+        copied = ("client", "missing", "method", "cipher", "kex", "count", "via", "rehearsal")
         return {
             "time": times.format_time(self.record.time, zone),
             "event": event.event,
@@ -136,6 +145,24 @@ class Attempt:
             "advice": english,
             "tavsiye": turkish,
         }
+
+
+def advice_on_algorithms(missing: str) -> tuple[str, str]:
+    """Return the advice if client and server have no algorithm in common.
+
+    `missing` has what the client offers, such as `key exchange: NAME,NAME; MAC: NAME`.
+    """
+    from sftpd.ssh import algorithms  # it imports paramiko, which takes a moment
+
+    kinds = dict(kind.split(": ", 1) for kind in missing.split("; ") if ": " in kind)
+    named = " and ".join(f"no {kind} in common (it has only {n})" for kind, n in kinds.items())
+    setting = algorithms.setting_for(kinds)
+    admit = f", or admit it with {setting} in site.toml" if setting else ""
+    turkish = " ve ".join(f"{_KINDS_IN_TURKISH.get(kind, kind)}" for kind in kinds)
+    return (
+        f"client and server have {named}: the party must update its client{admit}",
+        f"Istemcinizin destekledigi {turkish} eski; istemcinizi guncelleyin.",
+    )
 
 
 def read_backwards(folder: Path, limit: int = MAX_RECORDS) -> Iterator[Record]:
@@ -218,7 +245,7 @@ def _print(fields: dict[str, Any]) -> None:
         "LOGGED IN" if fields["event"] == TransferEvent.LOGIN else f"refused: {fields['reason']}"
     )
     click.echo(f"  {fields['time']}  from {fields['from']}  {outcome}")
-    listed = ("client", "method", "credential", "cipher", "kex", "via", "rehearsal")
+    listed = ("client", "missing", "method", "credential", "cipher", "kex", "via", "rehearsal")
     line = "  ".join(f"{key} {fields[key]}" for key in listed if fields.get(key))
     if line:
         click.echo(f"      {visible(line)}")  # the client chose these texts: escape control codes

@@ -81,12 +81,14 @@ class MessageKind(Enum):
     DENY = b"D", ("verb", "path")  # count: number of refusals, 0 for a single one
     TIMES = b"T", ("counts",)  # count: microseconds
     PACE = b"P", ("",)  # count: bytes
+    # Before END, if the client did not log in. missing: what the algorithms lacked, or nothing.
+    NO_LOGIN = b"N", ("client", "missing")
     END = b"E", ("reason",)
 
     def __init__(self, letter: bytes, texts: tuple[str, ...]) -> None:
         self.letter = letter
         self.texts = texts
-        self.needs_answer = letter not in b"CTPE"  # the child waits for a yes or no
+        self.needs_answer = letter not in b"CTPNE"  # the child waits for a yes or no
 
 
 _KINDS_BY_LETTER = {kind.letter: kind for kind in MessageKind}

@@ -192,6 +192,10 @@ class MonitorClient:
             return 0.0  # the monitor has died, and the kernel kills this process too
         return float(WAIT_MS.unpack(answer)[0]) / 1000
 
+    def report_no_login(self, client: str, missing: str) -> None:
+        """Have the session end's record name the client, and the algorithms that it lacked."""
+        self._notify(Message(MessageKind.NO_LOGIN, (_bytes(client), _bytes(missing))))
+
     def end(self, reason: str) -> None:
         """Send everything that is left, and END: no message follows."""
         self._send_times()

@@ -51,6 +51,8 @@ _LOGIN_ANSWERS = {
     Reason.REHEARSAL: LoginAnswer.CLOSED,
 }
 _MAX_USER_LENGTH = 64
+_MAX_CLIENT_LENGTH = 255
+_MAX_MISSING_LENGTH = 2000
 _MAX_PACED_BYTES = 4 << 20
 _MAX_TOTAL_BYTES = 1 << 53  # a record cannot hold a larger number
 
@@ -88,6 +90,8 @@ class ConnectionState:
     login_attempts: int = 0
     credential_proven: bool = False  # the client had a right credential, admitted or not
     login_answer: LoginAnswer = LoginAnswer.REFUSED  # to the last ADMIT that was not granted
+    client: str = ""  # the version of a client that did not log in
+    missing: str = ""  # the algorithms that it has instead of ours
     reported_reason: str | None = None  # why the connection ended, as the child says
     termination_reason: str | None = None  # why the monitor ends the connection
 
@@ -198,6 +202,10 @@ class Monitor:
             "reason": ended,
             **_via(state),
         }
+        if state.client:
+            detail["client"] = state.client
+        if state.missing:
+            detail["missing"] = state.missing
         if state.termination_reason is not None and state.credential:
             detail["credential"] = state.credential
         outcome = Outcome.OK if clean else Outcome.FAILED
@@ -382,6 +390,11 @@ class Monitor:
             raise ProtocolViolation(f"PACE for {message.count} bytes at once")
         return True
 
+    def _on_no_login(self, state: ConnectionState, message: Message) -> bool:
+        state.client = message.text(0)[:_MAX_CLIENT_LENGTH]
+        state.missing = message.text(1)[:_MAX_MISSING_LENGTH]
+        return True
+
     def _on_end(self, state: ConnectionState, message: Message) -> bool:
         state.reported_reason = message.text(0)
         return True
@@ -412,6 +425,7 @@ _BEFORE_LOGIN: dict[bytes, _Handler] = {
     MessageKind.ADMIT.letter: Monitor._on_admit,
     MessageKind.REFUSE.letter: Monitor._on_refuse,
     MessageKind.CHANGE.letter: Monitor._on_change,
+    MessageKind.NO_LOGIN.letter: Monitor._on_no_login,
     MessageKind.END.letter: Monitor._on_end,
 }
 _AFTER_LOGIN: dict[bytes, _Handler] = {

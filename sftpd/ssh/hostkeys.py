@@ -20,7 +20,10 @@ activates it (keys/server_keys/host).
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from paramiko.common import cMSG_GLOBAL_REQUEST
 from paramiko.ed25519key import Ed25519Key
 from paramiko.message import Message
@@ -29,11 +32,26 @@ from paramiko.rsakey import RSAKey
 from paramiko.ssh_exception import SSHException
 
 from config.fault import Fault, Faults
+from sftpd.ssh.algorithms import SHA1
 
 ANNOUNCE = "hostkeys-00@openssh.com"
 PROVE = "hostkeys-prove-00@openssh.com"
 MAX_PROOFS = 16  # keys to prove in one request
-_KEY_CLASSES: Mapping[str, type[PKey]] = {"ed25519": Ed25519Key, "rsa": RSAKey}
+
+
+class RsaKey(RSAKey):
+    """An RSA key that also knows SHA-1 signatures, which paramiko has dropped.
+
+    They are made and accepted only if the server offers them (`[sftp] sha1_signatures`).
+    """
+
+    HASHES: ClassVar[dict[str, type[HashAlgorithm]]] = {  # type: ignore[misc]
+        **RSAKey.HASHES,
+        SHA1: hashes.SHA1,
+    }
+
+
+_KEY_CLASSES: Mapping[str, type[PKey]] = {"ed25519": Ed25519Key, "rsa": RsaKey}
 
 
 def load(paths: Iterable[Path]) -> list[PKey]:

@@ -41,12 +41,12 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 from paramiko.pkey import PKey
-from paramiko.ssh_exception import SSHException
+from paramiko.ssh_exception import IncompatiblePeer, SSHException
 from paramiko.transport import Transport as ParamikoTransport
 
 from sftpd.sftp.session import Session
 from sftpd.ssh import algorithms, key_exchanges
-from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, PUBLIC_KEYS
+from sftpd.ssh.algorithms import CIPHERS, Offer
 from sftpd.ssh.channel_policy import ChannelBackend, ChannelPolicy
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.packetizer import Packetizer
@@ -122,8 +122,7 @@ class Transport(_TypedTransport):
         host_keys: Iterable[PKey],
         application: Application,
         *,
-        kex: Sequence[str] = KEX,
-        macs: Sequence[str] = MACS,
+        offer: Offer = Offer(),  # noqa: B008 - it is frozen
         pace: Pace | None = None,
         flush_due_closes: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -142,16 +141,18 @@ class Transport(_TypedTransport):
         self._after_reply: list[Callable[[], None]] = []
         self._kexinit_peeked = False
         self.kex_name = ""
+        self.nothing_in_common = ""  # see algorithms.nothing_in_common
         self.packetizer.service = self
         self.local_version = "SSH-2.0-ssps"
         self.server_mode = True
         self.server_object = ChannelPolicy(self, application)
         self.completion_event = threading.Event()
         self.active = True
-        self._preferred_pubkeys = PUBLIC_KEYS
+        self._offer = offer
+        self._preferred_pubkeys = offer.public_keys
+        self._preferred_keys = offer.host_keys
         options = self.get_security_options()
-        options.kex, options.ciphers, options.digests = kex, CIPHERS, macs
-        options.key_types = HOST_KEYS
+        options.kex, options.ciphers, options.digests = offer.kex, CIPHERS, offer.macs
         for key in host_keys:
             self.add_server_key(key)
         self._channel_handler_table = {
@@ -219,6 +220,11 @@ class Transport(_TypedTransport):
         """Return the seconds until the bandwidth limit allows more data."""
         return self._sftp_channels.seconds_to_pause()
 
+    @property
+    def public_keys(self) -> Sequence[str]:
+        """Return the algorithms with which a client may sign its login."""
+        return self._offer.public_keys
+
     # Key exchange.
 
     def _send_kex_init(self) -> None:
@@ -233,6 +239,8 @@ class Transport(_TypedTransport):
 
     def _offer_preferred_algorithms(self, kexinit: bytes) -> None:
         options = self.get_security_options()
+        if kex := algorithms.preferred_kex(kexinit, self._offer.kex):
+            options.kex = kex
         if ciphers := algorithms.preferred_ciphers(kexinit):
             options.ciphers = ciphers
         if macs := algorithms.preferred_macs(kexinit):
@@ -243,7 +251,11 @@ class Transport(_TypedTransport):
         # section 1.10; RFC 8308 section 2.4). paramiko would agree on them again each time.
         kexinit, ours = cMSG_KEXINIT + m.asbytes(), self.local_kex_init or b""
         strict = self.agreed_on_strict_kex
-        super()._parse_kex_init(m)
+        try:
+            super()._parse_kex_init(m)
+        except IncompatiblePeer:
+            self.nothing_in_common = algorithms.nothing_in_common(kexinit, ours)
+            raise
         if self.initial_kex_done:
             self.agreed_on_strict_kex, self._remote_ext_info = strict, None
         if algorithms.guess_is_wrong(kexinit, ours):

@@ -41,14 +41,14 @@ from paramiko.ecdsakey import ECDSAKey
 from paramiko.ed25519key import Ed25519Key
 from paramiko.message import Message
 from paramiko.pkey import PKey
-from paramiko.rsakey import RSAKey
 
 from keys.credentials import fido, passwords
 from keys.credentials.admission import Admitted, Key, Password, Proof, Reason, Refused
 from keys.credentials.passwords import MAX_LENGTH, MIN_LENGTH, Problem
 from keys.credentials.ring import Credential, fingerprint
 from sftpd.ipc.messages import LoginAnswer
-from sftpd.ssh.algorithms import PUBLIC_KEYS
+from sftpd.ssh.algorithms import SHA1
+from sftpd.ssh.hostkeys import RsaKey
 from sftpd.ssh.transport import Transport
 
 MAX_ATTEMPTS = 6
@@ -223,8 +223,9 @@ class UserauthHandler(AuthHandler):
         algorithm = m.get_binary().decode("ascii", "replace")
         blob = m.get_binary()
         name = fingerprint(blob)
-        if algorithm not in PUBLIC_KEYS:
-            self._policy.record_refusal(user, "publickey", name, Reason.METHOD, probe=not signed)
+        if algorithm not in self._transport.public_keys:
+            method = f"publickey, {algorithm[:_MAX_USER]}"
+            self._policy.record_refusal(user, method, name, Reason.METHOD, probe=not signed)
             self._refuse_after_interval()
             return
         decision = self._policy.decide(user, Key(blob))
@@ -435,6 +436,6 @@ def _signature_is_valid(algorithm: str, blob: bytes, message: bytes, signature: 
 def _load_public_key(algorithm: str, blob: bytes) -> PKey:
     if algorithm == "ssh-ed25519":
         return Ed25519Key(data=blob)
-    if algorithm.startswith("rsa-"):
-        return RSAKey(data=blob)
+    if algorithm.startswith("rsa-") or algorithm == SHA1:
+        return RsaKey(data=blob)
     return ECDSAKey(data=blob)

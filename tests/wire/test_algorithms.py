@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1
 from paramiko.message import Message
 from wire.login_client import FAILURE, SUCCESS, login_client
-from wire.server import OPENS, SECRET, RunningServer, StartServer, setting
+from wire.server import OPENS, SECRET, RunningServer, StartServer, setting, until
 
 from keys.credentials import ring, rotation
 from keys.operations import ring_files
 from keys.server_keys import host
-from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, PLAIN_MACS
+from sftpd.ssh.algorithms import CIPHERS, HOST_KEYS, KEX, MACS, OLD_KEX, PLAIN_MACS
 
 COMPATIBLE = 'algorithms = "compatible"'
 PARAMIKO_KEX = [name for name in KEX if name != "curve25519-sha256"]  # it knows the old name only
@@ -192,6 +192,47 @@ def test_signatures_over_sha1_are_refused(serve: StartServer) -> None:
         assert client.sign("parti-a", key, "rsa-sha2-256")[0] == SUCCESS
     only = "-oPubkeyAcceptedAlgorithms=ssh-rsa"
     assert server.sftp("parti-a", "ls\n", only, key="rsa").returncode == 255
+
+
+def test_signatures_over_sha1_are_accepted_only_where_the_site_says_so(serve: StartServer) -> None:
+    def prepare(site: Path) -> None:
+        add_rsa_key(site)
+        setting("sha1_signatures = true")(site)
+
+    server = serve(before=prepare)
+    line = host.create_key(server.site / "clients" / "rsa", "rsa", bits=3072)
+    start = OPENS - timedelta(days=1)
+    credential = ring.key_credential(
+        line, label="", not_before=start, not_after=None, added_by="test"
+    )
+    ring_files.apply(server.site, rotation.add(ring.load(server.site, "parti-a"), credential))
+    sha1 = _Sha1(filename=str(server.site / "clients" / "rsa"))
+
+    with login_client(server) as client:
+        assert client.sign("parti-a", sha1, "rsa-sha2-256")[0] == FAILURE
+        assert client.sign("parti-a", sha1, "ssh-rsa")[0] == SUCCESS
+    only = ("-oHostKeyAlgorithms=ssh-rsa", "-oPubkeyAcceptedAlgorithms=ssh-rsa")
+    done = server.sftp("parti-a", "ls\n", *only, key="rsa")
+    assert done.returncode == 0, done.stderr
+    assert '"event": "weak-algorithm"' in server.log.read_text()
+
+
+@pytest.mark.parametrize("name", OLD_KEX)
+def test_an_old_client_connects_only_to_a_compatible_site(serve: StartServer, name: str) -> None:
+    server, strict = serve(before=setting(COMPATIBLE)), serve(name="strict")
+
+    only = f"-oKexAlgorithms={name}"
+    assert server.sftp("parti-a", "ls\n", only).returncode == 0
+    assert server.records("login")[-1].event.detail["kex"] == name
+    assert server.sftp("parti-a", "ls\n", f"{only},{KEX[2]}").returncode == 0
+    assert server.records("login")[-1].event.detail["kex"] == KEX[2]
+
+    assert strict.sftp("parti-a", "ls\n", only).returncode == 255
+    until(lambda: strict.records("session-end"))
+    [end] = strict.details("session-end")
+    assert str(end["client"]).startswith("SSH-2.0-OpenSSH_")
+    assert end["missing"] == f"key exchange: {name}"
+    assert end["reason"] == "protocol error"
 
 
 class _Sha1(paramiko.RSAKey):

@@ -60,6 +60,30 @@ def test_party_test_shows_the_last_attempts_with_advice(
     assert "ssh-keygen -lf" in said
 
 
+def test_party_test_names_the_client_and_the_algorithm_that_was_missing(
+    site: Path, ssps: Ssps, transfers: writer.Ledger
+) -> None:
+    missing = "key exchange: ecdh-sha2-nistp256,diffie-hellman-group1-sha1; MAC: hmac-md5"
+    for more in (missing, "MAC: hmac-sha1,hmac-sha2-256"):
+        detail: dict[str, Value] = {"reason": "protocol error", "client": "SSH-2.0-JSCH-0.1.55"}
+        detail["missing"] = more
+        ended = Event(TransferEvent.SESSION_END, "", "127.0.0.1", "", Outcome.OK, detail)
+        transfers.append(ended)
+
+    said = ssps("party", "test", "parti-a", "--site", site).stdout
+    found = json.loads(ssps("party", "test", "parti-a", "--json", "--site", site).stdout)
+
+    assert "client SSH-2.0-JSCH-0.1.55  missing MAC: hmac-sha1,hmac-sha2-256" in said
+    newest, oldest = (attempt["advice"] for attempt in found["attempts"])
+    assert newest == (
+        "client and server have no MAC in common (it has only hmac-sha1,hmac-sha2-256): the party "
+        'must update its client, or admit it with `algorithms = "compatible"` in site.toml'
+    )
+    assert "no key exchange in common (it has only ecdh-sha2-nistp256,d" in oldest
+    assert "site.toml" not in oldest  # hmac-md5 is in no setting
+    assert found["attempts"][0]["tavsiye"].isascii()
+
+
 def test_every_refusal_reason_has_advice_in_ascii() -> None:
     assert set(Reason) <= set(attempts.ADVICE)
     for english, turkish in attempts.ADVICE.values():

@@ -63,6 +63,21 @@ def admitted(monitor: Monitor, party: bytes = b"a") -> ConnectionState:
     return state
 
 
+def test_the_end_of_a_session_without_a_login_names_the_client_and_what_it_lacked(
+    monitor: Monitor, folder: Path
+) -> None:
+    state = monitor.begin(HOME)
+    texts = (b"SSH-2.0-JSCH-0.1.55", b"MAC: hmac-md5")
+    monitor.handle_messages(state, Message(MessageKind.NO_LOGIN, texts))
+    monitor.handle_messages(state, Message(MessageKind.END, (b"protocol error",)))
+    monitor.end(state, "killed")
+
+    [(*_, detail)] = recorded(folder)
+    assert (detail["client"], detail["missing"]) == ("SSH-2.0-JSCH-0.1.55", "MAC: hmac-md5")
+    with pytest.raises(ProtocolViolation):
+        monitor.handle_messages(admitted(monitor), Message(MessageKind.NO_LOGIN, texts))
+
+
 def test_a_session_is_recorded_from_login_to_end(
     monitor: Monitor, folder: Path, clock: FakeClock
 ) -> None:

@@ -17,7 +17,7 @@ from paramiko.common import (
 from paramiko.transport import Transport as ParamikoTransport
 
 from keys.credentials import fido
-from sftpd.ssh.algorithms import CIPHERS, KEX, MACS, PLAIN_MACS, PUBLIC_KEYS
+from sftpd.ssh.algorithms import CIPHERS, KEX, MACS, OLD_KEX, PLAIN_MACS, PUBLIC_KEYS
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.packetizer import Packetizer
 from sftpd.ssh.transport import Transport
@@ -54,7 +54,14 @@ METHODS = {
 # Attributes that paramiko sets or reads, and that we read or set.
 ATTRIBUTES = {
     ParamikoTransport: {
-        *("_expected_packet", "_preferred_pubkeys", "active", "auth_handler", "authenticated"),
+        *(
+            "_expected_packet",
+            "_preferred_pubkeys",
+            "_preferred_keys",
+            "active",
+            "auth_handler",
+            "authenticated",
+        ),
         *("clear_to_send", "completion_event", "kex_engine", "local_version", "packetizer"),
         *("saved_exception", "server_mode", "server_object", "host_key_type", "session_id"),
         *("remote_version", "local_cipher", "agreed_on_strict_kex", "advertise_strict_kex"),
@@ -116,7 +123,7 @@ def test_our_packetizer_and_socket_have_all_that_paramiko_s_transport_uses() -> 
 
 
 def test_paramiko_knows_every_algorithm_that_is_offered() -> None:
-    assert set(KEX) <= set(Transport._kex_info)
+    assert {*KEX, *OLD_KEX} <= set(Transport._kex_info)
     assert set(CIPHERS) <= set(ParamikoTransport._cipher_info)  # type: ignore[attr-defined]
     assert {*MACS, *PLAIN_MACS} <= set(ParamikoTransport._mac_info)  # type: ignore[attr-defined]
     assert set(PUBLIC_KEYS) - set(fido.KINDS) <= set(ParamikoTransport._key_info)  # type: ignore[attr-defined]
