@@ -12,12 +12,12 @@ The authority delivers it as CSV in UTF-8, with this header:
 `sira` is the place on the ballot paper, from 1. `secenek` is the option's id in every result and
 export: short and ASCII. `tur` is `parti`, `aday` (candidate), `bagimsiz` (independent) or
 `ittifak`. `ittifak` means the joint votes of an alliance (law 7102), which the boards count as an
-option of its own. An alliance without a title (`ad`) is called İTTİFAK; if a contest has several
-of these, they are numbered in ballot order (md. 17). The column `ittifak` names the alliance that a
-party belongs to: by the `secenek` of the alliance's row, or by the value that the alliance's row
-has in its own `ittifak` column. An empty `cevre` means every district; a district can have more
-rows of its own. Within one contest and district no two options have the same `sira` or the same
-`secenek`; upper and lower case count as the same.
+option of its own. An alliance without a title (`ad`) is called İTTİFAK; if a contest has several of
+these, they are numbered in ballot order (md. 17). The column `ittifak` of a party names its
+alliance: the `secenek` of the alliance's row, or what that row has in its own `ittifak` column. An
+empty `cevre` means every district; a district can have more rows of its own. Within one contest and
+district no two options have the same `sira` or the same `secenek`; upper and lower case count as
+the same.
 
 A ballot has a few thousand rows, so it is read whole and kept in memory.
 """

@@ -36,9 +36,9 @@ def titles() -> dict[str, str]:
 
 
 def hint(wrong: str, known: Iterable[str] = ()) -> str:
-    """Suggest the district that was meant by a name that no district has.
+    """Return a suggestion for a name that is not a district: the most similar names.
 
-    `known` are further names that would be right.
+    `known` are names that are allowed as well.
     """
     plate = wrong.split("-")[0]
     near = sorted(name for name in {*titles(), *known} if name.split("-")[0] == plate)

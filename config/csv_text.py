@@ -1,8 +1,9 @@
 """Reads the text of a CSV file as spreadsheets save it.
 
 UTF-8 with or without a byte order mark, and UTF-16 with one (Excel's "Unicode text") are read;
-columns may be separated by comma, semicolon or tab, whichever the first line has most of. A file in
-another encoding is refused: a wrong guess would change Turkish letters without a message.
+columns may be separated by commas, semicolons or tabs: the one that occurs most often in the first
+line. A file in another encoding is refused: a wrong guess would change Turkish letters without a
+message.
 """
 
 import codecs

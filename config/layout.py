@@ -73,7 +73,7 @@ def path(election: str, sheet: Sheet, version: int, extension: str) -> str:
 
 
 def parse(text: str) -> SheetFile:
-    """Return the arguments with which `path` returns `text`; ValueError if there are none."""
+    """Parse a path that `path` made; raise ValueError if it is not the path of a sheet."""
     *folders, file = text.split("/")
     match = _FILE.fullmatch(file)
     if match is None or not 2 <= len(folders) <= 4:

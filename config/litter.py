@@ -1,10 +1,10 @@
 """Names in an intake folder that are not scans: what NAS systems, computers and cameras put there.
 
-A NAS makes thumbnails of the scans that it stores, some as large as a small scan with a karekod
-that can be read; a recycle bin or a snapshot holds the scans of another day. Such files are
-counted, left where they are, and never filed. The names are patterns as in a shell (`*`, `?`,
-`[...]`), upper and lower case are the same, and each is compared with one part of a path.
-`[intake] ignore_folders` and `ignore_files` in site.toml replace these lists.
+A NAS makes thumbnails of the scans that it stores, and in some of them the karekod can be read; a
+recycle bin or a snapshot contains the scans of another day. Such files are counted, left where they
+are, and never filed. The names are patterns as in a shell (`*`, `?`, `[...]`), upper and lower case
+are the same, and each is compared with one part of a path. `[intake] ignore_folders` and
+`ignore_files` in site.toml replace these lists.
 """
 
 import re

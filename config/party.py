@@ -11,7 +11,7 @@ MAX_ADDRESSES = 2  # Genelge md. 4/b-2: one or two static addresses
 
 
 class PartyKind(StrEnum):
-    """As what a party receives sheets: a political party, a candidate or an independent."""
+    """The kind of a recipient: a political party, a candidate or an independent."""
 
     PARTY = "party"
     CANDIDATE = "candidate"

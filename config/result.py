@@ -1,9 +1,9 @@
 """A result: the numbers that one board states for one box and contest, or for an aggregate sheet.
 
 The numbers are the fields of the form (sandık sonuç tutanağı); an aggregate sheet (`belge` is then
-not `sandik-sonuc`) leaves out what does not apply, which is None here. This module does not check
-whether the numbers agree with each other: they stay as the board stated them, and the publisher's
-checks only mark what does not agree.
+not `sandik-sonuc`) lacks some of them, which are None here. This module does not check whether the
+numbers agree with each other: they stay as the board stated them, and the publisher's checks only
+mark what does not agree.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class ResultKey(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The place as records name it: `34-istanbul-1/kadikoy-2/sandik-1234`, `-` for all."""
+        """The place in records: `34-istanbul-1/kadikoy-2/sandik-1234`, or `-` for the election."""
         parts = [part for part in (self.cevre, self.kurul) if part is not None]
         if self.sandik is not None:
             parts.append(f"sandik-{self.sandik}")

@@ -92,8 +92,8 @@ def _one_address(text: str) -> Address:
     return found
 
 
-# Keys that an earlier version had, and what to do with one that is still in a file. Such a file is
-# read all the same, with a warning, so that an old site starts.
+# Keys that an earlier version had, and what to do with one that is still in a file. The file is
+# still read, with a warning, so that an old site starts.
 REMOVED_KEYS = {
     "ledger.keep_days": "sealed segments are evidence and are never deleted now; remove this key, "
     "and move old segments to another disk if you need the room",

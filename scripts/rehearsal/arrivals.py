@@ -1,4 +1,4 @@
-"""Schedule the scans of a polling night: from 17.00, when the boxes close, to the last correction.
+"""Schedules the scans of a polling night: from 17.00, when the boxes close, to the last correction.
 
 `share_arrived` is the share of boxes whose sheets were scanned by a given time. Its shape is an
 assumption, because nobody has published when scans arrived: a log-normal delay. Its two parameters

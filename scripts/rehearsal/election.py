@@ -1,4 +1,4 @@
-"""Make up a double election: president and parliament on one day, as on 14 May 2023.
+"""Makes up a double election: president and parliament on one day, as on 14 May 2023.
 
 Only the provinces, countries and customs gates are real. At full size it is as large as Turkey's
 (201,000 boxes, 1,094 boards, over a million sheets). With four boxes or more it has voters in
@@ -132,7 +132,7 @@ def _districts_in_turkey(boxes: int, seed: int) -> Iterator[_District]:
 
 
 def _weight(name: str, seed: int) -> float:
-    """Return the relative size of a district; those of provinces with several are the largest."""
+    """Return the relative size of a district; the largest are in provinces with several."""
     one_of_several = name.count("-") > 1
     return 3.0 if one_of_several else seeded_rng(seed, "weight", name).uniform(0.2, 2.0)
 

@@ -1,4 +1,4 @@
-"""Draw a printed page and the handwriting on it.
+"""Draws a printed page and the handwriting on it.
 
 Lengths are in millimetres, type sizes in points.
 """

@@ -1,4 +1,4 @@
-"""Mirror the trees of a rehearsal's parties, again and again, with the clients that parties use.
+"""Mirrors the trees of a rehearsal's parties, again and again, with the clients that parties use.
 
 The parties use OpenSSH's `sftp`, `lftp`, `rclone` and our own `scripts/mirror` in turn. What counts
 is the files that end up on their disks: `matches_tree` compares them with the party's tree.

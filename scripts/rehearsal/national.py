@@ -5,8 +5,8 @@ scripts/rehearsal/arrivals schedules them, some of them from scanners that write
 place. Meanwhile the parties mirror with several kinds of clients. The pages are of one of two
 kinds, which the report names:
 
-    real      each page is drawn and scanned before the night, so that drawing takes no time from
-              it, and is then dropped into the intake and read
+    real      all pages are drawn and scanned before the night, because drawing is slow, and are
+              then dropped into the intake and read
     shared    all pages of one sheet type share one small scan, and scripts/rehearsal/
               simulated_reader takes their karekod from a comment in the file, so that the full
               number of pages fits on a small disk

@@ -1,4 +1,4 @@
-"""Compare the result of a rehearsal with what the scanners delivered.
+"""Compares the result of a rehearsal with what the scanners delivered.
 
 Each delivered page is known by name and SHA-256. The filing ledger must have one record of it,
 with the same SHA-256 and the outcome that its kind requires. Nothing here relies on the publisher's

@@ -279,7 +279,7 @@ def scan(
     "clients",
     type=click.Choice(tuple(MIRROR_CLIENTS)),
     multiple=True,
-    help="Client of the parties, in turn if repeated. Default: all of them.",
+    help="A client that the parties use. May be repeated: they use them in turn. Default: all.",
 )
 @click.option(
     "--minutes",

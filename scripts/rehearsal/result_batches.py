@@ -1,9 +1,9 @@
 """The results of a rehearsal: the numbers on its sheets, and the batches that SEÇSİS would send.
 
-A batch has a row for each result sheet that was scanned: version 1 for the first scan, and for each
-scan of the same sheet again the next version with a reason. Aggregate sheets are the sums of their
-boxes. A stated share of rows has one keying error, of the kinds in ERRORS; each error makes
-exactly one check find something at the box.
+A batch has a row for each result sheet that was scanned: version 1 for the first scan. If the same
+sheet is scanned again, there is a row with the next version and a reason. Aggregate sheets are the
+sums of their boxes. A stated share of rows has one keying error, of the kinds in ERRORS; each error
+makes exactly one check find something at the box.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Turn a page into a scan: slightly tilted, unevenly lit, soft and noisy, encoded as a file.
+"""Turns a page into a scan: slightly tilted, unevenly lit, soft and noisy, encoded as a file.
 
 Most scanners write grey or colour JPEG. Older ones write black and white TIFF with CCITT Group 4
 compression (ITU-T T.6). All scan at 200 dpi and write the resolution into the file.

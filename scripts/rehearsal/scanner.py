@@ -1,4 +1,4 @@
-"""Plan the scans of a night, render them, and drop them into a folder.
+"""Plans the scans of a night, renders them, and drops them into a folder.
 
 A plan has every sheet once, in random order, and the extras of a real night: in a hundred pages,
 two are sent twice, one is scanned again, and one cannot be filed. A plan for fewer pages is the
@@ -106,7 +106,7 @@ def plan(
 
 
 def _extras(seed: int, block: int, size: int) -> dict[int, ScanKind]:
-    """Return the positions of a block's extras: a repeat in each block, others in every second."""
+    """Return the positions of a block's extras: a repeat, and the others in every second block."""
     kinds = [ScanKind.REPEAT]
     if block % 2 == 0:
         kinds += [ScanKind.RESCAN, UNFILABLE[(seed + block // 2) % len(UNFILABLE)]]

@@ -1,4 +1,4 @@
-"""Make random number generators that repeat: the same seed and names give the same numbers.
+"""Makes random number generators that repeat: the same seed and names give the same numbers.
 
 Each thing that is drawn uses its own generator, named after its purpose, for example
 `seeded_rng(seed, "sheet", karekod)`. So a page comes out the same no matter how many other pages

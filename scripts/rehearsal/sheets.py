@@ -1,4 +1,4 @@
-"""Print a sheet that looks like the real form, filled in and signed, with the watermark PROVA.
+"""Prints a sheet that looks like the real form, filled in and signed, with the watermark PROVA.
 
 It is A4 portrait. As in 2023, the karekod is printed twice, top right and bottom right: version 1,
 level L, ten digits, 13 mm wide, with a quiet zone and the digits underneath. The numbers on it are

@@ -1,4 +1,4 @@
-"""Make up the ballot and the results of a rehearsal, and write numbers in Turkish words.
+"""Makes up the ballot and the results of a rehearsal, and writes numbers in Turkish words.
 
 The same seed gives the same result of a box, on its sheet and in the batch of results. Both
 contests of a box have the same voters, because their votes are in one envelope. The parties are as
