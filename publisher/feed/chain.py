@@ -65,6 +65,7 @@ class FeedChain:
         self.name = name
         self.parties: list[Party] = []
         self.closed = float("-inf")  # time of the last close, by the monotonic clock
+        self.seconds_to_close = 0.0  # how long it took
         self.folder = chain_folder(files, name)
         self._files = files
         self._step = step
@@ -110,6 +111,7 @@ class FeedChain:
         self._step("split off")
         own = FeedChain(self._files, name, self._step)
         own.parties, own.position, own.closed = [party], self.position, self.closed
+        own.seconds_to_close = self.seconds_to_close
         return own
 
     def _load_position(self) -> ChainPosition:

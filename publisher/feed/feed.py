@@ -1,8 +1,10 @@
 """Keeps the change feed, the sums and BENIOKU.txt in every tree up to date.
 
-A feed is a chain of segments (publisher/feed/chain). A segment is closed ten seconds after the last
-one if pages were filed since, and after 55 seconds if none were. A closed segment is then shown in
-every tree of the feed: its signature first, then the segment, then son.txt, which names the newest.
+A feed is a chain of segments (publisher/feed/chain). If pages were filed since the last segment,
+the next one is closed two seconds after it, or later, so that closing takes a tenth of the time at
+most, but after ten seconds at the latest. If none were, it is closed after 55 seconds. A closed
+segment is then shown in every tree of the feed: its signature first, then the segment, then
+son.txt, which names the newest.
 
 After a crash the next start shows what is missing. It compares the inodes in each tree's `akis`
 folder with those in `feed/`, and links every file that a tree lacks, not only the newest.
@@ -39,12 +41,14 @@ from publisher.feed.chain import CHAINS, FeedChain, chain_folder
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.sums import Sign, Sums
 
-CLOSE_SECONDS = 10.0  # between two segments while pages are filed
+CLOSE_SECONDS = 2.0  # between two segments while pages are filed, if that costs little
+MAX_CLOSE_SECONDS = 10.0  # the same, whatever it costs
+CLOSE_SHARE = 0.1  # of the time, for closing the segments of all feeds
 SILENT_CLOSE_SECONDS = 55.0  # between two segments while none are
 SUMS_SECONDS = 55.0  # between two batches of sums
 _MAX_ENTRIES = 20_000  # in one segment
-_TICK_SECONDS = 1.0
-_SUMS_WORK_SECONDS = 3.0  # work on sums before the segments are looked at again
+_TICK_SECONDS = 0.5
+_SUMS_WORK_SECONDS = 1.0  # work on sums before the segments are looked at again
 _RETRY_SECONDS = 5.0
 
 Checkpoints = Callable[[], tuple[tuple[str, bytes], ...]]  # (ledger's name, newest checkpoint)
@@ -68,7 +72,9 @@ class Feed:
         original: Callable[[str], Path],
         checkpoints: Checkpoints = _no_checkpoints,
         step: Callable[[str], None] = lambda step: None,
+        elapsed: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._elapsed = elapsed
         self._settings = settings
         self._filings = filings
         self._sign: Sign = partial(sshsig.sign, key)
@@ -113,12 +119,14 @@ class Feed:
 
     def tick(self, now: float) -> None:
         """Close the segments that are due at `now`, by the monotonic clock, and work on sums."""
+        newest, pause = self._filings.newest_number(), self._close_seconds()
         for chain in list(self._chains):
             if any(self._unshown[party.id] for party in chain.parties):
                 self._show_newest(chain)
-            age = now - chain.closed
-            if age >= CLOSE_SECONDS:
-                more = self._close(chain, now, even_if_empty=age >= SILENT_CLOSE_SECONDS)
+            age, position = now - chain.closed, chain.position
+            silent = age >= SILENT_CLOSE_SECONDS
+            if silent or (age >= pause and (newest > position.seq or position.left_out)):
+                more = self._close(chain, now, even_if_empty=silent)
                 while more:
                     more = self._close(chain, now, even_if_empty=False)
         # A batch of sums may take longer than a segment can wait, so it is done in parts.
@@ -128,9 +136,14 @@ class Feed:
             self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
             self._last_sums = now
 
+    def _close_seconds(self) -> float:
+        """Return how many seconds after its last segment a feed closes the next one."""
+        cost = sum(chain.seconds_to_close for chain in self._chains)
+        return min(max(CLOSE_SECONDS, cost / CLOSE_SHARE), MAX_CLOSE_SECONDS)
+
     def _close(self, chain: FeedChain, now: float, even_if_empty: bool) -> bool:
         """Close a segment if it would have entries; return whether there may be more to list."""
-        position = chain.position
+        begun, position = self._elapsed(), chain.position
         found = self._filings.after(position.seq, _MAX_ENTRIES)
         gaps = self._filings.gaps()
         left_out = self._filings.with_numbers(position.left_out)
@@ -150,7 +163,7 @@ class Feed:
             return len(found) == _MAX_ENTRIES
         entries = tuple(entry for _, entry in listed)
         self._write(chain, entries, seq, tuple(sorted(still_left_out)))
-        chain.closed = now
+        chain.closed, chain.seconds_to_close = now, self._elapsed() - begun
         return len(found) == _MAX_ENTRIES
 
     def _split_parties(

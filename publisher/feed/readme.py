@@ -40,11 +40,11 @@ KOSULLAR
 ESITLEME
   Sunucunun adi, anahtarinizin dosyasi ve known_hosts satirlari zarfinizdadir. Uzak bir hatta da
   hizli olan ve oturum sinirinizi asmayan komutlar (SUNUCU, ANAHTAR ve HEDEF sizindir):
-     lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR";
-       mirror --parallel={at_once.lftp} / HEDEF; quit' sftp://{user}:@SUNUCU
-     rclone copy --sftp-host SUNUCU --sftp-user {user} --sftp-key-file ANAHTAR
-       --sftp-known-hosts-file known_hosts
-       --transfers {at_once.transfers} --checkers {at_once.checkers} :sftp:/ HEDEF
+    lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR"; mirror \
+--parallel={at_once.lftp} / HEDEF; quit' sftp://{user}:@SUNUCU
+    rclone copy --sftp-host SUNUCU --sftp-user {user} --sftp-key-file ANAHTAR \
+--sftp-known-hosts-file known_hosts \
+--transfers {at_once.transfers} --checkers {at_once.checkers} :sftp:/ HEDEF
 
 DOGRULAMA
   allowed_signers dosyasi size verilen zarftadir; bu dizinin kopyasina koyun ve kopyanin icinde:

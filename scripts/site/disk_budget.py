@@ -21,6 +21,7 @@ _OVERHEAD = 1.03  # factor for corrections and for pages in quarantine
 _BLOCK = 4096
 _LINK_BYTES = 64  # bytes of a page's name in one tree
 _RECORD_BYTES = 2500  # bytes of a page in catalog, ledgers and feeds, with their indexes
+_SEGMENTS = 20_000  # segments of a feed, at most one every two seconds while pages are filed
 _STORE_FOLDERS = 256 + 256 * 256  # folders of the store
 
 
@@ -37,13 +38,17 @@ def space_needed(registry: Registry, parties: Iterable[Party]) -> DiskSpace:
     places = list(registry.places())
     sheets = round(sum(place.sheets for place in places) * _OVERHEAD)
     folders = links = 0
+    scopes = set()
     for party in parties:
+        scopes.add(party.scope)
         seen = [p for p in places if party.scope.covers_place(p.cevre or None, p.kurul or None)]
         folders += sum(place.folders + 1 for place in seen)
         links += sum(place.sheets for place in seen)
     folders += _STORE_FOLDERS
-    taken = sheets * (PAGE_BYTES + _RECORD_BYTES) + folders * _BLOCK + links * _LINK_BYTES
-    return DiskSpace(taken, sheets + folders)
+    # All parties with the same scope share a feed; a segment has a signature beside it.
+    segments = 2 * len(scopes) * min(_SEGMENTS, sheets)
+    taken = sheets * (PAGE_BYTES + _RECORD_BYTES) + (folders + segments) * _BLOCK
+    return DiskSpace(taken + links * _LINK_BYTES, sheets + folders + segments)
 
 
 def shortage(site: Path, parties: Iterable[Party]) -> str | None:

@@ -35,7 +35,12 @@ class Crash(BaseException):
 
 
 @contextmanager
-def open_feed(settings: Settings, step: Step = lambda step: None, at: int = NOON) -> Iterator[Feed]:
+def open_feed(
+    settings: Settings,
+    step: Step = lambda step: None,
+    at: int = NOON,
+    elapsed: Callable[[], float] = lambda: 0.0,
+) -> Iterator[Feed]:
     store = settings.site / "store"
     with FeedQueries(catalog.url(settings.site)) as filings:
         yield Feed(
@@ -46,6 +51,7 @@ def open_feed(settings: Settings, step: Step = lambda step: None, at: int = NOON
             lambda sha256: store / sha256[:2] / sha256[2:4] / sha256,
             lambda: (("filing", b"ssps/filing\n12\n"),),
             step,
+            elapsed,
         )
 
 
@@ -101,7 +107,7 @@ def test_parties_with_the_same_scope_share_the_segment_files(settings: Settings)
     assert inodes("parti-a") != inodes("parti-b")
 
 
-def test_a_segment_closes_within_ten_seconds_with_new_pages_and_within_a_minute_without(
+def test_a_segment_closes_after_two_seconds_with_new_pages_and_within_a_minute_without(
     settings: Settings,
 ) -> None:
     filer = PageFiler(settings)
@@ -114,9 +120,27 @@ def test_a_segment_closes_within_ten_seconds_with_new_pages_and_within_a_minute_
 
         assert [segments(now) for now in (0, 1, 54, 55, 56, 100, 110)] == [1, 1, 1, 2, 2, 2, 3]
         filer.file(CB, "cb")
-        assert [segments(now) for now in (111, 119, 120, 131, 174, 175)] == [3, 3, 4, 4, 4, 5]
+        assert [segments(now) for now in (111, 111.5, 112, 131, 166, 167)] == [3, 3, 4, 4, 4, 5]
 
     assert len(read_feed(tree(settings, "parti-a"))) == 1
+
+
+@pytest.mark.parametrize(("cost", "pause"), [(0.05, 2.0), (0.25, 5.0), (3.0, 10.0)])
+def test_segments_close_less_often_if_that_takes_long(
+    settings: Settings, cost: float, pause: float
+) -> None:
+    """Each of the two feeds takes `cost` seconds to close a segment."""
+    filer, spent = PageFiler(settings), iter(range(1000))
+    with open_feed(settings, elapsed=lambda: next(spent) * cost) as made:
+        made.begin()
+        made.tick(0)
+        filer.file(KONAK, "konak")
+
+        def entries(now: float) -> int:
+            made.tick(now)
+            return len(read_feed(tree(settings, "parti-b")))
+
+        assert [entries(now) for now in (pause - 0.1, pause)] == [0, 1]
 
 
 def test_each_segment_has_the_election_its_closing_time_and_the_checkpoints(
