@@ -1,4 +1,4 @@
-"""The site's ballot, `ballot.csv`, as the running intake of results follows it."""
+"""Reads the site's ballot, `ballot.csv`, and reads it again after each import."""
 
 from pathlib import Path
 

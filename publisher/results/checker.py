@@ -1,4 +1,4 @@
-"""Runs the checks as results arrive: a new row costs the boxes that it touches.
+"""Runs the checks as results arrive; a new row causes checks of its own box only.
 
 Findings belong to a subject, and a subject's findings are replaced as a whole:
 
@@ -28,7 +28,7 @@ SheetsOf = Callable[[Iterable[ResultKey]], Mapping[ResultKey, tuple[SheetVersion
 
 
 class Checker:
-    """Keeps the sums and says what the checks find; of one thread."""
+    """Keeps the sums and returns what the checks find; for one thread."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Checker:
     ) -> Findings:
         """Count results that were recorded just now; return the findings of their boxes.
 
-        `known` are the versions from before, of the same boxes in every contest.
+        `known` are the earlier versions of the same boxes, in every contest.
         """
         versions = {key: dict(of_key) for key, of_key in known.items()}
         for stored in results:
@@ -153,7 +153,7 @@ class Checker:
     def _boards_below(self, key: ResultKey) -> list[str]:
         """Return the boards whose boxes a board's aggregate sheet adds up.
 
-        `ilce-birlestirme-kurullar` brings together all boards of one ilçe: kadikoy-1, kadikoy-2.
+        `ilce-birlestirme-kurullar` is about all boards of one ilçe: kadikoy-1, kadikoy-2.
         """
         board = key.kurul or ""
         if key.belge is not Belge.ILCE_BIRLESTIRME_KURULLAR:

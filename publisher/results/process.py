@@ -1,8 +1,8 @@
 """The results process: takes in batches, checks them, and closes snapshots, until told to stop.
 
 It runs beside the filing of sheets, in a process of its own with a database and a ledger of its
-own, so that a large batch never makes a page wait. The disk's trouble is no batch's fault: it then
-takes nothing more, says so, and starts over after a while, as after a crash.
+own, so that a large batch never makes a page wait. If the disk fails, no batch is to blame: the
+process takes in nothing more, logs `results-halted`, waits, and starts over as after a crash.
 """
 
 import subprocess
@@ -79,7 +79,7 @@ def run(
 
 
 class ResultsRun:
-    """One run, from a recovery to a stop or to the disk's next trouble."""
+    """One run: it begins with a recovery, and ends when it is told to or when the disk fails."""
 
     def __init__(
         self,

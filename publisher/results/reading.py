@@ -36,7 +36,7 @@ class ResultCounts:
 
 
 class ResultReader:
-    """An open database of results, of one thread; nothing is written."""
+    """An open database of results, read only, for one thread."""
 
     def __init__(self, store: ResultStore | None) -> None:
         self._store = store
@@ -175,7 +175,8 @@ def count_results(site: Path) -> ResultCounts:
 def compare_with_sheets(site: Path) -> dict[str, dict[str, int]]:
     """Return, by district, how many boxes have result and sheet, one of them, or neither.
 
-    The keys are `both`, `result_only`, `sheet_only` and `neither`; a box counts once a contest.
+    The keys are `both`, `result_only`, `sheet_only` and `neither`; a box counts once for each
+    contest.
     """
     with open_results(site) as reader:
         results = reader.boxes()

@@ -19,7 +19,7 @@ def sheet_versions(
 ) -> dict[ResultKey, tuple[SheetVersion, ...]]:
     """Return the filed versions of page 1 of each key's sheet, oldest first.
 
-    A key without a sheet is left out; without a catalog (None) all are.
+    A key without a sheet is left out; without a catalog (None) nothing is returned.
     """
     found: dict[ResultKey, tuple[SheetVersion, ...]] = {}
     if connection is None:

@@ -115,10 +115,10 @@ class Batch:
 
 
 class ResultStore:
-    """An open database of results, of one thread; nothing lasts until `commit`."""
+    """An open database of results, for one thread. Changes become durable with `commit`."""
 
     def __init__(self, url: sa.URL, *, read_only: bool = False) -> None:
-        """Open it and make what is missing; to read only, it must be complete already."""
+        """Open it and create missing tables; with `read_only` they must exist already."""
         self._engine = _read_only_engine(url) if read_only else sa.create_engine(url)
         if not read_only:
             if self._engine.dialect.name == "sqlite":
@@ -130,7 +130,7 @@ class ResultStore:
         self._next_ids: dict[str, int] = {}
 
     def close(self) -> None:
-        """Drop what was not committed."""
+        """Close the connection and drop changes that were not committed."""
         self._connection.close()
         self._engine.dispose()
 
@@ -151,7 +151,7 @@ class ResultStore:
         return self._connection
 
     def commit(self) -> None:
-        """Make everything since the last commit last."""
+        """Make all changes since the last commit durable."""
         self._connection.commit()
 
     # Batches.
@@ -281,7 +281,7 @@ class ResultStore:
     def record(
         self, batch: str, done_lines: int, results: Mapping[int, int], others: Mapping[int, int]
     ) -> None:
-        """Note the records of a chunk: by id of a result, and of a set-aside row, its number."""
+        """Note the record numbers of a chunk, by the ids of its results and of its other rows."""
         for table, numbers in ((t.result, results), (t.set_aside, others)):
             if numbers:
                 statement = sa.update(table).where(table.c.id == sa.bindparam("this"))
@@ -356,7 +356,7 @@ class ResultStore:
     # Findings.
 
     def replace_findings(self, findings: Mapping[str, Sequence[Finding]]) -> None:
-        """Put each subject's findings in place of those that it had."""
+        """Replace the findings of each subject."""
         if not findings:
             return
         statement = sa.delete(t.finding).where(t.finding.c.subject == sa.bindparam("of"))
@@ -397,7 +397,7 @@ def url(site: Path) -> sa.URL:
 
 
 def is_complete(url: sa.URL) -> bool:
-    """Return True if the database has all its tables; it may be being made just now."""
+    """Return True if the database has all its tables; another process may be creating them."""
     if url.database is None or not Path(url.database).exists():
         return False
     engine = _read_only_engine(url)

@@ -34,7 +34,7 @@ batch = sa.Table(  # one file from results/
     sa.Column("rejected", sa.BigInteger, nullable=False),
     sa.Column("finished_at", sa.String(32)),
 )
-result = sa.Table(  # every accepted version, for ever
+result = sa.Table(  # every accepted version; none is ever deleted
     "result",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
@@ -89,7 +89,9 @@ set_aside = sa.Table(  # rows that were not accepted: duplicates, and the result
     sa.Column("fault", sa.String(32), nullable=False),  # `duplicate`, or a RowFault
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("place", sa.Text, nullable=False),  # empty where the row names none
-    sa.Column("text", sa.Text, nullable=False),  # the row as it came; empty for a duplicate
+    sa.Column(
+        "text", sa.Text, nullable=False
+    ),  # the row as it was delivered; empty for a duplicate
     sa.Column("set_aside_at", sa.String(32), nullable=False),
     sa.Column("seq", sa.BigInteger),
 )
@@ -99,7 +101,7 @@ sa.Index(
     sqlite_where=set_aside.c.seq.is_(None),
     postgresql_where=set_aside.c.seq.is_(None),
 )
-finding = sa.Table(  # what checks notice now; a group is replaced as a whole
+finding = sa.Table(  # current findings; those of one subject are replaced as a whole
     "finding",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),

@@ -1,1 +1,1 @@
-"""Checks of results against themselves, each other, the registry and the sheets: they only flag."""
+"""Compares results with each other, the registry and the sheets; a finding blocks nothing."""

@@ -1,7 +1,7 @@
 """Checks of one box: the arithmetic of its form, its registry entry, its sheet, its contests.
 
-Each check is a pure function; BOX_CHECKS is the table of them. A number that the result lacks
-(None) takes part in no check.
+Each check is a pure function; BOX_CHECKS is the table of them. Checks skip a number that the result
+lacks (None).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ class SheetVersion:
 
 @dataclass(frozen=True, slots=True)
 class BoxState:
-    """All that is known of one box in one contest; `versions` are its results, oldest first."""
+    """What is known about one box in one contest; `versions` are its results, oldest first."""
 
     versions: Sequence[Result]
     expected_turu: SandikTuru | None

@@ -1,6 +1,6 @@
 """The names of all checks, and a finding: what one of them noticed.
 
-A finding never blocks a number: the board's number is the number.
+A finding never blocks a number: the number of the board counts.
 
 Findings of the kind HINT are statistical: they say where to look, and many have an innocent cause.
 """
@@ -16,7 +16,7 @@ class FindingKind(StrEnum):
     """How certain a check is."""
 
     ERROR = "error"  # two numbers that must agree do not
-    NOTE = "note"  # possible, and worth a look: every registered voter voted
+    NOTE = "note"  # possible but unusual, such as: every registered voter voted
     HINT = "hint"  # statistical
 
 

@@ -71,7 +71,7 @@ class PlaceSums:
         return total
 
     def abroad_and_customs(self, secim: Secim) -> Counter[str]:
-        """Return the sums of what the election's own aggregate sheet adds up."""
+        """Return the sums of the places that the election's own aggregate sheet adds up."""
         total: Counter[str] = Counter()
         for district in self.BESIDE:
             total.update(self.of(secim, district, None))
@@ -83,8 +83,8 @@ def check_sum(
 ) -> Iterator[Finding]:
     """Compare an aggregate sheet's numbers with the sum of the results below it.
 
-    `missing` is how many results below are not there yet; `path` is the aggregate sheet's path in
-    a tree, if it was filed.
+    `missing` is how many results below have not arrived yet; `path` is the aggregate sheet's path
+    in a tree, if it was filed.
     """
     differ: dict[str, int] = {}
     for name, stated in _numbers(aggregate).items():

@@ -3,12 +3,12 @@
     Rule 1  The registry expects the row's sheet; otherwise the place is unknown, or the contest is
             not held there.
     Rule 2  The ballot has every option that got a vote.
-    Rule 3  A version that is known keeps its numbers: the same numbers again are a duplicate,
-            other numbers are a conflict.
-    Rule 4  A version from 2 on says why it was made.
+    Rule 3  The numbers of an accepted version cannot change: the same numbers again are a
+            duplicate, other numbers are a conflict.
+    Rule 4  Version 2 and later ones have a reason.
 
-Whether the numbers add up is no rule: checks flag that, and block nothing. Versions may arrive in
-any order, and every accepted one is kept; the highest counts.
+It does not matter whether the numbers add up: checks report that, and block nothing. Versions may
+arrive in any order, and every accepted one is kept; the highest counts.
 """
 
 from collections.abc import Collection
@@ -61,7 +61,7 @@ class KnownFacts(Protocol):
 
 
 def decide(result: Result, facts: KnownFacts) -> RowDecision:
-    """Decide on one row; rows are decided one after the other, each known to the next."""
+    """Decide on one row; `facts` must know it before the next row is decided on."""
     key = result.key
     if not facts.is_expected(key):
         if facts.has_place(key):

@@ -1,4 +1,4 @@
-"""A batch of results: how SEÇSİS delivers them in `results/`.
+"""The format of a batch of results, which SEÇSİS delivers in `results/`.
 
 A batch is one file, UTF-8, in one of two formats, told apart by the file's name.
 
@@ -23,9 +23,9 @@ election is rejected. Other fields are ignored.
 
     secim;cevre;kurul;sandik;sandik_turu;surum;neden;zaman;...;oylar.parti-a;oylar.parti-b
 
-Numbers are whole and written without separators: 1234, never 1.234. A row that cannot be read is
-a BadRow, with its line; the other rows are taken. A byte order mark, CRLF and empty lines are
-accepted.
+Numbers are whole and written without separators: 1234, never 1.234. A row that cannot be read
+becomes a BadRow with its line; the other rows are not affected. A byte order mark, CRLF and empty
+lines are accepted.
 """
 
 import csv
@@ -41,7 +41,7 @@ from config.sheet import Belge, SandikTuru, Secim, Sheet
 
 EXTENSIONS = (".ndjson", ".csv")
 MAX_LINE_BYTES = 1 << 20
-MAX_COUNT = 10**9  # more voters than any place has
+MAX_COUNT = 10**9  # no place has as many voters
 VOTES_COLUMN = "oylar."
 _BOM = b"\xef\xbb\xbf"
 _NUMBERS = (
@@ -60,7 +60,7 @@ _PLACE = ("cevre", "kurul", "sandik")
 
 
 class RowFault(StrEnum):
-    """Why a row cannot be a result; the slug that its quarantine record has as reason."""
+    """Why a row cannot be a result; the value is the reason in its record."""
 
     UNREADABLE = "unreadable"
     MISSING_FIELD = "missing-field"
@@ -149,7 +149,7 @@ def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow
 def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(lines):
         content = line.removeprefix(_BOM) if number == 0 else line
-        # A NUL or an undecodable byte stays in its field, where it is no value of any column.
+        # A NUL or an undecodable byte stays in its field, and no column accepts it.
         yield content.decode("utf-8", "replace").rstrip("\r\n")
 
 

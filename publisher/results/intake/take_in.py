@@ -3,14 +3,15 @@
 Each batch goes the same way, and each step is durable before the next:
 
     receive     a row in the database, then the rename into state/results-spool/
-    keep        the bytes are copied into the store, where nobody can change them; then the digest
+    keep        the bytes are copied into the store, where they cannot change; then the digest is
+                noted
     decide      rows are decided in chunks of CHUNK_ROWS, and stored
-    record      the results ledger gets a record of each row, and the database its number
+    record      the results ledger gets a record of each row, and the database the record's number
     finish      the spool's file is removed
 
-Killed in between, `recover` continues: a batch is decided again only after its last decided line,
-and a row that has a record never gets a second one. A bad row never stops a batch, and a bad batch
-never stops the others.
+If the process is killed in between, `recover` continues after the last line that was decided, and a
+row that has a record never gets a second one. A bad row never stops a batch, and a bad batch never
+stops the others.
 """
 
 import os
@@ -83,8 +84,8 @@ Versions = dict[ResultKey, dict[int, StoredResult]]
 class RecordedChunk:
     """What a chunk changed, for checks and snapshots.
 
-    `known` has the versions from before the chunk, of the same boxes in every contest. What the
-    reader of a chunk stores is committed together with it, when the next chunk is asked for.
+    `known` has the versions from before the chunk, of the same boxes in every contest. The chunk is
+    committed when the caller asks for the next one, together with what the caller has stored.
     """
 
     results: tuple[StoredResult, ...]
@@ -112,7 +113,7 @@ class ResultIntake:
     def claim(self, candidates: Sequence[Candidate]) -> list[str]:
         """Move complete files from results/ into the spool; return the ids of their batches.
 
-        A file whose name is no batch's stays where it is.
+        A file whose name is not that of a batch stays where it is.
         """
         context, claimed = self._context, []
         for candidate in candidates:
@@ -414,7 +415,7 @@ def _chunks(rows: Iterator[GoodRow | BadRow]) -> Iterator[list[GoodRow | BadRow]
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a batch; of one that is too long, only as much as shows that it is."""
+    """Yield the lines of a batch; a line that is too long is cut off just above the limit."""
     limit = batch.MAX_LINE_BYTES + 1
     while line := file.readline(limit):
         if len(line) == limit and not line.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""Writes the ready-made exports of a snapshot, beside its Parquet files, and signs for them.
+"""Writes the ready-made exports of a snapshot, beside its Parquet files, and signs a list of them.
 
 For each contest and for its aggregate sheets (`<name>` is `mv` or `mv-birlestirme`):
 
@@ -13,8 +13,9 @@ and `<secim>.changes.csv` and `<secim>.changes.xlsx` (Genelge md. 6/c). When all
     {"format": "ssps-exports-v1", "election": "...", "number": 42, "manifest": "<its sha256>",
      "files": {"mv.csv": {"sha256": "...", "bytes": 123}}}
 
-A file is copied from the snapshot before where its Parquet file is the same. An export says in its
-last columns of which snapshot it is. This runs in a process of its own, with the lowest priority:
+If a Parquet file is the same as in the previous snapshot, its exports are copied from there. The
+last columns of an export name the snapshot. This runs in a process of its own, with the lowest
+priority:
 
     python -m publisher.results.snapshots.exports SITE NUMBER
 """
@@ -112,7 +113,7 @@ def write_exports(
 
 
 def prune_exports(site: Path, newest: int) -> list[int]:
-    """Remove the exports of older snapshots, but the last of each full hour; return which.
+    """Remove the exports of older snapshots, except of the last one in each hour; return which.
 
     Parquet files, changes, sums and manifests of every snapshot stay.
     """
@@ -128,7 +129,7 @@ def prune_exports(site: Path, newest: int) -> list[int]:
             continue
         folder = snapshot_folder(site, number)
         names = json.loads((folder / EXPORTS).read_bytes())["files"]
-        # The list goes first, so that it never names a file that is gone.
+        # The list is removed first, so that it never names a file that is gone.
         for name in (EXPORTS, SIGNATURE, *names):
             (folder / name).unlink(missing_ok=True)
         removed.append(number)
@@ -149,7 +150,7 @@ def heading(column: str, titles: Mapping[str, str]) -> str:
 
 
 def option_titles(ballot: Ballot | None, secim: Secim) -> dict[str, str]:
-    """Return the title of each option of a contest; of an independent, with its district."""
+    """Return the title of each option of a contest; that of an independent names its district."""
     if ballot is None:
         return {}
     return {row.option.id: row.option.ad for row in ballot.rows if row.secim is secim}
@@ -176,7 +177,7 @@ def _export_table(parquet: Path, before: Path, number: int, ballot: Ballot | Non
             f"{name}.xlsx": lambda path: _write_xlsx(path, columns, headings, rows, number, name),
         }
         for file, write in written.items():
-            # The CSV and XLSX say of which snapshot they are, so only NDJSON can be the same file.
+            # CSV and XLSX files name their snapshot, so only NDJSON files can be the same.
             if same and ".ndjson." in file and (before / file).exists():
                 with suppress(FileExistsError):
                     (folder / file).hardlink_to(before / file)
@@ -342,7 +343,7 @@ def _flat(stated: Mapping[str, Any] | None) -> dict[str, int | None]:
 
 
 def _place(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, then rename it; one that is there already stays."""
+    """Write a file under a temporary name and rename it; a file that exists already stays."""
     if path.exists():
         return
     fresh = path.with_name(f".{path.name}{_NEW}")

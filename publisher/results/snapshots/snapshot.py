@@ -116,7 +116,7 @@ class Columns:
         self._database.close()
 
     def replace(self, results: Iterable[Result]) -> None:
-        """Put these results in place of those of the same places."""
+        """Replace the results of the same places by these."""
         for result in results:
             table = _table(result.key)
             self.changed.add(table)
@@ -126,7 +126,7 @@ class Columns:
             self._load()
 
     def _load(self) -> None:
-        """Insert the rows that wait; many at once cost a third of what they cost in small parts."""
+        """Insert the pending rows at once, in a third of the time of many small parts."""
         for table, rows in self._pending.items():
             listed = list(rows.values())
             self._add_vote_columns(table, listed)
@@ -209,7 +209,7 @@ class Changes:
         results: Iterable[StoredResult],
         known: Mapping[ResultKey, Mapping[int, StoredResult]],
     ) -> None:
-        """Write each version that became the newest; `known` are those from before."""
+        """Write each version that became the newest; `known` are the earlier versions."""
         newest: dict[ResultKey, Result] = {}
         for stored in results:
             key = stored.result.key
@@ -251,7 +251,7 @@ class Changes:
 
 
 class SnapshotWriter:
-    """Closes snapshots; of one thread. `step` is called with the name of each step that is done."""
+    """Closes snapshots, for one thread. `step` is called with the name of each step done."""
 
     def __init__(
         self,
@@ -314,7 +314,7 @@ class SnapshotWriter:
         self._load_changes(held)
 
     def _load_changes(self, held: int) -> None:
-        """Write the changes again that an earlier run saw after the last snapshot."""
+        """Write again the changes that an earlier run noted after the last snapshot."""
         last = self._store.last_recorded()
         found = self._store.since(held, last)
         while part := list(islice(found, _CHANGES_A_TIME)):
@@ -332,7 +332,7 @@ class SnapshotWriter:
         results: Sequence[StoredResult],
         known: Mapping[ResultKey, Mapping[int, StoredResult]],
     ) -> None:
-        """Count results that were recorded just now; `known` are the versions from before."""
+        """Add results that were recorded just now; `known` are the earlier versions."""
         self._columns.replace(stored.result for stored in results if stored.newest)
         self._changes.add(results, known)
 

@@ -9,11 +9,11 @@ One object a line, for each board, each district, and the country, of the newest
          "parti-a": {"own": 20000, "share": "14000/31", "rounded": 452}}}}}
 
 `level` is `kurul`, `cevre` or `ulke`; `sandik` is how many boxes the sums add up. `paylar` divides
-the joint votes of each alliance among its parties (law 7102 md. 18; see the module shares). Where
-shares are computed, `[results] share_level` says: with `cevre` the shares of a board are left
-out, with `ilce` a board has shares and a district adds up the shares of its boards. The country
-always adds up those of its districts. A share is undefined (`null`) if no party of the alliance has
-a vote of its own there; a sum leaves undefined shares out and says how many joint votes that are.
+the joint votes of each alliance among its parties (law 7102 md. 18; see the module shares).
+`[results] share_level` is the level at which shares are computed. With `cevre`, boards have no
+shares; with `ilce`, boards have shares and a district has their sum. The country always has the sum
+of its districts. A share is undefined (`null`) if no party of the alliance has a vote of its own
+there; a sum leaves out undefined shares and states their joint votes.
 """
 
 import json
