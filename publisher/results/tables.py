@@ -89,9 +89,7 @@ set_aside = sa.Table(  # rows that were not accepted: duplicates, and the result
     sa.Column("fault", sa.String(32), nullable=False),  # `duplicate`, or a RowFault
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("place", sa.Text, nullable=False),  # empty where the row names none
-    sa.Column(
-        "text", sa.Text, nullable=False
-    ),  # the row as it was delivered; empty for a duplicate
+    sa.Column("text", sa.Text, nullable=False),  # the row as delivered; empty for a duplicate
     sa.Column("set_aside_at", sa.String(32), nullable=False),
     sa.Column("seq", sa.BigInteger),
 )
