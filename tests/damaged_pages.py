@@ -59,11 +59,16 @@ from qrcode.base import rs_blocks
 from qrcode.util import BitBuffer, create_bytes, length_in_bits
 
 from config.election import Election
-from scripts.rehearsal.election import entries, serial
-from scripts.rehearsal.handwriting import BLACK, MONO, font
-from scripts.rehearsal.scan_damage import DPI, expose
-from scripts.rehearsal.seeded_random import seeded_rng
-from scripts.rehearsal.sheets import KAREKOD_MM, KAREKOD_POSITIONS, karekod_image, print_sheet
+from scripts.rehearsal.synthetic.election import entries, serial
+from scripts.rehearsal.synthetic.handwriting import BLACK, MONO, font
+from scripts.rehearsal.synthetic.scan_damage import DPI, expose
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.sheets import (
+    KAREKOD_MM,
+    KAREKOD_POSITIONS,
+    karekod_image,
+    print_sheet,
+)
 
 Step = Callable[[Image.Image, random.Random], Image.Image]
 Encode = Callable[[Image.Image, random.Random], bytes]

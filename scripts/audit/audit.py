@@ -15,7 +15,7 @@ from scripts.audit.gaps import gap
 from scripts.audit.query import query
 from scripts.audit.receipts import receipt
 from scripts.audit.record_text import format_record_line
-from scripts.audit.reports import report
+from scripts.audit.report.report import report
 from scripts.audit.timelines import timeline
 from scripts.audit.verify import verify
 from scripts.shared import console

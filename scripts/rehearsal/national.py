@@ -1,9 +1,9 @@
 """`ssps rehearse --national`: play a whole polling night, or a part of it, in minutes.
 
 It is a double election of 201,000 boxes divided by a factor. The pages arrive as
-scripts/rehearsal/arrivals schedules them, some of them from scanners that write slowly and in
-place. Meanwhile the parties mirror with several kinds of clients. The pages are of one of two
-kinds, which the report names:
+scripts/rehearsal/synthetic/arrivals schedules them, some of them from scanners that write slowly
+and in place. Meanwhile the parties mirror with several kinds of clients. The pages are of one of
+two kinds, which the report names:
 
     real      all pages are drawn and scanned before the night, because drawing is slow, and are
               then dropped into the intake and read
@@ -38,14 +38,15 @@ from config.election import Election
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
 from scripts.filing.status import count_sheets
-from scripts.rehearsal import arrivals, reconcile, scanner, simulated_reader
-from scripts.rehearsal.arrivals import ScheduledScan
+from scripts.rehearsal import reconcile, simulated_reader
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MirrorClient, MirrorRunner
 from scripts.rehearsal.reconcile import DeliveredPage
-from scripts.rehearsal.result_batches import RehearsalResults, ResultSender
-from scripts.rehearsal.scanner import ScanKind
-from scripts.rehearsal.sheets import SheetNumbers
+from scripts.rehearsal.synthetic import arrivals, scanner
+from scripts.rehearsal.synthetic.arrivals import ScheduledScan
+from scripts.rehearsal.synthetic.result_batches import RehearsalResults, ResultSender
+from scripts.rehearsal.synthetic.scanner import ScanKind
+from scripts.rehearsal.synthetic.sheets import SheetNumbers
 from scripts.shared import console
 
 BOXES = 201_000

@@ -20,8 +20,8 @@ from keys.ledger import segments
 from publisher.results.reading import open_results
 from publisher.results.snapshots.snapshot import latest_number
 from scripts.filing.status import count_sheets
-from scripts.rehearsal.result_batches import ERRORS, InjectedError, RehearsalResults
-from scripts.rehearsal.scanner import UNFILABLE, ScanKind
+from scripts.rehearsal.synthetic.result_batches import ERRORS, InjectedError, RehearsalResults
+from scripts.rehearsal.synthetic.scanner import UNFILABLE, ScanKind
 from scripts.shared import console
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]

@@ -36,8 +36,6 @@ from config.site import (
 from keys.server_keys import host, sshsig
 from scripts.access.key import add_credential, load_public_key
 from scripts.filing import registry
-from scripts.rehearsal import election as synthetic
-from scripts.rehearsal import scanner, synthetic_results
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
 from scripts.rehearsal.rehearsal_site import (
     ADDRESS,
@@ -46,7 +44,10 @@ from scripts.rehearsal.rehearsal_site import (
     known_hosts,
     scanned_pages,
 )
-from scripts.rehearsal.result_batches import RehearsalResults, deliver_batch
+from scripts.rehearsal.synthetic import election as synthetic
+from scripts.rehearsal.synthetic import scanner
+from scripts.rehearsal.synthetic.result_batches import RehearsalResults, deliver_batch
+from scripts.rehearsal.synthetic.results import ballot_csv
 from scripts.results.ballot import import_ballot
 from scripts.shared import console
 from scripts.site.init import SITE_TEMPLATE, create_site
@@ -123,11 +124,9 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     registry_csv = site / REGISTRY_CSV
     sheets = synthetic.write_csv(synthetic.entries(boxes, seed), registry_csv)
     registry.import_registry(site, registry_csv, _WHY)
-    ballot_csv = site / BALLOT_CSV
-    ballot_csv.write_text(
-        synthetic_results.ballot_csv(synthetic.CONTESTS, districts), encoding="utf-8"
-    )
-    import_ballot(site, ballot_csv, _WHY)
+    ballot_file = site / BALLOT_CSV
+    ballot_file.write_text(ballot_csv(synthetic.CONTESTS, districts), encoding="utf-8")
+    import_ballot(site, ballot_file, _WHY)
     _write_client_files(site, port)
     if like is not None:
         click.echo(f"{site}: {sheets} sheets of {boxes} boxes for the parties of {like}. Next:")

@@ -24,8 +24,8 @@ from config.site import REHEARSAL_TOML
 from publisher.page import Reading, ReadResult, Reason
 from publisher.reading.worker_client import WorkerClient
 from scripts.daemons.run import run_publisher
-from scripts.rehearsal.scanner import PlannedScan
-from scripts.rehearsal.sheets import print_sheet
+from scripts.rehearsal.synthetic.scanner import PlannedScan
+from scripts.rehearsal.synthetic.sheets import print_sheet
 from scripts.shared.json_log import configure_logging
 
 _WIDTH = 140  # pixels; a page then fits into one disk block of 4096 bytes

@@ -61,7 +61,7 @@ from publisher.reading.worker_client import WorkerClient
 from scripts.daemons.run import stop_on_signal
 from scripts.filing.status import count_sheets
 from scripts.rehearsal import simulated_reader
-from scripts.rehearsal.scanner import PlannedScan
+from scripts.rehearsal.synthetic.scanner import PlannedScan
 from scripts.shared.json_log import configure_logging
 
 _BOXES_PER_BOARD = 180

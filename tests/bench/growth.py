@@ -38,8 +38,9 @@ from publisher.reading.pool import read_page
 from publisher.store.quarantine import Quarantine
 from publisher.store.store import Store
 from scripts.filing import status
-from scripts.rehearsal import election, simulated_reader
-from scripts.rehearsal.scanner import PlannedScan
+from scripts.rehearsal import simulated_reader
+from scripts.rehearsal.synthetic import election
+from scripts.rehearsal.synthetic.scanner import PlannedScan
 from scripts.site.init import PARTIES_TEMPLATE, SITE_TEMPLATE, create_site
 
 LIMIT = 2.0

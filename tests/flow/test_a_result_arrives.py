@@ -16,8 +16,8 @@ from config.registry import Registry
 from config.site import LEDGERS, REGISTRY_INDEX, RESULTS, RESULTS_LEDGER, SNAPSHOTS
 from keys.ledger.segments import read_records
 from publisher.results.reading import open_results
-from scripts.rehearsal.result_batches import RehearsalResults, deliver_batch
-from scripts.rehearsal.scanner import PlannedScan
+from scripts.rehearsal.synthetic.result_batches import RehearsalResults, deliver_batch
+from scripts.rehearsal.synthetic.scanner import PlannedScan
 from scripts.shared.console import utc_now
 
 

@@ -35,11 +35,12 @@ from soak.fault_injection import InjectedFault, SoakRun
 from config import load
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
-from scripts.rehearsal import arrivals, reconcile, scanner
+from scripts.rehearsal import reconcile
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, MirrorClient, MirrorRunner
 from scripts.rehearsal.reconcile import DeliveredPage
 from scripts.rehearsal.rehearsal_site import ADDRESS
+from scripts.rehearsal.synthetic import arrivals, scanner
 
 _QUIET_SHARE = 0.25  # of the time, at its end, without faults
 _MEGABYTES = 256  # size of the site's disk, plus as many for every ten minutes

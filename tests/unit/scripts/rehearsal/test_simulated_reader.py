@@ -11,7 +11,7 @@ from config.registry import RegistryEntry
 from publisher.page import Reason
 from publisher.reading.codes.agreement import agreement_on
 from scripts.rehearsal import simulated_reader
-from scripts.rehearsal.scanner import PlannedScan, ScanKind
+from scripts.rehearsal.synthetic.scanner import PlannedScan, ScanKind
 
 ROOT = Path(simulated_reader.__file__).parents[2]
 

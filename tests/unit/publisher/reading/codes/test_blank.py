@@ -7,8 +7,8 @@ from PIL import Image, ImageOps
 from publisher.page import Reason
 from publisher.reading.codes.blank import MOST_INK, ink_share
 from publisher.reading.worker import read_file
-from scripts.rehearsal.scan_damage import expose
-from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.scan_damage import expose
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -10,7 +10,7 @@ from publisher.reading.codes.decode import UNREAD
 from publisher.reading.codes.locate import unread_codes
 from publisher.reading.codes.placing import Placed
 from publisher.reading.worker import read_file
-from scripts.rehearsal.sheets import karekod_image
+from scripts.rehearsal.synthetic.sheets import karekod_image
 
 
 def kind(name: str) -> damaged_pages.Damage:

@@ -4,7 +4,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from publisher.reading.codes.decode import read_codes
 from publisher.reading.codes.symbol import Symbol, symbol_of
-from scripts.rehearsal.sheets import karekod_image
+from scripts.rehearsal.synthetic.sheets import karekod_image
 
 CODE = "1093717526"
 SQUARE = ((0.0, 0.0), (105.0, 0.0), (105.0, 105.0), (0.0, 105.0))

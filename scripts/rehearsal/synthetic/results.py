@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from config.ballot import COLUMNS, Tur
 from config.registry import RegistryEntry
 from config.sheet import SandikTuru, Secim
-from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 _ONES = ("", "bir", "iki", "üç", "dört", "beş", "altı", "yedi", "sekiz", "dokuz")
 _TENS = ("", "on", "yirmi", "otuz", "kırk", "elli", "altmış", "yetmiş", "seksen", "doksan")

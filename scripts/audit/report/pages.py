@@ -5,9 +5,9 @@ from datetime import datetime
 from html import escape
 
 from keys.ledger.record import Record
-from scripts.audit import charts
 from scripts.audit.record_text import printable
-from scripts.audit.report_figures import Delivery, FiledSheet, PartyReport
+from scripts.audit.report import charts
+from scripts.audit.report.figures import Delivery, FiledSheet, PartyReport
 
 _MAX_SHOWN = 200  # rows of a table; the CSV file has all of them
 _LAG_COLUMNS = (  # of the histogram

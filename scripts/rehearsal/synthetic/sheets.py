@@ -2,7 +2,7 @@
 
 It is A4 portrait. As in 2023, the karekod is printed twice, top right and bottom right: version 1,
 level L, ten digits, 13 mm wide, with a quiet zone and the digits underneath. The numbers on it are
-those of the rehearsal's results (scripts/rehearsal/synthetic_results): a box's sheet shows the
+those of the rehearsal's results (scripts/rehearsal/synthetic/results): a box's sheet shows the
 result of the box, an aggregate sheet one line for each place below it, if they are given.
 """
 
@@ -18,16 +18,25 @@ from config.cevre import ABROAD, CUSTOMS
 from config.election import Election
 from config.registry import RegistryEntry
 from config.sheet import Belge, Level, SandikTuru
-from scripts.rehearsal.handwriting import BLACK, BOLD, GREY, INKS, MONO, SANS, Colour, PrintedPage
-from scripts.rehearsal.places import turkish_name, turkish_upper
-from scripts.rehearsal.seeded_random import seeded_rng
-from scripts.rehearsal.synthetic_results import (
+from scripts.rehearsal.synthetic.handwriting import (
+    BLACK,
+    BOLD,
+    GREY,
+    INKS,
+    MONO,
+    SANS,
+    Colour,
+    PrintedPage,
+)
+from scripts.rehearsal.synthetic.places import turkish_name, turkish_upper
+from scripts.rehearsal.synthetic.results import (
     NO_RESULT,
     BoxResult,
     box_result,
     number_in_words,
     options,
 )
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 KAREKOD_MM = 13.0
 KAREKOD_POSITIONS = ((187.0, 9.0), (187.0, 266.0))  # left and top edge of each copy, in mm

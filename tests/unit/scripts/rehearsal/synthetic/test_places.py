@@ -1,8 +1,8 @@
 import pytest
 
 from config import cevre, name
-from scripts.rehearsal import places
-from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic import places
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 
 def test_a_name_gives_the_same_numbers_in_every_process() -> None:

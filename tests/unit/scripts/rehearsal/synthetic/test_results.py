@@ -6,8 +6,8 @@ import pytest
 from config.ballot import Tur, read
 from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
-from scripts.rehearsal import synthetic_results
-from scripts.rehearsal.synthetic_results import box_result, options
+from scripts.rehearsal.synthetic import results
+from scripts.rehearsal.synthetic.results import box_result, options
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from scripts.rehearsal.synthetic_results import box_result, options
     ],
 )
 def test_numbers_are_written_in_turkish_words(number: int, written: str) -> None:
-    assert synthetic_results.number_in_words(number) == written
+    assert results.number_in_words(number) == written
 
 
 BOX = RegistryEntry(
@@ -76,7 +76,7 @@ def test_president_has_four_candidates_and_parliament_24_parties_in_two_alliance
 
 
 def test_the_ballot_can_be_imported() -> None:
-    text = synthetic_results.ballot_csv((Secim.CB, Secim.MV), ["01-adana", "34-istanbul-1"])
+    text = results.ballot_csv((Secim.CB, Secim.MV), ["01-adana", "34-istanbul-1"])
 
     ballot = read("ballot.csv", text.splitlines(keepends=True), text.encode())
 

@@ -7,7 +7,7 @@ import pytest
 from config import registry
 from config.registry import RegistryEntry
 from config.sheet import Belge, Level, SandikTuru, Secim
-from scripts.rehearsal import election
+from scripts.rehearsal.synthetic import election
 
 
 def boxes_of(entries: list[RegistryEntry]) -> set[tuple[str | None, str | None, str]]:

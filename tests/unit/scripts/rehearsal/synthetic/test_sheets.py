@@ -8,9 +8,9 @@ from PIL import Image
 from config.election import Election
 from config.fault import Faults
 from config.registry import RegistryEntry
-from scripts.rehearsal import election as synthetic
-from scripts.rehearsal import handwriting
-from scripts.rehearsal.sheets import print_sheet
+from scripts.rehearsal.synthetic import election as synthetic
+from scripts.rehearsal.synthetic import handwriting
+from scripts.rehearsal.synthetic.sheets import print_sheet
 
 QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 

@@ -21,11 +21,11 @@ from config.result import BOX_SHEET, ResultKey
 from config.sheet import Belge, Level, SandikTuru, Secim
 from config.site import RESULTS
 from publisher.results.checks.finding import Check
-from scripts.rehearsal.election import AGGREGATE_LINES, NOT_IN_TURKEY
-from scripts.rehearsal.scanner import UNFILABLE, PlannedScan
-from scripts.rehearsal.seeded_random import seeded_rng
-from scripts.rehearsal.sheets import SheetNumbers
-from scripts.rehearsal.synthetic_results import NO_RESULT, BoxResult, box_result
+from scripts.rehearsal.synthetic.election import AGGREGATE_LINES, NOT_IN_TURKEY
+from scripts.rehearsal.synthetic.results import NO_RESULT, BoxResult, box_result
+from scripts.rehearsal.synthetic.scanner import UNFILABLE, PlannedScan
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.sheets import SheetNumbers
 
 REASONS = ("itiraz kabul edildi", "giriş hatası düzeltildi", "yeniden sayım")
 _DELAY_SECONDS = 3.0  # between two batches

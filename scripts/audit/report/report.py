@@ -11,8 +11,9 @@ import click
 from config import scope
 from config.scope import Scope
 from config.site import PARTIES_TOML
-from scripts.audit import evidence, index, report_figures, report_pages
-from scripts.audit.report_figures import PartyReport
+from scripts.audit import evidence, index
+from scripts.audit.report import figures, pages
+from scripts.audit.report.figures import PartyReport
 from scripts.shared import console
 
 _COLUMNS = ("party", "sheet", "visible", "taken", "lag_seconds", "sha256_filed", "sha256_served")
@@ -83,23 +84,23 @@ def report(
         scopes = {party: scopes.get(party, scope.ALL)}
     elif not scopes:
         scopes = dict.fromkeys(logged_in, scope.ALL)
-    filed = report_figures.filed_sheets(database)
+    filed = figures.filed_sheets(database)
     made = datetime.now(UTC)
     output.mkdir(parents=True, exist_ok=True)
     reports = []
     for name, its_scope in scopes.items():
-        one = report_figures.party_report(database, name, its_scope, filed)
-        (output / f"{name}.html").write_text(report_pages.party_page(one, made), encoding="utf-8")
+        one = figures.party_report(database, name, its_scope, filed)
+        (output / f"{name}.html").write_text(pages.party_page(one, made), encoding="utf-8")
         _write_csv(output / f"{name}.csv", [one])
         reports.append(one)
     if every:
-        unequal = list(report_figures.unequally_linked(filed, scopes))
-        page = report_pages.comparison_page(reports, unequal, made)
+        unequal = list(figures.unequally_linked(filed, scopes))
+        page = pages.comparison_page(reports, unequal, made)
         (output / "index.html").write_text(page, encoding="utf-8")
         _write_csv(output / "sheets.csv", reports)
     for one in reports:
         sheets = len(one.sheets)
-        share = report_pages.format_share(one.downloaded, sheets)
+        share = pages.format_share(one.downloaded, sheets)
         click.echo(f"{one.party}: {one.downloaded:,} of {sheets:,} downloaded ({share})")
     click.echo(output / ("index.html" if every else f"{party}.html"))
 

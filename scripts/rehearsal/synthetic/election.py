@@ -16,8 +16,8 @@ from config import cevre
 from config.cevre import ascii_name
 from config.registry import COLUMNS, RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
-from scripts.rehearsal import places
-from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic import places
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 NOT_IN_TURKEY = (cevre.ABROAD, cevre.CUSTOMS)
 CONTESTS = (Secim.CB, Secim.MV)

@@ -9,9 +9,9 @@ from PIL import Image
 
 from config.election import Election
 from config.registry import RegistryEntry
-from scripts.rehearsal import election as synthetic
-from scripts.rehearsal import scanner
-from scripts.rehearsal.scanner import PlannedScan, ScanKind
+from scripts.rehearsal.synthetic import election as synthetic
+from scripts.rehearsal.synthetic import scanner
+from scripts.rehearsal.synthetic.scanner import PlannedScan, ScanKind
 
 QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 UNFILABLE_KINDS = {ScanKind.BLANK, ScanKind.TORN, ScanKind.UNREGISTERED}

@@ -18,9 +18,9 @@ from statistics import NormalDist
 
 from config.registry import RegistryEntry
 from config.sheet import Level
-from scripts.rehearsal.election import unregistered_karekod
-from scripts.rehearsal.scanner import UNFILABLE, PlannedScan, ScanKind
-from scripts.rehearsal.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.election import unregistered_karekod
+from scripts.rehearsal.synthetic.scanner import UNFILABLE, PlannedScan, ScanKind
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 # Times are in seconds after 17.00.

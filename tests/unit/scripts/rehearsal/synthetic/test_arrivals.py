@@ -2,9 +2,9 @@ from collections import Counter
 
 import pytest
 
-from scripts.rehearsal import arrivals, election
-from scripts.rehearsal.arrivals import DAY, HOUR, LAST_ARRIVAL, NIGHT_END, ScheduledScan
-from scripts.rehearsal.scanner import ScanKind
+from scripts.rehearsal.synthetic import arrivals, election
+from scripts.rehearsal.synthetic.arrivals import DAY, HOUR, LAST_ARRIVAL, NIGHT_END, ScheduledScan
+from scripts.rehearsal.synthetic.scanner import ScanKind
 
 
 @pytest.fixture(scope="module")

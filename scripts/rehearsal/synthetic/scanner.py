@@ -19,11 +19,11 @@ from PIL import Image, ImageDraw
 
 from config.election import Election
 from config.registry import RegistryEntry
-from scripts.rehearsal.election import unregistered_karekod
-from scripts.rehearsal.handwriting import A4
-from scripts.rehearsal.scan_damage import DPI, scan
-from scripts.rehearsal.seeded_random import seeded_rng
-from scripts.rehearsal.sheets import SheetNumbers, print_sheet
+from scripts.rehearsal.synthetic.election import unregistered_karekod
+from scripts.rehearsal.synthetic.handwriting import A4
+from scripts.rehearsal.synthetic.scan_damage import DPI, scan
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.sheets import SheetNumbers, print_sheet
 
 _BLOCK = 50  # scans; the extras are placed in each block
 _CHUNK = 32 * 1024  # bytes that a slow scanner writes at once

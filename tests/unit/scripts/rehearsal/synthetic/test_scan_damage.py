@@ -6,9 +6,9 @@ from PIL import Image
 
 from config.election import Election
 from config.registry import RegistryEntry
-from scripts.rehearsal.scan_damage import scan
-from scripts.rehearsal.seeded_random import seeded_rng
-from scripts.rehearsal.sheets import print_sheet
+from scripts.rehearsal.synthetic.scan_damage import scan
+from scripts.rehearsal.synthetic.seeded_random import seeded_rng
+from scripts.rehearsal.synthetic.sheets import print_sheet
 
 QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCodeModel2)
 
