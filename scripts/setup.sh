@@ -27,8 +27,8 @@ _python() {
 _debian_packages() {
     local package missing=()
     for package in "$@"; do
-        # Debian 13 has libzbar0 under the name libzbar0t64.
-        dpkg-query -W -f='${Status}\n' "$package" "${package}t64" 2>/dev/null | grep -q ' installed$' ||
+        # Debian 13 has libzbar0 under the name libzbar0t64. dpkg-query fails if either is unknown.
+        [[ $(dpkg-query -W -f='${Status}\n' "$package" "${package}t64" 2>/dev/null) == *' installed'* ]] ||
             missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return

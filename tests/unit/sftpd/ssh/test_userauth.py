@@ -12,6 +12,7 @@ from keys.credentials.admission import Admitted, Key, Password, Proof, Reason, R
 from keys.credentials.ring import Credential, CredentialKind, fingerprint
 from keys.server_keys import host
 from sftpd.ipc.messages import LoginAnswer
+from sftpd.ssh.algorithms import PUBLIC_KEYS
 from sftpd.ssh.userauth import UserauthHandler
 
 FAILURE = b"\x33\0\0\0\x12publickey,password\0"
@@ -25,6 +26,7 @@ class FakeTransport:
 
     authenticated = False
     session_id = SESSION_ID
+    public_keys = PUBLIC_KEYS
 
     def __init__(self) -> None:
         self.active = True
