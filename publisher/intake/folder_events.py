@@ -21,8 +21,16 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
+from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyFullEmitter, InotifyObserver
-from watchdog.observers.inotify_c import InotifyConstants, Mask
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyFD,
+    Mask,
+    WatchCallback,
+    WatchDescriptor,
+)
 
 from keys.kernel import file_system
 
@@ -141,12 +149,29 @@ class _ArrivalEmitter(InotifyFullEmitter):
         return self.watches(folder)
 
 
+class _Watches(InotifyFD):
+    """Adds a watch that exists already without a warning.
+
+    A new folder gets a watch from its event and from the scan of its parent, in either order.
+    watchdog warns of the second one. Where warnings are errors, as in the tests, the warning would
+    end the thread that reads events.
+    """
+
+    def _add_callback(
+        self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
+    ) -> WatchDescriptor:
+        watch = self._get_or_create_watch(path, mask)
+        watch.callbacks[id_] = callback
+        return watch.wd
+
+
 class _Observer(InotifyObserver):
-    """Also reports files that are moved in from an unwatched folder, as some scanners do."""
+    """Uses the two classes above; `_ArrivalEmitter` also reports moves from unwatched folders."""
 
     def __init__(self) -> None:
-        super().__init__(generate_full_events=True)
-        self._emitter_class = _ArrivalEmitter
+        self._inotify_fd = _Watches()
+        self._inotify_fd.start()
+        BaseObserver.__init__(self, _ArrivalEmitter, inotify_fd=self._inotify_fd)
 
     @property
     def arrivals(self) -> list[_ArrivalEmitter]:
