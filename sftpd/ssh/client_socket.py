@@ -5,6 +5,7 @@ bytes must be the start of an SSH version line (RFC 4253 section 4.2). The login
 """
 
 import socket
+import struct
 import time
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from paramiko.ssh_exception import SSHException
 
 LOGIN_BYTES = 1 << 20  # limit before the login; a real login takes some ten thousand bytes
 _VERSION_PREFIX = b"SSH-"
+_RTT = struct.Struct("68xI")  # in struct tcp_info of linux/tcp.h, microseconds
 
 
 class ClientSocket:
@@ -35,6 +37,20 @@ class ClientSocket:
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._socket.fileno()
+
+    def round_trip(self) -> float:
+        """Return the seconds of a round trip to the other end of the connection, 0 if unknown."""
+        try:
+            return (
+                float(
+                    _RTT.unpack(
+                        self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT.size)
+                    )[0]
+                )
+                / 1e6
+            )
+        except (OSError, struct.error):
+            return 0.0
 
     def recv_into(self, buffer: memoryview, wait: bool) -> int:
         """Read what has arrived into `buffer` and return its size, waiting for it if `wait`.

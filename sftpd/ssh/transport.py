@@ -11,9 +11,10 @@ from `paramiko.Transport` in these points:
 - Nothing blocks during a key exchange, because only this thread can finish it. Messages that may
   not be sent during the key exchange are held, and sent after it.
 - AES-GCM is preferred (sftpd/ssh/algorithms): the server's KEXINIT waits for the client's, up to
-  KEXINIT_WAIT seconds. A client whose KEXINIT has not arrived by then is far away, or waits for
-  ours; it is offered all algorithms. On such a link the cipher is not the bottleneck. The signature
-  of the key exchange covers both KEXINITs, as always.
+  KEXINIT_WAIT seconds. A client whose KEXINIT has not arrived by then waits for ours; it is offered
+  all algorithms. So is a client that is far away, at once, because waiting would cost it a round
+  trip, and on such a link the cipher is not the bottleneck. The signature of the key exchange
+  covers both KEXINITs, as always.
 - Global requests go to the Application.
 - Channels are kept until they close. paramiko keeps weak references only, and closes a channel that
   no one references.
@@ -53,6 +54,7 @@ from sftpd.ssh.packetizer import Packetizer
 from sftpd.ssh.sftp_channels import Pace, SftpChannels
 
 KEXINIT_WAIT = 0.05  # seconds
+FAR = 0.01  # seconds of a round trip
 _FIRST_USER_MESSAGE = 50  # lower message numbers belong to the transport, RFC 4250 section 4.1
 _MAX_HELD_MESSAGES = 1024
 _OUR_PACKAGES = ("sftpd", "keys", "config")
@@ -133,6 +135,8 @@ class Transport(_TypedTransport):
         until it has to be called again, or None.
         """
         super().__init__(connection, packetizer_class=Packetizer)  # type: ignore[arg-type]
+        self._connection = connection
+        self._began = time.monotonic()
         self._application = application
         self._flush_due_closes = flush_due_closes
         self._sftp_channels = SftpChannels(self.packetizer, time.monotonic, pace)
@@ -166,6 +170,7 @@ class Transport(_TypedTransport):
 
     def run(self) -> None:
         """Serve until the connection ends."""
+        self._began = time.monotonic()
         try:
             super().run()
         finally:
@@ -230,12 +235,19 @@ class Transport(_TypedTransport):
     def _send_kex_init(self) -> None:
         if not self._kexinit_peeked:
             self._kexinit_peeked = True
-            kexinit = self.packetizer.peek_client_kexinit(KEXINIT_WAIT)
+            wait = 0.0 if self._is_far_away() else KEXINIT_WAIT
+            kexinit = self.packetizer.peek_client_kexinit(wait)
             if kexinit is not None:
                 self._offer_preferred_algorithms(kexinit)
         if self.initial_kex_done:
             self.advertise_strict_kex = False
         super()._send_kex_init()
+
+    def _is_far_away(self) -> bool:
+        # A client sends its version at once, so it arrives with the connection, or after half of a
+        # round trip if a relay has accepted the connection in the client's place.
+        waited = time.monotonic() - self._began
+        return max(waited, self._connection.round_trip()) > FAR
 
     def _offer_preferred_algorithms(self, kexinit: bytes) -> None:
         options = self.get_security_options()

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import paramiko
 import pytest
 from paramiko.message import Message
-from wire.attacker import RawSftp, logged_in, string
+from wire.attacker import RawSftp, after_version_line, logged_in, string
 from wire.server import RunningServer, StartServer, setting, until
 
 OPEN, CLOSE, READ, OPENDIR, READDIR, HANDLE, DATA = 3, 4, 5, 11, 12, 102, 103
+KEXINIT = 20
 CURVE = "curve25519-sha256@libssh.org"
 
 
@@ -95,6 +97,24 @@ def test_a_server_that_starts_the_key_exchange_sends_no_ext_info(serve: StartSer
 
         assert len(client.kexinits) > 2
         assert client.ext_infos == [1]
+
+
+def test_the_server_waits_for_the_client_s_offer_only_if_the_client_is_near(
+    serve: StartServer,
+) -> None:
+    server = serve(patch="from sftpd.ssh import transport\ntransport.KEXINIT_WAIT = 30.0\n")
+
+    with after_version_line(server) as far:
+        time.sleep(0.05)  # half of a round trip, as a relay makes it
+        far.sendall(b"SSH-2.0-far\r\n")
+        far.settimeout(20)
+        assert far.recv(6)[5] == KEXINIT
+
+    with after_version_line(server) as near:
+        near.sendall(b"SSH-2.0-near\r\n")
+        near.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            near.recv(6)
 
 
 # A guess in the form of each method's first packet.

@@ -85,3 +85,17 @@ def test_a_version_may_arrive_in_pieces(pair: tuple[socket.socket, socket.socket
     for piece in (b"S", b"SH", b"-2.0-", b"x"):
         pair[1].sendall(piece)
         assert receive(connection) == piece
+
+
+def test_the_round_trip_is_that_of_the_kernel_or_unknown(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    assert ClientSocket(pair[0], grace=60).round_trip() == 0.0  # a pair of Unix sockets
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert 0.0 < ClientSocket(accepted, grace=60).round_trip() < 1.0
