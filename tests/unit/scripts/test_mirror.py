@@ -340,6 +340,40 @@ def test_a_failed_read_of_the_feed_waits_for_running_fetches(mirror: Any, night:
     assert (mirror.files, mirror.waiting) == (1, 2)
 
 
+def test_pages_are_fetched_while_the_feed_is_read(
+    script: ModuleType, mirror: Any, night: FedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "SEGMENTS_AT_ONCE", 2)
+    for box in range(1, 6):
+        night.file(str(box))
+    page_fetched = threading.Event()
+
+    def meanwhile(path: str) -> None:
+        if path.endswith(".jpg"):
+            page_fetched.set()
+        elif path == "akis/00000005.csv":
+            assert page_fetched.wait(10)
+
+    mirror.run_round(Served(night.tree, meanwhile=meanwhile), threading.Event(), 60.0)
+
+    assert (mirror.files, mirror.complete, mirror.waiting) == (5, 5, 0)
+    assert whole(mirror.folder) == whole(night.tree)
+
+
+def test_segments_before_a_wrong_one_are_kept(
+    script: ModuleType, mirror: Any, night: FedSite
+) -> None:
+    for box in range(1, 4):
+        night.file(str(box))
+    put(night.tree, {"akis/00000003.csv.sig": (night.tree / "akis/00000002.csv.sig").read_bytes()})
+
+    with pytest.raises(script.VerificationError, match=r"akis/00000003\.csv: "):
+        mirror.run_round(Served(night.tree), threading.Event(), 60.0)
+
+    kept = {path.name for path in (mirror.folder / "akis").iterdir()}
+    assert kept == {f"0000000{number}.csv{end}" for number in (1, 2) for end in ("", ".sig")}
+
+
 def test_a_disk_error_is_not_a_lost_connection(
     script: ModuleType, mirror: Any, night: FedSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
