@@ -15,4 +15,5 @@ One room per step of the job, roughly in the order in which a page passes throug
     page        the nouns: an arrival, what was read in it, why it may go to quarantine
     outcome     filed, a duplicate, or quarantined
     source      a file below an intake folder, opened without following links
+    database    how the databases of the catalog and of the results are opened
 """

@@ -22,11 +22,10 @@ file directly (publisher/catalog/counts).
 """
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +44,7 @@ from publisher.catalog.rows import (
     as_unrecorded_decision,
 )
 from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
+from publisher.database import Database, writing_engine
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
 from publisher.source import Source
@@ -54,46 +54,17 @@ VERSIONS = "versions"
 _CHUNK = 1000
 
 
-class Catalog:
-    """An open catalog, for one thread. Changes become durable with `commit`. Close it after use."""
+class Catalog(Database):
+    """An open catalog."""
 
     def __init__(self, url: sa.URL) -> None:
         """Open the catalog at a database URL and create the tables that are missing."""
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _set_pragmas)
-        t.METADATA.create_all(self._engine)
-        self._connection = self._engine.connect()
+        super().__init__(writing_engine(url, t.METADATA))
         names = (FILED, VERSIONS, DUPLICATE, QUARANTINED, SPLIT)
         known = set(self._connection.scalars(sa.select(t.total.c.name)))
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:
             self._connection.execute(sa.insert(t.total), missing)
         self.commit()
-
-    def close(self) -> None:
-        """Close the connection and drop changes that were not committed."""
-        self._connection.close()
-        self._engine.dispose()
-
-    def __enter__(self) -> "Catalog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def connection(self) -> sa.Connection:
-        """The connection, for the modules of this room that have tables of their own."""
-        return self._connection
-
-    def commit(self) -> None:
-        """Make all changes since the last commit durable."""
-        self._connection.commit()
 
     # Arrivals.
 
@@ -448,11 +419,6 @@ def filings(
         if len(rows) < _CHUNK:
             return
         after = rows[-1].id
-
-
-def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _sheet(sheet: Sheet) -> dict[str, str | int]:

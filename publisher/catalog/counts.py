@@ -3,7 +3,6 @@
 They open the SQLite file read only. The publisher may have it open at the same time.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from publisher.catalog.catalog import (
     QUARANTINED,
     VERSIONS,
 )
+from publisher.database import read_only_engine
 from publisher.page import ID_LENGTH
 
 
@@ -57,10 +57,7 @@ def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
     if not file.exists():
         yield None
         return
-    name = f"{file.absolute().as_uri()}?mode=ro"
-    engine = sa.create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=sa.NullPool
-    )
+    engine = read_only_engine(file)
     try:
         with engine.connect() as connection:
             present = set(sa.inspect(connection).get_table_names())

@@ -9,13 +9,13 @@ remembers the last number it has seen misses nothing and sees nothing twice.
 """
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from config.scope import Scope
 from publisher.catalog import tables as t
+from publisher.database import Database
 
 _BEFORE = t.filing.alias("before")
 _IS_BEFORE = sa.and_(
@@ -56,24 +56,11 @@ class FiledPage(NamedTuple):
     supersedes: str
 
 
-class FeedQueries:
+class FeedQueries(Database):
     """An open connection for these queries; use it in a `with` statement."""
 
     def __init__(self, url: sa.URL) -> None:
-        self._engine = sa.create_engine(url)
-        self._connection = self._engine.connect()
-
-    def __enter__(self) -> "FeedQueries":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._connection.close()
-        self._engine.dispose()
+        super().__init__(sa.create_engine(url))
 
     def after(self, seq: int, limit: int) -> list[FiledPage]:
         """Return up to `limit` filings with numbers above `seq`, in order.

@@ -10,12 +10,10 @@ batch goes on after its last decided line. Results count once they are recorded.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -23,6 +21,7 @@ import sqlalchemy as sa
 from config.result import Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim
 from config.site import RESULTS_DATABASE
+from publisher.database import Database, read_only_engine, writing_engine
 from publisher.results import tables as t
 from publisher.results.checks.finding import Check, Finding
 
@@ -114,45 +113,19 @@ class Batch:
     finished: bool
 
 
-class ResultStore:
-    """An open database of results, for one thread. Changes become durable with `commit`."""
+class ResultStore(Database):
+    """An open database of results."""
 
     def __init__(self, url: sa.URL, *, read_only: bool = False) -> None:
         """Open it and create missing tables; with `read_only` they must exist already."""
-        self._engine = _read_only_engine(url) if read_only else sa.create_engine(url)
-        if not read_only:
-            if self._engine.dialect.name == "sqlite":
-                sa.event.listen(self._engine, "connect", _set_pragmas)
-            t.METADATA.create_all(self._engine)
-        self._connection = self._engine.connect()
+        super().__init__(
+            read_only_engine(Path(url.database or ""))
+            if read_only
+            else writing_engine(url, t.METADATA)
+        )
         t.wanted.create(self._connection)
         self._connection.commit()
         self._next_ids: dict[str, int] = {}
-
-    def close(self) -> None:
-        """Close the connection and drop changes that were not committed."""
-        self._connection.close()
-        self._engine.dispose()
-
-    def __enter__(self) -> "ResultStore":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def connection(self) -> sa.Connection:
-        """The connection, for queries of other modules."""
-        return self._connection
-
-    def commit(self) -> None:
-        """Make all changes since the last commit durable."""
-        self._connection.commit()
 
     # Batches.
 
@@ -400,24 +373,12 @@ def is_complete(url: sa.URL) -> bool:
     """Return True if the database has all its tables; another process may be creating them."""
     if url.database is None or not Path(url.database).exists():
         return False
-    engine = _read_only_engine(url)
+    engine = read_only_engine(Path(url.database))
     try:
         with engine.connect() as connection:
             return set(sa.inspect(connection).get_table_names()) >= set(t.METADATA.tables)
     finally:
         engine.dispose()
-
-
-def _read_only_engine(url: sa.URL) -> sa.Engine:
-    name = f"{Path(url.database or '').absolute().as_uri()}?mode=ro"
-    return sa.create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=sa.NullPool
-    )
-
-
-def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _key_values(key: ResultKey) -> tuple[str, ...]:
