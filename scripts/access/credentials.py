@@ -15,7 +15,13 @@ from scripts.shared import console
 # No letters or digits that look alike on paper or sound alike on the telephone.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _GROUPS, _GROUP = 5, 5
-START_HELP = "When it starts to work: 16.30, 'tomorrow 16.30', +45m, or a full time."
+start_option = click.option(
+    "--not-before",
+    default="now",
+    show_default=True,
+    metavar="TIME",
+    help="When it starts to work: 16.30, 'tomorrow 16.30', +45m, or a full time.",
+)
 
 
 def from_public_key(

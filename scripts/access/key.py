@@ -48,9 +48,7 @@ for command in (rotate, adopt, hostkey.hosts, hostkey.signing):
     help="Read the password from the first line of this file; - is standard input.",
 )
 @click.option("--label", default="", help="A name for it, such as the machine it is for.")
-@click.option(
-    "--not-before", default="now", show_default=True, metavar="TIME", help=credentials.START_HELP
-)
+@credentials.start_option
 @click.option(
     "--not-after",
     metavar="TIME",

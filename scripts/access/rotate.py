@@ -82,9 +82,7 @@ class _Schedule:
     metavar="DURATION",
     help="How long the old credential keeps working, for example 1h.",
 )
-@click.option(
-    "--not-before", default="now", show_default=True, metavar="TIME", help=credentials.START_HELP
-)
+@credentials.start_option
 @click.option(
     "--replaces",
     multiple=True,

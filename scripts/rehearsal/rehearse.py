@@ -6,9 +6,7 @@ scanner delivered, and not only with our own store.
 """
 
 import csv
-import json
 import shutil
-import sys
 import tempfile
 import time
 import tomllib
@@ -36,6 +34,7 @@ from config.site import (
 from keys.server_keys import host, sshsig
 from scripts.access.key import add_credential, load_public_key
 from scripts.filing import registry
+from scripts.rehearsal import options
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
 from scripts.rehearsal.rehearsal_site import (
     ADDRESS,
@@ -76,30 +75,10 @@ def rehearse() -> None:
 
 
 @rehearse.command("init")
-@click.option(
-    "--boxes",
-    type=click.IntRange(1, 250_000),
-    default=12,
-    show_default=True,
-    help="Number of ballot boxes.",
-)
-@click.option(
-    "--parties",
-    type=click.IntRange(1, 200),
-    default=3,
-    show_default=True,
-    help="Number of parties.",
-)
-@click.option(
-    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same pages."
-)
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=2222,
-    show_default=True,
-    help="Port of the SFTP server.",
-)
+@options.count_option("--boxes", 250_000, 12, "Number of ballot boxes.")
+@options.count_option("--parties", 200, 3, "Number of parties.")
+@options.seed_option()
+@options.count_option("--port", 65535, 2222, "Port of the SFTP server.")
 @click.option(
     "--like",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -265,13 +244,7 @@ def scan(
     show_default=True,
     help="Draw and read every page, or share one small scan for each sheet type.",
 )
-@click.option(
-    "--parties",
-    type=click.IntRange(1, 200),
-    default=40,
-    show_default=True,
-    help="Number of parties.",
-)
+@options.count_option("--parties", 200, 40, "Number of parties.")
 @click.option("--mirrors", type=click.IntRange(0), help="Parties that mirror. Default: all.")
 @click.option(
     "--client",
@@ -280,23 +253,9 @@ def scan(
     multiple=True,
     help="A client that the parties use. May be repeated: they use them in turn. Default: all.",
 )
-@click.option(
-    "--minutes",
-    type=click.FloatRange(0.1),
-    default=3.0,
-    show_default=True,
-    help="Length of the rehearsal.",
-)
-@click.option(
-    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same pages."
-)
-@click.option(
-    "--json",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write the report to FILE as JSON.",
-)
+@options.minutes_option(0.1, 3.0, "the rehearsal")
+@options.seed_option()
+@options.report_option
 @console.print_faults
 def national(
     folder: Path | None,
@@ -322,7 +281,6 @@ def national(
     was lost, or if a party's disk differs from its tree.
     """
     from scripts.rehearsal.national import NationalRehearsal, run_rehearsal
-    from scripts.rehearsal.reconcile import format_report
 
     mirrors = parties if mirrors is None else mirrors
     clients = clients or tuple(MIRROR_CLIENTS)
@@ -334,7 +292,4 @@ def national(
     finally:
         if folder is None:
             shutil.rmtree(work)
-    click.echo(format_report(report))
-    if file:
-        file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    sys.exit(int(not report["ok"]))
+    options.finish(report, file)

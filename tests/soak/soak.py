@@ -18,7 +18,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -35,7 +34,7 @@ from soak.fault_injection import InjectedFault, SoakRun
 from config import load
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
-from scripts.rehearsal import reconcile
+from scripts.rehearsal import options, reconcile
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, MirrorClient, MirrorRunner
 from scripts.rehearsal.reconcile import DeliveredPage
@@ -209,30 +208,10 @@ def _logged_errors(log: Path) -> tuple[dict[str, int], int]:
 
 
 @click.command()
-@click.option(
-    "--minutes",
-    type=click.FloatRange(0.5),
-    default=2.0,
-    show_default=True,
-    help="Length of the test.",
-)
-@click.option(
-    "--parties",
-    type=click.IntRange(1, 40),
-    default=6,
-    show_default=True,
-    help="Number of parties that mirror.",
-)
-@click.option(
-    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same faults."
-)
-@click.option(
-    "--json",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write the report to FILE as JSON.",
-)
+@options.minutes_option(0.5, 2.0, "the test")
+@options.count_option("--parties", 40, 6, "Number of parties that mirror.")
+@options.seed_option("faults")
+@options.report_option
 @click.option("--keep", is_flag=True, help="Keep the log and the mirrors, and print their folder.")
 def main(minutes: float, parties: int, seed: int, file: Path | None, keep: bool) -> None:
     """Scan, file, serve and mirror a rehearsal election while faults are injected."""
@@ -248,10 +227,7 @@ def main(minutes: float, parties: int, seed: int, file: Path | None, keep: bool)
         else:
             with suppress(OSError):  # the report matters more
                 shutil.rmtree(folder)
-    click.echo(reconcile.format_report(report))
-    if file:
-        file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    sys.exit(int(not report["ok"]))
+    options.finish(report, file)
 
 
 if __name__ == "__main__":
