@@ -416,6 +416,19 @@ class Registry:
         )
         return self._rows(query, secim.value, belge.value)
 
+    def ballot_boxes(self) -> Iterator[tuple[str, str, str, str, str, str]]:
+        """Yield contest, district, board, number, kind and mahalle of each box with a result."""
+        query = (
+            "SELECT secim, cevre, kurul, sandik, sandik_turu, mahalle FROM sheet "
+            "WHERE belge = ? AND page = 1"
+        )
+        return self._rows(query, Belge.SANDIK_SONUC.value)
+
+    def aggregates(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield contest, form, district and board of each aggregate sheet that is expected."""
+        query = "SELECT secim, belge, cevre, kurul FROM sheet WHERE sandik = '' AND page = 1"
+        return self._rows(query)
+
     def expected_sheets(self, belge: Belge) -> int:
         """Return how many pages of a form are expected in all; each box has one result page."""
         query = "SELECT coalesce(sum(sheets), 0) FROM expected WHERE belge = ?"

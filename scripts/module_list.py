@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "ARCHITECTURE.md"
-PACKAGES = ("config", "keys", "publisher", "sftpd", "scripts")
+PACKAGES = ("config", "keys", "publisher", "sftpd", "portal", "scripts")
 _BEGIN, _END = "<!-- modules: begin -->\n", "<!-- modules: end -->\n"
 
 

@@ -74,6 +74,7 @@ HEADINGS = {
 SNAPSHOT_HEADING = "Anlık Görüntü"
 PROVISIONAL = "GEÇİCİ SONUÇ"
 _BOM = "\ufeff"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with these a cell begins that is computed
 _TEXTS = ("belge", "cevre", "kurul", "sandik", "sandik_turu", "neden", "zaman")
 _ROWS_A_FETCH = 5000
 _MODE = 0o444
@@ -220,14 +221,23 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
+def safe_text(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: with an apostrophe where needed."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def write_csv(
     file: IO[str], headings: Sequence[str], rows: Iterable[Sequence[Any]], number: int
 ) -> None:
     """Write rows as CSV that a Turkish Excel opens, each with the snapshot's number."""
     file.write(_BOM)
     writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
-    writer.writerow((*headings, SNAPSHOT_HEADING, "Durum"))
-    writer.writerows((*row, number, PROVISIONAL) for row in rows)
+    writer.writerow((*map(safe_text, headings), SNAPSHOT_HEADING, "Durum"))
+    writer.writerows((*map(_safe, row), number, PROVISIONAL) for row in rows)
+
+
+def _safe(value: Any) -> Any:
+    return safe_text(value) if isinstance(value, str) else value
 
 
 def _write_csv(path: Path, headings: Sequence[str], rows: Rows, number: int) -> None:
@@ -318,7 +328,7 @@ def _export_changes(changes: Path, number: int) -> None:
             file.write(_BOM)
             writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
             writer.writerow(headings)
-            writer.writerows((*row, number, PROVISIONAL) for row in rows())
+            writer.writerows((*map(_safe, row), number, PROVISIONAL) for row in rows())
 
     def as_xlsx(path: Path) -> None:
         with xlsxwriter.Workbook(str(path), {"constant_memory": True}) as book:

@@ -69,15 +69,18 @@ class Killed(BaseException):
 class ResultsSite:
     """A site that takes in results; `kill_at` names a step after which the process is killed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, registry_text: str | None = None, ballot_text: str = BALLOT
+    ) -> None:
         self.path = path
         self.kill_at: str | None = None
         self._delivered = 0
         for folder in (RESULTS, STORE, Path("state")):
             (path / folder).mkdir(parents=True)
-        (path / "kayit.csv").write_text(registry_csv(), encoding="utf-8")
+        (path / "kayit.csv").write_text(registry_text or registry_csv(), encoding="utf-8")
         registry.import_csv(path / "kayit.csv", path / REGISTRY_INDEX)
-        self.ballot = ballot.read("ballot.csv", BALLOT.splitlines(keepends=True), BALLOT.encode())
+        lines = ballot_text.splitlines(keepends=True)
+        self.ballot = ballot.read("ballot.csv", lines, ballot_text.encode())
 
     def step(self, name: str) -> None:
         if name == self.kill_at:

@@ -1,0 +1,234 @@
+"""The numbers of one contest in one snapshot, as columns: one row a box (portal/data/boxes).
+
+A column is a number of the form (`secmen`, ..., `gecersiz`) or the votes of an option. Options that
+are on the ballot of every district come first. The options that only one district has, such as its
+independents, share the columns after them: what such a column means depends on the district. So 150
+independents in 40 districts need only as many columns as the longest ballot.
+
+`read` loads a snapshot's Parquet file; `with_changes` applies the changes of the next snapshot and
+costs a copy of the columns, not a new reading. Columns are never changed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from config.ballot import Ballot
+from config.result import BOX_SHEET
+from config.sheet import Secim
+from portal.data.boxes import Boxes, BoxPlace
+from publisher.results.snapshots.snapshot import VOTES
+from publisher.results.tables import NUMBER_COLUMNS
+
+FIRST_OPTION = len(NUMBER_COLUMNS)
+Numbers = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which option each column after FIRST_OPTION has."""
+
+    common: tuple[str, ...]
+    own: Mapping[str, tuple[str, ...]]  # by district
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return FIRST_OPTION + len(self.common) + max(map(len, self.own.values()), default=0)
+
+    def options(self, district: str) -> tuple[str, ...]:
+        """Return the options of a district, in the order of their columns."""
+        return self.common + self.own.get(district, ())
+
+    def with_own(self, district: str, options: Iterable[str]) -> "Layout":
+        """Return a layout in which a district has further options of its own."""
+        own = self.own.get(district, ())
+        new = tuple(o for o in options if o not in own and o not in self.common)
+        return Layout(self.common, {**self.own, district: own + new}) if new else self
+
+
+def ballot_layout(ballot: Ballot | None, secim: Secim) -> Layout:
+    """Return the layout for a ballot; without one, every option is added when it is seen."""
+    if ballot is None:
+        return Layout((), {})
+    common = tuple(option.id for option in ballot.options(secim, ""))
+    own = {
+        district: tuple(o.id for o in ballot.options(secim, district) if o.id not in common)
+        for district in ballot.districts(secim)
+    }
+    return Layout(common, own)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The newest results of a contest. `stated` is False where a result does not have a number."""
+
+    layout: Layout
+    numbers: Numbers  # [column, row]; 0 where nothing is stated
+    stated: npt.NDArray[np.bool_]  # [column, row]
+    version: npt.NDArray[np.int32]  # by row; 0: no result yet
+    time: npt.NDArray[np.int64]  # seconds since 1970
+    reasons: Mapping[int, str]  # by row, where there is one
+
+    @property
+    def opened(self) -> npt.NDArray[np.bool_]:
+        """Whether each box has a result."""
+        return self.version > 0
+
+
+def empty(layout: Layout, boxes: int) -> Columns:
+    """Return the columns before the first result."""
+    shape = (layout.width, boxes)
+    return Columns(
+        layout,
+        np.zeros(shape, dtype=np.int32),
+        np.zeros(shape, dtype=np.bool_),
+        np.zeros(boxes, dtype=np.int32),
+        np.zeros(boxes, dtype=np.int64),
+        {},
+    )
+
+
+def read(parquet: Path, boxes: Boxes, layout: Layout) -> Columns:
+    """Read the box rows of a snapshot's Parquet file; a box that `boxes` lacks is left out."""
+    with duckdb.connect() as database:
+        database.execute("SET threads = 1")
+        name = str(parquet).replace("'", "''")
+        source = f"read_parquet('{name}')"
+        rows = _rows(database, source, boxes)
+        known = rows >= 0
+        rows = rows[known]
+        described = database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        votes = [r[0].removeprefix(VOTES) for r in described if r[0].startswith(VOTES)]
+
+        def column(expression: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+            found = database.execute(f"SELECT {expression} AS c FROM {source}").fetchnumpy()["c"]
+            stated = ~np.ma.getmaskarray(found)
+            return np.ma.filled(found, 0).astype(np.int64)[known], stated[known]
+
+        own_votes: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
+        for option in votes:
+            if option in layout.common:
+                continue
+            values, stated = column(f'"{VOTES}{option}"')
+            at = np.flatnonzero(stated)
+            own_votes[option] = rows[at], values[at]
+            for district, (first, end) in boxes.district_rows.items():
+                if ((own_votes[option][0] >= first) & (own_votes[option][0] < end)).any():
+                    layout = layout.with_own(district, [option])
+        made = empty(layout, len(boxes))
+        names = [*NUMBER_COLUMNS, *(f"{VOTES}{option}" for option in layout.common)]
+        present = {row[0] for row in described}
+        for number, stated_name in enumerate(names):
+            if stated_name in present:
+                values, stated = column(f'"{stated_name}"')
+                made.numbers[number, rows] = values
+                made.stated[number, rows] = stated
+        _place_own(made, boxes, own_votes)
+        made.version[rows] = column("surum")[0]
+        made.time[rows] = column("epoch(zaman)::BIGINT")[0]
+        with_reason = database.execute(
+            f"SELECT cevre, kurul, sandik, neden FROM {source} WHERE neden <> ''"
+        ).fetchall()
+        reasons = {
+            row: reason
+            for *place, reason in with_reason
+            if (row := boxes.row_of(BoxPlace(*place))) is not None
+        }
+    return Columns(layout, made.numbers, made.stated, made.version, made.time, reasons)
+
+
+def _place_own(
+    made: Columns,
+    boxes: Boxes,
+    own_votes: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+) -> None:
+    start = FIRST_OPTION + len(made.layout.common)
+    for district, options in made.layout.own.items():
+        first, end = boxes.rows_of(district)
+        for slot, option in enumerate(options, start):
+            if option in own_votes:
+                rows, values = own_votes[option]
+                here = (rows >= first) & (rows < end)
+                made.numbers[slot, rows[here]] = values[here]
+                made.stated[slot, rows[here]] = True
+
+
+def _rows(database: duckdb.DuckDBPyConnection, source: str, boxes: Boxes) -> npt.NDArray[np.int64]:
+    """Return the row of each line of the file, -1 for a box that is not in `boxes`.
+
+    The file is sorted by district and board, so only the numbers are read one by one.
+    """
+    lines = database.execute(
+        f"SELECT cevre, kurul, list(sandik) FROM {source} GROUP BY ALL ORDER BY cevre, kurul"
+    )
+    found: list[npt.NDArray[np.int64]] = []
+    while (line := lines.fetchone()) is not None:
+        district, board, numbers = line
+        first, end = boxes.rows_of(district, board)
+        ranks = np.array([boxes.ranks.get(number, -1) for number in numbers], dtype=np.int64)
+        there = boxes.number_rank[first:end]
+        at = np.searchsorted(there, ranks)
+        right = at < len(there)
+        right[right] = there[at[right]] == ranks[right]
+        found.append(np.where(right, at + first, -1))
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def with_changes(before: Columns, changes: Iterable[Mapping[str, Any]], boxes: Boxes) -> Columns:
+    """Return the columns after the changes of a snapshot (lines of `<secim>.changes.ndjson`)."""
+    newest: dict[int, Mapping[str, Any]] = {}
+    layout = before.layout
+    for change in changes:
+        if change["belge"] != BOX_SHEET.value:
+            continue
+        row = boxes.row_of(BoxPlace(change["cevre"], change["kurul"], change["sandik"]))
+        if row is not None:
+            newest[row] = change
+            layout = layout.with_own(change["cevre"], change["yeni"]["oylar"])
+    if not newest:
+        return before
+    shape = (layout.width, len(boxes))
+    numbers = np.zeros(shape, dtype=np.int32)
+    stated = np.zeros(shape, dtype=np.bool_)
+    width = before.layout.width
+    numbers[:width], stated[:width] = before.numbers, before.stated
+    version, time = before.version.copy(), before.time.copy()
+    reasons = dict(before.reasons)
+    for row, change in newest.items():
+        values = values_of(change["yeni"], layout, change["cevre"])
+        numbers[:, row] = [value or 0 for value in values]
+        stated[:, row] = [value is not None for value in values]
+        version[row] = change["surum"]
+        time[row] = int(datetime.fromisoformat(change["zaman"]).timestamp())
+        if change["neden"]:
+            reasons[row] = change["neden"]
+        else:
+            reasons.pop(row, None)
+    return Columns(layout, numbers, stated, version, time, reasons)
+
+
+def values_of(stated: Mapping[str, Any], layout: Layout, district: str) -> list[int | None]:
+    """Return the columns of one row; `stated` is `eski` or `yeni` of a change."""
+    votes = stated["oylar"]
+    values = [stated.get(name) for name in NUMBER_COLUMNS]
+    values += [votes.get(option) for option in layout.options(district)]
+    return values + [None] * (layout.width - len(values))
+
+
+def read_changes(file: Path, start: int = 0) -> Iterable[Mapping[str, Any]]:
+    """Yield the lines of a changes file from a byte on; none if the file is missing."""
+    try:
+        with file.open("rb") as lines:
+            lines.seek(start)
+            for line in lines:
+                yield json.loads(line)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,107 @@
+"""Everything that is known of one box: all versions of numbers and scans, findings, and the proof.
+
+Each version of the numbers and each scan has the number of its ledger record, for which
+`ScopedData.receipt` makes the proof. The callers have checked the scope.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from config.result import BOX_SHEET
+from config.sheet import Secim
+from portal.data import findings as finding_queries
+from portal.data import sheets as sheet_queries
+from portal.data.boxes import BoxPlace
+from portal.data.sheets import SheetFile
+from publisher.results.checks.finding import Finding
+from publisher.results.tables import NUMBER_COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class ResultVersion:
+    """One version of a box's numbers, and where it came from."""
+
+    secim: Secim
+    version: int
+    reason: str
+    time: datetime  # when the board keyed it in
+    accepted_at: datetime
+    numbers: Mapping[str, int | None]
+    votes: Mapping[str, int]
+    newest: bool
+    digest: str  # SHA-256 of the row's canonical JSON, which its record has
+    seq: int  # of its record in the results ledger
+    snapshot: int | None  # the first one that holds it
+    sheet: str  # path of the newest signed sheet at that time, empty for none
+    sheet_sha256: str
+
+
+@dataclass(frozen=True)
+class BoxHistory:
+    """A box: its numbers and scans, oldest first within each contest, and what checks found."""
+
+    place: BoxPlace
+    results: tuple[ResultVersion, ...]
+    sheets: tuple[SheetFile, ...]
+    findings: tuple[Finding, ...]
+
+
+def box_history(site: Path, place: BoxPlace) -> BoxHistory:
+    """Return what is known of a box."""
+    catalog = sheet_queries.open_catalog(site)
+    try:
+        sheets = tuple(sheet_queries.of_place(catalog, *place))
+    finally:
+        if catalog is not None:
+            catalog.close()
+    found = tuple(finding_queries.of_box(site, str(place)))
+    return BoxHistory(place, tuple(_versions(site, place)), sheets, found)
+
+
+def _versions(site: Path, place: BoxPlace) -> list[ResultVersion]:
+    numbers = ", ".join(NUMBER_COLUMNS)
+    query = (
+        "SELECT secim, version, reason, time, accepted_at, votes, newest, digest, seq, sheet, "
+        "sheet_sha256, (SELECT min(number) FROM snapshot WHERE last_result >= r.id), "
+        f"{numbers} FROM result r WHERE cevre = ? AND kurul = ? AND sandik = ? AND belge = ? "
+        "AND seq IS NOT NULL ORDER BY secim, version"
+    )
+    with finding_queries.open_database(site) as database:
+        if database is None:
+            return []
+        rows = database.execute(query, (*place, BOX_SHEET.value)).fetchall()
+    return [
+        ResultVersion(
+            Secim(secim),
+            version,
+            reason,
+            datetime.fromisoformat(time),
+            datetime.fromisoformat(accepted_at),
+            dict(zip(NUMBER_COLUMNS, stated, strict=True)),
+            json.loads(votes),
+            bool(newest),
+            digest,
+            seq,
+            snapshot,
+            sheet,
+            sheet_sha256,
+        )
+        for (
+            secim,
+            version,
+            reason,
+            time,
+            accepted_at,
+            votes,
+            newest,
+            digest,
+            seq,
+            sheet,
+            sheet_sha256,
+            snapshot,
+            *stated,
+        ) in rows
+    ]

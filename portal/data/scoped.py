@@ -1,0 +1,940 @@
+"""Everything that can be asked of the data, within one scope.
+
+`ScopedData` is the only way to read a view, and it can only be made with a scope. The scope is
+enforced here and nowhere else: `_rows` leaves out boxes, and `_covers` leaves out places and their
+sheets. A method that gets a place outside the scope answers as for a place that does not exist.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from config.ballot import Option
+from config.event import Event, FilingEvent, ResultsEvent
+from config.layout import parse as parse_path
+from config.result import BOX_SHEET
+from config.scope import Scope
+from config.sheet import Belge, Level, SandikTuru, Secim
+from config.site import FILING, LEDGERS, RESULTS_LEDGER
+from keys.ledger.receipt import NotSignedYet, format_receipt, make_receipt
+from keys.ledger.record import parse_record
+from keys.ledger.tiles import HashesMissing
+from portal.data import findings as finding_queries
+from portal.data import sheets as sheet_queries
+from portal.data import sums
+from portal.data.boxes import ABROAD, KINDS, BoxPlace
+from portal.data.columns import FIRST_OPTION, Columns
+from portal.data.criteria import Area, Criteria, Status
+from portal.data.findings import FindingPage
+from portal.data.history import BoxHistory, box_history
+from portal.data.sheets import SheetFile
+from portal.data.snapshots import (
+    ChangeLine,
+    Cursor,
+    SnapshotInfo,
+    changes_file,
+    lines_after,
+    read_info,
+)
+from portal.data.sums import Group, Selection, Sum
+from portal.data.view import Aggregate, AggregateKey, Correction, View
+from publisher.results.checks.finding import Check
+from publisher.results.snapshots.snapshot import snapshot_folder
+from publisher.results.tables import NUMBER_COLUMNS
+
+PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "tur", "katilim"
+VERSION, TIME, VOTE = "surum", "zaman", "oylar."
+SORTS = (PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, VERSION, TIME, TURNOUT, *NUMBER_COLUMNS)
+_CACHED = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRow:
+    """A box as a table shows it; without a result `version` is 0 and it has no numbers."""
+
+    place: BoxPlace
+    kind: SandikTuru
+    mahalle: str
+    version: int
+    reason: str
+    time: datetime | None
+    numbers: Mapping[str, int | None]
+    votes: Mapping[str, int]  # by option; one that the board did not state is left out
+    sheets: int  # scanned pages of the result sheet
+    count_sheets: int  # scanned pages of the counting sheet
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The summary of a search: how many of its boxes have a result, and their sum."""
+
+    boxes: int
+    opened: int
+    registered_opened: int
+    total: Sum
+
+
+@dataclass(frozen=True)
+class Table:
+    """A part of the boxes of a search; `count` is how many there are in all."""
+
+    rows: tuple[BoxRow, ...]
+    count: int
+    total: Sum
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What can still be chosen, each list within what was chosen before it."""
+
+    contests: tuple[Secim, ...]
+    areas: tuple[Area, ...]
+    kinds: tuple[SandikTuru, ...]
+    districts: tuple[str, ...]
+    boards: tuple[str, ...]  # of the chosen district
+    mahalles: tuple[str, ...]  # of the chosen board
+    first: str | None  # the first and last box number of what is chosen
+    last: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageLine:
+    """How much of a place is here: boxes, those with a result, those with a scanned sheet."""
+
+    cevre: str
+    kurul: str | None
+    boxes: int
+    opened: int
+    sheets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A box that has no result or no sheet, and the recorded reason where there is one."""
+
+    row: BoxRow
+    secim: Secim
+    reason: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateLine:
+    """An aggregate sheet beside the sum of its boxes; `stated` None: it has not arrived."""
+
+    secim: Secim
+    key: AggregateKey
+    stated: Aggregate | None
+    boxes: int
+    opened: int
+    summed: Mapping[str, int]
+    summed_votes: Mapping[str, int]
+    sheets: tuple[SheetFile, ...]
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        """The names of the numbers that are not the sum of the boxes; votes as `oylar.<option>`."""
+        if self.stated is None:
+            return ()
+        found = [
+            name
+            for name, number in self.stated.numbers.items()
+            if number != self.summed.get(name, 0)
+        ]
+        options = {**self.stated.votes, **self.summed_votes}
+        found += [
+            f"{VOTE}{option}"
+            for option in options
+            if self.stated.votes.get(option, 0) != self.summed_votes.get(option, 0)
+        ]
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedResult:
+    """A change of a result: the numbers before (None for a first result) and after it."""
+
+    snapshot: int
+    closed_at: datetime | None
+    secim: Secim
+    belge: Belge
+    cevre: str
+    kurul: str
+    sandik: str
+    version: int
+    reason: str
+    time: datetime
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any]
+    new_scan: bool  # its sheet was scanned more than once
+
+    def differences(self) -> list[tuple[str, int | None, int | None]]:
+        """Return name, old and new number of everything that changed; votes as `oylar.<option>`."""
+        old, new = _flat(self.before), _flat(self.after)
+        return [
+            (name, old.get(name), new.get(name))
+            for name in dict.fromkeys((*old, *new))
+            if old.get(name) != new.get(name)
+        ]
+
+
+@dataclass(frozen=True)
+class ChangePage:
+    """Some changes, newest first; `count` is how many there are in all."""
+
+    changes: tuple[ChangedResult, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The changes after a cursor; with `more`, ask again at once with `cursor`."""
+
+    lines: tuple[ChangeLine, ...]
+    cursor: Cursor
+    more: bool
+
+
+class ScopedData:
+    """The data of one view within one scope; cheap to make, of one request."""
+
+    def __init__(self, view: View, scope: Scope) -> None:
+        """Take a view and what may be seen of it."""
+        self._view = view
+        self._scope = scope
+
+    # The scope.
+
+    def _covers(self, cevre: str, kurul: str) -> bool:
+        """Say whether a place is in scope; the election is only if everything is."""
+        return self._scope.covers_place(cevre or None, kurul or None)
+
+    @cached_property
+    def _ranges(self) -> tuple[tuple[int, int], ...]:
+        """The ranges of rows in scope, in order."""
+        boxes = self._view.boxes
+        if self._scope.places is None:
+            return ((0, len(boxes)),)
+        found = {boxes.rows_of(*place) for place in self._scope.places}
+        merged: list[tuple[int, int]] = []
+        for first, end in sorted(found):
+            if merged and first < merged[-1][1]:  # a board of a district that is in scope itself
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            elif first < end:
+                merged.append((first, end))
+        return tuple(merged)
+
+    def _rows(self, criteria: Criteria) -> Selection:
+        """Return the rows in scope that satisfy all criteria."""
+        boxes = self._view.boxes
+        expected = boxes.expected.get(criteria.secim)
+        columns = self._view.contests.get(criteria.secim)
+        if expected is None or columns is None:
+            return np.zeros(0, dtype=np.int64)
+        low, high = 0, len(boxes)
+        if criteria.cevre is not None:
+            low, high = boxes.rows_of(criteria.cevre, criteria.kurul)
+        parts = [
+            self._matching(criteria, columns, expected, max(first, low), min(end, high))
+            for first, end in self._ranges
+            if max(first, low) < min(end, high)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def _matching(
+        self,
+        criteria: Criteria,
+        columns: Columns,
+        expected: npt.NDArray[np.bool_],
+        first: int,
+        end: int,
+    ) -> Selection:
+        boxes = self._view.boxes
+        mask = expected[first:end].copy()
+        if criteria.cevre is None and criteria.kurul is not None:
+            named = [n for n, (_, board) in enumerate(boxes.boards) if board == criteria.kurul]
+            mask &= np.isin(boxes.board[first:end], named)
+        if criteria.area is not Area.EVERYWHERE:
+            abroad = np.zeros(len(boxes), dtype=np.bool_)
+            for district in ABROAD:
+                abroad[slice(*boxes.rows_of(district))] = True
+            mask &= abroad[first:end] == (criteria.area is Area.ABROAD)
+        if criteria.kind is not None:
+            mask &= boxes.kind[first:end] == KINDS.index(criteria.kind)
+        if criteria.mahalle is not None:
+            known = boxes.mahalles
+            named = [n for n, text in enumerate(known) if text == criteria.mahalle]
+            mask &= np.isin(boxes.mahalle[first:end], named)
+        if criteria.first is not None or criteria.last is not None:
+            lowest, highest = boxes.rank_range(criteria.first, criteria.last)
+            ranks = boxes.number_rank[first:end]
+            mask &= (ranks >= lowest) & (ranks < highest)
+        if criteria.status is not Status.ALL:
+            opened = columns.version[first:end] > 0
+            mask &= opened == (criteria.status is Status.OPENED)
+        return np.flatnonzero(mask) + first
+
+    # What there is.
+
+    @property
+    def snapshot(self) -> SnapshotInfo:
+        """The snapshot that is shown."""
+        return self._view.snapshot
+
+    @property
+    def contests(self) -> tuple[Secim, ...]:
+        """The contests of the election, in the order of the ballot."""
+        return tuple(self._view.contests)
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether the scope is the whole election, so that whole files may be handed out."""
+        return self._scope.places is None
+
+    def options(self, secim: Secim, cevre: str | None = None) -> tuple[Option, ...]:
+        """Return the ballot of a contest: of a district, or what every district has."""
+        if self._view.ballot is None or (cevre is not None and not self._any_in(cevre)):
+            return ()
+        return self._view.ballot.options(secim, cevre or "")
+
+    def shown_options(self, criteria: Criteria) -> tuple[str, ...]:
+        """Return the options that a table of these boxes has columns for, in ballot order."""
+        columns = self._view.contests.get(criteria.secim)
+        if columns is None:
+            return ()
+        districts = self._districts(criteria)
+        if len(districts) == 1 and self._view.ballot is not None:
+            listed = [o.id for o in self._view.ballot.options(criteria.secim, *districts)]
+            return tuple(dict.fromkeys((*listed, *columns.layout.options(*districts))))
+        own = (option for name in districts for option in columns.layout.own.get(name, ()))
+        return tuple(dict.fromkeys((*columns.layout.common, *own)))
+
+    def option_titles(self, criteria: Criteria) -> dict[str, str]:
+        """Return the title of each option of `shown_options`.
+
+        An id that stands for different people in several districts is its own title there.
+        """
+        shown = self.shown_options(criteria)
+        if self._view.ballot is None:
+            return {option: option for option in shown}
+        here = self._districts(criteria)
+        titles: dict[str, set[str]] = {}
+        for row in self._view.ballot.rows:
+            if row.secim is criteria.secim and row.cevre in ("", *here):
+                titles.setdefault(row.option.id, set()).add(row.option.ad)
+        return {
+            option: found.pop() if len(found := titles.get(option, set())) == 1 else option
+            for option in shown
+        }
+
+    def _districts(self, criteria: Criteria) -> list[str]:
+        """Return the districts that a search finds boxes in, in order."""
+        boards = np.unique(self._view.boxes.board[self._rows(criteria)])
+        return list(dict.fromkeys(self._view.boxes.boards[board][0] for board in boards))
+
+    def _any_in(self, cevre: str) -> bool:
+        """Say whether any box of a district is in scope."""
+        low, high = self._view.boxes.rows_of(cevre)
+        return any(max(first, low) < min(end, high) for first, end in self._ranges)
+
+    def boards(self) -> tuple[tuple[str, str], ...]:
+        """Return district and board of every board in scope, in the order of places."""
+        return tuple(board for board in self._view.boxes.boards if self._covers(*board))
+
+    def choices(self, criteria: Criteria) -> Choices:
+        """Return what can be chosen; each list is within what was chosen before it."""
+        boxes = self._view.boxes
+        bare = Criteria(criteria.secim)
+        rows = self._rows(bare)
+        abroad = self._rows(Criteria(criteria.secim, Area.ABROAD))
+        areas = [Area.EVERYWHERE]
+        areas += [Area.HOME] if len(rows) > len(abroad) else []
+        areas += [Area.ABROAD] if len(abroad) else []
+        rows = self._rows(Criteria(criteria.secim, criteria.area))
+        present = np.bincount(boxes.kind[rows], minlength=len(KINDS))
+        kinds = tuple(kind for number, kind in enumerate(KINDS) if present[number])
+        rows = self._rows(Criteria(criteria.secim, criteria.area, criteria.kind))
+        in_boards = np.flatnonzero(np.bincount(boxes.board[rows], minlength=len(boxes.boards)))
+        names = [boxes.boards[board] for board in in_boards]
+        boards = tuple(board for district, board in names if district == criteria.cevre)
+        mahalles: tuple[str, ...] = ()
+        if criteria.cevre is not None and criteria.kurul is not None:
+            place = (criteria.cevre, criteria.kurul)
+            chosen = Criteria(criteria.secim, criteria.area, criteria.kind, *place)
+            found = np.unique(boxes.mahalle[self._rows(chosen)])
+            mahalles = tuple(text for number in found if (text := boxes.mahalles[number]))
+        ranks = boxes.number_rank[self._rows(criteria)]
+        return Choices(
+            self.contests,
+            tuple(areas),
+            kinds,
+            tuple(dict.fromkeys(district for district, _ in names)),
+            boards,
+            mahalles,
+            boxes.ranked_numbers[ranks.min()] if len(ranks) else None,
+            boxes.ranked_numbers[ranks.max()] if len(ranks) else None,
+        )
+
+    # Results.
+
+    def summary(self, criteria: Criteria) -> Summary:
+        """Return how many boxes of a search are opened, and their sum with the shares."""
+        key = ("summary", self._scope, criteria)
+        cache = self._view.cache
+        if (found := cache.get(key)) is None:
+            if len(cache) > _CACHED:
+                cache.clear()
+            found = cache[key] = self._summary(criteria)
+        made: Summary = found
+        return made
+
+    def _summary(self, criteria: Criteria) -> Summary:
+        columns = self._view.contests.get(criteria.secim)
+        rows = self._rows(criteria)
+        opened = int((columns.version[rows] > 0).sum()) if columns is not None else 0
+        total = self._sum(criteria, rows)
+        return Summary(len(rows), opened, total.numbers["secmen"], total)
+
+    def _sum(self, criteria: Criteria, rows: Selection) -> Sum:
+        columns = self._view.contests.get(criteria.secim)
+        if columns is None:
+            return Sum(0, dict.fromkeys(NUMBER_COLUMNS, 0), {}, None)
+        groups = sums.by_board(columns, self._view.boxes, rows)
+        level = self._view.share_level
+        whole = criteria.only_places and self._adds_whole_places(criteria)
+        return sums.add_up(columns, groups, criteria.secim, self._view.ballot, level, whole)
+
+    def _adds_whole_places(self, criteria: Criteria) -> bool:
+        """Say whether the rows are whole places of the level at which joint votes are divided."""
+        if self._view.share_level.value == "ilce":
+            return True
+        if criteria.kurul is not None:
+            return False
+        places = self._scope.places
+        if places is None:
+            return True
+        whole = {district for district, board in places if board is None}
+        seen = {district for district, _ in places} if criteria.cevre is None else {criteria.cevre}
+        return seen <= whole
+
+    def groups(self, criteria: Criteria, by_board: bool = False) -> tuple[Group, ...]:
+        """Return the sums of each district of a search (or of each board) that has a result."""
+        columns = self._view.contests.get(criteria.secim)
+        if columns is None:
+            return ()
+        found = sums.by_board(columns, self._view.boxes, self._rows(criteria))
+        return tuple(found if by_board else sums.by_district(found))
+
+    def votes_of(self, secim: Secim, group: Group) -> dict[str, int]:
+        """Return the votes of a group by option."""
+        return group.votes(self._view.contests[secim])
+
+    def table(
+        self,
+        criteria: Criteria,
+        sort: str = PLACE_ORDER,
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> Table:
+        """Return a part of the boxes of a search in some order, and the sum of all of them.
+
+        `sort` is one of SORTS or `oylar.<option>`; ValueError if it is neither. Boxes that lack
+        the number come last.
+        """
+        rows = self._rows(criteria)
+        chosen = self._sorted(criteria.secim, rows, sort, descending, offset, limit)
+        total = self.summary(criteria).total
+        return Table(tuple(self._box_rows(criteria.secim, chosen)), len(rows), total)
+
+    def rows(
+        self, criteria: Criteria, sort: str = PLACE_ORDER, descending: bool = False
+    ) -> Iterator[BoxRow]:
+        """Yield every box of a search in some order, as `table` has them."""
+        rows = self._rows(criteria)
+        ordered = self._sorted(criteria.secim, rows, sort, descending, 0, len(rows))
+        return self._box_rows(criteria.secim, ordered)
+
+    def _sorted(
+        self,
+        secim: Secim,
+        rows: Selection,
+        sort: str,
+        descending: bool,
+        offset: int,
+        limit: int,
+    ) -> Selection:
+        if sort == PLACE_ORDER:
+            ordered = rows[::-1] if descending else rows
+            return ordered[offset : offset + limit]
+        columns = self._view.contests.get(secim)
+        if columns is None or not len(rows):
+            if sort not in SORTS and not sort.startswith(VOTE):
+                raise ValueError(sort)
+            return rows
+        values, stated = self._sort_values(columns, rows, sort)
+        keys = -values if descending else values
+        keys = np.where(stated, keys, np.inf)
+        end = min(offset + limit, len(rows))
+        if end < len(rows) // 4:
+            # Only the first rows are shown: find where they end, and sort no more than those.
+            threshold = np.partition(keys, end)[end]
+            near = np.flatnonzero(keys <= threshold)
+        else:
+            near = np.arange(len(rows))
+        order = near[np.argsort(keys[near], kind="stable")]
+        return rows[order[offset:end]]
+
+    def _sort_values(
+        self, columns: Columns, rows: Selection, sort: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        boxes = self._view.boxes
+        opened = columns.version[rows] > 0
+        everywhere = np.ones(len(rows), dtype=np.bool_)
+        if sort == BOX_NUMBER:
+            return boxes.number_rank[rows].astype(np.float64), everywhere
+        if sort == MAHALLE:
+            return boxes.mahalle[rows].astype(np.float64), everywhere
+        if sort == KIND:
+            return boxes.kind[rows].astype(np.float64), everywhere
+        if sort == VERSION:
+            return columns.version[rows].astype(np.float64), opened
+        if sort == TIME:
+            return columns.time[rows].astype(np.float64), opened
+        if sort == TURNOUT:
+            registered = columns.numbers[NUMBER_COLUMNS.index("secmen")][rows]
+            voted = columns.numbers[NUMBER_COLUMNS.index("oy_kullanan")][rows]
+            known = registered > 0
+            return voted / np.where(known, registered, 1), known
+        if sort in NUMBER_COLUMNS:
+            index = NUMBER_COLUMNS.index(sort)
+            return columns.numbers[index][rows].astype(np.float64), columns.stated[index][rows]
+        return self._vote_values(columns, rows, sort)
+
+    def _vote_values(
+        self, columns: Columns, rows: Selection, sort: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        option, layout = sort.removeprefix(VOTE), columns.layout
+        if sort.startswith(VOTE) and option in layout.common:
+            index = FIRST_OPTION + layout.common.index(option)
+            return columns.numbers[index][rows].astype(np.float64), columns.stated[index][rows]
+        values, stated = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.bool_)
+        owners = {d: own.index(option) for d, own in layout.own.items() if option in own}
+        if not sort.startswith(VOTE) or not owners:
+            raise ValueError(sort)
+        for district, slot in owners.items():
+            first, end = self._view.boxes.rows_of(district)
+            here = (rows >= first) & (rows < end)
+            index = FIRST_OPTION + len(layout.common) + slot
+            values[here] = columns.numbers[index][rows[here]]
+            stated[here] = columns.stated[index][rows[here]]
+        return values, stated
+
+    def _box_rows(self, secim: Secim, rows: Iterable[int]) -> Iterator[BoxRow]:
+        columns = self._view.contests.get(secim)
+        if columns is None:
+            return
+        boxes = self._view.boxes
+        pages = [self._view.sheets.of(secim, belge) for belge in sheet_queries.BOX_FORMS]
+        for row in rows:
+            row = int(row)
+            district, board = boxes.boards[boxes.board[row]]
+            version = int(columns.version[row])
+            numbers: list[int] = columns.numbers[:, row].tolist()
+            stated: list[bool] = columns.stated[:, row].tolist()
+            options = columns.layout.options(district)
+            yield BoxRow(
+                BoxPlace(district, board, boxes.numbers[row]),
+                KINDS[boxes.kind[row]],
+                boxes.mahalles[boxes.mahalle[row]],
+                version,
+                columns.reasons.get(row, ""),
+                datetime.fromtimestamp(int(columns.time[row]), UTC) if version else None,
+                {name: numbers[n] if stated[n] else None for n, name in enumerate(NUMBER_COLUMNS)},
+                {option: numbers[n] for n, option in enumerate(options, FIRST_OPTION) if stated[n]},
+                *(0 if counts is None else int(counts[row]) for counts in pages),
+            )
+
+    def box_row(self, secim: Secim, place: BoxPlace) -> BoxRow | None:
+        """Return one box, None if there is no such box with that contest."""
+        row = self._row_of(secim, place)
+        return None if row is None else next(self._box_rows(secim, [row]))
+
+    def _row_of(self, secim: Secim, place: BoxPlace) -> int | None:
+        boxes = self._view.boxes
+        row = boxes.row_of(place) if self._covers(place.cevre, place.kurul) else None
+        expected = boxes.expected.get(secim)
+        return row if row is not None and expected is not None and expected[row] else None
+
+    def box(self, place: BoxPlace) -> BoxHistory | None:
+        """Return everything that is known of a box, None if there is no such box."""
+        if not self._covers(place.cevre, place.kurul) or self._view.boxes.row_of(place) is None:
+            return None
+        return box_history(self._view.site, place)
+
+    def neighbours(
+        self, criteria: Criteria, place: BoxPlace
+    ) -> tuple[BoxPlace | None, BoxPlace | None]:
+        """Return the boxes before and after a box in the order of places of a search."""
+        row = self._row_of(criteria.secim, place)
+        if row is None:
+            return None, None
+        rows = self._rows(criteria)
+        at, after = np.searchsorted(rows, row), np.searchsorted(rows, row, side="right")
+        boxes = self._view.boxes
+        return (
+            boxes.place(int(rows[at - 1])) if at > 0 else None,
+            boxes.place(int(rows[after])) if after < len(rows) else None,
+        )
+
+    # Places.
+
+    def coverage(self, secim: Secim, cevre: str | None = None) -> tuple[CoverageLine, ...]:
+        """Return how much of each district is here, or of each board of one district."""
+        columns = self._view.contests.get(secim)
+        rows = self._rows(Criteria(secim, cevre=cevre))
+        if columns is None or not len(rows):
+            return ()
+        boxes = self._view.boxes
+        size, boards = len(boxes.boards), boxes.board[rows]
+        pages = self._view.sheets.of(secim, BOX_SHEET)
+        has_sheet = np.zeros(len(rows), np.bool_) if pages is None else pages[rows] > 0
+        expected = np.bincount(boards, minlength=size)
+        opened = np.bincount(boards[columns.version[rows] > 0], minlength=size)
+        scanned = np.bincount(boards[has_sheet], minlength=size)
+        found: dict[tuple[str, str | None], CoverageLine] = {}
+        for board in np.flatnonzero(expected):
+            district, name = boxes.boards[board]
+            place = (district, name if cevre is not None else None)
+            before = found.get(place, CoverageLine(*place, 0, 0, 0))
+            found[place] = CoverageLine(
+                *place,
+                before.boxes + int(expected[board]),
+                before.opened + int(opened[board]),
+                before.sheets + int(scanned[board]),
+            )
+        return tuple(found.values())
+
+    def gaps(
+        self,
+        criteria: Criteria,
+        without_sheet: bool = False,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> tuple[tuple[Gap, ...], int]:
+        """Return boxes without a result (or without a result sheet), and how many there are."""
+        columns = self._view.contests.get(criteria.secim)
+        rows = self._rows(criteria)
+        if columns is None:
+            return (), 0
+        if without_sheet:
+            pages = self._view.sheets.of(criteria.secim, BOX_SHEET)
+            missing = rows if pages is None else rows[pages[rows] == 0]
+        else:
+            missing = rows[columns.version[rows] == 0]
+        shown = list(self._box_rows(criteria.secim, missing[offset : offset + limit]))
+        with _Catalog(self._view) as catalog:
+            reasons = sheet_queries.absences(catalog.connection, (row.place for row in shown))
+        return tuple(
+            Gap(row, criteria.secim, *reasons.get(row.place, ("", ""))) for row in shown
+        ), len(missing)
+
+    def aggregates(
+        self, secim: Secim, cevre: str | None = None, kurul: str | None = None
+    ) -> tuple[AggregateLine, ...]:
+        """Return the aggregate sheets beside the sums of their boxes.
+
+        Without a place: those of districts and of the election. With a district: its own and those
+        of its boards. With a board: those of that board.
+        """
+        stated = self._view.aggregates.get(secim, {})
+        expected = self._view.expected_aggregates.get(secim, ())
+        keys = [
+            key
+            for key in dict.fromkeys((*expected, *stated))
+            if self._covers(key.cevre, key.kurul) and _is_wanted(key, cevre, kurul)
+        ]
+        with _Catalog(self._view) as catalog:
+            return tuple(
+                self._aggregate_line(secim, key, stated.get(key), catalog.sheets(secim, key))
+                for key in keys
+            )
+
+    def _aggregate_line(
+        self,
+        secim: Secim,
+        key: AggregateKey,
+        stated: Aggregate | None,
+        sheets: Sequence[SheetFile],
+    ) -> AggregateLine:
+        summaries = [self.summary(part) for part in self._boxes_below(secim, key)]
+        summed: dict[str, int] = {}
+        votes: dict[str, int] = {}
+        for summary in summaries:
+            for numbers, into in ((summary.total.numbers, summed), (summary.total.votes, votes)):
+                for name, number in numbers.items():
+                    into[name] = into.get(name, 0) + number
+        return AggregateLine(
+            secim,
+            key,
+            stated,
+            sum(summary.boxes for summary in summaries),
+            sum(summary.opened for summary in summaries),
+            summed,
+            votes,
+            tuple(sheets),
+        )
+
+    def _boxes_below(self, secim: Secim, key: AggregateKey) -> list[Criteria]:
+        """Return searches for the boxes that an aggregate sheet adds up."""
+        if key.belge.level is Level.ELECTION:
+            return [Criteria(secim, Area.ABROAD)]
+        if key.belge.level is Level.DISTRICT:
+            return [Criteria(secim, cevre=key.cevre)]
+        boards = [key.kurul]
+        if key.belge is Belge.ILCE_BIRLESTIRME_KURULLAR:  # all boards of one ilçe
+            stem = key.kurul.rpartition("-")[0] or key.kurul
+            boards = [
+                board
+                for district, board in self._view.boxes.boards
+                if district == key.cevre
+                and (board.rpartition("-")[0] == stem or board == key.kurul)
+            ]
+        return [Criteria(secim, cevre=key.cevre, kurul=board) for board in boards]
+
+    # Sheets.
+
+    def sheets(self, cevre: str = "", kurul: str = "", sandik: str = "") -> tuple[SheetFile, ...]:
+        """Return the scans of exactly one place: of a box, or the aggregates of a place."""
+        if not self._covers(cevre, kurul):
+            return ()
+        with _Catalog(self._view) as catalog:
+            return tuple(sheet_queries.of_place(catalog.connection, cevre, kurul, sandik))
+
+    def sheet(self, path: str) -> SheetFile | None:
+        """Return the scan at a path of the trees, None if there is none."""
+        try:
+            sheet = parse_path(path).sheet
+        except ValueError:
+            return None
+        if not self._covers(sheet.cevre or "", sheet.kurul or ""):
+            return None
+        with _Catalog(self._view) as catalog:
+            return sheet_queries.of_path(catalog.connection, path)
+
+    def sheets_of(self, criteria: Criteria) -> Iterator[SheetFile]:
+        """Yield the result and counting sheets of the boxes of a search, of its contest."""
+        boxes = self._view.boxes
+        with _Catalog(self._view) as catalog:
+            for row in self._rows(criteria):
+                for sheet in sheet_queries.of_place(catalog.connection, *boxes.place(int(row))):
+                    if sheet.secim is criteria.secim:
+                        yield sheet
+
+    # Changes and findings.
+
+    def changes(
+        self,
+        criteria: Criteria,
+        since_snapshot: int = 0,
+        since: datetime | None = None,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> ChangePage:
+        """Return the corrections of a search after a snapshot or a time, newest first."""
+        wanted = np.zeros(len(self._view.boxes), dtype=np.bool_)
+        wanted[self._rows(criteria)] = True
+        found = [
+            correction
+            for correction in self._view.corrections
+            if correction.secim is criteria.secim
+            and correction.snapshot > since_snapshot
+            and self._is_wanted(correction, wanted, criteria)
+        ]
+        if since is not None:
+            numbers = {correction.snapshot for correction in found}
+            after = {n for n in numbers if (at := self._closed_at(n)) and at > since}
+            found = [correction for correction in found if correction.snapshot in after]
+        found.reverse()
+        shown = found[offset : offset + limit]
+        with _Catalog(self._view) as catalog:
+            return ChangePage(tuple(self._changed(c, catalog) for c in shown), len(found))
+
+    def _is_wanted(
+        self, correction: Correction, wanted: npt.NDArray[np.bool_], criteria: Criteria
+    ) -> bool:
+        if correction.row >= 0:
+            return bool(wanted[correction.row])
+        # An aggregate sheet is no box: it is found by its place alone.
+        return (
+            criteria.only_places
+            and criteria.cevre in (None, correction.cevre)
+            and criteria.kurul in (None, correction.kurul)
+            and (
+                criteria.area is Area.EVERYWHERE
+                or (correction.cevre in ("", *ABROAD)) == (criteria.area is Area.ABROAD)
+            )
+            and self._covers(correction.cevre, correction.kurul)
+        )
+
+    def _closed_at(self, number: int) -> datetime | None:
+        cache = self._view.cache
+        key = ("closed_at", number)
+        if key not in cache:
+            info = read_info(self._view.site, number)
+            cache[key] = info.closed_at if info else None
+        found: datetime | None = cache[key]
+        return found
+
+    def _changed(self, correction: Correction, catalog: "_Catalog") -> ChangedResult:
+        file = changes_file(self._view.site, correction.snapshot, correction.secim)
+        with file.open("rb") as lines:
+            lines.seek(correction.byte)
+            change = json.loads(lines.read(correction.length))
+        place = [change[name] or "" for name in ("cevre", "kurul", "sandik")]
+        belge, time = Belge(change["belge"]), datetime.fromisoformat(change["zaman"])
+        new_scan = any(
+            sheet.version > 1
+            for sheet in sheet_queries.of_place(catalog.connection, *place)
+            if (sheet.secim, sheet.belge) == (correction.secim, belge)
+        )
+        return ChangedResult(
+            correction.snapshot,
+            self._closed_at(correction.snapshot),
+            correction.secim,
+            belge,
+            place[0],
+            place[1],
+            place[2],
+            change["surum"],
+            change["neden"],
+            time,
+            change["eski"],
+            change["yeni"],
+            new_scan,
+        )
+
+    def feed(self, cursor: Cursor, limit: int, max_bytes: int = 8 << 20) -> Feed:
+        """Return the changes after a cursor in the order of their acceptance, first results too.
+
+        It ends after `limit` changes, or after reading `max_bytes` of the files.
+        """
+        newest = self._view.snapshot.number
+        found: list[ChangeLine] = []
+        at, read = cursor, 0
+        for line in lines_after(self._view.site, cursor, newest):
+            read += len(line.line)
+            at = line.after
+            if self._may_see(line.line):
+                found.append(line)
+            if len(found) >= limit or read >= max_bytes:
+                return Feed(tuple(found), at, more=True)
+        return Feed(tuple(found), Cursor(max(newest, cursor.snapshot)), more=False)
+
+    def _may_see(self, line: bytes) -> bool:
+        if self._scope.places is None:
+            return True
+        change = json.loads(line)
+        return self._covers(change["cevre"] or "", change["kurul"] or "")
+
+    def findings(
+        self,
+        criteria: Criteria | None = None,
+        check: Check | None = None,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> FindingPage:
+        """Return what the checks found: of one contest and place, or all."""
+        place = (criteria.cevre, criteria.kurul) if criteria else (None, None)
+        secim = criteria.secim if criteria else None
+        return finding_queries.find(
+            self._view.site, self._scope, secim, place, check, offset, limit
+        )
+
+    def finding_counts(self, secim: Secim | None = None) -> dict[Check, int]:
+        """Return how many findings each check has."""
+        return finding_queries.count(self._view.site, self._scope, secim)
+
+    # Proofs and whole files.
+
+    def receipt(self, ledger: str, seq: int) -> bytes | None:
+        """Return the receipt of a result or of a filed sheet: the proof that it is on record.
+
+        `ledger` is `results` or `filing`. None if there is no such record in scope, or if it is not
+        signed yet. A party verifies it with `ssps audit` or any C2SP tool (keys/ledger/receipt).
+        """
+        if ledger not in (RESULTS_LEDGER, FILING):
+            return None
+        try:
+            made = make_receipt(self._view.site / LEDGERS / ledger, seq)
+            event = parse_record(made.line).event
+        except (NotSignedYet, HashesMissing, StopIteration, OSError, ValueError):
+            return None
+        place = _place_of_record(event)
+        return format_receipt(made) if place is not None and self._covers(*place) else None
+
+    def whole_file(self, name: str, number: int | None = None) -> Path | None:
+        """Return the path of a file of a snapshot that holds the whole country.
+
+        None if the scope is not the whole election, or if there is no such file.
+        """
+        if not self.sees_everything or "/" in name or name.startswith("."):
+            return None
+        path = snapshot_folder(self._view.site, number or self.snapshot.number) / name
+        return path if path.is_file() else None
+
+
+class _Catalog:
+    """The catalog, open during a `with` statement; `connection` is None if there is none yet."""
+
+    def __init__(self, view: View) -> None:
+        self.connection = sheet_queries.open_catalog(view.site)
+
+    def __enter__(self) -> "_Catalog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.connection is not None:
+            self.connection.close()
+
+    def sheets(self, secim: Secim, key: AggregateKey) -> list[SheetFile]:
+        """Return the scans of an aggregate sheet."""
+        found = sheet_queries.of_place(self.connection, key.cevre, key.kurul, "")
+        return [sheet for sheet in found if (sheet.secim, sheet.belge) == (secim, key.belge)]
+
+
+def _is_wanted(key: AggregateKey, cevre: str | None, kurul: str | None) -> bool:
+    if cevre is None:
+        return not key.kurul
+    return key.cevre == cevre and kurul in (None, key.kurul)
+
+
+def _flat(stated: Mapping[str, Any] | None) -> dict[str, int | None]:
+    if stated is None:
+        return {}
+    votes = {f"{VOTE}{option}": number for option, number in stated["oylar"].items()}
+    return {**{name: value for name, value in stated.items() if name != "oylar"}, **votes}
+
+
+def _place_of_record(event: Event) -> tuple[str, str] | None:
+    """Return the district and board that a record is about; None if it is no result or sheet."""
+    if event.event == ResultsEvent.ACCEPTED:
+        parts = [] if event.what == "-" else event.what.split("/")
+        return (*parts, "", "")[0], (*parts, "", "")[1]
+    if event.event == FilingEvent.FILED:
+        sheet = parse_path(event.what).sheet
+        return sheet.cevre or "", sheet.kurul or ""
+    return None

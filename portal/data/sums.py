@@ -1,0 +1,131 @@
+"""Adds up the boxes of a search, with the parties' shares of joint votes (law 7102 md. 18).
+
+Sums are made for each district first, because the columns of a district's own options mean
+something else in the next one, and because joint votes are divided within a district, or within a
+board where `[results] share_level` is `ilce`. A share exists only where whole districts (or boards)
+are added up: the law knows no share of a single box or of a mahalle.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from config.ballot import Ballot
+from config.settings import ShareLevel
+from config.sheet import Secim
+from portal.data.boxes import Boxes
+from portal.data.columns import FIRST_OPTION, Columns
+from publisher.results.snapshots.shares import divide
+from publisher.results.snapshots.summary import Shares
+from publisher.results.tables import NUMBER_COLUMNS
+
+Selection = npt.NDArray[np.int64]  # rows, in order
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of some boxes of one contest.
+
+    `paylar` has for each alliance the members with `own`, `share` (an exact fraction as text) and
+    `rounded`; None if shares are not defined for these boxes.
+    """
+
+    boxes: int  # with a result
+    numbers: Mapping[str, int]  # secmen, oy_kullanan, ...
+    votes: Mapping[str, int]  # by option
+    paylar: Mapping[str, Mapping[str, Any]] | None
+
+    @property
+    def turnout(self) -> float | None:
+        """Voters who voted / registered voters, of the boxes with a result."""
+        registered = self.numbers["secmen"]
+        return self.numbers["oy_kullanan"] / registered if registered else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sum of the boxes of one board or one district."""
+
+    cevre: str
+    kurul: str | None
+    boxes: int
+    values: tuple[int, ...]  # by column
+
+    def votes(self, columns: Columns) -> dict[str, int]:
+        """Return the votes of each option of the district."""
+        options = columns.layout.options(self.cevre)
+        return dict(zip(options, self.values[FIRST_OPTION:], strict=False))
+
+
+def by_board(columns: Columns, boxes: Boxes, rows: Selection) -> list[Group]:
+    """Add up rows by board; boards without a result are left out."""
+    rows = rows[columns.version[rows] > 0]
+    if not len(rows):
+        return []
+    boards = boxes.board[rows]
+    starts = np.flatnonzero(np.diff(boards, prepend=-1))
+    counts = np.diff(starts, append=len(rows))
+    first, end = int(rows[0]), int(rows[-1]) + 1
+    if end - first == len(rows):  # one range: no copy
+        block = columns.numbers[:, first:end]
+        added = np.add.reduceat(block, starts, axis=1, dtype=np.int64)
+    else:
+        added = np.empty((len(columns.numbers), len(starts)), dtype=np.int64)
+        for number, column in enumerate(columns.numbers):
+            added[number] = np.add.reduceat(column.take(rows), starts, dtype=np.int64)
+    names = [boxes.boards[index] for index in boards[starts]]
+    listed = zip(names, counts.tolist(), added.T.tolist(), strict=True)
+    return [
+        Group(district, board, count, tuple(values)) for (district, board), count, values in listed
+    ]
+
+
+def by_district(groups: Iterable[Group]) -> list[Group]:
+    """Add up the groups of each district; groups of one district follow each other."""
+    found: list[Group] = []
+    for group in groups:
+        if found and found[-1].cevre == group.cevre:
+            last = found.pop()
+            values = tuple(map(sum, zip(last.values, group.values, strict=True)))
+            found.append(Group(group.cevre, None, last.boxes + group.boxes, values))
+        else:
+            found.append(Group(group.cevre, None, group.boxes, group.values))
+    return found
+
+
+def add_up(
+    columns: Columns,
+    boards: list[Group],
+    secim: Secim,
+    ballot: Ballot | None,
+    level: ShareLevel,
+    whole: bool,
+) -> Sum:
+    """Add up boards; `whole` says that they are whole districts (or boards, at that level)."""
+    numbers = [0] * FIRST_OPTION
+    votes: dict[str, int] = dict.fromkeys(columns.layout.common, 0)
+    districts = by_district(boards)
+    for group in districts:
+        for column in range(FIRST_OPTION):
+            numbers[column] += group.values[column]
+        for option, number in group.votes(columns).items():
+            votes[option] = votes.get(option, 0) + number
+    paylar: dict[str, Mapping[str, Any]] | None = None
+    if whole and ballot is not None:
+        shared: dict[str, Shares] = {}
+        for group in boards if level is ShareLevel.ILCE else districts:
+            alliances = ballot.alliances(secim, group.cevre)
+            of_group = group.votes(columns)
+            for alliance, members in alliances.items():
+                share = Shares.of(divide(alliance, [m.id for m in members], of_group))
+                shared.setdefault(alliance, Shares()).add(share)
+        paylar = {alliance: share.as_json() for alliance, share in shared.items()}
+    return Sum(
+        sum(group.boxes for group in boards),
+        dict(zip(NUMBER_COLUMNS, numbers, strict=True)),
+        votes,
+        paylar,
+    )

@@ -1,0 +1,29 @@
+"""The names of places and things as the web site shows them, in Turkish."""
+
+from config import cevre
+from config.sheet import SandikTuru
+from portal.data.criteria import Area, Status
+
+KINDS = {
+    SandikTuru.NORMAL: "Normal",
+    SandikTuru.CEZAEVI: "Cezaevi",
+    SandikTuru.SEYYAR: "Seyyar",
+    SandikTuru.GUMRUK: "Gümrük",
+    SandikTuru.YURT_DISI: "Yurt dışı",
+}
+AREAS = {Area.EVERYWHERE: "Genel", Area.HOME: "Yurt içi", Area.ABROAD: "Yurt dışı ve gümrük"}
+STATUSES = {Status.ALL: "Hepsi", Status.OPENED: "Açılan", Status.UNOPENED: "Açılmayan"}
+NO_MAHALLE = "(belirtilmemiş)"
+
+
+def district(name: str) -> str:
+    """Return the title of a district: `34-istanbul-1` is İstanbul 1."""
+    return cevre.titles().get(name, name)
+
+
+def board(name: str) -> str:
+    """Return the title of a board: `kadikoy-2` is Kadikoy 2.
+
+    The registry names boards only in plain ASCII, so Turkish letters are not known.
+    """
+    return " ".join(word.capitalize() for word in name.split("-"))

@@ -1,0 +1,1 @@
+"""What a user saves: CSV, Excel and ZIP files of exactly what is shown."""

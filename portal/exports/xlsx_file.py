@@ -1,0 +1,64 @@
+"""Writes a table as an Excel file: numbers as numbers, times as times, and no formulas."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import IO
+
+import xlsxwriter
+
+from portal.exports.file_name import TURKEY
+from portal.exports.tables import ExportTable
+from publisher.results.snapshots.exports import PROVISIONAL
+
+_MAX_SHEET_NAME = 31
+_MAX_TEXT = 32_000  # Excel takes 32,767
+MAX_ROWS = 1_048_575  # of Excel, the heading left out
+
+
+def write_xlsx(table: ExportTable, file: IO[bytes], properties: Mapping[str, str]) -> None:
+    """Write the file; `properties` are document properties, such as who saved it (`author`).
+
+    Rows beyond what Excel can hold go to further sheets.
+    """
+    with xlsxwriter.Workbook(
+        file, {"constant_memory": True, "default_date_format": "yyyy-mm-dd hh:mm:ss"}
+    ) as book:
+        book.set_properties(
+            {
+                "title": f"{table.title}, {PROVISIONAL}",
+                "comments": f"anlık görüntü {table.snapshot}",
+            }
+            | dict(properties)
+        )
+        bold = book.add_format({"bold": True})
+        sheet, line = None, MAX_ROWS
+        count = 0
+        for row in table.rows():
+            if sheet is None or line == MAX_ROWS:
+                count += 1
+                suffix = f" {count}" if count > 1 else ""
+                sheet = _new_sheet(book, table, suffix, bold)
+                line = 0
+            line += 1
+            for column, cell in enumerate(row):
+                if cell is None or cell == "":
+                    continue
+                if isinstance(cell, str):
+                    sheet.write_string(line, column, cell[:_MAX_TEXT])
+                elif isinstance(cell, datetime):
+                    moment = cell.astimezone(TURKEY).replace(tzinfo=None)
+                    sheet.write_datetime(line, column, moment)
+                else:
+                    sheet.write_number(line, column, cell)
+        if sheet is None:
+            _new_sheet(book, table, "", bold)
+
+
+def _new_sheet(
+    book: xlsxwriter.Workbook, table: ExportTable, suffix: str, bold: object
+) -> "xlsxwriter.worksheet.Worksheet":
+    sheet = book.add_worksheet(table.title[: _MAX_SHEET_NAME - len(suffix)] + suffix)
+    sheet.freeze_panes(1, 0)
+    for column, text in enumerate(table.headings):
+        sheet.write_string(0, column, text, bold)
+    return sheet
