@@ -23,7 +23,7 @@ def serve(tmp_path: Path) -> Iterator[StartServer]:
         now: datetime = OPENS + timedelta(hours=1),
         sessions: int = 64,
         per_party: int = 32,
-        grace: float = 10.0,
+        grace: float | None = 10.0,
         patch: str = "",
         before: Callable[[Path], object] = lambda site: None,
         again: bool = False,
@@ -35,7 +35,8 @@ def serve(tmp_path: Path) -> Iterator[StartServer]:
         """Start a server and wait until it listens.
 
         `parties` are ids and registered addresses. `before` changes the site before the start;
-        `again` starts on the site that is there. For the others see `server_script`.
+        `again` starts on the site that is there. Without a `grace` the site's setting is in force.
+        For the others see `server_script`.
         """
         site = tmp_path / name
         if not again:
@@ -50,7 +51,7 @@ def serve(tmp_path: Path) -> Iterator[StartServer]:
                     "-c",
                     server_script(patch, drain=drain, limited=limited, rates=rates),
                     str(site),
-                    str(grace),
+                    "" if grace is None else str(grace),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -54,7 +54,7 @@ from scripts.shared.json_log import configure_logging
 from sftpd import server
 from keys.credentials.penalties import ConnectionRates, Penalties
 configure_logging("serve")
-site, grace = Path(sys.argv[1]), float(sys.argv[2])
+site, grace = Path(sys.argv[1]), float(sys.argv[2]) if sys.argv[2] else None
 {patch}
 server.serve(
     load.load(site),

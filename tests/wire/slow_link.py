@@ -16,7 +16,8 @@ class SlowLink:
     """Forwards bytes at `mbit` Mbit/s, delayed by half of `round_trip` seconds.
 
     The first connection is cut after cuts[0] bytes to the client, the second after cuts[1], and so
-    on; the connections after that are not cut.
+    on; the connections after that are not cut. Between `hold` and `release` nothing arrives at
+    either end, and nothing is lost.
     """
 
     port: int
@@ -26,6 +27,15 @@ class SlowLink:
     bytes_to_client: int = 0
     connections: int = 0
     listener: socket.socket = field(default_factory=socket.socket)
+    delivering: threading.Event = field(default_factory=threading.Event)
+
+    def hold(self) -> None:
+        """Deliver nothing from now on."""
+        self.delivering.clear()
+
+    def release(self) -> None:
+        """Deliver what was held, and everything after it."""
+        self.delivering.set()
 
     @property
     def listen_port(self) -> int:
@@ -69,6 +79,7 @@ class SlowLink:
         with suppress(OSError):
             while (piece := pieces.get())[1]:
                 time.sleep(max(0.0, piece[0] - time.monotonic()))
+                self.delivering.wait()
                 sink.sendall(piece[1])
                 if source.getsockname()[1] != self.listen_port:
                     self.bytes_to_client += len(piece[1])
@@ -84,6 +95,7 @@ def slow_link(
 ) -> Iterator[SlowLink]:
     """Run a link to the server on `port`."""
     link = SlowLink(port, mbit, round_trip, list(cuts))
+    link.release()
     link.listener.bind(("127.0.0.1", 0))
     link.listener.listen()
     thread = threading.Thread(target=link.accept)
@@ -91,6 +103,7 @@ def slow_link(
     try:
         yield link
     finally:
+        link.release()
         link.listener.shutdown(socket.SHUT_RDWR)
         link.listener.close()
         thread.join()
