@@ -119,9 +119,9 @@ def download_over_a_link_that_is_out(
         ssh = [
             word for word in server.ssh("parti-a") if "Port=" not in word and "Hosts" not in word
         ]
+        ssh += [f"-oPort={link.listen_port}", f"-oUserKnownHostsFile={hosts}"]
         client = subprocess.Popen(
-            ["sftp", "-q", *more, *ssh, f"-oPort={link.listen_port}", f"-oUserKnownHostsFile={hosts}",
-             "-b", "-", "127.0.0.1"],
+            ["sftp", "-q", *more, *ssh, "-b", "-", "127.0.0.1"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:
