@@ -22,6 +22,9 @@ a signature each, in a file of the same name with `.sig` added:
     /<election>/<cevre>/<kurul>/SHA256SUMS           of all pages of a board
     /<election>/<cevre>/birlestirme/SHA256SUMS       of the aggregates of a district
     /<election>/birlestirme/SHA256SUMS               of the aggregates of the election
+    /<election>/sonuclar/00000042/mv.csv             a file of a snapshot of the results, if the
+                                                     site shares results in the trees
+    /<election>/sonuclar/00000042/SHA256SUMS         of all files of that snapshot
 """
 
 import re
@@ -37,10 +40,12 @@ SUMS = "SHA256SUMS"
 SIGNATURE_SUFFIX = ".sig"
 NEWEST_SEGMENT = "akis/son.txt"
 MAX_SEGMENT = 99_999_999
+RESULTS = "sonuclar"
 _FEED = "akis/"
 _AGGREGATE = "birlestirme"
 _BOX = "sandik-"
 _SEGMENT = re.compile(r"akis/(?!0{8})[0-9]{8}\.csv", re.ASCII)
+_OF_SNAPSHOT = re.compile(rf"{RESULTS}/[0-9]{{8,}}/[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _FILE = re.compile(
     rf"({'|'.join(Secim)})-({'|'.join(Belge)})-s([1-9][0-9]{{0,2}})"
     rf"(?:\.v([1-9][0-9]{{0,5}}))?\.({'|'.join(EXTENSIONS)})",
@@ -96,6 +101,11 @@ def segment(number: int) -> str:
     return f"akis/{number:08}.csv"
 
 
+def results_folder(election: str, number: int) -> str:
+    """Return the folder, relative to a tree, of a snapshot of the results."""
+    return f"{election}/{RESULTS}/{number:08}"
+
+
 def sums_folder(cevre: str | None, kurul: str | None) -> str:
     """Return the folder of the SHA256SUMS file for a place, relative to the election's folder."""
     if cevre is None:
@@ -111,7 +121,9 @@ def in_scope(path: str, scope: Scope) -> bool:
     election, *places = path.split("/")
     if scope.places is None or not places or f"{election}/" == _FEED:
         return True
-    if places[0].removesuffix(SIGNATURE_SUFFIX) == SUMS and len(places) == 1:
+    if places[0] == RESULTS or (
+        places[0].removesuffix(SIGNATURE_SUFFIX) == SUMS and len(places) == 1
+    ):
         return True
     boards = {board for district, board in scope.places if district == places[0]}
     return None in boards or (bool(boards) and (len(places) == 1 or places[1] in boards))
@@ -122,6 +134,9 @@ def is_publisher_file(path: str) -> bool:
     signed = path.removesuffix(SIGNATURE_SUFFIX)
     if path in (README, NEWEST_SEGMENT) or _SEGMENT.fullmatch(signed):
         return True
+    election, _, rest = path.partition("/")
+    if _OF_SNAPSHOT.fullmatch(rest):
+        return not name.fault(election)
     *folders, file = signed.split("/")
     if file != SUMS or not folders or name.fault(folders[0]):
         return False

@@ -104,5 +104,12 @@ class Result:
         }
 
     def same_numbers(self, other: "Result") -> bool:
-        """Say whether the two state the same numbers, whatever their version, time and reason."""
-        return self.numbers() == other.numbers() and dict(self.votes) == dict(other.votes)
+        """Say whether the two state the same numbers, whatever their version, time and reason.
+
+        An option that one of them lacks has no votes in it.
+        """
+        return self.numbers() == other.numbers() and _given(self.votes) == _given(other.votes)
+
+
+def _given(votes: Mapping[str, int]) -> dict[str, int]:
+    return {option: number for option, number in votes.items() if number}

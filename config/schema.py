@@ -177,6 +177,7 @@ class Results(_Strict):
 
     snapshot_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 10.0
     share_level: ShareLevel = ShareLevel.CEVRE
+    in_trees: Annotated[bool, Field(strict=True)] = False
 
 
 class Rehearsal(_Strict):

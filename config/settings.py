@@ -116,11 +116,13 @@ class ShareLevel(StrEnum):
 class ResultsSettings:
     """How often results are published, and how joint votes are divided.
 
-    `snapshot_seconds` is the shortest time between two snapshots.
+    `snapshot_seconds` is the shortest time between two snapshots. With `in_trees` the parties'
+    trees get them as well, in `<election>/sonuclar/`.
     """
 
     snapshot_seconds: float = 10.0
     share_level: ShareLevel = ShareLevel.CEVRE
+    in_trees: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     store/ab/cd/<sha256>              the original bytes of every page, written once, never changed
     trees/<party>/                    what that party sees as /; config/layout has the paths in it
     feed/                             change feeds and sums, before they are linked into trees/
+    feed/sonuclar/00000042/<scope>/   results for the trees of parties with that scope
     snapshots/00000042/  latest       results, numbered and immutable, and the newest number
     quarantine/                       pages that could not be filed, each with a file of its reason
     ledgers/{transfer,filing,operations}/    the record of downloads, of filing, of changes
@@ -41,6 +42,7 @@ names are a fixed interface: operators, backups and checks outside this reposito
 modules take them from here and never write them out; tests/unit/config/test_site.py enforces that.
 """
 
+from hashlib import sha256
 from pathlib import Path
 
 SITE_TOML, PARTIES_TOML = "site.toml", "parties.toml"
@@ -54,6 +56,7 @@ RINGS = KEYS / "parties"
 STORE = Path("store")
 TREES = Path("trees")
 FEED = Path("feed")
+RESULT_VIEWS = FEED / "sonuclar"
 QUARANTINE = Path("quarantine")
 RESULTS = Path("results")
 SNAPSHOTS = Path("snapshots")
@@ -91,6 +94,11 @@ def ring_file(party: str) -> Path:
 def original_file(sha256: str) -> Path:
     """Return the file in the store with the bytes of that digest (64 hexadecimal digits)."""
     return STORE / sha256[:2] / sha256[2:4] / sha256
+
+
+def result_view(number: int, scope: object) -> Path:
+    """Return the folder with what parties of a scope get of a snapshot of the results."""
+    return RESULT_VIEWS / f"{number:08}" / sha256(str(scope).encode()).hexdigest()[:16]
 
 
 def lock_file(part: str) -> Path:

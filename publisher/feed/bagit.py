@@ -35,7 +35,6 @@ _DATA, _MANIFEST, _TAGS = "data", "manifest-sha256.txt", "tagmanifest-sha256.txt
 _BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 _INFO = "bag-info.txt"
 _PART = ".part"
-RESULTS_FOLDER = "sonuclar"
 _MAX_ROWS = 5000
 
 Progress = Callable[[int], None]  # called with the number of bytes of each file that is done
@@ -134,7 +133,7 @@ def make(
         progress(done)
     (part / _DATA).mkdir(exist_ok=True)
     listed = [(f"{_DATA}/{filed.path}", filed.sha256) for filed in bag.filed]
-    shutil.rmtree(part / _DATA / election / RESULTS_FOLDER, ignore_errors=True)  # of earlier tries
+    shutil.rmtree(part / _DATA / election / layout.RESULTS, ignore_errors=True)  # of earlier tries
     for path, content in results.items():
         target = part / _DATA / path
         target.parent.mkdir(parents=True, exist_ok=True)

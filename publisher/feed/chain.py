@@ -5,8 +5,9 @@ trees only show what is kept there. Closing segment 42 writes three files, each 
 next one:
 
     00000042.csv.sig   the signature
-    00000042.state     {"seq": 120345, "owed": [120301]}: the number of the last filing that the
-                       feed covers, and the numbers of filings that it had to leave out
+    00000042.state     {"seq": 120345, "owed": [120301], "results": 17}: the number of the last
+                       filing that the feed covers, the numbers of filings that it had to leave
+                       out, and the number of the last snapshot of the results that it lists
     00000042.csv       the segment; with this file it is closed and never changes again
 
 After a crash before the third file, the next start closes segment 42 again. No client has seen it,
@@ -46,7 +47,8 @@ class ChainPosition:
     """The position of a feed: its last closed segment and the filings that it covers.
 
     `seq` is the number of the last filing that the feed covers, and `left_out` has the numbers of
-    earlier filings that it does not list yet. `digest` is the last segment's SHA-256.
+    earlier filings that it does not list yet. `results` is the last snapshot of the results that it
+    lists. `digest` is the last segment's SHA-256.
     """
 
     feed: str
@@ -55,6 +57,7 @@ class ChainPosition:
     seq: int = -1
     left_out: tuple[int, ...] = ()
     closed_at: int = 0
+    results: int = 0
 
 
 class FeedChain:
@@ -84,11 +87,21 @@ class FeedChain:
         )
         return {name: present.get(name, 0) for name in names}
 
-    def close(self, segment: FeedSegment, seq: int, left_out: tuple[int, ...], sign: Sign) -> None:
-        """Close the next segment; the feed then covers filings up to `seq` except `left_out`."""
+    def close(
+        self,
+        segment: FeedSegment,
+        seq: int,
+        left_out: tuple[int, ...],
+        sign: Sign,
+        results: int = 0,
+    ) -> None:
+        """Close the next segment.
+
+        The feed then covers filings up to `seq` except `left_out`, and snapshots up to `results`.
+        """
         content = format_segment(segment)
         name, at = f"{CHAINS}/{self.name}/{segment.number:08}", segment.closed_at
-        state = json.dumps({"seq": seq, "owed": left_out}).encode()
+        state = json.dumps({"seq": seq, "owed": left_out, "results": results}).encode()
         self._files.keep(f"{name}.csv{layout.SIGNATURE_SUFFIX}", sign(content), at, durable=True)
         self._step("signed")
         self._files.keep(name + _STATE, state, at, durable=True)
@@ -97,7 +110,9 @@ class FeedChain:
         self._step("closed")
         (self.folder / f"{self.position.number:08}{_STATE}").unlink(missing_ok=True)
         digest = sha256(content).hexdigest()
-        self.position = ChainPosition(segment.feed, segment.number, digest, seq, left_out, at)
+        self.position = ChainPosition(
+            segment.feed, segment.number, digest, seq, left_out, at, results
+        )
 
     def split_off(self, party: Party) -> "FeedChain":
         """Return a feed for one party alone, which goes on from the position of this one."""
@@ -105,7 +120,7 @@ class FeedChain:
         target, unfinished = chain_folder(self._files, name), chain_folder(self._files, f".{name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        for kept in self.folder.iterdir():
+        for kept in self.folder.iterdir() if self.position.number else ():
             os.link(kept, unfinished / kept.name)
         unfinished.rename(target)
         self._step("split off")
@@ -123,7 +138,15 @@ class FeedChain:
         state = json.loads((self.folder / last).with_suffix(_STATE).read_bytes())
         digest = sha256(content).hexdigest()
         seq, left_out = state["seq"], tuple(state["owed"])
-        return ChainPosition(segment.feed, segment.number, digest, seq, left_out, segment.closed_at)
+        return ChainPosition(
+            segment.feed,
+            segment.number,
+            digest,
+            seq,
+            left_out,
+            segment.closed_at,
+            state.get("results", 0),
+        )
 
 
 def chain_folder(files: PublishedFiles, name: str) -> Path:

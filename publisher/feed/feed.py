@@ -17,10 +17,11 @@ gets a feed of its own.
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -39,6 +40,7 @@ from publisher.catalog.feed_queries import FeedQueries, FiledPage
 from publisher.feed import readme
 from publisher.feed.chain import CHAINS, FeedChain, chain_folder
 from publisher.feed.published_files import PublishedFiles
+from publisher.feed.result_views import ResultViews
 from publisher.feed.sums import Sign, Sums
 
 CLOSE_SECONDS = 2.0  # between two segments while pages are filed, if that costs little
@@ -85,7 +87,10 @@ class Feed:
         self._files = PublishedFiles(settings.site)
         self._parties = [party for party in settings.parties if party.mirrors]
         election = settings.election.id
-        self._sums = Sums(election, self._parties, self._files, filings, self._sign, step)
+        self._results = ResultViews(settings.site, election, self._files, self._sign)
+        self._sums = Sums(
+            election, self._parties, self._files, filings, self._sign, step, self._results.sums
+        )
         self._chains: list[FeedChain] = []
         # The segments that a party's tree does not show yet, in order.
         self._unshown: defaultdict[str, deque[tuple[FeedChain, int]]] = defaultdict(deque)
@@ -112,6 +117,10 @@ class Feed:
             for party in chain.parties:
                 missing = self._missing_segments(kept, party)
                 self._unshown[party.id].extend((chain, number) for number in missing)
+            for number in self._results.numbers(chain.parties[0].scope):
+                if number <= chain.position.results:
+                    for party in chain.parties:
+                        self._results.show(number, party, at)
             if chain.position.number:
                 self._show_newest(chain)
         self._step("begun")
@@ -151,46 +160,77 @@ class Feed:
         scope = chain.parties[0].scope
         wanted = [filed for filed in (*left_out, *found) if filed.folder.is_covered_by(scope)]
         wanted.sort(key=lambda filed: filed.seq)
-        not_shown = self._split_parties(chain, wanted, gaps)
+        lacking = self._show_results(chain)
+        not_shown, results = self._split_parties(chain, wanted, gaps, lacking)
         shown = [filed for filed in wanted if filed.seq not in not_shown]
         listed = list(self._entries(shown))
         still_left_out = not_shown | {filed.seq for filed in shown} - {seq for seq, _ in listed}
-        if not listed and not even_if_empty:
+        if not listed and not results and not even_if_empty:
             # Nothing to list. Unless a page was left out, do not look at these filings again.
             if still_left_out:
                 return False
             chain.position = replace(position, seq=seq)
             return len(found) == _MAX_ENTRIES
-        entries = tuple(entry for _, entry in listed)
-        self._write(chain, entries, seq, tuple(sorted(still_left_out)))
+        entries = [entry for _, entry in listed]
+        for number in results:
+            entries += self._results.entries(number, scope)
+        last = max(results, default=position.results)
+        self._write(chain, tuple(entries), seq, tuple(sorted(still_left_out)), last)
+        if results:
+            self._sums.root_is_due()
         chain.closed, chain.seconds_to_close = now, self._elapsed() - begun
         return len(found) == _MAX_ENTRIES
 
-    def _split_parties(
-        self, chain: FeedChain, wanted: Sequence[FiledPage], gaps: frozenset[tuple[str, int]]
-    ) -> set[int]:
-        """Split off the parties whose trees lack more pages than others of the same feed.
+    def _show_results(self, chain: FeedChain) -> dict[int, frozenset[str]]:
+        """Show the new snapshots of the results; return the parties whose trees lack each."""
+        new = self._results.numbers(chain.parties[0].scope, chain.position.results)
+        at = self._at()
+        return {
+            number: frozenset(
+                party.id for party in chain.parties if not self._results.show(number, party, at)
+            )
+            for number in new
+        }
 
-        Returns the numbers of the wanted pages that the trees of the remaining parties lack.
+    def _split_parties(
+        self,
+        chain: FeedChain,
+        wanted: Sequence[FiledPage],
+        gaps: frozenset[tuple[str, int]],
+        lacking: Mapping[int, frozenset[str]],
+    ) -> tuple[set[int], list[int]]:
+        """Split off the parties whose trees lack more than others of the same feed.
+
+        `lacking` has the parties whose trees lack a new snapshot of the results. Returns the
+        numbers of the wanted pages that the trees of the remaining parties lack, and the snapshots
+        that these trees show.
         """
-        by_gaps: defaultdict[frozenset[int], list[Party]] = defaultdict(list)
+        by_gaps: defaultdict[tuple[frozenset[int], frozenset[int]], list[Party]]
+        by_gaps = defaultdict(list)
         for party in chain.parties:
-            lacking = frozenset(f.seq for f in wanted if (party.id, f.id) in gaps)
-            by_gaps[lacking].append(party)
-        fewest = min(by_gaps, key=len)
-        for lacking, parties in by_gaps.items():
-            if lacking != fewest:
+            pages = frozenset(f.seq for f in wanted if (party.id, f.id) in gaps)
+            snapshots = frozenset(n for n, parties in lacking.items() if party.id in parties)
+            by_gaps[pages, snapshots].append(party)
+        fewest = min(by_gaps, key=lambda lacks: len(lacks[0]) + len(lacks[1]))
+        for lacks, parties in by_gaps.items():
+            if lacks != fewest:
                 for party in parties:
                     self._split_off(chain, party)
         chain.parties = by_gaps[fewest]
-        return set(fewest)
+        not_shown, unshown = fewest
+        return set(not_shown), list(takewhile(lambda number: number not in unshown, lacking))
 
     def _split_off(self, chain: FeedChain, party: Party) -> None:
         self._chains.append(chain.split_off(party))
         log.error("feed-split", party=party.id, advice="fix what keeps pages out of its tree")
 
     def _write(
-        self, chain: FeedChain, entries: tuple[FeedEntry, ...], seq: int, left_out: tuple[int, ...]
+        self,
+        chain: FeedChain,
+        entries: tuple[FeedEntry, ...],
+        seq: int,
+        left_out: tuple[int, ...],
+        results: int,
     ) -> None:
         position = chain.position
         number = position.number + 1
@@ -204,7 +244,7 @@ class Feed:
             entries,
             self._checkpoints(),
         )
-        chain.close(segment, seq, left_out, self._sign)
+        chain.close(segment, seq, left_out, self._sign, results)
         for party in chain.parties:
             self._unshown[party.id].append((chain, number))
         self._show_newest(chain)

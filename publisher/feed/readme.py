@@ -57,11 +57,22 @@ DOGRULAMA
   Toplamlar yaklasik dakikada bir yenilenir; kopya alinirken yenilendiyse bir kez daha
   esitleyin. Eksik dosya, eslesmeyen toplam ya da gecersiz imza olursa kurula bildirin.
 
-DEGISIKLIK AKISI
+{results}DEGISIKLIK AKISI
   akis/ altinda yeni dosyalarin numarali ve imzali listeleri vardir. En yeni listenin adi
   akis/son.txt dosyasindadir. Yeni dosya gelmese de dakikada en az bir liste yayimlanir.
   Her listede bir oncekinin sha256 degeri vardir. Bu listeleri izlerseniz, esitlemek icin
   butun dizini taramaniz gerekmez.
+"""
+
+
+_RESULTS = """\
+SONUCLAR
+  {election}/sonuclar/ altinda sandik sonuclari vardir: her numara, butun sonuclarin o andaki
+  halidir ve bir daha degismez. <secim>.csv ve .xlsx tablolari, <secim>.changes.csv onceki
+  numaradan bu yana degisenleri gerekcesiyle verir; -birlestirme dosyalari birlestirme
+  tutanaklaridir. manifest.json imzalidir ve dosyalarin sha256 degerlerini verir.
+  Sonuclar gecicidir; kesin sonucu kurulun imzali tutanagi gosterir.
+
 """
 
 
@@ -81,6 +92,7 @@ def text(settings: Settings, party: Party) -> str:
         user=party.id,
         at_once=parallel.within(settings.sftp.max_sessions_per_party),
         commands=commands(election.id),
+        results=_RESULTS.format(election=election.id) if settings.results.in_trees else "",
     )
 
 

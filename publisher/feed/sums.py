@@ -74,13 +74,16 @@ class Sums:
         filings: FeedQueries,
         sign: Sign,
         step: Callable[[str], None] = lambda step: None,
+        more: Callable[[Party], Sequence[tuple[str, str]]] = lambda party: (),
     ) -> None:
+        """`more` returns path and SHA-256 of further sums that the root of a party names."""
         self._election = election
         self._parties = parties
         self._files = files
         self._filings = filings
         self._sign = sign
         self._step = step
+        self._more = more
         self._seq = -1  # number of the last filing that the current batch covers
         # (path, sha256) of the pages that are not in a folder's sums yet
         self._new_pages: dict[SumsFolder, list[tuple[str, str]]] = {}
@@ -119,6 +122,10 @@ class Sums:
         for folder, party, filing in self._filings.gaps_by_folder():
             self._gaps[folder].add((party, filing))
         self._from_catalog |= {folder for _, folder in self._own_digests} | self._gaps.keys()
+
+    def root_is_due(self) -> None:
+        """Write the roots again with the next `refresh`."""
+        self._root_due = True
 
     def refresh(self, at: int, seconds: float = float("inf")) -> bool:
         """Work on the batch for about `seconds`; return whether it is finished.
@@ -222,6 +229,7 @@ class Sums:
             for folder, d in self._digests.items()
             if folder.is_covered_by(party.scope)
         )
+        lines = sorted((*lines, *self._more(party)))
         content = format_sums(lines)
         if lines and self._roots.get(party.id) != content:
             self._replace_in_tree(party, f"{self._election}/{layout.SUMS}", content, at)

@@ -6,6 +6,7 @@ ledger with its number names that digest, the batch and the line.
 Step 3  Every record of a result is in the database.
 Step 4  Every snapshot's files have the digests in its manifest, every manifest names the digest
 of the one before, and the database and the ledger name the same.
+Step 5  Every snapshot that the trees show has the files that its own manifest lists.
 """
 
 import hashlib
@@ -16,13 +17,20 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from config.event import ResultsEvent
-from config.site import LEDGERS, RESULTS_DATABASE, RESULTS_LEDGER, SNAPSHOTS, original_file
+from config.site import (
+    LEDGERS,
+    RESULT_VIEWS,
+    RESULTS_DATABASE,
+    RESULTS_LEDGER,
+    SNAPSHOTS,
+    original_file,
+)
+from config.snapshot import EXPORTS, MANIFEST
 from keys.ledger.segments import read_records
 from publisher.fsck.finding import Finding
 from publisher.results import tables as t
 from publisher.results.reading import open_results
-from publisher.results.snapshots.exports import EXPORTS
-from publisher.results.snapshots.snapshot import MANIFEST, describe_file, snapshot_folder
+from publisher.results.snapshots.snapshot import describe_file, snapshot_folder
 from publisher.results.store import ResultStore
 
 _RESTORE = "restore it from a backup"
@@ -42,6 +50,7 @@ def verify_results(
         snapshots = {row.number: row for row in reader.store.connection.execute(_SNAPSHOTS)}
         yield from _records(site, expected, {row.seq: row.sha256 for row in snapshots.values()})
         yield from _snapshots(site, snapshots, quick)
+        yield from _views(site, quick)
 
 
 _SNAPSHOTS = sa.select(t.snapshot).order_by(t.snapshot.c.number)
@@ -130,5 +139,21 @@ def _snapshots(
                 # Exports of older snapshots may be removed; what the manifest names stays.
                 if name in manifest["files"]:
                     yield Finding(f"{place}/{name}", "is missing", _RESTORE)
+            elif not quick and describe_file(file) != stated:
+                yield Finding(f"{place}/{name}", "was changed", _RESTORE)
+
+
+def _views(site: Path, quick: bool) -> Iterator[Finding]:
+    for manifest in sorted((site / RESULT_VIEWS).glob("[0-9]*/[!.]*/" + MANIFEST)):
+        place = manifest.parent.relative_to(site)
+        try:
+            listed = json.loads(manifest.read_bytes())["files"]
+        except (OSError, ValueError, KeyError) as error:
+            yield Finding(f"{place}/{MANIFEST}", f"cannot be read ({error})", _RESTORE)
+            continue
+        for name, stated in listed.items():
+            file = manifest.with_name(name)
+            if not file.is_file():
+                yield Finding(f"{place}/{name}", "is missing", _RESTORE)
             elif not quick and describe_file(file) != stated:
                 yield Finding(f"{place}/{name}", "was changed", _RESTORE)

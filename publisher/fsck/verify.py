@@ -34,7 +34,16 @@ from config import layout
 from config.event import FilingEvent
 from config.party import Party
 from config.settings import Settings
-from config.site import CATALOG, FILING, LEDGERS, QUARANTINE, SPOOL, STORE, TREES
+from config.site import (
+    CATALOG,
+    FILING,
+    LEDGERS,
+    QUARANTINE,
+    SPOOL,
+    STORE,
+    TREES,
+    result_view,
+)
 from keys import digest
 from keys.digest import Digests
 from keys.ledger.segments import read_records
@@ -250,6 +259,7 @@ class _SiteCheck:
         self, party: Party, path: str, place: str, entry: os.DirEntry[str]
     ) -> Iterator[Finding | PossibleFinding]:
         if layout.is_publisher_file(path) and entry.is_file(follow_symlinks=False):
+            yield from self._of_results(party, path, place, entry)
             return
         if entry.name.startswith("."):
             if not self._publisher_runs:
@@ -268,6 +278,25 @@ class _SiteCheck:
         def still_true() -> bool:
             return os.path.lexists(entry.path) and not (in_scope and self._knows(query, path))
 
+        yield PossibleFinding(finding, still_true)
+
+    def _of_results(
+        self, party: Party, path: str, place: str, entry: os.DirEntry[str]
+    ) -> Iterator[PossibleFinding]:
+        """Yield a finding if a file of a snapshot is not the one that was prepared."""
+        parts = path.split("/")
+        if len(parts) != 4 or parts[1] != layout.RESULTS:
+            return
+        prepared = self._site / result_view(int(parts[2]), party.scope) / parts[3]
+
+        def still_true() -> bool:
+            try:
+                return prepared.stat().st_ino != Path(entry.path).stat().st_ino
+            except FileNotFoundError:
+                return os.path.lexists(entry.path)
+
+        advice = "restart the publisher, which links it again; examine what is there"
+        finding = Finding(place, "is not the file that was published", advice)
         yield PossibleFinding(finding, still_true)
 
     def _trees_of_no_party(self) -> Iterator[Finding]:

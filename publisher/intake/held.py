@@ -34,9 +34,15 @@ class _Held:
 class HeldSources:
     """The files that were claimed and are still in the intake; times are of a monotonic clock."""
 
-    def __init__(self, quiet: float, not_removable: Callable[[Source], None]) -> None:
-        """`not_removable` is called each time a file may not be removed."""
+    def __init__(
+        self, quiet: float, not_removable: Callable[[Source], None], most: int = MAX_FILE_BYTES
+    ) -> None:
+        """`not_removable` is called each time a file may not be removed.
+
+        A file of more than `most` bytes was not copied, so it is never removed.
+        """
         self._quiet = quiet
+        self._most = most
         self._not_removable = not_removable
         self._held: dict[Source, _Held] = {}
         self._queue: list[tuple[float, Source, Stamp]] = []
@@ -71,7 +77,7 @@ class HeldSources:
     def _try(self, held: _Held) -> bool:
         """Try to remove a file; return True if it is gone."""
         try:
-            if held.stamp.size > MAX_FILE_BYTES:
+            if held.stamp.size > self._most:
                 # Too large, so it was never copied: only an operator removes it.
                 spool.check_unchanged(held.source, held.stamp)
                 return False

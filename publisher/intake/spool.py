@@ -1,7 +1,9 @@
 """Claims files: moves them from the intake into the spool, `state/spool/<arrival's file>`.
 
 A page is claimed only once it can be read and has the end that its format gives it
-(publisher/intake/ending). What happens then depends on its writers (publisher/intake/lease):
+(publisher/intake/ending). Batches of results are claimed in the same way, with their own answer to
+whether they look complete (`Doubt`). What happens then depends on the writers
+(publisher/intake/lease):
 
     none               the file is renamed into the spool. If it is on another file system, or may
                        not be moved, it is copied and then removed if that is allowed.
@@ -23,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from keys.files import sync
 from publisher.intake import ending
@@ -82,21 +84,54 @@ class Patience:
     quiet: float
 
 
-def check(source: Source, stamp: Stamp, unchanged: float, patience: Patience) -> None:
-    """Raise Postponed if a page cannot be claimed yet; it has not changed for `unchanged` seconds.
+class Doubt(NamedTuple):
+    """Why a file may be unfinished.
 
-    Raises SourceChanged if it is gone or its stamp is not `stamp`.
+    A `strong` doubt makes it wait even if no process has it open for writing: its writer may close
+    it and open it again.
+    """
+
+    cause: str
+    strong: bool
+
+
+DoubtOf = Callable[[int, int], Doubt | None]  # of an open file and its size
+
+
+def doubt_of_page(descriptor: int, size: int) -> Doubt | None:
+    """Return why a page may be unfinished, None if it has its end."""
+    kind = ending.known_format(descriptor) if size else None
+    if kind is None:
+        return Doubt("not an image yet" if size else "empty", strong=False)
+    if ending.has_end(descriptor, kind):
+        return None
+    return Doubt(f"a {kind} without its end", strong=True)
+
+
+def check(
+    source: Source,
+    stamp: Stamp,
+    unchanged: float,
+    patience: Patience,
+    doubt_of: DoubtOf = doubt_of_page,
+    most: int = MAX_FILE_BYTES,
+) -> None:
+    """Raise Postponed unless a file can be claimed that has not changed for `unchanged` seconds.
+
+    A file of more than `most` bytes is not looked into. Raises SourceChanged if it is not there
+    with that stamp.
     """
     with _errors_of_source(), parent(source) as (folder, name):
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if Stamp.of(found) != stamp:
             raise SourceChanged(source.path)
-        if not stat.S_ISREG(found.st_mode) or stamp.size > MAX_FILE_BYTES:
+        if not stat.S_ISREG(found.st_mode) or stamp.size > most:
             return
         descriptor = _open(name, folder, found)
         try:
             with blocking_writers(descriptor) as writers:
-                cause, needed = _reason_to_wait(descriptor, stamp.size, writers, patience)
+                doubt = doubt_of(descriptor, stamp.size)
+                cause, needed = _reason_to_wait(doubt, writers, patience)
         finally:
             os.close(descriptor)
     if unchanged < needed:
@@ -119,27 +154,23 @@ def _open(name: str, folder: int, found: os.stat_result) -> int:
         raise Postponed(cause, trouble=True, advice=advice) from None
 
 
-def _reason_to_wait(
-    descriptor: int, size: int, writers: Writers, patience: Patience
-) -> tuple[str, float]:
+def _reason_to_wait(doubt: Doubt | None, writers: Writers, patience: Patience) -> tuple[str, float]:
     """Return why a file may be unfinished, and how many seconds without change are enough."""
     if writers is Writers.SOME:
         return "a process has it open for writing", patience.quiet
-    kind = ending.known_format(descriptor) if size else None
-    if kind is not None and not ending.has_end(descriptor, kind):
-        short = min(patience.quiet, patience.settle * _UNFINISHED_FACTOR)
-        needed = short if writers is Writers.NONE else patience.quiet
-        return f"a {kind} without its end", needed
-    if kind is None and writers is Writers.UNKNOWN:
-        return "empty" if not size else "not an image yet", patience.quiet
-    return "", 0.0
+    if doubt is None or (writers is Writers.NONE and not doubt.strong):
+        return "", 0.0
+    short = min(patience.quiet, patience.settle * _UNFINISHED_FACTOR)
+    return doubt.cause, short if writers is Writers.NONE else patience.quiet
 
 
-def claim(arrival: Arrival, spool: Path, *, hold: bool = False) -> Claim:
+def claim(
+    arrival: Arrival, spool: Path, *, hold: bool = False, most: int = MAX_FILE_BYTES
+) -> Claim:
     """Move or copy the arrival's source into the spool.
 
-    With `hold`, a source that could still be written to stays in the intake, and one that is too
-    large to be read is linked to. Raises SourceChanged or Postponed, and OSError if the disk fails.
+    With `hold`, a source that could still be written to stays in the intake, and one of more than
+    `most` bytes is linked to. Raises SourceChanged or Postponed, and OSError if the disk fails.
     """
     target = spool / arrival.file
     with _errors_of_source(), parent(arrival.source) as (folder, name):
@@ -151,7 +182,7 @@ def claim(arrival: Arrival, spool: Path, *, hold: bool = False) -> Claim:
                 return Claim.MOVED
             copy(name, target, folder)
             return finish_claim(arrival)
-        if hold and found.st_size > MAX_FILE_BYTES:
+        if hold and found.st_size > most:
             if _renamed(name, folder, target):
                 return Claim.MOVED
             _spool_disk(target.symlink_to, linked_place(arrival))

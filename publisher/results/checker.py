@@ -12,13 +12,14 @@ The last two are computed once per snapshot, for the boards that changed.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from config.ballot import Ballot
 from config.registry import Registry
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Belge, Level, Secim
 from publisher.results.checks.box import BoxState, SheetVersion, check_box, check_contests
-from publisher.results.checks.finding import Finding
+from publisher.results.checks.finding import Check, Finding
 from publisher.results.checks.neighbours import check_board
 from publisher.results.checks.sums import PlaceSums, check_sum
 from publisher.results.store import ResultStore, StoredResult
@@ -79,12 +80,18 @@ class Checker:
         return self._check_boxes(keys, versions, sheets)
 
     def recheck(self, keys: Iterable[ResultKey]) -> Findings:
-        """Check boxes again whose sheets changed; a box without a result has no finding."""
+        """Check boxes again whose sheets changed; of a box without a result only that is noted."""
         boxes = set(keys)
         places = {key._replace(secim=secim) for key in boxes for secim in self._contests(key)}
         versions = self._store.versions(boxes | places)
-        found = {key for key in boxes if key in versions}
-        return self._check_boxes(found, versions, self._sheets_of(found))
+        sheets = self._sheets_of(boxes)
+        found = self._check_boxes({key for key in boxes if key in versions}, versions, sheets)
+        for key in boxes - versions.keys():
+            if key in sheets:
+                paths = tuple(sheet.path for sheet in sheets[key])
+                lacking = Finding(Check.SHEET_WITHOUT_RESULT, key.secim, (key.place,), {}, paths)
+                found[f"box {key.secim} {key.place}"] = [lacking]
+        return found
 
     def check_changed_places(self) -> Findings:
         """Check the sums and the neighbours of every board that changed since the last call."""
@@ -103,8 +110,20 @@ class Checker:
                 for stored in self._store.newest(secim, district, board)
                 if stored.result.key.belge is BOX_SHEET
             ]
-            found[f"board {secim} {district}/{board}"] = list(check_board(boxes, options))
+            hints = list(check_board(boxes, options))
+            if hints:
+                keys = {result.key.place: result.key for result in boxes}
+                hints = self._with_sheets([(h, [keys[place] for place in h.places]) for h in hints])
+            found[f"board {secim} {district}/{board}"] = hints
         return found
+
+    def _with_sheets(self, listed: Sequence[tuple[Finding, Sequence[ResultKey]]]) -> list[Finding]:
+        """Return findings with the paths of the sheets that state their numbers."""
+        sheets = self._sheets_of({key for _, keys in listed for key in keys})
+        return [
+            replace(finding, sheets=tuple(s.path for key in keys for s in sheets.get(key, ())))
+            for finding, keys in listed
+        ]
 
     def _contests(self, key: ResultKey) -> tuple[Secim, ...]:
         ballot = self._ballot()
@@ -139,7 +158,12 @@ class Checker:
             state = BoxState(ordered, kind, sheets.get(key, ()))
             found[f"box {key.secim} {key.place}"] = check_box(state)
             contests = by_place[key._replace(secim=Secim.CB)]
-            found[f"contests {key.place}"] = list(check_contests(contests))
+            differ = list(check_contests(contests))
+            if differ:
+                differ = self._with_sheets(
+                    [(f, [key._replace(secim=Secim(n)) for n in f.numbers]) for f in differ]
+                )
+            found[f"contests {key.place}"] = differ
         return found
 
     def _touches(self, key: ResultKey, changed: set[tuple[Secim, str, str]]) -> bool:

@@ -3,6 +3,9 @@
 It runs beside the filing of sheets, in a process of its own with a database and a ledger of its
 own, so that a large batch never makes a page wait. If the disk fails, no batch is to blame: the
 process takes in nothing more, logs `results-halted`, waits, and starts over as after a crash.
+
+The exports of a snapshot, and what the trees get of it, are made by another process
+(publisher/results/snapshots/preparing). publisher/results/snapshots/pace says how often.
 """
 
 import subprocess
@@ -11,7 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 
+import duckdb
 import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,26 +26,38 @@ from config.registry import Registry
 from config.result import BOX_SHEET, ResultKey
 from config.settings import Settings
 from config.sheet import Secim
-from config.site import LEDGER_NAMES, LEDGERS, REGISTRY_INDEX, RESULTS, RESULTS_LEDGER
+from config.site import (
+    LEDGER_NAMES,
+    LEDGERS,
+    REGISTRY_INDEX,
+    RESULT_VIEWS,
+    RESULTS,
+    RESULTS_LEDGER,
+    SNAPSHOTS,
+)
+from config.snapshot import EXPORTS
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from keys.server_keys import sshsig
 from publisher.catalog import tables as catalog_tables
 from publisher.catalog.counts import open_read_only
+from publisher.intake.held import HeldSources
+from publisher.intake.spool import Patience
 from publisher.intake.watch import Intake
 from publisher.results import store as result_store
 from publisher.results.ballot_file import BallotFile
 from publisher.results.checker import Checker
 from publisher.results.checks.box import SheetVersion
+from publisher.results.intake.claims import MAX_BATCH_BYTES
 from publisher.results.intake.take_in import RecordedChunk, ResultContext, ResultIntake
 from publisher.results.sheets import sheet_versions
-from publisher.results.snapshots.exports import EXPORTS
+from publisher.results.snapshots import pace, preparing, views
 from publisher.results.snapshots.snapshot import SnapshotWriter, snapshot_folder
 from publisher.results.snapshots.summary import summary_lines
 from publisher.results.store import ResultStore
 
-EXPORT_COMMAND = (sys.executable, "-P", "-m", "publisher.results.snapshots.exports")
-DISK_ERRORS = (OSError, Unwritable, sa.exc.OperationalError)
+PREPARE_COMMAND = (sys.executable, "-P", "-m", "publisher.results.snapshots.preparing")
+DISK_ERRORS = (OSError, Unwritable, sa.exc.OperationalError, duckdb.IOException)
 _TICK_SECONDS = 0.5
 _MAX_RETRY_SECONDS = 30.0
 _MAX_BATCHES_A_TURN = 64
@@ -78,6 +95,16 @@ def run(
             pause = min(pause * 2, _MAX_RETRY_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Preparing:
+    """A running process that prepares a snapshot, and when it began."""
+
+    process: subprocess.Popen[bytes]
+    number: int
+    trees: bool
+    began: float
+
+
 class ResultsRun:
     """One run: it begins with a recovery, and ends when it is told to or when the disk fails."""
 
@@ -95,12 +122,13 @@ class ResultsRun:
         self._monotonic = monotonic
         self._stop = stop
         self._wake = threading.Event()
-        self._interval = settings.results.snapshot_seconds
+        self._pace = pace.snapshots(settings.results.snapshot_seconds)
+        self._pace_of_trees = pace.trees(settings.results.snapshot_seconds)
         self._share_level = settings.results.share_level
-        self._next_snapshot = monotonic()
+        self._scopes = preparing.scopes_of_trees(settings) if settings.results.in_trees else []
+        self._next_snapshot = self._next_exports = self._next_trees = monotonic()
         self._last_filing = 0
-        self._next_export = monotonic()
-        self._exporting: subprocess.Popen[bytes] | None = None
+        self._preparing: _Preparing | None = None
         self._anchors = AnchorWriter(site / LEDGERS, RESULTS_LEDGER, LEDGER_NAMES)
         (site / RESULTS).mkdir(exist_ok=True)
         with ExitStack() as stack:
@@ -122,6 +150,7 @@ class ResultsRun:
                 lambda text: sshsig.sign(signer, text),
                 clock,
                 step,
+                self._options,
             )
             stack.callback(self._snapshots.close)
             context = ResultContext(
@@ -135,6 +164,7 @@ class ResultsRun:
                 clock,
                 stopped=stop.is_set,
                 step=step,
+                patience=Patience(settings.intake.settle_seconds, settings.intake.quiet_seconds),
             )
             self._intake = ResultIntake(context)
             # Everything that an earlier run recorded is in the database before it is counted.
@@ -142,15 +172,21 @@ class ResultsRun:
                 pass
             self._snapshots.recover()
             self._checker = Checker(self._store, registry, ballot, self._sheets_of)
+            claims = self._claims = self._intake.claims
+            self._held = HeldSources(
+                settings.intake.quiet_seconds, claims.report_not_removable, MAX_BATCH_BYTES
+            )
             self._watched = Intake(
                 (site / RESULTS,),
                 settings.intake.settle_seconds,
                 settings.intake.rescan_seconds,
                 monotonic(),
                 self._wake.set,
+                litter=settings.intake.litter,
+                left_behind=claims.is_left_behind,
             )
             stack.callback(self._watched.close)
-            stack.callback(self._end_export)
+            stack.callback(self._end_preparing)
             self._open = stack.pop_all()
 
     def __enter__(self) -> "ResultsRun":
@@ -166,8 +202,7 @@ class ResultsRun:
 
     def turn(self) -> None:
         """Take in what is complete, close a snapshot if one is due, then wait a moment."""
-        candidates = self._watched.ready(self._monotonic(), _MAX_BATCHES_A_TURN)
-        claimed = self._intake.claim(candidates)
+        claimed = self._claim(self._monotonic())
         while claimed and not self._stop.is_set():
             for chunk in self._intake.take_in(claimed.pop(0)):
                 self._count(chunk)
@@ -175,23 +210,40 @@ class ResultsRun:
                 self._close_snapshot_if_due()
             claimed += self._intake.grown
             self._intake.grown.clear()
-        self._recheck_new_sheets()
+        more_sheets = self._recheck_new_sheets()
         self._close_snapshot_if_due()
         self._record_anchors()
-        self._export_if_idle()
+        self._prepare_if_due()
         now = self._monotonic()
-        until = min(now + _TICK_SECONDS, self._watched.next_check(now))
+        until = now if more_sheets else min(now + _TICK_SECONDS, self._watched.next_check(now))
         if until > now:
             self._wake.wait(until - now)
         self._wake.clear()
+
+    def _claim(self, now: float) -> list[str]:
+        """Claim the batches that are complete; remove those from results/ that were quiet."""
+        claims = self._claims
+        claimed = self._intake.claim(self._watched.ready(now, _MAX_BATCHES_A_TURN))
+        for candidate, reason in claims.take_postponed():
+            self._watched.postpone(candidate, reason, now)
+        for source, stamp in claims.take_held():
+            self._held.add(source, stamp, now)
+        if gone := self._held.remove_quiet(now):
+            claims.forget(gone)
+        return claimed
 
     def _count(self, chunk: RecordedChunk) -> None:
         self._snapshots.add(chunk.results, chunk.known)
         found = self._checker.add(chunk.results, chunk.known, chunk.sheets)
         self._store.replace_findings(found)
 
-    def _recheck_new_sheets(self) -> None:
-        """Check boxes again for which a sheet was filed since the last call."""
+    def _recheck_new_sheets(self) -> bool:
+        """Check boxes again for which a sheet was filed since the last call.
+
+        Returns whether there are more. A site without any result has nothing to compare.
+        """
+        if self._store.last_recorded() == 0:
+            return False
         c = catalog_tables.filing.c
         query = (
             sa.select(c.id, c.secim, c.cevre, c.kurul, c.sandik)
@@ -202,13 +254,14 @@ class ResultsRun:
         with open_read_only(self._site) as connection:
             rows = [] if connection is None else connection.execute(query).all()
         if not rows:
-            return
+            return False
         self._last_filing = rows[-1].id
         keys = {
             ResultKey(Secim(row.secim), BOX_SHEET, row.cevre, row.kurul, row.sandik) for row in rows
         }
         self._store.replace_findings(self._checker.recheck(keys))
         self._store.commit()
+        return len(rows) == _SHEETS_A_TURN
 
     def _close_snapshot_if_due(self) -> None:
         now = self._monotonic()
@@ -216,35 +269,62 @@ class ResultsRun:
             return
         self._store.replace_findings(self._checker.check_changed_places())
         self._store.commit()
-        self._snapshots.close_snapshot(
+        closed = self._snapshots.close_snapshot(
             lambda secim: summary_lines(
                 secim, self._checker.sums, self._ballot(), self._share_level
             )
         )
-        took = self._monotonic() - now
-        # Under load snapshots come less often, so that they never take more than a fifth.
-        self._next_snapshot = now + max(self._interval, 5 * took)
+        folder = snapshot_folder(self._site, closed.number)
+        took, size = self._monotonic() - now, pace.size_on_disk(folder)
+        free = pace.free_bytes(self._site / SNAPSHOTS)
+        self._next_snapshot = now + self._pace.seconds(took, size, free)
 
-    def _export_if_idle(self) -> None:
-        if self._exporting is not None:
-            status = self._exporting.poll()
+    def _prepare_if_due(self) -> None:
+        """Start the process that makes exports and what the trees get, if they are due."""
+        now = self._monotonic()
+        if self._preparing is not None:
+            status = self._preparing.process.poll()
             if status is None:
                 return
-            if status:
-                log.error("export-failed", cause=f"it ended with {status}")
-                self._next_export = self._monotonic() + _MAX_RETRY_SECONDS
-            self._exporting = None
+            self._note_prepared(self._preparing, status, now)
+            self._preparing = None
         last = self._snapshots.last
-        if last is None or self._monotonic() < self._next_export:
+        if last is None:
             return
-        if not (snapshot_folder(self._site, last.number) / EXPORTS).exists():
-            command = [*EXPORT_COMMAND, str(self._site), str(last.number)]
-            self._exporting = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        no_exports = not (snapshot_folder(self._site, last.number) / EXPORTS).exists()
+        exports = no_exports and now >= self._next_exports
+        no_views = bool(views.missing(self._site, last.number, self._scopes))
+        trees = no_views and now >= self._next_trees and (exports or not no_exports)
+        if exports or trees:
+            command = [*PREPARE_COMMAND, str(self._site), str(last.number)]
+            command += [preparing.TREES] if trees else []
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            self._preparing = _Preparing(process, last.number, trees, now)
 
-    def _end_export(self) -> None:
-        if self._exporting is not None:
-            self._exporting.terminate()
-            self._exporting.wait()
+    def _note_prepared(self, done: "_Preparing", status: int, now: float) -> None:
+        if status:
+            log.error("export-failed", snapshot=done.number, cause=f"it ended with {status}")
+            self._next_exports = self._next_trees = now + _MAX_RETRY_SECONDS
+            return
+        self._next_exports = done.began + pace.EXPORTS.seconds(now - done.began, 0, 0)
+        if done.trees:
+            size = pace.size_of_files(self._site / RESULT_VIEWS / f"{done.number:08}")
+            free = pace.free_bytes(self._site / SNAPSHOTS)
+            self._next_trees = done.began + self._pace_of_trees.seconds(0, size, free)
+
+    def _end_preparing(self) -> None:
+        if self._preparing is not None:
+            self._preparing.process.terminate()
+            self._preparing.process.wait()
+
+    def _options(self, secim: Secim) -> list[str]:
+        """Return the ids of a contest's options in the order of the ballot, districts' own last."""
+        ballot = self._ballot()
+        if ballot is None:
+            return []
+        districts = ("", *sorted(ballot.districts(secim)))
+        found = (option.id for name in districts for option in ballot.options(secim, name))
+        return list(dict.fromkeys(found))
 
     def _sheets_of(self, keys: Iterable[ResultKey]) -> Mapping[ResultKey, tuple[SheetVersion, ...]]:
         with open_read_only(self._site) as connection:

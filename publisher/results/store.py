@@ -22,8 +22,10 @@ from config.result import Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim
 from config.site import RESULTS_DATABASE
 from publisher.database import Database, read_only_engine, writing_engine
+from publisher.page import Stamp
 from publisher.results import tables as t
 from publisher.results.checks.finding import Check, Finding
+from publisher.source import Source
 
 DUPLICATE = "duplicate"
 _ROWS_A_FETCH = 5000
@@ -149,12 +151,38 @@ class ResultStore(Database):
         chosen = t.batch.c.id == batch
         self._connection.execute(sa.update(t.batch).where(chosen).values(finished_at=_text(now)))
 
+    def batch(self, batch: str) -> Batch | None:
+        """Return one batch by its id, None if it is not known."""
+        query = sa.select(t.batch).where(t.batch.c.id == batch)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else _batch(row)
+
     def batches(self, unfinished: bool = False) -> list[Batch]:
         """Return the batches, oldest first."""
         query = sa.select(t.batch).order_by(t.batch.c.id)
         if unfinished:
             query = query.where(t.batch.c.finished_at.is_(None))
         return [_batch(row) for row in self._connection.execute(query)]
+
+    # Files that were claimed and are still in results/.
+
+    def note_left_behind(self, source: Source, stamp: Stamp, batch: str) -> None:
+        """Note that a file with that stamp is, or is about to be, a batch."""
+        self.forget_left_behind([source])
+        row = {"source": bytes(source), "stamp": str(stamp), "batch": batch}
+        self._connection.execute(sa.insert(t.left_behind).values(row))
+
+    def forget_left_behind(self, sources: Iterable[Source]) -> None:
+        """Forget files that are not in results/ any more."""
+        gone = [{"gone": bytes(source)} for source in sources]
+        if gone:
+            chosen = t.left_behind.c.source == sa.bindparam("gone")
+            self._connection.execute(sa.delete(t.left_behind).where(chosen), gone)
+
+    def left_behind(self) -> list[tuple[Source, Stamp, str]]:
+        """Return these files, with their stamps and the ids of their batches."""
+        rows = self._connection.execute(sa.select(t.left_behind)).all()
+        return [(Source.parse(row.source), Stamp.parse(row.stamp), row.batch) for row in rows]
 
     # Rows.
 
@@ -376,7 +404,8 @@ def is_complete(url: sa.URL) -> bool:
     engine = read_only_engine(Path(url.database))
     try:
         with engine.connect() as connection:
-            return set(sa.inspect(connection).get_table_names()) >= set(t.METADATA.tables)
+            made = set(sa.inspect(connection).get_table_names())
+            return made >= set(t.METADATA.tables) - t.ADDED_LATER
     finally:
         engine.dispose()
 

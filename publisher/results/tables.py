@@ -8,6 +8,7 @@ it does not apply, as in the catalog.
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+ADDED_LATER = frozenset({"left_behind"})  # a site of an earlier version has them after its start
 KEY_COLUMNS = ("secim", "belge", "cevre", "kurul", "sandik")
 NUMBER_COLUMNS = (
     "secmen",
@@ -33,6 +34,13 @@ batch = sa.Table(  # one file from results/
     sa.Column("duplicates", sa.BigInteger, nullable=False),
     sa.Column("rejected", sa.BigInteger, nullable=False),
     sa.Column("finished_at", sa.String(32)),
+)
+left_behind = sa.Table(  # files that were claimed and are still in results/
+    "left_behind",
+    METADATA,
+    sa.Column("source", sa.LargeBinary, primary_key=True),
+    sa.Column("stamp", sa.String(80), nullable=False),
+    sa.Column("batch", sa.String(200), nullable=False),
 )
 result = sa.Table(  # every accepted version; none is ever deleted
     "result",

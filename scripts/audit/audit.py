@@ -16,6 +16,7 @@ from scripts.audit.query import query
 from scripts.audit.receipts import receipt
 from scripts.audit.record_text import format_record_line
 from scripts.audit.report.report import report
+from scripts.audit.result_proof import result
 from scripts.audit.timelines import timeline
 from scripts.audit.verify import verify
 from scripts.shared import console
@@ -28,7 +29,7 @@ def audit() -> None:
     """Read and verify the record of what was served, filed and changed."""
 
 
-for command in (verify, compare, query, receipt, report, timeline, gap, export):
+for command in (verify, result, compare, query, receipt, report, timeline, gap, export):
     audit.add_command(command)
 
 

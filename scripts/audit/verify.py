@@ -25,7 +25,8 @@ from keys.ledger.verify import (
     verify_ledger,
 )
 from keys.ledger.verify.clock import records_that_run_backwards
-from scripts.audit import evidence, feeds
+from scripts.audit import evidence, feeds, result_chain
+from scripts.audit.result_chain import ResultVerdict
 from scripts.shared import console
 
 _MAX_LISTED = 5  # older checkpoints that are listed one by one
@@ -64,6 +65,10 @@ def verify(
 
     Each ledger is also compared with the checkpoints of it in the other ledgers and in the site's
     change feed, which finds a ledger that was shortened together with its own checkpoint.
+
+    Results are verified as well, if `snapshots` is beside the folder of the ledgers: signatures and
+    chain of all snapshots, each row of the newest one against its record, and each record against
+    its batch in the store. Copies of these folders are enough.
     """
     sources = evidence.find(folders, key_files, site)
     ledgers = find_ledgers(sources.ledgers)
@@ -105,7 +110,27 @@ def verify(
         verdicts[0].findings.append(Finding(FindingKind.ANOTHER_LOG, None, text))
     for verdict in verdicts:
         click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
-    sys.exit(any(verdict.findings for verdict in verdicts))
+    wrong = any(verdict.findings for verdict in verdicts)
+    for found in result_chain.find_results(all_folders):
+        of_results = result_chain.verify_results(found, sources.keys, _show_step)
+        wrong = wrong or bool(of_results.findings)
+        fields = json.dumps(asdict(of_results), ensure_ascii=False)
+        click.echo(fields if as_json else _format_results(of_results))
+    sys.exit(wrong)
+
+
+def _show_step(what: str) -> None:
+    if console.err.is_terminal:
+        console.err.print(f"{what} ...")
+
+
+def _format_results(verdict: ResultVerdict) -> str:
+    lines = [f"{verdict.folder}: {text}" for text in (*verdict.findings, *verdict.notes)]
+    summary = f"{verdict.folder}: {verdict.snapshots:,} snapshots, {verdict.rows:,} rows of the "
+    summary += f"newest, {verdict.lines:,} rows of {verdict.batches:,} batches"
+    if not verdict.findings:
+        summary += ", OK: all match their signatures and records"
+    return "\n".join((*lines, summary))
 
 
 def _clock_steps(ledger: LedgerFiles) -> Iterator[str]:

@@ -12,12 +12,12 @@ import click
 
 from config.registry import Registry
 from config.result import BOX_SHEET
+from config.result_batch import BadRow
 from config.sheet import Secim
 from config.site import BALLOT_CSV, REGISTRY_INDEX, RESULTS
 from publisher.results.ballot_file import load_ballot
 from publisher.results.checks.finding import Check, Finding
 from publisher.results.intake import ysk_rows
-from publisher.results.intake.batch import BadRow
 from publisher.results.reading import compare_with_sheets, open_results
 from publisher.results.store import StoredResult
 from scripts.shared import console

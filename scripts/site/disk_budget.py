@@ -6,15 +6,23 @@ inode and one block, and these take most of the inodes. Inodes run out first: ex
 defaults of `mkfs` has one for each 16 KB of disk.
 """
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.ballot import Ballot
 from config.party import Party
 from config.registry import Registry
-from config.site import REGISTRY_INDEX, TREES
+from config.result import BOX_SHEET
+from config.settings import Settings
+from config.site import REGISTRY_INDEX, SNAPSHOTS, TREES
+from config.snapshot import EXPORTS, MANIFEST
 from publisher.catalog import counts
+from publisher.results.ballot_file import load_ballot
+from publisher.results.snapshots import pace, preparing
+from publisher.results.snapshots.snapshot import latest_number, snapshot_folder
 
 PAGE_BYTES = 250_000  # size of a scan at 200 dpi, estimated
 _OVERHEAD = 1.03  # factor for corrections and for pages in quarantine
@@ -23,6 +31,10 @@ _LINK_BYTES = 64  # bytes of a page's name in one tree
 _RECORD_BYTES = 2500  # bytes of a page in catalog, ledgers and feeds, with their indexes
 _SEGMENTS = 20_000  # segments of a feed, at most one every two seconds while pages are filed
 _STORE_FOLDERS = 256 + 256 * 256  # folders of the store
+# Bytes of one result of a box: `scripts/bench results` prints them.
+_RESULT_BYTES = 2100  # once: in batch, database and ledger
+_PARQUET_COLUMN, _EXPORT_COLUMN = 1.6, 13.0  # in each snapshot, in each set of exports
+_RESULT_COLUMNS = 17  # beside those of the options
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,69 @@ def shortage(site: Path, parties: Iterable[Party]) -> str | None:
     if not short:
         return None
     return f"the remaining sheets need about {', and '.join(short)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSpace:
+    """The bytes that results take: once, for each snapshot, and for each set of exports."""
+
+    rows: int
+    once: int
+    snapshot: int
+    exports: int
+
+
+def result_space(registry: Registry, ballot: Ballot) -> ResultSpace:
+    """Return the space for the results of all boxes, each keyed in once."""
+    rows = snapshot = exports = 0.0
+    for (secim, district, _), boxes in registry.expected_boxes(BOX_SHEET).items():
+        columns = _RESULT_COLUMNS + len(ballot.options(secim, district))
+        rows += boxes
+        snapshot += boxes * columns * _PARQUET_COLUMN
+        exports += boxes * columns * _EXPORT_COLUMN
+    once = rows * _RESULT_BYTES * _OVERHEAD
+    return ResultSpace(round(rows), round(once), round(snapshot), round(exports))
+
+
+def results_note(site: Path, settings: Settings) -> str | None:
+    """Say what results need and at which pace snapshots follow; None if no ballot is imported."""
+    ballot = load_ballot(site)
+    if ballot is None or not (site / REGISTRY_INDEX).exists():
+        return None
+    registry = Registry(site / REGISTRY_INDEX)
+    try:
+        space = result_space(registry, ballot)
+    finally:
+        registry.close()
+    free = pace.free_bytes(site / SNAPSHOTS if (site / SNAPSHOTS).is_dir() else site)
+    every = pace.snapshots(settings.results.snapshot_seconds).seconds(0, space.snapshot, free)
+    day = (space.snapshot * pace.DAY / every) + 24 * space.exports
+    text = (
+        f"{space.rows:,} results take about {_format_number(space.once)}B once, a snapshot of all "
+        f"of them {_format_number(space.snapshot)}B and its exports "
+        f"{_format_number(space.exports)}B; at one snapshot each {every:.0f} s a day takes "
+        f"{_format_number(round(day))}B"
+    )
+    if settings.results.in_trees:
+        scopes = len(preparing.scopes_of_trees(settings))
+        shown = (space.snapshot + space.exports) * scopes
+        every = pace.trees(settings.results.snapshot_seconds).seconds(0, shown, free)
+        text += f", and the trees {_format_number(round(shown * pace.DAY / every))}B more"
+        text += f" (one snapshot each {every:.0f} s)"
+    if (last := latest_number(site)) is not None:
+        text += f"; snapshot {last} takes {_format_number(_size(site, last, MANIFEST))}B"
+        text += f" and its exports {_format_number(_size(site, last, EXPORTS))}B"
+    needed = space.once + space.snapshot + space.exports
+    verdict = "too little for even one" if needed > free else "the pace follows what is free"
+    return f"{text}, of {_format_number(free)}B that are free: {verdict}"
+
+
+def _size(site: Path, number: int, listing: str) -> int:
+    try:
+        files = json.loads((snapshot_folder(site, number) / listing).read_bytes())["files"]
+    except (OSError, ValueError, KeyError):
+        return 0
+    return sum(int(file["bytes"]) for file in files.values())
 
 
 def _format_number(number: int) -> str:

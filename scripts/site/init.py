@@ -94,6 +94,11 @@ rescan_seconds = 30.0            # how often to scan the folders; network shares
 # segment_mb = 64                # a segment of this size is closed, and a new one is started
 # compress = true                # compress closed segments
 
+# [results]
+# snapshot_seconds = 10.0        # the shortest time between two snapshots of the results
+# share_level = "ilce"           # divide the joint votes of alliances at this level; or "cevre"
+# in_trees = true                # also show results in the parties' trees
+
 # [qr]
 # witnesses = 1                  # file a page whose karekod was read only once; the rule is two
 """
@@ -249,6 +254,8 @@ def check(site: Path) -> None:
     mirroring = [party for party in settings.parties if party.mirrors]
     if shortage := disk_budget.shortage(site, mirroring):
         console.err.print(f"note: {shortage}; {_DISK_ADVICE}")
+    if note := disk_budget.results_note(site, settings):
+        console.err.print(f"note: {note}")
     for note in _lease_notes(settings):
         console.err.print(f"note: {note}")
     console.err.print(f"OK: {len(settings.parties)} parties, no problems")

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from config.result import Result, ResultKey
-from publisher.results.intake.batch import RowFault
+from config.result_batch import RowFault
+
+_MAX_NAMED = 10  # options in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,9 @@ def decide(result: Result, facts: KnownFacts) -> RowDecision:
     unknown = sorted(result.votes.keys() - set(facts.options(key)))
     if unknown:
         message = f"the ballot of {key.secim} in {key.cevre or 'the election'} has no "
-        return RejectedRow(RowFault.UNKNOWN_OPTION, message + ", ".join(unknown))
+        named = ", ".join(unknown[:_MAX_NAMED])
+        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
+        return RejectedRow(RowFault.UNKNOWN_OPTION, message + named + more)
     known = facts.version(key, result.version)
     if known is not None:
         if known.same_numbers(result):

@@ -2,7 +2,8 @@
 
 Each batch goes the same way, and each step is durable before the next:
 
-    receive     a row in the database, then the rename into state/results-spool/
+    claim       the file is moved or copied into state/results-spool/ (publisher/results/intake/
+                claims)
     keep        the bytes are copied into the store, where they cannot change; then the digest is
                 noted
     decide      rows are decided in chunks of CHUNK_ROWS, and stored
@@ -14,33 +15,32 @@ row that has a record never gets a second one. A bad row never stops a batch, an
 stops the others.
 """
 
-import os
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO
 
 import structlog
 
+from config import result_batch
 from config.ballot import Ballot
 from config.event import Event, Outcome, ResultsEvent
 from config.registry import Registry
 from config.result import BOX_SHEET, Result, ResultKey
+from config.result_batch import BadRow, GoodRow
 from config.sheet import Level, Secim
-from config.site import RESULTS_SPOOL, original_file
-from keys.files import sync
+from config.site import original_file
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
 from publisher.catalog.counts import open_read_only
-from publisher.intake import spool
+from publisher.intake.spool import Patience
 from publisher.intake.watch import Candidate
-from publisher.page import Arrival, Stamp, arrival_id, escaped, safe_name
+from publisher.page import Stamp, arrival_id, safe_name
 from publisher.results.checks.box import SheetVersion
-from publisher.results.intake import accept, batch, evidence
+from publisher.results.intake import accept, evidence
 from publisher.results.intake.accept import Accepted, DuplicateRow
-from publisher.results.intake.batch import BadRow, GoodRow
+from publisher.results.intake.claims import BatchClaims
 from publisher.results.sheets import sheet_versions
 from publisher.results.store import (
     DUPLICATE,
@@ -53,10 +53,10 @@ from publisher.results.store import (
     SheetBinding,
     StoredResult,
 )
-from publisher.source import Source
 
 WHO = "publisher"
 CHUNK_ROWS = 4000
+DEFAULT_PATIENCE = Patience(2.0, 600.0)
 
 log = structlog.get_logger()
 
@@ -75,6 +75,7 @@ class ResultContext:
     clock: Clock
     stopped: Callable[[], bool] = lambda: False
     step: Callable[[str], None] = lambda step: None
+    patience: Patience = DEFAULT_PATIENCE
 
 
 Versions = dict[ResultKey, dict[int, StoredResult]]
@@ -98,46 +99,28 @@ class ResultIntake:
 
     def __init__(self, context: ResultContext) -> None:
         self._context = context
-        self._spool = context.site / RESULTS_SPOOL
-        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.claims = BatchClaims(
+            context.site, context.store, context.clock, context.patience, context.step
+        )
+        self._spool = self.claims.spool
         self._kept_as: dict[str, Stamp] = {}
         self.grown: list[str] = []  # batches to take in again, because their file was written to
 
     def recover(self) -> Iterator[RecordedChunk]:
         """Finish what an earlier run began; yield what that changed."""
         evidence.sweep(self._context.site)
+        self.claims.recover()
+        for path in sorted(self._spool.iterdir()):
+            known = self._context.store.batch(path.name)
+            if known is not None and known.finished:
+                self._clean(known, path)
         for found in self._context.store.batches(unfinished=True):
             yield from self._record_unrecorded(found)
             yield from self._take_in(found.id)
 
     def claim(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Move complete files from results/ into the spool; return the ids of their batches.
-
-        A file whose name is not that of a batch stays where it is.
-        """
-        context, claimed = self._context, []
-        for candidate in candidates:
-            path = os.path.relpath(candidate.path, candidate.folder)
-            if not path.lower().endswith(batch.EXTENSIONS):
-                log.warning("results-file-ignored", file=escaped(path), cause="no .ndjson or .csv")
-                continue
-            now = context.clock()
-            source = Source(str(candidate.folder), path)
-            name = arrival_id(now, secrets.token_hex(4))
-            arrival = Arrival(name, escaped(path), source, candidate.stamp, now)
-            context.store.receive(arrival.file, arrival.name, now)
-            context.store.commit()
-            context.step("received")
-            try:
-                spool.claim(arrival, self._spool)
-            except spool.SourceChanged:
-                context.store.withdraw(arrival.file)
-                context.store.commit()
-                continue
-            sync(self._spool)
-            context.step("claimed")
-            claimed.append(arrival.file)
-        return claimed
+        """Claim complete files from results/; return the ids of their batches."""
+        return self.claims.claim(candidates)
 
     def take_in(self, batch_id: str) -> Iterator[RecordedChunk]:
         """Take in one claimed batch; yield after each chunk what it changed."""
@@ -145,15 +128,11 @@ class ResultIntake:
 
     def _take_in(self, batch_id: str) -> Iterator[RecordedChunk]:
         context = self._context
-        found = next((b for b in context.store.batches(unfinished=True) if b.id == batch_id), None)
-        if found is None:
+        found = context.store.batch(batch_id)
+        if found is None or found.finished:
             return
         spooled = self._spool / batch_id
         if found.sha256 is None:
-            if not spooled.exists():
-                context.store.withdraw(batch_id)  # it was not claimed: results/ still has it
-                context.store.commit()
-                return
             self._kept_as[batch_id] = Stamp.of(spooled.stat())
             sha256 = evidence.keep(context.site, batch_id, spooled, context.clock())
             context.store.begin(batch_id, sha256)
@@ -163,7 +142,7 @@ class ResultIntake:
             sha256 = found.sha256
         log.info("batch-started", batch=found.name, sha256=sha256)
         with (context.site / original_file(sha256)).open("rb") as file:
-            rows = self._rows(found.name, file)
+            rows = result_batch.read(found.name, file, context.election)
             for chunk in _chunks(row for row in rows if row.line > found.done_lines):
                 if context.stopped():
                     return
@@ -174,21 +153,27 @@ class ResultIntake:
         context.store.commit()
         context.step("finished")
         self._clean(found, spooled)
-        done = next(b for b in context.store.batches() if b.id == batch_id)
-        log.info(
-            "batch-finished",
-            batch=found.name,
-            accepted=done.accepted,
-            duplicates=done.duplicates,
-            rejected=done.rejected,
-        )
+        if done := context.store.batch(batch_id):
+            log.info(
+                "batch-finished",
+                batch=found.name,
+                accepted=done.accepted,
+                duplicates=done.duplicates,
+                rejected=done.rejected,
+            )
 
     def _clean(self, found: Batch, spooled: Path) -> None:
         """Remove the spool's file; one that was written to since it was kept is a new batch."""
         context, kept_as = self._context, self._kept_as.pop(found.id, None)
         if not spooled.exists():
             return
-        if kept_as is None or Stamp.of(spooled.stat()) == kept_as:
+        status = spooled.stat()
+        if kept_as is None:  # an earlier run kept it
+            kept = context.site / original_file(found.sha256 or "")
+            grew = kept.exists() and kept.stat().st_size != status.st_size
+        else:
+            grew = Stamp.of(status) != kept_as
+        if not grew:
             spooled.unlink()
             return
         now = context.clock()
@@ -198,10 +183,6 @@ class ResultIntake:
         context.store.commit()
         spooled.rename(self._spool / again)
         self.grown.append(again)
-
-    def _rows(self, name: str, file: IO[bytes]) -> Iterator[GoodRow | BadRow]:
-        read = batch.read_csv if name.lower().endswith(".csv") else batch.read_ndjson
-        return read(_lines(file), self._context.election)
 
     def _chunk(self, found: Batch, sha256: str, chunk: Sequence[GoodRow | BadRow]) -> RecordedChunk:
         context = self._context
@@ -412,13 +393,3 @@ def _set_aside_event(name: str, sha256: str, row: SetAsideRow) -> Event:
 def _chunks(rows: Iterator[GoodRow | BadRow]) -> Iterator[list[GoodRow | BadRow]]:
     while chunk := list(islice(rows, CHUNK_ROWS)):
         yield chunk
-
-
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a batch; a line that is too long is cut off just above the limit."""
-    limit = batch.MAX_LINE_BYTES + 1
-    while line := file.readline(limit):
-        if len(line) == limit and not line.endswith(b"\n"):
-            while (more := file.readline(limit)) and not more.endswith(b"\n"):
-                pass
-        yield line

@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 from config.ballot import Ballot
 from config.cevre import ascii_name
+from config.result_batch import BadRow, RowFault
 from config.sheet import Secim
-from publisher.results.intake.batch import BadRow, RowFault
 
 SECIM_TURU = {8: Secim.MV, 9: Secim.CB, 6: Secim.BB, 2: Secim.B}
 TURKEY = timezone(timedelta(hours=3))

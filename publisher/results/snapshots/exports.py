@@ -17,14 +17,14 @@ If a Parquet file is the same as in the previous snapshot, its exports are copie
 last columns of an export name the snapshot. This runs in a process of its own, with the lowest
 priority:
 
-    python -m publisher.results.snapshots.exports SITE NUMBER
+    python -m publisher.results.snapshots.preparing SITE NUMBER [--trees]
+
+(publisher/results/snapshots/preparing).
 """
 
 import csv
 import gzip
 import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -39,18 +39,10 @@ import zstandard
 from config.ballot import Ballot
 from config.sheet import Secim
 from config.site import SNAPSHOTS
+from config.snapshot import AGGREGATES, EXPORTS, EXPORTS_SIGNATURE, MANIFEST, VOTES
 from keys.files import sync
-from keys.server_keys import sshsig
-from publisher.results.ballot_file import load_ballot
-from publisher.results.snapshots.snapshot import (
-    AGGREGATES,
-    MANIFEST,
-    VOTES,
-    describe_file,
-    snapshot_folder,
-)
+from publisher.results.snapshots.snapshot import describe_file, snapshot_folder
 
-EXPORTS, SIGNATURE = "exports.json", "exports.json.sig"
 FORMAT = "ssps-exports-v1"
 HEADINGS = {
     "belge": "Belge",
@@ -79,7 +71,6 @@ _TEXTS = ("belge", "cevre", "kurul", "sandik", "sandik_turu", "neden", "zaman")
 _ROWS_A_FETCH = 5000
 _MODE = 0o444
 _NEW = ".new"
-_NICE = 19
 
 Rows = Callable[[], Iterator[Sequence[Any]]]
 
@@ -89,12 +80,8 @@ def write_exports(
 ) -> None:
     """Write every export of a snapshot that is not there yet, then `exports.json`."""
     folder = snapshot_folder(site, number)
-    before = snapshot_folder(site, number - 1)
     manifest = (folder / MANIFEST).read_bytes()
-    for parquet in sorted(folder.glob("*.parquet")):
-        _export_table(parquet, before, number, ballot)
-    for changes in sorted(folder.glob("*.changes.ndjson")):
-        _export_changes(changes, number)
+    export_folder(folder, snapshot_folder(site, number - 1), number, ballot)
     listed = {
         path.name: describe_file(path)
         for path in sorted(folder.iterdir())
@@ -108,9 +95,20 @@ def write_exports(
         "files": listed,
     }
     content = json.dumps(exports, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
-    _place(folder / SIGNATURE, lambda path: path.write_bytes(sign(content)))
+    _place(folder / EXPORTS_SIGNATURE, lambda path: path.write_bytes(sign(content)))
     _place(folder / EXPORTS, lambda path: path.write_bytes(content))
     sync(folder)
+
+
+def export_folder(folder: Path, before: Path | None, number: int, ballot: Ballot | None) -> None:
+    """Write every export of a folder's Parquet files and changes that is not there yet.
+
+    Exports of a Parquet file that is in the folder `before` as well are taken from there.
+    """
+    for parquet in sorted(folder.glob("*.parquet")):
+        _export_table(parquet, before, number, ballot)
+    for changes in sorted(folder.glob("*.changes.ndjson")):
+        _export_changes(changes, number)
 
 
 def prune_exports(site: Path, newest: int) -> list[int]:
@@ -131,7 +129,7 @@ def prune_exports(site: Path, newest: int) -> list[int]:
         folder = snapshot_folder(site, number)
         names = json.loads((folder / EXPORTS).read_bytes())["files"]
         # The list is removed first, so that it never names a file that is gone.
-        for name in (EXPORTS, SIGNATURE, *names):
+        for name in (EXPORTS, EXPORTS_SIGNATURE, *names):
             (folder / name).unlink(missing_ok=True)
         removed.append(number)
     return removed
@@ -157,11 +155,10 @@ def option_titles(ballot: Ballot | None, secim: Secim) -> dict[str, str]:
     return {row.option.id: row.option.ad for row in ballot.rows if row.secim is secim}
 
 
-def _export_table(parquet: Path, before: Path, number: int, ballot: Ballot | None) -> None:
+def _export_table(parquet: Path, before: Path | None, number: int, ballot: Ballot | None) -> None:
     name = parquet.name.removesuffix(".parquet")
     folder = parquet.parent
-    older = before / parquet.name
-    same = older.exists() and older.samefile(parquet)
+    same = before is not None and _is_same(before / parquet.name, parquet)
     database = duckdb.connect()
     try:
         titles = option_titles(ballot, Secim(name.removesuffix(AGGREGATES)))
@@ -179,13 +176,17 @@ def _export_table(parquet: Path, before: Path, number: int, ballot: Ballot | Non
         }
         for file, write in written.items():
             # CSV and XLSX files name their snapshot, so only NDJSON files can be the same.
-            if same and ".ndjson." in file and (before / file).exists():
+            if before and same and ".ndjson." in file and (before / file).exists():
                 with suppress(FileExistsError):
                     (folder / file).hardlink_to(before / file)
             else:
                 _place(folder / file, write)
     finally:
         database.close()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and one.samefile(other)
 
 
 def parquet_columns(database: duckdb.DuckDBPyConnection, parquet: Path) -> list[str]:
@@ -362,18 +363,3 @@ def _place(path: Path, write: Callable[[Path], object]) -> None:
     fresh.chmod(_MODE)
     sync(fresh)
     fresh.rename(path)
-
-
-def main(site: Path, number: int) -> int:
-    """Write the exports of one snapshot of a site."""
-    os.nice(_NICE)
-    manifest = json.loads((site / SNAPSHOTS / f"{number:08}" / MANIFEST).read_bytes())
-    key = sshsig.site_signing_key(site)
-    ballot = load_ballot(site)
-    write_exports(site, number, manifest["election"], ballot, lambda text: sshsig.sign(key, text))
-    prune_exports(site, number)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

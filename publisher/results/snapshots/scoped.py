@@ -9,18 +9,18 @@ from pathlib import Path
 
 import duckdb
 
+from config import layout
 from config.ballot import Ballot
 from config.scope import Scope
 from config.sheet import Secim
+from config.snapshot import AGGREGATES
 from publisher.results.snapshots.exports import (
     option_titles,
     parquet_headings,
     read_parquet,
     write_csv,
 )
-from publisher.results.snapshots.snapshot import AGGREGATES, latest_number, snapshot_folder
-
-_FOLDER = "sonuclar"
+from publisher.results.snapshots.snapshot import latest_number, snapshot_folder
 
 
 def scoped_results(
@@ -39,14 +39,14 @@ def scoped_results(
             name = parquet.name.removesuffix(".parquet")
             titles = option_titles(ballot, Secim(name.removesuffix(AGGREGATES)))
             text = io.StringIO(newline="")
-            rows = read_parquet(database, parquet, _condition(scope))
+            rows = read_parquet(database, parquet, condition(scope))
             write_csv(text, parquet_headings(database, parquet, titles), rows, number)
-            path = f"{election}/{_FOLDER}/{number:08}/{name}.csv"
+            path = f"{layout.results_folder(election, number)}/{name}.csv"
             found[path] = text.getvalue().encode()
     return found
 
 
-def _condition(scope: Scope) -> str:
+def condition(scope: Scope) -> str:
     """Return the SQL condition of the rows in scope; names are safe (config/name)."""
     if scope.places is None:
         return "true"

@@ -22,8 +22,9 @@ in the order in which the results were accepted:
      "sandik": "1234", "surum": 2, "neden": "itiraz kabul", "zaman": "...", "eski": {...}|null,
      "yeni": {"gecerli": 245, ..., "oylar": {"parti-a": 100}}}
 
-A Parquet row has the same columns, votes as `oylar.<option>`; an option that is not on the ballot
-of a district is null there. A contest in which nothing changed keeps its file: a hard link.
+A Parquet row has the same columns, votes as `oylar.<option>` in the order of the ballot; an option
+that a row does not state, or that is not on the ballot of its district, is null there. A contest
+in which nothing changed keeps its file: a hard link.
 
 Steps, each durable before the next: the folder is written as `.00000042.new` and renamed; the
 results ledger gets a record; the database notes the number; `snapshots/latest` names it. After a
@@ -53,18 +54,15 @@ from config.event import Event, ResultsEvent, Value
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Secim
 from config.site import LATEST_SNAPSHOT, SNAPSHOTS
+from config.snapshot import AGGREGATES, FORMAT, MANIFEST, SIGNATURE, VOTES
 from keys.files import replace, sync
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
 from publisher.results import tables as t
 from publisher.results.store import ResultStore, StoredResult
 
-MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
-FORMAT = "ssps-snapshot-v1"
-AGGREGATES = "-birlestirme"
 PLACE_COLUMNS = ("belge", "cevre", "kurul", "sandik", "sandik_turu")
 VERSION_COLUMNS = ("surum", "neden", "zaman")
-VOTES = "oylar."
 _WHO = "publisher"
 _NEW = ".new"
 _NULL = "\\N"  # in the rows that are loaded into DuckDB
@@ -147,10 +145,14 @@ class Columns:
         row = self._database.execute(f'SELECT count(*) FROM "{table}"').fetchone()
         return int(row[0]) if row else 0
 
-    def write_parquet(self, table: str, file: Path) -> None:
-        """Write a table in the order of places."""
+    def write_parquet(self, table: str, file: Path, options: Sequence[str] = ()) -> None:
+        """Write a table in the order of places; `options` have a column in any case, and first."""
         self._load()
-        votes = "".join(f', "{VOTES}{option}"' for option in sorted(self._votes[table]))
+        known = self._votes[table]
+        votes = "".join(
+            f', "{VOTES}{option}"' if option in known else f', NULL::BIGINT AS "{VOTES}{option}"'
+            for option in (*options, *sorted(set(known) - set(options)))
+        )
         columns = ", ".join((*PLACE_COLUMNS, *VERSION_COLUMNS, *t.NUMBER_COLUMNS)) + votes
         name = str(file).replace("'", "''")
         self._database.execute(
@@ -263,7 +265,9 @@ class SnapshotWriter:
         sign: Sign,
         clock: Clock,
         step: Callable[[str], None] = lambda step: None,
+        options: Callable[[Secim], Sequence[str]] = lambda secim: (),
     ) -> None:
+        """`options` returns the ids of a contest's options, in the order of the ballot."""
         self._site = site
         self._election = election
         self._store = store
@@ -272,6 +276,7 @@ class SnapshotWriter:
         self._sign = sign
         self._clock = clock
         self._step = step
+        self._options = options
         self._columns = Columns()
         self._changes = Changes(site / SNAPSHOTS)
         self.last: Snapshot | None = None
@@ -348,6 +353,8 @@ class SnapshotWriter:
         fresh = folder.with_name(f".{folder.name}{_NEW}")
         fresh.mkdir(mode=0o755)
         closed_at = self._clock().astimezone(UTC)
+        if self.last is not None:  # the clock may have been set back
+            closed_at = max(closed_at, self.last.closed_at)
         last_result = self._store.last_recorded()
         changes = self._changes.move_to(fresh, self._contests())
         for table in self._columns.tables():
@@ -390,7 +397,8 @@ class SnapshotWriter:
             with suppress(FileNotFoundError):
                 (fresh / name).hardlink_to(before)
                 return
-        self._columns.write_parquet(table, fresh / name)
+        options = self._options(Secim(table.removesuffix(AGGREGATES)))
+        self._columns.write_parquet(table, fresh / name, options)
         (fresh / name).chmod(_MODE)
         sync(fresh / name)
 

@@ -23,7 +23,8 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "quarantine", "ledgers", "rehearsals", "clients", "state", "state/registry.sqlite",
         "state/catalog.sqlite", "state/accounts.json", "state/spool", "state/errands",
         "state/publishing.json", "state/serving.json", "state/rotation.json", "state/signer.sock",
-        "results", "snapshots", "snapshots/latest", "state/results.sqlite", "state/results-spool",
+        "results", "feed/sonuclar", "snapshots", "snapshots/latest", "state/results.sqlite",
+        "state/results-spool",
     }  # fmt: skip
     assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results")
     assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"

@@ -85,6 +85,7 @@ READS = {
     "results coverage",
     "audit tail",
     "audit verify",
+    "audit result",
     "audit compare",
     "audit query",
     "audit receipt make",

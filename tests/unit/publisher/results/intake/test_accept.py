@@ -5,9 +5,9 @@ import pytest
 from unit.config.test_result import RESULT
 
 from config.result import Result, ResultKey
+from config.result_batch import RowFault
 from config.sheet import Secim
 from publisher.results.intake.accept import Accepted, DuplicateRow, RejectedRow, decide
-from publisher.results.intake.batch import RowFault
 
 
 @dataclass

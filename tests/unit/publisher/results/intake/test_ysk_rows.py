@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from config import ballot
+from config import ballot, result_batch
+from config.result_batch import BadRow, GoodRow, RowFault
 from config.sheet import Secim
-from publisher.results.intake import batch, ysk_rows
-from publisher.results.intake.batch import BadRow, GoodRow, RowFault
+from publisher.results.intake import ysk_rows
 
 CSV = """\
 secim,cevre,sira,secenek,tur,ad,ittifak
@@ -66,7 +66,7 @@ def test_a_box_row_becomes_a_row_of_a_batch() -> None:
     assert row["oylar"] == {"chp": 140, "iyi": 100, "millet": 5}
     assert row["zaman"] == "2023-05-14T18:30:00+03:00"
 
-    (parsed,) = batch.read_ndjson([json.dumps(row).encode()], "e")
+    (parsed,) = result_batch.read_ndjson([json.dumps(row).encode()], "e")
     assert isinstance(parsed, GoodRow)
     assert (parsed.result.registered, parsed.result.valid) == (300, 245)
 

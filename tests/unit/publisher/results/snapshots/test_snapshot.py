@@ -14,12 +14,14 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from unit.publisher.results.results_site import ELECTION, NOW, Killed, ResultsSite, row
 
+from config.result_batch import parse_row
 from config.scope import parse as parse_scope
 from config.site import LEDGERS, RESULTS_LEDGER, SNAPSHOTS
+from config.snapshot import MANIFEST, SIGNATURE
 from keys.server_keys import sshsig
 from publisher.results.snapshots.exports import prune_exports, write_exports
 from publisher.results.snapshots.scoped import scoped_results
-from publisher.results.snapshots.snapshot import MANIFEST, SIGNATURE, SnapshotWriter, latest_number
+from publisher.results.snapshots.snapshot import Columns, SnapshotWriter, latest_number
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 
@@ -269,3 +271,17 @@ def test_a_party_gets_only_the_results_in_its_scope(
 
     (content,) = (c for path, c in found.items() if path == f"{ELECTION}/sonuclar/00000001/mv.csv")
     assert len(content.decode("utf-8-sig").splitlines()) == 1 + boxes
+
+
+def test_every_option_of_the_ballot_has_a_column_in_its_order(site: ResultsSite) -> None:
+    columns = Columns()
+    columns.replace([parse_row(row(1, oylar={"z-parti": 3, "b-parti": 1}), ELECTION)])
+    columns.write_parquet("mv", site.path / "mv.parquet", ["c-parti", "b-parti"])
+    columns.close()
+
+    with duckdb.connect() as database:
+        found = database.execute(f"SELECT * FROM '{site.path}/mv.parquet'")
+        names = [column[0] for column in found.description or ()]
+        values = found.fetchall()[0]
+    assert names[-3:] == ["oylar.c-parti", "oylar.b-parti", "oylar.z-parti"]
+    assert values[-3:] == (None, 1, 3)

@@ -3,9 +3,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from config import result_batch as batch
+from config.result_batch import BadRow, GoodRow, RowFault
 from config.sheet import Belge, SandikTuru, Secim
-from publisher.results.intake import batch
-from publisher.results.intake.batch import BadRow, GoodRow, RowFault
 
 ELECTION = "2023-05-14-cb-mv"
 ROW: dict[str, object] = {
@@ -183,3 +183,59 @@ def test_a_csv_without_a_header_is_one_bad_row(header: str, message: str) -> Non
 
     assert isinstance(found, BadRow)
     assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"zaman": "9999-12-31T23:59:59-12:00"}, RowFault.BAD_VALUE),
+        ({"zaman": "0001-01-01T00:00:00+14:00"}, RowFault.BAD_VALUE),
+        ({"oylar": {"parti-\ud800": 1}}, RowFault.BAD_VALUE),
+        ({"oylar": {"parti-a\x00": 1}}, RowFault.BAD_VALUE),
+        ({"oylar": {"x" * 101: 1}}, RowFault.BAD_VALUE),
+        ({"neden": "\ud800"}, RowFault.BAD_VALUE),
+        ({"neden": "satır\nsonu"}, RowFault.BAD_VALUE),
+        ({"election": "\ud800"}, RowFault.WRONG_ELECTION),
+        ({"cevre": "34-istanbul-1\x00"}, RowFault.BAD_VALUE),
+        ({"cevre": "34-İSTANBUL-1"}, RowFault.BAD_VALUE),
+        ({"kurul": "../kadikoy-2"}, RowFault.BAD_VALUE),
+        ({"sandik": "1234' OR 1=1"}, RowFault.BAD_VALUE),
+        ({"secim": ["mv"]}, RowFault.BAD_VALUE),
+        ({"secim": "x" * 100_000}, RowFault.BAD_VALUE),
+        ({"gecerli": True}, RowFault.BAD_VALUE),
+        ({"gecerli": 245.0}, RowFault.BAD_VALUE),
+        ({"gecerli": 10**100}, RowFault.BAD_VALUE),
+        ({"oylar": {"parti-a": "1.234"}}, RowFault.BAD_VALUE),
+    ],
+)
+def test_a_hostile_row_is_bad_and_its_message_is_short_and_can_be_stored(
+    change: dict[str, object], fault: RowFault
+) -> None:
+    found = bad(ROW | change)
+
+    assert found.fault is fault
+    assert len(found.message) <= 510
+    assert (found.message + found.text).encode()
+
+
+def test_a_quote_that_is_not_closed_spoils_only_its_own_line() -> None:
+    header = CSV_HEADER
+    good = CSV_ROW
+    spoiled = good.replace(";normal;", ';"normal;', 1)
+
+    found = csv_rows(header, good, spoiled, good)
+
+    assert [type(row) for row in found] == [GoodRow, BadRow, GoodRow]
+    assert (found[1].line, found[2].line) == (3, 4)
+
+
+def test_a_csv_in_another_encoding_is_rejected_and_not_guessed() -> None:
+    header = CSV_HEADER.encode()
+    row = CSV_ROW
+    lines = [header, row.replace(";1;;", ";2;sayım yenilendi;").encode("iso-8859-9"), row.encode()]
+
+    first, second = batch.read_csv([line + b"\n" for line in lines], ELECTION)
+
+    assert isinstance(first, BadRow)
+    assert "not UTF-8" in first.message
+    assert isinstance(second, GoodRow)

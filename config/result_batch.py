@@ -23,9 +23,12 @@ election is rejected. Other fields are ignored.
 
     secim;cevre;kurul;sandik;sandik_turu;surum;neden;zaman;...;oylar.parti-a;oylar.parti-b
 
+Each row is one line; a value with a separator or a quote in it is quoted, as spreadsheets do.
+
 Numbers are whole and written without separators: 1234, never 1.234. A row that cannot be read
 becomes a BadRow with its line; the other rows are not affected. A byte order mark, CRLF and empty
-lines are accepted.
+lines are accepted. Text in another encoding than UTF-8 is not: a wrong guess would change Turkish
+letters.
 """
 
 import csv
@@ -34,7 +37,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim, Sheet
@@ -42,8 +45,12 @@ from config.sheet import Belge, SandikTuru, Secim, Sheet
 EXTENSIONS = (".ndjson", ".csv")
 MAX_LINE_BYTES = 1 << 20
 MAX_COUNT = 10**9  # no place has as many voters
+_MAX_OPTION = 100
+_MAX_SHOWN = 80  # characters of a value in a message
+_MAX_MESSAGE = 500
 VOTES_COLUMN = "oylar."
 _BOM = b"\xef\xbb\xbf"
+_UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 _NUMBERS = (
     "secmen",
     "oy_kullanan",
@@ -57,6 +64,7 @@ _NUMBERS = (
 )
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _PLACE = ("cevre", "kurul", "sandik")
+_MIN_YEAR, _MAX_YEAR = 1950, 2199  # of a time that a board can have entered
 
 
 class RowFault(StrEnum):
@@ -94,8 +102,25 @@ class GoodRow:
 
 class _Bad(ValueError):
     def __init__(self, fault: RowFault, message: str) -> None:
-        super().__init__(message)
+        shown = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."
+        super().__init__(shown)
         self.fault = fault
+
+
+def read(name: str, file: IO[bytes], election: str) -> Iterator[GoodRow | BadRow]:
+    """Yield the rows of a batch of `election` in order; the name says which format it has."""
+    of_format = read_csv if name.lower().endswith(".csv") else read_ndjson
+    return of_format(_lines(file), election)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a batch; of one that is too long, only as much as shows that it is."""
+    limit = MAX_LINE_BYTES + 1
+    while line := file.readline(limit):
+        if len(line) == limit and not line.endswith(b"\n"):
+            while (more := file.readline(limit)) and not more.endswith(b"\n"):
+                pass
+        yield line
 
 
 def read_ndjson(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow]:
@@ -116,7 +141,11 @@ def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow
     texts = _decoded(lines)
     header = next(texts, "")
     delimiter = ";" if header.count(";") >= header.count(",") else ","
-    columns = next(csv.reader([header], delimiter=delimiter), [])
+    try:
+        columns = _fields(header, delimiter)
+    except _Bad as error:
+        yield BadRow(1, error.fault, str(error), header)
+        return
     if repeated := {column for column in columns if columns.count(column) > 1}:
         message = f"column {min(repeated)!r} is there more than once, keep one"
         yield BadRow(1, RowFault.UNREADABLE, message, header)
@@ -125,31 +154,35 @@ def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow
         message = f"the header lacks {', '.join(missing)}, write the columns of a batch"
         yield BadRow(1, RowFault.UNREADABLE, message, header)
         return
-    reader = csv.reader(texts, delimiter=delimiter)
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield BadRow(reader.line_num + 1, RowFault.UNREADABLE, str(error), "")
+    for line, text in enumerate(texts, 2):
+        if not text.strip(f"{delimiter} \t"):
             continue
-        if not any(fields):
-            continue
-        line = reader.line_num + 1
         try:
+            fields = _fields(text, delimiter)
             if len(fields) != len(columns):
                 message = f"{len(fields)} columns, the header has {len(columns)}"
                 raise _Bad(RowFault.UNREADABLE, message)
             yield GoodRow(line, _parse(_from_columns(columns, fields), election))
         except _Bad as error:
-            yield BadRow(line, error.fault, str(error), delimiter.join(fields))
+            yield BadRow(line, error.fault, str(error), text)
+
+
+def _fields(text: str, delimiter: str) -> list[str]:
+    """Split one line. A quote that is not closed is a fault of this line alone."""
+    if len(text) > MAX_LINE_BYTES:
+        raise _Bad(RowFault.UNREADABLE, f"more than {MAX_LINE_BYTES} characters in one row")
+    if _UNDECODABLE in text:
+        raise _Bad(RowFault.UNREADABLE, "not UTF-8: save the file as CSV in UTF-8")
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    except csv.Error as error:
+        raise _Bad(RowFault.UNREADABLE, f"no row of a CSV file ({error})") from None
 
 
 def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(lines):
         content = line.removeprefix(_BOM) if number == 0 else line
-        # A NUL or an undecodable byte stays in its field, and no column accepts it.
+        # A NUL stays in its field, and no column accepts it.
         yield content.decode("utf-8", "replace").rstrip("\r\n")
 
 
@@ -192,17 +225,22 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
+def parse_row(row: Mapping[str, Any], election: str) -> Result:
+    """Return the result that one row states; ValueError says why it states none."""
+    return _parse(row, election)
+
+
 def _parse(row: Mapping[str, Any], election: str) -> Result:
     of = row.get("election", election)
     if of != election:
-        raise _Bad(RowFault.WRONG_ELECTION, f"election: {of!r}, this site holds {election}")
+        raise _Bad(RowFault.WRONG_ELECTION, f"election: {_shown(of)}, this site holds {election}")
     secim = _one_of(Secim, row, "secim")
     belge = _one_of(Belge, row, "belge") if row.get("belge") else BOX_SHEET
     at_box = belge is BOX_SHEET
     key = _key(row, secim, belge)
     version = _count(row, "surum")
     if not version:
-        raise _Bad(RowFault.BAD_VALUE, f"surum: {version!r}, versions count from 1")
+        raise _Bad(RowFault.BAD_VALUE, f"surum: {_shown(version)}, versions count from 1")
     return Result(
         key=key,
         sandik_turu=_one_of(SandikTuru, row, "sandik_turu") if at_box else None,
@@ -234,7 +272,7 @@ def _key(row: Mapping[str, Any], secim: Secim, belge: Belge) -> ResultKey:
 def _place(row: Mapping[str, Any], name: str) -> str | None:
     place = row.get(name) or None
     if place is not None and not isinstance(place, str):
-        raise _Bad(RowFault.BAD_VALUE, f"{name}: {place!r}, write it as text")
+        raise _Bad(RowFault.BAD_VALUE, f"{name}: {_shown(place)}, write it as text")
     return place
 
 
@@ -244,7 +282,7 @@ def _one_of(kind: type[_Choice], row: Mapping[str, Any], name: str) -> _Choice:
     except KeyError:
         raise _Bad(RowFault.MISSING_FIELD, f"{name} is missing") from None
     except ValueError:
-        message = f"{name}: {row[name]!r}, write one of {', '.join(kind)}"
+        message = f"{name}: {_shown(row[name])}, write one of {', '.join(kind)}"
         raise _Bad(RowFault.BAD_VALUE, message) from None
 
 
@@ -259,7 +297,7 @@ def _count(row: Mapping[str, Any], name: str, required: bool = False) -> int | N
 
 def _whole(value: object, name: str) -> int:
     if type(value) is not int or value > MAX_COUNT:
-        message = f"{name}: {value!r}, write a whole number without separators"
+        message = f"{name}: {_shown(value)}, write a whole number without separators"
         raise _Bad(RowFault.BAD_VALUE, message)
     if value < 0:
         raise _Bad(RowFault.NEGATIVE, f"{name}: {value}, a count is never negative")
@@ -271,12 +309,16 @@ def _votes(row: Mapping[str, Any]) -> dict[str, int]:
     if not isinstance(votes, dict):
         fault = RowFault.MISSING_FIELD if votes is None else RowFault.BAD_VALUE
         raise _Bad(fault, "oylar: write the votes as an object of option and number")
+    for option in votes:
+        if not option.isprintable() or len(option) > _MAX_OPTION:
+            message = f"oylar: {_shown(option)} is no option, write its id on the ballot"
+            raise _Bad(RowFault.BAD_VALUE, message)
     return {option: _whole(number, f"oylar.{option}") for option, number in votes.items()}
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value) > 500:
-        message = f"{name}: {value!r}, write printable text of at most 500 characters"
+        message = f"{name}: {_shown(value)}, write printable text of at most 500 characters"
         raise _Bad(RowFault.BAD_VALUE, message)
     return value
 
@@ -289,7 +331,15 @@ def _time(row: Mapping[str, Any]) -> datetime:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         moment = None
-    if moment is None or moment.tzinfo is None:
-        message = f"zaman: {value!r}, write a time with its zone, as 2023-05-14T18:30:00+03:00"
+    if moment is None or moment.tzinfo is None or not _MIN_YEAR <= moment.year <= _MAX_YEAR:
+        message = (
+            f"zaman: {_shown(value)}, write a time with its zone, as 2023-05-14T18:30:00+03:00"
+        )
         raise _Bad(RowFault.BAD_VALUE, message)
     return moment
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, printable and short."""
+    text = ascii(value) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

@@ -1,0 +1,277 @@
+"""One run of the results process, in this process: the real watch, store, ledger and snapshots."""
+
+import errno
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import pytest
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
+from unit.publisher.filed_site import PageFiler
+from unit.publisher.results.results_site import BALLOT, Killed, registry_csv, row
+
+from config import registry
+from config.settings import Settings
+from config.sheet import Belge, Secim, Sheet
+from config.site import (
+    BALLOT_CSV,
+    LEDGERS,
+    REGISTRY_INDEX,
+    RESULTS,
+    RESULTS_LEDGER,
+    SNAPSHOTS,
+    STORE,
+)
+from keys.ledger.segments import read_records
+from publisher.results import process
+from publisher.results.intake import evidence
+from publisher.results.process import ResultsRun
+from publisher.results.reading import open_results
+from publisher.results.snapshots.snapshot import latest_number
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+NOW = datetime(2023, 5, 14, 18, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """A site with eight boxes in one board and a ballot."""
+    site = settings.site
+    for folder in (RESULTS, STORE):
+        (site / folder).mkdir(exist_ok=True)
+    (site / "kayit.csv").write_text(registry_csv(), encoding="utf-8")
+    registry.import_csv(site / "kayit.csv", site / REGISTRY_INDEX)
+    (site / BALLOT_CSV).write_text(BALLOT, encoding="utf-8")
+    return replace(settings, results=replace(settings.results, snapshot_seconds=0.01))
+
+
+def drop(settings: Settings, name: str, *rows: object) -> None:
+    """Put a batch into results/ as SEÇSİS does."""
+    fresh = settings.site / RESULTS / f".{name}.part"
+    fresh.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    fresh.rename(settings.site / RESULTS / name)
+
+
+@contextmanager
+def running(
+    settings: Settings,
+    clock: Callable[[], datetime] = lambda: NOW,
+    step: Callable[[str], None] = lambda step: None,
+) -> Iterator[ResultsRun]:
+    ticks = iter(range(1_000_000_000))
+    with ResultsRun(
+        settings, KEY, clock, lambda: float(next(ticks)), threading.Event(), step
+    ) as made:
+        made._prepare_if_due = lambda: None  # type: ignore[method-assign] # no process
+        yield made
+
+
+def turns(made: ResultsRun, settings: Settings) -> None:
+    """Let the process work until nothing waits and a snapshot has everything."""
+    for _ in range(200):
+        made._wake.set()  # it need not wait
+        made.turn()
+        waiting = list((settings.site / RESULTS).iterdir())
+        with open_results(settings.site) as reader:
+            if not waiting and reader.is_published():
+                return
+    raise AssertionError("still not done")
+
+
+def recorded(settings: Settings) -> list[tuple[str, str]]:
+    ledger = settings.site / LEDGERS / RESULTS_LEDGER
+    records = (record.event for record in read_records(ledger))
+    return [(event.event, event.what) for event in records if event.event != "anchor"]
+
+
+BOX = "34-istanbul-1/kadikoy-2/sandik-{}"
+
+
+def test_a_dropped_batch_becomes_a_snapshot(settings: Settings) -> None:
+    with running(settings) as made:
+        drop(settings, "a.ndjson", row(1), row(2))
+        turns(made, settings)
+
+    assert latest_number(settings.site) == 1
+    assert recorded(settings) == [
+        ("result", BOX.format(1)),
+        ("result", BOX.format(2)),
+        ("snapshot", "1"),
+    ]
+
+
+STEPS = (
+    "received",
+    "claimed",
+    "kept",
+    "decided",
+    "recorded",
+    "noted",
+    "finished",
+    "written",
+    "renamed",
+    "shown",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_of_batch_or_snapshot_everything_is_there_exactly_once(
+    settings: Settings, step: str
+) -> None:
+    def kill(done: str) -> None:
+        if done == step:
+            raise Killed(done)
+
+    drop(settings, "a.ndjson", row(1), row(2), row(77))
+    with running(settings, step=kill) as made, pytest.raises(Killed):
+        turns(made, settings)
+    with running(settings) as made:
+        drop(settings, "b.ndjson", row(3))
+        turns(made, settings)
+
+    events = recorded(settings)
+    assert sorted(e for e in events if e[0] == "result") == [
+        ("result", BOX.format(n)) for n in (1, 2, 3)
+    ]
+    assert [e for e in events if e[0] == "result-rejected"] == [("result-rejected", BOX.format(77))]
+    numbers = [int(what) for event, what in events if event == "snapshot"]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert latest_number(settings.site) == numbers[-1]
+
+
+def test_a_clock_that_is_set_back_changes_no_order(settings: Settings) -> None:
+    times = iter(NOW - timedelta(minutes=n) for n in range(1_000_000))
+    with running(settings, clock=lambda: next(times)) as made:
+        for number in range(1, 4):
+            versions = {"surum": number, "neden": "itiraz kabul", "gecersiz": 5 + number}
+            drop(settings, f"{number}.ndjson", row(1, **versions))
+            turns(made, settings)
+
+    closed = [
+        json.loads((folder / "manifest.json").read_bytes())["closed_at"]
+        for folder in sorted((settings.site / SNAPSHOTS).glob("0*"))
+    ]
+    assert len(closed) == 3
+    assert closed == sorted(closed)
+    with open_results(settings.site) as reader:
+        versions_of = [s.result.version for s in reader.history("34-istanbul-1", "kadikoy-2", "1")]
+    assert versions_of == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), duckdb.IOException("No space left")],
+)
+def test_a_full_disk_halts_the_intake_and_loses_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    stop, keep, failures = threading.Event(), evidence.keep, [error, error]
+
+    def failing(*args: object) -> str:
+        if failures:
+            raise failures.pop()
+        return keep(*args)  # type: ignore[arg-type]
+
+    def poll() -> None:
+        with open_results(settings.site) as reader:
+            if reader.is_published():
+                stop.set()
+
+    monkeypatch.setattr(evidence, "keep", failing)
+    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: self.is_set())
+    monkeypatch.setattr(ResultsRun, "_prepare_if_due", lambda self: None)
+    drop(settings, "a.ndjson", row(1), row(2))
+    with capture_logs() as logs:
+        process.run(settings, KEY, stop=stop, clock=lambda: NOW, poll_signer=poll)
+
+    halted = [entry["cause"] for entry in logs if entry["event"] == "results-halted"]
+    assert len(halted) == 2
+    assert all("No space left" in cause for cause in halted)
+    assert [e for e in recorded(settings) if e[0] == "result"] == [
+        ("result", BOX.format(1)),
+        ("result", BOX.format(2)),
+    ]
+
+
+def test_the_ballot_may_be_replaced_while_a_batch_is_taken_in(settings: Settings) -> None:
+    more = BALLOT + "mv,,9,parti-c,parti,C Partisi,\n"
+    new = row(2, oylar={"parti-c": 245})
+
+    def replace_ballot(done: str) -> None:
+        if done == "kept" and not (settings.site / "yeni").exists():
+            (settings.site / "yeni").touch()
+            fresh = settings.site / "ballot.new"
+            fresh.write_text(more, encoding="utf-8")
+            fresh.replace(settings.site / BALLOT_CSV)
+
+    with running(settings, step=replace_ballot) as made:
+        drop(settings, "a.ndjson", row(1), new)
+        turns(made, settings)
+
+    assert [e for e in recorded(settings) if e[0] == "result"] == [
+        ("result", BOX.format(1)),
+        ("result", BOX.format(2)),
+    ]
+
+
+@pytest.mark.slow
+def test_very_many_waiting_batches_are_taken_in_with_the_same_effort_each(
+    settings: Settings,
+) -> None:
+    """The effort for each batch must not grow with how many there are: count the statements."""
+    statements: list[int] = []
+    for size in (64, 512):
+        with running(settings) as made:
+            engine = made._store.connection.engine
+            count = [0]
+            sa.event.listen(engine, "after_cursor_execute", lambda *_, count=count: count.append(0))
+            for number in range(size):
+                drop(settings, f"{size}-{number:05}.ndjson", row(1 + number % 8))
+            turns(made, settings)
+            statements.append(len(count) // size)
+
+    assert statements[1] <= statements[0] + 2
+
+
+def test_a_sheet_without_a_result_is_noted_until_the_result_arrives(settings: Settings) -> None:
+    filer = PageFiler(settings)
+    sheet = Sheet(Secim.MV, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "2", 1)
+    path = filer.file(sheet, "iki")
+
+    def lacking() -> list[tuple[str, ...]]:
+        with open_results(settings.site) as reader:
+            found = [f for f in reader.findings() if f.check == "sheet-without-result"]
+        return [(*f.places, *f.sheets) for f in found]
+
+    with running(settings) as made:
+        drop(settings, "a.ndjson", row(1))
+        turns(made, settings)
+        made.turn()
+        assert lacking() == [(BOX.format(2), path)]
+        drop(settings, "b.ndjson", row(2))
+        turns(made, settings)
+        assert lacking() == []
+
+
+def test_findings_name_the_sheets(settings: Settings) -> None:
+    filer = PageFiler(settings)
+    paths = [
+        filer.file(Sheet(s, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1", 1), s.value)
+        for s in (Secim.CB, Secim.MV)
+    ]
+    cb = row(1, secim="cb", oy_kullanan=249, gecersiz=4, oylar={"aday-1": 245})
+
+    with running(settings) as made:
+        drop(settings, "a.ndjson", row(1), cb)
+        turns(made, settings)
+
+    with open_results(settings.site) as reader:
+        (finding,) = [f for f in reader.findings() if f.check == "contests-differ"]
+    assert sorted(finding.sheets) == sorted(paths)
+    assert dict(finding.numbers) == {"cb": 249, "mv": 250}
