@@ -54,7 +54,11 @@ from config.event import Event, ResultsEvent, Value
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Secim
 from config.site import LATEST_SNAPSHOT, SNAPSHOTS
-from config.snapshot import AGGREGATES, FORMAT, MANIFEST, SIGNATURE, VOTES
+from config.snapshot import AGGREGATES as AGGREGATES
+from config.snapshot import FORMAT
+from config.snapshot import MANIFEST as MANIFEST
+from config.snapshot import SIGNATURE as SIGNATURE
+from config.snapshot import VOTES as VOTES
 from keys.files import replace, sync
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
