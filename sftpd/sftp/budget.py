@@ -1,7 +1,7 @@
 """What the SFTP sessions of one connection may keep in memory, all together.
 
 A script may open hundreds of files at once, so the limit on handles is high. What grows with a
-handle is therefore limited for the whole connection: about 25 MB of names and 8 MB of ranges.
+handle is therefore limited for the whole connection: about 8 MB of ranges.
 """
 
 from dataclasses import dataclass
@@ -12,5 +12,4 @@ class Budget:
     """What is left; a session takes from it and gives back."""
 
     handles: int = 2000  # open files and folders
-    names: int = 250_000  # of folders that are being listed, about 100 bytes each
     ranges: int = 65_536  # of files that are being sent (sftpd/sftp/byte_ranges), about 120 bytes

@@ -20,9 +20,9 @@ Rule 4: this module does no input or output on the connection. `feed` takes what
 yields what has to be sent. It knows no path policy either: files and folders come from a View,
 and records go to a Recorder.
 
-Rule 5: what a session keeps in memory is limited: its handles, the names of the folders that are
-being listed, and the ranges of files that were sent. A request beyond a limit fails, and that is
-recorded.
+Rule 5: what a session keeps in memory is limited: its handles, and the ranges of files that were
+sent. A request beyond a limit fails, and that is recorded. A folder that is being listed keeps
+nothing in memory.
 
 Table, gate and verbs are in one long module, so that a reader can see in one place that nothing
 writes. A file's bytes are read from the disk into the buffer from which they are sent.
@@ -69,7 +69,6 @@ MAX_HANDLES = 1000  # of a session; OpenSSH's server allows about as many
 HEADROOM, TAILROOM = 16, 32
 _SLACK = 1024
 _MAX_BATCH = 264 * 1024  # bytes of replies that are sent together, unless a single reply is longer
-_MAX_NAMES = 64 * 1024  # bytes of directory entries in one reply
 _MAX_OTHER_REPLY = 80 * 1024  # upper bound of any reply except the one to a READ
 _HEADER = 9  # bytes of length, type and request id
 _READ_ONLY = 1 | 2  # SSH_FXE_STATVFS_ST_RDONLY | SSH_FXE_STATVFS_ST_NOSUID
@@ -150,8 +149,6 @@ class _Listing:
     number: int
     path: bytes
     folder: Folder
-    entries: Iterator[tuple[bytes, Attributes]] | None = None  # None before the first READDIR
-    kept_names: int = 0
 
     @property
     def attributes(self) -> Attributes:
@@ -394,7 +391,6 @@ class Session:
     def _close_handle(self, held: _File | _Listing, reason: str) -> None:
         self._budget.handles += 1
         if isinstance(held, _Listing):
-            self._release_names(held)
             held.folder.close()
             return
         with suppress(OSError):
@@ -441,38 +437,13 @@ class Session:
         held = self._handles.get(handle)
         if not isinstance(held, _Listing):
             return protocol.status(request_id, Status.FAILURE)
-        if held.entries is None:
-            self._begin_listing(held)
-        entries: list[bytes] = []
-        size, now = 0, self._clock()
-        for name, attributes in held.entries or ():
-            entries.append(protocol.entry(name, attributes, now))
-            size += len(entries[-1])
-            if size >= _MAX_NAMES:
-                break
-        else:
-            self._release_names(held)
+        now = self._clock()
+        entries = [protocol.entry(name, shown, now) for name, shown in held.folder.read()]
         return (
             protocol.names(request_id, entries)
             if entries
             else protocol.status(request_id, Status.EOF)
         )
-
-    def _begin_listing(self, held: _Listing) -> None:
-        names = held.folder.names()
-        # While no other folder is being listed, a folder may have any number of names.
-        if len(names) > self._budget.names and self._listings_with_names():
-            raise self._too_many("list", held.path)
-        held.kept_names = len(names)
-        self._budget.names -= len(names)
-        held.entries = held.folder.entries(names)
-
-    def _listings_with_names(self) -> bool:
-        return any(isinstance(h, _Listing) and h.kept_names for h in self._handles.values())
-
-    def _release_names(self, held: _Listing) -> None:
-        self._budget.names += held.kept_names
-        held.kept_names = 0
 
     def _realpath(self, request_id: bytes, path: bytes) -> bytes:
         resolved = canonical(path)

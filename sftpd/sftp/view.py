@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 import structlog
 
-from keys.kernel import openat2
+from keys.kernel import directory, openat2
 
 MAX_PATH = 4096
+MAX_ENTRIES = 2 + directory.BUFFER // 24  # an entry of the kernel has at least 24 bytes
 
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -191,7 +192,7 @@ class View:
 
 
 class Folder:
-    """An open folder: its names, and the attributes of what they name."""
+    """An open folder. Its entries are read a few at a time, so it takes no memory in between."""
 
     def __init__(
         self,
@@ -202,22 +203,28 @@ class Folder:
     ) -> None:
         self._is_visible = is_visible
         self._within = within
+        self._begun = False
         self.attributes = attributes
         self._descriptor = descriptor
 
-    def names(self) -> list[bytes]:
-        """Return the names of what may be in the folder, sorted by their bytes."""
-        if self._descriptor < 0:
-            return []
-        return sorted(map(os.fsencode, os.listdir(self._descriptor)))  # noqa: PTH208 - a descriptor
+    def read(self) -> list[tuple[bytes, Attributes]]:
+        """Return the next entries: names and attributes, at most MAX_ENTRIES; none at the end.
 
-    def entries(self, names: list[bytes]) -> Iterator[tuple[bytes, Attributes]]:
-        """Yield `.` and `..`, and then name and attributes of each of `names`.
-
-        What was removed since `names` was called, or may not be seen, is left out.
+        The first are `.` and `..`. The others are in the file system's order, but those that are
+        returned together are sorted by their names; of most folders, these are all. An entry that
+        was removed meanwhile, or may not be seen, is left out.
         """
-        yield b".", self.attributes
-        yield b"..", self._parent()
+        entries: list[tuple[bytes, Attributes]] = []
+        if not self._begun:
+            self._begun = True
+            entries = [(b".", self.attributes), (b"..", self._parent())]
+        while self._descriptor >= 0 and (names := directory.read_names(self._descriptor)):
+            entries += self._with_attributes(sorted(names))
+            if entries:
+                break
+        return entries
+
+    def _with_attributes(self, names: list[bytes]) -> Iterator[tuple[bytes, Attributes]]:
         for name in names:
             if _has_control_characters(name):
                 continue

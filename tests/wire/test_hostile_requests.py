@@ -28,6 +28,7 @@ from wire.attacker import (
     end_reasons,
     logged_in,
     only_child,
+    peak_memory,
     private_memory,
     string,
 )
@@ -108,6 +109,23 @@ def test_a_long_listing_comes_in_replies_of_limited_size(serve: StartServer) -> 
             counts.append(int.from_bytes(reply[1][:4], "big"))
     assert sum(counts) == 10_002  # `.` and `..` too
     assert min(counts[:-1]) >= 100
+
+
+def test_many_listings_of_a_large_folder_at_once_take_little_memory(serve: StartServer) -> None:
+    server = serve()
+    folder = server.site / "trees" / "parti-a" / "many"
+    folder.mkdir()
+    for number in range(20_000):
+        (folder / f"{number:060}").touch()
+    with logged_in(server) as transport:
+        sftp = RawSftp.on_channel(transport.open_session())
+        with peak_memory(only_child(server)) as most:
+            for _ in range(500):
+                _, handle = sftp.request(OPENDIR, string(b"many"))
+                assert sftp.request(READDIR, handle)[0] == NAME
+        print(f"\n500 begun listings of 20,000 names took {(most[-1] - most[0]) / MIB:.1f} MiB")
+        assert most[-1] - most[0] < 4 * MIB
+    assert_still_serves(server)
 
 
 def test_an_error_in_a_verb_is_a_failure_status_and_a_log_line(serve: StartServer) -> None:

@@ -1,12 +1,13 @@
 import os
 import socket
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from config import layout, scope
-from sftpd.sftp.view import Attributes, Folder, NotFound, OpenFile, View, canonical
+from sftpd.sftp.view import MAX_ENTRIES, Attributes, Folder, NotFound, OpenFile, View, canonical
 
 
 def read(view: View, path: bytes) -> bytes | None:
@@ -24,7 +25,10 @@ def names(view: View, path: bytes = b"/") -> list[bytes] | None:
     if isinstance(found, NotFound):
         return None
     try:
-        return [name for name, _ in found.entries(found.names())][2:]  # without `.` and `..`
+        entries = []
+        while more := found.read():
+            entries += more
+        return [name for name, _ in entries][2:]  # without `.` and `..`
     finally:
         found.close()
 
@@ -147,16 +151,44 @@ def test_a_listing_is_sorted_by_the_bytes_of_the_names(tree: Path, view: View) -
     assert names(view) == [b"B", b"BENIOKU.txt", b"a10", b"a9", b"akis", b"b", b"\xff"]
 
 
-def test_a_file_removed_during_a_listing_is_left_out(tree: Path, view: View) -> None:
-    (tree / "a1").write_bytes(b"")
-    folder = view.open_folder(b"/")
+def many(tree: Path, count: int) -> list[bytes]:
+    """Put files into a folder, more than are listed at once; return their names, sorted."""
+    names = [f"{number:040}" for number in range(count)]
+    (tree / "many").mkdir()
+    for name in names:
+        (tree / "many" / name).write_bytes(b"")
+    return [name.encode() for name in names]
+
+
+def test_a_large_folder_is_listed_in_parts_and_each_name_comes_once(tree: Path, view: View) -> None:
+    expected = many(tree, 3000)
+    folder = view.open_folder(b"many")
     assert isinstance(folder, Folder)
-    listing = folder.entries(folder.names())
-    assert [next(listing)[0] for _ in range(3)] == [b".", b"..", b"BENIOKU.txt"]
+    parts = [[name for name, _ in folder.read()] for _ in range(20)]
+    folder.close()
 
-    (tree / "a1").unlink()
+    assert parts[0][:2] == [b".", b".."]
+    assert sorted(chain.from_iterable(parts))[2:] == expected
+    assert all(part == sorted(part) for part in parts)
+    assert max(map(len, parts)) <= MAX_ENTRIES
+    assert parts[-1] == []
 
-    assert [name for name, _ in listing] == [b"akis"]
+
+def test_what_is_removed_during_a_listing_is_left_out(tree: Path, view: View) -> None:
+    expected = set(many(tree, 3000))
+    folder = view.open_folder(b"many")
+    assert isinstance(folder, Folder)
+    first = {name for name, _ in folder.read()}
+    for path in (tree / "many").iterdir():
+        if path.name.encode() not in first:
+            path.unlink()
+
+    assert folder.read() == []
+    assert 100 < len(first & expected) < 3000
+    for path in (tree / "many").iterdir():
+        path.unlink()
+    (tree / "many").rmdir()
+    assert folder.read() == []
     folder.close()
 
 
