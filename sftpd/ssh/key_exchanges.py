@@ -4,8 +4,9 @@
     diffie-hellman-group14-sha256     RFC 8268: 2,048 bits
     diffie-hellman-group16-sha512     RFC 8268: 4,096 bits
 
-paramiko computes Diffie-Hellman in Python, which takes several times as long as in OpenSSL, and any
-client can request it. The messages are those of RFC 4253 section 8.
+paramiko computes Diffie-Hellman in Python, which takes ten times as long as in OpenSSL, and any
+client can request it before its login (CVE-2002-20001). So these replace paramiko's, and the server
+offers no other exchange over a finite field. The messages are those of RFC 4253 section 8.
 """
 
 import warnings
@@ -19,8 +20,9 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
 with warnings.catch_warnings():
-    # cryptography will drop Diffie-Hellman one day. Clients that have nothing better will not be
-    # gone by then; .ci/constraints.txt says up to which version this has been tested.
+    # cryptography warns that a future version will remove Diffie-Hellman. That version cannot be
+    # used here: some clients support no other key exchange. `.ci/constraints.txt` names the version
+    # that is tested.
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
     from cryptography.hazmat.primitives.asymmetric.dh import (
         DHParameterNumbers,

@@ -290,6 +290,11 @@ class Packetizer:
     # The interface that our own Transport and channels use.
 
     @property
+    def bytes_since_new_keys(self) -> int:
+        """Return how many bytes the current keys have protected, in both directions."""
+        return self._bytes_out + self._bytes_in
+
+    @property
     def unsent(self) -> int:
         """Return how many sealed bytes the socket has not taken yet."""
         return self._out_end - self._out_start

@@ -8,6 +8,7 @@ from `paramiko.Transport` in these points:
 - Packets are sealed and opened by our own packetizer (sftpd/ssh/packetizer).
 - The data of SFTP channels goes to sftpd/ssh/sftp_channels. In paramiko each channel needs a thread
   of its own. Opening, requests and closing of channels remain paramiko's.
+- A client may start a key exchange only after its login, and not too often (sftpd/ssh/rekey_limit).
 - Nothing blocks during a key exchange, because only this thread can finish it. Messages that may
   not be sent during the key exchange are held, and sent after it.
 - AES-GCM is preferred (sftpd/ssh/algorithms): the server's KEXINIT waits for the client's, up to
@@ -51,6 +52,7 @@ from sftpd.ssh.algorithms import CIPHERS, Offer
 from sftpd.ssh.channel_policy import ChannelBackend, ChannelPolicy
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.packetizer import Packetizer
+from sftpd.ssh.rekey_limit import RekeyLimit
 from sftpd.ssh.sftp_channels import Pace, SftpChannels
 
 KEXINIT_WAIT = 0.05  # seconds
@@ -101,6 +103,7 @@ class _TypedTransport(ParamikoTransport):
         def _send_message(self, data: Message) -> None: ...
         def _send_user_message(self, data: Message) -> None: ...
         def _send_kex_init(self) -> None: ...
+        def _negotiate_keys(self, m: Message) -> None: ...
         def _parse_newkeys(self, m: Message) -> None: ...
         def _parse_ext_info(self, msg: Message) -> None: ...
         def _parse_kex_init(self, m: Message) -> None: ...
@@ -144,6 +147,7 @@ class Transport(_TypedTransport):
         self._held_messages: list[Message] = []
         self._after_reply: list[Callable[[], None]] = []
         self._kexinit_peeked = False
+        self._rekey_limit = RekeyLimit()
         self.kex_name = ""
         self.nothing_in_common = ""  # see algorithms.nothing_in_common
         self.packetizer.service = self
@@ -231,6 +235,15 @@ class Transport(_TypedTransport):
         return self._offer.public_keys
 
     # Key exchange.
+
+    def _negotiate_keys(self, m: Message) -> None:
+        # A key exchange costs the server more than the client, so a client may not request many.
+        if self.initial_kex_done and self.local_kex_init is None:
+            if not self.authenticated:
+                raise SSHException("a second key exchange before the login")
+            if not self._rekey_limit.allow(self.packetizer.bytes_since_new_keys):
+                raise SSHException("too many key exchanges")
+        super()._negotiate_keys(m)
 
     def _send_kex_init(self) -> None:
         if not self._kexinit_peeked:

@@ -227,6 +227,15 @@ def test_random_bytes_before_the_login_end_the_connection(serve: StartServer, se
     assert_still_serves(server)
 
 
+def test_a_second_key_exchange_before_the_login_ends_the_connection(serve: StartServer) -> None:
+    server = serve()
+    with key_exchanged(server) as transport:
+        with pytest.raises((paramiko.SSHException, EOFError, OSError)):
+            transport.renegotiate_keys()
+        until(lambda: end_reasons(server) == ["protocol error"])
+    assert_still_serves(server)
+
+
 def test_compression_is_not_offered(serve: StartServer) -> None:
     server = serve()
     done = server.sftp("parti-a", "ls\n", "-C")

@@ -201,6 +201,18 @@ def test_constant_key_exchanges_do_not_disturb_a_download(serve: StartServer) ->
     assert (close["complete"], close["bytes"]) == (True, 6 * MIB)
 
 
+def test_key_exchanges_one_after_the_other_end_the_session(serve: StartServer) -> None:
+    server = serve()
+    exchanges = 0
+    with logged_in(server) as transport, suppress(*LOST):
+        for _ in range(3000):
+            transport.renegotiate_keys()
+            exchanges += 1
+    until(lambda: end_reasons(server) == ["protocol error"])
+    assert 16 < exchanges < 100
+    assert_still_serves(server)
+
+
 def test_an_unfinished_key_exchange_does_not_block_others_or_use_memory(serve: StartServer) -> None:
     server = serve()
     server.add_file("big", 4 * MIB)

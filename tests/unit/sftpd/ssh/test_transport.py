@@ -29,6 +29,7 @@ METHODS = {
         "_send_message": ["data"],
         "_send_user_message": ["data"],
         "_send_kex_init": [],
+        "_negotiate_keys": ["m"],
         "_parse_newkeys": ["m"],
         "_parse_ext_info": ["msg"],
         "_parse_kex_init": ["m"],
