@@ -47,9 +47,10 @@ Transfer ledger. A `session` number is unique in the ledger, a `handle` is uniqu
 credential is named by its fingerprint, never by its secret. `via` is the load balancer that passed
 the connection on, if any; `from` is then the address that the balancer stated.
 
-The reason of connection-refused is `address` (not registered), `rate`, `penalty`, `sessions` (the
-limit for all sessions), `resources` (of this machine) or `proxy header` (a balancer sent none, or a
-malformed one). If there are more addresses than the server tracks, `from` is `many`.
+The reason of connection-refused is `address` (not registered), `rate`, `penalty`, `cpu` (what the
+logins of the address cost), `sessions` (the limit for all sessions), `unfinished` (the address has
+its share of unfinished logins), `resources` (of this machine) or `proxy header` (a balancer sent
+none, or a malformed one). If there are more addresses than the server tracks, `from` is `many`.
 
 The reason of session-end, if the server ended the session, is `party suspended`, `party removed`,
 `address withdrawn`, `key revoked`, `key expired`, `password must be changed`, `scope changed`,

@@ -32,7 +32,7 @@ from config.fault import Fault, Faults
 from config.party import Address
 from config.settings import Settings
 from config.site import LEDGER_NAMES, LEDGERS, TRANSFER
-from keys.credentials.penalties import ConnectionRates, Penalties
+from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 from keys.credentials.ratelimit import BandwidthLimits
 from keys.credentials.ring import Ring
 from keys.ledger import writer
@@ -40,6 +40,7 @@ from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
 from keys.operations import publisher_state, server_state
 from keys.server_keys import host
+from sftpd.access.connection_shares import ConnectionShares
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.connection import ChildConfig, serve_in_child
 from sftpd.ipc.hash_slots import HashSlots
@@ -84,6 +85,7 @@ def serve(
     kernel: sandbox.KernelFeatures | None = None,
     penalties: Penalties | None = None,
     rates: ConnectionRates | None = None,
+    login_cpu: LoginCpu | None = None,
     poll_signer: Callable[[], object] = lambda: None,
     record_new_settings: Callable[[Settings], object] = lambda settings: None,
 ) -> None:
@@ -91,9 +93,10 @@ def serve(
 
     `ready` is called with the port when the server listens. `clock` is the time for opening hours,
     credentials and records. `drain` and `grace` replace `drain_seconds` and `login_grace_seconds`
-    of the settings; `kernel`, `penalties` and `rates` replace the defaults. `poll_signer` is called
-    once a second. `record_new_settings` is called at a reload before the settings are applied: if
-    it raises Faults, they are rejected; if it raises LedgerBusy, the reload is tried again.
+    of the settings; `kernel`, `penalties`, `rates` and `login_cpu` replace the defaults.
+    `poll_signer` is called once a second. `record_new_settings` is called at a reload before the
+    settings are applied: if it raises Faults, they are rejected; if it raises LedgerBusy, the
+    reload is tried again.
     """
     kernel = kernel or sandbox.kernel()
     hash_slots = HashSlots()
@@ -136,6 +139,7 @@ def serve(
             rings,
             penalties=Penalties() if penalties is None else penalties,
             rates=ConnectionRates() if rates is None else rates,
+            login_cpu=LoginCpu() if login_cpu is None else login_cpu,
             drain=drain,
             poll_signer=poll_signer,
             record_new_settings=record_new_settings,
@@ -155,6 +159,7 @@ class Server:
         *,
         penalties: Penalties,
         rates: ConnectionRates,
+        login_cpu: LoginCpu,
         drain: float | None,
         poll_signer: Callable[[], object],
         record_new_settings: Callable[[Settings], object],
@@ -168,6 +173,7 @@ class Server:
         self._record_new_settings = record_new_settings
         ledgers = config.settings.site / LEDGERS
         self._anchors = AnchorWriter(ledgers, TRANSFER, LEDGER_NAMES)
+        self._shares = ConnectionShares()
         self._loop = Loop()
         self._signals = Signals()
         self._revalidator = Revalidator(config.settings, config.clock, rings)
@@ -189,14 +195,16 @@ class Server:
             self._rate_limit,
             BandwidthLimits(),
             PasswordChanges(self._loop, config.settings.site, config.clock),
+            login_cpu.charge,
         )
         self._listener = Listener(
             self._loop,
             self._start_child,
-            self._is_full,
+            self._lack_of_room,
             self._monitor.refuse_connection,
             penalties,
             rates,
+            login_cpu,
         )
         self._apply_config(config)
 
@@ -312,6 +320,7 @@ class Server:
         self._listener.set_allowed(
             (a for p in settings.parties for a in p.static_ips), settings.sftp.proxies
         )
+        self._shares.set_parties(settings.parties, settings.sftp.max_sessions)
         self._party_rates = {p.id: p.rate_mbit for p in settings.parties if p.rate_mbit is not None}
         _raise_descriptor_limit(2 * settings.sftp.max_sessions + _SPARE_DESCRIPTORS)
 
@@ -330,8 +339,12 @@ class Server:
             keep=[self._config.slots.descriptor],
         )
 
-    def _is_full(self) -> bool:
-        return len(self._children) >= self._config.settings.sftp.max_sessions
+    def _lack_of_room(self, address: Address) -> str | None:
+        if len(self._children) >= self._config.settings.sftp.max_sessions:
+            return "sessions"
+        states = (child.state for child in self._children)
+        connections = ((state.address, state.party is not None) for state in states)
+        return "unfinished" if self._shares.refuses(address, connections) else None
 
     def _rate_limit(self, party_id: str) -> float | None:
         return self._party_rates.get(party_id, self._config.settings.sftp.rate_mbit)

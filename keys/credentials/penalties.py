@@ -1,4 +1,4 @@
-"""Slows down an address that fails often or connects too fast.
+"""Slows down an address that fails often, connects too fast, or costs too much before its logins.
 
 This works like OpenSSH's PerSourcePenalties (sshd_config(5)). Each failure adds some seconds to an
 address's penalty, and the penalty decreases by one second per second. While it is more than
@@ -6,6 +6,9 @@ TOLERATED, the address is refused, but for at most MAX_REFUSAL after its last fa
 address that a party registered gets this far, so it is slowed down and not locked out. Failures
 under a party's name count against the address that they came from, not against the party. A
 successful login adds no penalty.
+
+What the logins of an address cost is limited too, whether they succeed or not: the processes that
+serve its clients may use CPU_RATE of one processor until the login, and CPU_BURST seconds at once.
 
 An IPv4 address counts by itself, an IPv6 address by its /64. At most MAX_SOURCES are remembered;
 the one that was active longest ago is forgotten first.
@@ -22,6 +25,7 @@ from keys.credentials.ratelimit import TokenBucket
 TOLERATED = 10.0  # seconds of penalties without effect
 MAX_REFUSAL = 5.0  # seconds
 BURST, PER_SECOND = 200.0, 50.0  # connections of one address
+CPU_BURST, CPU_RATE = 5.0, 0.25  # seconds of processor time; the second, each second
 MAX_SOURCES = 4096
 
 Source = tuple[int, int]
@@ -32,6 +36,7 @@ class Cost(Enum):
 
     LOGIN = 1.0
     PROTOCOL = 0.5
+    NO_ATTEMPT = 0.25  # the client hung up without trying to log in
     GRACE = 2.0  # no login in time
     CRASH = 5.0  # the process that served it died
 
@@ -119,6 +124,43 @@ class ConnectionRates:
                 del self._buckets[next(iter(self._buckets))]
         self._buckets[source] = bucket
         return bucket.try_take(1)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+
+class LoginCpu:
+    """Limits the processor time that each address uses before its logins."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        burst: float = CPU_BURST,
+        rate: float = CPU_RATE,
+        max_sources: int = MAX_SOURCES,
+    ) -> None:
+        self._monotonic = monotonic
+        self._burst = burst
+        self._rate = rate
+        self._max_sources = max_sources
+        self._buckets: dict[Source, TokenBucket] = {}
+
+    def charge(self, address: Address, seconds: float) -> None:
+        """Count the processor time that a connection used until its login or its end."""
+        source = source_of(address)
+        bucket = self._buckets.pop(source, None)
+        if bucket is None:
+            bucket = TokenBucket(self._rate, self._burst, self._monotonic)
+            if len(self._buckets) >= self._max_sources:
+                del self._buckets[next(iter(self._buckets))]
+        self._buckets[source] = bucket
+        bucket.take(seconds)
+
+    def exhausted(self, address: Address) -> bool:
+        """Return whether the address has used up its time."""
+        bucket = self._buckets.get(source_of(address))
+        return bucket is not None and bucket.take(0.0) > 0
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -1,11 +1,13 @@
-"""Settings that a process makes for itself; most of them cannot be undone (prctl(2))."""
+"""Settings that a process makes for itself, most of which cannot be undone (prctl(2)); its CPU."""
 
 import errno
 import os
 import signal
+import time
 
 from keys.kernel.libc import prctl
 
+_SCHEDULER_CLOCK = 2  # in the number of a clock: all time that the scheduler gave to the process
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
@@ -29,3 +31,15 @@ def forbid_new_privileges() -> None:
 def forbid_inspection() -> None:
     """Keep other processes of the same user from reading the memory; disable core files."""
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used; 0 if it does not exist any more.
+
+    A process that has ended still exists until its parent has waited for it. The number of the
+    clock is that of clock_getcpuclockid(3).
+    """
+    try:
+        return time.clock_gettime((~pid << 3) | _SCHEDULER_CLOCK)
+    except OSError:
+        return 0.0

@@ -95,6 +95,14 @@ ADVICE = {
         "blocked for a few seconds after failed logins",
         "Basarisiz denemeler yuzunden birkac saniye bekleyin.",
     ),
+    "cpu": (
+        "its logins have used too much processor time: fewer connections, or one that stays open",
+        "Cok sik giris yapiyorsunuz; baglantiyi acik tutun.",
+    ),
+    "unfinished": (
+        "too many connections of this address have not logged in yet",
+        "Girisi bitmemis cok baglantiniz var; once onlari kapatin.",
+    ),
     "sessions": ("the server is full: see `sftp.max_sessions`", "Sunucu dolu, yeniden deneyin."),
     "resources": ("this machine ran out of a resource: see the server's log", "Sorun bizde."),
     "proxy header": ("our balancer sent no valid PROXY header: check its settings", "Sorun bizde."),

@@ -10,9 +10,14 @@ _COST_OF_END = {
 }
 
 
-def cost_of_end(reason: str, *, probed: bool) -> Cost | None:
+def cost_of_end(reason: str, *, probed: bool, attempts: int = 0) -> Cost | None:
     """Return the cost of a connection that ended for `reason` without a login.
 
-    `probed` says that the client offered only keys that do not match, and never sent a signature.
+    `probed` says that the client offered only keys that do not match, and never sent a signature;
+    `attempts` counts what it offered. A refused attempt was charged when it was refused.
     """
-    return _COST_OF_END.get(reason, Cost.LOGIN if probed else None)
+    if reason in _COST_OF_END:
+        return _COST_OF_END[reason]
+    if probed:
+        return Cost.LOGIN
+    return None if attempts else Cost.NO_ATTEMPT

@@ -63,7 +63,11 @@ class Child:
 
 
 class Children:
-    """All child processes; `rate_of` returns a party's bandwidth limit in Mbit/s, if it has one."""
+    """All child processes.
+
+    `rate_of` returns a party's bandwidth limit in Mbit/s, if it has one. `charge_login_cpu` gets
+    the processor time that each connection used until its login, or its end without one.
+    """
 
     def __init__(
         self,
@@ -72,12 +76,14 @@ class Children:
         rate_of: Callable[[str], float | None],
         pacer: BandwidthLimits,
         password_changes: PasswordChanges,
+        charge_login_cpu: Callable[[Address, float], object] = lambda *_: None,
     ) -> None:
         self._loop = loop
         self._monitor = monitor
         self._rate_of = rate_of
         self._pacer = pacer
         self._password_changes = password_changes
+        self._charge_login_cpu = charge_login_cpu
         self._children: dict[int, Child] = {}
         self._pending_answers: list[tuple[Child, bytes]] = []
         if monitor.group_commit.batching:
@@ -162,7 +168,8 @@ class Children:
         except (ProtocolViolation, ValueError, BlockingIOError) as error:
             self._kill_untrusted(child, str(error))
             return False
-        if last is MessageKind.ADMIT:
+        if last is MessageKind.ADMIT and child.state.party is not None:
+            self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
             self._update_cpu_shares()
         return True
 
@@ -250,6 +257,8 @@ class Children:
                     break
         self._read_pending_closes(child)
         self.commit()  # if this is rolled back, that must come before the records of the end
+        if child.state.party is None:
+            self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
         os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         for watched in (child.channel, child.pidfd):
             self._loop.unwatch(watched)

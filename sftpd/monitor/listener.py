@@ -6,7 +6,9 @@ first word is the reason in the `connection-refused` record:
     address      a party registered the address
     rate         the address does not connect too often (keys/credentials/penalties)
     penalty      the address has not failed too often (keys/credentials/penalties)
+    cpu          its logins have not cost too much processor time (keys/credentials/penalties)
     sessions     the server has fewer connections than `[sftp] max_sessions`
+    unfinished   the address has its share of unfinished logins (sftpd/access/connection_shares)
     resources    the machine can start another process and open more descriptors
 
 A connection from a balancer (`[sftp] proxies`) first waits for its PROXY header (proxy_wait), and
@@ -20,7 +22,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from config.party import Address, parse_address
-from keys.credentials.penalties import ConnectionRates, Penalties
+from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.proxy_wait import ProxyWait
 
@@ -34,25 +36,27 @@ class Listener:
     """Accepts connections of the listening socket; refuses all until `set_allowed`.
 
     `start` serves a connection: (socket, client's address, balancer or None); it raises OSError if
-    the machine lacks resources. `is_full` says whether `max_sessions` is reached. `on_refusal` gets
-    every refused connection: (address, reason, balancer or None).
+    the machine lacks resources. `lack_of_room` returns `sessions`, `unfinished` or None for an
+    address. `on_refusal` gets every refused connection: (address, reason, balancer or None).
     """
 
     def __init__(
         self,
         loop: Loop,
         start: Callable[[socket.socket, Address, Address | None], object],
-        is_full: Callable[[], bool],
+        lack_of_room: Callable[[Address], str | None],
         on_refusal: Callable[[Address, str, Address | None], object],
         penalties: Penalties,
         rates: ConnectionRates,
+        login_cpu: LoginCpu,
     ) -> None:
         self._loop = loop
         self._start = start
-        self._is_full = is_full
+        self._lack_of_room = lack_of_room
         self._on_refusal = on_refusal
         self._penalties = penalties
         self._rates = rates
+        self._login_cpu = login_cpu
         self._proxy_wait = ProxyWait(
             loop, self.dispatch, lambda balancer, reason: on_refusal(balancer, reason, None)
         )
@@ -117,9 +121,9 @@ class Listener:
             return "rate"
         if self._penalties.refused_for(address) > 0:
             return "penalty"
-        if self._is_full():
-            return "sessions"
-        return None
+        if self._login_cpu.exhausted(address):
+            return "cpu"
+        return self._lack_of_room(address)
 
     def _pause(self, error: OSError) -> None:
         _log.error("accept-paused", seconds=PAUSE, cause=str(error))

@@ -190,7 +190,7 @@ class Monitor:
             self._release_session(state.party)
         elif state.termination_reason is None:
             probed = bool(state.probes) and not state.credential_proven
-            cost = costs.cost_of_end(ended, probed=probed)
+            cost = costs.cost_of_end(ended, probed=probed, attempts=state.login_attempts)
             if cost is not None:
                 self._charge(state.address, cost)
         for probe in state.probes:

@@ -29,6 +29,7 @@ def serve(tmp_path: Path) -> Iterator[StartServer]:
         again: bool = False,
         limited: bool = False,
         rates: str = "",
+        login_cpu: str = "",
         drain: float | None = 0.3,
         name: str = "site",
     ) -> RunningServer:
@@ -49,7 +50,9 @@ def serve(tmp_path: Path) -> Iterator[StartServer]:
                 [
                     sys.executable,
                     "-c",
-                    server_script(patch, drain=drain, limited=limited, rates=rates),
+                    server_script(
+                        patch, drain=drain, limited=limited, rates=rates, login_cpu=login_cpu
+                    ),
                     str(site),
                     "" if grace is None else str(grace),
                 ],

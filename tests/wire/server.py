@@ -52,7 +52,7 @@ from pathlib import Path
 from config import load
 from scripts.shared.json_log import configure_logging
 from sftpd import server
-from keys.credentials.penalties import ConnectionRates, Penalties
+from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 configure_logging("serve")
 site, grace = Path(sys.argv[1]), float(sys.argv[2]) if sys.argv[2] else None
 {patch}
@@ -64,24 +64,31 @@ server.serve(
     grace=grace,
     penalties={penalties},
     rates={rates},
+    login_cpu={login_cpu},
 )
 """
 
 
 def server_script(
-    patch: str = "", *, drain: float | None = 0.3, limited: bool = False, rates: str = ""
+    patch: str = "",
+    *,
+    drain: float | None = 0.3,
+    limited: bool = False,
+    rates: str = "",
+    login_cpu: str = "",
 ) -> str:
     """Python code that runs the server; its arguments are the site and the grace time.
 
     `patch` is code that runs before the server starts. Most tests fail logins on purpose and
-    connect often, all from one address, so penalties and connection rates are off unless `limited`;
-    `rates` is then a ConnectionRates in place of the default.
+    connect often, all from one address, so penalties, connection rates and the limit on what logins
+    cost are off unless `limited`; `rates` and `login_cpu` then replace the defaults.
     """
     return _SERVER.format(
         patch=patch,
         drain=drain,
         penalties="Penalties()" if limited else "Penalties(tolerated=inf)",
         rates=(rates or "ConnectionRates()") if limited else "ConnectionRates(burst=inf)",
+        login_cpu=(login_cpu or "LoginCpu()") if limited else "LoginCpu(burst=inf)",
     )
 
 

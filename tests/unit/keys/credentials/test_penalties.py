@@ -3,7 +3,13 @@ from unit.fake_clock import FakeClock
 
 from config.party import parse_address
 from keys.credentials.admission import Reason
-from keys.credentials.penalties import ConnectionRates, Cost, Penalties, costs_penalty
+from keys.credentials.penalties import (
+    ConnectionRates,
+    Cost,
+    LoginCpu,
+    Penalties,
+    costs_penalty,
+)
 
 HOME, OTHER = parse_address("192.0.2.7"), parse_address("192.0.2.8")
 
@@ -110,3 +116,30 @@ def test_a_refusal_that_a_party_s_own_client_runs_into_costs_nothing() -> None:
         Reason.SESSIONS,
         Reason.KEYS_UNREADABLE,
     }
+
+
+def test_an_address_that_used_up_its_login_time_waits_until_it_has_some_again(
+    clock: FakeClock,
+) -> None:
+    cpu = LoginCpu(clock, burst=5.0, rate=0.25)
+    for _ in range(100):
+        cpu.charge(HOME, 0.045)
+    assert not cpu.exhausted(HOME)
+    cpu.charge(HOME, 1.0)
+
+    assert cpu.exhausted(HOME)
+    assert not cpu.exhausted(OTHER)
+    clock.now += 1.9
+    assert cpu.exhausted(HOME)
+    clock.now += 0.2
+    assert not cpu.exhausted(HOME)
+
+
+def test_the_login_times_of_a_limited_number_of_addresses_are_kept(clock: FakeClock) -> None:
+    cpu = LoginCpu(clock, max_sources=2)
+    for number in range(9):
+        cpu.charge(parse_address(f"192.0.2.{number}"), 99.0)
+
+    assert len(cpu) == 2
+    assert not cpu.exhausted(parse_address("192.0.2.1"))
+    assert cpu.exhausted(parse_address("192.0.2.8"))

@@ -5,17 +5,18 @@ from sftpd.access.costs import cost_of_end
 
 
 @pytest.mark.parametrize(
-    ("reason", "probed", "cost"),
+    ("reason", "probed", "attempts", "cost"),
     [
-        ("no login in time", False, Cost.GRACE),
-        ("protocol error", False, Cost.PROTOCOL),
-        ("server error", True, Cost.CRASH),
-        ("killed", False, Cost.CRASH),
-        ("closed", True, Cost.LOGIN),
-        ("closed", False, None),
+        ("no login in time", False, 0, Cost.GRACE),
+        ("protocol error", False, 1, Cost.PROTOCOL),
+        ("server error", True, 1, Cost.CRASH),
+        ("killed", False, 0, Cost.CRASH),
+        ("closed", True, 1, Cost.LOGIN),
+        ("closed", False, 0, Cost.NO_ATTEMPT),
+        ("closed", False, 1, None),  # it was charged when it was refused
     ],
 )
 def test_the_end_of_a_connection_without_a_login_has_a_cost(
-    reason: str, probed: bool, cost: Cost | None
+    reason: str, probed: bool, attempts: int, cost: Cost | None
 ) -> None:
-    assert cost_of_end(reason, probed=probed) is cost
+    assert cost_of_end(reason, probed=probed, attempts=attempts) is cost

@@ -7,7 +7,7 @@ import pytest
 from unit.fake_clock import FakeClock
 
 from config.party import Address, parse_address
-from keys.credentials.penalties import ConnectionRates, Cost, Penalties
+from keys.credentials.penalties import ConnectionRates, Cost, LoginCpu, Penalties
 from sftpd.monitor.listener import PAUSE, Listener
 from sftpd.monitor.loop import Loop
 
@@ -21,16 +21,19 @@ class Site:
         self.clock = FakeClock()
         self.loop = Loop(self.clock)
         self.penalties = Penalties(self.clock)
+        self.login_cpu = LoginCpu(self.clock)
+        self.lack: str | None = None
         self.max_sessions, self.has_descriptors = 3, True
         self.served: list[tuple[Address, Address | None]] = []
         self.refused: list[tuple[Address, str, Address | None]] = []
         self.listener = Listener(
             self.loop,
             self.start,
-            lambda: len(self.served) >= self.max_sessions,
+            lambda _: "sessions" if len(self.served) >= self.max_sessions else self.lack,
             lambda *refusal: self.refused.append(refusal),
             self.penalties,
             ConnectionRates(self.clock, burst=4, per_second=1),
+            self.login_cpu,
         )
         self.listener.set_allowed([CLIENT], [BALANCER])
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -166,3 +169,20 @@ def test_a_listener_that_is_closed_while_it_pauses_stays_closed(site: Site) -> N
     assert len(site.loop) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(client.getpeername())
+
+
+def test_an_address_whose_logins_cost_too_much_is_refused_for_a_while(site: Site) -> None:
+    site.login_cpu.charge(CLIENT, 5.5)
+    site.dispatch(CLIENT)
+    site.clock.now += 2.5
+    site.dispatch(CLIENT)
+
+    assert site.refused == [(CLIENT, "cpu", None)]
+    assert site.served == [(CLIENT, None)]
+
+
+def test_an_address_with_too_many_unfinished_logins_is_refused(site: Site) -> None:
+    site.lack = "unfinished"
+    site.dispatch(CLIENT)
+
+    assert site.refused == [(CLIENT, "unfinished", None)]

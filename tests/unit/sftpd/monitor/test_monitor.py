@@ -535,6 +535,12 @@ def test_failures_before_the_login_charge_the_address(monitor: Monitor) -> None:
     assert charged(monitor, reason="killed") == [Cost.CRASH]
 
 
+def test_a_client_that_hangs_up_without_a_login_attempt_is_charged_a_little(
+    monitor: Monitor,
+) -> None:
+    assert charged(monitor, Message(MessageKind.END, (b"closed",))) == [Cost.NO_ATTEMPT]
+
+
 def test_an_honest_client_is_not_charged(monitor: Monitor) -> None:
     assert charged(monitor, refusal("not yet open"), refusal("closed")) == []
     probe = refusal("wrong credential", probe=True)
@@ -542,7 +548,6 @@ def test_an_honest_client_is_not_charged(monitor: Monitor) -> None:
     admitted(monitor), admitted(monitor)
     too_many = Message(MessageKind.ADMIT, ADMIT)
     assert charged(monitor, probe, too_many) == []
-    assert charged(monitor, Message(MessageKind.END, (b"closed",))) == []
 
 
 def test_parties_without_a_session_are_forgotten(monitor: Monitor) -> None:
