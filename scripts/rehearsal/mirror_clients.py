@@ -65,6 +65,11 @@ class MirrorClient:
         return rehearsal_site.client_key(self.site, self.party)
 
     @property
+    def source(self) -> str:
+        """The address from which it connects."""
+        return rehearsal_site.source_address(self.site, self.party)
+
+    @property
     def known_hosts(self) -> Path:
         """The server's host keys."""
         return rehearsal_site.known_hosts(self.site)
@@ -78,6 +83,7 @@ class MirrorClient:
             "IdentityAgent": "none",
             "UserKnownHostsFile": self.known_hosts,
             "GlobalKnownHostsFile": "/dev/null",
+            "BindAddress": self.source,
             "BatchMode": "yes",
             "Port": self.port,
         }
@@ -102,13 +108,15 @@ def _lftp(c: MirrorClient) -> tuple[list[str], str]:
 def _rclone(c: MirrorClient) -> tuple[list[str], str]:
     remote = f":sftp,host={ADDRESS},port={c.port},user={c.party},key_file={c.key}:/"
     hosts = ["--sftp-known-hosts-file", str(c.known_hosts)]
-    return ["rclone", "--config", "/dev/null", "copy", *hosts, remote, str(c.folder)], ""
+    command = ["rclone", "--config", "/dev/null", "--bind", c.source, "copy", *hosts]
+    return [*command, remote, str(c.folder)], ""
 
 
 def _mirror(c: MirrorClient) -> tuple[list[str], str]:
     files = [c.key, c.known_hosts, c.key.with_name(sshsig.ALLOWED_SIGNERS)]
     options = zip(("--key", "--known-hosts", "--signers"), map(str, files), strict=True)
     command = [sys.executable, str(_MIRROR), "--host", ADDRESS, "--port", str(c.port)]
+    command += ["--bind", c.source]
     command += ["--user", c.party, *chain.from_iterable(options), "--to", str(c.folder)]
     return command, ""
 

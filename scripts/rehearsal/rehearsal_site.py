@@ -4,16 +4,34 @@ clients/known_hosts                 the server's host keys, as OpenSSH's clients
 clients/<party>/id_ed25519          the private key with which a party logs in
 clients/<party>/allowed_signers     the keys that sign the feed and the sums
 scanned.csv                         name, SHA-256, karekod and kind of each scanned page
+
+Each party has two registered addresses: ADDRESS, which is every party's, and a loopback address of
+its own, so that what the server limits by address is tried as well.
 """
 
 import csv
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
+from config import load
 from config.site import CLIENTS, SCANNED_CSV
 
 ADDRESS = "127.0.0.1"
+_OWN_ADDRESSES = ip_address("127.1.0.1")  # that of the first party; the others follow
 _COLUMNS = ("name", "sha256", "karekod", "kind")
+
+
+def own_address(number: int) -> str:
+    """Return the address that only party `number` has, from 0."""
+    return str(_OWN_ADDRESSES + number)
+
+
+def source_address(site: Path, party: str) -> str:
+    """Return the address from which the client of `party` connects: its own if it has one."""
+    found = load.load(site).party(party)
+    own = [a for a in found.static_ips if str(a) != ADDRESS] if found else []
+    return str(own[0]) if own and own[0].is_loopback else ADDRESS
 
 
 def client_key(site: Path, party: str) -> Path:
@@ -30,7 +48,8 @@ def client_command(site: Path, party: str, port: int) -> str:
     """Return the OpenSSH command that opens the tree of `party`."""
     return (
         f"sftp -i {client_key(site, party)} "
-        f"-o UserKnownHostsFile={known_hosts(site)} -P {port} {party}@{ADDRESS}"
+        f"-o UserKnownHostsFile={known_hosts(site)} "
+        f"-o BindAddress={source_address(site, party)} -P {port} {party}@{ADDRESS}"
     )
 
 

@@ -41,6 +41,7 @@ from scripts.rehearsal.rehearsal_site import (
     client_command,
     client_key,
     known_hosts,
+    own_address,
     scanned_pages,
 )
 from scripts.rehearsal.synthetic import election as synthetic
@@ -146,7 +147,7 @@ def _parties_toml(count: int, districts: list[str]) -> str:
                 "name": f"{party_id(number).removeprefix('parti-').upper()} Partisi",
                 "kind": "candidate" if number % 5 == 4 else "party",
                 "scope": scope,
-                "static_ips": [ADDRESS],
+                "static_ips": [ADDRESS, own_address(number)],
                 "contact": {"name": "", "email": "", "phone": ""},
             }
         )

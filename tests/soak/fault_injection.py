@@ -26,7 +26,6 @@ from keys.server_keys import host
 from scripts.rehearsal.demo import ssps
 from scripts.rehearsal.rehearsal_site import ADDRESS, client_key
 
-ATTACK_ADDRESS = "127.0.0.3"  # a second address of every party, from which the floods come
 _WAIT_SECONDS = 5.0  # to wait for a process to kill
 
 
@@ -35,7 +34,7 @@ class SoakRun:
     """The processes and files of a soak test, and the faults injected so far.
 
     `own_disk` says whether the site is on a small disk of its own. `done` counts the faults by
-    their description.
+    their description. The floods come from the address of `attacker`, a party without a client.
     """
 
     folder: Path
@@ -43,6 +42,7 @@ class SoakRun:
     rng: random.Random
     own_disk: bool
     seconds: float
+    attacker: str = ""
     supervisor: subprocess.Popen[bytes] | None = None
     done: Counter[str] = field(default_factory=Counter)
     skipped: list[str] = field(default_factory=list)
@@ -168,7 +168,7 @@ def flood_with_connections(soak_run: SoakRun) -> str:
     connections: list[socket.socket] = []
     for number in range(60):
         with suppress(OSError):
-            peer = socket.create_connection((ADDRESS, soak_run.port), 2, (ATTACK_ADDRESS, 0))
+            peer = socket.create_connection((ADDRESS, soak_run.port), 2, (soak_run.attacker, 0))
             connections.append(peer)
             if number % 3:
                 peer.sendall(
@@ -189,7 +189,7 @@ def flood_with_logins(soak_run: SoakRun) -> str:
     options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     options += [
         "-o",
-        f"BindAddress={ATTACK_ADDRESS}",
+        f"BindAddress={soak_run.attacker}",
         "-o",
         "IdentitiesOnly=yes",
         "-P",

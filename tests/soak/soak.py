@@ -38,7 +38,7 @@ from scripts.rehearsal import options, reconcile
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS, MirrorClient, MirrorRunner
 from scripts.rehearsal.reconcile import DeliveredPage
-from scripts.rehearsal.rehearsal_site import ADDRESS
+from scripts.rehearsal.rehearsal_site import own_address
 from scripts.rehearsal.synthetic import arrivals, scanner
 
 _QUIET_SHARE = 0.25  # of the time, at its end, without faults
@@ -60,7 +60,7 @@ def _small_disk(folder: Path, megabytes: int) -> Iterator[bool]:
 
 def _lay_out(soak_run: SoakRun, boxes: int, parties: int, seed: int) -> None:
     """Create the rehearsal's site, with its intake on another disk and short intervals."""
-    options = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", soak_run.port]
+    options = ["--boxes", boxes, "--parties", parties + 1, "--seed", seed, "--port", soak_run.port]
     ssps("rehearse", "init", soak_run.site, *options)
     text = (soak_run.site / "site.toml").read_text(encoding="utf-8")
     intake = soak_run.folder / "intake"
@@ -68,10 +68,7 @@ def _lay_out(soak_run: SoakRun, boxes: int, parties: int, seed: int) -> None:
     text = text.replace("rescan_seconds = 30.0", "rescan_seconds = 5.0")
     text = text.replace("# drain_seconds = 30", "drain_seconds = 3")
     fault_injection.replace_file(soak_run.site / "site.toml", text)
-    parties_toml = (soak_run.site / "parties.toml").read_text(encoding="utf-8")
-    both = f'"{ADDRESS}", "{fault_injection.ATTACK_ADDRESS}",'
-    parties_toml = parties_toml.replace(f'"{ADDRESS}",', both)
-    fault_injection.replace_file(soak_run.site / "parties.toml", parties_toml)
+    soak_run.attacker = own_address(parties)  # that of the last party
     soak_run.clock.write_text("0")
 
 
@@ -107,7 +104,7 @@ def soak(soak_run: SoakRun, parties: int, seed: int) -> dict[str, object]:
         MirrorClient(
             soak_run.site, soak_run.port, party.id, names[n % len(names)], mirrors / party.id
         )
-        for n, party in enumerate(load.load(soak_run.site).parties)
+        for n, party in enumerate(load.load(soak_run.site).parties[:parties])
     ]
     runner = MirrorRunner(clients, pause=10)
     stop = threading.Event()
