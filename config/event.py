@@ -54,11 +54,12 @@ none, or a malformed one). If there are more addresses than the server tracks, `
 
 The reason of session-end, if the server ended the session, is `party suspended`, `party removed`,
 `address withdrawn`, `key revoked`, `key expired`, `password must be changed`, `scope changed`,
-`not yet open`, `access closed`, `rehearsal over` or `server stopped`; otherwise `closed`,
-`no login in time`, `client stalled`, `protocol error`, `server error` or `killed`. If the server
-ended a session after its login, the record names the credential again. If nobody logged in, it
-names the client's version, and if client and server have no algorithm in common, `missing` has what
-the client offers instead, such as `key exchange: diffie-hellman-group1-sha1; MAC: hmac-md5`.
+`not yet open`, `access closed`, `rehearsal over`, `too much memory` or `server stopped`; otherwise
+`closed`, `no login in time`, `client stalled`, `idle`, `protocol error`, `server error` or
+`killed`. If the server ended a session after its login, the record names the credential again. If
+nobody logged in, it names the client's version, and if client and server have no algorithm in
+common, `missing` has what the client offers instead, such as
+`key exchange: diffie-hellman-group1-sha1; MAC: hmac-md5`.
 
 close has the SHA-256 of the file that was served, or null if the file has no digest. If the file
 was not sent completely, `ranges` has the first and last byte of each range that was, such as

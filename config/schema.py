@@ -129,8 +129,11 @@ class Sftp(_Strict):
     max_sessions_per_party: _Count = 32
     login_grace_seconds: Annotated[float, Field(strict=True, gt=0, le=600)] = 120.0
     stall_seconds: Annotated[float, Field(strict=True, ge=1, le=86_400)] = 900.0
+    idle_seconds: Annotated[float, Field(strict=True, ge=1, le=604_800)] = 14_400.0
     drain_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 30.0
     rate_mbit: _Rate | None = None
+    opens_per_second: Annotated[float, Field(strict=True, ge=1, le=1_000_000)] = 5_000.0
+    memory_mb_per_party: Annotated[int, Field(strict=True, ge=64, le=1_048_576)] = 1024
     proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
     metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT

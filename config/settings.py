@@ -30,8 +30,10 @@ class Algorithms(StrEnum):
 class SftpSettings:
     """Where the server listens, its limits, and its sandbox.
 
-    `rate_mbit` limits all sessions of a party together, in megabits a second; None is no limit. If
-    the server is started as root, the processes that serve clients switch to `user`. With
+    `rate_mbit` limits all sessions of a party together, in megabits a second; None is no limit.
+    `opens_per_second` and `memory_mb_per_party` limit the same sessions: the files and folders that
+    they open or look for, and the memory that they take after their logins, in MiB. If the server
+    is started as root, the processes that serve clients switch to `user`. With
     `must_change_password`, a password that an operator made can only be used to set a new one.
     """
 
@@ -41,8 +43,11 @@ class SftpSettings:
     max_sessions_per_party: int
     login_grace_seconds: float = 120.0
     stall_seconds: float = 900.0
+    idle_seconds: float = 14_400.0
     drain_seconds: float = 30.0
     rate_mbit: float | None = None
+    opens_per_second: float = 5_000.0
+    memory_mb_per_party: int = 1024
     proxies: tuple[Address, ...] = ()
     metrics: tuple[str, int] | None = None
     algorithms: Algorithms = Algorithms.DEFAULT

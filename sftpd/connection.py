@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -86,7 +87,10 @@ class Connection:
         stall = config.settings.sftp.stall_seconds
         _set_socket_options(peer, stall + _USER_TIMEOUT_MARGIN)
         self._socket = ClientSocket(peer, config.grace)
-        Packetizer.STALL_SECONDS = stall  # this process serves only this connection
+        idle = config.settings.sftp.idle_seconds
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(idle / 4, 60.0)))
+        # This process serves only this connection.
+        Packetizer.STALL_SECONDS, Packetizer.IDLE_SECONDS = stall, idle
         self._transport = Transport(
             self._socket,
             config.host_keys,
@@ -110,6 +114,8 @@ class Connection:
             isinstance(failure, OSError) and failure.errno == errno.ETIMEDOUT
         ):
             return "client stalled"
+        if self._transport.packetizer.idle:
+            return "idle"
         if failure is not None and not isinstance(failure, EOFError | OSError):
             address, cause = str(self._address), repr(failure)
             if is_client_fault(failure):
@@ -266,6 +272,11 @@ def _set_socket_options(peer: socket.socket, timeout: float) -> None:
     for option, value in _KEEPALIVE:
         peer.setsockopt(socket.IPPROTO_TCP, option, value)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout * 1000))
+
+
+def _timeval(seconds: float) -> bytes:
+    """Return a `struct timeval` for a socket option."""
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def serve_in_child(

@@ -60,6 +60,7 @@ from sftpd.ssh import algorithms, hostkeys
 # All in seconds.
 _SYNC_INTERVAL = 1.0
 _CHECK_INTERVAL = 0.3
+_MEMORY_INTERVAL = 2.0
 _END_TIMEOUT = 0.3  # from SIGTERM to SIGKILL, for a session that may not go on
 _STOP_TIMEOUT = 2.0  # the same while the server stops; enough to close the handles
 _IDLE_TIME = 1.0  # since the last message: a session without open files is then idle (drain)
@@ -254,6 +255,7 @@ class Server:
             self._record_anchors,
         ):
             self._loop.call_every(_SYNC_INTERVAL, task)
+        self._loop.call_every(_MEMORY_INTERVAL, self._enforce_memory_limit)
 
     def _run_once(self, until: float | None = None) -> None:
         self._loop.run_once(until)
@@ -321,6 +323,7 @@ class Server:
             (a for p in settings.parties for a in p.static_ips), settings.sftp.proxies
         )
         self._shares.set_parties(settings.parties, settings.sftp.max_sessions)
+        self._children.opens_per_second = settings.sftp.opens_per_second
         self._party_rates = {p.id: p.rate_mbit for p in settings.parties if p.rate_mbit is not None}
         _raise_descriptor_limit(2 * settings.sftp.max_sessions + _SPARE_DESCRIPTORS)
 
@@ -345,6 +348,9 @@ class Server:
         states = (child.state for child in self._children)
         connections = ((state.address, state.party is not None) for state in states)
         return "unfinished" if self._shares.refuses(address, connections) else None
+
+    def _enforce_memory_limit(self) -> None:
+        self._children.enforce_memory_limit(self._config.settings.sftp.memory_mb_per_party << 20)
 
     def _rate_limit(self, party_id: str) -> float | None:
         return self._party_rates.get(party_id, self._config.settings.sftp.rate_mbit)

@@ -1,4 +1,4 @@
-"""Token buckets: limits on connections, refusals and bandwidth.
+"""Token buckets: limits on connections, refusals, opens and bandwidth.
 
 `take` always takes the tokens, and returns how long to wait if there were too few. So several
 takers that share a bucket wait one after the other. A bucket that was not used for a while holds at
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 _BURST = 0.1  # the burst is what the rate allows in this many seconds
 _MIN_BURST = 32 * 1024  # bytes
+_OPEN_BURST = 2.0  # the same in seconds for opens: a client begins by listing every folder
 
 
 class TokenBucket:
@@ -69,6 +70,28 @@ class BandwidthLimits:
             bucket = TokenBucket(rate, max(rate * _BURST, _MIN_BURST), self._monotonic)
             self._buckets[party] = rate_mbit, bucket
         return bucket.take(size)
+
+    def forget(self, party: str) -> None:
+        """Drop the bucket of a party without a session, unless the party still has to wait."""
+        found = self._buckets.get(party)
+        if found is not None and found[1].full:
+            del self._buckets[party]
+
+
+class OpenRates:
+    """Each party's limit on how many files and folders it opens, which all its sessions share."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._buckets: dict[str, tuple[float, TokenBucket]] = {}
+
+    def wait(self, party: str, per_second: float) -> float:
+        """Count an open of `party`; return the seconds until it may be answered."""
+        rate, bucket = self._buckets.get(party, (None, None))
+        if bucket is None or rate != per_second:
+            bucket = TokenBucket(per_second, _OPEN_BURST * per_second, self._monotonic)
+            self._buckets[party] = per_second, bucket
+        return bucket.take(1)
 
     def forget(self, party: str) -> None:
         """Drop the bucket of a party without a session, unless the party still has to wait."""

@@ -12,18 +12,21 @@ A child ends in one of four ways, and `reap` is the last step of each:
     something kills it   the kernel, or a person; what it had sent before still counts
 """
 
+import math
 import os
 import resource
 import signal
 import socket
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 
 import structlog
 
 from config.party import Address
-from keys.credentials.ratelimit import BandwidthLimits
+from keys.credentials.ratelimit import BandwidthLimits, OpenRates
 from keys.kernel import process
 from sftpd.ipc.messages import (
     MAX_DATAGRAM,
@@ -36,13 +39,15 @@ from sftpd.ipc.messages import (
     unpack,
 )
 from sftpd.ipc.pending_closes import PendingCloses
-from sftpd.monitor import cpu_shares
+from sftpd.monitor import cpu_shares, memory
 from sftpd.monitor.loop import Loop, Timer
 from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
 from sftpd.monitor.password_change import PasswordChanges
 
 MAX_OPEN_FILES = 2048  # of one connection: 2,000 handles (sftpd/sftp/budget), and a reserve
+_MEMORY_TIMEOUT = 0.3  # seconds from SIGTERM to SIGKILL
 _MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
+_OPENS = (MessageKind.OPEN, MessageKind.LIST, MessageKind.HASH, MessageKind.MISS)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # those that the server handles
 
 _log = structlog.get_logger()
@@ -58,6 +63,7 @@ class Child:
     pending_closes: PendingCloses
     state: ConnectionState
     nice: int = 0
+    memory_at_login: int = 0
     killed_by_monitor: bool = False
     kill_timer: Timer | None = None
 
@@ -65,7 +71,8 @@ class Child:
 class Children:
     """All child processes.
 
-    `rate_of` returns a party's bandwidth limit in Mbit/s, if it has one. `charge_login_cpu` gets
+    `rate_of` returns a party's bandwidth limit in Mbit/s, if it has one. `opens_per_second` limits
+    the files and folders that a party opens: beyond it, each answer waits. `charge_login_cpu` gets
     the processor time that each connection used until its login, or its end without one.
     """
 
@@ -85,7 +92,9 @@ class Children:
         self._password_changes = password_changes
         self._charge_login_cpu = charge_login_cpu
         self._children: dict[int, Child] = {}
-        self._pending_answers: list[tuple[Child, bytes]] = []
+        self._pending_answers: list[tuple[Child, bytes, float]] = []
+        self._open_rates = OpenRates(loop.time)
+        self.opens_per_second = math.inf
         if monitor.group_commit.batching:
             loop.after_events = self.commit
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -159,8 +168,11 @@ class Children:
             messages = unpack(data)
             answer = self._answer(child, messages)
             last = messages[-1].kind
+            wait = self._seconds_to_wait(child, last)
             if answer and self._monitor.group_commit.batching and last.needs_answer:
-                self._pending_answers.append((child, answer))
+                self._pending_answers.append((child, answer, wait))
+            elif answer and wait:
+                self._send_later(child, answer, wait)
             elif answer:
                 child.channel.send(answer)
         except (BrokenPipeError, ConnectionResetError):
@@ -170,6 +182,7 @@ class Children:
             return False
         if last is MessageKind.ADMIT and child.state.party is not None:
             self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
+            child.memory_at_login = memory.anonymous_bytes(child.pid)
             self._update_cpu_shares()
         return True
 
@@ -177,9 +190,23 @@ class Children:
         """Write the batch of records, and answer the children that wait for it."""
         committed = self._monitor.group_commit.commit()
         pending_answers, self._pending_answers = self._pending_answers, []
-        for child, answer in pending_answers:
-            with suppress(OSError):  # the child is dead, or does not read its answers
-                child.channel.send(answer if committed else child.state.login_answer.value)
+        for child, answer, wait in pending_answers:
+            final = answer if committed else child.state.login_answer.value
+            self._send_later(child, final, wait)
+
+    def _seconds_to_wait(self, child: Child, last: MessageKind) -> float:
+        if last not in _OPENS or child.state.party is None or self.opens_per_second == math.inf:
+            return 0.0
+        return self._open_rates.wait(child.state.party, self.opens_per_second)
+
+    def _send_later(self, child: Child, answer: bytes, wait: float) -> None:
+        """Send an answer after `wait` seconds, during which the child does nothing else."""
+        if wait:
+            when = self._loop.time() + wait
+            self._loop.call_at(when, lambda: self._send_later(child, answer, 0.0))
+            return
+        with suppress(OSError):  # the child is dead, or does not read its answers
+            child.channel.send(answer)
 
     def _answer(self, child: Child, messages: list[Message]) -> bytes:
         state = child.state
@@ -210,6 +237,31 @@ class Children:
         origin = str(child.state.address)
         started = self._password_changes.start(party, credential, secret, origin, answer)
         return b"" if started else NO
+
+    def enforce_memory_limit(self, limit: int) -> None:
+        """End the largest session of each party whose sessions take more than `limit` bytes.
+
+        Only what they took since their logins counts. Call it now and then: the kernel limits each
+        session by itself (sftpd/sandbox).
+        """
+        used: defaultdict[str, list[tuple[int, Child]]] = defaultdict(list)
+        for child in self:
+            state = child.state
+            if state.party is not None and state.termination_reason is None:
+                grown = memory.anonymous_bytes(child.pid) - child.memory_at_login
+                used[state.party].append((max(0, grown), child))
+        for party, sessions in used.items():
+            total = sum(size for size, _ in sessions)
+            if total > limit:
+                size, largest = max(sessions, key=itemgetter(0))
+                _log.error(
+                    "too-much-memory",
+                    party=party,
+                    session=largest.state.session,
+                    bytes=size,
+                    party_bytes=total,
+                )
+                self.terminate(largest, "too much memory", _MEMORY_TIMEOUT)
 
     def enforce_open_limit(self) -> None:
         """Kill every child with more open files than a client can have. Call it now and then.
@@ -276,6 +328,7 @@ class Children:
         if party is not None:
             if party not in self._monitor.sessions:
                 self._pacer.forget(party)
+                self._open_rates.forget(party)
             self._update_cpu_shares()
 
     def _read_pending_closes(self, child: Child) -> None:

@@ -15,6 +15,7 @@ undone. From `restrict_before_login` on:
 
 From `restrict_to_tree` on:
 
+- Less memory: a session needs much less than the check of a password.
 - A limited number of descriptors. There is no RLIMIT_NPROC, because it counts all processes of the
   user and not only this child's, and no RLIMIT_FSIZE, because it would limit the log if that is a
   file.
@@ -42,7 +43,8 @@ from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
 
 MAX_DESCRIPTORS = 2304  # 2,000 handles (sftpd/sftp/budget), and some for looking up paths
-MEMORY = 512 << 20  # bytes of address space beyond what is mapped at the fork
+MEMORY = 512 << 20  # bytes of address space beyond what is mapped at the fork, until the login
+SESSION_MEMORY = 96 << 20  # the same after the login; an honest session takes less than 24 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def restrict_to_tree(tree: int | None, policy: SandboxPolicy) -> None:
     refuses to set it up; the process must then not serve anything.
     """
     time.localtime()  # reads the time zone while its file can be read
+    _limit_session_memory()
     _set_limit(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
     if policy.kernel.landlock:
         landlock.deny_all_but_reading(tree, policy.kernel.landlock)
@@ -195,3 +198,11 @@ def _set_limit(what: int, limit: int) -> None:
 def _mapped_bytes() -> int:
     with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a file of the kernel
         return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _limit_session_memory() -> None:
+    try:
+        mapped = _mapped_bytes()
+    except OSError:  # the root directory has no /proc: take what was mapped at the fork
+        mapped = resource.getrlimit(resource.RLIMIT_AS)[0] - MEMORY
+    _set_limit(resource.RLIMIT_AS, mapped + SESSION_MEMORY)

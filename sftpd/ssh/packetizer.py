@@ -43,6 +43,7 @@ _MAX_QUEUED = 128 * 1024
 _BATCH = _MAX_QUEUED + 40_000  # room for one packet beyond _MAX_QUEUED
 _MAX_UNSENT = 1 << 20  # nothing is read while more bytes than this are unsent
 _SENDS_PER_READ = 4  # calls of `send_some` before the socket is read again
+_FIRST_CHANNEL_MESSAGE = 90  # RFC 4250 section 4.1.2; keepalives are others
 _WINDOW_ADJUST, _CHANNEL_DATA = 93, 94
 _KEXINIT = 20
 _KEX_METHOD = range(30, 50)  # messages of a key exchange method, RFC 4250 section 4.1.2
@@ -106,16 +107,19 @@ class Packetizer:
     OVERFLOW_BYTES = 1 << 29
     # A client is disconnected if data waits for it and it takes none for this many seconds.
     STALL_SECONDS = 120.0
+    # A client that has logged in is disconnected if it requests nothing for this many seconds.
+    IDLE_SECONDS = 14_400.0
 
     def __init__(self, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:
         self.service: ChannelService | None = None
-        self.stalled = False
+        self.stalled = self.idle = False
         self.closed = False
         self._drops_guess = False
         self._initial_kex_done = False  # set by paramiko's Transport
         self._socket = connection
         self._clock = clock
         self._stalled_since: float | None = None
+        self._requested, self._requested_at = True, 0.0  # since the last look, and when that was
         self._poll = select.poll()
         self._poll.register(connection.fileno(), select.POLLIN)
         self._polled = select.POLLIN
@@ -258,6 +262,8 @@ class Packetizer:
                 self._wait()
                 continue
             kind = payload[0]
+            if kind >= _FIRST_CHANNEL_MESSAGE:
+                self._requested = True
             if (
                 self.service is not None
                 and kind in (_WINDOW_ADJUST, _CHANNEL_DATA)
@@ -388,6 +394,7 @@ class Packetizer:
         left, service = self._socket.login_seconds_left(), self.service
         if left is not None or service is None:
             return left
+        self._check_idle()
         left, unsent = service.flush_due_closes(), self._out_start != self._out_end
         if unsent or service.waits_for_client():
             now = self._clock()
@@ -403,6 +410,19 @@ class Packetizer:
         if not unsent and (pause := service.seconds_to_pause()) > 0:
             left = pause if left is None else min(pause, left)
         return left
+
+    def _check_idle(self) -> None:
+        """Raise EOFError if the client has requested nothing for too long.
+
+        While nothing happens this is called as often as the socket's own timeout says (SO_RCVTIMEO,
+        sftpd/connection).
+        """
+        now = self._clock()
+        if self._requested:
+            self._requested, self._requested_at = False, now
+        elif now >= self._requested_at + self.IDLE_SECONDS:
+            self.idle = True
+            raise EOFError
 
     def _poll_and_read(self, timeout: float | None) -> bool:
         """Wait for the socket up to `timeout` seconds; return whether something was read."""

@@ -1,136 +1,164 @@
-"""Measure the share that a party with one session gets beside a party with many.
+"""Measure what a party's mirror keeps of its speed beside hostile sessions of another party.
 
-Both fetch a big file as fast as they can. The server runs on one core and the clients on the
-others, so that the parties compete for the server's core. The client of the single session has a
-higher priority than the other clients, so that only the server can slow it down. The benchmark
-compares the CPU time that each party's children used and the bytes that they read, with and without
-sftpd/monitor/cpu_shares. 1.00 is an even share: half of everything.
+One party fetches a tree with OpenSSH's `sftp`, first alone, then beside the sessions of another
+party that attack in all the ways of tests/bench/hostile.py. The two alternate, and the medians of
+the speeds are printed. Clients and server share the machine, and no process of the benchmark has
+another priority than the others or a processor of its own. So what the hostile clients themselves
+cost the machine counts against the server, although it is little. `kept` should be at least 50 %.
+
+`--before` also measures a server without its processor shares (sftpd/monitor/cpu_shares).
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import hostile  # noqa: E402
 from wire.server import OPENS, RunningServer, make_site, server_script, until  # noqa: E402
 
 from keys.server_keys import host  # noqa: E402
 
 PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
+ATTACKER, VICTIM = PARTIES
 WITHOUT_SHARES = "from sftpd.monitor import cpu_shares\ncpu_shares.set_nice = lambda *_: None\n"
-BIG_FILE = 8 << 30  # bytes
+FILES, SIZE = 1_500, 200_000
+MIXED = "all at once"
 
 
-def used(pid: int) -> tuple[float, int]:
-    """Return the CPU seconds of a process and the bytes that it read."""
-    nanoseconds = Path(f"/proc/{pid}/schedstat").read_text().split()[0]
-    io = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    return int(nanoseconds) / 1e9, int(io["rchar"])
+@contextmanager
+def running_server(patch: str) -> Iterator[RunningServer]:
+    """Run a server with `patch` applied, on a site with the trees of both parties."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder) / "site"
+        make_site(site, PARTIES, 128, 32)
+        (site / "now").write_text((OPENS + timedelta(hours=1)).isoformat())
+        hostile.prepare(site / "trees" / ATTACKER)
+        for number in range(FILES):
+            page = site / f"trees/{VICTIM}/pages/{number % 30}/{number}.jpg"
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_bytes(os.urandom(SIZE))
+        log = site / "log"
+        script = server_script(patch, limited=True)
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, str(site), "30"],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=ROOT,
+            )
+        assert process.stdout is not None
+        server = RunningServer(site, int(process.stdout.readline()), process, log)
+        (site / "known_hosts").write_text(host.known_hosts(site, "127.0.0.1", server.port))
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
-def start(folder: Path, patch: str) -> RunningServer:
-    """Start a server with `patch` applied, and a big file in the tree of each party."""
-    site = folder / "site"
-    make_site(site, PARTIES, 64, 32)
-    (site / "now").write_text((OPENS + timedelta(hours=1)).isoformat())
-    log = site / "log"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            server_script(patch),
-            str(site),
-            "10",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=log.open("w"),
-        text=True,
-        cwd=ROOT,
-    )
-    assert process.stdout is not None
-    server = RunningServer(site, int(process.stdout.readline()), process, log)
-    (site / "known_hosts").write_text(host.known_hosts(site, "127.0.0.1", server.port))
-    for party in PARTIES:
-        with (site / "trees" / party / "big").open("wb") as file:
-            file.truncate(BIG_FILE)
-    return server
-
-
-def fetch(server: RunningServer, party: str) -> "subprocess.Popen[bytes]":
-    """Start a client of `party` that fetches the big file."""
-    more = ("-oCiphers=aes128-gcm@openssh.com", f"-oBindAddress={PARTIES[party]}")
-    client = subprocess.Popen(
-        ["sftp", "-q", *server.ssh(party, *more), "-b", "-", "127.0.0.1"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    assert client.stdin is not None
-    client.stdin.write(b"get big /dev/null\n")
-    client.stdin.flush()
-    return client
-
-
-def raise_priority(client: "subprocess.Popen[bytes]") -> None:
-    """Give a client and its ssh process a higher priority."""
-    children = Path(f"/proc/{client.pid}/task/{client.pid}/children").read_text().split()
-    for pid in (client.pid, *map(int, children)):
-        os.setpriority(os.PRIO_PROCESS, pid, -15)
-
-
-def measure(server: RunningServer, greedy: int, seconds: float) -> tuple[float, float, int]:
-    """Return the single session's share of CPU and of bytes, and the nice value of the others."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(server.process.pid, cores[:1])
-    os.sched_setaffinity(0, cores[1:] or cores)
-    clients = [fetch(server, "parti-b")]
-    try:
-        until(lambda: len(server.records("open")) == 1)
-        raise_priority(clients[0])
-        [single] = server.children()
-        clients += [fetch(server, "parti-a") for _ in range(greedy)]
-        until(lambda: len(server.records("open")) == greedy + 1, 60)
-        time.sleep(1)
-        before = {pid: used(pid) for pid in server.children()}
-        time.sleep(seconds)
-        after = {pid: used(pid) for pid in before}
-        cpu = {pid: after[pid][0] - before[pid][0] for pid in before}
-        read = {pid: after[pid][1] - before[pid][1] for pid in before}
-        others = [pid for pid in before if pid != single]
-        nice = os.getpriority(os.PRIO_PROCESS, others[0])
-        return (
-            2 * cpu[single] / sum(cpu.values()),
-            2 * read[single] / sum(read.values()),
-            nice,
+@contextmanager
+def attacked(server: RunningServer, kinds: list[str]) -> Iterator[None]:
+    """Run a hostile client of the attacker for each of `kinds`."""
+    key = str(server.site / "clients" / ATTACKER)
+    command = [sys.executable, str(Path(hostile.__file__))]
+    clients = [
+        subprocess.Popen(
+            [*command, kind, str(server.port), ATTACKER, key, PARTIES[ATTACKER]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
+        for kind in kinds
+    ]
+    try:
+        for client in clients:
+            assert client.stdout is not None
+            assert client.stdout.readline() == b"ready\n"
+        time.sleep(1)
+        yield
+        running = [client.poll() is None for client in clients]
+        assert all(running), f"{running.count(False)} hostile sessions have ended"
     finally:
         for client in clients:
             client.kill()
-            client.communicate()
-        os.sched_setaffinity(0, cores)
-        server.stop()
+            client.wait()
+            if client.stdout is not None:
+                client.stdout.close()
+        until(lambda: not server.children(), 20)
+
+
+def mirror(server: RunningServer) -> float:
+    """Fetch the tree of the victim once; return the speed in MB/s."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as into:
+        began = time.monotonic()
+        options = server.ssh(VICTIM, f"-oBindAddress={PARTIES[VICTIM]}")
+        done = subprocess.run(
+            ["sftp", "-q", *options, "-b", "-", "127.0.0.1"],
+            input=f"get -r pages {into}\n",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        took = time.monotonic() - began
+        assert done.returncode == 0, done.stderr
+        found = sum(path.stat().st_size for path in Path(into).rglob("*.jpg"))
+        assert found == FILES * SIZE, f"{found} bytes of {FILES * SIZE}"
+    return FILES * SIZE / took / 1e6
+
+
+def compare(server: RunningServer, kinds: list[str], repeats: int) -> tuple[float, float]:
+    """Return the median speeds of the mirror, alone and beside the hostile sessions."""
+    mirror(server)  # fills the page cache
+    alone, beside = [], []
+    for _ in range(repeats):
+        alone.append(mirror(server))
+        with attacked(server, kinds):
+            beside.append(mirror(server))
+    return statistics.median(alone), statistics.median(beside)
 
 
 def main() -> None:
-    """Measure without and with CPU shares, and print a table."""
-    parser = argparse.ArgumentParser(prog="scripts/bench fairness", description=__doc__)
-    parser.add_argument("--greedy", type=int, default=16, help="sessions of the other party (16)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a measurement (5)")
+    """Measure each attack and all together, and print a table."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench fairness",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--sessions", type=int, default=16, help="hostile sessions (16)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each kind (3)")
+    parser.add_argument("--mixed", action="store_true", help="only all attacks at once")
+    parser.add_argument("--exchanges", action="store_true", help="only unfinished key exchanges")
+    parser.add_argument("--before", action="store_true", help="also without processor shares")
     options = parser.parse_args()
-    print(f"share of one session beside {options.greedy} of another party; 1.00 is even")
-    print(f"{'shares':<10}{'nice':>5}{'CPU':>8}{'bytes':>8}")
-    for name, patch in (("without", WITHOUT_SHARES), ("with", "")):
-        with tempfile.TemporaryDirectory() as folder:
-            server = start(Path(folder), patch)
-            cpu, read, nice = measure(server, options.greedy, options.seconds)
-        print(f"{name:<10}{nice:>5}{cpu:>8.2f}{read:>8.2f}", flush=True)
+    plans: dict[str, list[str]] = {}
+    if options.exchanges:
+        plans["exchanges"] = ["exchanges"]
+    elif not options.mixed:
+        plans |= {kind: [kind] * options.sessions for kind in hostile.KINDS}
+    if not options.exchanges:
+        kinds = [hostile.KINDS[n % len(hostile.KINDS)] for n in range(options.sessions)]
+        plans[MIXED] = kinds
+    servers = {"": ""} | ({"without shares": WITHOUT_SHARES} if options.before else {})
+    load = os.getloadavg()[0]
+    print(f"speed of a party's sftp beside {options.sessions} hostile sessions of another party")
+    print(f"{os.cpu_count()} processors, load {load:.1f} before; medians of {options.repeats}")
+    print(f"{'attack':<24}{'alone MB/s':>12}{'beside':>9}{'kept':>8}")
+    for label, patch in servers.items():
+        with running_server(patch) as server:
+            for name, plan in plans.items():
+                alone, beside = compare(server, plan, options.repeats)
+                row = f"{name} {label}".strip()
+                print(f"{row:<24}{alone:>12.0f}{beside:>9.0f}{beside / alone:>8.0%}", flush=True)
 
 
 if __name__ == "__main__":

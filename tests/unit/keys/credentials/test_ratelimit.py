@@ -1,7 +1,7 @@
 import pytest
 from unit.fake_clock import FakeClock
 
-from keys.credentials.ratelimit import BandwidthLimits, TokenBucket
+from keys.credentials.ratelimit import BandwidthLimits, OpenRates, TokenBucket
 
 MEGABYTE = 1_000_000
 
@@ -71,3 +71,26 @@ def test_a_party_cannot_shorten_its_wait_by_connecting_again(clock: FakeClock) -
     limits.forget("a")
 
     assert limits._buckets == {}
+
+
+def test_opens_beyond_the_rate_wait_and_none_fails(clock: FakeClock) -> None:
+    rates = OpenRates(clock)
+
+    assert [rates.wait("a", 10.0) for _ in range(20)] == [0.0] * 20
+    assert [rates.wait("a", 10.0) for _ in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates.wait("b", 10.0) == 0.0
+    clock.now += 1.3
+    assert rates.wait("a", 10.0) == 0.0
+
+
+def test_the_opens_of_a_party_are_forgotten_when_it_no_longer_waits(clock: FakeClock) -> None:
+    rates = OpenRates(clock)
+    for _ in range(30):
+        rates.wait("a", 10.0)
+    rates.forget("a")
+    assert rates.wait("a", 10.0) > 1.0
+
+    clock.now += 60.0
+    rates.forget("a")
+
+    assert rates._buckets == {}

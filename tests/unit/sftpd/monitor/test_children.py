@@ -2,8 +2,10 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -275,3 +277,102 @@ def test_a_failed_sync_refuses_every_request_of_that_turn(
         disk.setattr(os, "fdatasync", broken)
         simultaneous.loop.run_once()
     assert simultaneous.end() == "---"
+
+
+def test_the_answers_to_opens_beyond_the_rate_of_a_party_wait(tmp_path: Path) -> None:
+    def serve(monitor: socket.socket, _: PendingCloses) -> None:
+        client = MonitorClient(monitor, PendingCloses())
+        client.admit("a", "publickey", "SHA256:x", "", "", "")
+        began = time.monotonic()
+        for handle in range(15):
+            assert client.record_open(handle, b"/x", 9, b"")
+        took = time.monotonic() - began
+        (tmp_path / "took").write_text(str(took))
+        os._exit(0)
+
+    def limit(children: Children, _: Monitor) -> None:
+        children.opens_per_second = 5.0
+
+    found = recorded(tmp_path / "ledger", serve, limit)
+
+    assert [event for event, *_ in found].count("open") == 15
+    assert float((tmp_path / "took").read_text()) >= 0.9  # 10 at once, 5 more in a second
+
+
+def test_the_largest_session_of_a_party_that_takes_too_much_memory_is_ended(
+    tmp_path: Path,
+) -> None:
+    loop = Loop()
+    with Ledger(tmp_path, lambda: NOON) as ledger:
+        monitor = Monitor(loop, ledger, 9)
+        passwords = PasswordChanges(loop, tmp_path, lambda: NOON)
+        children = Children(loop, monitor, lambda _: None, BandwidthLimits(), passwords)
+
+        def serve(monitor: socket.socket, _: PendingCloses, size: int) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            client = MonitorClient(monitor, PendingCloses())
+            client.admit("a" if size else "b", "publickey", "SHA256:x", "", "", "")
+            held = b"x" * size
+            client.record_list(len(held), b"/")
+            time.sleep(60)
+
+        def listed() -> int:
+            return sum(r.event.event == "list" for r in read_records(tmp_path))
+
+        for size in (8_000_000, 20_000_000, 0):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                children.start(theirs, parse_address("192.0.2.7"), None, partial(serve, size=size))
+        while listed() < 3:
+            loop.run_once(loop.time() + 0.1)
+        children.enforce_memory_limit(40_000_000)
+        assert [c.state.termination_reason for c in children] == [None] * 3
+        children.enforce_memory_limit(20_000_000)
+        assert [c.state.termination_reason for c in children] == [None, "too much memory", None]
+        while len(children) > 2:
+            loop.run_once(loop.time() + 0.1)
+        children.enforce_memory_limit(20_000_000)
+        assert [c.state.termination_reason for c in children] == [None] * 2
+        children.kill_all()
+    loop.close()
+
+
+def test_the_processor_time_of_logins_is_charged_to_their_address(tmp_path: Path) -> None:
+    loop, charged = Loop(), []
+    with Ledger(tmp_path, lambda: NOON) as ledger:
+        passwords = PasswordChanges(loop, tmp_path, lambda: NOON)
+        children = Children(
+            loop,
+            Monitor(loop, ledger, 9),
+            lambda _: None,
+            BandwidthLimits(),
+            passwords,
+            lambda address, seconds: charged.append((str(address), seconds)),
+        )
+
+        def serve(monitor: socket.socket, _: PendingCloses, admit: bool) -> None:
+            busy(0.05)
+            client = MonitorClient(monitor, PendingCloses())
+            if admit:
+                client.admit("a", "publickey", "SHA256:x", "", "", "")
+                busy(0.2)
+            os._exit(0)
+
+        for admit in (True, False):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                children.start(
+                    theirs, parse_address("192.0.2.7"), None, partial(serve, admit=admit)
+                )
+            while children:
+                loop.run_once()
+    loop.close()
+
+    assert [address for address, _ in charged] == ["192.0.2.7"] * 2
+    assert all(0.05 <= seconds < 0.2 for _, seconds in charged)
+
+
+def busy(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass

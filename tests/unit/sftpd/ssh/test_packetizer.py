@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256, sha512
+from itertools import count
 from struct import pack
 
 import pytest
@@ -452,6 +453,45 @@ def test_a_client_that_makes_no_progress_is_disconnected(
     with pytest.raises(EOFError):
         us.read_message()
     assert us.stalled
+
+
+class Ready(Idle):
+    """A ChannelService that waits for requests."""
+
+    def handle_packet(self, kind: int, payload: memoryview) -> bool:
+        return kind == DATA
+
+    def waits_for_client(self) -> bool:
+        return False
+
+
+def test_a_client_that_requests_nothing_is_disconnected_in_spite_of_keepalives(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    connection = ClientSocket(pair[0], grace=60)
+    connection.lift_login_limits()
+    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pack("@ll", 0, 1000))
+    ticks = count(100.0)
+    us = Packetizer(connection, lambda: next(ticks))
+    us.IDLE_SECONDS = 60.0
+    us.service = Ready()
+    us._initial_kex_done = True
+    them, their_end = theirs()
+    pair[1].sendall(b"SSH-2.0-x\r\n")
+    us.readline(10.0)
+    for kind in (DATA, IGNORE):
+        them.send_message(message(20, kind))
+    pair[1].sendall(their_end.sent)
+    us.read_message()
+    with pytest.raises(EOFError):
+        for _ in range(100):
+            their_end.sent.clear()
+            them.send_message(message(20))
+            pair[1].sendall(their_end.sent)
+            us.read_message()
+
+    assert us.idle
+    assert 160 <= next(ticks) < 170
 
 
 def test_a_client_that_reads_nothing_is_not_read_from(

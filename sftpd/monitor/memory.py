@@ -1,0 +1,21 @@
+"""Measures the memory of a session.
+
+The kernel limits the address space of each session (sftpd/sandbox). What the sessions of a party
+take together is added up in sftpd/monitor/children.
+"""
+
+import resource
+from pathlib import Path
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the memory of a process without files; 0 if the process does not exist any more.
+
+    It includes what a forked process still shares with its parent. This does not change when the
+    process writes to it, so what the process took since some time is the difference.
+    """
+    try:
+        _, resident, of_files, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    except (OSError, ValueError):
+        return 0
+    return (resident - of_files) * resource.getpagesize()

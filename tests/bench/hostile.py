@@ -1,0 +1,183 @@
+"""One hostile client, which costs the server much more than itself: hostile.py KIND PORT USER KEY.
+
+Kinds that log in and then send requests without waiting for the replies, which they throw away:
+
+    reads       reads of one byte, a thousand in a packet
+    digests     requests for the digest of 64 MiB of a big file, which the server has to compute
+    listings    listings of a folder with thousands of names
+    opens       opens and closes of a file
+    channels    opens a channel, starts SFTP on it, and closes it
+
+A kind that does not log in:
+
+    exchanges   45 connections a second, each with the most expensive key exchange
+
+It prints `ready` when it begins, and runs until it is killed. The site needs the files that
+`prepare` writes.
+"""
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from struct import pack
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import paramiko  # noqa: E402
+from wire.attacker import (  # noqa: E402
+    CLOSE,
+    OPEN,
+    OPENDIR,
+    READ,
+    READDIR,
+    RawSftp,
+    kexinit,
+    packet,
+    ssh_packet,
+    string,
+)
+
+NAMES = 5_000
+BIG = 80 << 20
+_EXTENDED = 200
+_WINDOW = (1 << 31) - 1
+_CONNECTIONS_PER_SECOND = 45
+_GROUP16 = b"diffie-hellman-group16-sha512"
+_BATCH = 30_000  # bytes of requests that are sent together
+
+
+def prepare(tree: Path) -> None:
+    """Write what the attacks use into a party's tree."""
+    (tree / "many").mkdir()
+    for number in range(NAMES):
+        (tree / "many" / f"cb-sandik-sonuc-s{number}.jpg").touch()
+    with (tree / "big").open("wb") as file:
+        file.truncate(BIG)
+
+
+def reads(sftp: RawSftp) -> Iterator[bytes]:
+    """Yield requests to read a byte."""
+    read = packet(READ, 1, sftp.open(b"BENIOKU.txt") + pack(">QI", 0, 1))
+    while True:
+        yield read * (_BATCH // len(read))
+
+
+def digests(sftp: RawSftp) -> Iterator[bytes]:
+    """Yield requests for a digest that is not stored."""
+    wanted = string(b"sha256") + pack(">QQI", 1, 64 << 20, 0)
+    request = packet(_EXTENDED, 1, string(b"check-file-handle") + sftp.open(b"big") + wanted)
+    while True:
+        yield request * 8
+
+
+def listings(sftp: RawSftp) -> Iterator[bytes]:
+    """Yield complete listings; the numbers of handles follow one another."""
+    answer, handle = sftp.request(OPENDIR, string(b"many"))
+    assert answer == 102
+    number = int.from_bytes(handle[4:], "big")
+    while True:
+        number += 1
+        held = string(pack(">I", number))
+        yield (
+            packet(OPENDIR, 1, string(b"many"))
+            + packet(READDIR, 1, held) * 12
+            + packet(CLOSE, 1, held)
+        )
+
+
+def opens(sftp: RawSftp) -> Iterator[bytes]:
+    """Yield opens, each with its close."""
+    number = int.from_bytes(sftp.open(b"BENIOKU.txt")[4:], "big")
+    while True:
+        batch = b""
+        for _ in range(200):
+            number += 1
+            batch += packet(OPEN, 1, string(b"BENIOKU.txt") + pack(">II", 1, 0))
+            batch += packet(CLOSE, 1, string(pack(">I", number)))
+        yield batch
+
+
+REQUESTS: dict[str, Callable[[RawSftp], Iterator[bytes]]] = {
+    "reads": reads,
+    "digests": digests,
+    "listings": listings,
+    "opens": opens,
+}
+KINDS = (*REQUESTS, "channels")
+
+
+def log_in(port: int, user: str, key: str, source: str) -> paramiko.Transport:
+    """Return a connection that has logged in."""
+    sock = socket.create_connection(("127.0.0.1", port), 60, (source, 0))
+    transport = paramiko.Transport(sock)
+    transport.connect(username=user, pkey=paramiko.Ed25519Key(filename=key))
+    return transport
+
+
+def send_requests(transport: paramiko.Transport, kind: str) -> None:
+    """Send requests of one kind as fast as the server takes them."""
+    channel = transport.open_session(window_size=_WINDOW)
+    sftp = RawSftp.on_channel(channel)
+    batches = REQUESTS[kind](sftp)
+    first = next(batches)
+    private: Any = channel
+    private._feed = lambda _: None  # throws the replies away
+    channel.settimeout(None)
+    print("ready", flush=True)
+    channel.sendall(first)
+    for batch in batches:
+        channel.sendall(batch)
+
+
+def churn_channels(transport: paramiko.Transport) -> None:
+    """Open and close channels."""
+    print("ready", flush=True)
+    while True:
+        with suppress(paramiko.ChannelException):
+            channel = transport.open_session()
+            channel.invoke_subsystem("sftp")
+            channel.close()
+
+
+def start_exchanges(port: int, source: str) -> None:
+    """Connect again and again, and request a key exchange over the largest group."""
+    exchange = b"SSH-2.0-hostile\r\n" + ssh_packet(kexinit(kex=_GROUP16))
+    exchange += ssh_packet(b"\x1e" + pack(">I", 1) + b"\x05")
+    print("ready", flush=True)
+    while True:
+        began = time.monotonic()
+        threading.Thread(target=_exchange, args=(port, source, exchange), daemon=True).start()
+        time.sleep(max(0.0, began + 1 / _CONNECTIONS_PER_SECOND - time.monotonic()))
+
+
+def _exchange(port: int, source: str, exchange: bytes) -> None:
+    with (
+        suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), 20, (source, 0)) as sock,
+    ):
+        sock.sendall(exchange)
+        sock.settimeout(5)
+        received = b""
+        while len(received) < 2000 and (more := sock.recv(65536)):  # the reply to the exchange
+            received += more
+
+
+def main() -> None:
+    """Run the attack that the command line names."""
+    kind, port, user, key, source = sys.argv[1:]
+    if kind == "exchanges":
+        start_exchanges(int(port), source)
+    transport = log_in(int(port), user, key, source)
+    if kind == "channels":
+        churn_channels(transport)
+    send_requests(transport, kind)
+
+
+if __name__ == "__main__":
+    main()
