@@ -169,6 +169,8 @@ class Children:
             answer = self._answer(child, messages)
             last = messages[-1].kind
             wait = self._seconds_to_wait(child, last)
+            if last is MessageKind.ADMIT and child.state.party is not None:
+                self._account_for_login(child)  # before the child goes on
             if answer and self._monitor.group_commit.batching and last.needs_answer:
                 self._pending_answers.append((child, answer, wait))
             elif answer and wait:
@@ -180,11 +182,12 @@ class Children:
         except (ProtocolViolation, ValueError, BlockingIOError) as error:
             self._kill_untrusted(child, str(error))
             return False
-        if last is MessageKind.ADMIT and child.state.party is not None:
-            self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
-            child.memory_at_login = memory.anonymous_bytes(child.pid)
-            self._update_cpu_shares()
         return True
+
+    def _account_for_login(self, child: Child) -> None:
+        self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
+        child.memory_at_login = memory.anonymous_bytes(child.pid)
+        self._update_cpu_shares()
 
     def commit(self) -> None:
         """Write the batch of records, and answer the children that wait for it."""

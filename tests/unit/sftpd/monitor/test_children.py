@@ -319,19 +319,19 @@ def test_the_largest_session_of_a_party_that_takes_too_much_memory_is_ended(
         def listed() -> int:
             return sum(r.event.event == "list" for r in read_records(tmp_path))
 
-        for size in (8_000_000, 20_000_000, 0):
+        for size in (60_000_000, 120_000_000, 0):
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 children.start(theirs, parse_address("192.0.2.7"), None, partial(serve, size=size))
         while listed() < 3:
             loop.run_once(loop.time() + 0.1)
-        children.enforce_memory_limit(40_000_000)
+        children.enforce_memory_limit(250_000_000)
         assert [c.state.termination_reason for c in children] == [None] * 3
-        children.enforce_memory_limit(20_000_000)
+        children.enforce_memory_limit(100_000_000)
         assert [c.state.termination_reason for c in children] == [None, "too much memory", None]
         while len(children) > 2:
             loop.run_once(loop.time() + 0.1)
-        children.enforce_memory_limit(20_000_000)
+        children.enforce_memory_limit(100_000_000)
         assert [c.state.termination_reason for c in children] == [None] * 2
         children.kill_all()
     loop.close()
