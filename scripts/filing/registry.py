@@ -1,8 +1,8 @@
 """`ssps registry`: import the table that maps each karekod to its sheet."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
@@ -14,7 +14,8 @@ from config.site import REGISTRY_CSV, REGISTRY_INDEX
 from keys import files
 from publisher.catalog import registry_change
 from publisher.catalog.registry_change import RegistryChanges
-from scripts.shared import console
+from scripts.shared import change, console
+from scripts.shared.change import Change, Plan
 
 
 @click.group()
@@ -24,11 +25,11 @@ def registry() -> None:
 
 @registry.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--force", is_flag=True, help="Also remove or move sheets that are filed already.")
+@change.mode_options()
 @console.why_option()
 @console.with_site
-def import_(file: Path, dry_run: bool, force: bool, why: str, site: Path) -> None:
+def import_(file: Path, force: bool, mode: change.Mode, why: str, site: Path) -> None:
     """Import the registry from FILE, a CSV file.
 
     FILE may be as a spreadsheet saves it: UTF-8 or UTF-16, separated by commas, semicolons or tabs.
@@ -40,71 +41,86 @@ def import_(file: Path, dry_run: bool, force: bool, why: str, site: Path) -> Non
     With --force the page and its record stay where they are, and `ssps status` lists the sheet as
     filed and no longer expected.
     """
-    try:
-        source = import_registry(site, file, why, show=_show, force=force, dry_run=dry_run)
-    except _DryRun:
-        click.echo("dry run: nothing has changed", err=True)
-        return
-    click.echo(_describe(source))
+    with _Import(site, file, why, force) as importing:
+        done = change.carry_out(site, importing, mode)
+    if done is not None:
+        click.echo(done.new)
 
 
-class _DryRun(Exception):
-    """Ends an import before anything has changed."""
+def import_registry(site: Path, file: Path, why: str) -> None:
+    """Import `file` without printing anything; raise Faults if rows are wrong."""
+    with _Import(site, file, why) as importing:
+        change.apply(site, importing, quiet=True)
 
 
-def import_registry(
-    site: Path,
-    file: Path,
-    why: str,
-    *,
-    show: Callable[[RegistryChanges], None] = lambda changes: None,
-    force: bool = False,
-    dry_run: bool = False,
-) -> index.RegistrySource:
-    """Import `file` as the site's registry, and keep a copy of it as registry.csv.
+class _Discarded(Exception):
+    """Ends an import whose index is not put in place."""
 
-    `show` gets the changes first. Raises Faults if rows are wrong, or if a filed sheet would be
-    removed or moved and `force` is not given.
+
+class _Import(Change[str | None]):
+    """Replaces the registry, and keeps a copy of the file as registry.csv.
+
+    `plan` makes the new index, `apply` puts it in place. Use it in a `with` statement, which
+    removes an index that was not put in place.
     """
-    if not file.is_file():
-        raise console.fault(str(file), "", "is not a regular file: save the registry to one first")
-    if dry_run:
-        with _reading(site, file) as (_, changes):
-            show(changes)
-            _refuse(file, changes, force)
-            raise _DryRun
-    with console.recorded_change(site, "registry import", file.name, why) as change:
-        change.before = _describe_imported(site)
-        with _reading(site, file) as (source, changes):
-            show(changes)
-            _refuse(file, changes, force)
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest() != source.sha256:
-                wrong = "changed while it was read: import the registry again"
-                raise console.fault(str(file), "", wrong)
-            change.done(_describe(source), _counts(source, changes))
-        copy = site / REGISTRY_CSV
-        if not (copy.exists() and copy.samefile(file)):
-            files.replace(copy, content, 0o644)
-    return source
 
+    def __init__(self, site: Path, file: Path, why: str, force: bool = False) -> None:
+        super().__init__("registry import", file.name, why)
+        if not file.is_file():
+            wrong = "is not a regular file: save the registry to one first"
+            raise console.fault(str(file), "", wrong)
+        self._site, self._file, self._force = site, file, force
+        self._stack = ExitStack()
 
-@contextmanager
-def _reading(site: Path, file: Path) -> Iterator[tuple[index.RegistrySource, RegistryChanges]]:
-    """Make the new index, which replaces the one in force when the body ends without an error."""
-    bar, progress = console.progress_bar(file.name, file.stat().st_size)
-    with ExitStack() as stack:
+    def __enter__(self) -> "_Import":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._discard()
+
+    def _discard(self) -> None:
+        with suppress(_Discarded), self._stack:
+            raise _Discarded
+
+    def read(self) -> str | None:
+        """Return the registry in force: its rows and its digest."""
+        return _describe_imported(self._site)
+
+    def describe(self, old: str | None) -> Value:
+        return old
+
+    def plan(self, old: str | None) -> Plan[str | None]:
+        """Make the new index; raise Faults if a filed sheet would be removed or moved."""
+        self._discard()
+        bar, progress = console.progress_bar(self._file.name, self._file.stat().st_size)
         with bar:
-            importing = index.importing(file, site / REGISTRY_INDEX, progress)
-            source = stack.enter_context(importing)
-        yield source, registry_change.compare(site, index.new_index(site / REGISTRY_INDEX))
+            importing = index.importing(self._file, self._site / REGISTRY_INDEX, progress)
+            source = self._stack.enter_context(importing)
+        changes = registry_change.compare(self._site, index.new_index(self._site / REGISTRY_INDEX))
+        preview = list(_preview(changes))
+        if changes.filed.number and not self._force:
+            self.show(preview)
+            wrong = f"lacks or moves {changes.filed.number:,} sheets that are filed (listed above)"
+            advice = "nothing was imported; import the whole registry, or repeat with --force"
+            raise console.fault(self._file.name, "", f"{wrong}: {advice}")
+        content = self._file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != source.sha256:
+            wrong = "changed while it was read: import the registry again"
+            raise console.fault(str(self._file), "", wrong)
 
+        def apply() -> None:
+            self._stack.close()
+            copy = self._site / REGISTRY_CSV
+            if not (copy.exists() and copy.samefile(self._file)):
+                files.replace(copy, content, 0o644)
 
-def _refuse(file: Path, changes: RegistryChanges, force: bool) -> None:
-    if changes.filed.number and not force:
-        wrong = f"lacks or moves {changes.filed.number:,} sheets that are filed (listed above)"
-        advice = "nothing was imported; import the whole registry, or repeat with --force"
-        raise console.fault(file.name, "", f"{wrong}: {advice}")
+        new = _describe(source)
+        return Plan(new, preview, lambda: new, apply, _counts(source, changes))
+
+    def show(self, preview: Sequence[str]) -> None:
+        """Print the differences on stdout: they are what the command is asked for."""
+        for line in preview:
+            click.echo(line)
 
 
 def _counts(source: index.RegistrySource, changes: RegistryChanges) -> dict[str, Value]:
@@ -117,20 +133,19 @@ def _counts(source: index.RegistrySource, changes: RegistryChanges) -> dict[str,
     }
 
 
-def _show(changes: RegistryChanges) -> None:
+def _preview(changes: RegistryChanges) -> Iterator[str]:
     for word, sheets in (
         ("added", changes.added),
         ("removed", changes.removed),
         ("changed", changes.changed),
         ("FILED", changes.filed),
     ):
-        for line in sheets.first:
-            click.echo(f"{word:<8} {line}")
+        yield from (f"{word:<8} {line}" for line in sheets.first)
         if sheets.number > len(sheets.first):
             more = "more" if sheets.first else "sheets"
-            click.echo(f"{word:<8} {sheets.number - len(sheets.first):,} {more}")
+            yield f"{word:<8} {sheets.number - len(sheets.first):,} {more}"
     if not changes.any:
-        click.echo("no change: the registry is the same")
+        yield "no change: the registry is the same"
 
 
 def _describe(source: index.RegistrySource) -> str:

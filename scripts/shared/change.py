@@ -11,7 +11,10 @@ The state that a change starts from is read once, under the lock, so that two op
 at the same time cannot overwrite each other's change. What the operator confirmed is compared with
 the plan that is made under the lock; if the site has changed in between, nothing is done.
 
-A change that only the publisher may make goes through scripts/shared/request, in the same steps.
+A change that only the publisher may make goes through scripts/shared/request, in the same steps;
+`ssps verify --repair` is one. Two commands record what they do without these steps: `ssps init`
+makes a site where there was none, so there is no state to lock or to compare, and `ssps export`
+changes nothing in the site; it writes its record when a bag is complete.
 """
 
 import sys
@@ -110,6 +113,10 @@ class Change(ABC, Generic[State]):
     def plan(self, old: State) -> Plan[State] | None:
         """Return what to do, None if there is nothing to do; Faults says why it cannot be done."""
 
+    def show(self, preview: Sequence[str]) -> None:
+        """Print a preview, on stderr unless it is what the command is asked for."""
+        show(preview)
+
     def record_first(self, record: ChangeRecord, old: State) -> None:
         """Record what has to be on record before the change itself."""
 
@@ -126,7 +133,7 @@ def carry_out(site: Path, change: Change[State], mode: Mode) -> Applied[State] |
         if plan is None:
             return None
         confirmed = plan.preview
-        show(confirmed)
+        change.show(confirmed)
         if not may_apply(mode):
             return None
     done = apply(site, change, confirmed)
@@ -171,7 +178,7 @@ def apply(
         if plan is None:
             return None
         if confirmed is None and not quiet:
-            show(plan.preview)
+            change.show(plan.preview)
         if confirmed is not None and list(plan.preview) != list(confirmed):
             raise console.fault(change.what, "", _MOVED_ON)
         change.record_first(record, old)

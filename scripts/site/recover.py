@@ -9,11 +9,13 @@ from pathlib import Path
 
 import click
 
+from config.event import Value
 from config.site import LEDGER_NAMES, LEDGERS
 from keys.ledger import anchors
 from keys.ledger.anchors import Behind
 from keys.operations import freshness, server_state
 from scripts.shared import change, console
+from scripts.shared.change import Change, Plan
 
 
 @click.command()
@@ -27,27 +29,37 @@ def recover(mode: change.Mode, why: str, site: Path) -> None:
     earlier start has a checkpoint of. This shows what is missing, and asks. The loss is recorded;
     `ssps audit verify` still names it.
     """
-    found = freshness.ledgers_behind(site)
-    if not found:
-        click.echo("no change: no ledger lacks records", err=True)
-        return
-    for part in (server_state.RUN, server_state.SERVE, server_state.PUBLISH):
-        if pid := server_state.holder(site, part):
-            raise console.fault(str(site), "", f"`ssps {part}` runs (process {pid}), stop it first")
-    preview = [f"{LEDGERS / each.anchor.ledger}: {each}" for each in found]
-    change.show(preview)
-    if not change.may_apply(mode):
-        return
-    with console.recorded_change(site, "recover", str(LEDGERS), why) as record:
-        found = freshness.ledgers_behind(site)
-        record.before = _states(found)
-        lines = anchors.newest_lines(site / LEDGERS, LEDGER_NAMES)
-        record.done(
-            lines,
-            {anchors.ACCEPTED: anchors.acceptance_lines(found), anchors.CHECKPOINTS: lines},
-        )
-    click.echo("recorded: the daemons start again", err=True)
+    if change.carry_out(site, _Recovery(site, why), mode) is not None:
+        click.echo("recorded: the daemons start again", err=True)
 
 
-def _states(found: list[Behind]) -> list[str]:
-    return [anchors.format_line(each.anchor.checkpoint) for each in found]
+class _Recovery(Change[list[Behind]]):
+    """Records that ledgers lack records; the record itself is the change."""
+
+    def __init__(self, site: Path, why: str) -> None:
+        super().__init__("recover", str(LEDGERS), why)
+        self._site = site
+
+    def read(self) -> list[Behind]:
+        """Return the ledgers that lack records."""
+        return freshness.ledgers_behind(self._site)
+
+    def describe(self, old: list[Behind]) -> Value:
+        return [anchors.format_line(each.anchor.checkpoint) for each in old]
+
+    def plan(self, old: list[Behind]) -> Plan[list[Behind]] | None:
+        """Plan the record; raise Faults while a daemon runs."""
+        if not old:
+            click.echo("no change: no ledger lacks records", err=True)
+            return None
+        for part in (server_state.RUN, server_state.SERVE, server_state.PUBLISH):
+            if pid := server_state.holder(self._site, part):
+                wrong = f"`ssps {part}` runs (process {pid}), stop it first"
+                raise console.fault(str(self._site), "", wrong)
+        preview = [f"{LEDGERS / each.anchor.ledger}: {each}" for each in old]
+        lines = anchors.newest_lines(self._site / LEDGERS, LEDGER_NAMES)
+        detail: dict[str, Value] = {
+            anchors.ACCEPTED: anchors.acceptance_lines(old),
+            anchors.CHECKPOINTS: lines,
+        }
+        return Plan([], preview, lambda: lines, lambda: None, detail)

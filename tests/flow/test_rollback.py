@@ -62,7 +62,7 @@ def test_no_daemon_starts_after_a_rollback_until_it_is_accepted(
         refused = ssps(site.site, part)
         assert refused.returncode == 1
         assert f"ledgers/{names[0]}: " in refused.stderr
-        assert "wound back, so nothing starts" in refused.stderr
+        assert "lacks its newest records, so no daemon starts" in refused.stderr
         assert "accept the loss with `ssps recover`" in refused.stderr
     audited = ssps(site.site, "audit", "verify")
     assert audited.returncode == 1
@@ -98,5 +98,5 @@ def test_a_ledger_that_was_signed_anew_is_refused(site: RunningSite) -> None:
 def test_an_untouched_site_has_nothing_to_accept(site: RunningSite) -> None:
     done = ssps(site.site, "recover", "--yes", "--why", "x")
 
-    assert (done.returncode, done.stderr) == (0, "no change: no ledger was wound back\n")
+    assert (done.returncode, done.stderr) == (0, "no change: no ledger lacks records\n")
     assert ssps(site.site, "audit", "verify").returncode == 0
