@@ -87,7 +87,7 @@ def test_no_daemon_starts_after_a_rollback_until_it_is_accepted(
     assert record.detail["why"] == "the disk was replaced"
 
 
-def test_a_ledger_that_was_signed_anew_is_refused(site: RunningSite) -> None:
+def test_a_ledger_that_was_signed_again_from_the_start_is_refused(site: RunningSite) -> None:
     for name in ("checkpoint", "checkpoints"):
         (site.site / "ledgers/filing" / name).unlink()
 

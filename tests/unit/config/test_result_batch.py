@@ -116,7 +116,7 @@ def test_a_row_that_cannot_be_a_result_says_why(
     "line",
     [b"{\n", b'"text"\n', b"\xff\xfe{}\n", b'{"a": 1, "a": 2}\n', b"\0\0\0\n", b"[" * 100_000],
 )
-def test_a_line_that_is_no_object_is_unreadable_and_the_next_one_is_taken(line: bytes) -> None:
+def test_a_line_that_is_not_an_object_is_unreadable_and_the_next_one_is_read(line: bytes) -> None:
     first, second = rows(line, ROW)
 
     assert isinstance(first, BadRow)

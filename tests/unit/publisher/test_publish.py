@@ -180,7 +180,7 @@ def test_a_page_added_to_a_file_that_was_whole_before_is_filed_too(
     assert_consistent(settings)
 
 
-def test_a_source_that_nobody_changes_is_removed_once_it_was_quiet_also_after_a_restart(
+def test_an_unchanged_source_is_removed_after_the_quiet_time_also_after_a_restart(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "_take_lease", lambda descriptor: False)

@@ -428,7 +428,7 @@ def test_without_paramiko_it_says_what_to_install(tmp_path: Path, option: str) -
     ("content", "wrong"),
     [("ssh-ed25519 AAAA a public key", "is not a private key"), ("", "is not a private key")],
 )
-def test_a_file_that_is_no_private_key_is_refused(
+def test_a_file_that_is_not_a_private_key_is_refused(
     script: ModuleType, tmp_path: Path, content: str, wrong: str
 ) -> None:
     key = tmp_path / "key"

@@ -243,7 +243,7 @@ def test_quick_does_not_hash_the_originals(site_with_pages: Settings) -> None:
     assert findings(site_with_pages, quick=True) == []
 
 
-def test_pages_in_flight_are_no_findings_while_the_publisher_runs(
+def test_pages_in_flight_are_not_findings_while_the_publisher_runs(
     site_with_pages: Settings,
 ) -> None:
     with open_context(site_with_pages, lambda step: None) as context:

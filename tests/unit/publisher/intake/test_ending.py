@@ -88,7 +88,7 @@ def test_a_thumbnail_inside_a_jpeg_is_not_its_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"II", b"II*\0", b"II*\0\xff\xff\xff\xff", b"\xff\xd8\xff"]
 )
-def test_a_few_bytes_are_no_whole_file(tmp_path: Path, content: bytes) -> None:
+def test_a_few_bytes_are_not_a_whole_file(tmp_path: Path, content: bytes) -> None:
     assert not seen(tmp_path, content)[1]
 
 

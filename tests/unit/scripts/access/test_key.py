@@ -70,7 +70,7 @@ def test_a_chosen_password_is_read_from_a_file(site: Path, ssps: Ssps) -> None:
 
 
 @pytest.mark.slow
-def test_operators_who_add_keys_at_the_same_time_lose_none(
+def test_keys_that_operators_add_at_the_same_time_are_all_kept(
     site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
     publics = []

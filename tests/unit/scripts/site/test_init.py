@@ -238,7 +238,7 @@ def test_check_finds_what_run_would_die_of_and_run_stops_with_it(
     assert not (site / "intake").exists(), "it is not created"
 
 
-def test_check_finds_an_intake_that_is_no_mount_point(site: Path, ssps: Ssps) -> None:
+def test_check_finds_an_intake_that_is_not_a_mount_point(site: Path, ssps: Ssps) -> None:
     import_registry(site, ssps)
     stated = office.SITE_TOML + "[intake]\nmounts = true\n"
     (site / "site.toml").write_text(stated, encoding="utf-8")

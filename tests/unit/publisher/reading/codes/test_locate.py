@@ -56,7 +56,7 @@ def test_a_code_that_cannot_be_read_is_a_conflict_with_one_that_can() -> None:
     assert faults(image) == (Reason.CONFLICTING_KAREKODS, ("2000000001", UNREAD))
 
 
-def test_the_damaged_second_copy_is_no_conflict() -> None:
+def test_the_damaged_second_copy_is_not_a_conflict() -> None:
     image = spoiled(page(("1093717526", 1480, 60), ("1093717526", 1484, 2110)), 1484, 2110)
 
     assert faults(image) == (None, ("1093717526",))

@@ -28,7 +28,7 @@ def test_a_printed_code_is_recognised_in_all_four_turns_without_its_mask(turn: i
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0, 2.0])
-def test_a_mirrored_code_is_no_printed_one(blur: float) -> None:
+def test_a_mirrored_code_does_not_count_as_printed(blur: float) -> None:
     mirrored = ImageOps.mirror(karekod_image(CODE, 105)).filter(ImageFilter.GaussianBlur(blur))
 
     assert symbol_of(mirrored, SQUARE, CODE)[0] is Symbol.MIRRORED
@@ -36,11 +36,11 @@ def test_a_mirrored_code_is_no_printed_one(blur: float) -> None:
 
 
 @pytest.mark.parametrize("what", ["gs1", "part", "version"])
-def test_a_code_of_another_kind_with_ten_digits_is_no_karekod(what: str) -> None:
+def test_a_code_of_another_kind_with_ten_digits_is_not_a_karekod(what: str) -> None:
     assert texts_on(damaged_pages.foreign_code(CODE, what)) == {f"other {CODE}"}
 
 
-def test_a_code_shining_through_from_the_other_side_is_no_karekod() -> None:
+def test_a_code_shining_through_from_the_other_side_is_not_a_karekod() -> None:
     faint = karekod_image(CODE, 105).point([245 - (255 - value) // 12 for value in range(256)])
 
     assert texts_on(ImageOps.mirror(faint)) == {f"mirrored {CODE}"}

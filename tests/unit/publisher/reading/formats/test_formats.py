@@ -62,7 +62,7 @@ def test_a_pdf_behind_printer_commands_or_padding_is_read(draw: Draw, before: by
     assert (seen.format, seen.fault, seen.texts) == ("PDF", None, (CODE,))
 
 
-def test_a_pdf_behind_anything_else_is_none(draw: Draw) -> None:
+def test_a_pdf_behind_anything_else_is_not_recognized(draw: Draw) -> None:
     assert read_file(b"MZ" + hostile.pdf([draw(CODE, CODE)])).fault is Reason.NOT_AN_IMAGE
 
 
@@ -165,7 +165,7 @@ def test_a_bigtiff_is_read(draw: Draw, encode: Encode) -> None:
     assert (page[:4], read_file(page).texts) == (b"II+\0", (CODE,))
 
 
-def test_the_thumbnail_of_a_tiff_is_no_page(draw: Draw, encode: Encode) -> None:
+def test_the_thumbnail_of_a_tiff_is_not_a_page(draw: Draw, encode: Encode) -> None:
     page = draw(CODE, CODE)
     thumbnail = page.reduce(6)
     thumbnail.encoderinfo = {"tiffinfo": {254: 1}}

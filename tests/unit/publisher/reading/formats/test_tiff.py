@@ -35,7 +35,7 @@ def test_a_broken_chain_is_refused(data: bytes, fault: str) -> None:
         pages(data, 64)
 
 
-def test_more_pages_than_the_cap_are_too_many_however_many_there_are() -> None:
+def test_a_file_with_more_pages_than_the_limit_is_refused() -> None:
     assert len(pages(chain(64, 0), 64)) == 64
     with pytest.raises(TooManyPages):
         pages(chain(65, 0), 64)
