@@ -191,7 +191,7 @@ def _parse(row: dict[str, str]) -> BallotRow:
     if row["secim"] not in list(Secim):
         wrong.append(f"secim: {row['secim']!r}, write one of {', '.join(Secim)}")
     if row["cevre"] and row["cevre"] not in cevre.names():
-        wrong.append(f"cevre: {row['cevre']!r} is no district, write one such as 06-ankara-1")
+        wrong.append(f"cevre: {row['cevre']!r} is not a district, write one such as 06-ankara-1")
     sira = row["sira"]
     if not (sira.isascii() and sira.isdecimal()) or sira.startswith("0") or len(sira) > 4:
         wrong.append(f"sira: {sira!r}, write the place on the ballot, from 1")

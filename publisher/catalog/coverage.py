@@ -82,7 +82,7 @@ class FilingRate:
     """How fast pages are filed and how many wait.
 
     `pages_a_second` is the mean of the last minute. `oldest_seconds` is the age of the oldest page
-    that is not done, None if there is none. `ignored` are files in the intake that are no scans.
+    that is not done, None if there is none. `ignored` are files in the intake that are not scans.
     """
 
     pages_a_second: float

@@ -106,7 +106,7 @@ class _Preparing:
 
 
 class ResultsRun:
-    """One run: it begins with a recovery, and ends when it is told to or when the disk fails."""
+    """One run: it begins with a recovery, and ends when told to stop or when the disk fails."""
 
     def __init__(
         self,

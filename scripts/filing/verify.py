@@ -38,7 +38,7 @@ def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path
     Quarantine and spool are checked too.
 
     Each finding is one line that says what to do. The exit code is 1 if there is a finding that is
-    not just a note. The publisher may run meanwhile.
+    not just a note. The publisher may be running.
 
     With --repair, missing links, wrong file times and lost notes are repaired. Files that do not
     belong in a tree are moved to quarantine. Nothing is deleted.

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 MOST_INK = 0.0005
 _DARKER = 12
 _MARGIN = 0.04
-_LEAST_SIDE = 400  # pixels; a smaller picture is no page
+_LEAST_SIDE = 400  # pixels; a smaller picture is not a page
 
 
 def ink_share(grey: Image.Image) -> float:

@@ -235,7 +235,7 @@ def _edge_rich(grey: Image.Image, found: list[Reading]) -> Iterator[Point]:
     """Yield the squares of a code's size that have most edges, the best first.
 
     A code has edges in both directions, so the direction with fewer of them counts. Squares with a
-    code that was read and is no karekod are left out.
+    code that was read and is not a karekod are left out.
     """
     pixels = np.asarray(grey.reduce(2), np.int16)
     across = np.abs(np.diff(pixels, axis=1))[:-1]

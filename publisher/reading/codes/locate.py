@@ -44,7 +44,7 @@ def unread_codes(
     """Return the corners of each code that is not among those that were read.
 
     `own` are the copies of the page's karekod, of which at least one was read; nothing is reported
-    where the other copy may be. `others` are codes that were read and are no karekods.
+    where the other copy may be. `others` are codes that were read and are not karekods.
     """
     first = own[0]
     likely, cell = _candidate_map(grey, first)

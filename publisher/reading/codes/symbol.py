@@ -5,7 +5,7 @@ such a text for other codes: for one part of a structured append, for a GS1 code
 that is read mirrored, because it shines through from the other side of the paper. The engines do
 not say so in every case, so the modules themselves are compared.
 
-`Symbol.MIRRORED` is evidence of the back of a sheet, `Symbol.OTHER` is no karekod.
+`Symbol.MIRRORED` is evidence of the back of a sheet, `Symbol.OTHER` is not a karekod.
 """
 
 from enum import StrEnum

@@ -53,7 +53,7 @@ def convert(
     boxes: Boxes,
     ballot: Ballot,
 ) -> Iterator[dict[str, Any] | BadRow]:
-    """Yield a batch's row for each box row, or why there is none; lines count from 1."""
+    """Yield a batch's row for each box row, or why it cannot be one; lines count from 1."""
     titles = {
         str(heading["column_NAME"]): str(heading["ad"])
         for heading in headings
@@ -133,5 +133,5 @@ def _time(value: object) -> str:
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
-        raise _BadBox(RowFault.BAD_VALUE, f"son_ISLEM_TARIHI: {value!r} is no time") from None
+        raise _BadBox(RowFault.BAD_VALUE, f"son_ISLEM_TARIHI: {value!r} is not a time") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=TURKEY)).isoformat()

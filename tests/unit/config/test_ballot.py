@@ -71,7 +71,7 @@ def test_every_fault_of_every_row_is_named_with_its_line() -> None:
         "cb,,1,aday-1,aday,Birinci Aday,ortak",
     ) == [
         "ballot.csv: line 2: secim: 'xx', write one of cb, mv, bb, b, bm, ig, mh; "
-        "cevre: '99-ankara-1' is no district, write one such as 06-ankara-1; "
+        "cevre: '99-ankara-1' is not a district, write one such as 06-ankara-1; "
         "sira: '0', write the place on the ballot, from 1; "
         "tur: 'kisi', write one of parti, aday, bagimsiz, ittifak; "
         "secenek: 'parti a', write ASCII letters, digits and single dashes, at most 32, "

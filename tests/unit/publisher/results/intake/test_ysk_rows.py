@@ -83,7 +83,7 @@ def test_a_box_row_becomes_a_row_of_a_batch() -> None:
             "several boards have it: 34-istanbul-1/kadikoy-1",
         ),
         ({"parti1_ALDIGI_OY": 3}, RowFault.UNKNOWN_OPTION, "parti1_ALDIGI_OY: no heading"),
-        ({"son_ISLEM_TARIHI": "dün"}, RowFault.BAD_VALUE, "'dün' is no time"),
+        ({"son_ISLEM_TARIHI": "dün"}, RowFault.BAD_VALUE, "'dün' is not a time"),
     ],
 )
 def test_a_row_that_cannot_be_placed_says_why(
