@@ -38,6 +38,21 @@ results ledger: `who` is the publisher; `from` is the batch's name
     result-duplicate     what: place   batch, line, message
     result-rejected      what: place   batch, line, reason, message
     snapshot             what: number  sha256, results, previous
+access ledger: `who` is the party, or the user name that a client gave; `from` is its address
+    connection-refused   what: -       reason, count, via
+    login                what: -       user, session, credential, service, via, rehearsal
+    login-refused        what: -       user, credential, service, reason, via
+    session-end          what: -       user, session, reason
+    password             what: user    user, session: the user set a password of its own
+    terms                what: terms   user, session: the user accepted the terms of that edition
+    totp                 what: user    user, session, state: the second factor was set or removed
+    page                 what: target  user, session, and what the page names itself
+    query                what: target  the same, rows, snapshot
+    sheet                what: path    the same, sha256, form: the original, or a picture of it
+    download             what: target  the same, rows, bytes, sha256, snapshot
+    call                 what: target  the same; a call of the web service
+    stream               what: target  the same; what follows on it is not recorded again
+    denied               what: target  user, session, status, reason, count
 any ledger
     anchor               what: anchor  checkpoints: the newest of the other ledgers, once a minute
     recovered            what: segment bytes
@@ -71,6 +86,10 @@ If the server itself was killed, the next one writes the missing closes and sess
 `record not synced` cancels an open whose record the disk did not confirm: the client did not get
 that file. If the disk has no room for a close or a session end, the record is written when there is
 room, and has the time of that moment.
+
+Access ledger. `what` is the path and the query that the client asked for. `user` is the name with
+which someone logs in, such as `parti-a.ayse`; `session` is a number on the web site, and null for
+the web service. A record is in the ledger before the first byte of its answer is sent.
 
 Filing ledger. A `page` is one file from the intake, by its number. If the file has several sheets
 there is one filed record for each, `frame` of `frames` of the same original. `evidence` lists which
@@ -124,6 +143,25 @@ class TransferEvent(StrEnum):
     HASH = "hash"
     DENIED = "denied"
     SESSION_END = "session-end"
+
+
+class AccessEvent(StrEnum):
+    """Events of the access ledger, written by the portal."""
+
+    CONNECTION_REFUSED = "connection-refused"
+    LOGIN = "login"
+    LOGIN_REFUSED = "login-refused"
+    SESSION_END = "session-end"
+    PASSWORD = "password"  # noqa: S105 - the name of the event, not a secret
+    TERMS = "terms"
+    TOTP = "totp"
+    PAGE = "page"
+    QUERY = "query"
+    SHEET = "sheet"
+    DOWNLOAD = "download"
+    CALL = "call"
+    STREAM = "stream"
+    DENIED = "denied"
 
 
 class FilingEvent(StrEnum):

@@ -8,8 +8,9 @@ paths are relative to. A fault is one line, `file: key: what is wrong, what to d
 import hashlib
 import tomllib
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,10 +22,12 @@ from config.settings import (
     DeskSettings,
     IntakeSettings,
     LedgerSettings,
+    PortalSettings,
     QrSettings,
     ResultsSettings,
     Settings,
     SftpSettings,
+    Totp,
 )
 from config.site import (
     FEED,
@@ -69,6 +72,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         faults += error.faults
     faults += _intake_faults(site, agreed.intake.folders if agreed else [])
     faults += _rehearsal_faults(site, agreed) if agreed else []
+    faults += _portal_faults(agreed.portal) if agreed and agreed.portal else []
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
     if faults or agreed is None:
         return None, faults
@@ -90,6 +94,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         parties=parties,
         ledger=LedgerSettings(**agreed.ledger.model_dump()),
         results=ResultsSettings(**agreed.results.model_dump()),
+        portal=_portal(site, agreed.portal) if agreed.portal else None,
         qr=QrSettings(agreed.qr.witnesses),
         desk=DeskSettings(agreed.desk.confirmations),
         rehearsals=tuple(
@@ -98,6 +103,24 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         digests=tuple(sorted(digests.items())),
         warnings=tuple(warnings),
     ), []
+
+
+def _portal(site: Path, stated: schema.Portal) -> PortalSettings:
+    fields = stated.model_dump()
+    host, port = fields.pop("listen")
+    for name in ("certificate", "key"):
+        fields[name] = site / fields[name] if fields[name] else None
+    return PortalSettings(host, port, **fields)
+
+
+def _portal_faults(stated: schema.Portal) -> Iterable[Fault]:
+    """Yield a fault if passwords would cross the network in clear text."""
+    if (stated.certificate is None) != (stated.key is None):
+        lacks = "certificate" if stated.certificate is None else "key"
+        yield Fault(SITE_TOML, f"portal.{lacks}", "is missing, name both certificate and key")
+    elif not (stated.certificate or stated.proxies or ip_address(stated.listen[0]).is_loopback):
+        wrong = "is missing: name the PEM files of certificate and key, or list the balancers"
+        yield Fault(SITE_TOML, "portal.certificate", f"{wrong} that do TLS in portal.proxies")
 
 
 def _intake_faults(site: Path, folders: list[str]) -> Iterable[Fault]:
@@ -216,6 +239,8 @@ def _advice(detail: Any, model: type[BaseModel]) -> str:
 def _keys_at(model: type[BaseModel], loc: Sequence[object]) -> list[str]:
     for part in loc:
         inner = model.model_fields[str(part)].annotation
+        tables = [each for each in get_args(inner) if each is not type(None)]
+        inner = tables[0] if len(tables) == 1 else inner
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             break
         model = inner
@@ -254,6 +279,7 @@ def _parties(
             Contact(**found.contact.model_dump()),
             found.suspended,
             found.rate_mbit,
+            found.totp is Totp.REQUIRED,
         )
 
 

@@ -32,7 +32,8 @@ class Party:
     """One recipient. Its `id` is its user name, its folder in trees/ and the name of its ring.
 
     A suspended party keeps its tree but has no access. `rate_mbit`, in megabits a second, limits
-    all its sessions together, and replaces the site's limit.
+    all its sessions together, and replaces the site's limit. With `totp_required` its users of the
+    web site need a second factor.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Party:
     contact: Contact
     suspended: bool = False
     rate_mbit: float | None = None
+    totp_required: bool = False
 
     @property
     def mirrors(self) -> bool:

@@ -14,7 +14,7 @@ from config import litter, name, scope
 from config.party import MAX_ADDRESSES, Address, PartyKind
 from config.party import parse_address as parse_address
 from config.scope import Scope
-from config.settings import Algorithms, SandboxMode, ShareLevel, Sync
+from config.settings import Algorithms, SandboxMode, ShareLevel, Sync, Totp
 from config.site import INTAKE, REHEARSALS
 
 
@@ -183,6 +183,20 @@ class Results(_Strict):
     in_trees: Annotated[bool, Field(strict=True)] = False
 
 
+class Portal(_Strict):
+    """`[portal]`."""
+
+    listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
+    certificate: Annotated[str, Field(min_length=1)] | None = None
+    key: Annotated[str, Field(min_length=1)] | None = None
+    proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
+    address: Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
+    idle_minutes: Annotated[float, Field(strict=True, ge=1, le=1440)] = 30.0
+    session_hours: Annotated[float, Field(strict=True, gt=0, le=168)] = 12.0
+    totp: Totp = Totp.OPTIONAL
+    calls_per_minute: _Count = 6000
+
+
 class Rehearsal(_Strict):
     """`[[rehearsal]]`, one of the parties' test days."""
 
@@ -206,6 +220,7 @@ class Site(_Strict):
     intake: Intake = Intake()
     ledger: Ledger = Ledger()
     results: Results = Results()
+    portal: Portal | None = None
     rehearsal: list[Rehearsal] = []
     qr: Qr = Qr()
     desk: Desk = Desk()
@@ -230,6 +245,7 @@ class Party(_Strict):
     contact: Contact = Contact()
     suspended: Annotated[bool, Field(strict=True)] = False
     rate_mbit: _Rate | None = None
+    totp: Totp = Totp.OPTIONAL
 
 
 class Parties(_Strict):

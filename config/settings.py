@@ -130,6 +130,35 @@ class ResultsSettings:
     in_trees: bool = False
 
 
+class Totp(StrEnum):
+    """Whether the users of the web site may, or must, have a second factor."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class PortalSettings:
+    """Where the web site and the web service listen, and their limits.
+
+    `certificate` and `key` are PEM files. Without them the portal speaks plain HTTP, behind a
+    balancer of `proxies`, which states the client's address in X-Forwarded-For. A session ends
+    `idle_minutes` after its last request, and `session_hours` after its login. `address` is what
+    the parties type, such as `https://ssps.ysk.gov.tr`; it is printed for them and never trusted.
+    """
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+    proxies: tuple[Address, ...] = ()
+    address: str = ""
+    idle_minutes: float = 30.0
+    session_hours: float = 12.0
+    totp: Totp = Totp.OPTIONAL
+    calls_per_minute: int = 6000
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one site.
@@ -148,6 +177,7 @@ class Settings:
     desk: DeskSettings = DeskSettings()
     ledger: LedgerSettings = LedgerSettings()
     results: ResultsSettings = ResultsSettings()
+    portal: PortalSettings | None = None
     digests: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Fault, ...] = ()
 

@@ -8,7 +8,8 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     intake/                           scanners put pages here, unless [intake] names other folders
     keys/host/  keys/host/next/       the host keys of the server, and those it will use next
     keys/signing/                     the key that signs feeds, sums and ledger checkpoints
-    keys/parties/<party>.toml         the ring of a party: its credentials
+    keys/parties/<party>.toml         the ring of a party: its SFTP credentials
+    keys/users/<party>.toml           a party's users of the web site and the web service
     store/ab/cd/<sha256>              the original bytes of every page, written once, never changed
     trees/<party>/                    what that party sees as /; config/layout has the paths in it
     feed/                             change feeds and sums, before they are linked into trees/
@@ -17,6 +18,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     quarantine/                       pages that could not be filed, each with a file of its reason
     ledgers/{transfer,filing,operations}/    the record of downloads, of filing, of changes
     ledgers/results/                  the record of results and snapshots
+    ledgers/access/                   the record of the web site and the web service
     rehearsals/<id>/                  a site of its own for each test day, unless it names a folder
     state/registry.sqlite             the imported registry
     state/catalog.sqlite              what was filed where
@@ -27,6 +29,8 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/errands/                    requests of operators to the publisher, and its answers
     state/serving.json                which settings and keys the running server uses
     state/publishing.json             what keeps the running publisher from filing
+    state/portal.json                 which settings and users the running portal uses
+    state/portal-sessions.sqlite      the sessions of the web site, without their secrets
     state/rotation.json               a rotation of all parties' credentials that is under way
     state/signer.sock                 where the daemons reach the process that signs the ledgers
     state/*.lock                      locks between commands and daemons
@@ -53,6 +57,7 @@ KEYS = Path("keys")
 HOST_KEYS = KEYS / "host"
 SIGNING_KEYS = KEYS / "signing"
 RINGS = KEYS / "parties"
+USERS = KEYS / "users"
 STORE = Path("store")
 TREES = Path("trees")
 FEED = Path("feed")
@@ -65,8 +70,8 @@ REHEARSALS = Path("rehearsals")
 
 LEDGERS = Path("ledgers")
 TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
-RESULTS_LEDGER = "results"
-LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS, RESULTS_LEDGER)
+RESULTS_LEDGER, ACCESS = "results", "access"
+LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS, RESULTS_LEDGER, ACCESS)
 
 STATE = Path("state")
 REGISTRY_INDEX = STATE / "registry.sqlite"
@@ -78,6 +83,8 @@ RESULTS_SPOOL = STATE / "results-spool"
 REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
 PUBLISHER_STATE = STATE / "publishing.json"
+PORTAL_STATE = STATE / "portal.json"
+PORTAL_SESSIONS = STATE / "portal-sessions.sqlite"
 ROTATION_JOURNAL = STATE / "rotation.json"
 SIGNER_SOCKET = STATE / "signer.sock"
 
@@ -89,6 +96,11 @@ CLIENTS = Path("clients")
 def ring_file(party: str) -> Path:
     """Return the file with a party's credentials."""
     return RINGS / f"{party}.toml"
+
+
+def users_file(party: str) -> Path:
+    """Return the file with a party's users of the web site and the web service."""
+    return USERS / f"{party}.toml"
 
 
 def original_file(sha256: str) -> Path:

@@ -10,6 +10,11 @@ a site can use the same rules:
 - a rehearsal or the election is open. Once the election has opened, rehearsals do not count;
 - if the site says so, an initial password can be used only to set a new one (Genelge md. 5/c).
 
+The users of the web site and the web service have their own credentials (keys/credentials/users),
+and `decide_user` and `recheck_user` apply the same rules to them. A user also has to be active, and
+its credential opens one service only (Genelge md. 3/d). Its initial password always has to be
+changed.
+
 `decide` is called each time a client offers a credential. A public key must also be proved by a
 signature, which the caller verifies. All refusals look the same to the client, with one exception:
 a client with the right credential, at a registered address, is told if it is early or has to change
@@ -27,8 +32,10 @@ from config.fault import Faults
 from config.party import Address, Party
 from config.settings import Settings
 from keys.credentials.ring import Credential, CredentialKind, Ring, fingerprint
+from keys.credentials.users import Role, Service, State, User, Users, split_login_name
 
 RingOf = Callable[[str], Ring]
+UsersOf = Callable[[str], Users]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,8 @@ class Reason(StrEnum):
     SESSIONS = "too many sessions"
     REHEARSAL = "rehearsal over"
     MUST_CHANGE = "password must be changed"
+    SERVICE = "credential of another service"
+    USER_STATE = "user suspended or passive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,16 @@ class Admitted:
     """The party is admitted with that credential, to the election or to a rehearsal."""
 
     party: Party
+    credential: Credential
+    rehearsal: Rehearsal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedUser:
+    """A user of the portal is admitted with that credential."""
+
+    party: Party
+    user: User
     credential: Credential
     rehearsal: Rehearsal | None = None
 
@@ -190,6 +209,100 @@ def recheck(
     # a suspension is a reason too, that reason is returned.
     if other_stage and reason in (None, Reason.NOT_YET_OPEN, Reason.CLOSED):
         return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
+    return reason
+
+
+def decide_user(
+    settings: Settings,
+    users_of: UsersOf,
+    login: str,
+    password: str,
+    service: Service,
+    address: Address,
+    now: datetime,
+) -> AdmittedUser | Refused:
+    """Decide on the password that someone offers as the user `login` of a service of the portal.
+
+    If the reason is MUST_CHANGE, the user may do nothing but set a password of its own.
+    """
+    party_id, name = split_login_name(login)
+    party = settings.party(party_id)
+    held, cause = Users(party_id), ""
+    if party is not None and party.mirrors:
+        try:
+            held = users_of(party.id)
+        except Faults as faults:
+            cause = str(faults)
+    # Also without a user, so that an unknown one takes about the same time.
+    user = held.named(name)
+    credential = (user or User(name, Role.WEB)).by_password(password, now)
+    if party is None or (user is None and party.mirrors and not cause):
+        return Refused(Reason.UNKNOWN_USER)
+    if not party.mirrors:
+        return Refused(Reason.NO_LOGIN)
+    if cause:
+        return Refused(Reason.KEYS_UNREADABLE, cause=cause)
+    if user is None or credential is None:
+        return Refused(Reason.CREDENTIAL)
+    reason = _user_reason(settings, party, user, service, address, now)
+    if reason in (None, Reason.NOT_YET_OPEN, Reason.SERVICE) and not credential.chosen:
+        # Also before the opening, and also a service user's, whose service has no page for it.
+        reason = Reason.MUST_CHANGE
+    if reason is not None:
+        return Refused(reason, credential)
+    stage = settings.stage(now)
+    rehearsal = stage if isinstance(stage, Rehearsal) else None
+    return AdmittedUser(party, user, credential, rehearsal)
+
+
+def recheck_user(
+    settings: Settings,
+    held: Users,
+    name: str,
+    credential_name: str,
+    service: Service,
+    address: Address,
+    now: datetime,
+    rehearsal: str = "",
+) -> Reason | None:
+    """Return why an admitted user is no longer admitted, None if it still is.
+
+    `held` are the current users of its party; the other arguments are as in `recheck`.
+    """
+    party, user = settings.party(held.party), held.named(name)
+    if party is None or user is None:
+        return Reason.UNKNOWN_USER
+    if not party.mirrors:
+        return Reason.NO_LOGIN
+    credential = user.credential(credential_name)
+    if credential is None:
+        return Reason.CREDENTIAL
+    if not credential.valid_at(now):
+        return Reason.CREDENTIAL_TIME
+    reason = _user_reason(settings, party, user, service, address, now)
+    if reason in (None, Reason.NOT_YET_OPEN, Reason.SERVICE) and not credential.chosen:
+        return Reason.MUST_CHANGE
+    stage = settings.stage(now)
+    if reason is None and rehearsal != (stage.id if isinstance(stage, Rehearsal) else ""):
+        return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
+    return reason
+
+
+def _user_reason(
+    settings: Settings,
+    party: Party,
+    user: User,
+    service: Service,
+    address: Address,
+    now: datetime,
+) -> Reason | None:
+    reason = reason_to_refuse(settings, party, address, now)
+    if reason in (Reason.ADDRESS, Reason.SUSPENDED):
+        return reason
+    if user.state is not State.ACTIVE:
+        return Reason.USER_STATE
+    if user.role.service is not service:
+        return Reason.SERVICE
     return reason
 
 

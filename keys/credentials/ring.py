@@ -193,15 +193,17 @@ def ring_digest(ring: Ring) -> str:
 
 def format_ring(ring: Ring) -> bytes:
     """Write a ring in the format of its file, without a signature; `parse_ring` reads it back."""
-    listed = [
-        {
-            k: str(v) if k == "kind" else v
-            for k, v in asdict(c).items()
-            if v is not None and v is not False
-        }
-        for c in ring.credentials
-    ]
+    listed = list(map(credential_table, ring.credentials))
     return tomli_w.dumps({"party": ring.party, "credential": listed}).encode()
+
+
+def credential_table(credential: Credential) -> dict[str, object]:
+    """Return a credential as a table of its file; `parse_credentials` reads it back."""
+    return {
+        k: str(v) if k == "kind" else v
+        for k, v in asdict(credential).items()
+        if v is not None and v is not False
+    }
 
 
 _TYPES = {
@@ -215,8 +217,12 @@ def parse_ring(text: str) -> Ring:
     data = tomllib.loads(text)
     if set(data) - {"party", "credential"} or not isinstance(data.get("party"), str):
         raise ValueError("not a key file: it may only have `party` and `credential`")
+    return Ring(data["party"], parse_credentials(data.get("credential", [])))
+
+
+def parse_credentials(listed: object) -> tuple[Credential, ...]:
+    """Read the tables of credentials; ValueError says what is wrong with them."""
     credentials = []
-    listed = data.get("credential", [])
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise ValueError("each credential must be a table under [[credential]]")
     for number, stated in enumerate(listed, start=1):
@@ -233,7 +239,7 @@ def parse_ring(text: str) -> Ring:
         if credential.fingerprint != _fingerprint_of(credential):
             raise ValueError(f"credential {number}: the fingerprint does not match the secret")
         credentials.append(credential)
-    return Ring(data["party"], tuple(credentials))
+    return tuple(credentials)
 
 
 def _fingerprint_of(credential: Credential) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from config.event import Outcome
 from config.site import KEYS as FOLDER
-from config.site import LEDGERS, OPERATIONS, RINGS
+from config.site import LEDGERS, OPERATIONS, RINGS, USERS
 from keys.ledger import segments
 from keys.ledger.record import Record, parse_record, seq_of
 
@@ -94,9 +94,9 @@ def names(stated: object, name: str) -> bool:
     return _parse(stated).get(name, REMOVED) != REMOVED
 
 
-def is_ring(name: str) -> bool:
-    """Say whether that name, relative to the site, is the name of a ring."""
-    return Path(name).parent == RINGS
+def is_of_party(name: str) -> bool:
+    """Say whether that name, relative to the site, is the name of a ring or a file of users."""
+    return Path(name).parent in (RINGS, USERS)
 
 
 def server_key_files(site: Path) -> dict[str, str]:
@@ -107,7 +107,9 @@ def server_key_files(site: Path) -> dict[str, str]:
     found = {}
     for path in sorted((site / FOLDER).rglob("*")):
         name = path.relative_to(site)
-        if name.parts[1] == RINGS.name or "draft" in name.parts or path.name.startswith("."):
+        if name.parts[1] in (RINGS.name, USERS.name):
+            continue
+        if "draft" in name.parts or path.name.startswith("."):
             continue
         if path.is_file():
             found[str(name)] = digest_of(path.read_bytes())

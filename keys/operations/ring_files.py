@@ -12,9 +12,8 @@ Otherwise `load` raises Faults, which name the command that accepts the file as 
 signatures; its rings are accepted, and the first start or change signs and records them all
 (keys/operations/keys_record).
 
-A change is written in three steps, so that a crash leaves either the old ring or the new one:
-`stage` writes the new file beside the old one, the caller records its digest, and `apply` moves it
-into place. After a crash in between, `load` reads the staged file, since the record names it.
+A change is written in three steps (keys/operations/staged_file): `stage`, the record, `apply`.
+After a crash in between, `load` reads the staged file, since the record names it.
 """
 
 from collections.abc import Iterator
@@ -23,12 +22,11 @@ from pathlib import Path
 from config.event import Outcome
 from config.fault import Fault, Faults
 from config.site import LEDGERS, OPERATIONS, RINGS, ring_file
-from keys import files
 from keys.credentials import ring
 from keys.credentials.ring import Ring
 from keys.ledger import segments
 from keys.ledger.record import parse_record
-from keys.operations import key_files
+from keys.operations import key_files, staged_file
 from keys.operations.key_files import KEY_FILES, KeyFilesOnRecord
 from keys.server_keys import signed_ring, sshsig
 
@@ -51,7 +49,7 @@ def load(
     name = str(ring_file(party))
     expected = known.digests.get(name)
     if expected is not None and key_files.digest_of(content) != expected:
-        content = _read(_staged(site, party))
+        content = staged_file.read(staged_file.staged(ring.ring_path(site, party)))
         if content is None or key_files.digest_of(content) != expected:
             raise _refused(site, party, "it is not the file that was recorded last")
         held = ring.parse_ring(content.decode())
@@ -66,7 +64,7 @@ def load(
 
 def read_file(site: Path, party: str) -> bytes | None:
     """Return the bytes of a ring's file as they are on the disk, None if there is no file."""
-    return _read(ring.ring_path(site, party))
+    return staged_file.read(ring.ring_path(site, party))
 
 
 def line(site: Path, new: Ring) -> str:
@@ -79,19 +77,12 @@ def line(site: Path, new: Ring) -> str:
 
 def stage(site: Path, new: Ring) -> None:
     """Write a ring beside the one in force, before its line is recorded."""
-    staged = _staged(site, new.party)
-    staged.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.remove_unfinished(staged.parent)
-    files.replace(staged, _signed(site, new))
+    staged_file.stage(ring.ring_path(site, new.party), _signed(site, new))
 
 
 def apply(site: Path, new: Ring) -> None:
     """Put a staged ring in force; write it first if it is not staged."""
-    staged = _staged(site, new.party)
-    if _read(staged) != _signed(site, new):
-        stage(site, new)
-    staged.replace(ring.ring_path(site, new.party))
-    files.sync(staged.parent)
+    staged_file.apply(ring.ring_path(site, new.party), _signed(site, new))
 
 
 def in_force_as_it_is(site: Path, party: str) -> bool:
@@ -129,8 +120,7 @@ def removal(party: str) -> str:
 
 def remove(site: Path, party: str) -> None:
     """Remove a party's ring; call it after the removal is recorded."""
-    ring.ring_path(site, party).unlink(missing_ok=True)
-    _staged(site, party).unlink(missing_ok=True)
+    staged_file.remove(ring.ring_path(site, party))
 
 
 def on_disk(site: Path) -> Iterator[str]:
@@ -142,18 +132,6 @@ def on_disk(site: Path) -> Iterator[str]:
 
 def _signed(site: Path, new: Ring) -> bytes:
     return signed_ring.format_signed(new, sshsig.site_signing_key(site))
-
-
-def _staged(site: Path, party: str) -> Path:
-    path = ring.ring_path(site, party)
-    return path.with_name(f".{path.name}.next")
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _refused(site: Path, party: str, cause: str) -> Faults:

@@ -1,13 +1,14 @@
-"""Publishes what the running server uses, so that a command can check that a change took effect.
+"""Publishes what a running server uses, so that a command can check that a change took effect.
 
-The server replaces `state/serving.json` whenever anything in it changes:
+The SFTP server replaces `state/serving.json`, and the portal `state/portal.json`, whenever anything
+in it changes:
 
     {"announced": ["SHA256:…"], "damaged": ["parti-b"], "faults": ["site.toml: …"],
      "host_keys": ["SHA256:…"], "parties": {"parti-a": "<digest>"},
      "pid": 4711, "rings": {"parti-a": "<digest>"}}
 
-    rings         for each party, `ring_digest` of the ring in use
-    damaged       parties whose ring file cannot be used; the last good ring is in use
+    rings         for each party, `ring_digest` of the ring in use; of the portal, `users_digest`
+    damaged       parties whose file cannot be used; the last good one is in use
     parties       for each party, `party_digest` of its settings in use
     host_keys     fingerprints of the host keys in use
     announced     fingerprints of the host keys that clients are told: in use, and next
@@ -31,10 +32,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from config.party import Party
-from config.site import SERVER_STATE, STATE, lock_file
+from config.site import PORTAL_STATE, SERVER_STATE, STATE, lock_file
 from keys import files
 
-RUN, SERVE, PUBLISH = "run", "serve", "publish"
+RUN, SERVE, PUBLISH, PORTAL = "run", "serve", "publish", "portal"
+STATE_FILES = {SERVE: SERVER_STATE, PORTAL: PORTAL_STATE}
 _flock = struct.Struct("hhqqi4x")
 
 
@@ -44,7 +46,7 @@ class AlreadyRunning(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The content of `state/serving.json`; see above."""
+    """The content of the file; see above."""
 
     pid: int
     rings: Mapping[str, str] = field(default_factory=dict)
@@ -62,17 +64,19 @@ def party_digest(party: Party) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write(site: Path, serving: ServerState) -> None:
-    """Write `state/serving.json`."""
+def write(site: Path, serving: ServerState, part: str = SERVE) -> None:
+    """Write the file of that part of the site."""
     (site / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.replace(site / SERVER_STATE, json.dumps(asdict(serving), sort_keys=True).encode() + b"\n")
+    files.replace(
+        site / STATE_FILES[part], json.dumps(asdict(serving), sort_keys=True).encode() + b"\n"
+    )
 
 
-def read(site: Path) -> ServerState | None:
-    """Return the state of the running server, or None if none runs or it has not written yet."""
-    pid = holder(site, SERVE)
+def read(site: Path, part: str = SERVE) -> ServerState | None:
+    """Return the state of a running server, or None if none runs or it has not written yet."""
+    pid = holder(site, part)
     try:
-        data = json.loads((site / SERVER_STATE).read_bytes())
+        data = json.loads((site / STATE_FILES[part]).read_bytes())
         lists = ("damaged", "host_keys", "announced", "faults")
         found = ServerState(**{**data, **{key: tuple(data[key]) for key in lists}})
     except (OSError, ValueError, TypeError, KeyError):

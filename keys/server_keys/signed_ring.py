@@ -1,4 +1,4 @@
-"""Signs the file of a party's ring, and verifies that a command of this site has written it.
+"""Signs the file of a party's ring or users, and verifies that this site has written it.
 
 The last line of the file is a comment with an ed25519 signature by the site's signing key:
 
@@ -6,7 +6,8 @@ The last line of the file is a comment with an ed25519 signature by the site's s
     …                                       as keys/credentials/ring has it
     # signature: f31c…0a                     64 bytes in hexadecimal
 
-The signed data is `ssps ring v1`, a line feed, and every byte before the comment. A TOML reader
+The signed data is `ssps ring v1`, a line feed, and every byte before the comment; of a file of
+users (keys/credentials/users) it is `ssps users v1`, so neither passes for the other. A TOML reader
 skips the comment, so software that knows nothing about signatures can still read the ring. The same
 ring and key always give the same bytes.
 
@@ -26,7 +27,7 @@ from keys.credentials import ring
 from keys.credentials.ring import Ring
 from keys.server_keys import sshsig
 
-_CONTEXT = b"ssps ring v1\n"
+RING, USERS = b"ssps ring v1\n", b"ssps users v1\n"
 _LINE = re.compile(rb"# signature: ([0-9a-f]{128})\n")
 
 
@@ -39,7 +40,12 @@ def format_signed(new: Ring, key: Ed25519PrivateKey) -> bytes:
     content = ring.format_ring(new)
     if ring.parse_ring(content.decode()) != new:
         raise AssertionError("a ring must be the same when it is read back")
-    return content + b"# signature: " + key.sign(_CONTEXT + content).hex().encode() + b"\n"
+    return signed(content, key, RING)
+
+
+def signed(content: bytes, key: Ed25519PrivateKey, context: bytes) -> bytes:
+    """Return a file's content with its signature as the last line."""
+    return content + b"# signature: " + key.sign(context + content).hex().encode() + b"\n"
 
 
 def is_signed(content: bytes) -> bool:
@@ -47,8 +53,8 @@ def is_signed(content: bytes) -> bool:
     return b"\n# signature:" in content
 
 
-def verify(content: bytes, keys: Iterable[Ed25519PublicKey]) -> None:
-    """Raise Unsigned unless one of `keys` has signed these bytes of a ring's file."""
+def verify(content: bytes, keys: Iterable[Ed25519PublicKey], context: bytes = RING) -> None:
+    """Raise Unsigned unless one of `keys` has signed these bytes of a file of that kind."""
     at = content.rstrip(b"\n").rfind(b"\n") + 1
     line = _LINE.fullmatch(content[at:])
     if line is None:
@@ -56,7 +62,7 @@ def verify(content: bytes, keys: Iterable[Ed25519PublicKey]) -> None:
     signature = bytes.fromhex(line[1].decode())
     for key in keys:
         try:
-            key.verify(signature, _CONTEXT + content[:at])
+            key.verify(signature, context + content[:at])
         except InvalidSignature:
             continue
         return

@@ -103,7 +103,7 @@ class _PartiesEdit(Change[_Agreements]):
         party = new.settings.party(self.what)
         wanted = server_state.party_digest(party) if party is not None else None
         server_reload.reload_daemons(self._site)
-        return server_reload.wait_until_in_force(
+        return server_reload.wait_for_settings(
             self._site,
             lambda state: state.parties.get(self.what) == wanted,
             f"settings of {self.what}",

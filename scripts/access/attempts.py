@@ -76,6 +76,14 @@ ADVICE = {
         "the public key is registered, but the client does not have its private key",
         "Acik anahtar dogru, ozel anahtar ona ait degil.",
     ),
+    "credential of another service": (
+        "this user has the password of the other service (Genelge md. 3/d)",
+        "Bu kullanici baska bir SSPS hizmeti icindir.",
+    ),
+    "user suspended or passive": (
+        "the user is suspended, or passive since the last election: `ssps user list`",
+        "Kullanici etkin degil; partinizin irtibat kisisi bizi arasin.",
+    ),
     "method not offered": (
         "the client uses what the server does not accept: an old DSA or SHA-1 key, or another "
         "method",

@@ -87,14 +87,16 @@ def port_faults(settings: Settings, *, privileged: bool) -> Iterator[Fault]:
     """Yield a fault for each address on which the server cannot listen.
 
     With `privileged`, a port that this process may not use is a fault too; the units give the
-    server that right. If a server of this site is running already, nothing is checked.
+    daemons that right. What a daemon of this site listens on already is not checked.
     """
-    if server_state.holder(settings.site, server_state.SERVE) is not None:
-        return
-    sftp = settings.sftp
-    listening = {"sftp.listen": (sftp.host, sftp.port)}
-    if sftp.metrics is not None:
-        listening["sftp.metrics"] = sftp.metrics
+    sftp, listening = settings.sftp, {}
+    if server_state.holder(settings.site, server_state.SERVE) is None:
+        listening["sftp.listen"] = (sftp.host, sftp.port)
+        if sftp.metrics is not None:
+            listening["sftp.metrics"] = sftp.metrics
+    web = settings.portal
+    if web is not None and server_state.holder(settings.site, server_state.PORTAL) is None:
+        listening["portal.listen"] = (web.host, web.port)
     for key, (host, port) in listening.items():
         try:
             _try_listening(host, port)
@@ -102,6 +104,15 @@ def port_faults(settings: Settings, *, privileged: bool) -> Iterator[Fault]:
             if error.errno == errno.EACCES and not privileged:
                 continue
             yield Fault(SITE_TOML, key, _port_fault(host, port, error))
+
+
+def portal_faults(settings: Settings) -> Iterator[Fault]:
+    """Yield what keeps the portal from starting: its certificate and the key of that."""
+    if settings.portal is None:
+        return
+    from portal.tls import certificate_faults
+
+    yield from certificate_faults(settings.portal)
 
 
 def _try_listening(host: str, port: int) -> None:

@@ -1,7 +1,8 @@
 """`ssps run`, `publish` and `serve`: start the daemons, together or each by itself.
 
-On SIGHUP `ssps run` reads the settings again. If they are valid, the server reloads them without
-ending its sessions, and the publisher is restarted; if not, both continue with the old ones.
+`ssps run` also starts the portal (scripts/daemons/portal) if the settings have one. On SIGHUP it
+reads the settings again. If they are valid, server and portal reload them without ending their
+sessions, and the publisher is restarted; if not, all continue with the old ones.
 """
 
 import os
@@ -31,19 +32,21 @@ from scripts.shared.json_log import configure_logging
 from sftpd.sandbox import sandbox
 
 _RECORD_TIMEOUT = 10.0  # seconds; meanwhile the supervisor restarts no daemon
-RELOAD_SIGNALS = {"publish": signal.SIGTERM, "serve": signal.SIGHUP}
+RELOAD_SIGNALS = {"publish": signal.SIGTERM, "serve": signal.SIGHUP, "portal": signal.SIGHUP}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
 @console.with_site
 def run(site: Path) -> None:
-    """Run publisher and server, and restart them if they die.
+    """Run publisher, server and portal, and restart them if they die.
+
+    The portal runs if site.toml has [portal].
 
     Stops with exit code 1 if a restart could not help: a fault of the settings, no registry, an
     intake folder that does not exist, a port that is taken.
 
-    SIGHUP reloads the settings, SIGTERM stops both.
+    SIGHUP reloads the settings, SIGTERM stops all.
     """
     server_state.refuse_second(site, server_state.RUN)
     settings = load_ready_settings(site)
@@ -51,15 +54,17 @@ def run(site: Path) -> None:
         *sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()),
         *obstacles.publisher_faults(settings),
         *obstacles.port_faults(settings, privileged=True),
+        *obstacles.portal_faults(settings),
     ]
     if found:
         raise Faults(found)  # restarting the daemons again and again would not fix them
     starts.record_start(settings, server_state.RUN)
     configure_logging("run")
-    _log_warnings(settings)
+    log_warnings(settings)
     commands = {
         part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
         for part in RELOAD_SIGNALS
+        if part != server_state.PORTAL or settings.portal is not None
     }
     stop_timeout = settings.sftp.drain_seconds + KILL_MARGIN
     with server_state.claim(site, server_state.RUN):
@@ -80,7 +85,7 @@ def publish(site: Path) -> None:
     if found := list(obstacles.publisher_faults(settings, every_folder=False)):
         raise Faults(found)
     configure_logging("publish")
-    _log_warnings(settings)
+    log_warnings(settings)
     run_publisher(settings)
 
 
@@ -124,7 +129,7 @@ def serve(site: Path) -> None:
     """Run the SFTP server, which records every access."""
     settings = load_ready_settings(site)
     configure_logging("serve")
-    _log_warnings(settings)
+    log_warnings(settings)
     run_server(settings)
 
 
@@ -140,7 +145,7 @@ def run_server(settings: Settings, **how: Any) -> None:
     with signer_client.running_signer(site, TRANSFER, settings.ledger) as signer:
 
         def record_new_settings(new_settings: Settings) -> None:
-            _log_warnings(new_settings)
+            log_warnings(new_settings)
             settings_record.record_if_changed(
                 new_settings, "loaded by ssps serve", wait_seconds=0, signed=False
             )
@@ -157,7 +162,8 @@ def load_ready_settings(site: Path) -> Settings:
     return settings
 
 
-def _log_warnings(settings: Settings) -> None:
+def log_warnings(settings: Settings) -> None:
+    """Log the settings of earlier versions that are not used any more."""
     for warning in settings.warnings:
         structlog.get_logger().warning("setting-ignored", cause=str(warning))
 

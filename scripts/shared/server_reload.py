@@ -1,7 +1,7 @@
 """Asks the daemons to reload, and waits until the running server reports the change in force.
 
-The server writes what it uses to `state/serving.json` (keys/operations/server_state); a command
-compares that file with what it has just written.
+The SFTP server and the portal each write what they use to a file (keys/operations/server_state); a
+command compares that file with what it has just written.
 """
 
 import os
@@ -14,14 +14,15 @@ from pathlib import Path
 import click
 
 from config.fault import Fault, Faults
-from config.site import SERVER_STATE
 from keys.credentials import ring
 from keys.credentials.ring import Ring
+from keys.credentials.users import Users, users_digest
 from keys.operations import server_state
 from keys.operations.server_state import ServerState
 
 TIMEOUT = 10.0  # seconds; the server looks for new rings three times a second
 _POLL_INTERVAL = 0.05
+_NAMES = {server_state.SERVE: "server", server_state.PORTAL: "portal"}
 
 
 def wait_for_rings(site: Path, *changed: Ring) -> bool:
@@ -34,12 +35,24 @@ def wait_for_rings(site: Path, *changed: Ring) -> bool:
     )
 
 
+def wait_for_users(site: Path, *changed: Users) -> bool:
+    """Wait until the portal uses these users; see `wait_until_in_force`."""
+    wanted = {new.party: users_digest(new) for new in changed}
+    return wait_until_in_force(
+        site,
+        lambda state: all(state.rings.get(p) == wanted[p] for p in wanted),
+        f"users of {', '.join(wanted)}",
+        server_state.PORTAL,
+    )
+
+
 def reload_daemons(site: Path) -> bool:
     """Send SIGHUP so that the settings are read again; return whether a daemon was running."""
     asked = False
-    for part in (server_state.RUN, server_state.SERVE):
-        pid = server_state.holder(site, part)
-        if pid is not None and not asked:
+    supervisor = server_state.holder(site, server_state.RUN)
+    alone = (server_state.SERVE, server_state.PORTAL)
+    for pid in [supervisor] if supervisor else [server_state.holder(site, part) for part in alone]:
+        if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGHUP)
                 asked = True
@@ -53,27 +66,42 @@ def reload_daemons(site: Path) -> bool:
     return asked
 
 
-def wait_until_in_force(site: Path, applied: Callable[[ServerState], bool], what: str) -> bool:
-    """Wait until `applied` is true of what the running server reports, and say so on stderr.
+def wait_for_settings(site: Path, applied: Callable[[ServerState], bool], what: str) -> bool:
+    """Wait until the server, and the portal if one runs, use new settings; see below."""
+    in_force = wait_until_in_force(site, applied, what)
+    if server_state.holder(site, server_state.PORTAL) is not None:
+        wait_until_in_force(site, applied, what, server_state.PORTAL)
+    return in_force
+
+
+def wait_until_in_force(
+    site: Path,
+    applied: Callable[[ServerState], bool],
+    what: str,
+    part: str = server_state.SERVE,
+) -> bool:
+    """Wait until `applied` is true of what a running server reports, and say so on stderr.
 
     Returns False if no server is running. Raises Faults, with the server's own reasons, if it
     does not use the change within `TIMEOUT` seconds.
     """
     end = time.monotonic() + TIMEOUT
-    state = None
+    state, name = None, _NAMES[part]
+    # `ssps run` always has the server as a child, but a portal only if the settings have one.
+    alone = part == server_state.PORTAL
     while time.monotonic() < end:
-        pid = server_state.holder(site, server_state.SERVE)
-        state = server_state.read(site)
-        if pid is None and server_state.holder(site, server_state.RUN) is None:
-            click.echo("no server is running: the change takes effect at its next start", err=True)
+        pid = server_state.holder(site, part)
+        state = server_state.read(site, part)
+        if pid is None and (alone or server_state.holder(site, server_state.RUN) is None):
+            click.echo(f"no {name} is running: the change takes effect at its next start", err=True)
             return False
         if state is not None and applied(state):
-            click.echo(f"in force: the server (process {state.pid}) uses the {what}", err=True)
+            click.echo(f"in force: the {name} (process {state.pid}) uses the {what}", err=True)
             return True
         time.sleep(_POLL_INTERVAL)
-    reasons = [Fault("", "", f"the server says: {f}") for f in (state.faults if state else ())]
+    reasons = [Fault("", "", f"the {name} says: {f}") for f in (state.faults if state else ())]
     message = (
-        f"the {what} are written, but the running server does NOT use them after {TIMEOUT:.0f} s: "
+        f"the {what} are written, but the running {name} does NOT use them after {TIMEOUT:.0f} s: "
         "look at its log, and restart it if necessary"
     )
-    raise Faults([Fault(str(SERVER_STATE), "", message), *reasons])
+    raise Faults([Fault(str(server_state.STATE_FILES[part]), "", message), *reasons])

@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -14,9 +15,9 @@ from scripts import module_list
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
-PATH = re.compile(r"`((?:config|keys|publisher|sftpd|scripts|tests|docs)/[\w./-]*)`")
+PATH = re.compile(r"`((?:config|keys|publisher|sftpd|portal|scripts|tests|docs)/[\w./-]*)`")
 # Paths of a site that begin like paths of this repository.
-OF_A_SITE = {"keys/", "keys/parties/", "keys/host/", "results/"}
+OF_A_SITE = {"keys/", "keys/parties/", "keys/host/", "keys/users/", "results/"}
 
 
 def documents() -> list[Path]:
@@ -44,11 +45,17 @@ def exists(path: str) -> bool:
 def settings(model: type[BaseModel], table: str = "") -> Iterator[str]:
     """Yield the dotted key of every setting, as docs/reference.md writes it."""
     for name, field in model.model_fields.items():
-        inner = field.annotation
+        inner = optional(field.annotation)
         if table == "" and isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from settings(inner, f"{name}.")
         elif table:
             yield table + name
+
+
+def optional(annotation: object) -> object:
+    """Return the table of a section that may be left out."""
+    tables = [each for each in get_args(annotation) if each is not type(None)]
+    return tables[0] if len(tables) == 1 else annotation
 
 
 def test_every_setting_is_in_the_reference() -> None:

@@ -16,7 +16,7 @@ from publisher.page import Reason
 ROOT = Path(__file__).resolve().parents[2]
 HANDBOOK = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 SLUG = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
-PACKAGES = ("config", "keys", "publisher", "sftpd", "scripts")
+PACKAGES = ("config", "keys", "publisher", "sftpd", "portal", "scripts")
 ALERTS = {"error", "warning", "exception", "critical"}
 LEVELS = ALERTS | {"info", "debug"}
 

@@ -25,8 +25,9 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "state/publishing.json", "state/serving.json", "state/rotation.json", "state/signer.sock",
         "results", "feed/sonuclar", "snapshots", "snapshots/latest", "state/results.sqlite",
         "state/results-spool",
+        "keys/users", "state/portal.json", "state/portal-sessions.sqlite",
     }  # fmt: skip
-    assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results")
+    assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results", "access")
     assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"
     assert str(site.original_file("9f86d081")) == "store/9f/86/9f86d081"
     assert str(site.lock_file("publish")) == "state/publish.lock"

@@ -18,11 +18,14 @@ from config.event import Event
 from config.sheet import Belge, Secim, Sheet
 from config.site import REGISTRY_INDEX
 from keys.credentials import ring
+from keys.credentials.users import Role
 from keys.ledger import anchors, segments, writer
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.access.key import add_credential, load_public_key
+from scripts.access.user import add_user
 from scripts.shared import console
+from scripts.shared.change import Mode
 from scripts.site import system
 from scripts.ssps import main
 
@@ -56,6 +59,12 @@ CHANGES: dict[str, list[str]] = {
     "key signing next": ["--apply"],
     "key signing withdraw": ["--apply"],
     "key signing rotate": ["--apply"],
+    "user add": ["parti-a", "ayse"],
+    "user suspend": ["parti-a.ayse"],
+    "user resume": ["parti-a.ayse"],
+    "user reset": ["parti-a.ayse"],
+    "user season": [],
+    "user remove": ["parti-a.ayse"],
     "absent add": [BOX, "--reason", "burnt"],
     "absent remove": [BOX],
     "desk identify": [HELD, "2000000001"],
@@ -74,6 +83,7 @@ READS = {
     "party show",
     "party test",
     "party letter",
+    "user list",
     "key host show",
     "key signing show",
     "ballot show",
@@ -95,7 +105,7 @@ READS = {
     "audit gap",
     "audit export",
 }
-DAEMONS = {"run", "publish", "serve"}  # each writes its own ledger
+DAEMONS = {"run", "publish", "serve", "portal"}  # each writes its own ledger
 REHEARSALS = {
     "rehearse init",
     "rehearse scan",
@@ -230,15 +240,22 @@ def content(site: Path) -> dict[str, bytes]:
     return {path: data for path, data in files if "sqlite-" not in path}
 
 
+# What an earlier change of CHANGES makes is not there in a dry run, and the other way round.
+OF_A_DRY_RUN = {"party remove": ["parti-a"], "user add": ["parti-a", "banu"]}
+
+
 def test_a_dry_run_changes_nothing_and_records_nothing(
     whole: Path, tmp_path: Path, ssps: Ssps
 ) -> None:
     host.prepare_next(whole / "keys/host")
     host.prepare_next(whole / "keys/signing")
+    add_user(whole, "parti-a", "ayse", Role.WEB, "Yedi-Kule-Kapisi-17", "set up", Mode())
     before = content(whole)
 
     for name in DRY_RUNS:
-        words = [*name.split(), "parti-a"] if name == "party remove" else call(name, tmp_path)
+        words = (
+            [*name.split(), *OF_A_DRY_RUN[name]] if name in OF_A_DRY_RUN else call(name, tmp_path)
+        )
         done = ssps(*words, "--why", "x", "--dry-run", "--site", whole)
 
         assert done.exit_code == 0, (name, done.output)

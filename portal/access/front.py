@@ -1,0 +1,192 @@
+"""The outermost layer of the portal: addresses, sizes, other sites' requests, and headers.
+
+It runs before any route, so it also covers pages that do not exist, and files such as the style
+sheet:
+
+1. The client's address is that of its connection. If that is a balancer of `[portal] proxies`, it
+   is the last address of X-Forwarded-For, which the balancer added; the header of anybody else is
+   ignored.
+2. An address that no party has registered gets a short refusal, the same for every path
+   (Genelge md. 4/b-2). It is recorded, at most once a second for each address.
+3. A body may have MAX_BODY bytes. No page takes more.
+4. A browser that says that another site made it send a form is refused.
+5. Every answer gets the headers that keep a browser from running anything but our own files, and
+   from keeping pages in a cache that somebody else may read.
+"""
+
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from config.event import AccessEvent, Event, Outcome, Value
+from config.party import Address, parse_address
+from keys.credentials.penalties import Source, source_of
+from keys.ledger.writer import Unwritable
+from portal.access.entrance import Entrance
+
+MAX_BODY = 64 * 1024  # bytes
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_REFUSED = (
+    "Bu adresten SSPS'ye erişilemez. Erişim yalnız partinizin bildirdiği sabit adreslerden "
+    "açıktır.\n"
+)
+_MAX_SOURCES = 1024
+_CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "content-security-policy": _CONTENT_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_HSTS = "max-age=31536000"
+_NO_CACHE = "no-store"
+
+_log = structlog.get_logger()
+
+
+class Front:
+    """The outermost ASGI application; it serves `app` behind the rules above."""
+
+    def __init__(
+        self, app: ASGIApp, entrance: Entrance, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app = app
+        self._refusals = _Refusals(entrance, monotonic)
+        self._entrance = entrance
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = Headers(scope=scope)
+        address, via = self._address(scope, headers)
+        if address is None or not self._entrance.registered(address):
+            await self._refusals.note(address, via)
+            await _answer(send, 403, _REFUSED)
+            return
+        scope.setdefault("state", {})["address"] = address
+        if scope["method"] not in _SAFE_METHODS and _from_another_site(headers):
+            await _answer(send, 403, "Bu istek başka bir siteden geliyor.\n")
+            return
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdecimal()) or int(length) > MAX_BODY:
+            await _answer(send, 413, f"İstek en çok {MAX_BODY} bayt olabilir.\n")
+            return
+        secure = scope["scheme"] == "https"
+        await self._app(scope, _limited(receive), _with_headers(send, secure=secure))
+
+    def _address(
+        self, scope: MutableMapping[str, Any], headers: Headers
+    ) -> tuple[Address | None, Address | None]:
+        """Return the client's address, and the balancer that passed the request on, if any."""
+        peer = parse_address(scope["client"][0])
+        if peer not in self._entrance.portal.proxies:
+            return peer, None
+        stated = headers.getlist("x-forwarded-for")
+        try:
+            return parse_address(stated[-1].rpartition(",")[2].strip()), peer
+        except (IndexError, ValueError):
+            return None, peer
+
+
+class _Refusals:
+    """Records refused addresses, at most once a second each."""
+
+    def __init__(self, entrance: Entrance, monotonic: Callable[[], float]) -> None:
+        self._entrance = entrance
+        self._monotonic = monotonic
+        self._last: dict[Source | None, tuple[float, int]] = {}
+
+    async def note(self, address: Address | None, via: Address | None) -> None:
+        source = None if address is None else source_of(address)
+        now = self._monotonic()
+        last, count = self._last.pop(source, (float("-inf"), 0))
+        if len(self._last) >= _MAX_SOURCES:
+            del self._last[next(iter(self._last))]
+        if now < last + 1:
+            self._last[source] = last, count + 1
+            return
+        self._last[source] = now, 0
+        reason = "address" if address is not None else "proxy header"
+        detail: dict[str, Value] = {"reason": reason, "count": count + 1}
+        if via is not None:
+            detail["via"] = str(via)
+        event = Event(
+            AccessEvent.CONNECTION_REFUSED, "", str(address or via), "", Outcome.REFUSED, detail
+        )
+        try:
+            await self._entrance.recorder.record(event)
+        except Unwritable as error:
+            names = [str(event.event)]
+            _log.error("record-not-written", event_names=names, records=1, cause=str(error))
+
+
+def _from_another_site(headers: Headers) -> bool:
+    """Say whether a browser states that a page of another site made this request."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+
+
+def _limited(receive: Receive) -> Receive:
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY:
+            return {"type": "http.disconnect"}
+        return message
+
+    return limited
+
+
+def _with_headers(send: Send, *, secure: bool) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", _NO_CACHE)
+            if secure:
+                headers["strict-transport-security"] = _HSTS
+        await send(message)
+
+    return sending
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    body = text.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    sending = _with_headers(send, secure=False)
+    await sending({"type": "http.response.start", "status": status, "headers": headers})
+    await sending({"type": "http.response.body", "body": body})

@@ -1,0 +1,326 @@
+"""The one gate of all routes: who may ask, and that the answer is on record before it is sent.
+
+A route belongs to a router of `gated_router`. Its function depends on `signed_in(service)`, which
+returns the Identity of the user, and calls `record` once for what it is about to answer:
+
+    router = gated_router()
+
+    @router.get("/arama")
+    def search(request: Request, who: Annotated[Identity, Depends(signed_in())]) -> Response:
+        found = queries.search(who.site, who.scope, …)
+        record(request, AccessEvent.QUERY, rows=len(found))
+        return …
+
+1. A request from an address that no party has registered is refused before any route
+   (portal/access/front).
+2. `signed_in` finds the session of the web site, or the password of a call, and checks it again
+   with the settings and users that are in force now (portal/access/entrance).
+3. A form needs the token of its page: `signed_in` compares it for every method that may change
+   something.
+4. After the function has returned its answer, and before the first byte of it is sent, the gate
+   writes what the function has recorded. If that fails, the client gets 503 and no answer. A route
+   that has recorded nothing is an error of ours, and its answer is not sent either.
+5. A request that a function refuses is recorded as `denied`, with the status.
+
+`public` marks the few routes that need no user, such as the page of the login. `check_routes` is
+called when the application is made: it refuses to start if a route has no gate, or was not added
+with `add_routes`.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import structlog
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from config.event import AccessEvent, Event, Outcome, Value
+from keys.credentials.admission import Reason, Refused
+from keys.credentials.users import Service
+from keys.ledger.writer import Unwritable
+from portal.access.entrance import Entrance, Wait
+from portal.access.identity import Identity
+from portal.access.sessions import Stage, is_form_token
+
+COOKIE, FORM_COOKIE, FORM_FIELD = "__Host-ssps", "__Host-ssps-form", "form"
+LOGIN_PAGE = "/giris"
+STAGE_PAGES = {
+    Stage.PASSWORD: "/parola",
+    Stage.TOTP: "/dogrulama",
+    Stage.ENROL: "/ikinci-adim",
+    Stage.TERMS: "/kosullar",
+}
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_MAX_TARGET = 2000  # characters of a path and query in a record
+_PUBLIC, _SIGNED_IN = "__ssps_public__", "__ssps_service__"
+F = TypeVar("F", bound=Callable[..., Any])
+
+_log = structlog.get_logger()
+
+
+class Refusal(HTTPException):
+    """A request that is refused. `slug` names the kind of refusal for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.slug = slug
+
+
+class ToLogin(Refusal):
+    """The page needs a login, or the next step of it: the browser is sent to `location`."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(303, "login", "giriş gerekli", {"Location": location})
+
+
+def signed_in(
+    service: Service = Service.WEB, stage: Stage = Stage.FULL
+) -> Callable[[Request], Awaitable[Identity]]:
+    """Return the dependency that admits the users of one service.
+
+    For the web site, the session has to be in that stage of its login.
+    """
+
+    async def identified(request: Request) -> Identity:
+        if service is Service.API:
+            identity = await _identify_call(request)
+        else:
+            identity = await _identify_session(request, stage)
+        request.state.identity = identity
+        return identity
+
+    setattr(identified, _SIGNED_IN, service)
+    return identified
+
+
+def record(request: Request, event: AccessEvent, what: str | None = None, **detail: Value) -> None:
+    """Have a record written before the answer to this request is sent.
+
+    Without `what`, it is the path and the query that the client asked for. The gate adds the user.
+    """
+    request.state.records.append((event, what, detail))
+
+
+def public(route: F) -> F:
+    """Mark a route that needs no user and that is not recorded."""
+    setattr(route, _PUBLIC, True)
+    return route
+
+
+def gated_router(**options: Any) -> APIRouter:
+    """Return a router whose routes all pass the gate."""
+    return APIRouter(route_class=GatedRoute, **options)
+
+
+class GatedRoute(APIRoute):
+    """A route that passes the gate; see above."""
+
+    @property
+    def is_public(self) -> bool:
+        """Say whether it needs no user."""
+        return bool(getattr(self.endpoint, _PUBLIC, False))
+
+    @property
+    def service(self) -> Service | None:
+        """The service whose users it admits, None if it is public."""
+        return _service_of(self.dependant)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of FastAPI inside the gate."""
+        answer = super().get_route_handler()
+        is_public = self.is_public
+
+        async def handler(request: Request) -> Response:
+            request.state.records, request.state.identity = [], None
+            try:
+                response = await answer(request)
+            except ToLogin:
+                raise
+            except (HTTPException, RequestValidationError) as error:
+                await _record_denial(request, error)
+                raise
+            if not request.state.records and not is_public:
+                _log.error("answer-not-recorded", path=request.url.path)
+                raise Refusal(500, "not-recorded", "yanıt kayda alınamadı")
+            await _write(request)
+            return response
+
+        return handler
+
+
+def add_routes(app: FastAPI, *routers: APIRouter) -> None:
+    """Add the routes of gated routers to the application, each as it is."""
+    for router in routers:
+        app.router.routes.extend(router.routes)
+
+
+def check_routes(app: FastAPI, unrecorded: frozenset[str] = frozenset()) -> None:
+    """Raise AssertionError if a route of the application has no gate.
+
+    `unrecorded` are the paths of mounted applications that serve only what is public.
+    """
+    for route in app.routes:
+        if isinstance(route, GatedRoute) and route.is_public != (route.service is not None):
+            continue
+        if getattr(route, "path", None) in unrecorded:
+            continue
+        raise AssertionError(f"{getattr(route, 'path', route)} does not pass the gate")
+
+
+def entrance_of(request: Request) -> Entrance:
+    """Return the entrance of the portal that answers this request."""
+    found: Entrance = request.app.state.entrance
+    return found
+
+
+def target_of(request: Request) -> str:
+    """Return the path and the query that the client asked for, as it is recorded."""
+    query = request.url.query
+    text = request.url.path + (f"?{query}" if query else "")
+    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_TARGET])
+
+
+def _service_of(dependant: Dependant) -> Service | None:
+    for inner in dependant.dependencies:
+        found: Service | None = getattr(inner.call, _SIGNED_IN, None) or _service_of(inner)
+        if found is not None:
+            return found
+    return None
+
+
+async def _identify_session(request: Request, stage: Stage) -> Identity:
+    entrance = entrance_of(request)
+    token = request.cookies.get(COOKIE, "")
+    session = entrance.sessions.find(token) if token else None
+    if session is None:
+        raise ToLogin(_login_page(request))
+    found = entrance.identify(session, request.state.address)
+    if isinstance(found, Reason):
+        await _end_session(request, token, found)
+        raise ToLogin(_login_page(request, found))
+    if session.stage is not stage:
+        if session.stage is Stage.FULL:
+            raise ToLogin("/")
+        raise ToLogin(STAGE_PAGES[session.stage])
+    if request.method not in _SAFE_METHODS:
+        form = await request.form()
+        if not is_form_token(token, str(form.get(FORM_FIELD, ""))):
+            request.state.identity = found
+            raise Refusal(403, "form", "Form eskimiş. Sayfayı yenileyip yeniden gönderin.")
+    request.state.session, request.state.token = session, token
+    return found
+
+
+async def _end_session(request: Request, token: str, reason: Reason) -> None:
+    entrance = entrance_of(request)
+    session = entrance.sessions.find(token)
+    if session is None:
+        return
+    entrance.sessions.end(token)
+    detail: dict[str, Value] = {
+        "user": f"{session.party}.{session.user}",
+        "session": session.number,
+        "reason": str(reason),
+    }
+    origin = str(request.state.address)
+    await entrance.recorder.record(
+        Event(AccessEvent.SESSION_END, session.party, origin, "", detail=detail)
+    )
+
+
+async def _identify_call(request: Request) -> Identity:
+    entrance = entrance_of(request)
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    login, password = _basic(value) if scheme.lower() == "basic" else ("", "")
+    if scheme.lower() == "bearer":
+        # The same name and password, for clients that can only send a token.
+        login, password = _basic(value)
+    if not login:
+        raise _unauthorized("Kullanıcı adı ve parola gerekli (HTTP Basic).")
+    found = await entrance.identify_call(login, password, request.state.address)
+    if isinstance(found, Identity):
+        return found
+    if isinstance(found, Wait):
+        headers = {"Retry-After": str(max(1, round(found.seconds)))}
+        raise Refusal(429, "too-many", "Çok fazla istek. Retry-After kadar bekleyin.", headers)
+    raise _refused_call(entrance, found)
+
+
+def _refused_call(entrance: Entrance, found: Refused) -> Refusal:
+    # Only a client with the right credential at a registered address learns why (as over SFTP).
+    if found.credential is None:
+        return _unauthorized("Kullanıcı adı veya parola yanlış.")
+    match found.reason:
+        case Reason.MUST_CHANGE:
+            return Refusal(
+                403, "must-change", f"Önce {LOGIN_PAGE} sayfasında parolanızı belirleyin."
+            )
+        case Reason.NOT_YET_OPEN:
+            opens = entrance.settings.election.opens.isoformat()
+            return Refusal(403, "not-yet-open", f"Erişim {opens} itibarıyla açılır.")
+        case Reason.CLOSED:
+            return Refusal(403, "closed", "Erişim kapanmıştır.")
+    return _unauthorized("Kullanıcı adı veya parola yanlış.")
+
+
+def _unauthorized(detail: str) -> Refusal:
+    return Refusal(
+        401, "unauthorized", detail, {"WWW-Authenticate": 'Basic realm="SSPS", charset="UTF-8"'}
+    )
+
+
+def _basic(value: str) -> tuple[str, str]:
+    try:
+        login, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return "", ""
+    return (login, password) if colon else ("", "")
+
+
+def _login_page(request: Request, reason: Reason | None = None) -> str:
+    back = target_of(request) if request.method in _SAFE_METHODS else "/"
+    told = {Reason.NOT_YET_OPEN: "erken", Reason.CLOSED: "kapali"}.get(reason) if reason else None
+    parts = [f"sonra={quote(back, safe='/')}"] if back != "/" else []
+    parts += [f"durum={told}"] if told else []
+    return LOGIN_PAGE + ("?" + "&".join(parts) if parts else "")
+
+
+async def _record_denial(request: Request, error: HTTPException | RequestValidationError) -> None:
+    identity: Identity | None = request.state.identity
+    if identity is None:
+        return  # nobody is signed in: the entrance has recorded why, or it is only a stray request
+    status = error.status_code if isinstance(error, HTTPException) else 422
+    request.state.records = [(AccessEvent.DENIED, None, {"status": status})]
+    await _write(request)
+
+
+async def _write(request: Request) -> None:
+    identity: Identity | None = request.state.identity
+    origin, target = str(request.state.address), target_of(request)
+    events = []
+    for event, what, detail in request.state.records:
+        who = "" if identity is None else identity.party
+        user: dict[str, Value] = {}
+        if identity is not None:
+            user = {"user": identity.login, "session": identity.session}
+        outcome = Outcome.REFUSED if event is AccessEvent.DENIED else Outcome.OK
+        events.append(Event(event, who, origin, what or target, outcome, {**user, **detail}))
+    if not events:
+        return
+    try:
+        await entrance_of(request).recorder.record(*events)
+    except Unwritable as error:
+        names = [str(event.event) for event in events]
+        _log.error("record-not-written", event_names=names, records=len(events), cause=str(error))
+        raise Refusal(503, "not-recorded", "Kayıt yazılamadığı için yanıt verilmedi.") from None

@@ -1,0 +1,1 @@
+"""The web site for the parties: pages in Turkish, which work without script."""

@@ -1,0 +1,90 @@
+"""Renders the pages: Jinja2 templates that escape everything, and numbers and times in Turkish."""
+
+from datetime import datetime, tzinfo
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from config import turkish
+from portal.access.gate import COOKIE, FORM_COOKIE, entrance_of
+from portal.access.sessions import Stage, form_token
+from portal.party import assets
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_TURKEY = ZoneInfo("Europe/Istanbul")
+PAGES = (("/", "Genel durum"),)
+
+
+def page(
+    request: Request,
+    template: str,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """Render one page for the user who asks."""
+    entrance = entrance_of(request)
+    identity = getattr(request.state, "identity", None)
+    session = getattr(request.state, "session", None)
+    cookie = request.cookies.get(COOKIE if identity is not None else FORM_COOKIE, "")
+    text = _environment().get_template(template)
+    rendered = text.render(
+        request=request,
+        path=request.url.path,
+        identity=identity,
+        party=entrance.settings.party(identity.party) if identity is not None else None,
+        election=entrance.settings.election,
+        rehearsal=identity.rehearsal if identity is not None else "",
+        form_token=form_token(getattr(request.state, "token", "") or cookie),
+        now=entrance.clock(),
+        signed_in=session is not None and session.stage is Stage.FULL,
+        pages=PAGES,
+        **context,
+    )
+    return HTMLResponse(rendered, status, headers)
+
+
+def number(value: int | None) -> str:
+    """Write an integer as Turkish does: 1.234.567; nothing for None."""
+    return "" if value is None else f"{value:,}".replace(",", ".")
+
+
+def percent(part: int | Fraction | None, whole: int | Fraction | None) -> str:
+    """Write a share with two decimals as Turkish does: %87,45; a dash if there is none."""
+    if part is None or not whole:
+        return "–"
+    hundredths = Fraction(part) * 10_000 / Fraction(whole)
+    rounded = int(hundredths + Fraction(1, 2))
+    return f"%{number(rounded // 100)},{rounded % 100:02}"
+
+
+def moment(value: datetime | None, zone: tzinfo = _TURKEY) -> str:
+    """Write a time to the second: 14.05.2023 21:04:10."""
+    return "" if value is None else f"{value.astimezone(zone):%d.%m.%Y %H:%M:%S}"
+
+
+def minute(value: datetime | None, zone: tzinfo = _TURKEY) -> str:
+    """Write a time to the minute, as people say it: 14.05.2023 17.00."""
+    return "" if value is None else f"{value.astimezone(zone):%d.%m.%Y %H.%M}"
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        number=number, moment=moment, minute=minute, upper_tr=turkish.upper, lower_tr=turkish.lower
+    )
+    made.globals.update(percent=percent, asset=assets.address)
+    return made

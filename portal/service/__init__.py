@@ -1,0 +1,1 @@
+"""The web service: results as JSON, for a party's programs."""

@@ -1,0 +1,51 @@
+"""`ssps portal`: start the web site and the web service."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config.fault import Fault, Faults
+from config.settings import Settings
+from config.site import ACCESS, SITE_TOML
+from keys.operations import server_state
+from scripts.daemons import settings_record, starts
+from scripts.daemons.run import load_ready_settings, log_warnings
+from scripts.shared import console, signer_client
+from scripts.shared.json_log import configure_logging
+
+
+@click.command()
+@console.with_site
+def portal(site: Path) -> None:
+    """Run the web site and the web service, which record every access.
+
+    SIGHUP reloads the settings and the certificate, SIGTERM stops.
+    """
+    settings = load_ready_settings(site)
+    if settings.portal is None:
+        wrong = "is missing: add [portal] with the address to listen on"
+        raise Faults([Fault(SITE_TOML, "portal.listen", wrong)])
+    configure_logging(server_state.PORTAL)
+    log_warnings(settings)
+    run_portal(settings)
+
+
+def run_portal(settings: Settings, **how: Any) -> None:
+    """Run the portal with its signer until SIGTERM; `how` is passed to portal.server."""
+    from portal.server import serve as run
+
+    site = settings.site
+    # Before the signer is asked: it would wait for the other portal's ledger.
+    server_state.refuse_second(site, server_state.PORTAL)
+    # Another process signs these records: the portal never uses the key for them.
+    starts.record_start(settings, server_state.PORTAL, signed=False)
+    with signer_client.running_signer(site, ACCESS, settings.ledger) as signer:
+
+        def record_new_settings(new_settings: Settings) -> None:
+            log_warnings(new_settings)
+            settings_record.record_if_changed(
+                new_settings, "loaded by ssps portal", wait_seconds=0, signed=False
+            )
+
+        run(settings, poll_signer=signer.poll, record_new_settings=record_new_settings, **how)

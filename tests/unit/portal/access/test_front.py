@@ -1,0 +1,126 @@
+"""What holds for every answer, whatever its route."""
+
+import re
+from pathlib import Path
+
+import pytest
+import web_site
+from structlog.testing import capture_logs
+from web_site import AWAY, HOME, Portal
+
+BALANCER = "192.0.2.1"
+
+
+def test_every_answer_has_the_headers_that_protect_it(portal: Portal) -> None:
+    browser = portal.signed_in()
+    for answer in (
+        browser.get("/"),
+        browser.get("/giris"),
+        browser.get("/no-such-page"),
+        portal.client(AWAY).get("/"),
+        portal.client().get("/"),
+    ):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy and "form-action 'self'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+    assert browser.get("/").headers["strict-transport-security"].startswith("max-age=")
+
+
+def test_pages_have_no_inline_script_or_style(portal: Portal) -> None:
+    browser = portal.signed_in()
+    for path in ("/", "/giris", "/hesap/parola", "/hesap/ikinci-adim"):
+        text = browser.get(path).text
+        assert "<script>" not in text and "<style" not in text and " style=" not in text
+        assert not re.search(r"<[^>]+ on[a-z]+=", text)
+
+
+def test_files_of_the_site_may_be_kept_and_are_named_by_their_content(portal: Portal) -> None:
+    browser = portal.client()
+    shown = browser.get("/giris").text
+    address = shown.split('rel="stylesheet" href="')[1].split('"')[0]
+    answer = browser.get(address)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/css")
+    assert "immutable" in answer.headers["cache-control"]
+    assert browser.get("/dosya/0000000000000000/site.css").status_code == 404
+    assert browser.get("/dosya/0000000000000000/..%2Fsite.py").status_code == 404
+
+
+def test_an_unregistered_address_is_recorded_once_a_second(portal: Portal) -> None:
+    client = portal.client(AWAY)
+    for _ in range(5):
+        assert client.get("/giris").status_code == 403
+
+    assert portal.events() == ["connection-refused"]
+    _, who, _, outcome, detail = portal.records()[0]
+    assert (who, outcome, detail["reason"]) == ("", "refused", "address")
+
+
+def test_forwarded_addresses_count_only_from_the_balancer(tmp_path: Path) -> None:
+    toml = f'{web_site.SITE_TOML}proxies = ["{BALANCER}"]\n'
+    with web_site.running(web_site.make(tmp_path / "site", toml)) as portal:
+        balancer = portal.client(BALANCER)
+        liar = portal.client(AWAY)
+        forwarded = "x-forwarded-for"
+
+        assert balancer.get("/giris", headers={forwarded: HOME}).status_code == 200
+        assert balancer.get("/giris", headers={forwarded: f"{AWAY}, {HOME}"}).status_code == 200
+        assert balancer.get("/giris", headers={forwarded: f"{HOME}, {AWAY}"}).status_code == 403
+        assert balancer.get("/giris", headers={forwarded: "nonsense"}).status_code == 403
+        assert balancer.get("/giris").status_code == 403
+        assert liar.get("/giris", headers={forwarded: HOME}).status_code == 403
+        own = portal.client(HOME).get("/giris", headers={forwarded: AWAY})
+        assert own.status_code == 200
+
+
+def test_a_form_that_another_site_sends_is_refused(portal: Portal) -> None:
+    browser = portal.signed_in()
+    for headers in (
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ):
+        answer = browser.send("POST", "/cikis", headers=headers)
+        assert answer.status_code == 403, headers
+    assert browser.get("/").status_code == 200
+    same = {"origin": "https://ssps.test", "sec-fetch-site": "same-origin"}
+    assert browser.send("POST", "/cikis", headers=same, data={"form": ""}).status_code == 403
+
+
+def test_a_login_form_needs_the_token_of_its_page(portal: Portal) -> None:
+    fields = {"kullanici": "parti-a.ayse", "parola": web_site.PASSWORD, "form": "0" * 64}
+    assert portal.client().send("POST", "/giris", data=fields).status_code == 403
+    assert portal.events() == []
+
+
+@pytest.mark.parametrize("length", ["70000", "-1", "1e3", "3x"])
+def test_a_body_that_is_too_large_is_refused(portal: Portal, length: str) -> None:
+    headers = {"content-length": length, "content-type": "application/x-www-form-urlencoded"}
+    answer = portal.client().send("POST", "/giris", headers=headers, content=b"x")
+    assert answer.status_code == 413
+
+
+def test_a_host_that_a_client_makes_up_is_never_repeated(portal: Portal) -> None:
+    answer = portal.client().get("/", headers={"host": "evil.example"})
+
+    assert answer.headers["location"] == "/giris"
+    assert "evil" not in str(answer.headers) + answer.text
+
+
+def test_a_damaged_file_of_users_keeps_the_last_good_ones(portal: Portal) -> None:
+    browser = portal.signed_in()
+    file = portal.site / "keys/users/parti-a.toml"
+    good = file.read_bytes()
+    file.write_bytes(good.replace(b'name = "ayse"', b'name = "ayce"'))
+
+    with capture_logs() as logs:
+        assert browser.get("/").status_code == 200
+        assert portal.client().log_in("parti-a.ayce").status_code == 403
+
+    assert [log["event"] for log in logs] == ["users-unreadable"]

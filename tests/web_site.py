@@ -1,0 +1,175 @@
+"""A site with web users, and browsers and programs that talk to its portal in this process.
+
+The users, each with the role of its name: parti-a.ayse (web), parti-a.temsilci, parti-a.servis, and
+parti-b.banu (web, initial password). Those of parti-a have accepted the terms.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cache
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import httpx
+import office
+import pytest
+
+from config import load
+from config.site import ACCESS, LEDGERS, SIGNING_KEYS
+from keys.credentials import ring
+from keys.credentials.penalties import Penalties
+from keys.credentials.ring import Credential
+from keys.credentials.users import Role, User, Users
+from keys.ledger import segments
+from keys.ledger.writer import Ledger
+from keys.operations import user_files
+from keys.server_keys import host
+from portal.access.entrance import Entrance
+from portal.access.front import Front
+from portal.access.limits import Limits
+from portal.access.recorder import Recorder
+from portal.server import create_app
+
+PASSWORD = "Yedi-Kule-Kapisi-17"
+HOME, AWAY = "127.0.0.1", "192.0.2.77"
+OPEN = office.OPENS + timedelta(hours=2)
+SITE_TOML = f'{office.SITE_TOML}[portal]\nlisten = "127.0.0.1:0"\n'
+
+
+@cache
+def password(chosen: bool = True) -> Credential:
+    """A credential with PASSWORD, which is hashed once for all tests."""
+    made = ring.password_credential(
+        PASSWORD,
+        label="",
+        not_before=office.OPENS - timedelta(days=1),
+        not_after=None,
+        added_by="test",
+    )
+    return replace(made, chosen=chosen)
+
+
+def users() -> tuple[Users, ...]:
+    accepted = office.OPENS - timedelta(hours=1)
+    return (
+        Users(
+            "parti-a",
+            (
+                User("ayse", Role.WEB, (password(),), terms=accepted),
+                User("temsilci", Role.REPRESENTATIVE, (password(),), terms=accepted),
+                User("servis", Role.SERVICE, (password(),), terms=accepted),
+            ),
+        ),
+        Users("parti-b", (User("banu", Role.WEB, (password(False),)),)),
+    )
+
+
+def write_users(site: Path, *held: Users) -> None:
+    """Put users in force, on record."""
+    from keys.operations.change_record import record_change
+
+    with Ledger(site / LEDGERS / "operations") as operations:
+        for each in held:
+            with record_change(operations, "user add", "op", "here", each.party, "x") as record:
+                record.done(None, {"key_files": [user_files.line(site, each)]})
+                user_files.apply(site, each)
+
+
+def make(folder: Path, site_toml: str = SITE_TOML, parties_toml: str = office.PARTIES_TOML) -> Path:
+    """Make the site."""
+    site = office.site(folder, site_toml, parties_toml)
+    host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
+    (site / "state").mkdir(mode=0o700, exist_ok=True)
+    write_users(site, *users())
+    return site
+
+
+@dataclass
+class Portal:
+    """A portal in this process."""
+
+    site: Path
+    entrance: Entrance
+    app: Front
+    runner: asyncio.Runner
+    now: datetime = OPEN
+    clients: list[httpx.AsyncClient] = field(default_factory=list)
+
+    def client(self, address: str = HOME, **options: Any) -> "Client":
+        """Return a new browser or program at that address."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(address, 1))
+        made = httpx.AsyncClient(transport=transport, base_url="https://ssps.test", **options)
+        self.clients.append(made)
+        return Client(self, made)
+
+    def signed_in(self, login: str = "parti-a.ayse", address: str = HOME) -> "Client":
+        """Return a browser in which a user is logged in."""
+        browser = self.client(address)
+        answer = browser.log_in(login)
+        assert answer.status_code == 303, answer.text
+        return browser
+
+    def records(self) -> list[tuple[str, str, str, str, Mapping[str, Any]]]:
+        """Return event, who, what, outcome and detail of each record of the access ledger."""
+        found = segments.read_records(self.site / LEDGERS / ACCESS)
+        return [
+            (r.event.event, r.event.who, r.event.what, str(r.event.outcome), r.event.detail)
+            for r in found
+        ]
+
+    def events(self) -> list[str]:
+        return [event for event, *_ in self.records()]
+
+
+@dataclass
+class Client:
+    """A browser, which keeps cookies and follows no redirect by itself."""
+
+    portal: Portal
+    http: httpx.AsyncClient
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self.portal.runner.run(self.http.request(method, path, **options))
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.send("GET", path, **options)
+
+    def post(self, path: str, page: str = "", **fields: str) -> httpx.Response:
+        """Send a form from the page at `page`, which is the same address by default."""
+        shown = self.get(page or path)
+        token = re.search(r'name="form" value="([0-9a-f]+)"', shown.text)
+        assert token is not None, shown.text
+        return self.send("POST", path, data={"form": token[1], **fields})
+
+    def log_in(self, login: str = "parti-a.ayse", secret: str = PASSWORD) -> httpx.Response:
+        return self.post("/giris", kullanici=login, parola=secret)
+
+
+# The same password and hash are compared again and again; argon2id would take most of the time.
+_matches = cache(ring._matches)
+
+
+@contextmanager
+def running(site: Path, *, limited: bool = False) -> Iterator[Portal]:
+    """Run a portal in this process; most tests fail logins on purpose, so limits are off."""
+    settings = load.load(site)
+    with (
+        Ledger(site / LEDGERS / ACCESS) as ledger,
+        asyncio.Runner() as runner,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        limits = Limits(lambda: 0.0) if limited else Limits(penalties=Penalties(tolerated=inf))
+        entrance = Entrance(settings, Recorder(ledger), lambda: found.now, limits=limits)
+        patch.setattr(ring, "_matches", _matches)
+        found = Portal(site, entrance, Front(create_app(entrance), entrance), runner)
+        try:
+            yield found
+        finally:
+            for each in found.clients:
+                runner.run(each.aclose())
+            entrance.sessions.close()
