@@ -62,7 +62,7 @@ class Child:
     channel: socket.socket  # the monitor's end of the socket pair
     pending_closes: PendingCloses
     state: ConnectionState
-    nice: int = 0
+    cpu_share: tuple[int, bool] = (0, False)  # nice value, whether it preempts (cpu_shares)
     memory_at_login: int = 0
     killed_by_monitor: bool = False
     kill_timer: Timer | None = None
@@ -348,12 +348,16 @@ class Children:
             return
 
     def _update_cpu_shares(self) -> None:
-        wanted = cpu_shares.niceness(self._monitor.sessions)
+        niceness = cpu_shares.niceness(self._monitor.sessions)
+        contended = any(niceness.values())
         for child in self._children.values():
-            nice = wanted.get(child.state.party or "", 0)
-            if nice != child.nice:
-                child.nice = nice
-                cpu_shares.set_nice(child.pid, self._nice + nice)
+            if child.state.party is None:
+                continue
+            nice = niceness.get(child.state.party, 0)
+            share = nice, contended and nice == 0
+            if share != child.cpu_share:
+                child.cpu_share = share
+                cpu_shares.set_share(child.pid, self._nice + nice, preempts=share[1])
 
 
 def _set_up_child(server: int, keep: Iterable[int]) -> None:

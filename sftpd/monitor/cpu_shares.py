@@ -10,14 +10,16 @@ Lowering a nice value again needs CAP_SYS_NICE; without it the higher value stay
 
 Children also run under SCHED_BATCH: they do not preempt a running process when a packet arrives.
 Otherwise a client that sends its requests one by one would wake its child for each of them. A
-moment later the child could answer ten of them at once.
+moment later the child could answer ten of them at once. But beside the sessions of a party with
+many, a session of a party with few would wait for one of these at each request, several
+milliseconds. So as long as there are sessions with a higher nice value, those with nice 0 run under
+SCHED_OTHER and preempt them.
 """
 
 import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 _STEP = math.log(1.25)
 _MAX_NICE = 19
@@ -34,12 +36,20 @@ def niceness(sessions: Mapping[str, int]) -> dict[str, int]:
 
 def use_batch_scheduling() -> None:
     """Run this process under SCHED_BATCH, if the kernel permits it."""
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    _set_policy(0, os.SCHED_BATCH)
 
 
-def set_nice(pid: int, nice: int) -> None:
-    """Set the nice value of all threads of a process, as far as the kernel permits it."""
+def set_share(pid: int, nice: int, *, preempts: bool) -> None:
+    """Set nice value and scheduling policy of a session's process, as far as the kernel permits it.
+
+    After its login a session has one thread. Its folder in /proc cannot be read under the unit of
+    `ssps init --system` (ProtectProc=invisible), because the process is not dumpable.
+    """
     with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    _set_policy(pid, os.SCHED_OTHER if preempts else os.SCHED_BATCH)
+
+
+def _set_policy(pid: int, policy: int) -> None:
+    with suppress(OSError):
+        os.sched_setscheduler(pid, policy, os.sched_param(0))

@@ -180,6 +180,7 @@ class Session:
         self._budget = budget if budget is not None else Budget()
         self._received = bytearray()
         self._initialized = False
+        self._computed = False  # a digest that was not stored
         self._unconfirmed: list[tuple[ByteRanges, int, int]] = []
         self._meter = meter
         self.stream = memoryview(bytearray(4096))
@@ -206,6 +207,11 @@ class Session:
                 reply = self._answer(packet)
                 if reply:
                     self._append(reply)
+                if self._computed:
+                    # This took long: let the caller send, and notice if the client is gone.
+                    self._computed = False
+                    yield self.stream[HEADROOM : self._end]
+                    self._confirm_sent()
             if self._end > HEADROOM:
                 yield self.stream[HEADROOM : self._end]
                 self._confirm_sent()
@@ -532,6 +538,7 @@ class Session:
             return protocol.status(request_id, Status.OP_UNSUPPORTED)
         if not self._recorder.record_hash(name, path):
             return protocol.status(request_id, Status.FAILURE)
+        self._computed = True
         found = check_file.digests(opened.descriptor, opened.attributes.size, wanted)
         if found is None:
             return protocol.status(request_id, Status.FAILURE)

@@ -31,9 +31,10 @@ from keys.server_keys import host  # noqa: E402
 
 PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
 ATTACKER, VICTIM = PARTIES
-WITHOUT_SHARES = "from sftpd.monitor import cpu_shares\ncpu_shares.set_nice = lambda *_: None\n"
-FILES, SIZE = 1_500, 200_000
-MIXED = "all at once"
+WITHOUT_SHARES = (
+    "from sftpd.monitor import cpu_shares\ncpu_shares.set_share = lambda *_, **__: None\n"
+)
+FILES, SIZE = 600, 200_000
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def attacked(server: RunningServer, kinds: list[str]) -> Iterator[None]:
             client.wait()
             if client.stdout is not None:
                 client.stdout.close()
-        until(lambda: not server.children(), 20)
+        until(lambda: not server.children(), 120)
 
 
 def mirror(server: RunningServer) -> float:
@@ -136,18 +137,19 @@ def main() -> None:
     )
     parser.add_argument("--sessions", type=int, default=16, help="hostile sessions (16)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each kind (3)")
-    parser.add_argument("--mixed", action="store_true", help="only all attacks at once")
-    parser.add_argument("--exchanges", action="store_true", help="only unfinished key exchanges")
+    parser.add_argument(
+        "--attack",
+        choices=(*hostile.KINDS, "exchanges", "all"),
+        action="append",
+        help="measure this attack; may be repeated. Default: each of them and all at once",
+    )
     parser.add_argument("--before", action="store_true", help="also without processor shares")
     options = parser.parse_args()
-    plans: dict[str, list[str]] = {}
-    if options.exchanges:
-        plans["exchanges"] = ["exchanges"]
-    elif not options.mixed:
-        plans |= {kind: [kind] * options.sessions for kind in hostile.KINDS}
-    if not options.exchanges:
-        kinds = [hostile.KINDS[n % len(hostile.KINDS)] for n in range(options.sessions)]
-        plans[MIXED] = kinds
+    mixed = [hostile.KINDS[n % len(hostile.KINDS)] for n in range(options.sessions)]
+    plans = {kind: [kind] * options.sessions for kind in hostile.KINDS}
+    plans |= {"exchanges": ["exchanges"], "all": mixed}
+    if options.attack:
+        plans = {name: plans[name] for name in options.attack}
     servers = {"": ""} | ({"without shares": WITHOUT_SHARES} if options.before else {})
     load = os.getloadavg()[0]
     print(f"speed of a party's sftp beside {options.sessions} hostile sessions of another party")

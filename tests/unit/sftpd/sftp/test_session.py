@@ -512,6 +512,13 @@ def test_a_page_that_came_after_the_login_is_listed_with_its_time(
     client.session.end()
 
 
+def test_the_reply_to_a_digest_is_sent_before_the_next_is_computed(client: Client) -> None:
+    wanted = check(b"check-file-handle", client.open(b"BENIOKU.txt")[4:], b"md5", 1)
+    requests = [client.packet(EXTENDED, pack(">I", number) + wanted) for number in range(5)]
+
+    assert len(list(client.session.feed(b"".join(requests)))) == 5
+
+
 def test_a_handle_is_never_used_again(client: Client) -> None:
     first = client.open(b"BENIOKU.txt")
     client.status(CLOSE, first)
