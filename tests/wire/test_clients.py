@@ -11,6 +11,8 @@ from running_site import ADDRESS, RunningSite, digests, pages, until
 
 from config import layout
 
+needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="no FUSE")
+
 
 def run(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
@@ -87,7 +89,7 @@ def test_rclone_copies_the_tree_and_a_second_pass_transfers_nothing(
     assert opened(rehearsal, before) == []
 
 
-@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE")
+@needs_fuse
 def test_sshfs_browses_the_tree(rehearsal: RunningSite, tmp_path: Path) -> None:
     options = [*rehearsal.ssh_options("parti-a")[2:], "-oro", "-F/dev/null"]
     run("sshfs", *options, f"parti-a@{ADDRESS}:/", str(tmp_path))
@@ -97,7 +99,7 @@ def test_sshfs_browses_the_tree(rehearsal: RunningSite, tmp_path: Path) -> None:
         run("fusermount3", "-u", str(tmp_path))
 
 
-@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE")
+@needs_fuse
 def test_rclone_mounts_the_tree(rehearsal: RunningSite, tmp_path: Path) -> None:
     mount = tmp_path / "mount"
     mount.mkdir()

@@ -188,7 +188,9 @@ def lose_a_quarantined(settings: Settings) -> None:
 
 def change_a_quarantined(settings: Settings) -> None:
     note = next((settings.site / "quarantine").glob("*.json"))
-    note.with_name(note.name.removesuffix(".json")).write_text("other")
+    changed = note.with_name(note.name.removesuffix(".json"))
+    changed.chmod(0o644)
+    changed.write_text("other")
 
 
 def put_into_quarantine(settings: Settings) -> None:

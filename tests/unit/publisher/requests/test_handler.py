@@ -186,7 +186,9 @@ def test_an_identification_that_cannot_be_filed_is_refused_with_the_cause(
         answer = answer_to(alone, "identify", file=name, sheets=sheets)
         assert not answer.done
         assert cause in answer.message
-    (alone.site / "quarantine" / file).write_text("%PDF- other bytes")
+    changed = alone.site / "quarantine" / file
+    changed.chmod(0o644)
+    changed.write_text("%PDF- other bytes")
     answer = answer_to(alone, "identify", file=file, sheets=f"1:{CB}")
     assert "its bytes have changed in quarantine" in answer.message
     assert records(alone, "filed") == []
