@@ -321,8 +321,7 @@ class _Run:
         return lambda: time.monotonic() < until and not self._stop.is_set()
 
     def _claim_new(self, now: float) -> None:
-        room = self._depth - self._pool.in_flight
-        for path in self._settling.due(now, max(room, 0)):
+        for path in self._settling.due(now, self._room_for_pages()):
             self._watch_again(self._growing[path], now)
         room = self._depth - self._pool.in_flight
         if room > 0:
@@ -333,6 +332,14 @@ class _Run:
                 self._pool.submit(arrival)
             for candidate, reason in self._filer.take_postponed():
                 self._intake.postpone(candidate, reason, now)
+
+    def _room_for_pages(self) -> int:
+        """Return how many pages of split files may be read now.
+
+        They use half of the room, so that other files need not wait for them.
+        """
+        pool = self._pool
+        return max(0, min(self._depth - pool.in_flight, self._depth // 2 - pool.split_in_flight))
 
     def _watch_again(self, arrival: Arrival, now: float) -> None:
         # The file is in the spool, but its writer has not finished: wait until it stops changing.
@@ -346,7 +353,9 @@ class _Run:
     def _wait(self, now: float) -> None:
         until = now + _TICK_SECONDS
         if self._pool.in_flight < self._depth:
-            until = min(until, self._intake.next_check(now), self._settling.next_due() or until)
+            until = min(until, self._intake.next_check(now))
+            if self._room_for_pages():
+                until = min(until, self._settling.next_due() or until)
         if until > now and self._wake.wait(until - now) and self._pool.unread:
             # The next pages will be read within a moment: sync them together with this one.
             time.sleep(_GATHER_SECONDS)

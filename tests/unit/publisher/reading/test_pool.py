@@ -10,7 +10,7 @@ from PIL import Image
 
 from publisher.intake.lease import StillWritten
 from publisher.page import Arrival, ReadResult, Reason, Stamp
-from publisher.reading.pool import Pool, read_page
+from publisher.reading.pool import Pool, Turns, read_page
 from publisher.reading.protocol import MAX_FILE_BYTES
 from publisher.source import Source
 
@@ -118,3 +118,45 @@ def test_pages_are_read_in_workers_and_an_error_of_the_disk_is_raised_by_results
         finally:
             pool.close()
     assert [t.name for t in threading.enumerate() if t.name.startswith("reader")] == []
+
+
+def arrival(source: str) -> Arrival:
+    return Arrival(source, source, Source("in", source), Stamp(1, 1, 1), NOON)
+
+
+def test_a_good_page_waits_for_one_page_of_a_long_file_at_most() -> None:
+    turns = Turns()
+    for number in range(1, 65):
+        turns.put(arrival(f".extract-long-{number:03}"))
+    assert turns.take() == arrival(".extract-long-001")
+
+    turns.put(arrival("good.jpg"))
+    turns.put(arrival(".extract-short-001"))
+    turns.put(arrival(".extract-short-002"))
+
+    order = [taken.id for _ in range(66) if (taken := turns.take())]
+    assert order.index("good.jpg") <= 1
+    assert order.index(".extract-short-001") <= 2
+    assert order.index(".extract-short-002") <= 4
+    assert len(set(order)) == 66
+    assert order[-1] == ".extract-long-064"
+
+
+def test_a_long_file_gets_on_while_other_files_keep_arriving() -> None:
+    turns = Turns()
+    for number in range(1, 6):
+        turns.put(arrival(f".extract-long-{number:03}"))
+    taken = []
+    for number in range(40):
+        turns.put(arrival(f"{number}.jpg"))
+        taken.append(turns.take())
+
+    assert sum(one is not None and one.id.startswith(".extract") for one in taken) == 5
+
+
+def test_a_closed_queue_of_turns_returns_nothing() -> None:
+    turns = Turns()
+    turns.put(arrival("a.jpg"))
+    turns.close()
+
+    assert turns.take() is None
