@@ -19,7 +19,7 @@ filing ledger: `who` is the publisher; `from` is the file's name in the intake
     filed                what: path    page, frame, frames, sha256, karekod, version, parties,
                                        copies, witnesses, witnesses_asked, engine, evidence, ms,
                                        identified_by, identifies, confirmations, errand, absent
-    duplicate            what: path    page, sha256, karekod
+    duplicate            what: path    page, sha256, karekod, pixels
     quarantined          what: folder  page, sha256, reason
     split                what: store   page, sha256, extracts
     rejected             what: folder  errand, reason; `who` is the operator, `from` the host

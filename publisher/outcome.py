@@ -30,9 +30,13 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The same bytes arrived before; `of` is their path in the trees or name in quarantine."""
+    """The same page arrived before; `of` is its path in the trees or name in quarantine.
+
+    If its bytes differ, `pixels` is the digest of the pixels, which are the same.
+    """
 
     of: str
+    pixels: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ MAGIC = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "PDF": (b"%PDF-",),
 }
+MEASURE = "pixels"  # the engine of a reading that is a measure of the page and no text on it
 EXTENSION = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "PDF": "pdf"}
 _MAX_PREFIX = 1 << 20
 _PJL = (b"\x1b%-12345X", b"@PJL")
@@ -47,6 +48,20 @@ class Reason(StrEnum):
     NOT_A_FILE = "not-a-file"
     NOT_PERMITTED = "not-permitted"
     NOT_AN_IMAGE = "not-an-image"
+    # Formats that are known and not filed.
+    FORMAT_AVIF = "format-avif"
+    FORMAT_BMP = "format-bmp"
+    FORMAT_DJVU = "format-djvu"
+    FORMAT_GIF = "format-gif"
+    FORMAT_HEIC = "format-heic"
+    FORMAT_JPEG_2000 = "format-jpeg-2000"
+    FORMAT_JPEG_XL = "format-jpeg-xl"
+    FORMAT_OFFICE = "format-office"
+    FORMAT_POSTSCRIPT = "format-postscript"
+    FORMAT_SVG = "format-svg"
+    FORMAT_WEBP = "format-webp"
+    FORMAT_ZIP = "format-zip"
+    ENCRYPTED_PDF = "encrypted-pdf"  # it cannot be opened without a password
     INCOMPLETE = "incomplete"
     UNREADABLE_IMAGE = "unreadable-image"
     ODD_PIXELS = "odd-pixels"
@@ -55,6 +70,19 @@ class Reason(StrEnum):
     TOO_MANY_PAGES = "too-many-pages"
     READER_DIED = "reader-died"
     READER_TIMEOUT = "reader-timeout"
+
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_REFUSED = {
+    Reason.FORMAT_GIF: (b"GIF87a", b"GIF89a"),
+    Reason.FORMAT_BMP: (b"BM",),
+    Reason.FORMAT_JPEG_2000: (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    Reason.FORMAT_JPEG_XL: (b"\0\0\0\x0cJXL ", b"\xff\x0a"),
+    Reason.FORMAT_POSTSCRIPT: (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    Reason.FORMAT_DJVU: (b"AT&TFORM",),
+    Reason.FORMAT_OFFICE: (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
+    Reason.FORMAT_ZIP: (b"PK\3\4", b"PK\5\6"),  # also the documents of office programs
+}
 
 
 class Stamp(NamedTuple):
@@ -125,6 +153,24 @@ def format_of(content: bytes) -> str | None:
     return found or ("PDF" if pdf_start(content) else None)
 
 
+def refused_format(content: bytes) -> Reason:
+    """Return the reason that names the format of a file that is none of MAGIC."""
+    if content[4:8] == b"ftyp":  # ISO/IEC 14496-12: the brands of a file
+        brands = content[8 : max(16, min(int.from_bytes(content[:4], "big"), 256))]
+        if b"avif" in brands or b"avis" in brands:
+            return Reason.FORMAT_AVIF
+        if any(brand in brands for brand in _HEIC_BRANDS):
+            return Reason.FORMAT_HEIC
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return Reason.FORMAT_WEBP
+    if b"<svg" in content[:1024]:
+        return Reason.FORMAT_SVG
+    for reason, magic in _REFUSED.items():
+        if content.startswith(magic):
+            return reason
+    return Reason.NOT_AN_IMAGE
+
+
 def pdf_start(content: bytes) -> int:
     """Return where a PDF begins behind the commands of a printer (PJL) or padding of up to 1 MB.
 
@@ -159,7 +205,8 @@ class ReadResult:
 
     `width` and `height` are those of the first frame, in pixels; `frames` is the number of frames.
     If there are several, nothing was read yet: `extracts` has a file with each frame, and these
-    files are read.
+    files are read. `pixels` is the digest of the decoded page (publisher/reading/formats/pixels) if
+    a karekod was read.
     """
 
     format: str | None = None
@@ -169,12 +216,14 @@ class ReadResult:
     ms: int = 0
     fault: Reason | None = None
     frames: int = 1
+    pixels: str | None = None
     extracts: tuple[bytes, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
         """Every text that was read in the file, once, in the order found."""
-        return tuple(dict.fromkeys(reading.text for reading in self.readings))
+        texts = (reading.text for reading in self.readings if reading.engine != MEASURE)
+        return tuple(dict.fromkeys(texts))
 
     def readings_on(self, frame: int) -> tuple[Reading, ...]:
         """Return what was read on one frame."""
@@ -200,6 +249,12 @@ class Page:
 def extract_file(arrival: str, number: int) -> str:
     """Return the name in the spool of a page that was copied out of a file and not claimed yet."""
     return f".extract-{arrival}-{number:03}"
+
+
+def split_file(arrival: Arrival) -> str | None:
+    """Return which file of several pages an arrival is a page of, None if it is a file itself."""
+    whole, _, _ = arrival.source.path.rpartition("-")
+    return whole if whole.startswith(".extract-") else None
 
 
 def extracted_arrival(whole: Arrival, number: int, format: str, path: Path) -> Arrival:

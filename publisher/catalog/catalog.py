@@ -31,9 +31,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from config.event import Value
-from config.sheet import Sheet
+from config.sheet import Belge, Sheet
 from config.site import CATALOG, QUARANTINE, original_file
-from publisher.catalog import statements
+from publisher.catalog import forms, statements
 from publisher.catalog import tables as t
 from publisher.catalog.rows import (
     ArrivalState,
@@ -59,7 +59,9 @@ class Catalog(Database):
 
     def __init__(self, url: sa.URL) -> None:
         """Open the catalog at a database URL and create the tables that are missing."""
-        super().__init__(writing_engine(url, t.METADATA))
+        engine = writing_engine(url, t.METADATA)
+        t.blank_back.create(engine, checkfirst=True)
+        super().__init__(engine)
         names = (FILED, VERSIONS, DUPLICATE, QUARANTINED, SPLIT)
         known = set(self._connection.scalars(sa.select(t.total.c.name)))
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:
@@ -135,6 +137,15 @@ class Catalog(Database):
         """Return the path at which these bytes are filed: the path of their first sheet."""
         return self._connection.scalar(statements.PATH_OF_BYTES, {"sha256": sha256})
 
+    def path_of_pixels(self, digest: str, sheet: Sheet) -> str | None:
+        """Return the path at which a sheet is filed with the same pixels."""
+        values = {"digest": digest, **_sheet(sheet)}
+        return self._connection.scalar(statements.PATH_OF_PIXELS, values)
+
+    def usual_extent(self, belge: Belge, copy: str) -> forms.UsualExtent | None:
+        """Return how far print reaches from one copy of the karekod on pages of a sheet type."""
+        return forms.usual_extent(self._connection, belge, copy)
+
     def digest_at(self, path: str) -> str | None:
         """Return the digest of the original that is filed at a path."""
         return self._connection.scalar(sa.select(t.filing.c.sha256).where(t.filing.c.path == path))
@@ -178,6 +189,9 @@ class Catalog(Database):
             for one in filed.sheets
         ]
         self._connection.execute(sa.insert(t.filing), rows)
+        if page.result.pixels:
+            row = {"sha256": page.sha256, "digest": page.result.pixels}
+            self._connection.execute(sa.insert(t.pixels), [row])
         self._decide(
             page,
             now,
@@ -190,8 +204,9 @@ class Catalog(Database):
     def add_unfiled(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
         """Note the decision that a page is a duplicate or must be quarantined."""
         match decision:
-            case Duplicate(of):
-                self._decide(page, now, state=READ, outcome=DUPLICATE, what=of, evidence={})
+            case Duplicate(of, pixels):
+                evidence = {"pixels": pixels} if pixels else {}
+                self._decide(page, now, state=READ, outcome=DUPLICATE, what=of, evidence=evidence)
             case Quarantined(reason):
                 self._decide(
                     page,

@@ -19,7 +19,7 @@ from publisher.catalog.catalog import (
     VERSIONS,
 )
 from publisher.database import read_only_engine
-from publisher.page import ID_LENGTH
+from publisher.page import ID_LENGTH, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Counts:
     `filed` are sheets with at least one version, `versions` the later versions. `duplicates` and
     `quarantined` are arrivals with that outcome, and `waiting` arrivals that are not done yet.
     `gaps` are links that a party's tree could not take. `reviewed` are quarantined arrivals about
-    which operators have decided since.
+    which operators have decided since. `blank` are those of the others that are blank backs of
+    sheets, about which there is nothing to decide.
     """
 
     filed: int = 0
@@ -39,6 +40,7 @@ class Counts:
     waiting: int = 0
     gaps: int = 0
     reviewed: int = 0
+    blank: int = 0
 
 
 def counts(site: Path) -> Counts:
@@ -62,8 +64,9 @@ def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
         with engine.connect() as connection:
             present = set(sa.inspect(connection).get_table_names())
             # Another process may be creating the tables at this moment.
-            # A catalog of an earlier version has no table of extracts until its publisher starts.
-            yield connection if present >= set(t.METADATA.tables) - {t.extract.name} else None
+            # A catalog of an earlier version lacks the newer ones until its publisher starts.
+            newer = {t.extract.name, t.pixels.name, t.form.name}
+            yield connection if present >= set(t.METADATA.tables) - newer else None
     finally:
         engine.dispose()
 
@@ -76,6 +79,9 @@ def count(connection: sa.Connection) -> Counts:
     # A file that was found in a tree may have a review too, but it never was an arrival.
     arrived = sa.exists().where(t.arrival.c.id == sa.func.substr(t.review.c.file, 1, ID_LENGTH))
     reviewed = sa.select(sa.func.count()).select_from(t.review).where(arrived)
+    is_blank = t.arrival.c.reason == Reason.BLANK_BACK.value
+    blank = sa.select(sa.func.count()).select_from(t.arrival).where(is_blank)
+    reviewed_blank = reviewed.where(arrived.where(is_blank))
     return Counts(
         totals.get(FILED, 0),
         totals.get(VERSIONS, 0),
@@ -84,4 +90,5 @@ def count(connection: sa.Connection) -> Counts:
         connection.scalar(waiting) or 0,
         connection.scalar(gaps) or 0,
         connection.scalar(reviewed) or 0,
+        (connection.scalar(blank) or 0) - (connection.scalar(reviewed_blank) or 0),
     )

@@ -23,6 +23,14 @@ PATH_OF_BYTES = (
     .order_by(t.filing.c.frame)
     .limit(1)
 )
+PATH_OF_PIXELS = (
+    sa.select(t.filing.c.path)
+    .join(t.pixels, t.pixels.c.sha256 == t.filing.c.sha256)
+    .where(t.pixels.c.digest == bindparam("digest"))
+    .where(*[t.filing.c[name] == bindparam(name) for name in SHEET_COLUMNS])
+    .order_by(t.filing.c.version)
+    .limit(1)
+)
 QUARANTINED_FILE = (
     sa.select(t.arrival.c.what)
     .where(

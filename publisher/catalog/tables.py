@@ -59,6 +59,13 @@ sa.Index(
     sqlite_where=arrival.c.seq.is_(None),
     postgresql_where=arrival.c.seq.is_(None),
 )
+# Blank backs are counted; a catalog of an earlier version lacks this index.
+blank_back = sa.Index(
+    "blank_back",
+    arrival.c.id,
+    sqlite_where=arrival.c.reason == "blank-back",
+    postgresql_where=arrival.c.reason == "blank-back",
+)
 # One page that was copied out of a file of several pages: an arrival of its own.
 extract = sa.Table(
     "extract",
@@ -68,6 +75,23 @@ extract = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),  # of the page in the file, from 1
     sa.Column("original", sa.String(64), nullable=False),  # digest of the file
     sa.Column("kept_at", sa.BigInteger, nullable=False),  # mtime of the file in the store
+)
+# The digest of the decoded pixels of an original (publisher/reading/formats/pixels).
+pixels = sa.Table(
+    "pixels",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),  # of the original
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+)
+# How far print reaches from a copy of the karekod on the pages of a sheet type; the sums of four
+# sides and of their squares, as JSON (publisher/catalog/forms).
+form = sa.Table(
+    "form",
+    METADATA,
+    sa.Column("belge", sa.String(64), primary_key=True),
+    sa.Column("copy", sa.String(8), primary_key=True),  # upper or lower
+    sa.Column("pages", sa.BigInteger, nullable=False),
+    sa.Column("sums", sa.Text, nullable=False),
 )
 # The parties whose trees are complete, and the scope for which they are.
 party = sa.Table(

@@ -7,8 +7,14 @@ Rule 1. A page is filed if every karekod on it that is in the registry belongs t
 Rule 2. A file of several pages is split: each page becomes a file, and is decided on alone. So a
         party gets no page that it may not see, and a page that cannot be identified holds nothing
         back. The file itself stays in the store, as evidence.
-Rule 3. Otherwise the file goes to quarantine, where nothing is lost and a person decides.
-Rule 4. If a file of several pages was read as a whole, it is filed as a whole or not at all: each
+Rule 3. A page with the same bytes as one that is filed is a duplicate, and so is a page with the
+        same pixels in another container (publisher/reading/formats/pixels). If any pixel differs,
+        it is a version of its own.
+Rule 4. If only one copy of the karekod was read, print must not reach further from it than it does
+        on the pages of the same sheet type on which both copies were read: otherwise the code may
+        be that of another sheet beside the page.
+Rule 5. Otherwise the file goes to quarantine, where nothing is lost and a person decides.
+Rule 6. If a file of several pages was read as a whole, it is filed as a whole or not at all: each
         page must be a sheet that could be filed alone, and all sheets must belong to the same
         board, or all to the district itself, because scopes distinguish districts and boards. A
         sheet that is on two of its pages is filed once, with the first of them.
@@ -19,10 +25,15 @@ from typing import Protocol
 
 from config import layout
 from config.registry import RegistryEntry, is_karekod
-from config.sheet import Sheet
+from config.sheet import Belge, Sheet
+from publisher.catalog.forms import UsualExtent
 from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined, Split
 from publisher.page import EXTENSION, Page, Reading, Reason
 from publisher.reading.codes.agreement import agreement_on
+from publisher.reading.codes.outline import Extent
+
+_LEARNED_PAGES = 30  # pages of a sheet type from which on its print is known
+_TOLERANCE = 0.6  # widths of a code by which print may reach further than usual
 
 
 class Facts(Protocol):
@@ -30,6 +41,12 @@ class Facts(Protocol):
 
     def path_of_bytes(self, sha256: str) -> str | None:
         """Return the path under which these bytes are filed, None if they are not."""
+
+    def path_of_pixels(self, digest: str, sheet: Sheet) -> str | None:
+        """Return the path at which a sheet is filed with these pixels, None if it is not."""
+
+    def usual_extent(self, belge: Belge, copy: str) -> UsualExtent | None:
+        """Return how far print reaches from a copy of the karekod on pages of a sheet type."""
 
     def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         """Return the file in quarantine that has these bytes and this reason, None if none has."""
@@ -52,6 +69,11 @@ def decide(
         same = page.sha256 if found is not Reason.EMPTY else None
         before = same and facts.quarantined_path(same, found)
         return Duplicate(before) if before else Quarantined(found)
+    pixels = page.result.pixels
+    if pixels and len(found) == 1 and (path := facts.path_of_pixels(pixels, found[0][1].sheet)):
+        return Duplicate(path, pixels)
+    if len(found) == 1 and not _is_usual(page, found[0][1], facts):
+        return Quarantined(Reason.CODE_OUT_OF_PLACE)
     extension = EXTENSION[page.result.format or ""]
     return Filed(
         tuple(
@@ -63,6 +85,24 @@ def decide(
         ),
         needed_readings,
     )
+
+
+def measured_extent(readings: Sequence[Reading]) -> Extent | None:
+    """Return how far print reaches from the code on a page, if that was measured."""
+    return next((found for reading in readings if (found := Extent.parse(reading.text))), None)
+
+
+def _is_usual(page: Page, entry: RegistryEntry, facts: Facts) -> bool:
+    """Return whether the code is where it usually is on sheets of its type (rule 4)."""
+    readings = page.result.readings
+    extent = measured_extent(readings)
+    if extent is None or agreement_on(entry.karekod, readings).copies > 1:
+        return True
+    usual = facts.usual_extent(entry.sheet.belge, extent.copy)
+    if usual is None or usual.pages < _LEARNED_PAGES:
+        return True
+    sides = zip(extent, usual.means, usual.deviations, strict=True)
+    return all(side <= mean + max(_TOLERANCE, 4 * spread) for side, mean, spread in sides)
 
 
 def sheets(

@@ -33,7 +33,7 @@ from config.settings import Settings
 from config.site import QUARANTINE, SPOOL
 from keys.files import sync, sync_file_system
 from keys.ledger.writer import Clock, Ledger
-from publisher.catalog import absences
+from publisher.catalog import absences, forms
 from publisher.catalog import catalog as states
 from publisher.catalog.catalog import Catalog
 from publisher.catalog.rows import FilingRow, Original, UnrecordedDecision
@@ -250,6 +250,7 @@ class Filer:
                 mtime = self._store.keep(page.arrival.id, page.sha256, int(now.timestamp()))
                 self._step("kept")
                 self._catalog.add_filings(page, decision, mtime, now)
+                self._learn(page, decision)
             case Quarantined():
                 if page.sha256 is not None:
                     staged = self._store.staged_path(page.arrival.id)
@@ -261,6 +262,14 @@ class Filer:
                 self._catalog.add_unfiled(page, decision, now)
             case Split(digests):
                 self._split(page, digests, int(now.timestamp()))
+
+    def _learn(self, page: Page, filed: Filed) -> None:
+        """Learn where the code is on sheets of a type, from a page with both copies."""
+        (one, *more), extent = filed.sheets, decide.measured_extent(page.result.readings)
+        entry = one.entry
+        if extent and not more and agreement_on(entry.karekod, page.result.readings).copies > 1:
+            belge = entry.sheet.belge
+            forms.learn_extent(self._catalog.connection, belge, extent.copy, extent)
 
     def _split(self, page: Page, digests: tuple[str, ...], now: int) -> None:
         assert page.sha256 is not None  # noqa: S101 - a file that was split has bytes
@@ -316,6 +325,8 @@ class Filer:
                 return self._carry_out_quarantined(row, detail)
         if karekods := list(filter(is_karekod, row.evidence["texts"])):
             detail["karekod"] = " ".join(karekods)
+        if pixels := row.evidence.get("pixels"):
+            detail["pixels"] = pixels
         return Event(FilingEvent.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
 
     def _carry_out_filed(

@@ -4,14 +4,17 @@ A message is its length in four bytes, big-endian, followed by that many bytes. 
 sends `ready`. Then each request is the bytes of a file, and the answer is its ReadResult as JSON,
 for example
 
-    ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null, 1]
+    ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null, 1,
+     "9f86…"]
 
-These are format, width, height, readings (text, engine, scan, ms, corners), ms, fault, and the
-number of pages in the file. If the file has several pages, the list of readings is empty, and one
-message for each page follows: the bytes of a file that has only this page.
+These are format, width, height, readings (text, engine, scan, ms, corners), ms, fault, the number
+of pages in the file, and the digest of the page's pixels or null. If the file has several pages,
+the list of readings is empty, and one message for each page follows: the bytes of a file that has
+only this page.
 """
 
 import json
+import re
 import socket
 import time
 from typing import Any
@@ -23,12 +26,14 @@ MAX_FRAMES = 64
 MAX_READINGS, MAX_TEXT_LENGTH = 64, 4096
 _NUMBER_LIMIT = 1 << 31
 READY = b"ready"
+_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
 def format_result(seen: ReadResult) -> bytes:
     """Format the result of one page."""
     readings = [[r.text, r.engine, r.scan, r.ms, r.corners] for r in seen.readings]
-    answer = [seen.format, seen.width, seen.height, readings, seen.ms, seen.fault, seen.frames]
+    size = [seen.width, seen.height]
+    answer = [seen.format, *size, readings, seen.ms, seen.fault, seen.frames, seen.pixels]
     return json.dumps(answer).encode()
 
 
@@ -39,7 +44,7 @@ def parse_result(answer: bytes) -> ReadResult:
     pages, 64 readings, 64 corners of each, texts of 4096 characters, numbers below 2**31.
     """
     try:
-        kind, width, height, readings, ms, fault, frames = json.loads(answer)
+        kind, width, height, readings, ms, fault, frames, pixels = json.loads(answer)
         if kind not in (*MAGIC, None) or (kind is None and fault is None):
             raise ValueError("the format of the page is not known")
         if not 1 <= _count(frames) <= MAX_FRAMES:
@@ -55,6 +60,7 @@ def parse_result(answer: bytes) -> ReadResult:
             _count(ms),
             None if fault is None else Reason(fault),
             frames,
+            None if pixels is None else _digest(pixels),
         )
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not the answer of a worker") from error
@@ -80,6 +86,12 @@ def _count(found: int) -> int:
 def _number(found: int) -> int:
     if type(found) is not int or not -_NUMBER_LIMIT < found < _NUMBER_LIMIT:
         raise ValueError("not an integer in range")
+    return found
+
+
+def _digest(found: str) -> str:
+    if type(found) is not str or not _DIGEST.fullmatch(found):
+        raise ValueError("not a digest")
     return found
 
 

@@ -18,12 +18,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import qrcode
 from PIL import Image
 
+from config.registry import is_karekod
 from publisher.page import MAGIC, Reading, ReadResult, Reason, format_of
 from publisher.reading import sandbox
-from publisher.reading.codes import decode
+from publisher.reading.codes import decode, digits
 from publisher.reading.codes.decode import milliseconds
 from publisher.reading.formats import rasterize
 from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, receive, send
@@ -61,15 +63,19 @@ def _read_page(frames: rasterize.Frames, begun: float) -> ReadResult:
     ((width, height),) = frames.sizes
     fault: Reason | None = None
     readings: tuple[Reading, ...] = ()
+    pixels = None
     try:
         grey = frames.grey(0)
         codes = decode.read_codes(grey, width / grey.width)
         readings, fault = tuple(codes.readings), codes.fault
+        if fault is None and any(is_karekod(reading.text) for reading in readings):
+            pixels = frames.pixels(0)
     except rasterize.Refused as refused:
         fault = refused.reason
     except MemoryError:
         fault = Reason.TOO_LARGE
-    return ReadResult(frames.format, width, height, readings, milliseconds(begun), fault)
+    ms = milliseconds(begun)
+    return ReadResult(frames.format, width, height, readings, ms, fault, pixels=pixels)
 
 
 def serve(
@@ -98,6 +104,8 @@ def warm_up() -> None:
         frames = rasterize.open_file(file.getvalue())
         grey = frames.grey(0)
         frames.extract(0)
+        frames.pixels(0)
+    digits.classify(np.zeros((1, digits.CELL_HIGH, digits.CELL_WIDE), np.float32))
     decode.read_codes(grey)
     decode.read_codes(grey.crop((0, 0, 64, 64)))  # the passes over a page without a code
 

@@ -10,6 +10,7 @@ import click
 from config.site import QUARANTINE
 from publisher.catalog import counts, review
 from publisher.catalog.review import Identification, Review
+from publisher.page import Reason
 from publisher.requests import queue
 from publisher.requests.queue import Answer
 from publisher.store.quarantine import QuarantineNote, parse_note
@@ -47,6 +48,10 @@ class _QuarantinedFile(NamedTuple):
         }
 
     @property
+    def is_blank(self) -> bool:
+        return self.note is not None and self.note.reason == Reason.BLANK_BACK
+
+    @property
     def state(self) -> str:
         if self.reviewed:
             return f"{self.reviewed.outcome} by {self.reviewed.who}"
@@ -66,15 +71,20 @@ def desk() -> None:
 
 
 @desk.command("list")
-@click.option("--all", "everything", is_flag=True, help="Include the reviewed files.")
+@click.option("--all", "everything", is_flag=True, help="Include reviewed files and blank backs.")
 @click.option("--reason", help="Only files quarantined for this reason.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
 def list_(everything: bool, reason: str | None, as_json: bool, site: Path) -> None:
-    """List the files that wait for a review, oldest first."""
+    """List the files that wait for a review, oldest first.
+
+    Blank backs of sheets need none: --all or --reason blank-back lists them too.
+    """
     found = [held for held in _quarantined_files(site) if everything or not held.reviewed]
     if reason:
         found = [held for held in found if held.note and held.note.reason == reason]
+    elif not everything:
+        found = [held for held in found if not held.is_blank]
     if as_json:
         click.echo(json.dumps([held.fields() for held in found]))
         return

@@ -8,7 +8,8 @@ Rule 1. Two printed copies of the code that read the same count as two, because 
         (publisher/reading/codes/placing); the readings of other codes are not added up.
 Rule 2. Two passes over the same copy count as two if the engine, the scale or the filter differs:
         noise that looks like a valid code in one pass does not look so in the other.
-Rule 3. If the same engine reads the same pixels again (a crop of the unfiltered page), it does not
+Rule 3. The digits that are printed under a copy count as a pass over it.
+Rule 4. If the same engine reads the same pixels again (a crop of the unfiltered page), it does not
         count.
 
 The evidence has one line per reading: `copy 1 by zxing-cpp, whole, 2 ms`. Copies are numbered in

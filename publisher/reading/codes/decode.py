@@ -11,13 +11,18 @@ agree on a karekod (publisher/reading/codes/agreement):
     zbar    pyzbar on the same squares; it reads stamped, faded or copied codes, but misreads more
     hard    zxing-cpp on the whole page with all its options: rotated, shrunk and inverted
 
-If they agree, the page is searched for codes that were not read (publisher/reading/codes/locate).
-Each of these is cropped and read as well, until it is read or the budget is used. A code that is no
-karekod is returned with a text that cannot be mistaken for one:
+A code that was read only once counts as read twice if the digits printed under it say the same
+(publisher/reading/codes/digits). If two readings agree, the digits must not be another number, and
+the page is searched for codes that were not read (publisher/reading/codes/locate). Each of these is
+cropped and read as well, until it is read or the budget is used. Nothing may be printed outside the
+sheet that the code is on (publisher/reading/codes/outline). A code that is no karekod is returned
+with a text that cannot be mistaken for one:
 
     other 1093717526       ten digits, but a GS1 code, a part of several codes, or a larger version
     mirrored 1093717526    a karekod that shines through from the other side of the paper
+    digits 10937?7528      the digits that are printed under a code, if they are another number
     unread code            a code at which no pass read anything
+    print 13.9 0.6 ...     how far print reaches from the code (publisher/reading/codes/outline)
     ink 0.0031%            a blank page, on which no code was read (publisher/reading/codes/blank)
 
 The filters are in publisher/reading/codes/filters. The registry is not asked here: a karekod that
@@ -37,16 +42,19 @@ from pyzbar.pyzbar import ZBarSymbol
 from pyzbar.pyzbar import decode as zbar_decode
 
 from config.registry import is_karekod
-from publisher.page import Reading, Reason
+from publisher.page import MEASURE, Reading, Reason
 from publisher.reading.codes.agreement import agreement_on
 from publisher.reading.codes.blank import MOST_INK, ink_share
+from publisher.reading.codes.digits import digits_under
 from publisher.reading.codes.filters import FILTERS, ZBAR_FILTERS
 from publisher.reading.codes.locate import unread_codes
+from publisher.reading.codes.outline import print_extent
 from publisher.reading.codes.placing import Placed, are_in_place
 from publisher.reading.codes.symbol import LEVELS, Symbol, symbol_of
 from publisher.reading.protocol import MAX_READINGS, MAX_TEXT_LENGTH
 
 UNREAD = "unread code"
+DIGITS_ENGINE = "digits"
 _QUICK_PASSES = 2  # the passes over the whole page, after which a blank page is recognised
 MAX_CODES = 64  # codes that one pass may return
 ENOUGH_READINGS = 2  # agreeing readings, after which no more passes are made
@@ -79,14 +87,17 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
     """
     cpu_deadline, deadline = time.process_time() + budget, time.monotonic() + _WALL_BUDGET
     found: list[Reading] = []
+    tried: set[tuple[str, int, int]] = set()
     fault = None
     for number, readings in enumerate(_passes(grey, found), start=1):
         found += readings
         if number == _QUICK_PASSES and not found:
             begun = time.monotonic()
             if (ink := ink_share(grey)) <= MOST_INK:
-                measure = Reading(f"ink {ink:.4%}", "pixels", "half", milliseconds(begun))
+                measure = Reading(f"ink {ink:.4%}", MEASURE, "half", milliseconds(begun))
                 return PageCodes([measure], Reason.BLANK_BACK)
+        if number >= _QUICK_PASSES:
+            found += _confirmed_by_digits(grey, found, tried)
         if text := _agreed(found):
             fault = _fault(grey, text, found, cpu_deadline)
             break
@@ -127,14 +138,77 @@ def _fault(
     own = _placed(reading for reading in found if reading.text == text)
     others = _placed(reading for reading in found if reading.text != text)
     begun = time.monotonic()
-    for corners in unread_codes(grey, own, others):
+    for reading in _copies(found, text):
+        code = Placed.of(reading.corners)
+        printed = digits_under(grey, code) if code else None
+        if printed and printed.contradict(text):
+            ms, seen = milliseconds(begun), f"digits {printed.text}"
+            found.append(Reading(seen, DIGITS_ENGINE, "printed", ms, reading.corners))
+            return Reason.CONFLICTING_KAREKODS
+    half = grey.reduce(2)
+    for corners in unread_codes(grey, own, others, half):
         square = Placed.of(corners)
         assert square is not None  # noqa: S101 - a square has four corners
         if not _read_at(grey, square, found, cpu_deadline):
             places = tuple((round(x), round(y)) for x, y in corners)
             found.append(Reading(UNREAD, "pattern", "located", milliseconds(begun), places))
             return Reason.CONFLICTING_KAREKODS
-    return None if are_in_place(own, grey.size) else Reason.CODE_OUT_OF_PLACE
+    if not are_in_place(own, grey.size):
+        return Reason.CODE_OUT_OF_PLACE
+    begun = time.monotonic()
+    if extent := print_extent(half, own[0]):
+        corners, ms = _copies(found, text)[0].corners, milliseconds(begun)
+        found.append(Reading(str(extent), MEASURE, "outline", ms, corners))
+        if not extent.is_on_a_sheet():
+            return Reason.CODE_OUT_OF_PLACE
+    return None
+
+
+def _confirmed_by_digits(
+    grey: Image.Image, found: list[Reading], tried: set[tuple[str, int, int]]
+) -> list[Reading]:
+    """Return a reading for each code whose single reading the printed digits confirm.
+
+    `tried` are the codes whose digits were read before.
+    """
+    confirmed = []
+    for text in dict.fromkeys(reading.text for reading in found if is_karekod(reading.text)):
+        if agreement_on(text, found).agreeing >= ENOUGH_READINGS:
+            continue
+        for reading in _copies(found, text):
+            code = Placed.of(reading.corners)
+            if code is None or (at := (text, *_rough(reading))) in tried:
+                continue
+            tried.add(at)
+            begun = time.monotonic()
+            printed = digits_under(grey, code)
+            if printed and printed.confirm(text):
+                ms = milliseconds(begun)
+                confirmed.append(Reading(text, DIGITS_ENGINE, "printed", ms, reading.corners))
+    return confirmed
+
+
+def _copies(found: list[Reading], text: str) -> list[Reading]:
+    """Return one reading of each copy of a code."""
+    copies: list[Reading] = []
+    for reading in found:
+        if reading.text == text and all(
+            max(abs(a - b) for a, b in zip(_middle(reading), _middle(copy), strict=True))
+            > _width(reading) / 2
+            for copy in copies
+        ):
+            copies.append(reading)
+    return copies
+
+
+def _rough(reading: Reading) -> tuple[int, int]:
+    x, y = _middle(reading)
+    return round(x / 16), round(y / 16)
+
+
+def _width(reading: Reading) -> float:
+    code = Placed.of(reading.corners)
+    return code.width if code else 0.0
 
 
 def _placed(readings: Iterable[Reading]) -> list[Placed]:

@@ -29,8 +29,9 @@ from publisher.reading.codes.symbol import SIDE
 _CANDIDATES = 5
 _LEAST_CANDIDATE = 0.15  # as a share of the darkness and the edges of the code that was read
 _LEAST_LIKENESS = 0.5
+_LEAST_UPRIGHT = 0.3  # likeness without a tilt, below which the tilts are not tried
 _MODULE_PX, _PATTERN_PX, _WINDOW_PX = 1.6, 34, 64
-_TILTS = (-3.0, 0.0, 3.0)
+_TILTS = (0.0, -3.0, 3.0)
 _LEAST_WIDTH = 60  # pixels; the edges of a code at least this wide are found at half the resolution
 _QUARTER = 3  # cells across a quarter of a code
 
@@ -39,15 +40,19 @@ Array = npt.NDArray[Any]
 
 
 def unread_codes(
-    grey: Image.Image, own: Sequence[Placed], others: Sequence[Placed]
+    grey: Image.Image,
+    own: Sequence[Placed],
+    others: Sequence[Placed],
+    half: Image.Image | None = None,
 ) -> list[tuple[Corner, ...]]:
     """Return the corners of each code that is not among those that were read.
 
     `own` are the copies of the page's karekod, of which at least one was read; nothing is reported
     where the other copy may be. `others` are codes that were read and are not karekods.
+    `half` is the page at half its size, if that was made before.
     """
     first = own[0]
-    likely, cell = _candidate_map(grey, first)
+    likely, cell = _candidate_map(grey, half, first)
     if not likely.size:
         return []
     grid: Array = np.indices(likely.shape)
@@ -82,13 +87,15 @@ def _square(x: float, y: float, like: Placed) -> tuple[Corner, ...]:
     )
 
 
-def _candidate_map(grey: Image.Image, like: Placed) -> tuple[Array, float]:
+def _candidate_map(
+    grey: Image.Image, half: Image.Image | None, like: Placed
+) -> tuple[Array, float]:
     """Return how much each square resembles the code `like`, and the size of a cell in pixels.
 
     The square in row r and column c has its middle at (c + 3, r + 3) cells.
     """
     factor = 1 if like.width < _LEAST_WIDTH else 2
-    base = grey.reduce(factor) if factor > 1 else grey
+    base = (half or grey.reduce(2)) if factor == 2 else grey
     size = max(1, round(like.width / factor / (2 * _QUARTER)))
     wide, high = base.width - 1, base.height - 1
     if min(wide, high) < 2 * _QUARTER * size:
@@ -138,9 +145,17 @@ def _likeness(grey: Image.Image, x: float, y: float, like: Placed) -> float:
     window = grey.transform(size, Image.Transform.QUAD, quad, Image.Resampling.BILINEAR).reduce(2)
     pixels = np.asarray(window, np.float32)
     pixels = pixels - pixels.mean()
-    patterns, masks, counts = _patterns()
     plain, squared = np.fft.rfft2(pixels), np.fft.rfft2(pixels * pixels)
-    shape = pixels.shape
+    upright = _correlation(plain, squared, slice(0, 4))
+    if upright < _LEAST_UPRIGHT:
+        return upright
+    return max(upright, _correlation(plain, squared, slice(4, None)))
+
+
+def _correlation(plain: Array, squared: Array, which: slice) -> float:
+    """Return the best correlation of some of the patterns with a window, given its transforms."""
+    patterns, masks, counts = (part[which] for part in _patterns())
+    shape = (_WINDOW_PX, _WINDOW_PX)
     match = np.fft.irfft2(plain * patterns, shape)
     sums = np.fft.irfft2(plain * masks, shape)
     squares = np.fft.irfft2(squared * masks, shape)
@@ -165,8 +180,8 @@ def _patterns() -> tuple[Array, Array, Array]:
         mask[6, at] = mask[at, 6] = 1
     drawn = [
         (_drawn(np.rot90(code, turn), tilt), _drawn(np.rot90(mask, turn), tilt) > 0.5)
-        for turn in range(4)
         for tilt in _TILTS
+        for turn in range(4)
     ]
     patterns, masks = np.zeros((2, len(drawn), _WINDOW_PX, _WINDOW_PX), np.float32)
     for number, (values, inside) in enumerate(drawn):

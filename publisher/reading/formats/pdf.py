@@ -21,6 +21,10 @@ _KEPT = (
 _MAX_DEPTH = 64
 
 
+class Encrypted(Exception):
+    """The file cannot be opened without a password."""
+
+
 class Unreadable(ValueError):
     """The PDF is broken, encrypted or nested too deeply."""
 
@@ -28,13 +32,15 @@ class Unreadable(ValueError):
 def has_active_content(data: bytes) -> bool:
     """Return whether a PDF has a script, starts a program, or has a file attached, anywhere.
 
-    A scanner adds none of these. Raises Unreadable.
+    A scanner adds none of these. Raises Encrypted or Unreadable.
     """
     try:
         with pikepdf.open(io.BytesIO(data)) as document:
             found = (document.trailer, *document.objects)
             return any(_is_active(part) for item in found for part in _dictionaries(item, 0))
-    except (pikepdf.PdfError, pikepdf.PasswordError, RuntimeError, ValueError) as error:
+    except pikepdf.PasswordError:
+        raise Encrypted from None
+    except (pikepdf.PdfError, RuntimeError, ValueError) as error:
         raise Unreadable(str(error)) from None
 
 

@@ -24,12 +24,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import pikepdf
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from publisher.page import Reason, format_of, pdf_start
-from publisher.reading.formats import pdf, tiff
+from publisher.page import Reason, format_of, pdf_start, refused_format
+from publisher.reading.formats import pdf, pixels, tiff
 from publisher.reading.protocol import MAX_FRAMES
 
 MAX_PIXELS = 120_000_000
@@ -69,13 +70,15 @@ class Refused(Exception):
 class Frames:
     """The pages of a file: their sizes in pixels, and functions for one of them, from 0.
 
-    `decode` returns its pixels, `copy` returns a file that has only this page.
+    `decode` returns its pixels, `copy` returns a file that has only this page, and `digest` that of
+    its pixels.
     """
 
     format: str
     sizes: tuple[tuple[int, int], ...]
     decode: Callable[[int], Image.Image]
     copy: Callable[[int], bytes]
+    digest: Callable[[int], str | None]
 
     def grey(self, number: int) -> Image.Image:
         """Decode one page and reduce it if it is large; raises Refused."""
@@ -89,12 +92,19 @@ class Frames:
         with _decoder_errors_refused():
             return self.copy(number)
 
+    def pixels(self, number: int) -> str | None:
+        """Return the digest of one page's pixels, None if it has none."""
+        try:
+            return self.digest(number)
+        except (*_NO_IMAGE, NotImplementedError, MemoryError, pikepdf.PdfError, RuntimeError):
+            return None
+
 
 def open_file(data: bytes) -> Frames:
     """Check a file and open it; raises Refused."""
     kind = format_of(data)
     if kind is None:
-        raise Refused(Reason.NOT_AN_IMAGE)
+        raise Refused(refused_format(data))
     if _is_polyglot(data, kind):
         raise Refused(Reason.POLYGLOT)
     if _is_truncated(data, kind):
@@ -111,6 +121,7 @@ def open_file(data: bytes) -> Frames:
                 sizes,
                 lambda n: _render_pdf_page(document[n], sizes[n]),
                 lambda n: pdf.extract(data, n),
+                lambda n: pixels.digest_of_pdf_page(data, pdf.extract(data, n)),
             )
         if kind == "TIFF":
             pages = tiff.pages(data, MAX_FRAMES)
@@ -121,13 +132,21 @@ def open_file(data: bytes) -> Frames:
                 sizes,
                 lambda n: _grey(image, pages[n].number),
                 lambda n: tiff.extract(data, pages[n]),
+                lambda n: _digest(image, pages[n].number, data, "", sizes[n]),
             )
         image = Image.open(io.BytesIO(data), formats=[kind])
         if kind == "JPEG" and _has_only_previews(image):
             image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
         if getattr(image, "is_animated", False):
             raise Refused(Reason.NOT_AN_IMAGE)  # only the first picture would be read
-        return Frames(kind, _checked_sizes([image.size]), lambda n: _grey(image, n), lambda n: data)
+        mode, size = image.mode, image.size
+        return Frames(
+            kind,
+            _checked_sizes([size]),
+            lambda n: _grey(image, n),
+            lambda n: data,
+            lambda n: _digest(image, n, data, mode, size),
+        )
 
 
 def _has_only_previews(image: Image.Image) -> bool:
@@ -147,6 +166,8 @@ def _decoder_errors_refused() -> Iterator[None]:
         yield
     except MemoryError:
         raise Refused(Reason.TOO_LARGE) from None
+    except pdf.Encrypted:
+        raise Refused(Reason.ENCRYPTED_PDF) from None
     except tiff.TooManyPages:
         raise Refused(Reason.TOO_MANY_PAGES) from None
     except _NO_IMAGE:
@@ -223,6 +244,20 @@ def _grey(image: Image.Image, number: int) -> Image.Image:
             raise Refused(Reason.ODD_PIXELS)
     image.load()
     return image.convert("L")
+
+
+def _digest(
+    image: Image.Image, number: int, data: bytes, mode: str, size: tuple[int, int]
+) -> str | None:
+    """Return the digest of a page's pixels, all of them and with their colours.
+
+    `mode` and `size` are those of the image before it was decoded for reading.
+    """
+    if image.format in ("JPEG", "MPO") and (mode != "L" or _reduction(size) > 1):
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))  # it was decoded smaller, or grey
+    elif image.format == "TIFF":
+        image.seek(number)
+    return pixels.digest(image)
 
 
 def _reduction(size: tuple[int, int]) -> int:

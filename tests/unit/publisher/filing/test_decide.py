@@ -5,6 +5,7 @@ import pytest
 
 from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
+from publisher.catalog.forms import UsualExtent
 from publisher.filing.decide import decide, identified
 from publisher.outcome import Decision, Duplicate, Filed, Quarantined
 from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp
@@ -33,13 +34,22 @@ class KnownFacts:
         filed: dict[str, str] | None = None,
         quarantined: dict[tuple[str, Reason], str] | None = None,
         versions: int = 0,
+        pixels: dict[tuple[str, Sheet], str] | None = None,
     ) -> None:
         self._filed = filed or {}
         self._quarantined = quarantined or {}
         self._versions = versions
+        self._pixels = pixels or {}
+        self.usual: dict[tuple[Belge, str], UsualExtent] = {}
 
     def path_of_bytes(self, sha256: str) -> str | None:
         return self._filed.get(sha256)
+
+    def path_of_pixels(self, digest: str, sheet: Sheet) -> str | None:
+        return self._pixels.get((digest, sheet))
+
+    def usual_extent(self, belge: Belge, copy: str) -> UsualExtent | None:
+        return self.usual.get((belge, copy))
 
     def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         return self._quarantined.get((sha256, reason))
@@ -195,3 +205,36 @@ def test_each_empty_file_is_quarantined_although_all_have_the_same_bytes() -> No
     empty = page(fault=Reason.EMPTY)
 
     assert decide(empty, ELECTION, KNOWN.get, facts, 2) == Quarantined(Reason.EMPTY)
+
+
+def test_the_same_pixels_in_other_bytes_are_a_duplicate_of_the_same_sheet_only() -> None:
+    facts = KnownFacts(versions=1, pixels={("c" * 64, CB): "earlier", ("d" * 64, MV): "other"})
+
+    def with_pixels(digest: str | None) -> Page:
+        plain = page("1093717526", sha256=B)
+        return replace(plain, result=replace(plain.result, pixels=digest))
+
+    assert decided(with_pixels("c" * 64), facts) == Duplicate("earlier", "c" * 64)
+    for digest in ("d" * 64, "e" * 64, None):
+        filed = decided(with_pixels(digest), facts)
+        assert isinstance(filed, Filed)
+        assert filed.sheets[0].version == 2
+
+
+def test_print_that_reaches_further_than_on_other_sheets_of_the_type_is_out_of_place() -> None:
+    facts = KnownFacts()
+    means, spread = (14.0, 0.5, 0.4, 21.2), (0.1, 0.1, 0.2, 0.1)
+    facts.usual[(CB.belge, "upper")] = UsualExtent(40, means, spread)
+
+    def outcome(measure: str, pages: int = 40) -> Decision:
+        facts.usual[(CB.belge, "upper")] = UsualExtent(pages, means, spread)
+        plain = page("1093717526")
+        readings = (*plain.result.readings, Reading(measure, "pixels", "outline", 1))
+        return decided(replace(plain, result=replace(plain.result, readings=readings)), facts)
+
+    assert isinstance(outcome("print 14.4 0.9 1.1 21.7"), Filed)
+    out_of_place = Quarantined(Reason.CODE_OUT_OF_PLACE)
+    assert outcome("print 14.8 0.5 0.4 21.2") == out_of_place
+    assert outcome("print 14.0 1.3 0.4 21.2") == out_of_place
+    assert isinstance(outcome("print 14.8 0.5 0.4 21.2", pages=29), Filed)
+    assert isinstance(outcome("print 14.8 0.5 21.2 0.4"), Filed), "nothing is known of lower copies"

@@ -44,7 +44,7 @@ def read_content(content: bytes) -> ReadResult:
     """
     if content.startswith(b"split|"):
         parts = tuple(part.strip() for part in content.split(b"|")[1:])
-        return ReadResult("PNG", 9, 9, (), 3, None, len(parts), parts)
+        return ReadResult("PNG", 9, 9, (), 3, None, len(parts), extracts=parts)
     pages = content.decode().partition(";")[0].split("|")
     readings = [
         Reading(code, "zxing-cpp", scan, 1, (), frame)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import office
@@ -11,6 +12,12 @@ from office import Ssps
 from keys.credentials import rotation
 from keys.operations import server_state
 from keys.operations.publisher_state import PublisherState, StateFile, read
+from publisher.catalog import catalog
+from publisher.catalog.catalog import Catalog
+from publisher.outcome import Quarantined
+from publisher.page import Arrival, Page, ReadResult, Reason, Stamp, arrival_id
+from publisher.source import Source
+from publisher.store.quarantine import Quarantine, QuarantineNote
 
 GUN_1 = ("/srv/tarama/gun-1", "Permission denied", "chmod 755", "2023-05-14T14:00:00+00:00")
 
@@ -84,3 +91,31 @@ def test_litter_is_counted_and_does_not_wait(imported: Path, ssps: Ssps) -> None
     counted = json.loads(ssps("status", "--json", "--site", imported).stdout)
 
     assert (counted["ignored"], counted["in_intake"], counted["warnings"]) == (2, 0, [])
+
+
+def test_a_blank_back_is_ignored_and_nothing_to_review(imported: Path, ssps: Ssps) -> None:
+    """It stays in quarantine, where an operator who looks for it finds it."""
+    now = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
+    with Catalog(catalog.url(imported)) as opened:
+        for number, reason in enumerate((Reason.BLANK_BACK, Reason.BLANK_BACK, Reason.NO_KAREKOD)):
+            source = Source("in", f"{number}.jpg")
+            name = arrival_id(now, f"{number:08x}")
+            arrived = Arrival(name, source.path, source, Stamp(number, 1, 1), now)
+            page = Page(arrived, Stamp(number, 1, 1), f"{number:064}", ReadResult("JPEG", 9, 9))
+            opened.add_arrivals([arrived])
+            opened.add_unfiled(page, Quarantined(reason), now)
+            opened.mark_recorded(arrived.id, number)
+            note = QuarantineNote(arrived.id, arrived.name, reason, page.sha256, (), 1, (), "")
+            Quarantine(imported).write_note(arrived.file, note)
+            (imported / "quarantine" / arrived.file).write_bytes(b"a page")
+        opened.commit()
+
+    counted = json.loads(ssps("status", "--json", "--site", imported).stdout)
+    listed = ssps("desk", "list", "--site", imported).stdout
+    everything = ssps("desk", "list", "--all", "--site", imported).stdout
+    blank = ssps("desk", "list", "--reason", "blank-back", "--site", imported).stdout
+
+    assert (counted["ignored"], counted["quarantined"], counted["ruled"]) == (2, 1, 0)
+    assert [line.split()[1] for line in listed.splitlines()] == ["no-karekod"]
+    assert len(everything.splitlines()) == 3
+    assert [line.split()[1] for line in blank.splitlines()] == ["blank-back"] * 2
