@@ -67,7 +67,7 @@ def _read_page(frames: rasterize.Frames, begun: float) -> ReadResult:
     try:
         grey = frames.grey(0)
         codes = decode.read_codes(grey, width / grey.width)
-        readings, fault = tuple(codes.readings), codes.fault
+        readings, fault = (*codes.readings, *codes.measures), codes.fault
         if fault is None and any(is_karekod(reading.text) for reading in readings):
             pixels = frames.pixels(0)
     except rasterize.Refused as refused:

@@ -117,7 +117,7 @@ def count_sheets(site: Path) -> dict[str, Any]:
         "unexpected": unexpected,
         "versions": counts.versions,
         "duplicates": counts.duplicates,
-        "quarantined": counts.quarantined - counts.reviewed - counts.blank,
+        "quarantined": counts.quarantined - counts.reviewed,
         "ruled": counts.reviewed,
         "waiting": counts.waiting,
         "in_intake": flow.in_intake,
@@ -144,7 +144,7 @@ _LABELS = {"ruled": "reviewed", "pages_a_second": "pages per second"}
 _MEANING = {
     "filed": "sheets with at least one page filed",
     "versions": "later scans of sheets that were filed before",
-    "quarantined": "not filed, to be reviewed: see `ssps desk list`",
+    "quarantined": "not filed: see `ssps desk list`; blank backs need no review",
     "ruled": "quarantined and reviewed by operators",
     "waiting": "claimed from the intake, not filed yet",
     "in_intake": "not claimed yet",

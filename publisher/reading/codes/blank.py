@@ -13,11 +13,12 @@ from PIL import Image, ImageFilter
 MOST_INK = 0.0005
 _DARKER = 12
 _MARGIN = 0.04
+_LEAST_PAPER = 110  # grey level; a darker picture is not paper, or a scan without light
 _LEAST_SIDE = 400  # pixels; a smaller picture is not a page
 
 
 def ink_share(grey: Image.Image) -> float:
-    """Return the share of a page that is ink; 1 for a picture that is too small to be a page."""
+    """Return the share of a page that is ink; 1 for a picture that is too small or too dark."""
     if min(grey.size) < _LEAST_SIDE:
         return 1.0
     half = grey.reduce(2)
@@ -25,6 +26,8 @@ def ink_share(grey: Image.Image) -> float:
     inner = half.crop((*edge, half.width - edge[0], half.height - edge[1]))
     # The paper: thin marks disappear in the median of a neighbourhood.
     coarse = inner.reduce(8).filter(ImageFilter.MedianFilter(5))
+    if float(np.median(np.asarray(coarse))) < _LEAST_PAPER:
+        return 1.0
     paper = coarse.resize(inner.size, Image.Resampling.BILINEAR)
     darker = np.asarray(paper, np.int16) - np.asarray(inner, np.int16) > _DARKER
     return float(darker.mean())

@@ -73,10 +73,11 @@ Pixels = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class PageCodes:
-    """The readings of one page, and a reason why they may not identify it."""
+    """The readings of one page, a reason why they may not identify it, and measures of the page."""
 
     readings: list[Reading]
     fault: Reason | None = None
+    measures: tuple[Reading, ...] = ()
 
 
 def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET) -> PageCodes:
@@ -103,7 +104,9 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
             break
         if time.process_time() > cpu_deadline or time.monotonic() > deadline:
             break
-    return PageCodes([_scaled(reading, scale) for reading in _most_important(found)], fault)
+    scaled = [_scaled(reading, scale) for reading in _most_important(found)]
+    readings = [reading for reading in scaled if reading.engine != MEASURE]
+    return PageCodes(readings, fault, tuple(r for r in scaled if r.engine == MEASURE))
 
 
 def _most_important(found: list[Reading]) -> list[Reading]:

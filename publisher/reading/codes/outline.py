@@ -1,10 +1,11 @@
 """Measures how far the print on a page reaches from a code, and compares it with the sheet.
 
 A code says how large its sheet is and how it lies: it is 13 mm wide, on the right half of an A4
-sheet, and nearer to its top or to its end than to its middle. If there is print beyond the sheet,
-another one is in the picture, and the code may be that of a neighbour. Distances are in widths of
-the code. From its middle, print may reach 15 to the left, which is the whole sheet, and 3.5 to the
-right, both together 16.2; up and down together 22.9, the length of a sheet, and one of them 7.
+sheet, and nearer to its top or to its end than to its middle. If there is print a little beyond the
+sheet, the edge of another one is in the picture, and the code may be that of a neighbour. Distances
+are in widths of the code. From its middle, print may reach 15 to the left, which is the whole
+sheet, and 3.5 to the right, both together 16.2; up and down together 22.9, the length of a sheet,
+and one of them 7. Print that reaches more than 5 further is that of a sheet larger than A4.
 
 A sheet that was photographed at an angle may seem 5 % larger. Print is what is darker than the
 paper around it by a fifth of the contrast of the code. What is at the edge of the picture does not
@@ -21,6 +22,7 @@ from PIL import Image, ImageFilter
 from publisher.reading.codes.placing import Placed
 
 _MOST_LEFT, _MOST_RIGHT, _MOST_ACROSS, _MOST_DOWN, _MOST_NEAR = 15.0, 3.5, 16.2, 22.9, 7.0
+_WIDEST_EDGE = 5.0  # of a neighbour, 65 mm
 _LARGER = 1.05  # a sheet may seem larger by this factor
 _CODE_PX = 26  # width of the code in the picture that is searched
 _CONTRAST = 0.2
@@ -57,13 +59,18 @@ class Extent(NamedTuple):
 
     def is_on_a_sheet(self) -> bool:
         """Return whether all print may be on the sheet that the code belongs to."""
-        return (
-            self.left <= _MOST_LEFT * _LARGER
-            and self.right <= _MOST_RIGHT * _LARGER
-            and self.left + self.right <= _MOST_ACROSS * _LARGER
-            and self.up + self.down <= _MOST_DOWN * _LARGER
-            and min(self.up, self.down) <= _MOST_NEAR * _LARGER
+        return not (
+            _is_beyond(self.left, _MOST_LEFT)
+            or _is_beyond(self.left + self.right, _MOST_ACROSS)
+            or _is_beyond(self.up + self.down, _MOST_DOWN)
+            or self.right > _MOST_RIGHT * _LARGER
+            or min(self.up, self.down) > _MOST_NEAR * _LARGER
         )
+
+
+def _is_beyond(reach: float, most: float) -> bool:
+    """Return whether print ends a little outside the sheet."""
+    return most * _LARGER < reach <= most + _WIDEST_EDGE
 
 
 def print_extent(half: Image.Image, code: Placed) -> Extent | None:

@@ -27,11 +27,15 @@ _PLAIN = {"q", "Q", "cm", "Do"}
 _SAME_MODE = ("L", "RGB", "CMYK")
 
 
-def digest(image: Image.Image) -> str | None:
-    """Return the digest of a decoded image, None for pixels of a kind that is not compared."""
+def digest(image: Image.Image, *, negative: bool = False) -> str | None:
+    """Return the digest of a decoded image, None for pixels of a kind that is not compared.
+
+    With `negative`, 0 is white in an image of 16 bits.
+    """
     image.load()
     if image.mode.startswith("I;16"):
-        return _hashed("L16", np.asarray(image).astype("<u2"), image.size)
+        deep = np.asarray(image)
+        return _hashed("L16", (~deep if negative else deep).astype("<u2"), image.size)
     plain = _plain(image)
     if plain is None:
         return None

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pikepdf
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
@@ -126,13 +127,14 @@ def open_file(data: bytes) -> Frames:
         if kind == "TIFF":
             pages = tiff.pages(data, MAX_FRAMES)
             sizes = _checked_sizes([(page.width, page.height) for page in pages])
-            image = Image.open(io.BytesIO(data), formats=[kind])
             return Frames(
                 kind,
                 sizes,
-                lambda n: _grey(image, pages[n].number),
+                lambda n: _grey(_tiff_page(data, pages[n]), pages[n].is_deep_negative),
                 lambda n: tiff.extract(data, pages[n]),
-                lambda n: _digest(image, pages[n].number, data, "", sizes[n]),
+                lambda n: pixels.digest(
+                    _tiff_page(data, pages[n]), negative=pages[n].is_deep_negative
+                ),
             )
         image = Image.open(io.BytesIO(data), formats=[kind])
         if kind == "JPEG" and _has_only_previews(image):
@@ -143,10 +145,19 @@ def open_file(data: bytes) -> Frames:
         return Frames(
             kind,
             _checked_sizes([size]),
-            lambda n: _grey(image, n),
+            lambda n: _grey(image),
             lambda n: data,
-            lambda n: _digest(image, n, data, mode, size),
+            lambda n: _digest(image, data, mode, size),
         )
+
+
+def _tiff_page(data: bytes, page: tiff.Directory) -> Image.Image:
+    """Open one page of a TIFF; the pixels of a negative of 16 bits are not inverted."""
+    if page.is_deep_negative:
+        data = tiff.as_positive(data, page)
+    image = Image.open(io.BytesIO(data), formats=["TIFF"])
+    image.seek(page.number)
+    return image
 
 
 def _has_only_previews(image: Image.Image) -> bool:
@@ -227,14 +238,15 @@ def _checked_sizes(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
-def _grey(image: Image.Image, number: int) -> Image.Image:
-    if image.format == "TIFF":
-        image.seek(number)
-    elif image.format in ("JPEG", "MPO"):
+def _grey(image: Image.Image, negative: bool = False) -> Image.Image:
+    if image.format in ("JPEG", "MPO"):
         factor = _reduction(image.size)
         image.draft("L", (image.width // factor, image.height // factor))
     if image.mode.startswith("I;16"):
-        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        deep = ~np.asarray(image) if negative else np.asarray(image)
+        # A scanner of 10, 12 or 14 bits may leave the highest bits empty.
+        shift = max(0, 2 * -(-int(deep.max()).bit_length() // 2) - 8)
+        return Image.fromarray((deep >> shift).astype(np.uint8))
     if image.mode in ("F", "I"):
         raise Refused(Reason.ODD_PIXELS)
     if image.has_transparency_data:
@@ -246,17 +258,13 @@ def _grey(image: Image.Image, number: int) -> Image.Image:
     return image.convert("L")
 
 
-def _digest(
-    image: Image.Image, number: int, data: bytes, mode: str, size: tuple[int, int]
-) -> str | None:
+def _digest(image: Image.Image, data: bytes, mode: str, size: tuple[int, int]) -> str | None:
     """Return the digest of a page's pixels, all of them and with their colours.
 
     `mode` and `size` are those of the image before it was decoded for reading.
     """
     if image.format in ("JPEG", "MPO") and (mode != "L" or _reduction(size) > 1):
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))  # it was decoded smaller, or grey
-    elif image.format == "TIFF":
-        image.seek(number)
     return pixels.digest(image)
 
 

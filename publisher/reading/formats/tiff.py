@@ -21,6 +21,7 @@ from struct import Struct
 from struct import pack as struct_pack
 
 _WIDTH, _HEIGHT = 256, 257
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _BLACK_IS_ZERO = 258, 262, 0, 1
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
 _BLOCKS = ((273, 279), (324, 325))  # offsets and lengths of strips; of tiles
 _OLD_JPEG = (513, 514)  # offset and length of a JPEG stream, in files of TIFF 6.0, section 22
@@ -82,6 +83,7 @@ class Directory:
     height: int
     is_page: bool
     entries: tuple[_Entry, ...]
+    is_deep_negative: bool = False  # 16 bits of grey, of which 0 is white
 
 
 def pages(data: bytes, limit: int) -> list[Directory]:
@@ -160,6 +162,20 @@ def extract(data: bytes, page: Directory) -> bytes:
     return header + form.offset.pack(first) + bytes(table) + bytes(rest)
 
 
+def as_positive(data: bytes, page: Directory) -> bytes:
+    """Return the file with a page of 16 bits marked as a positive, whatever its pixels are.
+
+    Pillow reads such a negative as a positive if it is little-endian, and else not at all.
+    """
+    form, changed = _form(data), bytearray(data)
+    for entry in page.entries:
+        if entry.tag == _PHOTOMETRIC and entry.kind in _NUMBERS:
+            Struct(form.order + _NUMBERS[entry.kind]).pack_into(
+                changed, entry.where, _BLACK_IS_ZERO
+            )
+    return bytes(changed)
+
+
 def _form(data: bytes) -> _Form:
     order = "<" if data[:2] == b"II" else ">"
     return _Form(order, _read(Struct(order + "H"), data, 2) == 43)
@@ -194,7 +210,8 @@ def _directory(number: int, entries: tuple[_Entry, ...], data: bytes, form: _For
     if not width or not height:
         raise BrokenTiff("a page has no size")
     reduced = (numbers(_NEW_SUBFILE_TYPE) or [0])[0] & 1 or numbers(_SUBFILE_TYPE)[:1] == [2]
-    return Directory(number, width, height, not reduced, entries)
+    deep_negative = numbers(_BITS) == [16] and numbers(_PHOTOMETRIC) == [_WHITE_IS_ZERO]
+    return Directory(number, width, height, not reduced, entries, deep_negative)
 
 
 def _numbers(data: bytes, entry: _Entry, form: _Form) -> list[int]:

@@ -40,3 +40,10 @@ def test_a_faint_form_without_its_codes_is_not_blank() -> None:
 
 def test_a_small_picture_is_not_a_blank_page() -> None:
     assert ink_share(Image.new("L", (300, 200), 255)) == 1
+
+
+def test_a_scan_without_light_is_not_a_blank_page() -> None:
+    """A black picture, and one of 12 bits that is shown as if it had 16."""
+    for level in (0, 15, 90):
+        assert ink_share(Image.new("L", (1654, 2339), level)) == 1
+    assert ink_share(Image.new("L", (1654, 2339), 130)) == 0

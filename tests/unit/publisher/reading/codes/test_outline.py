@@ -81,3 +81,5 @@ def test_an_extent_is_that_of_a_sheet_or_of_more() -> None:
     assert not Extent(14.6, 3.0, 0.5, 21.4).is_on_a_sheet(), "too wide"
     assert not Extent(14.0, 0.6, 3.0, 21.4).is_on_a_sheet(), "too high"
     assert not Extent(14.0, 0.6, 9.0, 14.0).is_on_a_sheet(), "in the middle of the sheet"
+    assert Extent(30.2, 0.6, 0.5, 21.4).is_on_a_sheet(), "A3, sideways"
+    assert Extent(21.0, 0.6, 0.5, 31.0).is_on_a_sheet(), "A3"

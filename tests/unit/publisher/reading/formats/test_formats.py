@@ -218,3 +218,32 @@ def test_the_pictures_of_a_copied_page_keep_their_bytes() -> None:
 
     assert content in copied
     assert read_file(copied).texts == (karekod,)
+
+
+def deep_tiff(pixels: "np.ndarray", order: str, photometric: int) -> bytes:
+    """Write grey of 16 bits as a TIFF without compression; Pillow writes no negatives."""
+    high, wide = pixels.shape
+    data = pixels.astype(f"{order}u2").tobytes()
+    tags = ((256, wide), (257, high), (258, 16), (259, 1), (262, photometric))
+    tags += ((273, 8 + 2 + 12 * 9 + 4), (277, 1), (278, high), (279, len(data)))
+    out = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, value in tags:
+        short = tag in (258, 259, 262, 277)
+        out += struct.pack(f"{order}HHI", tag, 3 if short else 4, 1)
+        out += struct.pack(f"{order}HH", value, 0) if short else struct.pack(f"{order}I", value)
+    return out + struct.pack(f"{order}I", 0) + data
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 16])
+def test_grey_of_more_than_eight_bits_is_read_in_every_form(
+    draw: Draw, order: str, bits: int
+) -> None:
+    page = np.asarray(draw(CODE, CODE)).astype(np.uint16) << (bits - 8)
+
+    positive = read_file(deep_tiff(page, order, 1))
+    negative = read_file(deep_tiff(65535 - page, order, 0))
+
+    for seen in (positive, negative):
+        assert (seen.fault, seen.texts) == (None, (CODE,))
+    assert positive.pixels == negative.pixels
