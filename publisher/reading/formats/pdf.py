@@ -46,26 +46,44 @@ def has_active_content(data: bytes) -> bool:
 
 def extract(data: bytes, number: int) -> bytes:
     """Return a PDF with one page of this one, counted from 0; raises Unreadable."""
-    try:
-        with pikepdf.open(io.BytesIO(data)) as document, pikepdf.new() as alone:
-            alone.pages.append(document.pages[number])
-            page = alone.pages[0]
-            for key in {str(key) for key in page.obj} - {*_KEPT, "/Parent"}:
-                del page.obj[key]
-            alone.remove_unreferenced_resources()
-            file = io.BytesIO()
-            alone.save(
-                file,
-                deterministic_id=True,
-                compress_streams=False,
-                stream_decode_level=pikepdf.StreamDecodeLevel.none,
-                object_stream_mode=pikepdf.ObjectStreamMode.disable,
-                fix_metadata_version=False,
-                min_version="1.7",
-            )
-            return file.getvalue()
-    except (pikepdf.PdfError, pikepdf.PasswordError, RuntimeError, ValueError) as error:
-        raise Unreadable(str(error)) from None
+    return Pages(data).extract(number)
+
+
+class Pages:
+    """The pages of a PDF, which is opened once: a broken one takes long to open."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._document: pikepdf.Pdf | None = None
+
+    def extract(self, number: int) -> bytes:
+        """Return a PDF with one page of this one, counted from 0; raises Unreadable."""
+        try:
+            if self._document is None:
+                self._document = pikepdf.open(io.BytesIO(self._data))
+            return _alone(self._document, number)
+        except (pikepdf.PdfError, pikepdf.PasswordError, RuntimeError, ValueError) as error:
+            raise Unreadable(str(error)) from None
+
+
+def _alone(document: pikepdf.Pdf, number: int) -> bytes:
+    with pikepdf.new() as alone:
+        alone.pages.append(document.pages[number])
+        page = alone.pages[0]
+        for key in {str(key) for key in page.obj} - {*_KEPT, "/Parent"}:
+            del page.obj[key]
+        alone.remove_unreferenced_resources()
+        file = io.BytesIO()
+        alone.save(
+            file,
+            deterministic_id=True,
+            compress_streams=False,
+            stream_decode_level=pikepdf.StreamDecodeLevel.none,
+            object_stream_mode=pikepdf.ObjectStreamMode.disable,
+            fix_metadata_version=False,
+            min_version="1.7",
+        )
+        return file.getvalue()
 
 
 def _dictionaries(item: pikepdf.Object, depth: int) -> Iterator[pikepdf.Object]:

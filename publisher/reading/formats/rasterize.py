@@ -115,14 +115,14 @@ def open_file(data: bytes) -> Frames:
             data = data[pdf_start(data) :]
             if pdf.has_active_content(data):
                 raise Refused(Reason.ACTIVE_CONTENT)
-            document = pdfium.PdfDocument(data)
+            document, copies = pdfium.PdfDocument(data), pdf.Pages(data)
             sizes = _checked_sizes(_pdf_sizes(document))
             return Frames(
                 kind,
                 sizes,
                 lambda n: _render_pdf_page(document[n], sizes[n]),
-                lambda n: pdf.extract(data, n),
-                lambda n: pixels.digest_of_pdf_page(data, pdf.extract(data, n)),
+                copies.extract,
+                lambda n: pixels.digest_of_pdf_page(data, copies.extract(n)),
             )
         if kind == "TIFF":
             pages = tiff.pages(data, MAX_FRAMES)
