@@ -92,7 +92,6 @@ class _TypedTransport(ParamikoTransport):
         packetizer: Packetizer  # type: ignore[assignment]
         _expected_packet: tuple[int, ...]
         agreed_on_strict_kex: bool
-        advertise_strict_kex: bool
         initial_kex_done: bool
         local_kex_init: bytes | None
         kex_engine: Any
@@ -252,8 +251,6 @@ class Transport(_TypedTransport):
             kexinit = self.packetizer.peek_client_kexinit(wait)
             if kexinit is not None:
                 self._offer_preferred_algorithms(kexinit)
-        if self.initial_kex_done:
-            self.advertise_strict_kex = False
         super()._send_kex_init()
 
     def _is_far_away(self) -> bool:
@@ -273,7 +270,9 @@ class Transport(_TypedTransport):
 
     def _parse_kex_init(self, m: Message) -> None:
         # Strict key exchange and EXT_INFO belong to the first exchange only (OpenSSH PROTOCOL,
-        # section 1.10; RFC 8308 section 2.4). paramiko would agree on them again each time.
+        # section 1.10; RFC 8308 section 2.4). paramiko would agree on them again each time. But the
+        # name of strict key exchange stays in our KEXINITs, as in sshd's: phpseclib 2 looks for it
+        # in the newest one, and resets its sequence numbers only if it is there.
         kexinit, ours = cMSG_KEXINIT + m.asbytes(), self.local_kex_init or b""
         strict = self.agreed_on_strict_kex
         try:

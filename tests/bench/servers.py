@@ -47,6 +47,7 @@ import structlog
 from config import load
 from sftpd import server
 structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
+PATCH
 server.serve(load.load(Path(sys.argv[1])), ready=lambda port: print(port, flush=True))
 """
 _SSHD = """\
@@ -175,12 +176,15 @@ def lay_out(folder: Path) -> Path:
 
 
 @contextmanager
-def ours(folder: Path) -> Iterator[Server]:
-    """Run our server on the site, as in production with children, sandbox, ledger and limits."""
+def ours(folder: Path, patch: str = "") -> Iterator[Server]:
+    """Run our server on the site, as in production with children, sandbox, ledger and limits.
+
+    `patch` is code that runs before it starts.
+    """
     with (
         (folder / "ours.log").open("w") as log,
         subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(folder / "site")],
+            [sys.executable, "-c", _SERVE.replace("PATCH", patch), str(folder / "site")],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -65,7 +65,7 @@ ATTRIBUTES = {
         ),
         *("clear_to_send", "completion_event", "kex_engine", "local_version", "packetizer"),
         *("saved_exception", "server_mode", "server_object", "host_key_type", "session_id"),
-        *("remote_version", "local_cipher", "agreed_on_strict_kex", "advertise_strict_kex"),
+        *("remote_version", "local_cipher", "agreed_on_strict_kex"),
         *("initial_kex_done", "local_kex_init", "_remote_ext_info"),
     },
     AuthHandler: {"auth_username", "authenticated"},
