@@ -7,10 +7,10 @@ mark what does not agree.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import NamedTuple
 
 from config.sheet import Belge, Level, SandikTuru, Secim
@@ -68,22 +68,29 @@ class Result:
 
             {"belge":"sandik-sonuc","cevre":"34-istanbul-1", ... ,"zarf":null}
         """
+        # Written without json.dumps, in the order of the keys: this runs for every row.
         key = self.key
-        row = {
-            "secim": key.secim,
-            "belge": key.belge,
-            "cevre": key.cevre,
-            "kurul": key.kurul,
-            "sandik": key.sandik,
-            "sandik_turu": self.sandik_turu,
-            "surum": self.version,
-            "neden": self.reason,
-            "zaman": self.time.astimezone(UTC).isoformat(timespec="seconds"),
-            **self.numbers(),
-            "oylar": dict(self.votes),
-        }
-        text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return text.encode()
+        kind = "null" if self.sandik_turu is None else f'"{self.sandik_turu.value}"'
+        time = self.time.astimezone(UTC).isoformat(timespec="seconds")
+        return (
+            f'{{"belge":"{key.belge.value}","cevre":{_text(key.cevre)},'
+            f'"gecerli":{_number(self.valid)},"gecersiz":{_number(self.invalid)},'
+            f'"itirazli_gecerli":{_number(self.valid_disputed)},'
+            f'"itirazsiz_gecerli":{_number(self.valid_undisputed)},'
+            f'"kurul":{_text(key.kurul)},'
+            f'"liste_disi_oy_kullanan":{_number(self.unlisted_voted)},'
+            f'"liste_ici_oy_kullanan":{_number(self.listed_voted)},'
+            f'"neden":{_text(self.reason)},"oy_kullanan":{_number(self.voted)},'
+            f'"oylar":{self.votes_json()},"sandik":{_text(key.sandik)},'
+            f'"sandik_turu":{kind},"secim":"{key.secim.value}",'
+            f'"secmen":{_number(self.registered)},"surum":{self.version},'
+            f'"zaman":"{time}","zarf":{_number(self.envelopes)}}}'
+        ).encode()
+
+    def votes_json(self) -> str:
+        """Return the votes as canonical JSON."""
+        votes = [f"{encode_basestring(name)}:{n}" for name, n in sorted(self.votes.items())]
+        return f"{{{','.join(votes)}}}"
 
     def digest(self) -> str:
         """Return the SHA-256 of `canonical`, in hexadecimal."""
@@ -113,3 +120,11 @@ class Result:
 
 def _given(votes: Mapping[str, int]) -> dict[str, int]:
     return {option: number for option, number in votes.items() if number}
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else encode_basestring(value)
+
+
+def _number(value: int | None) -> str:
+    return "null" if value is None else str(value)

@@ -13,14 +13,15 @@ The last two are computed once per snapshot, for the boards that changed.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from config.ballot import Ballot
 from config.registry import Registry
 from config.result import BOX_SHEET, Result, ResultKey
-from config.sheet import Belge, Level, Secim
+from config.sheet import Belge, Level, SandikTuru, Secim
 from publisher.results.checks.box import BoxState, SheetVersion, check_box, check_contests
 from publisher.results.checks.finding import Check, Finding
-from publisher.results.checks.neighbours import check_board
+from publisher.results.checks.neighbours import BoxVotes, check_board
 from publisher.results.checks.sums import PlaceSums, check_sum
 from publisher.results.store import ResultStore, StoredResult
 
@@ -62,10 +63,12 @@ class Checker:
         results: Sequence[StoredResult],
         known: Mapping[ResultKey, Mapping[int, StoredResult]],
         sheets: Mapping[ResultKey, tuple[SheetVersion, ...]],
+        kinds: Mapping[ResultKey, SandikTuru | None] = MappingProxyType({}),
     ) -> Findings:
         """Count results that were recorded just now; return the findings of their boxes.
 
-        `known` are the earlier versions of the same boxes, in every contest.
+        `known` are the earlier versions of the same boxes, in every contest; `kinds` is what the
+        registry says of some of them.
         """
         versions = {key: dict(of_key) for key, of_key in known.items()}
         for stored in results:
@@ -77,7 +80,7 @@ class Checker:
             newest = versions[key][max(versions[key])]
             if newest.result.version > highest:
                 self._count(before[highest].result if before else None, newest.result)
-        return self._check_boxes(keys, versions, sheets)
+        return self._check_boxes(keys, versions, sheets, kinds)
 
     def recheck(self, keys: Iterable[ResultKey]) -> Findings:
         """Check boxes again whose sheets changed; of a box without a result only that is noted."""
@@ -105,14 +108,14 @@ class Checker:
             if ballot is None:
                 break
             options = [option.id for option in ballot.options(secim, district)]
-            boxes = [
-                stored.result
-                for stored in self._store.newest(secim, district, board)
-                if stored.result.key.belge is BOX_SHEET
-            ]
+            keys = {}
+            boxes = []
+            for box, votes in self._store.newest_votes(secim, district, board):
+                key = ResultKey(secim, BOX_SHEET, district, board, box)
+                keys[key.place] = key
+                boxes.append(BoxVotes(secim, key.place, votes))
             hints = list(check_board(boxes, options))
             if hints:
-                keys = {result.key.place: result.key for result in boxes}
                 hints = self._with_sheets([(h, [keys[place] for place in h.places]) for h in hints])
             found[f"board {secim} {district}/{board}"] = hints
         return found
@@ -143,6 +146,7 @@ class Checker:
         keys: set[ResultKey],
         versions: Mapping[ResultKey, Mapping[int, StoredResult]],
         sheets: Mapping[ResultKey, tuple[SheetVersion, ...]],
+        kinds: Mapping[ResultKey, SandikTuru | None] = MappingProxyType({}),
     ) -> Findings:
         found: Findings = {}
         by_place: defaultdict[ResultKey, dict[Secim, Result]] = defaultdict(dict)
@@ -153,8 +157,9 @@ class Checker:
             if key.belge is not BOX_SHEET:
                 continue
             ordered = [stored.result for _, stored in sorted(versions[key].items())]
-            place = (key.cevre or "", key.kurul or "", key.sandik or "")
-            kind = self._registry.box_kind(key.secim, key.belge, *place)
+            if (kind := kinds.get(key)) is None:
+                place = (key.cevre or "", key.kurul or "", key.sandik or "")
+                kind = self._registry.box_kind(key.secim, key.belge, *place)
             state = BoxState(ordered, kind, sheets.get(key, ()))
             found[f"box {key.secim} {key.place}"] = check_box(state)
             contests = by_place[key._replace(secim=Secim.CB)]

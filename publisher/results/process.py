@@ -234,7 +234,7 @@ class ResultsRun:
 
     def _count(self, chunk: RecordedChunk) -> None:
         self._snapshots.add(chunk.results, chunk.known)
-        found = self._checker.add(chunk.results, chunk.known, chunk.sheets)
+        found = self._checker.add(chunk.results, chunk.known, chunk.sheets, chunk.kinds)
         self._store.replace_findings(found)
 
     def _recheck_new_sheets(self) -> bool:

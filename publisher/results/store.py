@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from config.result import Result, ResultKey
+from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim
 from config.site import RESULTS_DATABASE
 from publisher.database import Database, read_only_engine, writing_engine
@@ -31,13 +31,38 @@ DUPLICATE = "duplicate"
 _ROWS_A_FETCH = 5000
 
 
-_WANT = sa.insert(t.wanted)
 _WANT_NOTHING = sa.delete(t.wanted)
 _WANTED_VERSIONS = sa.select(t.result).select_from(
     t.wanted.join(
         t.result, sa.and_(*(t.result.c[name] == t.wanted.c[name] for name in t.KEY_COLUMNS))
     )
 )
+
+
+class _ForManyRows:
+    """A statement for very many rows: compiled once, the rows go to the driver as they are."""
+
+    def __init__(self, statement: sa.Insert | sa.Delete | sa.Update, dialect: sa.Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self._text = str(compiled)
+        self._names: Sequence[str] | None = getattr(compiled, "positiontup", None)
+
+    def run(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Execute it once for each row."""
+        if not rows:
+            return
+        if self._names is None:
+            connection.exec_driver_sql(self._text, list(rows))
+        else:
+            names = self._names
+            values = [tuple([row[name] for name in names]) for row in rows]
+            connection.exec_driver_sql(self._text, values)
+
+
+def _insert(table: sa.Table, *without: str) -> sa.Insert:
+    """Return a statement that inserts rows with all columns but some."""
+    names = [column.name for column in table.columns if column.name not in without]
+    return sa.insert(table).values({name: sa.bindparam(name) for name in names})
 
 
 class SheetBinding(NamedTuple):
@@ -128,6 +153,21 @@ class ResultStore(Database):
         t.wanted.create(self._connection)
         self._connection.commit()
         self._next_ids: dict[str, int] = {}
+        dialect = self._engine.dialect
+        self._want = _ForManyRows(_insert(t.wanted), dialect)
+        self._add_results = _ForManyRows(_insert(t.result, "seq"), dialect)
+        self._add_findings = _ForManyRows(_insert(t.finding, "id"), dialect)
+        of_subject = t.finding.c.subject == sa.bindparam("of")
+        self._remove_findings = _ForManyRows(sa.delete(t.finding).where(of_subject), dialect)
+        self._number = {
+            table: _ForManyRows(
+                sa.update(table)
+                .where(table.c.id == sa.bindparam("this"))
+                .values(seq=sa.bindparam("number")),
+                dialect,
+            )
+            for table in (t.result, t.set_aside)
+        }
 
     # Batches.
 
@@ -192,7 +232,7 @@ class ResultStore(Database):
         rows = [dict(zip(t.KEY_COLUMNS, _key_values(key), strict=True)) for key in set(keys)]
         if not rows:
             return found
-        self._connection.execute(_WANT, rows)
+        self._want.run(self._connection, rows)
         for row in self._connection.execute(_WANTED_VERSIONS):
             stored = as_stored(row)
             found.setdefault(stored.result.key, {})[stored.result.version] = stored
@@ -238,8 +278,7 @@ class ResultStore(Database):
             )
             for number, new in enumerate(accepted, first)
         ]
-        if results:
-            self._connection.execute(sa.insert(t.result), [_columns(row) for row in results])
+        self._add_results.run(self._connection, [_columns(row) for row in results])
         first = self._take_ids(t.set_aside, len(set_aside))
         others = [
             SetAsideRow(
@@ -284,10 +323,8 @@ class ResultStore(Database):
     ) -> None:
         """Note the record numbers of a chunk, by the ids of its results and of its other rows."""
         for table, numbers in ((t.result, results), (t.set_aside, others)):
-            if numbers:
-                statement = sa.update(table).where(table.c.id == sa.bindparam("this"))
-                rows = [{"this": this, "number": seq} for this, seq in numbers.items()]
-                self._connection.execute(statement.values(seq=sa.bindparam("number")), rows)
+            rows = [{"this": this, "number": seq} for this, seq in numbers.items()]
+            self._number[table].run(self._connection, rows)
         duplicates = 0
         if others:
             query = sa.select(sa.func.count()).select_from(t.set_aside)
@@ -327,6 +364,18 @@ class ResultStore(Database):
         for part in self._connection.execute(query).partitions(_ROWS_A_FETCH):
             yield from map(as_stored, part)
 
+    def newest_votes(
+        self, secim: Secim, cevre: str, kurul: str
+    ) -> list[tuple[str, dict[str, int]]]:
+        """Return box and votes of the newest recorded results of a board's boxes."""
+        c = t.result.c
+        query = sa.select(c.sandik, c.votes).where(
+            c.newest, c.seq.is_not(None), c.secim == secim.value, c.cevre == cevre,
+            c.kurul == kurul, c.sandik != "", c.belge == BOX_SHEET.value,
+        )  # fmt: skip
+        rows = self._connection.execute(query.order_by(c.sandik))
+        return [(sandik, json.loads(votes)) for sandik, votes in rows]
+
     def since(self, last: int, until: int) -> Iterator[StoredResult]:
         """Yield the results after one id and up to another, oldest first."""
         query = (
@@ -360,8 +409,7 @@ class ResultStore(Database):
         """Replace the findings of each subject."""
         if not findings:
             return
-        statement = sa.delete(t.finding).where(t.finding.c.subject == sa.bindparam("of"))
-        self._connection.execute(statement, [{"of": subject} for subject in findings])
+        self._remove_findings.run(self._connection, [{"of": subject} for subject in findings])
         rows = [
             {
                 "subject": subject,
@@ -369,14 +417,13 @@ class ResultStore(Database):
                 "kind": finding.check.kind.value,
                 "secim": finding.secim.value,
                 "places": json.dumps(finding.places),
-                "numbers": json.dumps(dict(finding.numbers)),
-                "sheets": json.dumps(finding.sheets),
+                "numbers": json.dumps(dict(finding.numbers)) if finding.numbers else "{}",
+                "sheets": json.dumps(finding.sheets) if finding.sheets else "[]",
             }
             for subject, several in findings.items()
             for finding in several
         ]
-        if rows:
-            self._connection.execute(sa.insert(t.finding), rows)
+        self._add_findings.run(self._connection, rows)
 
     def findings(self) -> Iterator[Finding]:
         """Yield every finding, by check and place."""
@@ -416,7 +463,6 @@ def _key_values(key: ResultKey) -> tuple[str, ...]:
 
 def _columns(stored: StoredResult) -> dict[str, Any]:
     result = stored.result
-    votes = json.dumps(dict(result.votes), sort_keys=True, separators=(",", ":"))
     return {
         "id": stored.id,
         **dict(zip(t.KEY_COLUMNS, _key_values(result.key), strict=True)),
@@ -425,7 +471,7 @@ def _columns(stored: StoredResult) -> dict[str, Any]:
         "reason": result.reason,
         "time": _text(result.time),
         **result.numbers(),
-        "votes": votes,
+        "votes": result.votes_json(),
         "digest": stored.digest,
         "batch": stored.batch,
         "line": stored.line,

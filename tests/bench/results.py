@@ -43,6 +43,7 @@ from publisher.results.intake.take_in import ResultContext, ResultIntake  # noqa
 from publisher.results.snapshots.exports import write_exports  # noqa: E402
 from publisher.results.snapshots.snapshot import SnapshotWriter  # noqa: E402
 from publisher.results.store import ResultStore  # noqa: E402
+from scripts.daemons.results import tune_garbage_collection  # noqa: E402
 
 ALL_BOXES = 201_000
 ELECTION = "bench-cb-mv"
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, action="append")
     parser.add_argument("--no-exports", action="store_true")
     asked = parser.parse_args()
+    tune_garbage_collection()  # as the process does
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     for boxes in asked.boxes or (ALL_BOXES // 100, ALL_BOXES // 10, ALL_BOXES):
         folder = Path(tempfile.mkdtemp(prefix="ssps-bench-results-"))
@@ -210,7 +212,9 @@ def take_in(
             snapshots.add(chunk.results, chunk.known)
             columns += time.perf_counter() - now
             now = time.perf_counter()
-            store.replace_findings(checker.add(chunk.results, chunk.known, chunk.sheets))
+            store.replace_findings(
+                checker.add(chunk.results, chunk.known, chunk.sheets, chunk.kinds)
+            )
             checks += time.perf_counter() - now
     return time.perf_counter() - began, checks, columns
 

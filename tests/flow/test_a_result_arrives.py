@@ -1,9 +1,11 @@
 """A batch of results, from results/ to a signed snapshot, with the real processes killed."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,3 +173,75 @@ def test_the_settings_name_the_pace_and_the_level_of_shares(site: Path) -> None:
     found = load.load(site).results
 
     assert (found.snapshot_seconds, found.share_level) == (0.5, "ilce")
+
+
+def test_results_in_the_trees_are_mirrored_and_proved(tmp_path: Path) -> None:
+    site, port = tmp_path / "site", free_port()
+    init = ["rehearse", "init", str(site), "--boxes", "60", "--parties", "2", "--port", str(port)]
+    subprocess.run([*SSPS, *init], check=True, capture_output=True)
+    with (site / "site.toml").open("a", encoding="utf-8") as settings:
+        settings.write("\n[results]\nsnapshot_seconds = 0.5\nin_trees = true\n")
+    sent = rows(site)
+    with running(site, port):
+        deliver_batch(site, "hepsi.ndjson", sent)
+        until(lambda: accepted(site) == len(sent) and published(site), "all results published")
+        number = (site / SNAPSHOTS / "latest").read_text().strip()
+        mirrors = {party: tmp_path / party for party in ("parti-a", "parti-b")}
+        for party, folder in mirrors.items():
+            results = Path("prova-cb-mv", "sonuclar", number)
+            until(
+                lambda p=party, r=results: (site / "trees" / p / r / "SHA256SUMS").exists(), party
+            )
+            until(lambda p=party, f=folder, r=results: mirrored(site, port, p, f, r), "the mirror")
+
+    all_, some = (folder / "prova-cb-mv" / "sonuclar" / number for folder in mirrors.values())
+    whole = (site / SNAPSHOTS / number / "manifest.json").read_bytes()
+    assert (all_ / "manifest.json").read_bytes() == whole
+    view = json.loads((some / "manifest.json").read_bytes())
+    assert view["snapshot"] == hashlib.sha256(whole).hexdigest()
+    (scope,) = view["scope"]
+    text = (some / "mv.csv").read_text("utf-8-sig")
+    places = {line.split(";")[1] for line in text.splitlines()[1:]}
+    assert places == {scope}
+    assert ssps(site, "verify").returncode == 0
+
+    box = next(row for row in sent if row.get("cevre") == scope and "sandik" in row)
+    name = "/".join(str(box[part]) for part in ("cevre", "kurul", "sandik"))
+    proof = json.loads(ssps(site, "audit", "result", name, "--json").stdout.splitlines()[0])
+    assert (proof["batch"], proof["problems"]) == ("hepsi.ndjson", [])
+    file = site / SNAPSHOTS / number / "mv.parquet"
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    found = ssps(site, "audit", "verify")
+    assert found.returncode == 1
+    assert f"snapshots/{number}/mv.parquet: was changed" in found.stdout
+    assert ssps(site, "audit", "result", name).returncode == 1
+
+
+@contextmanager
+def running(site: Path, port: int) -> Iterator[None]:
+    with (site / "run.log").open("ab") as log:
+        process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)
+    try:
+        wait_until_served(port)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def mirrored(site: Path, port: int, party: str, folder: Path, results: Path) -> bool:
+    """Mirror once; return whether the copy has the snapshot and its verified sums."""
+    keys = site / "clients" / party
+    command = [
+        *(sys.executable, str(Path("scripts/mirror").absolute()), "--host", "127.0.0.1"),
+        *("--port", str(port), "--user", party, "--key", str(keys / "id_ed25519")),
+        *("--known-hosts", str(site / "clients" / "known_hosts")),
+        *("--signers", str(keys / "allowed_signers"), "--to", str(folder)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1]) if done.stdout.startswith("{") else {}
+    names = ("manifest.json", "mv.csv", "mv.xlsx", "SHA256SUMS")
+    return report.get("unsummed", 0) == 0 and all((folder / results / n).exists() for n in names)

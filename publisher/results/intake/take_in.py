@@ -17,7 +17,7 @@ stops the others.
 
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from config.event import Event, Outcome, ResultsEvent
 from config.registry import Registry
 from config.result import BOX_SHEET, Result, ResultKey
 from config.result_batch import BadRow, GoodRow
-from config.sheet import Level, Secim
+from config.sheet import Level, SandikTuru, Secim
 from config.site import original_file
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
@@ -92,6 +92,7 @@ class RecordedChunk:
     results: tuple[StoredResult, ...]
     known: Versions
     sheets: Mapping[ResultKey, tuple[SheetVersion, ...]]
+    kinds: Mapping[ResultKey, SandikTuru | None] = field(default_factory=dict)
 
 
 class ResultIntake:
@@ -219,7 +220,7 @@ class ResultIntake:
         context.store.commit()
         context.step("decided")
         self._record(found, sha256, chunk[-1].line, results, others)
-        return RecordedChunk(tuple(results), known, sheets)
+        return RecordedChunk(tuple(results), known, sheets, facts.kinds)
 
     def _with_other_contests(self, keys: set[ResultKey]) -> set[ResultKey]:
         ballot = self._context.ballot()
@@ -316,6 +317,7 @@ class _Facts:
             for key, versions in known.items()
         }
         self._options: dict[tuple[Secim, str | None], frozenset[str]] = {}
+        self.kinds: dict[ResultKey, SandikTuru | None] = {}
 
     def accept(self, result: Result) -> None:
         """Count a row of this chunk as known."""
@@ -325,7 +327,8 @@ class _Facts:
         """Return True if the registry has the sheet of that result."""
         if key.cevre is not None and key.kurul is not None and key.sandik is not None:
             place = (key.cevre, key.kurul, key.sandik)
-            return self._registry.box_kind(key.secim, key.belge, *place) is not None
+            kind = self.kinds[key] = self._registry.box_kind(key.secim, key.belge, *place)
+            return kind is not None
         return self._registry.has_aggregate(key.secim, key.belge, key.cevre, key.kurul)
 
     def has_place(self, key: ResultKey) -> bool:

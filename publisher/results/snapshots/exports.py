@@ -25,12 +25,15 @@ priority:
 import csv
 import gzip
 import json
+import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import duckdb
 import xlsxwriter
@@ -39,8 +42,9 @@ import zstandard
 from config.ballot import Ballot
 from config.sheet import Secim
 from config.site import SNAPSHOTS
-from config.snapshot import AGGREGATES, EXPORTS, EXPORTS_SIGNATURE, MANIFEST, VOTES
+from config.snapshot import AGGREGATES, EXPORTS, EXPORTS_SIGNATURE, MANIFEST, PARQUET, VOTES
 from keys.files import sync
+from keys.kernel.process import end_with_parent
 from publisher.results.snapshots.snapshot import describe_file, snapshot_folder
 
 FORMAT = "ssps-exports-v1"
@@ -71,6 +75,9 @@ _TEXTS = ("belge", "cevre", "kurul", "sandik", "sandik_turu", "neden", "zaman")
 _ROWS_A_FETCH = 5000
 _MODE = 0o444
 _NEW = ".new"
+_KINDS = ("xlsx", "ndjson.gz", "ndjson.zst", "csv")  # the slowest first
+_LARGE = 1 << 20  # bytes of Parquet; below, starting processes takes longer than the work
+_WORKERS = 2
 
 Rows = Callable[[], Iterator[Sequence[Any]]]
 
@@ -105,8 +112,17 @@ def export_folder(folder: Path, before: Path | None, number: int, ballot: Ballot
 
     Exports of a Parquet file that is in the folder `before` as well are taken from there.
     """
-    for parquet in sorted(folder.glob("*.parquet")):
-        _export_table(parquet, before, number, ballot)
+    missing = []
+    for parquet in sorted(folder.glob(f"*{PARQUET}")):
+        same = before is not None and _is_same(before / parquet.name, parquet)
+        for export in _exports_of(parquet, number, ballot):
+            # CSV and XLSX files name their snapshot, so only NDJSON files can be the same.
+            if before and same and "ndjson" in export.kind and (before / export.file).exists():
+                with suppress(FileExistsError):
+                    (folder / export.file).hardlink_to(before / export.file)
+            elif not (folder / export.file).exists():
+                missing.append(export)
+    _write_all(missing)
     for changes in sorted(folder.glob("*.changes.ndjson")):
         _export_changes(changes, number)
 
@@ -155,34 +171,64 @@ def option_titles(ballot: Ballot | None, secim: Secim) -> dict[str, str]:
     return {row.option.id: row.option.ad for row in ballot.rows if row.secim is secim}
 
 
-def _export_table(parquet: Path, before: Path | None, number: int, ballot: Ballot | None) -> None:
-    name = parquet.name.removesuffix(".parquet")
-    folder = parquet.parent
-    same = before is not None and _is_same(before / parquet.name, parquet)
-    database = duckdb.connect()
-    try:
-        titles = option_titles(ballot, Secim(name.removesuffix(AGGREGATES)))
-        columns = parquet_columns(database, parquet)
-        headings = [heading(column, titles) for column in columns]
+class _Export(NamedTuple):
+    """One file to write from a Parquet file; `titles` names options by their id."""
+
+    kind: str
+    parquet: Path
+    number: int
+    titles: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.parquet.name.removesuffix(PARQUET)
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.{self.kind}"
+
+
+def _exports_of(parquet: Path, number: int, ballot: Ballot | None) -> list[_Export]:
+    contest = Secim(parquet.name.removesuffix(PARQUET).removesuffix(AGGREGATES))
+    titles = option_titles(ballot, contest)
+    return [_Export(kind, parquet, number, titles) for kind in _KINDS]
+
+
+def _write_all(exports: Sequence[_Export]) -> None:
+    """Write files; if they are large, in two processes, the slowest first."""
+    size = sum(export.parquet.stat().st_size for export in exports)
+    if size < _LARGE or len(exports) < 2:
+        for export in exports:
+            _write_export(export)
+        return
+    ordered = sorted(exports, key=lambda e: (_KINDS.index(e.kind), -e.parquet.stat().st_size))
+    context = multiprocessing.get_context("spawn")  # DuckDB has threads, which a fork would lose
+    with ProcessPoolExecutor(_WORKERS, context, end_with_parent, (os.getpid(),)) as workers:
+        for written in [workers.submit(_write_export, export) for export in ordered]:
+            written.result()
+
+
+def _write_export(export: _Export) -> None:
+    with duckdb.connect() as database:
+        database.execute("SET threads = 1")
+        columns = parquet_columns(database, export.parquet)
+        headings = [heading(column, export.titles) for column in columns]
 
         def rows() -> Iterator[Sequence[Any]]:
-            return read_parquet(database, parquet)
+            return read_parquet(database, export.parquet)
 
-        written: dict[str, Callable[[Path], object]] = {
-            f"{name}.csv": lambda path: _write_csv(path, headings, rows, number),
-            f"{name}.ndjson.zst": lambda path: _write_zst(path, columns, rows, name),
-            f"{name}.ndjson.gz": lambda path: _write_gz(path, columns, rows, name),
-            f"{name}.xlsx": lambda path: _write_xlsx(path, columns, headings, rows, number, name),
-        }
-        for file, write in written.items():
-            # CSV and XLSX files name their snapshot, so only NDJSON files can be the same.
-            if before and same and ".ndjson." in file and (before / file).exists():
-                with suppress(FileExistsError):
-                    (folder / file).hardlink_to(before / file)
-            else:
-                _place(folder / file, write)
-    finally:
-        database.close()
+        def write(path: Path) -> None:
+            match export.kind:
+                case "xlsx":
+                    _write_xlsx(path, columns, headings, rows, export.number, export.name)
+                case "csv":
+                    _write_csv(path, headings, rows, export.number)
+                case "ndjson.zst":
+                    _write_zst(path, columns, rows, export.name)
+                case _:
+                    _write_gz(path, columns, rows, export.name)
+
+        _place(export.parquet.with_name(export.file), write)
 
 
 def _is_same(one: Path, other: Path) -> bool:

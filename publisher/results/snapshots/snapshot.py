@@ -43,6 +43,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import IO, Any
 
@@ -523,24 +524,26 @@ def _kind(column: str) -> str:
 
 
 def _change(before: Result | None, after: Result) -> bytes:
+    # Written without json.dumps: this runs for every row.
     key = after.key
-    line = {
-        "secim": key.secim,
-        "belge": key.belge,
-        "cevre": key.cevre,
-        "kurul": key.kurul,
-        "sandik": key.sandik,
-        "surum": after.version,
-        "neden": after.reason,
-        "zaman": after.time.isoformat(timespec="seconds"),
-        "eski": None if before is None else _stated(before),
-        "yeni": _stated(after),
-    }
-    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+    places = (("cevre", key.cevre), ("kurul", key.kurul), ("sandik", key.sandik))
+    named = "".join(f'"{name}": {_quoted(place)}, ' for name, place in places)
+    time = after.time.isoformat(timespec="seconds")
+    return (
+        f'{{"secim": "{key.secim.value}", "belge": "{key.belge.value}", {named}'
+        f'"surum": {after.version}, "neden": {_quoted(after.reason)}, "zaman": "{time}", '
+        f'"eski": {"null" if before is None else _stated(before)}, "yeni": {_stated(after)}}}\n'
+    ).encode()
 
 
-def _stated(result: Result) -> dict[str, Any]:
-    return {**result.numbers(), "oylar": dict(result.votes)}
+def _stated(result: Result) -> str:
+    numbers = [f'"{n}": {"null" if v is None else v}' for n, v in result.numbers().items()]
+    votes = ", ".join([f"{encode_basestring(o)}: {n}" for o, n in result.votes.items()])
+    return f'{{{", ".join(numbers)}, "oylar": {{{votes}}}}}'
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else encode_basestring(text)
 
 
 def _write(path: Path, content: bytes) -> None:

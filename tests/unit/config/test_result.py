@@ -1,5 +1,9 @@
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
 
 from config.result import Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim
@@ -54,3 +58,38 @@ def test_the_same_numbers_in_a_later_version_are_the_same_numbers() -> None:
 
     assert later.same_numbers(RESULT)
     assert not replace(later, invalid=8).same_numbers(RESULT)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"reason": 'itiraz "kabul" \\ İıŞğ', "envelopes": None, "votes": {}},
+        {"key": ResultKey(Secim.CB, Belge.IL_BIRLESTIRME, "34-istanbul-1", None, None)},
+        {"sandik_turu": None, "registered": None, "version": 12},
+        {"votes": {"z": 1, "B": 2, "a-1": 0, "a_1": 10**9}},
+    ],
+)
+def test_canonical_json_is_what_the_library_writes(changes: dict[str, Any]) -> None:
+    result = replace(RESULT, **changes)
+    key = result.key
+    row = {
+        **{name: getattr(key, name) for name in ("secim", "belge", "cevre", "kurul", "sandik")},
+        "sandik_turu": result.sandik_turu,
+        "surum": result.version,
+        "neden": result.reason,
+        "zaman": "2023-05-14T18:30:00+00:00",
+        **result.numbers(),
+        "oylar": dict(result.votes),
+    }
+
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    assert result.canonical() == text.encode()
+
+
+def test_an_option_without_votes_may_be_left_out() -> None:
+    more = replace(RESULT, votes={**RESULT.votes, "parti-c": 0})
+
+    assert more.same_numbers(RESULT)
+    assert not replace(RESULT, votes={"parti-a": 100}).same_numbers(RESULT)

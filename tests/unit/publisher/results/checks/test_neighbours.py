@@ -1,24 +1,21 @@
 from collections.abc import Sequence
-from dataclasses import replace
 
-from unit.config.test_result import RESULT
-
-from config.result import Result
+from config.sheet import Secim
 from publisher.results.checks.finding import Check, Finding, FindingKind
-from publisher.results.checks.neighbours import check_board
+from publisher.results.checks.neighbours import BoxVotes, check_board
 
 OPTIONS = ("a", "b", "c", "d")
 
 
-def box(number: int, *votes: int) -> Result:
-    key = RESULT.key._replace(sandik=str(number))
-    return replace(RESULT, key=key, votes=dict(zip(OPTIONS, votes, strict=True)))
+def box(number: int, *votes: int) -> BoxVotes:
+    place = f"34-istanbul-1/kadikoy-2/sandik-{number}"
+    return BoxVotes(Secim.MV, place, dict(zip(OPTIONS, votes, strict=True)))
 
 
 BOARD = [box(number, 100 + number, 40 - number, 20, 60) for number in range(8)]
 
 
-def found(results: Sequence[Result]) -> list[Finding]:
+def found(results: Sequence[BoxVotes]) -> list[Finding]:
     return list(check_board(results, OPTIONS))
 
 

@@ -285,3 +285,24 @@ def test_every_option_of_the_ballot_has_a_column_in_its_order(site: ResultsSite)
         values = found.fetchall()[0]
     assert names[-3:] == ["oylar.c-parti", "oylar.b-parti", "oylar.z-parti"]
     assert values[-3:] == (None, 1, 3)
+
+
+@pytest.mark.slow
+def test_large_exports_are_written_in_two_processes_to_the_same_bytes(
+    site: ResultsSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cb = row(1, secim="cb", oylar={"aday-1": 245})
+    site.take_in(site.deliver(row(1), row(2), cb))
+    folder = close(site)
+    exported(site, folder)
+    names = ("mv.csv", "mv.ndjson.zst", "cb.csv", "cb.ndjson.gz")
+    before = {name: (folder / name).read_bytes() for name in names}
+    for path in folder.iterdir():
+        if path.name.startswith("exports.json") or path.suffix in (".csv", ".zst", ".gz", ".xlsx"):
+            path.unlink()
+    monkeypatch.setattr("publisher.results.snapshots.exports._LARGE", 1)
+
+    exported(site, folder)
+
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert (folder / "mv.xlsx").exists()
