@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running_site import SSPS, until
+from running_site import ADDRESS, SSPS, free_port, running, until
 
 from config import load
 from config.registry import Registry
@@ -182,7 +182,7 @@ def test_results_in_the_trees_are_mirrored_and_proved(tmp_path: Path) -> None:
     with (site / "site.toml").open("a", encoding="utf-8") as settings:
         settings.write("\n[results]\nsnapshot_seconds = 0.5\nin_trees = true\n")
     sent = rows(site)
-    with running(site, port):
+    with running(site, port, tmp_path / "run.log"):
         deliver_batch(site, "hepsi.ndjson", sent)
         until(lambda: accepted(site) == len(sent) and published(site), "all results published")
         number = (site / SNAPSHOTS / "latest").read_text().strip()
@@ -219,29 +219,16 @@ def test_results_in_the_trees_are_mirrored_and_proved(tmp_path: Path) -> None:
     assert ssps(site, "audit", "result", name).returncode == 1
 
 
-@contextmanager
-def running(site: Path, port: int) -> Iterator[None]:
-    with (site / "run.log").open("ab") as log:
-        process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)
-    try:
-        wait_until_served(port)
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 def mirrored(site: Path, port: int, party: str, folder: Path, results: Path) -> bool:
-    """Mirror once; return whether the copy has the snapshot and its verified sums."""
+    """Mirror once; return whether the copy has the snapshot and sums that name all of it."""
     keys = site / "clients" / party
     command = [
-        *(sys.executable, str(Path("scripts/mirror").absolute()), "--host", "127.0.0.1"),
-        *("--port", str(port), "--user", party, "--key", str(keys / "id_ed25519")),
+        *(sys.executable, "scripts/mirror", "--host", ADDRESS, "--port", str(port)),
+        *("--user", party, "--key", str(keys / "id_ed25519"), "--to", str(folder)),
         *("--known-hosts", str(site / "clients" / "known_hosts")),
-        *("--signers", str(keys / "allowed_signers"), "--to", str(folder)),
+        *("--signers", str(keys / "allowed_signers")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1]) if done.stdout.startswith("{") else {}
-    names = ("manifest.json", "mv.csv", "mv.xlsx", "SHA256SUMS")
-    return report.get("unsummed", 0) == 0 and all((folder / results / n).exists() for n in names)
+    names = ("manifest.json", "manifest.json.sig", "mv.csv", "mv.xlsx", "SHA256SUMS")
+    return "unsummed 0," in done.stdout and all((folder / results / n).exists() for n in names)
