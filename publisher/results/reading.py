@@ -172,11 +172,11 @@ def count_results(site: Path) -> ResultCounts:
         )
 
 
-def compare_with_sheets(site: Path) -> dict[str, dict[str, int]]:
-    """Return, by district, how many boxes have result and sheet, one of them, or neither.
+def compare_with_sheets(site: Path, by: str = "cevre") -> dict[str, dict[str, int]]:
+    """Return, by place, how many boxes have result and sheet, one of them, or neither.
 
-    The keys are `both`, `result_only`, `sheet_only` and `neither`; a box counts once for each
-    contest.
+    `by` is `cevre`, or `kurul` for `<cevre>/<kurul>`. The keys are `both`, `result_only`,
+    `sheet_only` and `neither`; a box counts once for each contest.
     """
     with open_results(site) as reader:
         results = reader.boxes()
@@ -192,16 +192,19 @@ def compare_with_sheets(site: Path) -> dict[str, dict[str, int]]:
         expected = registry.expected_boxes(BOX_SHEET)
     finally:
         registry.close()
+
+    def line_of(district: str, board: str) -> dict[str, int]:
+        key = district if by == "cevre" else f"{district}/{board}"
+        nothing = {"both": 0, "result_only": 0, "sheet_only": 0, "neither": 0}
+        return found.setdefault(key, nothing)
+
     found: dict[str, dict[str, int]] = {}
-    for (_, district, _), boxes in expected.items():
-        line = found.setdefault(
-            district, {"both": 0, "result_only": 0, "sheet_only": 0, "neither": 0}
-        )
-        line["neither"] += boxes
+    for (_, district, board), boxes in expected.items():
+        line_of(district, board)["neither"] += boxes
     for box in results | sheets:
-        line = found[box[1]]
+        line = line_of(box[1], box[2])
         kind = "both" if box in results and box in sheets else None
-        kind = kind or ("result_only" if box in results else "sheet_only")
-        line[kind] += 1
-        line["neither"] -= 1
+        line[kind or ("result_only" if box in results else "sheet_only")] += 1
+        # A box that the registry does not have any more was never counted as lacking both.
+        line["neither"] = max(0, line["neither"] - 1)
     return found

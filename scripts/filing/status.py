@@ -28,12 +28,14 @@ from keys.operations.key_files import KeyFilesOnRecord
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
-from publisher.results.reading import count_results
+from publisher.results.reading import compare_with_sheets, count_results
 from scripts.access import rotate
 from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
 
 _COLUMNS = ("expected", "filed", "absent", "missing")
+_RESULT_PLACES = ("cevre", "kurul")  # boxes are counted with and without results by these
+_RESULT_COLUMNS = ("result and sheet", "only result", "only sheet", "neither")
 _SOMETHING_IS_WRONG = 3  # exit code of --check
 _SLOW_SECONDS = 600.0  # a page that waits this much longer than `quiet_seconds` is reported
 _MAX_TROUBLES = 10
@@ -75,6 +77,9 @@ def status(
     Also counts the pages that were not filed (duplicates, in quarantine, waiting) and the links
     that are missing from a party's tree (gaps).
 
+    With --by cevre or --by kurul it also counts the boxes with a result, a result sheet, both, or
+    neither, once for each contest.
+
     PLACE limits --missing to 34-istanbul-1, 34-istanbul-1/kadikoy-2 or
     34-istanbul-1/kadikoy-2/1234.
     """
@@ -94,7 +99,10 @@ def status(
         counted: dict[str, Any] = count_sheets(site)
         if by:
             with coverage.open_coverage(site) as opened:
-                counted["by"] = {line.key: _numbers(line) for line in opened.lines(by)}
+                lines: dict[str, Any] = {line.key: _numbers(line) for line in opened.lines(by)}
+            for place, numbers in _results_by(site, by).items():
+                lines.setdefault(place, {})["results"] = numbers
+            counted["by"] = lines
         counted["warnings"] = list(_warnings(site, counted))
         click.echo(json.dumps(counted))
     else:
@@ -184,6 +192,8 @@ def _screen(site: Path, by: str | None) -> Group:
     if by is not None:
         with coverage.open_coverage(site) as opened:
             parts += [Text(), _table(by, opened.lines(by))]
+        if results := _results_by(site, by):
+            parts += [Text(), _results_table(by, results)]
     if notes := list(_notes(site)):
         parts += [Text(), *(Text(line, style="dim") for line in notes)]
     return Group(*parts)
@@ -263,6 +273,23 @@ def _disk_warnings(site: Path, intake: Iterable[Path]) -> Iterator[str]:
         if usage.total and free < _MIN_FREE_BYTES:  # some shares do not say how large they are
             left = f"only {free / 1e6:,.0f} MB are free on its disk"
             yield f"{folder}: {left}: make room, or the publisher stops claiming pages"
+
+
+def _results_by(site: Path, by: str) -> dict[str, dict[str, int]]:
+    """Return how many boxes of each place have result and sheet; nothing if there is no result."""
+    if by not in _RESULT_PLACES or count_results(site).here == 0:
+        return {}
+    return compare_with_sheets(site, by)
+
+
+def _results_table(by: str, results: dict[str, dict[str, int]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(by, no_wrap=True)
+    for name in _RESULT_COLUMNS:
+        table.add_column(name, justify="right")
+    for place, numbers in sorted(results.items()):
+        table.add_row(place, *(f"{number:,}" for number in numbers.values()))
+    return table
 
 
 def _table(by: str, lines: list[CoverageLine]) -> Table:

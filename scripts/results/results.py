@@ -225,16 +225,23 @@ class BoxIndex:
 
 
 @results.command()
+@click.option(
+    "--by",
+    type=click.Choice(["cevre", "kurul"]),
+    default="cevre",
+    show_default=True,
+    help="Print a line for each of these.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 @console.with_site
-def coverage(as_json: bool, as_csv: bool, site: Path) -> None:
-    """Count boxes with and without results, by district.
+def coverage(by: str, as_json: bool, as_csv: bool, site: Path) -> None:
+    """Count boxes with and without results, by district or board.
 
     Counts the boxes with a result, a signed sheet, both, or neither.
     """
-    rows = [{"cevre": district, **line} for district, line in compare_with_sheets(site).items()]
-    _print(rows, ("cevre", "both", "result_only", "sheet_only", "neither"), as_json, as_csv)
+    rows = [{by: place, **line} for place, line in compare_with_sheets(site, by).items()]
+    _print(rows, (by, "both", "result_only", "sheet_only", "neither"), as_json, as_csv)
 
 
 def _print(

@@ -32,8 +32,8 @@ _RECORD_BYTES = 2500  # bytes of a page in catalog, ledgers and feeds, with thei
 _SEGMENTS = 20_000  # segments of a feed, at most one every two seconds while pages are filed
 _STORE_FOLDERS = 256 + 256 * 256  # folders of the store
 # Bytes of one result of a box: `scripts/bench results` prints them.
-_RESULT_BYTES = 2100  # once: in batch, database and ledger
-_PARQUET_COLUMN, _EXPORT_COLUMN = 1.6, 13.0  # in each snapshot, in each set of exports
+_RESULT_BYTES = 2300  # once: in batch, database and ledger
+_PARQUET_COLUMN, _EXPORT_COLUMN = 0.6, 11.5  # in each snapshot, in each set of exports
 _RESULT_COLUMNS = 17  # beside those of the options
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -189,10 +190,9 @@ def test_results_in_the_trees_are_mirrored_and_proved(tmp_path: Path) -> None:
         mirrors = {party: tmp_path / party for party in ("parti-a", "parti-b")}
         for party, folder in mirrors.items():
             results = Path("prova-cb-mv", "sonuclar", number)
-            until(
-                lambda p=party, r=results: (site / "trees" / p / r / "SHA256SUMS").exists(), party
-            )
-            until(lambda p=party, f=folder, r=results: mirrored(site, port, p, f, r), "the mirror")
+            mirror = partial(mirrored, site, port, party, folder, results)
+            until((site / "trees" / party / results / "SHA256SUMS").exists, f"the tree of {party}")
+            until(mirror, f"the mirror of {party}")
 
     all_, some = (folder / "prova-cb-mv" / "sonuclar" / number for folder in mirrors.values())
     whole = (site / SNAPSHOTS / number / "manifest.json").read_bytes()

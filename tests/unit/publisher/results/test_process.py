@@ -32,7 +32,7 @@ from keys.ledger.segments import read_records
 from publisher.results import process
 from publisher.results.intake import evidence
 from publisher.results.process import ResultsRun
-from publisher.results.reading import open_results
+from publisher.results.reading import compare_with_sheets, open_results
 from publisher.results.snapshots.snapshot import latest_number
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -275,3 +275,19 @@ def test_findings_name_the_sheets(settings: Settings) -> None:
         (finding,) = [f for f in reader.findings() if f.check == "contests-differ"]
     assert sorted(finding.sheets) == sorted(paths)
     assert dict(finding.numbers) == {"cb": 249, "mv": 250}
+
+
+def test_boxes_are_counted_by_result_and_sheet_also_those_that_are_not_expected(
+    settings: Settings,
+) -> None:
+    filer = PageFiler(settings)
+    for box in ("1", "2", "99"):  # the registry does not have box 99 any more
+        place = ("34-istanbul-1", "kadikoy-2", box)
+        filer.file(Sheet(Secim.MV, Belge.SANDIK_SONUC, *place, 1), box)
+    with running(settings) as made:
+        drop(settings, "a.ndjson", row(1), row(3))
+        turns(made, settings)
+
+    counts = {"both": 1, "result_only": 1, "sheet_only": 2, "neither": 12}
+    assert compare_with_sheets(settings.site) == {"34-istanbul-1": counts}
+    assert compare_with_sheets(settings.site, "kurul") == {"34-istanbul-1/kadikoy-2": counts}
