@@ -159,6 +159,7 @@ def test_a_half_tiff_is_quarantined_and_filed_when_it_is_complete(
     assert assert_consistent(settings).outcomes() == {"slow.tif": ["quarantined", "filed"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["TIFF", "PDF"])
 def test_a_page_added_to_a_file_that_was_whole_before_is_filed_too(
     settings: Settings, draw: Draw, encode: Encode, monkeypatch: pytest.MonkeyPatch, kind: str

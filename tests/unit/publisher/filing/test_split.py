@@ -111,6 +111,7 @@ def published(settings: Settings) -> Callable[[int], None]:
     return until
 
 
+@pytest.mark.slow
 def test_real_batches_are_split_without_touching_their_pictures(
     settings: Settings,
     draw: Callable[..., Image.Image],

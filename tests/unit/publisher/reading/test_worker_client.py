@@ -146,6 +146,7 @@ def test_a_scanned_sheet_is_read_inside_the_sandbox() -> None:
     assert (seen.fault, seen.texts) == (None, (sheet.karekod,))
 
 
+@pytest.mark.slow
 def test_a_page_that_kills_its_worker_does_not_affect_other_pages(
     odd: Callable[..., WorkerClient],
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_page_whose_worker_died_is_tried_once_more_on_a_new_worker(
     assert odd().read(b"die once").fault is None
 
 
+@pytest.mark.slow
 def test_a_worker_is_replaced_after_max_pages_files(odd: Callable[..., WorkerClient]) -> None:
     client = odd(max_pages=2)
 
