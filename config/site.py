@@ -10,6 +10,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     keys/signing/                     the key that signs feeds, sums and ledger checkpoints
     keys/parties/<party>.toml         the ring of a party: its SFTP credentials
     keys/users/<party>.toml           a party's users of the web site and the web service
+    keys/tls/                         the portal's certificate and its key, if they are kept here
     store/ab/cd/<sha256>              the original bytes of every page, written once, never changed
     trees/<party>/                    what that party sees as /; config/layout has the paths in it
     feed/                             change feeds and sums, before they are linked into trees/
@@ -58,6 +59,7 @@ HOST_KEYS = KEYS / "host"
 SIGNING_KEYS = KEYS / "signing"
 RINGS = KEYS / "parties"
 USERS = KEYS / "users"
+TLS = KEYS / "tls"
 STORE = Path("store")
 TREES = Path("trees")
 FEED = Path("feed")

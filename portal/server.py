@@ -40,9 +40,11 @@ from portal.access.front import Front
 from portal.access.gate import check_routes
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
+from portal.data.sites import Sites
 from portal.http_protocol import HttpProtocol
 from portal.party import site as party_site
 from portal.party.errors import answer_error
+from portal.pictures.pictures import Pictures
 
 _INTERVAL = 0.3  # seconds between two looks at the users
 _SECOND = 1.0
@@ -58,6 +60,8 @@ def create_app(entrance: Entrance) -> FastAPI:
     """Make the application with all routes; AssertionError if one does not pass the gate."""
     app = FastAPI(title="SSPS", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.entrance = entrance
+    app.state.sites = Sites(lambda: entrance.settings.results.share_level)
+    app.state.pictures = Pictures()
     party_site.include(app)
     app.add_exception_handler(HTTPException, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_error)
@@ -115,7 +119,9 @@ class Server:
 
     async def run(self, listening: socket.socket, ready: Callable[[int], None]) -> None:
         """Serve on the socket `listening` until a signal says to stop."""
-        app: ASGIApp = Front(create_app(self._entrance), self._entrance)
+        made = create_app(self._entrance)
+        app: ASGIApp = Front(made, self._entrance)
+        sites: Sites = made.state.sites
         config = uvicorn.Config(
             app,
             http=HttpProtocol,
@@ -136,6 +142,9 @@ class Server:
         tasks = [
             asyncio.create_task(self._every(_INTERVAL, self._publish)),
             asyncio.create_task(self._every(_SECOND, self._look_after)),
+            asyncio.create_task(self._every(_INTERVAL, self._stop_streams(server))),
+            asyncio.create_task(sites.follow()),
+            asyncio.create_task(self._read_first(sites)),
         ]
         port = listening.getsockname()[1]
         _log.info("listening", address=listening.getsockname()[0], port=port)
@@ -149,6 +158,21 @@ class Server:
             with suppress(OSError):
                 await self._recorder.sync()
             self._entrance.sessions.close()
+
+    def _stop_streams(self, server: uvicorn.Server) -> Callable[[], object]:
+        def check() -> None:
+            if server.should_exit:
+                self._entrance.stopping.set()
+
+        return check
+
+    async def _read_first(self, sites: Sites) -> None:
+        """Read the data before the first user asks for it."""
+        settings = self._entrance.settings
+        stage = settings.stage(self._entrance.clock())
+        folders = [r.folder for r in settings.rehearsals if r is stage] or [settings.site]
+        with suppress(Faults):  # the first page says what is wrong
+            await sites.live(folders[0])
 
     async def _every(self, seconds: float, work: Callable[[], object]) -> None:
         while True:

@@ -6,7 +6,7 @@ parti-b.banu (web, initial password). Those of parti-a have accepted the terms.
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -126,15 +126,14 @@ class Portal:
         return [event for event, *_ in self.records()]
 
 
-@dataclass
-class Client:
-    """A browser, which keeps cookies and follows no redirect by itself."""
+class Browser:
+    """A browser or program, which keeps cookies and follows no redirect by itself."""
 
-    portal: Portal
-    http: httpx.AsyncClient
+    def __init__(self, request: Callable[..., httpx.Response]) -> None:
+        self._request = request
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self.portal.runner.run(self.http.request(method, path, **options))
+        return self._request(method, path, **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.send("GET", path, **options)
@@ -148,6 +147,18 @@ class Client:
 
     def log_in(self, login: str = "parti-a.ayse", secret: str = PASSWORD) -> httpx.Response:
         return self.post("/giris", kullanici=login, parola=secret)
+
+    def cookies(self) -> httpx.Cookies:
+        client: httpx.Client = self._request.__self__  # type: ignore[attr-defined]
+        return client.cookies
+
+
+class Client(Browser):
+    """A browser or program that talks to a portal in this process."""
+
+    def __init__(self, portal: "Portal", http: httpx.AsyncClient) -> None:
+        self.portal, self.http = portal, http
+        super().__init__(lambda *a, **k: portal.runner.run(http.request(*a, **k)))
 
 
 # The same password and hash are compared again and again; argon2id would take most of the time.

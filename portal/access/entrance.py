@@ -76,6 +76,7 @@ class Entrance:
         self.limits = Limits(monotonic) if limits is None else limits
         self.sessions = Sessions(settings.site / PORTAL_SESSIONS, clock, self._lifetimes)
         self.codes = TotpCodes()
+        self.stopping = asyncio.Event()  # answers without an end stop when it is set
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, _Remembered] = {}
 

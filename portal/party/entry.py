@@ -141,6 +141,14 @@ async def set_initial_password(
     return _go_on(_advance(request, entrance, stage), stage)
 
 
+@router.get("/hesap")
+def account_page(request: Request, who: Annotated[Identity, Depends(signed_in())]) -> Response:
+    """Show one's own account."""
+    record(request, AccessEvent.PAGE)
+    everything = who.scope.places is None
+    return page(request, "hesap.html", everything=everything, places=str(who.scope))
+
+
 @router.get("/hesap/parola")
 def password_page(request: Request, who: Annotated[Identity, Depends(signed_in())]) -> Response:
     """Show the form for another password."""

@@ -1,19 +1,70 @@
-"""The first page after the login."""
+"""Genel durum: how much of the results is here, by district and on a map of the provinces."""
 
-from typing import Annotated
+from dataclasses import dataclass
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
+from config import turkish
 from config.event import AccessEvent
-from portal.access.gate import gated_router, record, signed_in
-from portal.access.identity import Identity
+from portal.access.gate import gated_router, record
+from portal.data import titles
+from portal.data.criteria import Criteria
+from portal.data.scoped import CoverageLine
+from portal.party import tile_map
+from portal.party.asked import Data, Visitor, search_of
 from portal.party.rendering import page
 
 router = gated_router()
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One province on the map; `level` is its tenth of opened boxes, None if it has no box here."""
+
+    plate: str
+    name: str
+    x: int
+    y: int
+    boxes: int
+    opened: int
+    district: str
+
+    @property
+    def level(self) -> int | None:
+        """The tenth of its boxes that are opened, 0 to 10."""
+        return None if not self.boxes else self.opened * 10 // self.boxes
+
+
 @router.get("/")
-def home(request: Request, who: Annotated[Identity, Depends(signed_in())]) -> Response:
-    """Show where everything is."""
-    record(request, AccessEvent.PAGE)
-    return page(request, "ana.html")
+def home(request: Request, who: Visitor, data: Data) -> Response:
+    """Show the counters, the bars of the districts and the map."""
+    criteria = Criteria(search_of(request, data).secim)
+    found = data.summary(criteria)
+    lines = sorted(
+        data.coverage(criteria.secim),
+        key=lambda line: turkish.sort_key(titles.district(line.cevre)),
+    )
+    record(request, AccessEvent.PAGE, snapshot=data.snapshot.number)
+    return page(
+        request,
+        "ana.html",
+        data=data,
+        criteria=criteria,
+        summary=found,
+        lines=lines,
+        tiles=list(_tiles(lines)),
+        rows=tile_map.ROWS,
+        columns=tile_map.COLUMNS,
+        corrections=data.changes(criteria, limit=1).count,
+        sheets=sum(line.sheets for line in lines),
+    )
+
+
+def _tiles(lines: list[CoverageLine]) -> list[Tile]:
+    found = []
+    for plate, (x, y) in tile_map.PLACES.items():
+        here = [line for line in lines if line.cevre.partition("-")[0] == plate]
+        boxes, opened = sum(line.boxes for line in here), sum(line.opened for line in here)
+        district = here[0].cevre if here else ""
+        found.append(Tile(plate, tile_map.name(plate), x, y, boxes, opened, district))
+    return found

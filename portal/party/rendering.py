@@ -5,6 +5,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from fastapi import Request
@@ -14,11 +15,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from config import turkish
 from portal.access.gate import COOKIE, FORM_COOKIE, entrance_of
 from portal.access.sessions import Stage, form_token
-from portal.party import assets
+from portal.data import titles
+from portal.data.boxes import BoxPlace
+from portal.party import assets, checks
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _TURKEY = ZoneInfo("Europe/Istanbul")
-PAGES = (("/", "Genel durum"),)
+PAGES = (
+    ("/", "Genel durum"),
+    ("/arama", "Arama"),
+    ("/degisiklikler", "Değişiklikler"),
+    ("/eksikler", "Eksikler"),
+    ("/uyarilar", "Uyarılar"),
+    ("/birlestirme", "Birleştirme"),
+)
 
 
 def page(
@@ -33,8 +43,8 @@ def page(
     identity = getattr(request.state, "identity", None)
     session = getattr(request.state, "session", None)
     cookie = request.cookies.get(COOKIE if identity is not None else FORM_COOKIE, "")
-    text = _environment().get_template(template)
-    rendered = text.render(
+    rendered = render(
+        template,
         request=request,
         path=request.url.path,
         identity=identity,
@@ -44,10 +54,15 @@ def page(
         form_token=form_token(getattr(request.state, "token", "") or cookie),
         now=entrance.clock(),
         signed_in=session is not None and session.stage is Stage.FULL,
-        pages=PAGES,
-        **context,
+        menu=PAGES,
+        **{"data": None, **context},
     )
     return HTMLResponse(rendered, status, headers)
+
+
+def render(template: str, **context: Any) -> str:
+    """Render a template, such as a feed, that is no page of a user."""
+    return _environment().get_template(template).render(**context)
 
 
 def number(value: int | None) -> str:
@@ -74,6 +89,12 @@ def minute(value: datetime | None, zone: tzinfo = _TURKEY) -> str:
     return "" if value is None else f"{value.astimezone(zone):%d.%m.%Y %H.%M}"
 
 
+def box_url(place: BoxPlace, query: str = "") -> str:
+    """Return the address of the page of a box."""
+    path = "/".join(quote(part, safe="") for part in place)
+    return f"/sandik/{path}" + (f"?{query}" if query else "")
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(
@@ -86,5 +107,13 @@ def _environment() -> Environment:
     made.filters.update(
         number=number, moment=moment, minute=minute, upper_tr=turkish.upper, lower_tr=turkish.lower
     )
-    made.globals.update(percent=percent, asset=assets.address)
+    made.globals.update(
+        percent=percent,
+        asset=assets.address,
+        district=titles.district,
+        board=titles.board,
+        kinds=titles.KINDS,
+        box_url=box_url,
+        kind_names={kind.value: text for kind, text in checks.KINDS.items()},
+    )
     return made

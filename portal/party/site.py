@@ -3,9 +3,31 @@
 from fastapi import FastAPI
 
 from portal.access.gate import add_routes
-from portal.party import assets, entry, home
+from portal.party import (
+    aggregates,
+    assets,
+    box,
+    changes,
+    entry,
+    home,
+    live,
+    missing,
+    saves,
+    search,
+)
 
-ROUTERS = (assets.router, entry.router, home.router)
+ROUTERS = (
+    assets.router,
+    entry.router,
+    home.router,
+    search.router,
+    box.router,
+    changes.router,
+    missing.router,
+    aggregates.router,
+    saves.router,
+    live.router,
+)
 
 
 def include(app: FastAPI) -> None:

@@ -48,6 +48,7 @@ from scripts.rehearsal.synthetic import election as synthetic
 from scripts.rehearsal.synthetic import scanner
 from scripts.rehearsal.synthetic.result_batches import RehearsalResults, deliver_batch
 from scripts.rehearsal.synthetic.results import ballot_csv
+from scripts.rehearsal.web_clients import make_certificate, portal_toml, write_web_clients
 from scripts.results.ballot import import_ballot
 from scripts.shared import console
 from scripts.site.init import SITE_TEMPLATE, create_site
@@ -81,21 +82,36 @@ def rehearse() -> None:
 @options.seed_option()
 @options.count_option("--port", 65535, 2222, "Port of the SFTP server.")
 @click.option(
+    "--web-port",
+    type=click.IntRange(1, 65535),
+    help="Port of the web site and the web service. Default: there are none.",
+)
+@click.option(
     "--like",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Use the parties of this site, whose server serves the rehearsal on a test day.",
 )
 @console.with_new_site
-def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site: Path) -> None:
+def init(
+    boxes: int,
+    parties: int,
+    seed: int,
+    port: int,
+    web_port: int | None,
+    like: Path | None,
+    site: Path,
+) -> None:
     """Create DIR as the site of a rehearsal election that is open now.
 
     It has an imported registry and parties with a key each: the first has the scope all, the
-    last one district. DIR/clients has the files that each party's client needs.
+    last one district. DIR/clients has the files that each party's client needs, with
+    --web-port also the users of the web site.
     """
     opened = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
     site_toml = SITE_TEMPLATE.format(
         id="prova-cb-mv", title=_TITLE, opens=opened.isoformat(), listen=f"{ADDRESS}:{port}"
     )
+    site_toml += portal_toml(web_port) if web_port else ""
     districts = synthetic.districts(synthetic.entries(boxes, seed))
     theirs = (like / PARTIES_TOML).read_text(encoding="utf-8") if like else None
     create_site(site, site_toml, theirs or _parties_toml(parties, districts), _WHY)
@@ -108,6 +124,9 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     ballot_file.write_text(ballot_csv(synthetic.CONTESTS, districts), encoding="utf-8")
     import_ballot(site, ballot_file, _WHY)
     _write_client_files(site, port)
+    if web_port:
+        make_certificate(site)
+        write_web_clients(site, web_port)
     if like is not None:
         click.echo(f"{site}: {sheets} sheets of {boxes} boxes for the parties of {like}. Next:")
         click.echo(f"  ssps publish --site {site} &")
@@ -118,6 +137,8 @@ def init(boxes: int, parties: int, seed: int, port: int, like: Path | None, site
     click.echo(f"  ssps run --site {site} &")
     click.echo(f"  ssps rehearse scan --site {site}")
     click.echo(f"  {client_command(site, 'parti-a', port)}")
+    if web_port:
+        click.echo(f"  https://{ADDRESS}:{web_port}, with {CLIENTS}/parti-a/web.json")
 
 
 def _write_client_files(site: Path, port: int) -> None:

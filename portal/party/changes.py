@@ -1,0 +1,122 @@
+"""Değişiklikler: what changed since a time or a snapshot, as a page and as an Atom feed (RFC 4287).
+
+/degisiklikler?cevre=…&itibaren=42           the page; the rest of the address is a search
+/degisiklikler.atom?…                        the same, the newest hundred
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import urlencode
+
+from fastapi import Request, Response
+
+from config.event import AccessEvent
+from config.result import BOX_SHEET
+from portal.access.gate import Refusal, entrance_of, gated_router, record
+from portal.data import titles
+from portal.data.boxes import BoxPlace
+from portal.data.criteria import Criteria
+from portal.data.scoped import VOTE, ChangedResult, ChangePage, ScopedData
+from portal.party.asked import ROWS_A_PAGE, Data, Visitor, page_of, search_of
+from portal.party.rendering import box_url, moment, page, render
+from portal.party.search import lists
+from publisher.results.snapshots.exports import HEADINGS
+
+router = gated_router()
+
+
+@router.get("/degisiklikler")
+def changes(request: Request, who: Visitor, data: Data) -> Response:
+    """Show what changed."""
+    criteria, since = search_of(request, data), since_of(request)
+    number = page_of(request)
+    found = data.changes(criteria, since, None, (number - 1) * ROWS_A_PAGE, ROWS_A_PAGE)
+    record(
+        request,
+        AccessEvent.QUERY,
+        rows=len(found.changes),
+        snapshot=data.snapshot.number,
+    )
+    query = {**criteria.query(), **({"itibaren": str(since)} if since else {})}
+    return page(
+        request,
+        "degisiklikler.html",
+        data=data,
+        criteria=criteria,
+        lists=lists(data.choices(criteria), criteria),
+        found=_described(found, data, criteria),
+        count=found.count,
+        since=since,
+        number=number,
+        pages=max(1, -(-found.count // ROWS_A_PAGE)),
+        query=urlencode(query),
+    )
+
+
+@router.get("/degisiklikler.atom")
+def atom(request: Request, who: Visitor, data: Data) -> Response:
+    """Return the newest changes as an Atom feed."""
+    criteria, since = search_of(request, data), since_of(request)
+    found = data.changes(criteria, since, None, 0, ROWS_A_PAGE)
+    record(
+        request,
+        AccessEvent.QUERY,
+        rows=len(found.changes),
+        snapshot=data.snapshot.number,
+    )
+    election = entrance_of(request).settings.election
+    updated = data.snapshot.closed_at or election.opens
+    text = render(
+        "degisiklikler.atom",
+        election=election,
+        query=urlencode(criteria.query()),
+        updated=updated,
+        found=_described(found, data, criteria),
+        snapshot=data.snapshot,
+    )
+    return Response(text, media_type="application/atom+xml; charset=utf-8")
+
+
+def since_of(request: Request) -> int:
+    """Return the snapshot after which changes are asked for, 0 for all."""
+    text = request.query_params.get("itibaren", "").strip()
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) < 9):
+        raise Refusal(422, "bad-snapshot", "itibaren bir anlık görüntü numarası olmalı, ör. 42.")
+    return int(text)
+
+
+def _described(
+    found: ChangePage, data: ScopedData, criteria: Criteria
+) -> list[Mapping[str, object]]:
+    named = data.option_titles(criteria)
+    return [_describe(change, named, urlencode(criteria.query())) for change in found.changes]
+
+
+def _describe(change: ChangedResult, named: Mapping[str, str], query: str) -> Mapping[str, object]:
+    is_box = change.belge is BOX_SHEET
+    place = BoxPlace(change.cevre, change.kurul, change.sandik)
+    parts = [titles.district(change.cevre) if change.cevre else "Ülke geneli"]
+    parts += [titles.board(change.kurul)] if change.kurul else []
+    parts += [f"Sandık {change.sandik}"] if change.sandik else [change.belge.turkish]
+    return {
+        "change": change,
+        "where": " / ".join(parts),
+        "url": box_url(place, query) if is_box else "",
+        "differences": [(_title(name, named), old, new) for name, old, new in change.differences()],
+        "key": f"{change.snapshot}-{change.secim}-{change.belge}-{place}-{change.version}",
+        "when": _utc(change.closed_at or change.time),
+        "shown": moment(change.closed_at or change.time),
+    }
+
+
+def _title(name: str, named: Mapping[str, str]) -> str:
+    if name.startswith(VOTE):
+        option = name.removeprefix(VOTE)
+        return named.get(option, option)
+    return HEADINGS.get(name, name)
+
+
+def _utc(time: datetime) -> str:
+    return time.isoformat()

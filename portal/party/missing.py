@@ -1,0 +1,100 @@
+"""Eksikler and Uyarılar: the boxes without result or sheet, and what the checks found."""
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlencode
+
+from fastapi import Request, Response
+
+from config.event import AccessEvent
+from portal.access.gate import Refusal, gated_router, record
+from portal.data import titles
+from portal.data.boxes import BoxPlace
+from portal.party.asked import ROWS_A_PAGE, Data, Visitor, page_of, search_of
+from portal.party.checks import CHECKS, KINDS
+from portal.party.rendering import box_url, page
+from portal.party.search import lists
+from publisher.results.checks.finding import Check, Finding
+from publisher.results.snapshots.exports import HEADINGS
+
+router = gated_router()
+
+
+@router.get("/eksikler")
+def gaps(request: Request, who: Visitor, data: Data) -> Response:
+    """Show the boxes that have no result, or no sheet."""
+    criteria, number = search_of(request, data), page_of(request)
+    without_sheet = request.query_params.get("ne") == "tutanak"
+    found, count = data.gaps(criteria, without_sheet, (number - 1) * ROWS_A_PAGE, ROWS_A_PAGE)
+    record(request, AccessEvent.QUERY, rows=len(found), snapshot=data.snapshot.number)
+    query = {**criteria.query(), **({"ne": "tutanak"} if without_sheet else {})}
+    return page(
+        request,
+        "eksikler.html",
+        data=data,
+        criteria=criteria,
+        lists=lists(data.choices(criteria), criteria),
+        without_sheet=without_sheet,
+        found=found,
+        count=count,
+        number=number,
+        pages=max(1, -(-count // ROWS_A_PAGE)),
+        query=urlencode(query),
+        url=box_url,
+        box_query=urlencode(criteria.query()),
+    )
+
+
+@router.get("/uyarilar")
+def findings(request: Request, who: Visitor, data: Data) -> Response:
+    """Show what the checks found."""
+    criteria, number = search_of(request, data), page_of(request)
+    wanted = request.query_params.get("kontrol", "")
+    try:
+        check = Check(wanted) if wanted else None
+    except ValueError:
+        raise Refusal(422, "bad-check", "Böyle bir kontrol yok.") from None
+    found = data.findings(criteria, check, (number - 1) * ROWS_A_PAGE, ROWS_A_PAGE)
+    counts = data.finding_counts(criteria.secim)
+    record(
+        request,
+        AccessEvent.QUERY,
+        rows=len(found.findings),
+        snapshot=data.snapshot.number,
+    )
+    query = {**criteria.query(), **({"kontrol": wanted} if wanted else {})}
+    return page(
+        request,
+        "uyarilar.html",
+        data=data,
+        criteria=criteria,
+        lists=lists(data.choices(criteria), criteria),
+        checks=[(c.value, CHECKS[c], KINDS[c.kind], counts[c]) for c in Check if counts.get(c)],
+        wanted=wanted,
+        found=[_described(each, criteria.query()) for each in found.findings],
+        count=found.count,
+        number=number,
+        pages=max(1, -(-found.count // ROWS_A_PAGE)),
+        query=urlencode(query),
+    )
+
+
+def _described(found: Finding, query: Mapping[str, str]) -> Mapping[str, object]:
+    return {
+        "kind": KINDS[found.check.kind],
+        "text": CHECKS[found.check],
+        "places": list(_places(found, urlencode(query))),
+        "numbers": [(HEADINGS.get(k, k), v) for k, v in found.numbers.items()],
+    }
+
+
+def _places(found: Finding, query: str) -> Iterator[tuple[str, str]]:
+    for place in found.places:
+        parts = [] if place == "-" else place.split("/")
+        names = [titles.district(parts[0])] if parts else ["Ülke geneli"]
+        names += [titles.board(parts[1])] if len(parts) > 1 else []
+        if len(parts) > 2:
+            box = parts[2].removeprefix("sandik-")
+            names.append(f"Sandık {box}")
+            yield " / ".join(names), box_url(BoxPlace(parts[0], parts[1], box), query)
+        else:
+            yield " / ".join(names), ""

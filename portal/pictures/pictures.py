@@ -1,0 +1,104 @@
+"""Pictures of signed sheets: the original where a browser can show it, else one made of it.
+
+A JPEG or PNG is sent as it is. A page of a TIFF or PDF is rendered in a process of its own
+(portal/pictures/worker) and kept in memory, up to CACHE_BYTES for all of them.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from config.site import original_file
+from portal.pictures.worker import MAX_BYTES
+from publisher.page import format_of
+
+CACHE_BYTES = 48 << 20
+_AT_A_TIME = 2
+_TIMEOUT = 30.0  # seconds for one picture
+_SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png"}
+MEDIA_TYPES = {**_SHOWN, "TIFF": "image/tiff", "PDF": "application/pdf"}
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture, and whether it is the original itself."""
+
+    content: bytes
+    media_type: str
+    original: bool
+
+
+class Pictures:
+    """Makes pictures and keeps the last ones; any thread may call it."""
+
+    def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
+        self._cache_bytes = cache_bytes
+        self._kept: OrderedDict[tuple[str, int], Picture] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+        self._rendering = threading.Semaphore(_AT_A_TIME)
+
+    def original(self, site: Path, sha256: str) -> Picture | None:
+        """Return the original with that digest, None if the store does not have it."""
+        try:
+            content = (site / original_file(sha256)).read_bytes()
+        except OSError as error:
+            _log.error("original-unreadable", sha256=sha256, cause=str(error))
+            return None
+        kind = format_of(content) or ""
+        return Picture(content, MEDIA_TYPES.get(kind, "application/octet-stream"), original=True)
+
+    def picture(self, site: Path, sha256: str, frame: int) -> Picture | None:
+        """Return a picture of one page of an original, `frame` counts from 1; None if none."""
+        key = (sha256, frame)
+        with self._lock:
+            if (kept := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return kept
+        found = self.original(site, sha256)
+        if found is None or found.media_type in _SHOWN.values():
+            return found
+        made = self._render(found.content, frame)
+        if made is None:
+            return None
+        rendered = Picture(made, "image/jpeg", original=False)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = rendered
+                self._size += len(made)
+            while self._size > self._cache_bytes and len(self._kept) > 1:
+                _, dropped = self._kept.popitem(last=False)
+                self._size -= len(dropped.content)
+        return rendered
+
+    def _render(self, content: bytes, frame: int) -> bytes | None:
+        if len(content) > MAX_BYTES:
+            return None
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "portal.pictures.worker",
+            str(os.getpid()),
+            str(frame - 1),
+        ]
+        with self._rendering:
+            try:
+                done = subprocess.run(
+                    command, input=content, capture_output=True, timeout=_TIMEOUT, check=False
+                )
+            except subprocess.TimeoutExpired:
+                _log.warning("picture-failed", cause=f"it took more than {_TIMEOUT:.0f} s")
+                return None
+        if done.returncode or not done.stdout:
+            _log.warning("picture-failed", cause=f"it ended with {done.returncode}")
+            return None
+        return done.stdout

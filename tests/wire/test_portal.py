@@ -1,0 +1,246 @@
+"""The portal as a daemon: TLS, its limits before a request is whole, commands, and kill -9."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from running_site import SSPS, free_port, until
+from web_site import Browser
+
+from config.site import ACCESS, LEDGERS, TLS
+from keys.ledger import segments
+from keys.operations import server_state
+from scripts.rehearsal import web_clients
+
+
+@dataclass
+class Daemon:
+    """A portal that runs alone on a rehearsal's site."""
+
+    site: Path
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    clients: list[httpx.Client] = field(default_factory=list)
+
+    def start(self) -> None:
+        command = [*SSPS, "portal", "--site", str(self.site)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        until(lambda: self._answers(), "the portal answers")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return server_state.read(self.site, server_state.PORTAL) is not None
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> int:
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(40)
+
+    def kit(self, party: str = "parti-a") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.site / "clients" / party / "web.json").read_text())
+        return found
+
+    def http(self) -> httpx.Client:
+        trusted = ssl.create_default_context(cafile=self.kit()["ca"])
+        made = httpx.Client(base_url=self.kit()["site"], verify=trusted, timeout=60)
+        self.clients.append(made)
+        return made
+
+    def signed_in(self, number: int = 0) -> Browser:
+        browser = Browser(self.http().request)
+        user = self.kit()["users"][number]
+        answer = browser.log_in(user["name"], user["password"])
+        assert answer.headers["location"] == "/", answer.text
+        return browser
+
+    def ssps(self, *words: str) -> str:
+        command = [*SSPS, *words, "--site", str(self.site)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+
+    def events(self) -> list[str]:
+        return [r.event.event for r in segments.read_records(self.site / LEDGERS / ACCESS)]
+
+
+@contextmanager
+def running(site: Path, port: int, log: Path) -> Iterator[Daemon]:
+    found = Daemon(site, port, log)
+    try:
+        found.start()
+        yield found
+    finally:
+        if found.process is not None:
+            found.process.kill()
+            found.process.wait()
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("portal")
+    site, port = folder / "site", free_port()
+    words = ["--boxes", "2", "--parties", "2", "--web-port", str(port)]
+    subprocess.run([*SSPS, "rehearse", "init", str(site), *words], check=True, capture_output=True)
+    with running(site, port, folder / "log") as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def closed(daemon: Daemon) -> Iterator[None]:
+    """Close the clients of a test at its end."""
+    yield
+    for client in daemon.clients:
+        client.close()
+    daemon.clients.clear()
+
+
+def test_a_user_of_the_kit_logs_in_over_tls(daemon: Daemon) -> None:
+    browser = daemon.signed_in()
+
+    assert "Genel durum" in browser.get("/").text
+    assert daemon.events()[-2:] == ["login", "page"]
+    new = daemon.kit()["new_user"]
+    first = Browser(daemon.http().request).log_in(new["name"], new["password"])
+    assert first.headers["location"] == "/parola"
+
+
+def test_only_tls_1_2_and_1_3_with_forward_secrecy(daemon: Daemon) -> None:
+    def connect(version: ssl.TLSVersion, ciphers: str = "") -> str | None:
+        context = ssl.create_default_context(cafile=daemon.kit()["ca"])
+        context.minimum_version = context.maximum_version = version
+        if ciphers:
+            context.set_ciphers(ciphers)
+        with (
+            socket.create_connection(("127.0.0.1", daemon.port), 10) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
+        ):
+            return wrapped.version()
+
+    assert connect(ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    assert connect(ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(ssl.TLSVersion.TLSv1_2, "AES128-GCM-SHA256:AES256-SHA")
+    with pytest.warns(DeprecationWarning), pytest.raises((ssl.SSLError, ConnectionError, OSError)):
+        connect(ssl.TLSVersion.TLSv1_1)
+
+
+def raw(daemon: Daemon) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=daemon.kit()["ca"])
+    plain = socket.create_connection(("127.0.0.1", daemon.port), 60)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_a_head_of_many_megabytes_is_not_collected(daemon: Daemon) -> None:
+    with raw(daemon) as connection:
+        connection.sendall(b"GET /giris HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        with pytest.raises(OSError):  # it is closed long before
+            for _ in range(640):
+                connection.sendall(b"a" * 16384)
+                time.sleep(0.001)
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(daemon: Daemon) -> None:
+    with raw(daemon) as connection:
+        connection.settimeout(90)
+        connection.sendall(b"GET /giris HTTP/1.1\r\nHost: x\r\n")
+        begun = time.monotonic()
+        with suppress(OSError):
+            assert connection.recv(1) == b""
+        assert time.monotonic() - begun > 5
+
+
+def test_a_suspended_user_is_out_when_the_command_has_ended(daemon: Daemon) -> None:
+    browser = daemon.signed_in(1)
+    name = daemon.kit()["users"][1]["name"]
+
+    said = daemon.ssps("user", "suspend", name, "--why", "lost")
+
+    assert "in force: the portal" in said
+    assert browser.get("/").headers["location"] == "/giris"
+    daemon.ssps("user", "resume", name, "--why", "found")
+    assert browser.log_in(name, daemon.kit()["users"][1]["password"]).status_code == 303
+
+
+def test_a_party_is_suspended_for_the_portal_too(daemon: Daemon) -> None:
+    browser = daemon.signed_in()
+    daemon.ssps("party", "suspend", "parti-a", "--why", "x")
+    until(lambda: browser.get("/").status_code != 200, "the party is out", 30)
+    daemon.ssps("party", "resume", "parti-a", "--why", "x")
+    until(lambda: browser.log_in(*login(daemon)).status_code == 303, "it is back", 30)
+
+
+def login(daemon: Daemon) -> tuple[str, str]:
+    user = daemon.kit()["users"][0]
+    return user["name"], user["password"]
+
+
+def test_a_session_outlives_kill_9_and_the_ledger_verifies(daemon: Daemon) -> None:
+    browser = daemon.signed_in()
+    assert browser.get("/").status_code == 200
+
+    daemon.kill()
+    daemon.start()
+
+    fresh = Browser(lambda method, path, **options: again(daemon, browser, method, path, options))
+    assert fresh.get("/").status_code == 200
+    verified = daemon.ssps("audit", "verify", str(daemon.site / LEDGERS / ACCESS))
+    assert "FAILED" not in verified
+
+
+def again(
+    daemon: Daemon, browser: Browser, method: str, path: str, options: dict[str, Any]
+) -> httpx.Response:
+    client = daemon.http()
+    client.cookies.update(browser.cookies())
+    return client.request(method, path, **options)
+
+
+def test_a_new_certificate_is_used_without_dropping_a_connection(daemon: Daemon) -> None:
+    certificate: Callable[[], bytes] = lambda: seen(daemon)  # noqa: E731
+    before = certificate()
+    open_before = daemon.http()
+    assert open_before.get("/giris").status_code == 200
+    web_clients.make_certificate(daemon.site)
+    assert daemon.process is not None
+    os.kill(daemon.process.pid, signal.SIGHUP)
+
+    until(lambda: certificate() != before, "the new certificate is used", 30)
+    assert open_before.get("/giris").status_code == 200
+    (daemon.site / TLS / "portal.crt").write_text("not a certificate")
+    os.kill(daemon.process.pid, signal.SIGHUP)
+    until(lambda: "settings-rejected" in daemon.log.read_text(), "the bad one is rejected", 30)
+    assert daemon.http().get("/giris").status_code == 200
+    web_clients.make_certificate(daemon.site)
+
+
+def seen(daemon: Daemon) -> bytes:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", daemon.port), 10) as plain,
+        context.wrap_socket(plain) as wrapped,
+    ):
+        return wrapped.getpeercert(binary_form=True) or b""
+
+
+def test_it_stops_cleanly_with_an_open_stream(daemon: Daemon) -> None:
+    os.kill(daemon.process.pid, signal.SIGHUP) if daemon.process else None
+    browser = daemon.signed_in()
+    client = daemon.http()
+    client.cookies.update(browser.cookies())
+    with client.stream("GET", "/canli") as stream:
+        assert next(stream.iter_lines()) == "retry: 3000"
+        assert daemon.kill(signal.SIGTERM) in (0, -signal.SIGTERM)
+    daemon.start()
