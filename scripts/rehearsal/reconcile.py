@@ -15,8 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from config.event import FilingEvent, TransferEvent
+from config.result import BOX_SHEET
 from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
 from keys.ledger import segments
+from publisher.results.checks.finding import FindingKind
 from publisher.results.reading import open_results
 from publisher.results.snapshots.snapshot import latest_number
 from scripts.filing.status import count_sheets
@@ -101,7 +103,12 @@ def wait_for_results(site: Path, expected: int, stall_seconds: float) -> None:
 
 
 def reconcile_results(site: Path, results: RehearsalResults, pages_ok: bool) -> dict[str, object]:
-    """Compare the findings of the arithmetic checks with the errors that were injected."""
+    """Compare the findings of the arithmetic checks with the errors that were injected.
+
+    `recall` is the share of the injected errors that were found, `precision` the share of what
+    these checks found that was injected. Hints are statistical, so they are reported apart, with
+    how many there are for each 1,000 results of boxes.
+    """
     with open_results(site) as reader:
         findings = list(reader.findings())
         rejected = len(reader.quarantined())
@@ -110,6 +117,8 @@ def reconcile_results(site: Path, results: RehearsalResults, pages_ok: bool) -> 
     missed = sorted(f"{e.secim} {e.place}: {e.check} not found" for e in injected - found)
     extra = sorted(f"{e.secim} {e.place}: {e.check} not injected" for e in found - injected)
     kinds = Counter(finding.check.kind.value for finding in findings)
+    hints = Counter(f.check.value for f in findings if f.check.kind is FindingKind.HINT)
+    boxes = sum(key.belge is BOX_SHEET for key in results.sent)
     snapshots = latest_number(site)
     return {
         "results": len(results.sent),
@@ -117,10 +126,17 @@ def reconcile_results(site: Path, results: RehearsalResults, pages_ok: bool) -> 
         "errors_injected": len(injected),
         "errors_missed": missed[:_MAX_NAMED],
         "errors_not_injected": extra[:_MAX_NAMED],
-        "findings": dict(kinds),
+        "recall": _share(len(injected & found), len(injected)),
+        "precision": _share(len(injected & found), len(found)),
+        "findings": {kind: n for kind, n in kinds.items() if kind != FindingKind.HINT},
+        "hints_per_1000": {c: round(1000 * n / max(1, boxes), 2) for c, n in hints.items()},
         "snapshots": snapshots,
         "ok": pages_ok and not missed and not extra and not rejected,
     }
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 1.0
 
 
 def percentile(values: list[float], share: int) -> float | None:

@@ -7,20 +7,26 @@ For each size it prints
 
     intake      rows a second of one batch with every box, and of batches of 200 rows, with fsync
     checks      microseconds a row, of that
-    snapshot    seconds to close one with every row new, and one with a single changed row
-    exports     seconds for all files of a snapshot
+    snapshot    seconds to close one with every row new, and one with a single changed row, with
+                the checks of the changed boards and all sums
+    exports     seconds for all files of a snapshot, in two processes if they are large
+    bytes       of one result in database, ledger and store; of a snapshot; of its exports
+    memory      the most that the process had in memory (of all sizes so far)
     duckdb      seconds in which DuckDB reads the same rows as CSV: the limit
+
+Seconds in brackets are of the processor: they say more if the machine is shared.
 """
 
 import argparse
 import json
 import logging
 import random
+import resource
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -32,7 +38,9 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 from config import ballot, cevre, registry  # noqa: E402 - from the folders above
 from config.ballot import Ballot  # noqa: E402
 from config.registry import Registry  # noqa: E402
+from config.settings import ShareLevel  # noqa: E402
 from config.site import LEDGERS, REGISTRY_INDEX, RESULTS, RESULTS_LEDGER, STORE  # noqa: E402
+from config.snapshot import EXPORTS, MANIFEST  # noqa: E402
 from keys.ledger.writer import Ledger, utc_now  # noqa: E402
 from keys.server_keys import sshsig  # noqa: E402
 from publisher.intake.watch import Candidate  # noqa: E402
@@ -42,6 +50,7 @@ from publisher.results.checker import Checker  # noqa: E402
 from publisher.results.intake.take_in import ResultContext, ResultIntake  # noqa: E402
 from publisher.results.snapshots.exports import write_exports  # noqa: E402
 from publisher.results.snapshots.snapshot import SnapshotWriter  # noqa: E402
+from publisher.results.snapshots.summary import summary_lines  # noqa: E402
 from publisher.results.store import ResultStore  # noqa: E402
 from scripts.daemons.results import tune_garbage_collection  # noqa: E402
 
@@ -98,19 +107,25 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
         )
         snapshots.recover()
         batch = deliver(site, "all.ndjson", rows(boxes, version=1))
+        used = time.process_time()
         whole, checks, columns = take_in(intake, checker, store, snapshots, batch)
-        say("intake of one batch", f"{2 * boxes / whole:,.0f} rows/s", f"{whole:.1f} s")
+        used = time.process_time() - used
+        rate = f"{2 * boxes / whole:,.0f} rows/s"
+        say("intake of one batch", rate, f"{whole:.1f} s ({used:.1f})")
         say("  of that, checks", f"{1e6 * checks / (2 * boxes):.0f} us a row")
         say("  of that, columns", f"{1e6 * columns / (2 * boxes):.0f} us a row")
-        say("snapshot, every row new", f"{timed(snapshots.close_snapshot):.2f} s")
-        began = time.perf_counter()
-        findings = checker.check_changed_places()
-        store.replace_findings(findings)
-        store.commit()
-        say("sums and neighbours", f"{time.perf_counter() - began:.2f} s", f"{len(findings):,}")
+
+        def close() -> None:
+            store.replace_findings(checker.check_changed_places())
+            store.commit()
+            snapshots.close_snapshot(
+                lambda secim: summary_lines(secim, checker.sums, ballots, ShareLevel.CEVRE)
+            )
+
+        say_timed("snapshot, every row new", close)
         one = deliver(site, "one.ndjson", rows(1, version=2))
         take_in(intake, checker, store, snapshots, one)
-        say("snapshot, one row changed", f"{timed(snapshots.close_snapshot):.2f} s")
+        say_timed("snapshot, one row changed", close)
         taken = 0.0
         some = min(boxes, _SMALL_BATCH * _SMALL_BATCHES // 2)
         lines = list(rows(some, version=3))
@@ -123,7 +138,16 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
             began = time.perf_counter()
             write_exports(site, number, ELECTION, ballots, lambda text: sshsig.sign(key, text))
             say("all exports of a snapshot", f"{time.perf_counter() - began:.1f} s")
+            folder_of = site / "snapshots" / f"{number:08}"
+            listed = [json.loads((folder_of / n).read_bytes()) for n in (MANIFEST, EXPORTS)]
+            snapshot, exported = (sum(f["bytes"] for f in n["files"].values()) for n in listed)
+            of_exports = f"exports {exported / 1e6:.0f} MB"
+            say("bytes of a snapshot", f"{snapshot / 1e6:.1f} MB", of_exports)
             say("DuckDB reads mv.csv", f"{read_csv(site, number):.2f} s")
+        kept = sum(size_of(site / part) for part in ("state", "ledgers", "store")) / (2 * boxes)
+        say("bytes of a result", f"{kept:,.0f}", "in database, ledger and store")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        say("memory", f"{peak:,.0f} MB")
         snapshots.close()
         index.close()
 
@@ -219,11 +243,17 @@ def take_in(
     return time.perf_counter() - began, checks, columns
 
 
-def timed(work: object) -> float:
-    """Return the seconds that a call without arguments takes."""
-    began = time.perf_counter()
-    work()  # type: ignore[operator]
-    return time.perf_counter() - began
+def say_timed(what: str, work: Callable[[], None]) -> None:
+    """Do some work and print how long it took."""
+    began, used = time.perf_counter(), time.process_time()
+    work()
+    took, used = time.perf_counter() - began, time.process_time() - used
+    say(what, f"{took:.2f} s", f"({used:.2f})")
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def read_csv(site: Path, number: int) -> float:

@@ -29,3 +29,4 @@ def test_a_rehearsed_night_ends_with_no_missing_sheet_and_identical_mirrors(
     assert report["mirrors"] == dict.fromkeys(MIRROR_CLIENTS, 1)
     assert (report["rounds_failed"], report["mirrors_that_differ"]) == ([], [])
     assert set(report["checks"].values()) == {"passed"}
+    assert (report["recall"], report["precision"], report["results_rejected"]) == (1.0, 1.0, 0)
