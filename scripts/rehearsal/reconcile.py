@@ -16,7 +16,7 @@ from pathlib import Path
 
 from config.event import FilingEvent, TransferEvent
 from config.result import BOX_SHEET
-from config.site import FILING, LEDGERS, OPERATIONS, TRANSFER
+from config.site import FILING, LEDGER_NAMES, LEDGERS, TRANSFER
 from keys.ledger import segments
 from publisher.results.checks.finding import FindingKind
 from publisher.results.reading import open_results
@@ -173,7 +173,7 @@ def transfer_totals(site: Path) -> dict[str, int]:
 def ledger_sizes(site: Path) -> dict[str, dict[str, int]]:
     """Return the number of records and bytes of each ledger."""
     sizes = {}
-    for name in (TRANSFER, FILING, OPERATIONS):
+    for name in LEDGER_NAMES:
         folder = site / LEDGERS / name
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         sizes[name] = {"records": segments.next_seq(folder), "bytes": size}

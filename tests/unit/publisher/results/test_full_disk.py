@@ -10,7 +10,7 @@ import office
 import pytest
 from running_site import until
 from structlog.testing import capture_logs
-from unit.publisher.results.results_site import BALLOT, ELECTION, registry_csv, row
+from unit.publisher.results.results_site import BALLOT, registry_csv, row
 from unit.publisher.results.test_process import BOX, KEY, drop, recorded
 
 from config import load, registry
@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     """A site with a ballot and a registry on a file system of 8 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "ssps-test", disk]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "ssps-test", str(disk)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"no file system of its own: {done.stderr.strip()}")
@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         (site / BALLOT_CSV).write_text(BALLOT, encoding="utf-8")
         yield load.load(site)
     finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def fill(site: Path) -> Path:
@@ -60,7 +60,7 @@ def test_a_full_disk_stops_the_intake_until_there_is_room_and_nothing_is_lost(
 ) -> None:
     site, stop = settings.site, threading.Event()
     monkeypatch.setattr(ResultsRun, "_prepare_if_due", lambda self: None)
-    rows = [row(box, neden="x" * 400, secim=s) for box in range(1, 9) for s in ("mv",)]
+    rows = [row(box) for box in range(1, 9)]
     with capture_logs() as logs:
         working = threading.Thread(target=process.run, args=(settings, KEY), kwargs={"stop": stop})
         working.start()
@@ -80,7 +80,6 @@ def test_a_full_disk_stops_the_intake_until_there_is_room_and_nothing_is_lost(
     results = [what for event, what in recorded(settings) if event == "result"]
     assert sorted(results) == [BOX.format(box) for box in range(1, 9)]
     assert not list((site / RESULTS).iterdir())
-    assert settings.election.id == ELECTION
 
 
 def published(site: Path) -> bool:
