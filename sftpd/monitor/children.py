@@ -367,6 +367,7 @@ def _set_up_child(server: int, keep: Iterable[int]) -> None:
     signal.set_wakeup_fd(-1)
     process.end_with_parent(server)
     cpu_shares.use_batch_scheduling()
+    memory.prefer_to_end()
     first = 3
     for descriptor in sorted(keep):
         os.closerange(first, descriptor)

@@ -44,7 +44,7 @@ from sftpd.sandbox.seccomp import Stage
 
 MAX_DESCRIPTORS = 2304  # 2,000 handles (sftpd/sftp/budget), and some for looking up paths
 MEMORY = 512 << 20  # bytes of address space beyond what is mapped at the fork, until the login
-SESSION_MEMORY = 96 << 20  # the same after the login; an honest session takes less than 24 MiB
+SESSION_MEMORY = 48 << 20  # the same after the login; an honest session takes less than 24 MiB
 
 
 @dataclass(frozen=True, slots=True)

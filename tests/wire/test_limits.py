@@ -102,3 +102,15 @@ def test_a_session_that_takes_too_much_memory_is_ended(serve: StartServer) -> No
             sftp.close(sftp.open(b"BENIOKU.txt"))
     assert "too-much-memory" in server.log.read_text()
     assert_record_complete(server)
+
+
+def test_the_kernel_ends_a_session_before_the_server_if_memory_runs_out(
+    serve: StartServer,
+) -> None:
+    server = serve()
+    with logged_in(server):
+        scores = [
+            int(Path(f"/proc/{pid}/oom_score").read_text())
+            for pid in (server.process.pid, only_child(server))
+        ]
+        assert scores[0] + 100 < scores[1]

@@ -67,6 +67,12 @@ def test_the_publisher_has_no_network_and_the_server_cannot_write_trees_or_store
     assert f"\nReadWritePaths={site}/ledgers {site}/state {site}/keys\n" in serve
 
 
+def test_the_kernel_ends_a_session_and_not_the_server_when_memory_runs_out(written: Path) -> None:
+    lines = (written / "ssps-serve.service").read_text().splitlines()
+
+    assert {"OOMPolicy=continue", "MemoryMax=80%", "OOMScoreAdjust=-500"} <= set(lines)
+
+
 def test_the_publisher_may_write_an_intake_outside_the_site(tmp_path: Path) -> None:
     text = office.SITE_TOML + '[intake]\nfolders = ["intake", "/mnt/tarayici"]\n'
     site = office.site(tmp_path / "srv", site_toml=text)
