@@ -4,9 +4,9 @@
     diffie-hellman-group14-sha256     RFC 8268: 2,048 bits
     diffie-hellman-group16-sha512     RFC 8268: 4,096 bits
 
-paramiko computes Diffie-Hellman in Python, which takes ten times as long as in OpenSSL, and any
-client can request it before its login (CVE-2002-20001). So these replace paramiko's, and the server
-offers no other exchange over a finite field. The messages are those of RFC 4253 section 8.
+paramiko computes Diffie-Hellman in Python, which takes some eighty times as long as in OpenSSL, and
+any client can request it before its login (CVE-2002-20001). So these replace paramiko's, and the
+server offers no other exchange over a finite field. The messages are those of RFC 4253 section 8.
 """
 
 import warnings
