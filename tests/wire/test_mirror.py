@@ -644,16 +644,31 @@ def test_a_tree_without_a_feed_is_not_complete(party: Party) -> None:
     assert pages(party.folder) == set()
 
 
-def test_a_refused_login_exits_with_3_and_wrong_usage_with_2(party: Party) -> None:
+def test_a_refused_login_and_wrong_usage_end_the_mirror_at_once(party: Party) -> None:
     key = party.server.site / "clients/stranger"
+    listed = subprocess.run(
+        ["ssh-keygen", "-lf", key], capture_output=True, text=True, check=True
+    ).stdout
 
-    code, last = party.mirror("--key", str(key))
+    code, last = party.mirror("--key", str(key), "--follow")
     wrong = subprocess.run(
         party.command("--parallel", "65"), capture_output=True, text=True, check=False
     )
 
-    assert (code, str(last["error"])[:13]) == (3, "login refused")
+    error = str(last["error"])
+    assert (code, error[:13]) == (2, "login refused")
+    assert "Kullanici adi       parti-a     (--user)" in error
+    assert f"    {listed.split()[1]}  anahtar     (--key {key})" in error
     assert wrong.returncode == 2
+
+
+def test_a_key_file_that_does_not_exist_ends_the_mirror(party: Party, tmp_path: Path) -> None:
+    missing = subprocess.run(
+        party.command("--key", str(tmp_path / "none")), capture_output=True, text=True, check=False
+    )
+
+    assert missing.returncode == 2
+    assert f"{tmp_path / 'none'}: No such file or directory" in missing.stderr
 
 
 def test_over_a_slow_link_that_breaks_no_file_is_fetched_twice(
