@@ -36,8 +36,9 @@ import damaged_pages
 from config.registry import RegistryEntry, is_karekod
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.filing.decide import identified
-from publisher.page import ReadResult
+from publisher.page import MEASURE, ReadResult
 from publisher.reading.worker import read_file
+from publisher.reading.worker_client import ENVIRONMENT
 
 ORDINARY = 99.5  # reach of the kinds that a good scanner delivers
 MAX_MEDIAN, MAX_P95 = 20.0, 60.0  # ms, of ordinary pages
@@ -82,11 +83,13 @@ def read(task: tuple[str, int, int]) -> Outcome:
 
 
 def _first(seen: ReadResult) -> bool:
-    return {reading.scan for reading in seen.readings} == {"whole"}
+    scans = {reading.scan for reading in seen.readings if reading.engine != MEASURE}
+    return scans == {"whole"}
 
 
 def outcomes(tasks: list[tuple[str, int, int]], jobs: int) -> Iterator[Outcome]:
     """Read the pages on several cores, and yield the outcomes in any order."""
+    os.environ.update(ENVIRONMENT)  # of the processes that are started now
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for number, outcome in enumerate(pool.imap_unordered(read, tasks, 8), start=1):
             if sys.stderr.isatty() and number % 20 == 0:

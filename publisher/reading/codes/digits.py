@@ -67,14 +67,15 @@ def digits_under(grey: Image.Image, code: Placed) -> Digits | None:
     for top, bottom in _lines(dark):
         for start, pitch in _combs(dark[top:bottom].mean(0)):
             chances = classify(cells(dark, start, pitch, top, bottom))
-            sure = chances.max(1)
-            score = float(np.log(sure + 1e-6).sum() - 4 * (chances.argmax(1) == DIGITS).sum())
+            found, sure = chances.argmax(1), chances.max(1)
+            text = "".join(
+                str(digit) if digit < DIGITS and chance >= _SURE else "?"
+                for digit, chance in zip(found, sure, strict=True)
+            )
+            if "?" not in text:
+                return Digits(text)
+            score = float(np.log(sure + 1e-6).sum() - 4 * (found == DIGITS).sum())
             if best is None or score > best[0]:
-                found = zip(chances.argmax(1), sure, strict=True)
-                text = "".join(
-                    str(digit) if digit < DIGITS and chance >= _SURE else "?"
-                    for digit, chance in found
-                )
                 best = score, text
     return Digits(best[1]) if best else None
 

@@ -98,7 +98,7 @@ def _reach(distances: Array) -> float:
 
 def _print(small: Image.Image, code: Placed, factor: int) -> tuple[Array, Array]:
     """Return x and y of the pixels that are print."""
-    coarse = small.reduce(8).filter(ImageFilter.MedianFilter(5))
+    coarse = small.reduce(8).filter(ImageFilter.MedianFilter(3))
     paper = np.asarray(coarse.resize(small.size, Image.Resampling.BILINEAR), np.int16)
     pixels = np.asarray(small, np.int16)
     half = max(2, round(code.width / factor / 2))

@@ -20,7 +20,8 @@ import numpy as np
 import pikepdf
 from PIL import Image, ImageChops
 
-_ROWS = 512  # hashed at once, so that a large page is not in memory twice
+_SMALL = 10_000_000  # pixels; a larger page is hashed in parts, so that it is in memory only once
+_ROWS = 512
 _SAMPLE = (64, 64)  # enough to see that a page is coloured
 _BOX_TOLERANCE = 3.0  # points by which a picture may be smaller or larger than its page
 _PLAIN = {"q", "Q", "cm", "Do"}
@@ -42,6 +43,9 @@ def digest(image: Image.Image, *, negative: bool = False) -> str | None:
     if plain.mode == "RGB" and _is_grey(plain):
         plain = plain.getchannel(0)
     state = hashlib.sha256(_head(plain.mode, plain.size))
+    if plain.width * plain.height <= _SMALL:
+        state.update(plain.tobytes())
+        return state.hexdigest()
     for top in range(0, plain.height, _ROWS):
         rows = plain.crop((0, top, plain.width, min(plain.height, top + _ROWS)))
         state.update(rows.tobytes())

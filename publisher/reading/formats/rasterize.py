@@ -255,7 +255,7 @@ def _grey(image: Image.Image, negative: bool = False) -> Image.Image:
         if image.getchannel("A").getextrema() != (255, 255):
             raise Refused(Reason.ODD_PIXELS)
     image.load()
-    return image.convert("L")
+    return image if image.mode == "L" else image.convert("L")  # which would be a copy
 
 
 def _digest(image: Image.Image, data: bytes, mode: str, size: tuple[int, int]) -> str | None:
