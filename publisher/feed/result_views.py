@@ -9,7 +9,6 @@ Nothing is remembered between runs: a start compares the inodes in the trees wit
 folders.
 """
 
-import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from config.site import FEED, RESULT_VIEWS, result_view
 from keys import digest
 from keys.feed_segment import FeedEntry
 from publisher.feed.published_files import PublishedFiles, inodes
-from publisher.feed.sums import Sign, format_sums
+from publisher.feed.sums import Sign, format_sums, parse_sums
 
 _SHEET = layout.RESULTS  # what a segment has as the form of such a file
-_NEW = "."  # the first letter of a name that is not complete
+_HIDDEN = "."  # the first letter of a name that is not complete
 
 
 class ResultViews:
@@ -34,7 +33,6 @@ class ResultViews:
         self._election = election
         self._files = files
         self._sign = sign
-        self._entries: dict[Path, tuple[FeedEntry, ...]] = {}
         self._sums: dict[Path, str] = {}  # the SHA-256 of the SHA256SUMS in each folder
         self._shown: dict[str, dict[str, str]] = {}  # for each party, path and SHA-256 of its sums
 
@@ -48,7 +46,7 @@ class ResultViews:
         """Show a snapshot in a party's tree; return False if the tree cannot take a file of it."""
         folder = self._site / result_view(number, party.scope)
         path = layout.results_folder(self._election, number)
-        self._complete(folder, path, at)
+        digest_of_sums = self._complete(folder, at)
         kept = inodes(folder)
         if self._files.inodes_in_tree(party.id, path) != kept:
             parts = path.split("/")
@@ -59,37 +57,43 @@ class ResultViews:
                 if not self._files.show_in_tree(folder / name, party.id, f"{path}/{name}"):
                     return False
         sums_path = f"{layout.RESULTS}/{number:08}/{layout.SUMS}"
-        self._shown.setdefault(party.id, {})[sums_path] = self._sums[folder]
+        self._shown.setdefault(party.id, {})[sums_path] = digest_of_sums
         return True
 
-    def entries(self, number: int, scope: Scope) -> tuple[FeedEntry, ...]:
+    def entries(self, number: int, scope: Scope) -> list[FeedEntry]:
         """Return what a segment lists of a snapshot that was shown: all files but the sums."""
-        return self._entries[self._site / result_view(number, scope)]
+        folder = self._site / result_view(number, scope)
+        path = layout.results_folder(self._election, number)
+        found = []
+        for name, sha in parse_sums((folder / layout.SUMS).read_bytes()):
+            status = (folder / name).stat()
+            modified = int(status.st_mtime)
+            found.append(FeedEntry(f"{path}/{name}", status.st_size, sha, modified, _SHEET, 1))
+        return found
 
     def sums(self, party: Party) -> list[tuple[str, str]]:
         """Return path and SHA-256 of the SHA256SUMS that a party's tree shows, for the root."""
         return sorted(self._shown.get(party.id, {}).items())
 
-    def _complete(self, folder: Path, path: str, at: int) -> None:
-        """Write the sums of a folder, unless an earlier run did, and read what it has."""
-        if folder in self._sums:
-            return
-        found = []
-        for name in sorted(inodes(folder)):
-            if name.removesuffix(layout.SIGNATURE_SUFFIX) == layout.SUMS or name.startswith(_NEW):
-                continue
-            with (folder / name).open("rb") as file:
-                digests = digest.digests_of_file(file.fileno())
-                status = os.fstat(file.fileno())
-            found.append((name, status.st_size, digests.sha256, int(status.st_mtime)))
-        content = format_sums((name, sha) for name, _, sha, _ in found)
+    def _complete(self, folder: Path, at: int) -> str:
+        """Write the sums of a folder, unless an earlier run did; return their SHA-256."""
+        if (known := self._sums.get(folder)) is not None:
+            return known
         sums = (folder / layout.SUMS).relative_to(self._site / FEED)
-        for end in (layout.SIGNATURE_SUFFIX, ""):
-            if not (self._site / FEED / f"{sums}{end}").exists():
-                new = self._sign(content) if end else content
-                self._files.keep(f"{sums}{end}", new, at, durable=True)
-        self._entries[folder] = tuple(
-            FeedEntry(f"{path}/{name}", size, sha, mtime, _SHEET, 1)
-            for name, size, sha, mtime in found
-        )
-        self._sums[folder] = sha256(content).hexdigest()
+        if not (folder / layout.SUMS).exists():
+            content = format_sums((name, _sha256(folder / name)) for name in _files_of(folder))
+            signature = f"{sums}{layout.SIGNATURE_SUFFIX}"
+            self._files.keep(signature, self._sign(content), at, durable=True)
+            self._files.keep(str(sums), content, at, durable=True)
+        digest_of_sums = sha256((folder / layout.SUMS).read_bytes()).hexdigest()
+        return self._sums.setdefault(folder, digest_of_sums)
+
+
+def _files_of(folder: Path) -> list[str]:
+    sums = (layout.SUMS, layout.SUMS + layout.SIGNATURE_SUFFIX)
+    return sorted(name for name in inodes(folder) if name not in sums and name[0] != _HIDDEN)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return digest.digests_of_file(opened.fileno()).sha256

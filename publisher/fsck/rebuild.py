@@ -19,7 +19,7 @@ from typing import NamedTuple
 from config import layout
 from config.party import Party
 from config.settings import Settings
-from config.site import STORE, TREES, original_file
+from config.site import STORE, TREES, original_file, result_view
 from keys import digest
 from keys.files import exchange, sync_file_system
 from keys.ledger.writer import Clock, utc_now
@@ -29,6 +29,8 @@ from publisher.fsck.merging import walk_sorted
 from publisher.page import arrival_id, escaped, safe_name
 from publisher.store.quarantine import FOUND_IN_TREE, Quarantine, QuarantineNote
 from publisher.store.store import Store
+
+_FOLDER_MODE = 0o755
 
 
 def staging_name(party: str) -> str:
@@ -89,6 +91,7 @@ def put_in_place(
             if original.path.startswith(f"{election}/"):
                 store.link(original.sha256, name, original.path)
         _link_own_files(shown / election, new / election)
+        _link_results(site, party, shown / election, new / election)
         store.sync()
         if (shown / election).exists():
             exchange(new / election, shown / election)
@@ -113,6 +116,21 @@ def _link_own_files(old: Path, new: Path) -> None:
         for name in (layout.SUMS, layout.SUMS + layout.SIGNATURE_SUFFIX):
             if (folder / name).is_file() and (new / below).is_dir():
                 (new / below / name).hardlink_to(folder / name)
+
+
+def _link_results(site: Path, party: Party, old: Path, new: Path) -> None:
+    """Link the snapshots of the results that the old folder shows, as they were prepared."""
+    shown = old / layout.RESULTS
+    for folder in shown.glob("[0-9]*/") if shown.is_dir() else ():
+        prepared = site / result_view(int(folder.name), party.scope)
+        if folder.name.isdecimal() and prepared.is_dir():
+            for made in (new / layout.RESULTS, new / layout.RESULTS / folder.name):
+                made.mkdir(exist_ok=True)
+                made.chmod(_FOLDER_MODE)
+            for file in prepared.iterdir():
+                target = new / layout.RESULTS / folder.name / file.name
+                if not target.exists():
+                    target.hardlink_to(file)
 
 
 def clear_staging(settings: Settings, party: str, clock: Clock = utc_now) -> int:

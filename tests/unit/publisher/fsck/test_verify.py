@@ -13,7 +13,7 @@ from unit.publisher.requests.test_handler import handle_pending
 from config import scope
 from config.event import Value
 from config.settings import Settings
-from config.site import FILING, LEDGERS
+from config.site import FILING, LEDGERS, result_view
 from keys import digest
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
@@ -331,6 +331,42 @@ def test_a_rebuilt_tree_has_the_pages_that_were_filed_meanwhile(site_with_pages:
     ]
     held = [path.read_bytes() for path in (site_with_pages.site / "quarantine").iterdir()]
     assert held.count(b"planted") == 1
+
+
+def shown_results(settings: Settings) -> tuple[Path, Path]:
+    """Prepare a file of a snapshot and show it in a tree; return it, and what is in the tree."""
+    (scope,) = [party.scope for party in settings.parties if party.id == "parti-a"]
+    prepared = settings.site / result_view(7, scope) / "mv.csv"
+    prepared.parent.mkdir(parents=True)
+    prepared.write_text("results")
+    shown = settings.site / "trees/parti-a" / settings.election.id / "sonuclar/00000007/mv.csv"
+    shown.parent.mkdir(parents=True)
+    shown.hardlink_to(prepared)
+    return prepared, shown
+
+
+def test_a_rebuilt_tree_still_shows_results(site_with_pages: Settings) -> None:
+    prepared, shown = shown_results(site_with_pages)
+
+    assert rebuild_tree(site_with_pages).done
+
+    assert shown.samefile(prepared)
+    assert findings(site_with_pages) == []
+
+
+def test_a_file_among_the_results_that_was_not_published_is_found(
+    site_with_pages: Settings,
+) -> None:
+    _, shown = shown_results(site_with_pages)
+    shown.unlink()
+    shown.write_text("other results")
+    (shown.parent / "planted.csv").write_text("more results")
+
+    found = findings(site_with_pages)
+
+    assert len(found) == 2
+    assert "mv.csv: is not the file that was published" in found[0]
+    assert "planted.csv: is not the file that was published" in found[1]
 
 
 def test_a_lost_tree_can_be_rebuilt(site_with_pages: Settings) -> None:

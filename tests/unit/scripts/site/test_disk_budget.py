@@ -1,12 +1,13 @@
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import office
 import pytest
 from office import Ssps
 
-from config import load
+from config import ballot, load
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
 from publisher.catalog import counts
@@ -108,3 +109,41 @@ def test_without_a_registry_no_shortage_is_reported(site: Path, disk: Disk) -> N
 
     assert disk_budget.shortage(site, []) is None
     assert not (site / REGISTRY_INDEX).exists()
+
+
+BALLOT = "secim,cevre,sira,secenek,tur,ad,ittifak\ncb,,1,aday-1,aday,Birinci Aday,\n"
+
+
+def test_check_prints_what_results_take_and_at_which_pace(
+    imported: Path, ssps: Ssps, disk: Disk
+) -> None:
+    disk(500 * GB, 1_000_000)
+    settings = load.load(imported)
+    assert disk_budget.results_note(imported, settings) is None  # there is no ballot yet
+    (imported / "ballot.csv").write_text(BALLOT, encoding="utf-8")
+
+    note = disk_budget.results_note(imported, settings) or ""
+
+    assert "at one snapshot each 10 s a day takes" in note
+    assert note.endswith("of 500.0 GB that are free: the pace follows what is free")
+    assert "the trees" not in note
+    shown = replace(settings, results=replace(settings.results, in_trees=True))
+    assert "and the trees " in (disk_budget.results_note(imported, shown) or "")
+    disk(1000, 1_000_000)
+    few = disk_budget.results_note(imported, settings) or ""
+    assert few.endswith("too little for even one")
+    assert "results take about" in ssps("check", "--site", imported).stderr.replace("\n", " ")
+
+
+def test_more_options_and_boxes_need_more_room(imported: Path) -> None:
+    opened = Registry(imported / REGISTRY_INDEX)
+    more = BALLOT + "".join(f"cb,,{n},aday-{n},aday,Aday {n},\n" for n in range(2, 30))
+    small, large = (
+        disk_budget.result_space(opened, ballot.read("ballot.csv", text.splitlines(True), b""))
+        for text in (BALLOT, more)
+    )
+    opened.close()
+
+    assert small.rows == large.rows > 0
+    assert large.snapshot > 1.5 * small.snapshot
+    assert large.exports > 1.5 * small.exports
