@@ -187,12 +187,10 @@ class Checker:
         board = key.kurul or ""
         if key.belge is not Belge.ILCE_BIRLESTIRME_KURULLAR:
             return [board]
-        stem = board.rpartition("-")[0] or board
         return [
             name
             for secim, district, name in self._expected
-            if (secim, district) == (key.secim, key.cevre)
-            and (name.rpartition("-")[0] == stem or name == board)
+            if (secim, district) == (key.secim, key.cevre) and _ilce(name) == _ilce(board)
         ]
 
     def _check_sum(self, aggregate: Result) -> list[Finding]:
@@ -220,3 +218,9 @@ class Checker:
         sheets = self._sheets_of([key]).get(key, ())
         path = sheets[-1].path if sheets else None
         return list(check_sum(aggregate, below, expected - below["sandik"], path))
+
+
+def _ilce(board: str) -> str:
+    """Return the ilçe of a board: that of `kadikoy-2` is `kadikoy`, of `sehit-kamil` itself."""
+    stem, _, number = board.rpartition("-")
+    return stem if stem and number.isdecimal() else board

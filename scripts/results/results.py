@@ -11,14 +11,17 @@ from uuid import uuid4
 import click
 
 from config.registry import Registry
-from config.result import BOX_SHEET
+from config.result import BOX_SHEET, ResultKey
 from config.result_batch import BadRow
 from config.sheet import Secim
 from config.site import BALLOT_CSV, REGISTRY_INDEX, RESULTS
+from publisher.catalog.counts import open_read_only as open_catalog
 from publisher.results.ballot_file import load_ballot
+from publisher.results.checks.box import SheetVersion
 from publisher.results.checks.finding import Check, Finding
 from publisher.results.intake import ysk_rows
 from publisher.results.reading import compare_with_sheets, open_results
+from publisher.results.sheets import sheet_versions
 from publisher.results.store import StoredResult
 from scripts.shared import console
 
@@ -79,7 +82,7 @@ def show(box: str, as_json: bool, site: Path) -> None:
     A BOX is given as 34-istanbul-1/kadikoy-2/1234.
 
     Prints reasons, the batch and the record that each came from, the signed sheet that was in the
-    trees at that time, and what the checks find.
+    trees at that time, all versions of that sheet, and what the checks find.
     """
     cevre, kurul, sandik = _box(box)
     with open_results(site) as reader:
@@ -88,10 +91,15 @@ def show(box: str, as_json: bool, site: Path) -> None:
         names = reader.batch_names()
     if not versions:
         raise click.UsageError(f"{box} has no result yet")
+    sheets = _sheets(site, {stored.result.key for stored in versions})
     if as_json:
         shown = {
             "box": _place(box),
             "versions": [_version_json(stored, names) for stored in versions],
+            "sheets": [
+                {"path": s.path, "version": s.version, "filed_at": s.filed_at.isoformat()}
+                for s in sheets
+            ],
             "findings": [finding.as_json() for finding in findings],
         }
         click.echo(json.dumps(shown, ensure_ascii=False))
@@ -108,8 +116,18 @@ def show(box: str, as_json: bool, site: Path) -> None:
         click.echo(f"    batch {names.get(stored.batch, stored.batch)}, line {stored.line}")
         click.echo(f"    record {stored.seq} of the results ledger, row sha256 {stored.digest}")
         click.echo(f"    sheet {stored.sheet.path or 'none when the result arrived'}")
+    for sheet in sheets:
+        filed = sheet.filed_at.isoformat(timespec="seconds")
+        click.echo(f"sheet version {sheet.version}, filed at {filed}: {sheet.path}")
     for finding in findings:
         click.echo(f"{finding.check.kind}  {finding.check}: {finding.check.says}")
+
+
+def _sheets(site: Path, keys: set[ResultKey]) -> list[SheetVersion]:
+    """Return every filed version of the result sheets of a box, by contest."""
+    with open_catalog(site) as catalog:
+        found = sheet_versions(catalog, keys)
+    return [sheet for key in sorted(found, key=str) for sheet in found[key]]
 
 
 @results.command()

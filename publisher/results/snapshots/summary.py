@@ -6,14 +6,16 @@ One object a line, for each board, each district, and the country, of the newest
      "oy_kullanan": 44100, ..., "gecerli": 43000, "gecersiz": 1100,
      "oylar": {"parti-a": 20000, "ortak": 700},
      "paylar": {"ortak": {"defined": true, "members": {
-         "parti-a": {"own": 20000, "share": "14000/31", "rounded": 452}}}}}
+         "parti-a": {"own": 20000, "share": "14000/31", "rounded": 452,
+                     "total": "634000/31", "total_rounded": 20452}}}}}
 
 `level` is `kurul`, `cevre` or `ulke`; `sandik` is how many boxes the sums add up. `paylar` divides
 the joint votes of each alliance among its parties (law 7102 md. 18; see the module shares).
 `[results] share_level` is the level at which shares are computed. With `cevre`, boards have no
 shares; with `ilce`, boards have shares and a district has their sum. The country always has the sum
 of its districts. A share is undefined (`null`) if no party of the alliance has a vote of its own
-there; a sum leaves out undefined shares and states their joint votes.
+there; a sum leaves out undefined shares and states their joint votes. `total` is own votes and
+share together (md. 13, 16).
 """
 
 import json
@@ -90,6 +92,8 @@ class Shares:
                 "own": self.own[option],
                 "share": str(self.share[option]) if defined else None,
                 "rounded": whole if defined else None,
+                "total": str(self.own[option] + self.share[option]) if defined else None,
+                "total_rounded": self.own[option] + whole if defined else None,
             }
             for option, whole in zip(options, rounded, strict=True)
         }

@@ -63,7 +63,13 @@ def test_fractions_are_exact_and_rounded_to_the_joint_votes_for_display() -> Non
     found = lines({("01-adana", "aladag"): {"a": 5092, "b": 1859, "o": 99}})
 
     members = found["cevre/01-adana"]["paylar"]["o"]["members"]
-    assert members["a"] == {"own": 5092, "share": "168036/2317", "rounded": 73}
+    assert members["a"] == {
+        "own": 5092,
+        "share": "168036/2317",
+        "rounded": 73,
+        "total": "11966200/2317",
+        "total_rounded": 5165,
+    }
     assert members["b"]["rounded"] == 26
 
 
@@ -74,7 +80,8 @@ def test_an_undefined_share_is_said_to_be_undefined() -> None:
 
     alliance = found["cevre/01-adana"]["paylar"]["o"]
     assert alliance["defined"] is False
-    assert alliance["members"]["a"] == {"own": 0, "share": None, "rounded": None}
+    undefined = dict.fromkeys(("share", "rounded", "total", "total_rounded"))
+    assert alliance["members"]["a"] == {"own": 0, **undefined}
     country = found["ulke"]["paylar"]["o"]
     assert (country["defined"], country["undefined_votes"]) == (True, 4)
     assert country["members"]["a"]["share"] == "2"
