@@ -174,7 +174,11 @@ def running(site: Path, *, limited: bool = False) -> Iterator[Portal]:
         asyncio.Runner() as runner,
         pytest.MonkeyPatch.context() as patch,
     ):
-        limits = Limits(lambda: 0.0) if limited else Limits(penalties=Penalties(tolerated=inf))
+        limits = (
+            Limits(lambda: 0.0)
+            if limited
+            else Limits(penalties=Penalties(tolerated=inf), attempts=inf)
+        )
         entrance = Entrance(settings, Recorder(ledger), lambda: found.now, limits=limits)
         patch.setattr(ring, "_matches", _matches)
         found = Portal(site, entrance, Front(create_app(entrance), entrance), runner)

@@ -44,7 +44,9 @@ class Limits:
         self,
         monotonic: Callable[[], float] = time.monotonic,
         penalties: Penalties | None = None,
+        attempts: float = _ATTEMPTS,
     ) -> None:
+        self._burst = attempts
         self._penalties = Penalties(monotonic) if penalties is None else penalties
         self._attempts, self._calls = Buckets(monotonic), Buckets(monotonic)
         self.hashing = asyncio.Semaphore(HASHES_AT_A_TIME)
@@ -53,7 +55,7 @@ class Limits:
         """Count an attempt; return the seconds to wait before the next one if it is too many."""
         refused = self._penalties.refused_for(address)
         key = (source_of(address), login.strip().lower()[:100])
-        return max(refused, self._attempts.wait(key, _ATTEMPTS_PER_SECOND, _ATTEMPTS))
+        return max(refused, self._attempts.wait(key, _ATTEMPTS_PER_SECOND, self._burst))
 
     def login_failed(self, address: Address, reason: str) -> None:
         """Charge an address for a refused login, unless a party's own client can meet that."""

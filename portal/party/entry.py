@@ -19,6 +19,7 @@ import structlog
 from fastapi import Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
+from config.election import Rehearsal
 from config.event import AccessEvent
 from config.fault import Faults
 from keys.credentials import passwords
@@ -26,6 +27,7 @@ from keys.credentials.admission import Reason, Refused
 from keys.credentials.passwords import Problem
 from keys.credentials.users import Service
 from keys.ledger.writer import LedgerBusy, Unwritable
+from keys.operations import server_state
 from portal.access import own_account, totp
 from portal.access.entrance import Entrance, Wait
 from portal.access.gate import (
@@ -329,6 +331,28 @@ def _times(request: Request, state: str) -> str:
     return ""
 
 
+def _coming_rehearsals(request: Request) -> list[Rehearsal]:
+    entrance = entrance_of(request)
+    settings, now = entrance.settings, entrance.clock()
+    if now >= settings.election.opens:
+        return []
+    return sorted((r for r in settings.rehearsals if r.closes > now), key=lambda r: r.opens)
+
+
+def _services(request: Request) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return title, address and, of SFTP, the fingerprints of the three services (md. 3/d)."""
+    settings = entrance_of(request).settings
+    address = entrance_of(request).portal.address
+    host = address.partition("://")[2].rpartition(":")[0] or address.partition("://")[2]
+    running = server_state.read(settings.site)
+    fingerprints = running.host_keys if running is not None else ()
+    return [
+        ("Web sitesi", address or "bu adres", ()),
+        ("Web servisi", f"{address}/v1", ()),
+        ("SFTP", f"{host or 'sunucu'}, port {settings.sftp.port}", fingerprints),
+    ]
+
+
 def _login_form(
     request: Request,
     back: str,
@@ -347,6 +371,8 @@ def _login_form(
         wrong=wrong,
         told=told,
         back=_own_path(back),
+        rehearsals=_coming_rehearsals(request),
+        services=_services(request),
         login_token=form_token(cookie),
     )
     _set_cookie(response, FORM_COOKIE, cookie)

@@ -16,11 +16,18 @@ from config.event import Value
 from config.fault import Faults
 from config.party import Party
 from config.settings import Settings
-from config.site import PARTIES_TOML, ring_file
+from config.site import PARTIES_TOML, ring_file, users_file
 from keys import files
-from keys.operations import key_files, ring_files, server_state, settings_record
+from keys.credentials.users import login_name
+from keys.operations import (
+    key_files,
+    ring_files,
+    server_state,
+    settings_record,
+    user_files,
+)
 from keys.operations.change_record import ChangeRecord
-from scripts.access import form, parties
+from scripts.access import credentials, form, parties, user
 from scripts.shared import change, console, server_reload
 from scripts.shared.change import Change, Plan
 
@@ -161,20 +168,22 @@ def _set_key(
     "file",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The request form, a TOML file: party, services, static_ips, [contact].",
+    help="The request form, a TOML file: party, services, static_ips, [contact], [[user]].",
 )
 @click.option("--why", type=console.WHY_TEXT, help="The reason. Default: the form's name.")
 @_MODE
 @console.with_site
 def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
-    """Register a party from its request form.
+    """Register a party and its users from a request form.
 
-    The party can log in once it has a credential: see `ssps key add`.
+    The initial password of each user is printed once. Over SFTP the party can
+    log in once it has a credential: see `ssps key add`.
     """
     asked = form.read(file)
-    if (site / ring_file(asked.id)).exists():
-        message = f"left over from an earlier {asked.id}: remove it, or choose another id"
-        raise console.fault(str(ring_file(asked.id)), "", message)
+    for left in (ring_file(asked.id), users_file(asked.id)):
+        if (site / left).exists():
+            message = f"left over from an earlier {asked.id}: remove it, or choose another id"
+            raise console.fault(str(left), "", message)
     click.echo(f"{asked.id}: services {', '.join(asked.services)}", err=True)
     detail: dict[str, Value] = {"form": file.name, "services": list(asked.services)}
     detail["static_ips"] = list(asked.party["static_ips"])
@@ -184,7 +193,14 @@ def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
         return amend.add_party(text, asked.party)
 
     made = _PartiesEdit(site, "party add", asked.id, why, edit, detail)
-    if change.carry_out(site, made, mode) is not None:
+    done = change.carry_out(site, made, mode) is not None
+    for name, role in asked.users:
+        click.echo(f"  + {login_name(asked.id, name)}  {role}", err=True)
+        if done:
+            password = credentials.new_password()
+            if user.add_user(site, asked.id, name, role, password, why, change.Mode()):
+                click.echo(f"{login_name(asked.id, name)} {password}")
+    if done:
         console.print_message_for(
             asked.id,
             "Kaydiniz yapildi. SFTP icin acik anahtarinizi (.pub) gonderin; diger SSPS "
@@ -285,18 +301,22 @@ def remove(party_id: str, mode: change.Mode, why: str, site: Path) -> None:
     """
     parties.find(load.load(site), party_id)
     held = [c.fingerprint for c in ring_files.load(site, party_id).credentials]
+    removed = [ring_files.removal(party_id)]
+    if (site / users_file(party_id)).exists():
+        removed.append(user_files.removal(party_id))
 
     def edit(text: str) -> str:
         return amend.remove_party(text, party_id)
 
-    def remove_ring() -> None:
+    def remove_credentials() -> None:
         ring_files.remove(site, party_id)
+        user_files.remove(site, party_id)
 
     detail: dict[str, Value] = {
         "credentials": held,
-        key_files.KEY_FILES: [ring_files.removal(party_id)],
+        key_files.KEY_FILES: removed,
     }
-    made = _PartiesEdit(site, "party remove", party_id, why, edit, detail, remove_ring)
+    made = _PartiesEdit(site, "party remove", party_id, why, edit, detail, remove_credentials)
     if change.carry_out(site, made, mode) is not None:
         console.print_message_for(
             party_id, "Kaydiniz silinmistir.", "You are no longer registered."

@@ -3,13 +3,18 @@
     id = "parti-a"                       # optional; default: made from the name
     party = "A Partisi"
     kind = "party"                       # party (default) | candidate | independent
-    services = ["sftp"]                  # the requested services; must include "sftp"
+    services = ["sftp", "web", "service"]    # the requested services (Genelge md. 3/d)
     static_ips = ["192.0.2.7"]           # one or two
     scope = "all"                        # the default, or a list of districts and boards
     [contact]
     name = "Bilgi Islem"
     email = "bilgi@parti-a.example"
     phones = ["+90 312 000 00 00", "+90 532 000 00 00"]
+    [[user]]                             # up to ten users of the web site, if it is requested
+    name = "ayse"
+    contact = true                       # one of them is representative and contact (md. 4/b-6),
+    [[user]]                             # and gets the user of the web service, if it is requested
+    name = "mehmet"
 
 A national identity number (T.C. kimlik no) is refused in every field, because this system does not
 need it. Its digits are never printed or recorded.
@@ -28,8 +33,12 @@ from typing import Any
 
 from config.fault import Fault, Faults
 from config.turkish import to_ascii
+from keys.credentials.users import MAX_WEB_USERS, Role, name_fault
 
-_KEYS = {"id", "party", "kind", "services", "static_ips", "scope", "contact"}
+_KEYS = {"id", "party", "kind", "services", "static_ips", "scope", "contact", "user"}
+_SFTP, _WEB, _SERVICE = _SERVICES = ("sftp", "web", "service")
+_USER = {"name", "contact"}
+SERVICE_USER = "servis"
 _CONTACT = {"name", "email", "phones"}
 _REQUIRED = ("party", "services", "static_ips", "contact")
 _KIMLIK = re.compile(r"kimlik|tckn|tc_?no|t\.?c\.?", re.IGNORECASE)
@@ -41,10 +50,11 @@ NO_KIMLIK = "a T.C. kimlik no must not be here: remove it, this system does not 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The party's entry for parties.toml, and the services that it asks for."""
+    """The party's entry for parties.toml, the services that it asks for, and its users."""
 
     party: Mapping[str, Any]
     services: tuple[str, ...]
+    users: tuple[tuple[str, Role], ...] = ()
 
     @property
     def id(self) -> str:
@@ -80,7 +90,14 @@ def read(file: Path) -> Form:
             "phone": ", ".join(contact["phones"]),
         },
     }
-    return Form(party, tuple(data["services"]))
+    return Form(party, tuple(data["services"]), tuple(_users(data)))
+
+
+def _users(data: Mapping[str, Any]) -> Iterator[tuple[str, Role]]:
+    for user in data.get("user", []) if _WEB in data["services"] else []:
+        yield user["name"], Role.REPRESENTATIVE if user.get("contact") else Role.WEB
+    if _SERVICE in data["services"]:
+        yield SERVICE_USER, Role.SERVICE
 
 
 def id_from_name(name: str) -> str:
@@ -104,9 +121,12 @@ def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     services = data.get("services", ["sftp"])
     if not _is_text_list(services):
         yield Fault(file, "services", 'write a list, such as ["sftp"]')
-    elif "sftp" not in services:
-        wrong = "sftp is not requested, so no access is needed here (Genelge md. 3/d)"
-        yield Fault(file, "services", wrong)
+    elif odd := sorted(s for s in set(services) - set(_SERVICES) if s.isprintable()):
+        known = ", ".join(_SERVICES)
+        yield Fault(
+            file, "services", f"unknown: {', '.join(map(repr, odd))}; the services are {known}"
+        )
+    yield from _user_faults(file, data)
     contact = data.get("contact", {})
     if not isinstance(contact, dict):
         yield Fault(file, "contact", "write it as a table, [contact]")
@@ -124,6 +144,34 @@ def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(file, "contact.email", "not an e-mail address, correct it")
     if not _is_text_list(contact.get("phones", [""])):
         yield Fault(file, "contact.phones", 'write a list, such as ["+90 312 000 00 00"]')
+
+
+def _user_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
+    listed = data.get("user", [])
+    if not isinstance(listed, list) or not all(isinstance(user, dict) for user in listed):
+        yield Fault(file, "user", "write each user as a table, [[user]]")
+        return
+    names = [user.get("name") for user in listed]
+    for number, user in enumerate(listed, start=1):
+        key = f"user[{number}]"
+        for odd in sorted(set(user) - _USER):
+            if "kimlik" not in odd.lower() and not _KIMLIK.fullmatch(odd):
+                yield Fault(file, f"{key}.{odd}", "unknown key, remove it")
+        name = user.get("name")
+        wrong = name_fault(name) if isinstance(name, str) else "is missing, add it"
+        if wrong:
+            yield Fault(file, f"{key}.name", wrong)
+        elif names.count(name) > 1 or name == SERVICE_USER:
+            yield Fault(file, f"{key}.name", f"{name!r} is taken, choose another")
+        if not isinstance(user.get("contact", False), bool):
+            yield Fault(file, f"{key}.contact", "write true or leave it out")
+    if len(listed) > MAX_WEB_USERS:
+        wrong = f"{len(listed)} users, at most {MAX_WEB_USERS} are allowed (Genelge md. 5)"
+        yield Fault(file, "user", wrong)
+    if listed and _WEB not in data.get("services", []):
+        yield Fault(file, "user", 'the web site is not requested: add "web" to services')
+    if listed and sum(user.get("contact") is True for user in listed) != 1:
+        yield Fault(file, "user", "mark one user with contact = true (Genelge md. 4/b-6)")
 
 
 def _is_text_list(value: object) -> bool:

@@ -18,9 +18,11 @@ from scripts.audit import evidence, index
 from scripts.audit.record_text import format_record_line
 from scripts.shared import console
 
-_COMPLETE_DOWNLOAD = (
-    "name = 'transfer' and event = 'close' and who = ? and what = ? and outcome = 'ok'"
-)
+# Over SFTP the record of the close says that the transfer was complete. The record of the web site
+# is written before the bytes are sent.
+_DOWNLOAD = """who = ? and what = ? and outcome = 'ok' and (
+    (name = 'transfer' and event = 'close' and (detail->>'complete') = 'true')
+    or (name = 'access' and event in ('sheet', 'download'))) order by time desc limit 1"""
 
 
 @click.group(cls=console.default_command("make"))
@@ -47,6 +49,9 @@ def make(
 ) -> None:
     """Make a proof of the last complete download of PATH by PARTY.
 
+    PATH is a sheet, which the party fetched over SFTP or saw on the web site, or
+    the address of a file that a user of the web site saved.
+
     The proof is one text file (C2SP tlog-proof): the record, its place in the Merkle tree and the
     signed checkpoint.
 
@@ -55,10 +60,7 @@ def make(
     sources = evidence.find(folders, (), site, with_keys=False)
     database = index.open_index(sources.ledgers)
     what = "/" + path.lstrip("/")
-    condition = (
-        f"{_COMPLETE_DOWNLOAD} and (detail->>'complete') = 'true' order by time desc limit 1"
-    )
-    found = list(index.select_records(database, condition, [party, what]))
+    found = list(index.select_records(database, _DOWNLOAD, [party, what]))
     if not found:
         wrong = f"no record of a complete download by {party}"
         raise console.fault(what, "", f"{wrong}: see `ssps audit query --path {what}`")

@@ -73,6 +73,17 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 # user = "nobody"                # the user of the sessions if the server is started as root
 # must_change_password = true    # a password that an operator set must be changed at first login
 
+# [portal]                       # the web site and the web service; without it there are none
+# listen = "0.0.0.0:443"
+# certificate = "keys/tls/portal.crt"    # PEM; read again at a reload
+# key = "keys/tls/portal.key"
+# proxies = ["192.0.2.1"]        # instead of a certificate: the balancers that do TLS
+# address = "https://ssps.example"   # what the parties type
+# idle_minutes = 30              # a session of the web site ends after this time without a request
+# session_hours = 12             # and at the latest after this time
+# totp = "required"              # every web user needs a second factor
+# calls_per_minute = 6000        # limit for each user of the web service
+
 # [[rehearsal]]                    # during it the parties see its folders, not the election's
 # id = "prova-1"
 # title = "Prova"

@@ -1,10 +1,11 @@
 """Sets up the machine for a site (`ssps init --system`): user, permissions, systemd units.
 
-Nothing runs as root. Both daemons run as the system user `ssps`, who owns the site. Scanners are in
+Nothing runs as root. The daemons run as the system user `ssps`, who owns the site. Scanners are in
 the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the same
-user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. Both share
-one systemd sandbox. Only the server has network access. Each has one privilege: the server may use
-port 22, and the publisher may ask the kernel whether a scanner still writes to a file (CAP_LEASE).
+user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. All share one
+systemd sandbox. Only server and portal have network access. Each daemon has one privilege: server
+and portal may use ports below 1024, and the publisher may ask the kernel whether a scanner still
+writes to a file (CAP_LEASE).
 """
 
 import grp
@@ -24,14 +25,15 @@ from scripts.shared import console
 
 USER, SCANNERS = "ssps", "ssps-scan"
 FOLDER = Path("/etc/systemd/system")
-UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service")
+PORTAL_UNIT = "ssps-portal.service"
+UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service", PORTAL_UNIT)
 _MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
 _SITE_MODE = 0o751
 _INTAKE_MODE = 0o2770  # setgid: a new file belongs to the scanners' group
 
 
 def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]:
-    """Return the text of each unit by its name."""
+    """Return the text of each unit by its name; that of the portal only if the site has one."""
     source = files("scripts") / "units"
     stands_for = {
         "@SANDBOX@": (source / "sandbox.conf").read_text(encoding="utf-8").rstrip(),
@@ -40,10 +42,11 @@ def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]
         "@SITE@": str(site),
         "@WRITABLE@": " ".join(map(str, _outside_site(site, [site, *settings.intake.folders]))),
         "@SERVED@": " ".join(str(site / folder) for folder in (LEDGERS, STATE, KEYS)),
+        "@PORTAL@": f" {PORTAL_UNIT}" if settings.portal is not None else "",
         "@DRAIN@": str(round(settings.sftp.drain_seconds) + _MARGIN),
     }
     made = {}
-    for name in UNITS:
+    for name in UNITS if settings.portal is not None else UNITS[:-1]:
         text = (source / name).read_text(encoding="utf-8")
         for mark, value in stands_for.items():
             text = text.replace(mark, value)

@@ -33,6 +33,9 @@ _SESSIONS = """select count(*) filter (where event = 'login'),
     min(time) filter (where event = 'login') from record
     where name = 'transfer' and who = ?"""
 
+_ACCESSES = """select coalesce(detail->>'user', ''), event, count(*), min(time), max(time)
+    from record where name = 'access' and who = ? group by all order by 1, 2"""
+
 _CHANGED = "name = 'operations' and what = ? and event <> 'asked' order by time, seq"
 
 
@@ -78,6 +81,17 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """How often a user of the web site or the web service did one thing."""
+
+    user: str
+    event: str
+    count: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PartyReport:
     """All figures of one party."""
 
@@ -91,6 +105,7 @@ class PartyReport:
     addresses: tuple[str, ...]
     first_login: datetime | None
     changes: tuple[Record, ...] = ()
+    accesses: tuple[Access, ...] = ()
 
     @property
     def downloaded(self) -> int:
@@ -154,6 +169,10 @@ def party_report(
         tuple(sorted(addresses or ())),
         _utc(first) if first else None,
         tuple(record for _, record in select_records(database, _CHANGED, [party])),
+        tuple(
+            Access(user, event, count, _utc(first), _utc(last))
+            for user, event, count, first, last in select_rows(database, _ACCESSES, [party])
+        ),
     )
 
 

@@ -87,6 +87,21 @@ def party_page(report: PartyReport, made: datetime) -> str:
             ),
             numbers={2},
         ),
+        f"<h2>Web site and web service ({sum(each.count for each in report.accesses):,})</h2>",
+        _table(
+            ("user", "event", "how often", "first", "last"),
+            (
+                (
+                    each.user,
+                    each.event,
+                    f"{each.count:,}",
+                    format_time(each.first),
+                    format_time(each.last),
+                )
+                for each in report.accesses
+            ),
+            numbers={2},
+        ),
         f"<h2>Changes by operators ({len(report.changes):,})</h2>",
         _table(
             ("when", "who", "command", "outcome", "why", "before", "after"),

@@ -10,7 +10,7 @@ from config import amend, load
 from config.settings import Settings
 from keys.credentials import ring
 from keys.ledger import segments
-from keys.operations import settings_record
+from keys.operations import settings_record, user_files
 from keys.operations.change_record import ChangeRecord
 from scripts.shared import server_reload
 
@@ -54,6 +54,32 @@ def test_party_add_registers_a_party_from_its_form(site: Path, ssps: Ssps, form:
     assert added == ("party add", "parti-d")
     assert "no server is running: the change takes effect at its next start" in done.stderr
     assert "tell parti-d" in done.stderr
+
+
+def test_party_add_makes_the_users_of_the_form_and_remove_removes_them(
+    site: Path, ssps: Ssps, form: Path
+) -> None:
+    users = '[[user]]\nname = "ayse"\ncontact = true\n'
+    form.write_text(FORM.replace('["sftp"]', '["sftp", "web", "service"]') + users)
+
+    tried = ssps("party", "add", "--form", form, "--dry-run", "--site", site)
+    assert "+ parti-d.ayse  representative" in tried.stderr
+    assert not (site / "keys/users").exists()
+    done = ssps("party", "add", "--form", form, "--why", "form 12", "--site", site)
+
+    assert done.exit_code == 0, done.output
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["parti-d.ayse", "parti-d.servis"]
+    password = done.stdout.split()[1]
+    held = user_files.load(site, "parti-d").named("ayse")
+    assert held is not None and not held.credentials[0].chosen
+    assert held.by_password(password, held.credentials[0].not_before) is not None
+    assert operations(site)[-2:] == [("user add", "parti-d"), ("user add", "parti-d")]
+    removed = ssps("party", "remove", "parti-d", "--why", "x", "--site", site)
+    assert removed.exit_code == 0, removed.output
+    assert not (site / "keys/users/parti-d.toml").exists()
+    again = ssps("party", "add", "--form", form, "--why", "form 13", "--site", site)
+    assert again.exit_code == 0, again.output
 
 
 def test_party_add_refuses_an_invalid_party_and_changes_nothing(

@@ -107,7 +107,7 @@ def test_a_file_that_is_not_a_form_is_a_fault(tmp_path: Path, text: str) -> None
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('services = ["web", "sftp"]', 'services = ["web"]', "services: sftp is not requested"),
+        ('services = ["web", "sftp"]', 'services = ["ftp"]', "services: unknown: 'ftp'"),
         ('services = ["web", "sftp"]', 'services = "sftp"', "services: write a list"),
         ('party = "Çağrı ve Işık Partisi"', 'party = "!"', "party: not a name"),
         ('party = "Çağrı ve Işık Partisi"\n', "", "party: is missing"),
@@ -128,3 +128,51 @@ def test_each_fault_of_a_form_is_named_with_its_key(
     with pytest.raises(Faults) as caught:
         read(tmp_path, FORM.replace(old, new))
     assert f"form.toml: {said}" in str(caught.value)
+
+
+USERS = """\
+[[user]]
+name = "ayse"
+contact = true
+[[user]]
+name = "mehmet"
+"""
+
+
+def test_a_form_names_the_users_of_the_web_site_and_the_web_service(tmp_path: Path) -> None:
+    text = FORM.replace('["web", "sftp"]', '["web", "sftp", "service"]')
+
+    assert read(tmp_path, text + USERS).users == (
+        ("ayse", "representative"),
+        ("mehmet", "web"),
+        ("servis", "service"),
+    )
+    assert read(tmp_path, FORM + USERS).users == (("ayse", "representative"), ("mehmet", "web"))
+    assert read(tmp_path, FORM).users == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("contact = true", "", "user: mark one user with contact = true (Genelge md. 4/b-6)"),
+        ('"mehmet"', '"ayse"', "user[1].name: 'ayse' is taken"),
+        ('"mehmet"', '"Mehmet Y."', "user[2].name: 'Mehmet Y.' is not a user name"),
+        ('"mehmet"', '"servis"', "user[2].name: 'servis' is taken"),
+        ('name = "mehmet"', "", "user[2].name: is missing"),
+        ('"mehmet"', '"10000000146"', "user.name: a T.C. kimlik no must not be here"),
+        ('"mehmet"', '"m"\nrole = "x"', "user[2].role: unknown key"),
+        ('"mehmet"', '"m"\ntc_no = 1', "user.tc_no: a T.C. kimlik no must not be here"),
+        ('["web", "sftp"]', '["sftp"]', 'user: the web site is not requested: add "web"'),
+    ],
+)
+def test_a_wrong_user_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(Faults) as caught:
+        read(tmp_path, (FORM + USERS).replace(old, new))
+
+    assert any(said in str(fault) for fault in caught.value.faults), caught.value
+
+
+def test_more_than_ten_web_users_are_refused(tmp_path: Path) -> None:
+    many = "".join(f'[[user]]\nname = "u{n}"\n' for n in range(10))
+    with pytest.raises(Faults, match="11 users, at most 10"):
+        read(tmp_path, FORM + many + '[[user]]\nname = "ayse"\ncontact = true\n')

@@ -174,6 +174,25 @@ def test_there_is_no_receipt_without_a_complete_download(
     assert "no record of a complete download by parti-b" in done.stderr
 
 
+def test_the_record_of_the_portal_is_queried_reported_and_proved(
+    night: RecordedNight, site: Path, ssps: Ssps, public: Path, tmp_path: Path
+) -> None:
+    user: dict[str, Value] = {"user": "parti-b.ayse", "session": 1 << 47}
+    event = Event("login", "parti-b", "192.0.2.8", "", detail=user)
+    night.record("access", 500, event)
+    seen = {**user, "sha256": SHA, "form": "picture"}
+    night.record("access", 501, Event("sheet", "parti-b", "192.0.2.8", f"/{TWO}", detail=seen))
+    night.sign()
+
+    assert len(run(ssps, "query", "--site", site, "--ledger", "access")) == 2
+    run(ssps, "report", "parti-b", "--site", site, "-o", tmp_path / "report")
+    page = (tmp_path / "report/parti-b.html").read_text()
+    assert "Web site and web service (2)" in page and "parti-b.ayse" in page
+    run(ssps, "receipt", "parti-b", TWO, "--site", site, "-o", tmp_path / "receipt")
+    said = run(ssps, "receipt", "verify", tmp_path / "receipt", "--key", public)
+    assert "sheet" in said[0] and "valid: record 1 of 2 in ssps/access/" in said[1]
+
+
 @pytest.mark.parametrize("named", [ONE, "/" + ONE])
 def test_timeline_shows_a_sheet_from_scan_to_download(
     night: RecordedNight, site: Path, ssps: Ssps, named: str

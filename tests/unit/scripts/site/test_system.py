@@ -15,7 +15,8 @@ EXPOSURE = 2.0  # of ten, as systemd computes it: 2.0 is "OK", 9.6 is "UNSAFE"
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    site = office.site(tmp_path / "srv")
+    toml = office.SITE_TOML + '[portal]\nlisten = "127.0.0.1:443"\n'
+    site = office.site(tmp_path / "srv", toml)
     folder = tmp_path / "units"
     folder.mkdir()
     for name, text in system.units(site, load.load(site), Path("/bin/true")).items():
@@ -36,7 +37,9 @@ def test_systemd_analyze_accepts_the_units(written: Path) -> None:
     assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
 
 
-@pytest.mark.parametrize("unit", ["ssps-publish.service", "ssps-serve.service"])
+@pytest.mark.parametrize(
+    "unit", ["ssps-publish.service", "ssps-serve.service", "ssps-portal.service"]
+)
 def test_systemd_analyze_rates_the_sandbox_as_tight(written: Path, unit: str) -> None:
     scored = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(written / unit)],
@@ -71,6 +74,16 @@ def test_the_kernel_ends_a_session_and_not_the_server_when_memory_runs_out(writt
     lines = (written / "ssps-serve.service").read_text().splitlines()
 
     assert {"OOMPolicy=continue", "MemoryMax=80%", "OOMScoreAdjust=-500"} <= set(lines)
+
+
+def test_a_site_without_a_portal_has_no_unit_for_it(written: Path, tmp_path: Path) -> None:
+    site = office.site(tmp_path / "other")
+
+    made = system.units(site, load.load(site), Path("/bin/true"))
+
+    assert "ssps-portal.service" not in made
+    assert "portal" not in made["ssps.target"]
+    assert "ssps-portal.service" in (written / "ssps.target").read_text()
 
 
 def test_the_publisher_may_write_an_intake_outside_the_site(tmp_path: Path) -> None:

@@ -1,0 +1,296 @@
+"""The pages about results, as a browser sees them; the numbers are those of portal_site."""
+
+import asyncio
+import hashlib
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import office
+import pytest
+import web_site
+from PIL import Image
+from unit.portal.portal_site import PortalSite, every_result, result
+from web_site import Client, Portal
+
+from config.site import original_file
+from keys.credentials.users import Role, User, Users
+from portal.pictures.pictures import Pictures
+
+PARTIES = """
+[[party]]
+id = "parti-a"
+name = "A Partisi"
+kind = "party"
+scope = "all"
+static_ips = ["127.0.0.1"]
+
+[[party]]
+id = "parti-b"
+name = "B Partisi"
+kind = "party"
+scope = ["34-istanbul-1/kadikoy-2"]
+static_ips = ["127.0.0.1"]
+"""
+BOX = ("34-istanbul-1", "kadikoy-2", "1001")
+OTHER = ("35-izmir-2", "konak", "1001")
+ATOM = {"a": "http://www.w3.org/2005/Atom"}
+
+
+@dataclass
+class Night:
+    """A portal with the results of portal_site: one correction, and three scans."""
+
+    portal: Portal
+    results: PortalSite
+    sheet: str
+    tiff: str
+    other: str
+
+    def whole(self) -> Client:
+        return self.portal.signed_in()
+
+    def board(self) -> Client:
+        """A browser of the party that may see one board."""
+        return self.portal.signed_in("parti-b.banu")
+
+
+def stored(site: Path, kind: str) -> str:
+    """Put an original into the store; return its digest."""
+    file = io.BytesIO()
+    Image.new("L", (600, 800), 200).save(file, kind)
+    digest = hashlib.sha256(file.getvalue()).hexdigest()
+    path = site / original_file(digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(file.getvalue())
+    return digest
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    folder = tmp_path_factory.mktemp("night") / "site"
+    results = PortalSite(folder)
+    results.publish(*every_result())
+    results.publish(result(BOX, surum=2, neden="itiraz", gecersiz=1234, oy_kullanan=1441))
+    sheet = results.file_sheet(BOX, digest=stored(folder, "JPEG"))
+    tiff = results.file_sheet(BOX, version=2, digest=stored(folder, "TIFF"))
+    other = results.file_sheet(OTHER, digest=stored(folder, "PNG"))
+    web_site.make(folder, parties_toml=PARTIES)
+    accepted = office.OPENS
+    banu = User("banu", Role.WEB, (web_site.password(),), terms=accepted)
+    web_site.write_users(folder, Users("parti-b", (banu,)))
+    with web_site.running(folder) as portal:
+        yield Night(portal, results, sheet, tiff, other)
+
+
+def test_the_overview_counts_boxes_by_district(night: Night) -> None:
+    shown = night.whole().get("/?secim=mv").text
+
+    assert "21 / 21" in shown
+    assert "İstanbul 1" in shown and "Adana" in shown
+    assert 'data-snapshot="2"' in shown and "geçici sonuç" in shown
+    assert "<title>İstanbul: 10 / 10 (%100,00)</title>" in shown
+    assert shown.index("Adana") < shown.index(">İstanbul 1<") < shown.index(">İzmir 2<")
+
+
+def test_a_search_shows_sums_boxes_and_what_can_be_chosen_next(night: Night) -> None:
+    browser = night.whole()
+    shown = browser.get("/arama?secim=mv&cevre=34-istanbul-1&kurul=kadikoy-1&mahalle=Moda").text
+
+    assert '<option value="Moda" selected>Moda</option>' in shown
+    assert '<option value="Caferağa">' in shown and "Şıhlı" not in shown
+    assert "3 / 3" in shown
+    total = shown.split("<tfoot>")[1]
+    assert "1.200" in total  # 3 boxes of 400 voters
+    assert "/sandik/34-istanbul-1/kadikoy-1/1004?" in shown
+    assert "Ali Bağımsız" in shown and "Veli Bağımsız" not in shown
+    query, *_ = night.portal.records()[-1:]
+    assert (query[0], query[4]["rows"], query[4]["snapshot"]) == ("query", 3, 2)
+
+
+def test_numbers_are_written_as_in_turkish_and_can_be_sorted(night: Night) -> None:
+    browser = night.whole()
+    shown = browser.get("/arama?secim=mv&sirala=gecersiz&yon=azalan").text
+
+    assert shown.split("<tbody>")[-1].index("1.234") < 1500
+    assert 'aria-sort="descending"' in shown
+    assert browser.get("/arama?secim=mv&sirala=x").status_code == 422
+    assert browser.get("/arama?secim=xx").status_code == 422
+    assert "Bu ölçütlere uyan sandık yok" in browser.get("/arama?secim=mv&cevre=99-yok").text
+
+
+def test_a_box_is_shown_with_its_sheets_and_its_time_line(night: Night) -> None:
+    browser = night.whole()
+    shown = browser.get("/sandik/34-istanbul-1/kadikoy-2/1001?secim=mv").text
+
+    assert "2. sürüm" in shown and "neden: itiraz" in shown
+    assert f'src="/tutanak/resim/{night.tiff}"' in shown  # the newest scan
+    assert f'href="/tutanak/ozgun/{night.tiff}"' in shown
+    assert "kanit/results/" in shown
+    assert 'id="sonraki" href="/sandik/34-istanbul-1/kadikoy-2/1002?secim=mv"' in shown
+    older = browser.get(f"/sandik/34-istanbul-1/kadikoy-2/1001?secim=mv&tutanak={night.sheet}")
+    assert f'src="/tutanak/resim/{night.sheet}"' in older.text
+
+
+def test_an_original_is_sent_unchanged_with_its_digest_and_recorded(night: Night) -> None:
+    answer = night.whole().get(f"/tutanak/ozgun/{night.sheet}")
+
+    digest = hashlib.sha256(answer.content).hexdigest()
+    event, who, what, _, detail = night.portal.records()[-1]
+    assert (event, who, what) == ("sheet", "parti-a", f"/{night.sheet}")
+    assert (detail["sha256"], detail["form"]) == (digest, "original")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["content-disposition"].startswith("attachment; ")
+    assert answer.headers["repr-digest"].startswith("sha-256=:")
+
+
+@pytest.mark.slow
+def test_a_tiff_is_shown_as_a_picture_that_a_sandboxed_process_makes(night: Night) -> None:
+    answer = night.whole().get(f"/tutanak/resim/{night.tiff}")
+
+    assert answer.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert picture.size == (600, 800)
+    assert night.portal.records()[-1][4]["form"] == "picture"
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_picture_has_none(tmp_path: Path) -> None:
+    content = b"%PDF-1.4 nonsense %%EOF"
+    digest = hashlib.sha256(content).hexdigest()
+    path = tmp_path / original_file(digest)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+    assert Pictures().picture(tmp_path, digest, 1) is None
+    assert Pictures().picture(tmp_path, "0" * 64, 1) is None
+
+
+def test_a_change_is_shown_from_old_to_new_and_as_atom(night: Night) -> None:
+    browser = night.whole()
+    shown = browser.get("/degisiklikler?secim=mv").text
+    feed = ElementTree.fromstring(browser.get("/degisiklikler.atom?secim=mv").text)  # noqa: S314
+
+    assert "<del>5</del> → <ins>1.234</ins>" in shown and "itiraz" in shown
+    assert "Yeni tarama" in shown
+    [entry] = feed.findall("a:entry", ATOM)
+    assert entry.findtext("a:title", "", ATOM) == "İstanbul 1 / Kadikoy 2 / Sandık 1001"
+    assert "Geçersiz: 5 → 1234" in entry.findtext("a:summary", "", ATOM)
+    assert "Değişiklik yok" in browser.get("/degisiklikler?secim=mv&itibaren=2").text
+    assert browser.get("/degisiklikler?itibaren=x").status_code == 422
+
+
+def test_gaps_findings_and_aggregates_are_shown(night: Night) -> None:
+    browser = night.whole()
+
+    missing = browser.get("/eksikler?secim=mv&ne=tutanak").text
+    assert "<strong>19</strong> sandık" in missing
+    assert "Eksik yok" in browser.get("/eksikler?secim=mv").text
+    findings = browser.get("/uyarilar?secim=mv").text
+    assert "Oy kullanan, kayıtlı seçmen ve liste dışı oy kullananlardan fazla." in findings
+    aggregates = browser.get("/birlestirme?secim=mv&cevre=34-istanbul-1").text
+    assert "İlçe Birleştirme Tutanağı" in aggregates and "tutanak sonucu yok" in aggregates
+
+
+def test_tables_are_saved_under_a_name_with_snapshot_and_user(night: Night) -> None:
+    browser = night.whole()
+    for what, form in (
+        ("sandiklar", "csv"),
+        ("sandiklar", "xlsx"),
+        ("degisiklikler", "csv"),
+        ("eksikler", "csv"),
+        ("uyarilar", "csv"),
+    ):
+        answer = browser.get(f"/kaydet/{what}.{form}?secim=mv")
+
+        assert answer.status_code == 200
+        name = answer.headers["content-disposition"]
+        assert "anlik-goruntu-2" in name and "parti-a.ayse" in name and name.endswith(f'.{form}"')
+        assert night.portal.records()[-1][0] == "download"
+    table = browser.get("/kaydet/sandiklar.csv?secim=mv").content
+    assert table.startswith(b"\xef\xbb\xbf") and table.count(b"\r\n") == 23
+    packed = browser.get("/kaydet/tutanaklar.zip?secim=mv&cevre=34-istanbul-1").content
+    assert packed.startswith(b"PK") and b"SHA256SUMS" in packed
+    assert browser.get("/kaydet/sandiklar.exe?secim=mv").status_code == 404
+    assert browser.get("/kaydet/sandiklar.csv?secim=mv&sirala=x").status_code == 422
+
+
+def test_a_party_of_one_board_sees_nothing_of_any_other_place(night: Night) -> None:
+    browser = night.board()
+    for path in (
+        "/?secim=mv",
+        "/arama?secim=mv",
+        "/arama?secim=mv&cevre=35-izmir-2",
+        "/arama?secim=mv&kurul=konak",
+        "/arama?secim=mv&mahalle=%C3%87ankaya",
+        "/degisiklikler?secim=mv&cevre=35-izmir-2",
+        "/eksikler?secim=mv&ne=tutanak",
+        "/uyarilar?secim=mv",
+        "/birlestirme?secim=mv&cevre=35-izmir-2",
+        "/kaydet/sandiklar.csv?secim=mv",
+        "/kaydet/sandiklar.csv?secim=mv&cevre=35-izmir-2",
+    ):
+        answer = browser.get(path)
+        assert answer.status_code == 200, path
+        text = answer.text.replace("cevre=35-izmir-2", "").replace("İzmir: kapsam", "")
+        for hidden in ("Konak", "Çankaya", "zmir 2", "Aladag", "Almanya", "Veli", "35-izmir-2"):
+            assert hidden not in text, (path, hidden)
+    for path in (
+        "/sandik/35-izmir-2/konak/1001",
+        "/sandik/34-istanbul-1/kadikoy-1/1001",
+        f"/tutanak/resim/{night.other}",
+        f"/tutanak/ozgun/{night.other}",
+        f"/tutanak/ozgun/{night.sheet.replace('kadikoy-2', 'kadikoy-2/../../35-izmir-2/konak')}",
+        "/tutanak/ozgun/../../../keys/users/parti-a.toml",
+        "/tutanak/ozgun/%2e%2e/%2e%2e/site.toml",
+        "/kanit/results/0",
+        "/kanit/operations/0",
+        "/kanit/results/99999999",
+    ):
+        answer = browser.get(path)
+        assert answer.status_code == 404, path
+        assert night.portal.records()[-1][0] == "denied" or "keys" in path
+    own = browser.get("/arama?secim=mv").text
+    assert own.count("/sandik/34-istanbul-1/kadikoy-2/") >= 4
+    packed = browser.get("/kaydet/tutanaklar.zip?secim=mv").content
+    assert night.sheet.encode() in packed and night.other.encode() not in packed
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "{{7*7}}", "' OR 1=1 --", "${7*7}"])
+def test_what_a_client_writes_into_an_address_is_shown_as_text(night: Night, text: str) -> None:
+    browser = night.whole()
+    for name in ("cevre", "kurul", "mahalle", "ilk", "son"):
+        answer = browser.send("GET", "/arama", params={"secim": "mv", name: text})
+
+        assert answer.status_code in (200, 422)
+        assert "<script>alert" not in answer.text and ">49<" not in answer.text
+
+
+def test_a_stream_tells_of_a_newer_snapshot_and_ends_with_the_users_access(night: Night) -> None:
+    browser = night.whole()
+    entrance = night.portal.entrance
+    settings = entrance.settings
+    parties = tuple(replace(p, suspended=p.id == "parti-a") for p in settings.parties)
+    begun = browser.get("/")
+    assert begun.status_code == 200
+
+    async def suspended_meanwhile() -> str:
+        waiting = asyncio.create_task(
+            browser.http.request("GET", "/canli", headers={"last-event-id": "1"})
+        )
+        await asyncio.sleep(0.05)
+        entrance.settings = replace(settings, parties=parties)
+        return (await waiting).text
+
+    try:
+        text = night.portal.runner.run(suspended_meanwhile())
+    finally:
+        entrance.settings = settings
+
+    sent = [line for line in text.splitlines() if line.startswith("data: ")]
+    assert json.loads(sent[0].removeprefix("data: "))["number"] == 2
+    assert "event: snapshot" in text
+    assert "stream" in night.portal.events()
