@@ -27,7 +27,7 @@ from sftpd.monitor.loop import Loop
 from sftpd.monitor.proxy_wait import ProxyWait
 
 PAUSE = 0.5  # seconds without accepting
-_MAX_ACCEPTS = 32  # in one turn of the loop
+_MAX_ACCEPTS = 32  # in one turn of the loop, if all are refused
 
 _log = structlog.get_logger()
 
@@ -98,21 +98,26 @@ class Listener:
                 self._proxy_wait.add(peer, address)
                 continue
             with peer:
-                self.dispatch(peer, address)
+                if self.dispatch(peer, address):
+                    # To start a process takes milliseconds. The messages of the others come first,
+                    # so that a crowd of new connections delays no login and no open.
+                    return
 
-    def dispatch(self, peer: socket.socket, address: Address, via: Address | None = None) -> None:
-        """Serve or refuse a connection; the caller closes its copy of `peer`."""
+    def dispatch(self, peer: socket.socket, address: Address, via: Address | None = None) -> bool:
+        """Serve or refuse a connection, and return which; the caller closes its copy of `peer`."""
         reason = self._refusal_reason(address)
         if reason == "address" and address in self._balancers:
-            return  # HAProxy's health check sends a header with its own address
+            return False  # HAProxy's health check sends a header with its own address
         if reason is not None:
             self._on_refusal(address, reason, via)
-            return
+            return False
         try:
             self._start(peer, address, via)
         except OSError as error:
             self._on_refusal(address, "resources", via)
             self._pause(error)
+            return False
+        return True
 
     def _refusal_reason(self, address: Address) -> str | None:
         if address not in self._registered:

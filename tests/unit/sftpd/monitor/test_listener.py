@@ -108,6 +108,23 @@ def test_a_connection_from_a_balancer_waits_for_its_header(site: Site) -> None:
     assert site.served == [(parse_address("192.0.2.7"), CLIENT)]
 
 
+def test_one_connection_is_started_and_many_are_refused_in_one_turn(site: Site) -> None:
+    site.listener.open(site.socket)
+    for _ in range(3):
+        site.connect()
+    turns = []
+    for _ in range(3):
+        site.run_once()
+        turns.append(len(site.served))
+    assert turns == [1, 2, 3]
+
+    site.listener.set_allowed([], [])
+    for _ in range(3):
+        site.connect()
+    site.run_once()
+    assert len(site.refused) == 3
+
+
 def test_an_address_that_connects_too_often_is_refused_for_a_while(site: Site) -> None:
     site.max_sessions = 99
     for _ in range(6):
