@@ -2,7 +2,8 @@
 
 Over a long link a client that fetches one file after the other waits most of the time. lftp opens a
 session for each file that it fetches at once (`--parallel`), rclone one for each transfer and each
-checker. A party may have `sftp.max_sessions_per_party` sessions, 32 by default.
+checker. A party may have `sftp.max_sessions_per_party` sessions, 32 by default, of which these
+commands leave a quarter free.
 
 `scripts/bench far --parallel` measures these numbers. BENIOKU.txt, the letter, the parties' guide
 and the demo print them.
@@ -10,7 +11,7 @@ and the demo print them.
 
 from dataclasses import dataclass
 
-_LFTP = 10
+_LFTP = 24
 _TRANSFERS, _CHECKERS = 16, 8
 
 
@@ -25,5 +26,6 @@ class Parallel:
 
 def within(sessions: int) -> Parallel:
     """Return the numbers that are best at 50 ms and need at most `sessions` sessions."""
-    checkers = max(1, min(_CHECKERS, sessions // 3))
-    return Parallel(min(_LFTP, sessions), max(1, min(_TRANSFERS, sessions - checkers)), checkers)
+    most = max(1, sessions * 3 // 4)
+    checkers = max(1, min(_CHECKERS, most // 3))
+    return Parallel(min(_LFTP, most), max(1, min(_TRANSFERS, most - checkers)), checkers)

@@ -9,11 +9,12 @@ from config.parallel import Parallel
 @pytest.mark.parametrize(
     ("sessions", "found"),
     [
-        (32, Parallel(10, 16, 8)),
-        (24, Parallel(10, 16, 8)),
-        (12, Parallel(10, 8, 4)),
-        (4, Parallel(4, 3, 1)),
-        (2, Parallel(2, 1, 1)),
+        (32, Parallel(24, 16, 8)),
+        (64, Parallel(24, 16, 8)),
+        (24, Parallel(18, 12, 6)),
+        (12, Parallel(9, 6, 3)),
+        (4, Parallel(3, 2, 1)),
+        (2, Parallel(1, 1, 1)),
     ],
 )
 def test_the_commands_stay_within_the_sessions_of_a_party(sessions: int, found: Parallel) -> None:

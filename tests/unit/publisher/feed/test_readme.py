@@ -20,4 +20,4 @@ def test_the_parties_guide_and_the_readme_print_these_numbers(tmp_path: Path) ->
 
     for text in (GUIDE.read_text(), readme.text(settings, settings.parties[0])):
         assert [words for words in printed if words not in text] == []
-    assert "mirror --parallel=6 / " in readme.text(few, settings.parties[0])
+    assert "mirror --parallel=4 / " in readme.text(few, settings.parties[0])

@@ -25,7 +25,7 @@ def test_the_letter_has_everything_that_a_party_needs(site: Path, ssps: Ssps) ->
         f"[sonuc.example]:2222 ssh-ed25519 {key.blob}",
         "parola  ofis",
         "sftp -P 2222 -i ANAHTAR parti-b@sonuc.example",
-        "mirror --parallel=10 / HEDEF",
+        "mirror --parallel=24 / HEDEF",
         "rclone copy",
         "--transfers 16 --checkers 8 :sftp:/ HEDEF",
         "WinSCP",
