@@ -6,12 +6,14 @@ what is free. `free` is what is left of `[sftp] max_sessions`. A new connection 
 Rule 1. the slots that are free are kept for other addresses: each registered address can have KEPT
 connections at any time;
 
-Rule 2. other parties are registered, and its party has half of what would be free without that
-party's unfinished logins, and KEPT at least. An address of several parties counts by itself;
+Rule 2. its party has half of what would be free without that party's unfinished logins, and KEPT at
+least. An address of several parties counts by itself;
 
 Rule 3. by chance, if its address has more than EARLY unfinished logins, and more than a quarter of
 what rule 2 allows. The chance grows with their number, so that some new connections still get in
 during an attack from that address.
+
+Rules 2 and 3 do not apply if only one party is registered: there is nobody to keep the rest for.
 
 So one party's forty clients can start at once. Attackers on several addresses get a half, a quarter
 and an eighth of the connections, and a party that comes after them still gets its own.
@@ -63,9 +65,11 @@ class ConnectionShares:
         others = (a for a in self._holders if a != address)
         if free <= sum(max(0, kept - connected[a]) for a in others):
             return True
+        if self._alone:
+            return False
         holder = self._holders.get(address)
         held = sum(n for a, n in unfinished.items() if self._holders.get(a) == holder)
-        most = free + held if self._alone else max(KEPT, (free + held) // 2)
+        most = max(KEPT, (free + held) // 2)
         if held >= most:
             return True
         early = max(EARLY, most // 4)

@@ -73,23 +73,25 @@ def attacked(server: RunningServer, kinds: list[str]) -> Iterator[None]:
     """Run a hostile client of the attacker for each of `kinds`."""
     key = str(server.site / "clients" / ATTACKER)
     command = [sys.executable, str(Path(hostile.__file__))]
+    errors = (server.site / "hostile.log").open("w")
     clients = [
         subprocess.Popen(
             [*command, kind, str(server.port), ATTACKER, key, PARTIES[ATTACKER]],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
         )
         for kind in kinds
     ]
     try:
         for client in clients:
             assert client.stdout is not None
-            assert client.stdout.readline() == b"ready\n"
+            assert client.stdout.readline() == b"ready\n", (server.site / "hostile.log").read_text()
         time.sleep(1)
         yield
         running = [client.poll() is None for client in clients]
         assert all(running), f"{running.count(False)} hostile sessions have ended"
     finally:
+        errors.close()
         for client in clients:
             client.kill()
             client.wait()

@@ -94,8 +94,8 @@ def test_sessions_that_have_logged_in_do_not_count_as_unfinished() -> None:
 
 
 def test_a_party_that_is_alone_may_take_everything() -> None:
-    assert take_all(shares([party("a", A, B)], 64), A, []) == 60
-    assert take_all(shares([party("a", A)], 64), A, []) == 64
+    assert take_all(shares([party("a", A, B)], 64, ALWAYS), A, []) == 60
+    assert shares([party("a", A)], 64, ALWAYS).refuses(A, [(A, False)] * 63) is False
 
 
 def test_a_small_server_with_many_addresses_can_be_filled() -> None:
