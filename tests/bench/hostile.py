@@ -121,6 +121,7 @@ def log_in(port: int, user: str, key: str, source: str) -> paramiko.Transport:
     sock = socket.create_connection(("127.0.0.1", port), 60, (source, 0))
     transport = paramiko.Transport(sock)
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 60
+    transport.get_security_options().ciphers = ("aes128-gcm@openssh.com",)
     transport.connect(username=user, pkey=paramiko.Ed25519Key(filename=key))
     return transport
 
