@@ -45,6 +45,8 @@ from portal.http_protocol import HttpProtocol
 from portal.party import site as party_site
 from portal.party.errors import answer_error
 from portal.pictures.pictures import Pictures
+from portal.service import problem
+from portal.service import site as service_site
 
 _INTERVAL = 0.3  # seconds between two looks at the users
 _SECOND = 1.0
@@ -63,6 +65,7 @@ def create_app(entrance: Entrance) -> FastAPI:
     app.state.sites = Sites(lambda: entrance.settings.results.share_level)
     app.state.pictures = Pictures()
     party_site.include(app)
+    service_site.include(app)
     app.add_exception_handler(HTTPException, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_error)
     app.add_exception_handler(Exception, _answer_error)
@@ -273,4 +276,4 @@ def _listen(portal: PortalSettings) -> socket.socket:
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    return answer_error(request, error)
+    return problem.answer(error) if problem.is_call(request) else answer_error(request, error)

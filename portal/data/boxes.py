@@ -20,6 +20,7 @@ import numpy.typing as npt
 from config import cevre
 from config.sheet import SandikTuru, Secim
 from config.turkish import sort_key
+from portal.data import ids
 
 KINDS = tuple(SandikTuru)
 ABROAD = (cevre.ABROAD, cevre.CUSTOMS)
@@ -72,6 +73,20 @@ class Boxes:
     def board_index(self) -> Mapping[tuple[str, str], int]:
         """The index of each board."""
         return {board: number for number, board in enumerate(self.boards)}
+
+    @cached_property
+    def board_numbers(self) -> Mapping[str, int]:
+        """The number of each board (portal/data/ids), by `<district>/<board>`."""
+        return ids.numbers("/".join(board) for board in self.boards)
+
+    @cached_property
+    def mahalle_numbers(self) -> Mapping[str, int]:
+        """The number of each mahalle, by `<district>/<board>/<mahalle>`."""
+        pairs = np.unique(self.board.astype(np.int64) << 32 | self.mahalle)
+        return ids.numbers(
+            f"{'/'.join(self.boards[pair >> 32])}/{self.mahalles[pair & 0xFFFFFFFF]}"
+            for pair in pairs.tolist()
+        )
 
     def place(self, row: int) -> BoxPlace:
         """Return the place of a row."""

@@ -10,7 +10,7 @@ costs a copy of the columns, not a new reading. Columns are never changed.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from config.ballot import Ballot
+from config.ballot import EVERY_DISTRICT, Ballot, Option
 from config.result import BOX_SHEET
 from config.sheet import Secim
 from portal.data.boxes import Boxes, BoxPlace
@@ -54,11 +54,17 @@ class Layout:
         return Layout(self.common, {**self.own, district: own + new}) if new else self
 
 
+def common_options(ballot: Ballot, secim: Secim) -> tuple[Option, ...]:
+    """Return what every district has on its ballot."""
+    rows = (r.option for r in ballot.rows if r.secim is secim and r.cevre == EVERY_DISTRICT)
+    return tuple(sorted(rows, key=lambda option: option.sira))
+
+
 def ballot_layout(ballot: Ballot | None, secim: Secim) -> Layout:
     """Return the layout for a ballot; without one, every option is added when it is seen."""
     if ballot is None:
         return Layout((), {})
-    common = tuple(option.id for option in ballot.options(secim, ""))
+    common = tuple(option.id for option in common_options(ballot, secim))
     own = {
         district: tuple(o.id for o in ballot.options(secim, district) if o.id not in common)
         for district in ballot.districts(secim)
@@ -223,12 +229,15 @@ def values_of(stated: Mapping[str, Any], layout: Layout, district: str) -> list[
     return values + [None] * (layout.width - len(values))
 
 
-def read_changes(file: Path, start: int = 0) -> Iterable[Mapping[str, Any]]:
-    """Yield the lines of a changes file from a byte on; none if the file is missing."""
+def read_changes(file: Path) -> Iterable[Mapping[str, Any]]:
+    """Yield the changes of a changes file; none if the file is missing."""
+    return map(json.loads, changes_lines(file))
+
+
+def changes_lines(file: Path) -> Iterator[bytes]:
+    """Yield the lines of a changes file; none if the file is missing."""
     try:
         with file.open("rb") as lines:
-            lines.seek(start)
-            for line in lines:
-                yield json.loads(line)
+            yield from lines
     except FileNotFoundError:
         return

@@ -6,7 +6,7 @@ sheets. A method that gets a place outside the scope answers as for a place that
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +25,7 @@ from config.result import BOX_SHEET
 from config.scope import Scope
 from config.sheet import Belge, Level, SandikTuru, Secim
 from config.site import FILING, LEDGERS, RESULTS_LEDGER
+from config.snapshot import EXPORTS
 from keys.ledger.receipt import NotSignedYet, format_receipt, make_receipt
 from keys.ledger.record import parse_record
 from keys.ledger.tiles import HashesMissing
@@ -31,7 +33,7 @@ from portal.data import findings as finding_queries
 from portal.data import sheets as sheet_queries
 from portal.data import sums
 from portal.data.boxes import ABROAD, KINDS, BoxPlace
-from portal.data.columns import FIRST_OPTION, Columns
+from portal.data.columns import FIRST_OPTION, Columns, common_options
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.findings import FindingPage
 from portal.data.history import BoxHistory, box_history
@@ -47,6 +49,8 @@ from portal.data.snapshots import (
 from portal.data.sums import Group, Selection, Sum
 from portal.data.view import Aggregate, AggregateKey, Correction, View
 from publisher.results.checks.finding import Check
+from publisher.results.snapshots import scoped as scoped_exports
+from publisher.results.snapshots.exports import ndjson_lines, parquet_columns, read_parquet
 from publisher.results.snapshots.snapshot import snapshot_folder
 from publisher.results.tables import NUMBER_COLUMNS
 
@@ -54,6 +58,8 @@ PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "t
 VERSION, TIME, VOTE = "surum", "zaman", "oylar."
 SORTS = (PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, VERSION, TIME, TURNOUT, *NUMBER_COLUMNS)
 _CACHED = 4000
+_EXPORTS_BACK = 500  # snapshots; exports of older ones may be removed
+_PARQUET = ".parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,18 @@ class CoverageLine:
     boxes: int
     opened: int
     sheets: int
+
+
+@dataclass(frozen=True, slots=True)
+class MahalleLine:
+    """A mahalle or village of a board: its number, and its first and last box."""
+
+    cevre: str
+    kurul: str
+    name: str
+    number: int
+    first: str
+    last: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +321,9 @@ class ScopedData:
         """Return the ballot of a contest: of a district, or what every district has."""
         if self._view.ballot is None or (cevre is not None and not self._any_in(cevre)):
             return ()
-        return self._view.ballot.options(secim, cevre or "")
+        if cevre is None:
+            return common_options(self._view.ballot, secim)
+        return self._view.ballot.options(secim, cevre)
 
     def shown_options(self, criteria: Criteria) -> tuple[str, ...]:
         """Return the options that a table of these boxes has columns for, in ballot order."""
@@ -344,6 +364,56 @@ class ScopedData:
         """Say whether any box of a district is in scope."""
         low, high = self._view.boxes.rows_of(cevre)
         return any(max(first, low) < min(end, high) for first, end in self._ranges)
+
+    def board_numbers(self) -> dict[tuple[str, str], int]:
+        """Return a stable number for each board in scope (portal/data/ids)."""
+        numbers = self._view.boxes.board_numbers
+        return {board: numbers["/".join(board)] for board in self.boards()}
+
+    def boxes_by_board(self, criteria: Criteria) -> dict[tuple[str, str], int]:
+        """Return how many boxes of a search each board has."""
+        boxes = self._view.boxes
+        counts = np.bincount(boxes.board[self._rows(criteria)], minlength=len(boxes.boards))
+        return {boxes.boards[board]: int(counts[board]) for board in np.flatnonzero(counts)}
+
+    def places(self, criteria: Criteria) -> Iterator[BoxPlace]:
+        """Yield the place of every box of a search."""
+        return map(self._view.boxes.place, self._rows(criteria).tolist())
+
+    def mahalle_number(self, place: BoxPlace, name: str) -> int:
+        """Return the number of a mahalle, as `mahalles` has it; 0 if there is no such one."""
+        if not self._covers(place.cevre, place.kurul):
+            return 0
+        key = f"{place.cevre}/{place.kurul}/{name}"
+        return self._view.boxes.mahalle_numbers.get(key, 0)
+
+    def mahalles(self, criteria: Criteria) -> list[MahalleLine]:
+        """Return the mahalles of a search, each with a stable number and its range of boxes.
+
+        Boxes without one are listed as a mahalle without a name.
+        """
+        boxes = self._view.boxes
+        rows = self._rows(criteria)
+        if not len(rows):
+            return []
+        pairs = boxes.board[rows].astype(np.int64) << 32 | boxes.mahalle[rows]
+        order = np.argsort(pairs, kind="stable")
+        ordered = pairs[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        ends = np.append(starts[1:], len(rows)) - 1
+        found = []
+        for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
+            # Rows of one board are in the order of box numbers.
+            row, end = int(rows[order[first]]), int(rows[order[last]])
+            place = boxes.place(row)
+            name = boxes.mahalles[boxes.mahalle[row]]
+            number = boxes.mahalle_numbers[f"{place.cevre}/{place.kurul}/{name}"]
+            found.append(
+                MahalleLine(
+                    place.cevre, place.kurul, name, number, place.sandik, boxes.numbers[end]
+                )
+            )
+        return found
 
     def boards(self) -> tuple[tuple[str, str], ...]:
         """Return district and board of every board in scope, in the order of places."""
@@ -389,12 +459,12 @@ class ScopedData:
         """Return how many boxes of a search are opened, and their sum with the shares."""
         key = ("summary", self._scope, criteria)
         cache = self._view.cache
-        if (found := cache.get(key)) is None:
+        found: Summary | None = cache.get(key)
+        if found is None:
             if len(cache) > _CACHED:
                 cache.clear()
             found = cache[key] = self._summary(criteria)
-        made: Summary = found
-        return made
+        return found
 
     def _summary(self, criteria: Criteria) -> Summary:
         columns = self._view.contests.get(criteria.secim)
@@ -712,6 +782,20 @@ class ScopedData:
 
     # Sheets.
 
+    def aggregate_sheets(
+        self, secim: Secim, cevre: str, kurul: str
+    ) -> dict[Belge, tuple[int, int]]:
+        """Return how many aggregate sheets, and pages of them, a place has of each form.
+
+        The place is a board, a district (`kurul` empty) or the election (`cevre` empty too).
+        """
+        if not self._covers(cevre, kurul):
+            return {}
+        counts = self._view.sheets.aggregates
+        return {
+            belge: found for belge in Belge if (found := counts.get((secim, belge, cevre, kurul)))
+        }
+
     def sheets(self, cevre: str = "", kurul: str = "", sandik: str = "") -> tuple[SheetFile, ...]:
         """Return the scans of exactly one place: of a box, or the aggregates of a place."""
         if not self._covers(cevre, kurul):
@@ -788,10 +872,10 @@ class ScopedData:
     def _closed_at(self, number: int) -> datetime | None:
         cache = self._view.cache
         key = ("closed_at", number)
-        if key not in cache:
+        found: datetime | None = cache.get(key)
+        if found is None:
             info = read_info(self._view.site, number)
-            cache[key] = info.closed_at if info else None
-        found: datetime | None = cache[key]
+            found = cache[key] = info.closed_at if info else None
         return found
 
     def _changed(self, correction: Correction, catalog: "_Catalog") -> ChangedResult:
@@ -880,6 +964,57 @@ class ScopedData:
             return None
         place = _place_of_record(event)
         return format_receipt(made) if place is not None and self._covers(*place) else None
+
+    def snapshot_tables(self, number: int) -> tuple[str, ...]:
+        """Return the tables of a snapshot: `mv`, `mv-birlestirme`; none if there is no such one."""
+        info = self.snapshot_info(number)
+        files = info.content.get("files", {}) if info else {}
+        found = (name.removesuffix(_PARQUET) for name in files if name.endswith(_PARQUET))
+        return tuple(sorted(found))
+
+    def snapshot_info(self, number: int) -> SnapshotInfo | None:
+        """Return what a snapshot's manifest says, None if there is no such snapshot yet."""
+        if number == self.snapshot.number:
+            return self.snapshot if number else None
+        return read_info(self._view.site, number) if 0 < number < self.snapshot.number else None
+
+    @property
+    def newest_exports(self) -> int | None:
+        """Return the newest snapshot whose ready-made files are there."""
+        newest = self.snapshot.number
+        for number in range(newest, max(0, newest - _EXPORTS_BACK), -1):
+            if (snapshot_folder(self._view.site, number) / EXPORTS).exists():
+                return number
+        return None
+
+    def snapshot_lines(self, number: int, table: str) -> Iterator[bytes]:
+        """Yield the rows of a snapshot's table as lines of a batch (NDJSON)."""
+        if table not in self.snapshot_tables(number):
+            return
+        parquet = snapshot_folder(self._view.site, number) / f"{table}{_PARQUET}"
+        with duckdb.connect() as database:
+            database.execute("SET threads = 1")
+            columns = parquet_columns(database, parquet)
+            cevre, kurul = columns.index("cevre"), columns.index("kurul")
+
+            def rows() -> Iterator[Sequence[Any]]:
+                # The condition only saves time; what may be seen is decided below.
+                for row in read_parquet(database, parquet, scoped_exports.condition(self._scope)):
+                    if self._covers(row[cevre], row[kurul]):
+                        yield row
+
+            yield from ndjson_lines(columns, rows, table)
+
+    def remembered(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """Return what `make` returned for this key, this view and this scope."""
+        whole_key = ("remembered", self._scope, key)
+        cache = self._view.cache
+        found: bytes | None = cache.get(whole_key)
+        if found is None:
+            if len(cache) > _CACHED:
+                cache.clear()
+            found = cache[whole_key] = make()
+        return found
 
     def whole_file(self, name: str, number: int | None = None) -> Path | None:
         """Return the path of a file of a snapshot that holds the whole country.

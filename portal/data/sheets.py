@@ -8,7 +8,7 @@ new. Everything else is asked from the catalog when it is shown.
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from portal.data.boxes import Boxes, BoxPlace
 
 BOX_FORMS = (Belge.SANDIK_SONUC, Belge.SAYIM_DOKUM_CETVELI)
 _Form = tuple[Secim, Belge]
+AggregateForm = tuple[Secim, Belge, str, str]
 _ROWS_A_FETCH = 5000
 
 
@@ -45,9 +46,14 @@ class SheetFile:
 
 @dataclass(frozen=True)
 class SheetCounts:
-    """How many pages each box has of each form; up to record `seq` of the filing ledger."""
+    """How many pages each box has of each form; up to record `seq` of the filing ledger.
+
+    `aggregates` has for contest, form, district and board how many aggregate sheets (their first
+    pages) and how many pages there are.
+    """
 
     pages: Mapping[_Form, npt.NDArray[np.uint8]]
+    aggregates: Mapping[AggregateForm, tuple[int, int]] = field(default_factory=dict)
     seq: int = -1
 
     def of(self, secim: Secim, belge: Belge) -> npt.NDArray[np.uint8] | None:
@@ -74,19 +80,24 @@ def update(counts: SheetCounts, catalog: sqlite3.Connection, boxes: Boxes) -> Sh
     (last,) = catalog.execute("SELECT max(seq) FROM filing").fetchone()
     if last is None or last <= counts.seq:
         return counts
-    pages = dict(counts.pages)
+    pages, aggregates = dict(counts.pages), dict(counts.aggregates)
     copied: set[_Form] = set()
     # For the first reading the order of places is best: consecutive rows are of one box.
     order = "cevre, kurul, sandik" if counts.seq < 0 else "seq"
     query = (
-        "SELECT secim, belge, cevre, kurul, sandik FROM filing "
-        f"WHERE seq > ? AND seq <= ? AND version = 1 AND sandik <> '' ORDER BY {order}"
+        "SELECT secim, belge, page, cevre, kurul, sandik FROM filing "
+        f"WHERE seq > ? AND seq <= ? AND version = 1 ORDER BY {order}"
     )
     before: tuple[str, str, str] | None = None
     row: int | None = None
     with closing(catalog.execute(query, (counts.seq, last))) as rows:
         while part := rows.fetchmany(_ROWS_A_FETCH):
-            for secim, belge, *place in part:
+            for secim, belge, page, *place in part:
+                if not place[2]:
+                    of_place = Secim(secim), Belge(belge), str(place[0]), str(place[1])
+                    sheets, scans = aggregates.get(of_place, (0, 0))
+                    aggregates[of_place] = sheets + (page == 1), scans + 1
+                    continue
                 if (here := (place[0], place[1], place[2])) != before:
                     before, row = here, boxes.row_of(BoxPlace(*here))
                 if row is None:
@@ -98,7 +109,7 @@ def update(counts: SheetCounts, catalog: sqlite3.Connection, boxes: Boxes) -> Sh
                     copied.add(form)
                 if pages[form][row] < 255:
                     pages[form][row] += 1
-    return SheetCounts(pages, last)
+    return SheetCounts(pages, aggregates, last)
 
 
 _COLUMNS = (

@@ -201,15 +201,9 @@ def _with_changed_aggregates(
 def _corrections(site: Path, number: int, secim: Secim, boxes: Boxes) -> Iterator[Correction]:
     """Yield the lines of a changes file that change an earlier result."""
     file = changes_file(site, number, secim)
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return
     at = 0
-    for line in content.split(b"\n"):
-        if not line:
-            continue
-        start, at = at, at + len(line) + 1
+    for line in column_store.changes_lines(file):
+        start, at = at, at + len(line)
         if _FIRST_VERSION in line:
             continue
         change = json.loads(line)

@@ -292,7 +292,8 @@ def _write_csv(path: Path, headings: Sequence[str], rows: Rows, number: int) -> 
         write_csv(file, headings, rows(), number)
 
 
-def _ndjson(columns: Sequence[str], rows: Rows, name: str) -> Iterator[bytes]:
+def ndjson_lines(columns: Sequence[str], rows: Rows, name: str) -> Iterator[bytes]:
+    """Yield the rows of a snapshot's table, `mv` or `mv-birlestirme`, as lines of a batch."""
     secim = name.removesuffix(AGGREGATES)
     votes = [(n, c.removeprefix(VOTES)) for n, c in enumerate(columns) if c.startswith(VOTES)]
     others = [(n, c) for n, c in enumerate(columns) if not c.startswith(VOTES)]
@@ -307,13 +308,13 @@ def _ndjson(columns: Sequence[str], rows: Rows, name: str) -> Iterator[bytes]:
 def _write_zst(path: Path, columns: Sequence[str], rows: Rows, name: str) -> None:
     compressor = zstandard.ZstdCompressor(level=6)
     with path.open("wb") as file, compressor.stream_writer(file, closefd=False) as stream:
-        for line in _ndjson(columns, rows, name):
+        for line in ndjson_lines(columns, rows, name):
             stream.write(line)
 
 
 def _write_gz(path: Path, columns: Sequence[str], rows: Rows, name: str) -> None:
     with path.open("wb") as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as stream:
-        stream.writelines(_ndjson(columns, rows, name))
+        stream.writelines(ndjson_lines(columns, rows, name))
 
 
 def _write_xlsx(

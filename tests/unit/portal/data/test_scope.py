@@ -58,6 +58,15 @@ CALLS: dict[str, Calls] = {
     "shown_options": lambda d, _: map(d.shown_options, searches()),
     "option_titles": lambda d, _: map(d.option_titles, searches()),
     "boards": lambda d, _: [d.boards()],
+    "board_numbers": lambda d, _: [d.board_numbers()],
+    "boxes_by_board": lambda d, _: map(d.boxes_by_board, searches()),
+    "places": lambda d, _: [list(d.places(c)) for c in searches()],
+    "mahalle_number": lambda d, _: [d.mahalle_number(box, "Moda") for box in OTHER_BOXES],
+    "mahalles": lambda d, _: map(d.mahalles, searches()),
+    "aggregate_sheets": lambda d, _: [
+        d.aggregate_sheets(MV, *place)
+        for place in [("", ""), *BOARDS, *((b[0], "") for b in BOARDS)]
+    ],
     "choices": lambda d, _: map(d.choices, searches()),
     "summary": lambda d, _: map(d.summary, searches()),
     "groups": lambda d, _: [d.groups(c, by_board=b) for c in searches() for b in (True, False)],
@@ -92,6 +101,13 @@ CALLS: dict[str, Calls] = {
     "findings": lambda d, _: [d.findings(), *map(d.findings, searches())],
     "finding_counts": lambda d, _: [d.finding_counts()],
     "receipt": lambda d, _: [proven(d, n) for n in range(70)],
+    "newest_exports": lambda d, _: [d.newest_exports],
+    "snapshot_info": lambda d, _: [d.snapshot_info(n) and n for n in range(4)],
+    "snapshot_tables": lambda d, _: [d.snapshot_tables(n) for n in range(4)],
+    "snapshot_lines": lambda d, _: [
+        list(d.snapshot_lines(n, name)) for n in range(4) for name in ("mv", "cb", "mv-birlestirme")
+    ],
+    "remembered": lambda d, _: [d.remembered("key", lambda: str([*d.rows(Criteria(MV))]).encode())],
     "whole_file": lambda d, _: [
         d.whole_file(name, number)
         for name in ("mv.parquet", "mv.csv", "mv.sums.ndjson", "mv.changes.ndjson")
@@ -154,7 +170,8 @@ def test_the_same_questions_do_answer_with_a_larger_scope(filled: PortalSite) ->
 
     without_places = {
         "snapshot", "contests", "sees_everything", "options", "shown_options", "option_titles",
-        "summary", "votes_of", "finding_counts", "whole_file",
+        "summary", "votes_of", "aggregate_sheets", "mahalle_number", "finding_counts",
+        "whole_file", "newest_exports", "snapshot_info", "snapshot_tables",
     }  # fmt: skip
     assert set(silent) <= without_places
 

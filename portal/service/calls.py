@@ -1,0 +1,113 @@
+"""What every call of the web service shares: who calls, what it may see, its record, its answer.
+
+A call is recorded before its answer is sent (portal/access/gate), with the number of rows and the
+snapshot. Every answer says how many calls a minute the user may make, in `RateLimit-Policy`
+(draft-ietf-httpapi-ratelimit-headers); one call too many is answered with 429 and `Retry-After`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, NoReturn
+
+import orjson
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from config.event import AccessEvent
+from config.sheet import SandikTuru, Secim
+from keys.credentials.users import Service
+from portal.access.gate import Refusal, entrance_of, record, signed_in
+from portal.access.identity import Identity
+from portal.data.criteria import Area, BadCriterion, Criteria, Status, parse
+from portal.data.live import LiveData
+from portal.data.scoped import ScopedData
+from portal.data.sites import Sites
+
+Caller = Annotated[Identity, Depends(signed_in(Service.API))]
+
+
+def sites_of(request: Request) -> Sites:
+    """Return the data of all sites of the portal."""
+    found: Sites = request.app.state.sites
+    return found
+
+
+async def _live(request: Request, who: Caller) -> LiveData:
+    return await sites_of(request).live(who.site)
+
+
+Live = Annotated[LiveData, Depends(_live)]
+
+
+async def _scoped(who: Caller, live: Live) -> ScopedData:
+    return live.scoped(who.scope)
+
+
+Data = Annotated[ScopedData, Depends(_scoped)]
+
+
+def _enum(values: Iterable[str]) -> dict[str, Any]:
+    return {"enum": ["", *values]}
+
+
+class Search(BaseModel):
+    """The criteria of a search (portal/data/criteria), all optional; others are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    secim: str = Field(
+        "", description="Seçim türü; boşsa ilk seçim", json_schema_extra=_enum(Secim)
+    )
+    alan: str = Field("", description="Yurt içi, yurt dışı, genel", json_schema_extra=_enum(Area))
+    tur: str = Field("", description="Sandık türü", json_schema_extra=_enum(SandikTuru))
+    cevre: str = Field("", max_length=200, description="Seçim çevresi, ör. 34-istanbul-1")
+    kurul: str = Field("", max_length=200, description="İlçe seçim kurulu, ör. kadikoy-2")
+    mahalle: str = Field(
+        "", max_length=200, description="Mahalle veya köy, sandık listesindeki adıyla"
+    )
+    ilk: str = Field("", max_length=200, description="İlk sandık numarası veya rumuzu")
+    son: str = Field("", max_length=200, description="Son sandık numarası veya rumuzu")
+    durum: str = Field("", description="Sonucu gelen, gelmeyen", json_schema_extra=_enum(Status))
+
+    def criteria(self, data: ScopedData) -> Criteria:
+        """Return the criteria; raises Refusal if one cannot be read."""
+        default = next(iter(data.contests), Secim.CB)
+        try:
+            return parse({name: str(value) for name, value in self.model_dump().items()}, default)
+        except BadCriterion as error:
+            refuse(400, "bad-criterion", str(error))
+
+
+def refuse(status: int, slug: str, detail: str, headers: dict[str, str] | None = None) -> NoReturn:
+    """Answer with a problem."""
+    raise Refusal(status, slug, detail, headers)
+
+
+def missing(what: str) -> NoReturn:
+    """Answer that there is no such thing, or that it is outside the scope: both look the same."""
+    refuse(404, "not-found", f"{what} yok, ya da yetki alanınızda değil.")
+
+
+def json_answer(
+    request: Request, data: ScopedData | None, content: Mapping[str, Any] | list[Any], rows: int = 1
+) -> Response:
+    """Record a call and answer it with JSON."""
+    return raw_answer(request, data, orjson.dumps(content), rows)
+
+
+def raw_answer(
+    request: Request,
+    data: ScopedData | None,
+    content: bytes,
+    rows: int = 1,
+    media_type: str = "application/json",
+) -> Response:
+    """Record a call and answer it with bytes."""
+    number = data.snapshot.number if data is not None else None
+    record(request, AccessEvent.CALL, rows=rows, bytes=len(content), snapshot=number)
+    return Response(content, media_type=media_type, headers=limit_headers(request))
+
+
+def limit_headers(request: Request) -> dict[str, str]:
+    """Return the headers that publish the rate limit."""
+    calls = entrance_of(request).portal.calls_per_minute
+    return {"RateLimit-Policy": f'"calls";q={calls};w=60'}

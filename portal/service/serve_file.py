@@ -1,0 +1,151 @@
+"""Serves files of a snapshot: one encoding of them, with a strong ETag, and ranges of bytes.
+
+A snapshot never changes, so its files can be fetched in parts and gone on with at any time. Several
+files are served as one, since Zstandard frames and gzip members may follow each other (RFC 8878,
+RFC 1952).
+
+    Accept-Encoding: zstd, gzip     the best encoding that the client takes (RFC 9110 12.5.3)
+    If-None-Match                   304 if the client has it already
+    Range, If-Range                 206 with one range; several ranges get the whole (RFC 9110 14)
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+ZSTD, GZIP, IDENTITY = "zstd", "gzip", "identity"
+_CHUNK = 512 * 1024
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
+_ENCODING = re.compile(
+    r"\s*([A-Za-z0-9*!#$%&'+.^_`|~-]+)\s*(?:;\s*[qQ]\s*=\s*([01](?:\.[0-9]{0,3})?))?\s*", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the files that are served as one."""
+
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The bytes from `first`, before `end`."""
+
+    first: int
+    end: int
+
+
+def choose_encoding(accepted: str | None, offered: Sequence[str]) -> str | None:
+    """Return the best offered encoding, in the order offered; None if the client takes none.
+
+    Without the header, everything is accepted by the protocol, but a simple client can only read
+    the identity.
+    """
+    if accepted is None:
+        return IDENTITY if IDENTITY in offered else None
+    weights: dict[str, float] = {}
+    for part in accepted[:1000].split(","):
+        match = _ENCODING.fullmatch(part)
+        if match is not None:
+            weights[match[1].lower()] = float(match[2]) if match[2] else 1.0
+    rest = weights.get("*")
+
+    def weight(encoding: str) -> float:
+        if encoding in weights:
+            return weights[encoding]
+        if rest is not None:
+            return rest
+        return 0.001 if encoding == IDENTITY else 0.0
+
+    best = max(offered, key=weight)  # the first of equal ones
+    return best if weight(best) > 0 else None
+
+
+def parse_range(text: str, size: int) -> Range | None:
+    """Return the range of a `Range` header, None to serve the whole; ValueError if beyond it."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None or not (match[1] or match[2]):
+        return None  # several ranges, another unit, or nonsense: ignored
+    if not match[1]:
+        last = int(match[2])
+        if last == 0 or size == 0:
+            raise ValueError(text)
+        return Range(max(0, size - last), size)
+    first = int(match[1])
+    end = min(int(match[2]) + 1, size) if match[2] else size
+    if match[2] and int(match[2]) < first:
+        return None
+    if first >= size:
+        raise ValueError(text)
+    return Range(first, end)
+
+
+def serve(
+    headers: Mapping[str, str],
+    parts: Sequence[Part],
+    etag: str,
+    media_type: str,
+    encoding: str = IDENTITY,
+    extra: Mapping[str, str] | None = None,
+) -> Response:
+    """Answer a request with these files; `headers` are those of the request."""
+    size = sum(part.size for part in parts)
+    answered = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Vary": "Accept-Encoding",
+        **(extra or {}),
+    }
+    if encoding != IDENTITY:
+        answered["Content-Encoding"] = encoding
+    if matches(headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=answered)
+    wanted = Range(0, size)
+    status = 200
+    asked = headers.get("range")
+    if asked is not None and headers.get("if-range", etag) == etag:
+        try:
+            found = parse_range(asked, size)
+        except ValueError:
+            answered["Content-Range"] = f"bytes */{size}"
+            return Response(status_code=416, headers=answered)
+        if found is not None:
+            wanted, status = found, 206
+            answered["Content-Range"] = f"bytes {found.first}-{found.end - 1}/{size}"
+    answered["Content-Length"] = str(wanted.end - wanted.first)
+    return StreamingResponse(_bytes(parts, wanted), status, answered, media_type)
+
+
+def matches(header: str | None, etag: str) -> bool:
+    """Say whether `If-None-Match` names this ETag."""
+    if header is None:
+        return False
+    named = [part.strip().removeprefix("W/") for part in header.split(",")]
+    return "*" in named or etag in named
+
+
+async def _bytes(parts: Sequence[Part], wanted: Range) -> AsyncIterator[bytes]:
+    at = 0
+    for part in parts:
+        first, end = max(wanted.first - at, 0), min(wanted.end - at, part.size)
+        at += part.size
+        if first >= end:
+            continue
+        file = await asyncio.to_thread(os.open, part.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while first < end:
+                chunk = await asyncio.to_thread(os.pread, file, min(_CHUNK, end - first), first)
+                if not chunk:
+                    raise OSError(f"{part.path} is shorter than it was")
+                first += len(chunk)
+                yield chunk
+        finally:
+            os.close(file)
