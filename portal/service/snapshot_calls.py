@@ -8,6 +8,7 @@ smaller scope gets the same rows within its scope, made while they are sent.
 import asyncio
 import gzip
 import io
+import threading
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
@@ -50,12 +51,14 @@ NDJSON = "application/x-ndjson"
 ENCODINGS = (ZSTD, GZIP, IDENTITY)
 MAX_WAIT = 55.0  # seconds; below the usual timeouts of proxies
 MAX_CHANGES = 10_000
+MAX_MADE = 3  # snapshots that are made at a time, which takes seconds of processor time each
 _SUFFIX = {ZSTD: ".ndjson.zst", GZIP: ".ndjson.gz"}
 _CHUNK = 256 * 1024
 _MAX_NUMBER = 99_999_999
 Number = Annotated[int, InPath(ge=1, le=_MAX_NUMBER, description="Anlık görüntü numarası")]
 
 router = gated_router(prefix="/v1", tags=["snapshots"])
+_making = threading.BoundedSemaphore(MAX_MADE)
 
 
 @router.get("/snapshots")
@@ -142,7 +145,11 @@ async def whole_snapshot(
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return Response(headers=headers, media_type=NDJSON)
-    chunks = _encoders[encoding](_chunks(data, number, tables))
+    if not _making.acquire(blocking=False):
+        busy = "Çok sayıda anlık görüntü hazırlanıyor. Retry-After kadar bekleyip yeniden isteyin."
+        refuse(503, "busy", busy, {"Retry-After": "10"})
+    chunks = _released(_encoders[encoding](_chunks(data, number, tables)))
+    next(chunks)  # from now on its end releases, also if nobody reads it
     return StreamingResponse(iterate_in_threadpool(chunks), headers=headers, media_type=NDJSON)
 
 
@@ -236,6 +243,15 @@ def _chunks(data: ScopedData, number: int, tables: list[str]) -> Iterator[bytes]
                 yield waiting.getvalue()
                 waiting = io.BytesIO()
     yield waiting.getvalue()
+
+
+def _released(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the chunks, and let the next snapshot be made when they are sent, or not wanted."""
+    try:
+        yield b""
+        yield from chunks
+    finally:
+        _making.release()
 
 
 def _as_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:

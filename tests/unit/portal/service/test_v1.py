@@ -1,6 +1,7 @@
 """The calls of the web service: who may call, what comes back, and what is on record."""
 
 import json
+import threading
 
 import pytest
 import web_site
@@ -11,6 +12,7 @@ from unit.portal.service.conftest import ServiceCalls
 from config.sheet import Secim
 from keys.credentials.users import Role, State, User, Users
 from keys.ledger.receipt import parse_receipt
+from portal.service import snapshot_calls
 
 ISTANBUL = "secim=mv&cevre=34-istanbul-1"
 
@@ -338,3 +340,18 @@ def test_no_call_is_answered_without_its_record(calls: ServiceCalls) -> None:
         assert len(calls.portal.records()) > before, path
         assert (event, who) == ("call" if status == 200 else "denied", "parti-a"), path
         assert (what, detail["user"]) == (path, "parti-a.servis")
+
+
+def test_only_a_few_snapshots_are_made_at_a_time(
+    calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls.site.publish(*every_result())
+    monkeypatch.setattr(snapshot_calls, "_making", threading.BoundedSemaphore(1))
+
+    for _ in range(3):  # each one makes room for the next
+        assert calls.get("/v1/snapshots/1").status_code == 200
+    snapshot_calls._making.acquire()
+    busy = calls.get("/v1/snapshots/1")
+
+    assert (busy.status_code, busy.json()["code"]) == (503, "busy")
+    assert busy.headers["retry-after"] == "10"
