@@ -4,8 +4,8 @@ A code says how large its sheet is and how it lies: it is 13 mm wide, on the rig
 sheet, and nearer to its top or to its end than to its middle. If there is print a little beyond the
 sheet, the edge of another one is in the picture, and the code may be that of a neighbour. Distances
 are in widths of the code. From its middle, print may reach 15 to the left, which is the whole
-sheet, and 3.5 to the right, both together 16.2; up and down together 22.9, the length of a sheet,
-and one of them 7. Print that reaches more than 5 further is that of a sheet larger than A4.
+sheet, and 3.5 to the right, both together 16.6; up and down together 22.9, the length of a sheet,
+and one of them 7. Print that reaches more than 4.6 further is that of a sheet larger than A4.
 
 A sheet that was photographed at an angle may seem 5 % larger. Print is what is darker than the
 paper around it by a fifth of the contrast of the code. What is at the edge of the picture does not
@@ -21,11 +21,12 @@ from PIL import Image, ImageFilter
 
 from publisher.reading.codes.placing import Placed
 
-_MOST_LEFT, _MOST_RIGHT, _MOST_ACROSS, _MOST_DOWN, _MOST_NEAR = 15.0, 3.5, 16.2, 22.9, 7.0
-_WIDEST_EDGE = 5.0  # of a neighbour, 65 mm
+_MOST_LEFT, _MOST_RIGHT, _MOST_ACROSS, _MOST_DOWN, _MOST_NEAR = 15.0, 3.5, 16.6, 22.9, 7.0
+_WIDEST_EDGE = 4.6  # of a neighbour, 60 mm
 _LARGER = 1.05  # a sheet may seem larger by this factor
 _CODE_PX = 26  # width of the code in the picture that is searched
 _CONTRAST = 0.2
+_THICK = 8  # pixels of that picture: 4 mm; a power of two
 _EDGE = 0.012  # of the picture
 _MOST_PRINT = 40  # pixels of that picture that do not count on each side
 _WORD = "print"
@@ -105,9 +106,25 @@ def _print(small: Image.Image, code: Placed, factor: int) -> tuple[Array, Array]
     x, y = round(code.x / factor), round(code.y / factor)
     inside = pixels[max(0, y - half) : y + half, max(0, x - half) : x + half]
     contrast = np.percentile(inside, 90) - np.percentile(inside, 10) if inside.size else 0.0
+    # Print is thin: the edge of the paper on a dark lid is not print.
+    paper = np.minimum(paper, _closed(np.asarray(small)))
     is_print = paper - pixels > max(_CONTRAST * float(contrast), 6.0)
     edge_x, edge_y = round(small.width * _EDGE), round(small.height * _EDGE)
     is_print[:edge_y] = is_print[small.height - edge_y :] = False
     is_print[:, :edge_x] = is_print[:, small.width - edge_x :] = False
     rows, columns = np.nonzero(is_print)
     return columns, rows
+
+
+def _closed(pixels: Array) -> Array:
+    """Return the pixels without what is dark and thinner than `_THICK` (a closing)."""
+    padded = np.pad(pixels, _THICK - 1, mode="edge")
+    for extreme in (np.maximum, np.minimum):
+        for axis in (0, 1):
+            step = 1
+            while step < _THICK:
+                ahead = padded[step:] if axis == 0 else padded[:, step:]
+                behind = padded[:-step] if axis == 0 else padded[:, :-step]
+                padded = extreme(ahead, behind)
+                step *= 2
+    return padded

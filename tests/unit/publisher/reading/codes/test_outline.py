@@ -1,5 +1,6 @@
 import io
 
+import damaged_pages
 import pytest
 from PIL import Image, ImageDraw
 
@@ -83,3 +84,13 @@ def test_an_extent_is_that_of_a_sheet_or_of_more() -> None:
     assert not Extent(14.0, 0.6, 9.0, 14.0).is_on_a_sheet(), "in the middle of the sheet"
     assert Extent(30.2, 0.6, 0.5, 21.4).is_on_a_sheet(), "A3, sideways"
     assert Extent(21.0, 0.6, 0.5, 31.0).is_on_a_sheet(), "A3"
+
+
+@pytest.mark.parametrize("number", [24, 37])
+def test_the_edge_of_a_tilted_sheet_on_a_dark_lid_is_not_print(number: int) -> None:
+    kind = next(kind for kind in damaged_pages.KINDS if kind.name == "tilted")
+    content, karekod = damaged_pages.page(kind, number, 3)
+
+    seen = read_file(content)
+
+    assert (seen.fault, seen.texts) == (None, (karekod,))
