@@ -228,6 +228,7 @@ def rows_of(
     """Yield the results that the Parquet files of a snapshot state; ValueError if one is none."""
     with closing(duckdb.connect()) as database:
         database.execute("SET TimeZone = 'UTC'")
+        database.execute("SET enable_progress_bar = false")  # it would be drawn on stdout
         for name in sorted(manifest["files"]):
             if not name.endswith(PARQUET):
                 continue

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import click
 
+from config.fault import visible
 from config.registry import Registry
 from config.result import BOX_SHEET, ResultKey
 from config.result_batch import BadRow
@@ -22,6 +23,7 @@ from publisher.results.checks.finding import Check, Finding
 from publisher.results.intake import ysk_rows
 from publisher.results.reading import compare_with_sheets, open_results
 from publisher.results.sheets import sheet_versions
+from publisher.results.snapshots.exports import safe_text
 from publisher.results.store import StoredResult
 from scripts.shared import console
 
@@ -108,7 +110,7 @@ def show(box: str, as_json: bool, site: Path) -> None:
         result = stored.result
         click.echo(
             f"{result.key.secim}  version {result.version}{'  counts' if stored.newest else ''}"
-            f"  {result.time.isoformat(timespec='seconds')}  {result.reason}"
+            f"  {result.time.isoformat(timespec='seconds')}  {visible(result.reason)}"
         )
         numbers = ", ".join(f"{k} {v}" for k, v in result.numbers().items() if v is not None)
         click.echo(f"    {numbers}")
@@ -271,7 +273,7 @@ def _print(
     if as_csv:
         writer = csv.writer(sys.stdout, delimiter=";")
         writer.writerow(columns)
-        writer.writerows([row[column] for column in columns] for row in rows)
+        writer.writerows([_cell(row[column]) for column in columns] for row in rows)
         return
     for row in rows:
         named = (
@@ -279,8 +281,12 @@ def _print(
             for column in columns
             if row[column] != ""
         )
-        click.echo("  ".join(named))
+        click.echo(visible("  ".join(named)))  # rows come from outside: escape control codes
     click.echo(f"{len(rows)} rows", err=True)
+
+
+def _cell(value: object) -> object:
+    return safe_text(visible(value)) if isinstance(value, str) else value
 
 
 def _csv_row(finding: Finding) -> Iterator[str]:

@@ -45,7 +45,7 @@ from config.site import SNAPSHOTS
 from config.snapshot import AGGREGATES, EXPORTS, EXPORTS_SIGNATURE, MANIFEST, PARQUET, VOTES
 from keys.files import sync
 from keys.kernel.process import end_with_parent
-from publisher.results.snapshots.snapshot import describe_file, snapshot_folder
+from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
 
 FORMAT = "ssps-exports-v1"
 HEADINGS = {
@@ -210,6 +210,7 @@ def _write_all(exports: Sequence[_Export]) -> None:
 
 def _write_export(export: _Export) -> None:
     with duckdb.connect() as database:
+        database.execute(QUIET)
         database.execute("SET threads = 1")
         columns = parquet_columns(database, export.parquet)
         headings = [heading(column, export.titles) for column in columns]

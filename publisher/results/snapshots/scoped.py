@@ -20,7 +20,7 @@ from publisher.results.snapshots.exports import (
     read_parquet,
     write_csv,
 )
-from publisher.results.snapshots.snapshot import latest_number, snapshot_folder
+from publisher.results.snapshots.snapshot import QUIET, latest_number, snapshot_folder
 
 
 def scoped_results(
@@ -35,6 +35,7 @@ def scoped_results(
         return {}
     found: dict[str, bytes] = {}
     with duckdb.connect() as database:
+        database.execute(QUIET)
         for parquet in sorted(snapshot_folder(site, number).glob("*.parquet")):
             name = parquet.name.removesuffix(".parquet")
             titles = option_titles(ballot, Secim(name.removesuffix(AGGREGATES)))

@@ -68,6 +68,7 @@ from publisher.results.store import ResultStore, StoredResult
 
 PLACE_COLUMNS = ("belge", "cevre", "kurul", "sandik", "sandik_turu")
 VERSION_COLUMNS = ("surum", "neden", "zaman")
+QUIET = "SET enable_progress_bar = false"  # else DuckDB draws one on stdout after two seconds
 _WHO = "publisher"
 _NEW = ".new"
 _NULL = "\\N"  # in the rows that are loaded into DuckDB
@@ -108,6 +109,7 @@ class Columns:
 
     def __init__(self) -> None:
         self._database = duckdb.connect()
+        self._database.execute(QUIET)
         self._database.execute("SET threads = 1")
         self._votes: dict[str, list[str]] = {}
         self._pending: dict[str, dict[ResultKey, Result]] = {}

@@ -37,7 +37,7 @@ from keys import digest
 from keys.files import sync
 from publisher.results.snapshots.exports import export_folder
 from publisher.results.snapshots.scoped import condition
-from publisher.results.snapshots.snapshot import describe_file, snapshot_folder
+from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
 from publisher.results.snapshots.summary import BOARD, DISTRICT
 
 FORMAT = "ssps-snapshot-view-v1"
@@ -94,6 +94,7 @@ def _write_rows_in_scope(
         secim: {"boxes": 0, "aggregates": 0} for secim in whole["contests"]
     }
     with duckdb.connect() as database:
+        database.execute(QUIET)
         for parquet in sorted(snapshot.glob("*.parquet")):
             name = parquet.name.removesuffix(".parquet")
             rows = _copy_parquet(database, parquet, fresh / parquet.name, condition(scope))

@@ -76,6 +76,19 @@ def test_a_box_shows_every_version_with_its_reason_and_batch(
     ]
 
 
+def test_a_hostile_row_cannot_control_the_terminal_or_a_spreadsheet(
+    taken_in: ResultsSite, ssps: Ssps
+) -> None:
+    taken_in.take_in(taken_in.deliver("=1+1\x1b]0;x\x07\x9b31m", name="kotu.ndjson"))
+
+    shown = ssps("results", "quarantine", "--site", taken_in.path).stdout
+    table = ssps("results", "quarantine", "--csv", "--site", taken_in.path).stdout
+
+    assert "=1+1\\x1b]0;x\\x07\\x9b31m" in shown
+    assert ";\"'=1+1\\x1b]0;x" in table
+    assert not any(c in shown + table for c in "\x1b\x07\x9b")
+
+
 def test_the_quarantine_names_batch_line_and_reason(taken_in: ResultsSite, ssps: Ssps) -> None:
     command = ("results", "quarantine", "--json", "--site", taken_in.path)
 

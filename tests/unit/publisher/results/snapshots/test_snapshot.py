@@ -200,6 +200,23 @@ def test_exports_have_turkish_headings_and_the_same_numbers(site: ResultsSite) -
     assert 'state="frozen"' in sheet
 
 
+def test_a_reason_is_never_a_formula_in_a_spreadsheet(site: ResultsSite) -> None:
+    reason = '=HYPERLINK("http://example.org";"itiraz")'
+    site.take_in(site.deliver(row(1)))
+    close(site)
+    site.take_in(site.deliver(row(1, surum=2, neden=reason, gecersiz=6)))
+    folder = close(site)
+
+    exported(site, folder)
+
+    for name in ("mv.csv", "mv.changes.csv"):
+        text = (folder / name).read_text("utf-8-sig")
+        first = next(iter(csv.DictReader(text.splitlines(), delimiter=";")))
+        assert first["Değişiklik Nedeni"] == f"'{reason}"
+    lines = gzip.decompress((folder / "mv.ndjson.gz").read_bytes())
+    assert json.loads(lines)["neden"] == reason
+
+
 def test_exports_are_listed_with_their_digests_and_signed(site: ResultsSite) -> None:
     site.take_in(site.deliver(row(1)))
     folder = close(site)
