@@ -12,6 +12,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 PREFIXES = ("/v1", "/api")
+_DETAILS = {
+    404: "Böyle bir çağrı yok; çağrılar /v1/openapi.json adresindedir.",
+    405: "Bütün çağrılar GET ile yapılır.",
+}
 _MEDIA_TYPE = "application/problem+json"
 
 
@@ -29,6 +33,8 @@ def answer(error: Exception) -> JSONResponse:
         status, detail = error.status_code, str(error.detail)
         headers = dict(error.headers or {})
         code = str(getattr(error, "slug", ""))
+        if not code:  # of the framework, in English
+            detail = _DETAILS.get(status, detail)
     elif isinstance(error, RequestValidationError):
         status, code = 422, "invalid"
         wrong = (f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())

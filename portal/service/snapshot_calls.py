@@ -99,7 +99,7 @@ async def latest_snapshot(request: Request, data: Data) -> Response:
     whole at once; that of the newest one follows within a minute.
     """
     if not data.snapshot.number:
-        missing("Henüz anlık görüntü")
+        refuse(404, "no-snapshot", "Henüz anlık görüntü yok; /v1/snapshots?wait=50 ile bekleyin.")
     content = {**answers.manifest(data.snapshot), "exports": data.newest_exports}
     return json_answer(request, data, content)
 

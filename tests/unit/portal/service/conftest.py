@@ -49,8 +49,13 @@ class ServiceCalls:
 
     def refresh(self) -> None:
         """Have the portal look for something new."""
-        sites: Sites = self.portal.app._app.state.sites  # type: ignore[attr-defined]
-        self.portal.runner.run(sites.refresh())
+        self.portal.runner.run(self.sites.refresh())
+
+    @property
+    def sites(self) -> Sites:
+        """The data that the portal serves."""
+        found: Sites = self.portal.app._app.state.sites  # type: ignore[attr-defined]
+        return found
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The calls of the web service: who may call, what comes back, and what is on record."""
 
+import asyncio
 import json
 import threading
 
@@ -355,3 +356,32 @@ def test_only_a_few_snapshots_are_made_at_a_time(
 
     assert (busy.status_code, busy.json()["code"]) == (503, "busy")
     assert busy.headers["retry-after"] == "10"
+
+
+@pytest.mark.parametrize("path", ["/v1/changes?wait=50", "/v1/snapshots?wait=50"])
+def test_a_call_that_waits_is_answered_when_a_snapshot_closes(
+    calls: ServiceCalls, path: str
+) -> None:
+    calls.json("/v1/summary")
+    client = calls.portal.client().http
+    auth = ("parti-a.servis", web_site.PASSWORD)
+
+    async def waiting() -> tuple[bool, int, str]:
+        call = asyncio.create_task(client.get(path, auth=auth))
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        early = call.done()
+        await asyncio.to_thread(calls.site.publish, result(BOXES[0]))
+        await calls.sites.refresh()
+        answer = await asyncio.wait_for(call, 30)
+        return early, answer.status_code, answer.text
+
+    early, status, text = calls.portal.runner.run(waiting())
+
+    assert (early, status) == (False, 200)
+    assert json.loads(text)[("changes" if "changes" in path else "snapshots")]
+
+
+def test_a_call_that_does_not_exist_says_where_to_look(calls: ServiceCalls) -> None:
+    assert "openapi.json" in calls.get("/v1/nothing").json()["detail"]
+    assert "wait" in calls.get("/v1/snapshots/latest").json()["detail"]
