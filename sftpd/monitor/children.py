@@ -62,7 +62,7 @@ class Child:
     channel: socket.socket  # the monitor's end of the socket pair
     pending_closes: PendingCloses
     state: ConnectionState
-    cpu_share: tuple[int, bool] = (0, False)  # nice value, whether it preempts (cpu_shares)
+    cpu_share: tuple[int, bool] = (0, True)  # nice value, whether it preempts (cpu_shares)
     memory_at_login: int = 0
     killed_by_monitor: bool = False
     kill_timer: Timer | None = None
@@ -349,12 +349,12 @@ class Children:
 
     def _update_cpu_shares(self) -> None:
         niceness = cpu_shares.niceness(self._monitor.sessions)
-        contended = any(niceness.values())
+        preempting = cpu_shares.preempting(self._monitor.sessions)
         for child in self._children.values():
             if child.state.party is None:
                 continue
             nice = niceness.get(child.state.party, 0)
-            share = nice, contended and nice == 0
+            share = nice, child.state.party in preempting
             if share != child.cpu_share:
                 child.cpu_share = share
                 cpu_shares.set_share(child.pid, self._nice + nice, preempts=share[1])
@@ -366,7 +366,6 @@ def _set_up_child(server: int, keep: Iterable[int]) -> None:
         signal.signal(number, signal.SIG_IGN)  # Connection sets its own handler for SIGTERM
     signal.set_wakeup_fd(-1)
     process.end_with_parent(server)
-    cpu_shares.use_batch_scheduling()
     memory.prefer_to_end()
     first = 3
     for descriptor in sorted(keep):

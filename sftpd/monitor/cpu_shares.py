@@ -8,12 +8,11 @@ that is alone gets nice 0.
 
 Lowering a nice value again needs CAP_SYS_NICE; without it the higher value stays.
 
-Children also run under SCHED_BATCH: they do not preempt a running process when a packet arrives.
-Otherwise a client that sends its requests one by one would wake its child for each of them. A
-moment later the child could answer ten of them at once. But beside the sessions of a party with
-many, a session of a party with few would wait for one of these at each request, several
-milliseconds. So as long as there are sessions with a higher nice value, those with nice 0 run under
-SCHED_OTHER and preempt them.
+The sessions of the party with the most run under SCHED_BATCH: they do not preempt a running process
+when a packet arrives. Otherwise a client that sends its requests one by one would wake its child
+for each of them. A moment later the child could answer ten of them at once. All others run under
+SCHED_OTHER: the sessions of parties with fewer, and those that have not logged in. They preempt the
+sessions of that party, and would otherwise wait several milliseconds for one at each request.
 """
 
 import math
@@ -34,9 +33,10 @@ def niceness(sessions: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def use_batch_scheduling() -> None:
-    """Run this process under SCHED_BATCH, if the kernel permits it."""
-    _set_policy(0, os.SCHED_BATCH)
+def preempting(sessions: Mapping[str, int]) -> set[str]:
+    """Return the parties that have fewer sessions than another party."""
+    most = max(sessions.values(), default=0)
+    return {party for party, count in sessions.items() if count < most}
 
 
 def set_share(pid: int, nice: int, *, preempts: bool) -> None:
@@ -47,9 +47,6 @@ def set_share(pid: int, nice: int, *, preempts: bool) -> None:
     """
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, nice)
-    _set_policy(pid, os.SCHED_OTHER if preempts else os.SCHED_BATCH)
-
-
-def _set_policy(pid: int, policy: int) -> None:
     with suppress(OSError):
+        policy = os.SCHED_OTHER if preempts else os.SCHED_BATCH
         os.sched_setscheduler(pid, policy, os.sched_param(0))

@@ -4,7 +4,8 @@ One party fetches a tree with OpenSSH's `sftp`, first alone, then beside the ses
 party that attack in all the ways of tests/bench/hostile.py. The two alternate, and the medians of
 the speeds are printed. Clients and server share the machine, and no process of the benchmark has
 another priority than the others or a processor of its own. So what the hostile clients themselves
-cost the machine counts against the server, although it is little. `kept` should be at least 50 %.
+cost the machine counts against the server. It is little, except with `channels`, where they use
+about as much as the server. `kept` should be at least 50 %.
 
 `--before` also measures a server without its processor shares (sftpd/monitor/cpu_shares).
 """

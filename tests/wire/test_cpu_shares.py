@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from wire.attacker import key_exchanged
 from wire.server import TWO_PARTIES, RunningServer, StartServer, until
 
 
@@ -50,8 +51,12 @@ def test_the_sessions_of_a_party_share_its_bandwidth(serve: StartServer, tmp_pat
     assert took["parti-b"][0] < 1000
 
 
-def test_children_run_under_sched_batch_and_the_monitor_does_not(serve: StartServer) -> None:
+def test_a_session_runs_under_sched_batch_from_its_login_on(serve: StartServer) -> None:
     server = serve(TWO_PARTIES)
+    with key_exchanged(server):
+        [child] = server.children()
+        assert os.sched_getscheduler(child) == os.SCHED_OTHER
+    until(lambda: not server.children())
     with server.connect("parti-a"):
         [child] = server.children()
         assert os.sched_getscheduler(child) == os.SCHED_BATCH

@@ -23,6 +23,12 @@ def test_nice_is_at_most_19() -> None:
     assert cpu_shares.niceness({"a": 512, "b": 1}) == {"a": 19, "b": 0}
 
 
+def test_the_sessions_of_the_party_with_the_most_do_not_preempt_others() -> None:
+    assert cpu_shares.preempting({"a": 16, "b": 1, "c": 2}) == {"b", "c"}
+    assert cpu_shares.preempting({"a": 7, "b": 7}) == set()
+    assert cpu_shares.preempting({}) == set()
+
+
 def test_a_share_is_a_nice_value_and_a_scheduling_policy() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         before = os.getpriority(os.PRIO_PROCESS, process.pid)
