@@ -1,5 +1,6 @@
 """Error pages, in the words of the site; denied and missing look the same."""
 
+import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
@@ -16,6 +17,7 @@ _TEXTS = {
     429: "Çok fazla istek geldi. Biraz bekleyip yeniden deneyin.",
     503: "Şu anda yanıt verilemiyor. Biraz sonra yeniden deneyin.",
 }
+_log = structlog.get_logger()
 _OURS = "Sunucuda bir hata oldu. Yeniden deneyin; sürerse bizi arayın."
 
 
@@ -31,4 +33,6 @@ def answer_error(request: Request, error: Exception) -> Response:
         status, headers = error.status_code, dict(error.headers or {})
         told = hasattr(error, "slug") and isinstance(error.detail, str)
         text = str(error.detail) if told else _TEXTS.get(status, _OURS)
+    else:
+        _log.error("portal-error", path=request.url.path, cause=repr(error))
     return page(request, "hata.html", status, headers, text=text, number=status)

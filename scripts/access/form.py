@@ -190,7 +190,7 @@ def _kimlik_faults(file: str, key: str, value: object) -> Iterator[Fault]:
     elif isinstance(value, list):
         for inner in value:
             yield from _kimlik_faults(file, key, inner)
-    elif not (key == "static_ips" and _is_address(value)) and _holds_kimlik(str(value)):
+    elif not (key == "static_ips" and _is_address(value)) and holds_kimlik(str(value)):
         yield Fault(file, key, NO_KIMLIK)
 
 
@@ -215,7 +215,8 @@ def _is_address(value: object) -> bool:
     return False
 
 
-def _holds_kimlik(text: str) -> bool:
+def holds_kimlik(text: str) -> bool:
+    """Say whether a text has a national identity number in it, in whatever notation."""
     plain = "".join(str(unicodedata.digit(c, c)) for c in text)  # digits of any script
     for run in _DIGIT_GROUPS.findall(plain):
         groups = re.findall(r"\d+", run)

@@ -14,7 +14,7 @@ from keys.credentials import user_changes
 from keys.credentials.ring import Credential
 from keys.credentials.users import Role, State, User, Users, login_name, split_login_name
 from keys.operations import user_files
-from scripts.access import credentials, parties
+from scripts.access import credentials, form, parties
 from scripts.access.user_change import Edit, UserChange
 from scripts.shared import change, console
 
@@ -56,6 +56,8 @@ def add(party_id: str, name: str, role: str, mode: change.Mode, why: str, site: 
     is passive since the last election is defined again.
     """
     parties.find_with_login(load.load(site), party_id)
+    if form.holds_kimlik(name):
+        raise console.fault("NAME", "", form.NO_KIMLIK)
     password = credentials.new_password()
     if add_user(site, party_id, name, Role(role), password, why, mode):
         _print_password(party_id, login_name(party_id, name), password)

@@ -26,6 +26,7 @@ from config.sheet import Sheet
 from config.site import LEDGERS, REGISTRY_INDEX, TRANSFER
 from keys.ledger import segments
 from scripts.filing.status import count_sheets
+from scripts.rehearsal import web_clients
 from scripts.rehearsal.rehearsal_site import (
     ADDRESS,
     client_command,
@@ -38,7 +39,7 @@ from scripts.shared import console
 _SSPS = [sys.executable, "-m", "scripts.ssps"]
 _PARTY = "parti-a"
 _TIMEOUT = 180.0  # seconds for the publisher to file all pages, and for the server to start
-_PORT = 2222
+_PORT, _WEB_PORT = 2222, 8443
 
 
 @click.command()
@@ -52,6 +53,8 @@ def main(once: bool, boxes: int, parties: int, seed: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="ssps-demo-"))
     site, port = folder / "site", free_port()
     options = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
+    if not once:
+        options += ["--web-port", free_port(_WEB_PORT)]
     try:
         ssps("rehearse", "init", site, *options)
         with running_daemons(site, folder / "log.jsonl"):
@@ -74,9 +77,9 @@ def main(once: bool, boxes: int, parties: int, seed: int) -> None:
         shutil.rmtree(folder)
 
 
-def free_port() -> int:
-    """Return port 2222 if it is free, else a free port that the kernel chooses."""
-    for port in (_PORT, 0):
+def free_port(wanted: int = _PORT) -> int:
+    """Return a port if it is free, else a free port that the kernel chooses."""
+    for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -199,6 +202,8 @@ def show_commands_and_wait(site: Path, port: int, log: Path) -> None:
     key, hosts = client_key(site, _PARTY), known_hosts(site)
     ssh = f"ssh -a -x -i {key} -o UserKnownHostsFile={hosts}"
     at_once = parallel.within(load.load(site).sftp.max_sessions_per_party)
+    web = json.loads(web_clients.kit_file(site, _PARTY).read_text(encoding="utf-8"))
+    user, service, new = web["users"][0], web["service"], web["new_user"]
     click.echo(
         f"""
 {counts["filed"]} of {counts["expected"]} sheets filed, {counts["versions"]} later versions, \
@@ -212,6 +217,15 @@ Try these in another terminal:
       --sftp-key-file {key} --sftp-known-hosts-file {hosts} \\
       --transfers {at_once.transfers} --checkers {at_once.checkers} :sftp:/ mirror
   sshfs -o ro,IdentityFile={key},UserKnownHostsFile={hosts},port={port} {_PARTY}@{ADDRESS}:/ mnt
+
+The web site, in a browser (its certificate is the demo's own, {web["ca"]}):
+
+  {web["site"]}   user {user["name"]}, password {user["password"]}
+  and as at a first login: user {new["name"]}, password {new["password"]}
+
+The web service:
+
+  curl --cacert {web["ca"]} -u {service["name"]}:{service["password"]} {web["site"]}/v1/elections
 
   {_ssps()} status --site {site}
   {_ssps()} audit tail --follow --site {site}

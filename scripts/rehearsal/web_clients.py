@@ -40,6 +40,11 @@ _WEB_USERS = ("web-1", "web-2")
 _SERVICE, _NEW = "servis", "yeni"
 
 
+def kit_file(site: Path, party: str) -> Path:
+    """Return the file with a party's users and their passwords."""
+    return site / CLIENTS / party / "web.json"
+
+
 def portal_toml(port: int) -> str:
     """Return the table of site.toml for a portal at that port."""
     return (
@@ -104,9 +109,9 @@ def write_web_clients(site: Path, port: int) -> None:
             "new_user": users[_NEW],
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        folder = site / CLIENTS / party.id
-        folder.mkdir(exist_ok=True)
-        files.replace(folder / "web.json", text.encode())
+        file = kit_file(site, party.id)
+        file.parent.mkdir(exist_ok=True)
+        files.replace(file, text.encode())
 
 
 def _add_users(site: Path, party: str, passwords: dict[str, str]) -> None:

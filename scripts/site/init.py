@@ -31,9 +31,10 @@ from config.site import (
     STATE,
     STORE,
     TREES,
+    USERS,
 )
 from keys import digest, files
-from keys.operations import key_files, publisher_state, ring_files, settings_record
+from keys.operations import key_files, publisher_state, ring_files, settings_record, user_files
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.server_keys import host
 from publisher.intake import lease
@@ -299,6 +300,7 @@ def find_faults(site: Path) -> Iterator[Fault]:
             # `_registry_faults` says more about a registry that was not imported yet.
             if fault.file != str(REGISTRY_INDEX) or not (site / REGISTRY_CSV).exists():
                 yield fault
+        yield from obstacles.portal_faults(settings)
         yield from obstacles.scope_faults(settings)
     yield from host.faults(site)
     yield from _ring_faults(site, {p.id for p in settings.parties} if settings else None)
@@ -307,17 +309,17 @@ def find_faults(site: Path) -> Iterator[Fault]:
 
 def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
     on_record = KeyFilesOnRecord(site)
-    for path in sorted((site / RINGS).glob("[!.]*.toml")):
-        if parties is not None and path.stem not in parties:
-            message = (
-                f"{path.stem} is not a party in {PARTIES_TOML}: remove the file or add the party"
-            )
-            yield Fault(str(RINGS / path.name), "", message)
-            continue
-        try:
-            ring_files.load(site, path.stem, on_record)
-        except Faults as error:
-            yield from error.faults
+    for folder in (RINGS, USERS):
+        for path in sorted((site / folder).glob("[!.]*.toml")):
+            if parties is not None and path.stem not in parties:
+                wrong = f"{path.stem} is not a party in {PARTIES_TOML}"
+                advice = "remove the file or add the party"
+                yield Fault(str(folder / path.name), "", f"{wrong}: {advice}")
+                continue
+            try:
+                (ring_files if folder == RINGS else user_files).load(site, path.stem, on_record)
+            except Faults as error:
+                yield from error.faults
 
 
 def _registry_faults(site: Path) -> Iterator[Fault]:

@@ -71,6 +71,7 @@ def test_suspend_resume_reset_and_remove(site: Path, ssps: Ssps) -> None:
         (("suspend", "parti-x.ayse"), "unknown party"),
         (("add", "bagimsiz-c", "ayse"), "an independent has no login"),
         (("add", "parti-a", "Ayşe"), "is not a user name"),
+        (("add", "parti-a", "10000000146"), "a T.C. kimlik no must not be here"),
         (("remove",), "name one user as PARTY.NAME, or use --all PARTY"),
     ],
 )
@@ -87,6 +88,8 @@ def test_a_refused_file_is_replaced_by_removing_all_users(site: Path, ssps: Ssps
     file.write_bytes(file.read_bytes().replace(b"ayse", b"ayce"))
     refused = ssps("user", "list", "--site", site)
     assert (refused.exit_code, "ssps user remove --all parti-a" in refused.stderr) == (1, True)
+    checked = ssps("check", "--site", site).stdout
+    assert "keys/users/parti-a.toml: was not written by `ssps user`" in checked
 
     done = ssps("user", "remove", "--all", "parti-a", "--why", "edited", "--site", site)
 
