@@ -48,7 +48,7 @@ from publisher.results import store as result_store
 from publisher.results.ballot_file import BallotFile
 from publisher.results.checker import Checker
 from publisher.results.checks.box import SheetVersion
-from publisher.results.intake.claims import MAX_BATCH_BYTES
+from publisher.results.intake.claims import MAX_BATCH_BYTES, source_of
 from publisher.results.intake.take_in import RecordedChunk, ResultContext, ResultIntake
 from publisher.results.sheets import sheet_versions
 from publisher.results.snapshots import pace, preparing, views
@@ -223,9 +223,15 @@ class ResultsRun:
     def _claim(self, now: float) -> list[str]:
         """Claim the batches that are complete; remove those from results/ that were quiet."""
         claims = self._claims
-        claimed = self._intake.claim(self._watched.ready(now, _MAX_BATCHES_A_TURN))
-        for candidate, reason in claims.take_postponed():
+        candidates = self._watched.ready(now, _MAX_BATCHES_A_TURN)
+        claimed = self._intake.claim(candidates)
+        postponed = claims.take_postponed()
+        for candidate, reason in postponed:
             self._watched.postpone(candidate, reason, now)
+        waiting = {candidate.path for candidate, _ in postponed}
+        for candidate in candidates:
+            if candidate.path not in waiting:
+                self._watched.claimed(source_of(candidate))
         for source, stamp in claims.take_held():
             self._held.add(source, stamp, now)
         if gone := self._held.remove_quiet(now):

@@ -152,12 +152,12 @@ class BatchClaims:
         return True
 
     def _new_arrival(self, candidate: Candidate) -> Arrival:
-        now, source = self._clock(), _source(candidate)
+        now, source = self._clock(), source_of(candidate)
         identity = arrival_id(now, secrets.token_hex(4))
         return Arrival(identity, escaped(source.path), source, candidate.stamp, now)
 
     def _is_claimable(self, candidate: Candidate) -> bool:
-        source = _source(candidate)
+        source = source_of(candidate)
         if self.is_left_behind(source, candidate.stamp):
             return False
         try:
@@ -183,7 +183,8 @@ class BatchClaims:
         return True
 
 
-def _source(candidate: Candidate) -> Source:
+def source_of(candidate: Candidate) -> Source:
+    """Return the place of a candidate as the spool names it."""
     return Source(str(candidate.folder), os.path.relpath(candidate.path, candidate.folder))
 
 

@@ -130,6 +130,9 @@ def test_version_0_and_an_unknown_extension_are_refused() -> None:
         "e-1/34-istanbul-1/kadikoy-2/SHA256SUMS",
         "e-1/06-ankara-1/birlestirme/SHA256SUMS.sig",
         "e-1/birlestirme/SHA256SUMS",
+        "e-1/sonuclar/00000042/mv.csv",
+        "e-1/sonuclar/00000042/manifest.json.sig",
+        "e-1/sonuclar/00000042/SHA256SUMS",
     ],
 )
 def test_the_publishers_own_files_are_recognised(path: str) -> None:
@@ -156,6 +159,11 @@ def test_the_publishers_own_files_are_recognised(path: str) -> None:
         "e-1/34-istanbul-1/kadikoy-2/sandik-1/SHA256SUMS",
         "e-1/../kadikoy-2/SHA256SUMS",
         "e-1//SHA256SUMS",
+        "e-1/sonuclar/42/mv.csv",
+        "e-1/sonuclar/00000042/.mv.csv",
+        "e-1/sonuclar/00000042/more/mv.csv",
+        "e-1/sonuclar/mv.csv",
+        "../sonuclar/00000042/mv.csv",
     ],
 )
 def test_other_files_are_not_the_publishers_own(path: str) -> None:
@@ -204,6 +212,8 @@ def test_segments_are_numbered_from_one_in_eight_digits() -> None:
         ("e/06-ankara-1", False),
         ("e/06-ankara-1/cankaya-1/sandik-1/cb-sandik-sonuc-s1.jpg", False),
         ("e/34-istanbul-10", False),
+        ("e/sonuclar", True),
+        ("e/sonuclar/00000042/mv.csv", True),
     ],
 )
 def test_files_in_scope_and_the_folders_above_them_are_in_scope(path: str, seen: bool) -> None:
