@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -94,6 +95,16 @@ def test_the_overview_counts_boxes_by_district(night: Night) -> None:
     assert 'data-snapshot="2"' in shown and "geçici sonuç" in shown
     assert "<title>İstanbul: 10 / 10 (%100,00)</title>" in shown
     assert shown.index("Adana") < shown.index(">İstanbul 1<") < shown.index(">İzmir 2<")
+
+
+def test_the_first_page_with_all_its_files_has_at_most_100_kilobytes(night: Night) -> None:
+    browser = night.whole()
+    shown = browser.get("/?secim=mv")
+    files = re.findall(r'(?:href|src)="(/dosya/[^"]+)"', shown.text)
+    sizes = [len(browser.get(path).content) for path in files]
+
+    assert len(files) == 3  # style sheet, script, icon
+    assert len(shown.content) + sum(sizes) < 100_000
 
 
 def test_a_search_shows_sums_boxes_and_what_can_be_chosen_next(night: Night) -> None:
