@@ -57,7 +57,7 @@ from publisher.results.tables import NUMBER_COLUMNS
 PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "tur", "katilim"
 VERSION, TIME, VOTE = "surum", "zaman", "oylar."
 SORTS = (PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, VERSION, TIME, TURNOUT, *NUMBER_COLUMNS)
-_CACHED = 4000
+_CACHED = 500  # answers of one view; one has some kilobytes
 _EXPORTS_BACK = 500  # snapshots; exports of older ones may be removed
 _PARQUET = ".parquet"
 
@@ -156,11 +156,12 @@ class AggregateLine:
     summed: Mapping[str, int]
     summed_votes: Mapping[str, int]
     sheets: tuple[SheetFile, ...]
+    whole: bool  # all boxes that it adds up are in scope
 
     @property
     def differs(self) -> tuple[str, ...]:
         """The names of the numbers that are not the sum of the boxes; votes as `oylar.<option>`."""
-        if self.stated is None:
+        if self.stated is None or not self.whole:
             return ()
         found = [
             name
@@ -745,7 +746,8 @@ class ScopedData:
         stated: Aggregate | None,
         sheets: Sequence[SheetFile],
     ) -> AggregateLine:
-        summaries = [self.summary(part) for part in self._boxes_below(secim, key)]
+        below = self._boxes_below(secim, key)
+        summaries = [self.summary(part) for part in below]
         summed: dict[str, int] = {}
         votes: dict[str, int] = {}
         for summary in summaries:
@@ -761,6 +763,7 @@ class ScopedData:
             summed,
             votes,
             tuple(sheets),
+            all(self._covers(part.cevre or "", part.kurul or "") for part in below),
         )
 
     def _boxes_below(self, secim: Secim, key: AggregateKey) -> list[Criteria]:

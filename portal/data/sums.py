@@ -29,8 +29,8 @@ Selection = npt.NDArray[np.int64]  # rows, in order
 class Sum:
     """The sum of some boxes of one contest.
 
-    `paylar` has for each alliance the members with `own`, `share` (an exact fraction as text) and
-    `rounded`; None if shares are not defined for these boxes.
+    `paylar` has for each alliance the members with `own`, `share` (an exact fraction as text),
+    `total` of both, and each rounded; None if shares are not defined for these boxes.
     """
 
     boxes: int  # with a result

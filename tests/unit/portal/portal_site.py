@@ -93,6 +93,8 @@ def registry_csv() -> str:
         for cevre, kurul in BOARDS:
             belge = _BOARD_FORMS.get(cevre, "ilce-birlestirme")
             lines.append(f"{next(serial)},{secim},{belge},{cevre},{kurul},,,,1")
+        kurullar = "ilce-birlestirme-kurullar,34-istanbul-1,kadikoy-2"
+        lines.append(f"{next(serial)},{secim},{kurullar},,,,1")
         for cevre in dict.fromkeys(cevre for cevre, _ in BOARDS):
             belge = _DISTRICT_FORMS.get(cevre, "il-birlestirme")
             lines.append(f"{next(serial)},{secim},{belge},{cevre},,,,,1")

@@ -16,7 +16,7 @@ from config.scope import ALL
 from config.sheet import Belge, SandikTuru, Secim
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Area, Criteria, Status, parse
-from portal.data.scoped import ScopedData
+from portal.data.scoped import AggregateLine, ScopedData
 
 MV = Criteria(Secim.MV)
 FIRST = BOXES[2]  # 34-istanbul-1/kadikoy-1/1001
@@ -114,6 +114,8 @@ def test_joint_votes_are_divided_within_each_district(site: PortalSite) -> None:
         "own": 102,
         "share": "255/38",  # 10 x 102 / 152
         "rounded": 7,
+        "total": "4131/38",  # both together, about 108.71
+        "total_rounded": 109,
     }
     assert country["ortak"]["members"]["parti-a"]["share"] == "1525/114"  # + 10 x 100 / 150
     assert board is None  # the law divides joint votes within a district
@@ -325,3 +327,22 @@ def test_a_scope_hides_every_other_place(site: PortalSite) -> None:
     assert len(places(board, MV)) == 4
     assert board.summary(MV).boxes == 4
     assert board.summary(MV).total.paylar is None
+
+
+def test_a_sum_of_boards_is_not_compared_by_who_sees_only_one_of_them(site: PortalSite) -> None:
+    aggregate = {
+        "secim": "mv", "belge": "ilce-birlestirme-kurullar", "cevre": "34-istanbul-1",
+        "kurul": "kadikoy-2", "surum": 1, "neden": "", "zaman": "2023-05-14T20:00:00+03:00",
+        "gecersiz": 49, "oylar": {},
+    }  # fmt: skip
+    site.publish(*(result(box) for box in BOXES[2:12]), aggregate)
+
+    def kurullar(data: ScopedData) -> AggregateLine:
+        lines = data.aggregates(Secim.MV, "34-istanbul-1", "kadikoy-2")
+        return next(a for a in lines if a.key.belge is Belge.ILCE_BIRLESTIRME_KURULLAR)
+
+    everything, one_board = kurullar(site.data()), kurullar(site.data(KADIKOY_2))
+
+    assert (everything.boxes, everything.summed["gecersiz"]) == (10, 50)
+    assert "gecersiz" in everything.differs
+    assert (one_board.boxes, one_board.whole, one_board.differs) == (4, False, ())
