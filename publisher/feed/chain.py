@@ -68,7 +68,7 @@ class FeedChain:
         self.name = name
         self.parties: list[Party] = []
         self.closed = float("-inf")  # time of the last close, by the monotonic clock
-        self.seconds_to_close = 0.0  # how long it took
+        self.seconds_to_close = 0.0  # the processor time that it took
         self.folder = chain_folder(files, name)
         self._files = files
         self._step = step

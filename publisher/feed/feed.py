@@ -1,9 +1,9 @@
 """Keeps the change feed, the sums and BENIOKU.txt in every tree up to date.
 
 A feed is a chain of segments (publisher/feed/chain). If pages were filed since the last segment,
-the next one is closed two seconds after it, or later, so that closing takes a tenth of the time at
-most, but after ten seconds at the latest. If none were, it is closed after 55 seconds. A closed
-segment is then shown in every tree of the feed: its signature first, then the segment, then
+the next one is closed two seconds after it, or later, so that closing takes a tenth of one core's
+time at most, but after ten seconds at the latest. If none were, it is closed after 55 seconds. A
+closed segment is then shown in every tree of the feed: its signature first, then the segment, then
 son.txt, which names the newest.
 
 After a crash the next start shows what is missing. It compares the inodes in each tree's `akis`
@@ -45,7 +45,7 @@ from publisher.feed.sums import Sign, Sums
 
 CLOSE_SECONDS = 2.0  # between two segments while pages are filed, if that costs little
 MAX_CLOSE_SECONDS = 10.0  # the same, whatever it costs
-CLOSE_SHARE = 0.1  # of the time, for closing the segments of all feeds
+CLOSE_SHARE = 0.1  # of the processor time of a core, for closing the segments of all feeds
 SILENT_CLOSE_SECONDS = 55.0  # between two segments while none are
 SUMS_SECONDS = 55.0  # between two batches of sums
 _MAX_ENTRIES = 20_000  # in one segment
@@ -74,7 +74,7 @@ class Feed:
         original: Callable[[str], Path],
         checkpoints: Checkpoints = _no_checkpoints,
         step: Callable[[str], None] = lambda step: None,
-        elapsed: Callable[[], float] = time.perf_counter,
+        elapsed: Callable[[], float] = time.thread_time,
     ) -> None:
         self._elapsed = elapsed
         self._settings = settings

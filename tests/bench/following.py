@@ -6,7 +6,7 @@ Pages are filed at a steady rate while the publisher's feed runs for that many p
 follow one after the other over a delayed link (tests/bench/link.py): one as it is by default, and
 one with --eager. For each it prints how many seconds after its filing a page had its final name in
 the mirror's folder, which it gets when its SHA-256 is the one in a signed segment; and the share of
-the time that the feed took to close segments.
+a core that the feed took to close segments.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Night:
     def __post_init__(self) -> None:
         self.filed: dict[str, float] = {}  # path -> time
         self.number = 0
-        self.closing = 0.0  # seconds that the feed took to close segments
+        self.closing = 0.0  # processor time that the feed took to close segments
         self.segments = 0
         self.over = threading.Event()
 
@@ -178,7 +178,7 @@ def main() -> None:
             night.over.set()
             feed.join()
         share = night.closing / (time.monotonic() - begun)
-        print(f"\nclosing {night.segments} segments took {share:.1%} of the time")
+        print(f"\nclosing {night.segments} segments took {share:.1%} of a core")
 
 
 if __name__ == "__main__":
