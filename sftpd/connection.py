@@ -7,38 +7,33 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import structlog
 from paramiko.auth_handler import AuthHandler
-from paramiko.pkey import PKey
 from paramiko.ssh_exception import SSHException
 
 from config import layout
-from config.party import Address
 from config.scope import ALL
-from config.settings import Settings
-from config.site import TREES
-from keys.credentials import admission, ring
-from keys.credentials.admission import Admitted, Password, Proof, Reason, Refused, RingOf
-from keys.credentials.ring import Credential
-from sftpd.access.banner import banner
-from sftpd.ipc.hash_slots import HashSlots
+from keys.credentials.admission import Reason
 from sftpd.ipc.messages import LoginAnswer
-from sftpd.ipc.monitor_client import MonitorClient
+from sftpd.ipc.monitor_client import LoginReply, MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
+from sftpd.ipc.session_messages import SessionSettings
 from sftpd.sandbox import sandbox
 from sftpd.sftp.budget import Budget
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import NotFound, View
-from sftpd.ssh import algorithms, exec_digests, hostkeys
+from sftpd.ssh import exec_digests, hostkeys
+from sftpd.ssh.algorithms import Offer
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.exec_digests import Output
+from sftpd.ssh.hostkeys import RemoteHostKey
 from sftpd.ssh.packetizer import Packetizer
 from sftpd.ssh.transport import Transport, is_client_fault
 from sftpd.ssh.userauth import UserauthHandler
@@ -47,55 +42,51 @@ _MAX_CLIENT = 255  # characters of the client's version that go into a record
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 # The kernel gives up this much later than the packetizer, which records the right reason.
 _USER_TIMEOUT_MARGIN = 5.0
+_MAX_PROOFS = 64  # of host keys, for one client
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class ChildConfig:
-    """What all connections of a server share.
-
-    `host_keys` are used in the key exchange; `announced` are these and the prepared ones. `ring_of`
-    returns the ring that is in force for a party. A client has `grace` seconds to log in. `slots`
-    limits how many passwords are hashed at the same time.
-    """
-
-    settings: Settings
-    host_keys: Sequence[PKey]
-    announced: Sequence[PKey]
-    ring_of: RingOf
-    clock: Callable[[], datetime]
-    sandbox_policy: sandbox.SandboxPolicy
-    grace: float
-    slots: HashSlots
 
 
 class Connection:
     """Serves one client. It is the transport's Application and the login's AuthPolicy."""
 
     def __init__(
-        self, config: ChildConfig, peer: socket.socket, address: Address, monitor: MonitorClient
+        self,
+        settings: SessionSettings,
+        peer: socket.socket,
+        address: str,
+        monitor: MonitorClient,
+        trees: Collection[tuple[int, int]] | None = None,
     ) -> None:
-        self._config = config
+        """Prepare the connection.
+
+        `trees` are device and inode of the trees that may be opened, None if any may.
+        """
+        self._settings = settings
         self._address = address
         self._monitor = monitor
+        self._trees = trees
         self._view: View | None = None
-        self._now, self._decided_at = config.clock(), time.monotonic()
+        self._party = ""
+        self._proofs = 0
+        self._now, self._decided_at = datetime.now(UTC), time.monotonic()
         self._stopped = False
         self._handle_numbers = count(1)
         self._budget = Budget()
-        stall = config.settings.sftp.stall_seconds
+        stall = settings.stall_seconds
         _set_socket_options(peer, stall + _USER_TIMEOUT_MARGIN)
-        self._socket = ClientSocket(peer, config.grace)
-        idle = config.settings.sftp.idle_seconds
+        self._socket = ClientSocket(peer, settings.grace)
+        idle = settings.idle_seconds
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(idle / 4, 60.0)))
         # This process serves only this connection.
         Packetizer.STALL_SECONDS, Packetizer.IDLE_SECONDS = stall, idle
         self._transport = Transport(
             self._socket,
-            config.host_keys,
+            [RemoteHostKey(blob, self._sign) for blob in settings.host_keys],
             self,
-            offer=algorithms.offer(config.settings.sftp),
+            offer=Offer(
+                settings.kex, settings.macs, settings.host_key_algorithms, settings.public_keys
+            ),
             pace=monitor.pace,
             flush_due_closes=monitor.flush_due_closes,
         )
@@ -117,7 +108,7 @@ class Connection:
         if self._transport.packetizer.idle:
             return "idle"
         if failure is not None and not isinstance(failure, EOFError | OSError):
-            address, cause = str(self._address), repr(failure)
+            address, cause = self._address, repr(failure)
             if is_client_fault(failure):
                 _log.info("connection-broken", address=address, cause=cause)
                 return "protocol error"
@@ -136,95 +127,87 @@ class Connection:
         self._stopped = True
         self._socket.hang_up()
 
+    def _sign(self, algorithm: str, exchange_hash: bytes) -> bytes | None:
+        transport = self._transport
+        client = transport.remote_version[:_MAX_CLIENT]
+        how = client, transport.local_cipher, transport.kex_name
+        return self._monitor.sign(algorithm, exchange_hash, *how)
+
     # AuthPolicy, for the UserauthHandler.
 
-    def decide(self, user: str, proof: Proof) -> Admitted | Refused:
-        """Decide on the credential that a client offers."""
-        settings = self._config.settings
-        self._now, self._decided_at = self._config.clock(), time.monotonic()
-        with self._config.slots.acquire() if isinstance(proof, Password) else nullcontext():
-            decision = admission.decide(
-                settings,
-                self._config.ring_of,
-                user,
-                proof,
-                self._address,
-                self._now,
-            )
-        if isinstance(decision, Refused) and decision.cause:
-            _log.error("keys-unreadable", party=user, cause=decision.cause)
-        return decision
+    def probe_key(self, user: str, algorithm: str, blob: bytes) -> bool:
+        """Ask whether a signature by this key would be accepted."""
+        return self._monitor.probe_key(user, algorithm, blob)
 
-    def admit(self, admitted: Admitted, method: str) -> LoginAnswer:
-        """Have the login recorded, and restrict this process to the party's tree."""
-        transport = self._transport
-        party, credential = admitted.party.id, admitted.credential.fingerprint
-        client = transport.remote_version[:_MAX_CLIENT]
-        rehearsal = admitted.rehearsal
-        name = rehearsal.id if rehearsal else ""
-        answer = self._monitor.admit(
-            party, method, credential, client, transport.local_cipher, transport.kex_name, name
-        )
-        if answer is not LoginAnswer.ADMITTED:
-            return answer
+    def check_key(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> LoginReply:
+        """Log a user in with a public key."""
+        return self._begin(self._monitor.check_key(user, algorithm, blob, signature))
+
+    def check_password(self, user: str, method: str, text: str) -> LoginReply:
+        """Log a user in with a password."""
+        return self._begin(self._monitor.check_password(user, method, text))
+
+    def _begin(self, reply: LoginReply) -> LoginReply:
+        """Restrict this process to the party's tree, if the reply is that it is logged in."""
+        if reply.answer is not LoginAnswer.ADMITTED or reply.grant is None:
+            return reply
         self._socket.lift_login_limits()
-        self._config.slots.close()  # no password is hashed after the login
+        self._now, self._decided_at = reply.grant.now, time.monotonic()
+        scope, self._party = reply.grant.scope, reply.user
         try:
-            scope = admitted.party.scope
-            site = rehearsal.folder if rehearsal else self._config.settings.site
             self._view = View(
-                site / TREES / party,
-                None if scope == ALL else partial(layout.in_scope, scope=scope),
+                reply.tree, None if scope == ALL else partial(layout.in_scope, scope=scope)
             )
-            sandbox.restrict_to_tree(self._view.root, self._config.sandbox_policy)
+            if reply.tree is not None and self._trees is not None:
+                status = os.fstat(reply.tree)
+                if (status.st_dev, status.st_ino) not in self._trees:
+                    # Landlock allows the folders that were there when the client connected.
+                    _log.warning("tree-replaced", address=self._address)
+                    raise SSHException("the tree was made during the login")
+            sandbox.restrict_to_tree(self._view.root, self._settings.policy)
+        except PermissionError as error:
+            self._log_unreadable(str(error))
+            raise SSHException("tree unreadable") from error
         except OSError as error:
             # The login is recorded, but nothing is served without the sandbox.
-            _log.error("sandbox-failed", party=party, cause=str(error))
+            _log.error("sandbox-failed", address=self._address, cause=str(error))
             raise SSHException("sandbox failed") from error
-        self._check_tree(self._view, party)
-        return answer
+        self._check_tree(self._view)
+        return reply
 
-    def _check_tree(self, view: View, party: str) -> None:
+    def _check_tree(self, view: View) -> None:
         # Without this check, a tree that the server may not read would look empty to the party.
         found = view.open_folder(b"/")
         if isinstance(found, NotFound):
-            user = self._config.sandbox_policy.user
-            advice = "make its folders 0755 and its files 0444"
-            name = user.name if user else "the server's user"
-            _log.error("tree-unreadable", party=party, user=name, advice=advice)
+            self._log_unreadable("the root of the tree cannot be opened")
             raise SSHException("tree unreadable")
         found.close()
 
-    def change_password(self, user: str, credential: Credential, text: str) -> bool:
-        """Replace `credential` by a new password; only its hash leaves this process."""
-        with self._config.slots.acquire():
-            secret = ring.hash_password(text)
-        return self._monitor.change_password(user, credential.fingerprint, secret)
+    def _log_unreadable(self, cause: str) -> None:
+        user = self._settings.policy.user
+        advice = "make its folders 0755 and its files 0444"
+        name = user.name if user else "the server's user"
+        _log.error("tree-unreadable", party=self._party, user=name, advice=advice, cause=cause)
+
+    def change_password(self, text: str) -> bool:
+        """Replace the initial password, which the client has just proven, by a new one."""
+        return self._monitor.change_password(text)
 
     def after_login(self) -> None:
         """Announce the host keys, including the prepared ones."""
-        self._transport.send_unasked(hostkeys.announcement(self._config.announced))
+        self._transport.send_unasked(hostkeys.announcement(self._settings.announced))
 
     def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
         """Record a refusal."""
-        transport = self._transport
-        client = transport.remote_version[:_MAX_CLIENT]
-        how = (method, credential, client, transport.local_cipher, transport.kex_name)
-        self._monitor.record_refusal(user, *how, reason, probe=probe)
-
-    def banner(self) -> str:
-        """Return the banner for a client that logs in before access opens."""
-        settings = self._config.settings
-        return banner(settings.election, settings.rehearsals, self._now)
+        self._monitor.record_refusal(user, method, credential, reason, probe=probe)
 
     # Application, for the Transport.
 
     def new_auth_handler(self, transport: Transport) -> AuthHandler:
         """Make the handler of the user authentication."""
-        interactive = self._config.settings.sftp.must_change_password
-        return UserauthHandler(transport, self, interactive=interactive)
+        return UserauthHandler(transport, self, interactive=self._settings.interactive)
 
     def new_session(self) -> Session:
         """Start the SFTP session of a channel."""
@@ -236,10 +219,8 @@ class Connection:
         )
 
     def _local_time(self) -> datetime:
-        # The time of the login and what has passed since: the configured clock may read files,
-        # which the sandbox forbids.
-        passed = timedelta(seconds=time.monotonic() - self._decided_at)
-        return (self._now + passed).astimezone(self._config.settings.election.opens.tzinfo)
+        # In the time zone of the election, as the monitor has sent it.
+        return self._now + timedelta(seconds=time.monotonic() - self._decided_at)
 
     def run_command(self, command: bytes) -> Output | None:
         """Return what a command prints, None to refuse it."""
@@ -254,13 +235,12 @@ class Connection:
     def handle_global_request(self, name: str, data: bytes) -> bytes | None:
         """Prove the host keys that the client asks about; refuse everything else."""
         if name == hostkeys.PROVE:
-            transport = self._transport
-            return hostkeys.proofs(
-                self._config.announced,
-                data,
-                transport.session_id or b"",
-                transport.host_key_type or "",
-            )
+            numbers = hostkeys.requested(self._settings.announced, data)
+            algorithm = hostkeys.rsa_algorithm(self._transport.host_key_type or "")
+            self._proofs += len(numbers)
+            if not numbers or self._proofs > _MAX_PROOFS:
+                return None
+            return self._monitor.prove(algorithm, numbers)
         if "forward" in name:
             self.record_denied(name)
         return None
@@ -280,23 +260,41 @@ def _timeval(seconds: float) -> bytes:
 
 
 def serve_in_child(
-    config: ChildConfig,
-    peer: socket.socket,
-    address: Address,
-    monitor: socket.socket,
-    pending_closes: PendingCloses,
+    settings: SessionSettings,
+    descriptors: Sequence[int],
+    address: str,
+    trees: Iterable[Path],
+    empty: int,
 ) -> None:
-    """Serve one client and end this process; never returns."""
+    """Serve one client and end this process; never returns.
+
+    `descriptors` are the client's connection, the socket to the monitor, and the page of pending
+    closes. `trees` are the folders that a login may open, `empty` is an empty folder.
+    """
     status = 1
     try:
-        sandbox.restrict_before_login(config.sandbox_policy)
-        client = MonitorClient(monitor, pending_closes)
-        connection = Connection(config, peer, address, client)
+        peer, monitor = (socket.socket(fileno=number) for number in descriptors[:2])
+        page = PendingCloses(descriptors[2])
+        page.close_descriptor()
+        readable = list(_opened(trees))
+        sandbox.restrict_before_login(settings.policy, readable, empty)
+        known = {(found.st_dev, found.st_ino) for found in map(os.fstat, readable)}
+        for folder in (*readable, empty):
+            os.close(folder)
+        client = MonitorClient(monitor, page)
+        restricted = settings.policy.kernel.landlock
+        connection = Connection(settings, peer, address, client, known if restricted else None)
         reason = connection.serve()
         connection.report_no_login()
         client.end(reason)
         status = 0
     except BaseException:
-        _log.exception("connection-failed", address=str(address))
+        _log.exception("connection-failed", address=address)
     finally:
         os._exit(status)
+
+
+def _opened(folders: Iterable[Path]) -> Iterator[int]:
+    for path in folders:
+        with suppress(FileNotFoundError):  # nothing was filed for that party yet
+            yield os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

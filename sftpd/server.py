@@ -1,9 +1,10 @@
 """The SFTP server's main process: start, reload, drain, and what it does periodically.
 
-It is one thread around one event loop (monitor/loop), and runs no SSH code. It forks a child for
-each connection (monitor/children), after everything is imported, so that a fork is cheap. It alone
-writes the transfer ledger: a child asks for each record (ipc/messages), and what cannot be recorded
-is not served.
+It is one thread around one event loop (monitor/loop), and runs no SSH code. Three other processes
+belong to it (processes/): one starts a child for each connection and knows no secret, one has the
+private host keys, and one compares passwords and verifies signatures. The server alone writes the
+transfer ledger: a child asks for each record (ipc/messages), and what cannot be recorded is not
+served.
 
     SIGHUP             reload `site.toml` and `parties.toml`; a file with a fault changes nothing
     SIGTERM, SIGINT    drain: accept no connection, end idle sessions, and let running transfers
@@ -20,8 +21,8 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 
@@ -34,19 +35,17 @@ from config.settings import Settings
 from config.site import LEDGER_NAMES, LEDGERS, TRANSFER
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 from keys.credentials.ratelimit import BandwidthLimits
-from keys.credentials.ring import Ring
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
 from keys.operations import publisher_state, server_state
-from keys.server_keys import host
 from sftpd.access.connection_shares import ConnectionShares
 from sftpd.access.revalidate import Revalidator, Rings
-from sftpd.connection import ChildConfig, serve_in_child
-from sftpd.ipc.hash_slots import HashSlots
+from sftpd.ipc.session_messages import SessionSettings
 from sftpd.monitor import recovery
 from sftpd.monitor.children import Children
 from sftpd.monitor.listener import Listener
+from sftpd.monitor.logins import Logins, trees_for
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Gauges, MetricsPage
 from sftpd.monitor.metrics_server import MetricsServer
@@ -54,8 +53,13 @@ from sftpd.monitor.monitor import Monitor, first_record
 from sftpd.monitor.password_change import PasswordChanges
 from sftpd.monitor.recovery import LiveFile
 from sftpd.monitor.status_file import StatusFile
+from sftpd.processes import host_keys
+from sftpd.processes.forker import COMMAND as FORKER
+from sftpd.processes.forker import Forker
+from sftpd.processes.host_keys import HostKeySigner
+from sftpd.processes.judge import Judge
 from sftpd.sandbox import sandbox
-from sftpd.ssh import algorithms, hostkeys
+from sftpd.ssh import algorithms
 
 # All in seconds.
 _SYNC_INTERVAL = 1.0
@@ -69,7 +73,7 @@ _PASSWORD_CHANGE_GRACE = 180.0  # the grace time on a site where a new password 
 _SAME_KEYSTROKE = 0.25  # Ctrl-C arrives twice: from the terminal and from the supervisor
 
 _BACKLOG = 1024
-_SPARE_DESCRIPTORS = 512  # beyond two a child: connections that wait, metrics, ledger
+_SPARE_DESCRIPTORS = 512  # beyond three a child: connections that wait, metrics, ledger
 _STOPPED = "server stopped"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -89,62 +93,82 @@ def serve(
     login_cpu: LoginCpu | None = None,
     poll_signer: Callable[[], object] = lambda: None,
     record_new_settings: Callable[[Settings], object] = lambda settings: None,
+    forker_command: Sequence[str] = FORKER,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises Faults if the kernel lacks what the settings require.
 
     `ready` is called with the port when the server listens. `clock` is the time for opening hours,
     credentials and records. `drain` and `grace` replace `drain_seconds` and `login_grace_seconds`
     of the settings; `kernel`, `penalties`, `rates` and `login_cpu` replace the defaults.
-    `poll_signer` is called once a second. `record_new_settings` is called at a reload before the
-    settings are applied: if it raises Faults, they are rejected; if it raises LedgerBusy, the
-    reload is tried again.
+    `poll_signer` is called once a second. `forker_command` starts the process that forks sessions.
+    `record_new_settings` is called at a reload before the settings are applied: if it raises
+    Faults, they are rejected; if it raises LedgerBusy, the reload is tried again.
     """
     kernel = kernel or sandbox.kernel()
-    hash_slots = HashSlots()
+    policy = sandbox.policy(settings.sftp, kernel, os.geteuid())
     rings = Rings(settings.site)
-
-    def config_for(settings: Settings) -> ChildConfig:
-        return ChildConfig(
-            settings,
-            hostkeys.load(host.host_key_files(settings.site)),
-            hostkeys.load(host.announced_host_key_files(settings.site)),
-            rings.in_force,
-            clock,
-            sandbox.policy(settings.sftp, kernel, os.geteuid()),
-            _grace_seconds(settings) if grace is None else grace,
-            hash_slots,
-        )
-
-    config = config_for(settings)
     folder = settings.site / LEDGERS / TRANSFER
     # An old server that still drains holds the ledger for this long at most.
     lock_timeout = _STOP_TIMEOUT + (settings.sftp.drain_seconds if drain is None else drain)
     with (
-        closing(hash_slots),
+        closing(Loop()) as loop,
+        ExitStack() as processes,
         Ledger(folder, clock, lock_timeout, writer.write_policy(settings.ledger)) as ledger,
         LiveFile(folder) as live,
         server_state.claim(settings.site, server_state.SERVE),
         _listen(settings.sftp.host, settings.sftp.port) as listening,
     ):
+        revalidator = Revalidator(settings, clock, rings)
+        forker = Forker(
+            loop, lambda address: trees_for(revalidator.settings, address), forker_command
+        )
+        judge = Judge(loop, lambda: sandbox.restrict_helper(policy))
+        processes.callback(forker.stop)
+        processes.callback(judge.stop)
+        forker.start_process()  # it takes the longest
+        judge.start()
         recovery.close_unfinished(folder, ledger, live)
         if not (kernel.landlock and kernel.seccomp):
             _log.warning("sandbox-incomplete", kernel=str(kernel))
         _warn_of_algorithms(settings)
-        # The first check of a password makes a dummy hash; make it here and not in each child.
-        Ring("").by_password("", clock())
-        Server(
-            config,
-            config_for,
+        server = Server(
+            settings,
             ledger,
             live,
-            rings,
+            Parts(loop, forker, judge, revalidator, rings),
+            kernel=kernel,
+            clock=clock,
+            grace=grace,
             penalties=Penalties() if penalties is None else penalties,
             rates=ConnectionRates() if rates is None else rates,
             login_cpu=LoginCpu() if login_cpu is None else login_cpu,
             drain=drain,
             poll_signer=poll_signer,
             record_new_settings=record_new_settings,
-        ).run(listening, ready)
+        )
+        processes.callback(server.stop_signing)
+        forker.wait_until_ready()
+        server.run(listening, ready)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the settings mean for the sessions that start from now on."""
+
+    settings: Settings
+    sessions: SessionSettings
+    host_keys: HostKeySigner
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the server works with: its loop, its processes, and the rings."""
+
+    loop: Loop
+    forker: Forker
+    judge: Judge
+    revalidator: Revalidator
+    rings: Rings
 
 
 class Server:
@@ -152,12 +176,14 @@ class Server:
 
     def __init__(
         self,
-        config: ChildConfig,
-        config_for: Callable[[Settings], ChildConfig],
+        settings: Settings,
         ledger: Ledger,
         live: LiveFile,
-        rings: Rings,
+        parts: Parts,
         *,
+        kernel: sandbox.KernelFeatures,
+        clock: writer.Clock,
+        grace: float | None,
         penalties: Penalties,
         rates: ConnectionRates,
         login_cpu: LoginCpu,
@@ -165,57 +191,97 @@ class Server:
         poll_signer: Callable[[], object],
         record_new_settings: Callable[[Settings], object],
     ) -> None:
-        self._config = config
-        self._config_for = config_for
+        self._kernel = kernel
+        self._grace = grace
         self._ledger = ledger
         self._live = live
         self._drain_seconds = drain
         self._poll_signer = poll_signer
         self._record_new_settings = record_new_settings
-        ledgers = config.settings.site / LEDGERS
-        self._anchors = AnchorWriter(ledgers, TRANSFER, LEDGER_NAMES)
+        self._anchors = AnchorWriter(settings.site / LEDGERS, TRANSFER, LEDGER_NAMES)
         self._shares = ConnectionShares()
-        self._loop = Loop()
+        self._loop = parts.loop
+        self._forker = parts.forker
+        self._revalidator = parts.revalidator
         self._signals = Signals()
-        self._revalidator = Revalidator(config.settings, config.clock, rings)
-        self._status_file = StatusFile(config.settings.site, rings)
+        self._status_file = StatusFile(settings.site, parts.rings)
         self._faults: tuple[str, ...] = ()  # of the last reload
-        self._started = config.clock().timestamp()
+        self._started = clock().timestamp()
         self._party_rates: dict[str, float] = {}  # Mbit/s, of the parties with their own limit
+        self._signers: list[HostKeySigner] = []
         self._monitor = Monitor(
             self._loop,
             ledger,
-            config.settings.sftp.max_sessions_per_party,
-            check_admission=self._revalidator.reason_to_refuse,
-            may_change=self._revalidator.may_change,
+            settings.sftp.max_sessions_per_party,
             charge=penalties.charge,
+        )
+        self._logins = Logins(
+            self._monitor,
+            parts.judge,
+            parts.revalidator,
+            PasswordChanges(self._loop, settings.site, clock),
+            lambda party: self._rate_limit(party) is not None,
+            login_cpu.charge,
         )
         self._children = Children(
             self._loop,
             self._monitor,
+            parts.forker,
             self._rate_limit,
             BandwidthLimits(),
-            PasswordChanges(self._loop, config.settings.site, config.clock),
+            self._logins,
             login_cpu.charge,
+            self._report_no_resources,
         )
         self._listener = Listener(
             self._loop,
-            self._start_child,
+            self._children.start,
             self._lack_of_room,
             self._monitor.refuse_connection,
             penalties,
             rates,
             login_cpu,
         )
-        self._apply_config(config)
+        self._config = self._config_for(settings)
+        self._apply_config(self._config)
+
+    def _config_for(self, settings: Settings) -> Config:
+        """Load the host keys of these settings; raise Faults if they cannot be used."""
+        policy = sandbox.policy(settings.sftp, self._kernel, os.geteuid())
+        offer = algorithms.offer(settings.sftp)
+        signer = host_keys.start(settings.site, self._loop, lambda: sandbox.restrict_helper(policy))
+        if self._signers and signer.public == self._signers[-1].public:
+            signer.helper.stop()
+            signer = self._signers[-1]  # the keys are the same
+        else:
+            self._signers.append(signer)
+        sessions = SessionSettings(
+            signer.in_use,
+            signer.announced,
+            tuple(offer.kex),
+            tuple(offer.macs),
+            tuple(offer.host_keys),
+            tuple(offer.public_keys),
+            settings.sftp.stall_seconds,
+            settings.sftp.idle_seconds,
+            _grace_seconds(settings) if self._grace is None else self._grace,
+            settings.sftp.must_change_password,
+            policy,
+        )
+        return Config(settings, sessions, signer)
+
+    def stop_signing(self) -> None:
+        """End the processes that have the host keys."""
+        for signer in self._signers:
+            signer.helper.stop()
 
     def run(self, listening: socket.socket, ready: Callable[[int], None]) -> None:
         """Serve on the socket `listening` until a signal says to stop, then drain."""
-        with closing(self._loop), self._signals.handled(self._loop):
+        with self._signals.handled(self._loop):
             metrics_server = self._open_metrics()
             self._start_timers()
-            # Children share the server's memory until one of them writes to it. The garbage
-            # collector writes to every object that is not frozen.
+            # The processes that it forks share its memory until one of them writes to it. The
+            # garbage collector writes to every object that is not frozen.
             gc.collect()
             gc.freeze()
             address, port = listening.getsockname()[:2]
@@ -289,7 +355,12 @@ class Server:
             if result.settings is None:
                 raise Faults(result.faults)
             config = self._config_for(result.settings)
-            self._record_new_settings(result.settings)
+            try:
+                self._record_new_settings(result.settings)
+            except BaseException:
+                if config.host_keys is not self._config.host_keys:
+                    config.host_keys.retire()
+                raise
         except writer.LedgerBusy:
             self._signals.reload = True  # try again in the next turn
             return
@@ -313,9 +384,15 @@ class Server:
         self._end_revoked_sessions()
         self._update_status_file()
 
-    def _apply_config(self, config: ChildConfig) -> None:
+    def _apply_config(self, config: Config) -> None:
         settings = config.settings
+        if self._config.host_keys is not config.host_keys:
+            self._config.host_keys.retire()
+        self._signers = [each for each in self._signers if each.sessions or not each.retired]
         self._config = config
+        self._forker.configure(config.sessions)
+        self._logins.public_keys = frozenset(config.sessions.public_keys)
+        self._monitor.host_keys = config.host_keys
         self._revalidator.settings = settings
         self._monitor.max_sessions_per_party = settings.sftp.max_sessions_per_party
         self._monitor.settings = settings
@@ -325,27 +402,21 @@ class Server:
         self._shares.set_parties(settings.parties, settings.sftp.max_sessions)
         self._children.opens_per_second = settings.sftp.opens_per_second
         self._party_rates = {p.id: p.rate_mbit for p in settings.parties if p.rate_mbit is not None}
-        _raise_descriptor_limit(2 * settings.sftp.max_sessions + _SPARE_DESCRIPTORS)
+        _raise_descriptor_limit(3 * settings.sftp.max_sessions + _SPARE_DESCRIPTORS)
 
     def _update_status_file(self) -> None:
-        config = self._config
-        self._status_file.update(config.settings, config.host_keys, config.announced, self._faults)
+        config, signer = self._config, self._config.host_keys
+        self._status_file.update(config.settings, signer.in_use, signer.announced, self._faults)
 
     # Sessions.
 
-    def _start_child(self, peer: socket.socket, address: Address, via: Address | None) -> None:
-        self._children.start(
-            peer,
-            address,
-            via,
-            lambda *monitor: serve_in_child(self._config, peer, address, *monitor),
-            keep=[self._config.slots.descriptor],
-        )
+    def _report_no_resources(self, address: Address, via: Address | None, error: OSError) -> None:
+        self._listener.report_no_resources(address, via, error)
 
     def _lack_of_room(self, address: Address) -> str | None:
         if len(self._children) >= self._config.settings.sftp.max_sessions:
             return "sessions"
-        states = (child.state for child in self._children)
+        states = self._children.states()
         connections = ((state.address, state.party is not None) for state in states)
         return "unfinished" if self._shares.refuses(address, connections) else None
 
@@ -369,7 +440,7 @@ class Server:
 
     def _end_stuck_logins(self) -> None:
         # A child ends by itself after the grace time, unless a call in it never returns.
-        latest = self._loop.time() - self._config.grace - _STUCK_AFTER
+        latest = self._loop.time() - self._config.sessions.grace - _STUCK_AFTER
         for child in self._children:
             state = child.state
             if state.party is None and state.termination_reason is None and state.started < latest:

@@ -55,7 +55,17 @@ class Password:
         return "Password(...)"
 
 
-Proof = Key | Password
+@dataclass(frozen=True, slots=True)
+class CheckedPassword:
+    """A password that another process has compared with the hashes of the party's ring.
+
+    `matched` is the fingerprint of the credential that it is, None if it is none of them.
+    """
+
+    matched: str | None
+
+
+Proof = Key | Password | CheckedPassword
 
 
 class Reason(StrEnum):
@@ -309,6 +319,8 @@ def _user_reason(
 def _matching_credential(ring: Ring, proof: Proof, now: datetime) -> Credential | None:
     if isinstance(proof, Key):
         return ring.by_key(proof.blob, now)
+    if isinstance(proof, CheckedPassword):
+        return next((c for c in ring.passwords(now) if c.fingerprint == proof.matched), None)
     return ring.by_password(proof.text, now)
 
 

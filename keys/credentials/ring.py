@@ -22,6 +22,7 @@ import base64
 import hashlib
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -95,16 +96,29 @@ class Ring:
         It hashes at least once, so the time that it takes does not show whether the party has a
         password.
         """
-        found = None
-        passwords = [
+        passwords = self.passwords(now)
+        found = matching_hash([c.secret for c in passwords], password)
+        return None if found is None else passwords[found]
+
+    def passwords(self, now: datetime) -> list[Credential]:
+        """Return the passwords that are valid."""
+        return [
             c for c in self.credentials if c.kind is CredentialKind.PASSWORD and c.valid_at(now)
         ]
-        for credential in passwords:
-            if _matches(credential.secret, password):
-                found = credential
-        if not passwords:
-            _matches(_decoy_hash(), password)
-        return found
+
+
+def matching_hash(hashes: Sequence[str], password: str) -> int | None:
+    """Return which of some argon2id hashes is that of the password, or None.
+
+    It hashes at least once, so the time that it takes does not show whether there is a hash.
+    """
+    found = None
+    for number, secret in enumerate(hashes):
+        if _matches(secret, password):
+            found = number
+    if not hashes:
+        _matches(_decoy_hash(), password)
+    return found
 
 
 def _matches(secret: str, password: str) -> bool:

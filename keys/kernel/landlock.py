@@ -14,6 +14,7 @@ them apply.
 
 import ctypes
 import os
+from collections.abc import Iterable
 
 from keys.kernel.libc import libc, os_error
 
@@ -45,28 +46,23 @@ def abi() -> int:
     return max(int(found), 0)
 
 
-def deny_writes(abi: int) -> None:
-    """Deny every access to files except reading them and listing folders."""
-    _enforce(_Ruleset(_all_file_rights(abi) & ~(READ_FILE | READ_DIR), 0, 0), abi, None)
-
-
 def deny_files(abi: int) -> None:
     """Deny every access to files. Descriptors that are open remain usable."""
-    _enforce(_Ruleset(_all_file_rights(abi), 0, 0), abi, None)
+    _enforce(_Ruleset(_all_file_rights(abi), 0, 0), abi, ())
 
 
-def deny_all_but_reading(folder: int | None, abi: int) -> None:
-    """Deny files, network and signals, except reading below the folder with that descriptor."""
+def deny_all_but_reading(folders: Iterable[int], abi: int) -> None:
+    """Deny files, network and signals, except reading below the folders with these descriptors."""
     tcp = _TCP if abi >= _TCP_SINCE else 0
     scopes = _SCOPES if abi >= _SCOPES_SINCE else 0
-    _enforce(_Ruleset(_all_file_rights(abi), tcp, scopes), abi, folder)
+    _enforce(_Ruleset(_all_file_rights(abi), tcp, scopes), abi, folders)
 
 
 def _all_file_rights(abi: int) -> int:
     return (1 << _FILE_RIGHTS[min(abi, max(_FILE_RIGHTS))]) - 1
 
 
-def _enforce(ruleset: _Ruleset, abi: int, readable: int | None) -> None:
+def _enforce(ruleset: _Ruleset, abi: int, readable: Iterable[int]) -> None:
     # A kernel refuses a structure that is longer than the one it knows.
     size = 24 if abi >= _SCOPES_SINCE else 16 if abi >= _TCP_SINCE else 8
     descriptor = libc.syscall(
@@ -75,8 +71,8 @@ def _enforce(ruleset: _Ruleset, abi: int, readable: int | None) -> None:
     if descriptor < 0:
         raise os_error()
     try:
-        if readable is not None:
-            rule = _PathBeneath(READ_FILE | READ_DIR, readable)
+        for folder in readable:
+            rule = _PathBeneath(READ_FILE | READ_DIR, folder)
             added = libc.syscall(
                 _ADD_RULE,
                 ctypes.c_int(descriptor),

@@ -1,8 +1,8 @@
 """Opens a path so that it cannot leave a folder: openat2(2), Linux 5.6 or later.
 
 The kernel resolves the path, relative to the folder's descriptor. It refuses symbolic links, magic
-links (such as those in /proc), and every path that would leave the folder, even if a folder on the
-way is renamed at the same time.
+links (such as those in /proc), another file system that is mounted on the way, and every path that
+would leave the folder, even if a folder on the way is renamed at the same time.
 """
 
 import ctypes
@@ -11,7 +11,8 @@ import os
 from functools import cache
 
 _OPENAT2 = 437  # the same on every architecture
-_RESOLVE = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+# RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+_RESOLVE = 0x08 | 0x04 | 0x02 | 0x01
 _MAX_RETRIES = 8
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
@@ -36,7 +37,8 @@ def supported() -> bool:
 def open_beneath(folder: int, path: bytes, flags: int) -> int:
     """Open a path below the folder with that descriptor; return the descriptor.
 
-    Raises OSError: EXDEV if the path would leave the folder, ELOOP if there is a link on the way.
+    Raises OSError: EXDEV if the path would leave the folder or its file system, ELOOP if there is a
+    link on the way.
     """
     how = ctypes.addressof(_open_how(flags))
     for _ in range(_MAX_RETRIES):

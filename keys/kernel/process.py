@@ -1,14 +1,17 @@
 """Settings that a process makes for itself, most of which cannot be undone (prctl(2)); its CPU."""
 
+import ctypes
 import errno
 import os
+import resource
 import signal
 import time
 
-from keys.kernel.libc import prctl
+from keys.kernel.libc import libc, os_error, prctl
 
 _SCHEDULER_CLOCK = 2  # in the number of a clock: all time that the scheduler gave to the process
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 38
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -29,7 +32,13 @@ def forbid_new_privileges() -> None:
 
 
 def forbid_inspection() -> None:
-    """Keep other processes of the same user from reading the memory; disable core files."""
+    """Keep other processes of the same user from reading the memory; write no core file.
+
+    The memory has keys or passwords, so a core file would have them too. A program that this
+    process executes inherits only the limit for core files, and calls this itself. The kernel
+    forgets the other setting when the process changes its user.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(_PR_SET_DUMPABLE, 0)
 
 
@@ -43,3 +52,14 @@ def cpu_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | _SCHEDULER_CLOCK)
     except OSError:
         return 0.0
+
+
+def set_name(name: str) -> None:
+    """Give this process the name that `ps -o comm` shows, at most 15 bytes."""
+    if libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0) != 0:
+        raise os_error()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, in place of process 1."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -18,6 +18,7 @@ import structlog
 
 from config import load
 from config.site import RESULTS_LEDGER
+from keys.kernel.process import forbid_inspection
 from keys.server_keys import sshsig
 from scripts.shared import signer_client
 from scripts.shared.json_log import configure_logging
@@ -103,6 +104,7 @@ def main(site: Path) -> int:
 
     configure_logging("results")
     tune_garbage_collection()
+    forbid_inspection()
     settings = load.load(site)
     stop = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()

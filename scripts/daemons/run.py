@@ -21,7 +21,7 @@ from config import load
 from config.fault import Faults
 from config.settings import Settings
 from config.site import FILING, TRANSFER
-from keys.kernel import capabilities
+from keys.kernel import capabilities, process
 from keys.operations import server_state
 from keys.server_keys import host, sshsig
 from scripts.daemons import obstacles, settings_record, starts
@@ -32,6 +32,7 @@ from scripts.shared.json_log import configure_logging
 from sftpd.sandbox import sandbox
 
 _RECORD_TIMEOUT = 10.0  # seconds; meanwhile the supervisor restarts no daemon
+FORKER = (sys.executable, "-P", "-m", "scripts.daemons.sessions")
 RELOAD_SIGNALS = {"publish": signal.SIGTERM, "serve": signal.SIGHUP, "portal": signal.SIGHUP}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -48,6 +49,7 @@ def run(site: Path) -> None:
 
     SIGHUP reloads the settings, SIGTERM stops all.
     """
+    process.forbid_inspection()
     server_state.refuse_second(site, server_state.RUN)
     settings = load_ready_settings(site)
     found = [
@@ -96,6 +98,7 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     """
     from publisher.publish import publish as run
 
+    process.forbid_inspection()
     site = settings.site
     starts.record_start(settings, server_state.PUBLISH)
     # Folders in a tree must be readable by the sessions of the server from the first moment.
@@ -137,6 +140,7 @@ def run_server(settings: Settings, **how: Any) -> None:
     """Run the server with its signer until SIGTERM; `how` is passed to sftpd.server."""
     from sftpd.server import serve as run
 
+    process.forbid_inspection()
     site = settings.site
     # Before the signer is asked: it would wait for the other server's ledger.
     server_state.refuse_second(site, server_state.SERVE)
@@ -150,7 +154,13 @@ def run_server(settings: Settings, **how: Any) -> None:
                 new_settings, "loaded by ssps serve", wait_seconds=0, signed=False
             )
 
-        run(settings, poll_signer=signer.poll, record_new_settings=record_new_settings, **how)
+        run(
+            settings,
+            poll_signer=signer.poll,
+            record_new_settings=record_new_settings,
+            forker_command=FORKER,
+            **how,
+        )
 
 
 def load_ready_settings(site: Path) -> Settings:

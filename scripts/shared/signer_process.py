@@ -38,6 +38,7 @@ from pathlib import Path
 import structlog
 
 from config.site import LEDGER_NAMES, LEDGERS, OPERATIONS, SIGNER_SOCKET
+from keys.kernel import process
 from keys.ledger import note, segments
 from keys.ledger.signer import LedgerMismatch
 from keys.operations import server_state
@@ -169,6 +170,7 @@ def main(site: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the daemon, after the last record
     configure_logging(PART)
+    process.forbid_inspection()
     with suppress(server_state.AlreadyRunning), server_state.claim(site, PART):
         SignerServer(site).run(sys.stdin.fileno())
     return 0

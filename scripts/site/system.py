@@ -3,9 +3,9 @@
 Nothing runs as root. The daemons run as the system user `ssps`, who owns the site. Scanners are in
 the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the same
 user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. All share one
-systemd sandbox. Only server and portal have network access. Each daemon has one privilege: server
-and portal may use ports below 1024, and the publisher may ask the kernel whether a scanner still
-writes to a file (CAP_LEASE).
+systemd sandbox. Only server and portal have network access. Server and portal may use ports below
+1024; the server may also change the root directory of its sessions (CAP_SYS_CHROOT). The publisher
+may ask the kernel whether a scanner still writes to a file (CAP_LEASE).
 """
 
 import grp

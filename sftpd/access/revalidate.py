@@ -1,8 +1,8 @@
-"""Checks whether a session may begin, and whether a live session may go on.
+"""Decides whether a session may begin, and whether a live session may go on.
 
-A child uses the settings that were in force when it was forked. So the monitor checks with the
-Revalidator once before a session begins, and several times a second while it lasts: party,
-credential, address and opening times must still admit it (keys/credentials/admission).
+The monitor asks the Revalidator when a client offers a credential, and several times a second while
+a session lasts: party, credential, address and opening times must still admit it
+(keys/credentials/admission).
 
 A ring is read again when its file has changed. If the file is damaged, or no command has written it
 (keys/operations/ring_files), the last good ring stays in force and an error is logged. So a mistake
@@ -22,8 +22,8 @@ from config.party import Address
 from config.scope import Scope
 from config.settings import Settings
 from keys.credentials import admission, ring, rotation
-from keys.credentials.admission import Reason
-from keys.credentials.ring import Ring
+from keys.credentials.admission import Admitted, Proof, Reason, Refused
+from keys.credentials.ring import Credential, Ring
 from keys.operations import ring_files
 from keys.operations.key_files import KeyFilesOnRecord
 
@@ -98,17 +98,22 @@ class Revalidator:
         self._clock = clock
         self._rings = rings
 
-    def reason_to_refuse(
-        self, party: str, credential: str, address: Address, rehearsal: str = ""
-    ) -> Reason | None:
-        """Return why a session may not begin, None if it may; `credential` is a fingerprint."""
-        ring, damaged = self._ring(party)
-        if damaged and ring is None:
-            return Reason.KEYS_UNREADABLE
-        now = self._clock()
-        return admission.recheck(
-            self.settings, ring or Ring(party), party, credential, address, now, rehearsal
-        )
+    def decide(self, user: str, proof: Proof, address: Address) -> Admitted | Refused:
+        """Decide on a credential that a client offers, with settings and keys of this moment."""
+        in_force, now = self._rings.in_force, self._clock()
+        decision = admission.decide(self.settings, in_force, user, proof, address, now)
+        if isinstance(decision, Refused) and decision.cause:
+            _log.error("keys-unreadable", party=user, cause=decision.cause)
+        return decision
+
+    def passwords(self, user: str) -> list[Credential]:
+        """Return the passwords with which a user could log in now; none for an unknown user."""
+        ring, _ = self._ring(user)
+        return [] if ring is None else ring.passwords(self._clock())
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._clock()
 
     def reason_to_end(
         self,
@@ -120,8 +125,8 @@ class Revalidator:
     ) -> str | None:
         """Return why a live session has to end, None if it may go on.
 
-        `settings_at_start` are those that the session's child uses: a session also ends when the
-        party's scope has changed since.
+        `settings_at_start` are those at its login: a session also ends when the party's scope has
+        changed since.
         """
         ring, _ = self._ring(party)
         now = self._clock()

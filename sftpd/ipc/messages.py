@@ -13,12 +13,26 @@ in network byte order. Example: handle 4 was opened on a file of 200,000 bytes t
 
     O 00000004 0000000000030d40 00 000d "/BENIOKU.txt" 00
 
-The monitor answers ADMIT, REFUSE, CHANGE, OPEN, LIST, HASH, MISS and DENY with one byte. It is `+`
-when the record is in the ledger, and `-` when it cannot be written or the request is refused. So an
-open, a listing or a digest is on record before the client gets it. A missing answer counts as `-`.
-If a datagram has several messages, all except the last one are CLOSE.
+The monitor answers REFUSE, OPEN, LIST, HASH, MISS and DENY with one byte. It is `+` when the record
+is in the ledger, and `-` when it cannot be written or the request is refused. So an open, a listing
+or a digest is on record before the client gets it. A missing answer counts as `-`. If a datagram
+has several messages, all except the last one are CLOSE.
 
-ADMIT has further answers (LoginAnswer).
+The child has no key and no password, so it asks the monitor:
+
+    SIGN      a signature over the exchange hash of its key exchange (RFC 4253 section 8). The first
+              one is the session identifier; before the login there is only one
+    KEY       whether a user may log in with a public key. Without a signature (flag 0) the answer
+              is only whether a signature would be accepted. The monitor itself makes the text that
+              the client must have signed
+    PASSWORD  whether a user may log in with a password
+    CHANGE    to replace the initial password, which the last PASSWORD has proven, by a new one
+    PROVE     signatures that prove the host keys with these numbers, after the login
+
+SIGN and PROVE are answered with `+` and the signatures, or `-`. KEY and PASSWORD are answered with
+a LoginAnswer and what belongs to it: for a login that is recorded and may begin, the Grant and the
+descriptor of the party's tree; for one that comes too early, the text of the banner. CHANGE is
+answered with `+` or `-`.
 
 The answer `~` means `+`, and that the party's bandwidth is limited: from now on the child sends
 PACE before it sends bytes to the client. PACE is answered with a uint32, the milliseconds to wait.
@@ -28,22 +42,32 @@ number that took longer, and the microseconds of all READs together. DENY with t
 the number of refusals (MISS, DENY) that did not get a record of their own.
 """
 
+import json
+from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, StrEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
+from config.scope import ALL, Scope
+from config.scope import parse as parse_scope
+
 _header = Struct(">cIQ?H")
-_MAX_TEXT = 4096
+MAX_TEXT = 4096
 MAX_DATAGRAM = 32768
+MAX_ANSWER = 1 << 17  # the scope of a party may name many boards
+MAX_BLOB = 3072  # bytes of a key or a signature; RSA with 16,384 bits needs 2,100
 
 YES, NO, YES_PACED = b"+", b"-", b"~"
 
 
 class LoginAnswer(Enum):
-    """The answers to ADMIT; most of them say why a right credential does not let in now."""
+    """The answers to KEY and PASSWORD; most say why a right credential does not let in now."""
 
     ADMITTED = YES
     REFUSED = NO
+    ACCEPTABLE = b"k"  # a signature by that key would be accepted
+    MUST_CHANGE = b"m"  # the password is right, and can only be used to set a new one
     SESSIONS = b"s"
     SUSPENDED = b"u"
     NOT_YET_OPEN = b"e"
@@ -69,10 +93,13 @@ class Miss(StrEnum):
 class MessageKind(Enum):
     """A kind of message, with its letter and the names of its texts."""
 
-    ADMIT = b"A", ("party", "method", "credential", "client", "cipher", "kex", "rehearsal")
-    # flag: the client only probed a key
-    REFUSE = b"R", ("user", "method", "credential", "client", "cipher", "kex", "reason")
-    CHANGE = b"W", ("party", "credential", "secret")  # secret: the new password's hash
+    SIGN = b"S", ("algorithm", "hash", "client", "cipher", "kex")  # hash: in hexadecimal
+    KEY = b"K", ("user", "algorithm", "key", "signature")  # base64; flag: it is signed
+    PASSWORD = b"X", ("user", "method", "password")
+    # Without a verdict; flag: the client only probed a key.
+    REFUSE = b"R", ("user", "method", "credential", "reason")
+    CHANGE = b"W", ("password",)
+    PROVE = b"V", ("algorithm", "numbers")  # numbers of announced host keys, with commas
     OPEN = b"O", ("path", "sha256")  # count: size
     LIST = b"L", ("path",)
     HASH = b"H", ("algorithm", "path")
@@ -91,7 +118,44 @@ class MessageKind(Enum):
         self.needs_answer = letter not in b"CTPNE"  # the child waits for a yes or no
 
 
+# The monitor may have to ask another process before it answers these.
+QUESTIONS: Final = frozenset(
+    {
+        MessageKind.SIGN.letter,
+        MessageKind.KEY.letter,
+        MessageKind.PASSWORD.letter,
+        MessageKind.CHANGE.letter,
+        MessageKind.PROVE.letter,
+    }
+)
 _KINDS_BY_LETTER = {kind.letter: kind for kind in MessageKind}
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a session learns at its login: `now`, its party's scope, and whether it has a tree.
+
+    As JSON, `{"now": "2023-05-14T18:00:00+03:00", "scope": ["34-istanbul-1"], "paced": false,
+    "tree": true}`, with scope `"all"` for everything.
+    """
+
+    now: datetime
+    scope: Scope
+    paced: bool
+    tree: bool
+
+    def pack(self) -> bytes:
+        """Return it as bytes."""
+        scope = "all" if self.scope == ALL else str(self.scope).split()
+        values = {"now": self.now.isoformat(), "scope": scope}
+        return json.dumps({**values, "paced": self.paced, "tree": self.tree}).encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Grant":
+        """Read it from bytes."""
+        found = json.loads(data)
+        now = datetime.fromisoformat(found["now"])
+        return cls(now, parse_scope(found["scope"]), found["paced"], found["tree"])
 
 
 class Message(NamedTuple):
@@ -111,7 +175,7 @@ class Message(NamedTuple):
 def pack(message: Message) -> bytes:
     """Return a message as bytes; texts are cut at 4,096 bytes, and NULs in them are removed."""
     kind, texts, handle, count, flag = message
-    packed = b"\0".join([text[:_MAX_TEXT].replace(b"\0", b"") for text in texts])
+    packed = b"\0".join([text[:MAX_TEXT].replace(b"\0", b"") for text in texts])
     return _header.pack(kind.letter, handle, count, flag, len(packed)) + packed
 
 
@@ -129,7 +193,7 @@ def unpack(data: bytes) -> list[Message]:
         texts = tuple(data[start:at].split(b"\0"))
         if kind is None or len(texts) != len(kind.texts) or at > end:
             raise ValueError(f"not a message: {letter!r} with {len(texts)} texts")
-        if number >= 1 << 53 or (size > _MAX_TEXT and max(map(len, texts)) > _MAX_TEXT):
+        if number >= 1 << 53 or (size > MAX_TEXT and max(map(len, texts)) > MAX_TEXT):
             raise ValueError("not a message: too large")
         messages.append(Message(kind, texts, handle, number, flag))
     return messages

@@ -10,11 +10,12 @@ _MAX_REFUSALS refusals get a record each, and then _REFUSALS_PER_SECOND. The oth
 count is sent with the next refusal that gets a record, or when the connection ends.
 """
 
+import base64
 import socket
 import time
 from bisect import bisect_left
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -22,10 +23,13 @@ from keys.credentials.ratelimit import TokenBucket
 from sftpd.ipc import pending_closes
 from sftpd.ipc.messages import (
     MANY,
+    MAX_ANSWER,
+    MAX_TEXT,
     READ_TIME_BOUNDS,
     WAIT_MS,
     YES,
     YES_PACED,
+    Grant,
     LoginAnswer,
     Message,
     MessageKind,
@@ -39,6 +43,16 @@ _TIMES_INTERVAL = 1.0  # seconds
 _MAX_REFUSALS, _REFUSALS_PER_SECOND = 256, 10
 
 _log = structlog.get_logger()
+
+
+class LoginReply(NamedTuple):
+    """The answer to a login: with a grant and the tree if it may begin, else with a text."""
+
+    answer: LoginAnswer
+    user: str
+    grant: Grant | None = None
+    tree: int | None = None
+    text: str = ""
 
 
 class MonitorClient:
@@ -65,47 +79,72 @@ class MonitorClient:
         self._refusals = TokenBucket(_REFUSALS_PER_SECOND, _MAX_REFUSALS)
         self._counted_refusals = 0
         self.paced = False
-        self._last_answer = b""
 
-    def admit(
-        self,
-        party: str,
-        method: str,
-        credential: str,
-        client: str,
-        cipher: str,
-        kex: str,
-        rehearsal: str = "",
-    ) -> LoginAnswer:
-        """Have a login recorded; return whether the party may have a session, and why not."""
-        texts = (party, method, credential, client, cipher, kex, rehearsal)
-        if self._request(Message(MessageKind.ADMIT, tuple(map(_bytes, texts)))):
-            return LoginAnswer.ADMITTED
-        try:
-            return LoginAnswer(self._last_answer)
-        except ValueError:
-            return LoginAnswer.NOT_RECORDED  # the monitor has died
+    def sign(
+        self, algorithm: str, exchange_hash: bytes, client: str, cipher: str, kex: str
+    ) -> bytes | None:
+        """Return the signature over the hash of this connection's key exchange, None if refused."""
+        texts = (algorithm, exchange_hash.hex(), client, cipher, kex)
+        data, _ = self._ask(Message(MessageKind.SIGN, tuple(map(_bytes, texts))))
+        return data[5:] if data[:1] == YES else None  # after the length
 
-    def change_password(self, party: str, credential: str, secret: str) -> bool:
-        """Replace that credential by a new password, of which only the hash is sent."""
-        texts = (party, credential, secret)
-        return self._request(Message(MessageKind.CHANGE, tuple(map(_bytes, texts))))
+    def prove(self, algorithm: str, numbers: Iterable[int]) -> bytes | None:
+        """Return the proofs of announced host keys, each with its length; None if refused."""
+        texts = (_bytes(algorithm), ",".join(map(str, numbers)).encode())
+        data, _ = self._ask(Message(MessageKind.PROVE, texts))
+        return data[1:] if data[:1] == YES else None
+
+    def probe_key(self, user: str, algorithm: str, blob: bytes) -> bool:
+        """Return whether a signature by this key would be accepted; if not, that is recorded."""
+        texts = (_bytes(user), _bytes(algorithm), base64.b64encode(blob), b"")
+        data, _ = self._ask(Message(MessageKind.KEY, texts))
+        return data[:1] == LoginAnswer.ACCEPTABLE.value
+
+    def check_key(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> LoginReply:
+        """Log a user in with a public key and its signature."""
+        encoded = base64.b64encode(blob), base64.b64encode(signature)
+        texts = (_bytes(user), _bytes(algorithm), *encoded)
+        return self._log_in(user, Message(MessageKind.KEY, texts, flag=True))
+
+    def check_password(self, user: str, method: str, text: str) -> LoginReply:
+        """Log a user in with a password."""
+        texts = (_bytes(user), _bytes(method), _password_bytes(text))
+        return self._log_in(user, Message(MessageKind.PASSWORD, texts))
+
+    def change_password(self, text: str) -> bool:
+        """Replace the initial password, which was proven last, by a new one."""
+        data, _ = self._ask(Message(MessageKind.CHANGE, (_password_bytes(text),)))
+        return data == YES
 
     def record_refusal(
-        self,
-        user: str,
-        method: str,
-        credential: str,
-        client: str,
-        cipher: str,
-        kex: str,
-        reason: str,
-        *,
-        probe: bool,
+        self, user: str, method: str, credential: str, reason: str, *, probe: bool
     ) -> None:
-        """Record a refused login; `probe` if the client offered a key without a signature."""
-        texts = (user, method, credential, client, cipher, kex, reason)
+        """Record a login that is refused without a verdict; `probe` if a key was not signed."""
+        texts = (user, method, credential, reason)
         self._request(Message(MessageKind.REFUSE, tuple(map(_bytes, texts)), flag=probe))
+
+    def _log_in(self, user: str, message: Message) -> LoginReply:
+        data, descriptors = self._ask(message)
+        try:
+            answer = LoginAnswer(data[:1])
+        except ValueError:
+            return LoginReply(LoginAnswer.NOT_RECORDED, user)  # the monitor has died
+        if answer is not LoginAnswer.ADMITTED:
+            return LoginReply(answer, user, text=data[1:].decode())
+        grant = Grant.unpack(data[1:])
+        self.paced = grant.paced
+        return LoginReply(answer, user, grant, descriptors[0] if descriptors else None)
+
+    def _ask(self, message: Message) -> tuple[bytes, list[int]]:
+        """Return the answer to a question and what comes with it; nothing without a monitor."""
+        if not self._send(pack(message), message.kind):
+            return b"", []
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._monitor, MAX_ANSWER, 1)
+        except OSError as error:
+            _log.error("record-not-written", kind=message.kind.name, cause=str(error))
+            return b"", []
+        return data, descriptors
 
     def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
         """Record that a file was opened; return False if it cannot be recorded."""
@@ -210,7 +249,6 @@ class MonitorClient:
         except OSError as error:
             _log.error("record-not-written", kind=message.kind.name, cause=str(error))
             return False
-        self._last_answer = answer
         self.paced = answer == YES_PACED or (self.paced and answer != YES)
         return answer in (YES, YES_PACED)
 
@@ -233,6 +271,12 @@ class MonitorClient:
         finally:
             if held:
                 self._pending.clear()
+
+
+def _password_bytes(text: str) -> bytes:
+    """Return a password for a message; one that cannot be right becomes a byte that no text has."""
+    data = text.encode("utf-8", "replace")
+    return b"\xff" if b"\0" in data or len(data) > MAX_TEXT else data
 
 
 def _bytes(text: str) -> bytes:

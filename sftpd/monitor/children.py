@@ -1,8 +1,10 @@
-"""Forks one child per connection, reads its messages, answers them, and reaps it.
+"""Has one child started per connection, reads its messages, answers them, and reaps it.
 
-The monitor holds a pidfd and one end of a socket pair for each child. Messages (ipc/messages) go
-to Monitor, which records and decides. The child gets its answer at once. If records are written in
-batches (group_commit), it gets the answer after the commit at the end of the loop's turn.
+The forker starts the child (sftpd/processes/forker), and the monitor is its parent. The monitor
+holds a pidfd and one end of a socket pair for each child. Messages (ipc/messages) go to Monitor,
+which records and decides, and questions to Logins. The child gets its answer at once. If records
+are written in batches (group_commit), it gets the answer after the commit at the end of the loop's
+turn.
 
 A child ends in one of four ways, and `reap` is the last step of each:
 
@@ -14,14 +16,14 @@ A child ends in one of four ways, and `reap` is the last step of each:
 
 import math
 import os
-import resource
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Protocol
 
 import structlog
 
@@ -31,6 +33,7 @@ from keys.kernel import process
 from sftpd.ipc.messages import (
     MAX_DATAGRAM,
     NO,
+    QUESTIONS,
     WAIT_MS,
     YES,
     YES_PACED,
@@ -40,15 +43,15 @@ from sftpd.ipc.messages import (
 )
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor import cpu_shares, memory
+from sftpd.monitor.logins import Answer, Logins
 from sftpd.monitor.loop import Loop, Timer
 from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
-from sftpd.monitor.password_change import PasswordChanges
 
 MAX_OPEN_FILES = 2048  # of one connection: 2,000 handles (sftpd/sftp/budget), and a reserve
+LOGINS = frozenset((MessageKind.KEY.letter, MessageKind.PASSWORD.letter))
 _MEMORY_TIMEOUT = 0.3  # seconds from SIGTERM to SIGKILL
 _MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
 _OPENS = (MessageKind.OPEN, MessageKind.LIST, MessageKind.HASH, MessageKind.MISS)
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # those that the server handles
 
 _log = structlog.get_logger()
 
@@ -68,31 +71,53 @@ class Child:
     kill_timer: Timer | None = None
 
 
+class Starter(Protocol):
+    """Starts processes for connections; see sftpd/processes/forker."""
+
+    def start(
+        self,
+        descriptors: tuple[int, int, int],
+        address: Address,
+        started: Callable[[int | OSError], object],
+    ) -> None:
+        """Start one, and call `started` with its process id, or with the error; raise OSError.
+
+        `descriptors` are the client's connection, the child's end of its socket pair, and its page
+        of pending closes. The process is a child of this one.
+        """
+
+
 class Children:
     """All child processes.
 
     `rate_of` returns a party's bandwidth limit in Mbit/s, if it has one. `opens_per_second` limits
     the files and folders that a party opens: beyond it, each answer waits. `charge_login_cpu` gets
     the processor time that each connection used until its login, or its end without one.
+    `on_failure` is called if a child could not be started, after `start` has returned.
     """
 
     def __init__(
         self,
         loop: Loop,
         monitor: Monitor,
+        starter: Starter,
         rate_of: Callable[[str], float | None],
         pacer: BandwidthLimits,
-        password_changes: PasswordChanges,
+        logins: Logins | None = None,
         charge_login_cpu: Callable[[Address, float], object] = lambda *_: None,
+        on_failure: Callable[[Address, Address | None, OSError], object] = lambda *_: None,
     ) -> None:
         self._loop = loop
         self._monitor = monitor
+        self._starter = starter
         self._rate_of = rate_of
         self._pacer = pacer
-        self._password_changes = password_changes
+        self._logins = logins
         self._charge_login_cpu = charge_login_cpu
+        self._on_failure = on_failure
+        self._starting: list[ConnectionState] = []
         self._children: dict[int, Child] = {}
-        self._pending_answers: list[tuple[Child, bytes, float]] = []
+        self._pending_answers: list[tuple[Child, Answer, float]] = []
         self._open_rates = OpenRates(loop.time)
         self.opens_per_second = math.inf
         if monitor.group_commit.batching:
@@ -100,51 +125,68 @@ class Children:
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
 
     def __len__(self) -> int:
-        return len(self._children)
+        return len(self._children) + len(self._starting)
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._children.values()))
 
-    def start(
-        self,
-        peer: socket.socket,
-        address: Address,
-        via: Address | None,
-        serve: Callable[[socket.socket, PendingCloses], None],
-        keep: Iterable[int] = (),
-    ) -> None:
-        """Fork a child that calls `serve` with its end of the socket pair and its pending closes.
+    def states(self) -> Iterator[ConnectionState]:
+        """Yield the state of each connection, including those whose child is being started."""
+        yield from (child.state for child in self._children.values())
+        yield from self._starting
 
-        Of the server's descriptors the child keeps `peer` and those in `keep`, and no others.
-        Raises OSError, and leaves nothing behind, if the machine lacks a process or a descriptor.
+    def start(self, peer: socket.socket, address: Address, via: Address | None) -> None:
+        """Have a child started for a connection; the caller closes its copy of `peer`.
+
+        Raises OSError, and leaves nothing behind, if the machine lacks a descriptor.
         """
         pending_closes = PendingCloses()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            server = os.getpid()
+        state = self._monitor.begin(address, via)
+
+        def started(found: int | OSError) -> None:
+            self._starting.remove(state)
             try:
-                pid = os.fork()
-            except OSError:
+                if isinstance(found, OSError):
+                    raise found
+                self._add(found, ours, pending_closes, state)
+            except OSError as error:
                 ours.close()
+                pending_closes.close()
+                self._monitor.forget(state)
+                self._on_failure(address, via, error)
+
+        self._starting.append(state)
+        with theirs:
+            try:
+                descriptors = peer.fileno(), theirs.fileno(), pending_closes.descriptor
+                self._starter.start(descriptors, address, started)
+            except OSError:
+                self._starting.remove(state)
+                ours.close()
+                pending_closes.close()
+                self._monitor.forget(state)
                 raise
-            if pid == 0:
-                try:
-                    _set_up_child(server, [peer.fileno(), theirs.fileno(), *keep])
-                    serve(theirs, pending_closes)
-                finally:
-                    os._exit(1)
+        pending_closes.close_descriptor()
+
+    def _add(
+        self,
+        pid: int,
+        channel: socket.socket,
+        pending_closes: PendingCloses,
+        state: ConnectionState,
+    ) -> None:
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            ours.close()
             raise
-        ours.setblocking(False)
+        channel.setblocking(False)
         self._monitor.counters.forks += 1
-        child = Child(pid, pidfd, ours, pending_closes, self._monitor.begin(address, via))
+        child = Child(pid, pidfd, channel, pending_closes, state)
         self._children[pid] = child
-        self._loop.watch(ours, lambda: self._receive(child))
+        self._loop.watch(channel, lambda: self._receive(child))
         self._loop.watch(pidfd, lambda: self.reap(child))
 
     def _receive(self, child: Child) -> bool:
@@ -166,17 +208,12 @@ class Children:
             return False
         try:
             messages = unpack(data)
-            answer = self._answer(child, messages)
             last = messages[-1].kind
-            wait = self._seconds_to_wait(child, last)
-            if last is MessageKind.ADMIT and child.state.party is not None:
-                self._account_for_login(child)  # before the child goes on
-            if answer and self._monitor.group_commit.batching and last.needs_answer:
-                self._pending_answers.append((child, answer, wait))
-            elif answer and wait:
-                self._send_later(child, answer, wait)
-            elif answer:
-                child.channel.send(answer)
+            if last.letter in QUESTIONS:
+                self._ask(child, messages)
+            elif answer := self._answer(child, messages):
+                pause = self._seconds_to_wait(child, last)
+                self._send(child, Answer(answer), pause, committed=not last.needs_answer)
         except (BrokenPipeError, ConnectionResetError):
             return True  # it is dead; what it sent before still counts
         except (ProtocolViolation, ValueError, BlockingIOError) as error:
@@ -184,39 +221,68 @@ class Children:
             return False
         return True
 
-    def _account_for_login(self, child: Child) -> None:
-        self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
-        child.memory_at_login = memory.anonymous_bytes(child.pid)
-        self._update_cpu_shares()
-
     def commit(self) -> None:
         """Write the batch of records, and answer the children that wait for it."""
         committed = self._monitor.group_commit.commit()
         pending_answers, self._pending_answers = self._pending_answers, []
-        for child, answer, wait in pending_answers:
-            final = answer if committed else child.state.login_answer.value
-            self._send_later(child, final, wait)
+        for child, answer, pause in pending_answers:
+            if not committed:
+                _close(answer)
+                answer = Answer(child.state.login_answer.value)
+            with suppress(OSError):  # the child is dead, or does not read its answers
+                self._send(child, answer, pause, committed=True)
 
     def _seconds_to_wait(self, child: Child, last: MessageKind) -> float:
         if last not in _OPENS or child.state.party is None or self.opens_per_second == math.inf:
             return 0.0
         return self._open_rates.wait(child.state.party, self.opens_per_second)
 
-    def _send_later(self, child: Child, answer: bytes, wait: float) -> None:
-        """Send an answer after `wait` seconds, during which the child does nothing else."""
-        if wait:
-            when = self._loop.time() + wait
-            self._loop.call_at(when, lambda: self._send_later(child, answer, 0.0))
-            return
+    def _send(self, child: Child, answer: Answer, pause: float, *, committed: bool) -> None:
+        """Answer a child, after the commit that its record waits for and `pause` seconds.
+
+        It does nothing else meanwhile.
+        """
+        if not committed and self._monitor.group_commit.batching:
+            self._pending_answers.append((child, answer, pause))
+        elif pause:
+            when = self._loop.time() + pause
+            self._loop.call_at(when, lambda: self._send_late(child, answer))
+        else:
+            _send(child.channel, answer)
+
+    def _send_late(self, child: Child, answer: Answer) -> None:
         with suppress(OSError):  # the child is dead, or does not read its answers
-            child.channel.send(answer)
+            _send(child.channel, answer)
+
+    def _ask(self, child: Child, messages: list[Message]) -> None:
+        if self._logins is None:
+            raise ProtocolViolation("a question that nobody answers")
+        *closes, question = messages
+        if any(message.kind is not MessageKind.CLOSE for message in closes):
+            raise ProtocolViolation("a message before a question")
+        if closes:
+            self._monitor.handle_messages(child.state, *closes)
+
+        def answer(found: Answer) -> None:
+            if self._children.get(child.pid) is not child:
+                _close(found)  # it has ended meanwhile
+                return
+            if question.kind.letter in LOGINS and child.state.party is not None:
+                self._account_for_login(child)  # before the child goes on
+            with suppress(OSError):
+                self._send(child, found, 0.0, committed=False)
+
+        self._logins.handle(child.state, question, answer)
+
+    def _account_for_login(self, child: Child) -> None:
+        self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
+        child.memory_at_login = memory.anonymous_bytes(child.pid)
+        self._update_cpu_shares()
 
     def _answer(self, child: Child, messages: list[Message]) -> bytes:
         state = child.state
         granted = self._monitor.handle_messages(state, *messages)
         message = messages[-1]
-        if message.kind is MessageKind.CHANGE and granted:
-            return self._start_password_change(child, message)
         paced = message.kind is MessageKind.PACE
         if not (paced or message.kind.needs_answer):
             return b""
@@ -225,21 +291,8 @@ class Children:
             wait = self._pacer.wait(state.who, rate, message.count)
             return WAIT_MS.pack(min(round(wait * 1000), (1 << 32) - 1))
         if not granted:
-            return state.login_answer.value if message.kind is MessageKind.ADMIT else NO
+            return NO
         return YES if rate is None else YES_PACED
-
-    def _start_password_change(self, child: Child, message: Message) -> bytes:
-        """Start the process that writes the new password; the answer follows when it has ended."""
-        channel = child.channel
-
-        def answer(done: bool) -> None:
-            with suppress(OSError):
-                channel.send(YES if done else NO)
-
-        party, credential, secret = map(message.text, range(3))
-        origin = str(child.state.address)
-        started = self._password_changes.start(party, credential, secret, origin, answer)
-        return b"" if started else NO
 
     def enforce_memory_limit(self, limit: int) -> None:
         """End the largest session of each party whose sessions take more than `limit` bytes.
@@ -360,15 +413,16 @@ class Children:
                 cpu_shares.set_share(child.pid, self._nice + nice, preempts=share[1])
 
 
-def _set_up_child(server: int, keep: Iterable[int]) -> None:
-    """Give up the server's signal handlers and descriptors, and die when the server dies."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # Connection sets its own handler for SIGTERM
-    signal.set_wakeup_fd(-1)
-    process.end_with_parent(server)
-    memory.prefer_to_end()
-    first = 3
-    for descriptor in sorted(keep):
-        os.closerange(first, descriptor)
-        first = descriptor + 1
-    os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+def _send(channel: socket.socket, answer: Answer) -> None:
+    try:
+        if answer.descriptor is None:
+            channel.send(answer.data)
+        else:
+            socket.send_fds(channel, [answer.data], [answer.descriptor])
+    finally:
+        _close(answer)
+
+
+def _close(answer: Answer) -> None:
+    if answer.descriptor is not None:
+        os.close(answer.descriptor)

@@ -114,10 +114,14 @@ class Listener:
         try:
             self._start(peer, address, via)
         except OSError as error:
-            self._on_refusal(address, "resources", via)
-            self._pause(error)
+            self.report_no_resources(address, via, error)
             return False
         return True
+
+    def report_no_resources(self, address: Address, via: Address | None, error: OSError) -> None:
+        """Record that a connection could not be served, and accept no others for a while."""
+        self._on_refusal(address, "resources", via)
+        self._pause(error)
 
     def _refusal_reason(self, address: Address) -> str | None:
         if address not in self._registered:

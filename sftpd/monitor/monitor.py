@@ -4,10 +4,10 @@ A child handles untrusted input, so the monitor does not trust it. It believes a
 the client did in its session, and nothing else:
 
 Rule 1. Address and session number come from the monitor, never from a message.
-Rule 2. A child logs in once, as one party. The monitor checks again whether that party may log in,
-with the settings and keys that are in force now.
+Rule 2. A child logs in once, as one party. The monitor itself decides whether that party may log in
+(sftpd/monitor/logins), and records its decision.
 Rule 3. Each kind of message is allowed either before the login or after it (`_BEFORE_LOGIN`,
-`_AFTER_LOGIN`). After END nothing is allowed.
+`_AFTER_LOGIN`), and none while the child waits for an answer. After END nothing is allowed.
 Rule 4. A message that an honest child would not send is a ProtocolViolation: the child is killed.
 Rule 5. Every OPEN gets its CLOSE and every connection its SESSION_END, even if the child is killed.
 
@@ -26,6 +26,7 @@ from config.party import Address
 from config.settings import Settings
 from keys.credentials.admission import Reason
 from keys.credentials.penalties import Cost, costs_penalty
+from keys.credentials.ratelimit import TokenBucket
 from keys.ledger.writer import Ledger
 from sftpd.access import costs
 from sftpd.ipc.messages import LoginAnswer, Message, MessageKind, Miss
@@ -33,17 +34,19 @@ from sftpd.monitor.group_commit import GroupCommit
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Counters
 from sftpd.monitor.refusal_log import RefusalLog
-
-# (party, credential, address, rehearsal) -> why the session may not begin, None if it may.
-AdmissionCheck = Callable[[str, str, Address, str], Reason | None]
+from sftpd.processes.host_keys import HostKeySigner
 
 MAX_LOGIN_ATTEMPTS = 32  # of one connection; an honest child hangs up sooner
+SIGNATURES_PER_SECOND, MAX_SIGNATURES = 50, 1000  # of key exchanges after the login
 _SESSIONS_PER_RECORD = 10_000
-_REASONS = frozenset(Reason)
+# Refusals that need no verdict: the child itself does not offer the method, cannot pass on a key of
+# that size, or did not get an acceptable new password.
+_REASONS = frozenset((Reason.METHOD, Reason.CREDENTIAL, Reason.MUST_CHANGE))
 _EVENT_OF_MISS = {"list": TransferEvent.LIST, "hash": TransferEvent.HASH}
 _MISSES = frozenset(Miss)
 # What a client learns that has proven its credential.
-_LOGIN_ANSWERS = {
+LOGIN_ANSWERS = {
+    Reason.MUST_CHANGE: LoginAnswer.MUST_CHANGE,
     Reason.SESSIONS: LoginAnswer.SESSIONS,
     Reason.SUSPENDED: LoginAnswer.SUSPENDED,
     Reason.NOT_YET_OPEN: LoginAnswer.NOT_YET_OPEN,
@@ -68,6 +71,16 @@ class _OpenFile:
     sha256: str | None  # of the bytes that are served, if known
 
 
+@dataclass(frozen=True, slots=True)
+class KeyExchange:
+    """The first key exchange of a connection; `session_id` is its hash (RFC 4253 section 7.2)."""
+
+    session_id: bytes
+    client: str
+    cipher: str
+    kex: str
+
+
 @dataclass(slots=True)
 class ConnectionState:
     """What the monitor knows about one connection, from accept to end."""
@@ -78,7 +91,16 @@ class ConnectionState:
     via: Address | None  # the balancer that passed the connection on
     started: float
     last_message_at: float
-    settings: Settings | None = None  # the settings that its child was started with
+    settings: Settings | None = None  # the settings at its login
+    host_keys: HostKeySigner | None = None  # the keys that its child was started with
+    exchange: KeyExchange | None = None  # None until its hash is signed
+    waiting: bool = False  # the child waits for the answer to a question
+    ended: bool = False
+    initial_password: tuple[str, str] | None = None  # party and credential, to be replaced
+    proofs: int = 0  # of host keys
+    signatures: TokenBucket = field(  # of key exchanges after the login
+        default_factory=lambda: TokenBucket(SIGNATURES_PER_SECOND, MAX_SIGNATURES)
+    )
     party: str | None = None  # None before the login
     credential: str = ""
     rehearsal: str = ""
@@ -89,7 +111,7 @@ class ConnectionState:
     probes: list[Event] = field(default_factory=list)  # refusals of unsigned keys, not recorded yet
     login_attempts: int = 0
     credential_proven: bool = False  # the client had a right credential, admitted or not
-    login_answer: LoginAnswer = LoginAnswer.REFUSED  # to the last ADMIT that was not granted
+    login_answer: LoginAnswer = LoginAnswer.REFUSED  # to the last login that was not granted
     client: str = ""  # the version of a client that did not log in
     missing: str = ""  # the algorithms that it has instead of ours
     reported_reason: str | None = None  # why the connection ended, as the child says
@@ -110,18 +132,15 @@ class Monitor:
         ledger: Ledger,
         max_sessions_per_party: int,
         *,
-        check_admission: AdmissionCheck = lambda *_: None,
-        may_change: Callable[[str, str, Address], bool] = lambda *_: False,
         charge: Callable[[Address, Cost], object] = lambda *_: None,
     ) -> None:
         self.group_commit = GroupCommit(ledger, loop.time)
         self.counters = Counters()
         self.sessions: Counter[str] = Counter()  # of each party that has any
         self.max_sessions_per_party = max_sessions_per_party
-        self.settings: Settings | None = None  # for the connections that begin from now on
+        self.settings: Settings | None = None  # for the sessions that begin from now on
+        self.host_keys: HostKeySigner | None = None  # for the connections that begin from now on
         self._now = loop.time
-        self._check_admission = check_admission
-        self._may_change = may_change
         self._charge = charge
         self._last_session = -1
         self._refusal_log = RefusalLog(loop, self.group_commit.append)
@@ -132,9 +151,17 @@ class Monitor:
             self._last_session + 1, self.group_commit.next_seq * _SESSIONS_PER_RECORD
         )
         now = self._now()
-        return ConnectionState(
-            self._last_session, address, str(address), via, now, now, self.settings
-        )
+        state = ConnectionState(self._last_session, address, str(address), via, now, now)
+        state.host_keys = self.host_keys
+        if state.host_keys is not None:
+            state.host_keys.begin_session()
+        return state
+
+    def forget(self, state: ConnectionState) -> None:
+        """Give up a connection for which no child could be started; it gets no record here."""
+        state.ended = True
+        if state.host_keys is not None:
+            state.host_keys.end_session()
 
     def handle_messages(self, state: ConnectionState, *messages: Message) -> bool:
         """Record a datagram of messages from a child; return whether the last one is granted.
@@ -156,8 +183,7 @@ class Monitor:
             self.group_commit.flush()
 
     def _handle(self, state: ConnectionState, message: Message) -> bool:
-        if state.reported_reason is not None:
-            raise ProtocolViolation("a message after END")
+        self._check_time(state)
         allowed = _BEFORE_LOGIN if state.party is None else _AFTER_LOGIN
         handler = allowed.get(message.kind.letter)
         if handler is None:
@@ -165,12 +191,35 @@ class Monitor:
             raise ProtocolViolation(f"{message.kind.name} {when} the login")
         return handler(self, state, message)
 
+    def accept_question(self, state: ConnectionState, message: Message) -> None:
+        """Take a question of a child, which waits from now on; raise ProtocolViolation."""
+        state.last_message_at = self._now()
+        self._check_time(state)
+        if state.exchange is None and message.kind is not MessageKind.SIGN:
+            raise ProtocolViolation(f"{message.kind.name} before the key exchange")
+        if message.kind.letter in _ATTEMPTS:
+            if state.party is not None:
+                raise ProtocolViolation(f"{message.kind.name} after the login")
+            self._count_login_attempt(state)
+        elif message.kind is MessageKind.PROVE and state.party is None:
+            raise ProtocolViolation("PROVE before the login")
+        state.waiting = True
+
+    def _check_time(self, state: ConnectionState) -> None:
+        if state.reported_reason is not None:
+            raise ProtocolViolation("a message after END")
+        if state.waiting:
+            raise ProtocolViolation("a message while another one is being answered")
+
     def end(self, state: ConnectionState, reason: str) -> None:
         """Record the end of a connection, and a CLOSE for each file that is still open.
 
         `reason` is recorded if the child did not report one. How many bytes of an open file were
         sent is not known, so `bytes` is null.
         """
+        state.ended = True
+        if state.host_keys is not None:
+            state.host_keys.end_session()
         self.group_commit.flush_pending()
         now = self._now()
         ended = state.termination_reason or state.reported_reason or reason
@@ -225,33 +274,35 @@ class Monitor:
         if state.login_attempts > MAX_LOGIN_ATTEMPTS:
             raise ProtocolViolation(f"{state.login_attempts} login attempts")
 
-    def _on_admit(self, state: ConnectionState, message: Message) -> bool:
-        self._count_login_attempt(state)
-        party, method, credential, client, cipher, kex, rehearsal = map(message.text, range(7))
+    def admit(
+        self, state: ConnectionState, party: str, method: str, credential: str, rehearsal: str = ""
+    ) -> LoginAnswer:
+        """Record the login of a party that has proven its credential; return the answer to it.
+
+        While `group_commit` is batching, ADMITTED is valid only if the next `commit` succeeds.
+        """
         state.user, state.credential_proven = party, True
-        detail: dict[str, Value] = {"method": method, "credential": credential, "client": client}
-        detail |= {"cipher": cipher, "kex": kex, **_via(state)}
-        reason = self._check_admission(party, credential, state.address, rehearsal)
-        if reason is None and self.sessions[party] >= self.max_sessions_per_party:
-            reason = Reason.SESSIONS
-        if reason is not None:
-            state.login_answer = _LOGIN_ANSWERS.get(reason, LoginAnswer.REFUSED)
-            detail["reason"] = reason
+        detail: dict[str, Value] = {"method": method, "credential": credential}
+        detail |= {**_of_exchange(state), **_via(state)}
+        if self.sessions[party] >= self.max_sessions_per_party:
+            detail["reason"] = Reason.SESSIONS
+            state.login_answer = LOGIN_ANSWERS[Reason.SESSIONS]
             self._record_refusal(
                 _event(state, TransferEvent.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
             )
-            return False
+            return state.login_answer
         if rehearsal:
             detail["rehearsal"] = rehearsal
         if not self._record(state, TransferEvent.LOGIN, "", detail):
             state.login_answer = LoginAnswer.NOT_RECORDED
-            return False
+            return state.login_answer
         state.party, state.credential, state.rehearsal = party, credential, rehearsal
+        state.settings = self.settings
         probes, state.probes = state.probes, []
         self.sessions[party] += 1
         self.counters.logins[party] += 1
         self.group_commit.on_rollback(lambda _: self._roll_back_admit(state, party, probes))
-        return True
+        return LoginAnswer.ADMITTED
 
     def _roll_back_admit(self, state: ConnectionState, party: str, probes: list[Event]) -> None:
         state.party, state.credential, state.rehearsal = None, "", ""
@@ -265,38 +316,51 @@ class Monitor:
         if not self.sessions[party]:
             del self.sessions[party]
 
-    def _on_change(self, state: ConnectionState, message: Message) -> bool:
-        # Only the permission: Children starts the change (sftpd/monitor/password_change).
-        self._count_login_attempt(state)
-        party, credential = message.text(0), message.text(1)
-        state.user = party[:_MAX_USER_LENGTH]
-        return self._may_change(party, credential, state.address)
+    def refuse(
+        self,
+        state: ConnectionState,
+        user: str,
+        method: str,
+        credential: str,
+        reason: Reason,
+        *,
+        probe: bool = False,
+    ) -> bool:
+        """Record a refused login; one of an unsigned key only if no login follows it.
 
-    def _on_refuse(self, state: ConnectionState, message: Message) -> bool:
-        self._count_login_attempt(state)
-        user, method, credential, client, cipher, kex, reason = map(message.text, range(7))
-        if reason not in _REASONS:
-            raise ProtocolViolation(f"REFUSE with an unknown reason: {reason[:64]!r}")
+        The address is charged for it, unless the client has proven its credential.
+        """
         state.user = user[:_MAX_USER_LENGTH]
-        if reason in _LOGIN_ANSWERS and not message.flag:
+        if reason in LOGIN_ANSWERS and not probe:
             state.credential_proven = True
         detail: dict[str, Value] = {
             "method": method,
             "credential": credential,
-            "client": client,
-            "cipher": cipher,
-            "kex": kex,
+            **_of_exchange(state),
             "reason": reason,
             **_via(state),
         }
         event = _event(state, TransferEvent.LOGIN_REFUSED, "", detail, Outcome.REFUSED)
-        if message.flag:
+        if probe:
             # A client tries its keys one by one; they are recorded only if none is accepted.
             state.probes.append(event)
             return True
         if costs_penalty(reason):
             self._charge(state.address, Cost.LOGIN)
         return self._record_refusal(event)
+
+    def _on_refuse(self, state: ConnectionState, message: Message) -> bool:
+        if state.exchange is None:
+            raise ProtocolViolation("REFUSE before the key exchange")
+        self._count_login_attempt(state)
+        user, method, credential, reason = map(message.text, range(4))
+        if reason not in _REASONS:
+            raise ProtocolViolation(f"REFUSE with an unknown reason: {reason[:64]!r}")
+        if reason == Reason.MUST_CHANGE:
+            if state.initial_password is None:
+                raise ProtocolViolation("REFUSE of a change without an initial password")
+            user, credential = state.initial_password
+        return self.refuse(state, user, method, credential, Reason(reason), probe=message.flag)
 
     def _on_open(self, state: ConnectionState, message: Message) -> bool:
         if message.handle in state.open_files:
@@ -419,12 +483,14 @@ def first_record(session: int) -> int:
     return session // _SESSIONS_PER_RECORD
 
 
+_ATTEMPTS = frozenset(
+    kind.letter for kind in (MessageKind.KEY, MessageKind.PASSWORD, MessageKind.CHANGE)
+)
 # Which messages a child may send, and who handles them. Keyed by letter: an Enum hashes slowly.
+# Questions are handled by sftpd/monitor/logins.
 _Handler = Callable[[Monitor, ConnectionState, Message], bool]
 _BEFORE_LOGIN: dict[bytes, _Handler] = {
-    MessageKind.ADMIT.letter: Monitor._on_admit,
     MessageKind.REFUSE.letter: Monitor._on_refuse,
-    MessageKind.CHANGE.letter: Monitor._on_change,
     MessageKind.NO_LOGIN.letter: Monitor._on_no_login,
     MessageKind.END.letter: Monitor._on_end,
 }
@@ -450,6 +516,13 @@ def _event(
 ) -> Event:
     detail = {"session": state.session, **detail}
     return Event(event, state.who, state.origin, what, outcome, detail)
+
+
+def _of_exchange(state: ConnectionState) -> dict[str, Value]:
+    found = state.exchange
+    if found is None:
+        return {"client": "", "cipher": "", "kex": ""}
+    return {"client": found.client, "cipher": found.cipher, "kex": found.kex}
 
 
 def _via(state: ConnectionState) -> dict[str, Value]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import structlog
-from paramiko.pkey import PKey
 
 from config.settings import Settings
 from keys.credentials import ring
@@ -34,8 +33,8 @@ class StatusFile:
     def update(
         self,
         settings: Settings,
-        host_keys: Iterable[PKey],
-        announced: Iterable[PKey],
+        host_keys: Iterable[bytes],
+        announced: Iterable[bytes],
         faults: Sequence[str],
     ) -> None:
         """Reload the rings that have changed, and write the file if anything in it has changed."""
@@ -45,8 +44,8 @@ class StatusFile:
             {party: ring.ring_digest(found) for party, (found, _) in rings.items() if found},
             tuple(party for party, (_, damaged) in rings.items() if damaged),
             {party.id: server_state.party_digest(party) for party in settings.parties},
-            tuple(fingerprint(key.asbytes()) for key in host_keys),
-            tuple(fingerprint(key.asbytes()) for key in announced),
+            tuple(map(fingerprint, host_keys)),
+            tuple(map(fingerprint, announced)),
             tuple(faults),
         )
         if serving == self._written:

@@ -1,17 +1,21 @@
 """Restricts a connection's child by means of the kernel: to its party's tree, read only.
 
 `restrict_before_login` is called in the child as soon as it is forked. `restrict_to_tree` is called
-after the login and before anything is served, when the child has only one thread. Neither can be
-undone. From `restrict_before_login` on:
+after the login and before anything is served. Neither can be undone. From `restrict_before_login`
+on:
 
-- rlimits: no core file, which would contain keys; limited memory.
-- If the server was started as root: the unprivileged user that site.toml names, permanently. Two of
-  root's capabilities are kept until the login: to read the party's keys and tree, and to make the
-  tree the root directory.
+- rlimits: no core file, which would contain session keys; limited memory.
+- If the server was started as root: the unprivileged user that site.toml names, permanently.
+- An empty root directory, if the server may change it (as root, or with CAP_SYS_CHROOT). So no path
+  leads to any file. The one capability that is kept until the login is the one to change the root
+  directory once more.
 - no_new_privs: no program that is executed gains privileges.
-- Landlock (keys/kernel/landlock): no file is written, created, moved or removed, not even where
-  that user may.
-- seccomp (sftpd/sandbox/seccomp): no sockets, no programs, no other processes.
+- Landlock (keys/kernel/landlock): no file is written, and none is read outside the trees of the
+  parties that may log in from this address. A Landlock rule cannot be lifted, so the tree that the
+  login will open must be allowed from the start; the empty root directory keeps it out of reach
+  until then. No TCP (ABI 4), no abstract sockets and no signals to other processes (ABI 6).
+- seccomp (sftpd/sandbox/seccomp): no sockets, no programs, no other processes, no threads.
+- Not dumpable: no other process of that user can read this one's memory.
 
 From `restrict_to_tree` on:
 
@@ -19,12 +23,14 @@ From `restrict_to_tree` on:
 - A limited number of descriptors. There is no RLIMIT_NPROC, because it counts all processes of the
   user and not only this child's, and no RLIMIT_FSIZE, because it would limit the log if that is a
   file.
-- Landlock again: no file outside the tree, no TCP (ABI 4), no abstract sockets and no signals to
-  other processes (ABI 6).
-- No capabilities; and if the server was started as root, the tree is the root directory.
-- Not dumpable: no other process of that user can read this one's memory, which has the host keys.
+- Landlock again: no file outside the tree.
+- The tree is the root directory, if the server may change it.
+- No capabilities.
 
-Whatever has to be loaded from the disk must be loaded before `restrict_to_tree`.
+The processes that hold the host keys and the passwords (sftpd/processes) call `restrict_helper`:
+they open no file and no socket either, but may start threads.
+
+Whatever has to be loaded from the disk must be loaded before.
 """
 
 import errno
@@ -32,6 +38,7 @@ import os
 import pwd
 import resource
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -74,10 +81,20 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class SandboxPolicy:
-    """How the children of this server are restricted; `user` is None if the server is not root."""
+    """How the children of this server are restricted.
+
+    `user` is None if the server is not root. `chroot` says that it may change the root directory
+    although it is not root.
+    """
 
     kernel: KernelFeatures
     user: User | None = None
+    chroot: bool = False
+
+    @property
+    def changes_root(self) -> bool:
+        """Whether a child gets a root directory of its own."""
+        return self.chroot or self.user is not None
 
 
 def kernel() -> KernelFeatures:
@@ -111,9 +128,8 @@ def policy(sftp: SftpSettings, features: KernelFeatures, uid: int) -> SandboxPol
     found = faults(sftp, features, uid)
     if found:
         raise Faults(found)
-    for stage in Stage if features.seccomp else ():
-        seccomp.program(stage, 0)  # fills a cache that the children inherit
-    return SandboxPolicy(features, _user(sftp.user) if uid == 0 else None)
+    chroot = uid != 0 and capabilities.has(capabilities.SYS_CHROOT)
+    return SandboxPolicy(features, _user(sftp.user) if uid == 0 else None, chroot)
 
 
 def _user(name: str) -> User | None:
@@ -124,18 +140,29 @@ def _user(name: str) -> User | None:
     return User(name, entry.pw_uid, entry.pw_gid)
 
 
-def restrict_before_login(policy: SandboxPolicy) -> None:
+def prepare(policy: SandboxPolicy) -> None:
+    """Fill the caches that the children of this process inherit."""
+    time.localtime()  # reads the file of the time zone
+    for stage in Stage if policy.kernel.seccomp else ():
+        seccomp.program(stage, 0)
+
+
+def restrict_before_login(
+    policy: SandboxPolicy, trees: Iterable[int] = (), empty: int | None = None
+) -> None:
     """Restrict a child whose client has not logged in yet.
 
-    Raises OSError if the kernel has a part of the sandbox and refuses to set it up.
+    `trees` are descriptors of the folders that a login may open, `empty` is that of a folder in
+    which there is nothing and never will be. Raises OSError if the kernel has a part of the sandbox
+    and refuses to set it up.
     """
-    _set_limit(resource.RLIMIT_CORE, 0)
     _set_limit(resource.RLIMIT_AS, _mapped_bytes() + MEMORY)
     process.forbid_new_privileges()
-    if policy.user is not None:
-        _switch_user(policy.user)
+    if policy.changes_root and empty is not None:
+        _change_root(empty)
+    _drop_privileges(policy, [capabilities.SYS_CHROOT] if policy.changes_root else [])
     if policy.kernel.landlock:
-        landlock.deny_writes(policy.kernel.landlock)
+        landlock.deny_all_but_reading(trees, policy.kernel.landlock)
     if policy.kernel.seccomp:
         seccomp.install(Stage.BEFORE_LOGIN)
 
@@ -146,24 +173,47 @@ def restrict_to_tree(tree: int | None, policy: SandboxPolicy) -> None:
     Call `restrict_before_login` first. Raises OSError if the kernel has a part of the sandbox and
     refuses to set it up; the process must then not serve anything.
     """
-    time.localtime()  # reads the time zone while its file can be read
     _limit_session_memory()
     _set_limit(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
     if policy.kernel.landlock:
-        landlock.deny_all_but_reading(tree, policy.kernel.landlock)
-    if policy.user is not None and tree is not None:
+        landlock.deny_all_but_reading([] if tree is None else [tree], policy.kernel.landlock)
+    if policy.changes_root and tree is not None:
         # Landlock does not prevent stat(2) of a path outside the tree; chroot does.
-        os.fchdir(tree)
-        os.chroot(".")
+        _change_root(tree)
     capabilities.limit_to()
     if policy.user is not None and _can_regain_root():
         raise PermissionError(errno.EPERM, f"{policy.user.name} can become root again")
-    process.forbid_inspection()
     if policy.kernel.seccomp:
         seccomp.install(Stage.IN_TREE)
 
 
-def _switch_user(user: User) -> None:
+def restrict_helper(policy: SandboxPolicy) -> None:
+    """Restrict a process that computes with secrets: it needs no file, only its open socket.
+
+    Raises OSError if the kernel has a part of the sandbox and refuses to set it up.
+    """
+    process.forbid_new_privileges()
+    _drop_privileges(policy, [])
+    if policy.kernel.landlock:
+        landlock.deny_all_but_reading((), policy.kernel.landlock)
+    if policy.kernel.seccomp:
+        seccomp.install(Stage.HELPER)
+
+
+def _change_root(folder: int) -> None:
+    os.fchdir(folder)
+    os.chroot(".")
+
+
+def _drop_privileges(policy: SandboxPolicy, kept: Iterable[int]) -> None:
+    if policy.user is None:
+        capabilities.limit_to(*kept)
+    else:
+        _switch_user(policy.user, kept)
+    process.forbid_inspection()  # again, since a change of user permits it
+
+
+def _switch_user(user: User, kept: Iterable[int]) -> None:
     parent = os.getppid()
     capabilities.clear_inheritance()
     capabilities.keep_on_user_change(True)
@@ -171,7 +221,7 @@ def _switch_user(user: User) -> None:
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
     capabilities.keep_on_user_change(False)
-    capabilities.limit_to(capabilities.DAC_READ_SEARCH, capabilities.SYS_CHROOT)
+    capabilities.limit_to(*kept)
     process.end_with_parent(parent)  # again, since the change of user has cleared it
     ids = os.getresuid(), os.getresgid(), os.getgroups()
     if ids != ((user.uid,) * 3, (user.gid,) * 3, []) or _can_regain_root():

@@ -4,7 +4,8 @@ Landlock covers files, TCP and abstract sockets. What it does not cover is denie
 
 - sockets of every kind, other programs and processes, signals to other processes;
 - other processes' limits, priorities and processors;
-- changes of a file's mode, owner or times;
+- changes of a file's mode, owner or times; writing all files of the machine to the disk (sync);
+- extended attributes by path: Landlock does not cover them. A session reads those of open files;
 - IPC that outlives the process, keyrings, mounts;
 - the calls through which kernels are often attacked: bpf, io_uring, userfaultfd, perf.
 
@@ -16,9 +17,10 @@ calls that differ between versions of libc. So after an upgrade a list of allowe
 the server on polling night. A call that is missing from this list is still limited by Landlock, by
 the unprivileged user and by the missing capabilities.
 
-There are two stages, and the second filter adds to the first. The first denies the calls that no
-part of a connection needs. After the login, the second also denies threads and the calls that set
-up the sandbox itself. Calls of another architecture (i386, x32) are always denied.
+A connection has two stages, and the second filter adds to the first. The first denies the calls
+that no part of a connection needs. After the login, the second also denies the calls that set up
+the sandbox itself. A helper process (sftpd/processes) has the second filter, but may start threads.
+Calls of another architecture (i386, x32) are always denied.
 """
 
 import errno
@@ -32,10 +34,17 @@ from keys.kernel.bpf import instruction
 
 _X32 = 0x40000000
 _CLONE_THREAD = 0x00010000
-# Requests that are denied on any descriptor. ioctl: typing into the operator's terminal (TIOCSTI,
-# TIOCLINUX) and choosing who gets a signal when data arrives (FIOSETOWN, SIOCSPGRP). fcntl: the
-# same choice (F_SETOWN, F_SETSIG, F_SETOWN_EX).
-_DENIED_REQUESTS = {"ioctl": (0x5412, 0x541C, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
+# Requests that are denied, and the argument that has the request. ioctl: typing into the operator's
+# terminal (TIOCSTI, TIOCLINUX) and choosing who gets a signal when data arrives (FIOSETOWN,
+# SIOCSPGRP). fcntl: the same choice (F_SETOWN, F_SETSIG, F_SETOWN_EX). prctl: living on after the
+# monitor (PR_SET_PDEATHSIG), core files and other processes that read the memory (PR_SET_DUMPABLE,
+# PR_SET_PTRACER), keeping or passing on capabilities (PR_SET_KEEPCAPS, PR_SET_SECUREBITS,
+# PR_CAP_AMBIENT), adopting processes (PR_SET_CHILD_SUBREAPER).
+_DENIED_REQUESTS = {
+    "ioctl": (1, (0x5412, 0x541C, 0x8901, 0x8902)),
+    "fcntl": (1, (8, 10, 15)),
+    "prctl": (0, (1, 4, 0x59616D61, 8, 28, 47, 36)),
+}
 
 # The format of these tables is that of bpf.call_numbers.
 _ALWAYS = """
@@ -57,7 +66,10 @@ chown 92 -          fchown 93 55        lchown 94 -         fchownat 260 54
 utime 132 -         utimes 235 -        futimesat 261 -     utimensat 280 88
 setxattr 188 5      lsetxattr 189 6     fsetxattr 190 7     setxattrat 463 463
 removexattr 197 14  lremovexattr 198 15 fremovexattr 199 16 removexattrat 466 466
-file_setattr 469 469
+getxattr 191 8      lgetxattr 192 9     getxattrat 464 464
+listxattr 194 11    llistxattr 195 12   flistxattr 196 13   listxattrat 465 465
+sync 162 81         syncfs 306 267      fsync 74 82         fdatasync 75 83
+sync_file_range 277 84                  file_setattr 469 469
 creat 85 -          mknod 133 -         mknodat 259 33      mkdir 83 -
 mkdirat 258 34      link 86 -           linkat 265 37       symlink 88 -
 symlinkat 266 36    rename 82 -         renameat 264 38     renameat2 316 276
@@ -90,51 +102,53 @@ iopl 172 -          ioperm 173 -
 
 setuid 105 146      setgid 106 144      setreuid 113 145    setregid 114 143
 setfsuid 122 151    setfsgid 123 152
+setresuid 117 147   setresgid 119 149   setgroups 116 159
 """
 # Calls that restrict_to_tree itself makes; they are denied from then on.
 _BEFORE_LOGIN_ONLY = """
-setresuid 117 147   setresgid 119 149   setgroups 116 159   capset 126 91
-chroot 161 51
+capset 126 91       chroot 161 51
 """
 _WITH_ARGUMENTS = """
 clone 56 220        clone3 435 435      kill 62 129         tgkill 234 131
 ioctl 16 29         fcntl 72 25         prlimit64 302 261
+prctl 157 167
 """
 
 
 class Stage(Enum):
-    """When a filter is installed: as soon as the child is forked, or after the login."""
+    """What a filter is for: a connection before its login or after it, or a helper process."""
 
     BEFORE_LOGIN = 1
     IN_TREE = 2
+    HELPER = 3
 
 
 def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
     """Return the filter for the process `pid`; KeyError for an unknown machine."""
-    in_tree = stage is Stage.IN_TREE
     checked = bpf.call_numbers(_WITH_ARGUMENTS, machine)
     code = bpf.require_architecture(machine)
     if machine == "x86_64":
         code += [instruction(bpf.AT_LEAST, _X32, 0, 1), bpf.deny()]
-    code.append(_denied_calls(in_tree, machine))
+    code.append(_denied_calls(stage, machine))
     # The flags of clone3 are in memory, where no filter can read them. After ENOSYS libc calls
     # clone instead.
     code += [instruction(bpf.EQUAL, checked["clone3"], 0, 1), bpf.deny(errno.ENOSYS)]
-    # Before the login a password may be hashed, which argon2 does in four threads.
-    threads = [] if in_tree else [instruction(bpf.HAS_BITS, _CLONE_THREAD, 0, 1), bpf.allow()]
+    # A helper hashes passwords, which argon2 does in four threads.
+    thread = [instruction(bpf.HAS_BITS, _CLONE_THREAD, 0, 1), bpf.allow()]
+    threads = thread if stage is Stage.HELPER else []
     code += _check_argument(checked["clone"], 0, [*threads, bpf.deny()])
     for call in ("kill", "tgkill"):
         itself = [instruction(bpf.EQUAL, pid, 0, 1), bpf.allow()]
         code += _check_argument(checked[call], 0, [*itself, bpf.deny()])
     itself = [step for own in (0, pid) for step in (instruction(bpf.EQUAL, own, 0, 1), bpf.allow())]
     code += _check_argument(checked["prlimit64"], 0, [*itself, bpf.deny()])
-    for call, requests in _DENIED_REQUESTS.items():
+    for call, (argument, requests) in _DENIED_REQUESTS.items():
         denied = [
             step
             for request in requests
             for step in (instruction(bpf.EQUAL, request, 0, 1), bpf.deny())
         ]
-        code += _check_argument(checked[call], 1, [*denied, bpf.allow()])
+        code += _check_argument(checked[call], argument, [*denied, bpf.allow()])
     return b"".join([*code, bpf.allow()])
 
 
@@ -147,8 +161,8 @@ def install(stage: Stage) -> None:
 
 
 @cache
-def _denied_calls(in_tree: bool, machine: str) -> bytes:
-    table = _ALWAYS + (_BEFORE_LOGIN_ONLY if in_tree else "")
+def _denied_calls(stage: Stage, machine: str) -> bytes:
+    table = _ALWAYS + ("" if stage is Stage.BEFORE_LOGIN else _BEFORE_LOGIN_ONLY)
     numbers = bpf.call_numbers(table, machine).values()
     return b"".join(
         step for number in numbers for step in (instruction(bpf.EQUAL, number, 0, 1), bpf.deny())

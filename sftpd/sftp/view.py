@@ -4,8 +4,9 @@ A client's path is bytes, and is resolved twice. First by its text alone, as in 
 to `/`, and `..` at the root stays at the root. Then by the kernel, below the descriptor of the tree
 (keys/kernel/openat2), which refuses links and everything outside the tree.
 
-A client sees only regular files and folders. A FIFO, a socket, a device or a symbolic link that
-someone put into the tree is neither found nor listed; the same goes for a name with control
+A client sees only folders, and regular files as the publisher makes them: of mode 0444, and owned
+by the owner of the tree. A FIFO, a socket, a device, a symbolic link, or a hard link to a secret
+that someone put into the tree is neither found nor listed; the same goes for a name with control
 characters. A path that is denied looks like a path that does not exist.
 """
 
@@ -13,6 +14,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +40,7 @@ _ABSENT = {
     errno.ENXIO,  # a socket, or a device without its hardware
     errno.ENODEV,
 }
+_FILE_MODE = 0o444  # of everything that the publisher makes in a tree
 _CONTROL = bytes([*range(32), 127])
 
 _log = structlog.get_logger()
@@ -94,17 +97,24 @@ def canonical(path: bytes) -> bytes:
 class View:
     """One party's tree; close it after the session.
 
-    A tree that does not exist yet, because nothing was filed for the party, is shown as an empty
-    folder. `is_visible` returns whether a path in the tree (without the leading slash) may be seen.
-    After a party's scope became narrower, the publisher needs some time to remove the files.
+    `tree` is its path, or a descriptor, which the view then closes. A tree that does not exist yet,
+    because nothing was filed for the party, is shown as an empty folder (None). `is_visible`
+    returns whether a path in the tree (without the leading slash) may be seen. After a party's
+    scope became narrower, the publisher needs some time to remove the files.
     """
 
-    def __init__(self, tree: Path, is_visible: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self, tree: Path | int | None, is_visible: Callable[[str], bool] | None = None
+    ) -> None:
         self._is_visible = is_visible
-        try:
-            self._root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._root = -1
+        self._root = -1
+        if isinstance(tree, int):
+            self._root = tree
+        elif tree is not None:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with suppress(FileNotFoundError):
+                self._root = os.open(tree, flags)
+        self._owner = os.fstat(self._root).st_uid if self._root >= 0 else -1
 
     @property
     def root(self) -> int | None:
@@ -125,7 +135,7 @@ class View:
         if isinstance(descriptor, NotFound):
             return descriptor
         try:
-            return _attributes(os.fstat(descriptor))
+            return self._attributes(path, os.fstat(descriptor))
         finally:
             os.close(descriptor)
 
@@ -137,7 +147,7 @@ class View:
         if isinstance(descriptor, NotFound):
             return descriptor
         try:
-            if isinstance(_attributes(os.fstat(descriptor)), NotFound):
+            if isinstance(self._attributes(path, os.fstat(descriptor)), NotFound):
                 return NotFound()
             found = os.fstatvfs(descriptor)
             return FileSystemSize(found.f_frsize, found.f_blocks)
@@ -149,7 +159,7 @@ class View:
         descriptor = self._open(path, _READ_FLAGS)
         if isinstance(descriptor, NotFound):
             return descriptor
-        found = _attributes(os.fstat(descriptor))
+        found = self._attributes(path, os.fstat(descriptor))
         if isinstance(found, NotFound) or found.folder:
             os.close(descriptor)
             return found if isinstance(found, NotFound) else IsFolder()
@@ -164,12 +174,24 @@ class View:
             if isinstance(descriptor, IsFile) and not isinstance(self.stat(path), NotFound):
                 return descriptor
             return NotFound()
-        found = _attributes(os.fstat(descriptor))
+        found = _attributes(os.fstat(descriptor), self._owner)
         if isinstance(found, NotFound):
             os.close(descriptor)
             return found
         inside = canonical(path)[1:]
-        return Folder(descriptor, found, self._is_visible, inside + b"/" if inside else b"")
+        within = inside + b"/" if inside else b""
+        return Folder(descriptor, found, self._is_visible, within, self._owner)
+
+    def _attributes(self, path: bytes, status: os.stat_result) -> Attributes | NotFound:
+        found = _attributes(status, self._owner)
+        if isinstance(found, NotFound) and stat.S_ISREG(status.st_mode):
+            _log.error(
+                "file-not-published",
+                path=os.fsdecode(canonical(path)),
+                mode=f"{stat.S_IMODE(status.st_mode):04o}",
+                uid=status.st_uid,
+            )
+        return found
 
     def _open(self, path: bytes, flags: int) -> int | NotFound:
         if self._root < 0 or len(path) > MAX_PATH or _has_control_characters(path):
@@ -200,7 +222,9 @@ class Folder:
         attributes: Attributes,
         is_visible: Callable[[str], bool] | None = None,
         within: bytes = b"",
+        owner: int = -1,
     ) -> None:
+        self._owner = owner
         self._is_visible = is_visible
         self._within = within
         self._begun = False
@@ -236,7 +260,7 @@ class Folder:
                 status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            found = _attributes(status)
+            found = _attributes(status, self._owner)
             if not isinstance(found, NotFound):
                 yield name, found
 
@@ -244,7 +268,7 @@ class Folder:
         if self._descriptor < 0 or not self._within:
             return self.attributes  # as in a chroot: the root is its own parent
         try:
-            found = _attributes(os.stat("..", dir_fd=self._descriptor))
+            found = _attributes(os.stat("..", dir_fd=self._descriptor), self._owner)
         except OSError:
             return self.attributes
         return self.attributes if isinstance(found, NotFound) else found
@@ -260,8 +284,10 @@ def _has_control_characters(name: bytes) -> bool:
     return len(name.translate(None, _CONTROL)) != len(name)
 
 
-def _attributes(status: os.stat_result) -> Attributes | NotFound:
+def _attributes(status: os.stat_result, owner: int) -> Attributes | NotFound:
     if stat.S_ISREG(status.st_mode):
+        if stat.S_IMODE(status.st_mode) != _FILE_MODE or status.st_uid != owner:
+            return NotFound()
         return Attributes(folder=False, size=status.st_size, mtime=int(status.st_mtime))
     if stat.S_ISDIR(status.st_mode):
         return Attributes(folder=True, size=status.st_size, mtime=int(status.st_mtime))

@@ -42,7 +42,8 @@ CIPHERS: Final = (
 GCM_CIPHERS: Final = CIPHERS[:2]
 MACS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
 PLAIN_MACS: Final = ("hmac-sha2-256", "hmac-sha2-512")  # encrypt-and-MAC
-HOST_KEYS: Final = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
+RSA_SHA2: Final = ("rsa-sha2-512", "rsa-sha2-256")
+HOST_KEYS: Final = ("ssh-ed25519", *RSA_SHA2)
 SHA1: Final = "ssh-rsa"  # RSA with SHA-1, RFC 4253; the type of an RSA key has the same name
 PUBLIC_KEYS: Final = (
     "ssh-ed25519",

@@ -48,7 +48,7 @@ from paramiko.transport import Transport as ParamikoTransport
 
 from sftpd.sftp.session import Session
 from sftpd.ssh import algorithms, key_exchanges
-from sftpd.ssh.algorithms import CIPHERS, Offer
+from sftpd.ssh.algorithms import CIPHERS, RSA_SHA2, SHA1, Offer
 from sftpd.ssh.channel_policy import ChannelBackend, ChannelPolicy
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.packetizer import Packetizer
@@ -95,6 +95,7 @@ class _TypedTransport(ParamikoTransport):
         initial_kex_done: bool
         local_kex_init: bytes | None
         kex_engine: Any
+        server_key_dict: dict[str, PKey]
         _remote_ext_info: str | None
         _kex_info: dict[str, type]
         _channel_handler_table: dict[int, Callable[[Any, Message], None]]
@@ -162,6 +163,8 @@ class Transport(_TypedTransport):
         options.kex, options.ciphers, options.digests = offer.kex, CIPHERS, offer.macs
         for key in host_keys:
             self.add_server_key(key)
+            if key.get_name() == SHA1:  # paramiko does this only for keys of its own class
+                self.server_key_dict |= dict.fromkeys(RSA_SHA2, key)
         self._channel_handler_table = {
             **self._channel_handler_table,
             MSG_CHANNEL_DATA: self._on_unexpected_data,

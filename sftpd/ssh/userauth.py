@@ -6,7 +6,8 @@ whether a signature would be accepted (a probe), and then with one. Only the sig
 in. With keyboard-interactive the user is asked for the password and, if that is an initial one,
 twice for a new one. With the method `password` an initial password only gets a banner that says so.
 
-A refusal does not tell the client the reason: its bytes are always the same. Only a client with the
+The monitor decides on each credential, and records its decision (sftpd/monitor/logins). A refusal
+does not tell the client the reason: its bytes are always the same. Only a client with the
 right credential gets a banner with it. A refusal is sent a whole number of response intervals after
 the request arrived. An interval is longer than any decision takes, so the client cannot measure the
 time to read a key file or to hash a password. All methods are in one module because they share the
@@ -24,7 +25,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import structlog
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
     DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE,
@@ -34,21 +34,16 @@ from paramiko.common import (
     cMSG_USERAUTH_FAILURE,
     cMSG_USERAUTH_INFO_REQUEST,
     cMSG_USERAUTH_PK_OK,
-    cMSG_USERAUTH_REQUEST,
     cMSG_USERAUTH_SUCCESS,
 )
-from paramiko.ecdsakey import ECDSAKey
-from paramiko.ed25519key import Ed25519Key
 from paramiko.message import Message
-from paramiko.pkey import PKey
 
-from keys.credentials import fido, passwords
-from keys.credentials.admission import Admitted, Key, Password, Proof, Reason, Refused
+from keys.credentials import passwords
+from keys.credentials.admission import Reason
 from keys.credentials.passwords import MAX_LENGTH, MIN_LENGTH, Problem
-from keys.credentials.ring import Credential, fingerprint
-from sftpd.ipc.messages import LoginAnswer
-from sftpd.ssh.algorithms import SHA1
-from sftpd.ssh.hostkeys import RsaKey
+from keys.credentials.ring import fingerprint
+from sftpd.ipc.messages import MAX_BLOB, LoginAnswer
+from sftpd.ipc.monitor_client import LoginReply
 from sftpd.ssh.transport import Transport
 
 MAX_ATTEMPTS = 6
@@ -81,12 +76,6 @@ _PROBLEMS = {
     Problem.TOO_SIMPLE: "Cok basit. (Too simple.)\r\n",
 }
 
-# Reasons that a client learns, once it has proven its credential at a registered address.
-_NOT_NOW = {
-    Reason.SUSPENDED: LoginAnswer.SUSPENDED,
-    Reason.NOT_YET_OPEN: LoginAnswer.NOT_YET_OPEN,
-    Reason.CLOSED: LoginAnswer.CLOSED,
-}
 # RFC 4253 section 11.1.
 _SERVICE_NOT_AVAILABLE, _BY_APPLICATION, _TOO_MANY_CONNECTIONS = 7, 11, 12
 _GOODBYES = {
@@ -111,31 +100,29 @@ _GOODBYES = {
     ),
 }
 
-_log = structlog.get_logger()
-
 
 class AuthPolicy(Protocol):
-    """Decides on logins and has them recorded; see sftpd/connection."""
+    """Has logins decided and recorded; see sftpd/connection."""
 
-    def decide(self, user: str, proof: Proof) -> Admitted | Refused:
-        """Decide on the credential that a client offers; records nothing."""
+    def probe_key(self, user: str, algorithm: str, blob: bytes) -> bool:
+        """Return whether a signature by this key would be accepted."""
 
-    def admit(self, admitted: Admitted, method: str) -> LoginAnswer:
-        """Have a party admitted whose proof was verified, and return the answer."""
+    def check_key(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> LoginReply:
+        """Log a user in with a public key."""
+
+    def check_password(self, user: str, method: str, text: str) -> LoginReply:
+        """Log a user in with a password."""
+
+    def change_password(self, text: str) -> bool:
+        """Replace the initial password, which was proven last; return False if that fails."""
 
     def record_refusal(
         self, user: str, method: str, credential: str, reason: Reason, *, probe: bool
     ) -> None:
-        """Record a refusal."""
-
-    def change_password(self, user: str, credential: Credential, text: str) -> bool:
-        """Replace `credential` by a new password; return False if that fails."""
+        """Record a refusal that needs no verdict."""
 
     def after_login(self) -> None:
         """Called as soon as the success message is on its way to the client."""
-
-    def banner(self) -> str:
-        """Return the banner for a client that logs in before access opens."""
 
 
 class UserauthHandler(AuthHandler):
@@ -165,7 +152,7 @@ class UserauthHandler(AuthHandler):
         self._had_request = False
         self._banner_sent = False
         self._expected_answers = 0  # to the prompts that were sent last
-        self._initial_password: tuple[Credential, str] | None = None  # the one to be replaced
+        self._initial_password: str | None = None  # the one to be replaced
         self._tries_left = 0
 
     def _parse_service_request(self, m: Message) -> None:
@@ -216,7 +203,7 @@ class UserauthHandler(AuthHandler):
             self._policy.record_refusal(user, "password", "", Reason.METHOD, probe=False)
             self._refuse_after_interval()
             return
-        self._conclude(user, "password", self._policy.decide(user, Password(text)))
+        self._conclude(self._policy.check_password(user, "password", text))
 
     def _handle_public_key(self, user: str, m: Message) -> None:
         signed = m.get_boolean()
@@ -228,72 +215,48 @@ class UserauthHandler(AuthHandler):
             self._policy.record_refusal(user, method, name, Reason.METHOD, probe=not signed)
             self._refuse_after_interval()
             return
-        decision = self._policy.decide(user, Key(blob))
-        if signed:
-            signature = m.get_binary()
-            message = self._text_to_sign(user, algorithm, blob)
-            if _accepts_signature(decision) and not _signature_is_valid(
-                algorithm, blob, message, signature
-            ):
-                decision = Refused(Reason.SIGNATURE)
-            self._conclude(user, "publickey", decision, name)
-        elif _accepts_signature(decision):
+        signature = m.get_binary() if signed else b""
+        if len(blob) > MAX_BLOB or len(signature) > MAX_BLOB:
+            wrong = Reason.CREDENTIAL
+            self._policy.record_refusal(user, "publickey", name, wrong, probe=not signed)
+            self._refuse_after_interval()
+        elif signed:
+            self._conclude(self._policy.check_key(user, algorithm, blob, signature))
+        elif self._policy.probe_key(user, algorithm, blob):
             reply = Message()
             reply.add_byte(cMSG_USERAUTH_PK_OK)
             reply.add_string(algorithm)
             reply.add_string(blob)
             self._transport._send_message(reply)
-        elif isinstance(decision, Refused):
-            self._policy.record_refusal(user, "publickey", name, decision.reason, probe=True)
-            self._refuse_after_interval()
-
-    def _conclude(
-        self, user: str, method: str, decision: Admitted | Refused, offered: str = ""
-    ) -> None:
-        """Log the client in, or refuse it; `offered` is the fingerprint of the key it offered."""
-        if isinstance(decision, Refused):
-            name = decision.credential.fingerprint if decision.credential else offered
-            self._policy.record_refusal(user, method, name, decision.reason, probe=False)
-            if decision.reason in _NOT_NOW:
-                self._end_proven(_NOT_NOW[decision.reason])
-                return
-            if decision.reason is Reason.MUST_CHANGE:
-                self._send_banner(_MUST_CHANGE)
-            self._refuse_after_interval()
-            return
-        answer = self._policy.admit(decision, method)
-        if answer is LoginAnswer.ADMITTED:
-            self.authenticated = True
-            success = Message()
-            success.add_byte(cMSG_USERAUTH_SUCCESS)
-            self._transport._send_message(success)
-            self._transport.authenticated = True
-            self._policy.after_login()
-        elif answer is LoginAnswer.REFUSED:
-            self._refuse_after_interval()
         else:
-            self._end_proven(answer)
+            self._refuse_after_interval()
 
-    def _end_proven(self, answer: LoginAnswer) -> None:
+    def _conclude(self, reply: LoginReply) -> None:
+        """Log the client in, or refuse it."""
+        match reply.answer:
+            case LoginAnswer.ADMITTED:
+                self.authenticated = True
+                success = Message()
+                success.add_byte(cMSG_USERAUTH_SUCCESS)
+                self._transport._send_message(success)
+                self._transport.authenticated = True
+                self._policy.after_login()
+            case LoginAnswer.REFUSED | LoginAnswer.ACCEPTABLE:
+                self._refuse_after_interval()
+            case LoginAnswer.MUST_CHANGE:
+                self._send_banner(_MUST_CHANGE)
+                self._refuse_after_interval()
+            case _:
+                self._end_proven(reply)
+
+    def _end_proven(self, reply: LoginReply) -> None:
         """Disconnect a client that has proven its credential, and say why.
 
         "Permission denied" would send its user to look for a wrong key, and lftp would give up.
         """
-        if answer is LoginAnswer.NOT_YET_OPEN:
-            self._send_banner(self._policy.banner())
-        self._disconnect(*_GOODBYES[answer])
-
-    def _text_to_sign(self, user: str, algorithm: str, blob: bytes) -> bytes:
-        message = Message()
-        message.add_string(self._transport.session_id or b"")
-        message.add_byte(cMSG_USERAUTH_REQUEST)
-        message.add_string(user)
-        message.add_string("ssh-connection")
-        message.add_string("publickey")
-        message.add_boolean(True)
-        message.add_string(algorithm)
-        message.add_string(blob)
-        return message.asbytes()
+        if reply.text:
+            self._send_banner(reply.text)
+        self._disconnect(*_GOODBYES[reply.answer])
 
     def _send_banner(self, text: str) -> None:
         if self._banner_sent:
@@ -361,19 +324,15 @@ class UserauthHandler(AuthHandler):
         if self._initial_password is None:
             self._check_password(self.auth_username, answers[0])
         else:
-            self._set_new_password(self.auth_username, *self._initial_password, *answers)
+            self._set_new_password(self.auth_username, self._initial_password, *answers)
 
     def _check_password(self, user: str, text: str) -> None:
-        decision = self._policy.decide(user, Password(text))
-        if (
-            isinstance(decision, Refused)
-            and decision.reason is Reason.MUST_CHANGE
-            and decision.credential is not None
-        ):
-            self._initial_password, self._tries_left = (decision.credential, text), _MAX_TRIES
+        reply = self._policy.check_password(user, _INTERACTIVE, text)
+        if reply.answer is LoginAnswer.MUST_CHANGE:
+            self._initial_password, self._tries_left = text, _MAX_TRIES
             self._ask_new_password("")
             return
-        self._conclude(user, _INTERACTIVE, decision)
+        self._conclude(reply)
 
     def _ask_new_password(self, problem: str) -> None:
         self._send_prompts(
@@ -383,24 +342,22 @@ class UserauthHandler(AuthHandler):
             "Yeni parola, yeniden (again): ",
         )
 
-    def _set_new_password(
-        self, user: str, credential: Credential, old: str, new: str, again: str
-    ) -> None:
+    def _set_new_password(self, user: str, old: str, new: str, again: str) -> None:
         problem = _password_problem(user, old, new, again)
         if problem and self._tries_left > 1:
             self._tries_left -= 1
             self._ask_new_password(problem)
             return
         self._initial_password = None
-        if problem or not self._policy.change_password(user, credential, new):
-            name = credential.fingerprint
-            self._policy.record_refusal(user, _INTERACTIVE, name, Reason.MUST_CHANGE, probe=False)
+        if problem or not self._policy.change_password(new):
+            reason = Reason.MUST_CHANGE
+            self._policy.record_refusal(user, _INTERACTIVE, "", reason, probe=False)
             self._send_banner(_NOT_CHANGED)
             self._refuse_after_interval()
             return
         self._send_banner(_CHANGED)
         self._banner_sent = False  # a client that is early gets a second banner
-        self._conclude(user, _INTERACTIVE, self._policy.decide(user, Password(new)))
+        self._conclude(self._policy.check_password(user, _INTERACTIVE, new))
 
 
 def _password_problem(user: str, old: str, new: str, again: str) -> str:
@@ -409,33 +366,3 @@ def _password_problem(user: str, old: str, new: str, again: str) -> str:
         return _DIFFERENT
     problem = passwords.problem(user, old, new)
     return "" if problem is None else _PROBLEMS[problem]
-
-
-def _accepts_signature(decision: Admitted | Refused) -> bool:
-    """Return whether a signature is asked for and verified.
-
-    A client that may not come in now proves its key too, and is then told why.
-    """
-    return isinstance(decision, Admitted) or decision.reason in _NOT_NOW
-
-
-def _signature_is_valid(algorithm: str, blob: bytes, message: bytes, signature: bytes) -> bool:
-    # The signature names its own algorithm, which must be the negotiated one (RFC 8332 section 3).
-    if Message(signature).get_binary() != algorithm.encode():
-        return False
-    if algorithm in fido.KINDS:
-        return fido.signature_is_valid(blob, message, signature)
-    try:
-        key = _load_public_key(algorithm, blob)
-        return bool(key.verify_ssh_sig(message, Message(signature)))
-    except Exception as error:
-        _log.info("key-unusable", algorithm=algorithm, cause=str(error))
-        return False
-
-
-def _load_public_key(algorithm: str, blob: bytes) -> PKey:
-    if algorithm == "ssh-ed25519":
-        return Ed25519Key(data=blob)
-    if algorithm.startswith("rsa-") or algorithm == SHA1:
-        return RsaKey(data=blob)
-    return ECDSAKey(data=blob)

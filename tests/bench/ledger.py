@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from unit.sftpd.monitor.test_children import LocalStarter
 
 from config.event import Event, Value
 from config.party import parse_address
@@ -34,7 +35,7 @@ from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger import note, segments
 from keys.ledger.signer import Signer
 from keys.ledger.verify import LedgerFiles, verify_ledger
-from keys.ledger.writer import Ledger, WritePolicy, utc_now
+from keys.ledger.writer import Ledger, WritePolicy
 from scripts.audit import index
 from scripts.shared.signing import sign_until_closed
 from sftpd.ipc.monitor_client import MonitorClient
@@ -42,7 +43,6 @@ from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
-from sftpd.monitor.password_change import PasswordChanges
 
 KEY = Ed25519PrivateKey.generate()
 MIN_RATE = 20_000  # appended records per second
@@ -107,18 +107,16 @@ def sessions_rate(
     loop = Loop()
     with Ledger(folder, policy=policy) as writer:
         monitor = Monitor(loop, writer, sessions)
-        passwords = PasswordChanges(loop, folder, utc_now)
-        children = Children(loop, monitor, lambda _: None, BandwidthLimits(), passwords)
+        starter = LocalStarter(lambda parent, pending: run_session(parent, pending, until))
+        children = Children(loop, monitor, starter, lambda _: None, BandwidthLimits())
         until = time.monotonic() + seconds + sessions * 0.005
         for _ in range(sessions):
             peer, other = socket.socketpair()
             with peer, other:
-                children.start(
-                    peer,
-                    parse_address("192.0.2.7"),
-                    None,
-                    lambda parent, pending: run_session(parent, pending, until),
-                )
+                children.start(peer, parse_address("192.0.2.7"), None)
+            for child in children:
+                if child.state.party is None:
+                    monitor.admit(child.state, "a", "publickey", "SHA256:x")
         # A slow disk may admit the last sessions only when the first have ended.
         while monitor.sessions["a"] < sessions and time.monotonic() < until:
             loop.run_once()
@@ -136,7 +134,6 @@ def sessions_rate(
 def run_session(parent: socket.socket, pending: PendingCloses, until: float) -> None:
     """Open and close files as a session does, in a child."""
     monitor = MonitorClient(parent, pending)
-    monitor.admit("a", "publickey", "SHA256:x", "SSH-2.0-x", "aes128-gcm", "mlkem768x25519")
     path, sha256 = b"/2023-05-14-cb-mv/7-il/kurul-7/sandik-7/cb-sandik-sonuc-s1.jpg", b"0" * 64
     while time.monotonic() < until:
         assert monitor.record_open(1, path, 200_000, sha256)

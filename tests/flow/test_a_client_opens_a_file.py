@@ -148,3 +148,31 @@ def test_a_password_works_like_a_key(rehearsal: RunningSite, tmp_path: Path) -> 
     login = [r.event for r in rehearsal.records() if r.event.event == "login"][-1]
     assert login.detail["method"] == "password"
     assert password not in rehearsal.log.read_text()
+
+
+def test_no_process_of_a_running_site_writes_a_core_file(rehearsal: RunningSite) -> None:
+    # Seeds and passwords were found in such files.
+    names = Counter[str]()
+    for pid in processes_of(rehearsal.site):
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        [core] = [line.split() for line in limits if line.startswith("Max core file size")]
+        assert core[4:6] == ["0", "0"], Path(f"/proc/{pid}/cmdline").read_bytes()
+        names[Path(f"/proc/{pid}/comm").read_text().strip()] += 1
+    assert {"ssps-judge", "ssps-hostkeys", "ssps-forker"} <= names.keys()
+    assert names.total() >= 8  # run, publish, serve, results and the signer too
+
+
+def processes_of(site: Path) -> list[int]:
+    """Return the daemons of a site, and their children."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(site).encode() in words and b"ssps" in words and b"sftp\0" not in words:
+            found.append(int(path.name))
+    for pid in found:
+        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += [int(child) for child in listed.read_text().split() if int(child) not in found]
+    return found

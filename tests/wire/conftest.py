@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from published import published_files
 from wire.server import OPENS, RunningServer, StartServer, make_site, server_script
 
 from keys.server_keys import host
+
+__all__ = ["published_files"]
 
 
 @pytest.fixture

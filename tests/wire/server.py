@@ -50,6 +50,7 @@ from datetime import datetime
 from math import inf
 from pathlib import Path
 from config import load
+from scripts.daemons import run
 from scripts.shared.json_log import configure_logging
 from sftpd import server
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
@@ -65,8 +66,21 @@ server.serve(
     penalties={penalties},
     rates={rates},
     login_cpu={login_cpu},
+    forker_command={forker},
 )
 """
+# The process that forks the sessions, with the same patch.
+_FORKER = """\
+import sys
+from pathlib import Path
+from scripts.shared.json_log import configure_logging
+from sftpd import server, sessions
+configure_logging("serve")
+site, grace = Path(sys.argv[1]), 0.0
+{patch}
+sessions.main(int(sys.argv[2]), int(sys.argv[3]))
+"""
+_HELPERS = {"ssps-forker", "ssps-judge", "ssps-hostkeys"}
 
 
 def server_script(
@@ -83,8 +97,11 @@ def server_script(
     connect often, all from one address, so penalties, connection rates and the limit on what logins
     cost are off unless `limited`; `rates` and `login_cpu` then replace the defaults.
     """
+    unpatched = "run.FORKER"
+    patched = f"[sys.executable, '-c', {_FORKER.format(patch=patch)!r}, str(site)]"
     return _SERVER.format(
         patch=patch,
+        forker=patched if patch else unpatched,
         drain=drain,
         penalties="Penalties()" if limited else "Penalties(tolerated=inf)",
         rates=(rates or "ConnectionRates()") if limited else "ConnectionRates(burst=inf)",
@@ -149,9 +166,22 @@ class RunningServer:
         return [dict(record.event.detail) for record in self.records(event)]
 
     def children(self) -> list[int]:
-        """Return the process ids of the children."""
+        """Return the process ids of the sessions."""
+        return [pid for pid, name in self.processes() if name not in _HELPERS]
+
+    def helper(self, name: str) -> int:
+        """Return the process id of one of the server's other processes, such as "judge"."""
+        [found] = [pid for pid, known in self.processes() if known == f"ssps-{name}"]
+        return found
+
+    def processes(self) -> list[tuple[int, str]]:
+        """Return process id and name of every child of the server."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        found = []
+        for pid in path.read_text().split():
+            with suppress(OSError):
+                found.append((int(pid), Path(f"/proc/{pid}/comm").read_text().strip()))
+        return found
 
     def reload(self) -> None:
         """Make the server reload its settings, and wait until it has."""
@@ -259,5 +289,7 @@ def make_site(site: Path, parties: dict[str, str], sessions: int, per_party: int
         ring_files.apply(site, Ring(id_, credentials))
         tree = site / "trees" / id_ / "2023-05-14-cb-mv"
         tree.mkdir(parents=True)
-        (site / "trees" / id_ / "BENIOKU.txt").write_text(f"{id_}\n")
+        readme = site / "trees" / id_ / "BENIOKU.txt"
+        readme.write_text(f"{id_}\n")
+        readme.chmod(0o444)  # also for those who use this without the fixture of tests/published
     host.create_key(site / "clients" / "stranger", "stranger")

@@ -74,7 +74,7 @@ def test_an_unreadable_tree_is_an_error_and_not_an_empty_listing(serve: StartSer
     tree.chmod(0o755)
     (tree / "BENIOKU.txt").chmod(0o400)
     assert server.sftp("parti-a", "get BENIOKU.txt /dev/null\n").returncode == 1
-    assert "file-unreadable" in server.log.read_text().splitlines()[-1]
+    assert "file-not-published" in server.log.read_text().splitlines()[-1]
 
 
 def test_data_before_the_login_uses_no_memory(serve: StartServer) -> None:

@@ -4,10 +4,13 @@ from pathlib import Path
 from struct import pack
 
 import pytest
+from published import published_files
 from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder
 
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import View
+
+__all__ = ["published_files"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from config import load
 from config.party import parse_address
 from config.site import SIGNING_KEYS
 from keys.credentials import ring
+from keys.credentials.admission import CheckedPassword, Refused
 from keys.credentials.ring import Credential, CredentialKind, Ring
 from keys.operations import ring_files
 from keys.server_keys import host
@@ -40,6 +41,11 @@ class Site:
         one, two = (self.revalidator.reason_to_end("parti-a", name, HOME) for name in NAMES)
         return one, two
 
+    def reason_to_refuse(self, user: str, name: str) -> str | None:
+        """Return why a login with the password of that name is refused."""
+        decision = self.revalidator.decide(user, CheckedPassword(name), HOME)
+        return decision.reason if isinstance(decision, Refused) else None
+
     def edit_parties(self, old: str, new: str) -> None:
         path = self.folder / "parties.toml"
         path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
@@ -52,7 +58,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_a_valid_session_may_begin_and_go_on(site: Site) -> None:
-    assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) is None
+    assert site.reason_to_refuse("parti-a", NAMES[0]) is None
     assert site.reasons_to_end() == (None, None)
 
 
@@ -61,7 +67,7 @@ def test_a_revoked_key_ends_only_its_own_sessions(site: Site) -> None:
     ring_files.apply(site.folder, Ring("parti-a", (TWO,)))
 
     assert site.reasons_to_end() == ("key revoked", None)
-    assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) == "wrong credential"
+    assert site.reason_to_refuse("parti-a", NAMES[0]) == "wrong credential"
 
 
 def test_a_removed_ring_is_a_ring_without_keys(site: Site) -> None:
@@ -85,10 +91,8 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_logged_once(sit
 
     with capture_logs() as logs:
         assert site.reasons_to_end() == (None, None)
-        assert site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME) is None
-        assert (
-            site.revalidator.reason_to_refuse("parti-a", "SHA256:other", HOME) == "wrong credential"
-        )
+        assert site.reason_to_refuse("parti-a", NAMES[0]) is None
+        assert site.reason_to_refuse("parti-a", "SHA256:other") == "wrong credential"
         assert site.reasons_to_end() == (None, None)
 
     assert [(log["event"], log["log_level"], log["party"]) for log in logs] == [
@@ -101,7 +105,7 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_logged_once(sit
 def test_a_ring_that_was_never_good_admits_no_one(site: Site) -> None:
     site.ring_file.write_text("[[credential]")
 
-    reason = site.revalidator.reason_to_refuse("parti-a", NAMES[0], HOME)
+    reason = site.reason_to_refuse("parti-a", NAMES[0])
 
     assert reason == "key file unreadable"
 
@@ -139,7 +143,7 @@ def test_a_party_id_from_a_child_never_becomes_part_of_a_path(site: Site) -> Non
     (site.folder / "keys" / "evil.toml").write_text("not TOML")
 
     with capture_logs() as logs:
-        reason = site.revalidator.reason_to_refuse("../evil", NAMES[0], HOME)
+        reason = site.reason_to_refuse("../evil", NAMES[0])
 
     assert reason == "unknown user"
     assert logs == []

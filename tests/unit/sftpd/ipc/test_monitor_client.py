@@ -23,7 +23,12 @@ def test_without_a_monitor_every_answer_is_no() -> None:
         ours.close()
         client = MonitorClient(theirs, PendingCloses())
         assert client.record_open(1, b"/x", 1, b"") is False
-        assert client.admit("a", "password", "", "", "", "") is LoginAnswer.NOT_RECORDED
+        assert client.check_password("a", "password", "x").answer is LoginAnswer.NOT_RECORDED
+        assert client.check_key("a", "ssh-rsa", b"", b"").answer is LoginAnswer.NOT_RECORDED
+        assert client.probe_key("a", "ssh-rsa", b"") is False
+        assert client.change_password("x") is False
+        assert client.sign("ssh-rsa", bytes(32), "", "", "") is None
+        assert client.prove("ssh-rsa", [0]) is None
         client.record_denied("write", b"/x")
 
 

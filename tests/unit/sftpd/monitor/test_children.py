@@ -1,9 +1,10 @@
+import errno
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from config.party import parse_address
+from config.party import Address, parse_address
 from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, WritePolicy
@@ -21,10 +22,49 @@ from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
-from sftpd.monitor.password_change import PasswordChanges
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 Serve = Callable[[socket.socket, PendingCloses], None]
+
+
+class LocalStarter:
+    """Forks children that run a function of the test, instead of a session."""
+
+    def __init__(self, serve: Serve, keep: Iterable[int] = ()) -> None:
+        self.serve = serve
+        self._keep = keep
+
+    def start(
+        self,
+        descriptors: tuple[int, int, int],
+        __: Address,
+        started: Callable[[int | OSError], object],
+    ) -> None:
+        _, channel, page = descriptors
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)
+                first = 3
+                for kept in sorted([channel, page, *self._keep]):
+                    os.closerange(first, kept)
+                    first = kept + 1
+                os.closerange(first, 1024)
+                self.serve(socket.socket(fileno=channel), PendingCloses(page))
+            finally:
+                os._exit(1)
+        started(pid)
+
+
+def start(children: Children, monitor: Monitor, party: str = "a") -> None:
+    """Start a child; the client of its connection has logged in."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        children.start(theirs, parse_address("192.0.2.7"), None)
+    for child in children:
+        if child.state.party is None:
+            monitor.admit(child.state, party, "publickey", "SHA256:x")
 
 
 def recorded(
@@ -36,12 +76,10 @@ def recorded(
     """
     loop = Loop()
     with Ledger(folder, lambda: NOON) as ledger:
-        passwords = PasswordChanges(loop, folder, lambda: NOON)
         monitor = Monitor(loop, ledger, 2)
-        children = Children(loop, monitor, lambda _: None, BandwidthLimits(), passwords)
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            children.start(theirs, parse_address("192.0.2.7"), None, serve)
+        starter = LocalStarter(serve)
+        children = Children(loop, monitor, starter, lambda _: None, BandwidthLimits())
+        start(children, monitor)
         while children:
             wait(children, monitor)
             loop.run_once()
@@ -57,7 +95,6 @@ def recorded(
 def test_pending_closes_of_a_killed_child_are_recorded(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
         client = MonitorClient(monitor, pending_closes)
-        client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         client.record_open(2, b"/y", 9, b"")
         client.record_close(1, 9, True, b"", "")
@@ -74,7 +111,6 @@ def test_pending_closes_of_a_killed_child_are_recorded(tmp_path: Path) -> None:
 def test_a_close_that_was_sent_but_not_cleared_is_recorded_once(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
         client = MonitorClient(monitor, pending_closes)
-        client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         client.record_close(1, 9, True, b"", "")
         held = pending_closes.read()
@@ -93,7 +129,6 @@ def test_a_close_that_was_sent_but_not_cleared_is_recorded_once(tmp_path: Path) 
 def test_pending_closes_that_hold_another_message_are_ignored(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
         client = MonitorClient(monitor, PendingCloses())
-        client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         pending_closes.write(pack(Message(MessageKind.LIST, (b"/",), 2)))
         os.kill(os.getpid(), signal.SIGKILL)
@@ -111,7 +146,6 @@ def test_a_child_with_too_many_open_files_is_killed(
 
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
         client = MonitorClient(monitor, PendingCloses())
-        client.admit("a", "publickey", "SHA256:x", "", "", "")
         for handle in range(50):
             client.record_open(handle, b"/x", 9, b"")
 
@@ -125,7 +159,6 @@ def test_messages_left_by_a_dead_child_are_recorded_up_to_a_violation(
 ) -> None:
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
         client = MonitorClient(monitor, PendingCloses(), count().__next__)
-        client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         client.record_open(2, b"/y", 9, b"")
         for handle in (1, last):
@@ -145,7 +178,6 @@ def test_messages_left_by_a_dead_child_are_recorded_up_to_a_violation(
 def test_a_terminated_child_that_does_not_end_is_killed_after_the_timeout(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
         client = MonitorClient(monitor, PendingCloses())  # SIGTERM is ignored
-        client.admit("a", "publickey", "SHA256:x", "", "", "")
         client.record_open(1, b"/x", 9, b"")
         signal.pause()
 
@@ -182,7 +214,6 @@ def test_a_dead_child_is_reaped_even_if_another_process_holds_its_socket_open(
     channels: list[EndlessChannel] = []
 
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
-        MonitorClient(monitor, PendingCloses()).admit("a", "publickey", "SHA256:x", "", "", "")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(children: Children, monitor: Monitor) -> None:
@@ -204,19 +235,15 @@ class Simultaneous:
         self.loop = Loop()
         self.ledger = Ledger(folder, lambda: NOON, policy=WritePolicy(sync_always=True))
         self.monitor = Monitor(self.loop, self.ledger, 99)
-        passwords = PasswordChanges(self.loop, folder, lambda: NOON)
-        self.children = Children(
-            self.loop, self.monitor, lambda _: None, BandwidthLimits(), passwords
-        )
         self.go, self.answers = os.pipe(), os.pipe()
+        starter = LocalStarter(self.serving(0), [self.go[0], self.answers[1]])
+        self.children = Children(
+            self.loop, self.monitor, starter, lambda _: None, BandwidthLimits()
+        )
         for number in range(count):
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
-                serve = self.serving(number)
-                keep = [self.go[0], self.answers[1]]
-                self.children.start(theirs, parse_address("192.0.2.7"), None, serve, keep)
-        while sum(self.monitor.sessions.values()) < count:
-            self.loop.run_once()
+            starter.serve = self.serving(number)
+            start(self.children, self.monitor)
+        assert self.monitor.group_commit.commit()
         os.write(self.go[1], bytes(count))
         asking = select.poll()
         for child in self.children:
@@ -227,7 +254,6 @@ class Simultaneous:
     def serving(self, number: int) -> Serve:
         def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
             client = MonitorClient(monitor, pending_closes)
-            client.admit("a", "publickey", "SHA256:x", "", "", "")
             os.read(self.go[0], 1)
             granted = client.record_open(1, b"/%d" % number, 9, b"")
             os.write(self.answers[1], b"+" if granted else b"-")
@@ -282,7 +308,6 @@ def test_a_failed_sync_refuses_every_request_of_that_turn(
 def test_the_answers_to_opens_beyond_the_rate_of_a_party_wait(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
         client = MonitorClient(monitor, PendingCloses())
-        client.admit("a", "publickey", "SHA256:x", "", "", "")
         began = time.monotonic()
         for handle in range(15):
             assert client.record_open(handle, b"/x", 9, b"")
@@ -305,13 +330,13 @@ def test_the_largest_session_of_a_party_that_takes_too_much_memory_is_ended(
     loop = Loop()
     with Ledger(tmp_path, lambda: NOON) as ledger:
         monitor = Monitor(loop, ledger, 9)
-        passwords = PasswordChanges(loop, tmp_path, lambda: NOON)
-        children = Children(loop, monitor, lambda _: None, BandwidthLimits(), passwords)
+        starter = LocalStarter(lambda *_: None)
+        children = Children(loop, monitor, starter, lambda _: None, BandwidthLimits())
 
         def serve(monitor: socket.socket, _: PendingCloses, size: int) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             client = MonitorClient(monitor, PendingCloses())
-            client.admit("a" if size else "b", "publickey", "SHA256:x", "", "", "")
+            select.select([monitor], [], [], 60)  # until the login is accounted for
             held = b"x" * size
             client.record_list(len(held), b"/")
             time.sleep(60)
@@ -320,9 +345,11 @@ def test_the_largest_session_of_a_party_that_takes_too_much_memory_is_ended(
             return sum(r.event.event == "list" for r in read_records(tmp_path))
 
         for size in (60_000_000, 120_000_000, 0):
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
-                children.start(theirs, parse_address("192.0.2.7"), None, partial(serve, size=size))
+            starter.serve = partial(serve, size=size)
+            start(children, monitor, party="a" if size else "b")
+        for child in children:
+            children._account_for_login(child)
+            child.channel.send(b"+")
         while listed() < 3:
             loop.run_once(loop.time() + 0.1)
         children.enforce_memory_limit(250_000_000)
@@ -337,33 +364,21 @@ def test_the_largest_session_of_a_party_that_takes_too_much_memory_is_ended(
     loop.close()
 
 
-def test_the_processor_time_of_logins_is_charged_to_their_address(tmp_path: Path) -> None:
+def test_the_processor_time_of_connections_without_a_login_is_charged(tmp_path: Path) -> None:
     loop, charged = Loop(), []
     with Ledger(tmp_path, lambda: NOON) as ledger:
-        passwords = PasswordChanges(loop, tmp_path, lambda: NOON)
         children = Children(
             loop,
             Monitor(loop, ledger, 9),
+            LocalStarter(lambda *_: busy(0.05)),
             lambda _: None,
             BandwidthLimits(),
-            passwords,
-            lambda address, seconds: charged.append((str(address), seconds)),
+            charge_login_cpu=lambda address, seconds: charged.append((str(address), seconds)),
         )
-
-        def serve(monitor: socket.socket, _: PendingCloses, admit: bool) -> None:
-            busy(0.05)
-            client = MonitorClient(monitor, PendingCloses())
-            if admit:
-                client.admit("a", "publickey", "SHA256:x", "", "", "")
-                busy(0.2)
-            os._exit(0)
-
-        for admit in (True, False):
+        for _ in range(2):
             ours, theirs = socket.socketpair()
             with ours, theirs:
-                children.start(
-                    theirs, parse_address("192.0.2.7"), None, partial(serve, admit=admit)
-                )
+                children.start(theirs, parse_address("192.0.2.7"), None)
             while children:
                 loop.run_once()
     loop.close()
@@ -376,3 +391,52 @@ def busy(seconds: float) -> None:
     until = time.process_time() + seconds
     while time.process_time() < until:
         pass
+
+
+class BrokenStarter:
+    """Starts nothing: it fails at once, or later."""
+
+    def __init__(self, *, later: bool) -> None:
+        self.later = later
+        self.waiting: list[Callable[[int | OSError], object]] = []
+
+    def start(
+        self,
+        _: tuple[int, int, int],
+        __: Address,
+        started: Callable[[int | OSError], object],
+    ) -> None:
+        if not self.later:
+            raise OSError(errno.EMFILE, "Too many open files")
+        self.waiting.append(started)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_connection_without_a_process_leaves_nothing_behind(tmp_path: Path, later: bool) -> None:
+    loop, failures = Loop(), []
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names, not paths
+    with Ledger(tmp_path, lambda: NOON) as ledger:
+        monitor = Monitor(loop, ledger, 2)
+        starter = BrokenStarter(later=later)
+        children = Children(
+            loop,
+            monitor,
+            starter,
+            lambda _: None,
+            BandwidthLimits(),
+            on_failure=lambda address, via, error: failures.append((str(address), error.errno)),
+        )
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            if later:
+                children.start(theirs, parse_address("192.0.2.7"), None)
+                assert len(children) == 1
+                starter.waiting[0](OSError(errno.EAGAIN, "no process"))
+                assert failures == [("192.0.2.7", errno.EAGAIN)]
+            else:
+                with pytest.raises(OSError, match="Too many open files"):
+                    children.start(theirs, parse_address("192.0.2.7"), None)
+        assert len(children) == 0
+    loop.close()
+    assert len(set(os.listdir("/proc/self/fd")) - before) <= 1  # noqa: PTH208 - names, not paths
+    assert list(read_records(tmp_path)) == []

@@ -13,13 +13,19 @@ from keys.credentials.admission import Reason
 from keys.credentials.penalties import Cost
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, WritePolicy
-from sftpd.ipc.messages import Message, MessageKind
+from sftpd.ipc.messages import LoginAnswer, Message, MessageKind
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.monitor import MAX_LOGIN_ATTEMPTS, ConnectionState, Monitor, ProtocolViolation
+from sftpd.monitor.monitor import (
+    MAX_LOGIN_ATTEMPTS,
+    ConnectionState,
+    KeyExchange,
+    Monitor,
+    ProtocolViolation,
+)
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 HOME = parse_address("192.0.2.7")
-ADMIT = (b"a", b"publickey", b"SHA256:x", b"SSH-2.0-x", b"aes", b"mlkem", b"")
+EXCHANGE = KeyExchange(b"s" * 32, "SSH-2.0-x", "aes", "mlkem")
 
 
 @pytest.fixture
@@ -57,9 +63,21 @@ def recorded(folder: Path) -> list[tuple[str, str, str, str, dict[str, Any]]]:
     ]
 
 
-def admitted(monitor: Monitor, party: bytes = b"a") -> ConnectionState:
-    state = monitor.begin(HOME)
-    assert monitor.handle_messages(state, Message(MessageKind.ADMIT, (party, *ADMIT[1:])))
+def begun(monitor: Monitor, via: Address | None = None) -> ConnectionState:
+    """Return a connection whose key exchange is done."""
+    state = monitor.begin(HOME, via)
+    state.exchange = EXCHANGE
+    return state
+
+
+def admit(monitor: Monitor, state: ConnectionState, party: str = "a") -> bool:
+    answer = monitor.admit(state, party, "publickey", "SHA256:x")
+    return answer is LoginAnswer.ADMITTED
+
+
+def admitted(monitor: Monitor, party: str = "a") -> ConnectionState:
+    state = begun(monitor)
+    assert admit(monitor, state, party)
     return state
 
 
@@ -192,30 +210,25 @@ def test_files_that_a_killed_child_left_open_are_closed_in_the_record(
 
 def test_a_party_cannot_exceed_its_maximum_of_sessions(monitor: Monitor, folder: Path) -> None:
     first, _ = admitted(monitor), admitted(monitor)
-    third = monitor.begin(HOME)
-    assert not monitor.handle_messages(third, Message(MessageKind.ADMIT, ADMIT))
+    third = begun(monitor)
+    assert not admit(monitor, third)
     assert recorded(folder)[-1][0] == "login-refused"
     assert recorded(folder)[-1][4]["reason"] == "too many sessions"
-    admitted(monitor, b"b")
+    admitted(monitor, "b")
 
     monitor.end(first, "closed")
-    assert monitor.handle_messages(third, Message(MessageKind.ADMIT, ADMIT))
+    assert admit(monitor, third)
 
 
 def test_probes_are_recorded_only_if_no_login_follows(monitor: Monitor, folder: Path) -> None:
-    probe = Message(
-        MessageKind.REFUSE,
-        (b"a", b"publickey", b"SHA256:y", b"SSH-2.0-x", b"aes", b"mlkem", b"wrong credential"),
-        flag=True,
-    )
-    state = monitor.begin(HOME)
-    monitor.handle_messages(state, probe)
-    monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
+    state = begun(monitor)
+    probe(monitor, state)
+    admit(monitor, state)
     monitor.end(state, "closed")
     assert [event for event, *_ in recorded(folder)] == ["login", "session-end"]
 
-    state = monitor.begin(HOME)
-    monitor.handle_messages(state, probe)
+    state = begun(monitor)
+    probe(monitor, state)
     monitor.end(state, "closed")
     assert [event for event, *_ in recorded(folder)][2:] == ["login-refused", "session-end"]
     assert recorded(folder)[2][1] == "a"
@@ -263,7 +276,7 @@ def test_refused_connections_are_counted_and_recorded_once_a_second(
 @pytest.mark.parametrize(
     "message",
     [
-        Message(MessageKind.ADMIT, ADMIT),
+        Message(MessageKind.REFUSE, (b"a", b"none", b"", b"method not offered")),
         Message(MessageKind.CLOSE, (b"", b""), 5),
         Message(MessageKind.OPEN, (b"/x", b""), 1),
         Message(MessageKind.PACE, (b"",), count=1 << 40),
@@ -278,28 +291,72 @@ def test_a_message_that_contradicts_the_state_is_a_violation(
         monitor.handle_messages(state, message)
 
 
-@pytest.mark.parametrize("reason", ["", "made up", "wrong \udcff"])
-def test_a_refusal_with_an_unknown_reason_is_a_violation(monitor: Monitor, reason: str) -> None:
+@pytest.mark.parametrize("reason", ["", "made up", "wrong \udcff", "suspended", "not yet open"])
+def test_a_refusal_for_a_reason_that_the_monitor_decides_on_is_a_violation(
+    monitor: Monitor, reason: str
+) -> None:
     with pytest.raises(ProtocolViolation, match="reason"):
-        monitor.handle_messages(monitor.begin(HOME), refusal(reason))
+        monitor.handle_messages(begun(monitor), refusal(reason))
+
+
+def test_a_change_that_failed_is_recorded_only_of_an_initial_password(
+    monitor: Monitor, folder: Path
+) -> None:
+    state = begun(monitor)
+    with pytest.raises(ProtocolViolation, match="initial password"):
+        monitor.handle_messages(state, refusal("password must be changed"))
+
+    state.initial_password = ("a", "SHA256:old")
+    monitor.handle_messages(state, refusal("password must be changed"))
+    assert recorded(folder)[0][1] == "a"
+    assert recorded(folder)[0][4]["credential"] == "SHA256:old"
+
+
+@pytest.mark.parametrize("probe", [False, True])
+def test_too_many_login_attempts_are_a_violation(monitor: Monitor, probe: bool) -> None:
+    state = begun(monitor)
+    for _ in range(MAX_LOGIN_ATTEMPTS):
+        monitor.handle_messages(state, refusal("wrong credential", probe=probe))
+    with pytest.raises(ProtocolViolation, match="attempts"):
+        monitor.handle_messages(state, refusal("wrong credential", probe=probe))
+
+
+def test_questions_count_as_attempts_too(monitor: Monitor) -> None:
+    state = begun(monitor)
+    key = Message(MessageKind.KEY, (b"a", b"ssh-ed25519", b"", b""))
+    for _ in range(MAX_LOGIN_ATTEMPTS):
+        monitor.accept_question(state, key)
+        state.waiting = False
+    with pytest.raises(ProtocolViolation, match="attempts"):
+        monitor.accept_question(state, key)
+
+
+def test_a_child_that_waits_for_an_answer_says_nothing(monitor: Monitor) -> None:
+    state = begun(monitor)
+    sign = Message(MessageKind.SIGN, (b"ssh-ed25519", b"00" * 32, b"", b"", b""))
+    monitor.accept_question(state, sign)
+    for message in (Message(MessageKind.END, (b"closed",)), refusal("wrong credential")):
+        with pytest.raises(ProtocolViolation, match="answered"):
+            monitor.handle_messages(state, message)
+    with pytest.raises(ProtocolViolation, match="answered"):
+        monitor.accept_question(state, sign)
 
 
 @pytest.mark.parametrize(
-    "attempt",
+    "message",
     [
-        lambda: refusal("wrong credential"),
-        lambda: refusal("wrong credential", probe=True),
-        lambda: Message(MessageKind.CHANGE, (b"a", b"SHA256:x", b"hash")),
+        Message(MessageKind.KEY, (b"a", b"ssh-ed25519", b"", b"")),
+        Message(MessageKind.PASSWORD, (b"a", b"password", b"x")),
+        Message(MessageKind.CHANGE, (b"x",)),
+        Message(MessageKind.PROVE, (b"rsa-sha2-512", b"0")),
     ],
 )
-def test_too_many_login_attempts_are_a_violation(
-    monitor: Monitor, attempt: Callable[[], Message]
-) -> None:
-    state = monitor.begin(HOME)
-    for _ in range(MAX_LOGIN_ATTEMPTS):
-        monitor.handle_messages(state, attempt())
-    with pytest.raises(ProtocolViolation, match="attempts"):
-        monitor.handle_messages(state, attempt())
+def test_a_question_at_the_wrong_time_is_a_violation(monitor: Monitor, message: Message) -> None:
+    with pytest.raises(ProtocolViolation, match="before the key exchange"):
+        monitor.accept_question(monitor.begin(HOME), message)
+    with pytest.raises(ProtocolViolation, match="the login"):
+        other = admitted(monitor) if message.kind is not MessageKind.PROVE else begun(monitor)
+        monitor.accept_question(other, message)
 
 
 def test_a_message_at_the_wrong_time_is_a_violation(monitor: Monitor) -> None:
@@ -308,13 +365,15 @@ def test_a_message_at_the_wrong_time_is_a_violation(monitor: Monitor) -> None:
         monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1))
     monitor.handle_messages(state, Message(MessageKind.END, (b"closed",)))
     with pytest.raises(ProtocolViolation):
-        monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
+        monitor.handle_messages(state, Message(MessageKind.END, (b"closed",)))
+    with pytest.raises(ProtocolViolation, match="before the key exchange"):
+        monitor.handle_messages(monitor.begin(HOME), refusal("wrong credential"))
 
 
 def test_a_request_is_not_granted_if_its_record_cannot_be_written(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, early = admitted(monitor), monitor.begin(HOME)
+    state, early = admitted(monitor), begun(monitor)
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -322,7 +381,8 @@ def test_a_request_is_not_granted_if_its_record_cannot_be_written(
     monkeypatch.setattr(os, "write", full)
     assert not monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     assert not monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 2))
-    assert not monitor.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
+    assert not admit(monitor, early)
+    assert early.login_answer is LoginAnswer.NOT_RECORDED
     assert state.open_files == {}
     assert early.party is None
 
@@ -391,7 +451,7 @@ def test_a_batch_is_written_in_order_with_one_sync(
 def test_a_batch_that_cannot_be_written_is_rolled_back(
     batching: Monitor, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    state, early = admitted(batching), batching.begin(HOME)
+    state, early = admitted(batching), begun(batching)
     assert batching.group_commit.commit()
 
     def full(*_: object) -> int:
@@ -401,13 +461,13 @@ def test_a_batch_that_cannot_be_written_is_rolled_back(
     with monkeypatch.context() as broken:
         broken.setattr(os, call, full)
         batching.handle_messages(state, opening)
-        batching.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
+        admit(batching, early)
         assert not batching.group_commit.commit()
     assert (state.open_files, state.files, early.party, early.credential) == ({}, 0, None, "")
     assert batching.sessions == {"a": 1}
 
     assert batching.handle_messages(state, opening)
-    assert batching.handle_messages(early, Message(MessageKind.ADMIT, ADMIT))
+    assert admit(batching, early)
     assert batching.group_commit.commit()
     assert (list(state.open_files), batching.sessions) == ([1], {"a": 2})
     # The OPEN that was written but not granted has a CLOSE that says so.
@@ -422,11 +482,11 @@ def test_probes_are_recorded_if_the_login_after_them_is_rolled_back(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    state = batching.begin(HOME)
-    batching.handle_messages(state, refusal("wrong credential", probe=True))
+    state = begun(batching)
+    probe(batching, state)
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
-        batching.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
+        admit(batching, state)
         assert not batching.group_commit.commit()
     batching.end(state, "closed")
     assert batching.group_commit.commit()
@@ -453,26 +513,6 @@ def test_more_bytes_than_a_record_can_hold_are_a_violation(monitor: Monitor, fol
     ]
 
 
-def test_the_monitor_checks_admission_itself(loop: Loop, ledger: Ledger, folder: Path) -> None:
-    checked = []
-
-    def check_admission(
-        party: str, credential: str, address: Address, rehearsal: str
-    ) -> Reason | None:
-        checked.append((party, credential, address))
-        return Reason.SUSPENDED
-
-    monitor = Monitor(loop, ledger, 2, check_admission=check_admission)
-    state = monitor.begin(HOME)
-    assert not monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
-    assert checked == [("a", "SHA256:x", HOME)]
-    [(event, who, _, outcome, detail)] = recorded(folder)
-    assert (event, who, outcome) == ("login-refused", "a", "refused")
-    assert detail["reason"] == "suspended"
-    assert (detail["cipher"], detail["kex"]) == ("aes", "mlkem")
-    assert monitor.sessions == {}
-
-
 def test_the_reason_of_the_monitor_replaces_the_reason_that_the_child_reports(
     monitor: Monitor, folder: Path
 ) -> None:
@@ -492,10 +532,9 @@ def test_the_reason_of_the_monitor_replaces_the_reason_that_the_child_reports(
 
 def test_login_and_end_name_the_balancer(monitor: Monitor, folder: Path) -> None:
     balancer = parse_address("203.0.113.1")
-    state = monitor.begin(HOME, balancer)
-    refused = (b"a", b"password", b"", b"", b"", b"", b"wrong credential")
-    monitor.handle_messages(state, Message(MessageKind.REFUSE, refused))
-    monitor.handle_messages(state, Message(MessageKind.ADMIT, ADMIT))
+    state = begun(monitor, balancer)
+    monitor.handle_messages(state, refusal("wrong credential"))
+    admit(monitor, state)
     monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 1))
     monitor.end(state, "closed")
     monitor.refuse_connection(HOME, "address", balancer)
@@ -510,25 +549,46 @@ def test_login_and_end_name_the_balancer(monitor: Monitor, folder: Path) -> None
     assert {record.event.origin for record in read_records(folder)} == {"192.0.2.7"}
 
 
-def charged(monitor: Monitor, *messages: Message, reason: str = "closed") -> list[Cost]:
+Step = Callable[[Monitor, ConnectionState], object]
+
+
+def charged(monitor: Monitor, *steps: Message | Step, reason: str = "closed") -> list[Cost]:
     found: list[Cost] = []
     monitor._charge = lambda _, cost: found.append(cost)
-    state = monitor.begin(HOME)
-    for message in messages:
-        monitor.handle_messages(state, message)
+    state = begun(monitor)
+    for step in steps:
+        if isinstance(step, Message):
+            monitor.handle_messages(state, step)
+        else:
+            step(monitor, state)
     monitor.end(state, reason)
     return found
 
 
+def probe(monitor: Monitor, state: ConnectionState) -> None:
+    """Refuse a key that the client only probed."""
+    state.login_attempts += 1
+    wrong = Reason.CREDENTIAL
+    monitor.refuse(state, "a", "publickey", "SHA256:y", wrong, probe=True)
+
+
+def refused(reason: Reason) -> Step:
+    def refuse(monitor: Monitor, state: ConnectionState) -> None:
+        state.login_attempts += 1
+        monitor.refuse(state, "a", "password", "", reason)
+
+    return refuse
+
+
 def refusal(reason: str, *, probe: bool = False) -> Message:
-    texts = (b"a", b"publickey", b"SHA256:y", b"", b"", b"", os.fsencode(reason))
+    texts = (b"a", b"publickey", b"SHA256:y", os.fsencode(reason))
     return Message(MessageKind.REFUSE, texts, flag=probe)
 
 
 def test_failures_before_the_login_charge_the_address(monitor: Monitor) -> None:
-    assert (
-        charged(monitor, refusal("wrong credential"), refusal("unknown user")) == [Cost.LOGIN] * 2
-    )
+    wrong, unknown = refused(Reason.CREDENTIAL), refused(Reason.UNKNOWN_USER)
+    assert charged(monitor, wrong, unknown) == [Cost.LOGIN] * 2
+    assert charged(monitor, probe) == [Cost.LOGIN]
     assert charged(monitor, refusal("wrong credential", probe=True)) == [Cost.LOGIN]
     assert charged(monitor, Message(MessageKind.END, (b"no login in time",))) == [Cost.GRACE]
     assert charged(monitor, Message(MessageKind.END, (b"protocol error",))) == [Cost.PROTOCOL]
@@ -542,17 +602,15 @@ def test_a_client_that_hangs_up_without_a_login_attempt_is_charged_a_little(
 
 
 def test_an_honest_client_is_not_charged(monitor: Monitor) -> None:
-    assert charged(monitor, refusal("not yet open"), refusal("closed")) == []
-    probe = refusal("wrong credential", probe=True)
-    assert charged(monitor, probe, Message(MessageKind.ADMIT, ADMIT), reason="killed") == []
+    assert charged(monitor, refused(Reason.NOT_YET_OPEN), refused(Reason.CLOSED)) == []
+    assert charged(monitor, probe, admit, reason="killed") == []
     admitted(monitor), admitted(monitor)
-    too_many = Message(MessageKind.ADMIT, ADMIT)
-    assert charged(monitor, probe, too_many) == []
+    assert charged(monitor, probe, admit) == []  # too many sessions
 
 
 def test_parties_without_a_session_are_forgotten(monitor: Monitor) -> None:
     for number in range(100):
-        monitor.end(admitted(monitor, f"party-{number}".encode()), "closed")
+        monitor.end(admitted(monitor, f"party-{number}"), "closed")
     assert monitor.sessions == {}
 
 

@@ -1,23 +1,24 @@
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import resource
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-import structlog
-import structlog.testing
 
 from config.fault import Faults
 from config.settings import SandboxMode, SftpSettings
+from sftpd import sessions
 from sftpd.sandbox import sandbox
 from sftpd.sandbox.sandbox import KernelFeatures, SandboxPolicy, User
 from sftpd.sftp.view import View
@@ -53,10 +54,13 @@ def start(tree: Path, action: Callable[[View], object], policy: SandboxPolicy) -
     pid = os.fork()
     if pid == 0:
         try:
-            sandbox.restrict_before_login(policy)
-            view = View(tree)
-            sandbox.restrict_to_tree(view.root, policy)
+            root = os.open(tree, os.O_PATH | os.O_DIRECTORY) if tree.exists() else None
+            readable, empty = [] if root is None else [root], sessions.empty_folder()
+            sandbox.restrict_before_login(policy, readable, empty)
+            os.close(empty)
+            view = View(root)
             try:
+                sandbox.restrict_to_tree(view.root, policy)
                 results = str(action(view))
             except OSError as error:
                 results = errno.errorcode[error.errno or 0]
@@ -230,58 +234,136 @@ def test_nothing_can_be_typed_into_the_operator_s_terminal(tree: Path) -> None:
         os.close(follower)
 
 
-@needs_seccomp
-def test_no_socket_and_no_program_before_the_login_either(tree: Path) -> None:
+def before_login(
+    policy: SandboxPolicy, *actions: Callable[[], object], trees: Iterable[Path] = ()
+) -> list[str]:
+    """Return what each action returns in a child before its login: a value or an errno name."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        results = []
-        sandbox.restrict_before_login(SandboxPolicy(THIS_KERNEL))
-        for action in (socket.socket, lambda: os.execv("/bin/true", ["true"]), os.fork):  # noqa: S606
-            try:
-                action()
-            except OSError as error:
-                results.append(errno.errorcode[error.errno or 0])
-        results.append(str(resource.getrlimit(resource.RLIMIT_AS)[0] < 8 << 30))
-        results.append((tree / "BENIOKU.txt").read_text())
-        os.write(writing, " ".join(results).encode())
-        os._exit(0)
+        try:
+            readable = [os.open(tree, os.O_PATH | os.O_DIRECTORY) for tree in trees]
+            empty = sessions.empty_folder()
+            sandbox.restrict_before_login(policy, readable, empty)
+            for folder in (*readable, empty):
+                os.close(folder)
+            results = []
+            for action in actions:
+                try:
+                    results.append(str(action()))
+                except OSError as error:
+                    results.append(errno.errorcode[error.errno or 0])
+                except RuntimeError as error:
+                    results.append(str(error))
+            os.write(writing, json.dumps(results).encode())
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
-        assert answer.read() == "EPERM EPERM EPERM True oku beni\n"
+        found = answer.read()
     os.waitpid(pid, 0)
+    return list(json.loads(found or "[]"))
+
+
+@needs_seccomp
+def test_no_socket_no_program_and_no_thread_before_the_login_either() -> None:
+    found = before_login(
+        SandboxPolicy(THIS_KERNEL),
+        socket.socket,
+        lambda: os.execv("/bin/true", ["true"]),  # noqa: S606
+        os.fork,
+        threading.Thread(target=lambda: None).start,
+        lambda: resource.getrlimit(resource.RLIMIT_AS)[0] < 8 << 30,
+        lambda: resource.getrlimit(resource.RLIMIT_CORE),
+    )
+
+    assert found == ["EPERM", "EPERM", "EPERM", "can't start new thread", "True", "(0, 0)"]
 
 
 @needs_landlock
 def test_nothing_can_be_written_before_the_login_either(site: Path, tree: Path) -> None:
     # Not even a file that the server's user may write, such as a ledger on a site without root.
-    ledger = site / "ledger"
+    ledger = tree / "ledger"
     ledger.write_text("record")
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        results = []
-        sandbox.restrict_before_login(SandboxPolicy(replace(THIS_KERNEL, seccomp=False)))
-        for action in (
-            lambda: ledger.write_text("forged"),
-            lambda: os.open(ledger, os.O_RDONLY | os.O_TRUNC),
-            lambda: os.open(ledger, os.O_WRONLY | os.O_APPEND),
-            lambda: (site / "new").write_text("x"),
-            ledger.unlink,
-            lambda: ledger.rename(site / "new"),
-        ):
-            try:
-                action()
-            except OSError as error:
-                results.append(errno.errorcode[error.errno or 0])
-        results.append(ledger.read_text())
-        os.write(writing, " ".join(results).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        assert answer.read() == "EACCES EACCES EACCES EACCES EACCES EACCES record"
-    os.waitpid(pid, 0)
+    ledger.chmod(0o600)
+
+    found = before_login(
+        SandboxPolicy(replace(THIS_KERNEL, seccomp=False)),
+        lambda: ledger.write_text("forged"),
+        lambda: os.open(ledger, os.O_RDONLY | os.O_TRUNC),
+        lambda: os.open(ledger, os.O_WRONLY | os.O_APPEND),
+        lambda: (site / "new").write_text("x"),
+        ledger.unlink,
+        lambda: ledger.rename(site / "new"),
+        trees=[tree],
+    )
+
+    assert set(found) == {"EACCES"}
     assert ledger.read_text() == "record"
+
+
+POLICIES = [
+    pytest.param(SandboxPolicy(THIS_KERNEL), id="service-account"),
+    pytest.param(
+        SandboxPolicy(THIS_KERNEL, chroot=True), id="with-CAP_SYS_CHROOT", marks=needs_root
+    ),
+    pytest.param(SandboxPolicy(THIS_KERNEL, NOBODY), id="root-as-nobody", marks=needs_root),
+]
+
+
+@needs_landlock
+@pytest.mark.parametrize("policy", POLICIES)
+def test_before_the_login_no_file_but_the_tree_of_that_address_can_be_read(
+    site: Path, tree: Path, policy: SandboxPolicy
+) -> None:
+    others = [
+        Path("/etc/shadow"),
+        Path("/etc/passwd"),
+        Path("/proc/self/environ"),
+        site / "trees/parti-b/gizli.txt",
+        site / "store/gizli.txt",
+    ]
+
+    def is_open(path: Path) -> bool:
+        with suppress(OSError):
+            path.read_bytes()
+            return True
+        return False
+
+    def is_there(path: Path) -> bool:
+        with suppress(OSError):
+            path.stat()
+            return True
+        return False
+
+    found = before_login(
+        policy,
+        lambda: [path for path in others if is_open(path)],
+        lambda: is_open(tree / "BENIOKU.txt"),
+        lambda: [path for path in (*others, tree) if is_there(path)] if policy.changes_root else [],
+        trees=[tree],
+    )
+
+    # Where the root directory cannot be changed, Landlock must allow from the start what the login
+    # will open.
+    assert found == ["[]", str(not policy.changes_root), "[]"]
+
+
+@needs_root
+def test_the_empty_root_directory_cannot_be_left(tree: Path) -> None:
+    # With CAP_SYS_CHROOT a process leaves a root directory if it has a descriptor outside of it, or
+    # can make a folder.
+    def climb() -> str:
+        os.chroot("/")
+        for _ in range(20):
+            os.chdir("..")
+        os.chroot(".")
+        return str(os.listdir("/"))  # noqa: PTH208
+
+    for policy in (SandboxPolicy(THIS_KERNEL, NOBODY), SandboxPolicy(THIS_KERNEL, chroot=True)):
+        found = before_login(policy, climb, lambda: Path("/x").mkdir(), trees=[tree])
+        assert found[0] in ("[]", "EACCES")
+        assert found[1] in ("EPERM", "EACCES", "ENOENT")
 
 
 @needs_root
@@ -306,10 +388,26 @@ def test_root_becomes_an_unprivileged_user_permanently(site: Path, tree: Path) -
 
 @needs_root
 def test_a_child_of_root_cannot_even_stat_a_path_outside_its_tree(site: Path, tree: Path) -> None:
-    policy = SandboxPolicy(THIS_KERNEL, NOBODY)
-    assert in_sandbox(tree, lambda _: (site / "store/gizli.txt").stat(), policy) == "ENOENT"
-    assert in_sandbox(tree, lambda _: Path("/etc/passwd").stat(), policy) == "ENOENT"
-    assert in_sandbox(tree, lambda _: sorted(os.listdir("/")), policy) == "['BENIOKU.txt', 'akis']"  # noqa: PTH208
+    for policy in (SandboxPolicy(THIS_KERNEL, NOBODY), SandboxPolicy(THIS_KERNEL, chroot=True)):
+        for path in (site / "store/gizli.txt", Path("/etc/passwd")):
+            assert in_sandbox(tree, ignoring(path.stat), policy) == "ENOENT"
+            assert in_sandbox(tree, ignoring(os.getxattr, path, "user.x"), policy) == "EPERM"
+        listed = in_sandbox(tree, lambda _: sorted(os.listdir("/")), policy)  # noqa: PTH208
+        assert listed == "['BENIOKU.txt', 'akis']"
+
+
+@needs_seccomp
+def test_the_protection_of_the_process_cannot_be_switched_off(tree: Path) -> None:
+    def prctl(option: int, value: int) -> None:
+        if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "")
+
+    dumpable, death_signal = 4, 1
+    for option, value in ((dumpable, 1), (death_signal, 0)):
+        assert in_sandbox(tree, ignoring(prctl, option, value)) == "EPERM"
+        assert before_login(SandboxPolicy(THIS_KERNEL), partial(prctl, option, value)) == ["EPERM"]
+    assert in_sandbox(tree, ignoring(os.sync)) == "None"  # glibc's sync cannot fail
+    assert in_sandbox(tree, lambda view: os.fsync(view.root or 0)) in ("EPERM", "EBADF")
 
 
 @needs_root
@@ -347,17 +445,10 @@ def test_no_capability_is_left(tree: Path, user: User | None) -> None:
 
 
 @needs_root
-def test_a_tree_that_the_user_may_not_read_is_logged(tree: Path) -> None:
+def test_a_tree_that_the_user_may_not_read_cannot_be_its_root_directory(tree: Path) -> None:
     tree.chmod(0o700)
 
-    def action(view: View) -> object:
-        with structlog.testing.capture_logs() as logs:
-            view.open_folder(b"/")
-        return logs
-
-    assert in_sandbox(tree, action, SandboxPolicy(THIS_KERNEL, NOBODY)) == (
-        "[{'path': '.', 'event': 'file-unreadable', 'log_level': 'error'}]"
-    )
+    assert in_sandbox(tree, read, SandboxPolicy(THIS_KERNEL, NOBODY)) == "EACCES"
 
 
 @pytest.mark.parametrize(
@@ -390,9 +481,8 @@ def test_a_server_that_cannot_meet_its_settings_does_not_start(
         with pytest.raises(Faults):
             sandbox.policy(sftp, kernel, uid)
     else:
-        assert sandbox.policy(sftp, kernel, uid) == SandboxPolicy(
-            kernel, NOBODY if uid == 0 else None
-        )
+        found = sandbox.policy(sftp, kernel, uid)
+        assert (found.kernel, found.user) == (kernel, NOBODY if uid == 0 else None)
 
 
 def test_the_fault_for_a_missing_landlock_says_what_to_do() -> None:
@@ -487,51 +577,35 @@ def test_python_still_works_in_the_sandbox(tree: Path) -> None:
 
 
 @needs_root
-def test_root_gives_up_all_but_two_capabilities_before_the_login(site: Path, tree: Path) -> None:
+def test_root_gives_up_all_but_one_capability_before_the_login(site: Path, tree: Path) -> None:
     key, ledger = site / "key", site / "ledger"
     for private in (key, ledger):
         private.write_text("x")
         private.chmod(0o600)
     tree.chmod(0o700)
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        sandbox.restrict_before_login(SandboxPolicy(THIS_KERNEL, NOBODY))
-        results: list[object] = [os.getresuid(), os.getresgid(), os.getgroups()]
-        for action in (
-            lambda: ledger.write_text("y"),
-            lambda: os.setresuid(0, 0, 0),
-            lambda: os.setgroups([0]),
-            lambda: os.kill(os.getppid(), 0),
-            key.read_text,
-            (tree / "BENIOKU.txt").read_text,
-        ):
-            try:
-                results.append(action())
-            except OSError as error:
-                results.append(errno.errorcode[error.errno or 0])
-        status = Path("/proc/self/status").read_text()
-        results += [line.split()[1] for line in status.splitlines() if line.startswith("Cap")]
-        os.write(writing, str(results).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        assert answer.read() == str(
-            [
-                (65534, 65534, 65534),
-                (65534, 65534, 65534),
-                [],
-                "EACCES",
-                "EPERM",
-                "EPERM",
-                "EPERM",
-                "x",
-                "oku beni\n",
-                "0000000000000000",
-                "0000000000040004",  # CAP_DAC_READ_SEARCH, CAP_SYS_CHROOT
-                "0000000000040004",
-                "0000000000000000",
-                "0000000000000000",
-            ]
-        )
-    os.waitpid(pid, 0)
+
+    found = before_login(
+        SandboxPolicy(THIS_KERNEL, NOBODY),
+        lambda: [os.getresuid(), os.getresgid(), os.getgroups()],
+        lambda: ledger.write_text("y"),
+        lambda: os.setresuid(0, 0, 0),
+        lambda: os.setgroups([0]),
+        lambda: os.kill(os.getppid(), 0),
+        key.read_text,
+        (tree / "BENIOKU.txt").read_text,
+        held_capabilities,
+        trees=[tree],
+    )
+
+    ids, *denied, held = found
+    assert ids == "[(65534, 65534, 65534), (65534, 65534, 65534), []]"
+    assert set(denied) <= {"EACCES", "ENOENT", "EPERM"}
+    chroot = 1 << 18
+    assert held == f"[{chroot}, {chroot}, 0]"
+
+
+def held_capabilities() -> list[int]:
+    """Return the effective, permitted and inheritable capabilities below 32."""
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capget(ctypes.byref(header), ctypes.byref(sets)) == 0
+    return list(sets[:3])

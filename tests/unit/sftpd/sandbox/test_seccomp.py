@@ -13,7 +13,7 @@ ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 X86_64, AARCH64, I386 = 0xC000003E, 0xC00000B7, 0x40000003
 AUDIT = {"x86_64": X86_64, "aarch64": AARCH64}
 PID = 4711
-BEFORE_LOGIN, SERVING = Stage.BEFORE_LOGIN, Stage.IN_TREE
+BEFORE_LOGIN, SERVING, HELPER = Stage.BEFORE_LOGIN, Stage.IN_TREE, Stage.HELPER
 
 
 def answer(
@@ -76,17 +76,41 @@ def test_what_a_session_needs_is_allowed(machine: str, numbers: list[int]) -> No
 
 
 def test_the_calls_that_set_up_the_sandbox_are_denied_after_the_login() -> None:
-    setresuid, chroot = 117, 161
-    assert (
-        answer(BEFORE_LOGIN, "x86_64", setresuid) == answer(BEFORE_LOGIN, "x86_64", chroot) == ALLOW
-    )
-    assert answer(SERVING, "x86_64", setresuid) == answer(SERVING, "x86_64", chroot) == EPERM
+    capset, chroot = 126, 161
+    for call in (capset, chroot):
+        assert answer(BEFORE_LOGIN, "x86_64", call) == ALLOW
+        assert answer(SERVING, "x86_64", call) == answer(HELPER, "x86_64", call) == EPERM
 
 
-def test_threads_are_allowed_only_before_the_login_and_processes_never() -> None:
+@pytest.mark.parametrize("stage", Stage)
+def test_nothing_that_protects_the_process_can_be_switched_off(stage: Stage) -> None:
+    prctl, set_name, get_dumpable = 157, 15, 3
+    death_signal, dumpable, ptracer, keep_capabilities, ambient = 1, 4, 0x59616D61, 8, 47
+    for option in (death_signal, dumpable, ptracer, keep_capabilities, ambient):
+        assert answer(stage, "x86_64", prctl, option) == EPERM
+        assert answer(stage, "aarch64", 167, option) == EPERM
+        assert answer(stage, "x86_64", prctl, option | 1 << 32) == EPERM
+    for option in (set_name, get_dumpable):
+        assert answer(stage, "x86_64", prctl, option) == ALLOW
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_attributes_are_read_only_of_open_files_and_no_disk_is_synced(stage: Stage) -> None:
+    x86_64 = {"getxattr": 191, "lgetxattr": 192, "listxattr": 194, "llistxattr": 195, "sync": 162}
+    aarch64 = {"getxattr": 8, "lgetxattr": 9, "listxattr": 11, "llistxattr": 12, "sync": 81}
+    for machine, calls in (("x86_64", x86_64), ("aarch64", aarch64)):
+        for number in (*calls.values(), 464, 465):  # getxattrat, listxattrat
+            assert answer(stage, machine, number) == EPERM
+    fgetxattr = 193
+    assert answer(stage, "x86_64", fgetxattr) == ALLOW
+
+
+def test_only_a_helper_may_start_threads_and_nobody_processes() -> None:
     clone, clone3, thread, process = 56, 435, 0x3D0F00, 0x01200011
-    assert answer(SERVING, "x86_64", clone, process) == EPERM
-    assert answer(BEFORE_LOGIN, "x86_64", clone, thread) == ALLOW
+    for stage in Stage:
+        assert answer(stage, "x86_64", clone, process) == EPERM
+    assert answer(HELPER, "x86_64", clone, thread) == ALLOW
+    assert answer(BEFORE_LOGIN, "x86_64", clone, thread) == EPERM
     assert answer(SERVING, "x86_64", clone, thread) == EPERM
     assert answer(SERVING, "x86_64", clone3) == ENOSYS
 
@@ -158,7 +182,7 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str, header: Path)
     column = ["x86_64", "aarch64"].index(machine)
     words = (seccomp._ALWAYS + seccomp._BEFORE_LOGIN_ONLY + seccomp._WITH_ARGUMENTS).split()
     table = dict(zip(words[::3], words[1 + column :: 3], strict=True))
-    assert len(table) == 152
+    assert len(table) == 165
     for name, number in table.items():
         # Old headers lack the newest calls; from 424 on the numbers are the same everywhere.
         if name in known or int(number if number != "-" else 0) < 424:

@@ -227,6 +227,7 @@ def test_each_block_has_its_own_digest(tree: Path, client: Client) -> None:
 def test_an_impossible_or_huge_digest_request_is_refused_without_work(
     tree: Path, client: Client, wanted: tuple[bytes, bytes], status: int
 ) -> None:
+    (tree / "sparse").touch()
     with (tree / "sparse").open("wb") as file:
         file.truncate(1 << 40)
 

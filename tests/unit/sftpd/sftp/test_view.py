@@ -217,11 +217,11 @@ def test_a_descriptor_is_not_inherited_by_other_programs(view: View) -> None:
 
 def test_a_file_outside_the_scope_is_neither_found_nor_listed(tmp_path: Path) -> None:
     for place in ("34-istanbul-1/kadikoy-2", "34-istanbul-1/uskudar-1", "06-ankara-1/cankaya-1"):
-        box = tmp_path / "e" / place / "sandik-1"
+        box = tmp_path / "trees/parti-a/e" / place / "sandik-1"
         box.mkdir(parents=True)
         (box / "cb-sandik-sonuc-s1.jpg").write_bytes(b"x")
     narrow = scope.parse(["34-istanbul-1/kadikoy-2"])
-    view = View(tmp_path, partial(layout.in_scope, scope=narrow))
+    view = View(tmp_path / "trees/parti-a", partial(layout.in_scope, scope=narrow))
 
     assert names(view) == [b"e"]
     assert names(view, b"/e") == [b"34-istanbul-1"]
@@ -232,3 +232,32 @@ def test_a_file_outside_the_scope_is_neither_found_nor_listed(tmp_path: Path) ->
     assert read(view, b"/e/34-istanbul-1/uskudar-1/" + sheet) is None
     assert view.stat(b"/e/34-istanbul-1/kadikoy-2/../uskudar-1/" + sheet) == NotFound()
     view.close()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o440, 0o555, 0o4444])
+def test_a_file_that_the_publisher_did_not_make_is_neither_found_nor_listed(
+    view: View, tree: Path, mode: int
+) -> None:
+    (tree / "akis/son.txt").chmod(mode)
+
+    assert isinstance(view.open_file(b"akis/son.txt"), NotFound)
+    assert isinstance(view.stat(b"akis/son.txt"), NotFound)
+    assert names(view, b"/akis") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_owner_is_neither_found_nor_listed(view: View, tree: Path) -> None:
+    os.chown(tree / "akis/son.txt", 65534, 65534)
+
+    assert isinstance(view.open_file(b"akis/son.txt"), NotFound)
+    assert names(view, b"/akis") == []
+
+
+def test_a_hard_link_to_the_signing_key_is_not_served(view: View, site: Path, tree: Path) -> None:
+    key = site / "signing_key"
+    key.write_bytes(b"secret")
+    key.chmod(0o600)
+    (tree / "anahtar").hardlink_to(key)
+
+    assert isinstance(view.open_file(b"anahtar"), NotFound)
+    assert names(view, b"/") == [b"BENIOKU.txt", b"akis"]

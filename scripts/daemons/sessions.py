@@ -1,0 +1,13 @@
+"""The process that forks sessions (sftpd/sessions), with the log of a daemon.
+
+python -m scripts.daemons.sessions SOCKET MONITOR
+"""
+
+import sys
+
+from scripts.shared.json_log import configure_logging
+from sftpd import sessions
+
+if __name__ == "__main__":
+    configure_logging("serve")
+    sys.exit(sessions.main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,144 @@
+"""The forker: forks a process for each connection, from a memory that never held a secret.
+
+    python -m sftpd.sessions SOCKET MONITOR      started by sftpd/processes/forker
+
+SOCKET is the number of the socket to the monitor, MONITOR its process id. The forker loads the code
+that a session needs, and then does what the monitor tells it (sftpd/ipc/session_messages). It has
+no settings file, no ring and no key, and reads none. So a session, which has a copy of this memory,
+can give away nothing but its own connection.
+
+It forks twice, and the process in between ends at once. So a session is an orphan, which the
+monitor adopts: it ends with the monitor, and goes on if the forker dies. The forker is told of the
+session's process id in a page of shared memory.
+"""
+
+import gc
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from keys.kernel import process
+from sftpd.connection import serve_in_child
+from sftpd.ipc import session_messages
+from sftpd.ipc.session_messages import MAX_MESSAGE, SessionSettings
+from sftpd.monitor import memory
+from sftpd.sandbox import sandbox
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PARENT_INTERVAL = 0.0002  # seconds between two looks for the new parent
+_pid = Struct("=I")
+
+
+@dataclass(slots=True)
+class Forker:
+    """The process, and what its sessions share; `empty` is a folder with nothing in it."""
+
+    control: socket.socket
+    monitor: int
+    empty: int
+    started: mmap.mmap
+    settings: SessionSettings | None = None
+
+    def run(self) -> None:
+        """Do what the monitor says until it is gone."""
+        self._send({"ready": True})
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self.control, MAX_MESSAGE, 3)
+            if not data:
+                return
+            found = json.loads(data)
+            if "settings" in found:
+                self.settings = session_messages.parse_settings(found["settings"])
+                sandbox.prepare(self.settings.policy)
+                gc.collect()
+                gc.freeze()
+                continue
+            try:
+                self._start(found, descriptors)
+            except OSError as error:
+                self._send({"failed": found["start"], "errno": error.errno})
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+    def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        _pid.pack_into(self.started, 0, 0)
+        between = os.fork()
+        if between == 0:
+            self._fork_session(request, descriptors)
+        os.waitpid(between, 0)
+        # The process in between has ended, so the session has its new parent by now.
+        (pid,) = _pid.unpack_from(self.started)
+        if not pid:
+            raise BlockingIOError(11, "no second process")
+        self._send({"started": request["start"], "pid": pid})
+
+    def _fork_session(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        """Fork the session in the process in between, and end that process; never returns."""
+        try:
+            between = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._run_session(between, request, descriptors)
+            _pid.pack_into(self.started, 0, pid)
+        finally:
+            os._exit(0)
+
+    def _run_session(self, between: int, request: dict[str, Any], descriptors: list[int]) -> None:
+        try:
+            while os.getppid() == between:
+                time.sleep(_PARENT_INTERVAL)
+            process.end_with_parent(self.monitor)
+            process.set_name("ssps-session")
+            first = 3
+            for kept in sorted([*descriptors, self.empty]):
+                os.closerange(first, kept)
+                first = kept + 1
+            os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            if self.settings is None:
+                raise AssertionError("a session before the settings")
+            trees = [Path(path) for path in request["trees"]]
+            serve_in_child(self.settings, descriptors, request["address"], trees, self.empty)
+        finally:
+            os._exit(1)
+
+    def _send(self, values: dict[str, Any]) -> None:
+        self.control.send(json.dumps(values).encode())
+
+
+def empty_folder() -> int:
+    """Return the descriptor of a folder that is empty for ever: it has been removed."""
+    path = tempfile.mkdtemp(prefix="ssps-")
+    folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    Path(path).rmdir()
+    return folder
+
+
+def main(control: int, monitor: int) -> int:
+    """Be the forker."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # it ends with the monitor
+    process.end_with_parent(monitor)
+    memory.prefer_to_end()  # for the sessions, which inherit it and may not write to /proc
+    process.forbid_inspection()
+    process.set_name("ssps-forker")
+    X25519PrivateKey.generate()  # what the library makes ready at its first use is then shared
+    with socket.socket(fileno=control) as connection, mmap.mmap(-1, mmap.PAGESIZE) as started:
+        Forker(connection, monitor, empty_folder(), started).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,30 @@
+"""Gives the files that a test writes into a tree the mode that the publisher gives them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MODE = 0o444
+
+
+@pytest.fixture(autouse=True)
+def published_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make `write_bytes`, `write_text` and `touch` leave a file below `trees/` with mode 0444."""
+    for name in ("write_bytes", "write_text", "touch"):
+        monkeypatch.setattr(Path, name, _publishing(getattr(Path, name)))
+    yield
+
+
+def _publishing(write: Callable[..., Any]) -> Callable[..., Any]:
+    def written(self: Path, *words: object, **named: object) -> object:
+        in_tree = "trees" in self.parts
+        if in_tree and self.is_file():
+            self.chmod(0o644)
+        found = write(self, *words, **named)
+        if in_tree:
+            self.chmod(MODE)
+        return found
+
+    return written
