@@ -8,6 +8,7 @@ import click
 from config.fault import Fault, Faults
 from config.settings import Settings
 from config.site import ACCESS, SITE_TOML
+from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
 from scripts.daemons import settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
@@ -35,6 +36,7 @@ def run_portal(settings: Settings, **how: Any) -> None:
     """Run the portal with its signer until SIGTERM; `how` is passed to portal.server."""
     from portal.server import serve as run
 
+    forbid_inspection()
     site = settings.site
     # Before the signer is asked: it would wait for the other portal's ledger.
     server_state.refuse_second(site, server_state.PORTAL)

@@ -66,7 +66,7 @@ def serve(tmp_path: Path) -> Iterator[StartServer]:
         server = RunningServer(site, 0, process, log)
         running.append(server)
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], 20)
+        ready, _, _ = select.select([process.stdout], [], [], 60)
         port = process.stdout.readline() if ready else ""
         assert port, log.read_text()
         server.port = int(port)
