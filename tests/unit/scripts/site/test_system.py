@@ -11,6 +11,8 @@ from config.fault import Faults
 from scripts.site import system
 
 EXPOSURE = 2.0  # of ten, as systemd computes it: 2.0 is "OK", 9.6 is "UNSAFE"
+# The capability with which the server gives its sessions an empty root directory counts 0.1.
+EXPOSURE_OF = {"ssps-serve.service": 2.1}
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_systemd_analyze_rates_the_sandbox_as_tight(written: Path, unit: str) ->
 
     (score,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", scored.stdout)
     print(f"{unit}: exposure {score}")
-    assert float(score) <= EXPOSURE
+    assert float(score) <= EXPOSURE_OF.get(unit, EXPOSURE)
 
 
 def test_every_placeholder_of_the_templates_is_replaced(written: Path) -> None:
