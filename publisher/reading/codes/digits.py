@@ -49,10 +49,14 @@ class Digits(NamedTuple):
     def contradict(self, karekod: str) -> bool:
         """Return whether they are another number, read well enough to be believed."""
         same, other = self._compared(karekod)
+        if any(self._compared(karekod, shift)[1] == 0 for shift in (-2, -1, 1, 2)):
+            return False  # the cells were cut out beside the digits
         return other >= 2 and same + other >= DIGITS - _MOST_UNKNOWN
 
-    def _compared(self, karekod: str) -> tuple[int, int]:
-        pairs = [(a, b) for a, b in zip(self.text, karekod, strict=True) if a != "?"]
+    def _compared(self, karekod: str, shift: int = 0) -> tuple[int, int]:
+        """Return how many digits are the same and how many others, `shift` places further."""
+        text, of = self.text[max(0, shift) :], karekod[max(0, -shift) :]
+        pairs = [(a, b) for a, b in zip(text, of, strict=False) if a != "?"]
         same = sum(a == b for a, b in pairs)
         return same, len(pairs) - same
 

@@ -5,7 +5,8 @@ sheet, and nearer to its top or to its end than to its middle. If there is print
 sheet, the edge of another one is in the picture, and the code may be that of a neighbour. Distances
 are in widths of the code. From its middle, print may reach 15 to the left, which is the whole
 sheet, and 3.5 to the right, both together 16.6; up and down together 22.9, the length of a sheet,
-and one of them 7. Print that reaches more than 4.6 further is that of a sheet larger than A4.
+and one of them 7. Print that reaches further is that of a larger sheet if it is as wide and as high
+as A3 or as a sheet that lies sideways.
 
 A sheet that was photographed at an angle may seem 5 % larger. Print is what is darker than the
 paper around it by a fifth of the contrast of the code. What is at the edge of the picture does not
@@ -22,7 +23,12 @@ from PIL import Image, ImageFilter
 from publisher.reading.codes.placing import Placed
 
 _MOST_LEFT, _MOST_RIGHT, _MOST_ACROSS, _MOST_DOWN, _MOST_NEAR = 15.0, 3.5, 16.6, 22.9, 7.0
-_WIDEST_EDGE = 4.6  # of a neighbour, 60 mm
+_MOST_FAR = 22.6  # from the upper copy down, or from the lower one up
+_LARGER_SHEETS = (  # print across and down, least and most: A4 sideways, A3, A3 sideways
+    ((19.6, 24.0), (0.0, 17.0)),
+    ((19.6, 24.0), (27.5, 34.0)),
+    ((27.5, 34.0), (0.0, 24.0)),
+)
 _LARGER = 1.05  # a sheet may seem larger by this factor
 _CODE_PX = 26  # width of the code in the picture that is searched
 _CONTRAST = 0.2
@@ -60,18 +66,20 @@ class Extent(NamedTuple):
 
     def is_on_a_sheet(self) -> bool:
         """Return whether all print may be on the sheet that the code belongs to."""
-        return not (
-            _is_beyond(self.left, _MOST_LEFT)
-            or _is_beyond(self.left + self.right, _MOST_ACROSS)
-            or _is_beyond(self.up + self.down, _MOST_DOWN)
-            or self.right > _MOST_RIGHT * _LARGER
-            or min(self.up, self.down) > _MOST_NEAR * _LARGER
+        across, down = self.left + self.right, self.up + self.down
+        if self.left > _MOST_LEFT * _LARGER or across > _MOST_ACROSS * _LARGER:
+            fits = any(
+                wide[0] <= across <= wide[1] and high[0] <= down <= high[1]
+                for wide, high in _LARGER_SHEETS
+            )
+        else:
+            far = max(self.up, self.down)
+            fits = far <= _MOST_FAR and down <= _MOST_DOWN * _LARGER
+        return (
+            fits
+            and self.right <= _MOST_RIGHT * _LARGER
+            and min(self.up, self.down) <= _MOST_NEAR * _LARGER
         )
-
-
-def _is_beyond(reach: float, most: float) -> bool:
-    """Return whether print ends a little outside the sheet."""
-    return most * _LARGER < reach <= most + _WIDEST_EDGE
 
 
 def print_extent(half: Image.Image, code: Placed) -> Extent | None:

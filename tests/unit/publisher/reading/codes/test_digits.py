@@ -58,6 +58,9 @@ def test_one_digit_that_is_not_sure_is_enough_for_neither() -> None:
     assert not Digits("1093717527").contradict(CODE), "one digit may have been misread"
     assert Digits("10937?7549").contradict(CODE)
     assert not Digits("10937???49").contradict(CODE), "too few were read"
+    assert not Digits("?109371752").contradict(CODE), "the cells were one place beside the digits"
+    assert not Digits("93717526??").contradict(CODE)
+    assert not Digits("?109371752").confirm(CODE)
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])

@@ -82,6 +82,9 @@ def test_an_extent_is_that_of_a_sheet_or_of_more() -> None:
     assert not Extent(14.6, 3.0, 0.5, 21.4).is_on_a_sheet(), "too wide"
     assert not Extent(14.0, 0.6, 3.0, 21.4).is_on_a_sheet(), "too high"
     assert not Extent(14.0, 0.6, 9.0, 14.0).is_on_a_sheet(), "in the middle of the sheet"
+    assert not Extent(13.8, 1.0, 0.5, 23.2).is_on_a_sheet(), "longer than from the code to the end"
+    assert not Extent(23.2, 0.5, 0.7, 21.2).is_on_a_sheet(), "too wide for A4, too low for A3"
+    assert Extent(20.9, 0.5, 0.7, 14.8).is_on_a_sheet(), "A4, sideways"
     assert Extent(30.2, 0.6, 0.5, 21.4).is_on_a_sheet(), "A3, sideways"
     assert Extent(21.0, 0.6, 0.5, 31.0).is_on_a_sheet(), "A3"
 
