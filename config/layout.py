@@ -12,10 +12,14 @@ slash. For example
 
 is the second version of page 1 of the presidential result sheet of box 1234.
 
-The publisher also writes files of its own (publisher/feed/feed). Segments of the feed and sums have
-a signature each, in a file of the same name with `.sig` added:
+The publisher also writes files of its own (publisher/feed/feed). Segments, sums and tools have a
+signature each, in a file of the same name with `.sig` added:
 
     /BENIOKU.txt                                     what this is
+    /araclar/mirror.py                               the reference client, scripts/mirror
+    /araclar/known_hosts                             the host keys of the server
+    /araclar/allowed_signers                         the public key of every signature
+    /araclar/SHA256SUMS                              sums of these three
     /akis/son.txt                                    which segment of the change feed is newest
     /akis/00000042.csv                               a segment
     /<election>/SHA256SUMS                           sums of the SHA256SUMS files below:
@@ -39,9 +43,13 @@ README = "BENIOKU.txt"
 SUMS = "SHA256SUMS"
 SIGNATURE_SUFFIX = ".sig"
 NEWEST_SEGMENT = "akis/son.txt"
+TOOLS = "araclar"
+MIRROR, KNOWN_HOSTS, ALLOWED_SIGNERS = "mirror.py", "known_hosts", "allowed_signers"
+TOOL_NAMES = (MIRROR, KNOWN_HOSTS, ALLOWED_SIGNERS, SUMS)
 MAX_SEGMENT = 99_999_999
 RESULTS = "sonuclar"
 _FEED = "akis/"
+_FOR_EVERY_PARTY = (_FEED.rstrip("/"), TOOLS)
 _AGGREGATE = "birlestirme"
 _BOX = "sandik-"
 _SEGMENT = re.compile(r"akis/(?!0{8})[0-9]{8}\.csv", re.ASCII)
@@ -119,7 +127,7 @@ def in_scope(path: str, scope: Scope) -> bool:
     A folder is in scope if it leads to something in scope.
     """
     election, *places = path.split("/")
-    if scope.places is None or not places or f"{election}/" == _FEED:
+    if scope.places is None or not places or election in _FOR_EVERY_PARTY:
         return True
     if places[0] == RESULTS or (
         places[0].removesuffix(SIGNATURE_SUFFIX) == SUMS and len(places) == 1
@@ -133,6 +141,8 @@ def is_publisher_file(path: str) -> bool:
     """Say whether the file at `path` in a tree is one that the publisher writes, not a page."""
     signed = path.removesuffix(SIGNATURE_SUFFIX)
     if path in (README, NEWEST_SEGMENT) or _SEGMENT.fullmatch(signed):
+        return True
+    if signed in (f"{TOOLS}/{file}" for file in TOOL_NAMES):
         return True
     election, _, rest = path.partition("/")
     if _OF_SNAPSHOT.fullmatch(rest):

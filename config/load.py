@@ -96,6 +96,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         results=ResultsSettings(**agreed.results.model_dump()),
         portal=_portal(site, agreed.portal) if agreed.portal else None,
         qr=QrSettings(agreed.qr.witnesses),
+        contact=Contact(**agreed.contact.model_dump()),
         desk=DeskSettings(agreed.desk.confirmations),
         rehearsals=tuple(
             Rehearsal(r.id, r.title, r.opens, r.closes, site / r.place) for r in agreed.rehearsal

@@ -11,7 +11,7 @@ _SAFE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _BOX = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*", re.ASCII)
 _MAX_LENGTH = 64
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))}
-_TREE = {"birlestirme", "akis"}
+_TREE = {"birlestirme", "akis", "araclar"}
 
 
 def fault(name: str) -> str | None:

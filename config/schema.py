@@ -4,6 +4,7 @@ A key without a default is required, and a key that is not listed here is a faul
 zone. If a value is wrong, a ValueError says what to write; config/load adds the file and the key.
 """
 
+import re
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -29,6 +30,18 @@ def _listen(value: object) -> tuple[str, int]:
         return str(ip_address(host)), int(port)
     except ValueError:
         raise ValueError(f"{host!r} is not an IP address to listen on, write one") from None
+
+
+def _name_and_port(value: object) -> tuple[str, int]:
+    host, colon, port = str(value).rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (isinstance(value, str) and colon and port.isascii() and port.isdecimal()):
+        raise ValueError('write "name:port", such as "sonuc.example:22"')
+    if not 0 < int(port) <= 65535:
+        raise ValueError(f"{port} is not a port, write one from 1 to 65535")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
+        raise ValueError(f"{host!r} is not the name or address of a host")
+    return host, int(port)
 
 
 def _zoned(value: object) -> datetime:
@@ -125,6 +138,7 @@ class Sftp(_Strict):
     """`[sftp]`."""
 
     listen: Annotated[tuple[str, int], BeforeValidator(_listen)]
+    address: Annotated[tuple[str, int], BeforeValidator(_name_and_port)] | None = None
     max_sessions: _Count = 512
     max_sessions_per_party: _Count = 32
     login_grace_seconds: Annotated[float, Field(strict=True, gt=0, le=600)] = 120.0
@@ -212,6 +226,14 @@ class Rehearsal(_Strict):
         return self.folder or str(REHEARSALS / self.id)
 
 
+class Contact(_Strict):
+    """`contact` of a party, and `[contact]`: whom the parties call."""
+
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+
+
 class Site(_Strict):
     """`site.toml`."""
 
@@ -224,14 +246,7 @@ class Site(_Strict):
     rehearsal: list[Rehearsal] = []
     qr: Qr = Qr()
     desk: Desk = Desk()
-
-
-class Contact(_Strict):
-    """`contact` of a party."""
-
-    name: str = ""
-    email: str = ""
-    phone: str = ""
+    contact: Contact = Contact()
 
 
 class Party(_Strict):

@@ -1,14 +1,15 @@
 """The settings of one site, frozen; config/load reads them from the operator's files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 
 from config import litter
 from config.election import Election, Rehearsal
 from config.fault import Fault
-from config.party import Address, Party
+from config.party import Address, Contact, Party
 
 
 class SandboxMode(StrEnum):
@@ -35,6 +36,7 @@ class SftpSettings:
     they open or look for, and the memory that they take after their logins, in MiB. If the server
     is started as root, the processes that serve clients switch to `user`. With
     `must_change_password`, a password that an operator made can only be used to set a new one.
+    `address` is the host and port that the parties connect to, if the site states it.
     """
 
     host: str
@@ -55,6 +57,14 @@ class SftpSettings:
     cage: SandboxMode = SandboxMode.REQUIRED
     user: str = "nobody"
     must_change_password: bool = False
+    address: tuple[str, int] | None = None
+
+    @property
+    def public_address(self) -> tuple[str, int] | None:
+        """The host and port for the parties; None if the server listens on every address."""
+        if self.address is None and not ip_address(self.host).is_unspecified:
+            return self.host, self.port
+        return self.address
 
 
 class Sync(StrEnum):
@@ -178,6 +188,7 @@ class Settings:
     ledger: LedgerSettings = LedgerSettings()
     results: ResultsSettings = ResultsSettings()
     portal: PortalSettings | None = None
+    contact: Contact = field(default_factory=Contact)
     digests: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Fault, ...] = ()
 

@@ -79,12 +79,14 @@ def publish(
     new_client: Callable[[], WorkerClient] = WorkerClient,
     signer: Ed25519PrivateKey | None = None,
     poll_signer: Callable[[], object] = lambda: None,
+    client: bytes = b"",
 ) -> None:
     """File the pages that arrive until `stop` is set.
 
     `ready` is called each time the intake is being watched: after the start and after each retry.
     With a `signer` the publisher also writes the parties' feeds (publisher/feed/feed).
-    `poll_signer` is called about twice a second.
+    `poll_signer` is called about twice a second. `client` is the parties' reference client, which
+    their trees show; without it they show no tools.
 
     Raises Faults for problems that the operator must fix before the first start, and
     LedgerBusy if another publisher works on this site.
@@ -95,7 +97,7 @@ def publish(
         begun = time.monotonic()
         try:
             with _Run(
-                settings, stop, clock, workers or os.cpu_count() or 1, new_client, state
+                settings, stop, clock, workers or os.cpu_count() or 1, new_client, state, client
             ) as run:
                 run.recover()
                 if signer is not None:
@@ -172,8 +174,10 @@ class _Run:
         workers: int,
         new_client: Callable[[], WorkerClient],
         state: StateFile,
+        client: bytes,
     ) -> None:
         site = settings.site
+        self._client = client
         self._state = state
         self._folders = settings.intake.folders
         self._next_report = time.monotonic()
@@ -249,6 +253,7 @@ class _Run:
                 context.clock,
                 context.store.original,
                 lambda: _checkpoints(site / LEDGERS),
+                self._client,
             )
 
     def _stop_feed(self) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the change feed, the sums and BENIOKU.txt in every tree up to date.
+"""Keeps the change feed, the sums, BENIOKU.txt and the tools in every tree up to date.
 
 A feed is a chain of segments (publisher/feed/chain). If pages were filed since the last segment,
 the next one is closed two seconds after it, or later, so that closing takes a tenth of one core's
@@ -42,6 +42,7 @@ from publisher.feed.chain import CHAINS, FeedChain, chain_folder
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.result_views import ResultViews
 from publisher.feed.sums import Sign, Sums
+from publisher.feed.tools import Tools
 
 CLOSE_SECONDS = 2.0  # between two segments while pages are filed, if that costs little
 MAX_CLOSE_SECONDS = 10.0  # the same, whatever it costs
@@ -75,6 +76,7 @@ class Feed:
         checkpoints: Checkpoints = _no_checkpoints,
         step: Callable[[str], None] = lambda step: None,
         elapsed: Callable[[], float] = time.thread_time,
+        client: bytes = b"",
     ) -> None:
         self._elapsed = elapsed
         self._settings = settings
@@ -91,6 +93,7 @@ class Feed:
         self._sums = Sums(
             election, self._parties, self._files, filings, self._sign, step, self._results.sums
         )
+        self._tools = Tools(settings, self._files, self._sign, client)
         self._chains: list[FeedChain] = []
         # The segments that a party's tree does not show yet, in order.
         self._unshown: defaultdict[str, deque[tuple[FeedChain, int]]] = defaultdict(deque)
@@ -103,6 +106,7 @@ class Feed:
         for party in self._parties:
             text = readme.text(self._settings, party).encode()
             self._files.replace_in_tree(party.id, layout.README, text, at)
+        self._tools.show(self._parties, at)
         gaps = self._filings.gaps()
         chains: dict[str, FeedChain] = {}
         for party in self._parties:
@@ -141,6 +145,7 @@ class Feed:
         # A batch of sums may take longer than a segment can wait, so it is done in parts.
         finished = self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
         if finished and now - self._last_sums >= SUMS_SECONDS:
+            self._tools.show(self._parties, self._at())
             self._sums.start_batch()
             self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
             self._last_sums = now
@@ -324,9 +329,10 @@ class FeedThread:
         clock: Clock,
         original: Callable[[str], Path],
         checkpoints: Checkpoints = _no_checkpoints,
+        client: bytes = b"",
     ) -> None:
         def new_feed(filings: FeedQueries) -> Feed:
-            return Feed(settings, filings, key, clock, original, checkpoints)
+            return Feed(settings, filings, key, clock, original, checkpoints, client=client)
 
         self._new_feed = new_feed
         self._url = catalog.url(settings.site)

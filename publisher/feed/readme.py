@@ -1,17 +1,19 @@
 """Writes BENIOKU.txt, which tells a party what its tree is, on what terms, and how to verify it.
 
-The text is Turkish in plain ASCII, because clients differ in how they show Unicode. Its commands
-are COMMANDS, and a test runs them exactly as they are printed. They work in the folder of the
-mirror, with the file `allowed_signers` in it, which the party got with its kit and on its letter.
+The text is Turkish in UTF-8. Its commands that verify are COMMANDS and TOOL_COMMANDS, and a test
+runs them exactly as they are printed. They work in the folder of the mirror, with the file
+`allowed_signers` in it, which the party got with its kit and on its letter.
 """
 
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
-from config import parallel
-from config.party import Party
+from config import layout, parallel
+from config.fault import Faults
+from config.party import Contact, Party
 from config.settings import Settings
-from config.turkish import to_ascii
-from keys.server_keys import sshsig
+from keys.server_keys import host, sshsig
 
 COMMANDS = (
     f"ssh-keygen -Y verify -f {sshsig.ALLOWED_SIGNERS} -I {sshsig.PRINCIPAL} -n {sshsig.NAMESPACE}"
@@ -19,59 +21,113 @@ COMMANDS = (
     "(cd {election} && sha256sum -c --quiet SHA256SUMS)",
     "find {election} -mindepth 2 -name SHA256SUMS -execdir sha256sum -c --quiet {{}} +",
 )
+TOOL_COMMANDS = (
+    COMMANDS[0].format(election=layout.TOOLS),
+    COMMANDS[1].format(election=layout.TOOLS),
+)
 _TEXT = """\
-SANDIK SONUCLARI PAYLASIM SISTEMI
+SANDIK SONUÇLARI PAYLAŞIM SİSTEMİ
 {title}
-{party} icin
+{party} için
 
-NEDIR
-  Bu dizinde, ilce secim kurullarinda taranan tutanaklarin goruntuleri vardir. Her goruntu
-  tarayicidan ciktigi gibidir; degistirilmez, silinmez. Bir tutanak duzeltilirse yenisi,
-  ilkinin yanina .v2, .v3 ... ekiyle konur. Dosyanin saati, dosyalandigi saattir.
-    {election}/<secim cevresi>/<ilce secim kurulu>/sandik-<no>/<secim>-<belge>-s<sayfa>
-    {election}/<secim cevresi>/<ilce secim kurulu>/birlestirme/...
-  Kapsaminiz: {scope}
+NEDİR
+  Bu dizinde, ilçe seçim kurullarında taranan tutanakların görüntüleri vardır. Her görüntü
+  tarayıcıdan çıktığı gibidir; değiştirilmez, silinmez. Bir tutanak düzeltilirse yenisi,
+  ilkinin yanına .v2, .v3 ... ekiyle konur. Dosyanın saati, dosyalandığı saattir.
+    {election}/<seçim çevresi>/<ilçe seçim kurulu>/sandik-<no>/<seçim>-<belge>-s<sayfa>
+    {election}/<seçim çevresi>/<ilçe seçim kurulu>/birlestirme/...
+    akis/       yeni dosyaların listeleri (değişiklik akışı)
+    araclar/    eşitleme programı mirror.py, sunucunun ve imzaların açık anahtarları
+  Kapsamınız: {scope}
 
-KOSULLAR
-  Erisim {opens} itibariyla acilir; yalniz okunur, yalniz bildirdiginiz sabit IP
-  adreslerinden ve size verilen kimlikle yapilir (Genelge md. 4). Her baglanti ve her dosya
-  aktarimi kayit altindadir. {ban}
+YARDIM
+  {contact}
+  Bağlanamazsanız kullanıcı adınızı ({user}) ve denediğiniz saati söyleyin.
 
-ESITLEME
-  Sunucunun adi, anahtarinizin dosyasi ve known_hosts satirlari zarfinizdadir. Uzak bir hatta da
-  hizli olan ve oturum sinirinizi asmayan komutlar (SUNUCU, ANAHTAR ve HEDEF sizindir):
-    lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR"; mirror \
---parallel={at_once.lftp} / HEDEF; quit' sftp://{user}:@SUNUCU
-    rclone copy --sftp-host SUNUCU --sftp-user {user} --sftp-key-file ANAHTAR \
+KOŞULLAR
+  Erişim {opens} itibarıyla açılır; yalnız okunur, yalnız bildirdiğiniz sabit IP
+  adreslerinden ve size verilen kimlikle yapılır (Genelge md. 4). Her bağlantı ve her dosya
+  aktarımı kayıt altındadır. {ban}
+
+EŞİTLEME
+  Anahtarınızın dosyası ve known_hosts satırları mektubunuzdadır. ANAHTAR ve HEDEF sizindir.
+  1. Deneme:
+       sftp {sftp_port}-i ANAHTAR {user}@{host}
+     Başarılı olursa "Connected to {host}." yazar ve sftp> sorar. `ls` bu dosyayı gösterir.
+  2. Tek sefer, en yalın yol. Başarılı olursa "sftp>" sorusuna hatasız döner:
+       get -ra / HEDEF
+  3. Uzak bir hatta da hızlı olan ve oturum sınırınızı aşmayan komutlar. Başarılı olurlarsa hata
+     yazmadan biterler ve hemen ardından `echo $?` 0 yazar:
+       lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR"; mirror \
+--parallel={at_once.lftp} / HEDEF; quit' sftp://{user}:@{host}{url_port}
+       rclone copy --sftp-host {host} {rclone_port}--sftp-user {user} --sftp-key-file ANAHTAR \
 --sftp-known-hosts-file known_hosts \
 --transfers {at_once.transfers} --checkers {at_once.checkers} :sftp:/ HEDEF
+  4. Seçim gecesi boyunca, her dosyayı doğrulayarak (Python 3.9 ve paramiko ister). Kopyanın
+     içinde, aşağıdaki doğrulamanın 1. ve 4. adımından sonra:
+       python3 araclar/mirror.py --host {host} {mirror_port}--user {user} --key ANAHTAR \
+--known-hosts araclar/known_hosts --signers allowed_signers --to . --follow
+     Başarılı olursa on saniyede bir "segments 42, complete 42, waiting 0, ..." yazar: waiting 0,
+     her şeyin indiğini ve doğrulandığını gösterir. `--once` ile bir kez çalışır ve 0 koduyla biter.
+     araclar/ dizinindeki mirror.py, known_hosts ve allowed_signers imzalıdır.
 
-DOGRULAMA
-  allowed_signers dosyasi size verilen zarftadir; bu dizinin kopyasina koyun ve kopyanin icinde:
-  1. Toplamlarin imzasi:
+WINDOWS
+  WinSCP: dosya protokolü SFTP, sunucu {host}, kapı {port}, kullanıcı {user}; özel anahtar
+  Gelişmiş > SSH > Kimlik Doğrulama altında (.ppk; OpenSSH anahtarını WinSCP dönüştürür). İlk
+  bağlantıda gösterilen parmak izini mektubunuzla karşılaştırın. Sonra Komutlar > Eşitle, yön:
+  yerel. Başarılı olursa kuyruk boşalır ve hata penceresi çıkmaz. Komut satırından:
+       {winscp}
+     Başarılı olursa `echo %ERRORLEVEL%` 0 yazar.
+  PuTTY: puttygen anahtarı .ppk olarak kaydeder. Sonra:
+       psftp -P {port} -i ANAHTAR.ppk {user}@{host}
+     Parmak izini karşılaştırıp y ile onaylayın. Başarılı olursa "Remote working directory is /"
+     yazar ve psftp> sorar. `get -r / HEDEF` hepsini indirir.
+  Windows'un kendi OpenSSH'ı ile 1. ve 2. adımdaki sftp komutları aynıdır. mirror.py için:
+       py -m pip install paramiko
+       py araclar\\mirror.py --host {host} {mirror_port}--user {user} --key ANAHTAR \
+--known-hosts araclar\\known_hosts --signers allowed_signers --to . --follow
+     Aşağıdaki doğrulamanın tümünü o yapar; imza komutu cmd.exe içinde de çalışır.
+
+DOĞRULAMA
+  allowed_signers satırı mektubunuzdadır; dosyayı bu dizinin kopyasına koyun ve kopyanın içinde:
+  1. Toplamların imzası. Başarılı olursa 'Good "ssps" signature for ysk' yazar:
      {commands[0]}
-  2. Kurullarin toplam listeleri:
+  2. Kurulların toplam listeleri. Başarılı olursa hiçbir şey yazmaz:
      {commands[1]}
-  3. Butun goruntuler:
+  3. Bütün görüntüler. Başarılı olursa hiçbir şey yazmaz:
      {commands[2]}
-  Toplamlar yaklasik dakikada bir yenilenir; kopya alinirken yenilendiyse bir kez daha
-  esitleyin. Eksik dosya, eslesmeyen toplam ya da gecersiz imza olursa kurula bildirin.
+  4. araclar/ dizini; ilk komut 1. adımdaki gibi, ikincisi hiçbir şey yazmaz:
+     {tools[0]}
+     {tools[1]}
+  Toplamlar yaklaşık dakikada bir yenilenir; kopya alınırken yenilendiyse bir kez daha
+  eşitleyin. Eksik dosya, eşleşmeyen toplam ya da geçersiz imza olursa kurula bildirin.
 
-{results}DEGISIKLIK AKISI
-  akis/ altinda yeni dosyalarin numarali ve imzali listeleri vardir. En yeni listenin adi
-  akis/son.txt dosyasindadir. Yeni dosya gelmese de dakikada en az bir liste yayimlanir.
-  Her listede bir oncekinin sha256 degeri vardir. Bu listeleri izlerseniz, esitlemek icin
-  butun dizini taramaniz gerekmez.
+{results}DEĞİŞİKLİK AKIŞI
+  akis/ altında yeni dosyaların numaralı ve imzalı listeleri vardır. En yeni listenin adı
+  akis/son.txt dosyasındadır. Yeni dosya gelmese de dakikada en az bir liste yayımlanır.
+  Her listede bir öncekinin sha256 değeri vardır. Bu listeleri izlerseniz, eşitlemek için
+  bütün dizini taramanız gerekmez. Listenin sütunları:
+    path         dosyanın yolu
+    size         bayt olarak büyüklüğü
+    sha256       içeriğinin SHA-256 değeri
+    filed_at     dosyalandığı saat (UTC)
+    sheet        belgenin türü, örneğin sandik-sonuc
+    version      sürümü: 1, düzeltilmiş ya da yeniden taranmışsa 2, 3 ...
+    supersedes   yerini aldığı önceki sürümün yolu; ilk sürümde boş
 """
 
 
+_WINSCP = (
+    'winscp.com /command "open sftp://{user}@{name}:{port}/ -privatekey=ANAHTAR.ppk '
+    '-hostkey=""ssh-ed25519 255 {fingerprint}""" "synchronize local C:\\HEDEF /" "exit"'
+)
 _RESULTS = """\
-SONUCLAR
-  {election}/sonuclar/ altinda sandik sonuclari vardir: her numara, butun sonuclarin o andaki
-  halidir ve bir daha degismez. <secim>.csv ve .xlsx tablolari, <secim>.changes.csv onceki
-  numaradan bu yana degisenleri gerekcesiyle verir; -birlestirme dosyalari birlestirme
-  tutanaklaridir. manifest.json imzalidir ve dosyalarin sha256 degerlerini verir.
-  Sonuclar gecicidir; kesin sonucu kurulun imzali tutanagi gosterir.
+SONUÇLAR
+  {election}/sonuclar/ altında sandık sonuçları vardır: her numara, bütün sonuçların o andaki
+  hâlidir ve bir daha değişmez. <seçim>.csv ve .xlsx tabloları, <seçim>.changes.csv önceki
+  numaradan bu yana değişenleri gerekçesiyle verir; -birlestirme dosyaları birleştirme
+  tutanaklarıdır. manifest.json imzalıdır ve dosyaların sha256 değerlerini verir.
+  Sonuçlar geçicidir; kesin sonucu kurulun imzalı tutanağı gösterir.
 
 """
 
@@ -79,21 +135,49 @@ SONUCLAR
 def text(settings: Settings, party: Party) -> str:
     """Return the text of BENIOKU.txt for a party's tree."""
     election = settings.election
-    ban = "Yayin yasagi surdukce yayimlanamaz."
+    ban = "Yayın yasağı sürdükçe yayımlanamaz."
     if election.ban_lifts is not None:
-        ban = f"Yayin yasagi {_moment(election.ban_lifts)} itibariyla kalkar."
+        ban = f"Yayın yasağı {_moment(election.ban_lifts)} itibarıyla kalkar."
+    name, port = settings.sftp.public_address or ("SUNUCU", settings.sftp.port)
+    is_usual = port == 22
     return _TEXT.format(
-        title=_plain(election.title),
-        party=_plain(party.name),
+        title=election.title,
+        party=party.name,
         election=election.id,
-        scope="butun secim cevreleri" if party.scope.places is None else str(party.scope),
+        scope="bütün seçim çevreleri" if party.scope.places is None else str(party.scope),
         opens=_moment(election.opens),
         ban=ban,
         user=party.id,
+        contact=contact_line(settings.contact),
+        host=f"[{name}]" if ":" in name else name,
+        port=port,
+        sftp_port="" if is_usual else f"-P {port} ",
+        url_port="" if is_usual else f":{port}",
+        rclone_port="" if is_usual else f"--sftp-port {port} ",
+        mirror_port="" if is_usual else f"--port {port} ",
+        winscp=_WINSCP.format(
+            user=party.id, name=name, port=port, fingerprint=_fingerprint(settings.site)
+        ),
         at_once=parallel.within(settings.sftp.max_sessions_per_party),
         commands=commands(election.id),
+        tools=TOOL_COMMANDS,
         results=_RESULTS.format(election=election.id) if settings.results.in_trees else "",
     )
+
+
+def contact_line(contact: Contact) -> str:
+    """Return whom the parties call, in Turkish; the letter if the site does not say it."""
+    stated = [contact.name, contact.phone and f"telefon {contact.phone}", contact.email]
+    return ", ".join(filter(None, stated)) or "Size mektubu gönderen kurulu arayınız."
+
+
+def _fingerprint(site: Path) -> str:
+    """Return the fingerprint of the ed25519 host key without `SHA256:`, as WinSCP wants it."""
+    with suppress(Faults, OSError, ValueError, IndexError):
+        for key in host.public_host_keys(site):
+            if key.kind == "ssh-ed25519":
+                return key.fingerprint.removeprefix("SHA256:")
+    return "PARMAK-IZI"
 
 
 def commands(election: str) -> list[str]:
@@ -103,7 +187,3 @@ def commands(election: str) -> list[str]:
 
 def _moment(when: datetime) -> str:
     return f"{when:%d.%m.%Y %H.%M} ({when:%z})"
-
-
-def _plain(words: str) -> str:
-    return to_ascii(words).encode("ascii", "ignore").decode()

@@ -36,6 +36,7 @@ from config.party import Party
 from config.settings import Settings
 from config.site import (
     CATALOG,
+    FEED,
     FILING,
     LEDGERS,
     QUARANTINE,
@@ -260,6 +261,7 @@ class _SiteCheck:
     ) -> Iterator[Finding | PossibleFinding]:
         if layout.is_publisher_file(path) and entry.is_file(follow_symlinks=False):
             yield from self._of_results(party, path, place, entry)
+            yield from self._of_tools(path, place, entry)
             return
         if entry.name.startswith("."):
             if not self._publisher_runs:
@@ -279,6 +281,25 @@ class _SiteCheck:
             return os.path.lexists(entry.path) and not (in_scope and self._knows(query, path))
 
         yield PossibleFinding(finding, still_true)
+
+    def _of_tools(
+        self, path: str, place: str, entry: os.DirEntry[str]
+    ) -> Iterator[PossibleFinding]:
+        """Yield a finding if a tool is not the one that was published."""
+        if not path.startswith(f"{layout.TOOLS}/"):
+            return
+        published = self._site / FEED / path
+
+        def still_true() -> bool:
+            try:
+                return published.stat().st_ino != Path(entry.path).stat().st_ino
+            except FileNotFoundError:
+                return os.path.lexists(entry.path)
+
+        advice = "restart the publisher, which links it again; examine what is there"
+        yield PossibleFinding(
+            Finding(place, "is not the file that was published", advice), still_true
+        )
 
     def _of_results(
         self, party: Party, path: str, place: str, entry: os.DirEntry[str]

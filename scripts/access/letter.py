@@ -19,18 +19,22 @@ from config.turkish import to_ascii
 from keys.credentials import ring
 from keys.operations import ring_files
 from keys.server_keys import host, sshsig
+from publisher.feed import readme
 from scripts.access import parties
 from scripts.shared import console, times
 
 if TYPE_CHECKING:
     from fpdf import FPDF
 
+_MAX_COLUMNS = 150  # of one line on paper, in the smallest type
 _FONTS = Path("/usr/share/fonts/truetype/dejavu")
 _TEXT = """\
 SANDIK SONUÇLARI PAYLAŞIM SİSTEMİ (SSPS)
 SFTP erişim bilgileri
 
 Sayın {name},
+
+Yardım              {contact}
 
 Sandık tutanaklarının görüntülerini kayıtlı adresinizden SFTP ile indirebilirsiniz. Erişim yalnız
 okumak içindir.
@@ -61,13 +65,34 @@ Kayıtlı kimlik bilgileriniz:
 Bağlantı
 
   sftp    sftp -P {port} -i ANAHTAR {user}@{host}
+          sonra: get -ra / HEDEF
   lftp    lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR"; \
 mirror --parallel={lftp} / HEDEF; quit' sftp://{user}:@{host}:{port}
-  rclone  rclone copy --sftp-host {host} --sftp-port {port} --sftp-user {user} \
---sftp-key-file ANAHTAR --sftp-known-hosts-file ~/.ssh/known_hosts \
---transfers {transfers} --checkers {checkers} :sftp:/ HEDEF
+  rclone  rclone copy --sftp-host {host} --sftp-port {port} --sftp-user {user} \\
+            --sftp-key-file ANAHTAR --sftp-known-hosts-file ~/.ssh/known_hosts \\
+            --transfers {transfers} --checkers {checkers} :sftp:/ HEDEF
   WinSCP  Dosya protokolü SFTP; sunucu, port ve kullanıcı adı yukarıdaki gibi; özel anahtar:
           Gelişmiş > SSH > Kimlik Doğrulama. Sonra Komutlar > Eşitle (yerel klasöre).
+  mirror  araclar/mirror.py, her dosyayı doğrulayan eşitleme programı (Python 3.9, paramiko):
+          python3 araclar/mirror.py --host {host} --port {port} --user {user} \\
+            --key ANAHTAR --known-hosts known_hosts --signers allowed_signers \\
+            --to HEDEF --follow
+
+Doğrulama (kopyanın içinde, allowed_signers dosyası yanında; her adım BENIOKU.txt'de anlatılır)
+
+  ssh-keygen -Y verify -f allowed_signers -I ysk -n ssps \\
+    -s {election}/SHA256SUMS.sig < {election}/SHA256SUMS
+  (cd {election} && sha256sum -c --quiet SHA256SUMS)
+  find {election} -mindepth 2 -name SHA256SUMS \\
+    -execdir sha256sum -c --quiet {{}} +
+  İlki 'Good "ssps" signature for ysk' yazar, ötekiler hiçbir şey yazmaz. Başka bir şey görürseniz
+  kopyayı kullanmayınız ve bizi arayınız.
+
+Değişiklik akışı
+
+  akis/son.txt en yeni listenin adıdır; akis/00000042.csv o listedir ve imzası yanındadır (.sig).
+  Liste yeni dosyaların yolunu, büyüklüğünü ve SHA-256 değerini verir. Dakikada en az bir liste
+  yayımlanır; mirror.py bu akışı izler.
 
 Koşullar
 
@@ -90,12 +115,14 @@ class Address:
 
 @click.command()
 @click.argument("party_id", metavar="PARTY")
-@click.option("--host", "name", help="The name or address that the party connects to.")
+@click.option(
+    "--host", "name", help="The name or address that the party connects to. Default: sftp.address."
+)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
     metavar="PORT",
-    help="The port that the party connects to. Default: the port in site.toml.",
+    help="The port that the party connects to. Default: sftp.address, then sftp.listen.",
 )
 @click.option(
     "--pdf",
@@ -110,13 +137,15 @@ def letter(party_id: str, name: str | None, port: int | None, pdf: Path | None, 
     """
     settings = load.load(site)
     party = parties.find_with_login(settings, party_id)
-    listens = settings.sftp.host
-    if name is None and listens in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+    stated = settings.sftp.public_address
+    if name is None and stated is None:
         raise click.UsageError(
-            f"the server listens on {listens}, every address: give the one to print with --host"
+            f"the server listens on {settings.sftp.host}, every address: set sftp.address in "
+            "site.toml, or give the address to print with --host"
         )
-    address = Address(name or listens, port or settings.sftp.port)
-    text = render_text(settings, party, address, with_keys=pdf is None)
+    host_name, its_port = stated or ("", settings.sftp.port)
+    address = Address(name or host_name, port or its_port)
+    text = render_text(settings, party, address, long_keys=pdf is None)
     if pdf is None:
         click.echo(to_ascii(text), nl=False)
         return
@@ -126,16 +155,23 @@ def letter(party_id: str, name: str | None, port: int | None, pdf: Path | None, 
 
 
 def render_text(
-    settings: Settings, party: Party, address: Address, *, with_keys: bool = True
+    settings: Settings, party: Party, address: Address, *, long_keys: bool = True
 ) -> str:
-    """Return the text of the letter; `with_keys` includes the long known_hosts lines."""
+    """Return the text of the letter; `long_keys` includes known_hosts lines of any length.
+
+    A line of an RSA key does not fit on paper, and a key that is broken over lines is no use.
+    """
     election, site = settings.election, settings.site
     zone = election.opens.tzinfo
     lines = host.public_host_keys(site)
     coming = host.public_host_keys(site, next_keys=True)
     prints = [f"  {line.kind:12} {line.fingerprint}" for line in lines]
     prints += [f"  {line.kind:12} {line.fingerprint}  (sonraki anahtar)" for line in coming]
-    known = host.known_hosts(site, address.host, address.port) if with_keys else ""
+    known = host.known_hosts(site, address.host, address.port)
+    if not long_keys:
+        fitting = [line for line in known.splitlines() if len(line) <= _MAX_COLUMNS]
+        fitting.append("  (diğer anahtarlar metin olarak ayrıca gönderilir)")
+        known = "\n".join(fitting) + "\n"
     held = [
         f"  {c.fingerprint}  {'parola' if c.kind is ring.CredentialKind.PASSWORD else 'anahtar'}"
         f"  {c.label}  {times.format_time(c.not_before, zone)}"
@@ -168,7 +204,9 @@ def render_text(
         ),
         fingerprints="\n".join(prints),
         signers=sshsig.site_allowed_signers(site),
-        known_hosts=known or "  (metin olarak ayrıca gönderilir)\n",
+        known_hosts=known,
+        election=election.id,
+        contact=readme.contact_line(settings.contact),
         credentials="\n".join(held) or "  (henüz yok: açık anahtarınızı gönderiniz)",
     )
 
@@ -197,7 +235,10 @@ def render_pdf(text: str, fingerprint: str, fonts: Path = _FONTS) -> bytes:
 
 
 def _write(page: "FPDF", lines: Sequence[str]) -> None:
+    """Write the lines; one with columns or a key is made smaller until it fits, never broken."""
     for number, line in enumerate(lines):
-        columns = line.startswith("  ") or "   " in line
+        columns = line.startswith("  ") or "   " in line or " ssh-" in line or " ecdsa-" in line
         page.set_font("mono" if columns else "sans", size=12 if number == 0 else 8)
+        while columns and page.get_string_width(line) > page.epw - 2 * page.c_margin:
+            page.set_font("mono", size=page.font_size_pt - 0.25)
         page.multi_cell(0, 4.2, line or " ", new_x="LMARGIN", new_y="NEXT", align="L")

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,13 @@ def run_publisher(settings: Settings, **how: Any) -> None:
             settings,
             stop=stop,
             signer=sshsig.site_signing_key(site),
-            poll_signer=poll,
-            **how,
+            **{"poll_signer": poll, "client": mirror_script(), **how},
         )
+
+
+def mirror_script() -> bytes:
+    """Return the parties' reference client, which every tree shows."""
+    return (resources.files("scripts") / "mirror").read_bytes()
 
 
 @click.command()

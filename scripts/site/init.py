@@ -56,6 +56,7 @@ opens = {opens}        # from then on the parties may log in; always with a zone
 
 [sftp]
 listen = "{listen}"        # "0.0.0.0:22" or "[::]:22" for connections from outside
+# address = "sonuc.example:22"   # what the parties connect to; printed in letters and BENIOKU.txt
 max_sessions = 512               # connections in total
 max_sessions_per_party = 32      # rclone alone opens twelve
 # login_grace_seconds = 120      # seconds until a client that has not logged in is disconnected
@@ -84,6 +85,11 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 # session_hours = 12             # and at the latest after this time
 # totp = "required"              # every web user needs a second factor
 # calls_per_minute = 6000        # limit for each user of the web service
+
+# [contact]                        # whom the parties call; printed in letters and BENIOKU.txt
+# name = "Secim Bilisim Destek"
+# email = "destek@example.org"
+# phone = "+90 312 000 00 00"
 
 # [[rehearsal]]                    # during it the parties see its folders, not the election's
 # id = "prova-1"

@@ -25,9 +25,10 @@ from config.fault import Faults
             "[sftp]",
             "[sftp]\nport = 22",
             "site.toml: sftp.port: unknown key, remove it or write one of: "
-            "listen, max_sessions, max_sessions_per_party, login_grace_seconds, stall_seconds, "
-            "idle_seconds, drain_seconds, rate_mbit, opens_per_second, memory_mb_per_party, "
-            "proxies, metrics, algorithms, sha1_signatures, cage, user, must_change_password",
+            "listen, address, max_sessions, max_sessions_per_party, login_grace_seconds, "
+            "stall_seconds, idle_seconds, drain_seconds, rate_mbit, opens_per_second, "
+            "memory_mb_per_party, proxies, metrics, algorithms, sha1_signatures, cage, user, "
+            "must_change_password",
         ),
         (
             'listen = "127.0.0.1:2222"',

@@ -13,8 +13,11 @@ from unit.publisher.requests.test_handler import handle_pending
 from config import scope
 from config.event import Value
 from config.settings import Settings
-from config.site import FILING, LEDGERS, result_view
+from config.site import FILING, LEDGERS, SIGNING_KEYS, result_view
 from keys import digest
+from keys.server_keys import host
+from publisher.feed.published_files import PublishedFiles
+from publisher.feed.tools import Tools
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild
@@ -459,3 +462,21 @@ def test_a_stamp_that_is_not_of_the_bytes_is_found_and_repaired(
     assert findings(site_with_pages) == []
     after = page.stat()
     assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+def test_a_tool_that_is_not_the_published_one_is_found(site_with_pages: Settings) -> None:
+    keys = site_with_pages.site / SIGNING_KEYS
+    keys.mkdir(parents=True)
+    host.create_key(keys / host.SIGNING_KEY, "ssps")
+    files = PublishedFiles(site_with_pages.site)
+    tools = Tools(site_with_pages, files, lambda content: b"signature", b"client")
+    tools.show([p for p in site_with_pages.parties if p.mirrors], 1_684_072_800)
+    assert findings(site_with_pages) == []
+    client = site_with_pages.site / "trees/parti-a/araclar/mirror.py"
+    client.unlink()
+    client.write_bytes(b"another client")
+
+    assert findings(site_with_pages) == [
+        "trees/parti-a/araclar/mirror.py: is not the file that was published, restart the "
+        "publisher, which links it again; examine what is there"
+    ]

@@ -1,15 +1,19 @@
 import subprocess
 from pathlib import Path
 
+import pypdfium2
 from office import Ssps
 from PIL import Image
 
 from config import load
-from keys.server_keys import host
+from keys.credentials import ring
+from keys.server_keys import host, sshsig
 from scripts.access import letter
 
 
 def test_the_letter_has_everything_that_a_party_needs(site: Path, ssps: Ssps) -> None:
+    with (site / "site.toml").open("a") as file:
+        file.write('[contact]\nphone = "+90 312 000 00 00"\nemail = "destek@ysk.example"\n')
     ssps("key", "add", "parti-b", "--password", "--why", "x", "--label", "ofis", "--site", site)
 
     done = ssps("party", "letter", "parti-b", "--host", "sonuc.example", "--site", site)
@@ -30,6 +34,11 @@ def test_the_letter_has_everything_that_a_party_needs(site: Path, ssps: Ssps) ->
         "--transfers 16 --checkers 8 :sftp:/ HEDEF",
         "WinSCP",
         "md. 3/d",
+        "telefon +90 312 000 00 00, destek@ysk.example",
+        "get -ra / HEDEF",
+        "python3 araclar/mirror.py --host sonuc.example --port 2222 --user parti-b",
+        "sha256sum -c --quiet SHA256SUMS",
+        "akis/son.txt",
     ):
         assert said in done.stdout
     assert done.stdout.isascii()
@@ -55,6 +64,42 @@ def test_the_pdf_has_turkish_letters_and_a_qr_code(site: Path, ssps: Ssps, tmp_p
     assert b"DejaVuSans" in content
     assert content.count(b"/Subtype /Image") == 1
     assert len(content) < 200_000
+
+
+def test_the_pdf_breaks_no_key_line(site: Path, ssps: Ssps, tmp_path: Path) -> None:
+    for name in ("first", "second"):  # a former or next key makes more lines
+        host.create_key(tmp_path / name, name)
+        ssps("key", "add", "parti-a", "--public-key", tmp_path / f"{name}.pub", "--label",
+             "a-long-name-of-a-machine-of-the-party", "--why", "x", "--site", site)  # fmt: skip
+    out = tmp_path / "mektup.pdf"
+    ssps("party", "letter", "parti-a", "--host", "sonuc-paylasim.secim.example", "--pdf", out,
+         "--site", site)  # fmt: skip
+
+    with pypdfium2.PdfDocument(out) as document:
+        text = "\n".join(page.get_textpage().get_text_range() for page in document)
+    lines = {line.rstrip() for line in text.splitlines()}
+
+    [key] = host.public_host_keys(site)
+    assert f"[sonuc-paylasim.secim.example]:2222 ssh-ed25519 {key.blob}" in lines
+    assert sshsig.site_allowed_signers(site).strip() in lines
+    assert any(line.endswith(key.fingerprint) for line in lines)
+    for credential in ring.load(site, "parti-a").credentials:
+        [line] = [line for line in lines if credential.fingerprint in line]
+        assert credential.not_before.strftime("%Y-%m-%d") in line
+
+
+def test_a_key_that_does_not_fit_on_paper_is_not_in_the_pdf(site: Path) -> None:
+    host.create_key(site / "keys/host/ssh_host_rsa_key", "ssps", bits=2048)
+    settings = load.load(site)
+    address = letter.Address("a.example", 22)
+
+    on_paper = letter.render_text(settings, settings.parties[0], address, long_keys=False)
+    as_text = letter.render_text(settings, settings.parties[0], address)
+
+    assert "a.example ssh-rsa" in as_text
+    assert "a.example ssh-rsa" not in on_paper
+    assert "a.example ssh-ed25519" in on_paper
+    assert "metin olarak ayrıca gönderilir" in on_paper
 
 
 def test_the_qr_code_is_the_fingerprint(site: Path, tmp_path: Path) -> None:
