@@ -376,6 +376,17 @@ class Registry:
         """Yield every expected sheet, ordered by district, board and box."""
         return map(_entry, self._rows(f"SELECT * FROM sheet ORDER BY {_UNIQUE_KEYS['sheet']}"))
 
+    def at_place(
+        self, cevre: str, kurul: str | None = None, sandik: str | None = None
+    ) -> Iterator[RegistryEntry]:
+        """Yield every expected sheet of a district, a board or a box, in order."""
+        stated = {"cevre": cevre, "kurul": kurul, "sandik": sandik}
+        given = {column: value for column, value in stated.items() if value is not None}
+        # The index is made for look-ups that ignore case.
+        where = " AND ".join(f"{column} = ? COLLATE NOCASE" for column in given)
+        query = f"SELECT * FROM sheet WHERE {where} ORDER BY {_UNIQUE_KEYS['sheet']}"
+        return map(_entry, self._rows(query, *given.values()))
+
     def source(self) -> RegistrySource:
         """Return the digest and the number of rows of the CSV that the index was made from."""
         return next(RegistrySource(*row) for row in self._rows("SELECT * FROM source"))

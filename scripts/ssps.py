@@ -4,6 +4,7 @@ So `ssps audit` works where neither the daemons nor paramiko are installed. Exit
 1 an error, such as a fault in the operator's files (one line for each), 2 wrong usage.
 """
 
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
@@ -42,7 +43,11 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
-            return None
+            if ctx.resilient_parsing:  # a shell completes a word that is not finished
+                return None
+            found = get_close_matches(cmd_name, _COMMANDS)
+            advice = f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
+            ctx.fail(f"No such command {cmd_name!r}.{advice}")
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command

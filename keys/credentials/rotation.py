@@ -125,7 +125,7 @@ class Expiry:
         if self.at_once:
             return f"{self.party}: no credential is valid now: `ssps key add {self.party}`"
         return (
-            f"{self.party}: its last credential ends {self.when:%Y-%m-%d %H:%M:%S%z}: "
+            f"{self.party}: its last credential ends {self.when.isoformat(timespec='seconds')}: "
             f"`ssps key rotate {self.party}`"
         )
 

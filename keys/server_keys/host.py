@@ -198,7 +198,7 @@ def allowed_signers(site: Path, principal: str) -> str:
     """
     lines = []
     for key, until in former_keys(site / SIGNING_KEYS):
-        lines.append(f"# in use until {until:%Y-%m-%d %H:%M:%S}Z\n")
+        lines.append(f"# in use until {until:%Y-%m-%dT%H:%M:%SZ}\n")
         lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
     for path in (site / SIGNING_KEYS / SIGNING_KEY, *_next_files(site / SIGNING_KEYS)):
         key = read_public_key(path)

@@ -15,6 +15,7 @@ from keys.credentials import ring
 from keys.credentials.ring import Ring
 from keys.operations import key_files, ring_files
 from scripts.access import parties
+from scripts.access.ring_change import refuse_shared
 from scripts.shared import change, console, server_reload
 from scripts.shared.change import Change, Plan
 
@@ -54,6 +55,7 @@ class _Adoption(Change[Ring]):
         if ring_files.in_force_as_it_is(self._site, self.what):
             click.echo(f"no change: {self.what}'s file is the one that was recorded", err=True)
             return None
+        refuse_shared(self._site, old)
         after = ring.describe(old)
         before = ring_files.described_on_record(self._site, self.what) or []
         preview = [f"{self.what}:"]

@@ -176,9 +176,25 @@ def _set_key(
 def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
     """Register a party and its users from a request form.
 
+    The form is a TOML file:
+
+    \b
+        party = "A Partisi"
+        services = ["sftp", "web"]      # what it asks for: sftp, web, service
+        static_ips = ["192.0.2.7"]      # one or two
+        [contact]
+        name = "Bilgi Islem"
+        email = "bilgi@parti-a.example"
+        phones = ["+90 312 000 00 00"]
+        [[user]]                        # up to ten users of the web site
+        name = "ayse"
+        contact = true                  # one of them
+
+    Before [contact] it may also have id, kind (party, candidate, independent) and scope.
+
     The initial password of each user is printed once. Over SFTP the party can
     log in once it has a credential: see `ssps key add`.
-    """
+    """  # noqa: D301
     asked = form.read(file)
     for left in (ring_file(asked.id), users_file(asked.id)):
         if (site / left).exists():

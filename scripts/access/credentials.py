@@ -3,7 +3,7 @@
 import secrets
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -91,3 +91,16 @@ def seal(text: str, held: Ring, now: datetime) -> bytes:
         message = "the party has no valid ed25519 or RSA key to encrypt to: add one first"
         raise console.fault("--seal", held.party, message)
     return bytes(encrypt(text.encode() + b"\n", recipients, armored=True))
+
+
+def row(credential: Credential, now: datetime) -> dict[str, Any]:
+    """Return what `--json` prints of a credential; never a key or a password itself."""
+    return {
+        "kind": credential.kind.value,
+        "label": credential.label,
+        "fingerprint": credential.fingerprint,
+        "not_before": credential.not_before.isoformat(),
+        "not_after": credential.not_after.isoformat() if credential.not_after else None,
+        "valid": credential.valid_at(now),
+        "added_by": credential.added_by,
+    }

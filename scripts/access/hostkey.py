@@ -5,6 +5,7 @@ announces it to the parties; `rotate` puts it into service once they know it. `w
 key that was announced and is not in service yet.
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -43,11 +44,28 @@ def signing() -> None:
     metavar="PORT",
     help="The port that the parties connect to. Default: the port in site.toml.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
-def show_hosts(name: str | None, port: int | None, site: Path) -> None:
+def show_hosts(name: str | None, port: int | None, as_json: bool, site: Path) -> None:
     """Print fingerprints, known_hosts lines and SSHFP records."""
     settings = load.load(site)
-    _print_hosts(site, name or settings.sftp.host, port or settings.sftp.port)
+    stated, its_port = settings.sftp.public_address or (settings.sftp.host, settings.sftp.port)
+    name, port = name or stated, port or its_port
+    if as_json:
+        rows = [_key_row(line, coming=coming) for coming in (False, True)
+                for line in host.public_host_keys(site, next_keys=coming)]  # fmt: skip
+        click.echo(json.dumps([{"host": name, "port": port, **row} for row in rows]))
+        return
+    _print_hosts(site, name, port)
+
+
+def _key_row(line: host.PublicKey, *, coming: bool) -> dict[str, str | bool]:
+    return {
+        "type": line.kind,
+        "key": line.blob,
+        "fingerprint": line.fingerprint,
+        "next": coming,
+    }
 
 
 def _print_hosts(site: Path, name: str, port: int) -> None:
@@ -119,13 +137,19 @@ def withdraw_host(mode: change.Mode, why: str, site: Path) -> None:
 
 
 @signing.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
-def show_signing(site: Path) -> None:
+def show_signing(as_json: bool, site: Path) -> None:
     """Print the allowed_signers lines for `ssh-keygen -Y verify`.
 
     Former keys are included, so that older signatures can still be verified.
     """
-    click.echo(host.allowed_signers(site, sshsig.PRINCIPAL), nl=False)
+    text = host.allowed_signers(site, sshsig.PRINCIPAL)
+    if as_json:
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        click.echo(json.dumps([{"allowed_signers": line} for line in lines]))
+        return
+    click.echo(text, nl=False)
 
 
 @signing.command("next")

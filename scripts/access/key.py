@@ -1,5 +1,6 @@
 """`ssps key`: a party's credentials, and the server's own keys."""
 
+import json
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ from keys import files
 from keys.credentials import rotation
 from keys.credentials.ring import Credential, Ring
 from keys.ledger import segments
+from keys.operations import ring_files
 from scripts.access import credentials, hostkey, parties
 from scripts.access.adopt import adopt
 from scripts.access.ring_change import Edit, RingChange
@@ -31,6 +33,36 @@ def key() -> None:
 
 for command in (rotate, adopt, hostkey.hosts, hostkey.signing):
     key.add_command(command)
+
+
+@key.command("list")
+@click.argument("party_id", metavar="PARTY", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@console.with_site
+def list_(party_id: str | None, as_json: bool, site: Path) -> None:
+    """List the credentials of all parties, or of PARTY.
+
+    Keys and passwords themselves are never shown. For example:
+
+    \b
+        ssps key list
+        ssps key list parti-a --json
+    """  # noqa: D301
+    settings = load.load(site)
+    zone, now = settings.election.opens.tzinfo, console.utc_now()
+    listed = [parties.find(settings, party_id)] if party_id else settings.parties
+    held = [(p.id, c) for p in listed for c in ring_files.load(site, p.id).credentials]
+    if as_json:
+        rows = [{"party": party, **credentials.row(c, now)} for party, c in held]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    for party, c in held:
+        state = "valid" if c.valid_at(now) else "not valid now"
+        click.echo(
+            f"{party:16} {c.fingerprint}  {c.kind:10}  {c.label or '-':16}  "
+            f"{times.format_time(c.not_before, zone)} .. {times.format_time(c.not_after, zone)}  "
+            f"{state}"
+        )
 
 
 @key.command()

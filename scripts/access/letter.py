@@ -5,6 +5,7 @@ letters and shows the fingerprint of the host key as a QR code too.
 """
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,16 @@ class Address:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a PDF to this file, with the fingerprint as a QR code.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the text.")
 @console.with_site
-def letter(party_id: str, name: str | None, port: int | None, pdf: Path | None, site: Path) -> None:
+def letter(
+    party_id: str,
+    name: str | None,
+    port: int | None,
+    pdf: Path | None,
+    as_json: bool,
+    site: Path,
+) -> None:
     """Print the letter to PARTY with all that it needs to connect.
 
     Host, port, user name, fingerprints, times, example commands, conditions.
@@ -146,8 +155,12 @@ def letter(party_id: str, name: str | None, port: int | None, pdf: Path | None, 
     host_name, its_port = stated or ("", settings.sftp.port)
     address = Address(name or host_name, port or its_port)
     text = render_text(settings, party, address, long_keys=pdf is None)
+    if as_json:
+        fields = {"party": party_id, "host": address.host, "port": address.port, "text": text}
+        click.echo(json.dumps({**fields, "pdf": str(pdf) if pdf else None}, ensure_ascii=False))
     if pdf is None:
-        click.echo(to_ascii(text), nl=False)
+        if not as_json:
+            click.echo(to_ascii(text), nl=False)
         return
     prints = [line.fingerprint for line in host.public_host_keys(site)]
     pdf.write_bytes(render_pdf(text, prints[0]))

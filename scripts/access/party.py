@@ -10,9 +10,8 @@ from rich.table import Table
 
 from config import load
 from config.party import Party
-from keys.credentials.ring import Credential
 from keys.operations import ring_files
-from scripts.access import agreement, attempts, letter, parties
+from scripts.access import agreement, attempts, credentials, letter, parties
 from scripts.shared import console
 
 
@@ -78,7 +77,7 @@ def show(party_id: str, as_json: bool, site: Path) -> None:
 
 
 def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:
-    credentials = ring_files.load(site, p.id).credentials
+    held = ring_files.load(site, p.id).credentials
     return {
         "id": p.id,
         "name": p.name,
@@ -90,17 +89,5 @@ def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:
             "email": p.contact.email,
             "phone": p.contact.phone,
         },
-        "credentials": [_credential_row(c, now) for c in credentials],
-    }
-
-
-def _credential_row(credential: Credential, now: datetime) -> dict[str, Any]:
-    return {
-        "kind": credential.kind.value,
-        "label": credential.label,
-        "fingerprint": credential.fingerprint,
-        "not_before": credential.not_before.isoformat(),
-        "not_after": credential.not_after.isoformat() if credential.not_after else None,
-        "valid": credential.valid_at(now),
-        "added_by": credential.added_by,
+        "credentials": [credentials.row(c, now) for c in held],
     }

@@ -1,14 +1,16 @@
 """A change of a party's credentials: what `ssps key add`, `rotate` and `revoke` have in common."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
 
 from config.event import Value
-from config.site import ring_file
+from config.fault import Fault, Faults
+from config.site import RINGS, ring_file
 from keys.credentials import ring
-from keys.credentials.ring import Credential, Ring
+from keys.credentials.ring import Credential, CredentialKind, Ring
 from keys.operations import key_files, ring_files
 from scripts.shared import console, server_reload, times
 from scripts.shared.change import Change, Plan
@@ -62,6 +64,7 @@ class RingChange(Change[Ring]):
             edit.write_first()
             ring_files.apply(self._site, edit.new)
 
+        refuse_shared(self._site, edit.new, known=old)
         preview = list(_preview(old, edit.new, self._zone))
         key_file: Value = [ring_files.line(self._site, edit.new)]
         detail = {**edit.detail, key_files.KEY_FILES: key_file}
@@ -70,6 +73,42 @@ class RingChange(Change[Ring]):
     def wait(self, new: Ring) -> bool:
         """Wait until the server uses the new ring."""
         return server_reload.wait_for_rings(self._site, new)
+
+
+def refuse_shared(site: Path, new: Ring, known: Ring | None = None) -> None:
+    """Raise Faults if a public key of `new` that is not in `known` is another party's as well.
+
+    With one key for two parties, one of them could log in as the other.
+    """
+    old = {c.fingerprint for c in known.credentials} if known else set()
+    fresh = {
+        c.fingerprint
+        for c in new.credentials
+        if c.kind is CredentialKind.PUBLIC_KEY and c.fingerprint not in old
+    }
+    found = [
+        Fault(
+            str(ring_file(new.party)),
+            fingerprint,
+            f"is the key of {' and '.join(others)} already: each party needs a key of its own, so "
+            "check which party the file is from",
+        )
+        for fingerprint, holders in key_holders(site).items()
+        if fingerprint in fresh and (others := [party for party in holders if party != new.party])
+    ]
+    if found:
+        raise Faults(found)
+
+
+def key_holders(site: Path) -> dict[str, list[str]]:
+    """Return which parties have each public key; files that cannot be read are left out."""
+    holders: dict[str, list[str]] = {}
+    for path in sorted((site / RINGS).glob("[!.]*.toml")):
+        with suppress(Faults, OSError, ValueError):
+            for credential in ring.load(site, path.stem).credentials:
+                if credential.kind is CredentialKind.PUBLIC_KEY:
+                    holders.setdefault(credential.fingerprint, []).append(path.stem)
+    return holders
 
 
 def _preview(old: Ring, new: Ring, zone: tzinfo | None) -> Iterator[str]:

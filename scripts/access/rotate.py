@@ -165,10 +165,24 @@ def _rotate_one(
     console.print_message_for(party, f"{turkish}.", f"{english}.")
 
 
+def _refuse_twice(folder: Path, fresh: Mapping[str, Credential]) -> None:
+    """Raise Faults if two parties' files have the same key."""
+    first: dict[str, str] = {}
+    found = []
+    for party, credential in fresh.items():
+        other = first.setdefault(credential.fingerprint, party)
+        if other != party:
+            message = f"{other}.pub has the same key: each party needs a key of its own"
+            found.append(Fault(str(folder / f"{party}.pub"), "", message))
+    if found:
+        raise Faults(found)
+
+
 def _rotate_all(
     site: Path, settings: Settings, folder: Path, schedule: _Schedule, mode: change.Mode
 ) -> None:
     fresh = _read_new_keys(settings, folder, schedule.start)
+    _refuse_twice(folder, fresh)
     unfinished_rotation = _read_journal(site)
     wanted = {party: c.fingerprint for party, c in fresh.items()}
     if unfinished_rotation is not None:

@@ -179,10 +179,8 @@ def _show_feed_problem(database: index.Connection, problem: FeedProblem, as_json
 
 
 def _show(start: datetime | None, end: datetime, text: str, near: tuple[Record, ...]) -> None:
-    since = f"{start.astimezone():%Y-%m-%d %H:%M:%S}" if start else "the beginning"
-    until = end.astimezone()
-    with_date = start is None or start.astimezone().date() != until.date()
-    click.echo(f"{since} to {until:{'%Y-%m-%d ' if with_date else ''}%H:%M:%S}: {text}")
+    since = start.astimezone().isoformat(timespec="seconds") if start else "the beginning"
+    click.echo(f"{since} to {end.astimezone().isoformat(timespec='seconds')}: {text}")
     for record in near:
         click.echo(f"    {format_record_line(record)}")
 

@@ -13,20 +13,21 @@ from config.site import LEDGER_NAMES
 from keys.ledger.record import format_record
 from scripts.audit import evidence, index
 from scripts.audit.record_text import CHANGE_KEYS, format_record_line
-from scripts.shared import console
+from scripts.shared import console, times
 
 _COLUMNS = ("ledger", "seq", "time", "event", "who", "from", "what", "outcome", "why",
             "before", "after", "reason", "detail")  # fmt: skip
+TIME_FORMS = "16.30, -45m, or a full time with or without a zone"
 
 
 def time_option(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
-    """Read the value of an option as an ISO 8601 time; without a zone it is this machine's."""
+    """Read the value of an option as scripts/shared/times does; its zone is this machine's."""
     if value is None:
         return None
     try:
-        return datetime.fromisoformat(value).astimezone(UTC)
-    except ValueError:
-        raise click.BadParameter("not a time: write it like 2023-05-14T17:00:00+03:00") from None
+        return times.parse_time(value, console.utc_now(), None).astimezone(UTC)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -35,8 +36,8 @@ def time_option(_: click.Context, __: click.Parameter, value: str | None) -> dat
     "--ledger", "name", type=click.Choice(LEDGER_NAMES), help="Only records of this ledger."
 )
 @click.option("--party", help="Who did it: a party, or a user name from a failed login.")
-@click.option("--since", callback=time_option, help="At this time or later.")
-@click.option("--until", callback=time_option, help="Before this time.")
+@click.option("--since", callback=time_option, help=f"At this time or later: {TIME_FORMS}.")
+@click.option("--until", callback=time_option, help="Before this time, written like --since.")
 @click.option("--path", help="The path it was done to, or a pattern with * and ?.")
 @click.option("--event", help="The event, such as close or login-refused.")
 @click.option("--outcome", type=click.Choice(["ok", "refused", "failed"]), help="How it ended.")

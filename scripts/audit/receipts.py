@@ -1,5 +1,6 @@
 """`ssps audit receipt`: make a signed proof of what a party downloaded, or verify one offline."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from keys.ledger.receipt import (
     parse_receipt,
     verify_receipt,
 )
+from keys.ledger.record import format_record
 from keys.ledger.tiles import HashesMissing
 from scripts.audit import evidence, index
 from scripts.audit.record_text import format_record_line
@@ -43,9 +45,15 @@ def receipt() -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write. Default: stdout."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the proof.")
 @console.with_optional_site
 def make(
-    party: str, path: str, folders: tuple[Path, ...], output: Path | None, site: Path | None
+    party: str,
+    path: str,
+    folders: tuple[Path, ...],
+    output: Path | None,
+    as_json: bool,
+    site: Path | None,
 ) -> None:
     """Make a proof of the last complete download of PATH by PARTY.
 
@@ -71,6 +79,11 @@ def make(
         raise console.fault(log, "", f"{error}: try again in a second") from None
     except HashesMissing as error:
         raise console.fault(log, "", f"{error}: copy the whole folder") from None
+    if as_json:
+        fields = {"record": json.loads(format_record(record)), "receipt": content.decode()}
+        click.echo(json.dumps(fields, ensure_ascii=False))
+        if output is None:
+            return
     if output is None:
         sys.stdout.buffer.write(content)
     else:
@@ -81,8 +94,9 @@ def make(
 @receipt.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @evidence.key_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_optional_site
-def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
+def verify(file: Path, key_files: tuple[Path, ...], as_json: bool, site: Path | None) -> None:
     """Verify the receipt in FILE.
 
     This needs no site, only the public key of YSK.
@@ -92,7 +106,17 @@ def verify(file: Path, key_files: tuple[Path, ...], site: Path | None) -> None:
         record, checkpoint = verify_receipt(parse_receipt(file.read_bytes()), keys)
     except (ValueError, InvalidReceipt) as error:
         raise console.fault(str(file), "", str(error)) from None
-    when = f" at {checkpoint.time:%Y-%m-%d %H:%M:%S} UTC" if checkpoint.time else ""
+    if as_json:
+        fields = {
+            "file": str(file),
+            "valid": True,
+            "record": json.loads(format_record(record)),
+            "size": checkpoint.size,
+            "signed_at": checkpoint.time.isoformat() if checkpoint.time else None,
+        }
+        click.echo(json.dumps(fields, ensure_ascii=False))
+        return
+    when = f" at {checkpoint.time.isoformat(timespec='seconds')}" if checkpoint.time else ""
     click.echo(format_record_line(record))
     click.echo(
         f"{file}: valid: record {record.seq} of {checkpoint.size} "

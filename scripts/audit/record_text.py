@@ -16,7 +16,7 @@ def format_record_line(record: Record) -> str:
     """
     event = record.event
     detail = " ".join(f"{key}={format_value(value)}" for key, value in ordered_detail(event.detail))
-    stamp = record.time.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")
+    stamp = record.time.astimezone().isoformat(timespec="microseconds")
     text = (
         f"{stamp} #{record.seq} {event.outcome:7} {event.event:18} "
         f"{event.who or '-'} {event.origin or '-'} {event.what or '-'} {detail}"

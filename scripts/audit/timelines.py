@@ -84,7 +84,7 @@ def _format_json(step: Step) -> str:
 
 
 def _format_line(step: Step) -> str:
-    stamp = step.time.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")
+    stamp = step.time.astimezone().isoformat(timespec="microseconds")
     source = f"{Path(step.log).name} #{step.record.seq} {step.hash[:16]}"
     return printable(f"{stamp}  {step.step:12} {step.who or '-':12} {step.what}  [{source}]")
 

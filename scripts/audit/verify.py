@@ -138,8 +138,8 @@ def _clock_steps(ledger: LedgerFiles) -> Iterator[str]:
     with suppress(OSError, EOFError, segments.DecompressionError):
         for seq, at, before in records_that_run_backwards(ledger):
             yield (
-                f"record {seq} is dated {at:%Y-%m-%d %H:%M:%S} UTC, earlier than record {seq - 1} "
-                f"({before:%Y-%m-%d %H:%M:%S} UTC): was the clock set back?"
+                f"record {seq} is dated {at.isoformat(timespec='seconds')}, earlier than record "
+                f"{seq - 1} ({before.isoformat(timespec='seconds')}): was the clock set back?"
             )
 
 
@@ -268,7 +268,7 @@ def _format_verdict(verdict: VerificationResult) -> str:
     lines = [f"{verdict.folder}: {finding.kind}: {finding.text}" for finding in verdict.findings]
     if not (lines or verdict.records or verdict.heads):
         return f"{verdict.folder}: OK: no records yet"
-    when = f", signed at {verdict.last:%Y-%m-%d %H:%M:%S} UTC" if verdict.last else ""
+    when = f", signed at {verdict.last.isoformat(timespec='seconds')}" if verdict.last else ""
     summary = f"{verdict.folder}: {verdict.records:,} records"
     if not lines:
         summary += f", OK: all match the checkpoint of {verdict.origin}{when}"

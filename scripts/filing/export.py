@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -53,11 +54,18 @@ def _first_number(since: str | None, election: str, party: Party) -> int:
     metavar="BAG",
     help="Only pages filed after this earlier bag, or from this number of the filing ledger on.",
 )
+@click.option("--dry-run", is_flag=True, help="Show what would be copied, and copy nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.why_option("For the record, for example who gets the bag.")
 @console.with_site
 def export(
-    party_id: str, folder: Path, since: str | None, as_json: bool, why: str, site: Path
+    party_id: str,
+    folder: Path,
+    since: str | None,
+    dry_run: bool,
+    as_json: bool,
+    why: str,
+    site: Path,
 ) -> None:
     """Copy all pages in PARTY's scope into a bag (BagIt).
 
@@ -69,7 +77,8 @@ def export(
     only after all files were read back and the export is on record.
     """
     settings = load.load(site)
-    with console.recorded_change(site, COMMAND, party_id, why):  # records a refusal
+    refusal = nullcontext() if dry_run else console.recorded_change(site, COMMAND, party_id, why)
+    with refusal:
         party = _entitled_party(settings, party_id, datetime.now(UTC))
     election = settings.election.id
     first = _first_number(since, election, party)
@@ -84,6 +93,13 @@ def export(
     if (existing := folder / contents.name(election, party.id)).exists():
         click.echo(f"{existing} exists already, and nothing was filed since", err=True)
         sys.exit(1)
+    if dry_run:
+        size = sum((site / original_file(f.sha256)).stat().st_size for f in contents.filed)
+        fields = {"bag": str(existing), "files": len(contents.filed), "bytes": size}
+        text = f"would copy {len(contents.filed)} pages, {size:,} bytes, to {existing}"
+        click.echo(json.dumps(fields) if as_json else text)
+        click.echo("dry run: nothing has changed", err=True)
+        return
     try:
         bag = _make_bag(site, settings, party, contents, folder, sign, why)
     except Damaged as error:

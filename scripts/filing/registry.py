@@ -1,6 +1,7 @@
 """`ssps registry`: import the table that maps each karekod to its sheet."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -32,6 +33,12 @@ def registry() -> None:
 def import_(file: Path, force: bool, mode: change.Mode, why: str, site: Path) -> None:
     """Import the registry from FILE, a CSV file.
 
+    The columns are karekod, secim, belge, cevre, kurul, sandik_turu, sandik, mahalle, sayfa:
+
+    \b
+        karekod,secim,belge,cevre,kurul,sandik_turu,sandik,mahalle,sayfa
+        1093717526,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1234,Caferağa,1
+
     FILE may be as a spreadsheet saves it: UTF-8 or UTF-16, separated by commas, semicolons or tabs.
     If rows are wrong, nothing is imported, and up to a hundred of them are named by line. Prints
     the differences from the registry in force. A running publisher uses the new registry from the
@@ -40,11 +47,68 @@ def import_(file: Path, force: bool, mode: change.Mode, why: str, site: Path) ->
     A registry that lacks a filed sheet, or has it with another karekod, is refused without --force.
     With --force the page and its record stay where they are, and `ssps status` lists the sheet as
     filed and no longer expected.
-    """
+    """  # noqa: D301
     with _Import(site, file, why, force) as importing:
         done = change.carry_out(site, importing, mode)
     if done is not None:
         click.echo(done.new)
+
+
+@registry.command()
+@click.argument("wanted", metavar="KAREKOD|PLACE")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@console.with_site
+def find(wanted: str, as_json: bool, site: Path) -> None:
+    """Find the sheet of a KAREKOD, or all sheets of a PLACE.
+
+    A KAREKOD is ten digits. A PLACE is a district, a board or a box. Exit code 1 if the registry
+    has none. For example:
+
+    \b
+        ssps registry find 1093717526
+        ssps registry find 34-istanbul-1/kadikoy-2
+        ssps registry find 34-istanbul-1/kadikoy-2/1234 --json
+    """  # noqa: D301
+    opened = index.Registry(site / REGISTRY_INDEX)
+    try:
+        if index.is_karekod(wanted):
+            found = [entry for entry in [opened.lookup(wanted)] if entry is not None]
+        else:
+            found = list(opened.at_place(*_place(wanted)))
+    finally:
+        opened.close()
+    if as_json:
+        click.echo(json.dumps([_row(entry) for entry in found], ensure_ascii=False))
+    for entry in () if as_json else found:
+        click.echo("  ".join(str(value) for value in _row(entry).values() if value is not None))
+    if not found:
+        click.echo(f"{wanted}: not in the registry", err=True)
+        raise SystemExit(1)
+
+
+def _place(text: str) -> tuple[str, ...]:
+    parts = text.strip("/").split("/")
+    if not 1 <= len(parts) <= 3 or not all(parts):
+        raise click.UsageError(
+            f"{text!r} is neither ten digits nor a place such as 34-istanbul-1/kadikoy-2/1234"
+        )
+    parts[2:] = [part.removeprefix("sandik-") for part in parts[2:]]
+    return tuple(parts)
+
+
+def _row(entry: index.RegistryEntry) -> dict[str, str | int | None]:
+    sheet = entry.sheet
+    return {
+        "karekod": entry.karekod,
+        "secim": sheet.secim.value,
+        "belge": sheet.belge.value,
+        "cevre": sheet.cevre,
+        "kurul": sheet.kurul,
+        "sandik_turu": entry.sandik_turu.value if entry.sandik_turu else None,
+        "sandik": sheet.sandik,
+        "mahalle": entry.mahalle or None,
+        "sayfa": sheet.page,
+    }
 
 
 def import_registry(site: Path, file: Path, why: str) -> None:

@@ -29,10 +29,13 @@ _GRACE_SECONDS = 30.0  # for clients that are listing a folder of the old tree
 @click.command()
 @click.option("--quick", is_flag=True, help="Skip re-hashing originals.")
 @click.option("--repair", is_flag=True, help="Repair what the catalog proves, then check again.")
+@click.option("--dry-run", is_flag=True, help="With --repair: show what would be repaired.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each finding.")
 @click.option("--why", type=console.WHY_TEXT, help="For the record; required with --repair.")
 @console.with_site
-def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path) -> None:
+def verify(
+    quick: bool, repair: bool, dry_run: bool, as_json: bool, why: str | None, site: Path
+) -> None:
     """Check that catalog, store, trees and ledger agree.
 
     Quarantine and spool are checked too.
@@ -43,10 +46,15 @@ def verify(quick: bool, repair: bool, as_json: bool, why: str | None, site: Path
     With --repair, missing links, wrong file times and lost notes are repaired. Files that do not
     belong in a tree are moved to quarantine. Nothing is deleted.
     """
-    if repair and why is None:
+    if repair and why is None and not dry_run:
         raise click.UsageError("--repair changes the site: add --why TEXT for the record")
     found = _show_findings(site, quick, as_json)
-    if why and repair and (repairable := [f for f in found if f.repair]):
+    if repair and dry_run:
+        for each in found:
+            if each.repair:
+                console.err.print(f"would repair {each.place}", markup=False)
+        console.err.print("dry run: nothing has changed")
+    elif why and repair and (repairable := [f for f in found if f.repair]):
         for start in range(0, len(repairable), _REPAIRS_PER_REQUEST):
             some = repairable[start : start + _REPAIRS_PER_REQUEST]
             repairs = request.RequestedChange(

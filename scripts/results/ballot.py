@@ -1,17 +1,18 @@
 """`ssps ballot`: import the table of what a vote can go to, and show it."""
 
+import json
 from pathlib import Path
 
 import click
 
 from config import ballot as ballots
 from config import csv_text
-from config.ballot import Ballot, BallotChanges
+from config.ballot import Ballot, BallotChanges, BallotRow
 from config.fault import Fault, Faults
 from config.site import BALLOT_CSV
 from keys import files
 from publisher.results.ballot_file import load_ballot
-from scripts.shared import console
+from scripts.shared import change, console
 
 _MAX_SHOWN = 20
 
@@ -23,32 +24,41 @@ def ballot() -> None:
 
 @ballot.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@change.mode_options()
 @console.why_option()
 @console.with_site
-def import_(file: Path, dry_run: bool, why: str, site: Path) -> None:
+def import_(file: Path, mode: change.Mode, why: str, site: Path) -> None:
     """Import the ballot from FILE, a CSV file, completely or not at all.
 
-    The header is secim,cevre,sira,secenek,tur,ad,ittifak. If rows are wrong, nothing is imported,
+    The header is secim,cevre,sira,secenek,tur,ad,ittifak, for example
+
+    \b
+        secim,cevre,sira,secenek,tur,ad,ittifak
+        cb,,1,aday-1,aday,Birinci Aday,
+        mv,,1,parti-a,parti,A Partisi,ortak-1
+
+    `tur` is parti, aday, bagimsiz or ittifak; an empty `cevre` is every district.
+
+    If rows are wrong, nothing is imported,
     and up to a hundred of them are named by line. Prints the differences from the ballot in force.
     Results are checked against the new ballot from the next row on; results that were accepted
     before stay.
-    """
+    """  # noqa: D301
     new, _ = read_file(file)
     _show(ballots.compare(load_ballot(site) or Ballot((), ""), new))
-    if dry_run:
-        click.echo("dry run: nothing has changed", err=True)
+    if not change.may_apply(mode):
         return
     click.echo(_describe(import_ballot(site, file, why)))
+    change.note_outcome(what=file.name, changed=True)
 
 
 def import_ballot(site: Path, file: Path, why: str) -> Ballot:
     """Import `file` as the site's ballot.csv; raise Faults if it is wrong."""
     new, content = read_file(file)
-    with console.recorded_change(site, "ballot import", file.name, why) as change:
+    with console.recorded_change(site, "ballot import", file.name, why) as record:
         old = load_ballot(site)
-        change.before = _describe(old) if old is not None else None
-        change.done(_describe(new), {"rows": len(new.rows)})
+        record.before = _describe(old) if old is not None else None
+        record.done(_describe(new), {"rows": len(new.rows)})
         files.replace(site / BALLOT_CSV, content, 0o644)
     return new
 
@@ -65,8 +75,9 @@ def read_file(file: Path) -> tuple[Ballot, bytes]:
 
 
 @ballot.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
-def show(site: Path) -> None:
+def show(as_json: bool, site: Path) -> None:
     """Show the ballot in force.
 
     For each contest it lists the options of each district.
@@ -74,6 +85,9 @@ def show(site: Path) -> None:
     found = load_ballot(site)
     if found is None:
         raise console.fault(BALLOT_CSV, "", "is missing: run `ssps ballot import FILE.csv`")
+    if as_json:
+        click.echo(json.dumps([_option_row(row) for row in found.rows], ensure_ascii=False))
+        return
     for secim in found.contests():
         click.echo(f"{secim}  {secim.turkish}")
         for district in ("", *found.districts(secim)):
@@ -84,6 +98,19 @@ def show(site: Path) -> None:
                     alliance = f"  [{option.ittifak}]" if option.ittifak else ""
                     name = f"{option.id:<12} {option.tur:<8} {option.ad}"
                     click.echo(f"    {option.sira:>3}  {name}{alliance}")
+
+
+def _option_row(row: BallotRow) -> dict[str, str | int | None]:
+    option = row.option
+    return {
+        "secim": str(row.secim),
+        "cevre": row.cevre or None,
+        "sira": option.sira,
+        "secenek": option.id,
+        "tur": str(option.tur),
+        "ad": option.ad,
+        "ittifak": option.ittifak or None,
+    }
 
 
 def _describe(found: Ballot) -> str:

@@ -188,8 +188,10 @@ def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, s
 @results.command("import")
 @click.argument("rows", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("headings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show what would be delivered, and deliver nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
-def import_(rows: Path, headings: Path, site: Path) -> None:
+def import_(rows: Path, headings: Path, dry_run: bool, as_json: bool, site: Path) -> None:
     """Put an export of YSK's interface into results/ as a batch.
 
     ROWS is a saved answer of getSecimSandikSonucList, HEADINGS one of
@@ -205,13 +207,18 @@ def import_(rows: Path, headings: Path, site: Path) -> None:
     bad = [row for row in converted if isinstance(row, BadRow)]
     for row in bad:
         click.echo(f"{rows.name}: row {row.line}: {row.fault}: {row.message}", err=True)
-    if good:
-        name = f"{rows.stem}-{uuid4().hex[:8]}.ndjson"
+    name = f"{rows.stem}-{uuid4().hex[:8]}.ndjson"
+    if good and not dry_run:
         fresh = site / RESULTS / f".{name}.part"
         lines = (f"{json.dumps(row, ensure_ascii=False)}\n" for row in good)
         fresh.write_text("".join(lines), encoding="utf-8")
         fresh.replace(site / RESULTS / name)
-        click.echo(f"{len(good)} rows in results/{name}, {len(bad)} left out")
+    if as_json:
+        fields = {"rows": len(good), "left_out": len(bad), "dry_run": dry_run}
+        click.echo(json.dumps({**fields, "batch": None if dry_run or not good else name}))
+    elif good:
+        place = "not delivered (dry run)" if dry_run else f"in results/{name}"
+        click.echo(f"{len(good)} rows {place}, {len(bad)} left out")
     sys.exit(int(bool(bad)))
 
 

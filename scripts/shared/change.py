@@ -17,9 +17,12 @@ makes a site where there was none, so there is no state to lock or to compare, a
 changes nothing in the site; it writes its record when a bag is complete.
 """
 
+import io
+import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -36,6 +39,8 @@ R = TypeVar("R")
 State = TypeVar("State")
 
 _DRY_RUN_HELP = "Show what would change, and change nothing."
+_JSON_HELP = "Print one JSON object with what was changed."
+_OUTCOME = "ssps.outcome"
 _UNCHANGED = "nothing has changed"
 _MOVED_ON = "the site has changed since the preview: give the command again"
 
@@ -49,7 +54,11 @@ class Mode:
 
 
 def mode_options(*, ask: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Give a command `--dry-run`, and `--yes` if it asks; the command receives `mode`.
+    """Give a command `--dry-run` and `--json`, and `--yes` if it asks; the command receives `mode`.
+
+    With `--json` the command prints one object when it is done: what was changed, whether a server
+    uses it already, the preview, and as `printed` what it prints on stdout otherwise, such as a new
+    password.
 
     `--apply` is the older name of `--yes`, which scripts of operators may still use.
     """
@@ -59,16 +68,43 @@ def mode_options(*, ask: bool = False) -> Callable[[Callable[P, R]], Callable[P,
         def with_mode(*args: P.args, **kwargs: P.kwargs) -> R:
             dry_run, yes = kwargs.pop("dry_run"), kwargs.pop("yes", False)
             agreed = bool(kwargs.pop("apply", False)) or bool(yes)
+            as_json = kwargs.pop("as_json")
             kwargs["mode"] = Mode(bool(dry_run), ask and not agreed)
-            return command(*args, **kwargs)
+            if not as_json:
+                return command(*args, **kwargs)
+            with _outcome_as_json(bool(dry_run)):
+                return command(*args, **kwargs)
 
         found: Callable[P, R] = with_mode
         if ask:
             found = click.option("--apply", is_flag=True, hidden=True, help="Same as --yes.")(found)
             found = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(found)
+        found = click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)(found)
         return click.option("--dry-run", is_flag=True, help=_DRY_RUN_HELP)(found)
 
     return decorated
+
+
+@contextmanager
+def _outcome_as_json(dry_run: bool) -> Iterator[None]:
+    """Print one JSON object on stdout with what the body did, also if it exits with an error."""
+    context = click.get_current_context()
+    outcome = context.meta[_OUTCOME] = {"dry_run": dry_run, "changed": False}
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        outcome["printed"] = printed.getvalue().splitlines()
+        command = context.command_path.split(" ", 1)[-1]
+        click.echo(json.dumps({"command": command, **outcome}, ensure_ascii=False))
+
+
+def note_outcome(**fields: object) -> None:
+    """Add fields to the object that `--json` prints; nothing happens without `--json`."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta.get(_OUTCOME, {}).update(fields)
 
 
 @dataclass(frozen=True)
@@ -134,10 +170,15 @@ def carry_out(site: Path, change: Change[State], mode: Mode) -> Applied[State] |
             return None
         confirmed = plan.preview
         change.show(confirmed)
+        note_outcome(what=change.what, preview=list(confirmed))
         if not may_apply(mode):
             return None
     done = apply(site, change, confirmed)
-    return None if done is None else Applied(done.old, done.new, change.wait(done.new))
+    if done is None:
+        return None
+    in_force = change.wait(done.new)
+    note_outcome(in_force=in_force)
+    return Applied(done.old, done.new, in_force)
 
 
 def may_apply(mode: Mode) -> bool:
@@ -182,8 +223,10 @@ def apply(
         if confirmed is not None and list(plan.preview) != list(confirmed):
             raise console.fault(change.what, "", _MOVED_ON)
         change.record_first(record, old)
-        record.done(plan.describe(), plan.detail)
+        after = plan.describe()
+        record.done(after, plan.detail)
         plan.apply()
+    note_outcome(what=change.what, changed=True, before=record.before, after=after)
     return Applied(old, plan.new)
 
 

@@ -63,6 +63,7 @@ def send(
     """
     if mode.dry_run:
         change_.show([f"{change.what}: now {_shown(change.describe_state(None))}"])
+        change_.note_outcome(what=change.what)
         return Answer(True, f"dry run: the publisher was not asked: {kind} {_shown_detail(detail)}")
     identity = arrival_id(writer.utc_now(), secrets.token_hex(4))
     by = (console.operator(),)
@@ -84,6 +85,7 @@ def send(
                 record.failed(_UNANSWERED, named)
             elif answer.done:
                 record.done(after, {**named, "said": answer.message})
+                change_.note_outcome(what=change.what, changed=True, before=before, after=after)
             elif kind == queue.REPAIR:  # some repairs may have been made
                 record.failed(answer.message, {**named, "after": after})
             else:

@@ -1,8 +1,8 @@
 """Reads and writes times and durations in the forms that an operator types.
 
 A time is `2023-05-14T16:30:00+03:00`, the same without a zone, `16.30` or `16:30` (today),
-`tomorrow 16.30`, `now`, or `+45m` (from now). Without a zone, the zone of the election is used. A
-duration is `90s`, `45m`, `1h`, `1h30m`, `2d`, or `0`.
+`tomorrow 16.30`, `now`, `+45m` (from now) or `-45m` (before now). Without a zone, the zone of the
+election is used. A duration is `90s`, `45m`, `1h`, `1h30m`, `2d`, or `0`.
 """
 
 import re
@@ -39,6 +39,8 @@ def parse_time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
         return local
     if cleaned.startswith("+"):
         return local + parse_duration(cleaned[1:])
+    if cleaned.startswith("-") and cleaned != "-":
+        return local - parse_duration(cleaned[1:])
     if match := _CLOCK.fullmatch(cleaned):
         day, hour, minute = match.groups()
         if int(hour) < 24 and int(minute) < 60:
@@ -49,7 +51,8 @@ def parse_time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise ValueError(
-            f"{text!r} is not a time, write 16.30, 'tomorrow 16.30', +45m or {local.isoformat()}"
+            f"{text!r} is not a time, write 16.30, 'tomorrow 16.30', +45m, -45m or "
+            f"{local.isoformat()}"
         ) from None
     if "T" not in text.upper() and " " not in text.strip():
         raise ValueError(f"{text!r} has no hour, write it like {local.isoformat()}")
@@ -57,13 +60,12 @@ def parse_time(text: str, now: datetime, zone: tzinfo | None) -> datetime:
 
 
 def format_time(at: datetime | None, zone: tzinfo | None) -> str:
-    """Format a time for the screen, in the zone of the election; `-` for None."""
+    """Format a time as ISO 8601 with its zone, which is that of the election; `-` for None."""
     if at is None:
         return "-"
     with suppress(OverflowError):  # years 1 and 9999 keep their own zone
         at = at.astimezone(zone)
-    text = at.strftime("%Y-%m-%d %H:%M:%S%z")
-    return f"{text[:-2]}:{text[-2:]}"
+    return at.isoformat(timespec="seconds")
 
 
 def format_duration(long: timedelta) -> str:

@@ -1,10 +1,12 @@
 """`ssps init` and `ssps check`: create a site, and find everything that is wrong with it."""
 
 import hashlib
+import io
+import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from keys.operations import key_files, publisher_state, ring_files, settings_rec
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.server_keys import host
 from publisher.intake import lease
+from scripts.access.ring_change import key_holders
 from scripts.daemons import obstacles
 from scripts.shared import console
 from scripts.site import disk_budget
@@ -150,11 +153,15 @@ _FOLDERS = {
 }
 
 
-def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
-    """Create a working site at `site`; raise Faults if the folder exists and is not empty."""
+def _refuse_unless_empty(site: Path) -> None:
     if site.exists() and (not site.is_dir() or any(site.iterdir())):
         message = "not an empty folder: name one that is empty or does not exist yet"
         raise console.fault(str(site), "", message)
+
+
+def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None:
+    """Create a working site at `site`; raise Faults if the folder exists and is not empty."""
+    _refuse_unless_empty(site)
     written = {PARTIES_TOML: parties_toml.encode(), SITE_TOML: site_toml.encode()}
     try:
         for folder, mode in _FOLDERS.items():
@@ -189,9 +196,11 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
     show_default=True,
     help="With --system: the folder for the systemd units.",
 )
+@click.option("--dry-run", is_flag=True, help="Show what would be created, and create nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.why_option()
 @console.with_new_site
-def init(system: bool, units: Path, why: str, site: Path) -> None:
+def init(system: bool, units: Path, dry_run: bool, as_json: bool, why: str, site: Path) -> None:
     """Create a new site in DIR.
 
     Creates host keys, a signing key and commented settings. DIR must be empty
@@ -199,6 +208,33 @@ def init(system: bool, units: Path, why: str, site: Path) -> None:
     With --system, DIR may also be an existing site, for example a copy from
     another machine; its files stay as they are.
     """
+    if dry_run:
+        _show_plan(site, system, units, as_json)
+        return
+    with redirect_stdout(io.StringIO()) if as_json else nullcontext() as printed:
+        _init(system, units, why, site)
+    if printed is not None:
+        fields = {"site": str(site), "changed": True, "printed": printed.getvalue().splitlines()}
+        click.echo(json.dumps(fields, ensure_ascii=False))
+
+
+def _show_plan(site: Path, system: bool, units: Path, as_json: bool) -> None:
+    """Print what `ssps init` would create; raise Faults if it cannot."""
+    exists = system and (site / SITE_TOML).exists()
+    if not exists:
+        _refuse_unless_empty(site)
+    made = [] if exists else [SITE_TOML, PARTIES_TOML, *map(str, _FOLDERS), str(KEYS)]
+    planned = [str(site / name) for name in made]
+    planned += [str(units / name) for name in system_.UNITS] if system else []
+    if as_json:
+        click.echo(json.dumps({"site": str(site), "changed": False, "would_create": planned}))
+    else:
+        for path in planned:
+            click.echo(f"would create {path}")
+    click.echo("dry run: nothing has changed", err=True)
+
+
+def _init(system: bool, units: Path, why: str, site: Path) -> None:
     executable = Path(sys.argv[0]).absolute()
     if system:
         system_.check_machine(site, executable)
@@ -240,8 +276,9 @@ def _create(site: Path, why: str) -> None:
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of the problems.")
 @console.with_site
-def check(site: Path) -> None:
+def check(as_json: bool, site: Path) -> None:
     """Report every problem of the site, one per line.
 
     Checks settings, keys and registry, and everything without which `ssps run` would stop: the
@@ -251,7 +288,10 @@ def check(site: Path) -> None:
     """
     console.err.print(f"note: this kernel has {sandbox.kernel()}")
     found = list(find_faults(site))
-    for fault in found:
+    if as_json:
+        rows = [{"file": f.file, "key": f.key, "message": f.message} for f in found]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+    for fault in () if as_json else found:
         click.echo(str(fault))
     if found:
         console.err.print(f"{site}: {len(found)} problem{'s' * (len(found) > 1)}")
@@ -326,6 +366,13 @@ def _ring_faults(site: Path, parties: set[str] | None) -> Iterator[Fault]:
                 (ring_files if folder == RINGS else user_files).load(site, path.stem, on_record)
             except Faults as error:
                 yield from error.faults
+    for fingerprint, holders in key_holders(site).items():
+        if len(holders) > 1:
+            message = (
+                f"is the key of {' and '.join(holders)}: each party needs a key of its own, revoke "
+                "it where it does not belong"
+            )
+            yield Fault(str(RINGS), fingerprint, message)
 
 
 def _registry_faults(site: Path) -> Iterator[Fault]:

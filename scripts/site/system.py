@@ -1,4 +1,4 @@
-"""Sets up the machine for a site (`ssps init --system`): user, permissions, systemd units.
+"""Sets up the machine for a site (`ssps init --system`): user, permissions, units, completion.
 
 Nothing runs as root. The daemons run as the system user `ssps`, who owns the site. Scanners are in
 the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the same
@@ -15,6 +15,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,7 @@ from scripts.shared import console
 USER, SCANNERS = "ssps", "ssps-scan"
 FOLDER = Path("/etc/systemd/system")
 PORTAL_UNIT = "ssps-portal.service"
+SHARE = Path("/usr/local/share")
 UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service", PORTAL_UNIT)
 _MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
 _SITE_MODE = 0o751
@@ -80,11 +82,33 @@ def set_up(site: Path, settings: Settings, executable: Path, folder: Path) -> li
     _set_ownership(site, settings.intake.folders)
     done.append(f"{site}: owner set to {USER}, intake writable for the group {SCANNERS}")
     folder.mkdir(parents=True, exist_ok=True)
+    share = SHARE if folder == FOLDER else folder / "share"
+    for path, text in shell_files(share).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
+        done.append(f"{path} written")
     for name, text in units(site, settings, executable).items():
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o644)
         done.append(f"{folder / name} written")
     return done
+
+
+def shell_files(share: Path) -> Mapping[Path, str]:
+    """Return the man page and the completions of bash, zsh and fish, by the path that each has."""
+    return {
+        share / "man/man1/ssps.1": _printed("scripts.man_page"),
+        share / "bash-completion/completions/ssps": _printed("scripts.completion", "bash"),
+        share / "zsh/site-functions/_ssps": _printed("scripts.completion", "zsh"),
+        share / "fish/vendor_completions.d/ssps.fish": _printed("scripts.completion", "fish"),
+    }
+
+
+def _printed(module: str, *words: str) -> str:
+    """Return what a module prints that knows all commands, and so may not be imported here."""
+    command = [sys.executable, "-P", "-m", module, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _create_users() -> Iterable[str]:

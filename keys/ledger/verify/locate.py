@@ -152,7 +152,7 @@ def _locate_by_numbers(ledger: LedgerFiles, start: int, wrong: VerifiedCheckpoin
     if number < end:
         return _cut_short(number, end)
     when = wrong.checkpoint.time
-    signed = f", signed at {when:%Y-%m-%d %H:%M:%S} UTC" if when else ""
+    signed = f", signed at {when.isoformat(timespec='seconds')}" if when else ""
     text = f"one of the records {start} to {end - 1} was changed ({wrong.source}{signed})"
     return Finding(FindingKind.CHANGED, None, text)
 

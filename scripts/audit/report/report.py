@@ -1,6 +1,7 @@
 """`ssps audit report`: report on one party or compare all, as HTML pages with a CSV file each."""
 
 import csv
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -52,6 +53,7 @@ _LOGGED_IN = (
     show_default=True,
     help="Folder for the report.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_optional_site
 def report(
     party: str | None,
@@ -60,6 +62,7 @@ def report(
     parties_file: Path | None,
     places: tuple[str, ...],
     output: Path,
+    as_json: bool,
     site: Path | None,
 ) -> None:
     """Write a report on PARTY, or on all parties.
@@ -98,11 +101,17 @@ def report(
         page = pages.comparison_page(reports, unequal, made)
         (output / "index.html").write_text(page, encoding="utf-8")
         _write_csv(output / "sheets.csv", reports)
+    page_file = output / ("index.html" if every else f"{party}.html")
+    if as_json:
+        counts = {one.party: {"sheets": len(one.sheets), "downloaded": one.downloaded}
+                  for one in reports}  # fmt: skip
+        click.echo(json.dumps({"report": str(page_file), "parties": counts}))
+        return
     for one in reports:
         sheets = len(one.sheets)
         share = pages.format_share(one.downloaded, sheets)
         click.echo(f"{one.party}: {one.downloaded:,} of {sheets:,} downloaded ({share})")
-    click.echo(output / ("index.html" if every else f"{party}.html"))
+    click.echo(page_file)
 
 
 def _read_scopes(path: Path) -> Mapping[str, Scope]:

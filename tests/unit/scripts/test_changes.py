@@ -1,5 +1,6 @@
 """Every command that changes something records who did it, why, and the state before and after."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ READS = {
     "party test",
     "party letter",
     "user list",
+    "key list",
+    "registry find",
     "key host show",
     "key signing show",
     "ballot show",
@@ -253,19 +256,67 @@ def test_a_dry_run_changes_nothing_and_records_nothing(
     before = content(whole)
 
     for name in DRY_RUNS:
+        if name == "results import":  # tests/unit/scripts/results/test_results.py
+            continue
         words = (
             [*name.split(), *OF_A_DRY_RUN[name]] if name in OF_A_DRY_RUN else call(name, tmp_path)
         )
-        done = ssps(*words, "--why", "x", "--dry-run", "--site", whole)
+        where = () if name == "init" else ("--site", whole)
+        done = ssps(*words, "--why", "x", "--dry-run", *where)
 
-        assert done.exit_code == 0, (name, done.output)
+        assert done.exit_code == int(name == "verify"), (name, done.output)
+        assert not (tmp_path / "new").exists()
+        assert not (tmp_path / "bags").exists()
         assert content(whole) == before, name
 
 
 def test_the_commands_that_change_keys_or_parties_have_a_dry_run() -> None:
-    without = {"init", "verify", "export"}
+    assert set(DRY_RUNS) == {*CHANGES, "results import"}
 
-    assert set(DRY_RUNS) == set(CHANGES) - without
+
+# A daemon logs JSON lines. The formats of `audit export` are those of other tools.
+WITHOUT_JSON = {*DAEMONS, "audit export", "rehearse init", "rehearse scan"}
+
+
+def test_every_command_that_prints_can_print_json() -> None:
+    able = {n for n, c in COMMANDS.items() if any("--json" in p.opts for p in c.params)}
+
+    assert set(COMMANDS) - able == WITHOUT_JSON
+
+
+JSON_CHANGES = [
+    name for name in CHANGES if name not in ("init", "verify", "export", "recover", "key adopt")
+]
+
+
+@pytest.mark.slow
+def test_every_change_prints_one_json_object_of_what_it_did(
+    whole: Path, tmp_path: Path, ssps: Ssps
+) -> None:
+    for name in JSON_CHANGES:
+        if name in ("key host rotate", "key signing rotate"):
+            host.prepare_next(whole / "keys" / name.split()[1])
+
+        done = ssps(*call(name, tmp_path), "--why", "x", "--json", "--site", whole)
+
+        assert done.exit_code == 0, (name, done.output)
+        found = json.loads(done.stdout)
+        assert (found["command"], found["dry_run"], found["changed"]) == (name, False, True), found
+        assert found["what"], found
+
+
+def test_the_json_of_a_dry_run_has_the_preview_and_of_a_refusal_no_change(
+    whole: Path, ssps: Ssps
+) -> None:
+    words = ("party", "set-ips", "parti-a", "192.0.2.9", "--why", "x", "--json", "--site", whole)
+    shown = ssps(*words, "--dry-run")
+    refused = ssps("absent", "remove", BOX, "--why", "x", "--json", "--site", whole)
+
+    planned = json.loads(shown.stdout)
+    assert (planned["dry_run"], planned["changed"]) == (True, False)
+    assert any("192.0.2.9" in line for line in planned["preview"])
+    assert refused.exit_code == 1
+    assert json.loads(refused.stdout)["changed"] is False
 
 
 def test_only_changing_commands_have_why() -> None:

@@ -55,7 +55,7 @@ def test_party_test_shows_the_last_attempts_with_advice(
     assert [s["from"] for s in found["strangers"]] == ["192.0.2.77"]
     assert found["attempts"][2]["credential"] == f"{name} (ayna)"
     assert "LOGGED IN" in said
-    assert "2023-05-14 17:00:00+03:00  from 127.0.0.1  refused: wrong credential" in said
+    assert "2023-05-14T17:00:00+03:00  from 127.0.0.1  refused: wrong credential" in said
     assert "192.0.2.77  3 times" in said
     assert "ssh-keygen -lf" in said
 
@@ -102,7 +102,7 @@ def test_party_show_says_when_and_from_where_a_credential_was_last_used(
 
     said = ssps("party", "show", "parti-a", "--site", site).stdout
 
-    assert "last used 2023-05-14 17:00:00+03:00 from 127.0.0.2" in said
+    assert "last used 2023-05-14T17:00:00+03:00 from 127.0.0.2" in said
 
 
 def test_a_ledger_is_read_backwards_up_to_a_limit(

@@ -23,7 +23,7 @@ def test_the_letter_has_everything_that_a_party_needs(site: Path, ssps: Ssps) ->
     for said in (
         "B Partisi",
         "sonuc.example",
-        "2023-05-14 17:00:00+03:00",
+        "2023-05-14T17:00:00+03:00",
         "127.0.0.1, 2001:db8::7",
         f"ssh-ed25519  {key.fingerprint}",
         f"[sonuc.example]:2222 ssh-ed25519 {key.blob}",

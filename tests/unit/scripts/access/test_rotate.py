@@ -47,8 +47,8 @@ def test_rotate_shows_the_change_and_makes_it_after_confirmation(
 
     planned = ssps(*words, *more)
     assert (planned.exit_code, rotated(two)) == (0, [])
-    assert "2033-05-14 16:30:00+03:00 .. -" in planned.stderr
-    assert ".. 2033-05-14 17:00:00+03:00 (was -)" in planned.stderr
+    assert "2033-05-14T16:30:00+03:00 .. -" in planned.stderr
+    assert ".. 2033-05-14T17:00:00+03:00 (was -)" in planned.stderr
     assert "nothing has changed: give --yes to apply this" in planned.stderr
 
     applied = ssps(*words, *more, "--yes")
@@ -105,7 +105,7 @@ def test_an_interrupted_rotation_continues_with_its_own_times(
 
     assert done.exit_code == 0
     assert (
-        "continues the rotation of 2033-05-14 16:30:00+03:00, which was interrupted" in done.stderr
+        "continues the rotation of 2033-05-14T16:30:00+03:00, which was interrupted" in done.stderr
     )
     assert "parti-a: already rotated" in done.stdout
     begins = {

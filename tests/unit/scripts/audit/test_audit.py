@@ -21,7 +21,7 @@ def test_tail_shows_the_last_records_in_order(site: Path, ssps: Ssps) -> None:
 
     shown = ssps("audit", "tail", "-n", 3, "--site", site).stdout.splitlines()
 
-    assert [line.split()[2] for line in shown] == ["#27", "#28", "#29"]
+    assert [line.split()[1] for line in shown] == ["#27", "#28", "#29"]
     assert shown[0].endswith("open               parti-a 192.0.2.7 /27.jpg handle=27 session=1")
 
 

@@ -265,7 +265,7 @@ def test_gap_lists_a_quiet_period_with_commands_of_operators(
 
     assert "nothing filed for 385 s, and nothing since" in filed
     assert "nothing served for 310 s" in near[1]
-    assert [line.split()[4] for line in (served, near[0], *near[2:])] == [
+    assert [line.split()[3] for line in (served, near[0], *near[2:])] == [
         *("filed", "party"),
         *("login-refused", "party", "open"),
     ]
@@ -329,7 +329,7 @@ def test_gap_compares_a_feed_with_the_ledgers(
         "akis: segment 3 is missing; the ledger shows 1 filed meanwhile",
         "akis: no segment between 2 and 4 for 335 s; the ledger shows 1 filed meanwhile",
     ]
-    assert [line.split()[4] for line in lines[-2:]] == ["filed", "party"]
+    assert [line.split()[3] for line in lines[-2:]] == ["filed", "party"]
     assert [(each.get("kind"), each.get("filed")) for each in problems] == [
         (None, None),
         ("missing", 1),

@@ -49,7 +49,8 @@ def test_status_warns_of_a_party_whose_last_credential_ends(counted: Path, ssps:
 
     assert warned == [
         "parti-b: no credential is valid now: `ssps key add parti-b`",
-        f"parti-a: its last credential ends {hour:%Y-%m-%d %H:%M:%S%z}: `ssps key rotate parti-a`",
+        f"parti-a: its last credential ends {hour.isoformat(timespec='seconds')}: "
+        "`ssps key rotate parti-a`",
     ]
     assert "parti-b: no credential is valid now" in ssps("status", "--site", counted).stdout
 

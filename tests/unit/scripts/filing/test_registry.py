@@ -119,3 +119,26 @@ def test_a_dry_run_shows_the_changes_and_changes_nothing(filed: Path, ssps: Ssps
 
 def test_the_same_registry_again_is_no_change(filed: Path, ssps: Ssps) -> None:
     assert "no change: the registry is the same" in imported(filed, ssps, *office.ROWS).stdout
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [(KAREKOD, 1), ("34-istanbul-1/kadikoy-2/1234", None), ("34-istanbul-1", None)],
+)
+def test_find_names_the_sheets_of_a_karekod_or_a_place(
+    filed: Path, ssps: Ssps, wanted: str, count: int | None
+) -> None:
+    lines = ssps("registry", "find", wanted, "--site", filed).stdout.splitlines()
+    rows = json.loads(ssps("registry", "find", wanted, "--json", "--site", filed).stdout)
+
+    assert KAREKOD in {row["karekod"] for row in rows}
+    assert len(lines) == len(rows) >= (count or 1)
+    assert {row["cevre"] for row in rows} == {"34-istanbul-1"}
+    assert any(line.startswith(f"{KAREKOD}  cb  sandik-sonuc  34-istanbul-1") for line in lines)
+
+
+def test_find_says_what_is_not_in_the_registry(filed: Path, ssps: Ssps) -> None:
+    for wanted, code in (("9999999999", 1), ("34-istanbul-1/x-1", 1), ("a/b/c/d", 2)):
+        done = ssps("registry", "find", wanted, "--site", filed)
+
+        assert (done.exit_code, done.stdout) == (code, ""), done.output
