@@ -81,7 +81,8 @@ class Ballot:
     def options(self, secim: Secim, district: str) -> tuple[Option, ...]:
         """Return what a vote can go to in a contest of a district, in ballot order."""
         rows = self._by_contest.get(secim, {})
-        common, own = rows.get(EVERY_DISTRICT, ()), rows.get(district, ())
+        common = rows.get(EVERY_DISTRICT, ())
+        own = rows.get(district, ()) if district != EVERY_DISTRICT else ()
         return tuple(sorted((*common, *own), key=lambda option: option.sira))
 
     def contests(self) -> tuple[Secim, ...]:

@@ -24,7 +24,8 @@ def picture(data: bytes, frame: int) -> bytes:
     """Return a page as a grey JPEG; `frame` counts from 0. Raises rasterize.Refused."""
     grey = rasterize.open_file(data).grey(frame)
     out = io.BytesIO()
-    grey.save(out, "JPEG", quality=_QUALITY)
+    # Of an image that still belongs to its file, Pillow asks for the working directory.
+    grey.copy().save(out, "JPEG", quality=_QUALITY)
     return out.getvalue()
 
 

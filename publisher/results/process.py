@@ -127,7 +127,7 @@ class ResultsRun:
         self._share_level = settings.results.share_level
         self._scopes = preparing.scopes_of_trees(settings) if settings.results.in_trees else []
         self._next_snapshot = self._next_exports = self._next_trees = monotonic()
-        self._last_filing = 0
+        self._last_filing = (-1, 0)  # the record number and id of the last filing that was seen
         self._preparing: _Preparing | None = None
         self._anchors = AnchorWriter(site / LEDGERS, RESULTS_LEDGER, LEDGER_NAMES)
         (site / RESULTS).mkdir(exist_ok=True)
@@ -252,16 +252,17 @@ class ResultsRun:
             return False
         c = catalog_tables.filing.c
         query = (
-            sa.select(c.id, c.secim, c.cevre, c.kurul, c.sandik)
-            .where(c.id > self._last_filing, c.belge == BOX_SHEET.value, c.seq.is_not(None))
-            .order_by(c.id)
+            sa.select(c.seq, c.id, c.secim, c.cevre, c.kurul, c.sandik)
+            # By record, since a filing may get its record after a later one has got its own.
+            .where(sa.tuple_(c.seq, c.id) > self._last_filing, c.belge == BOX_SHEET.value)
+            .order_by(c.seq, c.id)
             .limit(_SHEETS_A_TURN)
         )
         with open_read_only(self._site) as connection:
             rows = [] if connection is None else connection.execute(query).all()
         if not rows:
             return False
-        self._last_filing = rows[-1].id
+        self._last_filing = (rows[-1].seq, rows[-1].id)
         keys = {
             ResultKey(Secim(row.secim), BOX_SHEET, row.cevre, row.kurul, row.sandik) for row in rows
         }
