@@ -1,5 +1,6 @@
 """Story "A page arrives", with real processes: from a scanner's file to every entitled tree."""
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import running_site
+from PIL import Image
 from running_site import RunningSite, digests, until
 
 from config import layout, load
@@ -143,10 +145,14 @@ def shows(filed: RunningSite, party: str, path: str) -> bool:
 
 
 def test_a_new_page_is_visible_within_seconds(filed: RunningSite, tmp_path: Path) -> None:
-    """A correction after an objection: a filed sheet arrives with other bytes."""
+    """A correction after an objection: a filed sheet arrives with other pixels."""
     path = min(p for p in filed.tree("parti-d") if p.endswith("-s1.jpg"))
     content = (filed.site / "trees/parti-d" / path).read_bytes()
-    (tmp_path / "correction.jpg").write_bytes(content + b"\0")
+    with Image.open(io.BytesIO(content)) as page:
+        page.load()
+        page.paste(0, (20, 20, 60, 60))
+        page.save(tmp_path / "correction.jpg", quality=85)
+    correction = (tmp_path / "correction.jpg").read_bytes()
     later = path.replace(".jpg", ".v2.jpg")
     if later in filed.tree("parti-d"):
         later = path.replace(".jpg", ".v3.jpg")
@@ -155,5 +161,5 @@ def test_a_new_page_is_visible_within_seconds(filed: RunningSite, tmp_path: Path
 
     for party in ("parti-a", "parti-d"):
         until(partial(shows, filed, party, later), f"{later} in {party}", seconds=20)
-        assert (filed.site / "trees" / party / later).read_bytes() == content + b"\0"
+        assert (filed.site / "trees" / party / later).read_bytes() == correction
     assert (filed.site / "trees/parti-d" / path).read_bytes() == content
