@@ -121,6 +121,12 @@ def sums_folder(cevre: str | None, kurul: str | None) -> str:
     return f"{cevre}/{kurul or _AGGREGATE}"
 
 
+def ilce_of(kurul: str) -> str:
+    """Return the ilçe of a board: that of `kadikoy-2` is `kadikoy`, of `sehit-kamil` itself."""
+    stem, _, number = kurul.rpartition("-")
+    return stem if stem and number.isdecimal() else kurul
+
+
 def in_scope(path: str, scope: Scope) -> bool:
     """Say whether a party with that scope may see the file or folder at `path` in its tree.
 

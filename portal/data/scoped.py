@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from config.ballot import Option
 from config.event import Event, FilingEvent, ResultsEvent
+from config.layout import ilce_of
 from config.layout import parse as parse_path
 from config.result import BOX_SHEET
 from config.scope import Scope
@@ -774,12 +775,10 @@ class ScopedData:
             return [Criteria(secim, cevre=key.cevre)]
         boards = [key.kurul]
         if key.belge is Belge.ILCE_BIRLESTIRME_KURULLAR:  # all boards of one ilçe
-            stem = key.kurul.rpartition("-")[0] or key.kurul
             boards = [
                 board
                 for district, board in self._view.boxes.boards
-                if district == key.cevre
-                and (board.rpartition("-")[0] == stem or board == key.kurul)
+                if district == key.cevre and ilce_of(board) == ilce_of(key.kurul)
             ]
         return [Criteria(secim, cevre=key.cevre, kurul=board) for board in boards]
 

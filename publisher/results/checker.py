@@ -16,6 +16,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from config.ballot import Ballot
+from config.layout import ilce_of
 from config.registry import Registry
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Belge, Level, SandikTuru, Secim
@@ -190,7 +191,7 @@ class Checker:
         return [
             name
             for secim, district, name in self._expected
-            if (secim, district) == (key.secim, key.cevre) and _ilce(name) == _ilce(board)
+            if (secim, district) == (key.secim, key.cevre) and ilce_of(name) == ilce_of(board)
         ]
 
     def _check_sum(self, aggregate: Result) -> list[Finding]:
@@ -218,9 +219,3 @@ class Checker:
         sheets = self._sheets_of([key]).get(key, ())
         path = sheets[-1].path if sheets else None
         return list(check_sum(aggregate, below, expected - below["sandik"], path))
-
-
-def _ilce(board: str) -> str:
-    """Return the ilçe of a board: that of `kadikoy-2` is `kadikoy`, of `sehit-kamil` itself."""
-    stem, _, number = board.rpartition("-")
-    return stem if stem and number.isdecimal() else board

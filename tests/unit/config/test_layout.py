@@ -231,3 +231,11 @@ def test_files_in_scope_and_the_folders_above_them_are_in_scope(path: str, seen:
 
     assert layout.in_scope(path, narrow) is seen
     assert layout.in_scope(path, scope.ALL)
+
+
+@pytest.mark.parametrize(
+    ("board", "expected"),
+    [("kadikoy-2", "kadikoy"), ("kadikoy", "kadikoy"), ("sehit-kamil", "sehit-kamil"), ("1", "1")],
+)
+def test_boards_of_one_ilce_differ_by_their_number(board: str, expected: str) -> None:
+    assert layout.ilce_of(board) == expected
