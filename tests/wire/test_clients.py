@@ -191,7 +191,7 @@ def test_every_write_is_denied_and_recorded_and_changes_nothing(
     assert len(denied) == 9
     assert digests(rehearsal.site / "store") == store
     shown = {p.name for p in (rehearsal.site / "trees/parti-a").iterdir()}
-    assert shown == {"BENIOKU.txt", "akis", "prova-cb-mv"}
+    assert shown == {"BENIOKU.txt", "akis", "araclar", "prova-cb-mv"}
 
 
 @pytest.mark.parametrize(

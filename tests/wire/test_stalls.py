@@ -19,6 +19,7 @@ def start(serve: StartServer) -> RunningServer:
     server: RunningServer = serve(before=SHORT_STALL)
     with (server.site / "trees/parti-a/buyuk").open("wb") as file:
         file.truncate(SIZE)
+        os.fchmod(file.fileno(), 0o444)
     return server
 
 
