@@ -30,6 +30,8 @@ from publisher.intake.held import HeldSources
 from publisher.publish import publish
 from publisher.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 CB, MV = "1093717526", "1093717527"
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]

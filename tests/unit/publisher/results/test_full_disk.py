@@ -21,6 +21,8 @@ from publisher.results.process import ResultsRun
 from publisher.results.reading import open_results
 from publisher.results.snapshots.snapshot import latest_number
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:

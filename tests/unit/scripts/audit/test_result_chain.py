@@ -19,6 +19,8 @@ from scripts.audit.result_chain import (
     verify_results,
 )
 
+pytestmark = pytest.mark.slow
+
 AGGREGATE = row(1, belge="ilce-birlestirme", sandik=None, sandik_turu=None, oylar={"parti-a": 7})
 
 

@@ -1,3 +1,4 @@
+import mmap
 import os
 import signal
 
@@ -13,8 +14,10 @@ def test_what_a_process_took_is_the_difference_of_two_measurements() -> None:
     if pid == 0:
         os.write(tells, b"x")
         os.read(waits, 1)
-        held = bytearray(b"x") * (10 * MIB)
-        os.write(tells, held[:1])
+        held = mmap.mmap(-1, 10 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for start in range(0, 10 * MIB, mmap.PAGESIZE):
+            held[start] = 1
+        os.write(tells, b"x")
         os.read(waits, 1)
         os._exit(0)
     os.read(ready, 1)

@@ -14,6 +14,8 @@ from keys import digest
 from keys.server_keys import sshsig
 from publisher.results.snapshots import views
 
+pytestmark = pytest.mark.slow
+
 ISTANBUL, BOARD, ANKARA = (
     parse([place]) for place in ("34-istanbul-1", "34-istanbul-1/kadikoy-2", "06-ankara-1")
 )
