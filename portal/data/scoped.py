@@ -24,6 +24,7 @@ from config.layout import ilce_of
 from config.layout import parse as parse_path
 from config.result import BOX_SHEET
 from config.scope import Scope
+from config.settings import ShareLevel
 from config.sheet import Belge, Level, SandikTuru, Secim
 from config.site import FILING, LEDGERS, RESULTS_LEDGER
 from config.snapshot import EXPORTS
@@ -486,8 +487,8 @@ class ScopedData:
 
     def _adds_whole_places(self, criteria: Criteria) -> bool:
         """Say whether the rows are whole places of the level at which joint votes are divided."""
-        if self._view.share_level.value == "ilce":
-            return True
+        if self._view.share_level is ShareLevel.ILCE:
+            return self._adds_whole_ilces(criteria)
         if criteria.kurul is not None:
             return False
         places = self._scope.places
@@ -496,6 +497,16 @@ class ScopedData:
         whole = {district for district, board in places if board is None}
         seen = {district for district, _ in places} if criteria.cevre is None else {criteria.cevre}
         return seen <= whole
+
+    def _adds_whole_ilces(self, criteria: Criteria) -> bool:
+        """Say whether each ilçe with a board among the rows has all its boards among them."""
+        seen: set[tuple[str, str]] = set()
+        rest: set[tuple[str, str]] = set()
+        for district, board in self._view.boxes.boards:
+            wanted = criteria.cevre in (None, district) and criteria.kurul in (None, board)
+            found = seen if wanted and self._covers(district, board) else rest
+            found.add((district, ilce_of(board)))
+        return not seen & rest
 
     def groups(self, criteria: Criteria, by_board: bool = False) -> tuple[Group, ...]:
         """Return the sums of each district of a search (or of each board) that has a result."""

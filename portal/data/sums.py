@@ -1,19 +1,21 @@
 """Adds up the boxes of a search, with the parties' shares of joint votes (law 7102 md. 18).
 
 Sums are made for each district first, because the columns of a district's own options mean
-something else in the next one, and because joint votes are divided within a district, or within a
-board where `[results] share_level` is `ilce`. A share exists only where whole districts (or boards)
+something else in the next one, and because joint votes are divided within a district, or within an
+ilçe where `[results] share_level` is `ilce`. A share exists only where whole districts (or ilçe)
 are added up: the law knows no share of a single box or of a mahalle.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from config.ballot import Ballot
+from config.layout import ilce_of
 from config.settings import ShareLevel
 from config.sheet import Secim
 from portal.data.boxes import Boxes
@@ -85,15 +87,22 @@ def by_board(columns: Columns, boxes: Boxes, rows: Selection) -> list[Group]:
 
 def by_district(groups: Iterable[Group]) -> list[Group]:
     """Add up the groups of each district; groups of one district follow each other."""
-    found: list[Group] = []
-    for group in groups:
-        if found and found[-1].cevre == group.cevre:
-            last = found.pop()
-            values = tuple(map(sum, zip(last.values, group.values, strict=True)))
-            found.append(Group(group.cevre, None, last.boxes + group.boxes, values))
-        else:
-            found.append(Group(group.cevre, None, group.boxes, group.values))
-    return found
+    return [_added(part, None) for _, part in groupby(groups, lambda group: group.cevre)]
+
+
+def by_ilce(boards: Iterable[Group]) -> list[Group]:
+    """Add up the boards of each ilçe (kadikoy-1 and kadikoy-2), under the name of the ilçe."""
+
+    def place(group: Group) -> tuple[str, str]:
+        return group.cevre, ilce_of(group.kurul or "")
+
+    return [_added(part, ilce) for (_, ilce), part in groupby(sorted(boards, key=place), key=place)]
+
+
+def _added(groups: Iterable[Group], kurul: str | None) -> Group:
+    parts = list(groups)
+    values = tuple(map(sum, zip(*(part.values for part in parts), strict=True)))
+    return Group(parts[0].cevre, kurul, sum(part.boxes for part in parts), values)
 
 
 def add_up(
@@ -104,7 +113,7 @@ def add_up(
     level: ShareLevel,
     whole: bool,
 ) -> Sum:
-    """Add up boards; `whole` says that they are whole districts (or boards, at that level)."""
+    """Add up boards; `whole` says that they are whole districts (or ilçe, at that level)."""
     numbers = [0] * FIRST_OPTION
     votes: dict[str, int] = dict.fromkeys(columns.layout.common, 0)
     districts = by_district(boards)
@@ -116,7 +125,7 @@ def add_up(
     paylar: dict[str, Mapping[str, Any]] | None = None
     if whole and ballot is not None:
         shared: dict[str, Shares] = {}
-        for group in boards if level is ShareLevel.ILCE else districts:
+        for group in by_ilce(boards) if level is ShareLevel.ILCE else districts:
             alliances = ballot.alliances(secim, group.cevre)
             of_group = group.votes(columns)
             for alliance, members in alliances.items():

@@ -12,18 +12,22 @@ One object a line, for each board, each district, and the country, of the newest
 `level` is `kurul`, `cevre` or `ulke`; `sandik` is how many boxes the sums add up. `paylar` divides
 the joint votes of each alliance among its parties (law 7102 md. 18; see the module shares).
 `[results] share_level` is the level at which shares are computed. With `cevre`, boards have no
-shares; with `ilce`, boards have shares and a district has their sum. The country always has the sum
-of its districts. A share is undefined (`null`) if no party of the alliance has a vote of its own
-there; a sum leaves out undefined shares and states their joint votes. `total` is own votes and
-share together (md. 13, 16).
+shares. With `ilce`, the votes of an ilçe are divided, and a district has the sum of its ilçe; a
+board has shares if it is the only one of its ilçe. The country always has the sum of its districts.
+A share is undefined (`null`) if no party of the alliance has a vote of its own there; a sum leaves
+out undefined shares and states their joint votes. `total` is own votes and share together (md. 13,
+16).
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from itertools import groupby
 from typing import Any
 
 from config.ballot import Ballot
+from config.layout import ilce_of
 from config.settings import ShareLevel
 from config.sheet import Secim
 from publisher.results.checks.sums import BOXES, VOTES, PlaceSums
@@ -36,18 +40,22 @@ def summary_lines(
     secim: Secim, sums: PlaceSums, ballot: Ballot | None, level: ShareLevel
 ) -> Iterator[bytes]:
     """Yield the lines of a contest's sums: its boards, then its districts, then the country."""
-    boards = sorted(place[1:] for place in sums.boards() if place[0] is secim)
+    places = [place[1:] for place in sums.boards() if place[0] is secim]
+    boards = sorted(places, key=lambda place: (place[0], ilce_of(place[1]), place[1]))
     by_district: dict[str, list[dict[str, Shares]]] = {}
-    for district, board in boards:
-        numbers = sums.of(secim, district, board)
-        shares = _divided(ballot, secim, district, numbers) if level is ShareLevel.ILCE else {}
+    for (district, _), group in groupby(boards, lambda place: (place[0], ilce_of(place[1]))):
+        of_boards = {board: sums.of(secim, district, board) for _, board in group}
+        shares: dict[str, Shares] = {}
+        if level is ShareLevel.ILCE:
+            shares = _divided(ballot, secim, district, _total(of_boards.values()))
         by_district.setdefault(district, []).append(shares)
-        yield _line(BOARD, district, board, numbers, shares)
+        for board, numbers in of_boards.items():
+            yield _line(BOARD, district, board, numbers, shares if len(of_boards) == 1 else {})
     of_districts = []
-    for district, of_boards in by_district.items():
+    for district, of_ilces in by_district.items():
         numbers = sums.of(secim, district, None)
         if level is ShareLevel.ILCE:
-            shares = _added(of_boards)
+            shares = _added(of_ilces)
         else:
             shares = _divided(ballot, secim, district, numbers)
         of_districts.append(shares)
@@ -98,6 +106,13 @@ class Shares:
             for option, whole in zip(options, rounded, strict=True)
         }
         return {"defined": defined, "undefined_votes": self.undefined, "members": members}
+
+
+def _total(places: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    total: Counter[str] = Counter()
+    for numbers in places:
+        total.update(numbers)
+    return total
 
 
 def _divided(

@@ -230,12 +230,12 @@ class PortalSite(ResultsSite):
             catalog.commit()
         return path
 
-    def live(self) -> LiveData:
-        return LiveData(self.path, ShareLevel.CEVRE)
+    def live(self, level: ShareLevel = ShareLevel.CEVRE) -> LiveData:
+        return LiveData(self.path, level)
 
-    def data(self, scope: Scope = ALL) -> ScopedData:
+    def data(self, scope: Scope = ALL, level: ShareLevel = ShareLevel.CEVRE) -> ScopedData:
         """Return what a user with that scope sees now."""
-        return self.live().scoped(scope)
+        return self.live(level).scoped(scope)
 
 
 def every_result() -> Iterator[dict[str, object]]:

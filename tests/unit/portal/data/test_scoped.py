@@ -1,5 +1,6 @@
 """What a user of one scope can ask, on a small election whose numbers are known."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,7 +13,8 @@ from unit.portal.portal_site import (
     result,
 )
 
-from config.scope import ALL
+from config.scope import ALL, Scope
+from config.settings import ShareLevel
 from config.sheet import Belge, SandikTuru, Secim
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Area, Criteria, Status, parse
@@ -97,6 +99,20 @@ def test_a_summary_counts_opened_boxes_and_adds_up_their_numbers(site: PortalSit
         "bagimsiz-1": 14,
     }
     assert summary.total.turnout == (214 + 215) / 800
+
+
+def test_with_the_level_ilce_only_whole_ilces_have_shares(site: PortalSite) -> None:
+    site.publish(*(result(box) for box in BOXES))
+    istanbul = Criteria(Secim.MV, cevre="34-istanbul-1")
+
+    def shares(criteria: Criteria, scope: Scope = ALL) -> object:
+        return site.data(scope, ShareLevel.ILCE).summary(criteria).total.paylar
+
+    assert shares(Criteria(Secim.MV, cevre="35-izmir-2", kurul="konak")) is not None
+    assert shares(replace(istanbul, kurul="kadikoy-2")) is None
+    assert shares(istanbul, KADIKOY_2) is None
+    # Istanbul has one ilçe here, so its shares are those of the district.
+    assert shares(istanbul) == site.data().summary(istanbul).total.paylar
 
 
 def test_joint_votes_are_divided_within_each_district(site: PortalSite) -> None:

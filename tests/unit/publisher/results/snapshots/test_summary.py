@@ -59,6 +59,16 @@ def test_with_the_level_ilce_a_district_adds_up_the_shares_of_its_boards() -> No
     assert shares(found["cevre/01-adana"]) == {"a": "5", "b": "7"}
 
 
+def test_an_ilce_of_several_boards_is_divided_as_one() -> None:
+    of_boards = list(TWO_BOARDS.values())
+    places = [("01-adana", "kozan-1"), ("01-adana", "kozan-2")]
+    found = lines(dict(zip(places, of_boards, strict=True)), ShareLevel.ILCE)
+
+    assert found["kurul/01-adana/kozan-1"]["paylar"] == {}
+    assert found["kurul/01-adana/kozan-2"]["paylar"] == {}
+    assert shares(found["cevre/01-adana"]) == {"a": "6", "b": "6"}
+
+
 def test_fractions_are_exact_and_rounded_to_the_joint_votes_for_display() -> None:
     found = lines({("01-adana", "aladag"): {"a": 5092, "b": 1859, "o": 99}})
 
