@@ -42,9 +42,9 @@ from keys.operations import publisher_state, server_state
 from sftpd.access.connection_shares import ConnectionShares
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
+from sftpd.listener.listener import Listener
 from sftpd.monitor import recovery
 from sftpd.monitor.children import Children
-from sftpd.monitor.listener import Listener
 from sftpd.monitor.logins import Logins, trees_for
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Gauges, MetricsPage
@@ -122,7 +122,7 @@ def serve(
         forker = Forker(
             loop, lambda address: trees_for(revalidator.settings, address), forker_command
         )
-        judge = Judge(loop, lambda: sandbox.restrict_helper(policy))
+        judge = Judge(loop, lambda: sandbox.restrict_responder(policy))
         processes.callback(forker.stop)
         processes.callback(judge.stop)
         forker.start_process()  # it takes the longest
@@ -249,9 +249,11 @@ class Server:
         """Load the host keys of these settings; raise Faults if they cannot be used."""
         policy = sandbox.policy(settings.sftp, self._kernel, os.geteuid())
         offer = algorithms.offer(settings.sftp)
-        signer = host_keys.start(settings.site, self._loop, lambda: sandbox.restrict_helper(policy))
+        signer = host_keys.start(
+            settings.site, self._loop, lambda: sandbox.restrict_responder(policy)
+        )
         if self._signers and signer.public == self._signers[-1].public:
-            signer.helper.stop()
+            signer.responder.stop()
             signer = self._signers[-1]  # the keys are the same
         else:
             self._signers.append(signer)
@@ -273,7 +275,7 @@ class Server:
     def stop_signing(self) -> None:
         """End the processes that have the host keys."""
         for signer in self._signers:
-            signer.helper.stop()
+            signer.responder.stop()
 
     def run(self, listening: socket.socket, ready: Callable[[int], None]) -> None:
         """Serve on the socket `listening` until a signal says to stop, then drain."""

@@ -3,9 +3,9 @@
 from fastapi import FastAPI
 
 from portal.access.gate import add_routes
-from portal.party import (
+from portal.party import assets
+from portal.party.pages import (
     aggregates,
-    assets,
     box,
     changes,
     entry,

@@ -1,1 +1,1 @@
-"""The parent process: accepts connections, forks one child for each, records, enforces, reaps."""
+"""The parent process: decides on logins, records, enforces limits, and reaps the sessions."""

@@ -6,8 +6,7 @@ be wiped. What both say to each other is in sftpd/ipc/session_messages.
 
 The forker makes each session an orphan, and the monitor adopts orphans: so the monitor is the
 parent of each session, and a session ends with the monitor and survives the forker. If the forker
-dies, it is started again, at once or after a pause that doubles. Connections that arrive meanwhile
-are refused.
+dies, it is started again (restarts). Connections that arrive meanwhile are refused.
 """
 
 import json
@@ -22,20 +21,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from config.fault import Fault, Faults
 from config.party import Address
 from keys.kernel import process
 from sftpd.ipc.session_messages import MAX_MESSAGE, SessionSettings
-from sftpd.processes.helper import Loop
+from sftpd.processes.restarts import Loop, Restarts
 
 COMMAND = (sys.executable, "-P", "-m", "sftpd.sessions")
 _START_TIMEOUT = 60.0  # seconds until it has loaded everything
-_MIN_BACKOFF, _MAX_BACKOFF = 0.1, 10.0  # seconds
-_STABLE_AFTER = 60.0  # seconds
-
-_log = structlog.get_logger()
 
 
 class Forker:
@@ -54,9 +47,7 @@ class Forker:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._ready = False
-        self._began = 0.0
-        self._backoff = 0.0
-        self._stopped = False
+        self._restarts = Restarts("forker", loop, self._spawn)
         self._next_number = 0
         self._starting: dict[int, Callable[[int | OSError], object]] = {}
 
@@ -99,7 +90,7 @@ class Forker:
 
     def stop(self) -> None:
         """End the forker; the sessions go on."""
-        self._stopped = True
+        self._restarts.end()
         self._end()
 
     def _spawn(self) -> None:
@@ -112,7 +103,7 @@ class Forker:
                 pass_fds=[theirs.fileno()],
             )
         ours.setblocking(False)
-        self._began = self._loop.time()
+        self._restarts.started()
         self._socket = ours
         self._loop.watch(ours, self._receive)
         if self._settings:
@@ -128,7 +119,7 @@ class Forker:
         except OSError:
             data = b""
         if not data:
-            self._replace()
+            self._restarts.died(self._end())
             return
         found: dict[str, Any] = json.loads(data)
         if "ready" in found:
@@ -138,25 +129,6 @@ class Forker:
         else:
             error = OSError(found["errno"], os.strerror(found["errno"]))
             self._starting.pop(found["failed"])(error)
-
-    def _replace(self) -> None:
-        status = self._end()
-        if self._stopped:
-            return
-        if self._loop.time() >= self._began + _STABLE_AFTER:
-            self._backoff = 0.0
-        _log.error("helper-died", name="forker", status=status, retry_seconds=self._backoff)
-        self._loop.call_at(self._loop.time() + self._backoff, self._restart)
-        self._backoff = min(max(_MIN_BACKOFF, 2 * self._backoff), _MAX_BACKOFF)
-
-    def _restart(self) -> None:
-        if self._stopped:
-            return
-        try:
-            self._spawn()
-        except OSError as error:
-            _log.error("helper-died", name="forker", status=str(error), retry_seconds=_MAX_BACKOFF)
-            self._loop.call_at(self._loop.time() + _MAX_BACKOFF, self._restart)
 
     def _end(self) -> int | None:
         self._ready = False

@@ -29,7 +29,8 @@ from paramiko.ssh_exception import SSHException
 
 from config.fault import Fault, Faults
 from keys.server_keys import host
-from sftpd.processes.helper import Channel, Helper, Loop, Spent
+from sftpd.processes.responder import Channel, Responder, Spent
+from sftpd.processes.restarts import Loop
 
 NAME = "hostkeys"
 PROVE = "hostkeys-prove-00@openssh.com"
@@ -150,7 +151,7 @@ class SigningWork:
 class HostKeySigner:
     """The process as the monitor sees it, and its public keys."""
 
-    helper: Helper
+    responder: Responder
     announced: tuple[bytes, ...]
     in_use: tuple[bytes, ...]
     sessions: int = 0  # that began with these keys
@@ -170,7 +171,7 @@ class HostKeySigner:
     ) -> None:
         """Ask for the signature over the hash of a key exchange."""
         question = {"algorithm": algorithm, "hash": exchange_hash.hex()}
-        self.helper.ask(question, lambda found: answer(_decoded(found)), spent)
+        self.responder.ask(question, lambda found: answer(_decoded(found)), spent)
 
     def prove(
         self,
@@ -186,7 +187,7 @@ class HostKeySigner:
             "session": session_id.hex(),
             "numbers": list(numbers),
         }
-        self.helper.ask(question, lambda found: answer(_decoded(found)), spent)
+        self.responder.ask(question, lambda found: answer(_decoded(found)), spent)
 
     def begin_session(self) -> None:
         """Count a session that uses these keys."""
@@ -196,22 +197,22 @@ class HostKeySigner:
         """Count its end; a retired process ends with its last session."""
         self.sessions -= 1
         if self.retired and not self.sessions:
-            self.helper.stop()
+            self.responder.stop()
 
     def retire(self) -> None:
         """End the process as soon as no session needs it."""
         self.retired = True
         if not self.sessions:
-            self.helper.stop()
+            self.responder.stop()
 
 
 def start(site: Path, loop: Loop, confine: Callable[[], object]) -> HostKeySigner:
     """Start the process; raise Faults that name every key that cannot be used."""
-    helper = Helper(NAME, lambda: SigningWork(site), loop, confine)
-    helper.start()
-    ready = helper.wait_until_ready()
+    responder = Responder(NAME, lambda: SigningWork(site), loop, confine)
+    responder.start()
+    ready = responder.wait_until_ready()
     announced = tuple(map(base64.b64decode, ready["announced"]))
-    return HostKeySigner(helper, announced, announced[: ready["in_use"]])
+    return HostKeySigner(responder, announced, announced[: ready["in_use"]])
 
 
 def _decoded(found: dict[str, Any] | None) -> list[bytes] | None:

@@ -25,8 +25,9 @@ from paramiko.message import Message
 from paramiko.pkey import PKey
 
 from keys.credentials import fido, ring
-from sftpd.processes.helper import Channel, Helper, Loop, Spent
 from sftpd.processes.host_keys import RsaKey
+from sftpd.processes.responder import Channel, Responder, Spent
+from sftpd.processes.restarts import Loop
 
 NAME = "judge"
 THREADS = 4
@@ -68,7 +69,7 @@ class JudgingWork:
                 secret = ring.hash_password(question["hash"])
                 channel.answer(number, {"hash": secret, "seconds": self._hash_seconds})
         except Exception as error:
-            _log.error("helper-failed", name=NAME, cause=repr(error))
+            _log.error("process-failed", name=NAME, cause=repr(error))
             channel.answer(number, {})
 
 
@@ -106,15 +107,15 @@ class Judge:
     """The process as the monitor sees it; an answer of None means that it has died."""
 
     def __init__(self, loop: Loop, confine: Callable[[], object]) -> None:
-        self._helper = Helper(NAME, JudgingWork, loop, confine)
+        self._responder = Responder(NAME, JudgingWork, loop, confine)
 
     def start(self) -> None:
         """Start the process."""
-        self._helper.start()
+        self._responder.start()
 
     def stop(self) -> None:
         """End the process."""
-        self._helper.stop()
+        self._responder.stop()
 
     def check_password(
         self,
@@ -132,7 +133,7 @@ class Judge:
             checked = found is not None and "match" in found
             answer(checked, found["match"] if checked and found is not None else None)
 
-        self._helper.ask({"check": list(hashes), "password": password}, done, spent)
+        self._responder.ask({"check": list(hashes), "password": password}, done, spent)
 
     def hash_password(
         self,
@@ -145,7 +146,7 @@ class Judge:
         def done(found: dict[str, Any] | None) -> None:
             answer(None if found is None else found.get("hash"))
 
-        self._helper.ask({"hash": password}, done, spent)
+        self._responder.ask({"hash": password}, done, spent)
 
     def verify(
         self,
@@ -164,4 +165,4 @@ class Judge:
         def done(found: dict[str, Any] | None) -> None:
             answer(None if found is None else found["valid"])
 
-        self._helper.ask(question, done, spent)
+        self._responder.ask(question, done, spent)

@@ -27,7 +27,7 @@ From `restrict_to_tree` on:
 - The tree is the root directory, if the server may change it.
 - No capabilities.
 
-The processes that hold the host keys and the passwords (sftpd/processes) call `restrict_helper`:
+The processes that hold the host keys and the passwords (sftpd/processes) call `restrict_responder`:
 they open no file and no socket either, but may start threads.
 
 Whatever has to be loaded from the disk must be loaded before.
@@ -187,7 +187,7 @@ def restrict_to_tree(tree: int | None, policy: SandboxPolicy) -> None:
         seccomp.install(Stage.IN_TREE)
 
 
-def restrict_helper(policy: SandboxPolicy) -> None:
+def restrict_responder(policy: SandboxPolicy) -> None:
     """Restrict a process that computes with secrets: it needs no file, only its open socket.
 
     Raises OSError if the kernel has a part of the sandbox and refuses to set it up.
@@ -197,7 +197,7 @@ def restrict_helper(policy: SandboxPolicy) -> None:
     if policy.kernel.landlock:
         landlock.deny_all_but_reading((), policy.kernel.landlock)
     if policy.kernel.seccomp:
-        seccomp.install(Stage.HELPER)
+        seccomp.install(Stage.RESPONDER)
 
 
 def _change_root(folder: int) -> None:

@@ -19,8 +19,8 @@ the unprivileged user and by the missing capabilities.
 
 A connection has two stages, and the second filter adds to the first. The first denies the calls
 that no part of a connection needs. After the login, the second also denies the calls that set up
-the sandbox itself. A helper process (sftpd/processes) has the second filter, but may start threads.
-Calls of another architecture (i386, x32) are always denied.
+the sandbox itself. A process that answers the monitor (sftpd/processes) has the second filter, but
+may start threads. Calls of another architecture (i386, x32) are always denied.
 """
 
 import errno
@@ -116,11 +116,11 @@ prctl 157 167
 
 
 class Stage(Enum):
-    """What a filter is for: a connection before its login or after it, or a helper process."""
+    """Whom a filter is for: a session before its login or after it, or the judge and signer."""
 
     BEFORE_LOGIN = 1
     IN_TREE = 2
-    HELPER = 3
+    RESPONDER = 3
 
 
 def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
@@ -133,9 +133,9 @@ def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
     # The flags of clone3 are in memory, where no filter can read them. After ENOSYS libc calls
     # clone instead.
     code += [instruction(bpf.EQUAL, checked["clone3"], 0, 1), bpf.deny(errno.ENOSYS)]
-    # A helper hashes passwords, which argon2 does in four threads.
+    # The judge hashes passwords, which argon2 does in four threads.
     thread = [instruction(bpf.HAS_BITS, _CLONE_THREAD, 0, 1), bpf.allow()]
-    threads = thread if stage is Stage.HELPER else []
+    threads = thread if stage is Stage.RESPONDER else []
     code += _check_argument(checked["clone"], 0, [*threads, bpf.deny()])
     for call in ("kill", "tgkill"):
         itself = [instruction(bpf.EQUAL, pid, 0, 1), bpf.allow()]

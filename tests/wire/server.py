@@ -80,7 +80,7 @@ site, grace = Path(sys.argv[1]), 0.0
 {patch}
 sessions.main(int(sys.argv[2]), int(sys.argv[3]))
 """
-_HELPERS = {"ssps-forker", "ssps-judge", "ssps-hostkeys"}
+_SERVER_PROCESSES = {"ssps-forker", "ssps-judge", "ssps-hostkeys"}
 
 
 def server_script(
@@ -167,9 +167,9 @@ class RunningServer:
 
     def children(self) -> list[int]:
         """Return the process ids of the sessions."""
-        return [pid for pid, name in self.processes() if name not in _HELPERS]
+        return [pid for pid, name in self.processes() if name not in _SERVER_PROCESSES]
 
-    def helper(self, name: str) -> int:
+    def server_process(self, name: str) -> int:
         """Return the process id of one of the server's other processes, such as "judge"."""
         [found] = [pid for pid, known in self.processes() if known == f"ssps-{name}"]
         return found

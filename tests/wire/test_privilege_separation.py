@@ -131,7 +131,7 @@ def test_the_scan_finds_the_secrets_where_they_are(serve: StartServer) -> None:
     server = serve(PARTIES, before=add_secrets)
     known = secrets(server.site)
 
-    signer, forker = server.helper("hostkeys"), server.helper("forker")
+    signer, forker = server.server_process("hostkeys"), server.server_process("forker")
     assert [name for name in secrets_in(signer, known) if "seed" in name or " d, " in name]
     assert [name for name in secrets_in(server.process.pid, known) if "hash of" in name]
     assert secrets_in(forker, known) == []
@@ -202,23 +202,23 @@ def test_a_helper_process_that_is_killed_is_replaced_and_no_session_ends(
 ) -> None:
     server = serve()
     with server.connect("parti-a") as client, client.open_sftp() as sftp:
-        killed = server.helper(name)
+        killed = server.server_process(name)
         os.kill(killed, signal.SIGKILL)
         until(lambda: f'"name": "{name}"' in server.log.read_text())
         until(lambda: server.sftp("parti-a", "ls\n").returncode == 0, 30)
-        assert server.helper(name) != killed
+        assert server.server_process(name) != killed
         assert sftp.listdir("/") == ["2023-05-14-cb-mv", "BENIOKU.txt"]
     assert server.sftp("parti-a", "ls\n").returncode == 0
     lines = map(json.loads, server.log.read_text().splitlines())
-    assert [line["name"] for line in lines if line["event"] == "helper-died"] == [name]
+    assert [line["name"] for line in lines if line["event"] == "process-died"] == [name]
 
 
 def test_the_helpers_end_with_the_server(serve: StartServer) -> None:
     server = serve()
-    helpers = [server.helper(name) for name in ("judge", "hostkeys", "forker")]
+    processes = [server.server_process(name) for name in ("judge", "hostkeys", "forker")]
     server.process.kill()
     server.process.wait()
-    until(lambda: not any(is_running(pid) for pid in helpers))
+    until(lambda: not any(is_running(pid) for pid in processes))
     server.mark_ended()
 
 

@@ -1,4 +1,4 @@
-"""The judge and the helper processes as such: real processes, in their sandbox."""
+"""The judge, and the processes that answer the monitor: real processes, in their sandbox."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def loop() -> Iterator[Loop]:
 
 @pytest.fixture
 def judge(loop: Loop) -> Iterator[Judge]:
-    judge = Judge(loop, lambda: sandbox.restrict_helper(POLICY))
+    judge = Judge(loop, lambda: sandbox.restrict_responder(POLICY))
     judge.start()
     yield judge
     judge.stop()
@@ -96,7 +96,7 @@ def test_a_judge_that_dies_is_replaced_and_its_questions_are_answered(
     loop: Loop, judge: Judge, key: Ed25519Key
 ) -> None:
     signature = key.sign_ssh_data(b"text").asbytes()
-    dead = judge._helper._pid
+    dead = judge._responder._pid
     os.kill(dead, signal.SIGSTOP)  # so that it cannot answer before it dies
 
     def ask(answer: Callable[..., object]) -> None:
@@ -105,11 +105,11 @@ def test_a_judge_that_dies_is_replaced_and_its_questions_are_answered(
 
     with capture_logs() as logs:
         assert answers(loop, 1, ask) == [None]
-        while judge._helper._pid == dead:
+        while judge._responder._pid == dead:
             loop.run_once()
 
     assert [(log["event"], log["name"], log["status"]) for log in logs] == [
-        ("helper-died", "judge", -signal.SIGKILL)
+        ("process-died", "judge", -signal.SIGKILL)
     ]
     again = answers(
         loop, 1, lambda to: judge.verify("ssh-ed25519", key.asbytes(), b"text", signature, to)
@@ -117,11 +117,11 @@ def test_a_judge_that_dies_is_replaced_and_its_questions_are_answered(
     assert again == [True]
 
 
-def test_a_helper_is_confined(judge: Judge, loop: Loop, key: Ed25519Key) -> None:
+def test_a_responder_is_confined(judge: Judge, loop: Loop, key: Ed25519Key) -> None:
     signature = key.sign_ssh_data(b"text").asbytes()
     question = ("ssh-ed25519", key.asbytes(), b"text", signature)
     assert answers(loop, 1, lambda answer: judge.verify(*question, answer)) == [True]
-    status = Path(f"/proc/{judge._helper._pid}/status").read_text()
+    status = Path(f"/proc/{judge._responder._pid}/status").read_text()
     if POLICY.kernel.seccomp:
         assert "Seccomp:\t2\n" in status
     assert "NoNewPrivs:\t1\n" in status

@@ -13,7 +13,7 @@ ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 X86_64, AARCH64, I386 = 0xC000003E, 0xC00000B7, 0x40000003
 AUDIT = {"x86_64": X86_64, "aarch64": AARCH64}
 PID = 4711
-BEFORE_LOGIN, SERVING, HELPER = Stage.BEFORE_LOGIN, Stage.IN_TREE, Stage.HELPER
+BEFORE_LOGIN, SERVING, RESPONDER = Stage.BEFORE_LOGIN, Stage.IN_TREE, Stage.RESPONDER
 
 
 def answer(
@@ -79,7 +79,7 @@ def test_the_calls_that_set_up_the_sandbox_are_denied_after_the_login() -> None:
     capset, chroot = 126, 161
     for call in (capset, chroot):
         assert answer(BEFORE_LOGIN, "x86_64", call) == ALLOW
-        assert answer(SERVING, "x86_64", call) == answer(HELPER, "x86_64", call) == EPERM
+        assert answer(SERVING, "x86_64", call) == answer(RESPONDER, "x86_64", call) == EPERM
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -109,7 +109,7 @@ def test_only_a_helper_may_start_threads_and_nobody_processes() -> None:
     clone, clone3, thread, process = 56, 435, 0x3D0F00, 0x01200011
     for stage in Stage:
         assert answer(stage, "x86_64", clone, process) == EPERM
-    assert answer(HELPER, "x86_64", clone, thread) == ALLOW
+    assert answer(RESPONDER, "x86_64", clone, thread) == ALLOW
     assert answer(BEFORE_LOGIN, "x86_64", clone, thread) == EPERM
     assert answer(SERVING, "x86_64", clone, thread) == EPERM
     assert answer(SERVING, "x86_64", clone3) == ENOSYS

@@ -26,8 +26,8 @@ from portal.exports.file_name import file_name, of_search
 from portal.exports.sheets_zip import stream_zip
 from portal.exports.tables import ExportTable
 from portal.exports.xlsx_file import write_xlsx
-from portal.party.asked import Data, Visitor, search_of
-from portal.party.changes import since_of
+from portal.party.dependencies import Data, Visitor, search_of
+from portal.party.pages.changes import since_of
 from publisher.results.checks.finding import Check
 
 router = gated_router()

@@ -17,9 +17,9 @@ from portal.data import titles
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
 from portal.data.scoped import VOTE, ChangedResult, ChangePage, ScopedData
-from portal.party.asked import ROWS_A_PAGE, Data, Visitor, page_of, search_of
+from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
+from portal.party.pages.search import lists
 from portal.party.rendering import box_url, moment, page, render
-from portal.party.search import lists
 from publisher.results.snapshots.exports import HEADINGS
 
 router = gated_router()

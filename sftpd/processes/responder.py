@@ -1,14 +1,14 @@
-"""Runs a helper process of the monitor, which computes what the monitor asks for.
+"""Runs a process of the server that answers the monitor's questions.
 
 The monitor forks it and talks to it over a SOCK_SEQPACKET pair. Each datagram is a number in four
-bytes and a JSON object. The first one comes from the helper when it is ready, with the number 0:
+bytes and a JSON object. The first one comes from the process when it is ready, with the number 0:
 
     monitor   0000002a {"check": ["$argon2id$…"], "password": "…"}
-    helper    0000002a {"match": 0, "seconds": 0.11}               with the processor time used
+    process   0000002a {"match": 0, "seconds": 0.11}               with the processor time used
 
-Answers may come in any order. The helper handles untrusted input, so it has a sandbox: no files, no
-programs, no sockets (sandbox.restrict_helper). If it dies, the questions that were not answered get
-None as their answer, and it is started again at once; after that, after a pause that doubles.
+Answers may come in any order. The process handles untrusted input, so it has a sandbox: no files,
+no programs, no sockets (sandbox.restrict_responder). If it dies, the questions that were not
+answered get None as their answer, and it is started again (restarts).
 """
 
 import json
@@ -25,10 +25,9 @@ import structlog
 
 from config.fault import Fault, Faults
 from keys.kernel import process
+from sftpd.processes.restarts import Loop, Restarts
 
 MAX_MESSAGE = 1 << 16
-_MIN_BACKOFF, _MAX_BACKOFF = 0.1, 10.0  # seconds
-_STABLE_AFTER = 60.0  # seconds
 _DIED = "a process of the server has died: see the log"
 _number = Struct(">I")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -37,23 +36,6 @@ Answer = Callable[[dict[str, Any] | None], object]
 Spent = Callable[[float], object]
 
 _log = structlog.get_logger()
-
-
-class Loop(Protocol):
-    """The part of the monitor's loop (sftpd/monitor/loop) that is used here."""
-
-    @property
-    def time(self) -> Callable[[], float]:
-        """The clock."""
-
-    def watch(self, file: socket.socket, callback: Callable[[], object]) -> None:
-        """Call `callback` whenever `file` is readable."""
-
-    def unwatch(self, file: socket.socket) -> None:
-        """Stop watching `file`."""
-
-    def call_at(self, when: float, callback: Callable[[], object]) -> object:
-        """Call `callback` once, at `when`."""
 
 
 class Work(Protocol):
@@ -67,7 +49,7 @@ class Work(Protocol):
 
 
 class Channel:
-    """The helper's end of the socket."""
+    """The process's end of the socket."""
 
     def __init__(self, monitor: socket.socket) -> None:
         self._monitor = monitor
@@ -84,8 +66,8 @@ class Channel:
         self._monitor.send(_number.pack(number) + json.dumps(values).encode())
 
 
-class Helper:
-    """One helper process, from `start` to `stop`; `confine` puts it into its sandbox."""
+class Responder:
+    """One such process, from `start` to `stop`; `confine` puts it into its sandbox."""
 
     def __init__(
         self, name: str, work: Callable[[], Work], loop: Loop, confine: Callable[[], object]
@@ -96,9 +78,7 @@ class Helper:
         self._confine = confine
         self._socket: socket.socket | None = None
         self._pid = 0
-        self._started = 0.0
-        self._backoff = 0.0
-        self._stopped = False
+        self._restarts = Restarts(name, loop, self.start)
         self._next_number = 0
         self._questions: dict[int, tuple[Answer, Spent]] = {}
 
@@ -110,7 +90,7 @@ class Helper:
             pid = os.fork()
             if pid == 0:
                 self._run(parent, theirs)
-        self._started = self._loop.time()
+        self._restarts.started()
         self._pid = pid
         ours.setblocking(False)
         self._socket = ours
@@ -146,7 +126,7 @@ class Helper:
 
     def stop(self) -> None:
         """End the process, and wait for its end."""
-        self._stopped = True
+        self._restarts.end()
         self._end()
 
     def _receive(self) -> None:
@@ -159,7 +139,7 @@ class Helper:
         except OSError:
             data = b""
         if not data:
-            self._replace()
+            self._restarts.died(self._end())
             return
         asked = self._questions.pop(_number.unpack_from(data)[0], None)
         if asked is not None:
@@ -167,23 +147,6 @@ class Helper:
             found = json.loads(data[_number.size :])
             spent(found.get("seconds", 0.0))
             answer(found)
-
-    def _replace(self) -> None:
-        status = self._end()
-        if self._loop.time() >= self._started + _STABLE_AFTER:
-            self._backoff = 0.0
-        _log.error("helper-died", name=self.name, status=status, retry_seconds=self._backoff)
-        self._loop.call_at(self._loop.time() + self._backoff, self._restart)
-        self._backoff = min(max(_MIN_BACKOFF, 2 * self._backoff), _MAX_BACKOFF)
-
-    def _restart(self) -> None:
-        if self._stopped:
-            return
-        try:
-            self.start()
-        except OSError as error:
-            _log.error("helper-died", name=self.name, status=str(error), retry_seconds=_MAX_BACKOFF)
-            self._loop.call_at(self._loop.time() + _MAX_BACKOFF, self._restart)
 
     def _end(self) -> int:
         """End the process and return its exit status; a negative one is a signal."""
@@ -216,7 +179,7 @@ class Helper:
             try:
                 ready = work.prepare()
             except Faults as faults:
-                _log.error("helper-failed", name=self.name, cause=str(faults))
+                _log.error("process-failed", name=self.name, cause=str(faults))
                 found = [[fault.file, fault.key, fault.message] for fault in faults.faults]
                 Channel(monitor).answer(0, {"faults": found})
             else:
@@ -225,6 +188,6 @@ class Helper:
                 work.serve(Channel(monitor))
             status = 0
         except BaseException:
-            _log.exception("helper-failed", name=self.name)
+            _log.exception("process-failed", name=self.name)
         finally:
             os._exit(status)

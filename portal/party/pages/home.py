@@ -11,7 +11,7 @@ from portal.data import titles
 from portal.data.criteria import Criteria
 from portal.data.scoped import CoverageLine
 from portal.party import tile_map
-from portal.party.asked import Data, Visitor, search_of
+from portal.party.dependencies import Data, Visitor, search_of
 from portal.party.rendering import page
 
 router = gated_router()

@@ -9,10 +9,10 @@ from config.event import AccessEvent
 from portal.access.gate import Refusal, gated_router, record
 from portal.data import titles
 from portal.data.boxes import BoxPlace
-from portal.party.asked import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.checks import CHECKS, KINDS
+from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
+from portal.party.pages.search import lists
 from portal.party.rendering import box_url, page
-from portal.party.search import lists
 from publisher.results.checks.finding import Check, Finding
 from publisher.results.snapshots.exports import HEADINGS
 

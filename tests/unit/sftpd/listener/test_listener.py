@@ -8,7 +8,7 @@ from unit.fake_clock import FakeClock
 
 from config.party import Address, parse_address
 from keys.credentials.penalties import ConnectionRates, Cost, LoginCpu, Penalties
-from sftpd.monitor.listener import PAUSE, Listener
+from sftpd.listener.listener import PAUSE, Listener
 from sftpd.monitor.loop import Loop
 
 CLIENT, STRANGER, BALANCER = map(parse_address, ("127.0.0.1", "192.0.2.9", "203.0.113.1"))

@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 
 from config.event import AccessEvent
 from portal.access.gate import entrance_of, gated_router, record
-from portal.party.asked import Live, Visitor, sites_of
+from portal.party.dependencies import Live, Visitor, sites_of
 
 router = gated_router()
 _CHECK_SECONDS = 1.0  # between two looks whether the user is still admitted

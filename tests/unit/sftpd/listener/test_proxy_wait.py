@@ -3,11 +3,11 @@ from collections.abc import Iterator
 
 import pytest
 from unit.fake_clock import FakeClock
-from unit.sftpd.monitor.test_proxy import ALL, BINARY, LINE, LOCAL, NAMES
+from unit.sftpd.listener.test_proxy import ALL, BINARY, LINE, LOCAL, NAMES
 
 from config.party import Address, parse_address
+from sftpd.listener.proxy_wait import ProxyWait
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.proxy_wait import ProxyWait
 
 BALANCER = parse_address("203.0.113.1")
 

@@ -23,8 +23,8 @@ from portal.data.boxes import BoxPlace
 from portal.data.history import BoxHistory, ResultVersion
 from portal.data.scoped import ScopedData
 from portal.data.sheets import SheetFile
-from portal.party.asked import Data, Visitor, pictures_of, search_of
 from portal.party.checks import CHECKS
+from portal.party.dependencies import Data, Visitor, pictures_of, search_of
 from portal.party.rendering import box_url, page
 from publisher.results.snapshots.exports import HEADINGS
 from publisher.results.tables import NUMBER_COLUMNS

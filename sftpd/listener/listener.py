@@ -23,8 +23,8 @@ import structlog
 
 from config.party import Address, parse_address
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
+from sftpd.listener.proxy_wait import ProxyWait
 from sftpd.monitor.loop import Loop
-from sftpd.monitor.proxy_wait import ProxyWait
 
 PAUSE = 0.5  # seconds without accepting
 _MAX_ACCEPTS = 32  # in one turn of the loop, if all are refused

@@ -8,9 +8,9 @@ from config.event import AccessEvent
 from portal.access.gate import gated_router, record
 from portal.data import titles
 from portal.data.scoped import VOTE
-from portal.party.asked import Data, Visitor, search_of
+from portal.party.dependencies import Data, Visitor, search_of
+from portal.party.pages.search import lists
 from portal.party.rendering import page
-from portal.party.search import lists
 from publisher.results.snapshots.exports import HEADINGS
 from publisher.results.tables import NUMBER_COLUMNS
 

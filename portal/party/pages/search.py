@@ -13,7 +13,7 @@ from portal.access.gate import Refusal, gated_router, record
 from portal.data import titles
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.scoped import PLACE_ORDER, TURNOUT, VOTE, Choices, ScopedData
-from portal.party.asked import ROWS_A_PAGE, Data, Visitor, page_of, search_of
+from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.rendering import page
 
 router = gated_router()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from config.party import Address
-from sftpd.monitor import proxy
+from sftpd.listener import proxy
+from sftpd.listener.proxy import Header, Malformed
 from sftpd.monitor.loop import Loop, Timer
-from sftpd.monitor.proxy import Header, Malformed
 
 MAX_WAITING = 256
 HEADER_TIMEOUT = 3.0  # seconds

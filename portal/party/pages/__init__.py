@@ -1,0 +1,1 @@
+"""The pages of the web site, each with the addresses that it answers."""

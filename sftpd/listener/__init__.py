@@ -1,0 +1,1 @@
+"""Accepts connections, and reads the PROXY headers of balancers."""

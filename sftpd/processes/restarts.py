@@ -1,0 +1,74 @@
+"""Starts a process of the server again after its death.
+
+The first time it is started at once, then after a pause that doubles up to 10 s. A process that ran
+for a minute counts as sound, and is started at once again.
+"""
+
+from collections.abc import Callable
+from socket import socket
+from typing import Protocol
+
+import structlog
+
+_MIN_PAUSE, _MAX_PAUSE = 0.1, 10.0  # seconds
+_SOUND_AFTER = 60.0  # seconds
+
+_log = structlog.get_logger()
+
+
+class Loop(Protocol):
+    """The part of the monitor's loop (sftpd/monitor/loop) that this room uses."""
+
+    @property
+    def time(self) -> Callable[[], float]:
+        """The clock."""
+
+    def watch(self, file: socket, callback: Callable[[], object]) -> None:
+        """Call `callback` whenever `file` is readable."""
+
+    def unwatch(self, file: socket) -> None:
+        """Stop watching `file`."""
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> object:
+        """Call `callback` once, at `when`."""
+
+
+class Restarts:
+    """The restarts of the process `name`, which `start` starts; it may raise OSError."""
+
+    def __init__(self, name: str, loop: Loop, start: Callable[[], object]) -> None:
+        self._name = name
+        self._loop = loop
+        self._start = start
+        self._started = 0.0
+        self._pause = 0.0
+        self._ended = False
+
+    def started(self) -> None:
+        """Note that the process runs now."""
+        self._started = self._loop.time()
+
+    def died(self, status: int | None) -> None:
+        """Log that the process has died, and have it started again."""
+        if self._loop.time() >= self._started + _SOUND_AFTER:
+            self._pause = 0.0
+        self._again(status, self._pause)
+        self._pause = min(max(_MIN_PAUSE, 2 * self._pause), _MAX_PAUSE)
+
+    def end(self) -> None:
+        """Start the process no more."""
+        self._ended = True
+
+    def _again(self, status: int | str | None, pause: float) -> None:
+        if self._ended:
+            return
+        _log.error("process-died", name=self._name, status=status, retry_seconds=pause)
+        self._loop.call_at(self._loop.time() + pause, self._restart)
+
+    def _restart(self) -> None:
+        if self._ended:
+            return
+        try:
+            self._start()
+        except OSError as error:
+            self._again(str(error), _MAX_PAUSE)
