@@ -71,9 +71,9 @@ The reason of session-end, if the server ended the session, is `party suspended`
 `address withdrawn`, `key revoked`, `key expired`, `password must be changed`, `scope changed`,
 `not yet open`, `access closed`, `rehearsal over`, `too much memory` or `server stopped`; otherwise
 `closed`, `no login in time`, `client stalled`, `idle`, `protocol error`, `server error` or
-`killed`. If the server ended a session after its login, the record names the credential again. If
-nobody logged in, it names the client's version, and if client and server have no algorithm in
-common, `missing` has what the client offers instead, such as
+`killed`. If the server ended a session after its login, the record names the credential again. Of a
+session without a login, it names the client's version. If client and server share no algorithm,
+`missing` has what the client offers instead, such as
 `key exchange: diffie-hellman-group1-sha1; MAC: hmac-md5`.
 
 close has the SHA-256 of the file that was served, or null if the file has no digest. If the file

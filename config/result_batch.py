@@ -226,7 +226,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_row(row: Mapping[str, Any], election: str) -> Result:
-    """Return the result that one row states; ValueError says why it states none."""
+    """Return the result that one row states; ValueError says what is wrong with the row."""
     return _parse(row, election)
 
 
@@ -311,7 +311,7 @@ def _votes(row: Mapping[str, Any]) -> dict[str, int]:
         raise _Bad(fault, "oylar: write the votes as an object of option and number")
     for option in votes:
         if not option.isprintable() or len(option) > _MAX_OPTION:
-            message = f"oylar: {_shown(option)} is no option, write its id on the ballot"
+            message = f"oylar: {_shown(option)} is not an option; write its id on the ballot"
             raise _Bad(RowFault.BAD_VALUE, message)
     return {option: _whole(number, f"oylar.{option}") for option, number in votes.items()}
 

@@ -22,7 +22,7 @@ VOTES = "oylar."
 
 
 def result_of(secim: str, columns: Mapping[str, Any], election: str) -> Result:
-    """Return the result that a row of a Parquet file states; ValueError if it states none."""
+    """Return the result that a row of a Parquet file states; ValueError if it is not a result."""
     row: dict[str, Any] = {"secim": secim}
     votes = {}
     for name, value in columns.items():

@@ -17,9 +17,9 @@ changed.
 
 `decide` is called each time a client offers a credential. A public key must also be proved by a
 signature, which the caller verifies. All refusals look the same to the client, with one exception:
-a client with the right credential, at a registered address, is told if it is early or has to change
-its password. `recheck` is called before a session begins, and several times a second while it
-lasts.
+a client with the right credential, at a registered address, learns why it may not come in now
+(access is not open yet, closed or suspended), and that it has to change its password. `recheck` is
+called before a session begins, and several times a second while it lasts.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ class Password:
 class CheckedPassword:
     """A password that another process has compared with the hashes of the party's ring.
 
-    `matched` is the fingerprint of the credential that it is, None if it is none of them.
+    `matched` is the fingerprint of the credential that matches, None if no credential does.
     """
 
     matched: str | None

@@ -18,7 +18,7 @@ class Problem(Enum):
 def problem(user: str, old: str, new: str) -> Problem | None:
     """Return why `user` may not replace the password `old` by `new`; None if it may."""
     if "\ufffd" in new:
-        # U+FFFD stands for bytes that were not UTF-8, so other such bytes would match as well.
+        # Bytes that are not UTF-8 all become U+FFFD, so a different password could match.
         return Problem.NOT_TEXT
     if not MIN_LENGTH <= len(new) <= MAX_LENGTH:
         return Problem.LENGTH

@@ -16,7 +16,7 @@ changes its own password. The last line is a signature, as in a ring (keys/serve
     …                                    as in a ring (keys/credentials/ring), only passwords
 
 A party has at most ten web users and one user of the web service (Genelge md. 5, md. 4/b-6). A
-service user has no other door than the web service, and a web user none but the web site (md. 3/d).
+service user can use only the web service, and a web user only the web site (md. 3/d).
 The representative is a web user that stays active between two elections (md. 5/d); the others
 become passive, and are defined again for the next one.
 """
@@ -106,7 +106,7 @@ def login_name(party: str, name: str) -> str:
 
 
 def split_login_name(text: str) -> tuple[str, str]:
-    """Return the party and the name in a login name, both empty if it is none."""
+    """Return the party and the name in a login name; both are empty if it is malformed."""
     party, dot, name = text.strip().lower().rpartition(".")
     return (party, name) if dot and party.isascii() and name.isascii() else ("", "")
 

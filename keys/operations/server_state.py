@@ -11,7 +11,7 @@ in it changes:
     damaged       parties whose file cannot be used; the last good one is in use
     parties       for each party, `party_digest` of its settings in use
     host_keys     fingerprints of the host keys in use
-    announced     fingerprints of the host keys that clients are told: in use, and next
+    announced     fingerprints of the host keys that the server announces: in use, and next
     faults        why the last reload was rejected; empty if it was not
     pid           the server's process
 

@@ -11,7 +11,7 @@ sheet:
 3. A body may have MAX_BODY bytes. No page takes more.
 4. A browser that says that another site made it send a form is refused.
 5. Every answer gets the headers that keep a browser from running anything but our own files, and
-   from keeping pages in a cache that somebody else may read.
+   from keeping pages in a cache that other people may read.
 """
 
 import time

@@ -299,7 +299,7 @@ def _login_page(request: Request, reason: Reason | None = None) -> str:
 async def _record_denial(request: Request, error: HTTPException | RequestValidationError) -> None:
     identity: Identity | None = request.state.identity
     if identity is None:
-        return  # nobody is signed in: the entrance has recorded why, or it is only a stray request
+        return  # not signed in: the entrance has recorded why, or the page does not exist
     status = error.status_code if isinstance(error, HTTPException) else 422
     request.state.records = [(AccessEvent.DENIED, None, {"status": status})]
     await _write(request)

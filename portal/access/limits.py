@@ -2,7 +2,7 @@
 
 A failed login costs its address a penalty, as over SFTP (keys/credentials/penalties). Besides,
 each user has a number of attempts from each address, whether the user exists or not. A user from
-another address has attempts of its own, so nobody can lock a user out from elsewhere. A user of the
+another address has attempts of its own, so a stranger cannot lock a user out. A user of the
 web service has a number of calls a minute.
 """
 

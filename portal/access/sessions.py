@@ -1,8 +1,8 @@
 """The sessions of the web site: kept by the server, and bound to a user, a password and a stage.
 
 A session's token is a random text in a cookie. The server keeps only its SHA-256, in memory and in
-`state/portal-sessions.sqlite`, so that a restart logs nobody out, and a copy of the file opens
-nothing. A session ends a while after its last request, and at the latest some hours after the
+`state/portal-sessions.sqlite`, so that users stay logged in over a restart. A copy of the file
+opens nothing. A session ends a while after its last request, and at the latest some hours after the
 login (`[portal] idle_minutes`, `session_hours`). At each stage the token is replaced, so a token
 that somebody knew before the login is worth nothing afterwards.
 

@@ -5,15 +5,12 @@ or `-` for the election. It is in scope if all of them are.
 """
 
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.scope import Scope
 from config.sheet import Secim
-from config.site import RESULTS_DATABASE
+from portal.data.databases import open_results
 from publisher.results.checks.finding import Check, Finding
 
 _SELECT = "SELECT check_name, secim, places, numbers, sheets FROM finding"
@@ -26,20 +23,6 @@ class FindingPage:
 
     findings: tuple[Finding, ...]
     count: int
-
-
-@contextmanager
-def open_database(site: Path) -> Iterator[sqlite3.Connection | None]:
-    """Open a site's results to read them; None if there are none yet."""
-    file = site / RESULTS_DATABASE
-    if not file.exists():
-        yield None
-        return
-    name = f"{file.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(name, uri=True, check_same_thread=False)) as connection:
-        query = "SELECT count(*) FROM sqlite_master WHERE name IN ('finding', 'result', 'snapshot')"
-        # Another process may be creating the tables at this moment.
-        yield connection if connection.execute(query).fetchone()[0] == 3 else None
 
 
 def find(
@@ -56,7 +39,7 @@ def find(
     if check is not None:
         condition += " AND check_name = ?"
         values.append(check.value)
-    with open_database(site) as database:
+    with open_results(site) as database:
         if database is None:
             return FindingPage((), 0)
         (count,) = database.execute(
@@ -71,7 +54,7 @@ def find(
 
 def of_box(site: Path, place: str) -> list[Finding]:
     """Return the findings that name a box; the caller has checked the scope."""
-    with open_database(site) as database:
+    with open_results(site) as database:
         if database is None:
             return []
         query = (
@@ -94,7 +77,7 @@ def of_box(site: Path, place: str) -> list[Finding]:
 def count(site: Path, scope: Scope, secim: Secim | None) -> dict[Check, int]:
     """Return how many findings in scope each check has."""
     condition, values = _conditions(scope, secim, (None, None))
-    with open_database(site) as database:
+    with open_results(site) as database:
         if database is None:
             return {}
         query = f"SELECT check_name, count(*) FROM finding WHERE {condition} GROUP BY check_name"

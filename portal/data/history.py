@@ -15,6 +15,7 @@ from config.sheet import Secim
 from portal.data import findings as finding_queries
 from portal.data import sheets as sheet_queries
 from portal.data.boxes import BoxPlace
+from portal.data.databases import open_catalog, open_results
 from portal.data.sheets import SheetFile
 from publisher.results.checks.finding import Finding
 from publisher.results.tables import NUMBER_COLUMNS
@@ -51,12 +52,8 @@ class BoxHistory:
 
 def box_history(site: Path, place: BoxPlace) -> BoxHistory:
     """Return what is known of a box."""
-    catalog = sheet_queries.open_catalog(site)
-    try:
+    with open_catalog(site) as catalog:
         sheets = tuple(sheet_queries.of_place(catalog, *place))
-    finally:
-        if catalog is not None:
-            catalog.close()
     found = tuple(finding_queries.of_box(site, str(place)))
     return BoxHistory(place, tuple(_versions(site, place)), sheets, found)
 
@@ -69,7 +66,7 @@ def _versions(site: Path, place: BoxPlace) -> list[ResultVersion]:
         f"{numbers} FROM result r WHERE cevre = ? AND kurul = ? AND sandik = ? AND belge = ? "
         "AND seq IS NOT NULL ORDER BY secim, version"
     )
-    with finding_queries.open_database(site) as database:
+    with open_results(site) as database:
         if database is None:
             return []
         rows = database.execute(query, (*place, BOX_SHEET.value)).fetchall()

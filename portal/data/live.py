@@ -17,6 +17,7 @@ from config.site import REGISTRY_INDEX
 from portal.data import boxes as box_columns
 from portal.data import sheets as sheet_queries
 from portal.data import view as views
+from portal.data.databases import open_catalog
 from portal.data.scoped import ScopedData
 from portal.data.sheets import SheetCounts
 from portal.data.view import AggregateKey, View
@@ -85,13 +86,10 @@ class LiveData:
         )
 
     def _sheets(self, before: SheetCounts) -> SheetCounts:
-        catalog = sheet_queries.open_catalog(self._site)
-        if catalog is None:
-            return before
-        try:
+        with open_catalog(self._site) as catalog:
+            if catalog is None:
+                return before
             return sheet_queries.update(before, catalog, self._boxes)
-        finally:
-            catalog.close()
 
     def _read_registry(self) -> bool:
         """Read the registry if it was imported since; return whether it was."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import duckdb
@@ -37,6 +36,7 @@ from portal.data import sums
 from portal.data.boxes import ABROAD, KINDS, BoxPlace
 from portal.data.columns import FIRST_OPTION, Columns, common_options
 from portal.data.criteria import Area, Criteria, Status
+from portal.data.databases import Connection, open_catalog
 from portal.data.findings import FindingPage
 from portal.data.history import BoxHistory, box_history
 from portal.data.sheets import SheetFile
@@ -384,7 +384,7 @@ class ScopedData:
         return map(self._view.boxes.place, self._rows(criteria).tolist())
 
     def mahalle_number(self, place: BoxPlace, name: str) -> int:
-        """Return the number of a mahalle, as `mahalles` has it; 0 if there is no such one."""
+        """Return the number of a mahalle, as `mahalles` has it; 0 if it is unknown."""
         if not self._covers(place.cevre, place.kurul):
             return 0
         key = f"{place.cevre}/{place.kurul}/{name}"
@@ -724,8 +724,8 @@ class ScopedData:
         else:
             missing = rows[columns.version[rows] == 0]
         shown = list(self._box_rows(criteria.secim, missing[offset : offset + limit]))
-        with _Catalog(self._view) as catalog:
-            reasons = sheet_queries.absences(catalog.connection, (row.place for row in shown))
+        with open_catalog(self._view.site) as catalog:
+            reasons = sheet_queries.absences(catalog, (row.place for row in shown))
         return tuple(
             Gap(row, criteria.secim, *reasons.get(row.place, ("", ""))) for row in shown
         ), len(missing)
@@ -745,9 +745,11 @@ class ScopedData:
             for key in dict.fromkeys((*expected, *stated))
             if self._covers(key.cevre, key.kurul) and _is_wanted(key, cevre, kurul)
         ]
-        with _Catalog(self._view) as catalog:
+        with open_catalog(self._view.site) as catalog:
             return tuple(
-                self._aggregate_line(secim, key, stated.get(key), catalog.sheets(secim, key))
+                self._aggregate_line(
+                    secim, key, stated.get(key), _sheets_of_aggregate(catalog, secim, key)
+                )
                 for key in keys
             )
 
@@ -813,8 +815,8 @@ class ScopedData:
         """Return the scans of exactly one place: of a box, or the aggregates of a place."""
         if not self._covers(cevre, kurul):
             return ()
-        with _Catalog(self._view) as catalog:
-            return tuple(sheet_queries.of_place(catalog.connection, cevre, kurul, sandik))
+        with open_catalog(self._view.site) as catalog:
+            return tuple(sheet_queries.of_place(catalog, cevre, kurul, sandik))
 
     def sheet(self, path: str) -> SheetFile | None:
         """Return the scan at a path of the trees, None if there is none."""
@@ -824,15 +826,15 @@ class ScopedData:
             return None
         if not self._covers(sheet.cevre or "", sheet.kurul or ""):
             return None
-        with _Catalog(self._view) as catalog:
-            return sheet_queries.of_path(catalog.connection, path)
+        with open_catalog(self._view.site) as catalog:
+            return sheet_queries.of_path(catalog, path)
 
     def sheets_of(self, criteria: Criteria) -> Iterator[SheetFile]:
         """Yield the result and counting sheets of the boxes of a search, of its contest."""
         boxes = self._view.boxes
-        with _Catalog(self._view) as catalog:
+        with open_catalog(self._view.site) as catalog:
             for row in self._rows(criteria):
-                for sheet in sheet_queries.of_place(catalog.connection, *boxes.place(int(row))):
+                for sheet in sheet_queries.of_place(catalog, *boxes.place(int(row))):
                     if sheet.secim is criteria.secim:
                         yield sheet
 
@@ -862,7 +864,7 @@ class ScopedData:
             found = [correction for correction in found if correction.snapshot in after]
         found.reverse()
         shown = found[offset : offset + limit]
-        with _Catalog(self._view) as catalog:
+        with open_catalog(self._view.site) as catalog:
             return ChangePage(tuple(self._changed(c, catalog) for c in shown), len(found))
 
     def _is_wanted(
@@ -891,7 +893,7 @@ class ScopedData:
             found = cache[key] = info.closed_at if info else None
         return found
 
-    def _changed(self, correction: Correction, catalog: "_Catalog") -> ChangedResult:
+    def _changed(self, correction: Correction, catalog: Connection) -> ChangedResult:
         file = changes_file(self._view.site, correction.snapshot, correction.secim)
         with file.open("rb") as lines:
             lines.seek(correction.byte)
@@ -900,7 +902,7 @@ class ScopedData:
         belge, time = Belge(change["belge"]), datetime.fromisoformat(change["zaman"])
         new_scan = any(
             sheet.version > 1
-            for sheet in sheet_queries.of_place(catalog.connection, *place)
+            for sheet in sheet_queries.of_place(catalog, *place)
             if (sheet.secim, sheet.belge) == (correction.secim, belge)
         )
         return ChangedResult(
@@ -979,7 +981,7 @@ class ScopedData:
         return format_receipt(made) if place is not None and self._covers(*place) else None
 
     def snapshot_tables(self, number: int) -> tuple[str, ...]:
-        """Return the tables of a snapshot: `mv`, `mv-birlestirme`; none if there is no such one."""
+        """Return the tables of a snapshot: `mv`, `mv-birlestirme`; none if it does not exist."""
         info = self.snapshot_info(number)
         files = info.content.get("files", {}) if info else {}
         found = (name.removesuffix(_PARQUET) for name in files if name.endswith(_PARQUET))
@@ -1040,28 +1042,9 @@ class ScopedData:
         return path if path.is_file() else None
 
 
-class _Catalog:
-    """The catalog, open during a `with` statement; `connection` is None if there is none yet."""
-
-    def __init__(self, view: View) -> None:
-        self.connection = sheet_queries.open_catalog(view.site)
-
-    def __enter__(self) -> "_Catalog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.connection is not None:
-            self.connection.close()
-
-    def sheets(self, secim: Secim, key: AggregateKey) -> list[SheetFile]:
-        """Return the scans of an aggregate sheet."""
-        found = sheet_queries.of_place(self.connection, key.cevre, key.kurul, "")
-        return [sheet for sheet in found if (sheet.secim, sheet.belge) == (secim, key.belge)]
+def _sheets_of_aggregate(catalog: Connection, secim: Secim, key: AggregateKey) -> list[SheetFile]:
+    found = sheet_queries.of_place(catalog, key.cevre, key.kurul, "")
+    return [sheet for sheet in found if (sheet.secim, sheet.belge) == (secim, key.belge)]
 
 
 def _is_wanted(key: AggregateKey, cevre: str | None, kurul: str | None) -> bool:

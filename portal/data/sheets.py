@@ -10,13 +10,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from config.sheet import Belge, Secim
-from config.site import CATALOG
 from portal.data.boxes import Boxes, BoxPlace
 
 BOX_FORMS = (Belge.SANDIK_SONUC, Belge.SAYIM_DOKUM_CETVELI)
@@ -59,20 +57,6 @@ class SheetCounts:
     def of(self, secim: Secim, belge: Belge) -> npt.NDArray[np.uint8] | None:
         """Return the pages of a form by row, None if no box has one."""
         return self.pages.get((secim, belge))
-
-
-def open_catalog(site: Path) -> sqlite3.Connection | None:
-    """Open a site's catalog to read it; None if there is none yet."""
-    file = site / CATALOG
-    if not file.exists():
-        return None
-    name = f"{file.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(name, uri=True, check_same_thread=False)
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if "filing" not in tables or "absence" not in tables:  # it is being made at this moment
-        connection.close()
-        return None
-    return connection
 
 
 def update(counts: SheetCounts, catalog: sqlite3.Connection, boxes: Boxes) -> SheetCounts:

@@ -64,7 +64,7 @@ BEGINNING = Cursor(0)
 
 
 def parse_cursor(text: str) -> Cursor:
-    """Read a cursor that `str` made; ValueError if it is none."""
+    """Read a cursor that `str` made; ValueError if it is malformed."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         plain = raw.decode("ascii")

@@ -13,7 +13,7 @@ Rule 3. by chance, if its address has more than EARLY unfinished logins, and mor
 what rule 2 allows. The chance grows with their number, so that some new connections still get in
 during an attack from that address.
 
-Rules 2 and 3 do not apply if only one party is registered: there is nobody to keep the rest for.
+Rules 2 and 3 do not apply if only one party is registered: no other party could use the rest.
 
 So one party's forty clients can start at once. Attackers on several addresses get a half, a quarter
 and an eighth of the connections, and a party that comes after them still gets its own.
