@@ -15,6 +15,18 @@ from typing import NamedTuple
 
 from config.sheet import Belge, Level, SandikTuru, Secim
 
+# The numbers of a form, in its order; the names of the columns of batches, tables and exports.
+NUMBER_COLUMNS = (
+    "secmen",
+    "oy_kullanan",
+    "liste_ici_oy_kullanan",
+    "liste_disi_oy_kullanan",
+    "zarf",
+    "itirazsiz_gecerli",
+    "itirazli_gecerli",
+    "gecerli",
+    "gecersiz",
+)
 BOX_SHEET = Belge.SANDIK_SONUC
 
 

@@ -39,7 +39,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import IO, Any, TypeVar
 
-from config.result import BOX_SHEET, Result, ResultKey
+from config.result import BOX_SHEET, NUMBER_COLUMNS, Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 
 EXTENSIONS = (".ndjson", ".csv")
@@ -51,17 +51,6 @@ _MAX_MESSAGE = 500
 VOTES_COLUMN = "oylar."
 _BOM = b"\xef\xbb\xbf"
 _UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
-_NUMBERS = (
-    "secmen",
-    "oy_kullanan",
-    "liste_ici_oy_kullanan",
-    "liste_disi_oy_kullanan",
-    "zarf",
-    "itirazsiz_gecerli",
-    "itirazli_gecerli",
-    "gecerli",
-    "gecersiz",
-)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _PLACE = ("cevre", "kurul", "sandik")
 _MIN_YEAR, _MAX_YEAR = 1950, 2199  # of a time that a board can have entered
@@ -192,7 +181,7 @@ def _from_columns(columns: list[str], fields: list[str]) -> dict[str, Any]:
         if column.startswith(VOTES_COLUMN):
             if field:
                 row["oylar"][column.removeprefix(VOTES_COLUMN)] = _from_text(field)
-        elif column in _NUMBERS or column == "surum":
+        elif column in NUMBER_COLUMNS or column == "surum":
             if field:
                 row[column] = _from_text(field)
         elif field or column == "neden":

@@ -21,11 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from config.ballot import EVERY_DISTRICT, Ballot, Option
-from config.result import BOX_SHEET
+from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
 from portal.data.boxes import Boxes, BoxPlace
 from publisher.results.snapshots.snapshot import VOTES
-from publisher.results.tables import NUMBER_COLUMNS
 
 FIRST_OPTION = len(NUMBER_COLUMNS)
 Numbers = npt.NDArray[np.int32]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from config.result import BOX_SHEET
+from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
 from portal.data import findings as finding_queries
 from portal.data import sheets as sheet_queries
@@ -18,7 +18,6 @@ from portal.data.boxes import BoxPlace
 from portal.data.databases import open_catalog, open_results
 from portal.data.sheets import SheetFile
 from publisher.results.checks.finding import Finding
-from publisher.results.tables import NUMBER_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from config.ballot import Option
 from config.event import Event, FilingEvent, ResultsEvent
 from config.layout import ilce_of
 from config.layout import parse as parse_path
-from config.result import BOX_SHEET
+from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.scope import Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, Level, SandikTuru, Secim
@@ -54,7 +54,6 @@ from publisher.results.checks.finding import Check
 from publisher.results.snapshots import scoped as scoped_exports
 from publisher.results.snapshots.exports import ndjson_lines, parquet_columns, read_parquet
 from publisher.results.snapshots.snapshot import snapshot_folder
-from publisher.results.tables import NUMBER_COLUMNS
 
 PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "tur", "katilim"
 VERSION, TIME, VOTE = "surum", "zaman", "oylar."

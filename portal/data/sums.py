@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from config.ballot import Ballot
 from config.layout import ilce_of
+from config.result import NUMBER_COLUMNS
 from config.settings import ShareLevel
 from config.sheet import Secim
 from portal.data.boxes import Boxes
 from portal.data.columns import FIRST_OPTION, Columns
 from publisher.results.snapshots.shares import divide
 from publisher.results.snapshots.summary import Shares
-from publisher.results.tables import NUMBER_COLUMNS
 
 Selection = npt.NDArray[np.int64]  # rows, in order
 

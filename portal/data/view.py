@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from config.ballot import Ballot
-from config.result import BOX_SHEET
+from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.settings import ShareLevel
 from config.sheet import Belge, Secim
 from portal.data import columns as column_store
@@ -25,7 +25,6 @@ from portal.data.sheets import SheetCounts
 from portal.data.snapshots import NO_SNAPSHOT, SnapshotInfo, changes_file, read_info
 from publisher.results.snapshots.exports import parquet_columns, read_parquet
 from publisher.results.snapshots.snapshot import AGGREGATES, VOTES, snapshot_folder
-from publisher.results.tables import NUMBER_COLUMNS
 
 MAX_CHANGES = 40_000  # with more, reading the Parquet file is quicker
 _FIRST_VERSION = b'"eski": null'

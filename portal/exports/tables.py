@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from config.result import NUMBER_COLUMNS
 from portal.data import titles
 from portal.data.criteria import Criteria
 from portal.data.scoped import PLACE_ORDER, VOTE, BoxRow, ChangedResult, ScopedData
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots.exports import HEADINGS, PROVISIONAL, SNAPSHOT_HEADING
-from publisher.results.tables import NUMBER_COLUMNS
 
 Cell = str | int | float | datetime | None
 _ALL = 1 << 62

@@ -25,6 +25,7 @@ from typing import Any
 
 from config import cevre as districts
 from config.ballot import Option, Tur
+from config.result import NUMBER_COLUMNS
 from config.sheet import Belge, SandikTuru, Secim
 from config.turkish import upper
 from portal.data import ids, titles
@@ -32,7 +33,6 @@ from portal.data.boxes import ABROAD, BoxPlace
 from portal.data.criteria import Area, Criteria
 from portal.data.scoped import BoxRow, ScopedData
 from portal.data.sums import Group
-from publisher.results.tables import NUMBER_COLUMNS
 
 Json = dict[str, Any]
 SECIM_TURU = {

@@ -7,20 +7,11 @@ it does not apply, as in the catalog.
 
 import sqlalchemy as sa
 
+from config.result import NUMBER_COLUMNS
+
 METADATA = sa.MetaData()
 ADDED_LATER = frozenset({"left_behind"})  # a site of an earlier version has them after its start
 KEY_COLUMNS = ("secim", "belge", "cevre", "kurul", "sandik")
-NUMBER_COLUMNS = (
-    "secmen",
-    "oy_kullanan",
-    "liste_ici_oy_kullanan",
-    "liste_disi_oy_kullanan",
-    "zarf",
-    "itirazsiz_gecerli",
-    "itirazli_gecerli",
-    "gecerli",
-    "gecersiz",
-)
 
 batch = sa.Table(  # one file from results/
     "batch",

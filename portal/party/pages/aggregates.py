@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 
 from config.event import AccessEvent
+from config.result import NUMBER_COLUMNS
 from portal.access.gate import gated_router, record
 from portal.data import titles
 from portal.data.scoped import VOTE
@@ -12,7 +13,6 @@ from portal.party.dependencies import Data, Visitor, search_of
 from portal.party.pages.search import lists
 from portal.party.rendering import page
 from publisher.results.snapshots.exports import HEADINGS
-from publisher.results.tables import NUMBER_COLUMNS
 
 router = gated_router()
 

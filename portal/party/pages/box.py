@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 
 from config.event import AccessEvent
+from config.result import NUMBER_COLUMNS
 from config.sheet import Belge, Secim
 from portal.access.gate import Refusal, gated_router, record
 from portal.data import titles
@@ -27,7 +28,6 @@ from portal.party.checks import CHECKS
 from portal.party.dependencies import Data, Visitor, pictures_of, search_of
 from portal.party.rendering import box_url, page
 from publisher.results.snapshots.exports import HEADINGS
-from publisher.results.tables import NUMBER_COLUMNS
 
 router = gated_router()
 _IMMUTABLE = "private, max-age=3600, immutable"

@@ -52,7 +52,7 @@ import sqlalchemy as sa
 import structlog
 
 from config.event import Event, ResultsEvent, Value
-from config.result import BOX_SHEET, Result, ResultKey
+from config.result import BOX_SHEET, NUMBER_COLUMNS, Result, ResultKey
 from config.sheet import Secim
 from config.site import LATEST_SNAPSHOT, SNAPSHOTS
 from config.snapshot import AGGREGATES as AGGREGATES
@@ -160,7 +160,7 @@ class Columns:
             f', "{VOTES}{option}"' if option in known else f', NULL::BIGINT AS "{VOTES}{option}"'
             for option in (*options, *sorted(set(known) - set(options)))
         )
-        columns = ", ".join((*PLACE_COLUMNS, *VERSION_COLUMNS, *t.NUMBER_COLUMNS)) + votes
+        columns = ", ".join((*PLACE_COLUMNS, *VERSION_COLUMNS, *NUMBER_COLUMNS)) + votes
         name = str(file).replace("'", "''")
         self._database.execute(
             f'COPY (SELECT {columns} FROM "{table}" ORDER BY cevre, kurul, sandik, belge) '
@@ -170,7 +170,7 @@ class Columns:
     def _add_vote_columns(self, table: str, results: Sequence[Result]) -> None:
         if table not in self._votes:
             places = ", ".join(f"{name} VARCHAR NOT NULL" for name in PLACE_COLUMNS)
-            numbers = ", ".join(f"{name} BIGINT" for name in t.NUMBER_COLUMNS)
+            numbers = ", ".join(f"{name} BIGINT" for name in NUMBER_COLUMNS)
             self._database.execute(
                 f'CREATE TABLE "{table}" ({places}, surum INTEGER, neden VARCHAR, '
                 f"zaman TIMESTAMPTZ, {numbers}, PRIMARY KEY (cevre, kurul, sandik, belge))"
@@ -184,7 +184,7 @@ class Columns:
 
     def _insert(self, table: str, results: Sequence[Result]) -> None:
         votes = self._votes[table]
-        columns = [*PLACE_COLUMNS, *VERSION_COLUMNS, *t.NUMBER_COLUMNS]
+        columns = [*PLACE_COLUMNS, *VERSION_COLUMNS, *NUMBER_COLUMNS]
         columns += [VOTES + option for option in votes]
         text = io.StringIO()
         write = csv.writer(text).writerow
