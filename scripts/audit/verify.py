@@ -26,6 +26,7 @@ from keys.ledger.verify import (
 )
 from keys.ledger.verify.clock import records_that_run_backwards
 from scripts.audit import evidence, feeds, result_chain
+from scripts.audit.evidence import Evidence
 from scripts.audit.result_chain import ResultVerdict
 from scripts.shared import console
 
@@ -72,10 +73,30 @@ def verify(
     """
     sources = evidence.find(folders, key_files, site)
     ledgers = find_ledgers(sources.ledgers)
+    verdicts = verify_all(sources, checkpoint_paths, None if folders else site)
+    for verdict in verdicts:
+        click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
+    wrong = any(verdict.findings for verdict in verdicts)
+    for found in result_chain.find_results([each.folder for each in ledgers]):
+        of_results = result_chain.verify_results(found, sources.keys, _show_step)
+        wrong = wrong or bool(of_results.findings)
+        fields = json.dumps(asdict(of_results), ensure_ascii=False)
+        click.echo(fields if as_json else _format_results(of_results))
+    sys.exit(wrong)
+
+
+def verify_all(
+    sources: Evidence, checkpoint_paths: Sequence[Path], site: Path | None
+) -> list[VerificationResult]:
+    """Verify ledgers, each against older checkpoints and against what the other ledgers say of it.
+
+    With `site`, whose ledgers they are, its change feed is asked too.
+    """
+    ledgers = find_ledgers(sources.ledgers)
     names = {_ledger_name(ledger.folder) for ledger in ledgers}
     by_path = {str(path): list(_read_checkpoints(path, names)) for path in checkpoint_paths}
     older = [checkpoint for found in by_path.values() for checkpoint in found]
-    if site is not None and not folders:
+    if site is not None:
         # The site's change feed has checkpoints too: a shortened ledger does not match them.
         older = list(_without_copies([*older, *_read_site_feed(site, names)]))
     all_folders = [ledger.folder for ledger in ledgers]
@@ -108,15 +129,7 @@ def verify(
     for name in [*unused, *empty]:
         text = f"{name}: has no checkpoint of these ledgers"
         verdicts[0].findings.append(Finding(FindingKind.ANOTHER_LOG, None, text))
-    for verdict in verdicts:
-        click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
-    wrong = any(verdict.findings for verdict in verdicts)
-    for found in result_chain.find_results(all_folders):
-        of_results = result_chain.verify_results(found, sources.keys, _show_step)
-        wrong = wrong or bool(of_results.findings)
-        fields = json.dumps(asdict(of_results), ensure_ascii=False)
-        click.echo(fields if as_json else _format_results(of_results))
-    sys.exit(wrong)
+    return verdicts
 
 
 def _show_step(what: str) -> None:
