@@ -31,6 +31,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/serving.json                which settings and keys the running server uses
     state/publishing.json             what keeps the running publisher from filing
     state/portal.json                 which settings and users the running portal uses
+    state/announcements.json          what the operator announces on the entry page of the portal
     state/portal-sessions.sqlite      the sessions of the web site, without their secrets
     state/rotation.json               a rotation of all parties' credentials that is under way
     state/signer.sock                 where the daemons reach the process that signs the ledgers
@@ -86,6 +87,7 @@ REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
 PUBLISHER_STATE = STATE / "publishing.json"
 PORTAL_STATE = STATE / "portal.json"
+ANNOUNCEMENTS = STATE / "announcements.json"
 PORTAL_SESSIONS = STATE / "portal-sessions.sqlite"
 ROTATION_JOURNAL = STATE / "rotation.json"
 SIGNER_SOCKET = STATE / "signer.sock"

@@ -112,6 +112,14 @@ def record(request: Request, event: AccessEvent, what: str | None = None, **deta
     request.state.records.append((event, what, detail))
 
 
+def when_recorded(request: Request, act: Callable[[int], None]) -> None:
+    """Have `act` called with the number of the last record, before the answer is sent.
+
+    It may still change the headers of the answer, and what a stream will yield.
+    """
+    request.state.when_recorded.append(act)
+
+
 def public(route: F) -> F:
     """Mark a route that needs no user and that is not recorded."""
     setattr(route, _PUBLIC, True)
@@ -143,11 +151,13 @@ class GatedRoute(APIRoute):
 
         async def handler(request: Request) -> Response:
             request.state.records, request.state.identity = [], None
+            request.state.when_recorded = []
             try:
                 response = await answer(request)
             except ToLogin:
                 raise
             except (HTTPException, RequestValidationError) as error:
+                request.state.when_recorded = []
                 await _record_denial(request, error)
                 raise
             if not request.state.records and not is_public:
@@ -319,8 +329,10 @@ async def _write(request: Request) -> None:
     if not events:
         return
     try:
-        await entrance_of(request).recorder.record(*events)
+        number = await entrance_of(request).recorder.record(*events)
     except Unwritable as error:
         names = [str(event.event) for event in events]
         _log.error("record-not-written", event_names=names, records=len(events), cause=str(error))
         raise Refusal(503, "not-recorded", "Kayıt yazılamadığı için yanıt verilmedi.") from None
+    for act in request.state.when_recorded:
+        act(number)

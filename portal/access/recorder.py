@@ -17,21 +17,24 @@ class Recorder:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._waiting: list[tuple[tuple[Event, ...], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[Event, ...], asyncio.Future[int]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._unsynced = False
 
-    async def record(self, *events: Event) -> None:
-        """Write records; raises Unwritable if they are not in the ledger, so nothing is served."""
+    async def record(self, *events: Event) -> int:
+        """Write records, and return the number of the last one.
+
+        Raises Unwritable if they are not in the ledger, so nothing is served.
+        """
         if not self._ledger.sync_always:
-            self._ledger.append(*events)
+            number = self._ledger.append(*events)
             self._unsynced = True
-            return
-        written = asyncio.get_running_loop().create_future()
+            return number
+        written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append((events, written))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
-        await written
+        return await written
 
     async def sync(self) -> None:
         """Make everything recorded so far survive a loss of power; raises OSError."""
@@ -47,20 +50,22 @@ class Recorder:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
-                error = await asyncio.to_thread(self._write, [e for each, _ in batch for e in each])
-                for _, written in batch:
+                together = [event for each, _ in batch for event in each]
+                found = await asyncio.to_thread(self._write, together)
+                before = 0 if isinstance(found, Exception) else found - len(together)
+                for events, written in batch:
+                    before += len(events)
                     if written.cancelled():
                         continue
-                    if error is None:
-                        written.set_result(None)
+                    if isinstance(found, Exception):
+                        written.set_exception(found)
                     else:
-                        written.set_exception(error)
+                        written.set_result(before)
         finally:
             self._flushing = None
 
-    def _write(self, events: Sequence[Event]) -> Exception | None:
+    def _write(self, events: Sequence[Event]) -> int | Exception:
         try:
-            self._ledger.append(*events)
+            return self._ledger.append(*events)
         except Exception as error:
             return error
-        return None

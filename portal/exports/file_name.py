@@ -1,12 +1,15 @@
-"""Names of saved files: what it is, the snapshot, its time in Turkey, and the user who saved it.
+"""Names of saved files: what it is, the snapshot, its time in Turkey, who saved it, the record.
 
-    mv-34-istanbul-1_anlik-goruntu-42_20230514-210410_parti-a.web-1.xlsx
+    mv-34-istanbul-1_anlik-goruntu-42_20230514-210410_parti-a.web-1_kayit-1234.xlsx
+
+The record is the one in the access ledger that says that this user has saved this file.
 
 A name has only ASCII letters, digits, dashes, dots and underscores, so that every system takes it
 and no header can be broken with it.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from config.turkish import to_ascii
@@ -18,14 +21,39 @@ _MAX_PART = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+", re.ASCII)
 
 
-def file_name(what: str, snapshot: SnapshotInfo, now: datetime, user: str, extension: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Who saves a file, from which snapshot, and the number of the record that says so."""
+
+    user: str
+    record: int
+    snapshot: SnapshotInfo
+    now: datetime
+
+    @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """What a saved file says of itself, as heading and text."""
+        closed = self.snapshot.closed_at
+        return (
+            ("Durum", "GEÇİCİ SONUÇ, itiraza dayanak olmaz (Genelge 2023/153 md. 3)"),
+            ("Kullanıcı", self.user),
+            ("Kayıt", f"access/{self.record}"),
+            ("Anlık görüntü", str(self.snapshot.number)),
+            ("Anlık görüntü zamanı", "" if closed is None else _shown(closed)),
+            ("Kaydedildiği zaman", _shown(self.now)),
+        )
+
+
+def file_name(what: str, saved: Saved, extension: str) -> str:
     """Return the name of a saved file; before the first snapshot the time is now."""
-    moment = (snapshot.closed_at or now).astimezone(TURKEY)
+    snapshot = saved.snapshot
+    moment = (snapshot.closed_at or saved.now).astimezone(TURKEY)
     parts = (
         _safe(what),
         f"anlik-goruntu-{snapshot.number}",
         f"{moment:%Y%m%d-%H%M%S}",
-        _safe(user),
+        _safe(saved.user),
+        f"kayit-{saved.record}",
     )
     return f"{'_'.join(parts)}.{extension}"
 
@@ -33,6 +61,16 @@ def file_name(what: str, snapshot: SnapshotInfo, now: datetime, user: str, exten
 def of_search(criteria: Criteria) -> str:
     """Return what a search is about, for the name of a file: `mv-34-istanbul-1-kadikoy-2`."""
     return "-".join(criteria.query().values())
+
+
+def with_user(name: str, user: str, record: int) -> str:
+    """Return the name of a file that is saved as it is: `...-s1_parti-a.web-1_kayit-7.jpg`."""
+    stem, dot, extension = name.rpartition(".")
+    return f"{stem or name}_{_safe(user)}_kayit-{record}{dot}{extension if dot else ''}"
+
+
+def _shown(time: datetime) -> str:
+    return f"{time.astimezone(TURKEY):%d.%m.%Y %H:%M:%S}"
 
 
 def _safe(text: str) -> str:

@@ -5,7 +5,8 @@ are stored, not compressed: scans do not shrink. The file is made while it is se
 memory than one chunk; it may be larger than 4 GiB (ZIP64).
 
 The bytes of each sheet are hashed while they are sent. A sheet whose original is missing or is not
-the one on record is named in EKSIKLER.txt, and SHA256SUMS leaves it out.
+the one on record is named in EKSIKLER.txt, and SHA256SUMS leaves it out. BILGI.txt and the comment
+of the ZIP say who saved it, and the number of the record.
 """
 
 import io
@@ -18,9 +19,9 @@ from typing import Any
 from config.layout import SUMS
 from config.site import original_file
 from portal.data.sheets import SheetFile
-from portal.exports.file_name import TURKEY
+from portal.exports.file_name import TURKEY, Saved
 
-MISSING = "EKSIKLER.txt"
+MISSING, INFO = "EKSIKLER.txt", "BILGI.txt"
 _CHUNK = 1 << 18
 
 
@@ -45,13 +46,14 @@ class _Outgoing(io.RawIOBase):
         return content
 
 
-def stream_zip(site: Path, sheets: Iterable[SheetFile], note: str) -> Iterator[bytes]:
-    """Yield the ZIP in chunks; `note` is its comment, such as the user and the snapshot."""
+def stream_zip(site: Path, sheets: Iterable[SheetFile], saved: Saved) -> Iterator[bytes]:
+    """Yield the ZIP in chunks."""
     outgoing = _Outgoing()
     sums: list[str] = []
     missing: list[str] = []
     with zipfile.ZipFile(outgoing, "w", zipfile.ZIP_STORED) as packed:
-        packed.comment = note.encode()[:1000]
+        about = [f"{heading}: {text}" for heading, text in saved.lines]
+        packed.comment = "; ".join(about).encode()[:1000]
         for sheet in sheets:
             moment = sheet.filed_at.astimezone(TURKEY)
             entry = zipfile.ZipInfo(sheet.path, moment.timetuple()[:6])
@@ -72,6 +74,7 @@ def stream_zip(site: Path, sheets: Iterable[SheetFile], note: str) -> Iterator[b
             else:
                 missing.append(f"{sheet.path}: kayıttaki SHA-256 değil, yetkiliye bildirin")
         packed.writestr(SUMS, "".join(sums))
+        packed.writestr(INFO, "\r\n".join(about) + "\r\n")
         if missing:
             packed.writestr(MISSING, "\n".join(missing) + "\n")
         yield outgoing.take()

@@ -1,12 +1,11 @@
 """Writes a table as an Excel file: numbers as numbers, times as times, and no formulas."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import IO
 
 import xlsxwriter
 
-from portal.exports.file_name import TURKEY
+from portal.exports.file_name import TURKEY, Saved
 from portal.exports.tables import ExportTable
 from publisher.results.snapshots.exports import PROVISIONAL
 
@@ -15,8 +14,11 @@ _MAX_TEXT = 32_000  # Excel takes 32,767
 MAX_ROWS = 1_048_575  # of Excel, the heading left out
 
 
-def write_xlsx(table: ExportTable, file: IO[bytes], properties: Mapping[str, str]) -> None:
-    """Write the file; `properties` are document properties, such as who saved it (`author`).
+INFO_SHEET = "Bilgi"
+
+
+def write_xlsx(table: ExportTable, file: IO[bytes], saved: Saved) -> None:
+    """Write the file. Its properties and its last sheet, `Bilgi`, say who saved it, and the record.
 
     Rows beyond what Excel can hold go to further sheets.
     """
@@ -26,9 +28,9 @@ def write_xlsx(table: ExportTable, file: IO[bytes], properties: Mapping[str, str
         book.set_properties(
             {
                 "title": f"{table.title}, {PROVISIONAL}",
-                "comments": f"anlık görüntü {table.snapshot}",
+                "author": saved.user,
+                "comments": "; ".join(f"{heading}: {text}" for heading, text in saved.lines),
             }
-            | dict(properties)
         )
         bold = book.add_format({"bold": True})
         sheet, line = None, MAX_ROWS
@@ -52,6 +54,11 @@ def write_xlsx(table: ExportTable, file: IO[bytes], properties: Mapping[str, str
                     sheet.write_number(line, column, cell)
         if sheet is None:
             _new_sheet(book, table, "", bold)
+        info = book.add_worksheet(INFO_SHEET)
+        info.set_column(0, 1, 24)
+        for line, (heading, text) in enumerate(saved.lines):
+            info.write_string(line, 0, heading, bold)
+            info.write_string(line, 1, text)
 
 
 def _new_sheet(

@@ -1,4 +1,4 @@
-"""`ssps portal`: start the web site and the web service."""
+"""`ssps portal`: start the web site and the web service, or announce something on it."""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,31 @@ from config.settings import Settings
 from config.site import ACCESS, SITE_TOML
 from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
-from scripts.daemons import settings_record, starts
+from scripts.daemons import announce, settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
 from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging
 
 
-@click.command()
-@console.with_site
-def portal(site: Path) -> None:
+@click.group(invoke_without_command=True)
+@console.with_optional_site
+@click.pass_context
+def portal(ctx: click.Context, site: Path | None) -> None:
     """Run the web site and the web service, which record every access.
 
-    SIGHUP reloads the settings and the certificate, SIGTERM stops.
+    SIGHUP reloads the settings and the certificate, SIGTERM stops. With
+    `announce` it runs nothing: it writes what the entry page announces.
     """
+    if ctx.invoked_subcommand is None:
+        _run(console.existing_site(site))
+    elif site is not None:
+        console.set_site(site)
+
+
+portal.add_command(announce.announce)
+
+
+def _run(site: Path) -> None:
     settings = load_ready_settings(site)
     if settings.portal is None:
         wrong = "is missing: add [portal] with the address to listen on"

@@ -53,7 +53,11 @@ def _optional_site(ctx: click.Context, _: click.Parameter, value: Path | None) -
 
 
 def _required_site(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
-    site = _optional_site(ctx, param, value)
+    return existing_site(_optional_site(ctx, param, value))
+
+
+def existing_site(site: Path | None) -> Path:
+    """Return the site that is given; raise UsageError if it is none, or not a site."""
     if site is None:
         raise click.UsageError("no site given: use --site DIR or SSPS_SITE")
     if not (site / SITE_TOML).exists():

@@ -18,12 +18,14 @@ from fastapi import Request, Response
 from config.event import AccessEvent
 from config.result import NUMBER_COLUMNS
 from config.sheet import Belge, Secim
-from portal.access.gate import Refusal, gated_router, record
+from portal.access.gate import Refusal, gated_router, record, when_recorded
+from portal.access.identity import Identity
 from portal.data import titles
 from portal.data.boxes import BoxPlace
 from portal.data.history import BoxHistory, ResultVersion
 from portal.data.scoped import ScopedData
 from portal.data.sheets import SheetFile
+from portal.exports.file_name import with_user
 from portal.party.checks import CHECKS
 from portal.party.dependencies import Data, Visitor, pictures_of, search_of
 from portal.party.rendering import box_url, page
@@ -113,10 +115,10 @@ def original(request: Request, path: str, who: Visitor, data: Data) -> Response:
     name = "-".join(PurePosixPath(sheet.path).parts[-3:])
     headers = {
         "cache-control": _IMMUTABLE,
-        "content-disposition": f'attachment; filename="{name}"',
         "repr-digest": f"sha-256=:{_base64_of(sheet.sha256)}:",
     }
-    return Response(found.content, media_type=found.media_type, headers=headers)
+    response = Response(found.content, media_type=found.media_type, headers=headers)
+    return _named(request, who, name, response)
 
 
 @router.get("/kanit/{ledger}/{number}")
@@ -126,8 +128,19 @@ def receipt(request: Request, ledger: str, number: int, who: Visitor, data: Data
     if found is None:
         raise Refusal(404, "missing", "Bu kaydın kanıtı yok, ya da daha imzalanmadı.")
     record(request, AccessEvent.DOWNLOAD, bytes=len(found))
-    headers = {"content-disposition": f'attachment; filename="kanit-{ledger}-{number}.txt"'}
-    return Response(found, media_type="text/plain; charset=utf-8", headers=headers)
+    response = Response(found, media_type="text/plain; charset=utf-8")
+    return _named(request, who, f"kanit-{ledger}-{number}.txt", response)
+
+
+def _named(request: Request, who: Identity, name: str, response: Response) -> Response:
+    """Have the browser save the answer as a file whose name has the user and the record."""
+
+    def recorded(number: int) -> None:
+        shown = with_user(name, who.login, number)
+        response.headers["content-disposition"] = f'attachment; filename="{shown}"'
+
+    when_recorded(request, recorded)
+    return response
 
 
 def _options(data: ScopedData, secim: Secim, cevre: str) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Giriş: the login, its steps, and the pages of a user's own account.
 
-    /giris        name and password; what is open from when
+    /giris        name and password; announcements; what is open from when; the three services
     /parola       a password of one's own: the only page that an initial password opens (md. 5/c)
     /dogrulama    the code of the second factor
     /ikinci-adim  set up the second factor, or remove it
@@ -13,7 +13,11 @@ a user with the right password, at a registered address, learns that it is early
 
 import asyncio
 import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import Depends, Form, Request, Response
@@ -28,6 +32,7 @@ from keys.credentials.passwords import Problem
 from keys.credentials.users import Service
 from keys.ledger.writer import LedgerBusy, Unwritable
 from keys.operations import server_state
+from keys.server_keys import host
 from portal.access import own_account, totp
 from portal.access.entrance import Entrance, Wait
 from portal.access.gate import (
@@ -44,6 +49,7 @@ from portal.access.gate import (
 )
 from portal.access.identity import Identity
 from portal.access.sessions import Session, Stage, form_token, is_form_token
+from portal.party.announced import announced
 from portal.party.qr import svg
 from portal.party.rendering import minute, page
 
@@ -339,18 +345,46 @@ def _coming_rehearsals(request: Request) -> list[Rehearsal]:
     return sorted((r for r in settings.rehearsals if r.closes > now), key=lambda r: r.opens)
 
 
-def _services(request: Request) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return title, address and, of SFTP, the fingerprints of the three services (md. 3/d)."""
+@dataclass(frozen=True, slots=True)
+class ShownService:
+    """One of the three services (md. 3/d): where it is, and of SFTP the host keys in use."""
+
+    title: str
+    address: str
+    keys: tuple[tuple[str, str], ...] = ()  # type and fingerprint, as OpenSSH prints them
+
+
+def _services(request: Request) -> list[ShownService]:
     settings = entrance_of(request).settings
-    address = entrance_of(request).portal.address
-    host = address.partition("://")[2].rpartition(":")[0] or address.partition("://")[2]
-    running = server_state.read(settings.site)
-    fingerprints = running.host_keys if running is not None else ()
+    address = entrance_of(request).portal.address or f"https://{request.url.netloc}"
+    public = settings.sftp.public_address or (urlsplit(address).hostname, settings.sftp.port)
     return [
-        ("Web sitesi", address or "bu adres", ()),
-        ("Web servisi", f"{address}/v1", ()),
-        ("SFTP", f"{host or 'sunucu'}, port {settings.sftp.port}", fingerprints),
+        ShownService("Web sitesi", address),
+        ShownService("Web servisi", f"{address.rstrip('/')}/v1"),
+        ShownService("SFTP", f"{public[0]}, port {public[1]}", _host_keys(settings.site)),
     ]
+
+
+def _host_keys(site: Path) -> tuple[tuple[str, str], ...]:
+    running = server_state.read(site)
+    with suppress(OSError, ValueError, Faults):
+        known = {key.fingerprint: key.kind for key in host.public_host_keys(site)}
+        used = known if running is None else running.host_keys
+        return tuple((known.get(each, ""), each) for each in used)
+    return tuple(("", each) for each in running.host_keys) if running else ()
+
+
+def _state(request: Request) -> tuple[bool, str]:
+    """Return whether the access is open now, and a sentence that says so."""
+    settings, now = entrance_of(request).settings, entrance_of(request).clock()
+    stage = settings.stage(now)
+    if isinstance(stage, Rehearsal):
+        return True, f"Prova şu anda açık ({stage.title})."
+    if stage is not None:
+        return True, "Erişim şu anda açık."
+    if now < settings.election.opens:
+        return False, "Erişim henüz açılmadı."
+    return False, "Erişim kapanmıştır."
 
 
 def _login_form(
@@ -373,6 +407,8 @@ def _login_form(
         back=_own_path(back),
         rehearsals=_coming_rehearsals(request),
         services=_services(request),
+        announcements=announced(entrance_of(request).settings.site),
+        state=_state(request),
         login_token=form_token(cookie),
     )
     _set_cookie(response, FORM_COOKIE, cookie)

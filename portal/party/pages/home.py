@@ -6,11 +6,12 @@ from fastapi import Request, Response
 
 from config import turkish
 from config.event import AccessEvent
-from portal.access.gate import gated_router, record
+from portal.access.gate import entrance_of, gated_router, record
 from portal.data import titles
 from portal.data.criteria import Criteria
 from portal.data.scoped import CoverageLine
 from portal.party import tile_map
+from portal.party.announced import announced
 from portal.party.dependencies import Data, Visitor, search_of
 from portal.party.rendering import page
 
@@ -55,6 +56,7 @@ def home(request: Request, who: Visitor, data: Data) -> Response:
         tiles=list(_tiles(lines)),
         rows=tile_map.ROWS,
         columns=tile_map.COLUMNS,
+        announcements=announced(entrance_of(request).settings.site),
         corrections=data.changes(criteria, limit=1).count,
         sheets=sum(line.sheets for line in lines),
     )

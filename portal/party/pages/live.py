@@ -1,8 +1,13 @@
-"""Tells open pages of a new snapshot, as server-sent events (HTML Living Standard 9.2).
+"""Tells open pages what is new, as server-sent events (HTML Living Standard 9.2).
 
     event: snapshot
     id: 42
     data: {"number": 42, "closed_at": "2023-05-14T21:04:10+03:00"}
+
+and, when the operator has announced something or withdrawn it,
+
+    event: announcements
+    data: {}
 
 The page then fetches itself again and replaces what has changed. The stream itself is one record;
 each page that is fetched is another. It ends when the user is no longer admitted.
@@ -16,6 +21,7 @@ from fastapi.responses import StreamingResponse
 
 from config.event import AccessEvent
 from portal.access.gate import entrance_of, gated_router, record
+from portal.party import announced
 from portal.party.dependencies import Live, Visitor, sites_of
 
 router = gated_router()
@@ -33,6 +39,7 @@ async def live(request: Request, who: Visitor, live: Live) -> Response:
 
     async def events() -> AsyncIterator[str]:
         number, quiet = live.number if shown is None else shown, 0
+        announcements = announced.version(entrance.settings.site)
         yield "retry: 3000\n\n"
         while entrance.still_admitted(who) and not entrance.stopping.is_set():
             if live.number > number:
@@ -41,6 +48,9 @@ async def live(request: Request, who: Visitor, live: Live) -> Response:
                 closed = snapshot.closed_at.isoformat() if snapshot.closed_at else None
                 content = json.dumps({"number": number, "closed_at": closed})
                 yield f"event: snapshot\nid: {number}\ndata: {content}\n\n"
+            if announcements != (now := announced.version(entrance.settings.site)):
+                announcements, quiet = now, 0
+                yield "event: announcements\ndata: {}\n\n"
             await sites.wait(live, number, _CHECK_SECONDS)
             quiet += 1
             if quiet >= _QUIET:

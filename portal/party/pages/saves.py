@@ -6,23 +6,25 @@
     /kaydet/uyarilar.xlsx  .csv
     /kaydet/tutanaklar.zip            the originals of the sheets, with SHA256SUMS
 
-The rest of the address is that of the page. A file's name has the snapshot and the user.
+The rest of the address is that of the page. A file's name has the snapshot, the user and the number
+of its record in the access ledger; an Excel file and a ZIP say the same inside.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from config.event import AccessEvent
-from portal.access.gate import Refusal, entrance_of, gated_router, record
+from portal.access.gate import Refusal, entrance_of, gated_router, record, when_recorded
 from portal.access.identity import Identity
 from portal.data.criteria import Criteria
 from portal.data.scoped import PLACE_ORDER, ScopedData
 from portal.exports import tables
 from portal.exports.csv_file import write_csv
-from portal.exports.file_name import file_name, of_search
+from portal.exports.file_name import Saved, file_name, of_search
 from portal.exports.sheets_zip import stream_zip
 from portal.exports.tables import ExportTable
 from portal.exports.xlsx_file import write_xlsx
@@ -36,15 +38,45 @@ _KEPT_IN_MEMORY = 4 << 20  # bytes of a file that is made
 _CHUNK = 1 << 18
 
 
+class _Saving:
+    """A file that is being saved; its record has a number once the gate has written it."""
+
+    def __init__(self, request: Request, who: Identity, data: ScopedData) -> None:
+        self._request, self._who, self._data = request, who, data
+        self.saved = Saved(who.login, 0, data.snapshot, entrance_of(request).clock())
+
+    def answer(
+        self, what: str, extension: str, media_type: str, content: Callable[[], Iterator[bytes]]
+    ) -> Response:
+        """Return the answer, which is named and made after its record is written."""
+
+        def made() -> Iterator[bytes]:
+            yield from content()
+
+        response = StreamingResponse(made(), media_type=media_type)
+
+        def recorded(number: int) -> None:
+            self.saved = replace(self.saved, record=number)
+            name = file_name(what, self.saved, extension)
+            response.headers["content-disposition"] = f'attachment; filename="{name}"'
+
+        snapshot = self._data.snapshot.number
+        record(self._request, AccessEvent.DOWNLOAD, snapshot=snapshot, file=f"{what}.{extension}")
+        when_recorded(self._request, recorded)
+        return response
+
+
 @router.get("/kaydet/tutanaklar.zip")
 def sheets(request: Request, who: Visitor, data: Data) -> Response:
     """Send the originals of the sheets of a search."""
     criteria = search_of(request, data)
-    name = _name(request, who, data, f"tutanaklar-{of_search(criteria)}", "zip")
-    record(request, AccessEvent.DOWNLOAD, snapshot=data.snapshot.number, file=name)
-    note = f"SSPS, geçici sonuç, {who.login}, anlık görüntü {data.snapshot.number}"
-    content = stream_zip(who.site, data.sheets_of(criteria), note)
-    return StreamingResponse(content, media_type="application/zip", headers=_headers(name))
+    saving = _Saving(request, who, data)
+    return saving.answer(
+        f"tutanaklar-{of_search(criteria)}",
+        "zip",
+        "application/zip",
+        lambda: stream_zip(who.site, data.sheets_of(criteria), saving.saved),
+    )
 
 
 @router.get("/kaydet/{what}.{form}")
@@ -54,13 +86,11 @@ def save(request: Request, what: str, form: str, who: Visitor, data: Data) -> Re
     table = _table(request, data, criteria, what)
     if table is None or form not in ("csv", "xlsx"):
         raise Refusal(404, "missing", "Böyle bir dosya yok.")
-    name = _name(request, who, data, f"{what}-{of_search(criteria)}", form)
-    record(request, AccessEvent.DOWNLOAD, snapshot=data.snapshot.number, file=name)
+    saving = _Saving(request, who, data)
+    name = f"{what}-{of_search(criteria)}"
     if form == "csv":
-        return StreamingResponse(
-            write_csv(table), media_type="text/csv; charset=utf-8", headers=_headers(name)
-        )
-    return StreamingResponse(_excel(table, who.login), media_type=_XLSX, headers=_headers(name))
+        return saving.answer(name, form, "text/csv; charset=utf-8", lambda: write_csv(table))
+    return saving.answer(name, form, _XLSX, lambda: _excel(table, saving.saved))
 
 
 def _table(request: Request, data: ScopedData, criteria: Criteria, what: str) -> ExportTable | None:
@@ -83,17 +113,9 @@ def _table(request: Request, data: ScopedData, criteria: Criteria, what: str) ->
     return None
 
 
-def _name(request: Request, who: Identity, data: ScopedData, what: str, form: str) -> str:
-    return file_name(what, data.snapshot, entrance_of(request).clock(), who.login, form)
-
-
-def _headers(name: str) -> dict[str, str]:
-    return {"content-disposition": f'attachment; filename="{name}"'}
-
-
-def _excel(table: ExportTable, author: str) -> Iterator[bytes]:
+def _excel(table: ExportTable, saved: Saved) -> Iterator[bytes]:
     with tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY) as file:
-        write_xlsx(table, file, {"author": author})
+        write_xlsx(table, file, saved)
         file.seek(0)
         while chunk := file.read(_CHUNK):
             yield chunk

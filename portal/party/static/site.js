@@ -90,6 +90,7 @@
     stream.addEventListener("snapshot", (event) => {
       if (JSON.parse(event.data).number > Number(state.dataset.snapshot)) update();
     });
+    stream.addEventListener("announcements", () => { if (one('[data-live="duyurular"]')) update(); });
     addEventListener("pagehide", () => stream.close());
   }
 })();

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from config.site import REGISTRY_INDEX
 from keys.credentials import ring
 from keys.credentials.users import Role
 from keys.ledger import anchors, segments, writer
+from keys.operations import announcements
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.access.key import add_credential, load_public_key
@@ -66,6 +67,8 @@ CHANGES: dict[str, list[str]] = {
     "user reset": ["parti-a.ayse"],
     "user season": [],
     "user remove": ["parti-a.ayse"],
+    "portal announce add": ["Prova 10 Mayıs'ta."],
+    "portal announce withdraw": ["1"],
     "absent add": [BOX, "--reason", "burnt"],
     "absent remove": [BOX],
     "desk identify": [HELD, "2000000001"],
@@ -85,6 +88,7 @@ READS = {
     "party test",
     "party letter",
     "user list",
+    "portal announce list",
     "key list",
     "registry find",
     "key host show",
@@ -117,8 +121,9 @@ REHEARSALS = {
 
 
 def leaves(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
-    if not isinstance(command, click.Group):
+    if not isinstance(command, click.Group) or command.invoke_without_command:
         yield name, command
+    if not isinstance(command, click.Group):
         return
     context = click.Context(command)
     for each in command.list_commands(context):
@@ -253,6 +258,7 @@ def test_a_dry_run_changes_nothing_and_records_nothing(
     host.prepare_next(whole / "keys/host")
     host.prepare_next(whole / "keys/signing")
     add_user(whole, "parti-a", "ayse", Role.WEB, "Yedi-Kule-Kapisi-17", "set up", Mode())
+    announcements.write(whole, announcements.added((), "x", datetime.now(UTC)))
     before = content(whole)
 
     for name in DRY_RUNS:

@@ -12,9 +12,10 @@ from unit.portal.portal_site import BOXES, KADIKOY_2, PortalSite, every_result, 
 from config.sheet import Secim
 from config.site import original_file
 from portal.data.criteria import Criteria
+from portal.data.snapshots import NO_SNAPSHOT, SnapshotInfo
 from portal.exports import tables
 from portal.exports.csv_file import write_csv
-from portal.exports.file_name import file_name, of_search
+from portal.exports.file_name import Saved, file_name, of_search, with_user
 from portal.exports.sheets_zip import stream_zip
 from portal.exports.tables import ExportTable
 from portal.exports.xlsx_file import write_xlsx
@@ -68,9 +69,13 @@ def test_no_text_becomes_a_formula(site: PortalSite) -> None:
     assert "<f>" not in xlsx_part(tables.boxes(data, ISTANBUL), "xl/worksheets/sheet1.xml")
 
 
+def saved(snapshot: SnapshotInfo = NO_SNAPSHOT) -> Saved:
+    return Saved("parti-a.ayse", 1234, snapshot, datetime(2023, 5, 14, 20, tzinfo=UTC))
+
+
 def xlsx_part(table: ExportTable, name: str) -> str:
     file = io.BytesIO()
-    write_xlsx(table, file, {"author": "parti-a.ayse"})
+    write_xlsx(table, file, saved())
     with zipfile.ZipFile(file) as packed:
         return packed.read(name).decode()
 
@@ -88,7 +93,11 @@ def test_an_excel_file_has_typed_cells(site: PortalSite) -> None:
     assert kinds["G2"] == (None, "1")
     moment = float(kinds["I2"][1] or 0)  # days since 1899-12-30, in Turkey's time
     assert round((moment - 25569) * 86400) == datetime(2023, 5, 14, 18, 30, tzinfo=UTC).timestamp()
-    assert "parti-a.ayse" in xlsx_part(table, "docProps/core.xml")
+    properties = xlsx_part(table, "docProps/core.xml")
+    assert "parti-a.ayse" in properties and "access/1234" in properties
+    texts = xlsx_part(table, "xl/worksheets/sheet2.xml")
+    assert 'name="Bilgi"' in xlsx_part(table, "xl/workbook.xml")
+    assert "access/1234" in texts and "GEÇİCİ SONUÇ" in texts
 
 
 def test_changes_gaps_and_findings_are_saved_too(site: PortalSite) -> None:
@@ -130,7 +139,7 @@ def test_a_zip_of_sheets_is_streamed_with_its_sums(site: PortalSite) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
-    chunks = list(stream_zip(site.path, sheets, "parti-a.ayse, anlık görüntü 1"))
+    chunks = list(stream_zip(site.path, sheets, saved(data.snapshot)))
 
     assert max(map(len, chunks)) < 1 << 19  # never the whole file at once
     with zipfile.ZipFile(io.BytesIO(b"".join(chunks))) as packed:
@@ -140,17 +149,20 @@ def test_a_zip_of_sheets_is_streamed_with_its_sums(site: PortalSite) -> None:
         assert sums == "".join(f"{s.sha256}  {s.path}\n" for s in sheets[:2])
         missing = packed.read("EKSIKLER.txt").decode()
         assert sheets[2].path in missing and sheets[3].path in missing
-        assert packed.comment.decode().startswith("parti-a.ayse")
+        assert "parti-a.ayse; Kayıt: access/1234" in packed.comment.decode()
+        assert "Kayıt: access/1234" in packed.read("BILGI.txt").decode()
         assert packed.getinfo(sheets[0].path).date_time == (2023, 5, 14, 22, 0, 0)
 
 
 def test_a_file_name_says_what_when_and_who_and_nothing_else(site: PortalSite) -> None:
     site.publish(result(BOXES[0]))
     snapshot = site.data().snapshot
-    now = datetime(2023, 5, 14, 20, tzinfo=UTC)
 
     search = of_search(Criteria(Secim.MV, cevre="34-istanbul-1", mahalle='Çay"\r\n../İ'))
 
-    assert file_name(search, snapshot, now, "parti-a.ayse", "csv") == (
-        "mv-34-istanbul-1-Cay-..-I_anlik-goruntu-1_20230514-210000_parti-a.ayse.csv"
+    assert file_name(search, saved(snapshot), "csv") == (
+        "mv-34-istanbul-1-Cay-..-I_anlik-goruntu-1_20230514-210000_parti-a.ayse_kayit-1234.csv"
+    )
+    assert with_user("sandik-1-cb-sandik-sonuc-s1.v2.jpg", 'parti-a.a"', 7) == (
+        "sandik-1-cb-sandik-sonuc-s1.v2_parti-a.a_kayit-7.jpg"
     )

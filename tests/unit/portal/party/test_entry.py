@@ -12,11 +12,12 @@ import web_site
 from web_site import PASSWORD, Portal
 
 from config import load
-from config.site import LEDGERS
+from config.site import HOST_KEYS, LEDGERS
 from keys.credentials import user_changes
 from keys.credentials.users import State, User
 from keys.ledger import segments
-from keys.operations import user_files
+from keys.operations import announcements, user_files
+from keys.server_keys import host
 from portal.access.entrance import Entrance
 from portal.access.sessions import Stage
 
@@ -389,3 +390,52 @@ def test_a_user_is_shown_by_its_name_and_never_with_a_secret(portal: Portal) -> 
     user = User("ayse", web_site.users()[0].users[0].role, (web_site.password(),), totp=SECRET)
 
     assert SECRET not in repr(user) and "argon2" not in repr(user)
+
+
+def test_announcements_are_shown_at_once_escaped_and_before_any_login(portal: Portal) -> None:
+    browser, other = portal.client(), portal.signed_in()
+    now = office.OPENS - timedelta(days=1)
+    held = announcements.added((), "<script>alert(1)</script> Prova", now)
+    announcements.write(portal.site, announcements.added(held, "İkinci duyuru", now))
+
+    entry, home = browser.get("/giris").text, other.get("/").text
+
+    for page in (entry, home):
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; Prova" in page
+        assert "<script>alert" not in page
+        assert page.index("İkinci duyuru") < page.index("Prova")
+        assert "13.05.2023 17.00" in page
+    announcements.write(portal.site, announcements.withdrawn(held, 1, now))
+    assert "Prova" not in browser.get("/giris").text
+
+
+def test_a_damaged_file_of_announcements_does_not_close_the_entry(portal: Portal) -> None:
+    (portal.site / "state/announcements.json").write_text("{")
+
+    assert portal.client().get("/giris").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [(-1, "Erişim henüz açılmadı."), (1, "Erişim şu anda açık."), (999, "Erişim kapanmıştır.")],
+)
+def test_the_entry_page_says_what_is_open_and_where_the_services_are(
+    portal: Portal, hours: int, said: str
+) -> None:
+    portal.now = office.OPENS + timedelta(hours=hours)
+    settings = portal.entrance.settings
+    closes = office.OPENS + timedelta(hours=99)
+    address = replace(settings.sftp, address=("sftp.ssps.example", 2222))
+    portal.entrance.settings = replace(
+        settings, election=replace(settings.election, closes=closes), sftp=address
+    )
+    host.create_key(portal.site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
+    (key,) = host.public_host_keys(portal.site)
+
+    page = portal.client().get("/giris").text
+
+    assert said in page
+    assert "14.05.2023 17.00 itibarıyla, 18.05.2023 20.00 anına kadar" in page
+    assert "sftp.ssps.example, port 2222" in page
+    assert f"<small>ssh-ed25519</small> <code>{key.fingerprint}</code>" in page
+    assert "/v1</dd>" in page

@@ -19,6 +19,7 @@ from web_site import Client, Portal
 
 from config.site import original_file
 from keys.credentials.users import Role, User, Users
+from keys.operations import announcements
 from portal.pictures.pictures import Pictures
 
 PARTIES = """
@@ -220,7 +221,9 @@ def test_tables_are_saved_under_a_name_with_snapshot_and_user(night: Night) -> N
         assert answer.status_code == 200
         name = answer.headers["content-disposition"]
         assert "anlik-goruntu-2" in name and "parti-a.ayse" in name and name.endswith(f'.{form}"')
-        assert night.portal.records()[-1][0] == "download"
+        records = night.portal.records()
+        assert records[-1][0] == "download"
+        assert f"_kayit-{len(records) - 1}." in name  # records are numbered from 0
     table = browser.get("/kaydet/sandiklar.csv?secim=mv").content
     assert table.startswith(b"\xef\xbb\xbf") and table.count(b"\r\n") == 23
     packed = browser.get("/kaydet/tutanaklar.zip?secim=mv&cevre=34-istanbul-1").content
@@ -293,6 +296,8 @@ def test_a_stream_tells_of_a_newer_snapshot_and_ends_with_the_users_access(night
             browser.http.request("GET", "/canli", headers={"last-event-id": "1"})
         )
         await asyncio.sleep(0.05)
+        announcements.write(entrance.settings.site, announcements.added((), "x", office.OPENS))
+        await asyncio.sleep(1.2)  # the stream looks once a second
         entrance.settings = replace(settings, parties=parties)
         return (await waiting).text
 
@@ -304,4 +309,5 @@ def test_a_stream_tells_of_a_newer_snapshot_and_ends_with_the_users_access(night
     sent = [line for line in text.splitlines() if line.startswith("data: ")]
     assert json.loads(sent[0].removeprefix("data: "))["number"] == 2
     assert "event: snapshot" in text
+    assert "event: announcements" in text
     assert "stream" in night.portal.events()
