@@ -30,7 +30,7 @@ operations ledger: `who` is the operator; `from` is the host
     password change      what: party   the same, credential, replaces; `who` is the party itself
     settings             what: files   why, before, after: changes that no command made
     keys                 what: keys    why, before, after: the same, of host and signing keys
-    start                what: daemon  checkpoints
+    start                what: daemon  checkpoints, unconfirmed
     recover              what: ledgers why, before, after, accepted, checkpoints
 results ledger: `who` is the publisher; `from` is the batch's name
     result               what: place   secim, belge, version, digest, batch, line, reason, sheet,
@@ -56,6 +56,7 @@ access ledger: `who` is the party, or the user name that a client gave; `from` i
 any ledger
     anchor               what: anchor  checkpoints: the newest of the other ledgers, once a minute
     recovered            what: segment bytes
+    unconfirmed          what: mark    first, records: found unsigned by the next writer
     removed              what: segment first, records, bytes, reason; only of earlier versions
 
 Transfer ledger. A `session` number is unique in the ledger, a `handle` is unique in its session. A
@@ -113,7 +114,7 @@ refused or why it failed, and `of` is the number of the earlier record that this
 first, and under the command's name when the publisher has answered. A change of `site.toml` or
 `parties.toml` has the files' new digests in `settings` (keys/operations/settings_record), and a
 change of credentials has the digest of their file in `key_files` (keys/operations/key_files).
-keys/ledger/anchors explains `checkpoints` and `accepted`.
+keys/ledger/anchors explains `checkpoints` and `accepted`, keys/ledger/unconfirmed `unconfirmed`.
 """
 
 from collections.abc import Mapping

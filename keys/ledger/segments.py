@@ -3,7 +3,7 @@
     <first seq, 12 digits>.jsonl      the lines of a segment; the last segment is being written
     <first seq, 12 digits>.jsonl.gz   the lines of a sealed segment, compressed
     <first seq, 12 digits>.hashes     the RFC 6962 leaf hash of each line, 32 bytes per line
-    <first seq, 12 digits>-N.torn     an incomplete last line that a crash left at byte N
+    <first seq, 12 digits>-N.torn     what was at the end from byte N on, and is no record
     tree-8, tree-16, tree-24          32 bytes for each full subtree of 256, 65,536, ... lines
     checkpoint                        the newest signed checkpoint (keys/ledger/note)
     checkpoints                       the history: one checkpoint per minute, one after the other

@@ -73,10 +73,12 @@ class Signer:
         *,
         former: Iterable[Ed25519PublicKey] = (),
         token: Callable[[], str] = lambda: secrets.token_hex(8),
+        wait: bool = True,
     ) -> None:
         """Open the ledger in `folder`; its checkpoints may be signed by `key` or by `former` keys.
 
-        Raises LedgerMismatch if the ledger does not match its newest checkpoint.
+        Raises LedgerMismatch if the ledger does not match its newest checkpoint, and without `wait`
+        BlockingIOError if another signer works on it.
         """
         self._folder = folder
         self._key = key
@@ -85,7 +87,7 @@ class Signer:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._history = os.open(folder / CHECKPOINTS, flags, 0o600)
         try:
-            fcntl.flock(self._history, fcntl.LOCK_EX)
+            fcntl.flock(self._history, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             self._newest = self._open_newest([key.public_key(), *former])
             self._origin = self._newest.origin if self._newest else f"ssps/{folder.name}/{token()}"
             self._in_history = self._open_last_in_history()

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from config.event import Event
 from config.settings import LedgerSettings, Sync
-from keys.ledger import segments
-from keys.ledger.record import format_records, parse_record
+from keys.ledger import note, segments
+from keys.ledger.record import format_records, parse_record, seq_of
 
 Clock = Callable[[], datetime]
 
@@ -79,8 +79,8 @@ class Ledger:
         """Open `folder`, and wait up to `wait_seconds` for another writer to finish.
 
         Raises LedgerBusy if it does not finish in time, and OSError if the disk fails. A crash can
-        leave the last line incomplete: that line is moved to a file of its own, and a `recovered`
-        record says so.
+        leave the last line incomplete, and others behind the newest checkpoint damaged: they are
+        moved to a file of their own, and a `recovered` record says so.
         """
         self._clock = clock
         self._policy = policy
@@ -94,10 +94,11 @@ class Ledger:
                 first, segment = plain[-1]
             self._file = _open_segment(segment)
             os.fsync(self._lock)
-            moved = self._move_incomplete_line(segment)
+            moved = self._move_damaged_end(segment, first)
             self._size = os.fstat(self._file).st_size
             last = segments.last_line(self._file)
             self._next = parse_record(last).seq + 1 if last else first
+            self.first_own = self._next  # the number of the first record of this writer
             if moved:
                 detail = {"bytes": moved}
                 self.append(Event("recovered", folder.name, "", segment.name, detail=detail))
@@ -170,20 +171,52 @@ class Ledger:
         os.close(self._file)
         self._file, self._size = fresh, os.fstat(fresh).st_size
 
-    def _move_incomplete_line(self, segment: Path) -> int:
-        """Move an incomplete last line to a `.torn` file, and return its bytes; 0 if none."""
+    def _move_damaged_end(self, segment: Path, first: int) -> int:
+        """Move what is no record at the end to a `.torn` file; return its bytes, 0 if none.
+
+        Complete lines are moved only if no checkpoint covers them.
+        """
         size = os.fstat(self._file).st_size
-        complete = segments.end_of_last_complete_line(self._file, size)
-        if complete == size:
+        end = segments.end_of_last_complete_line(self._file, size)
+        with suppress(FileNotFoundError, ValueError):
+            signed = note.unverified_checkpoint((self._folder / segments.CHECKPOINT).read_bytes())
+            end = _end_of_records(self._file, first, max(signed.size, first), end)
+        if end == size:
             return 0
-        torn = segment.with_name(f"{segment.stem}-{complete}.torn")
+        torn = segment.with_name(f"{segment.stem}-{end}.torn")
         with torn.open("wb") as file:
-            file.write(os.pread(self._file, size - complete, complete))
+            file.write(os.pread(self._file, size - end, end))
             file.flush()
             os.fsync(file.fileno())
         os.fsync(self._lock)
-        os.ftruncate(self._file, complete)
-        return size - complete
+        os.ftruncate(self._file, end)
+        return size - end
+
+
+def _end_of_records(file: int, begin: int, first: int, end: int) -> int:
+    """Return where the records from number `first` on end: at the first line that is not the next.
+
+    `begin` is the segment's first number. Without the record before `first`, which is signed, it is
+    not known where the unsigned lines begin; then nothing is wrong before `end`.
+    """
+    at, expected = segments.find_offset(file, first), first if begin == first else None
+    with os.fdopen(os.dup(file), "rb") as lines:
+        lines.seek(at)
+        for line in lines:
+            if at >= end:
+                break
+            if expected is not None:
+                try:
+                    right = parse_record(line).seq == expected
+                except ValueError:
+                    right = False
+                if not right:
+                    return at
+                expected += 1
+            elif seq_of(line) == first - 1:
+                expected = first
+            at += len(line)
+    return end
 
 
 def _open_segment(path: Path) -> int:

@@ -7,16 +7,24 @@ party's mirror shows what is missing, with `ssps audit verify --checkpoint AKIS`
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from config import layout
 from config.site import FEED, LEDGER_NAMES, LEDGERS, OPERATIONS
 from keys.feed_segment import parse_segment
-from keys.ledger import anchors, note
-from keys.ledger.anchors import Anchor, Behind
+from keys.ledger import anchors, note, segments, unconfirmed
+from keys.ledger.anchors import START, Anchor, Behind
+from keys.ledger.record import parse_record
+from keys.ledger.unconfirmed import UNCONFIRMED, Unconfirmed
+from keys.operations import server_state
 from keys.server_keys import signed_ring
 
 _SEGMENT_DIGITS = 8
+_SIGNED_WITHIN = 15.0  # seconds; a signer that gives no sign of life for that long is replaced
+_DAEMONS = (server_state.RUN, server_state.SERVE, server_state.PUBLISH, server_state.PORTAL)
+_UNCONFIRMED_MARK = f'"{UNCONFIRMED}":['.encode()
 
 
 def ledgers_behind(site: Path) -> list[Behind]:
@@ -35,6 +43,38 @@ def ledgers_behind(site: Path) -> list[Behind]:
         if anchor.ledger in LEDGER_NAMES and (lack := anchors.behind(ledgers, anchor)):
             found.append(lack)
     return found
+
+
+def not_signed(site: Path, now: datetime) -> Iterator[tuple[str, float]]:
+    """Yield each ledger whose oldest unsigned record is old, and its age in seconds.
+
+    While a daemon runs, a record is signed after a second, in the operations ledger after five.
+    """
+    if all(server_state.holder(site, part) is None for part in _DAEMONS):
+        return
+    for name in LEDGER_NAMES:
+        folder = site / LEDGERS / name
+        if not folder.exists():
+            continue
+        with suppress(ValueError, OSError):  # `ssps audit verify` names damaged files
+            message = segments.read_checkpoint(folder)
+            signed = 0 if message is None else note.unverified_checkpoint(message).size
+            oldest = next(segments.read_records(folder, signed), None)
+            if oldest is not None and (age := (now - oldest.time).total_seconds()) > _SIGNED_WITHIN:
+                yield name, age
+
+
+def unconfirmed_since(site: Path, since: datetime) -> Iterator[Unconfirmed]:
+    """Yield the unsigned records that the daemons found at their starts since that time."""
+    folder = site / LEDGERS / OPERATIONS
+    for _, _, line in segments.read_lines(folder) if folder.exists() else ():
+        if _UNCONFIRMED_MARK not in line:
+            continue
+        with suppress(ValueError):  # `ssps audit verify` names a damaged line
+            record = parse_record(line)
+            stated = record.event.detail.get(UNCONFIRMED)
+            if record.event.event == START and record.time >= since and isinstance(stated, list):
+                yield from map(unconfirmed.parse_line, stated)
 
 
 def _in_feeds(site: Path) -> Iterator[Anchor]:

@@ -6,7 +6,8 @@ ledgers and the public keys are enough to run it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Any
 import click
 
 from config.site import FILING, TRANSFER
+from keys.ledger import segments
 from keys.ledger.record import Record, format_record
+from keys.ledger.verify import find_ledgers
+from keys.ledger.verify.clock import records_that_run_backwards
 from scripts.audit import evidence, feeds, index
 from scripts.audit.feeds import FeedProblem, ProblemKind
 from scripts.audit.query import time_option
@@ -34,7 +38,9 @@ select log, time, next, seq, after from (select log, name, time, seq,
     from record where name in ('transfer', 'filing') and time < ?)
 where coalesce(next, ?) - time > to_microseconds(?) order by time, log
 """
-_EXPLANATIONS = """name = 'operations' or event in ('recovered', 'removed', 'quarantined')"""
+_EXPLANATIONS = (
+    """name = 'operations' or event in ('recovered', 'removed', 'quarantined', 'unconfirmed')"""
+)
 # For a ledger: the explanations in the other ledgers, and the records at both ends of the period.
 _NEAR_QUIET_PERIOD = f"""(log <> ? and time >= ? and time <= ? and ({_EXPLANATIONS}))
     or (log = ? and seq in (?, ?)) order by time limit ?"""
@@ -103,6 +109,9 @@ def gap(
     record after it. The time since a ledger's last record is listed too. For a feed, segments that
     are missing or out of the chain are listed as well; with --key, their signatures are verified.
 
+    A record that is dated before the record before it is named too: the clock was set back, or
+    somebody has added it.
+
     FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """
     sources = evidence.find(folders, (), site, with_keys=False)
@@ -115,6 +124,7 @@ def gap(
     database = index.open_index(sources.ledgers)
     for period in quiet_periods(database, seconds, until):
         _show_quiet_period(period, as_json)
+    _show_clock_steps(sources.ledgers, as_json)
     for each in found:
         if not keys:
             click.echo(f"{each}: signatures are not verified: no --key given", err=True)
@@ -154,6 +164,18 @@ def _show_quiet_period(period: QuietPeriod, as_json: bool) -> None:
     _show(period.start, period.end, text, period.near)
     if len(period.near) <= 2 - period.open:
         click.echo("    (no record explains it)")
+
+
+def _show_clock_steps(ledgers: Sequence[Path], as_json: bool) -> None:
+    """Name the records whose time runs backwards."""
+    for ledger in find_ledgers(ledgers):
+        with suppress(OSError, EOFError, segments.DecompressionError):
+            for step in records_that_run_backwards(ledger):
+                fields = {"ledger": str(ledger.folder), "kind": "backwards", "seq": step.seq}
+                times = {"time": step.time.isoformat(), "before": step.before.isoformat()}
+                click.echo(
+                    json.dumps({**fields, **times}) if as_json else f"{ledger.folder}: {step}"
+                )
 
 
 def _show_feed_problem(database: index.Connection, problem: FeedProblem, as_json: bool) -> None:

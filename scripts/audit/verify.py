@@ -13,7 +13,7 @@ import click
 from config.fault import Faults
 from config.site import FEED, OPERATIONS
 from keys.feed_segment import parse_segment
-from keys.ledger import anchors, note, segments
+from keys.ledger import anchors, note, segments, unconfirmed
 from keys.ledger.anchors import Accepted, Anchor
 from keys.ledger.note import Checkpoint
 from keys.ledger.verify import (
@@ -122,6 +122,7 @@ def verify_all(
             name = _ledger_name(ledger.folder)
             verdict.accepted += [_format_loss(each) for each in losses if each.ledger == name]
             verdict.backwards = list(_clock_steps(ledger))
+            verdict.unconfirmed = list(_unconfirmed_records(ledger))
             verdicts.append(verdict)
     used = {name for checkpoints in assigned.values() for name, _ in checkpoints}
     unused = [name for name, _ in older if name not in used]
@@ -149,11 +150,16 @@ def _format_results(verdict: ResultVerdict) -> str:
 def _clock_steps(ledger: LedgerFiles) -> Iterator[str]:
     """Yield a line for each record with an earlier time than the record before it."""
     with suppress(OSError, EOFError, segments.DecompressionError):
-        for seq, at, before in records_that_run_backwards(ledger):
-            yield (
-                f"record {seq} is dated {at.isoformat(timespec='seconds')}, earlier than record "
-                f"{seq - 1} ({before.isoformat(timespec='seconds')}): was the clock set back?"
-            )
+        for step in records_that_run_backwards(ledger):
+            yield str(step)
+
+
+def _unconfirmed_records(ledger: LedgerFiles) -> Iterator[str]:
+    """Yield a line for the records that no daemon vouches for."""
+    with suppress(OSError, EOFError, segments.DecompressionError):
+        in_order = (segment for _, segment in sorted(ledger.segments().items()))
+        for mark in unconfirmed.marks_in(in_order, _ledger_name(ledger.folder)):
+            yield f"{mark} (record {mark.seq})"
 
 
 def _ledger_name(folder: Path) -> str:
@@ -298,6 +304,7 @@ def _format_verdict(verdict: VerificationResult) -> str:
     else:
         lines += [f"{verdict.folder}: extends {name}" for name in verdict.extends]
     lines += [f"{verdict.folder}: {text}" for text in verdict.accepted]
+    lines += [f"{verdict.folder}: unconfirmed: {text}" for text in verdict.unconfirmed]
     lines += [f"{verdict.folder}: {text}" for text in verdict.backwards[:_MAX_LISTED]]
     if (more := len(verdict.backwards) - _MAX_LISTED) > 0:
         lines.append(f"{verdict.folder}: {more:,} more records are dated backwards")

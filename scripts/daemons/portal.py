@@ -52,9 +52,10 @@ def run_portal(settings: Settings, **how: Any) -> None:
     site = settings.site
     # Before the signer is asked: it would wait for the other portal's ledger.
     server_state.refuse_second(site, server_state.PORTAL)
-    # Another process signs these records: the portal never uses the key for them.
-    starts.record_start(settings, server_state.PORTAL, signed=False)
+    marked = starts.prepare(settings, ACCESS)
     with signer_client.running_signer(site, ACCESS, settings.ledger) as signer:
+        # Another process signs these records: the portal never uses the key for them.
+        starts.record_start(settings, server_state.PORTAL, marked, signed=False)
 
         def record_new_settings(new_settings: Settings) -> None:
             log_warnings(new_settings)

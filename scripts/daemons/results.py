@@ -20,7 +20,7 @@ from config import load
 from config.site import RESULTS_LEDGER
 from keys.kernel.process import forbid_inspection
 from keys.server_keys import sshsig
-from scripts.shared import signer_client
+from scripts.shared import signer_client, signing
 from scripts.shared.json_log import configure_logging
 
 _COMMAND = (sys.executable, "-P", "-m", "scripts.daemons.results")
@@ -108,6 +108,8 @@ def main(site: Path) -> int:
     settings = load.load(site)
     stop = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
+    if marked := signing.mark_unconfirmed(site, RESULTS_LEDGER):
+        log.error("records-unconfirmed", ledger=RESULTS_LEDGER, cause=str(marked))
     with signer_client.running_signer(site, RESULTS_LEDGER, settings.ledger) as signer:
         run(settings, sshsig.site_signing_key(site), stop=stop, poll_signer=signer.poll)
     return 0

@@ -21,7 +21,7 @@ import structlog
 from config import load
 from config.fault import Faults
 from config.settings import Settings
-from config.site import FILING, TRANSFER
+from config.site import FILING, RESULTS_LEDGER, TRANSFER
 from keys.kernel import capabilities, process
 from keys.operations import server_state
 from keys.server_keys import host, sshsig
@@ -61,8 +61,8 @@ def run(site: Path) -> None:
     ]
     if found:
         raise Faults(found)  # restarting the daemons again and again would not fix them
-    starts.record_start(settings, server_state.RUN)
     configure_logging("run")
+    starts.record_start(settings, server_state.RUN, starts.prepare(settings))
     log_warnings(settings)
     commands = {
         part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
@@ -101,7 +101,8 @@ def run_publisher(settings: Settings, **how: Any) -> None:
 
     process.forbid_inspection()
     site = settings.site
-    starts.record_start(settings, server_state.PUBLISH)
+    marked = starts.prepare(settings, FILING, RESULTS_LEDGER)
+    starts.record_start(settings, server_state.PUBLISH, marked)
     # Folders in a tree must be readable by the sessions of the server from the first moment.
     # Whatever must not be readable is created with an explicit mode, or in a folder of mode 0700.
     os.umask(0o022)
@@ -149,9 +150,10 @@ def run_server(settings: Settings, **how: Any) -> None:
     site = settings.site
     # Before the signer is asked: it would wait for the other server's ledger.
     server_state.refuse_second(site, server_state.SERVE)
-    # Another process signs these records: the server never has the key.
-    starts.record_start(settings, server_state.SERVE, signed=False)
+    marked = starts.prepare(settings, TRANSFER)
     with signer_client.running_signer(site, TRANSFER, settings.ledger) as signer:
+        # Another process signs these records: the server never has the key.
+        starts.record_start(settings, server_state.SERVE, marked, signed=False)
 
         def record_new_settings(new_settings: Settings) -> None:
             log_warnings(new_settings)

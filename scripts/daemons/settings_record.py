@@ -30,7 +30,7 @@ def record_if_changed(
             return
         with (
             writer.Ledger(folder, wait_seconds=wait_seconds) as operations,
-            signing.sign_after(site, OPERATIONS) if signed else nullcontext(),
+            signing.sign_after(site, OPERATIONS, operations) if signed else nullcontext(),
         ):
             who, here = console.operator(), socket.gethostname()
             settings_record.record_if_changed(operations, settings, who, here, why)

@@ -23,7 +23,7 @@ from config import load
 from config.fault import Faults
 from config.site import LEDGERS, STATE, STORE
 from keys.credentials import rotation
-from keys.operations import publisher_state, ring_files, server_state
+from keys.operations import freshness, publisher_state, ring_files, server_state
 from keys.operations.key_files import KeyFilesOnRecord
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
@@ -41,6 +41,7 @@ _SLOW_SECONDS = 600.0  # a page that waits this much longer than `quiet_seconds`
 _MAX_TROUBLES = 10
 _MAX_UNEXPECTED = 50
 _MIN_FREE_BYTES = 1 << 30  # room for some thousand pages
+_UNCONFIRMED_NOTICE = timedelta(days=1)  # a start that found unsigned records is named this long
 _EXPIRY_NOTICE = timedelta(days=1)  # a party is named this long before its last credential ends
 
 
@@ -72,7 +73,8 @@ def status(
     What is wrong now comes first: the publisher halts, pages wait but no publisher runs, a file or
     folder of the intake cannot be read, a page waits too long, a disk is nearly full, links are
     missing from a party's tree, a party's last credential ends within a day, a rotation was
-    interrupted. With --check only that is printed, and the exit code is 3 if there is anything.
+    interrupted, records are not signed, or a start found records that nothing had signed. With
+    --check only that is printed, and the exit code is 3 if there is anything.
 
     Also counts the pages that were not filed (duplicates, in quarantine, waiting) and the links
     that are missing from a party's tree (gaps).
@@ -247,6 +249,17 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
             yield from map(str, error.faults)
     yield from map(str, rotation.expiring(rings, datetime.now(UTC), _EXPIRY_NOTICE))
     yield from rotate.unfinished(site)
+    yield from _ledger_warnings(site)
+
+
+def _ledger_warnings(site: Path) -> Iterator[str]:
+    """Yield what is wrong with the record: unsigned for too long, or records nobody vouches for."""
+    now = datetime.now(UTC)
+    for name, seconds in freshness.not_signed(site, now):
+        hangs = "the process that signs it does not, see the log"
+        yield f"{LEDGERS / name}: records have not been signed for {seconds:,.0f} s: {hangs}"
+    for found in freshness.unconfirmed_since(site, now - _UNCONFIRMED_NOTICE):
+        yield f"{LEDGERS / found.ledger}: {found}: see `ssps audit verify`"
 
 
 def _publisher_warnings(site: Path) -> Iterator[str]:

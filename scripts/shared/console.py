@@ -190,7 +190,7 @@ def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[C
     """
     with (
         writer.Ledger(site / LEDGERS / OPERATIONS, wait_seconds=_LOCK_TIMEOUT) as operations,
-        signing.sign_after(site, OPERATIONS),
+        signing.sign_after(site, OPERATIONS, operations),
     ):
         who, here = operator(), socket.gethostname()
         if keys_record.rings_to_adopt(site):

@@ -19,14 +19,14 @@ import click
 from config import load
 from config.event import Value
 from config.settings import Settings
-from config.site import REQUESTS
+from config.site import FILING, REQUESTS
 from keys.ledger import writer
 from publisher.page import arrival_id
 from publisher.publish import handle_requests
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Request
 from scripts.shared import change as change_
-from scripts.shared import console
+from scripts.shared import console, signing
 
 _ANSWER_TIMEOUT = 60.0  # seconds
 _POLL_INTERVAL = 0.1
@@ -105,13 +105,20 @@ def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
     deadline = time.monotonic() + _ANSWER_TIMEOUT
     while (answer := queue.take_answer(site, identity)) is None:
         try:
-            handle_requests(settings, stop=threading.Event())
+            _handle_in_place_of_publisher(settings)
         except writer.LedgerBusy:  # a publisher is running
             if time.monotonic() > deadline:
                 message = "the publisher is busy and will answer later: check before you repeat it"
                 raise console.fault(str(REQUESTS / f"{identity}.json"), "", message) from None
             time.sleep(_POLL_INTERVAL)
     return answer
+
+
+def _handle_in_place_of_publisher(settings: Settings) -> None:
+    """Carry out the pending requests and sign the records; raise LedgerBusy beside a publisher."""
+    signing.mark_unconfirmed(settings.site, FILING, at_once=True)
+    handle_requests(settings, stop=threading.Event())
+    signing.sign_if_free(settings.site, FILING)
 
 
 def print_answer(answer: Answer) -> None:

@@ -45,7 +45,7 @@ from keys.operations import server_state
 from scripts.shared import signing
 from scripts.shared.json_log import configure_logging
 
-PART = "signer"
+PART = signing.SIGNER
 READY, SIGNED, ENDED = b"ready", b"signed", b"ended"
 MAX_MESSAGE = 4096
 _OPERATIONS_INTERVAL = 5.0  # seconds between two looks at the operations ledger

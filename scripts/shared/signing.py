@@ -10,17 +10,25 @@ from pathlib import Path
 import structlog
 
 from config.fault import Fault, Faults
-from config.site import LEDGERS, SIGNING_KEYS
-from keys.ledger import note
+from config.site import LEDGERS, OPERATIONS, SIGNING_KEYS
+from keys.ledger import note, unconfirmed
 from keys.ledger.signer import LedgerMismatch, Signer, load_signing_key
+from keys.ledger.unconfirmed import Unconfirmed
+from keys.ledger.writer import Ledger
+from keys.operations import server_state
 from keys.server_keys import host
 
+SIGNER = "signer"  # the part of a site that signs (scripts/shared/signer_process)
+_LOCK_TIMEOUT = 60.0  # seconds to wait for another process that writes the ledger
+_SIGNER_TIMEOUT = 20.0  # seconds for the signer of the last writer to finish
 SIGN_INTERVAL = 1.0  # seconds between two checkpoints of a ledger that grows
 _log = structlog.get_logger()
 
 
-def open_signer(site: Path, ledger: str) -> Signer:
+def open_signer(site: Path, ledger: str, *, wait: bool = True) -> Signer:
     """Open the signer of one of the site's ledgers; raises LedgerMismatch, OSError, ValueError.
+
+    Without `wait` it raises BlockingIOError if another signer works on the ledger.
 
     Checkpoints that were signed with an earlier key of the site are accepted too.
     """
@@ -28,17 +36,41 @@ def open_signer(site: Path, ledger: str) -> Signer:
     public = sorted(keys.rglob("*.pub"))
     former = [note.parse_public_key(path.read_text(encoding="utf-8")) for path in public]
     key = load_signing_key(keys / host.SIGNING_KEY)
-    return Signer(site / LEDGERS / ledger, key, former=former)
+    return Signer(site / LEDGERS / ledger, key, former=former, wait=wait)
+
+
+def mark_unconfirmed(
+    site: Path, name: str, ledger: Ledger | None = None, *, at_once: bool = False
+) -> Unconfirmed | None:
+    """Mark the records that the last writer of a ledger left unsigned (keys/ledger/unconfirmed).
+
+    Call it before the ledger is signed. `ledger` is the open ledger; without it, it is opened and
+    closed. While a daemon runs, its signer signs the operations ledger within seconds, so records
+    of that ledger are not marked. With `at_once` it waits for no other process. Raises Unwritable
+    and LedgerBusy.
+    """
+    if name == OPERATIONS and server_state.holder(site, SIGNER) is not None:
+        return None
+    folder = site / LEDGERS / name
+    wait = 0.0 if at_once else _SIGNER_TIMEOUT
+    if ledger is not None:
+        return unconfirmed.mark(ledger, folder, wait)
+    if not folder.exists():
+        return None
+    with Ledger(folder, wait_seconds=0.0 if at_once else _LOCK_TIMEOUT) as opened:
+        return unconfirmed.mark(opened, folder, wait)
 
 
 @contextmanager
-def sign_after(site: Path, ledger: str) -> Iterator[None]:
-    """Sign a ledger in this process when the body has ended.
+def sign_after(site: Path, ledger: str, opened: Ledger) -> Iterator[None]:
+    """Sign a ledger, `opened` for writing, in this process when the body has ended.
 
-    Raises Faults if the ledger does not match its newest checkpoint. Without a signing key the
-    ledger stays unsigned: `ssps check` reports that, and a credential can still be revoked.
+    What an earlier writer left unsigned is marked first (keys/ledger/unconfirmed). Raises Faults if
+    the ledger does not match its newest checkpoint. Without a signing key the ledger stays
+    unsigned: `ssps check` reports that, and a credential can still be revoked.
     """
     try:
+        mark_unconfirmed(site, ledger, opened)
         signer = open_signer(site, ledger)
     except LedgerMismatch as error:
         raise Faults([Fault(str(LEDGERS / ledger), "", str(error))]) from None
@@ -50,6 +82,20 @@ def sign_after(site: Path, ledger: str) -> Iterator[None]:
             yield
         finally:
             signer.sign(last=True)
+
+
+def sign_if_free(site: Path, ledger: str) -> None:
+    """Sign what was appended to a ledger, unless a signer works on it or the site has no key.
+
+    Raises Faults if the ledger does not match its newest checkpoint.
+    """
+    try:
+        with open_signer(site, ledger, wait=False) as signer:
+            signer.sign(last=True)
+    except LedgerMismatch as error:
+        raise Faults([Fault(str(LEDGERS / ledger), "", str(error))]) from None
+    except (FileNotFoundError, BlockingIOError):
+        return
 
 
 def sign_until_closed(

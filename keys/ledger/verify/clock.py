@@ -6,6 +6,7 @@ someone has added records with invented times.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from keys.ledger.record import seq_of
@@ -14,8 +15,22 @@ from keys.ledger.verify.leaf_hashes import LedgerFiles
 _TIME = re.compile(rb'"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)","what":')
 
 
-def records_that_run_backwards(ledger: LedgerFiles) -> Iterator[tuple[int, datetime, datetime]]:
-    """Yield each such record's number, its time and the time of the record before it.
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """A record that is dated before the record before it."""
+
+    seq: int
+    time: datetime
+    before: datetime  # the time of the record before it
+
+    def __str__(self) -> str:
+        at, before = (when.isoformat(timespec="seconds") for when in (self.time, self.before))
+        earlier = f"earlier than record {self.seq - 1} ({before})"
+        return f"record {self.seq} is dated {at}, {earlier}: was the clock set back?"
+
+
+def records_that_run_backwards(ledger: LedgerFiles) -> Iterator[ClockStep]:
+    """Yield each such record.
 
     Raises OSError if a segment cannot be read.
     """
@@ -29,7 +44,7 @@ def records_that_run_backwards(ledger: LedgerFiles) -> Iterator[tuple[int, datet
                 if found is None:
                     continue
                 if before and found[1] < before:
-                    yield seq_of(line), _parsed(found[1]), _parsed(before)
+                    yield ClockStep(seq_of(line), _parsed(found[1]), _parsed(before))
                 before = found[1]
 
 

@@ -57,4 +57,5 @@ class VerificationResult:
     extends: list[str] = field(default_factory=list)  # kept checkpoints that the ledger extends
     accepted: list[str] = field(default_factory=list)  # losses that an operator has accepted
     backwards: list[str] = field(default_factory=list)  # records older than the previous one
+    unconfirmed: list[str] = field(default_factory=list)  # records that no daemon vouches for
     findings: list[Finding] = field(default_factory=list)
