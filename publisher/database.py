@@ -46,11 +46,14 @@ class Database:
 
 
 def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
-    """Return an engine for the process that writes; create the tables that are missing."""
+    """Return an engine for the process that writes; create tables and indexes that are missing."""
     engine = sa.create_engine(url)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_pragmas)
     tables.create_all(engine)
+    for table in tables.sorted_tables:
+        for index in table.indexes:
+            index.create(engine, checkfirst=True)  # an earlier version made the table without it
     return engine
 
 

@@ -5,8 +5,12 @@ or `-` for the election. It is in scope if all of them are.
 """
 
 import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from config.scope import Scope
 from config.sheet import Secim
@@ -14,7 +18,12 @@ from portal.data.databases import open_results
 from publisher.results.checks.finding import Check, Finding
 
 _SELECT = "SELECT check_name, secim, places, numbers, sheets FROM finding"
+_REMEMBERED = 2.0  # seconds that the numbers of findings are remembered
+_MAX_REMEMBERED = 500
+_Place = tuple[str, str | None]  # district, board
+_CHECKS = {check.value: check for check in Check}
 _Condition = tuple[str, list[str]]
+_EVERYTHING: _Condition = ("true", [])
 
 
 @dataclass(frozen=True)
@@ -25,31 +34,111 @@ class FindingPage:
     count: int
 
 
-def find(
-    site: Path,
-    scope: Scope,
-    secim: Secim | None,
-    place: tuple[str | None, str | None],
-    check: Check | None,
-    offset: int,
-    limit: int,
-) -> FindingPage:
-    """Return findings in scope, of a contest, of a district or board, of one check."""
-    condition, values = _conditions(scope, secim, place)
-    if check is not None:
-        condition += " AND check_name = ?"
-        values.append(check.value)
-    with open_results(site) as database:
-        if database is None:
-            return FindingPage((), 0)
-        (count,) = database.execute(
-            f"SELECT count(*) FROM finding WHERE {condition}", values
-        ).fetchone()
-        rows = database.execute(
-            f"{_SELECT} WHERE {condition} ORDER BY check_name, places, secim LIMIT ? OFFSET ?",
-            (*values, limit, offset),
-        )
-        return FindingPage(tuple(_finding(*row) for row in rows), count)
+class _Wanted(NamedTuple):
+    """Which findings are asked for."""
+
+    scope: Scope
+    secim: Secim | None
+    place: _Place | None
+
+
+class FindingQueries:
+    """Asks one site. On polling night there can be several findings for each box of the country.
+
+    The publisher's index has check, places and contest, so what is asked is always a few ranges of
+    the index: for each check the findings whose first place begins with a district or a board. The
+    rows are in the order of the index. Numbers are remembered for a moment, because counting the
+    whole country takes longer than everything else.
+    """
+
+    def __init__(self, site: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._site, self._monotonic = site, monotonic
+        self._counts: dict[_Wanted, tuple[float, dict[Check, int]]] = {}
+
+    def find(
+        self,
+        scope: Scope,
+        secim: Secim | None,
+        place: tuple[str | None, str | None],
+        check: Check | None,
+        offset: int,
+        limit: int,
+    ) -> FindingPage:
+        """Return findings in scope, of a contest, of a district or board, of one check."""
+        wanted = _Wanted(scope, secim, (place[0], place[1]) if place[0] is not None else None)
+        found: list[Finding] = []
+        with open_results(self._site) as database:
+            if database is None:
+                return FindingPage((), 0)
+            counts = self._count(database, wanted)
+            checks = sorted(counts) if check is None else [check]
+            count = sum(counts.get(each, 0) for each in checks)
+            for each in checks:
+                if offset >= counts.get(each, 0):
+                    offset -= counts.get(each, 0)
+                    continue
+                found += _of_check(database, wanted, each, offset, limit - len(found))
+                offset = 0
+                if len(found) >= limit:
+                    break
+        return FindingPage(tuple(found), count)
+
+    def count(self, scope: Scope, secim: Secim | None) -> dict[Check, int]:
+        """Return how many findings in scope each check has."""
+        with open_results(self._site) as database:
+            if database is None:
+                return {}
+            return dict(self._count(database, _Wanted(scope, secim, None)))
+
+    def _count(self, database: sqlite3.Connection, wanted: _Wanted) -> dict[Check, int]:
+        now = self._monotonic()
+        at, counts = self._counts.get(wanted, (float("-inf"), {}))
+        if now < at + _REMEMBERED:
+            return counts
+        found: dict[Check, int] = {}
+        for part in _ranges(wanted):
+            for check, number in _counted(database, wanted, part):
+                found[check] = found.get(check, 0) + number
+        if len(self._counts) >= _MAX_REMEMBERED:
+            self._counts.clear()
+        self._counts[wanted] = now, found
+        return found
+
+
+def _of_check(
+    database: sqlite3.Connection, wanted: _Wanted, check: Check, offset: int, limit: int
+) -> Iterator[Finding]:
+    """Yield the findings of one check, by place."""
+    for part in _ranges(wanted):
+        condition, values = _all_of(wanted, part, check)
+        if offset:
+            query = f"SELECT count(*) FROM finding WHERE {condition}"
+            (here,) = database.execute(query, values).fetchone()
+            if offset >= here:
+                offset -= here
+                continue
+        query = f"{_SELECT} WHERE {condition} ORDER BY places, secim LIMIT ? OFFSET ?"
+        for row in database.execute(query, (*values, limit, offset)):
+            limit -= 1
+            yield _finding(*row)
+        offset = 0
+        if limit <= 0:
+            return
+
+
+def _counted(
+    database: sqlite3.Connection, wanted: _Wanted, part: _Condition
+) -> Iterator[tuple[Check, int]]:
+    for name, number in _grouped(database, *_all_of(wanted, part, None)):
+        if name in _CHECKS:  # a later version of the publisher may have more
+            yield _CHECKS[name], number
+
+
+def _grouped(
+    database: sqlite3.Connection, condition: str, values: list[str]
+) -> Iterator[tuple[str, int]]:
+    query = f"SELECT check_name, count(*) FROM finding WHERE {condition} GROUP BY check_name"
+    yield from database.execute(query, values)
 
 
 def of_box(site: Path, place: str) -> list[Finding]:
@@ -74,34 +163,61 @@ def of_box(site: Path, place: str) -> list[Finding]:
         return [_finding(*row) for row in database.execute(query, (*subjects, place))]
 
 
-def count(site: Path, scope: Scope, secim: Secim | None) -> dict[Check, int]:
-    """Return how many findings in scope each check has."""
-    condition, values = _conditions(scope, secim, (None, None))
-    with open_results(site) as database:
-        if database is None:
-            return {}
-        query = f"SELECT check_name, count(*) FROM finding WHERE {condition} GROUP BY check_name"
-        known = {check.value: check for check in Check}
-        return {known[name]: n for name, n in database.execute(query, values) if name in known}
-
-
-def _conditions(
-    scope: Scope, secim: Secim | None, place: tuple[str | None, str | None]
-) -> _Condition:
-    parts, values = ["true"], []
-    if secim is not None:
+def _all_of(wanted: _Wanted, part: _Condition, check: Check | None) -> _Condition:
+    """Return the condition of the findings of one range, of one check or of all."""
+    condition, values = part
+    parts, values = [condition], list(values)
+    if check is not None:
+        parts.append("check_name = ?")
+        values.append(check.value)
+    elif part is not _EVERYTHING:
+        # With the checks named, the index finds the range of each.
+        parts.append(f"check_name IN ({', '.join('?' * len(_CHECKS))})")
+        values += _CHECKS
+    if wanted.secim is not None:
         parts.append("secim = ?")
-        values.append(secim.value)
-    allowed = [_at(*place)] if place[0] is not None else []
-    for here in allowed:
-        parts.append(f"NOT EXISTS (SELECT 1 FROM json_each(places) WHERE NOT {here[0]})")
-        values += here[1]
-    if scope.places is not None:
-        each = [_at(*here) for here in sorted(scope.places, key=str)]
-        joined = " OR ".join(condition for condition, _ in each) or "false"
-        parts.append(f"NOT EXISTS (SELECT 1 FROM json_each(places) WHERE NOT ({joined}))")
-        values += [value for _, several in each for value in several]
+        values.append(wanted.secim.value)
+    if part is not _EVERYTHING:
+        several, more = _all_places(wanted)
+        # Few findings name several places; of the others, the range decides.
+        parts.append(f"(instr(places, '\", \"') = 0 OR {several})")
+        values += more
     return " AND ".join(parts), values
+
+
+def _ranges(wanted: _Wanted) -> list[_Condition]:
+    """Return the ranges of `places`, in order, in which the first place is one that is wanted."""
+    places = _places(wanted)
+    if places is None:
+        return [_EVERYTHING]
+    found = []
+    for place in places:
+        name = json.dumps("/".join(filter(None, place)))[:-1]
+        found.append((f'["{name[1:]}"', f'["{name[1:]}#'))  # the place itself: # comes after "
+        found.append((f'["{name[1:]}/', f'["{name[1:]}0'))  # what is in it: 0 comes after /
+    return [("places >= ? AND places < ?", list(each)) for each in sorted(found)]
+
+
+def _places(wanted: _Wanted) -> list[_Place] | None:
+    """Return the places of which findings are wanted, none in another one; None for everything."""
+    allowed = wanted.scope.places
+    if wanted.place is None:
+        if allowed is None:
+            return None
+        whole = {district for district, board in allowed if board is None}
+        return [place for place in allowed if place[1] is None or place[0] not in whole]
+    if wanted.scope.covers_place(*wanted.place):
+        return [wanted.place]
+    district, board = wanted.place
+    return [each for each in allowed or () if each[0] == district and board in (None, each[1])]
+
+
+def _all_places(wanted: _Wanted) -> _Condition:
+    """Return the condition that all places of a finding are wanted ones."""
+    each = [_at(*place) for place in _places(wanted) or ()]
+    joined = " OR ".join(condition for condition, _ in each) or "false"
+    values = [value for _, several in each for value in several]
+    return f"NOT EXISTS (SELECT 1 FROM json_each(places) WHERE NOT ({joined}))", values
 
 
 def _at(cevre: str | None, kurul: str | None) -> _Condition:

@@ -18,6 +18,7 @@ from portal.data import boxes as box_columns
 from portal.data import sheets as sheet_queries
 from portal.data import view as views
 from portal.data.databases import open_catalog
+from portal.data.findings import FindingQueries
 from portal.data.scoped import ScopedData
 from portal.data.sheets import SheetCounts
 from portal.data.view import AggregateKey, View
@@ -38,6 +39,7 @@ class LiveData:
         self._ballot = BallotFile(site)
         self._registry_stamp: _Stamp | None = None
         self._boxes = box_columns.build(())
+        self._findings = FindingQueries(site)
         self._expected: Mapping[Secim, tuple[AggregateKey, ...]] = {}
         self._read_registry()
         self._view = self._made(latest_number(site) or 0, SheetCounts({}))
@@ -83,6 +85,7 @@ class LiveData:
             self._share_level,
             self._expected,
             sheets if sheets.seq >= 0 else self._sheets(sheets),
+            self._findings,
         )
 
     def _sheets(self, before: SheetCounts) -> SheetCounts:

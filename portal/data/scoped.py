@@ -30,7 +30,6 @@ from config.snapshot import EXPORTS
 from keys.ledger.receipt import NotSignedYet, format_receipt, make_receipt
 from keys.ledger.record import parse_record
 from keys.ledger.tiles import HashesMissing
-from portal.data import findings as finding_queries
 from portal.data import sheets as sheet_queries
 from portal.data import sums
 from portal.data.boxes import ABROAD, KINDS, BoxPlace
@@ -953,13 +952,11 @@ class ScopedData:
         """Return what the checks found: of one contest and place, or all."""
         place = (criteria.cevre, criteria.kurul) if criteria else (None, None)
         secim = criteria.secim if criteria else None
-        return finding_queries.find(
-            self._view.site, self._scope, secim, place, check, offset, limit
-        )
+        return self._view.findings.find(self._scope, secim, place, check, offset, limit)
 
     def finding_counts(self, secim: Secim | None = None) -> dict[Check, int]:
         """Return how many findings each check has."""
-        return finding_queries.count(self._view.site, self._scope, secim)
+        return self._view.findings.count(self._scope, secim)
 
     # Proofs and whole files.
 

@@ -21,6 +21,7 @@ from config.sheet import Belge, Secim
 from portal.data import columns as column_store
 from portal.data.boxes import Boxes, BoxPlace
 from portal.data.columns import Columns, ballot_layout
+from portal.data.findings import FindingQueries
 from portal.data.sheets import SheetCounts
 from portal.data.snapshots import NO_SNAPSHOT, SnapshotInfo, changes_file, read_info
 from publisher.results.snapshots.exports import parquet_columns, read_parquet
@@ -76,6 +77,7 @@ class View:
     expected_aggregates: Mapping[Secim, tuple[AggregateKey, ...]]
     corrections: tuple[Correction, ...]
     sheets: SheetCounts
+    findings: FindingQueries
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -87,6 +89,7 @@ def make(
     share_level: ShareLevel,
     expected_aggregates: Mapping[Secim, tuple[AggregateKey, ...]],
     sheets: SheetCounts,
+    findings: FindingQueries,
 ) -> View:
     """Read a snapshot whole; number 0 is the state before the first one."""
     info = (read_info(site, number) if number else None) or NO_SNAPSHOT
@@ -121,6 +124,7 @@ def make(
         expected_aggregates,
         corrections,
         sheets,
+        findings,
     )
 
 
@@ -153,6 +157,7 @@ def renewed(before: View, number: int, sheets: SheetCounts) -> View | None:
         before.expected_aggregates,
         tuple(corrections),
         sheets,
+        before.findings,
     )
 
 

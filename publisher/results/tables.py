@@ -103,13 +103,14 @@ finding = sa.Table(  # current findings; those of one subject are replaced as a 
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("subject", sa.String(300), nullable=False, index=True),  # whose findings are replaced
-    sa.Column("check_name", sa.String(32), nullable=False, index=True),
+    sa.Column("check_name", sa.String(32), nullable=False),
     sa.Column("kind", sa.String(8), nullable=False),
     sa.Column("secim", sa.String(8), nullable=False),
     sa.Column("places", sa.Text, nullable=False),  # JSON
     sa.Column("numbers", sa.Text, nullable=False),  # JSON
     sa.Column("sheets", sa.Text, nullable=False),  # JSON
 )
+sa.Index("finding_place", finding.c.check_name, finding.c.places, finding.c.secim)
 snapshot = sa.Table(  # every closed snapshot
     "snapshot",
     METADATA,

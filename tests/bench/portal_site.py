@@ -3,12 +3,14 @@
 The country is as large as Turkey's (201,000 boxes, two contests), with boards in every district,
 voters abroad and at customs gates, and mahalles. It is made once and kept in the folder that
 `--site` names; making it takes a few minutes.
+
+    python portal_site.py SITE NUMBER       closes snapshot NUMBER, with some corrections
 """
 
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
@@ -44,6 +46,7 @@ _BOXES_A_BOARD = 184
 _BOXES_A_MAHALLE = 6
 _PARTIES = 26
 _CORRECTIONS_A_THOUSAND = 10
+_CORRECTED = 20  # boxes of one later snapshot
 Box = tuple[str, str, str, str, str]  # district, board, number, kind, mahalle
 
 
@@ -51,7 +54,26 @@ def make(site: Path, boxes: int, *, exports: bool = True) -> None:
     """Make the site: snapshot 1 with every result, snapshot 2 with some corrections."""
     for folder in (RESULTS, STORE, Path("state")):
         (site / folder).mkdir(parents=True)
-    ballots = _prepare(site, boxes)
+    _prepare(site, boxes)
+    batches = [rows(boxes, 1, 1000), rows(boxes, 2, _CORRECTIONS_A_THOUSAND)]
+    ballots = _ballot(site)
+    closed = _take_in(site, ballots, batches)
+    if exports:
+        write_exports(site, closed, ELECTION, ballots, lambda t: sshsig.sign(KEY, t))
+
+
+def correct(site: Path, number: int) -> None:
+    """Close one more snapshot, in which some boxes have a later version."""
+    _take_in(site, _ballot(site), [rows(_CORRECTED, number, 1000)])
+
+
+def _ballot(site: Path) -> Ballot:
+    text = (site / BALLOT_CSV).read_text(encoding="utf-8")
+    return ballot.read(BALLOT_CSV, text.splitlines(keepends=True), text.encode())
+
+
+def _take_in(site: Path, ballots: Ballot, batches: Iterable[Iterator[str]]) -> int:
+    """Take in batches, and close a snapshot after each; return the number of the last."""
     folder = site / LEDGERS / RESULTS_LEDGER
     with Ledger(folder) as ledger, ResultStore(result_store.url(site)) as store:
         index = Registry(site / REGISTRY_INDEX)
@@ -64,11 +86,8 @@ def make(site: Path, boxes: int, *, exports: bool = True) -> None:
             site, ELECTION, store, ledger, folder, lambda text: sshsig.sign(KEY, text), utc_now
         )
         snapshots.recover()
-        for name, lines in (
-            ("all.ndjson", rows(boxes, 1, 1000)),
-            ("corrections.ndjson", rows(boxes, 2, _CORRECTIONS_A_THOUSAND)),
-        ):
-            take_in(intake, checker, store, snapshots, deliver(site, name, lines))
+        for lines in batches:
+            take_in(intake, checker, store, snapshots, deliver(site, "batch.ndjson", lines))
             store.replace_findings(checker.check_changed_places())
             store.commit()
             closed = snapshots.close_snapshot(
@@ -76,11 +95,10 @@ def make(site: Path, boxes: int, *, exports: bool = True) -> None:
             )
         snapshots.close()
         index.close()
-    if exports:
-        write_exports(site, closed.number, ELECTION, ballots, lambda t: sshsig.sign(KEY, t))
+    return closed.number
 
 
-def _prepare(site: Path, boxes: int) -> Ballot:
+def _prepare(site: Path, boxes: int) -> None:
     serial = iter(range(1_000_000_000, 10_000_000_000))
     with (site / "kayit.csv").open("w", encoding="utf-8") as file:
         file.write(",".join(registry.COLUMNS) + "\n")
@@ -97,7 +115,6 @@ def _prepare(site: Path, boxes: int) -> Ballot:
     for n in (1, 2):
         text += f"mv,,{_PARTIES + n},ortak-{n},ittifak,İttifak {n},\n"
     (site / BALLOT_CSV).write_text(text, encoding="utf-8")
-    return ballot.read(BALLOT_CSV, text.splitlines(keepends=True), text.encode())
 
 
 def places(boxes: int) -> Iterator[Box]:
@@ -149,3 +166,7 @@ def rows(boxes: int, version: int, a_thousand: int) -> Iterator[str]:
                 )
                 + "\n"
             )
+
+
+if __name__ == "__main__":
+    correct(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,26 +1,32 @@
-"""How fast the web service answers, beside Datasette on the same data.
+"""How fast the portal is: site and service, with TLS, passwords and records, beside Datasette.
 
     scripts/bench portal                        201,000 boxes, two contests: 402,000 rows
     scripts/bench portal --boxes 2010           a small country
     scripts/bench portal --site DIR             keep the site, which takes minutes to make
+    scripts/bench portal --only users --minutes 2        one part
 
-It prints
+The parts:
 
-    data        seconds and megabytes to read the newest snapshot
-    queries     milliseconds of searches by every criterion, in this process: median, 95 %, slowest
-    calls       the same searches as calls of `ssps portal` over HTTP, with password and record,
-                beside SQL queries of Datasette on an SQLite file with the same rows and indexes
+    queries     milliseconds of searches by every criterion, inside a process
+    pages       the same through `ssps portal`: pages of the site, with session and record, and
+                the milliseconds of processor that one takes
+    calls       the same questions as calls of the service, beside SQL queries of Datasette on an
+                SQLite file with the same rows and indexes
+    changes     `/v1/changes` from places all over the changes
     summary     calls a second of one small summary, over 8 connections that are kept
-    bulk        megabytes a second of a whole snapshot (zstd)
-    memory      megabytes of the portal's process: all, and without files that it shares
+    bulk        a whole snapshot (zstd), beside nginx with the same file and certificate: over a
+                line of 1 Gbit/s, and without a limit
+    users       400 users (40 parties, 10 each) who open a page every 5 seconds
+    streams     seconds from a new snapshot until the last of 400 open pages is told of it
+    memory      megabytes of the portal's process after the other parts
 
-Both servers run one process each on the loopback interface. Datasette (Apache 2.0) gets a folder of
-its own, since it is no dependency of this project. Run it on a quiet machine.
+The portal is one process. Times are of the client: from its request to the last byte of the answer,
+on a connection that is kept. Datasette (Apache 2.0) and nginx get a configuration of their own.
+Datasette answers without TLS, password and record. Run it on a quiet machine.
 """
 
 import argparse
 import asyncio
-import base64
 import os
 import random
 import shutil
@@ -32,10 +38,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -45,31 +53,35 @@ _TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS.parent), str(_TESTS), str(_TESTS / "bench")]
 
 import portal_site  # noqa: E402 - from the folders above
+import web_client  # noqa: E402
 import web_site  # noqa: E402
+from web_client import GIGABIT, HOST, Server  # noqa: E402
 
 from config.scope import ALL  # noqa: E402
 from config.settings import ShareLevel  # noqa: E402
 from config.sheet import SandikTuru, Secim  # noqa: E402
-from config.site import KEYS, SNAPSHOTS  # noqa: E402
+from config.site import CLIENTS, KEYS, PORTAL_SESSIONS, SNAPSHOTS, TLS  # noqa: E402
+from keys.credentials.users import Role, User, Users  # noqa: E402
+from keys.ledger.writer import utc_now  # noqa: E402
 from keys.server_keys import host  # noqa: E402
+from portal.access.accounts import Accounts  # noqa: E402
+from portal.access.gate import COOKIE  # noqa: E402
+from portal.access.sessions import Lifetimes, Sessions, Stage  # noqa: E402
 from portal.data.criteria import Area, Criteria  # noqa: E402
 from portal.data.live import LiveData  # noqa: E402
 from portal.data.scoped import ScopedData  # noqa: E402
+from portal.data.snapshots import Cursor  # noqa: E402
 from publisher.results.snapshots.snapshot import latest_number  # noqa: E402
+from scripts.rehearsal import web_clients  # noqa: E402
 
 ALL_BOXES = 201_000
 _DATASETTE = _TESTS.parent / ".venv" / "datasette"
-_QUERIES = 120
+_PARTIES, _WEB_USERS = 40, 10
+_SEARCHES = 120
 _CONNECTIONS, _SECONDS = 8, 5.0
-_HOST = "127.0.0.1"
-_PARTIES = """\
-[[party]]
-id = "parti-a"
-name = "A Partisi"
-kind = "party"
-scope = "all"
-static_ips = ["127.0.0.1"]
-"""
+_SNAPSHOTS = 20
+_BULK_REPEATS = 5
+_LOGIN = "parti-1.servis"
 
 
 def main() -> None:
@@ -79,74 +91,312 @@ def main() -> None:
     )
     parser.add_argument("--boxes", type=int, default=ALL_BOXES)
     parser.add_argument("--site", type=Path)
-    parser.add_argument("--no-datasette", action="store_true")
+    parser.add_argument("--only", action="append", choices=[*_PARTS, "memory"])
+    parser.add_argument("--minutes", type=float, default=5.0, help="of the part `users`")
+    parser.add_argument("--think", type=float, default=5.0, help="seconds between two pages")
+    parser.add_argument("--no-peers", action="store_true", help="without Datasette and nginx")
     asked = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="ssps-bench-portal-"))
-    site = asked.site or scratch / "site"
+    site = (asked.site or scratch / "site").absolute()
     try:
         if not (site / SNAPSHOTS).exists():
             portal_site.make(site, asked.boxes)
         if not (site / "parties.toml").exists():
             _make_portal(site)
-        measure(site, scratch, datasette=not asked.no_datasette)
+        bench = Bench(site, scratch, asked.minutes, asked.think, not asked.no_peers)
+        bench.run(asked.only or [*_PARTS, "memory"])
     finally:
         shutil.rmtree(scratch)
 
 
 def _make_portal(site: Path) -> None:
-    """Write the settings, keys and users that `ssps portal` needs."""
-    settings = web_site.SITE_TOML.replace('127.0.0.1:0"', f'127.0.0.1:{_free_port()}"')
-    web_site.make(site, f"{settings}calls_per_minute = 1000000\n", _PARTIES)
+    """Write the settings, keys, certificate and users that `ssps portal` needs."""
+    portal = web_clients.portal_toml(_free_port()) + "calls_per_minute = 1000000\n"
+    parties = "\n".join(
+        f'[[party]]\nid = "parti-{n}"\nname = "Parti {n}"\nkind = "party"\nscope = "all"\n'
+        'static_ips = ["127.0.0.1"]\n'
+        for n in range(1, _PARTIES + 1)
+    )
+    settings = web_site.SITE_TOML.partition("[portal]")[0] + portal
+    web_site.make(site, settings, parties)
     shutil.rmtree(site / KEYS)  # the parties' users are written once all keys are there
     host.create_site_keys(site)
-    web_site.write_users(site, *web_site.users()[:1])
+    web_clients.make_certificate(site)
+    accepted = utc_now() - timedelta(hours=1)
+    password = (web_site.password(),)
+    names = [f"web-{n}" for n in range(1, _WEB_USERS + 1)]
+    web = tuple(User(name, Role.WEB, password, terms=accepted) for name in names)
+    service = User("servis", Role.SERVICE, password, terms=accepted)
+    for n in range(1, _PARTIES + 1):
+        web_site.write_users(site, Users(f"parti-{n}", (*web, service)))
     (site / KEYS).chmod(0o700)
 
 
-def measure(site: Path, scratch: Path, *, datasette: bool) -> None:
-    """Measure one site."""
-    began, before = time.perf_counter(), _memory(os.getpid())[0]
-    live = LiveData(site, ShareLevel.CEVRE)
-    took = time.perf_counter() - began
-    data = live.scoped(ALL)
-    boxes = data.summary(Criteria(Secim.MV)).boxes
-    print(f"\n{boxes:,} boxes, two contests: {2 * boxes:,} rows, load {os.getloadavg()[0]:.1f}")
-    say(
-        "reading the newest snapshot", f"{took:.1f} s", f"{_memory(os.getpid())[0] - before:.0f} MB"
-    )
-    searches = list(_searches(data, random.Random(7)))  # noqa: S311 - no secret in it
-    print("\nqueries in this process, ms           median      95 %   slowest")
-    for name, ask in _QUESTIONS.items():
-        show(name, [timed(partial(ask, data, c)) for c in searches])
-    with _portal(site) as (port, process):
-        calls = [("/v1/results?" + _query(c), c) for c in searches]
-        ours = [_get(port, path) for path, _ in calls]
-        theirs: list[float] = []
-        if datasette:
-            file = scratch / "results.sqlite"
-            _as_sqlite(site, file)
-            with _datasette(file) as other:
-                theirs = [_get(other, _sql(criteria), login=False) for _, criteria in calls]
-        print("\ncalls over HTTP, ms                    median      95 %   slowest")
-        show("/v1/results, 100 rows and their sums", ours)
-        if theirs:
-            show("Datasette, the same", theirs)
-            ratio = statistics.median(theirs) / statistics.median(ours)
-            say("median of Datasette / ours", f"{ratio:.1f}")
-        spent = _processor_seconds(process)
-        calls_made = asyncio.run(_load(port, "/v1/summary?secim=mv&cevre=34-istanbul-1"))
-        spent = 1e6 * (_processor_seconds(process) - spent) / calls_made
-        more = f"{spent:.0f} us of the portal's processor a call"
-        say("a small summary", f"{calls_made / _SECONDS:,.0f} calls/s", more)
-        say("the whole snapshot, zstd", f"{_bulk(port, live.number):,.0f} MB/s")
-        whole, own = _memory(process)
-        say("memory of the portal", f"{whole:.0f} MB", f"{own:.0f} MB without shared files")
+def _begin_sessions(site: Path) -> list[str]:
+    """Log every web user in, as the portal stores it; return their cookies."""
+    never = timedelta(days=1)
+    sessions = Sessions(site / PORTAL_SESSIONS, utc_now, lambda: Lifetimes(never, never))
+    accounts = Accounts(site)
+    found = []
+    try:
+        for number in range(1, _WEB_USERS + 1):
+            for party in range(1, _PARTIES + 1):
+                user = accounts.in_force(f"parti-{party}").named(f"web-{number}")
+                if user is None:
+                    raise SystemExit(f"{site}: has no user web-{number}: remove it and try again")
+                (credential,) = user.credentials
+                token, _ = sessions.begin(
+                    f"parti-{party}", user.name, credential.fingerprint, "", Stage.FULL
+                )
+                found.append(f"{COOKIE}={token}")
+    finally:
+        sessions.close()
+    return found
+
+
+class Bench:
+    """One site, and the servers that are started for it when a part needs them."""
+
+    def __init__(
+        self, site: Path, scratch: Path, minutes: float, think: float, peers: bool
+    ) -> None:
+        self.site, self.scratch = site, scratch
+        self.minutes, self.think, self.peers = minutes, think, peers
+        self.server = Server(0)
+        self.process = 0
+        self.cookies: list[str] = []
+        self.searches: list[Criteria] = []
+        self.boxes: list[str] = []
+
+    def run(self, parts: Sequence[str]) -> None:
+        """Run these parts."""
+        self._read()
+        if "queries" in parts:
+            self.queries()
+        served = [name for name in _PARTS if name in parts and name != "queries"]
+        if served or "memory" in parts:
+            self.cookies = _begin_sessions(self.site)
+            with _portal(self.site) as (self.server, self.process):
+                for name in served:
+                    _PARTS[name](self)
+                if "memory" in parts:
+                    self.memory()
+
+    def _read(self) -> None:
+        began = time.perf_counter()
+        data = LiveData(self.site, ShareLevel.CEVRE).scoped(ALL)
+        took = time.perf_counter() - began
+        boxes = data.summary(Criteria(Secim.MV)).boxes
+        self.data = data
+        self.searches = list(_searches(data, random.Random(7)))  # noqa: S311 - no secret in it
+        places = list(data.places(Criteria(Secim.MV)))
+        self.boxes = [
+            "/".join(quote(part, safe="") for part in place)
+            for place in random.Random(8).sample(places, min(200, len(places)))  # noqa: S311
+        ]
+        print(f"\n{boxes:,} boxes, two contests: {2 * boxes:,} rows, load {os.getloadavg()[0]:.1f}")
+        say("reading the newest snapshot", f"{took:.1f} s")
+
+    def queries(self) -> None:
+        """Ask inside this process."""
+        head("queries inside a process, ms")
+        for name, ask in _QUESTIONS.items():
+            show(name, [timed(partial(ask, self.data, c)) for c in self.searches])
+
+    def pages(self) -> None:
+        """Open pages of the site over TLS, each on record."""
+        head("pages, ms", "  processor")
+        cookie = f"Cookie: {self.cookies[0]}\r\n"
+        web_client.milliseconds(self.server, ["/arama"], cookie)  # templates are read once
+        for name, paths in self._pages().items():
+            spent = _processor_seconds(self.process)
+            times = web_client.milliseconds(self.server, paths, cookie)
+            spent = _processor_seconds(self.process) - spent
+            show(name, times, f"{1000 * spent / len(paths):>9.1f}")
+
+    def _pages(self) -> dict[str, list[str]]:
+        queries = [urlencode(c.query()) for c in self.searches]
+        boards = [
+            urlencode(Criteria(Secim.MV, cevre=cevre, kurul=kurul).query())
+            for cevre, kurul in random.Random(9).sample(self.data.boards(), 60)  # noqa: S311
+        ]
+        sort = "&sirala=oylar.parti-3&yon=azalan"
+        by_votes = [q + sort for q in queries if "secim=mv" in q]
+        return {
+            "Genel durum": [f"/?secim={secim}" for secim in ("mv", "cb")] * 30,
+            "Arama, every criterion": [f"/arama?{query}" for query in queries],
+            "Arama, sorted by votes": [f"/arama?{query}" for query in by_votes],
+            "Arama, one board": [f"/arama?{query}" for query in boards],
+            "Sandık": [f"/sandik/{box}" for box in self.boxes],
+            "Değişiklikler": [f"/degisiklikler?{query}" for query in queries],
+            "Eksikler": [f"/eksikler?{query}" for query in queries],
+            "Uyarılar": [f"/uyarilar?{query}" for query in queries],
+            "Birleştirme, one board": [f"/birlestirme?{query}" for query in boards],
+        }
+
+    def calls(self) -> None:
+        """Call the service and Datasette with the same questions."""
+        header = web_client.basic(_LOGIN, web_site.PASSWORD)
+        web_client.milliseconds(self.server, ["/v1/summary?secim=mv"], header)  # the password
+        head("calls, ms", "Datasette, ms    times ours")
+        with ExitStack() as stack:
+            other = None
+            if self.peers:
+                other = stack.enter_context(_datasette(self.site, self.scratch))
+            for name, asked in _CALLS.items():
+                pairs = [asked(c, self.boxes[n]) for n, c in enumerate(self.searches)]
+                ours = web_client.milliseconds(self.server, [path for path, _ in pairs], header)
+                if other is None:
+                    show(name, ours)
+                    continue
+                theirs = web_client.milliseconds(other, [_sql_path(sql) for _, sql in pairs])
+                ratio = statistics.median(theirs) / statistics.median(ours)
+                show(name, ours, f"{statistics.median(theirs):>10.1f} {ratio:>10.1f}")
+
+    def changes(self) -> None:
+        """Ask for changes after cursors all over the changes files."""
+        header = web_client.basic(_LOGIN, web_site.PASSWORD)
+        web_client.milliseconds(self.server, ["/v1/summary?secim=mv"], header)
+        newest, rng = latest_number(self.site) or 0, random.Random(5)  # noqa: S311
+        cursors = [str(Cursor(newest))] * 200
+        for _ in range(300):
+            number, secim = rng.randrange(1, newest + 1), rng.choice(("cb", "mv"))
+            name = f"{number:08}/{secim}.changes.ndjson"
+            size = (self.site / SNAPSHOTS / name).stat().st_size
+            cursors.append(str(Cursor(number, secim, rng.randrange(size))))
+        rng.shuffle(cursors)
+        head("changes, ms")
+        for limit in (100, 1000):
+            paths = [f"/v1/changes?since={cursor}&limit={limit}" for cursor in cursors]
+            show(f"up to {limit} changes", web_client.milliseconds(self.server, paths, header))
+
+    def summary(self) -> None:
+        """Ask for one small summary again and again."""
+        header = web_client.basic(_LOGIN, web_site.PASSWORD)
+        server = Server(self.server.port, self.server.context, header)
+        path = "/v1/summary?secim=mv&cevre=34-istanbul-1"
+        web_client.milliseconds(server, [path])
+        spent, own = _processor_seconds(self.process), time.process_time()
+        calls = asyncio.run(web_client.calls_in(server, path, _CONNECTIONS, _SECONDS))
+        spent, own = _processor_seconds(self.process) - spent, time.process_time() - own
+        more = f"{1e6 * spent / calls:.0f} us of the portal's processor a call; "
+        more += f"the client used {100 * own / _SECONDS:.0f} % of a core"
+        say("a small summary", f"{calls / _SECONDS:,.0f} calls/s", more)
+
+    def bulk(self) -> None:
+        """Fetch a whole snapshot."""
+        header = web_client.basic(_LOGIN, web_site.PASSWORD) + "Accept-Encoding: zstd\r\n"
+        web_client.milliseconds(self.server, ["/v1/summary?secim=mv"], header)
+        number = latest_number(self.site) or 0
+        exports = self.data.newest_exports or number
+        folder = self.site / SNAPSHOTS / f"{exports:08}"
+        file = self.scratch / "snapshot.zst"
+        names = sorted(folder.glob("*.ndjson.zst"))
+        file.write_bytes(b"".join(name.read_bytes() for name in names))
+        size = file.stat().st_size / 1e6
+        head(f"the whole snapshot, {size:.1f} MB", "MB/s       nginx      ratio")
+        path = f"/v1/snapshots/{exports}"
+        with ExitStack() as stack:
+            nginx = stack.enter_context(_nginx(self.site, file)) if self.peers else None
+            for name, pace in (("over 1 Gbit/s", GIGABIT), ("without a limit", None)):
+                ours, theirs = [], []
+                for _ in range(_BULK_REPEATS):
+                    ours.append(web_client.megabytes_a_second(self.server, path, header, pace))
+                    if nginx is not None:
+                        theirs.append(
+                            web_client.megabytes_a_second(nginx, f"/{file.name}", "", pace)
+                        )
+                mine = statistics.median(ours)
+                line = f"  {name:<36}{mine:>10.1f}"
+                if theirs:
+                    other = statistics.median(theirs)
+                    line += f"{other:>12.1f}{mine / other:>11.2f}"
+                print(line, flush=True)
+
+    def users(self) -> None:
+        """Let all users browse at the same time."""
+        queries = [urlencode(c.query()) for c in self.searches]
+
+        def visits(rng: random.Random) -> Iterator[tuple[str, str]]:
+            for kind in cycle(_VISITS):
+                yield (
+                    kind,
+                    _VISITS[kind].format(query=rng.choice(queries), box=rng.choice(self.boxes)),
+                )
+                if rng.random() < 0.1:
+                    yield "Genel durum", "/"
+
+        spent = _processor_seconds(self.process)
+        load = asyncio.run(
+            web_client.users(self.server, self.cookies, visits, self.think, 60 * self.minutes)
+        )
+        spent = (_processor_seconds(self.process) - spent) / load.seconds
+        every = [took for times in load.times.values() for took in times]
+        head(f"{len(self.cookies)} users, ms", "    99 %   requests")
+        for name, times in {**load.times, "all": every}.items():
+            show(name, times, f"{_share(times, 0.99):>8.1f} {len(times):>10,}")
+        say("requests a second", f"{len(every) / load.seconds:.1f}")
+        say("errors", str(len(load.errors)), "; ".join(load.errors[:3]))
+        say("the portal's processor", f"{100 * spent:.0f} %", "of one core")
+        say("the load generator's", f"{100 * load.own_processor:.0f} %", "of one core")
+
+    def streams(self) -> None:
+        """Close snapshots while every user has a page open."""
+        newest = latest_number(self.site) or 0
+        published: dict[int, float] = {}
+
+        async def close_snapshots() -> None:
+            for number in range(newest + 1, newest + 1 + _SNAPSHOTS):
+                maker = await asyncio.create_subprocess_exec(
+                    sys.executable, portal_site.__file__, str(self.site), str(number)
+                )
+                if await maker.wait():
+                    raise SystemExit("a snapshot could not be made")
+                published[number] = (self.site / SNAPSHOTS / "latest").lstat().st_mtime
+                await asyncio.sleep(1.5)
+
+        told = asyncio.run(web_client.streams(self.server, self.cookies, "/canli", close_snapshots))
+        last, missing = [], 0
+        for number, at in published.items():
+            times = told.get(number, [])
+            missing += len(self.cookies) - len(times)
+            last.append(max(times, default=at) - at)
+        head(f"{len(self.cookies)} streams, {len(published)} snapshots, ms")
+        show("until the last one was told", [1000 * each for each in last])
+        say("events that were not told", str(missing))
+
+    def memory(self) -> None:
+        """Print the memory of the portal."""
+        found = _memory(self.process)
+        more = f"{found['own']:.0f} MB without shared files, {found['most']:.0f} MB at most"
+        say("memory of the portal", f"{found['all']:.0f} MB", more)
+
+
+_PARTS: dict[str, Callable[[Bench], None]] = {
+    "queries": Bench.queries,
+    "pages": Bench.pages,
+    "calls": Bench.calls,
+    "changes": Bench.changes,
+    "summary": Bench.summary,
+    "bulk": Bench.bulk,
+    "users": Bench.users,
+    "streams": Bench.streams,
+}
+_VISITS = {
+    "Arama": "/arama?{query}",
+    "Sandık": "/sandik/{box}",
+    "Arama, again": "/arama?{query}",
+    "Değişiklikler": "/degisiklikler?{query}",
+    "Sandık, again": "/sandik/{box}",
+    "Eksikler": "/eksikler?{query}",
+    "Uyarılar": "/uyarilar?{query}",
+}
 
 
 def _searches(data: ScopedData, rng: random.Random) -> Iterator[Criteria]:
     """Yield searches by every criterion, from the whole country to one mahalle."""
     boards = data.boards()
-    for number in range(_QUERIES):
+    for number in range(_SEARCHES):
         cevre, kurul = rng.choice(boards)
         match number % 8:
             case 0:
@@ -170,16 +420,17 @@ def _searches(data: ScopedData, rng: random.Random) -> Iterator[Criteria]:
 _Question = Callable[[ScopedData, Criteria], object]
 _QUESTIONS: dict[str, _Question] = {
     "table of 100 rows and its sums": lambda d, c: _forgetful(d).table(c),
-    "sorted by a party's votes": lambda d, c: (
-        d.table(c, "oylar.parti-3", descending=True)
-        if c.secim is Secim.MV
-        else d.table(c, "oylar.aday-1", descending=True)
-    ),
-    "dependent lists": lambda d, c: d.choices(c),
+    "sorted by a party's votes": lambda d, c: d.table(c, _sort(c), descending=True),
+    "dependent lists": lambda d, c: _forgetful(d).choices(c),
     "changes, newest 100": lambda d, c: d.changes(c),
     "gaps": lambda d, c: d.gaps(c),
-    "box page": lambda d, c: [d.box(p) for p in islice(d.places(c), 1)],
+    "findings, first 100": lambda d, c: _forgetful(d).findings(c),
+    "box": lambda d, c: [d.box(p) for p in islice(d.places(c), 1)],
 }
+
+
+def _sort(criteria: Criteria) -> str:
+    return "oylar.parti-3" if criteria.secim is Secim.MV else "oylar.aday-1"
 
 
 def _forgetful(data: ScopedData) -> ScopedData:
@@ -188,32 +439,69 @@ def _forgetful(data: ScopedData) -> ScopedData:
     return data
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the milliseconds that a call takes."""
-    began = time.perf_counter()
-    work()
-    return 1000 * (time.perf_counter() - began)
+# What both are asked: the path of ours, and the SQL that answers it.
 
 
-def show(name: str, times: list[float]) -> None:
-    """Print median, 95 % and slowest."""
-    cut = statistics.quantiles(times, n=20)[18]
-    print(
-        f"  {name:<36}{statistics.median(times):>8.1f}{cut:>10.1f}{max(times):>10.1f}", flush=True
+def _table(criteria: Criteria, box: str) -> tuple[str, str]:
+    return f"/v1/results?{_query(criteria)}", _rows_sql(criteria, "cevre, kurul, sandik")
+
+
+def _sorted_table(criteria: Criteria, box: str) -> tuple[str, str]:
+    sort = _sort(criteria)
+    path = f"/v1/results?{_query(criteria)}&sirala={sort}&azalan=true"
+    return path, _rows_sql(criteria, f'"{sort}" DESC')
+
+
+def _summary(criteria: Criteria, box: str) -> tuple[str, str]:
+    query = urlencode(criteria.query())
+    sql = f"SELECT count(*), {_sums(criteria)} FROM {criteria.secim} WHERE {_where(criteria)}"
+    return f"/v1/summary?{query}", sql
+
+
+def _box(criteria: Criteria, box: str) -> tuple[str, str]:
+    place = zip(("cevre", "kurul", "sandik"), box.split("/"), strict=True)
+    where = " AND ".join(f"{name} = '{value}'" for name, value in place)
+    return f"/v1/boxes/{box}", f"SELECT * FROM cb WHERE {where} UNION ALL SELECT * FROM cb WHERE 0"
+
+
+def _coverage(criteria: Criteria, box: str) -> tuple[str, str]:
+    path = f"/v1/coverage?secim={criteria.secim}"
+    where, by = "1", "cevre"
+    if criteria.cevre:
+        path += f"&cevre={criteria.cevre}"
+        where, by = f"cevre = '{criteria.cevre}'", "kurul"
+    sql = f"SELECT {by}, count(*), count(surum) FROM {criteria.secim} WHERE {where} GROUP BY {by}"
+    return path, sql
+
+
+def _findings(criteria: Criteria, box: str) -> tuple[str, str]:
+    query = {"secim": criteria.secim.value, "limit": "100"}
+    where = f"secim = '{criteria.secim}'"
+    if criteria.cevre:
+        query["cevre"] = criteria.cevre
+        where += f" AND places LIKE '[\"{criteria.cevre}/%'"
+    sql = (
+        f"WITH n AS (SELECT count(*) AS n FROM finding WHERE {where}) SELECT * FROM (SELECT * "
+        f"FROM finding WHERE {where} ORDER BY check_name, places LIMIT 100), n"
     )
+    return f"/v1/findings?{urlencode(query)}", sql
 
 
-def say(what: str, figure: str, more: str = "") -> None:
-    """Print one line."""
-    print(f"  {what:<34} {figure:>14}  {more}", flush=True)
+_CALLS: dict[str, Callable[[Criteria, str], tuple[str, str]]] = {
+    "results, 100 rows and their sums": _table,
+    "results, sorted by votes": _sorted_table,
+    "summary": _summary,
+    "one box": _box,
+    "coverage by place": _coverage,
+    "findings, first 100": _findings,
+}
 
 
 def _query(criteria: Criteria) -> str:
     return urlencode({**criteria.query(), "limit": "100"})
 
 
-def _sql(criteria: Criteria) -> str:
-    """Return the address at which Datasette answers the same search: its rows and their sums."""
+def _where(criteria: Criteria) -> str:
     columns = {
         "cevre": criteria.cevre,
         "kurul": criteria.kurul,
@@ -226,16 +514,26 @@ def _sql(criteria: Criteria) -> str:
         parts.append(f"cevre {negated}IN ('yurt-disi', 'gumruk')")
     if criteria.first:
         parts.append(f"sandik BETWEEN '{criteria.first}' AND '{criteria.last}'")
-    where = " AND ".join(parts) or "1"
-    votes = [f"parti-{n}" for n in range(1, 27)] if criteria.secim is Secim.MV else ["aday-1"]
-    # One pass for the sums of all columns, and the first hundred rows beside them.
-    added = ", ".join(f'sum("oylar.{v}") AS "t.{v}"' for v in votes)
-    table = criteria.secim.value
-    sql = (
-        f"WITH s AS (SELECT count(*) AS n, sum(secmen), sum(gecerli), {added} FROM {table} "
-        f"WHERE {where}) SELECT * FROM (SELECT * FROM {table} WHERE {where} "
-        "ORDER BY cevre, kurul, sandik LIMIT 100), s"
+    return " AND ".join(parts) or "1"
+
+
+def _sums(criteria: Criteria) -> str:
+    mv = criteria.secim is Secim.MV
+    votes = [f"parti-{n}" for n in range(1, 27)] if mv else [f"aday-{n}" for n in range(1, 5)]
+    numbers = ("secmen", "oy_kullanan", "gecerli", "gecersiz")
+    return ", ".join([f'sum("{n}")' for n in numbers] + [f'sum("oylar.{v}")' for v in votes])
+
+
+def _rows_sql(criteria: Criteria, order: str) -> str:
+    """Return the SQL for the first hundred rows and the sums of all, in one pass each."""
+    table, where = criteria.secim.value, _where(criteria)
+    return (
+        f"WITH s AS (SELECT count(*) AS n, {_sums(criteria)} FROM {table} WHERE {where}) "
+        f"SELECT * FROM (SELECT * FROM {table} WHERE {where} ORDER BY {order} LIMIT 100), s"
     )
+
+
+def _sql_path(sql: str) -> str:
     return f"/results.json?sql={quote(sql)}&_shape=arrays"
 
 
@@ -244,6 +542,7 @@ def _as_sqlite(site: Path, file: Path) -> None:
     number = latest_number(site) or 0
     mahalles = {place[:3]: place[4] for place in portal_site.places(ALL_BOXES)}
     database = sqlite3.connect(file)
+    database.execute("PRAGMA synchronous = OFF")
     for secim in ("cb", "mv"):
         parquet = site / SNAPSHOTS / f"{number:08}" / f"{secim}.parquet"
         with duckdb.connect() as source:
@@ -264,48 +563,98 @@ def _as_sqlite(site: Path, file: Path) -> None:
         for columns in ("cevre, kurul, sandik", "mahalle", "sandik_turu", "sandik"):
             name = columns.replace(", ", "_")
             database.execute(f"CREATE INDEX {secim}_{name} ON {secim} ({columns})")
+    database.commit()
+    database.execute("ATTACH ? AS site", (str(site / "state" / "results.sqlite"),))
+    database.execute("CREATE TABLE finding AS SELECT * FROM site.finding")
+    for columns in ("check_name, places", "secim, check_name, places"):
+        name = columns.replace(", ", "_")
+        database.execute(f"CREATE INDEX finding_{name} ON finding ({columns})")
     database.execute("ANALYZE")
     database.commit()
     database.close()
 
 
 @contextmanager
-def _portal(site: Path) -> Iterator[tuple[int, int]]:
-    """Run `ssps portal`; yield its port and process id."""
+def _portal(site: Path) -> Iterator[tuple[Server, int]]:
+    """Run `ssps portal`; yield it and its process id."""
     text = (site / "site.toml").read_text(encoding="utf-8")
-    port = int(text.partition("[portal]")[2].partition(":")[2].partition('"')[0])
+    listen = text.partition("[portal]")[2].partition('listen = "')[2].partition('"')[0]
+    server = Server(int(listen.rpartition(":")[2]), web_client.trusting(site / CLIENTS / "ca.pem"))
     command = [sys.executable, "-m", "scripts.ssps", "portal", "--site", str(site)]
-    with _running(command, port) as process:
-        _get(port, "/v1/summary?secim=mv")  # the first call reads the snapshot
-        yield port, process.pid
+    with _running(command, server.port, site.parent / "portal.log") as process:
+        header = web_client.basic(_LOGIN, web_site.PASSWORD)
+        web_client.milliseconds(server, ["/v1/summary?secim=mv"], header)  # reads the snapshot
+        yield server, process.pid
 
 
 @contextmanager
-def _datasette(file: Path) -> Iterator[int]:
-    port = _free_port()
+def _datasette(site: Path, scratch: Path) -> Iterator[Server]:
+    file, port = scratch / "results.sqlite", _free_port()
+    _as_sqlite(site, file)
     command = [sys.executable, "-m", "datasette", "serve", str(file), "--port", str(port)]
     command += ["--setting", "sql_time_limit_ms", "20000", "--setting", "num_sql_threads", "2"]
-    with _running(command, port, {"PYTHONPATH": str(_DATASETTE)}):
-        yield port
+    with _running(command, port, scratch / "datasette.log", {"PYTHONPATH": str(_DATASETTE)}):
+        web_client.milliseconds(Server(port), [_sql_path("SELECT count(*) FROM mv")])
+        yield Server(port)
+
+
+@contextmanager
+def _nginx(site: Path, file: Path) -> Iterator[Server]:
+    """Run Debian's nginx with the folder of `file` and the portal's certificate."""
+    folder, port = file.parent / "nginx", _free_port()
+    folder.mkdir(exist_ok=True)
+    kept = "\n".join(
+        f"    {name}_temp_path {folder};"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"""\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+user {"root" if os.getuid() == 0 else "nobody"};
+events {{ worker_connections 64; }}
+http {{
+{kept}
+    access_log off;
+    sendfile on;
+    server {{
+        listen {HOST}:{port} ssl;
+        ssl_certificate {site / TLS / "portal.crt"};
+        ssl_certificate_key {site / TLS / "portal.key"};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        root {file.parent};
+    }}
+}}
+""",
+        encoding="utf-8",
+    )
+    log = folder / "log"
+    with _running(["/usr/sbin/nginx", "-c", str(folder / "nginx.conf")], port, log):
+        yield Server(port, web_client.trusting(site / CLIENTS / "ca.pem"))
 
 
 @contextmanager
 def _running(
-    command: list[str], port: int, environment: dict[str, str] | None = None
+    command: list[str], port: int, log: Path, environment: dict[str, str] | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(
-        command,
-        cwd=_TESTS.parent,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=_TESTS.parent,
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=output,
+        )
     try:
         for _ in range(600):
             if process.poll() is not None:
-                raise SystemExit(f"{command[2]} ended with {process.returncode}")
+                raise SystemExit(
+                    f"{command[:3]} ended with {process.returncode}: {log.read_text()}"
+                )
             try:
-                socket.create_connection((_HOST, port), 1).close()
+                socket.create_connection((HOST, port), 1).close()
                 break
             except OSError:
                 time.sleep(0.1)
@@ -315,73 +664,49 @@ def _running(
         process.wait(30)
 
 
+@dataclass(frozen=True)
+class _Times:
+    median: float
+    most: float
+    slowest: float
+
+
+def _share(times: Sequence[float], share: float) -> float:
+    ordered = sorted(times)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the milliseconds that a call takes."""
+    began = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - began)
+
+
+def head(what: str, more: str = "") -> None:
+    """Print the heading of a table."""
+    columns = more if "MB/s" in more else f"  median      95 %   slowest  {more}"
+    print(f"\n{what:<38}{columns}", flush=True)
+
+
+def show(name: str, times: Sequence[float], more: str = "") -> None:
+    """Print median, 95 % and slowest."""
+    print(
+        f"  {name:<36}{statistics.median(times):>8.1f}{_share(times, 0.95):>10.1f}"
+        f"{max(times):>10.1f}  {more}",
+        flush=True,
+    )
+
+
+def say(what: str, figure: str, more: str = "") -> None:
+    """Print one line."""
+    print(f"  {what:<34} {figure:>14}  {more}", flush=True)
+
+
 def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as server:
+    with socket.create_server((HOST, 0)) as server:
         port: int = server.getsockname()[1]
         return port
-
-
-def _head(path: str, login: bool = True, encoding: str = "identity") -> bytes:
-    secret = base64.b64encode(f"parti-a.servis:{web_site.PASSWORD}".encode()).decode()
-    authorization = f"Authorization: Basic {secret}\r\n" if login else ""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: bench\r\n{authorization}Accept-Encoding: {encoding}\r\n\r\n"
-    ).encode()
-
-
-async def _exchange(port: int, request: bytes) -> tuple[float, int]:
-    """Return the milliseconds of one request on a connection of its own, and the bytes."""
-    reader, writer = await asyncio.open_connection(_HOST, port)
-    began = time.perf_counter()
-    writer.write(request)
-    size = await _answer(reader)
-    took = 1000 * (time.perf_counter() - began)
-    writer.close()
-    return took, size
-
-
-async def _answer(reader: asyncio.StreamReader) -> int:
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    if b" 200 " not in head.split(b"\r\n", 1)[0]:
-        raise SystemExit(head.decode())
-    if b"transfer-encoding: chunked" in head:
-        size = 0
-        while length := int((await reader.readline()), 16):
-            size += len(await reader.readexactly(length + 2)) - 2
-        await reader.readline()
-        return size
-    size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-    left = size
-    while left:
-        left -= len(await reader.read(min(left, 1 << 20)))
-    return size
-
-
-def _get(port: int, path: str, login: bool = True) -> float:
-    return asyncio.run(_exchange(port, _head(path, login)))[0]
-
-
-def _bulk(port: int, number: int) -> float:
-    request = _head(f"/v1/snapshots/{number}", encoding="zstd")
-    took, size = min(asyncio.run(_exchange(port, request)) for _ in range(3))
-    return size / 1e3 / took
-
-
-async def _load(port: int, path: str) -> int:
-    """Return how many calls are answered in _SECONDS on connections that are kept."""
-    request, until = _head(path), time.perf_counter() + _SECONDS
-
-    async def one() -> int:
-        reader, writer = await asyncio.open_connection(_HOST, port)
-        count = 0
-        while time.perf_counter() < until:
-            writer.write(request)
-            await _answer(reader)
-            count += 1
-        writer.close()
-        return count
-
-    return sum(await asyncio.gather(*(one() for _ in range(_CONNECTIONS))))
 
 
 def _processor_seconds(process: int) -> float:
@@ -389,11 +714,12 @@ def _processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _memory(process: int) -> tuple[float, float]:
-    """Return the megabytes in memory of a process, and those that are not of files."""
+def _memory(process: int) -> dict[str, float]:
+    """Return the megabytes in memory of a process, those that are not of files, and the most."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     found = {line.split(":")[0]: int(line.split()[1]) / 1000 for line in lines if " kB" in line}
-    return found["VmRSS"], found["RssAnon"] + found["RssShmem"]
+    own = found["RssAnon"] + found["RssShmem"]
+    return {"all": found["VmRSS"], "own": own, "most": found["VmHWM"]}
 
 
 if __name__ == "__main__":
