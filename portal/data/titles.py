@@ -1,6 +1,6 @@
 """The names of places and things as the web site shows them, in Turkish."""
 
-from config import cevre
+from config import cevre, kurul
 from config.sheet import SandikTuru
 from portal.data.criteria import Area, Status
 
@@ -22,8 +22,5 @@ def district(name: str) -> str:
 
 
 def board(name: str) -> str:
-    """Return the title of a board: `kadikoy-2` is Kadikoy 2.
-
-    The registry names boards only in plain ASCII, so Turkish letters are not known.
-    """
-    return " ".join(word.capitalize() for word in name.split("-"))
+    """Return the title of a board: `kadikoy-2` is Kadıköy 2."""
+    return kurul.title(name)

@@ -7,7 +7,7 @@ makes from it.
 import random
 from functools import cache
 
-from config import cevre
+from config import cevre, kurul
 from config.cevre import ascii_name
 
 
@@ -28,23 +28,8 @@ _MAHALLE_NAMES = _split_names(
     "Kurtuluş, Mimarsinan, Sakarya, Şirinevler, Yenimahalle, Yıldırım"
 )
 
-# Those with most voters first.
-COUNTRIES = _split_names(
-    "Almanya, Fransa, Hollanda, Belçika, Avusturya, İsviçre, ABD, Birleşik Krallık, İsveç, "
-    "Danimarka, Avustralya, Kanada, İtalya, Norveç, KKTC, Bulgaristan, Suudi Arabistan, "
-    "Azerbaycan, Katar, Birleşik Arap Emirlikleri, Rusya, Ukrayna, İspanya, Finlandiya, İrlanda, "
-    "Polonya, Romanya, Yunanistan, Kuveyt, Irak, İsrail, Japonya, Çin, Kazakistan, Gürcistan, "
-    "Macaristan, Çekya, Lüksemburg, Portekiz, Bosna Hersek, Kosova, Karadağ, Kuzey Makedonya, "
-    "Arnavutluk, Sırbistan, Hırvatistan, Slovakya, Slovenya, Estonya, Letonya, Litvanya, Malta, "
-    "Moldova, Mısır, Cezayir, Fas, Tunus, Libya, Ürdün, Lübnan, İran, Umman, Bahreyn, Güney Kore, "
-    "Tayland, Malezya, Singapur, Endonezya, Yeni Zelanda, Güney Afrika, Nijerya, Kenya, Brezilya"
-)
-GATES = _split_names(
-    "Kapıkule, İstanbul Havalimanı, Sabiha Gökçen, Esenboğa, Antalya Havalimanı, Adnan Menderes, "
-    "Sarp, Habur, Gürbulak, Hamzabeyli, İpsala, Dereköy, Pazarkule, Cilvegözü, Öncüpınar, "
-    "Karkamış, Kapıköy, Esendere, Dilucu, Türkgözü, Dalaman, Milas Bodrum, Adana Havalimanı, "
-    "Gaziantep Havalimanı, Kayseri Havalimanı, Çeşme, Kuşadası, Alanya, Taşucu, Zonguldak Limanı"
-)
+COUNTRIES = kurul.names(cevre.ABROAD)  # those with most voters first
+GATES = kurul.names(cevre.CUSTOMS)
 
 
 @cache

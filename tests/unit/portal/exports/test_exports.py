@@ -121,7 +121,7 @@ def test_a_scope_limits_what_is_saved(site: PortalSite) -> None:
     site.publish(*every_result(), exports=True)
     data = site.data(KADIKOY_2)
 
-    assert {line["İlçe Seçim Kurulu"] for line in read(tables.boxes(data, MV))} == {"Kadikoy 2", ""}
+    assert {line["İlçe Seçim Kurulu"] for line in read(tables.boxes(data, MV))} == {"Kadıköy 2", ""}
     assert data.whole_file("mv.csv") is None
 
 

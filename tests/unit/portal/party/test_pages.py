@@ -189,7 +189,7 @@ def test_a_change_is_shown_from_old_to_new_and_as_atom(night: Night) -> None:
     assert "<del>5</del> → <ins>1.234</ins>" in shown and "itiraz" in shown
     assert "Yeni tarama" in shown
     [entry] = feed.findall("a:entry", ATOM)
-    assert entry.findtext("a:title", "", ATOM) == "İstanbul 1 / Kadikoy 2 / Sandık 1001"
+    assert entry.findtext("a:title", "", ATOM) == "İstanbul 1 / Kadıköy 2 / Sandık 1001"
     assert "Geçersiz: 5 → 1234" in entry.findtext("a:summary", "", ATOM)
     assert "Değişiklik yok" in browser.get("/degisiklikler?secim=mv&itibaren=2").text
     assert browser.get("/degisiklikler?itibaren=x").status_code == 422

@@ -130,7 +130,7 @@ def test_places_go_down_to_the_mahalle(calls: ServiceCalls) -> None:
     assert district["ad"] == "İstanbul 1"
     assert district["kurullar"][0] == {
         "kurul": "kadikoy-1",
-        "ad": "Kadikoy 1",
+        "ad": "Kadıköy 1",
         "ilk": "1001",
         "son": "1006",
         "mahalleler": ["Caferağa", "Moda"],
