@@ -23,12 +23,12 @@ from keys.server_keys import host, sshsig
 from publisher.feed import readme
 from scripts.access import parties
 from scripts.shared import console, times
+from scripts.shared import pdf as pdf_file
 
 if TYPE_CHECKING:
     from fpdf import FPDF
 
 _MAX_COLUMNS = 150  # of one line on paper, in the smallest type
-_FONTS = Path("/usr/share/fonts/truetype/dejavu")
 _TEXT = """\
 SANDIK SONUÇLARI PAYLAŞIM SİSTEMİ (SSPS)
 SFTP erişim bilgileri
@@ -224,26 +224,17 @@ def render_text(
     )
 
 
-def render_pdf(text: str, fingerprint: str, fonts: Path = _FONTS) -> bytes:
+def render_pdf(text: str, fingerprint: str, fonts: Path = pdf_file.FONTS) -> bytes:
     """Return the letter as PDF; raise Faults if the font for Turkish letters is not installed."""
     import qrcode
-    from fpdf import FPDF
 
-    sans, mono = fonts / "DejaVuSans.ttf", fonts / "DejaVuSansMono.ttf"
-    if not (sans.exists() and mono.exists()):
-        message = "font not installed: apt-get install fonts-dejavu-core"
-        raise console.fault(str(sans), "", message)
-    page = FPDF(format="A4")
-    page.set_margin(18)
-    page.set_auto_page_break(auto=True, margin=15)
+    page = pdf_file.new_pdf(fonts)
     page.add_page()
-    page.add_font("sans", fname=str(sans))
-    page.add_font("mono", fname=str(mono))
     _write(page, text.splitlines())
     picture = io.BytesIO()
     qrcode.make(fingerprint, border=2).save(picture, "PNG")
     picture.seek(0)
-    page.image(picture, x=page.w - 18 - 32, y=14, w=32)
+    page.image(picture, x=page.w - pdf_file.MARGIN - 32, y=14, w=32)
     return bytes(page.output())
 
 

@@ -51,6 +51,7 @@ class VerificationResult:
     origin: str = ""
     records: int = 0  # lines, and records of which only the hash is here
     signed: int = 0  # the size of the newest checkpoint
+    root: str = ""  # its root hash, in hexadecimal
     removed: int = 0  # records of which only the hash is here
     heads: int = 0  # checkpoints with a valid signature
     last: datetime | None = None  # when the newest checkpoint was signed

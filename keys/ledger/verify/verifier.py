@@ -51,7 +51,7 @@ def verify_ledger(
         newest = checkpoints[-1]
     if newest is not None:
         result.origin, result.signed = newest.checkpoint.origin, newest.checkpoint.size
-        result.last = newest.checkpoint.time
+        result.root, result.last = newest.checkpoint.root.hex(), newest.checkpoint.time
     result.heads = len(checkpoints)
 
     # Step 2: hash every line again.

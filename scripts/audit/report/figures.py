@@ -8,9 +8,11 @@ filing, when the sheet appears in the trees of all entitled parties at once, to 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from statistics import median, quantiles
 
 from config import layout
+from config.event import TransferEvent
 from config.scope import Scope
 from config.sheet import Sheet
 from keys.ledger.record import Record
@@ -22,10 +24,11 @@ _FILED = """select ltrim(what, '/'), time, detail->>'sha256',
 _DOWNLOADED = """select ltrim(what, '/'), min(time), arg_min(detail->>'sha256', time) from record
     where name = 'transfer' and event = 'close' and outcome = 'ok' and who = ?
     and (detail->>'complete') = 'true' group by all"""
-_REFUSED = """select event, coalesce(detail->>'reason', detail->>'verb', ''), count(*),
-    sum(coalesce(try_cast(detail->>'count' as bigint), 1)), min(time), max(time) from record
+_REFUSED = """select event, coalesce(detail->>'reason', detail->>'verb', ''),
+    coalesce(what, '') <> '', sum(coalesce(try_cast(detail->>'count' as bigint), 1)),
+    min(time), max(time) from record
     where name = 'transfer' and outcome <> 'ok' and who = ? and event <> 'session-end'
-    group by all order by 3 desc"""
+    group by all order by 4 desc"""
 _SESSIONS = """select count(*) filter (where event = 'login'),
     coalesce(sum(try_cast(detail->>'bytes' as bigint)) filter (where event = 'close'), 0),
     list(distinct detail->>'client') filter (where event = 'login'),
@@ -69,10 +72,21 @@ class Delivery:
         return None not in (self.sha256, self.filed.sha256) and self.sha256 != self.filed.sha256
 
 
+class RefusalKind(StrEnum):
+    """What it means that a request was not granted."""
+
+    ACCESS = "access"  # a connection or a login was refused
+    PATH = "path"  # no such file or folder, or it cannot be opened that way
+    WRITE = "write"  # the client asked to change something
+    SERVICE = "service"  # an SSH request that this server never grants, such as env or a shell
+    TRANSFER = "transfer"  # a file was not sent to its end
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """How often an event was refused or failed for one reason."""
 
+    kind: RefusalKind
     event: str
     reason: str
     count: int
@@ -154,8 +168,8 @@ def party_report(
             time, sha256 = times.get(each.path, (None, None))
             sheets.append(Delivery(each, _utc(time) if time else None, sha256))
     refusals = tuple(
-        Refusal(event, reason, int(count), _utc(first), _utc(last))
-        for event, reason, _, count, first, last in select_rows(database, _REFUSED, [party])
+        Refusal(_kind(event, has_path), event, reason, int(count), _utc(first), _utc(last))
+        for event, reason, has_path, count, first, last in select_rows(database, _REFUSED, [party])
     )
     ((logins, sent, clients, addresses, first),) = select_rows(database, _SESSIONS, [party])
     return PartyReport(
@@ -174,6 +188,14 @@ def party_report(
             for user, event, count, first, last in select_rows(database, _ACCESSES, [party])
         ),
     )
+
+
+def _kind(event: str, has_path: bool) -> RefusalKind:
+    if event in (TransferEvent.CONNECTION_REFUSED, TransferEvent.LOGIN_REFUSED):
+        return RefusalKind.ACCESS
+    if event == TransferEvent.DENIED:  # a request of the SSH protocol has no path
+        return RefusalKind.WRITE if has_path else RefusalKind.SERVICE
+    return RefusalKind.TRANSFER if event == TransferEvent.CLOSE else RefusalKind.PATH
 
 
 def unequally_linked(

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 from unit.keys.ledger.signed_ledgers import Signed, make_signed, write_public_key
+from unit.scripts.audit import recorded_night
+from unit.scripts.audit.recorded_night import RecordedNight
 
 
 @pytest.fixture
@@ -17,3 +19,10 @@ def signed(tmp_path: Path) -> Signed:
         return make_signed(tmp_path / name, count, step, size)
 
     return make
+
+
+@pytest.fixture
+def night(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedNight:
+    """The ledgers of a short night; see recorded_night.make."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return recorded_night.make(site)

@@ -2,94 +2,16 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 
-import office
 import pytest
 from office import Ssps
 from unit.keys.ledger.signed_ledgers import KEY
+from unit.scripts.audit.recorded_night import NOON, ONE, SHA, TWO, RecordedNight, run
 
 from config.event import Event, Outcome, Value
 from keys.feed_segment import NO_PREVIOUS, FeedSegment, format_segment
-from keys.ledger.signer import Signer
-from keys.ledger.writer import Ledger
 from keys.server_keys import sshsig
-
-NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
-ONE = "2023-05-14-cb-mv/34-istanbul-1/kadikoy-2/sandik-1234/cb-sandik-sonuc-s1.jpg"
-TWO = "2023-05-14-cb-mv/35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.jpg"
-SHA = "ab" * 32
-
-
-class RecordedNight:
-    """A site's ledgers, with records at given seconds after 17.00."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.now = NOON
-
-    def clock(self) -> datetime:
-        return self.now
-
-    def record(self, ledger: str, seconds: float, event: Event) -> None:
-        self.now = NOON + timedelta(seconds=seconds)
-        with Ledger(self.folder / ledger, self.clock) as writer:
-            writer.append(event)
-
-    def filed(self, seconds: float, path: str, parties: int = 2) -> None:
-        detail: dict[str, Value] = {"sha256": SHA, "karekod": "1093717526", "parties": parties}
-        detail |= {"page": "20230514T140001000000-9f3c21ab", "engine": "zbar", "ms": 80}
-        self.record(
-            "filing", seconds, Event("filed", "publisher", "tarama.jpg", path, detail=detail)
-        )
-
-    def served(
-        self, seconds: float, party: str, path: str, session: int = 1, whole: bool = True
-    ) -> None:
-        detail: dict[str, Value] = {"session": session, "handle": 4, "size": 1000}
-        self.record(
-            "transfer", seconds, Event("open", party, "192.0.2.7", f"/{path}", detail=detail)
-        )
-        detail = {"session": session, "handle": 4, "bytes": 1000, "complete": whole, "ms": 2500}
-        detail |= {"sha256": SHA}
-        event = Event("close", party, "192.0.2.7", f"/{path}", detail=detail)
-        self.record("transfer", seconds + 0.5, event)
-
-    def sign(self) -> None:
-        for each in self.folder.iterdir():
-            with Signer(each, KEY, self.clock) as notary:
-                notary.sign(last=True)
-
-
-@pytest.fixture
-def night(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordedNight]:
-    """parti-a (scope: all) has both sheets, parti-b (two places) none and one failed login."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    recorded = RecordedNight(site / "ledgers")
-    recorded.filed(10, ONE, parties=1)
-    recorded.filed(20, TWO)
-    login: dict[str, Value] = {"session": 1, "method": "publickey", "client": "OpenSSH_9.2"}
-    login |= {"credential": "SHA256:abc", "cipher": "aes256-gcm@openssh.com", "kex": "mlkem"}
-    recorded.record("transfer", 30, Event("login", "parti-a", "192.0.2.7", "", detail=login))
-    recorded.served(31, "parti-a", ONE, whole=False)
-    recorded.served(40, "parti-a", ONE)
-    recorded.served(80, "parti-a", TWO)
-    refused: dict[str, Value] = {"session": 2, "method": "password", "reason": "credential"}
-    event = Event("login-refused", "parti-b", "192.0.2.66", "", Outcome.REFUSED, refused)
-    recorded.record("transfer", 90, event)
-    recorded.record("operations", 200, Event("party suspend", "ayse", "ysk-1", "parti-b"))
-    recorded.served(400, "parti-a", ONE, session=3)
-    recorded.sign()
-    yield recorded
-
-
-def run(ssps: Ssps, *words: object) -> list[str]:
-    done = ssps("audit", *words)
-    assert done.exit_code == 0, done.output
-    return str(done.stdout).splitlines()
 
 
 def test_query_filters_by_every_field(night: RecordedNight, site: Path, ssps: Ssps) -> None:
@@ -185,7 +107,7 @@ def test_the_record_of_the_portal_is_queried_reported_and_proved(
     night.sign()
 
     assert len(run(ssps, "query", "--site", site, "--ledger", "access")) == 2
-    run(ssps, "report", "parti-b", "--site", site, "-o", tmp_path / "report")
+    run(ssps, "report", "parti-b", "--site", site, "--lang", "en", "-o", tmp_path / "report")
     page = (tmp_path / "report/parti-b.html").read_text()
     assert "Web site and web service (2)" in page and "parti-b.ayse" in page
     run(ssps, "receipt", "parti-b", TWO, "--site", site, "-o", tmp_path / "receipt")
@@ -337,110 +259,6 @@ def test_gap_compares_a_feed_with_the_ledgers(
     ]
     nothing = ssps("audit", "gap", site / "ledgers", "--feed", site)
     assert "contains no segment of a feed, such as 00000001.csv" in nothing.stderr
-
-
-class BalancedTags(HTMLParser):
-    """Fails for a tag that is closed in the wrong place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_a_report_has_the_figures_of_a_party(
-    night: RecordedNight, site: Path, ssps: Ssps, tmp_path: Path
-) -> None:
-    why: dict[str, Value] = {"why": "call 3", "before": ["static_ips: 192.0.2.7"], "after": None}
-    event = Event("party set-ips", "ayse", "ysk-1", "parti-a", detail=why)
-    night.record("operations", 210, event)
-
-    said = run(ssps, "report", "parti-a", "--site", site, "-o", tmp_path / "out")
-
-    assert said[0] == "parti-a: 2 of 2 downloaded (100.0 %)"
-    page = (tmp_path / "out/parti-a.html").read_text()
-    BalancedTags().feed(page)
-    assert "OpenSSH_9.2" in page
-    assert page.count("<svg") == 2
-    assert "Changes by operators (1)" in page
-    assert '<td class="">static_ips: 192.0.2.7</td>' in page
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "out/parti-a.csv").read_text())))
-    assert [(row["sheet"], row["lag_seconds"]) for row in rows] == [
-        (ONE, "30.500"),
-        (TWO, "60.500"),
-    ]
-    assert (rows[0]["sha256_filed"], rows[0]["sha256_served"]) == (SHA, SHA)
-
-
-def test_a_report_on_all_compares_the_parties(
-    night: RecordedNight, site: Path, ssps: Ssps, tmp_path: Path
-) -> None:
-    said = run(ssps, "report", "--all", "--site", site, "-o", tmp_path / "out")
-
-    assert said[:2] == [
-        "parti-a: 2 of 2 downloaded (100.0 %)",
-        "parti-b: 0 of 1 downloaded (0.0 %)",
-    ]
-    page = (tmp_path / "out/index.html").read_text()
-    BalancedTags().feed(page)
-    assert "in one filing" in page
-    assert 'href="parti-b.html"' in page
-    assert len((tmp_path / "out/sheets.csv").read_text().splitlines()) == 4
-    assert "credential" in (tmp_path / "out/parti-b.html").read_text()
-
-
-def test_a_report_names_sheets_that_a_tree_lacked(
-    night: RecordedNight, site: Path, ssps: Ssps, tmp_path: Path
-) -> None:
-    night.filed(700, TWO.replace("s1", "s2"), parties=1)
-
-    run(ssps, "report", "--all", "--site", site, "-o", tmp_path / "out")
-
-    page = (tmp_path / "out/index.html").read_text()
-    assert "did not appear in every entitled party&#x27;s tree: 1." in page
-
-
-def test_a_report_escapes_text_from_clients(
-    night: RecordedNight, site: Path, ssps: Ssps, tmp_path: Path
-) -> None:
-    detail: dict[str, Value] = {"reason": "<script>alert(1)</script>", "session": 9}
-    event = Event("login-refused", "parti-a", "192.0.2.7", "", Outcome.REFUSED, detail)
-    night.record("transfer", 700, event)
-
-    run(ssps, "report", "parti-a", "--site", site, "-o", tmp_path / "out")
-
-    assert "<script" not in (tmp_path / "out/parti-a.html").read_text()
-
-
-def test_a_report_needs_only_copies_of_ledgers_and_parties(
-    night: RecordedNight, site: Path, ssps: Ssps, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy"
-    (site / "ledgers").rename(copy)
-    parties = tmp_path / "parties.toml"
-    parties.write_text(office.PARTIES_TOML)
-
-    said = run(
-        ssps, "report", "--all", "--ledgers", copy, "--parties", parties, "-o", tmp_path / "out"
-    )
-    assert said[:2] == [
-        "parti-a: 2 of 2 downloaded (100.0 %)",
-        "parti-b: 0 of 1 downloaded (0.0 %)",
-    ]
-    scoped = run(
-        ssps, "report", "parti-a", "--ledgers", copy, "--scope", "35-izmir-2", "-o", tmp_path / "o"
-    )
-    assert scoped[0] == "parti-a: 1 of 1 downloaded (100.0 %)"
-    assert (
-        "unknown party"
-        in ssps("audit", "report", "parti-z", "--ledgers", copy, "--parties", parties).stderr
-    )
 
 
 def test_export_writes_xferlog_ecs_and_ocsf(night: RecordedNight, site: Path, ssps: Ssps) -> None:
