@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from config.ballot import Option
+from config.ballot import Option, Tur
 from config.event import Event, FilingEvent, ResultsEvent
 from config.layout import ilce_of
 from config.layout import parse as parse_path
@@ -355,6 +355,13 @@ class ScopedData:
             option: found.pop() if len(found := titles.get(option, set())) == 1 else option
             for option in shown
         }
+
+    def joint_options(self, criteria: Criteria) -> frozenset[str]:
+        """Return those of `shown_options` that are the joint votes of an alliance."""
+        rows = self._view.ballot.rows if self._view.ballot is not None else ()
+        secim = criteria.secim
+        joint = {r.option.id for r in rows if (r.secim, r.option.tur) == (secim, Tur.ITTIFAK)}
+        return frozenset(joint.intersection(self.shown_options(criteria)))
 
     def _districts(self, criteria: Criteria) -> list[str]:
         """Return the districts that a search finds boxes in, in order."""

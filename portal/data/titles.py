@@ -1,8 +1,12 @@
 """The names of places and things as the web site shows them, in Turkish."""
 
+from collections.abc import Mapping
+
 from config import cevre, kurul
 from config.sheet import SandikTuru
 from portal.data.criteria import Area, Status
+from publisher.results.snapshots.exports import HEADINGS
+from publisher.results.snapshots.snapshot import VOTES
 
 KINDS = {
     SandikTuru.NORMAL: "Normal",
@@ -24,3 +28,11 @@ def district(name: str) -> str:
 def board(name: str) -> str:
     """Return the title of a board: `kadikoy-2` is Kadıköy 2."""
     return kurul.title(name)
+
+
+def field(name: str, options: Mapping[str, str]) -> str:
+    """Return the title of a number of a result: a heading of the form, or the option's title."""
+    if name.startswith(VOTES):
+        option = name.removeprefix(VOTES)
+        return options.get(option, option)
+    return HEADINGS.get(name, name)

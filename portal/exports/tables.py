@@ -10,7 +10,7 @@ from datetime import datetime
 from config.result import NUMBER_COLUMNS
 from portal.data import titles
 from portal.data.criteria import Criteria
-from portal.data.scoped import PLACE_ORDER, VOTE, BoxRow, ChangedResult, ScopedData
+from portal.data.scoped import PLACE_ORDER, BoxRow, ChangedResult, ScopedData
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots.exports import HEADINGS, PROVISIONAL, SNAPSHOT_HEADING
 
@@ -108,7 +108,7 @@ def changes(
             page = data.changes(criteria, since_snapshot, since, offset, _PAGE)
             for change in page.changes:
                 for name, old, new in change.differences():
-                    yield (*_change(change), _field(name, named), old, new)
+                    yield (*_change(change), titles.field(name, named), old, new)
             offset += _PAGE
             if offset >= page.count:
                 return
@@ -128,13 +128,6 @@ def _change(change: ChangedResult) -> tuple[Cell, ...]:
         change.time,
         "var" if change.new_scan else "yok",
     )
-
-
-def _field(name: str, named: dict[str, str]) -> str:
-    if name.startswith(VOTE):
-        option = name.removeprefix(VOTE)
-        return named.get(option, option)
-    return HEADINGS.get(name, name)
 
 
 def gaps(data: ScopedData, criteria: Criteria, without_sheet: bool = False) -> ExportTable:

@@ -1,6 +1,11 @@
 """What each check of results found, in the words of the site."""
 
-from publisher.results.checks.finding import Check, FindingKind
+from collections.abc import Iterator, Mapping
+
+from portal.data import titles
+from publisher.results.checks.finding import Check, Finding, FindingKind
+
+_ADDED = "toplam."  # before the name of a number: what the results below add up to
 
 KINDS = {
     FindingKind.ERROR: "Tutarsızlık",
@@ -35,3 +40,12 @@ CHECKS = {
     "oyu yok.",
     Check.SHIFTED_COLUMNS: "Oylar, komşu sandıklardakilere bir sütun kaymış gibi benziyor.",
 }
+
+
+def numbers_of(
+    found: Finding, named: Mapping[str, str]
+) -> Iterator[tuple[str, int | None, int | None]]:
+    """Yield title, number and, of a sum that differs, what the results below it add up to."""
+    for name, value in found.numbers.items():
+        if not name.startswith(_ADDED):
+            yield titles.field(name, named), value, found.numbers.get(f"{_ADDED}{name}")

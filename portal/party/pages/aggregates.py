@@ -52,6 +52,7 @@ def aggregates(request: Request, who: Visitor, data: Data) -> Response:
                 "where": " / ".join(where),
                 "rows": rows,
                 "marks": set(marks),
+                "first": max(line.sheets, key=lambda s: (-s.page, s.version), default=None),
             }
         )
     return page(

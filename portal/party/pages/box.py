@@ -7,7 +7,7 @@
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -23,10 +23,10 @@ from portal.access.identity import Identity
 from portal.data import titles
 from portal.data.boxes import BoxPlace
 from portal.data.history import BoxHistory, ResultVersion
-from portal.data.scoped import ScopedData
+from portal.data.scoped import VOTE, ScopedData
 from portal.data.sheets import SheetFile
 from portal.exports.file_name import with_user
-from portal.party.checks import CHECKS
+from portal.party.checks import CHECKS, numbers_of
 from portal.party.dependencies import Data, Visitor, pictures_of, search_of
 from portal.party.rendering import box_url, page
 from publisher.results.snapshots.exports import HEADINGS
@@ -42,6 +42,7 @@ class Moment:
     time: datetime
     result: ResultVersion | None = None
     sheet: SheetFile | None = None
+    differences: tuple[tuple[str, int | None, int | None], ...] = ()  # title, old and new number
 
 
 @router.get("/sandik/{cevre}/{kurul}/{sandik}")
@@ -63,6 +64,8 @@ def box(
     sheets = [s for s in history.sheets if s.secim is secim]
     before, after = data.neighbours(criteria, place)
     query = urlencode(criteria.query())
+    options = _options(data, secim, cevre)
+    named = dict(options)
     record(request, AccessEvent.PAGE, snapshot=data.snapshot.number)
     return page(
         request,
@@ -77,11 +80,11 @@ def box(
         contests=contests,
         numbers=[(name, HEADINGS[name]) for name in NUMBER_COLUMNS],
         newest=next((v for v in versions if v.newest), None),
-        options=_options(data, secim, cevre),
+        options=options,
         sheets=sheets,
         shown=_shown(request, sheets),
-        timeline=_timeline(versions, sheets),
-        findings=_findings(history, secim),
+        timeline=_timeline(versions, sheets, named),
+        findings=list(_findings(history, secim, named)),
         before=before,
         after=after,
         query=query,
@@ -157,16 +160,36 @@ def _shown(request: Request, sheets: Sequence[SheetFile]) -> SheetFile | None:
     return max(results, key=lambda s: (-s.page, s.version), default=None)
 
 
-def _timeline(versions: Sequence[ResultVersion], sheets: Sequence[SheetFile]) -> list[Moment]:
-    found = [Moment(v.accepted_at, result=v) for v in versions]
+def _timeline(
+    versions: Sequence[ResultVersion], sheets: Sequence[SheetFile], named: Mapping[str, str]
+) -> list[Moment]:
+    earlier = [None, *versions]
+    found = [
+        Moment(v.accepted_at, result=v, differences=tuple(_differences(before, v, named)))
+        for before, v in zip(earlier, versions, strict=False)
+    ]
     found += [Moment(s.filed_at, sheet=s) for s in sheets]
     return sorted(found, key=lambda moment: moment.time)
 
 
-def _findings(history: BoxHistory, secim: Secim) -> Iterator[tuple[str, str, str]]:
+def _differences(
+    before: ResultVersion | None, after: ResultVersion, named: Mapping[str, str]
+) -> Iterator[tuple[str, int | None, int | None]]:
+    if before is None:
+        return
+    old = {**before.numbers, **{f"{VOTE}{o}": n for o, n in before.votes.items()}}
+    new = {**after.numbers, **{f"{VOTE}{o}": n for o, n in after.votes.items()}}
+    for name in dict.fromkeys((*old, *new)):
+        if old.get(name) != new.get(name):
+            yield titles.field(name, named), old.get(name), new.get(name)
+
+
+def _findings(
+    history: BoxHistory, secim: Secim, named: Mapping[str, str]
+) -> Iterator[tuple[str, str, str]]:
     for found in history.findings:
         if found.secim is secim:
-            stated = ", ".join(f"{HEADINGS.get(k, k)} {v}" for k, v in found.numbers.items())
+            stated = ", ".join(f"{title} {n}" for title, n, _ in numbers_of(found, named))
             yield found.check.kind.value, CHECKS[found.check], stated
 
 

@@ -1,6 +1,7 @@
 """Değişiklikler: what changed since a time or a snapshot, as a page and as an Atom feed (RFC 4287).
 
 /degisiklikler?cevre=…&itibaren=42           the page; the rest of the address is a search
+/degisiklikler?zaman=2023-05-14T21:00        what changed since a time
 /degisiklikler.atom?…                        the same, the newest hundred
 """
 
@@ -16,11 +17,11 @@ from portal.access.gate import Refusal, entrance_of, gated_router, record
 from portal.data import titles
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
-from portal.data.scoped import VOTE, ChangedResult, ChangePage, ScopedData
+from portal.data.scoped import ChangedResult, ChangePage, ScopedData
+from portal.exports.file_name import TURKEY
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists
 from portal.party.rendering import box_url, moment, page, render
-from publisher.results.snapshots.exports import HEADINGS
 
 router = gated_router()
 
@@ -28,16 +29,19 @@ router = gated_router()
 @router.get("/degisiklikler")
 def changes(request: Request, who: Visitor, data: Data) -> Response:
     """Show what changed."""
-    criteria, since = search_of(request, data), since_of(request)
+    criteria, (since, time) = search_of(request, data), since_of(request)
     number = page_of(request)
-    found = data.changes(criteria, since, None, (number - 1) * ROWS_A_PAGE, ROWS_A_PAGE)
+    found = data.changes(criteria, since, time, (number - 1) * ROWS_A_PAGE, ROWS_A_PAGE)
     record(
         request,
         AccessEvent.QUERY,
         rows=len(found.changes),
         snapshot=data.snapshot.number,
     )
-    query = {**criteria.query(), **({"itibaren": str(since)} if since else {})}
+    stated = request.query_params.get("zaman", "").strip()
+    query = dict(criteria.query())
+    query |= {"itibaren": str(since)} if since else {}
+    query |= {"zaman": stated} if stated else {}
     return page(
         request,
         "degisiklikler.html",
@@ -47,6 +51,9 @@ def changes(request: Request, who: Visitor, data: Data) -> Response:
         found=_described(found, data, criteria),
         count=found.count,
         since=since,
+        time=time,
+        stated=stated,
+        place_query=urlencode(criteria.query()),
         number=number,
         pages=max(1, -(-found.count // ROWS_A_PAGE)),
         query=urlencode(query),
@@ -56,8 +63,8 @@ def changes(request: Request, who: Visitor, data: Data) -> Response:
 @router.get("/degisiklikler.atom")
 def atom(request: Request, who: Visitor, data: Data) -> Response:
     """Return the newest changes as an Atom feed."""
-    criteria, since = search_of(request, data), since_of(request)
-    found = data.changes(criteria, since, None, 0, ROWS_A_PAGE)
+    criteria, (since, time) = search_of(request, data), since_of(request)
+    found = data.changes(criteria, since, time, 0, ROWS_A_PAGE)
     record(
         request,
         AccessEvent.QUERY,
@@ -77,14 +84,23 @@ def atom(request: Request, who: Visitor, data: Data) -> Response:
     return Response(text, media_type="application/atom+xml; charset=utf-8")
 
 
-def since_of(request: Request) -> int:
-    """Return the snapshot after which changes are asked for, 0 for all."""
+def since_of(request: Request) -> tuple[int, datetime | None]:
+    """Return the snapshot and the time after which changes are asked for; 0 and None for all.
+
+    A time is one of Turkey, `2023-05-14T21:00`, as a browser's field for times sends it.
+    """
     text = request.query_params.get("itibaren", "").strip()
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdecimal() and len(text) < 9):
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 9):
         raise Refusal(422, "bad-snapshot", "itibaren bir anlık görüntü numarası olmalı, ör. 42.")
-    return int(text)
+    stated = request.query_params.get("zaman", "").strip()
+    try:
+        time = datetime.fromisoformat(stated[:40]) if stated else None
+    except ValueError:
+        wrong = "zaman okunamadı, şöyle yazın: 2023-05-14T21:00."
+        raise Refusal(422, "bad-time", wrong) from None
+    if time is not None and time.tzinfo is None:
+        time = time.replace(tzinfo=TURKEY)
+    return int(text or 0), time
 
 
 def _described(
@@ -104,18 +120,13 @@ def _describe(change: ChangedResult, named: Mapping[str, str], query: str) -> Ma
         "change": change,
         "where": " / ".join(parts),
         "url": box_url(place, query) if is_box else "",
-        "differences": [(_title(name, named), old, new) for name, old, new in change.differences()],
+        "differences": [
+            (titles.field(name, named), old, new) for name, old, new in change.differences()
+        ],
         "key": f"{change.snapshot}-{change.secim}-{change.belge}-{place}-{change.version}",
         "when": _utc(change.closed_at or change.time),
         "shown": moment(change.closed_at or change.time),
     }
-
-
-def _title(name: str, named: Mapping[str, str]) -> str:
-    if name.startswith(VOTE):
-        option = name.removeprefix(VOTE)
-        return named.get(option, option)
-    return HEADINGS.get(name, name)
 
 
 def _utc(time: datetime) -> str:

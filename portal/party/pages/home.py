@@ -28,7 +28,8 @@ class Tile:
     y: int
     boxes: int
     opened: int
-    district: str
+    district: str  # its first one
+    several: bool  # it has several districts in scope
 
     @property
     def level(self) -> int | None:
@@ -68,5 +69,7 @@ def _tiles(lines: list[CoverageLine]) -> list[Tile]:
         here = [line for line in lines if line.cevre.partition("-")[0] == plate]
         boxes, opened = sum(line.boxes for line in here), sum(line.opened for line in here)
         district = here[0].cevre if here else ""
-        found.append(Tile(plate, tile_map.name(plate), x, y, boxes, opened, district))
+        found.append(
+            Tile(plate, tile_map.name(plate), x, y, boxes, opened, district, len(here) > 1)
+        )
     return found

@@ -1,20 +1,23 @@
 """Eksikler and Uyarılar: the boxes without result or sheet, and what the checks found."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
 
+from config import layout
 from config.event import AccessEvent
 from portal.access.gate import Refusal, gated_router, record
 from portal.data import titles
 from portal.data.boxes import BoxPlace
-from portal.party.checks import CHECKS, KINDS
+from portal.data.criteria import Criteria
+from portal.data.scoped import ScopedData
+from portal.party.checks import CHECKS, KINDS, numbers_of
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists
 from portal.party.rendering import box_url, page
 from publisher.results.checks.finding import Check, Finding
-from publisher.results.snapshots.exports import HEADINGS
 
 router = gated_router()
 
@@ -70,7 +73,8 @@ def findings(request: Request, who: Visitor, data: Data) -> Response:
         lists=lists(data.choices(criteria), criteria),
         checks=[(c.value, CHECKS[c], KINDS[c.kind], counts[c]) for c in Check if counts.get(c)],
         wanted=wanted,
-        found=[_described(each, criteria.query()) for each in found.findings],
+        place_query=urlencode(criteria.query()),
+        found=[_described(each, criteria, data) for each in found.findings],
         count=found.count,
         number=number,
         pages=max(1, -(-found.count // ROWS_A_PAGE)),
@@ -78,13 +82,23 @@ def findings(request: Request, who: Visitor, data: Data) -> Response:
     )
 
 
-def _described(found: Finding, query: Mapping[str, str]) -> Mapping[str, object]:
+def _described(found: Finding, criteria: Criteria, data: ScopedData) -> Mapping[str, object]:
+    named = data.option_titles(criteria)
     return {
         "kind": KINDS[found.check.kind],
         "text": CHECKS[found.check],
-        "places": list(_places(found, urlencode(query))),
-        "numbers": [(HEADINGS.get(k, k), v) for k, v in found.numbers.items()],
+        "places": list(_places(found, urlencode(criteria.query()))),
+        "numbers": list(numbers_of(found, named)),
+        "sheets": list(_sheets(found)),
     }
+
+
+def _sheets(found: Finding) -> Iterator[tuple[str, str]]:
+    """Yield path and name of each sheet that a finding is about."""
+    for path in found.sheets:
+        with suppress(ValueError):
+            sheet = layout.parse(path).sheet
+            yield path, f"{sheet.belge.turkish}, sayfa {sheet.page}"
 
 
 def _places(found: Finding, query: str) -> Iterator[tuple[str, str]]:

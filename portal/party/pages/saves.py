@@ -102,7 +102,7 @@ def _table(request: Request, data: ScopedData, criteria: Criteria, what: str) ->
                 data.table(criteria, sort, limit=1)  # raises ValueError for an unknown column
                 return tables.boxes(data, criteria, sort, query.get("yon") == "azalan")
             case "degisiklikler":
-                return tables.changes(data, criteria, since_of(request))
+                return tables.changes(data, criteria, *since_of(request))
             case "eksikler":
                 return tables.gaps(data, criteria, query.get("ne") == "tutanak")
             case "uyarilar":

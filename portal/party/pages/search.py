@@ -13,10 +13,12 @@ from portal.access.gate import Refusal, gated_router, record
 from portal.data import titles
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.scoped import PLACE_ORDER, TURNOUT, VOTE, Choices, ScopedData
+from portal.data.sums import Sum
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.rendering import page
 
 router = gated_router()
+_RIVALS_A_PART = 10  # rows of one table of the summary
 
 # The columns of the table before the votes: how they are sorted, their heading, their number.
 NUMBERS = (
@@ -60,6 +62,8 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
     named = data.option_titles(criteria)
     options = data.shown_options(criteria)
     query = criteria.query()
+    total = data.summary(replace(criteria, status=Status.ALL)).total
+    rivals = _rivals(data, criteria, total, options, named)
     return page(
         request,
         "arama.html",
@@ -82,7 +86,11 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
             {**query, **({"sirala": sort} if sort != PLACE_ORDER else {})}
             | ({"yon": "azalan"} if descending else {})
         ),
-        rivals=_rivals(data, criteria, options, named),
+        rivals=rivals,
+        rival_parts=-(-len(rivals) // _RIVALS_A_PART),
+        joint_votes=any(each.joint for each in rivals),
+        shared=bool(total.paylar),
+        undivided=sum(each["undefined_votes"] for each in (total.paylar or {}).values()),
     )
 
 
@@ -148,15 +156,34 @@ def _columns(options: tuple[str, ...], named: Mapping[str, str]) -> list[Column]
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """An option of the summary: its votes, and its share of its alliance's joint votes (md. 18)."""
+
+    title: str
+    votes: int
+    share: int | None = None  # None: no alliance, or its joint votes cannot be divided
+    joint: bool = False  # these are the joint votes themselves
+
+    @property
+    def total(self) -> int:
+        """Its own votes and its share."""
+        return self.votes + (self.share or 0)
+
+
 def _rivals(
-    data: ScopedData, criteria: Criteria, options: tuple[str, ...], named: Mapping[str, str]
-) -> list[tuple[str, int, int | None]]:
-    """Return title, votes and, where it is defined, the votes with the share of joint votes."""
-    total = data.summary(replace(criteria, status=Status.ALL)).total
-    shares: dict[str, int] = {}
-    for alliance in (total.paylar or {}).values():
-        for option, share in alliance["members"].items():
-            if share["rounded"] is not None:
-                shares[option] = share["own"] + share["rounded"]
-    found = [(named[o], total.votes.get(o, 0), shares.get(o)) for o in options]
-    return sorted(found, key=lambda each: -each[1])
+    data: ScopedData,
+    criteria: Criteria,
+    total: Sum,
+    options: tuple[str, ...],
+    named: Mapping[str, str],
+) -> list[Rival]:
+    """Return the options with most votes first, the joint votes of alliances last."""
+    shares = {
+        option: share["rounded"]
+        for alliance in (total.paylar or {}).values()
+        for option, share in alliance["members"].items()
+    }
+    joint = data.joint_options(criteria)
+    found = [Rival(named[o], total.votes.get(o, 0), shares.get(o), o in joint) for o in options]
+    return sorted(found, key=lambda each: (each.joint, -each.total))

@@ -57,6 +57,7 @@ CALLS: dict[str, Calls] = {
     "options": lambda d, _: [d.options(MV, cevre) for cevre, _ in OTHER_BOARDS if cevre != OWN[0]],
     "shown_options": lambda d, _: map(d.shown_options, searches()),
     "option_titles": lambda d, _: map(d.option_titles, searches()),
+    "joint_options": lambda d, _: map(d.joint_options, searches()),
     "boards": lambda d, _: [d.boards()],
     "board_numbers": lambda d, _: [d.board_numbers()],
     "boxes_by_board": lambda d, _: map(d.boxes_by_board, searches()),
@@ -170,8 +171,8 @@ def test_the_same_questions_do_answer_with_a_larger_scope(filled: PortalSite) ->
 
     without_places = {
         "snapshot", "contests", "sees_everything", "options", "shown_options", "option_titles",
-        "summary", "votes_of", "aggregate_sheets", "mahalle_number", "finding_counts",
-        "whole_file", "newest_exports", "snapshot_info", "snapshot_tables",
+        "joint_options", "summary", "votes_of", "aggregate_sheets", "mahalle_number",
+        "finding_counts", "whole_file", "newest_exports", "snapshot_info", "snapshot_tables",
     }  # fmt: skip
     assert set(silent) <= without_places
 

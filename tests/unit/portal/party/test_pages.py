@@ -195,6 +195,38 @@ def test_a_change_is_shown_from_old_to_new_and_as_atom(night: Night) -> None:
     assert browser.get("/degisiklikler?itibaren=x").status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("time", "count"),
+    [("2023-05-14T17:00", 1), ("2023-05-14T20:59:59%2B03:00", 1), ("2099-01-01T00:00", 0)],
+)
+def test_changes_since_a_time_are_shown_and_saved(night: Night, time: str, count: int) -> None:
+    browser = night.whole()
+    shown = browser.get(f"/degisiklikler?secim=mv&zaman={time}").text
+    saved = browser.get(f"/kaydet/degisiklikler.csv?secim=mv&zaman={time}").text
+
+    assert f"<strong>{count}</strong> değişiklik" in shown
+    assert f"zaman={time.replace(':', '%3A')}" in shown  # in the addresses of the files
+    assert ("itiraz" in saved) is bool(count)
+    assert browser.get("/degisiklikler?zaman=dün").status_code == 422
+
+
+def test_the_time_line_says_what_each_version_changed(night: Night) -> None:
+    shown = night.whole().get("/sandik/34-istanbul-1/kadikoy-2/1001?secim=mv").text
+
+    line = shown.split("Sonuç, 2. sürüm</strong>")[1].split("</ul>")[0]
+    assert "Geçersiz: <del>5</del> → <ins>1.234</ins>" in line
+    assert line.count("<li>") == 2  # gecersiz and oy_kullanan
+
+
+def test_own_votes_joint_votes_and_shares_are_told_apart(night: Night) -> None:
+    browser = night.whole()
+    whole = browser.get("/arama?secim=mv&cevre=34-istanbul-1").text
+    part = browser.get("/arama?secim=mv&cevre=34-istanbul-1&mahalle=Moda").text
+
+    assert "Kendi oyu" in whole and "Toplam</th>" in whole and "ortak oy</small>" in whole
+    assert "Kendi oyu" not in part and "paylar bu yüzden gösterilmez" in part
+
+
 def test_gaps_findings_and_aggregates_are_shown(night: Night) -> None:
     browser = night.whole()
 
