@@ -1,4 +1,4 @@
-"""The style sheet and the scripts of the site, which anybody at a registered address may have.
+"""The files of the site that anybody at a registered address may have: style, script, pictures.
 
 Their addresses have a digest of their content, so browsers may keep them for a year.
 """
@@ -14,6 +14,8 @@ from fastapi import Request, Response
 from portal.access.gate import Refusal, gated_router, public
 
 _FOLDER = Path(__file__).parent / "static"
+HELP_FOLDER = Path(__file__).parent / "help"
+_KINDS = {".js": "text/javascript", ".webp": "image/webp"}
 _FOREVER = "public, max-age=31536000, immutable"
 _DIGITS = 16
 
@@ -30,12 +32,12 @@ class _Asset:
 @cache
 def _assets() -> dict[str, _Asset]:
     found = {}
-    for path in sorted(_FOLDER.iterdir()):
+    for path in (*sorted(_FOLDER.iterdir()), *sorted(HELP_FOLDER.glob("*.webp"))):
         if path.name.startswith("."):
             continue
         content = path.read_bytes()
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        kind = "text/javascript" if path.suffix == ".js" else kind
+        guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kind = _KINDS.get(path.suffix, guessed)
         digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
         found[path.name] = _Asset(content, kind, digest)
     return found

@@ -29,6 +29,37 @@ PAGES = (
     ("/uyarilar", "Uyarılar"),
     ("/birlestirme", "Birleştirme"),
 )
+HELP_PAGES = {
+    "giris": "Giriş, ilk parola, koşullar",
+    "ikinci-adim": "İki adımlı giriş",
+    "genel-durum": "Genel durum",
+    "arama": "Arama",
+    "sandik": "Sandık ve imzalı tutanak",
+    "degisiklikler": "Değişiklikler",
+    "eksikler": "Eksikler",
+    "uyarilar": "Uyarılar",
+    "birlestirme": "Birleştirme",
+    "kaydet": "Kaydetme, yazdırma ve kanıt",
+    "hesap": "Hesap ve oturum",
+}
+# The help page of each screen, by the route of the screen.
+HELP_OF = {
+    "/giris": "giris",
+    "/parola": "giris",
+    "/kosullar": "giris",
+    "/dogrulama": "ikinci-adim",
+    "/ikinci-adim": "ikinci-adim",
+    "/hesap/ikinci-adim": "ikinci-adim",
+    "/": "genel-durum",
+    "/arama": "arama",
+    "/sandik/{cevre}/{kurul}/{sandik}": "sandik",
+    "/degisiklikler": "degisiklikler",
+    "/eksikler": "eksikler",
+    "/uyarilar": "uyarilar",
+    "/birlestirme": "birlestirme",
+    "/hesap": "hesap",
+    "/hesap/parola": "hesap",
+}
 
 
 def page(
@@ -55,6 +86,7 @@ def page(
         now=entrance.clock(),
         signed_in=session is not None and session.stage is Stage.FULL,
         menu=PAGES,
+        help_page=HELP_OF.get(getattr(request.scope.get("route"), "path", ""), ""),
         **{"data": None, **context},
     )
     return HTMLResponse(rendered, status, headers)

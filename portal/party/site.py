@@ -9,6 +9,7 @@ from portal.party.pages import (
     box,
     changes,
     entry,
+    help,
     home,
     live,
     missing,
@@ -27,6 +28,7 @@ ROUTERS = (
     aggregates.router,
     saves.router,
     live.router,
+    help.router,
 )
 
 

@@ -1,100 +1,23 @@
-"""A user of the web site, in a real browser: from the first login to the logout.
-
-Debian's Chromium is driven by Playwright. The site is a rehearsal's, run by `ssps run`.
-"""
+"""A user of the web site, in a real browser: from the first login to the logout."""
 
 import io
-import json
-import shutil
 import ssl
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pyotp
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from running_site import RunningSite, free_port, running_rehearsal, until
+from playwright.sync_api import Browser, BrowserContext, Page
+from running_site import RunningSite, until
+from web_browser import CHROMIUM, SIZES, correct, first_box, kit, log_in, watched
 
-from config.scope import ALL
-from config.settings import ShareLevel
-from config.sheet import Secim
 from config.site import ACCESS
-from portal.data.criteria import Criteria, Status
-from portal.data.live import LiveData
-from portal.data.scoped import BoxRow
-from scripts.rehearsal.synthetic.result_batches import deliver_batch
 
-CHROMIUM = shutil.which("chromium")
-OPTIONS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-SIZES = ((360, 740), (768, 1024), (1440, 900))
 NEW_PASSWORD = "Galata-Kulesi-1348"
 PAGES = ("/", "/arama", "/degisiklikler", "/eksikler", "/uyarilar", "/birlestirme", "/hesap")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
-    """A small election with a portal, all of it filed and counted."""
-    folder = tmp_path_factory.mktemp("web")
-    with running_rehearsal(folder, boxes=8, parties=2, web_port=free_port()) as found:
-        found.scan()
-        until(lambda: any((found.site / "snapshots").glob("0*")), "a snapshot is closed")
-        until(lambda: opened(found) == 8, "all boxes have a result")
-        yield found
-
-
-def opened(night: RunningSite) -> int:
-    live = LiveData(night.site, ShareLevel.CEVRE)
-    return live.scoped(ALL).summary(Criteria(Secim.MV)).opened
-
-
-def kit(night: RunningSite, party: str = "parti-a") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((night.site / "clients" / party / "web.json").read_text())
-    return found
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def context(night: RunningSite, chromium: Browser) -> Iterator[BrowserContext]:
-    """A browser without cookies. The test's authority is in no store of the system."""
-    made = chromium.new_context(
-        base_url=kit(night)["site"], ignore_https_errors=True, accept_downloads=True
-    )
-    made.set_default_timeout(60_000)
-    yield made
-    made.close()
-
-
-def watched(context: BrowserContext) -> tuple[Page, list[str]]:
-    """Open a page; every error that the browser reports is collected."""
-    page, errors = context.new_page(), list[str]()
-    page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    return page, errors
-
-
-def log_in(page: Page, name: str, password: str) -> None:
-    page.goto("/giris")
-    page.fill("#kullanici", name)
-    page.fill("#parola", password)
-    page.click("text=Giriş yap")
 
 
 def test_a_first_login_sets_a_password_a_second_factor_and_accepts_the_terms(
@@ -194,34 +117,6 @@ def test_a_box_is_beside_its_signed_sheet_and_a_correction_appears_by_itself(
     page.goto("/degisiklikler?secim=mv")
     assert "itiraz" in page.locator("main").inner_text()
     assert errors == []
-
-
-def first_box(night: RunningSite) -> BoxRow:
-    data = LiveData(night.site, ShareLevel.CEVRE).scoped(ALL)
-    wanted = Criteria(Secim.MV, status=Status.OPENED)
-    return next(r for r in data.rows(wanted) if r.sheets and r.version == 1)
-
-
-def correct(night: RunningSite, row: BoxRow) -> None:
-    """Deliver a second version of a box's numbers, as after an objection."""
-    numbers = {name: number for name, number in row.numbers.items() if number is not None}
-    votes = dict(row.votes)
-    most = max(votes, key=lambda option: votes[option])
-    votes[most] -= 1
-    changed = {
-        "secim": "mv",
-        **row.place._asdict(),
-        "sandik_turu": row.kind.value,
-        "surum": 2,
-        "neden": "itiraz",
-        "zaman": "2026-11-30T23:00:00+03:00",
-        **numbers,
-        "gecersiz": numbers["gecersiz"] + 1,
-        "gecerli": numbers["gecerli"] - 1,
-        "itirazsiz_gecerli": numbers["itirazsiz_gecerli"] - 1,
-        "oylar": votes,
-    }
-    deliver_batch(night.site, "itiraz.ndjson", [changed])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

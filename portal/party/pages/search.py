@@ -87,7 +87,7 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
             | ({"yon": "azalan"} if descending else {})
         ),
         rivals=rivals,
-        rival_parts=-(-len(rivals) // _RIVALS_A_PART),
+        rival_parts=max(1, -(-len(rivals) // _RIVALS_A_PART)),
         joint_votes=any(each.joint for each in rivals),
         shared=bool(total.paylar),
         undivided=sum(each["undefined_votes"] for each in (total.paylar or {}).values()),

@@ -24,7 +24,14 @@ from portal.access.gate import (
 from portal.access.identity import Identity
 from portal.server import create_app
 
-PUBLIC = {"/giris", "/dosya/{digest}/{name}", "/v1/health", "/v1/openapi.json"}
+PUBLIC = {
+    "/giris",
+    "/yardim",
+    "/yardim/{slug}",
+    "/dosya/{digest}/{name}",
+    "/v1/health",
+    "/v1/openapi.json",
+}
 
 
 def routes(portal: Portal) -> Iterator[tuple[str, GatedRoute, str]]:
