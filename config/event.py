@@ -10,8 +10,9 @@ transfer ledger: `who` is the party, or the user name that a client gave; `from`
                                       rehearsal
     login-refused        what: -       session, method, credential, client, cipher, kex, reason, via
     open, list           what: path    session, handle, size, reason
-    close                what: path    session, handle, bytes, complete, ranges, sha256, ms, reason
-    hash                 what: path    session, algorithm, reason
+    close                what: path    session, handle, bytes, complete, ranges, sha256, stamp, ms,
+                                      reason
+    hash                 what: path    session, algorithm, stamp, reason
     denied               what: path    session, verb, count
     session-end          what: -       session, files, bytes, ms, reason, via, credential,
                                       client, missing
@@ -77,8 +78,11 @@ session without a login, it names the client's version. If client and server sha
 `missing` has what the client offers instead, such as
 `key exchange: diffie-hellman-group1-sha1; MAC: hmac-md5`.
 
-close has the SHA-256 of the file that was served, or null if the file has no digest. If the file
-was not sent completely, `ranges` has the first and last byte of each range that was, such as
+close has the SHA-256 of the file that was served: it was proven by the file's seal, or computed.
+`stamp` says if something was wrong with that (sftpd/monitor/stamps): `unstamped`, `stamp-wrong` or
+`changed`. The SHA-256 is null if nothing was sent of a file whose seal proves nothing, if the file
+changed while it was sent, and if the session was killed before it had computed the digest. If the
+file was not sent completely, `ranges` has the first and last byte of each range that was, such as
 `0-32767,65536-99999`. If the session was killed, it is not known what was sent of an open file, and
 `bytes` is null.
 

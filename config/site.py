@@ -8,6 +8,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     intake/                           scanners put pages here, unless [intake] names other folders
     keys/host/  keys/host/next/       the host keys of the server, and those it will use next
     keys/signing/                     the key that signs feeds, sums and ledger checkpoints
+    keys/stamps/stamp_key             the key that seals the digests of served files
     keys/parties/<party>.toml         the ring of a party: its SFTP credentials
     keys/users/<party>.toml           a party's users of the web site and the web service
     keys/tls/                         the portal's certificate and its key, if they are kept here
@@ -105,6 +106,11 @@ def ring_file(party: str) -> Path:
 def users_file(party: str) -> Path:
     """Return the file with a party's users of the web site and the web service."""
     return USERS / f"{party}.toml"
+
+
+def stamp_key_file() -> Path:
+    """Return the file with the key that seals the digests of served files."""
+    return KEYS / "stamps" / "stamp_key"
 
 
 def original_file(sha256: str) -> Path:

@@ -39,6 +39,7 @@ from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
 from keys.operations import publisher_state, server_state
+from keys.server_keys import stamp_key
 from sftpd.access.connection_shares import ConnectionShares
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
@@ -52,6 +53,7 @@ from sftpd.monitor.metrics_server import MetricsServer
 from sftpd.monitor.monitor import Monitor, first_record
 from sftpd.monitor.password_change import PasswordChanges
 from sftpd.monitor.recovery import LiveFile
+from sftpd.monitor.stamps import StampChecker
 from sftpd.monitor.status_file import StatusFile
 from sftpd.processes import host_keys
 from sftpd.processes.forker import COMMAND as FORKER
@@ -209,12 +211,14 @@ class Server:
         self._started = clock().timestamp()
         self._party_rates: dict[str, float] = {}  # Mbit/s, of the parties with their own limit
         self._signers: list[HostKeySigner] = []
+        self._stamp_keys = {"": stamp_key.load_or_create(settings.site)}
         self._monitor = Monitor(
             self._loop,
             ledger,
             settings.sftp.max_sessions_per_party,
             charge=penalties.charge,
         )
+        self._monitor.stamps = StampChecker(self._stamp_key)
         self._logins = Logins(
             self._monitor,
             parts.judge,
@@ -271,6 +275,19 @@ class Server:
             policy,
         )
         return Config(settings, sessions, signer)
+
+    def _stamp_key(self, rehearsal: str) -> bytes | None:
+        """Return the stamp key of the site of a rehearsal, or of this site."""
+        if rehearsal not in self._stamp_keys:
+            folders = {known.id: known.folder for known in self._config.settings.rehearsals}
+            try:
+                key = stamp_key.load(folders[rehearsal])
+            except (KeyError, Faults):
+                key = None
+            if key is None:
+                return None  # its publisher has not started yet
+            self._stamp_keys[rehearsal] = key
+        return self._stamp_keys[rehearsal]
 
     def stop_signing(self) -> None:
         """End the processes that have the host keys."""

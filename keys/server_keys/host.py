@@ -4,6 +4,7 @@
 
     keys/host/ssh_host_ed25519_key, ssh_host_rsa_key     prove the server to the parties
     keys/signing/signing_key                             signs feeds, sums and checkpoints
+    keys/stamps/stamp_key                                seals the digests of files (stamp_key)
 
 The RSA key has 4096 bits, the others are ed25519. Each has its public half beside it, in a file of
 the same name and `.pub`.
@@ -38,6 +39,7 @@ from config.fault import Fault
 from config.site import HOST_KEYS, KEYS, SIGNING_KEYS
 from keys import files
 from keys.credentials.ring import fingerprint
+from keys.server_keys import stamp_key
 
 NEXT_HOST_KEYS = HOST_KEYS / "next"
 HOST_KEY_NAMES = ("ssh_host_ed25519_key", "ssh_host_rsa_key")
@@ -60,10 +62,11 @@ def create_key(path: Path, comment: str, *, bits: int = 0) -> str:
 
 
 def create_site_keys(site: Path) -> None:
-    """Make the host keys and the signing key of a new site."""
+    """Make the host keys, the signing key and the stamp key of a new site."""
     for name in HOST_KEY_NAMES:
         create_key(site / HOST_KEYS / name, "ssps", bits=_RSA_BITS if "rsa" in name else 0)
     create_key(site / SIGNING_KEYS / SIGNING_KEY, "ssps")
+    stamp_key.load_or_create(site)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A JPEG or PNG is sent as it is. A page of a TIFF or PDF is rendered in a process
 (portal/pictures/worker) and kept in memory, up to CACHE_BYTES for all of them.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -36,6 +37,10 @@ class Picture:
     original: bool
 
 
+class OriginalChanged(Exception):
+    """The file in the store does not have the bytes that were filed."""
+
+
 class Pictures:
     """Makes pictures and keeps the last ones; any thread may call it."""
 
@@ -47,12 +52,18 @@ class Pictures:
         self._rendering = threading.Semaphore(_AT_A_TIME)
 
     def original(self, site: Path, sha256: str) -> Picture | None:
-        """Return the original with that digest, None if the store does not have it."""
+        """Return the original with that digest, None if the store does not have it.
+
+        Raises OriginalChanged if the bytes there have another digest.
+        """
         try:
             content = (site / original_file(sha256)).read_bytes()
         except OSError as error:
             _log.error("original-unreadable", sha256=sha256, cause=str(error))
             return None
+        if (actual := hashlib.sha256(content).hexdigest()) != sha256:
+            _log.error("original-changed", sha256=sha256, actual=actual)
+            raise OriginalChanged(sha256)
         kind = format_of(content) or ""
         return Picture(content, MEDIA_TYPES.get(kind, "application/octet-stream"), original=True)
 

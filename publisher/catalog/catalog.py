@@ -377,6 +377,11 @@ class Catalog(Database):
         found: int | None = self._connection.scalar(query)
         return found
 
+    def keeps(self, sha256: str) -> bool:
+        """Return whether the store has an original with this digest: filed, or split."""
+        split = sa.select(t.extract.c.number).where(t.extract.c.original == sha256).limit(1)
+        return self.filing_time(sha256) is not None or self._connection.scalar(split) is not None
+
     def quarantine_decision(self, file: str) -> UnrecordedDecision | None:
         """Return the decision that put a file into quarantine."""
         condition = (t.arrival.c.id == file[:ID_LENGTH]) & (t.arrival.c.what == file)

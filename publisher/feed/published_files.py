@@ -17,6 +17,7 @@ from config.fault import Fault, Faults
 from config.site import FEED, TREES
 from keys import digest
 from keys.files import sync
+from keys.server_keys import stamp_key
 
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o444
 _NEW_FILE = "new"  # the temporary name in feed/
@@ -33,6 +34,7 @@ class PublishedFiles:
         """Create the folder; raise Faults if its files cannot be linked into the trees."""
         self.folder = site / FEED
         self._trees = site / TREES
+        self.stamp_key = stamp_key.load_or_create(site)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._trees.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         if self.folder.stat().st_dev != self._trees.stat().st_dev:
@@ -117,9 +119,9 @@ class PublishedFiles:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            digest.stamp(descriptor, digest.digests_of(content))
-            os.fchmod(descriptor, _FILE_MODE)
             os.utime(descriptor, (at, at))
+            digest.stamp(descriptor, digest.digests_of(content), self.stamp_key)
+            os.fchmod(descriptor, _FILE_MODE)
             if durable:
                 os.fsync(descriptor)
         return new

@@ -81,19 +81,18 @@ class ResultViews:
             return known
         sums = (folder / layout.SUMS).relative_to(self._site / FEED)
         if not (folder / layout.SUMS).exists():
-            content = format_sums((name, _sha256(folder / name)) for name in _files_of(folder))
+            content = format_sums((name, self._sha256(folder / name)) for name in _files_of(folder))
             signature = f"{sums}{layout.SIGNATURE_SUFFIX}"
             self._files.keep(signature, self._sign(content), at, durable=True)
             self._files.keep(str(sums), content, at, durable=True)
         digest_of_sums = sha256((folder / layout.SUMS).read_bytes()).hexdigest()
         return self._sums.setdefault(folder, digest_of_sums)
 
+    def _sha256(self, file: Path) -> str:
+        with file.open("rb") as opened:
+            return digest.proven_or_computed(opened.fileno(), self._files.stamp_key).sha256
+
 
 def _files_of(folder: Path) -> list[str]:
     sums = (layout.SUMS, layout.SUMS + layout.SIGNATURE_SUFFIX)
     return sorted(name for name in inodes(folder) if name not in sums and name[0] != _HIDDEN)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return digest.digests_of_file(opened.fileno()).sha256

@@ -56,6 +56,7 @@ from publisher.store.quarantine import Quarantine, QuarantineNote
 from publisher.store.store import CannotLink, Store
 
 WHO = "publisher"
+_KEPT = (states.FILED, states.SPLIT)  # outcomes of files that the store has
 # These errors concern the tree of one party; any other error is a failure of the disk.
 ONE_TREE_ERRORS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK}
 
@@ -291,6 +292,10 @@ class Filer:
         if not rows:
             return []
         events = [self._carry_out_one(row) for row in rows]
+        for sha256 in {row.sha256: None for row in rows if row.outcome in _KEPT}:
+            assert sha256 is not None  # noqa: S101 - the store has its bytes
+            self._store.seal(sha256)
+        self._step("sealed")
         self._context.sync()
         self._catalog.commit()  # gaps are not in the ledger
         self._step("linked")
@@ -335,6 +340,7 @@ class Filer:
         original = filing.original
         sheet = layout.parse(original.path).sheet
         shown = 0
+        self._store.unseal(original.sha256)
         for party in self._parties:
             if party.scope.covers(sheet):
                 if self.link_into_tree(party, original):

@@ -169,8 +169,16 @@ def _is_in_store(site: Path, path: Path) -> bool:
         return False
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        sha256 = digest.digests_of_file(descriptor).sha256
+        claimed = digest.Claim.of(descriptor).digests
+        if claimed is not None and _is_same(site / original_file(claimed.sha256), status):
+            return True
+        return _is_same(site / original_file(digest.compute(descriptor).sha256), status)
     finally:
         os.close(descriptor)
-    original = site / original_file(sha256)
-    return original.exists() and os.path.samestat(original.lstat(), status)
+
+
+def _is_same(original: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(original.lstat(), status)
+    except FileNotFoundError:
+        return False

@@ -8,17 +8,21 @@ A repair is one line, such as `link parti-a 2023-05-14-cb-mv/…/cb-sandik-sonuc
     replace <party> <path>    the same, after moving the file that is there to quarantine
     hide <party> <path>       move a file that the party may not see to quarantine
     note <file>               write the note of a file in quarantine again
+    seal <xx>                 stamp and seal the originals in store/xx/ again (keys/digest);
+                              `seal all`: those in all of the store
 
 A repair deletes no evidence. It is checked against the catalog before it is carried out, whoever
 asks for it.
 """
 
 import os
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from config import layout
 from config.party import Party
+from config.site import STORE
 from publisher.catalog.rows import Original
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
@@ -46,7 +50,10 @@ class Repair(NamedTuple):
 
 
 # Originals come first, because links are made to them.
-ORDER = ("original", "times", "replace", "link", "hide", "note")
+SEAL = "seal"
+ORDER = ("original", "times", "replace", "link", "hide", "note", SEAL)
+ALL = "all"  # instead of xx: every folder of the store
+_HEX = "[0-9a-f][0-9a-f]"
 
 
 def failed_line(repair: Repair) -> str:
@@ -69,6 +76,7 @@ class Repairer:
             "replace": self._replace,
             "hide": self._hide,
             "note": self._note,
+            SEAL: self._seal,
         }
 
     def repair_all(self, repairs: list[Repair]) -> list[Repair]:
@@ -118,6 +126,16 @@ class Repairer:
             return None
         covers = party.scope.covers(layout.parse(filed.path).sheet)
         return (party, filed) if covers else None
+
+    def _seal(self, repair: Repair) -> bool:
+        folder = _HEX if repair.where == ALL else repair.where
+        if not re.fullmatch("[0-9a-f]{2}", folder) and folder != _HEX:
+            return False
+        known, complete = self._context.catalog.keeps, True
+        for path in sorted((self._context.settings.site / STORE).glob(f"{folder}/{_HEX}/*")):
+            if known(path.name):
+                complete &= self._context.store.stamp_again(path.name)
+        return complete
 
     def _note(self, repair: Repair) -> bool:
         row = self._context.catalog.quarantine_decision(repair.where)

@@ -3,8 +3,10 @@
 The check only reads, and it may run beside a publisher. The steps:
 
 1. Copy what the catalog says is recorded, as of one moment (publisher/fsck/snapshot).
-2. Store: every original is there with its bytes, mode and filing time, and nothing else is.
-3. Trees: every party's tree shows exactly the originals in its scope.
+2. Store: every original is there with its bytes, mode, filing time and stamp (keys/digest), and
+   nothing else is.
+3. Trees: every party's tree shows exactly the originals in its scope, and the publisher's own files
+   there have stamps of their bytes.
 4. Trees that belong to no party.
 5. Filing ledger: it has exactly the records that the catalog has numbers for, with the same fields
    (publisher/fsck/rows).
@@ -46,12 +48,13 @@ from config.site import (
     result_view,
 )
 from keys import digest
-from keys.digest import Digests
+from keys.digest import Digests, Proof
 from keys.ledger.segments import read_records
+from keys.server_keys import stamp_key
 from publisher.fsck import snapshot
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
-from publisher.fsck.repair import Repair
+from publisher.fsck.repair import ALL, SEAL, Repair
 from publisher.fsck.results import verify_results
 from publisher.fsck.rows import compare_record, compare_totals, is_unfinished
 from publisher.page import ID_LENGTH, escaped
@@ -74,10 +77,12 @@ def verify(
     quick: bool = False,
     progress: Progress = lambda what, done, total: None,
     pause: Callable[[float], None] = time.sleep,
+    relinked: bool = False,
 ) -> Iterator[Finding]:
     """Yield the problems of a site; `quick` skips hashing the originals.
 
-    `pause` waits some seconds while a publisher finishes the pages in flight.
+    `pause` waits some seconds while a publisher finishes the pages in flight. With `relinked`, a
+    note counts the originals that were linked after they were sealed too.
     """
     if not (settings.site / CATALOG).exists():
         if any((settings.site / STORE).glob("*")):
@@ -85,7 +90,7 @@ def verify(
             yield Finding(str(CATALOG), "is missing, but pages are in the store", advice)
         return
     with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
-        yield from _SiteCheck(settings, copy, quick, progress, pause).all()
+        yield from _SiteCheck(settings, copy, quick, progress, pause, relinked).all()
 
 
 class _SiteCheck:
@@ -98,6 +103,7 @@ class _SiteCheck:
         quick: bool,
         progress: Progress,
         pause: Callable[[float], None],
+        relinked: bool,
     ) -> None:
         self._settings = settings
         self._site = settings.site
@@ -106,6 +112,10 @@ class _SiteCheck:
         self._progress = progress
         self._pause = pause
         self._publisher_runs = publisher_is_running(self._site)
+        self._stamp_key = stamp_key.load(self._site)
+        self._notable = {Proof.WRONG, Proof.MISSING} | ({Proof.RELINKED} if relinked else set())
+        self._unsealed = 0
+        self._checked_stamps: set[int] = set()  # inodes of the publisher's own files
         self._unlisted: list[Finding] = []
         self._different_rows: list[Finding] = []
         name = f"{(self._site / CATALOG).absolute().as_uri()}?mode=ro"
@@ -170,6 +180,7 @@ class _SiteCheck:
                     self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
                     inodes.clear()
         self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
+        yield from self._unsealed_originals()
         # Join once for all trees, because looking up digests in random order is slow.
         self._copy.execute(
             "INSERT INTO shown SELECT path, cevre, kurul, ifnull(number, 0) FROM filing f "
@@ -190,12 +201,50 @@ class _SiteCheck:
             advice = "keep it as evidence, restore the file from a backup"
             yield Finding(place, "has other bytes than were filed", advice)
             return
-        yield from _stamp_finding(place, entry.path, sha256, actual)
+        yield from self._stamp(place, entry.path, sha256, actual)
         if stat.S_IMODE(status.st_mode) != FILE_MODE:
             problem = f"has mode {stat.S_IMODE(status.st_mode):04o}, not {FILE_MODE:04o}"
             yield Finding(place, problem, "", Repair("times", sha256))
         elif status.st_mtime_ns != filed_at * 1_000_000_000:
             yield Finding(place, "its mtime is not the filing time", "", Repair("times", sha256))
+
+    def _stamp(
+        self, place: str, path: str, sha256: str, actual: Digests | None
+    ) -> Iterator[Finding]:
+        """Yield a finding if a file is stamped with other digests than its bytes have.
+
+        `actual` are the digests of the bytes, None if only the SHA-256 of the filing is known.
+        Files that are right but not sealed are counted.
+        """
+        try:
+            descriptor = _open_no_follow(path, os.O_RDONLY)
+        except OSError:
+            return  # the mode is wrong, which is a finding of its own
+        try:
+            stamped, any_there = digest.read_stamp(descriptor), digest.has_attributes(descriptor)
+            claim = digest.Claim.of(descriptor)
+        finally:
+            os.close(descriptor)
+        if stamped is None and not claim.seal and not any_there:
+            wrong = False  # from an earlier version, or without attributes: hashed when asked
+        else:
+            both = {stamped, claim.digests} if claim.seal else {stamped}
+            if actual is not None:
+                wrong = both != {actual}
+            else:
+                wrong = None in both or {one.sha256 for one in both if one} != {sha256}
+        if wrong:
+            problem = "is stamped with other digests than its bytes have"
+            yield Finding(place, problem, "", Repair("times", sha256))
+        elif self._stamp_key is not None and actual is not None:
+            self._unsealed += digest.check(claim, self._stamp_key) in self._notable
+
+    def _unsealed_originals(self) -> Iterator[Finding]:
+        if self._unsealed and digest.supported(self._site / STORE):
+            files = "original is" if self._unsealed == 1 else "originals are"
+            problem = f"{self._unsealed} {files} not sealed: the server hashes what it opens"
+            advice = "run `ssps verify --repair`"
+            yield Finding(str(STORE), problem, advice, Repair(SEAL, ALL), note=True)
 
     def _extra_original(
         self, place: str, entry: os.DirEntry[str]
@@ -260,6 +309,7 @@ class _SiteCheck:
         self, party: Party, path: str, place: str, entry: os.DirEntry[str]
     ) -> Iterator[Finding | PossibleFinding]:
         if layout.is_publisher_file(path) and entry.is_file(follow_symlinks=False):
+            yield from self._stamp_of_own_file(place, entry)
             yield from self._of_results(party, path, place, entry)
             yield from self._of_tools(path, place, entry)
             return
@@ -281,6 +331,25 @@ class _SiteCheck:
             return os.path.lexists(entry.path) and not (in_scope and self._knows(query, path))
 
         yield PossibleFinding(finding, still_true)
+
+    def _stamp_of_own_file(self, place: str, entry: os.DirEntry[str]) -> Iterator[Finding]:
+        if self._quick or entry.inode() in self._checked_stamps:
+            return
+        self._checked_stamps.add(entry.inode())
+        try:
+            descriptor = _open_no_follow(entry.path, os.O_RDONLY)
+        except OSError:
+            return  # it was replaced, or its mode is wrong: then the server does not show it
+        try:
+            if digest.has_attributes(descriptor):
+                stamped, claim = digest.read_stamp(descriptor), digest.Claim.of(descriptor)
+                actual = digest.compute(descriptor)
+                if stamped != actual or (claim.seal and claim.digests != actual):
+                    advice = "keep a copy, and restart the publisher; then run `ssps audit verify`"
+                    problem = "is stamped with other digests than its bytes have"
+                    yield Finding(place, problem, advice)
+        finally:
+            os.close(descriptor)
 
     def _of_tools(
         self, path: str, place: str, entry: os.DirEntry[str]
@@ -471,28 +540,6 @@ def _digest(path: str | Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-
-
-def _stamp_finding(place: str, path: str, sha256: str, actual: Digests | None) -> Iterator[Finding]:
-    """Yield a finding if the digests that the file is stamped with are not those of its bytes.
-
-    `actual` are the digests of the bytes, None if only the SHA-256 of the filing is known.
-    """
-    try:
-        descriptor = _open_no_follow(path, os.O_RDONLY)
-    except OSError:
-        return  # the mode is wrong, which is a finding of its own
-    try:
-        stamped, any_there = digest.read_stamp(descriptor), digest.has_attributes(descriptor)
-    finally:
-        os.close(descriptor)
-    if stamped is None:
-        wrong = any_there  # files of earlier versions have no stamp, and are hashed when asked
-    else:
-        wrong = stamped != actual if actual is not None else stamped.sha256 != sha256
-    if wrong:
-        problem = "is stamped with other digests than its bytes have"
-        yield Finding(place, problem, "", Repair("times", sha256))
 
 
 def _digests(path: str) -> Digests | None:

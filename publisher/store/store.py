@@ -1,16 +1,19 @@
 """Keeps originals by their digest, and links them into the trees of the parties.
 
 Each original is stored once, as `store/ab/cd/<sha256>` with mode 0444; its mtime is the filing
-time in whole seconds, and its digests are stored with it (keys/digest). It is a new file, never
+time in whole seconds, and it is stamped with its digests (keys/digest). It is a new file, never
 the file of the scanner, which another process may still have open for writing: `stage` writes it
 as `store/.staged-<arrival>`, `keep` renames it into place. A file in a tree is a hard link to an
-original, so it appears complete. Every operation can be repeated with the same result. Nothing
-that a client can see is ever changed.
+original, so it appears complete. While links are made, the original has another mode, with which
+the server shows it to no client: `seal` ends that, when all links are there. Every operation can be
+repeated with the same result. Nothing that a client can see is ever changed.
 """
 
+import errno
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,11 +21,15 @@ from config import layout
 from config.fault import Fault, Faults
 from config.site import STORE, TREES, original_file
 from keys import digest
+from keys.digest import Digests
 from keys.files import sync_file_system
+from keys.server_keys import stamp_key
 
 STAGED = ".staged-"
 _PAGES = tuple(f".{extension}" for extension in layout.EXTENSIONS)
 _FOLDER_MODE, FILE_MODE = 0o755, 0o444
+_UNSEALED_MODE = 0o644  # an attribute is set only on a file that may be written
+_MAX_DIGESTS = 4096
 
 
 class CannotLink(Exception):
@@ -37,6 +44,10 @@ class Store:
         self._site = site
         self._originals = site / STORE
         self._trees = site / TREES
+        self.stamp_key = stamp_key.load_or_create(site)
+        # Of the files that were staged and not sealed yet, so that they are not hashed again.
+        self._digests: dict[str, Digests] = {}
+        self._digests_lock = threading.Lock()
         # Changes of an earlier run may not be durable yet, but this run relies on them.
         self._dirty = True
         # The folder that the last `link` had to create. The next trees lack it too, so `link`
@@ -68,7 +79,12 @@ class Store:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            digest.stamp(descriptor, digest.digests_of(content))
+            found = digest.digests_of(content)
+            digest.stamp(descriptor, found, self.stamp_key)
+            with self._digests_lock:
+                self._digests[found.sha256] = found
+                if len(self._digests) > _MAX_DIGESTS:
+                    del self._digests[next(iter(self._digests))]
             os.fchmod(descriptor, FILE_MODE)
         self._dirty = True
         return path
@@ -102,6 +118,40 @@ class Store:
         self._dirty = True
         return filed_at
 
+    def unseal(self, sha256: str) -> None:
+        """Prepare an original for links: until `seal`, the server shows it to no client."""
+        descriptor = self._open(sha256)
+        if descriptor is not None:
+            os.fchmod(descriptor, _UNSEALED_MODE)
+            os.close(descriptor)
+
+    def seal(self, sha256: str) -> None:
+        """Seal an original that has all its links, so that the server believes its stamp.
+
+        Other bytes than those of `sha256` are not sealed.
+        """
+        with self._digests_lock:
+            known = self._digests.pop(sha256, None)
+        descriptor = self._open(sha256)
+        if descriptor is None:
+            return  # `ssps verify` names it
+        try:
+            actual = known or digest.compute(descriptor)
+            if self.stamp_key is not None and actual.sha256 == sha256:
+                os.fchmod(descriptor, _UNSEALED_MODE)
+                digest.reseal(descriptor, actual, self.stamp_key)
+        finally:
+            os.fchmod(descriptor, FILE_MODE)
+            os.close(descriptor)
+
+    def _open(self, sha256: str) -> int | None:
+        try:
+            return os.open(self._place(sha256), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                return None
+            raise
+
     def restore_from_tree(self, sha256: str, party: str, path: str) -> bool:
         """Restore a missing original from a tree; return False if the tree has other bytes."""
         shown, original = self._trees / party / path, self.original(sha256)
@@ -117,13 +167,30 @@ class Store:
         original = self.original(sha256)
         if original.is_symlink() or not _has_digest(original, sha256):
             return False
-        with original.open("rb") as file:
-            actual = digest.compute(file.fileno())
-            if digest.read_stamp(file.fileno()) != actual:
-                original.chmod(FILE_MODE | stat.S_IWUSR)  # needed to set an extended attribute
-                digest.stamp(file.fileno(), actual)
-        original.chmod(FILE_MODE)
-        os.utime(original, (filed_at, filed_at))
+        if original.stat().st_mtime_ns != filed_at * 1_000_000_000:
+            os.utime(original, (filed_at, filed_at))
+        return self.stamp_again(sha256)
+
+    def stamp_again(self, sha256: str) -> bool:
+        """Stamp and seal an original unless it is; return False if its bytes are wrong."""
+        descriptor = self._open(sha256)
+        if descriptor is None:
+            return False
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return False
+            actual = digest.compute(descriptor)
+            if actual.sha256 != sha256:
+                return False
+            if not digest.is_stamped(descriptor, actual, self.stamp_key):
+                os.fchmod(descriptor, _UNSEALED_MODE)
+                digest.stamp(descriptor, actual, self.stamp_key)
+                os.fchmod(descriptor, FILE_MODE)
+            elif stat.S_IMODE(status.st_mode) != FILE_MODE:
+                os.fchmod(descriptor, FILE_MODE)
+        finally:
+            os.close(descriptor)
         self._dirty = True
         return True
 
@@ -137,7 +204,7 @@ class Store:
         Raises CannotLink if something else is at that path, or the original is missing.
         """
         # Called for each page and party, and a Path takes longer than the link itself.
-        source = f"{self._originals}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+        source = self._place(sha256)
         place = f"{self._trees}/{party}/{path}"
         try:
             self._link(source, place, path.rpartition("/")[0])
@@ -208,6 +275,9 @@ class Store:
         if self._dirty:
             self._dirty = False  # first, because another thread may stage a page during the sync
             sync_file_system(self._originals)
+
+    def _place(self, sha256: str) -> str:
+        return f"{self._originals}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
     def _link(self, source: str, place: str, within: str) -> None:
         if within == self._last_missing_folder and not self._make_folders(place.rpartition("/")[0]):

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,16 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from config import load
 from config.event import Value
-from config.site import PARTIES_TOML, TREES
+from config.site import PARTIES_TOML, STORE, TREES
 from publisher.fsck import rebuild
 from publisher.fsck.finding import Finding
-from publisher.fsck.repair import failed_line
+from publisher.fsck.repair import SEAL, Repair, failed_line
 from publisher.fsck.verify import verify as verify_site
 from publisher.requests import queue
 from publisher.requests.queue import Answer
 from scripts.shared import change, console, request
 
 _REPAIRS_PER_REQUEST = 500
+_FOLDERS_PER_REQUEST = 4  # of the 256 in store/
 _GRACE_SECONDS = 30.0  # for clients that are listing a folder of the old tree
 
 
@@ -48,26 +49,38 @@ def verify(
     """
     if repair and why is None and not dry_run:
         raise click.UsageError("--repair changes the site: add --why TEXT for the record")
-    found = _show_findings(site, quick, as_json)
+    found = _show_findings(site, quick, as_json, relinked=repair)
     if repair and dry_run:
         for each in found:
             if each.repair:
                 console.err.print(f"would repair {each.place}", markup=False)
         console.err.print("dry run: nothing has changed")
     elif why and repair and (repairable := [f for f in found if f.repair]):
-        for start in range(0, len(repairable), _REPAIRS_PER_REQUEST):
-            some = repairable[start : start + _REPAIRS_PER_REQUEST]
+        for some, lines in _batches(site, repairable):
             repairs = request.RequestedChange(
                 "verify --repair", str(site), why, partial(_describe_findings, some)
             )
-            detail = {"repairs": [str(one.repair) for one in some]}
-            answer = request.send(site, queue.REPAIR, repairs, detail)
+            answer = request.send(site, queue.REPAIR, repairs, {"repairs": list(lines)})
             console.err.print(answer.message, markup=False)
         found = _show_findings(site, True, as_json)
     problems = sum(not finding.note for finding in found)
     summary = f"{problems} finding{'s' * (problems != 1)}" if problems else "OK: no findings"
     console.err.print(f"{site}: {summary}")
     sys.exit(bool(problems))
+
+
+def _batches(site: Path, found: Sequence[Finding]) -> Iterator[tuple[list[Finding], list[str]]]:
+    """Yield the findings that are repaired with one request each, and the repairs."""
+    single = [one for one in found if one.repair and one.repair.kind != SEAL]
+    for start in range(0, len(single), _REPAIRS_PER_REQUEST):
+        some = single[start : start + _REPAIRS_PER_REQUEST]
+        yield some, [str(one.repair) for one in some]
+    # Sealing reads all originals, and the publisher files pages between two requests.
+    folders = sorted(path.name for path in (site / STORE).iterdir() if len(path.name) == 2)
+    for sealing in (one for one in found if one.repair and one.repair.kind == SEAL):
+        for start in range(0, len(folders), _FOLDERS_PER_REQUEST):
+            some_folders = folders[start : start + _FOLDERS_PER_REQUEST]
+            yield [sealing], [str(Repair(SEAL, name)) for name in some_folders]
 
 
 def _describe_findings(found: Sequence[Finding], answer: Answer | None) -> list[str]:
@@ -80,7 +93,9 @@ def _describe_findings(found: Sequence[Finding], answer: Answer | None) -> list[
     ]
 
 
-def _show_findings(site: Path, quick: bool, as_json: bool) -> list[Finding]:
+def _show_findings(
+    site: Path, quick: bool, as_json: bool, *, relinked: bool = False
+) -> list[Finding]:
     """Check the site, and print each finding as it is found."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     found = []
@@ -93,7 +108,9 @@ def _show_findings(site: Path, quick: bool, as_json: bool) -> list[Finding]:
                     tasks[what] = bar.add_task(what, total=total)
                 bar.update(tasks[what], completed=done)
 
-        for finding in verify_site(load.load(site), quick=quick, progress=progress):
+        for finding in verify_site(
+            load.load(site), quick=quick, progress=progress, relinked=relinked
+        ):
             found.append(finding)
             click.echo(json.dumps(_fields(finding)) if as_json else str(finding))
     return found

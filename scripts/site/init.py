@@ -305,8 +305,8 @@ def check(as_json: bool, site: Path) -> None:
     if not digest.supported(site):
         advice = "use ext4, XFS or Btrfs"
         console.err.print(
-            f"note: {site} has no extended attributes, so the digest of a file is computed each "
-            f"time that a client asks for it: {advice}"
+            f"note: {site} has no extended attributes, so every file that a client opens is "
+            f"hashed and marked `unstamped` in the record: {advice}"
         )
     for rehearsal in settings.rehearsals:
         if not (rehearsal.folder / TREES).is_dir():

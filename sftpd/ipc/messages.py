@@ -18,6 +18,10 @@ is in the ledger, and `-` when it cannot be written or the request is refused. S
 or a digest is on record before the client gets it. A missing answer counts as `-`. If a datagram
 has several messages, all except the last one are CLOSE.
 
+OPEN and HASH have what the file says of itself (keys/digest, Claim). The child has no stamp key, so
+it believes no stamp: the answer is `=` instead of `+` if the seal does not prove the digests. The
+child then computes the digest of what it serves, and sends it with CLOSE.
+
 The child has no key and no password, so it asks the monitor:
 
     SIGN      a signature over the exchange hash of its key exchange (RFC 4253 section 8). The first
@@ -34,8 +38,9 @@ a LoginAnswer and what belongs to it: for a login that is recorded and may begin
 descriptor of the party's tree; for one that comes too early, the text of the banner. CHANGE is
 answered with `+` or `-`.
 
-The answer `~` means `+`, and that the party's bandwidth is limited: from now on the child sends
-PACE before it sends bytes to the client. PACE is answered with a uint32, the milliseconds to wait.
+The answers `~` and `#` mean `+` and `=`, and that the party's bandwidth is limited: from now on the
+child sends PACE before it sends bytes to the client. PACE is answered with a uint32, the
+milliseconds to wait.
 
 TIMES reports how long READs took: the number of READs in each bucket of READ_TIME_BOUNDS, the
 number that took longer, and the microseconds of all READs together. DENY with the verb `many` gives
@@ -59,6 +64,7 @@ MAX_ANSWER = 1 << 17  # the scope of a party may name many boards
 MAX_BLOB = 3072  # bytes of a key or a signature; RSA with 16,384 bits needs 2,100
 
 YES, NO, YES_PACED = b"+", b"-", b"~"
+UNPROVEN, UNPROVEN_PACED = b"=", b"#"
 
 
 class LoginAnswer(Enum):
@@ -90,6 +96,17 @@ class Miss(StrEnum):
     HANDLES = "too many open handles"
 
 
+class Recorded(Enum):
+    """Whether an open, or a request for a digest, is on record, and what its file's seal proves."""
+
+    NO = 0
+    PROVEN = 1  # the digests in the seal are those of the file
+    UNPROVEN = 2  # nothing: the child computes the digest
+
+    def __bool__(self) -> bool:
+        return self is not Recorded.NO
+
+
 class MessageKind(Enum):
     """A kind of message, with its letter and the names of its texts."""
 
@@ -100,11 +117,12 @@ class MessageKind(Enum):
     REFUSE = b"R", ("user", "method", "credential", "reason")
     CHANGE = b"W", ("password",)
     PROVE = b"V", ("algorithm", "numbers")  # numbers of announced host keys, with commas
-    OPEN = b"O", ("path", "sha256")  # count: size
+    OPEN = b"O", ("path", "claim")  # count: size
     LIST = b"L", ("path",)
-    HASH = b"H", ("algorithm", "path")
+    HASH = b"H", ("algorithm", "path", "claim")
     MISS = b"M", ("verb", "path", "reason")  # reason: a Miss
-    CLOSE = b"C", ("reason", "ranges")  # count: bytes sent; flag: every byte of the file
+    # count: bytes sent; flag: every byte of the file; sha256: if the child had to compute it
+    CLOSE = b"C", ("reason", "ranges", "sha256")
     DENY = b"D", ("verb", "path")  # count: number of refusals, 0 for a single one
     TIMES = b"T", ("counts",)  # count: microseconds
     PACE = b"P", ("",)  # count: bytes

@@ -26,6 +26,8 @@ from sftpd.ipc.messages import (
     MAX_ANSWER,
     MAX_TEXT,
     READ_TIME_BOUNDS,
+    UNPROVEN,
+    UNPROVEN_PACED,
     WAIT_MS,
     YES,
     YES_PACED,
@@ -34,6 +36,7 @@ from sftpd.ipc.messages import (
     Message,
     MessageKind,
     Miss,
+    Recorded,
     pack,
 )
 from sftpd.ipc.pending_closes import PendingCloses
@@ -41,6 +44,13 @@ from sftpd.ipc.pending_closes import PendingCloses
 HOLD_SECONDS: Final = 0.005
 _TIMES_INTERVAL = 1.0  # seconds
 _MAX_REFUSALS, _REFUSALS_PER_SECOND = 256, 10
+
+_ANSWERS = {
+    YES: (Recorded.PROVEN, False),
+    YES_PACED: (Recorded.PROVEN, True),
+    UNPROVEN: (Recorded.UNPROVEN, False),
+    UNPROVEN_PACED: (Recorded.UNPROVEN, True),
+}
 
 _log = structlog.get_logger()
 
@@ -146,17 +156,17 @@ class MonitorClient:
             return b"", []
         return data, descriptors
 
-    def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
-        """Record that a file was opened; return False if it cannot be recorded."""
-        return self._request(Message(MessageKind.OPEN, (path, sha256), handle, size))
+    def record_open(self, handle: int, path: bytes, size: int, claim: bytes) -> Recorded:
+        """Record that a file was opened; return whether it is, and what its seal proves."""
+        return self._recorded(Message(MessageKind.OPEN, (path, claim), handle, size))
 
     def record_list(self, handle: int, path: bytes) -> bool:
         """Record that a folder was listed; return False if it cannot be recorded."""
         return self._request(Message(MessageKind.LIST, (path,), handle))
 
-    def record_hash(self, algorithm: str, path: bytes) -> bool:
-        """Record a request for a file's digest; return False if it cannot be recorded."""
-        return self._request(Message(MessageKind.HASH, (_bytes(algorithm), path)))
+    def record_hash(self, algorithm: str, path: bytes, claim: bytes) -> Recorded:
+        """Record a request for a file's digest; returns the same as `record_open`."""
+        return self._recorded(Message(MessageKind.HASH, (_bytes(algorithm), path, claim)))
 
     def record_missing(self, verb: str, path: bytes, reason: Miss = Miss.ABSENT) -> None:
         """Record that a request to open, list or hash failed, and why."""
@@ -164,10 +174,20 @@ class MonitorClient:
             self._request(Message(MessageKind.MISS, (_bytes(verb), path, _bytes(reason))))
 
     def record_close(
-        self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
+        self,
+        handle: int,
+        sent: int,
+        complete: bool,
+        ranges: bytes,
+        reason: str,
+        sha256: bytes = b"",
     ) -> None:
-        """Record the end of a file's handle, within HOLD_SECONDS."""
-        message = pack(Message(MessageKind.CLOSE, (_bytes(reason), ranges), handle, sent, complete))
+        """Record the end of a file's handle, within HOLD_SECONDS.
+
+        `sha256` is the digest of the file if it had to be computed.
+        """
+        texts = (_bytes(reason), ranges, sha256)
+        message = pack(Message(MessageKind.CLOSE, texts, handle, sent, complete))
         if len(self._held_closes) + len(message) > pending_closes.CAPACITY:
             self._send(b"", MessageKind.CLOSE)
         if not self._held_closes:
@@ -242,15 +262,21 @@ class MonitorClient:
         self._notify(Message(MessageKind.END, (_bytes(reason),)))
 
     def _request(self, message: Message) -> bool:
+        return bool(self._recorded(message))
+
+    def _recorded(self, message: Message) -> Recorded:
         if not self._send(pack(message), message.kind):
-            return False
+            return Recorded.NO
         try:
             answer = self._monitor.recv(1)
         except OSError as error:
             _log.error("record-not-written", kind=message.kind.name, cause=str(error))
-            return False
-        self.paced = answer == YES_PACED or (self.paced and answer != YES)
-        return answer in (YES, YES_PACED)
+            return Recorded.NO
+        found = _ANSWERS.get(answer)
+        if found is None:
+            return Recorded.NO
+        recorded, self.paced = found
+        return recorded
 
     def _notify(self, message: Message) -> None:
         self._send(pack(message), message.kind)

@@ -34,6 +34,8 @@ from sftpd.ipc.messages import (
     MAX_DATAGRAM,
     NO,
     QUESTIONS,
+    UNPROVEN,
+    UNPROVEN_PACED,
     WAIT_MS,
     YES,
     YES_PACED,
@@ -51,6 +53,7 @@ MAX_OPEN_FILES = 2048  # of one connection: 2,000 handles (sftpd/sftp/budget), a
 LOGINS = frozenset((MessageKind.KEY.letter, MessageKind.PASSWORD.letter))
 _MEMORY_TIMEOUT = 0.3  # seconds from SIGTERM to SIGKILL
 _MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
+_WITH_CLAIM = (MessageKind.OPEN, MessageKind.HASH)
 _OPENS = (MessageKind.OPEN, MessageKind.LIST, MessageKind.HASH, MessageKind.MISS)
 
 _log = structlog.get_logger()
@@ -292,6 +295,8 @@ class Children:
             return WAIT_MS.pack(min(round(wait * 1000), (1 << 32) - 1))
         if not granted:
             return NO
+        if message.kind in _WITH_CLAIM and state.unproven:
+            return UNPROVEN if rate is None else UNPROVEN_PACED
         return YES if rate is None else YES_PACED
 
     def enforce_memory_limit(self, limit: int) -> None:

@@ -17,6 +17,7 @@ connection gets a record when it ends. So no two sessions in the ledger have the
 even after a crash.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from sftpd.monitor.group_commit import GroupCommit
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Counters
 from sftpd.monitor.refusal_log import RefusalLog
+from sftpd.monitor.stamps import Evidence, StampChecker
 from sftpd.processes.host_keys import HostKeySigner
 
 MAX_LOGIN_ATTEMPTS = 32  # of one connection; an honest child hangs up sooner
@@ -60,6 +62,9 @@ _MAX_PACED_BYTES = 4 << 20
 _MAX_TOTAL_BYTES = 1 << 53  # a record cannot hold a larger number
 
 
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
 class ProtocolViolation(Exception):
     """A child sent a message that an honest child would not send."""
 
@@ -68,7 +73,7 @@ class ProtocolViolation(Exception):
 class _OpenFile:
     path: str
     since: float
-    sha256: str | None  # of the bytes that are served, if known
+    evidence: Evidence  # what is known of the digest of its bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class ConnectionState:
     settings: Settings | None = None  # the settings at its login
     host_keys: HostKeySigner | None = None  # the keys that its child was started with
     exchange: KeyExchange | None = None  # None until its hash is signed
+    unproven: bool = False  # the seal of the file that was opened last proves no digest
     waiting: bool = False  # the child waits for the answer to a question
     ended: bool = False
     initial_password: tuple[str, str] | None = None  # party and credential, to be replaced
@@ -139,6 +145,7 @@ class Monitor:
         self.sessions: Counter[str] = Counter()  # of each party that has any
         self.max_sessions_per_party = max_sessions_per_party
         self.settings: Settings | None = None  # for the sessions that begin from now on
+        self.stamps = StampChecker()
         self.host_keys: HostKeySigner | None = None  # for the connections that begin from now on
         self._now = loop.time
         self._charge = charge
@@ -229,7 +236,7 @@ class Monitor:
                 "handle": handle,
                 "bytes": None,
                 "complete": False,
-                "sha256": opened.sha256,
+                **_of_evidence(opened.evidence),
                 "ms": _ms(opened.since, now),
                 "reason": "session ended",
             }
@@ -365,11 +372,12 @@ class Monitor:
     def _on_open(self, state: ConnectionState, message: Message) -> bool:
         if message.handle in state.open_files:
             raise ProtocolViolation(f"OPEN of handle {message.handle}, which is open")
-        path, sha256 = message.text(0), message.text(1)
+        path, evidence = message.text(0), self._evidence(state, message.text(1))
         detail: dict[str, Value] = {"handle": message.handle, "size": message.count}
         if not self._record(state, TransferEvent.OPEN, path, detail):
             return False
-        state.open_files[message.handle] = _OpenFile(path, state.last_message_at, sha256 or None)
+        state.open_files[message.handle] = _OpenFile(path, state.last_message_at, evidence)
+        state.unproven = not evidence.proven
         state.files += 1
         self.counters.files[state.who] += 1
         self.group_commit.on_rollback(
@@ -387,7 +395,7 @@ class Monitor:
                 "handle": handle,
                 "bytes": 0,
                 "complete": False,
-                "sha256": opened.sha256,
+                **_of_evidence(opened.evidence),
                 "ms": 0,
                 "reason": "record not synced",
             }
@@ -397,8 +405,19 @@ class Monitor:
         return self._record(state, TransferEvent.LIST, message.text(0), {"handle": message.handle})
 
     def _on_hash(self, state: ConnectionState, message: Message) -> bool:
+        evidence = self._evidence(state, message.text(2))
         detail: dict[str, Value] = {"algorithm": message.text(0)[:_MAX_USER_LENGTH]}
+        if evidence.mark:
+            detail["stamp"] = evidence.mark
+        state.unproven = not evidence.proven
+        self.stamps.report(evidence, state.who, message.text(1))
         return self._record(state, TransferEvent.HASH, message.text(1), detail)
+
+    def _evidence(self, state: ConnectionState, claim: str) -> Evidence:
+        try:
+            return self.stamps.check(claim, state.rehearsal)
+        except ValueError:
+            raise ProtocolViolation(f"a malformed claim: {claim[:64]!r}") from None
 
     def _on_miss(self, state: ConnectionState, message: Message) -> bool:
         event = _EVENT_OF_MISS.get(message.text(0), TransferEvent.OPEN)
@@ -414,14 +433,19 @@ class Monitor:
             raise ProtocolViolation(f"CLOSE of handle {message.handle}, which is not open")
         if state.bytes_sent + message.count >= _MAX_TOTAL_BYTES:
             raise ProtocolViolation(f"{message.count} bytes sent after {state.bytes_sent}")
+        computed = message.text(2)
+        if computed and not _SHA256.fullmatch(computed):
+            raise ProtocolViolation(f"CLOSE with a malformed digest: {computed[:64]!r}")
         del state.open_files[message.handle]
+        evidence = opened.evidence.after(computed)
+        self.stamps.report(evidence, state.who, opened.path)
         state.bytes_sent += message.count
         self.counters.bytes_sent[state.who] += message.count
         detail: dict[str, Value] = {
             "handle": message.handle,
             "bytes": message.count,
             "complete": message.flag,
-            "sha256": opened.sha256,
+            **_of_evidence(evidence),
             "ms": _ms(opened.since, state.last_message_at),
         }
         if not message.flag:
@@ -523,6 +547,11 @@ def _of_exchange(state: ConnectionState) -> dict[str, Value]:
     if found is None:
         return {"client": "", "cipher": "", "kex": ""}
     return {"client": found.client, "cipher": found.cipher, "kex": found.kex}
+
+
+def _of_evidence(evidence: Evidence) -> dict[str, Value]:
+    stated: dict[str, Value] = {"sha256": evidence.sha256}
+    return {**stated, "stamp": evidence.mark} if evidence.mark else stated
 
 
 def _via(state: ConnectionState) -> dict[str, Value]:

@@ -5,8 +5,9 @@ hash algorithms in the client's order, a range (length 0: to the end), and a blo
 gets its own digest (block size 0: one digest for the whole range). The reply has the name of the
 first known algorithm, and the digests one after the other.
 
-The digests of a whole file are stored with its inode (keys/digest). Those of a part are computed,
-up to 64 MiB and 2,048 blocks for each request; larger requests are refused.
+The digests of a whole file are in its seal (keys/digest), and are computed if the monitor finds
+that the seal does not prove them. Those of a part are computed, up to 64 MiB and 2,048 blocks for
+each request; larger requests are refused.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import os
 from typing import NamedTuple
 
 from keys import digest
+from keys.digest import Digests
 
 ALGORITHMS = ("sha256", "sha1", "md5")
 _NAMES = {**{name: name for name in ALGORITHMS}, "sha-256": "sha256", "sha-1": "sha1"}
@@ -38,15 +40,21 @@ def algorithm(names: bytes) -> str | None:
     return next((_NAMES[name] for name in wanted if name in _NAMES), None)
 
 
-def digests(descriptor: int, size: int, wanted: DigestRequest) -> bytes | None:
-    """Return the requested digests of an open file of `size` bytes, None to refuse."""
+def digests(
+    descriptor: int, size: int, wanted: DigestRequest, proven: Digests | None = None
+) -> bytes | None:
+    """Return the requested digests of an open file of `size` bytes, None to refuse.
+
+    `proven` are the digests of the whole file if its seal proves them.
+    """
     name = algorithm(wanted.algorithms)
     if name is None or wanted.start > size or 0 < wanted.block < _MIN_BLOCK:
         return None
     left = size - wanted.start
     length = min(wanted.length, left) if wanted.length else left
     if length == size and not wanted.block:
-        return bytes.fromhex(getattr(digest.digests_of_file(descriptor), name))
+        known = getattr(proven, name) if proven else digest.compute_one(descriptor, name)
+        return bytes.fromhex(known)
     block = wanted.block or length
     if length > _MAX_BYTES or length > block * _MAX_BLOCKS:
         return None

@@ -41,13 +41,14 @@ from typing import Protocol
 
 import structlog
 
-from keys.digest import read_stamped_sha256
-from sftpd.ipc.messages import Miss
+from keys.digest import Claim
+from sftpd.ipc.messages import Miss, Recorded
 from sftpd.sftp import check_file, protocol
 from sftpd.sftp.budget import Budget
 from sftpd.sftp.byte_ranges import ByteRanges
 from sftpd.sftp.check_file import DigestRequest
 from sftpd.sftp.protocol import Arguments, Reply, Request, Status, Truncated
+from sftpd.sftp.running_digest import RunningDigest
 from sftpd.sftp.view import (
     MAX_PATH,
     Attributes,
@@ -67,6 +68,7 @@ MAX_HANDLES = 1000  # of a session; OpenSSH's server allows about as many
 # Unused bytes before and after the replies in `stream`. The packetizer puts the header of an SSH
 # packet and its padding there, so that no reply is copied.
 HEADROOM, TAILROOM = 16, 32
+_MAX_DIGESTS = 1000
 _SLACK = 1024
 _MAX_BATCH = 264 * 1024  # bytes of replies that are sent together, unless a single reply is longer
 _MAX_OTHER_REPLY = 80 * 1024  # upper bound of any reply except the one to a READ
@@ -104,24 +106,31 @@ class _Refused(Exception):
 class Recorder(Protocol):
     """Writes records of what the session serves and refuses; paths are canonical."""
 
-    def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
-        """Record an open; return False if it cannot be recorded."""
+    def record_open(self, handle: int, path: bytes, size: int, claim: bytes) -> Recorded:
+        """Record an open; return whether it is, and what the file's seal proves."""
 
     def record_list(self, handle: int, path: bytes) -> bool:
         """Record a listing; return False if it cannot be recorded."""
 
-    def record_hash(self, algorithm: str, path: bytes) -> bool:
-        """Record a request for a digest; return False if it cannot be recorded."""
+    def record_hash(self, algorithm: str, path: bytes, claim: bytes) -> Recorded:
+        """Record a request for a digest; returns the same as `record_open`."""
 
     def record_missing(self, verb: str, path: bytes, reason: Miss) -> None:
         """Record that a request to open, list or hash failed, and why."""
 
     def record_close(
-        self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
+        self,
+        handle: int,
+        sent: int,
+        complete: bool,
+        ranges: bytes,
+        reason: str,
+        sha256: bytes = b"",
     ) -> None:
         """Record the end of a file's handle; `reason` is empty if the client closed it.
 
-        `ranges` are the parts that were sent, for a file that was not sent completely.
+        `ranges` are the parts that were sent, for a file that was not sent completely. `sha256` is
+        the file's digest, if it had to be computed.
         """
 
     def record_denied(self, verb: str, path: bytes) -> None:
@@ -142,6 +151,8 @@ class _File:
     descriptor: int
     attributes: Attributes
     ranges_sent: ByteRanges
+    claim: Claim  # of the file when it was opened
+    digest: RunningDigest | None  # None if the seal proves the digest
 
 
 @dataclass(slots=True)
@@ -180,6 +191,7 @@ class Session:
         self._budget = budget if budget is not None else Budget()
         self._received = bytearray()
         self._initialized = False
+        self._digests: dict[tuple[int, int], bytes] = {}  # computed ones, by inode and ctime
         self._computed = False  # a digest that was not stored
         self._unconfirmed: list[tuple[ByteRanges, int, int]] = []
         self._meter = meter
@@ -340,20 +352,26 @@ class Session:
         return _Refused(Status.FAILURE, b"Too many open files and folders; close some first")
 
     def _recorded_open(self, request_id: bytes, path: bytes, found: OpenFile) -> bytes:
-        recorded = False
+        recorded = Recorded.NO
         number = next(self._numbers)
         try:
-            digest = (read_stamped_sha256(found.descriptor) or "").encode()
-            recorded = self._recorder.record_open(number, path, found.attributes.size, digest)
+            size, claim = found.attributes.size, found.claim.pack()
+            recorded = self._recorder.record_open(number, path, size, claim)
         finally:
             if not recorded:
                 os.close(found.descriptor)
         if not recorded:
             return protocol.status(request_id, Status.FAILURE)
-        ranges = ByteRanges(self._budget)
-        return self._new_handle(
-            request_id, _File(number, path, found.descriptor, found.attributes, ranges)
+        opened = _File(
+            number,
+            path,
+            found.descriptor,
+            found.attributes,
+            ByteRanges(self._budget),
+            found.claim,
+            RunningDigest() if recorded is Recorded.UNPROVEN else None,
         )
+        return self._new_handle(request_id, opened)
 
     def _opendir(self, request_id: bytes, path: bytes) -> bytes:
         path = canonical(path)
@@ -399,12 +417,35 @@ class Session:
         if isinstance(held, _Listing):
             held.folder.close()
             return
+        sha256 = b""
+        with suppress(OSError):
+            sha256 = self._computed_digest(held)
         with suppress(OSError):
             os.close(held.descriptor)
         complete = held.ranges_sent.complete(held.attributes.size)
         ranges = b"" if complete else held.ranges_sent.ranges().encode()
         held.ranges_sent.release()
-        self._recorder.record_close(held.number, held.ranges_sent.sent, complete, ranges, reason)
+        sent = held.ranges_sent.sent
+        self._recorder.record_close(held.number, sent, complete, ranges, reason, sha256)
+
+    def _computed_digest(self, held: _File) -> bytes:
+        """Return the digest of a file of which something was sent, if its seal proves none.
+
+        That includes a file that has changed since it was opened.
+        """
+        if not held.ranges_sent.sent:
+            return b""
+        changed_ns = os.fstat(held.descriptor).st_ctime_ns
+        if held.digest is None:
+            if changed_ns == held.claim.changed_ns:
+                return b""
+            held.digest = RunningDigest()
+        now = held.claim.inode, changed_ns
+        if not held.digest.covers(held.attributes.size) and now in self._digests:
+            return self._digests[now]  # it has not changed since this session computed it
+        if len(self._digests) >= _MAX_DIGESTS:
+            self._digests.clear()
+        return self._digests.setdefault(now, held.digest.finish(held.descriptor))
 
     def _read(self, request_id: bytes, handle: bytes, offset: int, length: int) -> bytes:
         held = self._handles.get(handle)
@@ -423,6 +464,8 @@ class Session:
         if not size:
             return protocol.status(request_id, Status.EOF)
         _data_reply.pack_into(self.stream, self._end, 9 + size, Reply.DATA, request_id, size)
+        if held.digest is not None:
+            held.digest.add(offset, self.stream[at : at + size])
         self._end = at + size
         self._unconfirmed.append((held.ranges_sent, offset, offset + size))
         return b""
@@ -536,10 +579,13 @@ class Session:
         name = check_file.algorithm(wanted.algorithms)
         if name is None:
             return protocol.status(request_id, Status.OP_UNSUPPORTED)
-        if not self._recorder.record_hash(name, path):
+        claim = Claim.of(opened.descriptor)
+        recorded = self._recorder.record_hash(name, path, claim.pack())
+        if not recorded:
             return protocol.status(request_id, Status.FAILURE)
         self._computed = True
-        found = check_file.digests(opened.descriptor, opened.attributes.size, wanted)
+        proven = claim.digests if recorded is Recorded.PROVEN else None
+        found = check_file.digests(opened.descriptor, opened.attributes.size, wanted, proven)
         if found is None:
             return protocol.status(request_id, Status.FAILURE)
         return protocol.packet(

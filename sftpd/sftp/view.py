@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import structlog
 
+from keys.digest import Claim
 from keys.kernel import directory, openat2
 
 MAX_PATH = 4096
@@ -68,10 +69,14 @@ class Attributes(NamedTuple):
 
 
 class OpenFile(NamedTuple):
-    """A regular file that is open for reading; the caller closes the descriptor."""
+    """A regular file that is open for reading; the caller closes the descriptor.
+
+    `claim` is what the file says of its digests when it is opened.
+    """
 
     descriptor: int
     attributes: Attributes
+    claim: Claim
 
 
 class FileSystemSize(NamedTuple):
@@ -159,11 +164,12 @@ class View:
         descriptor = self._open(path, _READ_FLAGS)
         if isinstance(descriptor, NotFound):
             return descriptor
-        found = self._attributes(path, os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        found = self._attributes(path, status)
         if isinstance(found, NotFound) or found.folder:
             os.close(descriptor)
             return found if isinstance(found, NotFound) else IsFolder()
-        return OpenFile(descriptor, found)
+        return OpenFile(descriptor, found, Claim.from_status(descriptor, status))
 
     def open_folder(self, path: bytes) -> "Folder | NotFound":
         """Open the folder at `path` for listing."""

@@ -6,7 +6,8 @@
 
 The same for `sha1sum` and `sha256sum`, and for the other spellings that rclone tries: `md5 -r`,
 `rclone md5sum`. PATH is one word, quoted or escaped as for a shell. No process is started: the
-answer comes from the party's tree (keys/digest).
+answer comes from the party's tree: from the file's seal, if the monitor finds that it proves the
+digest (keys/digest), or else from the file's bytes.
 
 rclone 1.60 stores a refusal permanently in the party's own configuration. So a command that is
 answered today must be answered in later versions too.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from keys import digest
-from sftpd.ipc.messages import Miss
+from sftpd.ipc.messages import Miss, Recorded
 from sftpd.sftp.view import MAX_PATH, IsFolder, NotFound, View, canonical
 
 _MAX_COMMAND = 4 * MAX_PATH + 64  # every byte of a path may be escaped
@@ -42,8 +43,8 @@ class Output(NamedTuple):
 class Recorder(Protocol):
     """Writes records; see sftpd/ipc/monitor_client."""
 
-    def record_hash(self, algorithm: str, path: bytes) -> bool:
-        """Record a request for a digest; return False if it cannot be recorded."""
+    def record_hash(self, algorithm: str, path: bytes, claim: bytes) -> Recorded:
+        """Record a request for a digest; return whether it is, and what the seal proves."""
 
     def record_missing(self, verb: str, path: bytes, reason: Miss) -> None:
         """Record that a request for a file failed, and why."""
@@ -76,13 +77,18 @@ def run(command: bytes, view: View, recorder: Recorder) -> Output | None:
         error = f"{parsed.program}: {parsed.path}: {cause}\n"
         return Output(b"", os.fsencode(error), 1)
     try:
-        if not recorder.record_hash(parsed.algorithm, canonical(path)):
+        claim = found.claim
+        recorded = recorder.record_hash(parsed.algorithm, canonical(path), claim.pack())
+        if not recorded:
             error = f"{parsed.program}: {parsed.path}: I/O error\n"
             return Output(b"", os.fsencode(error), 1)
-        digests = digest.digests_of_file(found.descriptor)
+        if recorded is Recorded.PROVEN and (proven := claim.digests) is not None:
+            answer = getattr(proven, parsed.algorithm)
+        else:
+            answer = digest.compute_one(found.descriptor, parsed.algorithm)
     finally:
         os.close(found.descriptor)
-    return Output(f"{getattr(digests, parsed.algorithm)}  ".encode() + path + b"\n")
+    return Output(f"{answer}  ".encode() + path + b"\n")
 
 
 def _parse(command: bytes) -> _DigestCommand | None:

@@ -31,6 +31,7 @@ from unit.sftpd.monitor.test_children import LocalStarter
 
 from config.event import Event, Value
 from config.party import parse_address
+from keys import digest
 from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger import note, segments
 from keys.ledger.signer import Signer
@@ -38,13 +39,16 @@ from keys.ledger.verify import LedgerFiles, verify_ledger
 from keys.ledger.writer import Ledger, WritePolicy
 from scripts.audit import index
 from scripts.shared.signing import sign_until_closed
+from sftpd.ipc.messages import Recorded
 from sftpd.ipc.monitor_client import MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
+from sftpd.monitor.stamps import StampChecker
 
 KEY = Ed25519PrivateKey.generate()
+STAMP_KEY = bytes(32)
 MIN_RATE = 20_000  # appended records per second
 
 
@@ -107,6 +111,7 @@ def sessions_rate(
     loop = Loop()
     with Ledger(folder, policy=policy) as writer:
         monitor = Monitor(loop, writer, sessions)
+        monitor.stamps = StampChecker(lambda _: STAMP_KEY)
         starter = LocalStarter(lambda parent, pending: run_session(parent, pending, until))
         children = Children(loop, monitor, starter, lambda _: None, BandwidthLimits())
         until = time.monotonic() + seconds + sessions * 0.005
@@ -134,12 +139,20 @@ def sessions_rate(
 def run_session(parent: socket.socket, pending: PendingCloses, until: float) -> None:
     """Open and close files as a session does, in a child."""
     monitor = MonitorClient(parent, pending)
-    path, sha256 = b"/2023-05-14-cb-mv/7-il/kurul-7/sandik-7/cb-sandik-sonuc-s1.jpg", b"0" * 64
+    path = b"/2023-05-14-cb-mv/7-il/kurul-7/sandik-7/cb-sandik-sonuc-s1.jpg"
+    claim = sealed_claim()
     while time.monotonic() < until:
-        assert monitor.record_open(1, path, 200_000, sha256)
+        assert monitor.record_open(1, path, 200_000, claim) is Recorded.PROVEN
         monitor.record_close(1, 200_000, True, b"", "")
     monitor.end("closed")
     os._exit(0)
+
+
+def sealed_claim() -> bytes:
+    """Return the claim of a file that is sealed with STAMP_KEY."""
+    with tempfile.NamedTemporaryFile() as file:
+        digest.stamp(file.fileno(), digest.digests_of(b""), STAMP_KEY)
+        return digest.Claim.of(file.fileno()).pack()
 
 
 def sign(folder: Path, pipe: int) -> int:

@@ -27,6 +27,9 @@ import servers
 from link import delayed
 from servers import Cpu, Server
 
+from keys import digest
+from keys.server_keys import stamp_key
+
 GCM = "-oCiphers=aes128-gcm@openssh.com"
 
 
@@ -69,8 +72,8 @@ class Measurements:
     cpu: list[float] = field(default_factory=list)
 
 
-def fill(tree: Path, size: Size) -> None:
-    """Create the files of the tree."""
+def fill(tree: Path, size: Size, *, sealed: bool = True) -> None:
+    """Create the files of the tree, stamped as the publisher does."""
     block = os.urandom(1 << 20)
     for number in range(size.folders):
         folder = tree / "agac" / f"kurul-{number:02}"
@@ -86,7 +89,12 @@ def fill(tree: Path, size: Size) -> None:
     listed.mkdir()
     for number in range(size.entries):
         (listed / f"sandik-{number:06}-cb-sandik-sonuc-s1.jpg").write_bytes(b"x")
+    key = stamp_key.load_or_create(tree.parent.parent)
     for path in [tree, *tree.rglob("*")]:
+        if sealed and path.is_file():
+            path.chmod(0o644)
+            with path.open("rb") as file:
+                digest.stamp(file.fileno(), digest.compute(file.fileno()), key)
         path.chmod(0o755 if path.is_dir() else 0o444)
 
 
@@ -266,6 +274,9 @@ def main() -> None:
         "--only", action="append", metavar="NAME", help="only this task; may be repeated"
     )
     parser.add_argument("--quick", action="store_true", help="use a smaller tree and 3 rounds")
+    parser.add_argument(
+        "--unsealed", action="store_true", help="files without stamps, which our server hashes"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
@@ -280,7 +291,7 @@ def main() -> None:
         folder.chmod(0o755)
         tree = servers.lay_out(folder)
         print(f"writing {(size.tree + size.big) / 1e6:.0f} MB", file=sys.stderr)
-        fill(tree, size)
+        fill(tree, size, sealed=not options.unsealed)
         both = [
             stack.enter_context(servers.ours(folder)),
             stack.enter_context(servers.theirs(folder, tree)),

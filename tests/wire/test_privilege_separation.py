@@ -18,7 +18,7 @@ from wire.server import SECRET, RunningServer, StartServer, until
 
 from config.site import HOST_KEYS, RINGS, SIGNING_KEYS
 from keys.credentials import ring
-from keys.server_keys import host
+from keys.server_keys import host, stamp_key
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another memory")
 PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2", "parti-c": "127.0.0.3"}
@@ -48,6 +48,8 @@ def secrets(site: Path) -> dict[str, bytes]:
     for folder in (site / HOST_KEYS, site / SIGNING_KEYS):
         for path in folder.rglob("*_key"):
             found |= {f"{path.name} {form}": text for form, text in key_forms(path)}
+    if (key := stamp_key.load(site)) is not None:
+        found |= {"stamp key": key, "stamp key as text": key.hex().encode()}
     for path in (site / RINGS).glob("*.toml"):
         for credential in ring.load(site, path.stem).credentials:
             if credential.kind is ring.CredentialKind.PASSWORD:
@@ -134,6 +136,7 @@ def test_the_scan_finds_the_secrets_where_they_are(serve: StartServer) -> None:
     signer, forker = server.server_process("hostkeys"), server.server_process("forker")
     assert [name for name in secrets_in(signer, known) if "seed" in name or " d, " in name]
     assert [name for name in secrets_in(server.process.pid, known) if "hash of" in name]
+    assert "stamp key" in secrets_in(server.process.pid, known)
     assert secrets_in(forker, known) == []
 
 

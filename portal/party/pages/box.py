@@ -29,6 +29,7 @@ from portal.exports.file_name import with_user
 from portal.party.checks import CHECKS, numbers_of
 from portal.party.dependencies import Data, Visitor, pictures_of, search_of
 from portal.party.rendering import box_url, page
+from portal.pictures.pictures import OriginalChanged
 from publisher.results.snapshots.exports import HEADINGS
 
 router = gated_router()
@@ -98,7 +99,10 @@ def picture(request: Request, path: str, who: Visitor, data: Data) -> Response:
     sheet = data.sheet(path)
     if sheet is None:
         raise _missing()
-    found = pictures_of(request).picture(who.site, sheet.sha256, sheet.frame)
+    try:
+        found = pictures_of(request).picture(who.site, sheet.sha256, sheet.frame)
+    except OriginalChanged:
+        raise _changed() from None
     if found is None:
         raise Refusal(404, "no-picture", "Bu tutanağın resmi yapılamadı; özgün dosyayı indirin.")
     form = "original" if found.original else "picture"
@@ -111,7 +115,10 @@ def picture(request: Request, path: str, who: Visitor, data: Data) -> Response:
 def original(request: Request, path: str, who: Visitor, data: Data) -> Response:
     """Send the original bytes of a sheet."""
     sheet = data.sheet(path)
-    found = None if sheet is None else pictures_of(request).original(who.site, sheet.sha256)
+    try:
+        found = None if sheet is None else pictures_of(request).original(who.site, sheet.sha256)
+    except OriginalChanged:
+        raise _changed() from None
     if sheet is None or found is None:
         raise _missing()
     record(request, AccessEvent.SHEET, f"/{sheet.path}", sha256=sheet.sha256, form="original")
@@ -191,6 +198,13 @@ def _findings(
         if found.secim is secim:
             stated = ", ".join(f"{title} {n}" for title, n, _ in numbers_of(found, named))
             yield found.check.kind.value, CHECKS[found.check], stated
+
+
+def _changed() -> Refusal:
+    advice = "Bu yüzden gösterilmiyor; Kurul yetkilisine bildirin."
+    return Refusal(
+        500, "original-changed", f"Sistemdeki dosya, kayda geçen tutanağın dosyası değil. {advice}"
+    )
 
 
 def _missing() -> Refusal:

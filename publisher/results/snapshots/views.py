@@ -35,6 +35,7 @@ from config.site import result_view
 from config.snapshot import AGGREGATES, MANIFEST, SIGNATURE
 from keys import digest
 from keys.files import sync
+from keys.server_keys import stamp_key
 from publisher.results.snapshots.exports import export_folder
 from publisher.results.snapshots.scoped import condition
 from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
@@ -59,7 +60,7 @@ def write_views(
     sign: Callable[[bytes], bytes],
 ) -> None:
     """Prepare a snapshot whose exports are complete for the trees of these scopes."""
-    snapshot = snapshot_folder(site, number)
+    snapshot, key = snapshot_folder(site, number), stamp_key.load_or_create(site)
     for scope in missing(site, number, scopes):
         folder = site / result_view(number, scope)
         fresh = folder.with_name(f".{folder.name}{_NEW}")
@@ -73,7 +74,7 @@ def write_views(
         else:
             _write_rows_in_scope(snapshot, fresh, scope, ballot, number, sign)
         for path in sorted(fresh.iterdir()):
-            _stamp(path)
+            _stamp(path, key)
         sync(fresh)
         fresh.rename(folder)
         for parent in (folder.parent, folder.parent.parent):
@@ -169,15 +170,17 @@ def _link(source: Path, target: Path) -> None:
         sync(target)
 
 
-def _stamp(path: Path) -> None:
+def _stamp(path: Path, key: bytes | None) -> None:
     """Give a file a time in whole seconds, and its digests for clients that ask for them."""
     with path.open("rb") as file:
         modified = int(path.stat().st_mtime)  # the feed lists whole seconds
-        os.utime(file.fileno(), (modified, modified))
-        if digest.read_stamp(file.fileno()) is not None:
-            return
+        if path.stat().st_mtime != modified:
+            os.utime(file.fileno(), (modified, modified))
+        sealed = digest.Proof.PROVEN, digest.Proof.RELINKED
+        if digest.check(digest.Claim.of(file.fileno()), key) in sealed:
+            return  # it was linked for another scope too
         path.chmod(_MODE | 0o200)  # an attribute is set only on a file that may be written
         try:
-            digest.stamp(file.fileno(), digest.compute(file.fileno()))
+            digest.stamp(file.fileno(), digest.compute(file.fileno()), key)
         finally:
             os.fchmod(file.fileno(), _MODE)

@@ -4,36 +4,50 @@ from collections.abc import Iterator
 from datetime import datetime
 from struct import pack, unpack_from
 
+from sftpd.ipc.messages import Recorded
 from sftpd.sftp.session import Session
 
 NOW = datetime.fromisoformat("2023-05-14T18:00:00+03:00")
 
 
 class MemoryRecorder:
-    """Keeps records in memory; refuses opens, listings and digests if `can_record` is False."""
+    """Keeps records in memory; refuses opens, listings and digests if `can_record` is False.
+
+    It answers that every seal is right, unless `proof` is UNPROVEN. `computed` has the digests that
+    came with a close.
+    """
 
     def __init__(self) -> None:
         self.records: list[tuple[object, ...]] = []
         self.can_record = True
+        self.proof = Recorded.PROVEN
+        self.computed: list[bytes] = []
 
-    def record_open(self, handle: int, path: bytes, size: int, sha256: bytes) -> bool:
+    def record_open(self, handle: int, path: bytes, size: int, claim: bytes) -> Recorded:
         self.records.append(("open", handle, path, size))
-        return self.can_record
+        return self.proof if self.can_record else Recorded.NO
 
     def record_list(self, handle: int, path: bytes) -> bool:
         self.records.append(("list", handle, path))
         return self.can_record
 
-    def record_hash(self, algorithm: str, path: bytes) -> bool:
+    def record_hash(self, algorithm: str, path: bytes, claim: bytes) -> Recorded:
         self.records.append(("hash", algorithm, path))
-        return self.can_record
+        return self.proof if self.can_record else Recorded.NO
 
     def record_missing(self, verb: str, path: bytes, reason: str) -> None:
         self.records.append(("missed", verb, path, reason))
 
     def record_close(
-        self, handle: int, sent: int, complete: bool, ranges: bytes, reason: str
+        self,
+        handle: int,
+        sent: int,
+        complete: bool,
+        ranges: bytes,
+        reason: str,
+        sha256: bytes = b"",
     ) -> None:
+        self.computed.append(sha256)
         self.records.append(("close", handle, sent, complete, reason))
 
     def record_denied(self, verb: str, path: bytes) -> None:

@@ -159,6 +159,26 @@ def test_an_original_is_sent_unchanged_with_its_digest_and_recorded(night: Night
     assert answer.headers["repr-digest"].startswith("sha-256=:")
 
 
+@pytest.mark.parametrize("form", ["ozgun", "resim"])
+def test_a_sheet_whose_bytes_were_changed_is_not_shown_and_recorded(
+    night: Night, form: str
+) -> None:
+    site = night.results.path
+    content = night.whole().get(f"/tutanak/ozgun/{night.sheet}").content
+    path = site / original_file(hashlib.sha256(content).hexdigest())
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        answer = night.whole().get(f"/tutanak/{form}/{night.sheet}")
+    finally:
+        path.write_bytes(content)
+
+    assert answer.status_code == 500
+    assert "kayda geçen tutanağın dosyası değil" in answer.text
+    event, _, what, outcome, detail = night.portal.records()[-1]
+    assert (event, outcome, detail["status"]) == ("denied", "refused", 500)
+    assert what.endswith(night.sheet)
+
+
 @pytest.mark.slow
 def test_a_tiff_is_shown_as_a_picture_that_a_sandboxed_process_makes(night: Night) -> None:
     answer = night.whole().get(f"/tutanak/resim/{night.tiff}")

@@ -1,5 +1,6 @@
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -15,7 +16,7 @@ from config.event import Value
 from config.settings import Settings
 from config.site import FILING, LEDGERS, SIGNING_KEYS, result_view
 from keys import digest
-from keys.server_keys import host
+from keys.server_keys import host, stamp_key
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.tools import Tools
 from publisher.filing.filer import Filer
@@ -462,6 +463,88 @@ def test_a_stamp_that_is_not_of_the_bytes_is_found_and_repaired(
     assert findings(site_with_pages) == []
     after = page.stat()
     assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("key", [None, bytes(32)])
+def test_an_original_without_a_seal_of_this_site_is_noted_and_sealed(
+    site_with_pages: Settings, key: bytes | None
+) -> None:
+    page = original(site_with_pages)
+    before = page.stat()
+    page.chmod(0o644)
+    with page.open("rb") as file:
+        if not digest.stamp(file.fileno(), digest.compute(file.fileno()), key):
+            pytest.skip("this file system has no extended attributes")
+    page.chmod(0o444)
+
+    [told] = findings(site_with_pages)
+    assert told.startswith("store: 1 original is not sealed: the server hashes what it opens")
+
+    repair_everything(site_with_pages)
+    assert findings(site_with_pages) == []
+    with page.open("rb") as file:
+        claim = digest.Claim.of(file.fileno())
+    assert digest.check(claim, stamp_key.load(site_with_pages.site)) is digest.Proof.PROVEN
+    after = page.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+def test_a_seal_with_other_digests_is_found(site_with_pages: Settings) -> None:
+    page = original(site_with_pages)
+    page.chmod(0o644)
+    with page.open("rb") as file:
+        actual = digest.compute(file.fileno())
+        digest.reseal(file.fileno(), actual._replace(md5="0" * 32), bytes(32))
+    page.chmod(0o444)
+
+    [told] = findings(site_with_pages)
+    assert "is stamped with other digests than its bytes have" in told
+
+    repair_everything(site_with_pages)
+    assert findings(site_with_pages) == []
+
+
+def test_changed_bytes_under_an_old_stamp_are_found(site_with_pages: Settings) -> None:
+    page = original(site_with_pages)
+    before, content = page.stat(), page.read_bytes()
+    page.chmod(0o644)
+    page.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    os.utime(page, ns=(before.st_atime_ns, before.st_mtime_ns))
+    page.chmod(0o444)
+
+    [told] = findings(site_with_pages)
+    assert "has other bytes than were filed" in told
+
+
+def test_originals_that_were_linked_later_are_sealed_by_a_repair(
+    site_with_pages: Settings,
+) -> None:
+    page = original(site_with_pages)
+    time.sleep(2 * digest.SETTLE_NS / 1e9)
+    os.link(page, site_with_pages.site / "linked")
+    (site_with_pages.site / "linked").unlink()
+    assert findings(site_with_pages) == []
+
+    told = [str(one) for one in verify(site_with_pages, relinked=True)]
+
+    assert told == [
+        "store: 1 original is not sealed: the server hashes what it opens, "
+        "`ssps verify --repair` repairs it"
+    ]
+
+
+def test_an_own_file_with_a_wrong_stamp_is_found(site_with_pages: Settings) -> None:
+    files = PublishedFiles(site_with_pages.site)
+    files.replace_in_tree("parti-a", "BENIOKU.txt", b"oku\n", 1_684_072_800)
+    assert findings(site_with_pages) == []
+    readme = site_with_pages.site / "trees/parti-a/BENIOKU.txt"
+    readme.chmod(0o644)
+    readme.write_bytes(b"yok\n")
+    readme.chmod(0o444)
+
+    [told] = findings(site_with_pages)
+
+    assert told.startswith("trees/parti-a/BENIOKU.txt: is stamped with other digests")
 
 
 def test_a_tool_that_is_not_the_published_one_is_found(site_with_pages: Settings) -> None:

@@ -11,6 +11,7 @@ from sftpd.ipc.messages import (
     LoginAnswer,
     Message,
     MessageKind,
+    Recorded,
     unpack,
 )
 from sftpd.ipc.monitor_client import HOLD_SECONDS, MonitorClient
@@ -22,7 +23,7 @@ def test_without_a_monitor_every_answer_is_no() -> None:
     with theirs:
         ours.close()
         client = MonitorClient(theirs, PendingCloses())
-        assert client.record_open(1, b"/x", 1, b"") is False
+        assert client.record_open(1, b"/x", 1, b"") is Recorded.NO
         assert client.check_password("a", "password", "x").answer is LoginAnswer.NOT_RECORDED
         assert client.check_key("a", "ssh-rsa", b"", b"").answer is LoginAnswer.NOT_RECORDED
         assert client.probe_key("a", "ssh-rsa", b"") is False
@@ -37,7 +38,7 @@ def test_the_answer_is_the_monitor_s() -> None:
     with ours, theirs:
         client = MonitorClient(theirs, PendingCloses())
         ours.send(b"+")
-        assert client.record_open(1, b"/x", 1, b"") is True
+        assert client.record_open(1, b"/x", 1, b"") is Recorded.PROVEN
         ours.send(b"-")
         assert client.record_list(2, b"/x") is False
         assert unpack(ours.recv(100)) == [Message(MessageKind.OPEN, (b"/x", b""), 1, 1)]
@@ -50,15 +51,15 @@ def test_bytes_are_paced_only_after_the_monitor_asked_for_it() -> None:
         client = MonitorClient(theirs, PendingCloses())
         assert client.pace(1000) == 0.0
         ours.send(b"~")
-        assert client.record_open(1, b"/x", 1, b"") is True
+        assert client.record_open(1, b"/x", 1, b"") is Recorded.PROVEN
         ours.send(WAIT_MS.pack(250))
         assert client.pace(1000) == 0.25
         ours.send(b"-")
-        assert client.record_open(2, b"/x", 1, b"") is False
+        assert client.record_open(2, b"/x", 1, b"") is Recorded.NO
         ours.send(WAIT_MS.pack(0))
         assert client.pace(2000) == 0.0
         ours.send(b"+")
-        assert client.record_open(3, b"/x", 1, b"") is True
+        assert client.record_open(3, b"/x", 1, b"") is Recorded.PROVEN
         assert client.pace(3000) == 0.0
         messages = [m for _ in range(5) for m in unpack(ours.recv(100))]
     assert [(m.kind, m.count) for m in messages if m.kind is MessageKind.PACE] == [
@@ -96,7 +97,7 @@ def test_a_close_is_sent_with_the_next_request() -> None:
         client = MonitorClient(theirs, pending, clock)
         assert client.flush_due_closes() is None
         client.record_close(1, 9, True, b"", "")
-        first = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True)
+        first = Message(MessageKind.CLOSE, (b"", b"", b""), 1, 9, True)
         assert unpack(pending.read()) == [first]
         assert client.flush_due_closes() == pytest.approx(HOLD_SECONDS)
         ours.send(b"+")
@@ -114,7 +115,7 @@ def test_a_close_without_a_next_request_is_sent_after_the_hold_time() -> None:
         client.record_close(1, 9, False, b"0-8", "")
         clock.now += HOLD_SECONDS
         assert client.flush_due_closes() is None
-        assert unpack(ours.recv(200)) == [Message(MessageKind.CLOSE, (b"", b"0-8"), 1, 9)]
+        assert unpack(ours.recv(200)) == [Message(MessageKind.CLOSE, (b"", b"0-8", b""), 1, 9)]
         assert pending.read() == b""
 
 

@@ -9,8 +9,10 @@ import pytest
 from unit.fake_clock import FakeClock
 
 from config.party import Address, parse_address
+from keys import digest
 from keys.credentials.admission import Reason
 from keys.credentials.penalties import Cost
+from keys.digest import Claim
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, WritePolicy
 from sftpd.ipc.messages import LoginAnswer, Message, MessageKind
@@ -22,9 +24,12 @@ from sftpd.monitor.monitor import (
     Monitor,
     ProtocolViolation,
 )
+from sftpd.monitor.stamps import StampChecker
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 HOME = parse_address("192.0.2.7")
+PAGE = digest.digests_of(b"oku beni\n")
+OTHER = "f" * 64
 EXCHANGE = KeyExchange(b"s" * 32, "SSH-2.0-x", "aes", "mlkem")
 
 
@@ -102,7 +107,7 @@ def test_a_session_is_recorded_from_login_to_end(
     state = admitted(monitor)
     assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     clock.now += 0.25
-    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, 9, True))
+    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"", b""), 1, 9, True))
     monitor.handle_messages(state, Message(MessageKind.LIST, (b"/",), 2))
     monitor.handle_messages(state, Message(MessageKind.MISS, (b"open", b"/none", b"no such file")))
     monitor.handle_messages(state, Message(MessageKind.DENY, (b"mkdir", b"/new")))
@@ -117,7 +122,8 @@ def test_a_session_is_recorded_from_login_to_end(
         "cipher": "aes",
         "kex": "mlkem",
     }
-    closed = {"session": 0, "handle": 1, "bytes": 9, "complete": True, "sha256": None, "ms": 250}
+    sent = {"session": 0, "handle": 1, "bytes": 9, "complete": True, "ms": 250}
+    closed = {**sent, "sha256": None, "stamp": "unstamped"}
     end = {"session": 0, "files": 1, "bytes": 9, "ms": 250, "reason": "closed"}
     assert recorded(folder) == [
         ("login", "a", "", "ok", login),
@@ -131,16 +137,104 @@ def test_a_session_is_recorded_from_login_to_end(
     assert {record.event.origin for record in read_records(folder)} == {"192.0.2.7"}
 
 
-def test_a_close_names_the_digest_of_the_file_and_the_ranges_sent(
-    monitor: Monitor, folder: Path
+@pytest.fixture
+def page(tmp_path: Path, monitor: Monitor) -> Iterator[int]:
+    """A file, sealed with the key that the monitor has."""
+    monitor.stamps = StampChecker(lambda rehearsal: bytes(32))
+    (tmp_path / "page").write_bytes(b"oku beni\n")
+    with (tmp_path / "page").open("rb") as file:
+        digest.stamp(file.fileno(), PAGE, bytes(32))
+        yield file.fileno()
+
+
+def served(
+    monitor: Monitor, folder: Path, claim: bytes, computed: str = "", sent: int = 5
+) -> tuple[object, object]:
+    """Open and close a file, and return digest and mark on record."""
+    state = admitted(monitor)
+    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", claim), 1, 9))
+    close = (b"", b"0-3,6-6", computed.encode())
+    monitor.handle_messages(state, Message(MessageKind.CLOSE, close, 1, sent))
+    detail = recorded(folder)[-1][4]
+    monitor.end(state, "closed")
+    assert (detail["complete"], detail["ranges"]) == (False, "0-3,6-6")
+    return detail["sha256"], detail.get("stamp")
+
+
+def test_a_close_has_the_digest_that_the_seal_proves_and_the_ranges_sent(
+    monitor: Monitor, folder: Path, page: int
+) -> None:
+    assert served(monitor, folder, Claim.of(page).pack()) == (PAGE.sha256, None)
+
+
+def test_a_digest_that_no_seal_proves_is_the_computed_one_with_a_mark(
+    monitor: Monitor, folder: Path, page: int
+) -> None:
+    claim = Claim.of(page)
+    elsewhere = claim._replace(inode=claim.inode + 1).pack()
+    unsealed = claim._replace(seal="").pack()
+    forged = claim._replace(seal=claim.seal.replace(PAGE.sha256, "0" * 64)).pack()
+
+    for stated in (elsewhere, forged):
+        assert served(monitor, folder, stated, OTHER) == (OTHER, "stamp-wrong")
+    assert served(monitor, folder, unsealed, OTHER) == (OTHER, "unstamped")
+    assert served(monitor, folder, b"", OTHER) == (OTHER, "unstamped")
+    assert served(monitor, folder, forged, sent=0) == (None, "stamp-wrong")
+
+
+def test_a_file_that_was_linked_again_has_the_computed_digest_without_a_mark(
+    monitor: Monitor, folder: Path, page: int
+) -> None:
+    claim = Claim.of(page)
+    later = claim._replace(changed_ns=claim.changed_ns + 2 * digest.SETTLE_NS).pack()
+
+    assert served(monitor, folder, later, PAGE.sha256) == (PAGE.sha256, None)
+    assert served(monitor, folder, later, OTHER) == (OTHER, "stamp-wrong")
+
+
+def test_a_file_that_changes_while_it_is_sent_has_no_digest(
+    monitor: Monitor, folder: Path, page: int
+) -> None:
+    claim = Claim.of(page).pack()
+
+    assert served(monitor, folder, claim, PAGE.sha256) == (PAGE.sha256, None)
+    assert served(monitor, folder, claim, OTHER) == (None, "changed")
+
+
+def test_a_request_for_a_digest_is_marked_and_the_session_must_compute(
+    monitor: Monitor, folder: Path, page: int
 ) -> None:
     state = admitted(monitor)
-    sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", sha256.encode()), 1, 9))
-    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"0-3,6-6"), 1, 5))
+    claim = Claim.of(page)
+    for stated, unproven, mark in (
+        (claim, False, None),
+        (claim._replace(seal=""), True, "unstamped"),
+        (claim._replace(size=1), True, "stamp-wrong"),
+    ):
+        monitor.handle_messages(state, Message(MessageKind.HASH, (b"md5", b"/x", stated.pack())))
+        assert state.unproven is unproven
+        assert recorded(folder)[-1][4].get("stamp") == mark
 
-    detail = recorded(folder)[-1][4]
-    assert (detail["complete"], detail["ranges"], detail["sha256"]) == (False, "0-3,6-6", sha256)
+
+def test_a_rehearsal_has_a_stamp_key_of_its_own(monitor: Monitor, folder: Path, page: int) -> None:
+    monitor.stamps = StampChecker(lambda rehearsal: {"": bytes(32)}.get(rehearsal, b"x" * 32))
+    state = begun(monitor)
+    monitor.admit(state, "a", "publickey", "SHA256:x", "prova-1")
+
+    claim = Claim.of(page).pack()
+    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", claim), 1, 9))
+
+    assert state.unproven
+
+
+@pytest.mark.parametrize("claim", [b"x", b"1 2", b"a b c d", b"1 2 x v1", b"1 2 3"])
+def test_a_malformed_claim_or_digest_is_a_violation(monitor: Monitor, claim: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        monitor.handle_messages(admitted(monitor), Message(MessageKind.OPEN, (b"/x", claim), 1, 9))
+    state = admitted(monitor)
+    monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
+    with pytest.raises(ProtocolViolation):
+        monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"", claim), 1, 9))
 
 
 def test_messages_of_one_datagram_are_recorded_in_order(monitor: Monitor, folder: Path) -> None:
@@ -148,7 +242,7 @@ def test_messages_of_one_datagram_are_recorded_in_order(monitor: Monitor, folder
     assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     assert monitor.handle_messages(
         state,
-        Message(MessageKind.CLOSE, (b"", b""), 1, 9, True),
+        Message(MessageKind.CLOSE, (b"", b"", b""), 1, 9, True),
         Message(MessageKind.OPEN, (b"/y", b""), 2, 9),
     )
 
@@ -165,7 +259,7 @@ def test_a_close_is_recorded_even_if_a_violation_follows_in_the_same_datagram(
 ) -> None:
     state = admitted(monitor)
     assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
-    close = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True)
+    close = Message(MessageKind.CLOSE, (b"", b"", b""), 1, 9, True)
     with pytest.raises(ProtocolViolation, match="CLOSE of handle 1"):
         monitor.handle_messages(state, close, close)
 
@@ -196,7 +290,7 @@ def test_files_that_a_killed_child_left_open_are_closed_in_the_record(
     state = admitted(monitor)
     monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/y", b""), 2, 9))
-    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, 9, True))
+    monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"", b""), 1, 9, True))
     monitor.end(state, "killed")
 
     close, end = recorded(folder)[-2:]
@@ -277,7 +371,7 @@ def test_refused_connections_are_counted_and_recorded_once_a_second(
     "message",
     [
         Message(MessageKind.REFUSE, (b"a", b"none", b"", b"method not offered")),
-        Message(MessageKind.CLOSE, (b"", b""), 5),
+        Message(MessageKind.CLOSE, (b"", b"", b""), 5),
         Message(MessageKind.OPEN, (b"/x", b""), 1),
         Message(MessageKind.PACE, (b"",), count=1 << 40),
     ],
@@ -395,7 +489,7 @@ def test_a_close_that_a_full_disk_delayed_is_recorded_before_the_session_end(
 
     state = admitted(monitor)
     assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
-    closing = Message(MessageKind.CLOSE, (b"", b""), 1, 9, True)
+    closing = Message(MessageKind.CLOSE, (b"", b"", b""), 1, 9, True)
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
         assert not monitor.handle_messages(
@@ -428,7 +522,7 @@ def test_a_batch_is_written_in_order_with_one_sync(
     assert batching.handle_messages(two, Message(MessageKind.OPEN, (b"/x", b""), 1, 9))
     assert batching.handle_messages(one, Message(MessageKind.OPEN, (b"/y", b""), 1, 9))
     close, missed = (
-        Message(MessageKind.CLOSE, (b"", b""), 1, 9, True),
+        Message(MessageKind.CLOSE, (b"", b"", b""), 1, 9, True),
         (b"open", b"/none", b"no such file"),
     )
     assert batching.handle_messages(two, close, Message(MessageKind.MISS, missed))
@@ -502,9 +596,9 @@ def test_more_bytes_than_a_record_can_hold_are_a_violation(monitor: Monitor, fol
     most = (1 << 53) - 1
     for handle in (1, 2):
         assert monitor.handle_messages(state, Message(MessageKind.OPEN, (b"/x", b""), handle, 9))
-    assert monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 1, most))
+    assert monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"", b""), 1, most))
     with pytest.raises(ProtocolViolation, match="bytes"):
-        monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b""), 2, most))
+        monitor.handle_messages(state, Message(MessageKind.CLOSE, (b"", b"", b""), 2, most))
     monitor.end(state, "killed")
 
     assert [(t[0], t[4]["bytes"]) for t in recorded(folder)[-2:]] == [

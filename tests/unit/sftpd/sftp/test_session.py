@@ -11,6 +11,7 @@ from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder, entries, string
 
 from keys import digest
 from keys.digest import Digests
+from sftpd.ipc.messages import Recorded
 from sftpd.sftp.budget import Budget
 from sftpd.sftp.session import ProtocolError, Session
 from sftpd.sftp.view import View
@@ -193,7 +194,7 @@ def test_a_stored_digest_is_used_for_the_whole_file_and_not_for_a_part(
     tree: Path, client: Client
 ) -> None:
     with (tree / "BENIOKU.txt").open("rb") as file:
-        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
+        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
     stamped = string(b"md5") + bytes.fromhex("c" * 32)
 
     for size in (0, 9, 100, 2**64 - 1):
@@ -201,6 +202,22 @@ def test_a_stored_digest_is_used_for_the_whole_file_and_not_for_a_part(
         assert client.ask(EXTENDED, request)[1] == stamped
     _, part = client.ask(EXTENDED, check(b"check-file-name", b"/BENIOKU.txt", b"md5", 4))
     assert part == string(b"md5") + hashlib.md5(b"beni\n").digest()  # noqa: S324
+
+
+def test_a_stored_digest_that_the_seal_does_not_prove_is_not_used(
+    tree: Path, client: Client, recorder: MemoryRecorder
+) -> None:
+    with (tree / "BENIOKU.txt").open("rb") as file:
+        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
+    recorder.proof = Recorded.UNPROVEN
+    handle = client.open(b"/BENIOKU.txt")[4:]
+
+    for request in (
+        check(b"check-file-name", b"/BENIOKU.txt", b"sha256"),
+        check(b"check-file-handle", handle, b"sha256"),
+    ):
+        _, rest = client.ask(EXTENDED, request)
+        assert rest == string(b"sha256") + hashlib.sha256(b"oku beni\n").digest()
 
 
 def test_each_block_has_its_own_digest(tree: Path, client: Client) -> None:
@@ -355,6 +372,70 @@ def test_opens_and_closes_are_recorded_with_the_bytes_sent(
         ("open", 2, b"/BENIOKU.txt", 9),
         ("close", 2, 4, False, ""),
     ]
+
+
+def read_all(client: Client, handle: bytes, *offsets: int) -> None:
+    for offset in offsets:
+        client.ask(READ, read_request(handle, offset, 4))
+
+
+@pytest.mark.parametrize("offsets", [(0, 4, 8), (0, 0, 4, 4, 8), (8, 0, 4), (4,), (0,)])
+def test_the_digest_of_a_file_without_a_proof_is_computed_from_what_is_sent(
+    client: Client, recorder: MemoryRecorder, offsets: tuple[int, ...]
+) -> None:
+    recorder.proof = Recorded.UNPROVEN
+    handle = client.open(b"BENIOKU.txt")
+    read_all(client, handle, *offsets)
+    client.status(CLOSE, handle)
+
+    assert recorder.computed == [hashlib.sha256(b"oku beni\n").hexdigest().encode()]
+
+
+def test_a_file_without_a_proof_of_which_nothing_is_sent_is_not_hashed(
+    client: Client, recorder: MemoryRecorder
+) -> None:
+    recorder.proof = Recorded.UNPROVEN
+    client.status(CLOSE, client.open(b"BENIOKU.txt"))
+
+    assert recorder.computed == [b""]
+
+
+def test_a_file_that_changes_while_it_is_open_is_hashed_at_the_end(
+    tree: Path, client: Client, recorder: MemoryRecorder
+) -> None:
+    with (tree / "BENIOKU.txt").open("rb") as file:
+        digest.stamp(file.fileno(), digest.digests_of(b"oku beni\n"), bytes(32))
+    for content in (None, b"oku seni\n"):
+        handle = client.open(b"BENIOKU.txt")
+        read_all(client, handle, 0, 4, 8)
+        if content:
+            (tree / "BENIOKU.txt").write_bytes(content)
+        client.status(CLOSE, handle)
+
+    assert recorder.computed == [b"", hashlib.sha256(b"oku seni\n").hexdigest().encode()]
+
+
+def test_a_part_that_is_read_again_and_again_is_hashed_once(
+    tree: Path, client: Client, recorder: MemoryRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.proof = Recorded.UNPROVEN
+    (tree / "buyuk").write_bytes(bytes(3_000_000))
+    reads = 0
+    pread = os.pread
+
+    def counted(*words: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return pread(*words)
+
+    monkeypatch.setattr(os, "pread", counted)
+    for _ in range(20):
+        handle = client.open(b"buyuk")
+        read_all(client, handle, 100)
+        client.status(CLOSE, handle)
+
+    assert len(set(recorder.computed)) == 1
+    assert reads < 20
 
 
 def test_an_open_that_cannot_be_recorded_is_refused(

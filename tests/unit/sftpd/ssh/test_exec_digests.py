@@ -5,6 +5,7 @@ from unit.sftpd.sftp_client import MemoryRecorder
 
 from keys import digest
 from keys.digest import Digests
+from sftpd.ipc.messages import Recorded
 from sftpd.sftp.view import View
 from sftpd.ssh.exec_digests import Output, run
 
@@ -43,13 +44,27 @@ def test_a_path_may_be_quoted_or_escaped(
     tree: Path, view: View, recorder: MemoryRecorder, path: bytes
 ) -> None:
     with (tree / "BENIOKU.txt").open("rb") as file:
-        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32))
+        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
 
     output = run(b"md5sum " + path, view, recorder)
 
     named = b"BENIOKU.txt" if b"/" not in path else b"/BENIOKU.txt"
     assert output == Output(b"c" * 32 + b"  " + named + b"\n")
     assert recorder.records == [("hash", "md5", b"/BENIOKU.txt")]
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha1", "md5"])
+def test_a_digest_that_the_seal_does_not_prove_is_computed(
+    tree: Path, view: View, recorder: MemoryRecorder, name: str
+) -> None:
+    with (tree / "BENIOKU.txt").open("rb") as file:
+        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
+    recorder.proof = Recorded.UNPROVEN
+
+    output = run(f"{name}sum BENIOKU.txt".encode(), view, recorder)
+
+    found = getattr(digest.digests_of(b"oku beni\n"), name)
+    assert output == Output(f"{found}  BENIOKU.txt\n".encode())
 
 
 def test_a_name_with_spaces_and_quotes_is_one_path(
