@@ -15,17 +15,25 @@ the same pages. It prints a table with one row for each kind:
 The registry here contains every number of ten digits, so that a wrong reading is as likely as
 possible. The exit code is 1 if a kind is below its reach, a page is wrong, or a time is above its
 limit.
+
+With `--keep DIR` a run may be stopped and started again. Each page is drawn once and kept in
+`pages/KIND/SEED-NUMBER-KAREKOD`. Each outcome is a line of `outcomes.ndjson`, with the digest of
+the code that read the page; a page is read again only after that code has changed. Pages are taken
+in turns from each kind, so a run that was stopped (Ctrl-C, SIGTERM) prints a table of all kinds.
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,12 +50,19 @@ from publisher.reading.worker_client import ENVIRONMENT
 
 ORDINARY = 99.5  # reach of the kinds that a good scanner delivers
 MAX_MEDIAN, MAX_P95 = 20.0, 60.0  # ms, of ordinary pages
+_ROOT = Path(__file__).parents[2]
+_READER = ("publisher/reading", "publisher/filing/decide.py", "publisher/page.py")
+_BACK = "back"  # in the name of a page without a karekod
+
+Task = tuple[str, int, int]  # kind, number, seed
 
 
 class Outcome(NamedTuple):
     """The result of reading one page."""
 
     kind: str
+    number: int
+    seed: int
     read: bool
     wrong: bool
     misread: bool
@@ -62,11 +77,10 @@ def lookup(karekod: str) -> RegistryEntry:
     return RegistryEntry(karekod, sheet, SandikTuru.NORMAL, "")
 
 
-def read(task: tuple[str, int, int]) -> Outcome:
-    """Draw one page and read it."""
+def read(task: Task, kept: Path | None = None) -> Outcome:
+    """Draw one page, or take the one that was kept, and read it."""
     name, number, seed = task
-    kind = next(kind for kind in damaged_pages.KINDS if kind.name == name)
-    content, karekod = damaged_pages.page(kind, number, seed)
+    content, karekod = _page(task, kept)
     began = time.process_time()
     seen = read_file(content)
     ms = (time.process_time() - began) * 1000
@@ -74,6 +88,8 @@ def read(task: tuple[str, int, int]) -> Outcome:
     filed = found.karekod if isinstance(found, RegistryEntry) else None
     return Outcome(
         name,
+        number,
+        seed,
         filed == karekod,
         filed not in (None, karekod),
         any(is_karekod(text) and text != karekod for text in seen.texts),
@@ -82,21 +98,75 @@ def read(task: tuple[str, int, int]) -> Outcome:
     )
 
 
+def _page(task: Task, kept: Path | None) -> damaged_pages.DamagedPage:
+    name, number, seed = task
+    folder = kept / "pages" / name if kept else None
+    if folder:
+        for file in folder.glob(f"{seed}-{number}-*"):
+            karekod = file.name.rpartition("-")[2]
+            return damaged_pages.DamagedPage(
+                file.read_bytes(), None if karekod == _BACK else karekod
+            )
+    kind = next(kind for kind in damaged_pages.KINDS if kind.name == name)
+    page = damaged_pages.page(kind, number, seed)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        drawing = folder / f".{seed}-{number}"
+        drawing.write_bytes(page.content)
+        drawing.rename(folder / f"{seed}-{number}-{page.karekod or _BACK}")
+    return page
+
+
+def reader_digest() -> str:
+    """Return the digest of the code that reads pages and decides on them."""
+    state = hashlib.sha256()
+    for place in _READER:
+        path = _ROOT / place
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix in (".py", ".npz"):
+                state.update(file.read_bytes())
+    return state.hexdigest()[:16]
+
+
 def _first(seen: ReadResult) -> bool:
     scans = {reading.scan for reading in seen.readings if reading.engine != MEASURE}
     return scans == {"whole"}
 
 
-def outcomes(tasks: list[tuple[str, int, int]], jobs: int) -> Iterator[Outcome]:
+def outcomes(tasks: list[Task], jobs: int, kept: Path | None = None) -> Iterator[Outcome]:
     """Read the pages on several cores, and yield the outcomes in any order."""
     os.environ.update(ENVIRONMENT)  # of the processes that are started now
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for number, outcome in enumerate(pool.imap_unordered(read, tasks, 8), start=1):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        done = pool.imap_unordered(partial(read, kept=kept), tasks, 8)
+        for number, outcome in enumerate(done, start=1):
             if sys.stderr.isatty() and number % 20 == 0:
                 print(f"\r{number} of {len(tasks)} pages", end="", file=sys.stderr)
             yield outcome
     if sys.stderr.isatty():
         print(file=sys.stderr)
+
+
+def kept_outcomes(tasks: list[Task], jobs: int, kept: Path) -> Iterator[Outcome]:
+    """Yield the outcomes of earlier runs of the same code, then read the other pages."""
+    kept.mkdir(parents=True, exist_ok=True)
+    reader, file = reader_digest(), kept / "outcomes.ndjson"
+    missing = dict.fromkeys(tasks)
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            known = json.loads(line)
+        except ValueError:  # the run was killed while it wrote the line
+            continue
+        if known.pop("reader") == reader:
+            outcome = Outcome(**known)
+            if outcome[:3] in missing:
+                del missing[outcome[:3]]
+                yield outcome
+    with file.open("a") as lines:
+        for outcome in outcomes(list(missing), jobs, kept):
+            lines.write(json.dumps({"reader": reader, **outcome._asdict()}) + "\n")
+            lines.flush()
+            yield outcome
 
 
 def table(found: list[Outcome]) -> bool:
@@ -163,6 +233,7 @@ def main() -> None:
         "--seed", type=int, default=1, help="the same seed gives the same pages (1)"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (one per core)")
+    parser.add_argument("--keep", type=Path, help="a folder for the pages and the outcomes")
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object for each page and no table"
     )
@@ -170,13 +241,21 @@ def main() -> None:
     kinds = given.kinds or [kind.name for kind in damaged_pages.KINDS]
     each = -(-given.pages // len(kinds)) if given.pages else 100
     tasks = [(kind, number, given.seed) for number in range(each) for kind in kinds]
+    if given.keep:
+        every_outcome = kept_outcomes(tasks, given.jobs, given.keep)
+    else:
+        every_outcome = outcomes(tasks, given.jobs)
     found = []
-    for outcome in outcomes(tasks, given.jobs):
-        found.append(outcome)
-        if given.json:
-            print(json.dumps(outcome._asdict()), flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for outcome in every_outcome:
+            found.append(outcome)
+            if given.json:
+                print(json.dumps(outcome._asdict()), flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped after {len(found)} of {len(tasks)} pages", file=sys.stderr)
     if not given.json:
-        sys.exit(0 if table(found) else 1)
+        sys.exit(0 if table(found) and len(found) == len(tasks) else 1)
 
 
 if __name__ == "__main__":
