@@ -54,8 +54,11 @@ class Reason(StrEnum):
     FORMAT_DJVU = "format-djvu"
     FORMAT_GIF = "format-gif"
     FORMAT_HEIC = "format-heic"
+    FORMAT_JBIG = "format-jbig"
+    FORMAT_JBIG2 = "format-jbig2"
     FORMAT_JPEG_2000 = "format-jpeg-2000"
     FORMAT_JPEG_XL = "format-jpeg-xl"
+    FORMAT_MDI = "format-mdi"
     FORMAT_OFFICE = "format-office"
     FORMAT_POSTSCRIPT = "format-postscript"
     FORMAT_SVG = "format-svg"
@@ -80,6 +83,8 @@ _REFUSED = {
     Reason.FORMAT_JPEG_XL: (b"\0\0\0\x0cJXL ", b"\xff\x0a"),
     Reason.FORMAT_POSTSCRIPT: (b"%!PS", b"\xc5\xd0\xd3\xc6"),
     Reason.FORMAT_DJVU: (b"AT&TFORM",),
+    Reason.FORMAT_JBIG2: (b"\x97JB2\r\n\x1a\n",),
+    Reason.FORMAT_MDI: (b"EP*\0",),  # Microsoft Office Document Imaging
     Reason.FORMAT_OFFICE: (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
     Reason.FORMAT_ZIP: (b"PK\3\4", b"PK\5\6"),  # also the documents of office programs
 }
@@ -206,7 +211,8 @@ class ReadResult:
     `width` and `height` are those of the first frame, in pixels; `frames` is the number of frames.
     If there are several, nothing was read yet: `extracts` has a file with each frame, and these
     files are read. `pixels` is the digest of the decoded page (publisher/reading/formats/pixels) if
-    a karekod was read.
+    a karekod was read, and `print_map` says where its print is (publisher/print_map) if both copies
+    of the karekod were.
     """
 
     format: str | None = None
@@ -217,6 +223,7 @@ class ReadResult:
     fault: Reason | None = None
     frames: int = 1
     pixels: str | None = None
+    print_map: bytes | None = None
     extracts: tuple[bytes, ...] = ()
 
     @property

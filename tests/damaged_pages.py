@@ -31,12 +31,17 @@ strength from the range:
     combined        shadow, scribble, creases or boxes; then two of tilt, noise of 10 to 22,
                     blur of 0.8 to 1.3, contrast of 70 to 110; then JPEG of quality 30
 
-On the pages of four more kinds there are codes that are not the page's own. None of them may be
+On the pages of six more kinds there are codes that are not the page's own. None of them may be
 filed under such a code; where the page's own code cannot be told, it may go to quarantine:
 
     neighbour       both codes are sealed, scribbled on, faded or folded; another sheet lies below
                     the page, turned in any way, and shows one or both of its codes at an edge
     neighbour-part  the same, and only the part of the edge around one code is in the scan
+    neighbour-strip both codes are stamped and scribbled on several times; the whole right edge of
+                    another sheet shows beside the page, with both of its codes, and the picture may
+                    be as wide as one sheet, so that the page's own left edge is cut off
+    covered         the same, and nothing can be seen of the page's own codes: they are under a
+                    white label, a dense seal or a marker pen, or their edge is torn off
     show-through    the blank back of a sheet: both codes shine through, mirrored, with 3 to 30 %
                     of their contrast and a blur of 0.5 to 2.5 pixels
     foreign-codes   30 codes of a form printer or of a post office all over the page: links, GS1
@@ -59,6 +64,7 @@ from qrcode.base import rs_blocks
 from qrcode.util import BitBuffer, create_bytes, length_in_bits
 
 from config.election import Election
+from config.registry import RegistryEntry
 from scripts.rehearsal.synthetic.election import entries, serial
 from scripts.rehearsal.synthetic.handwriting import BLACK, MONO, font
 from scripts.rehearsal.synthetic.scan_damage import DPI, expose
@@ -72,7 +78,7 @@ from scripts.rehearsal.synthetic.sheets import (
 
 Step = Callable[[Image.Image, random.Random], Image.Image]
 Encode = Callable[[Image.Image, random.Random], bytes]
-_FORMS = 12  # sheets that are printed, each again and again under other karekods
+FORMS = 12  # sheets that are printed, each again and again under other karekods
 _ELECTION = Election("prova", "Prova", datetime(2023, 5, 14, tzinfo=UTC))
 _MODULE = KAREKOD_MM / 21
 
@@ -100,7 +106,7 @@ def page(kind: Damage, number: int, seed: int) -> DamagedPage:
     """Draw one page."""
     chance = seeded_rng(seed, kind.name, number)
     karekod = serial(seed, chance.randrange(10**9))
-    image = _printed(karekod, chance)
+    image = printed(karekod)
     if kind.paper:
         image = kind.paper(image, chance)
     image = expose(image, chance)
@@ -115,8 +121,9 @@ def px(mm: float) -> int:
     return round(mm * DPI / 25.4)
 
 
-def _printed(karekod: str, chance: random.Random) -> Image.Image:
-    image = _form(chance.randrange(_FORMS)).copy()
+def printed(karekod: str) -> Image.Image:
+    """Print the sheet of a karekod."""
+    image = _form(form_number(karekod)).copy()
     draw = ImageDraw.Draw(image)
     code = karekod_image(karekod, px(KAREKOD_MM))
     quiet = px(4 * _MODULE)
@@ -131,11 +138,21 @@ def _printed(karekod: str, chance: random.Random) -> Image.Image:
     return image
 
 
+def form_number(karekod: str) -> int:
+    """Return which of the printed sheets has this karekod."""
+    return int(karekod) % FORMS
+
+
+@cache
+def form_entry(number: int) -> RegistryEntry:
+    """Return the registry's entry of one of the printed sheets."""
+    made = list(entries(40, 7))
+    return made[number * len(made) // FORMS]
+
+
 @cache
 def _form(number: int) -> Image.Image:
-    made = list(entries(40, 7))
-    entry = made[number * len(made) // _FORMS]
-    return print_sheet(entry, _ELECTION, 7, DPI).convert("L")
+    return print_sheet(form_entry(number), _ELECTION, 7, DPI).convert("L")
 
 
 def _codes(chance: random.Random, both: float) -> list[tuple[int, int]]:
@@ -373,7 +390,7 @@ def _neighbour(image: Image.Image, chance: random.Random, part: bool = False) ->
     image = spoil(image, chance)
     if spoil in (_stamp, _scribble):
         image = spoil(image, chance)
-    other = _printed(serial(chance.getrandbits(30), chance.randrange(10**9)), chance)
+    other = printed(serial(chance.getrandbits(30), chance.randrange(10**9)))
     across, down = chance.choice(((1, 0), (1, 0), (0, -1), (0, 1)))
     aside = px(chance.uniform(26, 45)) + (px(10) if down > 0 else 0)
     along = px(chance.uniform(-40, 40) if across else chance.uniform(-30, 5))
@@ -402,6 +419,63 @@ def _neighbour(image: Image.Image, chance: random.Random, part: bool = False) ->
 
 def _neighbour_part(image: Image.Image, chance: random.Random) -> Image.Image:
     return _neighbour(image, chance, part=True)
+
+
+def _covered(image: Image.Image, chance: random.Random) -> Image.Image:
+    """Cover both codes and the digits under them, so that nothing of them can be seen."""
+    image = image.copy()
+    draw = ImageDraw.Draw(image)
+    how = chance.choice(("label", "seal", "marker", "torn"))
+    if how == "torn":
+        edge = px(210 - chance.uniform(26, 32))
+        rim = [(edge + chance.uniform(-6, 6), image.height * n / 30) for n in range(31)]
+        beyond = [(image.width, image.height), (image.width, 0)]
+        draw.polygon([*rim, *beyond], chance.choice((236, 250)))
+        return image
+    for x, y in _codes(chance, 1):
+        far, shade = px(chance.uniform(9.5, 13)), chance.randint(15, 60)
+        if how == "label":
+            box = (x - far, y - far, x + far, y + far + px(3))
+            draw.rectangle(box, chance.randint(248, 255), chance.choice((None, 225, 180)))
+        elif how == "seal":
+            draw.ellipse((x - far, y - far, x + far, y + far), shade)
+        else:
+            path = [
+                (x + far * (n % 2 * 2 - 1) + chance.uniform(-9, 9), y - far + n * far / 8)
+                for n in range(20)
+            ]
+            draw.line(path, shade, px(2.6), joint="curve")
+    return image
+
+
+def _spoiled(image: Image.Image, chance: random.Random) -> Image.Image:
+    for step in chance.sample((_sealed, _stamp, _stamp, _scribble, _scribble, _scribble), 3):
+        image = step(image, chance)
+    return image
+
+
+def _beside_a_strip(
+    image: Image.Image, chance: random.Random, spoil: Step = _spoiled
+) -> Image.Image:
+    """Lay the page on another sheet, whose whole right edge shows."""
+    image = spoil(image, chance)
+    other = printed(serial(chance.getrandbits(30), chance.randrange(10**9)))
+    strip, down = px(chance.uniform(26, 45)), px(chance.choice((0, chance.uniform(-25, 25))))
+    size = image.width + strip, image.height + abs(down)
+    glass = Image.new("L", size, chance.choice((70, 236, 250)))
+    glass.paste(other, (strip, max(0, down)))
+    at = 0, max(0, -down)
+    if chance.random() < 0.5:  # the edge of the paper throws a shadow
+        right = image.width
+        box = (right, at[1], right + chance.randint(1, 4), at[1] + image.height)
+        ImageDraw.Draw(glass).rectangle(box, chance.randint(120, 220))
+    glass.paste(image, at)
+    cut = strip * chance.choice((0, 0, 0.5, 1))
+    return glass.crop((round(cut), 0, *size)) if cut else glass
+
+
+def _covered_beside_a_strip(image: Image.Image, chance: random.Random) -> Image.Image:
+    return _beside_a_strip(image, chance, _covered)
 
 
 def _show_through(image: Image.Image, chance: random.Random) -> Image.Image:
@@ -606,6 +680,8 @@ KINDS = (
     # Pages with codes that are not their own.
     Damage("neighbour", 0, paper=_neighbour),
     Damage("neighbour-part", 0, paper=_neighbour_part),
+    Damage("neighbour-strip", 0, paper=_beside_a_strip),
+    Damage("covered", 0, paper=_covered_beside_a_strip),
     Damage("show-through", 0, paper=_show_through, blank=True),
     Damage("foreign-codes", 99, paper=_foreign),
 )

@@ -35,6 +35,7 @@ from config.sheet import Belge, Sheet
 from config.site import CATALOG, QUARANTINE, original_file
 from publisher.catalog import forms, statements
 from publisher.catalog import tables as t
+from publisher.catalog.print_maps import PrintMaps
 from publisher.catalog.rows import (
     ArrivalState,
     Original,
@@ -47,6 +48,7 @@ from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
 from publisher.database import Database, writing_engine
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
+from publisher.print_map import UsualPrint
 from publisher.source import Source
 
 FILED, DUPLICATE, QUARANTINED, SPLIT = "filed", "duplicate", "quarantined", "split"
@@ -67,6 +69,7 @@ class Catalog(Database):
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:
             self._connection.execute(sa.insert(t.total), missing)
         self.commit()
+        self.print_maps = PrintMaps(self._connection)
 
     # Arrivals.
 
@@ -145,6 +148,14 @@ class Catalog(Database):
     def usual_extent(self, belge: Belge, copy: str) -> forms.UsualExtent | None:
         """Return how far print reaches from one copy of the karekod on pages of a sheet type."""
         return forms.usual_extent(self._connection, belge, copy)
+
+    def usual_print(self, election: str, sheet: Sheet) -> UsualPrint | None:
+        """Return where print usually is on pages like this sheet, None if that is not known."""
+        return self.print_maps.of(election, sheet)
+
+    def usual_prints(self, election: str) -> list[UsualPrint]:
+        """Return where print usually is on the pages of every sheet type that is known."""
+        return self.print_maps.every(election)
 
     def digest_at(self, path: str) -> str | None:
         """Return the digest of the original that is filed at a path."""

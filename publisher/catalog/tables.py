@@ -93,6 +93,17 @@ form = sa.Table(
     sa.Column("pages", sa.BigInteger, nullable=False),
     sa.Column("sums", sa.Text, nullable=False),
 )
+# Where print usually is on the pages of a contest and sheet type: for each cell, the sum of its
+# levels on so many pages (publisher/catalog/print_maps). A catalog of an earlier version lacks it.
+print_map = sa.Table(
+    "print_map",
+    METADATA,
+    sa.Column("election", sa.String(64), primary_key=True),
+    sa.Column("secim", sa.String(8), primary_key=True),
+    sa.Column("belge", sa.String(64), primary_key=True),
+    sa.Column("pages", sa.BigInteger, nullable=False),
+    sa.Column("sums", sa.LargeBinary, nullable=False),
+)
 # The parties whose trees are complete, and the scope for which they are.
 party = sa.Table(
     "party",

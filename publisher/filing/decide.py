@@ -13,8 +13,10 @@ Rule 3. A page with the same bytes as one that is filed is a duplicate, and so i
 Rule 4. If only one copy of the karekod was read, print must not reach further from it than it does
         on the pages of the same sheet type on which both copies were read: otherwise the code may
         be that of another sheet beside the page.
-Rule 5. Otherwise the file goes to quarantine, where nothing is lost and a person decides.
-Rule 6. If a file of several pages was read as a whole, it is filed as a whole or not at all: each
+Rule 5. If both copies were read, the print on the page must be where it usually is on pages of the
+        same contest and sheet type, and must not fit better beside it (as above).
+Rule 6. Otherwise the file goes to quarantine, where nothing is lost and a person decides.
+Rule 7. If a file of several pages was read as a whole, it is filed as a whole or not at all: each
         page must be a sheet that could be filed alone, and all sheets must belong to the same
         board, or all to the district itself, because scopes distinguish districts and boards. A
         sheet that is on two of its pages is filed once, with the first of them.
@@ -29,6 +31,7 @@ from config.sheet import Belge, Sheet
 from publisher.catalog.forms import UsualExtent
 from publisher.outcome import Decision, Duplicate, Filed, FiledSheet, Lookup, Quarantined, Split
 from publisher.page import EXTENSION, Page, Reading, Reason
+from publisher.print_map import UsualPrint, is_beside_its_code
 from publisher.reading.codes.agreement import agreement_on
 from publisher.reading.codes.outline import Extent
 
@@ -47,6 +50,12 @@ class Facts(Protocol):
 
     def usual_extent(self, belge: Belge, copy: str) -> UsualExtent | None:
         """Return how far print reaches from a copy of the karekod on pages of a sheet type."""
+
+    def usual_print(self, election: str, sheet: Sheet) -> UsualPrint | None:
+        """Return where print usually is on pages like this sheet, None if that is not known."""
+
+    def usual_prints(self, election: str) -> Sequence[UsualPrint]:
+        """Return where print usually is on the pages of every sheet type that is known."""
 
     def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         """Return the file in quarantine that has these bytes and this reason, None if none has."""
@@ -72,7 +81,7 @@ def decide(
     pixels = page.result.pixels
     if pixels and len(found) == 1 and (path := facts.path_of_pixels(pixels, found[0][1].sheet)):
         return Duplicate(path, pixels)
-    if len(found) == 1 and not _is_usual(page, found[0][1], facts):
+    if len(found) == 1 and not _is_usual(page, election, found[0][1], facts):
         return Quarantined(Reason.CODE_OUT_OF_PLACE)
     extension = EXTENSION[page.result.format or ""]
     return Filed(
@@ -92,9 +101,11 @@ def measured_extent(readings: Sequence[Reading]) -> Extent | None:
     return next((found for reading in readings if (found := Extent.parse(reading.text))), None)
 
 
-def _is_usual(page: Page, entry: RegistryEntry, facts: Facts) -> bool:
-    """Return whether the code is where it usually is on sheets of its type (rule 4)."""
-    readings = page.result.readings
+def _is_usual(page: Page, election: str, entry: RegistryEntry, facts: Facts) -> bool:
+    """Return whether the code is where it usually is on sheets of its type (rules 4 and 5)."""
+    readings, print_map = page.result.readings, page.result.print_map
+    if print_map and (place := facts.usual_print(election, entry.sheet)):
+        return not is_beside_its_code(print_map, place, facts.usual_prints(election))
     extent = measured_extent(readings)
     if extent is None or agreement_on(entry.karekod, readings).copies > 1:
         return True

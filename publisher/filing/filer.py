@@ -265,12 +265,15 @@ class Filer:
                 self._split(page, digests, int(now.timestamp()))
 
     def _learn(self, page: Page, filed: Filed) -> None:
-        """Learn where the code is on sheets of a type, from a page with both copies."""
+        """Learn where code and print are on sheets of a type, from a page with both copies."""
         (one, *more), extent = filed.sheets, decide.measured_extent(page.result.readings)
         entry = one.entry
         if extent and not more and agreement_on(entry.karekod, page.result.readings).copies > 1:
             belge = entry.sheet.belge
             forms.learn_extent(self._catalog.connection, belge, extent.copy, extent)
+            if page.result.print_map:
+                election = self._context.settings.election.id
+                self._catalog.print_maps.learn(election, entry.sheet, page.result.print_map)
 
     def _split(self, page: Page, digests: tuple[str, ...], now: int) -> None:
         assert page.sha256 is not None  # noqa: S101 - a file that was split has bytes

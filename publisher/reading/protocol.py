@@ -5,14 +5,16 @@ sends `ready`. Then each request is the bytes of a file, and the answer is its R
 for example
 
     ["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, [[1490, 80], ...]]], 9, null, 1,
-     "9f86…"]
+     "9f86…", "AAVW…"]
 
 These are format, width, height, readings (text, engine, scan, ms, corners), ms, fault, the number
-of pages in the file, and the digest of the page's pixels or null. If the file has several pages,
+of pages in the file, the digest of the page's pixels or null, and the page's print map in Base64
+(publisher/print_map) or null. If the file has several pages,
 the list of readings is empty, and one message for each page follows: the bytes of a file that has
 only this page.
 """
 
+import base64
 import json
 import re
 import socket
@@ -21,6 +23,7 @@ from typing import Any
 
 from publisher.page import MAGIC, Reading, ReadResult, Reason
 from publisher.page import MAX_FILE_BYTES as MAX_FILE_BYTES
+from publisher.print_map import SIZE
 
 MAX_FRAMES = 64
 MAX_READINGS, MAX_TEXT_LENGTH = 64, 4096
@@ -33,7 +36,17 @@ def format_result(seen: ReadResult) -> bytes:
     """Format the result of one page."""
     readings = [[r.text, r.engine, r.scan, r.ms, r.corners] for r in seen.readings]
     size = [seen.width, seen.height]
-    answer = [seen.format, *size, readings, seen.ms, seen.fault, seen.frames, seen.pixels]
+    print_map = seen.print_map and base64.b64encode(seen.print_map).decode()
+    answer = [
+        seen.format,
+        *size,
+        readings,
+        seen.ms,
+        seen.fault,
+        seen.frames,
+        seen.pixels,
+        print_map,
+    ]
     return json.dumps(answer).encode()
 
 
@@ -44,7 +57,7 @@ def parse_result(answer: bytes) -> ReadResult:
     pages, 64 readings, 64 corners of each, texts of 4096 characters, numbers below 2**31.
     """
     try:
-        kind, width, height, readings, ms, fault, frames, pixels = json.loads(answer)
+        kind, width, height, readings, ms, fault, frames, pixels, print_map = json.loads(answer)
         if kind not in (*MAGIC, None) or (kind is None and fault is None):
             raise ValueError("the format of the page is not known")
         if not 1 <= _count(frames) <= MAX_FRAMES:
@@ -61,6 +74,7 @@ def parse_result(answer: bytes) -> ReadResult:
             None if fault is None else Reason(fault),
             frames,
             None if pixels is None else _digest(pixels),
+            None if print_map is None else _print_map(print_map),
         )
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not the answer of a worker") from error
@@ -93,6 +107,13 @@ def _digest(found: str) -> str:
     if type(found) is not str or not _DIGEST.fullmatch(found):
         raise ValueError("not a digest")
     return found
+
+
+def _print_map(found: str) -> bytes:
+    print_map = base64.b64decode(found, validate=True)
+    if len(print_map) != SIZE:
+        raise ValueError("not a print_map")
+    return print_map
 
 
 def _text(found: str) -> str:

@@ -63,11 +63,12 @@ def _read_page(frames: rasterize.Frames, begun: float) -> ReadResult:
     ((width, height),) = frames.sizes
     fault: Reason | None = None
     readings: tuple[Reading, ...] = ()
-    pixels = None
+    pixels = print_map = None
     try:
         grey = frames.grey(0)
         codes = decode.read_codes(grey, width / grey.width)
         readings, fault = (*codes.readings, *codes.measures), codes.fault
+        print_map = codes.print_map
         if fault is None and any(is_karekod(reading.text) for reading in readings):
             pixels = frames.pixels(0)
     except rasterize.Refused as refused:
@@ -75,7 +76,9 @@ def _read_page(frames: rasterize.Frames, begun: float) -> ReadResult:
     except MemoryError:
         fault = Reason.TOO_LARGE
     ms = milliseconds(begun)
-    return ReadResult(frames.format, width, height, readings, ms, fault, pixels=pixels)
+    return ReadResult(
+        frames.format, width, height, readings, ms, fault, pixels=pixels, print_map=print_map
+    )
 
 
 def serve(

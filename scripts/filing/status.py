@@ -127,7 +127,7 @@ def count_sheets(site: Path) -> dict[str, Any]:
         "unexpected": unexpected,
         "versions": counts.versions,
         "duplicates": counts.duplicates,
-        "quarantined": counts.quarantined - counts.reviewed,
+        "quarantined": counts.quarantined - counts.reviewed - counts.blank,
         "ruled": counts.reviewed,
         "waiting": counts.waiting,
         "in_intake": flow.in_intake,
@@ -154,7 +154,7 @@ _LABELS = {"ruled": "reviewed", "pages_a_second": "pages per second"}
 _MEANING = {
     "filed": "sheets with at least one page filed",
     "versions": "later scans of sheets that were filed before",
-    "quarantined": "not filed: see `ssps desk list`; blank backs need no review",
+    "quarantined": "not filed: see `ssps desk list`",
     "ruled": "quarantined and reviewed by operators",
     "waiting": "claimed from the intake, not filed yet",
     "in_intake": "not claimed yet",

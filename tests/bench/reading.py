@@ -13,8 +13,10 @@ the same pages. It prints a table with one row for each kind:
                  file to the readings
 
 The registry here contains every number of ten digits, so that a wrong reading is as likely as
-possible. The exit code is 1 if a kind is below its reach, a page is wrong, or a time is above its
-limit.
+possible. As in the publisher, the usual place of print is learned from the first pages of each
+contest and sheet type (publisher/catalog/print_maps), here those of the ordinary kinds; the last
+line says how many pages would be filed wrongly before that. The exit code is 1 if a kind is below
+its reach, a page is wrong, or a time is above its limit.
 
 With `--keep DIR` a run may be stopped and started again. Each page is drawn once and kept in
 `pages/KIND/SEED-NUMBER-KAREKOD`. Each outcome is a line of `outcomes.ndjson`, with the digest of
@@ -23,6 +25,7 @@ in turns from each kind, so a run that was stopped (Ctrl-C, SIGTERM) prints a ta
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import multiprocessing
@@ -40,18 +43,24 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import damaged_pages
+import numpy as np
 
 from config.registry import RegistryEntry, is_karekod
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.filing.decide import identified
 from publisher.page import MEASURE, ReadResult
+from publisher.print_map import COLUMNS, ROWS, UsualPrint, is_beside_its_code
 from publisher.reading.worker import read_file
 from publisher.reading.worker_client import ENVIRONMENT
 
 ORDINARY = 99.5  # reach of the kinds that a good scanner delivers
 MAX_MEDIAN, MAX_P95 = 20.0, 60.0  # ms, of ordinary pages
+LEARNED = 200  # pages of each contest and sheet type
 _ROOT = Path(__file__).parents[2]
-_READER = ("publisher/reading", "publisher/filing/decide.py", "publisher/page.py")
+_READER = (
+    *("publisher/reading", "publisher/filing/decide.py"),
+    *("publisher/page.py", "publisher/print_map.py"),
+)
 _BACK = "back"  # in the name of a page without a karekod
 
 Task = tuple[str, int, int]  # kind, number, seed
@@ -63,11 +72,22 @@ class Outcome(NamedTuple):
     kind: str
     number: int
     seed: int
-    read: bool
-    wrong: bool
+    karekod: str | None
+    filed: str | None
     misread: bool
     first: bool
     ms: float
+    print_map: str | None
+
+    @property
+    def read(self) -> bool:
+        """Whether the page would be filed under its karekod."""
+        return self.filed is not None and self.filed == self.karekod
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the page would be filed under another karekod."""
+        return self.filed is not None and self.filed != self.karekod
 
 
 def lookup(karekod: str) -> RegistryEntry:
@@ -90,11 +110,12 @@ def read(task: Task, kept: Path | None = None) -> Outcome:
         name,
         number,
         seed,
-        filed == karekod,
-        filed not in (None, karekod),
+        karekod,
+        filed,
         any(is_karekod(text) and text != karekod for text in seen.texts),
         filed == karekod and _first(seen),
         ms,
+        base64.b64encode(seen.print_map).decode() if seen.print_map else None,
     )
 
 
@@ -147,21 +168,31 @@ def outcomes(tasks: list[Task], jobs: int, kept: Path | None = None) -> Iterator
         print(file=sys.stderr)
 
 
-def kept_outcomes(tasks: list[Task], jobs: int, kept: Path) -> Iterator[Outcome]:
-    """Yield the outcomes of earlier runs of the same code, then read the other pages."""
+def known_outcomes(kept: Path) -> list[Outcome]:
+    """Return the outcomes of earlier runs of the same code."""
+    reader, file = reader_digest(), kept / "outcomes.ndjson"
+    found = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            fields = json.loads(line)
+        except ValueError:  # the run was killed while it wrote the line
+            continue
+        if fields.pop("reader") == reader:
+            found.append(Outcome(**fields))
+    return found
+
+
+def kept_outcomes(
+    tasks: list[Task], jobs: int, kept: Path, known: list[Outcome]
+) -> Iterator[Outcome]:
+    """Yield what is known of the pages, then read the others."""
     kept.mkdir(parents=True, exist_ok=True)
     reader, file = reader_digest(), kept / "outcomes.ndjson"
     missing = dict.fromkeys(tasks)
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            known = json.loads(line)
-        except ValueError:  # the run was killed while it wrote the line
-            continue
-        if known.pop("reader") == reader:
-            outcome = Outcome(**known)
-            if outcome[:3] in missing:
-                del missing[outcome[:3]]
-                yield outcome
+    for outcome in known:
+        if outcome[:3] in missing:
+            del missing[outcome[:3]]
+            yield outcome
     with file.open("a") as lines:
         for outcome in outcomes(list(missing), jobs, kept):
             lines.write(json.dumps({"reader": reader, **outcome._asdict()}) + "\n")
@@ -169,8 +200,35 @@ def kept_outcomes(tasks: list[Task], jobs: int, kept: Path) -> Iterator[Outcome]
             yield outcome
 
 
-def table(found: list[Outcome]) -> bool:
+def decided(found: list[Outcome], known: list[Outcome]) -> list[Outcome]:
+    """Return the outcomes after the usual print maps were learned from the pages that are known."""
+    ordinary = {kind.name for kind in damaged_pages.KINDS if kind.reach == ORDINARY}
+    usual: dict[tuple[str, str], UsualPrint] = {}
+    for page in sorted(known, key=lambda page: page.number):
+        if page.kind in ordinary and page.filed and page.print_map:
+            kind = _sheet_kind(page.filed)
+            before = usual.get(kind, UsualPrint(0, np.zeros((ROWS, COLUMNS))))
+            if before.pages < LEARNED:
+                usual[kind] = before.plus(base64.b64decode(page.print_map))
+    after = []
+    for page in found:
+        if page.filed and page.print_map and (place := usual.get(_sheet_kind(page.filed))):
+            print_map = base64.b64decode(page.print_map)
+            if is_beside_its_code(print_map, place, usual.values()):
+                page = page._replace(filed=None, first=False)
+        after.append(page)
+    return after
+
+
+def _sheet_kind(karekod: str) -> tuple[str, str]:
+    sheet = damaged_pages.form_entry(damaged_pages.form_number(karekod)).sheet
+    return sheet.secim.value, sheet.belge.value
+
+
+def table(found: list[Outcome], known: list[Outcome]) -> bool:
     """Print the table; return whether all goals were reached."""
+    wrong_before = sum(page.wrong for page in found)
+    found = decided(found, known)
     by_kind: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in found:
         by_kind[outcome.kind].append(outcome)
@@ -196,6 +254,7 @@ def table(found: list[Outcome]) -> bool:
         print(_line("ordinary", ordinary, "", ""))
         times = [page.ms for page in ordinary]
         reached &= statistics.median(times) <= MAX_MEDIAN and _p95(times) <= MAX_P95
+    print(f"wrong before the usual print maps are learned: {wrong_before}")
     return reached and not any(page.wrong for page in found)
 
 
@@ -241,8 +300,10 @@ def main() -> None:
     kinds = given.kinds or [kind.name for kind in damaged_pages.KINDS]
     each = -(-given.pages // len(kinds)) if given.pages else 100
     tasks = [(kind, number, given.seed) for number in range(each) for kind in kinds]
+    known: list[Outcome] = []
     if given.keep:
-        every_outcome = kept_outcomes(tasks, given.jobs, given.keep)
+        known = known_outcomes(given.keep)
+        every_outcome = kept_outcomes(tasks, given.jobs, given.keep, known)
     else:
         every_outcome = outcomes(tasks, given.jobs)
     found = []
@@ -255,7 +316,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print(f"stopped after {len(found)} of {len(tasks)} pages", file=sys.stderr)
     if not given.json:
-        sys.exit(0 if table(found) and len(found) == len(tasks) else 1)
+        sys.exit(0 if table(found, [*known, *found]) and len(found) == len(tasks) else 1)
 
 
 if __name__ == "__main__":

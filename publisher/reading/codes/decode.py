@@ -48,8 +48,8 @@ from publisher.reading.codes.blank import MOST_INK, ink_share
 from publisher.reading.codes.digits import digits_under
 from publisher.reading.codes.filters import FILTERS, ZBAR_FILTERS
 from publisher.reading.codes.locate import unread_codes
-from publisher.reading.codes.outline import print_extent
-from publisher.reading.codes.placing import Placed, are_in_place
+from publisher.reading.codes.outline import print_around
+from publisher.reading.codes.placing import Placed, are_in_place, frame_of
 from publisher.reading.codes.symbol import LEVELS, Symbol, symbol_of
 from publisher.reading.protocol import MAX_READINGS, MAX_TEXT_LENGTH
 
@@ -73,11 +73,15 @@ Pixels = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class PageCodes:
-    """The readings of one page, a reason why they may not identify it, and measures of the page."""
+    """The readings of one page, a reason why they may not identify it, and measures of the page.
+
+    `print_map` says where print is, if both copies were read (publisher/print_map).
+    """
 
     readings: list[Reading]
     fault: Reason | None = None
     measures: tuple[Reading, ...] = ()
+    print_map: bytes | None = None
 
 
 def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET) -> PageCodes:
@@ -89,7 +93,8 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
     cpu_deadline, deadline = time.process_time() + budget, time.monotonic() + _WALL_BUDGET
     found: list[Reading] = []
     tried: set[tuple[str, int, int]] = set()
-    fault = None
+    fault: Reason | None = None
+    print_map: bytes | None = None
     for number, readings in enumerate(_passes(grey, found), start=1):
         found += readings
         if number == _QUICK_PASSES and not found:
@@ -100,13 +105,14 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
         if number >= _QUICK_PASSES:
             found += _confirmed_by_digits(grey, found, tried)
         if text := _agreed(found):
-            fault = _fault(grey, text, found, cpu_deadline)
+            fault, print_map = _fault(grey, text, found, cpu_deadline)
             break
         if time.process_time() > cpu_deadline or time.monotonic() > deadline:
             break
     scaled = [_scaled(reading, scale) for reading in _most_important(found)]
     readings = [reading for reading in scaled if reading.engine != MEASURE]
-    return PageCodes(readings, fault, tuple(r for r in scaled if r.engine == MEASURE))
+    measures = tuple(reading for reading in scaled if reading.engine == MEASURE)
+    return PageCodes(readings, fault, measures, print_map)
 
 
 def _most_important(found: list[Reading]) -> list[Reading]:
@@ -131,13 +137,13 @@ def _agreed(found: list[Reading]) -> str | None:
 
 def _fault(
     grey: Image.Image, text: str, found: list[Reading], cpu_deadline: float
-) -> Reason | None:
-    """Return why a page is not filed although two readings agree on `text`.
+) -> tuple[Reason | None, bytes | None]:
+    """Return why a page is not filed although two readings agree on `text`, and its print_map.
 
     Located codes that no pass has read are read now; one that cannot be read is added to `found`.
     """
     if any(is_karekod(reading.text) and reading.text != text for reading in found):
-        return None  # the registry decides which sheets they are
+        return None, None  # the registry decides which sheets they are
     own = _placed(reading for reading in found if reading.text == text)
     others = _placed(reading for reading in found if reading.text != text)
     begun = time.monotonic()
@@ -147,7 +153,7 @@ def _fault(
         if printed and printed.contradict(text):
             ms, seen = milliseconds(begun), f"digits {printed.text}"
             found.append(Reading(seen, DIGITS_ENGINE, "printed", ms, reading.corners))
-            return Reason.CONFLICTING_KAREKODS
+            return Reason.CONFLICTING_KAREKODS, None
     half = grey.reduce(2)
     for corners in unread_codes(grey, own, others, half):
         square = Placed.of(corners)
@@ -155,16 +161,19 @@ def _fault(
         if not _read_at(grey, square, found, cpu_deadline):
             places = tuple((round(x), round(y)) for x, y in corners)
             found.append(Reading(UNREAD, "pattern", "located", milliseconds(begun), places))
-            return Reason.CONFLICTING_KAREKODS
+            return Reason.CONFLICTING_KAREKODS, None
     if not are_in_place(own, grey.size):
-        return Reason.CODE_OUT_OF_PLACE
+        return Reason.CODE_OUT_OF_PLACE, None
     begun = time.monotonic()
-    if extent := print_extent(half, own[0]):
-        corners, ms = _copies(found, text)[0].corners, milliseconds(begun)
-        found.append(Reading(str(extent), MEASURE, "outline", ms, corners))
-        if not extent.is_on_a_sheet():
-            return Reason.CODE_OUT_OF_PLACE
-    return None
+    measured = print_around(half, own[0], frame_of(own))
+    if measured is None:
+        return None, None
+    extent, print_map = measured
+    corners, ms = _copies(found, text)[0].corners, milliseconds(begun)
+    found.append(Reading(str(extent), MEASURE, "outline", ms, corners))
+    if not extent.is_on_a_sheet():
+        return Reason.CODE_OUT_OF_PLACE, None
+    return None, print_map
 
 
 def _confirmed_by_digits(

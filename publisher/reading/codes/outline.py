@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from publisher.print_map import print_map_of
 from publisher.reading.codes.placing import Placed
 
 _MOST_LEFT, _MOST_RIGHT, _MOST_ACROSS, _MOST_DOWN, _MOST_NEAR = 15.0, 3.5, 16.6, 22.9, 7.0
@@ -82,10 +83,13 @@ class Extent(NamedTuple):
         )
 
 
-def print_extent(half: Image.Image, code: Placed) -> Extent | None:
+def print_around(
+    half: Image.Image, code: Placed, frame: Placed | None = None
+) -> tuple[Extent, bytes | None] | None:
     """Measure how far print reaches from a code; None if the picture is too small.
 
-    `half` is the page at half its size.
+    `half` is the page at half its size. With a `frame` (publisher/print_map) the print_map
+    of the page is returned too.
     """
     shrink = max(1, round(code.width / 2 / _CODE_PX))
     small, factor = half.reduce(shrink) if shrink > 1 else half, 2 * shrink
@@ -94,11 +98,21 @@ def print_extent(half: Image.Image, code: Placed) -> Extent | None:
     xs, ys = _print(small, code, factor)
     if len(xs) <= _MOST_PRINT:
         return None
+    right, below = _from(code, xs, ys, factor)
+    extent = Extent(_reach(-right), _reach(right), _reach(-below), _reach(below))
+    if frame is None:
+        return extent, None
+    return extent, print_map_of(*_from(frame, xs, ys, factor), frame.width / factor)
+
+
+def _from(code: Placed, xs: Array, ys: Array, factor: int) -> tuple[Array, Array]:
+    """Return how far pixels are to the right of a code and below it, in widths."""
     width = code.width / factor
     across, down = (xs - code.x / factor) / width, (ys - code.y / factor) / width
-    right = across * code.right[0] + down * code.right[1]
-    below = across * code.down[0] + down * code.down[1]
-    return Extent(_reach(-right), _reach(right), _reach(-below), _reach(below))
+    return (
+        across * code.right[0] + down * code.right[1],
+        across * code.down[0] + down * code.down[1],
+    )
 
 
 def _reach(distances: Array) -> float:

@@ -15,11 +15,12 @@ above or below it (a form has 19).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 LEAST_DOWN, MOST_DOWN = 10.0, 23.0
+BETWEEN = 20  # of these units are between the copies in a frame (publisher/print_map)
 _MOST_ACROSS = 2.0
 _PARTNER_ACROSS = 1.2  # how far to the side of a copy its damaged partner may be
 _LEAST_LEFT = 8.0
@@ -92,6 +93,24 @@ def are_two_copies(one: Placed, other: Placed) -> bool:
         and alike >= _LIKE_DIRECTION
         and max(one.width, other.width) <= _LIKE_WIDTH * min(one.width, other.width)
     )
+
+
+def frame_of(codes: Iterable[Placed]) -> Placed | None:
+    """Return the upper copy of a karekod, measured by both copies; None if only one was read.
+
+    Its width is a twentieth of the distance of the copies.
+    """
+    placed = list(codes)
+    for upper in placed:
+        for lower in placed:
+            if upper is lower or not are_two_copies(upper, lower):
+                continue
+            if upper.offset(lower.x, lower.y)[1] > 0:
+                x, y = lower.x - upper.x, lower.y - upper.y
+                far = math.hypot(x, y)
+                down = x / far, y / far
+                return Placed(upper.x, upper.y, far / BETWEEN, (down[1], -down[0]), down)
+    return None
 
 
 def is_at_a_place(code: Placed, size: tuple[int, int]) -> bool:

@@ -23,6 +23,7 @@ LEVELS = {"L": qrcode.ERROR_CORRECT_L, "M": qrcode.ERROR_CORRECT_M} | {
     "Q": qrcode.ERROR_CORRECT_Q,
     "H": qrcode.ERROR_CORRECT_H,
 }
+_ZEROS = "0" * 10
 _MODES = (MODE_NUMBER, MODE_8BIT_BYTE, MODE_ALPHA_NUM)
 _SAMPLES = 3  # pixels that are averaged in each direction of a module
 # The likeness of a code that is printed as expected is 0.75 or more even if it is damaged, that of
@@ -102,6 +103,46 @@ def _varying(level: str, mode: int) -> Modules:
 
 @lru_cache(maxsize=256)
 def _expected(text: str, level: str, mask: int, mode: int) -> Modules:
+    """Return the modules of a code: -1 for dark ones, 1 for light ones."""
+    if mode != MODE_NUMBER:
+        return _drawn(text, level, mask, mode)
+    flipped = _flipped(level)[_bits(text)].sum(0) & 1
+    modules: Modules = np.where(flipped, -1, 1) * _drawn(_ZEROS, level, mask, mode)
+    return modules.astype(np.float32)
+
+
+def _bits(text: str) -> list[int]:
+    """Return which bits of ten digits are set: three digits are ten bits, the last one is four."""
+    groups = [int(text[at : at + 3]) for at in range(0, len(_ZEROS), 3)]
+    return [
+        10 * number + bit
+        for number, group in enumerate(groups)
+        for bit in range(10)
+        if group >> bit & 1
+    ]
+
+
+@lru_cache(maxsize=len(LEVELS))
+def _flipped(level: str) -> Modules:
+    """Return the modules that each bit of the digits changes.
+
+    A code is linear: what two bits change is what each changes, except where both change a module,
+    whatever the mask is. So a code need not be encoded for each text.
+    """
+    zeros = _drawn(_ZEROS, level, 0, MODE_NUMBER)
+    groups = [(at, 3, 10) for at in (0, 3, 6)] + [(9, 1, 4)]
+    texts = [
+        _ZEROS[:at] + f"{1 << bit:0{digits}}" + _ZEROS[at + digits :]
+        for at, digits, bits in groups
+        for bit in range(bits)
+    ]
+    drawn = np.stack([_drawn(text, level, 0, MODE_NUMBER) for text in texts])
+    flipped: Modules = (drawn != zeros).astype(np.uint8)
+    return flipped
+
+
+@lru_cache(maxsize=64)
+def _drawn(text: str, level: str, mask: int, mode: int) -> Modules:
     code = qrcode.QRCode(version=1, error_correction=LEVELS[level], border=0, mask_pattern=mask)
     code.add_data(QRData(text, mode=mode), optimize=0)
     code.make(fit=False)

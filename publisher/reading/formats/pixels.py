@@ -124,7 +124,9 @@ def _only_picture(page: pikepdf.Page) -> pikepdf.Stream | None:
     plain = picture.get("/Subtype") == pikepdf.Name.Image and not any(
         key in picture for key in ("/SMask", "/Mask", "/Decode", "/ImageMask", "/OC")
     )
-    if isinstance(picture, pikepdf.Stream) and plain and _fills(matrix, page):
+    # pikepdf would start another program to decode JBIG2, which the sandbox of a worker denies.
+    known = "/JBIG2Decode" not in str(picture.get("/Filter"))
+    if isinstance(picture, pikepdf.Stream) and plain and known and _fills(matrix, page):
         return picture
     return None
 

@@ -41,10 +41,23 @@ _LEAST_SIDE, _RENDERED_SIDE = 1_500, 3_400  # of PDF pages
 _PNG_END = b"IEND\xaeB`\x82"
 _SCAN, _JPEG_END = 0xDA, 0xD9
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
-_MARKER = re.compile(rb"\xff+[^\0\xd0-\xd7\xff]")  # the end of a scan
+_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # the end of a scan
 _PDF_TAIL = 2048  # %%EOF must be in the last bytes; some programs add padding after it
 # Imported here, so that they are loaded before the sandbox of a worker forbids opening files.
 _PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin)
+# Compressions of TIFF that no decoder here knows.
+_NOT_DECODED = {
+    33003: Reason.FORMAT_JPEG_2000,
+    33004: Reason.FORMAT_JPEG_2000,
+    33005: Reason.FORMAT_JPEG_2000,
+    34661: Reason.FORMAT_JBIG,
+    34715: Reason.FORMAT_JBIG2,
+    34718: Reason.FORMAT_MDI,
+    34719: Reason.FORMAT_MDI,
+    34720: Reason.FORMAT_MDI,
+    50001: Reason.FORMAT_WEBP,
+    50002: Reason.FORMAT_JPEG_XL,
+}
 _NO_IMAGE = (
     pdf.Unreadable,
     OSError,
@@ -126,6 +139,9 @@ def open_file(data: bytes) -> Frames:
             )
         if kind == "TIFF":
             pages = tiff.pages(data, MAX_FRAMES)
+            for page in pages:
+                if reason := _NOT_DECODED.get(page.compression):
+                    raise Refused(reason)
             sizes = _checked_sizes([(page.width, page.height) for page in pages])
             return Frames(
                 kind,

@@ -21,6 +21,7 @@ from struct import Struct
 from struct import pack as struct_pack
 
 _WIDTH, _HEIGHT = 256, 257
+_COMPRESSION = 259
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _BLACK_IS_ZERO = 258, 262, 0, 1
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
 _BLOCKS = ((273, 279), (324, 325))  # offsets and lengths of strips; of tiles
@@ -84,6 +85,7 @@ class Directory:
     is_page: bool
     entries: tuple[_Entry, ...]
     is_deep_negative: bool = False  # 16 bits of grey, of which 0 is white
+    compression: int = 1
 
 
 def pages(data: bytes, limit: int) -> list[Directory]:
@@ -211,7 +213,8 @@ def _directory(number: int, entries: tuple[_Entry, ...], data: bytes, form: _For
         raise BrokenTiff("a page has no size")
     reduced = (numbers(_NEW_SUBFILE_TYPE) or [0])[0] & 1 or numbers(_SUBFILE_TYPE)[:1] == [2]
     deep_negative = numbers(_BITS) == [16] and numbers(_PHOTOMETRIC) == [_WHITE_IS_ZERO]
-    return Directory(number, width, height, not reduced, entries, deep_negative)
+    compression = (numbers(_COMPRESSION) or [1])[0]
+    return Directory(number, width, height, not reduced, entries, deep_negative, compression)
 
 
 def _numbers(data: bytes, entry: _Entry, form: _Form) -> list[int]:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from config.registry import RegistryEntry
@@ -9,6 +10,7 @@ from publisher.catalog.forms import UsualExtent
 from publisher.filing.decide import decide, identified
 from publisher.outcome import Decision, Duplicate, Filed, Quarantined
 from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp
+from publisher.print_map import COLUMNS, ROWS, UsualPrint, print_map_of
 from publisher.source import Source
 
 ELECTION = "2023-05-14-cb-mv"
@@ -41,6 +43,7 @@ class KnownFacts:
         self._versions = versions
         self._pixels = pixels or {}
         self.usual: dict[tuple[Belge, str], UsualExtent] = {}
+        self.prints: dict[Sheet, UsualPrint] = {}
 
     def path_of_bytes(self, sha256: str) -> str | None:
         return self._filed.get(sha256)
@@ -50,6 +53,12 @@ class KnownFacts:
 
     def usual_extent(self, belge: Belge, copy: str) -> UsualExtent | None:
         return self.usual.get((belge, copy))
+
+    def usual_print(self, election: str, sheet: Sheet) -> UsualPrint | None:
+        return self.prints.get(sheet) if election == ELECTION else None
+
+    def usual_prints(self, election: str) -> list[UsualPrint]:
+        return list(self.prints.values())
 
     def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         return self._quarantined.get((sha256, reason))
@@ -219,6 +228,23 @@ def test_the_same_pixels_in_other_bytes_are_a_duplicate_of_the_same_sheet_only()
         filed = decided(with_pixels(digest), facts)
         assert isinstance(filed, Filed)
         assert filed.sheets[0].version == 2
+
+
+def test_print_that_fits_better_beside_the_code_is_out_of_place() -> None:
+    facts = KnownFacts()
+    across, down = np.meshgrid(np.arange(-13, -5, 0.05), np.arange(1, 20, 0.05))
+    here = print_map_of(across.ravel(), down.ravel(), 20)
+    beside = print_map_of(across.ravel() - 3, down.ravel(), 20)
+
+    def outcome(found: bytes | None) -> Decision:
+        plain = page("1093717526")
+        return decided(replace(plain, result=replace(plain.result, print_map=found)), facts)
+
+    assert isinstance(outcome(beside), Filed), "nothing is known of this sheet type"
+    facts.prints[CB] = UsualPrint(0, np.zeros((ROWS, COLUMNS))).plus(here)
+    assert isinstance(outcome(here), Filed)
+    assert isinstance(outcome(None), Filed)
+    assert outcome(beside) == Quarantined(Reason.CODE_OUT_OF_PLACE)
 
 
 def test_print_that_reaches_further_than_on_other_sheets_of_the_type_is_out_of_place() -> None:

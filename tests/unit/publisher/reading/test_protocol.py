@@ -4,17 +4,20 @@ import time
 import pytest
 
 from publisher.page import Reading, ReadResult, Reason
+from publisher.print_map import SIZE
 from publisher.reading.protocol import format_result, parse_result, receive, send
 
 READING = Reading("1093717526", "zxing-cpp", "whole", 2, ((1, 2), (3, 2), (3, 4), (1, 4)))
 
 
 def test_an_answer_survives_formatting_and_parsing() -> None:
-    seen = ReadResult("JPEG", 1654, 2339, (READING,), 9, pixels="0f" * 32)
+    seen = ReadResult("JPEG", 1654, 2339, (READING,), 9, pixels="0f" * 32, print_map=b"\x1b" * SIZE)
 
     assert format_result(seen) == (
         b'["JPEG", 1654, 2339, [["1093717526", "zxing-cpp", "whole", 2, '
-        b"[[1, 2], [3, 2], [3, 4], [1, 4]]]], 9, null, 1, " + b'"%s"]' % (b"0f" * 32)
+        b"[[1, 2], [3, 2], [3, 4], [1, 4]]]], 9, null, 1, "
+        + b'"%s", "%s"]'
+        % (b"0f" * 32, b"Gxsb" * (SIZE // 3))
     )
     assert parse_result(format_result(seen)) == seen
     assert parse_result(format_result(ReadResult(fault=Reason.EMPTY))) == ReadResult(
@@ -24,22 +27,24 @@ def test_an_answer_survives_formatting_and_parsing() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"{}", b"[]", b"null", b"\xff", b'["JPEG",1,1,[[1]],0,null,1,null]', b"[" * 100_000,
-     b'["JPEG",1,1,[],0,"no such reason",1,null]', b'["JPEG","x",1,[],0,null,1,null]',
-     b'["GIF",1,1,[],0,null,1,null]', b'[null,1,1,[],0,null,1,null]',
-     b'[["PNG"],1,1,[],0,null,1,null]', b'["PNG",Infinity,1,[],0,null,1,null]',
-     b'["PNG",1.0,1,[],0,null,1,null]', b'["PNG",true,1,[],0,null,1,null]',
-     b'["PNG",1,-1,[],0,null,1,null]', b'["PNG",1,1,[],2147483648,null,1,null]',
-     b'["PNG",1,1,{},0,null,1,null]', b'["PNG",1,1,[[1,"e","s",1,[]]],0,null,1,null]',
-     b'["PNG",1,1,[["t","e","s",-1,[]]],0,null,1,null]',
-     b'["PNG",1,1,[["t","e","s",1,[[1,1e9]]]],0,null,1,null]',
-     b'["PNG",1,1,[["t","e","s",1,5]],0,null,1,null]',
-     b'["PNG",1,1,[["\\ud800","e","s",1,[]]],0,null,1,null]',
-     b'{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1}', b'["PNG",1,1,[],0,null,1]',
-     b'["PNG",1,1,[],0,null,0,null]', b'["PNG",1,1,[],0,null,65,null]',
-     b'["PNG",1,1,[],0,null,1,"x"]', b'["PNG",1,1,[],0,null,1,7]',
-     b'["PNG",1,1,[["%s","e","s",1,[]]],0,null,1,null]' % (b"x" * 4097),
-     b'["PNG",1,1,[%s],0,null,1,null]' % b",".join([b'["t","e","s",1,[]]'] * 65)],
+    [b"", b"{}", b"[]", b"null", b"\xff", b'["JPEG",1,1,[[1]],0,null,1,null,null]', b"[" * 100_000,
+     b'["JPEG",1,1,[],0,"no such reason",1,null,null]', b'["JPEG","x",1,[],0,null,1,null,null]',
+     b'["GIF",1,1,[],0,null,1,null,null]', b'[null,1,1,[],0,null,1,null,null]',
+     b'[["PNG"],1,1,[],0,null,1,null,null]', b'["PNG",Infinity,1,[],0,null,1,null,null]',
+     b'["PNG",1.0,1,[],0,null,1,null,null]', b'["PNG",true,1,[],0,null,1,null,null]',
+     b'["PNG",1,-1,[],0,null,1,null,null]', b'["PNG",1,1,[],2147483648,null,1,null,null]',
+     b'["PNG",1,1,{},0,null,1,null,null]', b'["PNG",1,1,[[1,"e","s",1,[]]],0,null,1,null,null]',
+     b'["PNG",1,1,[["t","e","s",-1,[]]],0,null,1,null,null]',
+     b'["PNG",1,1,[["t","e","s",1,[[1,1e9]]]],0,null,1,null,null]',
+     b'["PNG",1,1,[["t","e","s",1,5]],0,null,1,null,null]',
+     b'["PNG",1,1,[["\\ud800","e","s",1,[]]],0,null,1,null,null]',
+     b'{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1}', b'["PNG",1,1,[],0,null,1,null]',
+     b'["PNG",1,1,[],0,null,0,null,null]', b'["PNG",1,1,[],0,null,65,null,null]',
+     b'["PNG",1,1,[],0,null,1,"x",null]', b'["PNG",1,1,[],0,null,1,7,null]',
+     b'["PNG",1,1,[],0,null,1,null,"AAAA"]', b'["PNG",1,1,[],0,null,1,null,"?"]',
+     b'["PNG",1,1,[],0,null,1,null,7]',
+     b'["PNG",1,1,[["%s","e","s",1,[]]],0,null,1,null,null]' % (b"x" * 4097),
+     b'["PNG",1,1,[%s],0,null,1,null,null]' % b",".join([b'["t","e","s",1,[]]'] * 65)],
 )  # fmt: skip
 def test_an_invalid_answer_is_refused(answer: bytes) -> None:
     with pytest.raises(ValueError):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from publisher.page import Reason
-from publisher.reading.codes.outline import Extent, print_extent
+from publisher.reading.codes.outline import Extent, print_around
 from publisher.reading.codes.placing import Placed
 from publisher.reading.worker import read_file
 from scripts.rehearsal.synthetic.sheets import karekod_image
@@ -64,9 +64,11 @@ def test_how_far_print_reaches_is_measured_in_widths_of_the_code() -> None:
     code = Placed.of(((1473, 71), (1575, 71), (1575, 173), (1473, 173)))
     assert code
 
-    found = print_extent(sheet(71).reduce(2), code)
+    measured = print_around(sheet(71).reduce(2), code)
 
-    assert found
+    assert measured
+    found, print_map = measured
+    assert print_map is None, "there is no second copy"
     assert found.copy == "upper"
     assert found == pytest.approx((14.0, 0.5, 0.5, 21.0), abs=0.3)
     assert Extent.parse(str(found)) == pytest.approx(found, abs=0.06)

@@ -1,7 +1,10 @@
 import damaged_pages
+import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
+from qrcode.util import MODE_NUMBER
 
+from publisher.reading.codes import symbol
 from publisher.reading.codes.decode import read_codes
 from publisher.reading.codes.symbol import Symbol, symbol_of
 from scripts.rehearsal.synthetic.sheets import karekod_image
@@ -21,10 +24,19 @@ def texts_on(code: Image.Image) -> set[str]:
 def test_a_printed_code_is_recognised_in_all_four_turns_without_its_mask(turn: int) -> None:
     turned = karekod_image(CODE, 105).rotate(90 * turn)
 
-    symbol, corner = symbol_of(turned, SQUARE, CODE)
+    found, corner = symbol_of(turned, SQUARE, CODE)
 
-    assert symbol is Symbol.PRINTED
+    assert found is Symbol.PRINTED
     assert corner == -turn % 4  # rotated anticlockwise, the top left corner is the last one
+
+
+@pytest.mark.parametrize("text", ["0000000000", CODE, "9999999999", "0100200304"])
+@pytest.mark.parametrize("level", list(symbol.LEVELS))
+def test_the_modules_of_a_text_are_added_up_from_its_bits(text: str, level: str) -> None:
+    for mask in range(8):
+        expected = symbol._drawn(text, level, mask, MODE_NUMBER)
+
+        assert np.array_equal(symbol._expected(text, level, mask, MODE_NUMBER), expected)
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0, 2.0])
