@@ -7,7 +7,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,6 +26,7 @@ from sftpd.ipc.monitor_client import LoginReply, MonitorClient
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.ipc.session_messages import SessionSettings
 from sftpd.sandbox import sandbox
+from sftpd.sandbox.sandbox import SandboxPolicy
 from sftpd.sftp.budget import Budget
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import NotFound, View
@@ -57,15 +58,18 @@ class Connection:
         address: str,
         monitor: MonitorClient,
         trees: Collection[tuple[int, int]] | None = None,
+        restrict: Callable[[int | None, SandboxPolicy], object] = sandbox.restrict_to_tree,
     ) -> None:
         """Prepare the connection.
 
-        `trees` are device and inode of the trees that may be opened, None if any may.
+        `trees` are device and inode of the trees that may be opened, None if any may. `restrict`
+        leaves this process only the tree, after the login.
         """
         self._settings = settings
         self._address = address
         self._monitor = monitor
         self._trees = trees
+        self._restrict = restrict
         self._view: View | None = None
         self._party = ""
         self._proofs = 0
@@ -123,6 +127,11 @@ class Connection:
             client = transport.remote_version[:_MAX_CLIENT]
             self._monitor.report_no_login(client, transport.nothing_in_common)
 
+    def close(self) -> None:
+        """Close the tree; not needed in a process that ends."""
+        if self._view is not None:
+            self._view.close()
+
     def _stop(self, *_: object) -> None:
         self._stopped = True
         self._socket.hang_up()
@@ -164,7 +173,7 @@ class Connection:
                     # Landlock allows the folders that were there when the client connected.
                     _log.warning("tree-replaced", address=self._address)
                     raise SSHException("the tree was made during the login")
-            sandbox.restrict_to_tree(self._view.root, self._settings.policy)
+            self._restrict(self._view.root, self._settings.policy)
         except PermissionError as error:
             self._log_unreadable(str(error))
             raise SSHException("tree unreadable") from error

@@ -7,38 +7,40 @@ that a session needs, and then does what the monitor tells it (sftpd/ipc/session
 no settings file, no ring and no key, and reads none. So a session, which has a copy of this memory,
 can give away nothing but its own connection.
 
-It forks twice, and the process in between ends at once. So a session is an orphan, which the
-monitor adopts: it ends with the monitor, and goes on if the forker dies. The forker is told of the
-session's process id in a page of shared memory.
+The parent of a session is the monitor, not the forker (CLONE_PARENT in clone(2)): a session ends
+with the monitor, and goes on if the forker dies.
 """
+
+import sys
+
+if __name__ == "__main__":
+    # Optional parts of libraries that no session uses: paramiko and structlog go on without them.
+    sys.modules |= dict.fromkeys(("greenlet", "invoke", "rich"))  # type: ignore[arg-type]
 
 import gc
 import json
-import mmap
 import os
 import resource
 import signal
 import socket
-import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+import structlog
 
 from keys.kernel import process
+from sftpd import first_login
 from sftpd.connection import serve_in_child
 from sftpd.ipc import session_messages
 from sftpd.ipc.session_messages import MAX_MESSAGE, SessionSettings
 from sftpd.monitor import memory
 from sftpd.sandbox import sandbox
 
+_log = structlog.get_logger()
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_PARENT_INTERVAL = 0.0002  # seconds between two looks for the new parent
-_pid = Struct("=I")
 
 
 @dataclass(slots=True)
@@ -48,7 +50,6 @@ class Forker:
     control: socket.socket
     monitor: int
     empty: int
-    started: mmap.mmap
     settings: SessionSettings | None = None
 
     def run(self) -> None:
@@ -74,32 +75,13 @@ class Forker:
                     os.close(descriptor)
 
     def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        _pid.pack_into(self.started, 0, 0)
-        between = os.fork()
-        if between == 0:
-            self._fork_session(request, descriptors)
-        os.waitpid(between, 0)
-        # The process in between has ended, so the session has its new parent by now.
-        (pid,) = _pid.unpack_from(self.started)
-        if not pid:
-            raise BlockingIOError(11, "no second process")
+        pid = process.fork_sibling()
+        if pid == 0:
+            self._run_session(request, descriptors)
         self._send({"started": request["start"], "pid": pid})
 
-    def _fork_session(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        """Fork the session in the process in between, and end that process; never returns."""
+    def _run_session(self, request: dict[str, Any], descriptors: list[int]) -> None:
         try:
-            between = os.getpid()
-            pid = os.fork()
-            if pid == 0:
-                self._run_session(between, request, descriptors)
-            _pid.pack_into(self.started, 0, pid)
-        finally:
-            os._exit(0)
-
-    def _run_session(self, between: int, request: dict[str, Any], descriptors: list[int]) -> None:
-        try:
-            while os.getppid() == between:
-                time.sleep(_PARENT_INTERVAL)
             process.end_with_parent(self.monitor)
             process.set_name("ssps-session")
             first = 3
@@ -134,9 +116,13 @@ def main(control: int, monitor: int) -> int:
     memory.prefer_to_end()  # for the sessions, which inherit it and may not write to /proc
     process.forbid_inspection()
     process.set_name("ssps-forker")
-    X25519PrivateKey.generate()  # what the library makes ready at its first use is then shared
-    with socket.socket(fileno=control) as connection, mmap.mmap(-1, mmap.PAGESIZE) as started:
-        Forker(connection, monitor, empty_folder(), started).run()
+    try:
+        first_login.serve()
+    except Exception as error:
+        # Each session then makes ready by itself what it needs.
+        _log.warning("first-login-failed", cause=repr(error))
+    with socket.socket(fileno=control) as connection:
+        Forker(connection, monitor, empty_folder()).run()
     return 0
 
 

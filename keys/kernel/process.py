@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import platform
 import resource
 import signal
 import time
@@ -11,7 +12,9 @@ from keys.kernel.libc import libc, os_error, prctl
 
 _SCHEDULER_CLOCK = 2  # in the number of a clock: all time that the scheduler gave to the process
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 38
-_PR_SET_CHILD_SUBREAPER = 36
+_CLONE = {"x86_64": 56, "aarch64": 220}  # the number of clone(2)
+_CLONE_PARENT = 0x8000
+_libc_with_lock = ctypes.PyDLL(None, use_errno=True)
 
 
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -60,6 +63,21 @@ def set_name(name: str) -> None:
         raise os_error()
 
 
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends, in place of process 1."""
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def fork_sibling() -> int:
+    """Fork a process whose parent is this one's parent (CLONE_PARENT); return what os.fork returns.
+
+    Call it in a process with one thread. What Python does around a fork is done here too. What the
+    C library does is for other threads, except that it would note the new number of the thread.
+    """
+    python = ctypes.pythonapi
+    python.PyOS_BeforeFork()
+    # PyDLL: between the fork and its end here no other code runs, as in os.fork.
+    pid = int(_libc_with_lock.syscall(_CLONE[platform.machine()], _CLONE_PARENT, 0, 0, 0, 0))
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+        return 0
+    error = ctypes.get_errno()
+    python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(error, os.strerror(error))
+    return pid

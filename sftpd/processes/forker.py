@@ -4,9 +4,9 @@ The forker (sftpd/sessions) is executed, not forked, before anything is known to
 sessions need. So what it forks has none of the monitor's secrets in its memory, and nothing has to
 be wiped. What both say to each other is in sftpd/ipc/session_messages.
 
-The forker makes each session an orphan, and the monitor adopts orphans: so the monitor is the
-parent of each session, and a session ends with the monitor and survives the forker. If the forker
-dies, it is started again (restarts). Connections that arrive meanwhile are refused.
+The monitor is the parent of each session: so a session ends with the monitor and survives the
+forker. If the forker dies, it is started again (restarts). Connections that arrive meanwhile are
+refused.
 """
 
 import json
@@ -23,7 +23,6 @@ from typing import Any
 
 from config.fault import Fault, Faults
 from config.party import Address
-from keys.kernel import process
 from sftpd.ipc.session_messages import MAX_MESSAGE, SessionSettings
 from sftpd.processes.restarts import Loop, Restarts
 
@@ -61,7 +60,6 @@ class Forker:
 
     def start_process(self) -> None:
         """Start the forker, which then loads what sessions need."""
-        process.adopt_orphans()
         self._spawn()
 
     def wait_until_ready(self) -> None:

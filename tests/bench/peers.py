@@ -102,7 +102,7 @@ def _idle(server: Server) -> Iterator[None]:
 
 def _memory(server: Server) -> Memory:
     rss = pss = 0
-    for pid in (server.pid, *server.sessions()):
+    for pid in (server.pid, *server.processes()):
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:

@@ -74,6 +74,7 @@ class Server:
     port: int
     user: str
     key: Path
+    helpers: frozenset[int] = frozenset()  # its processes that do not belong to a connection
 
     @property
     def options(self) -> list[str]:
@@ -93,7 +94,11 @@ class Server:
         return ["-F", "none", *(f"-o{name}={value}" for name, value in options.items())]
 
     def sessions(self) -> list[int]:
-        """Return the processes of its connections: all descendants."""
+        """Return the processes of its connections."""
+        return [pid for pid in self.processes() if pid not in self.helpers]
+
+    def processes(self) -> list[int]:
+        """Return all its processes but the first: its descendants."""
         found, new = [], [self.pid]
         while new:
             new = [child for pid in new for child in _children(pid)]
@@ -128,7 +133,7 @@ class Cpu:
         return sum(self._taken.values()) - sum(self._before.values())
 
     def _look(self) -> None:
-        for pid in [self._server.pid, *self._server.sessions()]:
+        for pid in [self._server.pid, *self._server.processes()]:
             with suppress(OSError, IndexError):
                 text = Path(f"/proc/{pid}/schedstat").read_text()
                 self._taken[pid] = int(text.split()[0]) / 1e9
@@ -195,7 +200,8 @@ def ours(folder: Path, patch: str = "") -> Iterator[Server]:
         if not line:
             raise SystemExit((folder / "ours.log").read_text())
         try:
-            yield Server("ours", process.pid, int(line), PARTY, folder / "client")
+            helpers = frozenset(_children(process.pid))  # nobody has connected yet
+            yield Server("ours", process.pid, int(line), PARTY, folder / "client", helpers)
         finally:
             process.terminate()
 

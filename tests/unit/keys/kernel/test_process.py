@@ -42,3 +42,27 @@ def test_a_process_whose_parent_has_ended_already_is_told() -> None:
     assert os.read(answer, 10) == b"ended"
     os.close(answer)
     os.close(telling)
+
+
+def test_a_sibling_is_a_child_of_the_parent() -> None:
+    answer, telling = os.pipe()
+    forker = os.fork()
+    if forker == 0:
+        try:
+            pid = process.fork_sibling()
+            if pid == 0:
+                ready = [os.getpid(), os.getppid()]
+                random_after = os.urandom(4).hex()
+                os.write(telling, f"sibling {ready} {len(random_after)};".encode())
+            else:
+                os.write(telling, f"forked {pid};".encode())
+        finally:
+            os._exit(0)
+    os.close(telling)
+    os.waitpid(forker, 0)
+    pid, status = os.waitpid(-1, 0)  # it is ours, although another process has forked it
+    with os.fdopen(answer) as texts:
+        said = sorted(texts.read().split(";"))
+
+    assert status == 0
+    assert said == ["", f"forked {pid}", f"sibling [{pid}, {os.getpid()}] 8"]
