@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from keys import digest
+from keys.digest import Digests
+
 MODE = 0o444
 
 
@@ -28,3 +31,11 @@ def _publishing(write: Callable[..., Any]) -> Callable[..., Any]:
         return found
 
     return written
+
+
+def stamp(file: Path, digests: Digests, key: bytes | None = None) -> None:
+    """Store a file's digests with it, as the publisher does while it can still write to it."""
+    file.chmod(0o644)
+    with file.open("rb") as opened:
+        assert digest.stamp(opened.fileno(), digests, key)
+    file.chmod(MODE)

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import office
 import pytest
+from argon2 import PasswordHasher
 
 from config import load
 from config.site import ACCESS, LEDGERS, SIGNING_KEYS
@@ -44,11 +45,10 @@ SITE_TOML = f'{office.SITE_TOML}[portal]\nlisten = "127.0.0.1:0"\n'
 @cache
 def password(chosen: bool = True) -> Credential:
     """A credential with PASSWORD, which is hashed once for all tests."""
-    made = ring.password_credential(
-        PASSWORD,
+    made = ring.chosen_password_credential(
+        PasswordHasher().hash(PASSWORD),  # at the real cost, for portals that are real processes
         label="",
         not_before=office.OPENS - timedelta(days=1),
-        not_after=None,
         added_by="test",
     )
     return replace(made, chosen=chosen)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from published import stamp
 from wire.server import RunningServer, StartServer, until
 
 from keys import digest
@@ -36,8 +37,7 @@ def server(serve: StartServer) -> RunningServer:
             file.write_bytes(content)
             os.utime(file, (1684080000, 1684080000))
             if number < 2:
-                with file.open("rb") as opened:
-                    digest.stamp(opened.fileno(), digest.digests_of(content))
+                stamp(file, digest.digests_of(content))
 
     return serve(before=add_pages)
 

@@ -48,6 +48,11 @@ A = line(ed25519.Ed25519PrivateKey.generate())
 B = line(ec.generate_private_key(ec.SECP256R1()))
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords() -> None:
+    """Hash at the real cost."""
+
+
 def test_a_public_key_is_valid_only_within_its_time() -> None:
     held = Ring("parti-a", (key_credential(A),))
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 from unit.portal.portal_site import PortalSite, result
@@ -50,7 +51,7 @@ def rows(site: PortalSite) -> list[tuple[str, str, list[str]]]:
         (check.value, secim, places)
         for check, secim, places in itertools.product(CHECKS, ("cb", "mv"), PLACES)
     ]
-    with sqlite3.connect(site.path / RESULTS_DATABASE) as database:
+    with closing(sqlite3.connect(site.path / RESULTS_DATABASE)) as database, database:
         database.execute("DELETE FROM finding")
         database.executemany(
             "INSERT INTO finding (subject, check_name, kind, secim, places, numbers, sheets) "
@@ -104,7 +105,7 @@ def test_numbers_are_counted_again_after_a_moment(
     now = 0.0
     queries = FindingQueries(site.path, lambda: now)
     assert sum(queries.count(ALL, None).values()) == len(rows)
-    with sqlite3.connect(site.path / RESULTS_DATABASE) as database:
+    with closing(sqlite3.connect(site.path / RESULTS_DATABASE)) as database, database:
         database.execute("DELETE FROM finding WHERE secim = 'cb'")
     assert sum(queries.count(ALL, None).values()) == len(rows)
 

@@ -19,6 +19,11 @@ from sftpd.sandbox.sandbox import SandboxPolicy
 POLICY = SandboxPolicy(sandbox.kernel())
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords() -> None:
+    """Hash at the real cost."""
+
+
 @pytest.fixture
 def loop() -> Iterator[Loop]:
     loop = Loop()

@@ -7,6 +7,7 @@ from pathlib import Path
 from struct import pack, unpack, unpack_from
 
 import pytest
+from published import MODE, stamp
 from unit.sftpd.sftp_client import NOW, Client, MemoryRecorder, entries, string
 
 from keys import digest
@@ -193,8 +194,7 @@ def test_a_file_is_hashed_by_handle_with_the_first_algorithm_that_is_known(clien
 def test_a_stored_digest_is_used_for_the_whole_file_and_not_for_a_part(
     tree: Path, client: Client
 ) -> None:
-    with (tree / "BENIOKU.txt").open("rb") as file:
-        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
+    stamp(tree / "BENIOKU.txt", Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
     stamped = string(b"md5") + bytes.fromhex("c" * 32)
 
     for size in (0, 9, 100, 2**64 - 1):
@@ -207,8 +207,7 @@ def test_a_stored_digest_is_used_for_the_whole_file_and_not_for_a_part(
 def test_a_stored_digest_that_the_seal_does_not_prove_is_not_used(
     tree: Path, client: Client, recorder: MemoryRecorder
 ) -> None:
-    with (tree / "BENIOKU.txt").open("rb") as file:
-        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
+    stamp(tree / "BENIOKU.txt", Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
     recorder.proof = Recorded.UNPROVEN
     handle = client.open(b"/BENIOKU.txt")[4:]
 
@@ -244,9 +243,9 @@ def test_each_block_has_its_own_digest(tree: Path, client: Client) -> None:
 def test_an_impossible_or_huge_digest_request_is_refused_without_work(
     tree: Path, client: Client, wanted: tuple[bytes, bytes], status: int
 ) -> None:
-    (tree / "sparse").touch()
     with (tree / "sparse").open("wb") as file:
         file.truncate(1 << 40)
+    (tree / "sparse").chmod(MODE)
 
     assert client.status(EXTENDED, check(b"check-file-name", *wanted)) == status
 
@@ -403,8 +402,7 @@ def test_a_file_without_a_proof_of_which_nothing_is_sent_is_not_hashed(
 def test_a_file_that_changes_while_it_is_open_is_hashed_at_the_end(
     tree: Path, client: Client, recorder: MemoryRecorder
 ) -> None:
-    with (tree / "BENIOKU.txt").open("rb") as file:
-        digest.stamp(file.fileno(), digest.digests_of(b"oku beni\n"), bytes(32))
+    stamp(tree / "BENIOKU.txt", digest.digests_of(b"oku beni\n"), bytes(32))
     for content in (None, b"oku seni\n"):
         handle = client.open(b"BENIOKU.txt")
         read_all(client, handle, 0, 4, 8)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from published import stamp
 from unit.sftpd.sftp_client import MemoryRecorder
 
 from keys import digest
@@ -43,8 +44,7 @@ def test_a_command_without_a_path_prints_the_digest_of_empty_input(
 def test_a_path_may_be_quoted_or_escaped(
     tree: Path, view: View, recorder: MemoryRecorder, path: bytes
 ) -> None:
-    with (tree / "BENIOKU.txt").open("rb") as file:
-        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
+    stamp(tree / "BENIOKU.txt", Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
 
     output = run(b"md5sum " + path, view, recorder)
 
@@ -57,8 +57,7 @@ def test_a_path_may_be_quoted_or_escaped(
 def test_a_digest_that_the_seal_does_not_prove_is_computed(
     tree: Path, view: View, recorder: MemoryRecorder, name: str
 ) -> None:
-    with (tree / "BENIOKU.txt").open("rb") as file:
-        digest.stamp(file.fileno(), Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
+    stamp(tree / "BENIOKU.txt", Digests("a" * 64, "b" * 40, "c" * 32), bytes(32))
     recorder.proof = Recorded.UNPROVEN
 
     output = run(f"{name}sum BENIOKU.txt".encode(), view, recorder)
