@@ -252,6 +252,7 @@ def content(site: Path) -> dict[str, bytes]:
 OF_A_DRY_RUN = {"party remove": ["parti-a"], "user add": ["parti-a", "banu"]}
 
 
+@pytest.mark.slow
 def test_a_dry_run_changes_nothing_and_records_nothing(
     whole: Path, tmp_path: Path, ssps: Ssps
 ) -> None:
@@ -364,6 +365,7 @@ def test_a_record_describes_the_state_before_and_after(whole: Path, ssps: Ssps) 
     assert (absent["before"], absent["after"]) == ("expected", "absent: burnt, by ayse")
 
 
+@pytest.mark.slow
 def test_init_system_on_an_existing_site_is_recorded(
     whole: Path, ssps: Ssps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

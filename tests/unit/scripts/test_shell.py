@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from office import Ssps
+from slow_rest import slow_rest
 
 from scripts import completion, man_page
 from scripts.command_reference import contexts
@@ -35,11 +36,14 @@ def test_groff_has_nothing_to_say_about_the_man_page() -> None:
 
 @pytest.mark.parametrize(
     ("words", "word", "offered"),
-    [
-        ("ssps ", "stat", "status"),
-        ("ssps key ", "rev", "revoke"),
-        ("ssps key add ", "--dr", "--dry"),
-    ],
+    slow_rest(
+        [
+            ("ssps key ", "rev", "revoke"),
+            ("ssps ", "stat", "status"),
+            ("ssps key add ", "--dr", "--dry"),
+        ],
+        quick=1,
+    ),
 )
 def test_bash_is_offered_commands_and_options(words: str, word: str, offered: str) -> None:
     line = words + word

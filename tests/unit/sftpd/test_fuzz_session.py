@@ -10,6 +10,7 @@ import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_rest import slow_rest
 from unit.sftpd.fuzz import (
     ANSWERS,
     KINDS,
@@ -76,7 +77,7 @@ def initialized(view: View, recorder: MemoryRecorder) -> Session:
     return session
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", slow_rest(range(SEEDS), 2))
 def test_every_request_gets_one_correct_reply_and_nothing_outside_the_tree_leaks(
     site: Path, hostile_tree: Path, view: View, recorder: MemoryRecorder, seed: int
 ) -> None:

@@ -159,6 +159,7 @@ def test_no_question_answers_about_another_place(filled: PortalSite) -> None:
     assert leaks == []
 
 
+@pytest.mark.slow
 def test_the_same_questions_do_answer_with_a_larger_scope(filled: PortalSite) -> None:
     """The test above would be worthless if the answers were empty for everybody."""
     data = filled.data()

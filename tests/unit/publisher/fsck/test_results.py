@@ -1,4 +1,6 @@
 import json
+import shutil
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,22 @@ from publisher.fsck.results import verify_results
 from publisher.results import tables as t
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> ResultsSite:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> ResultsSite:
     """A site with two batches, a rejected row, a duplicate, and two snapshots with exports."""
-    found = ResultsSite(tmp_path / "site")
+    found = ResultsSite(tmp_path_factory.mktemp("results") / "site")
     found.take_in(found.deliver(row(1), row(2), row(77)))
     exported(found, close(found))
     found.take_in(found.deliver(row(1), row(2, surum=2, neden="itiraz kabul", gecersiz=6)))
     exported(found, close(found))
+    return found
+
+
+@pytest.fixture
+def site(original: ResultsSite, tmp_path: Path) -> ResultsSite:
+    """A copy of the site, which the test may change."""
+    found = copy(original)
+    found.path = shutil.copytree(original.path, tmp_path / "site")
     return found
 
 

@@ -188,6 +188,7 @@ def test_a_file_of_several_pages_becomes_a_file_for_each(draw: Draw, encode: Enc
     ]
 
 
+@pytest.mark.slow
 def test_a_page_of_600_dpi_is_reduced_and_the_corners_are_those_of_the_full_page(
     draw: Draw, encode: Encode
 ) -> None:

@@ -248,6 +248,7 @@ def test_closing_the_client_ends_a_read_at_once(odd: Callable[..., WorkerClient]
     assert not alive(process)
 
 
+@pytest.mark.slow
 def test_a_worker_dies_with_its_publisher(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(ODD_WORKER)
     reading, writing = os.pipe()

@@ -56,6 +56,7 @@ def test_party_add_registers_a_party_from_its_form(site: Path, ssps: Ssps, form:
     assert "tell parti-d" in done.stderr
 
 
+@pytest.mark.slow
 def test_party_add_makes_the_users_of_the_form_and_remove_removes_them(
     site: Path, ssps: Ssps, form: Path
 ) -> None:

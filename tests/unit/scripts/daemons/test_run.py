@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from office import Ssps
+from slow_rest import slow_rest
 
 from keys.operations import server_state
 
@@ -21,7 +22,7 @@ def test_no_daemon_starts_on_a_site_with_faults(site: Path, ssps: Ssps) -> None:
         assert "keys/signing/signing_key: permissions 0644" in done.stderr
 
 
-@pytest.mark.parametrize("part", ["run", "serve", "publish"])
+@pytest.mark.parametrize("part", slow_rest(["run", "serve", "publish"], 1))
 def test_a_second_daemon_is_refused_at_once_and_leaves_nothing_behind(
     site: Path, part: str
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_module_in_the_working_directory_is_not_run_with_the_key(
     assert signed(site, "transfer").size == 1
 
 
+@pytest.mark.slow
 def test_two_daemons_share_one_process_and_the_second_replaces_it(site: Path) -> None:
     first = SignerClient(site, "filing", SETTINGS)
     second = SignerClient(site, "transfer", SETTINGS)
@@ -95,6 +96,7 @@ def test_two_daemons_share_one_process_and_the_second_replaces_it(site: Path) ->
     assert logs == []
 
 
+@pytest.mark.slow
 def test_daemons_that_start_at_the_same_time_agree_on_one_process(site: Path) -> None:
     clients = [SignerClient(site, name, SETTINGS) for name in ("filing", "transfer")]
     threads = [threading.Thread(target=client.start) for client in clients]

@@ -533,6 +533,7 @@ def test_a_process_without_descriptors_refuses_on_record(
     assert [record[::3] for record in recorder.records] == [("missed", "too many open handles")] * 2
 
 
+@pytest.mark.slow
 def test_folders_that_are_being_listed_take_no_memory(tree: Path, client: Client) -> None:
     names = [f"{number:040}" for number in range(2000)]
     for name in names:

@@ -3,6 +3,7 @@ import io
 import damaged_pages
 import pytest
 from PIL import Image, ImageOps
+from slow_rest import slow_rest
 
 from publisher.page import Reason
 from publisher.reading.codes.blank import MOST_INK, ink_share
@@ -11,7 +12,7 @@ from scripts.rehearsal.synthetic.scan_damage import expose
 from scripts.rehearsal.synthetic.seeded_random import seeded_rng
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", slow_rest(range(6), 2))
 def test_a_blank_page_with_dust_and_shadow_is_blank(number: int) -> None:
     page = expose(Image.new("L", (1654, 2339), 255), seeded_rng(1, "blank", number))
     file = io.BytesIO()
@@ -23,7 +24,7 @@ def test_a_blank_page_with_dust_and_shadow_is_blank(number: int) -> None:
     assert [reading.text[:4] for reading in seen.readings] == ["ink "], "the measure is on record"
 
 
-@pytest.mark.parametrize("kind", damaged_pages.OWN_CODES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", slow_rest(damaged_pages.OWN_CODES, 4), ids=lambda kind: kind.name)
 def test_no_page_of_a_form_is_blank(kind: damaged_pages.Damage) -> None:
     content, _ = damaged_pages.page(kind, 1, 3)
 

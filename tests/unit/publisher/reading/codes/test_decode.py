@@ -3,6 +3,7 @@ import io
 import damaged_pages
 import pytest
 from PIL import Image
+from slow_rest import slow_rest
 
 from config.registry import is_karekod
 from publisher.reading.codes import decode
@@ -10,7 +11,7 @@ from publisher.reading.codes.agreement import agreement_on
 from publisher.reading.worker import read_file
 
 
-@pytest.mark.parametrize("kind", damaged_pages.OWN_CODES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", slow_rest(damaged_pages.OWN_CODES, 10), ids=lambda kind: kind.name)
 def test_two_readings_of_a_damaged_page_agree(kind: damaged_pages.Damage) -> None:
     """One page of each kind of damage; tests/bench/reading.py reads thousands."""
     content, karekod = damaged_pages.page(kind, 0, 1)

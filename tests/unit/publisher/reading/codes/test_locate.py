@@ -3,6 +3,7 @@ import io
 import damaged_pages
 import pytest
 from PIL import Image
+from slow_rest import slow_rest
 
 from config.registry import is_karekod
 from publisher.page import Reason
@@ -18,7 +19,7 @@ def kind(name: str) -> damaged_pages.Damage:
 
 
 @pytest.mark.parametrize("name", ["neighbour", "neighbour-part"])
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", slow_rest(range(6), 1))
 def test_a_page_with_damaged_codes_is_never_filed_under_its_neighbour(
     name: str, number: int
 ) -> None:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 from qrcode.util import MODE_NUMBER
+from slow_rest import slow_rest
 
 from publisher.reading.codes import symbol
 from publisher.reading.codes.decode import read_codes
@@ -47,11 +48,12 @@ def test_a_mirrored_code_does_not_count_as_printed(blur: float) -> None:
     assert symbol_of(mirrored, SQUARE, "1093717527")[0] is Symbol.OTHER
 
 
-@pytest.mark.parametrize("what", ["gs1", "part", "version"])
+@pytest.mark.parametrize("what", slow_rest(["gs1", "part", "version"], 1))
 def test_a_code_of_another_kind_with_ten_digits_is_not_a_karekod(what: str) -> None:
     assert texts_on(damaged_pages.foreign_code(CODE, what)) == {f"other {CODE}"}
 
 
+@pytest.mark.slow
 def test_a_code_shining_through_from_the_other_side_is_not_a_karekod() -> None:
     faint = karekod_image(CODE, 105).point([245 - (255 - value) // 12 for value in range(256)])
 

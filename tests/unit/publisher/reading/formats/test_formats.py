@@ -175,6 +175,7 @@ def test_the_thumbnail_of_a_tiff_is_not_a_page(draw: Draw, encode: Encode) -> No
     assert (seen.frames, seen.texts) == (1, (CODE,))
 
 
+@pytest.mark.slow
 def test_a_page_of_a_pdf_is_copied_alone_and_always_to_the_same_bytes(draw: Draw) -> None:
     """All pages share one dictionary of resources, as some scanners write it."""
 

@@ -128,6 +128,7 @@ def test_one_pixel_makes_another_page(page: Image.Image, encode: Encode, kind: s
     assert digest(encode(changed, kind)) != digest(encode(page, kind))
 
 
+@pytest.mark.slow
 def test_a_large_page_counts_in_full(page: Image.Image, encode: Encode) -> None:
     """It is read at half its size, where the two are the same."""
     large = page.resize((page.width * 6, page.height * 6), Image.Resampling.NEAREST)

@@ -260,6 +260,7 @@ def at(site: ResultsSite, minute: int) -> None:
     (folder / MANIFEST).write_text(json.dumps(stated))
 
 
+@pytest.mark.slow
 def test_exports_of_the_newest_and_of_each_full_hour_are_kept(site: ResultsSite) -> None:
     for box, minute in enumerate((5, 40, 61, 70, 125), 1):
         site.take_in(site.deliver(row(box)))
