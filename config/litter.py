@@ -15,36 +15,39 @@ from functools import cached_property
 
 FOLDERS = (
     ".*",  # .thumbnails, .Trash-1000, .snapshot, .@__thumb, .AppleDouble, .recycle, .zfs
-    "@eaDir",  # Synology: thumbnails and indexes
-    "@tmp",
-    "@Recycle",  # QNAP
-    "@Recently-Snapshot",
-    "@Snapshot*",
-    "@sharebin",
-    "@Transcode",
-    "@sharesnap",
-    "@GMT-*",  # Samba: a snapshot of that time
-    "#recycle",  # Synology
-    "#snapshot",
-    "~snapshot",  # NetApp
-    "$RECYCLE.BIN",  # Windows
+    "@*",  # @eaDir, @tmp (Synology), @Recycle, @Recently-Snapshot (QNAP), @GMT-* (Samba)
+    "#recycle*",  # Synology
+    "#snapshot*",
+    "~snap*",  # NetApp
+    "trashbox",  # Buffalo
+    "Recycle Bin",
+    "$*",  # $RECYCLE.BIN, $Extend (Windows)
     "RECYCLER",
     "RECYCLED",
     "System Volume Information",
+    "DfsrPrivate",
+    "found.[0-9][0-9][0-9]",  # what a repair of the file system found
+    "lost+found",
+    "LOST.DIR",
     "Network Trash Folder",  # macOS
     "Temporary Items",
     "TheVolumeSettingsFolder",
     "__MACOSX",
-    "lost+found",
+    "*.sb-????????-??????",  # a file that a Mac is replacing
     "THMBNL",  # cameras
+    "AVF_INFO",
+    "CANONMSC",
 )
 FILES = (
     ".*",  # .DS_Store, ._scan.jpg, .nfs0000, .fuse_hidden0000
-    "Thumbs.db",  # Windows
+    "thumbs*.db",  # Windows
     "ehthumbs*.db",
     "desktop.ini",
+    "autorun.inf",
     "*Zone.Identifier",
-    "~$*",
+    "~$*",  # office programs
+    "~syncthing~*",
+    "*.!sync",  # Resilio
     "*.lnk",
     "*.url",
     "Icon\r",  # macOS
@@ -57,6 +60,7 @@ FILES = (
     "Picasa.ini",
     "*.thm",
     "*.ctg",
+    "*.mrk",
     "*.xmp",
     "*.lrv",
 )

@@ -16,6 +16,7 @@ from config import layout
 from config.site import LEDGERS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record
+from scripts.rehearsal.reconcile import SETTLED
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
 ADDRESS = "127.0.0.1"
@@ -46,7 +47,7 @@ class RunningSite:
 
     def done(self) -> int:
         counts = self.status()
-        return sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
+        return sum(counts[k] for k in SETTLED)
 
     def records(self, name: str = TRANSFER) -> list[Record]:
         return list(segments.read_records(self.site / LEDGERS / name))

@@ -27,6 +27,7 @@ from config.site import LEDGERS, REGISTRY_INDEX, TRANSFER
 from keys.ledger import segments
 from scripts.filing.status import count_sheets
 from scripts.rehearsal import web_clients
+from scripts.rehearsal.reconcile import SETTLED
 from scripts.rehearsal.rehearsal_site import (
     ADDRESS,
     client_command,
@@ -117,7 +118,7 @@ def wait_until_filed(site: Path) -> None:
     deadline = time.monotonic() + _TIMEOUT
     while True:
         counts = count_sheets(site)
-        done = sum(counts[k] for k in ("filed", "versions", "duplicates", "quarantined"))
+        done = sum(counts[k] for k in SETTLED)
         if done >= pages:
             return
         if time.monotonic() > deadline:

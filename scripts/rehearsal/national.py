@@ -287,7 +287,7 @@ def _report(
         "written_in_place": len(schedule) // _IN_PLACE_EVERY,
         "minutes_played": rehearsal.minutes,
         "seconds": round(seconds, 1),
-        **{key: counts[key] for key in ("filed", "versions", "duplicates", "quarantined")},
+        **{key: counts[key] for key in reconcile.SETTLED},
         "absent": counts["absent"],
         "missing": counts["missing"],
         "never_came": never_came,

@@ -28,7 +28,8 @@ from scripts.shared import console
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
 _PAGE_EVENTS = (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED)
-_SETTLED = ("filed", "versions", "duplicates", "quarantined")
+# What a page may become, as `ssps status` counts it: a blank back is ignored.
+SETTLED = ("filed", "versions", "duplicates", "quarantined", "ignored")
 _MAX_NAMED = 20
 _CHECKS = (("verify",), ("audit", "verify"))
 
@@ -51,7 +52,7 @@ def wait_until_filed(site: Path, pages: int, stall_seconds: float) -> None:
     before, since = -1, time.monotonic()
     while True:
         counts = count_sheets(site)
-        done = sum(counts[key] for key in _SETTLED)
+        done = sum(counts[key] for key in SETTLED)
         if done >= pages:
             return
         if done > before:

@@ -81,8 +81,8 @@ class Outcome(NamedTuple):
 
     @property
     def read(self) -> bool:
-        """Whether the page would be filed under its karekod."""
-        return self.filed is not None and self.filed == self.karekod
+        """Whether the page would be filed under its karekod, or a blank back not at all."""
+        return self.filed == self.karekod
 
     @property
     def wrong(self) -> bool:

@@ -6,7 +6,7 @@ every code on it was read, except a damaged second copy of its own karekod. The 
 have the same size, so the code that was read says how large the others are. Two steps:
 
     candidates   squares of a code's size in which each quarter is dark and has edges in both
-                 directions, as the code that was read has; the best five are looked at
+                 directions, as the code that was read has; the best eight are looked at
     pattern      the correlation with what all codes of version 1 have in common: three finder
                  patterns and two timing patterns, in four turns and three tilts
 
@@ -26,7 +26,7 @@ from PIL import Image, ImageChops
 from publisher.reading.codes.placing import Placed
 from publisher.reading.codes.symbol import SIDE
 
-_CANDIDATES = 5
+_CANDIDATES = 8
 _LEAST_CANDIDATE = 0.15  # as a share of the darkness and the edges of the code that was read
 _LEAST_LIKENESS = 0.5
 _LEAST_UPRIGHT = 0.3  # likeness without a tilt, below which the tilts are not tried
@@ -62,7 +62,8 @@ def unread_codes(
         reach = (code.width + first.width) * 0.55
         likely[(np.abs(xs - code.x) < reach) & (np.abs(ys - code.y) < reach)] = 0
     found = []
-    for _ in range(_CANDIDATES):
+    looked_at = 0
+    while looked_at < _CANDIDATES:
         row, column = divmod(int(likely.argmax()), likely.shape[1])
         if likely[row, column] < _LEAST_CANDIDATE:
             break
@@ -71,6 +72,7 @@ def unread_codes(
         likely[near] = 0
         if any(code.may_be_partner(x, y) for code in own):
             continue
+        looked_at += 1
         if _likeness(grey, x, y, first) >= _LEAST_LIKENESS:
             found.append(_square(x, y, first))
     return found

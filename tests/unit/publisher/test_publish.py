@@ -27,7 +27,9 @@ from publisher.catalog.counts import Counts
 from publisher.fsck import finding
 from publisher.intake import lease
 from publisher.intake.held import HeldSources
+from publisher.page import ReadResult
 from publisher.publish import publish
+from publisher.reading.worker_client import WorkerClient
 from publisher.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -159,6 +161,35 @@ def test_a_half_tiff_is_quarantined_and_filed_when_it_is_complete(
         wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
 
     assert assert_consistent(settings).outcomes() == {"slow.tif": ["quarantined", "filed"]}
+
+
+class SlowClient(WorkerClient):
+    """Takes a second for each page of a split file, as a page does that no pass can read."""
+
+    def read(self, data: bytes) -> ReadResult:
+        seen = super().read(data)
+        if seen.frames == 1 and not seen.texts:
+            threading.Event().wait(1)
+        return seen
+
+
+@pytest.mark.slow
+def test_a_file_of_64_slow_pages_does_not_hold_up_a_good_one(
+    settings: Settings, draw: Draw, encode: Encode
+) -> None:
+    slow, *more = (draw(note=f"{number}").convert("1") for number in range(64))
+    whole = encode(slow, "TIFF", compression="group4", save_all=True, append_images=more)
+    intake = settings.site / "intake"
+    with publishing(settings, new_client=SlowClient):
+        (intake / "long.tif").write_bytes(whole)
+        wait_for(settings, lambda counts: counts.waiting >= 32)
+        begun = time.monotonic()
+        (intake / "good.jpg").write_bytes(encode(draw(CB, CB)))
+        wait_for(settings, lambda counts: counts.filed == 1)
+        took, waiting = time.monotonic() - begun, catalog_counts.counts(settings.site).waiting
+
+    assert took < 10, "of 64 seconds"
+    assert waiting > 32
 
 
 @pytest.mark.slow
