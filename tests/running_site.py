@@ -16,7 +16,7 @@ from config import layout
 from config.site import LEDGERS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record
-from scripts.rehearsal.reconcile import SETTLED
+from scripts.filing.status import SETTLED
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
 ADDRESS = "127.0.0.1"

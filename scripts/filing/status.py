@@ -36,6 +36,8 @@ from scripts.shared import console
 _COLUMNS = ("expected", "filed", "absent", "missing")
 _RESULT_PLACES = ("cevre", "kurul")  # boxes are counted with and without results by these
 _RESULT_COLUMNS = ("result and sheet", "only result", "only sheet", "neither")
+# What a page may become, as it is counted here: a blank back is ignored.
+SETTLED = ("filed", "versions", "duplicates", "quarantined", "ignored")
 _SOMETHING_IS_WRONG = 3  # exit code of --check
 _SLOW_SECONDS = 600.0  # a page that waits this much longer than `quiet_seconds` is reported
 _MAX_TROUBLES = 10

@@ -25,9 +25,8 @@ from config.registry import Registry
 from config.sheet import Sheet
 from config.site import LEDGERS, REGISTRY_INDEX, TRANSFER
 from keys.ledger import segments
-from scripts.filing.status import count_sheets
+from scripts.filing.status import SETTLED, count_sheets
 from scripts.rehearsal import web_clients
-from scripts.rehearsal.reconcile import SETTLED
 from scripts.rehearsal.rehearsal_site import (
     ADDRESS,
     client_command,

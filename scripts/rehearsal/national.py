@@ -37,7 +37,7 @@ from config import load
 from config.election import Election
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
-from scripts.filing.status import count_sheets
+from scripts.filing.status import SETTLED, count_sheets
 from scripts.rehearsal import reconcile, simulated_reader
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MirrorClient, MirrorRunner
@@ -287,7 +287,7 @@ def _report(
         "written_in_place": len(schedule) // _IN_PLACE_EVERY,
         "minutes_played": rehearsal.minutes,
         "seconds": round(seconds, 1),
-        **{key: counts[key] for key in reconcile.SETTLED},
+        **{key: counts[key] for key in SETTLED},
         "absent": counts["absent"],
         "missing": counts["missing"],
         "never_came": never_came,

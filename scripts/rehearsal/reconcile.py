@@ -21,15 +21,13 @@ from keys.ledger import segments
 from publisher.results.checks.finding import FindingKind
 from publisher.results.reading import open_results
 from publisher.results.snapshots.snapshot import latest_number
-from scripts.filing.status import count_sheets
+from scripts.filing.status import SETTLED, count_sheets
 from scripts.rehearsal.synthetic.result_batches import ERRORS, InjectedError, RehearsalResults
 from scripts.rehearsal.synthetic.scanner import UNFILABLE, ScanKind
 from scripts.shared import console
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
 _PAGE_EVENTS = (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED)
-# What a page may become, as `ssps status` counts it: a blank back is ignored.
-SETTLED = ("filed", "versions", "duplicates", "quarantined", "ignored")
 _MAX_NAMED = 20
 _CHECKS = (("verify",), ("audit", "verify"))
 
