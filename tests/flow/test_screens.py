@@ -12,9 +12,11 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pypdfium2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
@@ -153,6 +155,38 @@ def focus(page: Page, wanted: str) -> list[bool]:
         if wanted in text and len(text) < 40:
             return seen
     raise AssertionError(f"the focus never came to {wanted}")
+
+
+def test_a_printed_page_says_who_printed_it_and_has_every_column(
+    night: RunningSite, context: BrowserContext, box: BoxPlace
+) -> None:
+    page = context.new_page()
+    user = kit(night)["users"][0]
+    log_in(page, user["name"], user["password"])
+    page.wait_for_url(lambda url: url.endswith("/"))
+    page.goto("/arama?secim=mv")
+    last = page.locator("table.boxes thead th").nth(-2).inner_text()
+    overview = printed(page)
+    page.goto(f"/sandik/{'/'.join(box)}?secim=mv")
+    sheet = printed(page)
+
+    assert " ".join(last.split()) in " ".join(overview.split())  # the last option's column
+    for text in (overview, sheet):
+        assert f"Yazdıran: {user['name']}" in text
+        assert "geçici sonuç" in text
+        assert "Çıkış" not in text and "Döndür" not in text
+    assert "Kaydet" not in overview and "Sandık türü" not in overview  # neither form nor links
+    assert overview.count("Toplam") >= 2 and "Tutanak" in overview
+    assert "SHA-256" in sheet and "itiraz" in sheet
+
+
+def printed(page: Page) -> str:
+    """Print a page on A4 paper, across; return its text."""
+    page.emulate_media(media="print")
+    with closing(pypdfium2.PdfDocument(page.pdf(format="A4", landscape=True))) as document:
+        text = "\n".join(sheet.get_textpage().get_text_range() for sheet in document)
+    page.emulate_media(media="screen")
+    return text
 
 
 def test_the_handbook_shows_the_screens_as_they_are(

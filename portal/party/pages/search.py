@@ -1,7 +1,7 @@
 """Arama: results of the boxes of a place, with their sum; the address holds the whole search."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
@@ -62,7 +62,8 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
     named = data.option_titles(criteria)
     options = data.shown_options(criteria)
     query = criteria.query()
-    total = data.summary(replace(criteria, status=Status.ALL)).total
+    summary = data.summary(criteria)
+    total = summary.total
     rivals = _rivals(data, criteria, total, options, named)
     return page(
         request,
@@ -71,7 +72,7 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
         criteria=criteria,
         lists=lists(data.choices(criteria), criteria),
         choices=data.choices(criteria),
-        summary=data.summary(criteria),
+        summary=summary,
         table=table,
         options=options,
         named=named,
