@@ -67,6 +67,15 @@ def test_numbers_are_written_as_in_turkish_and_can_be_sorted(night: Night) -> No
     assert "Bu ölçütlere uyan sandık yok" in browser.get("/arama?secim=mv&cevre=99-yok").text
 
 
+def test_the_summary_is_of_the_boxes_that_are_shown(night: Night) -> None:
+    browser = night.whole()
+    shown = browser.get("/arama?secim=mv&cevre=34-istanbul-1&durum=acilmayan").text
+
+    assert "Bu ölçütlere uyan sandık yok" in shown and "0 / 0" in shown
+    votes = shown.split('class="rivals"')[1].split("</section>")[0]
+    assert set(re.findall(r'<td class="num">([0-9.]+)</td>', votes)) == {"0"}
+
+
 def test_a_box_is_shown_with_its_sheets_and_its_time_line(night: Night) -> None:
     browser = night.whole()
     shown = browser.get("/sandik/34-istanbul-1/kadikoy-2/1001?secim=mv").text
